@@ -1,0 +1,107 @@
+"""Brings a bare Python to the point where LoRA Studio can run, then hands over.
+
+Why: `python3 main.py` and `python3 -m tests` must work on a machine that has nothing but Python
+3.11+ and the system's package manager. `ensure()` returns when this interpreter can run the
+studio; otherwise it sets up `.venv` beside the sources and continues there with the same
+arguments.
+
+It must not import anything outside the standard library, must not write to standard output
+(`run --json` owns it), and must cost next to nothing once the environment is ready.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import List, NoReturn, Sequence
+
+from bootstrap import requirements
+
+HANDED_OVER = "LORA_STUDIO_BOOTSTRAPPED"
+SOURCE = Path(__file__).resolve().parent.parent
+
+
+class BootstrapError(Exception):
+    """An expected failure, told in one sentence; `details` is the tail of a tool's output."""
+
+    def __init__(self, sentence: str, details: str = "") -> None:
+        super().__init__(sentence)
+        self.sentence = sentence
+        self.details = details
+
+
+def say(text: str) -> None:
+    """Write one line to standard error."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def ensure(restart: Sequence[str], extras: Sequence[str] = ()) -> None:
+    """Return when this interpreter has all packages, else set them up and start over in `.venv`.
+
+    `restart` is what follows the interpreter on the command line. Failures end the process
+    with exit code 1 and a sentence.
+    """
+    try:
+        _ensure(list(restart), list(extras))
+    except BootstrapError as error:
+        if error.details:
+            say(error.details.rstrip())
+        say(f"LoRA Studio could not be set up: {error.sentence}")
+        raise SystemExit(1) from None
+    except KeyboardInterrupt:
+        say("\nInterrupted. Start the same command again to go on from here.")
+        raise SystemExit(130) from None
+
+
+def _ensure(restart: List[str], extras: List[str]) -> None:
+    if sys.version_info < (3, 11):
+        raise BootstrapError(
+            f"Python 3.11 or newer is needed, and this is {sys.version.split()[0]} "
+            f"({sys.executable})."
+        )
+    handed_over = os.environ.pop(HANDED_OVER, "")
+    installed = not (SOURCE / "pyproject.toml").is_file()
+    venv = None if installed else requirements.venv_path(SOURCE)
+    if venv and _inside(venv) and requirements.stamp_covers(venv, SOURCE, extras):
+        return
+    missing = requirements.missing(requirements.needed(SOURCE, extras))
+    if not missing:
+        return
+    if venv is None:
+        raise BootstrapError(_installed_sentence(missing))
+    if handed_over:
+        raise BootstrapError(f"{', '.join(missing)} cannot be found in {venv}. Delete that folder.")
+    if not requirements.stamp_covers(venv, SOURCE, extras):
+        from bootstrap import install
+
+        install.set_up(SOURCE, venv, extras)
+    _hand_over(requirements.venv_python(venv), restart)
+
+
+def _inside(venv: Path) -> bool:
+    return Path(sys.prefix).resolve() == venv.resolve()
+
+
+def _installed_sentence(missing: List[str]) -> str:
+    guard = requirements.pyside_problem()
+    return guard or (
+        f"this installation lacks {', '.join(missing)}. "
+        f"Install it again: {sys.executable} -m pip install --upgrade lora-studio"
+    )
+
+
+def _hand_over(python: Path, restart: List[str]) -> NoReturn:
+    """Continue as `python` with the same arguments; never returns."""
+    os.environ[HANDED_OVER] = "1"
+    command = [str(python), *restart]
+    if os.name == "posix":
+        os.execv(command[0], command)
+    import subprocess
+
+    process = subprocess.Popen(command)
+    while True:
+        try:
+            sys.exit(process.wait())
+        except KeyboardInterrupt:
+            continue  # the child received it too and decides

@@ -1,0 +1,193 @@
+"""Which packages the studio needs, which are missing here, and whether `.venv` is up to date.
+
+Why: `pyproject.toml` is the one list of requirements; this file reads it without pip, and fast
+(it runs at every start). It must not import what it looks for: torch takes seconds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import sys
+from pathlib import Path
+from typing import Dict, List, Optional, Sequence, Tuple
+
+STAMP = "lora-studio-ready.json"
+_REQUIREMENT = re.compile(r"^\s*([A-Za-z0-9._-]+)\s*(?:\[[^\]]*\])?\s*([^;]*?)\s*(?:;\s*(.*))?$")
+_CLAUSE = re.compile(r"^\s*(>=|<=|==|!=|<|>)\s*([0-9][0-9.]*)")
+_MARKER = re.compile(r"python_version\s*(<|>=)\s*['\"](\d+)\.(\d+)['\"]")
+
+
+def needed(source: Path, extras: Sequence[str] = ()) -> List[str]:
+    """Requirement strings of the project in `source`, or of the installed distribution."""
+    pyproject = source / "pyproject.toml"
+    if not pyproject.is_file():
+        return _installed_requirements()
+    import tomllib
+
+    project = tomllib.loads(pyproject.read_text(encoding="utf-8"))["project"]
+    found: List[str] = list(project["dependencies"])
+    for extra in extras:
+        found += project["optional-dependencies"][extra]
+    return [text for text in found if applies(text)]
+
+
+def _installed_requirements() -> List[str]:
+    from importlib import metadata
+
+    try:
+        found = metadata.requires("lora-studio") or []
+    except metadata.PackageNotFoundError:
+        return []
+    return [text for text in found if "extra ==" not in text and applies(text)]
+
+
+def applies(requirement: str, python: Tuple[int, int] = sys.version_info[:2]) -> bool:
+    """Whether the requirement's python_version marker (the only kind we use) holds."""
+    marker = _MARKER.search(requirement.partition(";")[2])
+    if not marker:
+        return True
+    limit = (int(marker.group(2)), int(marker.group(3)))
+    return python < limit if marker.group(1) == "<" else python >= limit
+
+
+def missing(requirements: Sequence[str]) -> List[str]:
+    """Those requirements that this interpreter does not satisfy, in order; empty when ready."""
+    from importlib import metadata
+
+    found = []
+    for text in requirements:
+        name, specifier = split(text)
+        try:
+            version = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found.append(text.partition(";")[0].strip())
+            continue
+        if not satisfies(version, specifier):
+            found.append(f"{name}{specifier} (here: {version})")
+    return found
+
+
+def split(requirement: str) -> Tuple[str, str]:
+    """Name and version specifier of a requirement string."""
+    match = _REQUIREMENT.match(requirement)
+    if not match:
+        raise ValueError(f"not a requirement: {requirement!r}")
+    return match.group(1), match.group(2).replace(" ", "").strip("()")
+
+
+def satisfies(version: str, specifier: str) -> bool:
+    """Whether `version` meets `specifier`; numbers only, local parts like +cpu do not count."""
+    have = _numbers(version)
+    for clause in filter(None, specifier.split(",")):
+        match = _CLAUSE.match(clause)
+        if not match:
+            raise ValueError(f"cannot read the version limit {clause!r}")
+        if not _compare(have, match.group(1), _numbers(match.group(2))):
+            return False
+    return True
+
+
+def _numbers(version: str) -> Tuple[int, ...]:
+    match = re.match(r"\d+(\.\d+)*", version)
+    parts = [int(part) for part in match.group().split(".")] if match else [0]
+    while len(parts) > 1 and parts[-1] == 0:
+        parts.pop()
+    return tuple(parts)
+
+
+def _compare(have: Tuple[int, ...], operator: str, limit: Tuple[int, ...]) -> bool:
+    outcome: Dict[str, bool] = {
+        ">=": have >= limit,
+        "<=": have <= limit,
+        "==": have == limit,
+        "!=": have != limit,
+        "<": have < limit,
+        ">": have > limit,
+    }
+    return outcome[operator]
+
+
+def pyside_problem(
+    version: Optional[str] = None, python: Tuple[int, int] = sys.version_info[:2]
+) -> Optional[str]:
+    """The sentence that refuses a PySide6 which aborts on this Python, or None."""
+    from importlib import metadata
+
+    if version is None:
+        try:
+            version = metadata.version("PySide6-Essentials")
+        except metadata.PackageNotFoundError:
+            return None
+    if python >= (3, 12) or _numbers(version) < (6, 12):
+        return None
+    return (
+        f"PySide6 {version} crashes on Python {python[0]}.{python[1]} after a few seconds of "
+        "drawing. Use Python 3.12 or newer, or install 'PySide6-Essentials>=6.8,<6.12'."
+    )
+
+
+# ---------------------------------------------------------------- the environment and its stamp
+
+
+def venv_path(source: Path) -> Path:
+    """`.venv` beside the sources, or a folder of the user's when the sources are read-only."""
+    beside = source / ".venv"
+    if os.access(beside if beside.is_dir() else source, os.W_OK):
+        return beside
+    key = hashlib.sha256(str(source).encode()).hexdigest()[:12]
+    return _user_data() / "environments" / key
+
+
+def _user_data() -> Path:
+    home = os.environ.get("LORA_STUDIO_HOME")
+    if home:
+        return Path(home).expanduser() / "data"
+    if os.name == "nt":
+        base = os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local"
+        return Path(base) / "lora-studio"
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Application Support" / "lora-studio"
+    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local/share") / "lora-studio"
+
+
+def venv_python(venv: Path) -> Path:
+    """The interpreter of a virtual environment."""
+    return venv / "Scripts" / "python.exe" if os.name == "nt" else venv / "bin" / "python"
+
+
+def fingerprint(source: Path) -> str:
+    """Hash of the files that decide what gets installed."""
+    digest = hashlib.sha256()
+    for name in ("pyproject.toml", "constraints.txt"):
+        digest.update((source / name).read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
+def stamp_covers(venv: Path, source: Path, extras: Sequence[str]) -> bool:
+    """Whether `venv` was completed for these very files with at least these extras."""
+    if not venv_python(venv).exists():
+        return False
+    stamp = read_stamp(venv)
+    return stamp.get("fingerprint") == fingerprint(source) and set(extras) <= set(
+        stamp.get("extras", [])
+    )
+
+
+def read_stamp(venv: Path) -> dict:
+    """The stamp's content; empty when it is missing or damaged."""
+    try:
+        stamp = json.loads((venv / STAMP).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return stamp if isinstance(stamp, dict) else {}
+
+
+def write_stamp(venv: Path, source: Path, extras: Sequence[str]) -> None:
+    """Mark `venv` as complete; written last, and in one piece."""
+    content = {"fingerprint": fingerprint(source), "extras": sorted(set(extras))}
+    part = venv / (STAMP + ".part")
+    part.write_text(json.dumps(content), encoding="utf-8")
+    os.replace(part, venv / STAMP)
