@@ -1,0 +1,1 @@
+"""One file per exporter; each has a constant VARIANT."""

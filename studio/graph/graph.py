@@ -1,0 +1,139 @@
+"""The Graph: a frozen value of nodes and wires.
+
+Edits are functions Graph -> Graph (``studio.graph.edits``); nothing is changed in place, so undo is
+a list of graphs. Settings are plain JSON data here: an unknown node type or setting is kept as it
+is, and only ``problems`` judges it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+Position = tuple[float, float]
+_EMPTY: Mapping[str, Any] = MappingProxyType({})
+
+
+@dataclass(frozen=True)
+class Node:
+    """One step on the canvas.
+
+    ``settings`` holds only what differs from the defaults. ``title`` is empty unless the user
+    renamed the node. ``position`` is the top-left corner in scene pixels. ``extra`` keeps unknown
+    keys of the project file.
+    """
+
+    id: str
+    type: str
+    settings: Mapping[str, Any] = field(default_factory=lambda: _EMPTY)
+    title: str = ""
+    position: Position = (0.0, 0.0)
+    extra: Mapping[str, Any] = field(default_factory=lambda: _EMPTY)
+
+
+@dataclass(frozen=True, order=True)
+class Wire:
+    """A connection from an output port to an input port; ports by name, never by position."""
+
+    source: str
+    source_port: str
+    target: str
+    target_port: str
+
+    @property
+    def start(self) -> str:
+        """``node.port`` of the output."""
+        return f"{self.source}.{self.source_port}"
+
+    @property
+    def end(self) -> str:
+        """``node.port`` of the input."""
+        return f"{self.target}.{self.target_port}"
+
+
+@dataclass(frozen=True)
+class Graph:
+    """Nodes and wires under a name. Order of nodes is drawing order; it has no other meaning."""
+
+    name: str = "Untitled"
+    nodes: tuple[Node, ...] = ()
+    wires: tuple[Wire, ...] = ()
+    extra: Mapping[str, Any] = field(default_factory=lambda: _EMPTY)
+
+    def node(self, node_id: str) -> Node:
+        """The node with this id; raises ``KeyError``."""
+        for node in self.nodes:
+            if node.id == node_id:
+                return node
+        raise KeyError(node_id)
+
+    def has(self, node_id: str) -> bool:
+        """Whether a node with this id exists."""
+        return any(n.id == node_id for n in self.nodes)
+
+    def ids(self) -> tuple[str, ...]:
+        """All node ids in drawing order."""
+        return tuple(n.id for n in self.nodes)
+
+    def wire_into(self, node_id: str, port: str) -> Wire | None:
+        """The wire that ends at this input, if any (an input takes one wire)."""
+        return next((w for w in self.wires if (w.target, w.target_port) == (node_id, port)), None)
+
+    def wires_of(self, node_ids: Iterable[str]) -> tuple[Wire, ...]:
+        """Every wire that touches one of the nodes."""
+        wanted = set(node_ids)
+        return tuple(w for w in self.wires if w.source in wanted or w.target in wanted)
+
+    def downstream(self, node_id: str) -> frozenset[str]:
+        """Ids that can be reached along wires from this node, itself included."""
+        seen = {node_id}
+        queue = [node_id]
+        while queue:
+            current = queue.pop()
+            for wire in self.wires:
+                if wire.source == current and wire.target not in seen:
+                    seen.add(wire.target)
+                    queue.append(wire.target)
+        return frozenset(seen)
+
+    def upstream(self, node_id: str) -> frozenset[str]:
+        """Ids from which this node can be reached, itself included."""
+        seen = {node_id}
+        queue = [node_id]
+        while queue:
+            current = queue.pop()
+            for wire in self.wires:
+                if wire.target == current and wire.source not in seen:
+                    seen.add(wire.source)
+                    queue.append(wire.source)
+        return frozenset(seen)
+
+
+class CycleError(ValueError):
+    """The wires form a cycle; ``nodes`` are the ids on it or behind it."""
+
+    def __init__(self, nodes: tuple[str, ...]) -> None:
+        super().__init__("cycle: " + ", ".join(nodes))
+        self.nodes = nodes
+
+
+def topological_order(graph: Graph) -> tuple[str, ...]:
+    """Node ids such that every wire points forward (Kahn); stable in the order of the nodes."""
+    known = set(graph.ids())
+    waiting = {
+        n: {w.source for w in graph.wires if w.target == n and w.source in known}
+        for n in graph.ids()
+    }
+    order: list[str] = []
+    while waiting:
+        ready = [n for n, needs in waiting.items() if not needs]
+        if not ready:
+            raise CycleError(tuple(waiting))
+        for n in ready:
+            del waiting[n]
+        for needs in waiting.values():
+            needs.difference_update(ready)
+        order += ready
+    return tuple(order)

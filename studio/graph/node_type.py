@@ -1,0 +1,104 @@
+"""What a node type and a variant are.
+
+A node type says what flows in and out, which settings it has and how to run it. A variant is a
+choice inside a node with settings of its own. Both are frozen descriptions; the heavy work is
+imported inside ``run``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from studio.errors import Problem
+from studio.graph.ports import Port
+from studio.graph.schema import NoSettings, Settings
+
+if TYPE_CHECKING:
+    from studio.runs.context import StepContext
+
+Values = Mapping[str, Any]
+Run = Callable[["StepContext", Values, Any], Values]
+
+
+@dataclass(frozen=True)
+class CheckContext:
+    """What a node's quick check may look at: no torch, no network, a few milliseconds.
+
+    ``inputs`` maps a connected input port to the (node type id, parsed settings or ``None``) of
+    the node at the other end, so that e.g. an exporter can see whether an adapter or a model is
+    wired to it; ``upstream`` gives the same for every node before this one, by node id.
+    """
+
+    node: str
+    title: str
+    project_dir: Path
+    inputs: Mapping[str, tuple[str, Settings | None]] = field(default_factory=dict)
+    upstream: Mapping[str, tuple[str, Settings | None]] = field(default_factory=dict)
+    variants: Mapping[str, Mapping[str, Variant]] = field(default_factory=dict)
+
+    def problem(self, sentence: str, field: str | None = None, **more: Any) -> Problem:
+        """A Problem on this node; the sentence is prefixed with the node's title."""
+        return Problem(f"{self.title}: {sentence}", self.node, field, **more)
+
+
+def _no_files(settings: Any, project_dir: Path) -> Iterable[Path]:
+    del settings, project_dir
+    return ()
+
+
+def _no_check(settings: Any, context: CheckContext) -> Iterable[Problem]:
+    del settings, context
+    return ()
+
+
+@dataclass(frozen=True)
+class NodeType:
+    """A kind of node.
+
+    ``run(context, inputs, settings) -> outputs`` does the work; inputs and outputs are JSON
+    descriptions by port name. ``files(settings, project_dir)`` lists every file whose content
+    changes the result (for the fingerprint). ``check(settings, context)`` yields Problems that the
+    settings alone cannot show. ``version`` grows when the same settings give another result.
+    ``summary(settings)`` is the short line drawn on the node.
+    """
+
+    id: str
+    title: str
+    version: int
+    category: str
+    help: str
+    settings: type[Settings]
+    run: Run
+    inputs: tuple[Port, ...] = ()
+    outputs: tuple[Port, ...] = ()
+    icon: str = "box"
+    files: Callable[[Any, Path], Iterable[Path]] = _no_files
+    check: Callable[[Any, CheckContext], Iterable[Problem]] = _no_check
+    summary: Callable[[Any], str] = lambda settings: ""
+
+    def input(self, name: str) -> Port | None:
+        """The input port with this name, or ``None``."""
+        return next((p for p in self.inputs if p.name == name), None)
+
+    def output(self, name: str) -> Port | None:
+        """The output port with this name, or ``None``."""
+        return next((p for p in self.outputs if p.name == name), None)
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A choice inside a node: a LoRA method, a dataset format, an exporter, an objective.
+
+    ``payload`` is what the kind's own room defines (see the package of that kind for its type).
+    """
+
+    kind: str
+    id: str
+    title: str
+    help: str
+    settings: type[Settings] = NoSettings
+    payload: Any = None
+    order: int = 100

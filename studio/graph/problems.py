@@ -1,0 +1,168 @@
+"""Everything that stands in the way of a run and can be seen without running.
+
+Fast (milliseconds), no torch, no network; the canvas calls it after every edit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from studio.errors import Problem, StudioError
+from studio.graph.graph import CycleError, Graph, Node, topological_order
+from studio.graph.node_type import CheckContext, NodeType
+from studio.graph.registry import Registry, variant_fields
+from studio.graph.schema import Settings, problems_in
+from studio.graph.wires import check_wire, title_of
+
+
+def settings_of(node: Node, node_type: NodeType) -> Settings | None:
+    """The node's parsed settings, or ``None`` when they are not valid."""
+    try:
+        return node_type.settings.model_validate(dict(node.settings))
+    except ValidationError:
+        return None
+
+
+def find_problems(graph: Graph, registry: Registry, project_dir: Path) -> list[Problem]:
+    """Every Problem of the graph, in drawing order of the nodes, those of the whole graph first."""
+    found = _graph_problems(graph, registry)
+    parsed = {n.id: _parsed(n, registry) for n in graph.nodes}
+    for node in graph.nodes:
+        node_type = registry.node_type(node.type)
+        if node_type is None:
+            found.append(_missing_type(node))
+            continue
+        found += _setting_problems(node, node_type, registry)
+        found += _port_problems(graph, node, node_type, registry)
+        found += _own_problems(graph, node, node_type, registry, project_dir, parsed)
+    return found
+
+
+def _parsed(node: Node, registry: Registry) -> tuple[str, Settings | None]:
+    node_type = registry.node_type(node.type)
+    return node.type, settings_of(node, node_type) if node_type else None
+
+
+def _graph_problems(graph: Graph, registry: Registry) -> list[Problem]:
+    found: list[Problem] = []
+    if not graph.nodes:
+        found.append(
+            Problem(
+                "The canvas is empty.", hint="Add a node or open the starter project.", code="empty"
+            )
+        )
+    ids = graph.ids()
+    for twice in sorted({i for i in ids if ids.count(i) > 1}):
+        found.append(Problem(f"Two nodes have the id “{twice}”.", twice, code="duplicate_id"))
+    try:
+        topological_order(graph)
+    except CycleError as error:
+        names = ", ".join(title_of(graph.node(n), registry) for n in error.nodes)
+        found += [
+            Problem(
+                f"The wires form a loop through {names}.",
+                n,
+                None,
+                "Remove one of these wires.",
+                "cycle",
+            )
+            for n in error.nodes
+        ]
+    return found
+
+
+def _missing_type(node: Node) -> Problem:
+    return Problem(
+        f"The node “{node.id}” is of a type called “{node.type}” that is not installed.",
+        node.id, None, "Install the extension it comes from, or delete the node.", "unknown_type",
+    )  # fmt: skip
+
+
+def _setting_problems(node: Node, node_type: NodeType, registry: Registry) -> list[Problem]:
+    title = title_of(node, registry)
+    values = dict(node.settings)
+    found = problems_in(node_type.settings, values, node.id, title)
+    for name, kind in variant_fields(node_type.settings).items():
+        default = node_type.settings.model_fields[name].default
+        chosen = values.get(name, default)
+        if chosen == "auto" or not isinstance(chosen, str):
+            continue
+        variant = registry.variant(kind, chosen)
+        if variant is None:
+            offered = ", ".join(v.id for v in registry.choices(kind))
+            found.append(
+                Problem(
+                    f"{title}: there is no {kind} called “{chosen}”.",
+                    node.id,
+                    name,
+                    f"Choose one of: {offered}.",
+                    "unknown_variant",
+                )  # fmt: skip
+            )
+            continue
+        own = values.get(f"{name}_settings") or {}
+        if isinstance(own, Mapping):
+            found += problems_in(variant.settings, dict(own), node.id, title, f"{name}_settings.")
+    return found
+
+
+def _port_problems(
+    graph: Graph, node: Node, node_type: NodeType, registry: Registry
+) -> list[Problem]:
+    title = title_of(node, registry)
+    found = []
+    for port in node_type.inputs:
+        if port.required and graph.wire_into(node.id, port.name) is None:
+            wanted = " or ".join(t.title.lower() for t in port.types)
+            found.append(
+                Problem(
+                    f"{title}: nothing is connected to its {port.title.lower()} input.",
+                    node.id,
+                    port.name,
+                    f"Drag a wire carrying a {wanted} here.",
+                    "unconnected",
+                )  # fmt: skip
+            )
+    for wire in graph.wires:
+        if wire.target != node.id:
+            continue
+        rest = replace(graph, wires=tuple(w for w in graph.wires if w is not wire))
+        refusal = check_wire(rest, registry, wire)
+        if refusal is not None and refusal.reason != "cycle":
+            found.append(
+                Problem(
+                    f"{title}: {refusal.sentence}", node.id, wire.target_port, "", refusal.reason
+                )
+            )
+    return found
+
+
+def _own_problems(
+    graph: Graph,
+    node: Node,
+    node_type: NodeType,
+    registry: Registry,
+    project_dir: Path,
+    parsed: Mapping[str, tuple[str, Settings | None]],
+) -> list[Problem]:
+    settings = parsed[node.id][1]
+    if settings is None:
+        return []
+    inputs: dict[str, Any] = {
+        w.target_port: parsed[w.source]
+        for w in graph.wires
+        if w.target == node.id and w.source in parsed
+    }
+    before = {n: parsed[n] for n in graph.upstream(node.id) - {node.id} if n in parsed}
+    context = CheckContext(
+        node.id, title_of(node, registry), project_dir, inputs, before, registry.variants
+    )
+    try:
+        return list(node_type.check(settings, context))
+    except StudioError as error:
+        return [replace(error.problem(), node=error.node or node.id)]

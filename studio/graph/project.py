@@ -1,0 +1,190 @@
+"""The project file: a ``.studio`` file is UTF-8 JSON, data only.
+
+A newer version is refused and left untouched; an older one is upgraded step by step; unknown node
+types, settings and keys are kept. Saving is atomic; the autosave journal lies beside the file and
+never over it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from studio.errors import StudioError
+from studio.graph.graph import Graph, Node, Wire
+
+FORMAT = "lora-studio"
+VERSION = 1
+SUFFIX = ".studio"
+
+UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
+"""Version n -> function from a version n file's data to version n + 1."""
+
+
+def to_data(graph: Graph) -> dict[str, Any]:
+    """The graph as the project file's JSON data."""
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "name": graph.name,
+        **graph.extra,
+        "nodes": [_node_data(n) for n in graph.nodes],
+        "wires": [{"from": w.start, "to": w.end} for w in graph.wires],
+    }
+
+
+def _node_data(node: Node) -> dict[str, Any]:
+    data: dict[str, Any] = {"id": node.id, "type": node.type}
+    if node.title:
+        data["title"] = node.title
+    data["position"] = [_tidy(v) for v in node.position]
+    data["settings"] = dict(node.settings)
+    return {**data, **node.extra}
+
+
+def _tidy(value: float) -> float | int:
+    return int(value) if float(value).is_integer() else round(value, 2)
+
+
+def from_data(data: Any, name: str = "project") -> Graph:
+    """The graph in JSON data; raises ``StudioError`` that says what is wrong in file ``name``."""
+    if not isinstance(data, dict) or data.get("format") != FORMAT:
+        raise _bad(
+            name, "it is not a LoRA Studio project", "Choose a file that was saved by LoRA Studio."
+        )
+    version = data.get("version")
+    if not isinstance(version, int) or isinstance(version, bool) or version < 1:
+        raise _bad(name, f"its version is {version!r}, which is not a version number", "")
+    if version > VERSION:
+        raise StudioError(
+            f"{name} was saved by a newer LoRA Studio (file version {version}, this program reads {VERSION}).",
+            title="The project is newer than this program",
+            hint="Update LoRA Studio to open it. The file was left untouched.",
+            code="newer_project", file=name,
+        )  # fmt: skip
+    for step in range(version, VERSION):
+        data = UPGRADES[step](data)
+    try:
+        return _graph(data)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise _bad(
+            name,
+            f"a node or wire in it is damaged ({error})",
+            "Restore it from a copy or from its autosave journal.",
+        ) from error
+
+
+def _graph(data: dict[str, Any]) -> Graph:
+    known = {"format", "version", "name", "nodes", "wires"}
+    return Graph(
+        name=str(data.get("name") or "Untitled"),
+        nodes=tuple(_node(n) for n in data.get("nodes", [])),
+        wires=tuple(_wire(w) for w in data.get("wires", [])),
+        extra={k: v for k, v in data.items() if k not in known},
+    )
+
+
+def _node(data: dict[str, Any]) -> Node:
+    x, y = data.get("position") or (0, 0)
+    settings = data.get("settings") or {}
+    if not isinstance(settings, Mapping):
+        raise TypeError(f"the settings of node {data['id']!r} are not an object")
+    known = {"id", "type", "title", "position", "settings"}
+    return Node(
+        str(data["id"]), str(data["type"]), dict(settings), str(data.get("title") or ""),
+        (float(x), float(y)), {k: v for k, v in data.items() if k not in known},
+    )  # fmt: skip
+
+
+def _wire(data: dict[str, Any]) -> Wire:
+    ends = []
+    for key in ("from", "to"):
+        node, dot, port = str(data[key]).rpartition(".")
+        if not dot or not node or not port:
+            raise ValueError(f"the wire end {data[key]!r} is not NODE.PORT")
+        ends += [node, port]
+    return Wire(*ends)
+
+
+def _bad(name: str, what: str, hint: str) -> StudioError:
+    return StudioError(
+        f"{name} cannot be opened: {what}.", title="The project cannot be opened", hint=hint,
+        code="unreadable_project", file=name,
+    )  # fmt: skip
+
+
+def load_project(path: Path) -> Graph:
+    """The graph in a project file; raises ``StudioError`` naming the file, and the line if known."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError as error:
+        raise _bad(str(path), "there is no such file", "Check the path.") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise _bad(
+            str(path), f"it cannot be read ({error})", "Check the file and its permissions."
+        ) from error
+    try:
+        data = json.loads(text)
+    except (json.JSONDecodeError, RecursionError) as error:
+        line = getattr(error, "lineno", None)
+        where = f"line {line} is not valid JSON ({error.msg})" if isinstance(error, json.JSONDecodeError) else "it is nested too deeply"  # fmt: skip
+        problem = _bad(str(path), where, "Restore it from a copy or from its autosave journal.")
+        problem.line = line
+        raise problem from error
+    return from_data(data, str(path))
+
+
+def save_project(path: Path, graph: Graph) -> None:
+    """Write the project file: temporary file, fsync, rename; the journal beside it is removed."""
+    text = json.dumps(to_data(graph), indent=2, ensure_ascii=False) + "\n"
+    try:
+        write_atomic(path, text)
+    except OSError as error:
+        raise StudioError(
+            f"{path} could not be saved: {error.strerror or error}.", title="The project was not saved",
+            hint="Save it under another name or in another folder.", code="save_failed", file=str(path),
+        ) from error  # fmt: skip
+    journal_path(path).unlink(missing_ok=True)
+
+
+def write_atomic(path: Path, text: str) -> None:
+    """Replace a file's content so that a crash leaves the old or the new text, never half of it."""
+    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        if path.exists():
+            os.chmod(temporary, path.stat().st_mode & 0o777)
+        else:
+            os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def journal_path(path: Path) -> Path:
+    """Where unsaved changes of a project are kept until it is saved."""
+    return path.with_name(f".{path.name}.autosave")
+
+
+def write_journal(path: Path, graph: Graph) -> None:
+    """Keep unsaved changes beside the project file."""
+    write_atomic(journal_path(path), json.dumps(to_data(graph), ensure_ascii=False))
+
+
+def read_journal(path: Path) -> Graph | None:
+    """Unsaved changes that were left beside a project by a crash, or ``None``."""
+    journal = journal_path(path)
+    if not journal.exists():
+        return None
+    try:
+        return from_data(json.loads(journal.read_text(encoding="utf-8")), str(journal))
+    except (StudioError, OSError, ValueError):
+        return None

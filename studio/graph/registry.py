@@ -1,0 +1,117 @@
+"""The registry finds node types and variants: one file each, here or in another package.
+
+Built-in ones are the modules of ``studio.nodes``, ``studio.formats``, ``studio.adapters``,
+``studio.objectives`` and ``studio.exporters``; each module has a constant ``NODE`` or ``VARIANT``.
+Third parties publish the same objects through the entry-point groups ``lora_studio.nodes`` and
+``lora_studio.variants``. A broken extension is reported, never fatal.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from importlib.metadata import entry_points
+from typing import Any, TypeVar
+
+from studio.graph.node_type import NodeType, Variant
+from studio.graph.schema import FieldSpec, NoSettings, Settings, fields_of
+
+T = TypeVar("T")
+
+KINDS = {
+    "format": "studio.formats",
+    "adapter": "studio.adapters",
+    "objective": "studio.objectives",
+    "exporter": "studio.exporters",
+}
+NODE_GROUP = "lora_studio.nodes"
+VARIANT_GROUP = "lora_studio.variants"
+
+
+@dataclass(frozen=True)
+class Registry:
+    """Every known node type by id, and every variant by kind and id."""
+
+    nodes: Mapping[str, NodeType] = field(default_factory=dict)
+    variants: Mapping[str, Mapping[str, Variant]] = field(default_factory=dict)
+    failures: tuple[str, ...] = ()
+
+    def node_type(self, type_id: str) -> NodeType | None:
+        """The node type with this id, or ``None`` when it is not installed."""
+        return self.nodes.get(type_id)
+
+    def variant(self, kind: str, variant_id: str) -> Variant | None:
+        """The variant of this kind and id, or ``None``."""
+        return self.variants.get(kind, {}).get(variant_id)
+
+    def choices(self, kind: str) -> tuple[Variant, ...]:
+        """The variants of a kind in the order they are offered."""
+        found = self.variants.get(kind, {}).values()
+        return tuple(sorted(found, key=lambda v: (v.order, v.title)))
+
+    def variant_settings(self, spec: FieldSpec, chosen: str) -> type[Settings]:
+        """The settings model of the variant chosen in a field (``NoSettings`` if unknown)."""
+        variant = self.variant(spec.meta.variant, chosen)
+        return variant.settings if variant else NoSettings
+
+    def with_nodes(self, extra: Iterable[NodeType]) -> Registry:
+        """A registry that also knows these node types; an id that is taken is refused."""
+        nodes = dict(self.nodes)
+        for node_type in extra:
+            _add(nodes, node_type.id, node_type)
+        return Registry(nodes, self.variants, self.failures)
+
+    def with_variants(self, extra: Iterable[Variant]) -> Registry:
+        """A registry that also knows these variants; an id that is taken is refused."""
+        variants = {kind: dict(found) for kind, found in self.variants.items()}
+        for variant in extra:
+            _add(variants.setdefault(variant.kind, {}), variant.id, variant)
+        return Registry(self.nodes, variants, self.failures)
+
+
+def _add(table: dict[str, T], key: str, value: T) -> None:
+    if key in table:
+        raise ValueError(f"“{key}” is registered twice")
+    table[key] = value
+
+
+def variant_fields(model: type[Settings]) -> dict[str, str]:
+    """Fields of a settings model that choose a variant: name -> kind."""
+    return {s.name: s.meta.variant for s in fields_of(model) if s.meta.variant}
+
+
+@lru_cache(maxsize=1)
+def load_registry() -> Registry:
+    """The built-in node types and variants, then those of installed extensions."""
+    registry = Registry(variants={kind: {} for kind in KINDS})
+    registry = registry.with_nodes(_constants("studio.nodes", "NODE"))
+    for package in KINDS.values():
+        registry = registry.with_variants(_constants(package, "VARIANT"))
+    return _with_extensions(registry)
+
+
+def _constants(package: str, name: str) -> list[Any]:
+    root = importlib.import_module(package)
+    modules = sorted(
+        m.name for m in pkgutil.iter_modules(root.__path__) if not m.name.startswith("_")
+    )
+    loaded = (importlib.import_module(f"{package}.{m}") for m in modules)
+    return [getattr(module, name) for module in loaded if hasattr(module, name)]
+
+
+def _with_extensions(registry: Registry) -> Registry:
+    failures: list[str] = []
+    for group in (NODE_GROUP, VARIANT_GROUP):
+        for point in entry_points(group=group):
+            try:
+                value = point.load()
+                if group == NODE_GROUP:
+                    registry = registry.with_nodes([value])
+                else:
+                    registry = registry.with_variants([value])
+            except Exception as error:  # an extension may fail in any way; the studio must open
+                failures.append(f"The extension {point.value} could not be loaded: {error}")
+    return Registry(registry.nodes, registry.variants, tuple(failures))

@@ -1,0 +1,92 @@
+"""One check for wires, used while dragging, on loading a file and before a run.
+
+The answer is ``None`` (may be made) or a ``Refusal`` with a named reason and one sentence.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from studio.graph.graph import Graph, Node, Wire
+from studio.graph.node_type import NodeType
+from studio.graph.ports import Port
+from studio.graph.registry import Registry
+
+Reason = Literal[
+    "missing_node", "missing_port", "same_node", "wrong_type", "duplicate", "cycle", "input_taken"
+]
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why a wire may not be made."""
+
+    reason: Reason
+    sentence: str
+
+
+def title_of(node: Node, registry: Registry) -> str:
+    """The title shown for a node: its own, else its type's, else its type id."""
+    if node.title:
+        return node.title
+    node_type = registry.node_type(node.type)
+    return node_type.title if node_type else node.type
+
+
+def check_wire(
+    graph: Graph, registry: Registry, wire: Wire, *, replacing: bool = False
+) -> Refusal | None:
+    """Whether ``wire`` may be added to ``graph``.
+
+    With ``replacing`` a taken input is no reason: the old wire would be moved away. A wire whose
+    node type is not installed is accepted as it is; the missing node is a Problem of its own.
+    """
+    for node_id in (wire.source, wire.target):
+        if not graph.has(node_id):
+            return Refusal("missing_node", f"There is no node called “{node_id}”.")
+    source, target = graph.node(wire.source), graph.node(wire.target)
+    refusal = _check_ports(wire, source, target, registry)
+    if refusal is not None:
+        return refusal
+    if wire in graph.wires:
+        return Refusal("duplicate", "These two ports are already connected.")
+    if wire.source in graph.downstream(wire.target):
+        return Refusal(
+            "cycle",
+            f"This would make a loop: {title_of(target, registry)} already feeds {title_of(source, registry)}.",
+        )
+    if not replacing and graph.wire_into(wire.target, wire.target_port) is not None:
+        return Refusal(
+            "input_taken",
+            f"{title_of(target, registry)} already has a wire into its {wire.target_port} input.",
+        )
+    return None
+
+
+def _check_ports(wire: Wire, source: Node, target: Node, registry: Registry) -> Refusal | None:
+    if wire.source == wire.target:
+        return Refusal("same_node", "A node cannot be connected to itself.")
+    out = _port(registry.node_type(source.type), wire.source_port, "output")
+    into = _port(registry.node_type(target.type), wire.target_port, "input")
+    for port, node, name, side in (
+        (out, source, wire.source_port, "output"),
+        (into, target, wire.target_port, "input"),
+    ):
+        if port is None:
+            return Refusal(
+                "missing_port", f"{title_of(node, registry)} has no {side} called “{name}”."
+            )
+    if isinstance(out, Port) and isinstance(into, Port) and not into.accepts(out.type):
+        wanted = " or ".join(t.title for t in into.types)
+        return Refusal(
+            "wrong_type",
+            f"{title_of(target, registry)} takes {wanted} here, but this wire carries {out.type.title}.",
+        )
+    return None
+
+
+def _port(node_type: NodeType | None, name: str, side: str) -> Port | None | Literal["unknown"]:
+    if node_type is None:
+        return "unknown"
+    return node_type.output(name) if side == "output" else node_type.input(name)

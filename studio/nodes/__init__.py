@@ -1,0 +1,1 @@
+"""One file per node type; each has a constant NODE."""

@@ -1,0 +1,70 @@
+"""The Base model node: which model to start from, and in which precision."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from studio.errors import Problem
+from studio.graph.node_type import CheckContext, NodeType
+from studio.graph.ports import MODEL, output
+from studio.graph.schema import Settings, setting
+
+if TYPE_CHECKING:
+    from studio.runs.context import StepContext
+
+
+class BaseModelSettings(Settings):
+    """Where the model comes from and how it is loaded."""
+
+    model: str = setting(
+        "starter:smollm2-135m", "Model", "starter:smollm2-135m, a local folder, a .gguf file, or a hub id "
+        "such as Qwen/Qwen3-0.6B.", widget="model",
+    )  # fmt: skip
+    revision: str = setting(
+        "", "Revision", "Branch, tag or commit of a hub model. Empty takes the newest and pins it to its commit.",
+        placeholder="newest", advanced=True,
+    )  # fmt: skip
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = setting(
+        "auto", "Precision", "Auto takes bfloat16 where the hardware computes it well, else float32. "
+        "float32 needs twice the memory of bfloat16 and is exact.",
+        choice_labels={"auto": "Auto", "float32": "float32 (exact)", "bfloat16": "bfloat16", "float16": "float16"},
+    )  # fmt: skip
+    quantization: Literal["none", "nf4", "int8"] = setting(
+        "none", "Quantization", "Keep the frozen weights in 4 bits (NF4, QLoRA) or 8 bits to save memory; "
+        "training gets a little slower.", choice_labels={"none": "None", "nf4": "4-bit NF4", "int8": "8-bit"},
+    )  # fmt: skip
+
+
+def files(settings: BaseModelSettings, project_dir: Path) -> Iterable[Path]:
+    """The files of a local model; a starter or hub model is identified by its name and revision."""
+    from studio.models import local_files
+
+    return local_files(settings.model, project_dir)
+
+
+def check(settings: BaseModelSettings, context: CheckContext) -> Iterable[Problem]:
+    """Whether the name can be a model at all, without any network."""
+    from studio.models import quick_check
+
+    return quick_check(settings, context)
+
+
+def run(
+    context: StepContext, inputs: Mapping[str, Any], settings: BaseModelSettings
+) -> Mapping[str, Any]:
+    """Fetch or import the model into a local folder."""
+    del inputs
+    from studio.training.base_model import prepare_base_model
+
+    return {"model": prepare_base_model(context, settings).to_json()}
+
+
+NODE = NodeType(
+    id="base_model", title="Base model", version=1, category="Model", icon="box",
+    help="The language model that is fine-tuned. It stays unchanged; the adapter learns the difference.",
+    settings=BaseModelSettings, run=run, files=files, check=check,
+    outputs=(output("model", MODEL, "Model"),),
+    summary=lambda s: s.model or "no model chosen",
+)  # fmt: skip

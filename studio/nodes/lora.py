@@ -1,0 +1,74 @@
+"""The LoRA node: what is trained on top of the frozen model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Literal
+
+from studio.errors import Problem
+from studio.graph.node_type import CheckContext, NodeType
+from studio.graph.ports import ADAPTED_MODEL, MODEL, input_, output
+from studio.graph.schema import Settings, setting
+
+if TYPE_CHECKING:
+    from studio.runs.context import StepContext
+
+
+class LoraSettings(Settings):
+    """Low-rank adaptation: W stays frozen, (alpha / r) · B·A is trained."""
+
+    method: str = setting(
+        "lora", "Method", "LoRA suits most jobs. rsLoRA scales better at high r; DoRA learns a little "
+        "more at low r and is slower.", variant="adapter",
+    )  # fmt: skip
+    method_settings: dict[str, Any] = setting(
+        {}, "Method settings", "Settings of the chosen method.", advanced=True
+    )
+    r: int = setting(
+        16, "Rank (r)", "Width of the trained matrices. 8 to 32 is usual. Twice the rank: twice the "
+        "adapter's size and memory; more capacity to learn.", ge=1, le=1024, log_scale=True,
+    )  # fmt: skip
+    alpha: int = setting(
+        32, "Alpha", "Scale of the adapter: it is applied times alpha / r. r or 2·r is usual; larger "
+        "learns faster and is less stable.", ge=1, le=4096, log_scale=True,
+    )  # fmt: skip
+    dropout: float = setting(
+        0.0, "Dropout", "Share of the adapter's inputs dropped while training. 0 to 0.1; helps against "
+        "overfitting on few rows.", ge=0.0, lt=1.0, step=0.01,
+    )  # fmt: skip
+    target_modules: str | list[str] = setting(
+        "all-linear", "Target modules", "Which linear layers get an adapter. All linear learns most; "
+        "q and v only is smallest.", widget="target_modules",
+        special={"all-linear": "All linear layers", "attention": "Attention", "q,v": "q and v only"},
+    )  # fmt: skip
+    bias: Literal["none", "all", "lora_only"] = setting(
+        "none", "Bias", "Whether bias terms are trained too. With anything but none, the base model "
+        "changes even with the adapter switched off.", advanced=True,
+        choice_labels={"none": "None", "all": "All", "lora_only": "Adapted layers only"},
+    )  # fmt: skip
+
+
+def check(settings: LoraSettings, context: CheckContext) -> Iterable[Problem]:
+    """Target modules against the real layers of the wired model, where they can be read."""
+    from studio.models import check_targets
+
+    return check_targets(settings, context)
+
+
+def run(
+    context: StepContext, inputs: Mapping[str, Any], settings: LoraSettings
+) -> Mapping[str, Any]:
+    """Match the target modules and describe the adapter; nothing is loaded."""
+    from studio.adapters._configure import describe
+
+    return {"model": describe(context, inputs["model"], settings).to_json()}
+
+
+NODE = NodeType(
+    id="lora", title="LoRA", version=1, category="Model", icon="layers",
+    help="Low-rank adapters on chosen layers of the model; only they are trained.",
+    settings=LoraSettings, run=run, check=check,
+    inputs=(input_("model", MODEL, "Model"),),
+    outputs=(output("model", ADAPTED_MODEL, "Model with LoRA"),),
+    summary=lambda s: f"{s.method} · r {s.r} · alpha {s.alpha}",
+)  # fmt: skip

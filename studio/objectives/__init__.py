@@ -1,0 +1,1 @@
+"""One file per training objective; each has a constant VARIANT."""

@@ -1,0 +1,97 @@
+"""What a step may use while it runs: where to write, how to tell, when to stop.
+
+The engine makes one per step; tests make one with plain functions. Steps never write outside
+``folder`` and ``checkpoints`` (except to caches with a commit of their own, and exports to the
+folder that the user named), and never print.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from studio.errors import Stopped
+from studio.graph.node_type import Variant
+from studio.graph.registry import Registry
+from studio.runs.events import Event, event
+
+PROGRESS_EVERY_S = 0.2
+
+
+@dataclass
+class StepContext:
+    """The surroundings of one running step.
+
+    ``folder`` is the step's staging folder; it is renamed to its final place when the step ends, and
+    paths inside it that occur in outputs and artifacts are rewritten. ``checkpoints`` is the step's
+    own folder in the run folder; it survives a stop. ``project_dir`` is where relative paths in
+    settings start. ``take_command`` returns and removes the oldest command of a name (``save``,
+    ``sample``), or ``None``.
+    """
+
+    node: str
+    title: str
+    folder: Path
+    checkpoints: Path
+    project_dir: Path
+    registry: Registry
+    emit_event: Callable[[Event], None]
+    stop_requested: Callable[[], bool] = lambda: False
+    take_command: Callable[[str], dict[str, Any] | None] = lambda name: None
+    threads: int | None = None
+    project_name: str = ""
+    artifacts: list[dict[str, Any]] = field(default_factory=list)
+    _last_progress: dict[str, float] = field(default_factory=dict)
+    _started: dict[str, tuple[float, float]] = field(default_factory=dict)
+
+    def emit(self, name: str, **data: Any) -> None:
+        """Send an event of this node."""
+        self.emit_event(event(name, self.node, **data))
+
+    def check(self) -> None:
+        """Raise ``Stopped`` if the user asked for a stop. Call it at least once a second."""
+        if self.stop_requested():
+            raise Stopped(self.node)
+
+    def phase(self, phase: str, title: str = "") -> None:
+        """A new phase of the step begins; also a stop point."""
+        self.check()
+        self._started.pop(phase, None)
+        self.emit("Phase", phase=phase, title=title)
+
+    def progress(self, phase: str, done: float, total: float | None, unit: str = "") -> None:
+        """Tell how far a phase is (at most five times a second) and stop here if asked."""
+        self.check()
+        now = time.monotonic()
+        first = self._started.setdefault(phase, (now, done))
+        finished = total is not None and done >= total
+        if not finished and now - self._last_progress.get(phase, -1.0) < PROGRESS_EVERY_S:
+            return
+        self._last_progress[phase] = now
+        eta = None
+        if total and done > first[1] and now > first[0]:
+            eta = round((total - done) * (now - first[0]) / (done - first[1]), 1)
+        self.emit("Progress", phase=phase, done=done, total=total, unit=unit, eta_s=eta)
+
+    def notice(self, sentence: str, hint: str = "", level: str = "warning") -> None:
+        """Tell the user something that does not end the run."""
+        self.emit("Notice", level=level, sentence=sentence, hint=hint)
+
+    def artifact(self, kind: str, path: Path, **details: Any) -> None:
+        """Note an artifact; ``ArtifactSaved`` is sent when the step has been committed."""
+        self.artifacts.append({"kind": kind, "path": str(path), **details})
+
+    def resolve(self, path: str) -> Path:
+        """A path of the settings, made absolute from the project's folder."""
+        found = Path(path).expanduser()
+        return found if found.is_absolute() else (self.project_dir / found).resolve()
+
+    def variant(self, kind: str, variant_id: str) -> Variant:
+        """A variant that the settings name; raises ``KeyError`` when it is not installed."""
+        found = self.registry.variant(kind, variant_id)
+        if found is None:
+            raise KeyError(f"{kind} {variant_id}")
+        return found

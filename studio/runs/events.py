@@ -1,0 +1,89 @@
+"""Events: frozen records of things that happened in a run, one JSON line each.
+
+``{"event": NAME, "time": SECONDS, "node": ID, ...}``: ``time`` is Unix time in seconds. Names and
+fields are listed in ``EVENTS`` and are part of the run folder's protocol: fields may be added, never
+renamed. Readers ignore names they do not know.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time as _time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+EVENTS: dict[str, str] = {
+    "RunStarted": "run, name, resumed (bool), nodes: [{id, type, title}], device, pid, threads",
+    "StepStarted": "node, title, index, count",
+    "Phase": "node, phase: load|import|download|read|tokenize|train|evaluate|save|verify|merge|export|generate, title",
+    "Progress": "node, phase, done, total (or null), unit, eta_s (or null)",
+    "Metric": "node, step, steps, epoch, loss | eval_loss, learning_rate, grad_norm, tokens_per_s, "
+    "ram_process_gib, ram_system_gib, vram_allocated_gib, vram_reserved_gib, vram_device_gib, eta_s",
+    "Memory": "node, the same memory fields as Metric (GiB), once a second in every phase",
+    "TrainResumed": "node, step: metrics after this step are void and will come again",
+    "CheckpointSaved": "node, step, path, reason: cadence|stop|save|end",
+    "Evaluation": "node, measures: {name: {before, after}}, rows, examples: [{prompt, expected, before, after}]",
+    "ArtifactSaved": "node, kind: dataset|base_model|adapter|merged_model|report|..., path, cached, and details",
+    "Notice": "node, level: info|warning, sentence, hint",
+    "StepFinished": "node, seconds, cached, outputs",
+    "StepFailed": "node, title, sentence, hint, field, code, file, line, trace (only for bugs)",
+    "RunFinished": "status: completed|stopped|suspended|failed, seconds",
+}
+
+STATUSES = ("completed", "stopped", "suspended", "failed")
+
+
+@dataclass(frozen=True)
+class Event:
+    """One event; ``data`` holds the fields beyond name, time and node."""
+
+    name: str
+    time: float
+    node: str | None = None
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """A field of ``data``."""
+        return self.data.get(key, default)
+
+    def to_json(self) -> dict[str, Any]:
+        """The event as it stands in ``events.jsonl``; numbers that JSON lacks become strings."""
+        head: dict[str, Any] = {"event": self.name, "time": round(self.time, 4)}
+        if self.node is not None:
+            head["node"] = self.node
+        return {**head, **{k: _plain(v) for k, v in self.data.items()}}
+
+    def to_line(self) -> str:
+        """One line of JSON, with its newline."""
+        return json.dumps(self.to_json(), ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def event(name: str, node: str | None = None, **data: Any) -> Event:
+    """A new event, timed now. The name must be known."""
+    if name not in EVENTS:
+        raise ValueError(f"unknown event {name!r}")
+    return Event(name, _time.time(), node, data)
+
+
+def from_line(line: str) -> Event | None:
+    """The event in a line, or ``None`` when the line is not one (torn write, foreign text)."""
+    try:
+        data = json.loads(line)
+        name, when = str(data.pop("event")), float(data.pop("time"))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return Event(name, when, data.pop("node", None), data)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    if isinstance(value, (str, int, float, bool)) or value is None:
+        return value
+    return str(value)

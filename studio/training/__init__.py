@@ -1,0 +1,1 @@
+"""Where torch, transformers, peft, datasets and bitsandbytes live. Imported only inside functions elsewhere."""

@@ -1,0 +1,101 @@
+"""What flows along wires: small frozen descriptions with paths, never tensors.
+
+They are JSON in the run folder, so that a finished step can be read back and any later step can
+run in another process. Paths are absolute.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+DType = Literal["float32", "bfloat16", "float16"]
+
+
+class Value(BaseModel):
+    """Base of the descriptions; ``to_json`` and ``model_validate`` are exact inverses."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+    def to_json(self) -> dict[str, Any]:
+        """The description as JSON data."""
+        return self.model_dump(mode="json")
+
+
+class DatasetValue(Value):
+    """Rows in one canonical shape, split and written down.
+
+    ``path`` is a folder with ``train`` and, if there are validation rows, ``validation``: Arrow
+    datasets as ``datasets.load_from_disk`` reads them. A row has ``messages`` (list of role and
+    content), or ``prompt`` and ``completion``, or ``text``; the other columns are null. It also has
+    ``line``: where the row stood in its source file (1-based), and ``source``: which file.
+    """
+
+    kind: Literal["dataset"] = "dataset"
+    path: str
+    format: str
+    train_rows: int
+    validation_rows: int
+    sha256: str
+    sources: list[str]
+
+
+class ModelValue(Value):
+    """A causal language model in a local folder that plain transformers loads.
+
+    ``source`` is what the user chose (``starter:...``, a folder, a hub id), ``revision`` the commit
+    it was pinned to (or the sha256 of what a starter was made from). ``dtype`` is the dtype to load
+    it in. ``weights_sha256`` identifies the weights. ``merged_from`` describes adapters that were
+    merged into it, oldest first.
+    """
+
+    kind: Literal["model"] = "model"
+    path: str
+    source: str
+    revision: str | None = None
+    dtype: DType
+    quantization: str = "none"
+    weights_sha256: str
+    parameters: int
+    merged_from: list[dict[str, Any]] = []
+    base: ModelValue | None = None
+
+
+class AdaptedModelValue(Value):
+    """A model together with the LoRA configuration to train on it. ``target_modules`` holds the
+    names that matched in the model (suffixes as PEFT takes them)."""
+
+    kind: Literal["adapted_model"] = "adapted_model"
+    model: ModelValue
+    method: str
+    r: int
+    alpha: int
+    dropout: float
+    bias: str
+    target_modules: list[str]
+    method_settings: dict[str, Any] = {}
+
+
+class AdapterValue(Value):
+    """A trained adapter on disk, with everything a model card needs.
+
+    ``metrics`` are the last and best figures of the run; ``train`` the settings it was trained with.
+    """
+
+    kind: Literal["adapter"] = "adapter"
+    path: str
+    model: AdaptedModelValue
+    dataset: DatasetValue
+    train: dict[str, Any]
+    metrics: dict[str, float]
+    reload_difference: float
+
+
+class ReportValue(Value):
+    """A measured comparison: ``measures`` maps a measure to its value before and after (0-1)."""
+
+    kind: Literal["report"] = "report"
+    path: str
+    rows: int
+    measures: dict[str, dict[str, float]]
