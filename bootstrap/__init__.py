@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import List, NoReturn, Sequence
+from typing import NoReturn
 
 from bootstrap import requirements
 
@@ -54,8 +55,8 @@ def ensure(restart: Sequence[str], extras: Sequence[str] = ()) -> None:
         raise SystemExit(130) from None
 
 
-def _ensure(restart: List[str], extras: List[str]) -> None:
-    if sys.version_info < (3, 11):
+def _ensure(restart: list[str], extras: list[str]) -> None:
+    if sys.version_info < (3, 11):  # noqa: UP036  (this file must run on older ones, to say so)
         raise BootstrapError(
             f"Python 3.11 or newer is needed, and this is {sys.version.split()[0]} "
             f"({sys.executable})."
@@ -83,7 +84,7 @@ def _inside(venv: Path) -> bool:
     return Path(sys.prefix).resolve() == venv.resolve()
 
 
-def _installed_sentence(missing: List[str]) -> str:
+def _installed_sentence(missing: list[str]) -> str:
     guard = requirements.pyside_problem()
     return guard or (
         f"this installation lacks {', '.join(missing)}. "
@@ -91,7 +92,7 @@ def _installed_sentence(missing: List[str]) -> str:
     )
 
 
-def _hand_over(python: Path, restart: List[str]) -> NoReturn:
+def _hand_over(python: Path, restart: list[str]) -> NoReturn:
     """Continue as `python` with the same arguments; never returns."""
     os.environ[HANDED_OVER] = "1"
     command = [str(python), *restart]

@@ -11,8 +11,8 @@ import json
 import os
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Dict, List, Optional, Sequence, Tuple
 
 STAMP = "lora-studio-ready.json"
 _REQUIREMENT = re.compile(r"^\s*([A-Za-z0-9._-]+)\s*(?:\[[^\]]*\])?\s*([^;]*?)\s*(?:;\s*(.*))?$")
@@ -20,21 +20,26 @@ _CLAUSE = re.compile(r"^\s*(>=|<=|==|!=|<|>)\s*([0-9][0-9.]*)")
 _MARKER = re.compile(r"python_version\s*(<|>=)\s*['\"](\d+)\.(\d+)['\"]")
 
 
-def needed(source: Path, extras: Sequence[str] = ()) -> List[str]:
-    """Requirement strings of the project in `source`, or of the installed distribution."""
-    pyproject = source / "pyproject.toml"
-    if not pyproject.is_file():
+def needed(source: Path, extras: Sequence[str] = ()) -> list[str]:
+    """What this interpreter needs: of the project in `source`, or of the installed one."""
+    if not (source / "pyproject.toml").is_file():
         return _installed_requirements()
+    return [text for text in declared(source, extras) if applies(text)]
+
+
+def declared(source: Path, extras: Sequence[str] = ()) -> list[str]:
+    """Requirement strings of `pyproject.toml`, for every Python, markers included."""
     import tomllib
 
-    project = tomllib.loads(pyproject.read_text(encoding="utf-8"))["project"]
-    found: List[str] = list(project["dependencies"])
+    with (source / "pyproject.toml").open("rb") as file:
+        project = tomllib.load(file)["project"]
+    found: list[str] = list(project["dependencies"])
     for extra in extras:
         found += project["optional-dependencies"][extra]
-    return [text for text in found if applies(text)]
+    return found
 
 
-def _installed_requirements() -> List[str]:
+def _installed_requirements() -> list[str]:
     from importlib import metadata
 
     try:
@@ -44,7 +49,7 @@ def _installed_requirements() -> List[str]:
     return [text for text in found if "extra ==" not in text and applies(text)]
 
 
-def applies(requirement: str, python: Tuple[int, int] = sys.version_info[:2]) -> bool:
+def applies(requirement: str, python: tuple[int, int] = sys.version_info[:2]) -> bool:
     """Whether the requirement's python_version marker (the only kind we use) holds."""
     marker = _MARKER.search(requirement.partition(";")[2])
     if not marker:
@@ -53,7 +58,7 @@ def applies(requirement: str, python: Tuple[int, int] = sys.version_info[:2]) ->
     return python < limit if marker.group(1) == "<" else python >= limit
 
 
-def missing(requirements: Sequence[str]) -> List[str]:
+def missing(requirements: Sequence[str]) -> list[str]:
     """Those requirements that this interpreter does not satisfy, in order; empty when ready."""
     from importlib import metadata
 
@@ -70,7 +75,7 @@ def missing(requirements: Sequence[str]) -> List[str]:
     return found
 
 
-def split(requirement: str) -> Tuple[str, str]:
+def split(requirement: str) -> tuple[str, str]:
     """Name and version specifier of a requirement string."""
     match = _REQUIREMENT.match(requirement)
     if not match:
@@ -90,7 +95,7 @@ def satisfies(version: str, specifier: str) -> bool:
     return True
 
 
-def _numbers(version: str) -> Tuple[int, ...]:
+def _numbers(version: str) -> tuple[int, ...]:
     match = re.match(r"\d+(\.\d+)*", version)
     parts = [int(part) for part in match.group().split(".")] if match else [0]
     while len(parts) > 1 and parts[-1] == 0:
@@ -98,8 +103,8 @@ def _numbers(version: str) -> Tuple[int, ...]:
     return tuple(parts)
 
 
-def _compare(have: Tuple[int, ...], operator: str, limit: Tuple[int, ...]) -> bool:
-    outcome: Dict[str, bool] = {
+def _compare(have: tuple[int, ...], operator: str, limit: tuple[int, ...]) -> bool:
+    outcome: dict[str, bool] = {
         ">=": have >= limit,
         "<=": have <= limit,
         "==": have == limit,
@@ -111,8 +116,8 @@ def _compare(have: Tuple[int, ...], operator: str, limit: Tuple[int, ...]) -> bo
 
 
 def pyside_problem(
-    version: Optional[str] = None, python: Tuple[int, int] = sys.version_info[:2]
-) -> Optional[str]:
+    version: str | None = None, python: tuple[int, int] = sys.version_info[:2]
+) -> str | None:
     """The sentence that refuses a PySide6 which aborts on this Python, or None."""
     from importlib import metadata
 
@@ -159,10 +164,9 @@ def venv_python(venv: Path) -> Path:
 
 
 def fingerprint(source: Path) -> str:
-    """Hash of the files that decide what gets installed."""
-    digest = hashlib.sha256()
-    for name in ("pyproject.toml", "constraints.txt"):
-        digest.update((source / name).read_bytes() + b"\0")
+    """Hash of what decides which packages get installed."""
+    digest = hashlib.sha256(json.dumps(declared(source, ("test",))).encode())
+    digest.update((source / "constraints.txt").read_bytes())
     return digest.hexdigest()
 
 
@@ -171,12 +175,18 @@ def stamp_covers(venv: Path, source: Path, extras: Sequence[str]) -> bool:
     if not venv_python(venv).exists():
         return False
     stamp = read_stamp(venv)
-    return stamp.get("fingerprint") == fingerprint(source) and set(extras) <= set(
-        stamp.get("extras", [])
-    )
+    if stamp.get("fingerprint") != fingerprint(source):
+        return False
+    return set(extras) <= set(stamped_extras(venv))
 
 
-def read_stamp(venv: Path) -> dict:
+def stamped_extras(venv: Path) -> list[str]:
+    """The extras that were installed into `venv`, as far as its stamp says."""
+    extras = read_stamp(venv).get("extras")
+    return [str(extra) for extra in extras] if isinstance(extras, list) else []
+
+
+def read_stamp(venv: Path) -> dict[str, object]:
     """The stamp's content; empty when it is missing or damaged."""
     try:
         stamp = json.loads((venv / STAMP).read_text(encoding="utf-8"))

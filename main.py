@@ -1,0 +1,156 @@
+"""The entry of LoRA Studio: no argument opens the window, subcommands run without one.
+
+Why: `python3 main.py demo` must work on a machine with nothing but Python, so this file imports
+only the standard library, lets the bootstrap bring the rest, and then calls `ui.app` or
+`studio.cli`. It must not import either before that, and it must hold no logic of theirs.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import bootstrap
+
+COMMANDS = ("demo", "run", "check", "resume", "runs", "nodes", "doctor")
+USAGE = """\
+LoRA Studio: draw a graph, press Run, watch a language model learn.
+
+usage: main.py [PROJECT.studio]                     open the window
+       main.py demo [--terminal]                    run the starter project
+       main.py run FILE [--set NODE.SETTING=VALUE]... [--runs DIR] [--json]
+       main.py check FILE [--json]                  say what is wrong with a project
+       main.py resume RUN                           go on with an interrupted run
+       main.py runs [--json]                        list the runs
+       main.py nodes [--json]                       list node types and their settings
+       main.py doctor                               versions, devices, memory, what works here
+       main.py --version | --help
+
+The first start sets up its own environment in .venv. Exit codes: 0 completed, 1 failed,
+2 bad arguments or problems in the project, 3 stopped.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Do what the command line says; returns the exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    first = arguments[0] if arguments else ""
+    if first in ("-h", "--help", "help"):
+        print(USAGE, end="")
+        return 0
+    if first in ("-V", "--version"):
+        from studio import __version__
+
+        print(f"lora-studio {__version__}")
+        return 0
+    if first in COMMANDS:
+        return _command(arguments)
+    if not arguments or (len(arguments) == 1 and first.endswith(".studio")):
+        return _window(arguments)
+    print(f"{USAGE}\nnot understood: {' '.join(arguments)}", file=sys.stderr)
+    return 2
+
+
+def _prepare(arguments: Sequence[str]) -> None:
+    """Return with all packages at hand, or continue in the environment that has them."""
+    bootstrap.ensure([str(Path(__file__).resolve()), *arguments])
+
+
+def _command(arguments: list[str]) -> int:
+    _prepare(arguments)
+    if arguments == ["demo"] and display_available():
+        problem = window_problem()
+        if problem is None:
+            from ui.app import run_demo
+
+            return run_demo()
+        bootstrap.say(f"{problem}\nThe window cannot open, so the demo runs in the terminal.")
+    from studio.cli import main as cli_main
+
+    if arguments[0] == "demo":
+        arguments = [argument for argument in arguments if argument != "--terminal"]
+    return cli_main(arguments)
+
+
+def _window(arguments: list[str]) -> int:
+    if not display_available() and not os.environ.get("QT_QPA_PLATFORM"):
+        bootstrap.say(
+            "There is no display to open the window on. Without one, use "
+            "`main.py demo` or `main.py run FILE`; `main.py --help` lists the rest."
+        )
+        return 1
+    _prepare(arguments)
+    problem = window_problem()
+    if problem:
+        bootstrap.say(f"The window cannot open: {problem}")
+        return 1
+    from ui.app import run_window
+
+    return run_window(arguments[0] if arguments else None)
+
+
+def window_problem() -> str | None:
+    """What keeps the window from opening on this machine, in a sentence, or None."""
+    from bootstrap import requirements, system
+
+    x11 = not os.environ.get("WAYLAND_DISPLAY") and bool(os.environ.get("DISPLAY"))
+    platform = os.environ.get("QT_QPA_PLATFORM", "xcb" if x11 else "")
+    return requirements.pyside_problem() or system.libraries_problem(
+        window=platform.startswith("xcb")
+    )
+
+
+def display_available(
+    environment: Mapping[str, str] = os.environ, platform: str = sys.platform
+) -> bool:
+    """Whether a window can be shown to somebody; an address nobody answers at does not count."""
+    if environment.get("QT_QPA_PLATFORM", "").startswith(("offscreen", "minimal")):
+        return False
+    if platform in ("win32", "darwin"):
+        return not environment.get("SSH_CONNECTION")
+    return _wayland_answers(environment) or _x11_answers(environment.get("DISPLAY", ""))
+
+
+def _wayland_answers(environment: Mapping[str, str]) -> bool:
+    name = environment.get("WAYLAND_DISPLAY", "")
+    folder = environment.get("XDG_RUNTIME_DIR", "")
+    if not name or not (folder or name.startswith("/")):
+        return False
+    return _unix_answers(str(Path(folder) / name))
+
+
+def _x11_answers(display: str) -> bool:
+    """DISPLAY is [host]:number[.screen]; a path in it (macOS) or an odd host is trusted."""
+    host, _, number = display.rpartition(":")
+    number = number.partition(".")[0]
+    if not number.isdigit():
+        return False
+    if host in ("", "unix"):
+        path = f"/tmp/.X11-unix/X{number}"
+        return _unix_answers(path) or _unix_answers("\0" + path)
+    if "/" in host:
+        return True
+    try:
+        with socket.create_connection((host, 6000 + int(number)), timeout=2):
+            return True
+    except OSError:
+        return False
+
+
+def _unix_answers(path: str) -> bool:
+    if not hasattr(socket, "AF_UNIX"):
+        return False
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.settimeout(2)
+        try:
+            connection.connect(path)
+        except OSError:
+            return False
+    return True
+
+
+if __name__ == "__main__":
+    sys.exit(main())
