@@ -1,0 +1,143 @@
+"""What holds for every test: no real user folders, no network, no stray log, no leak.
+
+Why: a test that leaves a thread or a window behind, or that logs a warning, fails here and not in
+another test an hour later. It must not import Qt or torch itself: light tests stay light.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import shutil
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+# Before anything imports Qt, pyqtgraph or transformers.
+os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
+os.environ["PYQTGRAPH_QT_LIB"] = "PySide6"
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+# Settings and runs go to a folder of this session; a shared model cache stays, when one is set.
+_HOME = tempfile.mkdtemp(prefix="lora-studio-tests-")
+os.environ["LORA_STUDIO_HOME"] = _HOME
+
+OUR_LOGGERS = ("studio", "workers", "ui")
+GRACE_S = 2.0
+
+
+def pytest_unconfigure() -> None:
+    """Remove the session's folder."""
+    shutil.rmtree(_HOME, ignore_errors=True)
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Name failed linters above pytest's last line, so that the exit code has its reason."""
+    failed = os.environ.get("LORA_STUDIO_FAILED_LINTERS")
+    if failed:
+        terminalreporter.write_line(f"FAILED linters, see the top: {failed}", red=True)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip GPU tests where there is no GPU."""
+    if item.get_closest_marker("gpu"):
+        torch = pytest.importorskip("torch")
+        if not torch.cuda.is_available():
+            pytest.skip("no CUDA device here")
+
+
+class _Records(logging.Handler):
+    """Keeps what our own code logged at WARNING or above."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.texts: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.texts.append(f"{record.levelname} {record.name}: {record.getMessage()}")
+
+
+@pytest.fixture(autouse=True)
+def no_stray_log(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail on warnings from our own loggers, unless the test is marked `allow_log`."""
+    if request.node.get_closest_marker("allow_log"):
+        yield
+        return
+    records = _Records()
+    loggers = [logging.getLogger(name) for name in OUR_LOGGERS]
+    for logger in loggers:
+        logger.addHandler(records)
+    yield
+    for logger in loggers:
+        logger.removeHandler(records)
+    if records.texts:
+        pytest.fail("logged at WARNING or above:\n" + "\n".join(records.texts), pytrace=False)
+
+
+@pytest.fixture(autouse=True)
+def no_leak(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail when a thread or a window outlives the test that made it."""
+    threads = set(threading.enumerate())
+    uses_qt = "qapp" in request.fixturenames
+    windows = set(map(id, _windows())) if uses_qt else set()
+    yield
+    problems = [f"Python thread {name}" for name in _leaked_threads(threads)]
+    if uses_qt:
+        problems += [f"running QThread {name}" for name in _running_qthreads()]
+        problems += [f"window {name}" for name in _leaked_windows(windows)]
+    if problems:
+        pytest.fail("left behind: " + "; ".join(problems), pytrace=False)
+
+
+def _leaked_threads(before: set[threading.Thread]) -> list[str]:
+    """Names of new non-daemon threads that do not end within the grace time."""
+    deadline = time.monotonic() + GRACE_S
+    leaked = [t for t in threading.enumerate() if t not in before and not t.daemon]
+    for thread in leaked:
+        thread.join(max(0.0, deadline - time.monotonic()))
+    # A QThread that runs Python code shows up as a dummy thread; it is judged as a QThread.
+    return [t.name for t in leaked if t.is_alive() and not t.name.startswith("Dummy")]
+
+
+def _running_qthreads() -> list[str]:
+    """QThreads made in Python that still run; each gets the grace time first."""
+    from PySide6.QtCore import QThread
+    from shiboken6 import isValid
+
+    current = QThread.currentThread()
+    found = [o for o in gc.get_objects() if issubclass(type(o), QThread) and isValid(o)]
+    running = [t for t in found if t is not current and t.isRunning()]
+    return [
+        f"{type(t).__name__} {t.objectName()}".strip()
+        for t in running
+        if not t.wait(int(GRACE_S * 1000))
+    ]
+
+
+def _windows() -> list[Any]:
+    """Top-level widgets that nothing owns."""
+    if "PySide6.QtWidgets" not in sys.modules:
+        return []
+    from PySide6.QtWidgets import QApplication
+
+    if QApplication.instance() is None:
+        return []
+    return [w for w in QApplication.topLevelWidgets() if w.parent() is None]
+
+
+def _leaked_windows(before: set[int]) -> list[str]:
+    """New top-level widgets that survive deferred deletion and the garbage collector."""
+    if not [w for w in _windows() if id(w) not in before]:
+        return []
+    from PySide6.QtCore import QCoreApplication, QEvent
+
+    gc.collect()
+    QCoreApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
+    left = [w for w in _windows() if id(w) not in before]
+    return [f"{type(w).__name__} {w.objectName() or w.windowTitle()}".strip() for w in left]
