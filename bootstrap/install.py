@@ -192,13 +192,14 @@ def install_torch(setup: Setup) -> None:
     if torch_source.acceptable(torch_source.installed(site_packages(setup.venv)), sources[-1]):
         return
     tail = ""
+    constraints = ["-c", str(setup.source / "constraints.txt")]
     for number, source in enumerate(sources, 1):
         last = number == len(sources)
         if source.probe and not last and not torch_source.reachable(source.index):
             setup.progress.phase(f"{source.label} does not answer; going on without it")
             continue
         setup.progress.phase(f"Installing torch {torch_source.VERSION} from {source.label}")
-        status, tail = setup.pip(["install", *source.arguments()])
+        status, tail = setup.pip(["install", *constraints, *source.arguments()])
         have = torch_source.installed(site_packages(setup.venv))
         if status == 0 and torch_source.acceptable(have, source):
             return
