@@ -1,0 +1,72 @@
+"""Arrow folders that ``datasets.load_from_disk`` reads, written row batch by row batch.
+
+Why: ``Dataset.save_to_disk`` needs the whole data set first and prints a progress bar; here memory
+stays at one batch and nothing is printed. It must not know what the rows mean.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import pyarrow as pa
+from datasets import Dataset, DatasetInfo, Features
+
+_DATA = "data-00000-of-00001.arrow"
+
+
+class RowWriter:
+    """Writes one data set; it can be read once the ``with`` block has ended without an error.
+
+    ``fingerprint`` names the content for the ``datasets`` library; equal content, equal name.
+    """
+
+    def __init__(self, folder: Path, features: Features, fingerprint: str) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.rows = 0
+        self._folder = folder
+        self._features = features
+        self._fingerprint = fingerprint
+        self._schema = features.arrow_schema
+        self._stream = pa.ipc.new_stream(str(folder / _DATA), self._schema)
+
+    def __enter__(self) -> RowWriter:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stream.close()
+        if kind is None:
+            self._describe()
+
+    def write(self, columns: Mapping[str, Sequence[Any]]) -> None:
+        """Add a batch: column name -> values, all of one length."""
+        arrays = [
+            pa.array(columns[field.name], type=field.type, from_pandas=False)
+            for field in self._schema
+        ]
+        batch = pa.RecordBatch.from_arrays(arrays, schema=self._schema)
+        if batch.num_rows:
+            self._stream.write_batch(batch)
+            self.rows += batch.num_rows
+
+    def _describe(self) -> None:
+        DatasetInfo(features=self._features).write_to_directory(str(self._folder))
+        state: dict[str, Any] = {
+            "_data_files": [{"filename": _DATA}], "_fingerprint": self._fingerprint,
+            "_format_columns": None, "_format_kwargs": {}, "_format_type": None,
+            "_output_all_columns": False, "_split": None,
+        }  # fmt: skip
+        (self._folder / "state.json").write_text(json.dumps(state, indent=2), encoding="utf-8")
+
+
+def open_rows(folder: Path) -> Dataset:
+    """The data set in a folder, memory-mapped."""
+    return Dataset.load_from_disk(str(folder), keep_in_memory=False)

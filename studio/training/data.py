@@ -1,0 +1,215 @@
+"""Rows become tokens and labels, stored as memory-mapped Arrow.
+
+Why here and not in the training loop: what is trained is decided once, can be looked at, and costs
+nothing on resume. Labels are -100 where nothing is trained. It must not know about batches,
+padding or devices.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset, Features, List, Value
+
+from studio.errors import StudioError
+from studio.runs.context import StepContext
+from studio.training.arrow import RowWriter, open_rows
+from studio.training.chat import (
+    TemplateRefused,
+    has_plain_template,
+    load_tokenizer,
+    starts_with_bos,
+)
+from studio.training.masks import (
+    IGNORED,
+    Rendered,
+    UnprovableMask,
+    render_row,
+    token_labels,
+    token_pieces,
+)
+from studio.training.token_counts import Counts, refuse_empty, tell
+from studio.values import DatasetValue
+
+__all__ = ["IGNORED", "Encoder", "Tokenized", "load_tokenizer", "tokenize_dataset"]
+
+FEATURES = Features({"input_ids": List(Value("int32")), "labels": List(Value("int32"))})
+_ROWS_AT_ONCE = 128
+_CHARACTERS_AT_ONCE = 200_000
+
+
+@dataclass(frozen=True)
+class Tokenized:
+    """The rows as tokens: columns ``input_ids`` and ``labels`` of equal length per row."""
+
+    train: Dataset
+    validation: Dataset | None
+    counts: Counts
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """Turns canonical rows into token ids and labels for one tokenizer."""
+
+    tokenizer: Any
+    max_length: int
+    train_on: str = "answers"
+
+    def encode(self, texts: list[Rendered]) -> list[tuple[list[int], list[int]]]:
+        """Ids and labels of rendered texts, uncut, in one call of the tokenizer."""
+        fast = bool(self.tokenizer.is_fast)
+        batch = self.tokenizer(
+            [t.text for t in texts], add_special_tokens=False, verbose=False,
+            return_attention_mask=False, return_offsets_mapping=fast,
+        )  # fmt: skip
+        offsets = batch["offset_mapping"] if fast else [None] * len(texts)
+        return [
+            self._finish(t, ids, o)
+            for t, ids, o in zip(texts, batch["input_ids"], offsets, strict=True)
+        ]
+
+    def _finish(self, item: Rendered, ids: list[int], offsets: Any) -> tuple[list[int], list[int]]:
+        if self.train_on == "all":
+            labels: list[int] | None = list(ids)
+        else:
+            labels = token_labels(ids, offsets, item.spans) if offsets is not None else None
+        if labels is None:
+            ids, labels = token_pieces(self.tokenizer, item.text, item.spans)
+        return self._with_ends(ids, labels) if item.raw else (ids, labels)
+
+    def _with_ends(self, ids: list[int], labels: list[int]) -> tuple[list[int], list[int]]:
+        """Raw text gets BOS where the tokenizer would add it, and the end token; never twice."""
+        bos, eos = self.tokenizer.bos_token_id, self.tokenizer.eos_token_id
+        if self._bos_first and ids[:1] != [bos]:
+            ids = [bos, *ids]
+            labels = [bos if self.train_on == "all" else IGNORED, *labels]
+        if eos is not None and ids[-1:] != [eos]:
+            ids, labels = [*ids, eos], [*labels, eos]
+        return ids, labels
+
+    @cached_property
+    def _bos_first(self) -> bool:
+        return starts_with_bos(self.tokenizer)
+
+
+def tokenize_dataset(
+    context: StepContext,
+    dataset: DatasetValue,
+    tokenizer: Any,
+    *,
+    max_length: int,
+    train_on: str,
+    folder: Path,
+) -> Tokenized:
+    """Tokenize every row of ``dataset`` into ``folder`` and open the result.
+
+    Rows are cut to ``max_length`` tokens; a row without a trained token is left out and counted.
+    Raises ``StudioError`` when nothing at all would be trained, when the chat template refuses a
+    row, or when it cannot be proven which of its characters are the answer.
+    """
+    context.phase("tokenize", "Turning rows into tokens")
+    shutil.rmtree(folder, ignore_errors=True)
+    encoder = Encoder(tokenizer, max_length, train_on)
+    name = _fingerprint(dataset, tokenizer, max_length, train_on)
+    train, held_out = Counts(), Counts()
+    _write_split(context, encoder, dataset, folder / "train", name, train)
+    refuse_empty(context, dataset, train, max_length)
+    if dataset.validation_rows:
+        _write_split(context, encoder, dataset, folder / "validation", name, held_out)
+    plain = has_plain_template(tokenizer) and dataset.format != "text"
+    tell(context, train, held_out, max_length, plain)
+    validation = open_rows(folder / "validation") if held_out.rows else None
+    return Tokenized(open_rows(folder / "train"), validation, train)
+
+
+def _write_split(
+    context: StepContext,
+    encoder: Encoder,
+    dataset: DatasetValue,
+    target: Path,
+    name: str,
+    counts: Counts,
+) -> None:
+    """Tokenize one split; ``target`` is named like the split."""
+    rows = open_rows(Path(dataset.path) / target.name)
+    before = dataset.train_rows if target.name == "validation" else 0
+    total = dataset.train_rows + dataset.validation_rows
+    with RowWriter(target, FEATURES, f"{name}-{target.name}") as writer:
+        for texts, lines, done in _batches(context, encoder, rows, counts):
+            kept = _kept(encoder, encoder.encode(texts), lines, counts)
+            writer.write({"input_ids": [r[0] for r in kept], "labels": [r[1] for r in kept]})
+            context.progress("tokenize", before + done, total, "rows")
+
+
+def _batches(
+    context: StepContext, encoder: Encoder, rows: Dataset, counts: Counts
+) -> Iterator[tuple[list[Rendered], list[int], int]]:
+    """Rendered texts with their source lines and the number of rows done so far."""
+    texts: list[Rendered] = []
+    lines: list[int] = []
+    size = 0
+    for index, row in enumerate(rows):
+        rendered = _rendered(context, encoder, row)
+        if len(rendered) > 1:
+            counts.note("split", row["line"])
+        texts += rendered
+        lines += [row["line"]] * len(rendered)
+        size += sum(len(r.text) for r in rendered)
+        if len(texts) >= _ROWS_AT_ONCE or size >= _CHARACTERS_AT_ONCE:
+            yield texts, lines, index + 1
+            texts, lines, size = [], [], 0
+    if texts:
+        yield texts, lines, len(rows)
+
+
+def _rendered(context: StepContext, encoder: Encoder, row: dict[str, Any]) -> list[Rendered]:
+    where = {"file": row["source"], "line": row["line"]}
+    place = f"{Path(row['source']).name}, line {row['line']}"
+    try:
+        return render_row(encoder.tokenizer, row, masked=encoder.train_on != "all")
+    except TemplateRefused as error:
+        raise StudioError(
+            f"{context.title}: the model's chat template does not take {place}: {error}.",
+            title="The chat template refuses a row",
+            hint="Change the roles of that row, or choose a model whose template takes them.",
+            code="template_refused", **where,
+        ) from error  # fmt: skip
+    except UnprovableMask as error:
+        raise StudioError(
+            f"{context.title}: with this model's chat template it cannot be told which tokens of "
+            f"{place} are the answer, because the template rewrites earlier text.",
+            title="The answers cannot be told apart",
+            hint="Set “Train on” to Everything, or use a model with a plainer chat template.",
+            code="unstable_template", field="train_on", **where,
+        ) from error  # fmt: skip
+
+
+def _kept(
+    encoder: Encoder, encoded: list[tuple[list[int], list[int]]], lines: list[int], counts: Counts
+) -> list[tuple[list[int], list[int]]]:
+    """The rows that train something, cut to the limit; the first token is never predicted."""
+    kept = []
+    for (ids, labels), line in zip(encoded, lines, strict=True):
+        if len(ids) > encoder.max_length:
+            counts.note("cut", line)
+            ids, labels = ids[: encoder.max_length], labels[: encoder.max_length]
+        trained = sum(v != IGNORED for v in labels[1:])
+        if not trained:
+            counts.note("dropped", line)
+            continue
+        counts.rows += 1
+        counts.tokens += len(ids)
+        counts.trained += trained
+        kept.append((ids, labels))
+    return kept
+
+
+def _fingerprint(dataset: DatasetValue, tokenizer: Any, max_length: int, train_on: str) -> str:
+    parts = (dataset.sha256, dataset.path, len(tokenizer), max_length, train_on)
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]

@@ -1,0 +1,100 @@
+"""What happened to the rows while they became tokens, told in counted sentences.
+
+Why: a row that was cut or left out must never pass in silence. This module must not tokenize.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from studio.errors import StudioError
+from studio.runs.context import StepContext
+from studio.values import DatasetValue
+
+
+@dataclass
+class Counts:
+    """Rows and tokens of one split; ``tokens`` and ``trained`` count after cutting.
+
+    ``cut``, ``dropped`` and ``split`` count source rows that were shortened, left out, or turned
+    into one row per answer; ``first`` maps these words to the line of the first such row.
+    """
+
+    rows: int = 0
+    tokens: int = 0
+    trained: int = 0
+    cut: int = 0
+    dropped: int = 0
+    split: int = 0
+    first: dict[str, int] = field(default_factory=dict)
+
+    def note(self, what: str, line: int) -> None:
+        """Count a row under ``cut``, ``dropped`` or ``split``."""
+        setattr(self, what, getattr(self, what) + 1)
+        self.first.setdefault(what, line)
+
+    def __add__(self, other: Counts) -> Counts:
+        return Counts(
+            self.rows + other.rows, self.tokens + other.tokens, self.trained + other.trained,
+            self.cut + other.cut, self.dropped + other.dropped, self.split + other.split,
+            {**other.first, **self.first},
+        )  # fmt: skip
+
+
+def refuse_empty(
+    context: StepContext, dataset: DatasetValue, counts: Counts, max_length: int
+) -> None:
+    """Raise ``StudioError`` when no training row is left."""
+    if counts.rows:
+        return
+    reason = (
+        f"{counts.cut} of them are longer than the max length of {max_length} tokens"
+        if counts.cut
+        else "they hold no answers"
+    )
+    raise StudioError(
+        f"{context.title}: not one token of the {dataset.train_rows} rows would be trained; "
+        f"{reason}.",
+        title="Nothing to train on",
+        hint="Raise the max length, or check that the rows have answers.",
+        field="max_length" if counts.cut else "train_on", code="nothing_to_train",
+        file=dataset.sources[0] if dataset.sources else None,
+    )  # fmt: skip
+
+
+def tell(
+    context: StepContext, train: Counts, held_out: Counts, max_length: int, plain_template: bool
+) -> None:
+    """Notices about everything that is not as it stands in the user's file."""
+    both = train + held_out
+    if both.cut:
+        context.notice(
+            f"{_rows(both.cut)} longer than {max_length} tokens and cut to that length; the first "
+            f"is line {both.first['cut']}.", "Raise the max length to train on all of them.",
+        )  # fmt: skip
+    if both.dropped:
+        context.notice(
+            f"{_rows(both.dropped)} left out, because no token of them would be trained; the first "
+            f"is line {both.first['dropped']}.",
+            "Their answers are missing or lie beyond the max length.",
+        )  # fmt: skip
+    if both.split:
+        context.notice(
+            f"{_rows(both.split)} split into one row per answer, because the chat template shows "
+            "earlier answers differently.", level="info",
+        )  # fmt: skip
+    if plain_template:
+        context.notice(
+            "The model has no chat template: rows are written as “role: content” lines, and an "
+            "answer ends with the end-of-text token.",
+            "The template is saved with the adapter, so that it is asked the same way.", "info",
+        )  # fmt: skip
+    share = 100 * train.trained / max(1, train.tokens)
+    context.notice(
+        f"{train.rows} rows to train on, {train.tokens} tokens; {train.trained} of them "
+        f"({share:.0f} %) are trained.", level="info",
+    )  # fmt: skip
+
+
+def _rows(count: int) -> str:
+    return "1 row was" if count == 1 else f"{count} rows were"
