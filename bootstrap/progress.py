@@ -119,8 +119,9 @@ def run(
         return _follow(process, progress, detail)
     except BaseException:
         process.kill()
-        process.wait()
         raise
+    finally:
+        process.wait()
 
 
 def _follow(
@@ -150,6 +151,7 @@ def _follow(
 
 def _read(process: subprocess.Popen[str], lines: queue.Queue[str | None]) -> None:
     assert process.stdout is not None
-    for line in process.stdout:
-        lines.put(line)
+    with process.stdout as output:
+        for line in output:
+            lines.put(line)
     lines.put(None)
