@@ -1,0 +1,92 @@
+"""Axes of the plots: whole steps, time as 3:07, and short numbers.
+
+Why: pyqtgraph's own axes print steps as 12.5 and seconds as k. Drawing stays pyqtgraph's.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import pyqtgraph as pg
+
+TIME_STEPS_S = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 43200, 86400)
+TICKS_AIMED_AT = 6
+
+
+class XAxis(pg.AxisItem):
+    """The lower axis: optimizer steps, or time since the run started."""
+
+    def __init__(self) -> None:
+        super().__init__(orientation="bottom")
+        self.time = False
+        self.enableAutoSIPrefix(False)
+
+    def set_time(self, on: bool) -> None:
+        """Show seconds as 3:07 (True) or whole steps (False)."""
+        self.time = on
+        self.picture = None
+        self.update()
+
+    def tickSpacing(self, minVal: float, maxVal: float, size: float) -> list[tuple[float, float]]:
+        """Distances between ticks: never below one step, and round times."""
+        if self.time:
+            aimed = (maxVal - minVal) / TICKS_AIMED_AT
+            return [(next((s for s in TIME_STEPS_S if s >= aimed), TIME_STEPS_S[-1]), 0)]
+        spacing = super().tickSpacing(minVal, maxVal, size)
+        return [(s, offset) for s, offset in spacing if s >= 1] or [(1, 0)]
+
+    def tickStrings(self, values: Sequence[float], scale: float, spacing: float) -> list[str]:
+        """The words at the ticks."""
+        del scale
+        if self.time:
+            return [_clock(v) for v in values]
+        return [f"{v:.0f}" if abs(v) < 1e5 else f"{v / 1000:g}k" for v in values]
+
+
+class YAxis(pg.AxisItem):
+    """The left axis: plain numbers, also when it is logarithmic."""
+
+    def __init__(self) -> None:
+        super().__init__(orientation="left")
+        self.enableAutoSIPrefix(False)
+        self._finest = 1.0
+        self._largest = 1.0
+
+    def tickValues(self, minVal: float, maxVal: float, size: float) -> list[Any]:
+        """The ticks; also notes how fine they are, so that all get the same digits."""
+        levels = super().tickValues(minVal, maxVal, size)
+        self._finest = float(levels[min(1, len(levels) - 1)][0]) if levels else 1.0
+        self._largest = max(abs(minVal), abs(maxVal))
+        return levels
+
+    def tickStrings(self, values: Sequence[float], scale: float, spacing: float) -> list[str]:
+        """The words at the ticks, with the digits that the spacing needs."""
+        if self.logMode:
+            return self.logTickStrings(values, scale, spacing)
+        return [short(v, self._finest, self._largest) for v in values]
+
+    def logTickStrings(self, values: Sequence[float], scale: float, spacing: float) -> list[str]:
+        """Powers of ten as numbers, not as exponents."""
+        del scale, spacing
+        return [f"{10.0**v:.3g}" for v in values]
+
+
+def short(value: float, spacing: float, largest: float) -> str:
+    """A tick's number: as many digits as the spacing needs, 2e-4 where all are small."""
+    if abs(value) < spacing * 1e-6:
+        return "0"
+    if largest < 1e-2:
+        return f"{value:.1e}".replace(".0e", "e").replace("e-0", "e-")
+    if largest >= 1e4:
+        return f"{value / 1000:g}k"
+    return f"{value:.{max(0, -math.floor(math.log10(spacing) + 1e-9))}f}"
+
+
+def _clock(seconds: float) -> str:
+    whole = round(abs(seconds))
+    sign = "-" if seconds < 0 else ""
+    hours, rest = divmod(whole, 3600)
+    minutes, left = divmod(rest, 60)
+    return f"{sign}{hours}:{minutes:02}:{left:02}" if hours else f"{sign}{minutes}:{left:02}"

@@ -1,0 +1,139 @@
+"""Which curves a run has: their names, units, colours, dashes, and the numbers behind them.
+
+A ``CurveFeed`` turns one training node's series of a ``RunState`` into arrays, copying only what is
+new. No Qt here: drawing is ``plot``'s business, choosing what is drawn is this module's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from ui.monitor.buffers import Floats, Follower
+from ui.monitor.smoothing import smooth
+
+Axis = Literal["step", "time"]
+Dash = Literal["solid", "dash", "dot", "dashdot"]
+Points = tuple[Floats, Floats]
+EMPTY: Points = (np.empty(0), np.empty(0))
+
+
+@dataclass(frozen=True)
+class CurveSpec:
+    """One curve. ``color`` counts in ``style.SERIES``; ``marker`` is a pyqtgraph symbol or none."""
+
+    key: str
+    label: str
+    color: int
+    dash: Dash = "solid"
+    marker: str = ""
+    faint: bool = False
+
+
+@dataclass(frozen=True)
+class PlotSpec:
+    """One plot. ``axis`` is ``time`` where a curve has no steps."""
+
+    key: str
+    title: str
+    unit: str
+    curves: tuple[CurveSpec, ...]
+    axis: Axis = "step"
+    from_zero: bool = False
+
+
+LOSS = PlotSpec(
+    "loss",
+    "Loss",
+    "",
+    (
+        CurveSpec("loss", "Train", 0, faint=True),
+        CurveSpec("loss_smooth", "Train, smoothed", 0),
+        CurveSpec("eval_loss", "Validation", 1, "dash", "o"),
+    ),
+)
+SMALL = (
+    PlotSpec(
+        "learning_rate", "Learning rate", "", (CurveSpec("learning_rate", "Rate", 2),),
+        from_zero=True,
+    ),
+    PlotSpec("grad_norm", "Gradient norm", "", (CurveSpec("grad_norm", "Norm", 3),)),
+    PlotSpec(
+        "tokens_per_s", "Speed", "tokens/s", (CurveSpec("tokens_per_s", "Speed", 0),),
+        from_zero=True,
+    ),
+)  # fmt: skip
+VRAM = PlotSpec(
+    "memory", "GPU memory", "GiB",
+    (
+        CurveSpec("vram_allocated_gib", "Allocated", 0),
+        CurveSpec("vram_reserved_gib", "Reserved", 1, "dash"),
+        CurveSpec("vram_device_gib", "Device", 3, "dot"),
+    ),
+    "time", from_zero=True,
+)  # fmt: skip
+RAM = PlotSpec(
+    "memory", "Memory", "GiB",
+    (
+        CurveSpec("ram_process_gib", "Training", 0),
+        CurveSpec("ram_system_gib", "System", 1, "dash"),
+    ),
+    "time", from_zero=True,
+)  # fmt: skip
+
+
+def memory_spec(state: Any) -> PlotSpec:
+    """The memory plot that fits the run: VRAM where it was measured, else the computer's memory."""
+    for series in (state.metrics if state else {}).values():
+        if any(field.startswith("vram_") and values[1] for field, values in series.memory.items()):
+            return VRAM
+    return RAM
+
+
+class CurveFeed:
+    """The arrays of one run, kept between looks."""
+
+    def __init__(self) -> None:
+        self._followers: dict[tuple[str, str], Follower] = {}
+        self._smooth: tuple[Any, Points] = (None, EMPTY)
+        self.factor = 0.6
+
+    def points(self, state: Any, node: str, key: str, axis: Axis) -> Points:
+        """The points (n,), (n,) of one curve; x is the step, or seconds since the run started."""
+        series = state.metrics.get(node)
+        if series is None:
+            return EMPTY
+        if key == "loss_smooth":
+            return self._smoothed(node, self.points(state, node, "loss", axis), axis)
+        start = state.started or 0.0
+        if key in series.memory:
+            times, values = series.memory[key]
+            return _measured(
+                self._array(node, key + ".time", times) - start, self._array(node, key, values)
+            )
+        prefix = "eval_" if key == "eval_loss" else ""
+        x = self._array(node, f"{prefix}{axis}", getattr(series, f"{prefix}{axis}"))
+        if axis == "time":
+            x = x - start
+        return _measured(x, self._array(node, key, getattr(series, key, ())))
+
+    def _smoothed(self, node: str, raw: Points, axis: Axis) -> Points:
+        x, y = raw
+        last = float(y[-1]) if len(y) else 0.0
+        mark = (node, axis, len(y), last, self.factor)
+        if self._smooth[0] != mark:
+            self._smooth = (mark, (x, smooth(y, self.factor)))
+        return self._smooth[1]
+
+    def _array(self, node: str, key: str, values: Any) -> Floats:
+        return self._followers.setdefault((node, key), Follower()).follow(values)
+
+
+def _measured(x: Floats, y: Floats) -> Points:
+    """The points that have a value; both are cut to the shorter one first."""
+    count = min(len(x), len(y))
+    x, y = x[:count], y[:count]
+    gaps = np.isnan(y)
+    return (x[~gaps], y[~gaps]) if gaps.any() else (x, y)

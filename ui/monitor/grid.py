@@ -1,0 +1,78 @@
+"""The small plots: all in a grid where there is height, else one at a time with buttons.
+
+Why: a bottom dock of 250 pixels has no room for four readable plots; four plots in one are worse
+than one with a switch. It must not know what the plots show.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from PySide6.QtWidgets import (
+    QButtonGroup,
+    QGridLayout,
+    QHBoxLayout,
+    QToolButton,
+    QVBoxLayout,
+    QWidget,
+)
+
+from ui.monitor.plot import LivePlot
+
+GRID_FROM_HEIGHT_PX = 290
+COLUMNS = 2
+
+
+class PlotGrid(QWidget):
+    """Arranges plots by the room there is."""
+
+    def __init__(self, plots: Sequence[LivePlot], parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._plots = tuple(plots)
+        self._buttons = QButtonGroup(self)
+        self._bar = self._make_bar()
+        self._grid = QGridLayout()
+        self._grid.setSpacing(2)
+        for index, plot in enumerate(self._plots):
+            self._grid.addWidget(plot, index // COLUMNS, index % COLUMNS)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(0)
+        layout.addWidget(self._bar)
+        layout.addLayout(self._grid, 1)
+        self._buttons.idClicked.connect(self._arrange)
+        self.setMinimumWidth(160)
+
+    def _make_bar(self) -> QWidget:
+        bar = QWidget(self)
+        row = QHBoxLayout(bar)
+        row.setContentsMargins(4, 0, 4, 0)
+        row.setSpacing(2)
+        for index, plot in enumerate(self._plots):
+            button = QToolButton(bar)
+            button.setText(plot.spec.title)
+            button.setCheckable(True)
+            button.setAutoRaise(True)
+            self._buttons.addButton(button, index)
+            row.addWidget(button)
+        row.addStretch(1)
+        self._buttons.button(0).setChecked(True)
+        return bar
+
+    def show_plot(self, index: int) -> None:
+        """The plot to show where there is room for one."""
+        self._buttons.button(index).setChecked(True)
+        self._arrange()
+
+    def resizeEvent(self, event: Any) -> None:
+        """Switch between grid and one plot."""
+        super().resizeEvent(event)
+        self._arrange()
+
+    def _arrange(self) -> None:
+        roomy = self.height() >= GRID_FROM_HEIGHT_PX
+        self._bar.setVisible(not roomy)
+        chosen = self._buttons.checkedId()
+        for index, plot in enumerate(self._plots):
+            plot.setVisible(roomy or index == chosen)

@@ -1,0 +1,143 @@
+"""The line over the curves: where the run is, in figures.
+
+Captions are small, figures stand out; what does not fit is left out from the right, least needed
+first. It reads a ``RunState`` and keeps nothing of it.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from PySide6.QtCore import Qt
+from PySide6.QtGui import QFont
+from PySide6.QtWidgets import QHBoxLayout, QLabel, QSizePolicy, QWidget
+
+from ui.monitor import words
+
+CAPTIONS = {
+    "status": "Run",
+    "step": "Step",
+    "loss": "Loss",
+    "eval_loss": "Validation loss",
+    "speed": "Tokens/s",
+    "left": "Time left",
+    "elapsed": "Elapsed",
+    "device": "Device",
+}
+DROPPED_FIRST = ("device", "status", "elapsed", "speed", "eval_loss", "left")
+SPACING_PX = 16
+
+
+class Figure(QWidget):
+    """A caption and its figure, in one line."""
+
+    def __init__(self, caption: str, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        layout = QHBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(6)
+        self._caption = caption
+        name = QLabel(caption, self)
+        name.setProperty("muted", True)
+        name.setForegroundRole(name.palette().ColorRole.PlaceholderText)
+        self._value = QLabel(words.MISSING, self)
+        bold = QFont(self._value.font())
+        bold.setWeight(QFont.Weight.DemiBold)
+        self._value.setFont(bold)
+        self._value.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        layout.addWidget(name)
+        layout.addWidget(self._value)
+
+    def set_value(self, text: str) -> None:
+        """Show a figure."""
+        if text != self._value.text():
+            self._value.setText(text)
+            self.setAccessibleName(f"{self._caption}: {text}")
+
+    def value(self) -> str:
+        """The figure that is shown."""
+        return self._value.text()
+
+
+class HeaderLine(QWidget):
+    """All figures of a run in one row."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._layout = QHBoxLayout(self)
+        self._layout.setContentsMargins(8, 2, 8, 2)
+        self._layout.setSpacing(SPACING_PX)
+        self._figures = {key: Figure(text, self) for key, text in CAPTIONS.items()}
+        for figure in self._figures.values():
+            self._layout.addWidget(figure)
+        self._layout.addStretch(1)
+        self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
+
+    def figure(self, key: str) -> str:
+        """What one figure says (for tests)."""
+        return self._figures[key].value()
+
+    def show_figures(self, state: Any, node: str | None) -> None:
+        """Read the figures of a run and of its training node, if there is one."""
+        series = state.metrics.get(node) if node else None
+        values = {
+            "status": words.status_words(state.status),
+            "step": _step(state, node, series),
+            "loss": words.figure(_last(series, "loss")),
+            "eval_loss": words.figure(_last(series, "eval_loss")),
+            "speed": words.figure(_last(series, "tokens_per_s"), 3),
+            "left": words.duration(time_left(state)),
+            "elapsed": words.duration(elapsed(state)),
+            "device": str(getattr(state, "device", "") or words.MISSING),
+        }
+        for key, text in values.items():
+            self._figures[key].set_value(text)
+        self._drop()
+
+    def resizeEvent(self, event: Any) -> None:
+        """Leave out what does not fit."""
+        super().resizeEvent(event)
+        self._drop()
+
+    def _drop(self) -> None:
+        hidden = {"device"} if self.figure("device") == words.MISSING else set()
+        widths = {k: f.sizeHint().width() + SPACING_PX for k, f in self._figures.items()}
+        for key in DROPPED_FIRST:
+            if sum(w for k, w in widths.items() if k not in hidden) <= self.width():
+                break
+            hidden.add(key)
+        for key, figure in self._figures.items():
+            figure.setVisible(key not in hidden)
+
+
+def elapsed(state: Any, now: float | None = None) -> float | None:
+    """Seconds since the run started, up to its end."""
+    if not state.started:
+        return None
+    end = state.finished or (now if now is not None else time.time())
+    return max(0.0, end - state.started)
+
+
+def time_left(state: Any) -> float | None:
+    """Seconds that the running step expects to need, when it said so."""
+    if state.status != "running":
+        return None
+    lefts = [n.eta_s for n in state.nodes.values() if n.state == "running" and n.eta_s is not None]
+    return max(lefts) if lefts else None
+
+
+def _last(series: Any, name: str) -> float | None:
+    values = getattr(series, name, None) if series is not None else None
+    return next((v for v in reversed(values[-50:]) if v is not None), None) if values else None
+
+
+def _step(state: Any, node: str | None, series: Any) -> str:
+    if series is None or not series.step:
+        return words.MISSING
+    done = series.step[-1]
+    known = state.nodes.get(node)
+    total = getattr(series, "steps", None) or (
+        known.total if known and known.phase == "train" else None
+    )
+    return f"{done:.0f} / {total:.0f}" if total else f"{done:.0f}"

@@ -1,0 +1,185 @@
+"""Events turned into the lines of the log, in plain words.
+
+Not every event is a line: figures that a curve shows come every few seconds, progress never.
+No Qt here; the panel only paints what this returns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from studio.runs.events import Event
+from ui.monitor import words
+
+Level = Literal["detail", "info", "warning", "error"]
+LEVELS: tuple[Level, ...] = ("detail", "info", "warning", "error")
+METRIC_EVERY_S = 5.0
+
+PHASE_WORDS = {
+    "load": "loading the model",
+    "import": "importing the model",
+    "download": "downloading",
+    "read": "reading the rows",
+    "tokenize": "turning rows into tokens",
+    "train": "training",
+    "evaluate": "evaluating",
+    "save": "saving",
+    "verify": "checking the result",
+    "merge": "merging",
+    "export": "writing the export",
+    "generate": "generating answers",
+}
+REASON_WORDS = {
+    "cadence": "",
+    "stop": " because of the stop",
+    "save": " as asked",
+    "end": " at the end",
+}
+
+
+@dataclass(frozen=True)
+class LogLine:
+    """One line: when (Unix seconds), how serious, and what it says."""
+
+    time: float
+    level: Level
+    text: str
+
+    def shown(self) -> str:
+        """The line as the panel shows and copies it."""
+        mark = {"warning": "Warning: ", "error": "Error: "}.get(self.level, "")
+        return f"{words.clock(self.time)}  {mark}{self.text}"
+
+
+class LogWriter:
+    """Makes lines from events in their order; remembers node titles and when a figure was told."""
+
+    def __init__(self) -> None:
+        self._titles: dict[str, str] = {}
+        self._told_at: dict[str, float] = {}
+        self._makers: dict[str, Callable[[Event], Iterable[LogLine]]] = {
+            "RunStarted": self._run_started,
+            "StepStarted": self._step_started,
+            "Phase": self._phase,
+            "Metric": self._metric,
+            "TrainResumed": self._train_resumed,
+            "CheckpointSaved": self._checkpoint,
+            "Evaluation": self._evaluation,
+            "ArtifactSaved": self._artifact,
+            "Notice": self._notice,
+            "StepFinished": self._step_finished,
+            "StepFailed": self._step_failed,
+            "RunFinished": self._run_finished,
+        }
+
+    def lines(self, event: Event) -> Iterable[LogLine]:
+        """The lines of one event: none, one, or one and its remedy."""
+        maker = self._makers.get(event.name)
+        return maker(event) if maker else ()
+
+    def _title(self, event: Event) -> str:
+        return self._titles.get(event.node or "", event.node or "Run")
+
+    def _run_started(self, event: Event) -> Iterable[LogLine]:
+        for node in event.get("nodes") or ():
+            self._titles[str(node.get("id"))] = str(node.get("title") or node.get("id"))
+        verb = "resumed" if event.get("resumed") else "started"
+        device = f" on {event.get('device')}" if event.get("device") else ""
+        yield _info(event, f"Run “{event.get('name') or event.get('run')}” {verb}{device}.")
+
+    def _step_started(self, event: Event) -> Iterable[LogLine]:
+        if event.node and event.get("title"):
+            self._titles[event.node] = str(event.get("title"))
+        index, count = event.get("index"), event.get("count")
+        place = f" (step {index + 1} of {count})" if isinstance(index, int) and count else ""
+        yield _info(event, f"{self._title(event)} started{place}.")
+
+    def _phase(self, event: Event) -> Iterable[LogLine]:
+        phase = str(event.get("phase") or "")
+        what = event.get("title") or PHASE_WORDS.get(phase, phase)
+        yield LogLine(event.time, "detail", f"{self._title(event)}: {what}.")
+
+    def _metric(self, event: Event) -> Iterable[LogLine]:
+        step, steps = event.get("step"), event.get("steps")
+        where = f"step {step} of {steps}" if steps else f"step {step}"
+        if event.get("eval_loss") is not None:
+            loss = _number(event.get("eval_loss"))
+            yield _info(event, f"{self._title(event)}: validation loss {loss} at {where}.")
+            return
+        if event.get("loss") is None or not self._due(event):
+            return
+        speed = event.get("tokens_per_s")
+        told = f", {_number(speed)} tokens/s" if speed is not None else ""
+        yield LogLine(
+            event.time,
+            "detail",
+            f"{self._title(event)}: {where}, loss {_number(event.get('loss'))}{told}.",
+        )
+
+    def _due(self, event: Event) -> bool:
+        node = event.node or ""
+        if abs(event.time - self._told_at.get(node, -METRIC_EVERY_S)) < METRIC_EVERY_S:
+            return False
+        self._told_at[node] = event.time
+        return True
+
+    def _train_resumed(self, event: Event) -> Iterable[LogLine]:
+        yield _info(event, f"{self._title(event)} goes on from step {event.get('step')}.")
+
+    def _checkpoint(self, event: Event) -> Iterable[LogLine]:
+        why = REASON_WORDS.get(str(event.get("reason")), "")
+        yield _info(
+            event, f"{self._title(event)}: checkpoint saved at step {event.get('step')}{why}."
+        )
+
+    def _evaluation(self, event: Event) -> Iterable[LogLine]:
+        for name, pair in (event.get("measures") or {}).items():
+            before, after = pair.get("before"), pair.get("after")
+            told = f"{_share(before)} before, {_share(after)} after tuning"
+            yield _info(event, f"{self._title(event)}: {name.replace('_', ' ')} {told}.")
+
+    def _artifact(self, event: Event) -> Iterable[LogLine]:
+        kind = words.kind_words(str(event.get("kind") or "file"))
+        how = "reused from an earlier run" if event.get("cached") else "saved"
+        yield _info(event, f"{kind} {how}: {event.get('path')}")
+
+    def _notice(self, event: Event) -> Iterable[LogLine]:
+        level: Level = "info" if event.get("level") == "info" else "warning"
+        text = f"{event.get('sentence')} {event.get('hint') or ''}".strip()
+        yield LogLine(event.time, level, text)
+
+    def _step_finished(self, event: Event) -> Iterable[LogLine]:
+        if event.get("cached"):
+            yield _info(event, f"{self._title(event)}: unchanged, its earlier result is used.")
+            return
+        yield _info(event, f"{self._title(event)} done in {words.duration(event.get('seconds'))}.")
+
+    def _step_failed(self, event: Event) -> Iterable[LogLine]:
+        title = event.get("title")
+        head = f"{title}. " if title and event.get("trace") else ""
+        yield LogLine(event.time, "error", f"{head}{event.get('sentence') or title}")
+        if event.get("hint"):
+            yield LogLine(event.time, "error", f"What to do: {event.get('hint')}")
+        for line in str(event.get("trace") or "").splitlines():
+            yield LogLine(event.time, "detail", f"    {line}")
+
+    def _run_finished(self, event: Event) -> Iterable[LogLine]:
+        status = str(event.get("status"))
+        level: Level = "error" if status == "failed" else "info"
+        spent = event.get("seconds")
+        after = f" after {words.duration(spent)}" if spent is not None else ""
+        yield LogLine(event.time, level, f"Run {status}{after}.")
+
+
+def _info(event: Event, text: str) -> LogLine:
+    return LogLine(event.time, "info", text)
+
+
+def _number(value: object) -> str:
+    return words.figure(value) if isinstance(value, (int, float)) else str(value)
+
+
+def _share(value: object) -> str:
+    return words.percent(value) if isinstance(value, (int, float)) else words.MISSING

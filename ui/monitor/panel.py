@@ -1,0 +1,210 @@
+"""The curves of a run: figures on top, the loss large, the other plots beside it.
+
+``show_state`` chooses the run, ``refresh`` says that something came; drawing happens at most
+fifteen times a second and only while the panel can be seen. It reads a ``RunState`` and changes
+nothing. It must not follow events or files itself.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from PySide6.QtCore import QTimer
+from PySide6.QtWidgets import QHBoxLayout, QLabel, QSplitter, QStackedWidget, QVBoxLayout, QWidget
+
+from ui.monitor.curves import LOSS, RAM, SMALL, Axis, CurveFeed, memory_spec
+from ui.monitor.grid import PlotGrid
+from ui.monitor.header import HeaderLine
+from ui.monitor.plot import LivePlot
+from ui.monitor.plot_menu import show_menu
+from ui.monitor.tools import PlotTools
+
+DRAW_EVERY_MS = 66
+ELAPSED_EVERY_MS = 1000
+EMPTY_TEXT = "No run yet. Press Run and watch loss, speed and memory here."
+
+
+class MonitorPanel(QWidget):
+    """Live curves of one run, or of an earlier one that was opened again."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._state: Any = None
+        self._node: str | None = None
+        self._axis: Axis = "step"
+        self._feed = CurveFeed()
+        self._draw_timer = QTimer(self, singleShot=True, interval=DRAW_EVERY_MS)
+        self._draw_timer.timeout.connect(self.draw_now)
+        self._clock = QTimer(self, interval=ELAPSED_EVERY_MS)
+        self._clock.timeout.connect(self._tick)
+        self.header = HeaderLine(self)
+        self.tools = PlotTools(self)
+        self.loss = LivePlot(LOSS, self)
+        self.small = [LivePlot(spec, self) for spec in (*SMALL, RAM)]
+        self._build()
+        self._connect()
+
+    @property
+    def plots(self) -> tuple[LivePlot, ...]:
+        """Every plot, the loss first."""
+        return (self.loss, *self.small)
+
+    def plot(self, key: str) -> LivePlot:
+        """The plot with this key: loss, learning_rate, grad_norm, tokens_per_s, memory."""
+        return next(p for p in self.plots if p.spec.key == key)
+
+    def _build(self) -> None:
+        top = QHBoxLayout()
+        top.setContentsMargins(0, 2, 4, 0)
+        top.addWidget(self.header, 1)
+        top.addWidget(self.tools)
+        split = QSplitter(self)
+        split.setChildrenCollapsible(False)
+        split.addWidget(self.loss)
+        split.addWidget(PlotGrid(self.small, self))
+        split.setStretchFactor(0, 1)
+        split.setStretchFactor(1, 1)
+        split.setSizes([500, 500])
+        curves = QWidget(self)
+        inside = QVBoxLayout(curves)
+        inside.setContentsMargins(0, 0, 0, 0)
+        inside.setSpacing(2)
+        inside.addLayout(top)
+        inside.addWidget(split, 1)
+        self._empty = QLabel(EMPTY_TEXT, self)
+        self._empty.setAlignment(self._empty.alignment().AlignCenter)
+        self._empty.setForegroundRole(self._empty.palette().ColorRole.PlaceholderText)
+        self._empty.setWordWrap(True)
+        self._stack = QStackedWidget(self)
+        self._stack.addWidget(self._empty)
+        self._stack.addWidget(curves)
+        outside = QVBoxLayout(self)
+        outside.setContentsMargins(0, 0, 0, 0)
+        outside.addWidget(self._stack)
+
+    def _connect(self) -> None:
+        self.tools.smoothing_changed.connect(self._set_smoothing)
+        self.tools.axis_changed.connect(self._set_axis)
+        self.tools.log_changed.connect(self.loss.set_log)
+        self.tools.reset_wanted.connect(self.reset_view)
+        self.tools.node_changed.connect(self._choose_node)
+        for plot in self.plots:
+            plot.hovered.connect(self._share_cross)
+            plot.menu_wanted.connect(self._menu)
+
+    # ------------------------------------------------------------ what is shown
+
+    def show_state(self, state: Any) -> None:
+        """Show this run from now on; ``None`` shows the empty text."""
+        self._state = state
+        self._node = None
+        self._feed = CurveFeed()
+        self._feed.factor = self.tools.smoothing()
+        for plot in self.plots:
+            plot.following = True
+        self.draw_now()
+
+    def refresh(self) -> None:
+        """Something came for the run that is shown; draws soon, not at once."""
+        if not self._draw_timer.isActive():
+            self._draw_timer.start()
+
+    def draw_now(self) -> None:
+        """Bring everything up to date, if it can be seen."""
+        if not self.isVisible():
+            return
+        self._stack.setCurrentIndex(0 if self._state is None else 1)
+        running = self._state is not None and self._state.status == "running"
+        self._clock.start() if running else self._clock.stop()
+        if self._state is None:
+            return
+        self._follow_nodes()
+        self.header.show_figures(self._state, self._node)
+        memory = self.plot("memory")
+        wanted = memory_spec(self._state)
+        if memory.spec is not wanted:
+            memory.set_spec(wanted)
+        for plot in self.plots:
+            self._draw(plot)
+
+    def _draw(self, plot: LivePlot) -> None:
+        axis = "time" if plot.spec.axis == "time" else self._axis
+        node = self._memory_node() if plot.spec.key == "memory" else self._node
+        keys = [c.key for c in plot.spec.curves]
+        points = {k: self._feed.points(self._state, node, k, axis) for k in keys} if node else {}
+        if plot is self.loss and self._feed.factor == 0:
+            points.pop("loss_smooth", None)
+        plot.set_points(points, axis)
+        if axis == "step":
+            plot.set_marks(*self._marks())
+
+    def _marks(self) -> tuple[list[float], list[float]]:
+        saved = [c for c in getattr(self._state, "checkpoints", ()) if _of(c, "node") == self._node]
+        resumed = getattr(self._state, "resumes", ())
+        at = [float(_of(c, "step")) for c in saved if _of(c, "step") is not None]
+        return at, [float(_of(r, "step")) for r in resumed if _of(r, "node") == self._node]
+
+    def _follow_nodes(self) -> None:
+        trained = [
+            n for n, series in self._state.metrics.items() if series.step or series.eval_step
+        ]
+        if self._node not in trained:
+            self._node = trained[-1] if trained else None
+        titles = {n: self._title(n) for n in trained}
+        self.tools.set_nodes(titles, self._node)
+
+    def _title(self, node: str) -> str:
+        known = self._state.nodes.get(node)
+        return known.title if known else node
+
+    def _memory_node(self) -> str | None:
+        """The training node; without one, the node whose memory was measured last."""
+        if self._node:
+            return self._node
+        measured = [
+            n for n, s in self._state.metrics.items() if any(v[0] for v in s.memory.values())
+        ]
+        return measured[-1] if measured else None
+
+    # ------------------------------------------------------------ what the user does
+
+    def reset_view(self) -> None:
+        """Every plot shows everything again and follows."""
+        for plot in self.plots:
+            plot.reset_view()
+
+    def _set_smoothing(self, factor: float) -> None:
+        self._feed.factor = factor
+        self.refresh()
+
+    def _set_axis(self, axis: Axis) -> None:
+        self._axis = axis
+        self.draw_now()
+
+    def _choose_node(self, node: str) -> None:
+        self._node = node
+        self.reset_view()
+        self.draw_now()
+
+    def _share_cross(self, x: float | None) -> None:
+        sender = self.sender()
+        for plot in self.plots:
+            if plot is not sender and plot.x_axis.time == sender.x_axis.time:
+                plot.show_cross(x)
+
+    def _menu(self, position: Any) -> None:
+        show_menu(self.sender(), self, position)
+
+    def _tick(self) -> None:
+        if self.isVisible() and self._state is not None:
+            self.header.show_figures(self._state, self._node)
+
+    def showEvent(self, event: Any) -> None:
+        """What came while the panel was hidden is drawn now."""
+        super().showEvent(event)
+        self.refresh()
+
+
+def _of(record: Any, name: str) -> Any:
+    """A field of a record that may be a mapping or an object."""
+    return record.get(name) if isinstance(record, dict) else getattr(record, name, None)

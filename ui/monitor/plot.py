@@ -1,0 +1,285 @@
+"""One live plot: a few curves, a crosshair, markers, and what a right click offers.
+
+It keeps the full series and hands pyqtgraph only what the pixels can show (``decimate``), again
+whenever the view changes. It follows the newest data until the user pans or zooms. It must not know
+about runs: the panel gives it points.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyqtgraph as pg
+from PySide6.QtCore import QEvent, QPoint, Qt, Signal
+from PySide6.QtGui import QColor, QFont
+from PySide6.QtWidgets import QVBoxLayout, QWidget
+
+from ui import theme
+from ui.monitor import style, words
+from ui.monitor.axes import XAxis, YAxis
+from ui.monitor.curves import EMPTY, Axis, CurveSpec, PlotSpec, Points
+from ui.monitor.decimate import for_screen
+from ui.monitor.legend import Entry, LegendRow
+
+Y_PADDING = 0.06
+X_PADDING = 0.01
+MARKER_PX = 6
+AXIS_WIDTH_PX = 46
+AXIS_FONT_SHARE = 0.86
+LABEL_FROM_HEIGHT_PX = 165
+
+
+class LivePlot(QWidget):
+    """A plot of the curves in ``spec``.
+
+    ``hovered`` tells the x under the crosshair, or ``None``; ``menu_wanted`` a right click (global
+    position).
+    """
+
+    hovered = Signal(object)
+    menu_wanted = Signal(object)
+
+    def __init__(self, spec: PlotSpec, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.spec = spec
+        self.following = True
+        self.log = False
+        self._points: dict[str, Points] = {}
+        self._drawing = False
+        self._axis: Axis = spec.axis
+        self.x_axis, self.y_axis = XAxis(), YAxis()
+        axes = {"bottom": self.x_axis, "left": self.y_axis}
+        self.view = pg.PlotWidget(self, axisItems=axes)
+        self.legend = LegendRow("", [], self)
+        self._items: dict[str, pg.PlotDataItem] = {}
+        self._build()
+        self.set_spec(spec)
+
+    def _build(self) -> None:
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 2, 0, 0)
+        layout.setSpacing(0)
+        layout.addWidget(self.legend)
+        layout.addWidget(self.view, 1)
+        item = self.view.getPlotItem()
+        item.setMenuEnabled(False)
+        item.hideButtons()
+        item.setClipToView(True)
+        item.showGrid(x=True, y=True, alpha=0.16)
+        self.view.disableAutoRange()
+        self.y_axis.setWidth(AXIS_WIDTH_PX)
+        self._checkpoints = pg.VTickGroup(yrange=[0, 0.06])
+        self._resumes = pg.VTickGroup(yrange=[0, 1])
+        self._cross = pg.InfiniteLine(angle=90, movable=False)
+        self._cross.hide()
+        for mark in (self._checkpoints, self._resumes, self._cross):
+            item.addItem(mark, ignoreBounds=True)
+        box = item.getViewBox()
+        box.sigRangeChangedManually.connect(self._moved_by_hand)
+        box.sigXRangeChanged.connect(self._view_changed)
+        self.view.setContextMenuPolicy(Qt.ContextMenuPolicy.CustomContextMenu)
+        self.view.customContextMenuRequested.connect(self._menu)
+        self.view.scene().sigMouseMoved.connect(self._mouse_moved)
+        self.view.viewport().installEventFilter(self)
+        theme.changed.connect(self.restyle)
+
+    def set_spec(self, spec: PlotSpec) -> None:
+        """Show other curves (the memory plot, once it is known what was measured)."""
+        for item in self._items.values():
+            self.view.removeItem(item)
+        self.spec = spec
+        self._items = {c.key: self._curve() for c in spec.curves}
+        self._points = {c.key: EMPTY for c in spec.curves}
+        title = f"{spec.title}, {spec.unit}" if spec.unit else spec.title
+        old = self.legend
+        entries = [Entry(c.label, c.color, c.dash, c.marker, c.faint) for c in spec.curves]
+        self.legend = LegendRow(title, entries, self)
+        self.layout().replaceWidget(old, self.legend)
+        old.deleteLater()
+        self.view.setAccessibleName(f"Plot: {title}")
+        self.restyle()
+
+    def _curve(self) -> pg.PlotDataItem:
+        item = self.view.plot([], [], connect="finite", antialias=False)
+        item.setLogMode(False, self.log)
+        return item
+
+    # ------------------------------------------------------------ data
+
+    def set_points(self, points: dict[str, Points], axis: Axis) -> None:
+        """The full series of each curve; redraws what is in view."""
+        if axis != self._axis:
+            self.following = True
+            self._axis = axis
+            self._name_axis()
+        self.x_axis.set_time(axis == "time")
+        self._points = {key: points.get(key, EMPTY) for key in self._items}
+        self.redraw()
+
+    def set_marks(self, checkpoints: list[float], resumes: list[float]) -> None:
+        """Short ticks where checkpoints were saved, full lines where the run was resumed."""
+        self._checkpoints.setXVals(checkpoints)
+        self._resumes.setXVals(resumes)
+
+    def points(self, key: str) -> Points:
+        """The full series of a curve, as given."""
+        return self._points[key]
+
+    def drawn(self, key: str) -> int:
+        """How many points of a curve are on the screen."""
+        x = self._items[key].getOriginalDataset()[0]
+        return 0 if x is None else len(x)
+
+    def redraw(self) -> None:
+        """Thin the series to the pixels in view, fit the axes when following, and draw."""
+        if not self.isVisible():
+            return
+        self._drawing = True
+        if self.following:
+            self._fit_x()
+        left, right = self.view.viewRange()[0]
+        columns = max(int(self.view.getViewBox().width()), 50)
+        lowest, highest = np.inf, -np.inf
+        for spec in self.spec.curves:
+            x, y = self._points[spec.key]
+            shown_x, shown_y = for_screen(x, y, left, right, columns)
+            self._draw(spec, shown_x, shown_y, len(y))
+            finite = shown_y[np.isfinite(shown_y) & ((shown_y > 0) | (not self.log))]
+            if len(finite):
+                lowest, highest = min(lowest, finite.min()), max(highest, finite.max())
+        if self.following and lowest <= highest:
+            self._fit_y(float(lowest), float(highest))
+        self._drawing = False
+        if not self._cross.isVisible():
+            self._show_last()
+
+    def _draw(self, spec: CurveSpec, x: Any, y: Any, total: int) -> None:
+        symbol = spec.marker if spec.marker and len(x) <= 200 else None
+        if len(x) == 1 and not spec.faint:
+            symbol = "o"
+        color = style.color(spec)
+        self._items[spec.key].setData(
+            x, y, pen=style.pen(spec, total), symbol=symbol, symbolSize=MARKER_PX,
+            symbolBrush=color, symbolPen=None, antialias=total <= style.WIDE_UP_TO_POINTS,
+        )  # fmt: skip
+
+    def _fit_x(self) -> None:
+        ends = [(x[0], x[-1]) for x, _ in self._points.values() if len(x)]
+        left, right = (min(e[0] for e in ends), max(e[1] for e in ends)) if ends else (0.0, 1.0)
+        pad = (right - left) * X_PADDING or 0.5
+        self.view.setXRange(float(left - pad), float(right + pad), padding=0)
+
+    def _fit_y(self, lowest: float, highest: float) -> None:
+        if self.log:
+            lowest, highest = float(np.log10(lowest)), float(np.log10(highest))
+        elif self.spec.from_zero:
+            lowest = min(0.0, lowest)
+        span = highest - lowest or abs(highest) * 0.2 or 1.0
+        bottom = lowest - (0 if self.spec.from_zero and lowest == 0 else span * Y_PADDING)
+        self.view.setYRange(bottom, highest + span * Y_PADDING, padding=0)
+
+    # ------------------------------------------------------------ view
+
+    def set_log(self, on: bool) -> None:
+        """Logarithmic or linear height."""
+        self.log = on
+        self.view.getPlotItem().setLogMode(y=on)
+        self.reset_view()
+
+    def reset_view(self) -> None:
+        """Everything in view again, and follow new points."""
+        self.following = True
+        self.redraw()
+
+    def resizeEvent(self, event: Any) -> None:
+        """Name the lower axis where there is height for it."""
+        super().resizeEvent(event)
+        self._name_axis()
+
+    def _name_axis(self) -> None:
+        name = "time (h:mm:ss)" if self._axis == "time" else "step"
+        roomy = self.height() >= LABEL_FROM_HEIGHT_PX
+        self.x_axis.setLabel(name if roomy else None)
+        self.x_axis.showLabel(roomy)
+
+    def _moved_by_hand(self) -> None:
+        self.following = False
+
+    def _view_changed(self) -> None:
+        if not self._drawing:
+            self.redraw()
+
+    def _menu(self, position: QPoint) -> None:
+        self.menu_wanted.emit(self.view.mapToGlobal(position))
+
+    # ------------------------------------------------------------ crosshair
+
+    def show_cross(self, x: float | None) -> None:
+        """Put the crosshair at an x and read every curve there; ``None`` takes it away."""
+        self._cross.setVisible(x is not None)
+        if x is None:
+            self._show_last()
+            return
+        self._cross.setValue(x)
+        values = [self._value_at(c.key, x) for c in self.spec.curves]
+        where = words.duration(x) if self._axis == "time" else f"step {x:.0f}"
+        self.legend.set_values([words.figure(v, 4) if v is not None else "" for v in values], where)
+
+    def _show_last(self) -> None:
+        lasts = [y[-1] if len(y) else None for _, y in (self._points[k] for k in self._items)]
+        self.legend.set_values([words.figure(v, 4) if v is not None else "" for v in lasts])
+
+    def _value_at(self, key: str, x: float) -> float | None:
+        xs, ys = self._points[key]
+        if not len(xs):
+            return None
+        after = int(np.clip(np.searchsorted(xs, x), 0, len(xs) - 1))
+        before = max(after - 1, 0)
+        nearest = before if abs(xs[before] - x) <= abs(xs[after] - x) else after
+        return float(ys[nearest])
+
+    def _mouse_moved(self, position: Any) -> None:
+        box = self.view.getViewBox()
+        inside = box.sceneBoundingRect().contains(position)
+        x = box.mapSceneToView(position).x() if inside else None
+        if x is not None and self._axis == "step":
+            x = round(x)
+        self.show_cross(x)
+        self.hovered.emit(x)
+
+    def eventFilter(self, watched: Any, event: QEvent) -> bool:
+        """The mouse leaves: the crosshair goes. A double click: everything in view again."""
+        if event.type() == QEvent.Type.Leave:
+            self.show_cross(None)
+            self.hovered.emit(None)
+        elif event.type() == QEvent.Type.MouseButtonDblClick:
+            self.reset_view()
+            return True
+        return super().eventFilter(watched, event)
+
+    def showEvent(self, event: Any) -> None:
+        """Draw what came while the plot was hidden."""
+        super().showEvent(event)
+        self.redraw()
+
+    # ------------------------------------------------------------ looks
+
+    def restyle(self) -> None:
+        """Take the colours of the theme."""
+        look = style.look()
+        self.view.setBackground(look.background)
+        font = QFont(self.font())
+        font.setPointSizeF(font.pointSizeF() * AXIS_FONT_SHARE)
+        for axis in (self.x_axis, self.y_axis):
+            axis.setPen(pg.mkPen(look.border_strong))
+            axis.setTextPen(pg.mkPen(look.text_muted))
+            axis.setStyle(tickFont=font, tickLength=-4)
+        self.x_axis.label.setFont(font)
+        faint = QColor(look.text_muted)
+        faint.setAlpha(150)
+        self._checkpoints.setPen(pg.mkPen(look.success, width=2))
+        self._resumes.setPen(pg.mkPen(look.warning, width=1, style=Qt.PenStyle.DashLine))
+        self._cross.setPen(pg.mkPen(faint))
+        self.redraw()
+        self.legend.update()

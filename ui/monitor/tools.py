@@ -1,0 +1,97 @@
+"""The small controls over the curves: smoothing, axis, log scale, reset, which training.
+
+They only tell what the user chose; the panel acts.
+"""
+
+from __future__ import annotations
+
+from PySide6.QtCore import Qt, Signal
+from PySide6.QtWidgets import QComboBox, QHBoxLayout, QLabel, QSlider, QToolButton, QWidget
+
+from ui import icons
+
+DEFAULT_SMOOTHING = 0.6
+
+
+class PlotTools(QWidget):
+    """One row of controls."""
+
+    smoothing_changed = Signal(object)
+    axis_changed = Signal(object)
+    log_changed = Signal(object)
+    reset_wanted = Signal()
+    node_changed = Signal(object)
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        layout = QHBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(6)
+        self.nodes = QComboBox(self)
+        self.nodes.setAccessibleName("Which training is shown")
+        self.nodes.hide()
+        self.nodes.activated.connect(self._node_chosen)
+        self.slider = self._slider()
+        self._value = QLabel(self)
+        self._value.setFixedWidth(self.fontMetrics().horizontalAdvance("0.00") + 4)
+        self.axis = QComboBox(self)
+        self.axis.addItem("by step", "step")
+        self.axis.addItem("by time", "time")
+        self.axis.setToolTip("What the lower axis counts")
+        self.axis.setAccessibleName("Lower axis")
+        self.axis.activated.connect(self._axis_chosen)
+        self.log = self._button("Log", "Logarithmic loss axis", checkable=True)
+        self.log.toggled.connect(self.log_changed.emit)
+        self.reset = self._button("", "Show everything again and follow (double click)")
+        icons.put(self.reset, "maximize")
+        self.reset.clicked.connect(self.reset_wanted)
+        caption = QLabel("Smoothing", self)
+        caption.setForegroundRole(caption.palette().ColorRole.PlaceholderText)
+        for part in (
+            self.nodes, caption, self.slider, self._value, self.axis, self.log, self.reset,
+        ):  # fmt: skip
+            layout.addWidget(part)
+        self._slid(self.slider.value())
+
+    def _slider(self) -> QSlider:
+        slider = QSlider(Qt.Orientation.Horizontal, self)
+        slider.setRange(0, 99)
+        slider.setValue(round(DEFAULT_SMOOTHING * 100))
+        slider.setFixedWidth(90)
+        slider.setToolTip("How much the loss curve is smoothed; 0 shows it as it is")
+        slider.setAccessibleName("Smoothing")
+        slider.valueChanged.connect(self._slid)
+        return slider
+
+    def _button(self, text: str, tip: str, checkable: bool = False) -> QToolButton:
+        button = QToolButton(self)
+        button.setText(text)
+        button.setToolTip(tip)
+        button.setAccessibleName(tip)
+        button.setCheckable(checkable)
+        button.setAutoRaise(True)
+        return button
+
+    def smoothing(self) -> float:
+        """The factor of the moving average, 0 to 0.99."""
+        return self.slider.value() / 100
+
+    def set_nodes(self, titles: dict[str, str], chosen: str | None) -> None:
+        """Offer a choice when a run trains more than once."""
+        known = {self.nodes.itemData(i): self.nodes.itemText(i) for i in range(self.nodes.count())}
+        if known != titles:
+            self.nodes.clear()
+            for node, title in titles.items():
+                self.nodes.addItem(title, node)
+            self.nodes.setVisible(len(titles) > 1)
+        self.nodes.setCurrentIndex(self.nodes.findData(chosen))
+
+    def _slid(self, value: int) -> None:
+        self._value.setText(f"{value / 100:.2f}")
+        self.smoothing_changed.emit(value / 100)
+
+    def _axis_chosen(self) -> None:
+        self.axis_changed.emit(self.axis.currentData())
+
+    def _node_chosen(self) -> None:
+        self.node_changed.emit(self.nodes.currentData())

@@ -1,0 +1,120 @@
+"""Numbers and states in words: durations, sizes, dates, figures, the status of a run.
+
+One place, so that the header, the log, the results and the list of runs say the same thing the
+same way. Plain functions without Qt.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+
+STATUS_WORDS = {
+    "waiting": "Waiting",
+    "running": "Running",
+    "stopping": "Stopping…",
+    "completed": "Completed",
+    "stopped": "Stopped",
+    "suspended": "Suspended",
+    "failed": "Failed",
+    "interrupted": "Interrupted",
+}
+STATUS_GLYPHS = {
+    "waiting": "○",
+    "running": "▶",
+    "stopping": "■",
+    "completed": "✓",
+    "stopped": "■",
+    "suspended": "‖",
+    "failed": "✕",
+    "interrupted": "!",
+}
+RESUMABLE = ("stopped", "suspended", "interrupted", "failed")
+KIND_WORDS = {
+    "dataset": "Dataset",
+    "base_model": "Base model",
+    "adapter": "Adapter",
+    "merged_model": "Merged model",
+    "report": "Report",
+    "checkpoint": "Checkpoint",
+    "gguf": "GGUF model",
+    "export": "Export",
+}
+MISSING = "–"
+
+
+def status_words(status: str) -> str:
+    """``✓ Completed``: glyph and word, so that colour is never the only sign."""
+    word = STATUS_WORDS.get(status, status.capitalize())
+    return f"{STATUS_GLYPHS.get(status, '○')} {word}"
+
+
+def kind_words(kind: str) -> str:
+    """What an artifact is: ``merged_model`` becomes “Merged model”."""
+    return KIND_WORDS.get(kind, kind.replace("_", " ").capitalize())
+
+
+def duration(seconds: float | None) -> str:
+    """``42 s``, ``3:07``, ``1:02:09``; a dash when unknown."""
+    if seconds is None or not math.isfinite(seconds) or seconds < 0:
+        return MISSING
+    if seconds < 60:
+        return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
+    whole = round(seconds)
+    hours, rest = divmod(whole, 3600)
+    minutes, left = divmod(rest, 60)
+    return f"{hours}:{minutes:02}:{left:02}" if hours else f"{minutes}:{left:02}"
+
+
+def size(count: float | None) -> str:
+    """Bytes in the unit a file manager would choose: ``98.2 MB``."""
+    if count is None:
+        return MISSING
+    value = float(count)
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if value < 1000 or unit == "GB":
+            return f"{value:.0f} {unit}" if unit == "bytes" else f"{value:.1f} {unit}"
+        value /= 1000
+    raise AssertionError("the last unit ends the loop")
+
+
+def figure(value: float | None, digits: int = 4) -> str:
+    """A number as a reader wants it: significant digits, no noise; a dash when unknown."""
+    if value is None:
+        return MISSING
+    if not math.isfinite(value):
+        return str(value)
+    if value != 0 and (abs(value) < 1e-3 or abs(value) >= 1e6):
+        return f"{value:.{max(digits - 2, 1)}e}"
+    if abs(value) >= 1000:
+        return f"{value:,.0f}".replace(",", "\u2009")  # a thin space between thousands
+    return f"{value:.{digits}g}"
+
+
+def percent(value: float) -> str:
+    """A share of 0 to 1 as ``86 %``; one decimal where whole per cent would hide something."""
+    shown = value * 100
+    return f"{shown:.0f} %" if shown >= 10 or shown == 0 else f"{shown:.1f} %"
+
+
+def clock(when: float) -> str:
+    """Time of day of a Unix time: ``14:03:22``."""
+    return time.strftime("%H:%M:%S", time.localtime(when))
+
+
+def day_and_time(when: float | None, now: float | None = None) -> str:
+    """``Today 14:03``, ``Yesterday 09:10`` or ``2026-11-03 09:10``."""
+    if when is None:
+        return MISSING
+    moment, today = time.localtime(when), time.localtime(now)
+    hour = time.strftime("%H:%M", moment)
+    days = _day_number(today) - _day_number(moment)
+    if days == 0:
+        return f"Today {hour}"
+    if days == 1:
+        return f"Yesterday {hour}"
+    return time.strftime("%Y-%m-%d %H:%M", moment)
+
+
+def _day_number(moment: time.struct_time) -> int:
+    return round(time.mktime((*moment[:3], 12, 0, 0, 0, 0, -1)) / 86400)
