@@ -113,7 +113,8 @@ def make_environment(setup: Setup) -> None:
 def has_ensurepip() -> bool:
     """Whether this Python can make environments; Debian ships that part on its own."""
     importlib.invalidate_caches()
-    return bool(importlib.util.find_spec("venv") and importlib.util.find_spec("ensurepip"))
+    specs = [importlib.util.find_spec(name) for name in ("venv", "ensurepip")]
+    return all(spec is not None and spec.origin for spec in specs)  # an empty folder has no origin
 
 
 def works(python: Path, statement: str) -> bool:

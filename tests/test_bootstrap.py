@@ -232,6 +232,17 @@ def test_a_damaged_stamp_counts_as_none(tmp_path: Path, damage: str) -> None:
     assert not requirements.stamp_covers(venv, source, [])
 
 
+def test_read_only_sources_get_an_environment_of_the_users(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert requirements.venv_path(tmp_path) == tmp_path / ".venv"
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    monkeypatch.setenv("LORA_STUDIO_HOME", str(tmp_path / "home"))
+    elsewhere = requirements.venv_path(tmp_path)
+    assert elsewhere.is_relative_to(tmp_path / "home")
+    assert elsewhere != requirements.venv_path(tmp_path / "another")
+
+
 def test_a_ready_interpreter_is_used_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bootstrap, "_hand_over", lambda *_: pytest.fail("must stay here"))
     bootstrap.ensure(["main.py", "nodes"], extras=["test"])
