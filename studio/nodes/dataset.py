@@ -54,7 +54,7 @@ def files(settings: DatasetSettings, project_dir: Path) -> Iterable[Path]:
 
 def check(settings: DatasetSettings, context: CheckContext) -> Iterable[Problem]:
     """Quick look at the file: chosen, there, not empty, of a known kind."""
-    from studio.formats._read import quick_check
+    from studio.formats._check import quick_check
 
     return quick_check(settings, context)
 

@@ -57,6 +57,12 @@ class RowWriter:
             self._stream.write_batch(batch)
             self.rows += batch.num_rows
 
+    def write_table(self, table: pa.Table) -> None:
+        """Add rows that already have the columns of this data set."""
+        if table.num_rows:
+            self._stream.write_table(table.select(self._schema.names).cast(self._schema))
+            self.rows += table.num_rows
+
     def _describe(self) -> None:
         DatasetInfo(features=self._features).write_to_directory(str(self._folder))
         state: dict[str, Any] = {

@@ -1,0 +1,84 @@
+"""Which format a file is in, and the conversion of its rows with file and line in every error."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from studio.errors import StudioError
+from studio.formats._format import Canonical, Detection, RowError, RowFormat
+from studio.formats._source import SourceRow, bad_file
+from studio.graph.node_type import Variant
+from studio.graph.schema import Settings, problems_in
+
+AUTO = "auto"
+_SURE_ENOUGH = 0.3
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A format with its settings; ``reason`` is why it was detected, or empty when it was chosen."""
+
+    variant: Variant
+    settings: Settings
+    reason: str = ""
+    confidence: float = 1.0
+
+    def convert(self, row: SourceRow, path: Path) -> Canonical:
+        """The canonical row; raises ``StudioError`` with file, line and column."""
+        payload: RowFormat = self.variant.payload
+        try:
+            return payload.convert(row.data, self.settings)
+        except RowError as error:
+            raise bad_file(path, error.what, error.hint, error.code, line=row.line) from error
+
+
+def choose_format(
+    path: Path,
+    format_id: str,
+    own_settings: Mapping[str, Any],
+    rows: Sequence[SourceRow],
+    variants: Mapping[str, Variant],
+) -> Chosen:
+    """The named format, or for ``auto`` the one that fits the first rows best."""
+    if format_id != AUTO:
+        variant = variants[format_id]
+        return Chosen(variant, _parsed(variant, own_settings))
+    found = detect(rows, variants)
+    if not found or found[0][1].confidence < _SURE_ENOUGH:
+        columns = ", ".join(_columns(rows)) or "none"
+        raise bad_file(
+            path, f"fits no known format; its columns are {columns}",
+            "Choose the format, and name its columns in the format settings.", "unknown_format",
+        )  # fmt: skip
+    variant, detection = found[0]
+    known = {k: v for k, v in own_settings.items() if k in variant.settings.model_fields}
+    return Chosen(variant, _parsed(variant, known), detection.reason, detection.confidence)
+
+
+def detect(
+    rows: Sequence[SourceRow], variants: Mapping[str, Variant]
+) -> list[tuple[Variant, Detection]]:
+    """Every format with its confidence, the surest first."""
+    columns, data = _columns(rows), [r.data for r in rows]
+    judged = [(v, v.payload.detect(columns, data)) for v in variants.values()]
+    return sorted(judged, key=lambda pair: (-pair[1].confidence, pair[0].order))
+
+
+def _columns(rows: Sequence[SourceRow]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(name for row in rows for name in row.data))
+
+
+def _parsed(variant: Variant, values: Mapping[str, Any]) -> Settings:
+    try:
+        return variant.settings.model_validate(dict(values))
+    except ValidationError as error:
+        problem = problems_in(variant.settings, dict(values), None, variant.title)[0]
+        raise StudioError(
+            problem.sentence, hint=problem.hint, field=f"format_settings.{problem.field}",
+            code=problem.code,
+        ) from error  # fmt: skip

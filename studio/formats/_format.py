@@ -1,0 +1,124 @@
+"""What a dataset format is, and the small checks that all formats share.
+
+A format turns one row of a file into a canonical row: ``{"messages": [...]}``,
+``{"prompt": ..., "completion": ...}`` or ``{"text": ...}``. It knows nothing about files, lines or
+tokens; the reader adds file and line to its errors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from studio.graph.schema import Settings
+
+Row = Mapping[str, Any]
+Canonical = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Detection:
+    """How sure a format is that the rows are its own (0 to 1), and why in one line."""
+
+    confidence: float
+    reason: str = ""
+
+
+NOT_MINE = Detection(0.0)
+
+
+@dataclass(frozen=True)
+class RowFormat:
+    """The payload of a ``format`` variant.
+
+    ``detect(columns, rows)`` judges the first rows; ``columns`` are all names that occur in them.
+    ``convert(row, settings)`` returns the canonical row or raises ``RowError``.
+    """
+
+    detect: Callable[[Sequence[str], Sequence[Row]], Detection]
+    convert: Callable[[Row, Any], Canonical]
+
+
+class RowError(Exception):
+    """A row that does not fit: what is wrong (a clause without the place), and what to do."""
+
+    def __init__(
+        self, what: str, hint: str = "", *, column: str | None = None, code: str = "bad_row"
+    ) -> None:
+        super().__init__(what)
+        self.what = what
+        self.hint = hint
+        self.column = column
+        self.code = code
+
+
+def named(columns: Sequence[str], default: str, aliases: Sequence[str]) -> str | None:
+    """The first of a column's usual names that is there, or ``None``."""
+    return next((name for name in (default, *aliases) if name in columns), None)
+
+
+def optional_column(
+    row: Row, settings: Settings, field: str, aliases: Sequence[str] = ()
+) -> str | None:
+    """The column that a settings field names; its aliases count only while it has its default."""
+    chosen = str(getattr(settings, field))
+    default = type(settings).model_fields[field].default
+    return named(tuple(row), chosen, aliases if chosen == default else ())
+
+
+def column(row: Row, settings: Settings, field: str, aliases: Sequence[str] = ()) -> str:
+    """Like ``optional_column``; raises ``RowError`` when the row lacks it."""
+    found = optional_column(row, settings, field, aliases)
+    if found is None:
+        chosen = str(getattr(settings, field))
+        raise RowError(
+            f"has no column “{chosen}”; its columns are {', '.join(row) or 'none'}",
+            "Choose another format, or name the right column in the format settings.",
+            column=chosen, code="missing_column",
+        )  # fmt: skip
+    return found
+
+
+def text(row: Row, name: str, *, empty: bool = False) -> str:
+    """The text in a column; numbers become text. Raises ``RowError`` for anything else."""
+    return as_text(row[name], f"column “{name}”", name, empty=empty)
+
+
+def as_text(value: Any, place: str, name: str, *, empty: bool = False) -> str:
+    """A value as text. ``place`` names it in sentences, ``name`` is its column."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        value = str(value)
+    if value is None or value == "":
+        if empty:
+            return ""
+        what = "null" if value is None else "empty"
+        raise RowError(
+            f"has nothing in {place}: it is {what}",
+            "Fill it in, or remove the row.", column=name, code="empty_content",
+        )  # fmt: skip
+    if not isinstance(value, str):
+        raise RowError(
+            f"holds {_kind(value)} in {place}, where text belongs",
+            "Write it as text, or choose another column.", column=name, code="not_text",
+        )  # fmt: skip
+    _refuse_half_characters(value, place, name)
+    return value
+
+
+def _refuse_half_characters(value: str, place: str, name: str) -> None:
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise RowError(
+            f"has half a character (a lone surrogate) in {place}, at position {error.start + 1}",
+            "Write the character again, or remove it.", column=name, code="bad_character",
+        ) from error  # fmt: skip
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true or false"
+    if isinstance(value, Mapping):
+        return "an object"
+    return "a list" if isinstance(value, (list, tuple)) else type(value).__name__
