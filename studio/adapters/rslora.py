@@ -1,0 +1,20 @@
+"""Rank-stabilised LoRA (Kalajdzievski, 2023, arXiv:2312.03732): the scale is alpha / sqrt(r)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from studio.adapters._method import LoraMethod, lora_config
+from studio.graph.node_type import Variant
+from studio.values import AdaptedModelValue
+
+
+def _build(value: AdaptedModelValue) -> Any:
+    return lora_config(value, use_rslora=True)
+
+
+VARIANT = Variant(
+    kind="adapter", id="rslora", title="rsLoRA", order=20,
+    help="LoRA with the scale alpha / √r, so that a high rank learns as strongly as a low one.",
+    payload=LoraMethod(_build),
+)  # fmt: skip

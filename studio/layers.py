@@ -1,0 +1,130 @@
+"""The linear layers of a model folder, read from the headers of its safetensors files.
+
+Why: the target picker and the checks need real layer names and shapes in milliseconds, without
+torch. A header is JSON; weights are never read. Presets give the names that people mean by
+"attention" or "q,v", also where a model fuses its projections.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+_LARGEST_HEADER = 100 * 2**20
+_NOT_ADAPTED = {
+    "lm_head", "embed_out", "embed_tokens", "wte", "wpe", "word_embeddings", "embed_positions",
+    "tok_embeddings", "word_embeddings_layernorm", "embed_in", "score", "embeddings",
+}  # fmt: skip
+_CONV1D_MODELS = {"gpt2", "openai-gpt", "imagegpt", "gpt_bigcode_legacy"}
+_FUSED_QKV = ("qkv_proj", "c_attn", "query_key_value", "Wqkv", "W_pack", "qkv", "in_proj")
+_QUERY = ("q_proj", "query", "wq", "q", "q_lin")
+_VALUE = ("v_proj", "value", "wv", "v", "v_lin")
+
+
+@dataclass(frozen=True)
+class LinearModule:
+    """A linear layer: its full name in the model and the widths it maps between."""
+
+    name: str
+    width_in: int
+    width_out: int
+
+
+def read_linear_modules(folder: Path) -> list[LinearModule] | None:
+    """The linear layers of a model folder in order, or ``None`` when it cannot be read."""
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        files = tuple(sorted(folder.glob("*.safetensors")))
+        shapes = [item for file in files for item in _shapes(file, file.stat().st_mtime_ns)]
+    except (OSError, ValueError, struct.error):
+        return None
+    found = (_linear(name, shape, config) for name, shape in shapes)
+    return sorted((m for m in found if m is not None), key=lambda m: _natural(m.name)) or None
+
+
+@lru_cache(maxsize=64)
+def _shapes(file: Path, stamp: int) -> tuple[tuple[str, tuple[int, ...]], ...]:
+    """Tensor names and shapes from a safetensors header; ``stamp`` renews a changed file."""
+    del stamp
+    with file.open("rb") as stream:
+        (length,) = struct.unpack("<Q", stream.read(8))
+        if length > _LARGEST_HEADER:
+            raise ValueError("the header is too long to be one")
+        header = json.loads(stream.read(length))
+    return tuple((k, tuple(v["shape"])) for k, v in header.items() if k != "__metadata__")
+
+
+def _linear(name: str, shape: tuple[int, ...], config: dict[str, Any]) -> LinearModule | None:
+    """A tensor as a linear layer, unless it is a vector, an embedding or the head."""
+    stem, _, last = name.rpartition(".")
+    if last != "weight" or len(shape) != 2 or stem.rpartition(".")[2] in _NOT_ADAPTED:
+        return None
+    text = config.get("text_config") if isinstance(config.get("text_config"), dict) else config
+    if config.get("vocab_size", (text or {}).get("vocab_size")) == shape[0]:
+        return None
+    width_out, width_in = shape
+    if config.get("model_type") in _CONV1D_MODELS:  # Conv1D stores (in, out)
+        width_in, width_out = shape
+    return LinearModule(stem, width_in, width_out)
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    return [(int(p), "") if p.isdigit() else (-1, p) for p in name.split(".")]
+
+
+def suffixes(modules: Iterable[LinearModule]) -> list[str]:
+    """The last parts of the names, each once, in order of appearance."""
+    return list(dict.fromkeys(m.name.rpartition(".")[2] for m in modules))
+
+
+def presets(modules: Sequence[LinearModule]) -> dict[str, list[str]]:
+    """What "all-linear", "attention" and "q,v" mean for these layers, as names that PEFT matches."""
+    attention = [m for m in modules if any("att" in p.lower() for p in m.name.split(".")[:-1])]
+    rest = set(suffixes(m for m in modules if m not in set(attention)))
+    names = list(dict.fromkeys(_short_name(m, rest) for m in attention))
+    return {
+        "all-linear": suffixes(modules),
+        "attention": names or _fused(suffixes(modules)),
+        "q,v": _query_value(suffixes(modules)) or names,
+    }
+
+
+def _short_name(module: LinearModule, taken: set[str]) -> str:
+    """The last part of a name, with its parent when other layers end in the same part."""
+    parent, _, last = module.name.rpartition(".")
+    return f"{parent.rpartition('.')[2]}.{last}" if last in taken else last
+
+
+def _fused(names: list[str]) -> list[str]:
+    return [n for n in names if n in _FUSED_QKV]
+
+
+def _query_value(names: list[str]) -> list[str]:
+    plain = [n for n in names if n in _QUERY or n in _VALUE]
+    return plain if len(plain) > 1 else _fused(names)
+
+
+def matches(module: str, target: str) -> bool:
+    """Whether PEFT puts an adapter on ``module`` for ``target``: the name or its end."""
+    return module == target or module.endswith("." + target)
+
+
+def resolve_targets(
+    modules: Sequence[LinearModule], wanted: str | Sequence[str]
+) -> tuple[list[str], list[str]]:
+    """Target names for PEFT, and those of ``wanted`` that match no layer.
+
+    ``wanted`` is a preset's name, one or more names separated by commas, or a list of names.
+    """
+    known = presets(modules)
+    if isinstance(wanted, str):
+        if wanted in known:
+            return known[wanted], [] if known[wanted] else [wanted]
+        wanted = [part.strip() for part in wanted.split(",") if part.strip()]
+    wrong = [t for t in wanted if not any(matches(m.name, t) for m in modules)]
+    return [t for t in dict.fromkeys(wanted) if t not in wrong], wrong

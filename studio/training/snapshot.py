@@ -1,0 +1,159 @@
+"""The state of a training as files: adapter, optimizer, schedule, random numbers, figures.
+
+Why: what is written here and read back must continue the run bit by bit. Tensors go to safetensors
+and everything else to JSON: a checkpoint holds no pickle and cannot run code.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import get_peft_model_state_dict, set_peft_model_state_dict
+from safetensors.torch import load_file, save_file
+
+from studio.errors import StudioError
+
+ADAPTER = "adapter_model.safetensors"
+OPTIMIZER = "optimizer.safetensors"
+STATE = "state.json"
+_RANDOM = "random"
+
+
+def read_random() -> dict[str, Any]:
+    """The state of every random number generator that training may use."""
+    state: dict[str, Any] = {"python": random.getstate(), "cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        state["cuda"] = torch.cuda.get_rng_state_all()
+    return state
+
+
+def restore_random(state: dict[str, Any]) -> None:
+    """Put the generators back to where ``read_random`` found them."""
+    version, numbers, gauss = state["python"]
+    random.setstate((version, tuple(numbers), gauss))
+    torch.set_rng_state(state["cpu"])
+    if "cuda" in state and torch.cuda.is_available():
+        torch.cuda.set_rng_state_all(state["cuda"])
+
+
+def write_snapshot(
+    folder: Path,
+    model: Any,
+    optimizer: torch.optim.Optimizer,
+    scheduler: Any,
+    random_state: dict[str, Any],
+    figures: dict[str, Any],
+) -> None:
+    """Write the whole state into ``folder``; ``figures`` are the trainer's own JSON numbers."""
+    save_adapter(model, folder)
+    tensors, rest = _split(optimizer.state_dict()["state"])
+    for name, value in _random_tensors(random_state).items():
+        tensors[f"{_RANDOM}.{name}"] = value
+    save_file(_on_cpu(tensors), folder / OPTIMIZER)
+    state = {
+        "optimizer": {"rest": rest, "groups": optimizer.state_dict()["param_groups"]},
+        "scheduler": _plain(scheduler.state_dict()),
+        "python_random": random_state["python"],
+        "figures": figures,
+    }
+    (folder / STATE).write_text(json.dumps(state), encoding="utf-8")
+
+
+def save_adapter(model: Any, folder: Path) -> None:
+    """The adapter's weights and config, as plain PEFT loads them."""
+    state = get_peft_model_state_dict(model, save_embedding_layers=False)
+    save_file(_on_cpu(state), folder / ADAPTER, metadata={"format": "pt"})
+    config = model.peft_config["default"]
+    was, config.inference_mode = config.inference_mode, True
+    config.save_pretrained(str(folder))
+    config.inference_mode = was
+
+
+def read_figures(folder: Path) -> dict[str, Any]:
+    """The trainer's own numbers of a snapshot."""
+    return dict(json.loads((folder / STATE).read_text(encoding="utf-8"))["figures"])
+
+
+def load_adapter(folder: Path, model: Any) -> None:
+    """Put the adapter's weights into ``model``; every trained weight must be there."""
+    result = set_peft_model_state_dict(model, load_file(folder / ADAPTER))
+    trained = {name for name, p in model.named_parameters() if p.requires_grad}
+    missing = sorted(trained & set(result.missing_keys)) + sorted(result.unexpected_keys)
+    if missing:
+        raise StudioError(
+            f"The checkpoint {folder.name} does not fit the model: {missing[0]} and "
+            f"{len(missing) - 1} more weights differ.",
+            title="The checkpoint cannot be used", code="checkpoint_mismatch", file=str(folder),
+        )  # fmt: skip
+
+
+def restore_optimizer(folder: Path, optimizer: torch.optim.Optimizer, scheduler: Any) -> None:
+    """Put optimizer, schedule and random numbers back; the optimizer is the bare one."""
+    tensors = load_file(folder / OPTIMIZER)
+    state = json.loads((folder / STATE).read_text(encoding="utf-8"))
+    found = _random_state(tensors, state["python_random"])
+    optimizer.load_state_dict(
+        {"state": _join(tensors, state["optimizer"]["rest"]),
+         "param_groups": state["optimizer"]["groups"]}
+    )  # fmt: skip
+    scheduler.load_state_dict(state["scheduler"])
+    restore_random(found)
+
+
+def _split(state: dict[int, dict[str, Any]]) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """Tensors by ``"index.name"``, and what is not a tensor in the same naming."""
+    tensors: dict[str, torch.Tensor] = {}
+    rest: dict[str, Any] = {}
+    for index, values in state.items():
+        for name, value in values.items():
+            target = tensors if isinstance(value, torch.Tensor) else rest
+            target[f"{index}.{name}"] = value
+    return tensors, rest
+
+
+def _join(tensors: dict[str, torch.Tensor], rest: dict[str, Any]) -> dict[int, dict[str, Any]]:
+    state: dict[int, dict[str, Any]] = {}
+    for key, value in {**tensors, **rest}.items():
+        index, _, name = key.partition(".")
+        if index != _RANDOM:
+            state.setdefault(int(index), {})[name] = value
+    return state
+
+
+def _random_tensors(state: dict[str, Any]) -> dict[str, torch.Tensor]:
+    devices = {f"cuda{i}": value for i, value in enumerate(state.get("cuda", []))}
+    return {"cpu": state["cpu"], **devices}
+
+
+def _random_state(tensors: dict[str, torch.Tensor], python: Any) -> dict[str, Any]:
+    state: dict[str, Any] = {"python": python, "cpu": tensors[f"{_RANDOM}.cpu"]}
+    names = sorted(
+        (k for k in tensors if k.startswith(f"{_RANDOM}.cuda")), key=lambda k: int(k[11:])
+    )
+    return {**state, "cuda": [tensors[k] for k in names]} if names else state
+
+
+def _on_cpu(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The tensors as safetensors takes them: on the CPU, contiguous, none sharing memory."""
+    seen: set[int] = set()
+    ready = {}
+    for name, value in tensors.items():
+        plain = value.detach().cpu().contiguous()
+        if plain.numel() and plain.data_ptr() in seen:
+            plain = plain.clone()
+        seen.add(plain.data_ptr())
+        ready[name] = plain
+    return ready
+
+
+def _plain(value: Any) -> Any:
+    """The parts of a state that JSON holds; a schedule's functions are rebuilt, not stored."""
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items() if k != "lr_lambdas"} | (
+            {"lr_lambdas": [None] * len(value["lr_lambdas"])} if "lr_lambdas" in value else {}
+        )
+    return value

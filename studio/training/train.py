@@ -1,0 +1,211 @@
+"""The Train step from start to end: data, model, training, adapter folder, verification.
+
+It reads top to bottom like the feature. Details live beside it: ``load``, ``batches``, ``trainer``,
+``watch``, ``checkpoint``, ``verify``. It must not keep two models in memory at once.
+"""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import set_seed
+
+from studio.errors import StudioError
+from studio.objectives._method import Objective
+from studio.runs.context import StepContext
+from studio.training.adapter import build_adapter, write_adapter
+from studio.training.batches import Batches, RowOrder
+from studio.training.checkpoint import Checkpoint, newest, remove_torn, unusable
+from studio.training.data import Tokenized, load_tokenizer, tokenize_dataset
+from studio.training.load import load_base, pick_device
+from studio.training.optim import build_optimizer, build_schedule
+from studio.training.quiet import quiet_libraries
+from studio.training.schedule import cadence_of, length_of
+from studio.training.snapshot import load_adapter, read_figures
+from studio.training.trainer import StudioTrainer, training_arguments
+from studio.training.validation import spread, validation_loss
+from studio.training.verify import Expected, expect, verify_adapter
+from studio.training.watch import Figures, StepWatch
+from studio.values import AdaptedModelValue, AdapterValue, DatasetValue
+
+_CADENCE = {"keep_checkpoints", "save_steps", "eval_steps"}
+
+
+def train_adapter(context: StepContext, inputs: Mapping[str, Any], settings: Any) -> AdapterValue:
+    """Train the adapter that ``inputs`` describe, verify it from disk, and describe it."""
+    dataset = DatasetValue.model_validate(inputs["dataset"])
+    adapted = AdaptedModelValue.model_validate(inputs["model"])
+    quiet_libraries()
+    if context.threads:
+        torch.set_num_threads(context.threads)
+    tokenizer = load_tokenizer(adapted.model.path)
+    tokens = tokenize_dataset(
+        context, dataset, tokenizer, max_length=settings.max_length, train_on=settings.train_on,
+        folder=context.folder / "tokens",
+    )  # fmt: skip
+    folder = context.folder / "adapter"
+    with _memory_errors(context):
+        expected, figures = _train(context, adapted, dataset, tokens, tokenizer, settings, folder)
+        _free()
+        difference = verify_adapter(context, adapted, folder, expected)
+    metrics = _metrics(figures)
+    context.artifact("adapter", folder, reload_difference=difference, **metrics)
+    return AdapterValue(
+        path=str(folder), model=adapted, dataset=dataset, train=settings.model_dump(mode="json"),
+        metrics=metrics, reload_difference=difference,
+    )  # fmt: skip
+
+
+def _train(
+    context: StepContext, adapted: AdaptedModelValue, dataset: DatasetValue, tokens: Tokenized,
+    tokenizer: Any, settings: Any, folder: Path,
+) -> tuple[Expected, Figures]:  # fmt: skip
+    """Train and write the adapter; the model is gone when this returns."""
+    set_seed(settings.seed)
+    base = load_base(context, adapted.model)
+    identity = identity_of(adapted, dataset, settings)
+    resumed = _resumable(context, identity)
+    set_seed(settings.seed)
+    model = build_adapter(context, base, adapted)
+    if resumed is not None:
+        load_adapter(resumed.path, model)
+    figures = _trained(context, model, adapted, tokens, tokenizer, settings, identity, resumed)
+    context.phase("save", "Writing the adapter")
+    write_adapter(model, adapted, tokenizer, folder)
+    return expect(model, tokens.train), figures
+
+
+def _trained(
+    context: StepContext, model: Any, adapted: AdaptedModelValue, tokens: Tokenized,
+    tokenizer: Any, settings: Any, identity: str, resumed: Checkpoint | None,
+) -> Figures:  # fmt: skip
+    """Run the optimizer steps that are left."""
+    length = length_of(settings, len(tokens.train))
+    done = resumed.step if resumed else 0
+    if resumed:
+        context.emit("TrainResumed", step=done)
+        if done >= length.steps:
+            return Figures.from_json(read_figures(resumed.path))
+    objective = _objective(context, settings)
+    cadence = cadence_of(settings, length, len(tokens.validation or ()))
+    watch = StepWatch(context, length, cadence, identity, settings.keep_checkpoints, resumed)
+    batches = Batches(
+        tokens.train, RowOrder(len(tokens.train), settings.seed), done * length.rows_per_step,
+        length.rows, settings.batch_size, tokenizer.pad_token_id,
+    )  # fmt: skip
+    context.phase("train", "Training")
+    optimizer = build_optimizer(model, settings)
+    args = training_arguments(
+        settings, adapted.model.dtype, length.steps - done, pick_device(), context.folder / "scratch"
+    )  # fmt: skip
+    trainer = StudioTrainer(
+        model, args, batches, objective, optimizer,
+        build_schedule(optimizer, settings, length.steps), watch,
+    )  # fmt: skip
+    watch.trainer = trainer
+    if tokens.validation is not None and cadence.eval_every:
+        watch.evaluate = _evaluator(context, watch, tokens, objective, settings, tokenizer)
+    trainer.train()
+    trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)  # without autocast again
+    trainer.accelerator.free_memory()
+    return watch.figures
+
+
+def _evaluator(
+    context: StepContext, watch: StepWatch, tokens: Tokenized, objective: Objective,
+    settings: Any, tokenizer: Any,
+) -> Callable[[], float]:  # fmt: skip
+    """A function that measures the validation loss; rows of like length stand together."""
+    rows = tokens.validation
+    assert rows is not None
+    numbers = spread(len(rows), watch.cadence.eval_rows)
+    numbers.sort(key=lambda i: len(rows[i]["input_ids"]))
+    if len(numbers) < len(rows):
+        context.notice(
+            f"The validation loss is measured on {len(numbers)} of {len(rows)} rows, so that it takes "
+            "little time.", "Set “Evaluate every” to a number to use all rows.", "info",
+        )  # fmt: skip
+
+    def progress(done: int, total: int) -> None:
+        context.progress("evaluate", done, total, "rows")
+
+    def evaluate() -> float:
+        context.phase("evaluate", "Measuring the validation loss")
+        loss = validation_loss(
+            watch.trainer.model, rows, numbers, objective, watch.trainer.head,
+            settings.batch_size, tokenizer.pad_token_id, progress,
+        )  # fmt: skip
+        context.emit("Phase", phase="train", title="Training")
+        return loss
+
+    return evaluate
+
+
+def identity_of(adapted: AdaptedModelValue, dataset: DatasetValue, settings: Any) -> str:
+    """What a checkpoint belongs to: everything that changes the numbers, and nothing else."""
+    model = adapted.model_dump(mode="json", exclude={"model": {"path", "base", "merged_from"}})
+    train = {k: v for k, v in settings.model_dump(mode="json").items() if k not in _CADENCE}
+    content = json.dumps([model, dataset.sha256, train], sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+def _resumable(context: StepContext, identity: str) -> Checkpoint | None:
+    """The newest sound checkpoint; what had to be passed over is told."""
+    remove_torn(context.checkpoints)
+    found = newest(context.checkpoints, identity)
+    for reason in unusable(context.checkpoints, identity):
+        context.notice(f"A checkpoint cannot be used: {reason}.")
+    return found
+
+
+def _objective(context: StepContext, settings: Any) -> Objective:
+    try:
+        return context.variant("objective", settings.objective).payload
+    except KeyError:
+        raise StudioError(
+            f"{context.title}: there is no objective called “{settings.objective}”.",
+            field="objective", code="unknown_variant",
+        ) from None  # fmt: skip
+
+
+def _metrics(figures: Figures) -> dict[str, float]:
+    named = {
+        "loss": figures.last_loss, "eval_loss": figures.last_eval_loss,
+        "best_eval_loss": figures.best_eval_loss, "tokens": float(figures.tokens),
+        "train_seconds": round(figures.seconds, 2),
+    }  # fmt: skip
+    return {name: value for name, value in named.items() if math.isfinite(value)}
+
+
+def _free() -> None:
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+@contextmanager
+def _memory_errors(context: StepContext) -> Iterator[None]:
+    """Running out of memory, in words and with what to change."""
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        known = ("out of memory", "not enough memory", "can't allocate memory")
+        if isinstance(error, RuntimeError) and not any(k in str(error).lower() for k in known):
+            raise
+        place = "GPU" if isinstance(error, torch.OutOfMemoryError) else "computer"
+        raise StudioError(
+            f"{context.title}: the {place}'s memory is not enough for this training.",
+            title="Out of memory",
+            hint="Lower the batch size and raise the accumulation by as much; switch gradient "
+            "checkpointing on; lower the max length or the rank; or quantize the base model to "
+            "4 bits. The run can be resumed from its last checkpoint.",
+            field="batch_size", code="out_of_memory",
+        ) from error  # fmt: skip
