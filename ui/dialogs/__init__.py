@@ -1,0 +1,1 @@
+"""Small windows: settings, about, shortcuts, unsaved changes, recovery, crash. No engine work."""

@@ -1,0 +1,102 @@
+"""What every editor is: a control for one value, with one signal for what the user did.
+
+``set_value`` never emits. The wheel scrolls the panel unless the control has the focus, and undo
+keys go to the window: the document undoes, not the text box.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PySide6.QtCore import QEvent, QObject, Qt, Signal
+from PySide6.QtGui import QFocusEvent, QKeyEvent, QKeySequence
+from PySide6.QtWidgets import QAbstractSpinBox, QHBoxLayout, QWidget
+
+from studio.graph.registry import Registry
+from studio.graph.schema import FieldSpec
+
+_UNDO_KEYS = (QKeySequence.StandardKey.Undo, QKeySequence.StandardKey.Redo)
+
+
+@dataclass(frozen=True)
+class FieldContext:
+    """What an editor may ask its surroundings.
+
+    ``base_model`` gives the model that flows into the node of this form, as its setting is
+    written, or ``None``.
+    """
+
+    registry: Registry
+    project_dir: Callable[[], Path]
+    base_model: Callable[[], str | None] = lambda: None
+
+
+class Editor(QWidget):
+    """Base of the editors: ``edited`` carries the new value, ``left`` says the focus is gone."""
+
+    edited = Signal(object)
+    left = Signal()
+
+    def __init__(
+        self, spec: FieldSpec, path: str, context: FieldContext, parent: QWidget | None = None
+    ) -> None:
+        super().__init__(parent)
+        self.spec = spec
+        self.path = path
+        self.context = context
+        self.row = QHBoxLayout(self)
+        self.row.setContentsMargins(0, 0, 0, 0)
+        self.row.setSpacing(4)
+
+    def adopt(self, control: QWidget) -> None:
+        """Make ``control`` the one that has the focus, the name and the description."""
+        self.control = control
+        control.setObjectName(f"field:{self.path}")
+        control.setAccessibleName(self.spec.meta.label)
+        control.setAccessibleDescription(described(self.spec))
+        control.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+        control.installEventFilter(self)
+        self.setFocusProxy(control)
+        self.row.addWidget(control, 1)
+
+    def set_value(self, value: Any) -> None:
+        """Show a value without telling anyone."""
+        raise NotImplementedError
+
+    def set_read_only(self, read_only: bool) -> None:
+        """Show only, or let the user edit."""
+        self.setEnabled(not read_only)
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
+        """Wheel, undo keys and the loss of focus; see above."""
+        kind = event.type()
+        if kind == QEvent.Type.Wheel and not self._takes_wheel():
+            event.ignore()
+            return True
+        if is_undo_key(event):
+            event.ignore()
+            return True
+        if kind == QEvent.Type.FocusOut:
+            assert isinstance(event, QFocusEvent)
+            if event.reason() != Qt.FocusReason.PopupFocusReason:
+                self.left.emit()
+        return super().eventFilter(watched, event)
+
+    def _takes_wheel(self) -> bool:
+        return isinstance(self.control, QAbstractSpinBox) and self.control.hasFocus()
+
+
+def is_undo_key(event: QEvent) -> bool:
+    """Whether this is Undo or Redo on the keyboard, which belong to the document."""
+    if event.type() not in (QEvent.Type.ShortcutOverride, QEvent.Type.KeyPress):
+        return False
+    return isinstance(event, QKeyEvent) and any(event.matches(key) for key in _UNDO_KEYS)
+
+
+def described(spec: FieldSpec) -> str:
+    """The help of a field with its unit, for screen readers."""
+    unit = f" In {spec.meta.unit}." if spec.meta.unit else ""
+    return f"{spec.meta.help}{unit}"

@@ -1,0 +1,89 @@
+"""The editor for target modules: a preset, or layers ticked in a list of the model's real ones.
+
+Layer names come from ``studio.models``, which reads only the model's description. Where that is
+not possible (a hub model that is not here yet), names can be typed.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from PySide6.QtWidgets import QComboBox, QDialog, QWidget
+
+from studio.graph.schema import FieldSpec
+from ui.inspector.editors.base import Editor, FieldContext
+from ui.inspector.editors.choices import narrow, widen_popup
+from ui.inspector.editors.layer_dialog import LayerDialog
+from ui.inspector.editors.layers import find_layers, in_preset
+from ui.inspector.look import IconButton
+
+_OWN = "<choose>"
+
+
+class TargetModulesEditor(Editor):
+    """A list of presets, the present selection, and “Choose layers…”."""
+
+    def __init__(
+        self, spec: FieldSpec, path: str, context: FieldContext, parent: QWidget | None = None
+    ) -> None:
+        super().__init__(spec, path, context, parent)
+        self._value: Any = spec.default
+        self._combo = QComboBox(self)
+        narrow(self._combo)
+        self._combo.activated.connect(self._picked)
+        self.adopt(self._combo)
+        button = IconButton("list-tree", "Choose layers from a list", self)
+        button.setObjectName(f"choose:{path}")
+        button.clicked.connect(self.choose)
+        self.row.addWidget(button)
+        self.set_value(spec.default)
+
+    def set_value(self, value: Any) -> None:
+        """Show a preset's name, or the layers of a selection."""
+        if value == self._value and self._combo.count():
+            return
+        self._value = value
+        presets = self.spec.meta.special
+        self._combo.clear()
+        for preset, words in presets:
+            self._combo.addItem(words, preset)
+        if value not in [preset for preset, _ in presets]:
+            self._combo.addItem(_words(value), value)
+        self._combo.setCurrentIndex(self._combo.count() - 1)
+        for index in range(len(presets)):
+            if presets[index][0] == value:
+                self._combo.setCurrentIndex(index)
+        self._combo.addItem("Choose layers…", _OWN)
+        self._combo.setToolTip(_words(value))
+        widen_popup(self._combo)
+
+    def choose(self) -> None:
+        """Open the list of layers and take the selection."""
+        layers, why_not = find_layers(self.context.base_model(), self.context.project_dir())
+        dialog = LayerDialog(layers, self._selected(layers), why_not, self)
+        if dialog.exec() == QDialog.DialogCode.Accepted and dialog.selection():
+            self._take(dialog.selection())
+        dialog.deleteLater()
+
+    def _picked(self, index: int) -> None:
+        value = self._combo.itemData(index)
+        if value != _OWN:
+            self._take(value)
+            return
+        shown, self._value = self._value, None
+        self.set_value(shown)
+        self.choose()
+
+    def _take(self, value: Any) -> None:
+        self.set_value(value)
+        self.edited.emit(value)
+        self.left.emit()
+
+    def _selected(self, layers: Any) -> list[str]:
+        if isinstance(self._value, (list, tuple)):
+            return list(self._value)
+        return in_preset(self._value, layers)
+
+
+def _words(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)

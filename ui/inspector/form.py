@@ -1,0 +1,203 @@
+"""A form for any settings model: rows in sections, advanced ones folded, variants with their own.
+
+It turns values into editors and edits into ``Change``s. It must not know documents, nodes or
+files; whoever owns it stores the values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from PySide6.QtCore import Signal
+from PySide6.QtGui import QResizeEvent
+from PySide6.QtWidgets import QVBoxLayout, QWidget
+
+from studio.errors import Problem
+from studio.graph.schema import FieldSpec, Settings, problems_in
+from ui.inspector.editors.base import FieldContext
+from ui.inspector.row import Change, FieldRow, same, words_for
+from ui.inspector.section import Section
+from ui.inspector.variant_part import INDENT_PX, VariantPart, shown_fields
+
+ADVANCED = "Advanced"
+OWN_CODES = ("invalid_setting", "unknown_setting")
+_GAP_PX = 10
+
+
+class Form(QWidget):
+    """Rows for the fields of one settings model, and below a variant the form of its settings.
+
+    ``folds`` keeps which sections are folded, by title, for as long as the caller keeps it.
+    """
+
+    changed = Signal(object)
+    left = Signal()
+
+    def __init__(
+        self,
+        model: type[Settings],
+        context: FieldContext,
+        prefix: str = "",
+        folds: dict[str, bool] | None = None,
+        parent: QWidget | None = None,
+    ) -> None:
+        super().__init__(parent)
+        self._model, self._context, self._prefix = model, context, prefix
+        self._folds = {} if folds is None else folds
+        self._values: dict[str, Any] = {}
+        self._rows: dict[str, FieldRow] = {}
+        self._variants: dict[str, VariantPart] = {}
+        self._sections: dict[str, Section] = {}
+        self._read_only = False
+        self._column = QVBoxLayout(self)
+        self._column.setContentsMargins(0, 0, 0, 0)
+        self._column.setSpacing(_GAP_PX)
+        for spec in shown_fields(model):
+            self._add(spec)
+        if ADVANCED in self._sections:
+            self._column.addWidget(self._sections[ADVANCED])
+
+    def rows(self) -> Iterator[FieldRow]:
+        """Every row, those of variants included."""
+        for name, row in self._rows.items():
+            yield row
+            if name in self._variants:
+                yield from self._variants[name].rows()
+
+    def set_values(self, values: Mapping[str, Any]) -> None:
+        """Show these settings; what is left out has its default. Nothing is signalled."""
+        self._values = dict(values)
+        for name, row in self._rows.items():
+            row.set_value(values.get(name, row.spec.default))
+            if name in self._variants:
+                inner = values.get(f"{name}_settings")
+                chosen = values.get(name, row.spec.default)
+                self._variants[name].show_variant(
+                    chosen, inner if isinstance(inner, Mapping) else {}
+                )
+        self._show_use()
+        self._show_notes()
+
+    def own_problems(self, title: str) -> list[Problem]:
+        """What is wrong with the values themselves, said as the whole program says it."""
+        found = problems_in(self._model, self._values, None, title, self._prefix)
+        for part in self._variants.values():
+            found += part.own_problems(title)
+        return found
+
+    def set_problems(self, problems: Sequence[Problem]) -> list[Problem]:
+        """Show each Problem at its field; returns those that belong to no field of this form."""
+        rows = {row.path: row for row in self.rows()}
+        for path, row in rows.items():
+            row.set_problems([p for p in problems if p.field == path])
+        faulty = {p.field for p in problems}
+        for title, section in self._sections.items():
+            wrong = [
+                n for n, r in self._rows.items() if _section(r.spec) == title and r.path in faulty
+            ]
+            if wrong:
+                section.expand()
+        return [p for p in problems if p.field not in rows]
+
+    def set_read_only(self, read_only: bool) -> None:
+        """Show only, or let the user edit."""
+        self._read_only = read_only
+        for row in self._rows.values():
+            row.set_read_only(read_only)
+        for part in self._variants.values():
+            part.set_read_only(read_only)
+
+    def focus_field(self, path: str) -> QWidget | None:
+        """Unfold what hides a field, give it the focus, and return its row."""
+        for name, row in self._rows.items():
+            nested = self._variants[name].focus_field(path) if name in self._variants else None
+            if row.path == path or nested is not None:
+                if _section(row.spec) in self._sections:
+                    self._sections[_section(row.spec)].expand()
+                (nested or row).editor.control.setFocus()  # type: ignore[attr-defined]
+                return nested or row
+        return None
+
+    def set_stacked(self, stacked: bool, label_width: int) -> None:
+        """Lay every row out alike."""
+        for row in self._rows.values():
+            row.set_stacked(stacked)
+            row.set_label_width(0 if stacked else label_width)
+        for part in self._variants.values():
+            part.set_stacked(stacked, max(0, label_width - INDENT_PX))
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        """Put labels above editors where the form is narrow."""
+        super().resizeEvent(event)
+        if not self._prefix:
+            self._arrange(event.size().width())
+
+    def _arrange(self, width: int) -> None:
+        rows = list(self.rows())
+        if not rows:
+            return
+        label = max(row.label_width() for row in rows)
+        editor = max(row.editor_width() for row in rows)
+        self.set_stacked(width < label + editor, max(label, round(width * 0.36)))
+
+    def _add(self, spec: FieldSpec) -> None:
+        row = FieldRow(spec, f"{self._prefix}{spec.name}", self._context, self)
+        row.changed.connect(self._changed)
+        row.left.connect(self.left)
+        self._rows[spec.name] = row
+        place = self._place(_section(spec))
+        place.addWidget(row)
+        if spec.meta.variant:
+            part = VariantPart(spec, self._context, self._prefix, self._nested, self)
+            part.changed.connect(self.changed)
+            part.left.connect(self.left)
+            part.rebuilt.connect(self._rebuilt)
+            self._variants[spec.name] = part
+            place.addWidget(part)
+
+    def _nested(self, model: type[Settings], prefix: str, parent: QWidget) -> Form:
+        return Form(model, self._context, prefix, self._folds, parent)
+
+    def _place(self, title: str) -> QVBoxLayout:
+        if not title:
+            return self._column
+        if title not in self._sections:
+            section = Section(title, not self._folds.get(title, title == ADVANCED), self)
+            section.folded.connect(lambda shown, t=title: self._folds.update({t: not shown}))
+            self._sections[title] = section
+            if title != ADVANCED:
+                self._column.addWidget(section)
+        return self._sections[title].column
+
+    def _changed(self, change: Change) -> None:
+        self._values[change.spec.name] = change.value
+        self._show_use()
+        self._show_notes()
+        self.changed.emit(change)
+
+    def _rebuilt(self) -> None:
+        self._arrange(self.width()) if not self._prefix else None
+        self.set_read_only(self._read_only)
+
+    def _show_use(self) -> None:
+        """Grey out fields that do not matter with the present values, and say why."""
+        for row in self._rows.values():
+            reasons = []
+            for other, wanted in row.spec.meta.shown_if:
+                known = self._rows.get(other)
+                if known is not None and not any(same(known.value, v) for v in wanted):
+                    words = " or ".join(words_for(known.spec, v) for v in wanted)
+                    reasons.append(f"Used only while {known.spec.meta.label} is {words}.")
+            row.set_off(" ".join(reasons))
+
+    def _show_notes(self) -> None:
+        section = self._sections.get(ADVANCED)
+        if section is not None:
+            rows = [r for r in self._rows.values() if _section(r.spec) == ADVANCED]
+            count = sum(not row.is_default for row in rows)
+            section.set_note(f"{count} changed" if count else "")
+
+
+def _section(spec: FieldSpec) -> str:
+    return ADVANCED if spec.meta.advanced else spec.meta.group

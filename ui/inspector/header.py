@@ -1,0 +1,99 @@
+"""The top of a node's form: icon, title to edit, type, id and what the node is for."""
+
+from __future__ import annotations
+
+from PySide6.QtCore import QEvent, Qt, Signal
+from PySide6.QtGui import QPalette
+from PySide6.QtWidgets import QHBoxLayout, QLabel, QLineEdit, QVBoxLayout, QWidget
+
+from studio.graph.graph import Node
+from studio.graph.node_type import NodeType
+from ui import icons, theme
+from ui.inspector.editors.base import is_undo_key
+from ui.inspector.look import MutedLabel
+
+_ICON_PX = 24
+
+
+class TitleEdit(QLineEdit):
+    """A title that is edited in place; undo belongs to the document."""
+
+    left = Signal()
+
+    def __init__(self, words: str, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.setAccessibleName(words)
+        font = self.font()
+        font.setBold(True)
+        self.setFont(font)
+
+    def event(self, event: QEvent) -> bool:
+        """Leave undo keys to the window; say when the focus goes."""
+        if is_undo_key(event):
+            event.ignore()
+            return False
+        if event.type() == QEvent.Type.FocusOut:
+            self.left.emit()
+        return super().event(event)
+
+    def show_text(self, text: str) -> None:
+        """Show a text that may have been trimmed; the caret stays while it means the same."""
+        if self.text().strip() != text:
+            self.setText(text)
+        self.setToolTip(text)
+
+
+class NodeHeader(QWidget):
+    """Says which node is shown."""
+
+    retitled = Signal(object)
+    left = Signal()
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._icon_name = "box"
+        self._category = ""
+        self._icon = QLabel(self)
+        self._title = TitleEdit("Title of the node", self)
+        self._title.setObjectName("node-title")
+        self._title.textEdited.connect(self.retitled.emit)
+        self._title.left.connect(self.left)
+        self._kind = QLabel(self)
+        self._kind.setObjectName("node-kind")
+        self._kind.setForegroundRole(QPalette.ColorRole.PlaceholderText)
+        self._kind.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        self._kind.setWordWrap(True)
+        self._help = MutedLabel("", self)
+        top = QHBoxLayout()
+        top.setSpacing(8)
+        top.addWidget(self._icon)
+        top.addWidget(self._title, 1)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.setSpacing(5)
+        column.addLayout(top)
+        column.addWidget(self._help)
+        column.addWidget(self._kind)
+        theme.changed.connect(self._paint)
+
+    def show_node(self, node: Node, node_type: NodeType | None) -> None:
+        """Show a node's title, type, id and help."""
+        self._icon_name = icons.known(node_type.icon) if node_type else "puzzle"
+        self._category = node_type.category if node_type else ""
+        kind = node_type.title if node_type else node.type
+        self._title.setPlaceholderText(kind)
+        self._title.show_text(node.title or kind if not self._title.hasFocus() else node.title)
+        self._kind.setText(f"Type: {kind}   Id: {node.id}")
+        self._kind.setToolTip(f"On the command line: --set {node.id}.SETTING=VALUE")
+        self._help.setText(node_type.help if node_type else "")
+        self._help.setVisible(node_type is not None)
+        self._paint()
+
+    def set_read_only(self, read_only: bool) -> None:
+        """Show only, or let the user rename."""
+        self._title.setReadOnly(read_only)
+
+    def _paint(self) -> None:
+        color = theme.colors().category(self._category)
+        ratio = self.devicePixelRatioF()
+        self._icon.setPixmap(icons.pixmap(self._icon_name, _ICON_PX, color, ratio))

@@ -1,0 +1,67 @@
+"""Labels and small buttons that every form shares; their colours come from the theme, never from here."""
+
+from __future__ import annotations
+
+from PySide6.QtCore import QEvent, QSize, Qt
+from PySide6.QtGui import QPalette
+from PySide6.QtWidgets import QLabel, QSizePolicy, QToolButton, QWidget
+
+from ui import icons, theme
+
+
+class TextLabel(QLabel):
+    """Plain text that wraps, can be selected with the mouse and never widens its parent."""
+
+    def __init__(self, text: str = "", parent: QWidget | None = None) -> None:
+        super().__init__(text, parent)
+        self.setTextFormat(Qt.TextFormat.PlainText)
+        self.setWordWrap(True)
+        policy = QSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Minimum)
+        policy.setHeightForWidth(True)
+        self.setSizePolicy(policy)
+
+
+class MutedLabel(TextLabel):
+    """Secondary text, in the palette's placeholder colour."""
+
+    def __init__(self, text: str = "", parent: QWidget | None = None) -> None:
+        super().__init__(text, parent)
+        self.setForegroundRole(QPalette.ColorRole.PlaceholderText)
+
+
+class ErrorLabel(TextLabel):
+    """A sentence about something wrong; it follows the theme."""
+
+    def __init__(self, text: str = "", parent: QWidget | None = None) -> None:
+        super().__init__(text, parent)
+        theme.changed.connect(self._paint)
+        self._paint()
+
+    def _paint(self) -> None:
+        palette = QPalette(self.palette())
+        palette.setColor(QPalette.ColorRole.WindowText, theme.colors().danger)
+        self.setPalette(palette)
+
+
+class IconButton(QToolButton):
+    """A small flat button with an icon that grows with the font."""
+
+    def __init__(self, name: str, words: str, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.setAutoRaise(True)
+        self.setToolTip(words)
+        self.setAccessibleName(words)
+        self.setStyleSheet("QToolButton { padding: 1px; border-radius: 4px; }")
+        icons.put(self, name, "text_muted")
+        self._size()
+
+    def changeEvent(self, event: QEvent) -> None:
+        """Grow with the font."""
+        super().changeEvent(event)
+        if event.type() == QEvent.Type.FontChange:
+            self._size()
+
+    def _size(self) -> None:
+        side = max(14, round(self.fontMetrics().height() * 0.9))
+        self.setIconSize(QSize(side, side))
+        self.setFixedSize(side + 6, side + 6)

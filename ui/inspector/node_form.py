@@ -1,0 +1,177 @@
+"""The form of one node, tied to the Document: it shows the node's settings and edits them.
+
+Each change is one ``document.edit`` under a merge key of its field, so typing is one undo step. A
+value equal to the default is left out of the settings. Nothing is judged here; Problems are shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from PySide6.QtCore import Signal
+from PySide6.QtWidgets import QPushButton, QVBoxLayout, QWidget
+
+from studio.errors import Problem
+from studio.graph.document import Document
+from studio.graph.edits import reset_setting, retitle, set_setting
+from studio.graph.graph import Graph, Node
+from studio.graph.registry import Registry
+from studio.graph.schema import fields_of
+from studio.graph.wires import title_of
+from ui.inspector.editors.base import FieldContext
+from ui.inspector.form import OWN_CODES, Form
+from ui.inspector.header import NodeHeader
+from ui.inspector.look import MutedLabel
+from ui.inspector.problem_label import ProblemList
+from ui.inspector.row import Change, same
+
+READ_ONLY_WORDS = "These are the settings of the run that is shown. They cannot be changed here."
+
+
+class NodeForm(QWidget):
+    """Header, problems of the node as a whole, and the generated form."""
+
+    moved = Signal(object)
+
+    def __init__(
+        self,
+        document: Document,
+        registry: Registry,
+        node_id: str,
+        folds: dict[str, bool],
+        parent: QWidget | None = None,
+    ) -> None:
+        super().__init__(parent)
+        self._document, self._registry = document, registry
+        self.node_id = node_id
+        self.type_id = document.graph.node(node_id).type
+        self._node_type = registry.node_type(self.type_id)
+        self._problems: tuple[Problem, ...] = ()
+        self._header = NodeHeader(self)
+        self._header.retitled.connect(self._retitle)
+        self._header.left.connect(document.end_merge)
+        self._note = MutedLabel(READ_ONLY_WORDS, self)
+        self._note.hide()
+        self._list = ProblemList(self)
+        self._strangers = QPushButton("Remove unknown settings", self)
+        self._strangers.setObjectName("remove-unknown")
+        self._strangers.clicked.connect(self._remove_strangers)
+        self._form = self._make_form(folds)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(12, 12, 12, 12)
+        column.setSpacing(10)
+        for widget in (self._header, self._note, self._list, self._strangers):
+            column.addWidget(widget)
+        if self._form is not None:
+            column.addWidget(self._form)
+        column.addStretch(1)
+        self.refresh()
+
+    @property
+    def node(self) -> Node:
+        """The node as it is now."""
+        return self._document.graph.node(self.node_id)
+
+    def refresh(self) -> None:
+        """Show the node as it is now, after any change of the document."""
+        self._header.show_node(self.node, self._node_type)
+        if self._form is not None:
+            self._form.set_values(self.node.settings)
+        self._strangers.setVisible(bool(self._unknown()))
+        self._show_problems()
+
+    def set_problems(self, problems: Sequence[Problem]) -> None:
+        """The Problems of this node, as the last check of the graph found them."""
+        self._problems = tuple(p for p in problems if p.node == self.node_id)
+        self._show_problems()
+
+    def set_read_only(self, read_only: bool) -> None:
+        """Show only, while a run is being looked at."""
+        self._note.setVisible(read_only)
+        self._header.set_read_only(read_only)
+        self._strangers.setEnabled(not read_only)
+        if self._form is not None:
+            self._form.set_read_only(read_only)
+
+    def focus_field(self, path: str) -> QWidget | None:
+        """Give a field the focus and return its row."""
+        return self._form.focus_field(path) if self._form is not None else None
+
+    def _make_form(self, folds: dict[str, bool]) -> Form | None:
+        if self._node_type is None:
+            return None
+        context = FieldContext(
+            self._registry, lambda: self._document.project_dir, self._model_upstream
+        )
+        form = Form(self._node_type.settings, context, folds=folds, parent=self)
+        form.changed.connect(self._apply)
+        form.left.connect(self._left)
+        return form
+
+    def _apply(self, change: Change) -> None:
+        graph = apply_change(self._document.graph, self.node_id, change, self._registry)
+        key = None if change.reset else f"{self.node_id}.{change.path}"
+        self._document.edit(graph, change.label, key)
+
+    def _left(self) -> None:
+        self._document.end_merge()
+        if self._document.graph.has(self.node_id):
+            self.refresh()
+
+    def _retitle(self, title: str) -> None:
+        wanted = "" if self._node_type and title.strip() == self._node_type.title else title
+        graph = retitle(self._document.graph, self.node_id, wanted)
+        self._document.edit(graph, "Rename node", f"{self.node_id}.title")
+
+    def _show_problems(self) -> None:
+        title = title_of(self.node, self._registry)
+        found = list(self._problems)
+        if self._form is not None:
+            # The form judges its own values at once; a check that came before is out of date.
+            found = [p for p in found if p.code not in OWN_CODES]
+            found += self._form.own_problems(title)
+            found = self._form.set_problems(found)
+        self._list.show_problems(found)
+
+    def _model_upstream(self) -> str | None:
+        """The model setting of the nearest node before this one that has such a field."""
+        graph = self._document.graph
+        before = graph.upstream(self.node_id)
+        for node in reversed(graph.nodes):
+            node_type = self._registry.node_type(node.type)
+            if node.id not in before or node_type is None:
+                continue
+            for spec in fields_of(node_type.settings):
+                if spec.meta.widget == "model":
+                    return str(node.settings.get(spec.name, spec.default))
+        return None
+
+    def _unknown(self) -> list[str]:
+        if self._node_type is None:
+            return []
+        known = {spec.name for spec in fields_of(self._node_type.settings)}
+        return [name for name in self.node.settings if name not in known]
+
+    def _remove_strangers(self) -> None:
+        graph = self._document.graph
+        for name in self._unknown():
+            graph = reset_setting(graph, self.node_id, name)
+        self._document.edit(graph, "Remove unknown settings")
+
+
+def apply_change(graph: Graph, node_id: str, change: Change, registry: Registry) -> Graph:
+    """The graph after a change; another variant keeps only those settings that it has too."""
+    if change.reset or same(change.value, change.spec.default):
+        graph = reset_setting(graph, node_id, change.path)
+    else:
+        graph = set_setting(graph, node_id, change.path, change.value)
+    if not change.spec.meta.variant:
+        return graph
+    nested = f"{change.path}_settings"
+    old: Any = graph.node(node_id).settings.get(nested)
+    known = {s.name for s in fields_of(registry.variant_settings(change.spec, str(change.value)))}
+    for name in list(old) if isinstance(old, Mapping) else ():
+        if name not in known:
+            graph = reset_setting(graph, node_id, f"{nested}.{name}")
+    return graph

@@ -1,0 +1,161 @@
+"""What the inspector shows when no single node is selected: the project, its nodes, its problems.
+
+Choosing a node or a problem only signals; whoever listens moves the selection.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from PySide6.QtCore import QSize, Qt, Signal
+from PySide6.QtWidgets import (
+    QAbstractItemView,
+    QLabel,
+    QListWidget,
+    QListWidgetItem,
+    QVBoxLayout,
+    QWidget,
+)
+
+from studio.errors import Problem
+from studio.graph.document import Document
+from studio.graph.edits import rename
+from studio.graph.registry import Registry
+from studio.graph.wires import title_of
+from ui import icons, theme
+from ui.inspector.header import TitleEdit
+from ui.inspector.look import MutedLabel
+
+EMPTY_WORDS = (
+    "Nothing here yet. Drag a node from the palette onto the canvas, or double-click the canvas "
+    "and type its name."
+)
+_DATA = Qt.ItemDataRole.UserRole
+
+
+class Overview(QWidget):
+    """The project's name, its nodes, and the list of problems that jumps."""
+
+    problem_activated = Signal(object)
+    node_activated = Signal(object)
+
+    def __init__(
+        self, document: Document, registry: Registry, parent: QWidget | None = None
+    ) -> None:
+        super().__init__(parent)
+        self._document, self._registry = document, registry
+        self._chosen: tuple[str, ...] = ()
+        self._problems: tuple[Problem, ...] = ()
+        self._name = TitleEdit("Name of the project", self)
+        self._name.setObjectName("project-name")
+        self._name.setPlaceholderText("Untitled")
+        self._name.textEdited.connect(self._rename)
+        self._name.left.connect(self._left)
+        self._note = MutedLabel("", self)
+        self._note.setObjectName("overview-note")
+        self._nodes = self._list("overview-nodes", "Nodes of the project")
+        self._nodes.itemActivated.connect(self._open_node)
+        self._nodes.itemClicked.connect(self._open_node)
+        self._problem_title = QLabel("", self)
+        self._problem_list = self._list("overview-problems", "Problems of the project")
+        self._problem_list.setWordWrap(True)
+        self._problem_list.itemActivated.connect(self._open_problem)
+        self._problem_list.itemClicked.connect(self._open_problem)
+        self._lay_out()
+        theme.changed.connect(self.refresh)
+        self.refresh()
+
+    def show_several(self, ids: Sequence[str]) -> None:
+        """Say how many nodes are selected, or with none show the whole project."""
+        self._chosen = tuple(ids)
+        self.refresh()
+
+    def set_problems(self, problems: Sequence[Problem]) -> None:
+        """The problems of the whole graph."""
+        self._problems = tuple(problems)
+        self.refresh()
+
+    def set_read_only(self, read_only: bool) -> None:
+        """Show only, or let the user rename the project."""
+        self._name.setReadOnly(read_only)
+
+    def refresh(self) -> None:
+        """Show the document as it is now."""
+        graph = self._document.graph
+        if not self._name.hasFocus() or graph.name != "Untitled":
+            self._name.show_text(graph.name)
+        nodes = [n for n in graph.nodes if not self._chosen or n.id in self._chosen]
+        self._nodes.clear()
+        faulty = {p.node for p in self._problems}
+        for node in nodes:
+            node_type = self._registry.node_type(node.type)
+            sign = "  ·  has a problem" if node.id in faulty else ""
+            item = QListWidgetItem(f"{title_of(node, self._registry)}{sign}")
+            item.setIcon(self._icon(node_type))
+            item.setData(_DATA, node.id)
+            item.setToolTip(f"Id: {node.id}")
+            self._nodes.addItem(item)
+        self._nodes.setVisible(bool(nodes))
+        self._note.setText(self._words(len(graph.nodes)))
+        self._show_problems()
+
+    def _words(self, count: int) -> str:
+        if not count:
+            return EMPTY_WORDS
+        if self._chosen:
+            return f"{len(self._chosen)} nodes are selected. Select one to see its settings."
+        return "Select a node to see its settings."
+
+    def _icon(self, node_type: object) -> object:
+        name = getattr(node_type, "icon", "puzzle")
+        color = theme.colors().category(getattr(node_type, "category", ""))
+        return icons.icon(icons.known(name), color)
+
+    def _show_problems(self) -> None:
+        self._problem_list.clear()
+        for problem in self._problems:
+            name = "circle-alert" if problem.blocks else "triangle-alert"
+            color = theme.colors().danger if problem.blocks else theme.colors().warning
+            text = f"{problem.sentence}\n{problem.hint}" if problem.hint else problem.sentence
+            item = QListWidgetItem(icons.icon(name, color), text)
+            item.setData(_DATA, problem)
+            self._problem_list.addItem(item)
+        count = len(self._problems)
+        self._problem_list.setVisible(bool(count))
+        words = "1 problem" if count == 1 else f"{count} problems"
+        self._problem_title.setText(words if count else "No problems: ready to run.")
+        self._problem_title.setVisible(bool(count) or bool(self._document.graph.nodes))
+
+    def _list(self, name: str, words: str) -> QListWidget:
+        found = QListWidget(self)
+        found.setObjectName(name)
+        found.setAccessibleName(words)
+        found.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        found.setVerticalScrollMode(QAbstractItemView.ScrollMode.ScrollPerPixel)
+        found.setResizeMode(QListWidget.ResizeMode.Adjust)
+        found.setIconSize(QSize(16, 16))
+        return found
+
+    def _lay_out(self) -> None:
+        column = QVBoxLayout(self)
+        column.setContentsMargins(12, 12, 12, 12)
+        column.setSpacing(8)
+        column.addWidget(self._name)
+        column.addWidget(self._note)
+        column.addWidget(self._nodes, 3)
+        column.addWidget(self._problem_title)
+        column.addWidget(self._problem_list, 4)
+        column.addStretch(0)
+
+    def _open_node(self, item: QListWidgetItem) -> None:
+        self.node_activated.emit(item.data(_DATA))
+
+    def _open_problem(self, item: QListWidgetItem) -> None:
+        self.problem_activated.emit(item.data(_DATA))
+
+    def _rename(self, name: str) -> None:
+        self._document.edit(rename(self._document.graph, name), "Rename project", "project.name")
+
+    def _left(self) -> None:
+        self._document.end_merge()
+        self._name.show_text(self._document.graph.name)

@@ -1,0 +1,136 @@
+"""The inspector panel: the form of the selected node, or an overview of the project.
+
+It follows the Document and the Problems it is given. It must not run checks of the whole graph,
+change the selection or open the canvas: it signals instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from PySide6.QtCore import Qt, QTimer, Signal
+from PySide6.QtGui import QKeyEvent, QKeySequence
+from PySide6.QtWidgets import QFrame, QScrollArea, QStackedLayout, QWidget
+
+from studio.errors import Problem
+from studio.graph.document import Document
+from studio.graph.registry import Registry
+from ui.inspector.node_form import NodeForm
+from ui.inspector.overview import Overview
+
+_MINIMUM_WIDTH_PX = 240
+_MARGIN_PX = 24
+
+
+class InspectorPanel(QWidget):
+    """Shows and edits the settings of the selected node.
+
+    ``problem_activated`` carries a Problem from the list, ``node_activated`` a node id.
+    """
+
+    problem_activated = Signal(object)
+    node_activated = Signal(object)
+
+    def __init__(
+        self, document: Document, registry: Registry, parent: QWidget | None = None
+    ) -> None:
+        super().__init__(parent)
+        self.setObjectName("inspector")
+        self.setAccessibleName("Inspector")
+        self._document, self._registry = document, registry
+        self._ids: tuple[str, ...] = ()
+        self._problems: tuple[Problem, ...] = ()
+        self._read_only = False
+        self._folds: dict[str, dict[str, bool]] = {}
+        self._form: NodeForm | None = None
+        self._overview = Overview(document, registry, self)
+        self._overview.problem_activated.connect(self.problem_activated)
+        self._overview.node_activated.connect(self.node_activated)
+        self._scroll = QScrollArea(self)
+        self._scroll.setWidgetResizable(True)
+        self._scroll.setFrameShape(QFrame.Shape.NoFrame)
+        self._scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self._scroll.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        self._stack = QStackedLayout(self)
+        self._stack.addWidget(self._overview)
+        self._stack.addWidget(self._scroll)
+        self.setMinimumWidth(_MINIMUM_WIDTH_PX)
+        self.destroyed.connect(document.listen(self._document_changed))
+
+    def show_nodes(self, ids: Sequence[str]) -> None:
+        """Show one node's form; several: how many; none: the project."""
+        ids = tuple(i for i in ids if self._document.graph.has(i))
+        if len(ids) != 1:
+            self._drop_form()
+            self._overview.show_several(ids)
+            self._stack.setCurrentWidget(self._overview)
+        elif self._form is None or not self._shows(ids[0]):
+            self._show_form(ids[0])
+        self._ids = ids
+
+    def set_problems(self, problems: Sequence[Problem]) -> None:
+        """The Problems of the whole graph, after each check."""
+        self._problems = tuple(problems)
+        self._overview.set_problems(self._problems)
+        if self._form is not None:
+            self._form.set_problems(self._problems)
+
+    def set_read_only(self, read_only: bool) -> None:
+        """Show only, while a run is being looked at."""
+        self._read_only = read_only
+        self._overview.set_read_only(read_only)
+        if self._form is not None:
+            self._form.set_read_only(read_only)
+
+    def focus_field(self, node_id: str, field: str | None) -> None:
+        """Show a node and give one of its fields the focus; a port has no field and is ignored."""
+        self.show_nodes((node_id,))
+        row = self._form.focus_field(field) if self._form is not None and field else None
+        if row is not None:
+            QTimer.singleShot(0, self, lambda: self._scroll_to(row))
+
+    def keyPressEvent(self, event: QKeyEvent) -> None:
+        """Undo and redo from a field, where no action of the window took them."""
+        if event.matches(QKeySequence.StandardKey.Undo):
+            self._document.undo()
+        elif event.matches(QKeySequence.StandardKey.Redo):
+            self._document.redo()
+        else:
+            super().keyPressEvent(event)
+
+    def _shows(self, node_id: str) -> bool:
+        form = self._form
+        graph = self._document.graph
+        if form is None or form.node_id != node_id or not graph.has(node_id):
+            return False
+        return form.type_id == graph.node(node_id).type
+
+    def _show_form(self, node_id: str) -> None:
+        self._drop_form()
+        type_id = self._document.graph.node(node_id).type
+        folds = self._folds.setdefault(type_id, {})
+        self._form = NodeForm(self._document, self._registry, node_id, folds)
+        self._form.set_problems(self._problems)
+        self._form.set_read_only(self._read_only)
+        self._scroll.setWidget(self._form)
+        self._stack.setCurrentWidget(self._scroll)
+
+    def _drop_form(self) -> None:
+        self._document.end_merge()
+        if self._form is None:
+            return
+        form, self._form = self._form, None
+        self._scroll.takeWidget()
+        form.setParent(self)
+        form.hide()
+        form.deleteLater()
+
+    def _document_changed(self) -> None:
+        if self._form is not None and self._shows(self._form.node_id):
+            self._form.refresh()
+            return
+        self._overview.refresh()
+        self.show_nodes(self._ids)
+
+    def _scroll_to(self, row: QWidget) -> None:
+        self._scroll.ensureWidgetVisible(row, _MARGIN_PX, _MARGIN_PX)

@@ -1,0 +1,230 @@
+"""One field of a form: label, help, editor, reset button, and the Problems that belong to it.
+
+The row knows its field and its value, and nothing of documents. A change is said once, as a
+``Change``; whoever owns the form decides what to do with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from PySide6.QtCore import QEvent, QObject, Qt, Signal
+from PySide6.QtGui import QKeyEvent
+from PySide6.QtWidgets import QGridLayout, QHBoxLayout, QLabel, QWidget
+
+from studio.errors import Problem
+from studio.graph.schema import FieldSpec
+from ui.inspector.editors import editor_for
+from ui.inspector.editors.base import FieldContext
+from ui.inspector.look import IconButton, MutedLabel
+from ui.inspector.number_text import to_text
+from ui.inspector.problem_label import ProblemList
+
+_EDITOR_DIGITS = 10
+_FRAME_PX = 44
+_ANY_WIDTH = 16777215
+
+
+@dataclass(frozen=True)
+class Change:
+    """What the user did to one field; ``reset`` says that the default is wanted again."""
+
+    path: str
+    value: Any
+    spec: FieldSpec
+    reset: bool = False
+
+    @property
+    def label(self) -> str:
+        """The words for the Edit menu."""
+        return f"{'Reset' if self.reset else 'Change'} {self.spec.meta.label}"
+
+
+class FieldRow(QWidget):
+    """Label and editor side by side where there is room, else one above the other."""
+
+    changed = Signal(object)
+    left = Signal()
+
+    def __init__(
+        self, spec: FieldSpec, path: str, context: FieldContext, parent: QWidget | None = None
+    ) -> None:
+        super().__init__(parent)
+        self.spec, self.path = spec, path
+        self._read_only = False
+        self._why_off = ""
+        self.editor = editor_for(spec, path, context, self)
+        self.editor.edited.connect(self._edited)
+        self.editor.left.connect(self.left)
+        self.editor.control.installEventFilter(self)
+        self._label_side = self._make_label()
+        self._reset = IconButton("rotate-ccw", f"Reset to {self._default_words()}", self)
+        self._reset.setObjectName(f"reset:{path}")
+        self._reset.setAccessibleName(f"Reset {spec.meta.label} to {self._default_words()}")
+        self._reset.setFocusPolicy(Qt.FocusPolicy.TabFocus)
+        self._reset.clicked.connect(self._wants_default)
+        keep = self._reset.sizePolicy()
+        keep.setRetainSizeWhenHidden(True)
+        self._reset.setSizePolicy(keep)
+        self._help = MutedLabel(spec.meta.help, self)
+        self._help.hide()
+        self._problems = ProblemList(self)
+        self._grid = QGridLayout(self)
+        self._grid.setContentsMargins(0, 0, 0, 0)
+        self._grid.setHorizontalSpacing(6)
+        self._grid.setVerticalSpacing(3)
+        self.set_stacked(False)
+        self.set_value(spec.default)
+
+    def set_value(self, value: Any) -> None:
+        """Show a value; the reset button appears when it is not the default."""
+        self.value = value
+        self.editor.set_value(value)
+        self._show_reset()
+
+    @property
+    def is_default(self) -> bool:
+        """Whether the value is the field's default."""
+        return same(self.value, self.spec.default)
+
+    def set_problems(self, problems: Sequence[Problem]) -> None:
+        """Show what is wrong, directly beneath the editor."""
+        self._problems.show_problems(problems)
+        invalid = any(p.blocks for p in problems)
+        control = self.editor.control
+        if bool(control.property("invalid")) != invalid:
+            control.setProperty("invalid", invalid)
+            control.style().unpolish(control)
+            control.style().polish(control)
+        self._describe()
+
+    def set_off(self, why: str) -> None:
+        """Grey the field out with its reason; an empty reason puts it back in use."""
+        self._why_off = why
+        self._apply_enabled()
+
+    def set_read_only(self, read_only: bool) -> None:
+        """Show only, while a run is being looked at."""
+        self._read_only = read_only
+        self._apply_enabled()
+
+    def toggle_help(self) -> None:
+        """Show or hide the help text under the field."""
+        self._help.setVisible(self._help.isHidden())
+
+    def label_width(self) -> int:
+        """The least width (pixels) for the label: its longest word and the help button."""
+        metrics = self.fontMetrics()
+        words = self.spec.meta.label.split()
+        longest = max((metrics.horizontalAdvance(word) for word in words), default=0)
+        return longest + self._info.width() + 8
+
+    def editor_width(self) -> int:
+        """The least width (pixels) for editor and reset button side by side with a label."""
+        digits = self.fontMetrics().horizontalAdvance("0") * _EDITOR_DIGITS
+        return digits + _FRAME_PX + self._reset.width() + 12
+
+    def set_label_width(self, width: int) -> None:
+        """Give the label's column this width, so that all editors of a form line up."""
+        self._label_side.setFixedWidth(width) if width else self._free_label()
+
+    def _free_label(self) -> None:
+        self._label_side.setMinimumWidth(0)
+        self._label_side.setMaximumWidth(_ANY_WIDTH)
+
+    def set_stacked(self, stacked: bool) -> None:
+        """Choose how label and editor stand."""
+        grid = self._grid
+        for widget in (self._label_side, self.editor, self._reset, self._help, self._problems):
+            grid.removeWidget(widget)
+        top = Qt.AlignmentFlag.AlignTop
+        first, second = (0, 1) if stacked else (0, 0)
+        if stacked:
+            grid.addWidget(self._label_side, 0, 0, 1, 3)
+            grid.addWidget(self.editor, 1, 0, 1, 2)
+        else:
+            grid.addWidget(self._label_side, 0, 0)
+            grid.addWidget(self.editor, 0, 1)
+        grid.addWidget(self._reset, second, 2, Qt.AlignmentFlag.AlignVCenter)
+        grid.addWidget(self._help, first + 2, 0, 1, 3, top)
+        grid.addWidget(self._problems, first + 3, 0, 1, 3, top)
+        grid.setColumnStretch(1, 1)
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
+        """F1 in the editor shows the help of this field."""
+        is_key = event.type() == QEvent.Type.KeyPress and isinstance(event, QKeyEvent)
+        if is_key and event.key() == Qt.Key.Key_F1:
+            self.toggle_help()
+            return True
+        return super().eventFilter(watched, event)
+
+    def _make_label(self) -> QWidget:
+        side = QWidget(self)
+        row = QHBoxLayout(side)
+        row.setContentsMargins(0, 0, 0, 0)
+        row.setSpacing(3)
+        label = QLabel(self.spec.meta.label, side)
+        label.setWordWrap(True)
+        label.setBuddy(self.editor.control)
+        label.setToolTip(self._tip())
+        self._info = IconButton("info", f"About {self.spec.meta.label}", side)
+        self._info.setObjectName(f"help:{self.path}")
+        self._info.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        self._info.setToolTip(self._tip())
+        self._info.clicked.connect(self.toggle_help)
+        row.addWidget(label, 1)
+        row.addWidget(self._info)
+        return side
+
+    def _tip(self) -> str:
+        meta = self.spec.meta
+        unit = f" In {meta.unit}." if meta.unit else ""
+        return f"<p>{meta.help}{unit}</p><p>Default: {self._default_words()}. F1 shows this text below the field.</p>"
+
+    def _default_words(self) -> str:
+        return words_for(self.spec, self.spec.default)
+
+    def _edited(self, value: Any) -> None:
+        self.value = value
+        self._show_reset()
+        self.changed.emit(Change(self.path, value, self.spec))
+
+    def _wants_default(self) -> None:
+        self.editor.control.setFocus(Qt.FocusReason.OtherFocusReason)
+        self.set_value(self.spec.default)
+        self.changed.emit(Change(self.path, self.spec.default, self.spec, reset=True))
+
+    def _show_reset(self) -> None:
+        self._reset.setVisible(not self.is_default and not self._read_only)
+
+    def _apply_enabled(self) -> None:
+        self.editor.set_read_only(self._read_only or bool(self._why_off))
+        self._label_side.setEnabled(not self._why_off)
+        self.editor.setToolTip(self._why_off)
+        self._show_reset()
+        self._describe()
+
+    def _describe(self) -> None:
+        parts = [self.spec.meta.help, self._why_off, self._problems.text()]
+        self.editor.control.setAccessibleDescription(" ".join(p for p in parts if p))
+
+
+def same(one: Any, other: Any) -> bool:
+    """Equality that does not take True for 1."""
+    return isinstance(one, bool) == isinstance(other, bool) and bool(one == other)
+
+
+def words_for(spec: FieldSpec, value: Any) -> str:
+    """A value as the form shows it."""
+    special = dict(spec.meta.special)
+    if isinstance(value, (str, int, float)) and value in special and not isinstance(value, bool):
+        return special[value]
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if spec.choices:
+        return spec.choice_label(value)
+    if isinstance(value, (int, float)):
+        return f"{to_text(value)} {spec.meta.unit}".strip()
+    return str(value) if value not in ("", None, [], {}) else spec.meta.placeholder or "empty"
