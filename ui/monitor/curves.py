@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from studio.runs.state import RunState
 from ui.monitor.buffers import Floats, Follower
 from ui.monitor.smoothing import smooth
 
@@ -84,12 +85,13 @@ RAM = PlotSpec(
 )  # fmt: skip
 
 
-def memory_spec(state: Any) -> PlotSpec:
+MEMORY_KEYS = frozenset(c.key for c in (*VRAM.curves, *RAM.curves))
+
+
+def memory_spec(state: RunState | None) -> PlotSpec:
     """The memory plot that fits the run: VRAM where it was measured, else the computer's memory."""
-    for series in (state.metrics if state else {}).values():
-        if any(field.startswith("vram_") and values[1] for field, values in series.memory.items()):
-            return VRAM
-    return RAM
+    measured = state.memory if state else {}
+    return VRAM if any(name.startswith("vram_") for name in measured) else RAM
 
 
 class CurveFeed:
@@ -100,24 +102,28 @@ class CurveFeed:
         self._smooth: tuple[Any, Points] = (None, EMPTY)
         self.factor = 0.6
 
-    def points(self, state: Any, node: str, key: str, axis: Axis) -> Points:
-        """The points (n,), (n,) of one curve; x is the step, or seconds since the run started."""
+    def points(self, state: RunState, node: str, key: str, axis: Axis) -> Points:
+        """The points (n,), (n,) of one curve; x is the step, or seconds since the run started.
+
+        Memory is that of the whole run, always over time.
+        """
+        if key in MEMORY_KEYS:
+            return self._memory(state, key)
         series = state.metrics.get(node)
         if series is None:
             return EMPTY
         if key == "loss_smooth":
             return self._smoothed(node, self.points(state, node, "loss", axis), axis)
-        start = state.started or 0.0
-        if key in series.memory:
-            times, values = series.memory[key]
-            return _measured(
-                self._array(node, key + ".time", times) - start, self._array(node, key, values)
-            )
         prefix = "eval_" if key == "eval_loss" else ""
         x = self._array(node, f"{prefix}{axis}", getattr(series, f"{prefix}{axis}"))
         if axis == "time":
-            x = x - start
-        return _measured(x, self._array(node, key, getattr(series, key, ())))
+            x = x - (state.started or 0.0)
+        return _measured(x, self._array(node, key, getattr(series, key)))
+
+    def _memory(self, state: RunState, key: str) -> Points:
+        times, values = state.memory.get(key, ((), ()))
+        x = self._array("", key + ".time", times) - (state.started or 0.0)
+        return _measured(x, self._array("", key, values))
 
     def _smoothed(self, node: str, raw: Points, axis: Axis) -> Points:
         x, y = raw

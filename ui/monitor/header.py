@@ -6,6 +6,7 @@ first. It reads a ``RunState`` and keeps nothing of it.
 
 from __future__ import annotations
 
+import math
 import time
 from typing import Any
 
@@ -13,6 +14,8 @@ from PySide6.QtCore import Qt
 from PySide6.QtGui import QFont
 from PySide6.QtWidgets import QHBoxLayout, QLabel, QSizePolicy, QWidget
 
+from studio.runs.series import Series
+from studio.runs.state import RunState
 from ui.monitor import words
 
 CAPTIONS = {
@@ -78,18 +81,18 @@ class HeaderLine(QWidget):
         """What one figure says (for tests)."""
         return self._figures[key].value()
 
-    def show_figures(self, state: Any, node: str | None) -> None:
+    def show_figures(self, state: RunState, node: str | None) -> None:
         """Read the figures of a run and of its training node, if there is one."""
         series = state.metrics.get(node) if node else None
         values = {
             "status": words.status_words(state.status),
-            "step": _step(state, node, series),
+            "step": _step(series),
             "loss": words.figure(_last(series, "loss")),
             "eval_loss": words.figure(_last(series, "eval_loss")),
             "speed": words.figure(_last(series, "tokens_per_s"), 3),
-            "left": words.duration(time_left(state)),
+            "left": words.duration(state.time_left_s(time.time())),
             "elapsed": words.duration(elapsed(state)),
-            "device": str(getattr(state, "device", "") or words.MISSING),
+            "device": state.device or words.MISSING,
         }
         for key, text in values.items():
             self._figures[key].set_value(text)
@@ -111,7 +114,7 @@ class HeaderLine(QWidget):
             figure.setVisible(key not in hidden)
 
 
-def elapsed(state: Any, now: float | None = None) -> float | None:
+def elapsed(state: RunState, now: float | None = None) -> float | None:
     """Seconds since the run started, up to its end."""
     if not state.started:
         return None
@@ -119,25 +122,14 @@ def elapsed(state: Any, now: float | None = None) -> float | None:
     return max(0.0, end - state.started)
 
 
-def time_left(state: Any) -> float | None:
-    """Seconds that the running step expects to need, when it said so."""
-    if state.status != "running":
-        return None
-    lefts = [n.eta_s for n in state.nodes.values() if n.state == "running" and n.eta_s is not None]
-    return max(lefts) if lefts else None
+def _last(series: Series | None, name: str) -> float | None:
+    """The last figure that was measured, among the last few."""
+    values: list[float] = getattr(series, name) if series is not None else []
+    return next((v for v in reversed(values[-50:]) if not math.isnan(v)), None)
 
 
-def _last(series: Any, name: str) -> float | None:
-    values = getattr(series, name, None) if series is not None else None
-    return next((v for v in reversed(values[-50:]) if v is not None), None) if values else None
-
-
-def _step(state: Any, node: str | None, series: Any) -> str:
+def _step(series: Series | None) -> str:
     if series is None or not series.step:
         return words.MISSING
-    done = series.step[-1]
-    known = state.nodes.get(node)
-    total = getattr(series, "steps", None) or (
-        known.total if known and known.phase == "train" else None
-    )
-    return f"{done:.0f} / {total:.0f}" if total else f"{done:.0f}"
+    done = f"{series.step[-1]:.0f}"
+    return f"{done} / {series.steps}" if series.steps else done

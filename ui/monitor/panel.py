@@ -7,11 +7,14 @@ nothing. It must not follow events or files itself.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from PySide6.QtCore import QTimer
 from PySide6.QtWidgets import QHBoxLayout, QLabel, QSplitter, QStackedWidget, QVBoxLayout, QWidget
 
+from studio.runs.events import Event
+from studio.runs.state import RunState
 from ui.monitor.curves import LOSS, RAM, SMALL, Axis, CurveFeed, memory_spec
 from ui.monitor.grid import PlotGrid
 from ui.monitor.header import HeaderLine
@@ -29,7 +32,8 @@ class MonitorPanel(QWidget):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self._state: Any = None
+        self._state: RunState | None = None
+        self._resumes: list[dict[str, Any]] = []
         self._node: str | None = None
         self._axis: Axis = "step"
         self._feed = CurveFeed()
@@ -94,15 +98,22 @@ class MonitorPanel(QWidget):
 
     # ------------------------------------------------------------ what is shown
 
-    def show_state(self, state: Any) -> None:
+    def show_state(self, state: RunState | None) -> None:
         """Show this run from now on; ``None`` shows the empty text."""
         self._state = state
+        self._resumes = []
         self._node = None
         self._feed = CurveFeed()
         self._feed.factor = self.tools.smoothing()
         for plot in self.plots:
             plot.following = True
         self.draw_now()
+
+    def add_events(self, events: Iterable[Event]) -> None:
+        """Note where training was resumed; the state itself forgets."""
+        self._resumes += [
+            {"node": e.node, "step": e.get("step")} for e in events if e.name == "TrainResumed"
+        ]
 
     def refresh(self) -> None:
         """Something came for the run that is shown; draws soon, not at once."""
@@ -129,20 +140,15 @@ class MonitorPanel(QWidget):
 
     def _draw(self, plot: LivePlot) -> None:
         axis = "time" if plot.spec.axis == "time" else self._axis
-        node = self._memory_node() if plot.spec.key == "memory" else self._node
+        node = self._node or ""
         keys = [c.key for c in plot.spec.curves]
-        points = {k: self._feed.points(self._state, node, k, axis) for k in keys} if node else {}
-        if plot is self.loss and self._feed.factor == 0:
-            points.pop("loss_smooth", None)
-        plot.set_points(points, axis)
+        plot.set_points({k: self._feed.points(self._state, node, k, axis) for k in keys}, axis)
         if axis == "step":
-            plot.set_marks(*self._marks())
+            plot.set_marks(self._steps(self._state.checkpoints), self._steps(self._resumes))
 
-    def _marks(self) -> tuple[list[float], list[float]]:
-        saved = [c for c in getattr(self._state, "checkpoints", ()) if _of(c, "node") == self._node]
-        resumed = getattr(self._state, "resumes", ())
-        at = [float(_of(c, "step")) for c in saved if _of(c, "step") is not None]
-        return at, [float(_of(r, "step")) for r in resumed if _of(r, "node") == self._node]
+    def _steps(self, records: list[dict[str, Any]]) -> list[float]:
+        found = (r.get("step") for r in records if r["node"] == self._node)
+        return [float(step) for step in found if isinstance(step, (int, float))]
 
     def _follow_nodes(self) -> None:
         trained = [
@@ -154,17 +160,8 @@ class MonitorPanel(QWidget):
         self.tools.set_nodes(titles, self._node)
 
     def _title(self, node: str) -> str:
-        known = self._state.nodes.get(node)
+        known = self._state.nodes.get(node) if self._state else None
         return known.title if known else node
-
-    def _memory_node(self) -> str | None:
-        """The training node; without one, the node whose memory was measured last."""
-        if self._node:
-            return self._node
-        measured = [
-            n for n, s in self._state.metrics.items() if any(v[0] for v in s.memory.values())
-        ]
-        return measured[-1] if measured else None
 
     # ------------------------------------------------------------ what the user does
 
@@ -203,8 +200,3 @@ class MonitorPanel(QWidget):
         """What came while the panel was hidden is drawn now."""
         super().showEvent(event)
         self.refresh()
-
-
-def _of(record: Any, name: str) -> Any:
-    """A field of a record that may be a mapping or an object."""
-    return record.get(name) if isinstance(record, dict) else getattr(record, name, None)

@@ -10,6 +10,7 @@ import math
 import time
 
 STATUS_WORDS = {
+    "preparing": "Preparing…",
     "waiting": "Waiting",
     "running": "Running",
     "stopping": "Stopping…",
@@ -20,6 +21,7 @@ STATUS_WORDS = {
     "interrupted": "Interrupted",
 }
 STATUS_GLYPHS = {
+    "preparing": "○",
     "waiting": "○",
     "running": "▶",
     "stopping": "■",

@@ -1,0 +1,170 @@
+"""What a run left on disk: kind, name, size and path, with “Show in folder” and “Copy path”.
+
+Sizes are read once per artifact. It opens and copies; it never changes or deletes anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from PySide6.QtCore import QPoint, Qt
+from PySide6.QtWidgets import (
+    QApplication,
+    QHBoxLayout,
+    QHeaderView,
+    QMenu,
+    QPushButton,
+    QTreeWidget,
+    QTreeWidgetItem,
+    QVBoxLayout,
+    QWidget,
+)
+
+from ui import icons, theme
+from ui.monitor import words
+from ui.monitor.reveal import reveal
+
+COLUMNS = ("Result", "Size", "Path")
+KIND_ICONS = {
+    "dataset": "database",
+    "base_model": "box",
+    "adapter": "layers",
+    "merged_model": "git-merge",
+    "report": "scale",
+    "gguf": "package",
+}
+PATH_ROLE = Qt.ItemDataRole.UserRole
+KIND_ROLE = Qt.ItemDataRole.UserRole + 1
+
+
+class ArtifactList(QWidget):
+    """A list of artifacts and what can be done with the chosen one."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._shown: list[tuple[str, str, bool]] = []
+        self.tree = self._tree()
+        self.show_button = QPushButton("Show in folder", self)
+        icons.put(self.show_button, "folder-open")
+        self.show_button.clicked.connect(self.show_in_folder)
+        self.copy_button = QPushButton("Copy path", self)
+        icons.put(self.copy_button, "copy")
+        self.copy_button.clicked.connect(self.copy_path)
+        buttons = QHBoxLayout()
+        buttons.setContentsMargins(8, 4, 8, 6)
+        buttons.setSpacing(8)
+        buttons.addWidget(self.show_button)
+        buttons.addWidget(self.copy_button)
+        buttons.addStretch(1)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(0)
+        layout.addWidget(self.tree, 1)
+        layout.addLayout(buttons)
+        theme.changed.connect(self._color)
+        self._enable()
+
+    def _tree(self) -> QTreeWidget:
+        tree = QTreeWidget(self)
+        tree.setHeaderLabels(list(COLUMNS))
+        tree.setRootIsDecorated(False)
+        tree.setUniformRowHeights(True)
+        tree.setTextElideMode(Qt.TextElideMode.ElideMiddle)
+        tree.setAccessibleName("Results of the run")
+        header = tree.header()
+        header.setSectionResizeMode(0, QHeaderView.ResizeMode.ResizeToContents)
+        header.setSectionResizeMode(1, QHeaderView.ResizeMode.ResizeToContents)
+        header.setSectionResizeMode(2, QHeaderView.ResizeMode.Stretch)
+        tree.setContextMenuPolicy(Qt.ContextMenuPolicy.CustomContextMenu)
+        tree.customContextMenuRequested.connect(self._menu)
+        tree.itemDoubleClicked.connect(self.show_in_folder)
+        tree.itemSelectionChanged.connect(self._enable)
+        return tree
+
+    def show_artifacts(self, artifacts: Iterable[Mapping[str, Any]]) -> None:
+        """Show these artifacts; what is shown already is left alone."""
+        wanted = [
+            (str(a.get("kind") or "file"), str(a.get("path") or ""), bool(a.get("cached")))
+            for a in artifacts
+        ]
+        if wanted == self._shown:
+            return
+        if wanted[: len(self._shown)] != self._shown:
+            self.tree.clear()
+            self._shown = []
+        for one in wanted[len(self._shown) :]:
+            self.tree.addTopLevelItem(self._item(*one))
+        self._shown = wanted
+        self._color()
+        if self.tree.currentItem() is None and self._shown:
+            self.tree.setCurrentItem(self.tree.topLevelItem(self.tree.topLevelItemCount() - 1))
+
+    def _item(self, kind: str, path: str, cached: bool) -> QTreeWidgetItem:
+        mark = " (reused)" if cached else ""
+        found = size_of(Path(path))
+        told = words.size(found) if found is not None else "gone"
+        item = QTreeWidgetItem([words.kind_words(kind) + mark, told, path])
+        item.setData(0, PATH_ROLE, path)
+        item.setData(0, KIND_ROLE, kind)
+        item.setToolTip(2, path)
+        if cached:
+            item.setToolTip(0, "Nothing it depends on has changed, so an earlier result is used.")
+        item.setTextAlignment(1, Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
+        return item
+
+    def _color(self) -> None:
+        look = theme.colors()
+        for index in range(self.tree.topLevelItemCount()):
+            item = self.tree.topLevelItem(index)
+            kind = str(item.data(0, KIND_ROLE))
+            item.setIcon(0, icons.icon(icons.known(KIND_ICONS.get(kind, "file")), look.accent))
+            item.setForeground(2, look.text_muted)
+            item.setForeground(1, look.text_muted)
+
+    def chosen(self) -> Path | None:
+        """The path of the chosen artifact."""
+        item = self.tree.currentItem()
+        return Path(str(item.data(0, PATH_ROLE))) if item is not None else None
+
+    def paths(self) -> list[str]:
+        """Every path that is shown."""
+        return [path for _, path, _ in self._shown]
+
+    def show_in_folder(self) -> None:
+        """Open the file manager where the chosen artifact is."""
+        path = self.chosen()
+        if path is not None and not reveal(path):
+            self.tree.currentItem().setText(1, "gone")
+
+    def copy_path(self) -> None:
+        """Put the chosen artifact's path on the clipboard."""
+        path = self.chosen()
+        if path is not None:
+            QApplication.clipboard().setText(str(path))
+
+    def _enable(self) -> None:
+        for button in (self.show_button, self.copy_button):
+            button.setEnabled(self.tree.currentItem() is not None)
+
+    def _menu(self, position: QPoint) -> None:
+        if self.tree.itemAt(position) is None:
+            return
+        menu = QMenu(self)
+        icons.put(menu.addAction("Show in folder", self.show_in_folder), "folder-open")
+        icons.put(menu.addAction("Copy path", self.copy_path), "copy")
+        menu.aboutToHide.connect(menu.deleteLater)
+        menu.popup(self.tree.viewport().mapToGlobal(position))
+
+
+def size_of(path: Path) -> int | None:
+    """Bytes of a file, or of all files in a folder; ``None`` when it is gone."""
+    try:
+        if path.is_file():
+            return path.stat().st_size
+        if not path.is_dir():
+            return None
+        return sum(f.stat().st_size for f in path.rglob("*") if f.is_file())
+    except OSError:
+        return None

@@ -1,0 +1,135 @@
+"""Before and after as two bars with their numbers: did tuning help?
+
+Painted, so that it stays crisp and small; the numbers are text beside the bars, so that the length
+or colour of a bar is never the only sign.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from PySide6.QtCore import QRectF, QSize, Qt
+from PySide6.QtGui import QFont, QFontMetricsF, QPainter, QPaintEvent
+from PySide6.QtWidgets import QSizePolicy, QWidget
+
+from ui import theme
+from ui.monitor import words
+
+BAR_PX = 20
+ROW_GAP_PX = 6
+MEASURE_GAP_PX = 14
+LABEL_WIDTH_PX = 58
+NUMBER_WIDTH_PX = 62
+MARGIN_PX = 10
+RADIUS_PX = 4
+BIG_SHARE = 1.25
+
+
+class MeasureBars(QWidget):
+    """Each measure (a share of 0 to 1) before and after tuning."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._measures: dict[str, tuple[float | None, float | None]] = {}
+        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+        theme.changed.connect(self.update)
+
+    def show_measures(self, measures: Mapping[str, Mapping[str, Any]]) -> None:
+        """Show these measures: ``{name: {before, after}}``."""
+        self._measures = {
+            name: (_share(pair.get("before")), _share(pair.get("after")))
+            for name, pair in measures.items()
+        }
+        self.setAccessibleName(self.text())
+        self.updateGeometry()
+        self.update()
+
+    def text(self) -> str:
+        """The same in words: ``Exact match: 0 % before, 86 % after``."""
+        return "; ".join(
+            f"{title(name)}: {_words(before)} before, {_words(after)} after"
+            for name, (before, after) in self._measures.items()
+        )
+
+    def sizeHint(self) -> QSize:
+        """High enough for every measure."""
+        return QSize(320, round(2 * MARGIN_PX + len(self._measures) * self._measure_height()))
+
+    def minimumSizeHint(self) -> QSize:
+        """Bars may get short; the numbers may not."""
+        return QSize(LABEL_WIDTH_PX + NUMBER_WIDTH_PX + 80, self.sizeHint().height())
+
+    def _measure_height(self) -> float:
+        line = QFontMetricsF(self._big()).height()
+        return line + ROW_GAP_PX + 2 * BAR_PX + ROW_GAP_PX + MEASURE_GAP_PX
+
+    def _big(self) -> QFont:
+        font = QFont(self.font())
+        font.setPointSizeF(font.pointSizeF() * BIG_SHARE)
+        font.setWeight(QFont.Weight.DemiBold)
+        return font
+
+    def paintEvent(self, event: QPaintEvent) -> None:
+        """Name and change in one line, then the two bars."""
+        del event
+        painter = QPainter(self)
+        painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+        top = float(MARGIN_PX)
+        for name, (before, after) in self._measures.items():
+            self._paint_head(painter, top, name, before, after)
+            line = QFontMetricsF(self._big()).height() + ROW_GAP_PX
+            look = theme.colors()
+            self._paint_bar(painter, top + line, "Before", before, look.text_muted)
+            row = top + line + BAR_PX + ROW_GAP_PX
+            self._paint_bar(painter, row, "After", after, look.success)
+            top += self._measure_height()
+        painter.end()
+
+    def _paint_head(
+        self, painter: QPainter, top: float, name: str, before: float | None, after: float | None
+    ) -> None:
+        look = theme.colors()
+        painter.setFont(self._big())
+        painter.setPen(look.text)
+        height = QFontMetricsF(self._big()).height()
+        area = QRectF(MARGIN_PX, top, self.width() - 2 * MARGIN_PX, height)
+        painter.drawText(area, Qt.AlignmentFlag.AlignLeft, title(name))
+        if before is not None and after is not None:
+            painter.setPen(look.success if after > before else look.text_muted)
+            told = f"{_words(before)} → {_words(after)}"
+            painter.drawText(area, Qt.AlignmentFlag.AlignRight, told)
+
+    def _paint_bar(
+        self, painter: QPainter, top: float, label: str, value: float | None, color: Any
+    ) -> None:
+        look = theme.colors()
+        painter.setFont(self.font())
+        painter.setPen(look.text_muted)
+        middle = Qt.AlignmentFlag.AlignVCenter
+        painter.drawText(QRectF(MARGIN_PX, top, LABEL_WIDTH_PX, BAR_PX), middle, label)
+        left = MARGIN_PX + LABEL_WIDTH_PX
+        room = max(self.width() - left - NUMBER_WIDTH_PX - MARGIN_PX, 10)
+        painter.setPen(Qt.PenStyle.NoPen)
+        painter.setBrush(look.grid)
+        painter.drawRoundedRect(QRectF(left, top + 3, room, BAR_PX - 6), RADIUS_PX, RADIUS_PX)
+        if value:
+            painter.setBrush(color)
+            width = max(room * min(value, 1.0), 2 * RADIUS_PX)
+            painter.drawRoundedRect(QRectF(left, top + 3, width, BAR_PX - 6), RADIUS_PX, RADIUS_PX)
+        painter.setPen(look.text)
+        number = QRectF(left + room, top, NUMBER_WIDTH_PX, BAR_PX)
+        painter.drawText(number, Qt.AlignmentFlag.AlignRight | middle, _words(value))
+
+
+def title(name: str) -> str:
+    """A measure's name as words: ``exact_match`` becomes “Exact match”."""
+    return name.replace("_", " ").capitalize()
+
+
+def _share(value: Any) -> float | None:
+    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+
+
+def _words(value: float | None) -> str:
+    return words.MISSING if value is None else words.percent(value)

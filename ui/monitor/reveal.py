@@ -1,0 +1,27 @@
+"""Show a file or folder in the system's file manager.
+
+Windows and macOS select the file; elsewhere its folder opens. Nothing is opened that is not there.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from PySide6.QtCore import QUrl
+from PySide6.QtGui import QDesktopServices
+
+
+def reveal(path: Path) -> bool:
+    """Open the file manager at ``path``; False when it is gone or nothing could be opened."""
+    if not path.exists():
+        return False
+    if sys.platform == "win32":
+        subprocess.Popen(["explorer", "/select,", str(path)])
+        return True
+    if sys.platform == "darwin":
+        subprocess.Popen(["open", "-R", str(path)])
+        return True
+    folder = path if path.is_dir() else path.parent
+    return QDesktopServices.openUrl(QUrl.fromLocalFile(str(folder)))

@@ -1,0 +1,92 @@
+"""One line about a run, read from the last part of its folder.
+
+Why not the whole: a list of two hundred runs must show at once. Reads only; no Qt here, so it can
+run anywhere.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from studio.errors import StudioError
+from studio.runs.events import Event, from_line
+from studio.runs.folder import RunFolder
+
+TAIL_BYTES = 64 * 1024
+HEAD_BYTES = 8 * 1024
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """What the list of runs shows; times are Unix seconds."""
+
+    folder: RunFolder
+    name: str
+    status: str
+    started: float | None
+    seconds: float | None
+    loss: float | None
+
+
+def summarize(folder: RunFolder) -> RunSummary:
+    """The summary of a run as it is now."""
+    first = _events(folder.events_path, HEAD_BYTES, head=True)
+    last = _events(folder.events_path, TAIL_BYTES, head=False)
+    started = first[0].time if first else _stamp(folder.id)
+    finished = next((e for e in reversed(last) if e.name == "RunFinished"), None)
+    seconds = _number(finished.get("seconds")) if finished else None
+    if seconds is None and started is not None and last:
+        seconds = last[-1].time - started
+    losses = (
+        _number(e.get("loss")) for e in reversed(last) if e.name == "Metric" and "loss" in e.data
+    )
+    return RunSummary(
+        folder, _name(folder, first), folder.status(), started, seconds, next(losses, None)
+    )
+
+
+def changed_at(folder: RunFolder) -> tuple[int, int]:
+    """Something that changes whenever the summary may have changed."""
+    try:
+        stat = folder.events_path.stat()
+        return stat.st_mtime_ns, stat.st_size
+    except OSError:
+        return 0, 0
+
+
+def _name(folder: RunFolder, first: list[Event]) -> str:
+    told = next((e.get("name") for e in first if e.name == "RunStarted"), None)
+    if told:
+        return str(told)
+    try:
+        return folder.plan().name
+    except StudioError:
+        return folder.id
+
+
+def _events(path: Path, size: int, *, head: bool) -> list[Event]:
+    try:
+        with path.open("rb") as file:
+            if not head:
+                end = file.seek(0, 2)
+                file.seek(max(0, end - size))
+            lines = file.read(size).decode("utf-8", "replace").splitlines()
+    except OSError:
+        return []
+    return [e for e in map(from_line, lines) if e is not None]
+
+
+def _stamp(run_id: str) -> float | None:
+    try:
+        return time.mktime(time.strptime(run_id[:15], "%Y%m%d-%H%M%S"))
+    except ValueError:
+        return None
+
+
+def _number(value: object) -> float | None:
+    if isinstance(value, (int, float)) and math.isfinite(value):
+        return float(value)
+    return None

@@ -1,0 +1,198 @@
+"""The list of earlier runs: open their curves, resume, show in folder, delete.
+
+Summaries are read a few at a time so that a long list never holds up the window. It tells what the
+user wants; only deleting (after asking) is done here.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from PySide6.QtCore import QPoint, Qt, QTimer, Signal
+from PySide6.QtWidgets import (
+    QLabel,
+    QListWidget,
+    QListWidgetItem,
+    QMenu,
+    QMessageBox,
+    QStackedWidget,
+    QVBoxLayout,
+    QWidget,
+)
+
+from studio.runs.folder import RunFolder, list_runs
+from ui import icons
+from ui.monitor import words
+from ui.monitor.reveal import reveal
+from ui.monitor.run_row import SUMMARY_ROLE, RunRow, sentence
+from ui.monitor.run_summary import RunSummary, changed_at, summarize
+
+LOOK_EVERY_MS = 3000
+SLICE = 8
+MAX_SHOWN = 300
+EMPTY_TEXT = "No runs yet.\nEvery run is kept here with its curves and results."
+
+
+class RunsPanel(QWidget):
+    """Runs of one folder, newest first."""
+
+    open_wanted = Signal(object)
+    resume_wanted = Signal(object)
+    deleted = Signal(object)
+
+    def __init__(self, runs_dir: Path, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._runs_dir = runs_dir
+        self._waiting: list[RunFolder] = []
+        self._seen: dict[str, tuple[int, int]] = {}
+        self.list = QListWidget(self)
+        self.list.setItemDelegate(RunRow(self.list))
+        self.list.setUniformItemSizes(True)
+        self.list.setAccessibleName("Earlier runs")
+        self.list.setContextMenuPolicy(Qt.ContextMenuPolicy.CustomContextMenu)
+        self.list.customContextMenuRequested.connect(self._menu)
+        self.list.itemActivated.connect(self._open)
+        empty = QLabel(EMPTY_TEXT, self)
+        empty.setAlignment(Qt.AlignmentFlag.AlignCenter)
+        empty.setWordWrap(True)
+        empty.setForegroundRole(empty.palette().ColorRole.PlaceholderText)
+        self._stack = QStackedWidget(self)
+        self._stack.addWidget(empty)
+        self._stack.addWidget(self.list)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self._stack)
+        self._look = QTimer(self, interval=LOOK_EVERY_MS)
+        self._look.timeout.connect(self.refresh)
+        self._slice = QTimer(self, singleShot=True, interval=0)
+        self._slice.timeout.connect(self._read_some)
+
+    def set_runs_dir(self, runs_dir: Path) -> None:
+        """List another folder."""
+        self._runs_dir = runs_dir
+        self._seen.clear()
+        self.list.clear()
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Look which runs there are; new and changed ones are read in the background of events."""
+        runs = list_runs(self._runs_dir)[:MAX_SHOWN]
+        ids = [run.id for run in runs]
+        if [self._id(i) for i in range(self.list.count())] != ids:
+            self._rebuild(runs)
+        self._stack.setCurrentIndex(1 if runs else 0)
+        self._waiting = [run for run in runs if self._changed(run)]
+        if self._waiting:
+            self._slice.start()
+
+    def _changed(self, run: RunFolder) -> bool:
+        summary = self.summary(run.id)
+        if summary is None or self._seen.get(run.id) != changed_at(run):
+            return True
+        return summary.status in ("running", "preparing")
+
+    def _rebuild(self, runs: list[RunFolder]) -> None:
+        known = {
+            self._id(i): self.list.item(i).data(SUMMARY_ROLE) for i in range(self.list.count())
+        }
+        chosen = self.chosen()
+        self.list.clear()
+        for run in runs:
+            item = QListWidgetItem(run.id)
+            item.setData(Qt.ItemDataRole.UserRole, run)
+            item.setData(SUMMARY_ROLE, known.get(run.id))
+            self.list.addItem(item)
+            if chosen is not None and chosen.id == run.id:
+                self.list.setCurrentItem(item)
+
+    def _read_some(self) -> None:
+        now, self._waiting = self._waiting[:SLICE], self._waiting[SLICE:]
+        for run in now:
+            item = self._item(run.id)
+            if item is None:
+                continue
+            self._seen[run.id] = changed_at(run)
+            summary = summarize(run)
+            if summary != item.data(SUMMARY_ROLE):
+                item.setData(SUMMARY_ROLE, summary)
+                item.setText(sentence(summary))
+                item.setToolTip(f"{sentence(summary)}\n{run.path}")
+        if self._waiting:
+            self._slice.start()
+
+    def _id(self, index: int) -> str:
+        run: RunFolder = self.list.item(index).data(Qt.ItemDataRole.UserRole)
+        return run.id
+
+    def _item(self, run_id: str) -> QListWidgetItem | None:
+        indices = range(self.list.count())
+        return next((self.list.item(i) for i in indices if self._id(i) == run_id), None)
+
+    def summary(self, run_id: str) -> RunSummary | None:
+        """What is known about a run in the list."""
+        item = self._item(run_id)
+        found = item.data(SUMMARY_ROLE) if item else None
+        return found if isinstance(found, RunSummary) else None
+
+    def chosen(self) -> RunFolder | None:
+        """The chosen run."""
+        item = self.list.currentItem()
+        return item.data(Qt.ItemDataRole.UserRole) if item is not None else None
+
+    def _open(self, item: QListWidgetItem) -> None:
+        self.open_wanted.emit(item.data(Qt.ItemDataRole.UserRole))
+
+    def menu_for(self, run: RunFolder) -> QMenu:
+        """What can be done with a run."""
+        status = run.status()
+        menu = QMenu(self)
+        icons.put(menu.addAction("Show curves", lambda: self.open_wanted.emit(run)), "chart-line")
+        resume = menu.addAction("Resume", lambda: self.resume_wanted.emit(run))
+        icons.put(resume, "play")
+        resume.setEnabled(status in words.RESUMABLE)
+        icons.put(menu.addAction("Show in folder", lambda: reveal(run.path)), "folder-open")
+        menu.addSeparator()
+        delete = menu.addAction("Delete…", lambda: self.delete(run))
+        icons.put(delete, "trash-2")
+        delete.setEnabled(status not in ("running", "preparing"))
+        return menu
+
+    def _menu(self, position: QPoint) -> None:
+        item = self.list.itemAt(position)
+        if item is None:
+            return
+        menu = self.menu_for(item.data(Qt.ItemDataRole.UserRole))
+        menu.aboutToHide.connect(menu.deleteLater)
+        menu.popup(self.list.viewport().mapToGlobal(position))
+
+    def delete(self, run: RunFolder) -> None:
+        """Delete a run's folder after asking."""
+        answer = QMessageBox.question(
+            self,
+            "Delete this run?",
+            f"The run {run.id} is deleted with its curves, checkpoints and results.\n"
+            "Results that were exported elsewhere stay.",
+            QMessageBox.StandardButton.Cancel | QMessageBox.StandardButton.Discard,
+            QMessageBox.StandardButton.Cancel,
+        )
+        if answer != QMessageBox.StandardButton.Discard:
+            return
+        try:
+            shutil.rmtree(run.path)
+        except OSError as error:
+            QMessageBox.warning(self, "The run was not deleted", f"{run.path}: {error.strerror}.")
+        self.deleted.emit(run)
+        self.refresh()
+
+    def showEvent(self, event: Any) -> None:
+        """Look while the list can be seen."""
+        super().showEvent(event)
+        self.refresh()
+        self._look.start()
+
+    def hideEvent(self, event: Any) -> None:
+        """Do not look while nobody sees it."""
+        super().hideEvent(event)
+        self._look.stop()
