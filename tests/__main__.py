@@ -21,7 +21,7 @@ from bootstrap import system
 ROOT = Path(__file__).resolve().parent.parent
 _IMPORT_LINTER = "from importlinter.cli import lint_imports_command as lint; lint()"
 LINTERS = {
-    "ruff check": ["-m", "ruff", "check", "."],
+    "ruff check": ["-m", "ruff", "check", "--output-format", "concise", "."],
     "ruff format": ["-m", "ruff", "format", "--check", "."],
     "mypy": ["-m", "mypy"],
     "import contracts": ["-c", _IMPORT_LINTER],
