@@ -102,6 +102,7 @@ def _font(current: QFont) -> QFont:
         return current
     font = QFont(current)
     font.setFamily(found)
+    font.setPointSizeF(max(font.pointSizeF(), 10.0))
     return font
 
 

@@ -1,0 +1,1 @@
+"""The canvas: the document's graph, drawn and edited with mouse and keyboard."""

@@ -1,0 +1,68 @@
+"""The ground of the canvas: a grid of dots, and a hint while there is nothing on it."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from PySide6.QtCore import QPointF, QRect, QRectF, Qt
+from PySide6.QtGui import QPainter, QPen, QPolygonF, QTransform
+
+from ui import theme
+from ui.canvas import node_paint
+
+PITCH = 20.0
+MIN_PITCH_PX = 14.0
+HINT = "Drop a file here, or press Tab to add a node"
+MORE = "Drag nodes from the list, connect them by their ports, then press Run"
+
+
+@lru_cache(maxsize=8)
+def _row(pitch_px: float, count: int) -> QPolygonF:
+    return QPolygonF([QPointF(k * pitch_px, 0) for k in range(count)])
+
+
+def paint_grid(painter: QPainter, exposed: QRectF, to_view: QTransform) -> None:
+    """Fill ``exposed`` (scene) and dot it; the dots get sparser as the scale falls."""
+    c = theme.colors()
+    area = to_view.mapRect(exposed).adjusted(-1, -1, 1, 1)
+    pitch = PITCH * to_view.m11()
+    while pitch < MIN_PITCH_PX:
+        pitch *= 2
+    painter.save()
+    painter.setWorldMatrixEnabled(False)
+    painter.fillRect(area, c.background)
+    painter.setRenderHint(QPainter.RenderHint.Antialiasing, False)
+    painter.setPen(QPen(c.grid, 2 if pitch >= PITCH else 1))
+    left = area.left() - (area.left() - to_view.dx()) % pitch
+    top = area.top() - (area.top() - to_view.dy()) % pitch
+    row = _row(pitch, int(area.width() / pitch) + 3)
+    rows = int(area.height() / pitch) + 3
+    painter.translate(left, top)
+    painter.setWorldMatrixEnabled(True)
+    for _ in range(rows):
+        painter.drawPoints(row)
+        painter.translate(0, pitch)
+    painter.restore()
+
+
+def paint_hint(painter: QPainter, room: QRect) -> None:
+    """The hint in the middle of an empty canvas, in view pixels."""
+    c = theme.colors()
+    painter.save()
+    painter.resetTransform()
+    painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+    middle = QRectF(room).center()
+    frame = QRectF(middle.x() - 230, middle.y() - 74, 460, 148)
+    painter.setPen(QPen(c.border_strong, 1.2, Qt.PenStyle.DashLine))
+    painter.setBrush(c.surface)
+    painter.drawRoundedRect(frame, 14, 14)
+    node_paint.draw_icon(
+        painter, "file-plus", QRectF(middle.x() - 14, frame.top() + 22, 28, 28), c.accent
+    )
+    painter.setFont(node_paint.font(15, True)[0])
+    painter.setPen(c.text)
+    painter.drawText(frame.adjusted(0, 62, 0, -60), Qt.AlignmentFlag.AlignCenter, HINT)
+    painter.setFont(node_paint.font(12)[0])
+    painter.setPen(c.text_muted)
+    painter.drawText(frame.adjusted(0, 92, 0, -24), Qt.AlignmentFlag.AlignCenter, MORE)
+    painter.restore()

@@ -1,0 +1,72 @@
+"""Where the canvas looks: zoom at a point, pan, fit. It moves a view and touches nothing else."""
+
+from __future__ import annotations
+
+from PySide6.QtCore import QPoint, QPointF, QRectF
+from PySide6.QtGui import QTransform
+from PySide6.QtWidgets import QGraphicsView
+
+from ui.canvas.node_paint import Detail
+
+MIN_SCALE = 0.05
+MAX_SCALE = 3.0
+STEP = 1.2
+WHEEL = 1.0015
+PLAIN_BELOW = 0.3
+TITLES_BELOW = 0.5
+FIT_MARGIN_PX = 48
+
+
+class Camera:
+    """Zoom and pan of one view."""
+
+    def __init__(self, view: QGraphicsView) -> None:
+        self._view = view
+
+    @property
+    def scale(self) -> float:
+        """View pixels per scene pixel."""
+        return self._view.transform().m11()
+
+    @property
+    def detail(self) -> Detail:
+        """How much of a node can be seen at this scale."""
+        if self.scale < PLAIN_BELOW:
+            return "plain"
+        return "titles" if self.scale < TITLES_BELOW else "full"
+
+    def zoom_to(self, scale: float, anchor: QPointF | None = None) -> None:
+        """Take a scale within the limits; the scene stays put below ``anchor`` (view pixels)."""
+        target = min(MAX_SCALE, max(MIN_SCALE, scale))
+        at = anchor if anchor is not None else QPointF(self._view.viewport().rect().center())
+        fixed = self.to_scene(at)
+        self._view.setTransform(QTransform.fromScale(target, target))
+        moved = self._view.viewportTransform().map(fixed) - at
+        self.pan(QPointF(-moved).toPoint())
+
+    def zoom_by(self, factor: float, anchor: QPointF | None = None) -> None:
+        """Zoom in (factor above 1) or out."""
+        self.zoom_to(self.scale * factor, anchor)
+
+    def pan(self, delta: QPoint) -> None:
+        """Shift the picture by view pixels."""
+        across, down = self._view.horizontalScrollBar(), self._view.verticalScrollBar()
+        across.setValue(across.value() - delta.x())
+        down.setValue(down.value() - delta.y())
+
+    def fit(self, rect: QRectF, most: float = 1.0) -> None:
+        """Show a rectangle of the scene whole and centred, no larger than ``most``."""
+        if rect.isEmpty():
+            self.zoom_to(1.0)
+            self._view.centerOn(0, 0)
+            return
+        room = self._view.viewport().size()
+        wide = max(1, room.width() - 2 * FIT_MARGIN_PX) / rect.width()
+        high = max(1, room.height() - 2 * FIT_MARGIN_PX) / rect.height()
+        self.zoom_to(min(wide, high, most))
+        self._view.centerOn(rect.center())
+
+    def to_scene(self, at: QPointF | QPoint) -> QPointF:
+        """A view point in scene coordinates, not rounded."""
+        inverse, _ = self._view.viewportTransform().inverted()
+        return inverse.map(QPointF(at))

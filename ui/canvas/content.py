@@ -1,0 +1,109 @@
+"""What a node shows, worked out from the graph and the registry; plain data without Qt.
+
+A node type that is not installed gets the ports that its wires name, so that nothing of a project
+is hidden. This file must not judge settings: that is ``studio.graph.problems``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from studio.graph.graph import Node, Wire
+from studio.graph.node_type import NodeType
+from studio.graph.ports import Port
+from studio.graph.registry import Registry
+from studio.graph.schema import parse
+
+Side = Literal["input", "output"]
+UNREADABLE = "see the settings"
+
+
+@dataclass(frozen=True)
+class PortContent:
+    """One port as it is drawn; ``types`` are port type ids, empty when unknown."""
+
+    name: str
+    side: Side
+    title: str
+    types: tuple[str, ...]
+    tip: str
+
+    @property
+    def type(self) -> str:
+        """The type that gives the port its colour and shape."""
+        return self.types[0] if self.types else ""
+
+
+@dataclass(frozen=True)
+class NodeContent:
+    """Everything a node shows at rest."""
+
+    title: str
+    type_title: str
+    icon: str
+    category: str
+    summary: str
+    help: str
+    inputs: tuple[PortContent, ...]
+    outputs: tuple[PortContent, ...]
+    missing: bool = False
+
+    def ports(self, side: Side) -> tuple[PortContent, ...]:
+        """The ports of one side, from top to bottom."""
+        return self.inputs if side == "input" else self.outputs
+
+    def port(self, side: Side, name: str) -> PortContent | None:
+        """One port by name, or ``None``."""
+        return next((p for p in self.ports(side) if p.name == name), None)
+
+
+def content_of(node: Node, registry: Registry, wires: Iterable[Wire] = ()) -> NodeContent:
+    """What ``node`` shows; ``wires`` are only looked at for a missing type."""
+    node_type = registry.node_type(node.type)
+    if node_type is None:
+        return _missing(node, wires)
+    return NodeContent(
+        title=node.title or node_type.title,
+        type_title=node_type.title,
+        icon=node_type.icon,
+        category=node_type.category,
+        summary=summary_of(node, node_type),
+        help=node_type.help,
+        inputs=tuple(_port(p, "input") for p in node_type.inputs),
+        outputs=tuple(_port(p, "output") for p in node_type.outputs),
+    )
+
+
+def summary_of(node: Node, node_type: NodeType) -> str:
+    """The type's own short line; settings that do not parse are named as such."""
+    try:
+        return node_type.summary(parse(node_type.settings, dict(node.settings)))
+    except Exception:  # an extension's summary may fail in any way; the canvas must draw
+        return UNREADABLE
+
+
+def _port(port: Port, side: Side) -> PortContent:
+    types = " or ".join(t.title for t in port.types)
+    tip = f"{port.title}\n{'Takes' if side == 'input' else 'Gives'}: {types}"
+    if port.help:
+        tip += f"\n{port.help}"
+    return PortContent(port.name, side, port.title, tuple(t.id for t in port.types), tip)
+
+
+def _missing(node: Node, wires: Iterable[Wire]) -> NodeContent:
+    ends = list(wires)
+    inputs = sorted({w.target_port for w in ends if w.target == node.id})
+    outputs = sorted({w.source_port for w in ends if w.source == node.id})
+    return NodeContent(
+        title=node.title or node.type,
+        type_title=node.type,
+        icon="puzzle",
+        category="",
+        summary="not installed",
+        help=f"The node type “{node.type}” is not installed. Its settings are kept as they are.",
+        inputs=tuple(PortContent(n, "input", n, (), n) for n in inputs),
+        outputs=tuple(PortContent(n, "output", n, (), n) for n in outputs),
+        missing=True,
+    )

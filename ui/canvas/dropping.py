@@ -1,0 +1,47 @@
+"""Drag and drop onto the canvas: node types from the palette, files and folders from outside."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from PySide6.QtCore import QMimeData, QPointF
+
+from ui.canvas import layout, palette
+from ui.canvas.drops import local_paths, sorted_out
+
+if TYPE_CHECKING:
+    from ui.canvas.view import CanvasView
+
+GAP = 40.0
+
+
+def suits(data: QMimeData) -> bool:
+    """Whether a drop of this could do anything."""
+    return data.hasFormat(palette.MIME) or bool(local_paths(data))
+
+
+def take(view: CanvasView, data: QMimeData, at: QPointF) -> bool:
+    """Do what a drop asks for; ``at`` is in scene coordinates. False if there was nothing to do."""
+    if data.hasFormat(palette.MIME):
+        type_id = bytes(data.data(palette.MIME).data()).decode("utf-8", "replace")
+        if type_id not in view.registry.nodes:
+            return False
+        view.add_node(type_id, held_at_header(at))
+        return True
+    paths = local_paths(data)
+    nodes, others = sorted_out(paths, view.document)
+    spot = held_at_header(at)
+    ids = []
+    for node in nodes:
+        ids.append(view.editor.add(node.type_id, (spot.x(), spot.y()), node.settings))
+        spot += QPointF(0, view.graph_scene.nodes[ids[-1]].card.height() + GAP)
+    if ids:
+        view.select(tuple(ids))
+    if others:
+        view.files_dropped.emit([str(path) for path in others])
+    return bool(paths)
+
+
+def held_at_header(at: QPointF) -> QPointF:
+    """The corner of a node whose header's middle is at ``at``."""
+    return at - QPointF(layout.WIDTH / 2, layout.HEADER / 2)

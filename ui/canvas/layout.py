@@ -1,0 +1,61 @@
+"""Where the parts of a node lie, in scene pixels from its top-left corner. Numbers only, no painting."""
+
+from __future__ import annotations
+
+from PySide6.QtCore import QPointF, QRectF
+
+from ui.canvas.content import NodeContent, Side
+
+GRID = 10
+WIDTH = 220
+RADIUS = 9
+HEADER = 36
+SUMMARY = 26
+ROW = 24
+BOTTOM = 8
+FOOTER_LINE = 18
+FOOTER_PAD = 6
+BAR = 3
+PORT_RADIUS = 6.0
+PORT_REACH = 13.0
+"""How near to a port's centre a press or a dropped wire counts as on it."""
+MARGIN = 14
+"""Room around the card for ports, halo, outline and shadow."""
+
+
+def port_y(row: int) -> float:
+    """Height of the centre of a port's row."""
+    return HEADER + SUMMARY + ROW * row + ROW / 2
+
+
+def port_point(content: NodeContent, side: Side, name: str) -> QPointF:
+    """Centre of a port; a port that is not there lies at the end of its side."""
+    ports = content.ports(side)
+    row = next((i for i, p in enumerate(ports) if p.name == name), max(0, len(ports) - 1))
+    return QPointF(0.0 if side == "input" else WIDTH, port_y(row))
+
+
+def body_height(content: NodeContent) -> float:
+    """Height without the run's footer."""
+    rows = max(len(content.inputs), len(content.outputs))
+    return HEADER + SUMMARY + ROW * rows + (BOTTOM if rows else 2)
+
+
+def footer_height(lines: int) -> float:
+    """Height of the footer with so many lines of text; none: no footer."""
+    return FOOTER_LINE * lines + 2 * FOOTER_PAD if lines else 0.0
+
+
+def card(content: NodeContent, footer_lines: int) -> QRectF:
+    """The whole card."""
+    return QRectF(0, 0, WIDTH, body_height(content) + footer_height(footer_lines))
+
+
+def snap(value: float) -> float:
+    """The nearest multiple of the grid."""
+    return float(round(value / GRID) * GRID)
+
+
+def snapped(point: QPointF) -> tuple[float, float]:
+    """A point on the grid, as the graph keeps positions."""
+    return snap(point.x()), snap(point.y())

@@ -1,0 +1,282 @@
+"""Painting of a node's card. Reads a ``NodeItem`` and the theme; keeps nothing but caches.
+
+Three levels of detail: ``full``, ``titles`` (no small text) and ``plain`` (a rectangle per node).
+State is always shown by glyph and words as well as colour.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING, Literal
+
+from PySide6.QtCore import QPointF, QRectF, Qt
+from PySide6.QtGui import (
+    QBrush,
+    QColor,
+    QFont,
+    QFontMetricsF,
+    QGuiApplication,
+    QPainter,
+    QPainterPath,
+    QPen,
+)
+
+from ui import icons, theme
+from ui.canvas import layout, shapes
+from ui.canvas.content import PortContent
+from ui.canvas.status import ICONS, ROLES, NodeStatus
+
+if TYPE_CHECKING:
+    from ui.canvas.node_item import NodeItem
+
+Detail = Literal["full", "titles", "plain"]
+_LEFT = Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter
+_RIGHT = Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
+_CENTER = Qt.AlignmentFlag.AlignCenter
+_PAD = 12.0
+
+
+@lru_cache(maxsize=16)
+def _font(family: str, pixels: int, bold: bool) -> tuple[QFont, QFontMetricsF]:
+    font = QFont(family)
+    font.setPixelSize(pixels)
+    font.setWeight(QFont.Weight.DemiBold if bold else QFont.Weight.Normal)
+    return font, QFontMetricsF(font)
+
+
+def font(pixels: int, bold: bool = False) -> tuple[QFont, QFontMetricsF]:
+    """The program's font in a size of scene pixels, and its metrics."""
+    return _font(QGuiApplication.font().family(), pixels, bold)
+
+
+@lru_cache(maxsize=8)
+def _header_path() -> QPainterPath:
+    r = float(layout.RADIUS)
+    path = QPainterPath(QPointF(0, layout.HEADER))
+    path.lineTo(0, r)
+    path.arcTo(0, 0, 2 * r, 2 * r, 180, -90)
+    path.lineTo(layout.WIDTH - r, 0)
+    path.arcTo(layout.WIDTH - 2 * r, 0, 2 * r, 2 * r, 90, -90)
+    path.lineTo(layout.WIDTH, layout.HEADER)
+    path.closeSubpath()
+    return path
+
+
+def paint(painter: QPainter, item: NodeItem, detail: Detail) -> None:
+    """Paint one node."""
+    c = theme.colors()
+    if detail == "plain":
+        _plain(painter, item, c)
+        return
+    painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+    dimmed = item.lit is not None and not item.lit
+    if dimmed:
+        painter.setOpacity(0.45)
+    _card(painter, item, c)
+    _header(painter, item, c)
+    if detail == "full":
+        _text(painter, item, "summary", item.content.summary, c.text_muted, 12, False,
+              QRectF(_PAD, layout.HEADER + 4, layout.WIDTH - 2 * _PAD, layout.SUMMARY - 6), _LEFT)  # fmt: skip
+    _ports(painter, item, c, detail == "full")
+    if item.status is not None:
+        _footer(painter, item, item.status, c)
+    if dimmed:
+        painter.setOpacity(1.0)
+
+
+def _plain(painter: QPainter, item: NodeItem, c: theme.Colors) -> None:
+    fill = theme.blend(c.surface_raised, c.category(item.content.category), 0.35)
+    painter.fillRect(item.card, fill)
+    outline = _outline(item, c)
+    if outline != c.border:
+        painter.setPen(QPen(outline, 8))
+        painter.setBrush(Qt.BrushStyle.NoBrush)
+        painter.drawRect(item.card)
+    if item.status is not None:
+        bar = QRectF(0, item.card.height() - 26, layout.WIDTH, 26)
+        painter.fillRect(bar, getattr(c, ROLES[item.status.state]))
+
+
+def _outline(item: NodeItem, c: theme.Colors) -> QColor:
+    if item.selected:
+        return c.accent
+    failed = item.status is not None and item.status.state == "failed"
+    if failed or any(p.blocks for p in item.problems):
+        return c.danger
+    return c.border
+
+
+def _card(painter: QPainter, item: NodeItem, c: theme.Colors) -> None:
+    r = layout.RADIUS
+    painter.setPen(Qt.PenStyle.NoPen)
+    painter.setBrush(c.shadow)
+    painter.drawRoundedRect(item.card.translated(0, 2.5).adjusted(-1, 0, 1, 1), r + 1, r + 1)
+    if item.selected:
+        glow = QColor(c.accent)
+        glow.setAlpha(70 if item.current else 45)
+        painter.setBrush(glow)
+        painter.drawRoundedRect(item.card.adjusted(-4, -4, 4, 4), r + 4, r + 4)
+    painter.setBrush(c.surface_raised)
+    painter.drawRoundedRect(item.card, r, r)
+    tint = c.text_muted if item.content.missing else c.category(item.content.category)
+    painter.setBrush(theme.blend(c.surface_raised, tint, 0.16 if c.dark else 0.11))
+    painter.drawPath(_header_path())
+    painter.setBrush(Qt.BrushStyle.NoBrush)
+    pen = QPen(_outline(item, c), 1.6 if item.selected else 1.0)
+    if item.content.missing:
+        pen.setStyle(Qt.PenStyle.DashLine)
+        pen.setColor(c.danger if not item.selected else c.accent)
+    painter.setPen(pen)
+    painter.drawRoundedRect(item.card.adjusted(0.5, 0.5, -0.5, -0.5), r - 0.5, r - 0.5)
+
+
+def _header(painter: QPainter, item: NodeItem, c: theme.Colors) -> None:
+    tint = c.text_muted if item.content.missing else c.category(item.content.category)
+    draw_icon(painter, icons.known(item.content.icon), QRectF(_PAD, 10, 16, 16), tint)
+    room = layout.WIDTH - 2 * _PAD - 26
+    if item.problems:
+        room -= _badge(painter, item, c)
+    _text(painter, item, "title", item.content.title, c.text, 13, True,
+          QRectF(_PAD + 26, 0, room, layout.HEADER), _LEFT)  # fmt: skip
+
+
+def _badge(painter: QPainter, item: NodeItem, c: theme.Colors) -> float:
+    """A pill with glyph and count in the header's right end; returns the room it takes."""
+    blocking = any(p.blocks for p in item.problems)
+    pill = badge_rect(item)
+    painter.setPen(Qt.PenStyle.NoPen)
+    painter.setBrush(c.danger if blocking else c.warning)
+    painter.drawRoundedRect(pill, 9, 9)
+    name = "circle-alert" if blocking else "triangle-alert"
+    draw_icon(painter, name, QRectF(pill.x() + 4, pill.y() + 3, 12, 12), c.text_on_accent)
+    painter.setFont(font(11, True)[0])
+    painter.setPen(c.text_on_accent)
+    painter.drawText(pill.adjusted(15, 0, -2, 0), _CENTER, str(len(item.problems)))
+    return pill.width() + 6
+
+
+def badge_rect(item: NodeItem) -> QRectF:
+    """Where the problems badge lies, from the card's corner."""
+    width = 26.0 + 7 * len(str(len(item.problems)))
+    return QRectF(layout.WIDTH - _PAD + 2 - width, 9, width, 18)
+
+
+def _ports(painter: QPainter, item: NodeItem, c: theme.Colors, labels: bool) -> None:
+    half = layout.WIDTH / 2 - 18
+    lonely = not (item.content.inputs and item.content.outputs)
+    room = layout.WIDTH - 34 if lonely else half
+    for side in ("input", "output"):
+        for port in item.content.ports(side):
+            at = layout.port_point(item.content, side, port.name)
+            lit = item.lit is not None and (side, port.name) in item.lit
+            faded = item.lit is not None and not lit and bool(item.lit)
+            if labels:
+                color = theme.blend(c.surface_raised, c.text_muted, 0.4) if faded else c.text_muted
+                left = 16.0 if side == "input" else layout.WIDTH - 16 - room
+                _text(painter, item, f"{side} {port.name}", port.title, c.text if lit else color, 12,
+                      False, QRectF(left, at.y() - 10, room, 20), _LEFT if side == "input" else _RIGHT)  # fmt: skip
+            _port(painter, item, port, at, c, lit, faded)
+
+
+def _port(
+    painter: QPainter, item: NodeItem, port: PortContent, at: QPointF, c: theme.Colors,
+    lit: bool, faded: bool,
+) -> None:  # fmt: skip
+    key = (port.side, port.name)
+    carried = item.wired.get(key)
+    type_id = carried or port.type
+    color = c.port(type_id)
+    if faded:
+        color = theme.blend(c.surface_raised, color, 0.3)
+    painter.save()
+    painter.translate(at)
+    if lit or item.hovered_port == key:
+        halo = QColor(color)
+        halo.setAlpha(80)
+        painter.setPen(Qt.PenStyle.NoPen)
+        painter.setBrush(halo)
+        painter.drawEllipse(QPointF(), 12, 12)
+    painter.setPen(QPen(c.surface_raised, 3.5))
+    path = shapes.port_path(type_id)
+    painter.setBrush(Qt.BrushStyle.NoBrush)
+    painter.drawPath(path)
+    filled = carried is not None or lit
+    painter.setPen(QPen(color, 1.8))
+    painter.setBrush(QBrush(color if filled else c.surface_raised))
+    painter.drawPath(path)
+    if len(port.types) > 1 and not filled:
+        painter.setPen(Qt.PenStyle.NoPen)
+        painter.setBrush(c.port(port.types[1]))
+        painter.drawPath(shapes.port_path(port.types[1], 2.6))
+    painter.restore()
+
+
+def _footer(painter: QPainter, item: NodeItem, status: NodeStatus, c: theme.Colors) -> None:
+    top = layout.body_height(item.content)
+    color = getattr(c, ROLES[status.state])
+    painter.setPen(QPen(c.border, 1))
+    painter.drawLine(QPointF(1, top + 0.5), QPointF(layout.WIDTH - 1, top + 0.5))
+    y = top + layout.FOOTER_PAD
+    draw_icon(painter, ICONS[status.state], QRectF(_PAD - 1, y + 2, 14, 14), color)
+    width = layout.WIDTH - 2 * _PAD
+    metrics = font(11)[1]
+    right = metrics.horizontalAdvance(status.right) + 2 if status.right else 0.0
+    line = QRectF(_PAD, y, width, layout.FOOTER_LINE)
+    _text(
+        painter,
+        item,
+        "left",
+        status.left,
+        color,
+        11,
+        True,
+        line.adjusted(20, 0, -right - 4, 0),
+        _LEFT,
+    )
+    _text(painter, item, "right", status.right, c.text, 11, False, line, _RIGHT)
+    if status.lines > 1:
+        line.translate(0, layout.FOOTER_LINE)
+        beside = metrics.horizontalAdvance(status.detail_right) + 6 if status.detail_right else 0.0
+        _text(painter, item, "detail", status.detail, c.text_muted, 11, False,
+              line.adjusted(20, 0, -beside, 0), _LEFT)  # fmt: skip
+        _text(painter, item, "loss", status.detail_right, c.text, 11, False, line, _RIGHT)
+    if status.state == "running":
+        _progress(painter, item, status.fraction, c)
+
+
+def _progress(painter: QPainter, item: NodeItem, fraction: float | None, c: theme.Colors) -> None:
+    """A bar along the card's lower edge; without a known end it is a faint full one."""
+    track = QRectF(_PAD, item.card.height() - layout.BAR - 2, layout.WIDTH - 2 * _PAD, layout.BAR)
+    painter.setPen(Qt.PenStyle.NoPen)
+    painter.setBrush(theme.blend(c.surface_raised, c.accent, 0.25))
+    painter.drawRoundedRect(track, 1.5, 1.5)
+    if fraction:
+        track.setWidth(track.width() * fraction)
+        painter.setBrush(c.accent)
+        painter.drawRoundedRect(track, 1.5, 1.5)
+
+
+def draw_icon(painter: QPainter, name: str, rect: QRectF, color: QColor) -> None:
+    """An icon, rendered for the pixels it really covers."""
+    ratio = painter.deviceTransform().m11()
+    steps = next((s for s in (1.0, 1.5, 2.0, 3.0) if s >= ratio - 0.01), 4.0)
+    pixmap = icons.pixmap(name, round(rect.width()), color, steps)
+    painter.setRenderHint(QPainter.RenderHint.SmoothPixmapTransform)
+    painter.drawPixmap(rect, pixmap, QRectF(pixmap.rect()))
+
+
+def _text(
+    painter: QPainter, item: NodeItem, key: str, text: str, color: QColor, pixels: int, bold: bool,
+    rect: QRectF, flags: Qt.AlignmentFlag,
+) -> None:  # fmt: skip
+    """One line, cut to its room; the cut text is kept on the item until it is laid out again."""
+    if not text:
+        return
+    face, metrics = font(pixels, bold)
+    shown = item.texts.get(key)
+    if shown is None:
+        shown = metrics.elidedText(text, Qt.TextElideMode.ElideRight, rect.width())
+        item.texts[key] = shown
+    painter.setFont(face)
+    painter.setPen(color)
+    painter.drawText(rect, flags, shown)

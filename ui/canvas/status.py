@@ -1,0 +1,117 @@
+"""A node's part of a run in words: state, time, progress, last loss. Plain data without Qt.
+
+The state object is written by ``studio.runs.state``; it is read by attribute and nothing is taken
+for granted, so that a canvas also draws a run of another version.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+ICONS = {
+    "waiting": "circle-dashed",
+    "running": "loader",
+    "done": "circle-check",
+    "skipped": "skip-forward",
+    "failed": "circle-x",
+    "stopped": "circle-stop",
+}
+ROLES = {
+    "waiting": "text_muted",
+    "running": "accent",
+    "done": "success",
+    "skipped": "text_muted",
+    "failed": "danger",
+    "stopped": "warning",
+}
+_WORDS = {
+    "waiting": "Waiting",
+    "running": "Running",
+    "done": "Done",
+    "skipped": "Unchanged, kept",
+    "failed": "Failed",
+    "stopped": "Stopped",
+}
+
+
+@dataclass(frozen=True)
+class NodeStatus:
+    """What the footer of a node shows. ``fraction`` is 0 to 1, or ``None`` when unknown."""
+
+    state: str
+    left: str
+    right: str = ""
+    detail: str = ""
+    detail_right: str = ""
+    fraction: float | None = None
+    message: str = ""
+
+    @property
+    def lines(self) -> int:
+        """Lines of text in the footer."""
+        return 2 if self.detail or self.detail_right else 1
+
+    def sentence(self) -> str:
+        """All of it, for the tooltip and for screen readers."""
+        parts = [self.left, self.right, self.detail, self.detail_right, self.message]
+        return ", ".join(p for p in parts if p)
+
+
+def status_of(node_state: Any) -> NodeStatus | None:
+    """The status of one ``NodeState``, or ``None`` when there is nothing to show."""
+    state = str(getattr(node_state, "state", "") or "")
+    if node_state is None or state not in _WORDS:
+        return None
+    message = str(getattr(node_state, "message", "") or "")
+    if state == "running":
+        return _running(node_state, message)
+    seconds = _number(getattr(node_state, "seconds", None))
+    loss = _number(getattr(node_state, "last_loss", None))
+    right = f"loss {loss:.3f}" if loss is not None and state in ("done", "stopped") else ""
+    left = _WORDS[state]
+    if state in ("done", "stopped", "failed") and seconds is not None:
+        left += f" · {duration(seconds)}"
+    detail = message if state == "failed" else ""
+    return NodeStatus(state, left, right, detail, message=message if not detail else "")
+
+
+def _running(node_state: Any, message: str) -> NodeStatus:
+    phase = str(getattr(node_state, "phase", "") or "")
+    done = _number(getattr(node_state, "done", None))
+    total = _number(getattr(node_state, "total", None))
+    eta_s = _number(getattr(node_state, "eta_s", None))
+    loss = _number(getattr(node_state, "last_loss", None))
+    fraction = min(1.0, max(0.0, (done or 0.0) / total)) if total else None
+    left = phase[:1].upper() + phase[1:] if phase else _WORDS["running"]
+    right = f"{math.floor(fraction * 100)} %" if fraction is not None else ""
+    if eta_s is not None and (fraction is None or fraction < 1.0):
+        right += f"{' · ' if right else ''}{duration(eta_s)} left"
+    return NodeStatus(
+        "running", left, right, _counted(node_state, done, total),
+        f"loss {loss:.3f}" if loss is not None else "", fraction, message,
+    )  # fmt: skip
+
+
+def _counted(node_state: Any, done: float | None, total: float | None) -> str:
+    unit = str(getattr(node_state, "unit", "") or "")
+    if total:
+        return f"{done or 0:,.0f} of {total:,.0f} {unit}".rstrip()
+    return f"{done:,.0f} {unit}".rstrip() if done else ""
+
+
+def _number(value: Any) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        return None
+    return float(value)
+
+
+def duration(seconds: float) -> str:
+    """A length of time in at most two units: ``42 s``, ``3 min 05 s``, ``1 h 12 min``."""
+    whole = max(0, round(seconds))
+    if whole < 60:
+        return f"{seconds:.1f} s" if seconds < 10 and whole != seconds else f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"

@@ -1,0 +1,58 @@
+"""The text of the tooltip at a place of the canvas."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from PySide6.QtCore import QPointF
+
+from ui.canvas.node_item import NodeItem
+from ui.canvas.node_paint import badge_rect
+
+if TYPE_CHECKING:
+    from ui.canvas.scene import GraphScene
+
+
+def tip_at(scene: GraphScene, point: QPointF) -> str:
+    """What lies at a point of the scene, in a few lines; empty for nothing."""
+    port = scene.port_at(point)
+    if port is not None:
+        item, side, name = port
+        content = item.content.port(side, name)
+        return content.tip if content else ""
+    node = scene.node_at(point)
+    if node is not None:
+        return node_tip(node, point)
+    wire = scene.wire_at(point)
+    if wire is None:
+        return ""
+    source, target = scene.nodes[wire.wire.source], scene.nodes[wire.wire.target]
+    carried = source.content.port("output", wire.wire.source_port)
+    what = carried.title if carried else wire.wire.source_port
+    return f"{what}: {source.content.title} → {target.content.title}"
+
+
+def node_tip(item: NodeItem, point: QPointF) -> str:
+    """A node's problems and state, and what it is for."""
+    problems = [f"{p.sentence}\n{p.hint}".strip() for p in item.problems]
+    if problems and badge_rect(item).contains(point - item.pos()):
+        return "\n".join(problems)
+    parts = [f"{item.content.type_title}: {item.content.help}"]
+    if item.status is not None:
+        parts.append(item.status.sentence())
+    return "\n".join(parts + problems)
+
+
+def spoken(item: NodeItem) -> str:
+    """A node in one line for screen readers."""
+    content = item.content
+    parts = [content.title]
+    if content.type_title != content.title:
+        parts.append(content.type_title)
+    parts.append(content.summary)
+    if item.status is not None:
+        parts.append(item.status.sentence())
+    if item.problems:
+        count = len(item.problems)
+        parts.append(f"{count} problem{'s' if count > 1 else ''}: {item.problems[0].sentence}")
+    return ", ".join(p for p in parts if p)

@@ -1,0 +1,346 @@
+"""The canvas: shows a document's graph and turns gestures into edits of it.
+
+What is drawn is a function of the document's graph and of view state (selection, zoom, problems,
+run state). Mouse gestures are objects of their own, commands are in ``commands``, edits in
+``editing``, painting in the items. This class only routes between them.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterable
+from typing import Any
+
+from PySide6.QtCore import QEvent, QPoint, QPointF, QRect, QRectF, Qt, Signal
+from PySide6.QtGui import (
+    QAction,
+    QContextMenuEvent,
+    QDragEnterEvent,
+    QDragMoveEvent,
+    QDropEvent,
+    QHelpEvent,
+    QKeyEvent,
+    QMouseEvent,
+    QPainter,
+)
+from PySide6.QtWidgets import QMenu, QToolTip, QWidget
+from shiboken6 import isValid
+
+from studio.errors import Problem
+from studio.graph.document import Document
+from studio.graph.graph import Wire
+from studio.graph.registry import Registry
+from ui import theme
+from ui.canvas import background, dropping, layout, tips
+from ui.canvas.actions import make_actions, update_actions
+from ui.canvas.commands import Commands
+from ui.canvas.content import Side
+from ui.canvas.editing import Editor
+from ui.canvas.finder import Finder
+from ui.canvas.gestures import BoxSelect, DragNodes, Gesture, toggles
+from ui.canvas.pointer import PointerView
+from ui.canvas.scene import GraphScene
+from ui.canvas.title_edit import TitleEdit
+from ui.canvas.wire_gesture import DragWire
+
+_ARROWS = (Qt.Key.Key_Left, Qt.Key.Key_Right, Qt.Key.Key_Up, Qt.Key.Key_Down)
+_NODE_MENU = ("rename", "duplicate", "", "cut", "copy", "paste", "", "frame", "delete")
+
+
+class CanvasView(PointerView):
+    """The graph of one document, for mouse and keyboard."""
+
+    selection_changed = Signal(object)
+    node_activated = Signal(object)
+    message = Signal(object)
+    files_dropped = Signal(object)
+
+    def __init__(
+        self, document: Document, registry: Registry, parent: QWidget | None = None
+    ) -> None:
+        super().__init__(parent)
+        self.document, self.registry = document, registry
+        self._selected: tuple[str, ...] = ()
+        self._wires: tuple[Wire, ...] = ()
+        self._current: str | None = None
+        self.graph_scene = GraphScene(registry, self)
+        self.setScene(self.graph_scene)
+        self.setAccessibleName("Canvas")
+        self.setAcceptDrops(True)
+        self.setMinimumSize(200, 150)
+        self.editor = Editor(document, registry)
+        self.commands = Commands(self)
+        self.titles = TitleEdit(self)
+        self.finder = Finder(self)
+        self._actions = make_actions(self)
+        theme.changed.connect(self._on_theme)
+        self._stop_listening = _follow(document, self)
+        self.sync()
+        self.centerOn(0, 0)
+
+    # What others ask for. -----------------------------------------------------------------
+
+    def actions(self) -> dict[str, QAction]:  # type: ignore[override]
+        """The canvas's actions by name (in place of Qt's list)."""
+        return self._actions
+
+    def set_problems(self, problems: Iterable[Problem]) -> None:
+        """Badges on the nodes that the problems belong to."""
+        self.graph_scene.set_problems(problems)
+
+    def set_run_state(self, state: Any) -> None:
+        """State, progress and time left of a run on its nodes; ``None`` shows no run."""
+        self.graph_scene.set_run_state(state)
+
+    def fit_all(self) -> None:
+        """Show the whole graph."""
+        self.commands.fit()
+
+    def frame_selection(self) -> None:
+        """Show the selected nodes."""
+        self.commands.frame()
+
+    def zoom_to(self, scale: float) -> None:
+        """Take a scale; 1.0 is 100 %."""
+        self.camera.zoom_to(scale)
+
+    def zoom_in(self) -> None:
+        """Show the graph larger."""
+        self.commands.zoom_in()
+
+    def zoom_out(self) -> None:
+        """Show the graph smaller."""
+        self.commands.zoom_out()
+
+    def add_node(self, type_id: str, scene_pos: QPointF | None = None) -> str:
+        """Add a node with its corner at ``scene_pos`` (in the middle if ``None``); select it."""
+        if scene_pos is None:
+            middle = self.camera.to_scene(QRectF(self.viewport().rect()).center())
+            scene_pos = middle - QPointF(layout.WIDTH / 2, 50)
+        node_id = self.editor.add(type_id, (scene_pos.x(), scene_pos.y()))
+        self.select((node_id,))
+        return node_id
+
+    def add_node_at_center(self, type_id: str) -> str:
+        """Add a node in the middle of what is shown."""
+        return self.add_node(type_id)
+
+    def node_rect_in_view(self, node_id: str) -> QRect:
+        """A node's card in viewport pixels."""
+        card = self.graph_scene.nodes[node_id].scene_card()
+        return self.viewportTransform().mapRect(card).toRect()
+
+    def port_pos_in_view(self, node_id: str, side: Side, port: str) -> QPoint:
+        """A port's centre in viewport pixels."""
+        point = self.graph_scene.nodes[node_id].port_point(side, port)
+        return self.viewportTransform().map(point).toPoint()
+
+    # Selection is view state. ---------------------------------------------------------------
+
+    def selected_ids(self) -> tuple[str, ...]:
+        """Ids of the selected nodes in the order of selection."""
+        return self._selected
+
+    def selected_wires(self) -> tuple[Wire, ...]:
+        """The selected wires."""
+        return self._wires
+
+    def current_id(self) -> str | None:
+        """The node that the keyboard moves from: the last one selected."""
+        return self._current
+
+    def select(self, ids: Iterable[str], wires: Iterable[Wire] = ()) -> None:
+        """Select exactly these nodes and wires; what does not exist is left out."""
+        known = tuple(dict.fromkeys(i for i in ids if i in self.graph_scene.nodes))
+        changed = known != self._selected
+        self._selected = known
+        self._wires = tuple(w for w in wires if w in self.graph_scene.wires)
+        self.make_current(known[-1] if known else None)
+        if changed:
+            self.selection_changed.emit(known)
+
+    def toggle(self, node_id: str) -> None:
+        """Add a node to the selection or take it out."""
+        left = tuple(i for i in self._selected if i != node_id)
+        self.select(left if node_id in self._selected else (*self._selected, node_id))
+
+    def make_current(self, node_id: str | None) -> None:
+        """Let the keyboard move from this node, and show the selection."""
+        self._current = node_id
+        chosen = set(self._selected)
+        for item in self.graph_scene.nodes.values():
+            item.set_selected(item.id in chosen, item.id == node_id)
+        for wire, line in self.graph_scene.wires.items():
+            line.mark("selected", wire in self._wires)
+        update_actions(self, self._actions)
+        now = self.graph_scene.nodes.get(node_id or "")
+        self.setAccessibleDescription(tips.spoken(now) if now else "Nothing is selected")
+
+    # Document, theme, ground. ---------------------------------------------------------------
+
+    def sync(self) -> None:
+        """The document changed: show it, and keep selected what is still there."""
+        self.cancel_gesture()
+        was_empty = not self.graph_scene.nodes
+        self.graph_scene.sync(self.document.graph)
+        self.select(self._selected, self._wires)
+        if was_empty != (not self.graph_scene.nodes):
+            self.viewport().update()
+
+    def _on_theme(self) -> None:
+        self.graph_scene.refresh()
+        self.viewport().update()
+
+    def drawBackground(self, painter: QPainter, rect: QRectF | QRect) -> None:
+        """Qt: the grid; the level of detail for all that is drawn on it."""
+        self.graph_scene.detail = self.camera.detail
+        background.paint_grid(painter, QRectF(rect), self.viewportTransform())
+
+    def drawForeground(self, painter: QPainter, rect: QRectF | QRect) -> None:
+        """Qt: the hint on an empty canvas."""
+        if not self.graph_scene.nodes:
+            background.paint_hint(painter, self.viewport().rect())
+
+    def scrollContentsBy(self, dx: int, dy: int) -> None:
+        """Qt: the hint stays where it is, so an empty canvas is painted whole."""
+        super().scrollContentsBy(dx, dy)
+        if self.scene() is not None and not self.graph_scene.nodes:
+            self.viewport().update()
+
+    # Mouse. -----------------------------------------------------------------------------------
+
+    def gesture_for(self, event: QMouseEvent) -> Gesture | None:
+        """What a press of the left button begins."""
+        at, modifiers = event.position(), event.modifiers()
+        point = self.camera.to_scene(at)
+        port = self.graph_scene.port_at(point)
+        if port is not None:
+            return DragWire(self, at, *port)
+        node = self.graph_scene.node_at(point)
+        if node is not None:
+            return DragNodes(self, at, node, modifiers)
+        wire = self.graph_scene.wire_at(point)
+        if wire is None:
+            return BoxSelect(self, at, modifiers)
+        if toggles(modifiers):
+            rest = tuple(w for w in self._wires if w != wire.wire)
+            self.select(self._selected, rest if wire.selected else (*rest, wire.wire))
+        else:
+            self.select((), (wire.wire,))
+        return None
+
+    def hover(self, at: QPointF | None) -> None:
+        """Show which port or wire is under the mouse."""
+        point = self.camera.to_scene(at) if at is not None else None
+        port = self.graph_scene.port_at(point) if point is not None else None
+        for item in self.graph_scene.nodes.values():
+            here = port is not None and port[0] is item
+            item.mark("hovered_port", (port[1], port[2]) if port and here else None)
+        free = point is not None and port is None and self.graph_scene.node_at(point) is None
+        wire = self.graph_scene.wire_at(point) if point is not None and free else None
+        for line in self.graph_scene.wires.values():
+            line.mark("hovered", line is wire)
+
+    def mouseDoubleClickEvent(self, event: QMouseEvent) -> None:
+        """Qt: opens a node, or the search palette on empty canvas."""
+        point = self.camera.to_scene(event.position())
+        node = self.graph_scene.node_at(point)
+        if event.button() != Qt.MouseButton.LeftButton or self.graph_scene.port_at(point):
+            self.mousePressEvent(event)
+        elif node is not None:
+            self.node_activated.emit(node.id)
+        elif self.graph_scene.wire_at(point) is None:
+            self.finder.open(event.position())
+
+    def contextMenuEvent(self, event: QContextMenuEvent) -> None:
+        """Qt: a menu on a node or wire, the search palette elsewhere."""
+        self.cancel_gesture()
+        by_key = event.reason() == QContextMenuEvent.Reason.Keyboard
+        at = self.cursor_view() if by_key else QPointF(event.pos())
+        point = self.camera.to_scene(at)
+        node = self.graph_scene.nodes.get(self._current or "") if by_key else None
+        node = node or self.graph_scene.node_at(point)
+        wire = self.graph_scene.wire_at(point)
+        if node is not None and not node.selected:
+            self.select((node.id,))
+        elif node is None and wire is not None:
+            self.select((), (wire.wire,))
+        if node is None and wire is None:
+            self.finder.open(at)
+            return
+        menu = QMenu(self)
+        menu.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+        for name in _NODE_MENU if node is not None else ("delete",):
+            menu.addAction(self._actions[name]) if name else menu.addSeparator()
+        menu.popup(event.globalPos())
+
+    def viewportEvent(self, event: QEvent) -> bool:
+        """Qt: tooltips."""
+        if event.type() == QEvent.Type.ToolTip and isinstance(event, QHelpEvent):
+            point = self.camera.to_scene(QPointF(event.pos()))
+            text = tips.tip_at(self.graph_scene, point) if self.gesture is None else ""
+            QToolTip.showText(event.globalPos(), text, self)
+            return True
+        return super().viewportEvent(event)
+
+    # Keyboard. --------------------------------------------------------------------------------
+
+    def focusNextPrevChild(self, forward: bool) -> bool:
+        """Qt: Tab searches for a node, so only Shift+Tab leaves the canvas."""
+        return False if forward else super().focusNextPrevChild(forward)
+
+    def keyPressEvent(self, event: QKeyEvent) -> None:
+        """Qt: keys that are not actions of a menu."""
+        key, modifiers = event.key(), event.modifiers()
+        ctrl = bool(modifiers & Qt.KeyboardModifier.ControlModifier)
+        if key == Qt.Key.Key_Escape:
+            if not self.cancel_gesture():
+                self.select(())
+        elif key == Qt.Key.Key_Space and not ctrl:
+            if not event.isAutoRepeat():
+                self.hold_hand(True)
+        elif key in _ARROWS and modifiers & Qt.KeyboardModifier.AltModifier:
+            self.commands.walk(Qt.Key(key))
+        elif key in _ARROWS and not ctrl:
+            if self._selected:
+                far = bool(modifiers & Qt.KeyboardModifier.ShiftModifier)
+                self.commands.nudge(Qt.Key(key), far)
+        elif key in (Qt.Key.Key_Tab, Qt.Key.Key_Backtab) and ctrl:
+            self.commands.step(-1 if key == Qt.Key.Key_Backtab else 1)
+        elif key in (Qt.Key.Key_Return, Qt.Key.Key_Enter) and not ctrl and self._current:
+            self.node_activated.emit(self._current)
+        else:
+            event.ignore()
+
+    # Drag and drop. ---------------------------------------------------------------------------
+
+    def dragEnterEvent(self, event: QDragEnterEvent) -> None:
+        """Qt: take what could become a node."""
+        if dropping.suits(event.mimeData()):
+            event.acceptProposedAction()
+
+    def dragMoveEvent(self, event: QDragMoveEvent) -> None:
+        """Qt: as on entering."""
+        if dropping.suits(event.mimeData()):
+            event.acceptProposedAction()
+
+    def dropEvent(self, event: QDropEvent) -> None:
+        """Qt: add the node, or hand the files on."""
+        if dropping.take(self, event.mimeData(), self.camera.to_scene(event.position())):
+            event.acceptProposedAction()
+            self.setFocus(Qt.FocusReason.OtherFocusReason)
+
+
+def _follow(document: Document, view: CanvasView) -> Any:
+    """Let a view follow a document that may live longer than it."""
+    found = weakref.ref(view)
+
+    def tell() -> None:
+        alive = found()
+        if alive is not None and isValid(alive):
+            alive.sync()
+        else:
+            stop()
+
+    stop = document.listen(tell)
+    return stop
