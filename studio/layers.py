@@ -40,11 +40,16 @@ def read_linear_modules(folder: Path) -> list[LinearModule] | None:
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         files = tuple(sorted(folder.glob("*.safetensors")))
-        shapes = [item for file in files for item in _shapes(file, file.stat().st_mtime_ns)]
-    except (OSError, ValueError, struct.error):
+        shapes = [item for file in files for item in tensor_shapes(file)]
+    except (OSError, ValueError):
         return None
     found = (_linear(name, shape, config) for name, shape in shapes)
     return sorted((m for m in found if m is not None), key=lambda m: _natural(m.name)) or None
+
+
+def tensor_shapes(file: Path) -> tuple[tuple[str, tuple[int, ...]], ...]:
+    """Names and shapes of the tensors in a safetensors file. Raises OSError or ValueError."""
+    return _shapes(file, file.stat().st_mtime_ns)
 
 
 @lru_cache(maxsize=64)
@@ -52,7 +57,7 @@ def _shapes(file: Path, stamp: int) -> tuple[tuple[str, tuple[int, ...]], ...]:
     """Tensor names and shapes from a safetensors header; ``stamp`` renews a changed file."""
     del stamp
     with file.open("rb") as stream:
-        (length,) = struct.unpack("<Q", stream.read(8))
+        (length,) = struct.unpack("<Q", stream.read(8).ljust(8, b"\xff"))
         if length > _LARGEST_HEADER:
             raise ValueError("the header is too long to be one")
         header = json.loads(stream.read(length))

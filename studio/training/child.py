@@ -1,0 +1,136 @@
+"""Run a helper program that can be stopped at once: downloads and imports.
+
+Why a process: pip, the hub client and the GGUF reader cannot be interrupted from inside, and what
+they hold in memory is gone when they end. The child shares our process group, so that it never
+outlives the run. It speaks JSON lines on its standard output; other lines are told as text.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import IO, Any
+
+import studio
+from studio.runs.context import StepContext
+
+POLL_S = 0.2
+GRACE_S = 1.0
+Told = Mapping[str, Any]
+
+
+@dataclass
+class Ended:
+    """How a child ended: exit code, the last JSON line, and its last words on standard error."""
+
+    code: int
+    said: Told
+    last_words: str
+    lines: list[str] = field(default_factory=list)
+
+
+def python(*arguments: str) -> list[str]:
+    """A command for this Python."""
+    return [sys.executable, *arguments]
+
+
+def run_child(
+    context: StepContext,
+    command: Sequence[str],
+    *,
+    told: Callable[[Told], None] = lambda message: None,
+    tick: Callable[[list[str]], None] = lambda lines: None,
+    environment: Mapping[str, str] | None = None,
+) -> Ended:
+    """Run ``command`` to its end; ``told`` gets its JSON lines, ``tick`` is called regularly.
+
+    Raises ``Stopped``, after ending the child, when the user asks for a stop.
+    """
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as errors:
+        process = subprocess.Popen(
+            list(command), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors,
+            encoding="utf-8", errors="replace", env=_environment(environment or {}),
+        )  # fmt: skip
+        try:
+            ended = _follow(context, process, told, tick)
+        finally:
+            _end(process)
+        errors.seek(0)
+        ended.last_words = errors.read()[-4000:].strip()
+        return ended
+
+
+def _environment(extra: Mapping[str, str]) -> dict[str, str]:
+    """Our environment; the child finds the same ``studio`` and waits for work without spinning."""
+    root = str(Path(studio.__file__).resolve().parent.parent)
+    paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {
+        **os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTHONUNBUFFERED": "1",
+        "PYTHONIOENCODING": "utf-8", **extra,
+    }  # fmt: skip
+
+
+def _follow(
+    context: StepContext,
+    process: subprocess.Popen[str],
+    told: Callable[[Told], None],
+    tick: Callable[[list[str]], None],
+) -> Ended:
+    ended = Ended(-1, {}, "")
+    lines: SimpleQueue[str | None] = SimpleQueue()
+    assert process.stdout is not None
+    reader = threading.Thread(target=_read, args=(process.stdout, lines), daemon=True)
+    reader.start()
+    while True:
+        context.check()
+        try:
+            line = lines.get(timeout=POLL_S)
+        except Empty:
+            tick(ended.lines)
+            continue
+        if line is None:
+            break
+        message = _message(line)
+        if message is None:
+            ended.lines.append(line.rstrip())
+        else:
+            ended.said = message
+            told(message)
+    ended.code = process.wait()
+    reader.join()
+    return ended
+
+
+def _read(stream: IO[str], lines: SimpleQueue[str | None]) -> None:
+    for line in stream:
+        lines.put(line)
+    lines.put(None)
+
+
+def _message(line: str) -> Told | None:
+    try:
+        message = json.loads(line)
+    except ValueError:
+        return None
+    return message if isinstance(message, dict) else None
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """Ask the child to end, then make it."""
+    if process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(GRACE_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+    if process.stdout is not None:
+        process.stdout.close()

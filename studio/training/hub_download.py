@@ -1,0 +1,89 @@
+"""Fetch a hub model's files. Run as a program: ``hub_download REPO [REVISION]``.
+
+It says on standard output, as JSON lines, how much there is to fetch and where it ended up. Only
+safetensors, configs and tokenizer files are fetched: no pickles and no code.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+PATTERNS = ["*.safetensors", "*.json", "tokenizer*", "*.txt", "*.jinja", "*.model"]
+NESTED = ["*/*"]  # other formats of the same weights lie in folders of their own
+
+
+def tell(**message: Any) -> None:
+    """One JSON line for the parent process."""
+    print(json.dumps(message), flush=True)
+
+
+def fail(code: str, error: str) -> int:
+    """An error line; the program's exit code."""
+    tell(code=code, error=error)
+    return 1
+
+
+def fetch(repo: str, revision: str) -> int:
+    """Resolve the commit, download, and tell the folder."""
+    import httpx
+    from huggingface_hub import HfApi, constants, snapshot_download
+    from huggingface_hub import errors as hub
+    from huggingface_hub.utils import disable_progress_bars
+
+    disable_progress_bars()
+    options: dict[str, Any] = {"allow_patterns": PATTERNS, "ignore_patterns": NESTED}
+    wanted = revision or "main"
+    try:
+        info = HfApi().model_info(repo, revision=wanted, files_metadata=True)
+    except hub.GatedRepoError:
+        return fail("gated", f"{repo} is gated: its owner asks you to accept a licence first.")
+    except hub.RevisionNotFoundError:
+        return fail("no_revision", f"{repo} has no revision “{wanted}”.")
+    except (hub.RepositoryNotFoundError, hub.HFValidationError):
+        return fail("not_found", f"there is no model {repo} on the hub, or it is private.")
+    except (hub.OfflineModeIsEnabled, hub.HfHubHTTPError, httpx.HTTPError, OSError) as error:
+        return _from_cache(repo, wanted, options, error)
+    files = [f for f in info.siblings or [] if _wanted(f.rfilename)]
+    if not any(f.rfilename.endswith(".safetensors") for f in files):
+        return fail("no_weights", f"{repo} has no weights in safetensors format.")
+    blobs = Path(constants.HF_HUB_CACHE) / ("models--" + repo.replace("/", "--")) / "blobs"
+    tell(total=sum(f.size or 0 for f in files), blobs=str(blobs))
+    try:
+        path = snapshot_download(repo, revision=info.sha, **options)
+    except hub.GatedRepoError:
+        return fail("gated", f"{repo} is gated: its owner asks you to accept a licence first.")
+    except (hub.HfHubHTTPError, httpx.HTTPError, hub.LocalEntryNotFoundError, OSError) as error:
+        return fail("download_failed", f"the download of {repo} broke off: {_first_line(error)}")
+    tell(path=path, revision=info.sha)
+    return 0
+
+
+def _from_cache(repo: str, revision: str, options: dict[str, Any], error: Exception) -> int:
+    """Without a network: the snapshot that was fetched earlier, if there is one."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+    try:
+        path = snapshot_download(repo, revision=revision, local_files_only=True, **options)
+    except (LocalEntryNotFoundError, HFValidationError):
+        return fail("no_network", f"the hub cannot be reached for {repo}: {_first_line(error)}")
+    tell(notice=f"The hub cannot be reached; {repo} is taken from this machine's cache.")
+    tell(path=path, revision=Path(path).name)
+    return 0
+
+
+def _wanted(name: str) -> bool:
+    from fnmatch import fnmatch
+
+    return "/" not in name and any(fnmatch(name, p) for p in PATTERNS)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+if __name__ == "__main__":
+    sys.exit(fetch(sys.argv[1], sys.argv[2] if len(sys.argv) > 2 else ""))
