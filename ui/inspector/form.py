@@ -50,6 +50,7 @@ class Form(QWidget):
         self._variants: dict[str, VariantPart] = {}
         self._sections: dict[str, Section] = {}
         self._read_only = False
+        self.setMinimumWidth(1)  # narrower than its rows ask for: they are laid out again then
         self._column = QVBoxLayout(self)
         self._column.setContentsMargins(0, 0, 0, 0)
         self._column.setSpacing(_GAP_PX)
@@ -134,7 +135,7 @@ class Form(QWidget):
             self._arrange(event.size().width())
 
     def _arrange(self, width: int) -> None:
-        rows = list(self.rows())
+        rows = [row for row in self.rows() if not row.editor.wide]
         if not rows:
             return
         label = max(row.label_width() for row in rows)

@@ -10,9 +10,7 @@ from studio.graph.graph import Node
 from studio.graph.node_type import NodeType
 from ui import icons, theme
 from ui.inspector.editors.base import is_undo_key
-from ui.inspector.look import MutedLabel
-
-_ICON_PX = 24
+from ui.inspector.look import MutedLabel, icon_side
 
 
 class TitleEdit(QLineEdit):
@@ -96,4 +94,4 @@ class NodeHeader(QWidget):
     def _paint(self) -> None:
         color = theme.colors().category(self._category)
         ratio = self.devicePixelRatioF()
-        self._icon.setPixmap(icons.pixmap(self._icon_name, _ICON_PX, color, ratio))
+        self._icon.setPixmap(icons.pixmap(self._icon_name, icon_side(self, 1.4), color, ratio))

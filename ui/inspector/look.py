@@ -9,6 +9,11 @@ from PySide6.QtWidgets import QLabel, QSizePolicy, QToolButton, QWidget
 from ui import icons, theme
 
 
+def icon_side(widget: QWidget, share: float = 0.9) -> int:
+    """The side (pixels) of an icon beside this widget's text; it grows with the font."""
+    return max(14, round(widget.fontMetrics().height() * share))
+
+
 class TextLabel(QLabel):
     """Plain text that wraps, can be selected with the mouse and never widens its parent."""
 
@@ -62,6 +67,6 @@ class IconButton(QToolButton):
             self._size()
 
     def _size(self) -> None:
-        side = max(14, round(self.fontMetrics().height() * 0.9))
+        side = icon_side(self)
         self.setIconSize(QSize(side, side))
         self.setFixedSize(side + 6, side + 6)

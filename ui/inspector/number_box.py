@@ -16,6 +16,7 @@ from studio.graph.schema import FieldSpec
 from ui.inspector import number_text
 
 _UNIT_GAP_PX = 6
+_TEXT_LEFT_PX = 8
 _ROOM_FOR_DIGITS = "000000"
 
 
@@ -183,11 +184,13 @@ class NumberBox(QAbstractSpinBox):
     def _place_unit(self) -> None:
         edit, unit = self.lineEdit(), self._unit
         width = unit.sizeHint().width() + _UNIT_GAP_PX
-        digits = edit.fontMetrics().horizontalAdvance(max(edit.text(), "0000", key=len)) + 8
+        text = max(edit.text(), "0000", key=len)
+        digits = edit.fontMetrics().horizontalAdvance(text) + 2 * _TEXT_LEFT_PX
         shown = bool(unit.text()) and _is_number(self._read()) and not self._is_special()
         shown = shown and edit.width() >= width + digits
         unit.setVisible(shown)
-        edit.setTextMargins(0, 0, width if shown else 0, 0)
+        left = max(0, _TEXT_LEFT_PX - edit.x())
+        edit.setTextMargins(left, 0, width if shown else 0, 0)
         unit.setGeometry(edit.width() - width, 0, width - 2, edit.height())
 
     def _is_special(self) -> bool:

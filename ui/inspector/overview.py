@@ -24,7 +24,7 @@ from studio.graph.registry import Registry
 from studio.graph.wires import title_of
 from ui import icons, theme
 from ui.inspector.header import TitleEdit
-from ui.inspector.look import MutedLabel
+from ui.inspector.look import MutedLabel, icon_side
 
 EMPTY_WORDS = (
     "Nothing here yet. Drag a node from the palette onto the canvas, or double-click the canvas "
@@ -133,7 +133,8 @@ class Overview(QWidget):
         found.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         found.setVerticalScrollMode(QAbstractItemView.ScrollMode.ScrollPerPixel)
         found.setResizeMode(QListWidget.ResizeMode.Adjust)
-        found.setIconSize(QSize(16, 16))
+        side = icon_side(self)
+        found.setIconSize(QSize(side, side))
         return found
 
     def _lay_out(self) -> None:

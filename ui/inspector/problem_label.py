@@ -10,9 +10,7 @@ from PySide6.QtWidgets import QHBoxLayout, QLabel, QVBoxLayout, QWidget
 
 from studio.errors import Problem
 from ui import icons, theme
-from ui.inspector.look import MutedLabel, TextLabel
-
-_ICON_PX = 16
+from ui.inspector.look import MutedLabel, TextLabel, icon_side
 
 
 class ProblemLabel(QWidget):
@@ -42,7 +40,7 @@ class ProblemLabel(QWidget):
         colors = theme.colors()
         color = colors.danger if self._problem.blocks else colors.warning
         name = "circle-alert" if self._problem.blocks else "triangle-alert"
-        self._sign.setPixmap(icons.pixmap(name, _ICON_PX, color, self.devicePixelRatioF()))
+        self._sign.setPixmap(icons.pixmap(name, icon_side(self), color, self.devicePixelRatioF()))
         palette = QPalette(self._sentence.palette())
         palette.setColor(QPalette.ColorRole.WindowText, color)
         self._sentence.setPalette(palette)

@@ -127,18 +127,17 @@ class FieldRow(QWidget):
         return digits + _FRAME_PX + self._reset.width() + 12
 
     def set_label_width(self, width: int) -> None:
-        """Give the label's column this width, so that all editors of a form line up."""
-        self._label_side.setFixedWidth(width) if width else self._free_label()
-
-    def _free_label(self) -> None:
-        self._label_side.setMinimumWidth(0)
-        self._label_side.setMaximumWidth(_ANY_WIDTH)
+        """Give the label's column this width, so that all editors of a form line up; 0 frees it."""
+        width = 0 if self.editor.wide else width
+        self._label_side.setMinimumWidth(width)
+        self._label_side.setMaximumWidth(width or _ANY_WIDTH)
 
     def set_stacked(self, stacked: bool) -> None:
         """Choose how label and editor stand."""
         grid = self._grid
         for widget in (self._label_side, self.editor, self._reset, self._help, self._problems):
             grid.removeWidget(widget)
+        stacked = stacked or self.editor.wide
         top = Qt.AlignmentFlag.AlignTop
         first, second = (0, 1) if stacked else (0, 0)
         if stacked:

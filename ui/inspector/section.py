@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from PySide6.QtCore import Qt, Signal
-from PySide6.QtWidgets import QSizePolicy, QToolButton, QVBoxLayout, QWidget
+from PySide6.QtCore import QSize, Qt, Signal
+from PySide6.QtWidgets import QPushButton, QSizePolicy, QVBoxLayout, QWidget
+
+from ui import icons
+from ui.inspector.look import icon_side
 
 _GAP_PX = 10
 
@@ -16,16 +19,19 @@ class Section(QWidget):
     def __init__(self, title: str, expanded: bool = True, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._title = title
-        self._header = QToolButton(self)
+        self._header = QPushButton(self)
         self._header.setObjectName(f"section:{title}")
         self._header.setCheckable(True)
-        self._header.setAutoRaise(True)
-        self._header.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextBesideIcon)
+        side = icon_side(self)
+        self._header.setIconSize(QSize(side, side))
+        self._header.setFlat(True)
+        self._header.setAutoDefault(False)
         self._header.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
         self._header.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
         self._header.setStyleSheet(
-            "QToolButton { padding: 3px 2px; font-weight: 600; text-align: left; }"
-            "QToolButton:checked:!hover { background: transparent; }"
+            "QPushButton { background: transparent; border: 1px solid transparent; padding: 3px 0;"
+            " text-align: left; font-weight: 600; border-radius: 4px; }"
+            "QPushButton:focus { border-color: palette(highlight); }"
         )
         self._body = QWidget(self)
         self.column = QVBoxLayout(self._body)
@@ -57,8 +63,7 @@ class Section(QWidget):
         self._header.setAccessibleName(text)
 
     def _fold(self, expanded: bool) -> None:
-        arrow = Qt.ArrowType.DownArrow if expanded else Qt.ArrowType.RightArrow
-        self._header.setArrowType(arrow)
+        icons.put(self._header, "chevron-down" if expanded else "chevron-right", "text_muted")
         self._header.setAccessibleDescription("Expanded" if expanded else "Collapsed")
         self._body.setVisible(expanded)
         self.folded.emit(expanded)

@@ -39,6 +39,8 @@ class Editor(QWidget):
 
     edited = Signal(object)
     left = Signal()
+    wide = False
+    """Whether this editor needs the whole width, below its label."""
 
     def __init__(
         self, spec: FieldSpec, path: str, context: FieldContext, parent: QWidget | None = None

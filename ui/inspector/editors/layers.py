@@ -11,57 +11,56 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from studio.errors import StudioError
+from studio.layers import LinearModule, matches, presets
+from studio.models import linear_modules
 
 
 @dataclass(frozen=True)
 class LayerGroup:
-    """All linear layers that share a name such as ``q_proj``; ``shape`` is (out, in) in words."""
+    """All linear layers that share a name such as ``q_proj``; ``shape`` is “out × in”."""
 
     name: str
     count: int
     shape: str
 
 
-def find_layers(model: str | None, project_dir: Path) -> tuple[list[LayerGroup], str]:
-    """The model's layer groups, and a sentence that says why there are none."""
+def find_layers(model: str | None, project_dir: Path) -> tuple[list[LinearModule], str]:
+    """The model's linear layers, and a sentence that says why there are none."""
     if not model:
         return [], "No base model is connected, so its layers are not known yet."
-    try:
-        from studio import models
-    except ImportError:
-        return [], "The layers of the model cannot be read here."
-    try:
-        found = models.linear_modules(model, project_dir)
-    except StudioError as error:
-        return [], error.sentence
+    found = linear_modules(model, project_dir)
     if not found:
-        return [], f"The layers of {model} are known once it has been fetched."
-    return grouped(found), ""
+        return [], f"The layers of {model} are known once it is on this computer."
+    return found, ""
 
 
-def grouped(modules: Iterable[Any]) -> list[LayerGroup]:
-    """Modules (with ``name`` and ``shape``) by the last part of their names, in their order."""
-    groups: dict[str, list[Any]] = {}
+def grouped(modules: Iterable[LinearModule]) -> list[LayerGroup]:
+    """Layers by the last part of their names; with its parent where the part alone is not enough."""
+    groups: dict[tuple[str, str], list[LinearModule]] = {}
     for module in modules:
-        groups.setdefault(module.name.rpartition(".")[2], []).append(module)
-    return [LayerGroup(name, len(found), _shapes(found)) for name, found in groups.items()]
+        rest, _, last = module.name.rpartition(".")
+        groups.setdefault((last, rest.rpartition(".")[2]), []).append(module)
+    lasts = [last for last, _ in groups]
+    return [
+        LayerGroup(
+            last if lasts.count(last) == 1 else f"{parent}.{last}", len(found), _shape(found)
+        )
+        for (last, parent), found in groups.items()
+    ]
 
 
-def _shapes(modules: Sequence[Any]) -> str:
-    shapes = {tuple(m.shape) for m in modules if m.shape}
-    if len(shapes) != 1:
-        return "several shapes" if shapes else ""
-    return " × ".join(map(str, shapes.pop()))
+def ticked(value: Any, modules: Sequence[LinearModule]) -> list[str]:
+    """The group names that a setting (a preset or a list) stands for, and names of no group."""
+    if isinstance(value, str):
+        targets = presets(modules).get(value, []) if modules else []
+    else:
+        targets = [str(v) for v in value or ()]
+    names = [g.name for g in grouped(modules)]
+    found = [n for n in names if any(matches(n, t) for t in targets)]
+    strange = [t for t in targets if not any(matches(n, t) for n in names)]
+    return found + strange
 
 
-def in_preset(preset: Any, layers: Sequence[LayerGroup]) -> list[str]:
-    """The groups that a preset stands for, as a start for an own selection."""
-    names = [layer.name for layer in layers]
-    if preset == "q,v":
-        return [n for n in names if n in ("q_proj", "v_proj", "query", "value")]
-    if preset == "attention":
-        return [
-            n for n in names if any(k in n for k in ("q_proj", "k_proj", "v_proj", "o_proj", "qkv"))
-        ]
-    return [n for n in names if n != "lm_head"] if preset == "all-linear" else []
+def _shape(modules: Sequence[LinearModule]) -> str:
+    shapes = {(m.width_out, m.width_in) for m in modules}
+    return "{} × {}".format(*shapes.pop()) if len(shapes) == 1 else "several shapes"

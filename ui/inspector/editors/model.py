@@ -13,6 +13,7 @@ from PySide6.QtGui import QAction, QDragEnterEvent, QDropEvent
 from PySide6.QtWidgets import QComboBox, QFileDialog, QMenu, QToolButton, QWidget
 
 from studio.graph.schema import FieldSpec
+from studio.models import STARTER_PREFIX, STARTERS
 from studio.paths import config_dir
 from ui.inspector.editors.base import Editor, FieldContext
 from ui.inspector.editors.choices import narrow, widen_popup
@@ -20,11 +21,12 @@ from ui.inspector.editors.paths import dropped_path, relative_to_project, start_
 from ui.inspector.look import IconButton
 
 _RECENT_LIMIT = 6
-_DEFAULT_STARTER = "starter:smollm2-135m"
 
 
 class ModelEditor(Editor):
     """An editable list with a menu to browse for a folder or a .gguf file."""
+
+    wide = True
 
     def __init__(
         self, spec: FieldSpec, path: str, context: FieldContext, parent: QWidget | None = None
@@ -132,7 +134,7 @@ def _dropped_model(event: QDropEvent) -> Path | None:
 
 def starters() -> tuple[str, ...]:
     """The starter models that the studio can fetch by itself."""
-    return (_DEFAULT_STARTER,)
+    return tuple(STARTER_PREFIX + name for name in STARTERS)
 
 
 def recent() -> list[str]:

@@ -23,6 +23,8 @@ _DATA_FILTER = "Data (*.jsonl *.json *.csv *.parquet);;All files (*)"
 class PathEditor(LineEditor):
     """A line with a Browse button; also a place to drop a file on."""
 
+    wide = True
+
     def __init__(
         self, spec: FieldSpec, path: str, context: FieldContext, parent: QWidget | None = None
     ) -> None:

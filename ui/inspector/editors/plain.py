@@ -89,6 +89,8 @@ class LineEditor(Editor):
 class ListEditor(LineEditor):
     """Several words in one line, with commas between them."""
 
+    wide = True
+
     def to_text(self, value: Any) -> str:
         """Words with commas."""
         return ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value or "")
@@ -106,6 +108,8 @@ class ListEditor(LineEditor):
 
 class DataEditor(LineEditor):
     """Raw JSON data, for fields that have no better form."""
+
+    wide = True
 
     def to_text(self, value: Any) -> str:
         """JSON in one line; text that is no JSON as it is."""
@@ -127,6 +131,8 @@ class DataEditor(LineEditor):
 
 class ParagraphEditor(Editor):
     """Several lines of text; Tab goes on to the next field."""
+
+    wide = True
 
     def __init__(
         self, spec: FieldSpec, path: str, context: FieldContext, parent: QWidget | None = None

@@ -14,7 +14,7 @@ from studio.graph.schema import FieldSpec
 from ui.inspector.editors.base import Editor, FieldContext
 from ui.inspector.editors.choices import narrow, widen_popup
 from ui.inspector.editors.layer_dialog import LayerDialog
-from ui.inspector.editors.layers import find_layers, in_preset
+from ui.inspector.editors.layers import find_layers, grouped, ticked
 from ui.inspector.look import IconButton
 
 _OWN = "<choose>"
@@ -22,6 +22,8 @@ _OWN = "<choose>"
 
 class TargetModulesEditor(Editor):
     """A list of presets, the present selection, and “Choose layers…”."""
+
+    wide = True
 
     def __init__(
         self, spec: FieldSpec, path: str, context: FieldContext, parent: QWidget | None = None
@@ -60,7 +62,7 @@ class TargetModulesEditor(Editor):
     def choose(self) -> None:
         """Open the list of layers and take the selection."""
         layers, why_not = find_layers(self.context.base_model(), self.context.project_dir())
-        dialog = LayerDialog(layers, self._selected(layers), why_not, self)
+        dialog = LayerDialog(grouped(layers), ticked(self._value, layers), why_not, self)
         if dialog.exec() == QDialog.DialogCode.Accepted and dialog.selection():
             self._take(dialog.selection())
         dialog.deleteLater()
@@ -78,11 +80,6 @@ class TargetModulesEditor(Editor):
         self.set_value(value)
         self.edited.emit(value)
         self.left.emit()
-
-    def _selected(self, layers: Any) -> list[str]:
-        if isinstance(self._value, (list, tuple)):
-            return list(self._value)
-        return in_preset(self._value, layers)
 
 
 def _words(value: Any) -> str:
