@@ -102,7 +102,7 @@ def _setting_problems(node: Node, node_type: NodeType, registry: Registry) -> li
                     name,
                     f"Choose one of: {offered}.",
                     "unknown_variant",
-                )  # fmt: skip
+                )
             )
             continue
         own = values.get(f"{name}_settings") or {}
@@ -126,7 +126,7 @@ def _port_problems(
                     port.name,
                     f"Drag a wire carrying a {wanted} here.",
                     "unconnected",
-                )  # fmt: skip
+                )
             )
     for wire in graph.wires:
         if wire.target != node.id:

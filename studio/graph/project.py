@@ -117,6 +117,10 @@ def _bad(name: str, what: str, hint: str) -> StudioError:
     )  # fmt: skip
 
 
+def _damaged(path: Path, what: str) -> StudioError:
+    return _bad(str(path), what, "Restore it from a copy or from its autosave journal.")
+
+
 def load_project(path: Path) -> Graph:
     """The graph in a project file; raises ``StudioError`` naming the file, and the line if known."""
     try:
@@ -129,12 +133,12 @@ def load_project(path: Path) -> Graph:
         ) from error
     try:
         data = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
-        line = getattr(error, "lineno", None)
-        where = f"line {line} is not valid JSON ({error.msg})" if isinstance(error, json.JSONDecodeError) else "it is nested too deeply"  # fmt: skip
-        problem = _bad(str(path), where, "Restore it from a copy or from its autosave journal.")
-        problem.line = line
+    except json.JSONDecodeError as error:
+        problem = _damaged(path, f"line {error.lineno} is not valid JSON ({error.msg})")
+        problem.line = error.lineno
         raise problem from error
+    except RecursionError as error:
+        raise _damaged(path, "it is nested too deeply") from error
     return from_data(data, str(path))
 
 

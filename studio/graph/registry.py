@@ -3,16 +3,19 @@
 Built-in ones are the modules of ``studio.nodes``, ``studio.formats``, ``studio.adapters``,
 ``studio.objectives`` and ``studio.exporters``; each module has a constant ``NODE`` or ``VARIANT``.
 Third parties publish the same objects through the entry-point groups ``lora_studio.nodes`` and
-``lora_studio.variants``. A broken extension is reported, never fatal.
+``lora_studio.variants``; while one is being written, ``LORA_STUDIO_EXTENSIONS`` names modules to
+load without installing them (``module`` or ``module:object``, several with commas). A broken
+extension is reported, never fatal.
 """
 
 from __future__ import annotations
 
 import importlib
+import os
 import pkgutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from importlib.metadata import entry_points
 from typing import Any, TypeVar
 
@@ -29,6 +32,7 @@ KINDS = {
 }
 NODE_GROUP = "lora_studio.nodes"
 VARIANT_GROUP = "lora_studio.variants"
+EXTENSIONS_VARIABLE = "LORA_STUDIO_EXTENSIONS"
 
 
 @dataclass(frozen=True)
@@ -104,14 +108,43 @@ def _constants(package: str, name: str) -> list[Any]:
 
 def _with_extensions(registry: Registry) -> Registry:
     failures: list[str] = []
+    for name, load in _extensions():
+        try:
+            for item in _items(load()):
+                registry = _with(registry, item)
+        except Exception as error:  # an extension may fail in any way; the studio must open
+            failures.append(f"The extension {name} could not be loaded: {error}")
+    return Registry(registry.nodes, registry.variants, tuple(failures))
+
+
+def _extensions() -> Iterator[tuple[str, Callable[[], Any]]]:
+    """Name and loader of everything from outside: installed packages, then named modules."""
     for group in (NODE_GROUP, VARIANT_GROUP):
         for point in entry_points(group=group):
-            try:
-                value = point.load()
-                if group == NODE_GROUP:
-                    registry = registry.with_nodes([value])
-                else:
-                    registry = registry.with_variants([value])
-            except Exception as error:  # an extension may fail in any way; the studio must open
-                failures.append(f"The extension {point.value} could not be loaded: {error}")
-    return Registry(registry.nodes, registry.variants, tuple(failures))
+            yield point.value, point.load
+    for name in os.environ.get(EXTENSIONS_VARIABLE, "").split(","):
+        if name.strip():
+            yield name.strip(), partial(_load_module, name.strip())
+
+
+def _load_module(name: str) -> list[Any]:
+    """The object that ``module:object`` names; of a bare module its ``NODE``, ``VARIANT``,
+    ``NODES`` and ``VARIANTS``."""
+    module_name, colon, attribute = name.partition(":")
+    module = importlib.import_module(module_name)
+    if colon:
+        return _items(getattr(module, attribute))
+    names = ("NODE", "VARIANT", "NODES", "VARIANTS")
+    return [item for n in names if hasattr(module, n) for item in _items(getattr(module, n))]
+
+
+def _items(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, (list, tuple)) else [value]
+
+
+def _with(registry: Registry, item: Any) -> Registry:
+    if isinstance(item, NodeType):
+        return registry.with_nodes([item])
+    if isinstance(item, Variant):
+        return registry.with_variants([item])
+    raise TypeError(f"{item!r} is neither a NodeType nor a Variant")

@@ -84,9 +84,8 @@ def setting(
         tuple((choice_labels or {}).items()), tuple((special or {}).items()),
         step, log_scale, placeholder,
     )  # fmt: skip
-    return Field(
-        default, title=label, description=help, json_schema_extra={"studio": meta}, **limits
-    )  # type: ignore[dict-item]
+    extra: Any = {"studio": meta}  # pydantic keeps it as it is; no JSON schema is made from it
+    return Field(default, title=label, description=help, json_schema_extra=extra, **limits)
 
 
 @dataclass(frozen=True)

@@ -86,7 +86,7 @@ def _check_ports(wire: Wire, source: Node, target: Node, registry: Registry) -> 
     return None
 
 
-def _port(node_type: NodeType | None, name: str, side: str) -> Port | None | Literal["unknown"]:
+def _port(node_type: NodeType | None, name: str, side: str) -> Port | Literal["unknown"] | None:
     if node_type is None:
         return "unknown"
     return node_type.output(name) if side == "output" else node_type.input(name)

@@ -47,7 +47,7 @@ class StepContext:
     _last_progress: dict[str, float] = field(default_factory=dict)
     _started: dict[str, tuple[float, float]] = field(default_factory=dict)
 
-    def emit(self, name: str, **data: Any) -> None:
+    def emit(self, name: str, /, **data: Any) -> None:
         """Send an event of this node."""
         self.emit_event(event(name, self.node, **data))
 

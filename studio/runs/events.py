@@ -60,7 +60,7 @@ class Event:
         return json.dumps(self.to_json(), ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def event(name: str, node: str | None = None, **data: Any) -> Event:
+def event(name: str, node: str | None = None, /, **data: Any) -> Event:
     """A new event, timed now. The name must be known."""
     if name not in EVENTS:
         raise ValueError(f"unknown event {name!r}")

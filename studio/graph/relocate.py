@@ -1,0 +1,52 @@
+"""Keeping relative paths right when a project moves to another folder.
+
+Settings may hold paths that start from the project's folder. Saving the project elsewhere must not
+make them point at nothing. No file is moved or copied here.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from studio.graph.edits import set_setting
+from studio.graph.graph import Graph
+from studio.graph.registry import Registry
+from studio.graph.schema import fields_of
+
+PATH_WIDGETS = ("file", "folder", "model")
+
+
+def relocated(graph: Graph, registry: Registry, old_dir: Path, new_dir: Path) -> Graph:
+    """The graph whose relative paths, seen from ``new_dir``, lead where they led from ``old_dir``.
+
+    Only paths of things that exist are rewritten: relative where they lie below ``new_dir``, else
+    absolute. Names that are no paths (a hub id) stay as they are.
+    """
+    old_dir, new_dir = old_dir.resolve(), new_dir.resolve()
+    if old_dir == new_dir:
+        return graph
+    for node in graph.nodes:
+        node_type = registry.node_type(node.type)
+        if node_type is None:
+            continue
+        for spec in fields_of(node_type.settings):
+            value = node.settings.get(spec.name)
+            if spec.meta.widget in PATH_WIDGETS and _moves(value, old_dir):
+                graph = set_setting(graph, node.id, spec.name, _seen_from(old_dir / value, new_dir))
+    return graph
+
+
+def _moves(value: Any, old_dir: Path) -> bool:
+    if not isinstance(value, str) or not value or Path(value).expanduser().is_absolute():
+        return False
+    try:
+        return (old_dir / value).exists()
+    except OSError:
+        return False
+
+
+def _seen_from(path: Path, folder: Path) -> str:
+    target = Path(os.path.normpath(path))
+    return target.relative_to(folder).as_posix() if target.is_relative_to(folder) else str(target)

@@ -1,0 +1,95 @@
+"""What this computer has, told without torch: processor, memory, graphics cards.
+
+Used by ``doctor``, the window's status line and ``RunStarted``. A driver that is missing or broken
+means "no GPU", never an error.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import psutil
+
+GIB = 2**30
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """One graphics card; memory in GiB."""
+
+    index: int
+    name: str
+    total_gib: float
+    used_gib: float
+
+
+@lru_cache(maxsize=1)
+def cpu_model() -> str:
+    """The processor's name."""
+    if sys.platform == "linux":
+        try:
+            for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+                if line.lower().startswith("model name"):
+                    return line.partition(":")[2].strip()
+        except OSError:
+            pass
+    return platform.processor() or platform.machine() or "unknown processor"
+
+
+def cpu_count() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return max(1, len(os.sched_getaffinity(0)))
+    return max(1, os.cpu_count() or 1)
+
+
+def ram_total_gib() -> float:
+    """Installed memory."""
+    return round(float(psutil.virtual_memory().total) / GIB, 2)
+
+
+def ram_free_gib() -> float:
+    """Memory that programs can still take."""
+    return round(float(psutil.virtual_memory().available) / GIB, 2)
+
+
+def gpus() -> list[Gpu]:
+    """NVIDIA cards that the driver knows."""
+    try:
+        import pynvml
+
+        pynvml.nvmlInit()
+    except Exception:  # no driver, no library, or one of another version
+        return []
+    try:
+        return [_gpu(i) for i in range(pynvml.nvmlDeviceGetCount())]
+    except pynvml.NVMLError:
+        return []
+    finally:
+        pynvml.nvmlShutdown()
+
+
+def _gpu(index: int) -> Gpu:
+    import pynvml
+
+    handle = pynvml.nvmlDeviceGetHandleByIndex(index)
+    memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
+    name = pynvml.nvmlDeviceGetName(handle)
+    text = name.decode() if isinstance(name, bytes) else str(name)
+    return Gpu(index, text, round(memory.total / GIB, 2), round(memory.used / GIB, 2))
+
+
+def describe_device() -> str:
+    """One line: the first GPU that may be used, else the processor and its cores."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    found = gpus() if visible is None or visible.strip() not in ("", "-1") else []
+    if found:
+        more = f" and {len(found) - 1} more" if len(found) > 1 else ""
+        return f"{found[0].name}, {found[0].total_gib:.0f} GiB{more}"
+    cores = cpu_count()
+    return f"{cpu_model()}, {cores} core{'s' if cores != 1 else ''}"

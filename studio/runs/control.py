@@ -1,0 +1,132 @@
+"""What a run is asked to do while it runs: stop, suspend, save, sample.
+
+``Control`` holds the wishes; ``CommandReader`` takes them from ``commands.jsonl``; ``Watcher`` is
+the host's thread that feeds the one from the other and enforces the hard limit on a stop. Nothing
+here knows what a step does.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+POLL_S = 0.1
+STOP_LIMIT_S = 6.0
+SUSPEND_LIMIT_S = 30.0
+_LIMITS = {"stop": STOP_LIMIT_S, "suspend": SUSPEND_LIMIT_S}
+
+
+class Control:
+    """The wishes of the user, safe to use from several threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._wish: str | None = None
+        self._asked_at = 0.0
+        self._commands: dict[str, deque[dict[str, Any]]] = {}
+        self._given_up = threading.Event()
+
+    def request(self, name: str, data: dict[str, Any] | None = None) -> None:
+        """Ask for something. A stop overrides a suspend, never the other way round."""
+        with self._lock:
+            if name not in _LIMITS:
+                self._commands.setdefault(name, deque()).append(dict(data or {}))
+            elif self._wish is None or (self._wish == "suspend" and name == "stop"):
+                self._wish, self._asked_at = name, time.monotonic()
+
+    def stop_requested(self) -> bool:
+        """Whether the run should end soon, by a stop or a suspend."""
+        return self._wish is not None
+
+    def stopped_status(self) -> str:
+        """How a run that ends because of the wish is called."""
+        return "suspended" if self._wish == "suspend" else "stopped"
+
+    def take(self, name: str) -> dict[str, Any] | None:
+        """Remove and return the oldest command of this name, or ``None``."""
+        with self._lock:
+            waiting = self._commands.get(name)
+            return waiting.popleft() if waiting else None
+
+    def overdue(self) -> bool:
+        """Whether the step has had its time to honour the wish."""
+        wish = self._wish
+        return wish is not None and time.monotonic() - self._asked_at > _LIMITS[wish]
+
+    def give_up(self) -> None:
+        """From now on no result may be committed: the process is about to be ended."""
+        self._given_up.set()
+
+    @property
+    def given_up(self) -> bool:
+        """Whether the watcher is ending the process."""
+        return self._given_up.is_set()
+
+
+class CommandReader:
+    """Tails ``commands.jsonl`` from an offset: older commands were meant for an earlier host."""
+
+    def __init__(self, path: Path, offset: int) -> None:
+        self._path = path
+        self._offset = offset
+
+    def read(self) -> list[dict[str, Any]]:
+        """The commands that came since the last time."""
+        try:
+            with self._path.open("rb") as file:
+                file.seek(self._offset)
+                data = file.read()
+        except OSError:
+            return []
+        end = data.rfind(b"\n") + 1
+        self._offset += end
+        return [c for c in map(_command, data[:end].splitlines()) if c is not None]
+
+
+def _command(line: bytes) -> dict[str, Any] | None:
+    try:
+        data = json.loads(line)
+    except ValueError:
+        return None
+    return data if isinstance(data, dict) and isinstance(data.get("command"), str) else None
+
+
+def size_of(path: Path) -> int:
+    """A file's length in bytes; 0 when there is none."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
+class Watcher(threading.Thread):
+    """Reads commands while the steps run; calls ``hard_stop`` when a wish is overdue."""
+
+    def __init__(
+        self, control: Control, reader: CommandReader, hard_stop: Callable[[], None]
+    ) -> None:
+        super().__init__(name="run-commands", daemon=True)
+        self._control = control
+        self._reader = reader
+        self._hard_stop = hard_stop
+        self._done = threading.Event()
+
+    def run(self) -> None:
+        """Poll until ``end`` is called."""
+        while not self._done.wait(POLL_S):
+            for command in self._reader.read():
+                self._control.request(str(command["command"]), command)
+            if self._control.overdue():
+                self._hard_stop()
+                return
+
+    def end(self) -> None:
+        """The run is over; no hard stop happens after this returns."""
+        self._done.set()
+        if threading.current_thread() is not self:
+            self.join()

@@ -1,0 +1,64 @@
+"""What a run ran on: versions, device, threads, seeds. Written beside the run for the reader.
+
+Versions are read from package metadata, so that nothing heavy is imported. No environment
+variables are copied: they may hold tokens.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from studio import hardware
+from studio.graph.project import write_atomic
+from studio.runs.folder import RunFolder
+from studio.runs.plan import Plan
+
+PACKAGES = (
+    "torch", "transformers", "peft", "accelerate", "datasets", "tokenizers", "safetensors",
+    "bitsandbytes", "gguf", "numpy", "pydantic", "pyarrow", "PySide6-Essentials", "lora-studio",
+)  # fmt: skip
+
+
+def versions() -> dict[str, str | None]:
+    """Installed version of each package that matters; ``None`` when it is not installed."""
+    return {name: _version(name) for name in PACKAGES}
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def describe(plan: Plan, threads: int) -> dict[str, Any]:
+    """The surroundings of a run as JSON data."""
+    return {
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "packages": versions(),
+        "device": hardware.describe_device(),
+        "gpus": [g.name for g in hardware.gpus()],
+        "cpu": hardware.cpu_model(),
+        "cpu_count": hardware.cpu_count(),
+        "ram_gib": hardware.ram_total_gib(),
+        "threads": threads,
+        "seeds": {s.node: s.settings["seed"] for s in plan.steps if "seed" in s.settings},
+        "argv": sys.argv[:1] and [os.path.basename(sys.argv[0]), *sys.argv[1:]],
+    }
+
+
+def write_environment(folder: RunFolder, plan: Plan, threads: int) -> dict[str, Any]:
+    """Describe the present surroundings in the run folder; earlier ones of a resumed run stay."""
+    known = folder.environment()
+    earlier = known.pop("earlier", [])
+    data = describe(plan, threads)
+    if known:
+        data["earlier"] = [*earlier, known]
+    write_atomic(folder.environment_path, json.dumps(data, indent=1, ensure_ascii=False))
+    return data

@@ -1,0 +1,90 @@
+"""From an exception to the words of a ``StepFailed`` event.
+
+Expected errors keep their own sentence; a full disk and exhausted memory get one; anything else is
+a bug and carries its trace. It must not import torch: its errors are known by name.
+"""
+
+from __future__ import annotations
+
+import shutil
+import traceback
+from pathlib import Path
+from typing import Any
+
+from studio.errors import StudioError
+from studio.runs.sink import DISK_FULL
+
+GIB = 2**30
+
+
+def as_studio_error(error: BaseException, title: str, folder: Path) -> StudioError | None:
+    """The error as one the user can act on, or ``None`` for a bug. ``folder`` is where the step
+    writes when the error names no file."""
+    if isinstance(error, StudioError):
+        return error
+    if isinstance(error, OSError) and error.errno in DISK_FULL:
+        return _disk_full(error, title, folder)
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return _out_of_memory(error, title)
+    hidden = error.__cause__ or error.__context__
+    if hidden is not None and not isinstance(hidden, StudioError):
+        return as_studio_error(hidden, title, folder) if _is_disk_full(hidden) else None
+    return None
+
+
+def failure(error: BaseException, title: str, folder: Path) -> dict[str, Any]:
+    """The fields of ``StepFailed`` beyond the node."""
+    known = as_studio_error(error, title, folder)
+    if known is None:
+        return {
+            "title": "Something went wrong inside LoRA Studio",
+            "sentence": f"{title} failed unexpectedly: {_one_line(error)}",
+            "hint": "This is a bug in LoRA Studio or an extension. The details are in host.log.",
+            "code": "bug",
+            "trace": "".join(traceback.format_exception(error)),
+        }
+    fields = {
+        "title": known.title, "sentence": known.sentence, "hint": known.hint, "code": known.code,
+        "field": known.field, "file": known.file, "line": known.line,
+    }  # fmt: skip
+    return {k: v for k, v in fields.items() if v not in (None, "")}
+
+
+def _is_disk_full(error: BaseException) -> bool:
+    return isinstance(error, OSError) and error.errno in DISK_FULL
+
+
+def _disk_full(error: OSError, title: str, folder: Path) -> StudioError:
+    place = _existing(Path(str(error.filename)).parent if error.filename else folder)
+    try:
+        free = f"{shutil.disk_usage(place).free / GIB:.2f} GiB free"
+    except OSError:
+        free = "free space unknown"
+    return StudioError(
+        f"{title}: the disk is full. It was writing to {place} ({free}).",
+        title="The disk is full",
+        hint="Free some space or choose a folder on another disk, then resume the run.",
+        code="disk_full",
+        file=str(place),
+    )
+
+
+def _out_of_memory(error: BaseException, title: str) -> StudioError:
+    kind = "GPU memory" if type(error).__name__ == "OutOfMemoryError" else "memory"
+    return StudioError(
+        f"{title}: there is not enough {kind}.",
+        title="Not enough memory",
+        hint="Try a smaller batch size or max length, gradient checkpointing, or a smaller model.",
+        code="out_of_memory",
+    )
+
+
+def _existing(path: Path) -> Path:
+    while not path.exists() and path != path.parent:
+        path = path.parent
+    return path
+
+
+def _one_line(error: BaseException) -> str:
+    text = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {text[0][:300]}" if text else type(error).__name__

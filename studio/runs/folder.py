@@ -1,0 +1,298 @@
+"""The run folder: the protocol between the host, the window, the terminal and other machines.
+
+Everything that is known about a run is a file here; ``RunFolder`` is only a path with names. It
+must keep nothing in memory and must work on a folder that another process writes to.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import re
+import secrets
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from studio.errors import StudioError
+from studio.graph.graph import Graph
+from studio.graph.project import load_project, to_data, write_atomic
+from studio.runs.events import Event, from_line
+from studio.runs.lock import is_locked
+from studio.runs.plan import Plan, plan_from_json
+
+STAGING = ".staging-"
+PREPARING_S = 30.0
+_TAIL_BYTES = 64 * 1024
+_PLAIN_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
+_DEVICES = re.compile(r"con|prn|aux|nul|com\d|lpt\d")
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """One run's folder."""
+
+    path: Path
+
+    @staticmethod
+    def create(runs_dir: Path, plan: Plan, graph: Graph) -> RunFolder:
+        """A new run folder; see ``create_run``."""
+        return create_run(runs_dir, plan, graph)
+
+    @property
+    def id(self) -> str:
+        """The run's name: when it was made and what its project is called."""
+        return self.path.name
+
+    @property
+    def plan_path(self) -> Path:
+        """The steps that are run."""
+        return self.path / "plan.json"
+
+    @property
+    def graph_path(self) -> Path:
+        """The project as it was when Run was pressed."""
+        return self.path / "graph.studio"
+
+    @property
+    def events_path(self) -> Path:
+        """What happened; only ever appended to."""
+        return self.path / "events.jsonl"
+
+    @property
+    def commands_path(self) -> Path:
+        """What the host was asked to do."""
+        return self.path / "commands.jsonl"
+
+    @property
+    def lock_path(self) -> Path:
+        """Locked by the host while it lives."""
+        return self.path / "host.lock"
+
+    @property
+    def log_path(self) -> Path:
+        """What the host and its libraries print."""
+        return self.path / "host.log"
+
+    @property
+    def environment_path(self) -> Path:
+        """Versions, device, threads and seeds of the run."""
+        return self.path / "environment.json"
+
+    @property
+    def host_path(self) -> Path:
+        """Which process the host is or was."""
+        return self.path / "host.json"
+
+    @property
+    def artifacts(self) -> Path:
+        """Finished results, one folder a step."""
+        return self.path / "artifacts"
+
+    @property
+    def steps(self) -> Path:
+        """One record for each finished step."""
+        return self.path / "steps"
+
+    def checkpoints(self, node: str) -> Path:
+        """Where a step keeps what it resumes from."""
+        return self.path / "checkpoints" / file_name(node)
+
+    def staging(self, node: str) -> Path:
+        """Where a step writes before its result counts."""
+        return self.artifacts / f"{STAGING}{file_name(node)}"
+
+    def plan(self) -> Plan:
+        """The plan; raises ``StudioError`` when it is missing or damaged."""
+        return plan_from_json(read_json(self.plan_path), str(self.plan_path))
+
+    def graph(self) -> Graph:
+        """The graph that was run; raises ``StudioError`` when it is missing or damaged."""
+        return load_project(self.graph_path)
+
+    def environment(self) -> dict[str, Any]:
+        """What the host wrote about its surroundings; empty before it has started."""
+        try:
+            data = read_json(self.environment_path)
+        except StudioError:
+            return {}
+        return data if isinstance(data, dict) else {}
+
+    def append(self, event: Event) -> None:
+        """Write one event as one line. A torn line before it (a crash) is closed first."""
+        append_line(self.events_path, event.to_line(), sync=event.name == "RunFinished")
+
+    def command(self, name: str, **data: Any) -> None:
+        """Ask the host for something: ``stop``, ``suspend``, ``save``, ``sample``."""
+        line = json.dumps({"command": name, "time": round(time.time(), 4), **data})
+        append_line(self.commands_path, line + "\n")
+
+    def is_running(self) -> bool:
+        """Whether a host is alive and holds this run."""
+        return is_locked(self.lock_path)
+
+    def finished_status(self) -> str | None:
+        """The status of ``RunFinished`` if nothing has started after it."""
+        for event in reversed(_tail(self.events_path)):
+            if event.name == "RunFinished":
+                return str(event.get("status"))
+            if event.name == "RunStarted":
+                return None
+        return None
+
+    def status(self) -> str:
+        """``preparing``, ``running``, ``completed``, ``stopped``, ``suspended``, ``failed`` or
+        ``interrupted``: a host that died without a word."""
+        finished = self.finished_status()
+        if finished is not None:
+            return finished
+        if self.is_running():
+            return "running"
+        if not self.events_path.exists() and _age_s(self.plan_path) < PREPARING_S:
+            return "preparing"
+        return "interrupted"
+
+    def remove_staging(self) -> None:
+        """Remove half-written results. Only while no step of this run is alive."""
+        for path in self.artifacts.glob(f"{STAGING}*"):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def create_run(runs_dir: Path, plan: Plan, graph: Graph) -> RunFolder:
+    """A new run folder. It appears under its id at once and complete, also when several are made
+    in the same second. Raises ``StudioError`` when it cannot be written."""
+    try:
+        runs_dir.mkdir(parents=True, exist_ok=True)
+        draft = runs_dir / f".new-{secrets.token_hex(6)}"
+        draft.mkdir()
+        try:
+            _fill(RunFolder(draft), plan, graph)
+            return RunFolder(_claim(runs_dir.resolve(), draft, plan.name))
+        except BaseException:
+            shutil.rmtree(draft, ignore_errors=True)
+            raise
+    except OSError as error:
+        raise StudioError(
+            f"The run's folder cannot be made in {runs_dir}: {error.strerror or error}.",
+            hint="Choose another folder for runs, or free some space.",
+            code="runs_folder",
+            file=str(runs_dir),
+        ) from error
+
+
+def _fill(folder: RunFolder, plan: Plan, graph: Graph) -> None:
+    for path in (folder.artifacts, folder.steps, folder.path / "checkpoints"):
+        path.mkdir()
+    write_atomic(folder.graph_path, json.dumps(to_data(graph), indent=2, ensure_ascii=False))
+    write_atomic(folder.plan_path, json.dumps(plan.to_json(), indent=1, ensure_ascii=False))
+
+
+def _claim(runs_dir: Path, draft: Path, name: str) -> Path:
+    """Rename the draft to the first free id. A folder that is not empty is never replaced."""
+    stem = f"{time.strftime('%Y%m%d-%H%M%S')}-{_slug(name)}"
+    for number in range(1, 10_000):
+        target = runs_dir / (stem if number == 1 else f"{stem}-{number}")
+        if target.exists():
+            continue
+        try:
+            os.rename(draft, target)
+        except OSError:
+            if not target.exists():
+                raise
+            continue
+        return target
+    raise OSError(f"no free name for {stem}")
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:40].strip("-") or "run"
+
+
+def list_runs(runs_dir: Path) -> list[RunFolder]:
+    """Every run in a folder, newest first; other folders and damaged ones are passed over."""
+    try:
+        found = [RunFolder(p) for p in runs_dir.iterdir() if (p / "plan.json").is_file()]
+    except OSError:
+        return []
+    return sorted((r for r in found if not r.id.startswith(".")), key=_age_key, reverse=True)
+
+
+def _age_key(folder: RunFolder) -> tuple[str, int, str]:
+    stamp, number = folder.id[:15], re.search(r"-(\d+)$", folder.id[15:])
+    return stamp, int(number.group(1)) if number else 1, folder.id
+
+
+def find_run(runs_dir: Path, name: str) -> RunFolder:
+    """The run with this id, or at this path; raises ``StudioError`` naming the nearest ids."""
+    for path in (runs_dir / name, Path(name)):
+        if (path / "plan.json").is_file():
+            return RunFolder(path.resolve())
+    newest = ", ".join(r.id for r in list_runs(runs_dir)[:3])
+    raise StudioError(
+        f"There is no run called “{name}” in {runs_dir}.",
+        hint=f"The newest ones are: {newest}." if newest else "No run was made there yet.",
+        code="unknown_run",
+    )
+
+
+def file_name(node: str) -> str:
+    """A node id as a name for files: kept if plain, else made safe and unmistakable."""
+    if _PLAIN_NAME.fullmatch(node) and not _DEVICES.fullmatch(node):
+        return node
+    digest = hashlib.sha256(node.encode("utf-8")).hexdigest()[:8]
+    return f"{_slug(node)}-{digest}"
+
+
+def read_json(path: Path) -> Any:
+    """The JSON in a file; raises ``StudioError`` that names the file."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise StudioError(
+            f"{path} cannot be read ({error}).",
+            hint="The run's folder is damaged.",
+            code="damaged_run",
+            file=str(path),
+        ) from error
+
+
+def append_line(path: Path, line: str, sync: bool = False) -> None:
+    """Append one line in a single write; raises ``OSError`` when it did not fit."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0)
+    handle = os.open(path, flags, 0o644)
+    try:
+        data = line.encode("utf-8")
+        size = os.lseek(handle, 0, os.SEEK_END)
+        if size > 0:
+            os.lseek(handle, size - 1, os.SEEK_SET)
+            if os.read(handle, 1) != b"\n":
+                data = b"\n" + data
+        if os.write(handle, data) != len(data):
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        if sync:
+            os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _tail(path: Path) -> list[Event]:
+    """The events in the last part of a file."""
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - _TAIL_BYTES))
+            lines = file.read().decode("utf-8", "replace").splitlines()
+    except OSError:
+        return []
+    return [e for e in map(from_line, lines) if e is not None]
+
+
+def _age_s(path: Path) -> float:
+    try:
+        return time.time() - path.stat().st_mtime
+    except OSError:
+        return float("inf")

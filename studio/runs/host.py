@@ -1,0 +1,238 @@
+"""The run host: a process of its own that executes one run folder.
+
+``python -m studio.runs.host RUN_DIR`` holds the lock while it lives, so that a killed host shows
+as interrupted at once. It prints into ``host.log``, survives whoever started it, and leaves no
+process behind. It must not import torch before it has set the environment for it; the steps do.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+import psutil
+
+from studio import hardware
+from studio.errors import StudioError
+from studio.graph.project import write_atomic
+from studio.graph.registry import load_registry
+from studio.runs import processes
+from studio.runs.control import CommandReader, Control, Watcher, size_of
+from studio.runs.environment import write_environment
+from studio.runs.events import event
+from studio.runs.execute import execute
+from studio.runs.failures import failure
+from studio.runs.folder import RunFolder, read_json
+from studio.runs.lock import HostLock
+from studio.runs.sink import EventSink
+
+EXIT_CODES = {"completed": 0, "failed": 1, "stopped": 3, "suspended": 3}
+LOCK_PATIENCE_S = 10.0
+_ROOT = Path(__file__).resolve().parents[2]
+_started: list[subprocess.Popen[bytes]] = []
+
+logger = logging.getLogger(__name__)
+
+
+# ------------------------------------------------------------------ the starter's side
+
+
+def start(
+    folder: RunFolder, *, leave_core: bool = True, commands_from: int | None = None
+) -> subprocess.Popen[bytes]:
+    """Start a host for a run, new or resumed. Commands written from now on are for it, or those
+    behind ``commands_from`` bytes. The process outlives the caller."""
+    _started[:] = [p for p in _started if p.poll() is None]
+    offset = size_of(folder.commands_path) if commands_from is None else commands_from
+    command = [
+        sys.executable, "-P", "-m", "studio.runs.host", str(folder.path),
+        "--commands-from", str(offset), *(["--leave-core"] if leave_core else []),
+    ]  # fmt: skip
+    with folder.log_path.open("ab") as log:
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=_environment(),
+            cwd=folder.path, start_new_session=sys.platform != "win32", creationflags=_flags(),
+        )  # fmt: skip
+    _started.append(process)
+    return process
+
+
+def _flags() -> int:
+    """Windows: a process group of its own and no console window."""
+    group = int(getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0))
+    return group | int(getattr(subprocess, "CREATE_NO_WINDOW", 0))
+
+
+def _environment() -> dict[str, str]:
+    """The starter's environment, with this program found from any folder."""
+    inherited = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    places = [str(_ROOT), *(os.path.abspath(p) for p in inherited if p)]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(dict.fromkeys(places))}
+
+
+def host_of(folder: RunFolder) -> tuple[int, float] | None:
+    """Process id and creation time of the run's host, alive or dead."""
+    try:
+        data = read_json(folder.host_path)
+        return int(data["pid"]), float(data["created"])
+    except (StudioError, KeyError, TypeError, ValueError):
+        return None
+
+
+def kill(folder: RunFolder, process: subprocess.Popen[bytes] | None = None) -> None:
+    """End the run's host and everything it started, at once."""
+    known = host_of(folder)
+    if process is not None and process.poll() is None:
+        with contextlib.suppress(psutil.Error):
+            processes.kill_host(process.pid, psutil.Process(process.pid).create_time())
+        process.wait(5)
+    if known is not None:
+        processes.kill_host(*known)
+
+
+def clean_up(folder: RunFolder, *, stopped: bool) -> None:
+    """After a host died without a word: end its helpers, remove half results, and say
+    ``stopped`` if that was asked for."""
+    known = host_of(folder)
+    if known is not None and not processes.is_alive(*known):
+        processes.kill_host(*known)
+    if folder.is_running():
+        return
+    folder.remove_staging()
+    if stopped and folder.finished_status() is None:
+        folder.append(event("RunFinished", status="stopped", seconds=None))
+
+
+# ------------------------------------------------------------------ the host's side
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Execute the run; returns 0 completed, 1 failed, 3 stopped."""
+    parser = argparse.ArgumentParser(prog="studio.runs.host")
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--commands-from", type=int, default=None)
+    parser.add_argument("--leave-core", action="store_true")
+    options = parser.parse_args(argv)
+    folder = RunFolder(options.folder.resolve())
+    if not folder.path.is_dir():
+        parser.error(f"there is no folder {folder.path}")
+    control = Control()
+    reader = CommandReader(
+        folder.commands_path,
+        size_of(folder.commands_path) if options.commands_from is None else options.commands_from,
+    )
+    _settle(folder, control)
+    lock = HostLock(folder.lock_path)
+    if not lock.acquire(LOCK_PATIENCE_S):
+        logger.error("another host runs %s", folder.path)
+        return 1
+    return _hold(folder, control, reader, options.leave_core)
+
+
+def _settle(folder: RunFolder, control: Control) -> None:
+    """Session, priority, signals and output of a host."""
+    processes.lead_session()
+    processes.be_kind()
+    processes.adopt_orphans()
+    log = os.open(folder.log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    for stream in (1, 2):
+        os.dup2(log, stream)
+    os.close(log)
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    for name in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(name, lambda *_: control.request("stop"))
+
+
+def _hold(folder: RunFolder, control: Control, reader: CommandReader, leave_core: bool) -> int:
+    """With the lock held: set up, execute, tidy."""
+    earlier = host_of(folder)
+    if earlier is not None and earlier[0] != os.getpid():
+        processes.kill_host(*earlier)  # helpers of a killed host
+    created = psutil.Process().create_time()
+    write_atomic(folder.host_path, json.dumps({"pid": os.getpid(), "created": created}))
+    set_threads(folder, leave_core)
+    sink = EventSink(folder)
+    sink.open()
+    watcher = Watcher(control, reader, lambda: _hard_stop(folder, control, sink))
+    watcher.start()
+    try:
+        status = _execute(folder, control, sink)
+    except OSError as error:
+        logger.error("the end of the run could not be written: %s", error)
+        status = "failed"
+    watcher.end()
+    sink.close()
+    processes.kill_children()
+    return EXIT_CODES[status]
+
+
+def set_threads(folder: RunFolder, leave_core: bool) -> int:
+    """Environment for torch, before anything imports it. A resumed run takes the thread count it
+    had, because sums in another order differ in the last bits."""
+    cores = hardware.cpu_count()
+    earlier = folder.environment().get("threads")
+    given = os.environ.get("OMP_NUM_THREADS", "")
+    wanted = max(1, cores - 1) if leave_core else cores
+    if isinstance(earlier, int) and earlier > 0:
+        wanted = earlier
+    elif given.isdigit() and int(given) > 0:
+        wanted = int(given)
+    os.environ["OMP_NUM_THREADS"] = str(wanted)
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    return wanted
+
+
+def _execute(folder: RunFolder, control: Control, sink: EventSink) -> str:
+    """Read the plan and run it; what fails before the first step is told like any failure."""
+    try:
+        plan = folder.plan()
+        registry = load_registry()
+        for sentence in registry.failures:
+            logger.warning("%s", sentence)
+        write_environment(folder, plan, int(os.environ["OMP_NUM_THREADS"]))
+    except Exception as error:
+        logger.error("the run could not be prepared", exc_info=error)
+        sink.emit(event("RunStarted", run=folder.id, name=folder.id, resumed=False, nodes=[]))
+        sink.emit(event("StepFailed", None, **failure(error, "The run", folder.path)))
+        sink.emit(event("RunFinished", status="failed", seconds=0.0))
+        return "failed"
+    return execute(plan, folder, sink.emit, control, registry)
+
+
+def _hard_stop(folder: RunFolder, control: Control, sink: EventSink) -> NoReturn:
+    """The step did not stop in time: end the run here and now, whatever it is doing."""
+    control.give_up()
+    if sink.finished is None:
+        logger.info("the step did not stop in time; ending the process")
+        with contextlib.suppress(OSError):
+            sink.emit(event("RunFinished", status=control.stopped_status(), seconds=None))
+    status = str(sink.finished.get("status")) if sink.finished else "stopped"
+    processes.kill_children()
+    folder.remove_staging()
+    sink.close()
+    _leave(EXIT_CODES[status])
+
+
+def _leave(code: int) -> NoReturn:
+    """End without waiting for threads of libraries, which may hang or crash at exit."""
+    logging.shutdown()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code)
+
+
+if __name__ == "__main__":
+    _leave(main())

@@ -1,0 +1,165 @@
+"""The Plan: a graph compiled into ordered steps, each with its full settings and fingerprint.
+
+``compile_plan`` either gives a plan or says what stands in the way. It looks at files (to hash
+them) but runs nothing, loads no model and must not import torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from studio.errors import Problem, StudioError
+from studio.graph.graph import Graph, Node, topological_order
+from studio.graph.node_type import NodeType
+from studio.graph.problems import find_problems
+from studio.graph.registry import Registry
+from studio.graph.wires import title_of
+from studio.runs.fingerprint import resolved_settings, step_fingerprint
+
+PLAN_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Step:
+    """One node to run. ``inputs`` maps an input port to (node, output port)."""
+
+    node: str
+    type: str
+    version: int
+    title: str
+    settings: Mapping[str, Any]
+    inputs: Mapping[str, tuple[str, str]]
+    fingerprint: str
+
+    def to_json(self) -> dict[str, Any]:
+        """The step as JSON data; ``step_from_json`` is the exact inverse."""
+        return {
+            "node": self.node,
+            "type": self.type,
+            "version": self.version,
+            "title": self.title,
+            "settings": dict(self.settings),
+            "inputs": {port: list(source) for port, source in self.inputs.items()},
+            "fingerprint": self.fingerprint,
+        }
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Steps in an order in which every input is there before it is needed."""
+
+    name: str
+    project_dir: Path
+    steps: tuple[Step, ...]
+
+    def step(self, node: str) -> Step:
+        """The step of a node; raises ``KeyError``."""
+        for step in self.steps:
+            if step.node == node:
+                return step
+        raise KeyError(node)
+
+    def to_json(self) -> dict[str, Any]:
+        """The plan as JSON data; ``plan_from_json`` is the exact inverse."""
+        return {
+            "version": PLAN_VERSION,
+            "name": self.name,
+            "project_dir": str(self.project_dir),
+            "steps": [s.to_json() for s in self.steps],
+        }
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """A plan, or the Problems that block one. Warnings may stand beside a plan."""
+
+    plan: Plan | None
+    problems: tuple[Problem, ...] = ()
+
+
+def step_from_json(data: Mapping[str, Any]) -> Step:
+    """The step in JSON data; raises ``KeyError``, ``TypeError`` or ``ValueError``."""
+    inputs = {str(port): (str(s[0]), str(s[1])) for port, s in data["inputs"].items()}
+    return Step(
+        str(data["node"]), str(data["type"]), int(data["version"]), str(data["title"]),
+        dict(data["settings"]), inputs, str(data["fingerprint"]),
+    )  # fmt: skip
+
+
+def plan_from_json(data: Any, name: str = "plan.json") -> Plan:
+    """The plan in JSON data; raises ``StudioError`` when it is not one."""
+    try:
+        if int(data["version"]) > PLAN_VERSION:
+            raise StudioError(
+                f"{name} was written by a newer LoRA Studio.",
+                hint="Update LoRA Studio to go on with this run.",
+                code="newer_plan",
+                file=name,
+            )
+        steps = tuple(step_from_json(s) for s in data["steps"])
+        return Plan(str(data["name"]), Path(data["project_dir"]), steps)
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        raise StudioError(
+            f"{name} is damaged ({error}).",
+            hint="Open the run's graph.studio and run it again.",
+            code="damaged_plan",
+            file=name,
+        ) from error
+
+
+def compile_plan(graph: Graph, registry: Registry, project_dir: Path) -> Compiled:
+    """Every node of the graph as a step, or the Problems that stand in the way."""
+    project_dir = project_dir.resolve()
+    problems = find_problems(graph, registry, project_dir)
+    if any(p.blocks for p in problems):
+        return Compiled(None, tuple(problems))
+    steps: dict[str, Step] = {}
+    for node_id in topological_order(graph):
+        node = graph.node(node_id)
+        try:
+            steps[node_id] = _step(graph, node, registry, project_dir, steps)
+        except OSError as error:
+            problems.append(_unreadable(node, error, registry))
+            return Compiled(None, tuple(problems))
+    return Compiled(Plan(graph.name, project_dir, tuple(steps.values())), tuple(problems))
+
+
+def _step(
+    graph: Graph, node: Node, registry: Registry, project_dir: Path, before: Mapping[str, Step]
+) -> Step:
+    node_type = _type_of(node, registry)
+    settings = resolved_settings(node_type, node.settings, registry)
+    wires = sorted((w for w in graph.wires if w.target == node.id), key=lambda w: w.target_port)
+    inputs = {w.target_port: (w.source, w.source_port) for w in wires}
+    print_ = step_fingerprint(node_type, settings, input_fingerprints(inputs, before), project_dir)
+    title = title_of(node, registry)
+    return Step(node.id, node_type.id, node_type.version, title, settings, inputs, print_)
+
+
+def input_fingerprints(
+    inputs: Mapping[str, tuple[str, str]], steps: Mapping[str, Step]
+) -> dict[str, tuple[str, str]]:
+    """Input port -> (fingerprint of the step it comes from, output port there)."""
+    return {port: (steps[node].fingerprint, out) for port, (node, out) in inputs.items()}
+
+
+def _type_of(node: Node, registry: Registry) -> NodeType:
+    found = registry.node_type(node.type)
+    if found is None:  # find_problems has refused such a graph
+        raise KeyError(node.type)
+    return found
+
+
+def _unreadable(node: Node, error: OSError, registry: Registry) -> Problem:
+    name = error.filename or "a file"
+    return Problem(
+        f"{title_of(node, registry)}: {name} cannot be read: {error.strerror or error}.",
+        node.id,
+        None,
+        "Check the file and its permissions.",
+        "unreadable_file",
+        file=str(name),
+    )

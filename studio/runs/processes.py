@@ -1,0 +1,128 @@
+"""Ending processes for good: the host's helpers, and what a killed host left behind.
+
+A host leads a session of its own, so its helpers can be found by session even after it died. Only
+processes that demonstrably belong to a run are ended.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterable
+
+import psutil
+
+_PR_SET_CHILD_SUBREAPER = 36
+_SAME_S = 1.0
+
+
+def adopt_orphans() -> None:
+    """Become the parent of helpers whose own parent dies (Linux), so that they can be found."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def kill_children(patience_s: float = 2.0) -> None:
+    """End every process below this one."""
+    deadline = time.monotonic() + patience_s
+    while time.monotonic() < deadline:
+        children = psutil.Process().children(recursive=True)
+        alive = [c for c in children if _kill(c)]
+        if not alive:
+            return
+        psutil.wait_procs(alive, timeout=0.2)
+
+
+def kill_host(pid: int, created: float) -> None:
+    """End a host and everything below it or in its session. Does nothing when the process id now
+    belongs to another process."""
+    try:
+        host = psutil.Process(pid)
+        known = abs(host.create_time() - created) < _SAME_S
+    except psutil.Error:
+        kill_session(pid)
+        return
+    if not known:
+        return
+    below = _children(host)
+    for process in (host, *below):
+        _kill(process)
+    kill_session(pid)
+    psutil.wait_procs([host, *below], timeout=1.0)
+
+
+def kill_session(leader: int) -> None:
+    """End what is left of a session whose leader is dead."""
+    if sys.platform == "win32" or leader <= 1 or leader == os.getsid(0):
+        return
+    _kill_all(p for p in psutil.process_iter() if _session_of(p.pid) == leader)
+
+
+def _kill_all(processes: Iterable[psutil.Process]) -> None:
+    for process in processes:
+        _kill(process)
+
+
+def _session_of(pid: int) -> int:
+    try:
+        return os.getsid(pid)
+    except OSError:
+        return -1
+
+
+def _children(process: psutil.Process) -> list[psutil.Process]:
+    try:
+        return list(process.children(recursive=True))
+    except psutil.Error:
+        return []
+
+
+def _kill(process: psutil.Process) -> bool:
+    """Kill one process; whether it was there to be killed (a zombie is not)."""
+    try:
+        if process.status() == psutil.STATUS_ZOMBIE:
+            _reap(process.pid)
+            return False
+        process.kill()
+    except psutil.Error:
+        return False
+    return True
+
+
+def _reap(pid: int) -> None:
+    if hasattr(os, "waitpid"):
+        with contextlib.suppress(OSError):
+            os.waitpid(pid, os.WNOHANG)
+
+
+def is_alive(pid: int, created: float) -> bool:
+    """Whether this very process still runs."""
+    try:
+        process = psutil.Process(pid)
+        same = abs(process.create_time() - created) < _SAME_S
+        return bool(same and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.Error:
+        return False
+
+
+def be_kind() -> None:
+    """Lower this process's priority a little, so that the desktop stays quick."""
+    with contextlib.suppress(psutil.Error, OSError):
+        if sys.platform == "win32":
+            psutil.Process().nice(psutil.BELOW_NORMAL_PRIORITY_CLASS)
+        else:
+            os.nice(5)
+
+
+def lead_session() -> None:
+    """Start a session of its own, if this process does not lead one yet; ignore hang-ups."""
+    if sys.platform == "win32":
+        return
+    with contextlib.suppress(OSError):
+        os.setsid()
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)

@@ -1,0 +1,143 @@
+"""Records of finished steps, and finding one to use again.
+
+A record is written after a step's result has its final place, so that whatever a crash leaves is
+never a hit. A hit is a record of the same fingerprint, in any run beside this one, whose files are
+all still there. It must not delete or change anything but its own record.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from studio.errors import StudioError
+from studio.graph.project import write_atomic
+from studio.runs.folder import RunFolder, read_json
+from studio.runs.plan import Step
+
+_SLACK_S = 2.0
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a finished step left. ``files`` lists (path, bytes, modification time in ns)."""
+
+    node: str
+    type: str
+    fingerprint: str
+    outputs: Mapping[str, Any]
+    artifacts: tuple[Mapping[str, Any], ...]
+    files: tuple[tuple[str, int, int], ...]
+    seconds: float
+
+    def to_json(self) -> dict[str, Any]:
+        """The record as JSON data."""
+        return {
+            "node": self.node,
+            "type": self.type,
+            "fingerprint": self.fingerprint,
+            "seconds": self.seconds,
+            "outputs": dict(self.outputs),
+            "artifacts": [dict(a) for a in self.artifacts],
+            "files": [list(f) for f in self.files],
+        }
+
+
+@dataclass(frozen=True)
+class Hit:
+    """What is known of a step: ``ready`` to use, ``gone`` (its files were removed), ``none``."""
+
+    kind: Literal["ready", "gone", "none"]
+    record: Record | None = None
+
+
+def write_record(folder: RunFolder, record: Record) -> None:
+    """Make a finished step a hit for later runs."""
+    folder.steps.mkdir(exist_ok=True)
+    path = folder.steps / f"{record.fingerprint}.json"
+    write_atomic(path, json.dumps(record.to_json(), ensure_ascii=False))
+
+
+def find_hit(folder: RunFolder, step: Step) -> Hit:
+    """The newest usable record of a step's fingerprint, this run's own first."""
+    best = Hit("none")
+    for path in _record_paths(folder, step.fingerprint):
+        record = _read(path)
+        if record is None or record.type != step.type:
+            continue
+        if _intact(record, path.parent.parent):
+            return Hit("ready", record)
+        best = Hit("gone", record)
+    return best
+
+
+def _record_paths(folder: RunFolder, fingerprint: str) -> Iterator[Path]:
+    name = Path("steps") / f"{fingerprint}.json"
+    own = folder.path / name
+    if own.is_file():
+        yield own
+    try:
+        siblings = sorted(folder.path.parent.iterdir(), reverse=True)
+    except OSError:
+        return
+    for run in siblings:
+        if run != folder.path and (run / name).is_file():
+            yield run / name
+
+
+def _read(path: Path) -> Record | None:
+    try:
+        data = read_json(path)
+        return Record(
+            str(data["node"]), str(data["type"]), str(data["fingerprint"]), dict(data["outputs"]),
+            tuple(dict(a) for a in data["artifacts"]),
+            tuple((str(p), int(size), int(mtime)) for p, size, mtime in data["files"]),
+            float(data["seconds"]),
+        )  # fmt: skip
+    except (StudioError, KeyError, TypeError, ValueError):
+        return None
+
+
+def _intact(record: Record, run: Path) -> bool:
+    """Whether every file is as it was. Outside the run folder others may write (two exports to
+    one folder), so there the modification time counts too."""
+    for path, size, mtime_ns in record.files:
+        try:
+            stat = os.stat(path)
+        except OSError:
+            return False
+        if stat.st_size != size:
+            return False
+        if stat.st_mtime_ns != mtime_ns and not Path(path).is_relative_to(run):
+            return False
+    return True
+
+
+def files_of(
+    final: Path, outputs: Mapping[str, Any], artifacts: list[dict[str, Any]], started: float
+) -> tuple[tuple[str, int, int], ...]:
+    """Every file that a step's result consists of, inside the run folder and outside."""
+    places = {final} if final.exists() else set()
+    named = [a.get("path") for a in artifacts] + [
+        v.get("path") for v in outputs.values() if isinstance(v, Mapping)
+    ]
+    for path in (Path(p) for p in named if isinstance(p, str)):
+        if path.is_absolute() and path.exists() and not path.is_relative_to(final):
+            places.add(path)
+    found = [f for p in sorted(places) for f in _files_in(p, p != final, started)]
+    return tuple(sorted(set(found)))
+
+
+def _files_in(place: Path, outside: bool, started: float) -> list[tuple[str, int, int]]:
+    """The files of a place. An outside folder may hold foreign files: only those that this step
+    wrote count there, or all when it wrote none (a model that was in the cache already)."""
+    paths = [place] if place.is_file() else [p for p in place.rglob("*") if p.is_file()]
+    rows = [(str(p), s.st_size, s.st_mtime_ns) for p in paths for s in (p.stat(),)]
+    if outside:
+        own = [r for r in rows if r[2] / 1e9 >= started - _SLACK_S]
+        return own or rows
+    return rows

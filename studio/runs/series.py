@@ -1,0 +1,100 @@
+"""Series of one node's figures over a run: plain lists that only grow, except after a resume.
+
+Lists of one kind have equal lengths; a figure that a step did not report is NaN. Times are Unix
+seconds. Plain Python on purpose: screens turn them into arrays at their own pace.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left, bisect_right
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+MEMORY_FIELDS = (
+    "ram_process_gib",
+    "ram_system_gib",
+    "vram_allocated_gib",
+    "vram_reserved_gib",
+    "vram_device_gib",
+)
+_TRAIN = ("step", "time", "loss", "learning_rate", "grad_norm", "tokens_per_s", "epoch")
+_EVAL = ("eval_step", "eval_time", "eval_loss")
+Memory = dict[str, tuple[list[float], list[float]]]
+
+
+@dataclass
+class Series:
+    """Figures by optimizer step; ``steps`` is how many there will be, 0 when unknown."""
+
+    step: list[float] = field(default_factory=list)
+    time: list[float] = field(default_factory=list)
+    loss: list[float] = field(default_factory=list)
+    learning_rate: list[float] = field(default_factory=list)
+    grad_norm: list[float] = field(default_factory=list)
+    tokens_per_s: list[float] = field(default_factory=list)
+    epoch: list[float] = field(default_factory=list)
+    eval_step: list[float] = field(default_factory=list)
+    eval_time: list[float] = field(default_factory=list)
+    eval_loss: list[float] = field(default_factory=list)
+    memory: Memory = field(default_factory=dict)
+    steps: int = 0
+
+    def add(self, when: float, data: Mapping[str, Any]) -> None:
+        """One ``Metric``. A step that came before (a resume without a word) replaces the later
+        points."""
+        self.steps = int(data.get("steps") or self.steps)
+        if "loss" in data:
+            self._add(_TRAIN, when, data)
+        if "eval_loss" in data:
+            self._add(_EVAL, when, data)
+
+    def _add(self, names: tuple[str, ...], when: float, data: Mapping[str, Any]) -> None:
+        steps: list[float] = getattr(self, names[0])
+        step = number(data.get("step"))
+        if steps and step <= steps[-1]:
+            self._cut(names, bisect_left(steps, step))
+        steps.append(step)
+        getattr(self, names[1]).append(when)
+        for name in names[2:]:
+            getattr(self, name).append(number(data.get(name)))
+
+    def cut_after(self, step: float) -> None:
+        """Forget the points after a step: they were never part of the run that goes on."""
+        self._cut(_TRAIN, bisect_right(self.step, step))
+        self._cut(_EVAL, bisect_right(self.eval_step, step))
+
+    def _cut(self, names: tuple[str, ...], count: int) -> None:
+        for name in names:
+            del getattr(self, name)[count:]
+
+    def shift(self, seconds: float) -> None:
+        """Move every time, so that a pause of the run leaves no gap in the plots."""
+        self.time = [t + seconds for t in self.time]
+        self.eval_time = [t + seconds for t in self.eval_time]
+        shift_memory(self.memory, seconds)
+
+
+def add_memory(memory: Memory, when: float, data: Mapping[str, Any]) -> None:
+    """Append the memory figures (GiB) that an event carries."""
+    for name in MEMORY_FIELDS:
+        value = data.get(name)
+        if value is not None:
+            times, values = memory.setdefault(name, ([], []))
+            times.append(when)
+            values.append(number(value))
+
+
+def shift_memory(memory: Memory, seconds: float) -> None:
+    """Move every time of memory figures."""
+    for name, (times, values) in memory.items():
+        memory[name] = ([t + seconds for t in times], values)
+
+
+def number(value: Any) -> float:
+    """A figure as a float; missing ones are NaN, and ``"nan"`` or ``"inf"`` are read back."""
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return math.nan

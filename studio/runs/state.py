@@ -1,0 +1,251 @@
+"""RunState: what a screen shows of a run, reduced from its events one by one.
+
+Pure: it reads no file and no clock, so the same events give the same state in the window, the
+terminal and a test. Unknown events are passed over. It must stay cheap: a reopened run applies
+every event it ever had.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from studio.runs.events import Event
+from studio.runs.series import Memory, Series, add_memory, number, shift_memory
+
+NODE_STATES = ("waiting", "running", "done", "skipped", "failed", "stopped")
+
+
+@dataclass
+class NodeState:
+    """Where one node is. ``done`` of ``total`` ``unit`` counts the present phase; ``eta_s`` was
+    told at ``eta_at`` (Unix time). ``message`` is the sentence of a failure or the last notice."""
+
+    title: str = ""
+    type: str = ""
+    state: str = "waiting"
+    phase: str = ""
+    phase_title: str = ""
+    done: float | None = None
+    total: float | None = None
+    unit: str = ""
+    eta_s: float | None = None
+    eta_at: float = 0.0
+    started: float | None = None
+    seconds: float | None = None
+    last_loss: float | None = None
+    message: str = ""
+
+
+@dataclass(frozen=True)
+class Notice:
+    """Something the user should know that does not end the run."""
+
+    time: float
+    node: str | None
+    level: str
+    sentence: str
+    hint: str = ""
+
+
+@dataclass
+class RunState:
+    """The whole run. ``status`` is ``preparing`` before the first event, then ``running``, and at
+    the end what ``RunFinished`` says, or ``interrupted``. Times are Unix seconds; ``started``
+    moves on when a run is resumed, so that pauses do not count."""
+
+    status: str = "preparing"
+    run: str = ""
+    name: str = ""
+    device: str = ""
+    pid: int | None = None
+    resumed: bool = False
+    started: float | None = None
+    finished: float | None = None
+    last_time: float = 0.0
+    nodes: dict[str, NodeState] = field(default_factory=dict)
+    current: str | None = None
+    metrics: dict[str, Series] = field(default_factory=dict)
+    memory: Memory = field(default_factory=dict)
+    artifacts: list[dict[str, Any]] = field(default_factory=list)
+    notices: list[Notice] = field(default_factory=list)
+    evaluation: dict[str, Any] | None = None
+    checkpoints: list[dict[str, Any]] = field(default_factory=list)
+    resumes: list[dict[str, Any]] = field(default_factory=list)
+    failure: dict[str, Any] | None = None
+
+    def apply(self, event: Event) -> None:
+        """Take one event in."""
+        handler = _HANDLERS.get(event.name)
+        if handler is not None:
+            handler(self, event)
+        self.last_time = max(self.last_time, event.time)
+
+    def interrupt(self, when: float) -> None:
+        """The host died without ``RunFinished``: said by the reader, there is no such event."""
+        self._end("interrupted", when)
+
+    def time_left_s(self, now: float) -> float | None:
+        """Seconds that the running step expects to need from ``now`` on, when it said so."""
+        node = self.nodes.get(self.current or "")
+        if self.status != "running" or node is None or node.eta_s is None:
+            return None
+        return max(0.0, node.eta_s - max(0.0, now - node.eta_at))
+
+    def node(self, node_id: str | None) -> NodeState:
+        """A node's state; one that ``RunStarted`` did not name is added."""
+        return self.nodes.setdefault(node_id or "", NodeState(title=node_id or ""))
+
+    def _end(self, status: str, when: float) -> None:
+        self.status, self.finished, self.current = status, when, None
+        for node in self.nodes.values():
+            if node.state == "running":
+                node.state = "stopped"
+                node.eta_s = None
+                node.seconds = max(0.0, when - node.started) if node.started else None
+
+
+def _run_started(state: RunState, event: Event) -> None:
+    _skip_pause(state, event.time)
+    state.status, state.finished, state.failure = "running", None, None
+    state.resumed = bool(event.get("resumed"))
+    state.run, state.name = str(event.get("run", "")), str(event.get("name", ""))
+    state.device, state.pid = str(event.get("device") or ""), event.get("pid")
+    state.nodes = {
+        str(n["id"]): NodeState(title=str(n.get("title") or n["id"]), type=str(n.get("type", "")))
+        for n in event.get("nodes", ())
+    }
+
+
+def _skip_pause(state: RunState, now: float) -> None:
+    if state.started is None:
+        state.started = now
+        return
+    pause = max(0.0, now - state.last_time)
+    state.started += pause
+    shift_memory(state.memory, pause)
+    for series in state.metrics.values():
+        series.shift(pause)
+
+
+def _step_started(state: RunState, event: Event) -> None:
+    node = state.node(event.node)
+    node.state, node.started, state.current = "running", event.time, event.node
+    node.phase = node.phase_title = node.message = ""
+    node.title = str(event.get("title") or node.title)
+
+
+def _phase(state: RunState, event: Event) -> None:
+    node = state.node(event.node)
+    node.phase, node.phase_title = str(event.get("phase", "")), str(event.get("title") or "")
+    node.done = node.total = node.eta_s = None
+    node.unit = ""
+
+
+def _progress(state: RunState, event: Event) -> None:
+    node = state.node(event.node)
+    phase = str(event.get("phase") or node.phase)
+    if phase != node.phase:
+        node.phase, node.phase_title = phase, ""
+    node.done, node.total = event.get("done"), event.get("total")
+    node.unit = str(event.get("unit") or "")
+    node.eta_s, node.eta_at = event.get("eta_s"), event.time
+
+
+def _metric(state: RunState, event: Event) -> None:
+    series = state.metrics.setdefault(event.node or "", Series())
+    series.add(event.time, event.data)
+    _memory(state, event)
+    node = state.node(event.node)
+    if "loss" in event.data:
+        loss = number(event.data["loss"])
+        node.last_loss = loss if math.isfinite(loss) else None
+        if node.phase in ("", "train"):
+            node.done, node.total = event.get("step"), event.get("steps") or node.total
+            node.unit = "steps"
+    if event.get("eta_s") is not None:
+        node.eta_s, node.eta_at = event.get("eta_s"), event.time
+
+
+def _memory(state: RunState, event: Event) -> None:
+    add_memory(state.memory, event.time, event.data)
+    if event.node is not None:
+        series = state.metrics.setdefault(event.node, Series())
+        add_memory(series.memory, event.time, event.data)
+
+
+def _train_resumed(state: RunState, event: Event) -> None:
+    step = number(event.get("step"))
+    state.resumes.append(_record(event))
+    state.metrics.setdefault(event.node or "", Series()).cut_after(step)
+    state.checkpoints = [
+        c for c in state.checkpoints if c["node"] != event.node or number(c.get("step")) <= step
+    ]
+
+
+def _record(event: Event) -> dict[str, Any]:
+    return {"node": event.node, "time": event.time, **event.data}
+
+
+def _checkpoint(state: RunState, event: Event) -> None:
+    state.checkpoints.append(_record(event))
+
+
+def _evaluation(state: RunState, event: Event) -> None:
+    state.evaluation = _record(event)
+
+
+def _artifact(state: RunState, event: Event) -> None:
+    """A path that is saved again (a resumed run) keeps one entry."""
+    path = event.get("path")
+    state.artifacts = [a for a in state.artifacts if a.get("path") != path]
+    state.artifacts.append(_record(event))
+
+
+def _notice(state: RunState, event: Event) -> None:
+    sentence, hint = str(event.get("sentence", "")), str(event.get("hint") or "")
+    level = str(event.get("level", "warning"))
+    state.notices.append(Notice(event.time, event.node, level, sentence, hint))
+    if event.node is not None and level == "warning":
+        state.node(event.node).message = sentence
+
+
+def _step_finished(state: RunState, event: Event) -> None:
+    node = state.node(event.node)
+    node.state = "skipped" if event.get("cached") else "done"
+    node.seconds, node.eta_s = event.get("seconds"), None
+    state.current = None
+
+
+def _step_failed(state: RunState, event: Event) -> None:
+    state.failure = _record(event)
+    state.current = None
+    if event.node is None:
+        return
+    node = state.node(event.node)
+    node.state, node.message, node.eta_s = "failed", str(event.get("sentence", "")), None
+    node.seconds = max(0.0, event.time - node.started) if node.started else None
+
+
+def _run_finished(state: RunState, event: Event) -> None:
+    state._end(str(event.get("status", "failed")), event.time)
+
+
+_HANDLERS: dict[str, Callable[[RunState, Event], None]] = {
+    "RunStarted": _run_started,
+    "StepStarted": _step_started,
+    "Phase": _phase,
+    "Progress": _progress,
+    "Metric": _metric,
+    "Memory": _memory,
+    "TrainResumed": _train_resumed,
+    "CheckpointSaved": _checkpoint,
+    "Evaluation": _evaluation,
+    "ArtifactSaved": _artifact,
+    "Notice": _notice,
+    "StepFinished": _step_finished,
+    "StepFailed": _step_failed,
+    "RunFinished": _run_finished,
+}

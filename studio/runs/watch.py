@@ -1,0 +1,107 @@
+"""Following a run to its end, and ending it when asked: the part that window and terminal share.
+
+A ``Watch`` is polled; it has no thread and no Qt. It notices a host that died, and a stop that the
+host did not honour in time: then it ends the host from outside, which also works when the step is
+stuck in a call that lets no other thread run.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import time
+
+from studio.runs import host
+from studio.runs.control import SUSPEND_LIMIT_S
+from studio.runs.events import Event
+from studio.runs.folder import RunFolder
+from studio.runs.follow import EventReader
+
+KILL_AFTER_S = {"stop": 9.0, "suspend": SUSPEND_LIMIT_S + 3.0}
+LINGER_S = 5.0
+_LOCK_EVERY_S = 0.25
+
+
+class Watch:
+    """One run under watch. ``process`` is the host if this process started it."""
+
+    def __init__(self, folder: RunFolder, process: subprocess.Popen[bytes] | None = None) -> None:
+        self.folder = folder
+        self.status: str | None = None
+        self._process = process
+        self._reader = EventReader(folder.events_path)
+        self._said: str | None = None
+        self._said_at = 0.0
+        self._asked: str | None = None
+        self._asked_at = 0.0
+        self._looked_at = 0.0
+        self._alive = True
+
+    def stop(self) -> None:
+        """Ask for a stop; it is enforced by later polls."""
+        self._ask("stop")
+
+    def suspend(self) -> None:
+        """Ask for a checkpoint and then the end."""
+        self._ask("suspend")
+
+    def _ask(self, name: str) -> None:
+        self.folder.command(name)
+        if self._asked is None or (name == "stop" and self._asked == "suspend"):
+            self._asked, self._asked_at = name, time.monotonic()
+
+    def kill(self) -> None:
+        """End the host now; the run counts as stopped."""
+        self._asked = self._asked or "stop"
+        host.kill(self.folder, self._process)
+
+    def poll(self, limit: int | None = None) -> list[Event]:
+        """The next events. When ``status`` is set after a poll, the run has ended and every event
+        of it has been given."""
+        alive = self._host_alive()  # asked first: what a dying host wrote is still read
+        events = self._read(limit)
+        if self.status is not None or (limit is not None and len(events) >= limit):
+            return events
+        if not alive:
+            return events + self._bury()
+        if self._said is not None:
+            self._let_go()
+        elif self._overdue():
+            host.kill(self.folder, self._process)
+        return events
+
+    def _read(self, limit: int | None) -> list[Event]:
+        events = self._reader.read(limit)
+        for event in events:
+            if event.name == "RunFinished":
+                self._said, self._said_at = str(event.get("status")), time.monotonic()
+            elif event.name == "RunStarted":
+                self._said = None
+        return events
+
+    def _bury(self) -> list[Event]:
+        """The host is gone: take its last events, tidy up, and settle the status."""
+        events = self._read(None)
+        if self._said is None:
+            host.clean_up(self.folder, stopped=self._asked is not None)
+            events += self._read(None)
+        self.status = self._said or "interrupted"
+        return events
+
+    def _let_go(self) -> None:
+        """The end was told; a host that then hangs in some library is ended."""
+        if time.monotonic() - self._said_at > LINGER_S:
+            host.kill(self.folder, self._process)
+
+    def _overdue(self) -> bool:
+        asked = self._asked
+        return asked is not None and time.monotonic() - self._asked_at > KILL_AFTER_S[asked]
+
+    def _host_alive(self) -> bool:
+        if not self._alive:
+            return False
+        if self._process is not None:
+            self._alive = self._process.poll() is None
+        elif time.monotonic() - self._looked_at > _LOCK_EVERY_S:
+            self._looked_at = time.monotonic()
+            self._alive = self.folder.is_running()
+        return self._alive

@@ -1,0 +1,199 @@
+"""RunThread: a QThread that owns a run from start to end for the window.
+
+It starts the run host, or attaches to one, or runs the engine on itself (for debugging), follows
+the events and hands them over in batches from one 20 Hz beat. It must not touch a widget, and it
+adds no event of its own. The run outlives it: ``detach`` leaves the host alone.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import Literal
+
+from PySide6.QtCore import QCoreApplication, QObject, QThread, Signal, Slot
+
+from studio.graph.registry import Registry, load_registry
+from studio.runs import host
+from studio.runs.control import Control, size_of
+from studio.runs.execute import execute
+from studio.runs.folder import RunFolder
+from studio.runs.follow import EventReader
+from studio.runs.lock import HostLock
+from studio.runs.sink import EventSink
+from studio.runs.watch import Watch
+
+Mode = Literal["host", "attach", "thread"]
+BEAT_S = 0.05
+BATCH = 1000
+
+logger = logging.getLogger(__name__)
+_running: set[RunThread] = set()
+
+
+class RunThread(QThread):
+    """A run in the background.
+
+    ``events`` carries a list of ``Event``. ``ended`` carries the status: what ``RunFinished``
+    says, or ``interrupted``. It is emitted on the thread that made this object, after the last
+    batch, when the QThread has ended. Methods may be called from any thread.
+    """
+
+    events = Signal(object)
+    ended = Signal(object)
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        mode: Mode = "host",
+        parent: QObject | None = None,
+        *,
+        leave_core: bool = True,
+        registry: Registry | None = None,
+    ) -> None:
+        super().__init__(parent)
+        self.setObjectName(f"run {folder.id}")
+        self.folder = folder
+        self.mode = mode
+        self.status: str | None = None
+        self._leave_core = leave_core
+        self._registry = registry
+        self._control = Control()
+        # Commands that are given before the host is up are for it all the same.
+        self._commands_from = size_of(folder.commands_path)
+        self._wishes: list[str] = []
+        self._detached = threading.Event()
+        self._wake = threading.Event()
+        self.finished.connect(self._tell_ended)
+
+    # ------------------------------------------------------------ what the window asks
+
+    def start(self, priority: QThread.Priority = QThread.Priority.InheritPriority) -> None:
+        """Start the thread. It is kept alive until it has ended, whoever forgets it."""
+        self.setParent(None)
+        _running.add(self)
+        super().start(priority)
+
+    def stop(self) -> None:
+        """End the run within 10 s, whatever it is doing."""
+        self._wish("stop")
+
+    def suspend(self) -> None:
+        """Write a checkpoint, then end the run."""
+        self._wish("suspend")
+
+    def command(self, name: str, **data: object) -> None:
+        """Ask the run for something else: ``save``, ``sample``."""
+        if self.mode == "thread":
+            self._control.request(name, dict(data))
+        else:
+            self.folder.command(name, **data)
+
+    def detach(self) -> None:
+        """Stop following and leave the host alone; ``ended`` is not emitted then. A run on the
+        thread itself cannot go on without it and is stopped."""
+        if self.mode == "thread":
+            self.stop()
+        else:
+            self._detached.set()
+        self._wake.set()
+
+    def _wish(self, name: str) -> None:
+        if self.mode == "thread":
+            self._control.request(name)
+        else:
+            self._wishes.append(name)
+        self._wake.set()
+
+    # ------------------------------------------------------------ on the thread
+
+    def run(self) -> None:
+        """Called by Qt on the new thread."""
+        try:
+            if self.mode == "thread":
+                self._run_here()
+            else:
+                self._follow_host()
+        except Exception:  # finished is emitted anyway: without a status nobody would know
+            logger.exception("following %s failed", self.folder.id)
+            self.status = self.status or "interrupted"
+
+    def _follow_host(self) -> None:
+        process = None
+        if self.mode == "host":
+            process = host.start(
+                self.folder, leave_core=self._leave_core, commands_from=self._commands_from
+            )
+        watch = Watch(self.folder, process)
+        while watch.status is None and not self._detached.is_set():
+            self._pass_on(watch)
+            batch = watch.poll(BATCH)
+            if batch:
+                self.events.emit(batch)
+            self._rest()
+        self.status = watch.status
+
+    def _pass_on(self, watch: Watch) -> None:
+        while self._wishes:
+            name = self._wishes.pop(0)
+            watch.stop() if name == "stop" else watch.suspend()
+
+    def _rest(self) -> None:
+        self._wake.wait(BEAT_S)
+        self._wake.clear()
+
+    def _run_here(self) -> None:
+        """The engine on this thread; a helper thread keeps the beat while a step is busy."""
+        done = threading.Event()
+        beat = threading.Thread(target=self._beat, args=(done,), name="run-beat", daemon=True)
+        lock = HostLock(self.folder.lock_path)
+        if not lock.acquire(2.0):
+            raise RuntimeError(f"{self.folder.id} is running already")
+        beat.start()
+        sink = EventSink(self.folder)
+        sink.open()
+        try:
+            registry = self._registry or load_registry()
+            plan = self.folder.plan()
+            self.status = execute(plan, self.folder, sink.emit, self._control, registry)
+        finally:
+            sink.close()
+            lock.release()
+            done.set()
+            beat.join()
+
+    def _beat(self, done: threading.Event) -> None:
+        reader = EventReader(self.folder.events_path)
+        last = False
+        while not last:
+            last = done.wait(BEAT_S)
+            while batch := reader.read(BATCH):
+                self.events.emit(batch)
+
+    # ------------------------------------------------------------ back on the maker's thread
+
+    @Slot()
+    def _tell_ended(self) -> None:
+        self.wait()
+        _running.discard(self)
+        if self.status is not None:
+            self.ended.emit(self.status)
+
+
+def running_threads() -> tuple[RunThread, ...]:
+    """Every RunThread that was started and has not ended."""
+    return tuple(_running)
+
+
+def detach_all(timeout_s: float = 10.0) -> None:
+    """Before the program ends: leave every host alone and wait for the threads."""
+    for thread in running_threads():
+        thread.detach()
+    for thread in running_threads():
+        thread.wait(int(timeout_s * 1000))
+        _running.discard(thread)
+
+
+def detach_at_exit(app: QCoreApplication) -> None:
+    """Call ``detach_all`` when the application is about to quit."""
+    app.aboutToQuit.connect(detach_all)
