@@ -1,0 +1,94 @@
+"""The studio trains what plain PEFT and the plain Trainer train: the loss series are equal.
+
+The reference below is written from the public docs and uses nothing of the studio.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.studio.training.steps import TARGETS, Recorder, make_context, make_inputs, settings_of
+
+STORED = Path(__file__).with_name("reference_losses.json")
+FLOAT32_LIMIT = 5e-5
+
+
+def plain_losses(
+    model_dir: Path, rows: list[dict[str, list[int]]], *, steps: int, batch: int, accumulation: int,
+    learning_rate: float, scratch: Path,
+) -> list[float]:  # fmt: skip
+    """Losses of a plain Trainer with a plain PEFT LoRA: pad, full logits, built-in loss."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM, Trainer, TrainingArguments, set_seed
+
+    set_seed(0)
+    model = AutoModelForCausalLM.from_pretrained(model_dir, dtype=torch.float32)
+    model.config.use_cache = False
+    set_seed(0)
+    config = LoraConfig(
+        r=4, lora_alpha=8, lora_dropout=0.0, target_modules=TARGETS, task_type="CAUSAL_LM"
+    )
+    model = get_peft_model(model, config)
+
+    def collate(picked: list[dict[str, list[int]]]) -> dict[str, Any]:
+        width = max(len(r["input_ids"]) for r in picked)
+        fill = [width - len(r["input_ids"]) for r in picked]
+        return {
+            "input_ids": torch.tensor([r["input_ids"] + [0] * n for r, n in zip(picked, fill, strict=True)]),
+            "attention_mask": torch.tensor([[1] * (width - n) + [0] * n for n in fill]),
+            "labels": torch.tensor([r["labels"] + [-100] * n for r, n in zip(picked, fill, strict=True)]),
+        }  # fmt: skip
+
+    arguments = TrainingArguments(
+        output_dir=str(scratch), per_device_train_batch_size=batch, max_steps=steps,
+        gradient_accumulation_steps=accumulation, learning_rate=learning_rate,
+        lr_scheduler_type="constant", warmup_steps=0, weight_decay=0.0, max_grad_norm=1.0,
+        logging_steps=1, save_strategy="no", report_to="none", disable_tqdm=True, seed=0,
+        use_cpu=True, remove_unused_columns=False, train_sampling_strategy="sequential",
+        dataloader_pin_memory=False,
+    )  # fmt: skip
+    trainer = Trainer(model=model, args=arguments, train_dataset=rows, data_collator=collate)
+    trainer.train()
+    return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+
+
+def in_order(rows: list[Any], count: int, seed: int = 0) -> list[Any]:
+    """The rows as the reference script orders them, epoch after epoch."""
+    picked: list[Any] = []
+    epoch = 0
+    while len(picked) < count:
+        order = list(range(len(rows)))
+        random.Random(seed * 1000003 + epoch).shuffle(order)
+        picked += [rows[i] for i in order]
+        epoch += 1
+    return picked[:count]
+
+
+@pytest.mark.parametrize("accumulation", [1, 3])
+def test_losses_equal_plain_peft(tmp_path: Path, accumulation: int, quiet_transformers: None) -> None:  # fmt: skip
+    """Twelve steps over more than one epoch agree with the plain script and the stored series."""
+    from datasets import load_from_disk
+    from studio.training.train import train_adapter
+
+    inputs = make_inputs(tmp_path, train=14)
+    recorder = Recorder()
+    context = make_context(tmp_path, recorder)
+    train_adapter(
+        context, inputs, settings_of(max_steps=12, gradient_accumulation_steps=accumulation)
+    )
+    tokens = load_from_disk(str(context.folder / "tokens" / "train"))
+    rows = [{k: list(row[k]) for k in ("input_ids", "labels")} for row in tokens]
+    plain = plain_losses(
+        tmp_path / "model", in_order(rows, 12 * 2 * accumulation), steps=12, batch=2,
+        accumulation=accumulation, learning_rate=5e-3, scratch=tmp_path / "plain",
+    )  # fmt: skip
+    studio = recorder.losses()
+    assert studio == pytest.approx(plain, abs=FLOAT32_LIMIT)
+    assert studio[-1] < studio[0]
+    stored = json.loads(STORED.read_text())[f"accumulation {accumulation}"]
+    assert studio == pytest.approx(stored, abs=2e-3)  # another processor may round otherwise
