@@ -29,17 +29,15 @@ def paint_grid(painter: QPainter, exposed: QRectF, to_view: QTransform) -> None:
     while pitch < MIN_PITCH_PX:
         pitch *= 2
     painter.save()
-    painter.setWorldMatrixEnabled(False)
-    painter.fillRect(area, c.background)
+    painter.resetTransform()
     painter.setRenderHint(QPainter.RenderHint.Antialiasing, False)
-    painter.setPen(QPen(c.grid, 2 if pitch >= PITCH else 1))
+    painter.fillRect(area, c.background)
+    painter.setPen(QPen(c.grid, 2))
     left = area.left() - (area.left() - to_view.dx()) % pitch
     top = area.top() - (area.top() - to_view.dy()) % pitch
     row = _row(pitch, int(area.width() / pitch) + 3)
-    rows = int(area.height() / pitch) + 3
     painter.translate(left, top)
-    painter.setWorldMatrixEnabled(True)
-    for _ in range(rows):
+    for _ in range(int(area.height() / pitch) + 3):
         painter.drawPoints(row)
         painter.translate(0, pitch)
     painter.restore()

@@ -41,14 +41,14 @@ def body_height(content: NodeContent) -> float:
     return HEADER + SUMMARY + ROW * rows + (BOTTOM if rows else 2)
 
 
-def footer_height(lines: int) -> float:
+def footer_height(lines: int, bar: bool) -> float:
     """Height of the footer with so many lines of text; none: no footer."""
-    return FOOTER_LINE * lines + 2 * FOOTER_PAD if lines else 0.0
+    return FOOTER_LINE * lines + 2 * FOOTER_PAD + (BAR if bar else 0) if lines else 0.0
 
 
-def card(content: NodeContent, footer_lines: int) -> QRectF:
+def card(content: NodeContent, footer: float = 0.0) -> QRectF:
     """The whole card."""
-    return QRectF(0, 0, WIDTH, body_height(content) + footer_height(footer_lines))
+    return QRectF(0, 0, WIDTH, body_height(content) + footer)
 
 
 def snap(value: float) -> float:

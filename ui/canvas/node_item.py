@@ -36,7 +36,7 @@ class NodeItem(QGraphicsItem):
         self.lit: frozenset[PortKey] | None = None
         self.wired: dict[PortKey, str] = {}
         self.texts: dict[str, str] = {}
-        self.card = layout.card(content, 0)
+        self.card = layout.card(content)
         self._order = 0
         self.setPos(QPointF(*node.position))
 
@@ -87,7 +87,8 @@ class NodeItem(QGraphicsItem):
     def refresh(self) -> None:
         """Lay out again and repaint (content, status, font or colours changed)."""
         self.texts.clear()
-        card = layout.card(self.content, self.status.lines if self.status else 0)
+        s = self.status
+        card = layout.card(self.content, layout.footer_height(s.lines, s.bar) if s else 0.0)
         if card != self.card:
             self.prepareGeometryChange()
             self.card = card

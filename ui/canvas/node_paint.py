@@ -23,7 +23,7 @@ from PySide6.QtGui import (
 
 from ui import icons, theme
 from ui.canvas import layout, shapes
-from ui.canvas.content import PortContent
+from ui.canvas.content import PortContent, Side
 from ui.canvas.status import ICONS, ROLES, NodeStatus
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ _LEFT = Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter
 _RIGHT = Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
 _CENTER = Qt.AlignmentFlag.AlignCenter
 _PAD = 12.0
+_LABEL_PAD = 16.0
 
 
 @lru_cache(maxsize=16)
@@ -162,20 +163,27 @@ def badge_rect(item: NodeItem) -> QRectF:
 
 
 def _ports(painter: QPainter, item: NodeItem, c: theme.Colors, labels: bool) -> None:
-    half = layout.WIDTH / 2 - 18
-    lonely = not (item.content.inputs and item.content.outputs)
-    room = layout.WIDTH - 34 if lonely else half
     for side in ("input", "output"):
-        for port in item.content.ports(side):
+        for row, port in enumerate(item.content.ports(side)):
             at = layout.port_point(item.content, side, port.name)
             lit = item.lit is not None and (side, port.name) in item.lit
-            faded = item.lit is not None and not lit and bool(item.lit)
+            faded = bool(item.lit) and not lit
             if labels:
                 color = theme.blend(c.surface_raised, c.text_muted, 0.4) if faded else c.text_muted
-                left = 16.0 if side == "input" else layout.WIDTH - 16 - room
+                room = _label_room(item, side, row)
+                left = _LABEL_PAD if side == "input" else layout.WIDTH - _LABEL_PAD - room
                 _text(painter, item, f"{side} {port.name}", port.title, c.text if lit else color, 12,
                       False, QRectF(left, at.y() - 10, room, 20), _LEFT if side == "input" else _RIGHT)  # fmt: skip
             _port(painter, item, port, at, c, lit, faded)
+
+
+def _label_room(item: NodeItem, side: Side, row: int) -> float:
+    """Width for a port's label: what the label across leaves free, and at least its half."""
+    whole = layout.WIDTH - 2 * _LABEL_PAD
+    across = item.content.ports("output" if side == "input" else "input")
+    if row >= len(across):
+        return whole
+    return max(whole / 2 - 4, whole - 8 - font(12)[1].horizontalAdvance(across[row].title))
 
 
 def _port(
@@ -240,7 +248,7 @@ def _footer(painter: QPainter, item: NodeItem, status: NodeStatus, c: theme.Colo
         _text(painter, item, "detail", status.detail, c.text_muted, 11, False,
               line.adjusted(20, 0, -beside, 0), _LEFT)  # fmt: skip
         _text(painter, item, "loss", status.detail_right, c.text, 11, False, line, _RIGHT)
-    if status.state == "running":
+    if status.bar:
         _progress(painter, item, status.fraction, c)
 
 

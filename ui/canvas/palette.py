@@ -17,6 +17,7 @@ from ui import icons, theme
 from ui.canvas.fuzzy import ranked
 
 MIME = "application/x-lora-studio-node-type"
+ROW_PX = 30
 CATEGORIES = ("Data", "Model", "Training", "Result")
 _TYPE_ID = Qt.ItemDataRole.UserRole
 
@@ -109,6 +110,7 @@ class NodePalette(QWidget):
     def _add_group(self, category: str, types: list[NodeType]) -> None:
         group = QTreeWidgetItem([category])
         group.setFlags(Qt.ItemFlag.ItemIsEnabled)
+        group.setSizeHint(0, QSize(0, ROW_PX))
         group.setForeground(0, theme.colors().text_muted)
         self.tree.addTopLevelItem(group)
         for node_type in types:
@@ -117,6 +119,7 @@ class NodePalette(QWidget):
             row.setIcon(0, icons.icon(icons.known(node_type.icon), tint))
             row.setToolTip(0, f"{node_type.help}\nDrag it onto the canvas, or double-click.")
             row.setData(0, _TYPE_ID, node_type.id)
+            row.setSizeHint(0, QSize(0, ROW_PX))
             group.addChild(row)
 
     def _take_first(self) -> None:

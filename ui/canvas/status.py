@@ -53,6 +53,11 @@ class NodeStatus:
         """Lines of text in the footer."""
         return 2 if self.detail or self.detail_right else 1
 
+    @property
+    def bar(self) -> bool:
+        """Whether there is a progress bar below the text."""
+        return self.state == "running"
+
     def sentence(self) -> str:
         """All of it, for the tooltip and for screen readers."""
         parts = [self.left, self.right, self.detail, self.detail_right, self.message]
@@ -71,7 +76,7 @@ def status_of(node_state: Any) -> NodeStatus | None:
     loss = _number(getattr(node_state, "last_loss", None))
     right = f"loss {loss:.3f}" if loss is not None and state in ("done", "stopped") else ""
     left = _WORDS[state]
-    if state in ("done", "stopped", "failed") and seconds is not None:
+    if state in ("done", "stopped", "failed") and seconds is not None and seconds >= 0.05:
         left += f" · {duration(seconds)}"
     detail = message if state == "failed" else ""
     return NodeStatus(state, left, right, detail, message=message if not detail else "")

@@ -37,10 +37,10 @@ def node_tip(item: NodeItem, point: QPointF) -> str:
     problems = [f"{p.sentence}\n{p.hint}".strip() for p in item.problems]
     if problems and badge_rect(item).contains(point - item.pos()):
         return "\n".join(problems)
-    parts = [f"{item.content.type_title}: {item.content.help}"]
+    parts = [f"{item.content.type_title}: {item.content.help}", item.content.summary]
     if item.status is not None:
         parts.append(item.status.sentence())
-    return "\n".join(parts + problems)
+    return "\n".join(p for p in parts + problems if p)
 
 
 def spoken(item: NodeItem) -> str:
