@@ -1,0 +1,29 @@
+"""What an exporter is: the payload of an ``exporter`` variant."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from studio.values import AdapterValue, ModelValue
+
+if TYPE_CHECKING:
+    from studio.runs.context import StepContext
+
+Exportable = ModelValue | AdapterValue
+
+
+@dataclass(frozen=True)
+class Exporter:
+    """``write(context, value, settings, folder)`` fills an empty folder; it need not clean up.
+
+    ``accepts`` names the kinds of value it takes (``model``, ``adapter``). ``size(value)`` is about
+    how many bytes it will write. ``artifact_kind(value)`` is the kind of the artifact it leaves.
+    """
+
+    accepts: tuple[str, ...]
+    write: Callable[[StepContext, Exportable, Any, Path], None]
+    size: Callable[[Exportable], int]
+    artifact_kind: Callable[[Exportable], str]

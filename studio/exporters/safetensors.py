@@ -1,0 +1,55 @@
+"""The safetensors exporter: a folder that transformers, PEFT, vLLM and most tools load.
+
+A model becomes its weights, config, generation config, tokenizer and chat template; an adapter its
+weights, config, tokenizer and chat template, with a base that others can find.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from studio.exporters._card import base_name
+from studio.exporters._copy import copy_files, folder_size, model_files
+from studio.exporters._exporter import Exportable, Exporter
+from studio.graph.node_type import Variant
+from studio.values import AdapterValue
+
+if TYPE_CHECKING:
+    from studio.runs.context import StepContext
+
+_ADAPTER_CONFIG = "adapter_config.json"
+
+
+def write(context: StepContext, value: Exportable, settings: Any, folder: Path) -> None:
+    """Copy the files of the model or adapter into ``folder``."""
+    del settings
+    in_run = folder.is_relative_to(context.folder)
+    copy_files(context, model_files(Path(value.path)), folder, link_weights=in_run)
+    if isinstance(value, AdapterValue):
+        _name_base(folder / _ADAPTER_CONFIG, value)
+
+
+def _name_base(path: Path, value: AdapterValue) -> None:
+    """Name the base so that it is found elsewhere too: a hub id, where the base has one."""
+    config = json.loads(path.read_text(encoding="utf-8"))
+    base = value.model.model
+    config["base_model_name_or_path"] = base_name(base) or base.path
+    if base_name(base) is None:
+        config["revision"] = None
+    path.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _kind(value: Exportable) -> str:
+    if isinstance(value, AdapterValue):
+        return "adapter"
+    return "merged_model" if value.merged_from else "base_model"
+
+
+VARIANT = Variant(
+    kind="exporter", id="safetensors", title="Safetensors folder", order=10,
+    help="Weights, tokenizer, chat template and model card in one folder, as transformers and PEFT "
+    "load them.",
+    payload=Exporter(("model", "adapter"), write, lambda v: folder_size(Path(v.path)), _kind),
+)  # fmt: skip

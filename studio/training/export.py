@@ -1,0 +1,69 @@
+"""The Export step: one folder with everything another program needs, and a model card.
+
+Written beside its place and renamed when it is whole: a full disk or a stop leaves nothing half
+done. What is written is the exporter's business; this module only places it.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from studio import disk
+from studio.errors import StudioError
+from studio.exporters._card import model_card
+from studio.exporters._exporter import Exportable, Exporter
+from studio.exporters._folder import replaced, write_manifest
+from studio.runs.context import StepContext
+from studio.values import AdapterValue, ModelValue
+
+if TYPE_CHECKING:
+    from studio.nodes.export import ExportSettings
+
+
+def export(
+    context: StepContext, value_json: Mapping[str, Any], settings: ExportSettings
+) -> dict[str, Any]:
+    """Write the folder; it has no outputs. Raises ``StudioError`` naming folder and space."""
+    value = _value(value_json)
+    variant = context.variant("exporter", settings.format)
+    exporter: Exporter = variant.payload
+    if value.kind not in exporter.accepts:
+        raise StudioError(
+            f"{context.title}: the format {variant.title} does not take what is wired to it.",
+            hint="Choose another format.", field="format", code="wrong_export",
+        )  # fmt: skip
+    own = variant.settings.model_validate(settings.format_settings)
+    context.phase("export", f"Writing {variant.title}")
+    place = settings.folder.strip()
+    folder = context.resolve(place) if place else context.folder / "export"
+    needed = exporter.size(value)
+    with disk.told(context.title, "the export", folder, needed=needed, field="folder"):
+        if place:
+            _refuse_full(folder, needed)
+        with replaced(folder, context.title) as staging:
+            exporter.write(context, value, own, staging)
+            _describe(context, value, exporter, staging)
+    context.artifact(exporter.artifact_kind(value), folder, exported=True, format=variant.id)
+    return {}
+
+
+def _value(data: Mapping[str, Any]) -> Exportable:
+    if data.get("kind") == "adapter":
+        return AdapterValue.model_validate(data)
+    return ModelValue.model_validate(data)
+
+
+def _refuse_full(folder: Path, needed: int) -> None:
+    room = disk.free_bytes(folder)
+    if room is not None and room < needed:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def _describe(context: StepContext, value: Exportable, exporter: Exporter, folder: Path) -> None:
+    """Model card and manifest."""
+    card = model_card(value, context.project_name)
+    (folder / "README.md").write_text(card, encoding="utf-8")
+    write_manifest(folder, exporter.artifact_kind(value), {"project": context.project_name})
