@@ -105,22 +105,37 @@ def restore_optimizer(folder: Path, optimizer: torch.optim.Optimizer, scheduler:
 
 
 def _split(state: dict[int, dict[str, Any]]) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """Tensors by ``"index.name"``, and what is not a tensor in the same naming."""
+    """Tensors by ``"index.name"``, and what is not a tensor in the same naming.
+
+    Some optimizers nest their state (bitsandbytes); each level adds a part to the name.
+    """
     tensors: dict[str, torch.Tensor] = {}
     rest: dict[str, Any] = {}
-    for index, values in state.items():
+
+    def walk(prefix: str, values: dict[str, Any]) -> None:
         for name, value in values.items():
-            target = tensors if isinstance(value, torch.Tensor) else rest
-            target[f"{index}.{name}"] = value
+            if isinstance(value, dict):
+                walk(f"{prefix}.{name}", value)
+            elif isinstance(value, torch.Tensor):
+                tensors[f"{prefix}.{name}"] = value
+            else:
+                rest[f"{prefix}.{name}"] = value
+
+    for index, values in state.items():
+        walk(str(index), values)
     return tensors, rest
 
 
 def _join(tensors: dict[str, torch.Tensor], rest: dict[str, Any]) -> dict[int, dict[str, Any]]:
     state: dict[int, dict[str, Any]] = {}
     for key, value in {**tensors, **rest}.items():
-        index, _, name = key.partition(".")
-        if index != _RANDOM:
-            state.setdefault(int(index), {})[name] = value
+        index, *inner, name = key.split(".")
+        if index == _RANDOM:
+            continue
+        values = state.setdefault(int(index), {})
+        for part in inner:
+            values = values.setdefault(part, {})
+        values[name] = value
     return state
 
 

@@ -22,7 +22,7 @@ from studio.errors import StudioError
 from studio.objectives._method import Objective
 from studio.runs.context import StepContext
 from studio.training.adapter import build_adapter, write_adapter
-from studio.training.batches import Batches, RowOrder
+from studio.training.batches import Batches, RowOrder, pad_rows
 from studio.training.checkpoint import Checkpoint, newest, remove_torn, unusable
 from studio.training.data import Tokenized, load_tokenizer, tokenize_dataset
 from studio.training.load import load_base, pick_device
@@ -139,6 +139,9 @@ def _evaluator(
 
     def evaluate() -> float:
         context.phase("evaluate", "Measuring the validation loss")
+        if watch.trainer.head is None:
+            batch = pad_rows(rows, numbers[:1], tokenizer.pad_token_id)
+            watch.trainer.head = objective.choose_head(watch.trainer.model, batch)
         loss = validation_loss(
             watch.trainer.model, rows, numbers, objective, watch.trainer.head,
             settings.batch_size, tokenizer.pad_token_id, progress,

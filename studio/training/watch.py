@@ -39,6 +39,7 @@ class Figures:
     last_loss: float = math.nan
     best_eval_loss: float = math.inf
     last_eval_loss: float = math.nan
+    last_eval_step: float = 0
     tokens: float = 0
     seconds: float = 0.0
 
@@ -86,6 +87,8 @@ class StepWatch(TrainerCallback):
         state.global_step, state.max_steps = self.step, self.length.steps
         self.random_state = read_random()
         self._began_step = self.step
+        if self.figures.last_eval_step < self.step:
+            self._measure()  # the stop came before or within this step's evaluation
         self._began = self._step_ended = time.perf_counter()
 
     def before_batch(self) -> None:
@@ -146,7 +149,7 @@ class StepWatch(TrainerCallback):
             loss = self.evaluate()
         except Stopped:
             self._stop()
-        self.figures.last_eval_loss = loss
+        self.figures.last_eval_loss, self.figures.last_eval_step = loss, self.step
         self.figures.best_eval_loss = min(loss, self.figures.best_eval_loss)
         self.context.emit(
             "Metric", step=self.step, steps=self.length.steps, eval_loss=loss,
