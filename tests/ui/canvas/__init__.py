@@ -1,0 +1,1 @@
+"""The canvas, pressed and read as a user does."""
