@@ -15,6 +15,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -108,8 +109,10 @@ def clean_up(folder: RunFolder, *, stopped: bool) -> None:
     if folder.is_running():
         return
     folder.remove_staging()
+    EventSink(folder).close()
     if stopped and folder.finished_status() is None:
-        folder.append(event("RunFinished", status="stopped", seconds=None))
+        seconds = time.time() - known[1] if known else 0.0
+        folder.append(event("RunFinished", status="stopped", seconds=round(seconds, 3)))
 
 
 # ------------------------------------------------------------------ the host's side
@@ -217,7 +220,9 @@ def _hard_stop(folder: RunFolder, control: Control, sink: EventSink) -> NoReturn
     if sink.finished is None:
         logger.info("the step did not stop in time; ending the process")
         with contextlib.suppress(OSError):
-            sink.emit(event("RunFinished", status=control.stopped_status(), seconds=None))
+            seconds = time.time() - psutil.Process().create_time()
+            status = control.stopped_status()
+            sink.emit(event("RunFinished", status=status, seconds=round(seconds, 3)))
     status = str(sink.finished.get("status")) if sink.finished else "stopped"
     processes.kill_children()
     folder.remove_staging()

@@ -1,0 +1,46 @@
+"""The terminal: the same engine without a window.
+
+Exit codes: 0 completed, 1 failed, 2 bad arguments or Problems, 3 stopped. With ``--json`` standard
+output carries one JSON object a line and nothing else; words go to standard error. It must not
+import torch: ``doctor`` asks another process.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+
+from studio.cli.arguments import parse_arguments
+from studio.errors import StudioError
+
+__all__ = ["main"]
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run one command; returns the exit code."""
+    try:
+        options = parse_arguments(argv)
+    except SystemExit as error:
+        return int(error.code or 0)
+    try:
+        return int(options.command(options))
+    except StudioError as error:
+        tell_error(error, as_json=bool(getattr(options, "json", False)))
+        return 2
+    except BrokenPipeError:
+        _close_output()
+        return 3
+
+
+def tell_error(error: StudioError, *, as_json: bool) -> None:
+    """Say an expected error."""
+    if as_json:
+        print(json.dumps({"event": "Problem", **error.problem().to_json()}), flush=True)
+    print(f"{error.sentence} {error.hint}".strip(), file=sys.stderr)
+
+
+def _close_output() -> None:
+    """Nobody reads any more; keep the interpreter from complaining about that at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

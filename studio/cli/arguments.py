@@ -1,0 +1,78 @@
+"""The command line's grammar: which commands there are and what they take. No behaviour."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from studio.cli import commands, doctor, listing
+
+
+def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
+    """The options; ``options.command`` is what to call. Exits with 2 when not understood."""
+    parser = argparse.ArgumentParser(
+        prog="lora-studio", description="Fine-tune language models with LoRA.", allow_abbrev=False
+    )
+    table = parser.add_subparsers(metavar="COMMAND", required=True)
+    _demo(_add(table, "demo", commands.demo, "run the starter project"))
+    _run(_add(table, "run", commands.run, "run a project"))
+    _file(_add(table, "check", commands.check, "say what is wrong with a project"))
+    _resume(_add(table, "resume", commands.resume, "go on with an interrupted run"))
+    _run_name(_add(table, "stop", commands.stop, "end a run"))
+    _runs(_add(table, "runs", listing.runs, "list the runs"))
+    _add(table, "nodes", listing.nodes, "list node types, variants and their settings")
+    _add(table, "doctor", doctor.doctor, "versions, devices, memory, what works here")
+    return parser.parse_args(list(argv))
+
+
+def _add(
+    table: Any, name: str, command: Callable[[argparse.Namespace], int], words: str
+) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = table.add_parser(
+        name, help=words, description=words.capitalize() + ".", allow_abbrev=False
+    )
+    parser.set_defaults(command=command)
+    parser.add_argument("--json", action="store_true", help="one JSON object a line")
+    return parser
+
+
+def _file(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", type=Path, metavar="FILE", help="a .studio project")
+    parser.add_argument(
+        "--set", action="append", default=[], dest="changes", metavar="NODE.SETTING=VALUE",
+        help="change a setting for this time; VALUE is JSON or plain text",
+    )  # fmt: skip
+
+
+def _runs(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--runs", type=Path, metavar="DIR", help="the folder of runs")
+
+
+def _all_cores(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--all-cores", action="store_true", help="leave no processor core to the desktop"
+    )
+
+
+def _run(parser: argparse.ArgumentParser) -> None:
+    _file(parser)
+    _runs(parser)
+    _all_cores(parser)
+
+
+def _demo(parser: argparse.ArgumentParser) -> None:
+    _runs(parser)
+    _all_cores(parser)
+    parser.set_defaults(changes=[])
+
+
+def _run_name(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", metavar="RUN", help="a run's id or its folder")
+    _runs(parser)
+
+
+def _resume(parser: argparse.ArgumentParser) -> None:
+    _run_name(parser)
+    _all_cores(parser)

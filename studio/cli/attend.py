@@ -1,0 +1,97 @@
+"""Staying with a run in the terminal until it ends: events out, Ctrl+C in.
+
+The first Ctrl+C (or SIGTERM) asks for a stop and waits; the second ends the host at once. A reader
+that went away (a closed pipe) ends the run too, as it would end any program.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from studio.cli.report import Reporter
+from studio.runs.events import Event
+from studio.runs.state import RunState
+from studio.runs.watch import Watch
+
+BEAT_S = 0.05
+
+
+class _Interrupts:
+    """Counts Ctrl+C and SIGTERM; the loop acts on them."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.done = 0
+
+    def __call__(self, *_: object) -> None:
+        self.count += 1
+
+
+@contextmanager
+def _caught() -> Iterator[_Interrupts]:
+    interrupts = _Interrupts()
+    names = (signal.SIGINT, signal.SIGTERM)
+    before = {name: signal.signal(name, interrupts) for name in names}
+    try:
+        yield interrupts
+    finally:
+        for name, handler in before.items():
+            signal.signal(name, handler)
+
+
+def attend(watch: Watch, *, as_json: bool, quiet: bool = False) -> tuple[str, RunState]:
+    """Follow a run to its end; returns its status and state."""
+    state = RunState()
+    reporter = Reporter(state)
+    with _caught() as interrupts:
+        while watch.status is None:
+            _obey(interrupts, watch, as_json)
+            events = watch.poll()
+            for event in events:
+                state.apply(event)
+            try:
+                _show(events, reporter, as_json, quiet)
+            except BrokenPipeError:
+                _wind_up(watch)
+                raise
+            if watch.status is None:
+                time.sleep(BEAT_S)
+        reporter.close()
+    if watch.status == "interrupted":
+        state.interrupt(state.last_time)
+    return watch.status, state
+
+
+def _show(events: list[Event], reporter: Reporter, as_json: bool, quiet: bool) -> None:
+    if quiet and not as_json:
+        return
+    for event in events:
+        if as_json:
+            sys.stdout.write(event.to_line())
+        else:
+            reporter.tell(event)
+    sys.stdout.flush()
+
+
+def _obey(interrupts: _Interrupts, watch: Watch, as_json: bool) -> None:
+    if interrupts.count == interrupts.done:
+        return
+    first = interrupts.done == 0
+    interrupts.done = interrupts.count
+    out = sys.stderr if as_json else sys.stdout
+    if first:
+        print("\nStopping. Ctrl+C again ends it at once.", file=out, flush=True)
+        watch.stop()
+    else:
+        watch.kill()
+
+
+def _wind_up(watch: Watch) -> None:
+    watch.stop()
+    while watch.status is None:
+        watch.poll()
+        time.sleep(BEAT_S)

@@ -1,0 +1,136 @@
+"""The commands that run, resume, stop and check. Each returns the exit code.
+
+Runs go through the run host, exactly as the window's do, so that a terminal that is closed does not
+end them and the window can show them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from studio import paths
+from studio.cli.attend import attend
+from studio.cli.overrides import with_changes
+from studio.cli.report import print_results
+from studio.errors import Problem, StudioError
+from studio.graph.graph import Graph
+from studio.graph.project import load_project
+from studio.graph.registry import Registry, load_registry
+from studio.runs import host
+from studio.runs.folder import RunFolder, find_run
+from studio.runs.plan import compile_plan
+from studio.runs.watch import Watch
+from studio.settings import AppSettings, load_settings
+
+EXIT_CODES = {"completed": 0, "failed": 1, "interrupted": 1, "stopped": 3, "suspended": 3}
+
+
+def demo(options: argparse.Namespace) -> int:
+    """Run the starter project that ships with the program, and show what it did."""
+    file = paths.assets_dir() / "starter.studio"
+    if not options.json:
+        print("The starter project runs here in the terminal. Ctrl+C stops it.", flush=True)
+    return _run(file, options)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run a project."""
+    return _run(options.file, options)
+
+
+def check(options: argparse.Namespace) -> int:
+    """Say what is wrong with a project; 2 when something blocks a run."""
+    registry = _registry()
+    graph = with_changes(load_project(options.file), options.changes, registry)
+    compiled = compile_plan(graph, registry, options.file.resolve().parent)
+    _tell_problems(compiled.problems, options.file, options.json)
+    if compiled.plan is None:
+        return 2
+    if not options.json:
+        print(f"{options.file}: ready to run, {len(compiled.plan.steps)} steps.")
+    return 0
+
+
+def resume(options: argparse.Namespace) -> int:
+    """Go on with a run from its last checkpoint; finished steps are not run again."""
+    folder = find_run(runs_dir(options), options.run)
+    if folder.is_running():
+        raise StudioError(f"{folder.id} is running already.", hint="Stop it first.", code="running")
+    folder.plan()
+    return _attend(folder, options, folder.graph())
+
+
+def stop(options: argparse.Namespace) -> int:
+    """End a run that goes on elsewhere, and wait until it has ended."""
+    folder = find_run(runs_dir(options), options.run)
+    if not folder.is_running():
+        raise StudioError(f"{folder.id} is not running.", code="not_running")
+    watch = Watch(folder)
+    watch.stop()
+    code, _ = attend(watch, as_json=options.json, quiet=True)
+    return 0 if code == "stopped" else EXIT_CODES[code]
+
+
+def runs_dir(options: argparse.Namespace) -> Path:
+    """The folder of runs: the option, else the setting, else the default."""
+    return Path(options.runs) if options.runs is not None else _settings().runs_dir()
+
+
+def _settings() -> AppSettings:
+    loaded = load_settings()
+    if loaded.notice:
+        print(loaded.notice, file=sys.stderr)
+    return loaded.settings
+
+
+def _run(file: Path, options: argparse.Namespace) -> int:
+    registry = _registry()
+    graph = with_changes(load_project(file), options.changes, registry)
+    compiled = compile_plan(graph, registry, file.resolve().parent)
+    _tell_problems(compiled.problems, file, options.json)
+    if compiled.plan is None:
+        return 2
+    folder = RunFolder.create(runs_dir(options), compiled.plan, graph)
+    return _attend(folder, options, graph)
+
+
+def _attend(folder: RunFolder, options: argparse.Namespace, graph: Graph) -> int:
+    if not options.json:
+        print(f"{graph.name}: run {folder.id}", flush=True)
+    leave_core = not options.all_cores and _settings().leave_core
+    process = host.start(folder, leave_core=leave_core)
+    status, state = attend(Watch(folder, process), as_json=options.json)
+    if not options.json:
+        print_results(folder, state, status)
+    elif status == "interrupted":
+        print(f"The run host of {folder.id} died; see {folder.log_path}.", file=sys.stderr)
+    return EXIT_CODES.get(status, 1)
+
+
+def _registry() -> Registry:
+    registry = load_registry()
+    for sentence in registry.failures:
+        print(sentence, file=sys.stderr)
+    return registry
+
+
+def _tell_problems(problems: tuple[Problem, ...], file: Path, as_json: bool) -> None:
+    for problem in problems:
+        if as_json:
+            print(json.dumps({"event": "Problem", **problem.to_json()}, ensure_ascii=False))
+        else:
+            print(describe(problem, file), file=sys.stderr)
+    sys.stdout.flush()
+
+
+def describe(problem: Problem, file: Path) -> str:
+    """One line: where, how bad, what, and what to do."""
+    where = problem.file or str(file)
+    if problem.line:
+        where += f":{problem.line}"
+    place = ".".join(p for p in (problem.node, problem.field) if p)
+    parts = [f"{where}:", f"{problem.severity}:", f"{place}:" if place else "", problem.sentence]
+    return " ".join(p for p in [*parts, problem.hint] if p)

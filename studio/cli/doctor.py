@@ -1,0 +1,149 @@
+"""``doctor``: versions, devices, memory, disk, and what works here.
+
+Torch's facts come from a short process of its own: importing it takes seconds, and a broken
+installation must not break the report.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from studio import hardware, paths
+from studio.graph.registry import load_registry
+from studio.runs.environment import versions
+
+TORCH_TIMEOUT_S = 180
+_TORCH_FACTS = """
+import json, torch
+cuda = torch.cuda.is_available()
+print(json.dumps({
+    "version": torch.__version__, "cuda": cuda, "cuda_build": torch.version.cuda,
+    "devices": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+    "bf16": bool(cuda and torch.cuda.is_bf16_supported()), "threads": torch.get_num_threads(),
+    "mps": bool(getattr(torch.backends, "mps", None) and torch.backends.mps.is_available()),
+}))
+"""
+
+
+def doctor(options: argparse.Namespace) -> int:
+    """Say what this computer offers; 1 when the engine cannot work."""
+    facts = gather()
+    if options.json:
+        print(json.dumps(facts, ensure_ascii=False))
+    else:
+        print(as_text(facts))
+    return 0 if not facts["torch"].get("error") else 1
+
+
+def gather() -> dict[str, Any]:
+    """Everything that is known, as JSON data."""
+    registry = load_registry()
+    return {
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "packages": versions(),
+        "cpu": hardware.cpu_model(),
+        "cpu_count": hardware.cpu_count(),
+        "ram_total_gib": hardware.ram_total_gib(),
+        "ram_free_gib": hardware.ram_free_gib(),
+        "gpus": [asdict(g) for g in hardware.gpus()],
+        "torch": torch_facts(),
+        "folders": {name: _folder(p) for name, p in _folders().items()},
+        "display": has_display(),
+        "nodes": sorted(registry.nodes),
+        "extensions_failed": list(registry.failures),
+    }
+
+
+def torch_facts() -> dict[str, Any]:
+    """What torch says about itself, or ``error``."""
+    try:
+        done = subprocess.run(
+            [sys.executable, "-P", "-c", _TORCH_FACTS],
+            capture_output=True, text=True, timeout=TORCH_TIMEOUT_S, check=False,
+        )  # fmt: skip
+        facts: dict[str, Any] = json.loads(done.stdout)
+        return facts
+    except ValueError:
+        lines = done.stderr.strip().splitlines()
+        return {"error": lines[-1] if lines else f"it ended with code {done.returncode}"}
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return {"error": str(error)}
+
+
+def has_display() -> bool:
+    """Whether a window can probably be shown."""
+    if sys.platform in ("win32", "darwin"):
+        return True
+    return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+
+
+def _folders() -> dict[str, Path]:
+    return {"runs": paths.runs_dir(), "cache": paths.cache_dir(), "config": paths.config_dir()}
+
+
+def _folder(path: Path) -> dict[str, Any]:
+    place = path
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    free = round(shutil.disk_usage(place).free / hardware.GIB, 2)
+    return {"path": str(path), "free_gib": free, "writable": os.access(place, os.W_OK)}
+
+
+def as_text(facts: dict[str, Any]) -> str:
+    """The report for people."""
+    lines = [f"Python {facts['python']} on {facts['system']}"]
+    lines.append(f"Processor: {facts['cpu']}, {facts['cpu_count']} cores")
+    lines.append(f"Memory: {facts['ram_free_gib']} of {facts['ram_total_gib']} GiB free")
+    for gpu in facts["gpus"]:
+        lines.append(
+            f"GPU {gpu['index']}: {gpu['name']}, {gpu['used_gib']} of {gpu['total_gib']} GiB used"
+        )
+    lines += [_torch_line(facts["torch"]), *_folder_lines(facts["folders"]), *_works(facts)]
+    lines += ["Packages:"]
+    lines += [
+        f"  {name} {version or 'not installed'}" for name, version in facts["packages"].items()
+    ]
+    return "\n".join(lines)
+
+
+def _torch_line(torch: dict[str, Any]) -> str:
+    if torch.get("error"):
+        return f"torch does not work: {torch['error']}"
+    devices = ", ".join(torch["devices"]) or ("Apple GPU" if torch["mps"] else "processor only")
+    return f"torch {torch['version']}: {devices}"
+
+
+def _folder_lines(folders: dict[str, Any]) -> list[str]:
+    return [
+        f"{name.capitalize()}: {f['path']} ({f['free_gib']} GiB free"
+        f"{'' if f['writable'] else ', NOT WRITABLE'})"
+        for name, f in folders.items()
+    ]
+
+
+def _works(facts: dict[str, Any]) -> list[str]:
+    torch = facts["torch"]
+    works = not torch.get("error")
+    gpu = works and torch["cuda"]
+    rows = {
+        "train on the processor": works,
+        "train on an NVIDIA GPU": gpu,
+        "bfloat16 on the GPU": works and torch["bf16"],
+        "4-bit and 8-bit base models": gpu and facts["packages"]["bitsandbytes"] is not None,
+        "open the window": facts["display"] and facts["packages"]["PySide6-Essentials"] is not None,
+    }
+    lines = ["What works here:"]
+    lines += [f"  {'yes' if ok else 'no ':<4} {what}" for what, ok in rows.items()]
+    if gpu is False and facts["gpus"]:
+        lines.append("  A GPU is present but torch cannot use it: a CPU build is installed.")
+    return [*lines, *facts["extensions_failed"]]

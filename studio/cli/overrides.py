@@ -1,0 +1,80 @@
+"""``--set NODE.SETTING=VALUE``: one change of a project for one run.
+
+An unknown node or setting is refused with the nearest names; whether the value is allowed is judged
+with the rest of the project, by the same Problems as in the window.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from studio.errors import StudioError
+from studio.graph.edits import set_setting
+from studio.graph.graph import Graph, Node
+from studio.graph.registry import Registry, variant_fields
+
+
+def with_changes(graph: Graph, changes: Iterable[str], registry: Registry) -> Graph:
+    """The graph with every change made; raises ``StudioError`` for one that is not understood."""
+    for change in changes:
+        graph = _with_change(graph, change, registry)
+    return graph
+
+
+def _with_change(graph: Graph, change: str, registry: Registry) -> Graph:
+    place, equals, text = change.partition("=")
+    if not equals or "." not in place:
+        raise _bad(change, "it is not NODE.SETTING=VALUE", "For example: --set train.epochs=2")
+    node = _node(graph, place, change)
+    setting = place[len(node.id) + 1 :]
+    known = setting_names(node, registry)
+    if known is not None and setting not in known:
+        raise _unknown(change, f"{node.id} has no setting called “{setting}”", setting, known)
+    return set_setting(graph, node.id, setting, _value(text))
+
+
+def _node(graph: Graph, place: str, change: str) -> Node:
+    """The node that the change names; ids may hold dots, so the longest one wins."""
+    found = [n for n in graph.nodes if place.startswith(f"{n.id}.") and len(place) > len(n.id) + 1]
+    if not found:
+        name = place.partition(".")[0]
+        raise _unknown(change, f"there is no node called “{name}”", name, graph.ids())
+    return max(found, key=lambda n: len(n.id))
+
+
+def setting_names(node: Node, registry: Registry) -> list[str] | None:
+    """Every setting of a node that can be changed, those of its chosen variants too; ``None``
+    when its type is not installed."""
+    node_type = registry.node_type(node.type)
+    if node_type is None:
+        return None
+    fields = node_type.settings.model_fields
+    names = list(fields)
+    for name, kind in variant_fields(node_type.settings).items():
+        chosen = node.settings.get(name, fields[name].default)
+        variant = registry.variant(kind, str(chosen))
+        if variant is not None:
+            names += [f"{name}_settings.{own}" for own in variant.settings.model_fields]
+    return names
+
+
+def _value(text: str) -> Any:
+    """JSON where it is JSON, else the text as it stands."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _unknown(change: str, what: str, name: str, known: Sequence[str]) -> StudioError:
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    if near:
+        return _bad(change, what, f"Did you mean {' or '.join(near)}?")
+    return _bad(change, what, f"There are: {', '.join(known)}.")
+
+
+def _bad(change: str, what: str, hint: str) -> StudioError:
+    return StudioError(f"--set {change}: {what}.", hint=hint, code="bad_argument")

@@ -1,0 +1,224 @@
+"""A run as text: progress on one line in a terminal, a line every 5 % elsewhere, results at the end.
+
+It only reads events and the state made of them; it never decides anything.
+"""
+
+from __future__ import annotations
+
+import math
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+from studio.runs.events import Event
+from studio.runs.folder import RunFolder
+from studio.runs.state import NodeState, RunState
+
+EVERY_PERCENT = 5
+BAR_WIDTH = 24
+REDRAW_S = 0.1
+RESULTS = {
+    "adapter": "Adapter",
+    "merged_model": "Merged model",
+    "gguf": "GGUF model",
+    "report": "Report",
+}
+
+
+class Reporter:
+    """Tells the events of one run on standard output."""
+
+    def __init__(self, state: RunState) -> None:
+        self._state = state
+        self._live = sys.stdout.isatty()
+        self._line = ""
+        self._drawn_at = 0.0
+        self._told: dict[tuple[str | None, str], int] = {}
+
+    def tell(self, event: Event) -> None:
+        """Show one event (the state knows it already)."""
+        teller = _TELLERS.get(event.name)
+        text = teller(self._state, event) if teller else None
+        if event.name == "Metric":
+            text = self._metric(event)
+        if text:
+            self._print(text)
+        if event.name in ("Progress", "Metric", "Phase"):
+            self._progress(event)
+
+    def close(self) -> None:
+        """Remove the progress line."""
+        self._erase()
+
+    def _metric(self, event: Event) -> str | None:
+        if "eval_loss" in event.data:
+            return f"  step {event.get('step')}: validation loss {_figure(event.get('eval_loss'))}"
+        if "loss" not in event.data or not self._due(event, "loss"):
+            return None
+        return _loss_line(self._state, event)
+
+    def _due(self, event: Event, kind: str) -> bool:
+        """Whether another 5 % of the steps have passed (always, when the number is unknown)."""
+        steps, step = event.get("steps"), event.get("step")
+        if not steps:
+            return True
+        part = math.floor(100 * step / steps / EVERY_PERCENT)
+        key = (event.node, kind)
+        if self._told.get(key, -1) >= part and step != 1:
+            return False
+        self._told[key] = part
+        return True
+
+    def _progress(self, event: Event) -> None:
+        node = self._state.nodes.get(event.node or "")
+        if node is None or node.state != "running":
+            return
+        if self._live:
+            self._draw(node)
+        elif event.name == "Progress":
+            self._plain_progress(event, node)
+
+    def _plain_progress(self, event: Event, node: NodeState) -> None:
+        if not node.total or node.phase == "train":
+            return
+        part = math.floor(100 * (node.done or 0) / node.total / EVERY_PERCENT)
+        key = (event.node, node.phase)
+        if self._told.get(key, 0) < part:
+            self._told[key] = part
+            print(f"  {node.title}: {node.phase} {part * EVERY_PERCENT} %", flush=True)
+
+    def _draw(self, node: NodeState) -> None:
+        now = time.monotonic()
+        if now - self._drawn_at < REDRAW_S:
+            return
+        self._drawn_at = now
+        text = progress_line(node, self._state.time_left_s(time.time()))
+        self._erase()
+        self._line = text[: shutil.get_terminal_size().columns - 1]
+        sys.stdout.write("\r" + self._line)
+
+    def _erase(self) -> None:
+        if self._line:
+            sys.stdout.write("\r" + " " * len(self._line) + "\r")
+            self._line = ""
+
+    def _print(self, text: str) -> None:
+        self._erase()
+        print(text)
+
+
+def progress_line(node: NodeState, left_s: float | None) -> str:
+    """The bar of a running node."""
+    share = min(1.0, (node.done or 0.0) / node.total) if node.total else 0.0
+    full = round(share * BAR_WIDTH)
+    counted = f"{node.done or 0:,.0f}/{node.total:,.0f} {node.unit}" if node.total else ""
+    left = f"{duration(left_s)} left" if left_s is not None else ""
+    loss = f"loss {node.last_loss:.4f}" if node.last_loss is not None else ""
+    bar = f"[{'#' * full}{'-' * (BAR_WIDTH - full)}] {share:4.0%}" if node.total else "..."
+    parts = [node.title, node.phase, bar, counted.strip(), loss, left]
+    return "  ".join(p for p in parts if p)
+
+
+def duration(seconds: float | None) -> str:
+    """``42 s``, ``3 min 05 s``, ``1 h 12 min``."""
+    whole = max(0, round(seconds or 0))
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def _figure(value: Any) -> str:
+    return f"{value:.4f}" if isinstance(value, float | int) else str(value)
+
+
+def _loss_line(state: RunState, event: Event) -> str:
+    of = f"/{event.get('steps')}" if event.get("steps") else ""
+    parts = [f"  step {event.get('step')}{of}", f"loss {_figure(event.get('loss'))}"]
+    speed = event.get("tokens_per_s")
+    if isinstance(speed, (int, float)):
+        parts.append(f"{speed:,.0f} tokens/s")
+    left = state.time_left_s(event.time)
+    if left is not None:
+        parts.append(f"{duration(left)} left")
+    return "  ".join(parts)
+
+
+def _step_started(state: RunState, event: Event) -> str:
+    del state
+    return f"[{event.get('index')}/{event.get('count')}] {event.get('title')}"
+
+
+def _step_finished(state: RunState, event: Event) -> str:
+    del state
+    return (
+        "  unchanged, kept"
+        if event.get("cached")
+        else f"  done in {duration(event.get('seconds'))}"
+    )
+
+
+def _notice(state: RunState, event: Event) -> str:
+    del state
+    level = "note" if event.get("level") == "info" else "warning"
+    return f"  {level}: {event.get('sentence')} {event.get('hint') or ''}".rstrip()
+
+
+def _step_failed(state: RunState, event: Event) -> str:
+    del state
+    where = event.get("file") or ""
+    if where and event.get("line"):
+        where += f":{event.get('line')}"
+    place = ".".join(str(p) for p in (event.node, event.get("field")) if p)
+    head = ": ".join(p for p in (where, place) if p)
+    text = f"{event.get('sentence')} {event.get('hint') or ''}".rstrip()
+    return f"  failed: {head + ': ' if head else ''}{text}"
+
+
+def _resumed(state: RunState, event: Event) -> str:
+    del state
+    return f"  going on after step {event.get('step')}"
+
+
+_TELLERS: dict[str, Callable[[RunState, Event], str]] = {
+    "StepStarted": _step_started,
+    "StepFinished": _step_finished,
+    "StepFailed": _step_failed,
+    "Notice": _notice,
+    "TrainResumed": _resumed,
+}
+
+
+def print_results(folder: RunFolder, state: RunState, status: str) -> None:
+    """How a run ended: what was measured, and where things are."""
+    took = (state.finished or 0.0) - (state.started or 0.0)
+    print(f"{status.capitalize()} after {duration(took)}.")
+    if state.evaluation:
+        print(evaluation_table(state.evaluation))
+    for artifact in state.artifacts:
+        words = RESULTS.get(str(artifact.get("kind")))
+        if words:
+            print(f"{words}: {artifact.get('path')}")
+    print(f"Run folder: {folder.path}")
+    if status == "interrupted":
+        print(f"The run host died; the last lines of {folder.log_path.name} may say why.")
+    if status != "completed":
+        print(f"Go on with: lora-studio resume {folder.id} --runs {folder.path.parent}")
+
+
+def evaluation_table(evaluation: dict[str, Any]) -> str:
+    """Held-out measures before and after, in per cent."""
+    rows = evaluation.get("rows")
+    lines = [f"On {rows} held-out rows:" if rows else "On held-out rows:"]
+    lines.append(f"  {'measure':<20}{'before':>10}{'after':>10}")
+    for name, pair in (evaluation.get("measures") or {}).items():
+        before, after = (_share(pair.get(k)) for k in ("before", "after"))
+        lines.append(f"  {str(name).replace('_', ' '):<20}{before:>10}{after:>10}")
+    return "\n".join(lines)
+
+
+def _share(value: Any) -> str:
+    return f"{100 * value:.1f} %" if isinstance(value, (int, float)) else "-"
