@@ -80,7 +80,8 @@ class NodeHeader(QWidget):
         self._category = node_type.category if node_type else ""
         kind = node_type.title if node_type else node.type
         self._title.setPlaceholderText(kind)
-        self._title.show_text(node.title or kind if not self._title.hasFocus() else node.title)
+        if node.title or self._title.text().strip() or not self._title.hasFocus():
+            self._title.show_text(node.title or kind)
         self._kind.setText(f"Type: {kind}   Id: {node.id}")
         self._kind.setToolTip(f"On the command line: --set {node.id}.SETTING=VALUE")
         self._help.setText(node_type.help if node_type else "")

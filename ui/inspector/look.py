@@ -14,6 +14,14 @@ def icon_side(widget: QWidget, share: float = 0.9) -> int:
     return max(14, round(widget.fontMetrics().height() * share))
 
 
+def retire(widget: QWidget) -> None:
+    """Take a widget out of use: it goes with the event loop, but its names are free at once."""
+    widget.hide()
+    for child in widget.findChildren(QWidget):
+        child.setObjectName("")
+    widget.deleteLater()
+
+
 class TextLabel(QLabel):
     """Plain text that wraps, can be selected with the mouse and never widens its parent."""
 

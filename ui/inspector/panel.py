@@ -15,6 +15,7 @@ from PySide6.QtWidgets import QFrame, QScrollArea, QStackedLayout, QWidget
 from studio.errors import Problem
 from studio.graph.document import Document
 from studio.graph.registry import Registry
+from ui.inspector.look import retire
 from ui.inspector.node_form import NodeForm
 from ui.inspector.overview import Overview
 
@@ -122,8 +123,7 @@ class InspectorPanel(QWidget):
         form, self._form = self._form, None
         self._scroll.takeWidget()
         form.setParent(self)
-        form.hide()
-        form.deleteLater()
+        retire(form)
 
     def _document_changed(self) -> None:
         if self._form is not None and self._shows(self._form.node_id):

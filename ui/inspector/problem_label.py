@@ -10,7 +10,7 @@ from PySide6.QtWidgets import QHBoxLayout, QLabel, QVBoxLayout, QWidget
 
 from studio.errors import Problem
 from ui import icons, theme
-from ui.inspector.look import MutedLabel, TextLabel, icon_side
+from ui.inspector.look import MutedLabel, TextLabel, icon_side, retire
 
 
 class ProblemLabel(QWidget):
@@ -64,11 +64,11 @@ class ProblemList(QWidget):
             return
         self._shown = once
         while self._column.count():
-            widget = self._column.takeAt(0).widget()
-            widget.hide()
-            widget.deleteLater()
+            retire(self._column.takeAt(0).widget())
         for problem in once:
-            self._column.addWidget(ProblemLabel(problem, self))
+            label = ProblemLabel(problem, self)
+            self._column.addWidget(label)
+            label.show()
         self.setVisible(bool(once))
 
     def text(self) -> str:

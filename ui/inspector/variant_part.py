@@ -14,7 +14,7 @@ from PySide6.QtWidgets import QVBoxLayout, QWidget
 from studio.errors import Problem
 from studio.graph.schema import FieldSpec, Settings, fields_of
 from ui.inspector.editors.base import FieldContext
-from ui.inspector.look import MutedLabel
+from ui.inspector.look import MutedLabel, retire
 from ui.inspector.row import FieldRow
 
 if TYPE_CHECKING:
@@ -85,8 +85,7 @@ class VariantPart(QWidget):
     def _rebuild(self, chosen: Any) -> None:
         if self._form is not None:
             self._column.removeWidget(self._form)
-            self._form.hide()
-            self._form.deleteLater()
+            retire(self._form)
             self._form = None
         variant = self._context.registry.variant(self._spec.meta.variant, str(chosen))
         self._help.setText(variant.help if variant else "")

@@ -1,0 +1,1 @@
+"""Tests of the inspector, with real keys and mouse."""
