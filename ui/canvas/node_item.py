@@ -37,6 +37,7 @@ class NodeItem(QGraphicsItem):
         self.wired: dict[PortKey, str] = {}
         self.texts: dict[str, str] = {}
         self.card = layout.card(content)
+        self._bounds = _around(self.card)
         self._order = 0
         self.setPos(QPointF(*node.position))
 
@@ -91,7 +92,7 @@ class NodeItem(QGraphicsItem):
         card = layout.card(self.content, layout.footer_height(s.lines, s.bar) if s else 0.0)
         if card != self.card:
             self.prepareGeometryChange()
-            self.card = card
+            self.card, self._bounds = card, _around(card)
         self.update()
 
     def port_point(self, side: Side, name: str) -> QPointF:
@@ -120,11 +121,15 @@ class NodeItem(QGraphicsItem):
 
     def boundingRect(self) -> QRectF:
         """Qt: everything that is painted."""
-        m = layout.MARGIN
-        return self.card.adjusted(-m, -m, m, m)
+        return self._bounds
 
     def paint(self, painter: Any, option: Any, widget: Any = None) -> None:
         """Qt: paint in the detail that the scene asks for."""
         del option, widget
         scene = self.scene()
         node_paint.paint(painter, self, getattr(scene, "detail", "full"))
+
+
+def _around(card: QRectF) -> QRectF:
+    m = layout.MARGIN
+    return card.adjusted(-m, -m, m, m)

@@ -85,9 +85,14 @@ def paint(painter: QPainter, item: NodeItem, detail: Detail) -> None:
         painter.setOpacity(1.0)
 
 
+@lru_cache(maxsize=64)
+def _tint(scheme: str, category: str, share: float) -> QColor:
+    c = theme.colors()
+    return theme.blend(c.surface_raised, c.category(category), share)
+
+
 def _plain(painter: QPainter, item: NodeItem, c: theme.Colors) -> None:
-    fill = theme.blend(c.surface_raised, c.category(item.content.category), 0.35)
-    painter.fillRect(item.card, fill)
+    painter.fillRect(item.card, _tint(c.name, item.content.category, 0.35))
     outline = _outline(item, c)
     if outline != c.border:
         painter.setPen(QPen(outline, 8))
@@ -119,8 +124,7 @@ def _card(painter: QPainter, item: NodeItem, c: theme.Colors) -> None:
         painter.drawRoundedRect(item.card.adjusted(-4, -4, 4, 4), r + 4, r + 4)
     painter.setBrush(c.surface_raised)
     painter.drawRoundedRect(item.card, r, r)
-    tint = c.text_muted if item.content.missing else c.category(item.content.category)
-    painter.setBrush(theme.blend(c.surface_raised, tint, 0.16 if c.dark else 0.11))
+    painter.setBrush(_tint(c.name, item.content.category, 0.16 if c.dark else 0.11))
     painter.drawPath(_header_path())
     painter.setBrush(Qt.BrushStyle.NoBrush)
     pen = QPen(_outline(item, c), 1.6 if item.selected else 1.0)

@@ -37,6 +37,7 @@ class GraphScene(QGraphicsScene):
         self.detail: Detail = "full"
         self._problems: dict[str, tuple[Problem, ...]] = {}
         self._run_state: Any = None
+        self._hovered: tuple[NodeItem | None, WireItem | None] = (None, None)
         self.setItemIndexMethod(QGraphicsScene.ItemIndexMethod.NoIndex)
         self.setSceneRect(-WORLD_PX / 2, -WORLD_PX / 2, WORLD_PX, WORLD_PX)
 
@@ -180,6 +181,19 @@ class GraphScene(QGraphicsScene):
     def wire_at(self, point: QPointF) -> WireItem | None:
         """A wire under a point."""
         return next((item for item in self.wires.values() if item.near(point)), None)
+
+    def mark_hovered(self, port: tuple[NodeItem, Side, str] | None, wire: WireItem | None) -> None:
+        """Show one port or wire as the one under the mouse, and the last one no more."""
+        old_node, old_wire = self._hovered
+        if old_node is not None and (port is None or old_node is not port[0]):
+            old_node.mark("hovered_port", None)
+        if old_wire is not None and old_wire is not wire:
+            old_wire.mark("hovered", False)
+        if port is not None:
+            port[0].mark("hovered_port", (port[1], port[2]))
+        if wire is not None:
+            wire.mark("hovered", True)
+        self._hovered = (port[0] if port else None, wire)
 
     def nodes_in(self, rect: QRectF) -> tuple[str, ...]:
         """Ids of the nodes that a rectangle touches, in drawing order."""

@@ -23,7 +23,7 @@ from PySide6.QtGui import (
     QMouseEvent,
     QPainter,
 )
-from PySide6.QtWidgets import QMenu, QToolTip, QWidget
+from PySide6.QtWidgets import QToolTip, QWidget
 from shiboken6 import isValid
 
 from studio.errors import Problem
@@ -31,7 +31,7 @@ from studio.graph.document import Document
 from studio.graph.graph import Wire
 from studio.graph.registry import Registry
 from ui import theme
-from ui.canvas import background, dropping, layout, tips
+from ui.canvas import accessible, background, dropping, keys, layout, menu, tips
 from ui.canvas.actions import make_actions, update_actions
 from ui.canvas.commands import Commands
 from ui.canvas.content import Side
@@ -42,9 +42,6 @@ from ui.canvas.pointer import PointerView
 from ui.canvas.scene import GraphScene
 from ui.canvas.title_edit import TitleEdit
 from ui.canvas.wire_gesture import DragWire
-
-_ARROWS = (Qt.Key.Key_Left, Qt.Key.Key_Right, Qt.Key.Key_Up, Qt.Key.Key_Down)
-_NODE_MENU = ("rename", "duplicate", "", "cut", "copy", "paste", "", "frame", "delete")
 
 
 class CanvasView(PointerView):
@@ -174,7 +171,9 @@ class CanvasView(PointerView):
             line.mark("selected", wire in self._wires)
         update_actions(self, self._actions)
         now = self.graph_scene.nodes.get(node_id or "")
-        self.setAccessibleDescription(tips.spoken(now) if now else "Nothing is selected")
+        ids = self.document.graph.ids()
+        place = ids.index(now.id) + 1 if now else 0
+        accessible.describe(self, tips.spoken(now) if now else "", place, len(ids))
 
     # Document, theme, ground. ---------------------------------------------------------------
 
@@ -233,13 +232,9 @@ class CanvasView(PointerView):
         """Show which port or wire is under the mouse."""
         point = self.camera.to_scene(at) if at is not None else None
         port = self.graph_scene.port_at(point) if point is not None else None
-        for item in self.graph_scene.nodes.values():
-            here = port is not None and port[0] is item
-            item.mark("hovered_port", (port[1], port[2]) if port and here else None)
         free = point is not None and port is None and self.graph_scene.node_at(point) is None
         wire = self.graph_scene.wire_at(point) if point is not None and free else None
-        for line in self.graph_scene.wires.values():
-            line.mark("hovered", line is wire)
+        self.graph_scene.mark_hovered(port, wire)
 
     def mouseDoubleClickEvent(self, event: QMouseEvent) -> None:
         """Qt: opens a node, or the search palette on empty canvas."""
@@ -257,22 +252,7 @@ class CanvasView(PointerView):
         self.cancel_gesture()
         by_key = event.reason() == QContextMenuEvent.Reason.Keyboard
         at = self.cursor_view() if by_key else QPointF(event.pos())
-        point = self.camera.to_scene(at)
-        node = self.graph_scene.nodes.get(self._current or "") if by_key else None
-        node = node or self.graph_scene.node_at(point)
-        wire = self.graph_scene.wire_at(point)
-        if node is not None and not node.selected:
-            self.select((node.id,))
-        elif node is None and wire is not None:
-            self.select((), (wire.wire,))
-        if node is None and wire is None:
-            self.finder.open(at)
-            return
-        menu = QMenu(self)
-        menu.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
-        for name in _NODE_MENU if node is not None else ("delete",):
-            menu.addAction(self._actions[name]) if name else menu.addSeparator()
-        menu.popup(event.globalPos())
+        menu.open_menu(self, at, event.globalPos(), by_key)
 
     def viewportEvent(self, event: QEvent) -> bool:
         """Qt: tooltips."""
@@ -291,25 +271,7 @@ class CanvasView(PointerView):
 
     def keyPressEvent(self, event: QKeyEvent) -> None:
         """Qt: keys that are not actions of a menu."""
-        key, modifiers = event.key(), event.modifiers()
-        ctrl = bool(modifiers & Qt.KeyboardModifier.ControlModifier)
-        if key == Qt.Key.Key_Escape:
-            if not self.cancel_gesture():
-                self.select(())
-        elif key == Qt.Key.Key_Space and not ctrl:
-            if not event.isAutoRepeat():
-                self.hold_hand(True)
-        elif key in _ARROWS and modifiers & Qt.KeyboardModifier.AltModifier:
-            self.commands.walk(Qt.Key(key))
-        elif key in _ARROWS and not ctrl:
-            if self._selected:
-                far = bool(modifiers & Qt.KeyboardModifier.ShiftModifier)
-                self.commands.nudge(Qt.Key(key), far)
-        elif key in (Qt.Key.Key_Tab, Qt.Key.Key_Backtab) and ctrl:
-            self.commands.step(-1 if key == Qt.Key.Key_Backtab else 1)
-        elif key in (Qt.Key.Key_Return, Qt.Key.Key_Enter) and not ctrl and self._current:
-            self.node_activated.emit(self._current)
-        else:
+        if not keys.press(self, event):
             event.ignore()
 
     # Drag and drop. ---------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from PySide6.QtCore import QPointF, QRectF, Qt
+from PySide6.QtCore import QLineF, QPointF, QRectF, Qt
 from PySide6.QtGui import QPainter, QPainterPath, QPainterPathStroker, QPen
 from PySide6.QtWidgets import QGraphicsItem
 
@@ -27,12 +27,14 @@ class WireItem(QGraphicsItem):
         self.selected = False
         self.hovered = False
         self.path = QPainterPath()
+        self._line = QLineF()
         self._rect = QRectF()
         self.setZValue(0)
 
     def set_ends(self, start: QPointF, end: QPointF) -> None:
         """Run from ``start`` to ``end`` (scene coordinates)."""
         self.prepareGeometryChange()
+        self._line = QLineF(start, end)
         self.path = shapes.wire_path(start, end)
         self._rect = self.path.controlPointRect().adjusted(-6, -6, 6, 6)
 
@@ -61,13 +63,11 @@ class WireItem(QGraphicsItem):
         plain = getattr(self.scene(), "detail", "full") == "plain"
         color = c.port(self.type_id)
         width = SELECTED_PX if self.selected or self.hovered else WIDTH_PX
-        painter.setBrush(Qt.BrushStyle.NoBrush)
         if plain:
-            pen = QPen(color, 1.0)
-            pen.setCosmetic(True)
-            painter.setPen(pen)
-            painter.drawLine(self.path.pointAtPercent(0), self.path.currentPosition())
+            painter.setPen(QPen(color, 0))
+            painter.drawLine(self._line)
             return
+        painter.setBrush(Qt.BrushStyle.NoBrush)
         painter.setRenderHint(QPainter.RenderHint.Antialiasing)
         if self.selected:
             painter.setPen(QPen(c.accent, width + 3.5))
