@@ -1,0 +1,125 @@
+"""The program's start: makes every part once and hands it to those who need it.
+
+``run_window`` opens a project, ``run_demo`` also runs the starter. The window is shown before
+anything slow; torch is never imported in this process.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import psutil
+from PySide6.QtCore import QTimer
+from PySide6.QtGui import QIcon
+from PySide6.QtWidgets import QApplication
+
+from studio import __version__
+from studio.errors import StudioError
+from studio.graph.document import Document
+from studio.graph.project import load_project
+from studio.graph.registry import load_registry
+from studio.paths import assets_dir, config_dir, data_dir
+from studio.settings import load_settings
+from ui import theme
+from ui.crash import CrashReporter
+from ui.main_window import MainWindow
+from ui.preferences import Preferences
+from ui.project_controller import starter_path
+from ui.session import Session
+from ui.window_store import WindowStore
+from workers.run_thread import detach_all
+from workers.task import wait_for_tasks
+
+STARTUP_LOG = "LORA_STUDIO_STARTUP_LOG"
+HEAVY = ("torch", "transformers", "peft", "datasets")
+logger = logging.getLogger(__name__)
+
+
+def run_window(project: str | None = None) -> int:
+    """Open the window on a project, the last one, or the starter; returns the exit code."""
+    app = make_application()
+    session = open_session(app, Path(project) if project else None)
+    return _loop(app, session)
+
+
+def run_demo() -> int:
+    """Open the starter project and run it; results go to the default folder of runs."""
+    app = make_application()
+    session = open_session(app, starter_path())
+    session.window.shown_first.connect(lambda: QTimer.singleShot(0, session, session.runs.run))
+    return _loop(app, session)
+
+
+def make_application() -> QApplication:
+    """The QApplication with name, icon and crash handling."""
+    app = QApplication.instance()
+    if not isinstance(app, QApplication):
+        app = QApplication(sys.argv[:1])
+    app.setApplicationName("LoRA Studio")
+    app.setApplicationVersion(__version__)
+    app.setOrganizationName("lora-studio")
+    app.setDesktopFileName("lora-studio")
+    app.setWindowIcon(QIcon(str(assets_dir() / "app-icon.svg")))
+    CrashReporter(data_dir() / "crash.log").install()
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    return app
+
+
+def open_session(app: QApplication, project: Path | None = None) -> Session:
+    """A window on a project, shown; everything it needs is made here."""
+    loaded = load_settings()
+    preferences = Preferences(loaded.settings)
+    theme.apply(app, loaded.settings.theme)
+    store = WindowStore(config_dir() / "window.ini")
+    document, registry = Document(), load_registry()
+    window = MainWindow(document, registry, loaded.settings.runs_dir())
+    preferences.setParent(window)
+    session = Session(window, document, registry, preferences, store)
+    window.place(app.primaryScreen().availableGeometry())
+    store.restore_layout(window)
+    notices = [loaded.notice, *registry.failures, _open_first(session, project)]
+    for notice in filter(None, notices):
+        session.note(notice)
+        window.banner.offer("notice", "info", notice)
+    window.shown_first.connect(_note_startup)
+    window.show()
+    return session
+
+
+def _open_first(session: Session, wanted: Path | None) -> str:
+    """Open what was asked for, else the last project, else the starter; tells what failed."""
+    told = ""
+    for path in (wanted, session.store.last_project() if wanted is None else None, starter_path()):
+        if path is None:
+            continue
+        try:
+            session.project.show(load_project(path), path.resolve())
+        except StudioError as error:
+            told = told or f"{error.sentence} {error.hint}".strip()
+        else:
+            break
+    return told
+
+
+def _note_startup() -> None:
+    """For the start-up test: how long the process has lived, and what it has imported."""
+    path = os.environ.get(STARTUP_LOG)
+    if not path:
+        return
+    seconds = time.time() - psutil.Process().create_time()
+    heavy = [name for name in HEAVY if name in sys.modules]
+    Path(path).write_text(json.dumps({"seconds": round(seconds, 3), "heavy": heavy}), "utf-8")
+
+
+def _loop(app: QApplication, session: Session) -> int:
+    code = app.exec()
+    del session
+    detach_all()
+    wait_for_tasks()
+    return code

@@ -1,0 +1,78 @@
+"""A bug in the window: keep its trace in a file and tell the user once, then go on.
+
+Set as ``sys.excepthook`` by ``ui.app``. Expected errors never come here; they are StudioErrors and
+are shown where they belong.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import traceback
+from pathlib import Path
+from types import TracebackType
+
+from PySide6.QtCore import QThread
+from PySide6.QtWidgets import QApplication, QMessageBox, QPushButton
+
+from ui.monitor.reveal import reveal
+
+logger = logging.getLogger(__name__)
+
+
+class CrashReporter:
+    """Writes traces to ``log_path`` and shows one dialog at a time."""
+
+    def __init__(self, log_path: Path) -> None:
+        self.log_path = log_path
+        self.showing = False
+
+    def install(self) -> None:
+        """Become the handler of uncaught exceptions."""
+        sys.excepthook = self.handle
+
+    def handle(
+        self, kind: type[BaseException], error: BaseException, trace: TracebackType | None
+    ) -> None:
+        """Log it; on the main thread, also show it."""
+        if issubclass(kind, KeyboardInterrupt):
+            sys.__excepthook__(kind, error, trace)
+            return
+        text = "".join(traceback.format_exception(kind, error, trace))
+        sys.stderr.write(text)
+        self._write(text)
+        logger.error("uncaught: %s", error)
+        app = QApplication.instance()
+        if app is None or QThread.currentThread() is not app.thread() or self.showing:
+            return
+        self.showing = True
+        try:
+            self._show(error, text)
+        finally:
+            self.showing = False
+
+    def _write(self, text: str) -> None:
+        try:
+            self.log_path.parent.mkdir(parents=True, exist_ok=True)
+            with self.log_path.open("a", encoding="utf-8") as file:
+                file.write(text + "\n")
+        except OSError as error:
+            sys.stderr.write(f"the log cannot be written: {error}\n")
+
+    def _show(self, error: BaseException, text: str) -> None:
+        box = QMessageBox(QApplication.activeWindow())
+        box.setIcon(QMessageBox.Icon.Critical)
+        box.setWindowTitle("Something went wrong")
+        box.setText("LoRA Studio met an error that it did not expect.")
+        box.setInformativeText(
+            f"{type(error).__name__}: {error}\n\nA run goes on by itself. Save your project; if the "
+            f"window misbehaves, start it again. The details are in {self.log_path}."
+        )
+        box.setDetailedText(text)
+        show = QPushButton("Show Log File")
+        box.addButton(show, QMessageBox.ButtonRole.ActionRole)
+        box.addButton(QMessageBox.StandardButton.Close)
+        box.exec()
+        if box.clickedButton() is show:
+            reveal(self.log_path)
+        box.deleteLater()

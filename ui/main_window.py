@@ -1,0 +1,206 @@
+"""The main window: what stands where. Layout only; ``ui.session`` links the parts.
+
+Canvas in the middle, nodes and runs left, inspector right, curves, log and results below. The
+curves are made after the first paint, because pyqtgraph takes a third of a second to load.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from PySide6.QtCore import QRect, QSize, Qt, Signal
+from PySide6.QtGui import QAction, QCloseEvent, QDragEnterEvent, QDropEvent, QPalette
+from PySide6.QtWidgets import (
+    QDockWidget,
+    QLabel,
+    QMainWindow,
+    QMenu,
+    QTabWidget,
+    QVBoxLayout,
+    QWidget,
+)
+
+from studio.graph.document import Document
+from studio.graph.project import SUFFIX
+from studio.graph.registry import Registry
+from ui import icons
+from ui.actions import make_actions
+from ui.banner import Banner
+from ui.canvas.palette import NodePalette
+from ui.canvas.view import CanvasView
+from ui.inspector.panel import InspectorPanel
+from ui.menus import fill_menus, make_tool_bar
+from ui.monitor.log import LogPanel
+from ui.monitor.results import ResultsPanel
+from ui.monitor.runs_list import RunsPanel
+from ui.status import StatusStrip
+
+if TYPE_CHECKING:
+    from ui.monitor.panel import MonitorPanel
+
+FIRST_SIZE = QSize(1280, 800)
+LARGEST = QSize(1760, 1050)
+SCREEN_SHARE = 0.92
+CURVES, LOG, RESULTS = range(3)
+Area = Qt.DockWidgetArea
+
+
+class MainWindow(QMainWindow):
+    """All parts of the window, under their names.
+
+    ``shown_first`` is sent once, after the first paint. ``may_close`` decides whether the window
+    closes; ``closing`` is sent when it does. ``project_dropped`` carries a path.
+    """
+
+    shown_first = Signal()
+    closing = Signal()
+    project_dropped = Signal(object)
+
+    def __init__(self, document: Document, registry: Registry, runs_dir: Path) -> None:
+        super().__init__()
+        self.setObjectName("main-window")
+        self.may_close: Callable[[], bool] = lambda: True
+        self._painted = False
+        self.banner = Banner(self)
+        self.canvas = CanvasView(document, registry, self)
+        self.palette_panel = NodePalette(registry, self)
+        self.runs = RunsPanel(runs_dir, self)
+        self.inspector = InspectorPanel(document, registry, self)
+        self.monitor: MonitorPanel | None = None
+        self.log = LogPanel(self)
+        self.results = ResultsPanel(self)
+        self.status = StatusStrip(self)
+        self.own = make_actions(self)
+        self.recent_menu = QMenu("Open Recent", self)
+        self._build()
+
+    def _build(self) -> None:
+        self.setDockOptions(
+            QMainWindow.DockOption.AnimatedDocks | QMainWindow.DockOption.AllowTabbedDocks
+        )
+        self.setCorner(Qt.Corner.BottomRightCorner, Area.RightDockWidgetArea)
+        self.setCorner(Qt.Corner.BottomLeftCorner, Area.LeftDockWidgetArea)
+        self.setAcceptDrops(True)
+        middle = QWidget(self)
+        column = QVBoxLayout(middle)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.setSpacing(0)
+        column.addWidget(self.banner)
+        column.addWidget(self.canvas, 1)
+        self.setCentralWidget(middle)
+        self.tabs = self._make_tabs()
+        self.docks = {
+            "nodes": self._dock("nodes", "Nodes", self.palette_panel, Area.LeftDockWidgetArea),
+            "runs": self._dock("runs", "Runs", self.runs, Area.LeftDockWidgetArea),
+            "inspector": self._dock(
+                "inspector", "Inspector", self.inspector, Area.RightDockWidgetArea
+            ),
+            "monitor": self._dock("monitor", "Run", self.tabs, Area.BottomDockWidgetArea),
+        }
+        self.docks["monitor"].setTitleBarWidget(QWidget(self))  # its tabs say what it is
+        self.setStatusBar(self.status)
+        canvas_actions = self.canvas.actions()
+        fill_menus(self, self.own, canvas_actions, self._panel_actions(), self.recent_menu)
+        self.tool_bar = make_tool_bar(self, self.own, canvas_actions)
+        icons.put(self.recent_menu.menuAction(), "history")
+
+    def _make_tabs(self) -> QTabWidget:
+        tabs = QTabWidget(self)
+        tabs.setDocumentMode(True)
+        tabs.tabBar().setDrawBase(False)
+        self.run_name = QLabel(self)
+        self.run_name.setContentsMargins(8, 0, 12, 0)
+        self.run_name.setForegroundRole(QPalette.ColorRole.PlaceholderText)
+        tabs.setCornerWidget(self.run_name)
+        self._curves_place = QWidget(self)
+        QVBoxLayout(self._curves_place).setContentsMargins(0, 0, 0, 0)
+        tabs.addTab(self._curves_place, "Curves")
+        tabs.addTab(self.log, "Log")
+        tabs.addTab(self.results, "Results")
+        return tabs
+
+    def _dock(self, name: str, title: str, widget: QWidget, area: Area) -> QDockWidget:
+        dock = QDockWidget(title, self)
+        dock.setObjectName(name)
+        dock.setWidget(widget)
+        self.addDockWidget(area, dock)
+        return dock
+
+    def _panel_actions(self) -> Sequence[QAction]:
+        return [dock.toggleViewAction() for dock in self.docks.values()]
+
+    def make_monitor(self) -> MonitorPanel:
+        """The curves; made at the first call."""
+        if self.monitor is None:
+            from ui.monitor.panel import MonitorPanel
+
+            self.monitor = MonitorPanel(self._curves_place)
+            self._curves_place.layout().addWidget(self.monitor)
+        return self.monitor
+
+    # ------------------------------------------------------------ sizes
+
+    def place(self, available: QRect) -> None:
+        """Size and place on the first start, within what the screen offers."""
+        wanted = QSize(
+            round(available.width() * SCREEN_SHARE), round(available.height() * SCREEN_SHARE)
+        )
+        size = wanted.expandedTo(FIRST_SIZE).boundedTo(LARGEST).boundedTo(available.size())
+        self.resize(size)
+        self.move(
+            available.center() - QRect((available.topLeft()), size).center() + available.topLeft()
+        )
+        self.share_space(size)
+
+    def share_space(self, size: QSize) -> None:
+        """Give the docks sensible parts of the window."""
+        left = min(max(round(size.width() * 0.155), 200), 260)
+        right = min(max(round(size.width() * 0.235), 290), 400)
+        below = min(max(round(size.height() * 0.35), 240), 420)
+        sides = [self.docks["nodes"], self.docks["inspector"]]
+        self.resizeDocks(sides, [left, right], Qt.Orientation.Horizontal)
+        self.resizeDocks([self.docks["monitor"]], [below], Qt.Orientation.Vertical)
+        pair = [self.docks["nodes"], self.docks["runs"]]
+        self.resizeDocks(pair, [round(size.height() * 0.6), round(size.height() * 0.35)],
+                         Qt.Orientation.Vertical)  # fmt: skip
+
+    def show_tab(self, index: int) -> None:
+        """Bring a tab of the lower dock to the front."""
+        self.docks["monitor"].show()
+        self.tabs.setCurrentIndex(index)
+
+    # ------------------------------------------------------------ Qt
+
+    def paintEvent(self, event: Any) -> None:
+        """Qt: tell once that the window can be seen."""
+        super().paintEvent(event)
+        if not self._painted:
+            self._painted = True
+            self.shown_first.emit()
+
+    def closeEvent(self, event: QCloseEvent) -> None:
+        """Qt: close if that is allowed."""
+        if not self.may_close():
+            event.ignore()
+            return
+        self.closing.emit()
+        event.accept()
+
+    def dragEnterEvent(self, event: QDragEnterEvent) -> None:
+        """Qt: a project may be dropped anywhere."""
+        if _project_in(event) is not None:
+            event.acceptProposedAction()
+
+    def dropEvent(self, event: QDropEvent) -> None:
+        """Qt: open the dropped project."""
+        path = _project_in(event)
+        if path is not None:
+            event.acceptProposedAction()
+            self.project_dropped.emit(path)
+
+
+def _project_in(event: QDropEvent) -> Path | None:
+    paths = [Path(url.toLocalFile()) for url in event.mimeData().urls() if url.isLocalFile()]
+    return next((p for p in paths if p.suffix == SUFFIX), None)

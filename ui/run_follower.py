@@ -1,0 +1,82 @@
+"""One run as the window sees it: its folder, the thread that follows it, and its state.
+
+Batches of events from ``RunThread`` are applied to a ``RunState`` here, on the main thread, and
+passed on once per batch. It must not know any panel.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+from PySide6.QtCore import QObject, Signal, Slot
+
+from studio.runs.events import Event
+from studio.runs.folder import RunFolder
+from studio.runs.state import RunState
+from workers.run_thread import RunThread
+
+STORY_LENGTH = 20_000
+NOT_IN_STORY = ("Progress", "Memory")
+WAIT_MS = 5000
+
+
+class RunFollower(QObject):
+    """Follows one run until it ends or is let go.
+
+    ``advanced`` carries a batch after it was applied; ``ended`` the status. ``story`` keeps what a
+    log needs, for a panel that is shown this run later.
+    """
+
+    advanced = Signal(object)
+    ended = Signal(object)
+
+    def __init__(self, thread: RunThread, folder: RunFolder, parent: QObject) -> None:
+        super().__init__(parent)
+        self.folder = folder
+        self.state = RunState()
+        self.story: deque[Event] = deque(maxlen=STORY_LENGTH)
+        self.attached = thread.mode == "attach"
+        self.stopping = False
+        self.over = False
+        self._thread = thread
+        thread.events.connect(self._take)
+        thread.ended.connect(self._end)
+
+    def start(self) -> None:
+        """Begin to follow (and to run, unless the thread only attaches)."""
+        self._thread.start()
+
+    @property
+    def alive(self) -> bool:
+        """Whether the run goes on and is followed."""
+        return not self.over
+
+    def stop(self) -> None:
+        """Ask the run to stop and save."""
+        if not self.stopping and not self.over:
+            self.stopping = True
+            self._thread.stop()
+
+    def let_go(self) -> None:
+        """Follow no longer; a run in a host of its own goes on."""
+        self.over = True
+        self._thread.detach()
+        self._thread.wait(WAIT_MS)
+
+    @Slot(object)
+    def _take(self, events: list[Event]) -> None:
+        for event in events:
+            self.state.apply(event)
+            if event.name not in NOT_IN_STORY:
+                self.story.append(event)
+        self.advanced.emit(events)
+
+    @Slot(object)
+    def _end(self, status: str) -> None:
+        if self.over:
+            return
+        self.over = True
+        if status == "interrupted" and self.state.status in ("running", "preparing"):
+            self.state.interrupt(self.state.last_time)
+        self.stopping = False
+        self.ended.emit(status)
