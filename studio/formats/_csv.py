@@ -63,7 +63,7 @@ def _records(
         except StopIteration:
             return
         except csv.Error as error:
-            if limit is not None and lines.ended:
+            if limit is not None and lines.ended and lines.done < path.stat().st_size:
                 return  # the quick look ends inside a record
             raise _broken(path, start, str(error), lines.ended) from error
         if record:
