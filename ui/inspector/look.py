@@ -14,6 +14,20 @@ def icon_side(widget: QWidget, share: float = 0.9) -> int:
     return max(14, round(widget.fontMetrics().height() * share))
 
 
+def fit(dialog: QWidget, digits: int) -> None:
+    """Give a dialog a width in digits of its font, and the height that its texts need there."""
+    width = dialog.fontMetrics().horizontalAdvance("0") * digits
+    dialog.setMinimumWidth(width)
+    layout = dialog.layout()
+    if layout.hasHeightForWidth():
+        dialog.resize(width, layout.totalHeightForWidth(width))
+
+
+def row_size(widget: QWidget) -> QSize:
+    """The size of a row in a list, for views that measure their rows without padding."""
+    return QSize(0, round(widget.fontMetrics().height() * 1.7))
+
+
 def retire(widget: QWidget) -> None:
     """Take a widget out of use: it goes with the event loop, but its names are free at once."""
     widget.hide()

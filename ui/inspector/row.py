@@ -153,9 +153,10 @@ class FieldRow(QWidget):
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:
         """F1 in the editor shows the help of this field."""
-        is_key = event.type() == QEvent.Type.KeyPress and isinstance(event, QKeyEvent)
-        if is_key and event.key() == Qt.Key.Key_F1:
-            self.toggle_help()
+        if isinstance(event, QKeyEvent) and event.key() == Qt.Key.Key_F1:
+            if event.type() == QEvent.Type.KeyPress:
+                self.toggle_help()
+            event.accept()  # also the offer to a shortcut of the window: the field comes first
             return True
         return super().eventFilter(watched, event)
 

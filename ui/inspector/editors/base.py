@@ -26,12 +26,14 @@ class FieldContext:
     """What an editor may ask its surroundings.
 
     ``base_model`` gives the model that flows into the node of this form, as its setting is
-    written, or ``None``.
+    written, or ``None``. With ``relative_paths`` a path in the project's folder is stored
+    relative to it.
     """
 
     registry: Registry
     project_dir: Callable[[], Path]
     base_model: Callable[[], str | None] = lambda: None
+    relative_paths: bool = True
 
 
 class Editor(QWidget):

@@ -17,7 +17,9 @@ from PySide6.QtWidgets import (
 )
 
 from ui.inspector.editors.layers import LayerGroup
-from ui.inspector.look import MutedLabel
+from ui.inspector.look import MutedLabel, row_size
+
+_GAP_PX = 28
 
 
 class LayerDialog(QDialog):
@@ -60,14 +62,20 @@ class LayerDialog(QDialog):
         tree.setAccessibleName("Linear layers of the model")
         tree.setHeaderLabels(["Layer", "Count", "Shape (out × in)"])
         tree.setRootIsDecorated(False)
+        tree.setUniformRowHeights(True)
         for layer in layers:
             item = QTreeWidgetItem([layer.name, str(layer.count), layer.shape])
             item.setTextAlignment(1, Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
             ticked = layer.name in selected
             item.setCheckState(0, Qt.CheckState.Checked if ticked else Qt.CheckState.Unchecked)
+            item.setSizeHint(0, row_size(self))
             tree.addTopLevelItem(item)
-        for column in range(3):
-            tree.resizeColumnToContents(column)
+        header = tree.header()
+        header.setStretchLastSection(True)
+        widest = max((self.fontMetrics().horizontalAdvance(g.name) for g in layers), default=0)
+        tree.setColumnWidth(0, widest + self.fontMetrics().height() * 3)
+        tree.setColumnWidth(1, self.fontMetrics().horizontalAdvance("00000") + _GAP_PX)
+        tree.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         tree.itemChanged.connect(self._judge)
         return tree
 

@@ -54,7 +54,9 @@ class PathEditor(LineEditor):
 
     def take(self, chosen: Path) -> None:
         """Use a path that was chosen or dropped."""
-        text = relative_to_project(chosen, self.context.project_dir())
+        text = str(chosen)
+        if self.context.relative_paths:
+            text = relative_to_project(chosen, self.context.project_dir())
         self.set_value(text)
         self.edited.emit(text)
         self.left.emit()

@@ -1,0 +1,1 @@
+"""Tests of the dialogs, with real keys and mouse."""

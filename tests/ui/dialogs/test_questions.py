@@ -1,0 +1,68 @@
+"""The small questions and the crash dialog: answers by mouse, by key and by Escape."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import pytest
+from PySide6.QtCore import Qt, QTimer
+from PySide6.QtGui import QGuiApplication
+from PySide6.QtTest import QTest
+from PySide6.QtWidgets import QApplication, QPlainTextEdit, QPushButton, QWidget
+
+from ui.dialogs.crash_dialog import CrashDialog
+from ui.dialogs.recovery import RecoveryDialog, ask_recovery
+from ui.dialogs.unsaved import UnsavedChangesDialog, ask_unsaved
+
+
+@pytest.mark.parametrize("answer", ["save", "discard", "cancel"])
+def test_unsaved_changes(qtbot: Any, answer: str) -> None:
+    parent = QWidget()
+    qtbot.addWidget(parent)
+
+    def press() -> None:
+        dialog = QApplication.activeModalWidget()
+        assert isinstance(dialog, UnsavedChangesDialog)
+        assert "Support tone" in dialog.accessibleDescription()
+        QTest.mouseClick(dialog.findChild(QPushButton, answer), Qt.MouseButton.LeftButton)
+
+    QTimer.singleShot(20, press)
+    assert ask_unsaved("Support tone", parent) == answer
+
+
+def test_escape_and_return(qtbot: Any) -> None:
+    for key, wanted in ((Qt.Key.Key_Escape, "cancel"), (Qt.Key.Key_Return, "save")):
+        dialog = UnsavedChangesDialog("P")
+        qtbot.addWidget(dialog)
+        QTimer.singleShot(20, lambda d=dialog, k=key: QTest.keyClick(d, k))
+        dialog.exec()
+        assert dialog.chosen == wanted
+
+
+def test_recovery_says_when_and_can_wait(qtbot: Any) -> None:
+    dialog = RecoveryDialog("P", datetime(2026, 11, 21, 22, 5))
+    qtbot.addWidget(dialog)
+    assert "22:05" in dialog.accessibleDescription() or "10:05" in dialog.accessibleDescription()
+    parent = QWidget()
+    qtbot.addWidget(parent)
+    QTimer.singleShot(
+        20, lambda: QTest.keyClick(QApplication.activeModalWidget(), Qt.Key.Key_Escape)
+    )
+    assert ask_recovery("P", None, parent) == "later"
+
+
+def test_crash_dialog_folds_out_and_copies(qtbot: Any) -> None:
+    dialog = CrashDialog("Oh", "Something broke.", "Save your project.", "Traceback\nValueError")
+    qtbot.addWidget(dialog)
+    dialog.show()
+    trace = dialog.findChild(QPlainTextEdit, "trace")
+    assert not trace.isVisible()
+    QTest.mouseClick(dialog.findChild(QPushButton, "details"), Qt.MouseButton.LeftButton)
+    assert trace.isVisible()
+    QTest.mouseClick(dialog.findChild(QPushButton, "copy"), Qt.MouseButton.LeftButton)
+    assert QGuiApplication.clipboard().text() == "Traceback\nValueError"
+    extra = dialog.add_button("Show log")
+    qtbot.waitUntil(extra.isVisible)
+    QTest.mouseClick(dialog.findChild(QPushButton, "close"), Qt.MouseButton.LeftButton)
+    assert not dialog.isVisible()

@@ -1,0 +1,46 @@
+"""The question when changes were found that an earlier session could not save."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Literal, cast
+
+from PySide6.QtCore import QDateTime, QLocale
+from PySide6.QtWidgets import QWidget
+
+from ui.dialogs.choice_dialog import Choice, ChoiceDialog
+
+Answer = Literal["recover", "discard", "later"]
+
+
+class RecoveryDialog(ChoiceDialog):
+    """Recover, Throw away, or Decide later; Escape decides later."""
+
+    def __init__(
+        self, project: str, when: datetime | None = None, parent: QWidget | None = None
+    ) -> None:
+        choices = (
+            Choice("recover", "Recover", default=True),
+            Choice("discard", "Throw away"),
+            Choice("later", "Decide later"),
+        )
+        sentence = f"“{project}” has changes that were not saved."
+        detail = (
+            f"LoRA Studio was closed before they could be saved{_time(when)}. "
+            "Recovering does not touch the file until you save, and can be undone."
+        )
+        super().__init__("Recover changes", sentence, detail, choices, "history", parent)
+
+
+def ask_recovery(
+    project: str, when: datetime | None = None, parent: QWidget | None = None
+) -> Answer:
+    """What to do with changes that an earlier session left behind at ``when``."""
+    return cast(Answer, RecoveryDialog(project, when, parent).ask())
+
+
+def _time(when: datetime | None) -> str:
+    if when is None:
+        return ""
+    moment = QDateTime.fromSecsSinceEpoch(int(when.timestamp()))
+    return f" ({QLocale().toString(moment, QLocale.FormatType.ShortFormat)})"

@@ -1,0 +1,107 @@
+"""The settings of the program, in the same generated form as those of a node.
+
+It shows values and hands new ones back; it must not save them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from PySide6.QtCore import Signal
+from PySide6.QtWidgets import QDialog, QDialogButtonBox, QPushButton, QVBoxLayout, QWidget
+
+from studio.graph.registry import Registry
+from studio.graph.schema import Settings, fields_of, setting
+from studio.paths import runs_dir
+from studio.settings import AppSettings
+from ui.inspector.editors.base import FieldContext
+from ui.inspector.form import Form
+from ui.inspector.row import Change
+
+Button = QDialogButtonBox.StandardButton
+_WIDTH_IN_DIGITS = 62
+
+
+class ProgramSettings(Settings):
+    """What the form offers: the part of ``AppSettings`` that a person chooses."""
+
+    theme: Literal["system", "dark", "light"] = setting(
+        "system", "Theme", "Dark or light. System follows the desktop where it says so.",
+        choice_labels={"system": "System", "dark": "Dark", "light": "Light"},
+    )  # fmt: skip
+    runs_folder: str = setting(
+        "", "Runs folder", "Where runs, checkpoints and adapters are kept. Choose a disk with room: a run "
+        "can take several gigabytes. Empty takes the usual place.", widget="folder",
+        placeholder="the usual place",
+    )  # fmt: skip
+    run_in: Literal["host", "thread"] = setting(
+        "host", "Run in", "A process of its own goes on when the window closes or fails. Inside the window "
+        "is for debugging only.",
+        choice_labels={"host": "A process of its own", "thread": "This window"},
+    )  # fmt: skip
+    leave_core: bool = setting(
+        True, "Leave one core free", "Keeps one processor core for the desktop while training, so that the "
+        "computer stays pleasant to use. Off is a little faster.",
+    )  # fmt: skip
+
+
+class SettingsDialog(QDialog):
+    """OK hands the new settings to ``accepted_settings``; Cancel changes nothing."""
+
+    accepted_settings = Signal(object)
+
+    def __init__(self, settings: AppSettings, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.setWindowTitle("Settings")
+        self._before = settings
+        names = [spec.name for spec in fields_of(ProgramSettings)]
+        self._values: dict[str, Any] = {name: getattr(settings, name) for name in names}
+        context = FieldContext(Registry(), lambda: _start(settings), relative_paths=False)
+        self._form = Form(ProgramSettings, context, parent=self)
+        self._form.changed.connect(self._changed)
+        self._form.set_values(self._values)
+        self._buttons = QDialogButtonBox(Button.Ok | Button.Cancel | Button.RestoreDefaults, self)
+        self._buttons.accepted.connect(self.accept)
+        self._buttons.rejected.connect(self.reject)
+        self._restore().clicked.connect(self._restore_defaults)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(18, 18, 18, 14)
+        column.setSpacing(16)
+        column.addWidget(self._form)
+        column.addStretch(1)
+        column.addWidget(self._buttons)
+        self.setMinimumWidth(self.fontMetrics().horizontalAdvance("0") * _WIDTH_IN_DIGITS)
+
+    def settings(self) -> AppSettings:
+        """The settings as the form shows them; what it does not show is kept."""
+        return self._before.model_copy(update=self._values)
+
+    def accept(self) -> None:
+        """Hand the settings over, if they are valid."""
+        if self._judge():
+            self.accepted_settings.emit(self.settings())
+            super().accept()
+
+    def _changed(self, change: Change) -> None:
+        self._values[change.path] = change.value
+        self._judge()
+
+    def _judge(self) -> bool:
+        found = self._form.own_problems("Settings")
+        self._form.set_problems(found)
+        self._buttons.button(Button.Ok).setEnabled(not found)
+        return not found
+
+    def _restore(self) -> QPushButton:
+        return self._buttons.button(Button.RestoreDefaults)
+
+    def _restore_defaults(self) -> None:
+        self._values = {spec.name: spec.default for spec in fields_of(ProgramSettings)}
+        self._form.set_values(self._values)
+        self._judge()
+
+
+def _start(settings: AppSettings) -> Path:
+    folder = settings.runs_dir()
+    return folder if folder.exists() else runs_dir().parent

@@ -1,0 +1,128 @@
+"""All keys on one sheet, in groups, with a search line. It reads actions and never triggers them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from PySide6.QtCore import QEvent, QObject, Qt
+from PySide6.QtGui import QAction, QKeyEvent, QKeySequence
+from PySide6.QtWidgets import (
+    QDialog,
+    QDialogButtonBox,
+    QHeaderView,
+    QLineEdit,
+    QTreeWidget,
+    QTreeWidgetItem,
+    QVBoxLayout,
+    QWidget,
+)
+
+from ui.inspector.look import row_size
+
+Row = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class KeyGroup:
+    """A title and rows of words and keys."""
+
+    title: str
+    rows: tuple[Row, ...]
+
+
+def group_of(title: str, actions: Iterable[QAction]) -> KeyGroup:
+    """The keys of actions; those without any are left out."""
+    rows = []
+    for action in actions:
+        keys = [k.toString(QKeySequence.SequenceFormat.NativeText) for k in action.shortcuts()]
+        if any(keys):
+            rows.append((action.text().replace("&", ""), "  or  ".join(k for k in keys if k)))
+    return KeyGroup(title, tuple(rows))
+
+
+FORM_KEYS = KeyGroup(
+    "In a form",
+    (
+        ("Next or previous field", "Tab  or  Shift+Tab"),
+        ("One step up or down in a number", "Up  or  Down"),
+        ("Ten steps", "Page Up  or  Page Down"),
+        ("Help of the field", "F1"),
+        ("Open a list", "Alt+Down"),
+    ),
+)
+
+
+class ShortcutSheet(QDialog):
+    """Groups of keys. ``actions`` maps a group's title to its actions."""
+
+    def __init__(
+        self,
+        actions: Mapping[str, Sequence[QAction]],
+        extra: Sequence[KeyGroup] = (FORM_KEYS,),
+        parent: QWidget | None = None,
+    ) -> None:
+        super().__init__(parent)
+        self.setWindowTitle("Keyboard shortcuts")
+        groups = [group_of(title, found) for title, found in actions.items()]
+        self._tree = self._make_tree([g for g in [*groups, *extra] if g.rows])
+        self._search = QLineEdit(self)
+        self._search.setObjectName("search")
+        self._search.setAccessibleName("Search for an action or a key")
+        self._search.setPlaceholderText("Search for an action or a key")
+        self._search.setClearButtonEnabled(True)
+        self._search.textChanged.connect(self._filter)
+        self._search.installEventFilter(self)
+        buttons = QDialogButtonBox(QDialogButtonBox.StandardButton.Close, self)
+        buttons.rejected.connect(self.reject)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(16, 16, 16, 12)
+        column.setSpacing(10)
+        column.addWidget(self._search)
+        column.addWidget(self._tree, 1)
+        column.addWidget(buttons)
+        side = self.fontMetrics().height()
+        self.resize(side * 32, side * 34)
+        self._search.setFocus()
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
+        """Up and down in the search line move in the list."""
+        moves = (Qt.Key.Key_Up, Qt.Key.Key_Down, Qt.Key.Key_PageUp, Qt.Key.Key_PageDown)
+        is_press = event.type() == QEvent.Type.KeyPress and isinstance(event, QKeyEvent)
+        if is_press and event.key() in moves:
+            self._tree.keyPressEvent(event)
+            return True
+        return super().eventFilter(watched, event)
+
+    def _make_tree(self, groups: Sequence[KeyGroup]) -> QTreeWidget:
+        tree = QTreeWidget(self)
+        tree.setObjectName("keys")
+        tree.setAccessibleName("Keyboard shortcuts")
+        tree.setHeaderLabels(["Action", "Keys"])
+        tree.setRootIsDecorated(False)
+        tree.setUniformRowHeights(True)
+        tree.setIndentation(12)
+        for group in groups:
+            top = QTreeWidgetItem([group.title])
+            font = tree.font()
+            font.setBold(True)
+            top.setFont(0, font)
+            top.setSizeHint(0, row_size(self))
+            top.setFlags(Qt.ItemFlag.ItemIsEnabled)
+            top.addChildren([QTreeWidgetItem(list(row)) for row in group.rows])
+            tree.addTopLevelItem(top)
+            top.setFirstColumnSpanned(True)
+            top.setExpanded(True)
+        tree.header().setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)
+        tree.header().setSectionResizeMode(1, QHeaderView.ResizeMode.ResizeToContents)
+        tree.header().setStretchLastSection(False)
+        return tree
+
+    def _filter(self, text: str) -> None:
+        words = text.casefold().split()
+        for i in range(self._tree.topLevelItemCount()):
+            top = self._tree.topLevelItem(i)
+            for row in (top.child(j) for j in range(top.childCount())):
+                content = f"{top.text(0)} {row.text(0)} {row.text(1)}".casefold()
+                row.setHidden(not all(word in content for word in words))
+            top.setHidden(all(top.child(j).isHidden() for j in range(top.childCount())))
