@@ -44,7 +44,7 @@ SPECS = (
     Spec("zoom_in", "Zoom In", "zoom-in", ("Ctrl++", "Ctrl+="), "Show the graph larger"),
     Spec("zoom_out", "Zoom Out", "zoom-out", ("Ctrl+-",), "Show the graph smaller"),
     Spec("zoom_reset", "Actual Size", "search", ("Ctrl+0",), "Show the graph at 100 %"),
-    Spec("fit", "Fit All", "maximize", ("Home", "Shift+1", "!"), "Show the whole graph", "any"),
+    Spec("fit", "Fit All", "maximize", ("Home", "Shift+1"), "Show the whole graph", "any"),
     Spec("frame", "Frame Selection", "scan", ("F",), "Show the selected nodes", "nodes"),
 )  # fmt: skip
 _WINDOW_WIDE = ("undo", "redo")
@@ -82,11 +82,8 @@ def update_actions(view: CanvasView, actions: dict[str, QAction]) -> None:
     for spec in SPECS:
         action = actions[spec.name]
         action.setEnabled(met[spec.needs])
-        keys = " or ".join(
-            QKeySequence(k).toString(QKeySequence.SequenceFormat.NativeText)
-            for k in spec.keys
-            if k != "!"
-        )
+        native = QKeySequence.SequenceFormat.NativeText
+        keys = " or ".join(QKeySequence(key).toString(native) for key in spec.keys)
         action.setToolTip(f"{spec.tip} ({keys})")
         action.setStatusTip(spec.tip)
     for name, label in (("undo", view.document.undo_label), ("redo", view.document.redo_label)):

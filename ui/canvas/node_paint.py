@@ -76,8 +76,7 @@ def paint(painter: QPainter, item: NodeItem, detail: Detail) -> None:
     _card(painter, item, c)
     _header(painter, item, c)
     if detail == "full":
-        _text(painter, item, "summary", item.content.summary, c.text_muted, 12, False,
-              QRectF(_PAD, layout.HEADER + 4, layout.WIDTH - 2 * _PAD, layout.SUMMARY - 6), _LEFT)  # fmt: skip
+        _summary(painter, item, c)
     _ports(painter, item, c, detail == "full")
     if item.status is not None:
         _footer(painter, item, item.status, c)
@@ -143,6 +142,14 @@ def _header(painter: QPainter, item: NodeItem, c: theme.Colors) -> None:
         room -= _badge(painter, item, c)
     _text(painter, item, "title", item.content.title, c.text, 13, True,
           QRectF(_PAD + 26, 0, room, layout.HEADER), _LEFT)  # fmt: skip
+
+
+def _summary(painter: QPainter, item: NodeItem, c: theme.Colors) -> None:
+    """The type's short line; a little smaller where it would not fit."""
+    rect = QRectF(_PAD, layout.HEADER + 4, layout.WIDTH - 2 * _PAD, layout.SUMMARY - 6)
+    fits = font(12)[1].horizontalAdvance(item.content.summary) <= rect.width()
+    size = 12 if fits else 11
+    _text(painter, item, "summary", item.content.summary, c.text_muted, size, False, rect, _LEFT)
 
 
 def _badge(painter: QPainter, item: NodeItem, c: theme.Colors) -> float:

@@ -39,7 +39,6 @@ class SearchPopup(QFrame):
     def __init__(self, parent: QWidget) -> None:
         super().__init__(parent, Qt.WindowType.Popup)
         self.setObjectName("search")
-        self.setFrameShape(QFrame.Shape.Box)
         self.setFixedWidth(WIDTH_PX)
         self._types: tuple[NodeType, ...] = ()
         self.title = QLabel(self)
@@ -99,7 +98,8 @@ class SearchPopup(QFrame):
             row.setSizeHint(QSize(0, ROW_PX))
             self.list.addItem(row)
         self.list.setCurrentRow(0)
-        self.list.setFixedHeight(ROW_PX * min(MAX_ROWS, max(1, len(self._types))) + 6)
+        self.list.setFixedHeight(ROW_PX * min(MAX_ROWS, self.list.count()) + 2)
+        self.adjustSize()
 
     def _take(self) -> None:
         item = self.list.currentItem()
