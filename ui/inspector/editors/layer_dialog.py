@@ -81,6 +81,7 @@ class LayerDialog(QDialog):
 
     def _lay_out(self, why_not: str) -> None:
         column = QVBoxLayout(self)
+        column.setContentsMargins(16, 16, 16, 12)
         column.setSpacing(8)
         if self._tree.topLevelItemCount():
             column.addWidget(QLabel("Each ticked layer gets an adapter.", self))
