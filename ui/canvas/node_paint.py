@@ -265,7 +265,7 @@ def _footer(painter: QPainter, item: NodeItem, status: NodeStatus, c: theme.Colo
 
 def _progress(painter: QPainter, item: NodeItem, fraction: float | None, c: theme.Colors) -> None:
     """A bar along the card's lower edge; without a known end it is a faint full one."""
-    track = QRectF(_PAD, item.card.height() - layout.BAR - 2, layout.WIDTH - 2 * _PAD, layout.BAR)
+    track = QRectF(_PAD, item.card.height() - layout.BAR - 5, layout.WIDTH - 2 * _PAD, layout.BAR)
     painter.setPen(Qt.PenStyle.NoPen)
     painter.setBrush(theme.blend(c.surface_raised, c.accent, 0.25))
     painter.drawRoundedRect(track, 1.5, 1.5)

@@ -94,7 +94,7 @@ def test_progress_moves_the_bar(canvas):
 
     def bar_px() -> int:
         image = picture(canvas, "train")
-        y = image.height() - 6 - 3
+        y = image.height() - 6 - 7
         return sum(image.pixel(x, y) == accent for x in range(image.width()))
 
     widths = []
