@@ -13,8 +13,9 @@ from pathlib import Path
 from types import TracebackType
 
 from PySide6.QtCore import QThread
-from PySide6.QtWidgets import QApplication, QMessageBox, QPushButton
+from PySide6.QtWidgets import QApplication
 
+from ui.dialogs.crash_dialog import CrashDialog
 from ui.monitor.reveal import reveal
 
 logger = logging.getLogger(__name__)
@@ -60,19 +61,18 @@ class CrashReporter:
             sys.stderr.write(f"the log cannot be written: {error}\n")
 
     def _show(self, error: BaseException, text: str) -> None:
-        box = QMessageBox(QApplication.activeWindow())
-        box.setIcon(QMessageBox.Icon.Critical)
-        box.setWindowTitle("Something went wrong")
-        box.setText("LoRA Studio met an error that it did not expect.")
-        box.setInformativeText(
-            f"{type(error).__name__}: {error}\n\nA run goes on by itself. Save your project; if the "
-            f"window misbehaves, start it again. The details are in {self.log_path}."
+        dialog = CrashDialog(
+            "Something went wrong",
+            f"LoRA Studio met an error that it did not expect: {type(error).__name__}: {error}",
+            "A run goes on by itself. Save your project; if the window misbehaves, start it again. "
+            f"The details are kept in {self.log_path}.",
+            text,
+            QApplication.activeWindow(),
         )
-        box.setDetailedText(text)
-        show = QPushButton("Show Log File")
-        box.addButton(show, QMessageBox.ButtonRole.ActionRole)
-        box.addButton(QMessageBox.StandardButton.Close)
-        box.exec()
-        if box.clickedButton() is show:
-            reveal(self.log_path)
-        box.deleteLater()
+        dialog.add_button("Show log file").clicked.connect(self.show_log)
+        dialog.exec()
+        dialog.deleteLater()
+
+    def show_log(self) -> None:
+        """The log in the file manager."""
+        reveal(self.log_path)

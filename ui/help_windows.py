@@ -1,26 +1,45 @@
 """Opens the small windows of ``ui.dialogs`` when they are asked for.
 
-They are imported here and only then: the first paint does not wait for them.
+They are imported here and only then: the first paint does not wait for them. They block nothing:
+a run goes on behind them.
 """
 
 from __future__ import annotations
 
-from PySide6.QtWidgets import QMessageBox, QWidget
+from PySide6.QtCore import Qt
+from PySide6.QtWidgets import QDialog
 
-from studio import __version__
+from ui.main_window import MainWindow
 from ui.preferences import Preferences
 
 
-def show_settings(parent: QWidget, preferences: Preferences) -> None:
+def _open(dialog: QDialog) -> None:
+    dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+    dialog.open()
+
+
+def show_settings(window: MainWindow, preferences: Preferences) -> None:
     """The settings window; what is accepted is taken over at once."""
-    del parent, preferences
+    from ui.dialogs.settings_dialog import SettingsDialog
+
+    dialog = SettingsDialog(preferences.values, window)
+    dialog.accepted_settings.connect(preferences.replace)
+    _open(dialog)
 
 
-def show_shortcuts(parent: QWidget) -> None:
+def show_shortcuts(window: MainWindow) -> None:
     """All keys on one sheet."""
-    del parent
+    from ui.dialogs.shortcut_sheet import ShortcutSheet
+
+    groups = {
+        "Project and run": list(window.own.values()),
+        "Canvas": list(window.canvas.actions().values()),
+    }
+    _open(ShortcutSheet(groups, parent=window))
 
 
-def show_about(parent: QWidget) -> None:
+def show_about(window: MainWindow) -> None:
     """Version and licence."""
-    QMessageBox.about(parent, "About LoRA Studio", f"LoRA Studio {__version__}\nApache-2.0")
+    from ui.dialogs.about import AboutDialog
+
+    _open(AboutDialog(window))

@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from PySide6.QtCore import QRect, QSize, Qt, Signal
-from PySide6.QtGui import QAction, QCloseEvent, QDragEnterEvent, QDropEvent, QPalette
+from PySide6.QtGui import QAction, QCloseEvent, QDragEnterEvent, QDropEvent
 from PySide6.QtWidgets import (
     QDockWidget,
-    QLabel,
     QMainWindow,
     QMenu,
     QTabWidget,
@@ -25,7 +24,7 @@ from PySide6.QtWidgets import (
 from studio.graph.document import Document
 from studio.graph.project import SUFFIX
 from studio.graph.registry import Registry
-from ui import icons
+from ui import icons, theme
 from ui.actions import make_actions
 from ui.banner import Banner
 from ui.canvas.palette import NodePalette
@@ -105,15 +104,25 @@ class MainWindow(QMainWindow):
         fill_menus(self, self.own, canvas_actions, self._panel_actions(), self.recent_menu)
         self.tool_bar = make_tool_bar(self, self.own, canvas_actions)
         icons.put(self.recent_menu.menuAction(), "history")
+        theme.changed.connect(self._color)
+        self._color()
+
+    def _color(self) -> None:
+        """Run stands out: it is what the window is for."""
+        look = theme.colors()
+        soft = theme.blend(look.surface, look.success, 0.16).name()
+        hover = theme.blend(look.surface, look.success, 0.28).name()
+        self.tool_bar.setStyleSheet(
+            f"#run-button {{ background: {soft}; font-weight: 600; padding: 5px 12px; }}"
+            f"#run-button:hover {{ background: {hover}; }}"
+            "#run-button:disabled { background: transparent; }"
+            f"#run-button:focus {{ border-color: {look.accent.name()}; }}"
+        )
 
     def _make_tabs(self) -> QTabWidget:
         tabs = QTabWidget(self)
         tabs.setDocumentMode(True)
         tabs.tabBar().setDrawBase(False)
-        self.run_name = QLabel(self)
-        self.run_name.setContentsMargins(8, 0, 12, 0)
-        self.run_name.setForegroundRole(QPalette.ColorRole.PlaceholderText)
-        tabs.setCornerWidget(self.run_name)
         self._curves_place = QWidget(self)
         QVBoxLayout(self._curves_place).setContentsMargins(0, 0, 0, 0)
         tabs.addTab(self._curves_place, "Curves")
@@ -138,7 +147,15 @@ class MainWindow(QMainWindow):
 
             self.monitor = MonitorPanel(self._curves_place)
             self._curves_place.layout().addWidget(self.monitor)
+            self.tabs.setCornerWidget(self.monitor.take_tools())
+            self.tabs.currentChanged.connect(self._tab_changed)
+            self._tab_changed(self.tabs.currentIndex())
         return self.monitor
+
+    def _tab_changed(self, index: int) -> None:
+        """The controls of the curves belong to the curves."""
+        if self.monitor is not None:
+            self.monitor.tools.setVisible(index == CURVES)
 
     # ------------------------------------------------------------ sizes
 

@@ -25,12 +25,12 @@ from studio.graph.project import (
 from studio.graph.registry import Registry
 from studio.graph.relocate import relocated
 from studio.paths import assets_dir, data_dir
+from ui.dialogs.unsaved import ask_unsaved
 from ui.preferences import Preferences
 from ui.window_store import WindowStore
 
 AUTOSAVE_MS = 2000
 FILTER = f"LoRA Studio projects (*{SUFFIX})"
-Button = QMessageBox.StandardButton
 
 
 class ProjectController(QObject):
@@ -196,18 +196,10 @@ class ProjectController(QObject):
         """Ask what to do with unsaved changes; False means: stay."""
         if not self._document.dirty:
             return True
-        box = QMessageBox(self._window)
-        box.setIcon(QMessageBox.Icon.Question)
-        box.setWindowTitle("Unsaved changes")
-        box.setText(f"Save the changes to “{self._document.graph.name}”?")
-        box.setInformativeText("Changes that are not saved are lost.")
-        box.setStandardButtons(Button.Save | Button.Discard | Button.Cancel)
-        box.setDefaultButton(Button.Save)
-        answer = box.exec()
-        box.deleteLater()
-        if answer == Button.Save:
+        answer = ask_unsaved(self._document.graph.name, self._window)
+        if answer == "save":
             return self.save()
-        if answer == Button.Discard:
+        if answer == "discard":
             self.discard_recovery()
             self._autosave.stop()
             return True

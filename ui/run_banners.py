@@ -43,8 +43,7 @@ def resumable(session: Session, run: RunFolder) -> None:
     session.window.banner.offer(
         "resumable",
         "history",
-        f"The last run of this project {how} ({words.day_and_time(found.started).lower()}). "
-        "It can go on from its last checkpoint.",
+        f"The last run of this project {how} ({words.day_and_time(found.started).lower()}).",
         [
             ("Resume", lambda: session.runs.resume(run)),
             ("Show Curves", lambda: session.runs.show_run(run)),

@@ -6,7 +6,7 @@ panels know nothing of each other.
 
 from __future__ import annotations
 
-import logging
+import time
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,8 @@ from studio.graph.document import Document
 from studio.graph.graph import Graph
 from studio.graph.project import SUFFIX
 from studio.graph.registry import Registry
-from studio.runs.folder import RunFolder
 from ui import help_windows, menus, run_banners, theme
-from ui.closing import ask
+from ui.closing import ask_closing
 from ui.main_window import CURVES, LOG, MainWindow
 from ui.monitor import words
 from ui.monitor.log_lines import LogLine
@@ -30,12 +29,9 @@ from ui.preferences import Preferences
 from ui.problem_watch import ProblemWatch
 from ui.project_controller import ProjectController
 from ui.run_controller import RunController
+from ui.run_display import RunDisplay
 from ui.run_follower import RunFollower
 from ui.window_store import WindowStore
-
-SHOW_EVERY_MS = 100
-RESULT_EVENTS = ("ArtifactSaved", "Evaluation", "RunStarted")
-logger = logging.getLogger(__name__)
 
 
 class Session(QObject):
@@ -58,8 +54,7 @@ class Session(QObject):
         self.notifier = Notifier(window)
         self._leaving = False
         self._next_problem = 0
-        self._show_timer = QTimer(self, singleShot=True, interval=SHOW_EVERY_MS)
-        self._show_timer.timeout.connect(self._show_progress)
+        self.display = RunDisplay(window, self.runs, self)
         self._stop_listening = document.listen(self._document_changed)
         self._connect_actions()
         self._connect_parts()
@@ -114,8 +109,7 @@ class Session(QObject):
         runs.changed.connect(self._run_changed)
         runs.refused.connect(self._run_refused)
         runs.trouble.connect(self._tell_trouble)
-        runs.shown_changed.connect(self._show_run)
-        runs.advanced.connect(self._advanced)
+        runs.shown_changed.connect(self._shown_changed)
         runs.run_started.connect(self._run_started)
         runs.run_ended.connect(self._run_ended)
 
@@ -128,7 +122,7 @@ class Session(QObject):
         self.window.make_monitor()
         self.window.canvas.fit_all()
         self.problems.check()
-        self._show_run()
+        self.display.show_run()
         self.look_at_runs()
 
     def look_at_runs(self) -> None:
@@ -158,7 +152,7 @@ class Session(QObject):
             self.window.canvas.fit_all()
             self.problems.check()
             self.runs.look_for_resumable()
-            self._show_progress()
+            self.display.look_at_project()
 
     @Slot(object)
     def _offer_recovery(self, graph: Graph) -> None:
@@ -228,7 +222,7 @@ class Session(QObject):
         own["stop"].setText("Stopping…" if phase == "stopping" else "Stop")
         own["resume"].setEnabled(self.runs.resumable is not None)
         own["resume"].setVisible(self.runs.resumable is not None)
-        self._show_progress()
+        self.display.show_progress()
 
     @Slot(object)
     def _run_started(self, follower: RunFollower) -> None:
@@ -239,42 +233,8 @@ class Session(QObject):
             self.window.show_tab(CURVES)
 
     @Slot()
-    def _show_run(self) -> None:
-        """The panels show another run: everything that is known of it at once."""
-        shown = self.runs.shown
-        state = shown.state if shown else None
-        self.window.log.start()
-        if shown is not None:
-            self.window.log.add_events(shown.story)
-        if self.window.monitor is not None:
-            self.window.monitor.show_state(state)
-            if shown is not None:
-                self.window.monitor.add_events(shown.story)
-        self.window.results.show_state(state)
-        self.window.run_name.setText(shown.folder.id if shown else "")
+    def _shown_changed(self) -> None:
         run_banners.earlier_run(self)
-        self._show_progress()
-
-    @Slot(object)
-    def _advanced(self, events: list[Any]) -> None:
-        """A batch of the shown run. Painting is left to timers."""
-        self.window.log.add_events(events)
-        if self.window.monitor is not None:
-            self.window.monitor.add_events(events)
-            self.window.monitor.refresh()
-        if any(e.name in RESULT_EVENTS for e in events):
-            self.window.results.refresh()
-        if not self._show_timer.isActive():
-            self._show_timer.start()
-
-    def _show_progress(self) -> None:
-        """Node badges and the status line."""
-        shown, live = self.runs.shown, self.runs.live
-        own = shown is not None and self.runs.is_of_project(shown.folder)
-        self.window.canvas.set_run_state(shown.state if shown and own else None)
-        self.window.status.show_run(self.runs.phase, live.state if live else None)
-        count = len(shown.state.artifacts) if shown else 0
-        self.window.tabs.setTabText(2, f"Results ({count})" if count else "Results")
 
     @Slot(object)
     def _run_ended(self, follower: RunFollower) -> None:
@@ -300,8 +260,6 @@ class Session(QObject):
 
     def note(self, text: str) -> None:
         """A line of the window's own in the log."""
-        import time
-
         self.window.log.add_note(LogLine(time.time(), "info", text))
 
     # ------------------------------------------------------------ program
@@ -348,7 +306,8 @@ class Session(QObject):
         if self.runs.phase not in ("running", "stopping") or live is None:
             return True
         in_host = self.preferences.values.run_in == "host" or live.attached
-        choice = ask(self.window, live.state.name or live.folder.id, may_keep=in_host)
+        name = live.state.name or live.folder.id
+        choice = ask_closing(name, self.window, may_keep=in_host)
         if choice == "stop":
             self._leaving = True
             self.runs.stop()
@@ -366,7 +325,3 @@ class Session(QObject):
         self.project.close()
         self.runs.close()
         self.notifier.close()
-
-    def open_run(self, folder: RunFolder) -> None:
-        """Show a run in the panels."""
-        self.runs.show_run(folder)

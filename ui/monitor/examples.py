@@ -11,7 +11,6 @@ from typing import Any
 from PySide6.QtCore import Qt
 from PySide6.QtWidgets import (
     QAbstractItemView,
-    QHeaderView,
     QTableWidget,
     QTableWidgetItem,
     QWidget,
@@ -26,6 +25,7 @@ COLUMNS = (
     ("after", "After"),
 )
 JUDGED = ("before", "after")
+SHARES = (0.38, 0.19, 0.23)
 MAX_SHOWN_CHARS = 400
 
 
@@ -40,6 +40,7 @@ class ExampleTable(QTableWidget):
         self.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
         self.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
         self.setShowGrid(False)
+        self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self.setAlternatingRowColors(True)
         self.setWordWrap(False)
         self.setStyleSheet("QTableWidget::item { padding-left: 6px; }")
@@ -47,10 +48,15 @@ class ExampleTable(QTableWidget):
         header = self.horizontalHeader()
         header.setDefaultAlignment(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter)
         header.setHighlightSections(False)
-        header.setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)
-        for column, width in ((1, 100), (2, 160), (3, 120)):
-            self.setColumnWidth(column, width)
+        header.setStretchLastSection(True)
+        header.setMinimumSectionSize(40)
         theme.changed.connect(self._fill)
+
+    def resizeEvent(self, event: Any) -> None:
+        """Share the width."""
+        super().resizeEvent(event)
+        for column, share in enumerate(SHARES):
+            self.setColumnWidth(column, round(self.viewport().width() * share))
 
     def show_examples(self, examples: Sequence[dict[str, Any]]) -> None:
         """Show these examples: ``{prompt, expected, before, after}``."""

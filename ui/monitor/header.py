@@ -29,6 +29,7 @@ CAPTIONS = {
     "device": "Device",
 }
 DROPPED_FIRST = ("device", "status", "elapsed", "speed", "eval_loss", "left")
+OPTIONAL = ("device", "left", "eval_loss", "speed")
 SPACING_PX = 16
 
 
@@ -104,7 +105,7 @@ class HeaderLine(QWidget):
         self._drop()
 
     def _drop(self) -> None:
-        hidden = {"device"} if self.figure("device") == words.MISSING else set()
+        hidden = {k for k in OPTIONAL if self.figure(k) == words.MISSING}
         widths = {k: f.sizeHint().width() + SPACING_PX for k, f in self._figures.items()}
         for key in DROPPED_FIRST:
             if sum(w for k, w in widths.items() if k not in hidden) <= self.width():

@@ -16,9 +16,9 @@ from PySide6.QtWidgets import QSizePolicy, QWidget
 from ui import theme
 from ui.monitor import words
 
-BAR_PX = 20
-ROW_GAP_PX = 6
-MEASURE_GAP_PX = 14
+BAR_PX = 18
+ROW_GAP_PX = 3
+MEASURE_GAP_PX = 8
 LABEL_WIDTH_PX = 58
 NUMBER_WIDTH_PX = 62
 MARGIN_PX = 10

@@ -58,10 +58,10 @@ class MonitorPanel(QWidget):
         return next(p for p in self.plots if p.spec.key == key)
 
     def _build(self) -> None:
-        top = QHBoxLayout()
-        top.setContentsMargins(0, 2, 4, 0)
-        top.addWidget(self.header, 1)
-        top.addWidget(self.tools)
+        self._top = QHBoxLayout()
+        self._top.setContentsMargins(0, 2, 4, 0)
+        self._top.addWidget(self.header, 1)
+        self._top.addWidget(self.tools)
         split = QSplitter(self)
         split.setChildrenCollapsible(False)
         split.addWidget(self.loss)
@@ -73,7 +73,7 @@ class MonitorPanel(QWidget):
         inside = QVBoxLayout(curves)
         inside.setContentsMargins(0, 0, 0, 0)
         inside.setSpacing(2)
-        inside.addLayout(top)
+        inside.addLayout(self._top)
         inside.addWidget(split, 1)
         self._empty = QLabel(EMPTY_TEXT, self)
         self._empty.setAlignment(self._empty.alignment().AlignCenter)
@@ -85,6 +85,11 @@ class MonitorPanel(QWidget):
         outside = QVBoxLayout(self)
         outside.setContentsMargins(0, 0, 0, 0)
         outside.addWidget(self._stack)
+
+    def take_tools(self) -> PlotTools:
+        """Give the controls away, to stand where there is more room (beside the tabs)."""
+        self._top.removeWidget(self.tools)
+        return self.tools
 
     def _connect(self) -> None:
         self.tools.smoothing_changed.connect(self._set_smoothing)

@@ -50,7 +50,7 @@ class LivePlot(QWidget):
         self._axis: Axis = spec.axis
         self.x_axis, self.y_axis = XAxis(), YAxis()
         axes = {"bottom": self.x_axis, "left": self.y_axis}
-        self.view = pg.PlotWidget(self, axisItems=axes)
+        self.view = pg.PlotWidget(self, axisItems=axes, enableMenu=False)
         self.legend = LegendRow("", [], self)
         self._items: dict[str, pg.PlotDataItem] = {}
         self._build()
@@ -63,7 +63,8 @@ class LivePlot(QWidget):
         layout.addWidget(self.legend)
         layout.addWidget(self.view, 1)
         item = self.view.getPlotItem()
-        item.setMenuEnabled(False)
+        # pyqtgraph leaves its own menu, which we never show, without an owner: it would leak.
+        item.ctrlMenu.setParent(self.view, item.ctrlMenu.windowFlags())
         item.hideButtons()
         item.setClipToView(True)
         item.showGrid(x=True, y=True, alpha=0.16)

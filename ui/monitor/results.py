@@ -35,7 +35,7 @@ class ResultsPanel(QWidget):
         self._split.setChildrenCollapsible(False)
         self._split.addWidget(self.artifacts)
         self._split.addWidget(self._comparison)
-        self._split.setSizes([480, 520])
+        self._split.setSizes([440, 560])
         empty = QLabel(EMPTY_TEXT, self)
         empty.setAlignment(Qt.AlignmentFlag.AlignCenter)
         empty.setForegroundRole(empty.palette().ColorRole.PlaceholderText)

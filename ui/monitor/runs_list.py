@@ -136,6 +136,12 @@ class RunsPanel(QWidget):
         found = item.data(SUMMARY_ROLE) if item else None
         return found if isinstance(found, RunSummary) else None
 
+    def choose(self, run_id: str) -> None:
+        """Mark the run that the panels show."""
+        item = self._item(run_id)
+        if item is not None:
+            self.list.setCurrentItem(item)
+
     def chosen(self) -> RunFolder | None:
         """The chosen run."""
         item = self.list.currentItem()

@@ -53,7 +53,9 @@ def training(first: int, last: int, steps: int, seed: int = 0) -> Iterator[Event
                     "unit": "steps", "eta_s": (steps - step) * 0.7})  # fmt: skip
         if step % every == 0:
             loss = 0.55 + 2.3 * math.exp(-4 * step / steps)
-            yield Event("Metric", one.time, "train", {"step": step, "steps": steps, "eval_loss": loss})
+            yield Event(
+                "Metric", one.time, "train", {"step": step, "steps": steps, "eval_loss": loss}
+            )
             yield Event("CheckpointSaved", one.time, "train",
                         {"step": step, "path": f"checkpoint-{step}", "reason": "cadence"})  # fmt: skip
 
@@ -70,11 +72,17 @@ def ending(folder: Path, steps: int) -> Iterator[Event]:
     at = START + 8 + 0.7 * steps
     yield Event("ArtifactSaved", at, "train", {"kind": "adapter", "path": str(folder / "adapter"),
                 "cached": False})  # fmt: skip
-    yield Event("StepFinished", at, "train", {"seconds": 0.7 * steps, "cached": False, "outputs": {}})
+    yield Event(
+        "StepFinished", at, "train", {"seconds": 0.7 * steps, "cached": False, "outputs": {}}
+    )
     yield Event("StepStarted", at, "check", {"title": "Evaluate", "index": 2, "count": 3})
     examples = [
         {"prompt": f"What is a {w}?", "expected": e, "before": f"A {w} is a word that…", "after": a}
-        for w, e, a in (("robin", "bird", "bird"), ("oak", "tree", "tree"), ("trout", "fish", "frog"))
+        for w, e, a in (
+            ("robin", "bird", "bird"),
+            ("oak", "tree", "tree"),
+            ("trout", "fish", "frog"),
+        )
     ]
     yield Event("Evaluation", at + 9, "check", {"rows": 96, "examples": examples,
                 "measures": {"exact_match": {"before": 0.0, "after": 0.86}}})  # fmt: skip

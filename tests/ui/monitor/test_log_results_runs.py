@@ -1,0 +1,156 @@
+"""Log, results and list of runs: what a user reads and does there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from PySide6.QtCore import Qt
+from PySide6.QtWidgets import QApplication, QMessageBox
+from pytestqt.qtbot import QtBot
+
+from studio.runs.events import Event
+from studio.runs.folder import RunFolder
+from studio.runs.state import RunState
+from tests.ui.monitor import fake_run
+from ui.monitor import words
+from ui.monitor.log import LogPanel
+from ui.monitor.results import ResultsPanel
+from ui.monitor.runs_list import RunsPanel
+
+FAILED = Event("StepFailed", fake_run.START + 9, "train", {
+    "title": "A file is missing", "sentence": "Dataset: rows.jsonl is not there.",
+    "hint": "Choose another file.", "field": "source"})  # fmt: skip
+
+
+def run_on_disk(runs: Path, name: str, events: list[Event]) -> RunFolder:
+    """A folder that looks like a run of these events."""
+    folder = RunFolder(runs / name)
+    folder.path.mkdir(parents=True)
+    folder.plan_path.write_text("{}", "utf-8")
+    for event in events:
+        folder.append(event)
+    return folder
+
+
+@pytest.fixture
+def log(qtbot: QtBot) -> LogPanel:
+    """An empty log."""
+    made = LogPanel()
+    qtbot.addWidget(made)
+    made.show()
+    return made
+
+
+def test_the_log_tells_the_run_in_plain_words(log: LogPanel, tmp_path: Path) -> None:
+    log.add_events(fake_run.whole_run(tmp_path))
+    text = "\n".join(log.lines())
+    assert "Run “Starter” started on CPU." in text
+    assert "Train: validation loss" in text
+    assert "Train: checkpoint saved at step 20." in text
+    assert "Evaluate: exact match 0 % before, 86 % after tuning." in text
+    assert f"Adapter saved: {tmp_path / 'adapter'}" in text
+    assert text.endswith("Run completed after 2:37.")
+
+
+def test_a_failure_comes_with_its_remedy(log: LogPanel) -> None:
+    log.add_events([FAILED])
+    assert log.lines()[0].endswith("Error: Dataset: rows.jsonl is not there.")
+    assert log.lines()[1].endswith("What to do: Choose another file.")
+
+
+def test_the_log_is_filtered_searched_and_copied(
+    log: LogPanel, tmp_path: Path, qtbot: QtBot
+) -> None:
+    log.add_events([*fake_run.whole_run(tmp_path), FAILED])
+    log.level.setCurrentIndex(3)
+    assert len(log.lines()) == 2
+    log.level.setCurrentIndex(0)
+    qtbot.keyClicks(log.search, "checkpoint")
+    assert len(log.lines()) == 10
+    qtbot.mouseClick(log.copy, Qt.MouseButton.LeftButton)
+    assert QApplication.clipboard().text().count("\n") == 9
+
+
+def test_a_hundred_thousand_events_do_not_fill_the_log(log: LogPanel) -> None:
+    notice = Event("Notice", fake_run.START, "train", {"level": "info", "sentence": "Hello."})
+    for _ in range(100):
+        log.add_events([notice] * 1000)
+    assert log.text.blockCount() <= 20_000
+
+
+def test_results_show_artifacts_and_what_tuning_changed(qtbot: QtBot, tmp_path: Path) -> None:
+    (tmp_path / "adapter").mkdir()
+    (tmp_path / "adapter" / "weights").write_bytes(b"x" * 2_500_000)
+    panel = ResultsPanel()
+    qtbot.addWidget(panel)
+    panel.show()
+    state = RunState()
+    panel.show_state(state)
+    assert not panel.artifacts.isVisible()
+    for event in fake_run.whole_run(tmp_path):
+        state.apply(event)
+    panel.refresh()
+    first = panel.artifacts.tree.topLevelItem(0)
+    assert [first.text(i) for i in range(3)] == ["Adapter", "2.5 MB", str(tmp_path / "adapter")]
+    assert panel.bars.text() == "Exact match: 0 % before, 86 % after"
+    assert panel.examples.rowCount() == 3
+    assert panel.examples.item(0, 3).text() == "✓  bird"
+    assert panel.examples.item(2, 3).text() == "✕  frog"
+    panel.artifacts.tree.setCurrentItem(first)
+    qtbot.mouseClick(panel.artifacts.copy_button, Qt.MouseButton.LeftButton)
+    assert QApplication.clipboard().text() == str(tmp_path / "adapter")
+
+
+def test_a_reused_artifact_says_so(qtbot: QtBot, tmp_path: Path) -> None:
+    panel = ResultsPanel()
+    qtbot.addWidget(panel)
+    state = RunState()
+    saved = {"kind": "merged_model", "path": str(tmp_path), "cached": True}
+    state.apply(Event("ArtifactSaved", 1.0, "merge", saved))
+    panel.show_state(state)
+    assert panel.artifacts.tree.topLevelItem(0).text(0) == "Merged model (reused)"
+
+
+def test_the_list_of_runs(qtbot: QtBot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    events = fake_run.whole_run(tmp_path)
+    run_on_disk(tmp_path, "20261121-100000-starter", events)
+    run_on_disk(tmp_path, "20261122-100000-starter", events[:200])
+    panel = RunsPanel(tmp_path)
+    qtbot.addWidget(panel)
+    panel.show()
+    qtbot.waitUntil(lambda: panel.summary("20261121-100000-starter") is not None)
+    shown = [panel.list.item(i).text() for i in range(2)]
+    assert shown[0].startswith("Starter: Interrupted")
+    assert shown[1].startswith("Starter: Completed")
+    assert "loss" in shown[1]
+    first = panel.list.item(0).data(Qt.ItemDataRole.UserRole)
+    second = panel.list.item(1).data(Qt.ItemDataRole.UserRole)
+    enabled = {a.text(): a.isEnabled() for a in panel.menu_for(first).actions()}
+    assert enabled["Resume"]
+    assert not {a.text(): a.isEnabled() for a in panel.menu_for(second).actions()}["Resume"]
+    with qtbot.waitSignal(panel.open_wanted) as opened:
+        panel.list.itemActivated.emit(panel.list.item(1))
+    assert opened.args[0].id == "20261121-100000-starter"
+    discard = QMessageBox.StandardButton.Discard
+    monkeypatch.setattr(QMessageBox, "question", lambda *a: discard)
+    panel.delete(second)
+    assert not second.path.exists()
+    assert panel.list.count() == 1
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(None, "–"), (0.34, "0.3 s"), (42, "42 s"), (187, "3:07"), (3729, "1:02:09")],
+)
+def test_durations(seconds: float | None, text: str) -> None:
+    assert words.duration(seconds) == text
+
+
+def test_figures_sizes_and_shares() -> None:
+    assert words.figure(0.37185) == "0.3718" or words.figure(0.37185) == "0.3719"
+    assert words.figure(1.91e-5) == "1.91e-05"
+    assert words.figure(12345.0) == "12\u2009345"
+    assert words.size(98_200_000) == "98.2 MB"
+    assert words.percent(0.86) == "86 %"
+    assert words.percent(0.004) == "0.4 %"

@@ -1,0 +1,211 @@
+"""The curves: points arrive, the mouse reads values, files are written."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PySide6.QtCore import QPoint, QPointF, Qt
+from PySide6.QtGui import QImage
+from PySide6.QtWidgets import QApplication, QFileDialog
+from pytestqt.qtbot import QtBot
+
+from studio.runs.events import Event
+from studio.runs.state import RunState
+from tests.ui.monitor import fake_run
+from ui import theme
+from ui.monitor.panel import EMPTY_TEXT, MonitorPanel
+from ui.monitor.plot_menu import make_menu
+
+
+def state_of(*events: Event) -> RunState:
+    """The state after these events."""
+    state = RunState()
+    for event in events:
+        state.apply(event)
+    return state
+
+
+@pytest.fixture
+def panel(qtbot: QtBot) -> MonitorPanel:
+    """A panel that can be seen."""
+    made = MonitorPanel()
+    qtbot.addWidget(made)
+    made.resize(1200, 460)
+    made.show()
+    qtbot.waitExposed(made)
+    return made
+
+
+@pytest.fixture
+def state() -> RunState:
+    """A run in the middle of its training."""
+    return state_of(
+        *fake_run.beginning(), *fake_run.training_starts(), *fake_run.training(1, 120, 200)
+    )
+
+
+def test_without_a_run_it_says_what_to_do(panel: MonitorPanel) -> None:
+    panel.show_state(None)
+    assert panel._empty.isVisible()
+    assert panel._empty.text() == EMPTY_TEXT
+
+
+def test_every_plot_gets_its_points(panel: MonitorPanel, state: RunState) -> None:
+    panel.show_state(state)
+    assert len(panel.plot("loss").points("loss")[0]) == 120
+    assert len(panel.plot("loss").points("loss_smooth")[0]) == 120
+    assert len(panel.plot("loss").points("eval_loss")[0]) == 6
+    for key in ("learning_rate", "grad_norm", "tokens_per_s"):
+        assert len(panel.plot(key).points(key)[0]) == 120
+        assert panel.plot(key).drawn(key) == 120
+    assert len(panel.plot("memory").points("ram_process_gib")[0]) == 120
+
+
+def test_points_come_while_training_runs(
+    panel: MonitorPanel, state: RunState, qtbot: QtBot
+) -> None:
+    panel.show_state(state)
+    for event in fake_run.training(121, 160, 200):
+        state.apply(event)
+    panel.refresh()
+    qtbot.waitUntil(lambda: panel.plot("loss").drawn("loss") == 160)
+    assert panel.header.figure("step") == "160 / 200"
+    assert panel.header.figure("status") == "▶ Running"
+
+
+def test_many_batches_are_one_drawing(
+    panel: MonitorPanel, state: RunState, monkeypatch: pytest.MonkeyPatch, qtbot: QtBot
+) -> None:
+    panel.show_state(state)
+    drawn: list[int] = []
+    plain = panel.loss.redraw
+    monkeypatch.setattr(panel.loss, "redraw", lambda: (drawn.append(1), plain()))
+    for _ in range(50):
+        panel.refresh()
+    qtbot.wait(150)
+    assert len(drawn) == 1
+
+
+def test_a_hidden_panel_draws_when_it_is_shown(
+    panel: MonitorPanel, state: RunState, qtbot: QtBot
+) -> None:
+    panel.hide()
+    panel.show_state(state)
+    assert panel.loss.drawn("loss") == 0
+    panel.show()
+    qtbot.waitUntil(lambda: panel.loss.drawn("loss") == 120)
+
+
+def test_resumed_training_drops_the_later_points(panel: MonitorPanel, state: RunState) -> None:
+    panel.show_state(state)
+    resumed = Event("TrainResumed", fake_run.START + 500, "train", {"step": 80})
+    state.apply(resumed)
+    panel.add_events([resumed])
+    panel.draw_now()
+    assert panel.loss.points("loss")[0][-1] == 80
+    assert list(panel.loss._resumes.xvals) == [80.0]
+    assert list(panel.loss._checkpoints.xvals) == [20.0, 40.0, 60.0, 80.0]
+
+
+def test_the_mouse_reads_the_values(panel: MonitorPanel, state: RunState, qtbot: QtBot) -> None:
+    panel.show_state(state)
+    box = panel.loss.view.getViewBox()
+    place = panel.loss.view.mapFromScene(box.mapViewToScene(QPointF(60, 1.0)))
+    qtbot.mouseMove(panel.loss.view.viewport(), place)
+    text = panel.loss.legend.text()
+    expected = panel.loss.points("eval_loss")[1][2]
+    assert "step 60" in text
+    assert f"{expected:.4g}" in text
+    assert panel.plot("grad_norm")._cross.isVisible()
+    assert not panel.plot("memory")._cross.isVisible()
+
+
+def test_zoom_stops_following_and_a_double_click_resumes_it(
+    panel: MonitorPanel, state: RunState, qtbot: QtBot
+) -> None:
+    panel.show_state(state)
+    port = panel.loss.view.viewport()
+    middle = port.rect().center()
+    qtbot.mousePress(port, Qt.MouseButton.LeftButton, pos=middle)
+    qtbot.mouseMove(port, middle + QPoint(40, 0))
+    qtbot.mouseMove(port, middle + QPoint(90, 0))
+    qtbot.mouseRelease(port, Qt.MouseButton.LeftButton, pos=middle + QPoint(90, 0))
+    assert not panel.loss.following
+    qtbot.mouseDClick(port, Qt.MouseButton.LeftButton, pos=middle)
+    assert panel.loss.following
+
+
+def test_log_scale_time_axis_and_smoothing(
+    panel: MonitorPanel, state: RunState, qtbot: QtBot
+) -> None:
+    panel.show_state(state)
+    qtbot.mouseClick(panel.tools.log, Qt.MouseButton.LeftButton)
+    assert panel.loss.log
+    low, high = panel.loss.view.viewRange()[1]
+    assert -3 < low < high < 2
+    panel.tools.axis.setCurrentIndex(1)
+    panel.tools.axis.activated.emit(1)
+    assert panel.loss.points("loss")[0][0] == pytest.approx(6.7)
+    raw = panel.loss.points("loss")[1]
+    panel.tools.slider.setValue(0)
+    qtbot.waitUntil(lambda: np.array_equal(panel.loss.points("loss_smooth")[1], raw))
+
+
+def test_gpu_memory_takes_the_place_of_ram(panel: MonitorPanel, state: RunState) -> None:
+    figures = {"vram_allocated_gib": 3.5, "vram_reserved_gib": 4.0, "vram_device_gib": 5.0}
+    state.apply(Event("Memory", fake_run.START + 100, "train", figures))
+    panel.show_state(state)
+    assert panel.plot("memory").spec.title == "GPU memory"
+    assert panel.plot("memory").points("vram_reserved_gib")[1].tolist() == [4.0]
+
+
+def test_a_low_panel_shows_one_small_plot_at_a_time(
+    panel: MonitorPanel, state: RunState, qtbot: QtBot
+) -> None:
+    panel.show_state(state)
+    assert all(plot.isVisible() for plot in panel.small)
+    panel.resize(900, 230)
+    qtbot.waitUntil(lambda: sum(plot.isVisible() for plot in panel.small) == 1)
+    assert panel.small[0].isVisible()
+
+
+def test_the_theme_changes_with_the_curves_shown(
+    panel: MonitorPanel, state: RunState, qapp: QApplication
+) -> None:
+    panel.show_state(state)
+    theme.apply(qapp, "light")
+    assert panel.loss.view.backgroundBrush().color() == theme.colors().background
+    theme.apply(qapp, "dark")
+    assert panel.loss.view.backgroundBrush().color() == theme.colors().background
+
+
+@pytest.mark.parametrize(("index", "name"), [(0, "loss.png"), (1, "loss.svg"), (2, "loss.csv")])
+def test_a_plot_is_saved(
+    panel: MonitorPanel, state: RunState, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    index: int, name: str,
+) -> None:  # fmt: skip
+    panel.show_state(state)
+    path = tmp_path / name
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *a: (str(path), ""))
+    menu = make_menu(panel.loss, panel)
+    saving = [a for a in menu.actions() if a.text().startswith("Save")]
+    saving[index].trigger()
+    check_file(path)
+    menu.deleteLater()
+
+
+def check_file(path: Path) -> None:
+    """The file holds what its name says."""
+    if path.suffix == ".png":
+        assert QImage(str(path)).width() > 200
+    elif path.suffix == ".svg":
+        assert "<svg" in path.read_text("utf-8")
+    else:
+        rows = list(csv.reader(path.read_text("utf-8").splitlines()))
+        assert rows[0] == ["step", "Train", "Train, smoothed", "Validation"]
+        assert len(rows) == 121
+        assert rows[20][0] == "20"
+        assert float(rows[20][3]) > 0

@@ -1,0 +1,74 @@
+"""The shown run in the panels: curves, log, results, node badges, status line.
+
+Batches go to the log and mark the rest as due; painting is left to timers, so that two hundred
+events a second cost no more than twenty. It decides nothing about runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from PySide6.QtCore import QObject, QTimer, Slot
+
+from studio.runs.events import Event
+from ui.main_window import RESULTS, MainWindow
+from ui.run_controller import RunController
+
+SHOW_EVERY_MS = 100
+RESULT_EVENTS = ("ArtifactSaved", "Evaluation", "RunStarted")
+
+
+class RunDisplay(QObject):
+    """Keeps the panels of a window at the run that its controller shows."""
+
+    def __init__(self, window: MainWindow, runs: RunController, parent: QObject) -> None:
+        super().__init__(parent)
+        self._window, self._runs = window, runs
+        self._own = False
+        self._timer = QTimer(self, singleShot=True, interval=SHOW_EVERY_MS)
+        self._timer.timeout.connect(self.show_progress)
+        runs.shown_changed.connect(self.show_run)
+        runs.advanced.connect(self._advanced)
+
+    @Slot()
+    def show_run(self) -> None:
+        """The panels show another run: everything that is known of it at once."""
+        window, shown = self._window, self._runs.shown
+        state = shown.state if shown else None
+        story: Iterable[Event] = shown.story if shown else ()
+        window.log.start()
+        window.log.add_events(story)
+        if window.monitor is not None:
+            window.monitor.show_state(state)
+            window.monitor.add_events(story)
+        window.results.show_state(state)
+        if shown is not None:
+            window.runs.choose(shown.folder.id)
+        self.look_at_project()
+
+    def look_at_project(self) -> None:
+        """Find out whether the shown run belongs to the project on the canvas."""
+        shown = self._runs.shown
+        self._own = shown is not None and self._runs.is_of_project(shown.folder)
+        self.show_progress()
+
+    @Slot(object)
+    def _advanced(self, events: list[Event]) -> None:
+        """A batch of the shown run was applied."""
+        window = self._window
+        window.log.add_events(events)
+        if window.monitor is not None:
+            window.monitor.add_events(events)
+            window.monitor.refresh()
+        if any(e.name in RESULT_EVENTS for e in events):
+            window.results.refresh()
+        if not self._timer.isActive():
+            self._timer.start()
+
+    def show_progress(self) -> None:
+        """Node badges, the status line, the number of results."""
+        window, shown, live = self._window, self._runs.shown, self._runs.live
+        window.canvas.set_run_state(shown.state if shown and self._own else None)
+        window.status.show_run(self._runs.phase, live.state if live else None)
+        count = len(shown.state.artifacts) if shown else 0
+        window.tabs.setTabText(RESULTS, f"Results ({count})" if count else "Results")
