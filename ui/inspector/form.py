@@ -23,12 +23,13 @@ from ui.inspector.variant_part import INDENT_PX, VariantPart, shown_fields
 ADVANCED = "Advanced"
 OWN_CODES = ("invalid_setting", "unknown_setting")
 _GAP_PX = 10
+_LABEL_SHARE = 0.33
 
 
 class Form(QWidget):
     """Rows for the fields of one settings model, and below a variant the form of its settings.
 
-    ``folds`` keeps which sections are folded, by title, for as long as the caller keeps it.
+    ``folds`` keeps which sections are folded, by prefix and title, for as long as the caller keeps it.
     """
 
     changed = Signal(object)
@@ -120,13 +121,12 @@ class Form(QWidget):
                 return nested or row
         return None
 
-    def set_stacked(self, stacked: bool, label_width: int) -> None:
-        """Lay every row out alike."""
+    def lay_out(self, width: int, label_width: int, stacked: bool) -> None:
+        """Lay the rows out alike; one whose value needs more room has its label above."""
         for row in self._rows.values():
-            row.set_stacked(stacked)
-            row.set_label_width(0 if stacked else label_width)
+            row.lay_out(stacked or not row.room_beside(width, label_width), label_width)
         for part in self._variants.values():
-            part.set_stacked(stacked, max(0, label_width - INDENT_PX))
+            part.lay_out(width - INDENT_PX, label_width - INDENT_PX, stacked)
 
     def resizeEvent(self, event: QResizeEvent) -> None:
         """Put labels above editors where the form is narrow."""
@@ -136,11 +136,11 @@ class Form(QWidget):
 
     def _arrange(self, width: int) -> None:
         rows = [row for row in self.rows() if not row.editor.wide]
-        if not rows:
-            return
-        label = max(row.label_width() for row in rows)
-        editor = max(row.editor_width() for row in rows)
-        self.set_stacked(width < label + editor, max(label, round(width * 0.36)))
+        indents = {row: row.path.count(".") * INDENT_PX for row in rows}
+        label = max((row.label_width() + indents[row] for row in rows), default=0)
+        label = max(label, round(width * _LABEL_SHARE))
+        numbers = [row for row in rows if row.spec.kind in ("int", "float")]
+        self.lay_out(width, label, not all(row.room_beside(width, label) for row in numbers))
 
     def _add(self, spec: FieldSpec) -> None:
         row = FieldRow(spec, f"{self._prefix}{spec.name}", self._context, self)
@@ -164,8 +164,9 @@ class Form(QWidget):
         if not title:
             return self._column
         if title not in self._sections:
-            section = Section(title, not self._folds.get(title, title == ADVANCED), self)
-            section.folded.connect(lambda shown, t=title: self._folds.update({t: not shown}))
+            key = self._prefix + title
+            section = Section(title, not self._folds.get(key, title == ADVANCED), self)
+            section.folded.connect(lambda shown: self._folds.update({key: not shown}))
             self._sections[title] = section
             if title != ADVANCED:
                 self._column.addWidget(section)

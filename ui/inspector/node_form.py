@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from PySide6.QtCore import Signal
+from PySide6.QtCore import QSize, Signal
 from PySide6.QtWidgets import QPushButton, QVBoxLayout, QWidget
 
 from studio.errors import Problem
@@ -74,6 +74,10 @@ class NodeForm(QWidget):
     def node(self) -> Node:
         """The node as it is now."""
         return self._document.graph.node(self.node_id)
+
+    def minimumSizeHint(self) -> QSize:
+        """Nothing: the scroll area then asks for the height that this width really needs."""
+        return QSize(1, 1)
 
     def refresh(self) -> None:
         """Show the node as it is now, after any change of the document."""

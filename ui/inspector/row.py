@@ -22,8 +22,6 @@ from ui.inspector.look import IconButton, MutedLabel
 from ui.inspector.number_text import to_text
 from ui.inspector.problem_label import ProblemList
 
-_EDITOR_DIGITS = 10
-_FRAME_PX = 44
 _ANY_WIDTH = 16777215
 
 
@@ -75,7 +73,8 @@ class FieldRow(QWidget):
         self._grid.setContentsMargins(0, 0, 0, 0)
         self._grid.setHorizontalSpacing(6)
         self._grid.setVerticalSpacing(3)
-        self.set_stacked(False)
+        self._stacked: bool | None = None
+        self.lay_out(False, 0)
         self.set_value(spec.default)
 
     def set_value(self, value: Any) -> None:
@@ -121,34 +120,32 @@ class FieldRow(QWidget):
         longest = max((metrics.horizontalAdvance(word) for word in words), default=0)
         return longest + self._info.width() + 8
 
-    def editor_width(self) -> int:
-        """The least width (pixels) for editor and reset button side by side with a label."""
-        digits = self.fontMetrics().horizontalAdvance("0") * _EDITOR_DIGITS
-        return digits + _FRAME_PX + self._reset.width() + 12
+    def room_beside(self, width: int, label_width: int) -> bool:
+        """Whether the editor can be read beside a label of this width (pixels)."""
+        rest = width - label_width - self._reset.width() - 2 * self._grid.horizontalSpacing()
+        return not self.editor.wide and self.editor.needed_width() <= rest
 
-    def set_label_width(self, width: int) -> None:
-        """Give the label's column this width, so that all editors of a form line up; 0 frees it."""
-        width = 0 if self.editor.wide else width
+    def lay_out(self, stacked: bool, label_width: int) -> None:
+        """Put the label above the editor, or beside it in a column of this width (pixels)."""
+        width = 0 if stacked else label_width
         self._label_side.setMinimumWidth(width)
         self._label_side.setMaximumWidth(width or _ANY_WIDTH)
-
-    def set_stacked(self, stacked: bool) -> None:
-        """Choose how label and editor stand."""
+        if stacked == self._stacked:
+            return
+        self._stacked = stacked
         grid = self._grid
         for widget in (self._label_side, self.editor, self._reset, self._help, self._problems):
             grid.removeWidget(widget)
-        stacked = stacked or self.editor.wide
-        top = Qt.AlignmentFlag.AlignTop
-        first, second = (0, 1) if stacked else (0, 0)
         if stacked:
             grid.addWidget(self._label_side, 0, 0, 1, 3)
             grid.addWidget(self.editor, 1, 0, 1, 2)
         else:
             grid.addWidget(self._label_side, 0, 0)
             grid.addWidget(self.editor, 0, 1)
-        grid.addWidget(self._reset, second, 2, Qt.AlignmentFlag.AlignVCenter)
-        grid.addWidget(self._help, first + 2, 0, 1, 3, top)
-        grid.addWidget(self._problems, first + 3, 0, 1, 3, top)
+        row = 1 if stacked else 0
+        grid.addWidget(self._reset, row, 2, Qt.AlignmentFlag.AlignVCenter)
+        grid.addWidget(self._help, row + 1, 0, 1, 3, Qt.AlignmentFlag.AlignTop)
+        grid.addWidget(self._problems, row + 2, 0, 1, 3, Qt.AlignmentFlag.AlignTop)
         grid.setColumnStretch(1, 1)
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:

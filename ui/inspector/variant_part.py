@@ -77,10 +77,10 @@ class VariantPart(QWidget):
         if self._form is not None:
             self._form.set_read_only(read_only)
 
-    def set_stacked(self, stacked: bool, label_width: int) -> None:
+    def lay_out(self, width: int, label_width: int, stacked: bool) -> None:
         """Lay the rows out like those around."""
         if self._form is not None:
-            self._form.set_stacked(stacked, label_width)
+            self._form.lay_out(width, label_width, stacked)
 
     def _rebuild(self, chosen: Any) -> None:
         if self._form is not None:

@@ -18,6 +18,8 @@ from PySide6.QtWidgets import QAbstractSpinBox, QHBoxLayout, QWidget
 from studio.graph.registry import Registry
 from studio.graph.schema import FieldSpec
 
+_DIGITS = 10
+_FRAME_PX = 44
 _UNDO_KEYS = (QKeySequence.StandardKey.Undo, QKeySequence.StandardKey.Redo)
 
 
@@ -65,6 +67,10 @@ class Editor(QWidget):
         control.installEventFilter(self)
         self.setFocusProxy(control)
         self.row.addWidget(control, 1)
+
+    def needed_width(self) -> int:
+        """The width (pixels) below which the value could not be read."""
+        return self.fontMetrics().horizontalAdvance("0") * _DIGITS + _FRAME_PX
 
     def set_value(self, value: Any) -> None:
         """Show a value without telling anyone."""

@@ -10,6 +10,7 @@ from studio.graph.schema import FieldSpec
 from ui.inspector.editors.base import Editor, FieldContext
 
 _POPUP_MARGIN_PX = 48
+_FRAME_PX = 44
 
 
 class ChoiceEditor(Editor):
@@ -32,6 +33,11 @@ class ChoiceEditor(Editor):
             found = self.context.registry.choices(self.spec.meta.variant)
             return special + [(v.id, v.title, v.help) for v in found]
         return [(value, self.spec.choice_label(value), "") for value in self.spec.choices]
+
+    def needed_width(self) -> int:
+        """Room for the longest choice."""
+        texts = [self._combo.itemText(i) for i in range(self._combo.count())]
+        return max((self.fontMetrics().horizontalAdvance(t) for t in texts), default=0) + _FRAME_PX
 
     def set_value(self, value: Any) -> None:
         """Show a choice; an unknown one is added under its own name."""
