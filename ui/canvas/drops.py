@@ -31,6 +31,8 @@ def node_for(path: Path, document: Document) -> DroppedNode | None:
         return DroppedNode("dataset", {"source": _written(path, document)})
     if suffix == ".gguf":
         return DroppedNode("base_model", {"model": _model(path, document)})
+    if suffix == ".safetensors" and (path.parent / "config.json").is_file():
+        return DroppedNode("base_model", {"model": _model(path.parent, document)})
     return None
 
 

@@ -193,6 +193,14 @@ def test_dropped_models_become_base_models_and_the_rest_is_handed_on(make_canvas
     assert not rects[0].intersects(rects[1])
 
 
+def test_dropped_weights_stand_for_their_folder(make_canvas, tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "model.safetensors").write_text("")
+    view = make_canvas(Graph())
+    drop(view, files(tmp_path / "model.safetensors"), QPoint(500, 200))
+    assert view.document.graph.nodes[0].settings == {"model": str(tmp_path)}
+
+
 def test_copy_and_paste_at_the_cursor_keeps_inner_wires(canvas):
     canvas.select(("lora", "train"))
     key(canvas, K.Key_C, modifiers=CTRL)
