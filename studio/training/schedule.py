@@ -42,11 +42,15 @@ def length_of(settings: Any, epoch_rows: int) -> Length:
 
 @dataclass(frozen=True)
 class Cadence:
-    """Every how many steps to evaluate (0: never) and to save, and on how many rows to evaluate."""
+    """Every how many steps to evaluate (0: never) and to save, and on how many rows to evaluate.
+
+    With ``save_auto`` a checkpoint may be left out when it would cost too much time.
+    """
 
     eval_every: int
     save_every: int
     eval_rows: int
+    save_auto: bool = False
 
     def evaluates(self, step: int, steps: int) -> bool:
         """Whether the validation loss is measured after ``step``."""
@@ -63,12 +67,14 @@ def cadence_of(settings: Any, length: Length, validation_rows: int) -> Cadence:
     An automatic evaluation uses so few rows that all of them together cost at most ``AUTO_SHARE``
     of the training; a cadence that the user sets uses every row.
     """
+    by_itself = not settings.save_steps
     auto = max(1, math.ceil(length.steps / AUTO_TIMES))
     save_every = settings.save_steps or auto
     if not validation_rows:
-        return Cadence(0, save_every, 0)
+        return Cadence(0, save_every, 0, by_itself)
     if settings.eval_steps:
-        return Cadence(settings.eval_steps, save_every, validation_rows)
+        return Cadence(settings.eval_steps, save_every, validation_rows, by_itself)
     times = math.ceil(length.steps / auto)
     affordable = int(AUTO_SHARE * length.rows / _FORWARD_SHARE / times)
-    return Cadence(auto, save_every, min(validation_rows, max(_FEWEST_ROWS, affordable)))
+    eval_rows = min(validation_rows, max(_FEWEST_ROWS, affordable))
+    return Cadence(auto, save_every, eval_rows, by_itself)

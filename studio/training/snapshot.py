@@ -73,6 +73,11 @@ def save_adapter(model: Any, folder: Path) -> None:
     config.inference_mode = was
 
 
+def trained_is_finite(model: Any) -> bool:
+    """Whether every trained weight is a number."""
+    return all(bool(p.isfinite().all()) for p in model.parameters() if p.requires_grad)
+
+
 def read_figures(folder: Path) -> dict[str, Any]:
     """The trainer's own numbers of a snapshot."""
     return dict(json.loads((folder / STATE).read_text(encoding="utf-8"))["figures"])

@@ -26,10 +26,13 @@ from studio.training.snapshot import (
     read_figures,
     read_random,
     restore_optimizer,
+    trained_is_finite,
     write_snapshot,
 )
 
 STOP_SAVE_BUDGET_S = 3.0
+SAVE_SHARE = 0.01
+"""Largest share of the time that checkpoints of the automatic cadence may cost."""
 
 
 @dataclass
@@ -71,6 +74,7 @@ class StepWatch(TrainerCallback):
     step: int = 0
     saved_step: int = -1
     _save_seconds: float = 0.0
+    _saved_at: float = 0.0
     _began: float = 0.0
     _step_ended: float = 0.0
     _began_step: int = 0
@@ -101,13 +105,15 @@ class StepWatch(TrainerCallback):
         del args, state, control, more
         loss = float(self.trainer.step_loss)
         if not math.isfinite(loss):
-            raise StudioError(
-                f"{self.context.title}: the loss of step {self.step + 1} is {loss}, not a number.",
-                title="The training diverged",
-                hint="Lower the learning rate, raise the warm-up, or train in float32 or bfloat16. "
-                "The last checkpoint is from before this step.",
-                field="learning_rate", code="loss_not_finite",
-            )  # fmt: skip
+            raise self._diverged(f"the loss of step {self.step + 1} is {loss}")
+
+    def _diverged(self, what: str) -> StudioError:
+        return StudioError(
+            f"{self.context.title}: {what}, not a number.", title="The training diverged",
+            hint="Lower the learning rate, raise the warm-up, or train in float32 or bfloat16. "
+            "The last checkpoint is from before this step.",
+            field="learning_rate", code="loss_not_finite",
+        )  # fmt: skip
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **more: Any) -> None:
         """After each optimizer step: tell, measure, save, obey."""
@@ -117,6 +123,8 @@ class StepWatch(TrainerCallback):
         self.step = int(state.global_step)
         self.random_state = read_random()
         self._tell(float(logs["learning_rate"]), float(logs["grad_norm"]))
+        if not math.isfinite(logs["grad_norm"]) and self.trainer.accelerator.scaler is None:
+            raise self._diverged(f"the gradient of step {self.step} is {logs['grad_norm']}")
         self._measure()
         self._save_if_due()
         if self.context.stop_requested() and self.step < self.length.steps:
@@ -134,7 +142,7 @@ class StepWatch(TrainerCallback):
         self.context.emit(
             "Metric", step=self.step, steps=self.length.steps,
             epoch=round(self.length.epoch(self.step), 4), loss=loss, learning_rate=learning_rate,
-            grad_norm=grad_norm, tokens_per_s=round(tokens / max(seconds, 1e-9), 2),
+            grad_norm=grad_norm, tokens_per_s=round(tokens / max(seconds, 1e-9), 2), tokens=tokens,
             eta_s=round(eta, 1), **read_memory(),
         )  # fmt: skip
         self.context.emit(
@@ -162,13 +170,20 @@ class StepWatch(TrainerCallback):
             self.save("end")
         elif asked:
             self.save("save")
-        elif self.cadence.saves(self.step, self.length.steps):
+        elif self.cadence.saves(self.step, self.length.steps) and self._affordable():
             self.save("cadence")
+
+    def _affordable(self) -> bool:
+        """Whether an automatic checkpoint is worth its time; one that the user set always is."""
+        since = time.perf_counter() - self._saved_at
+        return not self.cadence.save_auto or self._save_seconds <= SAVE_SHARE * since
 
     def save(self, reason: str) -> None:
         """Write a checkpoint of the last whole step, unless it is there already."""
         if self.saved_step == self.step:
             return
+        if not trained_is_finite(self.trainer.model):
+            raise self._diverged(f"a weight of the adapter after step {self.step} is infinite")
         began = time.perf_counter()
         figures = {**self.figures.to_json(), **_scaler_state(self.trainer)}
 
@@ -180,7 +195,8 @@ class StepWatch(TrainerCallback):
 
         done = commit(self.context.checkpoints, self.step, self.identity, write, self.keep)
         self.saved_step = self.step
-        self._save_seconds = time.perf_counter() - began
+        self._saved_at = time.perf_counter()
+        self._save_seconds = self._saved_at - began
         self.context.emit("CheckpointSaved", step=self.step, path=str(done.path), reason=reason)
 
     def _stop(self) -> None:

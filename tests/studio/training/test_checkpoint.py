@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from studio.training.checkpoint import commit, newest, read_manifest, remove_torn, unusable
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from tests.studio.training.steps import TARGETS, Recorder, make_context, make_inputs, settings_of
 
 STORED = Path(__file__).with_name("reference_losses.json")
@@ -73,6 +74,7 @@ def in_order(rows: list[Any], count: int, seed: int = 0) -> list[Any]:
 def test_losses_equal_plain_peft(tmp_path: Path, accumulation: int, quiet_transformers: None) -> None:  # fmt: skip
     """Twelve steps over more than one epoch agree with the plain script and the stored series."""
     from datasets import load_from_disk
+
     from studio.training.train import train_adapter
 
     inputs = make_inputs(tmp_path, train=14)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from studio.errors import Stopped
 from studio.training.train import train_adapter
 from tests.studio.training.steps import Recorder, make_context, make_inputs, settings_of

@@ -1,0 +1,269 @@
+"""The studio against plain Trainer + PEFT: the same rows, batches, threads and seed, side by side.
+
+    python benchmarks/train.py --data rows.jsonl --steps 12 --rounds 7
+
+Each round runs both in processes of their own, one after the other, in alternating order. The studio
+runs as users run it: run host, events, checkpoints, memory sampler. Speed is tokens without padding
+per second, from the end of the last warm-up step to the end of the last step. Peak memory is that
+of the training phase. A comparison of speed counts only when the losses agree: the exit code is 1
+when they do not, or when the studio is slower or needs more memory.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+LOSS_LIMIT = {"fp32": 5e-5, "bf16": 5e-3}  # fp32: largest difference; bf16: mean difference
+MEMORY_NOISE = 1.02
+
+
+def parse() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--model", default="starter:smollm2-135m", help="starter, or a local folder"
+    )
+    parser.add_argument("--data", type=Path, required=True, help="JSONL that both sides read")
+    parser.add_argument("--rows", type=int, default=0, help="use only the first rows (0: all)")
+    parser.add_argument("--steps", type=int, default=12)
+    parser.add_argument("--warmup-steps", type=int, default=3, help="steps left out of the timing")
+    parser.add_argument("--batch", type=int, default=2)
+    parser.add_argument("--accumulation", type=int, default=1)
+    parser.add_argument("--max-length", type=int, default=512)
+    parser.add_argument("--dtype", choices=["fp32", "bf16"], default="bf16")
+    parser.add_argument("--gradient-checkpointing", action="store_true")
+    parser.add_argument("--train-on", choices=["answers", "all"], default="answers")
+    parser.add_argument("--threads", type=int, default=0, help="0: as many as there are cores")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--json", action="store_true", help="one JSON object and nothing else")
+    return parser.parse_args()
+
+
+def prepare_model(name: str, folder: Path) -> Path:
+    """The model as a local folder; a starter is fetched and imported once."""
+    from studio.graph.registry import load_registry
+    from studio.nodes.base_model import BaseModelSettings
+    from studio.runs.context import StepContext
+    from studio.training.base_model import prepare_base_model
+
+    context = StepContext(
+        "base", "Base model", folder, folder, Path.cwd(), load_registry(), lambda event: None
+    )
+    return Path(prepare_base_model(context, BaseModelSettings(model=name)).path)
+
+
+def first_rows(data: Path, rows: int, folder: Path) -> Path:
+    """The file that both sides read."""
+    if not rows:
+        return data.resolve()
+    lines = [x for x in data.read_text(encoding="utf-8").splitlines() if x.strip()][:rows]
+    cut = folder / "rows.jsonl"
+    cut.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return cut
+
+
+def run_reference(a: argparse.Namespace, model: Path, data: Path) -> dict[str, Any]:
+    """One run of the plain script."""
+    command = [
+        sys.executable, str(ROOT / "benchmarks" / "reference_peft.py"), "--model-dir", str(model),
+        "--data", str(data), "--seq-len", str(a.max_length), "--batch", str(a.batch),
+        "--grad-accum", str(a.accumulation), "--steps", str(a.steps), "--dtype", a.dtype,
+        "--warmup-steps", str(a.warmup_steps), "--threads", str(a.threads),
+    ]  # fmt: skip
+    command += ["--full-loss"] if a.train_on == "all" else []
+    command += ["--gradient-checkpointing"] if a.gradient_checkpointing else []
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(f"the reference failed:\n{done.stderr[-2000:]}")
+    result: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    return {
+        "tokens_per_s": result["tokens_per_s"], "peak_rss_mb": result["peak_rss_mb"],
+        "peak_vram_mb": result["peak_vram_mb"], "losses": result["losses"],
+        "tokens": result["tokens"],
+    }  # fmt: skip
+
+
+def graph_of(a: argparse.Namespace, model: Path, data: Path) -> Any:
+    """The project that the studio runs."""
+    from studio.graph.graph import Graph, Node, Wire
+
+    train = {
+        "max_steps": a.steps, "batch_size": a.batch, "max_length": a.max_length, "seed": 0,
+        "gradient_accumulation_steps": a.accumulation, "learning_rate": 2e-4,
+        "lr_scheduler": "constant", "warmup_ratio": 0.0, "train_on": a.train_on,
+        "gradient_checkpointing": a.gradient_checkpointing,
+    }  # fmt: skip
+    nodes = (
+        Node("data", "dataset", {"source": str(data), "validation_fraction": 0.0}),
+        Node("base", "base_model", {
+            "model": str(model), "dtype": {"fp32": "float32", "bf16": "bfloat16"}[a.dtype],
+        }),
+        Node("lora", "lora", {"r": 16, "alpha": 16}),
+        Node("train", "train", train),
+    )  # fmt: skip
+    wires = (
+        Wire("data", "dataset", "train", "dataset"),
+        Wire("base", "model", "lora", "model"),
+        Wire("lora", "model", "train", "model"),
+    )
+    return Graph("Benchmark", nodes, wires)
+
+
+def run_studio(a: argparse.Namespace, model: Path, data: Path, folder: Path) -> dict[str, Any]:
+    """One run in the run host, in a runs folder of its own so that nothing is taken from cache."""
+    from studio.graph.registry import load_registry
+    from studio.runs import host
+    from studio.runs.folder import RunFolder
+    from studio.runs.follow import EventReader
+    from studio.runs.plan import compile_plan
+
+    graph = graph_of(a, model, data)
+    compiled = compile_plan(graph, load_registry(), folder)
+    if compiled.plan is None:
+        sys.exit("\n".join(p.sentence for p in compiled.problems))
+    runs = Path(tempfile.mkdtemp(prefix="runs-", dir=folder))
+    run = RunFolder.create(runs, compiled.plan, graph)
+    process = host.start(run, leave_core=False)
+    reader, events, watched = EventReader(run.events_path), [], Peak(process.pid)
+    while True:
+        new = reader.read()
+        events += new
+        if any(e.name == "Phase" and e.get("phase") == "train" for e in new):
+            watched.begin()
+        if any(e.name == "Phase" and e.get("phase") == "save" for e in new):
+            watched.end()
+        if any(e.name == "RunFinished" for e in new) or process.poll() is not None:
+            break
+        time.sleep(0.02)
+    process.wait()
+    events += reader.read()
+    status = next((e.get("status") for e in events if e.name == "RunFinished"), "died")
+    if status != "completed":
+        sys.exit(
+            f"the studio's run {status}; see {run.log_path}:\n{run.log_path.read_text()[-2000:]}"
+        )
+    steps = [e for e in events if e.name == "Metric" and e.get("loss") is not None]
+    timed = steps[a.warmup_steps :]
+    seconds = steps[-1].time - steps[a.warmup_steps - 1].time
+    video = [e.get("vram_reserved_gib") for e in events if e.get("vram_reserved_gib") is not None]
+    tokens = sum(e.get("tokens") for e in timed)
+    return {
+        "tokens_per_s": round(tokens / seconds, 3), "tokens": tokens,
+        "peak_rss_mb": watched.peak_mb or max(e.get("ram_process_gib") for e in steps) * 1024,
+        "peak_vram_mb": max(video) * 1024 if video else None,
+        "losses": [e.get("loss") for e in steps],
+    }  # fmt: skip
+
+
+class Peak:
+    """Peak resident memory of another process between ``begin`` and ``end`` (Linux only)."""
+
+    def __init__(self, pid: int) -> None:
+        self.folder = Path("/proc") / str(pid)
+        self.peak_mb: float | None = None
+
+    def begin(self) -> None:
+        """Forget the peak so far; training announces itself more than once."""
+        if self.peak_mb is None:
+            self.peak_mb = 0.0
+            try:
+                (self.folder / "clear_refs").write_text("5")
+            except OSError:
+                self.peak_mb = None
+
+    def end(self) -> None:
+        """Read the peak since ``begin``."""
+        try:
+            status = (self.folder / "status").read_text()
+        except OSError:
+            return
+        lines = [x for x in status.splitlines() if x.startswith("VmHWM")]
+        if lines and self.peak_mb is not None:
+            self.peak_mb = round(int(lines[0].split()[1]) / 1024, 1)
+
+
+def summary(a: argparse.Namespace, rounds: list[dict[str, Any]]) -> dict[str, Any]:
+    """Medians, ratios and the loss gate over all rounds."""
+
+    def median(side: str, key: str) -> float | None:
+        values = [r[side][key] for r in rounds if r[side][key] is not None]
+        return round(statistics.median(values), 3) if values else None
+
+    sides = {
+        side: {k: median(side, k) for k in ("tokens_per_s", "peak_rss_mb", "peak_vram_mb")}
+        for side in ("studio", "reference")
+    }
+    ratios = [r["studio"]["tokens_per_s"] / r["reference"]["tokens_per_s"] for r in rounds]
+    gaps = [
+        abs(x - y)
+        for r in rounds
+        for x, y in zip(r["studio"]["losses"], r["reference"]["losses"], strict=True)
+    ]
+    gap = max(gaps) if a.dtype == "fp32" else statistics.mean(gaps)
+    memory = "peak_vram_mb" if sides["studio"]["peak_vram_mb"] else "peak_rss_mb"
+    share = (sides["studio"][memory] or 0) / (sides["reference"][memory] or 1)
+    return {
+        **sides, "rounds": len(rounds), "speed_ratio": round(statistics.median(ratios), 3),
+        "speed_ratios": [round(x, 3) for x in ratios], "memory_ratio": round(share, 3),
+        "loss_gap": gap, "loss_limit": LOSS_LIMIT[a.dtype],
+        "same_losses": gap <= LOSS_LIMIT[a.dtype],
+        "same_tokens": all(r["studio"]["tokens"] == r["reference"]["tokens"] for r in rounds),
+        "final_loss": {s: rounds[-1][s]["losses"][-1] for s in ("studio", "reference")},
+        "config": {k: str(v) for k, v in vars(a).items()},
+    }  # fmt: skip
+
+
+def show(result: dict[str, Any]) -> None:
+    """The result as a small table."""
+    print(f"{'':12}{'tokens/s':>12}{'peak RAM MB':>14}{'peak VRAM MB':>14}")
+    for side in ("studio", "reference"):
+        row = result[side]
+        video = row["peak_vram_mb"] if row["peak_vram_mb"] is not None else "-"
+        print(f"{side:12}{row['tokens_per_s']:>12.1f}{row['peak_rss_mb']:>14.0f}{video:>14}")
+    ratios = f"speed ×{result['speed_ratio']}, memory ×{result['memory_ratio']}"
+    print(f"{ratios}, medians of {result['rounds']} rounds")
+    print(f"losses differ by {result['loss_gap']:.2g} (limit {result['loss_limit']:g})")
+
+
+def main() -> int:
+    """Run the rounds and print the result."""
+    a = parse()
+    a.threads = a.threads or len(os.sched_getaffinity(0))
+    os.environ["OMP_NUM_THREADS"] = str(a.threads)
+    # The run host sets this for itself; both sides get it, so that a busy machine is not the judge.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        model, data = prepare_model(a.model, folder), first_rows(a.data, a.rows, folder)
+        rounds: list[dict[str, Any]] = []
+        for number in range(a.rounds):
+            sides = [("studio", lambda: run_studio(a, model, data, folder)),
+                     ("reference", lambda: run_reference(a, model, data))]  # fmt: skip
+            result = {name: run() for name, run in (sides if number % 2 == 0 else sides[::-1])}
+            rounds.append(result)
+            if not a.json:
+                speeds = {k: round(v["tokens_per_s"], 1) for k, v in result.items()}
+                print(f"round {number + 1}: tokens/s {speeds}", flush=True)
+    result = summary(a, rounds)
+    print(json.dumps(result)) if a.json else show(result)
+    good = result["same_losses"] and result["speed_ratio"] >= 1 and result["memory_ratio"] <= MEMORY_NOISE  # fmt: skip
+    return 0 if good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,187 @@
+"""The merged model on disk: plain transformers gives the logits of base and adapter."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from studio.errors import Stopped, StudioError
+from studio.nodes.merge import MergeSettings
+from studio.training.merge import merge_adapter
+from studio.values import AdapterValue, ModelValue
+from tests.small_disk import small_disk, small_files
+from tests.studio.training.adapters import (
+    logits,
+    plain_adapted,
+    plain_model,
+    random_adapter,
+    tiny_base,
+)
+from tests.studio.training.steps import Recorder, make_context, model_value
+
+pytestmark = pytest.mark.usefixtures("quiet_transformers")
+
+
+def merged(
+    root: Path, adapter: AdapterValue, told: Recorder | None = None, dtype: Any = "base",
+    **options: Any,
+) -> ModelValue:  # fmt: skip
+    context = make_context(root / "merge", told or Recorder())
+    context.title = "Merge"
+    return merge_adapter(context, adapter.to_json(), MergeSettings(dtype=dtype), **options)
+
+
+def difference(value: ModelValue, adapter: AdapterValue) -> float:
+    return float((logits(plain_model(value.path)) - logits(plain_adapted(adapter))).abs().max())
+
+
+METHODS: dict[str, dict[str, Any]] = {
+    "lora": {},
+    "rslora": {"use_rslora": True, "target_modules": ["q_proj", "v_proj"]},
+    "dora": {"use_dora": True},
+    "rank pattern": {"rank_pattern": {"q_proj": 8}, "alpha_pattern": {"v_proj": 32}},
+    "biases": {"bias": "all"},
+    "embedding of tied weights": {"target_modules": ["embed_tokens", "q_proj"]},
+    "head of tied weights": {"target_modules": ["lm_head", "q_proj"]},
+    "saved embedding": {"target_modules": ["q_proj"], "modules_to_save": ["embed_tokens"]},
+    "saved norm": {"target_modules": ["q_proj"], "modules_to_save": ["input_layernorm"]},
+}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_merges_exactly(method: str, tmp_path: Path) -> None:
+    adapter = random_adapter(tmp_path, tiny_base(tmp_path), **METHODS[method])
+    told = Recorder()
+    value = merged(tmp_path, adapter, told)
+    assert difference(value, adapter) < 1e-5
+    untouched = logits(plain_model(adapter.model.model.path))
+    assert float((logits(plain_model(value.path)) - untouched).abs().max()) > 1e-3
+    record = value.merged_from[-1]
+    assert record["max_logit_difference"] < 1e-5
+    assert record["adapter"] == adapter.to_json()
+    assert value.base == adapter.model.model
+    assert any("differ by at most" in e.get("sentence") for e in told.named("Notice"))
+
+
+def test_transposed_layers_of_gpt2(tmp_path: Path) -> None:
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    from tests.tiny import VOCABULARY, make_tiny_tokenizer
+
+    folder = tmp_path / "gpt2"
+    GPT2LMHeadModel(
+        GPT2Config(vocab_size=VOCABULARY, n_positions=128, n_embd=32, n_layer=2, n_head=4)
+    ).save_pretrained(folder)
+    make_tiny_tokenizer().save_pretrained(str(folder))
+    adapter = random_adapter(
+        tmp_path, model_value(folder), target_modules=["c_attn", "c_proj"], fan_in_fan_out=True
+    )
+    assert difference(merged(tmp_path, adapter), adapter) < 1e-5
+
+
+def test_the_folder_holds_all_that_is_needed(tmp_path: Path) -> None:
+    adapter = random_adapter(tmp_path, tiny_base(tmp_path))
+    context = make_context(tmp_path / "merge", Recorder())
+    value = merge_adapter(context, adapter.to_json(), MergeSettings())
+    names = {p.name for p in Path(value.path).iterdir()}
+    assert {"config.json", "generation_config.json", "model.safetensors", "tokenizer.json"} <= names
+    from transformers import AutoTokenizer
+
+    assert AutoTokenizer.from_pretrained(value.path).chat_template
+    (artifact,) = context.artifacts
+    assert (artifact["kind"], artifact["path"]) == ("merged_model", value.path)
+    assert artifact["max_logit_difference"] < 1e-5
+
+
+def test_many_files_with_an_index(tmp_path: Path) -> None:
+    adapter = random_adapter(tmp_path, tiny_base(tmp_path))
+    value = merged(tmp_path, adapter, shard_bytes=20_000)
+    files = sorted(Path(value.path).glob("model-*.safetensors"))
+    assert len(files) > 3
+    assert files[0].name == f"model-00001-of-{len(files):05d}.safetensors"
+    index = json.loads((Path(value.path) / "model.safetensors.index.json").read_text())
+    assert set(index["weight_map"].values()) == {f.name for f in files}
+    assert difference(value, adapter) < 1e-5
+
+
+def test_a_base_of_many_files(tmp_path: Path) -> None:
+    base = tiny_base(tmp_path)
+    many = tmp_path / "many"
+    plain_model(base.path).save_pretrained(many, max_shard_size="20KB")
+    (many / "tokenizer.json").write_bytes((Path(base.path) / "tokenizer.json").read_bytes())
+    assert (many / "model.safetensors.index.json").exists()
+    adapter = random_adapter(tmp_path, model_value(many))
+    assert difference(merged(tmp_path, adapter), adapter) < 1e-5
+
+
+def test_half_precision_is_measured_and_told(tmp_path: Path) -> None:
+    import torch
+    from safetensors.torch import load_file
+
+    adapter = random_adapter(tmp_path, tiny_base(tmp_path))
+    told = Recorder()
+    value = merged(tmp_path, adapter, told, dtype="bfloat16")
+    weights = load_file(Path(value.path) / "model.safetensors")
+    assert {w.dtype for w in weights.values()} == {torch.bfloat16}
+    assert json.loads((Path(value.path) / "config.json").read_text())["dtype"] == "bfloat16"
+    assert value.dtype == "bfloat16"
+    measured = value.merged_from[-1]["max_logit_difference"]
+    assert 1e-5 < measured < 0.1
+    assert any(f"{measured:.2g}" in e.get("sentence") for e in told.named("Notice"))
+
+
+def test_the_graph_decides_the_precision_not_the_file(tmp_path: Path) -> None:
+    """A base stored in bfloat16 and trained in float32 merges into float32, as it was trained."""
+    adapter = random_adapter(tmp_path, tiny_base(tmp_path, dtype="bfloat16"))
+    value = merged(tmp_path, adapter)
+    assert value.dtype == "float32"
+    assert difference(value, adapter) < 1e-5
+
+
+def test_an_adapter_that_does_not_fit_is_refused(tmp_path: Path) -> None:
+    adapter = random_adapter(tmp_path, tiny_base(tmp_path))
+    wide = tiny_base(tmp_path / "wide", hidden=64)
+    other = adapter.model_copy(update={"model": adapter.model.model_copy(update={"model": wide})})
+    with pytest.raises(StudioError, match="Merge: this adapter cannot be merged") as caught:
+        merged(tmp_path, other)
+    assert caught.value.code == "cannot_merge"
+
+
+def test_an_adapter_with_broken_numbers_is_refused(tmp_path: Path) -> None:
+    adapter = random_adapter(tmp_path, tiny_base(tmp_path), size=float("nan"))
+    with pytest.raises(StudioError, match="not finite"):
+        merged(tmp_path, adapter)
+    assert not (tmp_path / "merge" / "step" / "model").exists()
+
+
+def test_a_stop_leaves_nothing(tmp_path: Path) -> None:
+    adapter = random_adapter(tmp_path, tiny_base(tmp_path))
+    told = Recorder()
+    context = make_context(tmp_path / "merge", told, stop=lambda: bool(told.named("Progress")))
+    with pytest.raises(Stopped):
+        merge_adapter(context, adapter.to_json(), MergeSettings())
+    assert not list(context.folder.iterdir())
+    assert not context.artifacts
+
+
+@pytest.mark.parametrize("size_kib", [60, 160], ids=["no room at all", "no room for the tokenizer"])
+def test_a_full_disk(size_kib: int, tmp_path: Path) -> None:
+    adapter = random_adapter(tmp_path, tiny_base(tmp_path))
+    with small_disk(tmp_path / "merge", size_kib) as place:
+        with pytest.raises(StudioError, match="the disk is full") as caught:
+            merged(tmp_path, adapter)
+        assert caught.value.code == "disk_full"
+        assert "KiB needed" in str(caught.value)
+        assert "free" in str(caught.value)
+        assert str(place) in str(caught.value)
+        assert not list((place / "step").iterdir())
+
+
+def test_a_file_that_may_not_grow(tmp_path: Path) -> None:
+    adapter = random_adapter(tmp_path, tiny_base(tmp_path))
+    with small_files(50_000), pytest.raises(StudioError, match="Merge: the merged model could not"):
+        merged(tmp_path, adapter)
+    assert not list((tmp_path / "merge" / "step").iterdir())

@@ -1,0 +1,102 @@
+"""What is on disk is what was trained, or the run fails and says by how much."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors.torch import load_file, save_file
+
+from studio.errors import StudioError
+from studio.training import train as train_module
+from studio.training.train import train_adapter
+from studio.training.verify import tolerance
+from tests.studio.training.steps import Recorder, make_context, make_inputs, settings_of
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("method", ["lora", "rslora", "dora"])
+def test_the_reloaded_adapter_gives_the_trained_logits(
+    tmp_path: Path, method: str, dtype: str
+) -> None:
+    """Every method, in both precisions, to the last bit on one machine."""
+    inputs = make_inputs(tmp_path, method=method)
+    inputs["model"]["model"]["dtype"] = dtype
+    value = train_adapter(make_context(tmp_path, Recorder()), inputs, settings_of())
+    assert value.reload_difference <= 1e-6
+    assert value.metrics["loss"] > 0
+
+
+def test_plain_peft_loads_the_adapter(tmp_path: Path, quiet_transformers: None) -> None:
+    """Weights, config, tokenizer and chat template; the base's path is there, no embeddings."""
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    recorder = Recorder()
+    value = train_adapter(
+        make_context(tmp_path, recorder), make_inputs(tmp_path), settings_of(max_steps=2)
+    )
+    base = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
+    PeftModel.from_pretrained(base, value.path)
+    assert "im_start" in AutoTokenizer.from_pretrained(value.path).chat_template
+    config = json.loads((Path(value.path) / "adapter_config.json").read_text())
+    assert config["base_model_name_or_path"] == str(tmp_path / "model")
+    names = load_file(Path(value.path) / "adapter_model.safetensors")
+    assert all(".lora_" in name for name in names)
+
+
+def test_a_hub_base_is_named_by_id_and_commit(tmp_path: Path) -> None:
+    """Not by a path of this machine."""
+    inputs = make_inputs(tmp_path)
+    inputs["model"]["model"].update(source="someone/model", revision="c" * 40)
+    value = train_adapter(make_context(tmp_path, Recorder()), inputs, settings_of(max_steps=2))
+    config = json.loads((Path(value.path) / "adapter_config.json").read_text())
+    assert (config["base_model_name_or_path"], config["revision"]) == ("someone/model", "c" * 40)
+
+
+def test_a_damaged_adapter_fails_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A weight lost between training and disk: the sentence says how far the logits are off."""
+    real = train_module.write_adapter
+
+    def lossy(model: Any, adapted: Any, tokenizer: Any, folder: Path) -> None:
+        real(model, adapted, tokenizer, folder)
+        file = folder / "adapter_model.safetensors"
+        weights = load_file(file)
+        save_file({k: v * 0 if "layers.1" in k else v for k, v in weights.items()}, file)
+
+    monkeypatch.setattr(train_module, "write_adapter", lossy)
+    with pytest.raises(StudioError, match=r"logits differ by \d") as caught:
+        train_adapter(make_context(tmp_path, Recorder()), make_inputs(tmp_path), settings_of())
+    assert caught.value.code == "reload_mismatch"
+
+
+def test_an_adapter_that_did_not_move_is_refused(tmp_path: Path) -> None:
+    """A learning rate of 0 in effect: nothing was learned, and the run says so."""
+    settings = settings_of(max_steps=2, lr_scheduler="linear", warmup_ratio=1.0)
+    one = settings.model_copy(update={"max_steps": 1})
+    with pytest.raises(StudioError, match="did not change the adapter") as caught:
+        train_adapter(make_context(tmp_path, Recorder()), make_inputs(tmp_path), one)
+    assert caught.value.code == "adapter_unmoved"
+
+
+def test_a_loss_that_is_not_a_number_ends_the_run(tmp_path: Path) -> None:
+    """The step is named, and the last checkpoint is from before it."""
+    settings = settings_of(
+        learning_rate=1.0, optimizer="sgd", max_grad_norm=0.0, max_steps=200, save_steps=1
+    )
+    inputs = make_inputs(tmp_path, alpha=4096)
+    recorder = Recorder()
+    with pytest.raises(StudioError, match=r"step \d+ is (nan|inf)") as caught:
+        train_adapter(make_context(tmp_path, recorder), inputs, settings)
+    assert caught.value.code == "loss_not_finite"
+    last = recorder.named("CheckpointSaved")[-1]
+    weights = load_file(Path(last.get("path")) / "adapter_model.safetensors")
+    assert all(bool(w.isfinite().all()) for w in weights.values())
+
+
+def test_tolerance_grows_with_half_precision_only() -> None:
+    """float32 has a fixed limit; bfloat16 carries eight bits of a logit."""
+    assert tolerance("float32", 30.0) == 1e-3
+    assert tolerance("bfloat16", 30.0) == pytest.approx(2 * 2**-7 * 30)
