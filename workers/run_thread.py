@@ -14,7 +14,6 @@ from typing import Literal
 from PySide6.QtCore import QCoreApplication, QObject, QThread, Signal, Slot
 
 from studio.graph.registry import Registry, load_registry
-from studio.runs import host
 from studio.runs.control import Control, size_of
 from studio.runs.execute import execute
 from studio.runs.folder import RunFolder
@@ -119,12 +118,11 @@ class RunThread(QThread):
             self.status = self.status or "interrupted"
 
     def _follow_host(self) -> None:
-        process = None
+        watch = Watch(self.folder)
         if self.mode == "host":
-            process = host.start(
+            watch = Watch.start(
                 self.folder, leave_core=self._leave_core, commands_from=self._commands_from
             )
-        watch = Watch(self.folder, process)
         while watch.status is None and not self._detached.is_set():
             self._pass_on(watch)
             batch = watch.poll(BATCH)

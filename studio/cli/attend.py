@@ -44,8 +44,11 @@ def _caught() -> Iterator[_Interrupts]:
 
 
 def attend(watch: Watch, *, as_json: bool, quiet: bool = False) -> tuple[str, RunState]:
-    """Follow a run to its end; returns its status and state."""
+    """Follow a run to its end; returns its status and state. What happened before a resume is
+    known but not told again."""
     state = RunState()
+    for event in watch.catch_up():
+        state.apply(event)
     reporter = Reporter(state)
     with _caught() as interrupts:
         while watch.status is None:

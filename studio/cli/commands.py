@@ -19,7 +19,6 @@ from studio.errors import Problem, StudioError
 from studio.graph.graph import Graph
 from studio.graph.project import load_project
 from studio.graph.registry import Registry, load_registry
-from studio.runs import host
 from studio.runs.folder import RunFolder, find_run
 from studio.runs.plan import compile_plan
 from studio.runs.watch import Watch
@@ -101,8 +100,8 @@ def _attend(folder: RunFolder, options: argparse.Namespace, graph: Graph) -> int
     if not options.json:
         print(f"{graph.name}: run {folder.id}", flush=True)
     leave_core = not options.all_cores and _settings().leave_core
-    process = host.start(folder, leave_core=leave_core)
-    status, state = attend(Watch(folder, process), as_json=options.json)
+    watch = Watch.start(folder, leave_core=leave_core)
+    status, state = attend(watch, as_json=options.json)
     if not options.json:
         print_results(folder, state, status)
     elif status == "interrupted":

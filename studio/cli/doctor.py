@@ -139,7 +139,8 @@ def _works(facts: dict[str, Any]) -> list[str]:
         "train on the processor": works,
         "train on an NVIDIA GPU": gpu,
         "bfloat16 on the GPU": works and torch["bf16"],
-        "4-bit and 8-bit base models": gpu and facts["packages"]["bitsandbytes"] is not None,
+        "4-bit and 8-bit base models on the GPU": gpu
+        and facts["packages"]["bitsandbytes"] is not None,
         "open the window": facts["display"] and facts["packages"]["PySide6-Essentials"] is not None,
     }
     lines = ["What works here:"]

@@ -75,6 +75,10 @@ class CommandReader:
         self._path = path
         self._offset = offset
 
+    def folder_is_gone(self) -> bool:
+        """Whether somebody deleted the run's folder."""
+        return not self._path.parent.exists()
+
     def read(self) -> list[dict[str, Any]]:
         """The commands that came since the last time."""
         try:
@@ -121,6 +125,8 @@ class Watcher(threading.Thread):
         while not self._done.wait(POLL_S):
             for command in self._reader.read():
                 self._control.request(str(command["command"]), command)
+            if self._reader.folder_is_gone():
+                self._control.request("stop")
             if self._control.overdue():
                 self._hard_stop()
                 return

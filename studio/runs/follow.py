@@ -7,6 +7,7 @@ the run folder and must cope with a line that is only half there.
 from __future__ import annotations
 
 import time
+from collections import deque
 from pathlib import Path
 
 from studio.runs.events import Event, from_line
@@ -14,37 +15,46 @@ from studio.runs.folder import RunFolder
 from studio.runs.state import RunState
 
 _CHUNK_BYTES = 256 * 1024
+_LONGEST_LINE_BYTES = 64 * 1024 * 1024
 
 
 class EventReader:
-    """Tails ``events.jsonl``: each ``read`` gives what was added since the last one."""
+    """Tails ``events.jsonl``: each ``read`` gives what was added since the last one.
+
+    ``position`` is how many bytes have been given out as events.
+    """
 
     def __init__(self, path: Path) -> None:
+        self.position = 0
         self._path = path
-        self._offset = 0
-        self._waiting: list[bytes] = []
+        self._loaded = 0
+        self._waiting: deque[bytes] = deque()
 
-    def read(self, limit: int | None = None) -> list[Event]:
-        """The next events (at most ``limit``); lines that are not events are passed over."""
+    def read(self, limit: int | None = None, end: int | None = None) -> list[Event]:
+        """The next events, at most ``limit`` and none that starts at byte ``end`` or later; lines
+        that are not events are passed over."""
         found: list[Event] = []
         while limit is None or len(found) < limit:
+            if end is not None and self.position >= end:
+                break
             if not self._waiting and not self._load():
                 break
-            room = len(self._waiting) if limit is None else limit - len(found)
-            taken, self._waiting = self._waiting[:room], self._waiting[room:]
-            parsed = (from_line(line.decode("utf-8", "replace")) for line in taken)
-            found += [e for e in parsed if e is not None]
+            line = self._waiting.popleft()
+            self.position += len(line) + 1
+            event = from_line(line.decode("utf-8", "replace"))
+            if event is not None:
+                found.append(event)
         return found
 
     def _load(self) -> bool:
         """Take the next whole lines; a line without its newline stays for the next time."""
         try:
             with self._path.open("rb") as file:
-                file.seek(self._offset)
+                file.seek(self._loaded)
                 data = file.read(_CHUNK_BYTES)
                 while data and b"\n" not in data:
-                    more = file.read(_CHUNK_BYTES)
-                    if not more:
+                    more = file.read(len(data))
+                    if not more or len(data) > _LONGEST_LINE_BYTES:
                         return False
                     data += more
         except OSError:
@@ -52,8 +62,8 @@ class EventReader:
         end = data.rfind(b"\n") + 1
         if end == 0:
             return False
-        self._offset += end
-        self._waiting = data[:end].splitlines()
+        self._loaded += end
+        self._waiting.extend(data[:end].split(b"\n")[:-1])
         return True
 
 

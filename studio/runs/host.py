@@ -112,7 +112,8 @@ def clean_up(folder: RunFolder, *, stopped: bool) -> None:
     EventSink(folder).close()
     if stopped and folder.finished_status() is None:
         seconds = time.time() - known[1] if known else 0.0
-        folder.append(event("RunFinished", status="stopped", seconds=round(seconds, 3)))
+        with contextlib.suppress(OSError):  # the folder was deleted, or the disk is full
+            folder.append(event("RunFinished", status="stopped", seconds=round(seconds, 3)))
 
 
 # ------------------------------------------------------------------ the host's side

@@ -11,7 +11,7 @@ import subprocess
 import time
 
 from studio.runs import host
-from studio.runs.control import SUSPEND_LIMIT_S
+from studio.runs.control import SUSPEND_LIMIT_S, size_of
 from studio.runs.events import Event
 from studio.runs.folder import RunFolder
 from studio.runs.follow import EventReader
@@ -22,12 +22,16 @@ _LOCK_EVERY_S = 0.25
 
 
 class Watch:
-    """One run under watch. ``process`` is the host if this process started it."""
+    """One run under watch. ``process`` is the host if this process started it; what lies in the
+    first ``past`` bytes of the events was written by earlier executions of the run."""
 
-    def __init__(self, folder: RunFolder, process: subprocess.Popen[bytes] | None = None) -> None:
+    def __init__(
+        self, folder: RunFolder, process: subprocess.Popen[bytes] | None = None, past: int = 0
+    ) -> None:
         self.folder = folder
         self.status: str | None = None
         self._process = process
+        self._past = past
         self._reader = EventReader(folder.events_path)
         self._said: str | None = None
         self._said_at = 0.0
@@ -35,6 +39,20 @@ class Watch:
         self._asked_at = 0.0
         self._looked_at = 0.0
         self._alive = True
+
+    @staticmethod
+    def start(
+        folder: RunFolder, *, leave_core: bool = True, commands_from: int | None = None
+    ) -> Watch:
+        """Start a host for a run, new or resumed, and watch it."""
+        past = size_of(folder.events_path)
+        process = host.start(folder, leave_core=leave_core, commands_from=commands_from)
+        return Watch(folder, process, past)
+
+    def catch_up(self, limit: int | None = None) -> list[Event]:
+        """The next events of earlier executions; none when all were given. ``poll`` gives them
+        first if nobody asks for them here."""
+        return self._reader.read(limit, self._past)
 
     def stop(self) -> None:
         """Ask for a stop; it is enforced by later polls."""
@@ -70,13 +88,14 @@ class Watch:
         return events
 
     def _read(self, limit: int | None) -> list[Event]:
-        events = self._reader.read(limit)
+        past = self.catch_up(limit)
+        events = self._reader.read(None if limit is None else limit - len(past))
         for event in events:
             if event.name == "RunFinished":
                 self._said, self._said_at = str(event.get("status")), time.monotonic()
             elif event.name == "RunStarted":
                 self._said = None
-        return events
+        return past + events
 
     def _bury(self) -> list[Event]:
         """The host is gone: take its last events, tidy up, and settle the status."""

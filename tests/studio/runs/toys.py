@@ -132,7 +132,9 @@ def _misbehave(context: StepContext, how: str) -> None:
     elif how == "exit":
         sys.exit("a library that calls exit")
     elif how == "studio_error":
-        raise StudioError("The rows are no good.", hint="Mend them.", field="how", code="toy", line=7)
+        raise StudioError(
+            "The rows are no good.", hint="Mend them.", field="how", code="toy", line=7
+        )
     elif how == "write":
         for number in range(100_000):
             context.emit("Notice", level="info", sentence="x" * 1000, hint=str(number))

@@ -1,0 +1,145 @@
+"""A host or a follower that is killed: the run is interrupted or goes on, and nothing is left."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from studio.runs import host
+from studio.runs.events import Event
+from studio.runs.follow import EventReader, read_state
+from studio.runs.watch import Watch
+from tests.studio.runs import toy_runs
+from tests.studio.runs.toy_runs import calls, events_of, finished, follow, start
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def reached(node: str, name: str = "Phase"):
+    return lambda e: e.name == name and e.node == node
+
+
+def test_a_killed_host_is_interrupted_and_resumes(tmp_path: Path) -> None:
+    run = toy_runs.folder(tmp_path, train={"steps": 60, "pause": 0.02})
+    watch = start(run)
+    events = follow(watch, until=lambda e: e.name == "CheckpointSaved" and e.get("step") >= 10)
+    os.kill(events[0].get("pid"), signal.SIGKILL)
+    follow(watch)
+    assert (watch.status, run.status(), finished(run)) == ("interrupted", "interrupted", [])
+    state = read_state(run)
+    assert (state.status, state.nodes["train"].state) == ("interrupted", "stopped")
+    assert not list(run.artifacts.glob(".*"))
+    watch = start(run)
+    again = follow(watch)
+    assert watch.status == "completed"
+    assert calls(tmp_path) == ["source", "train", "train", "block", "export"]
+    (resumed,) = [e for e in again if e.name == "TrainResumed"]
+    assert resumed.get("step") >= 10
+    assert read_state(run).metrics["train"].step == list(range(1, 61))
+    assert [e.get("resumed") for e in events_of(run) if e.name == "RunStarted"] == [False, True]
+    assert finished(run) == ["completed"]
+
+
+@pytest.mark.parametrize("how", ["child", "orphan"])
+def test_helpers_of_a_killed_host_are_ended(tmp_path: Path, how: str) -> None:
+    before = toy_runs.children()
+    run = toy_runs.folder(tmp_path, block={"how": how})
+    process = host.start(run)
+    watch = Watch(run, process)
+    follow(watch, until=reached("block"))
+    deadline = time.monotonic() + 10
+    while not toy_runs.children() - before and time.monotonic() < deadline:
+        time.sleep(0.05)
+    left = toy_runs.children() - before
+    assert left
+    if how == "orphan":  # one that left the session is out of reach once the host is dead
+        escaped = {p for p in left if os.getsid(p) != process.pid}
+        for pid in escaped:
+            os.kill(pid, signal.SIGKILL)
+    os.kill(process.pid, signal.SIGKILL)
+    follow(watch)
+    assert watch.status == "interrupted"
+    time.sleep(0.2)
+    assert toy_runs.children() <= before
+
+
+def test_the_next_host_ends_what_nobody_followed(tmp_path: Path) -> None:
+    before = toy_runs.children()
+    run = toy_runs.folder(tmp_path, block={"how": "child"})
+    process = host.start(run)
+    reader = EventReader(run.events_path)
+    while not any(map(reached("block"), reader.read())):
+        time.sleep(0.05)
+    deadline = time.monotonic() + 10
+    while not toy_runs.children() - before and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    assert toy_runs.children() - before
+    assert run.status() == "interrupted"
+    orphan = toy_runs.children() - before
+    watch = start(run)
+    follow(watch, until=lambda e: e.name == "RunStarted" and e.get("resumed"))
+    assert not orphan & toy_runs.children()
+    watch.kill()
+    follow(watch)
+    assert toy_runs.children() <= before
+
+
+def test_a_killed_follower_leaves_the_run_going(tmp_path: Path) -> None:
+    file = toy_runs.project(tmp_path, train={"steps": 40, "pause": 0.05})
+    follower = subprocess.Popen(
+        [sys.executable, "-c", "import sys; from studio.cli import main; sys.exit(main(sys.argv[1:]))",
+         "run", str(file), "--runs", str(tmp_path / "runs")],
+        cwd=ROOT, start_new_session=True, stdout=subprocess.DEVNULL,
+    )  # fmt: skip
+    deadline = time.monotonic() + 20
+    text = ""
+    while '"Metric"' not in text:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+        text = "".join(p.read_text() for p in tmp_path.glob("runs/*/events.jsonl"))
+    os.killpg(follower.pid, signal.SIGKILL)
+    follower.wait()
+    (path,) = (tmp_path / "runs").iterdir()
+    run = toy_runs.RunFolder(path)
+    assert run.status() == "running"
+    attached = Watch(run)
+    events = follow(attached)
+    assert attached.status == "completed"
+    assert json.loads(run.events_path.read_text().splitlines()[-1])["status"] == "completed"
+    assert len([e for e in events if e.name == "Metric"]) == 40
+
+
+def test_a_run_is_never_resumed_into_its_own_half_results(tmp_path: Path) -> None:
+    run = toy_runs.folder(tmp_path)
+    staging = run.staging("block")
+    staging.mkdir(parents=True)
+    (staging / "half.bin").write_text("from a power cut")
+    watch = start(run)
+    follow(watch)
+    assert watch.status == "completed"
+    assert not list(run.artifacts.glob(".*"))
+
+
+def test_a_run_folder_that_vanishes_ends_the_watch(tmp_path: Path) -> None:
+    run = toy_runs.folder(tmp_path, block={"how": "check"})
+    watch = start(run)
+    events: list[Event] = follow(watch, until=reached("block"))
+    pid = events[0].get("pid")
+    shutil.rmtree(run.path)
+    deadline = time.monotonic() + 20
+    while watch.status is None and time.monotonic() < deadline:
+        watch.poll()
+        time.sleep(0.1)
+    assert watch.status == "interrupted"
+    assert not psutil.pid_exists(pid)

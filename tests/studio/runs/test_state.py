@@ -1,0 +1,253 @@
+"""RunState and the reader: what a screen would show after these events."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import time
+from pathlib import Path
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from studio.runs.events import EVENTS, Event
+from studio.runs.folder import RunFolder
+from studio.runs.follow import EventReader, read_state
+from studio.runs.series import MEMORY_FIELDS
+from studio.runs.state import RunState
+
+NODES = [{"id": n, "type": n, "title": n.title()} for n in ("data", "train", "export")]
+
+
+def at(when: float, name: str, node: str | None = None, /, **data: object) -> Event:
+    return Event(name, when, node, data)
+
+
+def state_of(*events: Event) -> RunState:
+    state = RunState()
+    for event in events:
+        state.apply(event)
+    return state
+
+
+def test_before_anything() -> None:
+    state = RunState()
+    assert (state.status, state.nodes, state.time_left_s(0.0)) == ("preparing", {}, None)
+
+
+def test_a_run_from_start_to_end() -> None:
+    state = state_of(
+        at(10, "RunStarted", run="r", name="Toy", nodes=NODES, device="CPU", pid=7),
+        at(10, "StepStarted", "data", title="Data"),
+        at(10, "StepFinished", "data", seconds=0.0, cached=True),
+        at(11, "StepStarted", "train"),
+        at(11, "Phase", "train", phase="train", title="Training"),
+        at(
+            12, "Metric", "train", step=1, steps=4, loss=2.0, learning_rate=0.1, ram_process_gib=1.5
+        ),
+        at(13, "Metric", "train", step=2, steps=4, loss=1.0, eta_s=6.0),
+        at(13, "Metric", "train", step=2, eval_loss=1.2),
+        at(13, "CheckpointSaved", "train", step=2, path="/c", reason="cadence"),
+        at(13, "Notice", "train", level="warning", sentence="Slow.", hint="Wait."),
+    )
+    assert (state.status, state.name, state.device, state.pid) == ("running", "Toy", "CPU", 7)
+    train, series = state.nodes["train"], state.metrics["train"]
+    assert [n.state for n in state.nodes.values()] == ["skipped", "running", "waiting"]
+    assert (train.phase, train.done, train.total, train.last_loss) == ("train", 2, 4, 1.0)
+    assert (series.step, series.loss, series.time) == ([1, 2], [2.0, 1.0], [12, 13])
+    assert series.learning_rate[0] == 0.1
+    assert math.isnan(series.learning_rate[1])
+    assert (series.eval_step, series.eval_loss) == ([2], [1.2])
+    assert series.memory["ram_process_gib"] == ([12], [1.5])
+    assert state.time_left_s(15) == 4.0
+    assert [n.sentence for n in state.notices] == ["Slow."]
+    for event in (
+        at(19, "ArtifactSaved", "train", kind="adapter", path="/a", cached=False),
+        at(20, "StepFinished", "train", seconds=9.0, cached=False, outputs={}),
+        at(20, "Evaluation", "export", measures={"exact": {"before": 0, "after": 1}}, rows=9),
+        at(21, "RunFinished", status="completed", seconds=11.0),
+    ):
+        state.apply(event)
+    assert (state.status, state.started, state.finished) == ("completed", 10, 21)
+    assert (train.state, train.seconds) == ("done", 9.0)
+    assert [a["kind"] for a in state.artifacts] == ["adapter"]
+    assert state.evaluation is not None
+    assert state.evaluation["rows"] == 9
+    assert state.time_left_s(22) is None
+
+
+def metrics(*steps: int) -> list[Event]:
+    return [at(s, "Metric", "train", step=s, loss=1.0 / s, eval_loss=float(s)) for s in steps]
+
+
+def test_a_resume_drops_what_was_not_kept() -> None:
+    state = state_of(
+        at(0, "RunStarted", nodes=NODES), at(0, "StepStarted", "train"), *metrics(1, 2, 3, 4, 5),
+        at(5, "CheckpointSaved", "train", step=5, path="/torn", reason="cadence"),
+    )  # fmt: skip
+    state.interrupt(6)
+    assert (state.status, state.nodes["train"].state, state.finished) == (
+        "interrupted",
+        "stopped",
+        6,
+    )
+    for event in (
+        at(105, "RunStarted", nodes=NODES, resumed=True),
+        at(105, "TrainResumed", "train", step=3),
+    ):
+        state.apply(event)
+    series = state.metrics["train"]
+    assert (series.step, series.eval_step) == ([1, 2, 3], [1, 2, 3])
+    assert state.checkpoints == []
+    assert [r["step"] for r in state.resumes] == [3]
+    # The pause of 100 s does not count: times since the start stay what they were.
+    assert [t - (state.started or 0) for t in series.time] == [1, 2, 3]
+    assert (state.status, state.resumed, state.finished) == ("running", True, None)
+
+
+def test_a_restart_without_a_word_replaces_points_too() -> None:
+    state = state_of(at(0, "RunStarted", nodes=NODES), *metrics(1, 2, 3), *metrics(1, 2))
+    assert state.metrics["train"].step == [1, 2]
+    assert state.metrics["train"].eval_loss == [1.0, 2.0]
+
+
+def test_a_failure_names_its_node() -> None:
+    state = state_of(
+        at(0, "RunStarted", nodes=NODES),
+        at(1, "StepStarted", "train"),
+        at(4, "StepFailed", "train", sentence="No.", hint="Yes.", field="r", code="x"),
+        at(4, "RunFinished", status="failed"),
+    )
+    assert (state.nodes["train"].state, state.nodes["train"].message) == ("failed", "No.")
+    assert state.nodes["train"].seconds == 3
+    assert state.failure is not None
+    assert (state.failure["node"], state.failure["field"]) == ("train", "r")
+
+
+def test_a_stop_stops_the_running_node() -> None:
+    state = state_of(
+        at(0, "RunStarted", nodes=NODES),
+        at(1, "StepStarted", "train"),
+        at(4, "RunFinished", status="stopped"),
+    )
+    assert [n.state for n in state.nodes.values()] == ["waiting", "stopped", "waiting"]
+
+
+def test_strange_events_do_no_harm() -> None:
+    state = state_of(
+        at(0, "FromTheFuture", "train", a=1),
+        at(1, "Metric", "train", step="x", loss="nan", ram_process_gib="inf"),
+        at(2, "Progress", None, done=1),
+        at(3, "StepFailed", None, sentence="Early."),
+        at(4, "RunFinished"),
+    )
+    assert state.status == "failed"
+    assert math.isnan(state.metrics["train"].loss[0])
+
+
+VALUES = st.one_of(
+    st.none(), st.integers(0, 9), st.floats(0, 9), st.text(max_size=3), st.booleans()
+)
+FIELDS = (
+    "step",
+    "steps",
+    "loss",
+    "eval_loss",
+    "status",
+    "phase",
+    "done",
+    "total",
+    "eta_s",
+    "cached",
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(sorted(EVENTS)),
+            st.sampled_from([None, "data", "train"]),
+            st.dictionaries(st.sampled_from(FIELDS), VALUES),
+        ),
+        max_size=30,
+    )
+)
+def test_any_order_of_events_keeps_lists_of_equal_length(events: list) -> None:
+    state = RunState()
+    for when, (name, node, data) in enumerate(events):
+        if name in ("Metric", "TrainResumed") and not isinstance(data.get("step"), int):
+            continue
+        if isinstance(data.get("steps"), str):
+            continue
+        state.apply(Event(name, float(when), node, data))
+    for series in state.metrics.values():
+        assert len({len(getattr(series, n)) for n in ("step", "time", "loss", "grad_norm")}) == 1
+        assert series.step == sorted(series.step)
+
+
+def _write_events(path: Path, count: int) -> None:
+    random.seed(0)
+    rows = [{"event": "RunStarted", "time": 0.0, "nodes": NODES, "run": "r", "name": "n"}]
+    for step in range(count):
+        row = {"event": "Metric", "time": step * 0.1, "node": "train", "step": step, "steps": count}
+        row |= {"loss": random.random(), "learning_rate": 1e-4, "grad_norm": 0.5}
+        rows.append(row | dict.fromkeys(MEMORY_FIELDS, 1.0))
+    path.write_text("".join(json.dumps(r) + "\n" for r in rows))
+
+
+def test_100_000_events_are_read_and_applied_quickly(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    _write_events(run.events_path, 100_000)
+    reader = EventReader(run.events_path)
+    started = time.perf_counter()
+    events = reader.read()
+    read_s = time.perf_counter() - started
+    state = RunState()
+    for event in events:
+        state.apply(event)
+    apply_s = time.perf_counter() - started - read_s
+    assert len(state.metrics["train"].loss) == 100_000
+    assert apply_s < 2.0, f"applying took {apply_s:.2f} s"
+    assert read_s < 4.0, f"reading took {read_s:.2f} s"
+    assert run.status() == "interrupted"
+    assert read_state(run).status == "interrupted"
+
+
+def test_reading_in_pieces_gives_the_same(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    _write_events(path, 5000)
+    whole, pieces = EventReader(path).read(), EventReader(path)
+    found: list[Event] = []
+    while batch := pieces.read(limit=777):
+        assert len(batch) <= 777
+        found += batch
+    assert found == whole
+
+
+def test_a_line_longer_than_any_buffer(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    long = {"event": "Notice", "time": 1.0, "sentence": "x" * 1_000_000}
+    path.write_text(json.dumps(long))
+    reader = EventReader(path)
+    assert reader.read() == []
+    with path.open("a") as file:
+        file.write("\n")
+    assert len(reader.read()[0].get("sentence")) == 1_000_000
+
+
+def test_events_survive_their_line() -> None:
+    from studio.runs.events import event, from_line
+
+    sent = event("Metric", "train", step=1, loss=math.nan, list=(1, 2), path=Path("/x"))
+    got = from_line(sent.to_line())
+    assert got is not None
+    assert (got.name, got.node, got.get("loss"), got.get("list")) == (
+        "Metric",
+        "train",
+        "nan",
+        [1, 2],
+    )
+    assert from_line("[1, 2]\n") is None
+    assert from_line('{"event": "X"}') is None
