@@ -52,6 +52,7 @@ def train_adapter(context: StepContext, inputs: Mapping[str, Any], settings: Any
         folder=context.folder / "tokens",
     )  # fmt: skip
     folder = context.folder / "adapter"
+    _settle_garbage()
     with _memory_errors(context):
         expected, figures = _train(context, adapted, dataset, tokens, tokenizer, settings, folder)
         _free()
@@ -188,7 +189,14 @@ def _metrics(figures: Figures) -> dict[str, float]:
     return {name: value for name, value in named.items() if math.isfinite(value)}
 
 
+def _settle_garbage() -> None:
+    """Take the libraries' half a million objects out of every later collection (0.4 s each)."""
+    gc.collect()
+    gc.freeze()
+
+
 def _free() -> None:
+    """Give back the memory of the model that the caller has let go of."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

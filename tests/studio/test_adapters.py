@@ -1,0 +1,66 @@
+"""LoRA methods: each file builds its PEFT config, and the LoRA step matches real layers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from studio.adapters._configure import describe
+from studio.errors import StudioError
+from studio.graph.registry import load_registry
+from studio.nodes.lora import LoraSettings
+from studio.values import AdaptedModelValue
+from tests.studio.training.steps import Recorder, make_context, model_value
+from tests.tiny import make_tiny_model
+
+
+def described(tmp_path: Path, **settings: object) -> AdaptedModelValue:
+    """What the LoRA step hands on for the tiny model."""
+    model = model_value(make_tiny_model(tmp_path / "model"))
+    context = make_context(tmp_path, Recorder())
+    return describe(context, model.to_json(), LoraSettings(**settings))
+
+
+@pytest.mark.parametrize(
+    ("wanted", "names"),
+    [
+        ("q,v", {"q_proj", "v_proj"}),
+        ("attention", {"q_proj", "k_proj", "v_proj", "o_proj"}),
+        (["mlp.up_proj", "down_proj"], {"mlp.up_proj", "down_proj"}),
+        ("up_proj, q_proj", {"up_proj", "q_proj"}),
+    ],
+)
+def test_targets_are_resolved(tmp_path: Path, wanted: object, names: set[str]) -> None:
+    """Presets, lists, and names separated by commas."""
+    assert set(described(tmp_path, target_modules=wanted).target_modules) == names
+
+
+def test_all_linear_is_every_layer_but_the_head(tmp_path: Path) -> None:
+    """Seven names; neither lm_head nor the embedding."""
+    names = described(tmp_path, target_modules="all-linear").target_modules
+    assert len(names) == 7
+    assert not {"lm_head", "embed_tokens"} & set(names)
+
+
+@pytest.mark.parametrize("wrong", ["q_project", "lm_head", "embed_tokens"])
+def test_a_wrong_target_ends_the_step(tmp_path: Path, wrong: str) -> None:
+    """One sentence with node, field and the real names."""
+    with pytest.raises(StudioError, match=f"“{wrong}” matches no linear layer") as caught:
+        described(tmp_path, target_modules=["v_proj", wrong])
+    error = caught.value
+    assert (error.node, error.field, error.code) == ("train", "target_modules", "unknown_target")
+    assert "q_proj" in error.hint
+
+
+def test_every_method_builds_its_config(tmp_path: Path) -> None:
+    """The settings reach PEFT; rsLoRA and DoRA switch theirs on."""
+    value = described(tmp_path, r=8, alpha=32, dropout=0.1)
+    methods = load_registry().variants["adapter"]
+    configs = {name: methods[name].payload.build(value) for name in ("lora", "rslora", "dora")}
+    for config in configs.values():
+        assert (config.r, config.lora_alpha, config.lora_dropout) == (8, 32, 0.1)
+        assert set(config.target_modules) == set(value.target_modules)
+        assert config.task_type == "CAUSAL_LM"
+    switched = {n: (bool(c.use_rslora), bool(c.use_dora)) for n, c in configs.items()}
+    assert switched == {"lora": (False, False), "rslora": (True, False), "dora": (False, True)}
