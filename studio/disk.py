@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from studio.errors import StudioError
+from studio.errors import Stopped, StudioError
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -21,13 +21,18 @@ _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 def told(
     title: str, what: str, folder: Path, *, needed: int | None = None, field: str | None = None
 ) -> Iterator[None]:
-    """Turn an ``OSError`` inside the block into a ``StudioError``.
+    """Turn trouble with writing inside the block into a ``StudioError``.
 
     ``title`` is the node's, ``what`` is written (“the merged model”), ``needed`` its size in bytes.
+    That is every ``OSError``, and a full disk as libraries written in Rust report it.
     """
     try:
         yield
-    except OSError as error:
+    except (StudioError, Stopped):
+        raise
+    except Exception as error:
+        if not isinstance(error, OSError) and not is_full(error):
+            raise
         raise trouble(title, what, folder, error, needed=needed, field=field) from error
 
 
@@ -35,12 +40,12 @@ def trouble(
     title: str,
     what: str,
     folder: Path,
-    error: OSError,
+    error: Exception,
     *,
     needed: int | None = None,
     field: str | None = None,
 ) -> StudioError:
-    """The ``StudioError`` for an ``OSError`` met while writing."""
+    """The ``StudioError`` for an error met while writing."""
     if is_full(error):
         room = free_bytes(folder)
         figures = [] if needed is None else [f"{size_text(needed)} needed"]
@@ -51,7 +56,7 @@ def trouble(
             title="The disk is full", hint="Free some space, or choose a folder on another disk.",
             field=field, code="disk_full", file=str(folder),
         )  # fmt: skip
-    reason = error.strerror or str(error)
+    reason = getattr(error, "strerror", None) or str(error)
     return StudioError(
         f"{title}: {what} could not be written to {folder}: {reason}.",
         title="The folder cannot be written", hint="Choose another folder, or change its permissions.",
@@ -72,9 +77,10 @@ def free_bytes(folder: Path) -> int | None:
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
     try:
-        return shutil.disk_usage(folder).free
+        usage = shutil.disk_usage(folder)
     except OSError:
         return None
+    return usage.free if usage.total else None  # some file systems do not count
 
 
 def size_text(size: float) -> str:

@@ -41,9 +41,9 @@ def export(
     folder = context.resolve(place) if place else context.folder / "export"
     needed = exporter.size(value)
     with disk.told(context.title, "the export", folder, needed=needed, field="folder"):
-        if place:
-            _refuse_full(folder, needed)
         with replaced(folder, context.title) as staging:
+            if place:  # inside the run, weights are linked and take no room
+                _refuse_full(folder, needed)
             exporter.write(context, value, own, staging)
             _describe(context, value, exporter, staging)
     context.artifact(exporter.artifact_kind(value), folder, exported=True, format=variant.id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,9 @@ def random_adapter(root: Path, base: ModelValue, size: float = 0.05, **config: A
     model = plain_model(base.path)
     torch.manual_seed(1)
     options = {"r": 4, "lora_alpha": 8, "target_modules": "all-linear", **config}
-    adapted = get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", **options))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        adapted = get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", **options))
     for parameter in adapted.parameters():
         if parameter.requires_grad:
             parameter.data += size * torch.randn_like(parameter)

@@ -1,0 +1,54 @@
+"""What the Export node says about its folder while the graph is edited."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from studio.errors import Problem
+from studio.exporters._folder import MANIFEST
+from studio.graph.node_type import CheckContext
+from studio.graph.registry import load_registry
+from studio.nodes.export import ExportSettings, check
+
+
+def problems(root: Path, folder: str) -> list[Problem]:
+    context = CheckContext(
+        "export", "Export", root, inputs={"model": ("merge", None)},
+        variants=load_registry().variants,
+    )  # fmt: skip
+    return list(check(ExportSettings(folder=folder), context))
+
+
+def test_the_run_folder_a_new_folder_and_an_empty_one_are_fine(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    for folder in ("", "new", "new/deep", "empty", str(tmp_path / "elsewhere")):
+        assert problems(tmp_path, folder) == []
+
+
+def test_an_earlier_export_is_fine(tmp_path: Path) -> None:
+    old = tmp_path / "old"
+    old.mkdir()
+    (old / "config.json").write_text("{}")
+    (old / MANIFEST).write_text('{"files": {"config.json": 2}}')
+    assert problems(tmp_path, "old") == []
+
+
+@pytest.mark.parametrize(
+    ("folder", "code", "word"),
+    [
+        ("file.txt", "file_in_the_way", "is a file"),
+        ("file.txt/below", "file_in_the_way", "is a file"),
+        ("full", "folder_not_empty", "thesis.txt"),
+    ],
+)
+def test_what_is_in_the_way(folder: str, code: str, word: str, tmp_path: Path) -> None:
+    (tmp_path / "file.txt").write_text("x")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.txt").write_text("x")
+    (found,) = problems(tmp_path, folder)
+    assert (found.code, found.field, found.node) == (code, "folder", "export")
+    assert found.sentence.startswith("Export: ")
+    assert word in found.sentence
+    assert found.hint
