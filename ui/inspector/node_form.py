@@ -116,6 +116,8 @@ class NodeForm(QWidget):
         return form
 
     def _apply(self, change: Change) -> None:
+        if not self._document.graph.has(self.node_id):
+            return  # the node went while its field still had the focus
         graph = apply_change(self._document.graph, self.node_id, change, self._registry)
         key = None if change.reset else f"{self.node_id}.{change.path}"
         self._document.edit(graph, change.label, key)
@@ -126,6 +128,8 @@ class NodeForm(QWidget):
             self.refresh()
 
     def _retitle(self, title: str) -> None:
+        if not self._document.graph.has(self.node_id):
+            return
         wanted = "" if self._node_type and title.strip() == self._node_type.title else title
         graph = retitle(self._document.graph, self.node_id, wanted)
         self._document.edit(graph, "Rename node", f"{self.node_id}.title")

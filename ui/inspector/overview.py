@@ -20,6 +20,7 @@ from PySide6.QtWidgets import (
 from studio.errors import Problem
 from studio.graph.document import Document
 from studio.graph.edits import rename
+from studio.graph.graph import Node
 from studio.graph.registry import Registry
 from studio.graph.wires import title_of
 from ui import icons, theme
@@ -46,6 +47,8 @@ class Overview(QWidget):
         self._document, self._registry = document, registry
         self._chosen: tuple[str, ...] = ()
         self._problems: tuple[Problem, ...] = ()
+        self._shown: object = None
+        self._shown_problems: object = None
         self._name = TitleEdit("Name of the project", self)
         self._name.setObjectName("project-name")
         self._name.setPlaceholderText("Untitled")
@@ -85,8 +88,17 @@ class Overview(QWidget):
         if not self._name.hasFocus() or graph.name != "Untitled":
             self._name.show_text(graph.name)
         nodes = [n for n in graph.nodes if not self._chosen or n.id in self._chosen]
-        self._nodes.clear()
         faulty = {p.node for p in self._problems}
+        shown = (theme.colors().name, [(n.id, n.type, n.title, n.id in faulty) for n in nodes])
+        if shown != self._shown:
+            self._shown = shown
+            self._fill(nodes, faulty)
+        self._nodes.setVisible(bool(nodes))
+        self._note.setText(self._words(len(graph.nodes)))
+        self._show_problems()
+
+    def _fill(self, nodes: Sequence[Node], faulty: set[str | None]) -> None:
+        self._nodes.clear()
         for node in nodes:
             node_type = self._registry.node_type(node.type)
             sign = "  ·  has a problem" if node.id in faulty else ""
@@ -95,9 +107,6 @@ class Overview(QWidget):
             item.setData(_DATA, node.id)
             item.setToolTip(f"Id: {node.id}")
             self._nodes.addItem(item)
-        self._nodes.setVisible(bool(nodes))
-        self._note.setText(self._words(len(graph.nodes)))
-        self._show_problems()
 
     def _words(self, count: int) -> str:
         if not count:
@@ -112,6 +121,17 @@ class Overview(QWidget):
         return icons.icon(icons.known(name), color)
 
     def _show_problems(self) -> None:
+        shown = (theme.colors().name, self._problems)
+        if shown != self._shown_problems:
+            self._shown_problems = shown
+            self._fill_problems()
+        count = len(self._problems)
+        self._problem_list.setVisible(bool(count))
+        words = "1 problem" if count == 1 else f"{count} problems"
+        self._problem_title.setText(words if count else "No problems: ready to run.")
+        self._problem_title.setVisible(bool(count) or bool(self._document.graph.nodes))
+
+    def _fill_problems(self) -> None:
         self._problem_list.clear()
         for problem in self._problems:
             name = "circle-alert" if problem.blocks else "triangle-alert"
@@ -120,11 +140,6 @@ class Overview(QWidget):
             item = QListWidgetItem(icons.icon(name, color), text)
             item.setData(_DATA, problem)
             self._problem_list.addItem(item)
-        count = len(self._problems)
-        self._problem_list.setVisible(bool(count))
-        words = "1 problem" if count == 1 else f"{count} problems"
-        self._problem_title.setText(words if count else "No problems: ready to run.")
-        self._problem_title.setVisible(bool(count) or bool(self._document.graph.nodes))
 
     def _list(self, name: str, words: str) -> QListWidget:
         found = QListWidget(self)

@@ -47,14 +47,9 @@ class InspectorPanel(QWidget):
         self._overview = Overview(document, registry, self)
         self._overview.problem_activated.connect(self.problem_activated)
         self._overview.node_activated.connect(self.node_activated)
-        self._scroll = QScrollArea(self)
-        self._scroll.setWidgetResizable(True)
-        self._scroll.setFrameShape(QFrame.Shape.NoFrame)
-        self._scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        self._scroll.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        self._scroll: QScrollArea | None = None
         self._stack = QStackedLayout(self)
         self._stack.addWidget(self._overview)
-        self._stack.addWidget(self._scroll)
         self.setMinimumWidth(_MINIMUM_WIDTH_PX)
         self.destroyed.connect(document.listen(self._document_changed))
 
@@ -110,20 +105,31 @@ class InspectorPanel(QWidget):
         self._drop_form()
         type_id = self._document.graph.node(node_id).type
         folds = self._folds.setdefault(type_id, {})
-        self._form = NodeForm(self._document, self._registry, node_id, folds)
+        self._scroll = self._make_scroll()
+        place = self._scroll.viewport()
+        self._form = NodeForm(self._document, self._registry, node_id, folds, place)
         self._form.set_problems(self._problems)
         self._form.set_read_only(self._read_only)
         self._scroll.setWidget(self._form)
+        self._stack.addWidget(self._scroll)
         self._stack.setCurrentWidget(self._scroll)
 
+    def _make_scroll(self) -> QScrollArea:
+        """A new one for each form: moving a form between parents would style it twice."""
+        scroll = QScrollArea(self)
+        scroll.setWidgetResizable(True)
+        scroll.setFrameShape(QFrame.Shape.NoFrame)
+        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        scroll.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        return scroll
+
     def _drop_form(self) -> None:
-        self._document.end_merge()
         if self._form is None:
             return
-        form, self._form = self._form, None
-        self._scroll.takeWidget()
-        form.setParent(self)
-        retire(form)
+        self._document.end_merge()
+        scroll, self._scroll, self._form = self._scroll, None, None
+        self._stack.removeWidget(scroll)
+        retire(scroll)
 
     def _document_changed(self) -> None:
         if self._form is not None and self._shows(self._form.node_id):
@@ -133,4 +139,5 @@ class InspectorPanel(QWidget):
         self.show_nodes(self._ids)
 
     def _scroll_to(self, row: QWidget) -> None:
-        self._scroll.ensureWidgetVisible(row, _MARGIN_PX, _MARGIN_PX)
+        if self._scroll is not None and self._scroll.isAncestorOf(row):
+            self._scroll.ensureWidgetVisible(row, _MARGIN_PX, _MARGIN_PX)
