@@ -106,6 +106,8 @@ class FieldSpec:
     exclusive_minimum: bool = False
     exclusive_maximum: bool = False
     optional: bool = False
+    min_length: int | None = None
+    max_length: int | None = None
 
     def choice_label(self, value: Any) -> str:
         """The words shown for one choice."""
@@ -150,7 +152,10 @@ def _field(name: str, info: FieldInfo) -> FieldSpec:
     kind, choices, optional = _kind(info.annotation)
     low = high = None
     low_open = high_open = False
+    shortest = longest = None
     for limit in info.metadata:
+        shortest = getattr(limit, "min_length", shortest)
+        longest = getattr(limit, "max_length", longest)
         if getattr(limit, "ge", None) is not None:
             low = limit.ge
         if getattr(limit, "gt", None) is not None:
@@ -161,7 +166,18 @@ def _field(name: str, info: FieldInfo) -> FieldSpec:
             high, high_open = limit.lt, True
     default = info.get_default(call_default_factory=True)
     return FieldSpec(
-        name, kind, default, meta_of(info), choices, low, high, low_open, high_open, optional
+        name,
+        kind,
+        default,
+        meta_of(info),
+        choices,
+        low,
+        high,
+        low_open,
+        high_open,
+        optional,
+        shortest,
+        longest,
     )
 
 
@@ -256,6 +272,7 @@ def to_json_schema(model: type[Settings]) -> list[dict[str, Any]]:
             "help": spec.meta.help, "unit": spec.meta.unit, "choices": list(spec.choices),
             "minimum": spec.minimum, "maximum": spec.maximum, "variant": spec.meta.variant,
             "exclusive_minimum": spec.exclusive_minimum, "exclusive_maximum": spec.exclusive_maximum,
+            "min_length": spec.min_length, "max_length": spec.max_length,
         }  # fmt: skip
         kept = {k: v for k, v in row.items() if k == "default" or not _is_empty(v)}
         rows.append(kept)

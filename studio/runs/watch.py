@@ -122,5 +122,5 @@ class Watch:
             self._alive = self._process.poll() is None
         elif time.monotonic() - self._looked_at > _LOCK_EVERY_S:
             self._looked_at = time.monotonic()
-            self._alive = self.folder.is_running()
+            self._alive = self.folder.is_running() or self.folder.status() == "preparing"
         return self._alive

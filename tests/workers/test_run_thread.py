@@ -1,0 +1,223 @@
+"""RunThread with a real Qt event loop and real run hosts."""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PySide6.QtCore import QElapsedTimer, QObject, QThread, QTimer, Slot
+
+from studio.runs.events import Event
+from studio.runs.folder import RunFolder
+from studio.runs.state import RunState
+from tests.studio.runs import toy_runs
+from tests.studio.runs.toy_runs import events_of, finished, names
+from workers.run_thread import RunThread, detach_all, running_threads
+
+
+class Screen(QObject):
+    """What a window does with a run: a slot for batches and one for the end."""
+
+    def __init__(self, thread: RunThread) -> None:
+        super().__init__()
+        self.state = RunState()
+        self.events: list[Event] = []
+        self.batches: list[int] = []
+        self.ends: list[str] = []
+        self.strange_threads = 0
+        thread.events.connect(self.take)
+        thread.ended.connect(self.end)
+
+    @Slot(object)
+    def take(self, batch: list[Event]) -> None:
+        self._look()
+        self.batches.append(len(batch))
+        self.events += batch
+        for event in batch:
+            self.state.apply(event)
+
+    @Slot(object)
+    def end(self, status: str) -> None:
+        self._look()
+        self.ends.append(status)
+
+    def _look(self) -> None:
+        self.strange_threads += QThread.currentThread() is not self.thread()
+
+
+def run_to_end(qtbot, thread: RunThread, timeout_s: float = 40.0) -> Screen:
+    screen = Screen(thread)
+    thread.start()
+    qtbot.waitUntil(lambda: bool(screen.ends), timeout=int(timeout_s * 1000))
+    assert screen.strange_threads == 0
+    assert not thread.isRunning()
+    assert thread not in running_threads()
+    return screen
+
+
+def until(qtbot, screen: Screen, wanted: Callable[[Event], bool]) -> None:
+    qtbot.waitUntil(lambda: any(map(wanted, screen.events)), timeout=30_000)
+
+
+@pytest.mark.parametrize("mode", ["host", "thread"])
+def test_a_run_from_start_to_end(qtbot, tmp_path: Path, mode: str) -> None:
+    run = toy_runs.folder(tmp_path, train={"steps": 20, "pause": 0.01})
+    screen = run_to_end(qtbot, RunThread(run, mode, registry=toy_runs.registry()))
+    assert screen.ends == ["completed"]
+    assert names(screen.events) == names(events_of(run))
+    assert screen.state.metrics["train"].step == list(range(1, 21))
+    same_process = screen.events[0].get("pid") == os.getpid()
+    assert same_process == (mode == "thread")
+    assert not run.is_running()
+
+
+@pytest.mark.parametrize("mode", ["host", "thread"])
+@pytest.mark.parametrize("wish", ["stop", "suspend"])
+def test_a_wish_ends_it(qtbot, tmp_path: Path, mode: str, wish: str) -> None:
+    run = toy_runs.folder(tmp_path, block={"how": "check"})
+    thread = RunThread(run, mode, registry=toy_runs.registry())
+    screen = Screen(thread)
+    thread.start()
+    until(qtbot, screen, lambda e: e.name == "Phase" and e.node == "block")
+    asked = time.monotonic()
+    getattr(thread, wish)()
+    qtbot.waitUntil(lambda: bool(screen.ends), timeout=10_000)
+    assert time.monotonic() - asked < 3
+    status = {"stop": "stopped", "suspend": "suspended"}[wish]
+    assert (screen.ends, finished(run)) == ([status], [status])
+
+
+def test_a_stop_at_once_is_not_lost(qtbot, tmp_path: Path) -> None:
+    run = toy_runs.folder(tmp_path, block={"how": "check"})
+    thread = RunThread(run)
+    screen = Screen(thread)
+    thread.stop()
+    thread.start()
+    thread.stop()
+    qtbot.waitUntil(lambda: bool(screen.ends), timeout=20_000)
+    assert (screen.ends, finished(run)) == (["stopped"], ["stopped"])
+
+
+def test_a_killed_host_is_interrupted_and_goes_on(qtbot, tmp_path: Path) -> None:
+    run = toy_runs.folder(tmp_path, train={"steps": 60, "pause": 0.03})
+    thread = RunThread(run)
+    screen = Screen(thread)
+    thread.start()
+    until(qtbot, screen, lambda e: e.name == "CheckpointSaved")
+    os.kill(screen.events[0].get("pid"), signal.SIGKILL)
+    qtbot.waitUntil(lambda: bool(screen.ends), timeout=10_000)
+    assert (screen.ends, finished(run)) == (["interrupted"], [])
+    screen = run_to_end(qtbot, RunThread(run))
+    assert screen.ends == ["completed"]
+    assert screen.state.metrics["train"].step == list(range(1, 61))
+    assert screen.state.resumed
+
+
+def test_detach_leaves_the_run_and_a_new_window_finds_it(qtbot, tmp_path: Path) -> None:
+    run = toy_runs.folder(tmp_path, train={"steps": 60, "pause": 0.05})
+    thread = RunThread(run)
+    screen = Screen(thread)
+    thread.start()
+    until(qtbot, screen, lambda e: e.name == "Metric")
+    thread.detach()
+    assert thread.wait(2000)
+    qtbot.waitUntil(lambda: thread not in running_threads(), timeout=2000)
+    assert screen.ends == []
+    assert run.status() == "running"
+    screen = run_to_end(qtbot, RunThread(run, "attach"))
+    assert screen.ends == ["completed"]
+    assert screen.state.metrics["train"].step == list(range(1, 61))
+
+
+def test_an_attached_window_can_stop(qtbot, tmp_path: Path) -> None:
+    run = toy_runs.folder(tmp_path, block={"how": "check"})
+    watch = toy_runs.start(run)
+    thread = RunThread(run, "attach")
+    screen = Screen(thread)
+    thread.start()
+    until(qtbot, screen, lambda e: e.name == "Phase" and e.node == "block")
+    thread.stop()
+    qtbot.waitUntil(lambda: bool(screen.ends), timeout=10_000)
+    toy_runs.follow(watch)
+    assert (screen.ends, finished(run)) == (["stopped"], ["stopped"])
+
+
+def test_a_reopened_run_is_read_to_its_end(qtbot, tmp_path: Path) -> None:
+    run = toy_runs.folder(tmp_path)
+    toy_runs.run_here(run)
+    screen = run_to_end(qtbot, RunThread(run, "attach"))
+    assert screen.ends == ["completed"]
+
+
+def test_a_forgotten_thread_lives_until_it_has_ended(qtbot, tmp_path: Path) -> None:
+    run = toy_runs.folder(tmp_path, train={"steps": 10, "pause": 0.05})
+    parent = QObject()
+    thread = RunThread(run, parent=parent)
+    screen = Screen(thread)
+    thread.start()
+    del thread, parent
+    gc.collect()
+    qtbot.waitUntil(lambda: bool(screen.ends), timeout=30_000)
+    assert screen.ends == ["completed"]
+
+
+def test_detach_all_before_the_program_ends(qtbot, tmp_path: Path) -> None:
+    run = toy_runs.folder(tmp_path, block={"how": "check"})
+    thread = RunThread(run)
+    screen = Screen(thread)
+    thread.start()
+    until(qtbot, screen, lambda e: e.name == "Phase" and e.node == "block")
+    detach_all()
+    assert running_threads() == ()
+    assert not thread.isRunning()
+    assert run.is_running()
+    watch = toy_runs.Watch(run)
+    watch.stop()
+    toy_runs.follow(watch)
+
+
+@pytest.mark.allow_log
+def test_a_run_that_cannot_start_ends_too(qtbot, tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "nowhere")
+    screen = run_to_end(qtbot, RunThread(run))
+    assert screen.ends == ["interrupted"]
+
+
+def test_200_events_a_second_leave_the_window_quick(qtbot, tmp_path: Path) -> None:
+    run = toy_runs.folder(tmp_path, train={"steps": 1000, "pause": 0.005, "save_every": 1000})
+    gaps: list[float] = []
+    clock = QElapsedTimer()
+    heart = QTimer()
+    heart.setInterval(5)
+    heart.timeout.connect(lambda: gaps.append(clock.nsecsElapsed() / 1e6) or clock.restart())
+    clock.start()
+    heart.start()
+    screen = run_to_end(qtbot, RunThread(run))
+    heart.stop()
+    metrics = [e for e in screen.events if e.name == "Metric"]
+    rate = len(metrics) / (metrics[-1].time - metrics[0].time)
+    p99 = statistics.quantiles(gaps, n=100)[98]
+    print(f"{rate:.0f} events/s, {len(screen.batches)} batches, heartbeat p99 {p99:.1f} ms")
+    assert screen.ends == ["completed"]
+    assert len(metrics) == 1000
+    assert rate > 80
+    assert len(screen.batches) < len(metrics) / 3
+    assert p99 < 50, f"heartbeat p99 {p99:.1f} ms"
+
+
+def test_a_long_run_opens_without_freezing(qtbot, tmp_path: Path) -> None:
+    run = toy_runs.folder(tmp_path)
+    toy_runs.run_here(run)
+    lines = run.events_path.read_text().splitlines(keepends=True)
+    metric = next(line for line in lines if '"Metric"' in line)
+    many = [metric.replace('"step": 1,', f'"step": {n},') for n in range(20_000)]
+    run.events_path.write_text("".join([*lines[:-1], *many, lines[-1]]))
+    screen = run_to_end(qtbot, RunThread(run, "attach"))
+    assert len(screen.state.metrics["train"].step) == 20_000
+    assert max(screen.batches) <= 1000
