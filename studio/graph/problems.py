@@ -128,10 +128,10 @@ def _port_problems(
                     "unconnected",
                 )
             )
-    for wire in graph.wires:
+    for index, wire in enumerate(graph.wires):
         if wire.target != node.id:
             continue
-        rest = replace(graph, wires=tuple(w for w in graph.wires if w is not wire))
+        rest = replace(graph, wires=graph.wires[:index] + graph.wires[index + 1 :])
         refusal = check_wire(rest, registry, wire)
         if refusal is not None and refusal.reason != "cycle":
             found.append(

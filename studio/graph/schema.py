@@ -258,7 +258,8 @@ def _wanted(model: type[Settings], name: str, error: Any) -> str:
             "bool": "true or false",
             "str": "text",
         }
-        if spec is not None and spec.kind in names and ("type" in kind or "parsing" in kind):
+        told_by_type = any(word in kind for word in ("type", "parsing", "from_float"))
+        if spec is not None and spec.kind in names and told_by_type:
             return f"it must be {names[spec.kind]}"
     return str(error["msg"][0].lower() + error["msg"][1:])
 
