@@ -40,12 +40,12 @@ def export(
     place = settings.folder.strip()
     folder = context.resolve(place) if place else context.folder / "export"
     needed = exporter.size(value)
-    with disk.told(context.title, "the export", folder, needed=needed, field="folder"):
-        with replaced(folder, context.title) as staging:
-            if place:  # inside the run, weights are linked and take no room
-                _refuse_full(folder, needed)
-            exporter.write(context, value, own, staging)
-            _describe(context, value, exporter, staging)
+    told = disk.told(context.title, "the export", folder, needed=needed, field="folder")
+    with told, replaced(folder, context.title) as staging:
+        if place:  # inside the run, weights are linked and take no room
+            _refuse_full(folder, needed)
+        exporter.write(context, value, own, staging)
+        _describe(context, value, exporter, staging)
     context.artifact(exporter.artifact_kind(value), folder, exported=True, format=variant.id)
     return {}
 

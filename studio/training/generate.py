@@ -96,4 +96,5 @@ def turn_end_id(tokenizer: Any) -> int | None:
     if not whole.startswith(head + "b"):
         return None
     after = tokenizer(whole[len(head) + 1 :], add_special_tokens=False)["input_ids"]
-    return int(after[0]) if after and after[0] in tokenizer.all_special_ids else None
+    token = tokenizer.added_tokens_decoder.get(after[0]) if after else None
+    return int(after[0]) if token is not None and token.special else None

@@ -1,0 +1,44 @@
+"""The starter project that ships: it opens, has no Problem, and is drawn tidily."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from studio.graph.problems import find_problems
+from studio.graph.project import load_project, save_project
+from studio.graph.registry import load_registry
+from studio.paths import assets_dir
+
+STARTER = assets_dir() / "starter.studio"
+NODE_WIDTH_PX, NODE_HEIGHT_PX = 220, 110
+
+
+def test_it_opens_without_a_problem() -> None:
+    graph = load_project(STARTER)
+    assert graph.ids() == ("data", "base", "lora", "train", "merge", "export", "test", "evaluate")
+    assert find_problems(graph, load_registry(), assets_dir()) == []
+
+
+def test_it_is_written_as_save_writes_it(tmp_path: Path) -> None:
+    save_project(tmp_path / "again.studio", load_project(STARTER))
+    assert (tmp_path / "again.studio").read_bytes() == STARTER.read_bytes()
+
+
+def test_test_rows_are_kept_apart_and_asked_before_and_after() -> None:
+    graph = load_project(STARTER)
+    sources = {n: graph.node(n).settings["source"] for n in ("data", "test")}
+    assert sources["data"] != sources["test"]
+    texts = [set((assets_dir() / s).read_text("utf-8").splitlines()) for s in sources.values()]
+    assert not texts[0] & texts[1]
+    ends = {(w.start, w.end) for w in graph.wires}
+    assert {("test.dataset", "evaluate.dataset"), ("merge.model", "evaluate.model")} <= ends
+
+
+def test_nodes_lie_apart_and_wires_run_to_the_right() -> None:
+    graph = load_project(STARTER)
+    places = [n.position for n in graph.nodes]
+    for i, (x, y) in enumerate(places):
+        for other_x, other_y in places[i + 1 :]:
+            assert abs(x - other_x) > NODE_WIDTH_PX or abs(y - other_y) > NODE_HEIGHT_PX
+    for wire in graph.wires:
+        assert graph.node(wire.source).position[0] < graph.node(wire.target).position[0]

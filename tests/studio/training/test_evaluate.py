@@ -1,0 +1,150 @@
+"""The Evaluate step: both models asked the same, and counted honestly."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from studio.errors import Stopped, StudioError
+from studio.nodes.evaluate import EvaluateSettings
+from studio.training.evaluate import evaluate
+from studio.training.generate import turn_end_id
+from studio.values import AdapterValue, DatasetValue, ModelValue, ReportValue
+from tests.studio.training.adapters import (
+    plain_adapted,
+    plain_model,
+    random_adapter,
+    tiny_base,
+)
+from tests.studio.training.steps import Recorder, make_context
+from tests.studio.training.test_data import messages, write
+from tests.studio.training.test_merge import merged
+from tests.tiny import END_ID, make_tiny_tokenizer
+
+pytestmark = pytest.mark.usefixtures("quiet_transformers")
+QUESTIONS = [f"{'very ' * (i % 5)}odd {i}?" for i in range(11)]
+NEW = 6
+
+
+def plain_answer(model: Any, question: str) -> str:
+    """One question, asked alone with plain transformers."""
+    tokenizer = make_tiny_tokenizer()
+    inputs = tokenizer.apply_chat_template(
+        messages(f"u:{question}"), add_generation_prompt=True, return_tensors="pt"
+    )
+    out = model.generate(
+        inputs["input_ids"], attention_mask=inputs["attention_mask"], max_new_tokens=NEW,
+        do_sample=False, eos_token_id=END_ID, pad_token_id=0,
+    )  # fmt: skip
+    return str(tokenizer.decode(out[0][inputs["input_ids"].shape[1] :], skip_special_tokens=True))
+
+
+def rows(answers: list[str]) -> list[dict[str, Any]]:
+    pairs = zip(QUESTIONS, answers, strict=True)
+    return [{"messages": messages(f"u:{q}", f"a:{a}")} for q, a in pairs]
+
+
+def report(
+    root: Path, dataset: DatasetValue, value: AdapterValue | ModelValue, told: Recorder,
+    **settings: Any,
+) -> ReportValue:  # fmt: skip
+    context = make_context(root / "evaluate", told)
+    context.title = "Evaluate"
+    options = EvaluateSettings(**{"rows": 0, "max_new_tokens": NEW, "batch_size": 4, **settings})
+    return evaluate(context, dataset.to_json(), value.to_json(), options)
+
+
+def test_batches_answer_as_each_question_alone(tmp_path: Path) -> None:
+    """The base gave these answers itself, so it is right in all; the tuned one is not."""
+    adapter = random_adapter(tmp_path, tiny_base(tmp_path), size=0.3)
+    base = plain_model(adapter.model.model.path)
+    data = write(tmp_path / "rows", rows([f" {plain_answer(base, q)}\n" for q in QUESTIONS]))
+    tuned = plain_adapted(adapter)
+    wanted = [plain_answer(tuned, q).strip() for q in QUESTIONS]
+    for value in (adapter, merged(tmp_path, adapter)):
+        told = Recorder()
+        found = report(tmp_path / value.kind, data, value, told)
+        assert found.measures["exact_match"]["before"] == 1.0
+        assert found.measures["exact_match"]["after"] < 1.0
+        written = json.loads(Path(found.path).read_text(encoding="utf-8"))
+        assert [a["after"] for a in written["answers"]] == wanted
+        (event,) = told.named("Evaluation")
+        assert event.get("measures") == found.measures == written["measures"]
+        assert event.get("rows") == len(QUESTIONS)
+        assert len(event.get("examples")) == 8
+        assert set(event.get("examples")[0]) == {"prompt", "expected", "before", "after"}
+        phases = [e.get("title") for e in told.named("Phase") if e.get("phase") == "generate"]
+        assert phases == ["Asking the base model", "Asking the tuned model"]
+
+
+def test_rows_are_spread_and_the_held_out_split_is_taken(tmp_path: Path) -> None:
+    base = tiny_base(tmp_path)
+    data = write(tmp_path / "rows", rows(["a"] * 11), held_out=8)
+    told = Recorder()
+    found = report(tmp_path, data, base, told, rows=4)
+    written = json.loads(Path(found.path).read_text(encoding="utf-8"))
+    assert [a["prompt"] for a in written["answers"]] == [QUESTIONS[i] for i in (3, 5, 7, 9)]
+
+
+def test_an_untuned_model_has_one_figure(tmp_path: Path) -> None:
+    told = Recorder()
+    found = report(tmp_path, write(tmp_path / "rows", rows(["a"] * 11)), tiny_base(tmp_path), told)
+    assert set(found.measures["exact_match"]) == {"after"}
+    assert any("not tuned here" in e.get("sentence") for e in told.named("Notice"))
+
+
+def test_case_and_blanks_do_not_count(tmp_path: Path) -> None:
+    base = tiny_base(tmp_path)
+    model = plain_model(base.path)
+    answers = [plain_answer(model, q).upper() + "  " for q in QUESTIONS]
+    found = report(tmp_path, write(tmp_path / "rows", rows(answers)), base, Recorder())
+    assert found.measures["exact_match"]["after"] == 1.0
+
+
+def test_rows_that_were_trained_on_are_told(tmp_path: Path) -> None:
+    adapter = random_adapter(tmp_path, tiny_base(tmp_path))
+    told = Recorder()
+    report(tmp_path, adapter.dataset, adapter, told, rows=2)
+    assert any("was trained on" in e.get("sentence") for e in told.named("Notice"))
+
+
+def test_plain_text_cannot_be_asked(tmp_path: Path) -> None:
+    data = write(tmp_path / "rows", [{"text": "a"}, {"text": "b"}])
+    with pytest.raises(StudioError, match=r"Evaluate: the rows of rows\.jsonl have no question"):
+        report(tmp_path, data, tiny_base(tmp_path), Recorder())
+
+
+def test_raw_prompts_are_asked_as_they_are(tmp_path: Path) -> None:
+    data = write(tmp_path / "rows", [{"prompt": "2 + 2 =", "completion": " 4"}])
+    found = report(tmp_path, data, tiny_base(tmp_path), Recorder())
+    written = json.loads(Path(found.path).read_text(encoding="utf-8"))
+    assert written["answers"][0]["prompt"] == "2 + 2 ="
+    assert written["answers"][0]["expected"] == " 4"
+
+
+def test_a_stop_comes_within_a_token(tmp_path: Path) -> None:
+    asked: list[int] = []
+
+    def stop() -> bool:
+        asked.append(1)
+        return len(asked) > 20
+
+    context = make_context(tmp_path / "evaluate", Recorder(), stop=stop)
+    data = write(tmp_path / "rows", rows(["a"] * 11))
+    base = tiny_base(tmp_path)
+    options = EvaluateSettings(rows=0, max_new_tokens=4000, batch_size=11)
+    with pytest.raises(Stopped):
+        evaluate(context, data.to_json(), base.to_json(), options)
+    assert len(asked) < 30
+    assert not context.artifacts
+
+
+def test_the_end_of_a_turn_is_read_from_the_template() -> None:
+    tokenizer = make_tiny_tokenizer()
+    tokenizer.eos_token = "<|endoftext|>"
+    assert turn_end_id(tokenizer) == END_ID
+    tokenizer.chat_template = "{% for m in messages %}{{ m['content'] + ' ' }}{% endfor %}"
+    assert turn_end_id(tokenizer) is None
