@@ -8,7 +8,7 @@ from PySide6.QtCore import QPointF, QRect, QRectF, Qt
 from PySide6.QtGui import QPainter, QPen, QPolygonF, QTransform
 
 from ui import theme
-from ui.canvas import node_paint
+from ui.canvas import node_paint, text
 
 PITCH = 20.0
 MIN_PITCH_PX = 14.0
@@ -57,10 +57,10 @@ def paint_hint(painter: QPainter, room: QRect) -> None:
     node_paint.draw_icon(
         painter, "file-plus", QRectF(middle.x() - 14, frame.top() + 22, 28, 28), c.accent
     )
-    painter.setFont(node_paint.font(15, True)[0])
+    painter.setFont(text.font(15, True)[0])
     painter.setPen(c.text)
     painter.drawText(frame.adjusted(0, 62, 0, -60), Qt.AlignmentFlag.AlignCenter, HINT)
-    painter.setFont(node_paint.font(12)[0])
+    painter.setFont(text.font(12)[0])
     painter.setPen(c.text_muted)
     painter.drawText(frame.adjusted(0, 92, 0, -24), Qt.AlignmentFlag.AlignCenter, MORE)
     painter.restore()

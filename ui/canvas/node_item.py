@@ -35,7 +35,8 @@ class NodeItem(QGraphicsItem):
         self.hovered_port: PortKey | None = None
         self.lit: frozenset[PortKey] | None = None
         self.wired: dict[PortKey, str] = {}
-        self.texts: dict[str, str] = {}
+        self.texts: dict[tuple[str, int, int], str] = {}
+        self.grown = 0
         self.card = layout.card(content)
         self._bounds = _around(self.card)
         self._order = 0
@@ -127,6 +128,7 @@ class NodeItem(QGraphicsItem):
         """Qt: paint in the detail that the scene asks for."""
         del option, widget
         scene = self.scene()
+        self.grown = getattr(scene, "grown", 0)
         node_paint.paint(painter, self, getattr(scene, "detail", "full"))
 
 

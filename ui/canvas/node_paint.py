@@ -13,41 +13,22 @@ from PySide6.QtCore import QPointF, QRectF, Qt
 from PySide6.QtGui import (
     QBrush,
     QColor,
-    QFont,
-    QFontMetricsF,
-    QGuiApplication,
     QPainter,
     QPainterPath,
     QPen,
 )
 
 from ui import icons, theme
-from ui.canvas import layout, shapes
-from ui.canvas.content import PortContent, Side
+from ui.canvas import layout, shapes, text
+from ui.canvas.content import PortContent
 from ui.canvas.status import ICONS, ROLES, NodeStatus
 
 if TYPE_CHECKING:
     from ui.canvas.node_item import NodeItem
 
 Detail = Literal["full", "titles", "plain"]
-_LEFT = Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter
-_RIGHT = Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
-_CENTER = Qt.AlignmentFlag.AlignCenter
 _PAD = 12.0
 _LABEL_PAD = 16.0
-
-
-@lru_cache(maxsize=16)
-def _font(family: str, pixels: int, bold: bool) -> tuple[QFont, QFontMetricsF]:
-    font = QFont(family)
-    font.setPixelSize(pixels)
-    font.setWeight(QFont.Weight.DemiBold if bold else QFont.Weight.Normal)
-    return font, QFontMetricsF(font)
-
-
-def font(pixels: int, bold: bool = False) -> tuple[QFont, QFontMetricsF]:
-    """The program's font in a size of scene pixels, and its metrics."""
-    return _font(QGuiApplication.font().family(), pixels, bold)
 
 
 @lru_cache(maxsize=8)
@@ -140,16 +121,20 @@ def _header(painter: QPainter, item: NodeItem, c: theme.Colors) -> None:
     room = layout.WIDTH - 2 * _PAD - 26
     if item.problems:
         room -= _badge(painter, item, c)
-    _text(painter, item, "title", item.content.title, c.text, 13, True,
-          QRectF(_PAD + 26, 0, room, layout.HEADER), _LEFT)  # fmt: skip
+    rect = QRectF(_PAD + 26, 0, room, layout.HEADER)
+    text.draw(
+        painter, item, item.content.title, rect, c.text, text.size(text.TITLE, item.grown), True
+    )
 
 
 def _summary(painter: QPainter, item: NodeItem, c: theme.Colors) -> None:
-    """The type's short line; a little smaller where it would not fit."""
+    """The type's short line; smaller where it would not fit."""
     rect = QRectF(_PAD, layout.HEADER + 4, layout.WIDTH - 2 * _PAD, layout.SUMMARY - 6)
-    fits = font(12)[1].horizontalAdvance(item.content.summary) <= rect.width()
-    size = 12 if fits else 11
-    _text(painter, item, "summary", item.content.summary, c.text_muted, size, False, rect, _LEFT)
+    line = item.content.summary
+    pixels = text.size(text.LABEL, item.grown)
+    while pixels > text.SMALL and text.width(line, pixels) > rect.width():
+        pixels -= 1
+    text.draw(painter, item, line, rect, c.text_muted, pixels)
 
 
 def _badge(painter: QPainter, item: NodeItem, c: theme.Colors) -> float:
@@ -161,9 +146,10 @@ def _badge(painter: QPainter, item: NodeItem, c: theme.Colors) -> float:
     painter.drawRoundedRect(pill, 9, 9)
     name = "circle-alert" if blocking else "triangle-alert"
     draw_icon(painter, name, QRectF(pill.x() + 4, pill.y() + 3, 12, 12), c.text_on_accent)
-    painter.setFont(font(11, True)[0])
-    painter.setPen(c.text_on_accent)
-    painter.drawText(pill.adjusted(15, 0, -2, 0), _CENTER, str(len(item.problems)))
+    count = pill.adjusted(15, 0, -2, 0)
+    text.draw(
+        painter, item, str(len(item.problems)), count, c.text_on_accent, 11, True, text.CENTER
+    )
     return pill.width() + 6
 
 
@@ -180,21 +166,25 @@ def _ports(painter: QPainter, item: NodeItem, c: theme.Colors, labels: bool) -> 
             lit = item.lit is not None and (side, port.name) in item.lit
             faded = bool(item.lit) and not lit
             if labels:
-                color = theme.blend(c.surface_raised, c.text_muted, 0.4) if faded else c.text_muted
-                room = _label_room(item, side, row)
-                left = _LABEL_PAD if side == "input" else layout.WIDTH - _LABEL_PAD - room
-                _text(painter, item, f"{side} {port.name}", port.title, c.text if lit else color, 12,
-                      False, QRectF(left, at.y() - 10, room, 20), _LEFT if side == "input" else _RIGHT)  # fmt: skip
+                _label(painter, item, port, row, c, lit, faded)
             _port(painter, item, port, at, c, lit, faded)
 
 
-def _label_room(item: NodeItem, side: Side, row: int) -> float:
-    """Width for a port's label: what the label across leaves free, and at least its half."""
-    whole = layout.WIDTH - 2 * _LABEL_PAD
-    across = item.content.ports("output" if side == "input" else "input")
-    if row >= len(across):
-        return whole
-    return max(whole / 2 - 4, whole - 8 - font(12)[1].horizontalAdvance(across[row].title))
+def _label(
+    painter: QPainter, item: NodeItem, port: PortContent, row: int, c: theme.Colors,
+    lit: bool, faded: bool,
+) -> None:  # fmt: skip
+    """A port's title beside it; it may use what the title across leaves free."""
+    pixels = text.size(text.LABEL, item.grown)
+    room = whole = layout.WIDTH - 2 * _LABEL_PAD
+    across = item.content.ports("output" if port.side == "input" else "input")
+    if row < len(across):
+        room = max(whole / 2 - 4, whole - 8 - text.width(across[row].title, pixels))
+    left = _LABEL_PAD if port.side == "input" else layout.WIDTH - _LABEL_PAD - room
+    rect = QRectF(left, layout.port_y(row) - 11, room, 22)
+    color = theme.blend(c.surface_raised, c.text_muted, 0.4) if faded else c.text_muted
+    flags = text.LEFT if port.side == "input" else text.RIGHT
+    text.draw(painter, item, port.title, rect, c.text if lit else color, pixels, False, flags)
 
 
 def _port(
@@ -237,30 +227,30 @@ def _footer(painter: QPainter, item: NodeItem, status: NodeStatus, c: theme.Colo
     painter.drawLine(QPointF(1, top + 0.5), QPointF(layout.WIDTH - 1, top + 0.5))
     y = top + layout.FOOTER_PAD
     draw_icon(painter, ICONS[status.state], QRectF(_PAD - 1, y + 2, 14, 14), color)
-    width = layout.WIDTH - 2 * _PAD
-    metrics = font(11)[1]
-    right = metrics.horizontalAdvance(status.right) + 2 if status.right else 0.0
-    line = QRectF(_PAD, y, width, layout.FOOTER_LINE)
-    _text(
-        painter,
-        item,
-        "left",
-        status.left,
-        color,
-        11,
-        True,
-        line.adjusted(20, 0, -right - 4, 0),
-        _LEFT,
-    )
-    _text(painter, item, "right", status.right, c.text, 11, False, line, _RIGHT)
+    line = QRectF(_PAD, y, layout.WIDTH - 2 * _PAD, layout.FOOTER_LINE)
+    _footer_line(painter, item, line, (status.left, color, True), status.right, c)
     if status.lines > 1:
         line.translate(0, layout.FOOTER_LINE)
-        beside = metrics.horizontalAdvance(status.detail_right) + 6 if status.detail_right else 0.0
-        _text(painter, item, "detail", status.detail, c.text_muted, 11, False,
-              line.adjusted(20, 0, -beside, 0), _LEFT)  # fmt: skip
-        _text(painter, item, "loss", status.detail_right, c.text, 11, False, line, _RIGHT)
+        detail = (status.detail, c.text_muted, False)
+        _footer_line(painter, item, line, detail, status.detail_right, c)
     if status.bar:
         _progress(painter, item, status.fraction, c)
+
+
+def _footer_line(
+    painter: QPainter, item: NodeItem, line: QRectF, left: tuple[str, QColor, bool], right: str,
+    c: theme.Colors,
+) -> None:  # fmt: skip
+    """Words on the left, a figure on the right that is never cut; grown only while both fit."""
+    pixels = text.size(text.SMALL, item.grown)
+    while pixels > text.SMALL and (
+        text.width(left[0], pixels, left[2]) + text.width(right, pixels) + 28 > line.width()
+    ):
+        pixels -= 1
+    beside = text.width(right, pixels) + 6 if right else 0.0
+    words, color, bold = left
+    text.draw(painter, item, words, line.adjusted(20, 0, -beside, 0), color, pixels, bold)
+    text.draw(painter, item, right, line.adjusted(-1, 0, 0, 0), c.text, pixels, False, text.RIGHT)
 
 
 def _progress(painter: QPainter, item: NodeItem, fraction: float | None, c: theme.Colors) -> None:
@@ -282,20 +272,3 @@ def draw_icon(painter: QPainter, name: str, rect: QRectF, color: QColor) -> None
     pixmap = icons.pixmap(name, round(rect.width()), color, steps)
     painter.setRenderHint(QPainter.RenderHint.SmoothPixmapTransform)
     painter.drawPixmap(rect, pixmap, QRectF(pixmap.rect()))
-
-
-def _text(
-    painter: QPainter, item: NodeItem, key: str, text: str, color: QColor, pixels: int, bold: bool,
-    rect: QRectF, flags: Qt.AlignmentFlag,
-) -> None:  # fmt: skip
-    """One line, cut to its room; the cut text is kept on the item until it is laid out again."""
-    if not text:
-        return
-    face, metrics = font(pixels, bold)
-    shown = item.texts.get(key)
-    if shown is None:
-        shown = metrics.elidedText(text, Qt.TextElideMode.ElideRight, rect.width())
-        item.texts[key] = shown
-    painter.setFont(face)
-    painter.setPen(color)
-    painter.drawText(rect, flags, shown)

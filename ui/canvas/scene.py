@@ -35,6 +35,7 @@ class GraphScene(QGraphicsScene):
         self.nodes: dict[str, NodeItem] = {}
         self.wires: dict[Wire, WireItem] = {}
         self.detail: Detail = "full"
+        self.grown = 0
         self._problems: dict[str, tuple[Problem, ...]] = {}
         self._run_state: Any = None
         self._hovered: tuple[NodeItem | None, WireItem | None] = (None, None)

@@ -31,7 +31,7 @@ from studio.graph.document import Document
 from studio.graph.graph import Wire
 from studio.graph.registry import Registry
 from ui import theme
-from ui.canvas import accessible, background, dropping, keys, layout, menu, tips
+from ui.canvas import accessible, background, dropping, keys, layout, menu, text, tips
 from ui.canvas.actions import make_actions, update_actions
 from ui.canvas.commands import Commands
 from ui.canvas.content import Side
@@ -193,6 +193,7 @@ class CanvasView(PointerView):
     def drawBackground(self, painter: QPainter, rect: QRectF | QRect) -> None:
         """Qt: the grid; the level of detail for all that is drawn on it."""
         self.graph_scene.detail = self.camera.detail
+        self.graph_scene.grown = text.growth(self.camera.scale)
         background.paint_grid(painter, QRectF(rect), self.viewportTransform())
 
     def drawForeground(self, painter: QPainter, rect: QRectF | QRect) -> None:

@@ -10,7 +10,7 @@ from PySide6.QtWidgets import QGraphicsItem
 
 from studio.graph.graph import Wire
 from ui import theme
-from ui.canvas import node_paint, shapes
+from ui.canvas import shapes, text
 
 REACH_PX = 7.0
 WIDTH_PX = 2.2
@@ -122,14 +122,14 @@ class Note(QGraphicsItem):
         self.setZValue(1e9 + 1)
         self.setVisible(False)
 
-    def say(self, text: str, scene_pos: QPointF) -> None:
-        """Show ``text`` below ``scene_pos``; an empty text hides the note."""
-        self.setVisible(bool(text))
-        if text != self._text:
+    def say(self, sentence: str, scene_pos: QPointF) -> None:
+        """Show ``sentence`` below ``scene_pos``; an empty one hides the note."""
+        self.setVisible(bool(sentence))
+        if sentence != self._text:
             self.prepareGeometryChange()
-            self._text = text
-            metrics = node_paint.font(12)[1]
-            box = metrics.boundingRect(QRectF(0, 0, 280, 400), Qt.TextFlag.TextWordWrap, text)
+            self._text = sentence
+            metrics = text.font(12)[1]
+            box = metrics.boundingRect(QRectF(0, 0, 280, 400), Qt.TextFlag.TextWordWrap, sentence)
             self._rect = QRectF(16, 16, box.width() + 22, box.height() + 14)
         self.setPos(scene_pos)
 
@@ -146,6 +146,6 @@ class Note(QGraphicsItem):
         painter.setBrush(c.surface)
         painter.drawRoundedRect(self._rect, 6, 6)
         painter.setPen(c.text)
-        painter.setFont(node_paint.font(12)[0])
+        painter.setFont(text.font(12)[0])
         inner = self._rect.adjusted(10, 7, -8, -7)
         painter.drawText(inner, Qt.TextFlag.TextWordWrap | Qt.AlignmentFlag.AlignLeft, self._text)

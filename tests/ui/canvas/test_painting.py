@@ -16,7 +16,7 @@ from studio.errors import Problem
 from studio.graph.graph import Graph
 from tests.ui.canvas.hands import starter
 from ui import theme
-from ui.canvas import shapes
+from ui.canvas import shapes, text
 from ui.canvas.status import ICONS, ROLES, duration, status_of
 from ui.canvas.tips import node_tip, spoken, tip_at
 
@@ -192,6 +192,16 @@ def test_port_types_differ_in_shape():
     assert len(set(shapes.SHAPES.values())) == len(paths)
     assert all(a != b for i, a in enumerate(paths) for b in paths[i + 1 :])
     assert shapes.shape_of("foreign") == shapes.UNKNOWN_SHAPE
+
+
+def test_text_grows_as_the_view_shrinks(canvas):
+    sizes = []
+    for scale in (1.0, 0.75, 0.55):
+        canvas.zoom_to(scale)
+        canvas.viewport().repaint()
+        sizes.append(text.size(text.LABEL, canvas.graph_scene.nodes["train"].grown))
+    assert sizes == sorted(set(sizes))
+    assert sizes[0] == text.LABEL
 
 
 def test_five_hundred_nodes_are_added_fast(make_canvas):

@@ -1,0 +1,75 @@
+"""Text on nodes: the program's font in scene pixels, cut to its room, larger when zoomed out.
+
+A graph that is fitted into a small canvas is drawn at half size; titles and labels grow within
+their rows, so that they can still be read.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from PySide6.QtCore import QRectF, Qt
+from PySide6.QtGui import QColor, QFont, QFontMetricsF, QGuiApplication, QPainter
+
+if TYPE_CHECKING:
+    from ui.canvas.node_item import NodeItem
+
+LEFT = Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter
+RIGHT = Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
+CENTER = Qt.AlignmentFlag.AlignCenter
+TITLE, LABEL, SMALL = 13, 12, 11
+_GROWN = {TITLE: (13, 15, 18), LABEL: (12, 14, 16), SMALL: (11, 12, 13)}
+_STEPS = (0.85, 0.65)
+
+
+@lru_cache(maxsize=32)
+def _font(family: str, pixels: int, bold: bool) -> tuple[QFont, QFontMetricsF]:
+    font = QFont(family)
+    font.setPixelSize(pixels)
+    font.setWeight(QFont.Weight.DemiBold if bold else QFont.Weight.Normal)
+    return font, QFontMetricsF(font)
+
+
+def font(pixels: int, bold: bool = False) -> tuple[QFont, QFontMetricsF]:
+    """The program's font in a size of scene pixels, and its metrics."""
+    return _font(QGuiApplication.font().family(), pixels, bold)
+
+
+def growth(scale: float) -> int:
+    """0, 1 or 2: how far text is grown at a scale of the view."""
+    return sum(scale < step for step in _STEPS)
+
+
+def size(kind: int, grown: int) -> int:
+    """Pixels of ``TITLE``, ``LABEL`` or ``SMALL`` text."""
+    return _GROWN[kind][grown]
+
+
+def width(text: str, pixels: int, bold: bool = False) -> float:
+    """Room that a text takes."""
+    return font(pixels, bold)[1].horizontalAdvance(text)
+
+
+def draw(
+    painter: QPainter,
+    item: NodeItem,
+    text: str,
+    rect: QRectF,
+    color: QColor,
+    pixels: int,
+    bold: bool = False,
+    flags: Qt.AlignmentFlag = LEFT,
+) -> None:
+    """One line, cut to its room; the cut text is kept on the item until it is laid out again."""
+    if not text:
+        return
+    face, metrics = font(pixels, bold)
+    key = (text, pixels, round(rect.width()))
+    shown = item.texts.get(key)
+    if shown is None:
+        shown = metrics.elidedText(text, Qt.TextElideMode.ElideRight, rect.width())
+        item.texts[key] = shown
+    painter.setFont(face)
+    painter.setPen(color)
+    painter.drawText(rect, flags, shown)
