@@ -5,6 +5,7 @@ Deeper rows are checked when the step runs. The result is kept while file and se
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -59,7 +60,7 @@ def first_rows(path: Path) -> list[SourceRow]:
     stat = path.stat()
     found = _first_rows(path, stat.st_mtime_ns, stat.st_size)
     if isinstance(found, StudioError):
-        raise found.with_traceback(None)
+        raise copy.copy(found)  # callers add the node's name to what they catch
     return found
 
 

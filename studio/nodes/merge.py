@@ -26,8 +26,15 @@ class MergeSettings(Settings):
 
 def check(settings: MergeSettings, context: CheckContext) -> Iterable[Problem]:
     """Methods that cannot be merged are refused before training."""
-    del settings, context
-    return ()
+    del settings
+    methods = context.variants.get("adapter", {})
+    for node_type, upstream in context.upstream.values():
+        variant = methods.get(str(getattr(upstream, "method", ""))) if node_type == "lora" else None
+        if variant is not None and not getattr(variant.payload, "mergeable", True):
+            yield context.problem(
+                f"adapters of the method {variant.title} cannot be merged.", "adapter",
+                hint="Export the adapter itself, or choose another method.", code="cannot_merge",
+            )  # fmt: skip
 
 
 def run(

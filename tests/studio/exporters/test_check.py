@@ -52,3 +52,23 @@ def test_what_is_in_the_way(folder: str, code: str, word: str, tmp_path: Path) -
     assert found.sentence.startswith("Export: ")
     assert word in found.sentence
     assert found.hint
+
+
+def test_a_method_without_a_merge_is_refused_before_training() -> None:
+    from types import SimpleNamespace
+
+    from studio.graph.node_type import Variant
+    from studio.nodes.lora import LoraSettings
+    from studio.nodes.merge import MergeSettings
+    from studio.nodes.merge import check as check_merge
+
+    odd = Variant("adapter", "odd", "Odd", "", payload=SimpleNamespace(mergeable=False))
+    for method, wanted in (("odd", 1), ("lora", 0)):
+        variants = {**load_registry().variants}
+        variants["adapter"] = {**variants["adapter"], "odd": odd}
+        context = CheckContext(
+            "merge", "Merge", Path(), upstream={"l": ("lora", LoraSettings(method=method))},
+            variants=variants,
+        )  # fmt: skip
+        found = list(check_merge(MergeSettings(), context))
+        assert [p.code for p in found] == ["cannot_merge"] * wanted

@@ -121,3 +121,20 @@ def test_a_quick_look_reads_only_the_start(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text('{"text": "a"}\n' * 60 + "broken\n")
     assert len(list(read_rows(path, quick=True))) == 50
+
+
+def test_an_error_said_twice_is_the_same_error(tmp_path: Path) -> None:
+    from studio.errors import StudioError
+    from studio.formats._check import first_rows
+
+    path = tmp_path / "rows.jsonl"
+    path.write_text("broken\n")
+    said = []
+    for _ in range(2):
+        with pytest.raises(StudioError) as caught:
+            first_rows(path)
+        said.append(str(caught.value))
+        caught.value.sentence = f"Dataset: {caught.value.sentence}"
+        said.append(caught.value.sentence)
+    assert said[0] == said[2]
+    assert said[1] == said[3] == f"Dataset: {said[0]}"
