@@ -6,15 +6,33 @@ error here, never an adapter with fewer layers than the user asked for.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from studio.errors import StudioError
+from studio.errors import Problem, StudioError
+from studio.graph.node_type import CheckContext
 from studio.layers import read_linear_modules, resolve_targets
 from studio.models import nearest_hint, wrong_target_sentence
 from studio.runs.context import StepContext
 from studio.values import AdaptedModelValue, ModelValue
+
+
+def check_method(settings: Any, context: CheckContext) -> Iterable[Problem]:
+    """Whether the method trains on the quantization that the wired Base model node asks for."""
+    wanted = [
+        getattr(s, "quantization", "none")
+        for t, s in context.upstream.values()
+        if t == "base_model"
+    ]
+    variant = context.variants.get("adapter", {}).get(settings.method)
+    for quantization in wanted:
+        if variant is not None and quantization not in ("none", *variant.payload.quantized):
+            yield context.problem(
+                f"{variant.title} does not train on a base that is quantized to {quantization}.",
+                "method", hint="Set Quantization to None, or choose LoRA.",
+                code="method_quantization",
+            )  # fmt: skip
 
 
 def describe(

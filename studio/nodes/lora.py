@@ -49,10 +49,12 @@ class LoraSettings(Settings):
 
 
 def check(settings: LoraSettings, context: CheckContext) -> Iterable[Problem]:
-    """Target modules against the real layers of the wired model, where they can be read."""
+    """Target modules against the real layers of the wired model, where they can be read, and the
+    method against the model's quantization."""
+    from studio.adapters._configure import check_method
     from studio.models import check_targets
 
-    return check_targets(settings, context)
+    return [*check_targets(settings, context), *check_method(settings, context)]
 
 
 def run(

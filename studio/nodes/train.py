@@ -98,9 +98,21 @@ class TrainSettings(Settings):
 
 
 def check(settings: TrainSettings, context: CheckContext) -> Iterable[Problem]:
-    """Settings that contradict each other."""
-    del settings, context
-    return ()
+    """Settings that contradict each other or what is wired."""
+    data = next((s for t, s in context.upstream.values() if t == "dataset" and s), None)
+    if settings.eval_steps and data is not None and not getattr(data, "validation_fraction", 1):
+        yield context.problem(
+            "the validation loss is to be measured, but the Dataset node keeps no rows for it.",
+            "eval_steps", hint="Raise the validation share of the Dataset node.",
+            code="no_validation_rows", severity="warning",
+        )  # fmt: skip
+    if settings.max_steps and settings.save_steps > settings.max_steps:
+        yield context.problem(
+            f"a checkpoint every {settings.save_steps} steps is never written in "
+            f"{settings.max_steps} steps.",
+            "save_steps", hint="Lower it, or set 0 for ten times a run.",
+            code="cadence_beyond_end", severity="warning",
+        )  # fmt: skip
 
 
 def run(

@@ -6,10 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from studio.adapters._configure import describe
+from studio.adapters._configure import check_method, describe
 from studio.errors import StudioError
+from studio.graph.node_type import CheckContext
 from studio.graph.registry import load_registry
+from studio.nodes import train
+from studio.nodes.base_model import BaseModelSettings
+from studio.nodes.dataset import DatasetSettings
 from studio.nodes.lora import LoraSettings
+from studio.nodes.train import TrainSettings
 from studio.values import AdaptedModelValue
 from tests.studio.training.steps import Recorder, make_context, model_value
 from tests.tiny import make_tiny_model
@@ -64,3 +69,23 @@ def test_every_method_builds_its_config(tmp_path: Path) -> None:
         assert config.task_type == "CAUSAL_LM"
     switched = {n: (bool(c.use_rslora), bool(c.use_dora)) for n, c in configs.items()}
     assert switched == {"lora": (False, False), "rslora": (True, False), "dora": (False, True)}
+
+
+def test_a_method_that_does_not_train_on_a_quantized_base_is_a_problem(tmp_path: Path) -> None:
+    """Before the run, on the LoRA node's method."""
+    base = {"base": ("base_model", BaseModelSettings(quantization="int8"))}
+    context = CheckContext(
+        "lora", "LoRA", tmp_path, upstream=base, variants=load_registry().variants
+    )
+    (found,) = check_method(LoraSettings(method="dora"), context)
+    assert (found.node, found.field, found.code) == ("lora", "method", "method_quantization")
+    assert list(check_method(LoraSettings(method="lora"), context)) == []
+
+
+def test_cadences_that_lead_nowhere_are_warned_of(tmp_path: Path) -> None:
+    """No validation rows, or a checkpoint later than the end; the run may still start."""
+    data = {"data": ("dataset", DatasetSettings(source="x", validation_fraction=0.0))}
+    context = CheckContext("train", "Train", tmp_path, upstream=data)
+    found = list(train.check(TrainSettings(eval_steps=5, max_steps=10, save_steps=20), context))
+    assert [p.field for p in found] == ["eval_steps", "save_steps"]
+    assert not any(p.blocks for p in found)
