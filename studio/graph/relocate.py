@@ -34,7 +34,9 @@ def relocated(graph: Graph, registry: Registry, old_dir: Path, new_dir: Path) ->
         for spec in fields_of(node_type.settings):
             value = node.settings.get(spec.name)
             if spec.meta.widget in PATH_WIDGETS and _moves(value, old_dir):
-                graph = set_setting(graph, node.id, spec.name, _seen_from(old_dir / value, new_dir))
+                graph = set_setting(
+                    graph, node.id, spec.name, _seen_from(old_dir / str(value), new_dir)
+                )
     return graph
 
 
