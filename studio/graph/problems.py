@@ -118,13 +118,13 @@ def _port_problems(
     found = []
     for port in node_type.inputs:
         if port.required and graph.wire_into(node.id, port.name) is None:
-            wanted = " or ".join(t.title.lower() for t in port.types)
+            wanted = " or ".join(t.title for t in port.types)
             found.append(
                 Problem(
                     f"{title}: nothing is connected to its {port.title.lower()} input.",
                     node.id,
                     port.name,
-                    f"Drag a wire carrying a {wanted} here.",
+                    f"Drag a wire here that carries: {wanted}.",
                     "unconnected",
                 )
             )

@@ -1,0 +1,177 @@
+"""The main job in the real window, with real mouse and key events, on the real starter model.
+
+One test is the story of a first evening: open the starter project, change r, run, watch the curves,
+stop, resume, find the results. The other is what happens when the window is killed meanwhile. Only
+the length of the training is cut, by typing into the same form that a user types into.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from PySide6.QtCore import QPoint, Qt
+from PySide6.QtTest import QTest
+from PySide6.QtWidgets import QApplication, QTreeWidget, QWidget
+from pytestqt.qtbot import QtBot
+
+from studio.runs.folder import RunFolder, list_runs
+from tests.e2e.studio_cli import ROOT, write_project, write_rows
+from tests.tiny import make_tiny_model
+from ui import app as program
+from ui.session import Session
+from workers.run_thread import detach_all
+from workers.task import wait_for_tasks
+
+pytestmark = pytest.mark.timeout(600)
+LEFT = Qt.MouseButton.LeftButton
+LONG_MS = 240_000
+
+
+@pytest.fixture
+def open_window(qtbot: QtBot, qapp: QApplication) -> Iterator[object]:
+    """Opens the program's own window on a project; closes it at the end."""
+    opened: list[Session] = []
+
+    def make(project: Path | None) -> Session:
+        session = program.open_session(qapp, project)
+        session.window.resize(1280, 800)
+        opened.append(session)
+        qtbot.waitExposed(session.window)
+        qtbot.waitUntil(lambda: session.window.monitor is not None, timeout=20_000)
+        return session
+
+    yield make
+    for session in opened:
+        for run in list_runs(session.runs.runs_dir):
+            if run.is_running():
+                run.command("stop")
+        session.window.may_close = lambda: True
+        session.window.close()
+        session.window.deleteLater()
+    detach_all()
+    wait_for_tasks()
+
+
+def click_node(session: Session, node: str) -> None:
+    """Click a node's title on the canvas."""
+    canvas = session.window.canvas
+    canvas.fit_all()
+    QApplication.processEvents()
+    place = canvas.node_rect_in_view(node)
+    at = QPoint(place.center().x(), place.top() + max(4, place.height() // 8))
+    QTest.mouseClick(canvas.viewport(), LEFT, Qt.KeyboardModifier.NoModifier, at)
+    QApplication.processEvents()
+    assert canvas.selected_ids() == (node,)
+
+
+def type_setting(session: Session, qtbot: QtBot, node: str, field: str, text: str) -> None:
+    """Type into a field of the inspector, as a user would."""
+    click_node(session, node)
+    editor = session.window.inspector.findChild(QWidget, f"field:{field}")
+    assert editor is not None, field
+    if not editor.isVisible():
+        session.window.inspector.focus_field(node, field)
+        qtbot.waitUntil(editor.isVisible)
+    editor.setFocus()
+    QTest.keyClick(editor, Qt.Key.Key_A, Qt.KeyboardModifier.ControlModifier)
+    QTest.keyClicks(editor, text)
+    QTest.keyClick(editor, Qt.Key.Key_Return)
+    found = session.document.graph.node(node).settings[field]
+    assert float(found) == float(text), (node, field, found)
+
+
+def press(session: Session, name: str) -> None:
+    """Click a button of the tool bar."""
+    button = session.window.tool_bar.widgetForAction(session.window.own[name])
+    assert button.isEnabled(), name
+    QTest.mouseClick(button, LEFT)
+
+
+def points(session: Session, plot: str, curve: str) -> int:
+    """How many points a curve has on the screen."""
+    session.window.monitor.draw_now()
+    return len(session.window.monitor.plot(plot).points(curve)[0])
+
+
+def test_the_main_job(open_window, qtbot: QtBot, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv(
+        "LORA_STUDIO_CACHE", os.environ.get("LORA_STUDIO_CACHE", str(tmp_path / "c"))
+    )
+    monkeypatch.setenv("LORA_STUDIO_HOME", str(tmp_path / "home"))
+    session = open_window(ROOT / "assets" / "starter.studio")
+    type_setting(session, qtbot, "lora", "r", "8")
+    for field, text in {
+        "max_steps": "10",
+        "batch_size": "2",
+        "eval_steps": "5",
+        "save_steps": "2",
+    }.items():
+        type_setting(session, qtbot, "train", field, text)
+    type_setting(session, qtbot, "evaluate", "rows", "4")
+    assert session.window.isWindowModified()
+
+    press(session, "run")
+    qtbot.waitUntil(lambda: session.runs.phase == "running", timeout=20_000)
+    trained = lambda: points(session, "loss", "loss") >= 2  # noqa: E731
+    qtbot.waitUntil(lambda: trained() or session.runs.phase == "idle", timeout=LONG_MS)
+    assert session.runs.phase == "running", "\n".join(session.window.log.lines()[-20:])
+    assert points(session, "memory", "ram_process_gib") >= 2
+    assert "torch" not in sys.modules or "torch" in DRIVER = """
+import sys
+from PySide6.QtCore import Qt, QTimer
+from PySide6.QtTest import QTest
+from ui import app as program
+from pathlib import Path
+application = program.make_application()
+session = program.open_session(application, Path(sys.argv[1]))
+def press():
+    QTest.mouseClick(session.window.tool_bar.widgetForAction(session.window.own["run"]),
+                     Qt.MouseButton.LeftButton)
+QTimer.singleShot(2000, press)
+sys.exit(application.exec())
+"""
+
+
+def wait_for_metric(runs: Path, timeout_s: float = 60) -> RunFolder:
+    """The run, once it trains."""
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        for run in list_runs(runs):
+            if '"Metric"' in run.events_path.read_text(encoding="utf-8"):
+                return run
+        time.sleep(0.1)
+    raise AssertionError("no run trains")
+
+
+def test_a_killed_window_leaves_the_run_going(
+    open_window, qtbot: QtBot, tmp_path: Path, monkeypatch
+) -> None:
+    home = tmp_path / "home"
+    monkeypatch.setenv("LORA_STUDIO_HOME", str(home))
+    make_tiny_model(tmp_path / "model")
+    rows = write_rows(tmp_path / "rows.jsonl", 200)
+    length = {"max_steps": 400, "save_steps": 20, "eval_steps": 100}
+    project = write_project(tmp_path / "talk.studio", tmp_path / "model", rows, train=length)
+    window = subprocess.Popen(
+        [sys.executable, "-c", DRIVER, str(project)], cwd=ROOT, env={**os.environ},
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    run = wait_for_metric(home / "data" / "runs")
+    os.kill(window.pid, signal.SIGKILL)
+    window.wait()
+    assert run.is_running()
+
+    session = open_window(project)
+    qtbot.waitUntil(lambda: session.runs.phase == "running" or run.status() == "completed")
+    qtbot.waitUntil(lambda: session.runs.phase == "idle", timeout=LONG_MS)
+    session.runs.show_run(run)
+    assert run.status() == "completed"
+    qtbot.waitUntil(lambda: points(session, "loss", "loss") == 400, timeout=10_000)
