@@ -124,7 +124,34 @@ def test_the_main_job(open_window, qtbot: QtBot, tmp_path: Path, monkeypatch) ->
     qtbot.waitUntil(lambda: trained() or session.runs.phase == "idle", timeout=LONG_MS)
     assert session.runs.phase == "running", "\n".join(session.window.log.lines()[-20:])
     assert points(session, "memory", "ram_process_gib") >= 2
-    assert "torch" not in sys.modules or "torch" in DRIVER = """
+
+    press(session, "stop")
+    asked = time.monotonic()
+    qtbot.waitUntil(lambda: session.runs.phase == "idle", timeout=20_000)
+    assert time.monotonic() - asked < 10
+    (run,) = list_runs(session.runs.runs_dir)
+    assert run.status() == "stopped"
+    stopped_at = points(session, "loss", "loss")
+
+    press(session, "resume")
+    qtbot.waitUntil(lambda: session.runs.phase == "running", timeout=20_000)
+    qtbot.waitUntil(lambda: session.runs.phase == "idle", timeout=LONG_MS)
+    assert run.status() == "completed", "\n".join(session.window.log.lines()[-20:])
+    assert points(session, "loss", "loss") == 10 > stopped_at
+    assert points(session, "loss", "eval_loss") >= 2
+
+    saved = {a["kind"]: Path(a["path"]) for a in session.runs.shown.state.artifacts}
+    config = json.loads((saved["adapter"] / "adapter_config.json").read_text())
+    assert config["r"] == 8
+    assert (saved["merged_model"] / "model.safetensors").stat().st_size > 100_000_000
+    session.window.show_tab(2)
+    tree = session.window.results.findChild(QTreeWidget)
+    listed = [tree.topLevelItem(i).text(0) for i in range(tree.topLevelItemCount())]
+    assert {"Adapter", "Merged model", "Report"} <= {text.split(" (")[0] for text in listed}
+    assert "before" in session.window.results.bars.text()
+
+
+DRIVER = """
 import sys
 from PySide6.QtCore import Qt, QTimer
 from PySide6.QtTest import QTest
