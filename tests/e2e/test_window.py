@@ -172,7 +172,8 @@ def wait_for_metric(runs: Path, timeout_s: float = 60) -> RunFolder:
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
         for run in list_runs(runs):
-            if '"Metric"' in run.events_path.read_text(encoding="utf-8"):
+            events = run.events_path
+            if events.exists() and '"Metric"' in events.read_text(encoding="utf-8"):
                 return run
         time.sleep(0.1)
     raise AssertionError("no run trains")
@@ -191,9 +192,11 @@ def test_a_killed_window_leaves_the_run_going(
         [sys.executable, "-c", DRIVER, str(project)], cwd=ROOT, env={**os.environ},
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
-    run = wait_for_metric(home / "data" / "runs")
-    os.kill(window.pid, signal.SIGKILL)
-    window.wait()
+    try:
+        run = wait_for_metric(home / "data" / "runs")
+    finally:
+        os.kill(window.pid, signal.SIGKILL)
+        window.wait()
     assert run.is_running()
 
     session = open_window(project)
