@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from PySide6.QtCore import QRect, QSize, Qt, Signal
+from PySide6.QtCore import QRect, QSize, Qt, QTimer, Signal
 from PySide6.QtGui import QAction, QCloseEvent, QDragEnterEvent, QDropEvent
 from PySide6.QtWidgets import (
     QDockWidget,
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 FIRST_SIZE = QSize(1280, 800)
 LARGEST = QSize(1760, 1050)
 SCREEN_SHARE = 0.92
+FIRST_PAINT_MS = 400
 CURVES, LOG, RESULTS = range(3)
 Area = Qt.DockWidgetArea
 
@@ -193,6 +194,14 @@ class MainWindow(QMainWindow):
     def paintEvent(self, event: Any) -> None:
         """Qt: tell once that the window can be seen."""
         super().paintEvent(event)
+        self._tell_shown()
+
+    def showEvent(self, event: Any) -> None:
+        """Qt: a window whose parts cover it wholly may never be painted itself."""
+        super().showEvent(event)
+        QTimer.singleShot(FIRST_PAINT_MS, self, self._tell_shown)
+
+    def _tell_shown(self) -> None:
         if not self._painted:
             self._painted = True
             self.shown_first.emit()

@@ -13,7 +13,7 @@ import numpy as np
 
 from studio.runs.state import RunState
 from ui.monitor.buffers import Floats, Follower
-from ui.monitor.smoothing import smooth
+from ui.monitor.smoothing import Smoother
 
 Axis = Literal["step", "time"]
 Dash = Literal["solid", "dash", "dot", "dashdot"]
@@ -99,7 +99,7 @@ class CurveFeed:
 
     def __init__(self) -> None:
         self._followers: dict[tuple[str, str], Follower] = {}
-        self._smooth: tuple[Any, Points] = (None, EMPTY)
+        self._smoothers: dict[str, Smoother] = {}
         self.factor = 0.6
 
     def points(self, state: RunState, node: str, key: str, axis: Axis) -> Points:
@@ -113,7 +113,9 @@ class CurveFeed:
         if series is None:
             return EMPTY
         if key == "loss_smooth":
-            return self._smoothed(node, self.points(state, node, "loss", axis), axis)
+            x, y = self.points(state, node, "loss", axis)
+            smoother = self._smoothers.setdefault(node, Smoother())
+            return x, smoother.follow(y, self.factor)
         prefix = "eval_" if key == "eval_loss" else ""
         x = self._array(node, f"{prefix}{axis}", getattr(series, f"{prefix}{axis}"))
         if axis == "time":
@@ -124,14 +126,6 @@ class CurveFeed:
         times, values = state.memory.get(key, ((), ()))
         x = self._array("", key + ".time", times) - (state.started or 0.0)
         return _measured(x, self._array("", key, values))
-
-    def _smoothed(self, node: str, raw: Points, axis: Axis) -> Points:
-        x, y = raw
-        last = float(y[-1]) if len(y) else 0.0
-        mark = (node, axis, len(y), last, self.factor)
-        if self._smooth[0] != mark:
-            self._smooth = (mark, (x, smooth(y, self.factor)))
-        return self._smooth[1]
 
     def _array(self, node: str, key: str, values: Any) -> Floats:
         return self._followers.setdefault((node, key), Follower()).follow(values)

@@ -1,7 +1,7 @@
 """The curves of a run: figures on top, the loss large, the other plots beside it.
 
 ``show_state`` chooses the run, ``refresh`` says that something came; drawing happens at most
-fifteen times a second and only while the panel can be seen. It reads a ``RunState`` and changes
+ten times a second and only while the panel can be seen. It reads a ``RunState`` and changes
 nothing. It must not follow events or files itself.
 """
 
@@ -22,7 +22,8 @@ from ui.monitor.plot import LivePlot
 from ui.monitor.plot_menu import show_menu
 from ui.monitor.tools import PlotTools
 
-DRAW_EVERY_MS = 66
+DRAW_EVERY_MS = 100
+NEXT_PLOT_MS = 12
 ELAPSED_EVERY_MS = 1000
 EMPTY_TEXT = "No run yet. Press Run and watch loss, speed and memory here."
 
@@ -38,7 +39,10 @@ class MonitorPanel(QWidget):
         self._axis: Axis = "step"
         self._feed = CurveFeed()
         self._draw_timer = QTimer(self, singleShot=True, interval=DRAW_EVERY_MS)
-        self._draw_timer.timeout.connect(self.draw_now)
+        self._draw_timer.timeout.connect(self._begin_drawing)
+        self._due: list[LivePlot] = []
+        self._next_timer = QTimer(self, singleShot=True, interval=NEXT_PLOT_MS)
+        self._next_timer.timeout.connect(self._draw_next)
         self._clock = QTimer(self, interval=ELAPSED_EVERY_MS)
         self._clock.timeout.connect(self._tick)
         self.header = HeaderLine(self)
@@ -126,22 +130,40 @@ class MonitorPanel(QWidget):
             self._draw_timer.start()
 
     def draw_now(self) -> None:
-        """Bring everything up to date, if it can be seen."""
+        """Bring everything up to date at once, if it can be seen."""
+        if self._show_figures():
+            self._due = []
+            for plot in self.plots:
+                self._draw(plot)
+
+    def _begin_drawing(self) -> None:
+        """Bring it up to date one plot after the other, so that no moment is long."""
+        if self._show_figures() and not self._due:
+            self._due = list(self.plots)
+            self._draw_next()
+
+    def _draw_next(self) -> None:
+        if self._due and self._state is not None:
+            self._draw(self._due.pop(0))
+        if self._due:
+            self._next_timer.start()
+
+    def _show_figures(self) -> bool:
+        """The figures and what follows from them; False when there is nothing to draw."""
         if not self.isVisible():
-            return
+            return False
         self._stack.setCurrentIndex(0 if self._state is None else 1)
         running = self._state is not None and self._state.status == "running"
         self._clock.start() if running else self._clock.stop()
         if self._state is None:
-            return
+            return False
         self._follow_nodes()
         self.header.show_figures(self._state, self._node)
         memory = self.plot("memory")
         wanted = memory_spec(self._state)
         if memory.spec is not wanted:
             memory.set_spec(wanted)
-        for plot in self.plots:
-            self._draw(plot)
+        return True
 
     def _draw(self, plot: LivePlot) -> None:
         axis = "time" if plot.spec.axis == "time" else self._axis

@@ -275,7 +275,7 @@ class LivePlot(QWidget):
         for axis in (self.x_axis, self.y_axis):
             axis.setPen(pg.mkPen(look.border_strong))
             axis.setTextPen(pg.mkPen(look.text_muted))
-            axis.setStyle(tickFont=font, tickLength=-4)
+            axis.setStyle(tickFont=font, tickLength=-4, maxTickLevel=1)
         self.x_axis.label.setFont(font)
         faint = QColor(look.text_muted)
         faint.setAlpha(150)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from ui.monitor.buffers import Follower
 from ui.monitor.decimate import for_screen, min_max, visible
-from ui.monitor.smoothing import smooth
+from ui.monitor.smoothing import Smoother, smooth
 
 VALUES = st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=400)
 
@@ -60,6 +60,17 @@ def test_smoothing_is_the_moving_average(values: list[float], factor: float) -> 
     expected = plain_average(values, factor)
     scale = max(1.0, max(abs(v) for v in values))
     assert np.allclose(smooth(np.array(values), factor), expected, atol=1e-6 * scale)
+
+
+@given(VALUES, VALUES)
+def test_smoothing_goes_on_where_it_was(first: list[float], second: list[float]) -> None:
+    smoother = Smoother()
+    smoother.follow(np.array(first), 0.9)
+    found = smoother.follow(np.array(first + second), 0.9)
+    scale = max(1.0, max(abs(v) for v in first + second))
+    assert np.allclose(found, plain_average(first + second, 0.9), atol=1e-6 * scale)
+    again = smoother.follow(np.array(second), 0.5)
+    assert np.allclose(again, plain_average(second, 0.5), atol=1e-6 * scale)
 
 
 def test_smoothing_passes_over_gaps() -> None:

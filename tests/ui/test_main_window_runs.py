@@ -1,0 +1,206 @@
+"""The window and its runs: run, stop, resume, look at earlier ones, attach, close while running."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from PySide6.QtCore import Qt
+from pytestqt.qtbot import QtBot
+
+from studio.graph.project import load_project
+from tests.ui import toys
+from tests.ui.conftest import MakeSession, close, runs_of
+from ui import session as session_module
+from ui.session import Session
+
+LONG = {"steps": 2000, "delay_s": 0.01}
+WAIT_MS = 30_000
+LEFT = Qt.MouseButton.LeftButton
+
+
+def button(session: Session, name: str) -> object:
+    """A button of the tool bar."""
+    return session.window.tool_bar.widgetForAction(session.window.own[name])
+
+
+def points(session: Session) -> int:
+    """How many loss points are shown."""
+    monitor = session.window.monitor
+    assert monitor is not None
+    return len(monitor.plot("loss").points("loss")[0])
+
+
+def wait_for(session: Session, qtbot: QtBot, phase: str) -> None:
+    """Wait until the session's run is in this phase."""
+    qtbot.waitUntil(lambda: session.runs.phase == phase, timeout=WAIT_MS)
+
+
+def test_run_shows_points_and_ends_with_results(make_session: MakeSession, qtbot: QtBot) -> None:
+    session = make_session(toys.toy_graph(steps=30))
+    qtbot.mouseClick(button(session, "run"), LEFT)
+    assert not session.window.own["run"].isEnabled()
+    wait_for(session, qtbot, "running")
+    assert session.window.own["stop"].isEnabled()
+    qtbot.waitUntil(lambda: points(session) > 3, timeout=WAIT_MS)
+    wait_for(session, qtbot, "idle")
+    qtbot.waitUntil(lambda: points(session) == 30)
+    window = session.window
+    assert runs_of(session)[0].status() == "completed"
+    assert window.banner.text().endswith("Exact match: 0 % → 75 %.")
+    assert window.tabs.tabText(2) == "Results (1)"
+    assert "Run completed" in "\n".join(window.log.lines())
+    qtbot.mouseClick(window.banner.button("Show Results"), LEFT)
+    assert window.results.isVisible()
+    assert window.results.bars.text() == "Exact match: 0 % before, 75 % after"
+    assert window.own["run"].isEnabled()
+    assert not window.own["resume"].isVisible()
+
+
+def test_stop_saves_and_resume_goes_on_in_the_same_folder(
+    make_session: MakeSession, qtbot: QtBot
+) -> None:
+    session = make_session(toys.toy_graph(steps=150, delay_s=0.02))
+    session.window.own["run"].trigger()
+    qtbot.waitUntil(lambda: points(session) > 5, timeout=WAIT_MS)
+    qtbot.mouseClick(button(session, "stop"), LEFT)
+    assert session.window.own["stop"].text() == "Stopping…"
+    assert not session.window.own["stop"].isEnabled()
+    wait_for(session, qtbot, "idle")
+    assert runs_of(session)[0].status() == "stopped"
+    assert session.window.own["resume"].isVisible()
+    stopped_at = points(session)
+    qtbot.mouseClick(session.window.banner.button("Resume"), LEFT)
+    wait_for(session, qtbot, "running")
+    wait_for(session, qtbot, "idle")
+    assert len(runs_of(session)) == 1
+    assert runs_of(session)[0].status() == "completed"
+    qtbot.waitUntil(lambda: points(session) == 150)
+    assert 5 < stopped_at < 150
+    monitor = session.window.monitor
+    assert monitor is not None
+    assert len(monitor.loss._resumes.xvals) == 1
+
+
+def test_a_failure_is_told_with_its_place(make_session: MakeSession, qtbot: QtBot) -> None:
+    session = make_session(toys.toy_graph(steps=10, fail_at=4))
+    session.window.own["run"].trigger()
+    qtbot.waitUntil(lambda: session.window.banner.text() != "", timeout=WAIT_MS)
+    assert session.window.banner.text() == "Toy: it broke. Set another step."
+    assert "What to do: Set another step." in "\n".join(session.window.log.lines())
+    qtbot.mouseClick(session.window.banner.button("Show Node"), LEFT)
+    assert session.window.canvas.selected_ids() == ("toy",)
+
+
+def test_the_graph_stays_editable_while_it_runs(make_session: MakeSession, qtbot: QtBot) -> None:
+    session = make_session(toys.toy_graph(**LONG))
+    session.window.own["run"].trigger()
+    wait_for(session, qtbot, "running")
+    session.window.canvas.select(("toy",))
+    session.window.canvas.add_node_at_center("dataset")
+    assert len(session.document.graph.nodes) == 2
+    session.window.own["stop"].trigger()
+    wait_for(session, qtbot, "idle")
+    assert len(runs_of(session)[0].graph().nodes) == 1
+
+
+def test_an_earlier_run_is_opened_with_its_curves(make_session: MakeSession, qtbot: QtBot) -> None:
+    session = make_session(toys.toy_graph(steps=12))
+    session.window.own["run"].trigger()
+    qtbot.waitUntil(lambda: len(runs_of(session)) == 1, timeout=WAIT_MS)
+    wait_for(session, qtbot, "idle")
+    first = runs_of(session)[0]
+    close(session)
+    again = make_session(toys.toy_graph(steps=12))
+    assert points(again) == 0
+    again.window.runs.open_wanted.emit(first)
+    qtbot.waitUntil(lambda: points(again) == 12, timeout=WAIT_MS)
+    assert again.runs.phase == "idle"
+    assert again.window.results.bars.text() == "Exact match: 0 % before, 75 % after"
+
+
+def test_while_one_runs_another_is_looked_at(make_session: MakeSession, qtbot: QtBot) -> None:
+    session = make_session(toys.toy_graph(steps=8))
+    session.window.own["run"].trigger()
+    qtbot.waitUntil(lambda: len(runs_of(session)) == 1, timeout=WAIT_MS)
+    wait_for(session, qtbot, "idle")
+    first = runs_of(session)[0]
+    session.document.edit(toys.toy_graph(**LONG), "longer")
+    session.window.own["run"].trigger()
+    wait_for(session, qtbot, "running")
+    session.runs.show_run(first)
+    qtbot.waitUntil(lambda: points(session) == 8, timeout=WAIT_MS)
+    assert "earlier run" in session.window.banner.text()
+    assert session.runs.phase == "running"
+    qtbot.mouseClick(session.window.banner.button("Back to the Running One"), LEFT)
+    qtbot.waitUntil(lambda: points(session) > 8, timeout=WAIT_MS)
+    session.window.own["stop"].trigger()
+    wait_for(session, qtbot, "idle")
+
+
+def test_a_run_outlives_its_window_and_the_next_one_finds_it(
+    make_session: MakeSession, qtbot: QtBot, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = make_session(toys.toy_graph(**LONG), project, run_in="host")
+    session.window.own["run"].trigger()
+    qtbot.waitUntil(lambda: points(session) > 2, timeout=WAIT_MS)
+    asked: list[bool] = []
+    monkeypatch.setattr(
+        session_module, "ask_closing", lambda *a, may_keep: (asked.append(may_keep), "keep")[1]
+    )
+    assert session.window.close()
+    assert asked == [True]
+    folder = runs_of(session)[0]
+    assert folder.is_running()
+    again = make_session(toys.toy_graph(**LONG), project, run_in="host")
+    qtbot.waitUntil(lambda: again.runs.phase == "running", timeout=WAIT_MS)
+    assert again.window.banner.text() == "A run is going on: Toys."
+    qtbot.waitUntil(lambda: points(again) > 5, timeout=WAIT_MS)
+    again.window.own["stop"].trigger()
+    wait_for(again, qtbot, "idle")
+    assert folder.status() == "stopped"
+    assert again.window.own["resume"].isVisible()
+
+
+def test_closing_while_running_can_be_cancelled_or_stop(
+    make_session: MakeSession, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = make_session(toys.toy_graph(**LONG))
+    session.window.own["run"].trigger()
+    wait_for(session, qtbot, "running")
+    answers = ["cancel", "stop"]
+    monkeypatch.setattr(session_module, "ask_closing", lambda *a, **k: answers.pop(0))
+    assert not session.window.close()
+    assert session.runs.phase == "running"
+    assert not session.window.close()
+    qtbot.waitUntil(lambda: not session.window.isVisible(), timeout=WAIT_MS)
+    assert runs_of(session)[0].status() == "stopped"
+
+
+def test_an_interrupted_run_is_offered_on_start(
+    make_session: MakeSession, qtbot: QtBot, project: Path
+) -> None:
+    session = make_session(load_project(project), project)
+    session.window.own["run"].trigger()
+    qtbot.waitUntil(lambda: len(runs_of(session)) == 1, timeout=WAIT_MS)
+    wait_for(session, qtbot, "idle")
+    folder = runs_of(session)[0]
+    lines = folder.events_path.read_text("utf-8").splitlines(keepends=True)
+    folder.events_path.write_text("".join(lines[:-1]), "utf-8")
+    close(session)
+    again = make_session(load_project(project), project)
+    assert "was interrupted" in again.window.banner.text()
+    assert again.window.own["resume"].isEnabled()
+    qtbot.mouseClick(again.window.banner.button("Resume"), LEFT)
+    qtbot.waitUntil(lambda: folder.status() == "completed", timeout=WAIT_MS)
+    wait_for(again, qtbot, "idle")
+
+
+def test_a_deleted_run_is_no_longer_shown(make_session: MakeSession, qtbot: QtBot) -> None:
+    session = make_session(toys.toy_graph(steps=3))
+    session.window.own["run"].trigger()
+    qtbot.waitUntil(lambda: len(runs_of(session)) == 1, timeout=WAIT_MS)
+    wait_for(session, qtbot, "idle")
+    session.window.runs.deleted.emit(runs_of(session)[0])
+    assert session.runs.shown is None
+    assert session.window.log.lines() == []
