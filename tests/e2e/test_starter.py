@@ -1,0 +1,72 @@
+"""The starter project as it ships, at full length: it learns, and its results are what they say.
+
+Slow (about five minutes on two cores), so it runs with ``python3 -m tests -m slow``.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.studio_cli import ROOT, Ran, studio
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+
+FAIR_BAR = 0.75  # what any seed reaches; the base model answers nothing exactly
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Ran:
+    """The starter project, run once."""
+    runs = tmp_path_factory.mktemp("starter") / "runs"
+    project = ROOT / "assets" / "starter.studio"
+    return studio("run", project, "--runs", runs, "--json", timeout=1700)
+
+
+def test_it_learns_what_it_is_shown(run: Ran) -> None:
+    assert run.code == 0, run.err[-2000:]
+    (evaluation,) = run.of("Evaluation")
+    exact = evaluation["measures"]["exact_match"]
+    assert exact["before"] <= 0.05
+    assert exact["after"] >= FAIR_BAR
+
+
+def test_test_rows_are_not_training_rows() -> None:
+    data = ROOT / "assets" / "data"
+    train = (data / "wordnet8_train.jsonl").read_text(encoding="utf-8").splitlines()
+    test = (data / "wordnet8_test.jsonl").read_text(encoding="utf-8").splitlines()
+    assert not set(train) & set(test)
+
+
+def test_plain_libraries_agree_with_the_studio(run: Ran) -> None:
+    import torch
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    def ask(model: torch.nn.Module, tokenizer: object) -> tuple[list[torch.Tensor], list[str]]:
+        rows = (ROOT / "assets" / "data" / "wordnet8_test.jsonl").read_text(encoding="utf-8")
+        logits, texts = [], []
+        for line in rows.splitlines()[::60]:
+            inputs = tokenizer.apply_chat_template(
+                json.loads(line)["messages"][:-1], add_generation_prompt=True, return_tensors="pt",
+                return_dict=True,
+            )  # fmt: skip
+            with torch.no_grad():
+                logits.append(model(**inputs).logits[0])
+                out = model.generate(**inputs, max_new_tokens=12, do_sample=False)
+            texts.append(tokenizer.decode(out[0, inputs["input_ids"].shape[1] :]))
+        return logits, texts
+
+    base_path: Path = run.saved("base_model")[0]
+    tokenizer = AutoTokenizer.from_pretrained(run.saved("merged_model")[-1])
+    base = AutoModelForCausalLM.from_pretrained(base_path, dtype=torch.float32)
+    adapted = PeftModel.from_pretrained(base, run.saved("adapter")[0]).eval()
+    logits, texts = ask(adapted, tokenizer)
+    del adapted, base
+    merged = AutoModelForCausalLM.from_pretrained(run.saved("merged_model")[-1]).eval()
+    merged_logits, merged_texts = ask(merged, tokenizer)
+    assert texts == merged_texts
+    worst = max(float((a - b).abs().max()) for a, b in zip(logits, merged_logits, strict=True))
+    assert worst < 1e-3, worst
