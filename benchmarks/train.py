@@ -22,6 +22,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
@@ -93,7 +95,7 @@ def run_reference(a: argparse.Namespace, model: Path, data: Path) -> dict[str, A
     return {
         "tokens_per_s": result["tokens_per_s"], "peak_rss_mb": result["peak_rss_mb"],
         "peak_vram_mb": result["peak_vram_mb"], "losses": result["losses"],
-        "tokens": result["tokens"],
+        "tokens": result["tokens"], "cpu_ms_per_token": result["cpu_ms_per_token"],
     }  # fmt: skip
 
 
@@ -138,6 +140,7 @@ def run_studio(a: argparse.Namespace, model: Path, data: Path, folder: Path) -> 
     runs = Path(tempfile.mkdtemp(prefix="runs-", dir=folder))
     run = RunFolder.create(runs, compiled.plan, graph)
     process = host.start(run, leave_core=False)
+    cpu: dict[int, float] = {}
     reader, events, watched = EventReader(run.events_path), [], Peak(process.pid)
     while True:
         new = reader.read()
@@ -146,6 +149,9 @@ def run_studio(a: argparse.Namespace, model: Path, data: Path, folder: Path) -> 
             watched.begin()
         if any(e.name == "Phase" and e.get("phase") == "save" for e in new):
             watched.end()
+        for e in new:
+            if e.name == "Metric" and e.get("step") in (a.warmup_steps, a.steps):
+                cpu[e.get("step")] = cpu_seconds(process.pid)
         if any(e.name == "RunFinished" for e in new) or process.poll() is not None:
             break
         time.sleep(0.02)
@@ -166,7 +172,17 @@ def run_studio(a: argparse.Namespace, model: Path, data: Path, folder: Path) -> 
         "peak_rss_mb": watched.peak_mb or max(e.get("ram_process_gib") for e in steps) * 1024,
         "peak_vram_mb": max(video) * 1024 if video else None,
         "losses": [e.get("loss") for e in steps],
+        "cpu_ms_per_token": round(1e3 * (cpu[a.steps] - cpu[a.warmup_steps]) / tokens, 4),
     }  # fmt: skip
+
+
+def cpu_seconds(pid: int) -> float:
+    """Processor time that a process has used so far."""
+    try:
+        times = psutil.Process(pid).cpu_times()
+    except psutil.Error:
+        return float("nan")
+    return float(times.user + times.system)
 
 
 class Peak:
@@ -204,7 +220,10 @@ def summary(a: argparse.Namespace, rounds: list[dict[str, Any]]) -> dict[str, An
         return round(statistics.median(values), 3) if values else None
 
     sides = {
-        side: {k: median(side, k) for k in ("tokens_per_s", "peak_rss_mb", "peak_vram_mb")}
+        side: {
+            k: median(side, k)
+            for k in ("tokens_per_s", "cpu_ms_per_token", "peak_rss_mb", "peak_vram_mb")
+        }
         for side in ("studio", "reference")
     }
     ratios = [r["studio"]["tokens_per_s"] / r["reference"]["tokens_per_s"] for r in rounds]
@@ -234,6 +253,8 @@ def show(result: dict[str, Any]) -> None:
         row = result[side]
         video = row["peak_vram_mb"] if row["peak_vram_mb"] is not None else "-"
         print(f"{side:12}{row['tokens_per_s']:>12.1f}{row['peak_rss_mb']:>14.0f}{video:>14}")
+    costs = {s: result[s]["cpu_ms_per_token"] for s in ("studio", "reference")}
+    print(f"processor time per token, ms (steadier on a busy machine): {costs}")
     ratios = f"speed ×{result['speed_ratio']}, memory ×{result['memory_ratio']}"
     print(f"{ratios}, medians of {result['rounds']} rounds")
     print(f"losses differ by {result['loss_gap']:.2g} (limit {result['loss_limit']:g})")

@@ -7,13 +7,17 @@ from __future__ import annotations
 
 import json
 import random
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.studio.training.steps import TARGETS, Recorder, make_context, make_inputs, settings_of
+from tests.tiny import write_rows
 
+ROOT = Path(__file__).parents[3]
 STORED = Path(__file__).with_name("reference_losses.json")
 FLOAT32_LIMIT = 5e-5
 
@@ -94,3 +98,20 @@ def test_losses_equal_plain_peft(tmp_path: Path, accumulation: int, quiet_transf
     assert studio[-1] < studio[0]
     stored = json.loads(STORED.read_text())[f"accumulation {accumulation}"]
     assert studio == pytest.approx(stored, abs=2e-3)  # another processor may round otherwise
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_losses_equal_plain_peft_on_the_real_starter(tmp_path: Path) -> None:
+    """The benchmark's own gate, in the run host, in float32: same tokens, same losses."""
+    rows = write_rows(tmp_path / "rows.jsonl", 24)
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "benchmarks" / "train.py"), "--data", str(rows), "--json",
+         "--steps", "3", "--warmup-steps", "1", "--rounds", "1", "--dtype", "fp32"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if "could not be downloaded" in done.stderr:
+        pytest.skip("no package index here")
+    result = json.loads(done.stdout)
+    assert result["same_tokens"]
+    assert result["loss_gap"] <= FLOAT32_LIMIT
