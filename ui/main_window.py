@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from ui.monitor.panel import MonitorPanel
 
 FIRST_SIZE = QSize(1280, 800)
+FRAME = QSize(40, 60)
 LARGEST = QSize(1760, 1050)
 SCREEN_SHARE = 0.92
 FIRST_PAINT_MS = 400
@@ -161,15 +162,14 @@ class MainWindow(QMainWindow):
     # ------------------------------------------------------------ sizes
 
     def place(self, available: QRect) -> None:
-        """Size and place on the first start, within what the screen offers."""
-        wanted = QSize(
-            round(available.width() * SCREEN_SHARE), round(available.height() * SCREEN_SHARE)
-        )
+        """Size and place on the first start; on a small screen the window takes all of it."""
+        wanted = available.size() * SCREEN_SHARE
         size = wanted.expandedTo(FIRST_SIZE).boundedTo(LARGEST).boundedTo(available.size())
-        self.resize(size)
-        self.move(
-            available.center() - QRect((available.topLeft()), size).center() + available.topLeft()
-        )
+        place = QRect(available.topLeft(), size)
+        place.moveCenter(available.center())
+        self.setGeometry(place)
+        if (FIRST_SIZE + FRAME).boundedTo(available.size()) != FIRST_SIZE + FRAME:
+            self.setWindowState(Qt.WindowState.WindowMaximized)
         self.share_space(size)
 
     def share_space(self, size: QSize) -> None:

@@ -18,6 +18,8 @@ SAMPLE_PX = 18
 GAP_PX = 5
 ENTRY_GAP_PX = 12
 MARKER_PX = 6
+RESTING = ("both", "name", "value", "none")  # tried in this order until it fits
+READING = ("both", "value", "none")
 
 
 @dataclass
@@ -88,7 +90,7 @@ class LegendRow(QWidget):
     def _paint_entries(self, painter: QPainter, room: float) -> None:
         metrics = QFontMetricsF(self.font())
         shown = [e for e in self._entries if not e.faint]
-        for words in ("both", "value", "none"):
+        for words in READING if self._where else RESTING:
             texts = [_words(e, words, len(shown)) for e in shown]
             widths = [SAMPLE_PX + GAP_PX + metrics.horizontalAdvance(t) for t in texts]
             total = sum(widths) + ENTRY_GAP_PX * (len(shown) - 1)
@@ -123,6 +125,8 @@ class LegendRow(QWidget):
 def _words(entry: Entry, words: str, count: int) -> str:
     if words == "none":
         return ""
+    if words == "name" and count > 1:
+        return entry.label
     if words == "value" or count == 1:
         return entry.value or entry.label
     return f"{entry.label} {entry.value}".strip()
