@@ -201,7 +201,7 @@ def print_results(folder: RunFolder, state: RunState, status: str) -> None:
     for artifact in state.artifacts:
         words = RESULTS.get(str(artifact.get("kind")))
         if words:
-            print(f"{words}: {artifact.get('path')}")
+            print(f"{words} ({state.node(artifact['node']).title}): {artifact.get('path')}")
     print(f"Run folder: {folder.path}")
     if status == "interrupted":
         print(f"The run host died; the last lines of {folder.log_path.name} may say why.")

@@ -169,6 +169,8 @@ def _fresh(run: _Execution, step: Step) -> Record:
 
 
 def _tell_end(run: _Execution, step: Step, record: Record, *, cached: bool) -> None:
+    for evaluation in record.evaluations if cached else ():
+        run.emit(event("Evaluation", step.node, **evaluation))
     for artifact in record.artifacts:
         run.emit(event("ArtifactSaved", step.node, **{**artifact, "cached": cached}))
     seconds = 0.0 if cached else record.seconds

@@ -24,7 +24,8 @@ _SLACK_S = 2.0
 
 @dataclass(frozen=True)
 class Record:
-    """What a finished step left. ``files`` lists (path, bytes, modification time in ns)."""
+    """What a finished step left. ``files`` lists (path, bytes, modification time in ns);
+    ``evaluations`` are the measurements it told, to be told again when it is kept."""
 
     node: str
     type: str
@@ -33,6 +34,7 @@ class Record:
     artifacts: tuple[Mapping[str, Any], ...]
     files: tuple[tuple[str, int, int], ...]
     seconds: float
+    evaluations: tuple[Mapping[str, Any], ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The record as JSON data."""
@@ -44,6 +46,7 @@ class Record:
             "outputs": dict(self.outputs),
             "artifacts": [dict(a) for a in self.artifacts],
             "files": [list(f) for f in self.files],
+            "evaluations": [dict(e) for e in self.evaluations],
         }
 
 
@@ -96,7 +99,7 @@ def _read(path: Path) -> Record | None:
             str(data["node"]), str(data["type"]), str(data["fingerprint"]), dict(data["outputs"]),
             tuple(dict(a) for a in data["artifacts"]),
             tuple((str(p), int(size), int(mtime)) for p, size, mtime in data["files"]),
-            float(data["seconds"]),
+            float(data["seconds"]), tuple(dict(e) for e in data.get("evaluations", ())),
         )  # fmt: skip
     except (StudioError, KeyError, TypeError, ValueError):
         return None

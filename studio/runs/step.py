@@ -12,6 +12,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -43,10 +44,17 @@ def run_step(
     staging = folder.staging(step.node)
     staging.mkdir(parents=True)
     folder.checkpoints(step.node).mkdir(parents=True, exist_ok=True)
+    evaluations: list[Mapping[str, Any]] = []
+
+    def tell(event: Event) -> None:
+        if event.name == "Evaluation":
+            evaluations.append(dict(event.to_json()))
+        emit(event)
+
     context = StepContext(
         node=step.node, title=step.title, folder=staging,
         checkpoints=folder.checkpoints(step.node), project_dir=plan.project_dir,
-        registry=registry, emit_event=emit, stop_requested=control.stop_requested,
+        registry=registry, emit_event=tell, stop_requested=control.stop_requested,
         take_command=control.take, threads=threads, project_name=plan.name,
     )  # fmt: skip
     settings = node_type.settings.model_validate(dict(step.settings))
@@ -55,7 +63,14 @@ def run_step(
     seconds = round(time.monotonic() - clock, 3)
     if control.given_up:
         raise Stopped(step.node)
-    return _commit(step, folder, outputs, context, started, seconds)
+    made = _commit(step, folder, outputs, context, started)
+    record = replace(made, seconds=seconds, evaluations=tuple(map(_fields, evaluations)))
+    write_record(folder, record)
+    return record
+
+
+def _fields(event: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: v for k, v in event.items() if k not in ("event", "time", "node")}
 
 
 def _type_of(step: Step, registry: Registry) -> NodeType:
@@ -103,9 +118,8 @@ def _commit(
     outputs: dict[str, Any],
     context: StepContext,
     started: float,
-    seconds: float,
 ) -> Record:
-    """Give the result its final place, then write the record that makes it count."""
+    """Give the result its final place; it counts once the record is written."""
     final = folder.artifacts / f"{file_name(step.node)}-{step.fingerprint[:8]}"
     _put_in_place(context.folder, final)
     outputs = moved(outputs, context.folder, final)
@@ -113,11 +127,7 @@ def _commit(
     for artifact in artifacts:
         artifact["path"] = os.path.abspath(artifact["path"])
     files = files_of(final, outputs, artifacts, started)
-    record = Record(
-        step.node, step.type, step.fingerprint, outputs, tuple(artifacts), files, seconds
-    )
-    write_record(folder, record)
-    return record
+    return Record(step.node, step.type, step.fingerprint, outputs, tuple(artifacts), files, 0.0)
 
 
 def _put_in_place(staging: Path, final: Path) -> None:

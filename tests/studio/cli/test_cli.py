@@ -49,7 +49,14 @@ def test_run_in_words(tmp_path: Path) -> None:
     file = toy_runs.project(tmp_path, train={"steps": 40})
     code, out, err = studio("run", file.name, "--runs", "runs", cwd=tmp_path)
     assert (code, err) == (0, "")
-    for words in ("[2/4] Train", "step 40/40", "Completed after", "Adapter: ", "Run folder: "):
+    for words in (
+        "[2/4] Train",
+        "step 40/40",
+        "Completed after",
+        "Adapter (Train): ",
+        "exact",
+        "Run folder: ",
+    ):
         assert words in out
     assert len([line for line in out.splitlines() if " loss " in line]) <= 22
     code, out, _ = studio("run", file, "--runs", tmp_path / "runs")
