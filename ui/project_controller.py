@@ -221,6 +221,8 @@ class ProjectController(QObject):
         try:
             base.parent.mkdir(parents=True, exist_ok=True)
             write_journal(base, self._document.graph)
+            if base != self._document.path:
+                self._store.set_last_project(None)  # the next start looks beside the starter
         except OSError as error:
             self.message.emit(f"Unsaved changes could not be kept: {error.strerror or error}.")
 
