@@ -55,6 +55,9 @@ def test_run_shows_points_and_ends_with_results(make_session: MakeSession, qtbot
     assert window.results.bars.text() == "Exact match: 0 % before, 75 % after"
     assert window.own["run"].isEnabled()
     assert not window.own["resume"].isVisible()
+    chosen = window.runs.chosen()
+    assert chosen is not None
+    assert chosen.id == runs_of(session)[0].id
 
 
 def test_stop_saves_and_resume_goes_on_in_the_same_folder(

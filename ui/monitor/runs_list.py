@@ -47,6 +47,7 @@ class RunsPanel(QWidget):
         self._runs_dir = runs_dir
         self._waiting: list[RunFolder] = []
         self._seen: dict[str, tuple[int, int]] = {}
+        self._shown_id = ""
         self.list = QListWidget(self)
         self.list.setItemDelegate(RunRow(self.list))
         self.list.setUniformItemSizes(True)
@@ -98,13 +99,16 @@ class RunsPanel(QWidget):
             self._id(i): self.list.item(i).data(SUMMARY_ROLE) for i in range(self.list.count())
         }
         chosen = self.chosen()
+        mark = chosen.id if chosen is not None and chosen.id in known else ""
+        if self._shown_id not in known:
+            mark = self._shown_id or mark
         self.list.clear()
         for run in runs:
             item = QListWidgetItem(run.id)
             item.setData(Qt.ItemDataRole.UserRole, run)
             item.setData(SUMMARY_ROLE, known.get(run.id))
             self.list.addItem(item)
-            if chosen is not None and chosen.id == run.id:
+            if run.id == mark:
                 self.list.setCurrentItem(item)
 
     def _read_some(self) -> None:
@@ -137,7 +141,8 @@ class RunsPanel(QWidget):
         return found if isinstance(found, RunSummary) else None
 
     def choose(self, run_id: str) -> None:
-        """Mark the run that the panels show."""
+        """Mark the run that the panels show, also when it is listed only later."""
+        self._shown_id = run_id
         item = self._item(run_id)
         if item is not None:
             self.list.setCurrentItem(item)
