@@ -10,6 +10,7 @@ import gc
 import hashlib
 import json
 import math
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -55,8 +56,11 @@ def train_adapter(context: StepContext, inputs: Mapping[str, Any], settings: Any
     _settle_garbage()
     with _memory_errors(context):
         expected, figures = _train(context, adapted, dataset, tokens, tokenizer, settings, folder)
+        del tokens
         _free()
         difference = verify_adapter(context, adapted, folder, expected)
+    for name in ("tokens", "scratch"):
+        shutil.rmtree(context.folder / name, ignore_errors=True)
     metrics = _metrics(figures)
     context.artifact("adapter", folder, reload_difference=difference, **metrics)
     return AdapterValue(

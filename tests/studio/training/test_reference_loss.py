@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from studio.values import DatasetValue
 from tests.studio.training.steps import TARGETS, Recorder, make_context, make_inputs, settings_of
 from tests.tiny import write_rows
 
@@ -77,8 +78,7 @@ def in_order(rows: list[Any], count: int, seed: int = 0) -> list[Any]:
 @pytest.mark.parametrize("accumulation", [1, 3])
 def test_losses_equal_plain_peft(tmp_path: Path, accumulation: int, quiet_transformers: None) -> None:  # fmt: skip
     """Twelve steps over more than one epoch agree with the plain script and the stored series."""
-    from datasets import load_from_disk
-
+    from studio.training.data import load_tokenizer, tokenize_dataset
     from studio.training.train import train_adapter
 
     inputs = make_inputs(tmp_path, train=14)
@@ -87,8 +87,11 @@ def test_losses_equal_plain_peft(tmp_path: Path, accumulation: int, quiet_transf
     train_adapter(
         context, inputs, settings_of(max_steps=12, gradient_accumulation_steps=accumulation)
     )
-    tokens = load_from_disk(str(context.folder / "tokens" / "train"))
-    rows = [{k: list(row[k]) for k in ("input_ids", "labels")} for row in tokens]
+    tokens = tokenize_dataset(
+        context, DatasetValue(**inputs["dataset"]), load_tokenizer(tmp_path / "model"),
+        max_length=64, train_on="answers", folder=tmp_path / "tokens",
+    )  # fmt: skip
+    rows = [{k: list(row[k]) for k in ("input_ids", "labels")} for row in tokens.train]
     plain = plain_losses(
         tmp_path / "model", in_order(rows, 12 * 2 * accumulation), steps=12, batch=2,
         accumulation=accumulation, learning_rate=5e-3, scratch=tmp_path / "plain",

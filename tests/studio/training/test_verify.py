@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,7 @@ def test_plain_peft_loads_the_adapter(tmp_path: Path, quiet_transformers: None) 
     assert "im_start" in AutoTokenizer.from_pretrained(value.path).chat_template
     config = json.loads((Path(value.path) / "adapter_config.json").read_text())
     assert config["base_model_name_or_path"] == str(tmp_path / "model")
+    assert [p.name for p in Path(value.path).parent.iterdir()] == ["adapter"]
     names = load_file(Path(value.path) / "adapter_model.safetensors")
     assert all(".lora_" in name for name in names)
 
@@ -70,6 +72,24 @@ def test_a_damaged_adapter_fails_the_run(tmp_path: Path, monkeypatch: pytest.Mon
     with pytest.raises(StudioError, match=r"logits differ by \d") as caught:
         train_adapter(make_context(tmp_path, Recorder()), make_inputs(tmp_path), settings_of())
     assert caught.value.code == "reload_mismatch"
+
+
+def test_the_trained_model_is_gone_before_the_fresh_one_comes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Verification must not double the memory: nothing holds the trained model any more."""
+    from peft import PeftModel
+
+    real, alive = train_module.verify_adapter, []
+
+    def counting(*args: Any) -> float:
+        alive.append([o for o in gc.get_objects() if isinstance(o, PeftModel)])
+        return real(*args)
+
+    monkeypatch.setattr(train_module, "verify_adapter", counting)
+    inputs = make_inputs(tmp_path, 20, 4)
+    train_adapter(make_context(tmp_path, Recorder()), inputs, settings_of(max_steps=3))
+    assert alive == [[]]
 
 
 def test_an_adapter_that_did_not_move_is_refused(tmp_path: Path) -> None:
