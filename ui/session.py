@@ -13,7 +13,7 @@ from typing import Any
 from PySide6.QtCore import QObject, QTimer, Slot
 from PySide6.QtWidgets import QApplication
 
-from studio.errors import Problem, StudioError
+from studio.errors import StudioError
 from studio.graph.document import Document
 from studio.graph.graph import Graph
 from studio.graph.project import SUFFIX
@@ -26,6 +26,7 @@ from ui.monitor.log_lines import LogLine
 from ui.monitor.reveal import reveal
 from ui.notify import Notifier
 from ui.preferences import Preferences
+from ui.problem_guide import ProblemGuide
 from ui.problem_watch import ProblemWatch
 from ui.project_controller import ProjectController
 from ui.run_controller import RunController
@@ -51,9 +52,9 @@ class Session(QObject):
         self.project = ProjectController(document, registry, preferences, store, window)
         self.runs = RunController(document, registry, preferences, self)
         self.problems = ProblemWatch(document, registry, self)
+        self.guide = ProblemGuide(window, self.problems, document)
         self.notifier = Notifier(window)
         self._leaving = False
-        self._next_problem = 0
         self.display = RunDisplay(window, self.runs, self)
         self._stop_listening = document.listen(self._document_changed)
         self._connect_actions()
@@ -74,7 +75,7 @@ class Session(QObject):
             "run": self.runs.run,
             "stop": self.runs.stop,
             "resume": self.runs.resume,
-            "next_problem": self.go_to_next_problem,
+            "next_problem": self.guide.go_to_next,
             "runs_folder": self.show_runs_folder,
             "theme": self.switch_theme,
             "shortcuts": self.show_shortcuts,
@@ -93,21 +94,20 @@ class Session(QObject):
         window.canvas.message.connect(window.status.tell)
         window.canvas.selection_changed.connect(window.inspector.show_nodes)
         window.canvas.node_activated.connect(self._node_activated)
-        window.inspector.problem_activated.connect(self.go_to_problem)
+        window.inspector.problem_activated.connect(self.guide.go_to)
         window.inspector.node_activated.connect(self._node_activated)
         window.palette_panel.node_chosen.connect(window.canvas.add_node_at_center)
-        window.status.problems_clicked.connect(self.go_to_next_problem)
+        window.status.problems_clicked.connect(self.guide.go_to_next)
         window.runs.open_wanted.connect(runs.show_run)
         window.runs.resume_wanted.connect(runs.resume)
         window.runs.deleted.connect(runs.forget)
-        self.problems.changed.connect(self._show_problems)
         self.project.opened.connect(self._project_opened)
         self.project.message.connect(window.status.tell)
         self.project.recovery_found.connect(self._offer_recovery)
         self.preferences.changed.connect(self._preferences_changed)
         self.preferences.trouble.connect(self._tell_trouble)
         runs.changed.connect(self._run_changed)
-        runs.refused.connect(self._run_refused)
+        runs.refused.connect(self.guide.refused)
         runs.trouble.connect(self._tell_trouble)
         runs.shown_changed.connect(self._shown_changed)
         runs.run_started.connect(self._run_started)
@@ -171,45 +171,6 @@ class Session(QObject):
         self.window.canvas.select((node,))
         self.window.inspector.show_nodes((node,))
         self.window.docks["inspector"].show()
-
-    # ------------------------------------------------------------ problems
-
-    @Slot(object)
-    def _show_problems(self, problems: list[Problem]) -> None:
-        self._next_problem = 0
-        self.window.canvas.set_problems(problems)
-        self.window.inspector.set_problems(problems)
-        self.window.status.show_problems(problems)
-        self.window.own["next_problem"].setEnabled(bool(problems))
-
-    def go_to_next_problem(self) -> None:
-        """Jump to the next problem, the first one after the last."""
-        found = self.problems.problems
-        if found:
-            self.go_to_problem(found[self._next_problem % len(found)])
-            self._next_problem += 1
-
-    @Slot(object)
-    def go_to_problem(self, problem: Problem) -> None:
-        """Show where a problem can be mended."""
-        hint = f" {problem.hint}" if problem.hint else ""
-        self.window.status.tell(problem.sentence + hint)
-        if problem.node is None or not self.document.graph.has(problem.node):
-            self.window.canvas.select(())
-            return
-        self.window.canvas.select((problem.node,))
-        self.window.docks["inspector"].show()
-        self.window.inspector.focus_field(problem.node, problem.field)
-
-    @Slot(object)
-    def _run_refused(self, problems: list[Problem]) -> None:
-        self.problems.show(problems)
-        blocking = [p for p in problems if p.blocks]
-        if blocking:
-            self.go_to_problem(blocking[0])
-            count = len(blocking)
-            more = f" ({count} problems)" if count > 1 else ""
-            self.window.status.tell(f"Not started{more}: {blocking[0].sentence}")
 
     # ------------------------------------------------------------ runs
 
