@@ -3,10 +3,11 @@
     python benchmarks/train.py --data rows.jsonl --steps 12 --rounds 7
 
 Each round runs both in processes of their own, one after the other, in alternating order. The studio
-runs as users run it: run host, events, checkpoints, memory sampler. Speed is tokens without padding
-per second, from the end of the last warm-up step to the end of the last step. Peak memory is that
-of the training phase. A comparison of speed counts only when the losses agree: the exit code is 1
-when they do not, or when the studio is slower or needs more memory.
+runs as users run it: run host, events, checkpoints, memory sampler, and with ``--window`` the window
+itself, drawing the curves of each run. Speed is tokens without padding per second, from the end of
+the last warm-up step to the end of the last step. Peak memory is that of the training phase. A
+comparison of speed counts only when the losses agree: the exit code is 1 when they do not, or when
+the studio is slower or needs more memory.
 """
 
 from __future__ import annotations
@@ -51,6 +52,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--train-on", choices=["answers", "all"], default="answers")
     parser.add_argument("--threads", type=int, default=0, help="0: as many as there are cores")
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--window", action="store_true", help="the window follows every run")
     parser.add_argument("--json", action="store_true", help="one JSON object and nothing else")
     return parser.parse_args()
 
@@ -176,6 +178,46 @@ def run_studio(a: argparse.Namespace, model: Path, data: Path, folder: Path) -> 
     }  # fmt: skip
 
 
+WINDOW = """
+import sys
+from pathlib import Path
+from PySide6.QtCore import QTimer
+from studio.runs.folder import RunFolder
+from ui import app as program
+application = program.make_application()
+session = program.open_session(application)
+seen = set()
+def look():
+    for plan in Path(sys.argv[1]).glob("runs-*/*/plan.json"):
+        run = RunFolder(plan.parent)
+        if run.id not in seen and session.runs.phase == "idle" and run.is_running():
+            seen.add(run.id)
+            session.runs.attach(run)
+            print(run.id, flush=True)
+timer = QTimer()
+timer.timeout.connect(look)
+timer.start(200)
+sys.exit(application.exec())
+"""
+
+
+def open_window(folder: Path) -> subprocess.Popen[str]:
+    """The real window, in a process of its own, that attaches to every run in ``folder``."""
+    environment = {**os.environ, "LORA_STUDIO_HOME": str(folder / "home")}
+    environment.setdefault("QT_QPA_PLATFORM", "offscreen")
+    return subprocess.Popen(
+        [sys.executable, "-c", WINDOW, str(folder)], cwd=ROOT, env=environment, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+
+
+def close_window(window: subprocess.Popen[str]) -> int:
+    """End the window; returns how many runs it followed."""
+    window.terminate()
+    out, _ = window.communicate()
+    return len(out.split())
+
+
 def cpu_seconds(pid: int) -> float:
     """Processor time that a process has used so far."""
     try:
@@ -272,6 +314,7 @@ def main() -> int:
         folder = Path(name)
         model, data = prepare_model(a.model, folder), first_rows(a.data, a.rows, folder)
         rounds: list[dict[str, Any]] = []
+        window = open_window(folder) if a.window else None
         for number in range(a.rounds):
             sides = [("studio", lambda: run_studio(a, model, data, folder)),
                      ("reference", lambda: run_reference(a, model, data))]  # fmt: skip
@@ -280,7 +323,10 @@ def main() -> int:
             if not a.json:
                 speeds = {k: round(v["tokens_per_s"], 1) for k, v in result.items()}
                 print(f"round {number + 1}: tokens/s {speeds}", flush=True)
-    result = summary(a, rounds)
+        followed = close_window(window) if window else 0
+    result = {**summary(a, rounds), "runs_followed_by_window": followed}
+    if window is not None and followed < a.rounds:
+        sys.exit(f"the window followed only {followed} of {a.rounds} runs: no comparison")
     print(json.dumps(result)) if a.json else show(result)
     good = result["same_losses"] and result["speed_ratio"] >= 1 and result["memory_ratio"] <= MEMORY_NOISE  # fmt: skip
     return 0 if good else 1
