@@ -38,7 +38,7 @@ def doctor(options: argparse.Namespace) -> int:
     """Say what this computer offers; 1 when the engine cannot work."""
     facts = gather()
     if options.json:
-        print(json.dumps(facts, ensure_ascii=False))
+        print(json.dumps(facts))
     else:
         print(as_text(facts))
     return 0 if not facts["torch"].get("error") else 1

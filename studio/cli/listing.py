@@ -112,4 +112,4 @@ def _limits(field: dict[str, Any]) -> str:
 
 def _print_lines(rows: Iterable[dict[str, Any]]) -> None:
     for row in rows:
-        print(json.dumps(row, ensure_ascii=False))
+        print(json.dumps(row))

@@ -8,6 +8,7 @@ never over it.
 from __future__ import annotations
 
 import json
+import math
 import os
 import tempfile
 from collections.abc import Callable, Mapping
@@ -70,7 +71,7 @@ def from_data(data: Any, name: str = "project") -> Graph:
         data = UPGRADES[step](data)
     try:
         return _graph(data)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise _bad(
             name,
             f"a node or wire in it is damaged ({error})",
@@ -96,8 +97,14 @@ def _node(data: dict[str, Any]) -> Node:
     known = {"id", "type", "title", "position", "settings"}
     return Node(
         str(data["id"]), str(data["type"]), dict(settings), str(data.get("title") or ""),
-        (float(x), float(y)), {k: v for k, v in data.items() if k not in known},
+        (_finite(x), _finite(y)), {k: v for k, v in data.items() if k not in known},
     )  # fmt: skip
+
+
+def _finite(value: Any) -> float:
+    """A coordinate; one that is no place (NaN, infinity) becomes 0, as it matters to no run."""
+    number = float(value)
+    return number if math.isfinite(number) else 0.0
 
 
 def _wire(data: dict[str, Any]) -> Wire:
@@ -139,12 +146,14 @@ def load_project(path: Path) -> Graph:
         raise problem from error
     except RecursionError as error:
         raise _damaged(path, "it is nested too deeply") from error
+    except ValueError as error:  # a number of thousands of digits
+        raise _damaged(path, f"it is not valid JSON ({error})") from error
     return from_data(data, str(path))
 
 
 def save_project(path: Path, graph: Graph) -> None:
     """Write the project file: temporary file, fsync, rename; the journal beside it is removed."""
-    text = json.dumps(to_data(graph), indent=2, ensure_ascii=False) + "\n"
+    text = json_text(to_data(graph), indent=2) + "\n"
     try:
         write_atomic(path, text)
     except OSError as error:
@@ -153,6 +162,17 @@ def save_project(path: Path, graph: Graph) -> None:
             hint="Save it under another name or in another folder.", code="save_failed", file=str(path),
         ) from error  # fmt: skip
     journal_path(path).unlink(missing_ok=True)
+
+
+def json_text(data: Any, indent: int | None = None) -> str:
+    """Data as JSON for a UTF-8 file. Letters stay readable, except in a text that UTF-8 cannot hold
+    (half a surrogate pair, a file name in another encoding): that one is escaped."""
+    text = json.dumps(data, indent=indent, ensure_ascii=False)
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return json.dumps(data, indent=indent)
+    return text
 
 
 def write_atomic(path: Path, text: str) -> None:
@@ -180,7 +200,7 @@ def journal_path(path: Path) -> Path:
 
 def write_journal(path: Path, graph: Graph) -> None:
     """Keep unsaved changes beside the project file."""
-    write_atomic(journal_path(path), json.dumps(to_data(graph), ensure_ascii=False))
+    write_atomic(journal_path(path), json_text(to_data(graph)))
 
 
 def read_journal(path: Path) -> Graph | None:

@@ -6,7 +6,6 @@ variables are copied: they may hold tokens.
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import sys
@@ -14,7 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from studio import hardware
-from studio.graph.project import write_atomic
+from studio.graph.project import json_text, write_atomic
 from studio.runs.folder import RunFolder
 from studio.runs.plan import Plan
 
@@ -60,5 +59,5 @@ def write_environment(folder: RunFolder, plan: Plan, threads: int) -> dict[str, 
     data = describe(plan, threads)
     if known:
         data["earlier"] = [*earlier, known]
-    write_atomic(folder.environment_path, json.dumps(data, indent=1, ensure_ascii=False))
+    write_atomic(folder.environment_path, json_text(data, indent=1))
     return data

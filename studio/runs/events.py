@@ -56,8 +56,9 @@ class Event:
         return {**head, **{k: _plain(v) for k, v in self.data.items()}}
 
     def to_line(self) -> str:
-        """One line of JSON, with its newline."""
-        return json.dumps(self.to_json(), ensure_ascii=False, allow_nan=False) + "\n"
+        """One line of JSON, with its newline. It is pure ASCII: no letter of a user's data can
+        break the line or be refused by a terminal's encoding."""
+        return json.dumps(self.to_json(), allow_nan=False) + "\n"
 
 
 def event(name: str, node: str | None = None, /, **data: Any) -> Event:

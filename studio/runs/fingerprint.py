@@ -63,7 +63,7 @@ def step_fingerprint(
         "files": [_file_entry(p) for p in _all_files(node_type.files(parsed, project_dir))],
     }
     text = json.dumps(body, sort_keys=True, ensure_ascii=False)
-    return hashlib.sha256(text.encode("utf-8")).hexdigest()
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _anchored(

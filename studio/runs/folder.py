@@ -20,7 +20,7 @@ from typing import Any
 
 from studio.errors import StudioError
 from studio.graph.graph import Graph
-from studio.graph.project import load_project, to_data, write_atomic
+from studio.graph.project import json_text, load_project, to_data, write_atomic
 from studio.runs.events import Event, from_line
 from studio.runs.lock import is_locked
 from studio.runs.plan import Plan, plan_from_json
@@ -187,8 +187,8 @@ def create_run(runs_dir: Path, plan: Plan, graph: Graph) -> RunFolder:
 def _fill(folder: RunFolder, plan: Plan, graph: Graph) -> None:
     for path in (folder.artifacts, folder.steps, folder.path / "checkpoints"):
         path.mkdir()
-    write_atomic(folder.graph_path, json.dumps(to_data(graph), indent=2, ensure_ascii=False))
-    write_atomic(folder.plan_path, json.dumps(plan.to_json(), indent=1, ensure_ascii=False))
+    write_atomic(folder.graph_path, json_text(to_data(graph), indent=2))
+    write_atomic(folder.plan_path, json_text(plan.to_json(), indent=1))
 
 
 def _claim(runs_dir: Path, draft: Path, name: str) -> Path:
@@ -243,7 +243,7 @@ def file_name(node: str) -> str:
     """A node id as a name for files: kept if plain, else made safe and unmistakable."""
     if _PLAIN_NAME.fullmatch(node) and not _DEVICES.fullmatch(node):
         return node
-    digest = hashlib.sha256(node.encode("utf-8")).hexdigest()[:8]
+    digest = hashlib.sha256(node.encode("utf-8", "surrogatepass")).hexdigest()[:8]
     return f"{_slug(node)}-{digest}"
 
 
@@ -285,7 +285,7 @@ def _tail(path: Path) -> list[Event]:
         with path.open("rb") as file:
             size = file.seek(0, os.SEEK_END)
             file.seek(max(0, size - _TAIL_BYTES))
-            lines = file.read().decode("utf-8", "replace").splitlines()
+            lines = file.read().decode("utf-8", "replace").split("\n")
     except OSError:
         return []
     return [e for e in map(from_line, lines) if e is not None]
@@ -293,6 +293,6 @@ def _tail(path: Path) -> list[Event]:
 
 def _age_s(path: Path) -> float:
     try:
-        return time.time() - path.stat().st_mtime
+        return abs(time.time() - path.stat().st_mtime)  # a clock that was put back too
     except OSError:
         return float("inf")

@@ -7,7 +7,6 @@ all still there. It must not delete or change anything but its own record.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from studio.errors import StudioError
-from studio.graph.project import write_atomic
+from studio.graph.project import json_text, write_atomic
 from studio.runs.folder import RunFolder, read_json
 from studio.runs.plan import Step
 
@@ -62,7 +61,7 @@ def write_record(folder: RunFolder, record: Record) -> None:
     """Make a finished step a hit for later runs."""
     folder.steps.mkdir(exist_ok=True)
     path = folder.steps / f"{record.fingerprint}.json"
-    write_atomic(path, json.dumps(record.to_json(), ensure_ascii=False))
+    write_atomic(path, json_text(record.to_json()))
 
 
 def find_hit(folder: RunFolder, step: Step) -> Hit:

@@ -89,6 +89,8 @@ def test_a_windows_editor_may_add_a_byte_order_mark(tmp_path: Path) -> None:
         ({**HEAD, "nodes": [{"id": "a", "type": "t", "settings": [1]}]}, "damaged", "unreadable_project"),
         ({**HEAD, "nodes": [{"id": "a", "type": "t", "position": [1]}]}, "damaged", "unreadable_project"),
         ({**HEAD, "nodes": [1]}, "damaged", "unreadable_project"),
+        ('{"format": "lora-studio", "version": ' + "9" * 5000 + "}", "not valid JSON", "unreadable_project"),
+        ({**HEAD, "nodes": [{"id": "a", "type": "t", "position": [10**400, 0]}]}, "damaged", "unreadable_project"),
         ({**HEAD, "wires": [{"from": "a", "to": "b.c"}]}, "NODE.PORT", "unreadable_project"),
         ({**HEAD, "wires": [{"from": "a.b"}]}, "damaged", "unreadable_project"),
     ],
@@ -104,6 +106,11 @@ def test_refusals_name_the_file_and_leave_it_alone(
     assert str(path) in caught.value.sentence
     assert caught.value.code == code
     assert (path.read_bytes(), path.stat().st_mtime_ns) == before
+
+
+def test_a_node_that_is_nowhere_comes_back_into_view() -> None:
+    nowhere = {"id": "a", "type": "t", "position": [float("nan"), float("inf")]}
+    assert from_data({**HEAD, "nodes": [nowhere]}).node("a").position == (0.0, 0.0)
 
 
 def test_missing_and_binary_files(tmp_path: Path) -> None:
