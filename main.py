@@ -37,7 +37,14 @@ The first start sets up its own environment in .venv. Exit codes: 0 completed, 1
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Do what the command line says; returns the exit code."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _main(list(sys.argv[1:] if argv is None else argv))
+    except KeyboardInterrupt:
+        bootstrap.say("\nStopped.")
+        return 3
+
+
+def _main(arguments: list[str]) -> int:
     first = arguments[0] if arguments else ""
     if first in ("-h", "--help", "help"):
         print(USAGE, end="")

@@ -7,6 +7,8 @@ import torch: ``doctor`` asks another process.
 
 from __future__ import annotations
 
+import argparse
+import io
 import json
 import os
 import sys
@@ -24,14 +26,36 @@ def main(argv: Sequence[str]) -> int:
         options = parse_arguments(argv)
     except SystemExit as error:
         return int(error.code or 0)
+    _take_any_letter()
     try:
-        return int(options.command(options))
-    except StudioError as error:
-        tell_error(error, as_json=bool(getattr(options, "json", False)))
-        return 2
+        return _obey(options)
     except BrokenPipeError:
         _close_output()
         return 3
+
+
+def _obey(options: argparse.Namespace) -> int:
+    try:
+        code = int(options.command(options))
+    except StudioError as error:
+        tell_error(error, as_json=bool(getattr(options, "json", False)))
+        return 2
+    except KeyboardInterrupt:  # before a run began, or in a command that runs nothing
+        print("\nStopped.", file=sys.stderr)
+        return 3
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:  # the work is done; only its last words found no reader
+        _close_output()
+    return code
+
+
+def _take_any_letter() -> None:
+    """A letter that the terminal's encoding lacks is escaped; without an output nothing is said."""
+    if sys.stdout is None:
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def tell_error(error: StudioError, *, as_json: bool) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from studio.cli.report import Reporter
@@ -43,21 +43,21 @@ def _caught() -> Iterator[_Interrupts]:
             signal.signal(name, handler)
 
 
-def attend(watch: Watch, *, as_json: bool, quiet: bool = False) -> tuple[str, RunState]:
-    """Follow a run to its end; returns its status and state. What happened before a resume is
-    known but not told again."""
+def attend(
+    begin: Callable[[], Watch], *, as_json: bool, quiet: bool = False
+) -> tuple[str, RunState]:
+    """Begin to watch a run and follow it to its end; returns its status and state. What happened
+    before a resume is known but not told again. A Ctrl+C while it begins counts already."""
     state = RunState()
-    for event in watch.catch_up():
-        state.apply(event)
-    reporter = Reporter(state)
     with _caught() as interrupts:
+        watch = begin()
+        for event in watch.catch_up():
+            state.apply(event)
+        reporter = Reporter(state)
         while watch.status is None:
-            _obey(interrupts, watch, as_json)
-            events = watch.poll()
-            for event in events:
-                state.apply(event)
             try:
-                _show(events, reporter, as_json, quiet)
+                _obey(interrupts, watch, as_json)
+                _tell_more(watch, state, reporter, as_json, quiet)
             except BrokenPipeError:
                 _wind_up(watch)
                 raise
@@ -67,6 +67,15 @@ def attend(watch: Watch, *, as_json: bool, quiet: bool = False) -> tuple[str, Ru
     if watch.status == "interrupted":
         state.interrupt(state.last_time)
     return watch.status, state
+
+
+def _tell_more(
+    watch: Watch, state: RunState, reporter: Reporter, as_json: bool, quiet: bool
+) -> None:
+    events = watch.poll()
+    for event in events:
+        state.apply(event)
+    _show(events, reporter, as_json, quiet)
 
 
 def _show(events: list[Event], reporter: Reporter, as_json: bool, quiet: bool) -> None:
@@ -87,8 +96,8 @@ def _obey(interrupts: _Interrupts, watch: Watch, as_json: bool) -> None:
     interrupts.done = interrupts.count
     out = sys.stderr if as_json else sys.stdout
     if first:
-        print("\nStopping. Ctrl+C again ends it at once.", file=out, flush=True)
         watch.stop()
+        print("\nStopping. Ctrl+C again ends it at once.", file=out, flush=True)
     else:
         watch.kill()
 

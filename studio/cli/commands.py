@@ -65,12 +65,16 @@ def resume(options: argparse.Namespace) -> int:
 def stop(options: argparse.Namespace) -> int:
     """End a run that goes on elsewhere, and wait until it has ended."""
     folder = find_run(runs_dir(options), options.run)
-    if not folder.is_running():
+    if not folder.is_running() and folder.status() != "preparing":
         raise StudioError(f"{folder.id} is not running.", code="not_running")
-    watch = Watch(folder)
-    watch.stop()
-    code, _ = attend(watch, as_json=options.json, quiet=True)
-    return 0 if code == "stopped" else EXIT_CODES[code]
+
+    def begin() -> Watch:
+        watch = Watch(folder)
+        watch.stop()
+        return watch
+
+    status, _ = attend(begin, as_json=options.json, quiet=True)
+    return 0 if status == "stopped" else EXIT_CODES[status]
 
 
 def runs_dir(options: argparse.Namespace) -> Path:
@@ -100,8 +104,7 @@ def _attend(folder: RunFolder, options: argparse.Namespace, graph: Graph) -> int
     if not options.json:
         print(f"{graph.name}: run {folder.id}", flush=True)
     leave_core = not options.all_cores and _settings().leave_core
-    watch = Watch.start(folder, leave_core=leave_core)
-    status, state = attend(watch, as_json=options.json)
+    status, state = attend(lambda: Watch.start(folder, leave_core=leave_core), as_json=options.json)
     if not options.json:
         print_results(folder, state, status)
     elif status == "interrupted":
@@ -119,7 +122,7 @@ def _registry() -> Registry:
 def _tell_problems(problems: tuple[Problem, ...], file: Path, as_json: bool) -> None:
     for problem in problems:
         if as_json:
-            print(json.dumps({"event": "Problem", **problem.to_json()}, ensure_ascii=False))
+            print(json.dumps({"event": "Problem", **problem.to_json()}))
         else:
             print(describe(problem, file), file=sys.stderr)
     sys.stdout.flush()

@@ -6,6 +6,7 @@ It only reads events and the state made of them; it never decides anything.
 from __future__ import annotations
 
 import math
+import shlex
 import shutil
 import sys
 import time
@@ -206,7 +207,18 @@ def print_results(folder: RunFolder, state: RunState, status: str) -> None:
     if status == "interrupted":
         print(f"The run host died; the last lines of {folder.log_path.name} may say why.")
     if status != "completed":
-        print(f"Go on with: lora-studio resume {folder.id} --runs {folder.path.parent}")
+        print(f"Go on with: {_program()} resume {folder.id} --runs {_quoted(folder.path.parent)}")
+
+
+def _program() -> str:
+    """How this program was started, as far as it can be typed again."""
+    started = sys.argv[0] if sys.argv else ""
+    return f"python3 {_quoted(started)}" if started.endswith("main.py") else "lora-studio"
+
+
+def _quoted(text: object) -> str:
+    """A word of a command that can be copied, also with spaces in it."""
+    return f'"{text}"' if sys.platform == "win32" else shlex.quote(str(text))
 
 
 def evaluation_table(evaluation: dict[str, Any]) -> str:

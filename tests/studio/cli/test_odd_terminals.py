@@ -1,0 +1,96 @@
+"""Odd terminals and moments: early Ctrl+C, narrow encodings, file names that are no UTF-8."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+from studio.graph.project import load_project, save_project
+from studio.runs.events import Event
+from studio.runs.folder import RunFolder, append_line
+from studio.runs.host import start as start_host
+from tests.studio.cli.test_cli import COMMAND, only_run, rows, start, studio
+from tests.studio.runs import toy_runs
+from tests.studio.runs.toy_runs import finished
+
+
+def test_ctrl_c_before_the_run_begins_ends_with_3(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "endless.txt")  # its fingerprint takes for ever
+    file = toy_runs.project(tmp_path, source={"file": "endless.txt"})
+    process = start("run", file, "--runs", tmp_path / "runs")
+    time.sleep(1.5)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=20)
+    assert (process.returncode, out, err.strip()) == (3, "", "Stopped.")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_letters_that_the_terminal_lacks(tmp_path: Path) -> None:
+    file = tmp_path / "é.studio"
+    toy_runs.project(tmp_path, source={"file": "日本.txt"}).rename(file)
+    (tmp_path / "日本.txt").write_text("x")
+    ascii_only = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    for flag in ([], ["--json"]):
+        process = subprocess.run(
+            [*COMMAND, "check", str(file), *flag, "--set", "source.seed=-1"],
+            capture_output=True, text=True, env=ascii_only,
+        )  # fmt: skip
+        assert process.returncode == 2, process.stderr
+        assert "Traceback" not in process.stderr
+        assert flag == [] or json.loads(process.stdout)["node"] == "source"
+
+
+def test_a_folder_whose_name_is_no_utf8(tmp_path: Path) -> None:
+    place = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9"))
+    place.mkdir()
+    file = toy_runs.project(place, train={"steps": 2})
+    save_project(file, load_project(file))
+    code, out, err = studio("run", file, "--runs", place / "runs", "--json")
+    assert (code, err) == (0, "")
+    (path,) = [e["path"] for e in rows(out) if e.get("kind") == "adapter"]
+    assert Path(path).is_file()
+    assert only_run(place).finished_status() == "completed"
+
+
+def test_a_letter_that_breaks_lines_breaks_no_event(tmp_path: Path) -> None:
+    text = "a\u2028b\x85c \ud83d"  # what scraped data really holds
+    run = toy_runs.folder(tmp_path)
+    for sentence in ("first", text):
+        run.append(Event("Notice", 1.0, None, {"sentence": sentence}))
+    assert len(run.events_path.read_text().splitlines()) == 2
+    assert [e.get("sentence") for e in toy_runs.events_of(run)] == ["first", text]
+
+
+def test_stop_while_the_host_is_still_starting(tmp_path: Path) -> None:
+    run = toy_runs.folder(tmp_path, block={"how": "sleep"})
+    assert run.status() == "preparing"
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    process = start("stop", run.id, "--runs", run.path.parent, **quiet)
+    deadline = time.monotonic() + 20
+    while not run.commands_path.exists():
+        assert time.monotonic() < deadline
+        assert process.poll() is None
+        time.sleep(0.02)
+    host = start_host(run, commands_from=0)
+    assert process.wait(20) == 0
+    assert host.wait(20) == 3
+    assert finished(run) == ["stopped"]
+
+
+def test_the_line_to_go_on_can_be_copied(tmp_path: Path) -> None:
+    place = tmp_path / "my runs"
+    file = toy_runs.project(tmp_path, block={"how": "fail"})
+    _, out, _ = studio("run", file, "--runs", place)
+    (line,) = [row for row in out.splitlines() if row.startswith("Go on with: ")]
+    assert f"--runs '{place}'" in line
+
+
+def test_the_last_status_of_a_run_with_an_odd_name(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    append_line(run.events_path, '{"event": "RunFinished", "time": 1, "status": "stopped"}\n')
+    append_line(run.events_path, '{"event": "RunStarted", "time": 2, "name": "a\u2028b"}\n')
+    assert run.finished_status() is None
