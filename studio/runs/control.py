@@ -25,7 +25,8 @@ class Control:
     """The wishes of the user, safe to use from several threads."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        # Re-entrant: a signal's handler asks for a stop in the middle of whatever runs here.
+        self._lock = threading.RLock()
         self._wish: str | None = None
         self._asked_at = 0.0
         self._commands: dict[str, deque[dict[str, Any]]] = {}

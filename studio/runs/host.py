@@ -55,12 +55,12 @@ def start(
     _started[:] = [p for p in _started if p.poll() is None]
     offset = size_of(folder.commands_path) if commands_from is None else commands_from
     command = [
-        sys.executable, "-P", "-m", "studio.runs.host", str(folder.path),
+        sys.executable, "-P", "-m", "studio.runs.host", str(folder.path.resolve()),
         "--commands-from", str(offset), *(["--leave-core"] if leave_core else []),
     ]  # fmt: skip
     with folder.log_path.open("ab") as log:
         process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=_environment(),
+            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=_environment(folder),
             cwd=folder.path, start_new_session=sys.platform != "win32", creationflags=_flags(),
         )  # fmt: skip
     _started.append(process)
@@ -73,11 +73,12 @@ def _flags() -> int:
     return group | int(getattr(subprocess, "CREATE_NO_WINDOW", 0))
 
 
-def _environment() -> dict[str, str]:
-    """The starter's environment, with this program found from any folder."""
+def _environment(folder: RunFolder) -> dict[str, str]:
+    """The starter's environment, with this program found from any folder, and the run's mark."""
     inherited = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     places = [str(_ROOT), *(os.path.abspath(p) for p in inherited if p)]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(dict.fromkeys(places))}
+    path = os.pathsep.join(dict.fromkeys(places))
+    return {**os.environ, "PYTHONPATH": path, processes.MARK: processes.mark(folder.path)}
 
 
 def host_of(folder: RunFolder) -> tuple[int, float] | None:
@@ -94,10 +95,11 @@ def kill(folder: RunFolder, process: subprocess.Popen[bytes] | None = None) -> N
     known = host_of(folder)
     if process is not None and process.poll() is None:
         with contextlib.suppress(psutil.Error):
-            processes.kill_host(process.pid, psutil.Process(process.pid).create_time())
+            created = psutil.Process(process.pid).create_time()
+            processes.kill_host(process.pid, created, processes.mark(folder.path))
         process.wait(5)
     if known is not None:
-        processes.kill_host(*known)
+        processes.kill_host(*known, processes.mark(folder.path))
 
 
 def clean_up(folder: RunFolder, *, stopped: bool) -> None:
@@ -105,7 +107,7 @@ def clean_up(folder: RunFolder, *, stopped: bool) -> None:
     ``stopped`` if that was asked for."""
     known = host_of(folder)
     if known is not None and not processes.is_alive(*known):
-        processes.kill_host(*known)
+        processes.kill_host(*known, processes.mark(folder.path))
     if folder.is_running():
         return
     folder.remove_staging()
@@ -143,7 +145,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _settle(folder: RunFolder, control: Control) -> None:
-    """Session, priority, signals and output of a host."""
+    """Session, mark, priority, signals and output."""
+    os.environ[processes.MARK] = processes.mark(folder.path)
     processes.lead_session()
     processes.be_kind()
     processes.adopt_orphans()
@@ -162,7 +165,7 @@ def _hold(folder: RunFolder, control: Control, reader: CommandReader, leave_core
     """With the lock held: set up, execute, tidy."""
     earlier = host_of(folder)
     if earlier is not None and earlier[0] != os.getpid():
-        processes.kill_host(*earlier)  # helpers of a killed host
+        processes.kill_host(*earlier, processes.mark(folder.path))  # helpers of a killed host
     created = psutil.Process().create_time()
     write_atomic(folder.host_path, json.dumps({"pid": os.getpid(), "created": created}))
     set_threads(folder, leave_core)

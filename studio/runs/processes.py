@@ -1,7 +1,8 @@
 """Ending processes for good: the host's helpers, and what a killed host left behind.
 
 A host leads a session of its own, so its helpers can be found by session even after it died. Only
-processes that demonstrably belong to a run are ended.
+processes that demonstrably belong to a run are ended: numbers of processes come again after a
+restart or in another container, so what a dead host left must also carry its run's mark.
 """
 
 from __future__ import annotations
@@ -13,11 +14,20 @@ import signal
 import sys
 import time
 from collections.abc import Iterable
+from pathlib import Path
 
 import psutil
 
+MARK = "LORA_STUDIO_RUN"
+"""Environment variable of a host and its helpers; see ``mark``."""
+
 _PR_SET_CHILD_SUBREAPER = 36
 _SAME_S = 1.0
+
+
+def mark(run: Path) -> str:
+    """What the processes of the run in this folder carry as ``MARK``."""
+    return str(run.resolve())
 
 
 def adopt_orphans() -> None:
@@ -38,29 +48,37 @@ def kill_children(patience_s: float = 2.0) -> None:
         psutil.wait_procs(alive, timeout=0.2)
 
 
-def kill_host(pid: int, created: float) -> None:
-    """End a host and everything below it or in its session. Does nothing when the process id now
-    belongs to another process."""
+def kill_host(pid: int, created: float, run_mark: str) -> None:
+    """End a host and everything below it or in its session, or what a dead one left of that and
+    carries the run's mark. Does nothing when the process id now belongs to another process."""
     try:
         host = psutil.Process(pid)
         known = abs(host.create_time() - created) < _SAME_S
     except psutil.Error:
-        kill_session(pid)
+        _kill_all(p for p in _session(pid) if _mark_of(p) == run_mark)
         return
     if not known:
         return
     below = _children(host)
     for process in (host, *below):
         _kill(process)
-    kill_session(pid)
+    _kill_all(_session(pid))
     psutil.wait_procs([host, *below], timeout=1.0)
 
 
-def kill_session(leader: int) -> None:
-    """End what is left of a session whose leader is dead."""
+def _session(leader: int) -> list[psutil.Process]:
+    """The processes of a session, which may have outlived its leader; never this one's own."""
     if sys.platform == "win32" or leader <= 1 or leader == os.getsid(0):
-        return
-    _kill_all(p for p in psutil.process_iter() if _session_of(p.pid) == leader)
+        return []
+    return [p for p in psutil.process_iter() if _session_of(p.pid) == leader]
+
+
+def _mark_of(process: psutil.Process) -> str | None:
+    try:
+        environment: dict[str, str] = process.environ()
+    except psutil.Error:
+        return None
+    return environment.get(MARK)
 
 
 def _kill_all(processes: Iterable[psutil.Process]) -> None:

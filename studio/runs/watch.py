@@ -35,6 +35,7 @@ class Watch:
         self._reader = EventReader(folder.events_path)
         self._said: str | None = None
         self._said_at = 0.0
+        self._pid: int | None = None
         self._asked: str | None = None
         self._asked_at = 0.0
         self._looked_at = 0.0
@@ -94,7 +95,7 @@ class Watch:
             if event.name == "RunFinished":
                 self._said, self._said_at = str(event.get("status")), time.monotonic()
             elif event.name == "RunStarted":
-                self._said = None
+                self._said, self._pid = None, event.get("pid")
         return past + events
 
     def _bury(self) -> list[Event]:
@@ -107,8 +108,11 @@ class Watch:
         return events
 
     def _let_go(self) -> None:
-        """The end was told; a host that then hangs in some library is ended."""
-        if time.monotonic() - self._said_at > LINGER_S:
+        """The end was told; a host that then hangs in some library is ended. One that has only
+        just taken the run up again, and has not said so yet, is not the one that told it."""
+        known = host.host_of(self.folder)
+        same = known is None or self._pid is None or known[0] == self._pid
+        if same and time.monotonic() - self._said_at > LINGER_S:
             host.kill(self.folder, self._process)
 
     def _overdue(self) -> bool:
@@ -119,7 +123,9 @@ class Watch:
         if not self._alive:
             return False
         if self._process is not None:
-            self._alive = self._process.poll() is None
+            if self._process.poll() is not None:
+                # Another host may have had the run all along: then that one is followed.
+                self._process, self._alive = None, self._said is None and self.folder.is_running()
         elif time.monotonic() - self._looked_at > _LOCK_EVERY_S:
             self._looked_at = time.monotonic()
             self._alive = self.folder.is_running() or self.folder.status() == "preparing"
