@@ -14,7 +14,7 @@ from typing import Literal
 from PySide6.QtCore import QCoreApplication, QObject, QThread, Signal, Slot
 
 from studio.graph.registry import Registry, load_registry
-from studio.runs.control import Control, size_of
+from studio.runs.control import CommandReader, Control, Watcher, size_of
 from studio.runs.execute import execute
 from studio.runs.folder import RunFolder
 from studio.runs.follow import EventReader
@@ -129,6 +129,7 @@ class RunThread(QThread):
             if batch:
                 self.events.emit(batch)
             self._rest()
+        self._pass_on(watch)  # a Stop just before the window was closed
         self.status = watch.status
 
     def _pass_on(self, watch: Watch) -> None:
@@ -147,7 +148,10 @@ class RunThread(QThread):
         lock = HostLock(self.folder.lock_path)
         if not lock.acquire(2.0):
             raise RuntimeError(f"{self.folder.id} is running already")
+        reader = CommandReader(self.folder.commands_path, self._commands_from)
+        watcher = Watcher(self._control, reader, lambda: None)  # a thread cannot be ended
         beat.start()
+        watcher.start()
         sink = EventSink(self.folder)
         sink.open()
         try:
@@ -155,6 +159,7 @@ class RunThread(QThread):
             plan = self.folder.plan()
             self.status = execute(plan, self.folder, sink.emit, self._control, registry)
         finally:
+            watcher.end()
             sink.close()
             lock.release()
             done.set()

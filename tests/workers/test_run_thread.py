@@ -104,6 +104,29 @@ def test_a_stop_at_once_is_not_lost(qtbot, tmp_path: Path) -> None:
     assert (screen.ends, finished(run)) == (["stopped"], ["stopped"])
 
 
+def test_a_stop_just_before_the_window_closes_is_not_lost(qtbot, tmp_path: Path) -> None:
+    run = toy_runs.folder(tmp_path, block={"how": "check"})
+    thread = RunThread(run)
+    screen = Screen(thread)
+    thread.start()
+    until(qtbot, screen, lambda e: e.name == "Phase" and e.node == "block")
+    thread.stop()
+    thread.detach()
+    qtbot.waitUntil(lambda: not thread.isRunning(), timeout=10_000)
+    qtbot.waitUntil(lambda: finished(run) == ["stopped"], timeout=15_000)
+
+
+def test_a_run_on_the_thread_hears_other_terminals(qtbot, tmp_path: Path) -> None:
+    run = toy_runs.folder(tmp_path, block={"how": "check"})
+    thread = RunThread(run, mode="thread", registry=toy_runs.registry())
+    screen = Screen(thread)
+    thread.start()
+    until(qtbot, screen, lambda e: e.name == "Phase" and e.node == "block")
+    run.command("stop")
+    qtbot.waitUntil(lambda: screen.ends == ["stopped"], timeout=15_000)
+    assert finished(run) == ["stopped"]
+
+
 def test_a_killed_host_is_interrupted_and_goes_on(qtbot, tmp_path: Path) -> None:
     run = toy_runs.folder(tmp_path, train={"steps": 60, "pause": 0.03})
     thread = RunThread(run)
