@@ -33,7 +33,7 @@ def _with_change(graph: Graph, change: str, registry: Registry) -> Graph:
     known = setting_names(node, registry)
     if known is not None and setting not in known:
         raise _unknown(change, f"{node.id} has no setting called “{setting}”", setting, known)
-    return set_setting(graph, node.id, setting, _value(text))
+    return set_setting(graph, node.id, setting, _value(text, _is_text(node, setting, registry)))
 
 
 def _node(graph: Graph, place: str, change: str) -> Node:
@@ -61,12 +61,21 @@ def setting_names(node: Node, registry: Registry) -> list[str] | None:
     return names
 
 
-def _value(text: str) -> Any:
-    """JSON where it is JSON, else the text as it stands."""
+def _is_text(node: Node, setting: str, registry: Registry) -> bool:
+    """Whether a setting takes nothing but text."""
+    node_type = registry.node_type(node.type)
+    info = node_type.settings.model_fields.get(setting) if node_type else None
+    return info is not None and info.annotation is str
+
+
+def _value(text: str, is_text: bool) -> Any:
+    """JSON where it is JSON, else the text as it stands. For a setting that takes text only a JSON
+    text counts: a revision 7e53421 or a folder 2024 is no number."""
     try:
-        return json.loads(text)
-    except ValueError:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
         return text
+    return text if is_text and not isinstance(value, str) else value
 
 
 def _unknown(change: str, what: str, name: str, known: Sequence[str]) -> StudioError:

@@ -78,6 +78,9 @@ class Document:
         self._merge_key = merge_key
         self._redo.clear()
         self._graph = graph
+        if merge_key is not None and graph == self._undo[-1].graph:  # typed, and typed back
+            self._undo.pop()
+            self._merge_key = None
         self._tell()
 
     def end_merge(self) -> None:

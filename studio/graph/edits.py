@@ -78,7 +78,7 @@ def set_setting(graph: Graph, node_id: str, path: str, value: Any) -> Graph:
     head, _, rest = path.partition(".")
     settings = dict(node.settings)
     if rest:
-        inner = dict(settings.get(head) or {})
+        inner = _inner(settings, head)
         inner[rest] = value
         settings[head] = inner
     else:
@@ -92,13 +92,19 @@ def reset_setting(graph: Graph, node_id: str, path: str) -> Graph:
     head, _, rest = path.partition(".")
     settings = dict(node.settings)
     if rest:
-        inner = {k: v for k, v in dict(settings.get(head) or {}).items() if k != rest}
+        inner = {k: v for k, v in _inner(settings, head).items() if k != rest}
         settings[head] = inner
         if not inner:
             del settings[head]
     else:
         settings.pop(head, None)
     return _map(graph, {node_id: {"settings": settings}})
+
+
+def _inner(settings: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """A variant's own settings; what a damaged file has in their place gives way."""
+    found = settings.get(name)
+    return dict(found) if isinstance(found, Mapping) else {}
 
 
 def raise_nodes(graph: Graph, node_ids: Iterable[str]) -> Graph:

@@ -166,3 +166,10 @@ def _own_problems(
         return list(node_type.check(settings, context))
     except StudioError as error:
         return [replace(error.problem(), node=error.node or node.id)]
+    except (OSError, ValueError, RuntimeError) as error:  # a path that no system takes: ~nobody/x
+        return [
+            Problem(
+                f"{context.title}: its settings cannot be checked: {error}.",
+                node.id, None, "Look at the names of its files and folders.", "unusable_setting",
+            )
+        ]  # fmt: skip

@@ -41,11 +41,11 @@ def relocated(graph: Graph, registry: Registry, old_dir: Path, new_dir: Path) ->
 
 
 def _moves(value: Any, old_dir: Path) -> bool:
-    if not isinstance(value, str) or not value or Path(value).expanduser().is_absolute():
+    if not isinstance(value, str) or not value:
         return False
     try:
-        return (old_dir / value).exists()
-    except OSError:
+        return not Path(value).expanduser().is_absolute() and (old_dir / value).exists()
+    except (OSError, RuntimeError):  # too long for a path; ~nobody
         return False
 
 

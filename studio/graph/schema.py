@@ -194,17 +194,18 @@ def problems_in(
     try:
         model.model_validate(values)
     except ValidationError as error:
-        return [_problem(model, e, node, title, prefix) for e in error.errors()]
+        found: dict[str, Problem] = {}
+        for problem in (_problem(model, e, node, title, prefix) for e in error.errors()):
+            # A field that takes several kinds (text or a list) fails once for each: told once.
+            found.setdefault(problem.field or problem.sentence, problem)
+        return list(found.values())
     return []
 
 
 def _problem(
     model: type[Settings], error: Any, node: str | None, title: str, prefix: str
 ) -> Problem:
-    loc = [
-        str(part) for part in error["loc"] if not str(part).startswith(("literal", "list", "str"))
-    ]
-    name = loc[0] if loc else ""
+    name = str(error["loc"][0]) if error["loc"] else ""
     info = model.model_fields.get(name)
     label = meta_of(info).label if info else name
     given = error.get("input")

@@ -33,6 +33,19 @@ def test_typing_in_one_field_is_one_step() -> None:
     assert document.redo_label == "Change alpha"
 
 
+def test_typing_and_typing_back_leaves_nothing_to_undo() -> None:
+    document = Document(named("0"))
+    document.edit(named("1"), "First")
+    for name in ("12", "123", "12", "1"):
+        document.edit(named(name), "Rename", "name")
+    assert document.undo_label == "First"
+    document.edit(named("15"), "Rename", "name")
+    document.undo()
+    assert document.graph.name == "1"
+    document.undo()
+    assert document.graph.name == "0"
+
+
 def test_a_merge_ends_with_the_gesture_an_undo_or_a_save() -> None:
     document = Document(named("0"))
     document.edit(named("1"), "Rename", "name")

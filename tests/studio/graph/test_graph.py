@@ -20,6 +20,13 @@ def chain(*ids: str) -> Graph:
     return Graph("Chain", tuple(Node(i, "any") for i in ids), wires)
 
 
+def test_what_a_damaged_file_has_for_variant_settings_gives_way() -> None:
+    graph = Graph(nodes=(Node("a", "any", {"method_settings": "damaged"}),))
+    changed = edits.set_setting(graph, "a", "method_settings.rank", 3)
+    assert changed.node("a").settings == {"method_settings": {"rank": 3}}
+    assert edits.reset_setting(graph, "a", "method_settings.rank").node("a").settings == {}
+
+
 def test_order_and_reach() -> None:
     graph = chain("a", "b", "c")
     shuffled = Graph("x", tuple(reversed(graph.nodes)), graph.wires)

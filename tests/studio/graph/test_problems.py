@@ -13,7 +13,7 @@ from studio.graph import edits
 from studio.graph.graph import Graph, Node, Wire
 from studio.graph.node_type import CheckContext, Variant
 from studio.graph.problems import find_problems
-from studio.graph.registry import Registry
+from studio.graph.registry import Registry, load_registry
 from studio.graph.schema import Settings, setting
 from tests.studio.runs import toy_runs, toys
 
@@ -91,13 +91,15 @@ class WithVariant(Settings):
 def checked(settings: WithVariant, context: CheckContext) -> Iterable[Problem]:
     if settings.method == "warned":
         yield context.problem("this is slow.", "method", severity="warning", code="slow")
+    if settings.method == "lost":
+        Path("~nobody-of-this-name/x").expanduser()
     if settings.method == "raised":
         raise StudioError("No such thing.", field="method", code="raised")
 
 
 NODE = replace(toys.SOURCE, id="variant", title="Chooser", settings=WithVariant, check=checked,
                files=lambda settings, project_dir: ())  # fmt: skip
-CHOICES = [Variant("adapter", i, i, "One.", Own) for i in ("plain", "warned", "raised")]
+CHOICES = [Variant("adapter", i, i, "One.", Own) for i in ("plain", "warned", "raised", "lost")]
 VARIANTS = Registry().with_nodes([NODE]).with_variants(CHOICES)
 
 
@@ -109,7 +111,7 @@ def test_variants_and_their_settings() -> None:
     assert of({}) == []
     (problem,) = of({"method": "fancy"})
     assert (problem.field, problem.code) == ("method", "unknown_variant")
-    assert "plain, raised, warned" in problem.hint
+    assert "lost, plain, raised, warned" in problem.hint
     (problem,) = of({"method_settings": {"rank": 0}})
     assert problem.field == "method_settings.rank"
     assert problem.sentence == "Chooser: Rank is 0, but it must be at least 1."
@@ -121,6 +123,21 @@ def test_a_check_of_its_own() -> None:
     assert warning.sentence == "Chooser: this is slow."
     (error,) = of({"method": "raised"})
     assert (error.node, error.field, error.code, error.blocks) == ("n", "method", "raised", True)
+
+
+def test_a_path_that_no_system_takes_is_a_problem_and_no_crash() -> None:
+    (problem,) = of({"method": "lost"})
+    assert (problem.node, problem.code, problem.blocks) == ("n", "unusable_setting", True)
+    assert problem.sentence.startswith("Chooser: its settings cannot be checked: ")
+
+
+@pytest.mark.parametrize("path", ["~nobody-of-this-name/x", "x" * 300, "a\0b", "/" * 5000])
+@pytest.mark.parametrize(
+    ("node_type", "field"), [("dataset", "source"), ("base_model", "model"), ("export", "folder")]
+)
+def test_odd_paths_in_the_real_nodes(tmp_path: Path, path: str, node_type: str, field: str) -> None:
+    graph = Graph(nodes=(Node("n", node_type, {field: path}),))
+    find_problems(graph, load_registry(), tmp_path)  # says what it likes, but does not raise
 
 
 def test_a_problem_as_json_leaves_empty_fields_out() -> None:

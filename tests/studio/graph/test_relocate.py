@@ -40,3 +40,8 @@ def test_what_is_no_path_is_left_alone(tmp_path: Path) -> None:
         assert moved(dict(settings), "base_model", old, new) == settings
     assert moved({"source": "/x/rows.jsonl"}, "dataset", old, new) == {"source": "/x/rows.jsonl"}
     assert moved({"source": "gone.jsonl"}, "dataset", old, new) == {"source": "gone.jsonl"}
+
+
+def test_odd_names_stay(tmp_path: Path) -> None:
+    for name in ("~nobody-of-this-name/x", "x" * 300, "a\0b"):
+        assert moved({"source": name}, "dataset", tmp_path, tmp_path / "new") == {"source": name}

@@ -72,6 +72,18 @@ def test_every_wrong_field_is_told_once() -> None:
     assert problems_in(Sample, {}, "n", "Node") == []
 
 
+class Several(Settings):
+    modules: str | list[str] = setting("all", "Modules", "Which.")
+    stride: int = setting(1, "Stride", "How far.", ge=1)
+    listen: bool = setting(False, "Listen", "Whether.")
+
+
+def test_a_field_of_several_kinds_is_told_once_and_names_may_look_like_kinds() -> None:
+    problems = problems_in(Several, {"modules": 5, "stride": 0, "listen": "x"}, "n", "Node")
+    assert [p.field for p in problems] == ["modules", "stride", "listen"]
+    assert problems[1].sentence == "Node: Stride is 0, but it must be at least 1."
+
+
 def test_the_schema_as_json() -> None:
     rows = {r["name"]: r for r in to_json_schema(Sample)}
     assert rows["rank"] == {
