@@ -84,10 +84,20 @@ def _gpu(index: int) -> Gpu:
     return Gpu(index, text, round(memory.total / GIB, 2), round(memory.used / GIB, 2))
 
 
+def _visible(wanted: str | None) -> list[Gpu]:
+    """The cards that CUDA_VISIBLE_DEVICES leaves, in its order; all when it names them by UUID."""
+    names = [name.strip() for name in (wanted or "").split(",")]
+    if wanted is not None and names[0] in ("", "-1"):
+        return []
+    found = gpus()
+    if wanted is None or not all(name.isdigit() for name in names):
+        return found
+    return [g for name in names for g in found if g.index == int(name)]
+
+
 def describe_device() -> str:
     """One line: the first GPU that may be used, else the processor and its cores."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    found = gpus() if visible is None or visible.strip() not in ("", "-1") else []
+    found = _visible(os.environ.get("CUDA_VISIBLE_DEVICES"))
     if found:
         more = f" and {len(found) - 1} more" if len(found) > 1 else ""
         return f"{found[0].name}, {found[0].total_gib:.0f} GiB{more}"

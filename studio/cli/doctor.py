@@ -20,6 +20,7 @@ from typing import Any
 from studio import hardware, paths
 from studio.graph.registry import load_registry
 from studio.runs.environment import versions
+from studio.settings import load_settings
 
 TORCH_TIMEOUT_S = 180
 _TORCH_FACTS = """
@@ -88,7 +89,8 @@ def has_display() -> bool:
 
 
 def _folders() -> dict[str, Path]:
-    return {"runs": paths.runs_dir(), "cache": paths.cache_dir(), "config": paths.config_dir()}
+    runs = load_settings().settings.runs_dir().resolve()
+    return {"runs": runs, "cache": paths.cache_dir(), "config": paths.config_dir()}
 
 
 def _folder(path: Path) -> dict[str, Any]:
@@ -131,6 +133,15 @@ def _folder_lines(folders: dict[str, Any]) -> list[str]:
     ]
 
 
+def _why_no_gpu(torch: dict[str, Any]) -> str:
+    if not torch.get("cuda_build"):
+        return "a build of torch for the processor is installed"
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if hidden is not None:
+        return f"CUDA_VISIBLE_DEVICES is “{hidden}”"
+    return f"the driver may be too old for CUDA {torch['cuda_build']}"
+
+
 def _works(facts: dict[str, Any]) -> list[str]:
     torch = facts["torch"]
     works = not torch.get("error")
@@ -146,5 +157,5 @@ def _works(facts: dict[str, Any]) -> list[str]:
     lines = ["What works here:"]
     lines += [f"  {'yes' if ok else 'no ':<4} {what}" for what, ok in rows.items()]
     if gpu is False and facts["gpus"]:
-        lines.append("  A GPU is present but torch cannot use it: a CPU build is installed.")
+        lines.append(f"  A GPU is present but torch cannot use it: {_why_no_gpu(torch)}.")
     return [*lines, *facts["extensions_failed"]]

@@ -6,6 +6,7 @@ a bug and carries its trace. It must not import torch: its errors are known by n
 
 from __future__ import annotations
 
+import errno
 import shutil
 import traceback
 from pathlib import Path
@@ -15,6 +16,7 @@ from studio.errors import StudioError
 from studio.runs.sink import DISK_FULL
 
 GIB = 2**30
+_REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 def as_studio_error(error: BaseException, title: str, folder: Path) -> StudioError | None:
@@ -24,6 +26,8 @@ def as_studio_error(error: BaseException, title: str, folder: Path) -> StudioErr
         return error
     if isinstance(error, OSError) and error.errno in DISK_FULL:
         return _disk_full(error, title, folder)
+    if isinstance(error, OSError) and error.errno in _REFUSED and error.filename:
+        return _refused(error, title)
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return _out_of_memory(error, title)
     hidden = error.__cause__ or error.__context__
@@ -66,6 +70,16 @@ def _disk_full(error: OSError, title: str, folder: Path) -> StudioError:
         hint="Free some space or choose a folder on another disk, then resume the run.",
         code="disk_full",
         file=str(place),
+    )
+
+
+def _refused(error: OSError, title: str) -> StudioError:
+    return StudioError(
+        f"{title}: {error.filename} cannot be used: {error.strerror}.",
+        title="A file or folder cannot be used",
+        hint="Change its permissions or choose another place, then resume the run.",
+        code="no_permission",
+        file=str(error.filename),
     )
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from studio import hardware
 from studio.cli import doctor
+from studio.settings import AppSettings, save_settings, settings_path
 
 
 def test_processor_and_memory() -> None:
@@ -21,6 +24,12 @@ def test_the_device_line(monkeypatch: pytest.MonkeyPatch) -> None:
     assert hardware.describe_device() == "NVIDIA H200, 140 GiB and 1 more"
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert hardware.describe_device().startswith(hardware.cpu_model())
+    other = hardware.Gpu(1, "NVIDIA L4", 24.0, 0.0)
+    monkeypatch.setattr(hardware, "gpus", lambda: [card, other])
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    assert hardware.describe_device() == "NVIDIA L4, 24 GiB"
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-0123")
+    assert hardware.describe_device() == "NVIDIA H200, 140 GiB and 1 more"
 
 
 def test_doctor_report() -> None:
@@ -36,3 +45,21 @@ def test_doctor_says_why_torch_does_not_work(monkeypatch: pytest.MonkeyPatch) ->
     facts = doctor.gather()
     assert "libfoo is missing" in facts["torch"]["error"]
     assert "torch does not work" in doctor.as_text(facts)
+
+
+def test_doctor_says_why_a_gpu_is_not_used(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    save_settings(AppSettings(runs_folder=str(tmp_path / "mine")))
+    try:
+        facts = doctor.gather()
+    finally:
+        settings_path().unlink()
+    assert facts["folders"]["runs"]["path"] == str(tmp_path / "mine")
+    facts["gpus"] = [{"index": 0, "name": "NVIDIA L4", "total_gib": 24.0, "used_gib": 0.0}]
+    facts["torch"] = {"version": "2", "cuda": False, "cuda_build": None, "devices": [],
+                      "bf16": False, "mps": False}  # fmt: skip
+    assert "a build of torch for the processor" in doctor.as_text(facts)
+    facts["torch"]["cuda_build"] = "13.0"
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert "the driver may be too old for CUDA 13.0" in doctor.as_text(facts)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert "CUDA_VISIBLE_DEVICES is “”" in doctor.as_text(facts)

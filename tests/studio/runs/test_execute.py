@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 import threading
@@ -13,6 +14,7 @@ import pytest
 from studio.runs.control import Control
 from studio.runs.events import Event
 from studio.runs.execute import execute, needed_steps
+from studio.runs.failures import failure
 from studio.runs.folder import RunFolder
 from studio.runs.follow import read_state
 from studio.runs.records import Hit
@@ -33,6 +35,12 @@ def again(place: Path, **settings: dict) -> tuple[RunFolder, list[str]]:
 
 def badges(run: RunFolder) -> list[str]:
     return [n.state for n in read_state(run).nodes.values()]
+
+
+def test_a_place_that_may_not_be_used_is_no_bug(tmp_path: Path) -> None:
+    told = failure(OSError(errno.EROFS, "Read-only file system", "/mnt/x/model"), "Merge", tmp_path)
+    assert told["sentence"] == "Merge: /mnt/x/model cannot be used: Read-only file system."
+    assert "trace" not in told
 
 
 def test_a_whole_run(tmp_path: Path) -> None:
