@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from studio.cli import commands, doctor, listing
+from studio.cli.tokens import tokens
 
 
 def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
@@ -19,6 +20,7 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     _demo(_add(table, "demo", commands.demo, "run the starter project"))
     _run(_add(table, "run", commands.run, "run a project"))
     _file(_add(table, "check", commands.check, "say what is wrong with a project"))
+    _tokens(_add(table, "tokens", tokens, "show rows as the model will see them"))
     _resume(_add(table, "resume", commands.resume, "go on with an interrupted run"))
     _run_name(_add(table, "stop", commands.stop, "end a run"))
     _runs(_add(table, "runs", listing.runs, "list the runs"))
@@ -60,6 +62,17 @@ def _run(parser: argparse.ArgumentParser) -> None:
     _file(parser)
     _runs(parser)
     _all_cores(parser)
+
+
+def _tokens(parser: argparse.ArgumentParser) -> None:
+    _file(parser)
+    _runs(parser)
+    parser.add_argument("--row", type=int, metavar="N", help="show row N, counted from 1")
+    parser.add_argument(
+        "--limit", type=int, metavar="K",
+        help="show K rows; else as many as fit on a screen, with --json all",
+    )  # fmt: skip
+    parser.add_argument("--node", metavar="TRAIN_ID", help="the Train node, if there are several")
 
 
 def _demo(parser: argparse.ArgumentParser) -> None:

@@ -21,7 +21,7 @@ from studio.values import DType, ModelValue
 
 def prepare_base_model(context: StepContext, settings: Any) -> ModelValue:
     """The local folder of the chosen model, with its dtype, quantization and identity."""
-    folder, source, revision = _folder(context, settings)
+    folder, source, revision = model_folder(context, settings)
     check_folder(context, folder, source)
     value = ModelValue(
         path=str(folder), source=source, revision=revision, dtype=_dtype(context, settings.dtype),
@@ -33,8 +33,8 @@ def prepare_base_model(context: StepContext, settings: Any) -> ModelValue:
     return value
 
 
-def _folder(context: StepContext, settings: Any) -> tuple[Path, str, str | None]:
-    """Folder, source and revision of the chosen model."""
+def model_folder(context: StepContext, settings: Any) -> tuple[Path, str, str | None]:
+    """Folder, source and revision of the chosen model, fetched or imported if need be."""
     model = settings.model.strip()
     kind = kind_of(model, context.project_dir)
     if kind == "starter":

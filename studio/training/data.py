@@ -155,12 +155,12 @@ def _batches(
     lines: list[int] = []
     size = 0
     for index, row in enumerate(rows):
-        rendered = _rendered(context, encoder, row)
-        if len(rendered) > 1:
+        parts = rendered(context.title, encoder, row)
+        if len(parts) > 1:
             counts.note("split", row["line"])
-        texts += rendered
-        lines += [row["line"]] * len(rendered)
-        size += sum(len(r.text) for r in rendered)
+        texts += parts
+        lines += [row["line"]] * len(parts)
+        size += sum(len(r.text) for r in parts)
         if len(texts) >= _ROWS_AT_ONCE or size >= _CHARACTERS_AT_ONCE:
             yield texts, lines, index + 1
             texts, lines, size = [], [], 0
@@ -168,21 +168,22 @@ def _batches(
         yield texts, lines, len(rows)
 
 
-def _rendered(context: StepContext, encoder: Encoder, row: dict[str, Any]) -> list[Rendered]:
+def rendered(title: str, encoder: Encoder, row: dict[str, Any]) -> list[Rendered]:
+    """The row's training texts; raises ``StudioError`` with its line. ``title`` names the node."""
     where = {"file": row["source"], "line": row["line"]}
     place = f"{Path(row['source']).name}, line {row['line']}"
     try:
         return render_row(encoder.tokenizer, row, masked=encoder.train_on != "all")
     except TemplateRefused as error:
         raise StudioError(
-            f"{context.title}: the model's chat template does not take {place}: {error}.",
+            f"{title}: the model's chat template does not take {place}: {error}.",
             title="The chat template refuses a row",
             hint="Change the roles of that row, or choose a model whose template takes them.",
             code="template_refused", **where,
         ) from error  # fmt: skip
     except UnprovableMask as error:
         raise StudioError(
-            f"{context.title}: with this model's chat template it cannot be told which tokens of "
+            f"{title}: with this model's chat template it cannot be told which tokens of "
             f"{place} are the answer, because the template rewrites earlier text.",
             title="The answers cannot be told apart",
             hint="Set “Train on” to Everything, or use a model with a plainer chat template.",

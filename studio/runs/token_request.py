@@ -1,0 +1,158 @@
+"""What has to be known to show rows as tokens: the part of a project that decides it.
+
+That is the steps that make a Train node's data, the base model at the other end of its model input,
+and two of its settings. Problems elsewhere in the graph do not stand in the way. Nothing is run or
+loaded here, and no model file is read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from studio.errors import Problem, StudioError
+from studio.graph.graph import Graph, Node
+from studio.graph.problems import find_problems
+from studio.graph.registry import Registry
+from studio.graph.wires import title_of
+from studio.runs.plan import Plan, Step, compile_plan, plan_from_json, step_from_json
+
+
+@dataclass(frozen=True)
+class TokenRequest:
+    """``plan`` makes the data, which is the output ``output`` of the step ``dataset``. ``base`` is
+    the Base model node; its fingerprint is empty where finding it would mean reading weights."""
+
+    plan: Plan
+    dataset: str
+    output: str
+    base: Step
+    title: str
+    max_length: int
+    train_on: str
+
+    def to_json(self) -> dict[str, Any]:
+        """The request as JSON data; ``request_from_json`` is the exact inverse."""
+        plain = {n: getattr(self, n) for n in _PLAIN}
+        return {**plain, "plan": self.plan.to_json(), "base": self.base.to_json()}
+
+
+_PLAIN = ("dataset", "output", "title", "max_length", "train_on")
+
+
+def request_from_json(data: Mapping[str, Any]) -> TokenRequest:
+    """The request in JSON data."""
+    plain = {n: data[n] for n in _PLAIN}
+    return TokenRequest(
+        plan=plan_from_json(data["plan"]), base=step_from_json(data["base"]), **plain
+    )
+
+
+def token_request(
+    graph: Graph, registry: Registry, project_dir: Path, train: str | None = None
+) -> tuple[TokenRequest | None, tuple[Problem, ...]]:
+    """What to ask for, or the Problems in the way; warnings may stand beside a request.
+
+    ``train`` names the Train node where there are several. Raises ``StudioError`` when there is no
+    such node.
+    """
+    node = _train_node(graph, train)
+    data = graph.wire_into(node.id, "dataset")
+    makers = graph.upstream(data.source) if data is not None else frozenset()
+    base = _base_of(graph, node)
+    needed = {node.id, *makers, *([base.id] if base else [])}
+    problems = [
+        p for p in find_problems(graph, registry, project_dir) if p.node is None or p.node in needed
+    ]
+    if any(p.blocks for p in problems):
+        return None, tuple(problems)
+    if data is None or base is None:
+        return None, (*problems, _no_base(node, registry))
+    compiled = compile_plan(_part(graph, makers), registry, project_dir)
+    if compiled.plan is None:
+        return None, compiled.problems
+    settings = _settings(node, registry)
+    request = TokenRequest(
+        compiled.plan, data.source, data.source_port, _base_step(graph, base, registry, project_dir),
+        title_of(node, registry), settings["max_length"], settings["train_on"],
+    )  # fmt: skip
+    return request, tuple(problems)
+
+
+def _train_node(graph: Graph, wanted: str | None) -> Node:
+    trains = [n for n in graph.nodes if n.type == "train"]
+    names = ", ".join(n.id for n in trains)
+    if wanted is not None:
+        found = [n for n in trains if n.id == wanted]
+        if found:
+            return found[0]
+        hint = f"There are: {names}." if trains else ""
+        raise StudioError(f"There is no Train node called “{wanted}”.", hint=hint, code="no_train")
+    if not trains:
+        raise StudioError(
+            "The project has no Train node, so nothing says what is trained.",
+            hint="Add one, and connect its dataset and model.", code="no_train",
+        )  # fmt: skip
+    if len(trains) > 1:
+        raise StudioError(
+            f"The project has {len(trains)} Train nodes: {names}.",
+            hint="Choose one with --node.", code="several_trains",
+        )  # fmt: skip
+    return trains[0]
+
+
+def _base_of(graph: Graph, train: Node) -> Node | None:
+    """The Base model node that the model of ``train`` comes from, through whatever is between. Data
+    that earlier trainings used does not count."""
+    waiting, seen = [train.id], set()
+    while waiting:
+        current = waiting.pop()
+        if current in seen or not graph.has(current):
+            continue
+        seen.add(current)
+        node = graph.node(current)
+        if node.type == "base_model":
+            return node
+        waiting += [
+            w.source for w in graph.wires if w.target == current and w.target_port != "dataset"
+        ]
+    return None
+
+
+def _no_base(train: Node, registry: Registry) -> Problem:
+    title = title_of(train, registry)
+    return Problem(
+        f"{title}: its model does not come from a Base model node, so there is no tokenizer to show "
+        "rows with.", train.id, "model", "Connect a Base model node.", "no_base_model",
+    )  # fmt: skip
+
+
+def _part(graph: Graph, nodes: Iterable[str]) -> Graph:
+    """The graph with these nodes and the wires between them."""
+    kept = set(nodes)
+    return replace(
+        graph,
+        nodes=tuple(n for n in graph.nodes if n.id in kept),
+        wires=tuple(w for w in graph.wires if {w.source, w.target} <= kept),
+    )
+
+
+def _settings(node: Node, registry: Registry) -> dict[str, Any]:
+    node_type = registry.node_type(node.type)
+    assert node_type is not None  # find_problems has refused such a graph
+    return node_type.settings.model_validate(dict(node.settings)).model_dump(mode="json")
+
+
+def _base_step(graph: Graph, node: Node, registry: Registry, project_dir: Path) -> Step:
+    """The step of the Base model node. Weights on this machine are not read for a fingerprint."""
+    node_type = registry.node_type(node.type)
+    assert node_type is not None
+    settings = _settings(node, registry)
+    if not list(node_type.files(node_type.settings.model_validate(settings), project_dir)):
+        compiled = compile_plan(_part(graph, [node.id]), registry, project_dir)
+        if compiled.plan is not None:
+            return compiled.plan.step(node.id)
+    title = title_of(node, registry)
+    return Step(node.id, node_type.id, node_type.version, title, settings, {}, "")

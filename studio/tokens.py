@@ -1,0 +1,95 @@
+"""One row of data as the model will see it: what every token is and whether it is trained.
+
+Plain descriptions, so that the terminal and the window can show rows that a process with the
+tokenizer made (``studio.training.token_view``). Nothing here may tokenize or import torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+State = Literal["trained", "context", "cut"]
+IGNORED = -100
+
+
+@dataclass(frozen=True)
+class Token:
+    """A token and its fate. ``label`` is its id, or -100 where nothing is trained.
+
+    ``start`` and ``end`` are the characters of the row's text it stands for (``None`` when the
+    tokenizer does not tell). A token that is only part of a character has the replacement
+    character as its ``text``; its characters are those of the whole one. The first token of a row
+    is never trained, whatever its label: nothing stands before it to predict it from.
+    """
+
+    id: int
+    text: str
+    state: State
+    label: int
+    start: int | None
+    end: int | None
+    special: bool
+
+
+@dataclass(frozen=True)
+class RoleSpan:
+    """Who says the tokens from ``first`` up to but without ``after``."""
+
+    role: str
+    first: int
+    after: int
+
+
+@dataclass(frozen=True)
+class TokenRow:
+    """One training row. ``number`` counts the rows of the data in their order, from 1.
+
+    ``part`` of ``parts``: some chat templates turn a conversation into one row per answer.
+    ``text`` is what the template made of the row. ``roles`` is empty where it cannot be told.
+    """
+
+    number: int
+    source: str
+    line: int
+    split: str
+    text: str
+    tokens: tuple[Token, ...]
+    roles: tuple[RoleSpan, ...] = ()
+    part: int = 1
+    parts: int = 1
+
+    @property
+    def kept(self) -> tuple[Token, ...]:
+        """The tokens that the model gets."""
+        return tuple(t for t in self.tokens if t.state != "cut")
+
+    def count(self, state: State) -> int:
+        """How many tokens are in this state."""
+        return sum(t.state == state for t in self.tokens)
+
+    @property
+    def left_out(self) -> bool:
+        """Whether training leaves the row out, because nothing in it would be trained."""
+        return not self.count("trained")
+
+    def to_json(self) -> dict[str, Any]:
+        """The row as JSON data, its tokens in columns; ``row_from_json`` is the exact inverse."""
+        whole = {n: getattr(self, n) for n in _PLAIN}
+        columns = {n: [getattr(t, n) for t in self.tokens] for n in _COLUMNS}
+        return {**whole, "roles": [asdict(r) for r in self.roles], "tokens": columns}
+
+
+_PLAIN = ("number", "source", "line", "split", "text", "part", "parts")
+_COLUMNS = tuple(Token.__dataclass_fields__)
+
+
+def row_from_json(data: Mapping[str, Any]) -> TokenRow:
+    """The row in JSON data."""
+    columns = zip(*(data["tokens"][n] for n in _COLUMNS), strict=True)
+    return TokenRow(
+        **{n: data[n] for n in _PLAIN},
+        tokens=tuple(Token(*values) for values in columns),
+        roles=tuple(RoleSpan(**r) for r in data["roles"]),
+    )

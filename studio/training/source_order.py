@@ -1,0 +1,46 @@
+"""The rows of a prepared data set in the order of the user's file.
+
+Why: the split keeps train and validation rows apart, but a user counts the rows of the file. The
+split is a function of its seed and the number of rows, so the order can be found again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from studio.training.arrow import open_rows
+from studio.training.rows import held_out_mask
+from studio.training.token_view import SourceRow
+from studio.values import DatasetValue
+
+
+class SourceOrder:
+    """Rows by their number, from 1. Without the ``seed`` of the split (data that no Dataset node
+    made) the validation rows come after those to train on."""
+
+    def __init__(self, dataset: DatasetValue, seed: int | None) -> None:
+        train, held_out = dataset.train_rows, dataset.validation_rows
+        self.count = train + held_out
+        self._splits = {
+            name: open_rows(Path(dataset.path) / name)
+            for name, rows in (("train", train), ("validation", held_out))
+            if rows
+        }
+        self._held_out = (
+            np.arange(self.count) >= train
+            if seed is None
+            else held_out_mask(self.count, held_out, seed)
+        )
+        self._before = np.cumsum(self._held_out)  # validation rows up to and with each row
+
+    def rows(self, first: int, last: int) -> Iterator[SourceRow]:
+        """The rows from number ``first`` to ``last``, both included."""
+        for number in range(first, last + 1):
+            held_out, before = bool(self._held_out[number - 1]), int(self._before[number - 1])
+            split, index = (
+                ("validation", before - 1) if held_out else ("train", number - before - 1)
+            )
+            yield SourceRow(number, split, self._splits[split][index])
