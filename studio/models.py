@@ -101,6 +101,9 @@ def _absolute(model: str, project_dir: Path) -> Path:
     return path if path.is_absolute() else project_dir / path
 
 
+_MODEL_FILES = (".json", ".safetensors", ".jinja", ".txt", ".model")
+
+
 def local_files(model: str, project_dir: Path) -> list[Path]:
     """The files whose content makes a local model; none for a starter or a hub id."""
     kind = kind_of(model, project_dir)
@@ -108,7 +111,7 @@ def local_files(model: str, project_dir: Path) -> list[Path]:
     if kind == "gguf":
         return [path]
     if kind == "folder" and path.is_dir():
-        return sorted(p for p in path.iterdir() if p.suffix in (".json", ".safetensors", ".jinja"))
+        return sorted(p for p in path.iterdir() if p.suffix in _MODEL_FILES)
     return []
 
 

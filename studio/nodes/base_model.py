@@ -41,7 +41,7 @@ def files(settings: BaseModelSettings, project_dir: Path) -> Iterable[Path]:
     """The files of a local model; a starter or hub model is identified by its name and revision."""
     from studio.models import local_files
 
-    return local_files(settings.model, project_dir)
+    return local_files(settings.model.strip(), project_dir)
 
 
 def check(settings: BaseModelSettings, context: CheckContext) -> Iterable[Problem]:

@@ -49,7 +49,9 @@ class DatasetSettings(Settings):
 
 def files(settings: DatasetSettings, project_dir: Path) -> Iterable[Path]:
     """The file that is read."""
-    return [project_dir / Path(settings.source).expanduser()] if settings.source else []
+    from studio.formats._check import source_path
+
+    return [source_path(settings.source, project_dir)] if settings.source.strip() else []
 
 
 def check(settings: DatasetSettings, context: CheckContext) -> Iterable[Problem]:

@@ -147,3 +147,32 @@ def test_variants_and_versions_count() -> None:
         len({default, of({"method_settings": {"rank": 5}}), of({"method": "other"}), of({}, 2)})
         == 4
     )
+
+
+@pytest.mark.parametrize("name", ["rows.jsonl", " rows.jsonl "])
+def test_new_rows_are_noticed_however_the_file_is_named(tmp_path: Path, name: str) -> None:
+    found = []
+    for word in ("a", "b"):
+        (tmp_path / "rows.jsonl").write_text(f'{{"prompt": "{word}", "completion": "{word}"}}\n')
+        graph = Graph(nodes=(Node("data", "dataset", {"source": name}),))
+        plan = compile_plan(graph, toy_runs.registry(), tmp_path).plan
+        assert plan is not None
+        found.append(plan.steps[0].fingerprint)
+    assert found[0] != found[1]
+
+
+@pytest.mark.parametrize("name", ["tiny", " tiny "])
+@pytest.mark.parametrize("file", ["config.json", "vocab.txt", "tokenizer.model"])
+def test_a_changed_model_folder_is_noticed(tmp_path: Path, name: str, file: str) -> None:
+    folder = tmp_path / "tiny"
+    folder.mkdir()
+    for needed in ("config.json", "model.safetensors", "tokenizer.json"):
+        (folder / needed).write_text("{}")
+    found = []
+    for word in ("{}", '{"b": 1}'):
+        (folder / file).write_text(word)
+        graph = Graph(nodes=(Node("base", "base_model", {"model": name}),))
+        plan = compile_plan(graph, toy_runs.registry(), tmp_path).plan
+        assert plan is not None
+        found.append(plan.steps[0].fingerprint)
+    assert found[0] != found[1]
