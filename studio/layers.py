@@ -19,7 +19,13 @@ _LARGEST_HEADER = 100 * 2**20
 _NOT_ADAPTED = {
     "lm_head", "embed_out", "embed_tokens", "wte", "wpe", "word_embeddings", "embed_positions",
     "tok_embeddings", "word_embeddings_layernorm", "embed_in", "score", "embeddings",
+    "gate", "router", "shared_expert_gate",  # they choose the experts of a mixture
 }  # fmt: skip
+TOWERS = (
+    "vision_tower", "vision_model", "visual", "audio_tower", "embed_vision", "embed_audio",
+    "multi_modal_projector",
+)  # fmt: skip
+"""Parts of models that also see or hear: rows of text never reach them."""
 _CONV1D_MODELS = {"gpt2", "openai-gpt", "imagegpt", "gpt_bigcode_legacy"}
 _FUSED_QKV = ("qkv_proj", "c_attn", "query_key_value", "Wqkv", "W_pack", "qkv", "in_proj")
 _QUERY = ("q_proj", "query", "wq", "q", "q_lin")
@@ -65,9 +71,12 @@ def _shapes(file: Path, stamp: int) -> tuple[tuple[str, tuple[int, ...]], ...]:
 
 
 def _linear(name: str, shape: tuple[int, ...], config: dict[str, Any]) -> LinearModule | None:
-    """A tensor as a linear layer, unless it is a vector, an embedding or the head."""
+    """A tensor as a linear layer, unless it is a vector, an embedding, the head, an expert's router,
+    or belongs to a part that text never reaches."""
     stem, _, last = name.rpartition(".")
     if last != "weight" or len(shape) != 2 or stem.rpartition(".")[2] in _NOT_ADAPTED:
+        return None
+    if not set(TOWERS).isdisjoint(stem.split(".")):
         return None
     text = config.get("text_config") if isinstance(config.get("text_config"), dict) else config
     if config.get("vocab_size", (text or {}).get("vocab_size")) == shape[0]:

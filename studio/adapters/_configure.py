@@ -19,14 +19,17 @@ from studio.values import AdaptedModelValue, ModelValue
 
 
 def check_method(settings: Any, context: CheckContext) -> Iterable[Problem]:
-    """Whether the method trains on the quantization that the wired Base model node asks for."""
-    wanted = [
-        getattr(s, "quantization", "none")
-        for t, s in context.upstream.values()
-        if t == "base_model"
-    ]
+    """Whether the method trains on the quantization, and the biases in the precision, that the wired
+    Base model node asks for."""
+    bases = [s for t, s in context.upstream.values() if t == "base_model"]
     variant = context.variants.get("adapter", {}).get(settings.method)
-    for quantization in wanted:
+    for base in bases:
+        quantization = getattr(base, "quantization", "none")
+        if settings.bias != "none" and getattr(base, "dtype", "") == "float16":
+            yield context.problem(
+                "biases cannot be trained in float16.", "bias", code="bias_dtype",
+                hint="Set Bias to None, or the model's precision to bfloat16 or float32.",
+            )  # fmt: skip
         if variant is not None and quantization not in ("none", *variant.payload.quantized):
             yield context.problem(
                 f"{variant.title} does not train on a base that is quantized to {quantization}.",

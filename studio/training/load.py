@@ -7,30 +7,67 @@ it. It must not fall back to another precision without a word.
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
+import psutil
 import torch
+from safetensors import SafetensorError
 
 from studio.errors import StudioError
 from studio.runs.context import StepContext
 from studio.training.quiet import output_to_log, quiet_libraries
 from studio.values import ModelValue
 
+HEADROOM = 1.2
+"""A model that answers takes its weights and this much in all."""
+
 
 def pick_device() -> torch.device:
-    """The device that training uses: the first CUDA GPU, else the CPU."""
+    """The device that training uses: the first CUDA GPU, else the CPU.
+
+    Not Apple's GPU: bitsandbytes, bfloat16 autocast and exact resume are not proven there.
+    """
     return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
 
 
-def load_base(context: StepContext, value: ModelValue, title: str = "Loading the model") -> Any:
-    """The frozen base model on the training device, in its dtype and quantization."""
+def free_memory() -> None:
+    """Give back the memory of models that nobody holds any more; they are full of cycles."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def free_bytes(device: torch.device) -> int:
+    """Memory that a model may take on ``device``."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    return int(psutil.virtual_memory().available)
+
+
+def roomy_device(value: ModelValue) -> torch.device:
+    """Where a model that only answers is loaded: the training device, or the CPU when the model
+    does not fit there. A quantized one was trained on that device, so it fits."""
+    free_memory()
+    device = pick_device()
+    needed = value.parameters * getattr(torch, value.dtype).itemsize * HEADROOM
+    fits = value.quantization != "none" or needed < free_bytes(device)
+    return device if fits else torch.device("cpu")
+
+
+def load_base(
+    context: StepContext, value: ModelValue, title: str = "Loading the model",
+    device: torch.device | None = None,
+) -> Any:  # fmt: skip
+    """The frozen base model in its dtype and quantization, on ``device`` or the training device."""
     from transformers import AutoModelForCausalLM
 
     quiet_libraries()
     context.phase("load", title)
-    device = pick_device()
+    free_memory()
+    device = device or pick_device()
     options = _options(value, device)
     printed = output_to_log() if value.quantization != "none" else nullcontext()
     with _stoppable_load(context), printed:
@@ -39,8 +76,8 @@ def load_base(context: StepContext, value: ModelValue, title: str = "Loading the
                 value.path, dtype=getattr(torch, value.dtype), local_files_only=True,
                 trust_remote_code=False, use_safetensors=True, **options,
             )  # fmt: skip
-        except (OSError, ValueError, ImportError) as error:
-            raise _cannot_load(value, error) from error
+        except (OSError, ValueError, ImportError, SafetensorError) as error:
+            raise _cannot_load(context, value, error) from error
     if value.quantization != "none":
         _after_quantizing(model, value)
     model.config.use_cache = False
@@ -128,9 +165,10 @@ class _followed:
         return lambda *args, **kwargs: None
 
 
-def _cannot_load(value: ModelValue, error: Exception) -> StudioError:
+def _cannot_load(context: StepContext, value: ModelValue, error: Exception) -> StudioError:
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
     return StudioError(
-        f"The model {value.source} cannot be loaded: {str(error).strip().splitlines()[0]}",
+        f"{context.title}: the model {value.source} cannot be loaded: {reason}",
         title="The model cannot be loaded", hint="Run the Base model step again, or choose another.",
         code="model_load", file=value.path,
     )  # fmt: skip

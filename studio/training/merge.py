@@ -7,6 +7,7 @@ with base and adapter, because a merge can be wrong without any error.
 
 from __future__ import annotations
 
+import errno
 import shutil
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -20,7 +21,14 @@ from studio.errors import StudioError
 from studio.runs.context import StepContext
 from studio.training.chat import load_tokenizer
 from studio.training.merge_check import merge_difference, quantized_difference
-from studio.training.merge_layers import CannotMerge, MergePlan, merged_config, plan_merge
+from studio.training.merge_layers import (
+    CannotMerge,
+    MergePlan,
+    OtherNames,
+    merged_config,
+    plan_merge,
+)
+from studio.training.merge_whole import merge_whole
 from studio.training.quiet import quiet_libraries
 from studio.training.weights_file import SHARD_BYTES, write_weights
 from studio.values import AdapterValue, DType, ModelValue
@@ -43,17 +51,22 @@ def merge_adapter(
     folder = context.folder / "model"
     context.phase("merge", "Adding the adapter to the model")
     plan = _planned(context, adapter, dtype)
-    needed = sum(e.size for e in plan.entries)
+    needed = _size(plan, base, dtype)
+    untied = plan is not None and plan.untied
     try:
         with disk.told(context.title, "the merged model", folder, needed=needed):
             folder.mkdir(parents=True, exist_ok=True)
-            digest = _write(context, plan, folder, needed, shard_bytes)
-            _write_surroundings(base, adapter, dtype, plan.untied, folder)
+            _refuse_full(folder, needed)
+            if plan is None:
+                digest = _write_whole(context, adapter, dtype, folder, shard_bytes)
+            else:
+                digest = _write(context, plan, folder, needed, shard_bytes)
+            _write_surroundings(base, adapter, dtype, untied, folder)
         merged = _described(context, adapter, dtype, folder, digest)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
-    if plan.untied:
+    if untied:
         context.notice(
             "The model shares one matrix between its embedding and its head, and the adapter changed "
             "only one of them: the merged model holds both.", level="info",
@@ -61,9 +74,12 @@ def merge_adapter(
     return merged
 
 
-def _planned(context: StepContext, adapter: AdapterValue, dtype: str) -> MergePlan:
+def _planned(context: StepContext, adapter: AdapterValue, dtype: str) -> MergePlan | None:
+    """How to merge tensor by tensor; ``None`` where only the whole model can be merged."""
     try:
         return plan_merge(Path(adapter.model.model.path), Path(adapter.path), getattr(torch, dtype))
+    except OtherNames:
+        return None
     except CannotMerge as error:
         raise _refused(context, str(error)) from error
 
@@ -77,12 +93,31 @@ def _refused(context: StepContext, reason: str) -> StudioError:
     )  # fmt: skip
 
 
+def _size(plan: MergePlan | None, base: ModelValue, dtype: str) -> int:
+    """Bytes of the merged weights."""
+    if plan is None:
+        return int(base.parameters * getattr(torch, dtype).itemsize)
+    return sum(e.size for e in plan.entries)
+
+
+def _refuse_full(folder: Path, needed: int) -> None:
+    room = disk.free_bytes(folder)
+    if room is not None and room < needed:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def _write_whole(
+    context: StepContext, adapter: AdapterValue, dtype: str, folder: Path, shard_bytes: int
+) -> str:
+    try:
+        return merge_whole(context, adapter, dtype, folder, shard_bytes)
+    except CannotMerge as error:
+        raise _refused(context, str(error)) from error
+
+
 def _write(
     context: StepContext, plan: MergePlan, folder: Path, needed: int, shard_bytes: int
 ) -> str:
-    room = disk.free_bytes(folder)
-    if room is not None and room < needed:
-        raise OSError(28, "No space left on device")
     try:
         digest = write_weights(
             folder, plan.entries, plan.tensor, _tick(context, needed), shard_bytes

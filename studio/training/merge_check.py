@@ -6,19 +6,24 @@ texts. It must not share code with the merge that it checks.
 
 from __future__ import annotations
 
-import gc
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import psutil
 import torch
 from peft import PeftModel
 
 from studio.errors import StudioError
 from studio.runs.context import StepContext
 from studio.training.chat import TemplateRefused, load_tokenizer, render
-from studio.training.load import load_base, pick_device
+from studio.training.load import (
+    HEADROOM,
+    free_bytes,
+    free_memory,
+    load_base,
+    pick_device,
+    roomy_device,
+)
 from studio.values import AdapterValue, ModelValue
 
 EXACT = 1e-3
@@ -34,22 +39,23 @@ _QUESTION = "Name three animals that live in the sea."
 def merge_difference(context: StepContext, adapter: AdapterValue, merged: ModelValue) -> float:
     """The largest logit difference between the merged model and base plus adapter.
 
-    Compared in float32 where memory allows. Raises ``StudioError`` when it is more than rounding.
+    Compared in float32 where memory allows, and on the CPU where the GPU is too small for the
+    unquantized model. Raises ``StudioError`` when it is more than rounding.
     """
     texts = _token_rows(adapter.path)
-    dtype = _compared_in(merged)
+    device, dtype = _place(merged)
     base = adapter.model.model
     plain = {"dtype": dtype, "quantization": "none"}
-    model = load_base(context, merged.model_copy(update=plain), "Loading the merged model")
+    model = load_base(context, merged.model_copy(update=plain), "Loading the merged model", device)
     context.phase("verify", "Comparing the merged model with the adapter")
     found = _logits(context, model, texts)
     del model
-    gc.collect()
-    model = load_base(context, base.model_copy(update=plain), "Loading a fresh model to compare")
+    fresh = base.model_copy(update=plain)
+    model = load_base(context, fresh, "Loading a fresh model to compare", device)
     model = PeftModel.from_pretrained(model, adapter.path)
     wanted = _logits(context, model, texts)
     del model
-    gc.collect()
+    free_memory()
     difference = _largest_difference(found, wanted)
     _refuse(context, merged, dtype, difference, max(float(w.abs().max()) for w in wanted))
     return difference
@@ -58,14 +64,13 @@ def merge_difference(context: StepContext, adapter: AdapterValue, merged: ModelV
 def quantized_difference(context: StepContext, adapter: AdapterValue, merged: ModelValue) -> float:
     """How far the merged model is from the quantized one that was trained: its rounding, undone."""
     texts = _token_rows(adapter.path)
-    model = load_base(context, merged, "Loading the merged model")
+    model = load_base(context, merged, "Loading the merged model", roomy_device(merged))
     found = _logits(context, model, texts)
     del model
-    gc.collect()
     base = load_base(context, adapter.model.model, "Loading the quantized model")
     wanted = _logits(context, PeftModel.from_pretrained(base, adapter.path), texts)
     del base
-    gc.collect()
+    free_memory()
     return _largest_difference(found, wanted)
 
 
@@ -77,14 +82,17 @@ def _token_rows(folder: str) -> list[list[int]]:
     return [tokenizer(t, add_special_tokens=False, verbose=False)["input_ids"] for t in texts]
 
 
-def _compared_in(merged: ModelValue) -> str:
-    """float32, unless the model would not fit into memory so."""
-    needed = merged.parameters * 4 * 1.2
-    if pick_device().type == "cuda":
-        room = torch.cuda.mem_get_info()[0]
-    else:
-        room = psutil.virtual_memory().available
-    return "float32" if needed < room else merged.dtype
+def _place(merged: ModelValue) -> tuple[torch.device, str]:
+    """Device and precision of the comparison: float32 before half, the GPU before the CPU; the
+    smallest on the CPU where nothing fits."""
+    free_memory()
+    devices = list(dict.fromkeys([pick_device(), torch.device("cpu")]))
+    choices = [(device, dtype) for device in devices for dtype in ("float32", merged.dtype)]
+    for device, dtype in choices:
+        needed = merged.parameters * getattr(torch, dtype).itemsize * HEADROOM
+        if needed < free_bytes(device):
+            return device, dtype
+    return choices[-1]
 
 
 @torch.no_grad()

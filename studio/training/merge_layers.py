@@ -25,6 +25,10 @@ class CannotMerge(Exception):
     """The adapter cannot be merged into these weights; the text says why."""
 
 
+class OtherNames(CannotMerge):
+    """The stored weights are not named like the model's layers."""
+
+
 @dataclass
 class MergePlan:
     """Which stored tensors change, and what is written.
@@ -189,7 +193,7 @@ def _prefix(model: Any, names: list[str], layers: dict[str, Any]) -> str:
     for prefix in ("", f"{model.base_model_prefix}."):
         if all(layer.removeprefix(prefix) in owners or _tied(model, layer) for layer in layers):
             return prefix
-    raise CannotMerge("the names of the stored weights are not those of the model's layers")
+    raise OtherNames("the names of the stored weights are not those of the model's layers")
 
 
 def _tied(model: Any, path: str) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import random
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +19,17 @@ from safetensors.torch import load_file, save_file
 from studio.errors import StudioError
 
 ADAPTER = "adapter_model.safetensors"
+CONFIG = "adapter_config.json"
 OPTIMIZER = "optimizer.safetensors"
 STATE = "state.json"
 _RANDOM = "random"
 
 
 def read_random() -> dict[str, Any]:
-    """The state of every random number generator that training may use."""
+    """The state of every random number generator that training may use: one GPU at most."""
     state: dict[str, Any] = {"python": random.getstate(), "cpu": torch.get_rng_state()}
     if torch.cuda.is_available():
-        state["cuda"] = torch.cuda.get_rng_state_all()
+        state["cuda"] = [torch.cuda.get_rng_state(0)]
     return state
 
 
@@ -37,7 +39,7 @@ def restore_random(state: dict[str, Any]) -> None:
     random.setstate((version, tuple(numbers), gauss))
     torch.set_rng_state(state["cpu"])
     if "cuda" in state and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all(state["cuda"])
+        torch.cuda.set_rng_state(state["cuda"][0], 0)
 
 
 def write_snapshot(
@@ -71,6 +73,14 @@ def save_adapter(model: Any, folder: Path) -> None:
     was, config.inference_mode = config.inference_mode, True
     config.save_pretrained(str(folder))
     config.inference_mode = was
+    same_mode(folder, CONFIG)
+
+
+def same_mode(folder: Path, like: str) -> None:
+    """Give weights the permissions of ``like``: safetensors writes them for their owner alone."""
+    mode = stat.S_IMODE((folder / like).stat().st_mode)
+    for file in folder.glob("*.safetensors"):
+        file.chmod(mode)
 
 
 def trained_is_finite(model: Any) -> bool:

@@ -26,7 +26,8 @@ from studio.training.adapter import build_adapter, write_adapter
 from studio.training.batches import Batches, RowOrder, pad_rows
 from studio.training.checkpoint import Checkpoint, newest, remove_torn, unusable
 from studio.training.data import Tokenized, load_tokenizer, tokenize_dataset
-from studio.training.load import load_base, pick_device
+from studio.training.limits import max_length_for, pad_id_of, refuse_unknown_tokens
+from studio.training.load import free_memory, load_base, pick_device
 from studio.training.optim import build_optimizer, build_schedule
 from studio.training.quiet import quiet_libraries
 from studio.training.schedule import cadence_of, length_of
@@ -49,15 +50,15 @@ def train_adapter(context: StepContext, inputs: Mapping[str, Any], settings: Any
         torch.set_num_threads(context.threads)
     tokenizer = load_tokenizer(adapted.model.path)
     tokens = tokenize_dataset(
-        context, dataset, tokenizer, max_length=settings.max_length, train_on=settings.train_on,
-        folder=context.folder / "tokens",
+        context, dataset, tokenizer, train_on=settings.train_on, folder=context.folder / "tokens",
+        max_length=max_length_for(context, adapted.model, settings.max_length),
     )  # fmt: skip
     folder = context.folder / "adapter"
     _settle_garbage()
     with _memory_errors(context):
         expected, figures = _train(context, adapted, dataset, tokens, tokenizer, settings, folder)
         del tokens
-        _free()
+        free_memory()
         difference = verify_adapter(context, adapted, folder, expected)
     for name in ("tokens", "scratch"):
         shutil.rmtree(context.folder / name, ignore_errors=True)
@@ -76,6 +77,7 @@ def _train(
     """Train and write the adapter; the model is gone when this returns."""
     set_seed(settings.seed)
     base = load_base(context, adapted.model)
+    refuse_unknown_tokens(context, base, tokens, tokenizer)
     identity = identity_of(adapted, dataset, settings)
     resumed = _resumable(context, identity)
     set_seed(settings.seed)
@@ -102,9 +104,10 @@ def _trained(
     objective = _objective(context, settings)
     cadence = cadence_of(settings, length, len(tokens.validation or ()))
     watch = StepWatch(context, length, cadence, identity, settings.keep_checkpoints, resumed)
+    pad_id = pad_id_of(model, tokenizer)
     batches = Batches(
         tokens.train, RowOrder(len(tokens.train), settings.seed), done * length.rows_per_step,
-        length.rows, settings.batch_size, tokenizer.pad_token_id,
+        length.rows, settings.batch_size, pad_id,
     )  # fmt: skip
     context.phase("train", "Training")
     optimizer = build_optimizer(model, settings)
@@ -117,7 +120,7 @@ def _trained(
     )  # fmt: skip
     watch.trainer = trainer
     if tokens.validation is not None and cadence.eval_every:
-        watch.evaluate = _evaluator(context, watch, tokens, objective, settings, tokenizer)
+        watch.evaluate = _evaluator(context, watch, tokens, objective, settings, pad_id)
     trainer.train()
     trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)  # without autocast again
     trainer.accelerator.free_memory()
@@ -126,7 +129,7 @@ def _trained(
 
 def _evaluator(
     context: StepContext, watch: StepWatch, tokens: Tokenized, objective: Objective,
-    settings: Any, tokenizer: Any,
+    settings: Any, pad_id: int,
 ) -> Callable[[], float]:  # fmt: skip
     """A function that measures the validation loss; rows of like length stand together."""
     rows = tokens.validation
@@ -145,11 +148,11 @@ def _evaluator(
     def evaluate() -> float:
         context.phase("evaluate", "Measuring the validation loss")
         if watch.trainer.head is None:
-            batch = pad_rows(rows, numbers[:1], tokenizer.pad_token_id)
+            batch = pad_rows(rows, numbers[:1], pad_id)
             watch.trainer.head = objective.choose_head(watch.trainer.model, batch)
         loss = validation_loss(
             watch.trainer.model, rows, numbers, objective, watch.trainer.head,
-            settings.batch_size, tokenizer.pad_token_id, progress,
+            settings.batch_size, pad_id, progress,
         )  # fmt: skip
         context.emit("Phase", phase="train", title="Training")
         return loss
@@ -197,13 +200,6 @@ def _settle_garbage() -> None:
     """Take the libraries' half a million objects out of every later collection (0.4 s each)."""
     gc.collect()
     gc.freeze()
-
-
-def _free() -> None:
-    """Give back the memory of the model that the caller has let go of."""
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
 
 
 @contextmanager

@@ -45,8 +45,10 @@ def test_plain_peft_loads_the_adapter(tmp_path: Path, quiet_transformers: None) 
     config = json.loads((Path(value.path) / "adapter_config.json").read_text())
     assert config["base_model_name_or_path"] == str(tmp_path / "model")
     assert [p.name for p in Path(value.path).parent.iterdir()] == ["adapter"]
-    names = load_file(Path(value.path) / "adapter_model.safetensors")
-    assert all(".lora_" in name for name in names)
+    weights = Path(value.path) / "adapter_model.safetensors"
+    assert all(".lora_" in name for name in load_file(weights))
+    modes = {p.stat().st_mode for p in Path(value.path).iterdir()}
+    assert len(modes) == 1, "others may read the weights where they may read the config"
 
 
 def test_a_hub_base_is_named_by_id_and_commit(tmp_path: Path) -> None:

@@ -1,0 +1,104 @@
+"""Questions for an evaluation, made from rows, and whether an answer to one is right.
+
+Why here: a question must be asked exactly as training asked it, and what counts as the right answer
+follows from the chat template. This module must not load a model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from studio.errors import StudioError
+from studio.runs.context import StepContext
+from studio.training.arrow import open_rows
+from studio.training.chat import Message, TemplateRefused, render, starts_with_bos
+from studio.values import DatasetValue
+
+
+@dataclass(frozen=True)
+class Question:
+    """A row to be asked: what a person reads, the prompt's token ids, and the right answer.
+
+    ``taught`` is the answer as the chat template writes it and as training teaches it: some put an
+    empty block of thoughts before it.
+    """
+
+    shown: str
+    ids: list[int]
+    expected: str
+    taught: str = ""
+
+
+def questions_of(
+    context: StepContext, dataset: DatasetValue, tokenizer: Any, wanted: int
+) -> list[Question]:
+    """Rows spread evenly over the held-out split, or over all rows where there is none."""
+    rows = open_rows(Path(dataset.path) / ("validation" if dataset.validation_rows else "train"))
+    count = min(wanted or len(rows), len(rows))
+    picked = (rows[i * len(rows) // count] for i in range(count))
+    questions = [q for q in (_question(context, row, tokenizer) for row in picked) if q is not None]
+    if not questions:
+        raise StudioError(
+            f"{context.title}: the rows of {file_names(dataset)} have no question with an answer.",
+            title="Nothing to ask", hint="Use rows with a question and an answer, not plain text.",
+            field="dataset", code="nothing_to_ask", file=dataset.sources[0] if dataset.sources else None,
+        )  # fmt: skip
+    if len(questions) < count:
+        context.notice(f"{count - len(questions)} rows have no question with an answer and were left out.")  # fmt: skip
+    return questions
+
+
+def file_names(dataset: DatasetValue) -> str:
+    """The files that the rows come from, by name."""
+    return ", ".join(Path(s).name for s in dataset.sources)
+
+
+def _question(context: StepContext, row: dict[str, Any], tokenizer: Any) -> Question | None:
+    """The row up to its last answer, or ``None`` when it holds no question with an answer."""
+    if row["prompt"] is not None:
+        ids = tokenizer(row["prompt"], add_special_tokens=False)["input_ids"]
+        ids = [tokenizer.bos_token_id, *ids] if starts_with_bos(tokenizer) else ids
+        return Question(row["prompt"], ids, row["completion"])
+    messages = row["messages"] or []
+    last = max((i for i, m in enumerate(messages) if m["role"] == "assistant"), default=0)
+    if last == 0:
+        return None
+    try:
+        text = render(tokenizer, messages[:last], ask=True)
+    except TemplateRefused as error:
+        raise StudioError(
+            f"{context.title}: the model's chat template does not take line {row['line']} of "
+            f"{Path(row['source']).name}: {error}.",
+            code="template_refused", file=row["source"], line=row["line"],
+        ) from error  # fmt: skip
+    ids = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+    taught = _taught(tokenizer, messages[: last + 1], text)
+    return Question(messages[last - 1]["content"], ids, messages[last]["content"], taught)
+
+
+def _taught(tokenizer: Any, messages: Sequence[Message], asked: str) -> str:
+    """What the template adds to the question for the answer, without special tokens."""
+    try:
+        whole = render(tokenizer, messages)
+    except TemplateRefused:
+        return ""
+    if not whole.startswith(asked):
+        return ""
+    ids = tokenizer(whole[len(asked) :], add_special_tokens=False, verbose=False)["input_ids"]
+    return str(tokenizer.decode(ids, skip_special_tokens=True))
+
+
+def exact_match(answers: Sequence[str], questions: Sequence[Question]) -> float:
+    """Share of answers that equal the expected one, blanks around it and case aside."""
+    right = [
+        _plain(answer) in (_plain(q.expected), _plain(q.taught or q.expected))
+        for answer, q in zip(answers, questions, strict=True)
+    ]
+    return sum(right) / len(right)
+
+
+def _plain(text: str) -> str:
+    return text.strip().casefold()
