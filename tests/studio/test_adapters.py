@@ -89,3 +89,17 @@ def test_cadences_that_lead_nowhere_are_warned_of(tmp_path: Path) -> None:
     found = list(train.check(TrainSettings(eval_steps=5, max_steps=10, save_steps=20), context))
     assert [p.field for p in found] == ["eval_steps", "save_steps"]
     assert not any(p.blocks for p in found)
+
+
+def test_biases_are_not_trained_in_float16() -> None:
+    """Their gradients could not be scaled; said before anything is loaded."""
+    context = CheckContext(
+        "lora", "LoRA", Path(), upstream={"base": ("base_model", BaseModelSettings(dtype="float16"))},
+        variants=load_registry().variants,
+    )  # fmt: skip
+    assert not list(check_method(LoraSettings(), context))
+    (problem,) = check_method(LoraSettings(bias="all"), context)
+    assert (problem.sentence, problem.field) == (
+        "LoRA: biases cannot be trained in float16.",
+        "bias",
+    )

@@ -12,6 +12,7 @@ from studio.errors import Stopped, StudioError
 from studio.nodes.evaluate import EvaluateSettings
 from studio.training.evaluate import evaluate
 from studio.training.generate import turn_end_id
+from studio.training.questions import _question, exact_match
 from studio.values import AdapterValue, DatasetValue, ModelValue, ReportValue
 from tests.studio.training.adapters import (
     plain_adapted,
@@ -20,7 +21,7 @@ from tests.studio.training.adapters import (
     tiny_base,
 )
 from tests.studio.training.steps import Recorder, make_context
-from tests.studio.training.test_data import messages, write
+from tests.studio.training.test_data import FORGETS_THOUGHTS, messages, write
 from tests.studio.training.test_merge import merged
 from tests.tiny import END_ID, make_tiny_tokenizer
 
@@ -148,3 +149,15 @@ def test_the_end_of_a_turn_is_read_from_the_template() -> None:
     assert turn_end_id(tokenizer) == END_ID
     tokenizer.chat_template = "{% for m in messages %}{{ m['content'] + ' ' }}{% endfor %}"
     assert turn_end_id(tokenizer) is None
+
+
+def test_an_answer_as_the_template_teaches_it_is_right(tmp_path: Path) -> None:
+    """A template that puts an empty block of thoughts before the answer: the model learns both."""
+    tokenizer = make_tiny_tokenizer()
+    tokenizer.chat_template = FORGETS_THOUGHTS
+    row = {"messages": messages("u:q", "a:cat"), "prompt": None}
+    question = _question(make_context(tmp_path, Recorder()), row, tokenizer)
+    assert question is not None
+    assert (question.shown, question.expected) == ("q", "cat")
+    asked = [question] * 3
+    assert exact_match(["<think></think>cat", " Cat\n", "<think></think>dog"], asked) == 2 / 3

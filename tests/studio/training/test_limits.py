@@ -1,0 +1,93 @@
+"""What does not fit is said in a sentence: tokens, targets, precisions, and GPUs that are too small."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from studio.errors import StudioError
+from studio.training import load, merge_check
+from studio.training.train import train_adapter
+from tests.studio.training.steps import (
+    Recorder,
+    make_context,
+    make_inputs,
+    model_value,
+    settings_of,
+)
+from tests.tiny import VOCABULARY, make_tiny_model, make_tiny_tokenizer
+
+GPU, CPU = torch.device("cuda", 0), torch.device("cpu")
+GIB = 2**30
+
+
+def test_a_foreign_tokenizer_is_refused(tmp_path: Path) -> None:
+    """One token more than the model knows: named, instead of an assertion on the GPU."""
+    inputs = make_inputs(tmp_path)
+    tokenizer = make_tiny_tokenizer()
+    tokenizer.add_tokens([f"<{i}>" for i in range(8)] + ["oak"])
+    tokenizer.save_pretrained(str(tmp_path / "model"))
+    with pytest.raises(StudioError, match=r"the token “oak” \(number 267\).* 264 tokens") as caught:
+        train_adapter(make_context(tmp_path, Recorder()), inputs, settings_of())
+    assert caught.value.code == "unknown_token"
+
+
+def test_a_pad_token_that_the_model_lacks_is_replaced(tmp_path: Path) -> None:
+    """It is masked everywhere, so the losses are those of any other."""
+    plain, foreign = Recorder(), Recorder()
+    train_adapter(make_context(tmp_path / "a", plain), make_inputs(tmp_path), settings_of())
+    tokenizer = make_tiny_tokenizer()
+    tokenizer.add_tokens([f"<{i}>" for i in range(8)])
+    tokenizer.add_special_tokens({"pad_token": "<pad>"})
+    assert tokenizer.pad_token_id > VOCABULARY
+    file = tmp_path / "model" / "tokenizer_config.json"
+    tokenizer.save_pretrained(str(file.parent))
+    train_adapter(make_context(tmp_path / "b", foreign), make_inputs(tmp_path), settings_of())
+    assert json.loads(file.read_text())["pad_token"] == "<pad>"
+    assert foreign.losses() == plain.losses()
+
+
+def test_a_target_that_only_the_files_have_is_refused(tmp_path: Path) -> None:
+    """PEFT adapts what it finds and is content; the user asked for all."""
+    inputs = make_inputs(tmp_path, target_modules=["q_proj", "model.layers.9.up_proj"])
+    with pytest.raises(StudioError, match=r"“model.layers.9.up_proj” is in the files"):
+        train_adapter(make_context(tmp_path, Recorder()), inputs, settings_of())
+
+
+def test_biases_in_float16_are_refused(tmp_path: Path) -> None:
+    """Before a step, not in the middle of it."""
+    inputs = make_inputs(tmp_path, bias="all")
+    inputs["model"]["model"]["dtype"] = "float16"
+    with pytest.raises(StudioError, match="biases cannot be trained in float16"):
+        train_adapter(make_context(tmp_path, Recorder()), inputs, settings_of())
+
+
+def test_a_damaged_file_of_weights_is_a_sentence(tmp_path: Path) -> None:
+    """Cut off in the middle, as a broken copy is."""
+    inputs = make_inputs(tmp_path)
+    file = tmp_path / "model" / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-1000])
+    with pytest.raises(StudioError, match=r"Train: the model .* cannot be loaded") as caught:
+        train_adapter(make_context(tmp_path, Recorder()), inputs, settings_of())
+    assert caught.value.code == "model_load"
+
+
+@pytest.mark.parametrize(
+    ("gpu", "place"),
+    [(40, (GPU, "float32")), (20, (GPU, "bfloat16")), (8, (CPU, "float32"))],
+)
+def test_a_merge_is_compared_where_it_fits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gpu: int, place: object
+) -> None:
+    """7 billion weights, trained in 4 bits: on 8 GiB the unquantized model goes to the CPU."""
+    value = model_value(make_tiny_model(tmp_path / "model"), parameters=7 * 10**9, dtype="bfloat16")
+    room = {"cuda": gpu * GIB, "cpu": 64 * GIB}
+    for module in (load, merge_check):
+        monkeypatch.setattr(module, "pick_device", lambda: GPU)
+        monkeypatch.setattr(module, "free_bytes", lambda device: room[device.type])
+    assert merge_check._place(value) == place
+    assert load.roomy_device(value) == place[0]  # type: ignore[index]
+    assert load.roomy_device(value.model_copy(update={"quantization": "nf4"})) == GPU
