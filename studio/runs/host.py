@@ -102,22 +102,6 @@ def kill(folder: RunFolder, process: subprocess.Popen[bytes] | None = None) -> N
         processes.kill_host(*known, processes.mark(folder.path))
 
 
-def clean_up(folder: RunFolder, *, stopped: bool) -> None:
-    """After a host died without a word: end its helpers, remove half results, and say
-    ``stopped`` if that was asked for."""
-    known = host_of(folder)
-    if known is not None and not processes.is_alive(*known):
-        processes.kill_host(*known, processes.mark(folder.path))
-    if folder.is_running():
-        return
-    folder.remove_staging()
-    EventSink(folder).close()
-    if stopped and folder.finished_status() is None:
-        seconds = time.time() - known[1] if known else 0.0
-        with contextlib.suppress(OSError):  # the folder was deleted, or the disk is full
-            folder.append(event("RunFinished", status="stopped", seconds=round(seconds, 3)))
-
-
 # ------------------------------------------------------------------ the host's side
 
 

@@ -7,17 +7,21 @@ stuck in a call that lets no other thread run.
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import time
 
-from studio.runs import host
+from studio.runs import host, processes
 from studio.runs.control import SUSPEND_LIMIT_S, size_of
-from studio.runs.events import Event
+from studio.runs.events import Event, event
 from studio.runs.folder import RunFolder
 from studio.runs.follow import EventReader
+from studio.runs.lock import HostLock
+from studio.runs.sink import EventSink
 
 KILL_AFTER_S = {"stop": 9.0, "suspend": SUSPEND_LIMIT_S + 3.0}
 LINGER_S = 5.0
+TIDY_PATIENCE_S = 1.0
 _LOCK_EVERY_S = 0.25
 
 
@@ -91,18 +95,18 @@ class Watch:
     def _read(self, limit: int | None) -> list[Event]:
         past = self.catch_up(limit)
         events = self._reader.read(None if limit is None else limit - len(past))
-        for event in events:
-            if event.name == "RunFinished":
-                self._said, self._said_at = str(event.get("status")), time.monotonic()
-            elif event.name == "RunStarted":
-                self._said, self._pid = None, event.get("pid")
+        for found in events:
+            if found.name == "RunFinished":
+                self._said, self._said_at = str(found.get("status")), time.monotonic()
+            elif found.name == "RunStarted":
+                self._said, self._pid = None, found.get("pid")
         return past + events
 
     def _bury(self) -> list[Event]:
         """The host is gone: take its last events, tidy up, and settle the status."""
         events = self._read(None)
         if self._said is None:
-            host.clean_up(self.folder, stopped=self._asked is not None)
+            _clean_up(self.folder, stopped=self._asked is not None)
             events += self._read(None)
         self.status = self._said or "interrupted"
         return events
@@ -130,3 +134,23 @@ class Watch:
             self._looked_at = time.monotonic()
             self._alive = self.folder.is_running() or self.folder.status() == "preparing"
         return self._alive
+
+
+def _clean_up(folder: RunFolder, *, stopped: bool) -> None:
+    """After a host died without a word: end its helpers, remove half results, and say ``stopped``
+    if that was asked for. The lock keeps out a second follower who does the same, and a new host."""
+    known = host.host_of(folder)
+    if known is not None and not processes.is_alive(*known):
+        processes.kill_host(*known, processes.mark(folder.path))
+    lock = HostLock(folder.lock_path)
+    with contextlib.suppress(OSError):  # the folder was deleted, or the disk is full
+        if not lock.acquire(TIDY_PATIENCE_S):
+            return
+        try:
+            folder.remove_staging()
+            EventSink(folder).close()
+            if stopped and folder.finished_status() is None:
+                seconds = time.time() - known[1] if known else 0.0
+                folder.append(event("RunFinished", status="stopped", seconds=round(seconds, 3)))
+        finally:
+            lock.release()

@@ -61,6 +61,25 @@ def test_a_second_start_follows_the_host_that_has_the_run(tmp_path: Path) -> Non
     assert (first.status, second.status, finished(run)) == ("stopped", "stopped", ["stopped"])
 
 
+def test_two_that_stop_a_stuck_run_tell_its_end_once(tmp_path: Path) -> None:
+    run = toy_runs.folder(tmp_path, block={"how": "check"})
+    first = start(run)
+    events = follow(first, until=lambda e: e.name == "Phase" and e.node == "block")
+    watches = [first, Watch(run), Watch(run)]
+    for one in watches[1:]:
+        one.poll()
+    for one in watches:
+        one._asked = "stop"
+    os.kill(events[0].get("pid"), signal.SIGKILL)
+    threads = [threading.Thread(target=follow, args=(one,)) for one in watches]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert [one.status for one in watches] == ["stopped"] * 3
+    assert finished(run) == ["stopped"]
+
+
 def test_whoever_attaches_spares_a_host_that_takes_the_run_up_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
