@@ -79,14 +79,18 @@ def stop(options: argparse.Namespace) -> int:
 
 def runs_dir(options: argparse.Namespace) -> Path:
     """The folder of runs: the option, else the setting, else the default."""
-    return Path(options.runs) if options.runs is not None else _settings().runs_dir()
+    return Path(options.runs) if options.runs is not None else _settings(options).runs_dir()
 
 
-def _settings() -> AppSettings:
-    loaded = load_settings()
-    if loaded.notice:
-        print(loaded.notice, file=sys.stderr)
-    return loaded.settings
+def _settings(options: argparse.Namespace) -> AppSettings:
+    """The program's settings, read once for a command, so that its notice is told once."""
+    if not hasattr(options, "settings"):
+        loaded = load_settings()
+        if loaded.notice:
+            print(loaded.notice, file=sys.stderr)
+        options.settings = loaded.settings
+    settings: AppSettings = options.settings
+    return settings
 
 
 def _run(file: Path, options: argparse.Namespace) -> int:
@@ -103,7 +107,7 @@ def _run(file: Path, options: argparse.Namespace) -> int:
 def _attend(folder: RunFolder, options: argparse.Namespace, graph: Graph) -> int:
     if not options.json:
         print(f"{graph.name}: run {folder.id}", flush=True)
-    leave_core = not options.all_cores and _settings().leave_core
+    leave_core = not options.all_cores and _settings(options).leave_core
     status, state = attend(lambda: Watch.start(folder, leave_core=leave_core), as_json=options.json)
     if not options.json:
         print_results(folder, state, status)

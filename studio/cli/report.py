@@ -27,6 +27,8 @@ RESULTS = {
     "report": "Report",
 }
 
+NOT_RESUMABLE = ("changed_since_plan", "other_version", "damaged_plan", "newer_plan")
+
 
 class Reporter:
     """Tells the events of one run on standard output."""
@@ -206,7 +208,7 @@ def print_results(folder: RunFolder, state: RunState, status: str) -> None:
     print(f"Run folder: {folder.path}")
     if status == "interrupted":
         print(f"The run host died; the last lines of {folder.log_path.name} may say why.")
-    if status != "completed":
+    if status != "completed" and (state.failure or {}).get("code") not in NOT_RESUMABLE:
         print(f"Go on with: {_program()} resume {folder.id} --runs {_quoted(folder.path.parent)}")
 
 

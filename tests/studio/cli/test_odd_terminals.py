@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -94,3 +95,27 @@ def test_the_last_status_of_a_run_with_an_odd_name(tmp_path: Path) -> None:
     append_line(run.events_path, '{"event": "RunFinished", "time": 1, "status": "stopped"}\n')
     append_line(run.events_path, '{"event": "RunStarted", "time": 2, "name": "a\u2028b"}\n')
     assert run.finished_status() is None
+
+
+def test_a_run_that_cannot_go_on_does_not_say_so(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("one")
+    file = toy_runs.project(tmp_path, source={"file": "a.txt"}, block={"how": "fail"})
+    assert "Go on with: " in studio("run", file, "--runs", tmp_path / "runs")[1]
+    run = only_run(tmp_path)
+    (tmp_path / "a.txt").write_text("two")
+    shutil.rmtree(run.steps)
+    code, out, _ = studio("resume", run.id, "--runs", tmp_path / "runs")
+    assert code == 1
+    assert "changed after this run was planned" in out
+    assert "Go on with: " not in out
+
+
+def test_a_notice_about_the_settings_is_told_once(tmp_path: Path) -> None:
+    (tmp_path / "config").mkdir()
+    (tmp_path / "config" / "settings.toml").write_text("leave_core = 7")
+    process = subprocess.run(
+        [*COMMAND, "run", str(toy_runs.project(tmp_path))], capture_output=True, text=True,
+        env={**os.environ, "LORA_STUDIO_HOME": str(tmp_path)},
+    )  # fmt: skip
+    assert process.returncode == 0
+    assert process.stderr.count("leave_core") == 1
