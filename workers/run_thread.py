@@ -15,7 +15,8 @@ from PySide6.QtCore import QCoreApplication, QObject, QThread, Signal, Slot
 
 from studio.graph.registry import Registry, load_registry
 from studio.runs.control import CommandReader, Control, Watcher, size_of
-from studio.runs.execute import execute
+from studio.runs.environment import write_environment
+from studio.runs.execute import execute, threads
 from studio.runs.folder import RunFolder
 from studio.runs.follow import EventReader
 from studio.runs.lock import HostLock
@@ -24,7 +25,8 @@ from studio.runs.watch import Watch
 
 Mode = Literal["host", "attach", "thread"]
 BEAT_S = 0.05
-BATCH = 1000
+CATCH_UP_S = 0.008  # between batches of what was written before; the receiver's loop turns in it
+BATCH = 500
 
 logger = logging.getLogger(__name__)
 _running: set[RunThread] = set()
@@ -63,6 +65,8 @@ class RunThread(QThread):
         self._wishes: list[str] = []
         self._detached = threading.Event()
         self._wake = threading.Event()
+        self._taken = threading.Event()
+        self.events.connect(self._note_taken)
         self.finished.connect(self._tell_ended)
 
     # ------------------------------------------------------------ what the window asks
@@ -128,7 +132,7 @@ class RunThread(QThread):
             batch = watch.poll(BATCH)
             if batch:
                 self.events.emit(batch)
-            self._rest()
+            self._rest(behind=len(batch) >= BATCH)
         self._pass_on(watch)  # a Stop just before the window was closed
         self.status = watch.status
 
@@ -137,8 +141,12 @@ class RunThread(QThread):
             name = self._wishes.pop(0)
             watch.stop() if name == "stop" else watch.suspend()
 
-    def _rest(self) -> None:
-        self._wake.wait(BEAT_S)
+    def _rest(self, behind: bool) -> None:
+        """Until the next beat; when far behind, only until the last batch is being taken in."""
+        if behind:
+            self._taken.wait(BEAT_S)
+        self._taken.clear()
+        self._wake.wait(CATCH_UP_S if behind else BEAT_S)
         self._wake.clear()
 
     def _run_here(self) -> None:
@@ -157,6 +165,7 @@ class RunThread(QThread):
         try:
             registry = self._registry or load_registry()
             plan = self.folder.plan()
+            write_environment(self.folder, plan, threads())
             self.status = execute(plan, self.folder, sink.emit, self._control, registry)
         finally:
             watcher.end()
@@ -174,6 +183,11 @@ class RunThread(QThread):
                 self.events.emit(batch)
 
     # ------------------------------------------------------------ back on the maker's thread
+
+    @Slot(object)
+    def _note_taken(self, events: object) -> None:
+        del events
+        self._taken.set()
 
     @Slot()
     def _tell_ended(self) -> None:

@@ -35,7 +35,7 @@ def _version(name: str) -> str | None:
         return None
 
 
-def describe(plan: Plan, threads: int) -> dict[str, Any]:
+def describe(plan: Plan, threads: int | None) -> dict[str, Any]:
     """The surroundings of a run as JSON data."""
     return {
         "python": platform.python_version(),
@@ -52,7 +52,7 @@ def describe(plan: Plan, threads: int) -> dict[str, Any]:
     }
 
 
-def write_environment(folder: RunFolder, plan: Plan, threads: int) -> dict[str, Any]:
+def write_environment(folder: RunFolder, plan: Plan, threads: int | None) -> dict[str, Any]:
     """Describe the present surroundings in the run folder; earlier ones of a resumed run stay."""
     known = folder.environment()
     earlier = known.pop("earlier", [])

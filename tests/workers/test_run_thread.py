@@ -74,6 +74,7 @@ def test_a_run_from_start_to_end(qtbot, tmp_path: Path, mode: str) -> None:
     assert screen.state.metrics["train"].step == list(range(1, 21))
     same_process = screen.events[0].get("pid") == os.getpid()
     assert same_process == (mode == "thread")
+    assert run.environment()["packages"]["pydantic"]
     assert not run.is_running()
 
 
