@@ -100,16 +100,23 @@ def _tokens(
     encoder: Encoder, text: str, ids: list[int], labels: list[int], places: Sequence[_Place]
 ) -> tuple[Token, ...]:
     special = _special_ids(encoder.tokenizer)
-    whole = enumerate(zip(ids, labels, _joined(places), strict=True))
+    joined = _joined(places)
+    alone = [_shares(*pair) for pair in itertools.pairwise([*joined, None])]
     return tuple(
         Token(
-            id=token, text=_text(encoder.tokenizer, text, token, place, token in special),
-            state=_state(index, label, encoder.max_length), label=label,
+            id=ids[i], text=_text(encoder.tokenizer, text, ids[i], place, ids[i] in special or alone[i]),
+            state=_state(i, labels[i], encoder.max_length), label=labels[i],
             start=place[0] if place else None, end=place[1] if place else None,
-            special=token in special,
+            special=ids[i] in special,
         )
-        for index, (token, label, place) in whole
+        for i, place in enumerate(joined)
     )  # fmt: skip
+
+
+def _shares(place: _Place, following: _Place) -> bool:
+    """Whether the next token stands for some of the same characters (a blank that a tokenizer puts
+    in by itself, or a part of a character); the text goes to the later one."""
+    return place is not None and following is not None and following[0] < place[1]
 
 
 def _state(index: int, label: int, max_length: int) -> State:
@@ -133,10 +140,10 @@ def _joined(places: Sequence[_Place]) -> list[_Place]:
     return joined
 
 
-def _text(tokenizer: Any, text: str, token: int, place: _Place, special: bool) -> str:
+def _text(tokenizer: Any, text: str, token: int, place: _Place, by_itself: bool) -> str:
     """The token's own words: from the text where it is whole characters, else decoded alone."""
     alone = str(tokenizer.decode([token], clean_up_tokenization_spaces=False))
-    if special or place is None or place[0] == place[1] or "�" in alone:
+    if by_itself or place is None or place[0] == place[1] or "�" in alone:
         return alone
     return text[place[0] : place[1]]
 
