@@ -62,7 +62,8 @@ class NodeType:
     descriptions by port name. ``files(settings, project_dir)`` lists every file whose content
     changes the result (for the fingerprint). ``check(settings, context)`` yields Problems that the
     settings alone cannot show. ``version`` grows when the same settings give another result.
-    ``summary(settings)`` is the short line drawn on the node.
+    ``summary(settings)`` is the short line drawn on the node; there, a setting that chooses a
+    variant holds the variant's title.
     """
 
     id: str

@@ -121,7 +121,7 @@ def _port_problems(
             wanted = " or ".join(t.title for t in port.types)
             found.append(
                 Problem(
-                    f"{title}: nothing is connected to its {port.title.lower()} input.",
+                    f"{title}: nothing is connected to its input “{port.title}”.",
                     node.id,
                     port.name,
                     f"Drag a wire here that carries: {wanted}.",

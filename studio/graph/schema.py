@@ -234,7 +234,10 @@ def _problem(
 
 
 def _hint(info: FieldInfo | None) -> str:
-    return f"The default is {info.get_default()!r}." if info is not None else ""
+    if info is None:
+        return ""
+    value = info.get_default()
+    return f"The default is {value:g}." if isinstance(value, float) else f"The default is {value!r}."
 
 
 def _wanted(model: type[Settings], name: str, error: Any) -> str:

@@ -54,5 +54,5 @@ NODE = NodeType(
     help="Writes a folder that plain transformers and PEFT load, with a model card.",
     settings=ExportSettings, run=run, check=check,
     inputs=(input_("model", (MODEL, ADAPTER), "Model or adapter"),),
-    summary=lambda s: f"{s.format} · {Path(s.folder).name or 'run folder'}",
+    summary=lambda s: f"{s.format} · {Path(s.folder).name}" if s.folder else s.format,
 )  # fmt: skip

@@ -91,7 +91,7 @@ class TrainSettings(Settings):
         0,
         "Seed",
         "The same seed on the same machine gives the same run.",
-        group="Memory",
+        group="Repeatability",
         ge=0,
         le=2**31 - 1,
     )
@@ -125,9 +125,12 @@ def run(
 
 
 def _summary(settings: TrainSettings) -> str:
-    length = f"{settings.max_steps} steps" if settings.max_steps else f"{settings.epochs:g} epochs"
-    rows = settings.batch_size * settings.gradient_accumulation_steps
-    return f"{length} · {rows} rows a step · lr {settings.learning_rate:g}"
+    """Short: the canvas draws it large when it is zoomed out."""
+    count, unit = (settings.max_steps, "step") if settings.max_steps else (settings.epochs, "epoch")
+    rate = f"{settings.learning_rate:.2g}"
+    if settings.learning_rate < 1e-3:  # 2e-4, as the inspector writes it
+        rate = f"{settings.learning_rate:.1e}".replace(".0e", "e").replace("e-0", "e-")
+    return f"{count:g} {unit}{'' if count == 1 else 's'} · lr {rate}"
 
 
 NODE = NodeType(

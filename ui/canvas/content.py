@@ -13,8 +13,8 @@ from typing import Literal
 from studio.graph.graph import Node, Wire
 from studio.graph.node_type import NodeType
 from studio.graph.ports import Port
-from studio.graph.registry import Registry
-from studio.graph.schema import parse
+from studio.graph.registry import Registry, variant_fields
+from studio.graph.schema import Settings, parse
 
 Side = Literal["input", "output"]
 UNREADABLE = "see the settings"
@@ -69,19 +69,29 @@ def content_of(node: Node, registry: Registry, wires: Iterable[Wire] = ()) -> No
         type_title=node_type.title,
         icon=node_type.icon,
         category=node_type.category,
-        summary=summary_of(node, node_type),
+        summary=summary_of(node, node_type, registry),
         help=node_type.help,
         inputs=tuple(_port(p, "input") for p in node_type.inputs),
         outputs=tuple(_port(p, "output") for p in node_type.outputs),
     )
 
 
-def summary_of(node: Node, node_type: NodeType) -> str:
+def summary_of(node: Node, node_type: NodeType, registry: Registry) -> str:
     """The type's own short line; settings that do not parse are named as such."""
     try:
-        return node_type.summary(parse(node_type.settings, dict(node.settings)))
+        settings = parse(node_type.settings, dict(node.settings))
+        return node_type.summary(settings.model_copy(update=_titles(settings, registry)))
     except Exception:  # an extension's summary may fail in any way; the canvas must draw
         return UNREADABLE
+
+
+def _titles(settings: Settings, registry: Registry) -> dict[str, str]:
+    """What is chosen among variants, by title: DoRA and not dora."""
+    chosen = {
+        name: registry.variant(kind, getattr(settings, name))
+        for name, kind in variant_fields(type(settings)).items()
+    }
+    return {name: variant.title for name, variant in chosen.items() if variant is not None}
 
 
 def _port(port: Port, side: Side) -> PortContent:

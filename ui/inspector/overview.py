@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from PySide6.QtCore import QSize, Qt, Signal
+from PySide6.QtCore import QModelIndex, QPersistentModelIndex, QSize, Qt, Signal
 from PySide6.QtWidgets import (
     QAbstractItemView,
     QLabel,
     QListWidget,
     QListWidgetItem,
+    QStyledItemDelegate,
+    QStyleOptionViewItem,
     QVBoxLayout,
     QWidget,
 )
@@ -27,11 +29,23 @@ from ui import icons, theme
 from ui.inspector.header import TitleEdit
 from ui.inspector.look import MutedLabel, icon_side
 
+_PADDING_PX = 16  # of an item in the style sheet, which the size of wrapped text leaves out
 EMPTY_WORDS = (
     "Nothing here yet. Drag a node from the palette onto the canvas, or double-click the canvas "
     "and type its name."
 )
 _DATA = Qt.ItemDataRole.UserRole
+Index = QModelIndex | QPersistentModelIndex
+
+
+class WrappedItem(QStyledItemDelegate):
+    """An item of several lines that is as high as its text needs: Qt forgets the padding."""
+
+    def sizeHint(self, option: QStyleOptionViewItem, index: Index) -> QSize:
+        """Qt: the size of an item."""
+        narrow = QStyleOptionViewItem(option)
+        narrow.rect = option.rect.adjusted(0, 0, -_PADDING_PX, 0)
+        return super().sizeHint(narrow, index)
 
 
 class Overview(QWidget):
@@ -62,6 +76,7 @@ class Overview(QWidget):
         self._problem_title = QLabel("", self)
         self._problem_list = self._list("overview-problems", "Problems of the project")
         self._problem_list.setWordWrap(True)
+        self._problem_list.setItemDelegate(WrappedItem(self._problem_list))
         self._problem_list.itemActivated.connect(self._open_problem)
         self._problem_list.itemClicked.connect(self._open_problem)
         self._lay_out()
