@@ -119,7 +119,7 @@ class Session(QObject):
 
     def _finish_opening(self) -> None:
         """What may wait until the window can be seen: curves, problems, runs that go on."""
-        self.window.make_monitor()
+        self.window.make_monitor().run_wanted.connect(self.runs.show_run)
         self.window.canvas.fit_all()
         self.problems.check()
         self.display.show_run()

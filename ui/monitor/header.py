@@ -132,5 +132,5 @@ def _last(series: Series | None, name: str) -> float | None:
 def _step(series: Series | None) -> str:
     if series is None or not series.step:
         return words.MISSING
-    done = f"{series.step[-1]:.0f}"
-    return f"{done} / {series.steps}" if series.steps else done
+    done = f"{series.step[-1]:,.0f}"
+    return f"{done} / {series.steps:,}" if series.steps else done

@@ -93,7 +93,7 @@ class LogWriter:
         if event.node and event.get("title"):
             self._titles[event.node] = str(event.get("title"))
         index, count = event.get("index"), event.get("count")
-        place = f" (step {index + 1} of {count})" if isinstance(index, int) and count else ""
+        place = f" (step {index} of {count})" if isinstance(index, int) and count else ""
         yield _info(event, f"{self._title(event)} started{place}.")
 
     def _phase(self, event: Event) -> Iterable[LogLine]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from PySide6.QtCore import QTimer
+from PySide6.QtCore import QTimer, Signal
 from PySide6.QtWidgets import QHBoxLayout, QLabel, QSplitter, QStackedWidget, QVBoxLayout, QWidget
 
 from studio.runs.events import Event
@@ -18,6 +18,7 @@ from studio.runs.state import RunState
 from ui.monitor.curves import LOSS, RAM, SMALL, Axis, CurveFeed, memory_spec
 from ui.monitor.grid import PlotGrid
 from ui.monitor.header import HeaderLine
+from ui.monitor.loss_place import LossPlace
 from ui.monitor.plot import LivePlot
 from ui.monitor.plot_menu import show_menu
 from ui.monitor.tools import PlotTools
@@ -25,11 +26,18 @@ from ui.monitor.tools import PlotTools
 DRAW_EVERY_MS = 100
 NEXT_PLOT_MS = 12
 ELAPSED_EVERY_MS = 1000
-EMPTY_TEXT = "No run yet. Press Run and watch loss, speed and memory here."
+EMPTY_TEXT = (
+    "Press Run and watch loss, speed and memory here, or open an earlier run from the list."
+)
 
 
 class MonitorPanel(QWidget):
-    """Live curves of one run, or of an earlier one that was opened again."""
+    """Live curves of one run, or of an earlier one that was opened again.
+
+    ``run_wanted`` carries the folder of another run whose curves the user asks for.
+    """
+
+    run_wanted = Signal(object)
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -48,7 +56,7 @@ class MonitorPanel(QWidget):
         self.header = HeaderLine(self)
         self.tools = PlotTools(self)
         self.loss = LivePlot(LOSS, self)
-        self.small = [LivePlot(spec, self) for spec in (*SMALL, RAM)]
+        self.small = [LivePlot(spec, self) for spec in (RAM, *SMALL)]
         self._build()
         self._connect()
 
@@ -68,7 +76,9 @@ class MonitorPanel(QWidget):
         self._top.addWidget(self.tools)
         split = QSplitter(self)
         split.setChildrenCollapsible(False)
-        split.addWidget(self.loss)
+        self._loss_place = LossPlace(self.loss, self)
+        self._loss_place.run_wanted.connect(self.run_wanted)
+        split.addWidget(self._loss_place)
         split.addWidget(PlotGrid(self.small, self))
         split.setStretchFactor(0, 1)
         split.setStretchFactor(1, 1)
@@ -159,6 +169,7 @@ class MonitorPanel(QWidget):
             return False
         self._follow_nodes()
         self.header.show_figures(self._state, self._node)
+        self._loss_place.look(self._state, self._node is not None)
         memory = self.plot("memory")
         wanted = memory_spec(self._state)
         if memory.spec is not wanted:

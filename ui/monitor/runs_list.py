@@ -58,6 +58,7 @@ class RunsPanel(QWidget):
         empty = QLabel(EMPTY_TEXT, self)
         empty.setAlignment(Qt.AlignmentFlag.AlignCenter)
         empty.setWordWrap(True)
+        empty.setContentsMargins(12, 0, 12, 0)
         empty.setForegroundRole(empty.palette().ColorRole.PlaceholderText)
         self._stack = QStackedWidget(self)
         self._stack.addWidget(empty)

@@ -40,7 +40,7 @@ class PlotTools(QWidget):
         self.axis.setToolTip("What the lower axis counts")
         self.axis.setAccessibleName("Lower axis")
         self.axis.activated.connect(self._axis_chosen)
-        self.log = self._button("Log", "Logarithmic loss axis", checkable=True)
+        self.log = self._button("Log axis", "Logarithmic loss axis", checkable=True)
         self.log.toggled.connect(self.log_changed.emit)
         self.reset = self._button("", "Show everything again and follow (double click)")
         icons.put(self.reset, "maximize")

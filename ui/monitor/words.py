@@ -89,8 +89,11 @@ def figure(value: float | None, digits: int = 4) -> str:
     if value != 0 and (abs(value) < 1e-3 or abs(value) >= 1e6):
         return f"{value:.{max(digits - 2, 1)}e}"
     if abs(value) >= 1000:
-        return f"{value:,.0f}".replace(",", "\u2009")  # a thin space between thousands
-    return f"{value:.{digits}g}"
+        return f"{value:,.0f}"
+    short = f"{value:.{digits}g}"
+    if float(short) == value:
+        return short
+    return f"{value:#.{digits}g}".rstrip(".")  # 5.000 beside 4.998
 
 
 def percent(value: float) -> str:

@@ -24,7 +24,7 @@ def beginning(name: str = "Starter") -> Iterator[Event]:
     """The run starts and reads its rows."""
     yield Event("RunStarted", START, None, {"run": "r1", "name": name, "resumed": False,
                 "nodes": NODES, "device": "CPU", "pid": 1, "threads": 1})  # fmt: skip
-    yield Event("StepStarted", START, "data", {"title": "Dataset", "index": 0, "count": 3})
+    yield Event("StepStarted", START, "data", {"title": "Dataset", "index": 1, "count": 3})
     yield Event("Phase", START + 0.1, "data", {"phase": "read", "title": ""})
     yield Event("StepFinished", START + 2, "data", {"seconds": 2.0, "cached": False, "outputs": {}})
 
@@ -62,7 +62,7 @@ def training(first: int, last: int, steps: int, seed: int = 0) -> Iterator[Event
 
 def training_starts() -> Iterator[Event]:
     """The Train step begins and loads the model."""
-    yield Event("StepStarted", START + 2, "train", {"title": "Train", "index": 1, "count": 3})
+    yield Event("StepStarted", START + 2, "train", {"title": "Train", "index": 2, "count": 3})
     yield Event("Phase", START + 2.1, "train", {"phase": "load", "title": ""})
     yield Event("Phase", START + 6, "train", {"phase": "train", "title": ""})
 
@@ -75,7 +75,7 @@ def ending(folder: Path, steps: int) -> Iterator[Event]:
     yield Event(
         "StepFinished", at, "train", {"seconds": 0.7 * steps, "cached": False, "outputs": {}}
     )
-    yield Event("StepStarted", at, "check", {"title": "Evaluate", "index": 2, "count": 3})
+    yield Event("StepStarted", at, "check", {"title": "Evaluate", "index": 3, "count": 3})
     examples = [
         {"prompt": f"What is a {w}?", "expected": e, "before": f"A {w} is a word that…", "after": a}
         for w, e, a in (
