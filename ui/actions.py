@@ -51,6 +51,7 @@ def make_actions(window: QWidget) -> dict[str, QAction]:
     for spec in SPECS:
         action = QAction(spec.text, window)
         action.setObjectName(spec.name)
+        action.setProperty("plain-text", spec.text)  # Run says Preparing… for a while
         action.setShortcuts([QKeySequence(key) for key in spec.keys])
         action.setStatusTip(spec.tip)
         action.setToolTip(tool_tip(spec))

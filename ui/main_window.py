@@ -100,6 +100,7 @@ class MainWindow(QMainWindow):
             ),
             "monitor": self._dock("monitor", "Run", self.tabs, Area.BottomDockWidgetArea),
         }
+        self.docks["monitor"].toggleViewAction().setText("Curves, Log and Results")
         self.docks["monitor"].setTitleBarWidget(QWidget(self))  # its tabs say what it is
         self.setStatusBar(self.status)
         canvas_actions = self.canvas.actions()

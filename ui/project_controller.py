@@ -13,6 +13,7 @@ from PySide6.QtWidgets import QFileDialog, QMessageBox, QWidget
 
 from studio.errors import StudioError
 from studio.graph.document import Document
+from studio.graph.edits import rename
 from studio.graph.graph import Graph
 from studio.graph.project import (
     SUFFIX,
@@ -178,6 +179,8 @@ class ProjectController(QObject):
         graph = relocated(
             self._document.graph, self._registry, self._document.project_dir, path.parent
         )
+        if graph.name == Graph().name:  # the file's name says more than “Untitled”
+            graph = rename(graph, path.stem)
         try:
             save_project(path, graph)
         except StudioError as error:

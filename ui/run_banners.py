@@ -68,6 +68,8 @@ def earlier_run(session: Session) -> None:
     """The panels show another run than the one that goes on."""
     live, shown = session.runs.live, session.runs.shown
     session.window.banner.dismiss("earlier")
+    if shown is not live:
+        session.window.banner.dismiss("ended")  # its buttons are about the run that ended
     if live is None or not live.alive or shown is None or shown is live:
         return
     session.window.banner.offer(
@@ -111,6 +113,8 @@ def ended(session: Session, follower: RunFollower) -> None:
 def completed_sentence(follower: RunFollower) -> str:
     """What came out, in one line: ``Starter is done in 3:07. Exact match: 0 % → 86 %.``"""
     state = follower.state
+    if state.nodes and all(node.state == "skipped" for node in state.nodes.values()):
+        return "Nothing has changed since the last run: all its results were kept."
     spent = ""
     if state.started is not None and state.finished is not None:
         spent = f" in {words.duration(state.finished - state.started)}"

@@ -55,6 +55,7 @@ def make_actions(view: CanvasView) -> dict[str, QAction]:
     made: dict[str, QAction] = {}
     for spec in SPECS:
         action = QAction(spec.text, view)
+        action.setProperty("plain-text", spec.text)
         action.setShortcuts([QKeySequence(key) for key in spec.keys])
         action.setShortcutContext(
             Qt.ShortcutContext.WindowShortcut

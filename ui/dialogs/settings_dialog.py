@@ -33,7 +33,6 @@ class ProgramSettings(Settings):
     runs_folder: str = setting(
         "", "Runs folder", "Where runs, checkpoints and adapters are kept. Choose a disk with room: a run "
         "can take several gigabytes. Empty takes the usual place.", widget="folder",
-        placeholder="the usual place",
     )  # fmt: skip
     run_in: Literal["host", "thread"] = setting(
         "host", "Run in", "A process of its own goes on when the window closes or fails. Inside the window "
@@ -61,6 +60,8 @@ class SettingsDialog(QDialog):
         self._form = Form(ProgramSettings, context, parent=self)
         self._form.changed.connect(self._changed)
         self._form.set_values(self._values)
+        folder = next(row for row in self._form.rows() if row.path == "runs_folder")
+        folder.editor.line.setPlaceholderText(str(runs_dir()))
         self._buttons = QDialogButtonBox(Button.Ok | Button.Cancel | Button.RestoreDefaults, self)
         self._buttons.accepted.connect(self.accept)
         self._buttons.rejected.connect(self.reject)

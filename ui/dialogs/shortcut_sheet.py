@@ -32,12 +32,14 @@ class KeyGroup:
 
 
 def group_of(title: str, actions: Iterable[QAction]) -> KeyGroup:
-    """The keys of actions; those without any are left out."""
+    """The keys of actions; those without any are left out. An action whose text changes (Undo Move)
+    carries its lasting one as ``plain-text``."""
     rows = []
     for action in actions:
         keys = [k.toString(QKeySequence.SequenceFormat.NativeText) for k in action.shortcuts()]
         if any(keys):
-            rows.append((action.text().replace("&", ""), "  or  ".join(k for k in keys if k)))
+            words = (action.property("plain-text") or action.text()).replace("&", "")
+            rows.append((words, "  or  ".join(k for k in keys if k)))
     return KeyGroup(title, tuple(rows))
 
 

@@ -1,0 +1,120 @@
+"""What a new user meets in the first hour: names, words and lists that must be right."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from PySide6.QtCore import Qt
+from PySide6.QtWidgets import QApplication, QComboBox, QDialogButtonBox, QFileDialog
+from pytestqt.qtbot import QtBot
+
+from studio.graph.graph import Graph
+from studio.graph.project import load_project
+from studio.paths import runs_dir
+from studio.settings import AppSettings
+from tests.ui import toys
+from tests.ui.conftest import MakeSession
+from ui.dialogs.settings_dialog import SettingsDialog
+from ui.dialogs.shortcut_sheet import group_of
+
+WAIT_MS = 30_000
+
+
+def test_the_first_save_names_the_project(
+    make_session: MakeSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = make_session(Graph())
+    session.window.canvas.add_node_at_center("dataset")
+    path = tmp_path / "cats.studio"
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *a: (str(path), ""))
+    session.window.own["save"].trigger()
+    assert load_project(path).name == "cats"
+    assert session.window.windowTitle() == "cats[*] – LoRA Studio"
+    assert not session.document.dirty
+
+
+def test_a_second_run_of_the_same_says_that_nothing_changed(
+    make_session: MakeSession, qtbot: QtBot
+) -> None:
+    session = make_session(toys.toy_graph(steps=3))
+    for _ in range(2):
+        session.window.banner.dismiss()
+        session.window.own["run"].trigger()
+        qtbot.waitUntil(lambda: session.window.banner.text() != "", timeout=WAIT_MS)
+    assert session.window.banner.text().startswith("Nothing has changed")
+    assert session.window.monitor is not None
+
+
+def test_looking_at_an_earlier_run_takes_the_offers_of_the_last_one_away(
+    make_session: MakeSession, qtbot: QtBot
+) -> None:
+    session = make_session(toys.toy_graph(steps=3))
+    session.window.own["run"].trigger()
+    qtbot.waitUntil(lambda: session.window.banner.text() != "", timeout=WAIT_MS)
+    first = session.runs.live.folder
+    session.window.own["run"].trigger()
+    qtbot.waitUntil(lambda: session.runs.phase == "idle", timeout=WAIT_MS)
+    qtbot.waitUntil(lambda: session.window.banner.key == "ended")
+    session.runs.show_run(first)
+    assert session.window.banner.text() == ""
+
+
+def test_the_sheet_of_keys_has_lasting_words(make_session: MakeSession, qtbot: QtBot) -> None:
+    session = make_session(toys.toy_graph())
+    session.window.canvas.add_node_at_center("dataset")
+    actions = session.window.canvas.actions()
+    assert actions["undo"].text() == "Undo Add Dataset"
+    rows = dict(group_of("Canvas", actions.values()).rows)
+    assert rows["Undo"] == "Ctrl+Z"
+
+
+def test_the_panel_below_is_named_by_what_it_holds(make_session: MakeSession) -> None:
+    panels = [a.text() for a in make_session().window._panel_actions()]
+    assert panels == ["Nodes", "Runs", "Inspector", "Curves, Log and Results"]
+
+
+def test_a_short_list_opens_whole(make_session: MakeSession, qtbot: QtBot) -> None:
+    window = make_session().window
+    box = QComboBox(window)
+    box.addItems(["One", "Two", "Three", "Four"])
+    box.setGeometry(100, 100, 200, 30)
+    box.show()
+    box.showPopup()
+    view = box.view()
+    qtbot.waitUntil(view.isVisible)
+    rows = sum(view.sizeHintForRow(row) for row in range(box.count()))
+    assert view.viewport().height() >= rows
+    box.hidePopup()
+
+
+def test_dialogs_use_the_theme_and_show_where_runs_lie(
+    home: Path, make_session: MakeSession
+) -> None:
+    dialog = SettingsDialog(AppSettings(), make_session().window)
+    dialog.show()
+    QApplication.processEvents()
+    row = next(r for r in dialog._form.rows() if r.path == "runs_folder")
+    assert row.editor.line.placeholderText() == str(runs_dir())
+    box = dialog.findChild(QDialogButtonBox)
+    assert all(button.icon().isNull() for button in box.buttons())
+    dialog.close()
+
+
+def test_a_problem_is_read_whole_in_the_list(make_session: MakeSession, qtbot: QtBot) -> None:
+    session = make_session(Graph())
+    for kind in ("train", "lora", "merge", "export"):
+        session.window.canvas.add_node_at_center(kind)
+    session.window.canvas.select(())
+    found = session.window.inspector.findChild(object, "overview-problems")
+    qtbot.waitUntil(lambda: found.count() >= 5)
+    assert found.verticalScrollBar().maximum() >= 0
+    for index in range(found.count()):
+        item = found.item(index)
+        room = found.visualItemRect(item).width() - found.iconSize().width() - 2 * 6 - 8
+        wrap = Qt.TextFlag.TextWordWrap
+        needed = found.fontMetrics().boundingRect(0, 0, room, 999, wrap, item.text()).height()
+        assert found.visualItemRect(item).height() >= needed
+    assert "its input “Model with LoRA”" in "\n".join(
+        found.item(i).text() for i in range(found.count())
+    )
