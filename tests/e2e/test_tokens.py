@@ -15,7 +15,9 @@ from studio.nodes.dataset import DatasetSettings
 from studio.training.data import load_tokenizer, tokenize_dataset
 from studio.training.rows import prepare_rows
 from tests.e2e.studio_cli import ROOT, studio, write_project
+from tests.studio.training.hub_server import serve_hub
 from tests.studio.training.steps import Recorder, make_context
+from tests.studio.training.tiny_gguf import write_tiny_gguf
 from tests.tiny import make_tiny_model
 
 pytestmark = pytest.mark.timeout(200)
@@ -183,3 +185,24 @@ def test_several_trainings_and_none(place: Path) -> None:
     done = studio("tokens", none)
     assert done.code == 2
     assert "The project has no Train node" in done.err
+
+
+def test_a_model_is_imported_or_downloaded_as_in_a_run(place: Path, tmp_path: Path) -> None:
+    write_tiny_gguf(tmp_path / "tiny.gguf")
+    own = {"LORA_STUDIO_CACHE": str(tmp_path / "cache"), "HF_HUB_CACHE": str(tmp_path / "hub"),
+           "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1"}  # fmt: skip
+    done = studio(
+        "tokens", place / "talk.studio", "--row", 1, "--json",
+        "--set", f"base.model={tmp_path / 'tiny.gguf'}", **own,
+    )  # fmt: skip
+    assert done.code == 0
+    assert "Importing the GGUF file ...\n" in done.err
+    assert (tmp_path / "cache") in Path(done.events[0]["tokenizer"]).parents
+    with serve_hub(place / "model", "tiny/model") as url:
+        done = studio(
+            "tokens", place / "talk.studio", "--row", 1, "--json", "--set",
+            "base.model=tiny/model", HF_ENDPOINT=url, **own,
+        )  # fmt: skip
+    assert done.code == 0
+    assert "Downloading tiny/model ...\n" in done.err
+    assert (tmp_path / "hub") in Path(done.events[0]["tokenizer"]).parents
