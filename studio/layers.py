@@ -45,12 +45,26 @@ def read_linear_modules(folder: Path) -> list[LinearModule] | None:
     """The linear layers of a model folder in order, or ``None`` when it cannot be read."""
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        files = tuple(sorted(folder.glob("*.safetensors")))
-        shapes = [item for file in files for item in tensor_shapes(file)]
+        shapes = [item for file in weight_files(folder) for item in tensor_shapes(file)]
     except (OSError, ValueError):
         return None
     found = (_linear(name, shape, config) for name, shape in shapes)
     return sorted((m for m in found if m is not None), key=lambda m: _natural(m.name)) or None
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The safetensors files that transformers loads from a model folder. Others may lie beside them,
+    such as the same weights under another program's names. Raises OSError or ValueError."""
+    whole, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
+    if whole.is_file():
+        return [whole]
+    if index.is_file():
+        try:
+            listed = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"{index.name} lists no files") from error
+        return [folder / name for name in sorted(listed)]
+    return sorted(folder.glob("*.safetensors"))
 
 
 def tensor_shapes(file: Path) -> tuple[tuple[str, tuple[int, ...]], ...]:

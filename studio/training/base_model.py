@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from studio.errors import StudioError
+from studio.layers import weight_files
 from studio.models import STARTER_PREFIX, STARTERS, kind_of, starter_of
 from studio.runs.context import StepContext
 from studio.training.gguf import import_file, import_starter
 from studio.training.hub import fetch_from_hub
-from studio.training.weights import parameter_count, weight_files, weights_sha256
+from studio.training.weights import parameter_count, weights_sha256
 from studio.values import DType, ModelValue
 
 
@@ -58,7 +59,8 @@ def model_folder(context: StepContext, settings: Any) -> tuple[Path, str, str | 
 def check_folder(context: StepContext, folder: Path, source: str) -> None:
     """Refuse a folder that is not a causal language model in safetensors."""
     config = _read_config(context, folder, source)
-    if not weight_files(folder):
+    files = _weights(context, folder, source)
+    if not files:
         pickles = any(folder.glob("*.bin"))
         why = (
             "has its weights only as .bin pickles, which can run code"
@@ -78,6 +80,22 @@ def check_folder(context: StepContext, folder: Path, source: str) -> None:
             hint="Choose the model's original and set Quantization here.", file=str(folder),
         )  # fmt: skip
     _check_architecture(context, folder, source)
+
+
+def _weights(context: StepContext, folder: Path, source: str) -> list[Path]:
+    """The files of the weights, all of them there."""
+    try:
+        files = weight_files(folder)
+        reason = next((f"there is no {p.name}" for p in files if not p.is_file()), "")
+    except (OSError, ValueError) as error:
+        files, reason = [], str(error)
+    if reason:
+        raise StudioError(
+            f"{context.title}: the weights of {source} are not complete: {reason}.",
+            title="Weights are missing", field="model", code="bad_weights", file=str(folder),
+            hint="Fetch or copy the model again.",
+        )  # fmt: skip
+    return files
 
 
 def _read_config(context: StepContext, folder: Path, source: str) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from studio.runs.context import StepContext
 from studio.training.chat import load_tokenizer
 from studio.training.generate import greedy_answers
 from studio.training.load import load_base, pick_device, roomy_device
+from studio.training.out_of_memory import told_in_words
 from studio.training.questions import Question, exact_match, file_names, questions_of
 from studio.training.quiet import quiet_libraries
 from studio.values import AdapterValue, DatasetValue, ModelValue, ReportValue
@@ -54,7 +55,8 @@ def evaluate(
             progress=lambda done: context.progress("generate", done, len(questions), "rows"),
         )  # fmt: skip
 
-    before, after = _both(context, value, ask)
+    with told_in_words(context, "evaluation", "Lower the batch size.", "batch_size"):
+        before, after = _both(context, value, ask)
     return _reported(context, questions, before, after, settings.model_dump(mode="json"))
 
 

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 PATTERNS = ["*.safetensors", "*.json", "tokenizer*", "*.txt", "*.jinja", "*.model"]
-NESTED = ["*/*"]  # other formats of the same weights lie in folders of their own
+# The same weights for other programs: in folders of their own, or beside those of transformers.
+OTHERS = ["*/*", "consolidated*"]
 
 
 def tell(**message: Any) -> None:
@@ -33,7 +34,7 @@ def fetch(repo: str, revision: str) -> int:
     from huggingface_hub.utils import disable_progress_bars
 
     disable_progress_bars()
-    options: dict[str, Any] = {"allow_patterns": PATTERNS, "ignore_patterns": NESTED}
+    options: dict[str, Any] = {"allow_patterns": PATTERNS, "ignore_patterns": OTHERS}
     wanted = revision or "main"
     # Which HTTP library the client uses is its own business; its error class tells.
     broken = (hub.HfHubHTTPError, *hub.HfHubHTTPError.__bases__, OSError)
@@ -79,7 +80,8 @@ def _from_cache(repo: str, revision: str, options: dict[str, Any], error: Except
 def _wanted(name: str) -> bool:
     from fnmatch import fnmatch
 
-    return "/" not in name and any(fnmatch(name, p) for p in PATTERNS)
+    other = any(fnmatch(name, p) for p in OTHERS)
+    return not other and any(fnmatch(name, p) for p in PATTERNS)
 
 
 def _first_line(error: Exception) -> str:

@@ -1,4 +1,5 @@
-"""What a model can read at all: tokens that it has a vector for, and positions that it has learned.
+"""What a model can read at all: tokens that it has a vector for, and positions that it has learned;
+and how much of it a quantization reached.
 
 Why: beyond either limit a GPU ends the whole process with an assertion that names neither row nor
 reason. It must not cut a model whose positions are computed (rotary): those have no such limit.
@@ -12,13 +13,14 @@ from typing import Any
 import pyarrow.compute as pc
 
 from studio.errors import StudioError
-from studio.layers import TOWERS, tensor_shapes
+from studio.layers import TOWERS, tensor_shapes, weight_files
 from studio.runs.context import StepContext
 from studio.training.data import Tokenized
-from studio.training.weights import weight_files
 from studio.values import ModelValue
 
 _LEARNED = ("wpe.weight", "embed_positions.weight", "position_embeddings.weight")
+_QUANTIZED = ("Linear4bit", "Linear8bitLt")
+_MOST = 0.5
 _OPT_OFFSET = 2  # OPT's table has two more rows than positions
 
 
@@ -67,6 +69,19 @@ def refuse_unknown_tokens(
             title="Tokenizer and model do not go together",
             hint="Choose a model folder whose tokenizer files are the model's own.",
             code="unknown_token",
+        )  # fmt: skip
+
+
+def tell_unquantized(context: StepContext, model: Any, value: ModelValue) -> None:
+    """A notice when most of the weights stay as large as they were."""
+    if value.quantization == "none" or not value.parameters:
+        return
+    layers = [m for m in model.modules() if type(m).__name__ in _QUANTIZED]
+    share = sum(m.in_features * m.out_features for m in layers) / value.parameters
+    if share < _MOST:
+        context.notice(
+            f"Only {share:.0%} of the weights of {value.source} could be quantized; the others, such as "
+            f"embeddings and experts, stay in {value.dtype} and take that much memory.",
         )  # fmt: skip
 
 

@@ -22,7 +22,7 @@ from studio.training.quiet import output_to_log, quiet_libraries
 from studio.values import ModelValue
 
 HEADROOM = 1.2
-"""A model that answers takes its weights and this much in all."""
+"""A model that answers takes this many times its weights."""
 
 
 def pick_device() -> torch.device:

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import errno
 import shutil
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +29,7 @@ from studio.training.merge_layers import (
     plan_merge,
 )
 from studio.training.merge_whole import merge_whole
+from studio.training.out_of_memory import told_in_words
 from studio.training.quiet import quiet_libraries
 from studio.training.weights_file import SHARD_BYTES, write_weights
 from studio.values import AdapterValue, DType, ModelValue
@@ -54,7 +55,7 @@ def merge_adapter(
     needed = _size(plan, base, dtype)
     untied = plan is not None and plan.untied
     try:
-        with disk.told(context.title, "the merged model", folder, needed=needed):
+        with _told(context, folder, needed):
             folder.mkdir(parents=True, exist_ok=True)
             _refuse_full(folder, needed)
             if plan is None:
@@ -62,7 +63,7 @@ def merge_adapter(
             else:
                 digest = _write(context, plan, folder, needed, shard_bytes)
             _write_surroundings(base, adapter, dtype, untied, folder)
-        merged = _described(context, adapter, dtype, folder, digest)
+            merged = _described(context, adapter, dtype, folder, digest)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
@@ -91,6 +92,17 @@ def _refused(context: StepContext, reason: str) -> StudioError:
         hint="Export the adapter itself; PEFT loads it on top of the base model.",
         code="cannot_merge",
     )  # fmt: skip
+
+
+@contextmanager
+def _told(context: StepContext, folder: Path, needed: int) -> Iterator[None]:
+    """Full disks and small memories in words."""
+    hint = "Close other programs, or export the adapter itself: PEFT loads it on top of the base model."
+    with (
+        disk.told(context.title, "the merged model", folder, needed=needed),
+        told_in_words(context, "merge", hint),
+    ):
+        yield
 
 
 def _size(plan: MergePlan | None, base: ModelValue, dtype: str) -> int:

@@ -17,12 +17,12 @@ from safetensors import SafetensorError
 from transformers import GenerationConfig
 
 from studio.errors import StudioError
+from studio.layers import weight_files
 from studio.runs.context import StepContext
 from studio.training.checkpoint import sha256_of
 from studio.training.load import free_bytes, free_memory, load_base
 from studio.training.merge_layers import CannotMerge
 from studio.training.snapshot import same_mode
-from studio.training.weights import weight_files
 from studio.values import AdapterValue
 
 _CPU = torch.device("cpu")

@@ -11,8 +11,7 @@ import hashlib
 import json
 import math
 import shutil
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +25,15 @@ from studio.training.adapter import build_adapter, write_adapter
 from studio.training.batches import Batches, RowOrder, pad_rows
 from studio.training.checkpoint import Checkpoint, newest, remove_torn, unusable
 from studio.training.data import Tokenized, load_tokenizer, tokenize_dataset
-from studio.training.limits import max_length_for, pad_id_of, refuse_unknown_tokens
+from studio.training.limits import (
+    max_length_for,
+    pad_id_of,
+    refuse_unknown_tokens,
+    tell_unquantized,
+)
 from studio.training.load import free_memory, load_base, pick_device
 from studio.training.optim import build_optimizer, build_schedule
+from studio.training.out_of_memory import told_in_words
 from studio.training.quiet import quiet_libraries
 from studio.training.schedule import cadence_of, length_of
 from studio.training.snapshot import load_adapter, read_figures
@@ -38,6 +43,11 @@ from studio.training.verify import Expected, expect, verify_adapter
 from studio.training.watch import Figures, StepWatch
 from studio.values import AdaptedModelValue, AdapterValue, DatasetValue
 
+_LESS_MEMORY = (
+    "Lower the batch size and raise the accumulation by as much; switch gradient checkpointing on; "
+    "lower the max length or the rank; or quantize the base model to 4 bits. The run can be resumed "
+    "from its last checkpoint."
+)
 _CADENCE = {"keep_checkpoints", "save_steps", "eval_steps"}
 
 
@@ -55,7 +65,7 @@ def train_adapter(context: StepContext, inputs: Mapping[str, Any], settings: Any
     )  # fmt: skip
     folder = context.folder / "adapter"
     _settle_garbage()
-    with _memory_errors(context):
+    with told_in_words(context, "training", _LESS_MEMORY, "batch_size"):
         expected, figures = _train(context, adapted, dataset, tokens, tokenizer, settings, folder)
         del tokens
         free_memory()
@@ -78,6 +88,7 @@ def _train(
     set_seed(settings.seed)
     base = load_base(context, adapted.model)
     refuse_unknown_tokens(context, base, tokens, tokenizer)
+    tell_unquantized(context, base, adapted.model)
     identity = identity_of(adapted, dataset, settings)
     resumed = _resumable(context, identity)
     set_seed(settings.seed)
@@ -200,23 +211,3 @@ def _settle_garbage() -> None:
     """Take the libraries' half a million objects out of every later collection (0.4 s each)."""
     gc.collect()
     gc.freeze()
-
-
-@contextmanager
-def _memory_errors(context: StepContext) -> Iterator[None]:
-    """Running out of memory, in words and with what to change."""
-    try:
-        yield
-    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-        known = ("out of memory", "not enough memory", "can't allocate memory")
-        if isinstance(error, RuntimeError) and not any(k in str(error).lower() for k in known):
-            raise
-        place = "GPU" if isinstance(error, torch.OutOfMemoryError) else "computer"
-        raise StudioError(
-            f"{context.title}: the {place}'s memory is not enough for this training.",
-            title="Out of memory",
-            hint="Lower the batch size and raise the accumulation by as much; switch gradient "
-            "checkpointing on; lower the max length or the rank; or quantize the base model to "
-            "4 bits. The run can be resumed from its last checkpoint.",
-            field="batch_size", code="out_of_memory",
-        ) from error  # fmt: skip

@@ -13,7 +13,7 @@ import os
 from pathlib import Path
 
 from studio.errors import StudioError
-from studio.layers import tensor_shapes
+from studio.layers import tensor_shapes, weight_files
 from studio.paths import cache_dir
 from studio.runs.context import StepContext
 from studio.training.gguf import hash_file
@@ -31,11 +31,6 @@ def weights_sha256(context: StepContext, folder: Path) -> str:
         digest.update(f"{file.name}:{known[key]}\n".encode())
     _write_known(known)
     return digest.hexdigest()
-
-
-def weight_files(folder: Path) -> list[Path]:
-    """The safetensors files of a model folder."""
-    return sorted(folder.glob("*.safetensors"))
 
 
 def parameter_count(folder: Path) -> int:

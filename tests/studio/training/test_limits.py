@@ -7,10 +7,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from studio.errors import StudioError
+from studio.layers import read_linear_modules
 from studio.training import load, merge_check
+from studio.training.base_model import check_folder
+from studio.training.out_of_memory import told_in_words
 from studio.training.train import train_adapter
+from studio.training.weights import parameter_count
 from tests.studio.training.steps import (
     Recorder,
     make_context,
@@ -91,3 +96,55 @@ def test_a_merge_is_compared_where_it_fits(
     assert merge_check._place(value) == place
     assert load.roomy_device(value) == place[0]  # type: ignore[index]
     assert load.roomy_device(value.model_copy(update={"quantization": "nf4"})) == GPU
+
+
+def test_files_for_other_programs_are_passed_over(tmp_path: Path) -> None:
+    """Mistral's repositories hold the weights twice, the second time under other names."""
+    folder = make_tiny_model(tmp_path / "model")
+    before = read_linear_modules(folder), parameter_count(folder)
+    save_file(
+        {"layers.0.attention.wq.weight": torch.zeros(4, 4)}, folder / "consolidated.safetensors"
+    )
+    assert (read_linear_modules(folder), parameter_count(folder)) == before
+
+
+def test_a_missing_file_of_weights_is_a_sentence(tmp_path: Path) -> None:
+    """One of several is not there, as after a copy that broke off."""
+    folder = make_tiny_model(tmp_path / "model")
+    (folder / "model.safetensors").rename(folder / "model-00001-of-00002.safetensors")
+    names = [f"model-0000{i}-of-00002.safetensors" for i in (1, 2)]
+    index = {"weight_map": {"a": names[0], "b": names[1]}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(StudioError, match=names[1]) as caught:
+        check_folder(make_context(tmp_path, Recorder()), folder, "the model")
+    assert (caught.value.code, caught.value.field) == ("bad_weights", "model")
+
+
+@pytest.mark.parametrize(
+    ("error", "place"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 MiB"), "GPU"),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate"), "GPU"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried 8 bytes"), "computer"),
+        (MemoryError(), "computer"),
+    ],
+)
+def test_a_full_memory_is_a_sentence(tmp_path: Path, error: Exception, place: str) -> None:
+    """However it is said; and nothing else is taken for it."""
+    context = make_context(tmp_path, Recorder())
+    told = told_in_words(context, "training", "Less.", "batch_size")
+    with pytest.raises(StudioError, match=f"the {place}'s memory") as caught, told:
+        raise error
+    assert (caught.value.code, caught.value.field) == ("out_of_memory", "batch_size")
+    with pytest.raises(RuntimeError, match="shape"), told_in_words(context, "training", "Less."):
+        raise RuntimeError("shape mismatch")
+
+
+def test_a_quantization_that_hardly_reaches_anything_is_told(tmp_path: Path) -> None:
+    """Here the embedding is counted a thousand times as large."""
+    told = Recorder()
+    inputs = make_inputs(tmp_path)
+    inputs["model"]["model"].update(quantization="nf4", dtype="bfloat16", parameters=10**8)
+    train_adapter(make_context(tmp_path, told), inputs, settings_of(max_steps=2))
+    sentences = [e.get("sentence") for e in told.named("Notice")]
+    assert any(s.startswith("Only 0% of the weights") for s in sentences)
