@@ -35,12 +35,14 @@ FILTER = f"LoRA Studio projects (*{SUFFIX})"
 
 
 class ProjectController(QObject):
-    """Files of one Document. ``opened`` follows every change of the file behind it.
+    """Files of one Document. ``opened``: another project is shown. ``saved``: it has been written,
+    maybe to another place.
 
     ``recovery_found`` carries a graph with unsaved changes that a crash left behind.
     """
 
     opened = Signal()
+    saved = Signal()
     message = Signal(object)
     recovery_found = Signal(object)
 
@@ -176,11 +178,10 @@ class ProjectController(QObject):
     def _save_to(self, path: Path) -> bool:
         path = path.resolve()
         old_base = self._journal_base()
-        graph = relocated(
-            self._document.graph, self._registry, self._document.project_dir, path.parent
-        )
-        if graph.name == Graph().name:  # the file's name says more than “Untitled”
-            graph = rename(graph, path.stem)
+        graph = self._document.graph
+        if self._document.path is None and graph.name == Graph().name:
+            graph = rename(graph, path.stem)  # the file's name says more than “Untitled”
+        graph = relocated(graph, self._registry, self._document.project_dir, path.parent)
         try:
             save_project(path, graph)
         except StudioError as error:
@@ -191,7 +192,7 @@ class ProjectController(QObject):
         journal_path(old_base).unlink(missing_ok=True)
         self._autosave.stop()
         self._remember(path)
-        self.opened.emit()
+        self.saved.emit()
         self.message.emit(f"Saved {path.name}.")
         return True
 

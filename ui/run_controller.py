@@ -58,6 +58,7 @@ class RunController(QObject):
         self._task: Task | None = None
         self._compiled_graph: Graph | None = None
         self._resumable: RunFolder | None = None
+        self._of_project: set[str] = set()  # ids of runs started here, whatever it is called later
 
     # ------------------------------------------------------------ state
 
@@ -95,12 +96,18 @@ class RunController(QObject):
 
     def is_of_project(self, run: RunFolder) -> bool:
         """Whether a run was made from the project that is open."""
+        if run.id in self._of_project:
+            return True
         try:
             plan = run.plan()
         except StudioError:
             return False
         here = (self._document.graph.name, self._document.project_dir.resolve())
         return (plan.name, plan.project_dir) == here
+
+    def project_opened(self) -> None:
+        """Another project is open now."""
+        self._of_project.clear()
 
     # ------------------------------------------------------------ run
 
@@ -130,6 +137,7 @@ class RunController(QObject):
             self.changed.emit()
             self.trouble.emit(error)
             return
+        self._of_project.add(folder.id)
         self._go(folder, self._preferences.values.run_in)
 
     def _not_compiled(self, error: Exception) -> None:

@@ -102,6 +102,7 @@ class Session(QObject):
         window.runs.resume_wanted.connect(runs.resume)
         window.runs.deleted.connect(runs.forget)
         self.project.opened.connect(self._project_opened)
+        self.project.saved.connect(self._project_saved)
         self.project.message.connect(window.status.tell)
         self.project.recovery_found.connect(self._offer_recovery)
         self.preferences.changed.connect(self._preferences_changed)
@@ -143,10 +144,15 @@ class Session(QObject):
         self.window.own["save"].setEnabled(self.document.dirty or self.document.path is None)
 
     @Slot()
-    def _project_opened(self) -> None:
+    def _project_saved(self) -> None:
         self.window.setWindowTitle(f"{self.project.title()}[*] – LoRA Studio")
         self._document_changed()
         menus.fill_recent(self.window.recent_menu, self.preferences.recent(), self.project.open)
+
+    @Slot()
+    def _project_opened(self) -> None:
+        self._project_saved()
+        self.runs.project_opened()
         self.window.banner.dismiss("recovery")
         if self.window.monitor is not None:
             self.window.canvas.fit_all()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from PySide6.QtCore import Qt
-from PySide6.QtWidgets import QApplication, QComboBox, QDialogButtonBox, QFileDialog
+from PySide6.QtWidgets import QApplication, QComboBox, QDialogButtonBox, QFileDialog, QPushButton
 from pytestqt.qtbot import QtBot
 
 from studio.graph.graph import Graph
@@ -15,6 +15,7 @@ from studio.paths import runs_dir
 from studio.settings import AppSettings
 from tests.ui import toys
 from tests.ui.conftest import MakeSession
+from ui.closing import CloseWhileRunning
 from ui.dialogs.settings_dialog import SettingsDialog
 from ui.dialogs.shortcut_sheet import group_of
 
@@ -118,3 +119,30 @@ def test_a_problem_is_read_whole_in_the_list(make_session: MakeSession, qtbot: Q
     assert "its input “Model with LoRA”" in "\n".join(
         found.item(i).text() for i in range(found.count())
     )
+
+
+def test_saving_moves_nothing_and_keeps_the_run_on_the_nodes(
+    make_session: MakeSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, qtbot: QtBot
+) -> None:
+    session = make_session(toys.toy_graph("Untitled", steps=3))
+    canvas = session.window.canvas
+    session.window.own["run"].trigger()
+    qtbot.waitUntil(lambda: session.window.banner.key == "ended", timeout=WAIT_MS)
+    canvas.scale(0.7, 0.7)
+    before = canvas.transform()
+    path = tmp_path / "dogs.studio"
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *a: (str(path), ""))
+    session.window.own["save"].trigger()
+    assert session.document.graph.name == "dogs"
+    assert canvas.transform() == before
+    assert session.runs.is_of_project(session.runs.live.folder)
+    session.project.open_starter()
+    assert not session.runs.is_of_project(session.runs.live.folder)
+
+
+def test_every_answer_can_be_read(qtbot: QtBot) -> None:
+    dialog = CloseWhileRunning("Starter")
+    qtbot.addWidget(dialog)
+    dialog.show()
+    for button in dialog.findChildren(QPushButton):
+        assert button.width() >= button.sizeHint().width(), button.text()

@@ -155,7 +155,8 @@ class GraphScene(QGraphicsScene):
 
     def _status(self, node_id: str) -> Any:
         nodes = getattr(self._run_state, "nodes", None) or {}
-        return status_of(nodes.get(node_id))
+        ended = getattr(self._run_state, "finished", None) is not None
+        return status_of(nodes.get(node_id), ended)
 
     def refresh(self) -> None:
         """Lay out and paint everything anew (theme or font changed)."""

@@ -64,12 +64,15 @@ class NodeStatus:
         return ", ".join(p for p in parts if p)
 
 
-def status_of(node_state: Any) -> NodeStatus | None:
-    """The status of one ``NodeState``, or ``None`` when there is nothing to show."""
+def status_of(node_state: Any, ended: bool = False) -> NodeStatus | None:
+    """The status of one ``NodeState``, or ``None`` when there is nothing to show. What still waits
+    when the run has ``ended`` was not run."""
     state = str(getattr(node_state, "state", "") or "")
     if node_state is None or state not in _WORDS:
         return None
     message = str(getattr(node_state, "message", "") or "")
+    if state == "waiting" and ended:
+        return NodeStatus(state, "Not run")
     if state == "running":
         return _running(node_state, message)
     seconds = _number(getattr(node_state, "seconds", None))
@@ -89,7 +92,7 @@ def _running(node_state: Any, message: str) -> NodeStatus:
     eta_s = _number(getattr(node_state, "eta_s", None))
     loss = _number(getattr(node_state, "last_loss", None))
     fraction = min(1.0, max(0.0, (done or 0.0) / total)) if total else None
-    left = phase[:1].upper() + phase[1:] if phase else _WORDS["running"]
+    left = phase[:1].upper() + phase[1:] if phase else "Starting"
     right = f"{math.floor(fraction * 100)} %" if fraction is not None else ""
     if eta_s is not None and (fraction is None or fraction < 1.0):
         right += f"{' · ' if right else ''}{duration(eta_s)} left"

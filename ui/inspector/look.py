@@ -15,10 +15,12 @@ def icon_side(widget: QWidget, share: float = 0.9) -> int:
 
 
 def fit(dialog: QWidget, digits: int) -> None:
-    """Give a dialog a width in digits of its font, and the height that its texts need there."""
-    width = dialog.fontMetrics().horizontalAdvance("0") * digits
-    dialog.setMinimumWidth(width)
+    """Give a dialog a width in digits of its font, and the height that its texts need there; it is
+    wider where its buttons need that."""
     layout = dialog.layout()
+    wanted = dialog.fontMetrics().horizontalAdvance("0") * digits
+    width = max(wanted, layout.totalMinimumSize().width())
+    dialog.setMinimumWidth(width)
     if layout.hasHeightForWidth():
         dialog.resize(width, layout.totalHeightForWidth(width))
 

@@ -58,7 +58,9 @@ def test_states_in_words():
     assert status_of(node_state("running", done=3, total=0)).fraction is None
     assert status_of(node_state("running", last_loss=float("nan"))).detail_right == ""
     assert status_of(node_state("something new")) is None
-    assert status_of(SimpleNamespace(state="running")).left == "Running"
+    assert status_of(SimpleNamespace(state="running")).left == "Starting"
+    assert status_of(SimpleNamespace(state="waiting")).left == "Waiting"
+    assert status_of(SimpleNamespace(state="waiting"), ended=True).left == "Not run"
     assert status_of(None) is None
 
 
