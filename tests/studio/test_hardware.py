@@ -18,10 +18,10 @@ def test_processor_and_memory() -> None:
 
 
 def test_the_device_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    card = hardware.Gpu(0, "NVIDIA H200", 139.8, 1.0)
+    card = hardware.Gpu(0, "NVIDIA GeForce RTX 4090", 24.0, 1.0)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setattr(hardware, "gpus", lambda: [card, card])
-    assert hardware.describe_device() == "NVIDIA H200, 140 GiB and 1 more"
+    assert hardware.describe_device() == "NVIDIA GeForce RTX 4090, 24 GiB and 1 more"
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert hardware.describe_device().startswith(hardware.cpu_model())
     other = hardware.Gpu(1, "NVIDIA L4", 24.0, 0.0)
@@ -29,7 +29,7 @@ def test_the_device_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
     assert hardware.describe_device() == "NVIDIA L4, 24 GiB"
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-0123")
-    assert hardware.describe_device() == "NVIDIA H200, 140 GiB and 1 more"
+    assert hardware.describe_device() == "NVIDIA GeForce RTX 4090, 24 GiB and 1 more"
 
 
 def test_doctor_report() -> None:
