@@ -26,7 +26,7 @@ def build_adapter(context: StepContext, base: Any, adapted: AdaptedModelValue) -
     Raises ``StudioError`` when the method, the precision or a target module does not fit the model.
     """
     method = _method(context, adapted)
-    _refuse_half_biases(context, adapted)
+    _check_biases(context, adapted)
     quantization = adapted.model.quantization
     if quantization != "none" and quantization not in method.quantized:
         raise StudioError(
@@ -56,8 +56,14 @@ def _text_only(base: Any, config: Any) -> Any:
     return config
 
 
-def _refuse_half_biases(context: StepContext, adapted: AdaptedModelValue) -> None:
-    """Biases are trained in the model's own precision, and float16 gradients cannot be scaled."""
+def _check_biases(context: StepContext, adapted: AdaptedModelValue) -> None:
+    """Biases are trained in the model's own precision: float16 gradients cannot be scaled, and in
+    bfloat16 a step smaller than a 256th of a value is lost (measured: 9 of 10 do not move)."""
+    if adapted.bias != "none" and adapted.model.dtype == "bfloat16":
+        context.notice(
+            "The biases are trained in bfloat16, the model's precision: most of their small steps are "
+            "rounded away.", "Set Bias to None in the LoRA node, or the precision to float32.",
+        )  # fmt: skip
     if adapted.bias != "none" and adapted.model.dtype == "float16":
         raise StudioError(
             f"{context.title}: biases cannot be trained in float16.", title="Biases and float16",

@@ -27,6 +27,9 @@ from studio.training.load import (
 from studio.values import AdapterValue, ModelValue
 
 EXACT = 1e-3
+_EXACT_SHARE = 1e-4
+"""float32 rounds relative to the logits' size, and deep models have large ones."""
+
 _ROUNDED_SHARE = 0.25
 _TEXTS = (
     "The capital of France is",
@@ -116,7 +119,7 @@ def _refuse(
     context: StepContext, merged: ModelValue, dtype: str, difference: float, largest: float
 ) -> None:
     exact = merged.dtype == "float32" and dtype == "float32"
-    allowed = EXACT if exact else _ROUNDED_SHARE * largest
+    allowed = max(EXACT, _EXACT_SHARE * largest) if exact else _ROUNDED_SHARE * largest
     if difference <= allowed:  # a NaN is refused
         return
     raise StudioError(

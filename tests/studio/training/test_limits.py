@@ -70,6 +70,14 @@ def test_biases_in_float16_are_refused(tmp_path: Path) -> None:
         train_adapter(make_context(tmp_path, Recorder()), inputs, settings_of())
 
 
+def test_biases_in_bfloat16_are_told(tmp_path: Path) -> None:
+    """They train, and hardly move."""
+    inputs, told = make_inputs(tmp_path, bias="all"), Recorder()
+    inputs["model"]["model"]["dtype"] = "bfloat16"
+    train_adapter(make_context(tmp_path, told), inputs, settings_of(max_steps=2))
+    assert any("biases are trained in bfloat16" in e.get("sentence") for e in told.named("Notice"))
+
+
 def test_a_damaged_file_of_weights_is_a_sentence(tmp_path: Path) -> None:
     """Cut off in the middle, as a broken copy is."""
     inputs = make_inputs(tmp_path)
