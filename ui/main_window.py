@@ -43,6 +43,7 @@ FIRST_SIZE = QSize(1280, 800)
 FRAME = QSize(40, 60)
 LARGEST = QSize(1760, 1050)
 SCREEN_SHARE = 0.92
+LEFT_LEAST_PX = 150
 FIRST_PAINT_MS = 400
 CURVES, LOG, RESULTS = range(3)
 Area = Qt.DockWidgetArea
@@ -137,6 +138,8 @@ class MainWindow(QMainWindow):
         dock = QDockWidget(title, self)
         dock.setObjectName(name)
         dock.setWidget(widget)
+        if area == Area.LeftDockWidgetArea:
+            widget.setMinimumWidth(LEFT_LEAST_PX)
         self.addDockWidget(area, dock)
         return dock
 

@@ -83,6 +83,7 @@ def earlier_run(session: Session) -> None:
 def ended(session: Session, follower: RunFollower) -> None:
     """The run of this window ended: what can be done now."""
     state, window = follower.state, session.window
+    window.banner.dismiss("attached")
     name = state.name or follower.folder.id
     if state.status == "completed":
         window.banner.offer(

@@ -77,11 +77,6 @@ class RunController(QObject):
         return "stopping" if self.live.stopping else "running"
 
     @property
-    def can_stop(self) -> bool:
-        """Whether there is a run to stop."""
-        return self.phase == "running"
-
-    @property
     def resumable(self) -> RunFolder | None:
         """The newest run of this project, if it can go on and nothing runs."""
         return self._resumable if self.phase == "idle" else None

@@ -146,3 +146,15 @@ def test_every_answer_can_be_read(qtbot: QtBot) -> None:
     dialog.show()
     for button in dialog.findChildren(QPushButton):
         assert button.width() >= button.sizeHint().width(), button.text()
+
+
+def test_a_small_window_keeps_its_palette_and_tabs(make_session: MakeSession) -> None:
+    window = make_session().window
+    window.resize(640, 480)
+    QApplication.processEvents()
+    assert window.palette_panel.width() >= 150
+    bar = window.tabs.tabBar()
+    assert bar.width() >= bar.sizeHint().width() - 2
+    window.resize(1280, 800)
+    QApplication.processEvents()
+    assert window.monitor.tools._caption.isVisible()

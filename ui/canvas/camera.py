@@ -18,10 +18,11 @@ FIT_MARGIN_PX = 48
 
 
 class Camera:
-    """Zoom and pan of one view."""
+    """Zoom and pan of one view. ``fitted`` while the whole graph is shown and nobody moved it."""
 
     def __init__(self, view: QGraphicsView) -> None:
         self._view = view
+        self.fitted = False
 
     @property
     def scale(self) -> float:
@@ -37,6 +38,7 @@ class Camera:
 
     def zoom_to(self, scale: float, anchor: QPointF | None = None) -> None:
         """Take a scale within the limits; the scene stays put below ``anchor`` (view pixels)."""
+        self.fitted = False
         target = min(MAX_SCALE, max(MIN_SCALE, scale))
         at = anchor if anchor is not None else QPointF(self._view.viewport().rect().center())
         fixed = self.to_scene(at)
@@ -50,6 +52,7 @@ class Camera:
 
     def pan(self, delta: QPoint) -> None:
         """Shift the picture by view pixels."""
+        self.fitted = False
         across, down = self._view.horizontalScrollBar(), self._view.verticalScrollBar()
         across.setValue(across.value() - delta.x())
         down.setValue(down.value() - delta.y())

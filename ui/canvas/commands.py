@@ -95,7 +95,9 @@ class Commands:
 
     def fit(self) -> None:
         """Show the whole graph."""
-        self._view.camera.fit(self._view.graph_scene.content_rect())
+        rect = self._view.graph_scene.content_rect()
+        self._view.camera.fit(rect)
+        self._view.camera.fitted = not rect.isEmpty()
 
     def frame(self) -> None:
         """Show the selected nodes, or everything when none is."""

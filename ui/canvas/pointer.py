@@ -7,7 +7,14 @@ press begins.
 from __future__ import annotations
 
 from PySide6.QtCore import QEvent, QPointF, QRectF, Qt
-from PySide6.QtGui import QFocusEvent, QKeyEvent, QMouseEvent, QNativeGestureEvent, QWheelEvent
+from PySide6.QtGui import (
+    QFocusEvent,
+    QKeyEvent,
+    QMouseEvent,
+    QNativeGestureEvent,
+    QResizeEvent,
+    QWheelEvent,
+)
 from PySide6.QtWidgets import QFrame, QGraphicsView, QWidget
 
 from ui.canvas.camera import WHEEL, Camera
@@ -41,6 +48,16 @@ class PointerView(QGraphicsView):
     def hover(self, at: QPointF | None) -> None:
         """The mouse moves without a button, or left (``None``); overridden."""
         raise NotImplementedError
+
+    def fit_all(self) -> None:
+        """Show everything; overridden."""
+        raise NotImplementedError
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        """Qt: what was shown whole stays whole."""
+        super().resizeEvent(event)
+        if self.camera.fitted and self._gesture is None:
+            self.fit_all()
 
     @property
     def gesture(self) -> Gesture | None:

@@ -25,6 +25,7 @@ from ui.monitor.tools import PlotTools
 
 DRAW_EVERY_MS = 100
 NEXT_PLOT_MS = 12
+COMPACT_BELOW_PX = 680
 ELAPSED_EVERY_MS = 1000
 EMPTY_TEXT = (
     "Press Run and watch loss, speed and memory here, or open an earlier run from the list."
@@ -93,6 +94,8 @@ class MonitorPanel(QWidget):
         self._empty.setAlignment(self._empty.alignment().AlignCenter)
         self._empty.setForegroundRole(self._empty.palette().ColorRole.PlaceholderText)
         self._empty.setWordWrap(True)
+        self._empty.setContentsMargins(24, 0, 24, 0)
+        self._empty.setMinimumWidth(60)
         self._stack = QStackedWidget(self)
         self._stack.addWidget(self._empty)
         self._stack.addWidget(curves)
@@ -233,6 +236,11 @@ class MonitorPanel(QWidget):
     def _tick(self) -> None:
         if self.isVisible() and self._state is not None:
             self.header.show_figures(self._state, self._node)
+
+    def resizeEvent(self, event: Any) -> None:
+        """The tabs beside the controls need room too."""
+        super().resizeEvent(event)
+        self.tools.set_compact(self.width() < COMPACT_BELOW_PX)
 
     def showEvent(self, event: Any) -> None:
         """What came while the panel was hidden is drawn now."""

@@ -45,10 +45,10 @@ class PlotTools(QWidget):
         self.reset = self._button("", "Show everything again and follow (double click)")
         icons.put(self.reset, "maximize")
         self.reset.clicked.connect(self.reset_wanted)
-        caption = QLabel("Smoothing", self)
-        caption.setForegroundRole(caption.palette().ColorRole.PlaceholderText)
+        self._caption = QLabel("Smoothing", self)
+        self._caption.setForegroundRole(self._caption.palette().ColorRole.PlaceholderText)
         for part in (
-            self.nodes, caption, self.slider, self._value, self.axis, self.log, self.reset,
+            self.nodes, self._caption, self.slider, self._value, self.axis, self.log, self.reset,
         ):  # fmt: skip
             layout.addWidget(part)
         self._slid(self.slider.value())
@@ -71,6 +71,11 @@ class PlotTools(QWidget):
         button.setCheckable(checkable)
         button.setAutoRaise(True)
         return button
+
+    def set_compact(self, compact: bool) -> None:
+        """Leave out words where there is little room; the slider's tip says what it is."""
+        self._caption.setVisible(not compact)
+        self._value.setVisible(not compact)
 
     def smoothing(self) -> float:
         """The factor of the moving average, 0 to 0.99."""

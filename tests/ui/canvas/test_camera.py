@@ -116,3 +116,21 @@ def test_detail_falls_with_the_scale(canvas):
         canvas.zoom_to(scale)
         canvas.viewport().repaint()
         assert canvas.graph_scene.detail == detail
+
+
+def test_what_is_shown_whole_stays_whole_when_the_window_shrinks(canvas):
+    def outside():
+        seen = (
+            canvas.camera.to_scene(QPoint(0, 0)),
+            canvas.camera.to_scene(canvas.viewport().rect().bottomRight()),
+        )
+        rect = canvas.graph_scene.content_rect()
+        return rect.left() < seen[0].x() or rect.right() > seen[1].x()
+
+    canvas.fit_all()
+    canvas.resize(canvas.width() // 2, canvas.height() // 2)
+    assert not outside()
+    wheel(canvas, AT, 240)
+    scale = canvas.camera.scale
+    canvas.resize(canvas.width() + 50, canvas.height())
+    assert canvas.camera.scale == scale
