@@ -20,11 +20,12 @@ _LICENCE = re.compile(r"^license:[ \t]*([\w.+-]+)[ \t]*$", re.MULTILINE)
 
 
 def base_name(base: ModelValue) -> str | None:
-    """The hub id of the base, if it has one."""
+    """The hub id of the base, if it has one. A folder beside the project can look like an id, but
+    only what came from the hub is pinned to a commit."""
     if base.source.startswith("starter:"):
         starter = starter_of(base.source)
         return starter.repo if starter else None
-    return base.source if classify(base.source) == "hub" else None
+    return base.source if base.revision and classify(base.source) == "hub" else None
 
 
 def licence_of(base: ModelValue) -> str | None:

@@ -29,6 +29,11 @@ def write(context: StepContext, value: Exportable, settings: Any, folder: Path) 
     copy_files(context, model_files(Path(value.path)), folder, link_weights=in_run)
     if isinstance(value, AdapterValue):
         _name_base(folder / _ADAPTER_CONFIG, value)
+        if base_name(value.model.model) is None:
+            context.notice(
+                f"{_ADAPTER_CONFIG} names the base model by its folder on this machine.",
+                "Write the base's public name there before you give the adapter to others.", "info",
+            )  # fmt: skip
 
 
 def _name_base(path: Path, value: AdapterValue) -> None:

@@ -77,6 +77,19 @@ def test_an_adapter_loads_in_plain_peft(adapter: AdapterValue, tmp_path: Path) -
     assert {"adapter_config.json", "adapter_model.safetensors", "tokenizer.json"} <= names(folder)
 
 
+def test_a_folder_of_this_machine_in_the_config_is_told(
+    adapter: AdapterValue, tmp_path: Path
+) -> None:
+    """Who gives the adapter away must know; it is the only such place in the folder."""
+    told, folder = Recorder(), tmp_path / "out"
+    export(context_in(tmp_path, told), adapter.to_json(), ExportSettings(folder=str(folder)))
+    private = adapter.model.model.path.encode()
+    assert [p.name for p in folder.iterdir() if private in p.read_bytes()] == [
+        "adapter_config.json"
+    ]
+    assert any("by its folder on this machine" in e.get("sentence") for e in told.named("Notice"))
+
+
 def test_the_card_states_everything(
     adapter: AdapterValue, model: ModelValue, tmp_path: Path
 ) -> None:
