@@ -15,6 +15,7 @@ from studio.paths import runs_dir
 from studio.settings import AppSettings
 from tests.ui import toys
 from tests.ui.conftest import MakeSession
+from ui import run_banners
 from ui.closing import CloseWhileRunning
 from ui.dialogs.settings_dialog import SettingsDialog
 from ui.dialogs.shortcut_sheet import group_of
@@ -158,3 +159,16 @@ def test_a_small_window_keeps_its_palette_and_tabs(make_session: MakeSession) ->
     window.resize(1280, 800)
     QApplication.processEvents()
     assert window.monitor.tools._caption.isVisible()
+
+
+def test_a_run_found_going_on_is_not_told_after_its_end(
+    make_session: MakeSession, qtbot: QtBot
+) -> None:
+    session = make_session(toys.toy_graph(steps=3))
+    session.window.own["run"].trigger()
+    qtbot.waitUntil(lambda: session.window.banner.key == "ended", timeout=WAIT_MS)
+    session.runs.project_opened()  # a run of another project, as it is found at the start
+    run_banners.attached(session, session.runs.live.folder)
+    session.runs.live.state.status = "stopped"
+    run_banners.ended(session, session.runs.live)
+    assert session.window.banner.key != "attached"
