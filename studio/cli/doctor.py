@@ -121,8 +121,13 @@ def as_text(facts: dict[str, Any]) -> str:
 def _torch_line(torch: dict[str, Any]) -> str:
     if torch.get("error"):
         return f"torch does not work: {torch['error']}"
-    devices = ", ".join(torch["devices"]) or ("Apple GPU" if torch["mps"] else "processor only")
+    devices = ", ".join(torch["devices"]) or _processor(torch)
     return f"torch {torch['version']}: {devices}"
+
+
+def _processor(torch: dict[str, Any]) -> str:
+    """Training uses CUDA or the processor; said plainly where there is an Apple GPU."""
+    return "processor only (Apple's GPU is not used yet)" if torch["mps"] else "processor only"
 
 
 def _folder_lines(folders: dict[str, Any]) -> list[str]:

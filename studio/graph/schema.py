@@ -237,7 +237,9 @@ def _hint(info: FieldInfo | None) -> str:
     if info is None:
         return ""
     value = info.get_default()
-    return f"The default is {value:g}." if isinstance(value, float) else f"The default is {value!r}."
+    return (
+        f"The default is {value:g}." if isinstance(value, float) else f"The default is {value!r}."
+    )
 
 
 def _wanted(model: type[Settings], name: str, error: Any) -> str:

@@ -36,6 +36,7 @@ from studio.runs.folder import RunFolder, read_json
 from studio.runs.lock import HostLock
 from studio.runs.sink import EventSink
 
+CLUSTER = ("LOCAL_RANK", "RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 EXIT_CODES = {"completed": 0, "failed": 1, "stopped": 3, "suspended": 3}
 LOCK_PATIENCE_S = 10.0
 _ROOT = Path(__file__).resolve().parents[2]
@@ -182,6 +183,8 @@ def set_threads(folder: RunFolder, leave_core: bool) -> int:
     os.environ["OMP_NUM_THREADS"] = str(wanted)
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    for name in CLUSTER:  # left by a launcher: a run here is one process on one device
+        os.environ.pop(name, None)
     return wanted
 
 

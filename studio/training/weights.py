@@ -6,6 +6,7 @@ model. Hashing gigabytes takes seconds, so results are remembered by path, size 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import math
@@ -57,9 +58,10 @@ def _read_known() -> dict[str, str]:
 
 
 def _write_known(known: dict[str, str]) -> None:
-    """Replace the cache as a whole; losing an entry to another run only costs time."""
+    """Replace the cache as a whole; losing an entry, or all of it, only costs time."""
     file = _cache_file()
-    file.parent.mkdir(parents=True, exist_ok=True)
     temporary = file.with_suffix(f".{os.getpid()}")
-    temporary.write_text(json.dumps(known), encoding="utf-8")
-    os.replace(temporary, file)
+    with contextlib.suppress(OSError):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(json.dumps(known), encoding="utf-8")
+        os.replace(temporary, file)

@@ -85,8 +85,10 @@ def test_threads_leave_a_core_and_stay_on_resume(
 ) -> None:
     run = toy_runs.folder(tmp_path)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setenv("WORLD_SIZE", "4")  # left by a launcher of distributed runs
     monkeypatch.setattr(host.hardware, "cpu_count", lambda: 8)
     assert host.set_threads(run, leave_core=True) == 7
+    assert "WORLD_SIZE" not in os.environ
     assert host.set_threads(run, leave_core=False) == 7  # what the process was given stays
     monkeypatch.delenv("OMP_NUM_THREADS")
     assert host.set_threads(run, leave_core=False) == 8

@@ -59,6 +59,16 @@ def _sizes(folder: Path) -> list[int]:
     return [w.numel() for w in load_file(folder / "model.safetensors").values()]
 
 
+def test_a_cache_that_cannot_be_written_costs_only_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = make_tiny_model(tmp_path / "model")
+    expected = prepared(tmp_path, model=str(model)).weights_sha256
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("LORA_STUDIO_CACHE", str(tmp_path / "file"))
+    assert prepared(tmp_path, model=str(model)).weights_sha256 == expected
+
+
 def test_auto_takes_what_the_hardware_computes(tmp_path: Path) -> None:
     """bfloat16 or float32, never float16; float16 without a GPU is refused."""
     import torch
