@@ -13,6 +13,7 @@ import pyqtgraph as pg
 
 TIME_STEPS_S = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 43200, 86400)
 TICKS_AIMED_AT = 6
+TIME_TICK_PX = 56  # room for 12:30 and a gap
 
 
 class XAxis(pg.AxisItem):
@@ -32,7 +33,8 @@ class XAxis(pg.AxisItem):
     def tickSpacing(self, minVal: float, maxVal: float, size: float) -> list[tuple[float, float]]:
         """Distances between ticks: never below one step, and round times."""
         if self.time:
-            aimed = (maxVal - minVal) / TICKS_AIMED_AT
+            ticks = min(TICKS_AIMED_AT, max(1.0, size / TIME_TICK_PX))
+            aimed = (maxVal - minVal) / ticks
             return [(next((s for s in TIME_STEPS_S if s >= aimed), TIME_STEPS_S[-1]), 0)]
         spacing = super().tickSpacing(minVal, maxVal, size)
         return [(s, offset) for s, offset in spacing if s >= 1] or [(1, 0)]

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PySide6.QtCore import QPoint, QPointF, Qt
-from PySide6.QtGui import QImage
+from PySide6.QtGui import QFontMetricsF, QImage
 from PySide6.QtWidgets import QApplication, QFileDialog
 from pytestqt.qtbot import QtBot
 
@@ -16,6 +16,7 @@ from studio.runs.events import Event
 from studio.runs.state import RunState
 from tests.ui.monitor import fake_run
 from ui import theme
+from ui.monitor.axes import XAxis
 from ui.monitor.panel import EMPTY_TEXT, MonitorPanel
 from ui.monitor.plot_menu import make_menu
 
@@ -160,6 +161,16 @@ def test_gpu_memory_takes_the_place_of_ram(panel: MonitorPanel, state: RunState)
     panel.show_state(state)
     assert panel.plot("memory").spec.title == "GPU memory"
     assert panel.plot("memory").points("vram_reserved_gib")[1].tolist() == [4.0]
+
+
+def test_times_have_room_under_a_narrow_plot(qapp: QApplication) -> None:
+    axis = XAxis()
+    axis.set_time(True)
+    for width in (120, 200, 900):
+        ((spacing, _),) = axis.tickSpacing(0, 175, width)
+        between_px = spacing / 175 * width
+        assert between_px >= QFontMetricsF(qapp.font()).horizontalAdvance("2:30") + 8
+    axis.deleteLater()
 
 
 def test_a_low_panel_shows_one_small_plot_at_a_time(
