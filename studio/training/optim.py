@@ -38,7 +38,8 @@ def build_schedule(optimizer: torch.optim.Optimizer, settings: Any, steps: int) 
     """The learning rate over ``steps`` optimizer steps, with warm-up."""
     from transformers import get_scheduler
 
-    warmup = math.ceil(settings.warmup_ratio * steps)
+    # The first step of a warm-up has rate 0: a run of a single step would learn nothing.
+    warmup = math.ceil(settings.warmup_ratio * steps) if steps > 1 else 0
     name = settings.lr_scheduler
     if name == "constant" and warmup:
         name = "constant_with_warmup"

@@ -44,6 +44,14 @@ def test_the_validation_loss_falls(tmp_path: Path) -> None:
     assert value.metrics["eval_loss"] == losses[-1]
 
 
+def test_a_run_of_one_step_learns_in_spite_of_the_warm_up(tmp_path: Path) -> None:
+    recorder = Recorder()
+    settings = settings_of(max_steps=1, warmup_ratio=0.03)
+    train_adapter(make_context(tmp_path, recorder), make_inputs(tmp_path), settings)
+    (metric,) = [e for e in recorder.named("Metric") if e.get("loss") is not None]
+    assert metric.get("learning_rate") > 0
+
+
 def test_the_end_of_the_data_needs_no_full_batch(tmp_path: Path) -> None:
     """1.5 epochs of 15 rows in steps of 4 rows: 22 rows, 6 steps, the last of 2 rows."""
     recorder = Recorder()
