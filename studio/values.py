@@ -27,14 +27,19 @@ class DatasetValue(Value):
     """Rows in one canonical shape, split and written down.
 
     ``path`` is a folder with ``train`` and, if there are validation rows, ``validation``: Arrow
-    datasets as ``datasets.load_from_disk`` reads them. A row has ``messages`` (list of role and
-    content), or ``prompt`` and ``completion``, or ``text``; the other columns are null. It also has
-    ``line``: where the row stood in its source file (1-based), and ``source``: which file.
+    datasets as ``datasets.load_from_disk`` reads them, with the columns of
+    ``studio.training.canonical``: a row has ``messages``, or ``prompt`` and ``completion``, or
+    ``text``; the other columns are null. It also has ``line``: where the row stood in its source
+    file (1-based), and ``source``: which file. ``shape`` says what can be trained on it:
+    preferences and labels wait for objectives of their own. ``skipped`` counts bad rows that were
+    left out because the user chose so.
     """
 
     kind: Literal["dataset"] = "dataset"
     path: str
     format: str
+    shape: Literal["messages", "prompt", "text", "preference", "label"] = "messages"
+    skipped: int = 0
     train_rows: int
     validation_rows: int
     sha256: str

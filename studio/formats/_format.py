@@ -1,8 +1,16 @@
 """What a dataset format is, and the small checks that all formats share.
 
-A format turns one row of a file into a canonical row: ``{"messages": [...]}``,
-``{"prompt": ..., "completion": ...}`` or ``{"text": ...}``. It knows nothing about files, lines or
-tokens; the reader adds file and line to its errors.
+A format turns one row of a file into a canonical row, one of
+
+- ``{"messages": [...], "tools": [...] or absent}``: a conversation. A message has ``role`` (system,
+  user, assistant, tool), ``content`` (text) and, where the data says so, ``weight`` (0 or more),
+  ``name``, ``tool_calls``, ``tool_call_id`` as chat templates take them.
+- ``{"prompt": ..., "completion": ...}`` or ``{"text": ...}``: raw text.
+- ``{"messages": [...], "chosen": [...], "rejected": [...]}``: a preference; the shared prompt and the
+  messages that follow it.
+- ``{"messages": [...], "label": True or False}``: a conversation with a thumb up or down (KTO).
+
+It knows nothing about files, lines or tokens; the reader adds file and line to its errors.
 """
 
 from __future__ import annotations

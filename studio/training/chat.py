@@ -15,6 +15,7 @@ from jinja2 import TemplateError
 from transformers import AutoTokenizer
 
 from studio.errors import StudioError
+from studio.training.canonical import as_template_messages
 
 Message = Mapping[str, Any]
 
@@ -65,11 +66,14 @@ def starts_with_bos(tokenizer: Any) -> bool:
     return bos is not None and tokenizer("a", verbose=False)["input_ids"][:1] == [bos]
 
 
-def render(tokenizer: Any, messages: Sequence[Message], *, ask: bool = False) -> str:
-    """The conversation as text; with ``ask`` it ends where the next answer starts."""
+def render(
+    tokenizer: Any, messages: Sequence[Message], *, ask: bool = False, tools: Any = None
+) -> str:
+    """The conversation as text; with ``ask`` it ends where the next answer starts. ``messages`` are
+    stored or plain ones; ``tools`` is what the row offers to the model."""
     try:
         text = tokenizer.apply_chat_template(
-            [dict(m) for m in messages], tokenize=False, add_generation_prompt=ask
+            as_template_messages(messages), tools=tools, tokenize=False, add_generation_prompt=ask
         )
     except (TemplateError, TypeError, ValueError, KeyError, IndexError) as error:
         raise TemplateRefused(str(error) or type(error).__name__) from error

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from datasets import Dataset, Features, List, Value
+from datasets import Dataset
 
 from studio import disk
 from studio.errors import StudioError
@@ -22,21 +22,12 @@ from studio.formats._detect import Chosen, choose_format
 from studio.formats._source import bad_file, read_rows, sha256_of
 from studio.runs.context import StepContext
 from studio.training.arrow import RowWriter, open_rows
+from studio.training.canonical import FEATURES, to_arrow
 from studio.values import DatasetValue
 
 if TYPE_CHECKING:
     from studio.nodes.dataset import DatasetSettings
 
-FEATURES = Features(
-    {
-        "messages": List({"role": Value("string"), "content": Value("string")}),
-        "prompt": Value("string"),
-        "completion": Value("string"),
-        "text": Value("string"),
-        "line": Value("int64"),
-        "source": Value("string"),
-    }
-)
 _ROWS_AT_ONCE = 500
 _BYTES_AT_ONCE = 1_000_000
 
@@ -84,7 +75,7 @@ def _write_all(
     size = path.stat().st_size / 1e6
     with RowWriter(target, FEATURES, digest[:16]) as writer:
         for batch, done in _batches(path, chosen, limit, context.check):
-            writer.write({n: [row.get(n) for row in batch] for n in FEATURES})
+            writer.write({n: [row[n] for row in batch] for n in FEATURES})
             context.progress("read", round(min(done / 1e6, size), 3), round(size, 3), "MB")
     return writer.rows
 
@@ -95,7 +86,8 @@ def _batches(
     batch: list[dict[str, Any]] = []
     started = done = 0
     for number, row in enumerate(read_rows(path), start=1):
-        batch.append({**chosen.convert(row, path), "line": row.line, "source": str(path.resolve())})
+        row_data = chosen.convert(row, path)
+        batch.append(to_arrow({**row_data, "line": row.line, "source": str(path.resolve())}))
         done = row.offset
         if len(batch) >= _ROWS_AT_ONCE or done - started >= _BYTES_AT_ONCE:
             yield batch, done

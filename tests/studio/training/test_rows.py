@@ -11,6 +11,7 @@ import pytest
 
 from studio.errors import Stopped
 from studio.nodes.dataset import DatasetSettings
+from studio.training import canonical
 from studio.training.rows import prepare_rows
 from studio.values import DatasetValue
 from tests.studio.training.steps import Recorder, make_context
@@ -49,7 +50,7 @@ def test_rows_are_written_in_one_shape(tmp_path: Path) -> None:
     assert value.sources == [str(path)]
     first = datasets.load_from_disk(str(Path(value.path) / "train"))[0]
     number = first["line"] - 1
-    assert first["messages"] == [
+    assert canonical.messages_of(first) == [
         {"role": "user", "content": f"question {number}"},
         {"role": "assistant", "content": f"answer {number}"},
     ]

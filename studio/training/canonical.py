@@ -1,0 +1,83 @@
+"""The one shape in which rows are kept between the Dataset step and the encoder.
+
+Why: every format ends here, and everything that reads rows starts here. What a message carries
+beside role, content and weight (tool calls, a name) is kept as JSON text, because Arrow needs one
+fixed shape. It must not know about files or tokens.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from datasets import Features, List, Value
+
+_MESSAGE = {
+    "role": Value("string"), "content": Value("string"), "weight": Value("float32"),
+    "extra": Value("string"),
+}  # fmt: skip
+FEATURES = Features(
+    {
+        "messages": List(_MESSAGE),
+        "tools": Value("string"),
+        "chosen": List(_MESSAGE),
+        "rejected": List(_MESSAGE),
+        "label": Value("bool"),
+        "prompt": Value("string"),
+        "completion": Value("string"),
+        "text": Value("string"),
+        "line": Value("int64"),
+        "source": Value("string"),
+    }
+)
+_LISTS = ("messages", "chosen", "rejected")
+_OWN = ("role", "content", "weight")
+
+
+def to_arrow(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A canonical row of a format (see ``studio.formats._format``) as the stored columns."""
+    stored: dict[str, Any] = {name: row.get(name) for name in FEATURES}
+    for name in _LISTS:
+        if stored[name] is not None:
+            stored[name] = [_stored(m) for m in stored[name]]
+    if stored["tools"] is not None:
+        stored["tools"] = json.dumps(stored["tools"], ensure_ascii=False)
+    return stored
+
+
+def messages_of(row: Mapping[str, Any], name: str = "messages") -> list[dict[str, Any]]:
+    """The messages of a stored row as chat templates take them: role, content and what else the
+    message had; no weights."""
+    return [_template_message(m) for m in row.get(name) or ()]
+
+
+def weights_of(row: Mapping[str, Any], name: str = "messages") -> list[float | None]:
+    """The weight of each message of a stored row; ``None`` where the data gives none."""
+    return [m.get("weight") for m in row.get(name) or ()]
+
+
+def tools_of(row: Mapping[str, Any]) -> list[Any] | None:
+    """The tools that a stored row offers to the model, or ``None``."""
+    return json.loads(row["tools"]) if row.get("tools") else None
+
+
+def _stored(message: Mapping[str, Any]) -> dict[str, Any]:
+    extra = {k: v for k, v in message.items() if k not in _OWN and v is not None}
+    return {
+        "role": message["role"], "content": message["content"], "weight": message.get("weight"),
+        "extra": json.dumps(extra, ensure_ascii=False) if extra else None,
+    }  # fmt: skip
+
+
+def _template_message(stored: Mapping[str, Any]) -> dict[str, Any]:
+    extra: Mapping[str, Any] = json.loads(stored["extra"]) if stored.get("extra") else {}
+    return {"role": stored["role"], "content": stored["content"], **extra}
+
+
+def as_template_messages(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Stored or plain messages as chat templates take them."""
+    return [
+        _template_message(m) if "extra" in m else {k: v for k, v in m.items() if k != "weight"}
+        for m in messages
+    ]
