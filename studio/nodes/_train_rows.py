@@ -1,0 +1,48 @@
+"""Settings of the Train node: what is learned from which rows, and how they are put together.
+
+Why apart: the Train node has more settings than one file should hold. The classes form a chain, because
+a form shows fields in order of declaration: ``RowSettings``, ``OptimizerSettings``,
+``MeasuringSettings``, ``TrainSettings``. It must not say what the settings do to a run: see
+``studio.training``.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from studio.graph.schema import Settings, setting
+
+
+class RowSettings(Settings):
+    """Objective, length and batches."""
+
+    objective: str = setting(
+        "sft", "Objective", "What the model learns from a row.", variant="objective", advanced=True
+    )
+    objective_settings: dict[str, Any] = setting(
+        {}, "Objective settings", "Settings of the chosen objective.", advanced=True
+    )
+    epochs: float = setting(
+        1.0, "Epochs", "How often every row is seen. 1 to 3 is usual; more can overfit.", group="Length",
+        gt=0.0, le=1000.0, step=0.5, shown_if={"max_steps": 0},
+    )  # fmt: skip
+    max_steps: int = setting(
+        0, "Steps", "Number of optimizer steps. 0 goes by epochs.", unit="steps", group="Length", ge=0,
+        special={0: "by epochs"},
+    )  # fmt: skip
+    batch_size: int = setting(
+        4, "Batch size", "Rows computed at once. More is faster per row and needs more memory.",
+        unit="rows", group="Batch", ge=1, le=4096,
+    )  # fmt: skip
+    gradient_accumulation_steps: int = setting(
+        1, "Accumulation", "Batches added up before each optimizer step: a larger effective batch without "
+        "more memory.", unit="batches", group="Batch", ge=1, le=4096,
+    )  # fmt: skip
+    max_length: int = setting(
+        512, "Max length", "Longer rows are cut to this many tokens. Memory grows with it.",
+        unit="tokens", group="Batch", ge=8, le=1_048_576, log_scale=True,
+    )  # fmt: skip
+    train_on: Literal["answers", "all"] = setting(
+        "answers", "Train on", "Answers only: the model learns to answer. Everything: it also learns to "
+        "write the questions.", group="Batch", choice_labels={"answers": "Answers only", "all": "Everything"},
+    )  # fmt: skip
