@@ -23,7 +23,7 @@ from studio.paths import cache_dir
 
 __all__ = [
     "STARTERS", "LinearModule", "Starter", "check_targets", "classify", "imported_folder",
-    "linear_modules", "local_files", "presets", "quick_check", "starter_of",
+    "linear_modules", "local_files", "local_folder", "presets", "quick_check", "starter_of",
 ]  # fmt: skip
 
 Kind = Literal["starter", "gguf", "folder", "hub"]
@@ -44,6 +44,7 @@ class Starter:
     repo: str
     layers: int
     shapes: tuple[tuple[str, int, int], ...]
+    facts: dict[str, Any]
 
 
 _ATTENTION = (("q", 576, 576), ("k", 576, 192), ("v", 576, 192), ("o", 576, 576))
@@ -60,6 +61,15 @@ STARTERS: dict[str, Starter] = {
         layers=30,
         shapes=tuple((f"self_attn.{n}_proj", i, o) for n, i, o in _ATTENTION)
         + tuple((f"mlp.{n}_proj", i, o) for n, i, o in _MLP),
+        facts={
+            "architecture": "LlamaForCausalLM",
+            "parameters": 134_515_008,
+            "layers": 30,
+            "hidden": 576,
+            "context": 8192,
+            "vocabulary": 49_152,
+            "bytes_on_disk": 269_060_552,
+        },
     )
 }
 
@@ -159,16 +169,25 @@ def _check_folder(model: str, path: Path, context: CheckContext) -> Iterable[Pro
 
 def linear_modules(model: str, project_dir: Path) -> list[LinearModule] | None:
     """The linear layers of a model, or ``None`` when it is not on this machine."""
+    if kind_of(model, project_dir) == "starter":
+        return _starter_modules(model)
+    folder = local_folder(model, project_dir)
+    return read_linear_modules(folder) if folder is not None else None
+
+
+def local_folder(model: str, project_dir: Path) -> Path | None:
+    """The folder on this machine that holds a model's files now, if there is one."""
     kind = kind_of(model, project_dir)
     if kind == "starter":
-        return _starter_modules(model)
-    if kind == "hub":
+        starter = starter_of(model)
+        folder = imported_folder(starter.id, starter.sha256) if starter else None
+    elif kind == "hub":
         folder = _cached_snapshot(model)
     elif kind == "gguf":
         folder = _imported_gguf(_absolute(model, project_dir))
     else:
         folder = _absolute(model, project_dir)
-    return read_linear_modules(folder) if folder is not None else None
+    return folder if folder is not None and folder.is_dir() else None
 
 
 def _starter_modules(model: str) -> list[LinearModule] | None:

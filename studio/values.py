@@ -51,7 +51,8 @@ class ModelValue(Value):
 
     ``source`` is what the user chose (``starter:...``, a folder, a hub id), ``revision`` the commit
     it was pinned to (or the sha256 of what a starter was made from). ``dtype`` is the dtype to load
-    it in. ``weights_sha256`` identifies the weights. ``merged_from`` describes adapters that were
+    it in, ``attention`` the implementation of attention (``auto``: the model's own choice).
+    ``weights_sha256`` identifies the weights. ``merged_from`` describes adapters that were
     merged into it, oldest first.
     """
 
@@ -61,6 +62,8 @@ class ModelValue(Value):
     revision: str | None = None
     dtype: DType
     quantization: str = "none"
+    double_quant: bool = True
+    attention: str = "auto"
     weights_sha256: str
     parameters: int
     merged_from: list[dict[str, Any]] = []

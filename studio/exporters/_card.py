@@ -6,17 +6,16 @@ folders of this machine: only file names and hashes.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from studio.facts import licence_in
 from studio.models import classify, starter_of
 from studio.values import AdapterValue, DatasetValue, ModelValue
 
 _PACKAGES = ("lora-studio", "torch", "transformers", "peft", "datasets", "bitsandbytes")
-_LICENCE = re.compile(r"^license:[ \t]*([\w.+-]+)[ \t]*$", re.MULTILINE)
 
 
 def base_name(base: ModelValue) -> str | None:
@@ -33,12 +32,7 @@ def licence_of(base: ModelValue) -> str | None:
     starter = starter_of(base.source)
     if starter is not None:
         return starter.licence.lower()
-    try:
-        text = (Path(base.path) / "README.md").read_text(encoding="utf-8")[:4000]
-    except (OSError, UnicodeDecodeError):
-        return None
-    found = _LICENCE.search(text.split("\n---", 1)[0]) if text.startswith("---") else None
-    return found.group(1) if found else None
+    return licence_in(Path(base.path))
 
 
 def model_card(value: ModelValue | AdapterValue, title: str) -> str:

@@ -24,6 +24,16 @@ Run = Callable[["StepContext", Values, Any], Values]
 
 
 @dataclass(frozen=True)
+class Fact:
+    """Something worth knowing about what a node's settings name, as label and value; ``short`` are
+    the few words for it that are drawn on the node, if any."""
+
+    label: str
+    value: str
+    short: str = ""
+
+
+@dataclass(frozen=True)
 class CheckContext:
     """What a node's quick check may look at: no torch, no network, a few milliseconds.
 
@@ -54,6 +64,11 @@ def _no_check(settings: Any, context: CheckContext) -> Iterable[Problem]:
     return ()
 
 
+def _no_facts(settings: Any, project_dir: Path) -> Iterable[Fact]:
+    del settings, project_dir
+    return ()
+
+
 @dataclass(frozen=True)
 class NodeType:
     """A kind of node.
@@ -63,7 +78,8 @@ class NodeType:
     changes the result (for the fingerprint). ``check(settings, context)`` yields Problems that the
     settings alone cannot show. ``version`` grows when the same settings give another result.
     ``summary(settings)`` is the short line drawn on the node; there, a setting that chooses a
-    variant holds the variant's title.
+    variant holds the variant's title. ``facts(settings, project_dir)`` says what is known about
+    what the settings name, in a few milliseconds.
     """
 
     id: str
@@ -79,6 +95,7 @@ class NodeType:
     files: Callable[[Any, Path], Iterable[Path]] = _no_files
     check: Callable[[Any, CheckContext], Iterable[Problem]] = _no_check
     summary: Callable[[Any], str] = lambda settings: ""
+    facts: Callable[[Any, Path], Iterable[Fact]] = _no_facts
 
     def input(self, name: str) -> Port | None:
         """The input port with this name, or ``None``."""

@@ -26,10 +26,12 @@ def prepare_base_model(context: StepContext, settings: Any) -> ModelValue:
     check_folder(context, folder, source)
     value = ModelValue(
         path=str(folder), source=source, revision=revision, dtype=_dtype(context, settings.dtype),
-        quantization=settings.quantization, weights_sha256=weights_sha256(context, folder),
+        quantization=settings.quantization, double_quant=settings.double_quant,
+        attention=settings.attention, weights_sha256=weights_sha256(context, folder),
         parameters=parameter_count(folder),
     )  # fmt: skip
     _check_quantization(context, value)
+    _check_attention(context, value)
     context.artifact("base_model", folder, source=source, revision=revision, dtype=value.dtype)
     return value
 
@@ -52,7 +54,9 @@ def model_folder(context: StepContext, settings: Any) -> tuple[Path, str, str | 
         return folder, model, sha256
     if kind == "folder":
         return context.resolve(model), model, None
-    folder, revision = fetch_from_hub(context, model, settings.revision.strip())
+    folder, revision = fetch_from_hub(
+        context, model, settings.revision.strip(), settings.look_for_updates
+    )
     return folder, model, revision
 
 
@@ -165,3 +169,22 @@ def _check_quantization(context: StepContext, value: ModelValue) -> None:
             title="No quantization here", hint="Set Quantization to None.", field="quantization",
             code="quantization_unsupported",
         ) from error  # fmt: skip
+
+
+def _check_attention(context: StepContext, value: ModelValue) -> None:
+    """Refuse an attention that this machine lacks, before anything is loaded."""
+    if value.attention != "flash_attention_2":
+        return
+    from transformers.utils import is_flash_attn_2_available
+
+    reason = ""
+    if not is_flash_attn_2_available():
+        reason = "it needs an NVIDIA GPU and the flash-attn package"
+    elif value.dtype == "float32":
+        reason = "it computes in bfloat16 or float16 only"
+    if reason:
+        raise StudioError(
+            f"{context.title}: FlashAttention 2 does not work here: {reason}.",
+            title="No FlashAttention", hint="Set Attention to Auto.", field="attention",
+            code="attention_unsupported",
+        )  # fmt: skip

@@ -12,6 +12,7 @@ from typing import Any
 from studio.errors import StudioError
 from studio.runs.context import StepContext
 from studio.training.child import python, run_child
+from studio.training.hub_kept import kept, note_kept
 
 _HINTS = {
     "not_found": "Check the spelling; a private model needs a token with access to it.",
@@ -21,8 +22,21 @@ _HINTS = {
 }
 
 
-def fetch_from_hub(context: StepContext, repo: str, revision: str) -> tuple[Path, str]:
-    """The snapshot folder of ``repo`` and the commit it is pinned to."""
+def fetch_from_hub(
+    context: StepContext, repo: str, revision: str, look_for_updates: bool = False
+) -> tuple[Path, str]:
+    """The snapshot folder of ``repo`` and the commit it is pinned to.
+
+    A model that is whole on this machine is taken as it is, without any network, unless the user
+    wants to look for updates.
+    """
+    found = kept(repo, revision)
+    if found is not None and not look_for_updates:
+        context.notice(
+            f"{repo} is taken from this machine, at commit {found[1][:12]}; the hub was not asked.",
+            "Switch on “Look for updates” in the Base model node to get a newer version.", "info",
+        )  # fmt: skip
+        return found
     context.phase("download", f"Looking for {repo} on the hub")
     following: dict[str, Any] = {}
 
@@ -44,13 +58,19 @@ def fetch_from_hub(context: StepContext, repo: str, revision: str) -> tuple[Path
     )
     if ended.code or "path" not in ended.said:
         code = str(ended.said.get("code", "download_failed"))
+        if code == "no_network" and found is not None:
+            context.notice(f"The hub cannot be reached; {repo} is taken from this machine.")
+            return found
         reason = ended.said.get("error") or (ended.last_words.splitlines() or ["no reason"])[-1]
         raise StudioError(
             f"{context.title}: {reason}", title="The model could not be fetched",
             hint=_HINTS.get(code, "Run again; what was downloaded is kept."),
             field="revision" if code == "no_revision" else "model", code=code,
         )  # fmt: skip
-    return Path(ended.said["path"]), str(ended.said["revision"])
+    folder, commit = Path(ended.said["path"]), str(ended.said["revision"])
+    if ended.said.get("fetched"):  # not what an offline fallback found: it may be half a model
+        note_kept(repo, revision, folder, commit)
+    return folder, commit
 
 
 def _bytes_in(folder: Path) -> int:

@@ -11,7 +11,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-PATTERNS = ["*.safetensors", "*.json", "tokenizer*", "*.txt", "*.jinja", "*.model"]
+PATTERNS = [
+    "*.safetensors", "*.json", "tokenizer*", "*.txt", "*.jinja", "*.model", "README.md", "LICENSE*",
+]  # fmt: skip
 # The same weights for other programs: in folders of their own, or beside those of transformers.
 OTHERS = ["*/*", "consolidated*"]
 
@@ -59,7 +61,7 @@ def fetch(repo: str, revision: str) -> int:
         return fail("gated", f"{repo} is gated: its owner asks you to accept a licence first.")
     except (hub.LocalEntryNotFoundError, *broken) as error:
         return fail("download_failed", f"the download of {repo} broke off: {_first_line(error)}")
-    tell(path=path, revision=info.sha)
+    tell(path=path, revision=info.sha, fetched=True)
     return 0
 
 

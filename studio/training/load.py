@@ -21,6 +21,7 @@ from studio.runs.context import StepContext
 from studio.training.quiet import output_to_log, quiet_libraries
 from studio.values import ModelValue
 
+FOUR_BITS = ("nf4", "fp4")
 HEADROOM = 1.2
 """A model that answers takes this many times its weights."""
 
@@ -90,6 +91,8 @@ def _options(value: ModelValue, device: torch.device) -> dict[str, Any]:
         options["device_map"] = {"": device.index}
     if value.quantization != "none":
         options["quantization_config"] = _quantization(value)
+    if value.attention != "auto":
+        options["attn_implementation"] = value.attention
     return options
 
 
@@ -99,8 +102,8 @@ def _quantization(value: ModelValue) -> Any:
     if value.quantization == "int8":
         return BitsAndBytesConfig(load_in_8bit=True)
     return BitsAndBytesConfig(
-        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=getattr(torch, value.dtype),
+        load_in_4bit=True, bnb_4bit_quant_type=value.quantization,
+        bnb_4bit_use_double_quant=value.double_quant, bnb_4bit_compute_dtype=getattr(torch, value.dtype),
     )  # fmt: skip
 
 
@@ -112,7 +115,8 @@ def _after_quantizing(model: Any, value: ModelValue) -> None:
     """
     import bitsandbytes as bnb
 
-    kind = bnb.nn.Linear4bit if value.quantization == "nf4" else bnb.nn.Linear8bitLt
+    four = value.quantization in FOUR_BITS
+    kind = bnb.nn.Linear4bit if four else bnb.nn.Linear8bitLt
     layers = [m for m in model.modules() if isinstance(m, kind)]
     if not layers:
         raise StudioError(
@@ -120,7 +124,7 @@ def _after_quantizing(model: Any, value: ModelValue) -> None:
             hint="Set Quantization to None.", field="quantization", code="not_quantized",
         )  # fmt: skip
     for layer in layers:
-        if value.quantization == "nf4":
+        if four:
             layer.support_avx512bf16_for_cpu = False
 
 

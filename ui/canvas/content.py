@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
+from studio.graph.facts import facts_of
 from studio.graph.graph import Node, Wire
-from studio.graph.node_type import NodeType
+from studio.graph.node_type import Fact, NodeType
 from studio.graph.ports import Port
 from studio.graph.registry import Registry, variant_fields
 from studio.graph.schema import Settings, parse
@@ -49,6 +51,7 @@ class NodeContent:
     inputs: tuple[PortContent, ...]
     outputs: tuple[PortContent, ...]
     missing: bool = False
+    facts: tuple[Fact, ...] = ()
 
     def ports(self, side: Side) -> tuple[PortContent, ...]:
         """The ports of one side, from top to bottom."""
@@ -59,8 +62,11 @@ class NodeContent:
         return next((p for p in self.ports(side) if p.name == name), None)
 
 
-def content_of(node: Node, registry: Registry, wires: Iterable[Wire] = ()) -> NodeContent:
-    """What ``node`` shows; ``wires`` are only looked at for a missing type."""
+def content_of(
+    node: Node, registry: Registry, wires: Iterable[Wire] = (), project_dir: Path | None = None
+) -> NodeContent:
+    """What ``node`` shows; ``wires`` are only looked at for a missing type, and without a
+    ``project_dir`` nothing is known about the files that the settings name."""
     node_type = registry.node_type(node.type)
     if node_type is None:
         return _missing(node, wires)
@@ -73,6 +79,7 @@ def content_of(node: Node, registry: Registry, wires: Iterable[Wire] = ()) -> No
         help=node_type.help,
         inputs=tuple(_port(p, "input") for p in node_type.inputs),
         outputs=tuple(_port(p, "output") for p in node_type.outputs),
+        facts=facts_of(node, node_type, project_dir) if project_dir is not None else (),
     )
 
 

@@ -18,6 +18,7 @@ from PySide6.QtGui import (
     QPen,
 )
 
+from studio.graph.facts import short_line
 from ui import icons, theme
 from ui.canvas import layout, shapes, text
 from ui.canvas.content import PortContent
@@ -168,6 +169,20 @@ def _ports(painter: QPainter, item: NodeItem, c: theme.Colors, labels: bool) -> 
             if labels:
                 _label(painter, item, port, row, c, lit, faded)
             _port(painter, item, port, at, c, lit, faded)
+    if labels and not item.content.inputs:
+        _facts(painter, item, c)
+
+
+def _facts(painter: QPainter, item: NodeItem, c: theme.Colors) -> None:
+    """What is known about the thing that the node names; where inputs would be."""
+    pixels = text.size(text.SMALL, item.grown)
+    taken = max((text.width(p.title, pixels) for p in item.content.outputs), default=0.0)
+    room = layout.WIDTH - _PAD - _LABEL_PAD - taken - 14
+    rect = QRectF(_PAD, layout.port_y(0) - 11, room, 22)
+    line = short_line(item.content.facts)
+    if text.width(line, pixels) > room:  # half a figure is worse than none
+        line = line.partition(" · ")[0]
+    text.draw(painter, item, line, rect, c.text_muted, pixels)
 
 
 def _label(

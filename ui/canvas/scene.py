@@ -6,7 +6,8 @@ knows nothing of the mouse and never edits the document.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from PySide6.QtCore import QObject, QPointF, QRectF
@@ -16,7 +17,7 @@ from studio.errors import Problem
 from studio.graph.graph import Graph, Node, Wire
 from studio.graph.registry import Registry
 from ui.canvas import layout
-from ui.canvas.content import Side, content_of
+from ui.canvas.content import NodeContent, Side, content_of
 from ui.canvas.node_item import NodeItem, PortKey
 from ui.canvas.node_paint import Detail
 from ui.canvas.status import status_of
@@ -31,6 +32,7 @@ class GraphScene(QGraphicsScene):
     def __init__(self, registry: Registry, parent: QObject | None = None) -> None:
         super().__init__(parent)
         self.registry = registry
+        self.project_dir: Callable[[], Path | None] = lambda: None
         self.graph = Graph()
         self.nodes: dict[str, NodeItem] = {}
         self.wires: dict[Wire, WireItem] = {}
@@ -68,7 +70,7 @@ class GraphScene(QGraphicsScene):
                     item.setPos(QPointF(*node.position))
                     touched.add(node.id)
             elif item is not None:
-                item.set_node(node, content_of(node, self.registry))
+                item.set_node(node, self._content(node))
                 touched.add(node.id)
             else:
                 item = self._add_node(node)
@@ -76,8 +78,11 @@ class GraphScene(QGraphicsScene):
             item.set_order(order)
         return touched
 
+    def _content(self, node: Node) -> NodeContent:
+        return content_of(node, self.registry, project_dir=self.project_dir())
+
     def _add_node(self, node: Node) -> NodeItem:
-        item = NodeItem(node, content_of(node, self.registry))
+        item = NodeItem(node, self._content(node))
         item.set_problems(self._problems.get(node.id, ()))
         item.set_status(self._status(node.id))
         self.nodes[node.id] = item

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QPointF
 
+from studio.graph.facts import short_line
 from ui.canvas.node_item import NodeItem
 from ui.canvas.node_paint import badge_rect
 
@@ -38,6 +39,7 @@ def node_tip(item: NodeItem, point: QPointF) -> str:
     if problems and badge_rect(item).contains(point - item.pos()):
         return "\n".join(problems)
     parts = [f"{item.content.type_title}: {item.content.help}", item.content.summary]
+    parts += [f"{f.label}: {f.value}" for f in item.content.facts]
     if item.status is not None:
         parts.append(item.status.sentence())
     return "\n".join(p for p in parts + problems if p)
@@ -49,7 +51,7 @@ def spoken(item: NodeItem) -> str:
     parts = [content.title]
     if content.type_title != content.title:
         parts.append(content.type_title)
-    parts.append(content.summary)
+    parts += [content.summary, short_line(content.facts)]
     if item.status is not None:
         parts.append(item.status.sentence())
     if item.problems:

@@ -61,6 +61,7 @@ class CanvasView(PointerView):
         self._wires: tuple[Wire, ...] = ()
         self._current: str | None = None
         self.graph_scene = GraphScene(registry, self)
+        self.graph_scene.project_dir = lambda: document.project_dir
         self.setScene(self.graph_scene)
         self.setAccessibleName("Canvas")
         self.setAcceptDrops(True)

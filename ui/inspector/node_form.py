@@ -15,11 +15,13 @@ from PySide6.QtWidgets import QPushButton, QVBoxLayout, QWidget
 from studio.errors import Problem
 from studio.graph.document import Document
 from studio.graph.edits import reset_setting, retitle, set_setting
+from studio.graph.facts import facts_of
 from studio.graph.graph import Graph, Node
 from studio.graph.registry import Registry
 from studio.graph.schema import fields_of
 from studio.graph.wires import title_of
 from ui.inspector.editors.base import FieldContext
+from ui.inspector.facts import FactsTable
 from ui.inspector.form import OWN_CODES, Form
 from ui.inspector.header import NodeHeader
 from ui.inspector.look import MutedLabel
@@ -53,6 +55,7 @@ class NodeForm(QWidget):
         self._header.left.connect(document.end_merge)
         self._note = MutedLabel(READ_ONLY_WORDS, self)
         self._note.hide()
+        self._facts = FactsTable(self)
         self._list = ProblemList(self)
         self._strangers = QPushButton("Remove unknown", self)
         self._strangers.setObjectName("remove-unknown")
@@ -63,7 +66,7 @@ class NodeForm(QWidget):
         column = QVBoxLayout(self)
         column.setContentsMargins(12, 12, 12, 12)
         column.setSpacing(10)
-        for widget in (self._header, self._note, self._list, self._strangers):
+        for widget in (self._header, self._facts, self._note, self._list, self._strangers):
             column.addWidget(widget)
         if self._form is not None:
             column.addWidget(self._form)
@@ -82,6 +85,7 @@ class NodeForm(QWidget):
     def refresh(self) -> None:
         """Show the node as it is now, after any change of the document."""
         self._header.show_node(self.node, self._node_type)
+        self._facts.show_facts(facts_of(self.node, self._node_type, self._document.project_dir))
         if self._form is not None:
             self._form.set_values(self.node.settings)
         self._strangers.setVisible(bool(self._unknown()))

@@ -20,6 +20,7 @@ from studio.paths import cache_dir
 from studio.training.base_model import prepare_base_model
 from studio.training.checkpoint import sha256_of
 from studio.training.gguf import import_file, import_starter
+from studio.training.load import load_base
 from studio.training.starter import fetch_starter
 from studio.values import ModelValue
 from tests.studio.training.hub_server import COMMIT, serve_hub
@@ -275,16 +276,37 @@ def test_a_hub_model_is_pinned_to_its_commit(
     tmp_path: Path, hub: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Fetched without its pickle; later it is there without a network, and that is told."""
+    monkeypatch.setenv("LORA_STUDIO_CACHE", str(tmp_path / "cache"))
     with hub() as endpoint:
         monkeypatch.setenv("HF_ENDPOINT", endpoint)
         value = prepared(tmp_path, model="someone/tiny")
     assert value.revision == COMMIT
     assert (Path(value.path) / "model.safetensors").is_file()
     assert not (Path(value.path) / "pytorch_model.bin").exists()
+    recorder = Recorder()  # from here on nobody answers any more
+    for revision in ("", COMMIT):
+        offline = prepared(tmp_path, recorder, model="someone/tiny", revision=revision)
+        assert (offline.path, offline.revision) == (value.path, COMMIT)
+    assert "the hub was not asked" in recorder.named("Notice")[0].get("sentence")
     recorder = Recorder()
-    offline = prepared(tmp_path, recorder, model="someone/tiny", revision=COMMIT)
-    assert offline.path == value.path
-    assert "taken from this machine's cache" in recorder.named("Notice")[0].get("sentence")
+    asked = prepared(tmp_path, recorder, model="someone/tiny", look_for_updates=True)
+    assert asked.path == value.path
+    assert "The hub cannot be reached" in recorder.named("Notice")[0].get("sentence")
+
+
+def test_half_a_model_in_the_cache_is_fetched_again(
+    tmp_path: Path, hub: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A weight file that is gone or cut off: the model does not count as kept."""
+    monkeypatch.setenv("LORA_STUDIO_CACHE", str(tmp_path / "cache"))
+    with hub() as endpoint:
+        monkeypatch.setenv("HF_ENDPOINT", endpoint)
+        value = prepared(tmp_path, model="someone/tiny")
+        weights = Path(value.path) / "model.safetensors"
+        whole = weights.stat().st_size
+        weights.unlink()
+        again = prepared(tmp_path, model="someone/tiny")
+    assert (Path(again.path) / "model.safetensors").stat().st_size == whole
 
 
 @pytest.mark.parametrize(
@@ -339,3 +361,42 @@ def test_a_stop_ends_a_download(tmp_path: Path, hub: Any, monkeypatch: pytest.Mo
             )
         assert time.monotonic() - at[0] < 2.0
     shutil.rmtree(tmp_path / "hub-cache", ignore_errors=True)
+
+
+# ------------------------------------------------------------------ attention and facts
+
+
+def test_flash_attention_is_refused_where_it_is_missing(tmp_path: Path) -> None:
+    """Before anything is loaded, on its field."""
+    make_tiny_model(tmp_path / "tiny")
+    with pytest.raises(StudioError, match="FlashAttention 2 does not work here") as caught:
+        prepared(tmp_path, model="tiny", attention="flash_attention_2")
+    assert (caught.value.code, caught.value.field) == ("attention_unsupported", "attention")
+
+
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+def test_attention_is_computed_as_chosen(tmp_path: Path, attention: str) -> None:
+    """The loaded model says so itself."""
+    make_tiny_model(tmp_path / "tiny")
+    context = make_context(tmp_path, Recorder())
+    value = prepared(tmp_path, model="tiny", attention=attention)
+    assert load_base(context, value).config._attn_implementation == attention
+
+
+@pytest.mark.parametrize("double_quant", [True, False])
+@pytest.mark.parametrize("kind", ["nf4", "fp4"])
+def test_four_bits_are_those_that_were_chosen(
+    tmp_path: Path, kind: str, double_quant: bool
+) -> None:
+    """Type and double quantization reach every layer's state."""
+    import bitsandbytes as bnb
+
+    make_tiny_model(tmp_path / "tiny")
+    value = prepared(
+        tmp_path, model="tiny", dtype="float32", quantization=kind, double_quant=double_quant
+    )
+    model = load_base(make_context(tmp_path, Recorder()), value)
+    layers = [m for m in model.modules() if isinstance(m, bnb.nn.Linear4bit)]
+    states = {(m.weight.quant_state.quant_type, m.weight.quant_state.nested) for m in layers}
+    assert states == {(kind, double_quant)}
+    assert not any(m.support_avx512bf16_for_cpu for m in layers)

@@ -1,0 +1,29 @@
+"""What a node's type knows about the things its settings name, for whoever draws the node.
+
+Why apart from checks: a fact is never a Problem, and nothing waits for it. It must not fail: an
+extension's facts may raise in any way, and the canvas must draw.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from studio.graph.graph import Node
+from studio.graph.node_type import Fact, NodeType
+from studio.graph.schema import parse
+
+
+def facts_of(node: Node, node_type: NodeType | None, project_dir: Path) -> tuple[Fact, ...]:
+    """The facts of a node; none while its settings do not parse or its type is not installed."""
+    if node_type is None:
+        return ()
+    try:
+        return tuple(node_type.facts(parse(node_type.settings, dict(node.settings)), project_dir))
+    except Exception:
+        return ()
+
+
+def short_line(facts: Sequence[Fact]) -> str:
+    """The few words of the facts that are drawn on the node itself."""
+    return " · ".join(f.short for f in facts if f.short)
