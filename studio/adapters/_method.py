@@ -1,24 +1,103 @@
-"""What a LoRA method is: the payload of an ``adapter`` variant."""
+"""What a LoRA method is: the payload of an ``adapter`` variant.
+
+Most methods are a PEFT config and nothing more. The hooks are for those that need the training's data
+or length, change what a step does, or keep numbers of their own beside the weights. Every hook is
+optional, and torch and peft are imported only when one is called.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
+from studio.layers import LinearModule
 from studio.values import AdaptedModelValue
+
+QUANTIZED = ("nf4", "int8")
+SHARED = frozenset({"r", "alpha", "dropout", "bias", "patterns"})
+"""Settings of the LoRA node that a method can make use of; ``patterns`` are ranks and alphas by layer."""
+
+State = tuple[dict[str, Any], dict[str, Any]]
+"""What a method keeps beside the weights: tensors by name, and JSON values."""
+
+
+@dataclass(frozen=True)
+class TrainingFacts:
+    """What a method may know of the training that it is prepared for.
+
+    ``steps`` is the number of optimizer steps. ``batches`` are the first ones of the training, as often
+    as they are asked for; their tensors are (batch, seq). ``loss(model, batch)`` is the mean over the
+    batch's label tokens. ``check`` raises when a stop was asked for.
+    """
+
+    steps: int
+    batches: Iterable[Mapping[str, Any]]
+    loss: Callable[[Any, Mapping[str, Any]], Any]
+    check: Callable[[], None] = lambda: None
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """What a method does besides its config.
+
+    Before the training: ``fit(config, facts)`` adjusts the config, ``prepare(base, config, facts)`` sees
+    the bare model, ``initialise(model, config, facts)`` the adapted one. None of the last two is called
+    when a run resumes: the checkpoint holds what they led to.
+
+    During it: ``rate(value, name)`` multiplies the learning rate of the weight of that name,
+    ``freeze(name)`` keeps it as it is, ``penalty(model)`` is added to the loss of each optimizer step,
+    ``before_step(model, step)`` may change the gradients, ``after_step(model, step)`` runs before they
+    are cleared. ``state`` and ``restore`` carry what a checkpoint must hold besides weights.
+    """
+
+    fit: Callable[[Any, TrainingFacts], None] | None = None
+    prepare: Callable[[Any, Any, TrainingFacts], None] | None = None
+    initialise: Callable[[Any, Any, TrainingFacts], None] | None = None
+    rate: Callable[[AdaptedModelValue, str], float] | None = None
+    freeze: Callable[[str], bool] | None = None
+    penalty: Callable[[Any], Any] | None = None
+    before_step: Callable[[Any, int], None] | None = None
+    after_step: Callable[[Any, int], None] | None = None
+    state: Callable[[Any], State] | None = None
+    restore: Callable[[Any, dict[str, Any], dict[str, Any]], None] | None = None
+
+
+Fits = Callable[[Any, Sequence[LinearModule]], Iterable[tuple[str, str]]]
 
 
 @dataclass(frozen=True)
 class LoraMethod:
-    """``build(value)`` makes the PEFT config; peft is imported only when it is called.
+    """``build(value)`` makes the PEFT config.
 
-    ``quantized`` names the quantizations of the base that the method was seen to train on soundly;
-    any other is refused before training.
+    ``quantized`` and ``dtypes`` name the bases that the method was seen to train on soundly; any other
+    is refused before training. ``cannot_merge`` says why adapters of it cannot be merged. ``uses`` are
+    the shared settings that matter for it. ``changes_base``: its start is taken out of the base's
+    weights, so that it is saved as a plain LoRA of twice the rank. ``fits(settings, layers)`` yields
+    pairs of field and sentence for what does not go together with the model's layers.
     """
 
     build: Callable[[AdaptedModelValue], Any]
-    quantized: tuple[str, ...] = ("nf4", "int8")
+    quantized: tuple[str, ...] = QUANTIZED
+    dtypes: tuple[str, ...] = ("float32", "bfloat16", "float16")
+    cannot_merge: str = ""
+    paper: str = ""
+    uses: frozenset[str] = SHARED
+    changes_base: bool = False
+    why_not_quantized: str = ""
+    fits: Fits | None = None
+    needs: tuple[str, ...] = ()
+    hooks: Hooks = field(default_factory=Hooks)
+
+    @property
+    def mergeable(self) -> bool:
+        """Whether its adapters can be merged into the base's weights."""
+        return not self.cannot_merge
+
+
+def own_settings(value: AdaptedModelValue, model: type[Any]) -> Any:
+    """The method's own settings, with their defaults filled in."""
+    return model.model_validate(value.method_settings)
 
 
 def lora_config(value: AdaptedModelValue, **more: Any) -> Any:

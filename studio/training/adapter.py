@@ -6,28 +6,104 @@ id and its commit say the same.
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from peft import get_peft_model
 
-from studio.adapters._method import LoraMethod
+from studio.adapters._method import LoraMethod, TrainingFacts
 from studio.errors import StudioError
 from studio.layers import TOWERS, matches
 from studio.models import classify
 from studio.runs.context import StepContext
-from studio.training.snapshot import save_adapter
+from studio.training.convert import make_plain
+from studio.training.out_of_memory import is_out_of_memory
+from studio.training.snapshot import read_method, save_adapter
+from studio.training.tuning import Tuning
 from studio.values import AdaptedModelValue, ModelValue
 
 
-def build_adapter(context: StepContext, base: Any, adapted: AdaptedModelValue) -> Any:
+def build_adapter(
+    context: StepContext, base: Any, adapted: AdaptedModelValue,
+    facts: TrainingFacts | None = None, resumed: Path | None = None,
+) -> Tuning:  # fmt: skip
     """The base with a fresh adapter: adapter weights in float32, everything else frozen.
 
+    ``facts`` are of the training to come; ``resumed`` is the checkpoint that it continues.
     Raises ``StudioError`` when the method, the precision or a target module does not fit the model.
     """
-    method = _method(context, adapted)
+    method = method_of(context, adapted)
     _check_biases(context, adapted)
-    quantization = adapted.model.quantization
+    refuse_precision(context, method, adapted)
+    try:
+        tuning = _built(context, base, method, adapted, facts, resumed)
+    except (ValueError, TypeError, NotImplementedError, RuntimeError, ImportError) as error:
+        if is_out_of_memory(error):
+            raise
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise StudioError(
+            f"{context.title}: the adapter cannot be put on this model: {reason}",
+            title="The adapter does not fit", hint="Check the LoRA node's settings.",
+            code="adapter_build",
+        ) from error  # fmt: skip
+    _refuse_missing(context, tuning.model, adapted)
+    return tuning
+
+
+def _built(
+    context: StepContext, base: Any, method: LoraMethod, adapted: AdaptedModelValue,
+    facts: TrainingFacts | None, resumed: Path | None,
+) -> Tuning:  # fmt: skip
+    """Config, adapter, and the method's start; a resumed run takes its start from the checkpoint."""
+    hooks = method.hooks
+    config = _text_only(base, method.build(adapted))
+    if facts is not None and hooks.fit:
+        hooks.fit(config, facts)
+    if resumed is not None and (method.changes_base or hooks.initialise):
+        _continue_config(config, resumed)
+    elif facts is not None and hooks.prepare:
+        context.phase("prepare", "Preparing the adapter from the data")
+        hooks.prepare(base, config, facts)
+    with _quiet_building():
+        tuning = Tuning(method, adapted, get_peft_model(base, config))
+    if resumed is None:
+        if facts is not None and hooks.initialise:
+            context.phase("prepare", "Preparing the adapter from the data")
+            hooks.initialise(tuning.model, config, facts)
+        if method.changes_base:
+            tuning.keep_start()
+    elif method.changes_base:
+        tuning.take_start_out(read_method(resumed)[0])
+    for name, parameter in tuning.model.named_parameters():
+        if parameter.requires_grad and hooks.freeze and hooks.freeze(name):
+            parameter.requires_grad = False
+    return tuning
+
+
+def _continue_config(config: Any, checkpoint: Path) -> None:
+    """The layers and ranks that the start of the run led to; weights come from the checkpoint."""
+    from peft import PeftConfig
+
+    kept = PeftConfig.from_pretrained(str(checkpoint))
+    for name in ("target_modules", "rank_pattern", "alpha_pattern"):
+        setattr(config, name, getattr(kept, name))
+    config.init_lora_weights = True
+
+
+@contextmanager
+def _quiet_building() -> Iterator[None]:
+    """PEFT's advice to developers while it builds an adapter is not the user's to act on."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def refuse_precision(context: StepContext, method: LoraMethod, adapted: AdaptedModelValue) -> None:
+    """Raise when the method does not train in the base's quantization or precision."""
+    quantization, dtype = adapted.model.quantization, adapted.model.dtype
     if quantization != "none" and quantization not in method.quantized:
         raise StudioError(
             f"{context.title}: the method {adapted.method} does not train on a base that is "
@@ -35,16 +111,13 @@ def build_adapter(context: StepContext, base: Any, adapted: AdaptedModelValue) -
             title="Method and quantization do not go together",
             hint="Set Quantization to None, or choose LoRA.", code="method_quantization",
         )  # fmt: skip
-    try:
-        model = get_peft_model(base, _text_only(base, method.build(adapted)))
-    except (ValueError, TypeError, NotImplementedError) as error:
+    if dtype not in method.dtypes:
         raise StudioError(
-            f"{context.title}: the adapter cannot be put on this model: {error}",
-            title="The adapter does not fit", hint="Check the LoRA node's settings.",
-            code="adapter_build",
-        ) from error  # fmt: skip
-    _refuse_missing(context, model, adapted)
-    return model
+            f"{context.title}: the method {adapted.method} does not train in {dtype}.",
+            title="Method and precision do not go together",
+            hint=f"Set the Base model's precision to {' or '.join(method.dtypes)}, or choose LoRA.",
+            code="method_dtype",
+        )  # fmt: skip
 
 
 def _text_only(base: Any, config: Any) -> Any:
@@ -88,7 +161,8 @@ def _refuse_missing(context: StepContext, model: Any, adapted: AdaptedModelValue
         )  # fmt: skip
 
 
-def _method(context: StepContext, adapted: AdaptedModelValue) -> LoraMethod:
+def method_of(context: StepContext, adapted: AdaptedModelValue) -> LoraMethod:
+    """The chosen LoRA method; raises ``StudioError`` for an unknown one."""
     try:
         return context.variant("adapter", adapted.method).payload
     except KeyError:
@@ -98,12 +172,14 @@ def _method(context: StepContext, adapted: AdaptedModelValue) -> LoraMethod:
         ) from None  # fmt: skip
 
 
-def write_adapter(model: Any, adapted: AdaptedModelValue, tokenizer: Any, folder: Path) -> None:
+def write_adapter(tuning: Tuning, tokenizer: Any, folder: Path) -> None:
     """Write weights, config, tokenizer and chat template into ``folder``."""
     folder.mkdir(parents=True, exist_ok=True)
-    config = model.peft_config["default"]
-    config.base_model_name_or_path, config.revision = base_reference(adapted.model)
-    save_adapter(model, folder)
+    config = tuning.model.peft_config["default"]
+    config.base_model_name_or_path, config.revision = base_reference(tuning.adapted.model)
+    save_adapter(tuning.model, folder)
+    if tuning.start:
+        make_plain(folder, tuning.start)
     tokenizer.save_pretrained(str(folder))
 
 

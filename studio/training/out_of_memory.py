@@ -17,6 +17,12 @@ from studio.runs.context import StepContext
 _SAID = ("out of memory", "not enough memory", "can't allocate memory", "alloc_failed")
 
 
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an error says, in any of the known ways, that memory ran out."""
+    known = isinstance(error, (torch.OutOfMemoryError, MemoryError))
+    return known or any(words in str(error).lower() for words in _SAID)
+
+
 @contextmanager
 def told_in_words(
     context: StepContext, what: str, hint: str, field: str | None = None
@@ -25,10 +31,9 @@ def told_in_words(
     try:
         yield
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-        said = str(error).lower()
-        known = isinstance(error, (torch.OutOfMemoryError, MemoryError))
-        if not known and not any(words in said for words in _SAID):
+        if not is_out_of_memory(error):
             raise
+        said = str(error).lower()
         gpu = isinstance(error, torch.OutOfMemoryError) or "cuda" in said or "cublas" in said
         raise StudioError(
             f"{context.title}: the {'GPU' if gpu else 'computer'}'s memory is not enough for this {what}.",

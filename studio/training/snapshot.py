@@ -22,6 +22,7 @@ ADAPTER = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"
 OPTIMIZER = "optimizer.safetensors"
 STATE = "state.json"
+METHOD = "method.safetensors"
 _RANDOM = "random"
 
 
@@ -49,9 +50,14 @@ def write_snapshot(
     scheduler: Any,
     random_state: dict[str, Any],
     figures: dict[str, Any],
+    method: tuple[dict[str, Any], dict[str, Any]] | None = None,
 ) -> None:
-    """Write the whole state into ``folder``; ``figures`` are the trainer's own JSON numbers."""
-    save_adapter(model, folder)
+    """Write the whole state into ``folder``; ``figures`` are the trainer's own JSON numbers, and
+    ``method`` is what the LoRA method keeps beside the weights: tensors and JSON values."""
+    save_adapter(model, folder, whole=True)
+    kept, values = method or ({}, {})
+    if kept:
+        save_file(_on_cpu(kept), folder / METHOD)
     tensors, rest = _split(optimizer.state_dict()["state"])
     for name, value in _random_tensors(random_state).items():
         tensors[f"{_RANDOM}.{name}"] = value
@@ -61,15 +67,23 @@ def write_snapshot(
         "scheduler": _plain(scheduler.state_dict()),
         "python_random": random_state["python"],
         "figures": figures,
+        "method": values,
     }
     (folder / STATE).write_text(json.dumps(state), encoding="utf-8")
 
 
-def save_adapter(model: Any, folder: Path) -> None:
-    """The adapter's weights and config, as plain PEFT loads them."""
-    state = get_peft_model_state_dict(model, save_embedding_layers=False)
-    save_file(_on_cpu(state), folder / ADAPTER, metadata={"format": "pt"})
+def save_adapter(model: Any, folder: Path, whole: bool = False) -> None:
+    """The adapter's weights and config, as plain PEFT loads them. ``whole`` also keeps the parts that
+    AdaLoRA has switched off: a resumed run may switch them on again."""
     config = model.peft_config["default"]
+    pattern = getattr(config, "rank_pattern", None)
+    cut = whole and config.peft_type == "ADALORA"
+    if cut:
+        config.rank_pattern = None
+    state = get_peft_model_state_dict(model, save_embedding_layers=False)
+    if cut:
+        config.rank_pattern = pattern
+    save_file(_on_cpu(state), folder / ADAPTER, metadata={"format": "pt"})
     was, config.inference_mode = config.inference_mode, True
     config.save_pretrained(str(folder))
     config.inference_mode = was
@@ -91,6 +105,13 @@ def trained_is_finite(model: Any) -> bool:
 def read_figures(folder: Path) -> dict[str, Any]:
     """The trainer's own numbers of a snapshot."""
     return dict(json.loads((folder / STATE).read_text(encoding="utf-8"))["figures"])
+
+
+def read_method(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Tensors and values that the LoRA method kept in a snapshot."""
+    state = json.loads((folder / STATE).read_text(encoding="utf-8"))
+    kept = load_file(folder / METHOD) if (folder / METHOD).is_file() else {}
+    return kept, dict(state.get("method") or {})
 
 
 def load_adapter(folder: Path, model: Any) -> None:

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from transformers import set_seed
 
+from studio.adapters._method import TrainingFacts
 from studio.errors import StudioError
 from studio.objectives._method import Objective
 from studio.runs.context import StepContext
@@ -32,12 +33,14 @@ from studio.training.limits import (
     tell_unquantized,
 )
 from studio.training.load import free_memory, load_base, pick_device
+from studio.training.masks import IGNORED
 from studio.training.optim import build_optimizer, build_schedule
 from studio.training.out_of_memory import told_in_words
 from studio.training.quiet import quiet_libraries
 from studio.training.schedule import cadence_of, length_of
-from studio.training.snapshot import load_adapter, read_figures
+from studio.training.snapshot import load_adapter, read_figures, read_method
 from studio.training.trainer import StudioTrainer, training_arguments
+from studio.training.tuning import Tuning
 from studio.training.validation import spread, validation_loss
 from studio.training.verify import Expected, expect, verify_adapter
 from studio.training.watch import Figures, StepWatch
@@ -48,6 +51,9 @@ _LESS_MEMORY = (
     "lower the max length or the rank; or quantize the base model to 4 bits. The run can be resumed "
     "from its last checkpoint."
 )
+_PREPARING_ROWS = 64
+"""Rows that a method may look at before the training: enough for directions and quick to compute."""
+
 _CADENCE = {"keep_checkpoints", "save_steps", "eval_steps"}
 
 
@@ -91,21 +97,41 @@ def _train(
     tell_unquantized(context, base, adapted.model)
     identity = identity_of(adapted, dataset, settings)
     resumed = _resumable(context, identity)
-    set_seed(settings.seed)
-    model = build_adapter(context, base, adapted)
+    facts = _facts(context, tokens, settings, pad_id_of(base, tokenizer))
+    tuning = build_adapter(context, base, adapted, facts, resumed.path if resumed else None)
     if resumed is not None:
-        load_adapter(resumed.path, model)
-    figures = _trained(context, model, adapted, tokens, tokenizer, settings, identity, resumed)
+        load_adapter(resumed.path, tuning.model)
+        tuning.restore(*read_method(resumed.path))
+    figures = _trained(context, tuning, tokens, tokenizer, settings, identity, resumed)
     context.phase("save", "Writing the adapter")
-    write_adapter(model, adapted, tokenizer, folder)
-    return expect(model, tokens.train), figures
+    write_adapter(tuning, tokenizer, folder)
+    return expect(tuning.model, tokens.train), figures
+
+
+def _facts(
+    context: StepContext, tokens: Tokenized, settings: Any, pad_id: int
+) -> TrainingFacts:  # fmt: skip
+    """What the LoRA method may know of this training; its batches begin anew for each reader."""
+    length = length_of(settings, len(tokens.train))
+    rows = min(length.rows, _PREPARING_ROWS)
+    order = RowOrder(len(tokens.train), settings.seed)
+    batches = Batches(tokens.train, order, 0, rows, settings.batch_size, pad_id)
+    objective = _objective(context, settings)
+
+    def loss(model: Any, batch: Mapping[str, Any]) -> torch.Tensor:
+        moved = {name: value.to(model.device) for name, value in batch.items()}
+        wanted = int((moved["shift_labels"] != IGNORED).sum())
+        return objective.summed_loss(model, moved, "full") / max(1, wanted)
+
+    return TrainingFacts(length.steps, batches, loss, context.check)
 
 
 def _trained(
-    context: StepContext, model: Any, adapted: AdaptedModelValue, tokens: Tokenized,
-    tokenizer: Any, settings: Any, identity: str, resumed: Checkpoint | None,
+    context: StepContext, tuning: Tuning, tokens: Tokenized, tokenizer: Any, settings: Any,
+    identity: str, resumed: Checkpoint | None,
 ) -> Figures:  # fmt: skip
     """Run the optimizer steps that are left."""
+    model = tuning.model
     length = length_of(settings, len(tokens.train))
     done = resumed.step if resumed else 0
     if resumed:
@@ -114,20 +140,22 @@ def _trained(
             return Figures.from_json(read_figures(resumed.path))
     objective = _objective(context, settings)
     cadence = cadence_of(settings, length, len(tokens.validation or ()))
-    watch = StepWatch(context, length, cadence, identity, settings.keep_checkpoints, resumed)
+    watch = StepWatch(
+        context, length, cadence, identity, settings.keep_checkpoints, resumed, tuning
+    )
     pad_id = pad_id_of(model, tokenizer)
     batches = Batches(
         tokens.train, RowOrder(len(tokens.train), settings.seed), done * length.rows_per_step,
         length.rows, settings.batch_size, pad_id,
     )  # fmt: skip
     context.phase("train", "Training")
-    optimizer = build_optimizer(model, settings)
+    optimizer = build_optimizer(model, settings, tuning.rate)
     args = training_arguments(
-        settings, adapted.model.dtype, length.steps - done, pick_device(), context.folder / "scratch"
+        settings, tuning.adapted.model.dtype, length.steps - done, pick_device(), context.folder / "scratch"
     )  # fmt: skip
     trainer = StudioTrainer(
         model, args, batches, objective, optimizer,
-        build_schedule(optimizer, settings, length.steps), watch,
+        build_schedule(optimizer, settings, length.steps), watch, tuning.penalty,
     )  # fmt: skip
     watch.trainer = trainer
     if tokens.validation is not None and cadence.eval_every:

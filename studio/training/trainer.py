@@ -8,6 +8,7 @@ lose runs. It must not write a file or print a line by itself.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ class StudioTrainer(Trainer):
     def __init__(
         self, model: Any, args: TrainingArguments, batches: Batches, objective: Objective,
         optimizer: torch.optim.Optimizer, schedule: Any, watch: TrainerCallback,
+        penalty: Callable[[], torch.Tensor | None] = lambda: None,
     ) -> None:  # fmt: skip
         super().__init__(
             model=model, args=args, train_dataset=batches.dataset, optimizers=(optimizer, schedule),
@@ -33,6 +35,8 @@ class StudioTrainer(Trainer):
         self.batches = batches
         self.objective = objective
         self.watch = watch
+        self.penalty = penalty
+        self.penalty_share = 0.0
         self.head: Any = None
         self.model_accepts_loss_kwargs = True  # count label tokens over the whole step
         self.loss_is_scaled_for_ga = True  # compute_loss divides by that count
@@ -53,7 +57,7 @@ class StudioTrainer(Trainer):
         self.watch.before_batch()
         self.step_tokens += int(inputs["attention_mask"].sum())
         loss = super().training_step(model, inputs, num_items_in_batch)
-        self.step_loss += loss
+        self.step_loss += loss - self.penalty_share  # shown is the loss of the rows alone
         return loss
 
     def compute_loss(
@@ -63,7 +67,13 @@ class StudioTrainer(Trainer):
         del return_outputs
         if self.head is None:
             self.head = self.objective.choose_head(self.model, inputs)
-        return self.objective.summed_loss(model, inputs, self.head) / num_items_in_batch
+        loss = self.objective.summed_loss(model, inputs, self.head) / num_items_in_batch
+        penalty = self.penalty()
+        if penalty is None:
+            return loss
+        share = penalty / self.current_gradient_accumulation_steps
+        self.penalty_share = float(share.detach())
+        return loss + share
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Hand the figures of a step to the watch; no history is kept in memory."""

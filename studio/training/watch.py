@@ -24,11 +24,13 @@ from studio.training.memory import read_memory
 from studio.training.schedule import Cadence, Length
 from studio.training.snapshot import (
     read_figures,
+    read_method,
     read_random,
     restore_optimizer,
     trained_is_finite,
     write_snapshot,
 )
+from studio.training.tuning import Tuning
 
 STOP_SAVE_BUDGET_S = 3.0
 SAVE_SHARE = 0.01
@@ -67,6 +69,7 @@ class StepWatch(TrainerCallback):
     identity: str
     keep: int
     resumed: Checkpoint | None
+    tuning: Tuning | None = None
     evaluate: Callable[[], float] | None = None
     trainer: Any = None
     figures: Figures = field(default_factory=Figures)
@@ -87,6 +90,8 @@ class StepWatch(TrainerCallback):
             self.figures = Figures.from_json(read_figures(folder))
             restore_optimizer(folder, _bare(self.trainer.optimizer), self.trainer.lr_scheduler)
             _restore_scaler(self.trainer, read_figures(folder))
+            if self.tuning is not None:
+                self.tuning.restore(*read_method(folder))
             self.step = self.saved_step = self.resumed.step
         state.global_step, state.max_steps = self.step, self.length.steps
         self.random_state = read_random()
@@ -106,6 +111,14 @@ class StepWatch(TrainerCallback):
         loss = float(self.trainer.step_loss)
         if not math.isfinite(loss):
             raise self._diverged(f"the loss of step {self.step + 1} is {loss}")
+        if self.tuning is not None:
+            self.tuning.before_step(self.step + 1)
+
+    def on_optimizer_step(self, args: Any, state: Any, control: Any, **more: Any) -> None:
+        """Let the method see the gradients once more, before they are cleared."""
+        del args, state, control, more
+        if self.tuning is not None:
+            self.tuning.after_step(self.step + 1)
 
     def _diverged(self, what: str) -> StudioError:
         return StudioError(
@@ -191,6 +204,7 @@ class StepWatch(TrainerCallback):
             write_snapshot(
                 folder, self.trainer.model, _bare(self.trainer.optimizer),
                 self.trainer.lr_scheduler, self.random_state, figures,
+                self.tuning.state() if self.tuning is not None else None,
             )  # fmt: skip
 
         done = commit(self.context.checkpoints, self.step, self.identity, write, self.keep)

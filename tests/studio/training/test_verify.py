@@ -64,8 +64,8 @@ def test_a_damaged_adapter_fails_the_run(tmp_path: Path, monkeypatch: pytest.Mon
     """A weight lost between training and disk: the sentence says how far the logits are off."""
     real = train_module.write_adapter
 
-    def lossy(model: Any, adapted: Any, tokenizer: Any, folder: Path) -> None:
-        real(model, adapted, tokenizer, folder)
+    def lossy(tuning: Any, tokenizer: Any, folder: Path) -> None:
+        real(tuning, tokenizer, folder)
         file = folder / "adapter_model.safetensors"
         weights = load_file(file)
         save_file({k: v * 0 if "layers.1" in k else v for k, v in weights.items()}, file)

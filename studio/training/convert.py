@@ -1,0 +1,52 @@
+"""An adapter whose start was taken out of the base, as a plain LoRA on the unchanged base.
+
+PiSSA and its kin train W - s B0 A0 + s B A. Saved as it is, nobody who loads it has that base. The sum
+is W + s [B, -B0] [A; A0]: a LoRA of twice the rank and twice the alpha, which any program can load.
+It must not change what the adapter does.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from studio.training.snapshot import ADAPTER, CONFIG, same_mode
+
+_OWN = ("eva_config", "corda_config", "loftq_config", "lora_ga_config")
+
+
+def make_plain(folder: Path, start: dict[str, torch.Tensor]) -> None:
+    """Rewrite the adapter in ``folder``; ``start`` holds the first A and B by parameter name."""
+    trained = load_file(folder / ADAPTER)
+    first = {name.replace(".default.", "."): value for name, value in start.items()}
+    joined = {n: _joined(n, value, first.get(n)) for n, value in trained.items()}
+    save_file(joined, folder / ADAPTER, metadata={"format": "pt"})
+    config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    (folder / CONFIG).write_text(json.dumps(_doubled(config), indent=2), encoding="utf-8")
+    same_mode(folder, CONFIG)
+
+
+def _joined(name: str, value: torch.Tensor, first: torch.Tensor | None) -> torch.Tensor:
+    if first is None:
+        return value
+    first = first.to(value.dtype)
+    if ".lora_A." in name:
+        return torch.cat([value, first]).contiguous()  # (2r, in)
+    return torch.cat([value, -first], dim=1).contiguous()  # (out, 2r)
+
+
+def _doubled(config: dict[str, Any]) -> dict[str, Any]:
+    """Twice the rank with the same scale: alpha / r, or alpha / sqrt(r) for rsLoRA."""
+    factor = math.sqrt(2) if config.get("use_rslora") else 2
+    ranks = {k: 2 * v for k, v in (config.get("rank_pattern") or {}).items()}
+    alphas = {k: factor * v for k, v in (config.get("alpha_pattern") or {}).items()}
+    return {
+        **config, "r": 2 * config["r"], "lora_alpha": factor * config["lora_alpha"],
+        "rank_pattern": ranks, "alpha_pattern": alphas, "init_lora_weights": True,
+        **{name: None for name in _OWN if name in config},
+    }  # fmt: skip
