@@ -21,7 +21,8 @@ class Token:
     ``start`` and ``end`` are the characters of the row's text it stands for (``None`` when the
     tokenizer does not tell). A token that is only part of a character has the replacement
     character as its ``text``; its characters are those of the whole one. The first token of a row
-    is never trained, whatever its label: nothing stands before it to predict it from.
+    is never trained, whatever its label: nothing stands before it to predict it from. ``weight`` is
+    the factor of its loss; it says nothing of a token that is not trained.
     """
 
     id: int
@@ -31,6 +32,7 @@ class Token:
     start: int | None
     end: int | None
     special: bool
+    weight: float = 1.0
 
 
 @dataclass(frozen=True)

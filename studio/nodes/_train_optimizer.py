@@ -8,10 +8,10 @@ from __future__ import annotations
 from typing import Literal
 
 from studio.graph.schema import setting
-from studio.nodes._train_rows import RowSettings
+from studio.nodes._train_data import DataSettings
 
 
-class OptimizerSettings(RowSettings):
+class OptimizerSettings(DataSettings):
     """How the weights are moved, and how strongly at which step."""
 
     learning_rate: float = setting(

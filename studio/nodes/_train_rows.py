@@ -1,14 +1,14 @@
 """Settings of the Train node: what is learned from which rows, and how they are put together.
 
 Why apart: the Train node has more settings than one file should hold. The classes form a chain, because
-a form shows fields in order of declaration: ``RowSettings``, ``OptimizerSettings``,
+a form shows fields in order of declaration: ``RowSettings``, ``DataSettings``, ``OptimizerSettings``,
 ``MeasuringSettings``, ``TrainSettings``. It must not say what the settings do to a run: see
 ``studio.training``.
 """
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 from studio.graph.schema import Settings, setting
 
@@ -41,8 +41,4 @@ class RowSettings(Settings):
     max_length: int = setting(
         512, "Max length", "Longer rows are cut to this many tokens. Memory grows with it.",
         unit="tokens", group="Batch", ge=8, le=1_048_576, log_scale=True,
-    )  # fmt: skip
-    train_on: Literal["answers", "all"] = setting(
-        "answers", "Train on", "Answers only: the model learns to answer. Everything: it also learns to "
-        "write the questions.", group="Batch", choice_labels={"answers": "Answers only", "all": "Everything"},
     )  # fmt: skip

@@ -49,7 +49,7 @@ def to_arrow(row: Mapping[str, Any]) -> dict[str, Any]:
 def messages_of(row: Mapping[str, Any], name: str = "messages") -> list[dict[str, Any]]:
     """The messages of a stored row as chat templates take them: role, content and what else the
     message had; no weights."""
-    return [_template_message(m) for m in row.get(name) or ()]
+    return as_template_messages(row.get(name) or ())
 
 
 def weights_of(row: Mapping[str, Any], name: str = "messages") -> list[float | None]:

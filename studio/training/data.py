@@ -26,18 +26,12 @@ from studio.training.chat import (
     load_tokenizer,
     starts_with_bos,
 )
-from studio.training.masks import (
-    IGNORED,
-    Rendered,
-    UnprovableMask,
-    render_row,
-    token_labels,
-    token_pieces,
-)
+from studio.training.labels import Encoded, encoded, span_of_tokens, token_pieces
+from studio.training.masks import IGNORED, Rendered, UnprovableMask, render_row
 from studio.training.token_counts import Counts, refuse_empty, tell
 from studio.values import DatasetValue
 
-__all__ = ["IGNORED", "Encoder", "Tokenized", "load_tokenizer", "tokenize_dataset"]
+__all__ = ["IGNORED", "Encoded", "Encoder", "Tokenized", "load_tokenizer", "tokenize_dataset"]
 
 FEATURES = Features({"input_ids": List(Value("int32")), "labels": List(Value("int32"))})
 _ROWS_AT_ONCE = 128
@@ -61,8 +55,8 @@ class Encoder:
     max_length: int
     train_on: str = "answers"
 
-    def encode(self, texts: list[Rendered]) -> list[tuple[list[int], list[int]]]:
-        """Ids and labels of rendered texts, uncut, in one call of the tokenizer."""
+    def encode(self, texts: list[Rendered]) -> list[Encoded]:
+        """Ids, labels and weights of rendered texts, uncut, in one call of the tokenizer."""
         fast = bool(self.tokenizer.is_fast)
         batch = self.tokenizer(
             [t.text for t in texts], add_special_tokens=False, verbose=False,
@@ -74,24 +68,26 @@ class Encoder:
             for t, ids, o in zip(texts, batch["input_ids"], offsets, strict=True)
         ]
 
-    def _finish(self, item: Rendered, ids: list[int], offsets: Any) -> tuple[list[int], list[int]]:
+    def _finish(self, item: Rendered, ids: list[int], offsets: Any) -> Encoded:
         if self.train_on == "all":
-            labels: list[int] | None = list(ids)
+            owners: list[int] | None = [0] * len(ids)
         else:
-            labels = token_labels(ids, offsets, item.spans) if offsets is not None else None
-        if labels is None:
-            ids, labels = token_pieces(self.tokenizer, item.text, item.spans)
-        return self._with_ends(ids, labels) if item.raw else (ids, labels)
+            owners = span_of_tokens(offsets, item.spans) if offsets is not None else None
+        if owners is None:
+            ids, owners = token_pieces(self.tokenizer, item.text, item.spans)
+        row = encoded(ids, owners, item.weights)
+        return self._with_ends(row) if item.raw else row
 
-    def _with_ends(self, ids: list[int], labels: list[int]) -> tuple[list[int], list[int]]:
+    def _with_ends(self, row: Encoded) -> Encoded:
         """Raw text gets BOS where the tokenizer would add it, and the end token; never twice."""
+        ids, labels = row.ids, row.labels
         bos, eos = self.tokenizer.bos_token_id, self.tokenizer.eos_token_id
         if self._bos_first and ids[:1] != [bos]:
             ids = [bos, *ids]
             labels = [bos if self.train_on == "all" else IGNORED, *labels]
         if eos is not None and ids[-1:] != [eos]:
             ids, labels = [*ids, eos], [*labels, eos]
-        return ids, labels
+        return Encoded(ids, labels)
 
     @cached_property
     def _bos_first(self) -> bool:
@@ -143,7 +139,7 @@ def _write_split(
     with RowWriter(target, FEATURES, f"{name}-{target.name}") as writer:
         for texts, lines, done in _batches(context, encoder, rows, counts):
             kept = _kept(encoder, encoder.encode(texts), lines, counts)
-            writer.write({"input_ids": [r[0] for r in kept], "labels": [r[1] for r in kept]})
+            writer.write({"input_ids": [r.ids for r in kept], "labels": [r.labels for r in kept]})
             context.progress("tokenize", before + done, total, "rows")
 
 
@@ -173,7 +169,7 @@ def rendered(title: str, encoder: Encoder, row: dict[str, Any]) -> list[Rendered
     where = {"file": row["source"], "line": row["line"]}
     place = f"{Path(row['source']).name}, line {row['line']}"
     try:
-        return render_row(encoder.tokenizer, row, masked=encoder.train_on != "all")
+        return render_row(encoder.tokenizer, row, encoder.train_on)
     except TemplateRefused as error:
         raise StudioError(
             f"{title}: the model's chat template does not take {place}: {error}.",
@@ -191,23 +187,21 @@ def rendered(title: str, encoder: Encoder, row: dict[str, Any]) -> list[Rendered
         ) from error  # fmt: skip
 
 
-def _kept(
-    encoder: Encoder, encoded: list[tuple[list[int], list[int]]], lines: list[int], counts: Counts
-) -> list[tuple[list[int], list[int]]]:
+def _kept(encoder: Encoder, rows: list[Encoded], lines: list[int], counts: Counts) -> list[Encoded]:
     """The rows that train something, cut to the limit; the first token is never predicted."""
     kept = []
-    for (ids, labels), line in zip(encoded, lines, strict=True):
-        if len(ids) > encoder.max_length:
+    for row, line in zip(rows, lines, strict=True):
+        if len(row.ids) > encoder.max_length:
             counts.note("cut", line)
-            ids, labels = ids[: encoder.max_length], labels[: encoder.max_length]
-        trained = sum(v != IGNORED for v in labels[1:])
+            row = row.cut(encoder.max_length)
+        trained = sum(v != IGNORED for v in row.labels[1:])
         if not trained:
             counts.note("dropped", line)
             continue
         counts.rows += 1
-        counts.tokens += len(ids)
+        counts.tokens += len(row.ids)
         counts.trained += trained
-        kept.append((ids, labels))
+        kept.append(row)
     return kept
 
 

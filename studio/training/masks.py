@@ -1,140 +1,161 @@
-"""Which characters and which tokens of a row are trained.
+"""Which characters of a row are trained, and how much each counts.
 
 Why: a wrong mask is the commonest silent failure of fine-tuning. The spans come from the chat
-template's own structure: an answer is what rendering one more message adds after the generation
-prompt. Where a template does not allow that proof, the next provable way is taken, or the row is
-refused; text is never searched for marker strings.
+template's own structure (``spans``): an answer is what rendering one more message adds after the
+generation prompt. Where a template does not allow that proof, the next provable way is taken, or the
+row is refused; text is never searched for marker strings.
 """
 
 from __future__ import annotations
 
-import itertools
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
-import numpy as np
+from studio.tokens import IGNORED
+from studio.training.canonical import messages_of, tools_of, weights_of
+from studio.training.spans import (
+    Conversation,
+    Span,
+    answer_span,
+    generation_spans,
+    message_span,
+)
 
-from studio.training.chat import Message, TemplateRefused, render
+__all__ = ["IGNORED", "Rendered", "Span", "TrainOn", "UnprovableMask", "render_row"]
 
-IGNORED = -100
-Span = tuple[int, int]
+TrainOn = Literal["answers", "last_answer", "weights", "all"]
 
 
 @dataclass(frozen=True)
 class Rendered:
-    """Text and the character spans that are trained; ``raw`` text still lacks BOS and end token."""
+    """Text and the character spans that are trained; ``raw`` text still lacks BOS and end token.
+
+    ``weights`` has the weight of each span (empty: all weigh 1). ``said`` has what the message of
+    each span says by itself, without what the template writes around it (empty: not known).
+    """
 
     text: str
     spans: tuple[Span, ...]
     raw: bool = False
+    weights: tuple[float, ...] = ()
+    said: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Target:
+    """A message that is to be trained, and how much it counts."""
+
+    index: int
+    weight: float
+    answer: bool
 
 
 class UnprovableMask(Exception):
-    """The template gives no way to tell the answers apart from the rest."""
+    """The template gives no way to tell what is trained apart from the rest."""
 
 
-def render_row(tokenizer: Any, row: dict[str, Any], *, masked: bool = True) -> list[Rendered]:
+def render_row(tokenizer: Any, row: dict[str, Any], train_on: str = "answers") -> list[Rendered]:
     """The canonical row as one training text, or one per answer where only that can be proven.
 
-    With ``masked`` off all of it is trained, so nothing has to be proven. Raises
-    ``TemplateRefused`` or ``UnprovableMask``.
+    With ``train_on="all"`` nothing has to be proven. Raises ``TemplateRefused`` or
+    ``UnprovableMask``.
     """
     if row.get("messages"):
-        if masked:
-            return render_messages(tokenizer, row["messages"])
-        whole = render(tokenizer, row["messages"])
+        talk = Conversation(tokenizer, messages_of(row), tools_of(row))
+        if train_on != "all":
+            return render_messages(talk, targets_of(talk.messages, weights_of(row), train_on))
+        whole = talk.text()
         return [Rendered(whole, ((0, len(whole)),))]
     if row.get("text") is not None:
-        return [Rendered(row["text"], ((0, len(row["text"])),), raw=True)]
+        return [Rendered(row["text"], ((0, len(row["text"])),), True, said=(row["text"],))]
     prompt, completion = row["prompt"], row["completion"]
     whole = prompt + completion
-    return [Rendered(whole, ((len(prompt), len(whole)),), raw=True)]
+    return [Rendered(whole, ((len(prompt), len(whole)),), True, said=(completion,))]
 
 
-def render_messages(tokenizer: Any, messages: Sequence[Message]) -> list[Rendered]:
-    """A conversation with the span of every answer; see ``render_row``."""
-    whole = render(tokenizer, messages)
-    answers = [i for i, m in enumerate(messages) if m["role"] == "assistant"]
-    asked = [i for i in answers if any(m["role"] != "system" for m in messages[:i])]
-    spans = [answer_span(tokenizer, messages, i, whole) for i in asked]
+def targets_of(
+    messages: Sequence[Any], weights: Sequence[float | None], train_on: str
+) -> list[Target]:
+    """The messages that are trained, in order.
+
+    A weight of 0 in the data always keeps a message out; other weights count with
+    ``train_on="weights"`` only, where a message of any role with a weight is trained. An answer
+    without a weight that stands before any question is context: nothing asked for it.
+    """
+    found = [
+        Target(i, 1.0 if train_on != "weights" or w is None else float(w), answer)
+        for i, (m, w) in enumerate(zip(messages, weights, strict=True))
+        if (answer := m["role"] == "assistant") or (train_on == "weights" and w)
+        if w != 0 and (w is not None or _asked(messages, i))
+    ]
+    return found[-1:] if train_on == "last_answer" else found
+
+
+def _asked(messages: Sequence[Any], index: int) -> bool:
+    return any(m["role"] != "system" for m in messages[:index])
+
+
+def render_messages(talk: Conversation, targets: Sequence[Target]) -> list[Rendered]:
+    """A conversation with the span of everything that is trained; see ``render_row``."""
+    whole = talk.text()
+    spans = [_span(talk, t, whole) for t in targets]
     if all(s is not None for s in spans):
-        return [Rendered(whole, tuple(s for s in spans if s is not None))]
-    marked = _generation_spans(tokenizer, messages)
+        return [_rendered(talk, whole, targets, spans)]
+    marked = _marked(talk, targets)
     if marked is not None:
-        return [Rendered(whole, marked)]
-    return [_one_answer(tokenizer, messages[: i + 1]) for i in asked]
+        return [_rendered(talk, whole, targets, marked)]
+    return _one_by_one(talk, targets)
 
 
-def answer_span(tokenizer: Any, messages: Sequence[Message], index: int, whole: str) -> Span | None:
-    """Where answer ``index`` stands in ``whole``: from the end of its generation prompt to the end
-    of what rendering it adds. ``None`` when the template changes earlier text on the way."""
-    head = render(tokenizer, messages[:index], ask=True)
-    last = index == len(messages) - 1
-    upto = whole if last else render(tokenizer, messages[: index + 1])
-    if whole.startswith(upto) and upto.startswith(head) and len(upto) > len(head):
-        return len(head), len(upto)
-    return None
+def _span(talk: Conversation, target: Target, whole: str) -> Span | None:
+    if target.answer and _asked(talk.messages, target.index):
+        return answer_span(talk, target.index, whole)
+    return message_span(talk, target.index, whole)
 
 
-def _one_answer(tokenizer: Any, messages: Sequence[Message]) -> Rendered:
-    whole = render(tokenizer, messages)
-    span = answer_span(tokenizer, messages, len(messages) - 1, whole)
-    if span is None:
-        raise UnprovableMask
-    return Rendered(whole, (span,))
-
-
-def _generation_spans(tokenizer: Any, messages: Sequence[Message]) -> tuple[Span, ...] | None:
-    """The spans that the template itself marks with ``{% generation %}``, if it does."""
-    if "generation" not in str(tokenizer.chat_template):
+def _marked(talk: Conversation, targets: Sequence[Target]) -> list[Span] | None:
+    """The template's own marks, where it marks each assistant message once."""
+    marked = generation_spans(talk)
+    answers = [i for i, m in enumerate(talk.messages) if m["role"] == "assistant"]
+    if marked is None or len(marked) != len(answers) or not all(t.answer for t in targets):
         return None
-    from transformers.utils.chat_template_utils import render_jinja_template
-
-    try:
-        _, marked = render_jinja_template(
-            conversations=[[dict(m) for m in messages]],
-            chat_template=tokenizer.chat_template,
-            return_assistant_tokens_mask=True,
-            **tokenizer.special_tokens_map,
-        )
-    except Exception as error:  # a template may fail in any way that Jinja can
-        raise TemplateRefused(str(error)) from error
-    spans = tuple((int(a), int(b)) for a, b in marked[0])
-    return spans or None
+    return [marked[answers.index(t.index)] for t in targets]
 
 
-def token_labels(ids: list[int], offsets: Any, spans: Sequence[Span]) -> list[int] | None:
-    """Labels of a text's tokens, or ``None`` when a token lies across the border of a span.
-
-    ``offsets`` are (start, end) characters per token. Characters that no token claims (blanks that
-    a tokenizer trims from its offsets) belong to the token after them.
-    """
-    places = np.asarray(offsets, dtype=np.int64).reshape(-1, 2)
-    starts, ends = places[:, 0].copy(), np.maximum.accumulate(places[:, 1])
-    starts[1:] = np.minimum(starts[1:], ends[:-1])
-    labels = np.full(len(ids), IGNORED, dtype=np.int64)
-    for start, end in spans:
-        first = int(np.searchsorted(ends, start, side="right"))
-        after = int(np.searchsorted(starts, end, side="left"))
-        if first < after and (starts[first] < start or ends[after - 1] > end):
-            return None
-        labels[first:after] = ids[first:after]
-    return [int(v) for v in labels]
+def _one_by_one(talk: Conversation, targets: Sequence[Target]) -> list[Rendered]:
+    """One text per answer, each ending with it; what else is trained goes with the next answer."""
+    parts: list[Rendered] = []
+    waiting: list[Target] = []
+    for target in targets:
+        waiting.append(target)
+        if target.answer:
+            parts.append(_proven(talk.first(target.index + 1), waiting))
+            waiting = []
+    return [*parts, _proven(talk, waiting)] if waiting else parts
 
 
-def token_pieces(tokenizer: Any, text: str, spans: Sequence[Span]) -> tuple[list[int], list[int]]:
-    """Ids and labels with the text cut at the spans' borders, each piece tokenized by itself.
+def _proven(talk: Conversation, targets: Sequence[Target]) -> Rendered:
+    whole = talk.text()
+    spans = [_span(talk, t, whole) for t in targets]
+    if any(s is None for s in spans):
+        raise UnprovableMask
+    return _rendered(talk, whole, targets, spans)
 
-    That is how the model meets the text when it is asked: the prompt is complete before the answer
-    begins, so no token can lie across the border.
-    """
-    borders = sorted({0, len(text), *(b for span in spans for b in span)})
-    ids: list[int] = []
-    labels: list[int] = []
-    for start, end in itertools.pairwise(borders):
-        piece = tokenizer(text[start:end], add_special_tokens=False, verbose=False)["input_ids"]
-        trained = any(a <= start and end <= b for a, b in spans)
-        ids += piece
-        labels += piece if trained else [IGNORED] * len(piece)
-    return ids, labels
+
+def _rendered(
+    talk: Conversation, whole: str, targets: Sequence[Target], spans: Sequence[Span | None]
+) -> Rendered:
+    weights = tuple(t.weight for t in targets)
+    return Rendered(
+        whole, tuple(s for s in spans if s is not None),
+        weights=weights if any(w != 1 for w in weights) else (),
+        said=tuple(_said(talk.messages[t.index]) for t in targets),
+    )  # fmt: skip
+
+
+def _said(message: Any) -> str:
+    calls = message.get("tool_calls")
+    said = str(message.get("content") or "")
+    return said + json.dumps(calls, ensure_ascii=False, default=str) if calls else said

@@ -14,9 +14,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from studio.tokens import IGNORED, RoleSpan, State, Token, TokenRow
-from studio.training.chat import Message, TemplateRefused, render
-from studio.training.data import Encoder, rendered
+from studio.training.canonical import messages_of, tools_of
+from studio.training.chat import TemplateRefused
+from studio.training.data import Encoded, Encoder, rendered
 from studio.training.masks import Rendered, Span
+from studio.training.spans import Conversation
 
 _Place = tuple[int, int] | None
 
@@ -39,7 +41,7 @@ def view_rows(title: str, encoder: Encoder, rows: Iterable[SourceRow]) -> list[T
     texts = [(s, rendered(title, encoder, dict(s.row))) for s in rows]
     encoded = iter(encoder.encode([t for _, parts in texts for t in parts]))
     return [
-        _view(encoder, source, parts, index, *next(encoded))
+        _view(encoder, source, parts, index, next(encoded))
         for source, parts in texts
         for index in range(len(parts))
     ]
@@ -50,12 +52,11 @@ def _view(
     source: SourceRow,
     parts: Sequence[Rendered],
     index: int,
-    ids: list[int],
-    labels: list[int],
+    encoded: Encoded,
 ) -> TokenRow:
     item = parts[index]
-    places = _places(encoder.tokenizer, item, ids)
-    tokens = _tokens(encoder, item.text, ids, labels, places)
+    places = _places(encoder.tokenizer, item, encoded.ids)
+    tokens = _tokens(encoder, item.text, encoded, places)
     return TokenRow(
         number=source.number, source=str(source.row["source"]), line=int(source.row["line"]),
         split=source.split, text=item.text, tokens=tokens,
@@ -97,8 +98,9 @@ def _tokenized(tokenizer: Any, text: str, cuts: Sequence[int]) -> tuple[list[int
 
 
 def _tokens(
-    encoder: Encoder, text: str, ids: list[int], labels: list[int], places: Sequence[_Place]
+    encoder: Encoder, text: str, row: Encoded, places: Sequence[_Place]
 ) -> tuple[Token, ...]:
+    ids, labels = row.ids, row.labels
     special = _special_ids(encoder.tokenizer)
     joined = _joined(places)
     alone = [_shares(*pair) for pair in itertools.pairwise([*joined, None])]
@@ -107,7 +109,7 @@ def _tokens(
             id=ids[i], text=_text(encoder.tokenizer, text, ids[i], place, ids[i] in special or alone[i]),
             state=_state(i, labels[i], encoder.max_length), label=labels[i],
             start=place[0] if place else None, end=place[1] if place else None,
-            special=ids[i] in special,
+            special=ids[i] in special, weight=1.0 if row.weights is None else row.weights[i],
         )
         for i, place in enumerate(joined)
     )  # fmt: skip
@@ -127,7 +129,7 @@ def _state(index: int, label: int, max_length: int) -> State:
 
 def _joined(places: Sequence[_Place]) -> list[_Place]:
     """Blanks that a tokenizer leaves out of its places belong to the token after them, as they do
-    in ``masks.token_labels``."""
+    in ``labels.span_of_tokens``."""
     reached = 0
     joined: list[_Place] = []
     for place in places:
@@ -163,7 +165,7 @@ def _roles(
     if any(t.start is None for t in tokens):
         return ()
     if row.get("messages"):
-        spans = _message_spans(tokenizer, row["messages"], text)
+        spans = _message_spans(Conversation(tokenizer, messages_of(row), tools_of(row)), text)
     elif row.get("text") is None:
         asked = len(row["prompt"])
         spans = [("prompt", 0, asked), ("completion", asked, len(text))]
@@ -181,16 +183,14 @@ def _first(starts: Sequence[int], place: int) -> int:
     return next((i for i, start in enumerate(starts) if start >= place), len(starts))
 
 
-def _message_spans(
-    tokenizer: Any, messages: Sequence[Message], text: str
-) -> list[tuple[str, int, int]]:
+def _message_spans(talk: Conversation, text: str) -> list[tuple[str, int, int]]:
     """Role and characters of each message: what rendering one more message adds. Empty when the
     template does not render the messages one after the other."""
     spans: list[tuple[str, int, int]] = []
     reached = 0
-    for count, message in enumerate(messages, start=1):
+    for count, message in enumerate(talk.messages, start=1):
         try:
-            upto = render(tokenizer, messages[:count])
+            upto = talk.text(count)
         except TemplateRefused:
             return []
         if not text.startswith(upto) or len(upto) < reached:

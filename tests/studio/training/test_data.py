@@ -187,14 +187,15 @@ def test_a_token_never_lies_across_the_border_of_an_answer() -> None:
     tokenizer = word_tokenizer()
     row = {"prompt": "the definition:\n", "completion": "\nbird"}
     (rendered,) = render_row(tokenizer, row)
-    ((got, labels),) = Encoder(tokenizer, 100).encode([rendered])
+    (encoded,) = Encoder(tokenizer, 100).encode([rendered])
+    got, labels = encoded.ids, encoded.labels
     prompt = tokenizer(row["prompt"], add_special_tokens=False)["input_ids"]
     assert got[: len(prompt)] == prompt
     assert labels[: len(prompt)] == masked(len(prompt))
     assert labels[len(prompt) :] == got[len(prompt) :]
     blank = {"prompt": "a ", "completion": "bird"}
-    ((got, _),) = Encoder(tokenizer, 100).encode(render_row(tokenizer, blank))
-    assert got[:2] == tokenizer("a ", add_special_tokens=False)["input_ids"]
+    (encoded,) = Encoder(tokenizer, 100).encode(render_row(tokenizer, blank))
+    assert encoded.ids[:2] == tokenizer("a ", add_special_tokens=False)["input_ids"]
 
 
 # ------------------------------------------------------------------ other templates
