@@ -21,7 +21,8 @@ def warmup_steps(settings: Any, steps: int) -> int:
     """
     if steps <= 1:
         return 0
-    return min(settings.warmup_steps or math.ceil(settings.warmup_ratio * steps), steps)
+    wanted: int = settings.warmup_steps or math.ceil(settings.warmup_ratio * steps)
+    return min(wanted, steps)
 
 
 def rate_factor(settings: Any, step: int, steps: int) -> float:
@@ -29,19 +30,19 @@ def rate_factor(settings: Any, step: int, steps: int) -> float:
     warmup = warmup_steps(settings, steps)
     if step < warmup:
         rising = step / max(1, warmup)
-        low = settings.min_lr_ratio if settings.lr_scheduler == "wsd" else 0.0
+        low: float = settings.min_lr_ratio if settings.lr_scheduler == "wsd" else 0.0
         return rising * (1.0 - low) + low
     if settings.lr_scheduler == "wsd":
         return _stable_then_down(settings, step, steps)
     if settings.lr_scheduler == "inverse_sqrt":
         scale = warmup or INVERSE_SQRT_SCALE
-        return 1.0 / math.sqrt((step + scale - warmup) / scale)
+        return float(1.0 / math.sqrt((step + scale - warmup) / scale))
     return _falling(settings, step, warmup, steps)
 
 
 def _falling(settings: Any, step: int, warmup: int, steps: int) -> float:
     """The curves that go by how much of the time after the warm-up is over."""
-    name, low = settings.lr_scheduler, settings.min_lr_ratio
+    name, low = settings.lr_scheduler, float(settings.min_lr_ratio)
     if name == "constant":
         return 1.0
     if name == "linear":
@@ -78,5 +79,5 @@ def _stable_then_down(settings: Any, step: int, steps: int) -> float:
 
 def decay_steps(settings: Any, steps: int) -> int:
     """How many steps at the end the schedule “warm-up, stable, decay” falls for."""
-    wanted = math.ceil(settings.decay_ratio * steps)
+    wanted: int = math.ceil(settings.decay_ratio * steps)
     return max(0, min(wanted, steps - warmup_steps(settings, steps)))

@@ -21,6 +21,8 @@ _NORM_EPSILON = 1e-7
 class MuonAdamW(torch.optim.AdamW):
     """AdamW whose groups of matrices are stepped by Muon; vectors keep AdamW."""
 
+    param_groups: list[dict[str, Any]]
+
     def __init__(self, groups: list[dict[str, Any]], *, momentum: float, **adamw: Any) -> None:
         ready = []
         for group in groups:
@@ -32,7 +34,7 @@ class MuonAdamW(torch.optim.AdamW):
         super().__init__(ready, weight_decay=0.0, **adamw)
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable[[], float] | None = None) -> Any:
         """One update of every group."""
         every = self.param_groups
         self.param_groups = [g for g in every if not g["muon"]]
