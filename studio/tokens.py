@@ -83,6 +83,33 @@ class TokenRow:
         return {**whole, "roles": [asdict(r) for r in self.roles], "tokens": columns}
 
 
+@dataclass(frozen=True)
+class RowFlags:
+    """What is remarkable about a training row.
+
+    ``trained`` and ``kept`` count tokens after cutting, ``total`` before. ``answer_cut``: something
+    that would be trained lies beyond the max length, so the answer's end is never learned.
+    ``missing_end``: even uncut, nothing ends the last answer. ``empty_answer`` and
+    ``one_token_answer`` judge what the trained messages say by themselves, without what the chat
+    template writes around them.
+    """
+
+    trained: int
+    kept: int
+    total: int
+    cut: bool
+    answer_cut: bool
+    missing_end: bool
+    double_bos: bool
+    empty_answer: bool
+    one_token_answer: bool
+
+    @property
+    def zero_trained(self) -> bool:
+        """Whether training leaves the row out, because nothing in it would be trained."""
+        return not self.trained
+
+
 _PLAIN = ("number", "source", "line", "split", "text", "part", "parts")
 _COLUMNS = tuple(Token.__dataclass_fields__)
 

@@ -24,8 +24,8 @@ from studio.training.chat import (
     TemplateRefused,
     has_plain_template,
     load_tokenizer,
-    starts_with_bos,
 )
+from studio.training.ends import Ends
 from studio.training.labels import Encoded, encoded, span_of_tokens, token_pieces
 from studio.training.masks import IGNORED, Rendered, UnprovableMask, render_row
 from studio.training.token_counts import Counts, refuse_empty, tell
@@ -54,6 +54,8 @@ class Encoder:
     tokenizer: Any
     max_length: int
     train_on: str = "answers"
+    end_token: str = "auto"
+    bos: str = "auto"
 
     def encode(self, texts: list[Rendered]) -> list[Encoded]:
         """Ids, labels and weights of rendered texts, uncut, in one call of the tokenizer."""
@@ -76,22 +78,14 @@ class Encoder:
         if owners is None:
             ids, owners = token_pieces(self.tokenizer, item.text, item.spans)
         row = encoded(ids, owners, item.weights)
-        return self._with_ends(row) if item.raw else row
-
-    def _with_ends(self, row: Encoded) -> Encoded:
-        """Raw text gets BOS where the tokenizer would add it, and the end token; never twice."""
-        ids, labels = row.ids, row.labels
-        bos, eos = self.tokenizer.bos_token_id, self.tokenizer.eos_token_id
-        if self._bos_first and ids[:1] != [bos]:
-            ids = [bos, *ids]
-            labels = [bos if self.train_on == "all" else IGNORED, *labels]
-        if eos is not None and ids[-1:] != [eos]:
-            ids, labels = [*ids, eos], [*labels, eos]
-        return Encoded(ids, labels)
+        if item.raw:
+            return self.ends.raw(row, train_bos=self.train_on == "all")
+        return self.ends.answered(row) if item.answered else row
 
     @cached_property
-    def _bos_first(self) -> bool:
-        return starts_with_bos(self.tokenizer)
+    def ends(self) -> Ends:
+        """The rules for BOS and end token."""
+        return Ends(self.tokenizer, self.end_token, self.bos)
 
 
 def tokenize_dataset(
@@ -102,6 +96,8 @@ def tokenize_dataset(
     max_length: int,
     train_on: str,
     folder: Path,
+    end_token: str = "auto",
+    bos: str = "auto",
 ) -> Tokenized:
     """Tokenize every row of ``dataset`` into ``folder`` and open the result.
 
@@ -111,8 +107,8 @@ def tokenize_dataset(
     """
     context.phase("tokenize", "Turning rows into tokens")
     shutil.rmtree(folder, ignore_errors=True)
-    encoder = Encoder(tokenizer, max_length, train_on)
-    name = _fingerprint(dataset, tokenizer, max_length, train_on)
+    encoder = Encoder(tokenizer, max_length, train_on, end_token, bos)
+    name = _fingerprint(dataset, encoder)
     train, held_out = Counts(), Counts()
     _write_split(context, encoder, dataset, folder / "train", name, train)
     refuse_empty(context, dataset, train, max_length)
@@ -205,6 +201,10 @@ def _kept(encoder: Encoder, rows: list[Encoded], lines: list[int], counts: Count
     return kept
 
 
-def _fingerprint(dataset: DatasetValue, tokenizer: Any, max_length: int, train_on: str) -> str:
-    parts = (dataset.sha256, dataset.path, len(tokenizer), max_length, train_on)
+def _fingerprint(dataset: DatasetValue, encoder: Encoder) -> str:
+    tokenizer = encoder.tokenizer
+    parts = (
+        dataset.sha256, dataset.path, len(tokenizer), str(tokenizer.chat_template),
+        encoder.max_length, encoder.train_on, encoder.end_token, encoder.bos,
+    )  # fmt: skip
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]

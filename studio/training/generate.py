@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaList
 
-from studio.training.chat import TemplateRefused, render
+from studio.training.ends import closing_ids
 
 
 class _EachToken(StoppingCriteria):
@@ -86,15 +86,7 @@ def end_ids(model: Any, tokenizer: Any) -> list[int]:
 
 
 def turn_end_id(tokenizer: Any) -> int | None:
-    """The special token that the chat template puts right after an answer, if it does."""
-    asked = [{"role": "user", "content": "a"}]
-    try:
-        head = render(tokenizer, asked, ask=True)
-        whole = render(tokenizer, [*asked, {"role": "assistant", "content": "b"}])
-    except TemplateRefused:
-        return None
-    if not whole.startswith(head + "b"):
-        return None
-    after = tokenizer(whole[len(head) + 1 :], add_special_tokens=False)["input_ids"]
-    token = tokenizer.added_tokens_decoder.get(after[0]) if after else None
-    return int(after[0]) if token is not None and token.special else None
+    """The first special token that the chat template puts after an answer, if it does."""
+    added = tokenizer.added_tokens_decoder
+    closing = closing_ids(tokenizer) or []
+    return next((i for i in closing if i in added and added[i].special), None)

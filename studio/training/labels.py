@@ -33,6 +33,17 @@ class Encoded:
         weights = None if self.weights is None else self.weights[:length]
         return Encoded(self.ids[:length], self.labels[:length], weights)
 
+    def after(self, token: int, *, trained: bool) -> Encoded:
+        """The row with one more token in front of it."""
+        weights = None if self.weights is None else [1.0 if trained else 0.0, *self.weights]
+        label = token if trained else IGNORED
+        return Encoded([token, *self.ids], [label, *self.labels], weights)
+
+    def before(self, token: int) -> Encoded:
+        """The row with one more trained token at its end; it counts as much as the one before."""
+        weights = None if self.weights is None else [*self.weights, *(self.weights[-1:] or [1.0])]
+        return Encoded([*self.ids, token], [*self.labels, token], weights)
+
 
 def encoded(ids: list[int], owners: Sequence[int], weights: Sequence[float]) -> Encoded:
     """The row whose token ``i`` belongs to span ``owners[i]``, or to none where that is -1.

@@ -32,8 +32,9 @@ TrainOn = Literal["answers", "last_answer", "weights", "all"]
 class Rendered:
     """Text and the character spans that are trained; ``raw`` text still lacks BOS and end token.
 
-    ``weights`` has the weight of each span (empty: all weigh 1). ``said`` has what the message of
-    each span says by itself, without what the template writes around it (empty: not known).
+    ``weights`` has the weight of each span (empty: all weigh 1). ``said`` has what each trained
+    message says by itself, without what the template writes around it. ``answered``: the text ends
+    where an answer does.
     """
 
     text: str
@@ -41,6 +42,7 @@ class Rendered:
     raw: bool = False
     weights: tuple[float, ...] = ()
     said: tuple[str, ...] = ()
+    answered: bool = True
 
 
 @dataclass(frozen=True)
@@ -66,13 +68,21 @@ def render_row(tokenizer: Any, row: dict[str, Any], train_on: str = "answers") -
         talk = Conversation(tokenizer, messages_of(row), tools_of(row))
         if train_on != "all":
             return render_messages(talk, targets_of(talk.messages, weights_of(row), train_on))
-        whole = talk.text()
-        return [Rendered(whole, ((0, len(whole)),))]
+        return [_everything(talk)]
     if row.get("text") is not None:
         return [Rendered(row["text"], ((0, len(row["text"])),), True, said=(row["text"],))]
     prompt, completion = row["prompt"], row["completion"]
     whole = prompt + completion
     return [Rendered(whole, ((len(prompt), len(whole)),), True, said=(completion,))]
+
+
+def _everything(talk: Conversation) -> Rendered:
+    whole = talk.text()
+    answers = [m for m in talk.messages if m["role"] == "assistant"]
+    return Rendered(
+        whole, ((0, len(whole)),), said=tuple(_said(m) for m in answers),
+        answered=bool(answers) and talk.messages[-1] is answers[-1],
+    )  # fmt: skip
 
 
 def targets_of(
@@ -148,10 +158,11 @@ def _rendered(
     talk: Conversation, whole: str, targets: Sequence[Target], spans: Sequence[Span | None]
 ) -> Rendered:
     weights = tuple(t.weight for t in targets)
+    found = tuple(s for s in spans if s is not None)
     return Rendered(
-        whole, tuple(s for s in spans if s is not None),
-        weights=weights if any(w != 1 for w in weights) else (),
+        whole, found, weights=weights if any(w != 1 for w in weights) else (),
         said=tuple(_said(talk.messages[t.index]) for t in targets),
+        answered=bool(targets) and targets[-1].answer and found[-1][1] == len(whole),
     )  # fmt: skip
 
 
