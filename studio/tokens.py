@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-State = Literal["trained", "context", "cut"]
+State = Literal["trained", "context", "cut", "padding"]
 IGNORED = -100
 
 
@@ -50,6 +50,9 @@ class TokenRow:
 
     ``part`` of ``parts``: some chat templates turn a conversation into one row per answer.
     ``text`` is what the template made of the row. ``roles`` is empty where it cannot be told.
+    ``flags`` are the codes of ``studio.data_report`` for what looks wrong with it. A row that cannot
+    be read or shown has no tokens; ``error`` and ``hint`` say why. Of a giant row the tokens far
+    behind the cut are only counted, in ``more_cut``.
     """
 
     number: int
@@ -61,15 +64,25 @@ class TokenRow:
     roles: tuple[RoleSpan, ...] = ()
     part: int = 1
     parts: int = 1
+    flags: tuple[str, ...] = ()
+    error: str = ""
+    hint: str = ""
+    more_cut: int = 0
 
     @property
     def kept(self) -> tuple[Token, ...]:
-        """The tokens that the model gets."""
-        return tuple(t for t in self.tokens if t.state != "cut")
+        """The tokens that the model gets, without padding."""
+        return tuple(t for t in self.tokens if t.state in ("trained", "context"))
+
+    @property
+    def weighted(self) -> bool:
+        """Whether a trained token counts other than 1."""
+        return any(t.weight != 1.0 for t in self.tokens if t.state == "trained")
 
     def count(self, state: State) -> int:
         """How many tokens are in this state."""
-        return sum(t.state == state for t in self.tokens)
+        more = self.more_cut if state == "cut" else 0
+        return more + sum(t.state == state for t in self.tokens)
 
     @property
     def left_out(self) -> bool:
@@ -80,7 +93,8 @@ class TokenRow:
         """The row as JSON data, its tokens in columns; ``row_from_json`` is the exact inverse."""
         whole = {n: getattr(self, n) for n in _PLAIN}
         columns = {n: [getattr(t, n) for t in self.tokens] for n in _COLUMNS}
-        return {**whole, "roles": [asdict(r) for r in self.roles], "tokens": columns}
+        roles = [asdict(r) for r in self.roles]
+        return {**whole, "flags": list(self.flags), "roles": roles, "tokens": columns}
 
 
 @dataclass(frozen=True)
@@ -110,7 +124,9 @@ class RowFlags:
         return not self.trained
 
 
-_PLAIN = ("number", "source", "line", "split", "text", "part", "parts")
+_PLAIN = (
+    "number", "source", "line", "split", "text", "part", "parts", "error", "hint", "more_cut",
+)  # fmt: skip
 _COLUMNS = tuple(Token.__dataclass_fields__)
 
 
@@ -121,4 +137,5 @@ def row_from_json(data: Mapping[str, Any]) -> TokenRow:
         **{n: data[n] for n in _PLAIN},
         tokens=tuple(Token(*values) for values in columns),
         roles=tuple(RoleSpan(**r) for r in data["roles"]),
+        flags=tuple(data["flags"]),
     )

@@ -1,8 +1,7 @@
-"""``tokens``: rows of a project's data as the model will see them.
+"""``tokens``: rows as the model will see them, token by token, before anything is trained.
 
-A process of its own prepares data and tokenizer as a run would (``studio.training.token_host``);
-this one checks the project and shows what comes. With ``--json`` standard output carries rows and
-nothing else: problems go to standard error there too.
+The data host prepares data and tokenizer as a run would (``studio.training.data_host``); this one
+shows the rows as they come. Torch stays out of it.
 """
 
 from __future__ import annotations
@@ -13,13 +12,11 @@ import math
 import os
 import shutil
 import sys
-import tempfile
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from studio.cli.data_desk import DataDesk
 from studio.cli.overrides import with_changes
-from studio.cli.token_process import TokenProcess
 from studio.cli.token_text import Paint, legend, paint_for, row_text
 from studio.errors import StudioError
 from studio.graph.project import load_project
@@ -27,29 +24,33 @@ from studio.graph.registry import load_registry
 from studio.runs.token_request import TokenRequest, token_request
 from studio.tokens import TokenRow, row_from_json
 
-BAD_ARGUMENTS = ("no_such_row",)
 FEWEST_LINES = 3
+ROWS_AT_ONCE = 64
+Show = Callable[[TokenRow, Mapping[str, Any]], bool]
 
 
 def tokens(options: argparse.Namespace) -> int:
     """Show rows as tokens; 2 when the project or the arguments do not allow it, 1 when it fails."""
     try:
-        request = _request(options)
-        if request is None:
-            return 2
-        with tempfile.TemporaryDirectory(prefix="lora-studio-") as work:
-            return _show(request, options, Path(work))
+        request = requested(options)
     except StudioError as error:
         print(f"{error.sentence} {error.hint}".strip(), file=sys.stderr)
         return 2
+    if request is None:
+        return 2
+    try:
+        with DataDesk() as desk:
+            return _show(desk, request, options)
+    except StudioError as error:
+        return tell_failure(error)
 
 
-def _request(options: argparse.Namespace) -> TokenRequest | None:
+def requested(options: argparse.Namespace) -> TokenRequest | None:
     """What to ask for; Problems have been told when it is ``None``."""
     from studio.cli.commands import describe
 
     for name in ("row", "limit"):
-        if (value := getattr(options, name)) is not None and value < 1:
+        if (value := getattr(options, name, None)) is not None and value < 1:
             raise StudioError(f"--{name} {value}: it must be at least 1.", code="bad_argument")
     registry = load_registry()
     for sentence in registry.failures:
@@ -62,34 +63,48 @@ def _request(options: argparse.Namespace) -> TokenRequest | None:
     return request
 
 
-def _show(request: TokenRequest, options: argparse.Namespace, work: Path) -> int:
+def opened(desk: DataDesk, request: TokenRequest, options: argparse.Namespace) -> Mapping[str, Any]:
+    """The data opened in the data host, and what it says of them."""
     from studio.cli.commands import runs_dir
 
+    return desk.ask("open", request=request.to_json(), runs=str(runs_dir(options).resolve()))
+
+
+def tell_failure(error: StudioError) -> int:
+    """Say what went wrong while the data were looked at; the exit code."""
+    where = f"{error.file}:{error.line}: " if error.line else ""
+    print(f"{where}{error.sentence} {error.hint}".strip(), file=sys.stderr)
+    return 1
+
+
+def _show(desk: DataDesk, request: TokenRequest, options: argparse.Namespace) -> int:
+    begin = opened(desk, request, options)
+    first, count = options.row or 1, begin["rows"]
+    if first > count:
+        rows = "row" if count == 1 else "rows"
+        print(f"There is no row {first}: the data has {count} {rows}.", file=sys.stderr)
+        return 2
     screen = shutil.get_terminal_size()
     open_end = options.row is None and options.limit is None and not options.json
-    limit = options.limit or (1 if options.row else None)
-    asked = {
-        "request": request.to_json(), "first": options.row or 1, "work": str(work),
-        "runs": str(runs_dir(options).resolve()),
-        "limit": max(1, screen.lines // FEWEST_LINES) if open_end else limit,
-    }  # fmt: skip
-    show = _as_json if options.json else _Page(screen if open_end else None)
-    begin: Mapping[str, Any] = {}
-    with TokenProcess(asked) as process:
-        for message in process.messages():
-            if "begin" in message:
-                begin = message["begin"]
-            elif "row" in message and not show(row_from_json(message["row"]), begin):
-                return 0
-            elif "error" in message:
-                return _tell_error(message["error"])
-    return process.code
+    limit = options.limit or (1 if options.row else count)
+    if open_end:
+        limit = max(1, screen.lines // FEWEST_LINES)
+    show: Show = _as_json if options.json else _Page(screen if open_end else None)
+    failed = False
+    for row in _rows(desk, first, min(count, first + limit - 1)):
+        if row.error:
+            failed = True
+            print(f"{row.source}:{row.line}: {row.error} {row.hint}".strip(), file=sys.stderr)
+        elif not show(row, begin):
+            break
+    return 1 if failed else 0
 
 
-def _tell_error(problem: Mapping[str, Any]) -> int:
-    where = f"{problem['file']}:{problem['line']}: " if problem.get("line") else ""
-    print(f"{where}{problem['sentence']} {problem.get('hint', '')}".strip(), file=sys.stderr)
-    return 2 if problem.get("code") in BAD_ARGUMENTS else 1
+def _rows(desk: DataDesk, first: int, last: int) -> Iterator[TokenRow]:
+    for start in range(first, last + 1, ROWS_AT_ONCE):
+        limit = min(ROWS_AT_ONCE, last - start + 1)
+        for row in desk.ask("rows", first=start, limit=limit)["rows"]:
+            yield row_from_json(row)
 
 
 def _as_json(row: TokenRow, begin: Mapping[str, Any]) -> bool:
@@ -99,6 +114,7 @@ def _as_json(row: TokenRow, begin: Mapping[str, Any]) -> bool:
         "row": row.number, "source": row.source, "line": row.line, "split": row.split,
         "part": row.part, "parts": row.parts, "input_ids": [t.id for t in kept],
         "labels": [t.label for t in kept], "tokens": [t.text for t in kept],
+        **({"weights": [t.weight if t.state == "trained" else 0.0 for t in kept]} if row.weighted else {}),
         "cut": row.count("cut"), "left_out": row.left_out, "tokenizer": begin["tokenizer"],
     }))  # fmt: skip
     return True

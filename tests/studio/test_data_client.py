@@ -1,0 +1,135 @@
+"""The data host as its client meets it: real processes, real rows, and every way to end."""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from studio.data_client import DataClient
+from studio.data_protocol import HOST_ENDED, Reply
+from studio.graph.project import load_project
+from studio.graph.registry import load_registry
+from studio.runs.token_request import token_request
+from studio.tokens import row_from_json
+from tests.e2e.studio_cli import ROOT, write_project
+from tests.tiny import make_tiny_model
+
+pytestmark = pytest.mark.timeout(120)
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny model, and 40 rows."""
+    folder = tmp_path_factory.mktemp("desk")
+    make_tiny_model(folder / "model")
+    rows = [_chat(f"say {n}", f"{n}") for n in range(40)]
+    (folder / "rows.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    return write_project(folder / "talk.studio", "model", folder / "rows.jsonl")
+
+
+def _chat(asked: str, answer: str) -> dict[str, Any]:
+    turns = [{"role": "user", "content": asked}, {"role": "assistant", "content": answer}]
+    return {"messages": turns}
+
+
+@pytest.fixture
+def client() -> Iterator[DataClient]:
+    with DataClient() as made:
+        yield made
+
+
+def asked(project: Path, **train: Any) -> dict[str, Any]:
+    """The fields of an ``open`` request for a project."""
+    graph = load_project(project)
+    request, problems = token_request(graph, load_registry(), project.parent)
+    assert request is not None, problems
+    return {"request": {**request.to_json(), **train}, "runs": str(project.parent / "runs")}
+
+
+def last(client: DataClient, what: str, **more: Any) -> Reply:
+    """The last reply to a request."""
+    *_, reply = client.replies(what, **more)
+    return reply
+
+
+def test_rows_of_any_place(client: DataClient, project: Path) -> None:
+    opened = last(client, "open", **asked(project))
+    assert opened.kind == "result"
+    assert opened.data["rows"] == 40
+    assert Path(opened.data["tokenizer"]).is_dir()
+    reply = last(client, "rows", first=31, limit=100)
+    rows = [row_from_json(r) for r in reply.data["rows"]]
+    assert [r.number for r in rows] == list(range(31, 41))
+    assert rows[0].text.endswith("assistant\n30<|im_end|>\n")
+    assert [r.to_json() for r in rows] == reply.data["rows"]
+
+
+def test_what_cannot_be_answered_says_so_and_the_host_goes_on(
+    client: DataClient, project: Path
+) -> None:
+    reply = last(client, "rows", first=1, limit=1)
+    assert (reply.kind, reply.data["code"]) == ("error", "not_open")
+    reply = last(client, "nonsense")
+    assert reply.kind == "error"
+    assert "nonsense" in reply.data["sentence"]
+    reply = last(client, "open", **asked(project), nobody="minds")
+    assert reply.kind == "result"
+
+
+def test_a_host_that_dies_is_told_once_and_the_next_request_gets_another(
+    client: DataClient, project: Path
+) -> None:
+    assert last(client, "open", **asked(project)).kind == "result"
+    heard: queue.SimpleQueue[Reply] = queue.SimpleQueue()
+    first = client.process_id
+    assert first is not None
+    os.kill(first, signal.SIGSTOP)
+    client.ask("rows", heard.put, first=1, limit=1)
+    os.kill(first, signal.SIGKILL)
+    reply = heard.get(timeout=20)
+    assert (reply.kind, reply.data["code"]) == ("error", HOST_ENDED)
+    assert reply.data["sentence"].endswith("has ended (code -9).")
+    assert heard.empty()
+    assert last(client, "open", **asked(project)).kind == "result"
+    assert client.process_id != first
+
+
+def test_close_ends_the_host_within_two_seconds(project: Path) -> None:
+    client = DataClient()
+    assert last(client, "open", **asked(project)).kind == "result"
+    process = psutil.Process(client.process_id)
+    began = time.monotonic()
+    client.close()
+    assert time.monotonic() - began < 2
+    assert not process.is_running()
+
+
+def test_the_host_ends_with_its_asker(project: Path, tmp_path: Path) -> None:
+    (tmp_path / "asked.json").write_text(json.dumps(asked(project)))
+    script = (
+        "import json, sys, time; from studio.data_client import DataClient\n"
+        "client = DataClient(); *_, reply = client.replies('open', **json.load(open(sys.argv[1])))\n"
+        "print(client.process_id, flush=True); time.sleep(60)\n"
+    )
+    asker = subprocess.Popen(
+        [sys.executable, "-c", script, str(tmp_path / "asked.json")], stdout=subprocess.PIPE,
+        text=True, env={**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)},
+    )  # fmt: skip
+    assert asker.stdout is not None
+    with asker.stdout:
+        host = psutil.Process(int(asker.stdout.readline()))
+        asker.kill()
+        asker.wait()
+        host.wait(timeout=5)
+    assert not list(tmp_path.glob("lora-studio-*"))
