@@ -1,0 +1,222 @@
+"""The shape of a language model, known from its ``config.json`` alone.
+
+Why: parameters and memory have to be told while somebody moves a slider, also for a model that is
+not downloaded yet. A known architecture is computed (``families``); for another one the headers of
+the weight files serve, or a shape that the helper process found on the meta device and left in the
+cache. It must not read weights and must not guess: what is unknown is ``None``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+from studio import paths
+from studio.layers import LinearModule, read_linear_modules, tensor_shapes, weight_files
+
+Norm = Literal["rms", "layer", "unknown"]
+
+
+@dataclass(frozen=True)
+class Linear:
+    """A linear layer of the decoder. ``experts`` of them are stacked in one weight where that is more
+    than 1; ``fused`` of the matrices that people name (gate and up) are then joined in it, and PEFT
+    multiplies the rank by as much. ``aliases`` are the names that a user may give such a weight."""
+
+    name: str
+    width_in: int
+    width_out: int
+    bias: bool = False
+    experts: int = 1
+    fused: int = 1
+    aliases: tuple[str, ...] = ()
+
+    @property
+    def weights(self) -> int:
+        """Elements of the weight."""
+        return self.width_in * self.width_out * self.experts
+
+    @property
+    def parameters(self) -> int:
+        """Elements of weight and bias."""
+        return self.weights + (self.width_out * self.experts if self.bias else 0)
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A decoder: ``layers`` equal layers whose linear layers are listed one by one.
+
+    ``query`` and ``key_value`` are heads × head size; ``norms`` counts the norms of width ``hidden``
+    in a layer; ``vectors`` are a layer's parameters outside ``linears`` (norms, routers); ``outside``
+    are those outside the layers without embedding and head, ``outside_biases`` the biases
+    among those of a part that sees. ``experts_active`` of the stacked
+    experts see a token.
+    """
+
+    model_type: str
+    layers: int
+    hidden: int
+    feed_forward: int
+    query: int
+    key_value: int
+    heads: int
+    kv_heads: int
+    vocabulary: int
+    tied: bool
+    linears: tuple[Linear, ...]
+    vectors: int = 0
+    outside: int = 0
+    outside_biases: int = 0
+    head_bias: int = 0
+    norm: Norm = "rms"
+    norms: int = 2
+    qk_norm: bool = False
+    gated: bool = True
+    activation: str = "silu"
+    rotary: float = 1.0
+    fused_qkv: bool = False
+    eager_attention: bool = False
+    experts_active: int = 1
+    dropout: Mapping[str, float] = field(default_factory=dict)
+    exact: bool = True
+    embedding_width: int = 0
+    total: int = 0
+
+    @property
+    def embedding(self) -> int:
+        """Parameters of the token embedding."""
+        return self.vocabulary * (self.embedding_width or self.hidden)
+
+    @property
+    def head(self) -> int:
+        """Parameters of the head that are not the embedding's."""
+        return (0 if self.tied else self.embedding) + self.head_bias
+
+    @property
+    def parameters(self) -> int:
+        """All parameters, as PEFT counts them."""
+        if self.total:
+            return self.total
+        inner = sum(m.parameters for m in self.linears) + self.layers * self.vectors
+        return self.embedding + self.head + self.outside + inner
+
+    @property
+    def linear_weights(self) -> int:
+        """Elements of the decoder's linear layers: N in the formulas."""
+        return sum(m.weights for m in self.linears)
+
+    def modules(self) -> list[LinearModule]:
+        """The layers under the names that users give them, as ``studio.layers`` lists them."""
+        return [
+            LinearModule(name, m.width_in, m.width_out)
+            for m in self.linears
+            for name in (m.aliases or (m.name,))
+        ]
+
+
+def text_config(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The part of a config that describes the language model."""
+    inner = config.get("text_config")
+    return inner if isinstance(inner, Mapping) else config
+
+
+def shape_of_config(config: Mapping[str, Any]) -> Shape | None:
+    """The shape that a config describes; ``None`` for an architecture that is not known here."""
+    from studio.estimate.families import family_shape
+
+    try:
+        return family_shape(config) or cached_shape(config)
+    except (KeyError, TypeError, ValueError, ZeroDivisionError):
+        return cached_shape(config)
+
+
+def read_shape(folder: Path) -> Shape | None:
+    """The shape of the model in a folder that has at least a ``config.json``."""
+    file = folder / "config.json"
+    try:
+        return _read(folder, file.stat().st_mtime_ns)
+    except OSError:
+        return None
+
+
+@lru_cache(maxsize=32)
+def _read(folder: Path, stamp: int) -> Shape | None:
+    del stamp
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except ValueError:
+        return None
+    if not isinstance(config, dict):
+        return None
+    return shape_of_config(config) or _from_headers(folder, config)
+
+
+def _from_headers(folder: Path, config: Mapping[str, Any]) -> Shape | None:
+    """What the headers of the weight files and the usual keys of a config tell."""
+    text = text_config(config)
+    modules = read_linear_modules(folder)
+    layers = _first(text, "num_hidden_layers", "n_layer", "num_layers")
+    hidden = _first(text, "hidden_size", "n_embd", "d_model")
+    heads = _first(text, "num_attention_heads", "n_head") or 1
+    if not modules or not layers or not hidden:
+        return None
+    kv_heads = _first(text, "num_key_value_heads") or heads
+    size = _first(text, "head_dim") or hidden // heads
+    widest = max(max(m.width_in, m.width_out) for m in modules)
+    return Shape(
+        model_type=str(config.get("model_type", "")), layers=layers, hidden=hidden,
+        feed_forward=_first(text, "intermediate_size", "n_inner", "ffn_dim") or widest,
+        query=heads * size, key_value=kv_heads * size, heads=heads, kv_heads=kv_heads,
+        vocabulary=_first(text, "vocab_size") or 0, tied=bool(config.get("tie_word_embeddings")),
+        linears=tuple(Linear(m.name, m.width_in, m.width_out) for m in modules),
+        total=_stored_parameters(folder), norm="unknown", exact=False,
+    )  # fmt: skip
+
+
+def _first(config: Mapping[str, Any], *keys: str) -> int | None:
+    found = (config.get(key) for key in keys)
+    return next((int(v) for v in found if isinstance(v, int)), None)
+
+
+def _stored_parameters(folder: Path) -> int:
+    total = 0
+    for file in weight_files(folder):
+        for _, shape in tensor_shapes(file):
+            size = 1
+            for width in shape:
+                size *= width
+            total += size
+    return total
+
+
+def shape_cache_file(config: Mapping[str, Any]) -> Path:
+    """Where the helper process leaves the shape of an architecture that is not known here."""
+    content = json.dumps(config, sort_keys=True, default=str)
+    name = hashlib.sha256(content.encode()).hexdigest()[:16]
+    return paths.cache_dir() / "shapes" / f"{name}.json"
+
+
+def cached_shape(config: Mapping[str, Any]) -> Shape | None:
+    """A shape that the helper process has found for this config."""
+    try:
+        return shape_from_json(json.loads(shape_cache_file(config).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+
+
+def shape_to_json(shape: Shape) -> dict[str, Any]:
+    """The shape as JSON data; ``shape_from_json`` is the exact inverse."""
+    return asdict(shape)
+
+
+def shape_from_json(data: Mapping[str, Any]) -> Shape:
+    """The shape in JSON data."""
+    linears = tuple(
+        Linear(**{**m, "aliases": tuple(m.get("aliases", ()))}) for m in data["linears"]
+    )
+    return Shape(**{**data, "linears": linears})

@@ -1,0 +1,171 @@
+"""How many parameters a LoRA method trains, counted as PEFT counts them.
+
+Why by formula: the number has to move with the slider. Each formula is one that the method's paper
+gives for a matrix of ``width_in`` × ``width_out``; ``tests/studio/estimate`` holds them to PEFT. A
+method without one here is counted by the helper process on the meta device; until then its number is
+unknown, never guessed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from studio.estimate.shapes import Linear, Shape
+from studio.layers import matches
+
+Settings = Mapping[str, Any]
+Count = Callable[[Linear, int, Settings], int]
+
+
+@dataclass(frozen=True)
+class Target:
+    """A linear layer that gets an adapter, and the adapter's rank there."""
+
+    linear: Linear
+    rank: int
+
+
+@dataclass(frozen=True)
+class Counted:
+    """What is trained: ``adapter`` parameters beside the model, ``biases`` and other ``own`` ones of
+    the model. ``adapter`` is ``None`` where no formula is known."""
+
+    targets: tuple[Target, ...]
+    adapter: int | None
+    own: int = 0
+    copies: int = 0
+
+    @property
+    def trainable(self) -> int | None:
+        """All trained parameters."""
+        return None if self.adapter is None else self.adapter + self.own + self.copies
+
+    def total(self, shape: Shape) -> int | None:
+        """All parameters of the model with its adapter, as PEFT prints them."""
+        return None if self.adapter is None else shape.parameters + self.adapter + self.copies
+
+
+def _low_rank(m: Linear, r: int, settings: Settings) -> int:
+    """A is r × in, B is out × r (Hu et al., 2021). Stacked experts have a pair each, and PEFT widens
+    the rank of a weight in which several matrices are joined."""
+    del settings
+    return r * m.fused * m.experts * (m.width_in + m.width_out)
+
+
+def _dora(m: Linear, r: int, settings: Settings) -> int:
+    """LoRA and a length per output (Liu et al., 2024)."""
+    return _low_rank(m, r, settings) + m.width_out
+
+
+def _adalora(m: Linear, r: int, settings: Settings) -> int:
+    """P Λ Q with a trained diagonal, starting from the larger initial rank (Zhang et al., 2023)."""
+    first = int(settings.get("init_r") or r)
+    return first * (m.width_in + m.width_out) + first
+
+
+def _vera(m: Linear, r: int, settings: Settings) -> int:
+    """Two vectors beside shared frozen matrices of their own width (Kopiczko et al., 2023)."""
+    return int(settings.get("width") or r) + m.width_out
+
+
+def _loha(m: Linear, r: int, settings: Settings) -> int:
+    """The Hadamard product of two low-rank products (Hyeon-Woo et al., 2021)."""
+    del settings
+    return 2 * r * (m.width_in + m.width_out)
+
+
+def _lokr(m: Linear, r: int, settings: Settings) -> int:
+    """A Kronecker product; the larger factor is low-rank where that is smaller (Yeh et al., 2023)."""
+    factor = int(settings.get("factor") or -1)
+    rows, columns = _factors(m.width_out, factor), _factors(m.width_in, factor)
+    both = settings.get("decompose_both") and r < max(rows[0], columns[0]) / 2
+    first = r * (rows[0] + columns[0]) if both else rows[0] * columns[0]
+    low = r < max(rows[1], columns[1]) / 2
+    return first + (r * (rows[1] + columns[1]) if low else rows[1] * columns[1])
+
+
+def _factors(width: int, factor: int) -> tuple[int, int]:
+    """The two factors nearest to each other, the smaller first; a ``factor`` above 0 that divides
+    the width is taken."""
+    if factor > 0 and width % factor == 0:
+        return min(factor, width // factor), max(factor, width // factor)
+    limit = width if factor == -1 else factor
+    small, large = 1, width
+    length = small + large
+    while small < large:
+        new = small + 1
+        while width % new != 0:
+            new += 1
+        if new + width // new > length or new > limit:
+            break
+        small, large = new, width // new
+        length = small + large
+    return min(small, large), max(small, large)
+
+
+def _ia3(m: Linear, r: int, settings: Settings) -> int:
+    """One factor per output, or per input of the feed-forward's last layer (Liu et al., 2022)."""
+    del r
+    wanted = settings.get("feedforward_modules")
+    names = wanted.split(",") if isinstance(wanted, str) else wanted
+    inner = any(matches(m.name, n.strip()) for n in names) if names else False
+    return m.width_in if inner else m.width_out
+
+
+FORMULAS: dict[str, Count] = {
+    "lora": _low_rank, "rslora": _low_rank, "dora": _dora, "lora_plus": _low_rank,
+    "pissa": _low_rank, "olora": _low_rank, "eva": _low_rank, "corda": _low_rank,
+    "loftq": _low_rank, "lora_ga": _low_rank, "riemannian": _low_rank,
+    "ia3": _ia3, "adalora": _adalora, "vera": _vera, "loha": _loha, "lokr": _lokr,
+}  # fmt: skip
+"""Methods that are counted here. Their ids are those of ``studio/adapters``."""
+
+
+def matched(
+    shape: Shape, names: Sequence[str], rank_of: Callable[[str], int]
+) -> tuple[Target, ...]:
+    """The linear layers that PEFT adapts for these target names, with their ranks."""
+    return tuple(
+        Target(m, rank_of(m.name))
+        for m in shape.linears
+        if any(matches(own, n) for own in (m.aliases or (m.name,)) for n in names)
+    )
+
+
+def rank_for(r: int, pattern: Mapping[str, int] | None) -> Callable[[str], int]:
+    """The rank of a layer: the first pattern that its name ends with, else ``r``."""
+    compiled = [(re.compile(rf"(.*\.)?({p})$"), int(v)) for p, v in (pattern or {}).items()]
+    return lambda name: next((v for p, v in compiled if p.match(name)), r)
+
+
+def count(
+    shape: Shape, method: str, targets: tuple[Target, ...], *, bias: str = "none",
+    settings: Settings | None = None, saved: Sequence[str] = (),
+) -> Counted:  # fmt: skip
+    """The parameters that ``method`` trains on ``targets``."""
+    formula = FORMULAS.get(method)
+    adapter = None
+    if formula is not None:
+        adapter = sum(formula(t.linear, t.rank, settings or {}) for t in targets)
+    return Counted(targets, adapter, _biases(shape, targets, bias), _copies(shape, saved))
+
+
+def _biases(shape: Shape, targets: Sequence[Target], bias: str) -> int:
+    """Biases of the model that are trained with the adapter."""
+    if bias == "lora_only":
+        return sum(t.linear.parameters - t.linear.weights for t in targets)
+    if bias != "all":
+        return 0
+    inner = sum(m.parameters - m.weights for m in shape.linears)
+    norms = shape.hidden * (shape.layers * shape.norms + 1) if shape.norm == "layer" else 0
+    return inner + norms + shape.head_bias + shape.outside_biases
+
+
+def _copies(shape: Shape, saved: Sequence[str]) -> int:
+    """Whole layers that PEFT copies and trains (``modules_to_save``): embedding and head."""
+    heads = sum(n.rpartition(".")[2] in ("lm_head", "embed_out") for n in saved)
+    others = len(saved) - heads
+    return others * shape.embedding + heads * (shape.vocabulary * shape.hidden + shape.head_bias)
