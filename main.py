@@ -15,7 +15,7 @@ from pathlib import Path
 
 import bootstrap
 
-COMMANDS = ("demo", "run", "check", "tokens", "resume", "stop", "runs", "nodes", "doctor")
+COMMANDS = ("demo", "run", "check", "tokens", "resume", "stop", "runs", "nodes", "trust", "doctor")
 USAGE = """\
 LoRA Studio: draw a graph, press Run, watch a language model learn.
 
@@ -28,6 +28,7 @@ usage: main.py [PROJECT.studio]                     open the window
        main.py stop RUN                             stop a run that goes on; it saves first
        main.py runs [--json]                        list the runs
        main.py nodes [--json]                       list node types and their settings
+       main.py trust MODEL [--show] [--revoke]      code that a model brings: look, then trust it
        main.py doctor                               versions, devices, memory, what works here
        main.py --version | --help
 

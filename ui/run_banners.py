@@ -102,6 +102,11 @@ def ended(session: Session, follower: RunFollower) -> None:
                 window.inspector.focus_field(str(node), field),
             )
             offers.insert(0, ("Show Node", show))
+            if state.failure.get("code") == "needs_own_code":
+                review = lambda: (  # noqa: E731
+                    window.canvas.select((str(node),)), window.inspector.review_code(str(node)),
+                )  # fmt: skip
+                offers.insert(0, ("Review Code…", review))
         window.banner.offer("ended", "circle-x", sentence, offers)
     elif session.runs.resumable is not None:
         how = HOW.get(state.status, "ended early")

@@ -9,6 +9,7 @@ from typing import Any
 
 from studio.cli import commands, doctor, listing
 from studio.cli.tokens import tokens
+from studio.cli.trust import trust
 
 
 def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
@@ -25,6 +26,7 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     _run_name(_add(table, "stop", commands.stop, "end a run"))
     _runs(_add(table, "runs", listing.runs, "list the runs"))
     _add(table, "nodes", listing.nodes, "list node types, variants and their settings")
+    _trust(_add(table, "trust", trust, "look at the code that a model brings, and trust it"))
     _add(table, "doctor", doctor.doctor, "versions, devices, memory, what works here")
     return parser.parse_args(list(argv))
 
@@ -73,6 +75,15 @@ def _tokens(parser: argparse.ArgumentParser) -> None:
         help="show K rows; else as many as fit on a screen, with --json all",
     )  # fmt: skip
     parser.add_argument("--node", metavar="TRAIN_ID", help="the Train node, if there are several")
+
+
+def _trust(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "model", metavar="MODEL", help="a folder or a hub id, as in the Base model node"
+    )
+    parser.add_argument("--show", action="store_true", help="print the files")
+    parser.add_argument("--yes", metavar="HASH", help="trust the files with this hash, unasked")
+    parser.add_argument("--revoke", action="store_true", help="trust the model's code no longer")
 
 
 def _demo(parser: argparse.ArgumentParser) -> None:

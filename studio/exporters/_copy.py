@@ -12,6 +12,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from studio.trust import may_run_code
+
 if TYPE_CHECKING:
     from studio.runs.context import StepContext
 
@@ -22,7 +24,8 @@ _KEPT = {_WEIGHTS, ".json", ".jinja", ".model", ".txt", ".tiktoken"}
 
 def model_files(folder: Path) -> list[Path]:
     """The files of a model or adapter folder that other programs need, in order of name."""
-    files = [p for p in sorted(folder.iterdir()) if p.is_file() and p.suffix in _KEPT]
+    kept = _KEPT | {".py"} if may_run_code(folder) else _KEPT  # without its code it cannot load
+    files = [p for p in sorted(folder.iterdir()) if p.is_file() and p.suffix in kept]
     return [p for p in files if not p.name.startswith(".")]
 
 

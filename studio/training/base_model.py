@@ -17,13 +17,14 @@ from studio.runs.context import StepContext
 from studio.training.gguf import import_file, import_starter
 from studio.training.hub import fetch_from_hub
 from studio.training.weights import parameter_count, weights_sha256
+from studio.trust import names_other_repos, own_code, trusted
 from studio.values import DType, ModelValue
 
 
 def prepare_base_model(context: StepContext, settings: Any) -> ModelValue:
     """The local folder of the chosen model, with its dtype, quantization and identity."""
     folder, source, revision = model_folder(context, settings)
-    check_folder(context, folder, source)
+    check_folder(context, folder, source, revision)
     value = ModelValue(
         path=str(folder), source=source, revision=revision, dtype=_dtype(context, settings.dtype),
         quantization=settings.quantization, double_quant=settings.double_quant,
@@ -60,7 +61,9 @@ def model_folder(context: StepContext, settings: Any) -> tuple[Path, str, str | 
     return folder, model, revision
 
 
-def check_folder(context: StepContext, folder: Path, source: str) -> None:
+def check_folder(
+    context: StepContext, folder: Path, source: str, revision: str | None = None
+) -> None:
     """Refuse a folder that is not a causal language model in safetensors."""
     config = _read_config(context, folder, source)
     files = _weights(context, folder, source)
@@ -83,7 +86,7 @@ def check_folder(context: StepContext, folder: Path, source: str) -> None:
             title="A quantized model", field="model", code="quantized_source",
             hint="Choose the model's original and set Quantization here.", file=str(folder),
         )  # fmt: skip
-    _check_architecture(context, folder, source)
+    _check_architecture(context, folder, source, revision)
 
 
 def _weights(context: StepContext, folder: Path, source: str) -> list[Path]:
@@ -113,8 +116,11 @@ def _read_config(context: StepContext, folder: Path, source: str) -> dict[str, A
         ) from error  # fmt: skip
 
 
-def _check_architecture(context: StepContext, folder: Path, source: str) -> None:
-    """Whether transformers knows the model as a causal language model, without remote code."""
+def _check_architecture(
+    context: StepContext, folder: Path, source: str, revision: str | None
+) -> None:
+    """Whether transformers knows the model as a causal language model by itself, or the user has
+    trusted the code that comes with it."""
     from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig
 
     try:
@@ -125,12 +131,40 @@ def _check_architecture(context: StepContext, folder: Path, source: str) -> None
         reason = f"{config.model_type} is not a causal language model"
     except (ValueError, KeyError, OSError) as error:
         known, reason = False, str(error).strip().splitlines()[0]
+    if not known and _trusted_code(context, folder, source, revision):
+        return
     if not known:
         raise StudioError(
             f"{context.title}: {source} cannot be fine-tuned here: {reason}.",
             title="Not a causal language model", field="model", code="unsupported_model",
-            hint="Code that comes with a model is never run.", file=str(folder),
+            hint="Choose a model that transformers knows.", file=str(folder),
         )  # fmt: skip
+
+
+def _trusted_code(context: StepContext, folder: Path, source: str, revision: str | None) -> bool:
+    """Whether the model brings code that the user trusts; code that he does not is an error."""
+    code = own_code(folder, source, revision)
+    if code is None:
+        return False
+    if names_other_repos(folder):
+        raise StudioError(
+            f"{context.title}: {source} asks for code from another repository, which cannot be "
+            "looked at here.",
+            title="Code from elsewhere", field="model", code="foreign_code", file=str(folder),
+            hint="Choose another model, or copy that code into the model's folder.",
+        )  # fmt: skip
+    if not trusted(code):
+        raise StudioError(
+            f"{context.title}: {source} is only usable with Python code of its own "
+            f"({', '.join(code.files)}), and you have not trusted it.",
+            title="The model brings its own code", field="model", code="needs_own_code",
+            hint="Review the code in the Base model node (or with “main.py trust”). It would run with "
+            "all your rights.", file=str(folder),
+        )  # fmt: skip
+    context.notice(
+        f"{source} runs its own code ({len(code.files)} files), which you trusted.", level="info"
+    )
+    return True
 
 
 def _dtype(context: StepContext, wanted: str) -> DType:

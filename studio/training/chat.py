@@ -16,6 +16,7 @@ from transformers import AutoTokenizer
 
 from studio.errors import StudioError
 from studio.training.canonical import as_template_messages
+from studio.trust import may_run_code
 
 Message = Mapping[str, Any]
 
@@ -35,7 +36,7 @@ def load_tokenizer(path: str | Path) -> Any:
     """The tokenizer of a local folder, with a pad token, and a chat template in any case."""
     try:
         tokenizer = AutoTokenizer.from_pretrained(
-            str(path), trust_remote_code=False, local_files_only=True
+            str(path), trust_remote_code=may_run_code(Path(path)), local_files_only=True
         )
     except (OSError, ValueError) as error:
         raise StudioError(

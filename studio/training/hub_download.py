@@ -1,7 +1,7 @@
 """Fetch a hub model's files. Run as a program: ``hub_download REPO [REVISION]``.
 
 It says on standard output, as JSON lines, how much there is to fetch and where it ended up. Only
-safetensors, configs and tokenizer files are fetched: no pickles and no code.
+safetensors, configs and tokenizer files are fetched, and code only as text for a person to read: no pickles.
 """
 
 from __future__ import annotations
@@ -61,6 +61,8 @@ def fetch(repo: str, revision: str) -> int:
         return fail("gated", f"{repo} is gated: its owner asks you to accept a licence first.")
     except (hub.LocalEntryNotFoundError, *broken) as error:
         return fail("download_failed", f"the download of {repo} broke off: {_first_line(error)}")
+    if _asks_for_code(Path(path)):  # to be looked at; nothing here runs it
+        snapshot_download(repo, revision=info.sha, allow_patterns=["*.py"])
     tell(path=path, revision=info.sha, fetched=True)
     return 0
 
@@ -77,6 +79,14 @@ def _from_cache(repo: str, revision: str, options: dict[str, Any], error: Except
     tell(notice=f"The hub cannot be reached; {repo} is taken from this machine's cache.")
     tell(path=path, revision=Path(path).name)
     return 0
+
+
+def _asks_for_code(folder: Path) -> bool:
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(config, dict) and "AutoModelForCausalLM" in (config.get("auto_map") or {})
 
 
 def _wanted(name: str) -> bool:

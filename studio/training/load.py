@@ -10,6 +10,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -19,6 +20,7 @@ from safetensors import SafetensorError
 from studio.errors import StudioError
 from studio.runs.context import StepContext
 from studio.training.quiet import output_to_log, quiet_libraries
+from studio.trust import may_run_code
 from studio.values import ModelValue
 
 FOUR_BITS = ("nf4", "fp4")
@@ -75,7 +77,7 @@ def load_base(
         try:
             model = AutoModelForCausalLM.from_pretrained(
                 value.path, dtype=getattr(torch, value.dtype), local_files_only=True,
-                trust_remote_code=False, use_safetensors=True, **options,
+                trust_remote_code=may_run_code(Path(value.path)), use_safetensors=True, **options,
             )  # fmt: skip
         except (OSError, ValueError, ImportError, SafetensorError) as error:
             raise _cannot_load(context, value, error) from error

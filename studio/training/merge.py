@@ -32,6 +32,7 @@ from studio.training.merge_whole import merge_whole
 from studio.training.out_of_memory import told_in_words
 from studio.training.quiet import quiet_libraries
 from studio.training.weights_file import SHARD_BYTES, write_weights
+from studio.trust import may_run_code
 from studio.values import AdapterValue, DType, ModelValue
 
 if TYPE_CHECKING:
@@ -162,6 +163,11 @@ def _write_surroundings(
     (folder / "config.json").write_text(config, encoding="utf-8")
     with suppress(FileNotFoundError):
         shutil.copyfile(source / "generation_config.json", folder / "generation_config.json")
+    if may_run_code(source):  # the merged model needs the code of its base
+        for code in source.rglob("*.py"):
+            place = folder / code.relative_to(source)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(code, place)
     load_tokenizer(adapter.path).save_pretrained(str(folder))
 
 

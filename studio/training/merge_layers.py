@@ -19,6 +19,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils.other import AuxiliaryTrainingWrapper
 
 from studio.training.weights_file import Entry, StoredWeights
+from studio.trust import may_run_code
 
 
 class CannotMerge(Exception):
@@ -130,12 +131,13 @@ def _skeleton(base: Path) -> Any:
     """
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    config = AutoConfig.from_pretrained(str(base), trust_remote_code=False, local_files_only=True)
+    code = may_run_code(base)
+    config = AutoConfig.from_pretrained(str(base), trust_remote_code=code, local_files_only=True)
     if hasattr(config, "quantization_config"):
         del config.quantization_config
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(
-            config, dtype=torch.float32, trust_remote_code=False
+            config, dtype=torch.float32, trust_remote_code=code
         )
     for module in model.modules():
         for name, parameter in list(module.named_parameters(recurse=False)):

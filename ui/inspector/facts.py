@@ -41,10 +41,11 @@ class FactsTable(QFrame):
         while (item := self._grid.takeAt(0)) is not None:
             retire(item.widget())
         for number, fact in enumerate(self._facts):
-            self._add(fact, *divmod(number, _COLUMNS))
+            self._add(fact, *divmod(number, _COLUMNS), alone=number == len(self._facts) - 1)
         self.setVisible(bool(self._facts))
 
-    def _add(self, fact: Fact, row: int, column: int) -> None:
+    def _add(self, fact: Fact, row: int, column: int, *, alone: bool) -> None:
+        """``alone``: nothing stands to the right of it, so it may be as long as the table."""
         label = QLabel(fact.label, self)
         label.setForegroundRole(QPalette.ColorRole.PlaceholderText)
         value = TextLabel(fact.value, self)
@@ -52,4 +53,5 @@ class FactsTable(QFrame):
         value.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         value.setToolTip(fact.value)
         self._grid.addWidget(label, row, 2 * column, Qt.AlignmentFlag.AlignTop)
-        self._grid.addWidget(value, row, 2 * column + 1, Qt.AlignmentFlag.AlignTop)
+        width = 2 * (_COLUMNS - column) - 1 if alone else 1
+        self._grid.addWidget(value, row, 2 * column + 1, 1, width, Qt.AlignmentFlag.AlignTop)

@@ -20,11 +20,13 @@ from studio.graph.graph import Graph, Node
 from studio.graph.registry import Registry
 from studio.graph.schema import fields_of
 from studio.graph.wires import title_of
+from studio.trust import OwnCode
 from ui.inspector.editors.base import FieldContext
 from ui.inspector.facts import FactsTable
 from ui.inspector.form import OWN_CODES, Form
 from ui.inspector.header import NodeHeader
 from ui.inspector.look import MutedLabel
+from ui.inspector.own_code import OwnCodeStrip, code_of
 from ui.inspector.problem_label import ProblemList
 from ui.inspector.row import Change, same
 
@@ -56,6 +58,7 @@ class NodeForm(QWidget):
         self._note = MutedLabel(READ_ONLY_WORDS, self)
         self._note.hide()
         self._facts = FactsTable(self)
+        self._own_code = OwnCodeStrip(self)
         self._list = ProblemList(self)
         self._strangers = QPushButton("Remove unknown", self)
         self._strangers.setObjectName("remove-unknown")
@@ -66,7 +69,8 @@ class NodeForm(QWidget):
         column = QVBoxLayout(self)
         column.setContentsMargins(12, 12, 12, 12)
         column.setSpacing(10)
-        for widget in (self._header, self._facts, self._note, self._list, self._strangers):
+        top = (self._header, self._facts, self._own_code, self._note, self._list, self._strangers)
+        for widget in top:
             column.addWidget(widget)
         if self._form is not None:
             column.addWidget(self._form)
@@ -86,6 +90,7 @@ class NodeForm(QWidget):
         """Show the node as it is now, after any change of the document."""
         self._header.show_node(self.node, self._node_type)
         self._facts.show_facts(facts_of(self.node, self._node_type, self._document.project_dir))
+        self._own_code.show_code(self._code())
         if self._form is not None:
             self._form.set_values(self.node.settings)
         self._strangers.setVisible(bool(self._unknown()))
@@ -160,6 +165,20 @@ class NodeForm(QWidget):
                 if spec.meta.widget == "model":
                     return str(node.settings.get(spec.name, spec.default))
         return None
+
+    def review_code(self) -> None:
+        """Look at the code that the node's model brings."""
+        self._own_code.review()
+
+    def _code(self) -> OwnCode | None:
+        """The code of the model that this node names, if it names one that brings any."""
+        fields = fields_of(self._node_type.settings) if self._node_type else ()
+        named = next((s for s in fields if s.meta.widget == "model"), None)
+        if named is None:
+            return None
+        model = str(self.node.settings.get(named.name, named.default))
+        revision = str(self.node.settings.get("revision", ""))
+        return code_of(model, revision, self._document.project_dir)
 
     def _unknown(self) -> list[str]:
         if self._node_type is None:

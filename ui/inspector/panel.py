@@ -71,6 +71,12 @@ class InspectorPanel(QWidget):
         if self._form is not None:
             self._form.set_problems(self._problems)
 
+    def review_code(self, node_id: str) -> None:
+        """Look at the code that a node's model brings."""
+        self.show_nodes((node_id,))
+        if self._form is not None:
+            self._form.review_code()
+
     def set_read_only(self, read_only: bool) -> None:
         """Show only, while a run is being looked at."""
         self._read_only = read_only

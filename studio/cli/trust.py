@@ -1,0 +1,72 @@
+"""``trust``: look at the code that a model brings, and trust it or take the trust back.
+
+The terminal's form of the window's dialog. It must not run that code, and it never trusts without
+a typed answer or ``--yes`` with the hash that was looked at.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from studio import trust as store
+from studio.errors import StudioError
+from studio.models import local_folder
+
+
+def trust(options: argparse.Namespace) -> int:
+    """Show the files; remember or forget that the user trusts them."""
+    if options.revoke:
+        count = store.revoke(options.model)
+        print(f"{options.model}: trust was taken back." if count else "It was not trusted.")
+        return 0
+    code = _code(options.model)
+    if options.json:
+        about = {"source": code.source, "revision": code.revision, "digest": code.digest}
+        print(json.dumps({**about, "files": dict(code.files), "trusted": store.trusted(code)}))
+    else:
+        _show(code, options.show)
+    if store.trusted(code):
+        print("You trust these files already.", file=sys.stderr)
+        return 0
+    if not _agreed(code, options):
+        print("Nothing was trusted.", file=sys.stderr)
+        return 1
+    store.trust(code)
+    print(f"{code.source} may now run this code. Take it back with --revoke.", file=sys.stderr)
+    return 0
+
+
+def _code(model: str) -> store.OwnCode:
+    folder = local_folder(model, Path.cwd())
+    code = None
+    if folder is not None:
+        revision = folder.name if folder.parent.name == "snapshots" else None
+        code = store.own_code(folder, model, revision)
+    if code is None:
+        raise StudioError(
+            f"{model} brings no code of its own, or is not on this machine.", code="no_own_code",
+            hint="A hub model is fetched by its first run, which then asks for trust.",
+        )  # fmt: skip
+    return code
+
+
+def _show(code: store.OwnCode, whole: bool) -> None:
+    print(f"{code.source} works only with Python code of its own, in {code.folder}:")
+    for name, digest in code.files.items():
+        lines = code.text(name)
+        print(f"  {name}  {lines.count(chr(10)) + 1} lines  sha256 {digest}")
+        if whole:
+            print("\n".join(f"    {line}" for line in lines.splitlines()))
+    print("It would run with all your rights. Look at it first (--show prints it).")
+
+
+def _agreed(code: store.OwnCode, options: argparse.Namespace) -> bool:
+    if options.yes is not None:
+        return code.digest.startswith(options.yes) and len(options.yes) >= 12
+    if options.json or not sys.stdin.isatty():
+        print(f"To trust it without being asked: --yes {code.digest[:16]}", file=sys.stderr)
+        return False
+    return input("Trust these files? Type yes: ").strip().lower() == "yes"

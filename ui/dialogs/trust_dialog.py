@@ -1,0 +1,96 @@
+"""Looking at the code that a model brings, and trusting it or not.
+
+It shows every file and asks for one deliberate tick. It must not run or import anything, and it
+trusts nothing by itself: whoever asked gets the answer.
+"""
+
+from __future__ import annotations
+
+from PySide6.QtCore import Qt
+from PySide6.QtGui import QFontDatabase
+from PySide6.QtWidgets import (
+    QCheckBox,
+    QDialog,
+    QDialogButtonBox,
+    QHBoxLayout,
+    QListWidget,
+    QPlainTextEdit,
+    QVBoxLayout,
+    QWidget,
+)
+
+from studio.trust import OwnCode
+from ui.inspector.look import MutedLabel, TextLabel
+
+_WIDTH_IN_DIGITS, _HEIGHT_IN_LINES, _LIST_IN_DIGITS = 118, 34, 26
+
+
+class TrustDialog(QDialog):
+    """Shows the files of a model's own code; accepted when the user trusts them."""
+
+    def __init__(self, code: OwnCode, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._code = code
+        self.setWindowTitle("Code That Comes With the Model")
+        self.setAccessibleName(self.windowTitle())
+        where = f" at {code.revision[:12]}" if code.revision else ""
+        self._sentence = TextLabel(
+            f"{code.source}{where} works only with Python code of its own. That code would run with "
+            "all your rights: it could read, change and send your files.", self,
+        )  # fmt: skip
+        self._hint = MutedLabel(
+            "Your answer holds for exactly these files. When one of them changes, you are asked again.",
+            self,
+        )
+        self.files = QListWidget(self)
+        self.files.setAccessibleName("Files")
+        self.files.addItems(list(code.files))
+        self.text = QPlainTextEdit(self)
+        self.text.setReadOnly(True)
+        self.text.setAccessibleName("Content of the file")
+        self.text.setLineWrapMode(QPlainTextEdit.LineWrapMode.NoWrap)
+        self.text.setFont(QFontDatabase.systemFont(QFontDatabase.SystemFont.FixedFont))
+        self.files.currentTextChanged.connect(self._show)
+        count = len(code.files)
+        what = "this file" if count == 1 else f"these {count} files"
+        self.tick = QCheckBox(f"I have looked at {what} and trust them to run on my computer", self)
+        self.tick.setObjectName("looked")
+        self._buttons = QDialogButtonBox(self)
+        self.trust_button = self._buttons.addButton(
+            "Trust This Code", QDialogButtonBox.ButtonRole.AcceptRole
+        )
+        self.trust_button.setObjectName("trust")
+        self.trust_button.setEnabled(False)
+        cancel = self._buttons.addButton(QDialogButtonBox.StandardButton.Cancel)
+        cancel.setDefault(True)
+        self.tick.toggled.connect(self.trust_button.setEnabled)
+        self._buttons.accepted.connect(self.accept)
+        self._buttons.rejected.connect(self.reject)
+        self._arrange()
+        self.files.setCurrentRow(0)
+
+    def _arrange(self) -> None:
+        measure = self.fontMetrics()
+        digit = measure.horizontalAdvance("0")
+        self.files.setMaximumWidth(digit * _LIST_IN_DIGITS)
+        middle = QHBoxLayout()
+        middle.addWidget(self.files)
+        middle.addWidget(self.text, 1)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(16, 16, 16, 14)
+        column.setSpacing(10)
+        column.addWidget(self._sentence)
+        column.addWidget(self._hint)
+        column.addLayout(middle, 1)
+        column.addWidget(self.tick)
+        column.addWidget(self._buttons)
+        room = self.screen().availableGeometry()
+        width = min(digit * _WIDTH_IN_DIGITS, room.width() - 40)
+        self.resize(width, min(measure.height() * _HEIGHT_IN_LINES, room.height() - 60))
+        self.text.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+
+    def _show(self, name: str) -> None:
+        try:
+            self.text.setPlainText(self._code.text(name))
+        except OSError as error:
+            self.text.setPlainText(f"{name} cannot be read: {error.strerror or error}")

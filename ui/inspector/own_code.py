@@ -1,0 +1,67 @@
+"""A strip in a model's form that says the model brings code, and leads to looking at it.
+
+Shown only for models that ask for code of their own. The decision is the dialog's.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from PySide6.QtCore import Signal
+from PySide6.QtWidgets import QHBoxLayout, QPushButton, QWidget
+
+from studio import trust
+from studio.models import local_folder
+from ui.dialogs.trust_dialog import TrustDialog
+from ui.inspector.look import MutedLabel
+
+
+def code_of(model: str, revision: str, project_dir: Path) -> trust.OwnCode | None:
+    """The code of a model that is on this machine; a hub model's is that of its snapshot."""
+    folder = local_folder(model.strip(), project_dir)
+    if folder is None:
+        return None
+    commit = folder.name if folder.parent.name == "snapshots" else (revision or None)
+    return trust.own_code(folder, model.strip(), commit)
+
+
+class OwnCodeStrip(QWidget):
+    """“The model brings its own code” and a button; ``decided`` is sent after an answer."""
+
+    decided = Signal()
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._code: trust.OwnCode | None = None
+        self._words = MutedLabel("", self)
+        self.button = QPushButton("Review Code…", self)
+        self.button.setObjectName("review-code")
+        self.button.clicked.connect(self.review)
+        row = QHBoxLayout(self)
+        row.setContentsMargins(0, 0, 0, 0)
+        row.addWidget(self._words, 1)
+        row.addWidget(self.button)
+        self.hide()
+
+    def show_code(self, code: trust.OwnCode | None) -> None:
+        """Show the strip for a model's code; none: hide it."""
+        self._code = code
+        self.setVisible(code is not None)
+        if code is None:
+            return
+        count = len(code.files)
+        files = "1 file" if count == 1 else f"{count} files"
+        state = "which you trust" if trust.trusted(code) else "which you have not trusted"
+        self._words.setText(f"The model brings its own code ({files}), {state}.")
+
+    def review(self) -> None:
+        """Look at the code, and trust it or not."""
+        if self._code is None:
+            return
+        dialog = TrustDialog(self._code, self.window())
+        answer = dialog.exec()
+        dialog.deleteLater()
+        if answer == TrustDialog.DialogCode.Accepted:
+            trust.trust(self._code)
+        self.show_code(self._code)
+        self.decided.emit()
