@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Literal
 
 from studio.graph.schema import setting
-from studio.nodes._train_data import DataSettings
+from studio.nodes._train_loss import LossSettings
 
 OptimizerName = Literal[
     "adamw", "adamw_fused", "adamw_8bit", "paged_adamw", "paged_adamw_8bit", "adafactor", "lion",
@@ -24,7 +24,7 @@ _MIXES = ["ademamix", "ademamix_8bit"]
 _WITH_BETAS = [*_ADAMS, *_MIXES, "lion", "lion_8bit", "muon"]
 
 
-class OptimizerSettings(DataSettings):
+class OptimizerSettings(LossSettings):
     """How the weights are moved, and how strongly at which step."""
 
     learning_rate: float = setting(

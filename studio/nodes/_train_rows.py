@@ -1,14 +1,14 @@
 """Settings of the Train node: what is learned from which rows, and how they are put together.
 
 Why apart: the Train node has more settings than one file should hold. The classes form a chain, because
-a form shows fields in order of declaration: ``RowSettings``, ``DataSettings``, ``OptimizerSettings``,
-``MeasuringSettings``, ``TrainSettings``. It must not say what the settings do to a run: see
+a form shows fields in order of declaration: ``RowSettings``, ``DataSettings``, ``LossSettings``,
+``OptimizerSettings``, ``MeasuringSettings``, ``TrainSettings``. It must not say what the settings do to a run: see
 ``studio.training``.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from studio.graph.schema import Settings, setting
 
@@ -41,4 +41,21 @@ class RowSettings(Settings):
     max_length: int = setting(
         512, "Max length", "Longer rows are cut to this many tokens. Memory grows with it.",
         unit="tokens", group="Batch", ge=8, le=1_048_576, log_scale=True,
+    )  # fmt: skip
+    batching: Literal["padded", "padding_free", "packed"] = setting(
+        "padded", "Batching", "Padded: rows are filled up to the longest of their batch. Without padding: the "
+        "rows of a batch lie in one sequence, and none sees another; the same result, faster when lengths "
+        "differ. Packed: short rows are collected into sequences of the pack length first, and the batch "
+        "size counts those, so that optimizer steps hold more and a varying number of rows. Models that "
+        "cannot keep rows apart are trained padded, and that is told.", group="Batch",
+        choice_labels={"padded": "Padded", "padding_free": "Without padding", "packed": "Packed"},
+    )  # fmt: skip
+    group_by_length: bool = setting(
+        False, "Group by length", "Rows of like length come in one batch, so that little is padded. The order "
+        "is still random, but less so.", group="Batch", shown_if={"batching": "padded"},
+    )  # fmt: skip
+    pack_length: int = setting(
+        0, "Pack length", "Tokens that one packed sequence holds at most. Memory grows with it. 0: the max "
+        "length; never less than the longest row.", unit="tokens", group="Batch", ge=0, le=1_048_576,
+        special={0: "max length"}, shown_if={"batching": "packed"},
     )  # fmt: skip

@@ -8,10 +8,26 @@ from typing import Any
 
 
 @dataclass(frozen=True)
+class LossOptions:
+    """What is added to the plain cross-entropy of a training; a validation loss goes without.
+
+    ``label_smoothing`` is the share of the target that is spread over the whole vocabulary (Szegedy
+    et al. 2016), ``z_loss`` the factor of log(Z)² that keeps logits small (Chowdhery et al. 2022).
+    """
+
+    label_smoothing: float = 0.0
+    z_loss: float = 0.0
+
+
+PLAIN_LOSS = LossOptions()
+
+
+@dataclass(frozen=True)
 class Objective:
-    """``choose_head(model, batch)`` picks how logits are computed; ``summed_loss(model, batch,
-    head)`` is the loss summed over the label tokens of a batch. The Trainer divides it by the
-    number of label tokens of the whole optimizer step. Both import torch only when called."""
+    """``choose_head(model, batch)`` picks how logits are computed; ``summed_loss(model, batch, head,
+    options)`` is the loss summed over the label tokens of a batch, each times its weight where the
+    batch has weights. The Trainer divides it by ``studio.training.sft.total_weight`` of the whole
+    optimizer step. Both import torch only when called."""
 
     choose_head: Callable[[Any, Any], Any]
-    summed_loss: Callable[[Any, Any, Any], Any]
+    summed_loss: Callable[..., Any]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from studio.graph.node_type import Variant
-from studio.objectives._method import Objective
+from studio.objectives._method import PLAIN_LOSS, LossOptions, Objective
 
 
 def _choose_head(model: Any, batch: Any) -> Any:
@@ -14,10 +14,10 @@ def _choose_head(model: Any, batch: Any) -> Any:
     return choose_head(model, batch)
 
 
-def _summed_loss(model: Any, batch: Any, head: Any) -> Any:
+def _summed_loss(model: Any, batch: Any, head: Any, options: LossOptions = PLAIN_LOSS) -> Any:
     from studio.training.sft import summed_loss
 
-    return summed_loss(model, batch, head)
+    return summed_loss(model, batch, head, options)
 
 
 VARIANT = Variant(

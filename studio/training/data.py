@@ -33,18 +33,33 @@ from studio.values import DatasetValue
 
 __all__ = ["IGNORED", "Encoded", "Encoder", "Tokenized", "load_tokenizer", "tokenize_dataset"]
 
-FEATURES = Features({"input_ids": List(Value("int32")), "labels": List(Value("int32"))})
+FEATURES = Features({
+    "input_ids": List(Value("int32")), "labels": List(Value("int32")),
+    "weights": List(Value("float32")), "line": Value("int64"), "source": Value("string"),
+    "row": Value("int64"),
+})  # fmt: skip
 _ROWS_AT_ONCE = 128
 _CHARACTERS_AT_ONCE = 200_000
 
 
 @dataclass(frozen=True)
 class Tokenized:
-    """The rows as tokens: columns ``input_ids`` and ``labels`` of equal length per row."""
+    """The rows as tokens: ``input_ids`` and ``labels`` of equal length per row, and ``weights``,
+    null where every trained token weighs 1. ``line`` and ``source`` say where a row comes from,
+    ``row`` which row of its split it was (some templates make several of one)."""
 
     train: Dataset
     validation: Dataset | None
     counts: Counts
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a row comes from: line of the file ``source``, and index in its split."""
+
+    line: int
+    source: str
+    row: int
 
 
 @dataclass(frozen=True)
@@ -133,31 +148,39 @@ def _write_split(
     before = dataset.train_rows if target.name == "validation" else 0
     total = dataset.train_rows + dataset.validation_rows
     with RowWriter(target, FEATURES, f"{name}-{target.name}") as writer:
-        for texts, lines, done in _batches(context, encoder, rows, counts):
-            kept = _kept(encoder, encoder.encode(texts), lines, counts)
-            writer.write({"input_ids": [r.ids for r in kept], "labels": [r.labels for r in kept]})
+        for texts, origins, done in _batches(context, encoder, rows, counts):
+            writer.write(_columns(_kept(encoder, encoder.encode(texts), origins, counts)))
             context.progress("tokenize", before + done, total, "rows")
+
+
+def _columns(rows: list[tuple[Encoded, Origin]]) -> dict[str, list[Any]]:
+    """The values of ``FEATURES``."""
+    return {
+        "input_ids": [r.ids for r, _ in rows], "labels": [r.labels for r, _ in rows],
+        "weights": [r.weights for r, _ in rows], "line": [o.line for _, o in rows],
+        "source": [o.source for _, o in rows], "row": [o.row for _, o in rows],
+    }  # fmt: skip
 
 
 def _batches(
     context: StepContext, encoder: Encoder, rows: Dataset, counts: Counts
-) -> Iterator[tuple[list[Rendered], list[int], int]]:
-    """Rendered texts with their source lines and the number of rows done so far."""
+) -> Iterator[tuple[list[Rendered], list[Origin], int]]:
+    """Rendered texts with where they come from and the number of rows done so far."""
     texts: list[Rendered] = []
-    lines: list[int] = []
+    origins: list[Origin] = []
     size = 0
     for index, row in enumerate(rows):
         parts = rendered(context.title, encoder, row)
         if len(parts) > 1:
             counts.note("split", row["line"])
         texts += parts
-        lines += [row["line"]] * len(parts)
+        origins += [Origin(row["line"], row["source"], index)] * len(parts)
         size += sum(len(r.text) for r in parts)
         if len(texts) >= _ROWS_AT_ONCE or size >= _CHARACTERS_AT_ONCE:
-            yield texts, lines, index + 1
-            texts, lines, size = [], [], 0
+            yield texts, origins, index + 1
+            texts, origins, size = [], [], 0
     if texts:
-        yield texts, lines, len(rows)
+        yield texts, origins, len(rows)
 
 
 def rendered(title: str, encoder: Encoder, row: dict[str, Any]) -> list[Rendered]:
@@ -183,21 +206,23 @@ def rendered(title: str, encoder: Encoder, row: dict[str, Any]) -> list[Rendered
         ) from error  # fmt: skip
 
 
-def _kept(encoder: Encoder, rows: list[Encoded], lines: list[int], counts: Counts) -> list[Encoded]:
+def _kept(
+    encoder: Encoder, rows: list[Encoded], origins: list[Origin], counts: Counts
+) -> list[tuple[Encoded, Origin]]:
     """The rows that train something, cut to the limit; the first token is never predicted."""
     kept = []
-    for row, line in zip(rows, lines, strict=True):
+    for row, origin in zip(rows, origins, strict=True):
         if len(row.ids) > encoder.max_length:
-            counts.note("cut", line)
+            counts.note("cut", origin.line)
             row = row.cut(encoder.max_length)
         trained = sum(v != IGNORED for v in row.labels[1:])
-        if not trained:
-            counts.note("dropped", line)
+        if not trained or (row.weights is not None and not any(row.weights[1:])):
+            counts.note("dropped", origin.line)
             continue
         counts.rows += 1
         counts.tokens += len(row.ids)
         counts.trained += trained
-        kept.append(row)
+        kept.append((row, origin))
     return kept
 
 

@@ -6,6 +6,7 @@ It reads top to bottom like the feature. Details live beside it: ``load``, ``bat
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import hashlib
 import json
@@ -20,10 +21,11 @@ from transformers import set_seed
 
 from studio.adapters._method import TrainingFacts
 from studio.errors import StudioError
-from studio.objectives._method import Objective
+from studio.objectives._method import LossOptions, Objective
 from studio.runs.context import StepContext
 from studio.training.adapter import build_adapter, write_adapter
 from studio.training.batches import Batches, RowOrder, pad_rows
+from studio.training.batching import BatchPlan, plan_batches
 from studio.training.checkpoint import Checkpoint, newest, remove_torn, unusable
 from studio.training.data import Tokenized, load_tokenizer, tokenize_dataset
 from studio.training.limits import (
@@ -33,11 +35,11 @@ from studio.training.limits import (
     tell_unquantized,
 )
 from studio.training.load import free_memory, load_base, pick_device
-from studio.training.masks import IGNORED
 from studio.training.optim import build_optimizer, build_schedule
 from studio.training.out_of_memory import told_in_words
 from studio.training.quiet import quiet_libraries
 from studio.training.schedule import cadence_of, length_of
+from studio.training.sft import total_weight
 from studio.training.snapshot import load_adapter, read_figures, read_method
 from studio.training.trainer import StudioTrainer, training_arguments
 from studio.training.tuning import Tuning
@@ -97,57 +99,55 @@ def _train(
     tell_unquantized(context, base, adapted.model)
     identity = identity_of(adapted, dataset, settings)
     resumed = _resumable(context, identity)
-    facts = _facts(context, tokens, settings, pad_id_of(base, tokenizer))
+    plan = plan_batches(
+        context, base, tokens.train, settings, pad_id_of(base, tokenizer), adapted.method
+    )
+    facts = _facts(context, plan, settings)
     tuning = build_adapter(context, base, adapted, facts, resumed.path if resumed else None)
     if resumed is not None:
         load_adapter(resumed.path, tuning.model)
         tuning.restore(*read_method(resumed.path))
-    figures = _trained(context, tuning, tokens, tokenizer, settings, identity, resumed)
+    figures = _trained(context, tuning, tokens, plan, settings, identity, resumed)
     context.phase("save", "Writing the adapter")
     write_adapter(tuning, tokenizer, folder)
     return expect(tuning.model, tokens.train), figures
 
 
-def _facts(
-    context: StepContext, tokens: Tokenized, settings: Any, pad_id: int
-) -> TrainingFacts:  # fmt: skip
-    """What the LoRA method may know of this training; its batches begin anew for each reader."""
-    length = length_of(settings, len(tokens.train))
-    rows = min(length.rows, _PREPARING_ROWS)
-    order = RowOrder(len(tokens.train), settings.seed)
-    batches = Batches(tokens.train, order, 0, rows, settings.batch_size, pad_id)
+def _facts(context: StepContext, plan: BatchPlan, settings: Any) -> TrainingFacts:
+    """What the LoRA method may know of this training; its batches, always padded, begin anew for
+    each reader."""
+    length = length_of(settings, plan.units)
+    rows = min(settings.batch_size * length.steps, len(plan.rows), _PREPARING_ROWS)
+    order = RowOrder(len(plan.rows), settings.seed)
+    batches = Batches(plan.rows, order, 0, rows, settings.batch_size, plan.pad_id)
     objective = _objective(context, settings)
 
     def loss(model: Any, batch: Mapping[str, Any]) -> torch.Tensor:
         moved = {name: value.to(model.device) for name, value in batch.items()}
-        wanted = int((moved["shift_labels"] != IGNORED).sum())
-        return objective.summed_loss(model, moved, "full") / max(1, wanted)
+        return objective.summed_loss(model, moved, "full") / total_weight(moved).clamp(min=1e-6)
 
     return TrainingFacts(length.steps, batches, loss, context.check)
 
 
 def _trained(
-    context: StepContext, tuning: Tuning, tokens: Tokenized, tokenizer: Any, settings: Any,
+    context: StepContext, tuning: Tuning, tokens: Tokenized, plan: BatchPlan, settings: Any,
     identity: str, resumed: Checkpoint | None,
 ) -> Figures:  # fmt: skip
     """Run the optimizer steps that are left."""
     model = tuning.model
-    length = length_of(settings, len(tokens.train))
+    length = length_of(settings, plan.units)
     done = resumed.step if resumed else 0
     if resumed:
         context.emit("TrainResumed", step=done)
         if done >= length.steps:
             return Figures.from_json(read_figures(resumed.path))
     objective = _objective(context, settings)
-    cadence = cadence_of(settings, length, len(tokens.validation or ()))
+    in_rows = dataclasses.replace(length, rows=round(length.rows * plan.rows_per_unit))
+    cadence = cadence_of(settings, in_rows, len(tokens.validation or ()))
     watch = StepWatch(
         context, length, cadence, identity, settings.keep_checkpoints, resumed, tuning
     )
-    pad_id = pad_id_of(model, tokenizer)
-    batches = Batches(
-        tokens.train, RowOrder(len(tokens.train), settings.seed), done * length.rows_per_step,
-        length.rows, settings.batch_size, pad_id,
-    )  # fmt: skip
+    batches = plan.batches(done * length.rows_per_step, length.rows, settings.batch_size)
     context.phase("train", "Training")
     optimizer = build_optimizer(model, settings, tuning.rate)
     args = training_arguments(
@@ -156,10 +156,11 @@ def _trained(
     trainer = StudioTrainer(
         model, args, batches, objective, optimizer,
         build_schedule(optimizer, settings, length.steps), watch, tuning.penalty,
+        LossOptions(settings.label_smoothing, settings.z_loss),
     )  # fmt: skip
     watch.trainer = trainer
     if tokens.validation is not None and cadence.eval_every:
-        watch.evaluate = _evaluator(context, watch, tokens, objective, settings, pad_id)
+        watch.evaluate = _evaluator(context, watch, tokens, objective, settings, plan.pad_id)
     trainer.train()
     trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)  # without autocast again
     trainer.accelerator.free_memory()

@@ -15,8 +15,9 @@ from typing import Any
 import torch
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
-from studio.objectives._method import Objective
-from studio.training.batches import Batches
+from studio.objectives._method import PLAIN_LOSS, LossOptions, Objective
+from studio.training.batches import Batch, Batches, tokens_in
+from studio.training.sft import total_weight
 
 
 class StudioTrainer(Trainer):
@@ -26,6 +27,7 @@ class StudioTrainer(Trainer):
         self, model: Any, args: TrainingArguments, batches: Batches, objective: Objective,
         optimizer: torch.optim.Optimizer, schedule: Any, watch: TrainerCallback,
         penalty: Callable[[], torch.Tensor | None] = lambda: None,
+        options: LossOptions = PLAIN_LOSS,
     ) -> None:  # fmt: skip
         super().__init__(
             model=model, args=args, train_dataset=batches.dataset, optimizers=(optimizer, schedule),
@@ -36,6 +38,7 @@ class StudioTrainer(Trainer):
         self.objective = objective
         self.watch = watch
         self.penalty = penalty
+        self.options = options
         self.penalty_share = 0.0
         self.head: Any = None
         self.model_accepts_loss_kwargs = True  # count label tokens over the whole step
@@ -52,10 +55,17 @@ class StudioTrainer(Trainer):
         del inputs
         return 0
 
+    def _get_num_items_in_batch(self, batch_samples: list[Batch], device: Any) -> Any:
+        """Label tokens of the optimizer step; the sum of their weights where a batch has weights."""
+        if not any("weights" in batch for batch in batch_samples):
+            return super()._get_num_items_in_batch(batch_samples, device)
+        total = sum((total_weight(b).double() for b in batch_samples), torch.zeros(()).double())
+        return total.clamp(min=torch.finfo(torch.float32).tiny).float().to(device)
+
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Any:
         """One forward and backward pass; a stop point before it."""
         self.watch.before_batch()
-        self.step_tokens += int(inputs["attention_mask"].sum())
+        self.step_tokens += tokens_in(inputs)
         loss = super().training_step(model, inputs, num_items_in_batch)
         self.step_loss += loss - self.penalty_share  # shown is the loss of the rows alone
         return loss
@@ -67,7 +77,8 @@ class StudioTrainer(Trainer):
         del return_outputs
         if self.head is None:
             self.head = self.objective.choose_head(self.model, inputs)
-        loss = self.objective.summed_loss(model, inputs, self.head) / num_items_in_batch
+        summed = self.objective.summed_loss(model, inputs, self.head, self.options)
+        loss = summed / num_items_in_batch
         penalty = self.penalty()
         if penalty is None:
             return loss

@@ -13,7 +13,7 @@ from datasets import Dataset
 
 from studio.objectives._method import Objective
 from studio.training.batches import pad_rows
-from studio.training.masks import IGNORED
+from studio.training.sft import total_weight
 
 
 def spread(rows: int, wanted: int) -> list[int]:
@@ -31,9 +31,9 @@ def validation_loss(
     pad_id: int,
     progress: Callable[[int, int], None],
 ) -> float:
-    """Mean loss per label token over the numbered rows; ``progress`` is also the stop point."""
+    """Mean loss per label token (per unit of weight) over the numbered rows; ``progress`` is also the stop point."""
     device = next(model.parameters()).device
-    total, count = 0.0, 0
+    total, count = 0.0, 0.0
     model.eval()
     with torch.no_grad():
         for first in range(0, len(numbers), batch_size):
@@ -41,7 +41,7 @@ def validation_loss(
             batch = pad_rows(rows, numbers[first : first + batch_size], pad_id)
             batch = {name: value.to(device) for name, value in batch.items()}
             total += float(objective.summed_loss(model, batch, head))
-            count += int((batch["shift_labels"] != IGNORED).sum())
+            count += float(total_weight(batch))
     model.train()
     progress(len(numbers), len(numbers))
-    return total / max(1, count)
+    return total / count if count else 0.0

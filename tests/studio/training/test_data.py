@@ -340,8 +340,33 @@ def test_validation_rows_are_apart(tmp_path: Path) -> None:
 
 def test_tokens_are_memory_mapped_ints(tmp_path: Path) -> None:
     tokens = tokenized(tmp_path, [{"messages": messages("u:a", "a:b")}])
-    assert [str(f.feature.dtype) for f in tokens.train.features.values()] == ["int32", "int32"]
+    assert [str(tokens.train.features[n].feature.dtype) for n in ("input_ids", "labels")] == [
+        "int32", "int32",
+    ]  # fmt: skip
     assert tokens.train.cache_files[0]["filename"].startswith(str(tmp_path / "tokens"))
+
+
+def test_every_row_knows_where_it_comes_from(tmp_path: Path) -> None:
+    """Also when one row becomes several, and when others were left out."""
+    rows = [
+        {"messages": messages("u:" + "a" * 90, "a:b")},
+        {"messages": messages("u:a", "a:b", "u:c", "a:d"), "line": 7, "source": "other.jsonl"},
+        {"messages": messages("u:a", "a:b")},
+    ]
+    tokens = tokenized(tmp_path, rows, with_template(FORGETS_THOUGHTS), max_length=80)
+    places = [(r["source"], r["line"], r["row"]) for r in tokens.train]
+    assert places == [("other.jsonl", 7, 1), ("other.jsonl", 7, 1), ("rows.jsonl", 3, 2)]
+
+
+def test_weights_are_stored_where_a_token_weighs_other_than_one(tmp_path: Path) -> None:
+    chat = messages("u:a", "a:b", "u:c", "a:d")
+    weighted = [{**m, "weight": 0.5 if m["content"] == "b" else None} for m in chat]
+    rows = [{"messages": chat}, {"messages": weighted}]
+    tokens = tokenized(tmp_path, rows, train_on="weights")
+    assert tokens.train[0]["weights"] is None
+    row = tokens.train[1]
+    by_token = dict(zip(row["input_ids"], row["weights"], strict=True))
+    assert (by_token[ids("b")[0]], by_token[ids("d")[0]], by_token[ids("c")[0]]) == (0.5, 1.0, 0.0)
 
 
 def test_a_stop_ends_it_and_a_second_go_starts_afresh(tmp_path: Path) -> None:

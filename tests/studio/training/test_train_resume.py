@@ -39,6 +39,24 @@ CASES = {
         {"max_steps": 8, "lr_scheduler": "cosine", "warmup_ratio": 0.2, "weight_decay": 0.1},
         {"method": "dora", "dropout": 0.2},
     ),
+    "grouped by length, over an epoch's end": (
+        {"max_steps": 9, "group_by_length": True, "gradient_accumulation_steps": 2},
+        {"dropout": 0.2},
+    ),
+    "without padding": ({"max_steps": 9, "batching": "padding_free"}, {"dropout": 0.2}),
+    "packed, accumulation over an epoch's end": (
+        {
+            "max_steps": 9,
+            "batching": "packed",
+            "pack_length": 160,
+            "gradient_accumulation_steps": 2,
+        },
+        {"dropout": 0.2},
+    ),
+    "label smoothing, z-loss": (
+        {"max_steps": 6, "label_smoothing": 0.1, "z_loss": 1e-3},
+        {"dropout": 0.2},
+    ),
     "8-bit optimizer": ({"max_steps": 8, "optimizer": "adamw_8bit"}, {"r": 64}),
 }
 

@@ -1,0 +1,316 @@
+"""Padded, grouped, padding-free and packed batches: the same loss and the same gradients.
+
+And where a model cannot keep rows apart that share a sequence, they are padded, and that is told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from studio.objectives._method import LossOptions
+from studio.training.batches import Batches, lay_rows, pad_rows, row_lengths, tokens_in
+from studio.training.batching import plan_batches, rows_stay_apart
+from studio.training.packing import pack
+from studio.training.row_order import GroupedOrder, PackedOrder, RowOrder
+from studio.training.sft import choose_head, loss_of, summed_loss, total_weight
+from tests.studio.training.adapters import plain_model
+from tests.studio.training.steps import Recorder, make_context, make_inputs, settings_of
+from tests.studio.training.test_architectures import FAMILIES, make_model
+
+pytestmark = pytest.mark.usefixtures("quiet_transformers")
+
+LENGTHS = (8, 21, 40, 3, 17, 30)  # shorter and longer than the families' window of 16
+TOLERANCE = 1e-5
+
+
+def rows_of(lengths: Sequence[int] = LENGTHS, weighted: bool = False) -> Any:
+    """Rows of distinct tokens; the first third of each is context. Every other row has weights."""
+    from datasets import Dataset, Features, List, Value
+
+    features = Features({
+        "input_ids": List(Value("int32")), "labels": List(Value("int32")),
+        "weights": List(Value("float32")),
+    })  # fmt: skip
+    rows = []
+    for number, n in enumerate(lengths):
+        ids = [3 + (number * 37 + 11 * i) % 250 for i in range(n)]
+        weights = [0.25 + (i % 4) / 2 for i in range(n)] if weighted and number % 2 else None
+        rows.append(
+            {"input_ids": ids, "labels": [-100] * (n // 3) + ids[n // 3 :], "weights": weights}
+        )
+    return Dataset.from_list(rows, features=features)
+
+
+def adapted(folder: Path, family: str) -> Any:
+    """A random model of the family with a LoRA whose B is not zero, so that every gradient moves."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+
+    base = plain_model(make_model(folder, family))
+    torch.manual_seed(1)
+    config = LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM")
+    model = get_peft_model(base, config)
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.05)
+    return model.eval()  # GPT-2 has dropout of its own
+
+
+def step(model: Any, batches: Sequence[dict[str, Any]]) -> tuple[float, list[Any]]:
+    """Loss and adapter gradients of one optimizer step over these micro-batches."""
+    model.zero_grad()
+    head = choose_head(model, batches[0])
+    whole = sum(float(total_weight(b)) for b in batches)
+    total = 0.0
+    for batch in batches:
+        loss = summed_loss(model, batch, head) / whole
+        loss.backward()
+        total += float(loss.detach())
+    return total, [p.grad.clone() for p in model.parameters() if p.grad is not None]
+
+
+def plan(model: Any, rows: Any, told: Recorder, tmp_path: Path, **settings: Any) -> Any:
+    return plan_batches(make_context(tmp_path, told), model, rows, settings_of(**settings), 0)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_way_of_batching_gives_one_loss_and_one_gradient(
+    tmp_path: Path, family: str, weighted: bool
+) -> None:
+    """One optimizer step over the same rows, with accumulation, to 1e-5 in float32."""
+    model = adapted(tmp_path / "model", family)
+    rows = rows_of(weighted=weighted)
+    told = Recorder()
+    plain = step(model, list(plan(model, rows, told, tmp_path).batches(0, 6, 2)))
+    ways = {
+        "grouped": {"group_by_length": True},
+        "without padding": {"batching": "padding_free"},
+        "packed": {"batching": "packed", "pack_length": 64},
+    }
+    for name, settings in ways.items():
+        batching = plan(model, rows, told, tmp_path, **settings)
+        assert batching.laid == (name not in ("grouped",)), name
+        for size in (1, 2, 6):
+            loss, gradients = step(model, list(batching.batches(0, batching.units, size)))
+            assert loss == pytest.approx(plain[0], rel=TOLERANCE), (name, size)
+            assert len(gradients) == len(plain[1]) > 0
+            for found, wanted in zip(gradients, plain[1], strict=True):
+                assert float((found - wanted).abs().max()) <= TOLERANCE, (name, size)
+    assert not any("padded" in e.get("sentence") for e in told.named("Notice"))
+
+
+@pytest.mark.parametrize("family", ["Llama, untied", "Mistral", "Gemma2, capped"])
+def test_rows_stay_apart_in_gradient_checkpointing_too(tmp_path: Path, family: str) -> None:
+    """The second forward pass happens within backward, when the batch is no longer at hand."""
+    model = adapted(tmp_path / "model", family)
+    batching = plan(model, rows_of(), Recorder(), tmp_path, batching="padding_free")
+    batches = list(batching.batches(0, 6, 3))
+    plain = step(model, batches)
+    model.enable_input_require_grads()
+    model.train().gradient_checkpointing_enable({"use_reentrant": False})
+    again = step(model, batches)
+    assert again[0] == pytest.approx(plain[0], rel=1e-6)
+    for found, wanted in zip(again[1], plain[1], strict=True):
+        assert float((found - wanted).abs().max()) <= 1e-6
+
+
+def test_a_model_that_remembers_across_rows_is_trained_padded(tmp_path: Path) -> None:
+    """A state-space model runs through all rows of a sequence: seen, told, and padded."""
+    import torch
+    from transformers import MambaConfig, MambaForCausalLM
+
+    torch.manual_seed(0)
+    config = MambaConfig(vocab_size=264, hidden_size=32, num_hidden_layers=2, state_size=4)
+    model = MambaForCausalLM(config)
+    for mode in ("packed", "padding_free"):
+        told = Recorder()
+        batching = plan(model, rows_of(), told, tmp_path, batching=mode)
+        assert not batching.laid
+        assert batching.units == len(LENGTHS)
+        (sentence,) = [e.get("sentence") for e in told.named("Notice")]
+        assert "would see each other" in sentence
+
+
+def test_attention_per_row_is_used_where_it_can_be(tmp_path: Path) -> None:
+    """Models with arithmetic of their own keep it and get a block-diagonal mask."""
+    from studio.training.attention import NAME
+
+    for family, wanted in (
+        ("Qwen3", NAME),
+        ("GPT-2, transposed", NAME),
+        ("Gemma2, capped", "eager"),
+    ):
+        model = plain_model(make_model(tmp_path / family, family))
+        assert plan(model, rows_of(), Recorder(), tmp_path, batching="padding_free").laid
+        assert model.config._attn_implementation == wanted
+
+
+def test_a_leak_is_found(tmp_path: Path) -> None:
+    """Rows laid side by side without being kept apart: what the trial exists for."""
+    model = plain_model(make_model(tmp_path / "model", "Llama, untied"))
+    assert rows_stay_apart(model, rows_of(), 0)
+    forward = model.forward
+
+    def leaky(**inputs: Any) -> Any:
+        inputs.pop("position_ids", None)
+        return forward(**inputs)
+
+    model.forward = leaky
+    assert not rows_stay_apart(model, rows_of(), 0)
+
+
+def test_weights_change_the_loss_as_written(tmp_path: Path) -> None:
+    """sum(w · ce) / sum(w) over the step, against the plain formula on plain logits."""
+    import torch
+
+    model = plain_model(make_model(tmp_path / "model", "Qwen3"))
+    rows = rows_of(weighted=True)
+    above = below = 0.0
+    for row in rows:
+        ids = torch.tensor([row["input_ids"]])
+        with torch.no_grad():
+            scores = model(input_ids=ids).logits[0, :-1].log_softmax(-1)
+        for place, label in enumerate(row["labels"][1:]):
+            if label != -100:
+                weight = row["weights"][place + 1] if row["weights"] else 1.0
+                above -= weight * float(scores[place, label])
+                below += weight
+    batches = [pad_rows(rows, numbers, 0) for numbers in ([0, 1, 2, 3], [4, 5])]
+    assert step_loss(model, batches) == pytest.approx(above / below, rel=1e-5)
+    assert step_loss(model, batches) != pytest.approx(
+        step_loss(model, [pad_rows(rows_of(), range(6), 0)]), rel=1e-4
+    )
+
+
+def step_loss(model: Any, batches: Sequence[dict[str, Any]]) -> float:
+    import torch
+
+    with torch.no_grad():
+        summed = sum(float(summed_loss(model, b, "full")) for b in batches)
+    return summed / sum(float(total_weight(b)) for b in batches)
+
+
+def test_label_smoothing_and_z_loss_are_their_formulas() -> None:
+    """Against the definitions, with and without weights."""
+    import torch
+
+    torch.manual_seed(0)
+    logits, wanted = torch.randn(7, 11) * 3, torch.randint(0, 11, (7,))
+    weights = torch.rand(7)
+    scores = logits.log_softmax(-1)
+    right = -scores[torch.arange(7), wanted]
+    smooth = 0.9 * right - 0.1 * scores.mean(-1)
+    z = logits.exp().sum(-1).log() ** 2
+    cases = {
+        LossOptions(): right, LossOptions(0.1): smooth, LossOptions(0.0, 1e-2): right + 1e-2 * z,
+        LossOptions(0.1, 1e-2): smooth + 1e-2 * z,
+    }  # fmt: skip
+    for options, losses in cases.items():
+        assert float(loss_of(logits, wanted, None, options)) == pytest.approx(float(losses.sum()))
+        weighted = float(loss_of(logits, wanted, weights, options))
+        assert weighted == pytest.approx(float((weights * losses).sum()))
+
+
+# ------------------------------------------------------------------ order and bins
+
+
+def test_bins_hold_every_row_once_and_never_too_much() -> None:
+    import random
+
+    lengths = [random.Random(i).randint(1, 100) for i in range(6000)]
+    order = RowOrder(len(lengths), 3).numbers(0, len(lengths))
+    bins = pack(lengths, order, 128)
+    assert sorted(row for b in bins for row in b) == list(range(len(lengths)))
+    assert max(sum(lengths[i] for i in b) for b in bins) <= 128
+    assert len(bins) <= 11 / 9 * sum(lengths) / 128 + 2
+    assert pack([5, 300, 5], [0, 1, 2], 128) == [[1], [0, 2]]
+
+
+@pytest.mark.parametrize("make", [
+    lambda n: RowOrder(n, 1), lambda n: GroupedOrder([1 + i % 17 for i in range(n)], 1, 4),
+    lambda n: PackedOrder([1 + i % 17 for i in range(n)], 1, 20),
+])  # fmt: skip
+def test_an_order_is_a_function_of_seed_epoch_and_index(make: Any) -> None:
+    """Any place can be asked first; every epoch holds every row once; a half batch keeps the order."""
+    n, rows = 23, rows_of([1 + i % 17 for i in range(23)])
+    whole = make(n)
+    units = whole.units
+    sequence = [whole.numbers(i, i + 1) for i in range(3 * units)]
+    for epoch in range(3):
+        seen = [r for unit in sequence[epoch * units : (epoch + 1) * units] for r in unit]
+        assert sorted(seen) == list(range(n))
+    assert sequence[:units] != sequence[units : 2 * units]
+    fresh = make(n)
+    assert [fresh.numbers(i, i + 1) for i in range(units, 3 * units)] == sequence[units:]
+    half, full = (
+        [b["input_ids"][b["input_ids"] > 0].tolist() for b in
+         Batches(rows, make(n), 4, 2 * units, size, 0, laid=isinstance(whole, PackedOrder))]
+        for size in (2, 4)
+    )  # fmt: skip
+    assert [x for b in half for x in b] == [x for b in full for x in b]
+
+
+def test_grouped_batches_hold_like_lengths_and_are_cut_where_training_cuts() -> None:
+    """Also in the second epoch, whose batches begin within the last one of the first."""
+    import random
+
+    lengths = [random.Random(i).randint(1, 200) for i in range(401)]
+    order, plain = GroupedOrder(lengths, 0, 4), RowOrder(401, 0)
+
+    def padded(numbers: Any) -> int:
+        return sum(4 * max(lengths[i] for i in numbers.numbers(k, k + 4)) for k in range(0, 796, 4))
+
+    real = sum(lengths[i] for k in range(0, 796, 4) for i in order.numbers(k, k + 4))
+    assert padded(order) < 1.1 * real
+    assert padded(plain) > 1.3 * real
+    firsts = [max(lengths[i] for i in order.numbers(k, k + 4)) for k in range(0, 200, 4)]
+    assert firsts != sorted(firsts)
+
+
+def test_a_laid_batch_is_what_it_says() -> None:
+    rows = rows_of((3, 2), weighted=True)
+    batch = lay_rows(rows, [0, 1])
+    a, b = rows[0]["input_ids"], rows[1]["input_ids"]
+    assert batch["input_ids"].tolist() == [a + b]
+    assert batch["position_ids"].tolist() == [[0, 1, 2, 0, 1]]
+    assert batch["shift_labels"].tolist() == [[a[1], a[2], -100, b[1], -100]]
+    assert batch["weights"].tolist() == [[1, 1, 1, 0.75, 1]]
+    assert (batch["lengths"], tokens_in(batch)) == ((3, 2), 5)
+    assert row_lengths(rows) == [3, 2]
+
+
+# ------------------------------------------------------------------ whole trainings
+
+
+def losses_of(root: Path, **settings: Any) -> list[float]:
+    from studio.training.train import train_adapter
+
+    told = Recorder()
+    inputs = make_inputs(root, 15, 4)
+    train_adapter(make_context(root, told), inputs, settings_of(max_steps=5, **settings))
+    evals = [e.get("eval_loss") for e in told.named("Metric") if e.get("eval_loss") is not None]
+    return told.losses() + evals
+
+
+def test_a_training_without_padding_has_the_losses_of_a_padded_one(tmp_path: Path) -> None:
+    """Through the Trainer, with accumulation and validation."""
+    padded = losses_of(tmp_path / "a", gradient_accumulation_steps=2)
+    laid = losses_of(tmp_path / "b", gradient_accumulation_steps=2, batching="padding_free")
+    assert laid == pytest.approx(padded, abs=5e-5)
+    packed = losses_of(tmp_path / "c", batching="packed", pack_length=200)
+    assert packed[4] < packed[0]
+
+
+def test_the_shown_loss_has_the_extras_and_the_validation_loss_has_not(tmp_path: Path) -> None:
+    """At the first step weights are equal, so the difference is the extra alone."""
+    plain, extra = (
+        losses_of(tmp_path / name, learning_rate=1e-12, **more)
+        for name, more in (("a", {}), ("b", {"z_loss": 1e-2, "label_smoothing": 0.1}))
+    )
+    assert extra[0] > plain[0] + 0.1
+    assert extra[5:] == pytest.approx(plain[5:], abs=1e-5)
