@@ -10,13 +10,14 @@ from typing import Any
 from pydantic import ValidationError
 
 from studio.errors import StudioError
-from studio.formats._format import Canonical, Detection, RowError, RowFormat
+from studio.formats._format import Canonical, Detection, RowError, RowFormat, optional_column
 from studio.formats._source import SourceRow, bad_file
 from studio.graph.node_type import Variant
 from studio.graph.schema import Settings, problems_in
 
 AUTO = "auto"
 _SURE_ENOUGH = 0.3
+_CLOSE = 0.1
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,17 @@ def choose_format(
         )  # fmt: skip
     variant, detection = found[0]
     known = {k: v for k, v in own_settings.items() if k in variant.settings.model_fields}
-    return Chosen(variant, _parsed(variant, known), detection.reason, detection.confidence)
+    reason = detection.reason + _rival(found)
+    return Chosen(variant, _parsed(variant, known), reason, detection.confidence)
+
+
+def _rival(found: Sequence[tuple[Variant, Detection]]) -> str:
+    """Names the next format where it fits nearly as well."""
+    (_, best), (other, next_best) = found[0], found[1] if len(found) > 1 else found[0]
+    if len(found) < 2 or next_best.confidence < _SURE_ENOUGH:
+        return ""
+    close = best.confidence - next_best.confidence < _CLOSE
+    return f"; “{other.title}” would fit too" if close else ""
 
 
 def detect(
@@ -67,6 +78,24 @@ def detect(
     columns, data = _columns(rows), [r.data for r in rows]
     judged = [(v, v.payload.detect(columns, data)) for v in variants.values()]
     return sorted(judged, key=lambda pair: (-pair[1].confidence, pair[0].order))
+
+
+def describe_detection(
+    rows: Sequence[SourceRow], variants: Mapping[str, Variant]
+) -> list[tuple[str, str, float, str]]:
+    """(id, title, confidence, reason) of every format that fits the rows at all, the surest first."""
+    found = detect(rows, variants)
+    return [(v.id, v.title, d.confidence, d.reason) for v, d in found if d.confidence > 0]
+
+
+def column_map(variant: Variant, settings: Settings, columns: Sequence[str]) -> dict[str, Any]:
+    """``bound``: for each setting that names a column, the column it takes in this file, or ``None``;
+    ``unused``: the columns that the format leaves out, in the order of the file."""
+    payload: RowFormat = variant.payload
+    bound = {f: optional_column(columns, settings, f, a) for f, a in payload.columns.items()}
+    taken = {*bound.values(), *payload.used(settings)}
+    unused = () if "row" in taken else tuple(c for c in columns if c not in taken)
+    return {"bound": bound, "unused": unused}
 
 
 def _columns(rows: Sequence[SourceRow]) -> tuple[str, ...]:

@@ -4,19 +4,24 @@ A format turns one row of a file into a canonical row, one of
 
 - ``{"messages": [...], "tools": [...] or absent}``: a conversation. A message has ``role`` (system,
   user, assistant, tool), ``content`` (text) and, where the data says so, ``weight`` (0 or more),
-  ``name``, ``tool_calls``, ``tool_call_id`` as chat templates take them.
+  ``name``, ``reasoning_content``, ``tool_calls`` (arguments as objects), ``tool_call_id`` as chat
+  templates take them.
 - ``{"prompt": ..., "completion": ...}`` or ``{"text": ...}``: raw text.
 - ``{"messages": [...], "chosen": [...], "rejected": [...]}``: a preference; the shared prompt and the
   messages that follow it.
 - ``{"messages": [...], "label": True or False}``: a conversation with a thumb up or down (KTO).
+
+A format is one file: it says which columns it needs and by which names they go in the wild, judges
+the first rows, and turns a row into the above.
 
 It knows nothing about files, lines or tokens; the reader adds file and line to its errors.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from studio.graph.schema import Settings
@@ -41,11 +46,15 @@ class RowFormat:
     """The payload of a ``format`` variant.
 
     ``detect(columns, rows)`` judges the first rows; ``columns`` are all names that occur in them.
-    ``convert(row, settings)`` returns the canonical row or raises ``RowError``.
+    ``convert(row, settings)`` returns the canonical row or raises ``RowError``. ``columns`` maps
+    each setting that names a column to other names under which that column is found too; ``used``
+    gives the columns that other settings (templates) take.
     """
 
     detect: Callable[[Sequence[str], Sequence[Row]], Detection]
     convert: Callable[[Row, Any], Canonical]
+    columns: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    used: Callable[[Any], Iterable[str]] = lambda settings: ()
 
 
 class RowError(Exception):
@@ -67,7 +76,7 @@ def named(columns: Sequence[str], default: str, aliases: Sequence[str]) -> str |
 
 
 def optional_column(
-    row: Row, settings: Settings, field: str, aliases: Sequence[str] = ()
+    row: Iterable[str], settings: Settings, field: str, aliases: Sequence[str] = ()
 ) -> str | None:
     """The column that a settings field names; its aliases count only while it has its default."""
     chosen = str(getattr(settings, field))
@@ -95,6 +104,8 @@ def text(row: Row, name: str, *, empty: bool = False) -> str:
 
 def as_text(value: Any, place: str, name: str, *, empty: bool = False) -> str:
     """A value as text. ``place`` names it in sentences, ``name`` is its column."""
+    if isinstance(value, float) and value != value:
+        value = None  # how tables write an empty cell
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         value = str(value)
     if value is None or value == "":
@@ -107,11 +118,21 @@ def as_text(value: Any, place: str, name: str, *, empty: bool = False) -> str:
         )  # fmt: skip
     if not isinstance(value, str):
         raise RowError(
-            f"holds {_kind(value)} in {place}, where text belongs",
+            f"holds {kind_of(value)} in {place}, where text belongs",
             "Write it as text, or choose another column.", column=name, code="not_text",
         )  # fmt: skip
     _refuse_half_characters(value, place, name)
     return value
+
+
+def listed(value: Any) -> list[Any] | None:
+    """A value that is a list, or a list written as JSON text, as CSV and Parquet often hold it."""
+    if isinstance(value, str) and value.lstrip().startswith("["):
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError):
+            return None
+    return list(value) if isinstance(value, (list, tuple)) else None
 
 
 def _refuse_half_characters(value: str, place: str, name: str) -> None:
@@ -124,9 +145,13 @@ def _refuse_half_characters(value: str, place: str, name: str) -> None:
         ) from error  # fmt: skip
 
 
-def _kind(value: Any) -> str:
+def kind_of(value: Any) -> str:
+    """What a value is, in words."""
     if isinstance(value, bool):
         return "true or false"
     if isinstance(value, Mapping):
         return "an object"
-    return "a list" if isinstance(value, (list, tuple)) else type(value).__name__
+    kinds = {str: "text", int: "a number", float: "a number", type(None): "null", bytes: "bytes"}
+    if isinstance(value, (list, tuple)):
+        return "a list"
+    return kinds.get(type(value), f"a value of type {type(value).__name__}")

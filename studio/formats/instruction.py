@@ -1,19 +1,26 @@
 """The instruction format, known from Alpaca: instruction, optional input, output.
 
-The row becomes a user message (instruction, then the input after a blank line) and the answer.
+The row becomes a user message (instruction, then the input after a blank line) and the answer;
+earlier turns (history) come before it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
+from studio.formats._chat import Message
 from studio.formats._format import (
     NOT_MINE,
     Canonical,
     Detection,
     Row,
+    RowError,
     RowFormat,
+    as_text,
     column,
+    kind_of,
+    listed,
     named,
     optional_column,
     text,
@@ -24,6 +31,10 @@ from studio.graph.schema import Settings, setting
 _INSTRUCTION = ("task",)
 _INPUT = ("context",)
 _OUTPUT = ("response", "answer", "completion", "target")
+COLUMNS = {
+    "instruction_column": _INSTRUCTION, "input_column": _INPUT, "output_column": _OUTPUT,
+    "system_column": (), "history_column": (),
+}  # fmt: skip
 
 
 class InstructionSettings(Settings):
@@ -45,6 +56,11 @@ class InstructionSettings(Settings):
         "system", "System column", "A system message, where a row has one.", advanced=True,
         max_length=200,
     )  # fmt: skip
+    history_column: str = setting(
+        "history", "History column", "Earlier turns, where a row has them: a list of [question, answer] "
+        "pairs. They come before the instruction. Leave it empty to ignore them.", advanced=True,
+        max_length=200,
+    )  # fmt: skip
 
 
 def detect(columns: Sequence[str], rows: Sequence[Row]) -> Detection:
@@ -64,17 +80,47 @@ def convert(row: Row, settings: InstructionSettings) -> Canonical:
     answered = column(row, settings, "output_column", _OUTPUT)
     about = optional_column(row, settings, "input_column", _INPUT)
     system = optional_column(row, settings, "system_column")
+    history = optional_column(row, settings, "history_column")
     question = text(row, asked)
     extra = text(row, about, empty=True) if about else ""
-    messages = [{"role": "user", "content": f"{question}\n\n{extra}" if extra else question}]
     preamble = text(row, system, empty=True) if system else ""
-    if preamble:
-        messages.insert(0, {"role": "system", "content": preamble})
+    messages: list[Message] = [{"role": "system", "content": preamble}] if preamble else []
+    messages += _history(row[history], history) if history else []
+    messages.append({"role": "user", "content": f"{question}\n\n{extra}" if extra else question})
     return {"messages": [*messages, {"role": "assistant", "content": text(row, answered)}]}
+
+
+def _history(value: Any, name: str) -> list[Message]:
+    """The earlier turns of a row."""
+    if value is None or value == "":
+        return []
+    pairs = listed(value)
+    if pairs is None:
+        raise _bad_history(f"has {kind_of(value)} in column “{name}”", name)
+    return [m for i, pair in enumerate(pairs, start=1) for m in _pair(pair, i, name)]
+
+
+def _pair(pair: Any, number: int, name: str) -> list[Message]:
+    place = f"turn {number} of column “{name}”"
+    if not isinstance(pair, (list, tuple)):
+        raise _bad_history(f"has {kind_of(pair)} in {place}", name)
+    if len(pair) != 2:
+        raise _bad_history(f"has {len(pair)} texts in {place}", name)
+    said = [as_text(t, place, name) for t in pair]
+    return [{"role": r, "content": c} for r, c in zip(("user", "assistant"), said, strict=True)]
+
+
+def _bad_history(what: str, name: str) -> RowError:
+    return RowError(
+        f"{what}, where a pair of question and answer belongs",
+        "Write earlier turns as [[question, answer], …], or leave “History column” empty.",
+        column=name, code="bad_history",
+    )  # fmt: skip
 
 
 VARIANT = Variant(
     kind="format", id="instruction", title="Instruction (Alpaca)", order=20,
-    help="Columns instruction, input and output; the input may be missing.",
-    settings=InstructionSettings, payload=RowFormat(detect, convert),
+    help="Columns instruction, input and output; the input may be missing. System and history columns "
+    "are used where they are there.",
+    settings=InstructionSettings, payload=RowFormat(detect, convert, COLUMNS),
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""The prompt and completion format; question and answer columns are found too.
+"""The prompt and completion format: two columns of text, or of lists of messages.
 
 With the chat template on, the row is a user message and the answer to it; off, the completion
 follows the prompt letter by letter, as base models are tuned.
@@ -7,12 +7,15 @@ follows the prompt letter by letter, as base models are tuned.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
+from studio.formats._chat import answered, message_keys, turns_in, untrained
 from studio.formats._format import (
     NOT_MINE,
     Canonical,
     Detection,
     Row,
+    RowError,
     RowFormat,
     column,
     named,
@@ -23,18 +26,19 @@ from studio.graph.schema import Settings, setting
 
 _PROMPT = ("question", "query", "input")
 _COMPLETION = ("answer", "response", "output", "target")
+COLUMNS = {"prompt_column": _PROMPT, "completion_column": _COMPLETION}
 
 
 class PromptCompletionSettings(Settings):
     """Names of the columns, and whether the chat template is put around them."""
 
     prompt_column: str = setting(
-        "prompt", "Prompt column", "What is asked. “question”, “query” and “input” are found too.",
-        min_length=1, max_length=200,
+        "prompt", "Prompt column", "What is asked: text, or a list of messages. “question”, “query” and "
+        "“input” are found too.", min_length=1, max_length=200,
     )  # fmt: skip
     completion_column: str = setting(
-        "completion", "Completion column", "The answer that is learnt. “answer”, “response”, “output” "
-        "and “target” are found too.", min_length=1, max_length=200,
+        "completion", "Completion column", "The answer that is learnt: text, or a list of messages. "
+        "“answer”, “response”, “output” and “target” are found too.", min_length=1, max_length=200,
     )  # fmt: skip
     chat_template: bool = setting(
         True, "Use the chat template", "On: the prompt is a user's message and the completion the "
@@ -44,39 +48,47 @@ class PromptCompletionSettings(Settings):
 
 
 def detect(columns: Sequence[str], rows: Sequence[Row]) -> Detection:
-    """Rows with a prompt and a completion, or with a question and an answer, all of them text."""
+    """Rows with a prompt and a completion, or with a question and an answer."""
     prompt, completion = (
         named(columns, "prompt", _PROMPT),
         named(columns, "completion", _COMPLETION),
     )
-    if prompt is None or completion is None or not all(_fits(r, prompt, completion) for r in rows):
+    if prompt is None or completion is None:
         return NOT_MINE
-    sure = 0.95 if (prompt, completion) == ("prompt", "completion") else 0.8
+    if not all(_fits(r.get(name)) for r in rows for name in (prompt, completion)):
+        return NOT_MINE
+    usual = (prompt, completion) == ("prompt", "completion")
+    sure = 0.95 if usual else 0.7 if prompt == "question" else 0.8
     return Detection(sure, f"the rows have the columns {prompt} and {completion}")
 
 
-def _fits(row: Row, prompt: str, completion: str) -> bool:
-    values = (row.get(prompt), row.get(completion))
-    return not any(isinstance(v, (list, dict)) for v in values)
+def _fits(value: Any) -> bool:
+    return not isinstance(value, (list, dict)) or message_keys(value) is not None
 
 
 def convert(row: Row, settings: PromptCompletionSettings) -> Canonical:
     """A question and its answer, as messages or as plain text."""
     asked = column(row, settings, "prompt_column", _PROMPT)
-    answered = column(row, settings, "completion_column", _COMPLETION)
-    prompt, completion = text(row, asked), text(row, answered)
-    if not settings.chat_template:
-        return {"prompt": prompt, "completion": completion}
-    return {
-        "messages": [
-            {"role": "user", "content": prompt},
-            {"role": "assistant", "content": completion},
-        ]
-    }
+    replied = column(row, settings, "completion_column", _COMPLETION)
+    chats = [n for n in (asked, replied) if message_keys(row[n]) is not None]
+    if settings.chat_template:
+        prompt, completion = turns_in(row[asked], asked, "user"), row[replied]
+        return {"messages": [*untrained(prompt), *_reply(completion, replied)]}
+    if chats:
+        raise RowError(
+            f"has messages in column “{chats[0]}”, which need the chat template",
+            "Switch on “Use the chat template”, or choose columns of text.", column=chats[0],
+            code="needs_template",
+        )  # fmt: skip
+    return {"prompt": text(row, asked), "completion": text(row, replied)}
+
+
+def _reply(completion: Any, name: str) -> list[dict[str, Any]]:
+    return answered(turns_in(completion, name, "assistant"), name)
 
 
 VARIANT = Variant(
     kind="format", id="prompt_completion", title="Prompt and completion", order=30,
-    help="Two columns: what is asked and what is answered.",
-    settings=PromptCompletionSettings, payload=RowFormat(detect, convert),
+    help="Two columns: what is asked and what is answered, as text or as lists of messages.",
+    settings=PromptCompletionSettings, payload=RowFormat(detect, convert, COLUMNS),
 )  # fmt: skip

@@ -18,6 +18,7 @@ from studio.graph.node_type import Variant
 from studio.graph.schema import Settings, setting
 
 _TEXT = ("content", "document", "body")
+COLUMNS = {"text_column": _TEXT}
 
 
 class TextSettings(Settings):
@@ -45,7 +46,7 @@ def convert(row: Row, settings: TextSettings) -> Canonical:
 
 
 VARIANT = Variant(
-    kind="format", id="text", title="Plain text", order=40,
+    kind="format", id="text", title="Plain text", order=60,
     help="One column of text for continued pretraining; nothing is added but the end token.",
-    settings=TextSettings, payload=RowFormat(detect, convert),
+    settings=TextSettings, payload=RowFormat(detect, convert, COLUMNS),
 )  # fmt: skip

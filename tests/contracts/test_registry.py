@@ -29,7 +29,18 @@ PLAIN_ID = re.compile(r"[a-z][a-z0-9_]*")
 # Ids are in users' projects: one may be added, none may go or change.
 STABLE_NODES = {"dataset", "base_model", "lora", "train", "merge", "export", "evaluate"}
 STABLE_VARIANTS = {
-    "format": {"instruction", "messages", "prompt_completion", "text"},
+    "format": {
+        "instruction",
+        "messages",
+        "prompt_completion",
+        "text",
+        "sharegpt",
+        "question_answer",
+        "classification",
+        "preference",
+        "kto",
+        "custom",
+    },
     "adapter": {"lora", "rslora", "dora"},
     "objective": {"sft"},
     "exporter": {"safetensors"},

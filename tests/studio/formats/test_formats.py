@@ -83,10 +83,10 @@ def test_plain_text_stays_as_it_is() -> None:
     ("row", "wanted"),
     [
         ({"messages": [{"role": "user", "content": "a"}]}, "messages"),
-        ({"conversations": [{"from": "human", "value": "a"}]}, "messages"),
+        ({"conversations": [{"from": "human", "value": "a"}]}, "sharegpt"),
         ({"instruction": "a", "input": "", "output": "b"}, "instruction"),
         ({"prompt": "a", "completion": "b"}, "prompt_completion"),
-        ({"question": "a", "answer": "b"}, "prompt_completion"),
+        ({"question": "a", "answer": "b"}, "question_answer"),
         ({"text": "a"}, "text"),
         ({"text": "a", "url": "b"}, "text"),
     ],

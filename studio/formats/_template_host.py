@@ -1,0 +1,119 @@
+"""A program that renders custom templates, one request a line, until its input ends.
+
+Why a process of its own: a template may loop for ever or build a number of a billion digits in one
+step, which nothing in the same process can end. The watchdog of faulthandler runs in C beside the
+interpreter and ends this program when a row takes too long; whoever started it sees its output
+end. It imports nothing of the studio and must not be imported for its functions elsewhere.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import json
+import os
+import sys
+from functools import lru_cache
+from typing import Any
+
+from jinja2 import StrictUndefined, TemplateError, UndefinedError
+from jinja2.sandbox import ImmutableSandboxedEnvironment, SecurityError
+from jinja2.utils import missing
+
+_MEMORY_BYTES = 1 << 30
+_LARGEST_REPEAT = 10_000_000
+_LARGEST_POWER_BITS = 100_000
+
+
+class _Named(StrictUndefined):
+    """Says which name is missing in a way that the caller can tell from other mistakes."""
+
+    @property
+    def _undefined_message(self) -> str:
+        if self._undefined_obj is missing:
+            return f"column:{self._undefined_name}"
+        return str(super()._undefined_message)
+
+
+class _Bounded(ImmutableSandboxedEnvironment):
+    """The sandbox, with a clear word for the two operators that make much of little."""
+
+    intercepted_binops = frozenset({"*", "**"})
+
+    def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
+        if operator == "*":
+            for text, times in ((left, right), (right, left)):
+                if isinstance(text, (str, list, tuple)) and isinstance(times, int):
+                    _refuse(len(text) * times > _LARGEST_REPEAT, "repeats something too often")
+        elif isinstance(left, int) and isinstance(right, int):
+            bits = left.bit_length() * max(right, 0)
+            _refuse(bits > _LARGEST_POWER_BITS, "takes a power that is too large")
+        return super().call_binop(context, operator, left, right)
+
+
+def _refuse(wrong: bool, what: str) -> None:
+    if wrong:
+        raise SecurityError(what)
+
+
+_ENVIRONMENT = _Bounded(undefined=_Named, keep_trailing_newline=True)
+
+
+@lru_cache(maxsize=64)
+def _compiled(source: str) -> Any:
+    return _ENVIRONMENT.from_string(source)
+
+
+def render(sources: list[str], row: dict[str, Any], largest: int) -> dict[str, Any]:
+    """The rendered texts, or which template failed and why."""
+    texts: list[str] = []
+    for index, source in enumerate(sources):
+        try:
+            texts.append(_text(source, row, largest))
+        except UndefinedError as error:
+            kind, found, name = str(error).partition("column:")
+            if found and not kind:
+                return {"at": index, "missing": name}
+            return {"at": index, "error": str(error)}
+        except MemoryError:
+            return {"at": index, "error": "needs too much memory"}
+        except RecursionError:
+            return {"at": index, "error": "calls itself without an end"}
+        except (TemplateError, ArithmeticError, TypeError, ValueError, LookupError,
+                AttributeError) as error:  # fmt: skip
+            return {"at": index, "error": str(error) or type(error).__name__}
+    return {"texts": texts}
+
+
+def _text(source: str, row: dict[str, Any], largest: int) -> str:
+    pieces, length = [], 0
+    for piece in _compiled(source).generate({"row": row, **row}):
+        length += len(piece)
+        _refuse(length > largest, f"makes more than {largest:,} characters")
+        pieces.append(piece)
+    return "".join(pieces)
+
+
+def _bound_memory() -> None:
+    try:
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, _MEMORY_BYTES))
+    except (ImportError, ValueError, OSError):
+        return  # not on this system: the time limit and the bounds on operators remain
+
+
+def main() -> None:
+    """Answer requests ``{"sources", "row", "seconds", "largest"}`` until the input ends."""
+    _bound_memory()
+    quiet = open(os.devnull, "w")  # noqa: SIM115 - open until the end, for the watchdog
+    for line in sys.stdin:
+        request = json.loads(line)
+        faulthandler.dump_traceback_later(request["seconds"], exit=True, file=quiet)
+        reply = json.dumps(render(request["sources"], request["row"], request["largest"]))
+        faulthandler.cancel_dump_traceback_later()
+        sys.stdout.write(reply + "\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
