@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from studio import paths
 from studio.errors import StudioError
@@ -25,7 +25,8 @@ RECENT_LIMIT = 10
 
 class AppSettings(BaseModel):
     """What the user chose for the program as a whole. An empty ``runs_folder`` means the default;
-    keys of a newer version are kept."""
+    ``token_cache_gb`` bounds the tokenised data that is kept for later runs, 0 keeps none; keys of a
+    newer version are kept."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
@@ -33,6 +34,7 @@ class AppSettings(BaseModel):
     runs_folder: str = ""
     run_in: Literal["host", "thread"] = "host"
     leave_core: bool = True
+    token_cache_gb: float = Field(5.0, ge=0.0)
     recent: list[str] = []
 
     def runs_dir(self) -> Path:

@@ -7,10 +7,9 @@ padding or devices.
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from datasets import Dataset, Features, List, Value
 
 from studio.errors import StudioError
 from studio.runs.context import StepContext
+from studio.training import token_cache
 from studio.training.arrow import RowWriter, open_rows
 from studio.training.chat import (
     TemplateRefused,
@@ -123,16 +123,42 @@ def tokenize_dataset(
     context.phase("tokenize", "Turning rows into tokens")
     shutil.rmtree(folder, ignore_errors=True)
     encoder = Encoder(tokenizer, max_length, train_on, end_token, bos)
-    name = _fingerprint(dataset, encoder)
-    train, held_out = Counts(), Counts()
-    _write_split(context, encoder, dataset, folder / "train", name, train)
-    refuse_empty(context, dataset, train, max_length)
-    if dataset.validation_rows:
-        _write_split(context, encoder, dataset, folder / "validation", name, held_out)
+    train, held_out = _from_cache(context, dataset, encoder, folder)
     plain = has_plain_template(tokenizer) and dataset.format != "text"
     tell(context, train, held_out, max_length, plain)
     validation = open_rows(folder / "validation") if held_out.rows else None
     return Tokenized(open_rows(folder / "train"), validation, train)
+
+
+def _from_cache(
+    context: StepContext, dataset: DatasetValue, encoder: Encoder, folder: Path
+) -> tuple[Counts, Counts]:
+    """Take the tokens from the cache, or make and keep them; the counts of both splits."""
+    if not token_cache.limit_bytes():
+        return _write(context, dataset, encoder, folder, dataset.sha256)
+    key = token_cache.key_of(Path(dataset.path), encoder, context.check)
+    figures = token_cache.fetch(key, folder, context.check)
+    if figures is not None:
+        context.notice(
+            "Tokens taken from the cache: rows, tokenizer and settings are as before.", level="info"
+        )
+        return Counts(**figures["train"]), Counts(**figures["validation"])
+    train, held_out = _write(context, dataset, encoder, folder, key)
+    figures = {"train": asdict(train), "validation": asdict(held_out)}
+    token_cache.store(key, folder, figures, context.check)
+    return train, held_out
+
+
+def _write(
+    context: StepContext, dataset: DatasetValue, encoder: Encoder, folder: Path, name: str
+) -> tuple[Counts, Counts]:
+    """Tokenize both splits; ``name`` stands for the content."""
+    train, held_out = Counts(), Counts()
+    _write_split(context, encoder, dataset, folder / "train", name[:16], train)
+    refuse_empty(context, dataset, train, encoder.max_length)
+    if dataset.validation_rows:
+        _write_split(context, encoder, dataset, folder / "validation", name[:16], held_out)
+    return train, held_out
 
 
 def _write_split(
@@ -224,12 +250,3 @@ def _kept(
         counts.trained += trained
         kept.append((row, origin))
     return kept
-
-
-def _fingerprint(dataset: DatasetValue, encoder: Encoder) -> str:
-    tokenizer = encoder.tokenizer
-    parts = (
-        dataset.sha256, dataset.path, len(tokenizer), str(tokenizer.chat_template),
-        encoder.max_length, encoder.train_on, encoder.end_token, encoder.bos,
-    )  # fmt: skip
-    return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]

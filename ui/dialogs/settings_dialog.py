@@ -43,6 +43,10 @@ class ProgramSettings(Settings):
         True, "Leave one core free", "Keeps one processor core for the desktop while training, so that the "
         "computer stays pleasant to use. Off is a little faster.",
     )  # fmt: skip
+    token_cache_gb: float = setting(
+        5.0, "Token cache", "Tokenised data is kept for later runs, up to this size; the longest unused is removed "
+        "first. 0 keeps none.", unit="GB", ge=0.0, le=1000.0, special={0.0: "off"},
+    )  # fmt: skip
 
 
 class SettingsDialog(QDialog):

@@ -1,0 +1,195 @@
+"""Tokenised rows kept between runs, found again by the content of everything that made them.
+
+Why: turning millions of rows into tokens takes minutes, and a resumed run or a run with another
+learning rate needs the very same ones. An entry is named by a hash over the rows, the tokenizer, the
+encoder's settings and the code; it is committed by a rename, and its files are compared with the
+hashes in its manifest each time before they are used. Trouble with the cache never ends a run: it
+only costs the time again. It must not know how rows are encoded.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from studio import paths
+from studio.settings import load_settings
+
+LAYOUT = 1
+"""Raised when entries of an older layout must not be used."""
+
+_MANIFEST = "manifest.json"
+_STAGING = ".staging-"
+_STALE_S = 24 * 3600
+_BLOCK = 1 << 22
+_LIBRARIES = ("transformers", "tokenizers", "jinja2")
+Check = Callable[[], None]
+
+
+def folder() -> Path:
+    """Where the entries lie."""
+    return paths.cache_dir() / "tokens"
+
+
+def key_of(rows: Path, encoder: Any, check: Check) -> str:
+    """The name of the tokens that ``encoder``, a dataclass with a tokenizer, makes of the data sets
+    below ``rows``. ``check`` is called now and then and may raise."""
+    digest = hashlib.sha256()
+    for part in _made_of(encoder):
+        digest.update(f"{len(part)}:".encode() + part)
+    for path in sorted(rows.glob("*/*.arrow")):
+        digest.update(f"{path.relative_to(rows).as_posix()}:{sha256_of(path, check)}".encode())
+    return digest.hexdigest()
+
+
+def fetch(key: str, target: Path, check: Check) -> dict[str, Any] | None:
+    """Put the tokens of this name into ``target``; returns their figures, or ``None``.
+
+    A damaged entry is removed.
+    """
+    entry = folder() / key
+    manifest = _manifest(entry)
+    if manifest is None:
+        shutil.rmtree(entry, ignore_errors=True)
+        return None
+    try:
+        for name, expected in manifest["files"].items():
+            if sha256_of(entry / name, check) != expected:
+                raise OSError(f"{name} is damaged")
+        shutil.rmtree(target, ignore_errors=True)
+        for name in manifest["files"]:
+            _place(entry / name, target / name)
+        os.utime(entry / _MANIFEST)
+    except OSError:
+        shutil.rmtree(target, ignore_errors=True)
+        shutil.rmtree(entry, ignore_errors=True)
+        return None
+    return dict(manifest["figures"])
+
+
+def store(key: str, source: Path, figures: Mapping[str, Any], check: Check) -> None:
+    """Keep the tokens in ``source`` under this name and drop the longest unused ones beyond the limit."""
+    limit = limit_bytes()
+    files = sorted(p for p in source.rglob("*") if p.is_file())
+    size = sum(p.stat().st_size for p in files)
+    if size > limit or (folder() / key).exists():
+        return
+    staging = folder() / f"{_STAGING}{os.getpid()}-{key[:16]}"
+    try:
+        shutil.rmtree(staging, ignore_errors=True)
+        names = [p.relative_to(source).as_posix() for p in files]
+        for name in names:
+            _place(source / name, staging / name)
+        hashes = {name: sha256_of(staging / name, check) for name in names}
+        manifest = {"layout": LAYOUT, "bytes": size, "files": hashes, "figures": dict(figures)}
+        (staging / _MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
+        make_room(limit - size)
+        os.replace(staging, folder() / key)
+    except OSError:
+        pass  # no room, no right to write, or another run was quicker
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def make_room(limit: int) -> None:
+    """Remove the longest unused entries until the rest takes at most ``limit`` bytes, and what
+    interrupted runs left behind."""
+    entries = sorted(_entries(), key=lambda e: e[0], reverse=True)
+    kept = 0
+    for _, size, path in entries:
+        kept += size
+        if kept > limit:
+            shutil.rmtree(path, ignore_errors=True)
+    for left in folder().glob(f"{_STAGING}*"):
+        with contextlib.suppress(OSError):
+            if time.time() - left.stat().st_mtime > _STALE_S:
+                shutil.rmtree(left, ignore_errors=True)
+
+
+def limit_bytes() -> int:
+    """How much the user lets the cache take; 0 switches it off."""
+    return int(load_settings().settings.token_cache_gb * 1e9)
+
+
+def sha256_of(path: Path, check: Check) -> str:
+    """The hash of a file's content."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK):
+            check()
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _entries() -> Iterator[tuple[float, int, Path]]:
+    """Last use, size and folder of every entry; a torn one counts as never used."""
+    for path in folder().iterdir() if folder().is_dir() else ():
+        if path.name.startswith("."):
+            continue
+        manifest = _manifest(path)
+        with contextlib.suppress(OSError):
+            used = (path / _MANIFEST).stat().st_mtime if manifest else 0.0
+            size = sum(p.stat().st_size for p in path.rglob("*") if p.is_file())
+            yield used, size, path
+
+
+def _manifest(entry: Path) -> dict[str, Any] | None:
+    try:
+        data = json.loads((entry / _MANIFEST).read_text(encoding="utf-8"))
+        sound = data["layout"] == LAYOUT and isinstance(data["files"], dict)
+        return data if sound and isinstance(data["figures"], dict) else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _place(source: Path, target: Path) -> None:
+    """The same file at another place: a second name for it where the disk allows, else a copy.
+
+    Nothing ever writes into such a file, and each name can be removed by itself.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+# ------------------------------------------------------------------ what tokens depend on
+
+
+def _made_of(encoder: Any) -> Iterator[bytes]:
+    """Everything but the rows: settings, tokenizer, code and libraries."""
+    yield str(LAYOUT).encode()
+    for field in dataclasses.fields(encoder):
+        if field.name != "tokenizer":
+            yield repr((field.name, getattr(encoder, field.name))).encode()
+    yield from _tokenizer(encoder.tokenizer)
+    yield repr([(name, version(name)) for name in _LIBRARIES]).encode()
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        yield path.read_bytes()
+
+
+def _tokenizer(tokenizer: Any) -> Iterator[bytes]:
+    """The content of a tokenizer, wherever it was loaded from."""
+    plain = {k: v for k, v in tokenizer.init_kwargs.items() if isinstance(v, (bool, int, str))}
+    plain.pop("name_or_path", None)
+    plain = {k: v for k, v in plain.items() if not k.endswith("_file")}
+    yield repr((type(tokenizer).__qualname__, sorted(plain.items()))).encode()
+    yield repr((tokenizer.chat_template, sorted(tokenizer.special_tokens_map.items()))).encode()
+    if tokenizer.is_fast:
+        yield tokenizer.backend_tokenizer.to_str().encode()
+        return
+    yield repr(sorted(tokenizer.get_vocab().items())).encode()
+    for name in sorted(tokenizer.vocab_files_names):
+        file = Path(str(tokenizer.init_kwargs.get(name) or ""))
+        if file.is_file():
+            yield file.read_bytes()
