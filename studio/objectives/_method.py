@@ -13,10 +13,12 @@ class LossOptions:
 
     ``label_smoothing`` is the share of the target that is spread over the whole vocabulary (Szegedy
     et al. 2016), ``z_loss`` the factor of log(Z)² that keeps logits small (Chowdhery et al. 2022).
+    ``neftune_alpha`` is for whoever calls the objective: see ``studio.training.noise``.
     """
 
     label_smoothing: float = 0.0
     z_loss: float = 0.0
+    neftune_alpha: float = 0.0
 
 
 PLAIN_LOSS = LossOptions()

@@ -156,7 +156,7 @@ def _trained(
     trainer = StudioTrainer(
         model, args, batches, objective, optimizer,
         build_schedule(optimizer, settings, length.steps), watch, tuning.penalty,
-        LossOptions(settings.label_smoothing, settings.z_loss),
+        LossOptions(settings.label_smoothing, settings.z_loss, settings.neftune_alpha),
     )  # fmt: skip
     watch.trainer = trainer
     if tokens.validation is not None and cadence.eval_every:

@@ -17,6 +17,7 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArgu
 
 from studio.objectives._method import PLAIN_LOSS, LossOptions, Objective
 from studio.training.batches import Batch, Batches, tokens_in
+from studio.training.noise import noisy_embeddings
 from studio.training.sft import total_weight
 
 
@@ -77,7 +78,8 @@ class StudioTrainer(Trainer):
         del return_outputs
         if self.head is None:
             self.head = self.objective.choose_head(self.model, inputs)
-        summed = self.objective.summed_loss(model, inputs, self.head, self.options)
+        with noisy_embeddings(self.model, inputs, self.options.neftune_alpha):
+            summed = self.objective.summed_loss(model, inputs, self.head, self.options)
         loss = summed / num_items_in_batch
         penalty = self.penalty()
         if penalty is None:
