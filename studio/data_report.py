@@ -18,8 +18,10 @@ Severity = Literal["error", "warning", "info"]
 KINDS: dict[str, str] = {
     "nothing_trained": "Nothing would be trained",
     "bad_row": "Rows that cannot be read",
+    "refused_row": "Rows that the chat template does not take",
     "zero_trained": "Rows with nothing to train",
-    "empty_answer": "Empty or one-token answers",
+    "empty_answer": "Empty answers",
+    "one_token_answer": "Answers of one token",
     "cut_answer": "Answers cut by the max length",
     "missing_end": "Answers without an end token",
     "double_bos": "Two start tokens",
@@ -35,8 +37,8 @@ KINDS: dict[str, str] = {
 """Code of a finding -> its title. A row's flags use the codes too."""
 
 SUSPICIOUS = (
-    "bad_row", "zero_trained", "empty_answer", "cut_answer", "missing_end", "double_bos",
-    "role_error", "encoding", "duplicate",
+    "bad_row", "refused_row", "zero_trained", "empty_answer", "one_token_answer", "cut_answer",
+    "missing_end", "double_bos", "role_error", "encoding", "duplicate",
 )  # fmt: skip
 """The flags that a single row can have; ``duplicate`` only behind its first occurrence."""
 

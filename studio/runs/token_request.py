@@ -1,7 +1,7 @@
 """What has to be known to show rows as tokens: the part of a project that decides it.
 
 That is the steps that make a Train node's data, the base model at the other end of its model input,
-and two of its settings. Problems elsewhere in the graph do not stand in the way. Nothing is run or
+and its settings. Problems elsewhere in the graph do not stand in the way. Nothing is run or
 loaded here, and no model file is read.
 """
 
@@ -23,15 +23,28 @@ from studio.runs.plan import Plan, Step, compile_plan, plan_from_json, step_from
 @dataclass(frozen=True)
 class TokenRequest:
     """``plan`` makes the data, which is the output ``output`` of the step ``dataset``. ``base`` is
-    the Base model node; its fingerprint is empty where finding it would mean reading weights."""
+    the Base model node; its fingerprint is empty where finding it would mean reading weights.
+    ``train`` and ``title`` are id and name of the Train node, ``settings`` what it is set to. ``key``
+    names data and settings as ``studio.data_report_cache`` does."""
 
     plan: Plan
     dataset: str
     output: str
     base: Step
     title: str
-    max_length: int
-    train_on: str
+    train: str
+    settings: Mapping[str, Any]
+    key: str = ""
+
+    @property
+    def max_length(self) -> int:
+        """Where rows are cut, in tokens."""
+        return int(self.settings["max_length"])
+
+    @property
+    def train_on(self) -> str:
+        """What of a row is trained."""
+        return str(self.settings["train_on"])
 
     def to_json(self) -> dict[str, Any]:
         """The request as JSON data; ``request_from_json`` is the exact inverse."""
@@ -39,7 +52,7 @@ class TokenRequest:
         return {**plain, "plan": self.plan.to_json(), "base": self.base.to_json()}
 
 
-_PLAIN = ("dataset", "output", "title", "max_length", "train_on")
+_PLAIN = ("dataset", "output", "title", "train", "settings", "key")
 
 
 def request_from_json(data: Mapping[str, Any]) -> TokenRequest:
@@ -73,10 +86,9 @@ def token_request(
     compiled = compile_plan(_part(graph, makers), registry, project_dir)
     if compiled.plan is None:
         return None, compiled.problems
-    settings = _settings(node, registry)
     request = TokenRequest(
         compiled.plan, data.source, data.source_port, _base_step(graph, base, registry, project_dir),
-        title_of(node, registry), settings["max_length"], settings["train_on"],
+        title_of(node, registry), node.id, _settings(node, registry),
     )  # fmt: skip
     return request, tuple(problems)
 

@@ -7,12 +7,15 @@ host advances it. It must not load weights.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from studio.data_protocol import Kind
+from studio.data_report import SUSPICIOUS
 from studio.errors import StudioError
 from studio.graph.registry import load_registry
 from studio.runs.token_request import TokenRequest, request_from_json
@@ -21,6 +24,9 @@ from studio.training.data import Encoder, load_tokenizer
 from studio.training.data_open import Opener, Say
 from studio.training.data_rows import Item, Rows
 from studio.training.quiet import quiet_libraries
+from studio.training.report import PROGRESS_EVERY_S, Pace, ReportMaker
+from studio.training.row_facts import facts_of
+from studio.training.row_index import RowIndex
 from studio.training.token_view import SourceRow, view_rows
 
 Answer = Iterator[tuple[Kind, Mapping[str, Any]] | None]
@@ -35,6 +41,7 @@ class Opened:
     rows: Rows
     encoder: Encoder
     folder: Path
+    index: RowIndex
 
 
 class Session:
@@ -57,8 +64,8 @@ class Session:
         runs = Path(asked["runs"])
         rows = self._opener.rows(request, runs)
         folder = self._opener.model_folder(request, runs)
-        encoder = Encoder(self._tokenizer(folder), request.max_length, request.train_on)
-        self._open = Opened(request, rows, encoder, folder)
+        encoder = encoder_of(self._tokenizer(folder), request.settings)
+        self._open = Opened(request, rows, encoder, folder, RowIndex(rows.count))
         yield "result", {
             "tokenizer": str(folder), "rows": rows.count, "max_length": request.max_length,
         }  # fmt: skip
@@ -68,8 +75,23 @@ class Session:
         data = self._opened()
         first = max(1, int(asked.get("first", 1)))
         limit = min(MOST_ROWS, int(asked.get("limit", 50)))
-        views = token_rows(data, data.rows.rows(first, first + limit - 1))
+        items = data.rows.rows(first, min(data.rows.count, first + limit - 1))
+        views = [replace(v, flags=flags) for v, flags in _flagged(data, items)]
         yield "result", {"rows": [v.to_json() for v in views], "count": data.rows.count}
+
+    def report(self, asked: Mapping[str, Any]) -> Answer:
+        """A look at every row."""
+        del asked
+        data = self._opened()
+        yield from ReportMaker(
+            data.request, data.rows, data.encoder, data.index, _longest_taken(data.folder)
+        ).run()
+
+    def next_suspicious(self, asked: Mapping[str, Any]) -> Answer:
+        """The next row that somebody should look at."""
+        data = self._opened()
+        kinds = tuple(asked.get("kinds") or SUSPICIOUS)
+        yield from next_suspicious(data, int(asked.get("after", 0)), kinds)
 
     # -------------------------------------------------------------- parts
 
@@ -82,6 +104,58 @@ class Session:
         if folder not in self._tokenizers:
             self._tokenizers[folder] = load_tokenizer(folder)
         return self._tokenizers[folder]
+
+
+def encoder_of(tokenizer: Any, settings: Mapping[str, Any]) -> Encoder:
+    """The encoder that a training with these settings of the Train node uses."""
+    rules = {n: settings[n] for n in ("end_token", "bos") if n in settings}
+    return Encoder(tokenizer, int(settings["max_length"]), str(settings["train_on"]), **rules)
+
+
+def _longest_taken(folder: Path) -> int | None:
+    """How many tokens the model takes, where its config says so."""
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        return int(config.get("text_config", config)["max_position_embeddings"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def next_suspicious(data: Opened, after: int, kinds: Sequence[str]) -> Answer:
+    """Look on behind row ``after``, in slices, until a row has one of the flags."""
+    pace, told = Pace(), time.monotonic()
+    while True:
+        number, hit = data.index.next(after, kinds)
+        if hit or not number:
+            yield "result", {"number": number, "flags": data.index.of(number) if hit else ()}
+            return
+        started = time.monotonic()
+        items = data.rows.rows(number, min(data.rows.count, number + pace.rows - 1))
+        for facts in facts_of(data.request.title, data.encoder, items):
+            data.index.put(facts.item.number, facts.marks)
+        after = number - 1
+        pace.took(time.monotonic() - started)
+        if started - told >= PROGRESS_EVERY_S:
+            told = started
+            yield "progress", _searching(number, data.rows.count)
+        yield None
+
+
+def _searching(done: int, total: int) -> dict[str, Any]:
+    return {
+        "title": "Looking for a suspicious row", "phase": "search", "done": done, "total": total,
+        "unit": "rows", "eta_s": None,
+    }  # fmt: skip
+
+
+def _flagged(data: Opened, items: list[Item]) -> Iterator[tuple[TokenRow, tuple[str, ...]]]:
+    """The items as tokens, each with the codes of what looks wrong with it."""
+    flags: dict[int, tuple[str, ...]] = {}
+    for facts in facts_of(data.request.title, data.encoder, items):
+        known = data.index.of(facts.item.number) or ()
+        flags[facts.item.number] = tuple(dict.fromkeys([*facts.marks, *known]))
+    for view in token_rows(data, items):
+        yield view, flags[view.number]
 
 
 def token_rows(data: Opened, items: list[Item]) -> list[TokenRow]:
@@ -106,7 +180,7 @@ def _one(data: Opened, item: Item) -> list[TokenRow]:
             error = refused
     return [
         TokenRow(
-            item.number, item.source, item.line, item.split, "", (), flags=("bad_row",),
+            item.number, item.source, item.line, item.split, "", (),
             error=error.sentence, hint=error.hint,
         )
     ]  # fmt: skip

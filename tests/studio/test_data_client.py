@@ -18,6 +18,8 @@ import pytest
 
 from studio.data_client import DataClient
 from studio.data_protocol import HOST_ENDED, Reply
+from studio.data_report import report_from_json
+from studio.graph.edits import set_setting
 from studio.graph.project import load_project
 from studio.graph.registry import load_registry
 from studio.runs.token_request import token_request
@@ -33,7 +35,9 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny model, and 40 rows."""
     folder = tmp_path_factory.mktemp("desk")
     make_tiny_model(folder / "model")
-    rows = [_chat(f"say {n}", f"{n}") for n in range(40)]
+    rows = [_chat(f"say {n}", f"it is {n}") for n in range(40)]
+    rows[24]["messages"].append({"role": "user", "content": "and then?"})
+    rows[32] = rows[2]
     (folder / "rows.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
     return write_project(folder / "talk.studio", "model", folder / "rows.jsonl")
 
@@ -43,8 +47,9 @@ def _chat(asked: str, answer: str) -> dict[str, Any]:
     return {"messages": turns}
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def client() -> Iterator[DataClient]:
+    """One host for all: that it goes on after whatever was asked is part of what is tested."""
     with DataClient() as made:
         yield made
 
@@ -71,13 +76,56 @@ def test_rows_of_any_place(client: DataClient, project: Path) -> None:
     reply = last(client, "rows", first=31, limit=100)
     rows = [row_from_json(r) for r in reply.data["rows"]]
     assert [r.number for r in rows] == list(range(31, 41))
-    assert rows[0].text.endswith("assistant\n30<|im_end|>\n")
+    assert rows[0].text.endswith("assistant\nit is 30<|im_end|>\n")
     assert [r.to_json() for r in rows] == reply.data["rows"]
+
+
+def test_the_next_suspicious_row_and_the_report(client: DataClient, project: Path) -> None:
+    last(client, "open", **asked(project))
+    reply = last(client, "next_suspicious", after=0, kinds=["role_error", "duplicate"])
+    assert reply.data == {"number": 25, "flags": ["role_error"]}
+    assert last(client, "next_suspicious", after=25, kinds=["role_error"]).data["number"] == 0
+    report = report_from_json(last(client, "report").data["report"])
+    assert report.complete
+    assert {f.code: f.rows[0].line for f in report.findings} == {"role_error": 25, "duplicate": 33}
+    reply = last(client, "next_suspicious", after=25, kinds=[])
+    assert reply.data == {"number": 33, "flags": ["duplicate"]}
+    (row,) = last(client, "rows", first=33, limit=1).data["rows"]
+    assert row["flags"] == ["duplicate"]
+
+
+def test_a_report_lets_others_in_and_can_be_cancelled(
+    client: DataClient, project: Path, tmp_path: Path
+) -> None:
+    lines = (json.dumps(_chat(f"say {n}", "words " * 40)) for n in range(20_000))
+    (tmp_path / "many.jsonl").write_text("\n".join(lines))
+    graph = set_setting(load_project(project), "data", "source", str(tmp_path / "many.jsonl"))
+    request, _ = token_request(graph, load_registry(), project.parent)
+    assert request is not None
+    opened = last(client, "open", request=request.to_json(), runs=str(tmp_path / "runs"))
+    assert opened.data["rows"] == 20_000
+    heard: queue.SimpleQueue[Reply] = queue.SimpleQueue()
+    number = client.ask("report", heard.put)
+    progress = heard.get(timeout=20)
+    assert progress.kind == "progress"
+    assert 0 < progress.data["done"] < progress.data["total"] == 20_000
+    assert progress.data["eta_s"] > 0
+    began = time.monotonic()
+    assert last(client, "rows", first=19_000, limit=20).kind == "result"
+    assert time.monotonic() - began < 2  # under 1 s on a machine that does nothing else
+    began = time.monotonic()
+    client.cancel(number)
+    while (reply := heard.get(timeout=20)).kind in ("progress", "partial"):
+        pass
+    assert reply.kind == "cancelled"
+    assert time.monotonic() - began < 2
 
 
 def test_what_cannot_be_answered_says_so_and_the_host_goes_on(
     client: DataClient, project: Path
 ) -> None:
+    reply = last(client, "open", **asked(project, dataset="gone"))
+    assert reply.kind == "error"
     reply = last(client, "rows", first=1, limit=1)
     assert (reply.kind, reply.data["code"]) == ("error", "not_open")
     reply = last(client, "nonsense")

@@ -1,0 +1,89 @@
+"""What the report has to know of one row: its tokens in numbers, and what looks wrong with it.
+
+The numbers come from the encoder and the flags of ``studio.training.row_flags``, so that they are
+those of a training. It must not collect anything over rows: see ``studio.training.report``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from studio.errors import StudioError
+from studio.tokens import RowFlags
+from studio.training.data import Encoder, rendered
+from studio.training.data_rows import Item
+from studio.training.masks import Rendered
+from studio.training.row_checks import damage, role_error, texts_of
+from studio.training.row_flags import flags_of
+
+
+@dataclass(frozen=True)
+class Facts:
+    """One row. ``parts`` has the numbers of each training row that the template makes of it;
+    ``marks`` maps the codes of what looks wrong (``studio.data_report``) to a few words."""
+
+    item: Item
+    parts: tuple[RowFlags, ...] = ()
+    marks: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def row(self) -> Mapping[str, Any] | None:
+        """The stored row, if it can be read."""
+        return self.item.row
+
+
+def facts_of(title: str, encoder: Encoder, items: Sequence[Item]) -> list[Facts]:
+    """The facts of each item, in order; rows are encoded together."""
+    texts: list[list[Rendered]] = []
+    refused: dict[int, StudioError] = {}
+    for place, item in enumerate(items):
+        try:
+            texts.append([] if item.row is None else rendered(title, encoder, dict(item.row)))
+        except StudioError as error:
+            refused[place] = error
+            texts.append([])
+    encoded = iter(encoder.encode([t for parts in texts for t in parts]) if any(texts) else ())
+    return [
+        _facts(item, tuple(flags_of(encoder, t, next(encoded)) for t in parts), refused.get(place))
+        for place, (item, parts) in enumerate(zip(items, texts, strict=True))
+    ]
+
+
+def _facts(item: Item, parts: tuple[RowFlags, ...], refused: StudioError | None) -> Facts:
+    if item.row is None:
+        said = item.error.sentence if item.error else "it cannot be read"
+        return Facts(item, (), {"bad_row": said})
+    marks = _text_marks(item.row)
+    if refused is not None:
+        return Facts(item, (), {"refused_row": refused.sentence, **marks})
+    return Facts(item, parts, {**_token_marks(parts), **marks})
+
+
+def _token_marks(parts: Sequence[RowFlags]) -> dict[str, str]:
+    """What looks wrong with the row's tokens."""
+    total = sum(p.total for p in parts)
+    marks = {}
+    if all(p.zero_trained for p in parts):
+        cut = any(p.answer_cut for p in parts)
+        marks["zero_trained"] = "the answer lies beyond the max length" if cut else "no answer"
+    if any(p.cut for p in parts):
+        marks["cut_row"] = f"{total} tokens"
+    if any(p.answer_cut for p in parts):
+        marks["cut_answer"] = f"{total} tokens"
+    if any(p.missing_end for p in parts):
+        marks["missing_end"] = "nothing ends the answer"
+    if any(p.double_bos for p in parts):
+        marks["double_bos"] = "begins with two start tokens"
+    if any(p.empty_answer for p in parts):
+        marks["empty_answer"] = "an empty answer"
+    if any(p.one_token_answer for p in parts):
+        marks["one_token_answer"] = "an answer of one token"
+    return marks
+
+
+def _text_marks(row: Mapping[str, Any]) -> dict[str, str]:
+    marks = {"role_error": role_error(row)}
+    marks["encoding"] = next((d for t in texts_of(row) if (d := damage(t))), "")
+    return {code: words for code, words in marks.items() if words}

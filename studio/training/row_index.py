@@ -1,0 +1,49 @@
+"""Which rows have been looked at, and what is wrong with them: four bytes a row.
+
+Why: whoever jumps from one suspicious row to the next must not look at a row twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from studio.data_report import KINDS
+
+_BITS = {code: np.uint32(1 << place) for place, code in enumerate(KINDS)}
+_LOOKED_AT = np.uint32(1 << 31)
+
+
+class RowIndex:
+    """Marks of rows by number, from 1 to ``count``."""
+
+    def __init__(self, count: int) -> None:
+        self._marks = np.zeros(count, dtype=np.uint32)
+
+    def put(self, number: int, codes: Iterable[str]) -> None:
+        """Note what is wrong with a row, which counts as looked at from now on."""
+        found = _LOOKED_AT
+        for code in codes:
+            found |= _BITS[code]
+        self._marks[number - 1] |= found
+
+    def of(self, number: int) -> tuple[str, ...] | None:
+        """What is wrong with a row; ``None`` when nobody has looked at it."""
+        marks = self._marks[number - 1]
+        if not marks & _LOOKED_AT:
+            return None
+        return tuple(code for code, bit in _BITS.items() if marks & bit)
+
+    def next(self, after: int, codes: Iterable[str]) -> tuple[int, bool]:
+        """The first row behind ``after`` that has one of these codes (``True``) or has not been
+        looked at (``False``); row 0 when there is neither."""
+        wanted = np.uint32(0)
+        for code in codes:
+            wanted |= _BITS.get(code, np.uint32(0))
+        rest = self._marks[max(0, after) :]
+        hits = np.flatnonzero(((rest & wanted) != 0) | ((rest & _LOOKED_AT) == 0))
+        if not len(hits):
+            return 0, False
+        found = int(hits[0])
+        return max(0, after) + found + 1, bool(rest[found] & wanted)

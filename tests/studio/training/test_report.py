@@ -1,0 +1,226 @@
+"""The data report on rows whose faults are known: each is found at its line, and nothing else is."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from studio.data_report import DataReport, report_from_json
+from studio.nodes.dataset import DatasetSettings
+from studio.runs.plan import Plan, Step
+from studio.runs.token_request import TokenRequest
+from studio.training.data import Encoder
+from studio.training.data_rows import PreparedRows
+from studio.training.near_duplicates import NearDuplicates
+from studio.training.report import ReportMaker, histogram
+from studio.training.row_checks import damage, role_error
+from studio.training.row_index import RowIndex
+from studio.training.rows import prepare_rows
+from studio.training.scripts import Scripts
+from tests.studio.training.steps import Recorder, make_context
+from tests.tiny import make_tiny_tokenizer
+
+LENGTH = 400
+WORDS = (
+    "oak", "pine", "river", "stone", "bread", "hammer", "nurse", "violin", "harbour", "candle",
+    "meadow", "lantern",
+)  # fmt: skip
+
+
+def _story(start: int, words: int = 14) -> str:
+    """Text that shares no three words in a row with that of another start."""
+    return " ".join(WORDS[(start * 5 + i * (start + 1)) % 12] + str(start) for i in range(words))
+
+
+def _turns(*said: tuple[str, str]) -> list[dict[str, str]]:
+    return [{"role": role, "content": text} for role, text in said]
+
+
+def _clean(number: int) -> list[dict[str, str]]:
+    return _turns(("user", _story(number)), ("assistant", f"answer {number} é"))
+
+
+def make_report(
+    folder: Path, rows: list[Any], *, fraction: float = 0.0, max_length: int = LENGTH, **more: Any
+) -> DataReport:
+    """The report of rows that are messages, each on a line of its own."""
+    lines = [json.dumps({"messages": r}, ensure_ascii=False) for r in rows]
+    (folder / "rows.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    settings = DatasetSettings(source=str(folder / "rows.jsonl"), validation_fraction=fraction)
+    (folder / "step").mkdir()
+    dataset = prepare_rows(make_context(folder / "step", Recorder()), settings)
+    step = Step("data", "dataset", 1, "Dataset", settings.model_dump(mode="json"), {}, "")
+    request = TokenRequest(
+        Plan("p", folder, (step,)), "data", "dataset", step, "Train", "train",
+        {"max_length": max_length, "train_on": "answers"},
+    )  # fmt: skip
+    encoder = Encoder(make_tiny_tokenizer(), max_length)
+    data = PreparedRows(dataset, 0)
+    maker = ReportMaker(request, data, encoder, RowIndex(data.count), **more)
+    *_, last = (said for said in maker.run() if said is not None)
+    assert last[0] == "result"
+    return report_from_json(json.loads(json.dumps(last[1]["report"])))
+
+
+def lines_of(report: DataReport) -> Mapping[str, list[int]]:
+    """The lines that each finding names."""
+    return {f.code: [p.line for p in f.rows] for f in report.findings}
+
+
+def test_clean_rows_have_no_findings(tmp_path: Path) -> None:
+    report = make_report(tmp_path, [_clean(n) for n in range(30)], fraction=0.2)
+    assert report.findings == ()
+    assert (report.rows, report.train_rows, report.validation_rows) == (30, 24, 6)
+    assert report.complete
+    assert report.scripts[0].name == "Latin"
+    assert sum(report.histogram.counts) == 30
+    assert 0 < report.trained_tokens < report.tokens_per_epoch < report.tokens
+
+
+def test_every_fault_is_found_at_its_line(tmp_path: Path) -> None:
+    rows = [_clean(n) for n in range(12)]
+    near = " ".join(f"word{n}" for n in range(36))
+    dirty = {
+        "zero_trained": _turns(("assistant", _story(21)), ("user", "and then?")),
+        "empty_answer": _turns(("user", _story(22)), ("assistant", " ")),
+        "one_token_answer": _turns(("user", _story(23)), ("assistant", "x")),
+        "cut_answer": _turns(("user", _story(24)), ("assistant", "long " * 100)),
+        "two_users": _turns(("user", _story(25)), ("user", "again"), ("assistant", "y25 z")),
+        "encoding": _turns(("user", _story(26)), ("assistant", "cafÃ© 26")),
+        "replaced": _turns(("user", _story(27)), ("assistant", "caf\ufffd 27")),
+        "duplicate": _clean(3),
+        "near": _turns(("user", near), ("assistant", "something 28")),
+        "near_again": _turns(("user", near + " more"), ("assistant", "something 28")),
+    }
+    rows += list(dirty.values())
+    report = make_report(tmp_path, rows)
+    at = {name: 13 + place for place, name in enumerate(dirty)}
+    assert lines_of(report) == {
+        "zero_trained": [at["zero_trained"]],
+        "role_error": [at["zero_trained"], at["two_users"]],
+        "empty_answer": [at["empty_answer"]],
+        "one_token_answer": [at["one_token_answer"]],
+        "cut_answer": [at["cut_answer"]],
+        "cut_row": [at["cut_answer"]],
+        "encoding": [at["encoding"], at["replaced"]],
+        "duplicate": [at["duplicate"]],
+        "near_duplicate": [at["near_again"]],
+    }
+    found = {f.code: f for f in report.findings}
+    assert found["duplicate"].rows[0].other == 4
+    assert found["near_duplicate"].rows[0].other == at["near"]
+    assert (report.histogram.cut, report.histogram.end_lost) == (1, 1)
+    assert report.longest[0].line == at["cut_answer"]
+
+
+def test_a_longer_max_length_is_offered_and_mends(tmp_path: Path) -> None:
+    rows = [_clean(n) for n in range(10)] + [
+        _turns(("user", "a"), ("assistant", "long " * 100 + str(n))) for n in range(2)
+    ]
+    (tmp_path / "a").mkdir()
+    report = make_report(tmp_path / "a", rows)
+    fix = report.fix("raise_max_length")
+    assert fix is not None
+    (change,) = fix.changes
+    assert (change.node, change.setting) == ("train", "max_length")
+    assert change.value > LENGTH
+    (tmp_path / "b").mkdir()
+    again = make_report(tmp_path / "b", rows, max_length=change.value)
+    assert "cut_row" not in lines_of(again)
+    (tmp_path / "c").mkdir()
+    small = make_report(tmp_path / "c", rows, longest_taken=LENGTH)
+    assert small.fix("raise_max_length") is None  # the model takes no more
+
+
+def test_leaks_name_the_validation_row_and_its_twin(tmp_path: Path) -> None:
+    rows = [_clean(n % 20) for n in range(40)]  # every row twice
+    report = make_report(tmp_path, rows, fraction=0.2)
+    leak = next(f for f in report.findings if f.code == "leak")
+    assert 0 < leak.count <= 8
+    for place in leak.rows:
+        assert abs(place.number - place.other) == 20
+    assert next(f for f in report.findings if f.code == "duplicate").count == 20
+
+
+def test_nothing_trained_is_an_error(tmp_path: Path) -> None:
+    rows = [_turns(("assistant", _story(n)), ("user", "and?")) for n in range(4)]
+    report = make_report(tmp_path, rows)
+    assert [f.code for f in report.errors] == ["nothing_trained"]
+    assert report.trained_share == 0
+
+
+def test_one_answer_again_and_again(tmp_path: Path) -> None:
+    rows = [_turns(("user", _story(n)), ("assistant", "I do not know.")) for n in range(20)]
+    report = make_report(tmp_path, rows)
+    assert report.answers[0].text == "I do not know."
+    assert report.answers[0].count == 20
+    assert "repeated_answer" in lines_of(report)
+
+
+@pytest.mark.parametrize(
+    ("text", "sign"),
+    [
+        ("plain", ""), ("café Ünïcödé “quoted” – dash", ""), ("ÂNGELA Ãngela São", ""),
+        ("日本語 и русский", ""), ("cafÃ©", "another encoding"), ("itâ€™s", "another encoding"),
+        ("dollar Â£5", "another encoding"), ("ðŸ˜€", "another encoding"), ("bell\x07", "U+0007"),
+        ("gone \ufffd", "replacement"),
+    ],
+)  # fmt: skip
+def test_damaged_characters(text: str, sign: str) -> None:
+    assert sign in damage(text)
+    assert bool(damage(text)) == bool(sign)
+
+
+@pytest.mark.parametrize(
+    ("roles", "words"),
+    [
+        ("system user assistant", ""), ("user assistant user assistant", ""),
+        ("user assistant tool assistant", ""), ("user assistant tool tool assistant", ""),
+        ("user user assistant", "two user turns"), ("user assistant assistant", "two assistant"),
+        ("user", "no assistant"), ("user assistant user", "nothing answers"),
+        ("assistant user assistant", "speaks first"), ("user tool assistant", "answers a user"),
+        ("user system assistant", "not the first"), ("tool assistant", "before anybody"),
+    ],
+)  # fmt: skip
+def test_roles_out_of_order(roles: str, words: str) -> None:
+    found = role_error({"messages": [{"role": r, "content": "x"} for r in roles.split()]})
+    assert words in found
+    assert bool(found) == bool(words)
+
+
+def test_near_duplicates_are_found_and_different_rows_are_not() -> None:
+    near = NearDuplicates()
+    texts = [_story(n, 60) for n in range(60)]
+    texts.insert(40, texts[7].replace("oak7", "elm", 1))
+    texts.append("日本語の文章がここにあります。とても長い文章です。" * 2)
+    texts.append("日本語の文章がここにあります。とても長い文章です。" * 2 + "終わり")
+    texts += ["short text"] * 2  # too short to judge
+    for number, text in enumerate(texts):
+        near.add(number, text)
+    pairs = {(p.first, p.second) for found in near.pairs() for p in found}
+    assert (7, 40) in pairs
+    assert (61, 62) in pairs
+    assert len(pairs) == 2
+
+
+def test_scripts_by_share() -> None:
+    scripts = Scripts()
+    scripts.add("abcd где 12 !? 漢字")
+    assert [(s.name, round(s.share, 2)) for s in scripts.shares()] == [
+        ("Latin", 0.44), ("Cyrillic", 0.33), ("Han", 0.22),
+    ]  # fmt: skip
+
+
+def test_the_histogram_counts_every_row_and_ends_with_the_longest() -> None:
+    import numpy as np
+
+    lengths = np.array([*range(1, 200), 5000], dtype=np.int64)
+    found = histogram(lengths, 128, 73, 0)
+    assert sum(found.counts) == 200
+    assert len(found.edges) == len(found.counts) + 1 <= 40
+    assert found.edges[-1] == 5001
+    assert list(found.edges) == sorted(set(found.edges))
