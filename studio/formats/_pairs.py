@@ -38,7 +38,7 @@ def transcript(value: str, name: str) -> list[Message]:
 def split_messages(chosen: Sequence[Message], rejected: Sequence[Message]) -> Split:
     """The messages that both begin with, and what follows in each."""
     shared = 0
-    for one, other in zip(chosen[:-1], rejected[:-1], strict=False):
+    for one, other in zip(chosen, rejected, strict=False):
         if one != other:
             break
         shared += 1
