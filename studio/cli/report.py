@@ -23,6 +23,7 @@ REDRAW_S = 0.1
 RESULTS = {
     "adapter": "Adapter",
     "merged_model": "Merged model",
+    "tuned_model": "Tuned model",
     "gguf": "GGUF model",
     "report": "Report",
 }

@@ -14,6 +14,7 @@ from typing import Any
 from studio.facts import licence_in
 from studio.models import classify, starter_of
 from studio.values import AdapterValue, DatasetValue, ModelValue
+from studio.whole import WHOLE
 
 _PACKAGES = ("lora-studio", "torch", "transformers", "peft", "datasets", "bitsandbytes")
 
@@ -65,6 +66,8 @@ def _adapter_card(value: AdapterValue, title: str) -> str:
 def _merged_card(value: ModelValue, title: str) -> str:
     record = value.merged_from[-1]
     adapter = AdapterValue.model_validate(record["adapter"])
+    if adapter.model.method == WHOLE:
+        return _tuned_card(value, adapter, title)
     base = value.base or adapter.model.model
     checks = [
         ("largest logit difference of the adapter after reloading", f"{adapter.reload_difference:.3g}"),
@@ -86,12 +89,26 @@ def _merged_card(value: ModelValue, title: str) -> str:
     )
 
 
+def _tuned_card(value: ModelValue, trained: AdapterValue, title: str) -> str:
+    base = value.base or trained.model.model
+    checks = [("largest logit difference after reloading", f"{trained.reload_difference:.3g}")]
+    return _text(
+        _front_matter(base, "transformers", "finetune", lora=False),
+        [
+            f"# {title or 'Tuned model'}",
+            f"{_shown_base(base)} after full fine-tuning ({value.dtype}), made with LoRA Studio.",
+        ],
+        [_base(base), *_training(trained), _table("Checks", ("check", "figure"), checks)],
+        [_loading(whole=True, base=None)],
+    )
+
+
 def _text(*parts: str | Sequence[str]) -> str:
     blocks = [b for part in parts for b in ([part] if isinstance(part, str) else part) if b]
     return "\n\n".join(blocks) + "\n"
 
 
-def _front_matter(base: ModelValue, library: str, relation: str | None) -> str:
+def _front_matter(base: ModelValue, library: str, relation: str | None, lora: bool = True) -> str:
     lines = ["---"]
     name, licence = base_name(base), licence_of(base)
     if name:
@@ -100,7 +117,7 @@ def _front_matter(base: ModelValue, library: str, relation: str | None) -> str:
     if licence:
         lines.append(f"license: {licence}")
     lines += [f"library_name: {library}", "pipeline_tag: text-generation", "tags:", "- lora-studio"]
-    lines += ["- lora"] if relation else []
+    lines += ["- lora"] if relation and lora else []
     return "\n".join([*lines, "---"])
 
 
@@ -130,13 +147,16 @@ def _base(base: ModelValue) -> str:
 
 def _training(adapter: AdapterValue) -> list[str]:
     lora = adapter.model
-    settings: dict[str, Any] = {
-        "method": lora.method, "r": lora.r, "alpha": lora.alpha, "dropout": lora.dropout,
-        "bias": lora.bias, "target_modules": ", ".join(lora.target_modules), **lora.method_settings,
-    }  # fmt: skip
+    settings: dict[str, Any] = {"method": "full fine-tuning", **lora.method_settings}
+    if lora.method != WHOLE:
+        settings = {
+            "method": lora.method, "r": lora.r, "alpha": lora.alpha, "dropout": lora.dropout,
+            "bias": lora.bias, "target_modules": ", ".join(lora.target_modules),
+            **lora.method_settings,
+        }  # fmt: skip
     return [
         _data(adapter.dataset),
-        _table("Adapter", ("setting", "value"), settings.items()),
+        _table("Method" if lora.method == WHOLE else "Adapter", ("setting", "value"), settings.items()),
         _table("Training", ("setting", "value"), adapter.train.items()),
         _table("Metrics", ("metric", "value"), [(k, f"{v:.6g}") for k, v in adapter.metrics.items()]),
         _table("Versions", ("package", "version"), _versions().items()),

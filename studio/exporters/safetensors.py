@@ -15,6 +15,7 @@ from studio.exporters._copy import copy_files, folder_size, model_files
 from studio.exporters._exporter import Exportable, Exporter
 from studio.graph.node_type import Variant
 from studio.values import AdapterValue
+from studio.whole import WHOLE
 
 if TYPE_CHECKING:
     from studio.runs.context import StepContext
@@ -49,7 +50,10 @@ def _name_base(path: Path, value: AdapterValue) -> None:
 def _kind(value: Exportable) -> str:
     if isinstance(value, AdapterValue):
         return "adapter"
-    return "merged_model" if value.merged_from else "base_model"
+    if not value.merged_from:
+        return "base_model"
+    last = value.merged_from[-1]["adapter"]["model"]["method"]
+    return "tuned_model" if last == WHOLE else "merged_model"
 
 
 VARIANT = Variant(

@@ -40,6 +40,8 @@ class CheckContext:
     ``inputs`` maps a connected input port to the (node type id, parsed settings or ``None``) of
     the node at the other end, so that e.g. an exporter can see whether an adapter or a model is
     wired to it; ``upstream`` gives the same for every node before this one, by node id.
+    ``input_types`` names the type that each connected input carries, and ``used_outputs`` the
+    output ports that somebody takes.
     """
 
     node: str
@@ -48,6 +50,8 @@ class CheckContext:
     inputs: Mapping[str, tuple[str, Settings | None]] = field(default_factory=dict)
     upstream: Mapping[str, tuple[str, Settings | None]] = field(default_factory=dict)
     variants: Mapping[str, Mapping[str, Variant]] = field(default_factory=dict)
+    input_types: Mapping[str, str] = field(default_factory=dict)
+    used_outputs: frozenset[str] = frozenset()
 
     def problem(self, sentence: str, field: str | None = None, **more: Any) -> Problem:
         """A Problem on this node; the sentence is prefixed with the node's title."""

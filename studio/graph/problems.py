@@ -160,8 +160,10 @@ def _own_problems(
     }
     before = {n: parsed[n] for n in graph.upstream(node.id) - {node.id} if n in parsed}
     context = CheckContext(
-        node.id, title_of(node, registry), project_dir, inputs, before, registry.variants
-    )
+        node.id, title_of(node, registry), project_dir, inputs, before, registry.variants,
+        _input_types(graph, node, registry),
+        frozenset(w.source_port for w in graph.wires if w.source == node.id),
+    )  # fmt: skip
     try:
         return list(node_type.check(settings, context))
     except StudioError as error:
@@ -173,3 +175,16 @@ def _own_problems(
                 node.id, None, "Look at the names of its files and folders.", "unusable_setting",
             )
         ]  # fmt: skip
+
+
+def _input_types(graph: Graph, node: Node, registry: Registry) -> dict[str, str]:
+    """The id of the type that each wire into ``node`` carries."""
+    found: dict[str, str] = {}
+    for wire in graph.wires:
+        if wire.target != node.id or not graph.has(wire.source):
+            continue
+        source = registry.node_type(graph.node(wire.source).type)
+        port = source.output(wire.source_port) if source else None
+        if port is not None:
+            found[wire.target_port] = port.type.id
+    return found

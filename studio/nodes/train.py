@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 from studio.errors import Problem
 from studio.graph.node_type import CheckContext, NodeType
-from studio.graph.ports import ADAPTED_MODEL, ADAPTER, DATASET, input_, output
+from studio.graph.ports import ADAPTED_MODEL, ADAPTER, DATASET, MODEL, input_, output
 from studio.graph.schema import setting
-from studio.nodes._train_measuring import MeasuringSettings
+from studio.nodes._train_whole import WholeSettings, check_whole
 
 if TYPE_CHECKING:
     from studio.runs.context import StepContext
 
 
-class TrainSettings(MeasuringSettings):
-    """How long, how fast and on what the adapter is trained."""
+class TrainSettings(WholeSettings):
+    """How long, how fast and on what the adapter, or the whole model, is trained."""
 
     gradient_checkpointing: bool = setting(
         False, "Gradient checkpointing", "Computes activations twice instead of keeping them: much less memory, "
@@ -34,6 +34,7 @@ class TrainSettings(MeasuringSettings):
 
 def check(settings: TrainSettings, context: CheckContext) -> Iterable[Problem]:
     """Settings that contradict each other or what is wired."""
+    yield from check_whole(settings, context)
     data = next((s for t, s in context.upstream.values() if t == "dataset" and s), None)
     if settings.eval_steps and data is not None and not getattr(data, "validation_fraction", 1):
         yield context.problem(
@@ -53,10 +54,12 @@ def check(settings: TrainSettings, context: CheckContext) -> Iterable[Problem]:
 def run(
     context: StepContext, inputs: Mapping[str, Any], settings: TrainSettings
 ) -> Mapping[str, Any]:
-    """Train, verify the adapter on a fresh base, and write it down."""
-    from studio.training.train import train_adapter
+    """Train, verify what was written on a fresh load, and describe it."""
+    from studio.training.train import train_adapter, train_whole
 
-    return {"adapter": train_adapter(context, inputs, settings).to_json()}
+    if inputs["model"]["kind"] == "model":
+        return {"adapter": None, "model": train_whole(context, inputs, settings).to_json()}
+    return {"adapter": train_adapter(context, inputs, settings).to_json(), "model": None}
 
 
 def _summary(settings: TrainSettings) -> str:
@@ -74,8 +77,14 @@ NODE = NodeType(
     settings=TrainSettings, run=run, check=check,
     inputs=(
         input_("dataset", DATASET, "Dataset"),
-        input_("model", ADAPTED_MODEL, "Model with LoRA"),
+        input_(
+            "model", (ADAPTED_MODEL, MODEL), "Model",
+            "A model with LoRA trains an adapter. A model by itself is trained as a whole.",
+        ),
     ),
-    outputs=(output("adapter", ADAPTER, "Adapter"),),
+    outputs=(
+        output("adapter", ADAPTER, "Adapter", "What was trained on a model with LoRA."),
+        output("model", MODEL, "Tuned model", "The model itself, after full fine-tuning."),
+    ),
     summary=_summary,
 )  # fmt: skip

@@ -25,7 +25,7 @@ EVENTS: dict[str, str] = {
     "TrainResumed": "node, step: metrics after this step are void and will come again",
     "CheckpointSaved": "node, step, path, reason: cadence|stop|save|end",
     "Evaluation": "node, measures: {name: {before, after}}, rows, examples: [{prompt, expected, before, after}]",
-    "ArtifactSaved": "node, kind: dataset|base_model|adapter|merged_model|report|..., path, cached, and details",
+    "ArtifactSaved": "node, kind: dataset|base_model|adapter|merged_model|tuned_model|report|..., path, cached, more",
     "Notice": "node, level: info|warning, sentence, hint",
     "StepFinished": "node, seconds, cached, outputs",
     "StepFailed": "node, title, sentence, hint, field, code, file, line, trace (only for bugs)",

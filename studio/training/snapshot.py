@@ -75,6 +75,10 @@ def write_snapshot(
 def save_adapter(model: Any, folder: Path, whole: bool = False) -> None:
     """The adapter's weights and config, as plain PEFT loads them. ``whole`` also keeps the parts that
     AdaLoRA has switched off: a resumed run may switch them on again."""
+    if not hasattr(model, "peft_config"):  # the model itself is trained
+        trained = {n: p for n, p in model.named_parameters() if p.requires_grad}
+        save_file(_on_cpu(trained), folder / ADAPTER, metadata={"format": "pt"})
+        return
     config = model.peft_config["default"]
     pattern = getattr(config, "rank_pattern", None)
     cut = whole and config.peft_type == "ADALORA"
@@ -115,10 +119,27 @@ def read_method(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def load_adapter(folder: Path, model: Any) -> None:
-    """Put the adapter's weights into ``model``; every trained weight must be there."""
+    """Put the trained weights into ``model``; every one of them must be there."""
+    if not hasattr(model, "peft_config"):
+        _load_whole(folder, model)
+        return
     result = set_peft_model_state_dict(model, load_file(folder / ADAPTER))
     trained = {name for name, p in model.named_parameters() if p.requires_grad}
-    missing = sorted(trained & set(result.missing_keys)) + sorted(result.unexpected_keys)
+    _refuse_missing(
+        folder, sorted(trained & set(result.missing_keys)) + sorted(result.unexpected_keys)
+    )
+
+
+@torch.no_grad()
+def _load_whole(folder: Path, model: Any) -> None:
+    kept = load_file(folder / ADAPTER)
+    trained = {n: p for n, p in model.named_parameters() if p.requires_grad}
+    _refuse_missing(folder, sorted(trained.keys() ^ kept.keys()))
+    for name, parameter in trained.items():
+        parameter.copy_(kept[name])
+
+
+def _refuse_missing(folder: Path, missing: list[str]) -> None:
     if missing:
         raise StudioError(
             f"The checkpoint {folder.name} does not fit the model: {missing[0]} and "

@@ -23,7 +23,6 @@ from studio.adapters._method import TrainingFacts
 from studio.errors import StudioError
 from studio.objectives._method import LossOptions, Objective
 from studio.runs.context import StepContext
-from studio.training.adapter import build_adapter, write_adapter
 from studio.training.batches import Batches, RowOrder, pad_rows
 from studio.training.batching import BatchPlan, plan_batches
 from studio.training.checkpoint import Checkpoint, newest, remove_torn, unusable
@@ -34,19 +33,21 @@ from studio.training.limits import (
     refuse_unknown_tokens,
     tell_unquantized,
 )
-from studio.training.load import free_memory, load_base, pick_device
+from studio.training.load import free_memory, pick_device
 from studio.training.optim import build_optimizer, build_schedule
 from studio.training.out_of_memory import told_in_words
 from studio.training.quiet import quiet_libraries
 from studio.training.schedule import cadence_of, length_of
 from studio.training.sft import total_weight
 from studio.training.snapshot import load_adapter, read_figures, read_method
+from studio.training.subject import subject_of
 from studio.training.trainer import StudioTrainer, training_arguments
 from studio.training.tuning import Tuning
 from studio.training.validation import spread, validation_loss
-from studio.training.verify import Expected, expect, verify_adapter
+from studio.training.verify import Expected, expect
 from studio.training.watch import Figures, StepWatch
-from studio.values import AdaptedModelValue, AdapterValue, DatasetValue
+from studio.training.whole import tuned_model, whole_of
+from studio.values import AdaptedModelValue, AdapterValue, DatasetValue, ModelValue
 
 _LESS_MEMORY = (
     "Lower the batch size and raise the accumulation by as much; switch gradient checkpointing on; "
@@ -63,25 +64,39 @@ def train_adapter(context: StepContext, inputs: Mapping[str, Any], settings: Any
     """Train the adapter that ``inputs`` describe, verify it from disk, and describe it."""
     dataset = DatasetValue.model_validate(inputs["dataset"])
     adapted = AdaptedModelValue.model_validate(inputs["model"])
+    return _trained_from(context, dataset, adapted, settings)
+
+
+def train_whole(context: StepContext, inputs: Mapping[str, Any], settings: Any) -> ModelValue:
+    """Train the model that ``inputs`` describe itself, verify it from disk, and describe it."""
+    dataset = DatasetValue.model_validate(inputs["dataset"])
+    adapted = whole_of(context, ModelValue.model_validate(inputs["model"]), settings)
+    return tuned_model(context, _trained_from(context, dataset, adapted, settings))
+
+
+def _trained_from(
+    context: StepContext, dataset: DatasetValue, adapted: AdaptedModelValue, settings: Any
+) -> AdapterValue:
     quiet_libraries()
     if context.threads:
         torch.set_num_threads(context.threads)
+    subject = subject_of(adapted)
     tokenizer = load_tokenizer(adapted.model.path)
     tokens = tokenize_dataset(
         context, dataset, tokenizer, train_on=settings.train_on, folder=context.folder / "tokens",
         max_length=max_length_for(context, adapted.model, settings.max_length),
     )  # fmt: skip
-    folder = context.folder / "adapter"
+    folder = context.folder / subject.folder
     _settle_garbage()
     with told_in_words(context, "training", _LESS_MEMORY, "batch_size"):
         expected, figures = _train(context, adapted, dataset, tokens, tokenizer, settings, folder)
         del tokens
         free_memory()
-        difference = verify_adapter(context, adapted, folder, expected)
+        difference = subject.verify(context, adapted, folder, expected)
     for name in ("tokens", "scratch"):
         shutil.rmtree(context.folder / name, ignore_errors=True)
     metrics = _metrics(figures)
-    context.artifact("adapter", folder, reload_difference=difference, **metrics)
+    context.artifact(subject.kind, folder, reload_difference=difference, **metrics)
     return AdapterValue(
         path=str(folder), model=adapted, dataset=dataset, train=settings.model_dump(mode="json"),
         metrics=metrics, reload_difference=difference,
@@ -92,9 +107,10 @@ def _train(
     context: StepContext, adapted: AdaptedModelValue, dataset: DatasetValue, tokens: Tokenized,
     tokenizer: Any, settings: Any, folder: Path,
 ) -> tuple[Expected, Figures]:  # fmt: skip
-    """Train and write the adapter; the model is gone when this returns."""
+    """Train and write what was trained; the model is gone when this returns."""
     set_seed(settings.seed)
-    base = load_base(context, adapted.model)
+    subject = subject_of(adapted)
+    base = subject.load(context, adapted.model)
     refuse_unknown_tokens(context, base, tokens, tokenizer)
     tell_unquantized(context, base, adapted.model)
     identity = identity_of(adapted, dataset, settings)
@@ -103,13 +119,13 @@ def _train(
         context, base, tokens.train, settings, pad_id_of(base, tokenizer), adapted.method
     )
     facts = _facts(context, plan, settings)
-    tuning = build_adapter(context, base, adapted, facts, resumed.path if resumed else None)
+    tuning = subject.build(context, base, adapted, facts, resumed.path if resumed else None)
     if resumed is not None:
         load_adapter(resumed.path, tuning.model)
         tuning.restore(*read_method(resumed.path))
     figures = _trained(context, tuning, tokens, plan, settings, identity, resumed)
-    context.phase("save", "Writing the adapter")
-    write_adapter(tuning, tokenizer, folder)
+    context.phase("save", subject.title)
+    subject.write(context, tuning, tokenizer, folder)
     return expect(tuning.model, tokens.train), figures
 
 

@@ -51,10 +51,7 @@ def verify_adapter(
     fresh = load_base(context, adapted.model, "Loading a fresh model to compare")
     context.phase("verify", "Comparing the saved adapter with the trained model")
     model = PeftModel.from_pretrained(fresh, str(folder))
-    found = [_logits(model, ids) for ids in expected.rows]
-    pairs = list(zip(found, expected.logits, strict=True))
-    difference = max(float((a - b).abs().max()) for a, b in pairs)
-    allowed = tolerance(adapted.model.dtype, max(float(b.abs().max()) for _, b in pairs))
+    difference, allowed = largest_difference(model, adapted.model.dtype, expected)
     if not difference <= allowed:  # a NaN is refused too
         raise StudioError(
             f"{context.title}: the saved adapter does not do what was trained: on a fresh model its "
@@ -65,6 +62,14 @@ def verify_adapter(
             code="reload_mismatch", file=str(folder),
         )  # fmt: skip
     return difference
+
+
+def largest_difference(model: Any, dtype: str, expected: Expected) -> tuple[float, float]:
+    """The largest difference of ``model``'s logits from the expected ones, and what is allowed."""
+    found = [_logits(model, ids) for ids in expected.rows]
+    pairs = list(zip(found, expected.logits, strict=True))
+    difference = max(float((a - b).abs().max()) for a, b in pairs)
+    return difference, tolerance(dtype, max(float(b.abs().max()) for _, b in pairs))
 
 
 def tolerance(dtype: str, largest: float) -> float:

@@ -148,7 +148,7 @@ def with_sources(registry: Registry, node: NodeType) -> Graph:
         nodes.append(Node(node_id, wanted.id))
         for port in wanted.inputs:
             for other in registry.nodes.values():
-                out = next((p for p in other.outputs if port.accepts(p.type)), None)
+                out = next((p for p in other.outputs if p.type == port.type), None)
                 if out is not None:
                     wires.append(Wire(add(other), out.name, node_id, port.name))
                     break

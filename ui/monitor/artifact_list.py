@@ -32,6 +32,7 @@ KIND_ICONS = {
     "base_model": "box",
     "adapter": "layers",
     "merged_model": "git-merge",
+    "tuned_model": "play",
     "report": "scale",
     "gguf": "package",
 }

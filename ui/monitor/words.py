@@ -37,6 +37,7 @@ KIND_WORDS = {
     "base_model": "Base model",
     "adapter": "Adapter",
     "merged_model": "Merged model",
+    "tuned_model": "Tuned model",
     "report": "Report",
     "checkpoint": "Checkpoint",
     "gguf": "GGUF model",

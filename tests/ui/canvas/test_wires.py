@@ -72,8 +72,8 @@ def test_compatible_ports_light_up_and_others_dim(make_canvas):
 
 def test_wrong_type_is_refused_with_its_reason(make_canvas):
     view = make_canvas(without("train.model"))
-    drag_to(view, port(view, "base.model", "output"), port(view, "train.model", "input"))
-    assert "takes Model with LoRA here" in view.said[-1]
+    drag_to(view, port(view, "data.dataset", "output"), port(view, "train.model", "input"))
+    assert "takes Model with LoRA or Model here" in view.said[-1]
     note = next(i for i in view.graph_scene.items() if type(i).__name__ == "Note")
     assert note.isVisible()
     release(view, port(view, "train.model", "input"))
