@@ -52,6 +52,22 @@ def read_linear_modules(folder: Path) -> list[LinearModule] | None:
     return sorted((m for m in found if m is not None), key=lambda m: _natural(m.name)) or None
 
 
+def norm_layers(folder: Path) -> list[str]:
+    """The names of the norm layers of a model folder, as PEFT matches them; each once."""
+    try:
+        shapes = [item for file in weight_files(folder) for item in tensor_shapes(file)]
+    except (OSError, ValueError):
+        return []
+    stems = [
+        n.removesuffix(".weight")
+        for n, shape in shapes
+        if len(shape) == 1 and n.endswith(".weight")
+    ]
+    text = [s for s in stems if set(TOWERS).isdisjoint(s.split("."))]
+    last = (s.rpartition(".")[2] for s in text)
+    return list(dict.fromkeys(n for n in last if "norm" in n.lower() or n.startswith("ln_")))
+
+
 def weight_files(folder: Path) -> list[Path]:
     """The safetensors files that transformers loads from a model folder. Others may lie beside them,
     such as the same weights under another program's names. Raises OSError or ValueError."""

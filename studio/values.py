@@ -72,7 +72,9 @@ class ModelValue(Value):
 
 class AdaptedModelValue(Value):
     """A model together with the LoRA configuration to train on it. ``target_modules`` holds the
-    names that matched in the model (suffixes as PEFT takes them)."""
+    names that matched in the model (suffixes as PEFT takes them). ``rank_pattern`` and
+    ``alpha_pattern`` give some of them a rank and alpha of their own; ``modules_to_save`` are trained
+    as a whole and saved with the adapter."""
 
     kind: Literal["adapted_model"] = "adapted_model"
     model: ModelValue
@@ -83,6 +85,9 @@ class AdaptedModelValue(Value):
     bias: str
     target_modules: list[str]
     method_settings: dict[str, Any] = {}
+    rank_pattern: dict[str, int] = {}
+    alpha_pattern: dict[str, int] = {}
+    modules_to_save: list[str] = []
 
 
 class AdapterValue(Value):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from studio.layers import LinearModule
@@ -49,6 +50,8 @@ class Hooks:
     ``freeze(name)`` keeps it as it is, ``penalty(model)`` is added to the loss of each optimizer step,
     ``before_step(model, step)`` may change the gradients, ``after_step(model, step)`` runs before they
     are cleared. ``state`` and ``restore`` carry what a checkpoint must hold besides weights.
+
+    After it ``save(folder)`` may rewrite the saved adapter, so that plain programs load it.
     """
 
     fit: Callable[[Any, TrainingFacts], None] | None = None
@@ -61,9 +64,10 @@ class Hooks:
     after_step: Callable[[Any, int], None] | None = None
     state: Callable[[Any], State] | None = None
     restore: Callable[[Any, dict[str, Any], dict[str, Any]], None] | None = None
+    save: Callable[[Path], None] | None = None
 
 
-Fits = Callable[[Any, Sequence[LinearModule]], Iterable[tuple[str, str]]]
+Fits = Callable[[Any, Any, Sequence[LinearModule]], Iterable[tuple[str, str]]]
 
 
 @dataclass(frozen=True)
@@ -71,10 +75,13 @@ class LoraMethod:
     """``build(value)`` makes the PEFT config.
 
     ``quantized`` and ``dtypes`` name the bases that the method was seen to train on soundly; any other
-    is refused before training. ``cannot_merge`` says why adapters of it cannot be merged. ``uses`` are
-    the shared settings that matter for it. ``changes_base``: its start is taken out of the base's
-    weights, so that it is saved as a plain LoRA of twice the rank. ``fits(settings, layers)`` yields
-    pairs of field and sentence for what does not go together with the model's layers.
+    is refused before training. ``only_quantized``: it makes no sense on an unquantized base.
+    ``cannot_merge`` says why adapters of it cannot be merged; ``merge_whole``: they need the base's real
+    weights to be loaded, so they cannot be merged layer by layer. ``uses`` are the shared settings that
+    matter for it. ``changes_base``: its start is taken out of the base's weights, so that it is saved as
+    a plain LoRA of twice the rank. ``own_layers``: it chooses its layers by itself.
+    ``fits(node, own, layers)`` gets the LoRA node's settings, its own and the chosen layers, and yields
+    pairs of field and sentence for what does not go together.
     """
 
     build: Callable[[AdaptedModelValue], Any]
@@ -84,9 +91,11 @@ class LoraMethod:
     paper: str = ""
     uses: frozenset[str] = SHARED
     changes_base: bool = False
+    only_quantized: bool = False
+    merge_whole: bool = False
+    own_layers: bool = False
     why_not_quantized: str = ""
     fits: Fits | None = None
-    needs: tuple[str, ...] = ()
     hooks: Hooks = field(default_factory=Hooks)
 
     @property
@@ -101,10 +110,49 @@ def own_settings(value: AdaptedModelValue, model: type[Any]) -> Any:
 
 
 def lora_config(value: AdaptedModelValue, **more: Any) -> Any:
-    """A ``peft.LoraConfig`` with the settings that all methods share."""
-    from peft import LoraConfig
-
-    return LoraConfig(
-        r=value.r, lora_alpha=value.alpha, lora_dropout=value.dropout, bias=value.bias,
-        target_modules=list(value.target_modules), task_type="CAUSAL_LM", **more,
+    """A ``peft.LoraConfig`` with the settings that all kinds of LoRA share."""
+    return peft_config(
+        "LoraConfig", value, r=value.r, lora_alpha=value.alpha, lora_dropout=value.dropout,
+        bias=value.bias, rank_pattern=dict(value.rank_pattern),
+        alpha_pattern=dict(value.alpha_pattern), **more,
     )  # fmt: skip
+
+
+def peft_config(name: str, value: AdaptedModelValue, **more: Any) -> Any:
+    """The PEFT config called ``name`` on the chosen layers, with the modules that are trained whole."""
+    import peft
+
+    return getattr(peft, name)(
+        target_modules=list(value.target_modules), task_type="CAUSAL_LM",
+        modules_to_save=list(value.modules_to_save) or None, **more,
+    )  # fmt: skip
+
+
+def divides(size: int, layers: Sequence[LinearModule], side: str = "both") -> list[LinearModule]:
+    """The layers whose widths (``in``, ``out`` or ``both``) are not multiples of ``size``."""
+    return [
+        m for m in layers
+        if (side != "out" and m.width_in % size) or (side != "in" and m.width_out % size)
+    ]  # fmt: skip
+
+
+def misfit(
+    name: str, size: int, layers: Sequence[LinearModule], side: str = "both"
+) -> Iterable[tuple[str, str]]:
+    """One sentence for the setting ``name`` when ``size`` does not divide the widths of a layer."""
+    for layer in divides(size, layers, side)[:1]:
+        yield (
+            name,
+            (
+                f"{size} does not divide the widths of {layer.name} "
+                f"({layer.width_in} in, {layer.width_out} out)."
+            ),
+        )
+
+
+def too_many(name: str, count: int, layers: Sequence[LinearModule]) -> Iterable[tuple[str, str]]:
+    """One sentence for the setting ``name`` when a layer has fewer than ``count`` entries."""
+    small = [m for m in layers if m.width_in * m.width_out < count]
+    for layer in small[:1]:
+        entries = layer.width_in * layer.width_out
+        yield name, f"{count} is more than the {entries} entries of {layer.name}."

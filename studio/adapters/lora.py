@@ -2,11 +2,32 @@
 
 from __future__ import annotations
 
-from studio.adapters._method import LoraMethod, lora_config
+from typing import Any, Literal
+
+from studio.adapters._method import LoraMethod, lora_config, own_settings
 from studio.graph.node_type import Variant
+from studio.graph.schema import Settings, setting
+from studio.values import AdaptedModelValue
+
+
+class LoraOwnSettings(Settings):
+    """How A and B begin."""
+
+    init: Literal["default", "gaussian", "orthogonal"] = setting(
+        "default", "Start", "How A begins; B begins at zero, but for Orthogonal. Default suits nearly "
+        "always. Orthogonal needs an even rank and learns a little faster at low rank.", advanced=True,
+        choice_labels={"default": "Default (uniform)", "gaussian": "Gaussian", "orthogonal": "Orthogonal"},
+    )  # fmt: skip
+
+
+def _build(value: AdaptedModelValue) -> Any:
+    init = own_settings(value, LoraOwnSettings).init
+    return lora_config(value, init_lora_weights=True if init == "default" else init)
+
 
 VARIANT = Variant(
-    kind="adapter", id="lora", title="LoRA", order=10,
-    help="The plain method: two small matrices beside each chosen layer. Suits most jobs.",
-    payload=LoraMethod(lora_config),
+    kind="adapter", id="lora", title="LoRA", order=10, settings=LoraOwnSettings,
+    help="The plain method: two small matrices beside each chosen layer. When to use it: suits most "
+    "jobs; begin here. Hu et al. 2021, arXiv:2106.09685.",
+    payload=LoraMethod(_build, paper="arXiv:2106.09685"),
 )  # fmt: skip

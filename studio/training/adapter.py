@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from peft import get_peft_model
 
 from studio.adapters._method import LoraMethod, TrainingFacts
@@ -49,7 +50,8 @@ def build_adapter(
             title="The adapter does not fit", hint="Check the LoRA node's settings.",
             code="adapter_build",
         ) from error  # fmt: skip
-    _refuse_missing(context, tuning.model, adapted)
+    if not method.own_layers:
+        _refuse_missing(context, tuning.model, adapted)
     return tuning
 
 
@@ -73,6 +75,7 @@ def _built(
         if facts is not None and hooks.initialise:
             context.phase("prepare", "Preparing the adapter from the data")
             hooks.initialise(tuning.model, config, facts)
+            _in_float32(tuning.model)
         if method.changes_base:
             tuning.keep_start()
     elif method.changes_base:
@@ -81,6 +84,13 @@ def _built(
         if parameter.requires_grad and hooks.freeze and hooks.freeze(name):
             parameter.requires_grad = False
     return tuning
+
+
+def _in_float32(model: Any) -> None:
+    """Layers that PEFT made anew have the base's precision, in which small steps would be lost."""
+    for name, parameter in model.named_parameters():
+        if ".lora_" in name and parameter.dtype in (torch.float16, torch.bfloat16):
+            parameter.data = parameter.data.float()
 
 
 def _continue_config(config: Any, checkpoint: Path) -> None:
@@ -110,6 +120,12 @@ def refuse_precision(context: StepContext, method: LoraMethod, adapted: AdaptedM
             f"quantized to {quantization}.",
             title="Method and quantization do not go together",
             hint="Set Quantization to None, or choose LoRA.", code="method_quantization",
+        )  # fmt: skip
+    if quantization == "none" and method.only_quantized:
+        raise StudioError(
+            f"{context.title}: the method {adapted.method} needs a quantized base.",
+            title="Method and quantization do not go together",
+            hint="Set Quantization to 4-bit NF4, or choose LoRA.", code="method_quantization",
         )  # fmt: skip
     if dtype not in method.dtypes:
         raise StudioError(
@@ -180,6 +196,8 @@ def write_adapter(tuning: Tuning, tokenizer: Any, folder: Path) -> None:
     save_adapter(tuning.model, folder)
     if tuning.start:
         make_plain(folder, tuning.start)
+    if tuning.method.hooks.save:
+        tuning.method.hooks.save(folder)
     tokenizer.save_pretrained(str(folder))
 
 

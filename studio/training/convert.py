@@ -2,7 +2,9 @@
 
 PiSSA and its kin train W - s B0 A0 + s B A. Saved as it is, nobody who loads it has that base. The sum
 is W + s [B, -B0] [A; A0]: a LoRA of twice the rank and twice the alpha, which any program can load.
-It must not change what the adapter does.
+AdaLoRA's P Λ Q is written as B A with a rank of its own for each layer: PEFT 0.21 rounds such an adapter
+to the base's precision when it loads it, and other programs do not know it at all. It must not change
+what the adapter does.
 """
 
 from __future__ import annotations
@@ -50,3 +52,40 @@ def _doubled(config: dict[str, Any]) -> dict[str, Any]:
         "rank_pattern": ranks, "alpha_pattern": alphas, "init_lora_weights": True,
         **{name: None for name in _OWN if name in config},
     }  # fmt: skip
+
+
+def make_plain_ranks(folder: Path) -> None:
+    """Rewrite an AdaLoRA adapter in ``folder`` as a LoRA with a rank and alpha for each layer."""
+    trained = load_file(folder / ADAPTER)
+    config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    stems = [n.removesuffix(".lora_A") for n in trained if n.endswith(".lora_A")]
+    tensors = {n: t for n, t in trained.items() if ".lora_" not in n}
+    ranks = {}
+    for stem in stems:
+        a, e, b = (trained[f"{stem}.lora_{part}"] for part in "AEB")  # (r, in), (r, 1), (out, r)
+        if len(a):
+            ranks[stem.removeprefix("base_model.model.")] = len(a)
+            tensors[f"{stem}.lora_A.weight"] = (a * e).contiguous()
+            tensors[f"{stem}.lora_B.weight"] = b.contiguous()
+    save_file(tensors, folder / ADAPTER, metadata={"format": "pt"})
+    plain = _as_lora(config, ranks)
+    (folder / CONFIG).write_text(json.dumps(plain, indent=2, sort_keys=True), encoding="utf-8")
+    same_mode(folder, CONFIG)
+
+
+def _as_lora(config: dict[str, Any], ranks: dict[str, int]) -> dict[str, Any]:
+    """A LoRA config for layers of these ranks, each with the scale alpha / init_r."""
+    from peft import LoraConfig
+
+    scale = config["lora_alpha"] / config["init_r"]
+    kept = (
+        "base_model_name_or_path", "revision", "task_type", "bias", "fan_in_fan_out",
+        "modules_to_save", "lora_dropout", "inference_mode",
+    )  # fmt: skip
+    plain = LoraConfig(
+        r=config["init_r"], lora_alpha=config["lora_alpha"], target_modules=sorted(ranks),
+        rank_pattern=ranks, alpha_pattern={name: scale * r for name, r in ranks.items()},
+        **{name: config[name] for name in kept},
+    ).to_dict()  # fmt: skip
+    plain["target_modules"] = sorted(ranks)
+    return {k: getattr(v, "value", v) for k, v in plain.items()}

@@ -19,6 +19,7 @@ import torch
 from studio import disk
 from studio.errors import StudioError
 from studio.runs.context import StepContext
+from studio.training.adapter import method_of
 from studio.training.chat import load_tokenizer
 from studio.training.merge_check import merge_difference, quantized_difference
 from studio.training.merge_layers import (
@@ -78,9 +79,21 @@ def merge_adapter(
 
 def _planned(context: StepContext, adapter: AdapterValue, dtype: str) -> MergePlan | None:
     """How to merge tensor by tensor; ``None`` where only the whole model can be merged."""
+    method = method_of(context, adapter.model)
+    if method.cannot_merge:
+        raise _refused(context, method.cannot_merge)
+    if method.merge_whole:
+        context.notice(
+            "Adapters of this method are merged with the whole model in memory.", level="info"
+        )
+        return None
     try:
         return plan_merge(Path(adapter.model.model.path), Path(adapter.path), getattr(torch, dtype))
     except OtherNames:
+        context.notice(
+            "This model's files name their weights otherwise than the loaded model, so it is merged as "
+            "a whole in memory.", level="info",
+        )  # fmt: skip
         return None
     except CannotMerge as error:
         raise _refused(context, str(error)) from error

@@ -36,10 +36,6 @@ def merge_whole(
     or ``StudioError`` when the memory is too small."""
     base = adapter.model.model.model_copy(update={"dtype": dtype, "quantization": "none"})
     _refuse_too_large(context, adapter, dtype)
-    context.notice(
-        "This model's files name their weights otherwise than the loaded model, so it is merged as a "
-        "whole in memory.", level="info",
-    )  # fmt: skip
     model = load_base(context, base, "Loading the model to merge into", _CPU)
     context.phase("merge", "Adding the adapter to the model")
     try:

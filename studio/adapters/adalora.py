@@ -1,0 +1,130 @@
+"""AdaLoRA (Zhang et al., 2023, arXiv:2303.10512): the rank moves to the layers that need it.
+
+The change is P Λ Q with almost orthogonal P and Q. While it trains, the least important entries of Λ are
+switched off, from the first rank down to the target, at a pace that depends on the number of steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from studio.adapters._method import (
+    Hooks,
+    LoraMethod,
+    State,
+    TrainingFacts,
+    own_settings,
+    peft_config,
+)
+from studio.graph.node_type import Variant
+from studio.graph.schema import Settings, setting
+from studio.layers import LinearModule
+from studio.values import AdaptedModelValue
+
+_WARM, _FINAL = 0.1, 0.3
+"""Shares of the steps before the first entry is switched off, and after the last one was."""
+
+
+class AdaloraSettings(Settings):
+    """How far the rank falls, and how strictly."""
+
+    target_r: int = setting(
+        8, "Target rank", "Mean rank of the layers at the end; Rank (r) is where each begins. Half to two "
+        "thirds of r is usual.", ge=1, le=1024, log_scale=True,
+    )  # fmt: skip
+    delta_t: int = setting(
+        1, "Reallocate every", "Steps between two decisions. Longer runs can do with 10.", unit="steps",
+        ge=1, le=10_000, advanced=True,
+    )  # fmt: skip
+    orthogonality: float = setting(
+        0.5, "Orthogonality", "Weight of the term that keeps P and Q orthogonal. 0.1 to 0.5; 0 switches it "
+        "off.", ge=0.0, le=10.0, step=0.1, advanced=True,
+    )  # fmt: skip
+
+
+def _build(value: AdaptedModelValue) -> Any:
+    own = own_settings(value, AdaloraSettings)
+    return peft_config(
+        "AdaLoraConfig", value, init_r=value.r, target_r=own.target_r, deltaT=own.delta_t,
+        lora_alpha=value.alpha, lora_dropout=value.dropout, bias=value.bias,
+        orth_reg_weight=own.orthogonality, total_step=1000,
+    )  # fmt: skip
+
+
+def _fits(node: Any, own: Any, layers: Sequence[LinearModule]) -> Iterable[tuple[str, str]]:
+    del layers
+    if own.target_r >= node.r:
+        yield (
+            "method_settings.target_r",
+            (
+                f"the target rank is {own.target_r}, which is not below the rank {node.r} that it begins with."
+            ),
+        )
+
+
+def _fit(config: Any, facts: TrainingFacts) -> None:
+    """The pace: nothing for a tenth of the steps, then down to the target, then training goes on."""
+    config.total_step = max(1, facts.steps)
+    config.tinit = int(_WARM * facts.steps)
+    config.tfinal = int(_FINAL * facts.steps)
+
+
+def _penalty(model: Any) -> Any:
+    """Mean distance of P Pᵀ and Qᵀ Q from the identity (equation 4 of the paper)."""
+    import torch
+
+    weight = model.peft_config["default"].orth_reg_weight
+    terms = []
+    for name, p in model.named_parameters() if weight else ():
+        if ".lora_A." in name or ".lora_B." in name:
+            gram = p @ p.T if ".lora_A." in name else p.T @ p
+            terms.append(torch.linalg.norm(gram - torch.eye(len(gram), device=gram.device)))
+    return weight * torch.stack(terms).mean() if terms else None
+
+
+def _after_step(model: Any, step: int) -> None:
+    model.base_model.update_and_allocate(step)
+
+
+_KEPT = ("ipt", "exp_avg_ipt", "exp_avg_unc")
+
+
+def _state(model: Any) -> State:
+    """The importance of every entry so far, and which ranks are switched off."""
+    allocator = model.base_model.rankallocator
+    tensors = {f"{k}/{n}": t for k in _KEPT for n, t in getattr(allocator, k).items()}
+    return tensors, {"rank_pattern": model.peft_config["default"].rank_pattern}
+
+
+def _restore(model: Any, tensors: dict[str, Any], values: dict[str, Any]) -> None:
+    allocator = model.base_model.rankallocator
+    device = next(model.parameters()).device
+    allocator.reset_ipt()
+    for name, tensor in tensors.items():
+        kind, _, parameter = name.partition("/")
+        getattr(allocator, kind)[parameter] = tensor.to(device)
+    model.peft_config["default"].rank_pattern = values.get("rank_pattern")
+
+
+def _save(folder: Path) -> None:
+    from studio.training.convert import make_plain_ranks
+
+    make_plain_ranks(folder)
+
+
+VARIANT = Variant(
+    kind="adapter", id="adalora", title="AdaLoRA", order=45, settings=AdaloraSettings,
+    help="Begins with the same rank everywhere and moves it to the layers that need it. When to use it: "
+    "long runs with a small budget of parameters. Saved as a LoRA with a rank for each layer. "
+    "Zhang et al. 2023, arXiv:2303.10512.",
+    payload=LoraMethod(
+        _build, quantized=("nf4",), paper="arXiv:2303.10512", fits=_fits,
+        uses=frozenset({"r", "alpha", "dropout", "bias"}),
+        hooks=Hooks(
+            fit=_fit, penalty=_penalty, after_step=_after_step, state=_state, restore=_restore,
+            save=_save,
+        ),
+    ),
+)  # fmt: skip

@@ -1,0 +1,65 @@
+"""aLoRA (Greenewald et al., 2025, arXiv:2504.12397): the adapter acts from a phrase onwards."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from studio.adapters._method import LoraMethod, lora_config, own_settings
+from studio.errors import StudioError
+from studio.graph.node_type import Variant
+from studio.graph.schema import Settings, setting
+from studio.values import AdaptedModelValue
+
+
+class AloraSettings(Settings):
+    """Where the adapter begins to act."""
+
+    invocation: str = setting(
+        "", "Invocation", "The text from whose last occurrence on the adapter acts. Empty: what the chat "
+        "template writes before an answer. Rows without it are not changed.",
+        placeholder="start of the answer", max_length=500,
+    )  # fmt: skip
+
+
+def _build(value: AdaptedModelValue) -> Any:
+    text = own_settings(value, AloraSettings).invocation
+    return lora_config(value, alora_invocation_tokens=_tokens(Path(value.model.path), text))
+
+
+def _tokens(folder: Path, text: str) -> list[int]:
+    """The token ids of the invocation."""
+    from studio.training.chat import load_tokenizer
+
+    tokenizer = load_tokenizer(str(folder))
+    text = text or _answer_start(tokenizer)
+    ids = list(tokenizer(text, add_special_tokens=False)["input_ids"]) if text else []
+    if not ids:
+        raise StudioError(
+            "aLoRA needs to know where an answer begins, and the model has no chat template that says so.",
+            title="No invocation", hint="Write the text before an answer into Invocation.",
+            field="method_settings.invocation", code="no_invocation",
+        )  # fmt: skip
+    return ids
+
+
+def _answer_start(tokenizer: Any) -> str:
+    """What the chat template adds when an answer is to follow."""
+    if not getattr(tokenizer, "chat_template", None):
+        return ""
+    question = [{"role": "user", "content": "?"}]
+    without = tokenizer.apply_chat_template(question, tokenize=False)
+    with_start = tokenizer.apply_chat_template(question, tokenize=False, add_generation_prompt=True)
+    return str(with_start).removeprefix(str(without)) if with_start != without else ""
+
+
+VARIANT = Variant(
+    kind="adapter", id="alora", title="aLoRA", order=130, settings=AloraSettings,
+    help="LoRA that acts only from a phrase onwards, so that what was computed before it can be reused. "
+    "When to use it: many skills on one long context. It cannot be merged. Greenewald et al. 2025, "
+    "arXiv:2504.12397.",
+    payload=LoraMethod(
+        _build, paper="arXiv:2504.12397",
+        cannot_merge="they act on a part of the text only, which merged weights cannot",
+    ),
+)  # fmt: skip

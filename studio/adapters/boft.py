@@ -1,0 +1,54 @@
+"""BOFT (Liu et al., 2024, arXiv:2311.06243): a rotation made of butterfly factors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from studio.adapters._method import LoraMethod, misfit, own_settings, peft_config
+from studio.graph.node_type import Variant
+from studio.graph.schema import Settings, setting
+from studio.layers import LinearModule
+from studio.values import AdaptedModelValue
+
+
+class BoftSettings(Settings):
+    """What is particular to BOFT."""
+
+    block_size: int = setting(
+        4, "Block size", "Width of the blocks; it must divide the inputs of every chosen layer.", ge=2,
+        le=256, log_scale=True,
+    )  # fmt: skip
+    factors: int = setting(
+        1,
+        "Butterfly factors",
+        "Factors of the rotation. More: finer and slower.",
+        ge=1,
+        le=8,
+    )
+
+
+def _build(value: AdaptedModelValue) -> Any:
+    own = own_settings(value, BoftSettings)
+    return peft_config(
+        "BOFTConfig",
+        value,
+        boft_block_size=own.block_size,
+        boft_n_butterfly_factor=own.factors,
+        boft_dropout=value.dropout,
+    )
+
+
+def _fits(node: Any, own: Any, layers: Sequence[LinearModule]) -> Iterable[tuple[str, str]]:
+    del node
+    return misfit("method_settings.block_size", own.block_size, layers, "in")
+
+
+VARIANT = Variant(
+    kind="adapter", id="boft", title="BOFT", order=250, settings=BoftSettings,
+    help="OFT with a rotation of the whole width from few parameters. Slow. When to use it: when OFT's "
+    "blocks are too coarse. Liu et al. 2024, arXiv:2311.06243.",
+    payload=LoraMethod(
+        _build, paper="arXiv:2311.06243", uses=frozenset({"dropout"}), fits=_fits,
+    ),
+)  # fmt: skip

@@ -1,0 +1,82 @@
+"""EVA (Paischer et al., 2024, arXiv:2410.07170): A begins as the main directions of the layer's inputs."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+from studio.adapters._data import inputs_of, large_batches
+from studio.adapters._method import Hooks, LoraMethod, TrainingFacts, lora_config, own_settings
+from studio.errors import StudioError
+from studio.graph.node_type import Variant
+from studio.graph.schema import Settings, setting
+from studio.values import AdaptedModelValue
+
+_TOKENS_PER_DIRECTION = 4
+_MOST_PASSES = 300
+
+
+class EvaSettings(Settings):
+    """How the directions are found and shared out."""
+
+    rho: float = setting(
+        2.0, "Redistribution", "How far a layer's rank may grow at the cost of others, as a multiple of r. "
+        "1 gives every layer the same rank.", unit="× r", ge=1.0, le=8.0, step=0.5,
+    )  # fmt: skip
+    tau: float = setting(
+        0.99, "Convergence", "Likeness of the directions between two batches at which the search ends.",
+        ge=0.5, lt=1.0, step=0.01, advanced=True,
+    )  # fmt: skip
+    whiten: bool = setting(False, "Whiten", "Divide each direction by its strength.", advanced=True)
+
+
+def _build(value: AdaptedModelValue) -> Any:
+    from peft import EvaConfig
+
+    own = own_settings(value, EvaSettings)
+    eva = EvaConfig(rho=own.rho, tau=own.tau, whiten=own.whiten, use_label_mask=False)
+    return lora_config(value, init_lora_weights="eva", eva_config=eva)
+
+
+def _initialise(model: Any, config: Any, facts: TrainingFacts) -> None:
+    """Find the directions on the first rows, again and again until they stay."""
+    from peft import initialize_lora_eva_weights
+
+    wanted = int(config.r * config.eva_config.rho) * _TOKENS_PER_DIRECTION
+    batches = [inputs_of(b, model.device) for b in large_batches(facts, wanted)]
+    initialize_lora_eva_weights(model, _Passes(facts, batches), show_progress_bar=False)
+
+
+class _Passes:
+    """The batches over and over, with a stop point at each, and an end."""
+
+    def __init__(self, facts: TrainingFacts, batches: list[dict[str, Any]]) -> None:
+        self.facts = facts
+        self.batches = batches
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        for batch in itertools.islice(itertools.cycle(self.batches), _MOST_PASSES):
+            self.facts.check()
+            yield dict(batch)
+        raise StudioError(
+            "The directions of EVA did not settle on these rows.", title="EVA found no start",
+            hint="Lower Convergence or the rank, or choose LoRA.", field="method_settings.tau",
+            code="eva_not_converged",
+        )  # fmt: skip
+
+
+VARIANT = Variant(
+    kind="adapter", id="eva", title="EVA", order=70, settings=EvaSettings,
+    help="LoRA that begins with the main directions of your data in each layer, and gives more rank to "
+    "layers that need it. When to use it: to learn faster than LoRA at the same size. Paischer et al. "
+    "2024, arXiv:2410.07170.",
+    payload=LoraMethod(
+        _build, quantized=(), paper="arXiv:2410.07170", hooks=Hooks(initialise=_initialise),
+        uses=frozenset({"r", "alpha", "dropout", "bias"}),
+        why_not_quantized="its adapter came back different on a quantized base",
+    ),
+)  # fmt: skip

@@ -1,0 +1,30 @@
+"""IA³ (Liu et al., 2022, arXiv:2205.05638): a trained factor for each output or input of a layer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from studio.adapters._method import LoraMethod, peft_config
+from studio.graph.node_type import Variant
+from studio.values import AdaptedModelValue
+
+_INPUT_SCALED = ("down_proj", "fc2", "c_proj", "w2", "wo", "dense_4h_to_h", "fc_out")
+"""Layers whose inputs are scaled, not their outputs: the last ones of the feed-forward parts."""
+
+
+def _feedforward(targets: list[str]) -> list[str]:
+    return [t for t in targets if t.rpartition(".")[2] in _INPUT_SCALED]
+
+
+def _build(value: AdaptedModelValue) -> Any:
+    return peft_config("IA3Config", value, feedforward_modules=_feedforward(value.target_modules))
+
+
+VARIANT = Variant(
+    kind="adapter", id="ia3", title="IA³", order=200,
+    help="One trained factor for each channel: a thousandth of LoRA's size. When to use it: few rows, "
+    "a small change, and a learning rate of 1e-3 to 1e-2. Liu et al. 2022, arXiv:2205.05638.",
+    payload=LoraMethod(
+        _build, quantized=(), paper="arXiv:2205.05638", uses=frozenset(),
+    ),
+)  # fmt: skip

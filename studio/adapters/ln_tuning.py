@@ -1,0 +1,27 @@
+"""LN tuning (Zhao et al., 2023, arXiv:2312.11420): only the norms are trained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from studio.adapters._method import LoraMethod, peft_config
+from studio.graph.node_type import Variant
+from studio.layers import norm_layers
+from studio.values import AdaptedModelValue
+
+
+def _build(value: AdaptedModelValue) -> Any:
+    names = norm_layers(Path(value.model.path)) or None  # None: what PEFT knows of the architecture
+    return peft_config("LNTuningConfig", value.model_copy(update={"target_modules": names or []}))
+
+
+VARIANT = Variant(
+    kind="adapter", id="ln_tuning", title="LN tuning", order=260,
+    help="Trains the model's norm layers and nothing else; the target modules do not matter. When to "
+    "use it: few rows, a change of tone. Zhao et al. 2023, arXiv:2312.11420.",
+    payload=LoraMethod(
+        _build, quantized=(), paper="arXiv:2312.11420", uses=frozenset(), merge_whole=True,
+        own_layers=True,
+    ),
+)  # fmt: skip

@@ -1,0 +1,31 @@
+"""LoHa (Hyeon-Woo et al., 2022, arXiv:2108.06098): the product, entry by entry, of two low-rank matrices."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from studio.adapters._method import LoraMethod, peft_config
+from studio.graph.node_type import Variant
+from studio.values import AdaptedModelValue
+
+
+def _build(value: AdaptedModelValue) -> Any:
+    return peft_config(
+        "LoHaConfig",
+        value,
+        r=value.r,
+        alpha=value.alpha,
+        rank_dropout=value.dropout,
+        rank_pattern=dict(value.rank_pattern),
+        alpha_pattern=dict(value.alpha_pattern),
+    )
+
+
+VARIANT = Variant(
+    kind="adapter", id="loha", title="LoHa", order=220,
+    help="Two low-rank products multiplied entry by entry: rank up to r² from 4 r vectors. When to use "
+    "it: a task that needs more rank than LoRA gives. Hyeon-Woo et al. 2022, arXiv:2108.06098.",
+    payload=LoraMethod(
+        _build, quantized=("int8",), paper="arXiv:2108.06098", uses=frozenset({"r", "alpha", "dropout", "patterns"}),
+    ),
+)  # fmt: skip

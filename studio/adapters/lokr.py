@@ -1,0 +1,50 @@
+"""LoKr (Yeh et al., 2023, arXiv:2309.14859): the Kronecker product of a small and a low-rank matrix."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from studio.adapters._method import LoraMethod, own_settings, peft_config
+from studio.graph.node_type import Variant
+from studio.graph.schema import Settings, setting
+from studio.values import AdaptedModelValue
+
+
+class LokrSettings(Settings):
+    """What is particular to LoKr."""
+
+    factor: int = setting(
+        0, "Factor", "Size of the smaller matrix of the product. Larger: more parameters.", ge=0,
+        le=4096, special={0: "near the square root"},
+    )  # fmt: skip
+    decompose_both: bool = setting(
+        False,
+        "Decompose both",
+        "Also make the smaller matrix of low rank: still smaller files.",
+        advanced=True,
+    )
+
+
+def _build(value: AdaptedModelValue) -> Any:
+    own = own_settings(value, LokrSettings)
+    return peft_config(
+        "LoKrConfig",
+        value,
+        r=value.r,
+        alpha=value.alpha,
+        rank_dropout=value.dropout,
+        decompose_both=own.decompose_both,
+        decompose_factor=own.factor or -1,
+        rank_pattern=dict(value.rank_pattern),
+        alpha_pattern=dict(value.alpha_pattern),
+    )
+
+
+VARIANT = Variant(
+    kind="adapter", id="lokr", title="LoKr", order=230, settings=LokrSettings,
+    help="A Kronecker product instead of B A: very small files. When to use it: when the adapter's "
+    "size matters most. Yeh et al. 2023, arXiv:2309.14859.",
+    payload=LoraMethod(
+        _build, quantized=("int8",), paper="arXiv:2309.14859", uses=frozenset({"r", "alpha", "dropout", "patterns"}),
+    ),
+)  # fmt: skip

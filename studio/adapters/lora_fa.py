@@ -1,0 +1,23 @@
+"""LoRA-FA (Zhang et al., 2023, arXiv:2308.03303): A stays as it began, B is trained."""
+
+from __future__ import annotations
+
+from studio.adapters._gradients import project_b_gradients
+from studio.adapters._method import Hooks, LoraMethod, lora_config
+from studio.graph.node_type import Variant
+
+
+def _freeze(name: str) -> bool:
+    return ".lora_A." in name
+
+
+VARIANT = Variant(
+    kind="adapter", id="lora_fa", title="LoRA-FA", order=110,
+    help="Trains B alone; its gradient is projected so that B A follows the full gradient best. When to "
+    "use it: long rows and little memory, because A's inputs are not kept. Zhang et al. 2023, "
+    "arXiv:2308.03303.",
+    payload=LoraMethod(
+        lora_config, paper="arXiv:2308.03303",
+        hooks=Hooks(freeze=_freeze, before_step=project_b_gradients),
+    ),
+)  # fmt: skip

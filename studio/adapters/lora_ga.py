@@ -1,0 +1,59 @@
+"""LoRA-GA (Wang et al., 2024, arXiv:2407.05000): A and B begin along the first gradient."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from studio.adapters._method import Hooks, LoraMethod, TrainingFacts, lora_config, own_settings
+from studio.graph.node_type import Variant
+from studio.graph.schema import Settings, setting
+from studio.values import AdaptedModelValue
+
+_BATCHES = 8
+
+
+class LoraGaSettings(Settings):
+    """How the gradient becomes A and B."""
+
+    scale: Literal["stable", "weight_svd", "gd_scale", "unit"] = setting(
+        "stable", "Scale", "How large A and B begin. Stable suits most.", advanced=True,
+        choice_labels={
+            "stable": "Stable", "weight_svd": "As the weights", "gd_scale": "One gradient step", "unit": "Unit",
+        },
+    )  # fmt: skip
+    gamma: int = setting(
+        16, "Gamma", "Stable only: larger begins smaller.", ge=1, le=1024, advanced=True,
+        shown_if={"scale": "stable"},
+    )  # fmt: skip
+
+
+def _build(value: AdaptedModelValue) -> Any:
+    from peft import LoraGAConfig
+
+    own = own_settings(value, LoraGaSettings)
+    start = LoraGAConfig(scale=own.scale, stable_gamma=own.gamma)
+    return lora_config(value, init_lora_weights="lora_ga", lora_ga_config=start)
+
+
+def _prepare(base: Any, config: Any, facts: TrainingFacts) -> None:
+    """Gradients of the chosen weights on the first batches."""
+    from peft import preprocess_loraga
+
+    def backward() -> None:
+        for _, batch in zip(range(_BATCHES), facts.batches, strict=False):
+            facts.check()
+            facts.loss(base, batch).backward()
+
+    preprocess_loraga(base, config, backward)
+
+
+VARIANT = Variant(
+    kind="adapter", id="lora_ga", title="LoRA-GA", order=90, settings=LoraGaSettings,
+    help="LoRA that begins along the gradient of the first rows, so that its first steps are those of "
+    "full fine-tuning. When to use it: short runs. Needs memory for the gradients before the training. "
+    "Saved as a plain LoRA of twice the rank. Wang et al. 2024, arXiv:2407.05000.",
+    payload=LoraMethod(
+        _build, quantized=(), changes_base=True, paper="arXiv:2407.05000", hooks=Hooks(prepare=_prepare),
+        why_not_quantized="it needs gradients of the base's weights",
+    ),
+)  # fmt: skip

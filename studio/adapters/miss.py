@@ -1,0 +1,28 @@
+"""MiSS (Kang and Yin, 2024, arXiv:2409.15371): one matrix, shared by shards of the weight."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from studio.adapters._method import LoraMethod, peft_config
+from studio.graph.node_type import Variant
+from studio.values import AdaptedModelValue
+
+
+def _build(value: AdaptedModelValue) -> Any:
+    return peft_config(
+        "MissConfig",
+        value,
+        r=value.r,
+        miss_dropout=value.dropout,
+    )
+
+
+VARIANT = Variant(
+    kind="adapter", id="miss", title="MiSS", order=390,
+    help="One trained matrix that shards of the weight share: faster than LoRA. Experimental. When to "
+    "use it: a high rank with little time. Kang and Yin 2024, arXiv:2409.15371.",
+    payload=LoraMethod(
+        _build, paper="arXiv:2409.15371", uses=frozenset({"r", "dropout"}),
+    ),
+)  # fmt: skip

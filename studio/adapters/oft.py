@@ -1,0 +1,51 @@
+"""OFT (Qiu et al., 2023, arXiv:2306.07280): the weights are rotated, block by block."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from studio.adapters._method import LoraMethod, own_settings, peft_config
+from studio.graph.node_type import Variant
+from studio.graph.schema import Settings, setting
+from studio.values import AdaptedModelValue
+
+
+class OftSettings(Settings):
+    """What is particular to OFT."""
+
+    block_size: int = setting(
+        32, "Block size", "Width of the blocks that are rotated. Larger: more parameters. Fitted to each "
+        "layer where it does not divide its width.", ge=2, le=1024, log_scale=True,
+    )  # fmt: skip
+    constrained: bool = setting(
+        False, "Constrained", "Keep the rotation close to none.", advanced=True
+    )
+    share: bool = setting(
+        False,
+        "Share blocks",
+        "One rotation for all blocks of a layer: far fewer parameters.",
+        advanced=True,
+    )
+
+
+def _build(value: AdaptedModelValue) -> Any:
+    own = own_settings(value, OftSettings)
+    return peft_config(
+        "OFTConfig",
+        value,
+        oft_block_size=own.block_size,
+        r=0,
+        module_dropout=value.dropout,
+        coft=own.constrained,
+        block_share=own.share,
+    )
+
+
+VARIANT = Variant(
+    kind="adapter", id="oft", title="OFT", order=240, settings=OftSettings,
+    help="Rotates the weights instead of adding to them, which keeps the angles between them. When to "
+    "use it: to change style with little forgetting. Qiu et al. 2023, arXiv:2306.07280.",
+    payload=LoraMethod(
+        _build, paper="arXiv:2306.07280", uses=frozenset({"dropout"}),
+    ),
+)  # fmt: skip

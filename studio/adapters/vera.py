@@ -1,0 +1,54 @@
+"""VeRA (Kopiczko et al., 2024, arXiv:2310.11454): one shared random A and B, two trained vectors a layer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from studio.adapters._method import LoraMethod, own_settings, peft_config
+from studio.graph.node_type import Variant
+from studio.graph.schema import Settings, setting
+from studio.values import AdaptedModelValue
+
+
+class VeraSettings(Settings):
+    """What is particular to VeRA."""
+
+    width: int = setting(
+        256, "Width", "Rank of the shared random matrices. 256 to 1024 is usual; each layer trains one "
+        "number for each.", ge=1, le=8192, log_scale=True,
+    )  # fmt: skip
+    d_initial: float = setting(
+        0.1, "Start of d", "What the inner vector begins with. 1e-7 to 1; 0.1 suits mostly.", gt=0.0,
+        le=1.0, log_scale=True, advanced=True,
+    )  # fmt: skip
+    seed: int = setting(
+        0,
+        "Projection seed",
+        "Seed of the shared random matrices.",
+        ge=0,
+        le=2**31 - 1,
+        advanced=True,
+    )
+
+
+def _build(value: AdaptedModelValue) -> Any:
+    own = own_settings(value, VeraSettings)
+    return peft_config(
+        "VeraConfig",
+        value,
+        r=own.width,
+        vera_dropout=value.dropout,
+        d_initial=own.d_initial,
+        projection_prng_key=own.seed,
+        save_projection=True,
+    )
+
+
+VARIANT = Variant(
+    kind="adapter", id="vera", title="VeRA", order=210, settings=VeraSettings,
+    help="All layers share one random A and B; only two vectors a layer are trained. When to use it: "
+    "many small adapters on one base. Kopiczko et al. 2024, arXiv:2310.11454.",
+    payload=LoraMethod(
+        _build, paper="arXiv:2310.11454", uses=frozenset({"dropout"}),
+    ),
+)  # fmt: skip
