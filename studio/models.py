@@ -6,11 +6,10 @@ download anything, or read weights: only names, configs and the headers of safet
 
 from __future__ import annotations
 
-import difflib
 import json
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -18,8 +17,9 @@ from typing import Any, Literal
 
 from studio.errors import Problem
 from studio.graph.node_type import CheckContext
-from studio.layers import LinearModule, presets, read_linear_modules, resolve_targets
+from studio.layers import LinearModule, presets, read_linear_modules
 from studio.paths import cache_dir
+from studio.targets import choose
 
 __all__ = [
     "STARTERS", "LinearModule", "Starter", "check_targets", "classify", "imported_folder",
@@ -231,22 +231,5 @@ def check_targets(settings: Any, context: CheckContext) -> Iterable[Problem]:
     modules = linear_modules(base.model, context.project_dir) if base is not None else None  # type: ignore[attr-defined]
     if not modules:
         return
-    _, wrong = resolve_targets(modules, settings.target_modules)
-    for name in wrong:
-        yield context.problem(
-            wrong_target_sentence(name, base.model), "target_modules",  # type: ignore[union-attr]
-            hint=nearest_hint(modules, name), code="unknown_target",
-        )  # fmt: skip
-
-
-def wrong_target_sentence(name: str, model: str) -> str:
-    """What is said about a target module that matches nothing."""
-    return f"“{name}” matches no linear layer of {model}."
-
-
-def nearest_hint(modules: Sequence[LinearModule], name: str) -> str:
-    """The real names nearest to a wrong one, then all of them."""
-    real = sorted({m.name.rpartition(".")[2] for m in modules})
-    near = difflib.get_close_matches(name.rpartition(".")[2], real, n=3, cutoff=0.5)
-    listed = "The model has: " + ", ".join(real) + "."
-    return f"Did you mean {' or '.join(near)}? {listed}" if near else listed
+    for field, sentence, hint in choose(modules, settings, base.model).troubles:  # type: ignore[union-attr]
+        yield context.problem(sentence, field, hint=hint, code="unknown_target")

@@ -80,6 +80,7 @@ class LoraMethod:
     weights to be loaded, so they cannot be merged layer by layer. ``uses`` are the shared settings that
     matter for it. ``changes_base``: its start is taken out of the base's weights, so that it is saved as
     a plain LoRA of twice the rank. ``own_layers``: it chooses its layers by itself.
+    ``experts``: it can be put on the experts of a mixture, whose weights are joined in one tensor.
     ``fits(node, own, layers)`` gets the LoRA node's settings, its own and the chosen layers, and yields
     pairs of field and sentence for what does not go together.
     """
@@ -94,9 +95,14 @@ class LoraMethod:
     only_quantized: bool = False
     merge_whole: bool = False
     own_layers: bool = False
+    experts: bool = False
     why_not_quantized: str = ""
     fits: Fits | None = None
     hooks: Hooks = field(default_factory=Hooks)
+
+    def trains_on(self, quantization: str) -> bool:
+        """Whether it trains on a base quantized like this; both kinds of 4 bits are alike."""
+        return ("nf4" if quantization == "fp4" else quantization) in self.quantized
 
     @property
     def mergeable(self) -> bool:

@@ -29,5 +29,5 @@ VARIANT = Variant(
     kind="adapter", id="lora", title="LoRA", order=10, settings=LoraOwnSettings,
     help="The plain method: two small matrices beside each chosen layer. When to use it: suits most "
     "jobs; begin here. Hu et al. 2021, arXiv:2106.09685.",
-    payload=LoraMethod(_build, paper="arXiv:2106.09685"),
+    payload=LoraMethod(_build, experts=True, paper="arXiv:2106.09685"),
 )  # fmt: skip

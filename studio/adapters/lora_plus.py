@@ -26,5 +26,5 @@ VARIANT = Variant(
     kind="adapter", id="lora_plus", title="LoRA+", order=40, settings=LoraPlusSettings,
     help="LoRA whose B has a higher learning rate than A. When to use it: to learn faster with the "
     "same memory. Hayou et al. 2024, arXiv:2402.12354.",
-    payload=LoraMethod(lora_config, paper="arXiv:2402.12354", hooks=Hooks(rate=_rate)),
+    payload=LoraMethod(lora_config, experts=True, paper="arXiv:2402.12354", hooks=Hooks(rate=_rate)),
 )  # fmt: skip

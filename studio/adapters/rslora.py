@@ -17,5 +17,5 @@ VARIANT = Variant(
     kind="adapter", id="rslora", title="rsLoRA", order=20,
     help="LoRA with the scale alpha / √r, so that a high rank learns as strongly as a low one. When to "
     "use it: ranks of 64 and more. Kalajdzievski 2023, arXiv:2312.03732.",
-    payload=LoraMethod(_build, paper="arXiv:2312.03732"),
+    payload=LoraMethod(_build, experts=True, paper="arXiv:2312.03732"),
 )  # fmt: skip

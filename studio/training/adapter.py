@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from peft import get_peft_model
 
+from studio.adapters._configure import quantization_trouble
 from studio.adapters._method import LoraMethod, TrainingFacts
 from studio.errors import StudioError
 from studio.layers import TOWERS, matches
@@ -113,19 +114,14 @@ def _quiet_building() -> Iterator[None]:
 
 def refuse_precision(context: StepContext, method: LoraMethod, adapted: AdaptedModelValue) -> None:
     """Raise when the method does not train in the base's quantization or precision."""
-    quantization, dtype = adapted.model.quantization, adapted.model.dtype
-    if quantization != "none" and quantization not in method.quantized:
+    dtype = adapted.model.dtype
+    title = context.registry.variants["adapter"][adapted.method].title
+    reason = quantization_trouble(title, method, adapted.model.quantization)
+    if reason:
         raise StudioError(
-            f"{context.title}: the method {adapted.method} does not train on a base that is "
-            f"quantized to {quantization}.",
-            title="Method and quantization do not go together",
-            hint="Set Quantization to None, or choose LoRA.", code="method_quantization",
-        )  # fmt: skip
-    if quantization == "none" and method.only_quantized:
-        raise StudioError(
-            f"{context.title}: the method {adapted.method} needs a quantized base.",
-            title="Method and quantization do not go together",
-            hint="Set Quantization to 4-bit NF4, or choose LoRA.", code="method_quantization",
+            f"{context.title}: {reason}", title="Method and quantization do not go together",
+            hint="Set Quantization to 4-bit NF4, or choose LoRA." if method.only_quantized
+            else "Set Quantization to None, or choose LoRA.", code="method_quantization",
         )  # fmt: skip
     if dtype not in method.dtypes:
         raise StudioError(

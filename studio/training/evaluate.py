@@ -15,6 +15,7 @@ from peft import PeftModel
 
 from studio import disk
 from studio.runs.context import StepContext
+from studio.training.adapter import method_of
 from studio.training.chat import load_tokenizer
 from studio.training.generate import greedy_answers
 from studio.training.load import load_base, pick_device, roomy_device
@@ -101,7 +102,8 @@ def _with_adapter(
     model = _loaded(context, base, "Loading the base model")
     before = ask(model, "Asking the base model")
     model = PeftModel.from_pretrained(model, value.path)
-    if base.quantization == "none":  # merging into a quantized model would round the adapter away
+    mergeable = not method_of(context, value.model).cannot_merge
+    if mergeable and base.quantization == "none":  # a quantized model would round the adapter away
         model = model.merge_and_unload()
     return before, ask(model, "Asking the tuned model")
 

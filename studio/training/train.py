@@ -57,6 +57,9 @@ _LESS_MEMORY = (
 _PREPARING_ROWS = 64
 """Rows that a method may look at before the training: enough for directions and quick to compute."""
 
+_ADDED_LATER = {"rank_pattern", "alpha_pattern", "modules_to_save"}
+"""Left out while empty, so that checkpoints from before these settings can still be continued."""
+
 _CADENCE = {"keep_checkpoints", "save_steps", "eval_steps"}
 
 
@@ -219,6 +222,7 @@ def _evaluator(
 def identity_of(adapted: AdaptedModelValue, dataset: DatasetValue, settings: Any) -> str:
     """What a checkpoint belongs to: everything that changes the numbers, and nothing else."""
     model = adapted.model_dump(mode="json", exclude={"model": {"path", "base", "merged_from"}})
+    model = {k: v for k, v in model.items() if k not in _ADDED_LATER or v}
     train = {k: v for k, v in settings.model_dump(mode="json").items() if k not in _CADENCE}
     content = json.dumps([model, dataset.sha256, train], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()

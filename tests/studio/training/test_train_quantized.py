@@ -31,5 +31,5 @@ def test_dora_on_8_bit_is_refused(tmp_path: Path) -> None:
     """peft crashes on it while training; the run says so before."""
     inputs = make_inputs(tmp_path, method="dora")
     inputs["model"]["model"].update(quantization="int8", dtype="bfloat16")
-    with pytest.raises(StudioError, match="does not train on a base that is quantized to int8"):
+    with pytest.raises(StudioError, match="does not train on a base that is quantized to 8 bits"):
         train_adapter(make_context(tmp_path, Recorder()), inputs, settings_of())
