@@ -1,6 +1,6 @@
-"""The quick look at a data file while the graph is edited: a few milliseconds, first rows only.
+"""The quick look at data files while the graph is edited: a few milliseconds, first rows only.
 
-Deeper rows are checked when the step runs. The result is kept while file and settings stay.
+Deeper rows are checked when the step runs. The result is kept while files and settings stay.
 """
 
 from __future__ import annotations
@@ -13,23 +13,20 @@ from typing import TYPE_CHECKING
 
 from studio.errors import Problem, StudioError
 from studio.formats._detect import choose_format
-from studio.formats._source import SourceRow, bad_file, check_file, read_rows
+from studio.formats._folder import Found, find_files, is_hub, parts_of
+from studio.formats._source import ReadOptions, SourceRow, bad_file, check_file, read_rows
 from studio.graph.node_type import CheckContext, Variant
 
 if TYPE_CHECKING:
     from studio.nodes.dataset import DatasetSettings
 
+_LOOKED_AT = 20  # of many files, the quick look opens the first ones
+
 
 def quick_check(settings: DatasetSettings, context: CheckContext) -> Iterable[Problem]:
-    """What is wrong with the chosen file, as far as a quick look can tell."""
-    if not settings.source.strip():
-        yield context.problem(
-            "no file is chosen.", "source", hint="Choose a file with your examples.", code="no_file"
-        )
-        return
-    path = source_path(settings.source, context.project_dir)
+    """What is wrong with the chosen files, as far as a quick look can tell."""
     try:
-        check_first_rows(path, settings, context.variants.get("format", {}))
+        _check(settings, context.project_dir, context.variants.get("format", {}))
     except StudioError as error:
         yield context.problem(
             error.sentence, error.field, hint=error.hint, code=error.code, file=error.file,
@@ -37,38 +34,89 @@ def quick_check(settings: DatasetSettings, context: CheckContext) -> Iterable[Pr
         )  # fmt: skip
 
 
+def _check(settings: DatasetSettings, project_dir: Path, variants: Mapping[str, Variant]) -> None:
+    if is_hub(settings.source):
+        return
+    found = source_files(settings, project_dir)
+    for path in found.files[:_LOOKED_AT]:
+        check_first_rows(path, settings, variants)
+    if settings.split_mode == "file":
+        for path in source_files(settings, project_dir, validation=True).files[:_LOOKED_AT]:
+            check_first_rows(path, settings, variants)
+
+
+def source_files(
+    settings: DatasetSettings, project_dir: Path, *, validation: bool = False
+) -> Found:
+    """The files that are read; raises ``StudioError`` when none is chosen or found."""
+    field = "validation_source" if validation else "source"
+    source = str(getattr(settings, field))
+    if not source.strip():
+        what = "no validation file is chosen" if validation else "no file is chosen"
+        raise StudioError(
+            f"{what}.", hint="Choose a file with your examples.", field=field, code="no_file"
+        )
+    if is_hub(source):
+        raise StudioError(
+            f"{source.strip()} is on the hub and not on this machine yet.",
+            hint="Run the Dataset node once; what is fetched is kept.", field=field, code="not_fetched",
+        )  # fmt: skip
+    try:
+        return find_files(source, project_dir)
+    except StudioError as error:
+        error.field = field
+        raise
+
+
 def source_path(source: str, project_dir: Path) -> Path:
-    """Where the file is; a relative path starts from the project's folder."""
-    return project_dir / Path(source.strip()).expanduser()
+    """Where the first file is; a relative path starts from the project's folder."""
+    return next(iter(parts_of(source, project_dir)), project_dir)
+
+
+def options_of(settings: DatasetSettings) -> ReadOptions:
+    """How the settings want files to be read."""
+    return ReadOptions(settings.encoding, settings.documents)
 
 
 def check_first_rows(
     path: Path, settings: DatasetSettings, variants: Mapping[str, Variant]
 ) -> None:
     """Raise ``StudioError`` when the first rows cannot be read in the chosen format."""
-    rows = first_rows(path)
+    skips = settings.on_bad_rows == "skip"
+    rows = first_rows(path, options_of(settings), strict=not skips)
     if not rows or (settings.format != "auto" and settings.format not in variants):
         return  # a giant first row waits for the step; an unknown format is said elsewhere
     chosen = choose_format(path, settings.format, settings.format_settings, rows, variants)
-    for row in rows:
+    for row in () if skips else rows:
         chosen.convert(row, path)
 
 
-def first_rows(path: Path) -> list[SourceRow]:
-    """The first rows of a file; raises ``StudioError`` when they cannot be read, or are not there."""
-    check_file(path)
+def first_rows(
+    path: Path, options: ReadOptions | None = None, *, strict: bool = True
+) -> list[SourceRow]:
+    """The first rows of a file; raises ``StudioError`` when they cannot be read, or are not there.
+
+    Where ``strict`` is off, bad rows are left out.
+    """
+    options = options or ReadOptions()
+    check_file(path, options)
     stat = path.stat()
-    found = _first_rows(path, stat.st_mtime_ns, stat.st_size)
+    found = _first_rows(path, options, stat.st_mtime_ns, stat.st_size)
     if isinstance(found, StudioError):
         raise copy.copy(found)  # callers add the node's name to what they catch
-    return found
+    bad = next((r.error for r in found if r.error is not None), None)
+    if bad is not None and (strict or all(r.error is not None for r in found)):
+        raise copy.copy(bad)
+    return [r for r in found if r.error is None]
 
 
-@lru_cache(maxsize=32)
-def _first_rows(path: Path, changed_ns: int, size: int) -> list[SourceRow] | StudioError:
+@lru_cache(maxsize=64)
+def _first_rows(
+    path: Path, options: ReadOptions, changed_ns: int, size: int
+) -> list[SourceRow] | StudioError:
     del changed_ns, size  # only there to forget the rows of a file that changed
     try:
-        rows = list(read_rows(path, quick=True))
+        rows = list(read_rows(path, options, quick=True, strict=False))
     except StudioError as error:
         return error
     if not rows and path.stat().st_size < 256 * 1024:

@@ -1,154 +1,94 @@
 """JSON files: one array of objects, or one object that holds one array of objects.
 
-Read as a stream: only the element that is being parsed is in memory. A file of JSON lines that is
-called .json is read as such.
+Read as a stream: only the element that is being parsed is in memory.
 """
 
 from __future__ import annotations
 
-import codecs
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
 
-from studio.formats._jsonl import not_json, not_object, read_jsonl, refuse_constant
-from studio.formats._source import SourceRow, bad_file
+from studio.formats._input import Input, open_input
+from studio.formats._json_text import JsonText, QuickEnd
+from studio.formats._jsonl import not_json, not_object
+from studio.formats._source import ReadOptions, SourceRow, bad_file, bad_row
 
-_CHUNK = 1 << 16
-_LARGEST = 256 * 1024 * 1024
-_MARGIN = 64  # a failure this close to the end of the buffer may be a cut, not an error
-_DECODER = json.JSONDecoder(parse_constant=refuse_constant)
+_LOOK = 1 << 20
 
 
-class _QuickEnd(Exception):
-    """The quick look has used up its bytes."""
-
-
-class _Text:
-    """The file's text from the parser's place on, with the line number of that place."""
-
-    def __init__(self, file: BinaryIO, path: Path, limit: int | None) -> None:
-        self.path = path
-        self.line = 1
-        self.done = 0
-        self._file = file
-        self._limit = limit
-        self._decoder = codecs.getincrementaldecoder("utf-8-sig")()
-        self._buffer = ""
-        self._ended = False
-
-    def _more(self) -> None:
-        if self._limit is not None and self.done >= self._limit:
-            raise _QuickEnd
-        raw = self._file.read(max(_CHUNK, len(self._buffer)))
-        self.done += len(raw)
-        try:
-            self._buffer += self._decoder.decode(raw, final=not raw)
-        except UnicodeDecodeError as error:
-            line = self.line + self._buffer.count("\n") + raw[: error.start].count(b"\n")
-            raise bad_file(
-                self.path,
-                "is not UTF-8 text",
-                "Save the file as UTF-8.",
-                "wrong_encoding",
-                line=line,
-            ) from error
-        self._ended = not raw
-
-    def peek(self) -> str:
-        """The next character that is not a blank; empty at the end of the file."""
-        while True:
-            rest = self._buffer.lstrip(" \t\r\n")
-            self._skip(len(self._buffer) - len(rest))
-            if rest or self._ended:
-                return rest[:1]
-            self._more()
-
-    def take(self) -> str:
-        """Like ``peek``, and go past it."""
-        found = self.peek()
-        self._skip(len(found))
-        return found
-
-    def _skip(self, count: int) -> None:
-        self.line += self._buffer.count("\n", 0, count)
-        self._buffer = self._buffer[count:]
-
-    def value(self) -> Any:
-        """The next JSON value."""
-        self.peek()
-        while True:
-            try:
-                value, end = _DECODER.raw_decode(self._buffer)
-                if end < len(self._buffer) or self._ended:
-                    self._skip(end)
-                    return value
-            except json.JSONDecodeError as error:
-                if self._ended or not self._may_be_cut(error):
-                    line = self.line + self._buffer.count("\n", 0, error.pos)
-                    reason = f"{error.msg}, column {error.colno}"
-                    raise not_json(self.path, line, reason) from error
-            except (ValueError, RecursionError) as error:
-                reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
-                raise not_json(self.path, self.line, reason) from error
-            if len(self._buffer) > _LARGEST:
-                raise not_json(self.path, self.line, "an element without an end")
-            self._more()
-
-    def _may_be_cut(self, error: json.JSONDecodeError) -> bool:
-        cut_string = error.msg.startswith("Unterminated string")
-        return cut_string or error.pos >= len(self._buffer) - _MARGIN
-
-
-def read_json(path: Path, limit: int | None) -> Iterator[SourceRow]:
+def read_json(path: Path, options: ReadOptions) -> Iterator[SourceRow]:
     """The objects of the file's one array; raises ``StudioError`` with the true line."""
-    if _is_lines(path):
-        yield from read_jsonl(path, limit)
-        return
-    with path.open("rb") as file:
+    with open_input(path, options) as source:
         try:
-            yield from _rows(_Text(file, path, limit))
-        except _QuickEnd:
+            yield from rows_from(source, options)
+        except QuickEnd:
             return
 
 
-def _is_lines(path: Path) -> bool:
-    """Whether the first line is a whole object and another one follows."""
-    with path.open("rb") as file:
-        first, second = file.readline(_LARGEST), file.readline(_LARGEST)
-    if not second.lstrip().startswith(b"{"):
-        return False
+def rows_from(
+    source: Input, options: ReadOptions, start: int | None = None, number: int = 0
+) -> Iterator[SourceRow]:
+    """The rows; from ``start`` on where an element of the array starts there, with ``number`` lines
+    before it."""
+    if start is None:
+        yield from _rows(JsonText(source, options.limit), options)
+    else:
+        yield from _elements(JsonText(source, options.limit, start, number + 1))
+
+
+def is_lines(path: Path, options: ReadOptions, likely: bool) -> bool:
+    """Whether a file holds JSON lines rather than one JSON value; ``likely`` where it cannot be told."""
+    quiet = ReadOptions(options.encoding)
+    with open_input(path, quiet) as source:
+        first = _next_line(source)
+        second = _next_line(source)
+    if likely:  # JSON lines, unless it starts like one value on several lines, or like a list
+        if first[:1] == b"[":
+            return second[:1] == b"[" and _whole(first, list)
+        return not (first == b"{" and second)
+    return second.startswith(b"{") and _whole(first, dict)
+
+
+def _next_line(source: Input) -> bytes:
+    """The next line that is not blank, as far as a look needs it."""
+    while raw := source.file.readline(_LOOK):
+        if raw.strip():
+            return raw.strip()
+    return b""
+
+
+def _whole(raw: bytes, kind: type) -> bool:
     try:
-        return isinstance(json.loads(first), dict)
+        return isinstance(json.loads(raw), kind)
     except (ValueError, RecursionError):
         return False
 
 
-def _rows(text: _Text) -> Iterator[SourceRow]:
+def _rows(text: JsonText, options: ReadOptions) -> Iterator[SourceRow]:
     start = text.peek()
     if start == "[":
         yield from _array(text)
     elif start == "{":
-        yield from _in_object(text)
+        yield from _in_object(text, options)
     else:
         raise not_json(text.path, text.line, "a list of rows was expected")
     if text.peek():
         raise not_json(text.path, text.line, "more text after the end of the data")
 
 
-def _array(text: _Text) -> Iterator[SourceRow]:
+def _array(text: JsonText) -> Iterator[SourceRow]:
     text.take()
     if text.peek() == "]":
         text.take()
         return
+    yield from _elements(text)
+
+
+def _elements(text: JsonText) -> Iterator[SourceRow]:
+    """The elements of an array up to its end."""
     while True:
-        text.peek()
-        line = text.line
-        value = text.value()
-        if not isinstance(value, dict):
-            raise not_object(text.path, line, value)
-        yield SourceRow(line, value, text.done)
+        yield _element(text)
         mark = text.take()
         if mark == "]":
             return
@@ -156,7 +96,18 @@ def _array(text: _Text) -> Iterator[SourceRow]:
             raise not_json(text.path, text.line, "a comma or the end of the list is missing")
 
 
-def _in_object(text: _Text) -> Iterator[SourceRow]:
+def _element(text: JsonText) -> SourceRow:
+    """The next value as a row; one that is no object is a bad row."""
+    text.peek()
+    line, start = text.line, text.place
+    value = text.value()
+    done = text.done
+    if not isinstance(value, dict):
+        return bad_row(line, text.path, not_object(text.path, line, value), done, start)
+    return SourceRow(line, value, done, text.path, None, start, text.remark())
+
+
+def _in_object(text: JsonText, options: ReadOptions) -> Iterator[SourceRow]:
     """The rows of the only array of objects in an object."""
     found = ""
     mark = text.take()
@@ -185,3 +136,4 @@ def _in_object(text: _Text) -> Iterator[SourceRow]:
             text.path, "is one object without a list of rows",
             "Put the rows into a list: [{...}, {...}].", "no_list",
         )  # fmt: skip
+    options.note(f"{text.path.name} is one object; its rows are the list “{found}” in it.")

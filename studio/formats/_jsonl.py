@@ -8,29 +8,63 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from studio.errors import StudioError
-from studio.formats._source import SourceRow, bad_file, numbered_lines
+from studio.formats._input import Input, decode, lines_of, open_input
+from studio.formats._source import ReadOptions, SourceRow, bad_file, bad_row
 
 
-def read_jsonl(path: Path, limit: int | None) -> Iterator[SourceRow]:
-    """The objects of the file; raises ``StudioError`` with the line that is not one."""
-    with path.open("rb") as file:
-        for number, line, done in numbered_lines(file, path, limit):
-            if line.strip():
-                yield SourceRow(number, parse_object(line, path, number), done)
+def read_jsonl(path: Path, options: ReadOptions) -> Iterator[SourceRow]:
+    """The objects of the file; a line that is not one comes as a bad row."""
+    with open_input(path, options) as source:
+        yield from rows_from(source, options)
 
 
-def parse_object(line: str, path: Path, number: int) -> dict[str, Any]:
-    """The JSON object in a line."""
-    try:
-        value = json.loads(line, parse_constant=refuse_constant)
-    except json.JSONDecodeError as error:
-        raise not_json(path, number, f"{error.msg}, column {error.colno}") from error
-    except (ValueError, RecursionError) as error:
-        reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
-        raise not_json(path, number, reason) from error
-    if not isinstance(value, dict):
-        raise not_object(path, number, value)
-    return value
+def rows_from(
+    source: Input, options: ReadOptions, start: int | None = None, number: int = 0
+) -> Iterator[SourceRow]:
+    """The rows from a place in the text on, which has ``number`` lines before it."""
+    parser = Parser()
+    for line, raw, place in lines_of(source, options.limit, start=start, number=number):
+        if raw.isspace():
+            continue
+        done = source.done(place + len(raw))
+        try:
+            value = parser.object(decode(raw, source.path, line), source.path, line)
+            yield SourceRow(line, value, done, source.path, None, place, parser.remark())
+        except StudioError as error:
+            yield bad_row(line, source.path, error, done, place)
+
+
+class Parser:
+    """JSON as the standard has it, with a note of keys that are named twice."""
+
+    def __init__(self) -> None:
+        self._twice = False
+        self.decoder = json.JSONDecoder(
+            parse_constant=refuse_constant, object_pairs_hook=self._object
+        )
+
+    def _object(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        self._twice = self._twice or len(found) != len(pairs)
+        return found
+
+    def remark(self) -> str:
+        """What was accepted about the values since the last call."""
+        twice, self._twice = self._twice, False
+        return "duplicate_key" if twice else ""
+
+    def object(self, text: str, path: Path, line: int) -> dict[str, Any]:
+        """The JSON object in a line; raises ``StudioError``."""
+        try:
+            value = self.decoder.decode(text)
+        except json.JSONDecodeError as error:
+            raise not_json(path, line, f"{error.msg}, column {error.colno}") from error
+        except (ValueError, RecursionError) as error:
+            reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
+            raise not_json(path, line, reason) from error
+        if not isinstance(value, dict):
+            raise not_object(path, line, value)
+        return value
 
 
 def refuse_constant(name: str) -> NoReturn:

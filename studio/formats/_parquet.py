@@ -3,31 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from studio.formats._source import SourceRow, bad_file
+from studio.formats._source import ReadOptions, SourceRow, bad_file
 
 _ROWS_AT_ONCE = 256
 
 
-def read_parquet(path: Path, limit: int | None) -> Iterator[SourceRow]:
+def read_parquet(path: Path, options: ReadOptions) -> Iterator[SourceRow]:
     """The rows of the file; raises ``StudioError`` when it is not sound."""
-    import pyarrow as pa
     from pyarrow import parquet
 
     size = path.stat().st_size
-    rows = 50 if limit is not None else _ROWS_AT_ONCE
+    rows = 50 if options.limit is not None else _ROWS_AT_ONCE
     number = 0
+    with sound(path, "Parquet"), parquet.ParquetFile(path) as file:
+        total = max(1, file.metadata.num_rows)
+        for batch in file.iter_batches(batch_size=rows, use_threads=False):
+            for data in batch.to_pylist():
+                number += 1
+                yield SourceRow(number, data, size * number // total, path)
+
+
+@contextmanager
+def sound(path: Path, kind: str) -> Iterator[None]:
+    """Turn what pyarrow says about a damaged file into a ``StudioError``."""
+    import pyarrow as pa
+
     try:
-        with parquet.ParquetFile(path) as file:
-            total = max(1, file.metadata.num_rows)
-            for batch in file.iter_batches(batch_size=rows, use_threads=False):
-                for data in batch.to_pylist():
-                    number += 1
-                    yield SourceRow(number, data, size * number // total)
+        yield
     except (pa.ArrowException, OSError) as error:
-        reason = str(error).splitlines()[0].rstrip(".")
+        reason = (str(error).splitlines() or ["no reason"])[0].rstrip(".")
         raise bad_file(
-            path, f"is not a sound Parquet file ({reason})", "Write it again, or use JSONL.",
-            "corrupt_parquet",
+            path, f"is not a sound {kind} file ({reason})", "Write it again, or use JSONL.",
+            f"corrupt_{kind.lower()}",
         ) from error  # fmt: skip

@@ -7,32 +7,52 @@ imports. Memory stays at one row (or one block of Parquet). Nothing here knows w
 from __future__ import annotations
 
 import hashlib
+import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, Literal
 
 from studio.errors import StudioError
 
 QUICK_ROWS = 50
 QUICK_BYTES = 256 * 1024
 _BLOCK = 1 << 20
-_OTHER_ENCODINGS = {
-    b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16", b"\x1f\x8b": "gzip-compressed", b"PK": "a ZIP archive",
-}  # fmt: skip
+Encoding = Literal["auto", "utf-8", "utf-16", "latin-1", "cp1252"]
+Documents = Literal["file", "paragraph", "line"]
 
 
 @dataclass(frozen=True)
 class SourceRow:
-    """A row as it stands in the file. ``line`` is where it starts (for Parquet: its number),
-    ``offset`` how many bytes of the file are done with it."""
+    """A row as it stands in its file.
+
+    ``line`` is where it starts (for Parquet and Arrow: its number), ``offset`` how many bytes of
+    the file on disk are done with it, ``start`` where it starts in the opened text. A bad row has
+    an ``error`` and no data. ``remark`` says what was accepted about it, such as
+    ``duplicate_key``.
+    """
 
     line: int
     data: dict[str, Any]
     offset: int
+    path: Path = Path()
+    error: StudioError | None = None
+    start: int = 0
+    remark: str = ""
 
 
-Reader = Callable[[Path, int | None], Iterator[SourceRow]]
+@dataclass(frozen=True)
+class ReadOptions:
+    """How files are read. ``limit`` ends a quick look after about so many bytes; ``note`` is told,
+    in a sentence, what was accepted although it is unusual."""
+
+    encoding: Encoding = "auto"
+    documents: Documents = "paragraph"
+    limit: int | None = None
+    note: Callable[[str], None] = field(default=lambda sentence: None, compare=False)
+
+
+Reader = Callable[[Path, ReadOptions], Iterator[SourceRow]]
 
 
 def bad_file(
@@ -46,35 +66,27 @@ def bad_file(
     )  # fmt: skip
 
 
-def check_file(path: Path) -> Reader:
+def bad_row(row_line: int, path: Path, error: StudioError, done: int, start: int = 0) -> SourceRow:
+    """A row that could not be read."""
+    return SourceRow(row_line, {}, done, path, error, start)
+
+
+def check_file(path: Path, options: ReadOptions | None = None) -> Reader:
     """The reader for a file that is there, not empty and of a known kind; raises ``StudioError``."""
-    from studio.formats._csv import read_csv
-    from studio.formats._json import read_json
-    from studio.formats._jsonl import read_jsonl
-    from studio.formats._parquet import read_parquet
+    from studio.formats._kinds import reader_of
 
-    readers: dict[str, Reader] = {
-        ".jsonl": read_jsonl, ".ndjson": read_jsonl, ".json": read_json, ".csv": read_csv,
-        ".tsv": read_csv, ".parquet": read_parquet,
-    }  # fmt: skip
-    _refuse_absent(path)
-    reader = readers.get(path.suffix.lower())
-    if reader is None:
-        kind = f"ends in “{path.suffix}”" if path.suffix else "has no ending such as .jsonl"
-        raise bad_file(
-            path, f"{kind}, which is not a known kind of file",
-            "Use a .jsonl, .json, .csv, .tsv or .parquet file.", "unknown_suffix",
-        )  # fmt: skip
-    if reader is not read_parquet:
-        _refuse_foreign(path)
-    return reader
+    refuse_absent(path)
+    return reader_of(path, options or ReadOptions())
 
 
-def _refuse_absent(path: Path) -> None:
+def refuse_absent(path: Path) -> None:
+    """Raise ``StudioError`` for a file that is not there, is empty or cannot be opened."""
     try:
         if path.is_dir():
             raise bad_file(path, "is a folder", "Choose one file in it.", "folder_not_file")
         size = path.stat().st_size
+        with path.open("rb"):
+            pass
     except FileNotFoundError as error:
         raise bad_file(
             path, f"does not exist (looked in {path.parent})", "Choose the file again.",
@@ -86,20 +98,6 @@ def _refuse_absent(path: Path) -> None:
         raise bad_file(path, "is empty", "Choose a file with rows in it.", "empty_file")
 
 
-def _refuse_foreign(path: Path) -> None:
-    try:
-        with path.open("rb") as file:
-            start = file.read(4)
-    except OSError as error:
-        raise unreadable(path, error) from error
-    kind = next((k for mark, k in _OTHER_ENCODINGS.items() if start.startswith(mark)), None)
-    if kind is not None:
-        raise bad_file(
-            path, f"is {kind}, not UTF-8 text",
-            "Save it as UTF-8, or unpack it first.", "wrong_encoding",
-        )  # fmt: skip
-
-
 def unreadable(path: Path, error: OSError) -> StudioError:
     """The error for a file that the system does not let us read."""
     reason = error.strerror or str(error)
@@ -108,44 +106,42 @@ def unreadable(path: Path, error: OSError) -> StudioError:
     )
 
 
-def read_rows(path: Path, *, quick: bool = False) -> Iterator[SourceRow]:
+def read_rows(
+    path: Path, options: ReadOptions | None = None, *, quick: bool = False, strict: bool = True
+) -> Iterator[SourceRow]:
     """The rows of a file, in order; with ``quick`` only the first few.
 
-    Raises ``StudioError`` with the file and the true line.
+    Raises ``StudioError`` with the file and the true line. Where ``strict`` is off, a bad row comes
+    as a row with an error; only damage that hides where the next row starts is raised.
     """
-    reader = check_file(path)
+    options = options or ReadOptions()
+    if quick:
+        options = ReadOptions(options.encoding, options.documents, QUICK_BYTES, options.note)
+    reader = check_file(path, options)
+    line = 0
     try:
-        for number, row in enumerate(reader(path, QUICK_BYTES if quick else None), start=1):
+        for number, row in enumerate(reader(path, options), start=1):
+            line = row.line
+            if strict and row.error is not None:
+                raise row.error
             yield row
             if quick and number >= QUICK_ROWS:
                 return
+    except (EOFError, zlib.error) as error:
+        raise broken_gzip(path, line) from error
     except OSError as error:
+        if error.errno is None:
+            raise broken_gzip(path, line) from error
         raise unreadable(path, error) from error
 
 
-def decode(raw: bytes, path: Path, line: int) -> str:
-    """A line of a file as text; raises ``StudioError`` when it is not UTF-8."""
-    try:
-        return raw.decode("utf-8-sig" if line == 1 else "utf-8")
-    except UnicodeDecodeError as error:
-        raise bad_file(
-            path, f"is not UTF-8 text (byte {error.start + 1} of the line)",
-            "Save the file as UTF-8.", "wrong_encoding", line=line,
-        ) from error  # fmt: skip
-
-
-def numbered_lines(file: BinaryIO, path: Path, limit: int | None) -> Iterator[tuple[int, str, int]]:
-    """(line number, text with its line end, bytes done) until ``limit`` bytes."""
-    done = 0
-    number = 0
-    while raw := file.readline(-1 if limit is None else limit):
-        if limit is not None and len(raw) >= limit:
-            return  # a giant line is for the full read
-        number += 1
-        done += len(raw)
-        yield number, decode(raw, path, number), done
-        if limit is not None and done >= limit:
-            return
+def broken_gzip(path: Path, line: int) -> StudioError:
+    """The error for gzip data that ends too early, or is followed by something else."""
+    place = f"behind line {line}" if line else "before its first row ends"
+    return bad_file(
+        path, f"is damaged: its gzip data is cut off or followed by something else {place}",
+        "Download or copy it again, or unpack it and use the rows that are whole.", "corrupt_gzip",
+    )  # fmt: skip
 
 
 def sha256_of(path: Path, tick: Callable[[], None] = lambda: None) -> str:

@@ -76,3 +76,8 @@ class RowWriter:
 def open_rows(folder: Path) -> Dataset:
     """The data set in a folder, memory-mapped."""
     return Dataset.load_from_disk(str(folder), keep_in_memory=False)
+
+
+def data_file(folder: Path) -> Path:
+    """The Arrow stream in a folder that ``RowWriter`` has written."""
+    return folder / _DATA

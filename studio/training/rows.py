@@ -1,28 +1,37 @@
-"""The Dataset step: a file becomes canonical rows in Arrow, split into train and validation.
+"""The Dataset step: files become canonical rows in Arrow, split into train and validation.
 
-Rows are read once as a stream and written to one data set; the split then copies them by a seeded
-rank, so that memory stays bounded and the shares are exact. It must not tokenize: that depends on
-the model.
+Rows are read once as a stream and written to one data set; the split then copies them, so that
+memory stays bounded whatever decides the sides. It must not tokenize: that depends on the model.
 """
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable, Iterator
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from datasets import Dataset
-
 from studio import disk
 from studio.errors import StudioError
-from studio.formats._check import first_rows, source_path
+from studio.formats._check import first_rows, options_of, source_files
 from studio.formats._detect import Chosen, choose_format
-from studio.formats._source import bad_file, read_rows, sha256_of
+from studio.formats._drops import Drops
+from studio.formats._sides import Sides
+from studio.formats._source import (
+    ReadOptions,
+    SourceRow,
+    bad_file,
+    read_rows,
+    refuse_absent,
+    sha256_of,
+)
 from studio.runs.context import StepContext
-from studio.training.arrow import RowWriter, open_rows
+from studio.training.arrow import RowWriter
 from studio.training.canonical import FEATURES, to_arrow
+from studio.training.row_tally import Tally
+from studio.training.split import split_rows
 from studio.values import DatasetValue
 
 if TYPE_CHECKING:
@@ -30,10 +39,11 @@ if TYPE_CHECKING:
 
 _ROWS_AT_ONCE = 500
 _BYTES_AT_ONCE = 1_000_000
+_CONTENT = [n for n in FEATURES if n not in ("line", "source")]
 
 
 def prepare_rows(context: StepContext, settings: DatasetSettings) -> DatasetValue:
-    """Read, check, convert and split the file; raises ``StudioError`` with file and line."""
+    """Read, check, convert and split the files; raises ``StudioError`` with file and line."""
     try:
         with disk.told(context.title, "the rows", context.folder):
             return _prepare(context, settings)
@@ -45,116 +55,185 @@ def prepare_rows(context: StepContext, settings: DatasetSettings) -> DatasetValu
 
 
 def _prepare(context: StepContext, settings: DatasetSettings) -> DatasetValue:
-    if not settings.source.strip():
-        raise StudioError("no file is chosen.", field="source", code="no_file")
-    path = source_path(settings.source, context.project_dir)
-    context.phase("read", f"Reading {path.name}")
-    variants = context.registry.variants["format"]
-    chosen = choose_format(path, settings.format, settings.format_settings, first_rows(path), variants)  # fmt: skip
+    tally = Tally()
+    own = _files(context, settings, tally)
+    held_out = (
+        _files(context, settings, tally, validation=True) if settings.split_mode == "file" else ()
+    )
+    files = (*own, *held_out)
+    context.phase("read", f"Reading {_named(files)}")
+    options = replace(options_of(settings), note=tally.notes.append)
+    strict = settings.on_bad_rows == "stop"
+    rows = first_rows(own[0], options_of(settings), strict=strict)
+    chosen = choose_format(
+        own[0], settings.format, settings.format_settings, rows, context.registry.variants["format"]
+    )
     if chosen.reason:
         context.notice(
-            f"{path.name} was read as “{chosen.variant.title}” ({chosen.confidence:.0%} sure): "
+            f"{own[0].name} was read as “{chosen.variant.title}” ({chosen.confidence:.0%} sure): "
             f"{chosen.reason}.", "Choose another format in the Dataset node if that is wrong.", "info",
         )  # fmt: skip
-    digest = sha256_of(path, context.check)
-    everything = context.folder / "rows"
-    count = _write_all(context, path, chosen, settings.limit, everything, digest)
-    _refuse_too_few(path, count, settings.validation_fraction)
-    held_out = _split(context, everything, count, settings, digest)
-    context.artifact("dataset", context.folder, rows=count, format=chosen.variant.id)
+    digest = _digest(files, context)
+    name = _fingerprint(digest, settings)
+    reading = _Reading(context, settings, chosen, options, tally)
+    _write_all(reading, own, held_out, context.folder / "rows", name)
+    tally.tell(context)
+    _refuse_too_few(files[0], tally, settings)
+    train, validation = split_rows(context, settings, tally, name)
+    context.artifact("dataset", context.folder, rows=train + validation, format=chosen.variant.id)
     return DatasetValue(
-        path=str(context.folder), format=chosen.variant.id, train_rows=count - held_out,
-        validation_rows=held_out, sha256=digest, sources=[str(path.resolve())],
+        path=str(context.folder), format=chosen.variant.id, shape=tally.shape, skipped=tally.skipped,
+        train_rows=train, validation_rows=validation, sha256=digest,
+        sources=[str(p.resolve()) for p in files],
     )  # fmt: skip
 
 
+def _files(
+    context: StepContext, settings: DatasetSettings, tally: Tally, validation: bool = False
+) -> tuple[Path, ...]:
+    """The files to read."""
+    found = source_files(settings, context.project_dir, validation=validation)
+    tally.notes += found.notes
+    return found.files
+
+
+def _named(files: tuple[Path, ...]) -> str:
+    return files[0].name if len(files) == 1 else f"{files[0].name} and {len(files) - 1} more"
+
+
+def _digest(files: tuple[Path, ...], context: StepContext) -> str:
+    """The sha256 of a file; of several, that of theirs."""
+    found = []
+    for path in files:
+        refuse_absent(path)
+        found.append(sha256_of(path, context.check))
+    return found[0] if len(found) == 1 else hashlib.sha256("".join(found).encode()).hexdigest()
+
+
+def _fingerprint(digest: str, settings: DatasetSettings) -> str:
+    """Names what the files become under these settings."""
+    text = digest + json.dumps(settings.model_dump(mode="json"), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+class _Reading:
+    """The rows of all files in canonical form, with their sides noted in the tally."""
+
+    def __init__(
+        self, context: StepContext, settings: DatasetSettings, chosen: Chosen, options: ReadOptions,
+        tally: Tally,
+    ) -> None:  # fmt: skip
+        self.context = context
+        self.tally = tally
+        self._settings, self._chosen, self._options = settings, chosen, options
+        self._sides = Sides(settings)
+        self._drops = Drops(settings.drop_rows)
+        self._ordinal = 0
+        self._hashes = settings.deduplicate or settings.drop_validation_leaks
+
+    def rows(self, path: Path, held_out: bool) -> Iterator[tuple[dict[str, Any] | None, int]]:
+        """(row as stored, or ``None`` for one that is left out; bytes of the file done)."""
+        source = str(path.resolve())
+        for row in read_rows(path, self._options, strict=False):
+            self._ordinal += 1
+            self.tally.seen(row)
+            stored = self._row(row, path, source, held_out)
+            yield stored, row.offset
+            if self._ordinal == self._settings.limit and not held_out:
+                return
+
+    def _row(
+        self, row: SourceRow, path: Path, source: str, held_out: bool
+    ) -> dict[str, Any] | None:
+        if self._drops and self._drops.has(self._ordinal, path, row.line):
+            self.tally.dropped += 1
+            return None
+        try:
+            if row.error is not None:
+                raise row.error
+            canonical = self._chosen.convert(row, path)
+            side = "validation" if held_out else self._sides.of(self._ordinal - 1, row)
+        except StudioError as error:
+            if self._settings.on_bad_rows == "stop":
+                raise
+            self.tally.bad(error, path, row.line)
+            return None
+        if side == "left_out":
+            self.tally.left_out += 1
+            return None
+        stored = to_arrow({**canonical, "line": row.line, "source": source})
+        self.tally.keep(canonical, side == "validation", self._ordinal - 1)
+        if self._hashes:
+            self.tally.hashes.append(_content_hash(stored))
+        return stored
+
+    def full(self) -> bool:
+        """Whether the row limit is reached."""
+        return 0 < self._settings.limit <= self._ordinal
+
+    def unused_drops(self) -> str:
+        """The rows to leave out that were not there."""
+        return self._drops.unused()
+
+
+def _content_hash(stored: dict[str, Any]) -> int:
+    text = json.dumps([stored[n] for n in _CONTENT], ensure_ascii=False)
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest())
+
+
 def _write_all(
-    context: StepContext, path: Path, chosen: Chosen, limit: int, target: Path, digest: str
-) -> int:
-    """Every row in canonical form; returns how many there are."""
-    size = path.stat().st_size / 1e6
-    with RowWriter(target, FEATURES, digest[:16]) as writer:
-        for batch, done in _batches(path, chosen, limit, context.check):
-            writer.write({n: [row[n] for row in batch] for n in FEATURES})
-            context.progress("read", round(min(done / 1e6, size), 3), round(size, 3), "MB")
-    return writer.rows
+    reading: _Reading, own: tuple[Path, ...], held_out: tuple[Path, ...], target: Path, name: str
+) -> None:
+    """Every row that is kept, in canonical form."""
+    files = [(p, False) for p in own] + [(p, True) for p in held_out]
+    sizes = [p.stat().st_size / 1e6 for p, _ in files]
+    total = sum(sizes)
+    with RowWriter(target, FEATURES, name) as writer:
+        for index, (path, is_held_out) in enumerate(files):
+            before = sum(sizes[:index])
+            if not is_held_out and reading.full():
+                continue
+            for batch, done in _batches(reading, path, is_held_out):
+                if batch:
+                    writer.write({n: [row[n] for row in batch] for n in FEATURES})
+                so_far = min(before + done / 1e6, total)
+                reading.context.progress("read", round(so_far, 3), round(total, 3), "MB")
+    missing = reading.unused_drops()
+    if missing:
+        reading.tally.notes.append(
+            f"The rows to leave out name rows that are not there: {missing}."
+        )
 
 
 def _batches(
-    path: Path, chosen: Chosen, limit: int, check: Callable[[], None]
+    reading: _Reading, path: Path, held_out: bool
 ) -> Iterator[tuple[list[dict[str, Any]], int]]:
+    """Rows in handfuls; also without a row where many are left out, so that a stop is noticed."""
     batch: list[dict[str, Any]] = []
-    started = done = 0
-    for number, row in enumerate(read_rows(path), start=1):
-        row_data = chosen.convert(row, path)
-        batch.append(to_arrow({**row_data, "line": row.line, "source": str(path.resolve())}))
-        done = row.offset
-        if len(batch) >= _ROWS_AT_ONCE or done - started >= _BYTES_AT_ONCE:
+    started = done = seen = 0
+    for row, done in reading.rows(path, held_out):
+        seen += 1
+        if row is not None:
+            batch.append(row)
+        if seen >= _ROWS_AT_ONCE or done - started >= _BYTES_AT_ONCE:
             yield batch, done
-            batch, started = [], done
-            check()
-        if number == limit:
-            break
-    if batch:
-        yield batch, done
+            batch, started, seen = [], done, 0
+    yield batch, done
 
 
-def _refuse_too_few(path: Path, count: int, fraction: float) -> None:
-    if count == 0:
-        raise bad_file(path, "holds no rows", "Choose a file with rows in it.", "no_rows")
-    if count == 1 and fraction > 0:
+def _refuse_too_few(path: Path, tally: Tally, settings: DatasetSettings) -> None:
+    if not tally.rows:
+        if tally.first_error is not None:
+            raise tally.first_error
+        what = "holds no rows"
+        if tally.dropped or tally.left_out:
+            what += " but those that the settings leave out"
+        raise bad_file(path, what, "Choose a file with rows in it.", "no_rows")
+    shares = settings.split_mode in ("fraction", "group") and settings.validation_fraction > 0
+    if tally.rows == 1 and (shares or settings.split_mode == "count"):
         error = bad_file(
             path, "holds one row, too few to keep a share of them for validation",
             "Set the validation share to 0, or add rows.", "too_few_rows",
         )  # fmt: skip
         error.field = "validation_fraction"
         raise error
-
-
-def _split(
-    context: StepContext, everything: Path, count: int, settings: DatasetSettings, digest: str
-) -> int:
-    """Copy the rows into ``train`` and ``validation``; returns the number of validation rows."""
-    held_out = held_out_count(count, settings.validation_fraction)
-    if held_out == 0:
-        everything.rename(context.folder / "train")
-        return 0
-    chosen = held_out_mask(count, held_out, settings.seed)
-    rows = open_rows(everything)
-    for name, mask in (("train", ~chosen), ("validation", chosen)):
-        fingerprint = f"{digest[:16]}-{name}-{settings.seed}-{held_out}"
-        with RowWriter(context.folder / name, FEATURES, fingerprint) as writer:
-            _copy(context, rows, mask, writer)
-    del rows
-    shutil.rmtree(everything)
-    return held_out
-
-
-def _copy(context: StepContext, rows: Dataset, mask: Any, writer: RowWriter) -> None:
-    for start in range(0, len(rows), _ROWS_AT_ONCE):
-        context.check()
-        table = rows.data.slice(start, _ROWS_AT_ONCE).table
-        writer.write_table(table.filter(mask[start : start + len(table)]))
-
-
-def held_out_count(count: int, fraction: float) -> int:
-    """How many of ``count`` rows go to validation: the nearest share, with one row on each side."""
-    return min(max(round(count * fraction), 1), count - 1) if fraction > 0 else 0
-
-
-def held_out_mask(count: int, held_out: int, seed: int) -> Any:
-    """Which rows go to validation: those of lowest rank. A row's rank depends on seed and index
-    alone, so rows that are appended to the file hardly move the others."""
-    mask = np.zeros(count, dtype=bool)
-    mask[np.argsort(_ranks(count, seed), kind="stable")[:held_out]] = True
-    return mask
-
-
-def _ranks(count: int, seed: int) -> Any:
-    """A well mixed 64-bit number per index: the finalizer of SplitMix64 (Steele et al., 2014)."""
-    with np.errstate(over="ignore"):
-        z = np.arange(count, dtype=np.uint64) + np.uint64(seed) * np.uint64(0x632BE59BD9B4E019)
-        z = (z + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
-        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        return z ^ (z >> np.uint64(31))

@@ -1,7 +1,7 @@
 """The rows of a prepared data set in the order of the user's file.
 
 Why: the split keeps train and validation rows apart, but a user counts the rows of the file. The
-split is a function of its seed and the number of rows, so the order can be found again.
+step that made the data has kept the order beside it.
 """
 
 from __future__ import annotations
@@ -11,17 +11,18 @@ from pathlib import Path
 
 import numpy as np
 
+from studio.formats._split import held_out_by_count
 from studio.training.arrow import open_rows
-from studio.training.rows import held_out_mask
+from studio.training.split import read_order
 from studio.training.token_view import SourceRow
 from studio.values import DatasetValue
 
 
 class SourceOrder:
-    """Rows by their number, from 1. Without the ``seed`` of the split (data that no Dataset node
-    made) the validation rows come after those to train on."""
+    """Rows by their number, from 1. Data that was made without a note of its order counts by the
+    ``seed`` of its split; without that, the validation rows come after those to train on."""
 
-    def __init__(self, dataset: DatasetValue, seed: int | None) -> None:
+    def __init__(self, dataset: DatasetValue, seed: int | None = None) -> None:
         train, held_out = dataset.train_rows, dataset.validation_rows
         self.count = train + held_out
         self._splits = {
@@ -29,11 +30,10 @@ class SourceOrder:
             for name, rows in (("train", train), ("validation", held_out))
             if rows
         }
-        self._held_out = (
-            np.arange(self.count) >= train
-            if seed is None
-            else held_out_mask(self.count, held_out, seed)
-        )
+        known = read_order(Path(dataset.path), self.count)
+        if known is None and seed is not None:
+            known = held_out_by_count(self.count, held_out, seed)
+        self._held_out = np.arange(self.count) >= train if known is None else known
         self._before = np.cumsum(self._held_out)  # validation rows up to and with each row
 
     def rows(self, first: int, last: int) -> Iterator[SourceRow]:

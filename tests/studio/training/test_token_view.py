@@ -180,10 +180,10 @@ def test_every_row_is_what_a_training_gets(make: Any, train_on: str, tmp_path: P
 
 
 def test_rows_come_in_the_order_of_the_file(tmp_path: Path) -> None:
-    from studio.training.rows import held_out_mask
+    from studio.formats._split import held_out_by_count
 
     rows = [{"text": f"row {n}"} for n in range(1, 31)]
-    mask = held_out_mask(30, 6, 5)
+    mask = held_out_by_count(30, 6, 5)
     split = [r for r, out in zip(rows, mask, strict=True) if not out]
     split += [r for r, out in zip(rows, mask, strict=True) if out]
     order = SourceOrder(write(tmp_path, split, 6), 5)

@@ -1,0 +1,97 @@
+"""What the Dataset step counts while it reads, and how it tells the user.
+
+Memory is one byte a row, and eight more where contents are compared. It decides nothing.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from studio.errors import StudioError
+from studio.formats._source import SourceRow
+from studio.runs.context import StepContext
+
+Shape = Literal["messages", "prompt", "text", "preference", "label"]
+_NAMED = 5
+_REMARKS = {"duplicate_key": "name a key twice; the last value counts"}
+
+
+class Tally:
+    """Counts of one reading. ``sides`` holds 1 for a validation row, ``ordinals`` where each kept
+    row stood among all."""
+
+    def __init__(self) -> None:
+        self.sides = bytearray()
+        self.ordinals = array("q")
+        self.hashes = array("Q")
+        self.notes: list[str] = []
+        self.shape: Shape = "messages"
+        self.skipped = self.dropped = self.left_out = 0
+        self.first_error: StudioError | None = None
+        self._bad: list[str] = []
+        self._remarks: dict[str, list[Any]] = {}
+
+    @property
+    def rows(self) -> int:
+        """How many rows are kept."""
+        return len(self.sides)
+
+    def seen(self, row: SourceRow) -> None:
+        """Note what was accepted about a row."""
+        if row.remark:
+            entry = self._remarks.setdefault(row.remark, [0, row.path, row.line])
+            entry[0] += 1
+
+    def keep(self, canonical: Mapping[str, Any], held_out: bool, ordinal: int) -> None:
+        """Note a row that is used."""
+        if not self.sides:
+            self.shape = shape_of(canonical)
+        self.sides.append(held_out)
+        self.ordinals.append(ordinal)
+
+    def bad(self, error: StudioError, path: Path, line: int) -> None:
+        """Note a row that is left out because it is bad."""
+        self.skipped += 1
+        self.first_error = self.first_error or error
+        if len(self._bad) < _NAMED:
+            self._bad.append(f"{path.name}:{error.line or line}")
+
+    def tell(self, context: StepContext) -> None:
+        """Say what was accepted and left out."""
+        for note in dict.fromkeys(self.notes[:20]):
+            context.notice(note)
+        for remark, (count, path, line) in self._remarks.items():
+            context.notice(
+                f"{_rows(count)} {_REMARKS.get(remark, remark)} (first: line {line} of {path.name})."
+            )
+        if self.skipped and self.first_error is not None:
+            more = f" and {self.skipped - _NAMED} more" if self.skipped > _NAMED else ""
+            context.notice(
+                f"{self.skipped} bad {'row was' if self.skipped == 1 else 'rows were'} left out: "
+                f"{', '.join(self._bad)}{more}. The first: {self.first_error.sentence}",
+                self.first_error.hint,
+            )
+        for count, why in (
+            (self.dropped, "by number"),
+            (self.left_out, "as the split column says"),
+        ):
+            if count:
+                context.notice(f"{_rows(count)} left out {why}.", level="info")
+
+
+def _rows(count: int) -> str:
+    return "1 row" if count == 1 else f"{count} rows"
+
+
+def shape_of(canonical: Mapping[str, Any]) -> Shape:
+    """What kind of example a canonical row is."""
+    if canonical.get("chosen") is not None:
+        return "preference"
+    if canonical.get("label") is not None:
+        return "label"
+    if canonical.get("messages") is not None:
+        return "messages"
+    return "prompt" if canonical.get("completion") is not None else "text"
