@@ -34,9 +34,10 @@ class Checkpoint:
 
 
 def commit(
-    folder: Path, step: int, identity: str, write: Callable[[Path], None], keep: int
+    folder: Path, step: int, identity: str, write: Callable[[Path], None], keep: int | None
 ) -> Checkpoint:
-    """Write a checkpoint of ``step`` through ``write(staging)`` and drop all but the newest ``keep``.
+    """Write a checkpoint of ``step`` through ``write(staging)`` and drop all but the newest ``keep``
+    (``None`` keeps all).
 
     Killed at any moment it leaves the earlier checkpoints intact.
     """
@@ -52,17 +53,37 @@ def commit(
         _set_aside(final)
     os.replace(staging, final)
     sync_folder(folder)
-    _rotate(folder, keep)
+    if keep is not None:
+        _rotate(folder, keep)
     return Checkpoint(final, step, identity)
 
 
 def newest(folder: Path, identity: str) -> Checkpoint | None:
     """The newest checkpoint of this training whose files are all as its manifest says."""
     for path in sorted(_committed(folder), key=_step_of, reverse=True):
-        manifest = read_manifest(path)
-        if manifest and manifest["identity"] == identity and not damage(path, manifest):
-            return Checkpoint(path, int(manifest["step"]), identity)
+        found = _sound(path, identity)
+        if found is not None:
+            return found
     return None
+
+
+def of_step(folder: Path, step: int, identity: str) -> Checkpoint | None:
+    """The checkpoint of this very step, when it is there and whole."""
+    return _sound(folder / f"step-{step:06d}", identity)
+
+
+def _sound(path: Path, identity: str) -> Checkpoint | None:
+    manifest = read_manifest(path)
+    if manifest and manifest["identity"] == identity and not damage(path, manifest):
+        return Checkpoint(path, int(manifest["step"]), identity)
+    return None
+
+
+def drop_others(folder: Path, step: int) -> None:
+    """Remove every checkpoint in ``folder`` but the one of ``step``."""
+    for path in _committed(folder):
+        if _step_of(path) != step:
+            _set_aside(path)
 
 
 def unusable(folder: Path, identity: str) -> list[str]:

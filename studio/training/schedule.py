@@ -44,17 +44,27 @@ def length_of(settings: Any, epoch_rows: int) -> Length:
 class Cadence:
     """Every how many steps to evaluate (0: never) and to save, and on how many rows to evaluate.
 
-    With ``save_auto`` a checkpoint may be left out when it would cost too much time.
+    With ``save_auto`` a checkpoint may be left out when it would cost too much time. ``at_start``
+    also evaluates before the first step.
     """
 
     eval_every: int
     save_every: int
     eval_rows: int
     save_auto: bool = False
+    at_start: bool = False
 
     def evaluates(self, step: int, steps: int) -> bool:
         """Whether the validation loss is measured after ``step``."""
+        if step == 0:
+            return bool(self.eval_every) and self.at_start
         return bool(self.eval_every) and (step % self.eval_every == 0 or step == steps)
+
+    def samples(self, step: int, steps: int) -> bool:
+        """Whether the prompts are answered after ``step``: at the start, at the end and at every
+        evaluation; without validation rows as often as checkpoints are due."""
+        every = self.eval_every or self.save_every
+        return step % every == 0 or step == steps
 
     def saves(self, step: int, steps: int) -> bool:
         """Whether a checkpoint is written after ``step``; the last one has a reason of its own."""
@@ -72,9 +82,20 @@ def cadence_of(settings: Any, length: Length, validation_rows: int) -> Cadence:
     save_every = settings.save_steps or auto
     if not validation_rows:
         return Cadence(0, save_every, 0, by_itself)
-    if settings.eval_steps:
-        return Cadence(settings.eval_steps, save_every, validation_rows, by_itself)
+    asked = _asked_eval_every(settings, length)
+    if asked:
+        return Cadence(asked, save_every, validation_rows, by_itself, settings.eval_at_start)
     times = math.ceil(length.steps / auto)
     affordable = int(AUTO_SHARE * length.rows / _FORWARD_SHARE / times)
     eval_rows = min(validation_rows, max(_FEWEST_ROWS, affordable))
-    return Cadence(auto, save_every, eval_rows, by_itself)
+    return Cadence(auto, save_every, eval_rows, by_itself, settings.eval_at_start)
+
+
+def _asked_eval_every(settings: Any, length: Length) -> int:
+    """Every how many steps the user wants an evaluation; 0 leaves it to the studio."""
+    if settings.eval_by == "steps":
+        return int(settings.eval_steps)
+    whole = length.steps
+    if settings.eval_by == "epoch":
+        whole = length.epoch_rows / length.rows_per_step
+    return max(1, round(settings.eval_share * whole))

@@ -1,15 +1,16 @@
 """What happens around each optimizer step: figures out, commands in, checkpoints down.
 
-Why one callback: metric, evaluation, checkpoint and stop must come in a fixed order after a step, or
-a resumed run would differ from an uninterrupted one. It must not change weights or random numbers,
-except when it puts a checkpoint back.
+Why one callback: metric, evaluation, samples, checkpoint and stop must come in a fixed order after a
+step, or a resumed run would differ from an uninterrupted one. It must not change weights or random
+numbers, except when it puts a checkpoint back.
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,14 +20,18 @@ from transformers import TrainerCallback
 
 from studio.errors import Stopped, StudioError
 from studio.runs.context import StepContext
+from studio.training.best import forget_others, keep_best
 from studio.training.checkpoint import Checkpoint, commit
+from studio.training.figures import Figures
 from studio.training.memory import read_memory
+from studio.training.nonfinite import diverged
 from studio.training.schedule import Cadence, Length
 from studio.training.snapshot import (
     read_figures,
     read_method,
     read_random,
     restore_optimizer,
+    restore_random,
     trained_is_finite,
     write_snapshot,
 )
@@ -38,111 +43,152 @@ SAVE_SHARE = 0.01
 
 
 @dataclass
-class Figures:
-    """Numbers that a checkpoint carries along."""
-
-    last_loss: float = math.nan
-    best_eval_loss: float = math.inf
-    last_eval_loss: float = math.nan
-    last_eval_step: float = 0
-    tokens: float = 0
-    seconds: float = 0.0
-
-    def to_json(self) -> dict[str, float | str]:
-        """The figures as JSON; numbers that JSON lacks become words."""
-        return {k: v if math.isfinite(v) else str(v) for k, v in vars(self).items()}
-
-    @classmethod
-    def from_json(cls, data: dict[str, Any]) -> Figures:
-        """The exact inverse of ``to_json``."""
-        known = {k: float(data[k]) for k in vars(cls()) if k in data}
-        return cls(**known)
-
-
-@dataclass
 class StepWatch(TrainerCallback):
-    """Follows one training; ``trainer`` and ``evaluate`` are set once they exist."""
+    """Follows one training. ``evaluate`` gives the validation loss, ``sample(step, command)`` writes
+    samples, ``places(step, micro_batches)`` describes rows; ``trainer`` is set for each pass."""
 
     context: StepContext
     length: Length
     cadence: Cadence
     identity: str
-    keep: int
+    settings: Any
     resumed: Checkpoint | None
-    tuning: Tuning | None = None
-    evaluate: Callable[[], float] | None = None
-    trainer: Any = None
+    tuning: Tuning
     figures: Figures = field(default_factory=Figures)
+    evaluate: Callable[[], float] | None = None
+    sample: Callable[[int, dict[str, Any] | None], None] | None = None
+    places: Callable[[int, Sequence[int]], list[dict[str, Any]]] = lambda step, batches: []
+    trainer: Any = None
     random_state: dict[str, Any] = field(default_factory=dict)
     step: int = 0
     saved_step: int = -1
+    updating: bool = False
+    _begun: bool = False
+    _carried: dict[Any, Any] = field(default_factory=dict)
+    _scaler: dict[str, Any] = field(default_factory=dict)
     _save_seconds: float = 0.0
     _saved_at: float = 0.0
     _began: float = 0.0
     _step_ended: float = 0.0
     _began_step: int = 0
 
+    def __post_init__(self) -> None:
+        if self.resumed is not None:
+            self.step = self.saved_step = self.resumed.step
+
     def on_train_begin(self, args: Any, state: Any, control: Any, **more: Any) -> None:
         """Put the checkpoint back, now that optimizer and schedule are in place."""
         del args, control, more
-        if self.resumed is not None:
-            folder = self.resumed.path
-            self.figures = Figures.from_json(read_figures(folder))
-            restore_optimizer(folder, _bare(self.trainer.optimizer), self.trainer.lr_scheduler)
-            _restore_scaler(self.trainer, read_figures(folder))
-            if self.tuning is not None:
-                self.tuning.restore(*read_method(folder))
-            self.step = self.saved_step = self.resumed.step
+        if self._begun:
+            self._go_on()
+        else:
+            self._begin()
         state.global_step, state.max_steps = self.step, self.length.steps
-        self.random_state = read_random()
         self._began_step = self.step
-        if self.figures.last_eval_step < self.step:
-            self._measure()  # the stop came before or within this step's evaluation
+        self._catch_up()
         self._began = self._step_ended = time.perf_counter()
 
+    def _begin(self) -> None:
+        if self.resumed is not None:
+            folder = self.resumed.path
+            restore_optimizer(folder, _bare(self.trainer.optimizer), self.trainer.lr_scheduler)
+            _restore_scaler(self.trainer, read_figures(folder))
+            self.tuning.restore(*read_method(folder))
+        self.random_state = read_random()
+        self._begun = True
+
+    def _go_on(self) -> None:
+        """A new pass of the same run: the optimizer as it was, random numbers as after the step."""
+        _bare(self.trainer.optimizer).state.update(self._carried)
+        _restore_scaler(self.trainer, self._scaler)
+        restore_random(self.random_state)
+        self._carried = {}
+
+    def _catch_up(self) -> None:
+        """What is due before the first step, or was when the run was stopped."""
+        if self.figures.last_eval_step < self.step:
+            self._measure()
+        self._sample_if_due()
+
+    def let_go(self) -> None:
+        """Take what the next pass needs off the trainer, so that its memory can be freed."""
+        optimizer = _bare(self.trainer.optimizer)
+        self._carried = dict(optimizer.state)
+        optimizer.state.clear()  # or accelerate would copy it
+        self._scaler = _scaler_state(self.trainer)
+        self.trainer.model.zero_grad(set_to_none=True)
+        self.trainer = None
+
     def before_batch(self) -> None:
-        """A stop point before each forward pass."""
+        """A stop point before each forward pass; also where commands are heard."""
         if self.context.stop_requested():
             self._stop()
+        self._sample_if_asked()
 
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **more: Any) -> None:
-        """Refuse a loss that is not a number before it reaches the weights."""
+        """Refuse a loss or gradient that is not a number before it reaches the weights."""
         del args, state, control, more
-        loss = float(self.trainer.step_loss)
-        if not math.isfinite(loss):
-            raise self._diverged(f"the loss of step {self.step + 1} is {loss}")
-        if self.tuning is not None:
-            self.tuning.before_step(self.step + 1)
+        losses = [float(loss) for loss in self.trainer.micro_losses]
+        bad = [i for i, loss in enumerate(losses) if not math.isfinite(loss)]
+        if bad:
+            raise self._diverged("loss", losses[bad[0]], bad)
+        norm = float(self.trainer.grad_norm)
+        if not math.isfinite(norm) and self.trainer.accelerator.scaler is None:
+            raise self._diverged("gradient", norm, range(len(losses)))
+        self.tuning.before_step(self.step + 1)
+        self.updating = True
 
     def on_optimizer_step(self, args: Any, state: Any, control: Any, **more: Any) -> None:
         """Let the method see the gradients once more, before they are cleared."""
         del args, state, control, more
-        if self.tuning is not None:
-            self.tuning.after_step(self.step + 1)
+        self.updating = False
+        self.tuning.after_step(self.step + 1)
 
-    def _diverged(self, what: str) -> StudioError:
-        return StudioError(
-            f"{self.context.title}: {what}, not a number.", title="The training diverged",
-            hint="Lower the learning rate, raise the warm-up, or train in float32 or bfloat16. "
-            "The last checkpoint is from before this step.",
-            field="learning_rate", code="loss_not_finite",
-        )  # fmt: skip
+    def _diverged(self, what: str, value: float, batches: Sequence[int]) -> StudioError:
+        """Keep the last step, whose weights are finite, and say what went wrong."""
+        with contextlib.suppress(OSError):
+            self.save("finite")
+        kept = self.saved_step if self.saved_step > 0 else None
+        return diverged(
+            self.context, self.step + 1, what, value, self.places(self.step, batches), kept
+        )
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **more: Any) -> None:
         """After each optimizer step: tell, measure, save, obey."""
-        del args, control, more
+        del args, more
         if "grad_norm" not in logs:  # the Trainer's summary at the end
             return
         self.step = int(state.global_step)
         self.random_state = read_random()
         self._tell(float(logs["learning_rate"]), float(logs["grad_norm"]))
-        if not math.isfinite(logs["grad_norm"]) and self.trainer.accelerator.scaler is None:
-            raise self._diverged(f"the gradient of step {self.step} is {logs['grad_norm']}")
         self._measure()
-        self._save_if_due()
-        if self.context.stop_requested() and self.step < self.length.steps:
+        self._sample_if_due()
+        ending = self.ended_early and self.step < self.length.steps
+        self._save_if_due(ending)
+        if ending:
+            self.tell_early_stop()
+            control.should_training_stop = True
+        elif self.context.stop_requested() and self.step < self.length.steps:
             self._stop()
         self._step_ended = time.perf_counter()
+
+    @property
+    def ended_early(self) -> bool:
+        """Whether the validation loss has not fallen for as long as the user waits."""
+        patience = self.settings.early_stopping
+        return bool(patience) and self.figures.waited >= patience
+
+    def tell_early_stop(self) -> None:
+        """Say why the training ends before its last step."""
+        waited, best = int(self.figures.waited), int(self.figures.best_eval_step)
+        times = "evaluation" if waited == 1 else f"{waited} evaluations"
+        reason = f"The validation loss has not fallen in the last {times}"
+        if best >= 0:
+            reason += f"; it was lowest after step {best}: {self.figures.best_eval_loss:.4g}"
+        self.context.emit(
+            "EarlyStopped", step=self.step, steps=self.length.steps, reason=reason + ".",
+            best_step=best if best >= 0 else None, best_eval_loss=self.figures.best_eval_loss,
+        )  # fmt: skip
 
     def _tell(self, learning_rate: float, grad_norm: float) -> None:
         now = time.perf_counter()
@@ -170,16 +216,44 @@ class StepWatch(TrainerCallback):
             loss = self.evaluate()
         except Stopped:
             self._stop()
-        self.figures.last_eval_loss, self.figures.last_eval_step = loss, self.step
-        self.figures.best_eval_loss = min(loss, self.figures.best_eval_loss)
+        best = self.figures.take_evaluation(self.step, loss, self.settings.min_delta)
         self.context.emit(
             "Metric", step=self.step, steps=self.length.steps, eval_loss=loss,
             epoch=round(self.length.epoch(self.step), 4), eval_rows=self.cadence.eval_rows,
         )  # fmt: skip
+        if best and self.settings.keep == "best":
+            self._keep_best()
 
-    def _save_if_due(self) -> None:
+    def _keep_best(self) -> None:
+        done = keep_best(self.context.checkpoints, self.step, self.identity, self.trainer.model)
+        self.context.emit(
+            "CheckpointSaved", step=self.step, path=str(done.path), reason="best",
+            eval_loss=self.figures.best_eval_loss,
+        )  # fmt: skip
+
+    def _sample_if_due(self) -> None:
+        due = self.figures.sampled_step < self.step
+        if due and self.cadence.samples(self.step, self.length.steps):
+            self._sample(None)
+            self.figures.sampled_step = self.step
+        self._sample_if_asked()
+
+    def _sample_if_asked(self) -> None:
+        command = self.context.take_command("sample")
+        if command is not None:
+            self._sample(command)
+
+    def _sample(self, command: dict[str, Any] | None) -> None:
+        if self.sample is None:
+            return
+        try:
+            self.sample(self.step, command)
+        except Stopped:
+            self._stop()
+
+    def _save_if_due(self, ending: bool) -> None:
         asked = self.context.take_command("save") is not None
-        if self.step == self.length.steps:
+        if ending or self.step == self.length.steps:
             self.save("end")
         elif asked:
             self.save("save")
@@ -193,21 +267,24 @@ class StepWatch(TrainerCallback):
 
     def save(self, reason: str) -> None:
         """Write a checkpoint of the last whole step, unless it is there already."""
-        if self.saved_step == self.step:
+        if self.saved_step == self.step or (self.step == 0 and reason == "finite"):
             return
         if not trained_is_finite(self.trainer.model):
-            raise self._diverged(f"a weight of the adapter after step {self.step} is infinite")
+            raise diverged(self.context, self.step, "weights", math.inf, [], None)
         began = time.perf_counter()
         figures = {**self.figures.to_json(), **_scaler_state(self.trainer)}
 
         def write(folder: Path) -> None:
             write_snapshot(
                 folder, self.trainer.model, _bare(self.trainer.optimizer),
-                self.trainer.lr_scheduler, self.random_state, figures,
-                self.tuning.state() if self.tuning is not None else None,
+                self.trainer.lr_scheduler, self.random_state, figures, self.tuning.state(),
             )  # fmt: skip
 
-        done = commit(self.context.checkpoints, self.step, self.identity, write, self.keep)
+        done = commit(
+            self.context.checkpoints, self.step, self.identity, write, self.settings.keep_checkpoints
+        )
+        if self.settings.keep == "best":
+            forget_others(self.context.checkpoints, int(self.figures.best_eval_step))
         self.saved_step = self.step
         self._saved_at = time.perf_counter()
         self._save_seconds = self._saved_at - began

@@ -1,0 +1,39 @@
+"""The weights of the best evaluation, kept beside the checkpoints and outside their rotation.
+
+Why not a whole checkpoint: only the weights are wanted again, and an optimizer's state is several times
+their size. Older ones go only when a checkpoint that knows a better one has been written, so that a run
+killed at any moment finds the one that its checkpoint speaks of.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from studio.training.checkpoint import Checkpoint, commit, drop_others, of_step
+from studio.training.snapshot import load_adapter, save_adapter
+
+FOLDER = "best"
+
+
+def keep_best(checkpoints: Path, step: int, identity: str, model: Any) -> Checkpoint:
+    """Write the model's trained weights as those of ``step``."""
+
+    def write(folder: Path) -> None:
+        save_adapter(model, folder, whole=True)
+
+    return commit(checkpoints / FOLDER, step, identity, write, keep=None)
+
+
+def forget_others(checkpoints: Path, step: int) -> None:
+    """Drop all but the best weights of ``step``."""
+    drop_others(checkpoints / FOLDER, step)
+
+
+def load_best(checkpoints: Path, step: int, identity: str, model: Any) -> bool:
+    """Put the best weights of ``step`` into ``model``; False when they are not there any more."""
+    found = of_step(checkpoints / FOLDER, step, identity)
+    if found is None:
+        return False
+    load_adapter(found.path, model)
+    return True

@@ -1,0 +1,67 @@
+"""A training whose numbers are no numbers any more: what it says and shows.
+
+Why apart: the rows of the step are the best clue, and they must be named as the user knows them: file,
+line and a few words. It must not judge which setting is to blame.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset
+
+from studio.errors import StudioError
+from studio.runs.context import StepContext
+
+SHOWN_ROWS = 16
+_NAMED_ROWS = 4
+_EXCERPT_TOKENS = 60
+_EXCERPT_LETTERS = 160
+
+
+def diverged(
+    context: StepContext, step: int, what: str, value: float, rows: Sequence[dict[str, Any]],
+    kept: int | None,
+) -> StudioError:  # fmt: skip
+    """Tell ``NonFinite`` and give the error to raise; ``kept`` is the step of the last checkpoint."""
+    context.emit("NonFinite", step=step, what=what, value=value, rows=list(rows), kept=kept)
+    begin = {
+        "loss": f"the loss of step {step} is {value}, not a number",
+        "gradient": f"the gradient of step {step} is {value}, not a number",
+        "weights": f"a trained weight after step {step} is infinite, not a number",
+    }[what]
+    last = f"The last checkpoint, of step {kept}, is from before it." if kept else ""
+    first = rows[0] if rows else {}
+    return StudioError(
+        f"{context.title}: {begin}{_named(rows)}.", title="The training diverged",
+        hint="Look at these rows, lower the learning rate, raise the warm-up, or train in float32 or "
+        f"bfloat16. {last}".strip(),
+        field="learning_rate", code="loss_not_finite", file=first.get("file"), line=first.get("line"),
+    )  # fmt: skip
+
+
+def _named(rows: Sequence[dict[str, Any]]) -> str:
+    if not rows:
+        return ""
+    names = [f"line {r['line']} of {Path(str(r['file'])).name}" for r in rows[:_NAMED_ROWS]]
+    more = f" and {len(rows) - _NAMED_ROWS} more" if len(rows) > _NAMED_ROWS else ""
+    return f"; its rows are {', '.join(names)}{more}" if len(rows) > 1 else f"; its row is {names[0]}"
+
+
+def row_places(rows: Dataset, tokenizer: Any, numbers: Sequence[int]) -> list[dict[str, Any]]:
+    """Where rows come from and how they begin: ``file``, ``line``, ``text``."""
+    picked = rows[list(numbers[:SHOWN_ROWS])]
+    return [
+        {"file": file, "line": line, "text": _excerpt(tokenizer, ids)}
+        for file, line, ids in zip(
+            picked["source"], picked["line"], picked["input_ids"], strict=True
+        )
+    ]
+
+
+def _excerpt(tokenizer: Any, ids: list[int]) -> str:
+    text = str(tokenizer.decode(ids[:_EXCERPT_TOKENS]))
+    cut = len(ids) > _EXCERPT_TOKENS or len(text) > _EXCERPT_LETTERS
+    return text[:_EXCERPT_LETTERS] + ("…" if cut else "")
