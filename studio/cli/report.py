@@ -20,6 +20,7 @@ from studio.runs.state import NodeState, RunState
 EVERY_PERCENT = 5
 BAR_WIDTH = 24
 REDRAW_S = 0.1
+SHOWN_LETTERS = 160
 RESULTS = {
     "adapter": "Adapter",
     "merged_model": "Merged model",
@@ -187,12 +188,25 @@ def _resumed(state: RunState, event: Event) -> str:
     return f"  going on after step {event.get('step')}"
 
 
+def _early_stopped(state: RunState, event: Event) -> str:
+    del state
+    return f"  ended early after step {event.get('step')}: {event.get('reason')}"
+
+
+def _sampled(state: RunState, event: Event) -> str:
+    del state
+    answer = " ".join(str(event.get("text", "")).split())
+    return f"  step {event.get('step')}: {event.get('prompt')} → {answer[:SHOWN_LETTERS]}"
+
+
 _TELLERS: dict[str, Callable[[RunState, Event], str]] = {
     "StepStarted": _step_started,
     "StepFinished": _step_finished,
     "StepFailed": _step_failed,
     "Notice": _notice,
     "TrainResumed": _resumed,
+    "EarlyStopped": _early_stopped,
+    "Sample": _sampled,
 }
 
 

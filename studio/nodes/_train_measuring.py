@@ -41,7 +41,7 @@ class MeasuringSettings(OptimizerSettings):
         group="Cadence", ge=1, le=1000, advanced=True,
     )  # fmt: skip
     keep: Literal["last", "best"] = setting(
-        "last", "Result", "Which weights become the adapter: those of the last step, or those of the "
+        "last", "Result", "Which weights are the result: those of the last step, or those of the "
         "evaluation with the lowest validation loss.", group="Stopping",
         choice_labels={"last": "Last step", "best": "Best evaluation"},
     )  # fmt: skip
@@ -56,7 +56,7 @@ class MeasuringSettings(OptimizerSettings):
     sample_prompts: str = setting(
         "", "Prompts", "What the model is asked at the start, at every evaluation and at the end: one question "
         "a line. The answers show what it learns; they cost time, not quality.", group="Samples",
-        widget="multiline",
+        widget="multiline", max_length=20_000,
     )  # fmt: skip
     sample_rows: int = setting(
         0, "Rows of validation", "Also ask the questions of so many validation rows.", unit="rows",

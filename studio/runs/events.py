@@ -17,13 +17,19 @@ from typing import Any
 EVENTS: dict[str, str] = {
     "RunStarted": "run, name, resumed (bool), nodes: [{id, type, title}], device, pid, threads",
     "StepStarted": "node, title, index, count",
-    "Phase": "node, phase: load|import|download|read|tokenize|train|evaluate|save|verify|merge|export|generate, title",
+    "Phase": "node, phase: load|import|download|read|tokenize|train|evaluate|sample|save|verify|merge|"
+    "export|generate|prepare, title",
     "Progress": "node, phase, done, total (or null), unit, eta_s (or null)",
     "Metric": "node, step, steps, epoch, loss | eval_loss, learning_rate, grad_norm, tokens_per_s, "
     "ram_process_gib, ram_system_gib, vram_allocated_gib, vram_reserved_gib, vram_device_gib, eta_s",
     "Memory": "node, the same memory fields as Metric (GiB), once a second in every phase",
     "TrainResumed": "node, step: metrics after this step are void and will come again",
-    "CheckpointSaved": "node, step, path, reason: cadence|stop|save|end",
+    "CheckpointSaved": "node, step, path, reason: cadence|stop|save|end|best (weights only, with "
+    "eval_loss)|finite (the step before a loss that is no number)",
+    "EarlyStopped": "node, step, steps, reason (a sentence), best_step (or null), best_eval_loss",
+    "Sample": "node, step, index, prompt, text, tokens, seconds, expected (of a validation row), cut (bool)",
+    "MemoryRecovered": "node, step (that is done again), batch_size, accumulation, attempt, most",
+    "NonFinite": "node, step, what: loss|gradient|weights, value, rows: [{file, line, text}], kept (step or null)",
     "Evaluation": "node, measures: {name: {before, after}}, rows, examples: [{prompt, expected, before, after}]",
     "ArtifactSaved": "node, kind: dataset|base_model|adapter|merged_model|tuned_model|report|..., path, cached, more",
     "Notice": "node, level: info|warning, sentence, hint",

@@ -69,6 +69,12 @@ class Series:
         for name in names:
             del getattr(self, name)[count:]
 
+    def best_eval(self) -> tuple[float, float] | None:
+        """Step and validation loss of the best evaluation, the earliest of equal ones."""
+        found = [(loss, step) for step, loss in zip(self.eval_step, self.eval_loss, strict=True)]
+        finite = [pair for pair in found if math.isfinite(pair[0])]
+        return min(finite)[::-1] if finite else None
+
     def shift(self, seconds: float) -> None:
         """Move every time, so that a pause of the run leaves no gap in the plots."""
         self.time = [t + seconds for t in self.time]

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from studio.runs.events import Event
+from studio.runs.samples import SampleGrid
 from studio.runs.series import Memory, Series, add_memory, number, shift_memory
 
 NODE_STATES = ("waiting", "running", "done", "skipped", "failed", "stopped")
@@ -75,6 +76,10 @@ class RunState:
     checkpoints: list[dict[str, Any]] = field(default_factory=list)
     resumes: list[dict[str, Any]] = field(default_factory=list)
     failure: dict[str, Any] | None = None
+    samples: dict[str, SampleGrid] = field(default_factory=dict)
+    early_stops: dict[str, dict[str, Any]] = field(default_factory=dict)
+    recoveries: list[dict[str, Any]] = field(default_factory=list)
+    non_finite: dict[str, Any] | None = None
 
     def apply(self, event: Event) -> None:
         """Take one event in."""
@@ -110,6 +115,7 @@ class RunState:
 def _run_started(state: RunState, event: Event) -> None:
     _skip_pause(state, event.time)
     state.status, state.finished, state.failure = "running", None, None
+    state.non_finite = None
     state.resumed = bool(event.get("resumed"))
     state.run, state.name = str(event.get("run", "")), str(event.get("name", ""))
     state.device, state.pid = str(event.get("device") or ""), event.get("pid")
@@ -180,9 +186,15 @@ def _train_resumed(state: RunState, event: Event) -> None:
     step = number(event.get("step"))
     state.resumes.append(_record(event))
     state.metrics.setdefault(event.node or "", Series()).cut_after(step)
-    state.checkpoints = [
-        c for c in state.checkpoints if c["node"] != event.node or number(c.get("step")) <= step
-    ]
+    state.checkpoints = _upto(state.checkpoints, event.node, step)
+    state.recoveries = _upto(state.recoveries, event.node, step)
+    state.samples.setdefault(event.node or "", SampleGrid()).cut_after(step)
+    state.early_stops.pop(event.node or "", None)
+
+
+def _upto(records: list[dict[str, Any]], node: str | None, step: float) -> list[dict[str, Any]]:
+    """The records of other nodes, and those of this one up to a step."""
+    return [r for r in records if r["node"] != node or number(r.get("step")) <= step]
 
 
 def _record(event: Event) -> dict[str, Any]:
@@ -191,6 +203,22 @@ def _record(event: Event) -> dict[str, Any]:
 
 def _checkpoint(state: RunState, event: Event) -> None:
     state.checkpoints.append(_record(event))
+
+
+def _sample(state: RunState, event: Event) -> None:
+    state.samples.setdefault(event.node or "", SampleGrid()).add(event.data)
+
+
+def _early_stopped(state: RunState, event: Event) -> None:
+    state.early_stops[event.node or ""] = _record(event)
+
+
+def _memory_recovered(state: RunState, event: Event) -> None:
+    state.recoveries.append(_record(event))
+
+
+def _non_finite(state: RunState, event: Event) -> None:
+    state.non_finite = _record(event)
 
 
 def _evaluation(state: RunState, event: Event) -> None:
@@ -242,6 +270,10 @@ _HANDLERS: dict[str, Callable[[RunState, Event], None]] = {
     "Memory": _memory,
     "TrainResumed": _train_resumed,
     "CheckpointSaved": _checkpoint,
+    "EarlyStopped": _early_stopped,
+    "Sample": _sample,
+    "MemoryRecovered": _memory_recovered,
+    "NonFinite": _non_finite,
     "Evaluation": _evaluation,
     "ArtifactSaved": _artifact,
     "Notice": _notice,

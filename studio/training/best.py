@@ -8,19 +8,19 @@ killed at any moment finds the one that its checkpoint speaks of.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from studio.training.checkpoint import Checkpoint, commit, drop_others, of_step
-from studio.training.snapshot import load_adapter, save_adapter
+from studio.training.snapshot import load_adapter, read_method, write_weights
+from studio.training.tuning import Tuning
 
 FOLDER = "best"
 
 
-def keep_best(checkpoints: Path, step: int, identity: str, model: Any) -> Checkpoint:
-    """Write the model's trained weights as those of ``step``."""
+def keep_best(checkpoints: Path, step: int, identity: str, tuning: Tuning) -> Checkpoint:
+    """Write the trained weights as those of ``step``."""
 
     def write(folder: Path) -> None:
-        save_adapter(model, folder, whole=True)
+        write_weights(folder, tuning.model, tuning.state())
 
     return commit(checkpoints / FOLDER, step, identity, write, keep=None)
 
@@ -30,10 +30,11 @@ def forget_others(checkpoints: Path, step: int) -> None:
     drop_others(checkpoints / FOLDER, step)
 
 
-def load_best(checkpoints: Path, step: int, identity: str, model: Any) -> bool:
-    """Put the best weights of ``step`` into ``model``; False when they are not there any more."""
+def load_best(checkpoints: Path, step: int, identity: str, tuning: Tuning) -> bool:
+    """Put the best weights of ``step`` back; False when they are not there any more."""
     found = of_step(checkpoints / FOLDER, step, identity)
     if found is None:
         return False
-    load_adapter(found.path, model)
+    load_adapter(found.path, tuning.model)
+    tuning.restore(*read_method(found.path))
     return True

@@ -26,6 +26,7 @@ class Figures:
     last_eval_step: float = -1
     awaited_loss: float = math.inf
     waited: float = 0
+    kept_step: float = -1
     sampled_step: float = -1
     micro_batch: float = 0
     recoveries: float = 0

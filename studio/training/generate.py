@@ -16,7 +16,7 @@ from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaLis
 from studio.training.ends import closing_ids
 
 
-class _EachToken(StoppingCriteria):
+class EachToken(StoppingCriteria):
     """Calls ``check`` at every token; it raises to stop."""
 
     def __init__(self, check: Callable[[], None]) -> None:
@@ -52,10 +52,10 @@ def greedy_answers(
     for start in range(0, len(order), batch_size):
         check()
         numbers = order[start : start + batch_size]
-        batch = _left_padded([prompts[i] for i in numbers], tokenizer.pad_token_id, model.device)
+        batch = left_padded([prompts[i] for i in numbers], tokenizer.pad_token_id, model.device)
         out = model.generate(
             **batch, generation_config=config,
-            stopping_criteria=StoppingCriteriaList([_EachToken(check)]),
+            stopping_criteria=StoppingCriteriaList([EachToken(check)]),
         )  # fmt: skip
         new = out[:, batch["input_ids"].shape[1] :]
         for i, text in zip(
@@ -66,7 +66,7 @@ def greedy_answers(
     return answers
 
 
-def _left_padded(rows: Sequence[Sequence[int]], pad_id: int, device: Any) -> dict[str, Any]:
+def left_padded(rows: Sequence[Sequence[int]], pad_id: int, device: Any) -> dict[str, Any]:
     """``input_ids`` and ``attention_mask``, each (batch, longest row)."""
     width = max(len(r) for r in rows)
     ids = torch.full((len(rows), width), pad_id)

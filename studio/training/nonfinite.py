@@ -47,7 +47,9 @@ def _named(rows: Sequence[dict[str, Any]]) -> str:
         return ""
     names = [f"line {r['line']} of {Path(str(r['file'])).name}" for r in rows[:_NAMED_ROWS]]
     more = f" and {len(rows) - _NAMED_ROWS} more" if len(rows) > _NAMED_ROWS else ""
-    return f"; its rows are {', '.join(names)}{more}" if len(rows) > 1 else f"; its row is {names[0]}"
+    return (
+        f"; its rows are {', '.join(names)}{more}" if len(rows) > 1 else f"; its row is {names[0]}"
+    )
 
 
 def row_places(rows: Dataset, tokenizer: Any, numbers: Sequence[int]) -> list[dict[str, Any]]:

@@ -8,16 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 
 from studio.errors import StudioError
 from studio.runs.context import StepContext
+from studio.values import AdaptedModelValue
+from studio.whole import WHOLE
 
 _SAID = ("out of memory", "not enough memory", "can't allocate memory", "alloc_failed")
+_LIGHT_OPTIMIZERS = ("adamw_8bit", "paged_adamw_8bit", "adafactor", "lion_8bit", "sgd")
+_SHORT_TOKENS = 256
 
 
-def is_out_of_memory(error: Exception) -> bool:
+def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says, in any of the known ways, that memory ran out."""
     known = isinstance(error, (torch.OutOfMemoryError, MemoryError))
     return known or any(words in str(error).lower() for words in _SAID)
@@ -33,9 +38,40 @@ def told_in_words(
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
-        said = str(error).lower()
-        gpu = isinstance(error, torch.OutOfMemoryError) or "cuda" in said or "cublas" in said
-        raise StudioError(
-            f"{context.title}: the {'GPU' if gpu else 'computer'}'s memory is not enough for this {what}.",
-            title="Out of memory", hint=hint, field=field, code="out_of_memory",
-        ) from error  # fmt: skip
+        raise not_enough(context, what, f"{type(error).__name__}: {error}", field, hint) from error
+
+
+def not_enough(
+    context: StepContext, what: str, said: str, field: str | None, hint: str
+) -> StudioError:
+    """The error in words; ``said`` are the allocator's own, with the name of its error."""
+    lower = said.lower()
+    gpu = "outofmemoryerror" in lower or "cuda" in lower or "cublas" in lower
+    return StudioError(
+        f"{context.title}: the {'GPU' if gpu else 'computer'}'s memory is not enough for this {what}.",
+        title="Out of memory", hint=hint, field=field, code="out_of_memory",
+    )  # fmt: skip
+
+
+def what_to_change(settings: Any, adapted: AdaptedModelValue, micro_batch: int) -> str:
+    """What would help, the least harmful first; only what has not been done."""
+    ways = []
+    if micro_batch > 1:
+        rows_per_step = settings.batch_size * settings.gradient_accumulation_steps
+        ways.append(f"set the batch size to 1 and the accumulation to {rows_per_step}")
+    if not settings.gradient_checkpointing:
+        ways.append("switch gradient checkpointing on")
+    if settings.optimizer not in _LIGHT_OPTIMIZERS:
+        ways.append("choose the optimizer AdamW 8-bit, paged")
+    whole = adapted.method == WHOLE
+    if adapted.model.quantization == "none" and not whole:
+        ways.append("quantize the base model to 4 bits")
+    if settings.max_length > _SHORT_TOKENS:
+        ways.append(f"lower the max length from {settings.max_length} tokens")
+    if whole:
+        ways.append("train an adapter: put a LoRA node between model and training")
+    else:
+        ways.append(f"lower the rank from {adapted.r}, or adapt fewer layers")
+    ways.append("choose a smaller model")
+    listed = " ".join(f"{i}. {way[0].upper()}{way[1:]}." for i, way in enumerate(ways, 1))
+    return f"What helps, the least harmful first: {listed} Work up to the last checkpoint is kept."

@@ -95,7 +95,6 @@ def _asked_eval_every(settings: Any, length: Length) -> int:
     """Every how many steps the user wants an evaluation; 0 leaves it to the studio."""
     if settings.eval_by == "steps":
         return int(settings.eval_steps)
-    whole = length.steps
-    if settings.eval_by == "epoch":
-        whole = length.epoch_rows / length.rows_per_step
+    by_epoch = settings.eval_by == "epoch"
+    whole = length.epoch_rows / length.rows_per_step if by_epoch else length.steps
     return max(1, round(settings.eval_share * whole))

@@ -54,10 +54,7 @@ def write_snapshot(
 ) -> None:
     """Write the whole state into ``folder``; ``figures`` are the trainer's own JSON numbers, and
     ``method`` is what the LoRA method keeps beside the weights: tensors and JSON values."""
-    save_adapter(model, folder, whole=True)
-    kept, values = method or ({}, {})
-    if kept:
-        save_file(_on_cpu(kept), folder / METHOD)
+    values = _write_model(folder, model, method)
     tensors, rest = _split(optimizer.state_dict()["state"])
     for name, value in _random_tensors(random_state).items():
         tensors[f"{_RANDOM}.{name}"] = value
@@ -70,6 +67,24 @@ def write_snapshot(
         "method": values,
     }
     (folder / STATE).write_text(json.dumps(state), encoding="utf-8")
+
+
+def write_weights(
+    folder: Path, model: Any, method: tuple[dict[str, Any], dict[str, Any]] | None = None
+) -> None:
+    """Write what ``load_adapter`` and ``read_method`` read, and nothing of the optimizer."""
+    values = _write_model(folder, model, method)
+    (folder / STATE).write_text(json.dumps({"figures": {}, "method": values}), encoding="utf-8")
+
+
+def _write_model(
+    folder: Path, model: Any, method: tuple[dict[str, Any], dict[str, Any]] | None
+) -> dict[str, Any]:
+    save_adapter(model, folder, whole=True)
+    kept, values = method or ({}, {})
+    if kept:
+        save_file(_on_cpu(kept), folder / METHOD)
+    return values
 
 
 def save_adapter(model: Any, folder: Path, whole: bool = False) -> None:

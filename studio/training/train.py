@@ -6,13 +6,12 @@ It reads top to bottom like the feature. Details live beside it: ``load``, ``bat
 
 from __future__ import annotations
 
-import dataclasses
 import gc
 import hashlib
 import json
 import math
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,46 +20,48 @@ from transformers import set_seed
 
 from studio.adapters._method import TrainingFacts
 from studio.errors import StudioError
-from studio.objectives._method import LossOptions, Objective
+from studio.objectives._method import Objective
 from studio.runs.context import StepContext
-from studio.training.batches import Batches, RowOrder, pad_rows
+from studio.training.batches import Batches, RowOrder
 from studio.training.batching import BatchPlan, plan_batches
 from studio.training.checkpoint import Checkpoint, newest, remove_torn, unusable
 from studio.training.data import Tokenized, load_tokenizer, tokenize_dataset
+from studio.training.figures import Figures
 from studio.training.limits import (
     max_length_for,
     pad_id_of,
     refuse_unknown_tokens,
     tell_unquantized,
 )
-from studio.training.load import free_memory, pick_device
-from studio.training.optim import build_optimizer, build_schedule
-from studio.training.out_of_memory import told_in_words
+from studio.training.load import free_memory
+from studio.training.loop import Job, in_rows, run_steps
+from studio.training.measuring import evaluator_of
+from studio.training.nonfinite import row_places
+from studio.training.out_of_memory import told_in_words, what_to_change
 from studio.training.quiet import quiet_libraries
+from studio.training.samples import sampler_of
 from studio.training.schedule import cadence_of, length_of
 from studio.training.sft import total_weight
 from studio.training.snapshot import load_adapter, read_figures, read_method
 from studio.training.subject import subject_of
-from studio.training.trainer import StudioTrainer, training_arguments
 from studio.training.tuning import Tuning
-from studio.training.validation import spread, validation_loss
 from studio.training.verify import Expected, expect
-from studio.training.watch import Figures, StepWatch
+from studio.training.watch import StepWatch
 from studio.training.whole import tuned_model, whole_of
 from studio.values import AdaptedModelValue, AdapterValue, DatasetValue, ModelValue
 
-_LESS_MEMORY = (
-    "Lower the batch size and raise the accumulation by as much; switch gradient checkpointing on; "
-    "lower the max length or the rank; or quantize the base model to 4 bits. The run can be resumed "
-    "from its last checkpoint."
-)
 _PREPARING_ROWS = 64
 """Rows that a method may look at before the training: enough for directions and quick to compute."""
 
 _ADDED_LATER = {"rank_pattern", "alpha_pattern", "modules_to_save"}
 """Left out while empty, so that checkpoints from before these settings can still be continued."""
 
-_CADENCE = {"keep_checkpoints", "save_steps", "eval_steps"}
+_CADENCE = {
+    "keep_checkpoints", "save_steps", "eval_steps", "eval_by", "eval_share", "eval_at_start",
+    "early_stopping", "min_delta", "keep", "sample_prompts", "sample_rows", "sample_max_tokens",
+    "sample_temperature",
+}  # fmt: skip
+"""Settings that do not change what a step does."""
 
 
 def train_adapter(context: StepContext, inputs: Mapping[str, Any], settings: Any) -> AdapterValue:
@@ -91,7 +92,8 @@ def _trained_from(
     )  # fmt: skip
     folder = context.folder / subject.folder
     _settle_garbage()
-    with told_in_words(context, "training", _LESS_MEMORY, "batch_size"):
+    hint = what_to_change(settings, adapted, 1)
+    with told_in_words(context, "training", hint, "gradient_checkpointing"):
         expected, figures = _train(context, adapted, dataset, tokens, tokenizer, settings, folder)
         del tokens
         free_memory()
@@ -126,7 +128,9 @@ def _train(
     if resumed is not None:
         load_adapter(resumed.path, tuning.model)
         tuning.restore(*read_method(resumed.path))
-    figures = _trained(context, tuning, tokens, plan, settings, identity, resumed)
+    figures = _trained(
+        context, tuning, dataset, tokens, tokenizer, plan, settings, identity, resumed
+    )
     context.phase("save", subject.title)
     subject.write(context, tuning, tokenizer, folder)
     return expect(tuning.model, tokens.train), figures
@@ -149,81 +153,40 @@ def _facts(context: StepContext, plan: BatchPlan, settings: Any) -> TrainingFact
 
 
 def _trained(
-    context: StepContext, tuning: Tuning, tokens: Tokenized, plan: BatchPlan, settings: Any,
-    identity: str, resumed: Checkpoint | None,
+    context: StepContext, tuning: Tuning, dataset: DatasetValue, tokens: Tokenized, tokenizer: Any,
+    plan: BatchPlan, settings: Any, identity: str, resumed: Checkpoint | None,
 ) -> Figures:  # fmt: skip
-    """Run the optimizer steps that are left."""
-    model = tuning.model
+    """Run the optimizer steps that are left, and choose the weights to keep."""
     length = length_of(settings, plan.units)
-    done = resumed.step if resumed else 0
-    if resumed:
-        context.emit("TrainResumed", step=done)
-        if done >= length.steps:
-            return Figures.from_json(read_figures(resumed.path))
     objective = _objective(context, settings)
-    in_rows = dataclasses.replace(length, rows=round(length.rows * plan.rows_per_unit))
-    cadence = cadence_of(settings, in_rows, len(tokens.validation or ()))
+    cadence = cadence_of(settings, in_rows(length, plan), len(tokens.validation or ()))
+    known = read_figures(resumed.path) if resumed else {}
     watch = StepWatch(
-        context, length, cadence, identity, settings.keep_checkpoints, resumed, tuning
+        context, length, cadence, identity, settings, resumed, tuning, Figures.from_json(known)
     )
-    batches = plan.batches(done * length.rows_per_step, length.rows, settings.batch_size)
-    context.phase("train", "Training")
-    optimizer = build_optimizer(model, settings, tuning.rate)
-    args = training_arguments(
-        settings, tuning.adapted.model.dtype, length.steps - done, pick_device(), context.folder / "scratch"
-    )  # fmt: skip
-    trainer = StudioTrainer(
-        model, args, batches, objective, optimizer,
-        build_schedule(optimizer, settings, length.steps), watch, tuning.penalty,
-        LossOptions(settings.label_smoothing, settings.z_loss, settings.neftune_alpha),
-    )  # fmt: skip
-    watch.trainer = trainer
-    if tokens.validation is not None and cadence.eval_every:
-        watch.evaluate = _evaluator(context, watch, tokens, objective, settings, plan.pad_id)
-    trainer.train()
-    trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)  # without autocast again
-    trainer.accelerator.free_memory()
+    if resumed:
+        context.emit("TrainResumed", step=resumed.step)
+    if watch.step < length.steps and not watch.ended_early:
+        context.phase("train", "Training")
+        job = Job(context, tuning, plan, settings, length, objective, watch)
+        watch.evaluate = evaluator_of(context, watch, tokens, objective, plan.pad_id)
+        watch.sample = sampler_of(context, watch, dataset, tokenizer, plan.pad_id)
+        watch.places = lambda step, batches: row_places(
+            tokens.train, tokenizer, watch.trainer.batches.numbers(step, batches)
+        )
+        run_steps(job)
+    elif watch.ended_early:
+        watch.tell_early_stop()
+    watch.saver.choose_weights()
     return watch.figures
-
-
-def _evaluator(
-    context: StepContext, watch: StepWatch, tokens: Tokenized, objective: Objective,
-    settings: Any, pad_id: int,
-) -> Callable[[], float]:  # fmt: skip
-    """A function that measures the validation loss; rows of like length stand together."""
-    rows = tokens.validation
-    assert rows is not None
-    numbers = spread(len(rows), watch.cadence.eval_rows)
-    numbers.sort(key=lambda i: len(rows[i]["input_ids"]))
-    if len(numbers) < len(rows):
-        context.notice(
-            f"The validation loss is measured on {len(numbers)} of {len(rows)} rows, so that it takes "
-            "little time.", "Set “Evaluate every” to a number to use all rows.", "info",
-        )  # fmt: skip
-
-    def progress(done: int, total: int) -> None:
-        context.progress("evaluate", done, total, "rows")
-
-    def evaluate() -> float:
-        context.phase("evaluate", "Measuring the validation loss")
-        if watch.trainer.head is None:
-            batch = pad_rows(rows, numbers[:1], pad_id)
-            watch.trainer.head = objective.choose_head(watch.trainer.model, batch)
-        loss = validation_loss(
-            watch.trainer.model, rows, numbers, objective, watch.trainer.head,
-            settings.batch_size, pad_id, progress,
-        )  # fmt: skip
-        context.emit("Phase", phase="train", title="Training")
-        return loss
-
-    return evaluate
 
 
 def identity_of(adapted: AdaptedModelValue, dataset: DatasetValue, settings: Any) -> str:
     """What a checkpoint belongs to: everything that changes the numbers, and nothing else."""
     model = adapted.model_dump(mode="json", exclude={"model": {"path", "base", "merged_from"}})
     model = {k: v for k, v in model.items() if k not in _ADDED_LATER or v}
-    train = {k: v for k, v in settings.model_dump(mode="json").items() if k not in _CADENCE}
+    chosen = settings.model_dump(mode="json", exclude_defaults=True)
+    train = {k: v for k, v in chosen.items() if k not in _CADENCE}
     content = json.dumps([model, dataset.sha256, train], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()
 
@@ -251,6 +214,8 @@ def _metrics(figures: Figures) -> dict[str, float]:
     named = {
         "loss": figures.last_loss, "eval_loss": figures.last_eval_loss,
         "best_eval_loss": figures.best_eval_loss, "tokens": float(figures.tokens),
+        "best_step": figures.best_eval_step if figures.best_eval_step >= 0 else math.nan,
+        "kept_step": figures.kept_step if figures.kept_step >= 0 else math.nan,
         "train_seconds": round(figures.seconds, 2),
     }  # fmt: skip
     return {name: value for name, value in named.items() if math.isfinite(value)}

@@ -16,16 +16,19 @@ import torch
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from studio.objectives._method import PLAIN_LOSS, LossOptions, Objective
-from studio.training.batches import Batch, Batches, tokens_in
+from studio.training.batches import Batch, tokens_in
 from studio.training.noise import noisy_embeddings
 from studio.training.sft import total_weight
 
 
 class StudioTrainer(Trainer):
-    """Trains on ``batches``; ``step_loss`` and ``step_tokens`` add up over an optimizer step."""
+    """Trains on ``batches``; ``step_loss`` and ``step_tokens`` add up over an optimizer step.
+
+    ``micro_losses`` are its parts, ``grad_norm`` the length of its gradient before clipping.
+    """
 
     def __init__(
-        self, model: Any, args: TrainingArguments, batches: Batches, objective: Objective,
+        self, model: Any, args: TrainingArguments, batches: Any, objective: Objective,
         optimizer: torch.optim.Optimizer, schedule: Any, watch: TrainerCallback,
         penalty: Callable[[], torch.Tensor | None] = lambda: None,
         options: LossOptions = PLAIN_LOSS,
@@ -46,6 +49,8 @@ class StudioTrainer(Trainer):
         self.loss_is_scaled_for_ga = True  # compute_loss divides by that count
         self.step_loss = torch.zeros((), device=args.device)
         self.step_tokens = 0
+        self.micro_losses: list[torch.Tensor] = []
+        self.grad_norm: Any = 0.0
 
     def get_train_dataloader(self) -> Any:
         """Our batches, in our order."""
@@ -68,8 +73,14 @@ class StudioTrainer(Trainer):
         self.watch.before_batch()
         self.step_tokens += tokens_in(inputs)
         loss = super().training_step(model, inputs, num_items_in_batch)
+        self.micro_losses.append(loss)
         self.step_loss += loss - self.penalty_share  # shown is the loss of the rows alone
         return loss
+
+    def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
+        """Keep the norm: it is looked at before the weights are moved."""
+        self.grad_norm = super()._get_grad_norm(model, grad_norm)
+        return self.grad_norm
 
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
@@ -98,6 +109,7 @@ class StudioTrainer(Trainer):
         taken = float(self.step_loss), self.step_tokens
         self.step_loss.zero_()
         self.step_tokens = 0
+        self.micro_losses = []
         return taken
 
 

@@ -12,19 +12,17 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-import torch
 from transformers import TrainerCallback
 
 from studio.errors import Stopped, StudioError
 from studio.runs.context import StepContext
-from studio.training.best import forget_others, keep_best
-from studio.training.checkpoint import Checkpoint, commit
+from studio.training.checkpoint import Checkpoint
 from studio.training.figures import Figures
 from studio.training.memory import read_memory
 from studio.training.nonfinite import diverged
+from studio.training.saver import Saver, bare_optimizer, restore_scaler, scaler_state
 from studio.training.schedule import Cadence, Length
 from studio.training.snapshot import (
     read_figures,
@@ -32,14 +30,10 @@ from studio.training.snapshot import (
     read_random,
     restore_optimizer,
     restore_random,
-    trained_is_finite,
-    write_snapshot,
 )
 from studio.training.tuning import Tuning
 
 STOP_SAVE_BUDGET_S = 3.0
-SAVE_SHARE = 0.01
-"""Largest share of the time that checkpoints of the automatic cadence may cost."""
 
 
 @dataclass
@@ -61,20 +55,17 @@ class StepWatch(TrainerCallback):
     trainer: Any = None
     random_state: dict[str, Any] = field(default_factory=dict)
     step: int = 0
-    saved_step: int = -1
     updating: bool = False
     _begun: bool = False
     _carried: dict[Any, Any] = field(default_factory=dict)
     _scaler: dict[str, Any] = field(default_factory=dict)
-    _save_seconds: float = 0.0
-    _saved_at: float = 0.0
     _began: float = 0.0
     _step_ended: float = 0.0
     _began_step: int = 0
 
     def __post_init__(self) -> None:
-        if self.resumed is not None:
-            self.step = self.saved_step = self.resumed.step
+        self.step = self.resumed.step if self.resumed is not None else 0
+        self.saver = Saver(self)
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **more: Any) -> None:
         """Put the checkpoint back, now that optimizer and schedule are in place."""
@@ -91,16 +82,18 @@ class StepWatch(TrainerCallback):
     def _begin(self) -> None:
         if self.resumed is not None:
             folder = self.resumed.path
-            restore_optimizer(folder, _bare(self.trainer.optimizer), self.trainer.lr_scheduler)
-            _restore_scaler(self.trainer, read_figures(folder))
+            restore_optimizer(
+                folder, bare_optimizer(self.trainer.optimizer), self.trainer.lr_scheduler
+            )
+            restore_scaler(self.trainer, read_figures(folder))
             self.tuning.restore(*read_method(folder))
         self.random_state = read_random()
         self._begun = True
 
     def _go_on(self) -> None:
         """A new pass of the same run: the optimizer as it was, random numbers as after the step."""
-        _bare(self.trainer.optimizer).state.update(self._carried)
-        _restore_scaler(self.trainer, self._scaler)
+        bare_optimizer(self.trainer.optimizer).state.update(self._carried)
+        restore_scaler(self.trainer, self._scaler)
         restore_random(self.random_state)
         self._carried = {}
 
@@ -112,10 +105,10 @@ class StepWatch(TrainerCallback):
 
     def let_go(self) -> None:
         """Take what the next pass needs off the trainer, so that its memory can be freed."""
-        optimizer = _bare(self.trainer.optimizer)
+        optimizer = bare_optimizer(self.trainer.optimizer)
         self._carried = dict(optimizer.state)
         optimizer.state.clear()  # or accelerate would copy it
-        self._scaler = _scaler_state(self.trainer)
+        self._scaler = scaler_state(self.trainer)
         self.trainer.model.zero_grad(set_to_none=True)
         self.trainer = None
 
@@ -146,9 +139,10 @@ class StepWatch(TrainerCallback):
 
     def _diverged(self, what: str, value: float, batches: Sequence[int]) -> StudioError:
         """Keep the last step, whose weights are finite, and say what went wrong."""
-        with contextlib.suppress(OSError):
-            self.save("finite")
-        kept = self.saved_step if self.saved_step > 0 else None
+        if self.step > 0:
+            with contextlib.suppress(OSError):
+                self.saver.save("finite")
+        kept = self.saver.step if self.saver.step > 0 else None
         return diverged(
             self.context, self.step + 1, what, value, self.places(self.step, batches), kept
         )
@@ -222,14 +216,7 @@ class StepWatch(TrainerCallback):
             epoch=round(self.length.epoch(self.step), 4), eval_rows=self.cadence.eval_rows,
         )  # fmt: skip
         if best and self.settings.keep == "best":
-            self._keep_best()
-
-    def _keep_best(self) -> None:
-        done = keep_best(self.context.checkpoints, self.step, self.identity, self.trainer.model)
-        self.context.emit(
-            "CheckpointSaved", step=self.step, path=str(done.path), reason="best",
-            eval_loss=self.figures.best_eval_loss,
-        )  # fmt: skip
+            self.saver.save_best()
 
     def _sample_if_due(self) -> None:
         due = self.figures.sampled_step < self.step
@@ -254,60 +241,14 @@ class StepWatch(TrainerCallback):
     def _save_if_due(self, ending: bool) -> None:
         asked = self.context.take_command("save") is not None
         if ending or self.step == self.length.steps:
-            self.save("end")
+            self.saver.save("end")
         elif asked:
-            self.save("save")
-        elif self.cadence.saves(self.step, self.length.steps) and self._affordable():
-            self.save("cadence")
-
-    def _affordable(self) -> bool:
-        """Whether an automatic checkpoint is worth its time; one that the user set always is."""
-        since = time.perf_counter() - self._saved_at
-        return not self.cadence.save_auto or self._save_seconds <= SAVE_SHARE * since
-
-    def save(self, reason: str) -> None:
-        """Write a checkpoint of the last whole step, unless it is there already."""
-        if self.saved_step == self.step or (self.step == 0 and reason == "finite"):
-            return
-        if not trained_is_finite(self.trainer.model):
-            raise diverged(self.context, self.step, "weights", math.inf, [], None)
-        began = time.perf_counter()
-        figures = {**self.figures.to_json(), **_scaler_state(self.trainer)}
-
-        def write(folder: Path) -> None:
-            write_snapshot(
-                folder, self.trainer.model, _bare(self.trainer.optimizer),
-                self.trainer.lr_scheduler, self.random_state, figures, self.tuning.state(),
-            )  # fmt: skip
-
-        done = commit(
-            self.context.checkpoints, self.step, self.identity, write, self.settings.keep_checkpoints
-        )
-        if self.settings.keep == "best":
-            forget_others(self.context.checkpoints, int(self.figures.best_eval_step))
-        self.saved_step = self.step
-        self._saved_at = time.perf_counter()
-        self._save_seconds = self._saved_at - began
-        self.context.emit("CheckpointSaved", step=self.step, path=str(done.path), reason=reason)
+            self.saver.save("save")
+        elif self.cadence.saves(self.step, self.length.steps) and self.saver.affordable():
+            self.saver.save("cadence")
 
     def _stop(self) -> None:
         """Keep the last whole step if that is quick, then end."""
-        if self.step > 0 and self._save_seconds < STOP_SAVE_BUDGET_S:
-            self.save("stop")
+        if self.step > 0 and self.saver.seconds < STOP_SAVE_BUDGET_S:
+            self.saver.save("stop")
         raise Stopped(self.context.node)
-
-
-def _bare(optimizer: Any) -> torch.optim.Optimizer:
-    """The optimizer below accelerate's wrapper."""
-    inner = getattr(optimizer, "optimizer", None)
-    return inner if isinstance(inner, torch.optim.Optimizer) else optimizer
-
-
-def _scaler_state(trainer: Any) -> dict[str, Any]:
-    scaler = trainer.accelerator.scaler
-    return {"scaler": scaler.state_dict()} if scaler is not None else {}
-
-
-def _restore_scaler(trainer: Any, figures: dict[str, Any]) -> None:
-    if "scaler" in figures and trainer.accelerator.scaler is not None:
-        trainer.accelerator.scaler.load_state_dict(figures["scaler"])

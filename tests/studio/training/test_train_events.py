@@ -115,8 +115,8 @@ def test_out_of_memory_says_what_to_change(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(StudioTrainer, "training_step", full)
     with pytest.raises(StudioError, match="memory is not enough") as caught:
         train_adapter(make_context(tmp_path, Recorder()), make_inputs(tmp_path), settings_of())
-    assert "batch size" in caught.value.hint
-    assert caught.value.field == "batch_size"
+    assert "1. Switch gradient checkpointing on." in caught.value.hint
+    assert caught.value.field == "gradient_checkpointing"
 
 
 def test_automatic_evaluations_stay_cheap() -> None:

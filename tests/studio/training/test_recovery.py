@@ -1,0 +1,230 @@
+"""Memory that runs out and numbers that are none: the run goes on, or stops in time and says where."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from studio.errors import Stopped, StudioError
+from studio.training import validation
+from studio.training.snapshot import load_file
+from studio.training.train import train_adapter
+from studio.training.trainer import StudioTrainer
+from tests.studio.training.steps import Recorder, make_context, make_inputs, settings_of
+
+Rows = dict[int, list[list[int]]]
+Fails = Callable[[int, int], bool]
+
+
+def watch_steps(monkeypatch: pytest.MonkeyPatch, fails: Fails = lambda step, rows: False) -> Rows:
+    """The rows of every optimizer step that was done, in order; ``fails(step, rows)`` says when a
+    micro-batch does not fit: half of its gradients are there by then."""
+    real = StudioTrainer.training_step
+    seen: Rows = defaultdict(list)
+
+    def training_step(self: Any, model: Any, inputs: Any, items: Any = None) -> Any:
+        step = self.watch.step + 1
+        if not self.micro_losses:
+            seen[step] = []
+        loss = real(self, model, inputs, items)
+        if fails(step, len(inputs["input_ids"])):
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        masks = inputs["attention_mask"].bool()
+        seen[step] += [
+            r[m].tolist() for r, m in zip(inputs["input_ids"].cpu(), masks.cpu(), strict=True)
+        ]
+        return loss
+
+    monkeypatch.setattr(StudioTrainer, "training_step", training_step)
+    return seen
+
+
+CASES = {
+    "batch 4": {"batch_size": 4},
+    "batch 3, accumulation 2, over an epoch's end": {
+        "batch_size": 3, "gradient_accumulation_steps": 2, "max_steps": 5,
+    },
+    "grouped by length": {"batch_size": 4, "group_by_length": True},
+    "Muon": {"batch_size": 4, "optimizer": "muon"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_run_out_of_memory_goes_on_with_the_same_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: str
+) -> None:
+    """Every optimizer step holds the rows it would have held, in order; losses and weights agree."""
+    settings = settings_of(**CASES[case])
+    whole = Recorder()
+    with monkeypatch.context() as patch:
+        expected = watch_steps(patch)
+        train_adapter(make_context(tmp_path / "a", whole), make_inputs(tmp_path), settings)
+    recorder = Recorder()
+    rows = watch_steps(monkeypatch, lambda step, size: step >= 3 and size > 1)
+    train_adapter(make_context(tmp_path / "b", recorder), make_inputs(tmp_path), settings)
+    assert rows == expected
+    assert recorder.losses() == pytest.approx(whole.losses(), abs=2e-5)
+    steps = [e.get("step") for e in recorder.named("Metric") if e.get("loss") is not None]
+    assert steps == list(range(1, settings.max_steps + 1))
+    weights = [load_file(tmp_path / n / "step/adapter/adapter_model.safetensors") for n in "ab"]
+    for name, value in weights[0].items():
+        torch.testing.assert_close(weights[1][name], value, atol=2e-3, rtol=2e-3)
+    told = [(e.get("step"), e.get("batch_size")) for e in recorder.named("MemoryRecovered")]
+    assert told == [(3, settings.batch_size // 2), (3, 1)][-len(told) :]
+    last = recorder.named("MemoryRecovered")[-1]
+    per_step = settings.batch_size * settings.gradient_accumulation_steps
+    assert last.get("accumulation") == per_step
+
+
+def test_packed_rows_recover_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Packed sequences are halved by sequences."""
+    settings = settings_of(batch_size=4, batching="packed", pack_length=64, max_steps=4)
+    whole, recorder = Recorder(), Recorder()
+    inputs = make_inputs(tmp_path, 40)
+    train_adapter(make_context(tmp_path / "a", whole), inputs, settings)
+    real = StudioTrainer.training_step
+
+    def training_step(self: Any, model: Any, inputs: Any, items: Any = None) -> Any:
+        if self.args.gradient_accumulation_steps == 1 and self.watch.step == 2:
+            raise RuntimeError(
+                "DefaultCPUAllocator: can't allocate memory: you tried to allocate 9"
+            )
+        return real(self, model, inputs, items)
+
+    monkeypatch.setattr(StudioTrainer, "training_step", training_step)
+    train_adapter(make_context(tmp_path / "b", recorder), inputs, settings)
+    assert [e.get("batch_size") for e in recorder.named("MemoryRecovered")] == [2]
+    assert recorder.losses() == pytest.approx(whole.losses(), abs=2e-5)
+
+
+def test_the_smaller_batch_outlives_a_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A resumed run does not try the batch again that did not fit."""
+    settings = settings_of(batch_size=4, max_steps=6)
+    inputs = make_inputs(tmp_path, dropout=0.2)
+    watch_steps(monkeypatch, lambda step, size: size > 2)
+    whole, first, second = Recorder(), Recorder(), Recorder()
+    train_adapter(make_context(tmp_path / "a", whole), inputs, settings)
+    with pytest.raises(Stopped):
+        train_adapter(
+            make_context(tmp_path / "b", first, lambda: len(first.losses()) >= 3), inputs, settings
+        )
+    train_adapter(make_context(tmp_path / "b", second), inputs, settings)
+    assert len(first.named("MemoryRecovered")) == 1
+    assert second.named("MemoryRecovered") == []
+    assert first.losses() + second.losses() == whole.losses()
+
+
+def test_three_times_at_most_then_what_to_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The list is in order, and names only what has not been done."""
+    watch_steps(monkeypatch, lambda step, size: True)
+    recorder = Recorder()
+    with pytest.raises(StudioError, match="memory is not enough") as caught:
+        train_adapter(
+            make_context(tmp_path, recorder), make_inputs(tmp_path, 40),
+            settings_of(batch_size=32, gradient_checkpointing=True),
+        )  # fmt: skip
+    assert [e.get("batch_size") for e in recorder.named("MemoryRecovered")] == [16, 8, 4]
+    hint = caught.value.hint
+    assert "1. Set the batch size to 1 and the accumulation to 32. 2. Choose the optimizer" in hint
+    assert "gradient checkpointing" not in hint
+
+
+def test_an_update_that_does_not_fit_is_not_repeated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half the weights may have moved: only a checkpoint is safe to go on from."""
+
+    def full(*args: object, **more: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", full)
+    recorder = Recorder()
+    with pytest.raises(StudioError, match="memory is not enough"):
+        train_adapter(
+            make_context(tmp_path, recorder), make_inputs(tmp_path), settings_of(batch_size=4)
+        )
+    assert recorder.named("MemoryRecovered") == []
+
+
+def test_an_evaluation_takes_fewer_rows_when_memory_runs_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same validation loss, and the training is not touched."""
+    settings = settings_of(batch_size=4, eval_steps=3)
+    inputs = make_inputs(tmp_path, 20, 8)
+    whole, recorder = Recorder(), Recorder()
+    train_adapter(make_context(tmp_path / "a", whole), inputs, settings)
+    real = validation.pad_rows
+
+    def pad_rows(rows: Any, numbers: Any, pad_id: int) -> Any:
+        if len(numbers) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return real(rows, numbers, pad_id)
+
+    monkeypatch.setattr(validation, "pad_rows", pad_rows)
+    train_adapter(make_context(tmp_path / "b", recorder), inputs, settings)
+    evals = [
+        [e.get("eval_loss") for e in r.named("Metric") if e.get("eval_loss") is not None]
+        for r in (whole, recorder)
+    ]
+    assert evals[1] == pytest.approx(evals[0], abs=1e-5)
+    assert recorder.losses() == whole.losses()
+    assert sum("2 rows at once" in e.get("sentence") for e in recorder.named("Notice")) == 1
+
+
+@pytest.mark.parametrize("what", ["loss", "gradient"])
+def test_a_number_that_is_none_stops_within_its_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """The weights of the step before are kept, and the rows are named: file, line, text."""
+    settings = settings_of(batch_size=2, gradient_accumulation_steps=2, max_steps=8)
+    inputs = make_inputs(tmp_path, 20)
+    plain = Recorder()
+    train_adapter(
+        make_context(tmp_path / "a", plain), inputs, settings.model_copy(update={"max_steps": 4})
+    )
+    real, seen = StudioTrainer.training_step, watch_steps(monkeypatch)
+    counted = StudioTrainer.training_step
+    assert real is not counted
+
+    def training_step(self: Any, model: Any, inputs: Any, items: Any = None) -> Any:
+        loss = counted(self, model, inputs, items)
+        if self.watch.step == 4 and len(self.micro_losses) == 2:
+            if what == "loss":
+                self.micro_losses[-1] = loss * float("nan")
+            else:
+                next(p for p in model.parameters() if p.grad is not None).grad[0] = float("inf")
+        return loss
+
+    monkeypatch.setattr(StudioTrainer, "training_step", training_step)
+    recorder = Recorder()
+    with pytest.raises(StudioError, match=f"the {what} of step 5 is") as caught:
+        train_adapter(make_context(tmp_path / "b", recorder), inputs, settings)
+    (told,) = recorder.named("NonFinite")
+    assert (told.get("step"), told.get("what"), told.get("kept")) == (5, what, 4)
+    batch = seen[5][2:] if what == "loss" else seen[5]
+    assert len(told.get("rows")) == len(batch)
+    assert "rows.jsonl" in caught.value.sentence
+    assert caught.value.line == told.get("rows")[0]["line"]
+    for row, ids in zip(told.get("rows"), batch, strict=True):
+        assert row["file"] == "rows.jsonl"
+        assert row["text"].rstrip("…")[:20] in _decoded(tmp_path, ids)
+    kept = [e for e in recorder.named("CheckpointSaved") if e.get("reason") == "finite"]
+    assert [e.get("step") for e in kept] == [4]
+    finite = Path(kept[0].get("path")) / "adapter_model.safetensors"
+    trained = tmp_path / "a/step/adapter/adapter_model.safetensors"
+    for name, value in load_file(trained).items():
+        assert torch.equal(load_file(finite)[name], value)
+
+
+def _decoded(root: Path, ids: list[int]) -> str:
+    from transformers import AutoTokenizer
+
+    return str(AutoTokenizer.from_pretrained(root / "model").decode(ids))
