@@ -28,6 +28,7 @@ from studio.graph.schema import Settings
 
 Row = Mapping[str, Any]
 Canonical = dict[str, Any]
+_LONGEST = 1000
 
 
 @dataclass(frozen=True)
@@ -63,8 +64,8 @@ class RowError(Exception):
     def __init__(
         self, what: str, hint: str = "", *, column: str | None = None, code: str = "bad_row"
     ) -> None:
-        super().__init__(what)
-        self.what = what
+        self.what = " ".join(what.split())[:_LONGEST]  # what it quotes may hold line ends
+        super().__init__(self.what)
         self.hint = hint
         self.column = column
         self.code = code

@@ -115,7 +115,7 @@ def _told(error: TemplateFailed, fields: Sequence[str], row: Row) -> RowError:
     if error.missing:
         return RowError(
             f"has no column “{error.missing}”, which the {title} names; its columns are "
-            f"{', '.join(row) or 'none'}"[:1000],
+            f"{', '.join(row) or 'none'}",
             f"Name one of these columns in the template, or write {{{{ {error.missing} | default('') }}}} "
             "where it may be missing.", column=error.missing, code="missing_column",
         )  # fmt: skip
