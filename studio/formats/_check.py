@@ -6,6 +6,7 @@ Deeper rows are checked when the step runs. The result is kept while files and s
 from __future__ import annotations
 
 import copy
+import time
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from studio.nodes.dataset import DatasetSettings
 
 _LOOKED_AT = 20  # of many files, the quick look opens the first ones
+_PATIENCE_S = 0.5  # slow templates: rows that are not reached wait for the step
+_TOLD_AT_THE_FIELD = ("invalid_setting", "unknown_setting")
 
 
 def quick_check(settings: DatasetSettings, context: CheckContext) -> Iterable[Problem]:
@@ -28,6 +31,8 @@ def quick_check(settings: DatasetSettings, context: CheckContext) -> Iterable[Pr
     try:
         _check(settings, context.project_dir, context.variants.get("format", {}))
     except StudioError as error:
+        if error.code in _TOLD_AT_THE_FIELD and settings.format != "auto":
+            return  # the check of the settings has said it
         yield context.problem(
             error.sentence, error.field, hint=error.hint, code=error.code, file=error.file,
             line=error.line,
@@ -38,11 +43,12 @@ def _check(settings: DatasetSettings, project_dir: Path, variants: Mapping[str, 
     if is_hub(settings.source):
         return
     found = source_files(settings, project_dir)
+    until = time.monotonic() + _PATIENCE_S
     for path in found.files[:_LOOKED_AT]:
-        check_first_rows(path, settings, variants)
+        check_first_rows(path, settings, variants, until)
     if settings.split_mode == "file":
         for path in source_files(settings, project_dir, validation=True).files[:_LOOKED_AT]:
-            check_first_rows(path, settings, variants)
+            check_first_rows(path, settings, variants, until)
 
 
 def source_files(
@@ -79,15 +85,18 @@ def options_of(settings: DatasetSettings) -> ReadOptions:
 
 
 def check_first_rows(
-    path: Path, settings: DatasetSettings, variants: Mapping[str, Variant]
+    path: Path, settings: DatasetSettings, variants: Mapping[str, Variant], until: float
 ) -> None:
-    """Raise ``StudioError`` when the first rows cannot be read in the chosen format."""
+    """Raise ``StudioError`` when the first rows cannot be read in the chosen format, as far as one
+    sees ``until`` then (by the monotonic clock)."""
     skips = settings.on_bad_rows == "skip"
     rows = first_rows(path, options_of(settings), strict=not skips)
     if not rows or (settings.format != "auto" and settings.format not in variants):
         return  # a giant first row waits for the step; an unknown format is said elsewhere
     chosen = choose_format(path, settings.format, settings.format_settings, rows, variants)
     for row in () if skips else rows:
+        if time.monotonic() > until:
+            return
         chosen.convert(row, path)
 
 

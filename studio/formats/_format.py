@@ -40,6 +40,17 @@ class Detection:
 
 
 NOT_MINE = Detection(0.0)
+_MOST = 0.9
+
+
+def judged(sure: float, reason: str, rows: Sequence[Row], fits: Callable[[Row], bool]) -> Detection:
+    """A detection that most rows have to fit; a few that do not are errors of their own, later."""
+    wrong = sum(not fits(r) for r in rows)
+    share = 1 - wrong / max(len(rows), 1)
+    if share < 0.5:
+        return NOT_MINE
+    told = f"{reason} (but not {wrong} of the first {len(rows)} rows)" if wrong else reason
+    return Detection(sure if share >= _MOST else sure * share, told)
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from studio.formats._format import (
     RowFormat,
     as_text,
     column,
+    judged,
     kind_of,
     named,
     text,
@@ -75,16 +76,19 @@ class ClassificationSettings(Settings):
 def detect(columns: Sequence[str], rows: Sequence[Row]) -> Detection:
     """Rows with a text and a short label."""
     name, label = named(columns, "text", _TEXT), named(columns, "label", _LABEL)
-    if name is None or label is None or any(isinstance(r.get(name), (list, dict)) for r in rows):
+    if name is None or label is None:
         return NOT_MINE
     given = [r.get(label) for r in rows]
-    if not all(_is_label(g) for g in given):
-        return NOT_MINE
     usual = (name, label) == ("text", "label")
     reason = f"the rows have the columns {name} and {label}"
     if any(isinstance(g, int) and not isinstance(g, bool) for g in given):
         reason += ", and the label is a number, which needs “Label names”"
-    return Detection(0.9 if usual else 0.8 if label == "label" else 0.6, reason)
+    sure = 0.9 if usual else 0.8 if label == "label" else 0.6
+
+    def fits(row: Row) -> bool:
+        return not isinstance(row.get(name), (list, dict)) and _is_label(row.get(label))
+
+    return judged(sure, reason, rows, fits)
 
 
 def _is_label(value: Any) -> bool:

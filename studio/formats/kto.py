@@ -17,6 +17,7 @@ from studio.formats._format import (
     RowError,
     RowFormat,
     column,
+    judged,
     kind_of,
     named,
 )
@@ -53,12 +54,13 @@ def detect(columns: Sequence[str], rows: Sequence[Row]) -> Detection:
     completion = named(columns, "completion", _COMPLETION)
     if prompt is None or completion is None or label is None:
         return NOT_MINE
-    if not all(_fits(r.get(n)) for r in rows for n in (prompt, completion)):
-        return NOT_MINE
-    if any(_truth(r.get(label)) is None for r in rows):
-        return NOT_MINE
     reason = f"the rows have the columns {prompt} and {completion}, and {label} is true or false"
-    return Detection(0.97, reason)
+
+    def fits(row: Row) -> bool:
+        both = all(_fits(row.get(n)) for n in (prompt, completion))
+        return both and _truth(row.get(label)) is not None
+
+    return judged(0.97, reason, rows, fits)
 
 
 def _fits(value: Any) -> bool:

@@ -19,6 +19,7 @@ from studio.formats._format import (
     RowFormat,
     as_text,
     column,
+    judged,
     named,
     optional_column,
     text,
@@ -64,19 +65,28 @@ def detect(columns: Sequence[str], rows: Sequence[Row]) -> Detection:
     chosen, rejected = named(columns, "chosen", _CHOSEN), named(columns, "rejected", _REJECTED)
     if chosen is None or rejected is None:
         return NOT_MINE
-    if not all(_is_answer(r.get(n)) for r in rows for n in (chosen, rejected)):
-        return NOT_MINE
     prompt = named(columns, "prompt", _PROMPT)
+    sides = (chosen, rejected)
     if prompt:
-        return Detection(0.99, f"the rows have the columns {prompt}, {chosen} and {rejected}")
+        reason = f"the rows have the columns {prompt}, {chosen} and {rejected}"
+        return judged(0.99, reason, rows, lambda r: all(_is_answer(r.get(n)) for n in sides))
     reason = f"the rows have the columns {chosen} and {rejected}"
-    if all(is_transcript(r.get(chosen)) or message_keys(r.get(chosen)) for r in rows):
-        return Detection(0.98, f"{reason}, which are whole conversations")
-    return Detection(0.6, f"{reason}, and no prompt but what both begin with")
+    whole = judged(
+        0.98, f"{reason}, which are whole conversations", rows,
+        lambda r: all(_is_conversation(r.get(n)) for n in sides),
+    )  # fmt: skip
+    if whole.confidence:
+        return whole
+    reason += ", and no prompt but what both begin with"
+    return judged(0.6, reason, rows, lambda r: all(_is_answer(r.get(n)) for n in sides))
 
 
 def _is_answer(value: Any) -> bool:
     return not isinstance(value, (list, Mapping)) or message_keys(value) is not None
+
+
+def _is_conversation(value: Any) -> bool:
+    return is_transcript(value) or message_keys(value) is not None
 
 
 def convert(row: Row, settings: PreferenceSettings) -> Canonical:

@@ -18,6 +18,7 @@ from studio.formats._format import (
     RowError,
     RowFormat,
     column,
+    judged,
     named,
     text,
 )
@@ -55,11 +56,10 @@ def detect(columns: Sequence[str], rows: Sequence[Row]) -> Detection:
     )
     if prompt is None or completion is None:
         return NOT_MINE
-    if not all(_fits(r.get(name)) for r in rows for name in (prompt, completion)):
-        return NOT_MINE
     usual = (prompt, completion) == ("prompt", "completion")
     sure = 0.95 if usual else 0.7 if prompt == "question" else 0.8
-    return Detection(sure, f"the rows have the columns {prompt} and {completion}")
+    reason = f"the rows have the columns {prompt} and {completion}"
+    return judged(sure, reason, rows, lambda r: all(_fits(r.get(n)) for n in (prompt, completion)))
 
 
 def _fits(value: Any) -> bool:

@@ -20,6 +20,7 @@ from studio.formats._format import (
     RowFormat,
     as_text,
     column,
+    judged,
     listed,
     named,
     optional_column,
@@ -103,14 +104,12 @@ def detect(columns: Sequence[str], rows: Sequence[Row]) -> Detection:
     choices, context = named(columns, "choices", _CHOICES), named(columns, "context", _CONTEXT)
     if asked is None or replied is None or (replied == "label" and choices is None):
         return NOT_MINE
-    if any(isinstance(r.get(asked), (list, dict)) for r in rows):
-        return NOT_MINE
     names = [n for n in (context, asked, choices, replied) if n]
     sure = 0.96 if choices else 0.92 if context else 0.85
     reason = f"the rows have the columns {', '.join(names[:-1])} and {names[-1]}"
     if choices and _always_first([(r.get(choices), r.get(replied)) for r in rows]):
         reason += "; the right choice is always the first, so “Mix the choices” is worth a look"
-    return Detection(sure, reason)
+    return judged(sure, reason, rows, lambda r: not isinstance(r.get(asked), (list, dict)))
 
 
 def _always_first(pairs: Sequence[tuple[Any, Any]]) -> bool:

@@ -11,6 +11,7 @@ from studio.formats._format import (
     Row,
     RowFormat,
     column,
+    judged,
     named,
     text,
 )
@@ -33,10 +34,11 @@ class TextSettings(Settings):
 def detect(columns: Sequence[str], rows: Sequence[Row]) -> Detection:
     """Rows whose text column holds text."""
     name = named(columns, "text", _TEXT)
-    if name is None or any(isinstance(r.get(name), (list, dict)) for r in rows):
+    if name is None:
         return NOT_MINE
     sure = 0.9 if len(columns) == 1 else 0.5
-    return Detection(sure, f"the rows have the column {name} and no column of a conversation")
+    reason = f"the rows have the column {name} and no column of a conversation"
+    return judged(sure, reason, rows, lambda r: not isinstance(r.get(name), (list, dict)))
 
 
 def convert(row: Row, settings: TextSettings) -> Canonical:

@@ -312,5 +312,6 @@ def test_a_template_with_a_mistake_blocks_the_run_at_its_field(
         Graph("One", (Node("data", "dataset", settings=given),)), load_registry(), tmp_path
     )
     found = [p for p in problems if p.field == "format_settings.user_template"]
+    assert len(found) == 1
     assert words in found[0].sentence
     assert found[0].code == "invalid_setting"

@@ -150,10 +150,15 @@ def test_a_close_second_is_named(tmp_path: Path) -> None:
     assert "too" not in plain.reason
 
 
-def test_a_row_of_another_kind_makes_a_format_unfit() -> None:
-    rows = as_rows({"prompt": "a", "completion": "b", "label": True},
-                   {"prompt": "a", "completion": "b", "label": "so so"})  # fmt: skip
-    assert detect(rows, FORMATS)[0][0].id == "prompt_completion"
+def test_a_few_damaged_rows_do_not_change_the_format() -> None:
+    """They would be read as another format without a word; so they are errors of their own."""
+    good = {"prompt": "a", "completion": "b", "label": True}
+    for bad in ({**good, "label": None}, {"prompt": "a"}, {**good, "completion": [1]}):
+        best, sure = detect(as_rows(*[good] * 19, bad), FORMATS)[0]
+        assert best.id == "kto"
+        assert "(but not 1 of the first 20 rows)" in sure.reason
+    mixed = detect(as_rows(*[good] * 3, *[{**good, "label": "so so"}] * 3), FORMATS)
+    assert mixed[0][0].id == "prompt_completion"
 
 
 def test_always_the_first_choice_is_said() -> None:
