@@ -15,7 +15,19 @@ from pathlib import Path
 
 import bootstrap
 
-COMMANDS = ("demo", "run", "check", "tokens", "resume", "stop", "runs", "nodes", "trust", "doctor")
+COMMANDS = (
+    "demo",
+    "run",
+    "check",
+    "tokens",
+    "report",
+    "resume",
+    "stop",
+    "runs",
+    "nodes",
+    "trust",
+    "doctor",
+)
 USAGE = """\
 LoRA Studio: draw a graph, press Run, watch a language model learn.
 
@@ -24,6 +36,7 @@ usage: main.py [PROJECT.studio]                     open the window
        main.py run FILE [--set NODE.SETTING=VALUE]... [--runs DIR] [--json]
        main.py check FILE [--json]                  say what is wrong with a project
        main.py tokens FILE [--row N] [--json]       show rows as the model will see them
+       main.py report FILE [--fix ID] [--json]      look at every row of the data
        main.py resume RUN                           go on with an interrupted run
        main.py stop RUN                             stop a run that goes on; it saves first
        main.py runs [--json]                        list the runs

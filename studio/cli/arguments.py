@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from studio.cli import commands, doctor, listing
+from studio.cli import commands, data_report, doctor, listing
 from studio.cli.tokens import tokens
 from studio.cli.trust import trust
 
@@ -22,6 +22,7 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     _run(_add(table, "run", commands.run, "run a project"))
     _file(_add(table, "check", commands.check, "say what is wrong with a project"))
     _tokens(_add(table, "tokens", tokens, "show rows as the model will see them"))
+    _report(_add(table, "report", data_report.report, "look at every row of the data"))
     _resume(_add(table, "resume", commands.resume, "go on with an interrupted run"))
     _run_name(_add(table, "stop", commands.stop, "end a run"))
     _runs(_add(table, "runs", listing.runs, "list the runs"))
@@ -74,6 +75,9 @@ def _tokens(parser: argparse.ArgumentParser) -> None:
         "--limit", type=int, metavar="K",
         help="show K rows; else as many as fit on a screen, with --json all",
     )  # fmt: skip
+    parser.add_argument(
+        "--suspicious", action="store_true", help="show only rows that look wrong"
+    )
     parser.add_argument("--node", metavar="TRAIN_ID", help="the Train node, if there are several")
 
 
@@ -84,6 +88,15 @@ def _trust(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--show", action="store_true", help="print the files")
     parser.add_argument("--yes", metavar="HASH", help="trust the files with this hash, unasked")
     parser.add_argument("--revoke", action="store_true", help="trust the model's code no longer")
+
+
+def _report(parser: argparse.ArgumentParser) -> None:
+    _file(parser)
+    _runs(parser)
+    parser.add_argument(
+        "--fix", metavar="ID", help="apply a fix that the report offers, and save the project"
+    )
+    parser.add_argument("--node", metavar="TRAIN_ID", help="the Train node, if there are several")
 
 
 def _demo(parser: argparse.ArgumentParser) -> None:

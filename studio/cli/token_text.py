@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from studio.data_report import KINDS
 from studio.tokens import Token, TokenRow
 
 _RESET = "\x1b[0m"
@@ -65,18 +66,20 @@ def row_text(row: TokenRow, count: int, paint: Paint) -> str:
 
 def _header(row: TokenRow, count: int) -> str:
     place = f"{Path(row.source).name}, line {row.line}"
-    counts = f"{len(row.tokens)} tokens: {row.count('trained')} trained, {row.count('cut')} cut"
+    counts = f"{len(row.tokens) + row.more_cut} tokens: {row.count('trained')} trained, {row.count('cut')} cut"
     parts = [f"Row {row.number} of {count}", place, row.split, counts]
     if row.parts > 1:
         parts.append(f"part {row.part} of {row.parts}: one row per answer")
     if row.left_out:
         parts.append("left out, nothing in it is trained")
-    return " · ".join(_visible(p) for p in parts)
+    if row.flags:
+        parts.append("; ".join(KINDS.get(f, f).lower() for f in row.flags))
+    return " · ".join(visible(p) for p in parts)
 
 
 def _roles(row: TokenRow) -> str:
     """Who says which tokens, counted from 1."""
-    spans = [f"{_visible(r.role)} {r.first + 1}-{r.after}" for r in row.roles if r.after > r.first]
+    spans = [f"{visible(r.role)} {r.first + 1}-{r.after}" for r in row.roles if r.after > r.first]
     return "  " + " · ".join(spans) if spans else ""
 
 
@@ -94,7 +97,7 @@ def _pieces(row: TokenRow) -> Iterator[tuple[Token, str]]:
 
 def _in_colours(row: TokenRow, letters: bool) -> str:
     shown = "".join(
-        _coloured(_visible(piece, letters=letters), token.state, index, special=token.special)
+        _coloured(visible(piece, letters=letters), token.state, index, special=token.special)
         for index, (token, piece) in enumerate(_pieces(row))
         if piece
     )
@@ -113,13 +116,13 @@ def _in_brackets(row: TokenRow, paint: Paint) -> str:
     shown = ""
     for state, run in itertools.groupby(_pieces(row), key=lambda pair: pair[0].state):
         opening, closing = paint.brackets[state]
-        text = _visible("".join(piece for _, piece in run), letters=paint.letters)
+        text = visible("".join(piece for _, piece in run), letters=paint.letters)
         inner = text.removesuffix("\n")
         shown += opening + inner + closing + text[len(inner) :]
     return shown.removesuffix("\n")
 
 
-def _visible(text: str, *, letters: bool = True) -> str:
+def visible(text: str, *, letters: bool = True) -> str:
     """The text with its line ends shown, and nothing in it that a terminal obeys."""
     return "".join(_shown(c, letters) for c in text)
 

@@ -81,8 +81,7 @@ def _show(desk: DataDesk, request: TokenRequest, options: argparse.Namespace) ->
     begin = opened(desk, request, options)
     first, count = options.row or 1, begin["rows"]
     if first > count:
-        rows = "row" if count == 1 else "rows"
-        print(f"There is no row {first}: the data has {count} {rows}.", file=sys.stderr)
+        print(f"There is no row {first}: the data has {_rows_in_words(count)}.", file=sys.stderr)
         return 2
     screen = shutil.get_terminal_size()
     open_end = options.row is None and options.limit is None and not options.json
@@ -91,7 +90,12 @@ def _show(desk: DataDesk, request: TokenRequest, options: argparse.Namespace) ->
         limit = max(1, screen.lines // FEWEST_LINES)
     show: Show = _as_json if options.json else _Page(screen if open_end else None)
     failed = False
-    for row in _rows(desk, first, min(count, first + limit - 1)):
+    last = min(count, first + limit - 1)
+    if options.suspicious:
+        rows = _suspicious(desk, options.row or 1, limit)
+    else:
+        rows = _rows(desk, first, last)
+    for row in rows:
         if row.error:
             failed = True
             print(f"{row.source}:{row.line}: {row.error} {row.hint}".strip(), file=sys.stderr)
@@ -107,16 +111,34 @@ def _rows(desk: DataDesk, first: int, last: int) -> Iterator[TokenRow]:
             yield row_from_json(row)
 
 
+def _rows_in_words(count: int) -> str:
+    return "1 row" if count == 1 else f"{count} rows"
+
+
+def _suspicious(desk: DataDesk, first: int, limit: int) -> Iterator[TokenRow]:
+    """Up to ``limit`` rows from ``first`` on that look wrong."""
+    number = first - 1
+    for _ in range(limit):
+        number = int(desk.ask("next_suspicious", after=number)["number"])
+        if not number:
+            return
+        yield from _rows(desk, number, number)
+
+
 def _as_json(row: TokenRow, begin: Mapping[str, Any]) -> bool:
     """One object a row; what was cut off is only counted."""
     kept = row.kept
-    print(json.dumps({
+    shown: dict[str, Any] = {
         "row": row.number, "source": row.source, "line": row.line, "split": row.split,
         "part": row.part, "parts": row.parts, "input_ids": [t.id for t in kept],
         "labels": [t.label for t in kept], "tokens": [t.text for t in kept],
-        **({"weights": [t.weight if t.state == "trained" else 0.0 for t in kept]} if row.weighted else {}),
         "cut": row.count("cut"), "left_out": row.left_out, "tokenizer": begin["tokenizer"],
-    }))  # fmt: skip
+    }  # fmt: skip
+    if row.weighted:
+        shown["weights"] = [t.weight if t.state == "trained" else 0.0 for t in kept]
+    if row.flags:
+        shown["flags"] = row.flags
+    print(json.dumps(shown))
     return True
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from studio.data_report_cache import kept_problems
 from studio.errors import Problem
 from studio.graph.node_type import CheckContext, NodeType
 from studio.graph.ports import ADAPTED_MODEL, ADAPTER, DATASET, MODEL, input_, output
@@ -33,8 +34,9 @@ class TrainSettings(WholeSettings):
 
 
 def check(settings: TrainSettings, context: CheckContext) -> Iterable[Problem]:
-    """Settings that contradict each other or what is wired."""
+    """Settings that contradict each other or what is wired; data that train nothing."""
     yield from check_whole(settings, context)
+    yield from kept_problems(settings, context)
     data = next((s for t, s in context.upstream.values() if t == "dataset" and s), None)
     if settings.eval_steps and data is not None and not getattr(data, "validation_fraction", 1):
         yield context.problem(

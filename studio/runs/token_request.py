@@ -12,10 +12,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from studio.data_report_cache import report_key
 from studio.errors import Problem, StudioError
 from studio.graph.graph import Graph, Node
-from studio.graph.problems import find_problems
+from studio.graph.problems import find_problems, settings_of
 from studio.graph.registry import Registry
+from studio.graph.schema import Settings
 from studio.graph.wires import title_of
 from studio.runs.plan import Plan, Step, compile_plan, plan_from_json, step_from_json
 
@@ -89,6 +91,7 @@ def token_request(
     request = TokenRequest(
         compiled.plan, data.source, data.source_port, _base_step(graph, base, registry, project_dir),
         title_of(node, registry), node.id, _settings(node, registry),
+        _key(graph, node, registry, project_dir),
     )  # fmt: skip
     return request, tuple(problems)
 
@@ -155,6 +158,17 @@ def _settings(node: Node, registry: Registry) -> dict[str, Any]:
     node_type = registry.node_type(node.type)
     assert node_type is not None  # find_problems has refused such a graph
     return node_type.settings.model_validate(dict(node.settings)).model_dump(mode="json")
+
+
+def _key(graph: Graph, train: Node, registry: Registry, project_dir: Path) -> str:
+    """The key of the data as the Train node's own check makes it."""
+    parsed: dict[str, tuple[str, Settings | None]] = {}
+    for node_id in graph.upstream(train.id) | {train.id}:
+        node = graph.node(node_id)
+        node_type = registry.node_type(node.type)
+        parsed[node_id] = node.type, settings_of(node, node_type) if node_type else None
+    own = parsed.pop(train.id)[1]
+    return report_key(own, parsed, project_dir) if own is not None else ""
 
 
 def _base_step(graph: Graph, node: Node, registry: Registry, project_dir: Path) -> Step:

@@ -9,17 +9,19 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from studio.data_protocol import Kind
 from studio.data_report import DataReport, Histogram
+from studio.data_report_cache import keep
 from studio.runs.token_request import TokenRequest
 from studio.training.data import Encoder
 from studio.training.data_rows import Rows
 from studio.training.near_duplicates import MOST_ROWS
-from studio.training.report_fixes import fixes_for, skips_bad_rows
+from studio.training.report_fixes import drop_fix, fixes_for, setting_of
 from studio.training.report_tally import Tally
 from studio.training.report_words import findings
 from studio.training.row_facts import facts_of
@@ -79,7 +81,9 @@ class ReportMaker:
         for pairs in tally.near.pairs():
             tally.add_near(pairs)
             yield None
-        yield "result", {"report": self._report(tally).to_json()}
+        report = self._report(tally)
+        keep(report)
+        yield "result", {"report": report.to_json()}
 
     def _look(self, tally: Tally, first: int, last: int) -> None:
         items = self.rows.rows(first, last)
@@ -101,24 +105,27 @@ class ReportMaker:
             scripts=tally.scripts.shares(), answers=tally.answers.most_repeated(),
             longest=tuple(place for _, place in tally.longest),
             findings=findings(
-                tally, length, fixes, complete=complete, skipped=skips_bad_rows(self.request)
+                tally, length, fixes, partial(drop_fix, self.request), complete=complete,
+                skipped=setting_of(self.request, "on_bad_rows") == "skip",
             ),
             notes=_notes(tally),
         )  # fmt: skip
 
 
 def histogram(lengths: Any, max_length: int, cut: int, end_lost: int) -> Histogram:
-    """About two dozen bins of a round width. The few longest rows share the last one."""
+    """About two dozen bins of a round width. The few longest rows share the last one; where rows are
+    cut, a bin begins with the first length that is."""
     if not len(lengths):
         return Histogram(max_length=max_length)
-    longest = int(lengths.max())
+    shortest, longest = int(lengths.min()), int(lengths.max())
     usual = min(longest, max(int(np.quantile(lengths, 0.995)) * 3 // 2, 1))
-    width = _round_up(usual / _BINS)
-    edges = np.arange(0, usual + width, width, dtype=np.int64)
-    edges = np.append(edges[:-1] if edges[-1] > longest else edges, longest + 1)
-    counts, _ = np.histogram(lengths, bins=edges)
+    width = _round_up((usual - shortest + 1) / _BINS)
+    edges = set(range(shortest // width * width, usual + 1, width))
+    edges |= {longest + 1} | ({max_length + 1} if longest > max_length else set())
+    bins = sorted(edges)
+    counts, _ = np.histogram(lengths, bins=bins)
     return Histogram(
-        tuple(int(e) for e in edges), tuple(int(c) for c in counts), max_length, cut, end_lost, longest
+        tuple(bins), tuple(int(c) for c in counts), max_length, cut, end_lost, longest
     )  # fmt: skip
 
 

@@ -6,12 +6,14 @@ hand (``studio.data_report.apply_fix``).
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from studio.data_report import Change, Fix
 from studio.runs.token_request import TokenRequest
+from studio.training.report_tally import Found
 
 _STEP = 64
 _DEAR = 4
@@ -20,7 +22,7 @@ _DEAR = 4
 def fixes_for(request: TokenRequest, lengths: Any, longest_taken: int | None) -> dict[str, Fix]:
     """The fixes by the code of the finding that they mend. ``longest_taken`` is how many tokens the
     model takes, where that is known."""
-    fixes: dict[str, Fix] = {}
+    fixes = {code: fix for code, fix in _dataset_fixes(request).items() if fix is not None}
     longer = longer_fix(request, lengths, longest_taken)
     if longer is not None:
         fixes.update(dict.fromkeys(("cut_row", "cut_answer", "zero_trained"), longer))
@@ -48,7 +50,39 @@ def _rounded(length: int) -> int:
     return -(-length // _STEP) * _STEP
 
 
-def skips_bad_rows(request: TokenRequest) -> bool:
-    """Whether the user lets rows that cannot be read be left out."""
-    del request
-    return False
+def _dataset_fixes(request: TokenRequest) -> dict[str, Fix | None]:
+    """What the Dataset node can do about rows, where one node made them all."""
+    alike = _dataset_fix(request, "deduplicate", "Leave out duplicates", True)
+    leaks = _dataset_fix(request, "drop_validation_leaks", "Move leaks to training", True)
+    bad = _dataset_fix(request, "on_bad_rows", "Leave out the rows that cannot be read", "skip")
+    return {
+        "duplicate": alike and replace(alike, id="deduplicate"),
+        "leak": leaks and replace(leaks, id="leaks_to_train"),
+        "bad_row": bad and replace(bad, id="skip_bad_rows"),
+    }
+
+
+def _dataset_fix(request: TokenRequest, setting: str, title: str, value: Any) -> Fix | None:
+    step = request.plan.step(request.dataset)
+    if step.type != "dataset" or step.settings.get(setting, value) == value:
+        return None
+    return Fix(setting, title, (Change(step.node, setting, value),))
+
+
+def drop_fix(request: TokenRequest, code: str, found: Found) -> Fix | None:
+    """Leaving out the rows of a finding by their numbers; only where all of them are named."""
+    step = request.plan.step(request.dataset)
+    if step.type != "dataset" or "drop_rows" not in step.settings:
+        return None
+    if found.count > len(found.places):
+        return None
+    numbers = ", ".join(str(p.number) for p in found.places)
+    rows = "this row" if found.count == 1 else f"these {found.count} rows"
+    wanted = ", ".join(filter(None, [str(step.settings["drop_rows"]), numbers]))
+    return Fix(f"drop_{code}", f"Leave out {rows}", (Change(step.node, "drop_rows", wanted),))
+
+
+def setting_of(request: TokenRequest, name: str) -> Any:
+    """A setting of the Dataset node that made the rows; ``None`` without one."""
+    step = request.plan.step(request.dataset)
+    return step.settings.get(name) if step.type == "dataset" else None

@@ -5,13 +5,19 @@ Every kind of finding has its severity and its words here. It must not look at r
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from studio.data_report import KINDS, Finding, Fix, Severity
 from studio.training.report_tally import Found, Tally
 
 _REPEATED_SHARE, _REPEATED_ROWS = 0.05, 10
 _ORDER = {"error": 0, "warning": 1, "info": 2}
+
+_DROPPED = (
+    "refused_row", "zero_trained", "empty_answer", "role_error", "encoding", "near_duplicate",
+    "near_leak",
+)  # fmt: skip
+"""Findings that are mended by leaving the rows out."""
 
 # Code -> severity, and the sentence for one row and for {n} rows.
 _WORDS: dict[str, tuple[Severity, str, str]] = {
@@ -68,16 +74,22 @@ _WORDS: dict[str, tuple[Severity, str, str]] = {
 
 
 def findings(
-    tally: Tally, max_length: int, fixes: Mapping[str, Fix], *, complete: bool, skipped: bool
+    tally: Tally,
+    max_length: int,
+    fixes: Mapping[str, Fix],
+    drop: Callable[[str, Found], Fix | None],
+    *,
+    complete: bool,
+    skipped: bool,
 ) -> tuple[Finding, ...]:
-    """Every finding, the worst first. ``fixes`` are by code; ``skipped`` says that the user lets
-    bad rows be left out."""
+    """Every finding, the worst first. ``fixes`` are by code, and ``drop`` makes the one that leaves
+    rows out; ``skipped`` says that the user lets bad rows be left out."""
     everything = {**tally.found, "leak": tally.leaks()}
-    made = [
-        _finding(code, found, max_length, fixes.get(code), skipped)
-        for code, found in everything.items()
-        if found.count
-    ]
+    made = []
+    for code, found in everything.items():
+        fix = fixes.get(code) or (drop(code, found) if code in _DROPPED else None)
+        if found.count:
+            made.append(_finding(code, found, max_length, fix, skipped))
     if complete and tally.done and not tally.trained:
         made.append(_nothing_trained(tally, fixes))
     made += _repeated(tally)

@@ -1,0 +1,63 @@
+"""``report``: look at every row of a project's data, say what is wrong, and mend what can be mended.
+
+The data host does the looking. Progress goes to standard error; 1 is returned when something that
+was found stands in the way of a run. ``--fix`` changes settings in the project file, never data.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+
+from studio.cli.data_desk import DataDesk
+from studio.cli.data_report_text import report_text
+from studio.cli.tokens import opened, requested, tell_failure
+from studio.data_report import DataReport, Fix, apply_fix, report_from_json
+from studio.errors import StudioError
+from studio.graph.project import load_project, save_project
+
+
+def report(options: argparse.Namespace) -> int:
+    """Show the report; 2 when the project or the arguments do not allow it, 1 when rows block a run."""
+    try:
+        request = requested(options)
+    except StudioError as error:
+        print(f"{error.sentence} {error.hint}".strip(), file=sys.stderr)
+        return 2
+    if request is None:
+        return 2
+    try:
+        with DataDesk() as desk:
+            opened(desk, request, options)
+            found = report_from_json(desk.ask("report")["report"])
+    except StudioError as error:
+        return tell_failure(error)
+    if options.fix is not None:
+        return _mend(found, options)
+    if options.json:
+        print(json.dumps(found.to_json()))
+    else:
+        print(report_text(found, sys.stdout.encoding))
+    return 1 if found.errors else 0
+
+
+def _mend(found: DataReport, options: argparse.Namespace) -> int:
+    """Apply a fix to the project file."""
+    fix = found.fix(options.fix)
+    if fix is None:
+        offered = ", ".join(f.id for f in found.fixes())
+        hint = f"There are: {offered}." if offered else "It offers none."
+        print(f"The report offers no fix “{options.fix}”. {hint}", file=sys.stderr)
+        return 2
+    save_project(options.file, apply_fix(load_project(options.file), fix))
+    if options.json:
+        changes = {f"{c.node}.{c.setting}": c.value for c in fix.changes}
+        print(json.dumps({"fix": fix.id, "changes": changes}))
+    else:
+        print(f"{fix.title}: {_changes(fix)}. {options.file} is saved.")
+    return 0
+
+
+def _changes(fix: Fix) -> str:
+    return ", ".join(f"{c.node}.{c.setting} = {json.dumps(c.value)}" for c in fix.changes)

@@ -1,0 +1,99 @@
+"""The data report as text: figures, the lengths as bars, and every finding with its lines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from studio.cli.token_text import visible
+from studio.data_report import DataReport, Finding, Histogram, Place
+
+_BAR = 32
+_SHOWN = 5
+_SIGNS = {"error": "✗", "warning": "!", "info": "·"}
+_ASCII = str.maketrans(
+    {"✗": "x", "·": "-", "█": "#", "▏": "#", "…": "...", "“": '"', "”": '"', "─": "-"}
+)
+
+
+def report_text(report: DataReport, encoding: str | None = "utf-8") -> str:
+    """The whole report, in letters that the encoding has."""
+    text = "\n".join(_lines(report))
+    try:
+        text.encode(encoding or "utf-8")
+    except (UnicodeEncodeError, LookupError):
+        return text.translate(_ASCII)
+    return text
+
+
+def _lines(report: DataReport) -> Iterator[str]:
+    bad = f", {report.bad_rows} that cannot be read" if report.bad_rows else ""
+    yield (
+        f"{report.rows} rows: {report.train_rows} to train on, {report.validation_rows} for "
+        f"validation{bad}"
+    )
+    yield (
+        f"{report.tokens_per_epoch} tokens in an epoch, {report.trained_tokens} of them trained "
+        f"({report.trained_share:.0%})"
+    )
+    if report.scripts:
+        yield "Writing: " + ", ".join(f"{s.name} {s.share:.1%}" for s in report.scripts)
+    yield ""
+    yield from _histogram(report.histogram)
+    if report.longest:
+        yield "Longest: " + ", ".join(f"{_place(p)} ({p.note})" for p in report.longest[:3])
+    if report.answers:
+        yield ""
+        yield "Most repeated answers"
+        for repeat in report.answers:
+            yield f"  {repeat.count:>7} times  “{visible(_short(repeat.text))}”"
+    yield ""
+    if not report.findings:
+        yield "Nothing was found."
+    for finding in report.findings:
+        yield from _finding(finding)
+    yield from report.notes
+
+
+def _histogram(found: Histogram) -> Iterator[str]:
+    """A bar for each range of lengths, and a line where rows are cut."""
+    if not found.counts:
+        return
+    yield "Tokens per row"
+    most, told = max(found.counts), False
+    for first, after, count in zip(found.edges, found.edges[1:], found.counts, strict=False):
+        if not told and first > found.max_length:
+            told = True
+            yield f"  {'─' * 13} max length {found.max_length}: {_cut(found)}"
+        bar = "█" * round(_BAR * count / most) or ("▏" if count else "")
+        yield f"  {first:>6}-{after - 1:<6} {bar} {count}".rstrip()
+    if not told and found.cut:
+        yield f"  {'─' * 13} max length {found.max_length}: {_cut(found)}"
+
+
+def _cut(found: Histogram) -> str:
+    if not found.cut:
+        return "nothing is cut"
+    rows = "1 row is cut" if found.cut == 1 else f"{found.cut} rows are cut"
+    lost = "1 answer" if found.end_lost == 1 else f"{found.end_lost} answers"
+    return f"{rows}, and {lost} with it" if found.end_lost else rows
+
+
+def _finding(finding: Finding) -> Iterator[str]:
+    yield f"{_SIGNS[finding.severity]} {visible(finding.sentence)}"
+    for place in finding.rows[:_SHOWN]:
+        note = f": {visible(place.note)}" if place.note else ""
+        yield f"    row {place.number}, {_place(place)}{note}"
+    if finding.count > _SHOWN and finding.rows:
+        yield f"    … {finding.count} in all"
+    if finding.fix is not None:
+        yield f"    --fix {finding.fix.id}: {finding.fix.title}"
+
+
+def _place(place: Place) -> str:
+    return f"{visible(Path(place.source).name)}:{place.line}"
+
+
+def _short(text: str) -> str:
+    first = " ".join(text.split())
+    return first if len(first) <= 60 else first[:60] + "…"

@@ -1,0 +1,94 @@
+"""``main.py report`` as a user calls it: findings with lines, fixes that mend, clean streams, Ctrl+C."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from studio.data_report import report_from_json
+from tests.e2e.studio_cli import start, studio, write_project
+from tests.tiny import make_tiny_model
+
+pytestmark = pytest.mark.timeout(200)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny model in a folder of its own."""
+    return make_tiny_model(tmp_path_factory.mktemp("report") / "model")
+
+
+def _chat(asked: str, answer: str) -> list[dict[str, str]]:
+    return [{"role": "user", "content": asked}, {"role": "assistant", "content": answer}]
+
+
+def _project(folder: Path, model: Path, rows: list[Any]) -> Path:
+    text = "".join(json.dumps({"messages": r}) + "\n" for r in rows)
+    (folder / "rows.jsonl").write_text(text, encoding="utf-8")
+    return write_project(folder / "talk.studio", model, folder / "rows.jsonl")
+
+
+def test_findings_name_their_lines_and_a_fix_mends_one(model: Path, tmp_path: Path) -> None:
+    rows = [_chat(f"say {n} at once", f"it is {n}") for n in range(30)]
+    rows[11] = _chat("say much", "long " * 60)
+    rows[20] = _chat("say cafe", "cafÃ©")
+    project = _project(tmp_path, model, rows)
+    done = studio("report", project)
+    assert (done.code, done.err) == (0, "")
+    assert done.out.startswith("30 rows: 24 to train on, 6 for validation\n")
+    assert "max length 128: 1 row is cut, and 1 answer with it" in done.out
+    assert "    row 12, rows.jsonl:12: " in done.out
+    assert "    row 21, rows.jsonl:21: UTF-8 that was read as another encoding (“Ã©”)" in done.out
+    assert "--fix raise_max_length: " in done.out
+    before = project.read_text(encoding="utf-8")
+    done = studio("report", project, "--fix", "nonsense")
+    assert (done.code, done.out) == (2, "")
+    assert "There are: raise_max_length" in done.err
+    assert project.read_text(encoding="utf-8") == before
+    done = studio("report", project, "--fix", "raise_max_length", "--json")
+    assert (done.code, done.err) == (0, "")
+    (said,) = done.events
+    assert said["changes"] == {"train.max_length": 384}
+    done = studio("report", project, "--json")
+    report = report_from_json(done.events[0])
+    assert [f.code for f in report.findings] == ["encoding"]
+    done = studio("tokens", project, "--suspicious", "--json")
+    assert [(r["row"], r["flags"]) for r in done.events] == [(21, ["encoding"])]
+
+
+def test_data_that_train_nothing_end_with_1_and_block_the_run(model: Path, tmp_path: Path) -> None:
+    asked = [{"role": "assistant", "content": "first"}, {"role": "user", "content": "and then?"}]
+    project = _project(tmp_path, model, [asked] * 4)
+    assert studio("check", project).code == 0  # nobody has looked at the rows yet
+    done = studio("report", project)
+    assert (done.code, done.err) == (1, "")
+    assert "✗ Not one token of the 4 rows would be trained." in done.out
+    done = studio("check", project)
+    assert done.code == 2
+    assert "train: Train: the data report says that nothing would be trained" in done.err
+    done = studio("run", project, "--json")
+    assert done.code == 2
+    _project(tmp_path, model, [_chat(f"say {n}", f"it is {n}") for n in range(9)])
+    assert studio("check", project).code == 0  # other rows, so the report says nothing of them
+
+
+def test_ctrl_c_ends_it_within_two_seconds(model: Path, tmp_path: Path) -> None:
+    rows = [_chat(f"say {n}", "words " * 50) for n in range(20_000)]
+    project = _project(tmp_path, model, rows)
+    process = start("report", project)
+    try:
+        time.sleep(12)
+        assert process.poll() is None
+        began = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=10)
+        assert time.monotonic() - began < 2.5
+        assert (process.returncode, out, err.strip()) == (3, "", "Stopped.")
+    finally:
+        process.kill()
+        process.wait()
