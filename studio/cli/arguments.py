@@ -75,9 +75,7 @@ def _tokens(parser: argparse.ArgumentParser) -> None:
         "--limit", type=int, metavar="K",
         help="show K rows; else as many as fit on a screen, with --json all",
     )  # fmt: skip
-    parser.add_argument(
-        "--suspicious", action="store_true", help="show only rows that look wrong"
-    )
+    parser.add_argument("--suspicious", action="store_true", help="show only rows that look wrong")
     parser.add_argument("--node", metavar="TRAIN_ID", help="the Train node, if there are several")
 
 
