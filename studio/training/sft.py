@@ -8,6 +8,7 @@ the largest tensors of a step. The result equals the plain loss (PERFORMANCE mea
 from __future__ import annotations
 
 import inspect
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -16,17 +17,19 @@ from torch.nn.functional import cross_entropy
 from studio.objectives._method import PLAIN_LOSS, LossOptions
 from studio.training.attention import rows_laid
 from studio.training.batches import Batch
+from studio.training.chunked_head import chunked_loss, frozen_head, without_head, worth_it
 from studio.training.masks import IGNORED
 
-Head = Literal["rows", "full"]
+Head = Literal["chunks", "rows", "full"]
 _PROBE_TOKENS = 12
 
 
 def choose_head(model: Any, batch: Batch) -> Head:
-    """``rows`` when the model computes chosen rows of logits exactly as it computes all of them.
+    """How ``model`` may compute logits so that they are those of the full head.
 
-    Tried on the first few tokens of one row, without gradients and in evaluation mode, so that no
-    random number is drawn. Models without ``logits_to_keep`` take the full head.
+    ``rows``: chosen rows alone. ``chunks``: these in several parts when they are many. Tried on the
+    first few tokens of one row, without gradients and in evaluation mode, so that no random number
+    is drawn. Models without ``logits_to_keep`` take the full head.
     """
     if not _takes_logits_to_keep(model):
         return "full"
@@ -37,16 +40,34 @@ def choose_head(model: Any, batch: Batch) -> Head:
     model.eval()
     try:
         with torch.no_grad():
-            every = model(input_ids=ids, use_cache=False).logits
+            every = model(input_ids=ids, use_cache=False).logits[keep]
             some = model(input_ids=ids, use_cache=False, logits_to_keep=keep).logits
+            return _parts(model, ids, keep, some) if _same(some, every) else "full"
     except (TypeError, ValueError, RuntimeError, IndexError):
         return "full"
     finally:
         model.train(training)
-    same = some.shape == every[keep].shape and torch.allclose(
-        some.float(), every[keep].float(), rtol=1e-2, atol=1e-2
+
+
+def _parts(model: Any, ids: torch.Tensor, keep: torch.Tensor, logits: torch.Tensor) -> Head:
+    """``chunks`` when the head alone gives the logits to the last bit: nothing is done to them
+    later, such as capping or scaling."""
+    head = frozen_head(model)
+    if head is None:
+        return "rows"
+    try:
+        with without_head(head):
+            hidden = model(input_ids=ids, use_cache=False, logits_to_keep=keep).logits
+        again = head(hidden.to(head.weight.dtype))
+    except (TypeError, ValueError, RuntimeError, IndexError, AttributeError):
+        return "rows"
+    return "chunks" if torch.equal(again.float(), logits.float()) else "rows"
+
+
+def _same(some: torch.Tensor, every: torch.Tensor) -> bool:
+    return some.shape == every.shape and torch.allclose(
+        some.float(), every.float(), rtol=1e-2, atol=1e-2
     )
-    return "rows" if same else "full"
 
 
 def _takes_logits_to_keep(model: Any) -> bool:
@@ -62,7 +83,13 @@ def summed_loss(
     keep = wanted != IGNORED
     weights = batch["weights"][keep] if "weights" in batch else None
     with rows_laid(batch.get("lengths"), wanted.device):
-        if head == "rows":
+        if head == "chunks" and worth_it(int(keep.sum()), last := frozen_head(model)):
+            with without_head(last):
+                hidden = model(**_inputs(batch), logits_to_keep=keep).logits  # (labels, size)
+            return chunked_loss(
+                hidden, last, wanted[keep], weights, partial(loss_of, options=options)
+            )
+        if head != "full":
             logits = model(**_inputs(batch), logits_to_keep=keep).logits  # (labels, vocabulary)
             return loss_of(logits, wanted[keep], weights, options)
         logits = model(**_inputs(batch)).logits  # (batch, seq, vocabulary)

@@ -140,7 +140,10 @@ def test_the_short_head_gives_the_loss_of_the_full_one(tmp_path: Path, family: s
     rows = [{"input_ids": list(range(9, 9 + n)), "labels": [-100] * 4 + list(range(13, 9 + n))}
             for n in (8, 21, 40)]  # fmt: skip
     batch = pad_rows(Dataset.from_list(rows), [0, 1, 2], 0)
-    assert choose_head(model, batch) == "rows"
+    assert choose_head(model, batch) == "rows"  # a head that is trained needs its own gradient
+    model.requires_grad_(False)
+    capped = family in ("Gemma2, capped", "Gemma3, text")
+    assert choose_head(model, batch) == ("rows" if capped else "chunks")
     short, full = (float(summed_loss(model, batch, head)) for head in ("rows", "full"))
     assert short == pytest.approx(full, rel=1e-6)
 

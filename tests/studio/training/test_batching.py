@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from studio.objectives._method import LossOptions
+from studio.objectives._method import PLAIN_LOSS, LossOptions
 from studio.training.batches import Batches, lay_rows, pad_rows, row_lengths, tokens_in
 from studio.training.batching import plan_batches, rows_stay_apart
 from studio.training.packing import pack
@@ -60,14 +60,16 @@ def adapted(folder: Path, family: str) -> Any:
     return model.eval()  # GPT-2 has dropout of its own
 
 
-def step(model: Any, batches: Sequence[dict[str, Any]]) -> tuple[float, list[Any]]:
+def step(
+    model: Any, batches: Sequence[dict[str, Any]], options: LossOptions = PLAIN_LOSS, head: Any = None
+) -> tuple[float, list[Any]]:  # fmt: skip
     """Loss and adapter gradients of one optimizer step over these micro-batches."""
     model.zero_grad()
-    head = choose_head(model, batches[0])
+    head = head or choose_head(model, batches[0])
     whole = sum(float(total_weight(b)) for b in batches)
     total = 0.0
     for batch in batches:
-        loss = summed_loss(model, batch, head) / whole
+        loss = summed_loss(model, batch, head, options) / whole
         loss.backward()
         total += float(loss.detach())
     return total, [p.grad.clone() for p in model.parameters() if p.grad is not None]
@@ -193,6 +195,35 @@ def step_loss(model: Any, batches: Sequence[dict[str, Any]]) -> float:
     with torch.no_grad():
         summed = sum(float(summed_loss(model, b, "full")) for b in batches)
     return summed / sum(float(total_weight(b)) for b in batches)
+
+
+@pytest.mark.parametrize("options", [LossOptions(), LossOptions(0.1, 1e-2)])
+@pytest.mark.parametrize("family", ["Qwen3", "Phi-3, fused", "Granite, scaled", "Gemma2, capped"])
+def test_a_head_in_chunks_gives_the_loss_and_gradients_of_the_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, family: str, options: LossOptions
+) -> None:
+    """And never sees more rows than a chunk; capped logits are left to the model."""
+    from studio.training import chunked_head
+
+    model = adapted(tmp_path / "model", family)
+    rows = rows_of(weighted=True)
+    for batch in (pad_rows(rows, range(6), 0), lay_rows(rows, range(6))):
+        whole, wanted = step(model, [batch], options, "full")
+        seen: list[int] = []
+        head = model.get_base_model().get_output_embeddings()
+        handle = head.register_forward_hook(
+            lambda m, args, out, seen=seen: seen.append(out.shape[-2])
+        )
+        with monkeypatch.context() as patch:
+            patch.setattr(chunked_head, "CHUNK_ELEMENTS", 264 * 10)
+            loss, gradients = step(model, [batch], options)
+        handle.remove()
+        assert loss == pytest.approx(whole, rel=1e-6)
+        for found, plain in zip(gradients, wanted, strict=True):
+            assert float((found - plain).abs().max()) <= TOLERANCE
+        labels = int((batch["shift_labels"] != -100).sum())
+        chunks = [n for n in seen if n <= 10]
+        assert (sum(chunks) >= labels) == (family != "Gemma2, capped")
 
 
 def test_label_smoothing_and_z_loss_are_their_formulas() -> None:
