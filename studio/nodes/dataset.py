@@ -145,6 +145,14 @@ def check(settings: DatasetSettings, context: CheckContext) -> Iterable[Problem]
     return quick_check(settings, context)
 
 
+def keeps_validation(settings: Settings) -> bool:
+    """Whether the settings of a Dataset node keep rows out of training."""
+    mode = getattr(settings, "split_mode", "fraction")
+    if mode in ("fraction", "group"):
+        return bool(getattr(settings, "validation_fraction", 1))
+    return bool(mode != "none")
+
+
 def run(
     context: StepContext, inputs: Mapping[str, Any], settings: DatasetSettings
 ) -> Mapping[str, Any]:

@@ -206,3 +206,29 @@ def test_a_model_is_imported_or_downloaded_as_in_a_run(place: Path, tmp_path: Pa
     assert done.code == 0
     assert "Downloading tiny/model ...\n" in done.err
     assert (tmp_path / "hub") in Path(done.events[0]["tokenizer"]).parents
+
+
+def test_rows_of_a_mix_name_the_file_they_come_from(place: Path, tmp_path: Path) -> None:
+    project = json.loads((place / "talk.studio").read_text(encoding="utf-8"))
+    (place / "prose.txt").write_text("one text\n\nanother text\n", encoding="utf-8")
+    more = {"source": str(place / "prose.txt"), "split_mode": "none"}
+    project["nodes"] += [
+        {"id": "more", "type": "dataset", "position": [0, 300], "settings": more},
+        {"id": "mix", "type": "mix", "position": [200, 300], "settings": {}},
+    ]
+    data = next(w for w in project["wires"] if w["to"] == "train.dataset")
+    data["from"] = "mix.dataset"
+    project["wires"] += [
+        {"from": "data.dataset", "to": "mix.a"},
+        {"from": "more.dataset", "to": "mix.b"},
+    ]
+    (place / "mix.studio").write_text(json.dumps(project), encoding="utf-8")
+    done = studio("tokens", place / "mix.studio", "--json")
+    assert done.code == 0, done.err
+    rows = [json.loads(line) for line in done.out.splitlines()]
+    places = [(Path(r["source"]).name, r["line"], r["split"]) for r in rows]
+    assert len(rows) == 27
+    assert [p for p in places if p[0] == "prose.txt"] == [
+        ("prose.txt", 1, "train"), ("prose.txt", 3, "train"),
+    ]  # fmt: skip
+    assert sum(split == "validation" for _, _, split in places) == 5

@@ -1,0 +1,68 @@
+"""How many rows of each data set go into a mix. Numbers only; no rows are touched."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from studio.nodes.mix import MixSettings
+
+
+@dataclass(frozen=True)
+class Draw:
+    """``rows`` rows out of ``there`` of the data set at ``port``; more than there are means repeats.
+    ``notes`` are sentences about what could not be met."""
+
+    port: str
+    there: int
+    rows: int
+    notes: tuple[str, ...] = ()
+
+
+def draws(there: Mapping[str, int], settings: MixSettings, side: str) -> list[Draw]:
+    """What is drawn from each data set for a side (``train`` or ``validation``)."""
+    if settings.mode == "weights":
+        return _by_weights(there, settings, side)
+    if settings.mode == "counts" and side == "train":
+        return [_counted(p, n, getattr(settings, f"count_{p}")) for p, n in there.items()]
+    return [Draw(p, n, n) for p, n in there.items()]
+
+
+def _counted(port: str, there: int, wanted: int) -> Draw:
+    if not wanted or wanted <= there:
+        return Draw(port, there, wanted or there)
+    note = (
+        f"data set {port.upper()} has {there} training rows, not the {wanted} that are asked for."
+    )
+    return Draw(port, there, there, (note,))
+
+
+def _by_weights(there: Mapping[str, int], settings: MixSettings, side: str) -> list[Draw]:
+    """The rows of each in the ratio of the weights. A data set without rows on a side is passed over."""
+    weights = {p: getattr(settings, f"weight_{p}") for p in there}
+    used = {p: w for p, w in weights.items() if w > 0 and there[p]}
+    if not used:
+        return [Draw(p, n, 0) for p, n in there.items()]
+    sizes = [there[p] / w for p, w in used.items()]  # rows per unit of weight that each could give
+    repeat = settings.fit == "repeat" and side == "train"
+    unit = max(sizes) if repeat else min(sizes)
+    most = settings.max_repeats if repeat else 1
+    drawn = []
+    for port, count in there.items():
+        wanted = max(1, round(used[port] * unit)) if port in used else 0
+        rows = min(wanted, count * most)
+        drawn.append(Draw(port, count, rows, _capped(port, wanted, rows, count, side, repeat)))
+    return drawn
+
+
+def _capped(
+    port: str, wanted: int, rows: int, there: int, side: str, repeat: bool
+) -> tuple[str, ...]:
+    if rows == wanted or not repeat or side != "train":
+        return ()
+    return (
+        f"data set {port.upper()} would be repeated {wanted / there:.1f} times to meet its weight; it "
+        f"is repeated {rows // there} times, so its part is smaller than asked for.",
+    )
