@@ -70,16 +70,22 @@ class RowFormat:
 
 
 class RowError(Exception):
-    """A row that does not fit: what is wrong (a clause without the place), and what to do."""
+    """A row that does not fit: what is wrong (a clause without the place), and what to do.
+
+    ``column`` is where in the row; ``setting`` names the format's setting that is to be changed,
+    where the mistake is there and not in the row.
+    """
 
     def __init__(
-        self, what: str, hint: str = "", *, column: str | None = None, code: str = "bad_row"
-    ) -> None:
+        self, what: str, hint: str = "", *, column: str | None = None, code: str = "bad_row",
+        setting: str | None = None,
+    ) -> None:  # fmt: skip
         self.what = " ".join(what.split())[:_LONGEST]  # what it quotes may hold line ends
         super().__init__(self.what)
         self.hint = hint
         self.column = column
         self.code = code
+        self.setting = setting
 
 
 def named(columns: Sequence[str], default: str, aliases: Sequence[str]) -> str | None:

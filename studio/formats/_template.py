@@ -13,6 +13,7 @@ import json
 import subprocess
 import sys
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -43,14 +44,17 @@ class _Helper:
         self._stuck: OrderedDict[tuple[str, ...], list[str]] = OrderedDict()
 
     def ask(self, sources: tuple[str, ...], row: Mapping[str, Any], seconds: float) -> Any:
-        """The helper's reply, or ``None`` when it was ended."""
+        """The helper's reply, or ``None`` when it took too long and was ended."""
         given = json.dumps(row, default=str)
         with self._lock:
             known = self._stuck.get(sources, [])
             if given in known or len(known) >= _STUCK_AT_MOST:
                 return None  # neither a form nor a file of bad rows waits for it again and again
             rest = json.dumps({"sources": sources, "seconds": seconds, "largest": LARGEST_TEXT})
+            started = time.monotonic()
             reply = self._exchange(f'{{"row": {given}, {rest[1:]}')
+            if reply is None and time.monotonic() - started < seconds:
+                return {"at": 0, "error": "the program that renders templates ended unexpectedly"}
             if reply is None:
                 self._remember(sources, given)
             return reply
@@ -80,6 +84,7 @@ class _Helper:
             self._process = subprocess.Popen(
                 [sys.executable, "-P", str(_HOST)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL, text=True, encoding="utf-8",
+                creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
             )  # fmt: skip
         return self._process
 

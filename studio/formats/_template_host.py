@@ -19,7 +19,7 @@ from jinja2 import StrictUndefined, TemplateError, UndefinedError
 from jinja2.sandbox import ImmutableSandboxedEnvironment, SecurityError
 from jinja2.utils import missing
 
-_MEMORY_BYTES = 1 << 30
+_MEMORY_BYTES = 512 << 20
 _LARGEST_REPEAT = 10_000_000
 _LARGEST_POWER_BITS = 100_000
 
@@ -55,7 +55,12 @@ def _refuse(wrong: bool, what: str) -> None:
         raise SecurityError(what)
 
 
-_ENVIRONMENT = _Bounded(undefined=_Named, keep_trailing_newline=True)
+def _shown(value: Any) -> Any:
+    """A null or a NaN is an empty cell, and renders to nothing."""
+    return "" if value is None or value != value else value
+
+
+_ENVIRONMENT = _Bounded(undefined=_Named, keep_trailing_newline=True, finalize=_shown)
 
 
 @lru_cache(maxsize=64)

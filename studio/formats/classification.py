@@ -144,8 +144,8 @@ def _unnamed(value: str, name: str, names: Sequence[str]) -> str:
     if not names:
         raise RowError(
             f"has the label {value} in column “{name}”, a number without a name",
-            "Choose the format “Classification” and write the label names in the order of their numbers.",
-            column=name, code="unnamed_label",
+            "Write the label names in the order of their numbers, in the settings of the format "
+            "“Classification”.", column=name, code="unnamed_label", setting="label_names",
         )  # fmt: skip
     known = ", ".join(names)
     raise RowError(

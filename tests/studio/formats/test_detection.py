@@ -198,3 +198,12 @@ def test_the_column_map_of_templates() -> None:
 def test_each_setting_that_names_a_column_is_in_the_map(variant: Any) -> None:
     named = {n for n in variant.settings.model_fields if n.endswith("_column")}
     assert set(variant.payload.columns) == named
+
+
+def test_a_detected_format_points_at_the_choice_and_a_chosen_one_at_its_setting() -> None:
+    row, path = {"text": "a", "label": 1}, Path("rows.jsonl")
+    for format_id, field in (("auto", "format"), ("classification", "format_settings.label_names")):
+        chosen = choose_format(path, format_id, {}, as_rows(row), FORMATS)
+        with pytest.raises(StudioError, match="has the label 1 in") as caught:
+            chosen.convert(as_rows(row)[0], path)
+        assert caught.value.field == field
