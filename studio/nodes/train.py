@@ -37,14 +37,9 @@ class TrainSettings(WholeSettings):
 def check(settings: TrainSettings, context: CheckContext) -> Iterable[Problem]:
     """Settings that contradict each other or what is wired; data that train nothing."""
     yield from check_whole(settings, context)
-<<<<<<< HEAD
     yield from kept_problems(settings, context)
-    data = next((s for t, s in context.upstream.values() if t == "dataset" and s), None)
-    if settings.eval_steps and data is not None and not getattr(data, "validation_fraction", 1):
-=======
     data = [s for t, s in context.upstream.values() if t == "dataset" and s]
     if settings.eval_steps and data and not any(keeps_validation(s) for s in data):
->>>>>>> f50ea64 (Mix node: two to four data sets as they are, by weights or by numbers of rows)
         yield context.problem(
             "the validation loss is to be measured, but the Dataset node keeps no rows for it.",
             "eval_steps", hint="Choose validation rows in the Dataset node.",
