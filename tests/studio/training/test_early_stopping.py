@@ -1,0 +1,173 @@
+"""Early stopping and the best evaluation: which step is kept, and that a resume changes nothing."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from studio.errors import Stopped
+from studio.training.figures import Figures
+from studio.training.schedule import cadence_of, length_of
+from studio.training.snapshot import load_file
+from studio.training.train import train_adapter
+from studio.training.watch import StepWatch
+from tests.studio.training.steps import Recorder, make_context, make_inputs, settings_of
+
+CURVE = {2: 5.0, 4: 4.0, 6: 4.5, 8: 4.2, 10: 3.0, 12: 3.9, 14: 3.8, 16: 3.7, 18: 3.6, 20: 3.5}
+"""The validation loss by step: it falls, rises, falls and rises for good."""
+
+
+@pytest.fixture
+def told_losses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Evaluations that give the losses of ``CURVE``."""
+    from studio.training import train
+
+    def evaluator_of(context: Any, watch: StepWatch, *more: Any) -> Any:
+        return lambda: CURVE.get(watch.step, 9.0)
+
+    monkeypatch.setattr(train, "evaluator_of", evaluator_of)
+
+
+def best_settings(**changes: Any) -> Any:
+    """Twenty steps with an evaluation after every second one."""
+    values = {"max_steps": 20, "eval_steps": 2, "keep": "best", "save_steps": 5, **changes}
+    return settings_of(**values)
+
+
+def weights(path: Path) -> dict[str, Any]:
+    """The trained weights of a folder as lists, to be compared exactly."""
+    return {n: t.tolist() for n, t in load_file(path / "adapter_model.safetensors").items()}
+
+
+@pytest.mark.usefixtures("told_losses")
+def test_it_ends_when_the_loss_has_not_fallen(tmp_path: Path) -> None:
+    """Three evaluations after the best of step 10; that one is saved, and everybody is told."""
+    recorder = Recorder()
+    inputs = make_inputs(tmp_path, 20, 4)
+    value = train_adapter(make_context(tmp_path, recorder), inputs, best_settings(early_stopping=3))
+    (told,) = recorder.named("EarlyStopped")
+    assert (told.get("step"), told.get("steps"), told.get("best_step")) == (16, 20, 10)
+    assert told.get("reason") == (
+        "The validation loss has not fallen in the last 3 evaluations; it was lowest after step 10: 3."
+    )
+    assert len(recorder.losses()) == 16
+    assert (value.metrics["best_step"], value.metrics["kept_step"]) == (10, 10)
+    assert value.metrics["best_eval_loss"] == 3.0
+    plain = Recorder()
+    other = settings_of(max_steps=10)
+    train_adapter(make_context(tmp_path / "ten", plain), inputs, other)
+    assert weights(Path(value.path)) == weights(tmp_path / "ten/step/adapter")
+    assert [p.name for p in (tmp_path / "checkpoints/best").iterdir()] == ["step-000010"]
+
+
+@pytest.mark.usefixtures("told_losses")
+@pytest.mark.parametrize("after", [9, 11, 15])
+def test_a_resumed_run_ends_at_the_same_step_with_the_same_weights(
+    tmp_path: Path, after: int
+) -> None:
+    """Stopped before and after the best evaluation: patience and best are in the checkpoint."""
+    settings = best_settings(early_stopping=3)
+    inputs = make_inputs(tmp_path, 20, 4, dropout=0.2)
+    whole, first, second = Recorder(), Recorder(), Recorder()
+    one = train_adapter(make_context(tmp_path / "a", whole), inputs, settings)
+    with pytest.raises(Stopped):
+        train_adapter(
+            make_context(tmp_path / "b", first, lambda: len(first.losses()) >= after),
+            inputs, settings,
+        )  # fmt: skip
+    two = train_adapter(make_context(tmp_path / "b", second), inputs, settings)
+    assert first.losses() + second.losses() == whole.losses()
+    assert [e.get("step") for e in second.named("EarlyStopped")] == [16]
+    assert weights(Path(one.path)) == weights(Path(two.path))
+    assert two.metrics["kept_step"] == 10
+
+
+@pytest.mark.usefixtures("told_losses")
+def test_a_run_that_ended_early_is_not_trained_again(tmp_path: Path) -> None:
+    """It failed after its training: resumed, it goes straight to the adapter."""
+    settings = best_settings(early_stopping=2)
+    inputs = make_inputs(tmp_path, 20, 4)
+    before = weights(Path(train_adapter(make_context(tmp_path, Recorder()), inputs, settings).path))
+    shutil.rmtree(tmp_path / "step")
+    recorder = Recorder()
+    value = train_adapter(make_context(tmp_path, recorder), inputs, settings)
+    assert recorder.losses() == []
+    assert [e.get("step") for e in recorder.named("EarlyStopped")] == [8]
+    assert weights(Path(value.path)) == before
+    assert value.metrics["kept_step"] == 4
+
+
+@pytest.mark.usefixtures("told_losses")
+def test_without_keep_best_the_last_step_is_the_result(tmp_path: Path) -> None:
+    """No folder of best weights is written."""
+    value = train_adapter(
+        make_context(tmp_path, Recorder()), make_inputs(tmp_path, 20, 4),
+        best_settings(keep="last", early_stopping=3),
+    )  # fmt: skip
+    assert (value.metrics["best_step"], value.metrics["kept_step"]) == (10, 16)
+    assert not (tmp_path / "checkpoints/best").exists()
+
+
+@pytest.mark.usefixtures("told_losses")
+def test_best_weights_that_are_gone_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last step is saved instead of nothing."""
+    from studio.training import saver
+
+    real = saver.load_best
+
+    def load_best(folder: Path, *more: Any) -> bool:
+        shutil.rmtree(folder / "best")
+        return real(folder, *more)
+
+    monkeypatch.setattr(saver, "load_best", load_best)
+    recorder = Recorder()
+    value = train_adapter(
+        make_context(tmp_path, recorder), make_inputs(tmp_path, 20, 4), best_settings()
+    )
+    assert value.metrics["kept_step"] == 20
+    assert any("not there any more" in e.get("sentence") for e in recorder.named("Notice"))
+
+
+def test_patience_counts_from_the_last_fall_that_was_large_enough() -> None:
+    """The best is the lowest all the same; a loss that is no number is never a fall."""
+    figures = Figures()
+    losses = [5.0, 4.95, 4.9, 4.7, float("nan")]
+    best = [figures.take_evaluation(i, loss, 0.2) for i, loss in enumerate(losses)]
+    assert best == [True, True, True, True, False]
+    assert (figures.best_eval_step, figures.awaited_loss, figures.waited) == (3, 4.7, 1)
+    assert Figures.from_json(figures.to_json()).waited == 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "every"),
+    [
+        ({"eval_steps": 7}, 7),
+        ({"eval_by": "epoch", "eval_share": 0.5}, 5),
+        ({"eval_by": "run", "eval_share": 0.25}, 10),
+        ({"eval_by": "epoch", "eval_share": 0.01}, 1),
+        ({"eval_by": "steps"}, 4),
+    ],
+)
+def test_evaluations_by_steps_or_share(settings: dict[str, Any], every: int) -> None:
+    """40 steps, 10 an epoch."""
+    chosen = settings_of(max_steps=40, batch_size=2, **settings)
+    cadence = cadence_of(chosen, length_of(chosen, 20), 50)
+    assert cadence.eval_every == every
+    assert not cadence.evaluates(0, 40)
+    assert cadence.evaluates(40, 40)
+
+
+def test_an_evaluation_at_the_start(tmp_path: Path) -> None:
+    """The base model's own loss, before any step, and once."""
+    recorder = Recorder()
+    train_adapter(
+        make_context(tmp_path, recorder), make_inputs(tmp_path, 20, 4),
+        settings_of(max_steps=4, eval_steps=2, eval_at_start=True),
+    )  # fmt: skip
+    found = [e.get("step") for e in recorder.named("Metric") if e.get("eval_loss") is not None]
+    assert found == [0, 2, 4]
