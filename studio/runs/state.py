@@ -12,11 +12,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from studio.insight import Insight, insight_from
 from studio.runs.events import Event
 from studio.runs.samples import SampleGrid
 from studio.runs.series import Memory, Series, add_memory, number, shift_memory
 
 NODE_STATES = ("waiting", "running", "done", "skipped", "failed", "stopped")
+
+MOST_INSIGHTS = 100
 
 
 @dataclass
@@ -73,6 +76,7 @@ class RunState:
     artifacts: list[dict[str, Any]] = field(default_factory=list)
     notices: list[Notice] = field(default_factory=list)
     evaluation: dict[str, Any] | None = None
+    insights: list[Insight] = field(default_factory=list)
     checkpoints: list[dict[str, Any]] = field(default_factory=list)
     resumes: list[dict[str, Any]] = field(default_factory=list)
     failure: dict[str, Any] | None = None
@@ -225,6 +229,18 @@ def _evaluation(state: RunState, event: Event) -> None:
     state.evaluation = _record(event)
 
 
+def _insight(state: RunState, event: Event) -> None:
+    """A resumed run may tell a step again; of many, every other one is forgotten."""
+    try:
+        found = insight_from(event.data)
+    except (KeyError, TypeError, ValueError):  # a torn or foreign event
+        return
+    kept = [i for i in state.insights if i.step < found.step]
+    if len(kept) >= MOST_INSIGHTS:
+        kept = kept[::2]
+    state.insights = [*kept, found]
+
+
 def _artifact(state: RunState, event: Event) -> None:
     """A path that is saved again (a resumed run) keeps one entry."""
     path = event.get("path")
@@ -275,6 +291,7 @@ _HANDLERS: dict[str, Callable[[RunState, Event], None]] = {
     "MemoryRecovered": _memory_recovered,
     "NonFinite": _non_finite,
     "Evaluation": _evaluation,
+    "Insight": _insight,
     "ArtifactSaved": _artifact,
     "Notice": _notice,
     "StepFinished": _step_finished,

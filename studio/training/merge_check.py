@@ -77,6 +77,21 @@ def quantized_difference(context: StepContext, adapter: AdapterValue, merged: Mo
     return _largest_difference(found, wanted)
 
 
+def adapter_difference(context: StepContext, adapter: AdapterValue, other: Path) -> float:
+    """The largest logit difference between an adapter and another one in ``other``, on its base."""
+    texts = _token_rows(adapter.path)
+    base = load_base(context, adapter.model.model, "Loading the base model to compare")
+    context.phase("verify", "Comparing the two adapters")
+    model = PeftModel.from_pretrained(base, adapter.path)
+    wanted = _logits(context, model, texts)
+    model.load_adapter(str(other), "other")
+    model.set_adapter("other")
+    found = _logits(context, model, texts)
+    del model, base
+    free_memory()
+    return _largest_difference(found, wanted)
+
+
 def _token_rows(folder: str) -> list[list[int]]:
     tokenizer = load_tokenizer(folder)
     texts = list(_TEXTS)

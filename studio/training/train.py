@@ -27,6 +27,7 @@ from studio.training.batching import BatchPlan, plan_batches
 from studio.training.checkpoint import Checkpoint, newest, remove_torn, unusable
 from studio.training.data import Tokenized, load_tokenizer, tokenize_dataset
 from studio.training.figures import Figures
+from studio.training.insight import InsightMeter
 from studio.training.limits import (
     max_length_for,
     pad_id_of,
@@ -168,6 +169,8 @@ def _trained(
         context.emit("TrainResumed", step=resumed.step)
     if watch.step < length.steps and not watch.ended_early:
         context.phase("train", "Training")
+        meter = InsightMeter(tuning.model, tuning.start)
+        watch.insight = meter if meter.possible else None
         job = Job(context, tuning, plan, settings, length, objective, watch)
         watch.evaluate = evaluator_of(context, watch, tokens, objective, plan.pad_id)
         watch.sample = sampler_of(context, watch, dataset, tokenizer, plan.pad_id)

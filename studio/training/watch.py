@@ -20,6 +20,7 @@ from studio.errors import Stopped, StudioError
 from studio.runs.context import StepContext
 from studio.training.checkpoint import Checkpoint
 from studio.training.figures import Figures
+from studio.training.insight import InsightMeter
 from studio.training.memory import read_memory
 from studio.training.nonfinite import diverged
 from studio.training.saver import Saver, bare_optimizer, restore_scaler, scaler_state
@@ -52,6 +53,7 @@ class StepWatch(TrainerCallback):
     evaluate: Callable[[], float] | None = None
     sample: Callable[[int, dict[str, Any] | None], None] | None = None
     places: Callable[[int, Sequence[int]], list[dict[str, Any]]] = lambda step, batches: []
+    insight: InsightMeter | None = None
     trainer: Any = None
     random_state: dict[str, Any] = field(default_factory=dict)
     step: int = 0
@@ -157,6 +159,7 @@ class StepWatch(TrainerCallback):
         self._tell(float(logs["learning_rate"]), float(logs["grad_norm"]))
         self._measure()
         self._sample_if_due()
+        self._look_inside()
         ending = self.ended_early and self.step < self.length.steps
         self._save_if_due(ending)
         if ending:
@@ -224,6 +227,16 @@ class StepWatch(TrainerCallback):
             self._sample(None)
             self.figures.sampled_step = self.step
         self._sample_if_asked()
+
+    def _look_inside(self) -> None:
+        """How far the layers have moved: with each evaluation (without any, at the times of
+        checkpoints), and at the end."""
+        steps = self.length.steps
+        measured = self.cadence.eval_every > 0
+        due = self.cadence.evaluates if measured else self.cadence.saves
+        ends = self.step == steps or self.ended_early
+        if self.insight is not None and (ends or due(self.step, steps)):
+            self.context.emit("Insight", **self.insight.measure(self.step).to_json())
 
     def _sample_if_asked(self) -> None:
         command = self.context.take_command("sample")

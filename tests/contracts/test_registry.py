@@ -148,6 +148,8 @@ def with_sources(registry: Registry, node: NodeType) -> Graph:
         nodes.append(Node(node_id, wanted.id))
         for port in wanted.inputs:
             for other in registry.nodes.values():
+                if any(i.accepts(port.type) for i in other.inputs):
+                    continue  # it needs one of its kind itself
                 out = next((p for p in other.outputs if p.type == port.type), None)
                 if out is not None:
                     wires.append(Wire(add(other), out.name, node_id, port.name))
