@@ -22,7 +22,8 @@ for others; nobody else should need to read this. Nothing here may import torch 
 - ``report`` ``{}``: look at every row. Progress and ``partial`` replies meanwhile, each with the
   report as far as it is; result ``{report}``: a ``DataReport`` as JSON (``studio.data_report``).
 - ``templates`` ``{}``: the chat templates one can choose from. Result ``{templates}``: a list of
-  ``{id, title, sample, differs}``; ``differs`` from what the model's own template makes of it.
+  ``{id, title, looks, sample, differs, missing_tokens}``; ``differs`` from what the model's own
+  template makes of it, ``missing_tokens`` are special tokens that the tokenizer splits into pieces.
 - ``preview`` ``{settings, project_dir, first, limit}``: rows as a Dataset node with these settings
   reads them, without any tokenizer; needs no ``open``. Result ``{rows, format, title, reason,
   confidence}``: each row ``{number, line, source, row}`` with the canonical row (see

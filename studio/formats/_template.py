@@ -1,4 +1,4 @@
-"""Custom templates, rendered by a helper process that can be ended at any moment.
+"""Custom templates of rows and of chats, rendered by a helper process that can be ended at any moment.
 
 Why: a template comes from a project file, and a file may come from a stranger. The sandbox keeps it
 away from the system, the helper's watchdog and memory limit bound its time and size. The helper is
@@ -43,14 +43,18 @@ class _Helper:
         self._process: subprocess.Popen[str] | None = None
         self._stuck: OrderedDict[tuple[str, ...], list[str]] = OrderedDict()
 
-    def ask(self, sources: tuple[str, ...], row: Mapping[str, Any], seconds: float) -> Any:
+    def ask(
+        self, sources: tuple[str, ...], row: Mapping[str, Any], seconds: float, chat: bool
+    ) -> Any:
         """The helper's reply, or ``None`` when it took too long and was ended."""
         given = json.dumps(row, default=str)
         with self._lock:
             known = self._stuck.get(sources, [])
             if given in known or len(known) >= _STUCK_AT_MOST:
                 return None  # neither a form nor a file of bad rows waits for it again and again
-            rest = json.dumps({"sources": sources, "seconds": seconds, "largest": LARGEST_TEXT})
+            rest = json.dumps(
+                {"sources": sources, "seconds": seconds, "largest": LARGEST_TEXT, "chat": chat}
+            )
             started = time.monotonic()
             reply = self._exchange(f'{{"row": {given}, {rest[1:]}')
             if reply is None and time.monotonic() - started < seconds:
@@ -106,13 +110,18 @@ atexit.register(_helper.close)
 
 
 def render(
-    sources: Sequence[str], row: Mapping[str, Any], seconds: float = SECONDS_A_ROW
+    sources: Sequence[str],
+    row: Mapping[str, Any],
+    seconds: float = SECONDS_A_ROW,
+    *,
+    chat: bool = False,
 ) -> list[str]:
     """The templates with the row's columns as names, and the whole row as ``row``.
 
-    Raises ``TemplateFailed``, also when the row takes longer than ``seconds``.
+    With ``chat`` they are chat templates: with the filters, functions and blanks of these. Raises
+    ``TemplateFailed``, also when the row takes longer than ``seconds``.
     """
-    reply = _helper.ask(tuple(sources), row, seconds)
+    reply = _helper.ask(tuple(sources), row, seconds, chat)
     if reply is None:
         raise TemplateFailed(0, f"was ended after {seconds:g} seconds", slow=True)
     if "texts" in reply:

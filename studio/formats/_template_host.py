@@ -12,10 +12,12 @@ import faulthandler
 import json
 import os
 import sys
+from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
 from jinja2 import StrictUndefined, TemplateError, UndefinedError
+from jinja2.ext import Extension, loopcontrols
 from jinja2.sandbox import ImmutableSandboxedEnvironment, SecurityError
 from jinja2.utils import missing
 
@@ -63,17 +65,45 @@ def _shown(value: Any) -> Any:
 _ENVIRONMENT = _Bounded(undefined=_Named, keep_trailing_newline=True, finalize=_shown)
 
 
+class _Generation(Extension):
+    """``{% generation %}``, with which chat templates mark answers: what it wraps is kept."""
+
+    tags = {"generation"}
+
+    def parse(self, parser: Any) -> Any:
+        next(parser.stream)
+        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+
+
+def _raise(message: str) -> None:
+    raise TemplateError(message)
+
+
+def _tojson(value: Any, ensure_ascii: bool = False, **options: Any) -> str:
+    return json.dumps(value, ensure_ascii=ensure_ascii, **options)
+
+
+_CHAT = _Bounded(trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols])
+"""With what chat templates have beside plain Jinja."""
+_CHAT.filters["tojson"] = _tojson
+_CHAT.globals.update(
+    raise_exception=_raise, strftime_now=lambda form: datetime.now().strftime(form)
+)
+
+
 @lru_cache(maxsize=64)
-def _compiled(source: str) -> Any:
-    return _ENVIRONMENT.from_string(source)
+def _compiled(source: str, chat: bool) -> Any:
+    return (_CHAT if chat else _ENVIRONMENT).from_string(source)
 
 
-def render(sources: list[str], row: dict[str, Any], largest: int) -> dict[str, Any]:
+def render(
+    sources: list[str], row: dict[str, Any], largest: int, chat: bool = False
+) -> dict[str, Any]:
     """The rendered texts, or which template failed and why."""
     texts: list[str] = []
     for index, source in enumerate(sources):
         try:
-            texts.append(_text(source, row, largest))
+            texts.append(_text(_compiled(source, chat), row, largest))
         except UndefinedError as error:
             kind, found, name = str(error).partition("column:")
             if found and not kind:
@@ -89,9 +119,9 @@ def render(sources: list[str], row: dict[str, Any], largest: int) -> dict[str, A
     return {"texts": texts}
 
 
-def _text(source: str, row: dict[str, Any], largest: int) -> str:
+def _text(template: Any, row: dict[str, Any], largest: int) -> str:
     pieces, length = [], 0
-    for piece in _compiled(source).generate({"row": row, **row}):
+    for piece in template.generate({"row": row, **row}):
         length += len(piece)
         _refuse(length > largest, f"makes more than {largest:,} characters")
         pieces.append(piece)
@@ -108,13 +138,15 @@ def _bound_memory() -> None:
 
 
 def main() -> None:
-    """Answer requests ``{"sources", "row", "seconds", "largest"}`` until the input ends."""
+    """Answer requests ``{"sources", "row", "seconds", "largest", "chat"}`` until the input ends."""
     _bound_memory()
     quiet = open(os.devnull, "w")  # noqa: SIM115 - open until the end, for the watchdog
     for line in sys.stdin:
         request = json.loads(line)
         faulthandler.dump_traceback_later(request["seconds"], exit=True, file=quiet)
-        reply = json.dumps(render(request["sources"], request["row"], request["largest"]))
+        reply = json.dumps(
+            render(request["sources"], request["row"], request["largest"], request["chat"])
+        )
         faulthandler.cancel_dump_traceback_later()
         sys.stdout.write(reply + "\n")
         sys.stdout.flush()

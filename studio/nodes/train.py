@@ -10,6 +10,7 @@ from studio.errors import Problem
 from studio.graph.node_type import CheckContext, NodeType
 from studio.graph.ports import ADAPTED_MODEL, ADAPTER, DATASET, MODEL, input_, output
 from studio.graph.schema import setting
+from studio.nodes._train_data import check_data
 from studio.nodes._train_whole import WholeSettings, check_whole
 from studio.nodes.dataset import keeps_validation
 
@@ -38,6 +39,7 @@ def check(settings: TrainSettings, context: CheckContext) -> Iterable[Problem]:
     """Settings that contradict each other or what is wired; data that train nothing."""
     yield from check_whole(settings, context)
     yield from kept_problems(settings, context)
+    yield from check_data(settings, context)
     data = [s for t, s in context.upstream.values() if t == "dataset" and s]
     if settings.eval_steps and data and not any(keeps_validation(s) for s in data):
         yield context.problem(
@@ -75,7 +77,7 @@ def _summary(settings: TrainSettings) -> str:
 
 
 NODE = NodeType(
-    id="train", title="Train", version=1, category="Training", icon="play",
+    id="train", title="Train", version=2, category="Training", icon="play",
     help="Supervised fine-tuning: the adapter learns to write the answers of your rows.",
     settings=TrainSettings, run=run, check=check,
     inputs=(

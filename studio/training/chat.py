@@ -14,17 +14,14 @@ from typing import Any
 from jinja2 import TemplateError
 from transformers import AutoTokenizer
 
+from studio.chat_templates import template
 from studio.errors import StudioError
 from studio.training.canonical import as_template_messages
 from studio.trust import may_run_code
 
 Message = Mapping[str, Any]
 
-_PLAIN = (
-    "{% for message in messages %}{{ message['role'] + ': ' + message['content'] }}"
-    "{% if message['role'] == 'assistant' %}{{ eos_token }}{% endif %}{{ '\\n' }}{% endfor %}"
-    "{% if add_generation_prompt %}{{ 'assistant: ' }}{% endif %}"
-)
+_PLAIN = template("plain").source
 """``role: content`` on a line of its own; an answer ends with the end-of-text token."""
 
 

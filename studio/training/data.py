@@ -28,7 +28,7 @@ from studio.training.chat import (
 from studio.training.ends import Ends
 from studio.training.labels import Encoded, encoded, span_of_tokens, token_pieces
 from studio.training.masks import IGNORED, Rendered, UnprovableMask, render_row
-from studio.training.token_counts import Counts, refuse_empty, tell
+from studio.training.token_counts import Counts, refuse_empty, tell, tell_added_end
 from studio.values import DatasetValue
 
 __all__ = ["IGNORED", "Encoded", "Encoder", "Tokenized", "load_tokenizer", "tokenize_dataset"]
@@ -120,14 +120,32 @@ def tokenize_dataset(
     Raises ``StudioError`` when nothing at all would be trained, when the chat template refuses a
     row, or when it cannot be proven which of its characters are the answer.
     """
+    refuse_shape(context, dataset)
     context.phase("tokenize", "Turning rows into tokens")
     shutil.rmtree(folder, ignore_errors=True)
     encoder = Encoder(tokenizer, max_length, train_on, end_token, bos)
     train, held_out = _from_cache(context, dataset, encoder, folder)
     plain = has_plain_template(tokenizer) and dataset.format != "text"
+    if dataset.shape == "messages" and end_token == "auto" and not encoder.ends.template_ends:
+        tell_added_end(context, tokenizer)
     tell(context, train, held_out, max_length, plain)
     validation = open_rows(folder / "validation") if held_out.rows else None
     return Tokenized(open_rows(folder / "train"), validation, train)
+
+
+def refuse_shape(context: StepContext, dataset: DatasetValue) -> None:
+    """Raise ``StudioError`` for rows that supervised fine-tuning cannot learn from."""
+    what = {"preference": "preferences", "label": "labels of good and bad answers"}.get(
+        dataset.shape
+    )
+    if what:
+        raise StudioError(
+            f"{context.title}: the rows are {what}, and supervised fine-tuning learns from answers only.",
+            title="Data for another objective",
+            hint="Choose another format on the Dataset node, or other data.",
+            field="objective", code="wrong_shape",
+            file=dataset.sources[0] if dataset.sources else None,
+        )  # fmt: skip
 
 
 def _from_cache(

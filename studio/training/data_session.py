@@ -20,6 +20,7 @@ from studio.errors import StudioError
 from studio.graph.registry import load_registry
 from studio.runs.token_request import TokenRequest, request_from_json
 from studio.tokens import TokenRow
+from studio.training.chat_choice import rendered_samples, with_template
 from studio.training.data import Encoder, load_tokenizer
 from studio.training.data_open import Opener, Say
 from studio.training.data_rows import Item, Rows
@@ -64,7 +65,7 @@ class Session:
         runs = Path(asked["runs"])
         rows = self._opener.rows(request, runs)
         folder = self._opener.model_folder(request, runs)
-        encoder = encoder_of(self._tokenizer(folder), request.settings)
+        encoder = encoder_of(self._tokenizer(folder), request.settings, request.title)
         self._open = Opened(request, rows, encoder, folder, RowIndex(rows.count))
         yield "result", {
             "tokenizer": str(folder), "rows": rows.count, "max_length": request.max_length,
@@ -87,6 +88,12 @@ class Session:
             data.request, data.rows, data.encoder, data.index, _longest_taken(data.folder)
         ).run()
 
+    def templates(self, asked: Mapping[str, Any]) -> Answer:
+        """The chat templates to choose from, and what each makes of a sample."""
+        del asked
+        samples = rendered_samples(self._tokenizer(self._opened().folder))
+        yield "result", {"templates": [{**s, "sample": s["text"]} for s in samples]}
+
     def next_suspicious(self, asked: Mapping[str, Any]) -> Answer:
         """The next row that somebody should look at."""
         data = self._opened()
@@ -106,10 +113,11 @@ class Session:
         return self._tokenizers[folder]
 
 
-def encoder_of(tokenizer: Any, settings: Mapping[str, Any]) -> Encoder:
+def encoder_of(tokenizer: Any, settings: Mapping[str, Any], title: str = "Train") -> Encoder:
     """The encoder that a training with these settings of the Train node uses."""
     rules = {n: settings[n] for n in ("end_token", "bos") if n in settings}
-    return Encoder(tokenizer, int(settings["max_length"]), str(settings["train_on"]), **rules)
+    chosen = with_template(tokenizer, settings, title)
+    return Encoder(chosen, int(settings["max_length"]), str(settings["train_on"]), **rules)
 
 
 def _longest_taken(folder: Path) -> int | None:

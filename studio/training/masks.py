@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from studio.tokens import IGNORED
 from studio.training.canonical import messages_of, tools_of, weights_of
+from studio.training.chat import TemplateRefused
 from studio.training.spans import (
     Conversation,
     Span,
@@ -110,6 +111,7 @@ def _asked(messages: Sequence[Any], index: int) -> bool:
 def render_messages(talk: Conversation, targets: Sequence[Target]) -> list[Rendered]:
     """A conversation with the span of everything that is trained; see ``render_row``."""
     whole = talk.text()
+    _refuse_lost_calls(talk, whole)
     spans = [_span(talk, t, whole) for t in targets]
     if all(s is not None for s in spans):
         return [_rendered(talk, whole, targets, spans)]
@@ -117,6 +119,14 @@ def render_messages(talk: Conversation, targets: Sequence[Target]) -> list[Rende
     if marked is not None:
         return [_rendered(talk, whole, targets, marked)]
     return _one_by_one(talk, targets)
+
+
+def _refuse_lost_calls(talk: Conversation, whole: str) -> None:
+    """Many templates know no tools and write an empty answer where a tool is called."""
+    calls = [c for m in talk.messages for c in m.get("tool_calls") or ()]
+    names = [str((c.get("function") or c).get("name", "")) for c in calls]
+    if any(n not in whole for n in names):
+        raise TemplateRefused("it leaves out the calls of tools")
 
 
 def _span(talk: Conversation, target: Target, whole: str) -> Span | None:

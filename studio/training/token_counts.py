@@ -6,6 +6,7 @@ Why: a row that was cut or left out must never pass in silence. This module must
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from studio.errors import StudioError
 from studio.runs.context import StepContext
@@ -59,6 +60,21 @@ def refuse_empty(
         hint="Raise the max length, or check that the rows have answers.",
         field="max_length" if counts.cut else "train_on", code="nothing_to_train",
         file=dataset.sources[0] if dataset.sources else None,
+    )  # fmt: skip
+
+
+def tell_added_end(context: StepContext, tokenizer: Any) -> None:
+    """Say that the chat template does not end answers by itself."""
+    if tokenizer.eos_token is None:
+        context.notice(
+            "The chat template ends answers with nothing, and the tokenizer has no end token: the model "
+            "will not learn to stop.", "Choose another chat template.",
+        )  # fmt: skip
+        return
+    context.notice(
+        "The chat template ends answers with nothing at which the model could stop: "
+        f"“{tokenizer.eos_token}” is added where a row ends with an answer, and is trained.",
+        "Set “End token” to Never to leave it out.", "info",
     )  # fmt: skip
 
 

@@ -24,6 +24,7 @@ from studio.objectives._method import Objective
 from studio.runs.context import StepContext
 from studio.training.batches import Batches, RowOrder
 from studio.training.batching import BatchPlan, plan_batches
+from studio.training.chat_choice import tell_choice, with_template
 from studio.training.checkpoint import Checkpoint, newest, remove_torn, unusable
 from studio.training.data import Tokenized, load_tokenizer, tokenize_dataset
 from studio.training.figures import Figures
@@ -86,9 +87,12 @@ def _trained_from(
     if context.threads:
         torch.set_num_threads(context.threads)
     subject = subject_of(adapted)
-    tokenizer = load_tokenizer(adapted.model.path)
+    own = load_tokenizer(adapted.model.path)
+    tokenizer = with_template(own, settings.model_dump(), context.title)
+    tell_choice(context, own, tokenizer, settings.model_dump())
     tokens = tokenize_dataset(
         context, dataset, tokenizer, train_on=settings.train_on, folder=context.folder / "tokens",
+        end_token=settings.end_token, bos=settings.bos,
         max_length=max_length_for(context, adapted.model, settings.max_length),
     )  # fmt: skip
     folder = context.folder / subject.folder

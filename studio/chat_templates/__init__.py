@@ -1,0 +1,113 @@
+"""Chat templates of well-known families, to choose from where a model has none or the wrong one.
+
+Each is a ``.jinja`` file beside this one, written after the family's published token format; it takes
+the variables that transformers gives to chat templates. What is different from the tokenizer files of
+a family is said in ``looks``. Nothing here may import torch or transformers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+_FOLDER = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class TemplateInfo:
+    """A template of the library. ``looks`` shows what it writes, ``tokens`` are the special tokens
+    that it needs beside BOS and the end token, ``tools`` whether it has a place for tools."""
+
+    id: str
+    title: str
+    looks: str
+    tokens: tuple[str, ...] = ()
+    tools: bool = False
+
+    @property
+    def source(self) -> str:
+        """The template itself."""
+        return _source(self.id)
+
+
+@lru_cache(maxsize=64)
+def _source(name: str) -> str:
+    return (_FOLDER / f"{name}.jinja").read_text(encoding="utf-8").strip()
+
+
+_TURN = ("<|im_start|>", "<|im_end|>")
+_LIBRARY = (
+    TemplateInfo("chatml", "ChatML", "<|im_start|>user ⏎ … <|im_end|>", _TURN),
+    TemplateInfo(
+        "llama-3", "Llama 3", "<|start_header_id|>user<|end_header_id|> ⏎⏎ … <|eot_id|>",
+        ("<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"),
+    ),
+    TemplateInfo("llama-2", "Llama 2", "<s>[INST] … [/INST] … </s>"),
+    TemplateInfo(
+        "mistral", "Mistral (v0.3)", "<s>[INST] …[/INST] …</s>; the system message stands in the first "
+        "question", ("[INST]", "[/INST]"),
+    ),
+    TemplateInfo(
+        "mistral-tekken", "Mistral (Tekken)", "<s>[SYSTEM_PROMPT]…[/SYSTEM_PROMPT][INST]…[/INST]…</s>",
+        ("[INST]", "[/INST]", "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]"), tools=True,
+    ),
+    TemplateInfo(
+        "gemma", "Gemma", "<bos><start_of_turn>user ⏎ …<end_of_turn>; the system message stands in the "
+        "first question", ("<start_of_turn>", "<end_of_turn>"),
+    ),
+    TemplateInfo(
+        "phi-3", "Phi-3", "<|user|> ⏎ …<|end|>; without the end-of-text token after the whole",
+        ("<|system|>", "<|user|>", "<|assistant|>", "<|end|>"),
+    ),
+    TemplateInfo("phi-4", "Phi-4", "<|im_start|>user<|im_sep|>…<|im_end|>", (*_TURN, "<|im_sep|>")),
+    TemplateInfo(
+        "qwen-2.5", "Qwen 2.5", "ChatML with a system message of its own, and tools", _TURN, tools=True
+    ),
+    TemplateInfo(
+        "qwen-3", "Qwen 3", "ChatML with thoughts in <think> before the last answer, and tools",
+        (*_TURN, "<think>", "</think>"), tools=True,
+    ),
+    TemplateInfo(
+        "deepseek", "DeepSeek", "<｜User｜>…<｜Assistant｜>…<｜end▁of▁sentence｜>",
+        ("<｜User｜>", "<｜Assistant｜>", "<｜end▁of▁sentence｜>"),
+    ),
+    TemplateInfo("zephyr", "Zephyr", "<|user|> ⏎ …</s>"),
+    TemplateInfo("alpaca", "Alpaca", "### Instruction: ⏎ … ⏎⏎ ### Response: ⏎ …</s>"),
+    TemplateInfo("vicuna", "Vicuna", "USER: … ASSISTANT: …</s>"),
+    TemplateInfo("plain", "Plain roles", "user: … ⏎ assistant: …</s>"),
+)  # fmt: skip
+
+
+def library() -> tuple[TemplateInfo, ...]:
+    """All templates, in the order in which they are shown."""
+    return _LIBRARY
+
+
+def template(name: str) -> TemplateInfo:
+    """The template of this id; raises ``KeyError``."""
+    return {t.id: t for t in _LIBRARY}[name]
+
+
+def mistake_in(source: str) -> str:
+    """What is wrong with the writing of a chat template, with its line; empty when nothing is.
+    Nothing is rendered."""
+    from jinja2 import TemplateSyntaxError
+    from jinja2.ext import Extension, loopcontrols
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    class Generation(Extension):  # type: ignore[misc]
+        tags = {"generation"}
+
+        def parse(self, parser: Any) -> Any:
+            next(parser.stream)
+            return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+
+    try:
+        ImmutableSandboxedEnvironment(extensions=[Generation, loopcontrols]).parse(source)
+    except TemplateSyntaxError as error:
+        return f"has a mistake in line {error.lineno}: {error.message}".rstrip(".")
+    except RecursionError:
+        return "is nested too deeply"
+    return ""

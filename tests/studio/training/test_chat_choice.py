@@ -1,0 +1,111 @@
+"""Another chat template than the model's own: chosen, tried, told, and saved with the tokenizer."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from studio.chat_templates import library, template
+from studio.errors import StudioError
+from studio.training.chat import load_tokenizer
+from studio.training.chat_choice import (
+    missing_tokens,
+    rendered_samples,
+    sample_text,
+    tell_choice,
+    with_template,
+)
+from tests.studio.training.steps import Recorder, make_context
+from tests.tiny import CHAT_TEMPLATE, make_tiny_tokenizer
+
+GOOD = "{% for m in messages %}[{{ m.role }}] {{ m.content }}{{ eos_token }}{% endfor %}"
+
+
+def custom(source: str) -> Any:
+    settings = {"chat_template": "custom", "custom_template": source}
+    return with_template(make_tiny_tokenizer(), settings, "Tune")
+
+
+def test_the_models_own_is_left_alone() -> None:
+    tokenizer = make_tiny_tokenizer()
+    assert with_template(tokenizer, {"chat_template": "model"}) is tokenizer
+    assert with_template(tokenizer, {}) is tokenizer
+
+
+def test_a_chosen_template_is_saved_and_loaded_with_the_tokenizer(tmp_path: Path) -> None:
+    tokenizer = make_tiny_tokenizer()
+    chosen = with_template(tokenizer, {"chat_template": "alpaca"})
+    assert tokenizer.chat_template == CHAT_TEMPLATE
+    chosen.save_pretrained(str(tmp_path))
+    again = load_tokenizer(tmp_path)
+    assert again.chat_template == template("alpaca").source
+    assert "### Response:" in sample_text(again)
+
+
+def test_a_template_of_the_library_begins_with_bos_where_the_tokenizer_would() -> None:
+    from tokenizers import processors
+
+    tokenizer = make_tiny_tokenizer()
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single="<|im_start|> $A", special_tokens=[("<|im_start|>", 1)]
+    )
+    for name in ("vicuna", "gemma"):
+        text = sample_text(with_template(tokenizer, {"chat_template": name}))
+        assert text.startswith("<|im_start|>")
+        assert text.count("<|im_start|>") == 1
+
+
+def test_a_custom_template_works() -> None:
+    assert sample_text(custom(GOOD)).endswith("[assistant] 4<|im_end|>")
+    marked = GOOD.replace("{{ m.content }}", "{% generation %}{{ m.content }}{% endgeneration %}")
+    assert sample_text(custom(marked)) == sample_text(custom(GOOD))
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        ("{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}", "ended after"),
+        ("{{ 'a' * 10 ** 7 }}", "more than"),
+        ("{{ messages[9].content }}", "no element 9"),
+        ("{{ raise_exception('Only one role.') }}", "Only one role"),
+        ("{{ messages | nothing }}", "nothing"),
+        ("Hello", "leaves out what the messages say"),
+    ],
+)  # fmt: skip
+def test_a_custom_template_that_does_not_work_is_told_in_one_sentence(
+    source: str, reason: str
+) -> None:
+    start = time.monotonic()
+    with pytest.raises(StudioError, match=reason) as caught:
+        custom(source)
+    assert time.monotonic() - start < 10
+    assert str(caught.value).startswith("Tune: the custom chat template does not work")
+    assert (caught.value.code, caught.value.field) == ("bad_template", "custom_template")
+
+
+def test_samples_show_what_differs_and_what_would_be_split() -> None:
+    tokenizer = make_tiny_tokenizer()
+    samples = {s["id"]: s for s in rendered_samples(tokenizer)}
+    assert list(samples) == ["model", *(t.id for t in library())]
+    assert not samples["model"]["differs"]
+    assert samples["gemma"]["differs"]
+    assert samples["gemma"]["missing_tokens"] == ["<start_of_turn>", "<end_of_turn>"]
+    assert samples["chatml"]["missing_tokens"] == []
+    assert all(s["text"] for s in samples.values())
+    assert "add" in samples["qwen-2.5"]["text"]
+    assert missing_tokens(tokenizer, template("alpaca")) == ()
+
+
+def test_another_template_is_told(tmp_path: Path) -> None:
+    told, own = Recorder(), make_tiny_tokenizer()
+    context = make_context(tmp_path, told)
+    for name in ("model", "gemma"):
+        settings = {"chat_template": name}
+        tell_choice(context, own, with_template(own, settings), settings)
+    sentences = [e.get("sentence") for e in told.named("Notice")]
+    assert len(sentences) == 2
+    assert "another chat template than the model's own" in sentences[0]
+    assert "<start_of_turn>, <end_of_turn>" in sentences[1]
