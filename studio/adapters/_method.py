@@ -78,8 +78,8 @@ class LoraMethod:
     is refused before training. ``only_quantized``: it makes no sense on an unquantized base.
     ``cannot_merge`` says why adapters of it cannot be merged; ``merge_whole``: they need the base's real
     weights to be loaded, so they cannot be merged layer by layer. ``uses`` are the shared settings that
-    matter for it. ``changes_base``: its start is taken out of the base's weights, so that it is saved as
-    a plain LoRA of twice the rank. ``own_layers``: it chooses its layers by itself.
+    matter for it. ``starts_from_base``: it begins with a part of the base's own weights, so that it is saved
+    as a plain LoRA of twice the rank. ``own_layers``: it chooses its layers by itself.
     ``experts``: it can be put on the experts of a mixture, whose weights are joined in one tensor.
     ``fits(node, own, layers)`` gets the LoRA node's settings, its own and the chosen layers, and yields
     pairs of field and sentence for what does not go together.
@@ -91,7 +91,7 @@ class LoraMethod:
     cannot_merge: str = ""
     paper: str = ""
     uses: frozenset[str] = SHARED
-    changes_base: bool = False
+    starts_from_base: bool = False
     only_quantized: bool = False
     merge_whole: bool = False
     own_layers: bool = False

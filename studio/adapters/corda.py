@@ -117,7 +117,7 @@ VARIANT = Variant(
     "faster than LoRA (preview), or to forget less (preserve). Needs memory for a covariance a layer. "
     "Saved as a plain LoRA of twice the rank. Yang et al. 2024, arXiv:2406.05223.",
     payload=LoraMethod(
-        _build, quantized=(), changes_base=True, paper="arXiv:2406.05223", hooks=Hooks(prepare=_prepare),
-        why_not_quantized="the start is taken out of the base's weights, which rounding would undo",
+        _build, quantized=(), starts_from_base=True, paper="arXiv:2406.05223", hooks=Hooks(prepare=_prepare),
+        why_not_quantized="it begins with directions of the base's own weights, which rounding hides",
     ),
 )  # fmt: skip

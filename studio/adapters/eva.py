@@ -75,8 +75,7 @@ VARIANT = Variant(
     "layers that need it. When to use it: to learn faster than LoRA at the same size. Paischer et al. "
     "2024, arXiv:2410.07170.",
     payload=LoraMethod(
-        _build, quantized=(), paper="arXiv:2410.07170", hooks=Hooks(initialise=_initialise),
+        _build, paper="arXiv:2410.07170", hooks=Hooks(initialise=_initialise),
         uses=frozenset({"r", "alpha", "dropout", "bias"}),
-        why_not_quantized="its adapter came back different on a quantized base",
     ),
 )  # fmt: skip

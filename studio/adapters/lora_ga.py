@@ -53,7 +53,7 @@ VARIANT = Variant(
     "full fine-tuning. When to use it: short runs. Needs memory for the gradients before the training. "
     "Saved as a plain LoRA of twice the rank. Wang et al. 2024, arXiv:2407.05000.",
     payload=LoraMethod(
-        _build, quantized=(), changes_base=True, paper="arXiv:2407.05000", hooks=Hooks(prepare=_prepare),
+        _build, quantized=(), starts_from_base=True, paper="arXiv:2407.05000", hooks=Hooks(prepare=_prepare),
         why_not_quantized="it needs gradients of the base's weights",
     ),
 )  # fmt: skip

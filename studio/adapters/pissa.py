@@ -31,7 +31,7 @@ VARIANT = Variant(
     "to use it: to learn faster than LoRA in short runs. Saved as a plain LoRA of twice the rank. "
     "Meng et al. 2024, arXiv:2404.02948.",
     payload=LoraMethod(
-        _build, quantized=(), changes_base=True, paper="arXiv:2404.02948",
-        why_not_quantized="the start is taken out of the base's weights, which rounding would undo",
+        _build, quantized=(), starts_from_base=True, paper="arXiv:2404.02948",
+        why_not_quantized="it begins with directions of the base's own weights, which rounding hides",
     ),
 )  # fmt: skip

@@ -24,6 +24,7 @@ from studio.runs.context import StepContext
 from studio.training.convert import make_plain
 from studio.training.out_of_memory import is_out_of_memory
 from studio.training.snapshot import read_method, save_adapter
+from studio.training.start import begin_from_base
 from studio.training.tuning import Tuning
 from studio.values import AdaptedModelValue, ModelValue
 
@@ -65,26 +66,35 @@ def _built(
     config = _text_only(base, method.build(adapted))
     if facts is not None and hooks.fit:
         hooks.fit(config, facts)
-    if resumed is not None and (method.changes_base or hooks.initialise):
+    if resumed is not None and hooks.initialise:
         _continue_config(config, resumed)
-    elif facts is not None and hooks.prepare:
+    elif facts is not None and resumed is None and hooks.prepare:
         context.phase("prepare", "Preparing the adapter from the data")
-        hooks.prepare(base, config, facts)
+        with _quiet_building():
+            hooks.prepare(base, config, facts)
+    how = config.init_lora_weights if method.starts_from_base else ""
+    if how:
+        config.init_lora_weights = True  # the layers begin one by one, below
     with _quiet_building():
         tuning = Tuning(method, adapted, get_peft_model(base, config))
-    if resumed is None:
-        if facts is not None and hooks.initialise:
-            context.phase("prepare", "Preparing the adapter from the data")
-            hooks.initialise(tuning.model, config, facts)
-            _in_float32(tuning.model)
-        if method.changes_base:
-            tuning.keep_start()
-    elif method.changes_base:
-        tuning.take_start_out(read_method(resumed)[0])
-    for name, parameter in tuning.model.named_parameters():
-        if parameter.requires_grad and hooks.freeze and hooks.freeze(name):
-            parameter.requires_grad = False
+    if how and resumed is not None:
+        tuning.continue_from(read_method(resumed)[0])
+    elif how:
+        context.phase("prepare", "Preparing the adapter from the model's weights")
+        tuning.begin_with(begin_from_base(tuning.model, config, how, context.check))
+    if facts is not None and resumed is None and hooks.initialise:
+        context.phase("prepare", "Preparing the adapter from the data")
+        hooks.initialise(tuning.model, config, facts)
+        _in_float32(tuning.model)
+    _freeze(tuning)
     return tuning
+
+
+def _freeze(tuning: Tuning) -> None:
+    frozen = tuning.method.hooks.freeze
+    for name, parameter in tuning.model.named_parameters() if frozen else ():
+        if parameter.requires_grad and frozen is not None and frozen(name):
+            parameter.requires_grad = False
 
 
 def _in_float32(model: Any) -> None:

@@ -1,7 +1,7 @@
-"""An adapter whose start was taken out of the base, as a plain LoRA on the unchanged base.
+"""Adapters of unusual methods, written as a plain LoRA that any program can load.
 
-PiSSA and its kin train W - s B0 A0 + s B A. Saved as it is, nobody who loads it has that base. The sum
-is W + s [B, -B0] [A; A0]: a LoRA of twice the rank and twice the alpha, which any program can load.
+PiSSA and its kin train W - s B0 A0 + s B A: a LoRA of twice the rank and twice the alpha on the unchanged
+base, W + s [B, -B0] [A; A0].
 AdaLoRA's P Λ Q is written as B A with a rank of its own for each layer: PEFT 0.21 rounds such an adapter
 to the base's precision when it loads it, and other programs do not know it at all. It must not change
 what the adapter does.

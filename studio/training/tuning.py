@@ -1,8 +1,8 @@
 """A LoRA method at work on one model: its hooks, called at the places where a training has them.
 
 Why: the loop must not know the methods. It asks this object, which does nothing for a plain LoRA.
-A method that takes its start out of the base (PiSSA and its kin) is also put right here: the start is
-kept, goes into every checkpoint, and the adapter is saved as a plain LoRA on the unchanged base.
+The start of a method that takes it out of the base (PiSSA and its kin) is kept here and goes into every
+checkpoint.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from studio.adapters._method import LoraMethod, State
+from studio.training.start import Start, subtract
 from studio.values import AdaptedModelValue
 
 _START = "start."
@@ -21,12 +22,12 @@ _START = "start."
 @dataclass
 class Tuning:
     """``model`` is the base with its adapter. ``start`` holds the first A and B of a method that
-    changes the base, by parameter name."""
+    starts from the base's weights, by parameter name."""
 
     method: LoraMethod
     adapted: AdaptedModelValue
     model: Any
-    start: dict[str, torch.Tensor] = field(default_factory=dict)
+    start: Start = field(default_factory=dict)
 
     def rate(self, name: str) -> float:
         """What the learning rate of the parameter ``name`` is multiplied with."""
@@ -62,28 +63,13 @@ class Tuning:
             own = {n: t for n, t in tensors.items() if not n.startswith(_START)}
             self.method.hooks.restore(self.model, own, values)
 
-    def keep_start(self) -> None:
-        """Remember A and B as they are now."""
-        self.start = {
-            n: p.detach().cpu().clone()
-            for n, p in self.model.named_parameters()
-            if ".lora_A." in n or ".lora_B." in n
-        }
+    def continue_from(self, tensors: dict[str, Any]) -> None:
+        """Take up the start that a checkpoint holds."""
+        self.begin_with(
+            {n.removeprefix(_START): t for n, t in tensors.items() if n.startswith(_START)}
+        )
 
-    @torch.no_grad()
-    def take_start_out(self, tensors: dict[str, Any]) -> None:
-        """Change the base as the method did when the run began: W - scale · B A of the kept start."""
-        from peft.tuners.lora import LoraLayer
-        from peft.utils.other import transpose
-
-        self.start = {n.removeprefix(_START): t for n, t in tensors.items() if n.startswith(_START)}
-        for name, layer in self.model.named_modules():
-            first = self.start.get(f"{name}.lora_A.default.weight")
-            if not isinstance(layer, LoraLayer) or first is None:
-                continue
-            weight = layer.get_base_layer().weight
-            a = first.to(weight.device)
-            b = self.start[f"{name}.lora_B.default.weight"].to(weight.device)
-            turned = getattr(layer, "fan_in_fan_out", False)
-            plain = transpose(weight.data.float(), turned) - layer.scaling["default"] * b @ a
-            weight.data = transpose(plain.to(weight.dtype), turned)
+    def begin_with(self, start: Start) -> None:
+        """Keep the start and leave it out of what the model computes."""
+        self.start = start
+        subtract(self.model, start)

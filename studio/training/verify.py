@@ -72,11 +72,17 @@ def largest_difference(model: Any, dtype: str, expected: Expected) -> tuple[floa
     return difference, tolerance(dtype, max(float(b.abs().max()) for _, b in pairs))
 
 
-def tolerance(dtype: str, largest: float) -> float:
-    """What rounding can explain: half precision carries 8 to 11 bits of a logit's size."""
+def tolerance(dtype: str, largest: float, rewritten: bool = False) -> float:
+    """What rounding can explain: half precision carries 8 to 11 bits of a logit's size.
+
+    An adapter that was ``rewritten`` as a plain LoRA adds up in another order, and in half precision
+    a deep model makes a few hundredths of a logit's size of that (measured: 2 to 4 hundredths on 30
+    layers in bfloat16, where a lost start makes a third and more).
+    """
     if dtype == "float32":
         return FLOAT32_TOLERANCE
-    return max(FLOAT32_TOLERANCE, 2 * torch.finfo(getattr(torch, dtype)).eps * largest)
+    share = 8 if rewritten else 2
+    return max(FLOAT32_TOLERANCE, share * torch.finfo(getattr(torch, dtype)).eps * largest)
 
 
 @torch.no_grad()

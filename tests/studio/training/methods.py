@@ -1,0 +1,84 @@
+"""What tests of the LoRA methods share: settings that suit the tiny model, and a training seen inside.
+
+It must not know what a test expects of a method.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from studio.graph.registry import load_registry
+from studio.training import subject
+from studio.training.train import train_adapter
+from studio.values import AdapterValue
+from tests.studio.training.steps import Recorder, make_context, make_inputs, settings_of
+
+METHODS = {v.id: v for v in load_registry().choices("adapter")}
+OWN: dict[str, dict[str, Any]] = {
+    "adalora": {"target_r": 2}, "c3a": {"block_size": 8}, "fourierft": {"frequencies": 200},
+    "oft": {"block_size": 8}, "randlora": {"rank": 4, "strength": 80}, "road": {"group_size": 8},
+    "tinylora": {"numbers": 16}, "vblora": {"length": 16, "vectors": 32}, "velora": {"groups": 8},
+    "vera": {"width": 32}, "waveft": {"frequencies": 200},
+}  # fmt: skip
+RATES = {
+    "adalora": 3e-2, "boft": 3e-2, "c3a": 3e-2, "fourierft": 5e-2, "hira": 0.5, "hra": 5e-2, "ia3": 5e-2,
+    "ln_tuning": 5e-2, "loha": 2e-2, "lora_plus": 1e-3, "oft": 2e-2, "psoft": 5e-2, "road": 3e-2,
+    "tinylora": 5e-2, "vblora": 5e-2, "vera": 3e-2,
+}  # fmt: skip
+BASES = {
+    "float32": {"dtype": "float32"}, "bfloat16": {"dtype": "bfloat16"},
+    "nf4": {"dtype": "bfloat16", "quantization": "nf4"},
+    "int8": {"dtype": "bfloat16", "quantization": "int8"},
+}  # fmt: skip
+
+
+@dataclass
+class Trained:
+    """A training of one method: what came out, its losses, and the model's weights at its end."""
+
+    value: AdapterValue
+    losses: list[float]
+    weights: dict[str, Any]
+    trainable: set[str]
+
+
+def inputs_for(root: Path, method: str, base: str = "float32", **adapter: Any) -> dict[str, Any]:
+    """Inputs of a Train step with this method on the tiny model in this precision."""
+    adapter = {"method_settings": OWN.get(method, {}), **adapter}
+    inputs = make_inputs(root, 4, 0, method=method, **adapter)
+    inputs["model"]["model"].update(BASES[base])
+    return inputs
+
+
+def train_settings(method: str, **changes: Any) -> Any:
+    """Train settings at a learning rate that suits the method."""
+    values = {"learning_rate": RATES.get(method, 5e-3), "batch_size": 4, **changes}
+    return settings_of(**values)
+
+
+def trained(
+    monkeypatch: pytest.MonkeyPatch, root: Path, method: str, base: str = "float32", steps: int = 6,
+    **adapter: Any,
+) -> Trained:  # fmt: skip
+    """Train, save and verify; the model is looked at just before it is written."""
+    seen: dict[str, Any] = {}
+    real = subject.write_adapter
+
+    def looking(tuning: Any, tokenizer: Any, folder: Path) -> None:
+        named = dict(tuning.model.named_parameters())
+        seen["weights"] = {n: p.detach().clone() for n, p in named.items()}
+        seen["trainable"] = {n for n, p in named.items() if p.requires_grad}
+        real(tuning, tokenizer, folder)
+
+    monkeypatch.setattr(subject, "write_adapter", looking)
+    recorder = Recorder()
+    value = train_adapter(
+        make_context(root, recorder), inputs_for(root, method, base, **adapter),
+        train_settings(method, max_steps=steps),
+    )  # fmt: skip
+    assert isinstance(value, AdapterValue)
+    return Trained(value, recorder.losses(), seen["weights"], seen["trainable"])
