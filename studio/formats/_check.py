@@ -43,12 +43,11 @@ def _check(settings: DatasetSettings, project_dir: Path, variants: Mapping[str, 
     if is_hub(settings.source):
         return
     found = source_files(settings, project_dir)
-    until = time.monotonic() + _PATIENCE_S
     for path in found.files[:_LOOKED_AT]:
-        check_first_rows(path, settings, variants, until)
+        check_first_rows(path, settings, variants)
     if settings.split_mode == "file":
         for path in source_files(settings, project_dir, validation=True).files[:_LOOKED_AT]:
-            check_first_rows(path, settings, variants, until)
+            check_first_rows(path, settings, variants)
 
 
 def source_files(
@@ -85,19 +84,21 @@ def options_of(settings: DatasetSettings) -> ReadOptions:
 
 
 def check_first_rows(
-    path: Path, settings: DatasetSettings, variants: Mapping[str, Variant], until: float
+    path: Path, settings: DatasetSettings, variants: Mapping[str, Variant]
 ) -> None:
-    """Raise ``StudioError`` when the first rows cannot be read in the chosen format, as far as one
-    sees ``until`` then (by the monotonic clock)."""
+    """Raise ``StudioError`` when the first rows cannot be read in the chosen format: one row, and as
+    many more as half a second is enough for."""
     skips = settings.on_bad_rows == "skip"
     rows = first_rows(path, options_of(settings), strict=not skips)
     if not rows or (settings.format != "auto" and settings.format not in variants):
         return  # a giant first row waits for the step; an unknown format is said elsewhere
     chosen = choose_format(path, settings.format, settings.format_settings, rows, variants)
+    started = 0.0
     for row in () if skips else rows:
-        if time.monotonic() > until:
-            return
         chosen.convert(row, path)
+        started = started or time.monotonic()  # what the first row had to start does not count
+        if time.monotonic() - started > _PATIENCE_S:
+            return
 
 
 def first_rows(

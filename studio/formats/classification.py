@@ -30,6 +30,7 @@ from studio.graph.schema import Settings, setting
 
 _TEXT = ("sentence", "content", "review", "tweet", "document", "comment", "title")
 _LABEL = ("label_text", "labels", "category", "class", "intent", "sentiment", "emotion")
+_ENOUGH = 10
 COLUMNS = {"text_column": _TEXT, "label_column": _LABEL}
 
 
@@ -84,6 +85,8 @@ def detect(columns: Sequence[str], rows: Sequence[Row]) -> Detection:
     if any(isinstance(g, int) and not isinstance(g, bool) for g in given):
         reason += ", and the label is a number, which needs “Label names”"
     sure = 0.9 if usual else 0.8 if label == "label" else 0.6
+    if len(given) >= _ENOUGH and len(set(map(str, given))) > len(given) / 2:
+        sure = 0.35  # hardly any value comes twice: more like titles or topics than labels
 
     def fits(row: Row) -> bool:
         return not isinstance(row.get(name), (list, dict)) and _is_label(row.get(label))

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ from studio.graph.node_type import CheckContext
 from studio.graph.registry import load_registry
 from studio.nodes.dataset import DatasetSettings, check
 
+ROOT = Path(__file__).resolve().parents[2]
 LINE = 5
 LONGEST_S = 3.5
 LOOP = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
@@ -318,3 +321,20 @@ def test_a_template_with_a_mistake_blocks_the_run_at_its_field(
     assert len(found) == 1
     assert words in found[0].sentence
     assert found[0].code == "invalid_setting"
+
+
+def test_a_first_row_that_loops_is_told_by_the_check_in_a_fresh_process(tmp_path: Path) -> None:
+    """Nothing is warm there: the check still looks at one row, and ends."""
+    given = {"source": write(tmp_path, "custom", GOOD["custom"]), "format": "custom",
+             "format_settings": {"user_template": "{{ prompt }}" + LOOP}}  # fmt: skip
+    project = {"format": "lora-studio", "version": 1, "wires": [],
+               "nodes": [{"id": "data", "type": "dataset", "settings": given}]}  # fmt: skip
+    path = tmp_path / "loop.studio"
+    path.write_text(json.dumps(project), encoding="utf-8")
+    ran = subprocess.run(
+        [sys.executable, str(ROOT / "main.py"), "check", str(path), "--json"],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert ran.returncode == 2
+    assert "line 1 of rows.jsonl cannot be rendered: the template was ended" in ran.stdout
+    assert "Traceback" not in ran.stdout + ran.stderr

@@ -161,6 +161,13 @@ def test_a_few_damaged_rows_do_not_change_the_format() -> None:
     assert mixed[0][0].id == "prompt_completion"
 
 
+def test_values_that_hardly_repeat_are_not_labels() -> None:
+    articles = [{"text": f"a long text {i}", "category": f"topic {i}"} for i in range(20)]
+    assert detect(as_rows(*articles), FORMATS)[0][0].id == "text"
+    labelled = [{**row, "category": f"topic {i % 4}"} for i, row in enumerate(articles)]
+    assert detect(as_rows(*labelled), FORMATS)[0][0].id == "classification"
+
+
 def test_always_the_first_choice_is_said() -> None:
     rows = [{"question": f"q{i}", "choices": ["a", "b"], "answer": 0} for i in range(8)]
     assert "always the first" in detect(as_rows(*rows), FORMATS)[0][1].reason
