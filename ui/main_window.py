@@ -31,6 +31,7 @@ from ui.canvas.palette import NodePalette
 from ui.canvas.view import CanvasView
 from ui.inspector.panel import InspectorPanel
 from ui.menus import fill_menus, make_tool_bar
+from ui.monitor.insight import InsightPanel
 from ui.monitor.log import LogPanel
 from ui.monitor.results import ResultsPanel
 from ui.monitor.runs_list import RunsPanel
@@ -45,7 +46,7 @@ LARGEST = QSize(1760, 1050)
 SCREEN_SHARE = 0.92
 LEFT_LEAST_PX = 150
 FIRST_PAINT_MS = 400
-CURVES, LOG, RESULTS = range(3)
+CURVES, LOG, RESULTS, INSIGHT = range(4)
 Area = Qt.DockWidgetArea
 
 
@@ -73,6 +74,7 @@ class MainWindow(QMainWindow):
         self.monitor: MonitorPanel | None = None
         self.log = LogPanel(self)
         self.results = ResultsPanel(self)
+        self.insight = InsightPanel(self)
         self.status = StatusStrip(self)
         self.own = make_actions(self)
         self.recent_menu = QMenu("Open Recent", self)
@@ -132,6 +134,7 @@ class MainWindow(QMainWindow):
         tabs.addTab(self._curves_place, "Curves")
         tabs.addTab(self.log, "Log")
         tabs.addTab(self.results, "Results")
+        tabs.addTab(self.insight, "Insight")
         return tabs
 
     def _dock(self, name: str, title: str, widget: QWidget, area: Area) -> QDockWidget:

@@ -42,6 +42,7 @@ class RunDisplay(QObject):
             window.monitor.show_state(state)
             window.monitor.add_events(story)
         window.results.show_state(state)
+        window.insight.show_state(state)
         if shown is not None:
             window.runs.choose(shown.folder.id)
         self.look_at_project()
@@ -62,6 +63,8 @@ class RunDisplay(QObject):
             window.monitor.refresh()
         if any(e.name in RESULT_EVENTS for e in events):
             window.results.refresh()
+        if any(e.name == "Insight" for e in events):
+            window.insight.refresh()
         if not self._timer.isActive():
             self._timer.start()
 

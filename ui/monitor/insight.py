@@ -1,0 +1,175 @@
+"""Inside the adapter: how far every layer has moved, how many directions that took, and what it means.
+
+A grid of layers that fills while a run trains, a slider back through the run, and the advice that the
+figures support. It reads a ``RunState``; it must not compute anything about matrices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from PySide6.QtCore import Qt
+from PySide6.QtWidgets import (
+    QComboBox,
+    QHBoxLayout,
+    QLabel,
+    QSlider,
+    QStackedWidget,
+    QVBoxLayout,
+    QWidget,
+)
+
+from studio.insight import ENERGY, Insight, ModuleUse, advice, parts
+from studio.runs.state import RunState
+from ui.inspector.look import MutedLabel, TextLabel
+from ui.monitor.heat_map import Cell, HeatMap
+
+EMPTY_TEXT = (
+    "While an adapter trains, this shows how far each layer has moved and how many of its directions "
+    "are in use."
+)
+SIZE, DIRECTIONS = "size", "directions"
+_ADVICE_PX = 300
+
+
+class InsightPanel(QWidget):
+    """The insight of one run."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.setObjectName("insight")
+        self._state: RunState | None = None
+        self._known = 0
+        self.map = HeatMap(self)
+        self.map.setAccessibleName("Change of each layer")
+        self.measure = QComboBox(self)
+        self.measure.setObjectName("insight-measure")
+        self.measure.setAccessibleName("What the colours show")
+        self.measure.addItem("Size of the change", SIZE)
+        self.measure.addItem(f"Directions used ({ENERGY:.0%} of the change)", DIRECTIONS)
+        self.measure.currentIndexChanged.connect(self._draw)
+        self.slider = QSlider(Qt.Orientation.Horizontal, self)
+        self.slider.setObjectName("insight-step")
+        self.slider.setAccessibleName("Step of the run")
+        self.slider.valueChanged.connect(self._draw)
+        self.step = QLabel(self)
+        self.read_out = MutedLabel("", self)
+        self.advice = TextLabel("", self)
+        self.advice.setObjectName("advice")
+        self.advice.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        self.map.pointed.connect(self._point)
+        self._stack = QStackedWidget(self)
+        self._stack.addWidget(self._empty())
+        self._stack.addWidget(self._full())
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.addWidget(self._stack)
+
+    def show_state(self, state: RunState | None) -> None:
+        """Show this run from now on; ``None`` shows the empty text."""
+        self._state, self._known = state, 0
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Bring what is new; a slider at its end follows the run."""
+        found = self._insights()
+        self._stack.setCurrentIndex(1 if found else 0)
+        if not found:
+            return
+        at_end = self.slider.value() >= self._known - 1
+        self._known = len(found)
+        self.slider.blockSignals(True)
+        self.slider.setRange(0, len(found) - 1)
+        self.slider.setValue(len(found) - 1 if at_end else self.slider.value())
+        self.slider.blockSignals(False)
+        self.slider.setEnabled(len(found) > 1)
+        self._draw()
+
+    def shown(self) -> Insight | None:
+        """What the grid shows now."""
+        found = self._insights()
+        return found[min(self.slider.value(), len(found) - 1)] if found else None
+
+    # ------------------------------------------------------------ parts
+
+    def _insights(self) -> Sequence[Insight]:
+        return self._state.insights if self._state is not None else ()
+
+    def _empty(self) -> QWidget:
+        label = QLabel(EMPTY_TEXT, self)
+        label.setAlignment(Qt.AlignmentFlag.AlignCenter)
+        label.setForegroundRole(label.palette().ColorRole.PlaceholderText)
+        label.setWordWrap(True)
+        return label
+
+    def _full(self) -> QWidget:
+        top = QHBoxLayout()
+        top.setSpacing(10)
+        for widget in (self.measure, QLabel("Step", self), self.slider, self.step):
+            top.addWidget(widget, 1 if widget is self.slider else 0)
+        left = QVBoxLayout()
+        left.setContentsMargins(10, 8, 6, 6)
+        left.setSpacing(2)
+        left.addLayout(top)
+        left.addWidget(self.map, 1)
+        left.addWidget(self.read_out)
+        side = QWidget(self)
+        side.setMaximumWidth(_ADVICE_PX)
+        right = QVBoxLayout(side)
+        right.setContentsMargins(8, 10, 12, 8)
+        right.addWidget(self.advice)
+        right.addStretch(1)
+        page = QWidget(self)
+        row = QHBoxLayout(page)
+        row.setContentsMargins(0, 0, 0, 0)
+        row.addLayout(left, 3)
+        row.addWidget(side, 1)
+        return page
+
+    def _draw(self) -> None:
+        insight = self.shown()
+        if insight is None:
+            return
+        self.step.setText(str(insight.step))
+        rows, columns, cells = grid_of(insight, str(self.measure.currentData()))
+        self.map.show_cells(rows, columns, cells)
+        self.advice.setText("\n\n".join(advice(insight)))
+        self._point("")
+
+    def _point(self, tip: str) -> None:
+        self.read_out.setText(tip or "Point at a cell to read its figures.")
+
+
+def grid_of(insight: Insight, measure: str) -> tuple[list[str], list[str], list[list[Cell | None]]]:
+    """Titles of rows (parts of a layer) and columns (layers), and the cells."""
+    rows = parts(insight.modules)
+    layers = sorted({m.layer for m in insight.modules}, key=lambda n: -1 if n is None else n)
+    largest = max((_value(m, measure) for m in insight.modules), default=0.0) or 1.0
+    found = {(m.part, m.layer): _cell(m, measure, largest) for m in insight.modules}
+    cells = [[found.get((row, layer)) for layer in layers] for row in rows]
+    titles = ["" if n is None else str(n) for n in layers]
+    return [row.rpartition(".")[2] for row in rows], titles, cells
+
+
+def _value(module: ModuleUse, measure: str) -> float:
+    if measure == DIRECTIONS:
+        return module.used / max(1, module.r)
+    return module.relative if module.relative is not None else module.norm
+
+
+def _cell(module: ModuleUse, measure: str, largest: float) -> Cell:
+    value = _value(module, measure)
+    text = str(module.used) if measure == DIRECTIONS else _sized(module)
+    share = f" ({module.relative:.2%} of the weight's)" if module.relative is not None else ""
+    tip = (
+        f"{module.name}: the change has norm {module.norm:.3g}{share}; {module.used} of {module.r} "
+        f"directions hold {ENERGY:.0%} of it"
+    )
+    scale = 1.0 if measure == DIRECTIONS else largest
+    return Cell(value / scale, text, tip)
+
+
+def _sized(module: ModuleUse) -> str:
+    if module.relative is None:
+        return f"{module.norm:.2g}"
+    return f"{100 * module.relative:.1f}"
