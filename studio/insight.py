@@ -91,7 +91,7 @@ def _about_rank(moved: Sequence[ModuleUse]) -> list[str]:
     r, used = max(ranks), sorted(m.used for m in moved)
     middle, most = int(statistics.median(used)), used[math.ceil(0.9 * len(used)) - 1]
     told = [
-        f"{ENERGY:.0%} of the change sits in {middle} of {r} directions in the middle layer, and in "
+        f"{100 * ENERGY:.0f} % of the change sits in {middle} of {r} directions in the middle layer, and in "
         f"{most} or fewer in nine of ten layers."
     ]  # fmt: skip
     if r < 4 or len(ranks) > 1:

@@ -171,7 +171,7 @@ def _tell(
     old, ranks = max(s.old for s in layers.values()), sorted({s.r for s in layers.values()})
     new = str(ranks[0]) if len(ranks) == 1 else f"{ranks[0]} to {ranks[-1]}"
     context.notice(
-        f"Rank {old} became {new}; {share:.2%} of the change is kept, at least "
-        f"{layers[worst].kept:.2%} in every layer ({worst.removeprefix('base_model.model.')}). Logits "
+        f"Rank {old} became {new}; {100 * share:.2f} % of the change is kept, at least "
+        f"{100 * layers[worst].kept:.2f} % in every layer ({worst.removeprefix('base_model.model.')}). Logits "
         f"differ from the given adapter's by at most {difference:.2g}.", level="info",
     )  # fmt: skip

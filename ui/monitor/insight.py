@@ -45,8 +45,8 @@ class InsightPanel(QWidget):
         self.measure = QComboBox(self)
         self.measure.setObjectName("insight-measure")
         self.measure.setAccessibleName("What the colours show")
-        self.measure.addItem("Size of the change", SIZE)
-        self.measure.addItem(f"Directions used ({ENERGY:.0%} of the change)", DIRECTIONS)
+        self.measure.addItem("Size of the change, % of the weight", SIZE)
+        self.measure.addItem(f"Directions used ({100 * ENERGY:.0f} % of the change)", DIRECTIONS)
         self.measure.currentIndexChanged.connect(self._draw)
         self.slider = QSlider(Qt.Orientation.Horizontal, self)
         self.slider.setObjectName("insight-step")
@@ -160,10 +160,12 @@ def _value(module: ModuleUse, measure: str) -> float:
 def _cell(module: ModuleUse, measure: str, largest: float) -> Cell:
     value = _value(module, measure)
     text = str(module.used) if measure == DIRECTIONS else _sized(module)
-    share = f" ({module.relative:.2%} of the weight's)" if module.relative is not None else ""
+    share = (
+        f" ({100 * module.relative:.2f} % of the weight's)" if module.relative is not None else ""
+    )
     tip = (
         f"{module.name}: the change has norm {module.norm:.3g}{share}; {module.used} of {module.r} "
-        f"directions hold {ENERGY:.0%} of it"
+        f"directions hold {100 * ENERGY:.0f} % of it"
     )
     scale = 1.0 if measure == DIRECTIONS else largest
     return Cell(value / scale, text, tip)
