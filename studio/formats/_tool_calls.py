@@ -1,8 +1,10 @@
 """Tools and tool calls as chat templates take them, from the spellings in which data has them.
 
 Why a file of its own: data writes arguments as JSON text or as an object, calls flat or nested,
-and tools with or without the outer ``{"type": "function"}``; templates expect one of these. It
-must not know about roles or whole conversations.
+and tools with or without the outer ``{"type": "function"}``; templates expect one of these. Keys
+that are null are left out: a table with one fixed shape (Parquet, Arrow) gives every call the
+arguments of all the others as nulls, and a model would learn to write them. It must not know about
+roles or whole conversations.
 """
 
 from __future__ import annotations
@@ -36,8 +38,7 @@ def _tool(given: Any, number: int, place: str, name: str) -> dict[str, Any]:
     if not isinstance(inner, Mapping) or not isinstance(inner.get("name"), str):
         raise _bad(f"has a tool without a name in {place}, the tool {number}", name, "bad_tools")
     whole = dict(given) if "function" in given else {"type": "function", "function": dict(given)}
-    clean_json(whole, place, name)
-    return whole
+    return _clean(whole, place, name)
 
 
 def calls_in(value: Any, place: str, name: str) -> list[Call]:
@@ -69,8 +70,22 @@ def _call(given: Any, place: str, name: str) -> Call:
     call: Call = {"type": "function", "function": function}
     if isinstance(given.get("id"), str) and given["id"]:
         call["id"] = given["id"]
-    clean_json(call, place, name)
-    return call
+    return _clean(call, place, name)
+
+
+def _clean(value: dict[str, Any], place: str, name: str) -> dict[str, Any]:
+    """The object without its nulls; raises ``RowError`` for what JSON or UTF-8 cannot hold."""
+    clean_json(value, place, name)
+    try:
+        return dict(_without_nulls(value))
+    except RecursionError as error:
+        raise _bad(f"holds something in {place} that is nested too deeply", name) from error
+
+
+def _without_nulls(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {k: _without_nulls(v) for k, v in value.items() if v is not None}
+    return [_without_nulls(v) for v in value] if isinstance(value, list) else value
 
 
 def clean_json(value: Any, place: str, name: str) -> str:

@@ -69,6 +69,9 @@ def call(**more: Any) -> dict[str, Any]:
     return talk(ASK, said("assistant", None, tool_calls=[more]))
 
 
+DEEP: dict[str, Any] = {}
+for _ in range(600):
+    DEEP = {"a": DEEP}
 TABLE = [
     Bad("unknown-role", "messages", talk(said("narrator", "a"), TELL), "unknown_role", ("'narrator'", "message 1")),
     Bad("role-null", "messages", talk(said(None, "a"), TELL), "unknown_role", ("None", "message 1")),
@@ -106,6 +109,7 @@ TABLE = [
     Bad("nameless-call", "messages", call(function={"arguments": "{}"}), "bad_tool_call", ("name of a tool",)),
     Bad("number-call", "messages", talk(ASK, said("assistant", "", tool_calls=7)), "bad_tool_call", ("a number",)),
     Bad("half-in-call", "messages", call(name="f", arguments={"a": "\ud800"}), "bad_character", ("surrogate",)),
+    Bad("deep-arguments", "messages", call(name="f", arguments=DEEP), "bad_tool_call", ("nested too deeply",)),
     Bad("torn-tools", "messages", talk(ASK, TELL, tools="[{"), "bad_tool_call", ("“tools”", "not valid JSON")),
     Bad("nameless-tool", "messages", talk(ASK, TELL, tools=[{"x": 1}]), "bad_tools", ("tool 1", "“tools”")),
     Bad("number-tools", "messages", talk(ASK, TELL, tools=5), "bad_tools", ("a number", "“tools”")),
