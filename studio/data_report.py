@@ -125,7 +125,8 @@ class Repeat:
 class DataReport:
     """The findings and figures of ``done`` of ``rows`` rows; final when they are equal.
 
-    ``tokens`` are those of all rows, uncut; ``tokens_per_epoch`` what one epoch feeds to the model,
+    ``left_out`` rows are neither trained on nor measured with, as the Dataset node says. ``tokens``
+    are those of all rows, uncut; ``tokens_per_epoch`` what one epoch feeds to the model,
     ``trained_tokens`` how many of these are trained. ``key`` names the data and settings that it is
     about (``studio.data_report_cache``).
     """
@@ -136,6 +137,7 @@ class DataReport:
     train_on: str
     key: str = ""
     bad_rows: int = 0
+    left_out: int = 0
     train_rows: int = 0
     validation_rows: int = 0
     tokens: int = 0

@@ -28,6 +28,7 @@ def report_text(report: DataReport, encoding: str | None = "utf-8") -> str:
 
 def _lines(report: DataReport) -> Iterator[str]:
     bad = f", {report.bad_rows} that cannot be read" if report.bad_rows else ""
+    bad += f", {report.left_out} left out" if report.left_out else ""
     yield (
         f"{report.rows} rows: {report.train_rows} to train on, {report.validation_rows} for "
         f"validation{bad}"

@@ -12,6 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from studio.data_protocol import Kind
+from studio.errors import StudioError
+from studio.formats._folder import is_hub
+from studio.formats._window import SourceWindow, open_window
 from studio.graph.registry import Registry
 from studio.runs.context import StepContext
 from studio.runs.events import Event
@@ -20,7 +23,7 @@ from studio.runs.folder import RunFolder
 from studio.runs.plan import Plan, Step
 from studio.runs.records import find_hit
 from studio.runs.token_request import TokenRequest
-from studio.training.data_rows import PreparedRows, Rows
+from studio.training.data_rows import PreparedRows, Rows, WindowRows
 from studio.values import DatasetValue
 
 Say = Callable[[Kind, Mapping[str, Any]], None]
@@ -41,10 +44,23 @@ class Opener:
         self._title = ""
 
     def rows(self, request: TokenRequest, runs: Path) -> Rows:
-        """The rows of the request's data."""
+        """The rows of the request's data: in place where its files are here, else prepared."""
+        step = request.plan.step(request.dataset)
+        if step.type == "dataset" and not is_hub(str(step.settings["source"])):
+            return WindowRows(step.title, self._window(step, request.plan))
         outputs = self._outputs(request.plan, RunFolder(runs / ".tokens"))
         dataset = DatasetValue.model_validate(outputs[request.dataset][request.output])
         return PreparedRows(dataset, _split_seed(request))
+
+    def _window(self, step: Step, plan: Plan) -> SourceWindow:
+        from studio.nodes.dataset import DatasetSettings
+
+        settings = DatasetSettings.model_validate(dict(step.settings))
+        try:
+            return open_window(settings, plan.project_dir, self._registry.variants["format"])
+        except StudioError as error:
+            error.sentence = f"{step.title}: {error.sentence}"
+            raise
 
     def _outputs(self, plan: Plan, runs: RunFolder) -> dict[str, Any]:
         """The outputs of the plan's steps: kept from a run where they are, else made."""

@@ -1,24 +1,35 @@
 """Rows by their number, as the data host serves them: any place, bad ones too.
 
-Why: a table of 100,000 rows shows fifty, and one that cannot be read must not hide the others. A
-single Dataset node's files are read in place; what other nodes make of rows (a mix) is prepared as
-in a run. It must not tokenize.
+Why: a table of 100,000 rows shows fifty, and one that cannot be read must not hide the others. The
+files of a Dataset node are read in place; what other nodes make of rows (a mix), and what has to be
+fetched, is prepared as in a run. It must not tokenize.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
+
 from studio.errors import StudioError
+from studio.formats._drops import Drops
+from studio.formats._source import SourceRow
+from studio.formats._split import ranks
+from studio.formats._window import SourceWindow
+from studio.training.canonical import to_arrow
 from studio.training.source_order import SourceOrder
 from studio.values import DatasetValue
+
+_FEW = 2000
 
 
 @dataclass(frozen=True)
 class Item:
-    """Row ``number`` of the data: the stored row, or why it cannot be read."""
+    """Row ``number`` of the data: the stored row, or why it cannot be read. ``split`` is ``train``,
+    ``validation`` or ``left_out``."""
 
     number: int
     split: str
@@ -37,6 +48,10 @@ class Rows(Protocol):
         """The rows from ``first`` to ``last``, both included."""
         ...
 
+    def close(self) -> None:
+        """Let go of the files."""
+        ...
+
 
 class PreparedRows:
     """The rows of a prepared data set, in the order of the user's file where that is known."""
@@ -51,3 +66,67 @@ class PreparedRows:
         return [
             Item(s.number, s.split, str(s.row["source"]), int(s.row["line"]), s.row) for s in found
         ]
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+class WindowRows:
+    """The rows of a Dataset node, read where they are. ``title`` is the node's name, for errors."""
+
+    def __init__(self, title: str, window: SourceWindow) -> None:
+        self._title = title
+        self._window = window
+        self._drops = Drops(window.settings.drop_rows)
+        self.count = window.count()
+        self._few = self._sides_of_few() if self.count <= _FEW else None
+
+    def rows(self, first: int, last: int) -> list[Item]:
+        """The rows from ``first`` to ``last``, both included."""
+        found = self._window.rows(first, min(last, self.count))
+        return [self._item(number, row) for number, row in enumerate(found, start=first)]
+
+    def close(self) -> None:
+        """Close the files."""
+        self._window.close()
+
+    def _item(self, number: int, row: SourceRow) -> Item:
+        source = str(row.path.resolve())
+        if self._drops and self._drops.has(number, row.path, row.line):
+            split = "left_out"
+        else:
+            split = self._few[number - 1] if self._few else self._window.split_of(number)
+        try:
+            if row.error is not None:
+                raise row.error
+            canonical = self._window.chosen.convert(row, row.path)
+        except StudioError as error:
+            return Item(number, split, source, row.line, None, self._named(error))
+        stored = to_arrow({**canonical, "line": row.line, "source": source})
+        return Item(number, split, source, row.line, stored)
+
+    def _named(self, error: StudioError) -> StudioError:
+        named = copy.copy(error)
+        if not named.sentence.startswith(self._title):
+            named.sentence = f"{self._title}: {named.sentence}"
+        return named
+
+    def _sides_of_few(self) -> list[str] | None:
+        """The sides of a small set, where chance may put all rows on one of them: then the Dataset
+        step moves one (``studio.training.split``), and so must we. ``None`` where it does not."""
+        settings = self._window.settings
+        if settings.split_mode != "fraction" or not settings.validation_fraction:
+            return None
+        self._few = None
+        kept = [i for i in self.rows(1, self.count) if i.row is not None and i.split != "left_out"]
+        sides = {i.split for i in kept}
+        if len(kept) < 2 or len(sides) > 1:
+            return None
+        order = np.argsort(
+            ranks(np.array([i.number - 1 for i in kept]), settings.seed), kind="stable"
+        )
+        (common,) = sides
+        other = "train" if common == "validation" else "validation"
+        found: list[str] = [common] * self.count
+        found[kept[int(order[0])].number - 1] = other
+        return found

@@ -26,6 +26,7 @@ from studio.training.data_open import Opener, Say
 from studio.training.data_rows import Item, Rows
 from studio.training.quiet import quiet_libraries
 from studio.training.report import PROGRESS_EVERY_S, Pace, ReportMaker
+from studio.training.report_fixes import setting_of
 from studio.training.row_facts import facts_of
 from studio.training.row_index import RowIndex
 from studio.training.token_view import SourceRow, view_rows
@@ -59,6 +60,8 @@ class Session:
 
     def open(self, asked: Mapping[str, Any]) -> Answer:
         """Data and tokenizer, ready to be asked about."""
+        if self._open is not None:
+            self._open.rows.close()
         self._open = None
         request = request_from_json(asked["request"])
         self.title = request.title
@@ -162,7 +165,10 @@ def _flagged(data: Opened, items: list[Item]) -> Iterator[tuple[TokenRow, tuple[
     for facts in facts_of(data.request.title, data.encoder, items):
         known = data.index.of(facts.item.number) or ()
         flags[facts.item.number] = tuple(dict.fromkeys([*facts.marks, *known]))
+    alone = setting_of(data.request, "deduplicate")
     for view in token_rows(data, items):
+        if alone and "duplicate" in flags[view.number]:
+            view = replace(view, split="left_out")
         yield view, flags[view.number]
 
 

@@ -61,7 +61,11 @@ class ReportMaker:
 
     def run(self) -> Answer:
         """Progress, partial reports and the result."""
-        tally, pace = Tally(), Pace()
+        pace = Pace()
+        tally = Tally(
+            deduplicate=bool(setting_of(self.request, "deduplicate")),
+            move_leaks=bool(setting_of(self.request, "drop_validation_leaks")),
+        )
         began = told = shown = time.monotonic()
         first = 1
         while first <= self.rows.count:
@@ -96,11 +100,13 @@ class ReportMaker:
         lengths = np.array(tally.lengths, dtype=np.int64)
         complete = tally.done >= self.rows.count
         fixes = fixes_for(self.request, lengths, self.longest_taken)
+        moved, moved_fed, moved_trained = tally.moved()
         return DataReport(
             rows=self.rows.count, done=tally.done, max_length=length,
             train_on=self.request.train_on, key=self.request.key, bad_rows=tally.bad,
-            train_rows=tally.train_rows, validation_rows=tally.validation_rows, tokens=tally.tokens,
-            tokens_per_epoch=tally.fed, trained_tokens=tally.trained,
+            left_out=tally.left_out, train_rows=tally.train_rows + moved,
+            validation_rows=tally.validation_rows - moved, tokens=tally.tokens,
+            tokens_per_epoch=tally.fed + moved_fed, trained_tokens=tally.trained + moved_trained,
             histogram=histogram(lengths, length, tally.cut, tally.end_lost),
             scripts=tally.scripts.shares(), answers=tally.answers.most_repeated(),
             longest=tuple(place for _, place in tally.longest),

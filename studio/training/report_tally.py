@@ -60,8 +60,10 @@ class Answers:
 class Tally:
     """Everything that was found so far."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, deduplicate: bool = False, move_leaks: bool = False) -> None:
+        self._deduplicate, self._move_leaks = deduplicate, move_leaks
         self.found: dict[str, Found] = {}
+        self.left_out = 0
         self.done = self.bad = self.train_rows = self.validation_rows = 0
         self.tokens = self.fed = self.trained = self.cut = self.end_lost = 0
         self.lengths = array("q")
@@ -71,7 +73,7 @@ class Tally:
         self.near = NearDuplicates()
         self._first: dict[int, int] = {}
         self._trained: dict[int, int] = {}
-        self._held_out: list[tuple[int, Place]] = []
+        self._held_out: list[tuple[int, Place, int, int]] = []
         self._places: dict[int, tuple[Place, bool]] = {}
 
     @property
@@ -86,18 +88,26 @@ class Tally:
     def add(self, facts: Facts) -> bool:
         """Take in a row; whether an earlier one says the same."""
         self.done += 1
+        if facts.item.split == "left_out":
+            self.left_out += 1
+            return False
+        again = facts.row is not None and self._again(facts)
+        if again and self._deduplicate:
+            self.left_out += 1
+            return True
         for code, words in facts.marks.items():
             self.note(code, _place(facts, words))
         if facts.row is None:
             self.bad += 1
             return False
         self._count_tokens(facts)
+        self._compare(facts, again)
         for text in texts_of(facts.row):
             self.scripts.add(text)
         answer = answer_of(facts.row)
         if answer is not None:
             self.answers.add(answer, facts.item.number)
-        return self._compare(facts)
+        return again
 
     def _count_tokens(self, facts: Facts) -> None:
         training = facts.item.split == "train"
@@ -108,9 +118,10 @@ class Tally:
             self.tokens += part.total
             self.cut += part.cut
             self.end_lost += part.answer_cut
-            if training and part.trained:
-                self.fed += part.kept
-                self.trained += part.trained
+        if training:
+            fed, trained = _fed(facts)
+            self.fed += fed
+            self.trained += trained
         total = max((p.total for p in facts.parts), default=0)
         if len(self.longest) < _LONGEST or total > self.longest[-1][0]:
             self.longest.append((total, _place(facts, f"{total} tokens")))
@@ -119,33 +130,46 @@ class Tally:
 
     # -------------------------------------------------------------- rows that say the same
 
-    def _compare(self, facts: Facts) -> bool:
+    def _again(self, facts: Facts) -> bool:
+        """Whether an earlier row says exactly the same."""
+        assert facts.row is not None
+        code = content_hash(facts.row)
+        first = self._first.get(code)
+        if first is None and not self.hashes_full:
+            self._first[code] = facts.item.number
+        if first is not None and not self._deduplicate:
+            self.note("duplicate", _place(facts, f"the same as row {first}", first))
+        return first is not None
+
+    def _compare(self, facts: Facts, again: bool) -> None:
+        """Keep what is needed to find leaks and rows that are nearly the same."""
         assert facts.row is not None
         number, code = facts.item.number, content_hash(facts.row)
         held_out = facts.item.split == "validation"
         if held_out:
-            self._held_out.append((code, _place(facts, "")))
+            kept, trained = _fed(facts)
+            self._held_out.append((code, _place(facts, ""), kept, trained))
         elif not self.hashes_full:
             self._trained.setdefault(code, number)
-        first = self._first.get(code)
-        if first is not None:
-            self.note("duplicate", _place(facts, f"the same as row {first}", first))
-            return True
-        if not self.hashes_full:
-            self._first[code] = number
-        if not self.near.is_full:
+        if not again and not self.near.is_full:
             self._places[number] = (_place(facts, ""), held_out)
             self.near.add(number, "\n".join(texts_of(facts.row, system=False)))
-        return False
 
     def leaks(self) -> Found:
         """Validation rows that are also rows to train on."""
         leaks = Found()
-        for code, place in self._held_out:
+        for code, place, _, _ in () if self._move_leaks else self._held_out:
             if (other := self._trained.get(code)) is not None:
                 note = f"the same as row {other}, which is trained on"
                 leaks.add(Place(place.number, place.source, place.line, note, other))
         return leaks
+
+    def moved(self) -> tuple[int, int, int]:
+        """Rows that go to training because they leak, and what they feed and train."""
+        if not self._move_leaks:
+            return 0, 0, 0
+        moved = [(fed, trained) for c, _, fed, trained in self._held_out if c in self._trained]
+        return len(moved), sum(m[0] for m in moved), sum(m[1] for m in moved)
 
     def add_near(self, pairs: Iterable[Pair]) -> None:
         """Take in rows that nearly say the same."""
@@ -158,6 +182,12 @@ class Tally:
             note = f"{pair.similarity:.0%} like row {other}" + ", which is trained on" * across
             code = "near_leak" if across else "near_duplicate"
             self.note(code, Place(place.number, place.source, place.line, note, other))
+
+
+def _fed(facts: Facts) -> tuple[int, int]:
+    """Tokens that the row feeds to the model in an epoch, and how many of them are trained."""
+    parts = [p for p in facts.parts if p.trained]
+    return sum(p.kept for p in parts), sum(p.trained for p in parts)
 
 
 def _place(facts: Facts, note: str, other: int = 0) -> Place:

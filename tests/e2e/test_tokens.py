@@ -148,7 +148,7 @@ def test_a_row_that_cannot_be_read_is_a_failure(place: Path, tmp_path: Path) -> 
     text = (place / "rows.jsonl").read_text(encoding="utf-8") * 8
     (tmp_path / "bad.jsonl").write_text(text + "{oops\n", encoding="utf-8")
     source = f"data.source={tmp_path / 'bad.jsonl'}"
-    done = studio("tokens", place / "talk.studio", "--row", 1, "--json", "--set", source)
+    done = studio("tokens", place / "talk.studio", "--row", 201, "--json", "--set", source)
     assert (done.code, done.out) == (1, "")
     assert "bad.jsonl:209: Dataset: line 209 of bad.jsonl" in done.err
     assert len(done.err.splitlines()) == 1

@@ -10,11 +10,13 @@ from typing import Any
 import pytest
 
 from studio.data_report import DataReport, report_from_json
+from studio.formats._window import open_window
+from studio.graph.registry import load_registry
 from studio.nodes.dataset import DatasetSettings
 from studio.runs.plan import Plan, Step
 from studio.runs.token_request import TokenRequest
 from studio.training.data import Encoder
-from studio.training.data_rows import PreparedRows
+from studio.training.data_rows import WindowRows
 from studio.training.near_duplicates import NearDuplicates
 from studio.training.report import ReportMaker, histogram
 from studio.training.row_checks import damage, role_error
@@ -44,26 +46,38 @@ def _clean(number: int) -> list[dict[str, str]]:
     return _turns(("user", _story(number)), ("assistant", f"answer {number} é"))
 
 
-def make_report(
-    folder: Path, rows: list[Any], *, fraction: float = 0.0, max_length: int = LENGTH, **more: Any
+def write_rows(folder: Path, rows: list[Any]) -> Path:
+    """Rows that are messages, or whole lines, each on a line of its own."""
+    lines = [
+        r if isinstance(r, str) else json.dumps({"messages": r}, ensure_ascii=False) for r in rows
+    ]
+    path = folder / "rows.jsonl"
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+def report_on(
+    path: Path, *, max_length: int = LENGTH, longest_taken: int | None = None, **dataset: Any
 ) -> DataReport:
-    """The report of rows that are messages, each on a line of its own."""
-    lines = [json.dumps({"messages": r}, ensure_ascii=False) for r in rows]
-    (folder / "rows.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    settings = DatasetSettings(source=str(folder / "rows.jsonl"), validation_fraction=fraction)
-    (folder / "step").mkdir()
-    dataset = prepare_rows(make_context(folder / "step", Recorder()), settings)
-    step = Step("data", "dataset", 1, "Dataset", settings.model_dump(mode="json"), {}, "")
+    """The report of a file under these settings of the Dataset node."""
+    settings = DatasetSettings(source=str(path), **{"validation_fraction": 0.0, **dataset})
+    step = Step("data", "dataset", 2, "Dataset", settings.model_dump(mode="json"), {}, "")
     request = TokenRequest(
-        Plan("p", folder, (step,)), "data", "dataset", step, "Train", "train",
+        Plan("p", path.parent, (step,)), "data", "dataset", step, "Train", "train",
         {"max_length": max_length, "train_on": "answers"},
     )  # fmt: skip
-    encoder = Encoder(make_tiny_tokenizer(), max_length)
-    data = PreparedRows(dataset, 0)
-    maker = ReportMaker(request, data, encoder, RowIndex(data.count), **more)
-    *_, last = (said for said in maker.run() if said is not None)
+    with open_window(settings, path.parent, load_registry().variants["format"]) as window:
+        rows = WindowRows("Dataset", window)
+        encoder = Encoder(make_tiny_tokenizer(), max_length)
+        maker = ReportMaker(request, rows, encoder, RowIndex(rows.count), longest_taken)
+        *_, last = (said for said in maker.run() if said is not None)
     assert last[0] == "result"
     return report_from_json(json.loads(json.dumps(last[1]["report"])))
+
+
+def make_report(folder: Path, rows: list[Any], **more: Any) -> DataReport:
+    """The report of these rows."""
+    return report_on(write_rows(folder, rows), **more)
 
 
 def lines_of(report: DataReport) -> Mapping[str, list[int]]:
@@ -72,7 +86,7 @@ def lines_of(report: DataReport) -> Mapping[str, list[int]]:
 
 
 def test_clean_rows_have_no_findings(tmp_path: Path) -> None:
-    report = make_report(tmp_path, [_clean(n) for n in range(30)], fraction=0.2)
+    report = make_report(tmp_path, [_clean(n) for n in range(30)], validation_fraction=0.2)
     assert report.findings == ()
     assert (report.rows, report.train_rows, report.validation_rows) == (30, 24, 6)
     assert report.complete
@@ -121,29 +135,69 @@ def test_a_longer_max_length_is_offered_and_mends(tmp_path: Path) -> None:
     rows = [_clean(n) for n in range(10)] + [
         _turns(("user", "a"), ("assistant", "long " * 100 + str(n))) for n in range(2)
     ]
-    (tmp_path / "a").mkdir()
-    report = make_report(tmp_path / "a", rows)
+    report = make_report(tmp_path, rows)
     fix = report.fix("raise_max_length")
     assert fix is not None
     (change,) = fix.changes
     assert (change.node, change.setting) == ("train", "max_length")
     assert change.value > LENGTH
-    (tmp_path / "b").mkdir()
-    again = make_report(tmp_path / "b", rows, max_length=change.value)
+    again = make_report(tmp_path, rows, max_length=change.value)
     assert "cut_row" not in lines_of(again)
-    (tmp_path / "c").mkdir()
-    small = make_report(tmp_path / "c", rows, longest_taken=LENGTH)
+    small = make_report(tmp_path, rows, longest_taken=LENGTH)
     assert small.fix("raise_max_length") is None  # the model takes no more
 
 
 def test_leaks_name_the_validation_row_and_its_twin(tmp_path: Path) -> None:
     rows = [_clean(n % 20) for n in range(40)]  # every row twice
-    report = make_report(tmp_path, rows, fraction=0.2)
+    report = make_report(tmp_path, rows, validation_fraction=0.2)
     leak = next(f for f in report.findings if f.code == "leak")
     assert 0 < leak.count <= 8
     for place in leak.rows:
         assert abs(place.number - place.other) == 20
     assert next(f for f in report.findings if f.code == "duplicate").count == 20
+
+
+def test_every_fix_of_the_dataset_node_mends_what_it_is_for(tmp_path: Path) -> None:
+    rows: list[Any] = [_clean(n % 20) for n in range(40)]
+    rows[4] = "{oops"
+    rows[9] = _turns(("user", _story(99)), ("assistant", "cafÃ© 9"))
+    path = write_rows(tmp_path, rows)
+    settings: dict[str, Any] = {"validation_fraction": 0.2}
+    wanted = {
+        "bad_row": "skip_bad_rows", "leak": "leaks_to_train", "encoding": "drop_encoding",
+        "duplicate": "deduplicate",
+    }  # fmt: skip
+    for code, fix_id in wanted.items():
+        report = report_on(path, **settings)
+        finding = next(f for f in report.findings if f.code == code)
+        assert finding.fix is not None
+        assert finding.fix.id == fix_id
+        settings.update({c.setting: c.value for c in finding.fix.changes})
+        after = report_on(path, **settings)
+        assert [f for f in after.findings if f.code == code and f.severity != "warning"] == []
+        assert code == "bad_row" or code not in lines_of(after)
+        _check_with_the_dataset_step(tmp_path / fix_id, path, after, settings)
+    assert (after.bad_rows, after.left_out) == (1, 19)
+    assert after.train_rows + after.validation_rows == 20
+
+
+def _check_with_the_dataset_step(
+    folder: Path, path: Path, report: DataReport, settings: dict[str, Any]
+) -> None:
+    """The step itself must find as many rows for each side."""
+    folder.mkdir()
+    context = make_context(folder, Recorder())
+    value = prepare_rows(context, DatasetSettings(source=str(path), **settings))
+    assert (value.train_rows, value.validation_rows) == (report.train_rows, report.validation_rows)
+
+
+def test_few_rows_are_on_the_sides_that_the_dataset_step_gives_them(tmp_path: Path) -> None:
+    for count, fraction in ((2, 0.1), (3, 0.9), (7, 0.02), (30, 0.05)):
+        path = write_rows(tmp_path, [_clean(n) for n in range(count)])
+        report = report_on(path, validation_fraction=fraction)
+        _check_with_the_dataset_step(
+            tmp_path / f"{count}", path, report, {"validation_fraction": fraction}
+        )
 
 
 def test_nothing_trained_is_an_error(tmp_path: Path) -> None:
