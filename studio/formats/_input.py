@@ -170,7 +170,8 @@ def _opened(path: Path, look: Look, stack: ExitStack) -> Input:
     file: BinaryIO = disk
     if look.packed:
         unpacked = stack.enter_context(gzip.GzipFile(fileobj=disk, mode="rb"))
-        file = io.BufferedReader(unpacked, _BLOCK)
+        packed = _Unpacked(unpacked)
+        file = io.BufferedReader(packed, _BLOCK)  # type: ignore[type-var]
     file.read(look.skip)
     if look.recoded:
         recoded = _Recoded(path, file, look)
@@ -179,11 +180,27 @@ def _opened(path: Path, look: Look, stack: ExitStack) -> Input:
     return Input(path, file, disk, plain=not look.packed, base=look.skip)
 
 
+class _Unpacked(io.RawIOBase):
+    """Gzip data as far as it goes: what stands before a damage is given out before it is told."""
+
+    def __init__(self, file: gzip.GzipFile) -> None:
+        self._file = file
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: bytearray) -> int:  # type: ignore[override]
+        data = self._file.read1(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+
 class _Recoded(io.RawIOBase):
     """Another encoding, or other line ends, as UTF-8 with line feeds."""
 
     def __init__(self, path: Path, file: BinaryIO, look: Look) -> None:
         self._path, self._file, self._old_mac = path, file, look.old_mac
+        self._name = look.encoding.upper()
         self._decoder = codecs.getincrementaldecoder(look.encoding)()
         self._rest = b""
         self._line = 1
@@ -209,7 +226,7 @@ class _Recoded(io.RawIOBase):
         except UnicodeDecodeError as error:
             before = error.object[: error.start].decode(error.encoding, errors="replace")
             raise bad_file(
-                self._path, f"is not {error.encoding.upper()} text ({error.reason})", _SAVE,
+                self._path, f"is not {self._name} text ({error.reason})", _SAVE,
                 "wrong_encoding", line=self._line + before.count("\r" if self._old_mac else "\n"),
             ) from error  # fmt: skip
         return (text.replace("\r", "\n") if self._old_mac else text).encode("utf-8")

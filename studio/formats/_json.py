@@ -6,6 +6,7 @@ Read as a stream: only the element that is being parsed is in memory.
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -52,9 +53,12 @@ def is_lines(path: Path, options: ReadOptions, likely: bool) -> bool:
 
 def _next_line(source: Input) -> bytes:
     """The next line that is not blank, as far as a look needs it."""
-    while raw := source.file.readline(_LOOK):
-        if raw.strip():
-            return raw.strip()
+    try:
+        while raw := source.file.readline(_LOOK):
+            if raw.strip():
+                return raw.strip()
+    except (EOFError, OSError, zlib.error):
+        pass  # damaged gzip data: the reader tells it, with its line
     return b""
 
 

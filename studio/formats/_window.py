@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -161,4 +162,5 @@ def _whole_rows(path: Path, options: ReadOptions) -> list[SourceRow]:
     except StudioError:
         if not rows:
             raise
-    return rows or first_rows(path, options)  # says what is wrong
+    rows = rows or first_rows(path, options)  # says what is wrong
+    return rows or list(islice(read_rows(path, options), 1))  # one giant row

@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -65,6 +66,7 @@ def _prepare(context: StepContext, settings: DatasetSettings) -> DatasetValue:
     options = replace(options_of(settings), note=tally.notes.append)
     strict = settings.on_bad_rows == "stop"
     rows = first_rows(own[0], options_of(settings), strict=strict)
+    rows = rows or list(islice(read_rows(own[0], options_of(settings)), 1))  # one giant row
     chosen = choose_format(
         own[0], settings.format, settings.format_settings, rows, context.registry.variants["format"]
     )

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from studio.errors import Stopped
+from studio.errors import Stopped, StudioError
 from studio.nodes.dataset import DatasetSettings
 from studio.training import canonical
 from studio.training.rows import prepare_rows
@@ -126,3 +126,201 @@ def test_a_stop_ends_the_step(tmp_path: Path) -> None:
     with pytest.raises(Stopped):
         prepare_rows(context, DatasetSettings(source="rows.jsonl"))
     assert not context.artifacts
+
+
+# ------------------------------------------------------------------ the split
+
+
+def sided(value: DatasetValue) -> dict[int, str]:
+    sides = dict.fromkeys(lines_of(value, "train"), "train")
+    if value.validation_rows:
+        sides |= dict.fromkeys(lines_of(value, "validation"), "validation")
+    return sides
+
+
+def write_wide(path: Path, count: int) -> None:
+    kinds = ("train", "val", "train", "Test", "train")
+    rows = [
+        {"prompt": f"q{i}", "completion": f"a{i}", "group": f"g{i * 7 % 97}", "split": kinds[i % 5]}
+        for i in range(count)
+    ]
+    path.write_text("".join(json.dumps(r) + "\n" for r in rows), encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"validation_fraction": 0.1},
+        {"validation_fraction": 0.37, "seed": 5},
+        {"validation_fraction": 0.7, "seed": 2},
+        {"split_mode": "group", "group_column": "group", "validation_fraction": 0.2},
+        {"split_mode": "column", "split_column": "split"},
+    ],
+)
+def test_appended_rows_move_no_row(settings: dict[str, Any], tmp_path: Path) -> None:
+    options = {"source": "rows.jsonl", **settings}
+    write_wide(tmp_path / "rows.jsonl", 1000)
+    before = sided(prepared(tmp_path, step="a", **options))
+    write_wide(tmp_path / "rows.jsonl", 1500)
+    after = sided(prepared(tmp_path, step="b", **options))
+    assert {n: s for n, s in after.items() if n <= 1000} == before
+    assert set(before.values()) == {"train", "validation"}
+
+
+def test_by_number_appended_rows_take_nothing_from_training(tmp_path: Path) -> None:
+    options = {"source": "rows.jsonl", "split_mode": "count", "validation_count": 80}
+    write_wide(tmp_path / "rows.jsonl", 1000)
+    before = sided(prepared(tmp_path, step="a", **options))
+    write_wide(tmp_path / "rows.jsonl", 1500)
+    after = sided(prepared(tmp_path, step="b", **options))
+    assert (
+        list(before.values()).count("validation") == list(after.values()).count("validation") == 80
+    )
+    assert all(after[n] == "train" for n, side in before.items() if side == "train")
+    value = prepared(tmp_path, step="c", source="rows.jsonl", split_mode="count", limit=5)
+    assert (value.train_rows, value.validation_rows) == (1, 4)
+
+
+def test_a_group_is_on_one_side_and_a_share_of_groups_is_held_out(tmp_path: Path) -> None:
+    write_wide(tmp_path / "rows.jsonl", 970)
+    value = prepared(
+        tmp_path, source="rows.jsonl", split_mode="group", group_column="group",
+        validation_fraction=0.2,
+    )  # fmt: skip
+    groups: dict[str, set[int]] = {"train": set(), "validation": set()}
+    for line, side in sided(value).items():
+        groups[side].add((line - 1) * 7 % 97)
+    assert not groups["train"] & groups["validation"]
+    assert len(groups["validation"]) == pytest.approx(0.2 * 97, abs=1)
+    one = {"split_mode": "group", "group_column": "same"}
+    (tmp_path / "same.jsonl").write_text('{"text": "a", "same": 1}\n' * 3)
+    with pytest.raises(StudioError, match="all rows have the same value"):
+        prepared(tmp_path, step="same", source="same.jsonl", **one)
+
+
+def test_a_column_says_the_side_and_test_rows_are_left_out(tmp_path: Path) -> None:
+    write_wide(tmp_path / "rows.jsonl", 20)
+    told = Recorder()
+    value = prepared(tmp_path, told, source="rows.jsonl", split_mode="column")
+    assert lines_of(value, "validation") == [2, 7, 12, 17]
+    assert value.train_rows == 12
+    assert "4 rows left out as the split column says." in sentences(told)
+    with pytest.raises(
+        StudioError, match=r"line 2 of rows\.jsonl has “val” in the split column"
+    ) as bad:
+        prepared(
+            tmp_path, step="b", source="rows.jsonl", split_mode="column", validation_values="dev"
+        )
+    assert bad.value.field == "split_column"
+    with pytest.raises(StudioError, match="has nothing in the column “side”"):
+        prepared(tmp_path, step="c", source="rows.jsonl", split_mode="column", split_column="side")
+
+
+def test_validation_rows_from_files_of_their_own(tmp_path: Path) -> None:
+    write_rows(tmp_path / "rows.jsonl", 10)
+    write_rows(tmp_path / "held.jsonl", 4)
+    value = prepared(
+        tmp_path, source="rows.jsonl", split_mode="file", validation_source="held.jsonl", limit=6
+    )
+    assert (value.train_rows, value.validation_rows) == (6, 4)
+    assert [Path(s).name for s in value.sources] == ["rows.jsonl", "held.jsonl"]
+    with pytest.raises(StudioError, match="no validation file is chosen") as caught:
+        prepared(tmp_path, step="b", source="rows.jsonl", split_mode="file")
+    assert caught.value.field == "validation_source"
+
+
+# ------------------------------------------------------------------ rows that are left out
+
+
+def sentences(told: Recorder) -> list[str]:
+    return [str(e.get("sentence")) for e in told.named("Notice")]
+
+
+def test_bad_rows_are_left_out_and_counted(tmp_path: Path) -> None:
+    good = '{"prompt": "a", "completion": "b"}\n'
+    bad = ["{broken\n", '{"prompt": "a"}\n', '{"prompt": "", "completion": "b"}\n', "[1]\n"] * 2
+    (tmp_path / "rows.jsonl").write_text(good * 3 + "".join(b + good for b in bad))
+    told = Recorder()
+    options = {"source": "rows.jsonl", "validation_fraction": 0}
+    value = prepared(tmp_path, told, on_bad_rows="skip", **options)
+    assert (value.train_rows, value.skipped) == (11, 8)
+    (notice,) = [s for s in sentences(told) if "bad rows" in s]
+    assert notice.startswith("8 bad rows were left out: rows.jsonl:4, rows.jsonl:6,")
+    assert "and 3 more. The first: line 4 of rows.jsonl is not valid JSON" in notice
+    with pytest.raises(StudioError, match=r"line 4 of rows\.jsonl is not valid JSON"):
+        prepared(tmp_path, step="b", **options)
+
+
+def test_a_bad_row_does_not_move_the_others(tmp_path: Path) -> None:
+    rows = [f'{{"prompt": "q{i}", "completion": "a"}}' for i in range(100)]
+    (tmp_path / "rows.jsonl").write_text("\n".join(rows))
+    whole = sided(prepared(tmp_path, step="a", source="rows.jsonl"))
+    rows[10] = "{"
+    (tmp_path / "rows.jsonl").write_text("\n".join(rows))
+    less = sided(
+        prepared(tmp_path, step="b", source="rows.jsonl", on_bad_rows="skip", drop_rows="20")
+    )
+    assert less == {n: s for n, s in whole.items() if n not in (11, 20)}
+
+
+def test_nothing_but_bad_rows(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text('{"prompt": "a", "completion": null}\n' * 3)
+    with pytest.raises(StudioError, match=r"line 1 of rows\.jsonl has nothing in column"):
+        prepared(tmp_path, source="rows.jsonl", on_bad_rows="skip")
+
+
+def test_rows_that_are_named_are_left_out(tmp_path: Path) -> None:
+    write_rows(tmp_path / "rows.jsonl", 30)
+    told = Recorder()
+    value = prepared(
+        tmp_path,
+        told,
+        source="rows.jsonl",
+        split_mode="none",
+        drop_rows="2; 5-7, rows.jsonl:30, 99",
+    )
+    assert lines_of(value, "train") == [n for n in range(1, 30) if n not in (2, 5, 6, 7)]
+    assert "5 rows left out by number." in sentences(told)
+    assert "The rows to leave out name rows that are not there: 99." in sentences(told)
+    with pytest.raises(StudioError, match="“seven” does not say which rows") as caught:
+        prepared(tmp_path, step="b", source="rows.jsonl", drop_rows="1, seven")
+    assert caught.value.field == "drop_rows"
+
+
+def test_duplicates_and_leaks(tmp_path: Path) -> None:
+    rows = [{"prompt": f"q{i % 40}", "completion": "a", "note": i} for i in range(100)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    told = Recorder()
+    value = prepared(tmp_path, told, source="rows.jsonl", deduplicate=True)
+    assert sorted(sided(value)) == list(range(1, 41))
+    assert "60 duplicates were left out." in sentences(told)
+    leaky = sided(prepared(tmp_path, step="b", source="rows.jsonl", validation_fraction=0.2))
+    told = Recorder()
+    value = prepared(
+        tmp_path, told, step="c", source="rows.jsonl", validation_fraction=0.2,
+        drop_validation_leaks=True,
+    )  # fmt: skip
+    mended = sided(value)
+    trained = {(n - 1) % 40 for n, side in leaky.items() if side == "train"}
+    for line, side in leaky.items():
+        leaks = side == "validation" and (line - 1) % 40 in trained
+        assert mended[line] == ("train" if leaks else side)
+    moved = sum(leaky[n] != mended[n] for n in leaky)
+    assert (
+        f"{moved} validation rows were moved to training, where the same content is."
+        in sentences(told)
+    )
+
+
+@pytest.mark.parametrize(
+    ("row", "shape"),
+    [
+        ({"text": "a"}, "text"),
+        ({"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}, "messages"),
+        ({"prompt": "a", "chosen": "b", "rejected": "c"}, "preference"),
+        ({"prompt": "a", "completion": "b", "label": True}, "label"),
+    ],
+)  # fmt: skip
+def test_the_shape_of_the_rows_is_told(row: dict[str, Any], shape: str, tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text((json.dumps(row) + "\n") * 3)
+    assert prepared(tmp_path, source="rows.jsonl").shape == shape
