@@ -111,7 +111,7 @@ def _continue_config(config: Any, checkpoint: Path) -> None:
     kept = PeftConfig.from_pretrained(str(checkpoint))
     for name in ("target_modules", "rank_pattern", "alpha_pattern"):
         setattr(config, name, getattr(kept, name))
-    config.init_lora_weights = True
+    config.init_lora_weights, config.eva_config = True, None
 
 
 @contextmanager
@@ -199,7 +199,7 @@ def write_adapter(tuning: Tuning, tokenizer: Any, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     config = tuning.model.peft_config["default"]
     config.base_model_name_or_path, config.revision = base_reference(tuning.adapted.model)
-    save_adapter(tuning.model, folder)
+    save_adapter(tuning.model, folder, whole=tuning.method.hooks.save is not None)
     if tuning.start:
         make_plain(folder, tuning.start)
     if tuning.method.hooks.save:

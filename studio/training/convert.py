@@ -63,10 +63,11 @@ def make_plain_ranks(folder: Path) -> None:
     ranks = {}
     for stem in stems:
         a, e, b = (trained[f"{stem}.lora_{part}"] for part in "AEB")  # (r, in), (r, 1), (out, r)
-        if len(a):
-            ranks[stem.removeprefix("base_model.model.")] = len(a)
-            tensors[f"{stem}.lora_A.weight"] = (a * e).contiguous()
-            tensors[f"{stem}.lora_B.weight"] = b.contiguous()
+        used = e.flatten() != 0  # the others are switched off
+        if used.any():
+            ranks[stem.removeprefix("base_model.model.")] = int(used.sum())
+            tensors[f"{stem}.lora_A.weight"] = (a * e)[used].contiguous()
+            tensors[f"{stem}.lora_B.weight"] = b[:, used].contiguous()
     save_file(tensors, folder / ADAPTER, metadata={"format": "pt"})
     plain = _as_lora(config, ranks)
     (folder / CONFIG).write_text(json.dumps(plain, indent=2, sort_keys=True), encoding="utf-8")
