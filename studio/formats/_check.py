@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from studio.errors import Problem, StudioError
-from studio.formats._detect import choose_format
+from studio.formats._detect import Chosen, choose_format
 from studio.formats._folder import Found, find_files, is_hub, parts_of
 from studio.formats._source import ReadOptions, SourceRow, bad_file, check_file, read_rows
 from studio.graph.node_type import CheckContext, Variant
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from studio.nodes.dataset import DatasetSettings
 
 _LOOKED_AT = 20  # of many files, the quick look opens the first ones
+_UNSURE = 0.5
 _PATIENCE_S = 0.5  # slow templates: rows that are not reached wait for the step
 _TOLD_AT_THE_FIELD = ("invalid_setting", "unknown_setting")
 
@@ -29,7 +30,7 @@ _TOLD_AT_THE_FIELD = ("invalid_setting", "unknown_setting")
 def quick_check(settings: DatasetSettings, context: CheckContext) -> Iterable[Problem]:
     """What is wrong with the chosen files, as far as a quick look can tell."""
     try:
-        _check(settings, context.project_dir, context.variants.get("format", {}))
+        chosen = _check(settings, context.project_dir, context.variants.get("format", {}))
     except StudioError as error:
         if error.code in _TOLD_AT_THE_FIELD and settings.format != "auto":
             return  # the check of the settings has said it
@@ -37,17 +38,26 @@ def quick_check(settings: DatasetSettings, context: CheckContext) -> Iterable[Pr
             error.sentence, error.field, hint=error.hint, code=error.code, file=error.file,
             line=error.line,
         )  # fmt: skip
-
-
-def _check(settings: DatasetSettings, project_dir: Path, variants: Mapping[str, Variant]) -> None:
-    if is_hub(settings.source):
         return
+    if chosen is not None and chosen.reason and chosen.confidence < _UNSURE:
+        yield context.problem(
+            f"the rows are taken for “{chosen.variant.title}”, but that is not sure: {chosen.reason}.",
+            "format", hint="Choose the format.", code="unsure_format", severity="warning",
+        )  # fmt: skip
+
+
+def _check(
+    settings: DatasetSettings, project_dir: Path, variants: Mapping[str, Variant]
+) -> Chosen | None:
+    """The format of the first file, where it was looked for."""
+    if is_hub(settings.source):
+        return None
     found = source_files(settings, project_dir)
-    for path in found.files[:_LOOKED_AT]:
-        check_first_rows(path, settings, variants)
+    chosen = [check_first_rows(path, settings, variants) for path in found.files[:_LOOKED_AT]]
     if settings.split_mode == "file":
         for path in source_files(settings, project_dir, validation=True).files[:_LOOKED_AT]:
             check_first_rows(path, settings, variants)
+    return next(iter(chosen), None)
 
 
 def source_files(
@@ -85,20 +95,21 @@ def options_of(settings: DatasetSettings) -> ReadOptions:
 
 def check_first_rows(
     path: Path, settings: DatasetSettings, variants: Mapping[str, Variant]
-) -> None:
-    """Raise ``StudioError`` when the first rows cannot be read in the chosen format: one row, and as
-    many more as half a second is enough for."""
+) -> Chosen | None:
+    """The format of a file; raises ``StudioError`` when its first rows cannot be read in it: one row,
+    and as many more as half a second is enough for."""
     skips = settings.on_bad_rows == "skip"
     rows = first_rows(path, options_of(settings), strict=not skips)
     if not rows or (settings.format != "auto" and settings.format not in variants):
-        return  # a giant first row waits for the step; an unknown format is said elsewhere
+        return None  # a giant first row waits for the step; an unknown format is said elsewhere
     chosen = choose_format(path, settings.format, settings.format_settings, rows, variants)
     started = 0.0
     for row in () if skips else rows:
         chosen.convert(row, path)
         started = started or time.monotonic()  # what the first row had to start does not count
         if time.monotonic() - started > _PATIENCE_S:
-            return
+            break
+    return chosen
 
 
 def first_rows(

@@ -1,16 +1,12 @@
 """Damaged rows in a whole file: each gives one sentence with file, true line, column and what to do.
 
-A file has three good rows and a blank line before the damaged row, so that its line (5) is not its
-number (4). The check of the graph and the step say the same. Rows that are odd but can be learnt
-are listed at the end: they are taken as they are.
+The check of the graph and the step say the same. Rows that are odd but can be learnt are in
+``test_odd_rows``.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import json
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -20,36 +16,21 @@ import pytest
 from studio.errors import Problem, StudioError
 from studio.graph.node_type import CheckContext
 from studio.graph.registry import load_registry
-from studio.nodes.dataset import DatasetSettings, check
+from studio.nodes.dataset import check
+from tests.faults.row_files import (
+    ASK,
+    CHOICES,
+    GOOD,
+    LINE,
+    LOOP,
+    TELL,
+    said,
+    settings_of,
+    talk,
+    write,
+)
 
-ROOT = Path(__file__).resolve().parents[2]
-LINE = 5
 LONGEST_S = 3.5
-LOOP = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
-
-
-def said(role: Any, content: Any, **more: Any) -> dict[str, Any]:
-    return {"role": role, "content": content, **more}
-
-
-def talk(*messages: Any, **more: Any) -> dict[str, Any]:
-    return {"messages": list(messages), **more}
-
-
-ASK, TELL = said("user", "a"), said("assistant", "b")
-CHOICES = ["ice", "sand"]
-GOOD: dict[str, dict[str, Any]] = {
-    "messages": talk(ASK, TELL),
-    "sharegpt": {"conversations": [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}]},
-    "instruction": {"instruction": "a", "output": "b"},
-    "prompt_completion": {"prompt": "a", "completion": "b"},
-    "question_answer": {"question": "q", "choices": CHOICES, "answer": "A"},
-    "classification": {"text": "a", "label": "joy"},
-    "preference": {"prompt": "a", "chosen": "b", "rejected": "c"},
-    "kto": {"prompt": "a", "completion": "b", "label": True},
-    "text": {"text": "a"},
-    "custom": {"prompt": "a", "completion": "b"},
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -207,19 +188,6 @@ TABLE = [
 ]  # fmt: skip
 
 
-def settings_of(format_id: str, name: str, own: dict[str, Any]) -> DatasetSettings:
-    return DatasetSettings(
-        source=name, format=format_id, format_settings=own, validation_fraction=0.0
-    )
-
-
-def write(folder: Path, format_id: str, row: dict[str, Any]) -> str:
-    good = json.dumps(GOOD[format_id])
-    path = folder / "rows.jsonl"
-    path.write_text(f"{good}\n{good}\n\n{good}\n{json.dumps(row)}\n{good}\n", encoding="utf-8")
-    return path.name
-
-
 def judge(found: Problem, bad: Bad, folder: Path) -> None:
     """One sentence about the right place, and what to do."""
     assert found.code == bad.code, found
@@ -253,92 +221,3 @@ def test_check_and_step_say_the_same(bad: Bad, tmp_path: Path) -> None:
     judge(caught.value.problem(), bad, tmp_path)
     assert caught.value.sentence == problem.sentence
     assert not context.artifacts
-
-
-TAKEN = [
-    ("two-questions", "messages", talk(ASK, ASK, TELL)),
-    ("answer-first", "messages", talk(TELL, ASK, TELL)),
-    ("result-without-call", "messages", talk(ASK, said("tool", "x"), TELL)),
-    ("empty-result", "messages", talk(ASK, said("tool", ""), TELL)),
-    ("number-content", "messages", talk(said("user", 7), TELL)),
-    ("more-columns", "messages", talk(ASK, TELL, id=1, source=None)),
-    ("nul", "prompt_completion", {"prompt": "a\x00b", "completion": "b\x00"}),
-    ("giant", "prompt_completion", {"prompt": "x" * 1_000_000, "completion": "b"}),
-    ("list-beside-text", "prompt_completion", {"prompt": [ASK], "completion": "b"}),
-    ("label-as-text", "kto", {"prompt": "a", "completion": "b", "label": "true"}),
-    ("no-choices", "question_answer", {"question": "q", "choices": None, "answer": "b"}),
-    ("control", "text", {"text": "a\x1b[31m\x07\u202e"}),
-]
-
-
-PAIR = ["user", "assistant"]
-ROLES_OF = {
-    "two-questions": ["user", *PAIR], "answer-first": ["assistant", *PAIR],
-    "result-without-call": ["user", "tool", "assistant"],
-    "empty-result": ["user", "tool", "assistant"], "control": [],
-}  # fmt: skip
-
-
-@pytest.mark.parametrize(("name", "format_id", "row"), TAKEN, ids=[t[0] for t in TAKEN])
-def test_odd_rows_are_taken_as_they_are(
-    name: str, format_id: str, row: dict[str, Any], tmp_path: Path
-) -> None:
-    from studio.training.arrow import open_rows
-    from studio.training.canonical import messages_of
-    from studio.training.rows import prepare_rows
-    from tests.studio.training.steps import Recorder, make_context
-
-    settings = settings_of(format_id, write(tmp_path, format_id, row), {})
-    look = CheckContext("data", "Dataset", tmp_path, variants=load_registry().variants)
-    assert list(check(settings, look)) == []
-    context = make_context(tmp_path, Recorder())
-    value = prepare_rows(context, settings)
-    stored = open_rows(Path(value.path) / "train")
-    assert stored["line"][:] == [1, 2, 4, LINE, LINE + 1]
-    kept = json.dumps(stored[3], ensure_ascii=False)
-    for value in (row.get("prompt"), row.get("text")):
-        if isinstance(value, str):
-            assert json.dumps(value, ensure_ascii=False)[1:-1] in kept
-    assert [m["role"] for m in messages_of(stored[3])] == ROLES_OF.get(name, PAIR)
-
-
-@pytest.mark.parametrize(
-    ("template", "words"),
-    [
-        ("{{ prompt", "line 1"),
-        ("a\n{% for x in %}\n{% endfor %}", "line 2"),
-        ("{{ prompt | shout }}", "“shout”"),
-    ],
-)
-def test_a_template_with_a_mistake_blocks_the_run_at_its_field(
-    template: str, words: str, tmp_path: Path
-) -> None:
-    from studio.graph.graph import Graph, Node
-    from studio.graph.problems import find_problems
-
-    given = {"source": write(tmp_path, "custom", GOOD["custom"]), "format": "custom",
-             "format_settings": {"user_template": template}}  # fmt: skip
-    problems = find_problems(
-        Graph("One", (Node("data", "dataset", settings=given),)), load_registry(), tmp_path
-    )
-    found = [p for p in problems if p.field == "format_settings.user_template"]
-    assert len(found) == 1
-    assert words in found[0].sentence
-    assert found[0].code == "invalid_setting"
-
-
-def test_a_first_row_that_loops_is_told_by_the_check_in_a_fresh_process(tmp_path: Path) -> None:
-    """Nothing is warm there: the check still looks at one row, and ends."""
-    given = {"source": write(tmp_path, "custom", GOOD["custom"]), "format": "custom",
-             "format_settings": {"user_template": "{{ prompt }}" + LOOP}}  # fmt: skip
-    project = {"format": "lora-studio", "version": 1, "wires": [],
-               "nodes": [{"id": "data", "type": "dataset", "settings": given}]}  # fmt: skip
-    path = tmp_path / "loop.studio"
-    path.write_text(json.dumps(project), encoding="utf-8")
-    ran = subprocess.run(
-        [sys.executable, str(ROOT / "main.py"), "check", str(path), "--json"],
-        capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
-    assert ran.returncode == 2
-    assert "line 1 of rows.jsonl cannot be rendered: the template was ended" in ran.stdout
-    assert "Traceback" not in ran.stdout + ran.stderr
