@@ -21,6 +21,7 @@ COMMANDS = (
     "check",
     "tokens",
     "report",
+    "estimate",
     "resume",
     "stop",
     "runs",
@@ -37,6 +38,7 @@ usage: main.py [PROJECT.studio]                     open the window
        main.py check FILE [--json]                  say what is wrong with a project
        main.py tokens FILE [--row N] [--json]       show rows as the model will see them
        main.py report FILE [--fix ID] [--json]      look at every row of the data
+       main.py estimate FILE [--fit] [--json]       say what a training will need
        main.py resume RUN                           go on with an interrupted run
        main.py stop RUN                             stop a run that goes on; it saves first
        main.py runs [--json]                        list the runs

@@ -129,7 +129,8 @@ def suffixes(modules: Iterable[LinearModule]) -> list[str]:
 def presets(modules: Sequence[LinearModule]) -> dict[str, list[str]]:
     """What "all-linear", "attention" and "q,v" mean for these layers, as names that PEFT matches."""
     attention = [m for m in modules if any("att" in p.lower() for p in m.name.split(".")[:-1])]
-    rest = set(suffixes(m for m in modules if m not in set(attention)))
+    taken = set(attention)
+    rest = set(suffixes(m for m in modules if m not in taken))
     names = list(dict.fromkeys(_short_name(m, rest) for m in attention))
     return {
         "all-linear": suffixes(modules),

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from studio.cli import commands, data_report, doctor, listing
+from studio.cli.estimate import estimate
 from studio.cli.tokens import tokens
 from studio.cli.trust import trust
 
@@ -23,6 +24,7 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     _file(_add(table, "check", commands.check, "say what is wrong with a project"))
     _tokens(_add(table, "tokens", tokens, "show rows as the model will see them"))
     _report(_add(table, "report", data_report.report, "look at every row of the data"))
+    _estimate(_add(table, "estimate", estimate, "say what a training will need"))
     _resume(_add(table, "resume", commands.resume, "go on with an interrupted run"))
     _run_name(_add(table, "stop", commands.stop, "end a run"))
     _runs(_add(table, "runs", listing.runs, "list the runs"))
@@ -95,6 +97,12 @@ def _report(parser: argparse.ArgumentParser) -> None:
         "--fix", metavar="ID", help="apply a fix that the report offers, and save the project"
     )
     parser.add_argument("--node", metavar="TRAIN_ID", help="the Train node, if there are several")
+
+
+def _estimate(parser: argparse.ArgumentParser) -> None:
+    _file(parser)
+    parser.add_argument("--fit", action="store_true", help="propose changes until it fits")
+    parser.add_argument("--apply", action="store_true", help="make those changes in the file")
 
 
 def _demo(parser: argparse.ArgumentParser) -> None:

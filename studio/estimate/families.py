@@ -58,6 +58,8 @@ class Family:
     activation: str = "silu"
     tied: bool = False
     eager: bool = False
+    grouped: bool = True
+    parallel: Callable[[Config], bool] = _never
     rotary: Callable[[Config], float] = lambda c: 1.0
     dropout: Mapping[str, str] = field(default_factory=dict)
 
@@ -130,6 +132,7 @@ FAMILIES: dict[str, Family] = {
         out_bias=_always, mlp_bias=_always, mlp=("c_fc", "c_proj"), norm_bias=True, fused_qkv=True,
         positions=lambda c: int(c["max_position_embeddings"]), activation="gelu_new", tied=True,
         rotary=lambda c: 0.0,
+        grouped=False,
         dropout={"residual": "resid_pdrop", "attention": "attn_pdrop", "embedding": "embd_pdrop"},
     ),
     "gpt_neox": Family(
@@ -137,7 +140,8 @@ FAMILIES: dict[str, Family] = {
          "num_hidden_layers": 44, "num_attention_heads": 64, "attention_bias": True},
         prefix="gpt_neox.layers", attention="attention", names=("query_key_value", "dense"),
         qkv_bias=_attention_bias, out_bias=_attention_bias, mlp_bias=_always, mlp=("dense_h_to_4h", "dense_4h_to_h"),
-        norm_bias=True, fused_qkv=True, activation="gelu",
+        norm_bias=True, fused_qkv=True, activation="gelu", grouped=False,
+        parallel=lambda c: bool(c.get("use_parallel_residual", True)),
         rotary=lambda c: float(c.get("rotary_pct", 0.25)),
         dropout={"residual": "hidden_dropout", "attention": "attention_dropout"},
     ),
@@ -148,6 +152,7 @@ FAMILIES: dict[str, Family] = {
         prefix="model.decoder.layers", names=("q_proj", "k_proj", "v_proj", "out_proj"),
         qkv_bias=_bias("enable_bias"), out_bias=_bias("enable_bias"),
         mlp_bias=_bias("enable_bias"), mlp=("fc1", "fc2"), mlp_place="", norm_bias=True,
+        grouped=False,
         positions=lambda c: int(c["max_position_embeddings"]) + 2, activation="relu", tied=True,
         rotary=lambda c: 0.0,
         dropout={"residual": "dropout", "attention": "attention_dropout", "embedding": "dropout"},
@@ -213,7 +218,7 @@ def _filled(config: Config) -> dict[str, Any]:
 def _shape(config: Config, family: Family, *, prefix: str | None = None) -> Shape:
     c = _filled(config)
     hidden, layers, heads = c["hidden_size"], c["num_hidden_layers"], c["num_attention_heads"]
-    kv_heads = c.get("num_key_value_heads", heads)
+    kv_heads = (family.grouped and c.get("num_key_value_heads")) or heads
     size = c.get("head_dim") or hidden // heads
     query, key_value = heads * size, kv_heads * size
     one = _attention(c, family, query, key_value) + _feed_forward(c, family)
@@ -232,6 +237,8 @@ def _shape(config: Config, family: Family, *, prefix: str | None = None) -> Shap
         outside=norm_size + family.positions(c) * hidden,
         head_bias=c["vocab_size"] if family.head_bias else 0,
         norm="layer" if family.norm_bias else "rms", norms=norms, qk_norm=bool(qk),
+        qk_roots={"head": heads + kv_heads, "full": 2}.get(family.qk_norm, 0),
+        kept_norms=1 if family.parallel(c) else norms,
         gated=len(family.mlp) == 3 or "gate_up_proj" in family.mlp, activation=_activation(c, family),
         rotary=family.rotary(c), fused_qkv=family.fused_qkv, eager_attention=family.eager,
         experts_active=c.get("num_experts_per_tok", 1) if _experts(c) > 1 else 1,

@@ -51,11 +51,11 @@ class Linear:
 class Shape:
     """A decoder: ``layers`` equal layers whose linear layers are listed one by one.
 
-    ``query`` and ``key_value`` are heads × head size; ``norms`` counts the norms of width ``hidden``
-    in a layer; ``vectors`` are a layer's parameters outside ``linears`` (norms, routers); ``outside``
-    are those outside the layers without embedding and head, ``outside_biases`` the biases
-    among those of a part that sees. ``experts_active`` of the stacked
-    experts see a token.
+    ``query`` and ``key_value`` are heads × head size. ``norms`` counts the norms of width ``hidden``
+    in a layer, ``kept_norms`` those with an input of their own; ``vectors`` are a layer's parameters
+    outside ``linears`` (norms, routers). ``outside`` are those outside the layers without embedding
+    and head, ``outside_biases`` the biases among those of a part that sees. ``experts_active`` of the
+    stacked experts see a token. ``exact``: memory of activations is known, not only approached.
     """
 
     model_type: str
@@ -75,7 +75,9 @@ class Shape:
     head_bias: int = 0
     norm: Norm = "rms"
     norms: int = 2
+    kept_norms: int = 2
     qk_norm: bool = False
+    qk_roots: int = 0
     gated: bool = True
     activation: str = "silu"
     rotary: float = 1.0

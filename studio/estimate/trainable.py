@@ -61,9 +61,10 @@ def _dora(m: Linear, r: int, settings: Settings) -> int:
 
 
 def _adalora(m: Linear, r: int, settings: Settings) -> int:
-    """P Λ Q with a trained diagonal, starting from the larger initial rank (Zhang et al., 2023)."""
+    """P Λ Q with a trained diagonal, from the larger initial rank (Zhang et al., 2023). PEFT counts
+    its note of the rank too."""
     first = int(settings.get("init_r") or r)
-    return first * (m.width_in + m.width_out) + first
+    return first * (m.width_in + m.width_out) + first + 1
 
 
 def _vera(m: Linear, r: int, settings: Settings) -> int:
@@ -108,11 +109,10 @@ def _factors(width: int, factor: int) -> tuple[int, int]:
 
 def _ia3(m: Linear, r: int, settings: Settings) -> int:
     """One factor per output, or per input of the feed-forward's last layer (Liu et al., 2022)."""
-    del r
-    wanted = settings.get("feedforward_modules")
-    names = wanted.split(",") if isinstance(wanted, str) else wanted
-    inner = any(matches(m.name, n.strip()) for n in names) if names else False
-    return m.width_in if inner else m.width_out
+    from studio.adapters.ia3 import _INPUT_SCALED  # one list for both
+
+    del r, settings
+    return m.width_in if m.name.rpartition(".")[2] in _INPUT_SCALED else m.width_out
 
 
 FORMULAS: dict[str, Count] = {

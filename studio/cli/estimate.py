@@ -1,0 +1,129 @@
+"""``estimate``: what a project's training will need, before it runs.
+
+By the formulas of ``studio.estimate``, at once. ``--dry-run`` and ``--probe`` ask a helper process:
+the first follows every tensor of a step that computes nothing, the second trains two real steps. With
+``--json`` standard output carries one object for each Train node.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from studio.cli.overrides import with_changes
+from studio.errors import StudioError
+from studio.estimate.fit import Proposal, apply, propose
+from studio.estimate.graph import Estimate, Facts, estimate_graph
+from studio.estimate.machine import this_machine
+from studio.graph.graph import Graph
+from studio.graph.project import load_project, save_project
+from studio.graph.registry import Registry, load_registry
+
+_PARTS = (
+    ("weights", "Weights"), ("quantization", "Quantization constants"), ("adapter", "Adapter"),
+    ("gradients", "Gradients"), ("optimizer", "Optimizer"), ("activations", "Activations"),
+    ("logits", "Logits"), ("workspace", "Workspace of a layer"), ("framework", "Framework"),
+)  # fmt: skip
+
+
+def estimate(options: argparse.Namespace) -> int:
+    """Tell the estimate of each Train node; 1 when one does not fit into the free memory."""
+    registry = load_registry()
+    for sentence in registry.failures:
+        print(sentence, file=sys.stderr)
+    graph = with_changes(load_project(options.file), options.changes, registry)
+    project_dir = options.file.resolve().parent
+    trains = [n.id for n in graph.nodes if n.type == "train"]
+    if not trains:
+        raise StudioError(
+            "The project has no Train node, so nothing says what is trained.",
+            hint="Add one, and connect its dataset and model.", code="no_train",
+        )  # fmt: skip
+    facts = Facts(this_machine())
+    found = [estimate_graph(graph, registry, project_dir, facts, n) for n in trains]
+    fits = [_one(e, graph, registry, project_dir, facts, options) for e in found if e is not None]
+    return 0 if all(fits) else 1
+
+
+def _one(
+    found: Estimate, graph: Graph, registry: Registry, project_dir: Path, facts: Facts,
+    options: argparse.Namespace,
+) -> bool:  # fmt: skip
+    proposals: tuple[Proposal, ...] = ()
+    after: Estimate | None = None
+    if options.fit or options.apply:
+        proposals, after = propose(graph, registry, project_dir, facts, found.node)
+    if options.json:
+        told = {**found.to_json(), "proposals": [vars(p) for p in proposals]}
+        print(json.dumps(told), flush=True)
+    else:
+        _tell(found)
+        if options.fit or options.apply:
+            _tell_proposals(proposals, after)
+    if options.apply and proposals:
+        save_project(options.file, apply(graph, proposals))
+        print(f"{options.file}: changed.", file=sys.stderr)
+        return after is None or after.fits is not False
+    return found.fits is not False
+
+
+def _tell(found: Estimate) -> None:
+    print(f"{found.node}: {_parameters(found)}")
+    if found.parts is not None:
+        for name, words in _PARTS:
+            if size := getattr(found.parts, name):
+                print(f"  {words:<24} {_gib(size):>10}")
+    if found.peak is not None:
+        verdict = "fits" if found.fits else "does not fit"
+        print(f"  {'Peak':<24} {_gib(found.peak):>10}   {_basis(found)}")
+        print(f"  {'Free':<24} {_gib(found.available):>10}   {found.device}: it {verdict}")
+    print(f"  {_length(found)}")
+    for note in found.notes:
+        print(f"  {note}")
+
+
+def _parameters(found: Estimate) -> str:
+    if found.trainable is None or found.total is None:
+        return "the number of trained parameters is not known"
+    share = 100 * found.trainable / max(1, found.total)
+    return f"{found.trainable:,} of {found.total:,} parameters are trained ({share:.2f} %)"
+
+
+def _basis(found: Estimate) -> str:
+    return {
+        "formula": "by formula",
+        "dry run": "by dry run",
+        "measured here": "corrected by a probe here",
+    }[found.basis]
+
+
+def _length(found: Estimate) -> str:
+    steps = "unknown" if found.steps is None else f"{found.steps:,}"
+    tokens = "unknown" if found.tokens is None else f"about {found.tokens:,}"
+    return f"Steps: {steps}. Tokens: {tokens}. Time: {_time(found)}."
+
+
+def _time(found: Estimate) -> str:
+    if found.seconds is None:
+        return "unknown until a probe or a run was measured here"
+    minutes = found.seconds / 60
+    words = f"{found.seconds:.0f} s" if minutes < 2 else f"{minutes:.0f} min"
+    return f"about {words}, ± {100 * (found.seconds_off or 0):.0f} %"
+
+
+def _tell_proposals(proposals: tuple[Proposal, ...], after: Estimate | None) -> None:
+    if not proposals:
+        print("  Nothing has to be changed.")
+        return
+    print("  To make it fit:")
+    for p in proposals:
+        print(f"    {p.node}.{p.field} = {p.value}   {p.reason}")
+    if after is not None and after.peak is not None:
+        still = "" if after.fits else " That is still too much: take a smaller model."
+        print(f"  Peak then: {_gib(after.peak)}.{still}")
+
+
+def _gib(size: int) -> str:
+    return f"{size / 2**30:.2f} GiB"

@@ -1,0 +1,161 @@
+"""What autograd keeps of one decoder layer until the backward pass, in bytes.
+
+Each function names one operation of transformers' models and what it keeps; the sum over a layer is
+the k of the usual formulas. ``w`` is the width of the stream of activations in bytes. Checked to the
+byte against a dry run (``studio.training.dry_run``) by ``tests/studio/estimate/test_dry_run.py``.
+
+A frozen linear layer keeps nothing. A LoRA beside it keeps the input of A and of B. PEFT holds
+adapters in float32: without autocast the input of A is a float32 copy, with autocast a copy in the
+stream's width, one for each adapted layer; where the widths agree, layers that read the same tensor
+share it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from studio.estimate.shapes import Linear, Shape
+from studio.estimate.trainable import Target
+
+MASK_BYTES = 1
+READS_ATTENTION = ("o_proj", "out_proj", "dense", "c_proj")
+
+
+@dataclass(frozen=True)
+class Mode:
+    """How a step computes. ``weights`` and ``adapter`` are bytes per stored number; ``head`` says
+    whether logits are made for label tokens only; ``masked`` whether rows are padded. ``plain`` is the
+    model's own loss, which keeps its logits."""
+
+    weights: int = 2
+    adapter: int = 4
+    autocast: bool = True
+    quantization: str = "none"
+    double_quant: bool = True
+    checkpointing: bool = False
+    head: Literal["rows", "full", "plain"] = "rows"
+    masked: bool = False
+    dropout: float = 0.0
+    device: Literal["cpu", "cuda"] = "cpu"
+    full: bool = False
+
+    @property
+    def stream(self) -> int:
+        """Bytes per number of the activations between layers."""
+        return 2 if self.full and self.autocast else self.weights
+
+    @property
+    def copies(self) -> int | None:
+        """Bytes per number of the input copy that each adapter keeps; ``None`` where it is shared."""
+        if self.full:
+            return self.stream if self.autocast else None
+        if self.adapter == self.weights:
+            return None
+        if self.quantization != "none" and self.autocast and self.device == "cuda":
+            return None  # PEFT leaves the cast to autocast there; on a processor it does not
+        return self.weights if self.autocast else self.adapter
+
+    @property
+    def inner(self) -> int:
+        """Bytes per number between A and B."""
+        return self.stream if self.autocast or self.full else self.adapter
+
+
+def layer_bytes(
+    shape: Shape, targets: Sequence[Target], mode: Mode, tokens: int, length: int
+) -> int:
+    """Kept by one layer with these adapters for ``tokens`` tokens in rows of ``length``."""
+    per_token = (
+        _norms(shape, mode) + _attention(shape, mode, length) + _feed_forward(shape, mode)
+        + _adapters(shape, targets, mode) + _dropouts(shape, mode)
+    )  # fmt: skip
+    return tokens * per_token + _casts(targets, mode)
+
+
+def _norms(shape: Shape, mode: Mode) -> int:
+    """RMS norms keep their input in float32 and a root per row; layer norms the input itself, mean
+    and root. Norms of queries and keys do the same."""
+    if shape.norm == "layer":
+        return shape.kept_norms * mode.weights * shape.hidden + shape.norms * 2 * mode.weights
+    kept = shape.norms * (4 * shape.hidden + 4)
+    if mode.full:  # the weights' own gradient needs the normalised input too
+        kept += shape.norms * mode.weights * shape.hidden
+    if shape.qk_norm:
+        kept += 4 * (shape.query + shape.key_value) + 4 * shape.qk_roots
+    return kept
+
+
+def _attention(shape: Shape, mode: Mode, length: int) -> int:
+    """Queries, keys, values, the output, and a float32 sum per head. A padding mask makes
+    transformers repeat keys and values for every head, and torch a mask in the stream's width."""
+    w, keys = mode.stream, shape.key_value
+    if (mode.masked or shape.eager_attention) and shape.heads != shape.kv_heads:
+        keys = shape.query
+    kept = w * (2 * shape.query + 2 * keys) + 4 * shape.heads
+    if shape.fused_qkv and shape.rotary and keys == shape.key_value:
+        kept += w * (shape.query + shape.key_value)  # values are a part of the joined tensor
+    if shape.eager_attention:
+        kept += shape.heads * length * (2 * w + (4 if w == 2 else 0)) - 4 * shape.heads
+    elif mode.masked:
+        kept += w * length
+    return kept
+
+
+def _feed_forward(shape: Shape, mode: Mode) -> int:
+    """Gated: gate, its activation, and up. Plain: what the activation's derivative needs."""
+    w, inner = mode.stream, shape.feed_forward * shape.experts_active
+    if shape.gated:
+        return 3 * w * inner
+    return w * inner * {"gelu_new": 4, "gelu_fast": 4, "relu": 1}.get(shape.activation, 1)
+
+
+def _adapters(shape: Shape, targets: Sequence[Target], mode: Mode) -> int:
+    """Inputs of A and of B."""
+    middle = sum(mode.inner * t.rank for t in targets)
+    if mode.copies is not None:
+        return middle + sum(mode.copies * t.linear.width_in for t in targets)
+    return middle + mode.stream * sum(_inputs(shape, [t.linear for t in targets]))
+
+
+def _inputs(shape: Shape, linears: Sequence[Linear]) -> list[int]:
+    """Widths of the different tensors that these layers read and that nothing else keeps."""
+    names = {m.name: m for m in linears}
+    first = [n for n in names if _place(n) == "attention" and not _is_output(n)]
+    gates = [n for n in names if _place(n) != "attention" and not is_down(shape, names[n])]
+    downs = [n for n in names if _place(n) != "attention" and is_down(shape, names[n])]
+    kept = [shape.hidden] * bool(first) + [shape.hidden] * bool(gates)
+    if shape.fused_qkv and shape.rotary and any(_is_output(n) for n in names):
+        kept.append(shape.query)  # the output's heads lie apart there, so that it is copied
+    if downs and shape.activation != "relu":
+        kept.append(shape.feed_forward * shape.experts_active)
+    return kept
+
+
+def _place(name: str) -> str:
+    return "attention" if "att" in name else "feed_forward"
+
+
+def _is_output(name: str) -> bool:
+    return name.rpartition(".")[2] in READS_ATTENTION
+
+
+def is_down(shape: Shape, linear: Linear) -> bool:
+    """Whether it is the feed-forward part's last matrix."""
+    return linear.width_in == shape.feed_forward != shape.hidden
+
+
+def _casts(targets: Sequence[Target], mode: Mode) -> int:
+    """Autocast keeps a copy of each trained matrix in the stream's width through the whole step."""
+    if not mode.autocast or mode.adapter == mode.stream:
+        return 0
+    if mode.full:
+        return sum(mode.stream * t.linear.weights for t in targets)
+    return sum(mode.stream * t.rank * (t.linear.width_in + t.linear.width_out) for t in targets)
+
+
+def _dropouts(shape: Shape, mode: Mode) -> int:
+    """A noise per dropped number: on a processor in the stream's width, on a GPU one byte."""
+    noise = mode.stream if mode.device == "cpu" else MASK_BYTES
+    return noise * 2 * shape.hidden if shape.dropout.get("residual") else 0

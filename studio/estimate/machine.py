@@ -1,0 +1,92 @@
+"""What this machine can hold and how fast it was seen to train, without torch.
+
+Free memory is read again after ``FRESH_S`` seconds. A speed is only ever a measured one: of an
+earlier run or of the probe.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from studio.hardware import (
+    GIB,
+    cpu_count,
+    cpu_model,
+    describe_device,
+    gpus,
+    ram_free_gib,
+    ram_total_gib,
+)
+
+FRESH_S = 5.0
+FRAMEWORK = {"cpu": 620 * 10**6, "cuda": 600 * 10**6}
+"""Bytes that are in use before a model is: on a processor Python with torch, transformers and PEFT
+(measured: see docs/estimate.md), on a GPU the context and its libraries' workspace."""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """The device that trains. ``available`` are bytes that a run may take; ``bfloat16`` whether Auto
+    would take that precision."""
+
+    name: str
+    device: str
+    available: int
+    total: int
+    bfloat16: bool
+    framework: int
+    cores: int = 1
+
+
+def this_machine() -> Machine:
+    """This machine now."""
+    return _machine(int(time.monotonic() / FRESH_S))
+
+
+@lru_cache(maxsize=1)
+def _machine(moment: int) -> Machine:
+    del moment
+    cards = gpus()
+    if cards:
+        card = cards[0]
+        free = int((card.total_gib - card.used_gib) * GIB)
+        return Machine(
+            describe_device(), "cuda", free, int(card.total_gib * GIB), _gpu_computes_bfloat16(),
+            FRAMEWORK["cuda"],
+        )  # fmt: skip
+    return Machine(
+        describe_device(), "cpu", int(ram_free_gib() * GIB), int(ram_total_gib() * GIB),
+        cpu_computes_bfloat16(), FRAMEWORK["cpu"], cpu_count(),
+    )  # fmt: skip
+
+
+@lru_cache(maxsize=1)
+def _gpu_computes_bfloat16() -> bool:
+    """Ampere and later do."""
+    try:
+        import pynvml
+
+        pynvml.nvmlInit()
+        handle = pynvml.nvmlDeviceGetHandleByIndex(0)
+        return int(pynvml.nvmlDeviceGetCudaComputeCapability(handle)[0]) >= 8
+    except Exception:  # no driver, no library, or one of another version
+        return True
+
+
+@lru_cache(maxsize=1)
+def cpu_computes_bfloat16(cpuinfo: str = "/proc/cpuinfo") -> bool:
+    """Whether the processor has matrix units for bfloat16; what torch asks it too."""
+    try:
+        flags = Path(cpuinfo).read_text(encoding="utf-8")
+    except OSError:
+        return False
+    return "avx512_bf16" in flags or "amx_tile" in flags
+
+
+@lru_cache(maxsize=1)
+def machine_key() -> str:
+    """What measured figures belong to."""
+    return f"{describe_device()} / {cpu_model()} / {cpu_count()}"

@@ -1,0 +1,27 @@
+"""Bytes of state that each optimizer keeps per trained number.
+
+Why a table: bitsandbytes and torch allocate it at the first step. Matrices below 4,096 elements keep
+32-bit states in bitsandbytes; that is left out here, since it is a few kilobytes. Every choice of the
+Train node has an entry (``tests/contracts/test_estimates.py``).
+"""
+
+from __future__ import annotations
+
+EIGHT_BIT = 2 + 2 * 4 / 256
+"""Two 8-bit states and a float32 scale for every 256 numbers of each."""
+
+STATE_BYTES: dict[str, float | None] = {
+    "adamw": 8.0, "adamw_fused": 8.0, "adamw_8bit": EIGHT_BIT, "paged_adamw": 0.0,
+    "paged_adamw_8bit": 0.0, "lion": 4.0, "lion_8bit": EIGHT_BIT / 2, "ademamix": 12.0,
+    "ademamix_8bit": 1.5 * EIGHT_BIT, "adafactor": 0.0, "muon": 4.0, "sgd": 0.0,
+}  # fmt: skip
+"""Per trained number. Paged states lie in main memory, so they are 0 on a GPU (and 8 or 2 on a
+processor: ``state_bytes``). Adafactor keeps a row and a column per matrix: next to nothing."""
+_PAGED = {"paged_adamw": 8.0, "paged_adamw_8bit": EIGHT_BIT}
+
+
+def state_bytes(optimizer: str, device: str) -> float | None:
+    """Bytes of optimizer state per trained number; ``None`` where nothing is known."""
+    if device == "cpu" and optimizer in _PAGED:
+        return _PAGED[optimizer]
+    return STATE_BYTES.get(optimizer)
