@@ -26,6 +26,7 @@ from studio.training.spans import (
 
 __all__ = ["IGNORED", "Rendered", "Span", "TrainOn", "UnprovableMask", "render_row"]
 
+_TAIL = 12
 TrainOn = Literal["answers", "last_answer", "weights", "all"]
 
 
@@ -111,7 +112,7 @@ def _asked(messages: Sequence[Any], index: int) -> bool:
 def render_messages(talk: Conversation, targets: Sequence[Target]) -> list[Rendered]:
     """A conversation with the span of everything that is trained; see ``render_row``."""
     whole = talk.text()
-    _refuse_lost_calls(talk, whole)
+    _refuse_lost(talk, whole)
     spans = [_span(talk, t, whole) for t in targets]
     if all(s is not None for s in spans):
         return [_rendered(talk, whole, targets, spans)]
@@ -121,12 +122,18 @@ def render_messages(talk: Conversation, targets: Sequence[Target]) -> list[Rende
     return _one_by_one(talk, targets)
 
 
-def _refuse_lost_calls(talk: Conversation, whole: str) -> None:
-    """Many templates know no tools and write an empty answer where a tool is called."""
+def _refuse_lost(talk: Conversation, whole: str) -> None:
+    """Many templates know no tools and write an empty answer where a tool is called; some write
+    nothing of a text that is not a list of parts."""
     calls = [c for m in talk.messages for c in m.get("tool_calls") or ()]
     names = [str((c.get("function") or c).get("name", "")) for c in calls]
     if any(n not in whole for n in names):
         raise TemplateRefused("it leaves out the calls of tools")
+    said = (str(m.get("content") or "").strip() for m in talk.messages if m["role"] == "assistant")
+    if any(
+        s[-_TAIL:] not in whole for s in said
+    ):  # its beginning may be thoughts, which it may drop
+        raise TemplateRefused("it leaves out what the answers say")
 
 
 def _span(talk: Conversation, target: Target, whole: str) -> Span | None:

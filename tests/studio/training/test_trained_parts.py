@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from studio.errors import StudioError
 from studio.tokens import RowFlags
 from studio.training.canonical import to_arrow
-from studio.training.data import Encoded, Encoder
+from studio.training.chat import TemplateRefused
+from studio.training.data import Encoded, Encoder, tokenize_dataset
 from studio.training.masks import UnprovableMask, render_row
 from studio.training.row_flags import flags_of
-from tests.studio.training.test_data import COUNTS, FORGETS_THOUGHTS, messages, with_template
+from tests.studio.training.steps import Recorder, make_context
+from tests.studio.training.test_data import (
+    COUNTS,
+    FORGETS_THOUGHTS,
+    messages,
+    with_template,
+    write,
+)
 from tests.tiny import END_ID, START_ID, make_tiny_tokenizer
 
 NO_END = (  # closes an answer with a blank line only
@@ -130,6 +140,46 @@ def test_a_weight_whose_place_cannot_be_proven_is_refused() -> None:
     twice = COUNTS.replace("'<' + m['role']", "m['content'] + '<' + m['role']")
     with pytest.raises(UnprovableMask):
         encode(weighted("u:one", "a:uno", _0=1), "weights", twice)
+
+
+def test_what_a_template_leaves_out_is_never_trained_as_nothing() -> None:
+    call = [{"type": "function", "function": {"name": "add", "arguments": {}}}]
+    row = {
+        "messages": [
+            {"role": "user", "content": "a"},
+            {"role": "assistant", "content": "", "tool_calls": call},
+        ]
+    }
+    with pytest.raises(TemplateRefused, match="leaves out the calls of tools"):
+        encode(row)
+    parts = NO_END.replace("m['content']", "m['content'][0].text | default('')")
+    with pytest.raises(TemplateRefused, match="leaves out what the answers say"):
+        encode(weighted("u:one", "a:uno"), template=parts)
+
+
+def test_rows_for_another_objective_are_refused(tmp_path: Path) -> None:
+    value = write(tmp_path / "data", [{"messages": messages("u:a", "a:b")}])
+    for shape, word in (("preference", "preferences"), ("label", "labels of good and bad answers")):
+        dataset = value.model_copy(update={"shape": shape})
+        with pytest.raises(StudioError, match=f"the rows are {word}") as caught:
+            tokenize_dataset(
+                make_context(tmp_path, Recorder()), dataset, make_tiny_tokenizer(), max_length=99,
+                train_on="answers", folder=tmp_path / "tokens",
+            )  # fmt: skip
+        assert (caught.value.code, caught.value.field) == ("wrong_shape", "objective")
+
+
+def test_an_added_end_token_is_told(tmp_path: Path) -> None:
+    for rule, count in (("auto", 1), ("never", 0)):
+        told = Recorder()
+        value = write(tmp_path / rule, [{"messages": messages("u:a", "a:b")}])
+        tokens = tokenize_dataset(
+            make_context(tmp_path, told), value, with_template(NO_END), max_length=99,
+            train_on="answers", folder=tmp_path / rule / "tokens", end_token=rule,
+        )  # fmt: skip
+        notices = [e.get("sentence") for e in told.named("Notice")]
+        assert sum("“<|im_end|>” is added" in n for n in notices) == count
+        assert (tokens.train[0]["input_ids"][-1] == END_ID) == bool(count)
 
 
 # ------------------------------------------------------------------ end token and BOS
