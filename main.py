@@ -22,6 +22,7 @@ COMMANDS = (
     "tokens",
     "report",
     "estimate",
+    "recipe",
     "resume",
     "stop",
     "runs",
@@ -39,6 +40,7 @@ usage: main.py [PROJECT.studio]                     open the window
        main.py tokens FILE [--row N] [--json]       show rows as the model will see them
        main.py report FILE [--fix ID] [--json]      look at every row of the data
        main.py estimate FILE [--fit] [--json]       say what a training will need
+       main.py recipe FILE [--apply] [--json]       propose values for a training, with reasons
        main.py resume RUN                           go on with an interrupted run
        main.py stop RUN                             stop a run that goes on; it saves first
        main.py runs [--json]                        list the runs

@@ -9,6 +9,7 @@ from typing import Any
 
 from studio.cli import commands, data_report, doctor, listing
 from studio.cli.estimate import estimate
+from studio.cli.recipe import recipe
 from studio.cli.tokens import tokens
 from studio.cli.trust import trust
 
@@ -25,6 +26,7 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     _tokens(_add(table, "tokens", tokens, "show rows as the model will see them"))
     _report(_add(table, "report", data_report.report, "look at every row of the data"))
     _estimate(_add(table, "estimate", estimate, "say what a training will need"))
+    _recipe(_add(table, "recipe", recipe, "propose values for a training, with reasons"))
     _resume(_add(table, "resume", commands.resume, "go on with an interrupted run"))
     _run_name(_add(table, "stop", commands.stop, "end a run"))
     _runs(_add(table, "runs", listing.runs, "list the runs"))
@@ -103,6 +105,13 @@ def _estimate(parser: argparse.ArgumentParser) -> None:
     _file(parser)
     parser.add_argument("--fit", action="store_true", help="propose changes until it fits")
     parser.add_argument("--apply", action="store_true", help="make those changes in the file")
+
+
+def _recipe(parser: argparse.ArgumentParser) -> None:
+    _file(parser)
+    _runs(parser)
+    parser.add_argument("--apply", action="store_true", help="set the values and save the project")
+    parser.add_argument("--node", metavar="TRAIN_ID", help="the Train node, if there are several")
 
 
 def _demo(parser: argparse.ArgumentParser) -> None:

@@ -41,12 +41,8 @@ def check(settings: TrainSettings, context: CheckContext) -> Iterable[Problem]:
     yield from kept_problems(settings, context)
     yield from check_data(settings, context)
     data = [s for t, s in context.upstream.values() if t == "dataset" and s]
-    if settings.eval_steps and data and not any(keeps_validation(s) for s in data):
-        yield context.problem(
-            "the validation loss is to be measured, but the Dataset node keeps no rows for it.",
-            "eval_steps", hint="Choose validation rows in the Dataset node.",
-            code="no_validation_rows", severity="warning",
-        )  # fmt: skip
+    if data and not any(keeps_validation(s) for s in data):
+        yield from _without_validation(settings, context)
     if settings.max_steps and settings.save_steps > settings.max_steps:
         yield context.problem(
             f"a checkpoint every {settings.save_steps} steps is never written in "
@@ -54,6 +50,24 @@ def check(settings: TrainSettings, context: CheckContext) -> Iterable[Problem]:
             "save_steps", hint="Lower it, or set 0 for ten times a run.",
             code="cadence_beyond_end", severity="warning",
         )  # fmt: skip
+
+
+_NEED_VALIDATION = (
+    ("eval_steps", 0, "the validation loss is to be measured"),
+    ("early_stopping", 0, "early stopping waits for the validation loss"),
+    ("keep", "last", "the best evaluation is to be kept"),
+    ("sample_rows", 0, "validation rows are to be asked"),
+)
+
+
+def _without_validation(settings: TrainSettings, context: CheckContext) -> Iterable[Problem]:
+    for name, unused, what in _NEED_VALIDATION:
+        if getattr(settings, name) != unused:
+            yield context.problem(
+                f"{what}, but the Dataset node keeps no rows for it.", name,
+                hint="Choose validation rows in the Dataset node.", code="no_validation_rows",
+                severity="warning",
+            )  # fmt: skip
 
 
 def run(

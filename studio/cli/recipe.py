@@ -1,0 +1,91 @@
+"""``recipe``: propose values for a training, with a reason for each, and set them with ``--apply``.
+
+The data report gives number and length of the rows; a kept one is used, else the data host looks at
+them. Nothing is changed without ``--apply``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from typing import Any
+
+from studio.cli.data_desk import DataDesk
+from studio.cli.overrides import with_changes
+from studio.cli.tokens import opened, tell_failure
+from studio.data_report import DataReport, report_from_json
+from studio.data_report_cache import kept
+from studio.errors import StudioError
+from studio.graph.project import load_project, save_project
+from studio.graph.registry import Registry, load_registry
+from studio.recipe import Proposal, propose
+from studio.recipe_facts import apply_recipe, present_value, recipe_facts
+from studio.runs.token_request import token_request
+
+
+def recipe(options: argparse.Namespace) -> int:
+    """Show the recipe, or apply it; 2 when the project does not allow one, 1 when the data fail."""
+    registry = load_registry()
+    graph = with_changes(load_project(options.file), options.changes, registry)
+    project_dir = options.file.resolve().parent
+    recipe_facts(graph, registry, project_dir, options.node)  # the right node, before any work
+    try:
+        report = _report(options, registry)
+    except StudioError as error:
+        return tell_failure(error)
+    proposals = propose(recipe_facts(graph, registry, project_dir, options.node, report))
+    rows = [(p, present_value(graph, registry, p)) for p in proposals]
+    if options.apply:
+        save_project(options.file, apply_recipe(load_project(options.file), proposals))
+    for proposal, present in rows:
+        print(json.dumps(_as_json(proposal, present)) if options.json else _line(proposal, present))
+    if not options.json:
+        changes = sum(p.value != present for p, present in rows)
+        print(_end(changes, options))
+    return 0
+
+
+def _report(options: argparse.Namespace, registry: Registry) -> DataReport | None:
+    """The data report, or ``None`` where the project has no data that can be looked at."""
+    graph = with_changes(load_project(options.file), options.changes, registry)
+    request, _ = token_request(graph, registry, options.file.resolve().parent, options.node)
+    if request is None:
+        print(
+            "The data cannot be looked at yet: values that depend on them are left out.",
+            file=sys.stderr,
+        )
+        return None
+    known = kept(request.key)
+    if known is not None:
+        return known
+    with DataDesk() as desk:
+        opened(desk, request, options)
+        return report_from_json(desk.ask("report")["report"])
+
+
+def _as_json(proposal: Proposal, present: Any) -> dict[str, Any]:
+    return {
+        "node": proposal.node, "field": proposal.field, "value": proposal.value,
+        "present": present, "reason": proposal.reason,
+    }  # fmt: skip
+
+
+def _line(proposal: Proposal, present: Any) -> str:
+    name, value = f"{proposal.node}.{proposal.field}", _word(proposal.value)
+    same = proposal.value == present
+    change = f"{value} (as it is)" if same else f"{_word(present)} → {value}"
+    return f"{name}: {change}\n    {proposal.reason}"
+
+
+def _word(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _end(changes: int, options: argparse.Namespace) -> str:
+    if not changes:
+        return "Every value is as proposed."
+    counted = "1 setting" if changes == 1 else f"{changes} settings"
+    if options.apply:
+        return f"{counted} changed; {options.file} is saved."
+    return f"{counted} would change. Set them with --apply."
