@@ -34,11 +34,27 @@ _VALUE = ("v_proj", "value", "wv", "v", "v_lin")
 
 @dataclass(frozen=True)
 class LinearModule:
-    """A linear layer: its full name in the model and the widths it maps between."""
+    """A linear layer: its full name in the model and the widths it maps between. ``transposed``: its
+    weight is stored as (in, out), as GPT-2's Conv1D does."""
 
     name: str
     width_in: int
     width_out: int
+    transposed: bool = False
+
+    @property
+    def parameters(self) -> int:
+        """Entries of its weight."""
+        return self.width_in * self.width_out
+
+    @property
+    def kind(self) -> str:
+        """What it is, in a word: expert, fused projection, transposed or linear."""
+        if ".experts." in self.name:
+            return "expert"
+        if self.name.rpartition(".")[2] in (*_FUSED_QKV, "gate_up_proj"):
+            return "fused"
+        return "transposed" if self.transposed else "linear"
 
 
 def read_linear_modules(folder: Path) -> list[LinearModule] | None:
@@ -66,6 +82,43 @@ def norm_layers(folder: Path) -> list[str]:
     text = [s for s in stems if set(TOWERS).isdisjoint(s.split("."))]
     last = (s.rpartition(".")[2] for s in text)
     return list(dict.fromkeys(n for n in last if "norm" in n.lower() or n.startswith("ln_")))
+
+
+@dataclass(frozen=True)
+class TreeNode:
+    """A part of a model in the order of its layers; a leaf stands for one linear layer."""
+
+    name: str
+    children: tuple[TreeNode, ...] = ()
+    layer: LinearModule | None = None
+
+    @property
+    def layers(self) -> tuple[LinearModule, ...]:
+        """The linear layers below this part."""
+        if self.layer is not None:
+            return (self.layer,)
+        return tuple(m for child in self.children for m in child.layers)
+
+    @property
+    def parameters(self) -> int:
+        """Entries of the weights below this part."""
+        return sum(m.parameters for m in self.layers)
+
+
+def module_tree(modules: Sequence[LinearModule], name: str = "") -> TreeNode:
+    """The layers as a tree of their names' parts, such as model → layers → 0 → self_attn → q_proj."""
+    return _tree(name, [(m.name.split("."), m) for m in modules])
+
+
+def _tree(name: str, items: Sequence[tuple[list[str], LinearModule]]) -> TreeNode:
+    groups: dict[str, list[tuple[list[str], LinearModule]]] = {}
+    for parts, module in items:
+        groups.setdefault(parts[0], []).append((parts[1:], module))
+    children = [
+        TreeNode(part, layer=found[0][1]) if not found[0][0] else _tree(part, found)
+        for part, found in groups.items()
+    ]
+    return TreeNode(name, tuple(children))
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -113,7 +166,7 @@ def _linear(name: str, shape: tuple[int, ...], config: dict[str, Any]) -> Linear
         return None
     width_out, width_in = shape
     if config.get("model_type") in _CONV1D_MODELS:  # Conv1D stores (in, out)
-        width_in, width_out = shape
+        return LinearModule(stem, *shape, transposed=True)
     return LinearModule(stem, width_in, width_out)
 
 

@@ -89,6 +89,12 @@ def layer_troubles(
             "method", f"{variant.title} cannot be put on the experts of a mixture, such as {experts}.",
             "Set the target modules to Attention, or choose LoRA.",
         )  # fmt: skip
+    turned = next((m.name for m in layers if m.transposed), None)
+    if turned is not None and not method.transposed:
+        yield (
+            "method", f"{variant.title} cannot be put on layers that store their weights transposed "
+            f"(Conv1D), such as {turned}.", "Choose LoRA or DoRA for this model.",
+        )  # fmt: skip
     if experts is not None and settings.dropout:
         yield (
             "dropout", "the experts of a mixture cannot be trained with dropout.",

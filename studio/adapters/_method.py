@@ -80,7 +80,8 @@ class LoraMethod:
     weights to be loaded, so they cannot be merged layer by layer. ``uses`` are the shared settings that
     matter for it. ``starts_from_base``: it begins with a part of the base's own weights, so that it is saved
     as a plain LoRA of twice the rank. ``own_layers``: it chooses its layers by itself.
-    ``experts``: it can be put on the experts of a mixture, whose weights are joined in one tensor.
+    ``experts``: it can be put on the experts of a mixture, whose weights are joined in one tensor;
+    ``transposed``: on layers that store their weights as (in, out), as those of GPT-2.
     ``fits(node, own, layers)`` gets the LoRA node's settings, its own and the chosen layers, and yields
     pairs of field and sentence for what does not go together.
     """
@@ -96,6 +97,7 @@ class LoraMethod:
     merge_whole: bool = False
     own_layers: bool = False
     experts: bool = False
+    transposed: bool = True
     why_not_quantized: str = ""
     fits: Fits | None = None
     hooks: Hooks = field(default_factory=Hooks)

@@ -49,6 +49,6 @@ VARIANT = Variant(
     help="OFT with a rotation of the whole width from few parameters. Slow. When to use it: when OFT's "
     "blocks are too coarse. Liu et al. 2024, arXiv:2311.06243.",
     payload=LoraMethod(
-        _build, paper="arXiv:2311.06243", uses=frozenset({"dropout"}), fits=_fits,
+        _build, transposed=False, paper="arXiv:2311.06243", uses=frozenset({"dropout"}), fits=_fits,
     ),
 )  # fmt: skip

@@ -36,6 +36,6 @@ VARIANT = Variant(
     help="Rotates the weights by r reflections. Slow, and needs much memory. Experimental. When to use "
     "it: like OFT, with a rank to choose. Yuan et al. 2024, arXiv:2405.17484.",
     payload=LoraMethod(
-        _build, quantized=(), paper="arXiv:2405.17484", uses=frozenset({"r"}),
+        _build, transposed=False, quantized=(), paper="arXiv:2405.17484", uses=frozenset({"r"}),
     ),
 )  # fmt: skip

@@ -46,6 +46,6 @@ VARIANT = Variant(
     help="Rotates the weights instead of adding to them, which keeps the angles between them. When to "
     "use it: to change style with little forgetting. Qiu et al. 2023, arXiv:2306.07280.",
     payload=LoraMethod(
-        _build, paper="arXiv:2306.07280", uses=frozenset({"dropout"}),
+        _build, transposed=False, paper="arXiv:2306.07280", uses=frozenset({"dropout"}),
     ),
 )  # fmt: skip

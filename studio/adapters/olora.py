@@ -19,7 +19,7 @@ VARIANT = Variant(
     "than LoRA, with a quicker start than PiSSA's. Saved as a plain LoRA of twice the rank. "
     "Büyükakyüz 2024, arXiv:2406.01775.",
     payload=LoraMethod(
-        _build, quantized=(), starts_from_base=True, paper="arXiv:2406.01775",
+        _build, transposed=False, quantized=(), starts_from_base=True, paper="arXiv:2406.01775",
         why_not_quantized="it begins with directions of the base's own weights, which rounding hides",
     ),
 )  # fmt: skip

@@ -1,0 +1,261 @@
+"""LoRA methods differ from plain LoRA in the way that their papers say, in numbers."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from studio.adapters._method import TrainingFacts
+from studio.training.adapter import build_adapter
+from studio.training.optim import build_optimizer
+from studio.training.tuning import Tuning
+from studio.values import AdaptedModelValue
+from tests.studio.training.adapters import logits, plain_adapted, plain_model
+from tests.studio.training.methods import OWN, inputs_for, train_settings, trained
+from tests.studio.training.steps import Recorder, adapted_value, make_context, model_value
+from tests.tiny import make_tiny_model, make_tiny_tokenizer
+
+WIDTHS = {  # (in, out) of the tiny model's layers; it has two blocks
+    "q_proj": (32, 32), "k_proj": (32, 16), "v_proj": (32, 16), "o_proj": (32, 32),
+    "gate_proj": (32, 64), "up_proj": (32, 64), "down_proj": (64, 32),
+}  # fmt: skip
+
+
+def built(root: Path, method: str, facts: TrainingFacts | None = None, **adapter: Any) -> Tuning:
+    """The tiny model with a fresh adapter of this method."""
+    folder = root / "model"
+    if not folder.exists():
+        make_tiny_model(folder)
+    own = {"method_settings": OWN.get(method, {}), **adapter}
+    value = adapted_value(model_value(folder), method=method, **own)
+    return build_adapter(
+        make_context(root, Recorder()), plain_model(folder), value, facts or facts_of(root)
+    )
+
+
+def facts_of(root: Path) -> TrainingFacts:
+    """A training of ten steps without rows."""
+    del root
+    return TrainingFacts(10, [], lambda model, batch: None)
+
+
+def layer_of(tuning: Tuning) -> Any:
+    """The first adapted query projection."""
+    return tuning.model.base_model.model.model.layers[0].self_attn.q_proj
+
+
+def test_the_scale_of_rslora_is_alpha_by_the_root_of_r(tmp_path: Path) -> None:
+    assert layer_of(built(tmp_path, "lora")).scaling["default"] == 8 / 4
+    assert layer_of(built(tmp_path, "rslora")).scaling["default"] == 8 / math.sqrt(4)
+
+
+def test_dora_begins_with_the_weights_lengths_and_trains_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The magnitude of each output is the norm of its row of W (section 4.1), then it moves."""
+    layer = layer_of(built(tmp_path, "dora"))
+    norms = layer.get_base_layer().weight.norm(dim=1)
+    begun = layer.lora_magnitude_vector["default"].weight
+    assert begun.shape == (32,)
+    assert begun.allclose(norms, rtol=1e-5)
+    found = trained(monkeypatch, tmp_path, "dora", steps=3)
+    name = "base_model.model.model.layers.0.self_attn.q_proj.lora_magnitude_vector.default.weight"
+    assert name in found.trainable
+    assert (found.weights[name] - norms).abs().min() > 1e-4
+
+
+def test_lora_plus_gives_b_a_higher_rate(tmp_path: Path) -> None:
+    """Two rates in the optimizer, and a first step of Adam whose entries have just these sizes."""
+    import torch
+
+    tuning = built(tmp_path, "lora_plus", method_settings={"ratio": 8.0})
+    settings = train_settings("lora", learning_rate=1e-3)
+    optimizer = build_optimizer(tuning.model, settings, tuning.rate)
+    assert sorted(g["lr"] for g in optimizer.param_groups) == pytest.approx([1e-3, 8e-3])
+    layer = layer_of(tuning)
+    a, b = layer.lora_A["default"].weight, layer.lora_B["default"].weight
+    before = a.detach().clone(), b.detach().clone()
+    for p in tuning.model.parameters():
+        if p.requires_grad:
+            p.grad = torch.full_like(p, 0.5)
+    optimizer.step()
+    assert (before[0] - a).abs().allclose(torch.tensor(1e-3), rtol=1e-3)
+    assert (before[1] - b).abs().allclose(torch.tensor(8e-3), rtol=1e-3)
+
+
+def test_lora_fa_keeps_a_and_projects_the_gradient_of_b(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """s B A moves along the full gradient, as far as A's rows reach (arXiv:2308.03303)."""
+    import torch
+
+    found = trained(monkeypatch, tmp_path, "lora_fa", steps=3)
+    assert all(".lora_B." in name for name in found.trainable)
+    tuning = built(tmp_path / "other", "lora_fa")
+    layer = layer_of(tuning)
+    a, b, scale = layer.lora_A["default"].weight, layer.lora_B["default"].weight, 2.0
+    full = torch.randn(32, 32, generator=torch.Generator().manual_seed(0))  # gradient of W
+    b.grad = scale * full @ a.T.detach()
+    tuning.before_step(1)
+    reached = torch.linalg.lstsq(a.T.detach(), full.T).solution.T @ a  # nearest in A's row space
+    assert (scale * b.grad @ a).allclose(reached, rtol=1e-3, atol=1e-4)
+
+
+def test_riemannian_steps_do_not_depend_on_how_a_and_b_share_their_size(tmp_path: Path) -> None:
+    """c·A with B / c is the same change, and its preconditioned step the same one (arXiv:2402.02347)."""
+    import torch
+
+    def change(c: float) -> Any:
+        tuning = built(tmp_path, "riemannian")
+        layer = layer_of(tuning)
+        a, b = layer.lora_A["default"].weight, layer.lora_B["default"].weight
+        generator = torch.Generator().manual_seed(1)
+        with torch.no_grad():
+            a.copy_(c * torch.randn(a.shape, generator=generator))
+            b.copy_(torch.randn(b.shape, generator=generator) / c)
+        full = torch.randn(32, 32, generator=generator)
+        a.grad, b.grad = b.T.detach() @ full, full @ a.T.detach()
+        tuning.before_step(1)
+        return (b.grad @ a + b @ a.grad).detach()
+
+    assert change(1.0).allclose(change(5.0), rtol=1e-2, atol=1e-2)
+
+
+@pytest.mark.parametrize("method", ["pissa", "olora"])
+def test_a_start_from_the_base_changes_nothing_at_first(tmp_path: Path, method: str) -> None:
+    """W - s B0 A0 + s B0 A0 is W, though A and B are not zero; PiSSA's are the main directions."""
+    import torch
+
+    tuning = built(tmp_path, method)
+    assert (
+        float((logits(tuning.model) - logits(plain_model(tmp_path / "model"))).abs().max()) < 1e-5
+    )
+    layer = layer_of(tuning)
+    product = 2.0 * layer.lora_B["default"].weight @ layer.lora_A["default"].weight
+    values = torch.linalg.svdvals(layer.get_base_layer().weight)
+    if method == "pissa":
+        assert torch.linalg.svdvals(product)[:4].allclose(values[:4], rtol=1e-3)
+    else:
+        eye = layer.lora_B["default"].weight.T @ layer.lora_B["default"].weight
+        assert eye.allclose(torch.eye(4), atol=1e-4)
+
+
+def test_a_start_is_saved_as_twice_the_rank(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """[B, -B0] [A; A0] at the same scale, also for layers with a rank of their own."""
+    found = trained(monkeypatch, tmp_path, "pissa", steps=2, rank_pattern={"down_proj": 2})
+    config = json.loads((Path(found.value.path) / "adapter_config.json").read_text())
+    assert (config["r"], config["lora_alpha"]) == (8, 16)
+    assert config["rank_pattern"] == {"down_proj": 4}
+    assert config["init_lora_weights"] is True
+
+
+def test_adalora_ends_at_its_budget(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """14 layers of target rank 2: 28 directions are left, and not the same number everywhere."""
+    found = trained(monkeypatch, tmp_path, "adalora", steps=10)
+    config = json.loads((Path(found.value.path) / "adapter_config.json").read_text())
+    ranks = list(config["rank_pattern"].values())
+    assert config["peft_type"] == "LORA"
+    assert sum(ranks) == 28
+    assert len(set(ranks)) > 1
+
+
+def test_eva_moves_rank_between_layers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some layers get more than r, others less, at the same sum."""
+    found = trained(monkeypatch, tmp_path, "eva", steps=1)
+    pattern = json.loads((Path(found.value.path) / "adapter_config.json").read_text())[
+        "rank_pattern"
+    ]
+    ranks = [
+        w.shape[0] for n, w in found.weights.items() if ".lora_A." in n
+    ]  # fmt: skip
+    assert pattern
+    assert sum(ranks) <= 14 * 4
+    assert max(ranks) > 4
+
+
+def test_loftq_comes_nearer_to_the_unrounded_model(tmp_path: Path) -> None:
+    """Before a step is made, its logits are nearer to the base's than those of the 4-bit base."""
+    from studio.training.load import load_base
+
+    folder = make_tiny_model(tmp_path / "model", hidden=64)
+    value = model_value(folder, dtype="float32", quantization="nf4")
+    context = make_context(tmp_path, Recorder())
+    wanted = logits(plain_model(folder))
+
+    def off(method: str) -> float:
+        adapted = AdaptedModelValue.model_validate(
+            adapted_value(value, method=method, r=16, alpha=16).to_json()
+        )
+        model = build_adapter(context, load_base(context, value), adapted, facts_of(tmp_path)).model
+        return float((logits(model.eval()) - wanted).norm())
+
+    assert off("loftq") < 0.8 * off("lora")
+
+
+def test_alora_acts_from_its_phrase_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows without the phrase, and what stands before it, are as the base computes them."""
+    import torch
+
+    found = trained(monkeypatch, tmp_path, "alora", steps=3)
+    adapted, plain = plain_adapted(found.value), plain_model(tmp_path / "model")
+    tokenizer = make_tiny_tokenizer()
+    text = "<|im_start|>user\ncat?<|im_end|>\n"
+    before = len(tokenizer(text)["input_ids"])
+    ids = torch.tensor([tokenizer(text + "<|im_start|>assistant\nanimal")["input_ids"]])
+    with torch.no_grad():
+        moved = (adapted(input_ids=ids).logits - plain(input_ids=ids).logits)[0].abs().amax(-1)
+    assert float(moved[:before].max()) == 0.0
+    assert float(moved[before:].min()) > 1e-4
+
+
+def sums(count: Any) -> int:
+    """A count by layer, summed over both blocks."""
+    return 2 * sum(count(width_in, width_out) for width_in, width_out in WIDTHS.values())
+
+
+COUNTS = {
+    "lora": sums(lambda i, o: 4 * (i + o)),
+    "dora": sums(lambda i, o: 4 * (i + o) + o),
+    "lora_fa": sums(lambda i, o: 4 * o),
+    "mica": sums(lambda i, o: 4 * i),
+    "adalora": sums(lambda i, o: 4 * (i + o) + 4),
+    "loha": sums(lambda i, o: 2 * 4 * (i + o)),
+    "vera": sums(lambda i, o: 32 + o),
+    "ia3": sums(lambda i, o: o) + 2 * (64 - 32),  # the last feed-forward layer scales its inputs
+    "shira": sums(lambda i, o: 4 * (i + o)),
+    "fourierft": sums(lambda i, o: 200),
+    "hra": sums(lambda i, o: 4 * i),
+    "road": sums(lambda i, o: 2 * (o // 2)),
+    "tinylora": sums(lambda i, o: 16),
+    "miss": sums(lambda i, o: 4 * o),
+    "ln_tuning": 5 * 32,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("method", COUNTS)
+def test_trained_parameters_are_what_the_formula_says(tmp_path: Path, method: str) -> None:
+    model = built(tmp_path, method).model
+    assert sum(p.numel() for p in model.parameters() if p.requires_grad) == COUNTS[method]
+
+
+@pytest.mark.filterwarnings("ignore:Model has `tie_word_embeddings=True`")
+def test_whole_modules_and_ranks_by_layer_are_trained_and_come_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The head of tied weights and one layer of another rank; the reload check compares them."""
+    found = trained(
+        monkeypatch, tmp_path, "lora", steps=3, rank_pattern={"down_proj": 8},
+        alpha_pattern={"down_proj": 32}, modules_to_save=["lm_head"],
+    )  # fmt: skip
+    assert found.value.reload_difference < 1e-5
+    assert any("lm_head.modules_to_save" in n for n in found.trainable)
+    shapes = {n: w.shape[0] for n, w in found.weights.items() if ".lora_A." in n}
+    assert {r for n, r in shapes.items() if "down_proj" in n} == {8}
+    assert {r for n, r in shapes.items() if "down_proj" not in n} == {4}
+    assert inputs_for(tmp_path, "lora")["model"]["modules_to_save"] == []
