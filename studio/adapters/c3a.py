@@ -41,6 +41,6 @@ VARIANT = Variant(
     help="Adds block-circulant matrices: full rank from few parameters. Experimental. When to use it: "
     "a task that needs high rank in a small file. Chen et al. 2024, arXiv:2407.19342.",
     payload=LoraMethod(
-        _build, paper="arXiv:2407.19342", uses=frozenset(), fits=_fits,
+        _build, transposed=False, paper="arXiv:2407.19342", uses=frozenset(), fits=_fits,
     ),
 )  # fmt: skip

@@ -35,6 +35,7 @@ VARIANT = Variant(
     help="LoRA whose change has a bounded, trained length. Experimental. When to use it: when training "
     "diverges or forgets. Bini et al. 2025, arXiv:2503.18225.",
     payload=LoraMethod(
-        _build, quantized=(), paper="arXiv:2503.18225", uses=frozenset({"r", "dropout"}),
+        _build, transposed=False, quantized=(), paper="arXiv:2503.18225",
+        uses=frozenset({"r", "dropout"}),
     ),
 )  # fmt: skip

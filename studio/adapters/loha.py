@@ -26,6 +26,7 @@ VARIANT = Variant(
     help="Two low-rank products multiplied entry by entry: rank up to r² from 4 r vectors. When to use "
     "it: a task that needs more rank than LoRA gives. Hyeon-Woo et al. 2022, arXiv:2108.06098.",
     payload=LoraMethod(
-        _build, transposed=False, quantized=("int8",), paper="arXiv:2108.06098", uses=frozenset({"r", "alpha", "dropout", "patterns"}),
+        _build, transposed=False, quantized=("int8",), paper="arXiv:2108.06098",
+        uses=frozenset({"r", "alpha", "dropout", "patterns"}),
     ),
 )  # fmt: skip

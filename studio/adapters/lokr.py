@@ -45,6 +45,7 @@ VARIANT = Variant(
     help="A Kronecker product instead of B A: very small files. When to use it: when the adapter's "
     "size matters most. Yeh et al. 2023, arXiv:2309.14859.",
     payload=LoraMethod(
-        _build, transposed=False, quantized=("int8",), paper="arXiv:2309.14859", uses=frozenset({"r", "alpha", "dropout", "patterns"}),
+        _build, transposed=False, quantized=("int8",), paper="arXiv:2309.14859",
+        uses=frozenset({"r", "alpha", "dropout", "patterns"}),
     ),
 )  # fmt: skip

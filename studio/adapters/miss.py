@@ -23,6 +23,6 @@ VARIANT = Variant(
     help="One trained matrix that shards of the weight share: faster than LoRA. Experimental. When to "
     "use it: a high rank with little time. Kang and Yin 2024, arXiv:2409.15371.",
     payload=LoraMethod(
-        _build, paper="arXiv:2409.15371", uses=frozenset({"r", "dropout"}),
+        _build, transposed=False, paper="arXiv:2409.15371", uses=frozenset({"r", "dropout"}),
     ),
 )  # fmt: skip

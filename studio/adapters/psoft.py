@@ -20,6 +20,7 @@ VARIANT = Variant(
     help="Rotates the weights inside their r main directions. Experimental. When to use it: like OFT, "
     "with far fewer parameters. arXiv:2505.11235.",
     payload=LoraMethod(
-        _build, quantized=(), merge_whole=True, paper="arXiv:2505.11235", uses=frozenset({"r", "dropout"}),
+        _build, transposed=False, quantized=(), merge_whole=True, paper="arXiv:2505.11235",
+        uses=frozenset({"r", "dropout"}),
     ),
 )  # fmt: skip

@@ -40,6 +40,7 @@ VARIANT = Variant(
     help="Rotates and scales pairs of outputs. Tiny. Experimental. When to use it: many small adapters "
     "on one base. Liao and Monz 2024, arXiv:2409.00119.",
     payload=LoraMethod(
-        _build, quantized=(), paper="arXiv:2409.00119", uses=frozenset(), fits=_fits,
+        _build, transposed=False, quantized=(), paper="arXiv:2409.00119",
+        uses=frozenset(), fits=_fits,
     ),
 )  # fmt: skip

@@ -28,6 +28,6 @@ VARIANT = Variant(
     help="Trains a few scattered entries of each weight, as many as a LoRA of that rank. Experimental. "
     "When to use it: adapters that are switched often. Bhardwaj et al. 2024, arXiv:2406.13175.",
     payload=LoraMethod(
-        _build, quantized=(), paper="arXiv:2406.13175", uses=frozenset({"r"}),
+        _build, transposed=False, quantized=(), paper="arXiv:2406.13175", uses=frozenset({"r"}),
     ),
 )  # fmt: skip
