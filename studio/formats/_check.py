@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from studio.errors import Problem, StudioError
 from studio.formats._detect import Chosen, choose_format
 from studio.formats._folder import Found, find_files, is_hub, parts_of
+from studio.formats._hub import fetched, hub_source
 from studio.formats._source import ReadOptions, SourceRow, bad_file, check_file, read_rows
 from studio.graph.node_type import CheckContext, Variant
 
@@ -50,13 +51,13 @@ def _check(
     settings: DatasetSettings, project_dir: Path, variants: Mapping[str, Variant]
 ) -> Chosen | None:
     """The format of the first file, where it was looked for."""
-    if is_hub(settings.source):
-        return None
-    found = source_files(settings, project_dir)
-    chosen = [check_first_rows(path, settings, variants) for path in found.files[:_LOOKED_AT]]
-    if settings.split_mode == "file":
-        for path in source_files(settings, project_dir, validation=True).files[:_LOOKED_AT]:
-            check_first_rows(path, settings, variants)
+    chosen: list[Chosen | None] = []
+    for validation in (False, True) if settings.split_mode == "file" else (False,):
+        source = settings.validation_source if validation else settings.source
+        if is_hub(source) and fetched(hub_source(settings, validation)) is None:
+            continue  # the step fetches it
+        files = source_files(settings, project_dir, validation=validation).files[:_LOOKED_AT]
+        chosen += [check_first_rows(path, settings, variants) for path in files]
     return next(iter(chosen), None)
 
 
@@ -72,6 +73,9 @@ def source_files(
             f"{what}.", hint="Choose a file with your examples.", field=field, code="no_file"
         )
     if is_hub(source):
+        found = fetched(hub_source(settings, validation))
+        if found is not None:
+            return Found(found.files)
         raise StudioError(
             f"{source.strip()} is on the hub and not on this machine yet.",
             hint="Run the Dataset node once; what is fetched is kept.", field=field, code="not_fetched",

@@ -124,6 +124,11 @@ class DatasetSettings(Settings):
         "", "Hub revision", "Branch, tag or commit of a data set from the hub. Empty takes the newest and "
         "pins it to its commit.", group="Hub", advanced=True, placeholder="newest", max_length=200,
     )  # fmt: skip
+    hub_look_for_updates: bool = setting(
+        False, "Look for updates", "A data set that was fetched once is taken from this machine without "
+        "asking the hub. On, the hub is asked each time whether there is a newer version.", group="Hub",
+        advanced=True,
+    )  # fmt: skip
 
 
 def files(settings: DatasetSettings, project_dir: Path) -> Iterable[Path]:

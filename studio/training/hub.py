@@ -50,7 +50,7 @@ def fetch_from_hub(
     def tick(lines: list[str]) -> None:
         del lines
         if following:
-            done = min(_bytes_in(Path(following["blobs"])), following["total"])
+            done = min(bytes_in(Path(following["blobs"])), following["total"])
             context.progress("download", done, following["total"], "bytes")
 
     ended = run_child(
@@ -73,7 +73,7 @@ def fetch_from_hub(
     return folder, commit
 
 
-def _bytes_in(folder: Path) -> int:
+def bytes_in(folder: Path) -> int:
     """Bytes that have arrived; files may vanish while they are counted."""
     total = 0
     for path in folder.glob("*"):

@@ -19,6 +19,7 @@ from studio.errors import StudioError
 from studio.formats._check import first_rows, options_of, source_files
 from studio.formats._detect import Chosen, choose_format
 from studio.formats._drops import Drops
+from studio.formats._folder import is_hub
 from studio.formats._sides import Sides
 from studio.formats._source import (
     ReadOptions,
@@ -93,7 +94,11 @@ def _prepare(context: StepContext, settings: DatasetSettings) -> DatasetValue:
 def _files(
     context: StepContext, settings: DatasetSettings, tally: Tally, validation: bool = False
 ) -> tuple[Path, ...]:
-    """The files to read."""
+    """The files to read; those of a data set on the hub are fetched."""
+    if is_hub(settings.validation_source if validation else settings.source):
+        from studio.training.hub_data import fetch_data
+
+        return fetch_data(context, settings, validation=validation)
     found = source_files(settings, context.project_dir, validation=validation)
     tally.notes += found.notes
     return found.files

@@ -21,8 +21,10 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
-    def __init__(self, folder: Path, repo: str, pace_s: float, *args: Any) -> None:
-        self.folder, self.repo, self.pace_s = folder, repo, pace_s
+    def __init__(
+        self, folder: Path, repo: str, pace_s: float, data: dict[str, Any] | None, *args: Any
+    ) -> None:
+        self.folder, self.repo, self.pace_s, self.data = folder, repo, pace_s, data
         super().__init__(*args)
 
     def do_GET(self) -> None:
@@ -33,32 +35,38 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self, body: bool) -> None:
         path = self.path.partition("?")[0]
-        if path.startswith(f"/api/models/{self.repo}/tree/"):
+        if path.startswith(f"{self._api()}/tree/"):
             return self._send(json.dumps(self._tree()).encode(), "application/json", body)
-        if path.startswith(f"/api/models/{self.repo}"):
+        if path.startswith(self._api()):
             revision = path.rpartition("/revision/")[2] if "/revision/" in path else "main"
             if revision not in ("main", COMMIT):
                 return self._refuse("RevisionNotFound", "Invalid rev id")
             return self._send(json.dumps(self._info()).encode(), "application/json", body)
-        prefix = f"/{self.repo}/resolve/{COMMIT}/"
+        prefix = f"{'' if self.data is None else '/datasets'}/{self.repo}/resolve/{COMMIT}/"
         file = self.folder / path.removeprefix(prefix)
         if path.startswith(prefix) and file.is_file():
             return self._send(file.read_bytes(), "application/octet-stream", body)
         return self._refuse("RepoNotFound", "Repository not found")
 
     def _info(self) -> dict[str, Any]:
-        files = [p for p in sorted(self.folder.iterdir()) if p.is_file()]
-        siblings = [{"rfilename": p.name, "size": p.stat().st_size} for p in files]
+        siblings = [{"rfilename": n, "size": p.stat().st_size} for n, p in self._files().items()]
         return {"id": self.repo, "modelId": self.repo, "sha": COMMIT, "private": False,
                 "gated": False, "disabled": False, "tags": [], "downloads": 0, "likes": 0,
-                "siblings": siblings}  # fmt: skip
+                "siblings": siblings, "cardData": self.data or {}}  # fmt: skip
 
     def _tree(self) -> list[dict[str, Any]]:
         return [
-            {"type": "file", "path": p.name, "size": p.stat().st_size,
+            {"type": "file", "path": n, "size": p.stat().st_size,
              "oid": hashlib.sha1(p.read_bytes()).hexdigest()}
-            for p in sorted(self.folder.iterdir())
+            for n, p in self._files().items()
         ]  # fmt: skip
+
+    def _api(self) -> str:
+        return f"/api/{'models' if self.data is None else 'datasets'}/{self.repo}"
+
+    def _files(self) -> dict[str, Path]:
+        found = (p for p in sorted(self.folder.rglob("*")) if p.is_file())
+        return {p.relative_to(self.folder).as_posix(): p for p in found}
 
     def _send(self, content: bytes, kind: str, body: bool) -> None:
         self.send_response(200)
@@ -88,9 +96,12 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def serve_hub(folder: Path, repo: str, pace_s: float = 0.0) -> Iterator[str]:
-    """Serve ``folder`` as ``repo``; yields the endpoint. ``pace_s`` makes large files slow."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Handler, folder, repo, pace_s))
+def serve_hub(
+    folder: Path, repo: str, pace_s: float = 0.0, data: dict[str, Any] | None = None
+) -> Iterator[str]:
+    """Serve ``folder`` as ``repo``; yields the endpoint. ``pace_s`` makes large files slow. With
+    ``data``, the fields of its card, it is a data set and not a model."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Handler, folder, repo, pace_s, data))
     server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
