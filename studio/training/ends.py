@@ -52,7 +52,7 @@ class Ends:
     def raw(self, row: Encoded, *, train_bos: bool) -> Encoded:
         """Raw text with its BOS and end token."""
         bos = self.tokenizer.bos_token_id
-        if self._bos_first and row.ids[:1] != [bos]:
+        if self.bos_first and row.ids[:1] != [bos]:
             row = row.after(bos, trained=train_bos)
         return row if self.end_token == "never" else self._ended(row)
 
@@ -78,7 +78,8 @@ class Ends:
         return closing is None or self.is_ended(closing)
 
     @cached_property
-    def _bos_first(self) -> bool:
+    def bos_first(self) -> bool:
+        """Whether raw text gets BOS in front of it."""
         if self.tokenizer.bos_token_id is None or self.bos == "never":
             return False
         return self.bos == "always" or starts_with_bos(self.tokenizer)

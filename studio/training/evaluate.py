@@ -45,7 +45,7 @@ def evaluate(
     if context.threads:
         torch.set_num_threads(context.threads)
     tokenizer = load_tokenizer(value.path)
-    questions = questions_of(context, dataset, tokenizer, settings.rows)
+    questions = questions_of(context, dataset, tokenizer, settings.rows, _bos_rule(value))
     _warn_if_trained_on(context, dataset, value)
 
     def ask(model: Any, title: str) -> list[str]:
@@ -120,6 +120,14 @@ def _warn_if_trained_on(
         f"The test rows come from {file_names(dataset)}, which the model was trained on: the figure shows "
         "how well it remembers, not how well it learned.", "Wire rows from another file.",
     )  # fmt: skip
+
+
+def _bos_rule(value: ModelValue | AdapterValue) -> str:
+    """How raw text began when the model was tuned."""
+    adapter = value.model_dump() if isinstance(value, AdapterValue) else {}
+    if isinstance(value, ModelValue) and value.merged_from:
+        adapter = value.merged_from[-1].get("adapter", {})
+    return str(adapter.get("train", {}).get("bos", "auto"))
 
 
 def _trained_on(value: ModelValue | AdapterValue) -> DatasetValue | None:

@@ -14,7 +14,10 @@ from typing import Any
 from studio.errors import StudioError
 from studio.runs.context import StepContext
 from studio.training.arrow import open_rows
-from studio.training.chat import Message, TemplateRefused, render, starts_with_bos
+from studio.training.canonical import messages_of, tools_of
+from studio.training.chat import Message, TemplateRefused
+from studio.training.ends import Ends
+from studio.training.spans import Conversation
 from studio.values import DatasetValue
 
 
@@ -33,13 +36,16 @@ class Question:
 
 
 def questions_of(
-    context: StepContext, dataset: DatasetValue, tokenizer: Any, wanted: int
+    context: StepContext, dataset: DatasetValue, tokenizer: Any, wanted: int, bos: str = "auto"
 ) -> list[Question]:
-    """Rows spread evenly over the held-out split, or over all rows where there is none."""
+    """Rows spread evenly over the held-out split, or over all rows where there is none. ``bos`` is
+    the rule for raw text that the training had (``ends``)."""
     rows = open_rows(Path(dataset.path) / ("validation" if dataset.validation_rows else "train"))
     count = min(wanted or len(rows), len(rows))
     picked = (rows[i * len(rows) // count] for i in range(count))
-    questions = [q for q in (_question(context, row, tokenizer) for row in picked) if q is not None]
+    ends = Ends(tokenizer, bos=bos)
+    asked = (_question(context, row, tokenizer, ends) for row in picked)
+    questions = [q for q in asked if q is not None]
     if not questions:
         raise StudioError(
             f"{context.title}: the rows of {file_names(dataset)} have no question with an answer.",
@@ -56,18 +62,21 @@ def file_names(dataset: DatasetValue) -> str:
     return ", ".join(Path(s).name for s in dataset.sources)
 
 
-def _question(context: StepContext, row: dict[str, Any], tokenizer: Any) -> Question | None:
-    """The row up to its last answer, or ``None`` when it holds no question with an answer."""
+def _question(
+    context: StepContext, row: dict[str, Any], tokenizer: Any, ends: Ends
+) -> Question | None:
+    """The row up to its last answer in words, or ``None`` when it holds no question with one."""
     if row["prompt"] is not None:
         ids = tokenizer(row["prompt"], add_special_tokens=False)["input_ids"]
-        ids = [tokenizer.bos_token_id, *ids] if starts_with_bos(tokenizer) else ids
+        if ends.bos_first and ids[:1] != [tokenizer.bos_token_id]:
+            ids = [tokenizer.bos_token_id, *ids]
         return Question(row["prompt"], ids, row["completion"])
-    messages = row["messages"] or []
-    last = max((i for i, m in enumerate(messages) if m["role"] == "assistant"), default=0)
+    talk = Conversation(tokenizer, messages_of(row), tools_of(row))
+    last = _last_answer(talk.messages)
     if last == 0:
         return None
     try:
-        text = render(tokenizer, messages[:last], ask=True)
+        text = talk.text(last, ask=True)
     except TemplateRefused as error:
         raise StudioError(
             f"{context.title}: the model's chat template does not take line {row['line']} of "
@@ -75,18 +84,25 @@ def _question(context: StepContext, row: dict[str, Any], tokenizer: Any) -> Ques
             code="template_refused", file=row["source"], line=row["line"],
         ) from error  # fmt: skip
     ids = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
-    taught = _taught(tokenizer, messages[: last + 1], text)
-    return Question(messages[last - 1]["content"], ids, messages[last]["content"], taught)
+    taught = _taught(talk.first(last + 1), text)
+    return Question(talk.messages[last - 1]["content"], ids, talk.messages[last]["content"], taught)
 
 
-def _taught(tokenizer: Any, messages: Sequence[Message], asked: str) -> str:
+def _last_answer(messages: Sequence[Message]) -> int:
+    """The last answer in words; a call of a tool is none. 0 when there is none after a question."""
+    answers = [i for i, m in enumerate(messages) if m["role"] == "assistant" and m["content"]]
+    return answers[-1] if answers else 0
+
+
+def _taught(talk: Conversation, asked: str) -> str:
     """What the template adds to the question for the answer, without special tokens."""
     try:
-        whole = render(tokenizer, messages)
+        whole = talk.text()
     except TemplateRefused:
         return ""
     if not whole.startswith(asked):
         return ""
+    tokenizer = talk.tokenizer
     ids = tokenizer(whole[len(asked) :], add_special_tokens=False, verbose=False)["input_ids"]
     return str(tokenizer.decode(ids, skip_special_tokens=True))
 

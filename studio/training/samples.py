@@ -57,7 +57,7 @@ def sampler_of(
     settings = watch.settings
     prompts = [_asked(context, line, tokenizer) for line in _lines(settings.sample_prompts)]
     if settings.sample_rows and dataset.validation_rows:
-        questions = questions_of(context, dataset, tokenizer, settings.sample_rows)
+        questions = questions_of(context, dataset, tokenizer, settings.sample_rows, settings.bos)
         prompts += [Prompt(q.shown, q.ids, q.expected) for q in questions]
     if len(prompts) > MOST_PROMPTS:
         context.notice(f"Only the first {MOST_PROMPTS} of {len(prompts)} prompts are asked.")

@@ -10,6 +10,7 @@ import pytest
 
 from studio.errors import Stopped, StudioError
 from studio.nodes.evaluate import EvaluateSettings
+from studio.training.ends import Ends
 from studio.training.evaluate import evaluate
 from studio.training.generate import turn_end_id
 from studio.training.questions import _question, exact_match
@@ -156,7 +157,7 @@ def test_an_answer_as_the_template_teaches_it_is_right(tmp_path: Path) -> None:
     tokenizer = make_tiny_tokenizer()
     tokenizer.chat_template = FORGETS_THOUGHTS
     row = {"messages": messages("u:q", "a:cat"), "prompt": None}
-    question = _question(make_context(tmp_path, Recorder()), row, tokenizer)
+    question = _question(make_context(tmp_path, Recorder()), row, tokenizer, Ends(tokenizer))
     assert question is not None
     assert (question.shown, question.expected) == ("q", "cat")
     asked = [question] * 3

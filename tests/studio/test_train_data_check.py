@@ -1,0 +1,67 @@
+"""What the Train node says about its data settings before anything runs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from studio.errors import Problem
+from studio.graph.node_type import CheckContext
+from studio.nodes._train_data import check_data
+from studio.nodes.base_model import BaseModelSettings
+from studio.nodes.dataset import DatasetSettings
+from studio.nodes.train import TrainSettings
+
+
+def problems(
+    project: Path, *, format: str = "auto", model: str = "", **settings: Any
+) -> list[Problem]:
+    upstream = {
+        "data": ("dataset", DatasetSettings(source="a.jsonl", format=format)),
+        "base": ("base_model", BaseModelSettings(model=model or "no/where")),
+    }
+    context = CheckContext("train", "Tune", project, upstream=upstream)
+    return list(check_data(TrainSettings(**settings), context))
+
+
+def model_folder(folder: Path, template: str | None) -> str:
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps({"model_type": "llama", "vocab_size": 9}))
+    if template is not None:
+        (folder / "chat_template.jinja").write_text(template)
+    return str(folder)
+
+
+def test_the_usual_settings_are_fine(tmp_path: Path) -> None:
+    assert problems(tmp_path) == []
+    assert problems(tmp_path, format="messages", chat_template="chatml") == []
+
+
+@pytest.mark.parametrize("format", ["preference", "kto"])
+def test_rows_for_another_objective_block_the_run(tmp_path: Path, format: str) -> None:
+    (problem,) = problems(tmp_path, format=format)
+    assert problem.blocks
+    assert (problem.field, problem.code) == ("objective", "wrong_shape")
+    assert "learns from answers only" in problem.sentence
+
+
+def test_a_custom_template_must_be_there_and_well_written(tmp_path: Path) -> None:
+    (empty,) = problems(tmp_path, chat_template="custom")
+    (wrong,) = problems(tmp_path, chat_template="custom", custom_template="a\n{% for m in %}")
+    assert (empty.field, empty.blocks) == ("custom_template", True)
+    assert "has a mistake in line 2" in wrong.sentence
+    assert problems(tmp_path, chat_template="custom", custom_template="{{ messages }}") == []
+
+
+def test_another_template_than_the_models_is_a_warning(tmp_path: Path) -> None:
+    own = model_folder(tmp_path / "own", "{{ messages }}")
+    (warning,) = problems(tmp_path, model=own, chat_template="gemma")
+    assert not warning.blocks
+    assert (warning.field, warning.code) == ("chat_template", "other_template")
+    assert "that of Gemma" in warning.sentence
+    assert problems(tmp_path, model=own) == []
+    none = model_folder(tmp_path / "none", None)
+    assert problems(tmp_path, model=none, chat_template="gemma") == []
