@@ -26,8 +26,10 @@ for others; nobody else should need to read this. Nothing here may import torch 
   template makes of it, ``missing_tokens`` are special tokens that the tokenizer splits into pieces.
 - ``preview`` ``{settings, project_dir, first, limit}``: rows as a Dataset node with these settings
   reads them, without any tokenizer; needs no ``open``. Result ``{rows, format, title, reason,
-  confidence}``: each row ``{number, line, source, row}`` with the canonical row (see
-  ``studio.formats._format``), or ``{number, line, source, error, hint}``.
+  confidence, formats, columns, column_map}``: each row ``{number, line, source, row}`` with the
+  canonical row (see ``studio.formats._format``), or ``{number, line, source, error, hint}``;
+  ``formats`` are all that would fit, ``{id, title, confidence, reason}`` each; ``column_map`` is
+  ``{bound, unused}`` (see ``studio.formats._detect.column_map``).
 - ``cancel`` ``{request}``: end the request with this id. It has no reply of its own.
 - ``close`` ``{}``: end the host.
 

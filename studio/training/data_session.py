@@ -23,6 +23,7 @@ from studio.tokens import TokenRow
 from studio.training.chat_choice import rendered_samples, with_template
 from studio.training.data import Encoder, load_tokenizer
 from studio.training.data_open import Opener, Say
+from studio.training.data_preview import preview
 from studio.training.data_rows import Item, Rows
 from studio.training.quiet import quiet_libraries
 from studio.training.report import PROGRESS_EVERY_S, Pace, ReportMaker
@@ -51,7 +52,8 @@ class Session:
 
     def __init__(self, work: Path, stopped: Callable[[], bool], say: Say) -> None:
         self.title = ""
-        self._opener = Opener(load_registry(), work, stopped, say)
+        self._registry = load_registry()
+        self._opener = Opener(self._registry, work, stopped, say)
         self._open: Opened | None = None
         self._tokenizers: dict[Path, Any] = {}
         quiet_libraries()
@@ -96,6 +98,13 @@ class Session:
         del asked
         samples = rendered_samples(self._tokenizer(self._opened().folder))
         yield "result", {"templates": [{**s, "sample": s["text"]} for s in samples]}
+
+    def preview(self, asked: Mapping[str, Any]) -> Answer:
+        """Rows as a Dataset node with these settings reads them."""
+        variants = self._registry.variants["format"]
+        place = Path(asked["project_dir"])
+        first, limit = max(1, int(asked.get("first", 1))), int(asked.get("limit", 20))
+        yield "result", preview(asked["settings"], place, variants, first, limit)
 
     def next_suspicious(self, asked: Mapping[str, Any]) -> Answer:
         """The next row that somebody should look at."""

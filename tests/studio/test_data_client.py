@@ -121,6 +121,25 @@ def test_a_report_lets_others_in_and_can_be_cancelled(
     assert time.monotonic() - began < 2
 
 
+def test_a_preview_needs_no_model(client: DataClient, tmp_path: Path) -> None:
+    lines = ['{"question": "a?", "answer": "b"}', "{oops", '{"question": "c?", "answer": "d"}']
+    (tmp_path / "qa.jsonl").write_text("\n".join(lines))
+    reply = last(
+        client, "preview", settings={"source": "qa.jsonl"}, project_dir=str(tmp_path), limit=5
+    )
+    assert reply.kind == "result", reply.data
+    rows = reply.data["rows"]
+    assert [r["line"] for r in rows] == [1, 2, 3]
+    assert "line 2 of qa.jsonl" in rows[1]["error"]
+    assert rows[2]["row"]["messages"][-1]["content"] == "d"
+    assert reply.data["format"] == reply.data["formats"][0]["id"]
+    assert reply.data["reason"]
+    assert reply.data["columns"] == ["question", "answer"]
+    reply = last(client, "preview", settings={"source": "gone.jsonl"}, project_dir=str(tmp_path))
+    assert reply.kind == "error"
+    assert "gone.jsonl" in reply.data["sentence"]
+
+
 def test_what_cannot_be_answered_says_so_and_the_host_goes_on(
     client: DataClient, project: Path
 ) -> None:
