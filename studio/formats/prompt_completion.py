@@ -70,10 +70,10 @@ def convert(row: Row, settings: PromptCompletionSettings) -> Canonical:
     """A question and its answer, as messages or as plain text."""
     asked = column(row, settings, "prompt_column", _PROMPT)
     replied = column(row, settings, "completion_column", _COMPLETION)
-    chats = [n for n in (asked, replied) if message_keys(row[n]) is not None]
     if settings.chat_template:
         prompt, completion = turns_in(row[asked], asked, "user"), row[replied]
         return {"messages": [*untrained(prompt), *_reply(completion, replied)]}
+    chats = [n for n in (asked, replied) if message_keys(row[n]) is not None]
     if chats:
         raise RowError(
             f"has messages in column “{chats[0]}”, which need the chat template",
