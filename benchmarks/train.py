@@ -1,12 +1,14 @@
 """The studio against plain Trainer + PEFT: the same rows, batches, threads and seed, side by side.
 
     python benchmarks/train.py --data rows.jsonl --steps 12 --rounds 7
+    python benchmarks/train.py --data rows.jsonl --batching padding_free --against padded --ragged 12
 
 Each round runs both in processes of their own, one after the other, in alternating order. The studio
 runs as users run it: run host, events, checkpoints, memory sampler, and with ``--window`` the window
 itself, drawing the curves of each run. Speed is tokens without padding per second, from the end of
 the last warm-up step to the end of the last step. Peak memory is that of the training phase. A
-comparison of speed counts only when the losses agree: the exit code is 1 when they do not, or when
+comparison of speed counts only when the losses agree (packed rows come in other steps, so there they
+are not compared): the exit code is 1 when they do not, or when
 the studio is slower or needs more memory.
 """
 
@@ -15,6 +17,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import random
 import statistics
 import subprocess
 import sys
@@ -50,6 +53,15 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--dtype", choices=["fp32", "bf16"], default="bf16")
     parser.add_argument("--gradient-checkpointing", action="store_true")
     parser.add_argument("--train-on", choices=["answers", "all"], default="answers")
+    ways = ["padded", "padding_free", "packed"]
+    parser.add_argument("--batching", choices=ways, default="padded", help="of the studio")
+    parser.add_argument(
+        "--against", choices=["reference", *ways], default="reference",
+        help="compare with the plain script, or with the studio and another batching",
+    )  # fmt: skip
+    parser.add_argument(
+        "--ragged", type=int, default=0, help="join 1 to so many chats into one row, seeded"
+    )
     parser.add_argument("--threads", type=int, default=0, help="0: as many as there are cores")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--window", action="store_true", help="the window follows every run")
@@ -80,6 +92,19 @@ def first_rows(data: Path, rows: int, folder: Path) -> Path:
     return cut
 
 
+def ragged_rows(data: Path, most: int, folder: Path) -> Path:
+    """The same chats in rows of very different lengths: each joins 1 to ``most`` of them."""
+    lines = [json.loads(x) for x in data.read_text(encoding="utf-8").splitlines() if x.strip()]
+    draw, rows = random.Random(0), []
+    while lines:
+        count = draw.randint(1, most)
+        taken, lines = lines[:count], lines[count:]
+        rows.append({"messages": [m for row in taken for m in row["messages"]]})
+    joined = folder / "ragged.jsonl"
+    joined.write_text("\n".join(map(json.dumps, rows)) + "\n", encoding="utf-8")
+    return joined
+
+
 def run_reference(a: argparse.Namespace, model: Path, data: Path) -> dict[str, Any]:
     """One run of the plain script."""
     command = [
@@ -101,7 +126,14 @@ def run_reference(a: argparse.Namespace, model: Path, data: Path) -> dict[str, A
     }  # fmt: skip
 
 
-def graph_of(a: argparse.Namespace, model: Path, data: Path) -> Any:
+def run_other(a: argparse.Namespace, model: Path, data: Path, folder: Path) -> dict[str, Any]:
+    """One run of the other side."""
+    if a.against == "reference":
+        return run_reference(a, model, data)
+    return run_studio(a, model, data, folder, a.against)
+
+
+def graph_of(a: argparse.Namespace, model: Path, data: Path, batching: str) -> Any:
     """The project that the studio runs."""
     from studio.graph.graph import Graph, Node, Wire
 
@@ -109,7 +141,7 @@ def graph_of(a: argparse.Namespace, model: Path, data: Path) -> Any:
         "max_steps": a.steps, "batch_size": a.batch, "max_length": a.max_length, "seed": 0,
         "gradient_accumulation_steps": a.accumulation, "learning_rate": 2e-4,
         "lr_scheduler": "constant", "warmup_ratio": 0.0, "train_on": a.train_on,
-        "gradient_checkpointing": a.gradient_checkpointing,
+        "gradient_checkpointing": a.gradient_checkpointing, "batching": batching,
     }  # fmt: skip
     nodes = (
         Node("data", "dataset", {"source": str(data), "validation_fraction": 0.0}),
@@ -127,7 +159,9 @@ def graph_of(a: argparse.Namespace, model: Path, data: Path) -> Any:
     return Graph("Benchmark", nodes, wires)
 
 
-def run_studio(a: argparse.Namespace, model: Path, data: Path, folder: Path) -> dict[str, Any]:
+def run_studio(
+    a: argparse.Namespace, model: Path, data: Path, folder: Path, batching: str
+) -> dict[str, Any]:
     """One run in the run host, in a runs folder of its own so that nothing is taken from cache."""
     from studio.graph.registry import load_registry
     from studio.runs import host
@@ -135,7 +169,7 @@ def run_studio(a: argparse.Namespace, model: Path, data: Path, folder: Path) -> 
     from studio.runs.follow import EventReader
     from studio.runs.plan import compile_plan
 
-    graph = graph_of(a, model, data)
+    graph = graph_of(a, model, data, batching)
     compiled = compile_plan(graph, load_registry(), folder)
     if compiled.plan is None:
         sys.exit("\n".join(p.sentence for p in compiled.problems))
@@ -281,11 +315,16 @@ def summary(a: argparse.Namespace, rounds: list[dict[str, Any]]) -> dict[str, An
         **sides, "rounds": len(rounds), "speed_ratio": round(statistics.median(ratios), 3),
         "speed_ratios": [round(x, 3) for x in ratios], "memory_ratio": round(share, 3),
         "loss_gap": gap, "loss_limit": LOSS_LIMIT[a.dtype],
-        "same_losses": gap <= LOSS_LIMIT[a.dtype],
+        "same_losses": not comparable(a) or gap <= LOSS_LIMIT[a.dtype],
         "same_tokens": all(r["studio"]["tokens"] == r["reference"]["tokens"] for r in rounds),
         "final_loss": {s: rounds[-1][s]["losses"][-1] for s in ("studio", "reference")},
         "config": {k: str(v) for k, v in vars(a).items()},
     }  # fmt: skip
+
+
+def comparable(a: argparse.Namespace) -> bool:
+    """Whether both sides have the same rows in each step: not when one of them is packed."""
+    return (a.batching == "packed") == (a.against == "packed")
 
 
 def show(result: dict[str, Any]) -> None:
@@ -313,11 +352,12 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         model, data = prepare_model(a.model, folder), first_rows(a.data, a.rows, folder)
+        data = ragged_rows(data, a.ragged, folder) if a.ragged else data
         rounds: list[dict[str, Any]] = []
         window = open_window(folder) if a.window else None
         for number in range(a.rounds):
-            sides = [("studio", lambda: run_studio(a, model, data, folder)),
-                     ("reference", lambda: run_reference(a, model, data))]  # fmt: skip
+            sides = [("studio", lambda: run_studio(a, model, data, folder, a.batching)),
+                     ("reference", lambda: run_other(a, model, data, folder))]  # fmt: skip
             result = {name: run() for name, run in (sides if number % 2 == 0 else sides[::-1])}
             rounds.append(result)
             if not a.json:
