@@ -138,6 +138,16 @@ def test_a_model_that_remembers_across_rows_is_trained_padded(tmp_path: Path) ->
         assert "would see each other" in sentence
 
 
+def test_a_method_that_looks_for_a_place_in_each_sequence_is_trained_padded(tmp_path: Path) -> None:
+    """aLoRA begins at a phrase of its sequence, so that each row needs one of its own."""
+    model = plain_model(make_model(tmp_path / "model", "Qwen3"))
+    told = Recorder()
+    context = make_context(tmp_path, told)
+    settings = settings_of(batching="packed")
+    assert not plan_batches(context, model, rows_of(), settings, 0, method="alora").laid
+    assert [e.name for e in told.events] == ["Notice"]
+
+
 def test_attention_per_row_is_used_where_it_can_be(tmp_path: Path) -> None:
     """Models with arithmetic of their own keep it and get a block-diagonal mask."""
     from studio.training.attention import NAME
