@@ -31,8 +31,10 @@ def check(settings: MergeSettings, context: CheckContext) -> Iterable[Problem]:
     for node_type, upstream in context.upstream.values():
         variant = methods.get(str(getattr(upstream, "method", ""))) if node_type == "lora" else None
         if variant is not None and not getattr(variant.payload, "mergeable", True):
+            why = getattr(variant.payload, "cannot_merge", "")
             yield context.problem(
-                f"adapters of the method {variant.title} cannot be merged.", "adapter",
+                f"adapters of the method {variant.title} cannot be merged{f': {why}' if why else ''}.",
+                "adapter",
                 hint="Export the adapter itself, or choose another method.", code="cannot_merge",
             )  # fmt: skip
 

@@ -62,7 +62,9 @@ class InsightMeter:
         for name, module in self._model.named_modules():
             matrices: Any = getattr(module, "lora_A", None)
             known = isinstance(matrices, torch.nn.ModuleDict) and _ADAPTER in matrices
-            if known and matrices[_ADAPTER].weight.dim() == 2:
+            if not known or matrices[_ADAPTER].weight.dim() != 2:
+                continue
+            if hasattr(module.get_base_layer(), "weight"):  # not experts, joined in one tensor
                 yield name, module
 
     def _use(self, name: str, layer: Any) -> ModuleUse:

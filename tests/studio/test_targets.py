@@ -1,0 +1,199 @@
+"""Which layers an adapter goes on, and what is said when settings and layers do not go together."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from studio.adapters._configure import check_method, describe
+from studio.errors import Problem, StudioError
+from studio.graph.node_type import CheckContext
+from studio.graph.registry import load_registry
+from studio.layers import LinearModule, module_tree
+from studio.models import check_targets
+from studio.nodes import merge
+from studio.nodes.base_model import BaseModelSettings
+from studio.nodes.lora import LoraSettings
+from studio.nodes.merge import MergeSettings
+from studio.targets import choose
+from tests.studio.training.steps import Recorder, make_context, model_value
+from tests.tiny import make_tiny_model
+
+REGISTRY = load_registry()
+STARTER = "starter:smollm2-135m"
+
+
+def modules(blocks: int = 4, *extra: LinearModule) -> list[LinearModule]:
+    """Layers of a small Llama."""
+    names = {"self_attn.q_proj": (32, 32), "self_attn.v_proj": (32, 16), "mlp.down_proj": (64, 32)}
+    found = [
+        LinearModule(f"model.layers.{i}.{name}", *widths)
+        for i in range(blocks) for name, widths in names.items()
+    ]  # fmt: skip
+    return [*found, *extra]
+
+
+def names(**settings: Any) -> list[str]:
+    """The layers that the settings choose; they must be free of trouble."""
+    chosen = choose(modules(), LoraSettings(**settings), "it")
+    assert chosen.troubles == []
+    return [m.name for m in chosen.layers]
+
+
+@pytest.mark.parametrize(
+    ("settings", "count"),
+    [
+        ({}, 12),
+        ({"layers": "1-2"}, 6),
+        ({"layers": "0, 2-3", "target_modules": "q_proj"}, 3),
+        ({"exclude": "down_proj"}, 8),
+        ({"exclude": "v_proj, model.layers.0.mlp.down_proj"}, 7),
+        ({"target_modules": r"re:.*\.[13]\..*(q|v)_proj"}, 4),
+    ],
+)
+def test_ranges_exceptions_and_expressions(settings: dict[str, Any], count: int) -> None:
+    assert len(names(**settings)) == count
+
+
+def test_names_stay_short_where_nothing_was_taken_away() -> None:
+    """An adapter of an old project keeps its description."""
+    short = choose(modules(), LoraSettings(target_modules="q,v"), "it").names
+    assert short == ["q_proj", "v_proj"]
+    assert choose(modules(), LoraSettings(target_modules="q_proj", layers="3"), "it").names == [
+        "model.layers.3.self_attn.q_proj"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("settings", "field", "said"),
+    [
+        ({"layers": "2-9"}, "layers", "it has no layer 4."),
+        ({"layers": "all"}, "layers", "“all” is no range"),
+        ({"layers": "3-1"}, "layers", "is no range"),
+        ({"exclude": "k_proj"}, "exclude", "“k_proj” is none of the chosen layers."),
+        ({"exclude": "q_proj, v_proj, down_proj"}, "target_modules", "no layer is left"),
+        ({"target_modules": "re:q_proj"}, "target_modules", "matches no linear layer"),
+        ({"target_modules": "re:("}, "target_modules", "is not a regular expression"),
+        ({"rank_pattern": "down_proj"}, "rank_pattern", "no name with a whole number"),
+        ({"rank_pattern": "k_proj=8"}, "rank_pattern", "“k_proj” is none of the chosen layers."),
+        ({"alpha_pattern": "q_proj=0"}, "alpha_pattern", "no name with a whole number"),
+    ],
+)
+def test_what_matches_nothing_is_said(settings: dict[str, Any], field: str, said: str) -> None:
+    (trouble, *_) = choose(modules(), LoraSettings(**settings), "it").troubles
+    assert trouble[0] == field
+    assert said in trouble[1]
+
+
+def test_ranks_by_layer_are_escaped_for_peft() -> None:
+    chosen = choose(modules(), LoraSettings(rank_pattern="mlp.down_proj=32, q_proj=4"), "it")
+    assert chosen.ranks == {r"mlp\.down_proj": 32, "q_proj": 4}
+
+
+def test_the_tree_counts_what_lies_below() -> None:
+    """One leaf a layer, in the model's order, with the parameters of its weight."""
+    tree = module_tree(modules(12))
+    (model,) = tree.children
+    (layers,) = model.children
+    assert [n.name for n in layers.children] == [str(i) for i in range(12)]
+    assert tree.parameters == 12 * (32 * 32 + 32 * 16 + 64 * 32)
+    leaf = layers.children[3].children[1].children[0]
+    assert (leaf.name, leaf.layer, leaf.parameters) == ("down_proj", modules()[11], 2048)
+    assert LinearModule("model.layers.0.mlp.experts.3.w1", 4, 4).kind == "expert"
+    assert LinearModule("h.0.attn.c_attn", 4, 12, transposed=True).kind == "fused"
+
+
+def problems(settings: LoraSettings, **base: Any) -> list[Problem]:
+    """What the LoRA node says, wired to the starter model."""
+    upstream: Any = {"base": ("base_model", BaseModelSettings(model=STARTER, **base))}
+    context = CheckContext("lora", "LoRA", Path(), upstream=upstream, variants=REGISTRY.variants)
+    return [*check_targets(settings, context), *check_method(settings, context)]
+
+
+def test_no_method_complains_of_the_starter_model_at_its_defaults() -> None:
+    """But for LoftQ, which is for 4 bits; and a check takes milliseconds."""
+    began = time.perf_counter()
+    found = {m: problems(LoraSettings(method=m)) for m in REGISTRY.variants["adapter"]}
+    assert (time.perf_counter() - began) / len(found) < 0.1
+    assert [p.code for p in found.pop("loftq")] == ["method_quantization"]
+    assert {m: p for m, p in found.items() if p} == {}
+
+
+@pytest.mark.parametrize(
+    ("method", "own", "field", "said"),
+    [
+        ("c3a", {"block_size": 128}, "method_settings.block_size", "128 does not divide"),
+        ("boft", {"block_size": 5}, "method_settings.block_size", "5 does not divide"),
+        ("vblora", {"length": 100}, "method_settings.length", "100 does not divide"),
+        ("road", {"group_size": 50}, "method_settings.group_size", "50 does not divide"),
+        ("gralora", {"blocks": 5}, "method_settings.blocks", "5 does not divide"),
+        ("fourierft", {"frequencies": 999_999}, "method_settings.frequencies", "more than the"),
+        ("adalora", {"target_r": 16}, "method_settings.target_r", "not below the rank 16"),
+    ],
+)
+def test_sizes_that_do_not_fit_the_layers(
+    method: str, own: dict[str, Any], field: str, said: str
+) -> None:
+    (found,) = problems(LoraSettings(method=method, method_settings=own))
+    assert (found.field, found.code, found.blocks) == (field, "method_layers", True)
+    assert said in found.sentence
+
+
+def test_a_setting_without_effect_is_a_warning() -> None:
+    (found,) = problems(LoraSettings(method="vera", alpha=64))
+    assert (found.field, found.code, found.blocks) == ("alpha", "setting_unused", False)
+    assert "VeRA makes no use of Alpha" in found.sentence
+
+
+@pytest.mark.parametrize("quantization", ["nf4", "fp4", "int8"])
+def test_quantized_bases_are_refused_with_the_reason(quantization: str) -> None:
+    (found,) = problems(LoraSettings(method="pissa"), quantization=quantization)
+    assert (found.field, found.code) == ("method", "method_quantization")
+    assert "begins with directions of the base's own weights" in found.sentence
+    assert problems(LoraSettings(method="lora"), quantization=quantization) == []
+
+
+def test_a_merge_of_what_cannot_be_merged_is_a_problem_before_the_run() -> None:
+    upstream: Any = {"lora": ("lora", LoraSettings(method="alora"))}
+    context = CheckContext("m", "Merge", Path(), upstream=upstream, variants=REGISTRY.variants)
+    (found,) = merge.check(MergeSettings(), context)
+    assert (found.code, found.blocks) == ("cannot_merge", True)
+    assert "act on a part of the text only" in found.sentence
+
+
+@pytest.mark.parametrize("method", ["dora", "vera", "pissa"])
+def test_experts_and_transposed_layers_are_refused(tmp_path: Path, method: str) -> None:
+    """Read from the model's files by the LoRA step, with what to do instead."""
+    import numpy
+    from safetensors.numpy import save_file
+
+    folder = tmp_path / "model"
+    folder.mkdir()
+    save_file(
+        {f"model.layers.0.mlp.experts.{i}.w1.weight": numpy.zeros((8, 8)) for i in range(2)},
+        folder / "model.safetensors",
+    )
+    (folder / "config.json").write_text(json.dumps({"model_type": "mixtral", "vocab_size": 99}))
+    context = make_context(tmp_path, Recorder())
+    with pytest.raises(StudioError, match="experts of a mixture") as caught:
+        describe(context, model_value(folder).to_json(), LoraSettings(method=method))
+    assert caught.value.field == "method"
+
+
+def test_whole_modules_are_told_with_their_size(tmp_path: Path) -> None:
+    """The tiny model shares its embedding with its head: 264 × 32 weights of 4 bytes."""
+    model = model_value(make_tiny_model(tmp_path / "model")).to_json()
+    recorder = Recorder()
+    value = describe(
+        make_context(tmp_path, recorder), model, LoraSettings(modules_to_save="lm_head")
+    )
+    assert value.modules_to_save == ["lm_head"]
+    told = [e.get("sentence") for e in recorder.named("Notice")]
+    assert "8,448 parameters" in told[0]
+    assert "shares one matrix" in told[1]
+    with pytest.raises(StudioError, match="“heads” is no part of"):
+        describe(make_context(tmp_path, Recorder()), model, LoraSettings(modules_to_save="heads"))
