@@ -109,7 +109,7 @@ class Host:
             self._tell(number, "error", Problem(f"There is no request “{ask}”.").to_json())
             return
         self._at_work[number] = answer(request)
-        while ask in AT_ONCE and number in self._at_work:
+        while ask in AT_ONCE and not request.get("batch") and number in self._at_work:
             self._advance(number)
 
     def _advance_all(self) -> None:

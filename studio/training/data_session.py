@@ -10,7 +10,7 @@ import contextlib
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from studio.errors import StudioError
 from studio.graph.registry import load_registry
 from studio.runs.token_request import TokenRequest, request_from_json
 from studio.tokens import TokenRow
+from studio.training.batch_view import TrainingRows, Unit, batch_of, padded
 from studio.training.chat_choice import rendered_samples, with_template
 from studio.training.data import Encoder, load_tokenizer
 from studio.training.data_open import Opener, Say
@@ -45,6 +46,7 @@ class Opened:
     encoder: Encoder
     folder: Path
     index: RowIndex
+    units: list[Unit] = field(default_factory=list)
 
 
 class Session:
@@ -77,8 +79,11 @@ class Session:
         }  # fmt: skip
 
     def rows(self, asked: Mapping[str, Any]) -> Answer:
-        """Rows as tokens."""
+        """Rows as tokens, or those of a batch."""
         data = self._opened()
+        if asked.get("batch"):
+            yield from one_batch(data, max(1, int(asked["batch"])))
+            return
         first = max(1, int(asked.get("first", 1)))
         limit = min(MOST_ROWS, int(asked.get("limit", 50)))
         items = data.rows.rows(first, min(data.rows.count, first + limit - 1))
@@ -159,6 +164,38 @@ def next_suspicious(data: Opened, after: int, kinds: Sequence[str]) -> Answer:
             told = started
             yield "progress", _searching(number, data.rows.count)
         yield None
+
+
+def one_batch(data: Opened, number: int) -> Answer:
+    """The rows of a batch; the first time all rows are looked at to know which take part."""
+    if not data.units:
+        training = TrainingRows(
+            bool(setting_of(data.request, "deduplicate")),
+            bool(setting_of(data.request, "drop_validation_leaks")),
+        )
+        pace, first, count = Pace(), 1, data.rows.count
+        while first <= count:
+            started = time.monotonic()
+            items = data.rows.rows(first, min(count, first + pace.rows - 1))
+            for facts in facts_of(data.request.title, data.encoder, items):
+                training.add(facts)
+            first += len(items)
+            pace.took(time.monotonic() - started)
+            yield "progress", {**_searching(first - 1, count), "title": "Putting batches together"}
+        data.units.extend(training.units())
+    settings = data.request.settings
+    units, batches = batch_of(data.units, settings, number)
+    views = [_part(data, unit) for unit in units]
+    if settings.get("batching", "padded") == "padded":
+        tokenizer = data.encoder.tokenizer
+        views = padded(views, int(tokenizer.pad_token_id), str(tokenizer.pad_token))
+    shown = {"rows": [v.to_json() for v in views], "count": data.rows.count}
+    yield "result", {**shown, "batch": number, "batches": batches}
+
+
+def _part(data: Opened, unit: Unit) -> TokenRow:
+    views = token_rows(data, data.rows.rows(unit.number, unit.number))
+    return next(v for v in views if v.part == unit.part)
 
 
 def _searching(done: int, total: int) -> dict[str, Any]:

@@ -22,9 +22,14 @@ from studio.data_report import report_from_json
 from studio.graph.edits import set_setting
 from studio.graph.project import load_project
 from studio.graph.registry import load_registry
+from studio.nodes.dataset import DatasetSettings
 from studio.runs.token_request import token_request
 from studio.tokens import row_from_json
+from studio.training.batches import Batches, RowOrder
+from studio.training.data import load_tokenizer, tokenize_dataset
+from studio.training.rows import prepare_rows
 from tests.e2e.studio_cli import ROOT, write_project
+from tests.studio.training.steps import Recorder, make_context
 from tests.tiny import make_tiny_model
 
 pytestmark = pytest.mark.timeout(120)
@@ -119,6 +124,34 @@ def test_a_report_lets_others_in_and_can_be_cancelled(
         pass
     assert reply.kind == "cancelled"
     assert time.monotonic() - began < 2
+
+
+def test_a_batch_is_the_one_that_the_trainer_makes(
+    client: DataClient, project: Path, tmp_path: Path
+) -> None:
+    asking = asked(project)
+    opened = last(client, "open", **asking)
+    settings = asking["request"]["settings"]
+    (tmp_path / "step").mkdir()
+    context = make_context(tmp_path / "step", Recorder())
+    data = DatasetSettings(source=str(project.parent / "rows.jsonl"), validation_fraction=0.2)
+    tokens = tokenize_dataset(
+        context, prepare_rows(context, data), load_tokenizer(opened.data["tokenizer"]),
+        max_length=settings["max_length"], train_on="answers", folder=tmp_path / "tokens",
+    )  # fmt: skip
+    rows = tokens.train
+    batches = list(Batches(rows, RowOrder(len(rows), 0), 0, len(rows), settings["batch_size"], 0))
+    for number in (1, 5, len(batches)):
+        reply = last(client, "rows", batch=number)
+        assert reply.kind == "result", reply.data
+        shown = [row_from_json(r) for r in reply.data["rows"]]
+        expected = batches[number - 1]
+        assert [[t.id for t in r.tokens] for r in shown] == expected["input_ids"].tolist()
+        assert [[t.label for t in r.tokens] for r in shown] == expected["labels"].tolist()
+        padding = [[t.state == "padding" for t in r.tokens] for r in shown]
+        assert padding == (expected["attention_mask"] == 0).tolist()
+        assert reply.data["batches"] == len(batches)
+    assert last(client, "rows", batch=len(batches) + 1).data["rows"] == []
 
 
 def test_a_preview_needs_no_model(client: DataClient, tmp_path: Path) -> None:
