@@ -15,7 +15,7 @@ from studio.runs.context import StepContext
 from studio.training.batches import pad_rows
 from studio.training.data import Tokenized
 from studio.training.load import free_memory
-from studio.training.out_of_memory import is_out_of_memory
+from studio.training.out_of_memory import is_out_of_memory, not_enough, what_to_change
 from studio.training.validation import spread, validation_loss
 from studio.training.watch import StepWatch
 
@@ -56,8 +56,13 @@ class Evaluator:
                     self.batch_size, self.pad_id, self._progress,
                 )  # fmt: skip
             except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-                if not is_out_of_memory(error) or self.batch_size == 1:
+                if not is_out_of_memory(error):
                     raise
+                said = f"{type(error).__name__}: {error}"
+            if self.batch_size == 1:
+                watch = self.watch
+                hint = what_to_change(watch.settings, watch.tuning.adapted, 1)
+                raise not_enough(self.context, "evaluation", said, "max_length", hint)
             self.batch_size //= 2
             free_memory()
             self.context.notice(

@@ -19,14 +19,15 @@ _NORM_EPSILON = 1e-7
 
 
 class MuonAdamW(torch.optim.AdamW):
-    """AdamW whose groups of matrices are stepped by Muon; vectors keep AdamW."""
+    """AdamW whose groups of matrices are stepped by Muon; vectors, and groups marked ``table``
+    (embeddings), keep AdamW."""
 
     param_groups: list[dict[str, Any]]
 
     def __init__(self, groups: list[dict[str, Any]], *, momentum: float, **adamw: Any) -> None:
         ready = []
         for group in groups:
-            is_matrix = [p.dim() == 2 for p in group["params"]]
+            is_matrix = [p.dim() == 2 and not group.get("table") for p in group["params"]]
             for wanted in (True, False):
                 chosen = [p for p, m in zip(group["params"], is_matrix, strict=True) if m == wanted]
                 if chosen:

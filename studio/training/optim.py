@@ -33,15 +33,24 @@ def parameter_groups(
 
     ``rate(name)`` is what the learning rate of a weight is multiplied with.
     """
-    groups: dict[tuple[float, bool], list[torch.nn.Parameter]] = {}
+    muon = settings.optimizer == "muon"
+    tables = _tables(model) if muon else set()
+    groups: dict[tuple[float, bool, bool], list[torch.nn.Parameter]] = {}
     trained = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
     for name, parameter in sorted(trained, key=lambda item: item[1].dim() < 2):
-        groups.setdefault((rate(name), parameter.dim() >= 2), []).append(parameter)
+        key = (rate(name), parameter.dim() >= 2, id(parameter) in tables)
+        groups.setdefault(key, []).append(parameter)
     return [
         {"params": found, "weight_decay": settings.weight_decay if matrices else 0.0,
-         "lr": settings.learning_rate * factor}
-        for (factor, matrices), found in groups.items()
+         "lr": settings.learning_rate * factor, **({"table": table} if muon else {})}
+        for (factor, matrices, table), found in groups.items()
     ]  # fmt: skip
+
+
+def _tables(model: Any) -> set[int]:
+    """Embedding and head: a row for each token, not a matrix in Muon's sense."""
+    found = (model.get_input_embeddings(), model.get_output_embeddings())
+    return {id(p) for module in found if module is not None for p in module.parameters()}
 
 
 def build_schedule(optimizer: torch.optim.Optimizer, settings: Any, steps: int) -> Any:

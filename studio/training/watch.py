@@ -213,6 +213,11 @@ class StepWatch(TrainerCallback):
             loss = self.evaluate()
         except Stopped:
             self._stop()
+        if not math.isfinite(loss):
+            self.context.notice(
+                f"The validation loss after step {self.step} is {loss}, not a number: this evaluation "
+                "counts as no better.", "Look for very long or damaged validation rows.",
+            )  # fmt: skip
         best = self.figures.take_evaluation(self.step, loss, self.settings.min_delta)
         self.context.emit(
             "Metric", step=self.step, steps=self.length.steps, eval_loss=loss,

@@ -57,21 +57,38 @@ def test_what_does_not_train_is_refused(name: str) -> None:
     assert "adamw_8bit" in problem.sentence
 
 
+class Small(torch.nn.Module):
+    """An embedding, a matrix and a vector."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = torch.nn.Embedding(8, 8)
+        self.layer = torch.nn.Linear(8, 8)
+
+    def get_input_embeddings(self) -> torch.nn.Module:
+        return self.table
+
+    def get_output_embeddings(self) -> None:
+        return None
+
+
 def test_muon_is_for_matrices_only() -> None:
-    """A matrix moves by an orthogonal step, whatever its gradient's size; a vector as in AdamW."""
-    matrix = torch.nn.Parameter(torch.zeros(8, 8))
-    vector = torch.nn.Parameter(torch.zeros(8))
+    """A matrix moves by an orthogonal step, whatever its gradient's size; a vector and the rows of an
+    embedding move as in AdamW."""
+    model = Small()
     settings = settings_of(optimizer="muon", learning_rate=0.1)
-    module = torch.nn.Module()
-    module.matrix, module.vector = matrix, vector
-    optimizer = build_optimizer(module, settings)
+    optimizer = build_optimizer(model, settings)
     assert isinstance(optimizer, MuonAdamW)
-    matrix.grad = 1e-3 * torch.randn(8, 8, generator=torch.Generator().manual_seed(0))
-    vector.grad = torch.full((8,), 3.0)
+    before = {n: p.detach().clone() for n, p in model.named_parameters()}
+    model.layer.weight.grad = 1e-3 * torch.randn(8, 8, generator=torch.Generator().manual_seed(0))
+    model.layer.bias.grad = torch.full((8,), 3.0)
+    model.table.weight.grad = torch.full((8, 8), 3.0)
     optimizer.step()
-    moved = torch.linalg.svdvals(matrix.detach())
-    assert moved.max() < 4 * moved.min()  # the gradient's own ratio is some 20
-    assert vector.detach() == pytest.approx(torch.full((8,), -0.1))
+    moved = {n: p.detach() - before[n] for n, p in model.named_parameters()}
+    widths = torch.linalg.svdvals(moved["layer.weight"])
+    assert widths.max() < 4 * widths.min()  # the gradient's own ratio is some 20
+    assert moved["layer.bias"].numpy() == pytest.approx(-0.1, abs=1e-5)
+    assert moved["table.weight"].numpy() == pytest.approx(-0.1, abs=1e-5)
 
 
 def test_vectors_are_not_decayed() -> None:

@@ -102,6 +102,21 @@ def test_packed_rows_recover_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert recorder.losses() == pytest.approx(whole.losses(), abs=2e-5)
 
 
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_half_precision_recovers_without_a_second_autocast(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: str
+) -> None:
+    """Precision and loss scaling are set up anew for each pass, once."""
+    inputs = make_inputs(tmp_path)
+    inputs["model"]["model"].update(dtype=dtype)
+    whole, recorder = Recorder(), Recorder()
+    train_adapter(make_context(tmp_path / "a", whole), inputs, settings_of(batch_size=4))
+    watch_steps(monkeypatch, lambda step, rows: step >= 3 and rows > 2)
+    train_adapter(make_context(tmp_path / "b", recorder), inputs, settings_of(batch_size=4))
+    assert len(recorder.named("MemoryRecovered")) == 1
+    assert recorder.losses() == pytest.approx(whole.losses(), abs=2e-3)
+
+
 def test_the_smaller_batch_outlives_a_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A resumed run does not try the batch again that did not fit."""
     settings = settings_of(batch_size=4, max_steps=6)
@@ -177,6 +192,25 @@ def test_an_evaluation_takes_fewer_rows_when_memory_runs_out(
     assert evals[1] == pytest.approx(evals[0], abs=1e-5)
     assert recorder.losses() == whole.losses()
     assert sum("2 rows at once" in e.get("sentence") for e in recorder.named("Notice")) == 1
+
+
+def test_an_evaluation_that_never_fits_says_what_to_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is no reason to make the training's batches smaller."""
+
+    def full(rows: Any, numbers: Any, pad_id: int) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(validation, "pad_rows", full)
+    recorder = Recorder()
+    with pytest.raises(StudioError, match="not enough for this evaluation"):
+        train_adapter(
+            make_context(tmp_path, recorder),
+            make_inputs(tmp_path, 20, 4),
+            settings_of(batch_size=4),
+        )
+    assert recorder.named("MemoryRecovered") == []
 
 
 @pytest.mark.parametrize("what", ["loss", "gradient"])
