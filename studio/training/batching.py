@@ -101,8 +101,10 @@ def _can_lay(context: StepContext, model: Any, rows: Dataset, pad_id: int, metho
 def rows_stay_apart(model: Any, rows: Dataset, pad_id: int) -> bool:
     """Whether two rows in one sequence give the logits that each gives alone.
 
-    And whether the second stays as it is when the first is turned round: that finds a leak below
-    the rounding between two ways of computing. In evaluation mode, so no random number is drawn.
+    The mean difference decides: in half precision single logits of two ways of computing differ by
+    more than any bound that would still mean something. And the second row must stay as it is when
+    the first is turned round: that finds a leak far below such rounding. In evaluation mode, so no
+    random number is drawn.
     """
     first, second = (_head_of(rows, i % len(rows)) for i in range(2))
     turned = {**first, "input_ids": first["input_ids"][::-1]}
@@ -119,7 +121,7 @@ def rows_stay_apart(model: Any, rows: Dataset, pad_id: int) -> bool:
         return False
     cut, largest = len(first["input_ids"]), float(alone.abs().max())
     dtype = str(model.dtype).removeprefix("torch.")
-    near = float((together - alone).abs().max()) <= tolerance(dtype, largest)
+    near = float((together - alone).abs().mean()) <= tolerance(dtype, largest) / 4
     leak = float((together[cut:] - other[cut:]).abs().max())
     rounding = max(torch.finfo(model.dtype).eps, _EXPERTS_ROUNDING)
     return near and leak <= rounding * largest
