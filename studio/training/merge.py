@@ -32,6 +32,7 @@ from studio.training.merge_layers import (
 from studio.training.merge_whole import merge_whole
 from studio.training.out_of_memory import told_in_words
 from studio.training.quiet import quiet_libraries
+from studio.training.stop_tokens import write_stop_token
 from studio.training.weights_file import SHARD_BYTES, write_weights
 from studio.trust import may_run_code
 from studio.values import AdapterValue, DType, ModelValue
@@ -181,7 +182,9 @@ def _write_surroundings(
             place = folder / code.relative_to(source)
             place.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(code, place)
-    load_tokenizer(adapter.path).save_pretrained(str(folder))
+    tokenizer = load_tokenizer(adapter.path)
+    tokenizer.save_pretrained(str(folder))
+    write_stop_token(folder, tokenizer)
 
 
 def _described(

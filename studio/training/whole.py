@@ -25,6 +25,7 @@ from studio.training.checkpoint import sha256_of
 from studio.training.load import load_base
 from studio.training.merge_layers import merged_config
 from studio.training.snapshot import same_mode
+from studio.training.stop_tokens import write_stop_token
 from studio.training.tuning import Tuning
 from studio.training.verify import Expected, largest_difference
 from studio.trust import may_run_code
@@ -146,6 +147,7 @@ def write_whole(context: StepContext, tuning: Tuning, tokenizer: Any, folder: Pa
             shutil.copyfile(code, folder / code.name)
     same_mode(folder, "config.json")
     tokenizer.save_pretrained(str(folder))
+    write_stop_token(folder, tokenizer)
 
 
 def verify_whole(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,11 @@ from studio.training.chat_choice import (
     tell_choice,
     with_template,
 )
-from tests.studio.training.steps import Recorder, make_context
-from tests.tiny import CHAT_TEMPLATE, make_tiny_tokenizer
+from studio.training.stop_tokens import write_stop_token
+from studio.training.train import train_adapter
+from tests.studio.training.steps import Recorder, make_context, make_inputs, settings_of
+from tests.studio.training.test_merge import merged
+from tests.tiny import CHAT_TEMPLATE, END_ID, make_tiny_tokenizer
 
 GOOD = "{% for m in messages %}[{{ m.role }}] {{ m.content }}{{ eos_token }}{% endfor %}"
 
@@ -109,3 +113,33 @@ def test_another_template_is_told(tmp_path: Path) -> None:
     assert len(sentences) == 2
     assert "another chat template than the model's own" in sentences[0]
     assert "<start_of_turn>, <end_of_turn>" in sentences[1]
+
+
+def test_a_training_saves_the_template_it_used_and_the_merge_stops_at_its_end(
+    tmp_path: Path,
+) -> None:
+    told, inputs = Recorder(), make_inputs(tmp_path)
+    own = load_tokenizer(tmp_path / "model")
+    own.add_special_tokens({"additional_special_tokens": ["<start_of_turn>", "<end_of_turn>"]})
+    own.save_pretrained(str(tmp_path / "model"))  # the tiny model has a few unused rows
+    settings = settings_of(max_steps=1, chat_template="gemma", end_token="always")
+    adapter = train_adapter(make_context(tmp_path, told), inputs, settings)
+    saved = load_tokenizer(adapter.path)
+    assert saved.chat_template == template("gemma").source
+    assert any("another chat template" in e.get("sentence") for e in told.named("Notice"))
+    model = merged(tmp_path, adapter)
+    assert load_tokenizer(model.path).chat_template == template("gemma").source
+    generation = json.loads((Path(model.path) / "generation_config.json").read_text())
+    assert generation["eos_token_id"] == [END_ID, own.convert_tokens_to_ids("<end_of_turn>")]
+
+
+def test_end_tokens_of_a_saved_model_keep_what_stood_there(tmp_path: Path) -> None:
+    tokenizer = make_tiny_tokenizer()
+    path = tmp_path / "generation_config.json"
+    for before, after in ((0, [0, END_ID]), ([7, END_ID], [7, END_ID]), (None, [END_ID])):
+        given = (
+            {"temperature": 0.5} if before is None else {"temperature": 0.5, "eos_token_id": before}
+        )
+        path.write_text(json.dumps(given))
+        write_stop_token(tmp_path, tokenizer)
+        assert json.loads(path.read_text()) == {"temperature": 0.5, "eos_token_id": after}
