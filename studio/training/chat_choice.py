@@ -112,8 +112,9 @@ def tell_choice(context: StepContext, own: Any, chosen: Any, settings: Mapping[s
 
 def missing_tokens(tokenizer: Any, info: TemplateInfo) -> tuple[str, ...]:
     """The special tokens of a template that the tokenizer would split into pieces."""
-    known = tokenizer.get_vocab()
-    return tuple(t for t in info.tokens if t not in known)
+    ids = [tokenizer.convert_tokens_to_ids(t) for t in info.tokens]
+    unknown = (None, tokenizer.unk_token_id)
+    return tuple(t for t, i in zip(info.tokens, ids, strict=True) if i in unknown)
 
 
 def sample_text(tokenizer: Any, source: str | None = None) -> str:

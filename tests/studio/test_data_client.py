@@ -73,6 +73,16 @@ def last(client: DataClient, what: str, **more: Any) -> Reply:
     return reply
 
 
+def test_chat_templates_to_choose_from(client: DataClient, project: Path) -> None:
+    last(client, "open", **asked(project))
+    found = {t["id"]: t for t in last(client, "templates").data["templates"]}
+    assert {"model", "chatml", "llama-3", "alpaca"} <= set(found)
+    assert (found["model"]["differs"], found["chatml"]["differs"]) == (False, False)
+    assert found["alpaca"]["differs"]
+    assert "### Instruction:" in found["alpaca"]["sample"]
+    assert found["gemma"]["missing_tokens"] == ["<start_of_turn>", "<end_of_turn>"]
+
+
 def test_rows_of_any_place(client: DataClient, project: Path) -> None:
     opened = last(client, "open", **asked(project))
     assert opened.kind == "result"
