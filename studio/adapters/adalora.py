@@ -84,6 +84,11 @@ def _penalty(model: Any) -> Any:
     return weight * torch.stack(terms).mean() if terms else None
 
 
+def _freeze(name: str) -> bool:
+    """The divisor of the scale: on a half precision base PEFT 0.21 would train it, and not save it."""
+    return ".ranknum." in name
+
+
 def _after_step(model: Any, step: int) -> None:
     model.base_model.update_and_allocate(step)
 
@@ -124,7 +129,7 @@ VARIANT = Variant(
         uses=frozenset({"r", "alpha", "dropout", "bias"}),
         hooks=Hooks(
             fit=_fit, penalty=_penalty, after_step=_after_step, state=_state, restore=_restore,
-            save=_save,
+            save=_save, freeze=_freeze,
         ),
     ),
 )  # fmt: skip

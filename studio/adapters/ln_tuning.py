@@ -12,16 +12,17 @@ from studio.values import AdaptedModelValue
 
 
 def _build(value: AdaptedModelValue) -> Any:
-    names = norm_layers(Path(value.model.path)) or None  # None: what PEFT knows of the architecture
-    return peft_config("LNTuningConfig", value.model_copy(update={"target_modules": names or []}))
+    norms = norm_layers(Path(value.model.path))
+    return peft_config("LNTuningConfig", value.model_copy(update={"target_modules": norms}))
 
 
 VARIANT = Variant(
     kind="adapter", id="ln_tuning", title="LN tuning", order=260,
-    help="Trains the model's norm layers and nothing else; the target modules do not matter. When to "
-    "use it: few rows, a change of tone. Zhao et al. 2023, arXiv:2312.11420.",
+    help="Trains the model's norm layers and nothing else; the target modules do not matter. On a float32 "
+    "base only, because the norms are trained in the base's precision. When to use it: few rows, a change "
+    "of tone. Zhao et al. 2023, arXiv:2312.11420.",
     payload=LoraMethod(
-        _build, quantized=(), paper="arXiv:2312.11420", uses=frozenset(), merge_whole=True,
-        own_layers=True,
+        _build, quantized=(), dtypes=("float32",), paper="arXiv:2312.11420", uses=frozenset(),
+        merge_whole=True, own_layers=True,
     ),
 )  # fmt: skip

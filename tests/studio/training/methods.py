@@ -31,6 +31,7 @@ RATES = {
 }  # fmt: skip
 BASES = {
     "float32": {"dtype": "float32"}, "bfloat16": {"dtype": "bfloat16"},
+    "float16": {"dtype": "float16"},
     "nf4": {"dtype": "bfloat16", "quantization": "nf4"},
     "int8": {"dtype": "bfloat16", "quantization": "int8"},
 }  # fmt: skip

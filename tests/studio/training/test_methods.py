@@ -165,6 +165,15 @@ def test_adalora_ends_at_its_budget(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert len(set(ranks)) > 1
 
 
+def test_adalora_trains_nothing_that_is_not_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a half precision base PEFT makes the divisor of its scale trainable, and leaves it out."""
+    found = trained(monkeypatch, tmp_path, "adalora", "bfloat16", steps=5)
+    assert {n.split(".")[-2] for n in found.trainable} == {"lora_A", "lora_B", "lora_E"}
+    assert found.value.reload_difference < 5e-3
+
+
 def test_eva_moves_rank_between_layers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Some layers get more than r, others less, at the same sum."""
     found = trained(monkeypatch, tmp_path, "eva", steps=1)
