@@ -64,7 +64,7 @@ def find_files(source: str, project_dir: Path) -> Found:
     files: list[Path] = []
     notes: list[str] = []
     for part in parts_of(source, project_dir):
-        if part.is_dir():
+        if os.path.isdir(part):
             found = _in_folder(part)
             files += found.files
             notes += found.notes
@@ -72,6 +72,13 @@ def find_files(source: str, project_dir: Path) -> Found:
             files += _matching(part)
         else:
             files.append(part)
+    if not files:
+        raise StudioError(
+            "no file is chosen.",
+            hint="Choose a file with your examples.",
+            field="source",
+            code="no_file",
+        )
     return Found(tuple(dict.fromkeys(files)), tuple(notes))
 
 

@@ -17,7 +17,7 @@ from studio.errors import StudioError
 
 QUICK_ROWS = 50
 QUICK_BYTES = 256 * 1024
-_BLOCK = 1 << 20
+HASHED_AT_ONCE = 1 << 20
 Encoding = Literal["auto", "utf-8", "utf-16", "latin-1", "cp1252"]
 Documents = Literal["file", "paragraph", "line"]
 
@@ -87,7 +87,7 @@ def refuse_absent(path: Path) -> None:
         size = path.stat().st_size
         with path.open("rb"):
             pass
-    except FileNotFoundError as error:
+    except (FileNotFoundError, ValueError) as error:  # ValueError: a NUL character in the name
         raise bad_file(
             path, f"does not exist (looked in {path.parent})", "Choose the file again.",
             "missing_file",
@@ -148,7 +148,7 @@ def sha256_of(path: Path, tick: Callable[[], None] = lambda: None) -> str:
     """Hash of a file's content; ``tick`` is called once a block and may raise."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
-        while block := file.read(_BLOCK):
+        while block := file.read(HASHED_AT_ONCE):
             digest.update(block)
             tick()
     return digest.hexdigest()

@@ -6,6 +6,7 @@ make them point at nothing. No file is moved or copied here.
 
 from __future__ import annotations
 
+import glob
 import os
 from pathlib import Path
 from typing import Any
@@ -33,11 +34,27 @@ def relocated(graph: Graph, registry: Registry, old_dir: Path, new_dir: Path) ->
             continue
         for spec in fields_of(node_type.settings):
             value = node.settings.get(spec.name)
-            if spec.meta.widget in PATH_WIDGETS and _moves(value, old_dir):
-                graph = set_setting(
-                    graph, node.id, spec.name, _seen_from(old_dir / str(value), new_dir)
-                )
+            if spec.meta.widget in PATH_WIDGETS and isinstance(value, str):
+                written = _rewritten(value, old_dir, new_dir)
+                if written != value:
+                    graph = set_setting(graph, node.id, spec.name, written)
     return graph
+
+
+def _rewritten(value: str, old_dir: Path, new_dir: Path) -> str:
+    """A path, or several with “;” between them, any of them a pattern."""
+    if _moves(value, old_dir) or ";" not in value:
+        return _one(value, old_dir, new_dir)
+    return "; ".join(_one(part.strip(), old_dir, new_dir) for part in value.split(";"))
+
+
+def _one(value: str, old_dir: Path, new_dir: Path) -> str:
+    if _moves(value, old_dir):
+        return _seen_from(old_dir / value, new_dir)
+    fixed, _, rest = value.rpartition("/")
+    if glob.has_magic(value) and not glob.has_magic(fixed) and _moves(fixed or ".", old_dir):
+        return f"{_seen_from(old_dir / fixed, new_dir)}/{rest}"
+    return value
 
 
 def _moves(value: Any, old_dir: Path) -> bool:

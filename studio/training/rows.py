@@ -22,6 +22,7 @@ from studio.formats._drops import Drops
 from studio.formats._folder import is_hub
 from studio.formats._sides import Sides
 from studio.formats._source import (
+    HASHED_AT_ONCE,
     ReadOptions,
     SourceRow,
     bad_file,
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 
 _ROWS_AT_ONCE = 500
 _BYTES_AT_ONCE = 1_000_000
+_LARGE = 50_000_000  # bytes whose hash takes long enough to be told
 _CONTENT = [n for n in FEATURES if n not in ("line", "source")]
 
 
@@ -63,7 +65,6 @@ def _prepare(context: StepContext, settings: DatasetSettings) -> DatasetValue:
         _files(context, settings, tally, validation=True) if settings.split_mode == "file" else ()
     )
     files = (*own, *held_out)
-    context.phase("read", f"Reading {_named(files)}")
     options = replace(options_of(settings), note=tally.notes.append)
     strict = settings.on_bad_rows == "stop"
     rows = first_rows(own[0], options_of(settings), strict=strict)
@@ -78,6 +79,7 @@ def _prepare(context: StepContext, settings: DatasetSettings) -> DatasetValue:
         )  # fmt: skip
     digest = _digest(files, context)
     name = _fingerprint(digest, settings)
+    context.phase("read", f"Reading {_named(files)}")
     reading = _Reading(context, settings, chosen, options, tally)
     _write_all(reading, own, held_out, context.folder / "rows", name)
     tally.tell(context)
@@ -113,7 +115,18 @@ def _digest(files: tuple[Path, ...], context: StepContext) -> str:
     found = []
     for path in files:
         refuse_absent(path)
-        found.append(sha256_of(path, context.check))
+    total = sum(p.stat().st_size for p in files)
+    done = 0
+
+    def tick() -> None:
+        nonlocal done
+        done = min(done + HASHED_AT_ONCE, total)
+        context.progress("hash", round(done / 1e6, 3), round(total / 1e6, 3), "MB")
+
+    if total > _LARGE:
+        context.phase("hash", f"Identifying {_named(files)}")
+    for path in files:
+        found.append(sha256_of(path, tick if total > _LARGE else context.check))
     return found[0] if len(found) == 1 else hashlib.sha256("".join(found).encode()).hexdigest()
 
 

@@ -7,6 +7,8 @@ through mapped memory. ``held_out.npy`` keeps the order of the file: one bit a r
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,10 +39,8 @@ def split_rows(
     if kept.all() and not counts[1]:
         everything.rename(context.folder / "train")
     else:
-        for side, mask in (("train", kept & ~held_out), ("validation", kept & held_out)):
-            if mask.any():
-                with RowWriter(context.folder / side, FEATURES, f"{name}-{side}") as writer:
-                    _copy(context, everything, mask, writer)
+        context.phase("split", "Splitting the rows")
+        _copy(context, everything, {"train": kept & ~held_out, "validation": kept & held_out}, name)
         shutil.rmtree(everything)
     write_order(context.folder, held_out[kept])
     return counts
@@ -128,11 +128,21 @@ def _refuse_one_side(settings: DatasetSettings, counts: tuple[int, int]) -> None
         )  # fmt: skip
 
 
-def _copy(context: StepContext, folder: Path, mask: Any, writer: RowWriter) -> None:
+def _copy(context: StepContext, folder: Path, sides: Mapping[str, Any], name: str) -> None:
+    """Write the rows of each side, in one pass; a side without rows leaves no folder."""
+    used = {side: mask for side, mask in sides.items() if mask.any()}
+    total = len(sides["train"])
     start = 0
-    with pa.OSFile(str(data_file(folder)), "rb") as file:
+    with ExitStack() as stack:
+        file = stack.enter_context(pa.OSFile(str(data_file(folder)), "rb"))
+        writers = {
+            side: stack.enter_context(RowWriter(context.folder / side, FEATURES, f"{name}-{side}"))
+            for side in used
+        }
         for batch in pa.ipc.open_stream(file):
-            context.check()
-            part = mask[start : start + batch.num_rows]
-            writer.write_table(pa.Table.from_batches([batch.filter(pa.array(part))]))
-            start += batch.num_rows
+            end = start + batch.num_rows
+            for side, writer in writers.items():
+                chosen = batch.filter(pa.array(used[side][start:end]))
+                writer.write_table(pa.Table.from_batches([chosen]))
+            start = end
+            context.progress("split", start, total, "rows")

@@ -304,6 +304,16 @@ def test_refused_with_one_sentence(case: Refused, tmp_path: Path) -> None:
         assert f"line {case.line} " in error.sentence
 
 
+@pytest.mark.parametrize(
+    "name", ["a\0b.jsonl", "x" * 300 + ".jsonl", "~nobody-here/a.jsonl", ";", "*"]
+)
+def test_names_that_cannot_be_are_told(name: str, tmp_path: Path) -> None:
+    found = problems(DatasetSettings(source=name), tmp_path)
+    assert len(found) == 1
+    assert found[0].hint
+    assert "\n" not in found[0].sentence
+
+
 @pytest.mark.parametrize("case", TAKEN, ids=lambda c: c.name)
 def test_taken_and_told(case: Taken, tmp_path: Path) -> None:
     import datasets

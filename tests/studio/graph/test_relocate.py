@@ -45,3 +45,18 @@ def test_what_is_no_path_is_left_alone(tmp_path: Path) -> None:
 def test_odd_names_stay(tmp_path: Path) -> None:
     for name in ("~nobody-of-this-name/x", "x" * 300, "a\0b"):
         assert moved({"source": name}, "dataset", tmp_path, tmp_path / "new") == {"source": name}
+
+
+def test_several_files_and_patterns(tmp_path: Path) -> None:
+    old, new = tmp_path / "old", tmp_path / "new"
+    (old / "data").mkdir(parents=True)
+    new.mkdir()
+    for name in ("a.jsonl", "data/b.jsonl", "c;d.jsonl"):
+        (old / name).write_text("{}")
+    several = {"source": "a.jsonl; gone.jsonl; data/*.jsonl"}
+    found = moved(dict(several), "dataset", old, new)
+    assert found == {"source": f"{old}/a.jsonl; gone.jsonl; {old}/data/*.jsonl"}
+    found = moved({"source": "c;d.jsonl"}, "dataset", old, new)
+    assert found == {"source": str(old / "c;d.jsonl")}
+    found = moved({"source": "*.jsonl"}, "dataset", old, new)
+    assert found == {"source": f"{old}/*.jsonl"}

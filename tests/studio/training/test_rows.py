@@ -324,3 +324,32 @@ def test_duplicates_and_leaks(tmp_path: Path) -> None:
 def test_the_shape_of_the_rows_is_told(row: dict[str, Any], shape: str, tmp_path: Path) -> None:
     (tmp_path / "rows.jsonl").write_text((json.dumps(row) + "\n") * 3)
     assert prepared(tmp_path, source="rows.jsonl").shape == shape
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
+    """Four times the rows, nearly the same peak; progress and a stop never wait long."""
+    import subprocess
+    import sys
+
+    root = Path(__file__).resolve().parents[3]
+    peaks = []
+    for count in (20_000, 80_000):
+        source, folder = tmp_path / f"{count}.jsonl", tmp_path / f"made-{count}"
+        row = {"prompt": "question " * 60, "completion": "answer " * 60}
+        with source.open("w") as file:
+            file.writelines(json.dumps({**row, "id": i}) + "\n" for i in range(count))
+        done = subprocess.run(
+            [sys.executable, root / "benchmarks" / "data.py", "step", source, folder, "0"],
+            capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        figures = json.loads(done.stdout.splitlines()[-1])
+        assert figures["silence_s"] < 2.0
+        peaks.append(figures["peak_mb"] - figures["start_mb"])
+    assert peaks[1] < peaks[0] + 30  # 60 MB more were read and written
+    done = subprocess.run(
+        [sys.executable, root / "benchmarks" / "data.py", "step", source, tmp_path / "stop", "0.5"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert json.loads(done.stdout.splitlines()[-1])["stop_s"] < 2.0
