@@ -25,6 +25,7 @@ PHASE_WORDS = {
     "tokenize": "turning rows into tokens",
     "train": "training",
     "evaluate": "evaluating",
+    "sample": "writing samples",
     "save": "saving",
     "verify": "checking the result",
     "merge": "merging",
@@ -36,6 +37,8 @@ REASON_WORDS = {
     "stop": " because of the stop",
     "save": " as asked",
     "end": " at the end",
+    "best": ": the best evaluation so far",
+    "finite": ", the last one whose numbers were sound",
 }
 
 
@@ -66,6 +69,9 @@ class LogWriter:
             "Metric": self._metric,
             "TrainResumed": self._train_resumed,
             "CheckpointSaved": self._checkpoint,
+            "EarlyStopped": self._early_stopped,
+            "NonFinite": self._non_finite,
+            "Sample": self._sample,
             "Evaluation": self._evaluation,
             "ArtifactSaved": self._artifact,
             "Notice": self._notice,
@@ -133,6 +139,24 @@ class LogWriter:
         yield _info(
             event, f"{self._title(event)}: checkpoint saved at step {event.get('step')}{why}."
         )
+
+    def _early_stopped(self, event: Event) -> Iterable[LogLine]:
+        where = f"{event.get('step')} of {event.get('steps')}"
+        yield _info(
+            event, f"{self._title(event)} ended early, after step {where}. {event.get('reason')}"
+        )
+
+    def _non_finite(self, event: Event) -> Iterable[LogLine]:
+        for row in event.get("rows") or ():
+            place = f"{row.get('file')}:{row.get('line')}"
+            yield LogLine(event.time, "error", f"In this step: {place}: {row.get('text')}")
+
+    def _sample(self, event: Event) -> Iterable[LogLine]:
+        answer = " ".join(str(event.get("text") or "").split())
+        yield LogLine(
+            event.time, "detail",
+            f"{self._title(event)}: step {event.get('step')}: {event.get('prompt')} → {answer}",
+        )  # fmt: skip
 
     def _evaluation(self, event: Event) -> Iterable[LogLine]:
         for name, pair in (event.get("measures") or {}).items():

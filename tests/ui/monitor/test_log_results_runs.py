@@ -53,6 +53,23 @@ def test_the_log_tells_the_run_in_plain_words(log: LogPanel, tmp_path: Path) -> 
     assert text.endswith("Run completed after 2:37.")
 
 
+def test_an_early_end_and_the_rows_of_a_loss_that_is_none(log: LogPanel) -> None:
+    """Why it ended, and where the rows are that a user should look at."""
+    rows = [{"file": "rows.jsonl", "line": 7, "text": "user: cat?…"}]
+    log.add_events([
+        Event("EarlyStopped", 1.0, "train", {
+            "step": 16, "steps": 20, "reason": "The validation loss has not fallen."}),
+        Event("NonFinite", 2.0, "train", {"step": 17, "what": "loss", "rows": rows}),
+        Event("CheckpointSaved", 3.0, "train", {"step": 10, "path": "x", "reason": "best"}),
+    ])  # fmt: skip
+    first, second, third = log.lines()
+    assert first.endswith(
+        "train ended early, after step 16 of 20. The validation loss has not fallen."
+    )
+    assert second.endswith("Error: In this step: rows.jsonl:7: user: cat?…")
+    assert third.endswith("checkpoint saved at step 10: the best evaluation so far.")
+
+
 def test_a_failure_comes_with_its_remedy(log: LogPanel) -> None:
     log.add_events([FAILED])
     assert log.lines()[0].endswith("Error: Dataset: rows.jsonl is not there.")
