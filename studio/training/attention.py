@@ -125,7 +125,8 @@ def _attend(
         return plain
     if any(more.get(name) is not None for name in _NO_ROWS_OF_THEIR_OWN):
         raise ValueError("this attention has terms that cannot be cut into rows")
-    if query.is_cuda and query.dtype in _HALF and not dropout:
+    alike = query.dtype == key.dtype == value.dtype and query.dtype in _HALF
+    if query.is_cuda and alike and not dropout:
         return _varlen(query, key, value, attention_mask, scaling), None
     parts = zip(*(t.split(attention_mask.lengths, dim=2) for t in (query, key, value)), strict=True)
     done = [

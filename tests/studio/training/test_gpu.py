@@ -50,6 +50,24 @@ def test_a_training_on_the_gpu(
     merge_adapter(make_context(tmp_path / "merge", Recorder()), value.to_json(), MergeSettings())
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+@pytest.mark.parametrize("batching", ["padding_free", "packed"])
+def test_rows_without_padding_train_as_padded_ones(
+    tmp_path: Path, dtype: str, batching: str
+) -> None:
+    """With the kernel for variable lengths in half precision; packed holds all rows in a step."""
+    inputs = make_inputs(tmp_path, 8)
+    inputs["model"]["model"]["dtype"] = dtype
+    common = {"max_steps": 3, "gradient_accumulation_steps": 1, "learning_rate": 1e-4}
+    laid, padded = Recorder(), Recorder()
+    settings = settings_of(**common, batch_size=8, batching=batching, pack_length=100)
+    train_adapter(make_context(tmp_path / "laid", laid), inputs, settings)
+    settings = settings_of(**common, batch_size=8)
+    train_adapter(make_context(tmp_path / "padded", padded), inputs, settings)
+    assert not any("Rows are padded" in e.get("sentence") for e in laid.named("Notice"))
+    assert laid.losses() == pytest.approx(padded.losses(), rel=1e-4 if dtype == "float32" else 2e-2)
+
+
 def test_a_resume_in_the_middle_goes_on(tmp_path: Path) -> None:
     """Optimizer, scaler and random numbers come back onto the GPU."""
     inputs = make_inputs(tmp_path, dropout=0.1)
