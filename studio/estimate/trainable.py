@@ -61,15 +61,17 @@ def _dora(m: Linear, r: int, settings: Settings) -> int:
 
 
 def _adalora(m: Linear, r: int, settings: Settings) -> int:
-    """P Λ Q with a trained diagonal, from the larger initial rank (Zhang et al., 2023). PEFT counts
-    its note of the rank too."""
-    first = int(settings.get("init_r") or r)
-    return first * (m.width_in + m.width_out) + first + 1
+    """P Λ Q with a trained diagonal, at the rank that it begins with (Zhang et al., 2023)."""
+    del settings
+    return r * (m.width_in + m.width_out) + r
 
 
 def _vera(m: Linear, r: int, settings: Settings) -> int:
     """Two vectors beside shared frozen matrices of their own width (Kopiczko et al., 2023)."""
-    return int(settings.get("width") or r) + m.width_out
+    from studio.adapters.vera import VeraSettings
+
+    del r
+    return int(VeraSettings.model_validate(settings).width) + m.width_out
 
 
 def _loha(m: Linear, r: int, settings: Settings) -> int:
@@ -115,10 +117,49 @@ def _ia3(m: Linear, r: int, settings: Settings) -> int:
     return m.width_in if m.name.rpartition(".")[2] in _INPUT_SCALED else m.width_out
 
 
+def _of_b(m: Linear, r: int, settings: Settings) -> int:
+    """r numbers for each output."""
+    del settings
+    return r * m.width_out
+
+
+def _of_a(m: Linear, r: int, settings: Settings) -> int:
+    """r numbers for each input."""
+    del settings
+    return r * m.width_in
+
+
+def _coefficients(m: Linear, r: int, settings: Settings) -> int:
+    """As many as were asked for; the default is that of the method (Gao et al., 2024)."""
+    from studio.adapters.fourierft import FourierftSettings
+
+    del m, r
+    return int(FourierftSettings.model_validate(settings).frequencies)
+
+
+def _numbers(m: Linear, r: int, settings: Settings) -> int:
+    """As many as were asked for (TinyLoRA, 2026)."""
+    from studio.adapters.tinylora import TinyloraSettings
+
+    del m, r
+    return int(TinyloraSettings.model_validate(settings).numbers)
+
+
+def _circulant(m: Linear, r: int, settings: Settings) -> int:
+    """One row of each block (Chen et al., 2024)."""
+    from studio.adapters.c3a import C3aSettings
+
+    del r
+    return m.width_in * m.width_out // int(C3aSettings.model_validate(settings).block_size)
+
+
 FORMULAS: dict[str, Count] = {
     "lora": _low_rank, "rslora": _low_rank, "dora": _dora, "lora_plus": _low_rank,
     "pissa": _low_rank, "olora": _low_rank, "eva": _low_rank, "corda": _low_rank,
     "loftq": _low_rank, "lora_ga": _low_rank, "riemannian": _low_rank,
+    "alora": _low_rank, "velora": _low_rank, "shira": _low_rank, "gralora": _low_rank, "hira": _low_rank,
+    "lora_fa": _of_b, "miss": _of_b, "mica": _of_a, "hra": _of_a,
+    "fourierft": _coefficients, "tinylora": _numbers, "c3a": _circulant,
     "ia3": _ia3, "adalora": _adalora, "vera": _vera, "loha": _loha, "lokr": _lokr,
 }  # fmt: skip
 """Methods that are counted here. Their ids are those of ``studio/adapters``."""

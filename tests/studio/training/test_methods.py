@@ -10,12 +10,14 @@ from typing import Any
 import pytest
 
 from studio.adapters._method import TrainingFacts
+from studio.estimate.shapes import Linear
+from studio.estimate.trainable import FORMULAS
 from studio.training.adapter import build_adapter
 from studio.training.optim import build_optimizer
 from studio.training.tuning import Tuning
 from studio.values import AdaptedModelValue
 from tests.studio.training.adapters import logits, plain_adapted, plain_model
-from tests.studio.training.methods import OWN, inputs_for, train_settings, trained
+from tests.studio.training.methods import METHODS, OWN, inputs_for, train_settings, trained
 from tests.studio.training.steps import Recorder, adapted_value, make_context, model_value
 from tests.tiny import make_tiny_model, make_tiny_tokenizer
 
@@ -251,6 +253,24 @@ COUNTS = {
 def test_trained_parameters_are_what_the_formula_says(tmp_path: Path, method: str) -> None:
     model = built(tmp_path, method).model
     assert sum(p.numel() for p in model.parameters() if p.requires_grad) == COUNTS[method]
+
+
+# Those that begin from data train what LoRA trains, and EVA moves rank between layers.
+COUNTABLE = [
+    m for m in FORMULAS
+    if m != "eva" and not METHODS[m].payload.only_quantized and not METHODS[m].payload.hooks.prepare
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("method", COUNTABLE)
+def test_the_estimate_counts_what_is_trained(tmp_path: Path, method: str) -> None:
+    """Its formulas, summed over the tiny model's layers."""
+    model = built(tmp_path, method).model
+    counted = 2 * sum(
+        FORMULAS[method](Linear(name, *widths), 4, OWN.get(method, {}))
+        for name, widths in WIDTHS.items()
+    )
+    assert sum(p.numel() for p in model.parameters() if p.requires_grad) == counted
 
 
 @pytest.mark.filterwarnings("ignore:Model has `tie_word_embeddings=True`")
