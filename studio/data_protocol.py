@@ -17,7 +17,8 @@ for others; nobody else should need to read this. Nothing here may import torch 
   batch K (from 1) of the training, padded as the trainer pads them; ``first`` and ``limit`` do not
   count then, and the result also has ``{batch, batches}``.
 - ``next_suspicious`` ``{after, kinds}``: the first row behind number ``after`` that has one of these
-  flags (``kinds`` empty or absent: any). Progress meanwhile. Result ``{number, flags}``; ``number``
+  flags (``kinds`` empty or absent: any). Progress meanwhile. Duplicates are known of the rows that a
+  report has passed. Result ``{number, flags}``; ``number``
   is 0 when there is none.
 - ``report`` ``{}``: look at every row. Progress and ``partial`` replies meanwhile, each with the
   report as far as it is; result ``{report}``: a ``DataReport`` as JSON (``studio.data_report``).

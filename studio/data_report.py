@@ -18,7 +18,7 @@ Severity = Literal["error", "warning", "info"]
 KINDS: dict[str, str] = {
     "nothing_trained": "Nothing would be trained",
     "bad_row": "Rows that cannot be read",
-    "refused_row": "Rows that the chat template does not take",
+    "refused_row": "Rows that cannot be trained on",
     "zero_trained": "Rows with nothing to train",
     "empty_answer": "Empty answers",
     "one_token_answer": "Answers of one token",

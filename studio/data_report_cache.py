@@ -22,6 +22,7 @@ from studio.graph.schema import Settings, fields_of
 
 FOLDER = "data-reports"
 MOST_KEPT = 100
+NOTHING_TRAINED = "nothing_trained"
 _VERSION = 1
 _DECIDING = ("max_length", "objective", "objective_settings")
 _WITHOUT_SAY = ("lora",)
@@ -90,9 +91,9 @@ def kept_problems(settings: Settings, context: CheckContext) -> Iterable[Problem
     if report is None:
         return
     for finding in report.errors:
-        if finding.code == "nothing_trained":
+        if finding.code == NOTHING_TRAINED:
             yield context.problem(
                 f"the data report says that nothing would be trained: {finding.sentence}",
                 hint="Look at the rows in the token view, and at the fixes that the report offers.",
-                code="nothing_trained",
+                code=NOTHING_TRAINED,
             )  # fmt: skip

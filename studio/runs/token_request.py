@@ -7,13 +7,14 @@ loaded here, and no model file is read.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from studio.data_report_cache import report_key
+from studio.data_report_cache import NOTHING_TRAINED, report_key
 from studio.errors import Problem, StudioError
+from studio.graph.edits import set_setting
 from studio.graph.graph import Graph, Node
 from studio.graph.problems import find_problems, settings_of
 from studio.graph.registry import Registry
@@ -71,29 +72,62 @@ def token_request(
     """What to ask for, or the Problems in the way; warnings may stand beside a request.
 
     ``train`` names the Train node where there are several. Raises ``StudioError`` when there is no
-    such node.
+    such node. Bad rows do not stand in the way: they are among what is to be shown.
     """
     node = _train_node(graph, train)
     data = graph.wire_into(node.id, "dataset")
     makers = graph.upstream(data.source) if data is not None else frozenset()
     base = _base_of(graph, node)
     needed = {node.id, *makers, *([base.id] if base else [])}
-    problems = [
-        p for p in find_problems(graph, registry, project_dir) if p.node is None or p.node in needed
-    ]
+    problems = _problems(graph, registry, project_dir, needed)
+    readable = graph
+    if any(p.blocks and p.line is not None for p in problems):
+        readable = _without_bad_rows(graph, makers)
+        problems = _problems(readable, registry, project_dir, needed)
     if any(p.blocks for p in problems):
         return None, tuple(problems)
     if data is None or base is None:
         return None, (*problems, _no_base(node, registry))
-    compiled = compile_plan(_part(graph, makers), registry, project_dir)
+    compiled = compile_plan(_part(readable, makers), registry, project_dir)
     if compiled.plan is None:
         return None, compiled.problems
+    plan = _as_set(compiled.plan, graph)
     request = TokenRequest(
-        compiled.plan, data.source, data.source_port, _base_step(graph, base, registry, project_dir),
+        plan, data.source, data.source_port, _base_step(graph, base, registry, project_dir),
         title_of(node, registry), node.id, _settings(node, registry),
         _key(graph, node, registry, project_dir),
     )  # fmt: skip
     return request, tuple(problems)
+
+
+def _problems(
+    graph: Graph, registry: Registry, project_dir: Path, needed: Collection[str]
+) -> list[Problem]:
+    """The Problems of these nodes; not what an earlier look at the same rows found."""
+    found = find_problems(graph, registry, project_dir)
+    return [p for p in found if (p.node is None or p.node in needed) and p.code != NOTHING_TRAINED]
+
+
+def _without_bad_rows(graph: Graph, makers: Collection[str]) -> Graph:
+    """The graph with its Dataset nodes set to leave bad rows out."""
+    for node in graph.nodes:
+        if node.id in makers and node.type == "dataset":
+            graph = set_setting(graph, node.id, _BAD_ROWS, "skip")
+    return graph
+
+
+def _as_set(plan: Plan, graph: Graph) -> Plan:
+    """The plan with what the user chose about bad rows."""
+    steps = []
+    for step in plan.steps:
+        own = graph.node(step.node).settings.get(_BAD_ROWS, "stop")
+        if step.type == "dataset" and step.settings[_BAD_ROWS] != own:
+            step = replace(step, settings={**step.settings, _BAD_ROWS: own})
+        steps.append(step)
+    return replace(plan, steps=tuple(steps))
+
+
+_BAD_ROWS = "on_bad_rows"
 
 
 def _train_node(graph: Graph, wanted: str | None) -> Node:

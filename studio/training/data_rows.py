@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -77,6 +78,7 @@ class WindowRows:
     def __init__(self, title: str, window: SourceWindow) -> None:
         self._title = title
         self._window = window
+        self._sources: dict[Path, str] = {}
         self._drops = Drops(window.settings.drop_rows)
         self.count = window.count()
         self._few = self._sides_of_few() if self.count <= _FEW else None
@@ -91,7 +93,7 @@ class WindowRows:
         self._window.close()
 
     def _item(self, number: int, row: SourceRow) -> Item:
-        source = str(row.path.resolve())
+        source = self._source(row.path)
         if self._drops and self._drops.has(number, row.path, row.line):
             split = "left_out"
         else:
@@ -104,6 +106,11 @@ class WindowRows:
             return Item(number, split, source, row.line, None, self._named(error))
         stored = to_arrow({**canonical, "line": row.line, "source": source})
         return Item(number, split, source, row.line, stored)
+
+    def _source(self, path: Path) -> str:
+        if path not in self._sources:
+            self._sources[path] = str(path.resolve())
+        return self._sources[path]
 
     def _named(self, error: StudioError) -> StudioError:
         named = copy.copy(error)

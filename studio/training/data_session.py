@@ -157,7 +157,8 @@ def next_suspicious(data: Opened, after: int, kinds: Sequence[str]) -> Answer:
         started = time.monotonic()
         items = data.rows.rows(number, min(data.rows.count, number + pace.rows - 1))
         for facts in facts_of(data.request.title, data.encoder, items):
-            data.index.put(facts.item.number, facts.marks)
+            left_out = facts.item.split == "left_out"
+            data.index.put(facts.item.number, () if left_out else facts.marks)
         after = number - 1
         pace.took(time.monotonic() - started)
         if started - told >= PROGRESS_EVERY_S:

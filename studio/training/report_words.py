@@ -23,7 +23,7 @@ _DROPPED = (
 _WORDS: dict[str, tuple[Severity, str, str]] = {
     "bad_row": ("error", "1 row cannot be read.", "{n} rows cannot be read."),
     "refused_row": (
-        "error", "The chat template does not take 1 row.", "The chat template does not take {n} rows.",
+        "error", "1 row cannot be trained on as it is.", "{n} rows cannot be trained on as they are.",
     ),
     "zero_trained": (
         "warning", "In 1 row nothing is trained, so it is left out.",
@@ -87,7 +87,9 @@ def findings(
     everything = {**tally.found, "leak": tally.leaks()}
     made = []
     for code, found in everything.items():
-        fix = fixes.get(code) or (drop(code, found) if code in _DROPPED else None)
+        fix = fixes.get(code)
+        if fix is None and code in _DROPPED and found.count * 2 <= tally.done:
+            fix = drop(code, found)
         if found.count:
             made.append(_finding(code, found, max_length, fix, skipped))
     if complete and tally.done and not tally.trained:

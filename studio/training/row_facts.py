@@ -40,6 +40,7 @@ def facts_of(title: str, encoder: Encoder, items: Sequence[Item]) -> list[Facts]
     refused: dict[int, StudioError] = {}
     for place, item in enumerate(items):
         try:
+            _refuse_other_shapes(item.row or {})
             texts.append([] if item.row is None else rendered(title, encoder, dict(item.row)))
         except StudioError as error:
             refused[place] = error
@@ -59,6 +60,13 @@ def _facts(item: Item, parts: tuple[RowFlags, ...], refused: StudioError | None)
     if refused is not None:
         return Facts(item, (), {"refused_row": refused.sentence, **marks})
     return Facts(item, parts, {**_token_marks(parts), **marks})
+
+
+def _refuse_other_shapes(row: Mapping[str, Any]) -> None:
+    """Raise for rows that supervised training does not take (``tokenize_dataset`` refuses them)."""
+    for name, what in (("chosen", "a preference"), ("label", "a label of a good or bad answer")):
+        if row.get(name) is not None:
+            raise StudioError(f"it is {what}, which this training does not learn from")
 
 
 def _token_marks(parts: Sequence[RowFlags]) -> dict[str, str]:

@@ -71,10 +71,26 @@ def test_data_that_train_nothing_end_with_1_and_block_the_run(model: Path, tmp_p
     done = studio("check", project)
     assert done.code == 2
     assert "train: Train: the data report says that nothing would be trained" in done.err
-    done = studio("run", project, "--json")
-    assert done.code == 2
+    done = studio("tokens", project, "--row", 1)  # the rows can still be looked at
+    assert (done.code, done.err) == (0, "")
     _project(tmp_path, model, [_chat(f"say {n}", f"it is {n}") for n in range(9)])
     assert studio("check", project).code == 0  # other rows, so the report says nothing of them
+
+
+def test_bad_rows_are_reported_although_they_block_a_run(model: Path, tmp_path: Path) -> None:
+    project = _project(tmp_path, model, [_chat(f"say {n}", f"it is {n}") for n in range(9)])
+    with (tmp_path / "rows.jsonl").open("a", encoding="utf-8") as file:
+        file.write("{oops\n")
+    assert studio("check", project).code == 2
+    done = studio("report", project)
+    assert (done.code, done.err) == (1, "")
+    assert "✗ 1 row cannot be read.\n    row 10, rows.jsonl:10: " in done.out
+    done = studio("report", project, "--fix", "skip_bad_rows")
+    assert done.code == 0
+    assert studio("check", project).code == 0
+    done = studio("report", project)
+    assert (done.code, done.err) == (0, "")
+    assert "! 1 row cannot be read; skipped, as the Dataset node says." in done.out
 
 
 def test_ctrl_c_ends_it_within_two_seconds(model: Path, tmp_path: Path) -> None:
