@@ -103,6 +103,10 @@ def _report(parser: argparse.ArgumentParser) -> None:
 
 def _estimate(parser: argparse.ArgumentParser) -> None:
     _file(parser)
+    parser.add_argument(
+        "--dry-run", action="store_true", help="follow every tensor of a step without computing it"
+    )
+    parser.add_argument("--probe", action="store_true", help="train two real steps and measure")
     parser.add_argument("--fit", action="store_true", help="propose changes until it fits")
     parser.add_argument("--apply", action="store_true", help="make those changes in the file")
 

@@ -14,8 +14,9 @@ from pathlib import Path
 
 from studio.cli.overrides import with_changes
 from studio.errors import StudioError
+from studio.estimate.ask import ask
 from studio.estimate.fit import Proposal, apply, propose
-from studio.estimate.graph import Estimate, Facts, estimate_graph
+from studio.estimate.graph import Estimate, Facts, estimate_graph, job_of
 from studio.estimate.machine import this_machine
 from studio.graph.graph import Graph
 from studio.graph.project import load_project, save_project
@@ -42,9 +43,28 @@ def estimate(options: argparse.Namespace) -> int:
             hint="Add one, and connect its dataset and model.", code="no_train",
         )  # fmt: skip
     facts = Facts(this_machine())
-    found = [estimate_graph(graph, registry, project_dir, facts, n) for n in trains]
+    found = [_estimated(graph, registry, project_dir, facts, n, options) for n in trains]
     fits = [_one(e, graph, registry, project_dir, facts, options) for e in found if e is not None]
     return 0 if all(fits) else 1
+
+
+def _estimated(
+    graph: Graph, registry: Registry, project_dir: Path, facts: Facts, node: str,
+    options: argparse.Namespace,
+) -> Estimate | None:  # fmt: skip
+    """By formula, or by what the helper process finds."""
+    if not (options.probe or options.dry_run):
+        return estimate_graph(graph, registry, project_dir, facts, node)
+    job = job_of(graph, registry, project_dir, graph.node(node))
+    asking = ask("probe" if options.probe else "dry run", job, facts)
+    try:
+        while True:
+            print(f"{next(asking)} ...", file=sys.stderr)
+    except StopIteration as end:
+        found: Estimate = end.value
+        return found
+    finally:
+        asking.close()
 
 
 def _one(

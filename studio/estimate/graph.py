@@ -8,7 +8,6 @@ what is not known is ``None``.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -168,14 +167,16 @@ def estimate_job(job: Job, facts: Facts) -> Estimate:
         ))  # fmt: skip
     counted, notes = counted_of(job, job.shape)
     mode = mode_of(job, facts.machine)
-    data, said = _data(job, facts)
+    data, said = rows_of(job, facts)
     batch = longest_batch(job, data, mode)
     framework = facts.machine.framework
     parts = memory(job.shape, counted, mode, batch, job.train.optimizer, framework)
     known = load_measured(measured_key(job, mode))
     found = _with_memory(found, parts, known)
     found = replace(found, **_counts(job, job.shape, counted, mode), notes=(*notes, *said))
-    return _with_time(_noted(found, job.shape, parts), job, data, counted, mode, known)
+    return _with_time(
+        _noted(found, job.shape, parts, facts.machine.device), job, data, counted, mode, known
+    )
 
 
 def _counts(job: Job, shape: Shape, counted: Counted, mode: Mode) -> dict[str, Any]:
@@ -233,7 +234,7 @@ def mode_of(job: Job, machine: Machine) -> Mode:
     )  # fmt: skip
 
 
-def _data(job: Job, facts: Facts) -> tuple[DataFacts | None, list[str]]:
+def rows_of(job: Job, facts: Facts) -> tuple[DataFacts | None, list[str]]:
     """The rows that are trained on, without those kept for validation."""
     from studio.formats._check import source_path
 
@@ -290,10 +291,18 @@ def _with_memory(found: Estimate, parts: Parts | None, known: Measured | None) -
     return replace(found, parts=parts, peak=peak, basis=basis, fits=fits)
 
 
-def _noted(found: Estimate, shape: Shape, parts: Parts | None) -> Estimate:
+ALLOCATOR_NOTE = (
+    "On a processor the system's allocator keeps memory that was freed: the process may take up to 1.6 "
+    "times the peak. A probe measures it."
+)
+
+
+def _noted(found: Estimate, shape: Shape, parts: Parts | None, device: str) -> Estimate:
     notes = list(found.notes)
     if parts is None and found.trainable is not None:
         notes.append("What the chosen optimizer keeps is not known.")
+    if found.basis == "formula" and parts is not None and device == "cpu":
+        notes.append(ALLOCATOR_NOTE)
     if not shape.exact:
         notes.append(f"Activations of {shape.model_type} are approached; a dry run is exact.")
     if shape.experts_active > 1:
@@ -324,8 +333,3 @@ def _with_time(
 
 SPEED_OFF = 0.3
 """How far a speed measured on two steps was from that of the whole run, at most, as a share."""
-
-
-def mode_json(mode: Mode) -> Mapping[str, Any]:
-    """The mode as JSON data."""
-    return asdict(mode)

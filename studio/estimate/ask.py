@@ -1,0 +1,188 @@
+"""Ask the helper process for a dry run or a probe, and put what it found into the estimate.
+
+The helper has torch; this side has not. ``ask`` yields titles of what goes on and ends with the new
+estimate; closing the generator ends the helper, which is how the window cancels it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Generator, Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from studio.errors import StudioError
+from studio.estimate.graph import (
+    MARGIN,
+    STARTER_CONFIGS,
+    Estimate,
+    Facts,
+    Job,
+    counted_of,
+    estimate_job,
+    longest_batch,
+    measured_key,
+    mode_of,
+    rows_of,
+)
+from studio.estimate.measured import Measured, store_measured
+from studio.estimate.memory import memory
+from studio.estimate.speed import operations_per_token
+from studio.models import local_folder, starter_of
+from studio.targets import choose, listed
+
+Kind = Literal["dry run", "probe"]
+MODULE = "studio.training.estimate_host"
+GRACE_S = 3.0
+_ROOT = Path(__file__).resolve().parents[2]
+
+
+def ask(kind: Kind, job: Job, facts: Facts) -> Generator[str, None, Estimate]:
+    """Titles of what goes on; returns the estimate with what was found. Raises ``StudioError``."""
+    asked = request(kind, job, facts)
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as errors:
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-m", MODULE], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            stderr=errors, encoding="utf-8", env=_environment(),
+        )  # fmt: skip
+        try:
+            found = yield from _follow(process, asked)
+        finally:
+            _end(process)
+        if found is None:
+            errors.seek(0)
+            last = (errors.read().strip().splitlines() or ["no words"])[-1]
+            raise StudioError(f"The helper process ended without an answer: {last}", code="helper")
+    return _with_dry(job, facts, found) if kind == "dry run" else _with_probe(job, facts, found)
+
+
+def request(kind: Kind, job: Job, facts: Facts) -> dict[str, Any]:
+    """What the helper is asked, as JSON data. Raises ``StudioError`` when something is missing."""
+    if job.train is None or job.base is None or not job.base.model.strip():
+        raise StudioError("Connect a Base model first.", node=job.node, code="no_base_model")
+    folder = local_folder(job.base.model.strip(), job.project_dir)
+    starter = starter_of(job.base.model.strip())
+    if folder is None and (starter is None or kind == "probe"):
+        raise StudioError(
+            f"{job.base.model} is not on this machine yet.", node=job.node, code="no_model",
+            hint="Run the Base model node first.",
+        )  # fmt: skip
+    if folder is not None:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    else:
+        assert starter is not None
+        config = STARTER_CONFIGS[starter.id]
+    mode = mode_of(job, facts.machine)
+    data, _ = rows_of(job, facts)
+    model = _model(job, folder, mode.weights)
+    return {
+        "kind": kind, "node": job.node, "config": config, "mode": asdict(mode),
+        "batch": asdict(longest_batch(job, data, mode)), "model": model,
+        "train": job.train.model_dump(mode="json"), "adapted": _adapted(job, model),
+    }  # fmt: skip
+
+
+def _model(job: Job, folder: Path | None, weights: int) -> dict[str, Any]:
+    dtype = (
+        job.base.dtype if job.base.dtype != "auto" else ("bfloat16" if weights == 2 else "float32")
+    )
+    return {
+        "path": str(folder or ""), "source": job.base.model, "dtype": dtype,
+        "quantization": job.base.quantization, "double_quant": job.base.double_quant,
+        "weights_sha256": "", "parameters": job.shape.parameters if job.shape else 0,
+    }  # fmt: skip
+
+
+def _adapted(job: Job, model: Mapping[str, Any]) -> dict[str, Any] | None:
+    if job.lora is None or job.shape is None:
+        return None
+    lora = job.lora
+    chosen = choose(job.shape.modules(), lora, job.base.model)
+    return {
+        "model": dict(model), "method": lora.method, "r": lora.r, "alpha": lora.alpha,
+        "dropout": lora.dropout, "bias": lora.bias, "target_modules": chosen.names,
+        "method_settings": dict(lora.method_settings), "rank_pattern": chosen.ranks,
+        "alpha_pattern": chosen.alphas, "modules_to_save": listed(lora.modules_to_save),
+    }  # fmt: skip
+
+
+def _follow(
+    process: subprocess.Popen[str], asked: Mapping[str, Any]
+) -> Generator[str, None, Mapping[str, Any] | None]:
+    assert process.stdin is not None
+    assert process.stdout is not None
+    with contextlib.suppress(BrokenPipeError):  # its end says why
+        json.dump(asked, process.stdin)
+        process.stdin.close()
+    for line in process.stdout:
+        try:
+            message = json.loads(line)
+        except ValueError:
+            continue  # what a library prints
+        if "progress" in message:
+            yield message["progress"]["title"]
+        elif "error" in message:
+            problem = message["error"]
+            raise StudioError(
+                problem["sentence"], hint=problem.get("hint", ""), code=problem["code"]
+            )
+        elif "found" in message:
+            return dict(message["found"])
+    return None
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    if process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(GRACE_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+    if process.stdout is not None:
+        process.stdout.close()
+
+
+def _with_dry(job: Job, facts: Facts, found: Mapping[str, Any]) -> Estimate:
+    peak = int(found["peak"]) + facts.machine.framework
+    before = estimate_job(job, facts)
+    return replace(
+        before, peak=peak, basis="dry run", fits=peak <= MARGIN * before.available,
+        trainable=int(found["trainable"]), total=int(found["total"]),
+    )  # fmt: skip
+
+
+def _with_probe(job: Job, facts: Facts, found: Mapping[str, Any]) -> Estimate:
+    """Keep the measured peak and speed, and estimate again with them."""
+    assert job.shape is not None
+    mode = mode_of(job, facts.machine)
+    data, _ = rows_of(job, facts)
+    batch = longest_batch(job, data, mode)
+    counted, _ = counted_of(job, job.shape)
+    parts = memory(job.shape, counted, mode, batch, job.train.optimizer, facts.machine.framework)
+    each = operations_per_token(
+        job.shape, counted.adapter or 0, batch.length, batch.labels / batch.tokens,
+        checkpointing=mode.checkpointing, full=mode.full,
+    )  # fmt: skip
+    speed = found["tokens"] / max(1e-9, found["seconds"])
+    ratio = found["peak"] / parts.peak if parts is not None else 1.0
+    store_measured(
+        measured_key(job, mode), Measured(ratio, each * speed, speed, int(found["peak"]))
+    )
+    return estimate_job(job, facts)
+
+
+def _environment() -> dict[str, str]:
+    """Ours, with this program found from any folder, and threads that wait without spinning."""
+    inherited = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    places = [str(_ROOT), *(os.path.abspath(p) for p in inherited if p)]
+    return {
+        **os.environ, "PYTHONPATH": os.pathsep.join(dict.fromkeys(places)),
+        "PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8", "OMP_WAIT_POLICY": "PASSIVE",
+    }  # fmt: skip

@@ -1,0 +1,141 @@
+"""The formula against a step that is followed tensor by tensor, and the helper process that makes it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from studio.errors import StudioError
+from studio.estimate.activations import Mode
+from studio.estimate.ask import ask
+from studio.estimate.graph import Estimate, Facts, job_of
+from studio.estimate.machine import Machine
+from studio.estimate.memory import Batch, memory
+from studio.estimate.shapes import shape_of_config
+from studio.estimate.trainable import Counted, count, matched, rank_for
+from studio.graph.graph import Graph, Node, Wire
+from studio.graph.registry import load_registry
+from studio.layers import resolve_targets
+from tests.studio.estimate.architectures import ARCHITECTURES, shortened
+
+pytestmark = pytest.mark.usefixtures("quiet_transformers")
+
+MODES = {
+    "bf16": Mode(),
+    "padded": Mode(masked=True),
+    "checkpointing": Mode(checkpointing=True),
+    "float32": Mode(weights=4, autocast=False),
+    "whole model": Mode(weights=4, full=True),
+}
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("name", ["SmolLM2-135M", "Qwen3-0.6B", "Gemma-3-1B", "Phi-3-mini"])
+def test_formula_and_dry_run_agree_within_3_percent(name: str, mode: str) -> None:
+    from peft import LoraConfig, get_peft_model
+
+    from studio.training.dry_run import dry_run
+
+    config, how, batch = shortened(ARCHITECTURES[name][0], 2), MODES[mode], Batch(2, 256, 32)
+    shape = shape_of_config(config)
+    assert shape is not None
+    names, _ = resolve_targets(shape.modules(), "all-linear")
+    counted = count(shape, "lora", matched(shape, names, rank_for(16, None)))
+    lora = LoraConfig(r=16, target_modules=names, task_type="CAUSAL_LM")
+    run = dry_run(config, how, batch, None if how.full else lambda m: get_peft_model(m, lora))
+    parts = memory(shape, Counted((), 0, shape.parameters) if how.full else counted, how, batch)
+    assert parts is not None
+    assert parts.peak == pytest.approx(run.peak, rel=0.03)
+    assert run.trainable == (shape.parameters if how.full else counted.trainable)
+
+
+def project(folder: Path, **lora: Any) -> tuple[Graph, Path]:
+    (folder / "model").mkdir()
+    config = {**shortened(ARCHITECTURES["SmolLM2-135M"][0], 2), "vocab_size": 512}
+    (folder / "model" / "config.json").write_text(json.dumps(config))
+    nodes = (
+        Node("base", "base_model", {"model": "./model", "dtype": "float32"}),
+        Node("lora", "lora", lora), Node("train", "train", {"max_length": 64, "max_steps": 3}),
+    )  # fmt: skip
+    wires = (Wire("base", "model", "lora", "model"), Wire("lora", "model", "train", "model"))
+    return Graph("small", nodes, wires), folder
+
+
+def answered(asking: Any) -> tuple[list[str], Estimate]:
+    titles = []
+    try:
+        while True:
+            titles.append(next(asking))
+    except StopIteration as end:
+        return titles, end.value
+
+
+def test_a_method_without_formula_is_counted_by_the_helper(tmp_path: Path) -> None:
+    graph, folder = project(tmp_path, method="oft")
+    facts = Facts(Machine("a processor", "cpu", 10**10, 10**10, False, 0))
+    job = job_of(graph, load_registry(), folder, graph.node("train"))
+    titles, found = answered(ask("dry run", job, facts))
+    assert titles == ["Following a step that computes nothing"]
+    assert found.basis == "dry run"
+    assert found.trainable is not None
+    assert found.total is not None
+    assert 0 < found.trainable < found.total
+    assert found.peak is not None
+    assert found.fits
+
+
+def test_a_model_without_weights_cannot_be_probed_and_says_so(tmp_path: Path) -> None:
+    graph, folder = project(tmp_path)
+    facts = Facts(Machine("a processor", "cpu", 10**10, 10**10, False, 0))
+    job = job_of(graph, load_registry(), folder, graph.node("train"))
+    with pytest.raises(StudioError, match="cannot be loaded"):
+        answered(ask("probe", job, facts))
+    other = job_of(Graph("empty", graph.nodes), load_registry(), folder, graph.node("train"))
+    with pytest.raises(StudioError, match="Base model"):
+        answered(ask("dry run", other, facts))
+
+
+def test_a_probe_corrects_later_estimates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tests.tiny import make_tiny_model
+
+    monkeypatch.setenv("LORA_STUDIO_CACHE", str(tmp_path / "cache"))
+    graph, folder = project(tmp_path)
+    make_tiny_model(folder / "model")
+    facts = Facts(Machine("a processor", "cpu", 10**10, 10**10, False, 620 * 10**6))
+    job = job_of(graph, load_registry(), folder, graph.node("train"))
+    titles, found = answered(ask("probe", job, facts))
+    assert titles == ["Loading the model", "Step 1 of 2", "Step 2 of 2"]
+    assert found.basis == "measured here"
+    assert found.peak is not None
+    assert found.parts is not None
+    assert found.peak != found.parts.peak
+
+
+@pytest.mark.gpu
+def test_a_gpu_agrees_within_5_percent() -> None:
+    import torch
+    from peft import LoraConfig, get_peft_model
+
+    from studio.nodes.train import TrainSettings
+    from studio.training.dry_run import meta_model
+    from studio.training.probe import reset_peak, run_probe
+
+    config, batch = shortened(ARCHITECTURES["Llama-3.2-1B"][0], 8), Batch(2, 1024, 512)
+    mode, shape = Mode(device="cuda"), shape_of_config(config)
+    assert shape is not None
+    names, _ = resolve_targets(shape.modules(), "all-linear")
+    model = meta_model(config, torch.bfloat16).to_empty(device="cuda")
+    model.tie_weights()
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.02)
+    lora = LoraConfig(r=16, target_modules=names, task_type="CAUSAL_LM")
+    model = get_peft_model(model, lora)
+    reset_peak(torch.device("cuda"))
+    run_probe(model, mode, batch, TrainSettings(), lambda step: None)
+    counted = count(shape, "lora", matched(shape, names, rank_for(16, None)))
+    parts = memory(shape, counted, mode, batch)
+    assert parts is not None
+    assert parts.peak == pytest.approx(torch.cuda.max_memory_reserved(), rel=0.05)
