@@ -154,6 +154,11 @@ def _training(adapter: AdapterValue) -> list[str]:
             "bias": lora.bias, "target_modules": ", ".join(lora.target_modules),
             **lora.method_settings,
         }  # fmt: skip
+        more = {
+            "ranks by layer": lora.rank_pattern, "alphas by layer": lora.alpha_pattern,
+            "trained as a whole": ", ".join(lora.modules_to_save),
+        }  # fmt: skip
+        settings |= {name: value for name, value in more.items() if value}
     return [
         _data(adapter.dataset),
         _table("Method" if lora.method == WHOLE else "Adapter", ("setting", "value"), settings.items()),

@@ -133,16 +133,24 @@ def read_method(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     return kept, dict(state.get("method") or {})
 
 
+def _trained_names(model: Any) -> list[list[str]]:
+    """The names of every trained weight: it has several where layers share it (VB-LoRA, TinyLoRA)."""
+    names: dict[int, list[str]] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        if parameter.requires_grad:
+            names.setdefault(id(parameter), []).append(name)
+    return list(names.values())
+
+
 def load_adapter(folder: Path, model: Any) -> None:
     """Put the trained weights into ``model``; every one of them must be there."""
     if not hasattr(model, "peft_config"):
         _load_whole(folder, model)
         return
     result = set_peft_model_state_dict(model, load_file(folder / ADAPTER))
-    trained = {name for name, p in model.named_parameters() if p.requires_grad}
-    _refuse_missing(
-        folder, sorted(trained & set(result.missing_keys)) + sorted(result.unexpected_keys)
-    )
+    lost = set(result.missing_keys)
+    missing = sorted(n[0] for n in _trained_names(model) if lost.issuperset(n))
+    _refuse_missing(folder, missing + sorted(result.unexpected_keys))
 
 
 @torch.no_grad()

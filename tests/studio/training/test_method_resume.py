@@ -11,8 +11,10 @@ from studio.training.train import train_adapter
 from tests.studio.training.methods import METHODS, inputs_for, train_settings
 from tests.studio.training.steps import Recorder, make_context
 
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:peft")
+
 # Those with a state or a start of their own: ranks in use, directions of the data, random matrices.
-STATEFUL = ["adalora", "eva", "pissa", "corda", "lora_ga", "vera", "lora_plus", "riemannian"]
+STATEFUL = ["adalora", "eva", "pissa", "corda", "lora_ga", "vera", "vblora", "lora_plus"]
 OTHERS = [m for m in METHODS if m not in STATEFUL and not METHODS[m].payload.only_quantized]
 
 
