@@ -21,7 +21,7 @@ from studio.estimate.measured import Measured, key_of, load_measured
 from studio.estimate.memory import Batch, Parts, memory
 from studio.estimate.shapes import Shape, read_shape, shape_of_config
 from studio.estimate.speed import operations_per_token
-from studio.estimate.trainable import Counted, count, matched, rank_for
+from studio.estimate.trainable import PLAIN, Counted, count, matched, rank_for
 from studio.graph.graph import Graph, Node
 from studio.graph.registry import Registry
 from studio.models import local_folder, starter_of
@@ -199,6 +199,8 @@ def counted_of(job: Job, shape: Shape) -> tuple[Counted, list[str]]:
     notes = [sentence[0].upper() + sentence[1:] for _, sentence, _ in chosen.troubles]
     if counted.adapter is None:
         notes.append(f"How much {lora.method} trains is counted by a dry run, not by a formula.")
+    elif lora.method not in PLAIN:
+        notes.append(f"Activations of {lora.method} are taken to be LoRA's; a dry run knows them.")
     return counted, notes
 
 

@@ -17,6 +17,7 @@ from studio.estimate.machine import Machine
 from studio.estimate.memory import Batch, Parts, memory
 from studio.estimate.shapes import Shape, shape_of_config
 from studio.estimate.trainable import count, matched, rank_for
+from studio.graph.edits import set_setting
 from studio.graph.graph import Graph, Node, Wire
 from studio.graph.project import load_project, save_project
 from studio.graph.registry import load_registry
@@ -105,6 +106,20 @@ def test_a_folder_with_only_a_config_is_enough(project: Path) -> None:
     assert found.peak is not None
     assert found.seconds is None  # nothing was measured on such a card
     assert found.basis == "formula"
+
+
+def test_what_is_only_taken_for_granted_is_said(project: Path) -> None:
+    assert not any("taken to be" in n for n in estimated(project).notes)
+    assert any("dry run" in n for n in with_method(project, "dora").notes)
+    unknown = with_method(project, "oft")
+    assert unknown.trainable is None
+    assert unknown.peak is None
+    assert unknown.fits is None
+    assert any("counted by a dry run" in n for n in unknown.notes)
+
+
+def with_method(project: Path, method: str) -> Estimate:
+    return estimated(project, graph=set_setting(load_project(project), "lora", "method", method))
 
 
 def test_full_fine_tuning_counts_every_weight(project: Path) -> None:
