@@ -61,9 +61,10 @@ def _dora(m: Linear, r: int, settings: Settings) -> int:
 
 
 def _adalora(m: Linear, r: int, settings: Settings) -> int:
-    """P Λ Q with a trained diagonal, at the rank that it begins with (Zhang et al., 2023)."""
+    """P Λ Q with a trained diagonal, at the rank that it begins with (Zhang et al., 2023). PEFT counts
+    its note of the rank too, which is kept as it is here."""
     del settings
-    return r * (m.width_in + m.width_out) + r
+    return r * (m.width_in + m.width_out) + r + 1
 
 
 def _vera(m: Linear, r: int, settings: Settings) -> int:

@@ -255,10 +255,11 @@ def test_trained_parameters_are_what_the_formula_says(tmp_path: Path, method: st
     assert sum(p.numel() for p in model.parameters() if p.requires_grad) == COUNTS[method]
 
 
-# Those that begin from data train what LoRA trains, and EVA moves rank between layers.
+# Those that begin from data train what LoRA trains, EVA moves rank between layers, and of AdaLoRA
+# PEFT counts a number more per layer than is trained here.
 COUNTABLE = [
     m for m in FORMULAS
-    if m != "eva" and not METHODS[m].payload.only_quantized and not METHODS[m].payload.hooks.prepare
+    if m not in ("eva", "adalora") and not METHODS[m].payload.only_quantized and not METHODS[m].payload.hooks.prepare
 ]  # fmt: skip
 
 
