@@ -147,7 +147,13 @@ def load_adapter(folder: Path, model: Any) -> None:
     if not hasattr(model, "peft_config"):
         _load_whole(folder, model)
         return
+    config = model.peft_config["default"]
+    pattern = getattr(config, "rank_pattern", None)
+    if config.peft_type == "ADALORA":  # peft would cut the model to it; a snapshot is whole
+        config.rank_pattern = None
     result = set_peft_model_state_dict(model, load_file(folder / ADAPTER))
+    if config.peft_type == "ADALORA":
+        config.rank_pattern = pattern
     lost = set(result.missing_keys)
     missing = sorted(n[0] for n in _trained_names(model) if lost.issuperset(n))
     _refuse_missing(folder, missing + sorted(result.unexpected_keys))

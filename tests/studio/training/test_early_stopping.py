@@ -111,6 +111,23 @@ def test_without_keep_best_the_last_step_is_the_result(tmp_path: Path) -> None:
     assert not (tmp_path / "checkpoints/best").exists()
 
 
+METHODS: dict[str, dict[str, Any]] = {
+    "adalora": {"r": 12, "alpha": 12},  # its ranks at the end are not those of the best step
+    "pissa": {},  # its start is taken out of the base
+    "vera": {},
+}
+
+
+@pytest.mark.usefixtures("told_losses")
+@pytest.mark.parametrize("method", METHODS)
+def test_the_best_weights_of_other_methods(tmp_path: Path, method: str) -> None:
+    """They load into the trained model, are written and read back as they were."""
+    inputs = make_inputs(tmp_path, 20, 4, method=method, **METHODS[method])
+    value = train_adapter(make_context(tmp_path, Recorder()), inputs, best_settings())
+    assert value.metrics["kept_step"] == 10
+    assert value.reload_difference < 1e-3
+
+
 @pytest.mark.usefixtures("told_losses")
 def test_best_weights_that_are_gone_are_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
