@@ -159,7 +159,7 @@ FORMULAS: dict[str, Count] = {
     "pissa": _low_rank, "olora": _low_rank, "eva": _low_rank, "corda": _low_rank,
     "loftq": _low_rank, "lora_ga": _low_rank, "riemannian": _low_rank,
     "alora": _low_rank, "velora": _low_rank, "shira": _low_rank, "gralora": _low_rank, "hira": _low_rank,
-    "lora_fa": _of_b, "miss": _of_b, "mica": _of_a, "hra": _of_a,
+    "miss": _of_b, "hra": _of_a,  # not LoRA-FA and MiCA: half of their matrices is frozen
     "fourierft": _coefficients, "tinylora": _numbers, "c3a": _circulant,
     "ia3": _ia3, "adalora": _adalora, "vera": _vera, "loha": _loha, "lokr": _lokr,
 }  # fmt: skip

@@ -118,7 +118,8 @@ def test_methods_with_a_formula_equal_peft(architecture: str) -> None:
     shape = known_shape(config)
     names, _ = resolve_targets(shape.modules(), "all-linear")
     methods = load_registry().variants["adapter"]
-    known = [m for m in methods if m in FORMULAS]
+    # aLoRA needs a tokenizer, TinyLoRA and SHiRA real weights: tests/studio/training/test_methods.py
+    known = [m for m in methods if m in FORMULAS and m not in ("alora", "tinylora", "shira")]
     assert {"lora", "rslora", "dora"} <= set(known)
     for method in known:
         settings = methods[method].settings().model_dump()
