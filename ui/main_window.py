@@ -35,6 +35,7 @@ from ui.monitor.insight import InsightPanel
 from ui.monitor.log import LogPanel
 from ui.monitor.results import ResultsPanel
 from ui.monitor.runs_list import RunsPanel
+from ui.monitor.samples import SamplesPanel
 from ui.status import StatusStrip
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ LARGEST = QSize(1760, 1050)
 SCREEN_SHARE = 0.92
 LEFT_LEAST_PX = 150
 FIRST_PAINT_MS = 400
-CURVES, LOG, RESULTS, INSIGHT = range(4)
+CURVES, LOG, RESULTS, INSIGHT, SAMPLES = range(5)
 Area = Qt.DockWidgetArea
 
 
@@ -75,6 +76,7 @@ class MainWindow(QMainWindow):
         self.log = LogPanel(self)
         self.results = ResultsPanel(self)
         self.insight = InsightPanel(self)
+        self.samples = SamplesPanel(self)
         self.status = StatusStrip(self)
         self.own = make_actions(self)
         self.recent_menu = QMenu("Open Recent", self)
@@ -135,6 +137,7 @@ class MainWindow(QMainWindow):
         tabs.addTab(self.log, "Log")
         tabs.addTab(self.results, "Results")
         tabs.addTab(self.insight, "Insight")
+        tabs.addTab(self.samples, "Samples")
         return tabs
 
     def _dock(self, name: str, title: str, widget: QWidget, area: Area) -> QDockWidget:

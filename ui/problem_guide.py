@@ -59,3 +59,14 @@ class ProblemGuide(QObject):
         self.go_to(blocking[0])
         more = f" ({len(blocking)} problems)" if len(blocking) > 1 else ""
         self._window.status.tell(f"Not started{more}: {blocking[0].sentence}")
+
+    @Slot()
+    def go_to_prompts(self) -> None:
+        """Lead to the prompts that the first Train node asks while it trains."""
+        node = next((n.id for n in self._document.graph.nodes if n.type == "train"), None)
+        if node is None:
+            self._window.status.tell("Add a Train node first: its Samples hold the prompts.")
+            return
+        self._window.docks["inspector"].show()
+        self._window.canvas.select((node,))
+        self._window.inspector.focus_field(node, "sample_prompts")

@@ -7,6 +7,7 @@ events are ``studio.runs`` and ``workers``. It knows no widget.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from PySide6.QtCore import QObject, Signal, Slot
@@ -175,6 +176,20 @@ class RunController(QObject):
         if self.live is not None and self.phase == "running":
             self.live.stop()
             self.changed.emit()
+
+    @property
+    def may_sample(self) -> bool:
+        """Whether the run that is shown is being trained, so that it can be asked something."""
+        live = self.live
+        if live is None or live is not self.shown or self.phase != "running":
+            return False
+        node = live.state.nodes.get(live.state.current or "")
+        return node is not None and node.type == "train"
+
+    def sample(self, prompts: Sequence[str] = ()) -> None:
+        """Ask the model that is being trained: these prompts, or those of the project."""
+        if self.live is not None and self.may_sample:
+            self.live.sample(prompts)
 
     @Slot(object)
     def _live_ended(self, status: str) -> None:

@@ -16,6 +16,9 @@ from ui.run_controller import RunController
 
 SHOW_EVERY_MS = 100
 RESULT_EVENTS = ("ArtifactSaved", "Evaluation", "RunStarted")
+SAMPLE_EVENTS = (
+    "Sample", "RunStarted", "TrainResumed", "Notice", "Phase", "StepFinished", "RunFinished",
+)  # fmt: skip
 
 
 class RunDisplay(QObject):
@@ -43,6 +46,7 @@ class RunDisplay(QObject):
             window.monitor.add_events(story)
         window.results.show_state(state)
         window.insight.show_state(state)
+        window.samples.show_state(state)
         if shown is not None:
             window.runs.choose(shown.folder.id)
         self.look_at_project()
@@ -65,6 +69,8 @@ class RunDisplay(QObject):
             window.results.refresh()
         if any(e.name == "Insight" for e in events):
             window.insight.refresh()
+        if any(e.name in SAMPLE_EVENTS for e in events):
+            window.samples.add_events(events)
         if not self._timer.isActive():
             self._timer.start()
 
@@ -73,5 +79,6 @@ class RunDisplay(QObject):
         window, shown, live = self._window, self._runs.shown, self._runs.live
         window.canvas.set_run_state(shown.state if shown and self._own else None)
         window.status.show_run(self._runs.phase, live.state if live else None)
+        window.samples.set_may_ask(self._runs.may_sample)
         count = len(shown.state.artifacts) if shown else 0
         window.tabs.setTabText(RESULTS, f"Results ({count})" if count else "Results")

@@ -7,6 +7,7 @@ passed on once per batch. It must not know any panel.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 
 from PySide6.QtCore import QObject, Signal, Slot
 
@@ -56,6 +57,11 @@ class RunFollower(QObject):
         if not self.stopping and not self.over:
             self.stopping = True
             self._thread.stop()
+
+    def sample(self, prompts: Sequence[str] = ()) -> None:
+        """Ask the model as it is now; without prompts, those of the project."""
+        if not self.over:
+            self._thread.command("sample", prompts=list(prompts))
 
     def let_go(self) -> None:
         """Follow no longer; a run in a host of its own goes on."""

@@ -101,6 +101,8 @@ class Session(QObject):
         window.runs.open_wanted.connect(runs.show_run)
         window.runs.resume_wanted.connect(runs.resume)
         window.runs.deleted.connect(runs.forget)
+        window.samples.sample_wanted.connect(runs.sample)
+        window.samples.prompts_wanted.connect(self.guide.go_to_prompts)
         self.project.opened.connect(self._project_opened)
         self.project.saved.connect(self._project_saved)
         self.project.message.connect(window.status.tell)
