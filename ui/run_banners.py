@@ -8,9 +8,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from studio.graph.graph import Graph
+from studio.runs.events import Event
 from studio.runs.folder import RunFolder
-from ui.main_window import CURVES, LOG, RESULTS
+from ui.dialogs.rows_dialog import RowsDialog
+from ui.main_window import CURVES, LOG, RESULTS, MainWindow
 from ui.monitor import words
+from ui.monitor.marks import early_words, recovery_words
 from ui.monitor.run_summary import summarize
 from ui.run_follower import RunFollower
 
@@ -107,6 +110,9 @@ def ended(session: Session, follower: RunFollower) -> None:
                     window.canvas.select((str(node),)), window.inspector.review_code(str(node)),
                 )  # fmt: skip
                 offers.insert(0, ("Review Code…", review))
+        if state.non_finite is not None and state.non_finite.get("rows"):
+            rows = state.non_finite
+            offers.insert(0, ("Show Rows", lambda: RowsDialog(rows, window).open()))
         window.banner.offer("ended", "circle-x", sentence, offers)
     elif session.runs.resumable is not None:
         how = HOW.get(state.status, "ended early")
@@ -114,6 +120,14 @@ def ended(session: Session, follower: RunFollower) -> None:
             "ended", "circle-stop", f"{name} {how}. It can go on from its last checkpoint.",
             [("Resume", lambda: session.runs.resume(follower.folder))],
         )  # fmt: skip
+
+
+def recovered(window: MainWindow, event: Event) -> None:
+    """Memory ran out, and the run goes on with smaller batches."""
+    window.banner.offer(
+        "memory", "memory-stick", f"{recovery_words(event.data)}.",
+        [("Show Curves", lambda: window.show_tab(CURVES))],
+    )  # fmt: skip
 
 
 def completed_sentence(follower: RunFollower) -> str:
@@ -125,6 +139,8 @@ def completed_sentence(follower: RunFollower) -> str:
     if state.started is not None and state.finished is not None:
         spent = f" in {words.duration(state.finished - state.started)}"
     told = f"{state.name or follower.folder.id} is done{spent}."
+    for ended_early in state.early_stops.values():
+        told += f" {early_words(ended_early)}"
     for name, pair in ((state.evaluation or {}).get("measures") or {}).items():
         before, after = pair.get("before"), pair.get("after")
         if isinstance(before, (int, float)) and isinstance(after, (int, float)):

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from PySide6.QtCore import QObject, QTimer, Slot
 
 from studio.runs.events import Event
+from ui import run_banners
 from ui.main_window import RESULTS, MainWindow
 from ui.run_controller import RunController
 
@@ -43,7 +44,6 @@ class RunDisplay(QObject):
         window.log.add_events(story)
         if window.monitor is not None:
             window.monitor.show_state(state)
-            window.monitor.add_events(story)
         window.results.show_state(state)
         window.insight.show_state(state)
         window.samples.show_state(state)
@@ -63,7 +63,6 @@ class RunDisplay(QObject):
         window = self._window
         window.log.add_events(events)
         if window.monitor is not None:
-            window.monitor.add_events(events)
             window.monitor.refresh()
         if any(e.name in RESULT_EVENTS for e in events):
             window.results.refresh()
@@ -71,6 +70,9 @@ class RunDisplay(QObject):
             window.insight.refresh()
         if any(e.name in SAMPLE_EVENTS for e in events):
             window.samples.add_events(events)
+        recovered = [e for e in events if e.name == "MemoryRecovered"]
+        if recovered and self._runs.shown is self._runs.live:
+            run_banners.recovered(window, recovered[-1])
         if not self._timer.isActive():
             self._timer.start()
 

@@ -17,19 +17,21 @@ from PySide6.QtWidgets import QHBoxLayout, QLabel, QSizePolicy, QWidget
 from studio.runs.series import Series
 from studio.runs.state import RunState
 from ui.monitor import words
+from ui.monitor.marks import best_of, best_words
 
 CAPTIONS = {
     "status": "Run",
     "step": "Step",
     "loss": "Loss",
     "eval_loss": "Validation loss",
+    "best": "Best",
     "speed": "Tokens/s",
     "left": "Time left",
     "elapsed": "Elapsed",
     "device": "Device",
 }
-DROPPED_FIRST = ("device", "status", "elapsed", "speed", "eval_loss", "left")
-OPTIONAL = ("device", "left", "eval_loss", "speed")
+DROPPED_FIRST = ("device", "status", "elapsed", "speed", "best", "eval_loss", "left")
+OPTIONAL = ("device", "left", "eval_loss", "best", "speed")
 SPACING_PX = 16
 
 
@@ -85,11 +87,13 @@ class HeaderLine(QWidget):
     def show_figures(self, state: RunState, node: str | None) -> None:
         """Read the figures of a run and of its training node, if there is one."""
         series = state.metrics.get(node) if node else None
+        best = best_of(state, node)
         values = {
             "status": words.status_words(state.status),
             "step": _step(series),
             "loss": words.figure(_last(series, "loss")),
             "eval_loss": words.figure(_last(series, "eval_loss")),
+            "best": best_words(best) if best else words.MISSING,
             "speed": words.figure(_last(series, "tokens_per_s"), 3),
             "left": words.duration(state.time_left_s(time.time())),
             "elapsed": words.duration(elapsed(state)),

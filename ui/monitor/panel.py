@@ -7,18 +7,17 @@ nothing. It must not follow events or files itself.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 from PySide6.QtCore import QTimer, Signal
 from PySide6.QtWidgets import QHBoxLayout, QLabel, QSplitter, QStackedWidget, QVBoxLayout, QWidget
 
-from studio.runs.events import Event
 from studio.runs.state import RunState
 from ui.monitor.curves import LOSS, RAM, SMALL, Axis, CurveFeed, memory_spec
 from ui.monitor.grid import PlotGrid
 from ui.monitor.header import HeaderLine
 from ui.monitor.loss_place import LossPlace
+from ui.monitor.marks import NO_MARKS, marks_of
 from ui.monitor.plot import LivePlot
 from ui.monitor.plot_menu import show_menu
 from ui.monitor.tools import PlotTools
@@ -43,8 +42,8 @@ class MonitorPanel(QWidget):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._state: RunState | None = None
-        self._resumes: list[dict[str, Any]] = []
         self._node: str | None = None
+        self._marks = NO_MARKS
         self._axis: Axis = "step"
         self._feed = CurveFeed()
         self._draw_timer = QTimer(self, singleShot=True, interval=DRAW_EVERY_MS)
@@ -123,19 +122,12 @@ class MonitorPanel(QWidget):
     def show_state(self, state: RunState | None) -> None:
         """Show this run from now on; ``None`` shows the empty text."""
         self._state = state
-        self._resumes = []
         self._node = None
         self._feed = CurveFeed()
         self._feed.factor = self.tools.smoothing()
         for plot in self.plots:
             plot.following = True
         self.draw_now()
-
-    def add_events(self, events: Iterable[Event]) -> None:
-        """Note where training was resumed; the state itself forgets."""
-        self._resumes += [
-            {"node": e.node, "step": e.get("step")} for e in events if e.name == "TrainResumed"
-        ]
 
     def refresh(self) -> None:
         """Something came for the run that is shown; draws soon, not at once."""
@@ -171,6 +163,7 @@ class MonitorPanel(QWidget):
         if self._state is None:
             return False
         self._follow_nodes()
+        self._marks = marks_of(self._state, self._node)
         self.header.show_figures(self._state, self._node)
         self._loss_place.look(self._state, self._node is not None)
         memory = self.plot("memory")
@@ -184,12 +177,7 @@ class MonitorPanel(QWidget):
         node = self._node or ""
         keys = [c.key for c in plot.spec.curves]
         plot.set_points({k: self._feed.points(self._state, node, k, axis) for k in keys}, axis)
-        if axis == "step":
-            plot.set_marks(self._steps(self._state.checkpoints), self._steps(self._resumes))
-
-    def _steps(self, records: list[dict[str, Any]]) -> list[float]:
-        found = (r.get("step") for r in records if r["node"] == self._node)
-        return [float(step) for step in found if isinstance(step, (int, float))]
+        plot.set_marks(self._marks if axis == "step" else NO_MARKS)
 
     def _follow_nodes(self) -> None:
         trained = [

@@ -13,7 +13,7 @@ import numpy as np
 import pyqtgraph as pg
 from PySide6.QtCore import QEvent, QPoint, Qt, Signal
 from PySide6.QtGui import QColor, QFont
-from PySide6.QtWidgets import QVBoxLayout, QWidget
+from PySide6.QtWidgets import QToolTip, QVBoxLayout, QWidget
 
 from ui import theme
 from ui.monitor import style, words
@@ -21,6 +21,7 @@ from ui.monitor.axes import XAxis, YAxis
 from ui.monitor.curves import EMPTY, Axis, CurveSpec, PlotSpec, Points
 from ui.monitor.decimate import for_screen
 from ui.monitor.legend import Entry, LegendRow
+from ui.monitor.marks import NO_MARKS, Marks
 
 Y_PADDING = 0.06
 X_PADDING = 0.01
@@ -28,6 +29,10 @@ MARKER_PX = 6
 AXIS_WIDTH_PX = 46
 AXIS_FONT_SHARE = 0.86
 LABEL_FROM_HEIGHT_PX = 210
+STAR_PX = 16
+OVER_CURVES = 20
+REACH_PX = 5
+END_LABEL = {"position": 0.94, "anchors": [(1.05, 0.5), (1.05, 0.5)], "movable": False}
 
 
 class LivePlot(QWidget):
@@ -45,6 +50,8 @@ class LivePlot(QWidget):
         self.spec = spec
         self.following = True
         self.log = False
+        self.marks = NO_MARKS
+        self._tip = ""
         self._points: dict[str, Points] = {}
         self._drawing = False
         self._axis: Axis = spec.axis
@@ -72,10 +79,18 @@ class LivePlot(QWidget):
         self.y_axis.setWidth(AXIS_WIDTH_PX)
         self._checkpoints = pg.VTickGroup(yrange=[0, 0.06])
         self._resumes = pg.VTickGroup(yrange=[0, 1])
+        self._recoveries = pg.VTickGroup(yrange=[0, 1])
+        self._end = pg.InfiniteLine(
+            angle=90, movable=False, label="ended early", labelOpts=END_LABEL
+        )
+        self._end.hide()
         self._cross = pg.InfiniteLine(angle=90, movable=False)
         self._cross.hide()
-        for mark in (self._checkpoints, self._resumes, self._cross):
+        marks = (self._checkpoints, self._resumes, self._recoveries, self._end, self._cross)
+        for mark in marks:
             item.addItem(mark, ignoreBounds=True)
+        self._best = self.view.plot([], [], pen=None, symbol="star", symbolSize=STAR_PX)
+        self._best.setZValue(OVER_CURVES)
         box = item.getViewBox()
         box.sigRangeChangedManually.connect(self._moved_by_hand)
         box.sigXRangeChanged.connect(self._view_changed)
@@ -118,10 +133,21 @@ class LivePlot(QWidget):
         self._points = {key: points.get(key, EMPTY) for key in self._items}
         self.redraw()
 
-    def set_marks(self, checkpoints: list[float], resumes: list[float]) -> None:
-        """Short ticks where checkpoints were saved, full lines where the run was resumed."""
-        self._checkpoints.setXVals(checkpoints)
-        self._resumes.setXVals(resumes)
+    def set_marks(self, marks: Marks) -> None:
+        """Short ticks where checkpoints were saved, full lines where the run was resumed, ran out of
+        memory or ended early, a star at the best evaluation."""
+        if marks == self.marks:
+            return
+        self.marks = marks
+        self._checkpoints.setXVals(list(marks.checkpoints))
+        self._resumes.setXVals(list(marks.resumes))
+        self._recoveries.setXVals(list(marks.recoveries))
+        self._end.setVisible(marks.ended_early is not None)
+        self._end.setValue(marks.ended_early or 0.0)
+        self._end.label.setVisible("eval_loss" in self._items)  # the small plots have no room
+        starred = marks.best is not None and "eval_loss" in self._items
+        self._best.setData(*([[v] for v in marks.best] if starred and marks.best else [[], []]))
+        self.view.setAccessibleDescription(". ".join(tip for _, tip in marks.tips))
 
     def points(self, key: str) -> Points:
         """The full series of a curve, as given."""
@@ -245,12 +271,16 @@ class LivePlot(QWidget):
         inside = box.sceneBoundingRect().contains(position)
         x = box.mapSceneToView(position).x() if inside else None
         if x is not None and self._axis == "step":
+            self._tip = self.marks.tip_at(x, REACH_PX * box.viewPixelSize()[0])
             x = round(x)
         self.show_cross(x)
         self.hovered.emit(x)
 
     def eventFilter(self, watched: Any, event: QEvent) -> bool:
         """The mouse leaves: the crosshair goes. A double click: everything in view again."""
+        if event.type() == QEvent.Type.ToolTip:
+            QToolTip.showText(event.globalPos(), self._tip, self.view)
+            return True
         if event.type() == QEvent.Type.Leave:
             self.show_cross(None)
             self.hovered.emit(None)
@@ -281,6 +311,11 @@ class LivePlot(QWidget):
         faint.setAlpha(150)
         self._checkpoints.setPen(pg.mkPen(look.success, width=2))
         self._resumes.setPen(pg.mkPen(look.warning, width=1, style=Qt.PenStyle.DashLine))
+        self._recoveries.setPen(pg.mkPen(look.danger, width=1, style=Qt.PenStyle.DotLine))
+        self._end.setPen(pg.mkPen(look.accent, width=1, style=Qt.PenStyle.DashDotLine))
+        self._end.label.setColor(look.text_muted)
+        self._best.setSymbolBrush(look.success)
+        self._best.setSymbolPen(pg.mkPen(look.background, width=1))
         self._cross.setPen(pg.mkPen(faint))
         self.redraw()
         self.legend.update()

@@ -18,6 +18,7 @@ from tests.ui.monitor import fake_run
 from ui import theme
 from ui.monitor.axes import XAxis
 from ui.monitor.panel import EMPTY_TEXT, MonitorPanel
+from ui.monitor.plot import LivePlot
 from ui.monitor.plot_menu import make_menu
 
 
@@ -104,11 +105,44 @@ def test_resumed_training_drops_the_later_points(panel: MonitorPanel, state: Run
     panel.show_state(state)
     resumed = Event("TrainResumed", fake_run.START + 500, "train", {"step": 80})
     state.apply(resumed)
-    panel.add_events([resumed])
     panel.draw_now()
     assert panel.loss.points("loss")[0][-1] == 80
     assert list(panel.loss._resumes.xvals) == [80.0]
     assert list(panel.loss._checkpoints.xvals) == [20.0, 40.0, 60.0, 80.0]
+
+
+def test_the_best_a_recovery_and_an_early_end_are_marked(
+    panel: MonitorPanel, state: RunState, qtbot: QtBot
+) -> None:
+    """A star, a dotted line and a named line; the mouse reads what they mean, the header the best."""
+    panel.show_state(state)
+    assert panel.header.figure("best").endswith(" at 120")
+    at = fake_run.START + 500
+    figures = {"step": 33, "batch_size": 4, "accumulation": 4, "attempt": 1, "most": 3}
+    state.apply(Event("MemoryRecovered", at, "train", figures))
+    reason = "The validation loss has not fallen in the last 3 evaluations."
+    ended = {"step": 120, "steps": 200, "reason": reason, "best_step": 80, "best_eval_loss": 1.0142}
+    state.apply(Event("EarlyStopped", at, "train", ended))
+    panel.draw_now()
+    assert panel.header.figure("best") == "1.014 at 80"
+    assert list(panel.loss._recoveries.xvals) == [33.0]
+    assert panel.loss._end.isVisible()
+    assert panel.loss._best.getOriginalDataset()[1].tolist() == [1.0142]
+    for step, word in {33: "batches of 4", 120: reason, 80: "Best evaluation: 1.014 at 80"}.items():
+        assert word in hover(panel.loss, step, qtbot)
+    assert hover(panel.loss, 50, qtbot) == ""
+    panel.tools.axis.setCurrentIndex(1)
+    panel.tools.axis.activated.emit(1)
+    assert not panel.loss._end.isVisible()
+
+
+def hover(plot: LivePlot, step: int, qtbot: QtBot) -> str:
+    """The tip under the mouse at a step."""
+    box = plot.view.getViewBox()
+    place = plot.view.mapFromScene(box.mapViewToScene(QPointF(step, 1.0)))
+    qtbot.wait(30)  # pyqtgraph passes over moves that come faster
+    qtbot.mouseMove(plot.view.viewport(), place)
+    return plot._tip
 
 
 def test_the_mouse_reads_the_values(panel: MonitorPanel, state: RunState, qtbot: QtBot) -> None:

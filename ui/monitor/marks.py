@@ -1,0 +1,111 @@
+"""What is marked on the curves besides the curves: checkpoints, resumes, recoveries, the best, the end.
+
+Read from a ``RunState``, with a sentence for each mark that the mouse finds. No Qt here; ``plot`` draws.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from studio.runs.state import RunState
+from ui.monitor import words
+
+FEWEST_EVALUATIONS = 2  # of which one can be called the best
+
+
+@dataclass(frozen=True)
+class Marks:
+    """Steps by kind. ``best`` is step and validation loss; ``tips`` are steps with their sentences."""
+
+    checkpoints: tuple[float, ...] = ()
+    resumes: tuple[float, ...] = ()
+    recoveries: tuple[float, ...] = ()
+    ended_early: float | None = None
+    best: tuple[float, float] | None = None
+    tips: tuple[tuple[float, str], ...] = ()
+
+    def tip_at(self, x: float, reach: float) -> str:
+        """What the marks within ``reach`` of a step mean, or nothing."""
+        near = [(abs(step - x), tip) for step, tip in self.tips if abs(step - x) <= reach]
+        if not near:
+            return ""
+        nearest = min(distance for distance, _ in near)
+        return "\n".join(dict.fromkeys(tip for distance, tip in near if distance == nearest))
+
+
+NO_MARKS = Marks()
+
+
+def best_of(state: RunState, node: str | None) -> tuple[float, float] | None:
+    """Step and loss of the best evaluation, once there is more than one: the one that the training
+    itself goes by where it said so (a least change can make it another than the lowest)."""
+    series = state.metrics.get(node or "")
+    if series is None or len(series.eval_step) < FEWEST_EVALUATIONS:
+        return None
+    ended = state.early_stops.get(node or "", {})
+    kept = [c for c in state.checkpoints if c["node"] == node and c.get("reason") == "best"]
+    told = _pair(ended, "best_step", "best_eval_loss") or (
+        _pair(kept[-1], "step", "eval_loss") if kept else None
+    )
+    return told or series.best_eval()
+
+
+def marks_of(state: RunState, node: str | None) -> Marks:
+    """Every mark of one training."""
+    saved = [c for c in state.checkpoints if c["node"] == node and c.get("reason") != "best"]
+    resumed = [r for r in state.resumes if r["node"] == node]
+    recovered = [r for r in state.recoveries if r["node"] == node]
+    ended = state.early_stops.get(node or "")
+    best = best_of(state, node)
+    tips = [(s, f"Checkpoint of step {s:,.0f}") for s in _steps(saved)]
+    tips += [(s, f"Resumed after step {s:,.0f}") for s in _steps(resumed)]
+    tips += [(float(r["step"]), recovery_words(r)) for r in recovered if _known(r.get("step"))]
+    end = float(ended["step"]) if ended is not None and _known(ended.get("step")) else None
+    if ended is not None and end is not None:
+        tips.append((end, early_words(ended)))
+    if best is not None:
+        tips.append((best[0], f"Best evaluation: {best_words(best)}"))
+    return Marks(
+        tuple(_steps(saved)),
+        tuple(_steps(resumed)),
+        tuple(_steps(recovered)),
+        end,
+        best,
+        tuple(tips),
+    )
+
+
+def best_words(best: tuple[float, float]) -> str:
+    """``0.2769 at 40``: loss and step of the best evaluation."""
+    return f"{words.figure(best[1])} at {best[0]:,.0f}"
+
+
+def recovery_words(record: Mapping[str, Any]) -> str:
+    """What was done when memory ran out, and that the rows of a step stay the same."""
+    return (
+        f"Memory ran out in step {record.get('step')}: it goes on with batches of "
+        f"{record.get('batch_size')} and an accumulation of {record.get('accumulation')}, "
+        "the same rows in each step"
+    )
+
+
+def early_words(record: Mapping[str, Any]) -> str:
+    """Where a training ended before its last step, and why."""
+    where = f"Ended early after step {record.get('step')} of {record.get('steps')}."
+    return f"{where} {record.get('reason') or ''}".strip()
+
+
+def _pair(record: Mapping[str, Any], step: str, loss: str) -> tuple[float, float] | None:
+    found = record.get(step), record.get(loss)
+    return (float(found[0]), float(found[1])) if all(map(_known, found)) else None  # type: ignore[arg-type]
+
+
+def _known(value: object) -> bool:
+    return isinstance(value, (int, float)) and math.isfinite(value)
+
+
+def _steps(records: Iterable[Mapping[str, Any]]) -> list[float]:
+    return [float(r["step"]) for r in records if _known(r.get("step"))]
