@@ -44,7 +44,7 @@ class RowsDialog(QDialog):
         for row in self._rows:
             item = QTreeWidgetItem(
                 [Path(str(row.get("file"))).name, str(row.get("line")),
-                 " ".join(str(row.get("text") or "").split())]
+                 _line(row)]
             )  # fmt: skip
             item.setToolTip(0, str(row.get("file")))
             item.setToolTip(2, str(row.get("text") or ""))
@@ -68,8 +68,13 @@ class RowsDialog(QDialog):
         self.resize(_WIDTH, _HEIGHT)
 
     def _copy(self) -> None:
-        lines = (f"{r.get('file')}:{r.get('line')}\t{r.get('text')}" for r in self._rows)
+        lines = (f"{r.get('file')}:{r.get('line')}\t{_line(r)}" for r in self._rows)
         QGuiApplication.clipboard().setText("\n".join(lines))
+
+
+def _line(row: Mapping[str, Any]) -> str:
+    """How a row begins, without line breaks."""
+    return " ".join(str(row.get("text") or "").split())
 
 
 def headline(record: Mapping[str, Any]) -> str:
