@@ -45,6 +45,7 @@ FIRST_SIZE = QSize(1280, 800)
 FRAME = QSize(40, 60)
 LARGEST = QSize(1760, 1050)
 SCREEN_SHARE = 0.92
+WIDE_SHARE = 0.55
 LEFT_LEAST_PX = 150
 FIRST_PAINT_MS = 400
 CURVES, LOG, RESULTS, INSIGHT, SAMPLES = range(5)
@@ -193,6 +194,15 @@ class MainWindow(QMainWindow):
         pair = [self.docks["nodes"], self.docks["runs"]]
         self.resizeDocks(pair, [round(size.height() * 0.6), round(size.height() * 0.35)],
                          Qt.Orientation.Vertical)  # fmt: skip
+
+    def widen_inspector(self, wide: bool, narrow_px: int) -> int:
+        """Give the inspector more than half of the window, or its old width; returns the width it
+        had."""
+        dock = self.docks["inspector"]
+        before = dock.width()
+        wanted = round(self.width() * WIDE_SHARE) if wide else narrow_px
+        self.resizeDocks([dock], [wanted], Qt.Orientation.Horizontal)
+        return before
 
     def show_tab(self, index: int) -> None:
         """Bring a tab of the lower dock to the front."""

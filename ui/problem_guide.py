@@ -9,6 +9,7 @@ from PySide6.QtCore import QObject, Slot
 
 from studio.errors import Problem
 from studio.graph.document import Document
+from ui.data.desk_tabs import REPORT
 from ui.main_window import MainWindow
 from ui.problem_watch import ProblemWatch
 
@@ -47,7 +48,10 @@ class ProblemGuide(QObject):
             return
         self._window.canvas.select((problem.node,))
         self._window.docks["inspector"].show()
-        self._window.inspector.focus_field(problem.node, problem.field)
+        if problem.code == "nothing_trained":
+            self._window.inspector.show_tab(problem.node, REPORT)
+        else:
+            self._window.inspector.focus_field(problem.node, problem.field)
 
     @Slot(object)
     def refused(self, problems: list[Problem]) -> None:

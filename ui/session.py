@@ -20,6 +20,8 @@ from studio.graph.project import SUFFIX
 from studio.graph.registry import Registry
 from ui import help_windows, menus, run_banners, theme
 from ui.closing import ask_closing
+from ui.data.desk import DataDesk
+from ui.data.desk_tabs import ROWS, DeskTabs
 from ui.main_window import CURVES, LOG, MainWindow
 from ui.monitor import words
 from ui.monitor.log_lines import LogLine
@@ -53,6 +55,8 @@ class Session(QObject):
         self.runs = RunController(document, registry, preferences, self)
         self.problems = ProblemWatch(document, registry, self)
         self.guide = ProblemGuide(window, self.problems, document)
+        self.desk = DataDesk(document, registry, lambda: preferences.values.runs_dir(), self)
+        self.tabs = DeskTabs(self.desk)
         self.notifier = Notifier(window)
         self._leaving = False
         self.display = RunDisplay(window, self.runs, self)
@@ -94,6 +98,12 @@ class Session(QObject):
         window.canvas.message.connect(window.status.tell)
         window.canvas.selection_changed.connect(window.inspector.show_nodes)
         window.canvas.node_activated.connect(self._node_activated)
+        window.canvas.data_dropped.connect(self._data_dropped)
+        window.inspector.use_tabs(self.tabs)
+        self.tabs.show_wide(bool(self.store.narrow_px()))
+        self.tabs.widen_wanted.connect(self._widen)
+        self.desk.report_done.connect(self.problems.check)
+        self.desk.message.connect(window.status.tell)
         window.inspector.problem_activated.connect(self.guide.go_to)
         window.inspector.node_activated.connect(self._node_activated)
         window.palette_panel.node_chosen.connect(window.canvas.add_node_at_center)
@@ -173,6 +183,16 @@ class Session(QObject):
             self.project.open(project)
         elif paths:
             self.window.status.tell(f"{Path(paths[0]).name} is nothing that LoRA Studio can open.")
+
+    @Slot(object)
+    def _data_dropped(self, node: str) -> None:
+        self._node_activated(node)
+        self.window.inspector.show_tab(node, ROWS)
+
+    @Slot(object)
+    def _widen(self, wide: bool) -> None:
+        before = self.window.widen_inspector(wide, self.store.narrow_px())
+        self.store.set_narrow_px(before if wide else 0)
 
     @Slot(object)
     def _node_activated(self, node: str) -> None:
@@ -291,6 +311,7 @@ class Session(QObject):
         self.store.save_layout(self.window)
         self._stop_listening()
         self.problems.close()
+        self.desk.close()
         self.project.close()
         self.runs.close()
         self.notifier.close()

@@ -37,6 +37,16 @@ class WindowStore:
             return False
         return window.restoreGeometry(geometry) and window.restoreState(docks, LAYOUT_VERSION)
 
+    def narrow_px(self) -> int:
+        """How wide the inspector was before it was widened; 0 when it is not wide."""
+        text = str(self._settings.value("inspector/narrow_px") or "0")
+        return int(text) if text.isdigit() else 0
+
+    def set_narrow_px(self, width: int) -> None:
+        """The inspector is wide and was so wide before; 0: it is not."""
+        self._settings.setValue("inspector/narrow_px", width)
+        self._settings.sync()
+
     # ------------------------------------------------------------ projects
 
     def last_project(self) -> Path | None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QMimeData, QPointF
 
+from studio.graph.edits import set_setting
 from ui.canvas import layout, palette
-from ui.canvas.drops import local_paths, sorted_out
+from ui.canvas.drops import is_data, joined, local_paths, sorted_out, source_of
 
 if TYPE_CHECKING:
     from ui.canvas.view import CanvasView
@@ -29,6 +31,8 @@ def take(view: CanvasView, data: QMimeData, at: QPointF) -> bool:
         view.add_node(type_id, held_at_header(at))
         return True
     paths = local_paths(data)
+    if _replace_source(view, paths, at):
+        return True
     nodes, others = sorted_out(paths, view.document)
     spot = held_at_header(at)
     ids = []
@@ -37,9 +41,29 @@ def take(view: CanvasView, data: QMimeData, at: QPointF) -> bool:
         spot += QPointF(0, view.graph_scene.nodes[ids[-1]].card.height() + GAP)
     if ids:
         view.select(tuple(ids))
+    if len(ids) == 1 and nodes[0].type_id == "dataset":
+        view.data_dropped.emit(ids[0])
     if others:
         view.files_dropped.emit([str(path) for path in others])
     return bool(paths)
+
+
+def _replace_source(view: CanvasView, paths: list[Path], at: QPointF) -> bool:
+    """Files of examples on a Dataset node take the place of those that it reads."""
+    document = view.document
+    target = next(
+        (n for n, item in view.graph_scene.nodes.items() if item.scene_card().contains(at)), None
+    )
+    if target is None or document.graph.node(target).type != "dataset":
+        return False
+    if not paths or not all(map(is_data, paths)) or not joined(paths, document):
+        return False
+    graph = set_setting(document.graph, target, "source", source_of(paths, document))
+    document.end_merge()
+    document.edit(graph, "Replace file")
+    view.select((target,))
+    view.data_dropped.emit(target)
+    return True
 
 
 def held_at_header(at: QPointF) -> QPointF:

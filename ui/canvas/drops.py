@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from PySide6.QtCore import QMimeData
 
+from studio.formats._folder import parts_of, sources_or_none
+from studio.formats._kinds import kind_of_name
 from studio.graph.document import Document
-
-DATA_SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
 
 
 @dataclass(frozen=True)
@@ -25,15 +25,43 @@ def node_for(path: Path, document: Document) -> DroppedNode | None:
     """The node that suits a path, or ``None``."""
     if path.is_dir():
         model = _model_in(path)
-        return DroppedNode("base_model", {"model": _model(model, document)}) if model else None
+        if model is not None:
+            return DroppedNode("base_model", {"model": _model(model, document)})
+        return dataset_for([path], document) if _holds_data(path) else None
     suffix = path.suffix.lower()
-    if suffix in DATA_SUFFIXES:
-        return DroppedNode("dataset", {"source": _written(path, document)})
+    if is_data(path):
+        return dataset_for([path], document)
     if suffix == ".gguf":
         return DroppedNode("base_model", {"model": _model(path, document)})
     if suffix == ".safetensors" and (path.parent / "config.json").is_file():
         return DroppedNode("base_model", {"model": _model(path.parent, document)})
     return None
+
+
+def is_data(path: Path) -> bool:
+    """Whether a path is a file or folder of examples."""
+    if path.is_dir():
+        return _model_in(path) is None and _holds_data(path)
+    return kind_of_name(path) is not None
+
+
+def dataset_for(paths: Sequence[Path], document: Document) -> DroppedNode:
+    """One Dataset node that reads all these files."""
+    return DroppedNode("dataset", {"source": source_of(paths, document)})
+
+
+def source_of(paths: Sequence[Path], document: Document) -> str:
+    """The files as a Dataset node's “source” names them."""
+    return "; ".join(_written(path, document) for path in paths)
+
+
+def joined(paths: Sequence[Path], document: Document) -> bool:
+    """Whether several files can be named in one source: no name holds what separates them."""
+    return len(parts_of(source_of(paths, document), document.project_dir)) == len(paths)
+
+
+def _holds_data(folder: Path) -> bool:
+    return bool(sources_or_none(str(folder), folder))
 
 
 def _model_in(folder: Path) -> Path | None:
@@ -66,8 +94,14 @@ def local_paths(data: QMimeData) -> list[Path]:
 
 
 def sorted_out(paths: Iterable[Path], document: Document) -> tuple[list[DroppedNode], list[Path]]:
-    """The nodes to add, and the paths that someone else must handle."""
+    """The nodes to add, and the paths that someone else must handle. Several files of examples
+    become one Dataset node."""
     nodes: list[DroppedNode] = []
+    paths = list(paths)
+    data = [p for p in paths if is_data(p)]
+    if len(data) > 1 and joined(data, document):
+        nodes.append(dataset_for(data, document))
+        paths = [p for p in paths if p not in data]
     others: list[Path] = []
     for path in paths:
         node = node_for(path, document)

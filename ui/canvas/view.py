@@ -51,6 +51,7 @@ class CanvasView(PointerView):
     node_activated = Signal(object)
     message = Signal(object)
     files_dropped = Signal(object)
+    data_dropped = Signal(object)
 
     def __init__(
         self, document: Document, registry: Registry, parent: QWidget | None = None

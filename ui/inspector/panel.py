@@ -10,11 +10,12 @@ from collections.abc import Sequence
 
 from PySide6.QtCore import Qt, QTimer, Signal
 from PySide6.QtGui import QKeyEvent, QKeySequence
-from PySide6.QtWidgets import QFrame, QScrollArea, QStackedLayout, QWidget
+from PySide6.QtWidgets import QFrame, QScrollArea, QStackedLayout, QVBoxLayout, QWidget
 
 from studio.errors import Problem
 from studio.graph.document import Document
 from studio.graph.registry import Registry
+from ui.data.desk_tabs import SETTINGS, DeskTabs
 from ui.inspector.look import retire
 from ui.inspector.node_form import NodeForm
 from ui.inspector.overview import Overview
@@ -48,10 +49,28 @@ class InspectorPanel(QWidget):
         self._overview.problem_activated.connect(self.problem_activated)
         self._overview.node_activated.connect(self.node_activated)
         self._scroll: QScrollArea | None = None
-        self._stack = QStackedLayout(self)
+        self.tabs: DeskTabs | None = None
+        self._column = QVBoxLayout(self)
+        self._column.setContentsMargins(0, 0, 0, 0)
+        self._column.setSpacing(0)
+        self._stack = QStackedLayout()
+        self._column.addLayout(self._stack, 1)
         self._stack.addWidget(self._overview)
         self.setMinimumWidth(_MINIMUM_WIDTH_PX)
         self.destroyed.connect(document.listen(self._document_changed))
+
+    def use_tabs(self, tabs: DeskTabs) -> None:
+        """Show data beside the settings of those nodes that have any."""
+        self.tabs = tabs
+        self._column.insertWidget(0, tabs)
+        tabs.chosen.connect(self._show_page)
+        self.show_nodes(self._ids)
+
+    def show_tab(self, node_id: str, tab: str) -> None:
+        """Show a node and one of its tabs."""
+        self.show_nodes((node_id,))
+        if self.tabs is not None:
+            self.tabs.choose(tab)
 
     def show_nodes(self, ids: Sequence[str]) -> None:
         """Show one node's form; several: how many; none: the project."""
@@ -63,6 +82,9 @@ class InspectorPanel(QWidget):
         elif self._form is None or not self._shows(ids[0]):
             self._show_form(ids[0])
         self._ids = ids
+        if self.tabs is not None:
+            self.tabs.show_node(ids[0] if len(ids) == 1 else None)
+            self._show_page()
 
     def set_problems(self, problems: Sequence[Problem]) -> None:
         """The Problems of the whole graph, after each check."""
@@ -87,6 +109,8 @@ class InspectorPanel(QWidget):
     def focus_field(self, node_id: str, field: str | None) -> None:
         """Show a node and give one of its fields the focus; a port has no field and is ignored."""
         self.show_nodes((node_id,))
+        if field and self.tabs is not None:
+            self.tabs.choose(SETTINGS)
         row = self._form.focus_field(field) if self._form is not None and field else None
         if row is not None:
             QTimer.singleShot(0, self, lambda: self._scroll_to(row))
@@ -99,6 +123,17 @@ class InspectorPanel(QWidget):
             self._document.redo()
         else:
             super().keyPressEvent(event)
+
+    def _show_page(self) -> None:
+        """The page of the chosen tab, or the form."""
+        tabs = self.tabs
+        page = tabs.page(tabs.tab) if tabs is not None and not tabs.isHidden() else None
+        if page is not None and self._stack.indexOf(page) < 0:
+            self._stack.addWidget(page)
+        shown = page or self._scroll or self._overview
+        if self._stack.currentWidget() is not shown:
+            self._document.end_merge()
+            self._stack.setCurrentWidget(shown)
 
     def _shows(self, node_id: str) -> bool:
         form = self._form

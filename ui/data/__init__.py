@@ -1,0 +1,1 @@
+"""What a user sees of data: rows, tokens, the report. No tokenizer and no torch here."""

@@ -1,0 +1,148 @@
+"""Which format the rows are in, why, what else would fit, and which column serves for what.
+
+Every choice is signalled as settings of the Dataset node; it must not edit the document itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from PySide6.QtCore import Signal
+from PySide6.QtWidgets import QComboBox, QGridLayout, QLabel, QVBoxLayout, QWidget
+
+from studio.graph.registry import Registry
+from studio.graph.schema import fields_of
+from ui.inspector.look import MutedLabel, TextLabel, retire
+
+AUTO = "auto"
+AUTOMATIC = "auto"
+
+
+class FormatBox(QWidget):
+    """``format_chosen`` carries an id, ``column_chosen`` a pair of setting and column (``None``: the
+    default again)."""
+
+    format_chosen = Signal(object)
+    column_chosen = Signal(object)
+
+    def __init__(self, registry: Registry, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._registry = registry
+        self._shown: Any = None
+        self.format = QComboBox(self)
+        self.format.setObjectName("row-format")
+        self.format.setAccessibleName("Format of the rows")
+        self.format.setSizeAdjustPolicy(
+            QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
+        )
+        self.format.activated.connect(self._format_activated)
+        self.reason = MutedLabel("", self)
+        self.reason.setObjectName("format-reason")
+        self.unused = MutedLabel("", self)
+        self.unused.setObjectName("unused-columns")
+        self._grid = QGridLayout()
+        self._grid.setHorizontalSpacing(10)
+        self._grid.setVerticalSpacing(5)
+        self._grid.setColumnStretch(1, 1)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.setSpacing(6)
+        column.addWidget(TextLabel("Format", self))
+        column.addWidget(self.format)
+        column.addWidget(self.reason)
+        column.addLayout(self._grid)
+        column.addWidget(self.unused)
+
+    def show_found(self, settings: Mapping[str, Any], found: Mapping[str, Any]) -> None:
+        """Show what ``preview`` answered for these settings of the node."""
+        shown = (dict(settings), {k: v for k, v in found.items() if k != "rows"})
+        if shown == self._shown:
+            return
+        self._shown = shown
+        chosen = str(settings.get("format", AUTO))
+        self._show_formats(chosen, found)
+        self.reason.setText(reason_words(chosen, found))
+        self._show_columns(settings, found)
+
+    def show_unknown(self, settings: Mapping[str, Any]) -> None:
+        """Nothing could be read: only the format can be chosen."""
+        self._shown = None
+        self._show_formats(str(settings.get("format", AUTO)), {})
+        self.reason.setText("")
+        self._clear()
+        self.unused.hide()
+
+    # ------------------------------------------------------------ formats
+
+    def _show_formats(self, chosen: str, found: Mapping[str, Any]) -> None:
+        ranked = list(found.get("formats") or ())
+        self.format.clear()
+        best = ranked[0] if ranked else None
+        detected = f"Detect ({best['title']}, {best['confidence']:.0%})" if best else "Detect"
+        self.format.addItem(detected, AUTO)
+        for entry in ranked:
+            self.format.addItem(f"{entry['title']} – {entry['confidence']:.0%} sure", entry["id"])
+            self.format.setItemData(self.format.count() - 1, entry["reason"], _TIP)
+        known = {entry["id"] for entry in ranked}
+        variants = self._registry.variants.get("format", {})
+        for variant in sorted(variants.values(), key=lambda v: v.order):
+            if variant.id not in known:
+                self.format.addItem(variant.title, variant.id)
+                self.format.setItemData(self.format.count() - 1, variant.help, _TIP)
+        self.format.setCurrentIndex(max(0, self.format.findData(chosen)))
+
+    def _format_activated(self) -> None:
+        self.format_chosen.emit(self.format.currentData())
+
+    # ------------------------------------------------------------ columns
+
+    def _show_columns(self, settings: Mapping[str, Any], found: Mapping[str, Any]) -> None:
+        self._clear()
+        variant = self._registry.variants.get("format", {}).get(str(found["format"]))
+        bound = dict(found["column_map"]["bound"])
+        specs = {s.name: s for s in fields_of(variant.settings)} if variant is not None else {}
+        own = settings.get("format_settings")
+        named = own if isinstance(own, Mapping) else {}
+        columns = [str(c) for c in found["columns"]]
+        for row, (name, column) in enumerate((n, c) for n, c in bound.items() if n in specs):
+            label = QLabel(specs[name].meta.label, self)
+            label.setToolTip(specs[name].meta.help)
+            combo = self._column_combo(name, columns, column, name in named)
+            combo.setAccessibleName(f"Column for {specs[name].meta.label}")
+            self._grid.addWidget(label, row, 0)
+            self._grid.addWidget(combo, row, 1)
+        unused = [str(c) for c in found["column_map"]["unused"]]
+        self.unused.setText(f"Not used: {', '.join(unused)}" if unused else "")
+        self.unused.setVisible(bool(unused))
+
+    def _column_combo(
+        self, name: str, columns: list[str], bound: str | None, chosen: bool
+    ) -> QComboBox:
+        combo = QComboBox(self)
+        combo.setObjectName(f"column:{name}")
+        combo.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+        found = bound if bound is not None else "none"
+        combo.addItem(AUTOMATIC if chosen else f"{found} ({AUTOMATIC})", None)
+        for column in columns:
+            combo.addItem(column, column)
+        combo.setCurrentIndex(max(0, combo.findData(bound)) if chosen else 0)
+        combo.activated.connect(lambda: self.column_chosen.emit((name, combo.currentData())))
+        return combo
+
+    def _clear(self) -> None:
+        while self._grid.count():
+            retire(self._grid.takeAt(0).widget())
+
+
+_TIP = 3  # Qt.ItemDataRole.ToolTipRole
+
+
+def reason_words(chosen: str, found: Mapping[str, Any]) -> str:
+    """How the format was found, in one line."""
+    if chosen == AUTO:
+        return f"{found['title']}, {found['confidence']:.0%} sure: {found['reason']}"
+    best = next(iter(found.get("formats") or ()), None)
+    if best is not None and best["id"] != chosen:
+        return f"Chosen by hand. It looks more like {best['title']}: {best['reason']}"
+    return "Chosen by hand."

@@ -1,0 +1,247 @@
+"""All rows of the open data as a table that fetches the pages that are looked at.
+
+A file of 100,000 rows costs no more than what is on the screen: pages are asked for newest first and
+old ones forgotten. It must not decide which data are open.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+from PySide6.QtCore import (
+    QAbstractTableModel,
+    QModelIndex,
+    QPersistentModelIndex,
+    Qt,
+    QTimer,
+    Signal,
+)
+
+from studio.data_protocol import Reply
+from studio.errors import Problem
+from studio.tokens import TokenRow, row_from_json
+from ui import icons, theme
+from ui.data.desk import DataDesk, problem_of
+from ui.data.token_words import SPLIT_WORDS, flag_words, length
+
+PAGE_ROWS = 40
+_PAGES_KEPT = 40
+_ASKED_AT_ONCE = 2
+_MOST_WANTED = 3
+_WAIT_MS = 15
+_PREVIEW = 140
+COLUMNS = ("Row", "Trained", "Side", "Text")
+NUMBER, TRAINED, SIDE, TEXT = range(4)
+Index = QModelIndex | QPersistentModelIndex
+Role = Qt.ItemDataRole
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A row of the table: the training rows that one row of the data became, and some of its text."""
+
+    number: int
+    views: tuple[TokenRow, ...]
+    preview: str
+
+    @property
+    def view(self) -> TokenRow:
+        """The first of its training rows."""
+        return self.views[0]
+
+
+def entries_in(data: Mapping[str, Any]) -> list[Entry]:
+    """The entries of a ``rows`` result."""
+    views = [row_from_json(r) for r in data["rows"]]
+    grouped = groupby(views, key=lambda v: v.number)
+    return [entry_of(number, tuple(group)) for number, group in grouped]
+
+
+def entry_of(number: int, views: tuple[TokenRow, ...]) -> Entry:
+    """An entry with a preview of what the user asks."""
+    view = views[0]
+    spans = [r for r in view.roles if r.role == "user"] or list(view.roles[:1])
+    if spans:
+        tokens = view.tokens[spans[0].first : spans[0].after]
+        text = "".join(t.text for t in tokens if not t.special)
+    else:
+        text = view.text
+    plain = " ".join(text[: 4 * _PREVIEW].split())
+    return Entry(number, views, view.error or plain.removeprefix("user ")[:_PREVIEW])
+
+
+class RowsModel(QAbstractTableModel):
+    """``loaded`` carries the first and last row number of a page; ``failed`` a Problem."""
+
+    loaded = Signal(object)
+    failed = Signal(object)
+
+    def __init__(self, desk: DataDesk, parent: Any = None) -> None:
+        super().__init__(parent)
+        self._desk = desk
+        self._count = 0
+        self._batch: list[Entry] | None = None
+        self._pages: OrderedDict[int, list[Entry]] = OrderedDict()
+        self._asked: dict[int, int] = {}
+        self._wanted: list[int] = []
+        self._timer = QTimer(self, singleShot=True, interval=_WAIT_MS)
+        self._timer.timeout.connect(self._fetch)
+
+    def show_all(self, count: int) -> None:
+        """Show the rows from 1 to ``count``; what was known of them is forgotten."""
+        self.beginResetModel()
+        self._forget()
+        self._count, self._batch = count, None
+        self.endResetModel()
+
+    def show_batch(self, entries: Sequence[Entry]) -> None:
+        """Show only these."""
+        self.beginResetModel()
+        self._batch = list(entries)
+        self.endResetModel()
+
+    def leave_batch(self) -> None:
+        """Show all rows again."""
+        if self._batch is not None:
+            self.beginResetModel()
+            self._batch = None
+            self.endResetModel()
+
+    def entry(self, at: int) -> Entry | None:
+        """What is in a line of the table (from 0), once it is known; else it is fetched."""
+        if self._batch is not None:
+            return self._batch[at] if 0 <= at < len(self._batch) else None
+        if not 0 <= at < self._count:
+            return None
+        page = self._pages.get(at // PAGE_ROWS)
+        if page is None:
+            self._want(at // PAGE_ROWS)
+            return None
+        self._pages.move_to_end(at // PAGE_ROWS)
+        inside = at % PAGE_ROWS
+        return page[inside] if inside < len(page) else None
+
+    # ------------------------------------------------------------ fetching
+
+    def _want(self, page: int) -> None:
+        if page in self._asked.values():
+            return
+        if page in self._wanted:
+            self._wanted.remove(page)
+        self._wanted = [*self._wanted, page][-_MOST_WANTED:]
+        self._timer.start()
+
+    def _fetch(self) -> None:
+        while self._wanted and len(self._asked) < _ASKED_AT_ONCE and self._desk.state == "open":
+            page = self._wanted.pop()
+            number = self._desk.ask(
+                "rows", self._told, entries_in, first=page * PAGE_ROWS + 1, limit=PAGE_ROWS
+            )
+            self._asked[number] = page
+
+    def _told(self, reply: Reply) -> None:
+        if not reply.last or reply.id not in self._asked:
+            return
+        page = self._asked.pop(reply.id)
+        if reply.kind == "result":
+            self._take(page, reply.data["read"])
+        elif reply.kind == "error" and not self._desk.host_failed(reply):
+            self._pages[page] = []
+            problem: Problem = problem_of(reply)
+            self.failed.emit(problem)
+        self._fetch()
+
+    def _take(self, page: int, entries: list[Entry]) -> None:
+        self._pages[page] = entries
+        while len(self._pages) > _PAGES_KEPT:
+            self._pages.popitem(last=False)
+        first = page * PAGE_ROWS
+        last = min(self._count, first + PAGE_ROWS) - 1
+        if self._batch is None:
+            self.dataChanged.emit(self.index(first, 0), self.index(last, len(COLUMNS) - 1))
+        self.loaded.emit((first + 1, last + 1))
+
+    def _forget(self) -> None:
+        for number in self._asked:
+            self._desk.link.cancel(number)
+        self._asked.clear()
+        self._wanted.clear()
+        self._pages.clear()
+
+    # ------------------------------------------------------------ Qt
+
+    def rowCount(self, parent: Index | None = None) -> int:
+        """Qt: every row, known or not."""
+        if parent is not None and parent.isValid():
+            return 0
+        return self._count if self._batch is None else len(self._batch)
+
+    def columnCount(self, parent: Index | None = None) -> int:
+        """Qt: the columns."""
+        return 0 if parent is not None and parent.isValid() else len(COLUMNS)
+
+    def headerData(self, section: int, orientation: Qt.Orientation, role: int = 0) -> Any:
+        """Qt: the titles."""
+        if orientation == Qt.Orientation.Horizontal and role == Role.DisplayRole:
+            return COLUMNS[section]
+        return _side(section) if role == Role.TextAlignmentRole else None
+
+    def data(self, index: Index, role: int = 0) -> Any:
+        """Qt: what stands in a cell."""
+        if role == Role.TextAlignmentRole:
+            return _side(index.column())
+        if role not in (
+            Role.DisplayRole,
+            Role.DecorationRole,
+            Role.ToolTipRole,
+            Role.ForegroundRole,
+            Role.AccessibleTextRole,
+        ):
+            return None
+        entry = self.entry(index.row())
+        if entry is None:
+            known = role == Role.DisplayRole and self._batch is None
+            return (str(index.row() + 1), "", "", "…")[index.column()] if known else None
+        if role == Role.DisplayRole:
+            return cell(entry, index.column())
+        if role == Role.ToolTipRole:
+            return flag_words(entry.view) or None
+        if role == Role.AccessibleTextRole:
+            words = cell(entry, index.column())
+            return f"{flag_words(entry.view)}: {words}" if index.column() == TEXT else words
+        return _look(entry, index.column(), role)
+
+
+def cell(entry: Entry, column: int) -> str:
+    """The words of a cell."""
+    view = entry.view
+    if column == NUMBER:
+        return str(entry.number)
+    if column == TRAINED:
+        trained = sum(v.count("trained") for v in entry.views)
+        return "–" if view.error else f"{trained}/{sum(length(v) for v in entry.views)}"
+    if column == SIDE:
+        return SPLIT_WORDS.get(view.split, view.split)
+    return entry.preview
+
+
+def _side(column: int) -> int:
+    side = Qt.AlignmentFlag.AlignLeft
+    if column in (NUMBER, TRAINED):
+        side = Qt.AlignmentFlag.AlignRight
+    return int(side | Qt.AlignmentFlag.AlignVCenter)
+
+
+def _look(entry: Entry, column: int, role: int) -> Any:
+    marked = bool(entry.view.flags or entry.view.error)
+    if role == Role.DecorationRole and column == TEXT and marked:
+        name = "circle-alert" if entry.view.error else "triangle-alert"
+        look = theme.colors()
+        return icons.icon(name, look.danger if entry.view.error else look.warning)
+    if role == Role.ForegroundRole and entry.view.split == "left_out":
+        return theme.colors().text_muted
+    return None

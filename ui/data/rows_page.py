@@ -1,0 +1,232 @@
+"""The Rows tab: the format desk. What the file is, which column serves for what, and the first rows.
+
+Choices here are ordinary edits of the Dataset node's settings. Rows come from the data host's
+``preview``, which needs neither a model nor a graph that is complete.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from PySide6.QtCore import Qt, QTimer
+from PySide6.QtGui import QShowEvent
+from PySide6.QtWidgets import QFrame, QPushButton, QScrollArea, QStackedWidget, QVBoxLayout, QWidget
+
+from studio.data_protocol import Reply
+from studio.errors import Problem
+from studio.graph.edits import reset_setting, set_setting
+from studio.graph.schema import Settings, fields_of
+from ui.data.desk import DataDesk, problem_of
+from ui.data.format_box import AUTO, FormatBox
+from ui.data.row_cards import RowCards
+from ui.data.state_page import StatePage
+from ui.inspector.editors.base import FieldContext
+from ui.inspector.form import Form
+from ui.inspector.look import ErrorLabel, MutedLabel
+from ui.inspector.node_form import apply_change
+from ui.inspector.row import Change
+
+WAIT_MS = 300
+FIRST_ROWS, MORE_ROWS, MOST_ROWS = 8, 20, 200
+NO_DATASET = "No Dataset feeds this Train node."
+NO_DATASET_HINT = "Connect a Dataset to its “Dataset” input, or drop a file on the canvas."
+NO_FILE = "No file is chosen yet."
+NO_FILE_HINT = "Choose one under Settings, or drop it on this node."
+CUSTOM = "custom"
+
+
+class RowsPage(QWidget):
+    """The rows of one Dataset node."""
+
+    def __init__(self, desk: DataDesk, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.setObjectName("rows-page")
+        self._desk = desk
+        self._node: str | None = None
+        self._asked, self._limit = 0, FIRST_ROWS
+        self._seen: Any = None
+        self._form: Form | None = None
+        self._timer = QTimer(self, singleShot=True, interval=WAIT_MS)
+        self._timer.timeout.connect(self._ask)
+        self.box = FormatBox(desk.registry, self)
+        self.box.format_chosen.connect(self._choose_format)
+        self.box.column_chosen.connect(self._choose_column)
+        self.trouble = ErrorLabel("", self)
+        self.trouble.setObjectName("rows-trouble")
+        self.hint = MutedLabel("", self)
+        self.cards = RowCards(self)
+        self.more = QPushButton("More rows", self)
+        self.more.setObjectName("more-rows")
+        self.more.clicked.connect(self._more)
+        self.state = StatePage(self)
+        self._lay_out()
+        desk.edited.connect(self._follow)
+
+    def _lay_out(self) -> None:
+        body = QWidget(self)
+        self._column = QVBoxLayout(body)
+        self._column.setContentsMargins(12, 10, 12, 14)
+        self._column.setSpacing(10)
+        self._column.addWidget(self.box)
+        for widget in (self.trouble, self.hint, self.cards):
+            self._column.addWidget(widget)
+        self._column.addWidget(self.more, 0, Qt.AlignmentFlag.AlignLeft)
+        self._column.addStretch(1)
+        scroll = QScrollArea(self)
+        scroll.setWidgetResizable(True)
+        scroll.setFrameShape(QFrame.Shape.NoFrame)
+        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        scroll.setWidget(body)
+        self._stack = QStackedWidget(self)
+        self._stack.addWidget(self.state)
+        self._stack.addWidget(scroll)
+        outer = QVBoxLayout(self)
+        outer.setContentsMargins(0, 0, 0, 0)
+        outer.addWidget(self._stack)
+
+    def show_dataset(self, node: str | None) -> None:
+        """Show the rows of this Dataset node."""
+        if node != self._node:
+            self._node, self._limit, self._seen = node, FIRST_ROWS, None
+            self._drop_form()
+            self.cards.show_rows(())
+            self.state.show_progress(None, "Reading the first rows…")
+            self._stack.setCurrentIndex(0)
+        self._follow(at_once=True)
+
+    # ------------------------------------------------------------ asking
+
+    def _settings(self) -> dict[str, Any] | None:
+        graph = self._desk.document.graph
+        if self._node is None or not graph.has(self._node):
+            return None
+        return dict(graph.node(self._node).settings)
+
+    def _follow(self, at_once: bool = False) -> None:
+        settings = self._settings()
+        if settings is None:
+            self.state.say(NO_DATASET, NO_DATASET_HINT, "unlink")
+            self._stack.setCurrentIndex(0)
+        elif not str(settings.get("source", "")).strip():
+            self.state.say(NO_FILE, NO_FILE_HINT, "file")
+            self._stack.setCurrentIndex(0)
+        elif (settings, self._limit, self._place()) != self._seen and self.isVisible():
+            self._show_form(settings)
+            self._timer.start(0 if at_once else WAIT_MS)
+
+    def _place(self) -> str:
+        return str(self._desk.document.project_dir)
+
+    def _ask(self) -> None:
+        settings = self._settings()
+        if settings is None:
+            return
+        if self._asked:
+            self._desk.link.cancel(self._asked)
+        self._seen = (settings, self._limit, self._place())
+        self._asked = self._desk.ask(
+            "preview", self._told, settings=settings, project_dir=self._place(), first=1,
+            limit=self._limit,
+        )  # fmt: skip
+
+    def _told(self, reply: Reply) -> None:
+        if not reply.last:
+            return
+        self._asked = 0
+        settings = self._settings()
+        if settings is None or reply.kind == "cancelled":
+            return
+        self._stack.setCurrentIndex(1)
+        if reply.kind == "error":
+            self._desk.host_failed(reply)
+            self._show_trouble(settings, problem_of(reply))
+            return
+        self.box.show_found(settings, reply.data)
+        self._tell("", "")
+        rows = list(reply.data["rows"])
+        self.cards.show_rows(rows)
+        self.more.setVisible(self._limit <= len(rows) < MOST_ROWS)
+
+    def _show_trouble(self, settings: dict[str, Any], problem: Problem) -> None:
+        self._seen = None  # the file may be mended: look again when asked
+        self.box.show_unknown(settings)
+        line = f" (line {problem.line})" if problem.line else ""
+        told = "" if line.strip(" ()") in problem.sentence else line
+        self._tell(problem.sentence + told, problem.hint)
+        self.cards.show_rows(())
+        self.more.hide()
+
+    def _tell(self, sentence: str, hint: str) -> None:
+        self.trouble.setText(sentence)
+        self.trouble.setVisible(bool(sentence))
+        self.hint.setText(hint)
+        self.hint.setVisible(bool(hint))
+
+    def _more(self) -> None:
+        self._limit = min(MOST_ROWS, self._limit + MORE_ROWS)
+        self._follow(at_once=True)
+
+    # ------------------------------------------------------------ editing
+
+    def _choose_format(self, chosen: str) -> None:
+        if self._node is None:
+            return
+        node_type = self._desk.registry.nodes["dataset"]
+        spec = next(s for s in fields_of(node_type.settings) if s.name == "format")
+        self._apply(Change("format", chosen, spec, reset=chosen == AUTO))
+
+    def _choose_column(self, pair: tuple[str, str | None]) -> None:
+        """A column for a setting; the detected format is then chosen too, so that both agree."""
+        name, column = pair
+        settings = self._settings()
+        if settings is None or self._node is None or self._seen is None:
+            return
+        graph, path = self._desk.document.graph, f"format_settings.{name}"
+        if settings.get("format", AUTO) == AUTO and column is not None:
+            graph = set_setting(graph, self._node, "format", self._detected())
+        if column is None:
+            graph = reset_setting(graph, self._node, path)
+        else:
+            graph = set_setting(graph, self._node, path, column)
+        self._desk.document.end_merge()
+        self._desk.document.edit(graph, f"Change column for {name}")
+
+    def _detected(self) -> str:
+        best = self.box.format.itemData(1)
+        return str(best) if best is not None else AUTO
+
+    def _apply(self, change: Change) -> None:
+        document = self._desk.document
+        if self._node is None or not document.graph.has(self._node):
+            return
+        graph = apply_change(document.graph, self._node, change, self._desk.registry)
+        key = None if change.reset else f"{self._node}.{change.path}"
+        document.edit(graph, change.label, key)
+
+    # ------------------------------------------------------------ the custom format
+
+    def _show_form(self, settings: dict[str, Any]) -> None:
+        """The templates of the custom format, with what is wrong with them beside each."""
+        if settings.get("format") != CUSTOM:
+            self._drop_form()
+            return
+        model: type[Settings] = self._desk.registry.variants["format"][CUSTOM].settings
+        if self._form is None:
+            context = FieldContext(self._desk.registry, lambda: self._desk.document.project_dir)
+            self._form = Form(model, context, "format_settings.", parent=self)
+            self._form.changed.connect(self._apply)
+            self._form.left.connect(self._desk.document.end_merge)
+            self._column.insertWidget(1, self._form)
+        self._form.set_values(settings.get("format_settings") or {})
+        self._form.set_problems(self._form.own_problems("Custom"))
+
+    def _drop_form(self) -> None:
+        if self._form is not None:
+            self._column.removeWidget(self._form)
+            self._form.deleteLater()
+            self._form = None
+
+    def showEvent(self, event: QShowEvent) -> None:
+        """Qt: nothing is read before somebody wants to see it."""
+        super().showEvent(event)
+        self._follow(at_once=True)

@@ -1,0 +1,68 @@
+"""Shares of a whole as bars with their names and numbers. It must not know what they are shares of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from PySide6.QtCore import QRectF, QSize, Qt
+from PySide6.QtGui import QFontMetricsF, QPainter, QPaintEvent
+from PySide6.QtWidgets import QSizePolicy, QWidget
+
+from studio.data_report import Share
+from ui import theme
+
+_NAME_SHARE = 0.34
+_NUMBER_PX = 56.0
+
+
+class ShareBars(QWidget):
+    """One line for each share."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._shares: tuple[Share, ...] = ()
+        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+        theme.changed.connect(self.update)
+
+    def show_shares(self, shares: Sequence[Share]) -> None:
+        """Show these."""
+        self._shares = tuple(shares)
+        self.setAccessibleName(self.text())
+        self.setVisible(bool(shares))
+        self.updateGeometry()
+        self.update()
+
+    def text(self) -> str:
+        """The same in words."""
+        return ", ".join(f"{s.name} {_percent(s.share)}" for s in self._shares)
+
+    def _line(self) -> float:
+        return QFontMetricsF(self.font()).height() + 5
+
+    def sizeHint(self) -> QSize:
+        """Qt: a line for each."""
+        return QSize(240, round(self._line() * max(1, len(self._shares))))
+
+    def paintEvent(self, event: QPaintEvent) -> None:
+        """Names, bars, numbers."""
+        del event
+        painter, look, line = QPainter(self), theme.colors(), self._line()
+        painter.setFont(self.font())
+        middle = int(Qt.AlignmentFlag.AlignVCenter)
+        name = self.width() * _NAME_SHARE
+        whole = max(10.0, self.width() - name - _NUMBER_PX)
+        for index, share in enumerate(self._shares):
+            top = index * line
+            painter.setPen(look.text)
+            painter.drawText(QRectF(0, top, name - 6, line), middle, share.name)
+            track = QRectF(name, top + line / 2 - 4, whole, 8)
+            painter.fillRect(track, look.border)
+            track.setWidth(max(2.0, whole * share.share))
+            painter.fillRect(track, look.series[0])
+            number = QRectF(name + whole + 6, top, _NUMBER_PX - 6, line)
+            painter.drawText(number, middle, _percent(share.share))
+        painter.end()
+
+
+def _percent(share: float) -> str:
+    return f"{share:.0%}" if share >= 0.01 or not share else f"{share:.1%}"

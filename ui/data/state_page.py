@@ -1,0 +1,104 @@
+"""What stands in place of rows or a report while there are none: why, and what to do about it.
+
+It shows a sentence, a hint, progress and at most one button. It must not decide anything.
+"""
+
+from __future__ import annotations
+
+from PySide6.QtCore import Qt, Signal
+from PySide6.QtWidgets import QLabel, QProgressBar, QPushButton, QVBoxLayout, QWidget
+
+from studio.data_report import Fix
+from ui import icons, theme
+from ui.data.desk import DataDesk, Progress
+from ui.data.token_words import left_words
+from ui.inspector.look import MutedLabel, TextLabel, icon_side
+
+NO_TRAIN = "Nothing says yet how these rows become tokens."
+NO_TRAIN_HINT = "Connect this Dataset to a Train node, and a Base model to that node’s model input."
+
+
+class StatePage(QWidget):
+    """``pressed`` is sent by its button, ``fix_wanted`` carries the ``Fix`` of the other one."""
+
+    pressed = Signal()
+    fix_wanted = Signal(object)
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._icon, self._color = "info", "text_muted"
+        self._sign = QLabel(self)
+        self.sentence = TextLabel("", self)
+        self.sentence.setObjectName("data-state")
+        self.hint = MutedLabel("", self)
+        self.bar = QProgressBar(self)
+        self.bar.setTextVisible(False)
+        self.bar.setMaximumHeight(8)
+        self.button = QPushButton("Try again", self)
+        self.button.setObjectName("data-retry")
+        self.button.clicked.connect(self.pressed)
+        self.fix_button = QPushButton(self)
+        self.fix_button.clicked.connect(lambda: self.fix_wanted.emit(self._fix))
+        self._fix: Fix | None = None
+        column = QVBoxLayout(self)
+        column.setContentsMargins(16, 20, 16, 16)
+        column.setSpacing(8)
+        for widget in (self._sign, self.sentence, self.hint, self.bar):
+            column.addWidget(widget)
+        for button in (self.fix_button, self.button):
+            column.addWidget(button, 0, Qt.AlignmentFlag.AlignLeft)
+        column.addStretch(1)
+        theme.changed.connect(self._paint)
+
+    def say(self, sentence: str, hint: str = "", icon: str = "info", button: str = "") -> None:
+        """Show a sentence without progress."""
+        self.sentence.setText(sentence)
+        self.hint.setText(hint)
+        self.hint.setVisible(bool(hint))
+        self.bar.hide()
+        self.button.setText(button)
+        self.button.setVisible(bool(button))
+        self._offer(None)
+        self._icon = icon
+        self._color = {"circle-alert": "danger", "triangle-alert": "warning"}.get(
+            icon, "text_muted"
+        )
+        self._paint()
+
+    def show_progress(self, progress: Progress | None, title: str) -> None:
+        """Show how far something is."""
+        self.say(progress.title if progress is not None else title, icon="loader")
+        left = left_words(progress.eta_s) if progress is not None else ""
+        self.hint.setText(left)
+        self.hint.setVisible(bool(left))
+        show_bar(self.bar, progress)
+        self.bar.show()
+
+    def show_desk(self, desk: DataDesk) -> None:
+        """Why the desk has nothing to show."""
+        if desk.state == "failed" and desk.problem is not None:
+            icon = "circle-alert"
+            self.say(desk.problem.sentence, desk.problem.hint, icon, "Try again")
+            self._offer(desk.problem_fix)
+        elif desk.state == "closed":
+            self.say(NO_TRAIN, NO_TRAIN_HINT, "unlink")
+        else:
+            self.show_progress(desk.progress, "Opening the data…")
+
+    def _offer(self, fix: Fix | None) -> None:
+        self._fix = fix
+        self.fix_button.setVisible(fix is not None)
+        if fix is not None:
+            self.fix_button.setObjectName(f"fix:{fix.id}")
+            self.fix_button.setText(fix.title)
+
+    def _paint(self) -> None:
+        color = getattr(theme.colors(), self._color)
+        side = icon_side(self, 1.5)
+        self._sign.setPixmap(icons.pixmap(self._icon, side, color, self.devicePixelRatioF()))
+
+
+def show_bar(bar: QProgressBar, progress: Progress | None) -> None:
+    """Progress on a bar; it only moves where the whole is unknown."""
+    bar.setMaximum(progress.total if progress is not None else 0)
+    bar.setValue(progress.done if progress is not None else 0)

@@ -1,0 +1,149 @@
+"""Choose a chat template by what it makes of a conversation; says where it differs from the model's.
+
+The choice is an ordinary edit of the Train node's setting. Templates are rendered by the data host.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from PySide6.QtCore import Qt
+from PySide6.QtGui import QFontDatabase
+from PySide6.QtWidgets import (
+    QDialog,
+    QDialogButtonBox,
+    QHBoxLayout,
+    QListWidget,
+    QListWidgetItem,
+    QPlainTextEdit,
+    QVBoxLayout,
+    QWidget,
+)
+
+from studio.data_protocol import Reply
+from studio.graph.edits import reset_setting, set_setting
+from ui.data.desk import DataDesk, problem_of
+from ui.inspector.look import MutedLabel, TextLabel, row_size
+
+SETTING, OWN = "chat_template", "model"
+SAME = "It writes a conversation exactly as the model’s own template does."
+DIFFERS = "⚠ It differs from the model’s own template: the model has to learn it first."
+SAFE = "The model has been trained with it. It suits nearly always."
+
+
+class TemplateDialog(QDialog):
+    """A list of templates and what the chosen one makes of a sample."""
+
+    def __init__(self, desk: DataDesk, train: str, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.setObjectName("template-dialog")
+        self.setWindowTitle("Chat template")
+        self.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+        self._desk, self._train = desk, train
+        self._samples: list[Mapping[str, Any]] = []
+        self.list = QListWidget(self)
+        self.list.setObjectName("templates")
+        self.list.setAccessibleName("Chat templates")
+        self.list.currentRowChanged.connect(self._show)
+        self.list.itemActivated.connect(lambda _: self._take())
+        self.looks = MutedLabel("", self)
+        self.told = TextLabel("Rendering the templates…", self)
+        self.told.setObjectName("template-told")
+        self.sample = QPlainTextEdit(self)
+        self.sample.setObjectName("template-sample")
+        self.sample.setAccessibleName("What the template makes of a sample conversation")
+        self.sample.setReadOnly(True)
+        self.sample.setFont(QFontDatabase.systemFont(QFontDatabase.SystemFont.FixedFont))
+        self.buttons = QDialogButtonBox(
+            QDialogButtonBox.StandardButton.Ok | QDialogButtonBox.StandardButton.Cancel, self
+        )
+        self.buttons.accepted.connect(self._take)
+        self.buttons.rejected.connect(self.reject)
+        self.buttons.button(QDialogButtonBox.StandardButton.Ok).setText("Use this template")
+        self._lay_out()
+        self._asked = desk.ask("templates", self._rendered)
+        self._allow()
+
+    def _lay_out(self) -> None:
+        right = QVBoxLayout()
+        right.setSpacing(8)
+        for widget in (self.looks, self.told):
+            right.addWidget(widget)
+        right.addWidget(self.sample, 1)
+        row = QHBoxLayout()
+        row.setSpacing(12)
+        row.addWidget(self.list)
+        row.addLayout(right, 1)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(16, 16, 16, 12)
+        column.setSpacing(12)
+        column.addLayout(row, 1)
+        column.addWidget(self.buttons)
+        side = self.fontMetrics().height()
+        self.list.setFixedWidth(side * 13)
+        self.resize(side * 46, side * 28)
+
+    def _rendered(self, reply: Reply) -> None:
+        if reply.kind == "error":
+            problem = problem_of(reply)
+            self.told.setText(f"{problem.sentence} {problem.hint}".strip())
+        elif reply.kind == "result":
+            self.show_samples(reply.data["templates"])
+
+    def show_samples(self, samples: Sequence[Mapping[str, Any]]) -> None:
+        """Show these templates; the one that the node has is chosen."""
+        self._samples = list(samples)
+        for sample in self._samples:
+            sign = " ≠" if sample["differs"] else ""
+            item = QListWidgetItem(f"{sample['title']}{sign}")
+            item.setSizeHint(row_size(self))
+            self.list.addItem(item)
+        ids = [s["id"] for s in self._samples]
+        now = self._desk.document.graph.node(self._train).settings.get(SETTING, OWN)
+        self.list.setCurrentRow(ids.index(now) if now in ids else 0)
+        self.list.setFocus()
+
+    def _show(self, row: int) -> None:
+        self._allow()
+        if not 0 <= row < len(self._samples):
+            return
+        sample = self._samples[row]
+        self.looks.setText(str(sample["looks"]).replace("⏎", "↵"))
+        self.looks.setVisible(bool(sample["looks"]))
+        self.told.setText(judgement(sample))
+        self.sample.setPlainText(str(sample["sample"]))
+
+    def _allow(self) -> None:
+        ok = self.buttons.button(QDialogButtonBox.StandardButton.Ok)
+        ok.setEnabled(0 <= self.list.currentRow() < len(self._samples))
+
+    def _take(self) -> None:
+        row = self.list.currentRow()
+        graph = self._desk.document.graph
+        if not 0 <= row < len(self._samples) or not graph.has(self._train):
+            return
+        chosen = str(self._samples[row]["id"])
+        if chosen == OWN:
+            graph = reset_setting(graph, self._train, SETTING)
+        else:
+            graph = set_setting(graph, self._train, SETTING, chosen)
+        self._desk.document.end_merge()
+        self._desk.document.edit(graph, "Change Chat template")
+        self.accept()
+
+    def done(self, result: int) -> None:
+        """Qt: closed; what was asked for is not needed any more."""
+        self._desk.link.cancel(self._asked)
+        super().done(result)
+
+
+def judgement(sample: Mapping[str, Any]) -> str:
+    """What to know before choosing a template."""
+    if sample["id"] == OWN:
+        return SAFE if sample["sample"] else "The model has no chat template of its own."
+    told = DIFFERS if sample["differs"] else SAME
+    missing = list(sample["missing_tokens"])
+    if missing:
+        told += f" The tokenizer splits {', '.join(missing)} into pieces."
+    return told

@@ -1,0 +1,175 @@
+"""The controls above the token view: row by row, to a number, to the next suspicious row, by batch.
+
+It holds no rows; each wish is a signal.
+"""
+
+from __future__ import annotations
+
+from PySide6.QtCore import Signal
+from PySide6.QtWidgets import (
+    QHBoxLayout,
+    QLabel,
+    QProgressBar,
+    QPushButton,
+    QSpinBox,
+    QVBoxLayout,
+    QWidget,
+)
+
+from ui import icons
+from ui.data.desk import Progress
+from ui.data.state_page import show_bar
+from ui.inspector.look import IconButton, MutedLabel
+
+
+class TokenBar(QWidget):
+    """``row_wanted`` and ``batch_wanted`` carry a number (batch 0: all rows), ``step_wanted`` -1 or 1."""
+
+    step_wanted = Signal(object)
+    row_wanted = Signal(object)
+    search_wanted = Signal()
+    cancel_wanted = Signal()
+    batch_wanted = Signal(object)
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._count = 0
+        self.before = IconButton("chevron-left", "Previous row", self)
+        self.behind = IconButton("chevron-right", "Next row", self)
+        self.number = QSpinBox(self)
+        self.number.setObjectName("row-number")
+        self.number.setAccessibleName("Go to row")
+        self.number.setToolTip("Go to row")
+        self.number.setKeyboardTracking(False)
+        self.number.setMinimum(1)
+        self.total = QLabel("", self)
+        self.search = QPushButton("Next suspicious", self)
+        self.search.setObjectName("next-suspicious")
+        self.search.setToolTip(
+            "The next row with something wrong: nothing trained, cut, empty, damaged…"
+        )
+        self.batch = QPushButton("By batch", self)
+        self.batch.setObjectName("by-batch")
+        self.batch.setCheckable(True)
+        self.batch.setToolTip("The rows of one batch of the training, with their padding")
+        self.templates = QPushButton("Chat template…", self)
+        self.templates.setObjectName("chat-templates")
+        self.templates.setToolTip("What other chat templates make of a conversation")
+        icons.put(self.templates, "message-square", "text_muted")
+        self.progress = QProgressBar(self)
+        self.progress.setMaximumHeight(8)
+        self.progress.setTextVisible(False)
+        self.cancel = IconButton("x", "Stop looking", self)
+        self.told = MutedLabel("", self)
+        self.told.setObjectName("search-told")
+        self._lay_out()
+        self._connect()
+        self.end_search("")
+
+    def _lay_out(self) -> None:
+        first = QHBoxLayout()
+        first.setSpacing(4)
+        for widget in (self.before, self.behind, self.number, self.total):
+            first.addWidget(widget)
+        first.addStretch(1)
+        first.addWidget(self.batch)
+        second = QHBoxLayout()
+        second.setSpacing(6)
+        second.addWidget(self.search)
+        second.addWidget(self.progress, 1)
+        second.addWidget(self.cancel)
+        second.addStretch(0)
+        second.addWidget(self.templates)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(10, 6, 10, 6)
+        column.setSpacing(6)
+        column.addLayout(first)
+        column.addLayout(second)
+        column.addWidget(self.told)
+        for button in (self.search, self.batch, self.templates):
+            button.setStyleSheet("QPushButton { padding: 3px 8px; }")
+
+    def _connect(self) -> None:
+        self.before.clicked.connect(lambda: self.step_wanted.emit(-1))
+        self.behind.clicked.connect(lambda: self.step_wanted.emit(1))
+        self.number.valueChanged.connect(self._number_changed)
+        self.search.clicked.connect(self.search_wanted)
+        self.cancel.clicked.connect(self.cancel_wanted)
+        self.batch.toggled.connect(self._batch_toggled)
+
+    @property
+    def by_batch(self) -> bool:
+        """Whether the rows of one batch are shown."""
+        return self.batch.isChecked()
+
+    def show_rows(self, count: int) -> None:
+        """There are so many rows."""
+        self._count = count
+        self.leave_batch()
+        self._range(count)
+
+    def show_number(self, number: int) -> None:
+        """This row is shown."""
+        self._quietly(number)
+
+    def show_batches(self, number: int, count: int) -> None:
+        """This batch of so many is shown."""
+        self._range(count)
+        self._quietly(number)
+
+    def leave_batch(self) -> None:
+        """All rows are shown again."""
+        if self.batch.isChecked():
+            self.batch.blockSignals(True)
+            self.batch.setChecked(False)
+            self.batch.blockSignals(False)
+        self._name("row")
+        self._range(self._count)
+
+    def show_search(self, progress: Progress | None) -> None:
+        """A search goes on."""
+        self.told.hide()
+        self.progress.show()
+        self.cancel.show()
+        self.search.setEnabled(False)
+        show_bar(self.progress, progress)
+
+    def end_search(self, told: str) -> None:
+        """No search goes on; ``told`` says how it ended."""
+        self.progress.hide()
+        self.cancel.hide()
+        self.search.setEnabled(True)
+        self.told.setText(told)
+        self.told.setVisible(bool(told))
+
+    def _batch_toggled(self, on: bool) -> None:
+        self._name("batch" if on else "row")
+        if on:
+            self._quietly(1)
+        else:
+            self._range(self._count)
+        self.search.setEnabled(not on)
+        self.batch_wanted.emit(1 if on else 0)
+
+    def _name(self, what: str) -> None:
+        self.number.setAccessibleName(f"Go to {what}")
+        self.number.setToolTip(f"Go to {what}")
+        self.number.setPrefix("" if what == "row" else "batch ")
+        self.search.setEnabled(what == "row")
+
+    def _number_changed(self, number: int) -> None:
+        if self.by_batch:
+            self.batch_wanted.emit(number)
+        else:
+            self.row_wanted.emit(number)
+
+    def _range(self, count: int) -> None:
+        self.number.blockSignals(True)
+        self.number.setRange(1, max(1, count))
+        self.number.blockSignals(False)
+        self.total.setText(f"of {count:,}")
+
+    def _quietly(self, number: int) -> None:
+        self.number.blockSignals(True)
+        self.number.setValue(number)
+        self.number.blockSignals(False)

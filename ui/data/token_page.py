@@ -1,0 +1,271 @@
+"""The Tokens tab: the list of rows, and the chosen row as the model will see it.
+
+Rows come from ``RowsModel``; going to a row, to the next suspicious one, and the rows of a batch are
+asked for here. It must not know where in the window it stands.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from PySide6.QtCore import Qt, Signal
+from PySide6.QtGui import QResizeEvent
+from PySide6.QtWidgets import (
+    QAbstractItemView,
+    QHeaderView,
+    QSplitter,
+    QStackedWidget,
+    QTableView,
+    QVBoxLayout,
+    QWidget,
+)
+
+from studio.data_protocol import Reply
+from ui.data.desk import DataDesk, problem_of, progress_of
+from ui.data.row_view import RowView
+from ui.data.rows_model import NUMBER, SIDE, TRAINED, RowsModel, entries_in
+from ui.data.state_page import StatePage
+from ui.data.token_bar import TokenBar
+
+WIDE_PX = 720
+LOADING = "Loading…"
+
+
+class TokenPage(QWidget):
+    """``templates_wanted``: the user wants to choose another chat template."""
+
+    templates_wanted = Signal()
+
+    def __init__(self, desk: DataDesk, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.setObjectName("token-page")
+        self._desk = desk
+        self._sized = False
+        self._opened: Any = None
+        self._train: str | None = None
+        self._search = 0
+        self._batching = 0
+        self._go_to = 0
+        self.model = RowsModel(desk, self)
+        self.table = self._make_table()
+        self.row_view = RowView(self)
+        self.bar = TokenBar(self)
+        self.state = StatePage(self)
+        self.state.pressed.connect(desk.retry)
+        self.state.fix_wanted.connect(desk.apply)
+        self._lay_out()
+        self._connect()
+        self._show_state()
+
+    def _make_table(self) -> QTableView:
+        table = QTableView(self)
+        table.setObjectName("token-rows")
+        table.setAccessibleName("Rows")
+        table.setModel(self.model)
+        table.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
+        table.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
+        table.setShowGrid(False)
+        table.setWordWrap(False)
+        table.setAlternatingRowColors(True)
+        table.setTabKeyNavigation(False)
+        table.setCornerButtonEnabled(False)
+        table.setFrameShape(QTableView.Shape.NoFrame)
+        table.verticalHeader().hide()
+        height = round(table.fontMetrics().height() * 1.6)
+        table.verticalHeader().setSectionResizeMode(QHeaderView.ResizeMode.Fixed)
+        table.verticalHeader().setDefaultSectionSize(height)
+        header = table.horizontalHeader()
+        header.setHighlightSections(False)
+        header.setStretchLastSection(True)
+        digits = table.fontMetrics().horizontalAdvance("0")
+        for column, width in ((NUMBER, 9), (TRAINED, 12), (SIDE, 12)):
+            table.setColumnWidth(column, digits * width)
+        table.setMinimumHeight(4 * height)
+        return table
+
+    def _lay_out(self) -> None:
+        self.splitter = QSplitter(Qt.Orientation.Vertical, self)
+        self.splitter.addWidget(self.table)
+        self.splitter.addWidget(self.row_view)
+        self.splitter.setStretchFactor(0, 2)
+        self.splitter.setStretchFactor(1, 5)
+        self.splitter.setChildrenCollapsible(False)
+        full = QWidget(self)
+        column = QVBoxLayout(full)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.setSpacing(0)
+        column.addWidget(self.bar)
+        column.addWidget(self.splitter, 1)
+        self._stack = QStackedWidget(self)
+        self._stack.addWidget(self.state)
+        self._stack.addWidget(full)
+        outer = QVBoxLayout(self)
+        outer.setContentsMargins(0, 0, 0, 0)
+        outer.addWidget(self._stack)
+
+    def _connect(self) -> None:
+        desk, bar = self._desk, self.bar
+        desk.changed.connect(self._show_state)
+        self.model.loaded.connect(self._loaded)
+        self.model.failed.connect(self._row_failed)
+        self.table.selectionModel().currentRowChanged.connect(self._chosen)
+        bar.step_wanted.connect(self._step)
+        bar.row_wanted.connect(self.go_to)
+        bar.search_wanted.connect(self.next_suspicious)
+        bar.cancel_wanted.connect(self.cancel_search)
+        bar.batch_wanted.connect(self._show_batch)
+        bar.templates.clicked.connect(self.templates_wanted)
+
+    # ------------------------------------------------------------ what others ask for
+
+    @property
+    def current(self) -> int:
+        """The number of the chosen row; 0 when there is none."""
+        at = self.table.currentIndex().row()
+        if self.bar.by_batch:
+            entry = self.model.entry(at)
+            return entry.number if entry is not None else 0
+        return at + 1
+
+    def go_to(self, number: int) -> None:
+        """Choose a row by its number, as soon as the data are open."""
+        if self._desk.state != "open" or self._opened is None:
+            self._go_to = number
+            return
+        self.bar.leave_batch()
+        self.model.leave_batch()
+        at = min(max(1, number), self._desk.rows) - 1
+        if at < 0:
+            return
+        index = self.model.index(at, 0)
+        if self.table.currentIndex() != index:
+            self.table.setCurrentIndex(index)
+        else:
+            self._show_row(at)
+        self.table.scrollTo(index, QAbstractItemView.ScrollHint.PositionAtCenter)
+
+    def next_suspicious(self) -> None:
+        """Look for the next row that somebody should look at."""
+        if self._desk.state == "open" and not self._search:
+            self._search = self._desk.ask(
+                "next_suspicious", self._search_told, after=self.current, kinds=[]
+            )
+            self.bar.show_search(None)
+
+    def cancel_search(self) -> None:
+        """Stop looking."""
+        self._desk.link.cancel(self._search)
+        self._search = 0
+        self.bar.end_search("")
+
+    # ------------------------------------------------------------ the desk
+
+    def _show_state(self) -> None:
+        desk = self._desk
+        if desk.state == "opening" and self._opened is not None and desk.train == self._train:
+            return  # after an edit; what is shown stays until there is something new
+        if desk.state != "open":
+            self._opened = None
+            self._search = self._batching = 0
+            self.bar.end_search("")
+            self.state.show_desk(desk)
+            self._stack.setCurrentIndex(0)
+            return
+        if self._opened is desk.request:
+            return
+        self._open(self._go_to or self.current or 1)
+
+    def _open(self, number: int) -> None:
+        self._opened, self._train, self._go_to = self._desk.request, self._desk.train, 0
+        self._search = self._batching = 0
+        self.bar.end_search("")
+        self.model.show_all(self._desk.rows)
+        self.bar.show_rows(self._desk.rows)
+        self._stack.setCurrentIndex(1)
+        if self._desk.rows:
+            self.go_to(number)
+        else:
+            self.row_view.show_entry(None, "There are no rows.")
+
+    def _chosen(self) -> None:
+        at = self.table.currentIndex().row()
+        if at >= 0:
+            self._show_row(at)
+
+    def _show_row(self, at: int) -> None:
+        entry = self.model.entry(at)
+        self.row_view.show_entry(entry, LOADING)
+        if not self.bar.by_batch:
+            self.bar.show_number(at + 1)
+
+    def _loaded(self, numbers: tuple[int, int]) -> None:
+        at = self.table.currentIndex().row()
+        if not self.bar.by_batch and numbers[0] <= at + 1 <= numbers[1]:
+            self._show_row(at)
+
+    def _row_failed(self, problem: Any) -> None:
+        self.row_view.show_entry(None, f"{problem.sentence} {problem.hint}".strip())
+
+    def _step(self, by: int) -> None:
+        at = self.table.currentIndex().row() + by
+        if 0 <= at < self.model.rowCount():
+            self.table.setCurrentIndex(self.model.index(at, 0))
+
+    # ------------------------------------------------------------ searching, batches
+
+    def _search_told(self, reply: Reply) -> None:
+        if reply.kind == "progress":
+            self.bar.show_search(progress_of(reply))
+        if not reply.last:
+            return
+        self._search = 0
+        if reply.kind == "error":
+            self._desk.host_failed(reply)
+            self.bar.end_search(problem_of(reply).sentence)
+        elif reply.kind == "result":
+            number = int(reply.data["number"])
+            behind = f"No suspicious row behind row {self.current}."
+            self.bar.end_search("" if number else behind)
+            if number:
+                self.go_to(number)
+
+    def _show_batch(self, number: int) -> None:
+        """The rows of a batch as the trainer pads them; 0: all rows again."""
+        if self._batching:
+            self._desk.link.cancel(self._batching)
+            self._batching = 0
+        if not number:
+            chosen = self.current or 1
+            entry = self.model.entry(self.table.currentIndex().row())
+            self.model.leave_batch()
+            self.go_to(entry.number if entry is not None else chosen)
+            return
+        self.row_view.show_entry(None, "Putting batches together…")
+        self._batching = self._desk.ask("rows", self._batch_told, entries_in, batch=number)
+
+    def _batch_told(self, reply: Reply) -> None:
+        if not reply.last:
+            return
+        self._batching = 0
+        if reply.kind == "error" and not self._desk.host_failed(reply):
+            self._row_failed(problem_of(reply))
+        elif reply.kind == "result" and self.bar.by_batch:
+            self.bar.show_batches(int(reply.data["batch"]), int(reply.data["batches"]))
+            self.model.show_batch(reply.data["read"])
+            self.table.setCurrentIndex(self.model.index(0, 0))
+
+    # ------------------------------------------------------------ Qt
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        """Side by side where there is room."""
+        super().resizeEvent(event)
+        wide = event.size().width() >= WIDE_PX
+        wanted = Qt.Orientation.Horizontal if wide else Qt.Orientation.Vertical
+        if self.splitter.orientation() != wanted or not self._sized:
+            self._sized = True
+            self.splitter.setOrientation(wanted)
+            whole = event.size().width() if wide else event.size().height()
+            share = 0.4 if wide else 0.32
+            self.splitter.setSizes([round(whole * share), round(whole * (1 - share))])
+        digits = self.table.fontMetrics().horizontalAdvance("0")
+        self.table.setColumnHidden(SIDE, event.size().width() < digits * 50)

@@ -1,0 +1,85 @@
+"""How a token's chip looks: a colour and a second sign for each state. The legend paints the same.
+
+Trained is tinted and underlined, context is plain, cut is hatched and faded, padding is dotted;
+special tokens have an outline. It knows no widget.
+"""
+
+from __future__ import annotations
+
+from PySide6.QtCore import QPointF, QRectF, Qt
+from PySide6.QtGui import QBrush, QColor, QPainter, QPen
+
+from studio.tokens import State
+from ui import theme
+
+RADIUS_PX = 3.0
+PAD_PX = 3.0
+_LINE_PX = 2.0
+_MOST_LINE_PX = 5.0
+
+
+def paint_chip(
+    painter: QPainter, place: QRectF, text: str, state: State, special: bool, weight: float = 1.0
+) -> None:
+    """A chip in ``place``; ``text`` is what ``token_words.chip_text`` made."""
+    look = theme.colors()
+    painter.setPen(Qt.PenStyle.NoPen)
+    fill = _fill(state)
+    if fill is not None:
+        painter.setBrush(fill)
+        painter.drawRoundedRect(place, RADIUS_PX, RADIUS_PX)
+    if state == "cut":
+        hatch = QColor(look.danger)
+        hatch.setAlpha(110)
+        painter.setBrush(QBrush(hatch, Qt.BrushStyle.BDiagPattern))
+        painter.drawRoundedRect(place, RADIUS_PX, RADIUS_PX)
+    if special or state == "padding":
+        style = Qt.PenStyle.DotLine if state == "padding" else Qt.PenStyle.SolidLine
+        painter.setPen(QPen(_edge(state), 1.0, style))
+        painter.setBrush(Qt.BrushStyle.NoBrush)
+        painter.drawRoundedRect(place.adjusted(0.5, 0.5, -0.5, -0.5), RADIUS_PX, RADIUS_PX)
+    _paint_text(painter, place, text, state)
+    if state == "trained":
+        height = min(_MOST_LINE_PX, max(1.0, _LINE_PX * weight)) if weight else 0.5
+        line = QRectF(place.left() + 1, place.bottom() - height, place.width() - 2, height)
+        painter.fillRect(line, look.success)
+
+
+def paint_frame(painter: QPainter, place: QRectF, pinned: bool) -> None:
+    """The frame of the token under the mouse, or of the one that is pinned."""
+    look = theme.colors()
+    painter.setPen(QPen(look.accent if pinned else look.text, 2.0 if pinned else 1.0))
+    painter.setBrush(Qt.BrushStyle.NoBrush)
+    painter.drawRoundedRect(place.adjusted(-1, -1, 1, 1), RADIUS_PX, RADIUS_PX)
+
+
+def _fill(state: State) -> QColor | None:
+    look = theme.colors()
+    if state == "trained":
+        return theme.blend(look.background, look.success, 0.26)
+    if state == "context":
+        return theme.blend(look.background, look.text_muted, 0.13)
+    if state == "cut":
+        return theme.blend(look.background, look.danger, 0.10)
+    return None
+
+
+def _edge(state: State) -> QColor:
+    look = theme.colors()
+    edges = {"trained": look.success, "cut": look.danger}
+    return edges.get(state, look.border_strong)
+
+
+def _paint_text(painter: QPainter, place: QRectF, text: str, state: State) -> None:
+    look = theme.colors()
+    color = look.text if state in ("trained", "context") else look.text_muted
+    metrics = painter.fontMetrics()
+    left = place.left() + PAD_PX
+    base = place.top() + (place.height() + metrics.ascent() - metrics.descent()) / 2
+    signs = len(text) - len(text.lstrip("·↵→"))
+    if signs:
+        painter.setPen(theme.blend(look.background, look.text_muted, 0.75))
+        painter.drawText(QPointF(left, base), text[:signs])
+        left += metrics.horizontalAdvance(text[:signs])
+    painter.setPen(color)
+    painter.drawText(QPointF(left, base), text[signs:])

@@ -1,0 +1,90 @@
+"""Tokens and rows in words: what a chip shows, what the read-out says, names of states and flags.
+
+Plain functions, so that painting and screen readers say the same. No widgets here.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from studio.data_report import KINDS
+from studio.tokens import State, Token, TokenRow
+
+STATES: tuple[State, ...] = ("trained", "context", "cut", "padding")
+STATE_WORDS: dict[State, str] = {
+    "trained": "Trained", "context": "Context", "cut": "Cut off", "padding": "Padding",
+}  # fmt: skip
+STATE_HELP: dict[State, str] = {
+    "trained": "The model learns to write these tokens (underlined).",
+    "context": "The model reads these tokens and does not learn to write them.",
+    "cut": "Behind the max length: the model never sees these tokens (hatched).",
+    "padding": "Fills a batch up to its longest row (dotted).",
+}
+SPLIT_WORDS = {"train": "training", "validation": "validation", "left_out": "left out"}
+_SIGNS = {" ": "·", "\n": "↵", "\t": "→", "\r": "␍", "\u00a0": "⍽"}
+_LONGEST_SHOWN = 60
+
+
+def visible(text: str) -> str:
+    """The text with signs for what cannot be seen."""
+    shown = "".join(_SIGNS.get(c, c if c.isprintable() else f"\\x{ord(c):02x}") for c in text)
+    return shown if len(shown) <= _LONGEST_SHOWN else shown[:_LONGEST_SHOWN] + "…"
+
+
+def chip_text(token: Token) -> str:
+    """What stands on a token's chip."""
+    return visible(token.text) or "∅"
+
+
+def role_at(row: TokenRow, index: int) -> str:
+    """Who says a token; empty where that cannot be told."""
+    return next((r.role for r in row.roles if r.first <= index < r.after), "")
+
+
+def token_words(row: TokenRow, index: int) -> str:
+    """All that is known of a token, on one line."""
+    token = row.tokens[index]
+    parts = [f"Position {index}", f"id {token.id}", f"“{visible(token.text)}”"]
+    state = STATE_WORDS[token.state].lower()
+    parts.append(f"{state}, weight {token.weight:g}" if token.state == "trained" else state)
+    if token.special:
+        parts.append("special token")
+    role = role_at(row, index)
+    return " · ".join([*parts, *([role] if role else [])])
+
+
+def length(row: TokenRow) -> int:
+    """How many tokens a row has, uncut and without padding."""
+    return row.count("trained") + row.count("context") + row.count("cut")
+
+
+def headline(row: TokenRow) -> str:
+    """Number, file, line and side of a row."""
+    part = f", part {row.part} of {row.parts}" if row.parts > 1 else ""
+    place = f"{Path(row.source).name} line {row.line}" if row.line else Path(row.source).name
+    return f"Row {row.number}{part} · {place} · {SPLIT_WORDS.get(row.split, row.split)}"
+
+
+def figures(row: TokenRow) -> str:
+    """How many of a row's tokens are trained."""
+    if row.error:
+        return row.error
+    total, trained = length(row), row.count("trained")
+    share = f" ({trained / total:.0%})" if total else ""
+    weighted = " · weighted" if row.weighted else ""
+    return f"{trained:,} of {total:,} tokens trained{share}{weighted}"
+
+
+def flag_words(row: TokenRow) -> str:
+    """What looks wrong with a row."""
+    return " · ".join(KINDS.get(flag, flag) for flag in row.flags)
+
+
+def left_words(seconds: float | None) -> str:
+    """Time left: ``8 s left``."""
+    if seconds is None:
+        return ""
+    if seconds < 1:
+        return "nearly done"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s left" if minutes else f"{rest} s left"

@@ -1,0 +1,84 @@
+"""The window's way to the data host: requests from the main thread, replies on the main thread.
+
+``studio.data_client`` starts the host with the first request and starts a new one after a crash. Its
+callbacks come from a thread of its own; this hands them to the thread that this object lives on. It
+must not know any widget, nor what the answers mean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from PySide6.QtCore import QObject, Signal, Slot
+from shiboken6 import isValid
+
+from studio.data_client import DataClient
+from studio.data_protocol import Reply
+
+Told = Callable[[Reply], object]
+Read = Callable[[Mapping[str, Any]], Any]
+
+
+class DataLink(QObject):
+    """One data host. ``ask`` sends a request; its receiver is called on this object's thread.
+
+    ``read`` makes something of a result's data in the client's thread, so that long lists are not
+    built on the main thread; it then stands in the reply's data as ``"read"``.
+    """
+
+    _heard = Signal(object)
+
+    def __init__(self, parent: QObject | None = None) -> None:
+        super().__init__(parent)
+        self._client: DataClient | None = None
+        self._told: dict[int, Told] = {}
+        self._closed = False
+        self._heard.connect(self._deliver)  # to this object's thread: never the client's
+
+    @property
+    def process_id(self) -> int | None:
+        """The host's process id while there is one."""
+        return self._client.process_id if self._client is not None else None
+
+    def ask(self, what: str, told: Told, read: Read | None = None, **more: Any) -> int:
+        """Send a request; returns its number, for ``cancel``. After ``close`` nothing is sent."""
+        if self._closed:
+            return 0
+        if self._client is None:
+            self._client = DataClient()
+        heard = self._heard
+
+        def hand_over(reply: Reply) -> None:
+            heard.emit(_with_read(reply, read))
+
+        number = self._client.ask(what, hand_over, **more)
+        self._told[number] = told
+        return number
+
+    def cancel(self, number: int) -> None:
+        """End a request; its receiver hears nothing more."""
+        if self._told.pop(number, None) is not None and self._client is not None:
+            self._client.cancel(number)
+
+    def close(self) -> None:
+        """End the host; no receiver is called after this."""
+        self._closed = True
+        self._told.clear()
+        client, self._client = self._client, None
+        if client is not None:
+            client.close()
+
+    @Slot(object)
+    def _deliver(self, reply: Reply) -> None:
+        told = self._told.pop(reply.id, None) if reply.last else self._told.get(reply.id)
+        owner = getattr(told, "__self__", None)
+        if told is None or (isinstance(owner, QObject) and not isValid(owner)):
+            return
+        told(reply)
+
+
+def _with_read(reply: Reply, read: Read | None) -> Reply:
+    if read is None or reply.kind not in ("result", "partial"):
+        return reply
+    return Reply(reply.id, reply.kind, {**reply.data, "read": read(reply.data)})
