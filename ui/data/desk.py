@@ -15,7 +15,7 @@ from typing import Any, Literal
 from PySide6.QtCore import QObject, QTimer, Signal
 
 from studio.data_protocol import HOST_ENDED, Reply
-from studio.data_report import Change, DataReport, Fix, apply_fix, report_from_json
+from studio.data_report import DataReport, Fix, apply_fix, report_from_json
 from studio.data_report_cache import kept
 from studio.errors import Problem, StudioError
 from studio.graph.document import Document
@@ -129,17 +129,6 @@ class DataDesk(QObject):
             self.link.cancel(self._reporting)
         self._reporting, self.report_progress = 0, None
         self.report_changed.emit()
-
-    @property
-    def problem_fix(self) -> Fix | None:
-        """What mends a problem with a single row: leaving such rows out."""
-        problem, graph = self.problem, self.document.graph
-        if problem is None or problem.line is None or problem.node is None:
-            return None
-        if not graph.has(problem.node) or graph.node(problem.node).type != "dataset":
-            return None
-        title = "Leave out the rows that cannot be read"
-        return Fix("skip_bad_rows", title, (Change(problem.node, "on_bad_rows", "skip"),))
 
     def apply(self, fix: Fix) -> None:
         """Do what a fix says, as one step that Undo takes back."""

@@ -59,7 +59,6 @@ class ReportPage(QWidget):
         self.view.fix_wanted.connect(self._fix)
         self.state = StatePage(self)
         self.state.pressed.connect(desk.retry)
-        self.state.fix_wanted.connect(desk.apply)
         self._lay_out()
         desk.changed.connect(self._refresh)
         desk.report_changed.connect(self._refresh)

@@ -8,7 +8,6 @@ from __future__ import annotations
 from PySide6.QtCore import Qt, Signal
 from PySide6.QtWidgets import QLabel, QProgressBar, QPushButton, QVBoxLayout, QWidget
 
-from studio.data_report import Fix
 from ui import icons, theme
 from ui.data.desk import DataDesk, Progress
 from ui.data.token_words import left_words
@@ -19,10 +18,9 @@ NO_TRAIN_HINT = "Connect this Dataset to a Train node, and a Base model to that 
 
 
 class StatePage(QWidget):
-    """``pressed`` is sent by its button, ``fix_wanted`` carries the ``Fix`` of the other one."""
+    """``pressed`` is sent by its button."""
 
     pressed = Signal()
-    fix_wanted = Signal(object)
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -37,16 +35,12 @@ class StatePage(QWidget):
         self.button = QPushButton("Try again", self)
         self.button.setObjectName("data-retry")
         self.button.clicked.connect(self.pressed)
-        self.fix_button = QPushButton(self)
-        self.fix_button.clicked.connect(lambda: self.fix_wanted.emit(self._fix))
-        self._fix: Fix | None = None
         column = QVBoxLayout(self)
         column.setContentsMargins(16, 20, 16, 16)
         column.setSpacing(8)
         for widget in (self._sign, self.sentence, self.hint, self.bar):
             column.addWidget(widget)
-        for button in (self.fix_button, self.button):
-            column.addWidget(button, 0, Qt.AlignmentFlag.AlignLeft)
+        column.addWidget(self.button, 0, Qt.AlignmentFlag.AlignLeft)
         column.addStretch(1)
         theme.changed.connect(self._paint)
 
@@ -58,7 +52,6 @@ class StatePage(QWidget):
         self.bar.hide()
         self.button.setText(button)
         self.button.setVisible(bool(button))
-        self._offer(None)
         self._icon = icon
         self._color = {"circle-alert": "danger", "triangle-alert": "warning"}.get(
             icon, "text_muted"
@@ -79,18 +72,10 @@ class StatePage(QWidget):
         if desk.state == "failed" and desk.problem is not None:
             icon = "circle-alert"
             self.say(desk.problem.sentence, desk.problem.hint, icon, "Try again")
-            self._offer(desk.problem_fix)
         elif desk.state == "closed":
             self.say(NO_TRAIN, NO_TRAIN_HINT, "unlink")
         else:
             self.show_progress(desk.progress, "Opening the data…")
-
-    def _offer(self, fix: Fix | None) -> None:
-        self._fix = fix
-        self.fix_button.setVisible(fix is not None)
-        if fix is not None:
-            self.fix_button.setObjectName(f"fix:{fix.id}")
-            self.fix_button.setText(fix.title)
 
     def _paint(self) -> None:
         color = getattr(theme.colors(), self._color)

@@ -52,7 +52,6 @@ class TokenPage(QWidget):
         self.bar = TokenBar(self)
         self.state = StatePage(self)
         self.state.pressed.connect(desk.retry)
-        self.state.fix_wanted.connect(desk.apply)
         self._lay_out()
         self._connect()
         self._show_state()
