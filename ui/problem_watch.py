@@ -9,11 +9,13 @@ from __future__ import annotations
 from PySide6.QtCore import QObject, QTimer, Signal
 
 from studio.errors import Problem
+from studio.formats._template import patience
 from studio.graph.document import Document
 from studio.graph.problems import find_problems
 from studio.graph.registry import Registry
 
 WAIT_MS = 150
+_TEMPLATE_S = 0.3  # the window stands still while a custom template is tried
 
 
 class ProblemWatch(QObject):
@@ -38,7 +40,8 @@ class ProblemWatch(QObject):
         """Look now and tell."""
         self._timer.stop()
         document = self._document
-        self.problems = find_problems(document.graph, self._registry, document.project_dir)
+        with patience(_TEMPLATE_S):
+            self.problems = find_problems(document.graph, self._registry, document.project_dir)
         self.changed.emit(self.problems)
         return self.problems
 

@@ -17,6 +17,7 @@ from studio.formats._detect import Chosen, choose_format
 from studio.formats._folder import Found, find_files, is_hub, parts_of
 from studio.formats._hub import fetched, hub_source
 from studio.formats._source import ReadOptions, SourceRow, bad_file, check_file, read_rows
+from studio.formats._template import is_hasty
 from studio.graph.node_type import CheckContext, Variant
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 _LOOKED_AT = 20  # of many files, the quick look opens the first ones
 _UNSURE = 0.5
 _PATIENCE_S = 0.5  # slow templates: rows that are not reached wait for the step
+_TOO_SLOW = "template_too_slow"
 _TOLD_AT_THE_FIELD = ("invalid_setting", "unknown_setting")
 
 
@@ -37,7 +39,7 @@ def quick_check(settings: DatasetSettings, context: CheckContext) -> Iterable[Pr
             return  # the check of the settings has said it
         yield context.problem(
             error.sentence, error.field, hint=error.hint, code=error.code, file=error.file,
-            line=error.line,
+            line=error.line, severity="warning" if error.code == _TOO_SLOW and is_hasty() else "error",
         )  # fmt: skip
         return
     if chosen is not None and chosen.reason and chosen.confidence < _UNSURE:

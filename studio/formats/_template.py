@@ -15,7 +15,8 @@ import sys
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ LARGEST_TEXT = 1_000_000
 _HOST = Path(__file__).with_name("_template_host.py")
 _STUCK_AT_MOST = 3
 _REMEMBERED = 64
+_patience_s: ContextVar[float] = ContextVar("patience_s", default=SECONDS_A_ROW)
 
 
 class TemplateFailed(Exception):
@@ -41,7 +43,7 @@ class _Helper:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._process: subprocess.Popen[str] | None = None
-        self._stuck: OrderedDict[tuple[str, ...], list[str]] = OrderedDict()
+        self._stuck: OrderedDict[tuple[str, ...], dict[str, float]] = OrderedDict()
 
     def ask(
         self, sources: tuple[str, ...], row: Mapping[str, Any], seconds: float, chat: bool
@@ -49,7 +51,7 @@ class _Helper:
         """The helper's reply, or ``None`` when it took too long and was ended."""
         given = json.dumps(row, default=str)
         with self._lock:
-            known = self._stuck.get(sources, [])
+            known = {g: s for g, s in self._stuck.get(sources, {}).items() if s >= seconds}
             if given in known or len(known) >= _STUCK_AT_MOST:
                 return None  # neither a form nor a file of bad rows waits for it again and again
             rest = json.dumps(
@@ -60,11 +62,11 @@ class _Helper:
             if reply is None and time.monotonic() - started < seconds:
                 return {"at": 0, "error": "the program that renders templates ended unexpectedly"}
             if reply is None:
-                self._remember(sources, given)
+                self._remember(sources, given, seconds)
             return reply
 
-    def _remember(self, sources: tuple[str, ...], given: str) -> None:
-        self._stuck.setdefault(sources, []).append(given)
+    def _remember(self, sources: tuple[str, ...], given: str, seconds: float) -> None:
+        self._stuck.setdefault(sources, {})[given] = seconds
         while len(self._stuck) > _REMEMBERED:
             self._stuck.popitem(last=False)
 
@@ -109,18 +111,34 @@ _helper = _Helper()
 atexit.register(_helper.close)
 
 
+@contextlib.contextmanager
+def patience(seconds: float) -> Iterator[None]:
+    """Within it a row may take only so long: for looks that somebody waits for."""
+    before = _patience_s.set(seconds)
+    try:
+        yield
+    finally:
+        _patience_s.reset(before)
+
+
+def is_hasty() -> bool:
+    """Whether a row has less time than in a run, so that a slow one proves nothing yet."""
+    return _patience_s.get() < SECONDS_A_ROW
+
+
 def render(
     sources: Sequence[str],
     row: Mapping[str, Any],
-    seconds: float = SECONDS_A_ROW,
+    seconds: float | None = None,
     *,
     chat: bool = False,
 ) -> list[str]:
     """The templates with the row's columns as names, and the whole row as ``row``.
 
     With ``chat`` they are chat templates: with the filters, functions and blanks of these. Raises
-    ``TemplateFailed``, also when the row takes longer than ``seconds``.
+    ``TemplateFailed``, also when the row takes longer than ``seconds`` (else than ``patience``).
     """
+    seconds = _patience_s.get() if seconds is None else seconds
     reply = _helper.ask(tuple(sources), row, seconds, chat)
     if reply is None:
         raise TemplateFailed(0, f"was ended after {seconds:g} seconds", slow=True)

@@ -47,9 +47,11 @@ _WITH_TOOL: tuple[Message, ...] = (
 
 def with_template(tokenizer: Any, settings: Mapping[str, Any], title: str = "Train") -> Any:
     """The tokenizer with the chat template that the Train node's settings choose; the given one
-    stays as it is. Raises ``StudioError`` for a custom template that does not work."""
+    stays as it is. Raises ``StudioError`` for a custom template that does not work, and for one of
+    the model's that never ends."""
     choice = str(settings.get("chat_template", "model"))
     if choice == "model":
+        refuse_endless(tokenizer, title)
         return tokenizer
     chosen = copy.copy(tokenizer)
     if choice == "custom":
@@ -70,16 +72,36 @@ def library_source(tokenizer: Any, info: TemplateInfo) -> str:
 def refuse_broken(tokenizer: Any, title: str) -> None:
     """Raise ``StudioError`` when the template fails on plain conversations, loops or writes too
     much. It is tried in a process of its own, which is ended when it takes too long."""
-    variables = {
-        **tokenizer.special_tokens_map, "messages": [dict(m) for m in _ANSWERED[1:]], "tools": None,
-        "documents": None, "add_generation_prompt": False,
-    }  # fmt: skip
     try:
-        (text,) = render_apart([tokenizer.chat_template], variables, chat=True)
+        text = _tried(tokenizer)
     except TemplateFailed as error:
         raise _broken(title, error.why or f"there is no “{error.missing}”") from error
     if not all(str(m["content"]) in text for m in _ANSWERED[1:]):
         raise _broken(title, "it leaves out what the messages say")
+
+
+def refuse_endless(tokenizer: Any, title: str) -> None:
+    """Raise ``StudioError`` when the model's own template does not end on a plain conversation. What
+    else it says there is for the rows: it may use more than the trial knows."""
+    try:
+        _tried(tokenizer)
+    except TemplateFailed as error:
+        if error.slow:
+            raise StudioError(
+                f"{title}: the model's chat template does not come to an end: it {error.why}.",
+                title="The chat template does not work", hint="Choose another chat template.",
+                field="chat_template", code="bad_template",
+            ) from error  # fmt: skip
+
+
+def _tried(tokenizer: Any) -> str:
+    """A plain conversation as the template writes it in the process that can be ended."""
+    variables = {
+        **tokenizer.special_tokens_map, "messages": [dict(m) for m in _ANSWERED[1:]], "tools": None,
+        "documents": None, "add_generation_prompt": False,
+    }  # fmt: skip
+    (text,) = render_apart([str(tokenizer.chat_template)], variables, chat=True)
+    return text
 
 
 def _broken(title: str, why: str) -> StudioError:

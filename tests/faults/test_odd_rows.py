@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from studio.formats._template import patience
 from studio.graph.node_type import CheckContext
 from studio.graph.registry import load_registry
 from studio.nodes.dataset import DatasetSettings, check
@@ -113,6 +115,21 @@ def test_a_first_row_that_loops_is_told_by_the_check_in_a_fresh_process(tmp_path
     assert ran.returncode == 2
     assert "line 1 of rows.jsonl cannot be rendered: the template was ended" in ran.stdout
     assert "Traceback" not in ran.stdout + ran.stderr
+
+
+def test_a_look_in_a_hurry_waits_less_for_a_template_and_only_warns(tmp_path: Path) -> None:
+    """The window stands still during its look; the run gives the template its whole time."""
+    given = {"source": write(tmp_path, "custom", GOOD["custom"]), "format": "custom",
+             "format_settings": {"user_template": "{{ prompt }} " + LOOP}}  # fmt: skip
+    look = CheckContext("data", "Dataset", tmp_path, variants=load_registry().variants)
+    started = time.monotonic()
+    with patience(0.3):
+        (found,) = check(DatasetSettings(**given), look)
+    assert time.monotonic() - started < 1.5  # the helper's start included
+    assert (found.code, found.severity) == ("template_too_slow", "warning")
+    assert "ended after 0.3 seconds" in found.sentence
+    (again,) = check(DatasetSettings(**given), look)
+    assert (again.severity, "ended after 2 seconds" in again.sentence) == ("error", True)
 
 
 def test_a_format_that_is_hardly_sure_is_a_warning(tmp_path: Path) -> None:

@@ -90,6 +90,20 @@ def test_a_custom_template_that_does_not_work_is_told_in_one_sentence(
     assert (caught.value.code, caught.value.field) == ("bad_template", "custom_template")
 
 
+def test_a_template_of_the_model_that_never_ends_is_refused() -> None:
+    tokenizer = make_tiny_tokenizer()
+    tokenizer.chat_template = (
+        "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
+    )
+    start = time.monotonic()
+    with pytest.raises(StudioError, match="does not come to an end") as caught:
+        with_template(tokenizer, {}, "Tune")
+    assert time.monotonic() - start < 10
+    assert (caught.value.code, caught.value.field) == ("bad_template", "chat_template")
+    tokenizer.chat_template = "{{ raise_exception('Only my own rows.') }}"
+    assert with_template(tokenizer, {}, "Tune") is tokenizer  # its rows say what is wrong
+
+
 def test_samples_show_what_differs_and_what_would_be_split() -> None:
     tokenizer = make_tiny_tokenizer()
     samples = {s["id"]: s for s in rendered_samples(tokenizer)}
