@@ -1,0 +1,201 @@
+"""A training watched in the real window with real clicks and keys: prompts are written, the model is asked
+while it trains, it ends early, the best evaluation is kept, and samples and insight are read.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from PySide6.QtCore import Qt
+from PySide6.QtTest import QTest
+from PySide6.QtWidgets import QApplication, QComboBox, QWidget
+from pytestqt.qtbot import QtBot
+
+from studio.runs.folder import list_runs
+from tests.e2e.studio_cli import write_project, write_rows
+from tests.e2e.test_window import click_node, press, type_setting
+from tests.tiny import make_tiny_model
+from ui import app as program
+from ui.main_window import CURVES, INSIGHT, SAMPLES
+from ui.session import Session
+from workers.run_thread import detach_all
+from workers.task import wait_for_tasks
+
+pytestmark = pytest.mark.timeout(300)
+LEFT = Qt.MouseButton.LeftButton
+LONG_MS = 120_000
+
+
+@pytest.fixture
+def session(
+    qtbot: QtBot, qapp: QApplication, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Session]:
+    """The program's window on a project that only trains: far too fast, so that it learns by heart."""
+    monkeypatch.setenv("LORA_STUDIO_HOME", str(tmp_path / "home"))
+    made = open_window(qtbot, qapp, training(tmp_path))
+    yield made
+    for run in list_runs(made.runs.runs_dir):
+        if run.is_running():
+            run.command("stop")
+    made.window.may_close = lambda: True
+    made.window.close()
+    made.window.deleteLater()
+    detach_all()
+    wait_for_tasks()
+
+
+def open_window(qtbot: QtBot, qapp: QApplication, project: Path) -> Session:
+    session = program.open_session(qapp, project)
+    session.window.resize(1280, 800)
+    qtbot.waitExposed(session.window)
+    qtbot.waitUntil(lambda: session.window.monitor is not None, timeout=20_000)
+    return session
+
+
+def training(folder: Path) -> Path:
+    """Dataset, base model, LoRA and Train, and nothing after it."""
+    settings = {
+        "max_steps": 3000, "eval_steps": 2, "save_steps": 1000, "learning_rate": 0.1,
+        "lr_scheduler": "constant", "sample_max_tokens": 4,
+    }  # fmt: skip
+    path = write_project(
+        folder / "p.studio", make_tiny_model(folder / "model"), write_rows(folder / "r.jsonl"),
+        train=settings,
+    )  # fmt: skip
+    whole = json.loads(path.read_text(encoding="utf-8"))
+    kept = {"data", "base", "lora", "train"}
+    whole["nodes"] = [n for n in whole["nodes"] if n["id"] in kept]
+    whole["wires"] = [w for w in whole["wires"] if w["to"].split(".")[0] in kept]
+    path.write_text(json.dumps(whole), encoding="utf-8")
+    return path
+
+
+def open_tab(session: Session, index: int) -> None:
+    """Click a tab of the lower dock."""
+    bar = session.window.tabs.tabBar()
+    QTest.mouseClick(bar, LEFT, Qt.KeyboardModifier.NoModifier, bar.tabRect(index).center())
+    assert session.window.tabs.currentIndex() == index
+
+
+def field(session: Session, qtbot: QtBot, name: str) -> QWidget:
+    """A field of the Train node, in view."""
+    click_node(session, "train")
+    session.window.inspector.focus_field("train", name)
+    found = session.window.inspector.findChild(QWidget, f"field:{name}")
+    assert found is not None, name
+    qtbot.waitUntil(found.isVisible)
+    return found
+
+
+def wait_running(session: Session, qtbot: QtBot, what: Callable[[], bool]) -> None:
+    """Wait for something that happens while the run goes on."""
+    qtbot.waitUntil(lambda: what() or session.runs.phase == "idle", timeout=LONG_MS)
+    assert what(), "\n".join(session.window.log.lines()[-20:])
+
+
+def test_a_training_is_watched_and_asked(session: Session, qtbot: QtBot) -> None:
+    window = session.window
+    write_prompts(session, qtbot)
+    ask_while_it_trains(session, qtbot)
+    train_until_it_ends_early(session, qtbot)
+    marked(session, qtbot)
+    samples_are_read(session, qtbot)
+    insight_is_read(session)
+    assert window.monitor.header.figure("status") == "✓ Completed"
+
+
+def write_prompts(session: Session, qtbot: QtBot) -> None:
+    """From the empty tab to the setting, with the keyboard."""
+    open_tab(session, SAMPLES)
+    samples = session.window.samples
+    assert "Train node" in samples._words.text()
+    QTest.mouseClick(samples.write, LEFT)
+    editor = session.window.inspector.findChild(QWidget, "field:sample_prompts")
+    qtbot.waitUntil(lambda: editor.isVisible())
+    QTest.keyClicks(editor, "say ax")
+    QTest.keyClick(editor, Qt.Key.Key_Return)
+    QTest.keyClicks(editor, "say bz")
+    assert session.document.graph.node("train").settings["sample_prompts"] == "say ax\nsay bz"
+
+
+def ask_while_it_trains(session: Session, qtbot: QtBot) -> None:
+    """A question of one's own is answered between two steps; then the run is stopped."""
+    press(session, "run")
+    samples = session.window.samples
+    open_tab(session, SAMPLES)
+    wait_running(session, qtbot, samples.now.isEnabled)
+    wait_running(session, qtbot, lambda: len(samples.grid().steps) > 1)
+    QTest.keyClicks(samples.question, "say cy")
+    QTest.mouseClick(samples.now, LEFT)
+    wait_running(session, qtbot, lambda: "say cy" in samples.grid().prompts)
+    press(session, "stop")
+    qtbot.waitUntil(lambda: session.runs.phase == "idle", timeout=20_000)
+    assert not samples.now.isEnabled()
+
+
+def train_until_it_ends_early(session: Session, qtbot: QtBot) -> None:
+    """Two evaluations without a fall end it; the result is the best one."""
+    type_setting(session, qtbot, "train", "early_stopping", "2")
+    type_setting(session, qtbot, "train", "max_steps", "60")
+    keep = field(session, qtbot, "keep")
+    assert isinstance(keep, QComboBox)
+    keep.setFocus()
+    QTest.keyClick(keep, Qt.Key.Key_Down)
+    assert session.document.graph.node("train").settings["keep"] == "best"
+    press(session, "run")
+    qtbot.waitUntil(lambda: session.runs.phase == "running", timeout=20_000)
+    qtbot.waitUntil(lambda: session.runs.phase == "idle", timeout=LONG_MS)
+    state = session.runs.shown.state
+    assert state.status == "completed", "\n".join(session.window.log.lines()[-20:])
+    assert state.early_stops["train"]["step"] < 60
+
+
+def marked(session: Session, qtbot: QtBot) -> None:
+    """Banner, log, header and plot say where it ended and which evaluation was best."""
+    window, state = session.window, session.runs.shown.state
+    ended, (step, loss) = state.early_stops["train"], state.metrics["train"].best_eval()
+    assert f"Ended early after step {ended['step']} of 60" in window.banner.text()
+    assert any("ended early" in line for line in window.log.lines())
+    open_tab(session, CURVES)
+    window.monitor.draw_now()
+    assert window.monitor.header.figure("best").endswith(f" at {step:.0f}")
+    assert window.monitor.loss.marks.best == (step, loss)
+    assert window.monitor.loss._end.isVisible()
+    adapter = next(a for a in state.artifacts if a["kind"] == "adapter")
+    assert (adapter["kept_step"], adapter["best_eval_loss"]) == (step, loss)
+
+
+def samples_are_read(session: Session, qtbot: QtBot) -> None:
+    """A column for each evaluation, with the answers of that step; a click opens one."""
+    samples = session.window.samples
+    open_tab(session, SAMPLES)
+    model = samples.table.samples
+    evaluated = [int(s) for s in session.runs.shown.state.metrics["train"].eval_step]
+    assert [model.prompt(r) for r in range(model.rowCount())] == ["say ax", "say bz"]
+    assert [model.step(c) for c in range(model.columnCount())] == [0, *evaluated]
+    place = samples.table.visualRect(model.index(1, model.columnCount() - 1)).center()
+    QTest.mouseClick(samples.table.viewport(), LEFT, Qt.KeyboardModifier.NoModifier, place)
+    qtbot.waitUntil(samples.reader.isVisible)
+    answer = model.sample(1, model.columnCount() - 1)
+    assert answer is not None
+    assert samples.reader.text.toPlainText().startswith("Prompt\nsay bz\n\nAnswer\n")
+    assert answer.text in samples.reader.text.toPlainText()
+
+
+def insight_is_read(session: Session) -> None:
+    """The map of the last step, and the first one by key."""
+    open_tab(session, INSIGHT)
+    insight = session.window.insight
+    last = insight.shown()
+    assert last is not None
+    assert last.step == session.runs.shown.state.early_stops["train"]["step"]
+    insight.slider.setFocus()
+    QTest.keyClick(insight.slider, Qt.Key.Key_Home)
+    first = insight.shown()
+    assert first is not None
+    assert first.step < last.step
+    assert insight.step.text() == str(first.step)
+    assert insight.advice.text()
