@@ -51,7 +51,8 @@ def verify_adapter(
     fresh = load_base(context, adapted.model, "Loading a fresh model to compare")
     context.phase("verify", "Comparing the saved adapter with the trained model")
     model = PeftModel.from_pretrained(fresh, str(folder))
-    difference, allowed = largest_difference(model, adapted.model.dtype, expected)
+    rewritten = context.variant("adapter", adapted.method).payload.changes_base
+    difference, allowed = largest_difference(model, adapted.model.dtype, expected, rewritten)
     if not difference <= allowed:  # a NaN is refused too
         raise StudioError(
             f"{context.title}: the saved adapter does not do what was trained: on a fresh model its "
@@ -64,20 +65,23 @@ def verify_adapter(
     return difference
 
 
-def largest_difference(model: Any, dtype: str, expected: Expected) -> tuple[float, float]:
+def largest_difference(
+    model: Any, dtype: str, expected: Expected, rewritten: bool = False
+) -> tuple[float, float]:
     """The largest difference of ``model``'s logits from the expected ones, and what is allowed."""
     found = [_logits(model, ids) for ids in expected.rows]
     pairs = list(zip(found, expected.logits, strict=True))
     difference = max(float((a - b).abs().max()) for a, b in pairs)
-    return difference, tolerance(dtype, max(float(b.abs().max()) for _, b in pairs))
+    return difference, tolerance(dtype, max(float(b.abs().max()) for _, b in pairs), rewritten)
 
 
 def tolerance(dtype: str, largest: float, rewritten: bool = False) -> float:
     """What rounding can explain: half precision carries 8 to 11 bits of a logit's size.
 
-    An adapter that was ``rewritten`` as a plain LoRA adds up in another order, and in half precision
-    a deep model makes a few hundredths of a logit's size of that (measured: 2 to 4 hundredths on 30
-    layers in bfloat16, where a lost start makes a third and more).
+    An adapter that was ``rewritten`` as a plain LoRA of twice the rank (PiSSA and its kin) adds up in
+    another order. In half precision a deep model makes a few hundredths of a logit's size of that:
+    on 30 layers in bfloat16 0.5 to 1.1 of logits up to 37, where the same trainings in float32
+    reload within 3e-4.
     """
     if dtype == "float32":
         return FLOAT32_TOLERANCE
