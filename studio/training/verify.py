@@ -51,7 +51,7 @@ def verify_adapter(
     fresh = load_base(context, adapted.model, "Loading a fresh model to compare")
     context.phase("verify", "Comparing the saved adapter with the trained model")
     model = PeftModel.from_pretrained(fresh, str(folder))
-    rewritten = context.variant("adapter", adapted.method).payload.changes_base
+    rewritten = context.variant("adapter", adapted.method).payload.starts_from_base
     difference, allowed = largest_difference(model, adapted.model.dtype, expected, rewritten)
     if not difference <= allowed:  # a NaN is refused too
         raise StudioError(
