@@ -12,8 +12,8 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+from studio.disk import is_full
 from studio.errors import StudioError
-from studio.runs.sink import DISK_FULL
 
 GIB = 2**30
 _REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)
@@ -24,7 +24,7 @@ def as_studio_error(error: BaseException, title: str, folder: Path) -> StudioErr
     writes when the error names no file."""
     if isinstance(error, StudioError):
         return error
-    if isinstance(error, OSError) and error.errno in DISK_FULL:
+    if is_full(error):
         return _disk_full(error, title, folder)
     if isinstance(error, OSError) and error.errno in _REFUSED and error.filename:
         return _refused(error, title)
@@ -32,7 +32,7 @@ def as_studio_error(error: BaseException, title: str, folder: Path) -> StudioErr
         return _out_of_memory(error, title)
     hidden = error.__cause__ or error.__context__
     if hidden is not None and not isinstance(hidden, StudioError):
-        return as_studio_error(hidden, title, folder) if _is_disk_full(hidden) else None
+        return as_studio_error(hidden, title, folder) if is_full(hidden) else None
     return None
 
 
@@ -54,12 +54,9 @@ def failure(error: BaseException, title: str, folder: Path) -> dict[str, Any]:
     return {k: v for k, v in fields.items() if v not in (None, "")}
 
 
-def _is_disk_full(error: BaseException) -> bool:
-    return isinstance(error, OSError) and error.errno in DISK_FULL
-
-
-def _disk_full(error: OSError, title: str, folder: Path) -> StudioError:
-    place = _existing(Path(str(error.filename)).parent if error.filename else folder)
+def _disk_full(error: BaseException, title: str, folder: Path) -> StudioError:
+    name = getattr(error, "filename", None)
+    place = _existing(Path(str(name)).parent if name else folder)
     try:
         free = f"{shutil.disk_usage(place).free / GIB:.2f} GiB free"
     except OSError:

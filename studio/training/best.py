@@ -1,8 +1,8 @@
 """The weights of the best evaluation, kept beside the checkpoints and outside their rotation.
 
 Why not a whole checkpoint: only the weights are wanted again, and an optimizer's state is several times
-their size. Older ones go only when a checkpoint that knows a better one has been written, so that a run
-killed at any moment finds the one that its checkpoint speaks of.
+their size. Two are there at most: the best so far, and the one that the newest checkpoint speaks of, so
+that a run killed at any moment finds it.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ def keep_best(checkpoints: Path, step: int, identity: str, tuning: Tuning) -> Ch
     return commit(checkpoints / FOLDER, step, identity, write, keep=None)
 
 
-def forget_others(checkpoints: Path, step: int) -> None:
-    """Drop all but the best weights of ``step``."""
-    drop_others(checkpoints / FOLDER, step)
+def forget_others(checkpoints: Path, *steps: int) -> None:
+    """Drop all but the best weights of ``steps``."""
+    drop_others(checkpoints / FOLDER, steps)
 
 
 def load_best(checkpoints: Path, step: int, identity: str, tuning: Tuning) -> bool:

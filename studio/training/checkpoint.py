@@ -13,7 +13,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,8 +46,12 @@ def commit(
     name = f"step-{step:06d}"
     staging = folder / (_STAGING + name)
     staging.mkdir()
-    write(staging)
-    _write_manifest(staging, step, identity)
+    try:
+        write(staging)
+        _write_manifest(staging, step, identity)
+    except BaseException:  # a full disk has room again for what comes next
+        shutil.rmtree(staging, ignore_errors=True)
+        raise
     final = folder / name
     if final.exists():  # an earlier attempt at this very step, no longer wanted
         _set_aside(final)
@@ -79,10 +83,10 @@ def _sound(path: Path, identity: str) -> Checkpoint | None:
     return None
 
 
-def drop_others(folder: Path, step: int) -> None:
-    """Remove every checkpoint in ``folder`` but the one of ``step``."""
+def drop_others(folder: Path, steps: Container[int]) -> None:
+    """Remove every checkpoint in ``folder`` but those of ``steps``."""
     for path in _committed(folder):
-        if _step_of(path) != step:
+        if _step_of(path) not in steps:
             _set_aside(path)
 
 

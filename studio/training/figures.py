@@ -15,7 +15,8 @@ class Figures:
     """Losses, the best evaluation, and what happened on the way. Steps are -1 while there is none.
 
     ``waited`` counts evaluations since the validation loss last fell by the least change asked for,
-    from ``awaited_loss``. ``micro_batch`` is 0 as long as it is the one that was set; ``recoveries``
+    from ``awaited_loss``. ``untrained_loss`` was measured before anything had been learned; it is never the
+    best. ``micro_batch`` is 0 as long as it is the one that was set; ``recoveries``
     counts how often it was halved.
     """
 
@@ -25,6 +26,7 @@ class Figures:
     last_eval_loss: float = math.nan
     last_eval_step: float = -1
     awaited_loss: float = math.inf
+    untrained_loss: float = math.inf
     waited: float = 0
     kept_step: float = -1
     sampled_step: float = -1
@@ -33,14 +35,18 @@ class Figures:
     tokens: float = 0
     seconds: float = 0.0
 
-    def take_evaluation(self, step: int, loss: float, least_change: float) -> bool:
+    def take_evaluation(
+        self, step: int, loss: float, least_change: float, untrained: bool = False
+    ) -> bool:
         """Note an evaluation; whether it is the best so far. A loss that is not a number never is."""
         self.last_eval_loss, self.last_eval_step = loss, step
         if loss < self.awaited_loss - least_change:
             self.awaited_loss, self.waited = loss, 0
         else:
             self.waited += 1
-        if not loss < self.best_eval_loss:
+        if untrained:
+            self.untrained_loss = min(loss, self.untrained_loss)
+        if untrained or not loss < self.best_eval_loss:
             return False
         self.best_eval_loss, self.best_eval_step = loss, step
         return True

@@ -7,6 +7,7 @@ layer's size is ever built. Nothing here changes a weight or draws a random numb
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -19,10 +20,14 @@ _PREFIX = "base_model.model."
 
 
 def singular_values(a: torch.Tensor, b: torch.Tensor, scale: float) -> torch.Tensor:
-    """Singular values (r,) of scale·b·a, largest first; ``a`` is (r, in), ``b`` is (out, r)."""
+    """Singular values (r,) of scale·b·a, largest first; ``a`` is (r, in), ``b`` is (out, r). NaN where
+    the matrices hold what is no number: LAPACK would raise."""
     _, of_b = torch.linalg.qr(b.float(), mode="r")
     _, of_a = torch.linalg.qr(a.float().T, mode="r")
-    return abs(scale) * torch.linalg.svdvals(of_b @ of_a.T)
+    small = of_b @ of_a.T
+    if not small.isfinite().all():
+        return small.new_full((min(small.shape),), torch.nan)
+    return abs(scale) * torch.linalg.svdvals(small)
 
 
 def directions_used(values: torch.Tensor, share: float = ENERGY) -> int:
@@ -54,9 +59,9 @@ class InsightMeter:
 
     @torch.no_grad()
     def measure(self, step: int) -> Insight:
-        """The state after ``step`` optimizer steps."""
+        """The state after ``step`` optimizer steps, without layers whose weights are no numbers."""
         rows = [self._use(name, layer) for name, layer in self._layers()]
-        return Insight(step, tuple(rows))
+        return Insight(step, tuple(row for row in rows if math.isfinite(row.norm)))
 
     def _layers(self) -> Iterator[tuple[str, Any]]:
         for name, module in self._model.named_modules():

@@ -20,6 +20,7 @@ from studio.objectives._method import LossOptions, Objective
 from studio.runs.context import StepContext
 from studio.training.batches import Batch
 from studio.training.batching import BatchPlan
+from studio.training.ending import TrainingOver
 from studio.training.load import free_memory, pick_device
 from studio.training.optim import build_optimizer, build_schedule
 from studio.training.out_of_memory import is_out_of_memory, not_enough, what_to_change
@@ -112,6 +113,8 @@ def _pass(job: Job, optimizer: torch.optim.Optimizer, schedule: Any) -> str | No
         if not is_out_of_memory(error):
             raise
         return f"{type(error).__name__}: {error}"
+    except TrainingOver:
+        return None
     finally:  # without autocast again, and nothing held by accelerate
         trainer.accelerator.unwrap_model(job.tuning.model, keep_fp32_wrapper=False)
         trainer.accelerator.free_memory()
@@ -127,7 +130,7 @@ def _trainer(job: Job, optimizer: torch.optim.Optimizer, schedule: Any) -> Studi
         update={"batch_size": job.micro_batch, "gradient_accumulation_steps": job.accumulation}
     )
     args = training_arguments(
-        cut, job.tuning.adapted.model.dtype, length.steps - done, pick_device(),
+        cut, job.tuning.adapted.model.dtype, max(1, length.steps - done), pick_device(),
         job.context.folder / "scratch",
     )  # fmt: skip
     return StudioTrainer(

@@ -33,6 +33,7 @@ class Saver:
         self.folder = watch.context.checkpoints
         self.step = watch.resumed.step if watch.resumed is not None else -1
         self.seconds = 0.0
+        self._known_best = int(watch.figures.best_eval_step)
         self._saved_at = 0.0
 
     def affordable(self) -> bool:
@@ -52,6 +53,7 @@ class Saver:
         done = commit(self.folder, watch.step, watch.identity, self._write, keep)
         if watch.settings.keep == "best":
             forget_others(self.folder, int(watch.figures.best_eval_step))
+        self._known_best = int(watch.figures.best_eval_step)
         self.step = watch.step
         self._saved_at = time.perf_counter()
         self.seconds = self._saved_at - began
@@ -69,6 +71,7 @@ class Saver:
         """Write the weights of the best evaluation so far."""
         watch = self.watch
         done = keep_best(self.folder, watch.step, watch.identity, watch.tuning)
+        forget_others(self.folder, watch.step, self._known_best)
         watch.context.emit(
             "CheckpointSaved", step=watch.step, path=str(done.path), reason="best",
             eval_loss=watch.figures.best_eval_loss,
@@ -78,6 +81,12 @@ class Saver:
         """At the end: put the best evaluation's weights into the model, when they are wanted."""
         watch, figures = self.watch, self.watch.figures
         best, figures.kept_step = int(figures.best_eval_step), watch.step
+        if watch.settings.keep == "best" and figures.untrained_loss < figures.best_eval_loss:
+            watch.context.notice(
+                f"The validation loss was lowest before the training: {figures.untrained_loss:.4g}. "
+                "The result is the best of what was trained.",
+                "Lower the learning rate, and check that the validation rows are like the others.",
+            )  # fmt: skip
         if watch.settings.keep != "best" or best in (-1, watch.step):
             return
         if not load_best(self.folder, best, watch.identity, watch.tuning):

@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 import random
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -95,18 +97,27 @@ def save_adapter(model: Any, folder: Path, whole: bool = False) -> None:
         save_file(_on_cpu(trained), folder / ADAPTER, metadata={"format": "pt"})
         return
     config = model.peft_config["default"]
-    pattern = getattr(config, "rank_pattern", None)
-    cut = whole and config.peft_type == "ADALORA"
-    if cut:
-        config.rank_pattern = None
-    state = get_peft_model_state_dict(model, save_embedding_layers=False)
-    if cut:
-        config.rank_pattern = pattern
+    with _every_rank(config, whole):
+        state = get_peft_model_state_dict(model, save_embedding_layers=False)
     save_file(_on_cpu(state), folder / ADAPTER, metadata={"format": "pt"})
     was, config.inference_mode = config.inference_mode, True
     config.save_pretrained(str(folder))
     config.inference_mode = was
     same_mode(folder, CONFIG)
+
+
+@contextmanager
+def _every_rank(config: Any, wanted: bool = True) -> Iterator[None]:
+    """Within the block PEFT takes AdaLoRA's layers as they are, and does not cut their ranks."""
+    cut = wanted and config.peft_type == "ADALORA"
+    pattern = getattr(config, "rank_pattern", None)
+    if cut:
+        config.rank_pattern = None
+    try:
+        yield
+    finally:
+        if cut:
+            config.rank_pattern = pattern
 
 
 def same_mode(folder: Path, like: str) -> None:
@@ -147,13 +158,8 @@ def load_adapter(folder: Path, model: Any) -> None:
     if not hasattr(model, "peft_config"):
         _load_whole(folder, model)
         return
-    config = model.peft_config["default"]
-    pattern = getattr(config, "rank_pattern", None)
-    if config.peft_type == "ADALORA":  # peft would cut the model to it; a snapshot is whole
-        config.rank_pattern = None
-    result = set_peft_model_state_dict(model, load_file(folder / ADAPTER))
-    if config.peft_type == "ADALORA":
-        config.rank_pattern = pattern
+    with _every_rank(model.peft_config["default"]):
+        result = set_peft_model_state_dict(model, load_file(folder / ADAPTER))
     lost = set(result.missing_keys)
     missing = sorted(n[0] for n in _trained_names(model) if lost.issuperset(n))
     _refuse_missing(folder, missing + sorted(result.unexpected_keys))

@@ -171,7 +171,7 @@ def _trained(
     )
     if resumed:
         context.emit("TrainResumed", step=resumed.step)
-    if watch.step < length.steps and not watch.ended_early:
+    if not watch.over or not watch.complete:
         context.phase("train", "Training")
         meter = InsightMeter(tuning.model, tuning.start)
         watch.insight = meter if meter.possible else None
@@ -182,7 +182,7 @@ def _trained(
             tokens.train, tokenizer, watch.trainer.batches.numbers(step, batches)
         )
         run_steps(job)
-    elif watch.ended_early:
+    elif watch.ended_early and watch.step < length.steps:
         watch.tell_early_stop()
     watch.saver.choose_weights()
     return watch.figures

@@ -14,11 +14,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from safetensors import SafetensorError
 from transformers import TrainerCallback
 
 from studio.errors import Stopped, StudioError
 from studio.runs.context import StepContext
 from studio.training.checkpoint import Checkpoint
+from studio.training.ending import TrainingOver, is_complete, is_untrained, why_early
 from studio.training.figures import Figures
 from studio.training.insight import InsightMeter
 from studio.training.memory import read_memory
@@ -79,6 +81,9 @@ class StepWatch(TrainerCallback):
         state.global_step, state.max_steps = self.step, self.length.steps
         self._began_step = self.step
         self._catch_up()
+        if self.over:
+            self._end()
+            raise TrainingOver
         self._began = self._step_ended = time.perf_counter()
 
     def _begin(self) -> None:
@@ -104,6 +109,23 @@ class StepWatch(TrainerCallback):
         if self.figures.last_eval_step < self.step:
             self._measure()
         self._sample_if_due()
+
+    @property
+    def over(self) -> bool:
+        """Whether no step is left to train."""
+        return self.step >= self.length.steps or self.ended_early
+
+    @property
+    def complete(self) -> bool:
+        """Whether everything that is due after the present step was done before the run stopped."""
+        return is_complete(self.figures, self.cadence, self.step, self.length.steps)
+
+    def _end(self) -> None:
+        """The end of a training whose last step was done before."""
+        self._look_inside()
+        self.saver.save("end")
+        if self.ended_early and self.step < self.length.steps:
+            self.tell_early_stop()
 
     def let_go(self) -> None:
         """Take what the next pass needs off the trainer, so that its memory can be freed."""
@@ -142,7 +164,7 @@ class StepWatch(TrainerCallback):
     def _diverged(self, what: str, value: float, batches: Sequence[int]) -> StudioError:
         """Keep the last step, whose weights are finite, and say what went wrong."""
         if self.step > 0:
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError, SafetensorError):
                 self.saver.save("finite")
         kept = self.saver.step if self.saver.step > 0 else None
         return diverged(
@@ -177,13 +199,9 @@ class StepWatch(TrainerCallback):
 
     def tell_early_stop(self) -> None:
         """Say why the training ends before its last step."""
-        waited, best = int(self.figures.waited), int(self.figures.best_eval_step)
-        times = "evaluation" if waited == 1 else f"{waited} evaluations"
-        reason = f"The validation loss has not fallen in the last {times}"
-        if best >= 0:
-            reason += f"; it was lowest after step {best}: {self.figures.best_eval_loss:.4g}"
+        best = int(self.figures.best_eval_step)
         self.context.emit(
-            "EarlyStopped", step=self.step, steps=self.length.steps, reason=reason + ".",
+            "EarlyStopped", step=self.step, steps=self.length.steps, reason=why_early(self.figures),
             best_step=best if best >= 0 else None, best_eval_loss=self.figures.best_eval_loss,
         )  # fmt: skip
 
@@ -218,7 +236,8 @@ class StepWatch(TrainerCallback):
                 f"The validation loss after step {self.step} is {loss}, not a number: this evaluation "
                 "counts as no better.", "Look for very long or damaged validation rows.",
             )  # fmt: skip
-        best = self.figures.take_evaluation(self.step, loss, self.settings.min_delta)
+        untrained = is_untrained(self.settings, self.step, self.length.steps)
+        best = self.figures.take_evaluation(self.step, loss, self.settings.min_delta, untrained)
         self.context.emit(
             "Metric", step=self.step, steps=self.length.steps, eval_loss=loss,
             epoch=round(self.length.epoch(self.step), 4), eval_rows=self.cadence.eval_rows,
@@ -241,7 +260,9 @@ class StepWatch(TrainerCallback):
         due = self.cadence.evaluates if measured else self.cadence.saves
         ends = self.step == steps or self.ended_early
         if self.insight is not None and (ends or due(self.step, steps)):
-            self.context.emit("Insight", **self.insight.measure(self.step).to_json())
+            found = self.insight.measure(self.step)
+            if found.modules:
+                self.context.emit("Insight", **found.to_json())
 
     def _sample_if_asked(self) -> None:
         command = self.context.take_command("sample")

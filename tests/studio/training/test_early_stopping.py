@@ -100,6 +100,102 @@ def test_a_run_that_ended_early_is_not_trained_again(tmp_path: Path) -> None:
     assert value.metrics["kept_step"] == 4
 
 
+@pytest.mark.parametrize(("patience", "at"), [(0, 6), (2, 6)])
+def test_a_stop_inside_the_last_evaluation_is_made_up_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, patience: int, at: int
+) -> None:
+    """The resumed run measures what is missing, then ends as if it had never stopped."""
+    from studio.training import measuring
+
+    inputs = make_inputs(tmp_path, 20, 4)
+    inputs["model"]["model"]["dtype"] = "bfloat16"
+    if patience:
+        settings = best_settings(early_stopping=patience, min_delta=1.0, sample_prompts="cat?")
+    else:
+        settings = best_settings(max_steps=at, sample_prompts="cat?")
+    whole, first, second = Recorder(), Recorder(), Recorder()
+    one = train_adapter(make_context(tmp_path / "a", whole), inputs, settings)
+    real = measuring.validation_loss
+
+    def validation_loss(*arguments: Any) -> float:
+        if len(first.losses()) == at:
+            raise Stopped("train")
+        return real(*arguments)
+
+    monkeypatch.setattr(measuring, "validation_loss", validation_loss)
+    with pytest.raises(Stopped):
+        train_adapter(make_context(tmp_path / "b", first), inputs, settings)
+    monkeypatch.undo()
+    two = train_adapter(make_context(tmp_path / "b", second), inputs, settings)
+    assert second.losses() == []
+    for name in ("eval_loss", "best_eval_loss", "kept_step", "best_step"):
+        assert one.metrics[name] == two.metrics[name]
+    assert weights(Path(one.path)) == weights(Path(two.path))
+    for event in ("Sample", "Insight", "EarlyStopped"):
+        steps = [e.get("step") for e in first.named(event) + second.named(event)]
+        assert steps == [e.get("step") for e in whole.named(event)]
+
+
+@pytest.mark.parametrize("best", [0, 1])
+def test_what_has_learned_nothing_is_never_the_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, best: int
+) -> None:
+    """Neither the start nor a first step of rate 0: the best of what was trained, and a word."""
+    from studio.training import train
+
+    monkeypatch.setattr(train, "evaluator_of", lambda c, watch, *m: lambda: abs(watch.step - best))
+    recorder = Recorder()
+    value = train_adapter(
+        make_context(tmp_path, recorder), make_inputs(tmp_path, 20, 4),
+        settings_of(
+            max_steps=4, eval_steps=1, keep="best", eval_at_start=best == 0, warmup_steps=2,
+            early_stopping=3,
+        ),
+    )  # fmt: skip
+    assert value.metrics["kept_step"] == 2
+    told = [e.get("sentence") for e in recorder.named("Notice")]
+    assert sum("lowest before the training: 0." in sentence for sentence in told) == 1
+    for event in recorder.named("EarlyStopped"):
+        assert "lowest before the training: 0." in event.get("reason")
+
+
+def test_two_best_weights_are_there_at_most(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A loss that falls at every evaluation does not fill the disk between two checkpoints."""
+    from studio.training import train
+
+    folder, seen = tmp_path / "checkpoints/best", []
+
+    def evaluator_of(context: Any, watch: StepWatch, *more: Any) -> Any:
+        def evaluate() -> float:
+            seen.append(sorted(p.name for p in folder.iterdir()) if folder.exists() else [])
+            return 9.0 - watch.step
+
+        return evaluate
+
+    monkeypatch.setattr(train, "evaluator_of", evaluator_of)
+    train_adapter(
+        make_context(tmp_path, Recorder()), make_inputs(tmp_path, 20, 4),
+        settings_of(max_steps=6, eval_steps=1, keep="best", save_steps=3),
+    )  # fmt: skip
+    assert seen[-1] == ["step-000003", "step-000005"]
+    assert max(len(names) for names in seen) == 2
+
+
+@pytest.mark.usefixtures("told_losses")
+def test_adalora_keeps_its_best(tmp_path: Path) -> None:
+    """Ranks that were switched off since come back as they were at the best evaluation."""
+    value = train_adapter(
+        make_context(tmp_path, Recorder()),
+        make_inputs(tmp_path, 20, 4, method="adalora", r=8, method_settings={"target_r": 2}),
+        best_settings(),
+    )
+    assert value.metrics["kept_step"] == 10
+    assert value.reload_difference is not None
+    assert value.reload_difference < 1e-3
+
+
 @pytest.mark.usefixtures("told_losses")
 def test_without_keep_best_the_last_step_is_the_result(tmp_path: Path) -> None:
     """No folder of best weights is written."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
@@ -11,10 +12,12 @@ import pytest
 import torch
 
 from studio.errors import Stopped, StudioError
+from studio.runs.failures import failure
 from studio.training import validation
 from studio.training.snapshot import load_file
 from studio.training.train import train_adapter
 from studio.training.trainer import StudioTrainer
+from studio.training.watch import StepWatch
 from tests.studio.training.steps import Recorder, make_context, make_inputs, settings_of
 
 Rows = dict[int, list[list[int]]]
@@ -256,6 +259,60 @@ def test_a_number_that_is_none_stops_within_its_step(
     trained = tmp_path / "a/step/adapter/adapter_model.safetensors"
     for name, value in load_file(trained).items():
         assert torch.equal(load_file(finite)[name], value)
+
+
+def test_weights_that_are_no_numbers_end_the_run_in_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the layers are measured first: their decomposition would fail."""
+    real = StepWatch._measure
+
+    def measure(self: StepWatch) -> None:
+        if self.step == 2:
+            trained = [p for p in self.tuning.model.parameters() if p.requires_grad]
+            for parameter in trained:
+                parameter.data[0] = float("inf")
+        real(self)
+
+    monkeypatch.setattr(StepWatch, "_measure", measure)
+    recorder = Recorder()
+    with pytest.raises(StudioError, match="a trained weight after step 2 is infinite"):
+        train_adapter(
+            make_context(tmp_path, recorder),
+            make_inputs(tmp_path, 20, 4),
+            settings_of(eval_steps=2),
+        )
+    assert recorder.named("Insight") == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the limit on a file's size is of POSIX")
+def test_a_disk_that_fills_up_while_the_best_is_written(tmp_path: Path) -> None:
+    """safetensors says it in its own way; half a file is not left there, and the run goes on later."""
+    import resource
+
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    settings = settings_of(eval_steps=2, save_steps=1, keep="best")
+    inputs = make_inputs(tmp_path, 20, 4)
+    recorder, second = Recorder(), Recorder()
+    context = make_context(tmp_path, recorder)
+
+    def emit(event: Any) -> None:
+        recorder(event)
+        if event.name == "Metric" and event.get("step") == 2 and event.get("loss") is not None:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+
+    context.emit_event = emit
+    try:
+        with pytest.raises(Exception, match="File too large") as caught:
+            train_adapter(context, inputs, settings)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    told = failure(caught.value, "Train", tmp_path)
+    assert told["code"] == "disk_full"
+    assert told["sentence"].startswith("Train: the disk is full.")
+    assert list((tmp_path / "checkpoints").rglob("staging-*")) == []
+    train_adapter(make_context(tmp_path, second), inputs, settings)
+    assert [e.get("step") for e in second.named("TrainResumed")] == [1]
 
 
 def _decoded(root: Path, ids: list[int]) -> str:
