@@ -184,19 +184,6 @@ def test_two_best_weights_are_there_at_most(
 
 
 @pytest.mark.usefixtures("told_losses")
-def test_adalora_keeps_its_best(tmp_path: Path) -> None:
-    """Ranks that were switched off since come back as they were at the best evaluation."""
-    value = train_adapter(
-        make_context(tmp_path, Recorder()),
-        make_inputs(tmp_path, 20, 4, method="adalora", r=8, method_settings={"target_r": 2}),
-        best_settings(),
-    )
-    assert value.metrics["kept_step"] == 10
-    assert value.reload_difference is not None
-    assert value.reload_difference < 1e-3
-
-
-@pytest.mark.usefixtures("told_losses")
 def test_without_keep_best_the_last_step_is_the_result(tmp_path: Path) -> None:
     """No folder of best weights is written."""
     value = train_adapter(
