@@ -17,9 +17,9 @@ for others; nobody else should need to read this. Nothing here may import torch 
   batch K (from 1) of the training, padded as the trainer pads them; ``first`` and ``limit`` do not
   count then, and the result also has ``{batch, batches}``.
 - ``next_suspicious`` ``{after, kinds}``: the first row behind number ``after`` that has one of these
-  flags (``kinds`` empty or absent: any). Progress meanwhile. Duplicates are known of the rows that a
-  report has passed. Result ``{number, flags}``; ``number``
-  is 0 when there is none.
+  flags (``kinds`` empty or absent: any). Progress meanwhile. A duplicate is known as such when this or
+  a report has passed the row that it repeats. Result ``{number, flags}``; ``number`` is 0 when there
+  is none.
 - ``report`` ``{}``: look at every row. Progress and ``partial`` replies meanwhile, each with the
   report as far as it is; result ``{report}``: a ``DataReport`` as JSON (``studio.data_report``).
 - ``templates`` ``{}``: the chat templates one can choose from. Result ``{templates}``: a list of

@@ -52,7 +52,7 @@ class TokenRow:
     ``text`` is what the template made of the row. ``roles`` is empty where it cannot be told.
     ``flags`` are the codes of ``studio.data_report`` for what looks wrong with it. A row that cannot
     be read or shown has no tokens; ``error`` and ``hint`` say why. Of a giant row the tokens far
-    behind the cut are only counted, in ``more_cut``.
+    behind the cut are only counted, in ``more_cut``; ``text`` ends with the last token that is there.
     """
 
     number: int

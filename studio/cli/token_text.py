@@ -61,7 +61,8 @@ def row_text(row: TokenRow, count: int, paint: Paint) -> str:
     dot = "·" if paint.letters else "-"
     head = "\n".join(h for h in heads if h).replace("·", dot)
     body = _in_colours(row, paint.letters) if paint.colours else _in_brackets(row, paint)
-    return f"{head}\n{body}"
+    more = f"\n({row.more_cut} more tokens are cut.)" if row.more_cut else ""
+    return f"{head}\n{body}{more}"
 
 
 def _header(row: TokenRow, count: int) -> str:

@@ -70,6 +70,17 @@ class Sides:
             raise error
         return side
 
+    def fault(self, row: SourceRow) -> StudioError | None:
+        """Why the side of a row cannot be told, where it cannot."""
+        try:
+            if row.error is None and self._settings.split_mode == "column":
+                self._by_column(row)
+            if row.error is None and self._settings.split_mode == "group":
+                _value(row, self._settings.group_column, "group_column")
+        except StudioError as error:
+            return error
+        return None
+
     def at(
         self, number: int, count: Callable[[], int], rows: Callable[[int, int], list[SourceRow]]
     ) -> Side:
@@ -84,7 +95,7 @@ class Sides:
         if mode == "group":
             while len(self._seen) < number:
                 start = len(self._seen)
-                self._seen += [self._or_left_out(start + i, r) for i, r in
+                self._seen += [self.of_any(start + i, r) for i, r in
                                enumerate(rows(start + 1, start + _BLOCK))]  # fmt: skip
                 if len(self._seen) == start:
                     return "left_out"
@@ -92,9 +103,12 @@ class Sides:
         if mode == "fraction":
             return "validation" if self._share(number - 1) else "train"
         found = rows(number, number) if mode == "column" else []
-        return self._or_left_out(number - 1, found[0]) if found else "train"
+        return self.of_any(number - 1, found[0]) if found else "train"
 
-    def _or_left_out(self, ordinal: int, row: SourceRow) -> Side:
+    def of_any(self, ordinal: int, row: SourceRow) -> Side:
+        """Like ``of``, for rows that are not used too: bad ones and those whose side is not said are
+        left out. A row that the settings leave out still begins its group, so that leaving it out
+        moves no other one."""
         if row.error is not None:
             return "left_out"
         try:

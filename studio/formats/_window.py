@@ -100,11 +100,18 @@ class SourceWindow:
 
     def split_of(self, number: int) -> Side:
         """Where a row goes: as the Dataset step decides it, before leaks are moved."""
-        if self._sides is None:
-            self._sides = Sides(self.settings)
         if self.settings.split_mode == "file":
             return "train" if number <= self._count(0, self._own) else "validation"
-        return self._sides.at(number, self.count, self.rows)
+        return self._of_rows().at(number, self.count, self.rows)
+
+    def fault_of(self, row: SourceRow) -> StudioError | None:
+        """Why the side of a row cannot be told, where it cannot."""
+        return self._of_rows().fault(row)
+
+    def _of_rows(self) -> Sides:
+        if self._sides is None:
+            self._sides = Sides(self.settings)
+        return self._sides
 
     def _size(self, index: int, upto: int | None = None) -> int:
         found = self._index(index)

@@ -169,7 +169,7 @@ def run(
 
 
 NODE = NodeType(
-    id="dataset", title="Dataset", version=2, category="Data", icon="database",
+    id="dataset", title="Dataset", version=3, category="Data", icon="database",
     help="Your examples. Each row becomes one training example.",
     settings=DatasetSettings, run=run, files=files, check=check,
     outputs=(output("dataset", DATASET, "Dataset", "The rows, split into train and validation."),),

@@ -25,6 +25,7 @@ from studio.training.source_order import SourceOrder
 from studio.values import DatasetValue
 
 _FEW = 2000
+_AT_LEAST = 64
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,7 @@ class WindowRows:
         self._drops = Drops(window.settings.drop_rows)
         self.count = window.count()
         self._few = self._sides_of_few() if self.count <= _FEW else None
+        self._counted: frozenset[int] | None = None
 
     def rows(self, first: int, last: int) -> list[Item]:
         """The rows from ``first`` to ``last``, both included."""
@@ -94,18 +96,60 @@ class WindowRows:
 
     def _item(self, number: int, row: SourceRow) -> Item:
         source = self._source(row.path)
-        if self._drops and self._drops.has(number, row.path, row.line):
-            split = "left_out"
-        else:
-            split = self._few[number - 1] if self._few else self._window.split_of(number)
+        dropped = self._is_dropped(number, row)
+        split = "left_out" if dropped else self._side(number)
         try:
-            if row.error is not None:
-                raise row.error
-            canonical = self._window.chosen.convert(row, row.path)
+            fault = row.error or self._window.fault_of(row)
+            if fault is not None:
+                split = split if dropped else "train"  # nothing leaves it out: a step stops there
+                raise fault
+            canonical = self._canonical(row)
         except StudioError as error:
             return Item(number, split, source, row.line, None, self._named(error))
         stored = to_arrow({**canonical, "line": row.line, "source": source})
         return Item(number, split, source, row.line, stored)
+
+    def _is_dropped(self, number: int, row: SourceRow) -> bool:
+        return bool(self._drops) and self._drops.has(number, row.path, row.line)
+
+    def _canonical(self, row: SourceRow) -> Mapping[str, Any]:
+        if row.error is not None:
+            raise row.error
+        return self._window.chosen.convert(row, row.path)
+
+    def _side(self, number: int) -> str:
+        if self._few:
+            return self._few[number - 1]
+        if self._window.settings.split_mode != "count":
+            return self._window.split_of(number)
+        if self._counted is None:
+            self._counted = self._held_out_by_count()
+        return "validation" if number in self._counted else "train"
+
+    def _held_out_by_count(self) -> frozenset[int]:
+        """The rows that a split by count holds out: of those that are used, the ones of lowest rank
+        (``studio.training.split``). So many are looked at, and one more that is left to train on."""
+        settings = self._window.settings
+        wanted = settings.validation_count
+        order = np.argsort(ranks(np.arange(self.count), settings.seed), kind="stable") + 1
+        used: list[int] = []
+        done = 0
+        while len(used) <= wanted and done < len(order):
+            batch = order[done : done + max(wanted + 1 - len(used), _AT_LEAST)].tolist()
+            done += len(batch)
+            good = {
+                n for n in sorted(batch) if self._is_used(n)
+            }  # a file is read from its start on
+            used += [n for n in batch if n in good]
+        return frozenset(used[: min(wanted, len(used) - 1)] if used else ())
+
+    def _is_used(self, number: int) -> bool:
+        (row,) = self._window.rows(number, number)
+        try:
+            self._canonical(row)
+        except StudioError:
+            return False
+        return not self._is_dropped(number, row)
 
     def _source(self, path: Path) -> str:
         if path not in self._sources:

@@ -29,7 +29,8 @@ from studio.training.data_rows import Item, Rows
 from studio.training.quiet import quiet_libraries
 from studio.training.report import PROGRESS_EVERY_S, Pace, ReportMaker
 from studio.training.report_fixes import setting_of
-from studio.training.row_facts import facts_of
+from studio.training.row_checks import content_hash
+from studio.training.row_facts import Facts, facts_of
 from studio.training.row_index import RowIndex
 from studio.training.token_view import SourceRow, view_rows
 
@@ -157,14 +158,21 @@ def next_suspicious(data: Opened, after: int, kinds: Sequence[str]) -> Answer:
         started = time.monotonic()
         items = data.rows.rows(number, min(data.rows.count, number + pace.rows - 1))
         for facts in facts_of(data.request.title, data.encoder, items):
-            left_out = facts.item.split == "left_out"
-            data.index.put(facts.item.number, () if left_out else facts.marks)
+            data.index.put(facts.item.number, _marks(data.index, facts))
         after = number - 1
         pace.took(time.monotonic() - started)
         if started - told >= PROGRESS_EVERY_S:
             told = started
             yield "progress", _searching(number, data.rows.count)
         yield None
+
+
+def _marks(index: RowIndex, facts: Facts) -> list[str]:
+    """The codes of a row, with whether a row says the same that was passed before."""
+    if facts.item.split == "left_out":
+        return []
+    again = facts.row is not None and index.says_again(facts.item.number, content_hash(facts.row))
+    return [*facts.marks, *["duplicate"] * again]
 
 
 def one_batch(data: Opened, number: int) -> Answer:

@@ -14,10 +14,10 @@ from studio.data_report import Place, Repeat
 from studio.training.near_duplicates import NearDuplicates, Pair
 from studio.training.row_checks import answer_of, content_hash, texts_of
 from studio.training.row_facts import Facts
+from studio.training.row_index import MOST_HASHES
 from studio.training.scripts import Scripts
 
 PLACES = 20
-MOST_HASHES = 3_000_000
 _MOST_ANSWERS = 200_000
 _SHOWN_CHARACTERS = 200
 _LONGEST = 10

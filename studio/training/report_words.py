@@ -91,7 +91,7 @@ def findings(
         if fix is None and code in _DROPPED and found.count * 2 <= tally.done:
             fix = drop(code, found)
         if found.count:
-            made.append(_finding(code, found, max_length, fix, skipped))
+            made.append(_finding(code, found, max_length, fix, skipped, tally.done))
     if complete and tally.done and not tally.trained:
         made.append(_nothing_trained(tally, fixes))
     made += _repeated(tally)
@@ -99,9 +99,13 @@ def findings(
     return tuple(sorted(made, key=lambda f: (_ORDER[f.severity], order.index(f.code))))
 
 
-def _finding(code: str, found: Found, max_length: int, fix: Fix | None, skipped: bool) -> Finding:
+def _finding(
+    code: str, found: Found, max_length: int, fix: Fix | None, skipped: bool, done: int
+) -> Finding:
     severity, one, many = _WORDS[code]
     sentence = (one if found.count == 1 else many).format(n=found.count, max_length=max_length)
+    if code == "bad_row" and found.count * 2 > done:
+        fix = None  # most rows: then the format or its settings are wrong, not the rows
     if code == "bad_row" and skipped:
         severity, fix = "warning", None
         sentence = sentence.removesuffix(".") + "; skipped, as the Dataset node says."

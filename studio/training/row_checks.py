@@ -59,7 +59,8 @@ def role_error(row: Row) -> str:
         return "no assistant turn"
     if "system" in roles[1:]:
         return "a system turn that is not the first"
-    return _order_error(row, [r for r in roles if r != "system"])
+    spoken = [m for m in row["messages"] if m["role"] != "system"]
+    return _order_error(row, [str(m["role"]) for m in spoken]) or _call_error(spoken)
 
 
 def _order_error(row: Row, roles: Sequence[str]) -> str:
@@ -74,6 +75,20 @@ def _order_error(row: Row, roles: Sequence[str]) -> str:
             return "a tool answers a user"
     if roles[-1] != "assistant" and row.get("chosen") is None:
         return f"the last turn is of the {roles[-1]}, so nothing answers it"
+    return ""
+
+
+def _call_error(messages: Sequence[Row]) -> str:
+    """Calls of tools and their results that do not belong together. A call can also be written in
+    the text of an answer: then it has a bracket."""
+    for before, after in itertools.pairwise(messages):
+        if before["role"] != "assistant":
+            continue
+        calls = "tool_calls" in (before.get("extra") or "")
+        if calls and after["role"] == "user":
+            return "a tool is called, and the user speaks instead of it"
+        if after["role"] == "tool" and not (calls or set("{[(<") & set(before["content"] or "")):
+            return "a tool answers a turn that calls none"
     return ""
 
 

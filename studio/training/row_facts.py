@@ -54,19 +54,26 @@ def facts_of(title: str, encoder: Encoder, items: Sequence[Item]) -> list[Facts]
 
 def _facts(item: Item, parts: tuple[RowFlags, ...], refused: StudioError | None) -> Facts:
     if item.row is None:
-        said = item.error.sentence if item.error else "it cannot be read"
-        return Facts(item, (), {"bad_row": said})
+        return Facts(item, (), {"bad_row": _told(item.error) or "it cannot be read"})
     marks = _text_marks(item.row)
     if refused is not None:
-        return Facts(item, (), {"refused_row": refused.sentence, **marks})
+        return Facts(item, (), {"refused_row": _told(refused), **marks})
     return Facts(item, parts, {**_token_marks(parts), **marks})
+
+
+def _told(error: StudioError | None) -> str:
+    """What is wrong, and what to do."""
+    return f"{error.sentence} {error.hint or ''}".strip() if error else ""
 
 
 def _refuse_other_shapes(row: Mapping[str, Any]) -> None:
     """Raise for rows that supervised training does not take (``tokenize_dataset`` refuses them)."""
     for name, what in (("chosen", "a preference"), ("label", "a label of a good or bad answer")):
         if row.get(name) is not None:
-            raise StudioError(f"it is {what}, which this training does not learn from")
+            raise StudioError(
+                f"it is {what}, which this training does not learn from.",
+                hint="Choose another format on the Dataset node, or other data.",
+            )
 
 
 def _token_marks(parts: Sequence[RowFlags]) -> dict[str, str]:
@@ -75,7 +82,9 @@ def _token_marks(parts: Sequence[RowFlags]) -> dict[str, str]:
     marks = {}
     if all(p.zero_trained for p in parts):
         cut = any(p.answer_cut for p in parts)
-        marks["zero_trained"] = "the answer lies beyond the max length" if cut else "no answer"
+        marks["zero_trained"] = (
+            "the answer lies beyond the max length" if cut else "no answer to learn"
+        )
     if any(p.cut for p in parts):
         marks["cut_row"] = f"{total} tokens"
     if any(p.answer_cut for p in parts):

@@ -12,6 +12,7 @@ import numpy as np
 from studio.data_report import KINDS
 
 _BITS = {code: np.uint32(1 << place) for place, code in enumerate(KINDS)}
+MOST_HASHES = 3_000_000
 _LOOKED_AT = np.uint32(1 << 31)
 
 
@@ -20,6 +21,7 @@ class RowIndex:
 
     def __init__(self, count: int) -> None:
         self._marks = np.zeros(count, dtype=np.uint32)
+        self._first: dict[int, int] = {}
 
     def put(self, number: int, codes: Iterable[str]) -> None:
         """Note what is wrong with a row, which counts as looked at from now on."""
@@ -27,6 +29,15 @@ class RowIndex:
         for code in codes:
             found |= _BITS[code]
         self._marks[number - 1] |= found
+
+    def says_again(self, number: int, content: int) -> bool:
+        """Whether an earlier row, of those asked about here, has the same content (a hash)."""
+        first = self._first.get(content)
+        if first is None and len(self._first) >= MOST_HASHES:
+            return False
+        if first is None or number < first:
+            self._first[content] = number
+        return first is not None and first < number
 
     def of(self, number: int) -> tuple[str, ...] | None:
         """What is wrong with a row; ``None`` when nobody has looked at it."""

@@ -167,12 +167,13 @@ class _Reading:
     ) -> dict[str, Any] | None:
         if self._drops and self._drops.has(self._ordinal, path, row.line):
             self.tally.dropped += 1
+            self._sides.of_any(self._ordinal - 1, row)
             return None
         try:
             if row.error is not None:
                 raise row.error
-            canonical = self._chosen.convert(row, path)
             side = "validation" if held_out else self._sides.of(self._ordinal - 1, row)
+            canonical = {} if side == "left_out" else self._chosen.convert(row, path)
         except StudioError as error:
             if self._settings.on_bad_rows == "stop":
                 raise

@@ -21,6 +21,8 @@ from studio.training.masks import Rendered, Span
 from studio.training.spans import Conversation
 
 _Place = tuple[int, int] | None
+MOST_CUT = 1000
+"""So many tokens behind the cut are shown of a row; more would only be long to send and to draw."""
 
 
 @dataclass(frozen=True)
@@ -56,12 +58,14 @@ def _view(
 ) -> TokenRow:
     item = parts[index]
     places = _places(encoder.tokenizer, item, encoded.ids)
-    tokens = _tokens(encoder, item.text, encoded, places)
+    shown = encoded.cut(encoder.max_length + MOST_CUT)
+    tokens = _tokens(encoder, item.text, shown, places[: len(shown.ids)])
+    more = len(encoded.ids) - len(tokens)
     return TokenRow(
         number=source.number, source=str(source.row["source"]), line=int(source.row["line"]),
-        split=source.split, text=item.text, tokens=tokens,
+        split=source.split, text=item.text[: tokens[-1].end if more else None], tokens=tokens,
         roles=_roles(encoder.tokenizer, source.row, item.text, tokens),
-        part=index + 1, parts=len(parts),
+        part=index + 1, parts=len(parts), more_cut=more,
     )  # fmt: skip
 
 

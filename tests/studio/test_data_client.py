@@ -100,6 +100,8 @@ def test_the_next_suspicious_row_and_the_report(client: DataClient, project: Pat
     reply = last(client, "next_suspicious", after=0, kinds=["role_error", "duplicate"])
     assert reply.data == {"number": 25, "flags": ["role_error"]}
     assert last(client, "next_suspicious", after=25, kinds=["role_error"]).data["number"] == 0
+    twin = last(client, "next_suspicious", after=25, kinds=["duplicate"])
+    assert twin.data == {"number": 33, "flags": ["duplicate"]}  # no report has been made yet
     report = report_from_json(last(client, "report").data["report"])
     assert report.complete
     assert {f.code: f.rows[0].line for f in report.findings} == {"role_error": 25, "duplicate": 33}

@@ -15,7 +15,7 @@ from studio.graph.registry import load_registry
 from studio.nodes.dataset import DatasetSettings
 from studio.runs.plan import Plan, Step
 from studio.runs.token_request import TokenRequest
-from studio.training.data import Encoder
+from studio.training.data import Encoder, open_rows
 from studio.training.data_rows import WindowRows
 from studio.training.near_duplicates import NearDuplicates
 from studio.training.report import ReportMaker, histogram
@@ -200,11 +200,65 @@ def test_few_rows_are_on_the_sides_that_the_dataset_step_gives_them(tmp_path: Pa
         )
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"validation_fraction": 0.2},
+        {"split_mode": "count", "validation_count": 12},
+        {"split_mode": "count", "validation_count": 1000},
+        {"split_mode": "group", "group_column": "who", "validation_fraction": 0.3},
+        {"split_mode": "column", "split_column": "side"},
+    ],
+)  # fmt: skip
+def test_rows_that_are_left_out_move_no_other_one_from_what_is_shown(
+    settings: dict[str, Any], tmp_path: Path
+) -> None:
+    """Bad rows, dropped rows and rows whose side is not said, in every mode of the split."""
+    rows: list[Any] = []
+    for n in range(60):
+        row: dict[str, Any] = {
+            "messages": _clean(n),
+            "who": f"w{n // 2}",
+            "side": "val" if n % 5 else "train",
+        }
+        if n % 7 == 3:
+            row["messages"] = _turns(("user", "nobody answers"))
+        if n % 11 == 5:
+            del row["who"], row["side"]
+        rows.append(json.dumps(row) if n % 13 else "{broken")
+    path = write_rows(tmp_path, rows)
+    settings = {**settings, "drop_rows": "2, 30-33, 41", "on_bad_rows": "skip"}
+    wanted = DatasetSettings(source=str(path), **settings)
+    value = prepare_rows(make_context(tmp_path, Recorder()), wanted)
+    made = {
+        (split, int(line))
+        for split in ("train", "validation") if getattr(value, f"{split}_rows")
+        for line in open_rows(Path(value.path) / split)["line"]
+    }  # fmt: skip
+    with open_window(wanted, tmp_path, load_registry().variants["format"]) as window:
+        shown = WindowRows("Dataset", window)
+        items = shown.rows(1, shown.count)
+    used = {(i.split, i.line) for i in items if i.row is not None and i.split != "left_out"}
+    assert used == made
+    report = report_on(path, **settings)
+    assert report.bad_rows == value.skipped
+
+
 def test_nothing_trained_is_an_error(tmp_path: Path) -> None:
     rows = [_turns(("assistant", _story(n)), ("user", "and?")) for n in range(4)]
     report = make_report(tmp_path, rows)
     assert [f.code for f in report.errors] == ["nothing_trained"]
     assert report.trained_share == 0
+
+
+def test_rows_that_cannot_be_read_say_what_to_do_and_most_of_them_are_not_left_out(
+    tmp_path: Path,
+) -> None:
+    (few,) = make_report(tmp_path, [_clean(1), "{", _clean(2)]).findings
+    assert (few.code, few.fix is not None) == ("bad_row", True)
+    assert few.rows[0].note.endswith("Mend or remove that line.")
+    found = make_report(tmp_path, [_clean(1), "{", "{", "{"]).findings
+    assert [f.fix for f in found if f.code == "bad_row"] == [None]
 
 
 def test_one_answer_again_and_again(tmp_path: Path) -> None:
@@ -233,7 +287,9 @@ def test_damaged_characters(text: str, sign: str) -> None:
     ("roles", "words"),
     [
         ("system user assistant", ""), ("user assistant user assistant", ""),
-        ("user assistant tool assistant", ""), ("user assistant tool tool assistant", ""),
+        ("user call tool assistant", ""), ("user call tool tool assistant", ""), ("user call", ""),
+        ("user written tool assistant", ""), ("user assistant tool assistant", "calls none"),
+        ("user call user assistant", "instead of it"),
         ("user user assistant", "two user turns"), ("user assistant assistant", "two assistant"),
         ("user", "no assistant"), ("user assistant user", "nothing answers"),
         ("assistant user assistant", "speaks first"), ("user tool assistant", "answers a user"),
@@ -241,7 +297,13 @@ def test_damaged_characters(text: str, sign: str) -> None:
     ],
 )  # fmt: skip
 def test_roles_out_of_order(roles: str, words: str) -> None:
-    found = role_error({"messages": [{"role": r, "content": "x"} for r in roles.split()]})
+    known: dict[str, dict[str, Any]] = {
+        "call": {"role": "assistant", "content": "", "extra": '{"tool_calls": [{}]}'},
+        "written": {"role": "assistant", "content": '<tool_call>{"name": "add"}</tool_call>'},
+    }
+    found = role_error(
+        {"messages": [known.get(r, {"role": r, "content": "x"}) for r in roles.split()]}
+    )
     assert words in found
     assert bool(found) == bool(words)
 

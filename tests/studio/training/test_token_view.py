@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from studio.errors import StudioError
 from studio.tokens import TokenRow, row_from_json
 from studio.training.data import Encoder
 from studio.training.source_order import SourceOrder
-from studio.training.token_view import SourceRow, view_rows
+from studio.training.token_view import MOST_CUT, SourceRow, view_rows
 from tests.studio.training.test_data import (
     COUNTS,
     FORGETS_THOUGHTS,
@@ -75,6 +76,16 @@ def test_golden_truncated_row_in_figures() -> None:
     (lost,) = view([{"messages": messages("u:a", "a:b")}], max_length=20)
     assert lost.left_out
     assert (lost.count("cut"), lost.count("trained"), lost.count("context")) == (3, 0, 20)
+
+
+def test_of_a_giant_row_the_cut_tokens_are_counted_and_few_are_shown() -> None:
+    words = "many words " * 20_000
+    (row,) = view([{"messages": messages("u:a", f"a:{words}")}], max_length=50)
+    assert len(row.kept) == 50
+    assert len(row.tokens) == 50 + MOST_CUT
+    assert row.count("cut") > 50_000
+    assert "".join(t.text for t in row.tokens) == row.text
+    assert len(json.dumps(row.to_json())) < 500_000
 
 
 def test_golden_text_and_completion() -> None:
