@@ -34,6 +34,7 @@ from ui.project_controller import ProjectController
 from ui.run_controller import RunController
 from ui.run_display import RunDisplay
 from ui.run_follower import RunFollower
+from ui.training.desk import TrainingDesk
 from ui.window_store import WindowStore
 
 
@@ -57,6 +58,7 @@ class Session(QObject):
         self.guide = ProblemGuide(window, self.problems, document)
         self.desk = DataDesk(document, registry, lambda: preferences.values.runs_dir(), self)
         self.tabs = DeskTabs(self.desk)
+        self.training = TrainingDesk(window, document, registry, self.runs, self)
         self.notifier = Notifier(window)
         self._leaving = False
         self.display = RunDisplay(window, self.runs, self)
@@ -312,6 +314,7 @@ class Session(QObject):
         self._stop_listening()
         self.problems.close()
         self.desk.close()
+        self.training.close()
         self.project.close()
         self.runs.close()
         self.notifier.close()

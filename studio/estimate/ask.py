@@ -12,7 +12,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -43,14 +43,19 @@ GRACE_S = 3.0
 _ROOT = Path(__file__).resolve().parents[2]
 
 
-def ask(kind: Kind, job: Job, facts: Facts) -> Generator[str, None, Estimate]:
-    """Titles of what goes on; returns the estimate with what was found. Raises ``StudioError``."""
+def ask(
+    kind: Kind, job: Job, facts: Facts, started: Callable[[Callable[[], None]], None] | None = None
+) -> Generator[str, None, Estimate]:
+    """Titles of what goes on; returns the estimate with what was found. Raises ``StudioError``.
+    ``started`` is given a function that ends the helper from another thread."""
     asked = request(kind, job, facts)
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as errors:
         process = subprocess.Popen(
             [sys.executable, "-P", "-m", MODULE], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             stderr=errors, encoding="utf-8", env=_environment(),
         )  # fmt: skip
+        if started is not None:
+            started(process.terminate)
         try:
             found = yield from _follow(process, asked)
         finally:

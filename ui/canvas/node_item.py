@@ -30,6 +30,7 @@ class NodeItem(QGraphicsItem):
         self.content = content
         self.status: NodeStatus | None = None
         self.problems: tuple[Problem, ...] = ()
+        self.note, self.note_warns = "", False
         self.selected = False
         self.current = False
         self.hovered_port: PortKey | None = None
@@ -66,6 +67,12 @@ class NodeItem(QGraphicsItem):
         """Show a badge for these problems."""
         if problems != self.problems:
             self.problems = problems
+            self.refresh()
+
+    def set_note(self, note: str, warns: bool) -> None:
+        """A few words at the right of the header."""
+        if (note, warns) != (self.note, self.note_warns):
+            self.note, self.note_warns = note, warns
             self.refresh()
 
     def set_order(self, order: int) -> None:

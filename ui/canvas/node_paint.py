@@ -122,10 +122,25 @@ def _header(painter: QPainter, item: NodeItem, c: theme.Colors) -> None:
     room = layout.WIDTH - 2 * _PAD - 26
     if item.problems:
         room -= _badge(painter, item, c)
+    room -= _note(painter, item, c, room)
     rect = QRectF(_PAD + 26, 0, room, layout.HEADER)
     text.draw(
         painter, item, item.content.title, rect, c.text, text.size(text.TITLE, item.grown), True
     )
+
+
+def _note(painter: QPainter, item: NodeItem, c: theme.Colors, room: float) -> float:
+    """The node's note at the right, where the title leaves room; returns what it takes."""
+    title = text.width(item.content.title, text.size(text.TITLE, item.grown), True)
+    pixels = text.size(text.SMALL, item.grown)
+    for line in (item.note, item.note.partition(" of ")[0]):
+        taken = text.width(line, pixels) + 8
+        if line and title + taken <= room:
+            place = QRectF(_PAD + 26 + room - taken, 0, taken, layout.HEADER)
+            color = c.danger if item.note_warns else c.text_muted
+            text.draw(painter, item, line, place, color, pixels, item.note_warns, text.RIGHT)
+            return taken
+    return 0.0
 
 
 def _summary(painter: QPainter, item: NodeItem, c: theme.Colors) -> None:

@@ -39,6 +39,7 @@ class GraphScene(QGraphicsScene):
         self.detail: Detail = "full"
         self.grown = 0
         self._problems: dict[str, tuple[Problem, ...]] = {}
+        self._notes: dict[str, tuple[str, bool]] = {}
         self._run_state: Any = None
         self._hovered: tuple[NodeItem | None, WireItem | None] = (None, None)
         self.setItemIndexMethod(QGraphicsScene.ItemIndexMethod.NoIndex)
@@ -84,6 +85,7 @@ class GraphScene(QGraphicsScene):
     def _add_node(self, node: Node) -> NodeItem:
         item = NodeItem(node, self._content(node))
         item.set_problems(self._problems.get(node.id, ()))
+        item.set_note(*self._notes.get(node.id, ("", False)))
         item.set_status(self._status(node.id))
         self.nodes[node.id] = item
         self.addItem(item)
@@ -151,6 +153,12 @@ class GraphScene(QGraphicsScene):
         self._problems = {node_id: tuple(some) for node_id, some in found.items()}
         for node_id, item in self.nodes.items():
             item.set_problems(self._problems.get(node_id, ()))
+
+    def set_notes(self, notes: Mapping[str, tuple[str, bool]]) -> None:
+        """A few words in the headers of nodes, and whether they are a warning."""
+        self._notes = dict(notes)
+        for node_id, item in self.nodes.items():
+            item.set_note(*self._notes.get(node_id, ("", False)))
 
     def set_run_state(self, state: Any) -> None:
         """Footers for a run; ``None`` takes them away."""

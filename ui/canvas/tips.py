@@ -40,6 +40,9 @@ def node_tip(item: NodeItem, point: QPointF) -> str:
         return "\n".join(problems)
     parts = [f"{item.content.type_title}: {item.content.help}", item.content.summary]
     parts += [f"{f.label}: {f.value}" for f in item.content.facts]
+    if item.note:
+        verdict = ": it does not fit" if item.note_warns else ""
+        parts.append(f"Memory {item.note}{verdict}")
     if item.status is not None:
         parts.append(item.status.sentence())
     return "\n".join(p for p in parts + problems if p)
@@ -52,6 +55,8 @@ def spoken(item: NodeItem) -> str:
     if content.type_title != content.title:
         parts.append(content.type_title)
     parts += [content.summary, short_line(content.facts)]
+    if item.note:
+        parts.append(f"memory {item.note}" + (", does not fit" if item.note_warns else ""))
     if item.status is not None:
         parts.append(item.status.sentence())
     if item.problems:

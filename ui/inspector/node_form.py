@@ -86,6 +86,11 @@ class NodeForm(QWidget):
         """Nothing: the scroll area then asks for the height that this width really needs."""
         return QSize(1, 1)
 
+    def add_part(self, part: QWidget | None) -> None:
+        """Put something of somebody else's under header and facts."""
+        if part is not None:
+            self.layout().insertWidget(2, part)
+
     def refresh(self) -> None:
         """Show the node as it is now, after any change of the document."""
         self._header.show_node(self.node, self._node_type)

@@ -6,7 +6,7 @@ change the selection or open the canvas: it signals instead.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from PySide6.QtCore import Qt, QTimer, Signal
 from PySide6.QtGui import QKeyEvent, QKeySequence
@@ -22,6 +22,8 @@ from ui.inspector.overview import Overview
 
 _MINIMUM_WIDTH_PX = 240
 _MARGIN_PX = 24
+
+MakePart = Callable[[str, str, QWidget], QWidget | None]  # node, its type, parent
 
 
 class InspectorPanel(QWidget):
@@ -50,6 +52,7 @@ class InspectorPanel(QWidget):
         self._overview.node_activated.connect(self.node_activated)
         self._scroll: QScrollArea | None = None
         self.tabs: DeskTabs | None = None
+        self._make_part: MakePart | None = None
         self._column = QVBoxLayout(self)
         self._column.setContentsMargins(0, 0, 0, 0)
         self._column.setSpacing(0)
@@ -65,6 +68,10 @@ class InspectorPanel(QWidget):
         self._column.insertWidget(0, tabs)
         tabs.chosen.connect(self._show_page)
         self.show_nodes(self._ids)
+
+    def put_under_header(self, make: MakePart) -> None:
+        """Let somebody add a part under the header of the forms that it is for."""
+        self._make_part = make
 
     def show_tab(self, node_id: str, tab: str) -> None:
         """Show a node and one of its tabs."""
@@ -149,6 +156,8 @@ class InspectorPanel(QWidget):
         self._scroll = self._make_scroll()
         place = self._scroll.viewport()
         self._form = NodeForm(self._document, self._registry, node_id, folds, place)
+        if self._make_part is not None:
+            self._form.add_part(self._make_part(node_id, type_id, self._form))
         self._form.set_problems(self._problems)
         self._form.set_read_only(self._read_only)
         self._scroll.setWidget(self._form)

@@ -187,7 +187,7 @@ def test_loose_wire_offers_nodes_that_fit_and_connects_the_chosen(canvas):
 def test_loose_wire_from_an_input_offers_sources(make_canvas):
     view = make_canvas(without("export.model"))
     drag(view, port(view, "export.model", "input"), FREE)
-    assert set(view.finder.popup.shown()) == {"base_model", "merge", "train"}
+    assert set(view.finder.popup.shown()) == {"base_model", "merge", "resize", "train"}
     QTest.keyClicks(view.finder.popup.line, "base")
     QTest.keyClick(view.finder.popup.line, Qt.Key.Key_Return)
     assert "base_model.model > export.model" in wires(view)

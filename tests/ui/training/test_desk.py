@@ -1,0 +1,146 @@
+"""Estimate, “Make it fit” and recipe in the window, on a model of which only the config is there."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PySide6.QtCore import QPoint, Qt
+from PySide6.QtTest import QTest
+from PySide6.QtWidgets import QCheckBox, QPushButton
+from pytestqt.qtbot import QtBot
+
+from studio.graph.edits import set_setting
+from studio.graph.project import load_project
+from studio.graph.schema import parse
+from tests.e2e.studio_cli import write_project, write_rows
+from tests.ui.conftest import MakeSession
+from ui.session import Session
+from ui.training.estimate_strip import EstimateStrip
+from ui.training.estimate_words import short
+
+LEFT = Qt.MouseButton.LeftButton
+CONFIG = {
+    "model_type": "llama", "hidden_size": 512, "intermediate_size": 1536, "num_hidden_layers": 8,
+    "num_attention_heads": 8, "num_key_value_heads": 8, "vocab_size": 32000,
+    "tie_word_embeddings": True, "architectures": ["LlamaForCausalLM"],
+}  # fmt: skip
+
+
+@pytest.fixture
+def session(make_session: MakeSession, tmp_path: Path, qtbot: QtBot) -> Session:
+    """A project whose Train node is shown."""
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "config.json").write_text(json.dumps(CONFIG))
+    project = write_project(tmp_path / "p.studio", model, write_rows(tmp_path / "r.jsonl"))
+    session = make_session(load_project(project), project)
+    session.window.canvas.select(("train",))
+    qtbot.waitUntil(lambda: "train" in session.training.watch.found)
+    return session
+
+
+def strip(session: Session) -> EstimateStrip:
+    found = session.window.inspector.findChild(EstimateStrip)
+    assert found is not None
+    return found
+
+
+def click(box: QCheckBox) -> None:
+    """Click the box itself."""
+    QTest.mouseClick(box, LEFT, Qt.KeyboardModifier.NoModifier, QPoint(8, box.height() // 2))
+
+
+def change(session: Session, **settings: Any) -> None:
+    graph = session.document.graph
+    for field, value in settings.items():
+        graph = set_setting(graph, "train", field, value)
+    session.document.edit(graph, "Test")
+
+
+def make_too_large(session: Session, qtbot: QtBot) -> None:
+    """Rows of the max length, far more at once than any machine holds."""
+    change(session, batching="packed", batch_size=4096, max_length=2048)
+    qtbot.waitUntil(lambda: strip(session).words.text().startswith("It does not fit"))
+
+
+def test_the_estimate_is_on_the_node_and_in_the_inspector(session: Session, qtbot: QtBot) -> None:
+    """It follows an edit at once, and adds up in words."""
+    found = session.training.watch.found["train"]
+    shown = strip(session)
+    assert shown.words.text().startswith("It fits: about ")
+    assert "by formula" in shown.words.text()
+    assert not shown.fit.isVisible()
+    item = session.window.canvas.graph_scene.nodes["train"]
+    assert item.note == short(found)
+    assert (
+        "Memory ~" in session.window.canvas.graph_scene.nodes["train"].note or item.note[0] == "~"
+    )
+    shown.details.expand()
+    steps = shown.findChild(type(shown.words), "estimate:Steps")
+    assert steps is not None
+    assert steps.text() == "6"
+    change(session, max_steps=1234)
+    qtbot.waitUntil(lambda: shown.findChild(type(shown.words), "estimate:Steps").text() == "1,234")
+    assert shown.bar.part_at(1).startswith("Weights: ")
+
+
+def test_an_edit_costs_the_window_next_to_nothing(session: Session) -> None:
+    """The work is done in the background: what is left is showing it."""
+    began = time.perf_counter()
+    session.training.watch.check()
+    assert time.perf_counter() - began < 0.05
+
+
+def test_make_it_fit_is_one_edit_that_undo_takes_back(session: Session, qtbot: QtBot) -> None:
+    make_too_large(session, qtbot)
+    before = session.document.graph
+    item = session.window.canvas.graph_scene.nodes["train"]
+    assert item.note_warns
+    qtbot.waitUntil(strip(session).fit.isVisible)
+    QTest.mouseClick(strip(session).fit, LEFT)
+    dialog = session.training.dialog
+    assert dialog is not None
+    fields = [row.change.field for row in dialog.rows]
+    assert fields[:2] == ["batch_size", "gradient_accumulation_steps"]
+    assert all(row.change.reason for row in dialog.rows)
+    assert dialog.result_words.text().startswith("It fits")
+    batch = dialog.findChild(QCheckBox, "change:train.batch_size")
+    assert batch is not None
+    click(batch)
+    assert dialog.result_words.text().startswith("It does not fit")
+    click(batch)
+    QTest.mouseClick(dialog.apply, LEFT)
+    settings = session.document.graph.node("train").settings
+    rows = settings.get("batch_size", 4) * settings["gradient_accumulation_steps"]
+    assert rows == 4096
+    qtbot.waitUntil(lambda: strip(session).words.text().startswith("It fits"))
+    assert session.document.undo_label == "Make It Fit"
+    session.document.undo()
+    assert session.document.graph == before
+
+
+def test_the_recipe_gives_reasons_and_takes_what_is_ticked(session: Session, qtbot: QtBot) -> None:
+    before = session.document.graph
+    button = strip(session).findChild(QPushButton, "recipe")
+    QTest.mouseClick(button, LEFT)
+    qtbot.waitUntil(lambda: session.training.dialog is not None)
+    dialog = session.training.dialog
+    assert dialog is not None
+    by_field = {row.change.field: row for row in dialog.rows}
+    assert "0.01 → " in by_field["learning_rate"].tick.text()
+    assert "Usual for LoRA" in by_field["learning_rate"].change.reason
+    for field, row in by_field.items():
+        if field != "learning_rate":
+            click(row.tick)
+    assert dialog.apply.text() == "Apply 1"
+    QTest.mouseClick(dialog.apply, LEFT)
+    node = session.document.graph.node("train")
+    settings = parse(session.registry.node_type("train").settings, dict(node.settings))
+    assert settings.learning_rate == by_field["learning_rate"].change.value != 0.01
+    assert session.document.undo_label == "Recipe"
+    session.document.undo()
+    assert session.document.graph == before

@@ -1,0 +1,133 @@
+"""Proposed changes of settings, each with its reason and a tick; what is ticked is applied as one edit.
+
+For “Make it fit” and for the recipe. It returns what was ticked; it must not edit the document.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from PySide6.QtCore import Qt
+from PySide6.QtGui import QFont
+from PySide6.QtWidgets import (
+    QCheckBox,
+    QDialog,
+    QFrame,
+    QHBoxLayout,
+    QLabel,
+    QPushButton,
+    QScrollArea,
+    QVBoxLayout,
+    QWidget,
+)
+
+from ui.inspector.look import MutedLabel, TextLabel
+
+_WIDTH, _HEIGHT = 640, 520
+
+
+@dataclass(frozen=True)
+class ProposedChange:
+    """One setting: where, its names, what it is now and would be (in words too), why, and what that
+    saves."""
+
+    node: str
+    field: str
+    value: Any
+    title: str
+    now: str
+    then: str
+    reason: str
+    saves: str = ""
+
+
+class ChangeRow(QFrame):
+    """A tick, the setting with both values, and the reason."""
+
+    def __init__(self, change: ProposedChange, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.change = change
+        self.tick = QCheckBox(f"{change.title}: {change.now} → {change.then}", self)
+        self.tick.setObjectName(f"change:{change.node}.{change.field}")
+        self.tick.setAccessibleDescription(f"{change.reason} {change.saves}".strip())
+        self.tick.setChecked(True)
+        font = QFont(self.tick.font())
+        font.setWeight(QFont.Weight.DemiBold)
+        self.tick.setFont(font)
+        top = QHBoxLayout()
+        top.addWidget(self.tick, 1)
+        if change.saves:
+            saves = QLabel(change.saves, self)
+            saves.setForegroundRole(saves.palette().ColorRole.PlaceholderText)
+            top.addWidget(saves)
+        reason = MutedLabel(change.reason, self)
+        reason.setContentsMargins(26, 0, 0, 0)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 4, 0, 6)
+        column.setSpacing(2)
+        column.addLayout(top)
+        column.addWidget(reason)
+
+
+class ChangesDialog(QDialog):
+    """Asks which changes to make. ``outcome`` says in words what those that are ticked come to."""
+
+    def __init__(
+        self, title: str, sentence: str, changes: Sequence[ProposedChange],
+        outcome: Callable[[Sequence[ProposedChange]], str], parent: QWidget | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(parent)
+        self.setWindowTitle(title)
+        self.setObjectName("changes")
+        self._outcome = outcome
+        self.rows = [ChangeRow(change, self) for change in changes]
+        self.result_words = TextLabel("", self)
+        self.result_words.setObjectName("changes-outcome")
+        self.apply = QPushButton("Apply", self)
+        self.apply.setObjectName("changes-apply")
+        self.apply.setDefault(True)
+        self.apply.clicked.connect(self.accept)
+        close = QPushButton("Cancel", self)
+        close.clicked.connect(self.reject)
+        buttons = QHBoxLayout()
+        buttons.addWidget(self.result_words, 1)
+        buttons.addWidget(close)
+        buttons.addWidget(self.apply)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(18, 16, 18, 14)
+        column.setSpacing(10)
+        column.addWidget(TextLabel(sentence, self))
+        column.addWidget(self._list(), 1)
+        column.addLayout(buttons)
+        for row in self.rows:
+            row.tick.toggled.connect(self._tell)
+        self._tell()
+        self.resize(_WIDTH, min(_HEIGHT, 150 + 74 * max(1, len(self.rows))))
+
+    def ticked(self) -> tuple[ProposedChange, ...]:
+        """The changes that are wanted, in their order."""
+        return tuple(row.change for row in self.rows if row.tick.isChecked())
+
+    def _list(self) -> QWidget:
+        inside = QWidget(self)
+        column = QVBoxLayout(inside)
+        column.setContentsMargins(0, 0, 8, 0)
+        column.setSpacing(2)
+        for row in self.rows:
+            column.addWidget(row)
+        column.addStretch(1)
+        scroll = QScrollArea(self)
+        scroll.setWidgetResizable(True)
+        scroll.setFrameShape(QFrame.Shape.NoFrame)
+        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        scroll.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        scroll.setWidget(inside)
+        return scroll
+
+    def _tell(self) -> None:
+        chosen = self.ticked()
+        self.result_words.setText(self._outcome(chosen))
+        self.apply.setEnabled(bool(chosen))
+        self.apply.setText(f"Apply {len(chosen)}" if chosen else "Apply")

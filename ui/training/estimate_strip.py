@@ -1,0 +1,162 @@
+"""The estimate under the header of a Train node: does it fit, what takes the memory, how long it takes.
+
+It shows one ``Estimate`` and signals what is pressed; it must not compute anything.
+"""
+
+from __future__ import annotations
+
+from PySide6.QtCore import QSize, Qt, Signal
+from PySide6.QtGui import QPainter, QPaintEvent, QPalette
+from PySide6.QtWidgets import (
+    QFrame,
+    QGridLayout,
+    QHBoxLayout,
+    QLabel,
+    QPushButton,
+    QVBoxLayout,
+    QWidget,
+)
+
+from studio.estimate.graph import Estimate
+from ui import icons, theme
+from ui.inspector.look import MutedLabel, TextLabel, retire
+from ui.inspector.section import Section
+from ui.training.estimate_words import facts, gib, headline
+from ui.training.memory_bar import MemoryBar, color, shares
+
+_SWATCH_PX = 10
+
+
+class Swatch(QWidget):
+    """The colour of a part, in the legend."""
+
+    def __init__(self, title: str, parent: QWidget) -> None:
+        super().__init__(parent)
+        self._title = title
+        self.setFixedSize(QSize(_SWATCH_PX, _SWATCH_PX))
+        theme.changed.connect(self.update)
+
+    def paintEvent(self, event: QPaintEvent) -> None:
+        """Qt: a square."""
+        del event
+        painter = QPainter(self)
+        painter.fillRect(self.rect(), color(self._title))
+        painter.end()
+
+
+class EstimateStrip(QFrame):
+    """Hidden until there is an estimate. ``fit_wanted``, ``probe_wanted`` (also to cancel it) and
+    ``recipe_wanted`` say which button was pressed."""
+
+    fit_wanted = Signal()
+    probe_wanted = Signal()
+    recipe_wanted = Signal()
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.setObjectName("estimate")
+        self._found: Estimate | None = None
+        self._shown: object = None
+        self.words = TextLabel("", self)
+        self.words.setObjectName("estimate-words")
+        self.bar = MemoryBar(self)
+        self.fit = self._button("make-it-fit", "Make It Fit…", "sparkles", self.fit_wanted)
+        self.probe = self._button("probe", "Probe", "gauge", self.probe_wanted)
+        self.recipe = self._button("recipe", "Recipe…", "book-open", self.recipe_wanted)
+        self.recipe.setToolTip("Values proposed for this training, each with its reason")
+        self.told = MutedLabel("", self)
+        self.told.setObjectName("probe-told")
+        self.told.hide()
+        self.details = Section("Estimate", False, self)
+        self._grid = QGridLayout()
+        self._grid.setHorizontalSpacing(8)
+        self._grid.setVerticalSpacing(3)
+        self._grid.setColumnStretch(2, 1)
+        self.details.column.addLayout(self._grid)
+        self.notes = MutedLabel("", self)
+        self.details.column.addWidget(self.notes)
+        self._lay_out()
+        theme.changed.connect(self._paint)
+        self.show_probe("", may=True)
+
+    def show_estimate(self, found: Estimate | None) -> None:
+        """Show this one; ``None`` leaves only the recipe."""
+        self._found = found
+        for part in (self.words, self.bar, self.details, self.probe):
+            part.setVisible(found is not None)
+        self.fit.setVisible(found is not None and found.fits is False)
+        if found is None or found == self._shown:
+            return
+        self._shown = found
+        self.words.setText(headline(found))
+        self.bar.setVisible(found.parts is not None)
+        self.bar.show_estimate(found)
+        self.details.set_note(found.device)
+        self.notes.setText("\n".join(found.notes))
+        self.notes.setVisible(bool(found.notes))
+        self._fill(found)
+        self._paint()
+
+    def show_probe(self, title: str, *, may: bool, failed: str = "") -> None:
+        """How far a probe is: ``title`` while it goes on; ``may`` says whether one can be started."""
+        self.probe.setText("Cancel Probe" if title else "Probe")
+        self.probe.setEnabled(bool(title) or may)
+        self.probe.setToolTip(
+            "Train two real steps in the background and correct the estimate for this machine"
+            if may or title
+            else "Not while a run goes on: both would need the memory"
+        )
+        self.told.setText(f"{title}…" if title else failed)
+        self.told.setVisible(bool(title or failed))
+
+    # ------------------------------------------------------------ parts
+
+    def _button(self, name: str, words: str, icon: str, wanted: object) -> QPushButton:
+        button = QPushButton(words, self)
+        button.setObjectName(name)
+        button.setAutoDefault(False)
+        icons.put(button, icon)
+        button.clicked.connect(wanted)
+        return button
+
+    def _lay_out(self) -> None:
+        buttons = QHBoxLayout()
+        buttons.setSpacing(6)
+        buttons.addWidget(self.recipe)
+        buttons.addWidget(self.probe)
+        buttons.addStretch(1)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.setSpacing(6)
+        for part in (self.words, self.bar):
+            column.addWidget(part)
+        column.addWidget(self.fit, 0, Qt.AlignmentFlag.AlignLeft)
+        column.addLayout(buttons)
+        column.addWidget(self.told)
+        column.addWidget(self.details)
+
+    def _fill(self, found: Estimate) -> None:
+        while (item := self._grid.takeAt(0)) is not None:
+            retire(item.widget())
+        rows = [(title, gib(size), True) for title, size, _ in shares(found)]
+        if found.peak is not None:
+            rows.append(("Peak", gib(found.peak), False))
+        rows += [(*pair, False) for pair in facts(found)]
+        for number, (title, value, part) in enumerate(rows):
+            if part:
+                self._grid.addWidget(Swatch(title, self), number, 0)
+            label = QLabel(title, self)
+            label.setForegroundRole(QPalette.ColorRole.PlaceholderText)
+            self._grid.addWidget(label, number, 1, Qt.AlignmentFlag.AlignTop)
+            told = TextLabel(value, self)
+            told.setObjectName(f"estimate:{title}")
+            told.setAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignTop)
+            told.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+            self._grid.addWidget(told, number, 2)
+
+    def _paint(self) -> None:
+        look = theme.colors()
+        bad = self._found is not None and self._found.fits is False
+        palette = QPalette(self.palette())
+        palette.setColor(QPalette.ColorRole.WindowText, look.danger if bad else look.text)
+        self.words.setPalette(palette)

@@ -1,0 +1,84 @@
+"""The estimates of all Train nodes, made again shortly after every edit, in the background.
+
+Free memory is looked at only while nothing runs: what a run of ours has taken is no reason to say that
+the same run does not fit. It shows nothing: canvas and inspector listen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from PySide6.QtCore import QObject, QTimer, Signal
+
+from studio.estimate.graph import Estimate, Facts, estimate_graph
+from studio.estimate.machine import Machine, this_machine
+from studio.graph.document import Document
+from studio.graph.graph import Graph
+from studio.graph.registry import Registry
+from workers.task import Task, run_task
+
+WAIT_MS = 120
+Found = tuple[Machine | None, dict[str, Estimate]]
+
+
+class EstimateWatch(QObject):
+    """``changed`` carries the estimates by node id after each look."""
+
+    changed = Signal(object)
+
+    def __init__(
+        self, document: Document, registry: Registry, idle: Callable[[], bool], parent: QObject
+    ) -> None:
+        super().__init__(parent)
+        self._document, self._registry, self._idle = document, registry, idle
+        self.found: dict[str, Estimate] = {}
+        self.machine: Machine | None = None
+        self._task: Task | None = None
+        self._again = False
+        self._timer = QTimer(self, singleShot=True, interval=WAIT_MS)
+        self._timer.timeout.connect(self.check)
+        self._stop_listening = document.listen(self._timer.start)
+        self._timer.start()
+
+    def close(self) -> None:
+        """Stop following the document."""
+        self._timer.stop()
+        self._stop_listening()
+        if self._task is not None:
+            self._task.cancel()
+
+    def facts(self) -> Facts:
+        """What the newest estimates go by."""
+        return Facts(self.machine or this_machine())
+
+    def check(self) -> None:
+        """Look now, or once the look that goes on has ended."""
+        self._timer.stop()
+        if self._task is not None:
+            self._again = True
+            return
+        graph, registry = self._document.graph, self._registry
+        folder = self._document.project_dir
+        machine = None if self._idle() else self.machine
+        self._task = run_task(lambda: _estimates(graph, registry, folder, machine), self._take)
+
+    def _take(self, found: Found) -> None:
+        self._task = None
+        self.machine = found[0] or self.machine
+        if found[1] != self.found:
+            self.found = found[1]
+            self.changed.emit(self.found)
+        if self._again:
+            self._again = False
+            self._timer.start()
+
+
+def _estimates(graph: Graph, registry: Registry, folder: Path, machine: Machine | None) -> Found:
+    """The estimate of each Train node."""
+    trains = [n.id for n in graph.nodes if n.type == "train"]
+    if not trains:
+        return None, {}
+    facts = Facts(machine or this_machine())
+    made = (estimate_graph(graph, registry, folder, facts, node) for node in trains)
+    return facts.machine, {e.node: e for e in made if e is not None}
