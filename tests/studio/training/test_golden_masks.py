@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from studio.chat_templates import template
+from studio.formats._chat import untrained
 from studio.graph.registry import load_registry
 from studio.training.canonical import to_arrow
 from studio.training.data import Encoder
@@ -38,8 +39,8 @@ def stored_row(case: dict[str, Any]) -> dict[str, Any]:
     variant = load_registry().variants["format"][case["format"]]
     found = variant.payload.convert(case["row"], variant.settings(**case.get("settings", {})))
     row = {**found, "line": 1, "source": "rows.jsonl"}
-    if "chosen" in row:  # for the later objective: what supervised fine-tuning would learn of it
-        row["messages"] = [*row["messages"], *row.pop("chosen")]
+    if "chosen" in row:  # for the later objective: the better answer, to a prompt that is context
+        row["messages"] = [*untrained(row["messages"]), *row.pop("chosen")]
         del row["rejected"]
     return to_arrow(row)
 

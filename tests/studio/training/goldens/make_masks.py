@@ -144,6 +144,10 @@ LETTER = "\n\nAnswer with the letter of the right choice."
 LABEL = "Which label fits this text? Answer with the label only.\n\n"
 TALK = [["human", "Q"], ["gpt", "A"], ["human", " R "], ["gpt", " B "]]
 Case = dict[str, Any]
+ASKED = [
+    {"role": "user", "content": "Q"}, {"role": "assistant", "content": "A"},
+    {"role": "user", "content": "R"},
+]  # fmt: skip
 CASES: dict[str, Case] = {
     "instruction": {
         "format": "instruction",
@@ -208,6 +212,28 @@ CASES: dict[str, Case] = {
     },
     "preference, chosen": {
         "format": "preference", "row": {"prompt": "Q", "chosen": "A", "rejected": "B"}, "turns": "uQ|AA",
+    },
+    "messages, text parts": {
+        "format": "messages",
+        "row": {"messages": [
+            {"role": "developer", "content": "S"},
+            {"role": "user", "content": [{"type": "text", "text": "Q"}, {"type": "text", "text": "R"}]},
+            {"role": "assistant", "content": [{"type": "text", "text": "A"}]},
+        ]},
+        "turns": "sS|uQR|AA",
+    },
+    "prompt_completion, turns": {
+        "format": "prompt_completion", "turns": "uQ|aA|uR|AB",
+        "row": {"prompt": ASKED, "completion": [{"role": "assistant", "content": "B"}]},
+    },
+    "preference, turns": {
+        "format": "preference", "turns": "uQ|aA|uR|AB",
+        "row": {"chosen": [*ASKED, {"role": "assistant", "content": "B"}],
+                "rejected": [*ASKED, {"role": "assistant", "content": "C"}]},
+    },
+    "kto, turns": {
+        "format": "kto", "turns": "uQ|aA|uR|AB",
+        "row": {"prompt": ASKED, "completion": [{"role": "assistant", "content": "B"}], "label": False},
     },
 }  # fmt: skip
 TOOL = {"type": "function", "function": {"name": "add", "parameters": {"type": "object"}}}
