@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from studio.formats._class_labels import class_names, with_names
 from studio.formats._parquet import sound
 from studio.formats._source import ReadOptions, SourceRow, bad_file
 
@@ -27,8 +28,9 @@ def read_arrow(path: Path, options: ReadOptions) -> Iterator[SourceRow]:
     number = 0
     with sound(path, "Arrow"), open_arrow(path) as source:
         for batch in _batches(source):
+            names = class_names(batch.schema)
             for start in range(0, batch.num_rows, _ROWS_AT_ONCE):
-                for data in batch.slice(start, _ROWS_AT_ONCE).to_pylist():
+                for data in with_names(batch.slice(start, _ROWS_AT_ONCE).to_pylist(), names):
                     number += 1
                     done = source.tell() if hasattr(source, "tell") else size
                     yield SourceRow(number, data, min(done, size), path)

@@ -19,6 +19,7 @@ import numpy as np
 from studio.errors import StudioError
 from studio.formats import _csv, _json, _jsonl, _text
 from studio.formats._arrow import is_file
+from studio.formats._class_labels import class_names, with_names
 from studio.formats._input import Input
 from studio.formats._parquet import sound
 from studio.formats._source import ReadOptions, SourceRow, bad_row, broken_gzip
@@ -187,6 +188,7 @@ class _Parquet:
         self.path = path
         with sound(path, "Parquet"):
             self._file = parquet.ParquetFile(path)
+        self._names = class_names(self._file.schema_arrow)
         meta = self._file.metadata
         sizes = [meta.row_group(i).num_rows for i in range(meta.num_row_groups)]
         self._first = [0, *np.cumsum(sizes).tolist()]
@@ -205,7 +207,8 @@ class _Parquet:
             with sound(self.path, "Parquet"):
                 while first < last:
                     start, batch = self._batch(first)
-                    part = batch.slice(first - start, last - first).to_pylist()
+                    block = batch.slice(first - start, last - first).to_pylist()
+                    part = with_names(block, self._names)
                     found += [SourceRow(first + 1 + i, d, 0, self.path) for i, d in enumerate(part)]
                     first += len(part)
         except StudioError as error:
@@ -237,6 +240,7 @@ class _Arrow:
             source = pa.memory_map(str(path))
             reader = pa.ipc.open_file(source) if is_file(source) else pa.ipc.open_stream(source)
             self._table = reader.read_all()
+        self._names = class_names(self._table.schema)
 
     def count(self, upto: int | None = None) -> int:
         """How many rows there are."""
@@ -245,5 +249,6 @@ class _Arrow:
 
     def rows(self, first: int, last: int) -> list[SourceRow]:
         """The rows from ``first`` to before ``last``."""
-        part = self._table.slice(first, max(0, last - first)).to_pylist()
+        block = self._table.slice(first, max(0, last - first)).to_pylist()
+        part = with_names(block, self._names)
         return [SourceRow(first + 1 + i, d, 0, self.path) for i, d in enumerate(part)]

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from studio.formats._class_labels import class_names, with_names
 from studio.formats._source import ReadOptions, SourceRow, bad_file
 
 _ROWS_AT_ONCE = 256
@@ -20,8 +21,9 @@ def read_parquet(path: Path, options: ReadOptions) -> Iterator[SourceRow]:
     number = 0
     with sound(path, "Parquet"), parquet.ParquetFile(path) as file:
         total = max(1, file.metadata.num_rows)
+        names = class_names(file.schema_arrow)
         for batch in file.iter_batches(batch_size=rows, use_threads=False):
-            for data in batch.to_pylist():
+            for data in with_names(batch.to_pylist(), names):
                 number += 1
                 yield SourceRow(number, data, size * number // total, path)
 

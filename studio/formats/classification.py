@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic import field_validator
 
+from studio.formats._class_labels import ClassNumber
 from studio.formats._format import (
     NOT_MINE,
     Canonical,
@@ -48,7 +49,8 @@ class ClassificationSettings(Settings):
     )  # fmt: skip
     label_names: list[str] = setting(
         [], "Label names", "The names in the order of their numbers, such as negative, positive. Needed "
-        "where labels are numbers; otherwise a list of what is allowed.", max_length=1000,
+        "where labels are numbers and the file does not name them itself; otherwise a list of what is "
+        "allowed.", max_length=1000,
         placeholder="negative, positive",
     )  # fmt: skip
     template: str = setting(
@@ -82,7 +84,7 @@ def detect(columns: Sequence[str], rows: Sequence[Row]) -> Detection:
     given = [r.get(label) for r in rows]
     usual = (name, label) == ("text", "label")
     reason = f"the rows have the columns {name} and {label}"
-    if any(isinstance(g, int) and not isinstance(g, bool) for g in given):
+    if any(isinstance(g, int) and not isinstance(g, (bool, ClassNumber)) for g in given):
         reason += ", and the label is a number, which needs “Label names”"
     sure = 0.9 if usual else 0.8 if label == "label" else 0.6
     if len(given) >= _ENOUGH and len(set(map(str, given))) > len(given) / 2:
@@ -103,8 +105,11 @@ def convert(row: Row, settings: ClassificationSettings) -> Canonical:
     """The question about the text and the label's name, as messages."""
     name = column(row, settings, "text_column", _TEXT)
     label = column(row, settings, "label_column", _LABEL)
-    said = _label(row[label], label, settings.label_names)
-    shown = ", ".join(settings.label_names)
+    value = row[label]
+    known = value.names if isinstance(value, ClassNumber) else ()
+    names = settings.label_names or known
+    said = _label(value, label, names)
+    shown = ", ".join(names)
     kept = [li for li in settings.template.split("\n") if shown or "{labels}" not in li]
     head, *rest = "\n".join(kept).replace("{labels}", shown).split("{text}")
     question = text(row, name).join([head, *rest])

@@ -13,7 +13,10 @@ from pyarrow import parquet
 
 from studio.formats._check import first_rows
 from studio.formats._detect import choose_format
+from studio.formats._source import read_rows
+from studio.formats._window import open_window
 from studio.graph.registry import load_registry
+from studio.nodes.dataset import DatasetSettings
 
 FORMATS = load_registry().variants["format"]
 CHAT = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
@@ -103,3 +106,34 @@ def test_the_nulls_of_a_fixed_shape_are_not_learnt(tmp_path: Path) -> None:
         assert one["messages"][:2] == CHAT
         assert one["messages"][2]["tool_calls"] == wanted["messages"][2]["tool_calls"]
         assert one["tools"] == wanted["tools"]
+
+
+@pytest.mark.parametrize("kind", ["parquet", "arrow"])
+def test_labels_that_the_file_names_itself_need_no_setting(kind: str, tmp_path: Path) -> None:
+    """As the datasets library writes them: numbers, and the names in the notes of the file."""
+    from datasets import ClassLabel, Dataset, Features, Value
+
+    texts = [f"film {n}" for n in range(20)]
+    features = Features({"text": Value("string"), "label": ClassLabel(names=["bad", "good"])})
+    made = Dataset.from_dict({"text": texts, "label": [n % 2 for n in range(20)]}, features)
+    if kind == "parquet":
+        made.to_parquet(str(tmp_path / "rows.parquet"))
+    else:
+        made.save_to_disk(str(tmp_path / "saved"))
+        next((tmp_path / "saved").glob("*.arrow")).rename(tmp_path / "rows.arrow")
+    path = tmp_path / f"rows.{kind}"
+    settings = DatasetSettings(source=str(path))
+    with open_window(settings, tmp_path, FORMATS) as window:
+        chosen = window.chosen
+        shown = [chosen.convert(r, path) for r in window.rows(1, 20)]
+    read = [chosen.convert(r, path) for r in read_rows(path)]
+    assert (chosen.variant.id, shown) == ("classification", read)
+    assert "needs" not in chosen.reason
+    assert [r["messages"][1]["content"] for r in read[:2]] == ["bad", "good"]
+    assert "Labels: bad, good\n" in read[0]["messages"][0]["content"]
+    own = settings.model_copy(
+        update={"format": "classification", "format_settings": {"label_names": ["no", "yes"]}}
+    )
+    with open_window(own, tmp_path, FORMATS) as window:
+        (row,) = window.rows(2, 2)
+        assert window.chosen.convert(row, path)["messages"][1]["content"] == "yes"
