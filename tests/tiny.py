@@ -69,3 +69,16 @@ def write_rows(path: Path, count: int = 24) -> Path:
             prompt = f"What is {'a very ' * (i % 3)}{things[i % 6]}?"
             file.write(json.dumps({"prompt": prompt, "completion": kinds[i % 6]}) + "\n")
     return path
+
+
+def make_tiny_gpt2(folder: Path, positions: int = 96) -> Path:
+    """A tiny random GPT-2: it has learned its positions and can read no more tokens than these."""
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    config = GPT2Config(
+        vocab_size=VOCABULARY, n_positions=positions, n_embd=32, n_layer=2, n_head=4,
+        bos_token_id=START_ID, eos_token_id=END_ID,
+    )  # fmt: skip
+    GPT2LMHeadModel(config).save_pretrained(folder)
+    make_tiny_tokenizer().save_pretrained(folder)
+    return folder

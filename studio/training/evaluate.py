@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -18,6 +19,7 @@ from studio.runs.context import StepContext
 from studio.training.adapter import method_of
 from studio.training.chat import load_tokenizer
 from studio.training.generate import greedy_answers
+from studio.training.limits import learned_positions
 from studio.training.load import load_base, pick_device, roomy_device
 from studio.training.out_of_memory import told_in_words
 from studio.training.questions import Question, exact_match, file_names, questions_of
@@ -47,6 +49,7 @@ def evaluate(
     tokenizer = load_tokenizer(value.path)
     questions = questions_of(context, dataset, tokenizer, settings.rows, _bos_rule(value))
     _warn_if_trained_on(context, dataset, value)
+    limit = _limit_of(context, value, questions)
 
     def ask(model: Any, title: str) -> list[str]:
         context.phase("generate", title)
@@ -54,6 +57,7 @@ def evaluate(
             model, tokenizer, [q.ids for q in questions], max_new_tokens=settings.max_new_tokens,
             batch_size=settings.batch_size, check=context.check,
             progress=lambda done: context.progress("generate", done, len(questions), "rows"),
+            limit=limit,
         )  # fmt: skip
 
     with told_in_words(context, "evaluation", "Lower the batch size.", "batch_size"):
@@ -120,6 +124,21 @@ def _warn_if_trained_on(
         f"The test rows come from {file_names(dataset)}, which the model was trained on: the figure shows "
         "how well it remembers, not how well it learned.", "Wire rows from another file.",
     )  # fmt: skip
+
+
+def _limit_of(
+    context: StepContext, value: ModelValue | AdapterValue, questions: Sequence[Question]
+) -> int | None:
+    """The positions that the model has learned; questions that are longer are told."""
+    model = value.model.model if isinstance(value, AdapterValue) else value
+    limit = learned_positions(Path(model.path))
+    long = sum(len(q.ids) >= limit for q in questions) if limit else 0
+    if long:
+        context.notice(
+            f"{long} of {len(questions)} questions are too long for the model, which reads {limit} tokens: "
+            "they are not asked, and count as wrong.", "Use rows with shorter questions.",
+        )  # fmt: skip
+    return limit
 
 
 def _bos_rule(value: ModelValue | AdapterValue) -> str:

@@ -27,6 +27,12 @@ class EachToken(StoppingCriteria):
         return torch.zeros(input_ids.shape[0], dtype=torch.bool, device=input_ids.device)
 
 
+def new_tokens(prompts: Sequence[Sequence[int]], wanted: int, limit: int | None) -> int:
+    """How many tokens an answer to ``prompts`` may have, at most ``wanted``. ``limit`` are the positions
+    that the model has learned: beyond them a GPU ends the whole process."""
+    return wanted if limit is None else min(wanted, limit - max(len(p) for p in prompts))
+
+
 @torch.inference_mode()
 def greedy_answers(
     model: Any,
@@ -37,22 +43,26 @@ def greedy_answers(
     batch_size: int,
     check: Callable[[], None],
     progress: Callable[[int], None],
+    limit: int | None = None,
 ) -> list[str]:
     """The text that the model adds to each prompt, special tokens left out.
 
-    ``progress(rows done)`` is called after each batch.
+    ``progress(rows done)`` is called after each batch. A prompt that leaves no room below ``limit``
+    (``new_tokens``) gets an empty answer.
     """
     model.eval()
-    config = GenerationConfig(
-        max_new_tokens=max_new_tokens, do_sample=False, use_cache=True,
-        eos_token_id=end_ids(model, tokenizer), pad_token_id=tokenizer.pad_token_id,
-    )  # fmt: skip
-    order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
+    asked = [i for i, p in enumerate(prompts) if new_tokens([p], 1, limit) > 0]
+    order = sorted(asked, key=lambda i: len(prompts[i]))
     answers = [""] * len(prompts)
     for start in range(0, len(order), batch_size):
         check()
         numbers = order[start : start + batch_size]
-        batch = left_padded([prompts[i] for i in numbers], tokenizer.pad_token_id, model.device)
+        rows = [prompts[i] for i in numbers]
+        config = GenerationConfig(
+            max_new_tokens=new_tokens(rows, max_new_tokens, limit), do_sample=False, use_cache=True,
+            eos_token_id=end_ids(model, tokenizer), pad_token_id=tokenizer.pad_token_id,
+        )  # fmt: skip
+        batch = left_padded(rows, tokenizer.pad_token_id, model.device)
         out = model.generate(
             **batch, generation_config=config,
             stopping_criteria=StoppingCriteriaList([EachToken(check)]),

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,7 +19,8 @@ from transformers import GenerationConfig, StoppingCriteriaList
 from studio.errors import StudioError
 from studio.runs.context import StepContext
 from studio.training.chat import TemplateRefused, render
-from studio.training.generate import EachToken, end_ids, left_padded
+from studio.training.generate import EachToken, end_ids, left_padded, new_tokens
+from studio.training.limits import learned_positions
 from studio.training.load import free_memory
 from studio.training.out_of_memory import is_out_of_memory
 from studio.training.questions import questions_of
@@ -88,7 +90,8 @@ class Sampler:
     ) -> None:  # fmt: skip
         self.context, self.watch = context, watch
         self.tokenizer, self.pad_id = tokenizer, pad_id
-        self.prompts = prompts
+        self.limit = learned_positions(Path(watch.tuning.adapted.model.path))
+        self.prompts = self._short_enough(prompts)
         self.at_once = _AT_ONCE
         self.off = False
 
@@ -96,7 +99,7 @@ class Sampler:
         """Answer the sheet, or what a command asks instead, with the weights of ``step``."""
         prompts = self._wanted(command)
         if self.off or not prompts:
-            if command is not None:
+            if command is not None and not command.get("prompts"):
                 self.context.notice(
                     "There is no prompt to answer.", "Add prompts in the Train node.", "info"
                 )
@@ -116,7 +119,22 @@ class Sampler:
         if not isinstance(own, list) or not own:
             return self.prompts
         lines = [line for text in own for line in _lines(str(text))]
-        return [_asked(self.context, line, self.tokenizer) for line in lines[:MOST_PROMPTS]]
+        try:
+            asked = [_asked(self.context, line, self.tokenizer) for line in lines[:MOST_PROMPTS]]
+        except StudioError as error:  # a question of the moment must not end the training
+            self.context.notice(error.sentence, error.hint)
+            return []
+        return self._short_enough(asked)
+
+    def _short_enough(self, prompts: list[Prompt]) -> list[Prompt]:
+        """The prompts that leave room for an answer; the others are told."""
+        fit = [p for p in prompts if new_tokens([p.ids], 1, self.limit) > 0]
+        if len(fit) < len(prompts):
+            self.context.notice(
+                f"{len(prompts) - len(fit)} of {len(prompts)} prompts are too long for the model, which "
+                f"reads {self.limit} tokens: they are not asked.", "Shorten them.",
+            )  # fmt: skip
+        return fit
 
     def _answer_all(self, step: int, prompts: Sequence[Prompt]) -> None:
         torch.manual_seed(self.watch.settings.seed)
@@ -152,20 +170,22 @@ class Sampler:
         model = trainer.model
         model.eval()
         began = time.perf_counter()
-        batch = left_padded([p.ids for p in part], self.pad_id, model.device)
+        rows = [p.ids for p in part]
+        longest = new_tokens(rows, settings.sample_max_tokens, self.limit)
+        batch = left_padded(rows, self.pad_id, model.device)
         with trainer.accelerator.autocast():
             out = model.generate(
-                **batch, generation_config=self._config(model, settings),
+                **batch, generation_config=self._config(model, settings, longest),
                 stopping_criteria=StoppingCriteriaList([EachToken(self.context.check)]),
             )  # fmt: skip
         seconds = (time.perf_counter() - began) / len(part)
         ends = set(end_ids(model, self.tokenizer))
         return [
-            self._read(row, ends, settings.sample_max_tokens, seconds)
+            self._read(row, ends, longest, seconds)
             for row in out[:, batch["input_ids"].shape[1] :].tolist()
         ]
 
-    def _config(self, model: Any, settings: Any) -> GenerationConfig:
+    def _config(self, model: Any, settings: Any, longest: int) -> GenerationConfig:
         drawn: dict[str, Any] = {"do_sample": False}
         if settings.sample_temperature:
             drawn = {
@@ -173,7 +193,7 @@ class Sampler:
                 "top_p": 1.0,
             }  # fmt: skip
         return GenerationConfig(
-            max_new_tokens=settings.sample_max_tokens, use_cache=True, pad_token_id=self.pad_id,
+            max_new_tokens=longest, use_cache=True, pad_token_id=self.pad_id,
             eos_token_id=end_ids(model, self.tokenizer), **drawn,
         )  # fmt: skip
 

@@ -106,9 +106,12 @@ class StepWatch(TrainerCallback):
 
     def _catch_up(self) -> None:
         """What is due before the first step, or was when the run was stopped."""
+        late = self.step > 0 and not self.complete
         if self.figures.last_eval_step < self.step:
             self._measure()
         self._sample_if_due()
+        if late and not self.over:
+            self._look_inside()
 
     @property
     def over(self) -> bool:

@@ -21,10 +21,10 @@ from tests.studio.training.adapters import (
     random_adapter,
     tiny_base,
 )
-from tests.studio.training.steps import Recorder, make_context
+from tests.studio.training.steps import Recorder, make_context, model_value
 from tests.studio.training.test_data import FORGETS_THOUGHTS, messages, write
 from tests.studio.training.test_merge import merged
-from tests.tiny import END_ID, make_tiny_tokenizer
+from tests.tiny import END_ID, make_tiny_gpt2, make_tiny_tokenizer
 
 pytestmark = pytest.mark.usefixtures("quiet_transformers")
 QUESTIONS = [f"{'very ' * (i % 5)}odd {i}?" for i in range(11)]
@@ -142,6 +142,19 @@ def test_a_stop_comes_within_a_token(tmp_path: Path) -> None:
         evaluate(context, data.to_json(), base.to_json(), options)
     assert len(asked) < 30
     assert not context.artifacts
+
+
+def test_a_question_too_long_for_the_model_is_told_and_wrong(tmp_path: Path) -> None:
+    """Beyond its learned positions a model cannot read: the run would end without a word of why."""
+    base = model_value(make_tiny_gpt2(tmp_path / "gpt2", 64))
+    questions = [messages("u:odd?", "a:x"), messages(f"u:{'very ' * 30}odd?", "a:x")]
+    dataset = write(tmp_path / "data", [{"messages": m} for m in questions])
+    told = Recorder()
+    found = report(tmp_path, dataset, base, told, max_new_tokens=200)
+    assert found.rows == 2
+    assert json.loads(Path(found.path).read_text())["answers"][1]["after"] == ""
+    sentences = [e.get("sentence") for e in told.named("Notice")]
+    assert sum("1 of 2 questions are too long for the model" in s for s in sentences) == 1
 
 
 def test_the_end_of_a_turn_is_read_from_the_template() -> None:

@@ -27,6 +27,15 @@ def test_a_quantized_base_trains(tmp_path: Path, quantization: str, limit: float
     assert value.reload_difference <= limit
 
 
+def test_8_bits_do_not_fill_the_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """bitsandbytes would warn at each layer of each pass: hundreds of thousands of lines."""
+    inputs = make_inputs(tmp_path)
+    inputs["model"]["model"].update(quantization="int8")
+    with caplog.at_level("WARNING"):
+        train_adapter(make_context(tmp_path, Recorder()), inputs, settings_of(max_steps=2))
+    assert [r.getMessage() for r in caplog.records if "MatMul8bitLt" in r.getMessage()] == []
+
+
 def test_dora_on_8_bit_is_refused(tmp_path: Path) -> None:
     """peft crashes on it while training; the run says so before."""
     inputs = make_inputs(tmp_path, method="dora")

@@ -12,6 +12,7 @@ from studio.errors import Stopped
 from studio.training.samples import Sampler
 from studio.training.train import train_adapter
 from tests.studio.training.steps import Recorder, make_context, make_inputs, settings_of
+from tests.tiny import CHAT_TEMPLATE, make_tiny_gpt2
 
 SHEET = "cat?\n\n  very very oak?  \nbread?"
 NOISY: dict[str, Any] = {"dropout": 0.3}
@@ -111,6 +112,49 @@ def test_no_prompt_to_answer_is_told(tmp_path: Path) -> None:
         make_context(tmp_path, recorder, take_command=take), make_inputs(tmp_path), settings_of()
     )
     assert any("no prompt to answer" in e.get("sentence") for e in recorder.named("Notice"))
+
+
+def test_a_question_that_the_template_refuses_does_not_end_the_training(tmp_path: Path) -> None:
+    """It is told, once; the prompts of the sheet go on."""
+    asked: list[dict[str, Any]] = []
+    recorder = Recorder()
+    inputs = make_inputs(tmp_path)
+    template = (
+        "{% for m in messages %}{% if 'bad' in m['content'] %}{{ raise_exception('No.') }}{% endif %}"
+        + CHAT_TEMPLATE.removeprefix("{% for message in messages %}").replace("message[", "m[")
+    )
+
+    def take(name: str) -> dict[str, Any] | None:
+        if name == "sample" and len(recorder.losses()) == 3 and not asked:
+            asked.append({"command": "sample", "prompts": ["a bad one"]})
+            return asked[0]
+        return None
+
+    train_adapter(
+        make_context(tmp_path, recorder, take_command=take), inputs,
+        sampled(chat_template="custom", custom_template=template, save_steps=6),
+    )  # fmt: skip
+    told = [e.get("sentence") for e in recorder.named("Notice")]
+    assert asked
+    assert sum("does not take the prompt “a bad one”" in sentence for sentence in told) == 1
+    assert not any("no prompt to answer" in sentence for sentence in told)
+    assert {step for step, _, _ in cells(recorder)} == {0, 6}
+
+
+def test_answers_end_where_the_model_has_learned_its_last_position(tmp_path: Path) -> None:
+    """Beyond it a GPU ends the whole process, and a processor the run."""
+    make_tiny_gpt2(tmp_path / "model", 96)
+    recorder = Recorder()
+    train_adapter(
+        make_context(tmp_path, recorder),
+        make_inputs(tmp_path, 20, target_modules=["c_attn"]),
+        sampled(sample_prompts=f"hi\n{'very ' * 30}", sample_max_tokens=300, save_steps=6),
+    )
+    found = recorder.named("Sample")
+    assert {e.get("prompt") for e in found} == {"hi"}
+    assert max(e.get("tokens") for e in found) < 96
+    told = [e.get("sentence") for e in recorder.named("Notice")]
+    assert sum("1 of 2 prompts are too long for the model, which reads 96" in t for t in told) == 1
 
 
 def test_too_little_memory_costs_samples_not_the_run(
