@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from studio.errors import Problem, StudioError
-from studio.formats._detect import Chosen, choose_format
+from studio.formats._detect import AUTO, Chosen, choose_format
 from studio.formats._folder import Found, find_files, is_hub, parts_of
 from studio.formats._hub import fetched, hub_source
 from studio.formats._source import ReadOptions, SourceRow, bad_file, check_file, read_rows
@@ -59,8 +59,24 @@ def _check(
         if is_hub(source) and fetched(hub_source(settings, validation)) is None:
             continue  # the step fetches it
         files = source_files(settings, project_dir, validation=validation).files[:_LOOKED_AT]
-        chosen += [check_first_rows(path, settings, variants) for path in files]
+        for path in files:  # all are read in the format of the first one
+            first = next(iter(chosen), None)
+            chosen.append(check_first_rows(path, settings, variants, first))
     return next(iter(chosen), None)
+
+
+def detected_format(
+    settings: DatasetSettings, project_dir: Path, variants: Mapping[str, Variant]
+) -> str:
+    """The id of the format in which the files are read, where a quick look can tell it."""
+    if settings.format != AUTO:
+        return settings.format
+    try:
+        path = next(iter(source_files(settings, project_dir).files))
+        rows = first_rows(path, options_of(settings), strict=False)
+        return choose_format(path, AUTO, {}, rows, variants).variant.id
+    except (StudioError, OSError, StopIteration):
+        return ""
 
 
 def source_files(
@@ -100,15 +116,18 @@ def options_of(settings: DatasetSettings) -> ReadOptions:
 
 
 def check_first_rows(
-    path: Path, settings: DatasetSettings, variants: Mapping[str, Variant]
+    path: Path,
+    settings: DatasetSettings,
+    variants: Mapping[str, Variant],
+    known: Chosen | None = None,
 ) -> Chosen | None:
-    """The format of a file; raises ``StudioError`` when its first rows cannot be read in it: one row,
-    and as many more as half a second is enough for."""
+    """The format of a file, or the ``known`` one; raises ``StudioError`` when its first rows cannot be
+    read in it: one row, and as many more as half a second is enough for."""
     skips = settings.on_bad_rows == "skip"
     rows = first_rows(path, options_of(settings), strict=not skips)
     if not rows or (settings.format != "auto" and settings.format not in variants):
         return None  # a giant first row waits for the step; an unknown format is said elsewhere
-    chosen = choose_format(path, settings.format, settings.format_settings, rows, variants)
+    chosen = known or choose_format(path, settings.format, settings.format_settings, rows, variants)
     started = 0.0
     for row in () if skips else rows:
         chosen.convert(row, path)

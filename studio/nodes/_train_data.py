@@ -7,7 +7,7 @@ and ``docs/masks.md``.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Literal
+from typing import Any, Literal
 
 from studio import chat_templates
 from studio.errors import Problem
@@ -69,13 +69,22 @@ def check_data(settings: DataSettings, context: CheckContext) -> Iterable[Proble
     elif settings.chat_template != "model":
         yield from _other_template(settings, context)
     for kind, values in context.upstream.values():
-        waiting = _WAITING.get(getattr(values, "format", "")) if kind == "dataset" else None
-        if waiting and settings.objective == "sft":
+        if kind != "dataset" or values is None or settings.objective != "sft":
+            continue
+        waiting = _WAITING.get(_format_of(values, context))
+        if waiting:
             yield context.problem(
                 f"the rows are {waiting}, and supervised fine-tuning learns from answers only.",
                 "objective", hint="Choose another format on the Dataset node, or other data.",
                 code="wrong_shape",
             )  # fmt: skip
+
+
+def _format_of(dataset: Any, context: CheckContext) -> str:
+    from studio.formats._check import detected_format
+
+    variants = context.variants.get("format", {})
+    return detected_format(dataset, context.project_dir, variants)
 
 
 def _custom_problems(settings: DataSettings, context: CheckContext) -> Iterable[Problem]:

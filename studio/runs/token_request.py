@@ -103,9 +103,9 @@ def token_request(
 def _problems(
     graph: Graph, registry: Registry, project_dir: Path, needed: Collection[str]
 ) -> list[Problem]:
-    """The Problems of these nodes; not what an earlier look at the same rows found."""
+    """The Problems of these nodes, but not those for which one wants to look at the rows."""
     found = find_problems(graph, registry, project_dir)
-    return [p for p in found if (p.node is None or p.node in needed) and p.code != NOTHING_TRAINED]
+    return [p for p in found if (p.node is None or p.node in needed) and p.code not in _OF_ROWS]
 
 
 def _without_bad_rows(graph: Graph, makers: Collection[str]) -> Graph:
@@ -127,6 +127,7 @@ def _as_set(plan: Plan, graph: Graph) -> Plan:
     return replace(plan, steps=tuple(steps))
 
 
+_OF_ROWS = (NOTHING_TRAINED, "wrong_shape")
 _BAD_ROWS = "on_bad_rows"
 
 

@@ -237,7 +237,7 @@ def rendered(title: str, encoder: Encoder, row: dict[str, Any]) -> list[Rendered
         raise StudioError(
             f"{title}: the model's chat template does not take {place}: {error}.",
             title="The chat template refuses a row",
-            hint="Change the roles of that row, or choose a model whose template takes them.",
+            hint="Change that row, or choose another chat template on the Train node.",
             code="template_refused", **where,
         ) from error  # fmt: skip
     except UnprovableMask as error:

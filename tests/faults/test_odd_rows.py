@@ -117,6 +117,17 @@ def test_a_first_row_that_loops_is_told_by_the_check_in_a_fresh_process(tmp_path
     assert "Traceback" not in ran.stdout + ran.stderr
 
 
+def test_a_second_file_in_another_format_is_told_before_the_run(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"instruction": "a", "output": "b"}\n' * 3)
+    (tmp_path / "b.jsonl").write_text('{"text": "c"}\n' * 3)
+    look = CheckContext("data", "Dataset", tmp_path, variants=load_registry().variants)
+    held_out = DatasetSettings(source="a.jsonl", split_mode="file", validation_source="b.jsonl")
+    for settings in (DatasetSettings(source="a.jsonl; b.jsonl"), held_out):
+        (found,) = check(settings, look)
+        assert (found.code, found.line) == ("missing_column", 1)
+        assert "line 1 of b.jsonl has no column “instruction”" in found.sentence
+
+
 def test_a_look_in_a_hurry_waits_less_for_a_template_and_only_warns(tmp_path: Path) -> None:
     """The window stands still during its look; the run gives the template its whole time."""
     given = {"source": write(tmp_path, "custom", GOOD["custom"]), "format": "custom",

@@ -20,6 +20,7 @@ from studio.data_client import DataClient
 from studio.data_protocol import HOST_ENDED, Reply
 from studio.data_report import report_from_json
 from studio.graph.edits import set_setting
+from studio.graph.problems import find_problems
 from studio.graph.project import load_project
 from studio.graph.registry import load_registry
 from studio.nodes.dataset import DatasetSettings
@@ -164,6 +165,19 @@ def test_a_batch_is_the_one_that_the_trainer_makes(
         assert padding == (expected["attention_mask"] == 0).tolist()
         assert reply.data["batches"] == len(batches)
     assert last(client, "rows", batch=len(batches) + 1).data["rows"] == []
+
+
+def test_rows_for_another_objective_are_shown_although_they_block_a_run(
+    client: DataClient, project: Path, tmp_path: Path
+) -> None:
+    pair = {"prompt": "a", "chosen": "b", "rejected": "c"}
+    (tmp_path / "pairs.jsonl").write_text((json.dumps(pair) + "\n") * 5)
+    other = write_project(tmp_path / "p.studio", project.parent / "model", tmp_path / "pairs.jsonl")
+    found = find_problems(load_project(other), load_registry(), tmp_path)
+    assert "wrong_shape" in [p.code for p in found if p.blocks]
+    last(client, "open", **asked(other))
+    (row,) = last(client, "rows", first=1, limit=1).data["rows"]
+    assert row["flags"] == ["refused_row"]
 
 
 def test_a_preview_needs_no_model(client: DataClient, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from studio.errors import Problem
 from studio.graph.node_type import CheckContext
+from studio.graph.registry import load_registry
 from studio.nodes._train_data import check_data
 from studio.nodes.base_model import BaseModelSettings
 from studio.nodes.dataset import DatasetSettings
@@ -23,7 +24,8 @@ def problems(
         "data": ("dataset", DatasetSettings(source="a.jsonl", format=format)),
         "base": ("base_model", BaseModelSettings(model=model or "no/where")),
     }
-    context = CheckContext("train", "Tune", project, upstream=upstream)
+    variants = load_registry().variants
+    context = CheckContext("train", "Tune", project, upstream=upstream, variants=variants)
     return list(check_data(TrainSettings(**settings), context))
 
 
@@ -46,6 +48,14 @@ def test_rows_for_another_objective_block_the_run(tmp_path: Path, format: str) -
     assert problem.blocks
     assert (problem.field, problem.code) == ("objective", "wrong_shape")
     assert "learns from answers only" in problem.sentence
+
+
+def test_rows_for_another_objective_are_seen_by_their_columns(tmp_path: Path) -> None:
+    row = {"prompt": "a", "chosen": "b", "rejected": "c"}
+    (tmp_path / "a.jsonl").write_text(json.dumps(row) + "\n")
+    assert [p.code for p in problems(tmp_path)] == ["wrong_shape"]
+    (tmp_path / "a.jsonl").write_text('{"prompt": "a", "completion": "b c d"}\n')
+    assert problems(tmp_path) == []
 
 
 def test_a_custom_template_must_be_there_and_well_written(tmp_path: Path) -> None:
