@@ -58,7 +58,8 @@ class RowCard(QFrame):
         name = Path(str(row["source"])).name
         column.addWidget(MutedLabel(f"Row {row['number']} · {name} line {row['line']}", self))
         if "error" in row:
-            column.addWidget(ErrorLabel(str(row["error"]), self))
+            sentence = str(row["error"])
+            column.addWidget(ErrorLabel(sentence[:1].upper() + sentence[1:], self))
             if row.get("hint"):
                 column.addWidget(MutedLabel(str(row["hint"]), self))
         else:

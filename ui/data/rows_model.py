@@ -65,11 +65,8 @@ def entry_of(number: int, views: tuple[TokenRow, ...]) -> Entry:
     """An entry with a preview of what the user asks."""
     view = views[0]
     spans = [r for r in view.roles if r.role == "user"] or list(view.roles[:1])
-    if spans:
-        tokens = view.tokens[spans[0].first : spans[0].after]
-        text = "".join(t.text for t in tokens if not t.special)
-    else:
-        text = view.text
+    tokens = view.tokens[spans[0].first : spans[0].after] if spans else view.tokens[:_PREVIEW]
+    text = "".join(t.text for t in tokens[: 2 * _PREVIEW] if not t.special) or view.text
     plain = " ".join(text[: 4 * _PREVIEW].split())
     return Entry(number, views, view.error or plain.removeprefix("user ")[:_PREVIEW])
 
