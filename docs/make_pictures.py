@@ -1,7 +1,8 @@
 """Makes the README's pictures: the real window, clicked through the starter project.
 
 Run it from the project's folder where there is a display (or under Xvfb); it takes as long as the
-starter project does. Results of its runs go to a folder that is removed at the end.
+starter project does. ``--tokens`` takes only the picture of the token view, which needs no training.
+Results of its runs go to a folder that is removed at the end.
 """
 
 from __future__ import annotations
@@ -14,16 +15,17 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 SIZE = (1440, 900)
+TOKENS_ROW, TOKENS_WITHIN_S = 12, 120
 WATCHED_STEPS = 42  # enough of the curve to see it fall, while it still trains
 sys.path.insert(0, str(ROOT))
 
 
 def main() -> int:
-    """Open the window, run the starter project, take three pictures."""
+    """Open the window, run the starter project, take its pictures."""
     home = tempfile.mkdtemp(prefix="lora-studio-pictures-")
     os.environ["LORA_STUDIO_HOME"] = home
     try:
-        return _click_through()
+        return _take_tokens() if "--tokens" in sys.argv else _click_through() or _take_tokens()
     finally:
         shutil.rmtree(home, ignore_errors=True)
 
@@ -77,6 +79,39 @@ def _click_through() -> int:
     QTimer.singleShot(3000, lambda: (session.window.canvas.fit_all(), button("run")))
     QTimer.singleShot(6000, lambda: watching.start(500))
     return application.exec()
+
+
+def _take_tokens() -> int:
+    """The token view on the starter's Train node."""
+    from PySide6.QtTest import QTest
+
+    from ui import app as program
+    from ui.data.desk_tabs import TOKENS
+
+    application = program.make_application()
+    session = program.open_session(application, ROOT / "assets" / "starter.studio")
+    session.preferences.change(theme="light")
+    session.window.resize(*SIZE)
+    QTest.qWait(2000)
+    session.tabs.wide.click()
+    session.window.canvas.select(("train",))
+    session.tabs.choose(TOKENS)
+    page = session.tabs.page(TOKENS)
+    flow = page.row_view.flow
+    for _ in range(TOKENS_WITHIN_S):
+        if flow.row is not None:
+            break
+        QTest.qWait(1000)
+    page.go_to(TOKENS_ROW)
+    QTest.qWait(2000)
+    session.window.canvas.fit_all()
+    trained = [i for i, t in enumerate(flow.row.tokens) if t.state == "trained"]
+    flow.pin(trained[0])
+    application.processEvents()
+    session.window.grab().save(str(ROOT / "docs" / "tokens-light.png"))
+    session.window.may_close = lambda: True
+    session.window.close()
+    return 0
 
 
 if __name__ == "__main__":

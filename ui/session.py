@@ -313,6 +313,7 @@ class Session(QObject):
         self.store.save_layout(self.window)
         self._stop_listening()
         self.problems.close()
+        self.window.hide()  # ending the helper process may take a second
         self.desk.close()
         self.training.close()
         self.project.close()

@@ -69,6 +69,7 @@ class DataDesk(QObject):
         self.progress: Progress | None = None
         self.request: TokenRequest | None = None
         self.rows = 0
+        self.openings = 0
         self.report: DataReport | None = None
         self.report_progress: Progress | None = None
         self.report_problem: Problem | None = None
@@ -231,6 +232,7 @@ class DataDesk(QObject):
         elif reply.kind == "result":
             self._opening, self.progress = 0, None
             self.rows, self.state = int(reply.data["rows"]), "open"
+            self.openings += 1
             self.changed.emit()
             self.report_changed.emit()
 

@@ -12,7 +12,7 @@ from PySide6.QtCore import Signal
 from PySide6.QtWidgets import QComboBox, QGridLayout, QLabel, QVBoxLayout, QWidget
 
 from studio.graph.registry import Registry
-from studio.graph.schema import fields_of
+from studio.graph.schema import FieldSpec, fields_of
 from ui.inspector.look import MutedLabel, TextLabel, retire
 
 AUTO = "auto"
@@ -30,6 +30,7 @@ class FormatBox(QWidget):
         super().__init__(parent)
         self._registry = registry
         self._shown: Any = None
+        self._combos: dict[str, QComboBox] = {}
         self.format = QComboBox(self)
         self.format.setObjectName("row-format")
         self.format.setAccessibleName("Format of the rows")
@@ -98,39 +99,47 @@ class FormatBox(QWidget):
     # ------------------------------------------------------------ columns
 
     def _show_columns(self, settings: Mapping[str, Any], found: Mapping[str, Any]) -> None:
-        self._clear()
         variant = self._registry.variants.get("format", {}).get(str(found["format"]))
-        bound = dict(found["column_map"]["bound"])
         specs = {s.name: s for s in fields_of(variant.settings)} if variant is not None else {}
+        bound = {n: c for n, c in found["column_map"]["bound"].items() if n in specs}
         own = settings.get("format_settings")
         named = own if isinstance(own, Mapping) else {}
         columns = [str(c) for c in found["columns"]]
-        for row, (name, column) in enumerate((n, c) for n, c in bound.items() if n in specs):
-            label = QLabel(specs[name].meta.label, self)
-            label.setToolTip(specs[name].meta.help)
-            combo = self._column_combo(name, columns, column, name in named)
-            combo.setAccessibleName(f"Column for {specs[name].meta.label}")
-            self._grid.addWidget(label, row, 0)
-            self._grid.addWidget(combo, row, 1)
+        if list(bound) != list(self._combos):
+            self._clear()
+            for name in bound:
+                self._add_column(specs[name])
+        for name, column in bound.items():
+            self._fill(self._combos[name], columns, column, name in named)
         unused = [str(c) for c in found["column_map"]["unused"]]
         self.unused.setText(f"Not used: {', '.join(unused)}" if unused else "")
         self.unused.setVisible(bool(unused))
 
-    def _column_combo(
-        self, name: str, columns: list[str], bound: str | None, chosen: bool
-    ) -> QComboBox:
+    def _add_column(self, spec: FieldSpec) -> None:
+        label = QLabel(spec.meta.label, self)
+        label.setToolTip(spec.meta.help)
         combo = QComboBox(self)
-        combo.setObjectName(f"column:{name}")
+        combo.setObjectName(f"column:{spec.name}")
+        combo.setAccessibleName(f"Column for {spec.meta.label}")
         combo.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+        combo.activated.connect(
+            lambda _=0, c=combo, name=spec.name: self.column_chosen.emit((name, c.currentData()))
+        )
+        row = len(self._combos)
+        self._grid.addWidget(label, row, 0)
+        self._grid.addWidget(combo, row, 1)
+        self._combos[spec.name] = combo
+
+    def _fill(self, combo: QComboBox, columns: list[str], bound: str | None, chosen: bool) -> None:
+        combo.clear()
         found = bound if bound is not None else "none"
         combo.addItem(AUTOMATIC if chosen else f"{found} ({AUTOMATIC})", None)
         for column in columns:
             combo.addItem(column, column)
         combo.setCurrentIndex(max(0, combo.findData(bound)) if chosen else 0)
-        combo.activated.connect(lambda: self.column_chosen.emit((name, combo.currentData())))
-        return combo
 
     def _clear(self) -> None:
+        self._combos.clear()
         while self._grid.count():
             retire(self._grid.takeAt(0).widget())
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import groupby
 from typing import Any
 
@@ -20,6 +21,7 @@ from PySide6.QtCore import (
     QTimer,
     Signal,
 )
+from PySide6.QtGui import QColor, QIcon
 
 from studio.data_protocol import Reply
 from studio.errors import Problem
@@ -238,7 +240,18 @@ def _look(entry: Entry, column: int, role: int) -> Any:
     if role == Role.DecorationRole and column == TEXT and marked:
         name = "circle-alert" if entry.view.error else "triangle-alert"
         look = theme.colors()
-        return icons.icon(name, look.danger if entry.view.error else look.warning)
+        color = look.danger if entry.view.error else look.warning
+        return _sign(name, color.name(), look.text_on_accent.name())
     if role == Role.ForegroundRole and entry.view.split == "left_out":
         return theme.colors().text_muted
     return None
+
+
+@lru_cache(maxsize=16)
+def _sign(name: str, color: str, chosen: str) -> QIcon:
+    """An icon that can also be seen on the colour of the selection."""
+    made = QIcon()
+    for mode, shown in ((QIcon.Mode.Normal, color), (QIcon.Mode.Selected, chosen)):
+        for size in icons.SIZES_PX:
+            made.addPixmap(icons.pixmap(name, size, QColor(shown)), mode)
+    return made

@@ -41,7 +41,7 @@ class TokenPage(QWidget):
         self.setObjectName("token-page")
         self._desk = desk
         self._sized = False
-        self._opened: Any = None
+        self._opened: int | None = None
         self._train: str | None = None
         self._search = 0
         self._batching = 0
@@ -170,12 +170,12 @@ class TokenPage(QWidget):
             self.state.show_desk(desk)
             self._stack.setCurrentIndex(0)
             return
-        if self._opened is desk.request:
+        if self._opened == desk.openings:
             return
         self._open(self._go_to or self.current or 1)
 
     def _open(self, number: int) -> None:
-        self._opened, self._train, self._go_to = self._desk.request, self._desk.train, 0
+        self._opened, self._train, self._go_to = self._desk.openings, self._desk.train, 0
         self._search = self._batching = 0
         self.bar.end_search("")
         self.model.show_all(self._desk.rows)

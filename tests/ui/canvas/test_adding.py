@@ -152,7 +152,11 @@ def files(*paths: Path) -> QMimeData:
     return data
 
 
-@pytest.mark.parametrize("name", ["rows.jsonl", "rows.json", "ROWS.CSV", "rows.parquet"])
+@pytest.mark.parametrize(
+    "name",
+    ["rows.jsonl", "rows.ndjson", "rows.json", "ROWS.CSV", "rows.tsv", "rows.parquet", "rows.arrow",
+     "notes.txt", "notes.md", "rows.jsonl.gz", "rows.csv.gz"],
+)  # fmt: skip
 def test_dropped_data_file_becomes_a_dataset(make_canvas, tmp_path, name):
     path = tmp_path / "sub" / name
     path.parent.mkdir()
@@ -172,6 +176,42 @@ def test_dropped_file_in_the_projects_folder_is_relative(make_canvas, tmp_path):
     (tmp_path / "rows.jsonl").write_text("{}")
     drop(view, files(tmp_path / "rows.jsonl"), QPoint(500, 300))
     assert view.document.graph.nodes[0].settings == {"source": "rows.jsonl"}
+
+
+def test_several_files_and_a_folder_become_one_dataset_each(make_canvas, tmp_path, qtbot):
+    folder = tmp_path / "chats"
+    folder.mkdir()
+    (folder / "a.jsonl").write_text("{}")
+    (folder / "b.jsonl").write_text("{}")
+    view = make_canvas(Graph())
+    view.document.replace(Graph(), tmp_path / "mine.studio")
+    with qtbot.waitSignal(view.data_dropped) as dropped:
+        drop(view, files(folder / "a.jsonl", folder / "b.jsonl"), QPoint(500, 200))
+    (node,) = view.document.graph.nodes
+    assert node.settings == {"source": "chats/a.jsonl; chats/b.jsonl"}
+    assert dropped.args == [node.id]
+    drop(view, files(folder), QPoint(500, 500))
+    assert view.document.graph.nodes[1].settings == {"source": "chats"}
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    with qtbot.waitSignal(view.files_dropped) as found:
+        drop(view, files(empty), QPoint(700, 200))
+    assert found.args == [[str(empty)]]
+
+
+def test_files_on_a_dataset_node_take_the_place_of_its_own(make_canvas, tmp_path):
+    view = make_canvas(Graph())
+    view.document.replace(Graph(), tmp_path / "mine.studio")
+    for name in ("old.jsonl", "new.csv"):
+        (tmp_path / name).write_text("{}")
+    drop(view, files(tmp_path / "old.jsonl"), QPoint(500, 300))
+    (node,) = view.document.graph.nodes
+    drop(view, files(tmp_path / "new.csv"), view.node_rect_in_view(node.id).center())
+    (node,) = view.document.graph.nodes
+    assert node.settings == {"source": "new.csv"}
+    assert view.document.undo_label == "Replace file"
+    view.document.undo()
+    assert view.document.graph.nodes[0].settings == {"source": "old.jsonl"}
 
 
 def test_dropped_models_become_base_models_and_the_rest_is_handed_on(make_canvas, tmp_path, qtbot):

@@ -1,0 +1,209 @@
+"""The data desk in the window, with a real data host: tokens, report, rows, problems."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import psutil
+from PySide6.QtCore import QPoint, Qt
+from PySide6.QtTest import QTest
+from PySide6.QtWidgets import QPlainTextEdit, QWidget
+from pytestqt.qtbot import QtBot
+
+from studio.graph.edits import set_setting
+from tests.ui.conftest import close
+from tests.ui.data.conftest import LEFT, OpenDesk, chats, show
+from ui.data.desk_tabs import REPORT, ROWS, SETTINGS, TOKENS
+from ui.data.report_page import STALE
+from ui.data.state_page import NO_TRAIN
+from ui.data.template_dialog import TemplateDialog
+from ui.session import Session
+
+HOST_MS = 20_000
+CTRL = Qt.KeyboardModifier.ControlModifier
+
+
+def row_number(page: QWidget) -> int:
+    """The number of the row whose tokens are shown."""
+    row = page.row_view.flow.row
+    return row.number if row is not None else 0
+
+
+def test_rows_of_tokens(open_desk: OpenDesk, qtbot: QtBot) -> None:
+    rows = chats(300)
+    rows[120]["messages"].append({"role": "user", "content": "and then?"})
+    session = open_desk(rows, train={"batch_size": 4})
+    page = show(session, "data", TOKENS)  # of the Train node that this Dataset feeds
+    qtbot.waitUntil(lambda: row_number(page) == 1, timeout=HOST_MS)
+    host = psutil.Process(session.desk.link.process_id)
+    assert page.bar.total.text() == "of 300"
+
+    page.bar.number.setFocus()
+    QTest.keyClick(page.bar.number, Qt.Key.Key_A, CTRL)
+    QTest.keyClicks(page.bar.number, "299")
+    QTest.keyClick(page.bar.number, Qt.Key.Key_Return)
+    qtbot.waitUntil(lambda: row_number(page) == 299, timeout=HOST_MS)
+    QTest.mouseClick(page.bar.behind, LEFT)
+    qtbot.waitUntil(lambda: row_number(page) == 300)
+    page.table.setFocus()
+    QTest.keyClick(page.table, Qt.Key.Key_Home, CTRL)
+    qtbot.waitUntil(lambda: row_number(page) == 1, timeout=HOST_MS)
+
+    QTest.mouseClick(page.bar.search, LEFT)
+    qtbot.waitUntil(lambda: row_number(page) == 121, timeout=HOST_MS)
+    assert "Roles out of order" in page.row_view.flags.text()
+    QTest.mouseClick(page.bar.search, LEFT)
+    qtbot.waitUntil(lambda: page.bar.told.isVisible(), timeout=HOST_MS)
+    assert page.bar.told.text() == "No suspicious row behind row 121."
+
+    QTest.mouseClick(page.bar.batch, LEFT)
+    qtbot.waitUntil(lambda: page.model.rowCount() == 4, timeout=HOST_MS)
+    longest = max(len(page.model.entry(n).view.tokens) for n in range(4))
+    assert {len(page.model.entry(n).view.tokens) for n in range(4)} == {longest}
+    QTest.mouseClick(page.bar.batch, LEFT)
+    qtbot.waitUntil(lambda: page.model.rowCount() == 300 and row_number(page) > 0)
+
+    os.kill(host.pid, signal.SIGKILL)
+    qtbot.waitUntil(lambda: session.desk.link.process_id != host.pid)
+    page.go_to(200)
+    qtbot.waitUntil(lambda: row_number(page) == 200, timeout=HOST_MS)
+    again = psutil.Process(session.desk.link.process_id)
+    close(session)
+    assert not again.is_running() or again.status() == psutil.STATUS_ZOMBIE
+
+
+def test_the_chat_template_is_chosen_by_what_it_writes(open_desk: OpenDesk, qtbot: QtBot) -> None:
+    session = open_desk(chats(20))
+    page = show(session, "train", TOKENS)
+    qtbot.waitUntil(lambda: row_number(page) == 1, timeout=HOST_MS)
+    QTest.mouseClick(page.bar.templates, LEFT)
+    dialog = session.window.findChild(TemplateDialog)
+    qtbot.waitUntil(lambda: dialog.list.count() > 5, timeout=HOST_MS)
+    assert dialog.list.currentRow() == 0
+    titles = [dialog.list.item(n).text() for n in range(dialog.list.count())]
+    dialog.list.setFocus()
+    QTest.keyClicks(dialog.list, "Llama 3")
+    assert "<|start_header_id|>user" in dialog.sample.toPlainText()
+    assert "differs from the model’s own" in dialog.told.text()
+    assert "Llama 3 ≠" in titles
+    ok = dialog.buttons.button(dialog.buttons.StandardButton.Ok)
+    QTest.mouseClick(ok, LEFT)
+    assert session.document.graph.node("train").settings["chat_template"] == "llama-3"
+
+    def written() -> bool:
+        row = page.row_view.flow.row
+        return row is not None and "<|start_header_id|>" in row.text
+
+    qtbot.waitUntil(written, timeout=HOST_MS)
+    session.document.undo()
+    assert "chat_template" not in session.document.graph.node("train").settings
+
+
+def test_a_report_of_many_rows_waits_can_be_cancelled_and_grows_stale(
+    open_desk: OpenDesk, qtbot: QtBot
+) -> None:
+    session = open_desk(chats(12_000))
+    page = show(session, "train", REPORT)
+    qtbot.waitUntil(page.button.isVisible, timeout=HOST_MS)
+    assert page.button.text() == "Make report"  # not by itself: these are many rows
+    assert not session.desk.reporting
+    QTest.mouseClick(page.button, LEFT)
+    assert page.button.text() == "Cancel"
+    part = lambda: session.desk.report is not None or not session.desk.reporting  # noqa: E731
+    qtbot.waitUntil(part, timeout=HOST_MS)
+    if session.desk.reporting:  # a partial report is shown while it goes on
+        assert page.view.histogram.isVisible()
+        QTest.mouseClick(page.button, LEFT)
+        assert page.told.text().startswith("⚠ Cancelled after")
+    shorter = set_setting(session.document.graph, "train", "max_length", 12)
+    session.document.edit(shorter, "Change Max length")
+    qtbot.waitUntil(lambda: page.told.text() == f"⚠ {STALE}", timeout=HOST_MS)
+    assert page.button.text() == "Update"
+
+
+def test_nothing_trained_is_a_problem_that_leads_to_the_report(
+    open_desk: OpenDesk, qtbot: QtBot
+) -> None:
+    session = open_desk(chats(30), train={"max_length": 12})
+    page = show(session, "train", REPORT)
+    found = lambda: any(p.code == "nothing_trained" for p in session.problems.problems)  # noqa: E731
+    qtbot.waitUntil(found, timeout=HOST_MS)
+    assert page.view.card("nothing_trained").accessibleName().startswith("Error: Nothing would")
+    show(session, "data", ROWS)
+    session.window.canvas.select(())
+    QTest.mouseClick(session.window.tool_bar.widgetForAction(session.window.own["run"]), LEFT)
+    qtbot.waitUntil(lambda: session.tabs.tab == REPORT, timeout=HOST_MS)
+    assert session.window.canvas.selected_ids() == ("train",)
+    assert page.isVisible()
+    QTest.mouseClick(page.view.card("nothing_trained").fix_button, LEFT)
+    qtbot.waitUntil(lambda: not found(), timeout=HOST_MS)
+
+
+def shown_cards(session: Session) -> str:
+    """The text of the first card of the Rows tab."""
+    card = session.tabs.page(ROWS).findChild(QWidget, "row-card:1")
+    return " ".join(w.text() for w in card.findChildren(QWidget) if hasattr(w, "text"))
+
+
+def test_the_format_desk(open_desk: OpenDesk, qtbot: QtBot) -> None:
+    rows = [{"prompt": f"p{n}", "completion": f"c{n}", "topic": f"t{n}"} for n in range(30)]
+    session = open_desk(rows)
+    page = show(session, "data", ROWS)
+    card = lambda: page.findChild(QWidget, "row-card:1")  # noqa: E731
+    qtbot.waitUntil(lambda: card() is not None, timeout=HOST_MS)
+    assert page.box.reason.text().startswith("Prompt and completion")
+    assert page.box.unused.text() == "Not used: topic"
+    assert "p0" in shown_cards(session)
+
+    combo = page.findChild(QWidget, "column:prompt_column")
+    assert combo.currentText() == "prompt (auto)"
+    combo.setFocus()
+    QTest.keyClicks(combo, "topic")
+    settings = lambda: session.document.graph.node("data").settings  # noqa: E731
+    assert settings()["format_settings"] == {"prompt_column": "topic"}
+    qtbot.waitUntil(lambda: "t0" in shown_cards(session), timeout=HOST_MS)
+
+    page.box.format.setFocus()
+    QTest.keyClicks(page.box.format, "Custom")
+    assert settings()["format"] == "custom"
+    editor = page.findChild(QWidget, "field:format_settings.user_template")
+    text = editor if isinstance(editor, QPlainTextEdit) else editor.findChild(QPlainTextEdit)
+    text.setFocus()
+    QTest.keyClick(text, Qt.Key.Key_A, CTRL)
+    QTest.keyClicks(text, "About {{ topic }}")
+    qtbot.waitUntil(lambda: "About t0" in shown_cards(session), timeout=HOST_MS)
+    QTest.keyClicks(text, "{% if %}")
+    qtbot.waitUntil(page.trouble.isVisible, timeout=HOST_MS)
+    assert "template" in page.trouble.text()
+    session.document.undo()
+    session.document.undo()
+    assert settings()["format"] == "prompt_completion"
+
+
+def test_what_is_missing_is_said_and_the_inspector_can_be_widened(
+    open_desk: OpenDesk, qtbot: QtBot
+) -> None:
+    session = open_desk(chats(5))
+    QTest.keyClick(session.window.canvas, Qt.Key.Key_A, CTRL)
+    assert not session.tabs.isVisible()  # several nodes
+    session.window.canvas.select(("lora",))
+    assert not session.tabs.isVisible()
+    graph = session.document.graph
+    wires = tuple(w for w in graph.wires if w.source != "data")
+    session.document.edit(graph.__class__(graph.name, graph.nodes, wires), "Disconnect")
+    page = show(session, "data", TOKENS)
+    assert page.state.sentence.text() == NO_TRAIN
+    session.document.undo()
+    qtbot.waitUntil(lambda: row_number(page) == 1, timeout=HOST_MS)
+
+    narrow = session.window.inspector.width()
+    QTest.mouseClick(session.tabs.wide, LEFT, Qt.KeyboardModifier.NoModifier, QPoint(8, 8))
+    qtbot.waitUntil(lambda: session.window.inspector.width() > 1.5 * narrow)
+    assert session.store.narrow_px() > 0
+    QTest.mouseClick(session.tabs.wide, LEFT, Qt.KeyboardModifier.NoModifier, QPoint(8, 8))
+    qtbot.waitUntil(lambda: abs(session.window.inspector.width() - narrow) < 30)
+    assert session.store.narrow_px() == 0
+    show(session, "train", REPORT)
+    session.window.inspector.focus_field("train", "max_length")
+    assert session.tabs.tab == SETTINGS
