@@ -4,14 +4,16 @@ while it trains, it ends early, the best evaluation is kept, and samples and ins
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 from PySide6.QtCore import Qt
 from PySide6.QtTest import QTest
-from PySide6.QtWidgets import QApplication, QComboBox, QWidget
+from PySide6.QtWidgets import QApplication, QComboBox, QLabel, QWidget
 from pytestqt.qtbot import QtBot
 
 from studio.runs.folder import list_runs
@@ -21,6 +23,7 @@ from tests.tiny import make_tiny_model
 from ui import app as program
 from ui.main_window import CURVES, INSIGHT, SAMPLES
 from ui.session import Session
+from ui.training.estimate_strip import EstimateStrip
 from workers.run_thread import detach_all
 from workers.task import wait_for_tasks
 
@@ -199,3 +202,35 @@ def insight_is_read(session: Session) -> None:
     assert first.step < last.step
     assert insight.step.text() == str(first.step)
     assert insight.advice.text()
+
+
+def helpers() -> list[psutil.Process]:
+    """The processes of probes that go on."""
+    found = []
+    for child in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            if "studio.training.estimate_host" in child.cmdline():
+                found.append(child)
+    return found
+
+
+def test_a_probe_measures_and_can_be_cancelled(session: Session, qtbot: QtBot) -> None:
+    """Two real steps in the background correct the estimate; a cancelled probe leaves nothing."""
+    click_node(session, "train")
+    strip = session.window.inspector.findChild(EstimateStrip)
+    qtbot.waitUntil(lambda: "by formula" in strip.words.text())
+    QTest.mouseClick(strip.probe, LEFT)
+    assert strip.probe.text() == "Cancel Probe"
+    qtbot.waitUntil(lambda: bool(helpers()), timeout=20_000)
+    QTest.mouseClick(strip.probe, LEFT)
+    assert (strip.probe.text(), strip.told.text()) == ("Probe", "The probe was cancelled.")
+    qtbot.waitUntil(lambda: not helpers(), timeout=20_000)
+    assert "by formula" in strip.words.text()
+
+    QTest.mouseClick(strip.probe, LEFT)
+    qtbot.waitUntil(lambda: strip.probe.text() == "Probe", timeout=LONG_MS)
+    assert strip.told.text() == "Two steps were trained and measured here."
+    qtbot.waitUntil(lambda: "measured here" in strip.words.text())
+    strip.details.expand()
+    told = strip.findChild(QLabel, "estimate:Time")
+    assert told.text().startswith("about ")

@@ -137,6 +137,7 @@ class EstimateStrip(QFrame):
 
     def _fill(self, found: Estimate) -> None:
         while (item := self._grid.takeAt(0)) is not None:
+            item.widget().setObjectName("")
             retire(item.widget())
         rows = [(title, gib(size), True) for title, size, _ in shares(found)]
         if found.peak is not None:
