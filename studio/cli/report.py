@@ -195,7 +195,7 @@ def _early_stopped(state: RunState, event: Event) -> str:
 
 def _sampled(state: RunState, event: Event) -> str:
     del state
-    answer = " ".join(str(event.get("text", "")).split())
+    answer = " ".join(str(event.get("text", "")).split()) or "(no text)"
     return f"  step {event.get('step')}: {event.get('prompt')} → {answer[:SHOWN_LETTERS]}"
 
 

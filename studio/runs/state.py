@@ -21,6 +21,9 @@ NODE_STATES = ("waiting", "running", "done", "skipped", "failed", "stopped")
 
 MOST_INSIGHTS = 100
 
+_BREAKS = ("evaluate", "sample")
+"""Phases in the midst of a training: the time that is left is still the training's."""
+
 
 @dataclass
 class NodeState:
@@ -150,8 +153,16 @@ def _step_started(state: RunState, event: Event) -> None:
 def _phase(state: RunState, event: Event) -> None:
     node = state.node(event.node)
     node.phase, node.phase_title = str(event.get("phase", "")), str(event.get("title") or "")
-    node.done = node.total = node.eta_s = None
+    node.done = node.total = None
     node.unit = ""
+    if not _in_training(state, event.node, node.phase):
+        node.eta_s = None
+
+
+def _in_training(state: RunState, name: str | None, phase: str) -> bool:
+    """Whether a phase is a break of a training that has told its time, or its going on."""
+    series = state.metrics.get(name or "")
+    return phase in (*_BREAKS, "train") and series is not None and bool(series.step)
 
 
 def _progress(state: RunState, event: Event) -> None:
@@ -161,7 +172,8 @@ def _progress(state: RunState, event: Event) -> None:
         node.phase, node.phase_title = phase, ""
     node.done, node.total = event.get("done"), event.get("total")
     node.unit = str(event.get("unit") or "")
-    node.eta_s, node.eta_at = event.get("eta_s"), event.time
+    if phase not in _BREAKS or not _in_training(state, event.node, phase):
+        node.eta_s, node.eta_at = event.get("eta_s"), event.time
 
 
 def _metric(state: RunState, event: Event) -> None:

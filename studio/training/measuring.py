@@ -12,7 +12,7 @@ import torch
 
 from studio.objectives._method import Objective
 from studio.runs.context import StepContext
-from studio.training.batches import pad_rows
+from studio.training.batches import pad_rows, row_lengths
 from studio.training.data import Tokenized
 from studio.training.load import free_memory
 from studio.training.out_of_memory import is_out_of_memory, not_enough, what_to_change
@@ -33,7 +33,8 @@ class Evaluator:
         self.rows = tokens.validation
         self.batch_size: int = watch.settings.batch_size
         numbers = spread(len(self.rows), watch.cadence.eval_rows)
-        self.numbers = sorted(numbers, key=lambda i: len(self.rows[i]["input_ids"]))
+        lengths = row_lengths(self.rows)
+        self.numbers = sorted(numbers, key=lambda i: lengths[i])
         self._tell_rows()
 
     def __call__(self) -> float:

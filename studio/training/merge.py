@@ -207,7 +207,7 @@ def _described(
     if base.quantization != "none":
         record["quantized_logit_difference"] = quantized_difference(context, adapter, value)
         context.notice(
-            f"The adapter was trained on a {base.quantization} base and merged into its unquantized "
+            f"The adapter was trained on a base in {base.quantization} and merged into its unquantized "
             "weights; the logits differ from those of the quantized model by at most "
             f"{record['quantized_logit_difference']:.2g}.", level="info",
         )  # fmt: skip

@@ -7,6 +7,7 @@ never the run.
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -63,7 +64,19 @@ def sampler_of(
         prompts += [Prompt(q.shown, q.ids, q.expected) for q in questions]
     if len(prompts) > MOST_PROMPTS:
         context.notice(f"Only the first {MOST_PROMPTS} of {len(prompts)} prompts are asked.")
-    return Sampler(context, watch, tokenizer, pad_id, prompts[:MOST_PROMPTS])
+    return Sampler(context, watch, tokenizer, pad_id, _told_apart(prompts[:MOST_PROMPTS]))
+
+
+def _told_apart(prompts: list[Prompt]) -> list[Prompt]:
+    """The prompts with words that no other one has: rows may ask the same after other talk."""
+    found: dict[str, Prompt] = {}
+    for prompt in prompts:
+        words, count = prompt.shown[:MOST_LETTERS], 1
+        while words in found:
+            count += 1
+            words = f"{prompt.shown[:MOST_LETTERS]} ({count})"
+        found[words] = dataclasses.replace(prompt, shown=words)
+    return list(found.values())
 
 
 def _lines(text: str) -> list[str]:
@@ -124,7 +137,7 @@ class Sampler:
         except StudioError as error:  # a question of the moment must not end the training
             self.context.notice(error.sentence, error.hint)
             return []
-        return self._short_enough(asked)
+        return self._short_enough(_told_apart(asked))
 
     def _short_enough(self, prompts: list[Prompt]) -> list[Prompt]:
         """The prompts that leave room for an answer; the others are told."""
@@ -205,7 +218,7 @@ class Sampler:
     def _tell(self, step: int, index: int, prompt: Prompt, answer: Answer) -> None:
         more = {"expected": prompt.expected[:MOST_LETTERS]} if prompt.expected else {}
         self.context.emit(
-            "Sample", step=step, index=index, prompt=prompt.shown[:MOST_LETTERS],
+            "Sample", step=step, index=index, prompt=prompt.shown,
             text=answer.text[:MOST_LETTERS], tokens=answer.tokens, seconds=round(answer.seconds, 3),
             cut=answer.cut, **more,
         )  # fmt: skip

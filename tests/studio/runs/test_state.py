@@ -36,6 +36,24 @@ def test_before_anything() -> None:
     assert (state.status, state.nodes, state.time_left_s(0.0)) == ("preparing", {}, None)
 
 
+def test_an_evaluation_in_a_training_keeps_the_time_that_is_left() -> None:
+    """Two seconds for the evaluation are not two seconds for the run."""
+    began = [
+        at(10, "RunStarted", run="r", name="Toy", nodes=NODES),
+        at(10, "StepStarted", "train"),
+        at(11, "Phase", "train", phase="train"),
+        at(12, "Metric", "train", step=1, steps=100, loss=2.0, eta_s=600.0),
+        at(12, "Phase", "train", phase="evaluate"),
+    ]
+    measured = [*began, at(13, "Progress", "train", phase="evaluate", done=5, total=10, eta_s=2.0)]
+    for events in (began, measured, [*measured, at(14, "Phase", "train", phase="train")]):
+        assert state_of(*events).time_left_s(14) == 598
+    last = state_of(*measured, at(15, "Phase", "train", phase="verify"))
+    assert last.time_left_s(15) is None
+    alone = [*began[:2], at(11, "Progress", "train", phase="evaluate", done=5, total=10, eta_s=2.0)]
+    assert state_of(*alone).time_left_s(11) == 2
+
+
 def test_a_run_from_start_to_end() -> None:
     state = state_of(
         at(10, "RunStarted", run="r", name="Toy", nodes=NODES, device="CPU", pid=7),

@@ -12,6 +12,7 @@ from studio.errors import Stopped
 from studio.training.samples import Sampler
 from studio.training.train import train_adapter
 from tests.studio.training.steps import Recorder, make_context, make_inputs, settings_of
+from tests.studio.training.test_data import messages, write
 from tests.tiny import CHAT_TEMPLATE, make_tiny_gpt2
 
 SHEET = "cat?\n\n  very very oak?  \nbread?"
@@ -139,6 +140,23 @@ def test_a_question_that_the_template_refuses_does_not_end_the_training(tmp_path
     assert sum("does not take the prompt “a bad one”" in sentence for sentence in told) == 1
     assert not any("no prompt to answer" in sentence for sentence in told)
     assert {step for step, _, _ in cells(recorder)} == {0, 6}
+
+
+def test_rows_that_ask_the_same_are_told_apart(tmp_path: Path) -> None:
+    """Two talks may end with the same question; each keeps its own answers in the grid."""
+    talks = [
+        messages("u:a?", "a:x", "u:and now?", "a:one"), messages("u:b?", "a:y", "u:and now?", "a:two"),
+    ]  # fmt: skip
+    dataset = write(tmp_path / "talks", [{"messages": m} for m in [*talks, *talks]], held_out=2)
+    recorder = Recorder()
+    train_adapter(
+        make_context(tmp_path, recorder), {**make_inputs(tmp_path), "dataset": dataset.to_json()},
+        sampled(sample_prompts="cat?", sample_rows=2, max_steps=2),
+    )  # fmt: skip
+    first = [e for e in recorder.named("Sample") if e.get("step") == 0]
+    assert [(e.get("prompt"), e.get("expected")) for e in first] == [
+        ("cat?", None), ("and now?", "one"), ("and now? (2)", "two"),
+    ]  # fmt: skip
 
 
 def test_answers_end_where_the_model_has_learned_its_last_position(tmp_path: Path) -> None:
