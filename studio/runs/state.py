@@ -80,6 +80,7 @@ class RunState:
     notices: list[Notice] = field(default_factory=list)
     evaluation: dict[str, Any] | None = None
     insights: list[Insight] = field(default_factory=list)
+    insight_node: str | None = None
     checkpoints: list[dict[str, Any]] = field(default_factory=list)
     resumes: list[dict[str, Any]] = field(default_factory=list)
     failure: dict[str, Any] | None = None
@@ -206,6 +207,8 @@ def _train_resumed(state: RunState, event: Event) -> None:
     state.recoveries = _upto(state.recoveries, event.node, step)
     state.samples.setdefault(event.node or "", SampleGrid()).cut_after(step)
     state.early_stops.pop(event.node or "", None)
+    if state.insight_node == event.node:
+        state.insights = [i for i in state.insights if i.step <= step]
 
 
 def _upto(records: list[dict[str, Any]], node: str | None, step: float) -> list[dict[str, Any]]:
@@ -242,15 +245,17 @@ def _evaluation(state: RunState, event: Event) -> None:
 
 
 def _insight(state: RunState, event: Event) -> None:
-    """A resumed run may tell a step again; of many, every other one is forgotten."""
+    """Of the training that told last. A resumed run may tell a step again; of many, every other one
+    is forgotten."""
     try:
         found = insight_from(event.data)
     except (KeyError, TypeError, ValueError):  # a torn or foreign event
         return
-    kept = [i for i in state.insights if i.step < found.step]
+    same = state.insight_node == event.node
+    kept = [i for i in state.insights if same and i.step < found.step]
     if len(kept) >= MOST_INSIGHTS:
         kept = kept[::2]
-    state.insights = [*kept, found]
+    state.insights, state.insight_node = [*kept, found], event.node
 
 
 def _artifact(state: RunState, event: Event) -> None:

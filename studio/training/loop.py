@@ -150,12 +150,13 @@ def _halve(job: Job, failure: str) -> None:
         )  # fmt: skip
     figures.micro_batch = job.micro_batch // 2
     figures.recoveries += 1
+    step = min(job.watch.step + 1, job.length.steps)  # it may have run out after the last one
     job.context.emit(
-        "MemoryRecovered", step=job.watch.step + 1, batch_size=job.micro_batch,
+        "MemoryRecovered", step=step, batch_size=job.micro_batch,
         accumulation=job.accumulation, attempt=int(figures.recoveries), most=MOST_RECOVERIES,
     )  # fmt: skip
     job.context.notice(
-        f"Memory ran out in step {job.watch.step + 1}. It goes on there with batches of "
+        f"Memory ran out in step {step}. It goes on there with batches of "
         f"{job.micro_batch} and an accumulation of {job.accumulation}: the same rows in each step.",
         "Set these numbers in the Train node to begin with them next time.",
     )  # fmt: skip

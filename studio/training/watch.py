@@ -161,8 +161,8 @@ class StepWatch(TrainerCallback):
     def on_optimizer_step(self, args: Any, state: Any, control: Any, **more: Any) -> None:
         """Let the method see the gradients once more, before they are cleared."""
         del args, state, control, more
-        self.updating = False
         self.tuning.after_step(self.step + 1)
+        self.updating = False
 
     def _diverged(self, what: str, value: float, batches: Sequence[int]) -> StudioError:
         """Keep the last step, whose weights are finite, and say what went wrong."""

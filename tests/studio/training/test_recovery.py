@@ -17,6 +17,7 @@ from studio.training import validation
 from studio.training.snapshot import load_file
 from studio.training.train import train_adapter
 from studio.training.trainer import StudioTrainer
+from studio.training.tuning import Tuning
 from studio.training.watch import StepWatch
 from tests.studio.training.steps import Recorder, make_context, make_inputs, settings_of
 
@@ -154,15 +155,16 @@ def test_three_times_at_most_then_what_to_change(
     assert "gradient checkpointing" not in hint
 
 
+@pytest.mark.parametrize("where", [(torch.optim.AdamW, "step"), (Tuning, "after_step")])
 def test_an_update_that_does_not_fit_is_not_repeated(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: tuple[Any, str]
 ) -> None:
-    """Half the weights may have moved: only a checkpoint is safe to go on from."""
+    """Half the weights may have moved, or all of them: only a checkpoint is safe to go on from."""
 
     def full(*args: object, **more: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
-    monkeypatch.setattr(torch.optim.AdamW, "step", full)
+    monkeypatch.setattr(*where, full)
     recorder = Recorder()
     with pytest.raises(StudioError, match="memory is not enough"):
         train_adapter(
