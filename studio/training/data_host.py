@@ -8,6 +8,7 @@ below a folder of its own and to the caches of models.
 
 from __future__ import annotations
 
+import gc
 import os
 import queue
 import shutil
@@ -29,6 +30,7 @@ Slices = Iterator[tuple[Kind, Mapping[str, Any]] | None]
 
 AT_ONCE = ("rows", "preview")
 PATIENCE_S, END_WITHIN_S = 0.3, 1.0
+_SELDOM = (5000, 20, 20)
 
 
 def main() -> int:
@@ -60,6 +62,7 @@ class Host:
         self._work = work
         self._session: Any = None
         self._ended = threading.Event()
+        self._is_settled = False
 
     def serve(self, requests: IO[str]) -> None:
         """Answer until the requests end."""
@@ -133,6 +136,15 @@ class Host:
                 self._tell(number, said[0], said[1])
             if said is not None and said[0] == "result":
                 self._at_work.pop(number).close()  # type: ignore[attr-defined]
+                self._settle()
+
+    def _settle(self) -> None:
+        """Let the collector pass over what the libraries made while they were loaded: to look through
+        it takes half a second, in which no row could be shown."""
+        if not self._is_settled:
+            self._is_settled = True
+            gc.freeze()
+            gc.set_threshold(*_SELDOM)
 
     def _drop(self, number: int) -> None:
         slices = self._at_work.pop(number, None)

@@ -16,7 +16,7 @@ from studio.runs.context import StepContext
 
 Shape = Literal["messages", "prompt", "text", "preference", "label"]
 _NAMED = 5
-_REMARKS = {"duplicate_key": "name a key twice; the last value counts"}
+_REMARKS = {"duplicate_key": ("names a key twice", "name a key twice", "the last value counts")}
 
 
 class Tally:
@@ -64,9 +64,9 @@ class Tally:
         for note in dict.fromkeys(self.notes[:20]):
             context.notice(note)
         for remark, (count, path, line) in self._remarks.items():
-            context.notice(
-                f"{_rows(count)} {_REMARKS.get(remark, remark)} (first: line {line} of {path.name})."
-            )
+            one, many, so = _REMARKS.get(remark, (remark, remark, ""))
+            what = "; ".join(filter(None, (one if count == 1 else many, so)))
+            context.notice(f"{_rows(count)} {what} (first: line {line} of {path.name}).")
         if self.skipped and self.first_error is not None:
             more = f" and {self.skipped - _NAMED} more" if self.skipped > _NAMED else ""
             context.notice(

@@ -353,3 +353,13 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert json.loads(done.stdout.splitlines()[-1])["stop_s"] < 2.0
+
+
+def test_a_row_with_a_key_twice_is_told_in_the_singular(tmp_path: Path) -> None:
+    path = write_rows(tmp_path / "rows.jsonl", 4)
+    twice = '{"prompt": "a", "completion": "b", "completion": "c"}\n'
+    path.write_text(twice + path.read_text(encoding="utf-8"), encoding="utf-8")
+    told = Recorder()
+    prepared(tmp_path, told, source="rows.jsonl")
+    wanted = "1 row names a key twice; the last value counts (first: line 1 of rows.jsonl)."
+    assert wanted in sentences(told)
