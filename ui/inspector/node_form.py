@@ -122,8 +122,9 @@ class NodeForm(QWidget):
         if self._node_type is None:
             return None
         context = FieldContext(
-            self._registry, lambda: self._document.project_dir, self._model_upstream
-        )
+            self._registry, lambda: self._document.project_dir, self._model_upstream,
+            value=self._value_of,
+        )  # fmt: skip
         form = Form(self._node_type.settings, context, folds=folds, parent=self)
         form.changed.connect(self._apply)
         form.left.connect(self._left)
@@ -157,6 +158,12 @@ class NodeForm(QWidget):
             found += self._form.own_problems(title)
             found = self._form.set_problems(found)
         self._list.show_problems(found)
+
+    def _value_of(self, name: str) -> object:
+        """A setting of this node as it is now."""
+        specs = fields_of(self._node_type.settings) if self._node_type else ()
+        default = next((s.default for s in specs if s.name == name), None)
+        return self.node.settings.get(name, default)
 
     def _model_upstream(self) -> str | None:
         """The model setting of the nearest node before this one that has such a field."""

@@ -29,13 +29,14 @@ class FieldContext:
 
     ``base_model`` gives the model that flows into the node of this form, as its setting is
     written, or ``None``. With ``relative_paths`` a path in the project's folder is stored
-    relative to it.
+    relative to it. ``value`` gives another setting of the same node.
     """
 
     registry: Registry
     project_dir: Callable[[], Path]
     base_model: Callable[[], str | None] = lambda: None
     relative_paths: bool = True
+    value: Callable[[str], object] = lambda name: None
 
 
 class Editor(QWidget):

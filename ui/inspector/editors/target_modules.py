@@ -14,7 +14,7 @@ from studio.graph.schema import FieldSpec
 from ui.inspector.editors.base import Editor, FieldContext
 from ui.inspector.editors.choices import narrow, widen_popup
 from ui.inspector.editors.layer_dialog import LayerDialog
-from ui.inspector.editors.layers import find_layers, grouped, ticked
+from ui.inspector.editors.layers import find_layers
 from ui.inspector.look import IconButton
 
 _OWN = "<choose>"
@@ -62,7 +62,8 @@ class TargetModulesEditor(Editor):
     def choose(self) -> None:
         """Open the list of layers and take the selection."""
         layers, why_not = find_layers(self.context.base_model(), self.context.project_dir())
-        dialog = LayerDialog(grouped(layers), ticked(self._value, layers), why_not, self)
+        rank = self.context.value("r")
+        dialog = LayerDialog(layers, self._value, why_not, rank if type(rank) is int else 0, self)
         if dialog.exec() == QDialog.DialogCode.Accepted and dialog.selection():
             self._take(dialog.selection())
         dialog.deleteLater()
