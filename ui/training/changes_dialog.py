@@ -89,7 +89,8 @@ class ChangesDialog(QDialog):
         self.apply.setObjectName("changes-apply")
         self.apply.setDefault(True)
         self.apply.clicked.connect(self.accept)
-        close = QPushButton("Cancel", self)
+        self.apply.setVisible(bool(changes))
+        close = QPushButton("Cancel" if changes else "Close", self)
         close.clicked.connect(self.reject)
         buttons = QHBoxLayout()
         buttons.addWidget(self.result_words, 1)
@@ -100,6 +101,8 @@ class ChangesDialog(QDialog):
         column.setSpacing(10)
         column.addWidget(TextLabel(sentence, self))
         column.addWidget(self._list(), 1)
+        if not changes:
+            close.setDefault(True)
         column.addLayout(buttons)
         for row in self.rows:
             row.tick.toggled.connect(self._tell)

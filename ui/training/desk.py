@@ -184,13 +184,15 @@ class TrainingDesk(QObject):
         if graph is not self._document.graph or self.dialog is not None:
             return
         changes = self._changes([(p.node, p.field, p.value, p.reason, "") for p in proposals])
-        sentence = "Values that suit this model, these data and this machine, each with its reason."
+        sentence = (
+            "Values that suit this model, these data and this machine, each with its reason."
+            if changes
+            else "Every value is as the recipe would have it."
+        )
         if not with_data:
             sentence += (
                 " Once there is a data report (Report tab), the recipe goes by the rows too."
             )
-        elif not changes:
-            sentence = "Every value is as the recipe would have it."
         count = len(proposals) - len(changes)
         kept = f"{count} settings are already so." if count != 1 else "1 setting is already so."
         self._offer("Recipe", sentence, changes, lambda chosen: kept if count else "", graph)

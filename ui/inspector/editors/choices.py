@@ -7,8 +7,10 @@ from typing import Any
 from PySide6.QtWidgets import QComboBox, QWidget
 
 from studio.graph.schema import FieldSpec
+from ui.inspector.editors import methods
 from ui.inspector.editors.base import Editor, FieldContext
 
+METHODS = "adapter"
 _POPUP_MARGIN_PX = 48
 _FRAME_PX = 44
 
@@ -50,6 +52,9 @@ class ChoiceEditor(Editor):
 
     def _fill(self) -> None:
         self._combo.clear()
+        if self.spec.meta.variant == METHODS and not self.spec.meta.special:
+            methods.fill(self._combo, list(self.context.registry.choices(METHODS)))
+            return
         for value, words, help_text in self.choices():
             self._combo.addItem(words, value)
             if help_text:
