@@ -4,7 +4,9 @@ Why: one command proves a clean clone, on a bare machine and in CI. It imports o
 library; the tools run as child processes. With arguments, only pytest runs. The last line is
 always pytest's summary; the exit code is not 0 when a linter or a test failed.
 
-To run the tests on several cores, set LORA_STUDIO_TEST_WORKERS to their number.
+The whole suite runs in two parts: what only computes, on two cores at once where there are two, and then,
+one after the other, what measures time or starts windows and runs. LORA_STUDIO_TEST_WORKERS sets another
+number of cores, also for a choice of tests.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from bootstrap import system
 
 ROOT = Path(__file__).resolve().parent.parent
 _IMPORT_LINTER = "from importlinter.cli import lint_imports_command as lint; lint()"
+COMPUTING = ["tests/contracts", "tests/docs", "tests/studio"]
 LINTERS = {
     "ruff check": ["-m", "ruff", "check", "--output-format", "concise", "."],
     "ruff format": ["-m", "ruff", "format", "--check", "."],
@@ -61,10 +64,29 @@ def lint() -> list[str]:
 
 def run_pytest(arguments: list[str], failed: list[str]) -> int:
     """Run pytest; `failed` linters are named again above its summary."""
-    workers = os.environ.get("LORA_STUDIO_TEST_WORKERS", "")
-    parallel = ["-n", workers] if workers else []
     environment = {**os.environ, "LORA_STUDIO_FAILED_LINTERS": ", ".join(failed)}
-    command = [sys.executable, "-m", "pytest", *parallel, *arguments]
+    workers = os.environ.get("LORA_STUDIO_TEST_WORKERS", "")
+    if arguments or workers == "1" or not _has_cores():
+        parallel = ["-n", workers] if workers else []
+        return _pytest([*parallel, *arguments], environment)
+    # A process of torch each takes all cores; two of them would get in each other's way.
+    alone = {**environment, "OMP_NUM_THREADS": "1"}
+    computing = _pytest(["-n", workers or "2", "--dist", "loadscope", *COMPUTING], alone)
+    rest = [str(p.relative_to(ROOT)) for p in sorted(Path("tests").resolve().iterdir())
+            if _holds_tests(p) and str(p.relative_to(ROOT)) not in COMPUTING]  # fmt: skip
+    return _pytest(rest, environment) or computing
+
+
+def _has_cores() -> bool:
+    return (os.cpu_count() or 1) > 1
+
+
+def _holds_tests(path: Path) -> bool:
+    return path.name.startswith("test_") or (path.is_dir() and any(path.rglob("test_*.py")))
+
+
+def _pytest(arguments: list[str], environment: dict[str, str]) -> int:
+    command = [sys.executable, "-m", "pytest", *arguments]
     return subprocess.run(command, env=environment, check=False).returncode
 
 
