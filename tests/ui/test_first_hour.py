@@ -117,9 +117,7 @@ def test_a_problem_is_read_whole_in_the_list(make_session: MakeSession, qtbot: Q
         wrap = Qt.TextFlag.TextWordWrap
         needed = found.fontMetrics().boundingRect(0, 0, room, 999, wrap, item.text()).height()
         assert found.visualItemRect(item).height() >= needed
-    assert "its input “Model with LoRA”" in "\n".join(
-        found.item(i).text() for i in range(found.count())
-    )
+    assert "its input “Model”" in "\n".join(found.item(i).text() for i in range(found.count()))
 
 
 def test_saving_moves_nothing_and_keeps_the_run_on_the_nodes(
@@ -155,9 +153,10 @@ def test_a_small_window_keeps_its_palette_and_tabs(make_session: MakeSession) ->
     QApplication.processEvents()
     assert window.palette_panel.width() >= 150
     bar = window.tabs.tabBar()
-    assert bar.width() >= bar.sizeHint().width() - 2
+    assert bar.usesScrollButtons()  # five tabs do not fit beside both docks; each can be reached
     window.resize(1280, 800)
     QApplication.processEvents()
+    assert bar.width() >= bar.sizeHint().width() - 2
     assert window.monitor.tools._caption.isVisible()
 
 
