@@ -76,6 +76,7 @@ class DataDesk(QObject):
         self._task: Task | None = None
         self._opening = 0
         self._reporting = 0
+        self._report_wanted = False
         self._timer = QTimer(self, singleShot=True, interval=WAIT_MS)
         self._timer.timeout.connect(self._look)
         self._stop_listening: Callable[[], None] | None = document.listen(self._document_changed)
@@ -123,6 +124,11 @@ class DataDesk(QObject):
         self.report_progress = Progress("Looking at every row", 0, self.rows)
         self._reporting = self.ask("report", self._report_told, _read_report)
         self.report_changed.emit()
+
+    def renew_report(self) -> None:
+        """Open the data anew, since files may have changed, and then look at every row."""
+        self._report_wanted = True
+        self.retry()
 
     def cancel_report(self) -> None:
         """Stop looking; what was found so far stays."""
@@ -233,8 +239,11 @@ class DataDesk(QObject):
             self._opening, self.progress = 0, None
             self.rows, self.state = int(reply.data["rows"]), "open"
             self.openings += 1
+            wanted, self._report_wanted = self._report_wanted, False
             self.changed.emit()
             self.report_changed.emit()
+            if wanted:
+                self.start_report()
 
     def host_failed(self, reply: Reply) -> bool:
         """Whether a reply says that the host is gone; then the data are opened again."""

@@ -150,7 +150,11 @@ class ReportPage(QWidget):
             self._desk.cancel_report()
         else:
             self._cancelled = None
-            self._desk.start_report()
+            report = self._desk.report
+            if report is not None and report.complete and not self._desk.stale:
+                self._desk.renew_report()
+            else:
+                self._desk.start_report()
 
     def _fix(self, fix: Fix) -> None:
         self._desk.apply(fix)

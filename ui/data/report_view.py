@@ -35,7 +35,7 @@ class ReportView(QWidget):
         super().__init__(parent)
         self._findings: tuple[Finding, ...] | None = None
         self.cards: list[FindingCard] = []
-        self._stale = False
+        self._figures: Sequence[tuple[str, str]] | None = None
         self._places = QVBoxLayout()
         self._places.setSpacing(8)
         self.figures = QGridLayout()
@@ -81,7 +81,6 @@ class ReportView(QWidget):
         if findings != self._findings:
             self._findings = findings
             self._show_findings(findings)
-        self._stale = stale
         for card in self.cards:
             if card.fix_button is not None:
                 card.fix_button.setEnabled(not stale)
@@ -117,13 +116,17 @@ class ReportView(QWidget):
             card.show()
 
     def _show_figures(self, figures: Sequence[tuple[str, str]]) -> None:
+        if figures == self._figures:
+            return
+        self._figures = figures
         while self.figures.count():
             retire(self.figures.takeAt(0).widget())
         for row, (name, value) in enumerate(figures):
-            self.figures.addWidget(MutedLabel(name, self), row, 0)
+            called = QLabel(name, self)
+            called.setForegroundRole(called.palette().ColorRole.PlaceholderText)
+            self.figures.addWidget(called, row, 0, Qt.AlignmentFlag.AlignTop)
             label = TextLabel(value, self)
             self.figures.addWidget(label, row, 1)
-        self.figures.setColumnStretch(0, 1)
 
 
 def _head(title: str, parent: QWidget) -> QLabel:

@@ -83,6 +83,7 @@ class RowView(QWidget):
         self.flags.setText(f"⚠ {flags}" if flags else "")
         self.flags.setVisible(bool(flags))
         self.legend.show_row(row)
+        self.legend.setVisible(row is None or bool(row.tokens))
         note = (row.hint or NO_TOKENS) if row is not None else self._note
         self.flow.show_row(row, note)
 

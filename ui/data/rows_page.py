@@ -229,4 +229,5 @@ class RowsPage(QWidget):
     def showEvent(self, event: QShowEvent) -> None:
         """Qt: nothing is read before somebody wants to see it."""
         super().showEvent(event)
+        self._seen = None  # the file may have changed meanwhile
         self._follow(at_once=True)

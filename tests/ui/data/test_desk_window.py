@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 
 import psutil
 from PySide6.QtCore import QPoint, Qt
@@ -28,6 +29,33 @@ def row_number(page: QWidget) -> int:
     """The number of the row whose tokens are shown."""
     row = page.row_view.flow.row
     return row.number if row is not None else 0
+
+
+def choose_llama_3(session: Session, qtbot: QtBot) -> None:
+    """Open the list of chat templates, read what one writes, and take it."""
+    page = session.tabs.page(TOKENS)
+    QTest.mouseClick(page.bar.templates, LEFT)
+    dialog = session.window.findChild(TemplateDialog)
+    qtbot.waitUntil(lambda: dialog.list.count() > 5, timeout=HOST_MS)
+    assert dialog.list.currentRow() == 0
+    titles = [dialog.list.item(n).text() for n in range(dialog.list.count())]
+    dialog.list.setFocus()
+    QTest.keyClicks(dialog.list, "Llama 3")
+    assert "<|start_header_id|>user" in dialog.sample.toPlainText()
+    assert "differs from the model’s own" in dialog.told.text()
+    assert "Llama 3 ≠" in titles
+    ok = dialog.buttons.button(dialog.buttons.StandardButton.Ok)
+    QTest.mouseClick(ok, LEFT)
+    assert session.document.graph.node("train").settings["chat_template"] == "llama-3"
+
+    def written() -> bool:
+        row = page.row_view.flow.row
+        return row is not None and "<|start_header_id|>" in row.text
+
+    qtbot.waitUntil(written, timeout=HOST_MS)
+    session.document.undo()
+    assert "chat_template" not in session.document.graph.node("train").settings
+    qtbot.waitUntil(lambda: row_number(page) > 0 and not written(), timeout=HOST_MS)
 
 
 def test_rows_of_tokens(open_desk: OpenDesk, qtbot: QtBot) -> None:
@@ -64,6 +92,7 @@ def test_rows_of_tokens(open_desk: OpenDesk, qtbot: QtBot) -> None:
     QTest.mouseClick(page.bar.batch, LEFT)
     qtbot.waitUntil(lambda: page.model.rowCount() == 300 and row_number(page) > 0)
 
+    choose_llama_3(session, qtbot)
     os.kill(host.pid, signal.SIGKILL)
     qtbot.waitUntil(lambda: session.desk.link.process_id != host.pid)
     page.go_to(200)
@@ -73,53 +102,43 @@ def test_rows_of_tokens(open_desk: OpenDesk, qtbot: QtBot) -> None:
     assert not again.is_running() or again.status() == psutil.STATUS_ZOMBIE
 
 
-def test_the_chat_template_is_chosen_by_what_it_writes(open_desk: OpenDesk, qtbot: QtBot) -> None:
-    session = open_desk(chats(20))
-    page = show(session, "train", TOKENS)
-    qtbot.waitUntil(lambda: row_number(page) == 1, timeout=HOST_MS)
-    QTest.mouseClick(page.bar.templates, LEFT)
-    dialog = session.window.findChild(TemplateDialog)
-    qtbot.waitUntil(lambda: dialog.list.count() > 5, timeout=HOST_MS)
-    assert dialog.list.currentRow() == 0
-    titles = [dialog.list.item(n).text() for n in range(dialog.list.count())]
-    dialog.list.setFocus()
-    QTest.keyClicks(dialog.list, "Llama 3")
-    assert "<|start_header_id|>user" in dialog.sample.toPlainText()
-    assert "differs from the model’s own" in dialog.told.text()
-    assert "Llama 3 ≠" in titles
-    ok = dialog.buttons.button(dialog.buttons.StandardButton.Ok)
-    QTest.mouseClick(ok, LEFT)
-    assert session.document.graph.node("train").settings["chat_template"] == "llama-3"
-
-    def written() -> bool:
-        row = page.row_view.flow.row
-        return row is not None and "<|start_header_id|>" in row.text
-
-    qtbot.waitUntil(written, timeout=HOST_MS)
-    session.document.undo()
-    assert "chat_template" not in session.document.graph.node("train").settings
-
-
-def test_a_report_of_many_rows_waits_can_be_cancelled_and_grows_stale(
-    open_desk: OpenDesk, qtbot: QtBot
-) -> None:
-    session = open_desk(chats(12_000))
+def report_waits_can_be_cancelled_and_grows_stale(session: Session, qtbot: QtBot) -> None:
+    """What the Report tab does where there are many rows."""
     page = show(session, "train", REPORT)
     qtbot.waitUntil(page.button.isVisible, timeout=HOST_MS)
     assert page.button.text() == "Make report"  # not by itself: these are many rows
     assert not session.desk.reporting
     QTest.mouseClick(page.button, LEFT)
     assert page.button.text() == "Cancel"
-    part = lambda: session.desk.report is not None or not session.desk.reporting  # noqa: E731
-    qtbot.waitUntil(part, timeout=HOST_MS)
-    if session.desk.reporting:  # a partial report is shown while it goes on
-        assert page.view.histogram.isVisible()
-        QTest.mouseClick(page.button, LEFT)
-        assert page.told.text().startswith("⚠ Cancelled after")
+    qtbot.waitUntil(lambda: session.desk.report is not None, timeout=HOST_MS)
+    assert session.desk.reporting  # a partial report is shown while it goes on
+    assert page.view.histogram.isVisible()
+    QTest.mouseClick(page.button, LEFT)
+    assert page.told.text().startswith("⚠ Cancelled after")
     shorter = set_setting(session.document.graph, "train", "max_length", 12)
     session.document.edit(shorter, "Change Max length")
     qtbot.waitUntil(lambda: page.told.text() == f"⚠ {STALE}", timeout=HOST_MS)
     assert page.button.text() == "Update"
+
+
+def test_100_000_rows_answer_within_a_second(open_desk: OpenDesk, qtbot: QtBot) -> None:
+    session = open_desk(chats(100_000))
+    page = show(session, "train", TOKENS)
+    qtbot.waitUntil(lambda: row_number(page) == 1, timeout=2 * HOST_MS)
+
+    def seconds_to(number: int) -> float:
+        began = time.monotonic()
+        page.go_to(number)
+        qtbot.waitUntil(lambda: row_number(page) == number, timeout=HOST_MS)
+        return time.monotonic() - began
+
+    assert min(seconds_to(n) for n in (99_999, 50_000)) < 1
+    session.desk.start_report()
+    waits = [seconds_to(n) for n in (71_000, 20_000, 88_000)]
+    assert session.desk.reporting  # rows are shown while every row is looked at
+    assert min(waits) < 1
+    session.desk.cancel_report()
+    report_waits_can_be_cancelled_and_grows_stale(session, qtbot)
 
 
 def test_nothing_trained_is_a_problem_that_leads_to_the_report(
