@@ -24,7 +24,6 @@ from ui.monitor.tools import PlotTools
 
 DRAW_EVERY_MS = 100
 NEXT_PLOT_MS = 12
-COMPACT_BELOW_PX = 680
 ELAPSED_EVERY_MS = 1000
 EMPTY_TEXT = (
     "Press Run and watch loss, speed and memory here, or open an earlier run from the list."
@@ -228,7 +227,7 @@ class MonitorPanel(QWidget):
     def resizeEvent(self, event: Any) -> None:
         """The tabs beside the controls need room too."""
         super().resizeEvent(event)
-        self.tools.set_compact(self.width() < COMPACT_BELOW_PX)
+        self.tools.set_room(self.width())
 
     def showEvent(self, event: Any) -> None:
         """What came while the panel was hidden is drawn now."""

@@ -11,6 +11,8 @@ from PySide6.QtWidgets import QComboBox, QHBoxLayout, QLabel, QSlider, QToolButt
 from ui import icons
 
 DEFAULT_SMOOTHING = 0.6
+ROOM_FOR_WORDS_PX, ROOM_FOR_LOG_PX, ROOM_FOR_SLIDER_PX = 800, 680, 580
+"""Widths of the whole panel, tabs included."""
 
 
 class PlotTools(QWidget):
@@ -72,10 +74,13 @@ class PlotTools(QWidget):
         button.setAutoRaise(True)
         return button
 
-    def set_compact(self, compact: bool) -> None:
-        """Leave out words where there is little room; the slider's tip says what it is."""
-        self._caption.setVisible(not compact)
-        self._value.setVisible(not compact)
+    def set_room(self, room: int) -> None:
+        """Leave out what has no room (pixels) beside the tabs: words first, which the slider's tip has
+        too, then the log axis, then the slider."""
+        for part in (self._caption, self._value):
+            part.setVisible(room >= ROOM_FOR_WORDS_PX)
+        self.log.setVisible(room >= ROOM_FOR_LOG_PX)
+        self.slider.setVisible(room >= ROOM_FOR_SLIDER_PX)
 
     def smoothing(self) -> float:
         """The factor of the moving average, 0 to 0.99."""
