@@ -19,7 +19,6 @@ from studio.data_report import DataReport, Fix, apply_fix, report_from_json
 from studio.data_report_cache import kept
 from studio.errors import Problem, StudioError
 from studio.graph.document import Document
-from studio.graph.graph import Graph
 from studio.graph.registry import Registry
 from studio.runs.token_request import TokenRequest, token_request
 from workers.data_link import DataLink, Read, Told
@@ -285,22 +284,3 @@ def progress_of(reply: Reply) -> Progress:
 def problem_of(reply: Reply) -> Problem:
     """The Problem of an error reply."""
     return Problem(**dict(reply.data))
-
-
-def train_fed_by(graph: Graph, node: str) -> str | None:
-    """The first Train node that learns from the rows of this Dataset node, through mixes too."""
-    for train in (n for n in graph.nodes if n.type == "train"):
-        wire = graph.wire_into(train.id, "dataset")
-        if wire is not None and node in {wire.source, *graph.upstream(wire.source)}:
-            return train.id
-    return None
-
-
-def dataset_of(graph: Graph, train: str) -> str | None:
-    """The first Dataset node whose rows a Train node learns from."""
-    wire = graph.wire_into(train, "dataset")
-    if wire is None:
-        return None
-    before = {wire.source, *graph.upstream(wire.source)}
-    found = [n.id for n in graph.nodes if n.id in before and n.type == "dataset"]
-    return wire.source if wire.source in found else next(iter(found), None)

@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from PySide6.QtCore import Signal
-from PySide6.QtWidgets import QHBoxLayout, QTabBar, QWidget
+from PySide6.QtWidgets import QHBoxLayout, QPushButton, QTabBar, QWidget
 
-from ui.data.desk import DataDesk, dataset_of, train_fed_by
+from ui import icons
+from ui.data.desk import DataDesk
+from ui.data.feeds import dataset_of, train_fed_by
 from ui.inspector.look import IconButton
 
 SETTINGS, ROWS, TOKENS, REPORT = "settings", "rows", "tokens", "report"
@@ -120,9 +122,26 @@ class DeskTabs(QWidget):
         page.row_wanted.connect(self.go_to_row)
         return page
 
+    def template_button(self) -> QPushButton | None:
+        """A button for the settings of a Train node; ``None`` for others."""
+        graph = self.desk.document.graph
+        if self._node is None or graph.node(self._node).type != "train":
+            return None
+        button = QPushButton("Compare chat templates…")
+        button.setObjectName("compare-templates")
+        button.setToolTip("What each chat template makes of a conversation")
+        icons.put(button, "message-square", "text_muted")
+        button.clicked.connect(self._choose_template)
+        return button
+
     def _choose_template(self) -> None:
+        """The dialog of the Train node whose data are shown, or would be."""
         from ui.data.template_dialog import TemplateDialog
 
+        graph = self.desk.document.graph
+        node = graph.node(self._node) if self._node and graph.has(self._node) else None
+        if node is not None and node.type == "train":
+            self.desk.look_at(node.id)
         if self.desk.train is not None:
             TemplateDialog(self.desk, self.desk.train, self.window()).open()
 

@@ -62,7 +62,9 @@ class TemplateDialog(QDialog):
         self.buttons.rejected.connect(self.reject)
         self.buttons.button(QDialogButtonBox.StandardButton.Ok).setText("Use this template")
         self._lay_out()
-        self._asked = desk.ask("templates", self._rendered)
+        self._asked = 0
+        desk.changed.connect(self._ask)
+        self._ask()
         self._allow()
 
     def _lay_out(self) -> None:
@@ -83,6 +85,14 @@ class TemplateDialog(QDialog):
         side = self.fontMetrics().height()
         self.list.setFixedWidth(side * 13)
         self.resize(side * 46, side * 28)
+
+    def _ask(self) -> None:
+        """Ask once the data are open, which brings the tokenizer with it; say why they are not."""
+        desk = self._desk
+        if desk.state == "failed" and desk.problem is not None:
+            self.told.setText(f"{desk.problem.sentence} {desk.problem.hint}".strip())
+        elif desk.state == "open" and not self._asked:
+            self._asked = desk.ask("templates", self._rendered)
 
     def _rendered(self, reply: Reply) -> None:
         if reply.kind == "error":

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from PySide6.QtCore import QSize, Signal
+from PySide6.QtCore import QSize, Qt, Signal
 from PySide6.QtWidgets import QPushButton, QVBoxLayout, QWidget
 
 from studio.errors import Problem
@@ -177,6 +177,15 @@ class NodeForm(QWidget):
                 if spec.meta.widget == "model":
                     return str(node.settings.get(spec.name, spec.default))
         return None
+
+    def add_below(self, widget: QWidget) -> None:
+        """Put a widget below the settings; a second one of its name does not come in."""
+        if self.findChild(QWidget, widget.objectName()) is not None:
+            widget.deleteLater()
+            return
+        column = self.layout()
+        assert isinstance(column, QVBoxLayout)
+        column.insertWidget(column.count() - 1, widget, 0, Qt.AlignmentFlag.AlignLeft)
 
     def review_code(self) -> None:
         """Look at the code that the node's model brings."""

@@ -91,6 +91,7 @@ class InspectorPanel(QWidget):
         self._ids = ids
         if self.tabs is not None:
             self.tabs.show_node(ids[0] if len(ids) == 1 else None)
+            self._add_template_button()
             self._show_page()
 
     def set_problems(self, problems: Sequence[Problem]) -> None:
@@ -130,6 +131,11 @@ class InspectorPanel(QWidget):
             self._document.redo()
         else:
             super().keyPressEvent(event)
+
+    def _add_template_button(self) -> None:
+        button = self.tabs.template_button() if self.tabs is not None else None
+        if button is not None and self._form is not None:
+            self._form.add_below(button)
 
     def _show_page(self) -> None:
         """The page of the chosen tab, or the form."""

@@ -9,7 +9,7 @@ import time
 import psutil
 from PySide6.QtCore import QPoint, Qt
 from PySide6.QtTest import QTest
-from PySide6.QtWidgets import QPlainTextEdit, QWidget
+from PySide6.QtWidgets import QPlainTextEdit, QPushButton, QWidget
 from pytestqt.qtbot import QtBot
 
 from studio.graph.edits import set_setting
@@ -145,6 +145,14 @@ def test_nothing_trained_is_a_problem_that_leads_to_the_report(
     open_desk: OpenDesk, qtbot: QtBot
 ) -> None:
     session = open_desk(chats(30), train={"max_length": 12})
+    session.window.canvas.select(("train",))
+    compare = session.window.inspector.findChild(QPushButton, "compare-templates")
+    session.window.inspector.focus_field("train", "max_length")
+    compare.setFocus()
+    QTest.keyClick(compare, Qt.Key.Key_Space)  # opens the data, though only settings are shown
+    dialog = session.window.findChild(TemplateDialog)
+    qtbot.waitUntil(lambda: dialog.list.count() > 5, timeout=HOST_MS)
+    QTest.keyClick(dialog, Qt.Key.Key_Escape)
     page = show(session, "train", REPORT)
     found = lambda: any(p.code == "nothing_trained" for p in session.problems.problems)  # noqa: E731
     qtbot.waitUntil(found, timeout=HOST_MS)
