@@ -107,6 +107,17 @@ def _refuse_archive(path: Path, head: bytes) -> None:
             "Give it the right ending." if kind.endswith(" file") else "Unpack or export it first."
         )
         raise bad_file(path, f"is {kind}, not text", hint, "wrong_encoding")
+    rows = {s.lower() for s in path.suffixes} & {".jsonl", ".ndjson", ".json", ".csv", ".tsv"}
+    if rows and head[:512].lstrip().lower().startswith((b"<!doctype html", b"<html")):
+        raise bad_file(
+            path, "is a web page, not data", "Download the file itself, not the page that shows it.",
+            "web_page",
+        )  # fmt: skip
+    if head.startswith(b"version https://git-lfs"):
+        raise bad_file(
+            path, "is only a pointer to a file (Git LFS), not the data",
+            "Fetch the file itself, with “git lfs pull” or from where it is kept.", "lfs_pointer",
+        )  # fmt: skip
 
 
 def _codec(path: Path, head: bytes, wanted: str) -> tuple[str, int, list[str]]:

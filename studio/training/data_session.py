@@ -30,7 +30,7 @@ from studio.training.quiet import quiet_libraries
 from studio.training.report import PROGRESS_EVERY_S, Pace, ReportMaker
 from studio.training.report_fixes import setting_of
 from studio.training.row_checks import content_hash
-from studio.training.row_facts import Facts, facts_of
+from studio.training.row_facts import GIANT, Facts, facts_of, is_giant
 from studio.training.row_index import RowIndex
 from studio.training.token_view import SourceRow, view_rows
 
@@ -230,7 +230,7 @@ def _flagged(data: Opened, items: list[Item]) -> Iterator[tuple[TokenRow, tuple[
 def token_rows(data: Opened, items: list[Item]) -> list[TokenRow]:
     """The items as tokens; one that cannot be shown says why."""
     with contextlib.suppress(StudioError):
-        if all(i.row is not None for i in items):
+        if all(i.row is not None and not is_giant(i.row) for i in items):
             return _shown(data, items)
     return [row for item in items for row in _one(data, item)]
 
@@ -242,6 +242,11 @@ def _shown(data: Opened, items: list[Item]) -> list[TokenRow]:
 
 def _one(data: Opened, item: Item) -> list[TokenRow]:
     error = item.error
+    if item.row is not None and is_giant(item.row):
+        error = StudioError(
+            f"Row {item.number} is too long to be shown as tokens: more than {GIANT:,} characters.",
+            hint="A training cuts it to the max length. Split it into several rows.",
+        )
     if error is None:
         try:
             return _shown(data, [item])

@@ -41,7 +41,9 @@ def longer_fix(request: TokenRequest, lengths: Any, longest_taken: int | None) -
     if wanted <= present:
         return None
     cut = int((lengths > wanted).sum())
-    rest = "nothing is cut" if not cut else f"{cut} rows are cut"
+    if cut == int((lengths > present).sum()):
+        return None  # it would cost memory and mend nothing
+    rest = ("nothing is cut", "1 row is cut")[cut] if cut < 2 else f"{cut} rows are cut"
     title = f"Raise the max length to {wanted} tokens, so that {rest}"
     return Fix("raise_max_length", title, (Change(request.train, "max_length", wanted),))
 

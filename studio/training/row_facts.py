@@ -18,6 +18,10 @@ from studio.training.masks import Rendered
 from studio.training.row_checks import damage, role_error, texts_of
 from studio.training.row_flags import flags_of
 
+GIANT = 1_000_000
+"""A row of more characters is neither shown as tokens nor looked at closer: that can take minutes,
+in which nothing else could be shown."""
+
 
 @dataclass(frozen=True)
 class Facts:
@@ -41,6 +45,9 @@ def facts_of(title: str, encoder: Encoder, items: Sequence[Item]) -> list[Facts]
     for place, item in enumerate(items):
         try:
             _refuse_other_shapes(item.row or {})
+            if item.row is not None and is_giant(item.row):
+                texts.append([])
+                continue
             texts.append([] if item.row is None else rendered(title, encoder, dict(item.row)))
         except StudioError as error:
             refused[place] = error
@@ -55,10 +62,18 @@ def facts_of(title: str, encoder: Encoder, items: Sequence[Item]) -> list[Facts]
 def _facts(item: Item, parts: tuple[RowFlags, ...], refused: StudioError | None) -> Facts:
     if item.row is None:
         return Facts(item, (), {"bad_row": _told(item.error) or "it cannot be read"})
+    if refused is None and is_giant(item.row):
+        size = sum(len(t) for t in texts_of(item.row))
+        return Facts(item, (), {"cut_row": f"{size:,} characters: too long to be looked at closer"})
     marks = _text_marks(item.row)
     if refused is not None:
         return Facts(item, (), {"refused_row": _told(refused), **marks})
     return Facts(item, parts, {**_token_marks(parts), **marks})
+
+
+def is_giant(row: Mapping[str, Any]) -> bool:
+    """Whether the row is too long to be tokenized while somebody waits."""
+    return sum(len(t) for t in texts_of(row)) > GIANT
 
 
 def _told(error: StudioError | None) -> str:

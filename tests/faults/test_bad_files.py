@@ -113,6 +113,14 @@ def unreadable(path: Path) -> None:
         pytest.skip("this user may read everything")
 
 
+def page(path: Path) -> None:
+    path.write_text("<!DOCTYPE html>\n<html><body>404</body></html>\n")
+
+
+def pointer(path: Path) -> None:
+    path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 9\n")
+
+
 def loop(path: Path) -> None:
     path.symlink_to(path.name)
 
@@ -196,6 +204,8 @@ REFUSED = [
     Refused("kinds", folder_of(a_dot_jsonl=rows(2), b_dot_parquet=parquet_bytes(2)), "mixed_folder",
             ("1 JSON and 1 Parquet", "twice")),
     Refused("sets", SAVED_SETS, "several_splits", ("splits: test, train",)),
+    Refused("page.jsonl", page, "web_page", ("web page",)),
+    Refused("pointer.jsonl", pointer, "lfs_pointer", ("Git LFS",)),
     Refused("loop.jsonl", loop, "unreadable_file", ("symbolic links",)),
     Refused("secret.jsonl", unreadable, "unreadable_file", ("ermission",)),
     Refused("page.html", b"<html>", "unknown_suffix", (".html",)),
