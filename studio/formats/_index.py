@@ -70,6 +70,9 @@ class _Scanned:
                 self._scan(None if upto is None else upto + _AHEAD)
             except (StudioError, OSError, EOFError, zlib.error) as error:
                 self._fail(error)
+            broken = self._open(self.path).broken_behind if self._ended else None
+            if broken is not None and self._failure is None:
+                self._fail(broken_gzip(self.path, broken))
         return self._known
 
     def rows(self, first: int, last: int) -> list[SourceRow]:

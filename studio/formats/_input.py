@@ -11,6 +11,7 @@ import gzip
 import io
 import shutil
 import tempfile
+import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from studio.formats._source import ReadOptions, bad_file
 
 LARGEST_LINE = 256 * 1024 * 1024
 _HEAD = 1 << 16
+_PIECE = 1 << 16
 _BLOCK = 1 << 18
 _GZIP = b"\x1f\x8b"
 _SAVE = "Save the file as UTF-8, or choose its encoding in the Dataset node."
@@ -52,6 +54,8 @@ class Input:
     disk: BinaryIO
     plain: bool
     base: int = 0
+    broken_behind: int | None = None
+    """The last whole line before its gzip data breaks off, where it does."""
 
     def done(self, place: int) -> int:
         """Bytes of the file on disk that are done when ``place`` of the text is reached."""
@@ -170,10 +174,29 @@ def open_seekable(path: Path, options: ReadOptions, stack: ExitStack) -> Input:
         return _opened(path, look, stack)
     copy = tempfile.TemporaryFile()  # noqa: SIM115
     stack.callback(copy.close)
+    broken: int | None = None
     with ExitStack() as own:
-        shutil.copyfileobj(_opened(path, look, own).file, copy, _BLOCK)
+        try:
+            shutil.copyfileobj(_opened(path, look, own).file, copy, _PIECE)
+        except (EOFError, zlib.error, gzip.BadGzipFile):
+            broken = _whole_lines(copy)
+            if not broken:
+                raise
     copy.seek(0)
-    return Input(path, copy, copy, plain=True)
+    return Input(path, copy, copy, plain=True, broken_behind=broken)
+
+
+def _whole_lines(copy: BinaryIO) -> int:
+    """Leave out the line that breaks off; how many there are before it."""
+    copy.seek(0)
+    lines = end = place = 0
+    while block := copy.read(_BLOCK):
+        lines += block.count(b"\n")
+        if b"\n" in block:
+            end = place + block.rindex(b"\n") + 1
+        place += len(block)
+    copy.truncate(end)
+    return lines
 
 
 def _opened(path: Path, look: Look, stack: ExitStack) -> Input:

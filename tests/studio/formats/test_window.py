@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
 import time
 from collections.abc import Callable
@@ -133,6 +134,19 @@ def test_a_file_that_breaks_off_shows_what_is_whole(tmp_path: Path) -> None:
     assert [r.data.get("text") for r in rows] == ["a", "b", None]
     assert rows[2].error is not None
     assert rows[2].line == 4
+
+
+def test_gzip_that_breaks_off_shows_what_is_whole(tmp_path: Path) -> None:
+    lines = [json.dumps({"text": hashlib.sha256(str(n).encode()).hexdigest()}) for n in range(5000)]
+    packed = gzip.compress("\n".join(lines).encode())
+    (tmp_path / "a.jsonl.gz").write_bytes(packed[: len(packed) // 2])
+    with window(tmp_path, source="a.jsonl.gz", on_bad_rows="skip") as shown:
+        count = shown.count()
+        first, last = shown.rows(1, 1)[0], shown.rows(count, count)[0]
+    assert 1000 < count < 4000
+    assert first.data == json.loads(lines[0])
+    assert last.error is not None
+    assert f"behind line {count - 1}" in last.error.sentence
 
 
 def test_several_files_are_counted_through(tmp_path: Path) -> None:
