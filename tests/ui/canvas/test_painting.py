@@ -212,9 +212,9 @@ def test_five_hundred_nodes_are_added_fast(make_canvas):
     times = []
     for _ in range(5):
         view.document.replace(Graph(), None)
-        started = time.perf_counter()
+        started = time.process_time()
         view.document.replace(graph, None)
-        times.append(time.perf_counter() - started)
+        times.append(time.process_time() - started)
     assert len(view.graph_scene.nodes) == 500
     assert statistics.median(times) < 0.25  # 0.03 s alone; machines that run tests are loaded
 
