@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """The formula of ``studio.estimate`` against dry runs: a grid of shapes and modes, as a table.
 
-    python benchmarks/estimate_grid.py [--full] [--labels N] [--only NAME]
+    python benchmarks/estimate_grid.py [--full] [--labels N] [--only NAME] [--cpu]
 
 Shapes have four layers unless ``--full`` is given: both sides are linear in their number. Prints one
-line of Markdown for each shape: the formula's peak minus the dry run's, in percent.
+line of Markdown for each shape: the formula's peak minus the dry run's, in percent. ``--cpu`` compares
+it with real steps instead (``estimate_cpu``).
 """
 
 from __future__ import annotations
@@ -14,14 +15,16 @@ import sys
 import time
 import warnings
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from studio.estimate.activations import Mode
 from studio.estimate.memory import Batch, memory
-from studio.estimate.shapes import shape_of_config
+from studio.estimate.shapes import Shape, shape_of_config
 from studio.estimate.trainable import Counted, count, matched, rank_for
 from studio.layers import resolve_targets
+from studio.whole import layer_of
 from tests.studio.estimate.architectures import ARCHITECTURES, shortened
 
 SHAPES = (
@@ -34,12 +37,18 @@ MODES = {
     "bf16, checkpointing": Mode(checkpointing=True),
     "float32": Mode(weights=4, autocast=False),
     "bf16, no autocast": Mode(autocast=False),
-    "whole model": Mode(weights=4, full=True),
+    "whole model, bf16": Mode(weights=4, full=True),
+    "whole model, float32": Mode(weights=4, full=True, autocast=False),
+    "last 2 layers, bf16": Mode(weights=4, full=True),
 }
+LAST = "last 2 layers, bf16"
 
 
-def both(name: str, mode: Mode, layers: int | None, batch: Batch) -> tuple[int, int, float]:
-    """Peak by formula and by dry run, and the dry run's seconds."""
+def both(
+    name: str, mode: Mode, layers: int | None, batch: Batch, last: int = 0
+) -> tuple[int, int, float]:
+    """Peak by formula and by dry run, and the dry run's seconds. With ``last`` only so many layers are
+    trained, of a whole model."""
     from peft import LoraConfig, get_peft_model
 
     from studio.training.dry_run import dry_run
@@ -50,13 +59,34 @@ def both(name: str, mode: Mode, layers: int | None, batch: Batch) -> tuple[int, 
     if config["model_type"] == "opt":
         config = {**config, "dropout": 0.0}
     shape = shape_of_config(config)
+    assert shape is not None
     names, _ = resolve_targets(shape.modules(), "all-linear")
     targets = matched(shape, names, rank_for(16, None))
-    counted = Counted((), 0, shape.parameters) if mode.full else count(shape, "lora", targets)
+    counted = _whole(shape, last) if mode.full else count(shape, "lora", targets)
     lora = LoraConfig(r=16, target_modules=names, task_type="CAUSAL_LM")
     began = time.perf_counter()
-    run = dry_run(config, mode, batch, None if mode.full else lambda m: get_peft_model(m, lora))
+
+    def adapt(model: Any) -> Any:
+        return _frozen(model, shape.layers - last) if last else get_peft_model(model, lora)
+
+    run = dry_run(config, mode, batch, None if mode.full and not last else adapt)
     return memory(shape, counted, mode, batch).peak, run.peak, time.perf_counter() - began
+
+
+def _whole(shape: Shape, last: int) -> Counted:
+    if not last:
+        return Counted((), 0, shape.parameters)
+    inner = shape.linears[-last * len(shape.linears) // shape.layers :]
+    own = sum(m.parameters for m in inner) + last * shape.vectors
+    return Counted((), 0, own, first_layer=shape.layers - last)
+
+
+def _frozen(model: Any, first: int) -> Any:
+    """The model with only the layers from ``first`` on trained."""
+    for name, parameter in model.named_parameters():
+        layer = layer_of(name)
+        parameter.requires_grad = layer is not None and layer >= first
+    return model
 
 
 def main() -> None:
@@ -64,14 +94,21 @@ def main() -> None:
     parser.add_argument("--full", action="store_true", help="all layers")
     parser.add_argument("--labels", type=int, default=256, help="of 1,024 tokens")
     parser.add_argument("--only", action="append", help="one shape")
+    parser.add_argument("--cpu", action="store_true", help="real steps on the processor")
     options = parser.parse_args()
     warnings.filterwarnings("ignore")
+    if options.cpu:
+        from benchmarks.estimate_cpu import rows
+
+        for row in rows(options.only):
+            print(row, flush=True)
+        return
     print("| shape | " + " | ".join(MODES) + " |\n| --- |" + " ---: |" * len(MODES))
     for name in options.only or SHAPES:
         cells = []
-        for mode in MODES.values():
-            batch = Batch(2, 512, options.labels)
-            formula, dry, _ = both(name, mode, None if options.full else 4, batch)
+        for title, mode in MODES.items():
+            batch, last = Batch(2, 512, options.labels), 2 if title == LAST else 0
+            formula, dry, _ = both(name, mode, None if options.full else 4, batch, last)
             cells.append(f"{100 * (formula / dry - 1):+.1f}")
         print(f"| {name} | " + " | ".join(cells) + " |", flush=True)
 

@@ -26,6 +26,7 @@ _PARTS = (
     ("weights", "Weights"), ("quantization", "Quantization constants"), ("adapter", "Adapter"),
     ("gradients", "Gradients"), ("optimizer", "Optimizer"), ("activations", "Activations"),
     ("logits", "Logits"), ("workspace", "Workspace of a layer"), ("framework", "Framework"),
+    ("allocator", "Holes of the allocator"),
 )  # fmt: skip
 
 

@@ -26,8 +26,8 @@ READS_ATTENTION = ("o_proj", "out_proj", "dense", "c_proj")
 @dataclass(frozen=True)
 class Mode:
     """How a step computes. ``weights`` and ``adapter`` are bytes per stored number; ``head`` says
-    whether logits are made for label tokens only; ``masked`` whether rows are padded. ``plain`` is the
-    model's own loss, which keeps its logits."""
+    whether logits are made for label tokens only, and in parts when they are many; ``masked`` whether
+    rows are padded. ``plain`` is the model's own loss, which keeps its logits."""
 
     weights: int = 2
     adapter: int = 4
@@ -35,7 +35,7 @@ class Mode:
     quantization: str = "none"
     double_quant: bool = True
     checkpointing: bool = False
-    head: Literal["rows", "full", "plain"] = "rows"
+    head: Literal["chunks", "rows", "full", "plain"] = "rows"
     masked: bool = False
     dropout: float = 0.0
     device: Literal["cpu", "cuda"] = "cpu"
@@ -112,8 +112,11 @@ def _feed_forward(shape: Shape, mode: Mode) -> int:
 
 
 def _adapters(shape: Shape, targets: Sequence[Target], mode: Mode) -> int:
-    """Inputs of A and of B."""
+    """Inputs of A and of B. Dropout makes an input of its own for each A, and keeps its noise."""
     middle = sum(mode.inner * t.rank for t in targets)
+    if mode.dropout and not mode.full:
+        noise = mode.adapter if mode.device == "cpu" else MASK_BYTES
+        return middle + (mode.inner + noise) * sum(t.linear.width_in for t in targets)
     if mode.copies is not None:
         return middle + sum(mode.copies * t.linear.width_in for t in targets)
     return middle + mode.stream * sum(_inputs(shape, [t.linear for t in targets]))

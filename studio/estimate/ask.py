@@ -155,8 +155,9 @@ def _end(process: subprocess.Popen[str]) -> None:
 
 
 def _with_dry(job: Job, facts: Facts, found: Mapping[str, Any]) -> Estimate:
-    peak = int(found["peak"]) + facts.machine.framework
     before = estimate_job(job, facts)
+    lost = before.parts.allocator if before.parts is not None else 0
+    peak = int(found["peak"]) + facts.machine.framework + lost
     return replace(
         before, peak=peak, basis="dry run", fits=peak <= MARGIN * before.available,
         trainable=int(found["trainable"]), total=int(found["total"]),
@@ -170,7 +171,10 @@ def _with_probe(job: Job, facts: Facts, found: Mapping[str, Any]) -> Estimate:
     data, _ = rows_of(job, facts)
     batch = longest_batch(job, data, mode)
     counted, _ = counted_of(job, job.shape)
-    parts = memory(job.shape, counted, mode, batch, job.train.optimizer, facts.machine.framework)
+    machine = facts.machine
+    parts = memory(
+        job.shape, counted, mode, batch, job.train.optimizer, machine.framework, machine.holes
+    )
     each = operations_per_token(
         job.shape, counted.adapter or 0, batch.length, batch.labels / batch.tokens,
         checkpointing=mode.checkpointing, full=mode.full,

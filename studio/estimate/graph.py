@@ -170,7 +170,9 @@ def estimate_job(job: Job, facts: Facts) -> Estimate:
     data, said = rows_of(job, facts)
     batch = longest_batch(job, data, mode)
     framework = facts.machine.framework
-    parts = memory(job.shape, counted, mode, batch, job.train.optimizer, framework)
+    parts = memory(
+        job.shape, counted, mode, batch, job.train.optimizer, framework, facts.machine.holes
+    )
     known = load_measured(measured_key(job, mode))
     found = _with_memory(found, parts, known)
     found = replace(found, **_counts(job, job.shape, counted, mode), notes=(*notes, *said))
@@ -211,13 +213,9 @@ def _whole(job: Job, shape: Shape) -> Counted:
     inner = [m for m in shape.linears if layers is None or layer_of(m.name) in layers]
     number = shape.layers if layers is None else len(layers)
     rest = shape.outside if layers is None else 0
-    own = (
-        sum(m.parameters for m in inner)
-        + number * shape.vectors
-        + rest
-        + (ends if layers is None else 0)
-    )
-    return Counted((), 0, own)
+    own = sum(m.parameters for m in inner) + number * shape.vectors + rest + ends
+    first = 0 if layers is None or ends else min(layers, default=shape.layers)
+    return Counted((), 0, own, first_layer=first)
 
 
 def mode_of(job: Job, machine: Machine) -> Mode:
@@ -229,7 +227,7 @@ def mode_of(job: Job, machine: Machine) -> Mode:
     return Mode(
         weights=4 if full or not half else 2, adapter=4, autocast=half,
         quantization="none" if full else job.base.quantization, double_quant=job.base.double_quant,
-        checkpointing=job.train.gradient_checkpointing, head="rows",
+        checkpointing=job.train.gradient_checkpointing, head="rows" if full else "chunks",
         masked=job.train.batching == "padded" and job.train.batch_size > 1,
         dropout=job.lora.dropout if job.lora is not None else 0.0,
         device="cuda" if machine.device == "cuda" else "cpu", full=full,
@@ -294,8 +292,8 @@ def _with_memory(found: Estimate, parts: Parts | None, known: Measured | None) -
 
 
 ALLOCATOR_NOTE = (
-    "On a processor the system's allocator keeps memory that was freed: the process may take up to 1.6 "
-    "times the peak. A probe measures it."
+    "On a processor the system's allocator keeps memory that was freed; how much is approached. A probe "
+    "measures it."
 )
 
 

@@ -6,6 +6,8 @@ earlier run or of the probe.
 
 from __future__ import annotations
 
+import os
+import platform
 import time
 from dataclasses import dataclass
 from functools import lru_cache
@@ -30,7 +32,8 @@ FRAMEWORK = {"cpu": 620 * 10**6, "cuda": 600 * 10**6}
 @dataclass(frozen=True)
 class Machine:
     """The device that trains. ``available`` are bytes that a run may take; ``bfloat16`` whether Auto
-    would take that precision."""
+    would take that precision; ``holes`` whether freed tensors leave holes in a process's memory, as
+    they do with glibc."""
 
     name: str
     device: str
@@ -39,6 +42,7 @@ class Machine:
     bfloat16: bool
     framework: int
     cores: int = 1
+    holes: bool = False
 
 
 def this_machine() -> Machine:
@@ -59,7 +63,7 @@ def _machine(moment: int) -> Machine:
         )  # fmt: skip
     return Machine(
         describe_device(), "cpu", int(ram_free_gib() * GIB), int(ram_total_gib() * GIB),
-        cpu_computes_bfloat16(), FRAMEWORK["cpu"], cpu_count(),
+        cpu_computes_bfloat16(), FRAMEWORK["cpu"], cpu_count(), leaves_holes(),
     )  # fmt: skip
 
 
@@ -74,6 +78,14 @@ def _gpu_computes_bfloat16() -> bool:
         return int(pynvml.nvmlDeviceGetCudaComputeCapability(handle)[0]) >= 8
     except Exception:  # no driver, no library, or one of another version
         return True
+
+
+@lru_cache(maxsize=1)
+def leaves_holes() -> bool:
+    """Whether glibc's own allocator serves the processes that are started here."""
+    other = ("tcmalloc", "jemalloc", "mimalloc")
+    loaded = os.environ.get("LD_PRELOAD", "")
+    return platform.libc_ver()[0] == "glibc" and not any(name in loaded for name in other)
 
 
 @lru_cache(maxsize=1)

@@ -24,9 +24,16 @@ from studio.estimate.trainable import Counted, Target
 SCALES = {True: 1 / 64 + 4 / (64 * 256), False: 4 / 64}
 """Bytes of scales per 4-bit number: a byte for 64 numbers and a float32 for 256 of those with double
 quantization, else a float32 for 64 numbers (Dettmers et al., 2023, arXiv:2305.14314)."""
-LOGIT_BYTES = {"rows": 12, "full": 12, "plain": 14}
+CHUNK = 1 << 24
+"""Logits that a frozen head makes at once (``studio.training.chunked_head``)."""
+LOGIT_BYTES = {"chunks": 12, "rows": 12, "full": 12, "plain": 14}
 """Per logit at the peak of the loss: log-probabilities, their gradient and the logits' gradient, each
 in float32; a model's own loss also keeps its logits in 16 bits."""
+HOLES = 1.6
+"""What glibc loses, as a share of the outputs of all adapters. Tensors are aligned to 64 bytes, and glibc
+takes such a block only from a hole that is larger by more than that, so that a freed tensor may leave no
+room for one of its own size. An adapter's output, its scaled copy and the sum come and go between tensors
+that stay. Measured: see docs/estimate.md."""
 NORM_GRADIENT = 20
 """Bytes per number of the last norm's input while its gradient is taken in float32: five copies."""
 
@@ -34,8 +41,8 @@ NORM_GRADIENT = 20
 @dataclass(frozen=True)
 class Parts:
     """Bytes by part. ``activations`` is what layers keep, ``logits`` the loss above that, ``workspace``
-    what one layer's gradient needs for a moment. They do not all lie in memory at once: ``peak``
-    says how much does."""
+    what one layer's gradient needs for a moment, ``allocator`` what the system's allocator holds in
+    holes. They do not all lie in memory at once: ``peak`` says how much does."""
 
     weights: int = 0
     quantization: int = 0
@@ -47,6 +54,7 @@ class Parts:
     workspace: int = 0
     framework: int = 0
     peak: int = 0
+    allocator: int = 0
 
 
 @dataclass(frozen=True)
@@ -72,9 +80,11 @@ def memory(
     batch: Batch,
     optimizer: str = "adamw",
     framework: int = 0,
+    holes: bool = False,
 ) -> Parts | None:
-    """The memory of one step; ``None`` where trained parameters or optimizer are not known."""
-    trained = shape.parameters if mode.full else counted.trainable
+    """The memory of one step; ``None`` where trained parameters or optimizer are not known.
+    ``holes``: the allocator is one that does not use freed blocks again (``Machine.holes``)."""
+    trained = counted.trainable
     state = state_bytes(optimizer, mode.device)
     if trained is None or state is None:
         return None
@@ -83,16 +93,18 @@ def memory(
     adapter = 0 if mode.full else mode.adapter * (counted.adapter or 0) + _own(counted, mode)
     gradients = width * trained
     states = int(state * trained * (width / 4 if mode.full else 1))
-    kept, workspace, logits = _activations(shape, counted.targets, mode, batch)
+    used = _activations(shape, counted, mode, batch)
+    kept, workspace, logits = used.kept, used.workspace, used.logits
+    lost = round(HOLES * _outputs(counted.targets, mode) * batch.tokens) if holes else 0
     standing = weights + constants + adapter + states
     first = kept + max(logits, workspace) + (gradients if batch.accumulated else 0)
     last = gradients + (
         workspace if mode.checkpointing else kept // max(1, shape.layers) + workspace
     )
-    step = gradients + _largest(shape, mode) * 2 * width
-    peak = framework + standing + max(first, last, step)
+    step = gradients + _largest(shape, mode, trained) * 2 * width
+    peak = framework + standing + max(first, last, step) + lost
     return Parts(
-        weights, constants, adapter, gradients, states, kept, logits, workspace, framework, peak
+        weights, constants, adapter, gradients, states, kept, logits, workspace, framework, peak, lost
     )  # fmt: skip
 
 
@@ -113,27 +125,48 @@ def _weights(shape: Shape, mode: Mode) -> tuple[int, int]:
     return rest + numbers // 2, int(numbers * SCALES[mode.double_quant])
 
 
-def _activations(
-    shape: Shape, targets: Sequence[Target], mode: Mode, batch: Batch
-) -> tuple[int, int, int]:
-    """Kept until the gradient, workspace of one layer, and the loss above what is kept.
+@dataclass(frozen=True)
+class Used:
+    """Bytes kept until the gradient, of one layer's workspace, and of the loss above what is kept."""
 
-    The first norm keeps nothing without checkpointing: its input has no gradient."""
+    kept: int
+    workspace: int
+    logits: int
+
+
+def _activations(shape: Shape, counted: Counted, mode: Mode, batch: Batch) -> Used:
+    """What a micro-batch needs. The first norm keeps nothing without checkpointing: its input has no
+    gradient. The last norm's input is gone when checkpointed layers are computed again, and a layer
+    norm shares its input with the checkpoint."""
     tokens, w = batch.tokens, mode.weights
-    layers = _by_layer(shape, targets, mode)
+    layers = _by_layer(shape, counted.targets, mode)
     each = [layer_bytes(shape, found, mode, tokens, batch.length) for found in layers]
+    each[: counted.first_layer] = [0] * min(len(each), counted.first_layer)
     deepest = max(each, default=0)
-    rows = batch.labels if mode.head == "rows" else tokens
-    logits = LOGIT_BYTES[mode.head] * shape.vocabulary * rows
     norm = tokens * (NORM_GRADIENT if shape.norm == "rms" else 4 * w) * shape.hidden
     gradient = tokens * _layer_gradient(shape, layers[-1] if layers else [], mode)
     dequantized = _largest_linear(shape) * w if mode.quantization != "none" else 0
     final = tokens * shape.hidden * (4 if shape.norm == "rms" else w)
+    logits = _logits(shape, mode, batch)
     if mode.checkpointing:
+        shared = final + (tokens * shape.hidden * w if shape.norm == "layer" else 0)
         kept = shape.layers * tokens * w * shape.hidden + final
-        return kept, deepest + gradient + dequantized, logits
+        return Used(kept, deepest + gradient + dequantized - shared, logits)
     kept = sum(each) + (0 if mode.full else final - _first_norm(shape, mode, tokens))
-    return kept, max(norm, gradient + dequantized), logits
+    if mode.full and mode.autocast:  # the head's copy in 16 bits is kept like the layers'
+        kept += mode.stream * shape.vocabulary * shape.hidden
+    return Used(kept, max(norm, gradient + dequantized), logits)
+
+
+def _outputs(targets: Sequence[Target], mode: Mode) -> int:
+    """Bytes per token of all adapters' outputs."""
+    return sum(mode.inner * t.linear.width_out for t in targets)
+
+
+def _logits(shape: Shape, mode: Mode, batch: Batch) -> int:
+    rows = batch.tokens if mode.head in ("full", "plain") else batch.labels
+    numbers = shape.vocabulary * rows
+    return LOGIT_BYTES[mode.head] * (min(numbers, CHUNK) if mode.head == "chunks" else numbers)
 
 
 def _first_norm(shape: Shape, mode: Mode, tokens: int) -> int:
@@ -161,15 +194,27 @@ def _layer_gradient(shape: Shape, targets: Sequence[Target], mode: Mode) -> int:
     down = any(is_down(shape, t.linear) for t in targets)
     if not down:
         return 2 * w * inner + 2 * w * hidden
+    if not shape.gated and (mode.copies is None or mode.autocast):
+        return _plain_gradient(shape, mode)
     if mode.copies is None:
         return w * inner + 2 * w * hidden
     return (3 * w if mode.autocast else 2 * w) * inner + 4 * w * hidden
+
+
+def _plain_gradient(shape: Shape, mode: Mode) -> int:
+    """The same without a gate. The gradients by way of the adapter and of the frozen matrix, and their
+    sum, lie side by side; ReLU keeps the matrix's input, which else is given back before."""
+    w, relu = mode.weights, shape.activation == "relu"
+    if mode.copies is None:
+        return (3 if relu else 2) * w * shape.feed_forward
+    return (2 if relu else 3) * w * shape.feed_forward + 4 * w * shape.hidden
 
 
 def _largest_linear(shape: Shape) -> int:
     return max((m.width_in * m.width_out for m in shape.linears), default=0)
 
 
-def _largest(shape: Shape, mode: Mode) -> int:
+def _largest(shape: Shape, mode: Mode, trained: int) -> int:
     """Numbers of the largest trained tensor, as far as it matters."""
-    return max(shape.embedding, _largest_linear(shape)) if mode.full else 0
+    inner = _largest_linear(shape)
+    return max(shape.embedding if shape.embedding <= trained else 0, inner) if mode.full else 0

@@ -31,12 +31,14 @@ class Target:
 @dataclass(frozen=True)
 class Counted:
     """What is trained: ``adapter`` parameters beside the model, ``biases`` and other ``own`` ones of
-    the model. ``adapter`` is ``None`` where no formula is known."""
+    the model. ``adapter`` is ``None`` where no formula is known. Nothing below ``first_layer`` has a
+    gradient."""
 
     targets: tuple[Target, ...]
     adapter: int | None
     own: int = 0
     copies: int = 0
+    first_layer: int = 0
 
     @property
     def trainable(self) -> int | None:

@@ -23,7 +23,7 @@ from torch.utils._pytree import tree_leaves
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM, masking_utils
 
 from studio.estimate.activations import Mode
-from studio.estimate.memory import Batch
+from studio.estimate.memory import CHUNK, Batch
 
 STEPS = 2
 """The optimizer's states are there from the second step on."""
@@ -94,7 +94,7 @@ def dry_run(
         with torch.device("meta"):
             model = adapt(model)
     if mode.checkpointing:
-        if adapt is not None:
+        if not mode.full:
             model.enable_input_require_grads()
         model.gradient_checkpointing_enable({"use_reentrant": False})
     with FakeTensorMode(allow_non_fake_inputs=True), _masks(mode.masked):
@@ -141,6 +141,8 @@ def _loss(model: Any, mode: Mode, batch: Batch) -> Any:
             logits = model(**inputs).logits
         else:
             count = max(1, batch.labels // batch.rows)
+            if mode.head == "chunks":
+                count = min(count, max(1, CHUNK // (model.config.vocab_size * batch.rows)))
             logits = model(**inputs, logits_to_keep=torch.arange(count)).logits
             ids = ids[:, :count]
         return cross_entropy(logits.flatten(0, 1).float(), ids.flatten(), reduction="sum")

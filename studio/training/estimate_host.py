@@ -69,11 +69,15 @@ def _dry(asked: Mapping[str, Any]) -> dict[str, Any]:
     from studio.estimate.optimizers import state_bytes
     from studio.training.dry_run import dry_run
     from studio.training.optim import build_optimizer
+    from studio.training.whole import mark_trained
 
     mode, batch, settings = Mode(**asked["mode"]), Batch(**asked["batch"]), _settings(asked)
     adapted = asked["adapted"] and AdaptedModelValue.model_validate(asked["adapted"])
 
     def adapt(model: Any) -> Any:
+        if not adapted:
+            mark_trained(model, settings.trained_layers, settings.train_embeddings)
+            return model
         method = load_registry().variants["adapter"][adapted.method]
         config = method.payload.build(adapted)
         if hasattr(config, "init_lora_weights"):  # what some begin with needs real weights
@@ -86,7 +90,7 @@ def _dry(asked: Mapping[str, Any]) -> dict[str, Any]:
         asked["config"],
         mode,
         batch,
-        adapt if adapted else None,
+        adapt,
         lambda m: build_optimizer(m, named),
     )
     states = 0 if own else (state_bytes(settings.optimizer, mode.device) or 0) * run.trainable
@@ -107,11 +111,16 @@ def _probe(asked: Mapping[str, Any]) -> dict[str, Any]:
             node=asked["node"], title="Estimate", folder=Path(work), checkpoints=Path(work),
             project_dir=Path(work), registry=load_registry(), emit_event=lambda event: None,
         )  # fmt: skip
-        model = load_base(context, ModelValue.model_validate(asked["model"]))
+        value = ModelValue.model_validate(asked["model"])
         if adapted:
             from studio.training.adapter import build_adapter
 
-            model = build_adapter(context, model, adapted).model
+            model = build_adapter(context, load_base(context, value), adapted).model
+        else:
+            from studio.training.whole import load_for_training, mark_trained
+
+            model, train = load_for_training(context, value), asked["train"]
+            mark_trained(model, train["trained_layers"], train["train_embeddings"])
         return asdict(run_probe(model, mode, batch, _settings(asked), _step))
 
 

@@ -55,9 +55,13 @@ def run_probe(
             with _autocast(mode, device):
                 loss = summed_loss(model, rows, head)
             loss.backward()
+            found = loss.detach()
+            del (
+                loss
+            )  # its graph would lie between the next pass's tensors, as it does in no training
         optimizer.step()
         optimizer.zero_grad()
-        _ = float(loss.detach())  # a GPU has finished then
+        float(found)  # a GPU has finished then
         seconds = time.perf_counter() - began
     return Probed(peak_bytes(device), seconds, batch.tokens * (2 if batch.accumulated else 1))
 

@@ -72,18 +72,7 @@ def build_whole(
     """Mark what is trained; everything else stays frozen."""
     del facts, resumed
     wanted = adapted.method_settings
-    layers = sorted(
-        {n for n, _ in model.named_parameters() if layer_of(n) is not None}, key=_number
-    )
-    count = 1 + _number(layers[-1]) if layers else 0
-    chosen = chosen_layers(str(wanted["layers"]), count)
-    embedded = _embeddings(model)
-    for name, parameter in model.named_parameters():
-        layer = layer_of(name)
-        if any(parameter is e for e in embedded):
-            parameter.requires_grad = bool(wanted["embeddings"])
-        else:
-            parameter.requires_grad = chosen is None or layer in chosen
+    count = mark_trained(model, str(wanted["layers"]), bool(wanted["embeddings"]))
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     if not trained:
         raise StudioError(
@@ -98,6 +87,22 @@ def build_whole(
         level="info",
     )  # fmt: skip
     return WholeTuning(_METHOD, adapted, model, before=probe_of(model))
+
+
+def mark_trained(model: Any, words: str, embeddings: bool) -> int:
+    """Freeze everything but the layers that ``words`` name; returns how many layers there are."""
+    layers = sorted(
+        {n for n, _ in model.named_parameters() if layer_of(n) is not None}, key=_number
+    )
+    count = 1 + _number(layers[-1]) if layers else 0
+    chosen = chosen_layers(words, count)
+    embedded = _embeddings(model)
+    for name, parameter in model.named_parameters():
+        if any(parameter is e for e in embedded):
+            parameter.requires_grad = embeddings
+        else:
+            parameter.requires_grad = chosen is None or layer_of(name) in chosen
+    return count
 
 
 def _number(name: str) -> int:

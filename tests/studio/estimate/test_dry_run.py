@@ -11,7 +11,7 @@ import pytest
 from studio.errors import StudioError
 from studio.estimate.activations import Mode
 from studio.estimate.ask import ask
-from studio.estimate.graph import Estimate, Facts, job_of
+from studio.estimate.graph import Estimate, Facts, estimate_job, job_of
 from studio.estimate.machine import Machine
 from studio.estimate.memory import Batch, memory
 from studio.estimate.shapes import shape_of_config
@@ -50,6 +50,56 @@ def test_formula_and_dry_run_agree_within_3_percent(name: str, mode: str) -> Non
     assert parts is not None
     assert parts.peak == pytest.approx(run.peak, rel=0.03)
     assert run.trainable == (shape.parameters if how.full else counted.trainable)
+
+
+@pytest.mark.parametrize("mode", ["checkpointing", "float32"])
+def test_formula_and_dry_run_agree_without_a_gate(mode: str) -> None:
+    from peft import LoraConfig, get_peft_model
+
+    from studio.training.dry_run import dry_run
+
+    config = {**shortened(ARCHITECTURES["OPT-1.3B"][0], 2), "dropout": 0.0}
+    how, batch, shape = MODES[mode], Batch(2, 256, 8), shape_of_config(config)
+    assert shape is not None
+    names, _ = resolve_targets(shape.modules(), "all-linear")
+    counted = count(shape, "lora", matched(shape, names, rank_for(16, None)))
+    lora = LoraConfig(r=16, target_modules=names, task_type="CAUSAL_LM")
+    run = dry_run(config, how, batch, lambda m: get_peft_model(m, lora))
+    parts = memory(shape, counted, how, batch)
+    assert parts is not None
+    assert parts.peak == pytest.approx(run.peak, rel=0.01)
+
+
+def test_frozen_layers_cost_no_gradients_and_no_states(tmp_path: Path) -> None:
+    graph, folder = project(tmp_path)
+    wires = (Wire("base", "model", "train", "model"),)
+    facts = Facts(Machine("a processor", "cpu", 10**10, 10**10, False, 0))
+    found = {}
+    for words in ("all", "last 1"):
+        settings = {"trained_layers": words, "train_embeddings": words == "all", "max_length": 64}
+        nodes = (graph.node("base"), Node("train", "train", settings))
+        job = job_of(Graph("whole", nodes, wires), load_registry(), folder, nodes[1])
+        _, dry = answered(ask("dry run", job, facts))
+        by_formula = estimate_job(job, facts)
+        assert by_formula.trainable == dry.trainable
+        assert by_formula.parts is not None
+        assert by_formula.trainable is not None
+        assert by_formula.parts.gradients == 4 * by_formula.trainable
+        assert by_formula.parts.optimizer == 8 * by_formula.trainable
+        found[words] = by_formula.peak, dry.peak
+    assert found["last 1"] < found["all"]
+
+
+def test_glibc_costs_more_than_the_tensors() -> None:
+    shape = shape_of_config(ARCHITECTURES["SmolLM2-135M"][0])
+    assert shape is not None
+    targets = matched(shape, resolve_targets(shape.modules(), "all-linear")[0], rank_for(16, None))
+    counted, how, batch = count(shape, "lora", targets), MODES["float32"], Batch(2, 256, 256)
+    other, glibc = (memory(shape, counted, how, batch, holes=holes) for holes in (False, True))
+    assert other is not None
+    assert glibc is not None
+    assert other.allocator == 0
+    assert glibc.peak == other.peak + glibc.allocator > other.peak
 
 
 def project(folder: Path, **lora: Any) -> tuple[Graph, Path]:
