@@ -30,10 +30,10 @@ LOGIT_BYTES = {"chunks": 12, "rows": 12, "full": 12, "plain": 14}
 """Per logit at the peak of the loss: log-probabilities, their gradient and the logits' gradient, each
 in float32; a model's own loss also keeps its logits in 16 bits."""
 HOLES = 1.6
-"""What glibc loses, as a share of the outputs of all adapters. Tensors are aligned to 64 bytes, and glibc
-takes such a block only from a hole that is larger by more than that, so that a freed tensor may leave no
-room for one of its own size. An adapter's output, its scaled copy and the sum come and go between tensors
-that stay. Measured: see docs/estimate.md."""
+"""What glibc loses, as a share of the outputs of all adapters: a fitted factor (docs/estimate.md). The
+likely cause: tensors are aligned to 64 bytes, and glibc takes such a block only from a hole that is larger
+by more than that, so that a freed tensor may leave no room for one of its own size. An adapter's output,
+its scaled copy and the sum come and go between tensors that stay."""
 NORM_GRADIENT = 20
 """Bytes per number of the last norm's input while its gradient is taken in float32: five copies."""
 
