@@ -14,6 +14,7 @@ PARTS = (
     ("activations", "Activations"),
     ("logits", "Logits"),
     ("workspace", "Work space"),
+    ("allocator", "Allocator"),
     ("framework", "Framework"),
 )
 BASIS = {"formula": "by formula", "dry run": "by dry run", "measured here": "measured here"}
