@@ -44,7 +44,7 @@ def step(source: Path, folder: Path, stop_after: float) -> dict[str, Any]:
     from studio.graph.registry import load_registry
     from studio.nodes.dataset import DatasetSettings
     from studio.runs.context import StepContext
-    from studio.training.rows import prepare_rows
+    from studio.training.data.rows import prepare_rows
 
     signs = [time.perf_counter()]
     asked = 0.0

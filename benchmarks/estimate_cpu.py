@@ -1,7 +1,7 @@
 """The estimate against real steps on a processor: resident memory of a helper process, as a table.
 
 A model of each shape is made with random weights, two real steps of it are taken by the same probe
-that the window offers (``studio.training.estimate_host``), and the peak of that process's resident
+that the window offers (``studio.training.estimate.host``), and the peak of that process's resident
 memory is compared with the formula's. Nothing of this machine's cache is read or written.
 """
 

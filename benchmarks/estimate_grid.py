@@ -51,7 +51,7 @@ def both(
     trained, of a whole model."""
     from peft import LoraConfig, get_peft_model
 
-    from studio.training.dry_run import dry_run
+    from studio.training.estimate.dry_run import dry_run
 
     config = ARCHITECTURES[name][0]
     if layers:

@@ -74,7 +74,7 @@ def prepare_model(name: str, folder: Path) -> Path:
     from studio.graph.registry import load_registry
     from studio.nodes.base_model import BaseModelSettings
     from studio.runs.context import StepContext
-    from studio.training.base_model import prepare_base_model
+    from studio.training.model.base_model import prepare_base_model
 
     context = StepContext(
         "base", "Base model", folder, folder, Path.cwd(), load_registry(), lambda event: None

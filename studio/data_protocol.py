@@ -1,6 +1,6 @@
 """What the window and the terminal say to the data host, and what it answers.
 
-The data host (``python -m studio.training.data_host``) is a process of its own that has the
+The data host (``python -m studio.training.desk.host``) is a process of its own that has the
 tokenizer and the rows. Both sides speak JSON lines: requests on its standard input, replies on its
 standard output. It ends when its standard input ends. ``studio.data_client`` starts it and speaks
 for others; nobody else should need to read this. Nothing here may import torch or Qt.
@@ -47,7 +47,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-MODULE = "studio.training.data_host"
+MODULE = "studio.training.desk.host"
 ASKS = ("open", "rows", "next_suspicious", "report", "templates", "preview", "cancel", "close")
 Kind = Literal["progress", "notice", "partial", "result", "error", "cancelled"]
 LAST: tuple[Kind, ...] = ("result", "error", "cancelled")

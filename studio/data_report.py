@@ -1,7 +1,7 @@
 """What a look at every row of the data found: the report that window and terminal show.
 
 Plain descriptions with an exact way to JSON and back. The data host makes them
-(``studio.training.report``); nothing here may tokenize or import torch.
+(``studio.training.report.make``); nothing here may tokenize or import torch.
 """
 
 from __future__ import annotations

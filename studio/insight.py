@@ -1,6 +1,6 @@
 """What an adapter did to each layer, as plain figures, and what they advise.
 
-The figures come from ``studio.training.insight``; this is their form for events and screens. It must
+The figures come from ``studio.training.adapter.insight``; this is their form for events and screens. It must
 not import torch, and it only advises what the figures show.
 """
 

@@ -1,7 +1,7 @@
 """One row of data as the model will see it: what every token is and whether it is trained.
 
 Plain descriptions, so that the terminal and the window can show rows that a process with the
-tokenizer made (``studio.training.token_view``). Nothing here may tokenize or import torch.
+tokenizer made (``studio.training.desk.token_view``). Nothing here may tokenize or import torch.
 """
 
 from __future__ import annotations

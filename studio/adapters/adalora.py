@@ -114,7 +114,7 @@ def _restore(model: Any, tensors: dict[str, Any], values: dict[str, Any]) -> Non
 
 
 def _save(folder: Path) -> None:
-    from studio.training.convert import make_plain_ranks
+    from studio.training.adapter.convert import make_plain_ranks
 
     make_plain_ranks(folder)
 

@@ -29,7 +29,7 @@ def _build(value: AdaptedModelValue) -> Any:
 
 def _tokens(folder: Path, text: str) -> list[int]:
     """The token ids of the invocation."""
-    from studio.training.chat import load_tokenizer
+    from studio.training.tokens.chat import load_tokenizer
 
     tokenizer = load_tokenizer(str(folder))
     text = text or _answer_start(tokenizer)

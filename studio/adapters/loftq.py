@@ -19,7 +19,7 @@ def _initialise(model: Any, config: Any, facts: TrainingFacts) -> None:
     from peft.tuners.lora import LoraLayer
     from peft.utils.integrations import dequantize_module_weight
 
-    from studio.training.weights_file import StoredWeights
+    from studio.training.model.weights_file import StoredWeights
 
     del config
     stored = StoredWeights(Path(model.get_base_model().config._name_or_path))

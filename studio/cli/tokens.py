@@ -1,6 +1,6 @@
 """``tokens``: rows as the model will see them, token by token, before anything is trained.
 
-The data host prepares data and tokenizer as a run would (``studio.training.data_host``); this one
+The data host prepares data and tokenizer as a run would (``studio.training.desk.host``); this one
 shows the rows as they come. Torch stays out of it.
 """
 

@@ -2,7 +2,7 @@
 
 Each function names one operation of transformers' models and what it keeps; the sum over a layer is
 the k of the usual formulas. ``w`` is the width of the stream of activations in bytes. Checked to the
-byte against a dry run (``studio.training.dry_run``) by ``tests/studio/estimate/test_dry_run.py``.
+byte against a dry run (``studio.training.estimate.dry_run``) by ``tests/studio/estimate/test_dry_run.py``.
 
 A frozen linear layer keeps nothing. A LoRA beside it keeps the input of A and of B. PEFT holds
 adapters in float32: without autocast the input of A is a float32 copy, with autocast a copy in the

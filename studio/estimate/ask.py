@@ -38,7 +38,7 @@ from studio.models import local_folder, starter_of
 from studio.targets import choose, listed
 
 Kind = Literal["dry run", "probe"]
-MODULE = "studio.training.estimate_host"
+MODULE = "studio.training.estimate.host"
 GRACE_S = 3.0
 _ROOT = Path(__file__).resolve().parents[2]
 

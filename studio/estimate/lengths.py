@@ -1,4 +1,4 @@
-"""Optimizer steps and tokens of a training, by the same arithmetic as ``studio.training.schedule``."""
+"""Optimizer steps and tokens of a training, by the same arithmetic as ``studio.training.loop.schedule``."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ SCALES = {True: 1 / 64 + 4 / (64 * 256), False: 4 / 64}
 """Bytes of scales per 4-bit number: a byte for 64 numbers and a float32 for 256 of those with double
 quantization, else a float32 for 64 numbers (Dettmers et al., 2023, arXiv:2305.14314)."""
 CHUNK = 1 << 24
-"""Logits that a frozen head makes at once (``studio.training.chunked_head``)."""
+"""Logits that a frozen head makes at once (``studio.training.loop.chunked_head``)."""
 LOGIT_BYTES = {"chunks": 12, "rows": 12, "full": 12, "plain": 14}
 """Per logit at the peak of the loss: log-probabilities, their gradient and the logits' gradient, each
 in float32; a model's own loss also keeps its logits in 16 bits."""

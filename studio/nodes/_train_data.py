@@ -1,6 +1,6 @@
 """Settings of the Train node: how rows become text, and which of it is trained.
 
-It must not say what the settings do to a row: see ``studio.training.masks``, ``studio.training.ends``
+It must not say what the settings do to a row: see ``studio.training.tokens.masks``, ``studio.training.tokens.ends``
 and ``docs/masks.md``.
 """
 

@@ -1,6 +1,6 @@
 """Settings of the Train node: what is added to the plain loss.
 
-It must not say how it is computed: see ``studio.training.sft`` and ``studio.training.noise``.
+It must not say how it is computed: see ``studio.training.loop.sft`` and ``studio.training.loop.noise``.
 """
 
 from __future__ import annotations

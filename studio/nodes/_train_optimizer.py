@@ -1,6 +1,6 @@
 """Settings of the Train node: optimizer and learning rate over time.
 
-It must not say what the settings do to a run: see ``studio.training.optim`` and ``studio.rates``.
+It must not say what the settings do to a run: see ``studio.training.loop.optim`` and ``studio.rates``.
 """
 
 from __future__ import annotations

@@ -72,7 +72,7 @@ def run(
 ) -> Mapping[str, Any]:
     """Fetch or import the model into a local folder."""
     del inputs
-    from studio.training.base_model import prepare_base_model
+    from studio.training.model.base_model import prepare_base_model
 
     return {"model": prepare_base_model(context, settings).to_json()}
 

@@ -163,7 +163,7 @@ def run(
 ) -> Mapping[str, Any]:
     """Read, check and split the rows."""
     del inputs
-    from studio.training.rows import prepare_rows
+    from studio.training.data.rows import prepare_rows
 
     return {"dataset": prepare_rows(context, settings).to_json()}
 

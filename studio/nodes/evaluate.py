@@ -32,7 +32,7 @@ def run(
     context: StepContext, inputs: Mapping[str, Any], settings: EvaluateSettings
 ) -> Mapping[str, Any]:
     """Ask both models and compare their answers with the expected ones."""
-    from studio.training.evaluate import evaluate
+    from studio.training.answer.evaluate import evaluate
 
     return {"report": evaluate(context, inputs["dataset"], inputs["model"], settings).to_json()}
 

@@ -44,7 +44,7 @@ def run(
     context: StepContext, inputs: Mapping[str, Any], settings: ExportSettings
 ) -> Mapping[str, Any]:
     """Write the folder with tokenizer, chat template and model card."""
-    from studio.training.export import export
+    from studio.training.merge.export import export
 
     return export(context, inputs["model"], settings)
 

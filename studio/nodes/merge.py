@@ -43,7 +43,7 @@ def run(
     context: StepContext, inputs: Mapping[str, Any], settings: MergeSettings
 ) -> Mapping[str, Any]:
     """Merge shard by shard and compare the result with the adapter."""
-    from studio.training.merge import merge_adapter
+    from studio.training.merge.make import merge_adapter
 
     return {"model": merge_adapter(context, inputs["adapter"], settings).to_json()}
 

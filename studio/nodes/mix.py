@@ -79,7 +79,7 @@ def run(
     context: StepContext, inputs: Mapping[str, Any], settings: MixSettings
 ) -> Mapping[str, Any]:
     """Draw the rows and write them down as one data set."""
-    from studio.training.mix import mix_datasets
+    from studio.training.data.mix import mix_datasets
 
     return {"dataset": mix_datasets(context, inputs, settings).to_json()}
 

@@ -54,7 +54,7 @@ def run(
     context: StepContext, inputs: Mapping[str, Any], settings: ResizeSettings
 ) -> Mapping[str, Any]:
     """Shrink, compare, describe."""
-    from studio.training.resize import resize_adapter
+    from studio.training.merge.resize import resize_adapter
 
     return {"adapter": resize_adapter(context, inputs["adapter"], settings).to_json()}
 

@@ -74,7 +74,7 @@ def run(
     context: StepContext, inputs: Mapping[str, Any], settings: TrainSettings
 ) -> Mapping[str, Any]:
     """Train, verify what was written on a fresh load, and describe it."""
-    from studio.training.train import train_adapter, train_whole
+    from studio.training.loop.train import train_adapter, train_whole
 
     if inputs["model"]["kind"] == "model":
         return {"adapter": None, "model": train_whole(context, inputs, settings).to_json()}

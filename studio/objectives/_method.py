@@ -13,7 +13,7 @@ class LossOptions:
 
     ``label_smoothing`` is the share of the target that is spread over the whole vocabulary (Szegedy
     et al. 2016), ``z_loss`` the factor of log(Z)² that keeps logits small (Chowdhery et al. 2022).
-    ``neftune_alpha`` is for whoever calls the objective: see ``studio.training.noise``.
+    ``neftune_alpha`` is for whoever calls the objective: see ``studio.training.loop.noise``.
     """
 
     label_smoothing: float = 0.0
@@ -28,7 +28,7 @@ PLAIN_LOSS = LossOptions()
 class Objective:
     """``choose_head(model, batch)`` picks how logits are computed; ``summed_loss(model, batch, head,
     options)`` is the loss summed over the label tokens of a batch, each times its weight where the
-    batch has weights. The Trainer divides it by ``studio.training.sft.total_weight`` of the whole
+    batch has weights. The Trainer divides it by ``studio.training.loop.sft.total_weight`` of the whole
     optimizer step. Both import torch only when called."""
 
     choose_head: Callable[[Any, Any], Any]

@@ -9,13 +9,13 @@ from studio.objectives._method import PLAIN_LOSS, LossOptions, Objective
 
 
 def _choose_head(model: Any, batch: Any) -> Any:
-    from studio.training.sft import choose_head
+    from studio.training.loop.sft import choose_head
 
     return choose_head(model, batch)
 
 
 def _summed_loss(model: Any, batch: Any, head: Any, options: LossOptions = PLAIN_LOSS) -> Any:
-    from studio.training.sft import summed_loss
+    from studio.training.loop.sft import summed_loss
 
     return summed_loss(model, batch, head, options)
 

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from studio.nodes.dataset import DatasetSettings
-from studio.training.data import load_tokenizer, tokenize_dataset
-from studio.training.rows import prepare_rows
+from studio.training.data.rows import prepare_rows
+from studio.training.tokens.encoder import load_tokenizer, tokenize_dataset
 from tests.e2e.studio_cli import ROOT, studio, write_project
 from tests.studio.training.hub_server import serve_hub
 from tests.studio.training.steps import Recorder, make_context

@@ -209,7 +209,7 @@ def helpers() -> list[psutil.Process]:
     found = []
     for child in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.Error):
-            if "studio.training.estimate_host" in child.cmdline():
+            if "studio.training.estimate.host" in child.cmdline():
                 found.append(child)
     return found
 

@@ -155,7 +155,7 @@ def test_the_check_says_so(bad: Bad, tmp_path: Path) -> None:
 
 
 def test_the_step_says_so_and_leaves_no_rows(bad: Bad, tmp_path: Path) -> None:
-    from studio.training.rows import prepare_rows
+    from studio.training.data.rows import prepare_rows
     from tests.studio.training.steps import Recorder, make_context
 
     make(bad, tmp_path)

@@ -22,7 +22,7 @@ from studio.errors import StudioError
 from studio.graph.node_type import CheckContext
 from studio.graph.registry import load_registry
 from studio.nodes.dataset import DatasetSettings, check
-from studio.training.rows import prepare_rows
+from studio.training.data.rows import prepare_rows
 from tests.studio.training.steps import Recorder, make_context
 
 pytestmark = pytest.mark.timeout(60)

@@ -205,7 +205,7 @@ def judge(found: Problem, bad: Bad, folder: Path) -> None:
 
 @pytest.mark.parametrize("bad", TABLE, ids=lambda b: f"{b.format}-{b.name}")
 def test_check_and_step_say_the_same(bad: Bad, tmp_path: Path) -> None:
-    from studio.training.rows import prepare_rows
+    from studio.training.data.rows import prepare_rows
     from tests.studio.training.steps import Recorder, make_context
 
     settings = settings_of(bad.format, write(tmp_path, bad.format, bad.row), bad.settings)

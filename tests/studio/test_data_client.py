@@ -26,9 +26,9 @@ from studio.graph.registry import load_registry
 from studio.nodes.dataset import DatasetSettings
 from studio.runs.token_request import token_request
 from studio.tokens import row_from_json
-from studio.training.batches import Batches, RowOrder
-from studio.training.data import load_tokenizer, tokenize_dataset
-from studio.training.rows import prepare_rows
+from studio.training.batch.batches import Batches, RowOrder
+from studio.training.data.rows import prepare_rows
+from studio.training.tokens.encoder import load_tokenizer, tokenize_dataset
 from tests.e2e.studio_cli import ROOT, write_project
 from tests.studio.training.steps import Recorder, make_context
 from tests.tiny import make_tiny_model

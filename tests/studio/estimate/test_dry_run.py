@@ -37,7 +37,7 @@ MODES = {
 def test_formula_and_dry_run_agree_within_3_percent(name: str, mode: str) -> None:
     from peft import LoraConfig, get_peft_model
 
-    from studio.training.dry_run import dry_run
+    from studio.training.estimate.dry_run import dry_run
 
     config, how, batch = shortened(ARCHITECTURES[name][0], 2), MODES[mode], Batch(2, 256, 32)
     shape = shape_of_config(config)
@@ -56,7 +56,7 @@ def test_formula_and_dry_run_agree_within_3_percent(name: str, mode: str) -> Non
 def test_formula_and_dry_run_agree_without_a_gate(mode: str) -> None:
     from peft import LoraConfig, get_peft_model
 
-    from studio.training.dry_run import dry_run
+    from studio.training.estimate.dry_run import dry_run
 
     config = {**shortened(ARCHITECTURES["OPT-1.3B"][0], 2), "dropout": 0.0}
     how, batch, shape = MODES[mode], Batch(2, 256, 8), shape_of_config(config)
@@ -170,8 +170,8 @@ def test_a_gpu_agrees_within_5_percent() -> None:
     from peft import LoraConfig, get_peft_model
 
     from studio.nodes.train import TrainSettings
-    from studio.training.dry_run import meta_model
-    from studio.training.probe import reset_peak, run_probe
+    from studio.training.estimate.dry_run import meta_model
+    from studio.training.estimate.probe import reset_peak, run_probe
 
     config, batch = shortened(ARCHITECTURES["Llama-3.2-1B"][0], 8), Batch(2, 1024, 512)
     mode, shape = Mode(device="cuda"), shape_of_config(config)

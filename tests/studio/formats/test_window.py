@@ -172,7 +172,7 @@ def test_several_files_are_counted_through(tmp_path: Path) -> None:
     ],
 )  # fmt: skip
 def test_the_sides_are_those_of_the_step(settings: dict[str, Any], tmp_path: Path) -> None:
-    from studio.training.rows import prepare_rows
+    from studio.training.data.rows import prepare_rows
     from tests.studio.training.steps import Recorder, make_context
     from tests.studio.training.test_rows import lines_of
 

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from studio.graph.registry import load_registry
-from studio.training import subject
-from studio.training.train import train_adapter
+from studio.training.adapter import subject
+from studio.training.loop.train import train_adapter
 from studio.values import AdapterValue
 from tests.studio.training.steps import Recorder, make_context, make_inputs, settings_of
 

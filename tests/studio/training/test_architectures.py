@@ -15,12 +15,12 @@ from studio.adapters._configure import describe
 from studio.errors import StudioError
 from studio.nodes.lora import LoraSettings
 from studio.nodes.merge import MergeSettings
-from studio.training.base_model import check_folder
-from studio.training.batches import pad_rows
-from studio.training.limits import learned_positions
-from studio.training.merge import merge_adapter
-from studio.training.sft import choose_head, summed_loss
-from studio.training.train import train_adapter
+from studio.training.batch.batches import pad_rows
+from studio.training.loop.sft import choose_head, summed_loss
+from studio.training.loop.train import train_adapter
+from studio.training.merge.make import merge_adapter
+from studio.training.model.base_model import check_folder
+from studio.training.tokens.limits import learned_positions
 from studio.values import AdapterValue
 from tests.studio.training.adapters import logits, plain_adapted, plain_model
 from tests.studio.training.steps import (

@@ -17,11 +17,11 @@ from studio.errors import Stopped, StudioError
 from studio.models import STARTERS, imported_folder
 from studio.nodes.base_model import BaseModelSettings
 from studio.paths import cache_dir
-from studio.training.base_model import prepare_base_model
-from studio.training.checkpoint import sha256_of
-from studio.training.gguf import import_file, import_starter
-from studio.training.load import load_base
-from studio.training.starter import fetch_starter
+from studio.training.fetch.gguf import import_file, import_starter
+from studio.training.fetch.starter import fetch_starter
+from studio.training.model.base_model import prepare_base_model
+from studio.training.model.load import load_base
+from studio.training.saved.checkpoint import sha256_of
 from studio.values import ModelValue
 from tests.studio.training.hub_server import COMMIT, serve_hub
 from tests.studio.training.steps import Recorder, make_context

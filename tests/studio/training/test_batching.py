@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from studio.objectives._method import PLAIN_LOSS, LossOptions
-from studio.training.batches import Batches, lay_rows, pad_rows, row_lengths, tokens_in
-from studio.training.batching import plan_batches, rows_stay_apart
-from studio.training.packing import pack
-from studio.training.row_order import GroupedOrder, PackedOrder, RowOrder
-from studio.training.sft import choose_head, loss_of, summed_loss, total_weight
+from studio.training.batch.batches import Batches, lay_rows, pad_rows, row_lengths, tokens_in
+from studio.training.batch.batching import plan_batches, rows_stay_apart
+from studio.training.batch.packing import pack
+from studio.training.batch.row_order import GroupedOrder, PackedOrder, RowOrder
+from studio.training.loop.sft import choose_head, loss_of, summed_loss, total_weight
 from tests.studio.training.adapters import plain_model
 from tests.studio.training.steps import Recorder, make_context, make_inputs, settings_of
 from tests.studio.training.test_architectures import FAMILIES, make_model
@@ -150,7 +150,7 @@ def test_a_method_that_looks_for_a_place_in_each_sequence_is_trained_padded(tmp_
 
 def test_attention_per_row_is_used_where_it_can_be(tmp_path: Path) -> None:
     """Models with arithmetic of their own keep it and get a block-diagonal mask."""
-    from studio.training.attention import NAME
+    from studio.training.batch.attention import NAME
 
     for family, wanted in (
         ("Qwen3", NAME),
@@ -213,7 +213,7 @@ def test_a_head_in_chunks_gives_the_loss_and_gradients_of_the_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, family: str, options: LossOptions
 ) -> None:
     """And never sees more rows than a chunk; capped logits are left to the model."""
-    from studio.training import chunked_head
+    from studio.training.loop import chunked_head
 
     model = adapted(tmp_path / "model", family)
     rows = rows_of(weighted=True)
@@ -329,7 +329,7 @@ def test_a_laid_batch_is_what_it_says() -> None:
 
 
 def losses_of(root: Path, **settings: Any) -> list[float]:
-    from studio.training.train import train_adapter
+    from studio.training.loop.train import train_adapter
 
     told = Recorder()
     inputs = make_inputs(root, 15, 4)

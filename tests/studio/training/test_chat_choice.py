@@ -11,16 +11,16 @@ import pytest
 
 from studio.chat_templates import library, template
 from studio.errors import StudioError
-from studio.training.chat import load_tokenizer
-from studio.training.chat_choice import (
+from studio.training.loop.train import train_adapter
+from studio.training.model.configs import write_stop_token
+from studio.training.tokens.chat import load_tokenizer
+from studio.training.tokens.chat_choice import (
     missing_tokens,
     rendered_samples,
     sample_text,
     tell_choice,
     with_template,
 )
-from studio.training.stop_tokens import write_stop_token
-from studio.training.train import train_adapter
 from tests.studio.training.steps import Recorder, make_context, make_inputs, settings_of
 from tests.studio.training.test_merge import merged
 from tests.tiny import CHAT_TEMPLATE, END_ID, make_tiny_tokenizer

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from studio.training.checkpoint import commit, newest, read_manifest, remove_torn, unusable
+from studio.training.saved.checkpoint import commit, newest, read_manifest, remove_torn, unusable
 
 
 class Killed(BaseException):

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from studio.errors import Stopped, StudioError
-from studio.training.data import Encoder, Tokenized, load_tokenizer, tokenize_dataset
-from studio.training.masks import render_row
+from studio.training.tokens.encoder import Encoder, Tokenized, load_tokenizer, tokenize_dataset
+from studio.training.tokens.masks import render_row
 from studio.values import DatasetValue
 from tests.studio.training.steps import Recorder, make_context
 from tests.tiny import END_ID, START_ID, make_tiny_tokenizer
@@ -41,8 +41,8 @@ def messages(*turns: str) -> list[dict[str, str]]:
 
 def write(folder: Path, rows: Sequence[dict[str, Any]], held_out: int = 0) -> DatasetValue:
     """A prepared data set of these canonical rows; the last ones are for validation."""
-    from studio.training.arrow import RowWriter
-    from studio.training.rows import FEATURES
+    from studio.training.data.arrow import RowWriter
+    from studio.training.data.rows import FEATURES
 
     full = [{"line": i + 1, "source": "rows.jsonl", **r} for i, r in enumerate(rows)]
     cut = len(full) - held_out

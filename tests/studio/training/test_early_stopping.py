@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from studio.errors import Stopped
-from studio.training.figures import Figures
-from studio.training.schedule import cadence_of, length_of
-from studio.training.snapshot import load_file
-from studio.training.train import train_adapter
-from studio.training.watch import StepWatch
+from studio.training.loop.figures import Figures
+from studio.training.loop.schedule import cadence_of, length_of
+from studio.training.loop.train import train_adapter
+from studio.training.loop.watch import StepWatch
+from studio.training.saved.snapshot import load_file
 from tests.studio.training.steps import Recorder, make_context, make_inputs, settings_of
 
 CURVE = {2: 5.0, 4: 4.0, 6: 4.5, 8: 4.2, 10: 3.0, 12: 3.9, 14: 3.8, 16: 3.7, 18: 3.6, 20: 3.5}
@@ -23,7 +23,7 @@ CURVE = {2: 5.0, 4: 4.0, 6: 4.5, 8: 4.2, 10: 3.0, 12: 3.9, 14: 3.8, 16: 3.7, 18:
 @pytest.fixture
 def told_losses(monkeypatch: pytest.MonkeyPatch) -> None:
     """Evaluations that give the losses of ``CURVE``."""
-    from studio.training import train
+    from studio.training.loop import train
 
     def evaluator_of(context: Any, watch: StepWatch, *more: Any) -> Any:
         return lambda: CURVE.get(watch.step, 9.0)
@@ -105,7 +105,7 @@ def test_a_stop_inside_an_evaluation_is_made_up_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, patience: int, at: int, left: int
 ) -> None:
     """The resumed run measures what is missing, then ends as if it had never stopped."""
-    from studio.training import measuring
+    from studio.training.loop import measuring
 
     inputs = make_inputs(tmp_path, 20, 4)
     inputs["model"]["model"]["dtype"] = "bfloat16"
@@ -141,7 +141,7 @@ def test_what_has_learned_nothing_is_never_the_result(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, best: int
 ) -> None:
     """Neither the start nor a first step of rate 0: the best of what was trained, and a word."""
-    from studio.training import train
+    from studio.training.loop import train
 
     monkeypatch.setattr(train, "evaluator_of", lambda c, watch, *m: lambda: abs(watch.step - best))
     recorder = Recorder()
@@ -163,7 +163,7 @@ def test_two_best_weights_are_there_at_most(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A loss that falls at every evaluation does not fill the disk between two checkpoints."""
-    from studio.training import train
+    from studio.training.loop import train
 
     folder, seen = tmp_path / "checkpoints/best", []
 
@@ -216,7 +216,7 @@ def test_best_weights_that_are_gone_are_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The last step is saved instead of nothing."""
-    from studio.training import saver
+    from studio.training.loop import saver
 
     real = saver.load_best
 

@@ -10,10 +10,9 @@ import pytest
 
 from studio.errors import Stopped, StudioError
 from studio.nodes.evaluate import EvaluateSettings
-from studio.training.ends import Ends
-from studio.training.evaluate import evaluate
-from studio.training.generate import turn_end_id
-from studio.training.questions import _question, exact_match
+from studio.training.answer.evaluate import evaluate
+from studio.training.answer.questions import _question, exact_match
+from studio.training.tokens.ends import Ends, turn_end_id
 from studio.values import AdapterValue, DatasetValue, ModelValue, ReportValue
 from tests.studio.training.adapters import (
     plain_adapted,

@@ -12,7 +12,7 @@ import pytest
 from studio.errors import Stopped, StudioError
 from studio.nodes.export import ExportSettings
 from studio.runs.context import StepContext
-from studio.training.export import export
+from studio.training.merge.export import export
 from studio.values import AdapterValue, ModelValue
 from tests.small_disk import small_disk
 from tests.studio.training.adapters import logits, plain_model, random_adapter, tiny_base

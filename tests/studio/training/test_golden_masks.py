@@ -14,9 +14,9 @@ import pytest
 from studio.chat_templates import template
 from studio.formats._chat import untrained
 from studio.graph.registry import load_registry
-from studio.training.canonical import to_arrow
-from studio.training.data import Encoder
-from studio.training.masks import render_row
+from studio.training.data.canonical import to_arrow
+from studio.training.tokens.encoder import Encoder
+from studio.training.tokens.masks import render_row
 from tests.studio.training.goldens import make_masks
 from tests.studio.training.goldens.make_masks import (
     CASES,

@@ -12,9 +12,9 @@ import torch
 
 from studio.errors import Stopped
 from studio.nodes.merge import MergeSettings
-from studio.training import merge_check
-from studio.training.merge import merge_adapter
-from studio.training.train import train_adapter
+from studio.training.loop.train import train_adapter
+from studio.training.merge import check as merge_check
+from studio.training.merge.make import merge_adapter
 from tests.studio.training.steps import Recorder, make_context, make_inputs, settings_of
 
 pytestmark = [

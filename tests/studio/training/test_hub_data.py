@@ -13,7 +13,7 @@ from studio.formats._window import open_window
 from studio.graph.node_type import CheckContext
 from studio.graph.registry import load_registry
 from studio.nodes.dataset import DatasetSettings, check
-from studio.training.hub_files import NoSuchPart, files_of
+from studio.training.fetch.hub_files import NoSuchPart, files_of
 from tests.studio.training.hub_server import COMMIT, serve_hub
 from tests.studio.training.steps import Recorder
 from tests.studio.training.test_rows import prepared, sentences

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from studio.training.insight import InsightMeter, directions_used, singular_values
-from studio.training.train import train_adapter
+from studio.training.adapter.insight import InsightMeter, directions_used, singular_values
+from studio.training.loop.train import train_adapter
 from tests.studio.training.steps import Recorder, make_context, make_inputs, settings_of
 
 pytestmark = pytest.mark.usefixtures("quiet_transformers")

@@ -11,11 +11,12 @@ from safetensors.torch import save_file
 
 from studio.errors import StudioError
 from studio.layers import read_linear_modules
-from studio.training import load, merge_check
-from studio.training.base_model import check_folder
-from studio.training.out_of_memory import told_in_words
-from studio.training.train import train_adapter
-from studio.training.weights import parameter_count
+from studio.training.loop.train import train_adapter
+from studio.training.merge import check as merge_check
+from studio.training.model import load
+from studio.training.model.base_model import check_folder
+from studio.training.model.out_of_memory import told_in_words
+from studio.training.model.weights import parameter_count
 from tests.studio.training.steps import (
     Recorder,
     make_context,

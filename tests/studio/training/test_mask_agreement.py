@@ -7,6 +7,7 @@ marks take in what the generation prompt already gives, which the model is never
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 import json
 from functools import lru_cache
@@ -15,9 +16,9 @@ from typing import Any
 
 import pytest
 
-from studio.training.chat import TemplateRefused
-from studio.training.data import Encoder
-from studio.training.masks import render_row
+from studio.training.tokens.chat import TemplateRefused
+from studio.training.tokens.encoder import Encoder
+from studio.training.tokens.masks import render_row
 from tests.studio.training.test_data import word_tokenizer
 
 START = "{% for m in messages %}{% if m.role == 'assistant' %}"
@@ -77,7 +78,7 @@ TOOLS = [{"type": "function", "function": {"name": "add", "parameters": {"type":
 
 
 def tokenizer_with(template: str) -> Any:
-    tokenizer = word_tokenizer()
+    tokenizer = copy.copy(word_tokenizer())  # it is shared by the tests of a process
     tokenizer.chat_template = template
     return tokenizer
 

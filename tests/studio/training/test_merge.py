@@ -10,7 +10,7 @@ import pytest
 
 from studio.errors import Stopped, StudioError
 from studio.nodes.merge import MergeSettings
-from studio.training.merge import merge_adapter
+from studio.training.merge.make import merge_adapter
 from studio.values import AdapterValue, ModelValue
 from tests.small_disk import small_disk, small_files
 from tests.studio.training.adapters import (

@@ -13,7 +13,7 @@ import pytest
 
 from studio.errors import StudioError
 from studio.nodes.merge import MergeSettings
-from studio.training.merge import merge_adapter
+from studio.training.merge.make import merge_adapter
 from tests.studio.training.adapters import logits, plain_adapted, plain_model
 from tests.studio.training.methods import BASES, METHODS, Trained, trained
 from tests.studio.training.steps import Recorder, make_context
@@ -44,7 +44,7 @@ REFUSED = [(m, b) for m in METHODS for b in QUANTIZED if not allowed(m, b)]
 @pytest.fixture(autouse=True)
 def wide_rounding(monkeypatch: pytest.MonkeyPatch) -> None:
     """The reload check's tolerance for models whose logits are as small as the tiny one's."""
-    from studio.training import verify
+    from studio.training.adapter import verify
 
     real = verify.tolerance
     monkeypatch.setattr(

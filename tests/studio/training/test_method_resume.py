@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from studio.errors import Stopped
-from studio.training.train import train_adapter
+from studio.training.loop.train import train_adapter
 from tests.studio.training.methods import METHODS, inputs_for, train_settings
 from tests.studio.training.steps import Recorder, make_context
 

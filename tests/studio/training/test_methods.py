@@ -12,9 +12,9 @@ import pytest
 from studio.adapters._method import TrainingFacts
 from studio.estimate.shapes import Linear
 from studio.estimate.trainable import FORMULAS
-from studio.training.adapter import build_adapter
-from studio.training.optim import build_optimizer
-from studio.training.tuning import Tuning
+from studio.training.adapter.build import build_adapter
+from studio.training.adapter.tuning import Tuning
+from studio.training.loop.optim import build_optimizer
 from studio.values import AdaptedModelValue
 from tests.studio.training.adapters import logits, plain_adapted, plain_model
 from tests.studio.training.methods import METHODS, OWN, inputs_for, train_settings, trained
@@ -192,7 +192,7 @@ def test_eva_moves_rank_between_layers(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_loftq_comes_nearer_to_the_unrounded_model(tmp_path: Path) -> None:
     """Before a step is made, its logits are nearer to the base's than those of the 4-bit base."""
-    from studio.training.load import load_base
+    from studio.training.model.load import load_base
 
     folder = make_tiny_model(tmp_path / "model", hidden=64)
     value = model_value(folder, dtype="float32", quantization="nf4")

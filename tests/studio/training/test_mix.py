@@ -12,8 +12,8 @@ import pytest
 from studio.errors import StudioError
 from studio.graph.node_type import CheckContext
 from studio.nodes.mix import MixSettings, check
-from studio.training.mix import mix_datasets
-from studio.training.mix_counts import draws
+from studio.training.data.mix import mix_datasets
+from studio.training.data.mix_counts import draws
 from studio.values import DatasetValue
 from tests.studio.training.steps import Recorder, dataset_value, make_context
 from tests.studio.training.test_rows import prepared

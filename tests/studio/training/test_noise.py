@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from studio.training.batches import lay_rows, pad_rows
-from studio.training.noise import noisy_embeddings
-from studio.training.train import train_adapter
+from studio.training.batch.batches import lay_rows, pad_rows
+from studio.training.loop.noise import noisy_embeddings
+from studio.training.loop.train import train_adapter
 from tests.studio.training.adapters import plain_model
 from tests.studio.training.steps import Recorder, make_context, make_inputs, settings_of
 from tests.studio.training.test_batching import rows_of

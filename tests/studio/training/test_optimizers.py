@@ -12,9 +12,9 @@ from studio.errors import Stopped
 from studio.graph.schema import problems_in
 from studio.nodes._train_optimizer import OptimizerName
 from studio.nodes.train import TrainSettings
-from studio.training.muon import MuonAdamW
-from studio.training.optim import build_optimizer
-from studio.training.train import train_adapter
+from studio.training.loop.muon import MuonAdamW
+from studio.training.loop.optim import build_optimizer
+from studio.training.loop.train import train_adapter
 from tests.studio.training.steps import Recorder, make_context, make_inputs, settings_of
 
 NAMES = get_args(OptimizerName)

@@ -11,9 +11,9 @@ from studio import trust
 from studio.errors import StudioError
 from studio.nodes.base_model import BaseModelSettings
 from studio.nodes.merge import MergeSettings
-from studio.training.base_model import prepare_base_model
-from studio.training.merge import merge_adapter
-from studio.training.train import train_adapter
+from studio.training.loop.train import train_adapter
+from studio.training.merge.make import merge_adapter
+from studio.training.model.base_model import prepare_base_model
 from studio.values import ModelValue
 from tests.own_code import make_model_with_code
 from tests.studio.training.steps import (

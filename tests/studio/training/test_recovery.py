@@ -13,12 +13,12 @@ import torch
 
 from studio.errors import Stopped, StudioError
 from studio.runs.failures import failure
-from studio.training import validation
-from studio.training.snapshot import load_file
-from studio.training.train import train_adapter
-from studio.training.trainer import StudioTrainer
-from studio.training.tuning import Tuning
-from studio.training.watch import StepWatch
+from studio.training.adapter.tuning import Tuning
+from studio.training.loop import validation
+from studio.training.loop.train import train_adapter
+from studio.training.loop.trainer import StudioTrainer
+from studio.training.loop.watch import StepWatch
+from studio.training.saved.snapshot import load_file
 from tests.studio.training.steps import Recorder, make_context, make_inputs, settings_of
 
 Rows = dict[int, list[list[int]]]

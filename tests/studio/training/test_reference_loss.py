@@ -78,8 +78,8 @@ def in_order(rows: list[Any], count: int, seed: int = 0) -> list[Any]:
 @pytest.mark.parametrize("accumulation", [1, 3])
 def test_losses_equal_plain_peft(tmp_path: Path, accumulation: int, quiet_transformers: None) -> None:  # fmt: skip
     """Twelve steps over more than one epoch agree with the plain script and the stored series."""
-    from studio.training.data import load_tokenizer, tokenize_dataset
-    from studio.training.train import train_adapter
+    from studio.training.loop.train import train_adapter
+    from studio.training.tokens.encoder import load_tokenizer, tokenize_dataset
 
     inputs = make_inputs(tmp_path, train=14)
     recorder = Recorder()

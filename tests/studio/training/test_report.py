@@ -16,14 +16,14 @@ from studio.graph.registry import load_registry
 from studio.nodes.dataset import DatasetSettings
 from studio.runs.plan import Plan, Step
 from studio.runs.token_request import TokenRequest
-from studio.training.data import Encoder, open_rows
-from studio.training.data_rows import WindowRows
-from studio.training.near_duplicates import NearDuplicates
-from studio.training.report import ReportMaker, histogram
-from studio.training.row_checks import damage, role_error
-from studio.training.row_index import RowIndex
-from studio.training.rows import prepare_rows
-from studio.training.scripts import Scripts
+from studio.training.data.by_number import WindowRows
+from studio.training.data.rows import prepare_rows
+from studio.training.report.make import ReportMaker, histogram
+from studio.training.report.near_duplicates import NearDuplicates
+from studio.training.report.row_checks import damage, role_error
+from studio.training.report.row_index import RowIndex
+from studio.training.report.scripts import Scripts
+from studio.training.tokens.encoder import Encoder, open_rows
 from tests.studio.training.steps import Recorder, make_context
 from tests.tiny import make_tiny_tokenizer
 

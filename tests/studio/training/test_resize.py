@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from studio.errors import StudioError
 from studio.nodes.resize import ResizeSettings
-from studio.training.resize import resize_adapter, shrink
+from studio.training.merge.resize import resize_adapter, shrink
 from studio.values import AdapterValue
 from tests.studio.training.adapters import logits, plain_adapted, random_adapter, tiny_base
 from tests.studio.training.steps import Recorder, make_context

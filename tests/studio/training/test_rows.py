@@ -11,8 +11,8 @@ import pytest
 
 from studio.errors import Stopped, StudioError
 from studio.nodes.dataset import DatasetSettings
-from studio.training import canonical
-from studio.training.rows import prepare_rows
+from studio.training.data import canonical
+from studio.training.data.rows import prepare_rows
 from studio.values import DatasetValue
 from tests.studio.training.steps import Recorder, make_context
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from studio.errors import StudioError
-from studio.training.data import load_tokenizer
+from studio.training.tokens.encoder import load_tokenizer
 from tests.studio.training.steps import Recorder
 from tests.studio.training.test_data import messages, row_of, tokenized
 from tests.tiny import make_tiny_tokenizer

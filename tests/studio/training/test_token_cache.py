@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from studio.settings import AppSettings, save_settings
-from studio.training import token_cache
-from studio.training.data import Encoder, Tokenized, tokenize_dataset
+from studio.training.tokens import cache as token_cache
+from studio.training.tokens.encoder import Encoder, Tokenized, tokenize_dataset
 from tests.studio.training.steps import Recorder, make_context
 from tests.studio.training.test_data import messages, write
 from tests.tiny import make_tiny_tokenizer

@@ -11,9 +11,9 @@ import pytest
 
 from studio.errors import StudioError
 from studio.tokens import TokenRow, row_from_json
-from studio.training.data import Encoder
-from studio.training.source_order import SourceOrder
-from studio.training.token_view import MOST_CUT, SourceRow, view_rows
+from studio.training.data.source_order import SourceOrder
+from studio.training.desk.token_view import MOST_CUT, SourceRow, view_rows
+from studio.training.tokens.encoder import Encoder
 from tests.studio.training.test_data import (
     COUNTS,
     FORGETS_THOUGHTS,

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from studio.errors import Stopped, StudioError
-from studio.training.schedule import cadence_of, length_of
-from studio.training.train import train_adapter
+from studio.training.loop.schedule import cadence_of, length_of
+from studio.training.loop.train import train_adapter
 from tests.studio.training.steps import Recorder, make_context, make_inputs, settings_of
 
 FIELDS = ("loss", "learning_rate", "grad_norm", "tokens_per_s", "epoch", "eta_s", "ram_process_gib")
@@ -107,7 +107,7 @@ def test_out_of_memory_says_what_to_change(tmp_path: Path, monkeypatch: pytest.M
     """The allocator's error becomes a sentence with a way out."""
     import torch
 
-    from studio.training.trainer import StudioTrainer
+    from studio.training.loop.trainer import StudioTrainer
 
     def full(self: object, *args: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from studio.errors import StudioError
-from studio.training.train import train_adapter
+from studio.training.loop.train import train_adapter
 from tests.studio.training.steps import Recorder, make_context, make_inputs, settings_of
 
 pytestmark = pytest.mark.filterwarnings("ignore:MatMul8bitLt")

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from studio.errors import Stopped
-from studio.training.train import train_adapter
+from studio.training.loop.train import train_adapter
 from tests.studio.training.steps import Recorder, make_context, make_inputs, settings_of
 
 ROOT = Path(__file__).parents[3]
@@ -155,7 +155,7 @@ def test_save_now_writes_a_checkpoint(tmp_path: Path) -> None:
 SCRIPT = """
 import sys
 from pathlib import Path
-from studio.training.train import train_adapter
+from studio.training.loop.train import train_adapter
 from tests.studio.training.steps import Recorder, make_context, make_inputs, settings_of
 root = Path(sys.argv[1])
 class Telling(Recorder):

@@ -9,11 +9,11 @@ import pytest
 
 from studio.errors import StudioError
 from studio.tokens import RowFlags
-from studio.training.canonical import to_arrow
-from studio.training.chat import TemplateRefused
-from studio.training.data import Encoded, Encoder, tokenize_dataset
-from studio.training.masks import UnprovableMask, render_row
-from studio.training.row_flags import flags_of
+from studio.training.data.canonical import to_arrow
+from studio.training.report.row_flags import flags_of
+from studio.training.tokens.chat import TemplateRefused
+from studio.training.tokens.encoder import Encoded, Encoder, tokenize_dataset
+from studio.training.tokens.masks import UnprovableMask, render_row
 from tests.studio.training.steps import Recorder, make_context
 from tests.studio.training.test_data import (
     COUNTS,

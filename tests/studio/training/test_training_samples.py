@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from studio.errors import Stopped
-from studio.training.samples import Sampler
-from studio.training.train import train_adapter
+from studio.training.loop.samples import Sampler
+from studio.training.loop.train import train_adapter
 from tests.studio.training.steps import Recorder, make_context, make_inputs, settings_of
 from tests.studio.training.test_data import messages, write
 from tests.tiny import CHAT_TEMPLATE, make_tiny_gpt2

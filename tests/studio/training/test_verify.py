@@ -12,9 +12,9 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from studio.errors import StudioError
-from studio.training import subject as subject_module
-from studio.training.train import train_adapter
-from studio.training.verify import tolerance
+from studio.training.adapter import subject as subject_module
+from studio.training.adapter.verify import tolerance
+from studio.training.loop.train import train_adapter
 from tests.studio.training.steps import Recorder, make_context, make_inputs, settings_of
 
 

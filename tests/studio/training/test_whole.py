@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from studio.errors import Stopped, StudioError
-from studio.training.train import train_whole
+from studio.training.loop.train import train_whole
 from studio.values import ModelValue
 from studio.whole import layer_of
 from tests.studio.training.steps import (

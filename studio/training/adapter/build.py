@@ -1,0 +1,214 @@
+"""Put the adapter on a base model, and write a trained one down as plain PEFT loads it.
+
+It must not save what belongs to the base: neither embeddings nor a path of this machine where a hub
+id and its commit say the same.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import get_peft_model
+
+from studio.adapters._configure import quantization_trouble
+from studio.adapters._method import LoraMethod, TrainingFacts
+from studio.errors import StudioError
+from studio.layers import TOWERS, matches
+from studio.models import classify
+from studio.runs.context import StepContext
+from studio.training.adapter.convert import make_plain
+from studio.training.adapter.start import begin_from_base
+from studio.training.adapter.tuning import Tuning
+from studio.training.model.out_of_memory import is_out_of_memory
+from studio.training.saved.snapshot import read_method, save_adapter
+from studio.values import AdaptedModelValue, ModelValue
+
+
+def build_adapter(
+    context: StepContext, base: Any, adapted: AdaptedModelValue,
+    facts: TrainingFacts | None = None, resumed: Path | None = None,
+) -> Tuning:  # fmt: skip
+    """The base with a fresh adapter: adapter weights in float32, everything else frozen.
+
+    ``facts`` are of the training to come; ``resumed`` is the checkpoint that it continues.
+    Raises ``StudioError`` when the method, the precision or a target module does not fit the model.
+    """
+    method = method_of(context, adapted)
+    _check_biases(context, adapted)
+    refuse_precision(context, method, adapted)
+    try:
+        tuning = _built(context, base, method, adapted, facts, resumed)
+    except (ValueError, TypeError, NotImplementedError, RuntimeError, ImportError) as error:
+        if is_out_of_memory(error):
+            raise
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise StudioError(
+            f"{context.title}: the adapter cannot be put on this model: {reason}",
+            title="The adapter does not fit", hint="Check the LoRA node's settings.",
+            code="adapter_build",
+        ) from error  # fmt: skip
+    if not method.own_layers:
+        _refuse_missing(context, tuning.model, adapted)
+    return tuning
+
+
+def _built(
+    context: StepContext, base: Any, method: LoraMethod, adapted: AdaptedModelValue,
+    facts: TrainingFacts | None, resumed: Path | None,
+) -> Tuning:  # fmt: skip
+    """Config, adapter, and the method's start; a resumed run takes its start from the checkpoint."""
+    hooks = method.hooks
+    config = _text_only(base, method.build(adapted))
+    if facts is not None and hooks.fit:
+        hooks.fit(config, facts)
+    if resumed is not None and hooks.initialise:
+        _continue_config(config, resumed)
+    elif facts is not None and resumed is None and hooks.prepare:
+        context.phase("prepare", "Preparing the adapter from the data")
+        with _quiet_building():
+            hooks.prepare(base, config, facts)
+    how = config.init_lora_weights if method.starts_from_base else ""
+    if how:
+        config.init_lora_weights = True  # the layers begin one by one, below
+    with _quiet_building():
+        tuning = Tuning(method, adapted, get_peft_model(base, config))
+    if how and resumed is not None:
+        tuning.continue_from(read_method(resumed)[0])
+    elif how:
+        context.phase("prepare", "Preparing the adapter from the model's weights")
+        tuning.begin_with(begin_from_base(tuning.model, config, how, context.check))
+    if facts is not None and resumed is None and hooks.initialise:
+        context.phase("prepare", "Preparing the adapter from the data")
+        hooks.initialise(tuning.model, config, facts)
+        _in_float32(tuning.model)
+    _freeze(tuning)
+    return tuning
+
+
+def _freeze(tuning: Tuning) -> None:
+    frozen = tuning.method.hooks.freeze
+    for name, parameter in tuning.model.named_parameters() if frozen else ():
+        if parameter.requires_grad and frozen is not None and frozen(name):
+            parameter.requires_grad = False
+
+
+def _in_float32(model: Any) -> None:
+    """Layers that PEFT made anew have the base's precision, in which small steps would be lost."""
+    for name, parameter in model.named_parameters():
+        if ".lora_" in name and parameter.dtype in (torch.float16, torch.bfloat16):
+            parameter.data = parameter.data.float()
+
+
+def _continue_config(config: Any, checkpoint: Path) -> None:
+    """The layers and ranks that the start of the run led to; weights come from the checkpoint."""
+    from peft import PeftConfig
+
+    kept = PeftConfig.from_pretrained(str(checkpoint))
+    for name in ("target_modules", "rank_pattern", "alpha_pattern"):
+        setattr(config, name, getattr(kept, name))
+    config.init_lora_weights, config.eva_config = True, None
+
+
+@contextmanager
+def _quiet_building() -> Iterator[None]:
+    """PEFT's advice to developers while it builds an adapter is not the user's to act on."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def refuse_precision(context: StepContext, method: LoraMethod, adapted: AdaptedModelValue) -> None:
+    """Raise when the method does not train in the base's quantization or precision."""
+    dtype = adapted.model.dtype
+    title = context.registry.variants["adapter"][adapted.method].title
+    reason = quantization_trouble(title, method, adapted.model.quantization)
+    if reason:
+        raise StudioError(
+            f"{context.title}: {reason}", title="Method and quantization do not go together",
+            hint="Set Quantization to 4-bit NF4, or choose LoRA." if method.only_quantized
+            else "Set Quantization to None, or choose LoRA.", code="method_quantization",
+        )  # fmt: skip
+    if dtype not in method.dtypes:
+        raise StudioError(
+            f"{context.title}: the method {adapted.method} does not train in {dtype}.",
+            title="Method and precision do not go together",
+            hint=f"Set the Base model's precision to {' or '.join(method.dtypes)}, or choose LoRA.",
+            code="method_dtype",
+        )  # fmt: skip
+
+
+def _text_only(base: Any, config: Any) -> Any:
+    """The config without the parts of the model that see or hear, where it has any."""
+    own = {part for name, _ in base.named_modules() for part in name.split(".")}
+    towers = [t for t in TOWERS if t in own]
+    if towers and hasattr(config, "exclude_modules"):
+        config.exclude_modules = rf"(?:.*\.)?(?:{'|'.join(towers)})\..*"
+    return config
+
+
+def _check_biases(context: StepContext, adapted: AdaptedModelValue) -> None:
+    """Biases are trained in the model's own precision: float16 gradients cannot be scaled, and in
+    bfloat16 a step smaller than a 256th of a value is lost (measured: 9 of 10 do not move)."""
+    if adapted.bias != "none" and adapted.model.dtype == "bfloat16":
+        context.notice(
+            "The biases are trained in bfloat16, the model's precision: most of their small steps are "
+            "rounded away.", "Set Bias to None in the LoRA node, or the precision to float32.",
+        )  # fmt: skip
+    if adapted.bias != "none" and adapted.model.dtype == "float16":
+        raise StudioError(
+            f"{context.title}: biases cannot be trained in float16.", title="Biases and float16",
+            hint="Set Bias to None in the LoRA node, or the Base model's precision to bfloat16 or "
+            "float32.", code="bias_dtype",
+        )  # fmt: skip
+
+
+def _refuse_missing(context: StepContext, model: Any, adapted: AdaptedModelValue) -> None:
+    """PEFT is content when one target matches; the user asked for all of them. (PEFT itself renames
+    the experts of a mixture, so those are not looked for.)"""
+    found = getattr(model.base_model, "targeted_module_names", None)
+    if found is None or getattr(model.peft_config["default"], "target_parameters", None):
+        return
+    missing = [t for t in adapted.target_modules if not any(matches(n, t) for n in found)]
+    if missing:
+        raise StudioError(
+            f"{context.title}: “{missing[0]}” is in the files of {adapted.model.source}, but is no "
+            "layer of the loaded model that can be adapted.",
+            title="A target module is missing", code="unknown_target",
+            hint="Choose other target modules in the LoRA node; their last names are enough.",
+        )  # fmt: skip
+
+
+def method_of(context: StepContext, adapted: AdaptedModelValue) -> LoraMethod:
+    """The chosen LoRA method; raises ``StudioError`` for an unknown one."""
+    try:
+        return context.variant("adapter", adapted.method).payload
+    except KeyError:
+        raise StudioError(
+            f"{context.title}: there is no LoRA method called “{adapted.method}”.",
+            code="unknown_variant",
+        ) from None  # fmt: skip
+
+
+def write_adapter(tuning: Tuning, tokenizer: Any, folder: Path) -> None:
+    """Write weights, config, tokenizer and chat template into ``folder``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    config = tuning.model.peft_config["default"]
+    config.base_model_name_or_path, config.revision = base_reference(tuning.adapted.model)
+    save_adapter(tuning.model, folder, whole=tuning.method.hooks.save is not None)
+    if tuning.start:
+        make_plain(folder, tuning.start)
+    if tuning.method.hooks.save:
+        tuning.method.hooks.save(folder)
+    tokenizer.save_pretrained(str(folder))
+
+
+def base_reference(value: ModelValue) -> tuple[str, str | None]:
+    """How others find the base: hub id and commit, else the local folder."""
+    if classify(value.source) == "hub" and value.revision:
+        return value.source, value.revision
+    return value.path, None

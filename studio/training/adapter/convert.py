@@ -1,0 +1,92 @@
+"""Adapters of unusual methods, written as a plain LoRA that any program can load.
+
+PiSSA and its kin train W - s B0 A0 + s B A: a LoRA of twice the rank and twice the alpha on the unchanged
+base, W + s [B, -B0] [A; A0].
+AdaLoRA's P Λ Q is written as B A with a rank of its own for each layer: PEFT 0.21 rounds such an adapter
+to the base's precision when it loads it, and other programs do not know it at all. It must not change
+what the adapter does.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from studio.training.saved.snapshot import ADAPTER, CONFIG, same_mode
+
+_OWN = ("eva_config", "corda_config", "loftq_config", "lora_ga_config")
+
+
+def make_plain(folder: Path, start: dict[str, torch.Tensor]) -> None:
+    """Rewrite the adapter in ``folder``; ``start`` holds the first A and B by parameter name."""
+    trained = load_file(folder / ADAPTER)
+    first = {name.replace(".default.", "."): value for name, value in start.items()}
+    joined = {n: _joined(n, value, first.get(n)) for n, value in trained.items()}
+    save_file(joined, folder / ADAPTER, metadata={"format": "pt"})
+    config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    (folder / CONFIG).write_text(json.dumps(_doubled(config), indent=2), encoding="utf-8")
+    same_mode(folder, CONFIG)
+
+
+def _joined(name: str, value: torch.Tensor, first: torch.Tensor | None) -> torch.Tensor:
+    if first is None:
+        return value
+    first = first.to(value.dtype)
+    if ".lora_A." in name:
+        return torch.cat([value, first]).contiguous()  # (2r, in)
+    return torch.cat([value, -first], dim=1).contiguous()  # (out, 2r)
+
+
+def _doubled(config: dict[str, Any]) -> dict[str, Any]:
+    """Twice the rank with the same scale: alpha / r, or alpha / sqrt(r) for rsLoRA."""
+    factor = math.sqrt(2) if config.get("use_rslora") else 2
+    ranks = {k: 2 * v for k, v in (config.get("rank_pattern") or {}).items()}
+    alphas = {k: factor * v for k, v in (config.get("alpha_pattern") or {}).items()}
+    return {
+        **config, "r": 2 * config["r"], "lora_alpha": factor * config["lora_alpha"],
+        "rank_pattern": ranks, "alpha_pattern": alphas, "init_lora_weights": True,
+        **{name: None for name in _OWN if name in config},
+    }  # fmt: skip
+
+
+def make_plain_ranks(folder: Path) -> None:
+    """Rewrite an AdaLoRA adapter in ``folder`` as a LoRA with a rank and alpha for each layer."""
+    trained = load_file(folder / ADAPTER)
+    config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    stems = [n.removesuffix(".lora_A") for n in trained if n.endswith(".lora_A")]
+    tensors = {n: t for n, t in trained.items() if ".lora_" not in n}
+    ranks = {}
+    for stem in stems:
+        a, e, b = (trained[f"{stem}.lora_{part}"] for part in "AEB")  # (r, in), (r, 1), (out, r)
+        used = e.flatten() != 0  # the others are switched off
+        if used.any():
+            ranks[stem.removeprefix("base_model.model.")] = int(used.sum())
+            tensors[f"{stem}.lora_A.weight"] = (a * e)[used].contiguous()
+            tensors[f"{stem}.lora_B.weight"] = b[:, used].contiguous()
+    save_file(tensors, folder / ADAPTER, metadata={"format": "pt"})
+    plain = _as_lora(config, ranks)
+    (folder / CONFIG).write_text(json.dumps(plain, indent=2, sort_keys=True), encoding="utf-8")
+    same_mode(folder, CONFIG)
+
+
+def _as_lora(config: dict[str, Any], ranks: dict[str, int]) -> dict[str, Any]:
+    """A LoRA config for layers of these ranks, each with the scale alpha / init_r."""
+    from peft import LoraConfig
+
+    scale = config["lora_alpha"] / config["init_r"]
+    kept = (
+        "base_model_name_or_path", "revision", "task_type", "bias", "fan_in_fan_out",
+        "modules_to_save", "lora_dropout", "inference_mode",
+    )  # fmt: skip
+    plain = LoraConfig(
+        r=config["init_r"], lora_alpha=config["lora_alpha"], target_modules=sorted(ranks),
+        rank_pattern=ranks, alpha_pattern={name: scale * r for name, r in ranks.items()},
+        **{name: config[name] for name in kept},
+    ).to_dict()  # fmt: skip
+    plain["target_modules"] = sorted(ranks)
+    return {k: getattr(v, "value", v) for k, v in plain.items()}

@@ -1,0 +1,1 @@
+"""Models that answer: greedy generation, questions from rows, and how many answers are right."""

@@ -1,0 +1,191 @@
+"""The Evaluate step: held-out questions to the model before and after tuning, exact answers counted.
+
+Both models are asked the same rows in the same way, one model in memory at a time. An adapter is
+merged in memory first, because an unmerged one generates at half the speed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from peft import PeftModel
+
+from studio import disk
+from studio.runs.context import StepContext
+from studio.training.adapter.build import method_of
+from studio.training.answer.generate import greedy_answers
+from studio.training.answer.questions import Question, exact_match, file_names, questions_of
+from studio.training.model.load import load_base, pick_device, roomy_device
+from studio.training.model.out_of_memory import told_in_words
+from studio.training.model.quiet import quiet_libraries
+from studio.training.tokens.chat import load_tokenizer
+from studio.training.tokens.limits import learned_positions
+from studio.values import AdapterValue, DatasetValue, ModelValue, ReportValue
+
+if TYPE_CHECKING:
+    from studio.nodes.evaluate import EvaluateSettings
+
+_EXAMPLES = 8
+_SHOWN = 2000
+
+
+def evaluate(
+    context: StepContext,
+    dataset_json: Mapping[str, Any],
+    value_json: Mapping[str, Any],
+    settings: EvaluateSettings,
+) -> ReportValue:
+    """Ask both models, emit ``Evaluation`` and write ``report.json``."""
+    dataset = DatasetValue.model_validate(dataset_json)
+    adapter = value_json.get("kind") == "adapter"
+    value = (AdapterValue if adapter else ModelValue).model_validate(value_json)
+    quiet_libraries()
+    if context.threads:
+        torch.set_num_threads(context.threads)
+    tokenizer = load_tokenizer(value.path)
+    questions = questions_of(context, dataset, tokenizer, settings.rows, _bos_rule(value))
+    _warn_if_trained_on(context, dataset, value)
+    limit = _limit_of(context, value, questions)
+
+    def ask(model: Any, title: str) -> list[str]:
+        context.phase("generate", title)
+        return greedy_answers(
+            model, tokenizer, [q.ids for q in questions], max_new_tokens=settings.max_new_tokens,
+            batch_size=settings.batch_size, check=context.check,
+            progress=lambda done: context.progress("generate", done, len(questions), "rows"),
+            limit=limit,
+        )  # fmt: skip
+
+    with told_in_words(context, "evaluation", "Lower the batch size.", "batch_size"):
+        before, after = _both(context, value, ask)
+    return _reported(context, questions, before, after, settings.model_dump(mode="json"))
+
+
+Ask = Callable[[Any, str], list[str]]
+
+
+def _both(
+    context: StepContext, value: ModelValue | AdapterValue, ask: Ask
+) -> tuple[list[str] | None, list[str]]:
+    """Answers before (``None`` when the model was not tuned here) and after tuning."""
+    if isinstance(value, AdapterValue):
+        return _with_adapter(context, value, ask)
+    before = None
+    if value.base is not None:
+        model = _loaded(context, value.base, "Loading the base model")
+        before = ask(model, "Asking the base model")
+        del model
+    else:
+        context.notice(
+            "This model was not tuned here, so there is nothing to compare it with: only one figure "
+            "is measured.", "Wire a merged model or an adapter to see before and after.", "info",
+        )  # fmt: skip
+    model = _loaded(context, value, "Loading the tuned model" if before else "Loading the model")
+    return before, ask(model, "Asking the tuned model" if before else "Asking the model")
+
+
+def _loaded(context: StepContext, value: ModelValue, title: str) -> Any:
+    """The model, on the CPU where the GPU is too small for it."""
+    device = roomy_device(value)
+    if device != pick_device():
+        context.notice(
+            "The GPU's memory is too small for this model: it answers on the processor, which is slow.",
+            "Evaluate the adapter on its quantized base instead, or ask fewer rows.",
+        )  # fmt: skip
+    return load_base(context, value, title, device)
+
+
+def _with_adapter(
+    context: StepContext, value: AdapterValue, ask: Ask
+) -> tuple[list[str], list[str]]:
+    base = value.model.model
+    model = _loaded(context, base, "Loading the base model")
+    before = ask(model, "Asking the base model")
+    model = PeftModel.from_pretrained(model, value.path)
+    mergeable = not method_of(context, value.model).cannot_merge
+    if mergeable and base.quantization == "none":  # a quantized model would round the adapter away
+        model = model.merge_and_unload()
+    return before, ask(model, "Asking the tuned model")
+
+
+def _warn_if_trained_on(
+    context: StepContext, dataset: DatasetValue, value: ModelValue | AdapterValue
+) -> None:
+    trained = _trained_on(value)
+    if trained is None or trained.sha256 != dataset.sha256:
+        return
+    if dataset.validation_rows and dataset.path == trained.path:
+        return
+    context.notice(
+        f"The test rows come from {file_names(dataset)}, which the model was trained on: the figure shows "
+        "how well it remembers, not how well it learned.", "Wire rows from another file.",
+    )  # fmt: skip
+
+
+def _limit_of(
+    context: StepContext, value: ModelValue | AdapterValue, questions: Sequence[Question]
+) -> int | None:
+    """The positions that the model has learned; questions that are longer are told."""
+    model = value.model.model if isinstance(value, AdapterValue) else value
+    limit = learned_positions(Path(model.path))
+    long = sum(len(q.ids) >= limit for q in questions) if limit else 0
+    if long:
+        context.notice(
+            f"{long} of {len(questions)} questions are too long for the model, which reads {limit} tokens: "
+            "they are not asked, and count as wrong.", "Use rows with shorter questions.",
+        )  # fmt: skip
+    return limit
+
+
+def _bos_rule(value: ModelValue | AdapterValue) -> str:
+    """How raw text began when the model was tuned."""
+    adapter = value.model_dump() if isinstance(value, AdapterValue) else {}
+    if isinstance(value, ModelValue) and value.merged_from:
+        adapter = value.merged_from[-1].get("adapter", {})
+    return str(adapter.get("train", {}).get("bos", "auto"))
+
+
+def _trained_on(value: ModelValue | AdapterValue) -> DatasetValue | None:
+    if isinstance(value, AdapterValue):
+        return value.dataset
+    if not value.merged_from:
+        return None
+    return AdapterValue.model_validate(value.merged_from[-1]["adapter"]).dataset
+
+
+def _reported(
+    context: StepContext,
+    questions: Sequence[Question],
+    before: list[str] | None,
+    after: list[str],
+    settings: dict[str, Any],
+) -> ReportValue:
+    measured = {"after": exact_match(after, questions)}
+    if before is not None:
+        measured = {"before": exact_match(before, questions), **measured}
+    measures = {"exact_match": measured}
+    rows = [_example(i, q, before, after) for i, q in enumerate(questions)]
+    count = min(_EXAMPLES, len(rows))
+    examples = [rows[i * len(rows) // count] for i in range(count)]
+    path = context.folder / "report.json"
+    report = {"measures": measures, "rows": len(rows), "settings": settings, "answers": rows}
+    with disk.told(context.title, "the report", path.parent):
+        path.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    context.emit("Evaluation", measures=measures, rows=len(rows), examples=examples)
+    context.artifact("report", path, measures=measures, rows=len(rows))
+    return ReportValue(path=str(path), rows=len(rows), measures=measures)
+
+
+def _example(
+    number: int, question: Question, before: list[str] | None, after: list[str]
+) -> dict[str, str]:
+    return {
+        "prompt": question.shown[:_SHOWN],
+        "expected": question.expected[:_SHOWN],
+        "before": before[number].strip() if before is not None else "",
+        "after": after[number].strip(),
+    }

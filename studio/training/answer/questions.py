@@ -1,0 +1,120 @@
+"""Questions for an evaluation, made from rows, and whether an answer to one is right.
+
+Why here: a question must be asked exactly as training asked it, and what counts as the right answer
+follows from the chat template. This module must not load a model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from studio.errors import StudioError
+from studio.runs.context import StepContext
+from studio.training.data.arrow import open_rows
+from studio.training.data.canonical import messages_of, tools_of
+from studio.training.tokens.chat import Message, TemplateRefused
+from studio.training.tokens.ends import Ends
+from studio.training.tokens.spans import Conversation
+from studio.values import DatasetValue
+
+
+@dataclass(frozen=True)
+class Question:
+    """A row to be asked: what a person reads, the prompt's token ids, and the right answer.
+
+    ``taught`` is the answer as the chat template writes it and as training teaches it: some put an
+    empty block of thoughts before it.
+    """
+
+    shown: str
+    ids: list[int]
+    expected: str
+    taught: str = ""
+
+
+def questions_of(
+    context: StepContext, dataset: DatasetValue, tokenizer: Any, wanted: int, bos: str = "auto"
+) -> list[Question]:
+    """Rows spread evenly over the held-out split, or over all rows where there is none. ``bos`` is
+    the rule for raw text that the training had (``ends``)."""
+    rows = open_rows(Path(dataset.path) / ("validation" if dataset.validation_rows else "train"))
+    count = min(wanted or len(rows), len(rows))
+    picked = (rows[i * len(rows) // count] for i in range(count))
+    ends = Ends(tokenizer, bos=bos)
+    asked = (_question(context, row, tokenizer, ends) for row in picked)
+    questions = [q for q in asked if q is not None]
+    if not questions:
+        raise StudioError(
+            f"{context.title}: the rows of {file_names(dataset)} have no question with an answer.",
+            title="Nothing to ask", hint="Use rows with a question and an answer, not plain text.",
+            field="dataset", code="nothing_to_ask", file=dataset.sources[0] if dataset.sources else None,
+        )  # fmt: skip
+    if len(questions) < count:
+        context.notice(f"{count - len(questions)} rows have no question with an answer and were left out.")  # fmt: skip
+    return questions
+
+
+def file_names(dataset: DatasetValue) -> str:
+    """The files that the rows come from, by name."""
+    return ", ".join(Path(s).name for s in dataset.sources)
+
+
+def _question(
+    context: StepContext, row: dict[str, Any], tokenizer: Any, ends: Ends
+) -> Question | None:
+    """The row up to its last answer in words, or ``None`` when it holds no question with one."""
+    if row["prompt"] is not None:
+        ids = tokenizer(row["prompt"], add_special_tokens=False)["input_ids"]
+        if ends.bos_first and ids[:1] != [tokenizer.bos_token_id]:
+            ids = [tokenizer.bos_token_id, *ids]
+        return Question(row["prompt"], ids, row["completion"])
+    talk = Conversation(tokenizer, messages_of(row), tools_of(row))
+    last = _last_answer(talk.messages)
+    if last == 0:
+        return None
+    try:
+        text = talk.text(last, ask=True)
+    except TemplateRefused as error:
+        raise StudioError(
+            f"{context.title}: the model's chat template does not take line {row['line']} of "
+            f"{Path(row['source']).name}: {error}.",
+            code="template_refused", file=row["source"], line=row["line"],
+        ) from error  # fmt: skip
+    ids = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+    taught = _taught(talk.first(last + 1), text)
+    return Question(talk.messages[last - 1]["content"], ids, talk.messages[last]["content"], taught)
+
+
+def _last_answer(messages: Sequence[Message]) -> int:
+    """The last answer in words; a call of a tool is none. 0 when there is none after a question."""
+    answers = [i for i, m in enumerate(messages) if m["role"] == "assistant" and m["content"]]
+    return answers[-1] if answers else 0
+
+
+def _taught(talk: Conversation, asked: str) -> str:
+    """What the template adds to the question for the answer, without special tokens."""
+    try:
+        whole = talk.text()
+    except TemplateRefused:
+        return ""
+    if not whole.startswith(asked):
+        return ""
+    tokenizer = talk.tokenizer
+    ids = tokenizer(whole[len(asked) :], add_special_tokens=False, verbose=False)["input_ids"]
+    return str(tokenizer.decode(ids, skip_special_tokens=True))
+
+
+def exact_match(answers: Sequence[str], questions: Sequence[Question]) -> float:
+    """Share of answers that equal the expected one, blanks around it and case aside."""
+    right = [
+        _plain(answer) in (_plain(q.expected), _plain(q.taught or q.expected))
+        for answer, q in zip(answers, questions, strict=True)
+    ]
+    return sum(right) / len(right)
+
+
+def _plain(text: str) -> str:
+    return text.strip().casefold()

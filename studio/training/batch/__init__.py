@@ -1,0 +1,1 @@
+"""Which rows go together, in which order, and how attention keeps them apart."""

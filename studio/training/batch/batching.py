@@ -1,0 +1,149 @@
+"""How the rows of a training are put together: padded, laid without padding, or packed into bins.
+
+Why here: it depends on the model. Rows that share a sequence must not see each other, and whether a
+model keeps them apart is tried out once, on real rows, before anything is trained. When it does not,
+rows are padded and that is told; they are never mixed in silence.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from datasets import Dataset
+
+from studio.runs.context import StepContext
+from studio.training.adapter.verify import tolerance
+from studio.training.batch.attention import rows_laid, use_masked_attention, use_row_attention
+from studio.training.batch.batches import Batch, Batches, lay_rows, pad_rows, row_lengths
+from studio.training.batch.row_order import GroupedOrder, PackedOrder, RowOrder
+
+_TRIED_TOKENS = 64
+_EXPERTS_ROUNDING = 1e-6  # experts take their tokens in groups, whose size changes the last bits
+_ONE_SEQUENCE_PER_ROW = {"alora"}  # methods that look for a place in each sequence
+
+
+@dataclass(frozen=True)
+class BatchPlan:
+    """The order of the rows and their layout; ``units`` of the order make an epoch."""
+
+    rows: Dataset
+    order: RowOrder
+    pad_id: int
+    laid: bool = False
+
+    @property
+    def units(self) -> int:
+        """Rows of an epoch; bins when rows are packed."""
+        return self.order.units
+
+    @property
+    def rows_per_unit(self) -> float:
+        """How many rows a unit holds on average."""
+        return len(self.rows) / self.units
+
+    def batches(self, start: int, stop: int, batch_size: int) -> Batches:
+        """The batches of the units from ``start`` to ``stop``; any batch size keeps their order."""
+        return Batches(self.rows, self.order, start, stop, batch_size, self.pad_id, self.laid)
+
+
+def plan_batches(
+    context: StepContext, model: Any, rows: Dataset, settings: Any, pad_id: int, method: str = "lora"
+) -> BatchPlan:  # fmt: skip
+    """The plan that the settings ask for and that ``model`` can follow."""
+    mode = settings.batching
+    rows = rows.select_columns([n for n in _COLUMNS if n in rows.column_names])
+    if mode != "padded" and not _can_lay(context, model, rows, pad_id, method):
+        mode = "padded"
+    if mode == "packed":
+        return _packed(context, rows, settings, pad_id)
+    if mode == "padded" and settings.group_by_length and len(rows) > 1:
+        order: RowOrder = GroupedOrder(row_lengths(rows), settings.seed, settings.batch_size)
+        return BatchPlan(rows, order, pad_id)
+    return BatchPlan(rows, RowOrder(len(rows), settings.seed), pad_id, mode == "padding_free")
+
+
+_COLUMNS = ("input_ids", "labels", "weights")
+
+
+def _packed(context: StepContext, rows: Dataset, settings: Any, pad_id: int) -> BatchPlan:
+    lengths = row_lengths(rows)
+    capacity = max(settings.pack_length or settings.max_length, max(lengths))
+    order = PackedOrder(lengths, settings.seed, capacity)
+    filled = 100 * sum(lengths) / (capacity * order.units)
+    context.notice(
+        f"{len(rows)} rows are packed into {order.units} sequences of at most {capacity} tokens, "
+        f"{filled:.0f} % full; the batch size counts these sequences.", level="info",
+    )  # fmt: skip
+    return BatchPlan(rows, order, pad_id, laid=True)
+
+
+# ------------------------------------------------------------------ do rows stay apart?
+
+
+def _can_lay(context: StepContext, model: Any, rows: Dataset, pad_id: int, method: str) -> bool:
+    """Choose the model's attention for rows in one sequence; False, and told, when none is right."""
+    if method not in _ONE_SEQUENCE_PER_ROW:
+        if use_row_attention(model):
+            if rows_stay_apart(model, rows, pad_id):
+                return True
+            use_masked_attention(model)
+        if rows_stay_apart(model, rows, pad_id):
+            return True
+    context.notice(
+        "Rows are padded: with this model or LoRA method, rows that share a sequence would see each "
+        "other.", "Set “Batching” to Padded to train the same way without this notice.",
+    )  # fmt: skip
+    return False
+
+
+def rows_stay_apart(model: Any, rows: Dataset, pad_id: int) -> bool:
+    """Whether two rows in one sequence give the logits that each gives alone.
+
+    The mean difference decides: in half precision single logits of two ways of computing differ by
+    more than any bound that would still mean something. And the second row must stay as it is when
+    the first is turned round: that finds a leak far below such rounding. In evaluation mode, so no
+    random number is drawn.
+    """
+    first, second = (_head_of(rows, i % len(rows)) for i in range(2))
+    turned = {**first, "input_ids": first["input_ids"][::-1]}
+    training = model.training
+    model.eval()
+    try:
+        together, other = (_laid_logits(model, [a, second]) for a in (first, turned))
+        alone = torch.cat([_padded_logits(model, row, pad_id) for row in (first, second)])
+    except (TypeError, ValueError, RuntimeError, IndexError, AttributeError, KeyError):
+        return False
+    finally:
+        model.train(training)
+    if together.shape != alone.shape or not bool(together.isfinite().all()):
+        return False
+    cut, largest = len(first["input_ids"]), float(alone.abs().max())
+    dtype = str(model.dtype).removeprefix("torch.")
+    near = float((together - alone).abs().mean()) <= tolerance(dtype, largest) / 4
+    leak = float((together[cut:] - other[cut:]).abs().max())
+    rounding = max(torch.finfo(model.dtype).eps, _EXPERTS_ROUNDING)
+    return near and leak <= rounding * largest
+
+
+def _head_of(rows: Dataset, number: int) -> dict[str, list[int]]:
+    ids = rows[number]["input_ids"][:_TRIED_TOKENS]
+    return {"input_ids": ids, "labels": ids}
+
+
+def _laid_logits(model: Any, rows: list[dict[str, list[int]]]) -> torch.Tensor:
+    batch = lay_rows(Dataset.from_list(rows), range(len(rows)))
+    return _logits(model, batch, "position_ids")
+
+
+def _padded_logits(model: Any, row: dict[str, list[int]], pad_id: int) -> torch.Tensor:
+    return _logits(model, pad_rows(Dataset.from_list([row]), [0], pad_id), "attention_mask")
+
+
+@torch.no_grad()
+def _logits(model: Any, batch: Batch, more: str) -> torch.Tensor:
+    """(tokens, vocabulary), on the CPU in float32."""
+    inputs = {name: batch[name].to(model.device) for name in ("input_ids", more)}
+    with rows_laid(batch.get("lengths"), model.device):
+        return model(**inputs, use_cache=False).logits[0].float().cpu()

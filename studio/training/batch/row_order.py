@@ -1,0 +1,84 @@
+"""In which order training sees the rows: pure functions of (seed, epoch, index).
+
+Why: resume is exact, and a micro-batch can be halved in mid-run, only when place i of the sequence
+holds the same rows whatever has happened before. An order counts in units: a row, or a bin of rows
+that are packed together. It must not know about tensors or devices.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+from studio.training.batch.packing import pack
+
+MEGA_BATCHES = 50
+"""Rows of this many batches are sorted by length together when batches are grouped."""
+
+
+class RowOrder:
+    """The endless sequence of row numbers that training sees, epoch after epoch."""
+
+    def __init__(self, rows: int, seed: int) -> None:
+        self.units = rows
+        self.seed = seed
+        self._epochs: dict[int, list[int]] = {}
+
+    def __getitem__(self, index: int) -> int:
+        epoch, place = divmod(index, self.units)
+        if epoch not in self._epochs:
+            self._epochs = {epoch: self._shuffled(epoch)}
+        return self._epochs[epoch][place]
+
+    def numbers(self, first: int, last: int) -> list[int]:
+        """The rows of the units from ``first`` up to ``last``."""
+        return [self[i] for i in range(first, last)]
+
+    def _shuffled(self, epoch: int) -> list[int]:
+        order = list(range(self.units))
+        self._generator(epoch).shuffle(order)
+        return order
+
+    def _generator(self, epoch: int) -> random.Random:
+        return random.Random(self.seed * 1000003 + epoch)
+
+
+class GroupedOrder(RowOrder):
+    """Rows of like length stand together, so that little is padded; batches come in random order.
+
+    The shuffled rows are taken ``MEGA_BATCHES`` batches at a time, sorted by length, cut into
+    batches, and these are shuffled. Cuts lie at whole multiples of ``batch_size`` in the sequence
+    over all epochs, where a training cuts too.
+    """
+
+    def __init__(self, lengths: Sequence[int], seed: int, batch_size: int) -> None:
+        super().__init__(len(lengths), seed)
+        self.lengths = lengths
+        self.batch_size = batch_size
+
+    def _shuffled(self, epoch: int) -> list[int]:
+        order = super()._shuffled(epoch)
+        begun = min(-(epoch * self.units) % self.batch_size, len(order))  # of the epoch before
+        head, order = order[:begun], order[begun:]
+        window = self.batch_size * MEGA_BATCHES
+        batches: list[list[int]] = []
+        for first in range(0, len(order), window):
+            part = sorted(order[first : first + window], key=lambda i: self.lengths[i])
+            batches += [part[i : i + self.batch_size] for i in range(0, len(part), self.batch_size)]
+        short = [b for b in batches if len(b) < self.batch_size]
+        full = [b for b in batches if len(b) == self.batch_size]
+        self._generator(epoch).shuffle(full)
+        return [*head, *(row for batch in full + short for row in batch)]
+
+
+class PackedOrder(RowOrder):
+    """Bins of rows. Which rows share a bin is drawn once from the seed; the bins' order per epoch."""
+
+    def __init__(self, lengths: Sequence[int], seed: int, capacity: int) -> None:
+        order = RowOrder(len(lengths), seed).numbers(0, len(lengths))
+        self.bins = pack(lengths, order, capacity)
+        super().__init__(len(self.bins), seed)
+
+    def numbers(self, first: int, last: int) -> list[int]:
+        """The rows of the bins from ``first`` up to ``last``."""
+        return [row for i in range(first, last) for row in self.bins[self[i]]]

@@ -1,0 +1,260 @@
+"""The Dataset step: files become canonical rows in Arrow, split into train and validation.
+
+Rows are read once as a stream and written to one data set; the split then copies them, so that
+memory stays bounded whatever decides the sides. It must not tokenize: that depends on the model.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from studio import disk
+from studio.errors import StudioError
+from studio.formats._check import first_rows, options_of, source_files
+from studio.formats._detect import Chosen, choose_format
+from studio.formats._drops import Drops
+from studio.formats._folder import is_hub
+from studio.formats._sides import Sides
+from studio.formats._source import (
+    HASHED_AT_ONCE,
+    ReadOptions,
+    SourceRow,
+    bad_file,
+    read_rows,
+    refuse_absent,
+    sha256_of,
+)
+from studio.runs.context import StepContext
+from studio.training.data.arrow import RowWriter
+from studio.training.data.canonical import FEATURES, to_arrow
+from studio.training.data.row_tally import Tally
+from studio.training.data.split import split_rows
+from studio.values import DatasetValue
+
+if TYPE_CHECKING:
+    from studio.nodes.dataset import DatasetSettings
+
+_ROWS_AT_ONCE = 500
+_BYTES_AT_ONCE = 1_000_000
+_LARGE = 50_000_000  # bytes whose hash takes long enough to be told
+_CONTENT = [n for n in FEATURES if n not in ("line", "source")]
+
+
+def prepare_rows(context: StepContext, settings: DatasetSettings) -> DatasetValue:
+    """Read, check, convert and split the files; raises ``StudioError`` with file and line."""
+    try:
+        with disk.told(context.title, "the rows", context.folder):
+            return _prepare(context, settings)
+    except StudioError as error:
+        if not error.sentence.startswith(context.title):
+            error.sentence = f"{context.title}: {error.sentence}"
+            error.args = (error.sentence,)
+        raise
+
+
+def _prepare(context: StepContext, settings: DatasetSettings) -> DatasetValue:
+    tally = Tally()
+    own = _files(context, settings, tally)
+    held_out = (
+        _files(context, settings, tally, validation=True) if settings.split_mode == "file" else ()
+    )
+    files = (*own, *held_out)
+    options = replace(options_of(settings), note=tally.notes.append)
+    strict = settings.on_bad_rows == "stop"
+    rows = first_rows(own[0], options_of(settings), strict=strict)
+    rows = rows or list(islice(read_rows(own[0], options_of(settings)), 1))  # one giant row
+    chosen = choose_format(
+        own[0], settings.format, settings.format_settings, rows, context.registry.variants["format"]
+    )
+    if chosen.reason:
+        context.notice(
+            f"{own[0].name} was read as “{chosen.variant.title}” ({chosen.confidence:.0%} sure): "
+            f"{chosen.reason}.", "Choose another format in the Dataset node if that is wrong.", "info",
+        )  # fmt: skip
+    digest = _digest(files, context)
+    name = _fingerprint(digest, settings)
+    context.phase("read", f"Reading {_named(files)}")
+    reading = _Reading(context, settings, chosen, options, tally)
+    _write_all(reading, own, held_out, context.folder / "rows", name)
+    tally.tell(context)
+    _refuse_too_few(files[0], tally, settings)
+    train, validation = split_rows(context, settings, tally, name)
+    context.artifact("dataset", context.folder, rows=train + validation, format=chosen.variant.id)
+    return DatasetValue(
+        path=str(context.folder), format=chosen.variant.id, shape=tally.shape, skipped=tally.skipped,
+        train_rows=train, validation_rows=validation, sha256=digest,
+        sources=[str(p.resolve()) for p in files],
+    )  # fmt: skip
+
+
+def _files(
+    context: StepContext, settings: DatasetSettings, tally: Tally, validation: bool = False
+) -> tuple[Path, ...]:
+    """The files to read; those of a data set on the hub are fetched."""
+    if is_hub(settings.validation_source if validation else settings.source):
+        from studio.training.fetch.hub_data import fetch_data
+
+        return fetch_data(context, settings, validation=validation)
+    found = source_files(settings, context.project_dir, validation=validation)
+    tally.notes += found.notes
+    return found.files
+
+
+def _named(files: tuple[Path, ...]) -> str:
+    return files[0].name if len(files) == 1 else f"{files[0].name} and {len(files) - 1} more"
+
+
+def _digest(files: tuple[Path, ...], context: StepContext) -> str:
+    """The sha256 of a file; of several, that of theirs."""
+    found = []
+    for path in files:
+        refuse_absent(path)
+    total = sum(p.stat().st_size for p in files)
+    done = 0
+
+    def tick() -> None:
+        nonlocal done
+        done = min(done + HASHED_AT_ONCE, total)
+        context.progress("hash", round(done / 1e6, 3), round(total / 1e6, 3), "MB")
+
+    if total > _LARGE:
+        context.phase("hash", f"Identifying {_named(files)}")
+    for path in files:
+        found.append(sha256_of(path, tick if total > _LARGE else context.check))
+    return found[0] if len(found) == 1 else hashlib.sha256("".join(found).encode()).hexdigest()
+
+
+def _fingerprint(digest: str, settings: DatasetSettings) -> str:
+    """Names what the files become under these settings."""
+    text = digest + json.dumps(settings.model_dump(mode="json"), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+class _Reading:
+    """The rows of all files in canonical form, with their sides noted in the tally."""
+
+    def __init__(
+        self, context: StepContext, settings: DatasetSettings, chosen: Chosen, options: ReadOptions,
+        tally: Tally,
+    ) -> None:  # fmt: skip
+        self.context = context
+        self.tally = tally
+        self._settings, self._chosen, self._options = settings, chosen, options
+        self._sides = Sides(settings)
+        self._drops = Drops(settings.drop_rows)
+        self._ordinal = 0
+        self._hashes = settings.deduplicate or settings.drop_validation_leaks
+
+    def rows(self, path: Path, held_out: bool) -> Iterator[tuple[dict[str, Any] | None, int]]:
+        """(row as stored, or ``None`` for one that is left out; bytes of the file done)."""
+        source = str(path.resolve())
+        for row in read_rows(path, self._options, strict=False):
+            self._ordinal += 1
+            self.tally.seen(row)
+            stored = self._row(row, path, source, held_out)
+            yield stored, row.offset
+            if self._ordinal == self._settings.limit and not held_out:
+                return
+
+    def _row(
+        self, row: SourceRow, path: Path, source: str, held_out: bool
+    ) -> dict[str, Any] | None:
+        if self._drops and self._drops.has(self._ordinal, path, row.line):
+            self.tally.dropped += 1
+            self._sides.of_any(self._ordinal - 1, row)
+            return None
+        try:
+            if row.error is not None:
+                raise row.error
+            side = "validation" if held_out else self._sides.of(self._ordinal - 1, row)
+            canonical = {} if side == "left_out" else self._chosen.convert(row, path)
+        except StudioError as error:
+            if self._settings.on_bad_rows == "stop":
+                raise
+            self.tally.bad(error, path, row.line)
+            return None
+        if side == "left_out":
+            self.tally.left_out += 1
+            return None
+        stored = to_arrow({**canonical, "line": row.line, "source": source})
+        self.tally.keep(canonical, side == "validation", self._ordinal - 1)
+        if self._hashes:
+            self.tally.hashes.append(_content_hash(stored))
+        return stored
+
+    def full(self) -> bool:
+        """Whether the row limit is reached."""
+        return 0 < self._settings.limit <= self._ordinal
+
+    def unused_drops(self) -> str:
+        """The rows to leave out that were not there."""
+        return self._drops.unused()
+
+
+def _content_hash(stored: dict[str, Any]) -> int:
+    text = json.dumps([stored[n] for n in _CONTENT], ensure_ascii=False)
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest())
+
+
+def _write_all(
+    reading: _Reading, own: tuple[Path, ...], held_out: tuple[Path, ...], target: Path, name: str
+) -> None:
+    """Every row that is kept, in canonical form."""
+    files = [(p, False) for p in own] + [(p, True) for p in held_out]
+    sizes = [p.stat().st_size / 1e6 for p, _ in files]
+    total = sum(sizes)
+    with RowWriter(target, FEATURES, name) as writer:
+        for index, (path, is_held_out) in enumerate(files):
+            before = sum(sizes[:index])
+            if not is_held_out and reading.full():
+                continue
+            for batch, done in _batches(reading, path, is_held_out):
+                if batch:
+                    writer.write({n: [row[n] for row in batch] for n in FEATURES})
+                so_far = min(before + done / 1e6, total)
+                reading.context.progress("read", round(so_far, 3), round(total, 3), "MB")
+    missing = reading.unused_drops()
+    if missing:
+        reading.tally.notes.append(
+            f"The rows to leave out name rows that are not there: {missing}."
+        )
+
+
+def _batches(
+    reading: _Reading, path: Path, held_out: bool
+) -> Iterator[tuple[list[dict[str, Any]], int]]:
+    """Rows in handfuls; also without a row where many are left out, so that a stop is noticed."""
+    batch: list[dict[str, Any]] = []
+    started = done = seen = 0
+    for row, done in reading.rows(path, held_out):
+        seen += 1
+        if row is not None:
+            batch.append(row)
+        if seen >= _ROWS_AT_ONCE or done - started >= _BYTES_AT_ONCE:
+            yield batch, done
+            batch, started, seen = [], done, 0
+    yield batch, done
+
+
+def _refuse_too_few(path: Path, tally: Tally, settings: DatasetSettings) -> None:
+    if not tally.rows:
+        if tally.first_error is not None:
+            raise tally.first_error
+        what = "holds no rows"
+        if tally.dropped or tally.left_out:
+            what += " but those that the settings leave out"
+        raise bad_file(path, what, "Choose a file with rows in it.", "no_rows")
+    shares = settings.split_mode in ("fraction", "group") and settings.validation_fraction > 0
+    if tally.rows == 1 and (shares or settings.split_mode == "count"):
+        error = bad_file(
+            path, "holds one row, too few to keep a share of them for validation",
+            "Set the validation share to 0, or add rows.", "too_few_rows",
+        )  # fmt: skip
+        error.field = "validation_fraction"
+        raise error

@@ -1,0 +1,170 @@
+"""A training step that computes nothing: every tensor is followed, none has memory.
+
+The model is made of fake tensors, which have a shape and a size and no numbers. Forward, backward and
+optimizer step run through transformers, PEFT and autograd as they are; a dispatch mode sees each
+storage come and go. So the peak is that of the real code, for any architecture, method and optimizer,
+without a formula. What an allocator loses between tensors, and what kernels need inside, is not seen.
+It must not load weights.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.nn.functional import cross_entropy
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from transformers import CONFIG_MAPPING, AutoModelForCausalLM, masking_utils
+
+from studio.estimate.activations import Mode
+from studio.estimate.memory import CHUNK, Batch
+
+STEPS = 2
+"""The optimizer's states are there from the second step on."""
+
+
+@dataclass(frozen=True)
+class DryRun:
+    """Bytes that tensors hold: before the step, after the forward pass, and at most; and the
+    parameters as PEFT counts them."""
+
+    standing: int
+    forward: int
+    peak: int
+    trainable: int
+    total: int
+
+
+class LiveStorages(TorchDispatchMode):
+    """Adds up the storages that are alive; ``peak`` is the largest sum seen."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = self.peak = 0
+        self._alive: dict[int, Any] = {}
+
+    def follow(self, tensor: torch.Tensor) -> None:
+        """Count the tensor's storage until it is gone."""
+        storage = tensor.untyped_storage()
+        key, size = id(storage), storage.nbytes()
+        if key in self._alive:
+            return
+
+        def gone(_: Any) -> None:
+            self._alive.pop(key, None)
+            self.now -= size
+
+        self._alive[key] = weakref.ref(storage, gone)
+        self.now += size
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = func(*args, **(kwargs or {}))
+        for leaf in tree_leaves(made):
+            if isinstance(leaf, torch.Tensor):
+                self.follow(leaf)
+        self.peak = max(self.peak, self.now)
+        return made
+
+
+def meta_model(config: Mapping[str, Any], dtype: torch.dtype) -> Any:
+    """The model that a ``config.json`` describes, without memory."""
+    named = {k: v for k, v in config.items() if k not in ("model_type", "quantization_config")}
+    made = CONFIG_MAPPING[config["model_type"]](**named)
+    made.use_cache = False
+    with torch.device("meta"):
+        return AutoModelForCausalLM.from_config(made, dtype=dtype)
+
+
+def dry_run(
+    config: Mapping[str, Any], mode: Mode, batch: Batch, adapt: Callable[[Any], Any] | None = None,
+    optimizer: Callable[[Any], torch.optim.Optimizer] | None = None,
+) -> DryRun:  # fmt: skip
+    """Follow two steps of a training; ``adapt`` puts the adapter on the model, without it the whole
+    model is trained. A quantized base cannot be followed: raises ``ValueError``."""
+    if mode.quantization != "none":
+        raise ValueError("a quantized model has no fake tensors")
+    model = meta_model(config, torch.float32 if mode.weights == 4 else torch.bfloat16)
+    if adapt is not None:
+        with torch.device("meta"):
+            model = adapt(model)
+    if mode.checkpointing:
+        if not mode.full:
+            model.enable_input_require_grads()
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    with FakeTensorMode(allow_non_fake_inputs=True), _masks(mode.masked):
+        model = model.to_empty(device="cpu").train()
+        inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+        inner.tie_weights()  # to_empty makes two of a tied weight
+        return _follow(model, mode, batch, optimizer)
+
+
+def _follow(
+    model: Any, mode: Mode, batch: Batch, optimizer: Callable[[Any], torch.optim.Optimizer] | None
+) -> DryRun:
+    live = LiveStorages()
+    for tensor in (*model.parameters(), *model.buffers()):
+        live.follow(tensor)
+    trained = [p for p in model.parameters() if p.requires_grad]
+    steps = optimizer(model) if optimizer else torch.optim.AdamW(trained, foreach=False)
+    forward = 0
+    with live:
+        for step in range(STEPS):
+            last = step == STEPS - 1
+            for _ in range(2 if last and batch.accumulated else 1):
+                loss = _loss(model, mode, batch)
+                forward = live.now
+                loss.backward()
+                del loss
+            steps.step()
+            steps.zero_grad()
+    total = sum(p.numel() for p in model.parameters())
+    standing = sum(p.numel() * p.element_size() for p in model.parameters())
+    return DryRun(standing, forward, live.peak, sum(p.numel() for p in trained), total)
+
+
+def _loss(model: Any, mode: Mode, batch: Batch) -> Any:
+    """As ``studio.training.loop.sft`` computes it; the label rows stand at the front, since a fake mask
+    has no numbers that could choose them."""
+    ids = torch.zeros(batch.rows, batch.length, dtype=torch.long)
+    inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "use_cache": False}
+    with _autocast(mode):
+        if mode.head == "plain":
+            out = model(**inputs, labels=ids)
+            return out.loss if mode.autocast else _kept(out)
+        if mode.head == "full":
+            logits = model(**inputs).logits
+        else:
+            count = max(1, batch.labels // batch.rows)
+            if mode.head == "chunks":
+                count = min(count, max(1, CHUNK // (model.config.vocab_size * batch.rows)))
+            logits = model(**inputs, logits_to_keep=torch.arange(count)).logits
+            ids = ids[:, :count]
+        return cross_entropy(logits.flatten(0, 1).float(), ids.flatten(), reduction="sum")
+
+
+def _kept(out: Any) -> Any:
+    """The loss with the logits on it, as a plain training loop keeps them."""
+    out.loss.logits = out.logits
+    return out.loss
+
+
+def _autocast(mode: Mode) -> AbstractContextManager[Any]:
+    return torch.autocast("cpu", dtype=torch.bfloat16) if mode.autocast else nullcontext()
+
+
+@contextmanager
+def _masks(padded: bool) -> Iterator[None]:
+    """Rows without padding need no mask, but a fake mask cannot be asked whether it masks anything."""
+    before = masking_utils._ignore_causal_mask_sdpa
+    if not padded:
+        masking_utils._ignore_causal_mask_sdpa = lambda *a, **k: True
+    try:
+        yield
+    finally:
+        masking_utils._ignore_causal_mask_sdpa = before

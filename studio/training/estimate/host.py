@@ -1,0 +1,132 @@
+"""The process that makes a dry run or a probe for whoever wants an estimate.
+
+``python -m studio.training.estimate.host`` reads one JSON object from standard input
+(``studio.estimate.ask.request``) and answers in JSON lines: ``progress``, then ``found``, or
+``error``. Ending the process is how it is cancelled; it writes nothing but a found shape.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from studio.errors import StudioError
+from studio.estimate.activations import Mode
+from studio.estimate.memory import Batch
+from studio.graph.registry import load_registry
+from studio.runs.context import StepContext
+from studio.runs.failures import as_studio_error
+from studio.values import AdaptedModelValue, ModelValue
+
+_OWN_STATES = ("adamw", "adamw_fused", "adafactor", "muon", "sgd")
+"""Optimizers of torch itself: a dry run can step with them."""
+
+
+def main() -> int:
+    """Answer the request on standard input; returns the exit code."""
+    asked = json.load(sys.stdin)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(3))
+    try:
+        found = _probe(asked) if asked["kind"] == "probe" else _dry(asked)
+    except KeyboardInterrupt:
+        return 3
+    except Exception as error:
+        expected = as_studio_error(error, "Estimate", Path(tempfile.gettempdir()))
+        if expected is None and isinstance(error, (ValueError, KeyError, RuntimeError)):
+            expected = StudioError(f"This training cannot be tried out: {error}.", code="estimate")
+        if expected is None:
+            raise
+        tell(error=expected.problem().to_json())
+        return 1
+    tell(found=found)
+    return 0
+
+
+def tell(**message: Any) -> None:
+    """One JSON line."""
+    print(json.dumps(message), flush=True)
+
+
+def _settings(asked: Mapping[str, Any]) -> Any:
+    return load_registry().nodes["train"].settings.model_validate(asked["train"])
+
+
+def _dry(asked: Mapping[str, Any]) -> dict[str, Any]:
+    """Peak and parameters of a step without memory. States of bitsandbytes' optimizers are added
+    from the table: they have no fake form."""
+    from studio.training.model.quiet import quiet_libraries
+
+    quiet_libraries()
+    tell(progress={"title": "Following a step that computes nothing"})
+    from peft import get_peft_model
+
+    from studio.estimate.optimizers import state_bytes
+    from studio.training.adapter.whole import mark_trained
+    from studio.training.estimate.dry_run import dry_run
+    from studio.training.loop.optim import build_optimizer
+
+    mode, batch, settings = Mode(**asked["mode"]), Batch(**asked["batch"]), _settings(asked)
+    adapted = asked["adapted"] and AdaptedModelValue.model_validate(asked["adapted"])
+
+    def adapt(model: Any) -> Any:
+        if not adapted:
+            mark_trained(model, settings.trained_layers, settings.train_embeddings)
+            return model
+        method = load_registry().variants["adapter"][adapted.method]
+        config = method.payload.build(adapted)
+        if hasattr(config, "init_lora_weights"):  # what some begin with needs real weights
+            config.init_lora_weights = True
+        return get_peft_model(model, config)
+
+    own = settings.optimizer in _OWN_STATES
+    named = settings if own else settings.model_copy(update={"optimizer": "sgd"})
+    run = dry_run(
+        asked["config"],
+        mode,
+        batch,
+        adapt,
+        lambda m: build_optimizer(m, named),
+    )
+    states = 0 if own else (state_bytes(settings.optimizer, mode.device) or 0) * run.trainable
+    return {**asdict(run), "peak": round(run.peak + states)}
+
+
+def _probe(asked: Mapping[str, Any]) -> dict[str, Any]:
+    """Two real steps."""
+    tell(progress={"title": "Loading the model"})
+    from studio.training.estimate.probe import reset_peak, run_probe
+    from studio.training.model.load import load_base, pick_device
+
+    mode, batch = Mode(**asked["mode"]), Batch(**asked["batch"])
+    adapted = asked["adapted"] and AdaptedModelValue.model_validate(asked["adapted"])
+    reset_peak(pick_device())
+    with tempfile.TemporaryDirectory(prefix="lora-studio-") as work:
+        context = StepContext(
+            node=asked["node"], title="Estimate", folder=Path(work), checkpoints=Path(work),
+            project_dir=Path(work), registry=load_registry(), emit_event=lambda event: None,
+        )  # fmt: skip
+        value = ModelValue.model_validate(asked["model"])
+        if adapted:
+            from studio.training.adapter.build import build_adapter
+
+            model = build_adapter(context, load_base(context, value), adapted).model
+        else:
+            from studio.training.adapter.whole import load_for_training, mark_trained
+
+            model, train = load_for_training(context, value), asked["train"]
+            mark_trained(model, train["trained_layers"], train["train_embeddings"])
+        return asdict(run_probe(model, mode, batch, _settings(asked), _step))
+
+
+def _step(number: int) -> None:
+    tell(progress={"title": f"Step {number + 1} of 2"})
+
+
+if __name__ == "__main__":
+    sys.exit(main())

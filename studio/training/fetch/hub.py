@@ -1,0 +1,87 @@
+"""A model from the Hugging Face hub, pinned to the commit that its revision names now.
+
+The download runs in a process of its own (``hub_download``), so that a stop ends it at once; what
+was fetched stays in the hub's cache and the next try goes on from there.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from studio.errors import StudioError
+from studio.runs.context import StepContext
+from studio.training.fetch.child import python, run_child
+from studio.training.fetch.hub_kept import kept, note_kept
+
+_HINTS = {
+    "not_found": "Check the spelling; a private model needs a token with access to it.",
+    "gated": "Accept the model's licence on its hub page and sign in with a token.",
+    "no_network": "Check the network connection, or choose a model that is on this machine.",
+    "no_weights": "Choose a repository with .safetensors files.",
+}
+
+
+def fetch_from_hub(
+    context: StepContext, repo: str, revision: str, look_for_updates: bool = False
+) -> tuple[Path, str]:
+    """The snapshot folder of ``repo`` and the commit it is pinned to.
+
+    A model that is whole on this machine is taken as it is, without any network, unless the user
+    wants to look for updates.
+    """
+    found = kept(repo, revision)
+    if found is not None and not look_for_updates:
+        context.notice(
+            f"{repo} is taken from this machine, at commit {found[1][:12]}; the hub was not asked.",
+            "Switch on “Look for updates” in the Base model node to get a newer version.", "info",
+        )  # fmt: skip
+        return found
+    context.phase("download", f"Looking for {repo} on the hub")
+    following: dict[str, Any] = {}
+
+    def told(message: Any) -> None:
+        if "total" in message:
+            following.update(message)
+            context.phase("download", f"Downloading {repo}")
+        elif "notice" in message:
+            context.notice(message["notice"])
+
+    def tick(lines: list[str]) -> None:
+        del lines
+        if following:
+            done = min(bytes_in(Path(following["blobs"])), following["total"])
+            context.progress("download", done, following["total"], "bytes")
+
+    ended = run_child(
+        context,
+        python("-m", "studio.training.fetch.hub_download", repo, revision),
+        told=told,
+        tick=tick,
+    )
+    if ended.code or "path" not in ended.said:
+        code = str(ended.said.get("code", "download_failed"))
+        if code == "no_network" and found is not None:
+            context.notice(f"The hub cannot be reached; {repo} is taken from this machine.")
+            return found
+        reason = ended.said.get("error") or (ended.last_words.splitlines() or ["no reason"])[-1]
+        raise StudioError(
+            f"{context.title}: {reason}", title="The model could not be fetched",
+            hint=_HINTS.get(code, "Run again; what was downloaded is kept."),
+            field="revision" if code == "no_revision" else "model", code=code,
+        )  # fmt: skip
+    folder, commit = Path(ended.said["path"]), str(ended.said["revision"])
+    if ended.said.get("fetched"):  # not what an offline fallback found: it may be half a model
+        note_kept(repo, revision, folder, commit)
+    return folder, commit
+
+
+def bytes_in(folder: Path) -> int:
+    """Bytes that have arrived; files may vanish while they are counted."""
+    total = 0
+    for path in folder.glob("*"):
+        try:
+            total += path.stat().st_size
+        except OSError:
+            continue
+    return total

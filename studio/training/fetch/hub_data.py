@@ -1,0 +1,77 @@
+"""A data set from the Hugging Face hub, pinned to the commit that its revision names now.
+
+The download runs in a process of its own, so that a stop ends it at once; what was fetched stays in
+the hub's cache, and what is whole is taken from there without any network.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from studio.errors import StudioError
+from studio.formats._hub import Fetched, HubSource, fetched, hub_source, note_fetched
+from studio.runs.context import StepContext
+from studio.training.fetch.child import python, run_child
+from studio.training.fetch.hub import bytes_in
+
+if TYPE_CHECKING:
+    from studio.nodes.dataset import DatasetSettings
+
+_HINTS = {
+    "not_found": "Check the spelling; a private data set needs a token with access to it.",
+    "gated": "Accept the data set's licence on its hub page and sign in with a token.",
+    "no_network": "Check the network connection, or choose files that are on this machine.",
+    "no_such_part": "Look at the data set's page, and name configuration and split in the Dataset node.",
+}
+_FIELDS = {"no_revision": "hub_revision", "no_such_part": "hub_split"}
+
+
+def fetch_data(
+    context: StepContext, settings: DatasetSettings, validation: bool = False
+) -> tuple[Path, ...]:
+    """The files of the data set that the settings name."""
+    source = hub_source(settings, validation)
+    found = fetched(source)
+    if found is None or settings.hub_look_for_updates:
+        found = _download(context, source, found, "validation_source" if validation else "source")
+    context.notice(
+        f"{source.repo} ({source.split}) is taken at commit {found.commit[:12]}: "
+        f"{len(found.files)} {'file' if len(found.files) == 1 else 'files'}.", level="info",
+    )  # fmt: skip
+    return found.files
+
+
+def _download(
+    context: StepContext, source: HubSource, known: Fetched | None, field: str
+) -> Fetched:
+    context.phase("download", f"Looking for {source.repo} on the hub")
+    following: dict[str, Any] = {}
+
+    def told(message: Any) -> None:
+        if "total" in message:
+            following.update(message)
+            context.phase("download", f"Downloading {source.repo}")
+
+    def tick(lines: list[str]) -> None:
+        del lines
+        if following:
+            done = min(bytes_in(Path(following["blobs"])), following["total"])
+            context.progress("download", done, following["total"], "bytes")
+
+    program = "studio.training.fetch.hub_data_download"
+    command = python("-m", program, source.repo, source.revision, source.config, source.split)
+    ended = run_child(context, command, told=told, tick=tick)
+    if not ended.code and "path" in ended.said:
+        said = ended.said
+        return note_fetched(source, Path(said["path"]), list(said["files"]), str(said["revision"]))
+    code = str(ended.said.get("code", "download_failed"))
+    if code == "no_network" and known is not None:
+        context.notice(f"The hub cannot be reached; {source.repo} is taken from this machine.")
+        return known
+    reason = ended.said.get("error") or (ended.last_words.splitlines() or ["no reason"])[-1]
+    raise StudioError(
+        f"{context.title}: {reason}", title="The data could not be fetched",
+        hint=_HINTS.get(code, "Run again; what was downloaded is kept."),
+        field=_FIELDS.get(code, field), code=code,
+    )  # fmt: skip

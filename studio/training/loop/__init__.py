@@ -1,0 +1,1 @@
+"""The training itself: optimizer, schedule, loss, measurements, checkpoints and why it ends."""

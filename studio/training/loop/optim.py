@@ -1,0 +1,169 @@
+"""Optimizer and learning-rate schedule of a training.
+
+Why not the Trainer's own: they are needed before it runs, so that a checkpoint can be put back into
+them. It must not touch frozen weights, and must not offer what does not train: SGD and LARS in 8 bits
+leave bfloat16 weights where they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from studio.rates import rate_factor
+from studio.training.loop.muon import MuonAdamW
+
+LION_BETA2, OTHERS_BETA2 = 0.99, 0.999
+Groups = list[dict[str, Any]]
+
+
+def build_optimizer(
+    model: Any, settings: Any, rate: Callable[[str], float] = lambda name: 1.0
+) -> torch.optim.Optimizer:
+    """The chosen optimizer over the trainable weights."""
+    return _BUILDERS[settings.optimizer](parameter_groups(model, settings, rate), settings)
+
+
+def parameter_groups(
+    model: Any, settings: Any, rate: Callable[[str], float] = lambda name: 1.0
+) -> Groups:
+    """The trainable weights by learning rate and decay; vectors are never decayed.
+
+    ``rate(name)`` is what the learning rate of a weight is multiplied with.
+    """
+    muon = settings.optimizer == "muon"
+    tables = _tables(model) if muon else set()
+    groups: dict[tuple[float, bool, bool], list[torch.nn.Parameter]] = {}
+    trained = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
+    for name, parameter in sorted(trained, key=lambda item: item[1].dim() < 2):
+        key = (rate(name), parameter.dim() >= 2, id(parameter) in tables)
+        groups.setdefault(key, []).append(parameter)
+    return [
+        {"params": found, "weight_decay": settings.weight_decay if matrices else 0.0,
+         "lr": settings.learning_rate * factor, **({"table": table} if muon else {})}
+        for (factor, matrices, table), found in groups.items()
+    ]  # fmt: skip
+
+
+def _tables(model: Any) -> set[int]:
+    """Embedding and head: a row for each token, not a matrix in Muon's sense."""
+    found = (model.get_input_embeddings(), model.get_output_embeddings())
+    return {id(p) for module in found if module is not None for p in module.parameters()}
+
+
+def build_schedule(optimizer: torch.optim.Optimizer, settings: Any, steps: int) -> Any:
+    """The learning rate over ``steps`` optimizer steps, with warm-up."""
+
+    def factor(step: int) -> float:
+        return rate_factor(settings, step, steps)
+
+    return torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+
+
+def _on_gpu(groups: Groups) -> bool:
+    return all(p.device.type == "cuda" for g in groups for p in g["params"])
+
+
+def _betas(settings: Any, beta2: float = OTHERS_BETA2) -> tuple[float, float]:
+    return settings.beta1, settings.beta2 or beta2
+
+
+def _adamw(groups: Groups, settings: Any) -> torch.optim.Optimizer:
+    # Not the fused kernel: it is 1 % faster and rounds otherwise, so that bfloat16 losses leave
+    # those of plain PEFT within a few steps. Like this they are equal to the last bit.
+    return torch.optim.AdamW(
+        groups, lr=settings.learning_rate, betas=_betas(settings), eps=settings.epsilon
+    )
+
+
+def _adamw_fused(groups: Groups, settings: Any) -> torch.optim.Optimizer:
+    """Fused where all weights are on a GPU; on a processor it is the plain one."""
+    if not _on_gpu(groups):
+        return _adamw(groups, settings)
+    return torch.optim.AdamW(
+        groups, lr=settings.learning_rate, betas=_betas(settings), eps=settings.epsilon, fused=True
+    )
+
+
+def _adamw_of_bitsandbytes(
+    bits: int, paged: bool = False
+) -> Callable[[Groups, Any], torch.optim.Optimizer]:
+    """AdamW with states of 8 or 32 bits; paging is for a GPU, a processor has nowhere to page to."""
+
+    def build(groups: Groups, settings: Any) -> torch.optim.Optimizer:
+        import bitsandbytes as bnb
+
+        kind = bnb.optim.AdamW8bit if bits == 8 else bnb.optim.AdamW32bit
+        made: torch.optim.Optimizer = kind(
+            groups, lr=settings.learning_rate, betas=_betas(settings), eps=settings.epsilon,
+            is_paged=paged and _on_gpu(groups),
+        )  # fmt: skip
+        return made
+
+    return build
+
+
+def _lion(bits: int) -> Callable[[Groups, Any], torch.optim.Optimizer]:
+    """Lion (Chen et al., 2023, arXiv:2302.06675): the sign of the momentum is the step."""
+
+    def build(groups: Groups, settings: Any) -> torch.optim.Optimizer:
+        import bitsandbytes as bnb
+
+        betas = _betas(settings, LION_BETA2)
+        kind = bnb.optim.Lion8bit if bits == 8 else bnb.optim.Lion32bit
+        made: torch.optim.Optimizer = kind(groups, lr=settings.learning_rate, betas=betas)
+        return made
+
+    return build
+
+
+def _ademamix(bits: int) -> Callable[[Groups, Any], torch.optim.Optimizer]:
+    """AdEMAMix (Pagliardini et al., 2024, arXiv:2409.03137): a fast and a slow memory of gradients."""
+
+    def build(groups: Groups, settings: Any) -> torch.optim.Optimizer:
+        import bitsandbytes as bnb
+
+        # Not AdEMAMix32bit: it makes states of half the size and then fails (bitsandbytes 0.50).
+        made: torch.optim.Optimizer = bnb.optim.AdEMAMix(
+            groups, optim_bits=bits, lr=settings.learning_rate, betas=(*_betas(settings), settings.beta3),
+            alpha=settings.ademamix_alpha, eps=settings.epsilon,
+        )  # fmt: skip
+        return made
+
+    return build
+
+
+def _adafactor(groups: Groups, settings: Any) -> torch.optim.Optimizer:
+    """Adafactor (Shazeer and Stern, 2018, arXiv:1804.04235) at the learning rate that was set."""
+    from transformers.optimization import Adafactor
+
+    return Adafactor(groups, lr=settings.learning_rate, scale_parameter=False, relative_step=False)
+
+
+def _muon(groups: Groups, settings: Any) -> torch.optim.Optimizer:
+    return MuonAdamW(
+        groups, lr=settings.learning_rate, betas=_betas(settings), eps=settings.epsilon,
+        momentum=settings.muon_momentum,
+    )  # fmt: skip
+
+
+def _sgd(groups: Groups, settings: Any) -> torch.optim.Optimizer:
+    return torch.optim.SGD(groups, lr=settings.learning_rate, momentum=settings.momentum)
+
+
+_BUILDERS: dict[str, Callable[[Groups, Any], torch.optim.Optimizer]] = {
+    "adamw": _adamw,
+    "adamw_fused": _adamw_fused,
+    "adamw_8bit": _adamw_of_bitsandbytes(8),
+    "paged_adamw": _adamw_of_bitsandbytes(32, paged=True),
+    "paged_adamw_8bit": _adamw_of_bitsandbytes(8, paged=True),
+    "adafactor": _adafactor,
+    "lion": _lion(32),
+    "lion_8bit": _lion(8),
+    "ademamix": _ademamix(32),
+    "ademamix_8bit": _ademamix(8),
+    "muon": _muon,
+    "sgd": _sgd,
+}

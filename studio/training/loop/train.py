@@ -1,0 +1,234 @@
+"""The Train step from start to end: data, model, training, adapter folder, verification.
+
+It reads top to bottom like the feature. Details live beside it: ``load``, ``batches``, ``trainer``,
+``watch``, ``checkpoint``, ``verify``. It must not keep two models in memory at once.
+"""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import json
+import math
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import set_seed
+
+from studio.adapters._method import TrainingFacts
+from studio.errors import StudioError
+from studio.objectives._method import Objective
+from studio.runs.context import StepContext
+from studio.training.adapter.insight import InsightMeter
+from studio.training.adapter.subject import subject_of
+from studio.training.adapter.tuning import Tuning
+from studio.training.adapter.verify import Expected, expect
+from studio.training.adapter.whole import tuned_model, whole_of
+from studio.training.batch.batches import Batches, RowOrder
+from studio.training.batch.batching import BatchPlan, plan_batches
+from studio.training.loop.figures import Figures
+from studio.training.loop.measuring import evaluator_of
+from studio.training.loop.nonfinite import row_places
+from studio.training.loop.run import Job, in_rows, run_steps
+from studio.training.loop.samples import sampler_of
+from studio.training.loop.schedule import cadence_of, length_of
+from studio.training.loop.sft import total_weight
+from studio.training.loop.watch import StepWatch
+from studio.training.model.load import free_memory
+from studio.training.model.out_of_memory import told_in_words, what_to_change
+from studio.training.model.quiet import quiet_libraries
+from studio.training.saved.checkpoint import Checkpoint, newest, remove_torn, unusable
+from studio.training.saved.snapshot import load_adapter, read_figures, read_method
+from studio.training.tokens.chat_choice import tell_choice, with_template
+from studio.training.tokens.encoder import Tokenized, load_tokenizer, tokenize_dataset
+from studio.training.tokens.limits import (
+    max_length_for,
+    pad_id_of,
+    refuse_unknown_tokens,
+    tell_unquantized,
+)
+from studio.values import AdaptedModelValue, AdapterValue, DatasetValue, ModelValue
+
+_PREPARING_ROWS = 64
+"""Rows that a method may look at before the training: enough for directions and quick to compute."""
+
+_ADDED_LATER = {"rank_pattern", "alpha_pattern", "modules_to_save"}
+"""Left out while empty, so that checkpoints from before these settings can still be continued."""
+
+_CADENCE = {
+    "keep_checkpoints", "save_steps", "eval_steps", "eval_by", "eval_share", "eval_at_start",
+    "early_stopping", "min_delta", "keep", "sample_prompts", "sample_rows", "sample_max_tokens",
+    "sample_temperature",
+}  # fmt: skip
+"""Settings that do not change what a step does."""
+
+
+def train_adapter(context: StepContext, inputs: Mapping[str, Any], settings: Any) -> AdapterValue:
+    """Train the adapter that ``inputs`` describe, verify it from disk, and describe it."""
+    dataset = DatasetValue.model_validate(inputs["dataset"])
+    adapted = AdaptedModelValue.model_validate(inputs["model"])
+    return _trained_from(context, dataset, adapted, settings)
+
+
+def train_whole(context: StepContext, inputs: Mapping[str, Any], settings: Any) -> ModelValue:
+    """Train the model that ``inputs`` describe itself, verify it from disk, and describe it."""
+    dataset = DatasetValue.model_validate(inputs["dataset"])
+    adapted = whole_of(context, ModelValue.model_validate(inputs["model"]), settings)
+    return tuned_model(context, _trained_from(context, dataset, adapted, settings))
+
+
+def _trained_from(
+    context: StepContext, dataset: DatasetValue, adapted: AdaptedModelValue, settings: Any
+) -> AdapterValue:
+    quiet_libraries()
+    if context.threads:
+        torch.set_num_threads(context.threads)
+    subject = subject_of(adapted)
+    own = load_tokenizer(adapted.model.path)
+    tokenizer = with_template(own, settings.model_dump(), context.title)
+    tell_choice(context, own, tokenizer, settings.model_dump())
+    tokens = tokenize_dataset(
+        context, dataset, tokenizer, train_on=settings.train_on, folder=context.folder / "tokens",
+        end_token=settings.end_token, bos=settings.bos,
+        max_length=max_length_for(context, adapted.model, settings.max_length),
+    )  # fmt: skip
+    folder = context.folder / subject.folder
+    _settle_garbage()
+    hint = what_to_change(settings, adapted, 1)
+    with told_in_words(context, "training", hint, "gradient_checkpointing"):
+        expected, figures = _train(context, adapted, dataset, tokens, tokenizer, settings, folder)
+        del tokens
+        free_memory()
+        difference = subject.verify(context, adapted, folder, expected)
+    for name in ("tokens", "scratch"):
+        shutil.rmtree(context.folder / name, ignore_errors=True)
+    metrics = _metrics(figures)
+    context.artifact(subject.kind, folder, reload_difference=difference, **metrics)
+    return AdapterValue(
+        path=str(folder), model=adapted, dataset=dataset, train=settings.model_dump(mode="json"),
+        metrics=metrics, reload_difference=difference,
+    )  # fmt: skip
+
+
+def _train(
+    context: StepContext, adapted: AdaptedModelValue, dataset: DatasetValue, tokens: Tokenized,
+    tokenizer: Any, settings: Any, folder: Path,
+) -> tuple[Expected, Figures]:  # fmt: skip
+    """Train and write what was trained; the model is gone when this returns."""
+    set_seed(settings.seed)
+    subject = subject_of(adapted)
+    base = subject.load(context, adapted.model)
+    refuse_unknown_tokens(context, base, tokens, tokenizer)
+    tell_unquantized(context, base, adapted.model)
+    identity = identity_of(adapted, dataset, settings)
+    resumed = _resumable(context, identity)
+    plan = plan_batches(
+        context, base, tokens.train, settings, pad_id_of(base, tokenizer), adapted.method
+    )
+    facts = _facts(context, plan, settings)
+    tuning = subject.build(context, base, adapted, facts, resumed.path if resumed else None)
+    if resumed is not None:
+        load_adapter(resumed.path, tuning.model)
+        tuning.restore(*read_method(resumed.path))
+    figures = _trained(
+        context, tuning, dataset, tokens, tokenizer, plan, settings, identity, resumed
+    )
+    context.phase("save", subject.title)
+    subject.write(context, tuning, tokenizer, folder)
+    return expect(tuning.model, tokens.train), figures
+
+
+def _facts(context: StepContext, plan: BatchPlan, settings: Any) -> TrainingFacts:
+    """What the LoRA method may know of this training; its batches, always padded, begin anew for
+    each reader."""
+    length = length_of(settings, plan.units)
+    rows = min(settings.batch_size * length.steps, len(plan.rows), _PREPARING_ROWS)
+    order = RowOrder(len(plan.rows), settings.seed)
+    batches = Batches(plan.rows, order, 0, rows, settings.batch_size, plan.pad_id)
+    objective = _objective(context, settings)
+
+    def loss(model: Any, batch: Mapping[str, Any]) -> torch.Tensor:
+        moved = {name: value.to(model.device) for name, value in batch.items()}
+        return objective.summed_loss(model, moved, "full") / total_weight(moved).clamp(min=1e-6)
+
+    return TrainingFacts(length.steps, batches, loss, context.check)
+
+
+def _trained(
+    context: StepContext, tuning: Tuning, dataset: DatasetValue, tokens: Tokenized, tokenizer: Any,
+    plan: BatchPlan, settings: Any, identity: str, resumed: Checkpoint | None,
+) -> Figures:  # fmt: skip
+    """Run the optimizer steps that are left, and choose the weights to keep."""
+    length = length_of(settings, plan.units)
+    objective = _objective(context, settings)
+    cadence = cadence_of(settings, in_rows(length, plan), len(tokens.validation or ()))
+    known = read_figures(resumed.path) if resumed else {}
+    watch = StepWatch(
+        context, length, cadence, identity, settings, resumed, tuning, Figures.from_json(known)
+    )
+    if resumed:
+        context.emit("TrainResumed", step=resumed.step)
+    if not watch.over or not watch.complete:
+        context.phase("train", "Training")
+        meter = InsightMeter(tuning.model, tuning.start)
+        watch.insight = meter if meter.possible else None
+        job = Job(context, tuning, plan, settings, length, objective, watch)
+        watch.evaluate = evaluator_of(context, watch, tokens, objective, plan.pad_id)
+        watch.sample = sampler_of(context, watch, dataset, tokenizer, plan.pad_id)
+        watch.places = lambda step, batches: row_places(
+            tokens.train, tokenizer, watch.trainer.batches.numbers(step, batches)
+        )
+        run_steps(job)
+    elif watch.ended_early and watch.step < length.steps:
+        watch.tell_early_stop()
+    watch.saver.choose_weights()
+    return watch.figures
+
+
+def identity_of(adapted: AdaptedModelValue, dataset: DatasetValue, settings: Any) -> str:
+    """What a checkpoint belongs to: everything that changes the numbers, and nothing else."""
+    model = adapted.model_dump(mode="json", exclude={"model": {"path", "base", "merged_from"}})
+    model = {k: v for k, v in model.items() if k not in _ADDED_LATER or v}
+    chosen = settings.model_dump(mode="json", exclude_defaults=True)
+    train = {k: v for k, v in chosen.items() if k not in _CADENCE}
+    content = json.dumps([model, dataset.sha256, train], sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+def _resumable(context: StepContext, identity: str) -> Checkpoint | None:
+    """The newest sound checkpoint; what had to be passed over is told."""
+    remove_torn(context.checkpoints)
+    found = newest(context.checkpoints, identity)
+    for reason in unusable(context.checkpoints, identity):
+        context.notice(f"A checkpoint cannot be used: {reason}.")
+    return found
+
+
+def _objective(context: StepContext, settings: Any) -> Objective:
+    try:
+        return context.variant("objective", settings.objective).payload
+    except KeyError:
+        raise StudioError(
+            f"{context.title}: there is no objective called “{settings.objective}”.",
+            field="objective", code="unknown_variant",
+        ) from None  # fmt: skip
+
+
+def _metrics(figures: Figures) -> dict[str, float]:
+    named = {
+        "loss": figures.last_loss, "eval_loss": figures.last_eval_loss,
+        "best_eval_loss": figures.best_eval_loss, "tokens": float(figures.tokens),
+        "best_step": figures.best_eval_step if figures.best_eval_step >= 0 else math.nan,
+        "kept_step": figures.kept_step if figures.kept_step >= 0 else math.nan,
+        "train_seconds": round(figures.seconds, 2),
+    }  # fmt: skip
+    return {name: value for name, value in named.items() if math.isfinite(value)}
+
+
+def _settle_garbage() -> None:
+    """Take the libraries' half a million objects out of every later collection (0.4 s each)."""
+    gc.collect()
+    gc.freeze()

@@ -1,0 +1,146 @@
+"""Does the merged model on disk answer as base and adapter do?
+
+Both are loaded by plain transformers and plain PEFT, one after the other, and asked the same few
+texts. It must not share code with the merge that it checks.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel
+
+from studio.errors import StudioError
+from studio.runs.context import StepContext
+from studio.training.model.load import (
+    HEADROOM,
+    free_bytes,
+    free_memory,
+    load_base,
+    pick_device,
+    roomy_device,
+)
+from studio.training.tokens.chat import TemplateRefused, load_tokenizer, render
+from studio.values import AdapterValue, ModelValue
+
+EXACT = 1e-3
+_EXACT_SHARE = 1e-4
+"""float32 rounds relative to the logits' size, and deep models have large ones."""
+
+_ROUNDED_SHARE = 0.25
+_TEXTS = (
+    "The capital of France is",
+    "def add(a, b):\n    return",
+    "Once upon a time there was a small house at the edge of a wood, and in it",
+)
+_QUESTION = "Name three animals that live in the sea."
+
+
+def merge_difference(context: StepContext, adapter: AdapterValue, merged: ModelValue) -> float:
+    """The largest logit difference between the merged model and base plus adapter.
+
+    Compared in float32 where memory allows, and on the CPU where the GPU is too small for the
+    unquantized model. Raises ``StudioError`` when it is more than rounding.
+    """
+    texts = _token_rows(adapter.path)
+    device, dtype = _place(merged)
+    base = adapter.model.model
+    plain = {"dtype": dtype, "quantization": "none"}
+    model = load_base(context, merged.model_copy(update=plain), "Loading the merged model", device)
+    context.phase("verify", "Comparing the merged model with the adapter")
+    found = _logits(context, model, texts)
+    del model
+    fresh = base.model_copy(update=plain)
+    model = load_base(context, fresh, "Loading a fresh model to compare", device)
+    model = PeftModel.from_pretrained(model, adapter.path)
+    wanted = _logits(context, model, texts)
+    del model
+    free_memory()
+    difference = _largest_difference(found, wanted)
+    _refuse(context, merged, dtype, difference, max(float(w.abs().max()) for w in wanted))
+    return difference
+
+
+def quantized_difference(context: StepContext, adapter: AdapterValue, merged: ModelValue) -> float:
+    """How far the merged model is from the quantized one that was trained: its rounding, undone."""
+    texts = _token_rows(adapter.path)
+    model = load_base(context, merged, "Loading the merged model", roomy_device(merged))
+    found = _logits(context, model, texts)
+    del model
+    base = load_base(context, adapter.model.model, "Loading the quantized model")
+    wanted = _logits(context, PeftModel.from_pretrained(base, adapter.path), texts)
+    del base
+    free_memory()
+    return _largest_difference(found, wanted)
+
+
+def adapter_difference(context: StepContext, adapter: AdapterValue, other: Path) -> float:
+    """The largest logit difference between an adapter and another one in ``other``, on its base."""
+    texts = _token_rows(adapter.path)
+    base = load_base(context, adapter.model.model, "Loading the base model to compare")
+    context.phase("verify", "Comparing the two adapters")
+    model = PeftModel.from_pretrained(base, adapter.path)
+    wanted = _logits(context, model, texts)
+    model.load_adapter(str(other), "other")
+    model.set_adapter("other")
+    found = _logits(context, model, texts)
+    del model, base
+    free_memory()
+    return _largest_difference(found, wanted)
+
+
+def _token_rows(folder: str) -> list[list[int]]:
+    tokenizer = load_tokenizer(folder)
+    texts = list(_TEXTS)
+    with suppress(TemplateRefused):  # the plain texts are enough
+        texts.append(render(tokenizer, [{"role": "user", "content": _QUESTION}], ask=True))
+    return [tokenizer(t, add_special_tokens=False, verbose=False)["input_ids"] for t in texts]
+
+
+def _place(merged: ModelValue) -> tuple[torch.device, str]:
+    """Device and precision of the comparison: float32 before half, the GPU before the CPU; the
+    smallest on the CPU where nothing fits."""
+    free_memory()
+    devices = list(dict.fromkeys([pick_device(), torch.device("cpu")]))
+    choices = [(device, dtype) for device in devices for dtype in ("float32", merged.dtype)]
+    for device, dtype in choices:
+        needed = merged.parameters * getattr(torch, dtype).itemsize * HEADROOM
+        if needed < free_bytes(device):
+            return device, dtype
+    return choices[-1]
+
+
+@torch.no_grad()
+def _logits(context: StepContext, model: Any, rows: list[list[int]]) -> list[torch.Tensor]:
+    """Logits of every position, (tokens, vocabulary) per row."""
+    model.eval()
+    device = next(model.parameters()).device
+    found = []
+    for ids in rows:
+        context.check()
+        logits = model(input_ids=torch.tensor([ids], device=device), use_cache=False).logits
+        found.append(logits[0].float().cpu())
+    return found
+
+
+def _largest_difference(found: list[torch.Tensor], wanted: list[torch.Tensor]) -> float:
+    return max(float((a - b).abs().max()) for a, b in zip(found, wanted, strict=True))
+
+
+def _refuse(
+    context: StepContext, merged: ModelValue, dtype: str, difference: float, largest: float
+) -> None:
+    exact = merged.dtype == "float32" and dtype == "float32"
+    allowed = max(EXACT, _EXACT_SHARE * largest) if exact else _ROUNDED_SHARE * largest
+    if difference <= allowed:  # a NaN is refused
+        return
+    raise StudioError(
+        f"{context.title}: the merged model does not answer as the adapter does: its logits differ "
+        f"by {difference:.3g}, and rounding explains at most {allowed:.3g}.",
+        title="The merge changed the model",
+        hint="Export the adapter instead, or use another LoRA method or other target modules.",
+        code="merge_mismatch", file=str(Path(merged.path)),
+    )  # fmt: skip

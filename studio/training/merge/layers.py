@@ -1,0 +1,240 @@
+"""The adapter's effect on each weight, by PEFT's own merge code, one layer at a time.
+
+Why not ``merge_and_unload`` on a loaded model: that holds the whole model. Why not a formula of our
+own: every method (LoRA, rsLoRA, DoRA, transposed layers, ...) has its rules, and PEFT's are the ones
+that its forward pass uses. So the model is built without storage, the adapter is put on it, and a
+layer gets its real weight only while it is merged. Computed in float32.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel
+from peft.tuners.tuners_utils import BaseTunerLayer
+from peft.utils.other import AuxiliaryTrainingWrapper
+
+from studio.training.model.weights_file import Entry, StoredWeights
+from studio.trust import may_run_code
+
+
+class CannotMerge(Exception):
+    """The adapter cannot be merged into these weights; the text says why."""
+
+
+class OtherNames(CannotMerge):
+    """The stored weights are not named like the model's layers."""
+
+
+@dataclass
+class MergePlan:
+    """Which stored tensors change, and what is written.
+
+    ``layers`` maps the parameter path of an adapted layer to its PEFT module, ``replaced`` holds
+    parameters that the adapter brings along as a whole, ``names`` maps each written name to the
+    stored tensor it comes from, ``ready`` keeps results until they are asked for.
+    """
+
+    stored: StoredWeights
+    entries: list[Entry]
+    names: dict[str, str]
+    layers: dict[str, Any]
+    replaced: dict[str, torch.Tensor]
+    prefix: str
+    dtype: torch.dtype
+    untied: bool = False
+    merged: set[str] = field(default_factory=set)
+    ready: dict[str, torch.Tensor] = field(default_factory=dict)
+
+    def tensor(self, name: str) -> torch.Tensor:
+        """The merged tensor of a written name, in the target dtype."""
+        if name not in self.ready:
+            self.ready.update(self._computed(name))
+        value = self.ready.pop(name)
+        return value.to(self.dtype) if value.is_floating_point() else value
+
+    def _computed(self, name: str) -> dict[str, torch.Tensor]:
+        path = self._path(name)
+        if path in self.replaced:
+            self.merged.add(path.rpartition(".")[0])
+            return {name: self.replaced[path]}
+        owner, _, _ = path.rpartition(".")
+        if owner in self.layers:
+            return self._merged_layer(owner)
+        return {name: self.stored.tensor(self.names[name])}
+
+    def _path(self, name: str) -> str:
+        return f"{self.prefix}{name}"
+
+    def _merged_layer(self, owner: str) -> dict[str, torch.Tensor]:
+        """All parameters of one adapted layer, merged together."""
+        layer = self.layers[owner]
+        base = layer.get_base_layer()
+        own = {
+            n: n.rpartition(".")[2] for n in self.names if self._path(n).rpartition(".")[0] == owner
+        }
+        for name, parameter in own.items():
+            path = self._path(name)
+            value = self.replaced.get(path)
+            if value is None:
+                value = self.stored.tensor(self.names[name])
+            own_copy = value.to(torch.float32, copy=True)  # PEFT adds in place; the file is mapped
+            setattr(base, parameter, torch.nn.Parameter(own_copy, requires_grad=False))
+        with torch.no_grad():
+            layer.merge(safe_merge=False)
+        self.merged.add(owner)
+        found = {name: getattr(base, parameter).data for name, parameter in own.items()}
+        for parameter in own.values():
+            setattr(base, parameter, None)
+        bad = [n for n, v in found.items() if not torch.isfinite(v).all()]
+        if bad:
+            raise CannotMerge(f"the merged weight {bad[0]} is not finite")
+        return found
+
+    def unmerged(self) -> list[str]:
+        """Adapted layers for which no stored weight came by."""
+        return sorted(set(self.layers) - self.merged)
+
+
+def plan_merge(base: Path, adapter: Path, dtype: torch.dtype) -> MergePlan:
+    """Lay the adapter over the stored weights; raises ``CannotMerge``."""
+    model = _skeleton(base)
+    try:
+        adapted = PeftModel.from_pretrained(
+            model, str(adapter), is_trainable=False, low_cpu_mem_usage=True, torch_device="cpu"
+        )
+    except (ValueError, RuntimeError, KeyError, NotImplementedError) as error:
+        raise CannotMerge(
+            f"the adapter does not fit the model ({str(error).splitlines()[0]})"
+        ) from error
+    inner = adapted.get_base_model()
+    layers = _layers(inner)
+    replaced = _replaced(inner)
+    stored = StoredWeights(base)
+    entries = stored.entries()
+    prefix = _prefix(inner, [e.name for e in entries], layers)
+    written = {e.name: e.name for e in entries}
+    untied = _untie(inner, prefix, layers, replaced, written)
+    shapes = {e.name: e for e in entries}
+    planned = [_entry(name, shapes[source], dtype) for name, source in written.items()]
+    return MergePlan(stored, planned, written, layers, replaced, prefix, dtype, untied)
+
+
+def _skeleton(base: Path) -> Any:
+    """The model's structure with weights that read as zeros and take no memory.
+
+    Not on the meta device: PEFT moves an adapter to where its layer is, and it would be lost there.
+    """
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    code = may_run_code(base)
+    config = AutoConfig.from_pretrained(str(base), trust_remote_code=code, local_files_only=True)
+    if hasattr(config, "quantization_config"):
+        del config.quantization_config
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(
+            config, dtype=torch.float32, trust_remote_code=code
+        )
+    for module in model.modules():
+        for name, parameter in list(module.named_parameters(recurse=False)):
+            stub = torch.zeros(()).expand(parameter.shape)
+            setattr(module, name, torch.nn.Parameter(stub, requires_grad=False))
+    return model
+
+
+def _is_stub(value: torch.Tensor) -> bool:
+    return value.numel() > 1 and value.untyped_storage().nbytes() <= value.element_size()
+
+
+def _layers(model: Any) -> dict[str, Any]:
+    """Adapted layers by the path that they have without PEFT."""
+    found = {
+        _plain_path(name): module
+        for name, module in model.named_modules()
+        if isinstance(module, BaseTunerLayer)
+    }
+    for name, layer in found.items():
+        if not hasattr(layer, "merge"):
+            raise CannotMerge(f"the adapter of {name} has no merge")
+    return found
+
+
+def _plain_path(name: str) -> str:
+    return ".".join(p for p in name.split(".") if p != "base_layer")
+
+
+def _replaced(model: Any) -> dict[str, torch.Tensor]:
+    """Parameters that the adapter holds as a whole: modules to save, and trained biases."""
+    found: dict[str, torch.Tensor] = {}
+    for name, module in model.named_modules():
+        if isinstance(module, AuxiliaryTrainingWrapper):
+            if not hasattr(module, "modules_to_save"):
+                raise CannotMerge(f"{name} holds trained tokens, which cannot be merged here")
+            for part, value in module.modules_to_save["default"].named_parameters():
+                found[f"{name}.{part}"] = value.data
+    for name, value in model.named_parameters():
+        inside = any(k in name for k in (".modules_to_save.", ".original_module."))
+        if not inside and not _is_stub(value) and not _is_adapter(name):
+            found[_plain_path(name)] = value.data
+    return found
+
+
+def _is_adapter(name: str) -> bool:
+    """Whether a parameter is the adapter's own: it lies in a table named by adapter."""
+    return ".default" in name
+
+
+def _prefix(model: Any, names: list[str], layers: dict[str, Any]) -> str:
+    """What must stand before stored names so that they name the model's modules: often nothing,
+    or the base model's attribute where only that part was saved."""
+    owners = {name.rpartition(".")[0] for name in names}
+    for prefix in ("", f"{model.base_model_prefix}."):
+        if all(layer.removeprefix(prefix) in owners or _tied(model, layer) for layer in layers):
+            return prefix
+    raise OtherNames("the names of the stored weights are not those of the model's layers")
+
+
+def _tied(model: Any, path: str) -> bool:
+    head = model.get_output_embeddings()
+    return bool(getattr(model.config, "tie_word_embeddings", False)) and _is_part(model, path, head)
+
+
+def _is_part(model: Any, path: str, module: Any) -> bool:
+    found = model.get_submodule(path)
+    return found is module or getattr(found, "base_layer", None) is module
+
+
+def _untie(
+    model: Any,
+    prefix: str,
+    layers: dict[str, Any],
+    replaced: dict[str, torch.Tensor],
+    written: dict[str, str],
+) -> bool:
+    """Where head and embedding share one tensor and only one of them was trained, both are written."""
+    if not getattr(model.config, "tie_word_embeddings", False):
+        return False
+    head = _path_of(model, model.get_output_embeddings())
+    embedding = _path_of(model, model.get_input_embeddings())
+    if head is None or embedding is None:
+        return False
+    changed = {*layers, *(p.rpartition(".")[0] for p in replaced)}
+    if not changed & {head, embedding}:
+        return False
+    source, target = (f"{p}.weight".removeprefix(prefix) for p in (embedding, head))
+    written.setdefault(target, source)
+    return True
+
+
+def _path_of(model: Any, module: Any) -> str | None:
+    for name, found in model.named_modules():
+        if found is module:
+            return _plain_path(name)
+    return None
+
+
+def _entry(name: str, source: Entry, dtype: torch.dtype) -> Entry:
+    return Entry(name, source.shape, dtype if source.dtype.is_floating_point else source.dtype)

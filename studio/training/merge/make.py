@@ -1,0 +1,214 @@
+"""The Merge step: the adapter is added into the base model's stored weights.
+
+Weights are read, merged and written one tensor at a time, in float32, and stored in the graph's
+precision; a quantized base is merged into its unquantized weights. The result is then compared
+with base and adapter, because a merge can be wrong without any error.
+"""
+
+from __future__ import annotations
+
+import errno
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from studio import disk
+from studio.errors import StudioError
+from studio.runs.context import StepContext
+from studio.training.adapter.build import method_of
+from studio.training.merge.check import merge_difference, quantized_difference
+from studio.training.merge.layers import (
+    CannotMerge,
+    MergePlan,
+    OtherNames,
+    plan_merge,
+)
+from studio.training.merge.whole import merge_whole
+from studio.training.model.configs import merged_config, write_stop_token
+from studio.training.model.out_of_memory import told_in_words
+from studio.training.model.quiet import quiet_libraries
+from studio.training.model.weights_file import SHARD_BYTES, write_weights
+from studio.training.tokens.chat import load_tokenizer
+from studio.trust import may_run_code
+from studio.values import AdapterValue, DType, ModelValue
+
+if TYPE_CHECKING:
+    from studio.nodes.merge import MergeSettings
+
+
+def merge_adapter(
+    context: StepContext,
+    adapter_json: Mapping[str, Any],
+    settings: MergeSettings,
+    shard_bytes: int = SHARD_BYTES,
+) -> ModelValue:
+    """Write the merged model, prove that it equals base plus adapter, and describe it."""
+    adapter = AdapterValue.model_validate(adapter_json)
+    base = adapter.model.model
+    quiet_libraries()
+    dtype: DType = base.dtype if settings.dtype == "base" else settings.dtype
+    folder = context.folder / "model"
+    context.phase("merge", "Adding the adapter to the model")
+    plan = _planned(context, adapter, dtype)
+    needed = _size(plan, base, dtype)
+    untied = plan is not None and plan.untied
+    try:
+        with _told(context, folder, needed):
+            folder.mkdir(parents=True, exist_ok=True)
+            _refuse_full(folder, needed)
+            if plan is None:
+                digest = _write_whole(context, adapter, dtype, folder, shard_bytes)
+            else:
+                digest = _write(context, plan, folder, needed, shard_bytes)
+            _write_surroundings(base, adapter, dtype, untied, folder)
+            merged = _described(context, adapter, dtype, folder, digest)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    if untied:
+        context.notice(
+            "The model shares one matrix between its embedding and its head, and the adapter changed "
+            "only one of them: the merged model holds both.", level="info",
+        )  # fmt: skip
+    return merged
+
+
+def _planned(context: StepContext, adapter: AdapterValue, dtype: str) -> MergePlan | None:
+    """How to merge tensor by tensor; ``None`` where only the whole model can be merged."""
+    method = method_of(context, adapter.model)
+    if method.cannot_merge:
+        raise _refused(context, method.cannot_merge)
+    if method.merge_whole:
+        context.notice(
+            "Adapters of this method are merged with the whole model in memory.", level="info"
+        )
+        return None
+    try:
+        return plan_merge(Path(adapter.model.model.path), Path(adapter.path), getattr(torch, dtype))
+    except OtherNames:
+        context.notice(
+            "This model's files name their weights otherwise than the loaded model, so it is merged as "
+            "a whole in memory.", level="info",
+        )  # fmt: skip
+        return None
+    except CannotMerge as error:
+        raise _refused(context, str(error)) from error
+
+
+def _refused(context: StepContext, reason: str) -> StudioError:
+    return StudioError(
+        f"{context.title}: this adapter cannot be merged: {reason}.",
+        title="The adapter cannot be merged",
+        hint="Export the adapter itself; PEFT loads it on top of the base model.",
+        code="cannot_merge",
+    )  # fmt: skip
+
+
+@contextmanager
+def _told(context: StepContext, folder: Path, needed: int) -> Iterator[None]:
+    """Full disks and small memories in words."""
+    hint = "Close other programs, or export the adapter itself: PEFT loads it on top of the base model."
+    with (
+        disk.told(context.title, "the merged model", folder, needed=needed),
+        told_in_words(context, "merge", hint),
+    ):
+        yield
+
+
+def _size(plan: MergePlan | None, base: ModelValue, dtype: str) -> int:
+    """Bytes of the merged weights."""
+    if plan is None:
+        return int(base.parameters * getattr(torch, dtype).itemsize)
+    return sum(e.size for e in plan.entries)
+
+
+def _refuse_full(folder: Path, needed: int) -> None:
+    room = disk.free_bytes(folder)
+    if room is not None and room < needed:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def _write_whole(
+    context: StepContext, adapter: AdapterValue, dtype: str, folder: Path, shard_bytes: int
+) -> str:
+    try:
+        return merge_whole(context, adapter, dtype, folder, shard_bytes)
+    except CannotMerge as error:
+        raise _refused(context, str(error)) from error
+
+
+def _write(
+    context: StepContext, plan: MergePlan, folder: Path, needed: int, shard_bytes: int
+) -> str:
+    try:
+        digest = write_weights(
+            folder, plan.entries, plan.tensor, _tick(context, needed), shard_bytes
+        )
+    except (CannotMerge, ValueError, NotImplementedError) as error:
+        raise _refused(context, str(error)) from error
+    finally:
+        plan.stored.close()
+    missed = plan.unmerged()
+    if missed:
+        raise _refused(context, f"no stored weight was found for {missed[0]}")
+    return digest
+
+
+def _tick(context: StepContext, needed: int) -> Callable[[int], None]:
+    total = round(needed / 1e6, 1)
+
+    def tick(done: int) -> None:
+        context.progress("merge", min(round(done / 1e6, 1), total), total, "MB")
+
+    return tick
+
+
+def _write_surroundings(
+    base: ModelValue, adapter: AdapterValue, dtype: str, untied: bool, folder: Path
+) -> None:
+    """Config, generation config, tokenizer and chat template, as the adapter was trained with."""
+    source = Path(base.path)
+    config = merged_config(source, dtype, untied)
+    (folder / "config.json").write_text(config, encoding="utf-8")
+    with suppress(FileNotFoundError):
+        shutil.copyfile(source / "generation_config.json", folder / "generation_config.json")
+    if may_run_code(source):  # the merged model needs the code of its base
+        for code in source.rglob("*.py"):
+            place = folder / code.relative_to(source)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(code, place)
+    tokenizer = load_tokenizer(adapter.path)
+    tokenizer.save_pretrained(str(folder))
+    write_stop_token(folder, tokenizer)
+
+
+def _described(
+    context: StepContext, adapter: AdapterValue, dtype: DType, folder: Path, digest: str
+) -> ModelValue:
+    """The merged model's description, with the measured difference."""
+    base = adapter.model.model
+    value = ModelValue(
+        path=str(folder), source=base.source, revision=base.revision, dtype=dtype,
+        weights_sha256=digest, parameters=base.parameters, base=base,
+    )  # fmt: skip
+    difference = merge_difference(context, adapter, value)
+    record: dict[str, Any] = {
+        "adapter": adapter.model_dump(mode="json"), "max_logit_difference": difference,
+    }  # fmt: skip
+    context.notice(
+        f"The merged model ({dtype}) answers as the adapter does: its logits differ by at most "
+        f"{difference:.2g}.", level="info",
+    )  # fmt: skip
+    if base.quantization != "none":
+        record["quantized_logit_difference"] = quantized_difference(context, adapter, value)
+        context.notice(
+            f"The adapter was trained on a base in {base.quantization} and merged into its unquantized "
+            "weights; the logits differ from those of the quantized model by at most "
+            f"{record['quantized_logit_difference']:.2g}.", level="info",
+        )  # fmt: skip
+    context.artifact("merged_model", folder, max_logit_difference=difference)
+    return value.model_copy(update={"merged_from": [*base.merged_from, record]})

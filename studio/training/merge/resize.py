@@ -1,0 +1,177 @@
+"""A trained adapter with a lower rank: the best one there is, by singular values.
+
+Of all matrices of rank k, the first k singular directions of ΔW = s·B·A are nearest to it (Eckart and
+Young, 1936). They come from the QR of B and Aᵀ and a small decomposition, so no matrix of a layer's
+size is built and nothing is approximated. What is kept is told per layer as a share of ‖ΔW‖². The
+result is a plain LoRA that plain PEFT loads; it must not pretend that methods with more than A and B
+can be shrunk this way.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from studio.errors import StudioError
+from studio.runs.context import StepContext
+from studio.training.adapter.insight import directions_used
+from studio.training.merge.check import adapter_difference
+from studio.training.saved.snapshot import ADAPTER, CONFIG, same_mode
+from studio.values import AdapterValue
+
+_A, _B = ".lora_A.weight", ".lora_B.weight"
+_REFUSED = {
+    "use_dora": "DoRA trains the length of the weights too, which has no rank",
+    "lora_bias": "it trains biases of its own",
+    "target_parameters": "it adapts whole parameters of experts",
+    "use_qalora": "QALoRA joins groups of inputs",
+}
+
+
+@dataclass(frozen=True)
+class Shrunk:
+    """One layer: new A (k, in) and B (out, k) with scale 1, its old rank, and the share of ‖ΔW‖² kept."""
+
+    a: torch.Tensor
+    b: torch.Tensor
+    old: int
+    kept: float
+    energy: float
+
+    @property
+    def r(self) -> int:
+        """The new rank."""
+        return int(self.a.shape[0])
+
+
+def shrink(a: torch.Tensor, b: torch.Tensor, scale: float, most: int, share: float = 1.0) -> Shrunk:
+    """The nearest pair of rank ``most`` or less to scale·b·a; ``share`` < 1 takes only as many
+    directions as hold that share of the energy."""
+    q_b, r_b = torch.linalg.qr(b.double())
+    q_a, r_a = torch.linalg.qr(a.double().T)
+    u, values, vt = torch.linalg.svd(scale * r_b @ r_a.T, full_matrices=False)
+    wanted = directions_used(values, share) if share < 1 else len(values)
+    rank = max(1, min(most, wanted, len(values)))
+    root = values[:rank].sqrt()
+    energy = float(values.square().sum())
+    kept = float(values[:rank].square().sum()) / energy if energy else 1.0
+    new_b = (q_b @ u[:, :rank] * root).to(b.dtype)
+    new_a = ((root[:, None] * vt[:rank]) @ q_a.T).to(a.dtype)
+    return Shrunk(new_a.contiguous(), new_b.contiguous(), int(a.shape[0]), kept, energy)
+
+
+def resize_adapter(
+    context: StepContext, adapter_json: Mapping[str, Any], settings: Any
+) -> AdapterValue:
+    """Write the shrunk adapter, compare it with the given one, and describe it."""
+    value = AdapterValue.model_validate(adapter_json)
+    source, folder = Path(value.path), context.folder / "adapter"
+    config = json.loads((source / CONFIG).read_text(encoding="utf-8"))
+    _refuse(context, value, config)
+    context.phase("resize", "Finding the directions that matter")
+    layers, others = _shrunk(context, source, config, settings)
+    _write(source, folder, config, layers, others)
+    kept = sum(s.kept * s.energy for s in layers.values())
+    share = kept / (sum(s.energy for s in layers.values()) or 1.0)
+    difference = adapter_difference(context, value, folder)
+    _tell(context, layers, share, difference)
+    ranks = [s.r for s in layers.values()]
+    model = value.model.model_copy(
+        update={"method": "lora", "r": max(ranks), "alpha": max(ranks), "method_settings": {}}
+    )
+    metrics = {**value.metrics, "retained_energy": share, "resize_logit_difference": difference}
+    size = sum(f.stat().st_size for f in folder.glob("*.safetensors"))
+    context.artifact("adapter", folder, retained_energy=share, r=max(ranks), bytes=size)
+    return value.model_copy(update={"path": str(folder), "model": model, "metrics": metrics})
+
+
+def _refuse(context: StepContext, value: AdapterValue, config: Mapping[str, Any]) -> None:
+    reason = next((why for name, why in _REFUSED.items() if config.get(name)), "")
+    if config.get("peft_type") != "LORA":
+        reason = f"{value.model.method} is not made of two matrices A and B"
+    if reason:
+        raise StudioError(
+            f"{context.title}: this adapter cannot be shrunk: {reason}.", title="Cannot be resized",
+            hint="Train it with LoRA, rsLoRA, LoRA+ or PiSSA to be able to shrink it.",
+            code="cannot_resize", file=value.path,
+        )  # fmt: skip
+
+
+def _shrunk(
+    context: StepContext, source: Path, config: Mapping[str, Any], settings: Any
+) -> tuple[dict[str, Shrunk], dict[str, torch.Tensor]]:
+    """The layers by name, and every other tensor as it is."""
+    tensors = load_file(source / ADAPTER)
+    names = [n.removesuffix(_A) for n in tensors if n.endswith(_A)]
+    layers: dict[str, Shrunk] = {}
+    most = settings.r if settings.by == "rank" else 10**9
+    share = 1.0 if settings.by == "rank" else settings.energy
+    for done, name in enumerate(names, start=1):
+        context.check()
+        a, b = tensors.pop(name + _A), tensors.pop(name + _B)
+        layers[name] = shrink(a, b, _scale(config, name, a.shape[0]), most, share)
+        context.progress("resize", done, len(names), "layers")
+    if not layers:
+        raise StudioError(f"{context.title}: the adapter holds no A and B.", code="cannot_resize")
+    return layers, tensors
+
+
+def _scale(config: Mapping[str, Any], name: str, r: int) -> float:
+    """What PEFT multiplies B·A with."""
+    alpha = _by_pattern(config.get("alpha_pattern") or {}, name, config["lora_alpha"])
+    return float(alpha) / (math.sqrt(r) if config.get("use_rslora") else r)
+
+
+def _by_pattern(pattern: Mapping[str, Any], name: str, default: Any) -> Any:
+    import re
+
+    plain = name.removeprefix("base_model.model.")
+    for key, found in pattern.items():
+        if re.match(rf"(.*\.)?({key})$", plain):
+            return found
+    return default
+
+
+def _write(
+    source: Path, folder: Path, config: dict[str, Any], layers: Mapping[str, Shrunk],
+    others: Mapping[str, torch.Tensor],
+) -> None:  # fmt: skip
+    """A plain LoRA with scale 1 everywhere: alpha equals the rank, layer by layer."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for file in source.iterdir():
+        if file.is_file() and file.name not in (ADAPTER, CONFIG):
+            shutil.copyfile(file, folder / file.name)
+    top = max(s.r for s in layers.values())
+    plain = {n.removeprefix("base_model.model."): s.r for n, s in layers.items()}
+    ranks = {n: r for n, r in plain.items() if r != top}
+    config.update(
+        r=top, lora_alpha=top, use_rslora=False, rank_pattern=ranks, alpha_pattern=dict(ranks),
+        init_lora_weights=True, lora_dropout=config.get("lora_dropout", 0.0),
+    )  # fmt: skip
+    (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    written = dict(others)
+    for name, layer in layers.items():
+        written[name + _A], written[name + _B] = layer.a, layer.b
+    save_file(written, folder / ADAPTER, metadata={"format": "pt"})
+    same_mode(folder, CONFIG)
+
+
+def _tell(
+    context: StepContext, layers: Mapping[str, Shrunk], share: float, difference: float
+) -> None:
+    worst = min(layers, key=lambda n: layers[n].kept)
+    old, ranks = max(s.old for s in layers.values()), sorted({s.r for s in layers.values()})
+    new = str(ranks[0]) if len(ranks) == 1 else f"{ranks[0]} to {ranks[-1]}"
+    context.notice(
+        f"Rank {old} became {new}; {100 * share:.2f} % of the change is kept, at least "
+        f"{100 * layers[worst].kept:.2f} % in every layer ({worst.removeprefix('base_model.model.')}). Logits "
+        f"differ from the given adapter's by at most {difference:.2g}.", level="info",
+    )  # fmt: skip

@@ -1,0 +1,70 @@
+"""The merge for models whose files name their weights otherwise than the loaded model does.
+
+Why: transformers renames and joins weights while it loads some models (mixtures of experts, models
+that also see), so a stored tensor has no layer of its own and cannot be merged one at a time. Such a
+model is loaded as a whole, merged by PEFT, and saved with the names that its files had. It takes the
+memory of the model; every other model goes through ``merge_layers``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import torch
+from peft import PeftModel
+from safetensors import SafetensorError
+from transformers import GenerationConfig
+
+from studio.errors import StudioError
+from studio.layers import weight_files
+from studio.runs.context import StepContext
+from studio.training.merge.layers import CannotMerge
+from studio.training.model.load import free_bytes, free_memory, load_base
+from studio.training.saved.checkpoint import sha256_of
+from studio.training.saved.snapshot import same_mode
+from studio.values import AdapterValue
+
+_CPU = torch.device("cpu")
+_GIB = 2**30
+
+
+def merge_whole(
+    context: StepContext, adapter: AdapterValue, dtype: str, folder: Path, shard_bytes: int
+) -> str:
+    """Write the merged weights into ``folder``; returns a hash over them. Raises ``CannotMerge``,
+    or ``StudioError`` when the memory is too small."""
+    base = adapter.model.model.model_copy(update={"dtype": dtype, "quantization": "none"})
+    _refuse_too_large(context, adapter, dtype)
+    model = load_base(context, base, "Loading the model to merge into", _CPU)
+    context.phase("merge", "Adding the adapter to the model")
+    try:
+        adapted = PeftModel.from_pretrained(model, adapter.path, torch_device="cpu")
+        merged = adapted.merge_and_unload(progressbar=False)
+    except (ValueError, RuntimeError, KeyError, NotImplementedError, SafetensorError) as error:
+        raise CannotMerge(str(error).strip().splitlines()[0]) from error
+    context.check()
+    merged.generation_config = GenerationConfig()  # the base's own file is copied, checked or not
+    merged.save_pretrained(folder, max_shard_size=shard_bytes)
+    (folder / "generation_config.json").unlink(missing_ok=True)
+    same_mode(folder, "config.json")
+    del model, adapted, merged
+    free_memory()
+    digest = hashlib.sha256()
+    for file in weight_files(folder):
+        context.check()
+        digest.update(sha256_of(file).encode())
+    return digest.hexdigest()
+
+
+def _refuse_too_large(context: StepContext, adapter: AdapterValue, dtype: str) -> None:
+    needed = adapter.model.model.parameters * getattr(torch, dtype).itemsize
+    room = free_bytes(_CPU)
+    if needed > room:
+        raise StudioError(
+            f"{context.title}: this model is merged as a whole, which takes "
+            f"{needed / _GIB:.1f} GiB of memory, and {room / _GIB:.1f} GiB are free.",
+            title="The memory is too small to merge",
+            hint="Export the adapter itself; PEFT loads it on top of the base model.",
+            code="out_of_memory",
+        )  # fmt: skip

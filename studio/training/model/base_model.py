@@ -1,0 +1,224 @@
+"""The Base model step: whatever the user named becomes a local folder that transformers loads.
+
+Nothing is loaded here. The folder is checked (config, safetensors, a causal language model), its
+weights are identified, and the precision is settled for the hardware of this machine.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from studio.errors import StudioError
+from studio.layers import weight_files
+from studio.models import STARTER_PREFIX, STARTERS, kind_of, starter_of
+from studio.runs.context import StepContext
+from studio.training.fetch.gguf import import_file, import_starter
+from studio.training.fetch.hub import fetch_from_hub
+from studio.training.model.weights import parameter_count, weights_sha256
+from studio.trust import names_other_repos, own_code, trusted
+from studio.values import DType, ModelValue
+
+
+def prepare_base_model(context: StepContext, settings: Any) -> ModelValue:
+    """The local folder of the chosen model, with its dtype, quantization and identity."""
+    folder, source, revision = model_folder(context, settings)
+    check_folder(context, folder, source, revision)
+    value = ModelValue(
+        path=str(folder), source=source, revision=revision, dtype=_dtype(context, settings.dtype),
+        quantization=settings.quantization, double_quant=settings.double_quant,
+        attention=settings.attention, weights_sha256=weights_sha256(context, folder),
+        parameters=parameter_count(folder),
+    )  # fmt: skip
+    _check_quantization(context, value)
+    _check_attention(context, value)
+    context.artifact("base_model", folder, source=source, revision=revision, dtype=value.dtype)
+    return value
+
+
+def model_folder(context: StepContext, settings: Any) -> tuple[Path, str, str | None]:
+    """Folder, source and revision of the chosen model, fetched or imported if need be."""
+    model = settings.model.strip()
+    kind = kind_of(model, context.project_dir)
+    if kind == "starter":
+        starter = starter_of(model)
+        if starter is None:
+            known = ", ".join(STARTER_PREFIX + name for name in STARTERS)
+            raise StudioError(
+                f"{context.title}: there is no starter model called “{model}”.", field="model",
+                hint=f"Known: {known}.", code="unknown_starter",
+            )  # fmt: skip
+        return import_starter(context, starter), model, starter.sha256
+    if kind == "gguf":
+        folder, sha256 = import_file(context, context.resolve(model))
+        return folder, model, sha256
+    if kind == "folder":
+        return context.resolve(model), model, None
+    folder, revision = fetch_from_hub(
+        context, model, settings.revision.strip(), settings.look_for_updates
+    )
+    return folder, model, revision
+
+
+def check_folder(
+    context: StepContext, folder: Path, source: str, revision: str | None = None
+) -> None:
+    """Refuse a folder that is not a causal language model in safetensors."""
+    config = _read_config(context, folder, source)
+    files = _weights(context, folder, source)
+    if not files:
+        pickles = any(folder.glob("*.bin"))
+        why = (
+            "has its weights only as .bin pickles, which can run code"
+            if pickles
+            else "has no weights"
+        )
+        raise StudioError(
+            f"{context.title}: {source} {why}.", title="No safetensors", field="model",
+            hint="Use a model with .safetensors files.", file=str(folder),
+            code="pickle_weights" if pickles else "no_weights",
+        )  # fmt: skip
+    if "quantization_config" in config:
+        raise StudioError(
+            f"{context.title}: {source} is already quantized "
+            f"({config['quantization_config'].get('quant_method', 'unknown method')}).",
+            title="A quantized model", field="model", code="quantized_source",
+            hint="Choose the model's original and set Quantization here.", file=str(folder),
+        )  # fmt: skip
+    _check_architecture(context, folder, source, revision)
+
+
+def _weights(context: StepContext, folder: Path, source: str) -> list[Path]:
+    """The files of the weights, all of them there."""
+    try:
+        files = weight_files(folder)
+        reason = next((f"there is no {p.name}" for p in files if not p.is_file()), "")
+    except (OSError, ValueError) as error:
+        files, reason = [], str(error)
+    if reason:
+        raise StudioError(
+            f"{context.title}: the weights of {source} are not complete: {reason}.",
+            title="Weights are missing", field="model", code="bad_weights", file=str(folder),
+            hint="Fetch or copy the model again.",
+        )  # fmt: skip
+    return files
+
+
+def _read_config(context: StepContext, folder: Path, source: str) -> dict[str, Any]:
+    try:
+        return dict(json.loads((folder / "config.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError) as error:
+        raise StudioError(
+            f"{context.title}: {source} is not a model: its config.json cannot be read ({error}).",
+            title="Not a model", field="model", code="not_a_model", file=str(folder),
+            hint="Choose the folder that holds config.json and the .safetensors files.",
+        ) from error  # fmt: skip
+
+
+def _check_architecture(
+    context: StepContext, folder: Path, source: str, revision: str | None
+) -> None:
+    """Whether transformers knows the model as a causal language model by itself, or the user has
+    trusted the code that comes with it."""
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig
+
+    try:
+        config = AutoConfig.from_pretrained(
+            str(folder), trust_remote_code=False, local_files_only=True
+        )
+        known = type(config) in MODEL_FOR_CAUSAL_LM_MAPPING
+        reason = f"{config.model_type} is not a causal language model"
+    except (ValueError, KeyError, OSError) as error:
+        known, reason = False, str(error).strip().splitlines()[0]
+    if not known and _trusted_code(context, folder, source, revision):
+        return
+    if not known:
+        raise StudioError(
+            f"{context.title}: {source} cannot be fine-tuned here: {reason}.",
+            title="Not a causal language model", field="model", code="unsupported_model",
+            hint="Choose a model that transformers knows.", file=str(folder),
+        )  # fmt: skip
+
+
+def _trusted_code(context: StepContext, folder: Path, source: str, revision: str | None) -> bool:
+    """Whether the model brings code that the user trusts; code that he does not is an error."""
+    code = own_code(folder, source, revision)
+    if code is None:
+        return False
+    if names_other_repos(folder):
+        raise StudioError(
+            f"{context.title}: {source} asks for code from another repository, which cannot be "
+            "looked at here.",
+            title="Code from elsewhere", field="model", code="foreign_code", file=str(folder),
+            hint="Choose another model, or copy that code into the model's folder.",
+        )  # fmt: skip
+    if not trusted(code):
+        raise StudioError(
+            f"{context.title}: {source} is only usable with Python code of its own "
+            f"({', '.join(code.files)}), and you have not trusted it.",
+            title="The model brings its own code", field="model", code="needs_own_code",
+            hint="Review the code in the Base model node (or with “main.py trust”). It would run with "
+            "all your rights.", file=str(folder),
+        )  # fmt: skip
+    context.notice(
+        f"{source} runs its own code ({len(code.files)} files), which you trusted.", level="info"
+    )
+    return True
+
+
+def _dtype(context: StepContext, wanted: str) -> DType:
+    """The chosen precision; auto takes bfloat16 where the hardware computes it well."""
+    import torch
+
+    if wanted == "auto":
+        return "bfloat16" if _computes_bfloat16(torch) else "float32"
+    if wanted == "float16" and not torch.cuda.is_available():
+        raise StudioError(
+            f"{context.title}: training in float16 needs a GPU.", title="No float16 here",
+            hint="Choose bfloat16 or float32.", field="dtype", code="dtype_unsupported",
+        )  # fmt: skip
+    return wanted  # type: ignore[return-value]
+
+
+def _computes_bfloat16(torch: Any) -> bool:
+    if torch.cuda.is_available():
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return any(getattr(torch.cpu, name, lambda: False)() for name in checks)
+
+
+def _check_quantization(context: StepContext, value: ModelValue) -> None:
+    """Refuse a quantization that this machine cannot compute; never fall back in silence."""
+    if value.quantization == "none":
+        return
+    try:
+        from studio.training.model.quiet import output_to_log
+
+        with output_to_log():
+            import bitsandbytes  # noqa: F401
+    except (ImportError, OSError, RuntimeError) as error:
+        raise StudioError(
+            f"{context.title}: quantization needs bitsandbytes, which does not load here: {error}",
+            title="No quantization here", hint="Set Quantization to None.", field="quantization",
+            code="quantization_unsupported",
+        ) from error  # fmt: skip
+
+
+def _check_attention(context: StepContext, value: ModelValue) -> None:
+    """Refuse an attention that this machine lacks, before anything is loaded."""
+    if value.attention != "flash_attention_2":
+        return
+    from transformers.utils import is_flash_attn_2_available
+
+    reason = ""
+    if not is_flash_attn_2_available():
+        reason = "it needs an NVIDIA GPU and the flash-attn package"
+    elif value.dtype == "float32":
+        reason = "it computes in bfloat16 or float16 only"
+    if reason:
+        raise StudioError(
+            f"{context.title}: FlashAttention 2 does not work here: {reason}.",
+            title="No FlashAttention", hint="Set Attention to Auto.", field="attention",
+            code="attention_unsupported",
+        )  # fmt: skip

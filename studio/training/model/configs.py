@@ -1,0 +1,48 @@
+"""What a saved model says of itself: ``config.json``, and where it stops in ``generation_config.json``.
+
+Why: a model that learned another chat template ends its answers with another token than its base
+did, and programs that ask it look into that file. Neither may drop what stood there.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from studio.training.tokens.ends import turn_end_id
+
+
+def write_stop_token(folder: Path, tokenizer: Any) -> None:
+    """Add the token that ends an answer of the tokenizer's chat template to the model's end tokens,
+    if it is not one of them."""
+    end = turn_end_id(tokenizer)
+    if end is None:
+        end = tokenizer.eos_token_id
+    path = folder / "generation_config.json"
+    generation = _read(path)
+    known = generation.get("eos_token_id", _read(folder / "config.json").get("eos_token_id"))
+    ids = known if isinstance(known, list) else [known]
+    if end is None or end in ids:
+        return
+    generation["eos_token_id"] = [*(i for i in ids if i is not None), end]
+    path.write_text(json.dumps(generation, indent=2) + "\n", encoding="utf-8")
+
+
+def merged_config(base: Path, dtype: str, untied: bool) -> str:
+    """The text of ``config.json`` for the merged model."""
+    config = json.loads((base / "config.json").read_text(encoding="utf-8"))
+    for name in ("torch_dtype", "quantization_config"):
+        config.pop(name, None)
+    config["dtype"] = dtype
+    if untied:
+        config["tie_word_embeddings"] = False
+    return json.dumps(config, indent=2, ensure_ascii=False) + "\n"
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -1,0 +1,180 @@
+"""Load a base model for training or for a comparison; the one place that does.
+
+Why: device, precision, quantization and the switches that keep a load safe (no remote code, no
+network, no pickles) must be the same for the model that trains and for the fresh one that checks
+it. It must not fall back to another precision without a word.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+from safetensors import SafetensorError
+
+from studio.errors import StudioError
+from studio.runs.context import StepContext
+from studio.training.model.quiet import output_to_log, quiet_libraries
+from studio.trust import may_run_code
+from studio.values import ModelValue
+
+FOUR_BITS = ("nf4", "fp4")
+HEADROOM = 1.2
+"""A model that answers takes this many times its weights."""
+
+
+def pick_device() -> torch.device:
+    """The device that training uses: the first CUDA GPU, else the CPU.
+
+    Not Apple's GPU: bitsandbytes, bfloat16 autocast and exact resume are not proven there.
+    """
+    return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+
+
+def free_memory() -> None:
+    """Give back the memory of models that nobody holds any more; they are full of cycles."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def free_bytes(device: torch.device) -> int:
+    """Memory that a model may take on ``device``."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    return int(psutil.virtual_memory().available)
+
+
+def roomy_device(value: ModelValue) -> torch.device:
+    """Where a model that only answers is loaded: the training device, or the CPU when the model
+    does not fit there. A quantized one was trained on that device, so it fits."""
+    free_memory()
+    device = pick_device()
+    needed = value.parameters * getattr(torch, value.dtype).itemsize * HEADROOM
+    fits = value.quantization != "none" or needed < free_bytes(device)
+    return device if fits else torch.device("cpu")
+
+
+def load_base(
+    context: StepContext, value: ModelValue, title: str = "Loading the model",
+    device: torch.device | None = None,
+) -> Any:  # fmt: skip
+    """The frozen base model in its dtype and quantization, on ``device`` or the training device."""
+    from transformers import AutoModelForCausalLM
+
+    quiet_libraries()
+    context.phase("load", title)
+    free_memory()
+    device = device or pick_device()
+    options = _options(value, device)
+    printed = output_to_log() if value.quantization != "none" else nullcontext()
+    with _stoppable_load(context), printed:
+        try:
+            model = AutoModelForCausalLM.from_pretrained(
+                value.path, dtype=getattr(torch, value.dtype), local_files_only=True,
+                trust_remote_code=may_run_code(Path(value.path)), use_safetensors=True, **options,
+            )  # fmt: skip
+        except (OSError, ValueError, ImportError, SafetensorError) as error:
+            raise _cannot_load(context, value, error) from error
+    if value.quantization != "none":
+        _after_quantizing(model, value)
+    model.config.use_cache = False
+    return model
+
+
+def _options(value: ModelValue, device: torch.device) -> dict[str, Any]:
+    options: dict[str, Any] = {}
+    if device.type == "cuda":
+        options["device_map"] = {"": device.index}
+    if value.quantization != "none":
+        options["quantization_config"] = _quantization(value)
+    if value.attention != "auto":
+        options["attn_implementation"] = value.attention
+    return options
+
+
+def _quantization(value: ModelValue) -> Any:
+    from transformers import BitsAndBytesConfig
+
+    if value.quantization == "int8":
+        return BitsAndBytesConfig(load_in_8bit=True)
+    return BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type=value.quantization,
+        bnb_4bit_use_double_quant=value.double_quant, bnb_4bit_compute_dtype=getattr(torch, value.dtype),
+    )  # fmt: skip
+
+
+def _after_quantizing(model: Any, value: ModelValue) -> None:
+    """Check that layers were quantized at all, and keep them trainable on every CPU.
+
+    On CPUs with AVX512-BF16 a forward pass without gradients repacks 4-bit weights for good:
+    gradients are lost and dequantizing reads garbage. The switch below prevents it.
+    """
+    import bitsandbytes as bnb
+
+    four = value.quantization in FOUR_BITS
+    kind = bnb.nn.Linear4bit if four else bnb.nn.Linear8bitLt
+    layers = [m for m in model.modules() if isinstance(m, kind)]
+    if not layers:
+        raise StudioError(
+            f"The model has no layer that can be quantized to {value.quantization}.",
+            hint="Set Quantization to None.", field="quantization", code="not_quantized",
+        )  # fmt: skip
+    for layer in layers:
+        if four:
+            layer.support_avx512bf16_for_cpu = False
+
+
+@contextmanager
+def _stoppable_load(context: StepContext) -> Iterator[None]:
+    """Each weight that is loaded is a stop point and a step of progress."""
+    from transformers.utils import logging
+
+    def hook(factory: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        items = args[0] if args else kwargs.get("iterable")
+        if items is None:
+            return factory(*args, **kwargs)
+        return _followed(context, items)
+
+    before = logging.set_tqdm_hook(hook)
+    try:
+        yield
+    finally:
+        logging.set_tqdm_hook(before)
+
+
+class _followed:
+    """An iterable in place of a progress bar; it answers the calls that bars get with silence."""
+
+    def __init__(self, context: StepContext, items: Any) -> None:
+        self.context = context
+        self.items = items
+
+    def __iter__(self) -> Iterator[Any]:
+        total = len(self.items) if hasattr(self.items, "__len__") else None
+        for done, item in enumerate(self.items):
+            self.context.progress("load", done, total, "weights")
+            yield item
+
+    def __enter__(self) -> _followed:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        return lambda *args, **kwargs: None
+
+
+def _cannot_load(context: StepContext, value: ModelValue, error: Exception) -> StudioError:
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return StudioError(
+        f"{context.title}: the model {value.source} cannot be loaded: {reason}",
+        title="The model cannot be loaded", hint="Run the Base model step again, or choose another.",
+        code="model_load", file=value.path,
+    )  # fmt: skip

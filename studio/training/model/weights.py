@@ -1,0 +1,67 @@
+"""What identifies a model's weights: a hash of their content, computed once per file.
+
+Why: fingerprints and the check of checkpoints need to know whether two folders hold the same
+model. Hashing gigabytes takes seconds, so results are remembered by path, size and time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import math
+import os
+from pathlib import Path
+
+from studio.errors import StudioError
+from studio.layers import tensor_shapes, weight_files
+from studio.paths import cache_dir
+from studio.runs.context import StepContext
+from studio.training.fetch.gguf import hash_file
+
+
+def weights_sha256(context: StepContext, folder: Path) -> str:
+    """One hash over the config and all weight files of a model folder."""
+    context.phase("read", "Checking the weights")
+    known = _read_known()
+    digest = hashlib.sha256()
+    for file in [folder / "config.json", *weight_files(folder)]:
+        key = f"{file.resolve()}|{file.stat().st_size}|{file.stat().st_mtime_ns}"
+        if key not in known:
+            known[key] = hash_file(context, file)
+        digest.update(f"{file.name}:{known[key]}\n".encode())
+    _write_known(known)
+    return digest.hexdigest()
+
+
+def parameter_count(folder: Path) -> int:
+    """The number of weights, from the files' headers."""
+    try:
+        shapes = [s for file in weight_files(folder) for _, s in tensor_shapes(file)]
+    except (OSError, ValueError) as error:
+        raise StudioError(
+            f"The weights in {folder} cannot be read: {error}", field="model", code="bad_weights",
+            hint="The files may be cut off; fetch the model again.", file=str(folder),
+        ) from error  # fmt: skip
+    return sum(math.prod(shape) for shape in shapes)
+
+
+def _cache_file() -> Path:
+    return cache_dir() / "hashes.json"
+
+
+def _read_known() -> dict[str, str]:
+    try:
+        return dict(json.loads(_cache_file().read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        return {}
+
+
+def _write_known(known: dict[str, str]) -> None:
+    """Replace the cache as a whole; losing an entry, or all of it, only costs time."""
+    file = _cache_file()
+    temporary = file.with_suffix(f".{os.getpid()}")
+    with contextlib.suppress(OSError):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(json.dumps(known), encoding="utf-8")
+        os.replace(temporary, file)

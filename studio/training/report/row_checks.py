@@ -1,0 +1,121 @@
+"""What can be seen in a stored row without a tokenizer: who speaks, what is said, damaged characters.
+
+Pure functions of one row (``studio.training.data.canonical``); they judge and never change it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+Row = Mapping[str, Any]
+
+_PLACE = ("line", "source")
+_LISTS = ("messages", "chosen", "rejected")
+# Two or more characters of UTF-8 that were read as Windows-1252 or Latin-1: a leading byte as a
+# letter, and what follows from the upper half of that code page.
+_UPPER = "\u0080-\u00bf€‚ƒ„…†‡ˆ‰Š‹ŒŽ‘’“”•–—˜™š›œžŸ"
+_TWICE = re.compile(f"[\u00c2-\u00df][{_UPPER}]|[\u00e0-\u00ef][{_UPPER}]{{2}}|ð[{_UPPER}]{{3}}")
+_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+
+
+def content_hash(row: Row) -> int:
+    """A 64-bit hash of what the row says; rows that say the same have the same one."""
+    said = {k: v for k, v in row.items() if k not in _PLACE and v is not None}
+    text = json.dumps(said, ensure_ascii=False, sort_keys=True, default=str)
+    digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8)
+    return int.from_bytes(digest.digest(), "little")
+
+
+def texts_of(row: Row, *, system: bool = True) -> list[str]:
+    """Everything that is said in the row, in order; without ``system`` not what systems say."""
+    texts = [str(row[name]) for name in ("prompt", "completion", "text") if row.get(name)]
+    for name in _LISTS:
+        for message in row.get(name) or ():
+            if message.get("content") and (system or message["role"] != "system"):
+                texts.append(str(message["content"]))
+    return texts
+
+
+def answer_of(row: Row) -> str | None:
+    """The last answer of the row; ``None`` when it holds none."""
+    if row.get("completion") is not None:
+        return str(row["completion"])
+    messages = row.get("chosen") or row.get("messages") or ()
+    answers = [m for m in messages if m["role"] == "assistant"]
+    return str(answers[-1].get("content") or "") if answers else None
+
+
+def role_error(row: Row) -> str:
+    """What is odd about who speaks when; empty when nothing is."""
+    roles = [str(m["role"]) for m in row.get("messages") or ()]
+    if not roles:
+        return ""
+    if row.get("chosen") is None and "assistant" not in roles:
+        return "no assistant turn"
+    if "system" in roles[1:]:
+        return "a system turn that is not the first"
+    spoken = [m for m in row["messages"] if m["role"] != "system"]
+    return _order_error(row, [str(m["role"]) for m in spoken]) or _call_error(spoken)
+
+
+def _order_error(row: Row, roles: Sequence[str]) -> str:
+    if roles[0] == "assistant":
+        return "the assistant speaks first"
+    if roles[0] == "tool":
+        return "a tool answers before anybody asked"
+    for before, after in itertools.pairwise(roles):
+        if before == after and after in ("user", "assistant"):
+            return f"two {after} turns in a row"
+        if after == "tool" and before == "user":
+            return "a tool answers a user"
+    if roles[-1] != "assistant" and row.get("chosen") is None:
+        return f"the last turn is of the {roles[-1]}, so nothing answers it"
+    return ""
+
+
+def _call_error(messages: Sequence[Row]) -> str:
+    """Calls of tools and their results that do not belong together. A call can also be written in
+    the text of an answer: then it has a bracket."""
+    for before, after in itertools.pairwise(messages):
+        if before["role"] != "assistant":
+            continue
+        calls = "tool_calls" in (before.get("extra") or "")
+        if calls and after["role"] == "user":
+            return "a tool is called, and the user speaks instead of it"
+        if after["role"] == "tool" and not (calls or set("{[(<") & set(before["content"] or "")):
+            return "a tool answers a turn that calls none"
+    return ""
+
+
+def damage(text: str) -> str:
+    """A sign that the text was decoded wrongly or cut inside a character; empty when there is none."""
+    if "\ufffd" in text:
+        return "replacement characters (�)"
+    control = _CONTROL.search(text)
+    if control:
+        return f"control characters (U+{ord(control.group()):04X})"
+    if text.isascii():
+        return ""
+    twice = next((m.group() for m in _TWICE.finditer(text) if _was_utf8(m.group())), None)
+    return f"UTF-8 that was read as another encoding (“{twice}”)" if twice else ""
+
+
+def _was_utf8(piece: str) -> bool:
+    """Whether the characters are the bytes of one UTF-8 character."""
+    try:
+        raw = b"".join(_byte(c) for c in piece)
+        return len(raw.decode("utf-8")) == 1
+    except UnicodeError:
+        return False
+
+
+def _byte(character: str) -> bytes:
+    try:
+        return character.encode("cp1252")
+    except UnicodeEncodeError:
+        return character.encode("latin-1")

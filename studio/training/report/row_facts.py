@@ -1,0 +1,121 @@
+"""What the report has to know of one row: its tokens in numbers, and what looks wrong with it.
+
+The numbers come from the encoder and the flags of ``studio.training.report.row_flags``, so that they are
+those of a training. It must not collect anything over rows: see ``studio.training.report.make``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from studio.errors import StudioError
+from studio.tokens import RowFlags
+from studio.training.data.by_number import Item
+from studio.training.report.row_checks import damage, role_error, texts_of
+from studio.training.report.row_flags import flags_of
+from studio.training.tokens.encoder import Encoder, rendered
+from studio.training.tokens.masks import Rendered
+
+GIANT = 1_000_000
+"""A row of more characters is neither shown as tokens nor looked at closer: that can take minutes,
+in which nothing else could be shown."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """One row. ``parts`` has the numbers of each training row that the template makes of it;
+    ``marks`` maps the codes of what looks wrong (``studio.data_report``) to a few words."""
+
+    item: Item
+    parts: tuple[RowFlags, ...] = ()
+    marks: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def row(self) -> Mapping[str, Any] | None:
+        """The stored row, if it can be read."""
+        return self.item.row
+
+
+def facts_of(title: str, encoder: Encoder, items: Sequence[Item]) -> list[Facts]:
+    """The facts of each item, in order; rows are encoded together."""
+    texts: list[list[Rendered]] = []
+    refused: dict[int, StudioError] = {}
+    for place, item in enumerate(items):
+        try:
+            _refuse_other_shapes(item.row or {})
+            if item.row is not None and is_giant(item.row):
+                texts.append([])
+                continue
+            texts.append([] if item.row is None else rendered(title, encoder, dict(item.row)))
+        except StudioError as error:
+            refused[place] = error
+            texts.append([])
+    encoded = iter(encoder.encode([t for parts in texts for t in parts]) if any(texts) else ())
+    return [
+        _facts(item, tuple(flags_of(encoder, t, next(encoded)) for t in parts), refused.get(place))
+        for place, (item, parts) in enumerate(zip(items, texts, strict=True))
+    ]
+
+
+def _facts(item: Item, parts: tuple[RowFlags, ...], refused: StudioError | None) -> Facts:
+    if item.row is None:
+        return Facts(item, (), {"bad_row": _told(item.error) or "it cannot be read"})
+    if refused is None and is_giant(item.row):
+        size = sum(len(t) for t in texts_of(item.row))
+        return Facts(item, (), {"cut_row": f"{size:,} characters: too long to be looked at closer"})
+    marks = _text_marks(item.row)
+    if refused is not None:
+        return Facts(item, (), {"refused_row": _told(refused), **marks})
+    return Facts(item, parts, {**_token_marks(parts), **marks})
+
+
+def is_giant(row: Mapping[str, Any]) -> bool:
+    """Whether the row is too long to be tokenized while somebody waits."""
+    return sum(len(t) for t in texts_of(row)) > GIANT
+
+
+def _told(error: StudioError | None) -> str:
+    """What is wrong, and what to do."""
+    return f"{error.sentence} {error.hint or ''}".strip() if error else ""
+
+
+def _refuse_other_shapes(row: Mapping[str, Any]) -> None:
+    """Raise for rows that supervised training does not take (``tokenize_dataset`` refuses them)."""
+    for name, what in (("chosen", "a preference"), ("label", "a label of a good or bad answer")):
+        if row.get(name) is not None:
+            raise StudioError(
+                f"it is {what}, which this training does not learn from.",
+                hint="Choose another format on the Dataset node, or other data.",
+            )
+
+
+def _token_marks(parts: Sequence[RowFlags]) -> dict[str, str]:
+    """What looks wrong with the row's tokens."""
+    total = sum(p.total for p in parts)
+    marks = {}
+    if all(p.zero_trained for p in parts):
+        cut = any(p.answer_cut for p in parts)
+        marks["zero_trained"] = (
+            "the answer lies beyond the max length" if cut else "no answer to learn"
+        )
+    if any(p.cut for p in parts):
+        marks["cut_row"] = f"{total} tokens"
+    if any(p.answer_cut for p in parts):
+        marks["cut_answer"] = f"{total} tokens"
+    if any(p.missing_end for p in parts):
+        marks["missing_end"] = "nothing ends the answer"
+    if any(p.double_bos for p in parts):
+        marks["double_bos"] = "begins with two start tokens"
+    if any(p.empty_answer for p in parts):
+        marks["empty_answer"] = "an empty answer"
+    if any(p.one_token_answer for p in parts):
+        marks["one_token_answer"] = "an answer of one token"
+    return marks
+
+
+def _text_marks(row: Mapping[str, Any]) -> dict[str, str]:
+    marks = {"role_error": role_error(row)}
+    marks["encoding"] = next((d for t in texts_of(row) if (d := damage(t))), "")
+    return {code: words for code, words in marks.items() if words}

@@ -1,0 +1,175 @@
+"""Which chat template a training writes conversations with, and what each would make of a sample.
+
+Why apart from ``chat``: that one renders with whatever the tokenizer has; this one decides what the
+tokenizer has. A custom template is tried in a process of its own before it may run in this one. The
+choice lives in the tokenizer, so it is saved with the adapter and used wherever that is loaded.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+from studio import chat_templates
+from studio.chat_templates import TemplateInfo
+from studio.errors import StudioError
+from studio.formats._template import TemplateFailed
+from studio.formats._template import render as render_apart
+from studio.runs.context import StepContext
+from studio.training.tokens.chat import Message, TemplateRefused, render, starts_with_bos
+
+_CALL = {"type": "function", "function": {"name": "add", "arguments": {"a": 2, "b": 2}}}
+_NUMBER = {"type": "integer"}
+SAMPLE_TOOLS = [
+    {
+        "type": "function",
+        "function": {
+            "name": "add", "description": "Adds two numbers.",
+            "parameters": {"type": "object", "properties": {"a": _NUMBER, "b": _NUMBER}},
+        },
+    }
+]  # fmt: skip
+SAMPLE: tuple[Message, ...] = (
+    {"role": "system", "content": "Be brief."},
+    {"role": "user", "content": "Hello!"},
+    {"role": "assistant", "content": "Hi."},
+    {"role": "user", "content": "What is 2 + 2?"},
+)
+_ANSWERED: tuple[Message, ...] = (*SAMPLE, {"role": "assistant", "content": "4"})
+_WITH_TOOL: tuple[Message, ...] = (
+    *SAMPLE,
+    {"role": "assistant", "content": "", "tool_calls": [_CALL]},
+    {"role": "tool", "content": "4", "name": "add"},
+    {"role": "assistant", "content": "4"},
+)
+
+
+def with_template(tokenizer: Any, settings: Mapping[str, Any], title: str = "Train") -> Any:
+    """The tokenizer with the chat template that the Train node's settings choose; the given one
+    stays as it is. Raises ``StudioError`` for a custom template that does not work, and for one of
+    the model's that never ends."""
+    choice = str(settings.get("chat_template", "model"))
+    if choice == "model":
+        refuse_endless(tokenizer, title)
+        return tokenizer
+    chosen = copy.copy(tokenizer)
+    if choice == "custom":
+        chosen.chat_template = str(settings.get("custom_template", ""))
+        refuse_broken(chosen, title)
+    else:
+        chosen.chat_template = library_source(tokenizer, chat_templates.template(choice))
+    return chosen
+
+
+def library_source(tokenizer: Any, info: TemplateInfo) -> str:
+    """The template of the library; where it says nothing of BOS, it begins with it as the tokenizer
+    would."""
+    opening = "bos_token" not in info.source and starts_with_bos(tokenizer)
+    return ("{{- bos_token }}" if opening else "") + info.source
+
+
+def refuse_broken(tokenizer: Any, title: str) -> None:
+    """Raise ``StudioError`` when the template fails on plain conversations, loops or writes too
+    much. It is tried in a process of its own, which is ended when it takes too long."""
+    try:
+        text = _tried(tokenizer)
+    except TemplateFailed as error:
+        raise _broken(title, error.why or f"there is no “{error.missing}”") from error
+    if not all(str(m["content"]) in text for m in _ANSWERED[1:]):
+        raise _broken(title, "it leaves out what the messages say")
+
+
+def refuse_endless(tokenizer: Any, title: str) -> None:
+    """Raise ``StudioError`` when the model's own template does not end on a plain conversation. What
+    else it says there is for the rows: it may use more than the trial knows."""
+    try:
+        _tried(tokenizer)
+    except TemplateFailed as error:
+        if error.slow:
+            raise StudioError(
+                f"{title}: the model's chat template does not come to an end: it {error.why}.",
+                title="The chat template does not work", hint="Choose another chat template.",
+                field="chat_template", code="bad_template",
+            ) from error  # fmt: skip
+
+
+def _tried(tokenizer: Any) -> str:
+    """A plain conversation as the template writes it in the process that can be ended."""
+    variables = {
+        **tokenizer.special_tokens_map, "messages": [dict(m) for m in _ANSWERED[1:]], "tools": None,
+        "documents": None, "add_generation_prompt": False,
+    }  # fmt: skip
+    (text,) = render_apart([str(tokenizer.chat_template)], variables, chat=True)
+    return text
+
+
+def _broken(title: str, why: str) -> StudioError:
+    return StudioError(
+        f"{title}: the custom chat template does not work on a plain conversation: {why.rstrip('.')}.",
+        title="The chat template does not work",
+        hint="Correct it, or choose another chat template.",
+        field="custom_template", code="bad_template",
+    )  # fmt: skip
+
+
+def tell_choice(context: StepContext, own: Any, chosen: Any, settings: Mapping[str, Any]) -> None:
+    """Notices about a template that is not the model's own."""
+    if chosen is own:
+        return
+    if sample_text(chosen) != sample_text(own):
+        context.notice(
+            "Conversations are written with another chat template than the model's own.",
+            "It is saved with the adapter; ask the tuned model with it.", "info",
+        )  # fmt: skip
+    choice = str(settings.get("chat_template"))
+    missing = () if choice == "custom" else missing_tokens(own, chat_templates.template(choice))
+    if missing:
+        context.notice(
+            f"The tokenizer has no token of its own for {', '.join(missing)}: the chat template's marks "
+            "are split into pieces.",
+            "It works, but is less clean; a template whose tokens the model knows is better.",
+        )  # fmt: skip
+
+
+def missing_tokens(tokenizer: Any, info: TemplateInfo) -> tuple[str, ...]:
+    """The special tokens of a template that the tokenizer would split into pieces."""
+    ids = [tokenizer.convert_tokens_to_ids(t) for t in info.tokens]
+    unknown = (None, tokenizer.unk_token_id)
+    return tuple(t for t, i in zip(info.tokens, ids, strict=True) if i in unknown)
+
+
+def sample_text(tokenizer: Any, source: str | None = None) -> str:
+    """The sample conversation as text: with a tool where the template writes it, without a system
+    message where it takes none. Empty when it takes none of these."""
+    shown = tokenizer
+    if source is not None:
+        shown = copy.copy(tokenizer)
+        shown.chat_template = source
+    for messages, tools in ((_WITH_TOOL, SAMPLE_TOOLS), (_ANSWERED, None), (_ANSWERED[1:], None)):
+        try:
+            text = render(shown, messages, tools=tools)
+        except TemplateRefused:
+            continue
+        if tools is None or '"add"' in text or "add[ARGS]" in text:
+            return text
+    return ""
+
+
+def rendered_samples(tokenizer: Any) -> list[dict[str, Any]]:
+    """What the model's own template and each of the library makes of the sample: ``id``, ``title``,
+    ``looks``, ``text``, ``differs`` (from the model's own) and ``missing_tokens``."""
+    own = sample_text(tokenizer)
+    first = {
+        "id": "model", "title": "The model's own", "looks": "", "text": own, "differs": False,
+        "missing_tokens": [],
+    }  # fmt: skip
+    return [first, *(_sample(tokenizer, info, own) for info in chat_templates.library())]
+
+
+def _sample(tokenizer: Any, info: TemplateInfo, own: str) -> dict[str, Any]:
+    text = sample_text(tokenizer, library_source(tokenizer, info))
+    return {
+        "id": info.id, "title": info.title, "looks": info.looks, "text": text, "differs": text != own,
+        "missing_tokens": list(missing_tokens(tokenizer, info)),
+    }  # fmt: skip

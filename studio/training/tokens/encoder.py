@@ -1,0 +1,270 @@
+"""Rows become tokens and labels, stored as memory-mapped Arrow.
+
+Why here and not in the training loop: what is trained is decided once, can be looked at, and costs
+nothing on resume. Labels are -100 where nothing is trained. It must not know about batches,
+padding or devices.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset, Features, List, Value
+
+from studio.errors import StudioError
+from studio.runs.context import StepContext
+from studio.training.data.arrow import RowWriter, open_rows
+from studio.training.tokens import cache as token_cache
+from studio.training.tokens.chat import (
+    TemplateRefused,
+    has_plain_template,
+    load_tokenizer,
+)
+from studio.training.tokens.counts import Counts, refuse_empty, tell, tell_added_end
+from studio.training.tokens.ends import Ends
+from studio.training.tokens.labels import Encoded, encoded, span_of_tokens, token_pieces
+from studio.training.tokens.masks import IGNORED, Rendered, UnprovableMask, render_row
+from studio.values import DatasetValue
+
+__all__ = ["IGNORED", "Encoded", "Encoder", "Tokenized", "load_tokenizer", "tokenize_dataset"]
+
+FEATURES = Features({
+    "input_ids": List(Value("int32")), "labels": List(Value("int32")),
+    "weights": List(Value("float32")), "line": Value("int64"), "source": Value("string"),
+    "row": Value("int64"),
+})  # fmt: skip
+_ROWS_AT_ONCE = 128
+_CHARACTERS_AT_ONCE = 200_000
+
+
+@dataclass(frozen=True)
+class Tokenized:
+    """The rows as tokens: ``input_ids`` and ``labels`` of equal length per row, and ``weights``,
+    null where every trained token weighs 1. ``line`` and ``source`` say where a row comes from,
+    ``row`` which row of its split it was (some templates make several of one)."""
+
+    train: Dataset
+    validation: Dataset | None
+    counts: Counts
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a row comes from: line of the file ``source``, and index in its split."""
+
+    line: int
+    source: str
+    row: int
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """Turns canonical rows into token ids and labels for one tokenizer."""
+
+    tokenizer: Any
+    max_length: int
+    train_on: str = "answers"
+    end_token: str = "auto"
+    bos: str = "auto"
+
+    def encode(self, texts: list[Rendered]) -> list[Encoded]:
+        """Ids, labels and weights of rendered texts, uncut, in one call of the tokenizer."""
+        fast = bool(self.tokenizer.is_fast)
+        batch = self.tokenizer(
+            [t.text for t in texts], add_special_tokens=False, verbose=False,
+            return_attention_mask=False, return_offsets_mapping=fast,
+        )  # fmt: skip
+        offsets = batch["offset_mapping"] if fast else [None] * len(texts)
+        return [
+            self._finish(t, ids, o)
+            for t, ids, o in zip(texts, batch["input_ids"], offsets, strict=True)
+        ]
+
+    def _finish(self, item: Rendered, ids: list[int], offsets: Any) -> Encoded:
+        if self.train_on == "all":
+            owners: list[int] | None = [0] * len(ids)
+        else:
+            owners = span_of_tokens(offsets, item.spans) if offsets is not None else None
+        if owners is None:
+            ids, owners = token_pieces(self.tokenizer, item.text, item.spans)
+        row = encoded(ids, owners, item.weights)
+        if item.raw:
+            return self.ends.raw(row, train_bos=self.train_on == "all")
+        return self.ends.answered(row) if item.answered else row
+
+    @cached_property
+    def ends(self) -> Ends:
+        """The rules for BOS and end token."""
+        return Ends(self.tokenizer, self.end_token, self.bos)
+
+
+def tokenize_dataset(
+    context: StepContext,
+    dataset: DatasetValue,
+    tokenizer: Any,
+    *,
+    max_length: int,
+    train_on: str,
+    folder: Path,
+    end_token: str = "auto",
+    bos: str = "auto",
+) -> Tokenized:
+    """Tokenize every row of ``dataset`` into ``folder`` and open the result.
+
+    Rows are cut to ``max_length`` tokens; a row without a trained token is left out and counted.
+    Raises ``StudioError`` when nothing at all would be trained, when the chat template refuses a
+    row, or when it cannot be proven which of its characters are the answer.
+    """
+    refuse_shape(context, dataset)
+    context.phase("tokenize", "Turning rows into tokens")
+    shutil.rmtree(folder, ignore_errors=True)
+    encoder = Encoder(tokenizer, max_length, train_on, end_token, bos)
+    train, held_out = _from_cache(context, dataset, encoder, folder)
+    plain = has_plain_template(tokenizer) and dataset.format != "text"
+    if dataset.shape == "messages" and end_token == "auto" and not encoder.ends.template_ends:
+        tell_added_end(context, tokenizer)
+    tell(context, train, held_out, max_length, plain)
+    validation = open_rows(folder / "validation") if held_out.rows else None
+    return Tokenized(open_rows(folder / "train"), validation, train)
+
+
+def refuse_shape(context: StepContext, dataset: DatasetValue) -> None:
+    """Raise ``StudioError`` for rows that supervised fine-tuning cannot learn from."""
+    what = {"preference": "preferences", "label": "labels of good and bad answers"}.get(
+        dataset.shape
+    )
+    if what:
+        raise StudioError(
+            f"{context.title}: the rows are {what}, and supervised fine-tuning learns from answers only.",
+            title="Data for another objective",
+            hint="Choose another format on the Dataset node, or other data.",
+            field="objective", code="wrong_shape",
+            file=dataset.sources[0] if dataset.sources else None,
+        )  # fmt: skip
+
+
+def _from_cache(
+    context: StepContext, dataset: DatasetValue, encoder: Encoder, folder: Path
+) -> tuple[Counts, Counts]:
+    """Take the tokens from the cache, or make and keep them; the counts of both splits."""
+    if not token_cache.limit_bytes():
+        return _write(context, dataset, encoder, folder, dataset.sha256)
+    key = token_cache.key_of(Path(dataset.path), encoder, context.check)
+    figures = token_cache.fetch(key, folder, context.check)
+    if figures is not None:
+        context.notice(
+            "Tokens taken from the cache: rows, tokenizer and settings are as before.", level="info"
+        )
+        return Counts(**figures["train"]), Counts(**figures["validation"])
+    train, held_out = _write(context, dataset, encoder, folder, key)
+    figures = {"train": asdict(train), "validation": asdict(held_out)}
+    token_cache.store(key, folder, figures, context.check)
+    return train, held_out
+
+
+def _write(
+    context: StepContext, dataset: DatasetValue, encoder: Encoder, folder: Path, name: str
+) -> tuple[Counts, Counts]:
+    """Tokenize both splits; ``name`` stands for the content."""
+    train, held_out = Counts(), Counts()
+    _write_split(context, encoder, dataset, folder / "train", name[:16], train)
+    refuse_empty(context, dataset, train, encoder.max_length)
+    if dataset.validation_rows:
+        _write_split(context, encoder, dataset, folder / "validation", name[:16], held_out)
+    return train, held_out
+
+
+def _write_split(
+    context: StepContext,
+    encoder: Encoder,
+    dataset: DatasetValue,
+    target: Path,
+    name: str,
+    counts: Counts,
+) -> None:
+    """Tokenize one split; ``target`` is named like the split."""
+    rows = open_rows(Path(dataset.path) / target.name)
+    before = dataset.train_rows if target.name == "validation" else 0
+    total = dataset.train_rows + dataset.validation_rows
+    with RowWriter(target, FEATURES, f"{name}-{target.name}") as writer:
+        for texts, origins, done in _batches(context, encoder, rows, counts):
+            writer.write(_columns(_kept(encoder, encoder.encode(texts), origins, counts)))
+            context.progress("tokenize", before + done, total, "rows")
+
+
+def _columns(rows: list[tuple[Encoded, Origin]]) -> dict[str, list[Any]]:
+    """The values of ``FEATURES``."""
+    return {
+        "input_ids": [r.ids for r, _ in rows], "labels": [r.labels for r, _ in rows],
+        "weights": [r.weights for r, _ in rows], "line": [o.line for _, o in rows],
+        "source": [o.source for _, o in rows], "row": [o.row for _, o in rows],
+    }  # fmt: skip
+
+
+def _batches(
+    context: StepContext, encoder: Encoder, rows: Dataset, counts: Counts
+) -> Iterator[tuple[list[Rendered], list[Origin], int]]:
+    """Rendered texts with where they come from and the number of rows done so far."""
+    texts: list[Rendered] = []
+    origins: list[Origin] = []
+    size = 0
+    for index, row in enumerate(rows):
+        parts = rendered(context.title, encoder, row)
+        if len(parts) > 1:
+            counts.note("split", row["line"])
+        texts += parts
+        origins += [Origin(row["line"], row["source"], index)] * len(parts)
+        size += sum(len(r.text) for r in parts)
+        if len(texts) >= _ROWS_AT_ONCE or size >= _CHARACTERS_AT_ONCE:
+            yield texts, origins, index + 1
+            texts, origins, size = [], [], 0
+    if texts:
+        yield texts, origins, len(rows)
+
+
+def rendered(title: str, encoder: Encoder, row: dict[str, Any]) -> list[Rendered]:
+    """The row's training texts; raises ``StudioError`` with its line. ``title`` names the node."""
+    where = {"file": row["source"], "line": row["line"]}
+    place = f"{Path(row['source']).name}, line {row['line']}"
+    try:
+        return render_row(encoder.tokenizer, row, encoder.train_on)
+    except TemplateRefused as error:
+        raise StudioError(
+            f"{title}: the model's chat template does not take {place}: {error}.",
+            title="The chat template refuses a row",
+            hint="Change that row, or choose another chat template on the Train node.",
+            code="template_refused", **where,
+        ) from error  # fmt: skip
+    except UnprovableMask as error:
+        raise StudioError(
+            f"{title}: with this model's chat template it cannot be told which tokens of "
+            f"{place} are the answer, because the template rewrites earlier text.",
+            title="The answers cannot be told apart",
+            hint="Set “Train on” to Everything, or use a model with a plainer chat template.",
+            code="unstable_template", field="train_on", **where,
+        ) from error  # fmt: skip
+
+
+def _kept(
+    encoder: Encoder, rows: list[Encoded], origins: list[Origin], counts: Counts
+) -> list[tuple[Encoded, Origin]]:
+    """The rows that train something, cut to the limit; the first token is never predicted."""
+    kept = []
+    for row, origin in zip(rows, origins, strict=True):
+        if len(row.ids) > encoder.max_length:
+            counts.note("cut", origin.line)
+            row = row.cut(encoder.max_length)
+        trained = sum(v != IGNORED for v in row.labels[1:])
+        if not trained or (row.weights is not None and not any(row.weights[1:])):
+            counts.note("dropped", origin.line)
+            continue
+        counts.rows += 1
+        counts.tokens += len(row.ids)
+        counts.trained += trained
+        kept.append((row, origin))
+    return kept

@@ -1,0 +1,115 @@
+"""Where a message stands in the text that a chat template makes of a conversation.
+
+Why apart from ``masks``: these are the proofs. Each compares renderings of the template with one
+another; none searches the text for marker strings. A place that cannot be proven is ``None``. What
+is trained is decided elsewhere.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from studio.training.tokens.chat import Message, TemplateRefused, render
+
+Span = tuple[int, int]
+
+_PROBES = ("QxA", "ZyB")
+"""Two contents that differ in their first and in their last character; nothing looks for them."""
+_GENERATION = re.compile(r"\{%-?\s*generation\s*-?%\}")
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """Messages as chat templates take them, and the tools that are offered to the model."""
+
+    tokenizer: Any
+    messages: Sequence[Message]
+    tools: Any = None
+
+    def text(self, count: int | None = None, *, ask: bool = False) -> str:
+        """The first ``count`` messages (all without it) as text; raises ``TemplateRefused``."""
+        part = self.messages if count is None else self.messages[:count]
+        return render(self.tokenizer, part, ask=ask, tools=self.tools)
+
+    def first(self, count: int) -> Conversation:
+        """The conversation that ends after ``count`` messages."""
+        return Conversation(self.tokenizer, self.messages[:count], self.tools)
+
+
+def answer_span(talk: Conversation, index: int, whole: str) -> Span | None:
+    """Where answer ``index`` stands in ``whole``: from the end of its generation prompt to the end
+    of what rendering it adds. ``None`` when the template changes earlier text on the way."""
+    head = talk.text(index, ask=True)
+    last = index == len(talk.messages) - 1
+    upto = whole if last else talk.text(index + 1)
+    if whole.startswith(upto) and upto.startswith(head) and len(upto) > len(head):
+        return len(head), len(upto)
+    return None
+
+
+def message_span(talk: Conversation, index: int, whole: str) -> Span | None:
+    """Where the content of any message stands in ``whole``, with what closes its turn where the
+    template shows that; never its header."""
+    content = content_span(talk, index, whole)
+    if content is None:
+        return None
+    try:
+        upto = talk.text(index + 1)
+    except TemplateRefused:
+        return content
+    closed = whole.startswith(upto) and len(upto) > content[1]
+    return content[0], len(upto) if closed else content[1]
+
+
+def content_span(talk: Conversation, index: int, whole: str) -> Span | None:
+    """Where the content of message ``index`` stands, found by rendering other contents in its place:
+    what both renderings share before and after it must be there in ``whole`` too, and what lies
+    between must be the content, blanks at its ends aside."""
+    content = str(talk.messages[index].get("content") or "")
+    try:
+        first, second = (_with_content(talk, index, probe).text() for probe in _PROBES)
+    except TemplateRefused:
+        return None
+    before = first[: _shared(first, second)]
+    after = first[len(first) - _shared(first[::-1], second[::-1]) :]
+    start, end = len(before), len(whole) - len(after)
+    if not (content.strip() and start < end and whole.startswith(before) and whole.endswith(after)):
+        return None
+    return (start, end) if whole[start:end].strip() == content.strip() else None
+
+
+def _shared(first: str, second: str) -> int:
+    """How many characters both begin with."""
+    pairs = enumerate(zip(first, second, strict=False))
+    return next((i for i, (a, b) in pairs if a != b), min(len(first), len(second)))
+
+
+def _with_content(talk: Conversation, index: int, content: str) -> Conversation:
+    messages = [dict(m) for m in talk.messages]
+    messages[index]["content"] = content
+    return Conversation(talk.tokenizer, messages, talk.tools)
+
+
+def marks_answers(tokenizer: Any) -> bool:
+    """Whether the template itself marks its answers with ``{% generation %}``."""
+    return bool(_GENERATION.search(str(tokenizer.chat_template)))
+
+
+def generation_spans(talk: Conversation) -> tuple[Span, ...] | None:
+    """The spans that the template itself marks with ``{% generation %}``, if it does."""
+    if not marks_answers(talk.tokenizer):
+        return None
+    from transformers.utils.chat_template_utils import render_jinja_template
+
+    try:
+        _, marked = render_jinja_template(
+            conversations=[[dict(m) for m in talk.messages]], tools=talk.tools,
+            chat_template=talk.tokenizer.chat_template, return_assistant_tokens_mask=True,
+            **talk.tokenizer.special_tokens_map,
+        )  # fmt: skip
+    except Exception as error:  # a template may fail in any way that Jinja can
+        raise TemplateRefused(str(error)) from error
+    return tuple((int(a), int(b)) for a, b in marked[0]) or None
