@@ -16,6 +16,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from studio.figures import counted
 from studio.graph.node_type import Fact
 from studio.layers import tensor_shapes, weight_files
 from studio.models import local_folder, starter_of
@@ -129,7 +130,7 @@ def _has_template(folder: Path) -> bool:
 
 def told(facts: ModelFacts) -> list[Fact]:
     """The facts as label and value, the most telling first."""
-    size = counted(facts.parameters)
+    size = counted(facts.parameters) if facts.parameters is not None else None
     rows = [
         ("Parameters", size, size), ("Layers", _plain(facts.layers), f"{facts.layers} layers"),
         ("Hidden size", _plain(facts.hidden), ""),
@@ -140,17 +141,6 @@ def told(facts: ModelFacts) -> list[Fact]:
         ("Architecture", facts.architecture, ""),
     ]  # fmt: skip
     return [Fact(label, value, short or "") for label, value, short in rows if value]
-
-
-def counted(number: int | None) -> str | None:
-    """135 M, 7.2 B: a number of parameters as people say it."""
-    if number is None:
-        return None
-    for size, word in ((1e9, "B"), (1e6, "M"), (1e3, "K")):
-        if number >= size:
-            digits = 1 if number < 10 * size else 0
-            return f"{number / size:.{digits}f} {word}"
-    return str(number)
 
 
 def sized(size: int | None) -> str | None:

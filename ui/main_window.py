@@ -68,6 +68,7 @@ class MainWindow(QMainWindow):
         self.setObjectName("main-window")
         self.may_close: Callable[[], bool] = lambda: True
         self._painted = False
+        self._left_px = 0
         self.banner = Banner(self)
         self.canvas = CanvasView(document, registry, self)
         self.palette_panel = NodePalette(registry, self)
@@ -198,10 +199,13 @@ class MainWindow(QMainWindow):
     def widen_inspector(self, wide: bool, narrow_px: int) -> int:
         """Give the inspector more than half of the window, or its old width; returns the width it
         had."""
-        dock = self.docks["inspector"]
+        dock, left = self.docks["inspector"], self.docks["nodes"]
         before = dock.width()
+        if wide:
+            self._left_px = left.width()  # a wide inspector may take some of it
         wanted = round(self.width() * WIDE_SHARE) if wide else narrow_px
-        self.resizeDocks([dock], [wanted], Qt.Orientation.Horizontal)
+        widths = [wanted, self._left_px or left.width()]
+        self.resizeDocks([dock, left], widths, Qt.Orientation.Horizontal)
         return before
 
     def show_tab(self, index: int) -> None:

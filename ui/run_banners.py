@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from studio.figures import percent
 from studio.graph.graph import Graph
 from studio.runs.events import Event
 from studio.runs.folder import RunFolder
@@ -145,5 +146,5 @@ def completed_sentence(follower: RunFollower) -> str:
         before, after = pair.get("before"), pair.get("after")
         if isinstance(before, (int, float)) and isinstance(after, (int, float)):
             title = name.replace("_", " ").capitalize()
-            told += f" {title}: {words.percent(before)} → {words.percent(after)}."
+            told += f" {title}: {percent(before)} → {percent(after)}."
     return told

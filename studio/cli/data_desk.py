@@ -83,7 +83,7 @@ def _share(told: Mapping[str, Any]) -> str:
     if not total or done is None:
         return ""
     left = f", {_duration(eta)} left" if eta else ""
-    return f" {min(1.0, done / total):.0%}{left}"
+    return f" {100 * min(1.0, done / total):.0f} %{left}"
 
 
 def _duration(seconds: float) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from studio.cli.token_text import visible
 from studio.data_report import DataReport, Finding, Histogram, Place
+from studio.figures import percent
 
 _BAR = 32
 _SHOWN = 5
@@ -35,10 +36,10 @@ def _lines(report: DataReport) -> Iterator[str]:
     )
     yield (
         f"{report.tokens_per_epoch} tokens in an epoch, {report.trained_tokens} of them trained "
-        f"({report.trained_share:.0%})"
+        f"({percent(report.trained_share)})"
     )
     if report.scripts:
-        yield "Writing: " + ", ".join(f"{s.name} {s.share:.1%}" for s in report.scripts)
+        yield "Writing: " + ", ".join(f"{s.name} {percent(s.share)}" for s in report.scripts)
     yield ""
     yield from _histogram(report.histogram)
     if report.longest:

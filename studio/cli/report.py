@@ -121,7 +121,7 @@ def progress_line(node: NodeState, left_s: float | None) -> str:
     counted = f"{node.done or 0:,.0f}/{node.total:,.0f} {node.unit}" if node.total else ""
     left = f"{duration(left_s)} left" if left_s is not None else ""
     loss = f"loss {node.last_loss:.4f}" if node.last_loss is not None else ""
-    bar = f"[{'#' * full}{'-' * (BAR_WIDTH - full)}] {share:4.0%}" if node.total else "..."
+    bar = f"[{'#' * full}{'-' * (BAR_WIDTH - full)}] {100 * share:3.0f} %" if node.total else "..."
     parts = [node.title, node.phase, bar, counted.strip(), loss, left]
     return "  ".join(p for p in parts if p)
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from studio.errors import Problem
+from studio.figures import percent
 from studio.graph.node_type import CheckContext, NodeType
 from studio.graph.ports import ADAPTER, input_, output
 from studio.graph.schema import Settings, setting
@@ -60,7 +61,11 @@ def run(
 
 
 def _summary(settings: ResizeSettings) -> str:
-    return f"{settings.energy:.0%} of the change" if settings.by == "energy" else f"r {settings.r}"
+    return (
+        f"{percent(settings.energy)} of the change"
+        if settings.by == "energy"
+        else f"r {settings.r}"
+    )
 
 
 NODE = NodeType(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from studio.facts import counted, folder_facts, model_facts, sized, told
+from studio.facts import folder_facts, model_facts, sized, told
 from studio.graph.facts import facts_of, short_line
 from studio.graph.graph import Node
 from studio.graph.registry import load_registry
@@ -61,7 +61,4 @@ def test_a_model_that_sees_tells_its_text_part(tmp_path: Path) -> None:
 
 def test_sizes_in_words() -> None:
     """As people say them."""
-    assert [counted(n) for n in (135e6, 1.24e9, 7.24e9, 70e9, 900)] == [
-        "135 M", "1.2 B", "7.2 B", "70 B", "900",
-    ]  # fmt: skip
     assert [sized(n) for n in (100, 269_060_552, 14.5e9)] == ["1 MB", "269 MB", "14.5 GB"]

@@ -11,6 +11,7 @@ from typing import Any
 from PySide6.QtCore import Signal
 from PySide6.QtWidgets import QComboBox, QGridLayout, QLabel, QVBoxLayout, QWidget
 
+from studio.figures import percent
 from studio.graph.registry import Registry
 from studio.graph.schema import FieldSpec, fields_of
 from ui.inspector.look import MutedLabel, TextLabel, retire
@@ -80,10 +81,12 @@ class FormatBox(QWidget):
         ranked = list(found.get("formats") or ())
         self.format.clear()
         best = ranked[0] if ranked else None
-        detected = f"Detect ({best['title']}, {best['confidence']:.0%})" if best else "Detect"
+        detected = f"Detect ({best['title']}, {percent(best['confidence'])})" if best else "Detect"
         self.format.addItem(detected, AUTO)
         for entry in ranked:
-            self.format.addItem(f"{entry['title']} – {entry['confidence']:.0%} sure", entry["id"])
+            self.format.addItem(
+                f"{entry['title']} – {percent(entry['confidence'])} sure", entry["id"]
+            )
             self.format.setItemData(self.format.count() - 1, entry["reason"], _TIP)
         known = {entry["id"] for entry in ranked}
         variants = self._registry.variants.get("format", {})
@@ -150,7 +153,7 @@ _TIP = 3  # Qt.ItemDataRole.ToolTipRole
 def reason_words(chosen: str, found: Mapping[str, Any]) -> str:
     """How the format was found, in one line."""
     if chosen == AUTO:
-        return f"{found['title']}, {found['confidence']:.0%} sure: {found['reason']}"
+        return f"{found['title']}, {percent(found['confidence'])} sure: {found['reason']}"
     best = next(iter(found.get("formats") or ()), None)
     if best is not None and best["id"] != chosen:
         return f"Chosen by hand. It looks more like {best['title']}: {best['reason']}"

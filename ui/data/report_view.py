@@ -13,6 +13,7 @@ from PySide6.QtGui import QFont
 from PySide6.QtWidgets import QGridLayout, QLabel, QSizePolicy, QVBoxLayout, QWidget
 
 from studio.data_report import DataReport, Finding, Histogram, Repeat
+from studio.figures import percent
 from ui.data.finding_card import FindingCard
 from ui.data.histogram import LengthHistogram, caption
 from ui.data.share_bars import ShareBars
@@ -148,7 +149,7 @@ def figures_of(report: DataReport) -> tuple[tuple[str, str], ...]:
     ]  # fmt: skip
     optional = (("Cannot be read", report.bad_rows), ("Left out", report.left_out))
     rows += [(name, f"{count:,}") for name, count in optional if count]
-    trained = f"{report.trained_tokens:,} ({report.trained_share:.0%} of what is read)"
+    trained = f"{report.trained_tokens:,} ({percent(report.trained_share)} of what is read)"
     return (
         *rows, ("Tokens per epoch", f"{report.tokens_per_epoch:,}"), ("Trained tokens", trained),
         ("Learns", TRAIN_ON.get(report.train_on, report.train_on)),

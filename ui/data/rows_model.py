@@ -25,7 +25,7 @@ from PySide6.QtGui import QColor, QIcon
 
 from studio.data_protocol import Reply
 from studio.errors import Problem
-from studio.tokens import TokenRow, row_from_json
+from studio.tokens import Token, TokenRow, row_from_json
 from ui import icons, theme
 from ui.data.desk import DataDesk, problem_of
 from ui.data.token_words import SPLIT_WORDS, flag_words, length
@@ -67,10 +67,21 @@ def entry_of(number: int, views: tuple[TokenRow, ...]) -> Entry:
     """An entry with a preview of what the user asks."""
     view = views[0]
     spans = [r for r in view.roles if r.role == "user"] or list(view.roles[:1])
-    tokens = view.tokens[spans[0].first : spans[0].after] if spans else view.tokens[:_PREVIEW]
-    text = "".join(t.text for t in tokens[: 2 * _PREVIEW] if not t.special) or view.text
+    tokens = view.tokens[spans[0].first : spans[0].after] if spans else view.tokens
+    text = "".join(t.text for t in _message_in(tokens)[: 2 * _PREVIEW]) or view.text
     plain = " ".join(text[: 4 * _PREVIEW].split())
     return Entry(number, views, view.error or plain.removeprefix("user ")[:_PREVIEW])
+
+
+def _message_in(tokens: Sequence[Token]) -> Sequence[Token]:
+    """What stands behind the last special token: templates put a system prompt before the message."""
+    end = len(tokens)
+    while end and (tokens[end - 1].special or not tokens[end - 1].text.strip()):
+        end -= 1
+    first = end
+    while first and not tokens[first - 1].special:
+        first -= 1
+    return tokens[first:end]
 
 
 class RowsModel(QAbstractTableModel):

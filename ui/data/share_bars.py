@@ -9,6 +9,7 @@ from PySide6.QtGui import QFontMetricsF, QPainter, QPaintEvent
 from PySide6.QtWidgets import QSizePolicy, QWidget
 
 from studio.data_report import Share
+from studio.figures import percent
 from ui import theme
 
 _NAME_SHARE = 0.34
@@ -34,7 +35,7 @@ class ShareBars(QWidget):
 
     def text(self) -> str:
         """The same in words."""
-        return ", ".join(f"{s.name} {_percent(s.share)}" for s in self._shares)
+        return ", ".join(f"{s.name} {percent(s.share)}" for s in self._shares)
 
     def _line(self) -> float:
         return QFontMetricsF(self.font()).height() + 5
@@ -60,9 +61,5 @@ class ShareBars(QWidget):
             track.setWidth(max(2.0, whole * share.share))
             painter.fillRect(track, look.series[0])
             number = QRectF(name + whole + 6, top, _NUMBER_PX - 6, line)
-            painter.drawText(number, middle, _percent(share.share))
+            painter.drawText(number, middle, percent(share.share))
         painter.end()
-
-
-def _percent(share: float) -> str:
-    return f"{share:.0%}" if share >= 0.01 or not share else f"{share:.1%}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from studio.data_report import KINDS
+from studio.figures import percent
 from studio.tokens import State, Token, TokenRow
 
 STATES: tuple[State, ...] = ("trained", "context", "cut", "padding")
@@ -70,7 +71,7 @@ def figures(row: TokenRow) -> str:
     if row.error:
         return row.error
     total, trained = length(row), row.count("trained")
-    share = f" ({trained / total:.0%})" if total else ""
+    share = f" ({percent(trained / total)})" if total else ""
     weighted = " · weighted" if row.weighted else ""
     return f"{trained:,} of {total:,} tokens trained{share}{weighted}"
 

@@ -8,17 +8,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from PySide6.QtCore import Qt
-from PySide6.QtGui import QPalette
+from PySide6.QtGui import QPalette, QResizeEvent
 from PySide6.QtWidgets import QFrame, QGridLayout, QLabel, QWidget
 
 from studio.graph.node_type import Fact
 from ui.inspector.look import TextLabel, retire
 
-_COLUMNS = 2
+_APART_PX = 12
 
 
 class FactsTable(QFrame):
-    """Label and value of each fact, two to a line; hidden while there are none."""
+    """Label and value of each fact, two to a line where there is room; hidden while there are none."""
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -27,10 +27,10 @@ class FactsTable(QFrame):
         self._facts: tuple[Fact, ...] = ()
         self._grid = QGridLayout(self)
         self._grid.setContentsMargins(0, 0, 0, 0)
-        self._grid.setHorizontalSpacing(12)
+        self._grid.setHorizontalSpacing(_APART_PX)
         self._grid.setVerticalSpacing(3)
-        for column in range(_COLUMNS):
-            self._grid.setColumnStretch(2 * column + 1, 1)
+        self._pairs: list[tuple[QLabel, QLabel]] = []
+        self._columns = 0
         self.hide()
 
     def show_facts(self, facts: Sequence[Fact]) -> None:
@@ -40,18 +40,44 @@ class FactsTable(QFrame):
         self._facts = tuple(facts)
         while (item := self._grid.takeAt(0)) is not None:
             retire(item.widget())
-        for number, fact in enumerate(self._facts):
-            self._add(fact, *divmod(number, _COLUMNS), alone=number == len(self._facts) - 1)
+        self._pairs = [self._pair(fact) for fact in self._facts]
+        self._columns = 0
+        self._place()
         self.setVisible(bool(self._facts))
 
-    def _add(self, fact: Fact, row: int, column: int, *, alone: bool) -> None:
-        """``alone``: nothing stands to the right of it, so it may be as long as the table."""
+    def _pair(self, fact: Fact) -> tuple[QLabel, QLabel]:
         label = QLabel(fact.label, self)
         label.setForegroundRole(QPalette.ColorRole.PlaceholderText)
         value = TextLabel(fact.value, self)
         value.setObjectName(f"fact:{fact.label}")
         value.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         value.setToolTip(fact.value)
-        self._grid.addWidget(label, row, 2 * column, Qt.AlignmentFlag.AlignTop)
-        width = 2 * (_COLUMNS - column) - 1 if alone else 1
-        self._grid.addWidget(value, row, 2 * column + 1, 1, width, Qt.AlignmentFlag.AlignTop)
+        return label, value
+
+    def _place(self) -> None:
+        """Put the facts into the grid, unless they stand there as they should already."""
+        columns = self._columns_that_fit()
+        if columns == self._columns:
+            return
+        self._columns = columns
+        self._grid.setColumnStretch(1, 1)
+        self._grid.setColumnStretch(3, columns - 1)
+        for number, (label, value) in enumerate(self._pairs):
+            row, column = divmod(number, columns)
+            alone = number == len(self._pairs) - 1  # nothing to its right: it may be long
+            width = 2 * (columns - column) - 1 if alone else 1
+            self._grid.addWidget(label, row, 2 * column, Qt.AlignmentFlag.AlignTop)
+            self._grid.addWidget(value, row, 2 * column + 1, 1, width, Qt.AlignmentFlag.AlignTop)
+
+    def _columns_that_fit(self) -> int:
+        """2 where no value has to be broken or cut, else 1."""
+        pairs = self._pairs[:-1]
+        labels = [max((p[0].sizeHint().width() for p in pairs[k::2]), default=0) for k in (0, 1)]
+        wide = self.fontMetrics().horizontalAdvance
+        value = max((wide(p[1].text()) for p in pairs), default=0)
+        return 2 if sum(labels) + 2 * value + 3 * _APART_PX <= self.width() else 1
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        """Qt: another width may have room for two facts on a line."""
+        super().resizeEvent(event)
+        self._place()

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
+from studio.figures import percent
 from studio.runs.events import Event
 from ui.monitor import words
 
@@ -206,4 +207,4 @@ def _number(value: object) -> str:
 
 
 def _share(value: object) -> str:
-    return words.percent(value) if isinstance(value, (int, float)) else words.MISSING
+    return percent(value) if isinstance(value, (int, float)) else words.MISSING

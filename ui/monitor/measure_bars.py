@@ -13,6 +13,7 @@ from PySide6.QtCore import QRectF, QSize, Qt
 from PySide6.QtGui import QFont, QFontMetricsF, QPainter, QPaintEvent
 from PySide6.QtWidgets import QSizePolicy, QWidget
 
+from studio.figures import percent
 from ui import theme
 from ui.monitor import words
 
@@ -132,4 +133,4 @@ def _share(value: Any) -> float | None:
 
 
 def _words(value: float | None) -> str:
-    return words.MISSING if value is None else words.percent(value)
+    return words.MISSING if value is None else percent(value)

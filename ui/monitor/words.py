@@ -97,12 +97,6 @@ def figure(value: float | None, digits: int = 4) -> str:
     return f"{value:#.{digits}g}".rstrip(".")  # 5.000 beside 4.998
 
 
-def percent(value: float) -> str:
-    """A share of 0 to 1 as ``86 %``; one decimal where whole per cent would hide something."""
-    shown = value * 100
-    return f"{shown:.0f} %" if shown >= 10 or shown == 0 else f"{shown:.1f} %"
-
-
 def clock(when: float) -> str:
     """Time of day of a Unix time: ``14:03:22``."""
     return time.strftime("%H:%M:%S", time.localtime(when))

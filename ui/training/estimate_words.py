@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from studio.estimate.graph import Estimate
+from studio.figures import counted, percent
 from studio.hardware import GIB
 
 PARTS = (
@@ -30,14 +31,6 @@ def number(size: int | float) -> str:
     return f"{size / GIB:.1f}"
 
 
-def counted(count: int) -> str:
-    """``135 M``: a count that need not be exact."""
-    for size, letter in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
-        if count >= size:
-            return f"{count / size:.3g} {letter}"
-    return str(count)
-
-
 def short(found: Estimate) -> str:
     """What stands on the node: ``~5.2 of 8.0 GiB``, or nothing."""
     if found.peak is None or not found.available:
@@ -60,8 +53,8 @@ def parameters(found: Estimate) -> str:
     """``4.88 M of 139 M (3.5 %)``: what is trained."""
     if found.trainable is None or not found.total:
         return "not known"
-    share = 100 * found.trainable / found.total
-    return f"{counted(found.trainable)} of {counted(found.total)} ({share:.2g} %)"
+    trainable, total = counted(found.trainable, 3), counted(found.total, 3)
+    return f"{trainable} of {total} ({percent(found.trainable / found.total)})"
 
 
 def duration(found: Estimate) -> str:
@@ -72,13 +65,13 @@ def duration(found: Estimate) -> str:
     told = f"{found.seconds:.0f} s" if minutes < 2 else f"{minutes:.0f} min"
     if minutes >= 120:
         told = f"{minutes / 60:.1f} h"
-    return f"about {told}, ± {100 * (found.seconds_off or 0):.0f} %"
+    return f"about {told}, ± {percent(found.seconds_off or 0)}"
 
 
 def facts(found: Estimate) -> list[tuple[str, str]]:
     """Label and value of each figure beside the memory."""
     steps = "not known" if found.steps is None else f"{found.steps:,}"
-    tokens = "not known" if found.tokens is None else f"about {counted(found.tokens)}"
+    tokens = "not known" if found.tokens is None else f"about {counted(found.tokens, 3)}"
     return [
         ("Trained", parameters(found)),
         ("Steps", steps),

@@ -19,6 +19,7 @@ import torch
 
 from studio.adapters._method import LoraMethod, TrainingFacts
 from studio.errors import StudioError
+from studio.figures import percent
 from studio.layers import weight_files
 from studio.runs.context import StepContext
 from studio.training.adapter.tuning import Tuning
@@ -82,7 +83,7 @@ def build_whole(
         )  # fmt: skip
     total = sum(p.numel() for p in model.parameters())
     context.notice(
-        f"{trained:,} of {total:,} weights are trained ({trained / total:.0%}), in float32.",
+        f"{trained:,} of {total:,} weights are trained ({percent(trained / total)}), in float32.",
         level="info",
     )  # fmt: skip
     return WholeTuning(_METHOD, adapted, model, before=probe_of(model))

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from studio import disk
 from studio.errors import StudioError
+from studio.figures import percent
 from studio.formats._check import first_rows, options_of, source_files
 from studio.formats._detect import Chosen, choose_format
 from studio.formats._drops import Drops
@@ -74,7 +75,7 @@ def _prepare(context: StepContext, settings: DatasetSettings) -> DatasetValue:
     )
     if chosen.reason:
         context.notice(
-            f"{own[0].name} was read as “{chosen.variant.title}” ({chosen.confidence:.0%} sure): "
+            f"{own[0].name} was read as “{chosen.variant.title}” ({percent(chosen.confidence)} sure): "
             f"{chosen.reason}.", "Choose another format in the Dataset node if that is wrong.", "info",
         )  # fmt: skip
     digest = _digest(files, context)

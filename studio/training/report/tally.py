@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from studio.data_report import Place, Repeat
+from studio.figures import percent
 from studio.training.report.near_duplicates import NearDuplicates, Pair
 from studio.training.report.row_checks import answer_of, content_hash, texts_of
 from studio.training.report.row_facts import Facts
@@ -179,7 +180,7 @@ class Tally:
             if across and one[1]:
                 one, two = two, one  # the validation row is the one to name
             place, other = two[0], one[0].number
-            note = f"{pair.similarity:.0%} like row {other}" + ", which is trained on" * across
+            note = f"{percent(pair.similarity)} like row {other}" + ", which is trained on" * across
             code = "near_leak" if across else "near_duplicate"
             self.note(code, Place(place.number, place.source, place.line, note, other))
 

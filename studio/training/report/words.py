@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from studio.data_report import KINDS, Finding, Fix, Severity
+from studio.figures import percent
 from studio.training.report.tally import Found, Tally
 
 _REPEATED_SHARE, _REPEATED_ROWS = 0.05, 10
@@ -127,5 +128,5 @@ def _repeated(tally: Tally) -> list[Finding]:
         return []
     text, share = most[0].text, most[0].count / tally.answers.total
     shown = text if len(text) <= 60 else text[:60] + "…"
-    sentence = f"{most[0].count} rows ({share:.0%}) have the answer “{shown}”."
+    sentence = f"{most[0].count} rows ({percent(share)}) have the answer “{shown}”."
     return [Finding("repeated_answer", "info", sentence, most[0].count)]

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from studio.errors import StudioError
+from studio.figures import percent
 from studio.runs.context import StepContext
 from studio.values import DatasetValue
 
@@ -105,10 +106,10 @@ def tell(
             "answer ends with the end-of-text token.",
             "The template is saved with the adapter, so that it is asked the same way.", "info",
         )  # fmt: skip
-    share = 100 * train.trained / max(1, train.tokens)
+    share = percent(train.trained / max(1, train.tokens))
     context.notice(
         f"{train.rows} rows to train on, {train.tokens} tokens; {train.trained} of them "
-        f"({share:.0f} %) are trained.", level="info",
+        f"({share}) are trained.", level="info",
     )  # fmt: skip
 
 

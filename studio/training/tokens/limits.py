@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow.compute as pc
 
 from studio.errors import StudioError
+from studio.figures import percent
 from studio.layers import TOWERS, tensor_shapes, weight_files
 from studio.runs.context import StepContext
 from studio.training.tokens.encoder import Tokenized
@@ -80,7 +81,7 @@ def tell_unquantized(context: StepContext, model: Any, value: ModelValue) -> Non
     share = sum(m.in_features * m.out_features for m in layers) / value.parameters
     if share < _MOST:
         context.notice(
-            f"Only {share:.0%} of the weights of {value.source} could be quantized; the others, such as "
+            f"Only {percent(share)} of the weights of {value.source} could be quantized; the others, such as "
             f"embeddings and experts, stay in {value.dtype} and take that much memory.",
         )  # fmt: skip
 

@@ -58,7 +58,7 @@ def test_a_click_on_a_row_leads_to_it(view: ReportView, qtbot: QtBot) -> None:
 
 def test_answers_are_text_and_never_markup(view: ReportView) -> None:
     assert "4 × “Yes &amp; no”" in view.answers.text()
-    assert view.scripts.text() == "Latin 98%, Greek 2%"
+    assert view.scripts.text() == "Latin 98 %, Greek 2 %"
 
 
 def test_the_line_stands_where_rows_begin_to_be_cut(view: ReportView) -> None:

@@ -171,5 +171,3 @@ def test_figures_sizes_and_shares() -> None:
     assert words.figure(5.0003) == "5.000"
     assert words.figure(0.5) == "0.5"
     assert words.size(98_200_000) == "98.2 MB"
-    assert words.percent(0.86) == "86 %"
-    assert words.percent(0.004) == "0.4 %"
