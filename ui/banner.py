@@ -1,6 +1,7 @@
 """A line over the canvas that offers something: resume a run, recover changes.
 
-Why not a box: nothing is blocked while it is there. One offer at a time; a newer one replaces it.
+Why not a box: nothing is blocked while it is there. One offer at a time; a newer one replaces it, except
+one that must be answered: then the newest of the others waits behind it.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ class Banner(QFrame):
         super().__init__(parent)
         self.setObjectName("banner")
         self.key = ""
+        self._must_answer = False
+        self._waiting: tuple[str, str, str, Sequence[Offer]] | None = None
         self._icon = QLabel(self)
         self._icon_name = "info"
         self._text = QLabel(self)
@@ -39,16 +42,23 @@ class Banner(QFrame):
         self._cross.setToolTip("Dismiss")
         self._cross.setAccessibleName("Dismiss")
         icons.put(self._cross, "x")
-        self._cross.clicked.connect(self.dismiss)
+        self._cross.clicked.connect(self._answered)
         self._row.addWidget(self._cross)
         theme.changed.connect(self._color)
         self._color()
         self.hide()
 
-    def offer(self, key: str, icon: str, sentence: str, offers: Sequence[Offer] = ()) -> None:
-        """Show a sentence with buttons; pressing one dismisses the banner first."""
-        self.dismiss()
-        self.key = key
+    def offer(
+        self, key: str, icon: str, sentence: str, offers: Sequence[Offer] = (), *,
+        must_answer: bool = False,
+    ) -> None:  # fmt: skip
+        """Show a sentence with buttons; pressing one dismisses the banner first. One that
+        ``must_answer`` stays until a button of it is pressed."""
+        if self._must_answer and not must_answer:
+            self._waiting = (key, icon, sentence, offers)
+            return
+        self._clear()
+        self.key, self._must_answer = key, must_answer
         self._icon_name = icon
         self._text.setText(sentence)
         self.setAccessibleName(sentence)
@@ -64,14 +74,27 @@ class Banner(QFrame):
         self._buttons.append(button)
 
     def _pressed(self, act: Callable[[], object]) -> None:
-        self.dismiss()
+        self._answered()
         act()
 
+    def _answered(self) -> None:
+        """The user has seen it: show what waits behind it."""
+        self._clear()
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None:
+            self.offer(*waiting)
+
     def dismiss(self, key: str | None = None) -> None:
-        """Take the banner away; with a key, only if it is that one."""
-        if key is not None and key != self.key:
-            return
-        self.key = ""
+        """Take away what need not be answered; with a key, only that one, whatever it is."""
+        if self._waiting is not None and key in (None, self._waiting[0]):
+            self._waiting = None
+        if key == self.key:
+            self._answered()
+        elif key is None and not self._must_answer:
+            self._clear()
+
+    def _clear(self) -> None:
+        self.key, self._must_answer = "", False
         self.hide()
         for button in self._buttons:
             self._row.removeWidget(button)

@@ -65,6 +65,7 @@ def recovery(session: Session, graph: Graph) -> None:
             ("Recover", lambda: session.project.recover(graph)),
             ("Discard", session.project.discard_recovery),
         ],
+        must_answer=True,
     )
 
 

@@ -1,0 +1,105 @@
+"""The window's process dies with a run going on and changes not saved: the next one offers both."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PySide6.QtCore import Qt
+from pytestqt.qtbot import QtBot
+
+from studio.graph.project import journal_path, load_project, save_project
+from studio.runs.folder import RunFolder, list_runs
+from tests.ui import toys
+from tests.ui.conftest import MakeSession
+from ui.session import Session
+
+ROOT = Path(__file__).resolve().parents[2]
+LEFT = Qt.MouseButton.LeftButton
+WAIT_MS = 30_000
+WINDOW = """
+import sys
+from pathlib import Path
+from PySide6.QtCore import QTimer
+from studio.graph.edits import rename
+from ui import app as program
+application = program.make_application()
+session = program.open_session(application, Path(sys.argv[1]))
+def work():
+    session.window.own["run"].trigger()
+    session.document.edit(rename(session.document.graph, "Half done"), "Rename")
+session.window.shown_first.connect(lambda: QTimer.singleShot(500, session, work))
+sys.exit(application.exec())
+"""
+
+
+def wait(what: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
+    """Wait for what another process does."""
+    deadline = time.monotonic() + WAIT_MS / 1000
+    while not what():
+        assert process.poll() is None, "the window has ended"
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@pytest.fixture
+def dead_window(home: Path, project: Path, toy_registry: object) -> RunFolder:
+    """Killed in the midst of a run, with a change in its journal; the run goes on."""
+    save_project(project, toys.toy_graph(steps=6000, delay_s=0.01))
+    window = subprocess.Popen(
+        [sys.executable, "-c", WINDOW, str(project)], cwd=ROOT, env={**os.environ},
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    runs = home / "data" / "runs"
+    try:
+        wait(lambda: bool(list_runs(runs)) and list_runs(runs)[0].is_running(), window)
+        wait(journal_path(project).exists, window)
+    finally:
+        os.kill(window.pid, signal.SIGKILL)
+        window.wait()
+    return list_runs(runs)[0]
+
+
+def press(session: Session, qtbot: QtBot, title: str) -> None:
+    """Click a button of the banner."""
+    qtbot.mouseClick(session.window.banner.button(title), LEFT)
+
+
+def test_both_are_offered_one_after_the_other(
+    dead_window: RunFolder, make_session: MakeSession, project: Path, qtbot: QtBot
+) -> None:
+    """The run that is found and followed must not take the offer of the changes away."""
+    assert dead_window.is_running()
+    session = make_session(load_project(project), project, run_in="host")
+    banner = session.window.banner
+    qtbot.waitUntil(lambda: session.runs.phase == "running", timeout=WAIT_MS)
+    assert banner.text() == "Changes to this project were not saved when LoRA Studio ended."
+    press(session, qtbot, "Recover")
+    assert session.document.graph.name == "Half done"
+    assert session.window.isWindowModified()
+    assert banner.text() == "A run is going on: Toys."
+    press(session, qtbot, "Show Curves")
+    assert banner.text() == ""
+    session.window.own["stop"].trigger()
+    qtbot.waitUntil(lambda: session.runs.phase == "idle", timeout=WAIT_MS)
+    assert dead_window.status() == "stopped"
+
+
+def test_what_waits_is_dropped_when_it_is_over(
+    dead_window: RunFolder, make_session: MakeSession, project: Path, qtbot: QtBot
+) -> None:
+    """While the changes wait for an answer, the run ends: then only its end is told."""
+    session = make_session(load_project(project), project, run_in="host")
+    qtbot.waitUntil(lambda: session.runs.phase == "running", timeout=WAIT_MS)
+    session.window.own["stop"].trigger()
+    qtbot.waitUntil(lambda: session.runs.phase == "idle", timeout=WAIT_MS)
+    assert "were not saved" in session.window.banner.text()
+    press(session, qtbot, "Discard")
+    assert not journal_path(project).exists()
+    assert session.window.banner.text().startswith("Toys was stopped.")
