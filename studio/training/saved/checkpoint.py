@@ -58,7 +58,7 @@ def commit(
     os.replace(staging, final)
     sync_folder(folder)
     if keep is not None:
-        _rotate(folder, keep)
+        _rotate(folder, step, keep)
     return Checkpoint(final, step, identity)
 
 
@@ -190,10 +190,17 @@ def _step_of(path: Path) -> int:
     return int(found.group(1)) if found else -1
 
 
-def _rotate(folder: Path, keep: int) -> None:
-    """Old checkpoints lose their name before their files, so that none is ever half there."""
-    for path in sorted(_committed(folder), key=_step_of)[:-keep]:
-        _set_aside(path)
+def _rotate(folder: Path, step: int, keep: int) -> None:
+    """Keep the newest up to ``step``. Later ones could not be resumed from, or ``step`` would not have
+    been trained again: they must not push out the new ones.
+
+    Old checkpoints lose their name before their files, so that none is ever half there.
+    """
+    found = sorted(_committed(folder), key=_step_of)
+    kept = [path for path in found if _step_of(path) <= step][-keep:]
+    for path in found:
+        if path not in kept:
+            _set_aside(path)
 
 
 def _set_aside(path: Path) -> None:

@@ -85,6 +85,18 @@ def test_only_the_newest_are_kept(tmp_path: Path) -> None:
     assert sorted(p.name for p in tmp_path.iterdir()) == ["step-000003", "step-000004"]
 
 
+def test_what_cannot_be_resumed_does_not_push_out_what_can(tmp_path: Path) -> None:
+    """A run that begins anew beside later checkpoints, damaged or of other settings, keeps its own."""
+    for step in (50, 60):
+        commit(tmp_path, step, "other settings", writer(step), keep=2)
+    for step in (5, 10):
+        commit(tmp_path, step, "me", writer(step), keep=2)
+        found = newest(tmp_path, "me")
+        assert found is not None
+        assert found.step == step
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["step-000005", "step-000010"]
+
+
 def test_a_save_killed_at_any_operation_can_be_resumed(tmp_path: Path) -> None:
     """With two checkpoints there and a third being written, one whole one always remains."""
     operation = 0

@@ -97,6 +97,8 @@ def test_small_steps_are_not_lost_in_bfloat16(tmp_path: Path) -> None:
     stored = load_file(Path(value.path) / "model.safetensors")
     assert {t.dtype for t in stored.values()} == {torch.bfloat16}
     assert len(moved(tmp_path, value)) > len(stored) / 2
+    # Only the weights are rounded before the comparison, not the rotary frequencies: the bits agree.
+    assert value.merged_from[-1]["adapter"]["reload_difference"] <= 1e-5
 
 
 def test_a_resumed_run_ends_the_same(tmp_path: Path) -> None:
