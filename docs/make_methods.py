@@ -44,8 +44,8 @@ PEFT 0.21 has more methods. These were tried and left out:
 | --- | --- |
 | QALoRA | on any base but GPTQ it is plain LoRA without a word; GPTQ bases cannot be loaded here |
 | KaSA | it cuts the base: the loss begins at 10.8 instead of 3.8; on 4 bits it is plain LoRA |
-| MonteCLoRA, BDLoRA | on 4 bits plain LoRA without a word; they are for sampling, and for serving on several GPUs |
-| OSF, PEANuT, DEFT, FRoD, GLoRA, SuperTuning, AdaMSS | sound in float32 with PEFT alone; not proven here |
+| MonteCLoRA | on 4 bits plain LoRA without a word |
+| PEANuT, DEFT, FRoD, GLoRA, AdaMSS | sound in float32 with PEFT alone; not proven here |
 | PVeRA, UniLoRA | the loss did not move |
 | X-LoRA | the reloaded adapter gives other logits |
 | CPT | the loss is not a number |

@@ -156,6 +156,33 @@ def _circulant(m: Linear, r: int, settings: Settings) -> int:
     return m.width_in * m.width_out // int(C3aSettings.model_validate(settings).block_size)
 
 
+def _weakest(m: Linear, r: int, settings: Settings) -> int:
+    """U, S and V of the singular directions that are not kept (OSF, 2025)."""
+    from studio.adapters.osf import OsfSettings, trained_directions
+
+    del r
+    kept = OsfSettings.model_validate(settings).kept
+    return trained_directions(m.width_in, m.width_out, kept) * (m.width_in + m.width_out + 1)
+
+
+def _entries(m: Linear, r: int, settings: Settings) -> int:
+    """A share of the entries, and a LoRA beside them where it is wanted (Super-Tuning, 2026)."""
+    from studio.adapters.supertuning import SupertuningSettings, trained_entries
+
+    own = SupertuningSettings.model_validate(settings)
+    beside = r * (m.width_in + m.width_out) if own.with_lora else 0
+    return trained_entries(m.width_in, m.width_out, own.percent) + beside
+
+
+def _block_diagonal(m: Linear, r: int, settings: Settings) -> int:
+    """LoRA with only the blocks of A, or of B, where the layer's kind asks for it (Wang et al., 2025)."""
+    from studio.adapters.bdlora import BdloraSettings, by_rows
+
+    blocks = BdloraSettings.model_validate(settings).blocks
+    a, b = r * m.width_in, r * m.width_out
+    return a // blocks + b if by_rows(m.name) else a + b // blocks
+
+
 FORMULAS: dict[str, Count] = {
     "lora": _low_rank, "rslora": _low_rank, "dora": _dora, "lora_plus": _low_rank,
     "pissa": _low_rank, "olora": _low_rank, "eva": _low_rank, "corda": _low_rank,
@@ -164,6 +191,7 @@ FORMULAS: dict[str, Count] = {
     "miss": _of_b, "hra": _of_a,  # not LoRA-FA and MiCA: half of their matrices is frozen
     "fourierft": _coefficients, "tinylora": _numbers, "c3a": _circulant,
     "ia3": _ia3, "adalora": _adalora, "vera": _vera, "loha": _loha, "lokr": _lokr,
+    "osf": _weakest, "supertuning": _entries, "bdlora": _block_diagonal,
 }  # fmt: skip
 """Methods that are counted here. Their ids are those of ``studio/adapters``."""
 

@@ -30,6 +30,13 @@ def singular_values(a: torch.Tensor, b: torch.Tensor, scale: float) -> torch.Ten
     return abs(scale) * torch.linalg.svdvals(small)
 
 
+def _matrix(factor: Any) -> torch.Tensor:
+    """A or B as a whole matrix; BD-LoRA keeps the blocks of its diagonal alone."""
+    blocks = getattr(factor, "weight_as_blockdiagonal_matrix", None)
+    found: torch.Tensor = blocks() if blocks else factor.weight
+    return found
+
+
 def directions_used(values: torch.Tensor, share: float = ENERGY) -> int:
     """How many of the largest singular values hold ``share`` of the squared sum."""
     energy = values.double().square()
@@ -73,7 +80,7 @@ class InsightMeter:
                 yield name, module
 
     def _use(self, name: str, layer: Any) -> ModuleUse:
-        a, b = layer.lora_A[_ADAPTER].weight, layer.lora_B[_ADAPTER].weight
+        a, b = _matrix(layer.lora_A[_ADAPTER]), _matrix(layer.lora_B[_ADAPTER])
         scale, r = float(layer.scaling[_ADAPTER]), int(a.shape[0])
         first = self._start.get(f"{name}.lora_A.{_ADAPTER}.weight")
         if first is not None:

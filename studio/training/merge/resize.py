@@ -33,6 +33,7 @@ _REFUSED = {
     "lora_bias": "it trains biases of its own",
     "target_parameters": "it adapts whole parameters of experts",
     "use_qalora": "QALoRA joins groups of inputs",
+    "use_bdlora": "BD-LoRA keeps only the blocks of a diagonal, which a smaller pair would fill",
 }
 
 

@@ -225,6 +225,61 @@ def test_alora_acts_from_its_phrase_on(tmp_path: Path, monkeypatch: pytest.Monke
     assert float(moved[before:].min()) > 1e-4
 
 
+def test_osf_projects_the_gradient_away_from_what_is_kept(tmp_path: Path) -> None:
+    """Neither U nor V of the trained part is pulled towards a strong direction (arXiv:2504.07097)."""
+    import torch
+
+    tuning = built(tmp_path, "osf")
+    layer = tuning.model.base_model.model.model.layers[0].mlp.down_proj  # (out, in) is (32, 64)
+    u, _, v = torch.linalg.svd(layer.get_base_layer().weight, full_matrices=False)
+    ids = torch.arange(3, 20)[None]
+    tuning.model(input_ids=ids, labels=ids).loss.backward()
+    trained = layer.osf_svd_params["default"]
+    assert trained["U_low"].shape == (32, 8)  # a quarter of 32 directions
+    assert float((u[:, :24].T @ trained["U_low"].grad).abs().max()) < 1e-5
+    assert float((trained["V_low"].grad @ v[:24].T).abs().max()) < 1e-5
+    assert float(trained["U_low"].grad.abs().max()) > 1e-4
+
+
+def test_super_tuning_moves_only_the_largest_entries(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One in twenty here, and the merged weight differs from the base's there alone."""
+    found = trained(monkeypatch, tmp_path, "supertuning", steps=3)
+    layer = plain_adapted(found.value).base_model.model.model.layers[1].mlp.up_proj
+    base = layer.get_base_layer().weight.detach().clone()
+    layer.merge()
+    moved = (layer.get_base_layer().weight != base).flatten()
+    assert int(moved.sum()) == 32 * 64 // 20
+    assert float(base.abs().flatten()[moved].min()) >= float(base.abs().flatten()[~moved].max())
+
+
+def test_super_tuning_with_a_lora_trains_both(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = {"percent": 5.0, "with_lora": True}
+    found = trained(monkeypatch, tmp_path, "supertuning", steps=3, method_settings=own)
+    kinds = {n.split(".")[-3] if "lora_" in n else n.split(".")[-2] for n in found.trainable}
+    assert kinds == {"supertuning_values", "supertuning_lora_A", "supertuning_lora_B"}
+    assert found.value.reload_difference < 1e-5
+    trained_numbers = sum(found.weights[n].numel() for n in found.trainable)
+    assert trained_numbers == sums(lambda i, o: i * o // 20 + 4 * (i + o))
+
+
+def test_bd_lora_splits_b_of_the_first_layers_and_a_of_the_last(tmp_path: Path) -> None:
+    """Two blocks: the change of one half of q_proj's outputs reads only one half of the rank."""
+    tuning = built(tmp_path, "bdlora")
+    block = tuning.model.base_model.model.model.layers[0]
+    query, output = block.self_attn.q_proj, block.self_attn.o_proj
+    b = query.lora_B["default"].weight_as_blockdiagonal_matrix()  # (out, r)
+    a = output.lora_A["default"].weight_as_blockdiagonal_matrix()  # (r, in)
+    assert (b.shape, a.shape) == ((32, 4), (4, 32))
+    assert not b[:16, 2:].any()
+    assert not a[:2, 16:].any()
+    assert a[:2, :16].all()
+    assert query.lora_A["default"].weight.shape == (4, 32)  # whole
+
+
 def sums(count: Any) -> int:
     """A count by layer, summed over both blocks."""
     return 2 * sum(count(width_in, width_out) for width_in, width_out in WIDTHS.values())
@@ -246,6 +301,12 @@ COUNTS = {
     "tinylora": sums(lambda i, o: 16),
     "miss": sums(lambda i, o: 4 * o),
     "ln_tuning": 5 * 32,
+    "osf": sums(lambda i, o: min(i, o) // 4 * (i + o + 1)),
+    "supertuning": sums(lambda i, o: i * o // 20),
+    "bdlora": 2 * sum(
+        4 * i // 2 + 4 * o if n in ("o_proj", "down_proj") else 4 * i + 4 * o // 2
+        for n, (i, o) in WIDTHS.items()
+    ),
 }  # fmt: skip
 
 
