@@ -20,9 +20,10 @@ from tests.studio.training.steps import Recorder, make_context, make_inputs, set
 METHODS = {v.id: v for v in load_registry().choices("adapter")}
 OWN: dict[str, dict[str, Any]] = {
     "adalora": {"target_r": 2}, "c3a": {"block_size": 8}, "fourierft": {"frequencies": 200},
-    "oft": {"block_size": 8}, "osf": {"kept": 0.75}, "randlora": {"rank": 4, "strength": 80}, "road": {"group_size": 8},
-    "supertuning": {"percent": 5.0}, "tinylora": {"numbers": 16}, "vblora": {"length": 16, "vectors": 32}, "velora": {"groups": 8},
-    "vera": {"width": 32}, "waveft": {"frequencies": 200},
+    "oft": {"block_size": 8}, "osf": {"kept": 0.75}, "randlora": {"rank": 4, "strength": 80},
+    "road": {"group_size": 8}, "supertuning": {"percent": 5.0}, "tinylora": {"numbers": 16},
+    "vblora": {"length": 16, "vectors": 32}, "velora": {"groups": 8}, "vera": {"width": 32},
+    "waveft": {"frequencies": 200},
 }  # fmt: skip
 RATES = {
     "adalora": 3e-2, "boft": 3e-2, "c3a": 3e-2, "fourierft": 5e-2, "hira": 0.5, "hra": 5e-2, "ia3": 5e-2,
