@@ -23,6 +23,7 @@ KINDS: dict[str, str] = {
     "empty_answer": "Empty answers",
     "one_token_answer": "Answers of one token",
     "cut_answer": "Answers cut by the max length",
+    "cut_text": "Texts cut by the max length",
     "missing_end": "Answers without an end token",
     "double_bos": "Two start tokens",
     "role_error": "Roles out of order",
@@ -32,13 +33,14 @@ KINDS: dict[str, str] = {
     "leak": "Validation rows that are also trained on",
     "near_leak": "Validation rows that are nearly trained on",
     "cut_row": "Rows longer than the max length",
+    "split_text": "Texts split into pieces",
     "repeated_answer": "One answer again and again",
 }
 """Code of a finding -> its title. A row's flags use the codes too."""
 
 SUSPICIOUS = (
     "bad_row", "refused_row", "zero_trained", "empty_answer", "one_token_answer", "cut_answer",
-    "missing_end", "double_bos", "role_error", "encoding", "duplicate",
+    "cut_text", "missing_end", "double_bos", "role_error", "encoding", "duplicate",
 )  # fmt: skip
 """The flags that a single row can have; ``duplicate`` only behind its first occurrence."""
 
@@ -94,7 +96,7 @@ class Finding:
 class Histogram:
     """Rows by their length in tokens: ``counts[i]`` rows have ``edges[i]`` up to but without
     ``edges[i + 1]`` tokens. ``cut`` rows are longer than ``max_length``; ``end_lost`` of them lose
-    the end of an answer with it."""
+    the end of an answer with it. ``divided`` more are longer texts that are split into pieces."""
 
     edges: tuple[int, ...] = ()
     counts: tuple[int, ...] = ()
@@ -102,6 +104,7 @@ class Histogram:
     cut: int = 0
     end_lost: int = 0
     longest: int = 0
+    divided: int = 0
 
 
 @dataclass(frozen=True)

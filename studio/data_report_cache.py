@@ -24,7 +24,7 @@ FOLDER = "data-reports"
 MOST_KEPT = 100
 NOTHING_TRAINED = "nothing_trained"
 _VERSION = 1
-_DECIDING = ("max_length", "objective", "objective_settings")
+_DECIDING = ("max_length", "long_text", "objective", "objective_settings")
 _WITHOUT_SAY = ("lora",)
 
 

@@ -68,13 +68,19 @@ def _data(facts: RecipeFacts) -> Iterator[Proposal]:
             facts.dataset, "validation_fraction", 0.1,
             "Without validation rows nobody sees when the training begins to learn by heart.",
         )  # fmt: skip
-    if facts.cut and facts.longest:
+    if facts.cut_texts:
+        yield Proposal(
+            facts.train, "long_text", "split",
+            f"{facts.cut_texts} texts are longer than {facts.max_length} tokens; in pieces they are trained "
+            "to the end.",
+        )  # fmt: skip
+    if facts.cut > facts.cut_texts and facts.longest:
         limit = min(facts.context or facts.longest, 4096)
         wanted = min(limit, 64 * math.ceil(facts.longest / 64))
         if wanted > facts.max_length:
             yield Proposal(
                 facts.train, "max_length", wanted,
-                f"{facts.cut} rows are longer than {facts.max_length} tokens, and what is cut off is "
+                f"{facts.cut - facts.cut_texts} rows are longer than {facts.max_length} tokens, and what is cut off is "
                 "often the end of the answer.",
             )  # fmt: skip
 

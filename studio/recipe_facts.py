@@ -104,6 +104,7 @@ def _of_report(report: DataReport | None) -> dict[str, Any]:
         "rows": report.train_rows, "validation_rows": report.validation_rows,
         "tokens": report.tokens / report.rows, "longest": report.histogram.longest or None,
         "cut": report.histogram.cut,
+        "cut_texts": sum(f.count for f in report.findings if f.code == "cut_text"),
     }  # fmt: skip
 
 

@@ -20,7 +20,8 @@ _STATE_BYTES = 16  # a trained weight in float32, its gradient, and two averages
 @dataclass(frozen=True)
 class RecipeFacts:
     """What is known of a training; ``None`` where it is not. ``tokens`` is the mean length of a row,
-    ``longest`` the longest row's, ``cut`` how many rows are longer than the max length.
+    ``longest`` the longest row's, ``cut`` how many rows are longer than the max length and cut, and
+    ``cut_texts`` how many of those are plain text.
     ``memory_gb`` is what the device has."""
 
     train: str
@@ -39,6 +40,7 @@ class RecipeFacts:
     tokens: float | None = None
     longest: int | None = None
     cut: int = 0
+    cut_texts: int = 0
     max_length: int = 512
     batching: str = "padded"
     gpu: bool = False

@@ -48,7 +48,9 @@ class RoleSpan:
 class TokenRow:
     """One training row. ``number`` counts the rows of the data in their order, from 1.
 
-    ``part`` of ``parts``: some chat templates turn a conversation into one row per answer.
+    ``part`` of ``parts``: some chat templates turn a conversation into one row per answer; with
+    ``divided`` they are the pieces of a long text of ``whole_tokens``, of which ``whole_trained`` are
+    trained; not all pieces need be shown.
     ``text`` is what the template made of the row. ``roles`` is empty where it cannot be told.
     ``flags`` are the codes of ``studio.data_report`` for what looks wrong with it. A row that cannot
     be read or shown has no tokens; ``error`` and ``hint`` say why. Of a giant row the tokens far
@@ -68,6 +70,9 @@ class TokenRow:
     error: str = ""
     hint: str = ""
     more_cut: int = 0
+    divided: bool = False
+    whole_tokens: int = 0
+    whole_trained: int = 0
 
     @property
     def kept(self) -> tuple[Token, ...]:
@@ -101,8 +106,10 @@ class TokenRow:
 class RowFlags:
     """What is remarkable about a training row.
 
-    ``trained`` and ``kept`` count tokens after cutting, ``total`` before. ``answer_cut``: something
-    that would be trained lies beyond the max length, so the answer's end is never learned.
+    ``trained`` and ``kept`` count tokens after cutting, ``total`` before. ``plain``: text without a
+    question or an answer. ``continues``: a piece of such a text, which begins with the last token of
+    the piece before it. ``answer_cut``: something of an answer that would be trained lies beyond the
+    max length, so the answer's end is never learned.
     ``missing_end``: even uncut, nothing ends the last answer. ``empty_answer`` and
     ``one_token_answer`` judge what the trained messages say by themselves, without what the chat
     template writes around them.
@@ -117,6 +124,8 @@ class RowFlags:
     double_bos: bool
     empty_answer: bool
     one_token_answer: bool
+    plain: bool = False
+    continues: bool = False
 
     @property
     def zero_trained(self) -> bool:
@@ -126,6 +135,7 @@ class RowFlags:
 
 _PLAIN = (
     "number", "source", "line", "split", "text", "part", "parts", "error", "hint", "more_cut",
+    "divided", "whole_tokens", "whole_trained",
 )  # fmt: skip
 _COLUMNS = tuple(Token.__dataclass_fields__)
 

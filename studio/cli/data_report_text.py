@@ -69,13 +69,14 @@ def _histogram(found: Histogram) -> Iterator[str]:
             yield f"  {'─' * 13} max length {found.max_length}: {_cut(found)}"
         bar = "█" * round(_BAR * count / most) or ("▏" if count else "")
         yield f"  {first:>6}-{after - 1:<6} {bar} {count}".rstrip()
-    if not told and found.cut:
+    if not told and found.cut + found.divided:
         yield f"  {'─' * 13} max length {found.max_length}: {_cut(found)}"
 
 
 def _cut(found: Histogram) -> str:
     if not found.cut:
-        return "nothing is cut"
+        texts = "1 text is" if found.divided == 1 else f"{found.divided} texts are"
+        return f"{texts} split into pieces" if found.divided else "nothing is cut"
     rows = "1 row is cut" if found.cut == 1 else f"{found.cut} rows are cut"
     lost = "1 answer" if found.end_lost == 1 else f"{found.end_lost} answers"
     return f"{rows}, and {lost} with it" if found.end_lost else rows

@@ -70,7 +70,10 @@ def _header(row: TokenRow, count: int) -> str:
     counts = f"{len(row.tokens) + row.more_cut} tokens: {row.count('trained')} trained, {row.count('cut')} cut"
     parts = [f"Row {row.number} of {count}", place, row.split, counts]
     if row.parts > 1:
-        parts.append(f"part {row.part} of {row.parts}: one row per answer")
+        parts.append(
+            f"piece {row.part} of {row.parts} of a long text" if row.divided else
+            f"part {row.part} of {row.parts}: one row per answer"
+        )  # fmt: skip
     if row.left_out:
         parts.append("left out, nothing in it is trained")
     if row.flags:

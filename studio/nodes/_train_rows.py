@@ -42,6 +42,12 @@ class RowSettings(Settings):
         512, "Max length", "Longer rows are cut to this many tokens. Memory grows with it.",
         unit="tokens", group="Batch", ge=8, le=1_048_576, log_scale=True,
     )  # fmt: skip
+    long_text: Literal["cut", "split"] = setting(
+        "cut", "Longer plain text", "What becomes of plain text that is longer than the max length. Cut: what "
+        "is behind it is not trained. Split into pieces: it becomes several rows, and each of its tokens is "
+        "trained once; right for continued pretraining. Conversations and prompts are always cut.",
+        group="Batch", choice_labels={"cut": "Cut", "split": "Split into pieces"},
+    )  # fmt: skip
     batching: Literal["padded", "padding_free", "packed"] = setting(
         "padded", "Batching", "Padded: rows are filled up to the longest of their batch. Without padding: the "
         "rows of a batch lie in one sequence, and none sees another; the same result, faster when lengths "

@@ -127,6 +127,15 @@ def test_rows_that_are_cut_get_more_room_up_to_the_models_own() -> None:
     assert "train.max_length" not in values(BIG)
 
 
+def test_texts_that_are_cut_are_split_instead_and_other_rows_get_more_room() -> None:
+    texts = replace(BIG, cut=12, cut_texts=12, longest=1500, max_length=512)
+    assert values(texts)["train.long_text"] == "split"
+    assert "train.max_length" not in values(texts)
+    both = values(replace(texts, cut=13))
+    assert (both["train.long_text"], both["train.max_length"]) == ("split", 1536)
+    assert "train.long_text" not in values(BIG)
+
+
 def test_rslora_keeps_its_scale_at_two() -> None:
     found = values(replace(BIG, method="rslora"))
     assert found["lora.alpha"] / found["lora.r"] ** 0.5 == pytest.approx(2.0)

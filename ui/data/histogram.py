@@ -134,6 +134,12 @@ class LengthHistogram(QWidget):
 
 def caption(shown: Histogram) -> str:
     """What the histogram says about the max length, in one sentence."""
+    split = "1 text is" if shown.divided == 1 else f"{shown.divided:,} texts are"
+    if shown.divided and not shown.cut:
+        return (
+            f"{split} longer than the max length of {shown.max_length:,} tokens and split into pieces. "
+            f"The longest has {shown.longest:,}."
+        )
     if not shown.cut:
         longest = f"the longest has {shown.longest:,}"
         return f"No row is longer than the max length of {shown.max_length:,} tokens; {longest}."
@@ -141,4 +147,6 @@ def caption(shown: Histogram) -> str:
     told = f"{rows} longer than the max length of {shown.max_length:,} tokens and cut"
     if shown.end_lost:
         told += f"; {shown.end_lost:,} of them lose the end of an answer"
+    if shown.divided:
+        told += f"; {split} longer and split into pieces"
     return f"{told}. The longest has {shown.longest:,}."

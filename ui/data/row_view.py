@@ -13,7 +13,7 @@ from ui import theme
 from ui.data.legend import Legend
 from ui.data.rows_model import Entry
 from ui.data.token_flow import TokenFlow
-from ui.data.token_words import figures, flag_words, headline, token_words
+from ui.data.token_words import figures, flag_words, headline, part_words, token_words
 from ui.inspector.look import MutedLabel, TextLabel
 
 POINT = "Point at a token to read it out; a click pins it, arrow keys go on."
@@ -32,7 +32,7 @@ class RowView(QWidget):
         font.setWeight(QFont.Weight.DemiBold)
         self.headline.setFont(font)
         self.part = QComboBox(self)
-        self.part.setAccessibleName("Part of the conversation")
+        self.part.setAccessibleName("Part of the row")
         self.part.activated.connect(self._show_part)
         self.figures = TextLabel("", self)
         self.figures.setObjectName("row-figures")
@@ -67,10 +67,10 @@ class RowView(QWidget):
     def show_entry(self, entry: Entry | None, note: str) -> None:
         """Show an entry's first training row; without one, a note."""
         self._entry = entry
-        parts = len(entry.views) if entry is not None else 0
+        views = entry.views if entry is not None else ()
         self.part.clear()
-        self.part.addItems([f"Part {n} of {parts}" for n in range(1, parts + 1)])
-        self.part.setVisible(parts > 1)
+        self.part.addItems([part_words(v) for v in views])
+        self.part.setVisible(len(views) > 1)
         self._note = note
         self._show_part()
 

@@ -232,6 +232,8 @@ def cell(entry: Entry, column: int) -> str:
     if column == NUMBER:
         return str(entry.number)
     if column == TRAINED:
+        if view.divided:  # not all of its pieces may be here
+            return f"{view.whole_trained}/{view.whole_tokens}"
         trained = sum(v.count("trained") for v in entry.views)
         return "–" if view.error else f"{trained}/{sum(length(v) for v in entry.views)}"
     if column == SIDE:

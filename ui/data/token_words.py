@@ -61,9 +61,14 @@ def length(row: TokenRow) -> int:
 
 def headline(row: TokenRow) -> str:
     """Number, file, line and side of a row."""
-    part = f", part {row.part} of {row.parts}" if row.parts > 1 else ""
+    part = f", {part_words(row).lower()}" if row.parts > 1 else ""
     place = f"{Path(row.source).name} line {row.line}" if row.line else Path(row.source).name
     return f"Row {row.number}{part} · {place} · {SPLIT_WORDS.get(row.split, row.split)}"
+
+
+def part_words(row: TokenRow) -> str:
+    """Which of the training rows made of one row this is: ``Part 2 of 3``."""
+    return f"{'Piece' if row.divided else 'Part'} {row.part} of {row.parts}"
 
 
 def figures(row: TokenRow) -> str:

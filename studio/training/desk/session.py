@@ -134,7 +134,7 @@ class Session:
 
 def encoder_of(tokenizer: Any, settings: Mapping[str, Any], title: str = "Train") -> Encoder:
     """The encoder that a training with these settings of the Train node uses."""
-    rules = {n: settings[n] for n in ("end_token", "bos") if n in settings}
+    rules = {n: settings[n] for n in ("end_token", "bos", "long_text") if n in settings}
     chosen = with_template(tokenizer, settings, title)
     return Encoder(chosen, int(settings["max_length"]), str(settings["train_on"]), **rules)
 
@@ -204,7 +204,7 @@ def one_batch(data: Opened, number: int) -> Answer:
 
 
 def _part(data: Opened, unit: Unit) -> TokenRow:
-    views = token_rows(data, data.rows.rows(unit.number, unit.number))
+    views = token_rows(data, data.rows.rows(unit.number, unit.number), unit.part)
     return next(v for v in views if v.part == unit.part)
 
 
@@ -228,17 +228,18 @@ def _flagged(data: Opened, items: list[Item]) -> Iterator[tuple[TokenRow, tuple[
         yield view, flags[view.number]
 
 
-def token_rows(data: Opened, items: list[Item]) -> list[TokenRow]:
-    """The items as tokens; one that cannot be shown says why."""
+def token_rows(data: Opened, items: list[Item], piece: int | None = None) -> list[TokenRow]:
+    """The items as tokens; one that cannot be shown says why. ``piece`` is the one to show of a text
+    that is split."""
     with contextlib.suppress(StudioError):
         if all(i.row is not None and not is_giant(i.row) for i in items):
-            return _shown(data, items)
+            return _shown(data, items, piece)
     return [row for item in items for row in _one(data, item)]
 
 
-def _shown(data: Opened, items: list[Item]) -> list[TokenRow]:
+def _shown(data: Opened, items: list[Item], piece: int | None = None) -> list[TokenRow]:
     rows = [SourceRow(i.number, i.split, i.row) for i in items if i.row is not None]
-    return view_rows(data.request.title, data.encoder, rows)
+    return view_rows(data.request.title, data.encoder, rows, piece)
 
 
 def _one(data: Opened, item: Item) -> list[TokenRow]:
@@ -246,7 +247,7 @@ def _one(data: Opened, item: Item) -> list[TokenRow]:
     if item.row is not None and is_giant(item.row):
         error = StudioError(
             f"Row {item.number} is too long to be shown as tokens: more than {GIANT:,} characters.",
-            hint="A training cuts it to the max length. Split it into several rows.",
+            hint=_told_of_giant(item.row, data.encoder),
         )
     if error is None:
         try:
@@ -259,3 +260,9 @@ def _one(data: Opened, item: Item) -> list[TokenRow]:
             error=error.sentence, hint=error.hint,
         )
     ]  # fmt: skip
+
+
+def _told_of_giant(row: Mapping[str, Any], encoder: Encoder) -> str:
+    if row.get("text") is not None and encoder.long_text == "split":
+        return "A training splits it into pieces of the max length."
+    return "A training cuts it to the max length. Split it into several rows."

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from studio.tokens import IGNORED, RoleSpan, State, Token, TokenRow
@@ -18,6 +19,7 @@ from studio.training.data.source_order import SourceRow
 from studio.training.tokens.chat import TemplateRefused
 from studio.training.tokens.encoder import Encoded, Encoder, rendered
 from studio.training.tokens.masks import Rendered, Span
+from studio.training.tokens.pieces import piece_starts
 from studio.training.tokens.spans import Conversation
 
 _Place = tuple[int, int] | None
@@ -25,38 +27,76 @@ MOST_CUT = 1000
 """So many tokens behind the cut are shown of a row; more would only be long to send and to draw."""
 
 
-def view_rows(title: str, encoder: Encoder, rows: Iterable[SourceRow]) -> list[TokenRow]:
-    """Each row as a training would see it, in order; some templates make several of one.
+def view_rows(
+    title: str, encoder: Encoder, rows: Iterable[SourceRow], piece: int | None = None
+) -> list[TokenRow]:
+    """Each row as a training would see it, in order; some templates make several of one, and so may
+    a long text.
 
-    ``title`` is the name of the Train node, for errors. Raises ``StudioError`` with file and line
-    for a row that a training would refuse too.
+    ``title`` is the name of the Train node, for errors. Of many pieces the first and the last are
+    shown; ``piece`` asks for one of them. Raises ``StudioError`` with file and line for a row that a
+    training would refuse too.
     """
     texts = [(s, rendered(title, encoder, dict(s.row))) for s in rows]
     encoded = iter(encoder.encode([t for _, parts in texts for t in parts]))
     return [
-        _view(encoder, source, parts, index, next(encoded))
+        view
         for source, parts in texts
         for index in range(len(parts))
+        for view in _views(encoder, source, parts, index, next(encoded), piece)
     ]
 
 
-def _view(
-    encoder: Encoder,
-    source: SourceRow,
-    parts: Sequence[Rendered],
-    index: int,
-    encoded: Encoded,
-) -> TokenRow:
+def _views(
+    encoder: Encoder, source: SourceRow, parts: Sequence[Rendered], index: int, row: Encoded,
+    piece: int | None,
+) -> list[TokenRow]:  # fmt: skip
+    """A text as the rows that a training makes of it."""
     item = parts[index]
-    places = _places(encoder.tokenizer, item, encoded.ids)
-    shown = encoded.cut(encoder.max_length + MOST_CUT)
+    places = _places(encoder.tokenizer, item, row.ids)
+    pieces = encoder.rows_of(item, row)
+    if len(pieces) == 1:
+        return [_view(encoder, source, item, row, places, (index + 1, len(parts)))]
+    places, starts = _joined(places), piece_starts(len(row.ids), encoder.max_length)
+    few = [n for n, start in enumerate(starts) if start < encoder.max_length + MOST_CUT]
+    shown = sorted({*few, len(starts) - 1}) if piece is None else [piece - 1]
+    trained = sum(v != IGNORED for v in row.labels[1:])
+    return [
+        replace(
+            _piece(encoder, source, item, pieces[n], places[starts[n] :][: len(pieces[n].ids)],
+                   (n + 1, len(starts))),
+            divided=True, whole_tokens=len(row.ids), whole_trained=trained,
+        )
+        for n in shown
+    ]  # fmt: skip
+
+
+def _piece(
+    encoder: Encoder, source: SourceRow, item: Rendered, row: Encoded, places: Sequence[_Place],
+    part: tuple[int, int],
+) -> TokenRow:  # fmt: skip
+    """A piece with its own stretch of the text."""
+    first, last = places[0], places[-1]
+    if first is None or last is None:
+        view = _view(encoder, source, item, row, places, part)
+        return replace(view, text="".join(t.text for t in view.tokens))
+    text = item.text[first[0] : last[1]]
+    own = [(p[0] - first[0], p[1] - first[0]) for p in places if p is not None]
+    return _view(encoder, source, replace(item, text=text), row, own, part)
+
+
+def _view(
+    encoder: Encoder, source: SourceRow, item: Rendered, row: Encoded, places: Sequence[_Place],
+    part: tuple[int, int],
+) -> TokenRow:  # fmt: skip
+    shown = row.cut(encoder.max_length + MOST_CUT)
     tokens = _tokens(encoder, item.text, shown, places[: len(shown.ids)])
-    more = len(encoded.ids) - len(tokens)
+    more = len(row.ids) - len(tokens)
     return TokenRow(
         number=source.number, source=str(source.row["source"]), line=int(source.row["line"]),
         split=source.split, text=item.text[: tokens[-1].end if more else None], tokens=tokens,
         roles=_roles(encoder.tokenizer, source.row, item.text, tokens),
-        part=index + 1, parts=len(parts), more_cut=more,
+        part=part[0], parts=part[1], more_cut=more,
     )  # fmt: skip
 
 

@@ -92,7 +92,7 @@ def _trained_from(
     tell_choice(context, own, tokenizer, settings.model_dump())
     tokens = tokenize_dataset(
         context, dataset, tokenizer, train_on=settings.train_on, folder=context.folder / "tokens",
-        end_token=settings.end_token, bos=settings.bos,
+        end_token=settings.end_token, bos=settings.bos, long_text=settings.long_text,
         max_length=max_length_for(context, adapted.model, settings.max_length),
     )  # fmt: skip
     folder = context.folder / subject.folder

@@ -26,6 +26,8 @@ def fixes_for(request: TokenRequest, lengths: Any, longest_taken: int | None) ->
     longer = longer_fix(request, lengths, longest_taken)
     if longer is not None:
         fixes.update(dict.fromkeys(("cut_row", "cut_answer", "zero_trained"), longer))
+    change = Change(request.train, "long_text", "split")
+    fixes["cut_text"] = Fix("split_text", "Split longer texts into pieces", (change,))
     return fixes
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -107,7 +107,9 @@ class ReportMaker:
             left_out=tally.left_out, train_rows=tally.train_rows + moved,
             validation_rows=tally.validation_rows - moved, tokens=tally.tokens,
             tokens_per_epoch=tally.fed + moved_fed, trained_tokens=tally.trained + moved_trained,
-            histogram=histogram(lengths, length, tally.cut, tally.end_lost),
+            histogram=replace(
+                histogram(lengths, length, tally.cut, tally.end_lost), divided=tally.divided
+            ),
             scripts=tally.scripts.shares(), answers=tally.answers.most_repeated(),
             longest=tuple(place for _, place in tally.longest),
             findings=findings(

@@ -7,7 +7,7 @@ those of a training. It must not collect anything over rows: see ``studio.traini
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from studio.errors import StudioError
@@ -25,7 +25,7 @@ in which nothing else could be shown."""
 
 @dataclass(frozen=True)
 class Facts:
-    """One row. ``parts`` has the numbers of each training row that the template makes of it;
+    """One row. ``parts`` has the numbers of each training row that is made of it;
     ``marks`` maps the codes of what looks wrong (``studio.data_report``) to a few words."""
 
     item: Item
@@ -36,6 +36,18 @@ class Facts:
     def row(self) -> Mapping[str, Any] | None:
         """The stored row, if it can be read."""
         return self.item.row
+
+    @property
+    def divided(self) -> bool:
+        """Whether the parts are the pieces of one long text."""
+        return len(self.parts) > 1 and self.parts[-1].continues
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """Tokens of the row, uncut: one number for each part that is a row of its own."""
+        if self.divided:
+            return (sum(p.total - p.continues for p in self.parts),)
+        return tuple(p.total for p in self.parts)
 
 
 def facts_of(title: str, encoder: Encoder, items: Sequence[Item]) -> list[Facts]:
@@ -54,21 +66,28 @@ def facts_of(title: str, encoder: Encoder, items: Sequence[Item]) -> list[Facts]
             texts.append([])
     encoded = iter(encoder.encode([t for parts in texts for t in parts]) if any(texts) else ())
     return [
-        _facts(item, tuple(flags_of(encoder, t, next(encoded)) for t in parts), refused.get(place))
+        _facts(
+            encoder, item, tuple(f for t in parts for f in flags_of(encoder, t, next(encoded))),
+            refused.get(place),
+        )
         for place, (item, parts) in enumerate(zip(items, texts, strict=True))
-    ]
+    ]  # fmt: skip
 
 
-def _facts(item: Item, parts: tuple[RowFlags, ...], refused: StudioError | None) -> Facts:
+def _facts(
+    encoder: Encoder, item: Item, parts: tuple[RowFlags, ...], refused: StudioError | None
+) -> Facts:
     if item.row is None:
         return Facts(item, (), {"bad_row": _told(item.error) or "it cannot be read"})
     if refused is None and is_giant(item.row):
         size = sum(len(t) for t in texts_of(item.row))
-        return Facts(item, (), {"cut_row": f"{size:,} characters: too long to be looked at closer"})
+        code = _long(item.row.get("text") is not None, encoder.long_text)
+        return Facts(item, (), {code: f"{size:,} characters: too long to be looked at closer"})
     marks = _text_marks(item.row)
     if refused is not None:
         return Facts(item, (), {"refused_row": _told(refused), **marks})
-    return Facts(item, parts, {**_token_marks(parts), **marks})
+    facts = Facts(item, parts)
+    return replace(facts, marks={**_token_marks(facts), **marks})
 
 
 def is_giant(row: Mapping[str, Any]) -> bool:
@@ -91,9 +110,16 @@ def _refuse_other_shapes(row: Mapping[str, Any]) -> None:
             )
 
 
-def _token_marks(parts: Sequence[RowFlags]) -> dict[str, str]:
+def _long(plain: bool, long_text: str) -> str:
+    """What a row that is longer than the max length is called."""
+    if not plain:
+        return "cut_row"
+    return "split_text" if long_text == "split" else "cut_text"
+
+
+def _token_marks(facts: Facts) -> dict[str, str]:
     """What looks wrong with the row's tokens."""
-    total = sum(p.total for p in parts)
+    parts, total = facts.parts, sum(facts.lengths)
     marks = {}
     if all(p.zero_trained for p in parts):
         cut = any(p.answer_cut for p in parts)
@@ -101,7 +127,9 @@ def _token_marks(parts: Sequence[RowFlags]) -> dict[str, str]:
             "the answer lies beyond the max length" if cut else "no answer to learn"
         )
     if any(p.cut for p in parts):
-        marks["cut_row"] = f"{total} tokens"
+        marks[_long(parts[0].plain, "cut")] = f"{total} tokens"
+    if facts.divided:
+        marks["split_text"] = f"{total} tokens, {len(parts)} pieces"
     if any(p.answer_cut for p in parts):
         marks["cut_answer"] = f"{total} tokens"
     if any(p.missing_end for p in parts):

@@ -66,7 +66,7 @@ class Tally:
         self.found: dict[str, Found] = {}
         self.left_out = 0
         self.done = self.bad = self.train_rows = self.validation_rows = 0
-        self.tokens = self.fed = self.trained = self.cut = self.end_lost = 0
+        self.tokens = self.fed = self.trained = self.cut = self.divided = self.end_lost = 0
         self.lengths = array("q")
         self.longest: list[tuple[int, Place]] = []
         self.answers = Answers()
@@ -114,16 +114,17 @@ class Tally:
         training = facts.item.split == "train"
         self.train_rows += training
         self.validation_rows += not training
+        self.lengths.extend(facts.lengths)
+        self.tokens += sum(facts.lengths)
+        self.divided += facts.divided
         for part in facts.parts:
-            self.lengths.append(part.total)
-            self.tokens += part.total
             self.cut += part.cut
             self.end_lost += part.answer_cut
         if training:
             fed, trained = _fed(facts)
             self.fed += fed
             self.trained += trained
-        total = max((p.total for p in facts.parts), default=0)
+        total = max(facts.lengths, default=0)
         if len(self.longest) < _LONGEST or total > self.longest[-1][0]:
             self.longest.append((total, _place(facts, f"{total} tokens")))
             self.longest.sort(key=lambda pair: -pair[0])

@@ -38,6 +38,14 @@ _WORDS: dict[str, tuple[Severity, str, str]] = {
         "warning", "1 row loses the end of its answer to the max length of {max_length} tokens.",
         "{n} rows lose the end of their answer to the max length of {max_length} tokens.",
     ),
+    "cut_text": (
+        "warning", "1 text is longer than {max_length} tokens; what is behind them is not trained.",
+        "{n} texts are longer than {max_length} tokens; what is behind them is not trained.",
+    ),
+    "split_text": (
+        "info", "1 text is longer than {max_length} tokens and is split into pieces.",
+        "{n} texts are longer than {max_length} tokens and are split into pieces.",
+    ),
     "cut_row": (
         "info", "1 row is longer than {max_length} tokens and is cut.",
         "{n} rows are longer than {max_length} tokens and are cut.",

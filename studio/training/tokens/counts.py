@@ -5,7 +5,7 @@ Why: a row that was cut or left out must never pass in silence. This module must
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from studio.errors import StudioError
@@ -18,8 +18,9 @@ from studio.values import DatasetValue
 class Counts:
     """Rows and tokens of one split; ``tokens`` and ``trained`` count after cutting.
 
-    ``cut``, ``dropped`` and ``split`` count source rows that were shortened, left out, or turned
-    into one row per answer; ``first`` maps these words to the line of the first such row.
+    ``cut``, ``dropped``, ``split`` and ``divided`` count source rows that were shortened, left out,
+    turned into one row per answer, or into ``pieces`` of their text; ``first`` maps these words to
+    the line of the first such row.
     """
 
     rows: int = 0
@@ -28,19 +29,19 @@ class Counts:
     cut: int = 0
     dropped: int = 0
     split: int = 0
+    divided: int = 0
+    pieces: int = 0
     first: dict[str, int] = field(default_factory=dict)
 
     def note(self, what: str, line: int) -> None:
-        """Count a row under ``cut``, ``dropped`` or ``split``."""
+        """Count a row under ``cut``, ``dropped``, ``split`` or ``divided``."""
         setattr(self, what, getattr(self, what) + 1)
         self.first.setdefault(what, line)
 
     def __add__(self, other: Counts) -> Counts:
-        return Counts(
-            self.rows + other.rows, self.tokens + other.tokens, self.trained + other.trained,
-            self.cut + other.cut, self.dropped + other.dropped, self.split + other.split,
-            {**other.first, **self.first},
-        )  # fmt: skip
+        names = (f.name for f in fields(self) if f.name != "first")
+        sums = {n: getattr(self, n) + getattr(other, n) for n in names}
+        return Counts(**sums, first={**other.first, **self.first})
 
 
 def refuse_empty(
@@ -80,14 +81,21 @@ def tell_added_end(context: StepContext, tokenizer: Any) -> None:
 
 
 def tell(
-    context: StepContext, train: Counts, held_out: Counts, max_length: int, plain_template: bool
-) -> None:
+    context: StepContext, train: Counts, held_out: Counts, max_length: int, plain_template: bool,
+    *, plain_text: bool,
+) -> None:  # fmt: skip
     """Notices about everything that is not as it stands in the user's file."""
     both = train + held_out
     if both.cut:
+        other = ", or set “Longer plain text” to Split into pieces" if plain_text else ""
         context.notice(
             f"{_rows(both.cut)} longer than {max_length} tokens and cut to that length; the first "
-            f"is line {both.first['cut']}.", "Raise the max length to train on all of them.",
+            f"is line {both.first['cut']}.", f"Raise the max length to train on all of them{other}.",
+        )  # fmt: skip
+    if both.divided:
+        context.notice(
+            f"{_rows(both.divided)} longer than {max_length} tokens and split into {both.pieces} pieces; "
+            f"the first is line {both.first['divided']}.", level="info",
         )  # fmt: skip
     if both.dropped:
         context.notice(

@@ -29,6 +29,7 @@ from studio.training.tokens.counts import Counts, refuse_empty, tell, tell_added
 from studio.training.tokens.ends import Ends
 from studio.training.tokens.labels import Encoded, encoded, span_of_tokens, token_pieces
 from studio.training.tokens.masks import IGNORED, Rendered, UnprovableMask, render_row
+from studio.training.tokens.pieces import pieces_of
 from studio.values import DatasetValue
 
 __all__ = ["IGNORED", "Encoded", "Encoder", "Tokenized", "load_tokenizer", "tokenize_dataset"]
@@ -46,7 +47,7 @@ _CHARACTERS_AT_ONCE = 200_000
 class Tokenized:
     """The rows as tokens: ``input_ids`` and ``labels`` of equal length per row, and ``weights``,
     null where every trained token weighs 1. ``line`` and ``source`` say where a row comes from,
-    ``row`` which row of its split it was (some templates make several of one)."""
+    ``row`` which row of its split it was (some templates, and long texts, make several of one)."""
 
     train: Dataset
     validation: Dataset | None
@@ -71,6 +72,7 @@ class Encoder:
     train_on: str = "answers"
     end_token: str = "auto"
     bos: str = "auto"
+    long_text: str = "cut"
 
     def encode(self, texts: list[Rendered]) -> list[Encoded]:
         """Ids, labels and weights of rendered texts, uncut, in one call of the tokenizer."""
@@ -97,6 +99,13 @@ class Encoder:
             return self.ends.raw(row, train_bos=self.train_on == "all")
         return self.ends.answered(row) if item.answered else row
 
+    def rows_of(self, text: Rendered, row: Encoded) -> list[Encoded]:
+        """The rows that a training makes of an encoded text: itself, uncut, or the pieces of long
+        plain text that is to be split."""
+        if text.plain and self.long_text == "split" and len(row.ids) > self.max_length:
+            return pieces_of(row, self.max_length)
+        return [row]
+
     @cached_property
     def ends(self) -> Ends:
         """The rules for BOS and end token."""
@@ -113,22 +122,24 @@ def tokenize_dataset(
     folder: Path,
     end_token: str = "auto",
     bos: str = "auto",
+    long_text: str = "cut",
 ) -> Tokenized:
     """Tokenize every row of ``dataset`` into ``folder`` and open the result.
 
-    Rows are cut to ``max_length`` tokens; a row without a trained token is left out and counted.
+    Rows are cut to ``max_length`` tokens, plain text also split into pieces of them
+    (``long_text="split"``); a row without a trained token is left out and counted.
     Raises ``StudioError`` when nothing at all would be trained, when the chat template refuses a
     row, or when it cannot be proven which of its characters are the answer.
     """
     refuse_shape(context, dataset)
     context.phase("tokenize", "Turning rows into tokens")
     shutil.rmtree(folder, ignore_errors=True)
-    encoder = Encoder(tokenizer, max_length, train_on, end_token, bos)
+    encoder = Encoder(tokenizer, max_length, train_on, end_token, bos, long_text)
     train, held_out = _from_cache(context, dataset, encoder, folder)
     plain = has_plain_template(tokenizer) and dataset.format != "text"
     if dataset.shape == "messages" and end_token == "auto" and not encoder.ends.template_ends:
         tell_added_end(context, tokenizer)
-    tell(context, train, held_out, max_length, plain)
+    tell(context, train, held_out, max_length, plain, plain_text=dataset.shape == "text")
     validation = open_rows(folder / "validation") if held_out.rows else None
     return Tokenized(open_rows(folder / "train"), validation, train)
 
@@ -193,7 +204,7 @@ def _write_split(
     total = dataset.train_rows + dataset.validation_rows
     with RowWriter(target, FEATURES, f"{name}-{target.name}") as writer:
         for texts, origins, done in _batches(context, encoder, rows, counts):
-            writer.write(_columns(_kept(encoder, encoder.encode(texts), origins, counts)))
+            writer.write(_columns(_kept(encoder, texts, origins, counts)))
             context.progress("tokenize", before + done, total, "rows")
 
 
@@ -251,11 +262,11 @@ def rendered(title: str, encoder: Encoder, row: dict[str, Any]) -> list[Rendered
 
 
 def _kept(
-    encoder: Encoder, rows: list[Encoded], origins: list[Origin], counts: Counts
+    encoder: Encoder, texts: list[Rendered], origins: list[Origin], counts: Counts
 ) -> list[tuple[Encoded, Origin]]:
-    """The rows that train something, cut to the limit; the first token is never predicted."""
+    """The rows that train something, within the limit; the first token is never predicted."""
     kept = []
-    for row, origin in zip(rows, origins, strict=True):
+    for row, origin in _in_pieces(encoder, texts, origins, counts):
         if len(row.ids) > encoder.max_length:
             counts.note("cut", origin.line)
             row = row.cut(encoder.max_length)
@@ -268,3 +279,15 @@ def _kept(
         counts.trained += trained
         kept.append((row, origin))
     return kept
+
+
+def _in_pieces(
+    encoder: Encoder, texts: list[Rendered], origins: list[Origin], counts: Counts
+) -> Iterator[tuple[Encoded, Origin]]:
+    """Every row with its origin, long plain text in pieces where it is to be split."""
+    for text, row, origin in zip(texts, encoder.encode(texts), origins, strict=True):
+        pieces = encoder.rows_of(text, row)
+        if len(pieces) > 1:
+            counts.note("divided", origin.line)
+            counts.pieces += len(pieces)
+        yield from ((piece, origin) for piece in pieces)

@@ -41,7 +41,7 @@ def max_length_for(context: StepContext, model: ModelValue, wanted: int) -> int:
     if limit is None or wanted <= limit:
         return wanted
     context.notice(
-        f"{model.source} reads at most {limit} tokens at once: rows are cut there, not at {wanted}.",
+        f"{model.source} reads at most {limit} tokens at once: that is the max length, not {wanted}.",
         "Shorten the longest rows, or choose a model that reads more.",
     )  # fmt: skip
     return limit

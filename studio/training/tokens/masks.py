@@ -36,7 +36,7 @@ class Rendered:
 
     ``weights`` has the weight of each span (empty: all weigh 1). ``said`` has what each trained
     message says by itself, without what the template writes around it. ``answered``: the text ends
-    where an answer does.
+    where an answer does. ``plain``: text that answers nothing, and may be split.
     """
 
     text: str
@@ -45,6 +45,7 @@ class Rendered:
     weights: tuple[float, ...] = ()
     said: tuple[str, ...] = ()
     answered: bool = True
+    plain: bool = False
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,8 @@ def render_row(tokenizer: Any, row: dict[str, Any], train_on: str = "answers") -
             return render_messages(talk, targets_of(talk.messages, weights_of(row), train_on))
         return [_everything(talk)]
     if row.get("text") is not None:
-        return [Rendered(row["text"], ((0, len(row["text"])),), True, said=(row["text"],))]
+        text = row["text"]
+        return [Rendered(text, ((0, len(text)),), True, said=(text,), plain=True)]
     prompt, completion = row["prompt"], row["completion"]
     whole = prompt + completion
     return [Rendered(whole, ((len(prompt), len(whole)),), True, said=(completion,))]

@@ -50,21 +50,21 @@ def write(folder: Path, rows: Sequence[dict[str, Any]], held_out: int = 0) -> Da
         if part:
             with RowWriter(folder / name, FEATURES, name) as writer:
                 writer.write({n: [r.get(n) for r in part] for n in FEATURES})
-    kind = "text" if "text" in rows[0] else "messages"
+    kind: Any = "text" if "text" in rows[0] else "messages"
     return DatasetValue(
-        path=str(folder), format=kind, train_rows=cut, validation_rows=held_out, sha256="0" * 64,
+        path=str(folder), format=kind, shape=kind, train_rows=cut, validation_rows=held_out, sha256="0" * 64,
         sources=["rows.jsonl"],
     )  # fmt: skip
 
 
 def tokenized(
     root: Path, rows: Sequence[dict[str, Any]], tokenizer: Any = None, told: Recorder | None = None,
-    *, max_length: int = 500, train_on: str = "answers", held_out: int = 0,
+    *, max_length: int = 500, train_on: str = "answers", held_out: int = 0, long_text: str = "cut",
 ) -> Tokenized:  # fmt: skip
     context = make_context(root, told or Recorder())
     return tokenize_dataset(
         context, write(root / "data", rows, held_out), tokenizer or make_tiny_tokenizer(),
-        max_length=max_length, train_on=train_on, folder=root / "tokens",
+        max_length=max_length, train_on=train_on, folder=root / "tokens", long_text=long_text,
     )  # fmt: skip
 
 

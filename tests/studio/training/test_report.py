@@ -58,8 +58,9 @@ def write_rows(folder: Path, rows: list[Any]) -> Path:
 
 
 def report_on(
-    path: Path, *, max_length: int = LENGTH, longest_taken: int | None = None, **dataset: Any
-) -> DataReport:
+    path: Path, *, max_length: int = LENGTH, longest_taken: int | None = None,
+    long_text: str = "cut", **dataset: Any,
+) -> DataReport:  # fmt: skip
     """The report of a file under these settings of the Dataset node."""
     settings = DatasetSettings(source=str(path), **{"validation_fraction": 0.0, **dataset})
     step = Step("data", "dataset", 2, "Dataset", settings.model_dump(mode="json"), {}, "")
@@ -69,7 +70,7 @@ def report_on(
     )  # fmt: skip
     with open_window(settings, path.parent, load_registry().variants["format"]) as window:
         rows = WindowRows("Dataset", window)
-        encoder = Encoder(make_tiny_tokenizer(), max_length)
+        encoder = Encoder(make_tiny_tokenizer(), max_length, long_text=long_text)
         maker = ReportMaker(request, rows, encoder, RowIndex(rows.count), longest_taken)
         *_, last = (said for said in maker.run() if said is not None)
     assert last[0] == "result"

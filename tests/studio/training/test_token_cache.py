@@ -76,6 +76,7 @@ def test_whatever_changes_the_tokens_makes_them_anew(
     for number, options in enumerate((
         {"max_length": 98}, {"train_on": "all"}, {"tokenizer": other}, {"tokenizer": longer},
         {"rows": chats(5, "c")}, {"held_out": 2}, {"end_token": "never"},
+        {"long_text": "split"},
     )):  # fmt: skip
         assert not made(tmp_path / str(number), **{"rows": rows, **options})[1], options
     assert made(tmp_path / "z", rows)[1]
