@@ -118,3 +118,11 @@ def restore_scaler(trainer: Any, figures: dict[str, Any]) -> None:
     """Put back what ``scaler_state`` gave."""
     if "scaler" in figures and trainer.accelerator.scaler is not None:
         trainer.accelerator.scaler.load_state_dict(figures["scaler"])
+
+
+def scales_down(trainer: Any) -> bool:
+    """Whether float16's loss scaling can still help a gradient that is no number: it leaves the step out
+    and halves its factor. With a factor of 1 the gradient itself is too large, and every later step
+    would be left out too."""
+    scaler = trainer.accelerator.scaler
+    return scaler is not None and scaler.get_scale() > 1.0

@@ -24,7 +24,13 @@ from studio.training.adapter.tuning import Tuning
 from studio.training.loop.ending import TrainingOver, is_complete, is_untrained, why_early
 from studio.training.loop.figures import Figures
 from studio.training.loop.nonfinite import diverged
-from studio.training.loop.saver import Saver, bare_optimizer, restore_scaler, scaler_state
+from studio.training.loop.saver import (
+    Saver,
+    bare_optimizer,
+    restore_scaler,
+    scaler_state,
+    scales_down,
+)
 from studio.training.loop.schedule import Cadence, Length
 from studio.training.model.memory import read_memory
 from studio.training.saved.checkpoint import Checkpoint
@@ -153,14 +159,17 @@ class StepWatch(TrainerCallback):
         if bad:
             raise self._diverged("loss", losses[bad[0]], bad)
         norm = float(self.trainer.grad_norm)
-        if not math.isfinite(norm) and self.trainer.accelerator.scaler is None:
+        if not math.isfinite(norm) and not scales_down(self.trainer):
             raise self._diverged("gradient", norm, range(len(losses)))
         self.tuning.before_step(self.step + 1)
         self.updating = True
 
     def on_optimizer_step(self, args: Any, state: Any, control: Any, **more: Any) -> None:
-        """Let the method see the gradients once more, before they are cleared."""
+        """Let the method see the gradients once more, before they are cleared; zeros where float16's
+        scaling left the step out, because they were no numbers."""
         del args, state, control, more
+        if self.trainer.accelerator.optimizer_step_was_skipped:
+            self.trainer.model.zero_grad(set_to_none=False)
         self.tuning.after_step(self.step + 1)
         self.updating = False
 
