@@ -15,6 +15,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from studio.layer_names import taker
+
 _LARGEST_HEADER = 100 * 2**20
 _NOT_ADAPTED = {
     "lm_head", "embed_out", "embed_tokens", "wte", "wpe", "word_embeddings", "embed_positions",
@@ -207,11 +209,6 @@ def _query_value(names: list[str]) -> list[str]:
     return plain if len(plain) > 1 else _fused(names)
 
 
-def matches(module: str, target: str) -> bool:
-    """Whether PEFT puts an adapter on ``module`` for ``target``: the name or its end."""
-    return module == target or module.endswith("." + target)
-
-
 def resolve_targets(
     modules: Sequence[LinearModule], wanted: str | Sequence[str]
 ) -> tuple[list[str], list[str]]:
@@ -224,5 +221,5 @@ def resolve_targets(
         if wanted in known:
             return known[wanted], [] if known[wanted] else [wanted]
         wanted = [part.strip() for part in wanted.split(",") if part.strip()]
-    wrong = [t for t in wanted if not any(matches(m.name, t) for m in modules)]
+    wrong = [t for t in wanted if not any(map(taker([t]), (m.name for m in modules)))]
     return [t for t in dict.fromkeys(wanted) if t not in wrong], wrong

@@ -15,7 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from studio.layers import LinearModule, matches, resolve_targets, tensor_shapes, weight_files
+from studio.experts import half_chosen, joined, weight_names
+from studio.layer_names import joined_name, matches, taker
+from studio.layers import LinearModule, resolve_targets, tensor_shapes, weight_files
 
 PATTERN = "re:"
 """What a regular expression for whole layer names begins with."""
@@ -38,16 +40,41 @@ class Chosen:
 def choose(modules: Sequence[LinearModule], settings: Any, model: str) -> Chosen:
     """The layers that a LoRA node's settings mean; ``model`` is what sentences call the model."""
     names, troubles = _wanted(modules, settings.target_modules, model)
-    layers = [m for m in modules if any(matches(m.name, n) for n in names)]
+    taken = taker(names)
+    layers = [m for m in modules if taken(m.name)]
     kept, more = _narrowed(layers, settings, model)
     troubles += more
-    if len(kept) < len(layers):
+    whole = len(kept) == len(layers)
+    if joined(kept):
+        names = weight_names(modules, kept, names, whole)
+        troubles += _half_chosen(modules, kept, settings)
+    elif not whole:
         names = [m.name for m in kept]
     if not kept and not troubles:
         troubles.append(("target_modules", "no layer is left to train.", "Choose more layers."))
     ranks, more = _pattern(settings.rank_pattern, kept, "rank_pattern")
     alphas, also = _pattern(settings.alpha_pattern, kept, "alpha_pattern")
     return Chosen(names, kept, ranks, alphas, [*troubles, *more, *also])
+
+
+def _half_chosen(
+    modules: Sequence[LinearModule], kept: Sequence[LinearModule], settings: Any
+) -> list[Trouble]:
+    found = half_chosen(modules, kept)
+    if found is None:
+        return []
+    weight, missing = found
+    field_name = "exclude" if settings.exclude.strip() else "target_modules"
+    sentence = (
+        f"{missing.name} is joined with others in one weight, which is trained whole or not at all."
+    )
+    return [
+        (
+            field_name,
+            sentence,
+            f"Write experts.{weight.rpartition('.')[2]}, or leave its parts out.",
+        )
+    ]
 
 
 def _wanted(
@@ -59,7 +86,7 @@ def _wanted(
             pattern = re.compile(wanted.removeprefix(PATTERN))
         except re.error as error:
             return [], [("target_modules", f"“{wanted}” is not a regular expression: {error}.", "")]
-        found = [m.name for m in modules if pattern.fullmatch(m.name)]
+        found = [m.name for m in modules if full_match(pattern, m.name)]
         hint = f"It must match a whole name, such as {modules[0].name}."
         trouble = ("target_modules", f"“{wanted}” matches no linear layer of {model}.", hint)
         return found, [] if found else [trouble]
@@ -73,16 +100,20 @@ def _wanted(
     return names, troubles
 
 
+def full_match(pattern: re.Pattern[str], name: str) -> bool:
+    """Whether the expression is the whole name of a layer, as PEFT asks it, or that of the weight that
+    an expert is joined in."""
+    return bool(pattern.fullmatch(name) or pattern.fullmatch(joined_name(name)))
+
+
 def _narrowed(
     layers: list[LinearModule], settings: Any, model: str
 ) -> tuple[list[LinearModule], list[Trouble]]:
     """The layers within the range and without the excluded ones."""
     troubles: list[Trouble] = []
-    numbers = _numbers(settings.layers)
+    numbers = layer_numbers(settings.layers)
     if numbers is None:
-        troubles.append(
-            ("layers", f"“{settings.layers}” is no range of layers.", "Write 0-15 or 4, 8-11.")
-        )
+        troubles.append(("layers", f"“{settings.layers}” is no range of layers.", _RANGES))
     elif settings.layers.strip():
         there = {n for m in layers if (n := layer_number(m.name)) is not None}
         missing = sorted(numbers - there)
@@ -91,7 +122,8 @@ def _narrowed(
             troubles.append(("layers", f"{model} has no layer {missing[0]}.", last))
         layers = [m for m in layers if layer_number(m.name) in numbers]
     for name in listed(settings.exclude):
-        kept = [m for m in layers if not matches(m.name, name)]
+        excluded = taker([name])
+        kept = [m for m in layers if not excluded(m.name)]
         if len(kept) == len(layers):
             troubles.append(
                 ("exclude", f"“{name}” is none of the chosen layers.", nearest_hint(layers, name))
@@ -105,17 +137,20 @@ def layer_number(name: str) -> int | None:
     return next((int(p) for p in name.split(".") if p.isdigit()), None)
 
 
-def _numbers(text: str) -> set[int] | None:
-    """The numbers that “0-3, 7” means; ``None`` when it means none."""
+_RANGES = "Write 0-15, or 4, 8-11, or 0-30/2 for every second one."
+
+
+def layer_numbers(text: str) -> set[int] | None:
+    """The numbers that “0-3, 7” or “0-30/2” (every second one) means; ``None`` when it means none."""
     found: set[int] = set()
     for part in listed(text):
-        ends = re.fullmatch(r"(\d{1,5})(?:\s*-\s*(\d{1,5}))?", part)
+        ends = re.fullmatch(r"(\d{1,5})(?:\s*-\s*(\d{1,5})(?:\s*/\s*([1-9]\d{0,4}))?)?", part)
         if ends is None:
             return None
         first, last = int(ends[1]), int(ends[2] or ends[1])
         if last < first:
             return None
-        found |= set(range(first, last + 1))
+        found |= set(range(first, last + 1, int(ends[3] or 1)))
     return found
 
 
@@ -128,20 +163,52 @@ def listed(text: str | Sequence[str]) -> list[str]:
 def _pattern(
     text: str, layers: Sequence[LinearModule], setting: str
 ) -> tuple[dict[str, int], list[Trouble]]:
-    """Numbers by layer name, from “down_proj=32, q_proj=8”; names are escaped for PEFT."""
+    """Numbers by layer name, from “down_proj=32, q_proj=8”; names are escaped for PEFT. The first that
+    fits a layer counts. PEFT saves them in another order, so those that overlap are written out."""
     found: dict[str, int] = {}
+    own: dict[str, int] = {}
     troubles: list[Trouble] = []
+    overlap = False
     for part in listed(text):
         name, _, number = (p.strip() for p in part.partition("="))
         if not number.isdigit() or not 1 <= int(number) <= 4096:
             hint = "Write name=number, such as down_proj=32."
             troubles.append((setting, f"“{part}” is no name with a whole number.", hint))
-        elif not any(matches(m.name, name) for m in layers):
+            continue
+        fits = taker([name])
+        matched = [m.name for m in layers if fits(m.name)]
+        if not matched:
             sentence = f"“{name}” is none of the chosen layers."
             troubles.append((setting, sentence, nearest_hint(layers, name)))
-        else:
-            found[re.escape(name)] = int(number)
+            continue
+        overlap = overlap or any(m in own for m in matched)
+        found[re.escape(name)] = int(number)
+        own = {**dict.fromkeys(matched, int(number)), **own}
+    weights = joined(layers)
+    if any(m.name in own for members in weights.values() for m in members):
+        troubles += _uneven(weights, own, setting)
+        overlap = True
+    if overlap:
+        found = {re.escape(joined_name(name)): number for name, number in own.items()}
     return found, troubles
+
+
+def _uneven(
+    weights: dict[str, list[LinearModule]], own: dict[str, int], setting: str
+) -> list[Trouble]:
+    """Matrices that are joined in one weight have one rank and one alpha."""
+    for weight, members in weights.items():
+        if len({own.get(m.name) for m in members}) > 1:
+            given = next(m.name for m in members if m.name in own)
+            hint = f"Write experts.{weight.rpartition('.')[2]}={own[given]}."
+            return [
+                (
+                    setting,
+                    f"{given} is joined with others in one weight: they have one number.",
+                    hint,
+                )
+            ]
+    return []
 
 
 def wrong_target_sentence(name: str, model: str) -> str:

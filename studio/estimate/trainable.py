@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from studio.estimate.shapes import Linear, Shape
-from studio.layers import matches
+from studio.layer_names import taker
 
 Settings = Mapping[str, Any]
 Count = Callable[[Linear, int, Settings], int]
@@ -203,10 +203,11 @@ def matched(
     shape: Shape, names: Sequence[str], rank_of: Callable[[str], int]
 ) -> tuple[Target, ...]:
     """The linear layers that PEFT adapts for these target names, with their ranks."""
+    taken = taker(names)
     return tuple(
         Target(m, rank_of(m.name))
         for m in shape.linears
-        if any(matches(own, n) for own in (m.aliases or (m.name,)) for n in names)
+        if taken(m.name) or any(taken(own) for own in m.aliases)
     )
 
 

@@ -18,10 +18,12 @@ from peft import get_peft_model
 from studio.adapters._configure import quantization_trouble
 from studio.adapters._method import LoraMethod, TrainingFacts
 from studio.errors import StudioError
-from studio.layers import TOWERS, matches
+from studio.layer_names import is_joined, joined_name, matches
+from studio.layers import TOWERS
 from studio.models import classify
 from studio.runs.context import StepContext
 from studio.training.adapter.convert import make_plain
+from studio.training.adapter.experts import name_experts
 from studio.training.adapter.start import begin_from_base
 from studio.training.adapter.tuning import Tuning
 from studio.training.model.out_of_memory import is_out_of_memory
@@ -63,7 +65,7 @@ def _built(
 ) -> Tuning:  # fmt: skip
     """Config, adapter, and the method's start; a resumed run takes its start from the checkpoint."""
     hooks = method.hooks
-    config = _text_only(base, method.build(adapted))
+    config = name_experts(base, _text_only(base, method.build(adapted)))
     if facts is not None and hooks.fit:
         hooks.fit(config, facts)
     if resumed is not None and hooks.initialise:
@@ -168,12 +170,18 @@ def _check_biases(context: StepContext, adapted: AdaptedModelValue) -> None:
 
 
 def _refuse_missing(context: StepContext, model: Any, adapted: AdaptedModelValue) -> None:
-    """PEFT is content when one target matches; the user asked for all of them. (PEFT itself renames
-    the experts of a mixture, so those are not looked for.)"""
+    """PEFT is content when one target matches; the user asked for all of them. (Where PEFT renamed the
+    experts by itself, in a project of an older version, they are not looked for.)"""
     found = getattr(model.base_model, "targeted_module_names", None)
-    if found is None or getattr(model.peft_config["default"], "target_parameters", None):
+    weights = list(getattr(model.peft_config["default"], "target_parameters", None) or ())
+    if found is None or (weights and not any(map(is_joined, adapted.target_modules))):
         return
-    missing = [t for t in adapted.target_modules if not any(matches(n, t) for n in found)]
+    names = [
+        *found,
+        *(w.removesuffix(".weight") for w in model.base_model.targeted_parameter_names),
+    ]
+    everywhere = {*names, *map(joined_name, names)}
+    missing = [t for t in adapted.target_modules if not any(matches(n, t) for n in everywhere)]
     if missing:
         raise StudioError(
             f"{context.title}: “{missing[0]}” is in the files of {adapted.model.source}, but is no "

@@ -67,6 +67,7 @@ def _dry(asked: Mapping[str, Any]) -> dict[str, Any]:
     from peft import get_peft_model
 
     from studio.estimate.optimizers import state_bytes
+    from studio.training.adapter.experts import name_experts
     from studio.training.adapter.whole import mark_trained
     from studio.training.estimate.dry_run import dry_run
     from studio.training.loop.optim import build_optimizer
@@ -82,7 +83,7 @@ def _dry(asked: Mapping[str, Any]) -> dict[str, Any]:
         config = method.payload.build(adapted)
         if hasattr(config, "init_lora_weights"):  # what some begin with needs real weights
             config.init_lora_weights = True
-        return get_peft_model(model, config)
+        return get_peft_model(model, name_experts(model, config))
 
     own = settings.optimizer in _OWN_STATES
     named = settings if own else settings.model_copy(update={"optimizer": "sgd"})

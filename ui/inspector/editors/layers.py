@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from studio.layers import LinearModule, matches, presets, resolve_targets
+from studio.layer_names import matches
+from studio.layers import LinearModule, presets, resolve_targets
 from studio.models import linear_modules
 from studio.targets import PATTERN
 from studio.whole import layer_of
