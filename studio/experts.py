@@ -8,15 +8,19 @@ names only. No torch.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from studio.layer_names import is_joined, joined_name, taker
+from studio.layer_names import all_ends, is_joined, joined_name, taker
 from studio.layers import LinearModule
 
+Weights = dict[str, list[LinearModule]]
+"""The layers of each joined weight, by its name."""
 
-def joined(layers: Iterable[LinearModule]) -> dict[str, list[LinearModule]]:
-    """The layers of each joined weight, by its name; other layers are left out."""
-    groups: dict[str, list[LinearModule]] = {}
+
+def joined(layers: Iterable[LinearModule]) -> Weights:
+    """The joined weights that some of these layers are in; other layers are left out."""
+    groups: Weights = {}
     for layer in layers:
         name = joined_name(layer.name)
         if is_joined(name):
@@ -24,46 +28,31 @@ def joined(layers: Iterable[LinearModule]) -> dict[str, list[LinearModule]]:
     return groups
 
 
-def half_chosen(
-    modules: Sequence[LinearModule], chosen: Sequence[LinearModule]
-) -> tuple[str, LinearModule] | None:
-    """A joined weight of which only a part is chosen, with a layer of it that is not."""
-    kept = joined(chosen)
-    if not kept:
-        return None
-    names = {m.name for m in chosen}
-    for weight, members in joined(modules).items():
-        left = [m for m in members if m.name not in names]
-        if weight in kept and left:
-            return weight, left[0]
+def half_chosen(every: Weights, kept: Weights) -> tuple[str, LinearModule] | None:
+    """A joined weight of which only a part is kept, with a layer of it that is not."""
+    for weight, members in kept.items():
+        if len(members) < len(every[weight]):
+            names = {m.name for m in members}
+            return weight, next(m for m in every[weight] if m.name not in names)
     return None
 
 
 def weight_names(
-    modules: Sequence[LinearModule],
-    chosen: Sequence[LinearModule],
-    names: Sequence[str],
-    whole: bool,
+    every: Weights, kept: Weights, plain: Sequence[str], names: Sequence[str], whole: bool
 ) -> list[str]:
-    """What an adapter of ``chosen`` is put on, as short as the names allow. ``names`` match exactly
-    these layers when they are ``whole``; a name that also means experts is written out."""
-    kept = joined(chosen)
-    plain = [m.name for m in chosen if not is_joined(joined_name(m.name))]
+    """What an adapter is put on, as short as the names allow. ``plain`` are the chosen layers that are
+    no experts. ``names`` mean exactly what was chosen when it is ``whole``; a name that means experts
+    and other layers is written out."""
+    found = list(plain)
     if whole:
-        experts = [m.name for members in kept.values() for m in members]
-        short = [n for n in names if not is_joined(n) and not any(map(taker([n]), experts))]
+        experts = all_ends(m.name for members in kept.values() for m in members)
+        short = [n for n in names if not is_joined(n) and n not in experts]
         covered = taker(short)
-        plain = short + [n for n in plain if not covered(n)]
-    every = _by_part(joined(modules))
-    own = _by_part(kept)
-    parts = [f"experts.{p}" for p, count in own.items() if count == every[p]]
-    single = [w for w in kept if f"experts.{w.rpartition('.')[2]}" not in parts]
-    return plain + parts + single
+        found = short + [n for n in plain if not covered(n)]
+    wanted, own = _by_part(every), _by_part(kept)
+    parts = [f"experts.{p}" for p, count in own.items() if count == wanted[p]]
+    return found + parts + [w for w in kept if f"experts.{w.rpartition('.')[2]}" not in parts]
 
 
-def _by_part(weights: Iterable[str]) -> dict[str, int]:
-    counted: dict[str, int] = {}
-    for weight in weights:
-        part = weight.rpartition(".")[2]
-        counted[part] = counted.get(part, 0) + 1
-    return counted
+def _by_part(weights: Iterable[str]) -> Counter[str]:
+    return Counter(w.rpartition(".")[2] for w in weights)

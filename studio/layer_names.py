@@ -27,15 +27,21 @@ def taker(targets: Iterable[str]) -> Callable[[str], bool]:
     """Whether a layer's name, or that of the weight its expert is joined in, ``matches`` one of the
     targets. It looks names up, so that a mixture with many thousand of them stays quick."""
     wanted = frozenset(targets)
+    return lambda name: (
+        not (wanted.isdisjoint(_ends(name)) and wanted.isdisjoint(_ends(joined_name(name))))
+    )
 
-    def ends(name: str) -> bool:
-        while name not in wanted:
-            _, dot, name = name.partition(".")
-            if not dot:
-                return False
-        return True
 
-    return lambda name: ends(name) or ends(joined_name(name))
+@lru_cache(maxsize=2**17)
+def _ends(name: str) -> tuple[str, ...]:
+    """The name, and its ends at each dot."""
+    parts = name.split(".")
+    return tuple(".".join(parts[i:]) for i in range(len(parts)))
+
+
+def all_ends(names: Iterable[str]) -> set[str]:
+    """Every target that means one of these layers by its own name."""
+    return {end for name in names for end in _ends(name)}
 
 
 @lru_cache(maxsize=2**17)
@@ -49,6 +55,7 @@ def joined_name(name: str) -> str:
     return f"{before}experts.{part}"
 
 
+@lru_cache(maxsize=2**17)
 def is_joined(name: str) -> bool:
     """Whether this is the name of a joined weight, or the end of one."""
     parent, _, last = name.rpartition(".")

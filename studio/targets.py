@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from studio.experts import half_chosen, joined, weight_names
-from studio.layer_names import joined_name, matches, taker
+from studio.experts import Weights, half_chosen, joined, weight_names
+from studio.layer_names import is_joined, joined_name, matches, taker
 from studio.layers import LinearModule, resolve_targets, tensor_shapes, weight_files
 
 PATTERN = "re:"
@@ -45,9 +45,12 @@ def choose(modules: Sequence[LinearModule], settings: Any, model: str) -> Chosen
     kept, more = _narrowed(layers, settings, model)
     troubles += more
     whole = len(kept) == len(layers)
-    if joined(kept):
-        names = weight_names(modules, kept, names, whole)
-        troubles += _half_chosen(modules, kept, settings)
+    weights = joined(kept)
+    if weights:
+        every = joined(modules)
+        plain = [m.name for m in kept if not is_joined(joined_name(m.name))]
+        names = weight_names(every, weights, plain, names, whole)
+        troubles += _half_chosen(every, weights, settings)
     elif not whole:
         names = [m.name for m in kept]
     if not kept and not troubles:
@@ -57,10 +60,8 @@ def choose(modules: Sequence[LinearModule], settings: Any, model: str) -> Chosen
     return Chosen(names, kept, ranks, alphas, [*troubles, *more, *also])
 
 
-def _half_chosen(
-    modules: Sequence[LinearModule], kept: Sequence[LinearModule], settings: Any
-) -> list[Trouble]:
-    found = half_chosen(modules, kept)
+def _half_chosen(every: Weights, kept: Weights, settings: Any) -> list[Trouble]:
+    found = half_chosen(every, kept)
     if found is None:
         return []
     weight, missing = found
@@ -184,7 +185,7 @@ def _pattern(
         overlap = overlap or any(m in own for m in matched)
         found[re.escape(name)] = int(number)
         own = {**dict.fromkeys(matched, int(number)), **own}
-    weights = joined(layers)
+    weights = joined(layers) if own else {}
     if any(m.name in own for members in weights.values() for m in members):
         troubles += _uneven(weights, own, setting)
         overlap = True
@@ -193,9 +194,7 @@ def _pattern(
     return found, troubles
 
 
-def _uneven(
-    weights: dict[str, list[LinearModule]], own: dict[str, int], setting: str
-) -> list[Trouble]:
+def _uneven(weights: Weights, own: dict[str, int], setting: str) -> list[Trouble]:
     """Matrices that are joined in one weight have one rank and one alpha."""
     for weight, members in weights.items():
         if len({own.get(m.name) for m in members}) > 1:

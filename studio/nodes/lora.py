@@ -38,25 +38,27 @@ class LoraSettings(Settings):
     )  # fmt: skip
     target_modules: str | list[str] = setting(
         "all-linear", "Target modules", "Which linear layers get an adapter. All linear learns most; "
-        "q and v only is smallest. Names with commas, or re: and a regular expression for whole names.",
+        "q and v only is smallest. Names with commas, or re: and a regular expression for whole names. "
+        "Experts of a mixture: experts.gate_up_proj, experts.down_proj.",
         widget="target_modules",
         special={"all-linear": "All linear layers", "attention": "Attention", "q,v": "q and v only"},
     )  # fmt: skip
     layers: str = setting(
-        "", "Layer range", "Only these blocks of the model get an adapter, such as 8-15 or 0, 4-7. Fewer "
-        "blocks: less memory, less to learn with.", advanced=True, placeholder="all", max_length=500,
+        "", "Layer range", "Only these blocks of the model get an adapter, such as 8-15 or 0, 4-7; 0-30/2 is "
+        "every second one. Fewer blocks: less memory, less to learn with.", advanced=True,
+        placeholder="all", max_length=500,
     )  # fmt: skip
     exclude: str = setting(
         "", "Exclude", "Names of layers that get none, with commas: k_proj, model.layers.0.mlp.up_proj.",
         advanced=True, placeholder="none", max_length=5000,
     )  # fmt: skip
     rank_pattern: str = setting(
-        "", "Ranks by layer", "Layers with a rank of their own: down_proj=32, q_proj=8.", advanced=True,
-        placeholder="none", max_length=5000,
+        "", "Ranks by layer", "Layers with a rank of their own: down_proj=32, q_proj=8. The first name that "
+        "fits a layer counts.", advanced=True, placeholder="none", max_length=50_000,
     )  # fmt: skip
     alpha_pattern: str = setting(
         "", "Alphas by layer", "Layers with an alpha of their own: down_proj=64. The scale is alpha / r.",
-        advanced=True, placeholder="none", max_length=5000,
+        advanced=True, placeholder="none", max_length=50_000,
     )  # fmt: skip
     modules_to_save: str = setting(
         "", "Train as a whole", "Parts that are trained without a low-rank form and saved with the "
@@ -89,7 +91,7 @@ def run(
 
 
 NODE = NodeType(
-    id="lora", title="LoRA", version=1, category="Model", icon="layers",
+    id="lora", title="LoRA", version=2, category="Model", icon="layers",
     help="Low-rank adapters on chosen layers of the model; only they are trained.",
     settings=LoraSettings, run=run, check=check,
     inputs=(input_("model", MODEL, "Model"),),

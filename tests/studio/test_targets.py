@@ -50,6 +50,8 @@ def names(**settings: Any) -> list[str]:
         ({}, 12),
         ({"layers": "1-2"}, 6),
         ({"layers": "0, 2-3", "target_modules": "q_proj"}, 3),
+        ({"layers": "0-3/2", "target_modules": "q_proj"}, 2),
+        ({"layers": "1-3 / 2, 0", "target_modules": "q_proj"}, 3),
         ({"exclude": "down_proj"}, 8),
         ({"exclude": "v_proj, model.layers.0.mlp.down_proj"}, 7),
         ({"target_modules": r"re:.*\.[13]\..*(q|v)_proj"}, 4),
@@ -74,6 +76,7 @@ def test_names_stay_short_where_nothing_was_taken_away() -> None:
         ({"layers": "2-9"}, "layers", "it has no layer 4."),
         ({"layers": "all"}, "layers", "“all” is no range"),
         ({"layers": "3-1"}, "layers", "is no range"),
+        ({"layers": "0-3/0"}, "layers", "is no range"),
         ({"exclude": "k_proj"}, "exclude", "“k_proj” is none of the chosen layers."),
         ({"exclude": "q_proj, v_proj, down_proj"}, "target_modules", "no layer is left"),
         ({"target_modules": "re:q_proj"}, "target_modules", "matches no linear layer"),
@@ -92,6 +95,83 @@ def test_what_matches_nothing_is_said(settings: dict[str, Any], field: str, said
 def test_ranks_by_layer_are_escaped_for_peft() -> None:
     chosen = choose(modules(), LoraSettings(rank_pattern="mlp.down_proj=32, q_proj=4"), "it")
     assert chosen.ranks == {r"mlp\.down_proj": 32, "q_proj": 4}
+
+
+def test_ranks_that_overlap_are_written_out() -> None:
+    """PEFT saves them in the order of the alphabet; the first that was typed counts."""
+    typed = "layers.1.mlp.down_proj=8, down_proj=32"
+    chosen = choose(modules(2), LoraSettings(rank_pattern=typed), "it")
+    assert chosen.ranks == {
+        r"model\.layers\.1\.mlp\.down_proj": 8, r"model\.layers\.0\.mlp\.down_proj": 32
+    }  # fmt: skip
+
+
+MIXTURE = [
+    LinearModule(f"model.layers.{i}.{name}", 8, 8)
+    for i in range(2)
+    for name in (
+        "self_attn.q_proj", "mlp.shared_expert.up_proj",
+        *(f"mlp.experts.{e}.{p}_proj" for e in range(3) for p in ("gate", "up", "down")),
+    )
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({}, ["q_proj", "model.layers.0.mlp.shared_expert.up_proj",
+              "model.layers.1.mlp.shared_expert.up_proj", "experts.gate_up_proj", "experts.down_proj"]),
+        ({"target_modules": "shared_expert.up_proj"}, ["shared_expert.up_proj"]),
+        ({"target_modules": "q_proj, experts.down_proj"}, ["q_proj", "experts.down_proj"]),
+        ({"target_modules": "experts.down_proj", "layers": "1"},
+         ["model.layers.1.mlp.experts.down_proj"]),
+        ({"target_modules": r"re:.*\.0\.mlp\.experts\.gate_up_proj"},
+         ["model.layers.0.mlp.experts.gate_up_proj"]),
+        ({"exclude": "shared_expert.up_proj, experts.gate_up_proj", "layers": "0"},
+         ["model.layers.0.self_attn.q_proj", "model.layers.0.mlp.experts.down_proj"]),
+    ],
+)  # fmt: skip
+def test_experts_are_named_by_the_weight_they_are_joined_in(
+    settings: dict[str, Any], expected: list[str]
+) -> None:
+    chosen = choose(MIXTURE, LoraSettings(**settings), "it")
+    assert chosen.troubles == []
+    assert chosen.names == expected
+    kept = choose(MIXTURE, LoraSettings(target_modules=chosen.names), "it").layers
+    assert kept == chosen.layers
+
+
+FUSED = {
+    "gpt2": [("attn.c_attn", 8, 24), ("attn.c_proj", 8, 8), ("mlp.c_fc", 8, 32), ("mlp.c_proj", 32, 8)],
+    "phi3": [("self_attn.qkv_proj", 8, 24), ("self_attn.o_proj", 8, 8), ("mlp.gate_up_proj", 8, 64),
+             ("mlp.down_proj", 32, 8)],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("family", "wanted", "last"),
+    [
+        ("gpt2", r"re:transformer\.h\.\d+\.attn\.c_attn", {"attn.c_attn"}),
+        ("gpt2", "re:.*c_proj", {"attn.c_proj", "mlp.c_proj"}),
+        ("gpt2", "attention", {"attn.c_attn", "attn.c_proj"}),
+        ("gpt2", "q,v", {"attn.c_attn"}),
+        ("phi3", "re:.*(qkv|gate_up)_proj", {"self_attn.qkv_proj", "mlp.gate_up_proj"}),
+        ("phi3", "q,v", {"self_attn.qkv_proj"}),
+        ("phi3", "re:qkv_proj", set()),
+    ],
+)
+def test_fused_and_transposed_layers_by_expression_and_preset(
+    family: str, wanted: str, last: set[str]
+) -> None:
+    """An expression is the whole name, as PEFT asks it."""
+    prefix = "transformer.h" if family == "gpt2" else "model.layers"
+    layers = [
+        LinearModule(f"{prefix}.{i}.{name}", w, o, transposed=family == "gpt2")
+        for i in range(2) for name, w, o in FUSED[family]
+    ]  # fmt: skip
+    chosen = choose(layers, LoraSettings(target_modules=wanted, layers="1"), "it")
+    assert {m.name.removeprefix(f"{prefix}.1.") for m in chosen.layers} == last
+    assert bool(chosen.troubles) == (not last)
 
 
 def test_the_tree_counts_what_lies_below() -> None:

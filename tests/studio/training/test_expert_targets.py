@@ -1,0 +1,203 @@
+"""Adapters on the experts of a mixture: exactly the blocks that were chosen, as plain PEFT loads them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from studio.adapters._configure import describe
+from studio.adapters._method import lora_config
+from studio.errors import StudioError
+from studio.estimate.shapes import shape_of_config
+from studio.estimate.trainable import count, matched, rank_for
+from studio.layers import read_linear_modules
+from studio.nodes.lora import LoraSettings
+from studio.nodes.merge import MergeSettings
+from studio.targets import choose
+from studio.training.adapter.experts import name_experts
+from studio.training.loop.train import train_adapter
+from studio.training.merge.make import merge_adapter
+from studio.values import AdaptedModelValue, AdapterValue, ModelValue
+from tests.studio.estimate.architectures import ARCHITECTURES, meta_model, shortened
+from tests.studio.training.adapters import logits, plain_adapted, plain_model
+from tests.studio.training.steps import (
+    Recorder,
+    dataset_value,
+    make_context,
+    model_value,
+    settings_of,
+)
+from tests.studio.training.test_architectures import _SHAPE
+from tests.tiny import make_tiny_tokenizer
+
+pytestmark = pytest.mark.usefixtures("quiet_transformers")
+
+_MIXTURE = {**_SHAPE, "num_experts_per_tok": 2, "moe_intermediate_size": 16}
+FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
+    "mixtral": ("MixtralConfig", {**_SHAPE, "num_local_experts": 4, "num_experts_per_tok": 2}),
+    "qwen2_moe": ("Qwen2MoeConfig", {
+        **_MIXTURE, "num_experts": 4, "shared_expert_intermediate_size": 24, "mlp_only_layers": [0],
+    }),
+    "qwen3_moe": ("Qwen3MoeConfig", {**_MIXTURE, "head_dim": 8, "num_experts": 4}),
+    "deepseek_v3": ("DeepseekV3Config", {
+        **_MIXTURE, "num_key_value_heads": 4, "n_routed_experts": 4, "first_k_dense_replace": 1,
+        "n_group": 1, "topk_group": 1,
+        "q_lora_rank": 8, "kv_lora_rank": 8, "qk_rope_head_dim": 4, "qk_nope_head_dim": 4,
+        "v_head_dim": 8,
+    }),
+}  # fmt: skip
+
+
+def make_model(folder: Path, family: str) -> Path:
+    import transformers
+
+    name, values = FAMILIES[family]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        config = getattr(transformers, name)(**values)
+        transformers.AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    make_tiny_tokenizer().save_pretrained(folder)
+    return folder
+
+
+def trained(root: Path, family: str, steps: int = 2, **settings: Any) -> AdapterValue:
+    """The LoRA node's settings on a tiny mixture, and a short training."""
+    context = make_context(root, Recorder())
+    model = model_value(make_model(root / "model", family))
+    lora = LoraSettings(**{"r": 4, "alpha": 8, **settings})
+    adapted = describe(context, model.to_json(), lora)
+    inputs = {"dataset": dataset_value(root / "data", 12).to_json(), "model": adapted.to_json()}
+    return train_adapter(context, inputs, settings_of(max_steps=steps, learning_rate=1e-2))
+
+
+def changed(value: AdapterValue) -> set[str]:
+    """The base's weights that the adapter changes, as plain PEFT merges them."""
+    before = dict(plain_model(value.model.model.path).named_parameters())
+    after = dict(plain_adapted(value).merge_and_unload().named_parameters())
+    return {n for n, p in before.items() if not torch.equal(p, after[n])}
+
+
+EXPERTS = {"mlp.experts.gate_up_proj", "mlp.experts.down_proj"}
+BESIDE = {f"mlp.shared_expert.{n}_proj.weight" for n in ("gate", "up", "down")}
+DENSE = {f"mlp.{n}_proj.weight" for n in ("gate", "up", "down")}
+
+
+def block(number: int, names: set[str]) -> set[str]:
+    return {f"model.layers.{number}.{n}" for n in names}
+
+
+QKVO = {f"self_attn.{n}_proj.weight" for n in "qkvo"}
+
+
+@pytest.mark.parametrize(
+    ("family", "settings", "expected"),
+    [
+        ("mixtral", {"target_modules": ["w1", "w2", "w3"], "layers": "1"}, block(1, EXPERTS)),
+        ("qwen3_moe", {"layers": "0"}, block(0, QKVO | EXPERTS)),
+        ("qwen3_moe", {"target_modules": r"re:.*\.1\.mlp\.experts\.down_proj"},
+         block(1, {"mlp.experts.down_proj"})),
+        ("qwen2_moe", {}, block(0, QKVO | DENSE) | block(1, QKVO | EXPERTS | BESIDE)),
+        ("qwen2_moe", {"target_modules": "experts.gate_up_proj"},
+         block(1, {"mlp.experts.gate_up_proj"})),
+        ("qwen2_moe", {"target_modules": "re:.*shared_expert.*"}, block(1, BESIDE)),
+        ("deepseek_v3", {"target_modules": "gate_proj,up_proj,down_proj"},
+         block(0, DENSE) | block(1, EXPERTS)
+         | block(1, {n.replace("expert.", "experts.") for n in BESIDE})),
+        ("deepseek_v3", {"target_modules": "shared_experts.down_proj"},
+         block(1, {"mlp.shared_experts.down_proj.weight"})),
+    ],
+)  # fmt: skip
+def test_exactly_the_chosen_weights_change(
+    tmp_path: Path, family: str, settings: dict[str, Any], expected: set[str]
+) -> None:
+    """PEFT 0.21 by itself takes all blocks for one, none for some families, and a shared expert for a
+    joined one."""
+    value = trained(tmp_path, family, **settings)
+    assert value.reload_difference <= 1e-5
+    assert changed(value) == expected
+    saved = json.loads((Path(value.path) / "adapter_config.json").read_text())
+    assert len(saved["target_parameters"] or ()) == len(
+        [n for n in expected if "experts" in n or (family == "deepseek_v3" and "mlp" in n)]
+    )
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_ranks_and_alphas_of_experts(tmp_path: Path, family: str) -> None:
+    """A rank of an expert is that of one matrix: gate and up, joined, have twice as many directions,
+    and the same scale."""
+    ranks = "experts.gate_up_proj=2, experts.down_proj=3, q_proj=5"
+    names = "q_proj" if family != "deepseek_v3" else "q_a_proj"
+    value = trained(
+        tmp_path, family, target_modules=f"{names}, experts.gate_up_proj, experts.down_proj",
+        rank_pattern=ranks.replace("q_proj", names), alpha_pattern="experts.gate_up_proj=6",
+    )  # fmt: skip
+    model = plain_adapted(value)
+    found = {
+        type_name: (module.r["default"], module.scaling["default"])
+        for name, module in model.named_modules() if hasattr(module, "lora_A")
+        for type_name in [getattr(module, "parameter_name", name.rpartition(".")[2])]
+    }  # fmt: skip
+    assert found == {"gate_up_proj": (4, 3.0), "down_proj": (3, 8 / 3), names: (5, 8 / 5)}
+    context = make_context(tmp_path / "merge", Recorder())
+    merged = plain_model(merge_adapter(context, value.to_json(), MergeSettings()).path)
+    assert float((logits(merged) - logits(model)).abs().max()) < 1e-5
+
+
+@pytest.mark.parametrize("name", ["Mixtral-8x7B", "Qwen3-30B-A3B"])
+@pytest.mark.parametrize(
+    "settings", [{"layers": "1"}, {"exclude": "experts.down_proj", "rank_pattern": "q_proj=3"}]
+)
+def test_the_estimate_counts_what_is_trained(name: str, settings: dict[str, Any]) -> None:
+    """Real shapes on the meta device."""
+    from peft import get_peft_model
+
+    config = shortened(ARCHITECTURES[name][0], 2)
+    shape = shape_of_config(config)
+    assert shape is not None
+    lora = LoraSettings(r=8, **settings)
+    chosen = choose(shape.modules(), lora, "it")
+    assert chosen.troubles == []
+    value = AdaptedModelValue(
+        model=ModelValue(path="", source="", dtype="bfloat16", weights_sha256="", parameters=0),
+        method="lora", r=8, alpha=16, dropout=0.0, bias="none", target_modules=chosen.names,
+        rank_pattern=chosen.ranks,
+    )  # fmt: skip
+    model = meta_model(config)
+    adapted = get_peft_model(model, name_experts(model, lora_config(value)))
+    theirs = adapted.get_nb_trainable_parameters()[0]
+    ours = count(shape, "lora", matched(shape, chosen.names, rank_for(8, chosen.ranks)))
+    assert ours.trainable == theirs
+
+
+@pytest.mark.parametrize(
+    ("settings", "field", "said"),
+    [
+        ({"target_modules": "w1"}, "target_modules", "w3 is joined with others in one weight"),
+        ({"target_modules": r"re:.*experts\.[01]\..*"}, "target_modules", "trained whole or not"),
+        ({"exclude": "w3"}, "exclude", "is joined with others"),
+        ({"rank_pattern": "w1=2"}, "rank_pattern", "they have one number"),
+        ({"target_modules": "experts.gate_proj"}, "target_modules", "matches no linear layer"),
+    ],
+)
+def test_half_of_a_joined_weight_is_refused_before_the_run(
+    tmp_path: Path, settings: dict[str, Any], field: str, said: str
+) -> None:
+    modules = read_linear_modules(make_model(tmp_path / "model", "mixtral"))
+    assert modules is not None
+    (trouble, *_) = choose(modules, LoraSettings(**settings), "it").troubles
+    assert trouble[0] == field
+    assert said in trouble[1]
+
+
+def test_a_layer_beside_the_experts_is_refused_in_4_bits(tmp_path: Path) -> None:
+    """PEFT adapts it through its weight there, and a packed one cannot be."""
+    context = make_context(tmp_path, Recorder())
+    model = model_value(make_model(tmp_path / "model", "deepseek_v3"), quantization="nf4")
+    adapted = describe(context, model.to_json(), LoraSettings(r=4))
+    inputs = {"dataset": dataset_value(tmp_path / "data", 12).to_json(), "model": adapted.to_json()}
+    with pytest.raises(StudioError, match="cannot get an adapter on a quantized base"):
+        train_adapter(context, inputs, settings_of(max_steps=1))
