@@ -44,7 +44,6 @@ PEFT 0.21 has more methods. These were tried and left out:
 | --- | --- |
 | QALoRA | on any base but GPTQ it is plain LoRA without a word; GPTQ bases cannot be loaded here |
 | KaSA | it cuts the base: the loss begins at 10.8 instead of 3.8; on 4 bits it is plain LoRA |
-| MonteCLoRA | on 4 bits plain LoRA without a word |
 | PEANuT, DEFT, FRoD, GLoRA, AdaMSS | sound in float32 with PEFT alone; not proven here |
 | PVeRA, UniLoRA | the loss did not move |
 | X-LoRA | the reloaded adapter gives other logits |
@@ -101,9 +100,7 @@ def _merge(method: LoraMethod) -> str:
 
 
 def _saved(method: LoraMethod) -> str:
-    if method.hooks.save is not None:
-        return "LoRA with a rank for each layer"
-    return _SAVED[method.starts_from_base]
+    return method.saved_as or _SAVED[method.starts_from_base]
 
 
 def main() -> None:

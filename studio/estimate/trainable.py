@@ -156,6 +156,14 @@ def _circulant(m: Linear, r: int, settings: Settings) -> int:
     return m.width_in * m.width_out // int(C3aSettings.model_validate(settings).block_size)
 
 
+def _drawn(m: Linear, r: int, settings: Settings) -> int:
+    """LoRA, a spread for each rank, and a weight for each sample (MonteCLoRA, 2024)."""
+    from studio.adapters.monteclora import MontecloraSettings
+
+    samples = MontecloraSettings.model_validate(settings).samples
+    return r * (m.width_in + m.width_out) + r + samples
+
+
 def _weakest(m: Linear, r: int, settings: Settings) -> int:
     """U, S and V of the singular directions that are not kept (OSF, 2025)."""
     from studio.adapters.osf import OsfSettings, trained_directions
@@ -192,6 +200,7 @@ FORMULAS: dict[str, Count] = {
     "fourierft": _coefficients, "tinylora": _numbers, "c3a": _circulant,
     "ia3": _ia3, "adalora": _adalora, "vera": _vera, "loha": _loha, "lokr": _lokr,
     "osf": _weakest, "supertuning": _entries, "bdlora": _block_diagonal,
+    "monteclora": _drawn,
 }  # fmt: skip
 """Methods that are counted here. Their ids are those of ``studio/adapters``."""
 

@@ -74,6 +74,17 @@ def make_plain_ranks(folder: Path) -> None:
     same_mode(folder, CONFIG)
 
 
+def without_samplers(folder: Path) -> None:
+    """Rewrite a MonteCLoRA adapter in ``folder`` as a LoRA: outside of training it is one."""
+    trained = load_file(folder / ADAPTER)
+    tensors = {n: t for n, t in trained.items() if ".lora_monteclora_sampler." not in n}
+    save_file(tensors, folder / ADAPTER, metadata={"format": "pt"})
+    config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    plain = {**config, "monteclora_config": None}
+    (folder / CONFIG).write_text(json.dumps(plain, indent=2, sort_keys=True), encoding="utf-8")
+    same_mode(folder, CONFIG)
+
+
 def _as_lora(config: dict[str, Any], ranks: dict[str, int]) -> dict[str, Any]:
     """A LoRA config for layers of these ranks, each with the scale alpha / init_r."""
     from peft import LoraConfig

@@ -15,6 +15,7 @@ from studio.estimate.trainable import FORMULAS
 from studio.training.adapter.build import build_adapter
 from studio.training.adapter.tuning import Tuning
 from studio.training.loop.optim import build_optimizer
+from studio.training.loop.train import train_adapter
 from studio.values import AdaptedModelValue
 from tests.studio.training.adapters import logits, plain_adapted, plain_model
 from tests.studio.training.methods import METHODS, OWN, inputs_for, train_settings, trained
@@ -280,6 +281,42 @@ def test_bd_lora_splits_b_of_the_first_layers_and_a_of_the_last(tmp_path: Path) 
     assert query.lora_A["default"].weight.shape == (4, 32)  # whole
 
 
+def test_monteclora_draws_while_it_trains_and_is_lora_afterwards(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two passes over the same tokens differ by the drawn noise; the saved adapter is a plain LoRA."""
+    import torch
+
+    tuning = built(tmp_path, "monteclora", method_settings={"spread": 0.1})
+    layer = layer_of(tuning)
+    with torch.no_grad():
+        layer.lora_B["default"].weight.normal_(generator=torch.Generator().manual_seed(0))
+    ids = torch.arange(3, 20)[None]
+    tuning.model.train()
+    first, second = (tuning.model(input_ids=ids).logits.detach() for _ in range(2))
+    assert float((first - second).abs().max()) > 1e-3
+
+    found = trained(monkeypatch, tmp_path, "monteclora", steps=2)
+    assert any("std_prior" in n for n in found.trainable)
+    config = json.loads((Path(found.value.path) / "adapter_config.json").read_text())
+    assert config["monteclora_config"] is None
+    saved = plain_adapted(found.value).state_dict()
+    assert not [n for n in saved if "sampler" in n]
+
+
+def test_a_block_that_is_computed_twice_draws_the_same(tmp_path: Path) -> None:
+    """Gradient checkpointing does not change what MonteCLoRA learns."""
+
+    def losses(checkpointing: bool) -> list[float]:
+        root, recorder = tmp_path / str(checkpointing), Recorder()
+        inputs = inputs_for(root, "monteclora", method_settings={"spread": 0.3})
+        settings = train_settings("monteclora", max_steps=4, gradient_checkpointing=checkpointing)
+        train_adapter(make_context(root, recorder), inputs, settings)
+        return recorder.losses()
+
+    assert losses(True) == pytest.approx(losses(False), abs=1e-5)
+
+
 def sums(count: Any) -> int:
     """A count by layer, summed over both blocks."""
     return 2 * sum(count(width_in, width_out) for width_in, width_out in WIDTHS.values())
@@ -301,6 +338,7 @@ COUNTS = {
     "tinylora": sums(lambda i, o: 16),
     "miss": sums(lambda i, o: 4 * o),
     "ln_tuning": 5 * 32,
+    "monteclora": sums(lambda i, o: 4 * (i + o) + 4 + 4),
     "osf": sums(lambda i, o: min(i, o) // 4 * (i + o + 1)),
     "supertuning": sums(lambda i, o: i * o // 20),
     "bdlora": 2 * sum(
