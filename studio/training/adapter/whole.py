@@ -9,8 +9,6 @@ not keep a second model in memory: what moved is seen on a few rows of each weig
 from __future__ import annotations
 
 import hashlib
-import shutil
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,11 +22,10 @@ from studio.layers import weight_files
 from studio.runs.context import StepContext
 from studio.training.adapter.tuning import Tuning
 from studio.training.adapter.verify import Expected, largest_difference
-from studio.training.model.configs import merged_config, write_stop_token
+from studio.training.model.configs import write_surroundings
 from studio.training.model.load import load_base
 from studio.training.saved.checkpoint import sha256_of
 from studio.training.saved.snapshot import same_mode
-from studio.trust import may_run_code
 from studio.values import AdaptedModelValue, AdapterValue, ModelValue
 from studio.whole import WHOLE, chosen_layers, layer_of
 
@@ -147,20 +144,10 @@ def write_whole(context: StepContext, tuning: Tuning, tokenizer: Any, folder: Pa
             title="Nothing was learned", code="model_unmoved", field="learning_rate",
             hint="Raise the learning rate or the number of steps, or set the precision to float32.",
         )  # fmt: skip
-    source = Path(adapted.model.path)
     model.save_pretrained(folder, max_shard_size=_SHARD)
-    (folder / "config.json").write_text(
-        merged_config(source, adapted.model.dtype, untied=False), encoding="utf-8"
-    )
     (folder / "generation_config.json").unlink(missing_ok=True)
-    with suppress(FileNotFoundError):
-        shutil.copyfile(source / "generation_config.json", folder / "generation_config.json")
-    if may_run_code(source):
-        for code in source.rglob("*.py"):
-            shutil.copyfile(code, folder / code.name)
+    write_surroundings(Path(adapted.model.path), folder, adapted.model.dtype, tokenizer)
     same_mode(folder, "config.json")
-    tokenizer.save_pretrained(str(folder))
-    write_stop_token(folder, tokenizer)
 
 
 def verify_whole(

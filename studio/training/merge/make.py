@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,12 +28,11 @@ from studio.training.merge.layers import (
     plan_merge,
 )
 from studio.training.merge.whole import merge_whole
-from studio.training.model.configs import merged_config, write_stop_token
+from studio.training.model.configs import write_surroundings
 from studio.training.model.out_of_memory import told_in_words
 from studio.training.model.quiet import quiet_libraries
 from studio.training.model.weights_file import SHARD_BYTES, write_weights
 from studio.training.tokens.chat import load_tokenizer
-from studio.trust import may_run_code
 from studio.values import AdapterValue, DType, ModelValue
 
 if TYPE_CHECKING:
@@ -64,7 +63,8 @@ def merge_adapter(
                 digest = _write_whole(context, adapter, dtype, folder, shard_bytes)
             else:
                 digest = _write(context, plan, folder, needed, shard_bytes)
-            _write_surroundings(base, adapter, dtype, untied, folder)
+            tokenizer = load_tokenizer(adapter.path)
+            write_surroundings(Path(base.path), folder, dtype, tokenizer, untied)
             merged = _described(context, adapter, dtype, folder, digest)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
@@ -165,25 +165,6 @@ def _tick(context: StepContext, needed: int) -> Callable[[int], None]:
         context.progress("merge", min(round(done / 1e6, 1), total), total, "MB")
 
     return tick
-
-
-def _write_surroundings(
-    base: ModelValue, adapter: AdapterValue, dtype: str, untied: bool, folder: Path
-) -> None:
-    """Config, generation config, tokenizer and chat template, as the adapter was trained with."""
-    source = Path(base.path)
-    config = merged_config(source, dtype, untied)
-    (folder / "config.json").write_text(config, encoding="utf-8")
-    with suppress(FileNotFoundError):
-        shutil.copyfile(source / "generation_config.json", folder / "generation_config.json")
-    if may_run_code(source):  # the merged model needs the code of its base
-        for code in source.rglob("*.py"):
-            place = folder / code.relative_to(source)
-            place.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(code, place)
-    tokenizer = load_tokenizer(adapter.path)
-    tokenizer.save_pretrained(str(folder))
-    write_stop_token(folder, tokenizer)
 
 
 def _described(

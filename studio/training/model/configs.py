@@ -1,16 +1,36 @@
-"""What a saved model says of itself: ``config.json``, and where it stops in ``generation_config.json``.
+"""What lies beside the weights of a saved model: configs, tokenizer, and the code of its base.
 
 Why: a model that learned another chat template ends its answers with another token than its base
-did, and programs that ask it look into that file. Neither may drop what stood there.
+did, and programs that ask it look into ``generation_config.json``. Nothing may drop what stood there.
 """
 
 from __future__ import annotations
 
 import json
+import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from studio.training.tokens.ends import turn_end_id
+from studio.trust import may_run_code
+
+
+def write_surroundings(
+    base: Path, folder: Path, dtype: str, tokenizer: Any, untied: bool = False
+) -> None:
+    """Everything but the weights of a model made from ``base``, as it was trained with ``tokenizer``."""
+    config = merged_config(base, dtype, untied)
+    (folder / "config.json").write_text(config, encoding="utf-8")
+    with suppress(FileNotFoundError):
+        shutil.copyfile(base / "generation_config.json", folder / "generation_config.json")
+    if may_run_code(base):  # in the same folders: trust is given to names and contents
+        for code in base.rglob("*.py"):
+            place = folder / code.relative_to(base)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(code, place)
+    tokenizer.save_pretrained(str(folder))
+    write_stop_token(folder, tokenizer)
 
 
 def write_stop_token(folder: Path, tokenizer: Any) -> None:

@@ -11,7 +11,7 @@ from studio import trust
 from studio.errors import StudioError
 from studio.nodes.base_model import BaseModelSettings
 from studio.nodes.merge import MergeSettings
-from studio.training.loop.train import train_adapter
+from studio.training.loop.train import train_adapter, train_whole
 from studio.training.merge.make import merge_adapter
 from studio.training.model.base_model import prepare_base_model
 from studio.values import ModelValue
@@ -107,3 +107,20 @@ def test_trusted_code_trains_and_merges(tmp_path: Path, home: Path) -> None:
         make_context(tmp_path / "merge", Recorder()), adapter.to_json(), MergeSettings()
     )
     assert (Path(merged.path) / "modeling_tinytalk.py").is_file()
+
+
+def test_trusted_code_is_trained_as_a_whole(tmp_path: Path, home: Path) -> None:
+    """The result holds exactly the code that was trusted, in its folders, and loads with it."""
+    model = make_model_with_code(tmp_path / "talk")
+    for folder in ("tools", "examples"):
+        (model / folder).mkdir()
+        (model / folder / "run.py").write_text(f"# {folder}\n")
+    code = trust.own_code(model, str(model))
+    assert code is not None
+    trust.trust(code)
+    inputs = {**make_inputs(tmp_path), "model": prepared(tmp_path, model).to_json()}
+    tuned = train_whole(make_context(tmp_path, Recorder()), inputs, settings_of(max_steps=3))
+    kept = trust.own_code(Path(tuned.path))
+    assert kept is not None
+    assert kept.files == code.files
+    assert tuned.merged_from[-1]["max_logit_difference"] <= 1e-3
