@@ -17,7 +17,8 @@ from typing import Any
 
 from studio.estimate.ask import ask
 from studio.estimate.data_facts import DataFacts
-from studio.estimate.graph import Facts, estimate_job, job_of
+from studio.estimate.graph import estimate_job
+from studio.estimate.job import Facts, job_of
 from studio.estimate.machine import this_machine
 from studio.graph.graph import Graph, Node, Wire
 from studio.graph.registry import load_registry

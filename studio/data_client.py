@@ -8,24 +8,22 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import os
 import queue
 import subprocess
-import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
+from studio.children import module_command, start_child
 from studio.data_protocol import HOST_ENDED, MODULE, Reply, line_of, reply_in
 
 Told = Callable[[Reply], None]
 GRACE_S = 1.5
+_ENVIRONMENT = {"TOKENIZERS_PARALLELISM": "false"}
 _TAIL = 2000
 _POLL_S = 0.1
-_ROOT = Path(__file__).resolve().parents[1]
 
 
 class DataClient:
@@ -108,11 +106,7 @@ class DataClient:
     def _running(self) -> subprocess.Popen[str]:
         if self._process is None:
             log = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115
-            process = subprocess.Popen(
-                [sys.executable, "-P", "-m", MODULE], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                stderr=log, encoding="utf-8", errors="replace", env=_environment(),
-                creationflags=int(getattr(subprocess, "CREATE_NO_WINDOW", 0)),
-            )  # fmt: skip
+            process = start_child(module_command(MODULE), log, asked=True, environment=_ENVIRONMENT)
             self._process = process
             self._thread = threading.Thread(
                 target=self._listen, args=(process, log), name="data-client", daemon=True
@@ -180,13 +174,3 @@ def _end(process: subprocess.Popen[str]) -> None:
         except subprocess.TimeoutExpired:
             force()
     process.wait()
-
-
-def _environment() -> dict[str, str]:
-    """Ours, with this program found from any folder."""
-    inherited = os.environ.get("PYTHONPATH", "").split(os.pathsep)
-    places = [str(_ROOT), *(os.path.abspath(p) for p in inherited if p)]
-    return {
-        **os.environ, "PYTHONPATH": os.pathsep.join(dict.fromkeys(places)),
-        "PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8", "TOKENIZERS_PARALLELISM": "false",
-    }  # fmt: skip

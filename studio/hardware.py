@@ -48,6 +48,16 @@ def cpu_count() -> int:
     return max(1, os.cpu_count() or 1)
 
 
+def planned_threads(leave_core: bool) -> int:
+    """Threads that a new run computes with: those that ``OMP_NUM_THREADS`` asks for, else all cores,
+    or all but one."""
+    given = os.environ.get("OMP_NUM_THREADS", "")
+    if given.isdigit() and int(given) > 0:
+        return int(given)
+    cores = cpu_count()
+    return max(1, cores - 1) if leave_core else cores
+
+
 def ram_total_gib() -> float:
     """Installed memory."""
     return round(float(psutil.virtual_memory().total) / GIB, 2)

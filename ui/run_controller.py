@@ -69,6 +69,11 @@ class RunController(QObject):
         return self._preferences.values.runs_dir()
 
     @property
+    def leaves_core(self) -> bool:
+        """Whether a run leaves one core to other programs."""
+        return self._preferences.values.leave_core
+
+    @property
     def phase(self) -> str:
         """``idle``, ``preparing``, ``running`` or ``stopping``."""
         if self._task is not None:

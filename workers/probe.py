@@ -11,7 +11,8 @@ from PySide6.QtCore import QObject, Signal
 
 from studio.errors import StudioError
 from studio.estimate.ask import ask
-from studio.estimate.graph import Estimate, Facts, Job
+from studio.estimate.graph import Estimate
+from studio.estimate.job import Facts, Job
 from workers.task import Task, run_task
 
 

@@ -103,6 +103,8 @@ def _report(parser: argparse.ArgumentParser) -> None:
 
 def _estimate(parser: argparse.ArgumentParser) -> None:
     _file(parser)
+    _runs(parser)
+    _all_cores(parser)
     parser.add_argument(
         "--dry-run", action="store_true", help="follow every tensor of a step without computing it"
     )

@@ -82,6 +82,11 @@ def runs_dir(options: argparse.Namespace) -> Path:
     return Path(options.runs) if options.runs is not None else _settings(options).runs_dir()
 
 
+def leave_core(options: argparse.Namespace) -> bool:
+    """Whether a run leaves one core to other programs."""
+    return not options.all_cores and _settings(options).leave_core
+
+
 def _settings(options: argparse.Namespace) -> AppSettings:
     """The program's settings, read once for a command, so that its notice is told once."""
     if not hasattr(options, "settings"):
@@ -107,8 +112,8 @@ def _run(file: Path, options: argparse.Namespace) -> int:
 def _attend(folder: RunFolder, options: argparse.Namespace, graph: Graph) -> int:
     if not options.json:
         print(f"{graph.name}: run {folder.id}", flush=True)
-    leave_core = not options.all_cores and _settings(options).leave_core
-    status, state = attend(lambda: Watch.start(folder, leave_core=leave_core), as_json=options.json)
+    leaves = leave_core(options)
+    status, state = attend(lambda: Watch.start(folder, leave_core=leaves), as_json=options.json)
     if not options.json:
         print_results(folder, state, status)
     elif status == "interrupted":

@@ -15,23 +15,20 @@ from pathlib import Path
 from studio.cli.overrides import with_changes
 from studio.errors import StudioError
 from studio.estimate.ask import ask
+from studio.estimate.earlier import facts_here
 from studio.estimate.fit import Proposal, apply, propose
-from studio.estimate.graph import Estimate, Facts, estimate_graph, job_of
-from studio.estimate.machine import this_machine
+from studio.estimate.graph import Estimate, estimate_graph
+from studio.estimate.job import Facts, job_of
+from studio.estimate.words import BASIS, PARTS, duration, gib, time_parts
 from studio.graph.graph import Graph
 from studio.graph.project import load_project, save_project
 from studio.graph.registry import Registry, load_registry
 
-_PARTS = (
-    ("weights", "Weights"), ("quantization", "Quantization constants"), ("adapter", "Adapter"),
-    ("gradients", "Gradients"), ("optimizer", "Optimizer"), ("activations", "Activations"),
-    ("logits", "Logits"), ("workspace", "Workspace of a layer"), ("framework", "Framework"),
-    ("allocator", "Holes of the allocator"),
-)  # fmt: skip
-
 
 def estimate(options: argparse.Namespace) -> int:
     """Tell the estimate of each Train node; 1 when one does not fit into the free memory."""
+    from studio.cli.commands import leave_core, runs_dir
+
     registry = load_registry()
     for sentence in registry.failures:
         print(sentence, file=sys.stderr)
@@ -43,7 +40,7 @@ def estimate(options: argparse.Namespace) -> int:
             "The project has no Train node, so nothing says what is trained.",
             hint="Add one, and connect its dataset and model.", code="no_train",
         )  # fmt: skip
-    facts = Facts(this_machine())
+    facts = facts_here(runs_dir(options), registry, leave_core(options))
     found = [_estimated(graph, registry, project_dir, facts, n, options) for n in trains]
     fits = [_one(e, graph, registry, project_dir, facts, options) for e in found if e is not None]
     return 0 if all(fits) else 1
@@ -93,15 +90,18 @@ def _one(
 def _tell(found: Estimate) -> None:
     print(f"{found.node}: {_parameters(found)}")
     if found.parts is not None:
-        for name, words in _PARTS:
+        for name, words in PARTS:
             if size := getattr(found.parts, name):
-                print(f"  {words:<24} {_gib(size):>10}")
+                print(f"  {words:<14} {gib(size):>10}")
     if found.peak is not None:
         verdict = "fits" if found.fits else "does not fit"
-        print(f"  {'Peak':<24} {_gib(found.peak):>10}   {_basis(found)}")
-        print(f"  {'Free':<24} {_gib(found.available):>10}   {found.device}: it {verdict}")
+        print(f"  {'Peak':<14} {gib(found.peak):>10}   {BASIS[found.basis]}")
+        print(f"  {'Free':<14} {gib(found.available):>10}   {found.device}: it {verdict}")
     print(f"  {_length(found)}")
-    for note in found.notes:
+    print(f"  Time: {duration(found)}.")
+    if parts := time_parts(found):
+        print(f"  {parts}.")
+    for note in filter(None, (found.dropped, *found.notes)):
         print(f"  {note}")
 
 
@@ -112,26 +112,10 @@ def _parameters(found: Estimate) -> str:
     return f"{found.trainable:,} of {found.total:,} parameters are trained ({share:.2f} %)"
 
 
-def _basis(found: Estimate) -> str:
-    return {
-        "formula": "by formula",
-        "dry run": "by dry run",
-        "measured here": "corrected by a probe here",
-    }[found.basis]
-
-
 def _length(found: Estimate) -> str:
     steps = "unknown" if found.steps is None else f"{found.steps:,}"
     tokens = "unknown" if found.tokens is None else f"about {found.tokens:,}"
-    return f"Steps: {steps}. Tokens: {tokens}. Time: {_time(found)}."
-
-
-def _time(found: Estimate) -> str:
-    if found.seconds is None:
-        return "unknown until a probe or a run was measured here"
-    minutes = found.seconds / 60
-    words = f"{found.seconds:.0f} s" if minutes < 2 else f"{minutes:.0f} min"
-    return f"about {words}, ± {100 * (found.seconds_off or 0):.0f} %"
+    return f"Steps: {steps}. Tokens: {tokens}."
 
 
 def _tell_proposals(proposals: tuple[Proposal, ...], after: Estimate | None) -> None:
@@ -143,8 +127,4 @@ def _tell_proposals(proposals: tuple[Proposal, ...], after: Estimate | None) -> 
         print(f"    {p.node}.{p.field} = {p.value}   {p.reason}")
     if after is not None and after.peak is not None:
         still = "" if after.fits else " That is still too much: take a smaller model."
-        print(f"  Peak then: {_gib(after.peak)}.{still}")
-
-
-def _gib(size: int) -> str:
-    return f"{size / 2**30:.2f} GiB"
+        print(f"  Peak then: {gib(after.peak)}.{still}")

@@ -8,39 +8,36 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from studio.children import end_child, module_command, start_child
 from studio.errors import StudioError
-from studio.estimate.graph import (
-    MARGIN,
+from studio.estimate.correction import conditions_of
+from studio.estimate.graph import MARGIN, Estimate, estimate_job
+from studio.estimate.job import (
     STARTER_CONFIGS,
-    Estimate,
     Facts,
     Job,
     counted_of,
-    estimate_job,
     longest_batch,
-    measured_key,
     mode_of,
-    rows_of,
 )
 from studio.estimate.measured import Measured, store_measured
 from studio.estimate.memory import memory
+from studio.estimate.rows import rows_of
 from studio.estimate.speed import operations_per_token
+from studio.estimate.work import probed_paces
 from studio.models import local_folder, starter_of
 from studio.targets import choose, listed
 
 Kind = Literal["dry run", "probe"]
 MODULE = "studio.training.estimate.host"
 GRACE_S = 3.0
-_ROOT = Path(__file__).resolve().parents[2]
 
 
 def ask(
@@ -50,16 +47,15 @@ def ask(
     ``started`` is given a function that ends the helper from another thread."""
     asked = request(kind, job, facts)
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as errors:
-        process = subprocess.Popen(
-            [sys.executable, "-P", "-m", MODULE], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            stderr=errors, encoding="utf-8", env=_environment(),
-        )  # fmt: skip
+        process = start_child(
+            module_command(MODULE), errors, asked=True, environment=_environment(facts.threads)
+        )
         if started is not None:
             started(process.terminate)
         try:
             found = yield from _follow(process, asked)
         finally:
-            _end(process)
+            end_child(process, GRACE_S)
         if found is None:
             errors.seek(0)
             last = (errors.read().strip().splitlines() or ["no words"])[-1]
@@ -142,18 +138,6 @@ def _follow(
     return None
 
 
-def _end(process: subprocess.Popen[str]) -> None:
-    if process.poll() is None:
-        process.terminate()
-        try:
-            process.wait(GRACE_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-    if process.stdout is not None:
-        process.stdout.close()
-
-
 def _with_dry(job: Job, facts: Facts, found: Mapping[str, Any]) -> Estimate:
     before = estimate_job(job, facts)
     lost = before.parts.allocator if before.parts is not None else 0
@@ -181,17 +165,18 @@ def _with_probe(job: Job, facts: Facts, found: Mapping[str, Any]) -> Estimate:
     )  # fmt: skip
     speed = found["tokens"] / max(1e-9, found["seconds"])
     ratio = found["peak"] / parts.peak if parts is not None else 1.0
+    conditions = conditions_of(job, facts, counted, mode, batch)
     store_measured(
-        measured_key(job, mode), Measured(ratio, each * speed, speed, int(found["peak"]))
-    )
+        Measured(
+            conditions, ratio, int(found["peak"]), speed, each, job.shape.linear_weights,
+            job.train.batching,
+        )
+    )  # fmt: skip
+    probed = probed_paces(facts.threads)
+    facts = replace(facts, paces=(*(p for p in facts.paces if p.origin == "run"), *probed))
     return estimate_job(job, facts)
 
 
-def _environment() -> dict[str, str]:
-    """Ours, with this program found from any folder, and threads that wait without spinning."""
-    inherited = os.environ.get("PYTHONPATH", "").split(os.pathsep)
-    places = [str(_ROOT), *(os.path.abspath(p) for p in inherited if p)]
-    return {
-        **os.environ, "PYTHONPATH": os.pathsep.join(dict.fromkeys(places)),
-        "PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8", "OMP_WAIT_POLICY": "PASSIVE",
-    }  # fmt: skip
+def _environment(threads: int) -> dict[str, str]:
+    """As many threads as a run has, and none that spin while they wait."""
+    return {"OMP_WAIT_POLICY": "PASSIVE", **({"OMP_NUM_THREADS": str(threads)} if threads else {})}

@@ -23,14 +23,16 @@ _ANSWERS = ("completion", "output", "response", "answer", "chosen")
 
 @dataclass(frozen=True)
 class DataFacts:
-    """``rows`` before the validation split. Lengths in tokens; ``labels`` is the share of tokens that
-    are answers. ``exact`` when they were counted with the tokenizer."""
+    """``rows`` before the validation split, or without the ``validation`` rows. Lengths in tokens;
+    ``labels`` is the share of tokens that are answers. ``exact`` when they were counted with the
+    tokenizer."""
 
     rows: int
     mean: float
     longest: int
     labels: float
     exact: bool = False
+    validation: int = 0
 
 
 def read_data_facts(path: Path) -> DataFacts | None:

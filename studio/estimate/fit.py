@@ -17,7 +17,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from studio.estimate.graph import Estimate, Facts, Job, estimate_job, job_of
+from studio.estimate.graph import Estimate, estimate_job
+from studio.estimate.job import Facts, Job, job_of
 from studio.estimate.machine import this_machine
 from studio.graph.edits import set_setting
 from studio.graph.graph import Graph
@@ -54,6 +55,7 @@ def propose(
     facts = facts or Facts(this_machine())
     job = job_of(graph, registry, project_dir, train)
     now = estimate_job(job, facts)
+    facts = carried(facts, now)
     made: list[Proposal] = []
     for step in (_batch, _checkpointing, _optimizer, _quantization, _length):
         for fields in step(job, registry):
@@ -67,6 +69,15 @@ def propose(
             made = _merged(made, [replace(p, saves=saved) for p in proposals])
             job, now = changed, after
     return tuple(made), now
+
+
+def carried(facts: Facts, now: Estimate) -> Facts:
+    """What changed settings are estimated by. A probe counts for what it measured only; where it found
+    more than the formula, as much more is assumed after a change, so that no peak is promised that the
+    machine has been seen to exceed."""
+    if now.basis != "measured here" or not now.parts or not now.peak:
+        return facts
+    return replace(facts, least_ratio=max(1.0, now.peak / now.parts.peak))
 
 
 def apply(graph: Graph, proposals: tuple[Proposal, ...]) -> Graph:

@@ -1,10 +1,13 @@
-"""Optimizer steps and tokens of a training, by the same arithmetic as ``studio.training.loop.schedule``."""
+"""Steps and tokens of a training, by the arithmetic of a run (``studio.cadence``).
+
+Also the tokens of its evaluations and samples: what they cost is part of the time.
+"""
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
+from studio.cadence import MOST_PROMPTS, Cadence, Length, cadence_of, length_of
 from studio.estimate.data_facts import DataFacts
 
 
@@ -22,18 +25,54 @@ def optimizer_steps(train: Any, data: DataFacts | None) -> int | None:
         return int(train.max_steps)
     if data is None:
         return None
-    per_step = int(train.batch_size * train.gradient_accumulation_steps)
-    units: float = data.rows / rows_per_unit(train, data)
-    rows = max(1, round(float(train.epochs) * units))
-    return max(1, math.ceil(rows / per_step))
+    return max(1, length_of(train, max(1, round(data.rows / rows_per_unit(train, data)))).steps)
+
+
+def tokens_per_step(train: Any, data: DataFacts) -> float:
+    """Tokens of a whole optimizer step, without padding."""
+    rows = float(train.batch_size * train.gradient_accumulation_steps) * rows_per_unit(train, data)
+    return rows * mean_length(train, data)
+
+
+def mean_length(train: Any, data: DataFacts) -> float:
+    """Tokens of a row as it is trained on."""
+    return min(data.mean, float(train.max_length))
 
 
 def seen_tokens(train: Any, data: DataFacts | None, steps: int | None) -> int | None:
     """Tokens that training computes on, without padding."""
     if data is None or steps is None:
         return None
-    per_step = float(train.batch_size * train.gradient_accumulation_steps) * rows_per_unit(
-        train, data
+    if train.max_steps:
+        return round(steps * tokens_per_step(train, data))
+    return round(float(train.epochs) * data.rows * mean_length(train, data))
+
+
+def measuring_tokens(train: Any, data: DataFacts | None) -> tuple[float, float]:
+    """Tokens of all evaluations, and those that samples write at most."""
+    if data is None:
+        return 0.0, 0.0
+    length = length_of(train, max(1, round(data.rows / rows_per_unit(train, data))))
+    per_unit = rows_per_unit(train, data)
+    rows = Length(
+        round(length.rows * per_unit), length.steps, length.rows_per_step, length.epoch_rows
     )
-    rows = steps * per_step if train.max_steps else float(train.epochs) * data.rows
-    return round(rows * min(data.mean, float(train.max_length)))
+    cadence = cadence_of(train, rows, data.validation)
+    evaluated = _times(cadence.eval_every, length.steps) + cadence.at_start
+    times = evaluated if cadence.eval_every else 0
+    return (
+        times * cadence.eval_rows * mean_length(train, data),
+        _sampled(train, data, cadence, length.steps),
+    )
+
+
+def _times(every: int, steps: int) -> int:
+    """How often something is due that comes every so many steps, and at the end."""
+    return steps // every + bool(steps % every) if every else 0
+
+
+def _sampled(train: Any, data: DataFacts, cadence: Cadence, steps: int) -> float:
+    lines = [line for line in str(train.sample_prompts).splitlines() if line.strip()]
+    prompts = min(MOST_PROMPTS, len(lines) + min(train.sample_rows, data.validation))
+    times = 1 + _times(cadence.eval_every or cadence.save_every, steps)
+    return float(prompts * times * train.sample_max_tokens)

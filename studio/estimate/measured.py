@@ -1,8 +1,8 @@
-"""Figures that were measured on this machine, kept in the cache: peaks of probes, speeds of runs.
+"""What probes measured, kept in the cache with everything that it was measured for.
 
-A peak corrects later estimates of the same machine, model and way of computing by its ratio to the
-formula's; a speed is operations a second, so that it serves other lengths and ranks too. A file that
-cannot be read costs only the correction.
+A peak corrects an estimate only where all of that is still so: the formula it is the ratio to, the
+model's config, method, precision, batch, machine and libraries. Where something differs, the figure is
+not used and the difference is told. A file that cannot be read costs only the correction.
 """
 
 from __future__ import annotations
@@ -10,54 +10,174 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from studio import paths
-from studio.estimate.machine import machine_key
+from studio.runs.environment import versions
 
 LARGEST_CORRECTION = 3.0
+NEARLY = 0.1
+"""Share by which lengths, label counts and trained parameters may differ from the probe's."""
+MOST_KEPT = 200
+_LIBRARIES = ("torch", "transformers", "peft", "accelerate", "bitsandbytes")
+_FORMULA = ("activations", "families", "memory", "optimizers", "shapes", "trainable")
+_MODE_WORDS = {
+    "weights": "precision", "adapter": "precision", "autocast": "precision",
+    "quantization": "quantization", "double_quant": "double quantization", "dropout": "dropout",
+    "checkpointing": "gradient checkpointing", "masked": "padding", "device": "device",
+    "head": "loss", "full": "method",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What a figure was measured for. ``config`` identifies the model's config.json."""
+
+    model: str
+    config: str
+    method: str
+    optimizer: str
+    trained: int
+    mode: Mapping[str, Any]
+    rows: int
+    length: int
+    labels: int
+    accumulated: bool
+    machine: str
+    threads: int
+    formula: str = ""
+    versions: Mapping[str, str | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Measured:
-    """``ratio`` is measured peak by formula; ``operations_per_s`` what a step reached."""
+    """``ratio`` is measured peak by formula; ``operations`` are those per token of the probe's batch,
+    ``weights`` the model's in its linear layers, ``batching`` how rows were put together."""
 
+    of: Conditions
     ratio: float
-    operations_per_s: float
-    tokens_per_s: float
     peak: int
+    tokens_per_s: float
+    operations: float
+    weights: int
+    batching: str = ""
     when: float = 0.0
 
 
-def key_of(model: str, mode: Mapping[str, Any]) -> str:
-    """The name of a figure: machine, model and way of computing."""
-    content = json.dumps([machine_key(), model, dict(sorted(mode.items()))], sort_keys=True)
-    return hashlib.sha256(content.encode()).hexdigest()[:24]
+@lru_cache(maxsize=1)
+def formula_version() -> str:
+    """Identifies the formula of the memory: the files that it is written in."""
+    here = Path(__file__).parent
+    content = b"".join((here / f"{name}.py").read_bytes() for name in _FORMULA)
+    return hashlib.sha256(content).hexdigest()[:12]
 
 
-def _file(key: str) -> Path:
-    return paths.cache_dir() / "measured" / f"{key}.json"
+@lru_cache(maxsize=1)
+def libraries() -> dict[str, str | None]:
+    """The versions of what computes a step."""
+    found = versions()
+    return {name: found[name] for name in _LIBRARIES}
 
 
-def load_measured(key: str) -> Measured | None:
-    """What was measured under this key, if anything."""
+def differences(now: Conditions, then: Conditions) -> list[str]:
+    """What has changed since a figure was measured, in the user's words; empty when it still counts."""
+    told = []
+    if then.machine != now.machine:
+        told.append("on another machine")
+    if then.formula != now.formula:
+        told.append("with another version of the estimate")
+    told += _libraries_changed(now.versions, then.versions)
+    if then.config != now.config:
+        told.append("with other files of the model")
+    if then.method != now.method:
+        told.append(f"with the method {then.method}")
+    changed = (_MODE_WORDS.get(k, k) for k in now.mode if now.mode[k] != then.mode.get(k))
+    told += [f"with another {word}" for word in dict.fromkeys(changed)]
+    if then.optimizer != now.optimizer:
+        told.append(f"with the optimizer {then.optimizer}")
+    if then.threads != now.threads:
+        told.append(f"with {then.threads} threads")
+    if not _nearly(then.trained, now.trained):
+        told.append("with another number of trained parameters")
+    return told + _batch_changed(now, then)
+
+
+def _batch_changed(now: Conditions, then: Conditions) -> list[str]:
+    if then.rows != now.rows or not _nearly(then.length, now.length):
+        return [f"of {then.rows} × {then.length:,} tokens, not {now.rows} × {now.length:,}"]
+    if not _nearly(then.labels, now.labels):
+        return ["with another share of learned tokens"]
+    return [] if then.accumulated == now.accumulated else ["with other accumulation"]
+
+
+def _libraries_changed(now: Mapping[str, str | None], then: Mapping[str, str | None]) -> list[str]:
+    changed = [name for name in now if now[name] != then.get(name)]
+    return [f"with {name} {then.get(name) or 'not installed'}" for name in changed]
+
+
+def _nearly(a: float, b: float) -> bool:
+    return abs(a - b) <= NEARLY * max(abs(a), abs(b))
+
+
+def find_measured(now: Conditions) -> tuple[Measured | None, Measured | None]:
+    """The newest figure that counts under these conditions; else, second, the one of the same model
+    that differs least."""
+    same = [m for m in all_measured() if m.of.model == now.model]
+    for measured in same:
+        if not differences(now, measured.of):
+            return measured, None
+    nearest = min(same, key=lambda m: len(differences(now, m.of)), default=None)
+    return None, nearest
+
+
+def all_measured() -> tuple[Measured, ...]:
+    """Every figure that is kept, newest first; read again when one was added."""
     try:
-        data = json.loads(_file(key).read_text(encoding="utf-8"))
-        found = Measured(**data)
-    except (OSError, ValueError, TypeError):
-        return None
-    sane = 1 / LARGEST_CORRECTION < found.ratio < LARGEST_CORRECTION
+        return _read(_folder(), _folder().stat().st_mtime_ns)
+    except OSError:
+        return ()
+
+
+def store_measured(measured: Measured) -> None:
+    """Keep a figure; one of the same conditions is replaced, and the oldest go when there are many."""
+    from studio.graph.project import write_atomic
+
+    folder = _folder()
+    folder.mkdir(parents=True, exist_ok=True)
+    content = json.dumps(asdict(measured.of), sort_keys=True)
+    name = hashlib.sha256(content.encode()).hexdigest()[:24]
+    kept = {**asdict(measured), "when": time.time()}
+    write_atomic(folder / f"{name}.json", json.dumps(kept))
+    files = sorted(folder.glob("*.json"), key=lambda f: f.stat().st_mtime, reverse=True)
+    for old in files[MOST_KEPT:]:
+        old.unlink(missing_ok=True)
+
+
+def _folder() -> Path:
+    return paths.cache_dir() / "measured"
+
+
+@lru_cache(maxsize=2)
+def _read(folder: Path, stamp: int) -> tuple[Measured, ...]:
+    del stamp
+    found = [m for file in folder.glob("*.json") if (m := _one(file)) is not None]
+    return tuple(sorted(found, key=lambda m: -m.when))
+
+
+def _one(file: Path) -> Measured | None:
+    try:
+        data = json.loads(file.read_text(encoding="utf-8"))
+        found = Measured(**{**data, "of": Conditions(**data["of"])})
+        sane = 1 / LARGEST_CORRECTION < found.ratio < LARGEST_CORRECTION
+    except (OSError, ValueError, TypeError, KeyError):
+        return None  # of another version of the program, or damaged
     return found if sane else None
 
 
-def store_measured(key: str, measured: Measured) -> None:
-    """Keep a figure; an older one is replaced."""
-    from studio.graph.project import write_atomic
-
-    file = _file(key)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    kept = {**asdict(measured), "when": time.time()}
-    write_atomic(file, json.dumps(kept))
+def names(words: Sequence[str]) -> str:
+    """Differences as one phrase."""
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"

@@ -1,6 +1,6 @@
 """Settings of the Train node: when it measures, saves and stops, and what it writes while it trains.
 
-It must not say what the settings do to a run: see ``studio.training.loop.schedule`` and ``samples``.
+It must not say what the settings do to a run: see ``studio.cadence`` and ``samples``.
 """
 
 from __future__ import annotations

@@ -172,14 +172,10 @@ def _hold(folder: RunFolder, control: Control, reader: CommandReader, leave_core
 def set_threads(folder: RunFolder, leave_core: bool) -> int:
     """Environment for torch, before anything imports it. A resumed run takes the thread count it
     had, because sums in another order differ in the last bits."""
-    cores = hardware.cpu_count()
     earlier = folder.environment().get("threads")
-    given = os.environ.get("OMP_NUM_THREADS", "")
-    wanted = max(1, cores - 1) if leave_core else cores
+    wanted = hardware.planned_threads(leave_core)
     if isinstance(earlier, int) and earlier > 0:
         wanted = earlier
-    elif given.isdigit() and int(given) > 0:
-        wanted = int(given)
     os.environ["OMP_NUM_THREADS"] = str(wanted)
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

@@ -133,7 +133,8 @@ def _note(painter: QPainter, item: NodeItem, c: theme.Colors, room: float) -> fl
     """The node's note at the right, where the title leaves room; returns what it takes."""
     title = text.width(item.content.title, text.size(text.TITLE, item.grown), True)
     pixels = text.size(text.SMALL, item.grown)
-    for line in (item.note, item.note.partition(" of ")[0]):
+    shorter = item.note.partition(" · ")[0]
+    for line in (item.note, shorter, shorter.partition(" of ")[0]):
         taken = text.width(line, pixels) + 8
         if line and title + taken <= room:
             place = QRectF(_PAD + 26 + room - taken, 0, taken, layout.HEADER)

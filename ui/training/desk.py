@@ -16,7 +16,9 @@ from shiboken6 import isValid
 from studio.data_report_cache import kept
 from studio.errors import StudioError
 from studio.estimate import fit
-from studio.estimate.graph import Estimate, estimate_graph, job_of
+from studio.estimate.graph import Estimate, estimate_graph
+from studio.estimate.job import job_of
+from studio.estimate.words import gib, headline, short
 from studio.graph.document import Document
 from studio.graph.graph import Graph
 from studio.graph.registry import Registry
@@ -28,7 +30,6 @@ from ui.run_controller import RunController
 from ui.training.changes import applied, change_of
 from ui.training.changes_dialog import ChangesDialog, ProposedChange
 from ui.training.estimate_strip import EstimateStrip
-from ui.training.estimate_words import gib, headline, short
 from ui.training.estimates import EstimateWatch
 from workers.probe import Probe
 from workers.task import Task, run_task
@@ -50,9 +51,10 @@ class TrainingDesk(QObject):
         self._probe_words = ""
         self._task: Task | None = None
         self.dialog: ChangesDialog | None = None
-        self.watch = EstimateWatch(document, registry, self._idle, self)
+        self.watch = EstimateWatch(document, registry, runs, self._idle, self)
         self.watch.changed.connect(self._show)
         runs.changed.connect(self._show_probe)
+        runs.changed.connect(self.watch.look_soon)  # a run that has ended tells how fast it went
         window.inspector.put_under_header(self.strip_for)
 
     def close(self) -> None:
@@ -155,12 +157,14 @@ class TrainingDesk(QObject):
         document, registry, facts = self._document, self._registry, self.watch.facts()
         graph, folder, node = document.graph, document.project_dir, self._node
         proposals, _ = fit.propose(graph, registry, folder, facts, node)
+        now = self.watch.found.get(node)
+        after = fit.carried(facts, now) if now is not None else facts
         changes = self._changes(
             [(p.node, p.field, p.value, p.reason, _saved(p)) for p in proposals]
         )
 
         def outcome(chosen: Sequence[ProposedChange]) -> str:
-            then = estimate_graph(applied(graph, registry, chosen), registry, folder, facts, node)
+            then = estimate_graph(applied(graph, registry, chosen), registry, folder, after, node)
             return headline(then) if then is not None else ""
 
         sentence = (

@@ -18,10 +18,10 @@ from PySide6.QtWidgets import (
 )
 
 from studio.estimate.graph import Estimate
+from studio.estimate.words import duration, facts, gib, headline, time_parts
 from ui import icons, theme
 from ui.inspector.look import MutedLabel, TextLabel, retire
 from ui.inspector.section import Section
-from ui.training.estimate_words import facts, gib, headline
 from ui.training.memory_bar import MemoryBar, color, shares
 
 _SWATCH_PX = 10
@@ -59,6 +59,10 @@ class EstimateStrip(QFrame):
         self._shown: object = None
         self.words = TextLabel("", self)
         self.words.setObjectName("estimate-words")
+        self.time = MutedLabel("", self)
+        self.time.setObjectName("estimate-time")
+        self.dropped = MutedLabel("", self)
+        self.dropped.setObjectName("probe-dropped")
         self.bar = MemoryBar(self)
         self.fit = self._button("make-it-fit", "Make It Fit…", "sparkles", self.fit_wanted)
         self.probe = self._button("probe", "Probe", "gauge", self.probe_wanted)
@@ -82,13 +86,17 @@ class EstimateStrip(QFrame):
     def show_estimate(self, found: Estimate | None) -> None:
         """Show this one; ``None`` leaves only the recipe."""
         self._found = found
-        for part in (self.words, self.bar, self.details, self.probe):
+        for part in (self.words, self.time, self.bar, self.details, self.probe):
             part.setVisible(found is not None)
         self.fit.setVisible(found is not None and found.fits is False)
+        self.dropped.setVisible(found is not None and bool(found.dropped))
         if found is None or found == self._shown:
             return
         self._shown = found
         self.words.setText(headline(found))
+        self.time.setText(f"Time: {duration(found)}.")
+        self.time.setToolTip(time_parts(found))
+        self.dropped.setText(found.dropped)
         self.bar.setVisible(found.parts is not None)
         self.bar.show_estimate(found)
         self.details.set_note(found.device)
@@ -128,7 +136,7 @@ class EstimateStrip(QFrame):
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(6)
-        for part in (self.words, self.bar):
+        for part in (self.words, self.bar, self.time, self.dropped):
             column.addWidget(part)
         column.addWidget(self.fit, 0, Qt.AlignmentFlag.AlignLeft)
         column.addLayout(buttons)

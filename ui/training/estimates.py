@@ -9,17 +9,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from PySide6.QtCore import QObject, QTimer, Signal
+from PySide6.QtCore import QObject, QTimer, Signal, Slot
 
-from studio.estimate.graph import Estimate, Facts, estimate_graph
+from studio.estimate.earlier import facts_here
+from studio.estimate.graph import Estimate, estimate_graph
+from studio.estimate.job import Facts
 from studio.estimate.machine import Machine, this_machine
 from studio.graph.document import Document
 from studio.graph.graph import Graph
 from studio.graph.registry import Registry
+from ui.run_controller import RunController
 from workers.task import Task, run_task
 
 WAIT_MS = 120
-Found = tuple[Machine | None, dict[str, Estimate]]
+Found = tuple[Facts | None, dict[str, Estimate]]
 
 
 class EstimateWatch(QObject):
@@ -28,12 +31,14 @@ class EstimateWatch(QObject):
     changed = Signal(object)
 
     def __init__(
-        self, document: Document, registry: Registry, idle: Callable[[], bool], parent: QObject
-    ) -> None:
+        self, document: Document, registry: Registry, runs: RunController,
+        idle: Callable[[], bool], parent: QObject,
+    ) -> None:  # fmt: skip
         super().__init__(parent)
+        self._runs = runs
         self._document, self._registry, self._idle = document, registry, idle
         self.found: dict[str, Estimate] = {}
-        self.machine: Machine | None = None
+        self._facts: Facts | None = None
         self._task: Task | None = None
         self._again = False
         self._timer = QTimer(self, singleShot=True, interval=WAIT_MS)
@@ -50,7 +55,12 @@ class EstimateWatch(QObject):
 
     def facts(self) -> Facts:
         """What the newest estimates go by."""
-        return Facts(self.machine or this_machine())
+        return self._facts or Facts(this_machine())
+
+    @Slot()
+    def look_soon(self) -> None:
+        """Look again shortly."""
+        self._timer.start()
 
     def check(self) -> None:
         """Look now, or once the look that goes on has ended."""
@@ -60,12 +70,15 @@ class EstimateWatch(QObject):
             return
         graph, registry = self._document.graph, self._registry
         folder = self._document.project_dir
-        machine = None if self._idle() else self.machine
-        self._task = run_task(lambda: _estimates(graph, registry, folder, machine), self._take)
+        machine = self._facts.machine if self._facts and not self._idle() else None
+        place = self._runs.runs_dir, self._runs.leaves_core
+        self._task = run_task(
+            lambda: _estimates(graph, registry, folder, place, machine), self._take
+        )
 
     def _take(self, found: Found) -> None:
         self._task = None
-        self.machine = found[0] or self.machine
+        self._facts = found[0] or self._facts
         if found[1] != self.found:
             self.found = found[1]
             self.changed.emit(self.found)
@@ -74,11 +87,14 @@ class EstimateWatch(QObject):
             self._timer.start()
 
 
-def _estimates(graph: Graph, registry: Registry, folder: Path, machine: Machine | None) -> Found:
+def _estimates(
+    graph: Graph, registry: Registry, folder: Path, place: tuple[Path, bool],
+    machine: Machine | None,
+) -> Found:  # fmt: skip
     """The estimate of each Train node."""
     trains = [n.id for n in graph.nodes if n.type == "train"]
     if not trains:
         return None, {}
-    facts = Facts(machine or this_machine())
+    facts = facts_here(place[0], registry, place[1], machine)
     made = (estimate_graph(graph, registry, folder, facts, node) for node in trains)
-    return facts.machine, {e.node: e for e in made if e is not None}
+    return facts, {e.node: e for e in made if e is not None}

@@ -11,8 +11,8 @@ from PySide6.QtGui import QBrush, QColor, QHelpEvent, QPainter, QPaintEvent, QPe
 from PySide6.QtWidgets import QSizePolicy, QToolTip, QWidget
 
 from studio.estimate.graph import Estimate
+from studio.estimate.words import PARTS, gib, headline
 from ui import theme
-from ui.training.estimate_words import PARTS, gib, headline
 
 HEIGHT_PX = 18
 _ROUND_PX = 4

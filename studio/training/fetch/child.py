@@ -8,18 +8,16 @@ outlives the run. It speaks JSON lines on its standard output; other lines are t
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import tempfile
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import IO, Any
 
-import studio
+from studio.children import end_child, start_child
 from studio.runs.context import StepContext
 
 POLL_S = 0.2
@@ -55,27 +53,14 @@ def run_child(
     Raises ``Stopped``, after ending the child, when the user asks for a stop.
     """
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as errors:
-        process = subprocess.Popen(
-            list(command), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors,
-            encoding="utf-8", errors="replace", env=_environment(environment or {}),
-        )  # fmt: skip
+        process = start_child(command, errors, environment=environment)
         try:
             ended = _follow(context, process, told, tick)
         finally:
-            _end(process)
+            end_child(process, GRACE_S)
         errors.seek(0)
         ended.last_words = errors.read()[-4000:].strip()
         return ended
-
-
-def _environment(extra: Mapping[str, str]) -> dict[str, str]:
-    """Our environment; the child finds the same ``studio`` and waits for work without spinning."""
-    root = str(Path(studio.__file__).resolve().parent.parent)
-    paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
-    return {
-        **os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTHONUNBUFFERED": "1",
-        "PYTHONIOENCODING": "utf-8", **extra,
-    }  # fmt: skip
 
 
 def _follow(
@@ -121,16 +106,3 @@ def _message(line: str) -> Told | None:
     except ValueError:
         return None
     return message if isinstance(message, dict) else None
-
-
-def _end(process: subprocess.Popen[str]) -> None:
-    """Ask the child to end, then make it."""
-    if process.poll() is None:
-        process.terminate()
-        try:
-            process.wait(GRACE_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-    if process.stdout is not None:
-        process.stdout.close()

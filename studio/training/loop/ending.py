@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from studio.cadence import Cadence
 from studio.rates import rate_factor
 from studio.training.loop.figures import Figures
-from studio.training.loop.schedule import Cadence
 
 
 class TrainingOver(Exception):

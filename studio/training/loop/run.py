@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 
+from studio.cadence import Length
 from studio.objectives._method import LossOptions, Objective
 from studio.runs.context import StepContext
 from studio.training.adapter.tuning import Tuning
@@ -23,7 +24,6 @@ from studio.training.batch.batches import Batch
 from studio.training.batch.batching import BatchPlan
 from studio.training.loop.ending import TrainingOver
 from studio.training.loop.optim import build_optimizer, build_schedule
-from studio.training.loop.schedule import Length
 from studio.training.loop.trainer import StudioTrainer, training_arguments
 from studio.training.loop.watch import StepWatch
 from studio.training.model.load import free_memory, pick_device

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from transformers import GenerationConfig, StoppingCriteriaList
 
+from studio.cadence import MOST_PROMPTS
 from studio.errors import StudioError
 from studio.runs.context import StepContext
 from studio.training.answer.generate import EachToken, end_ids, left_padded, new_tokens
@@ -29,7 +30,6 @@ from studio.training.tokens.chat import TemplateRefused, render
 from studio.training.tokens.limits import learned_positions
 from studio.values import DatasetValue
 
-MOST_PROMPTS = 64
 MOST_LETTERS = 4000
 _AT_ONCE = 16
 

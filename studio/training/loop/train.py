@@ -19,6 +19,7 @@ import torch
 from transformers import set_seed
 
 from studio.adapters._method import TrainingFacts
+from studio.cadence import cadence_of, length_of
 from studio.errors import StudioError
 from studio.objectives._method import Objective
 from studio.runs.context import StepContext
@@ -34,7 +35,6 @@ from studio.training.loop.measuring import evaluator_of
 from studio.training.loop.nonfinite import row_places
 from studio.training.loop.run import Job, in_rows, run_steps
 from studio.training.loop.samples import sampler_of
-from studio.training.loop.schedule import cadence_of, length_of
 from studio.training.loop.sft import total_weight
 from studio.training.loop.watch import StepWatch
 from studio.training.model.load import free_memory

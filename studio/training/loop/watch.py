@@ -17,6 +17,7 @@ from typing import Any
 from safetensors import SafetensorError
 from transformers import TrainerCallback
 
+from studio.cadence import Cadence, Length
 from studio.errors import Stopped, StudioError
 from studio.runs.context import StepContext
 from studio.training.adapter.insight import InsightMeter
@@ -31,7 +32,6 @@ from studio.training.loop.saver import (
     scaler_state,
     scales_down,
 )
-from studio.training.loop.schedule import Cadence, Length
 from studio.training.model.memory import read_memory
 from studio.training.saved.checkpoint import Checkpoint
 from studio.training.saved.snapshot import (

@@ -11,7 +11,8 @@ import pytest
 from studio.errors import StudioError
 from studio.estimate.activations import Mode
 from studio.estimate.ask import ask
-from studio.estimate.graph import Estimate, Facts, estimate_job, job_of
+from studio.estimate.graph import Estimate, estimate_job
+from studio.estimate.job import Facts, job_of
 from studio.estimate.machine import Machine
 from studio.estimate.memory import Batch, memory
 from studio.estimate.shapes import shape_of_config

@@ -12,7 +12,8 @@ import pytest
 from studio.cli import main as cli
 from studio.estimate.activations import Mode
 from studio.estimate.fit import apply, propose
-from studio.estimate.graph import Estimate, Facts, estimate_graph
+from studio.estimate.graph import Estimate, estimate_graph
+from studio.estimate.job import Facts
 from studio.estimate.machine import Machine
 from studio.estimate.memory import Batch, Parts, memory
 from studio.estimate.shapes import Shape, shape_of_config

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from studio.cadence import cadence_of, length_of
 from studio.errors import Stopped
 from studio.training.loop.figures import Figures
-from studio.training.loop.schedule import cadence_of, length_of
 from studio.training.loop.train import train_adapter
 from studio.training.loop.watch import StepWatch
 from studio.training.saved.snapshot import load_file

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from studio.cadence import cadence_of, length_of
 from studio.errors import Stopped, StudioError
-from studio.training.loop.schedule import cadence_of, length_of
 from studio.training.loop.train import train_adapter
 from tests.studio.training.steps import Recorder, make_context, make_inputs, settings_of
 

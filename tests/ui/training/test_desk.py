@@ -13,6 +13,7 @@ from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QCheckBox, QPushButton
 from pytestqt.qtbot import QtBot
 
+from studio.estimate.words import short
 from studio.graph.edits import set_setting
 from studio.graph.project import load_project
 from studio.graph.schema import parse
@@ -20,7 +21,6 @@ from tests.e2e.studio_cli import write_project, write_rows
 from tests.ui.conftest import MakeSession
 from ui.session import Session
 from ui.training.estimate_strip import EstimateStrip
-from ui.training.estimate_words import short
 
 LEFT = Qt.MouseButton.LeftButton
 CONFIG = {

@@ -12,7 +12,10 @@ AUTO_TIMES = 10
 AUTO_SHARE = 0.2
 """Largest share of the training's own work that automatic evaluations may cost."""
 
-_FORWARD_SHARE = 1 / 3  # of a training step's work on the same row
+MOST_PROMPTS = 64
+"""Prompts that are answered at a time, at most."""
+
+FORWARD_SHARE = 1 / 3  # of a training step's work on the same row
 _FEWEST_ROWS = 16
 
 
@@ -86,7 +89,7 @@ def cadence_of(settings: Any, length: Length, validation_rows: int) -> Cadence:
     if asked:
         return Cadence(asked, save_every, validation_rows, by_itself, settings.eval_at_start)
     times = math.ceil(length.steps / auto)
-    affordable = int(AUTO_SHARE * length.rows / _FORWARD_SHARE / times)
+    affordable = int(AUTO_SHARE * length.rows / FORWARD_SHARE / times)
     eval_rows = min(validation_rows, max(_FEWEST_ROWS, affordable))
     return Cadence(auto, save_every, eval_rows, by_itself, settings.eval_at_start)
 
@@ -97,4 +100,4 @@ def _asked_eval_every(settings: Any, length: Length) -> int:
         return int(settings.eval_steps)
     by_epoch = settings.eval_by == "epoch"
     whole = length.epoch_rows / length.rows_per_step if by_epoch else length.steps
-    return max(1, round(settings.eval_share * whole))
+    return max(1, round(float(settings.eval_share) * whole))

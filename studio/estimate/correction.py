@@ -1,0 +1,49 @@
+"""The correction of a peak by a probe: where one counts, and what is said where one does not."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from studio.estimate.activations import Mode
+from studio.estimate.job import Facts, Job
+from studio.estimate.machine import machine_key
+from studio.estimate.measured import (
+    Conditions,
+    Measured,
+    differences,
+    find_measured,
+    formula_version,
+    libraries,
+    names,
+)
+from studio.estimate.memory import Batch
+from studio.estimate.pace import day_of
+from studio.estimate.trainable import Counted
+
+
+def conditions_of(job: Job, facts: Facts, counted: Counted, mode: Mode, batch: Batch) -> Conditions:
+    """Everything that a figure of this training is measured for."""
+    return Conditions(
+        model=str(job.base.model).strip(), config=job.config, method=method_of(job),
+        optimizer=job.train.optimizer, trained=counted.trainable or 0, mode=asdict(mode),
+        rows=batch.rows, length=batch.length, labels=batch.labels, accumulated=batch.accumulated,
+        machine=machine_key(), threads=facts.threads, formula=formula_version(),
+        versions=libraries(),
+    )  # fmt: skip
+
+
+def method_of(job: Job) -> str:
+    """The LoRA method, or ``whole``."""
+    return str(job.lora.method) if job.lora is not None else "whole"
+
+
+def correction(now: Conditions) -> tuple[Measured | None, str]:
+    """The figure that corrects the peak, or a sentence about the probe that does not count here."""
+    measured, other = find_measured(now)
+    if other is None:
+        return measured, ""
+    changed = names(differences(now, other.of))
+    return None, (
+        f"The probe {day_of(other.when)} does not count here: it was {changed}. Probe again to measure "
+        "this training."
+    )  # fmt: skip

@@ -1,0 +1,143 @@
+"""The trainings that this machine has done: the run folders, read as paces.
+
+Only runs on the same device count, on a processor with the same number of threads. A run is read
+once, and again when it has gone on. It must not write, and a damaged run is passed over.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from studio.cadence import FORWARD_SHARE
+from studio.errors import StudioError
+from studio.estimate.correction import method_of
+from studio.estimate.job import Facts, Job, counted_of, job_of, mode_of
+from studio.estimate.lengths import tokens_per_step
+from studio.estimate.machine import Machine, machine_key, this_machine
+from studio.estimate.pace import Pace
+from studio.estimate.rows import rows_of, sources_of
+from studio.estimate.timings import Timing, read_timing
+from studio.estimate.work import operations_of, probed_paces, way_of
+from studio.graph.registry import Registry
+from studio.hardware import planned_threads
+from studio.runs.folder import RunFolder, list_runs
+
+LOOK_AT_RUNS = 40
+GOES_ON_S = 30.0
+"""A run that is being written is read again after so many seconds."""
+FRESH_S = 1.0
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What was read of a run, and of which state of its events."""
+
+    stamp: tuple[int, int]
+    read_at: float
+    threads: int
+    paces: tuple[Pace, ...]
+
+
+_known: dict[Path, _Known] = {}
+_looked: dict[tuple[Path, int], tuple[float, tuple[Pace, ...]]] = {}
+
+
+def facts_here(
+    runs_dir: Path, registry: Registry, leave_core: bool, machine: Machine | None = None
+) -> Facts:
+    """What an estimate goes by on this machine: memory, and earlier trainings and probes."""
+    machine = machine or this_machine()
+    threads = planned_threads(leave_core)
+    paces = (*paces_of(runs_dir, registry, machine, threads), *probed_paces(threads))
+    return Facts(machine, paces=paces, threads=threads)
+
+
+def paces_of(
+    runs_dir: Path, registry: Registry, machine: Machine, threads: int
+) -> tuple[Pace, ...]:
+    """The paces of the newest runs; looked for again after ``FRESH_S`` seconds."""
+    key, now = (runs_dir, threads), time.monotonic()
+    when, found = _looked.get(key, (-FRESH_S, ()))
+    if now - when < FRESH_S:
+        return found
+    found = tuple(
+        pace
+        for folder in list_runs(runs_dir)[:LOOK_AT_RUNS]
+        for pace in _of_run(folder, registry, machine, threads)
+    )
+    _looked[key] = (now, found)
+    return found
+
+
+def _of_run(
+    folder: RunFolder, registry: Registry, machine: Machine, threads: int
+) -> tuple[Pace, ...]:
+    try:
+        told = folder.events_path.stat()
+    except OSError:
+        return ()
+    stamp, now = (told.st_mtime_ns, told.st_size), time.monotonic()
+    known = _known.get(folder.path)
+    if known is None or (known.stamp != stamp and _may_read_again(folder, known, now)):
+        known = _Known(stamp, now, *_read(folder, registry, machine))
+        _known[folder.path] = known
+    same = machine.device != "cpu" or known.threads == threads
+    return known.paces if same else ()
+
+
+def _may_read_again(folder: RunFolder, known: _Known, now: float) -> bool:
+    return now - known.read_at > GOES_ON_S or not folder.is_running()
+
+
+def _read(folder: RunFolder, registry: Registry, machine: Machine) -> tuple[int, tuple[Pace, ...]]:
+    """The threads that a run computed with, and the pace of each of its trainings."""
+    there = folder.environment()
+    name = f"{there.get('device')} / {there.get('cpu')} / {there.get('cpu_count')}"
+    if name != machine_key():
+        return 0, ()
+    threads = there.get("threads") or there.get("cpu_count")
+    try:
+        return int(threads or 0), tuple(_paces(folder, registry, machine))
+    except (OSError, StudioError, KeyError, TypeError, ValueError, ZeroDivisionError):
+        return 0, ()  # a damaged run, or one of another version
+
+
+def _paces(folder: RunFolder, registry: Registry, machine: Machine) -> Iterator[Pace]:
+    plan, graph = folder.plan(), None
+    for step in plan.steps:
+        if step.type != "train":
+            continue
+        timing = read_timing(folder.events_path, step.node)
+        if timing is None:
+            continue
+        graph = graph or folder.graph()
+        job = job_of(graph, registry, plan.project_dir, graph.node(step.node))
+        pace = _pace(job, machine, timing, folder.events_path.stat().st_mtime)
+        if pace is not None:
+            yield pace
+
+
+def _pace(job: Job, machine: Machine, timing: Timing, when: float) -> Pace | None:
+    if job.train is None or job.base is None or job.shape is None:
+        return None
+    counted, _ = counted_of(job, job.shape)
+    mode, train = mode_of(job, machine), job.train
+    data, _ = rows_of(job, Facts(machine))
+    tokens = timing.tokens_per_step
+    assumed = tokens_per_step(train, data) if data is not None else tokens
+    rows = train.batch_size * train.gradient_accumulation_steps
+    row = tokens / rows if train.batching != "packed" or data is None else data.mean
+    forward = timing.evaluated * row * FORWARD_SHARE / timing.tokens_per_s
+    return Pace(
+        "run", when, str(job.base.model).strip(), way_of(vars(mode), method_of(job), train.batching),
+        operations_of(job, job.shape, counted, mode, data), timing.tokens_per_s,
+        tokens / train.gradient_accumulation_steps, job.shape.linear_weights, sources_of(job),
+        counted=tokens / assumed, spread=timing.spread,
+        evaluating=timing.evaluating_s / forward if forward else None,
+        sampling_s=timing.sampling_s / timing.sampled if timing.sampled else None,
+        saving=timing.between_s / sum(seconds for _, seconds in timing.steps),
+        around_s=timing.before_s + timing.after_s,
+    )  # fmt: skip

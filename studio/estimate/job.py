@@ -1,0 +1,195 @@
+"""What a training is, from the graph alone: the nodes wired to a Train node, its batches, how it computes.
+
+It must not estimate anything and never raises for a project that is not finished.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from studio.estimate.activations import Mode
+from studio.estimate.data_facts import DataFacts
+from studio.estimate.machine import Machine
+from studio.estimate.memory import Batch
+from studio.estimate.pace import Pace
+from studio.estimate.shapes import Shape, read_shape, shape_of_config
+from studio.estimate.trainable import PLAIN, Counted, count, matched, rank_for
+from studio.graph.graph import Graph, Node
+from studio.graph.registry import Registry
+from studio.models import local_folder, starter_of
+from studio.targets import choose, listed
+from studio.whole import chosen_layers, layer_of
+
+STARTER_CONFIGS: dict[str, dict[str, Any]] = {
+    "smollm2-135m": {
+        "model_type": "llama", "hidden_size": 576, "intermediate_size": 1536,
+        "num_hidden_layers": 30, "num_attention_heads": 9, "num_key_value_heads": 3,
+        "vocab_size": 49152, "tie_word_embeddings": True,
+    },
+}  # fmt: skip
+"""Shapes of starters that are not imported yet."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the estimate goes by besides the graph. ``data`` replaces what is read from the files;
+    ``paces`` are earlier trainings on this machine (``earlier``); where no probe counts, the peak is
+    multiplied by ``least_ratio``. ``threads`` are those of a run."""
+
+    machine: Machine
+    data: DataFacts | None = None
+    paces: tuple[Pace, ...] = ()
+    least_ratio: float = 1.0
+    threads: int = 0
+
+
+@dataclass(frozen=True)
+class Job:
+    """A Train node and what is wired to it, as settings models; ``config`` identifies the content of the
+    model's config.json."""
+
+    node: str
+    train: Any
+    base: Any
+    lora: Any | None
+    datasets: tuple[Any, ...]
+    shape: Shape | None
+    project_dir: Path
+    config: str = ""
+
+
+def job_of(graph: Graph, registry: Registry, project_dir: Path, train: Node) -> Job:
+    """What is wired to a Train node; ``None`` in its place where it is missing or invalid."""
+    near = _model_nodes(graph, train.id)
+    base = next((n for n in near if n.type == "base_model"), None)
+    lora = next((n for n in near if n.type == "lora"), None)
+    wire = graph.wire_into(train.id, "dataset")
+    data = graph.upstream(wire.source) if wire is not None else frozenset()
+    settings = parsed(registry, base)
+    return Job(
+        train.id, parsed(registry, train), settings, parsed(registry, lora),
+        tuple(s for n in graph.nodes if n.id in data and n.type == "dataset"
+              if (s := parsed(registry, n)) is not None),
+        shape_of_model(settings.model, project_dir) if settings is not None else None, project_dir,
+        config_of_model(settings.model, project_dir) if settings is not None else "",
+    )  # fmt: skip
+
+
+def parsed(registry: Registry, node: Node | None) -> Any | None:
+    """A node's settings, or ``None`` where they are not valid."""
+    node_type = registry.node_type(node.type) if node is not None else None
+    if node is None or node_type is None:
+        return None
+    try:
+        return node_type.settings.model_validate(dict(node.settings))
+    except ValidationError:
+        return None
+
+
+def _model_nodes(graph: Graph, train: str) -> list[Node]:
+    """The nodes along the model input, nearest first."""
+    found: list[Node] = []
+    wire = graph.wire_into(train, "model")
+    while wire is not None and graph.has(wire.source) and len(found) < len(graph.nodes):
+        found.append(graph.node(wire.source))
+        wire = graph.wire_into(wire.source, "model")
+    return found
+
+
+def shape_of_model(model: str, project_dir: Path) -> Shape | None:
+    """The shape of the model that a Base model node names, where it is on this machine."""
+    folder = _folder(model, project_dir)
+    shape = read_shape(folder) if folder is not None else None
+    starter = starter_of(model.strip())
+    if shape is None and starter is not None and starter.id in STARTER_CONFIGS:
+        return shape_of_config(STARTER_CONFIGS[starter.id])
+    return shape
+
+
+def _folder(model: str, project_dir: Path) -> Path | None:
+    try:
+        return local_folder(model.strip(), project_dir)
+    except (OSError, ValueError):
+        return None
+
+
+def config_of_model(model: str, project_dir: Path) -> str:
+    """The beginning of the sha256 of the model's config.json; empty where there is none."""
+    folder = _folder(model, project_dir)
+    try:
+        content = (folder / "config.json").read_bytes() if folder is not None else b""
+    except OSError:
+        return ""
+    return hashlib.sha256(content).hexdigest()[:16] if content else ""
+
+
+def counted_of(job: Job, shape: Shape) -> tuple[Counted, list[str]]:
+    """The trained parameters, and what has to be said about them."""
+    if job.lora is None:
+        return _whole(job, shape), []
+    lora = job.lora
+    chosen = choose(shape.modules(), lora, job.base.model)
+    targets = matched(shape, chosen.names, rank_for(lora.r, chosen.ranks))
+    counted = count(
+        shape, lora.method, targets, bias=lora.bias, settings=lora.method_settings,
+        saved=listed(lora.modules_to_save),
+    )  # fmt: skip
+    notes = [sentence[0].upper() + sentence[1:] for _, sentence, _ in chosen.troubles]
+    if counted.adapter is None:
+        notes.append(f"How much {lora.method} trains is counted by a dry run, not by a formula.")
+    elif lora.method not in PLAIN:
+        notes.append(f"Activations of {lora.method} are taken to be LoRA's; a dry run knows them.")
+    return counted, notes
+
+
+def _whole(job: Job, shape: Shape) -> Counted:
+    """Full fine-tuning: everything, or the chosen layers."""
+    layers = chosen_layers(job.train.trained_layers, shape.layers)
+    ends = shape.embedding + shape.head if job.train.train_embeddings else 0
+    inner = [m for m in shape.linears if layers is None or layer_of(m.name) in layers]
+    number = shape.layers if layers is None else len(layers)
+    rest = shape.outside if layers is None else 0
+    own = sum(m.parameters for m in inner) + number * shape.vectors + rest + ends
+    first = 0 if layers is None or ends else min(layers, default=shape.layers)
+    return Counted((), 0, own, first_layer=first)
+
+
+def mode_of(job: Job, machine: Machine) -> Mode:
+    """How the engine computes this training's steps."""
+    dtype = job.base.dtype
+    if dtype == "auto":
+        dtype = "bfloat16" if machine.bfloat16 else "float32"
+    full, half = job.lora is None, dtype != "float32"
+    return Mode(
+        weights=4 if full or not half else 2, adapter=4, autocast=half,
+        quantization="none" if full else job.base.quantization, double_quant=job.base.double_quant,
+        checkpointing=job.train.gradient_checkpointing, head="rows" if full else "chunks",
+        masked=job.train.batching == "padded" and job.train.batch_size > 1,
+        dropout=job.lora.dropout if job.lora is not None else 0.0,
+        device="cuda" if machine.device == "cuda" else "cpu", full=full,
+    )  # fmt: skip
+
+
+def longest_batch(job: Job, data: DataFacts | None, mode: Mode) -> Batch:
+    """The largest micro-batch that can come. How far answers reach is not known for single rows, so
+    half as many again as the mean share may be learned, and of unknown data everything."""
+    train = job.train
+    length = train.max_length
+    if train.batching == "packed":
+        length = max(train.pack_length, length) if train.pack_length else length
+    elif data is not None:
+        length = min(length, max(8, data.longest if data.exact else math.ceil(1.2 * data.longest)))
+    share = 1.0
+    if data is not None and train.train_on != "all":
+        share = min(1.0, data.labels if data.exact else 1.5 * data.labels)
+    tokens = train.batch_size * length
+    return Batch(
+        train.batch_size, length, max(1, round(tokens * share)),
+        accumulated=train.gradient_accumulation_steps > 1,
+    )  # fmt: skip

@@ -1,0 +1,143 @@
+"""What a training's events tell about its time: the steps, and everything around and between them.
+
+A finished or broken-off run is read from its events file, line by line; only the lines that say
+something about time are parsed. Of a run that was resumed, the longest unbroken part counts: the
+pauses are nobody's work. It must not read more of a long run than its first ``MOST_STEPS`` steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median, quantiles
+
+from studio.runs.events import Event, from_line
+
+MOST_STEPS = 1000
+_SLEPT = 20.0
+"""A step that took so many times the usual for its tokens had the machine asleep in it."""
+_NAMES = (
+    "RunStarted", "StepStarted", "Phase", "Metric", "Sample", "TrainResumed", "StepFinished",
+    "StepFailed", "RunFinished",
+)  # fmt: skip
+_HEADS = tuple(f'{{"event": "{name}"' for name in _NAMES)
+
+
+@dataclass
+class Timing:
+    """Seconds of one training. ``steps`` are (tokens, seconds) of each optimizer step; ``before`` and
+    ``after`` what came before the first and after the last; ``evaluated`` the rows of ``evaluating_s``,
+    ``sampled`` the tokens of ``sampling_s``; ``between_s`` what lay between steps besides: saving."""
+
+    steps: list[tuple[float, float]] = field(default_factory=list)
+    before_s: float = 0.0
+    after_s: float = 0.0
+    evaluated: float = 0.0
+    evaluating_s: float = 0.0
+    sampled: float = 0.0
+    sampling_s: float = 0.0
+    between_s: float = 0.0
+
+    def steady(self) -> list[tuple[float, float]]:
+        """The steps without the first, which warms up, and without those that slept."""
+        later = self.steps[1:] or self.steps
+        usual = median(seconds / tokens for tokens, seconds in later)
+        return [(t, s) for t, s in later if s / t < _SLEPT * usual]
+
+    @property
+    def tokens_per_s(self) -> float:
+        """Tokens by seconds of the steady steps."""
+        steady = self.steady()
+        return sum(t for t, _ in steady) / sum(s for _, s in steady)
+
+    @property
+    def spread(self) -> float:
+        """How much the middle half of the steps differ in speed, as a share."""
+        speeds = [t / s for t, s in self.steady()]
+        if len(speeds) < 4:
+            return 0.0
+        low, middle, high = quantiles(speeds, n=4)
+        return (high - low) / middle
+
+    @property
+    def tokens_per_step(self) -> float:
+        """Mean tokens of an optimizer step."""
+        return sum(t for t, _ in self.steps) / len(self.steps)
+
+
+def read_timing(events: Path, node: str) -> Timing | None:
+    """The timing of one Train node in an events file; ``None`` when no step of it was trained.
+    Raises ``OSError``."""
+    with events.open(encoding="utf-8", errors="replace") as lines:
+        return timing(_told(lines), node)
+
+
+def _told(lines: Iterable[str]) -> Iterable[Event]:
+    for line in lines:
+        if line.startswith(_HEADS) and (found := from_line(line)) is not None:
+            yield found
+
+
+def timing(events: Iterable[Event], node: str) -> Timing | None:
+    """The longest unbroken part of one node's training."""
+    best: Timing | None = None
+    reader = _Reader()
+    for event in events:
+        if event.name in ("RunStarted", "TrainResumed") or event.node == node:
+            if event.name in ("RunStarted", "StepStarted", "TrainResumed"):
+                best, reader = _longer(best, reader.told), _Reader()
+            reader.take(event)
+            if len(reader.told.steps) >= MOST_STEPS:
+                break
+    return _longer(best, reader.told)
+
+
+def _longer(one: Timing | None, other: Timing) -> Timing | None:
+    return other if len(other.steps) > (len(one.steps) if one else 0) else one
+
+
+class _Reader:
+    """Adds up one unbroken part. What a phase took is known when the next thing is told."""
+
+    def __init__(self) -> None:
+        self.told = Timing()
+        self._last: float | None = None
+        self._phase = ""
+
+    def take(self, event: Event) -> None:
+        """Add one event of the node."""
+        passed = max(0.0, event.time - self._last) if self._last is not None else 0.0
+        if event.name == "Metric" and "loss" in event.data:
+            self._step(event, passed)
+        else:
+            self._spend(passed)
+        if event.name == "Metric" and "eval_loss" in event.data:
+            self.told.evaluated += float(event.get("eval_rows") or 0)
+        elif event.name == "Sample":
+            self.told.sampled += float(event.get("tokens") or 0)
+        elif event.name == "Phase":
+            self._phase = str(event.get("phase", ""))
+        self._last = event.time
+
+    def _step(self, event: Event, passed: float) -> None:
+        tokens, speed = float(event.get("tokens") or 0), float(event.get("tokens_per_s") or 0)
+        if tokens <= 0 or speed <= 0:
+            return
+        seconds = tokens / speed
+        self._spend(max(0.0, passed - seconds))
+        self.told.steps.append((tokens, seconds))
+
+    def _spend(self, seconds: float) -> None:
+        """Seconds that belong to the present phase."""
+        told = self.told
+        if self._phase == "evaluate":
+            told.evaluating_s += seconds
+        elif self._phase == "sample":
+            told.sampling_s += seconds
+        elif not told.steps:
+            told.before_s += seconds
+        elif self._phase == "train":
+            told.between_s += seconds
+        else:
+            told.after_s += seconds

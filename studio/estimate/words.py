@@ -1,0 +1,111 @@
+"""An estimate in words, for the window and the terminal: sizes, whether it fits, how long it takes."""
+
+from __future__ import annotations
+
+from studio.estimate.graph import Estimate
+from studio.figures import counted, percent
+from studio.hardware import GIB
+
+PARTS = (
+    ("weights", "Weights"),
+    ("quantization", "Quantization"),
+    ("adapter", "Adapter"),
+    ("gradients", "Gradients"),
+    ("optimizer", "Optimizer"),
+    ("activations", "Activations"),
+    ("logits", "Logits"),
+    ("workspace", "Work space"),
+    ("allocator", "Allocator"),
+    ("framework", "Framework"),
+)
+BASIS = {
+    "formula": "by formula", "dry run": "by dry run", "measured here": "corrected by a probe here",
+}  # fmt: skip
+UNKNOWN_TIME = "not known yet: run a probe or train once"
+
+
+def gib(size: int | float) -> str:
+    """Bytes as ``5.2 GiB``, or ``310 MiB`` where that is short of one."""
+    return f"{size / GIB:.3g} GiB" if size >= GIB else f"{size / 2**20:.0f} MiB"
+
+
+def number(size: int | float) -> str:
+    """The figure of ``gib`` without its unit, for “~5.2 of 8.0 GiB”."""
+    return f"{size / GIB:.1f}"
+
+
+def short(found: Estimate) -> str:
+    """What stands on the node: ``~5.2 of 8.0 GiB · ~12 min``, as far as it is known."""
+    known = []
+    if found.peak is not None and found.available:
+        known.append(f"~{number(found.peak)} of {number(found.available)} GiB")
+    if found.seconds is not None:
+        known.append(f"~{span(found.seconds)}")
+    return " · ".join(known)
+
+
+def headline(found: Estimate) -> str:
+    """Whether it fits, in a sentence."""
+    if found.peak is None:
+        return "How much memory it needs is not known yet."
+    verdict = "It fits" if found.fits else "It does not fit"
+    return (
+        f"{verdict}: about {gib(found.peak)} needed, {gib(found.available)} free, "
+        f"{BASIS[found.basis]}."
+    )
+
+
+def parameters(found: Estimate) -> str:
+    """``4.88 M of 139 M (3.5 %)``: what is trained."""
+    if found.trainable is None or not found.total:
+        return "not known"
+    trainable, total = counted(found.trainable, 3), counted(found.total, 3)
+    return f"{trainable} of {total} ({percent(found.trainable / found.total)})"
+
+
+def span(seconds: float) -> str:
+    """``40 s``, ``12 min``, ``3.2 h``, ``2.1 days``."""
+    for size, word, digits in ((172_800, "days", 1), (7200, "h", 1), (120, "min", 0)):
+        if seconds >= size:
+            unit = {"days": 86_400, "h": 3600, "min": 60}[word]
+            return f"{seconds / unit:.{digits}f} {word}"
+    return f"{seconds:.0f} s"
+
+
+def time_range(low: float, high: float) -> str:
+    """``9 to 16 min``, or with both units where they differ."""
+    ends = span(low), span(high)
+    (first, unit), last = ends[0].split(), ends[1].split()[1]
+    return f"{first} to {ends[1]}" if unit == last else f"{ends[0]} to {ends[1]}"
+
+
+def duration(found: Estimate) -> str:
+    """``about 12 min (10 to 16 min), from your run of 21 Nov``."""
+    if found.seconds is None:
+        return UNKNOWN_TIME
+    sure = time_range(found.seconds_low or 0.0, found.seconds_high or 0.0)
+    return f"about {span(found.seconds)} ({sure}), {found.seconds_from}"
+
+
+def parts_of_time(found: Estimate) -> list[tuple[str, float]]:
+    """The seconds by part, as far as they are worth telling."""
+    least = 0.01 * (found.seconds or 0.0)
+    return [(name, took) for name, took in found.seconds_parts.items() if took > least]
+
+
+def time_parts(found: Estimate) -> str:
+    """``Training 10 min, evaluations 2 min, loading 20 s``."""
+    words = ", ".join(f"{name} {span(took)}" for name, took in parts_of_time(found))
+    return f"{words[:1].upper()}{words[1:]}"
+
+
+def facts(found: Estimate) -> list[tuple[str, str]]:
+    """Label and value of each figure beside the memory."""
+    steps = "not known" if found.steps is None else f"{found.steps:,}"
+    tokens = "not known" if found.tokens is None else f"about {counted(found.tokens, 3)}"
+    return [
+        ("Trained", parameters(found)),
+        ("Steps", steps),
+        ("Tokens", tokens),
+        *((f"Time, {name}", span(took)) for name, took in parts_of_time(found)),
+    ]

@@ -1,0 +1,73 @@
+"""What a training will do, in operations and tokens; and what a probe of it says about the speed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from studio.estimate.activations import Mode
+from studio.estimate.correction import method_of
+from studio.estimate.data_facts import DataFacts
+from studio.estimate.job import Job
+from studio.estimate.lengths import (
+    mean_length,
+    measuring_tokens,
+    optimizer_steps,
+    seen_tokens,
+    tokens_per_step,
+)
+from studio.estimate.machine import machine_key
+from studio.estimate.measured import all_measured
+from studio.estimate.pace import Pace, Way, Work
+from studio.estimate.rows import sources_of
+from studio.estimate.shapes import Shape
+from studio.estimate.speed import operations_per_token
+from studio.estimate.trainable import Counted
+
+_KERNEL = ("weights", "adapter", "autocast", "quantization", "full", "device")
+"""What of a mode decides how many operations a second are reached."""
+
+
+def operations_of(
+    job: Job, shape: Shape, counted: Counted, mode: Mode, data: DataFacts | None
+) -> float:
+    """Operations for a token of this training's rows."""
+    mean = mean_length(job.train, data) if data is not None else float(job.train.max_length)
+    labels = data.labels if data is not None and job.train.train_on != "all" else 1.0
+    return operations_per_token(
+        shape, counted.adapter or 0, mean, labels, checkpointing=mode.checkpointing, full=mode.full
+    )
+
+
+def way_of(mode: dict[str, Any], method: str, batching: str) -> Way:
+    """How a training computes."""
+    kernel = tuple(mode[name] for name in _KERNEL)
+    return Way(kernel, method, bool(mode["checkpointing"]), batching)
+
+
+def work_of(
+    job: Job, shape: Shape, counted: Counted, mode: Mode, data: DataFacts | None
+) -> Work | None:
+    """The work of a training; ``None`` where its rows are not known."""
+    tokens = seen_tokens(job.train, data, optimizer_steps(job.train, data))
+    if data is None or tokens is None:
+        return None
+    evaluated, sampled = measuring_tokens(job.train, data)
+    return Work(
+        model=str(job.base.model).strip(), way=way_of(vars(mode), method_of(job), job.train.batching),
+        operations=operations_of(job, shape, counted, mode, data), tokens=float(tokens),
+        batch_tokens=tokens_per_step(job.train, data) / job.train.gradient_accumulation_steps,
+        weights=shape.linear_weights, data=sources_of(job), evaluated=evaluated, sampled=sampled,
+    )  # fmt: skip
+
+
+def probed_paces(threads: int) -> tuple[Pace, ...]:
+    """The speeds of the probes that were made on this machine with as many threads."""
+    here = machine_key()
+    return tuple(
+        Pace(
+            "probe", m.when, m.of.model, way_of(dict(m.of.mode), m.of.method, m.batching),
+            m.operations, m.tokens_per_s, float(m.of.rows * m.of.length), m.weights,
+        )
+        for m in all_measured()
+        if m.of.machine == here and m.of.threads == threads and m.operations > 0
+    )  # fmt: skip

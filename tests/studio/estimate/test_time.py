@@ -1,0 +1,202 @@
+"""The time of a training: read from earlier runs, scaled to this one, told with its source and range."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from studio.estimate.data_facts import DataFacts
+from studio.estimate.graph import Estimate
+from studio.estimate.lengths import measuring_tokens
+from studio.estimate.pace import Pace, Way, Work, day_of, duration
+from studio.estimate.timings import read_timing, timing
+from studio.estimate.words import duration as in_words
+from studio.graph.registry import load_registry
+from studio.runs.events import Event
+
+PLAIN = Way((4, 4, False, "none", False, "cpu"), "lora", False, "padded")
+NOW = time.mktime((2025, 11, 22, 12, 0, 0, 0, 0, -1))
+DAY = 86_400.0
+RUN = Pace(
+    "run", NOW - DAY, "starter:smollm2-135m", PLAIN, 5e8, 100.0, 500.0, 10**8, data=("a.jsonl",),
+    evaluating=1.0, sampling_s=0.1, saving=0.02, around_s=20.0,
+)  # fmt: skip
+WORK = Work("starter:smollm2-135m", PLAIN, 5e8, 60_000.0, 500.0, 10**8, data=("a.jsonl",))
+
+
+def metric(at: float, step: int, tokens: int, seconds: float) -> Event:
+    return Event("Metric", at, "train", {
+        "step": step, "loss": 1.0, "tokens": tokens, "tokens_per_s": tokens / seconds,
+    })  # fmt: skip
+
+
+def a_run() -> list[Event]:
+    """Ten seconds of loading, four steps of two seconds, an evaluation, a sample, a checkpoint, an end."""
+    return [
+        Event("RunStarted", 0.0, None, {}),
+        Event("StepStarted", 0.0, "train", {}),
+        Event("Phase", 1.0, "train", {"phase": "load"}),
+        Event("Phase", 9.0, "train", {"phase": "train"}),
+        metric(14.0, 1, 100, 4.0),
+        metric(16.0, 2, 100, 2.0),
+        Event("Phase", 16.0, "train", {"phase": "evaluate"}),
+        Event("Metric", 19.0, "train", {"step": 2, "eval_loss": 1.0, "eval_rows": 6}),
+        Event("Phase", 19.0, "train", {"phase": "sample"}),
+        Event("Sample", 23.0, "train", {"tokens": 40}),
+        Event("Phase", 23.0, "train", {"phase": "train"}),
+        Event("CheckpointSaved", 24.0, "train", {}),
+        metric(26.0, 3, 100, 2.0),
+        metric(28.0, 4, 200, 2.0),
+        Event("Phase", 28.0, "train", {"phase": "verify"}),
+        Event("StepFinished", 33.0, "train", {}),
+        Event("StepStarted", 33.0, "merge", {}),
+    ]
+
+
+def test_a_run_is_taken_apart(tmp_path: Path) -> None:
+    """Every second belongs to one part; the first step, which warms up, is not the pace."""
+    events = a_run()
+    (tmp_path / "events.jsonl").write_text("".join(e.to_line() for e in events) + '{"event": "Met')
+    found = read_timing(tmp_path / "events.jsonl", "train")
+    assert found is not None
+    assert found.steps == [(100, 4.0), (100, 2.0), (100, 2.0), (200, 2.0)]
+    assert found.tokens_per_s == pytest.approx(400 / 6)
+    assert (found.before_s, found.after_s) == pytest.approx((10.0, 5.0))
+    assert (found.evaluated, found.evaluating_s) == (6, pytest.approx(3.0))
+    assert (found.sampled, found.sampling_s) == (40, pytest.approx(4.0))
+    assert found.between_s == pytest.approx(1.0)
+    parts = found.before_s + found.after_s + found.evaluating_s + found.sampling_s
+    assert parts + found.between_s + sum(s for _, s in found.steps) == pytest.approx(33.0)
+
+
+def test_a_pause_and_a_machine_asleep_are_nobodys_work() -> None:
+    night = 30_000.0
+    resumed = [
+        *a_run()[:5], Event("RunStarted", night, None, {}), Event("StepStarted", night, "train", {}),
+        *(metric(night + 10 + 2 * n, 2 + n, 100, 2.0) for n in range(4)),
+        metric(2 * night, 6, 100, night - 20), metric(2 * night + 2, 7, 100, 2.0),
+    ]  # fmt: skip
+    found = timing(resumed, "train")
+    assert found is not None
+    assert found.tokens_per_s == pytest.approx(50.0)
+    assert found.before_s < 20
+    assert timing(a_run(), "other") is None
+
+
+def test_the_same_training_again_takes_as_long() -> None:
+    told = duration(WORK, [RUN], NOW)
+    assert told is not None
+    assert told.parts["training"] == pytest.approx(600)
+    assert told.seconds == pytest.approx(600 * 1.02 + 20)
+    assert told.source == "from your run of 21 Nov"
+    assert told.low < told.seconds < told.high <= 1.5 * told.seconds
+
+
+@pytest.mark.parametrize(
+    ("changes", "times"),
+    [({"operations": 1e9}, 2.0), ({"tokens": 30_000.0}, 0.5), ({"operations": 6.5e8}, 1.3)],
+)
+def test_other_settings_are_scaled_by_their_operations(
+    changes: dict[str, Any], times: float
+) -> None:
+    checkpointing = dataclasses.replace(PLAIN, checkpointing=True)
+    told = duration(dataclasses.replace(WORK, way=checkpointing, **changes), [RUN], NOW)
+    assert told is not None
+    assert told.parts["training"] == pytest.approx(600 * times)
+    assert told.source == "from your run of 21 Nov, with other settings"
+    same = duration(WORK, [RUN], NOW)
+    assert same is not None
+    assert told.high / told.seconds > same.high / same.seconds
+
+
+def test_another_model_goes_by_the_operations_a_second_of_this_machine() -> None:
+    other = dataclasses.replace(WORK, model="./llama-1b", operations=4e9, weights=10**9)
+    told = duration(other, [RUN], NOW)
+    assert told is not None
+    assert told.parts["training"] == pytest.approx(60_000 * 4e9 / (100 * 5e8))
+    assert told.source == "from your run of smollm2-135m of 21 Nov"
+    assert told.high / told.seconds > 2
+    quantized = dataclasses.replace(
+        other, way=dataclasses.replace(PLAIN, kernel=(2, 4, True, "nf4", False, "cpu"))
+    )
+    assert duration(quantized, [RUN], NOW) is None  # another precision of another model
+    assert duration(dataclasses.replace(other, weights=10**11), [RUN], NOW) is None
+    assert duration(other, [], NOW) is None
+
+
+def test_the_nearest_and_then_the_newest_run_tells() -> None:
+    older = dataclasses.replace(RUN, when=RUN.when - 30 * DAY, tokens_per_s=50.0)
+    nf4 = dataclasses.replace(
+        RUN, when=NOW, way=dataclasses.replace(PLAIN, kernel=(2, 4, True, "nf4", False, "cpu"))
+    )
+    probe = dataclasses.replace(RUN, origin="probe", when=NOW, around_s=None)
+    told = duration(WORK, [older, nf4, probe, RUN], NOW)
+    assert told is not None
+    assert told.source == "from your run of 21 Nov"
+    assert told.high / told.seconds == pytest.approx(2.0)  # the other run was half as fast
+    only = duration(WORK, [probe], NOW)
+    assert only is not None
+    assert only.source == "from a probe of today, 12:00"
+    assert any("Loading" in sentence for sentence in only.missing)
+
+
+def test_evaluations_and_samples_are_in_it() -> None:
+    measured = dataclasses.replace(WORK, evaluated=3000.0, sampled=640.0)
+    told = duration(measured, [RUN], NOW)
+    assert told is not None
+    assert told.parts["evaluations"] == pytest.approx(10)
+    assert told.parts["samples"] == pytest.approx(64)
+    silent = duration(measured, [dataclasses.replace(RUN, sampling_s=None)], NOW)
+    assert silent is not None
+    assert any("samples" in sentence for sentence in silent.missing)
+
+
+def test_tokens_of_the_same_data_are_known_from_the_run() -> None:
+    counted = dataclasses.replace(RUN, counted=1.4)
+    same = duration(WORK, [counted], NOW)
+    other = duration(dataclasses.replace(WORK, data=("b.jsonl",)), [counted], NOW)
+    assert same is not None
+    assert other is not None
+    assert same.parts["training"] == pytest.approx(1.4 * other.parts["training"])
+
+
+def test_evaluations_are_counted_as_a_run_makes_them() -> None:
+    settings = load_registry().nodes["train"].settings
+    train = settings(max_steps=60, batch_size=8, eval_steps=20, max_length=256)
+    data = DataFacts(1000, 90.0, 250, 0.2, validation=20)
+    assert measuring_tokens(train, data) == (3 * 20 * 90.0, 0.0)
+    asked = train.model_copy(update={"sample_prompts": "Why?\n\nHow?", "sample_max_tokens": 10})
+    assert measuring_tokens(asked, data)[1] == 2 * 4 * 10
+    assert measuring_tokens(train, dataclasses.replace(data, validation=0)) == (0.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (40.0, "about 40 s (32 to 50 s), from your run of 21 Nov"),
+        (110.0, "about 110 s (88 s to 2 min), from your run of 21 Nov"),
+        (720.0, "about 12 min (10 to 15 min), from your run of 21 Nov"),
+        (10_000.0, "about 2.8 h (2.2 to 3.5 h), from your run of 21 Nov"),
+        (400_000.0, "about 4.6 days (3.7 to 5.8 days), from your run of 21 Nov"),
+    ],
+)
+def test_it_is_said_in_plain_words(seconds: float, words: str) -> None:
+    found = Estimate(
+        "train", seconds=seconds, seconds_low=seconds / 1.25, seconds_high=seconds * 1.25,
+        seconds_from="from your run of 21 Nov",
+    )  # fmt: skip
+    assert in_words(found) == words
+
+
+def test_what_is_not_known_says_what_to_do() -> None:
+    assert in_words(Estimate("train")) == "not known yet: run a probe or train once"
+
+
+def test_days_are_told_as_people_do() -> None:
+    assert day_of(NOW, NOW) == "of today, 12:00"
+    assert day_of(NOW - DAY, NOW) == "of 21 Nov"
+    assert day_of(NOW - 366 * DAY, NOW) == "of 21 Nov 2024"
