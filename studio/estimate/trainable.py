@@ -120,6 +120,12 @@ def _ia3(m: Linear, r: int, settings: Settings) -> int:
     return m.width_in if m.name.rpartition(".")[2] in _INPUT_SCALED else m.width_out
 
 
+def _outputs(m: Linear, r: int, settings: Settings) -> int:
+    """A number for each output."""
+    del r, settings
+    return m.width_out
+
+
 def _of_b(m: Linear, r: int, settings: Settings) -> int:
     """r numbers for each output."""
     del settings
@@ -198,7 +204,7 @@ FORMULAS: dict[str, Count] = {
     "alora": _low_rank, "velora": _low_rank, "shira": _low_rank, "gralora": _low_rank, "hira": _low_rank,
     "miss": _of_b, "hra": _of_a,  # not LoRA-FA and MiCA: half of their matrices is frozen
     "fourierft": _coefficients, "tinylora": _numbers, "c3a": _circulant,
-    "ia3": _ia3, "adalora": _adalora, "vera": _vera, "loha": _loha, "lokr": _lokr,
+    "beft": _outputs, "ia3": _ia3, "adalora": _adalora, "vera": _vera, "loha": _loha, "lokr": _lokr,
     "osf": _weakest, "supertuning": _entries, "bdlora": _block_diagonal,
     "monteclora": _drawn,
 }  # fmt: skip

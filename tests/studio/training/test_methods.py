@@ -12,10 +12,12 @@ import pytest
 from studio.adapters._method import TrainingFacts
 from studio.estimate.shapes import Linear
 from studio.estimate.trainable import FORMULAS
+from studio.nodes.merge import MergeSettings
 from studio.training.adapter.build import build_adapter
 from studio.training.adapter.tuning import Tuning
 from studio.training.loop.optim import build_optimizer
 from studio.training.loop.train import train_adapter
+from studio.training.merge.make import merge_adapter
 from studio.values import AdaptedModelValue
 from tests.studio.training.adapters import logits, plain_adapted, plain_model
 from tests.studio.training.methods import METHODS, OWN, inputs_for, train_settings, trained
@@ -317,6 +319,22 @@ def test_a_block_that_is_computed_twice_draws_the_same(tmp_path: Path) -> None:
     assert losses(True) == pytest.approx(losses(False), abs=1e-5)
 
 
+@pytest.mark.parametrize("kept", [False, True])
+def test_uni_lora_saves_its_vector_and_the_layout_if_wanted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: bool
+) -> None:
+    """Both load and merge alike; without the layout the file holds 512 numbers."""
+    own = {"length": 512, "keep_places": kept}
+    found = trained(monkeypatch, tmp_path, "unilora", steps=3, method_settings=own)
+    size = (Path(found.value.path) / "adapter_model.safetensors").stat().st_size
+    assert (size < 512 * 4 + 1000) is not kept
+    assert found.value.reload_difference < 1e-5
+    assert sum(found.weights[n].numel() for n in found.trainable) == 512
+    merge = make_context(tmp_path / "merge", Recorder())
+    merged = merge_adapter(merge, found.value.to_json(), MergeSettings())
+    assert merged.merged_from[-1]["max_logit_difference"] < 1e-4
+
+
 def sums(count: Any) -> int:
     """A count by layer, summed over both blocks."""
     return 2 * sum(count(width_in, width_out) for width_in, width_out in WIDTHS.values())
@@ -341,6 +359,8 @@ COUNTS = {
     "monteclora": sums(lambda i, o: 4 * (i + o) + 4 + 4),
     "osf": sums(lambda i, o: min(i, o) // 4 * (i + o + 1)),
     "supertuning": sums(lambda i, o: i * o // 20),
+    "unilora": 512,
+    "beft": sums(lambda i, o: o),
     "bdlora": 2 * sum(
         4 * i // 2 + 4 * o if n in ("o_proj", "down_proj") else 4 * i + 4 * o // 2
         for n, (i, o) in WIDTHS.items()
