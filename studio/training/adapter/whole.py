@@ -18,7 +18,7 @@ import torch
 from studio.adapters._method import LoraMethod, TrainingFacts
 from studio.errors import StudioError
 from studio.figures import percent
-from studio.layers import weight_files
+from studio.layers import TOWERS, weight_files
 from studio.runs.context import StepContext
 from studio.training.adapter.tuning import Tuning
 from studio.training.adapter.verify import Expected, largest_difference
@@ -87,14 +87,14 @@ def build_whole(
 
 
 def mark_trained(model: Any, words: str, embeddings: bool) -> int:
-    """Freeze everything but the layers that ``words`` name; returns how many layers there are."""
-    layers = sorted(
-        {n for n, _ in model.named_parameters() if layer_of(n) is not None}, key=_number
-    )
-    count = 1 + _number(layers[-1]) if layers else 0
+    """Freeze everything but the layers that ``words`` name; returns how many layers there are. Parts
+    that see or hear have layers of their own, which no row of text reaches: they stay frozen."""
+    numbers = [n for n in map(layer_of, _text_weights(model)) if n is not None]
+    count = 1 + max(numbers, default=-1)
     chosen = chosen_layers(words, count)
     embedded = _embeddings(model)
-    for name, parameter in model.named_parameters():
+    model.requires_grad_(False)
+    for name, parameter in _text_weights(model).items():
         if any(parameter is e for e in embedded):
             parameter.requires_grad = embeddings
         else:
@@ -102,8 +102,9 @@ def mark_trained(model: Any, words: str, embeddings: bool) -> int:
     return count
 
 
-def _number(name: str) -> int:
-    return layer_of(name) or 0
+def _text_weights(model: Any) -> dict[str, Any]:
+    towers = set(TOWERS)
+    return {n: p for n, p in model.named_parameters() if towers.isdisjoint(n.split("."))}
 
 
 def _embeddings(model: Any) -> list[Any]:

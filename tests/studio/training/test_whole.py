@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 from safetensors.torch import load_file
 
 from studio.errors import Stopped, StudioError
@@ -20,7 +21,8 @@ from tests.studio.training.steps import (
     model_value,
     settings_of,
 )
-from tests.tiny import make_tiny_model
+from tests.studio.training.test_architectures import FAMILIES
+from tests.tiny import make_tiny_model, make_tiny_tokenizer
 
 pytestmark = pytest.mark.usefixtures("quiet_transformers")
 
@@ -88,6 +90,19 @@ def test_frozen_weights_stay(
     assert {layer_of(n) for n in changed} == wanted
     outside = {n for n in changed if layer_of(n) is None}
     assert outside <= {"model.embed_tokens.weight"}
+
+
+def test_the_part_that_sees_stays_frozen(tmp_path: Path) -> None:
+    """Its layers are not counted either: here it has more of them than the text has."""
+    name, values = FAMILIES["Gemma3, sees"]
+    eye = {**values["vision_config"], "num_hidden_layers": 5}
+    config = getattr(transformers, name)(**{**values, "vision_config": eye})
+    transformers.AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path / "model")
+    make_tiny_tokenizer().save_pretrained(tmp_path / "model")
+    settings = {"trained_layers": "last 1", "train_embeddings": False, "max_steps": 2}
+    changed = moved(tmp_path, trained(tmp_path, **settings))
+    assert {layer_of(n) for n in changed} == {1}
+    assert not any("vision" in n for n in changed)
 
 
 def test_small_steps_are_not_lost_in_bfloat16(tmp_path: Path) -> None:
