@@ -1,6 +1,6 @@
 """What to do with a run when its window is closed: go on, stop, or stay.
 
-Only the question; the session acts.
+The question, and the wait for a run that is to stop first. Unsaved changes are not its business.
 """
 
 from __future__ import annotations
@@ -10,6 +10,9 @@ from typing import Literal, cast
 from PySide6.QtWidgets import QWidget
 
 from ui.dialogs.choice_dialog import Choice, ChoiceDialog
+from ui.main_window import MainWindow
+from ui.preferences import Preferences
+from ui.run_controller import RunController
 
 Answer = Literal["keep", "stop", "cancel"]
 KEEP = Choice("keep", "Keep running in the background", default=True)
@@ -30,6 +33,29 @@ class CloseWhileRunning(ChoiceDialog):
         choices = (KEEP, STOP, CANCEL) if may_keep else (STOP, CANCEL)
         super().__init__("A run is going on", f"“{name}” is still running.", detail, choices,
                          "activity", parent)  # fmt: skip
+
+
+class Leaving:
+    """``begun`` from when the window waits for its run to stop until it closes by itself."""
+
+    def __init__(self, window: MainWindow, runs: RunController, preferences: Preferences) -> None:
+        self._window, self._runs, self._preferences = window, runs, preferences
+        self.begun = False
+
+    def may_leave_run(self) -> bool:
+        """Whether the window may close now; asks when a run goes on."""
+        live = self._runs.live
+        if self._runs.phase not in ("running", "stopping") or live is None:
+            return True
+        in_host = self._preferences.values.run_in == "host" or live.attached
+        choice = ask_closing(live.state.name or live.folder.id, self._window, may_keep=in_host)
+        if choice != "stop":
+            return choice == "keep"
+        self.begun = True
+        self._runs.stop()
+        self._window.setEnabled(False)
+        self._window.status.tell("Stopping and saving…")
+        return self._runs.phase == "idle"
 
 
 def ask_closing(name: str, parent: QWidget, *, may_keep: bool = True) -> Answer:

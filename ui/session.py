@@ -19,7 +19,7 @@ from studio.graph.graph import Graph
 from studio.graph.project import SUFFIX
 from studio.graph.registry import Registry
 from ui import help_windows, menus, run_banners, theme
-from ui.closing import ask_closing
+from ui.closing import Leaving
 from ui.data.desk import DataDesk
 from ui.data.desk_tabs import ROWS, DeskTabs
 from ui.main_window import CURVES, LOG, MainWindow
@@ -60,7 +60,7 @@ class Session(QObject):
         self.tabs = DeskTabs(self.desk)
         self.training = TrainingDesk(window, document, registry, self.runs, self)
         self.notifier = Notifier(window)
-        self._leaving = False
+        self.leaving = Leaving(window, self.runs, preferences)
         self.display = RunDisplay(window, self.runs, self)
         self._stop_listening = document.listen(self._document_changed)
         self._connect_actions()
@@ -236,7 +236,7 @@ class Session(QObject):
             f"The run {told}." if state.status != "completed" else "Run completed."
         )
         self.notifier.tell(f"Run {told}", state.name or follower.folder.id)
-        if self._leaving:
+        if self.leaving.begun:
             QTimer.singleShot(0, self.window, self.window.close)
             return
         run_banners.ended(self, follower)
@@ -289,23 +289,9 @@ class Session(QObject):
 
     def may_close(self) -> bool:
         """Unsaved changes first, then what to do with a run that goes on."""
-        if self._leaving:
+        if self.leaving.begun:
             return self.runs.phase in ("idle", "preparing")
-        if not self.project.may_leave():
-            return False
-        live = self.runs.live
-        if self.runs.phase not in ("running", "stopping") or live is None:
-            return True
-        in_host = self.preferences.values.run_in == "host" or live.attached
-        name = live.state.name or live.folder.id
-        choice = ask_closing(name, self.window, may_keep=in_host)
-        if choice == "stop":
-            self._leaving = True
-            self.runs.stop()
-            self.window.setEnabled(False)
-            self.window.status.tell("Stopping and saving…")
-            return self.runs.phase == "idle"
-        return choice == "keep"
+        return self.project.may_leave() and self.leaving.may_leave_run()
 
     @Slot()
     def close(self) -> None:

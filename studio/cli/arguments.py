@@ -65,6 +65,10 @@ def _all_cores(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _node(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--node", metavar="TRAIN_ID", help="the Train node, if there are several")
+
+
 def _run(parser: argparse.ArgumentParser) -> None:
     _file(parser)
     _runs(parser)
@@ -80,7 +84,7 @@ def _tokens(parser: argparse.ArgumentParser) -> None:
         help="show K rows; else as many as fit on a screen, with --json all",
     )  # fmt: skip
     parser.add_argument("--suspicious", action="store_true", help="show only rows that look wrong")
-    parser.add_argument("--node", metavar="TRAIN_ID", help="the Train node, if there are several")
+    _node(parser)
 
 
 def _trust(parser: argparse.ArgumentParser) -> None:
@@ -98,7 +102,7 @@ def _report(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--fix", metavar="ID", help="apply a fix that the report offers, and save the project"
     )
-    parser.add_argument("--node", metavar="TRAIN_ID", help="the Train node, if there are several")
+    _node(parser)
 
 
 def _estimate(parser: argparse.ArgumentParser) -> None:
@@ -117,7 +121,7 @@ def _recipe(parser: argparse.ArgumentParser) -> None:
     _file(parser)
     _runs(parser)
     parser.add_argument("--apply", action="store_true", help="set the values and save the project")
-    parser.add_argument("--node", metavar="TRAIN_ID", help="the Train node, if there are several")
+    _node(parser)
 
 
 def _demo(parser: argparse.ArgumentParser) -> None:

@@ -20,11 +20,7 @@ from studio.graph.project import load_project, save_project
 
 def report(options: argparse.Namespace) -> int:
     """Show the report; 2 when the project or the arguments do not allow it, 1 when rows block a run."""
-    try:
-        request = requested(options)
-    except StudioError as error:
-        print(f"{error.sentence} {error.hint}".strip(), file=sys.stderr)
-        return 2
+    request = requested(options)
     if request is None:
         return 2
     try:

@@ -17,6 +17,7 @@ from studio.cli.tokens import opened, tell_failure
 from studio.data_report import DataReport, report_from_json
 from studio.data_report_cache import kept
 from studio.errors import StudioError
+from studio.graph.graph import Graph
 from studio.graph.project import load_project, save_project
 from studio.graph.registry import Registry, load_registry
 from studio.recipe import Proposal, propose
@@ -31,7 +32,7 @@ def recipe(options: argparse.Namespace) -> int:
     project_dir = options.file.resolve().parent
     recipe_facts(graph, registry, project_dir, options.node)  # the right node, before any work
     try:
-        report = _report(options, registry)
+        report = _report(graph, registry, options)
     except StudioError as error:
         return tell_failure(error)
     proposals = propose(recipe_facts(graph, registry, project_dir, options.node, report))
@@ -46,9 +47,8 @@ def recipe(options: argparse.Namespace) -> int:
     return 0
 
 
-def _report(options: argparse.Namespace, registry: Registry) -> DataReport | None:
+def _report(graph: Graph, registry: Registry, options: argparse.Namespace) -> DataReport | None:
     """The data report, or ``None`` where the project has no data that can be looked at."""
-    graph = with_changes(load_project(options.file), options.changes, registry)
     request, _ = token_request(graph, registry, options.file.resolve().parent, options.node)
     if request is None:
         print(

@@ -31,11 +31,7 @@ Show = Callable[[TokenRow, Mapping[str, Any]], bool]
 
 def tokens(options: argparse.Namespace) -> int:
     """Show rows as tokens; 2 when the project or the arguments do not allow it, 1 when it fails."""
-    try:
-        request = requested(options)
-    except StudioError as error:
-        print(f"{error.sentence} {error.hint}".strip(), file=sys.stderr)
-        return 2
+    request = requested(options)
     if request is None:
         return 2
     try:
@@ -46,7 +42,15 @@ def tokens(options: argparse.Namespace) -> int:
 
 
 def requested(options: argparse.Namespace) -> TokenRequest | None:
-    """What to ask for; Problems have been told when it is ``None``."""
+    """What to ask for; ``None`` when project or arguments do not allow it, which has been told."""
+    try:
+        return _requested(options)
+    except StudioError as error:
+        print(f"{error.sentence} {error.hint}".strip(), file=sys.stderr)
+        return None
+
+
+def _requested(options: argparse.Namespace) -> TokenRequest | None:
     from studio.cli.commands import describe
 
     for name in ("row", "limit"):

@@ -2,33 +2,23 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
-from pathlib import Path
 from types import ModuleType
 
 import pytest
 
 from studio.graph.registry import load_registry
+from tests.docs.makers import check_page, load_maker
 
-ROOT = Path(__file__).resolve().parents[2]
 
-
-@pytest.fixture
+@pytest.fixture(scope="module")
 def maker() -> ModuleType:
     """The script as a module."""
-    spec = importlib.util.spec_from_file_location("make_methods", ROOT / "docs" / "make_methods.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_maker("make_methods")
 
 
 def test_page_is_current(maker: ModuleType) -> None:
-    assert maker.PAGE.read_text(encoding="utf-8") == maker.page(load_registry()), (
-        "run: python docs/make_methods.py"
-    )
+    check_page(maker)
 
 
 def test_every_method_says_when_to_use_it_and_names_its_paper() -> None:

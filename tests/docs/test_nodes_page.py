@@ -2,33 +2,23 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
 from types import ModuleType
 
 import pytest
 
 from studio.graph.registry import load_registry
 from studio.graph.schema import fields_of
+from tests.docs.makers import check_page, load_maker
 
-ROOT = Path(__file__).resolve().parents[2]
 
-
-@pytest.fixture
+@pytest.fixture(scope="module")
 def maker() -> ModuleType:
     """The script as a module."""
-    spec = importlib.util.spec_from_file_location("make_nodes", ROOT / "docs" / "make_nodes.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_maker("make_nodes")
 
 
 def test_page_is_current(maker: ModuleType) -> None:
-    assert maker.PAGE.read_text(encoding="utf-8") == maker.page(load_registry()), (
-        "run: python docs/make_nodes.py"
-    )
+    check_page(maker)
 
 
 def test_every_setting_has_its_row(maker: ModuleType) -> None:

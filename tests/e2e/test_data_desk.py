@@ -18,16 +18,12 @@ from pytestqt.qtbot import QtBot
 
 from studio.runs.folder import list_runs
 from tests.e2e.studio_cli import write_project, write_rows
-from tests.e2e.test_window import press
+from tests.e2e.window import LEFT, press, windows
 from tests.tiny import make_tiny_model
-from ui import app as program
 from ui.data.desk_tabs import REPORT, ROWS, TOKENS
 from ui.session import Session
-from workers.run_thread import detach_all
-from workers.task import wait_for_tasks
 
 pytestmark = pytest.mark.timeout(240)
-LEFT = Qt.MouseButton.LeftButton
 SLOW_MS = 90_000
 MAX_LENGTH = 96
 
@@ -42,20 +38,10 @@ def session(
     rows = write_rows(tmp_path / "clean.jsonl", 8)
     train = {"max_steps": 2, "max_length": MAX_LENGTH, "eval_steps": 2}
     project = write_project(tmp_path / "talk.studio", "model", rows, train=train)
-    made = program.open_session(qapp, project)
-    made.window.resize(1280, 800)
-    qtbot.waitExposed(made.window)
-    qtbot.waitUntil(lambda: made.window.monitor is not None, timeout=20_000)
-    made.window.canvas.fit_all()
-    yield made
-    for run in list_runs(made.runs.runs_dir):
-        if run.is_running():
-            run.command("stop")
-    made.window.may_close = lambda: True
-    made.window.close()
-    made.window.deleteLater()
-    detach_all()
-    wait_for_tasks()
+    with windows(qtbot, qapp) as open_window:
+        made = open_window(project)
+        made.window.canvas.fit_all()
+        yield made
 
 
 def dirty_file(folder: Path) -> Path:

@@ -16,19 +16,14 @@ from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QApplication, QComboBox, QLabel, QWidget
 from pytestqt.qtbot import QtBot
 
-from studio.runs.folder import list_runs
 from tests.e2e.studio_cli import write_project, write_rows
-from tests.e2e.test_window import click_node, press, type_setting
+from tests.e2e.window import LEFT, click_node, press, type_setting, windows
 from tests.tiny import make_tiny_model
-from ui import app as program
 from ui.main_window import CURVES, INSIGHT, SAMPLES
 from ui.session import Session
 from ui.training.estimate_strip import EstimateStrip
-from workers.run_thread import detach_all
-from workers.task import wait_for_tasks
 
 pytestmark = pytest.mark.timeout(300)
-LEFT = Qt.MouseButton.LeftButton
 LONG_MS = 120_000
 
 
@@ -38,24 +33,8 @@ def session(
 ) -> Iterator[Session]:
     """The program's window on a project that only trains: far too fast, so that it learns by heart."""
     monkeypatch.setenv("LORA_STUDIO_HOME", str(tmp_path / "home"))
-    made = open_window(qtbot, qapp, training(tmp_path))
-    yield made
-    for run in list_runs(made.runs.runs_dir):
-        if run.is_running():
-            run.command("stop")
-    made.window.may_close = lambda: True
-    made.window.close()
-    made.window.deleteLater()
-    detach_all()
-    wait_for_tasks()
-
-
-def open_window(qtbot: QtBot, qapp: QApplication, project: Path) -> Session:
-    session = program.open_session(qapp, project)
-    session.window.resize(1280, 800)
-    qtbot.waitExposed(session.window)
-    qtbot.waitUntil(lambda: session.window.monitor is not None, timeout=20_000)
-    return session
+    with windows(qtbot, qapp) as open_window:
+        yield open_window(training(tmp_path))
 
 
 def training(folder: Path) -> Path:
@@ -166,7 +145,7 @@ def marked(session: Session, qtbot: QtBot) -> None:
     window.monitor.draw_now()
     assert window.monitor.header.figure("best").endswith(f" at {step:.0f}")
     assert window.monitor.loss.marks.best == (step, loss)
-    assert window.monitor.loss._end.isVisible()
+    assert window.monitor.loss.lines.end.isVisible()
     adapter = next(a for a in state.artifacts if a["kind"] == "adapter")
     assert (adapter["kept_step"], adapter["best_eval_loss"]) == (step, loss)
 

@@ -17,82 +17,24 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from PySide6.QtCore import QPoint, Qt
-from PySide6.QtTest import QTest
-from PySide6.QtWidgets import QApplication, QTreeWidget, QWidget
+from PySide6.QtWidgets import QApplication, QTreeWidget
 from pytestqt.qtbot import QtBot
 
 from studio.runs.folder import RunFolder, list_runs
 from tests.e2e.studio_cli import ROOT, write_project, write_rows
+from tests.e2e.window import Open, press, type_setting, windows
 from tests.tiny import make_tiny_model
-from ui import app as program
 from ui.session import Session
-from workers.run_thread import detach_all
-from workers.task import wait_for_tasks
 
 pytestmark = pytest.mark.timeout(600)
-LEFT = Qt.MouseButton.LeftButton
 LONG_MS = 240_000
 
 
 @pytest.fixture
-def open_window(qtbot: QtBot, qapp: QApplication) -> Iterator[object]:
+def open_window(qtbot: QtBot, qapp: QApplication) -> Iterator[Open]:
     """Opens the program's own window on a project; closes it at the end."""
-    opened: list[Session] = []
-
-    def make(project: Path | None) -> Session:
-        session = program.open_session(qapp, project)
-        session.window.resize(1280, 800)
-        opened.append(session)
-        qtbot.waitExposed(session.window)
-        qtbot.waitUntil(lambda: session.window.monitor is not None, timeout=20_000)
-        return session
-
-    yield make
-    for session in opened:
-        for run in list_runs(session.runs.runs_dir):
-            if run.is_running():
-                run.command("stop")
-        session.window.may_close = lambda: True
-        session.window.close()
-        session.window.deleteLater()
-    detach_all()
-    wait_for_tasks()
-
-
-def click_node(session: Session, node: str) -> None:
-    """Click a node's title on the canvas."""
-    canvas = session.window.canvas
-    canvas.fit_all()
-    QApplication.processEvents()
-    place = canvas.node_rect_in_view(node)
-    at = QPoint(place.center().x(), place.top() + max(4, place.height() // 8))
-    QTest.mouseClick(canvas.viewport(), LEFT, Qt.KeyboardModifier.NoModifier, at)
-    QApplication.processEvents()
-    assert canvas.selected_ids() == (node,)
-
-
-def type_setting(session: Session, qtbot: QtBot, node: str, field: str, text: str) -> None:
-    """Type into a field of the inspector, as a user would."""
-    click_node(session, node)
-    editor = session.window.inspector.findChild(QWidget, f"field:{field}")
-    assert editor is not None, field
-    if not editor.isVisible():
-        session.window.inspector.focus_field(node, field)
-        qtbot.waitUntil(editor.isVisible)
-    editor.setFocus()
-    QTest.keyClick(editor, Qt.Key.Key_A, Qt.KeyboardModifier.ControlModifier)
-    QTest.keyClicks(editor, text)
-    QTest.keyClick(editor, Qt.Key.Key_Return)
-    found = session.document.graph.node(node).settings[field]
-    assert float(found) == float(text), (node, field, found)
-
-
-def press(session: Session, name: str) -> None:
-    """Click a button of the tool bar."""
-    button = session.window.tool_bar.widgetForAction(session.window.own[name])
-    assert button.isEnabled(), name
-    QTest.mouseClick(button, LEFT)
+    with windows(qtbot, qapp) as opened:
+        yield opened
 
 
 def points(session: Session, plot: str, curve: str) -> int:
@@ -101,7 +43,7 @@ def points(session: Session, plot: str, curve: str) -> int:
     return len(session.window.monitor.plot(plot).points(curve)[0])
 
 
-def test_the_main_job(open_window, qtbot: QtBot, tmp_path: Path, monkeypatch) -> None:
+def test_the_main_job(open_window: Open, qtbot: QtBot, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setenv(
         "LORA_STUDIO_CACHE", os.environ.get("LORA_STUDIO_CACHE", str(tmp_path / "c"))
     )
@@ -180,7 +122,7 @@ def wait_for_metric(runs: Path, timeout_s: float = 60) -> RunFolder:
 
 
 def test_a_killed_window_leaves_the_run_going(
-    open_window, qtbot: QtBot, tmp_path: Path, monkeypatch
+    open_window: Open, qtbot: QtBot, tmp_path: Path, monkeypatch
 ) -> None:
     home = tmp_path / "home"
     monkeypatch.setenv("LORA_STUDIO_HOME", str(home))

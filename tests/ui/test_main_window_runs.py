@@ -11,7 +11,7 @@ from pytestqt.qtbot import QtBot
 from studio.graph.project import load_project
 from tests.ui import toys
 from tests.ui.conftest import MakeSession, close, runs_of
-from ui import session as session_module
+from ui import closing
 from ui.session import Session
 
 LONG = {"steps": 2000, "delay_s": 0.01}
@@ -82,7 +82,7 @@ def test_stop_saves_and_resume_goes_on_in_the_same_folder(
     assert 5 < stopped_at < 150
     monitor = session.window.monitor
     assert monitor is not None
-    assert len(monitor.loss._resumes.xvals) == 1
+    assert len(monitor.loss.lines.resumes.xvals) == 1
 
 
 def test_a_failure_is_told_with_its_place(make_session: MakeSession, qtbot: QtBot) -> None:
@@ -149,7 +149,7 @@ def test_a_run_outlives_its_window_and_the_next_one_finds_it(
     qtbot.waitUntil(lambda: points(session) > 2, timeout=WAIT_MS)
     asked: list[bool] = []
     monkeypatch.setattr(
-        session_module, "ask_closing", lambda *a, may_keep: (asked.append(may_keep), "keep")[1]
+        closing, "ask_closing", lambda *a, may_keep: (asked.append(may_keep), "keep")[1]
     )
     assert session.window.close()
     assert asked == [True]
@@ -172,7 +172,7 @@ def test_closing_while_running_can_be_cancelled_or_stop(
     session.window.own["run"].trigger()
     wait_for(session, qtbot, "running")
     answers = ["cancel", "stop"]
-    monkeypatch.setattr(session_module, "ask_closing", lambda *a, **k: answers.pop(0))
+    monkeypatch.setattr(closing, "ask_closing", lambda *a, **k: answers.pop(0))
     assert not session.window.close()
     assert session.runs.phase == "running"
     assert not session.window.close()

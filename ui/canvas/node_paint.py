@@ -11,17 +11,16 @@ from typing import TYPE_CHECKING, Literal
 
 from PySide6.QtCore import QPointF, QRectF, Qt
 from PySide6.QtGui import (
-    QBrush,
     QColor,
     QPainter,
     QPainterPath,
     QPen,
 )
 
-from studio.graph.facts import short_line
 from ui import icons, theme
-from ui.canvas import layout, shapes, text
-from ui.canvas.content import PortContent
+from ui.canvas import layout, text
+from ui.canvas.icon_paint import draw_icon
+from ui.canvas.port_paint import paint_ports
 from ui.canvas.status import ICONS, ROLES, NodeStatus
 
 if TYPE_CHECKING:
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
 
 Detail = Literal["full", "titles", "plain"]
 _PAD = 12.0
-_LABEL_PAD = 16.0
 
 
 @lru_cache(maxsize=8)
@@ -59,7 +57,7 @@ def paint(painter: QPainter, item: NodeItem, detail: Detail) -> None:
     _header(painter, item, c)
     if detail == "full":
         _summary(painter, item, c)
-    _ports(painter, item, c, detail == "full")
+    paint_ports(painter, item, c, detail == "full")
     if item.status is not None:
         _footer(painter, item, item.status, c)
     if dimmed:
@@ -176,81 +174,6 @@ def badge_rect(item: NodeItem) -> QRectF:
     return QRectF(layout.WIDTH - _PAD + 2 - width, 9, width, 18)
 
 
-def _ports(painter: QPainter, item: NodeItem, c: theme.Colors, labels: bool) -> None:
-    for side in ("input", "output"):
-        for row, port in enumerate(item.content.ports(side)):
-            at = layout.port_point(item.content, side, port.name)
-            lit = item.lit is not None and (side, port.name) in item.lit
-            faded = bool(item.lit) and not lit
-            if labels:
-                _label(painter, item, port, row, c, lit, faded)
-            _port(painter, item, port, at, c, lit, faded)
-    if labels and not item.content.inputs:
-        _facts(painter, item, c)
-
-
-def _facts(painter: QPainter, item: NodeItem, c: theme.Colors) -> None:
-    """What is known about the thing that the node names; where inputs would be."""
-    pixels = text.size(text.SMALL, item.grown)
-    taken = max((text.width(p.title, pixels) for p in item.content.outputs), default=0.0)
-    room = layout.WIDTH - _PAD - _LABEL_PAD - taken - 14
-    rect = QRectF(_PAD, layout.port_y(0) - 11, room, 22)
-    line = short_line(item.content.facts)
-    if text.width(line, pixels) > room:  # half a figure is worse than none
-        line = line.partition(" · ")[0]
-    text.draw(painter, item, line, rect, c.text_muted, pixels)
-
-
-def _label(
-    painter: QPainter, item: NodeItem, port: PortContent, row: int, c: theme.Colors,
-    lit: bool, faded: bool,
-) -> None:  # fmt: skip
-    """A port's title beside it; it may use what the title across leaves free."""
-    pixels = text.size(text.LABEL, item.grown)
-    room = whole = layout.WIDTH - 2 * _LABEL_PAD
-    across = item.content.ports("output" if port.side == "input" else "input")
-    if row < len(across):
-        room = max(whole / 2 - 4, whole - 8 - text.width(across[row].title, pixels))
-    left = _LABEL_PAD if port.side == "input" else layout.WIDTH - _LABEL_PAD - room
-    rect = QRectF(left, layout.port_y(row) - 11, room, 22)
-    color = theme.blend(c.surface_raised, c.text_muted, 0.4) if faded else c.text_muted
-    flags = text.LEFT if port.side == "input" else text.RIGHT
-    text.draw(painter, item, port.title, rect, c.text if lit else color, pixels, False, flags)
-
-
-def _port(
-    painter: QPainter, item: NodeItem, port: PortContent, at: QPointF, c: theme.Colors,
-    lit: bool, faded: bool,
-) -> None:  # fmt: skip
-    key = (port.side, port.name)
-    carried = item.wired.get(key)
-    type_id = carried or port.type
-    color = c.port(type_id)
-    if faded:
-        color = theme.blend(c.surface_raised, color, 0.3)
-    painter.save()
-    painter.translate(at)
-    if lit or item.hovered_port == key:
-        halo = QColor(color)
-        halo.setAlpha(80)
-        painter.setPen(Qt.PenStyle.NoPen)
-        painter.setBrush(halo)
-        painter.drawEllipse(QPointF(), 12, 12)
-    painter.setPen(QPen(c.surface_raised, 3.5))
-    path = shapes.port_path(type_id)
-    painter.setBrush(Qt.BrushStyle.NoBrush)
-    painter.drawPath(path)
-    filled = carried is not None or lit
-    painter.setPen(QPen(color, 1.8))
-    painter.setBrush(QBrush(color if filled else c.surface_raised))
-    painter.drawPath(path)
-    if len(port.types) > 1 and not filled:
-        painter.setPen(Qt.PenStyle.NoPen)
-        painter.setBrush(c.port(port.types[1]))
-        painter.drawPath(shapes.port_path(port.types[1], 2.6))
-    painter.restore()
-
-
 def _footer(painter: QPainter, item: NodeItem, status: NodeStatus, c: theme.Colors) -> None:
     top = layout.body_height(item.content)
     color = getattr(c, ROLES[status.state])
@@ -294,12 +217,3 @@ def _progress(painter: QPainter, item: NodeItem, fraction: float | None, c: them
         track.setWidth(track.width() * fraction)
         painter.setBrush(c.accent)
         painter.drawRoundedRect(track, 1.5, 1.5)
-
-
-def draw_icon(painter: QPainter, name: str, rect: QRectF, color: QColor) -> None:
-    """An icon, rendered for the pixels it really covers."""
-    ratio = painter.deviceTransform().m11()
-    steps = next((s for s in (1.0, 1.5, 2.0, 3.0) if s >= ratio - 0.01), 4.0)
-    pixmap = icons.pixmap(name, round(rect.width()), color, steps)
-    painter.setRenderHint(QPainter.RenderHint.SmoothPixmapTransform)
-    painter.drawPixmap(rect, pixmap, QRectF(pixmap.rect()))

@@ -95,21 +95,9 @@ class CanvasView(PointerView):
         """Show the whole graph."""
         self.commands.fit()
 
-    def frame_selection(self) -> None:
-        """Show the selected nodes."""
-        self.commands.frame()
-
     def zoom_to(self, scale: float) -> None:
         """Take a scale; 1.0 is 100 %."""
         self.camera.zoom_to(scale)
-
-    def zoom_in(self) -> None:
-        """Show the graph larger."""
-        self.commands.zoom_in()
-
-    def zoom_out(self) -> None:
-        """Show the graph smaller."""
-        self.commands.zoom_out()
 
     def add_node(self, type_id: str, scene_pos: QPointF | None = None) -> str:
         """Add a node with its corner at ``scene_pos`` (in the middle if ``None``); select it."""

@@ -26,6 +26,7 @@ from workers.task import Task, run_task
 
 WAIT_MS = 350
 SMALL_ROWS = 5000
+MOST_RESTARTS = 2  # of a host that dies over the same data
 State = Literal["closed", "opening", "open", "failed"]
 
 
@@ -76,6 +77,7 @@ class DataDesk(QObject):
         self._opening = 0
         self._reporting = 0
         self._report_wanted = False
+        self._restarts = 0
         self._timer = QTimer(self, singleShot=True, interval=WAIT_MS)
         self._timer.timeout.connect(self._look)
         self._stop_listening: Callable[[], None] | None = document.listen(self._document_changed)
@@ -183,6 +185,7 @@ class DataDesk(QObject):
         unchanged = self.request is not None and request.to_json() == self.request.to_json()
         if unchanged and self.state in ("open", "opening") and not self._died():
             return
+        self._restarts = 0
         self._open(request)
 
     def _died(self) -> bool:
@@ -245,12 +248,17 @@ class DataDesk(QObject):
                 self.start_report()
 
     def host_failed(self, reply: Reply) -> bool:
-        """Whether a reply says that the host is gone; then the data are opened again."""
-        if reply.kind == "error" and reply.data.get("code") in (HOST_ENDED, "not_open"):
-            if self.state == "open" and self.request is not None:
+        """Whether a reply says that the host is gone; then the data are opened again, but not for
+        ever: something in them may be what ends it."""
+        if reply.kind != "error" or reply.data.get("code") not in (HOST_ENDED, "not_open"):
+            return False
+        if self.state == "open" and self.request is not None:
+            if self._restarts < MOST_RESTARTS:
+                self._restarts += 1
                 self._open(self.request)
-            return True
-        return False
+            else:
+                self._fail(problem_of(reply))
+        return True
 
     # ------------------------------------------------------------ the report
 

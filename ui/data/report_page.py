@@ -5,27 +5,17 @@ It starts by itself where the data are small. It shows a ``DataReport`` and must
 
 from __future__ import annotations
 
-from PySide6.QtCore import Qt, Signal
+from PySide6.QtCore import Signal
 from PySide6.QtGui import QShowEvent
-from PySide6.QtWidgets import (
-    QFrame,
-    QHBoxLayout,
-    QProgressBar,
-    QPushButton,
-    QScrollArea,
-    QStackedWidget,
-    QVBoxLayout,
-    QWidget,
-)
+from PySide6.QtWidgets import QHBoxLayout, QProgressBar, QPushButton, QVBoxLayout, QWidget
 
-from studio.data_report import Fix
 from studio.runs.token_request import TokenRequest
 from ui import icons
 from ui.data.desk import SMALL_ROWS, DataDesk
 from ui.data.report_view import ReportView
-from ui.data.state_page import StatePage, show_bar
+from ui.data.state_page import PageStack, StatePage, fill, show_bar
 from ui.data.token_words import left_words
-from ui.inspector.look import MutedLabel, TextLabel
+from ui.inspector.look import MutedLabel, TextLabel, scrolling
 
 STALE = "The data or settings have changed since this report was made."
 BEFORE = (
@@ -56,7 +46,7 @@ class ReportPage(QWidget):
         self.trouble.setObjectName("report-trouble")
         self.view = ReportView(self)
         self.view.row_wanted.connect(self.row_wanted)
-        self.view.fix_wanted.connect(self._fix)
+        self.view.fix_wanted.connect(desk.apply)
         self.state = StatePage(self)
         self.state.pressed.connect(desk.retry)
         self._lay_out()
@@ -75,30 +65,16 @@ class ReportPage(QWidget):
         top.addLayout(row)
         top.addWidget(self.progress)
         top.addWidget(self.trouble)
-        scroll = QScrollArea(self)
-        scroll.setWidgetResizable(True)
-        scroll.setFrameShape(QFrame.Shape.NoFrame)
-        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        scroll.setWidget(self.view)
         full = QWidget(self)
-        column = QVBoxLayout(full)
-        column.setContentsMargins(0, 0, 0, 0)
-        column.setSpacing(0)
-        column.addLayout(top)
-        column.addWidget(scroll, 1)
-        self._stack = QStackedWidget(self)
-        self._stack.addWidget(self.state)
-        self._stack.addWidget(full)
-        outer = QVBoxLayout(self)
-        outer.setContentsMargins(0, 0, 0, 0)
-        outer.addWidget(self._stack)
+        fill(full, top, scrolling(self.view, self))
+        self._stack = PageStack(self, self.state, full)
 
     # ------------------------------------------------------------ the desk
 
     def _refresh(self) -> None:
         desk = self._desk
         shown = desk.state == "open" or (desk.report is not None and desk.state != "closed")
-        self._stack.setCurrentIndex(1 if shown else 0)
+        self._stack.show_full(shown)
         if not shown:
             self.state.show_desk(desk)
             return
@@ -155,9 +131,6 @@ class ReportPage(QWidget):
                 self._desk.renew_report()
             else:
                 self._desk.start_report()
-
-    def _fix(self, fix: Fix) -> None:
-        self._desk.apply(fix)
 
     def showEvent(self, event: QShowEvent) -> None:
         """Qt: look at small data as soon as somebody wants to see the report."""

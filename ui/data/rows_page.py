@@ -10,7 +10,7 @@ from typing import Any
 
 from PySide6.QtCore import Qt, QTimer
 from PySide6.QtGui import QShowEvent
-from PySide6.QtWidgets import QFrame, QPushButton, QScrollArea, QStackedWidget, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QPushButton, QVBoxLayout, QWidget
 
 from studio.data_protocol import Reply
 from studio.errors import Problem
@@ -19,10 +19,10 @@ from studio.graph.schema import Settings, fields_of
 from ui.data.desk import DataDesk, problem_of
 from ui.data.format_box import AUTO, FormatBox
 from ui.data.row_cards import RowCards
-from ui.data.state_page import StatePage
+from ui.data.state_page import PageStack, StatePage
 from ui.inspector.editors.base import FieldContext
 from ui.inspector.form import Form
-from ui.inspector.look import ErrorLabel, MutedLabel
+from ui.inspector.look import ErrorLabel, MutedLabel, scrolling
 from ui.inspector.node_form import apply_change
 from ui.inspector.row import Change
 
@@ -72,17 +72,7 @@ class RowsPage(QWidget):
             self._column.addWidget(widget)
         self._column.addWidget(self.more, 0, Qt.AlignmentFlag.AlignLeft)
         self._column.addStretch(1)
-        scroll = QScrollArea(self)
-        scroll.setWidgetResizable(True)
-        scroll.setFrameShape(QFrame.Shape.NoFrame)
-        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        scroll.setWidget(body)
-        self._stack = QStackedWidget(self)
-        self._stack.addWidget(self.state)
-        self._stack.addWidget(scroll)
-        outer = QVBoxLayout(self)
-        outer.setContentsMargins(0, 0, 0, 0)
-        outer.addWidget(self._stack)
+        self._stack = PageStack(self, self.state, scrolling(body, self))
 
     def show_dataset(self, node: str | None) -> None:
         """Show the rows of this Dataset node."""
@@ -91,7 +81,7 @@ class RowsPage(QWidget):
             self._drop_form()
             self.cards.show_rows(())
             self.state.show_progress(None, "Reading the first rows…")
-            self._stack.setCurrentIndex(0)
+            self._stack.show_full(False)
         self._follow(at_once=True)
 
     # ------------------------------------------------------------ asking
@@ -106,10 +96,10 @@ class RowsPage(QWidget):
         settings = self._settings()
         if settings is None:
             self.state.say(NO_DATASET, NO_DATASET_HINT, "unlink")
-            self._stack.setCurrentIndex(0)
+            self._stack.show_full(False)
         elif not str(settings.get("source", "")).strip():
             self.state.say(NO_FILE, NO_FILE_HINT, "file")
-            self._stack.setCurrentIndex(0)
+            self._stack.show_full(False)
         elif (settings, self._limit, self._place()) != self._seen and self.isVisible():
             self._show_form(settings)
             self._timer.start(0 if at_once else WAIT_MS)
@@ -136,7 +126,7 @@ class RowsPage(QWidget):
         settings = self._settings()
         if settings is None or reply.kind == "cancelled":
             return
-        self._stack.setCurrentIndex(1)
+        self._stack.show_full(True)
         if reply.kind == "error":
             self._desk.host_failed(reply)
             self._show_trouble(settings, problem_of(reply))

@@ -6,7 +6,15 @@ It shows a sentence, a hint, progress and at most one button. It must not decide
 from __future__ import annotations
 
 from PySide6.QtCore import Qt, Signal
-from PySide6.QtWidgets import QLabel, QProgressBar, QPushButton, QVBoxLayout, QWidget
+from PySide6.QtWidgets import (
+    QLabel,
+    QLayout,
+    QProgressBar,
+    QPushButton,
+    QStackedWidget,
+    QVBoxLayout,
+    QWidget,
+)
 
 from ui import icons, theme
 from ui.data.desk import DataDesk, Progress
@@ -81,6 +89,33 @@ class StatePage(QWidget):
         color = getattr(theme.colors(), self._color)
         side = icon_side(self, 1.5)
         self._sign.setPixmap(icons.pixmap(self._icon, side, color, self.devicePixelRatioF()))
+
+
+class PageStack(QStackedWidget):
+    """Fills a page with its state page, or with the whole of what it has to show."""
+
+    def __init__(self, page: QWidget, state: StatePage, full: QWidget) -> None:
+        super().__init__(page)
+        self.addWidget(state)
+        self.addWidget(full)
+        fill(page, self)
+
+    def show_full(self, shown: bool) -> None:
+        """The page itself, or why there is nothing to show."""
+        self.setCurrentIndex(1 if shown else 0)
+
+
+def fill(page: QWidget, *parts: QWidget | QLayout) -> None:
+    """Put parts under each other, without margins; the last one takes the room."""
+    column = QVBoxLayout(page)
+    column.setContentsMargins(0, 0, 0, 0)
+    column.setSpacing(0)
+    for part in parts:
+        stretch = int(part is parts[-1])
+        if isinstance(part, QLayout):
+            column.addLayout(part, stretch)
+        else:
+            column.addWidget(part, stretch)
 
 
 def show_bar(bar: QProgressBar, progress: Progress | None) -> None:

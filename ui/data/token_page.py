@@ -14,9 +14,7 @@ from PySide6.QtWidgets import (
     QAbstractItemView,
     QHeaderView,
     QSplitter,
-    QStackedWidget,
     QTableView,
-    QVBoxLayout,
     QWidget,
 )
 
@@ -24,7 +22,7 @@ from studio.data_protocol import Reply
 from ui.data.desk import DataDesk, problem_of, progress_of
 from ui.data.row_view import RowView
 from ui.data.rows_model import NUMBER, SIDE, TRAINED, RowsModel, entries_in
-from ui.data.state_page import StatePage
+from ui.data.state_page import PageStack, StatePage, fill
 from ui.data.token_bar import TokenBar
 
 WIDE_PX = 720
@@ -90,17 +88,8 @@ class TokenPage(QWidget):
         self.splitter.setStretchFactor(1, 5)
         self.splitter.setChildrenCollapsible(False)
         full = QWidget(self)
-        column = QVBoxLayout(full)
-        column.setContentsMargins(0, 0, 0, 0)
-        column.setSpacing(0)
-        column.addWidget(self.bar)
-        column.addWidget(self.splitter, 1)
-        self._stack = QStackedWidget(self)
-        self._stack.addWidget(self.state)
-        self._stack.addWidget(full)
-        outer = QVBoxLayout(self)
-        outer.setContentsMargins(0, 0, 0, 0)
-        outer.addWidget(self._stack)
+        fill(full, self.bar, self.splitter)
+        self._stack = PageStack(self, self.state, full)
 
     def _connect(self) -> None:
         desk, bar = self._desk, self.bar
@@ -168,7 +157,7 @@ class TokenPage(QWidget):
             self._search = self._batching = 0
             self.bar.end_search("")
             self.state.show_desk(desk)
-            self._stack.setCurrentIndex(0)
+            self._stack.show_full(False)
             return
         if self._opened == desk.openings:
             return
@@ -180,7 +169,7 @@ class TokenPage(QWidget):
         self.bar.end_search("")
         self.model.show_all(self._desk.rows)
         self.bar.show_rows(self._desk.rows)
-        self._stack.setCurrentIndex(1)
+        self._stack.show_full(True)
         if self._desk.rows:
             self.go_to(number)
         else:

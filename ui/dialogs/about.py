@@ -14,6 +14,7 @@ from PySide6.QtWidgets import (
     QDialogButtonBox,
     QGridLayout,
     QLabel,
+    QLayout,
     QPushButton,
     QVBoxLayout,
     QWidget,
@@ -79,6 +80,10 @@ class AboutDialog(QDialog):
         column.addStretch(1)
         column.addWidget(buttons)
         fit(self, 58)
+        column.setSizeConstraint(
+            QLayout.SizeConstraint.SetNoConstraint
+        )  # a table of wrapped labels
+        self.setMinimumHeight(self.height())  # has a least height of its own, far too high
 
     def _table(self, rows: Iterable[tuple[str, str]]) -> QGridLayout:
         grid = QGridLayout()

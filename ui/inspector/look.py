@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from PySide6.QtCore import QEvent, QSize, Qt
 from PySide6.QtGui import QPalette
-from PySide6.QtWidgets import QLabel, QSizePolicy, QToolButton, QWidget
+from PySide6.QtWidgets import QFrame, QLabel, QScrollArea, QSizePolicy, QToolButton, QWidget
 
 from ui import icons, theme
 
@@ -36,6 +36,17 @@ def retire(widget: QWidget) -> None:
     for child in widget.findChildren(QWidget):
         child.setObjectName("")
     widget.deleteLater()
+
+
+def scrolling(inside: QWidget | None, parent: QWidget) -> QScrollArea:
+    """Room for something that is as wide as its parent and may be higher."""
+    scroll = QScrollArea(parent)
+    scroll.setWidgetResizable(True)
+    scroll.setFrameShape(QFrame.Shape.NoFrame)
+    scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+    if inside is not None:
+        scroll.setWidget(inside)
+    return scroll
 
 
 class TextLabel(QLabel):

@@ -10,13 +10,13 @@ from collections.abc import Callable, Sequence
 
 from PySide6.QtCore import Qt, QTimer, Signal
 from PySide6.QtGui import QKeyEvent, QKeySequence
-from PySide6.QtWidgets import QFrame, QScrollArea, QStackedLayout, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QScrollArea, QStackedLayout, QVBoxLayout, QWidget
 
 from studio.errors import Problem
 from studio.graph.document import Document
 from studio.graph.registry import Registry
 from ui.data.desk_tabs import SETTINGS, DeskTabs
-from ui.inspector.look import retire
+from ui.inspector.look import retire, scrolling
 from ui.inspector.node_form import NodeForm
 from ui.inspector.overview import Overview
 
@@ -172,10 +172,7 @@ class InspectorPanel(QWidget):
 
     def _make_scroll(self) -> QScrollArea:
         """A new one for each form: moving a form between parents would style it twice."""
-        scroll = QScrollArea(self)
-        scroll.setWidgetResizable(True)
-        scroll.setFrameShape(QFrame.Shape.NoFrame)
-        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        scroll = scrolling(None, self)
         scroll.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         return scroll
 

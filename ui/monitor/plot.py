@@ -21,18 +21,16 @@ from ui.monitor.axes import XAxis, YAxis
 from ui.monitor.curves import EMPTY, Axis, CurveSpec, PlotSpec, Points
 from ui.monitor.decimate import for_screen
 from ui.monitor.legend import Entry, LegendRow
+from ui.monitor.mark_lines import MarkLines
 from ui.monitor.marks import NO_MARKS, Marks
 
 Y_PADDING = 0.06
-X_PADDING = 0.01
+X_PADDING = 0.025  # room for half of a star at the end
 MARKER_PX = 6
 AXIS_WIDTH_PX = 46
 AXIS_FONT_SHARE = 0.86
 LABEL_FROM_HEIGHT_PX = 210
-STAR_PX = 16
-OVER_CURVES = 20
 REACH_PX = 5
-END_LABEL = {"position": 0.94, "anchors": [(1.05, 0.5), (1.05, 0.5)], "movable": False}
 
 
 class LivePlot(QWidget):
@@ -77,20 +75,10 @@ class LivePlot(QWidget):
         item.showGrid(x=True, y=True, alpha=0.16)
         self.view.disableAutoRange()
         self.y_axis.setWidth(AXIS_WIDTH_PX)
-        self._checkpoints = pg.VTickGroup(yrange=[0, 0.06])
-        self._resumes = pg.VTickGroup(yrange=[0, 1])
-        self._recoveries = pg.VTickGroup(yrange=[0, 1])
-        self._end = pg.InfiniteLine(
-            angle=90, movable=False, label="ended early", labelOpts=END_LABEL
-        )
-        self._end.hide()
+        self.lines = MarkLines(self.view)
         self._cross = pg.InfiniteLine(angle=90, movable=False)
         self._cross.hide()
-        marks = (self._checkpoints, self._resumes, self._recoveries, self._end, self._cross)
-        for mark in marks:
-            item.addItem(mark, ignoreBounds=True)
-        self._best = self.view.plot([], [], pen=None, symbol="star", symbolSize=STAR_PX)
-        self._best.setZValue(OVER_CURVES)
+        item.addItem(self._cross, ignoreBounds=True)
         box = item.getViewBox()
         box.sigRangeChangedManually.connect(self._moved_by_hand)
         box.sigXRangeChanged.connect(self._view_changed)
@@ -134,19 +122,11 @@ class LivePlot(QWidget):
         self.redraw()
 
     def set_marks(self, marks: Marks) -> None:
-        """Short ticks where checkpoints were saved, full lines where the run was resumed, ran out of
-        memory or ended early, a star at the best evaluation."""
+        """What is marked besides the curves."""
         if marks == self.marks:
             return
         self.marks = marks
-        self._checkpoints.setXVals(list(marks.checkpoints))
-        self._resumes.setXVals(list(marks.resumes))
-        self._recoveries.setXVals(list(marks.recoveries))
-        self._end.setVisible(marks.ended_early is not None)
-        self._end.setValue(marks.ended_early or 0.0)
-        self._end.label.setVisible("eval_loss" in self._items)  # the small plots have no room
-        starred = marks.best is not None and "eval_loss" in self._items
-        self._best.setData(*([[v] for v in marks.best] if starred and marks.best else [[], []]))
+        self.lines.show(marks, whole="eval_loss" in self._items)
         self.view.setAccessibleDescription(". ".join(tip for _, tip in marks.tips))
 
     def points(self, key: str) -> Points:
@@ -309,13 +289,7 @@ class LivePlot(QWidget):
         self.x_axis.label.setFont(font)
         faint = QColor(look.text_muted)
         faint.setAlpha(150)
-        self._checkpoints.setPen(pg.mkPen(look.success, width=2))
-        self._resumes.setPen(pg.mkPen(look.warning, width=1, style=Qt.PenStyle.DashLine))
-        self._recoveries.setPen(pg.mkPen(look.danger, width=1, style=Qt.PenStyle.DotLine))
-        self._end.setPen(pg.mkPen(look.accent, width=1, style=Qt.PenStyle.DashDotLine))
-        self._end.label.setColor(look.text_muted)
-        self._best.setSymbolBrush(look.success)
-        self._best.setSymbolPen(pg.mkPen(look.background, width=1))
+        self.lines.restyle()
         self._cross.setPen(pg.mkPen(faint))
         self.redraw()
         self.legend.update()

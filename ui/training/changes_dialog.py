@@ -18,12 +18,11 @@ from PySide6.QtWidgets import (
     QHBoxLayout,
     QLabel,
     QPushButton,
-    QScrollArea,
     QVBoxLayout,
     QWidget,
 )
 
-from ui.inspector.look import MutedLabel, TextLabel
+from ui.inspector.look import MutedLabel, TextLabel, scrolling
 
 _WIDTH, _HEIGHT = 640, 520
 
@@ -121,12 +120,8 @@ class ChangesDialog(QDialog):
         for row in self.rows:
             column.addWidget(row)
         column.addStretch(1)
-        scroll = QScrollArea(self)
-        scroll.setWidgetResizable(True)
-        scroll.setFrameShape(QFrame.Shape.NoFrame)
-        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        scroll = scrolling(inside, self)
         scroll.setFocusPolicy(Qt.FocusPolicy.NoFocus)
-        scroll.setWidget(inside)
         return scroll
 
     def _tell(self) -> None:

@@ -107,8 +107,8 @@ def test_resumed_training_drops_the_later_points(panel: MonitorPanel, state: Run
     state.apply(resumed)
     panel.draw_now()
     assert panel.loss.points("loss")[0][-1] == 80
-    assert list(panel.loss._resumes.xvals) == [80.0]
-    assert list(panel.loss._checkpoints.xvals) == [20.0, 40.0, 60.0, 80.0]
+    assert list(panel.loss.lines.resumes.xvals) == [80.0]
+    assert list(panel.loss.lines.checkpoints.xvals) == [20.0, 40.0, 60.0, 80.0]
 
 
 def test_the_best_a_recovery_and_an_early_end_are_marked(
@@ -125,15 +125,15 @@ def test_the_best_a_recovery_and_an_early_end_are_marked(
     state.apply(Event("EarlyStopped", at, "train", ended))
     panel.draw_now()
     assert panel.header.figure("best") == "1.014 at 80"
-    assert list(panel.loss._recoveries.xvals) == [33.0]
-    assert panel.loss._end.isVisible()
-    assert panel.loss._best.getOriginalDataset()[1].tolist() == [1.0142]
+    assert list(panel.loss.lines.recoveries.xvals) == [33.0]
+    assert panel.loss.lines.end.isVisible()
+    assert panel.loss.lines.best.getOriginalDataset()[1].tolist() == [1.0142]
     for step, word in {33: "batches of 4", 120: reason, 80: "Best evaluation: 1.014 at 80"}.items():
         assert word in hover(panel.loss, step, qtbot)
     assert hover(panel.loss, 50, qtbot) == ""
     panel.tools.axis.setCurrentIndex(1)
     panel.tools.axis.activated.emit(1)
-    assert not panel.loss._end.isVisible()
+    assert not panel.loss.lines.end.isVisible()
 
 
 def hover(plot: LivePlot, step: int, qtbot: QtBot) -> str:
