@@ -78,6 +78,7 @@ def _facts(folder: Path, changed_ns: int, folder_changed_ns: int) -> ModelFacts 
     inner: Mapping[str, Any] = {**config, **text} if isinstance(text, dict) else config
     numbers = {name: _number(inner, keys) for name, keys in _NAMES.items()}
     parameters, size = _weights(folder)
+    parameters = parameters or _by_shape(config)
     names = config.get("architectures") or [config.get("model_type")]
     return ModelFacts(
         architecture=str(names[0]) if names and names[0] else None, parameters=parameters,
@@ -117,6 +118,14 @@ def _weights(folder: Path) -> tuple[int | None, int | None]:
         return (count, sum(f.stat().st_size for f in files)) if files else (None, None)
     except (OSError, ValueError):
         return None, None
+
+
+def _by_shape(config: Mapping[str, Any]) -> int | None:
+    """The parameters of a known architecture whose weights are not here."""
+    from studio.estimate.shapes import shape_of_config
+
+    shape = shape_of_config(config)
+    return shape.parameters if shape is not None else None
 
 
 def _has_template(folder: Path) -> bool:

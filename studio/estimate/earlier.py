@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from studio.cadence import FORWARD_SHARE
@@ -28,7 +29,6 @@ from studio.runs.folder import RunFolder, list_runs
 LOOK_AT_RUNS = 40
 GOES_ON_S = 30.0
 """A run that is being written is read again after so many seconds."""
-FRESH_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,6 @@ class _Known:
 
 
 _known: dict[Path, _Known] = {}
-_looked: dict[tuple[Path, int], tuple[float, tuple[Pace, ...]]] = {}
 
 
 def facts_here(
@@ -58,18 +57,18 @@ def facts_here(
 def paces_of(
     runs_dir: Path, registry: Registry, machine: Machine, threads: int
 ) -> tuple[Pace, ...]:
-    """The paces of the newest runs; looked for again after ``FRESH_S`` seconds."""
-    key, now = (runs_dir, threads), time.monotonic()
-    when, found = _looked.get(key, (-FRESH_S, ()))
-    if now - when < FRESH_S:
-        return found
-    found = tuple(
-        pace
-        for folder in list_runs(runs_dir)[:LOOK_AT_RUNS]
-        for pace in _of_run(folder, registry, machine, threads)
-    )
-    _looked[key] = (now, found)
-    return found
+    """The paces of the newest runs."""
+    try:
+        runs = _newest(runs_dir, runs_dir.stat().st_mtime_ns)
+    except OSError:
+        return ()
+    return tuple(pace for run in runs for pace in _of_run(run, registry, machine, threads))
+
+
+@lru_cache(maxsize=4)
+def _newest(runs_dir: Path, stamp: int) -> tuple[RunFolder, ...]:
+    del stamp  # only there to look again when a run was added or removed
+    return tuple(list_runs(runs_dir)[:LOOK_AT_RUNS])
 
 
 def _of_run(

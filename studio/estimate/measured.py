@@ -28,8 +28,7 @@ _FORMULA = ("activations", "families", "memory", "optimizers", "shapes", "traina
 _MODE_WORDS = {
     "weights": "precision", "adapter": "precision", "autocast": "precision",
     "quantization": "quantization", "double_quant": "double quantization", "dropout": "dropout",
-    "checkpointing": "gradient checkpointing", "masked": "padding", "device": "device",
-    "head": "loss", "full": "method",
+    "checkpointing": "gradient checkpointing", "device": "device", "head": "loss", "full": "method",
 }  # fmt: skip
 
 
@@ -95,7 +94,7 @@ def differences(now: Conditions, then: Conditions) -> list[str]:
         told.append("with other files of the model")
     if then.method != now.method:
         told.append(f"with the method {then.method}")
-    changed = (_MODE_WORDS.get(k, k) for k in now.mode if now.mode[k] != then.mode.get(k))
+    changed = (word for k, word in _MODE_WORDS.items() if now.mode[k] != then.mode.get(k))
     told += [f"with another {word}" for word in dict.fromkeys(changed)]
     if then.optimizer != now.optimizer:
         told.append(f"with the optimizer {then.optimizer}")

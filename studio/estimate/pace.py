@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from studio.cadence import FORWARD_SHARE
@@ -102,7 +102,7 @@ def duration(work: Work, paces: Sequence[Pace], now: float | None = None) -> Dur
     usable = sorted((p for p in paces if _tells(work, p)), key=lambda p: _distance(work, p))
     if not usable:
         return None
-    pace = usable[0]
+    pace = _completed(usable)
     per_token = work.operations / pace.operations / pace.tokens_per_s
     same_data = bool(work.data) and work.data == pace.data
     tokens = pace.counted if same_data else 1.0
@@ -121,6 +121,19 @@ def duration(work: Work, paces: Sequence[Pace], now: float | None = None) -> Dur
         seconds, seconds / times, seconds * times, pace.origin, _source(work, pace, now), parts,
         _missing(work, pace),
     )  # fmt: skip
+
+
+def _completed(paces: Sequence[Pace]) -> Pace:
+    """The nearest one, with what did not occur in it (a probe loads nothing that counts, many runs write
+    no samples) from the next one of the same model where it did."""
+    nearest = paces[0]
+    same = [p for p in paces if p.model == nearest.model]
+    return replace(
+        nearest,
+        evaluating=next((p.evaluating for p in same if p.evaluating is not None), None),
+        sampling_s=next((p.sampling_s for p in same if p.sampling_s is not None), None),
+        around_s=next((p.around_s for p in same if p.around_s is not None), None),
+    )
 
 
 def _tells(work: Work, pace: Pace) -> bool:
@@ -201,9 +214,7 @@ def _missing(work: Work, pace: Pace) -> tuple[str, ...]:
     """What could not be told, in sentences."""
     told = []
     if work.sampled and pace.sampling_s is None:
-        told.append(
-            "The time of the samples is not in it: none were written in the run it is from."
-        )
+        told.append("The time of the samples is not in it: none were written in earlier runs.")
     if pace.around_s is None:
         told.append("Loading the model and checking the adapter are not in the time.")
     return tuple(told)

@@ -9,6 +9,7 @@ from studio.facts import folder_facts, model_facts, sized, told
 from studio.graph.facts import facts_of, short_line
 from studio.graph.graph import Node
 from studio.graph.registry import load_registry
+from tests.studio.estimate.architectures import ARCHITECTURES
 from tests.tiny import make_tiny_model
 
 
@@ -28,6 +29,21 @@ def test_a_folder_tells_its_facts(tmp_path: Path) -> None:
 
     model = AutoModelForCausalLM.from_pretrained(str(folder))
     assert facts.parameters == model.num_parameters()
+
+
+def test_a_config_alone_tells_the_parameters(tmp_path: Path) -> None:
+    """Where no weights are: by the architecture, where it is known."""
+    config, _ = ARCHITECTURES["Llama-3-8B"]
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    facts = folder_facts(tmp_path)
+    assert facts is not None
+    assert facts.parameters == 8_030_261_248
+    assert facts.bytes_on_disk is None
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "config.json").write_text('{"model_type": "unheard-of"}')
+    unknown = folder_facts(tmp_path / "other")
+    assert unknown is not None
+    assert unknown.parameters is None
 
 
 def test_a_starter_is_known_before_it_is_fetched(tmp_path: Path) -> None:

@@ -213,6 +213,13 @@ def same(one: Any, other: Any) -> bool:
     return isinstance(one, bool) == isinstance(other, bool) and bool(one == other)
 
 
+def _one_or_many(unit: str, value: float) -> str:
+    """“1 row”, “2 rows”, “1 batch”: units are written in the plural."""
+    if value != 1 or not unit.endswith("s") or len(unit) < 4:
+        return unit
+    return unit[:-2] if unit.endswith("ches") else unit[:-1]
+
+
 def words_for(spec: FieldSpec, value: Any) -> str:
     """A value as the form shows it."""
     special = dict(spec.meta.special)
@@ -223,5 +230,5 @@ def words_for(spec: FieldSpec, value: Any) -> str:
     if spec.choices:
         return spec.choice_label(value)
     if isinstance(value, (int, float)):
-        return f"{to_text(value)} {spec.meta.unit}".strip()
+        return f"{to_text(value)} {_one_or_many(spec.meta.unit, value)}".strip()
     return str(value) if value not in ("", None, [], {}) else spec.meta.placeholder or "empty"

@@ -106,7 +106,7 @@ class ChangesDialog(QDialog):
         for row in self.rows:
             row.tick.toggled.connect(self._tell)
         self._tell()
-        self.resize(_WIDTH, min(_HEIGHT, 150 + 74 * max(1, len(self.rows))))
+        self.resize(_WIDTH, min(_HEIGHT, 150 + 56 * max(1, len(self.rows))))
 
     def ticked(self) -> tuple[ProposedChange, ...]:
         """The changes that are wanted, in their order."""

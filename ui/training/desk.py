@@ -93,9 +93,13 @@ class TrainingDesk(QObject):
     def _show(self, found: dict[str, Estimate]) -> None:
         notes = {node: (short(e), e.fits is False) for node, e in found.items()}
         self._window.canvas.graph_scene.set_notes(notes)
-        strip = self._shown_strip()
-        if strip is not None:
-            strip.show_estimate(found.get(self._node))
+        strip, shown = self._shown_strip(), found.get(self._node)
+        if strip is None:
+            return
+        strip.show_estimate(shown)
+        if self._probe is None and self._probe_words and shown is not None and shown.dropped:
+            self._probe_words = ""  # what it said is of other settings
+            self._show_probe()
 
     @Slot()
     def _show_probe(self) -> None:

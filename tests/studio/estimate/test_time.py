@@ -142,6 +142,10 @@ def test_the_nearest_and_then_the_newest_run_tells() -> None:
     assert only is not None
     assert only.source == "from a probe of today, 12:00"
     assert any("Loading" in sentence for sentence in only.missing)
+    both = duration(WORK, [probe, dataclasses.replace(nf4, around_s=33.0)], NOW)
+    assert both is not None
+    assert (both.source, both.parts["loading"]) == ("from a probe of today, 12:00", 33.0)
+    assert both.missing == ()
 
 
 def test_evaluations_and_samples_are_in_it() -> None:

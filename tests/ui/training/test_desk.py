@@ -13,10 +13,14 @@ from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QCheckBox, QPushButton
 from pytestqt.qtbot import QtBot
 
+from studio.estimate import earlier
 from studio.estimate.words import short
 from studio.graph.edits import set_setting
 from studio.graph.project import load_project
 from studio.graph.schema import parse
+from studio.runs.events import Event
+from studio.runs.folder import create_run
+from studio.runs.plan import Plan, Step
 from tests.e2e.studio_cli import write_project, write_rows
 from tests.ui.conftest import MakeSession
 from ui.session import Session
@@ -86,6 +90,43 @@ def test_the_estimate_is_on_the_node_and_in_the_inspector(session: Session, qtbo
     change(session, max_steps=1234)
     qtbot.waitUntil(lambda: shown.findChild(type(shown.words), "estimate:Steps").text() == "1,234")
     assert shown.bar.part_at(1).startswith("Weights: ")
+
+
+def test_the_time_is_told_from_an_earlier_run_once_there_is_one(
+    session: Session, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without one it says what to do; a run that has ended is found by itself."""
+    shown = strip(session)
+    assert shown.time.text() == "Time: not known yet: run a probe or train once."
+    monkeypatch.setattr(earlier, "machine_key", lambda: "cpu / cpu / 2")
+    monkeypatch.setattr(earlier, "planned_threads", lambda leave_core: 1)
+    write_run(session)
+    session.runs.changed.emit()
+    qtbot.waitUntil(lambda: "from your run of today" in shown.time.text(), timeout=10_000)
+    assert shown.time.text().startswith("Time: about ")
+    item = session.window.canvas.graph_scene.nodes["train"]
+    assert " · ~" in item.note
+    assert shown.time.toolTip().startswith("Training ")
+    change(session, max_steps=600)
+    qtbot.waitUntil(lambda: " min" in shown.time.text() and "to" in shown.time.text())
+
+
+def write_run(session: Session) -> None:
+    """A run of the project as it stands: six steps of two seconds."""
+    document = session.document
+    step = Step("train", "train", 1, "Train", {}, {}, "f")
+    plan = Plan(
+        "p", document.project_dir, (step,)
+    )  # the weights are missing: it cannot be compiled
+    folder = create_run(session.runs.runs_dir, plan, document.graph)
+    there = {"device": "cpu", "cpu": "cpu", "cpu_count": 2, "threads": 1}
+    folder.environment_path.write_text(json.dumps(there))
+    folder.append(Event("RunStarted", 0.0, None, {}))
+    folder.append(Event("StepStarted", 1.0, "train", {}))
+    for n in range(6):
+        told = {"step": n + 1, "loss": 1.0, "tokens": 100, "tokens_per_s": 50.0}
+        folder.append(Event("Metric", 10.0 + 2 * n, "train", told))
+    folder.append(Event("RunFinished", 23.0, None, {"status": "completed"}))
 
 
 def test_an_edit_costs_the_window_next_to_nothing(session: Session) -> None:
