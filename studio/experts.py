@@ -45,7 +45,7 @@ def weight_names(
     and other layers is written out."""
     found = list(plain)
     if whole:
-        experts = all_ends(m.name for members in kept.values() for m in members)
+        experts = all_ends([*kept, *(m.name for members in kept.values() for m in members)])
         short = [n for n in names if not is_joined(n) and n not in experts]
         covered = taker(short)
         found = short + [n for n in plain if not covered(n)]

@@ -19,11 +19,11 @@ from studio.errors import Problem
 from studio.graph.node_type import CheckContext
 from studio.layers import LinearModule, presets, read_linear_modules
 from studio.paths import cache_dir
-from studio.targets import choose
+from studio.targets import ENDS, WholeModule, choose, whole_modules
 
 __all__ = [
     "STARTERS", "LinearModule", "Starter", "check_targets", "classify", "imported_folder",
-    "linear_modules", "local_files", "local_folder", "presets", "quick_check", "starter_of",
+    "linear_modules", "local_files", "local_folder", "presets", "quick_check", "starter_of", "whole_choices",
 ]  # fmt: skip
 
 Kind = Literal["starter", "gguf", "folder", "hub"]
@@ -223,6 +223,21 @@ def _cached_snapshot(model: str) -> Path | None:
     folder = _hub_cache(os.environ.get("HF_HOME")) / ("models--" + model.replace("/", "--"))
     found = sorted((folder / "snapshots").glob("*/config.json"), key=lambda p: p.stat().st_mtime)
     return found[-1].parent if found else None
+
+
+def whole_choices(model: str, project_dir: Path) -> list[WholeModule]:
+    """The embedding and the head of a model that is known here, to be trained as a whole."""
+    folder, starter = local_folder(model, project_dir), starter_of(model)
+    if folder is not None:
+        try:
+            found = dict(whole_modules(folder, ENDS))
+        except (OSError, ValueError):
+            return []
+        return [m for m in found.values() if m is not None]
+    if kind_of(model, project_dir) != "starter" or starter is None:
+        return []
+    size = starter.facts["vocabulary"] * starter.facts["hidden"]
+    return [WholeModule(name, size, True) for name in ("embed_tokens", "lm_head")]
 
 
 def check_targets(settings: Any, context: CheckContext) -> Iterable[Problem]:

@@ -171,8 +171,8 @@ def _pattern(
     troubles: list[Trouble] = []
     overlap = False
     for part in listed(text):
-        name, _, number = (p.strip() for p in part.partition("="))
-        if not number.isdigit() or not 1 <= int(number) <= 4096:
+        name, number = named_number(part)
+        if number is None:
             hint = "Write name=number, such as down_proj=32."
             troubles.append((setting, f"“{part}” is no name with a whole number.", hint))
             continue
@@ -183,8 +183,8 @@ def _pattern(
             troubles.append((setting, sentence, nearest_hint(layers, name)))
             continue
         overlap = overlap or any(m in own for m in matched)
-        found[re.escape(name)] = int(number)
-        own = {**dict.fromkeys(matched, int(number)), **own}
+        found[re.escape(name)] = number
+        own = {**dict.fromkeys(matched, number), **own}
     weights = joined(layers) if own else {}
     if any(m.name in own for members in weights.values() for m in members):
         troubles += _uneven(weights, own, setting)
@@ -192,6 +192,13 @@ def _pattern(
     if overlap:
         found = {re.escape(joined_name(name)): number for name, number in own.items()}
     return found, troubles
+
+
+def named_number(part: str) -> tuple[str, int | None]:
+    """The name and the number of “down_proj=32”; ``None`` where it is no rank or alpha."""
+    name, _, number = (p.strip() for p in part.partition("="))
+    fits = number.isascii() and number.isdigit() and 1 <= int(number[:9]) <= 4096
+    return name, int(number) if fits else None
 
 
 def _uneven(weights: Weights, own: dict[str, int], setting: str) -> list[Trouble]:
@@ -252,6 +259,8 @@ def whole_modules(folder: Path, names: Iterable[str]) -> Iterator[tuple[str, Who
         yield name, WholeModule(name, total, tied and ends) if inside else None
 
 
+ENDS = ("embed_tokens", "wte", "word_embeddings", "embed_in", "lm_head", "embed_out")
+"""What embeddings and heads are called."""
 _EMBEDDINGS = ("embed_tokens.weight", "wte.weight", "word_embeddings.weight", "embed_in.weight")
 
 

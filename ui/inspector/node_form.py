@@ -18,7 +18,7 @@ from studio.graph.edits import reset_setting, retitle, set_setting
 from studio.graph.facts import facts_of
 from studio.graph.graph import Graph, Node
 from studio.graph.registry import Registry
-from studio.graph.schema import fields_of
+from studio.graph.schema import FieldSpec, fields_of
 from studio.graph.wires import title_of
 from studio.trust import OwnCode
 from ui.inspector.editors.base import FieldContext
@@ -123,7 +123,7 @@ class NodeForm(QWidget):
             return None
         context = FieldContext(
             self._registry, lambda: self._document.project_dir, self._model_upstream,
-            value=self._value_of,
+            value=self._value_of, base_value=self._base_value, edit_many=self._apply_many,
         )  # fmt: skip
         form = Form(self._node_type.settings, context, folds=folds, parent=self)
         form.changed.connect(self._apply)
@@ -136,6 +136,21 @@ class NodeForm(QWidget):
         graph = apply_change(self._document.graph, self.node_id, change, self._registry)
         key = None if change.reset else f"{self.node_id}.{change.path}"
         self._document.edit(graph, change.label, key)
+
+    def _apply_many(self, values: Mapping[str, Any], words: str) -> None:
+        """Several settings as one step; a value equal to the default is left out."""
+        if not self._document.graph.has(self.node_id) or self._node_type is None:
+            return
+        graph = self._document.graph
+        defaults = {s.name: s.default for s in fields_of(self._node_type.settings)}
+        for name, value in values.items():
+            if same(value, defaults.get(name)):
+                graph = reset_setting(graph, self.node_id, name)
+            else:
+                graph = set_setting(graph, self.node_id, name, value)
+        self._document.end_merge()
+        self._document.edit(graph, words)
+        self.refresh()
 
     def _left(self) -> None:
         self._document.end_merge()
@@ -167,6 +182,21 @@ class NodeForm(QWidget):
 
     def _model_upstream(self) -> str | None:
         """The model setting of the nearest node before this one that has such a field."""
+        found = self._base_node()
+        return str(found[0].settings.get(found[1].name, found[1].default)) if found else None
+
+    def _base_value(self, name: str) -> object:
+        """A setting of the node that the model comes from."""
+        found = self._base_node()
+        if found is None:
+            return None
+        node_type = self._registry.node_type(found[0].type)
+        specs = fields_of(node_type.settings) if node_type else ()
+        default = next((s.default for s in specs if s.name == name), None)
+        return found[0].settings.get(name, default)
+
+    def _base_node(self) -> tuple[Node, FieldSpec] | None:
+        """The nearest node before this one that names a model, and its field."""
         graph = self._document.graph
         before = graph.upstream(self.node_id)
         for node in reversed(graph.nodes):
@@ -175,7 +205,7 @@ class NodeForm(QWidget):
                 continue
             for spec in fields_of(node_type.settings):
                 if spec.meta.widget == "model":
-                    return str(node.settings.get(spec.name, spec.default))
+                    return node, spec
         return None
 
     def add_below(self, widget: QWidget) -> None:

@@ -151,8 +151,8 @@ def test_layers_come_from_the_wired_model(
 
     QTimer.singleShot(50, tick_down_proj_off)
     click(button(panel, "choose:target_modules"))
-    assert "q_proj 30 576 → 576" in seen
-    assert "down_proj 30 1,536 → 576" in seen
+    assert "q_proj 30 of 30 576 → 576" in seen
+    assert "down_proj 30 of 30 1,536 → 576" in seen
     assert settings() == {"target_modules": ["q_proj", "o_proj"]}
     assert field("target_modules").currentText() == "q_proj, o_proj"
 

@@ -6,7 +6,7 @@ keys go to the window: the document undoes, not the text box.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,9 @@ class FieldContext:
 
     ``base_model`` gives the model that flows into the node of this form, as its setting is
     written, or ``None``. With ``relative_paths`` a path in the project's folder is stored
-    relative to it. ``value`` gives another setting of the same node.
+    relative to it. ``value`` gives another setting of the same node, ``base_value`` one of the node
+    that the model comes from; ``None`` where there is none. ``edit_many`` stores several settings of
+    this node as one step to undo, under the words for it.
     """
 
     registry: Registry
@@ -37,6 +39,8 @@ class FieldContext:
     base_model: Callable[[], str | None] = lambda: None
     relative_paths: bool = True
     value: Callable[[str], object] = lambda name: None
+    base_value: Callable[[str], object] = lambda name: None
+    edit_many: Callable[[Mapping[str, Any], str], None] | None = None
 
 
 class Editor(QWidget):

@@ -1,27 +1,37 @@
 """A tree of linear layers in groups, each with a tick; a group is ticked, partly ticked or not.
 
-The keyboard does all of it: arrows, and the space bar ticks. It knows layers, not settings.
+The keyboard does all of it: arrows, and the space bar ticks every selected row. A row that is ticked and
+yet gets no adapter (out of the range, or excepted) is grey. It knows rows, not settings.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from PySide6.QtCore import Qt
-from PySide6.QtWidgets import QTreeWidget, QTreeWidgetItem, QWidget
+from PySide6.QtCore import Qt, QTimer, Signal
+from PySide6.QtGui import QFont, QKeyEvent, QPalette
+from PySide6.QtWidgets import QAbstractItemView, QHeaderView, QTreeWidget, QTreeWidgetItem, QWidget
 
-from studio.layers import LinearModule
+from studio.estimate.shapes import Linear
 from ui.inspector.editors.layers import shape_words
 from ui.inspector.look import row_size
 
-COLUMNS = ("Layer", "Count", "In → out", "Parameters")
+COLUMNS = ("Layer", "Layers", "In → out", "Rank", "Alpha", "Trained")
+NAME, COUNT, SHAPE, RANK, ALPHA, TRAINED = range(len(COLUMNS))
 _NUMBER = Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
-_NAME = Qt.ItemDataRole.UserRole
-_DIGITS = (40, 8, 15)
+_ROWS = Qt.ItemDataRole.UserRole
+_DIGITS = (0, 11, 20, 9, 9, 14)
+_ON, _OFF = Qt.CheckState.Checked, Qt.CheckState.Unchecked
+
+Words = Callable[[Sequence[Linear], bool], tuple[str, str, str, bool]]
+"""Rank, alpha and trained parameters of rows, and whether they have a rank or alpha of their own; told
+whether the rows are the whole group's or one layer's."""
 
 
 class LayerTree(QTreeWidget):
-    """Groups on top, their layers below."""
+    """Groups on top, their layers below. ``ticked`` carries the names after a tick by hand."""
+
+    ticked = Signal(object)
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -30,67 +40,145 @@ class LayerTree(QTreeWidget):
         self.setHeaderLabels(COLUMNS)
         self.setUniformRowHeights(True)
         self.setTextElideMode(Qt.TextElideMode.ElideLeft)  # the end of a name tells layers apart
+        self.setSelectionMode(QAbstractItemView.SelectionMode.ExtendedSelection)
+        header = self.header()
+        header.setStretchLastSection(False)
+        header.setSectionResizeMode(NAME, QHeaderView.ResizeMode.Stretch)
         digit = self.fontMetrics().horizontalAdvance("0")
-        for column, digits in enumerate(_DIGITS):
-            self.setColumnWidth(column, digit * digits)
-        self.header().setStretchLastSection(True)
+        for column in range(COUNT, len(COLUMNS)):
+            self.setColumnWidth(column, digit * _DIGITS[column])
+            self.headerItem().setTextAlignment(column, _NUMBER)
+        self._members: dict[int, list[Linear]] = {}
+        self._soon = QTimer(self, singleShot=True, interval=0)
+        self._soon.timeout.connect(self._tell_ticks)
+        self.itemChanged.connect(self._changed)
 
-    def show_groups(self, groups: Mapping[str, Sequence[LinearModule]], checked: set[str]) -> None:
-        """Show these groups with these layers ticked."""
+    def show_groups(self, groups: Mapping[str, Sequence[Linear]], checked: set[str]) -> None:
+        """Show these groups with these rows ticked."""
         self.blockSignals(True)
-        open_ones = {i.text(0) for i in self._tops() if i.isExpanded()}
         self.clear()
-        for title, layers in groups.items():
-            top = self._item(title, layers)
+        self._members = {}
+        for title, rows in groups.items():
+            top = self._item(title, rows)
             top.setFlags(top.flags() | Qt.ItemFlag.ItemIsAutoTristate)
-            for layer in layers:
-                item = self._item(layer.name, [layer])
-                item.setData(0, _NAME, layer.name)
-                ticked = layer.name in checked
-                item.setCheckState(0, Qt.CheckState.Checked if ticked else Qt.CheckState.Unchecked)
+            for row in rows:
+                item = self._item(row.name, [row])
+                item.setCheckState(NAME, _ON if row.name in checked else _OFF)
                 top.addChild(item)
             self.addTopLevelItem(top)
-            top.setExpanded(title in open_ones)
         self.blockSignals(False)
         if self.topLevelItemCount():
             self.setCurrentItem(self.topLevelItem(0))
 
+    def check(self, checked: set[str]) -> None:
+        """Tick these rows and no others; nothing is signalled."""
+        self.blockSignals(True)
+        for item in self._leaves():
+            state = _ON if self.rows_of(item)[0].name in checked else _OFF
+            if item.checkState(NAME) != state:
+                item.setCheckState(NAME, state)
+        self.blockSignals(False)
+        self.viewport().update()
+
+    def show_numbers(self, adapted: set[str], words: Words) -> None:
+        """Say how many layers of each row get an adapter, with which rank, alpha and parameters."""
+        self.blockSignals(True)
+        muted = self.palette().brush(QPalette.ColorRole.PlaceholderText)
+        plain = self.palette().brush(QPalette.ColorRole.Text)
+        for top in self._tops():
+            self._tell(top, adapted, words, True, plain)
+            for i in range(top.childCount()):
+                child = top.child(i)
+                grey = self.rows_of(child)[0].name not in adapted
+                self._tell(child, adapted, words, False, muted if grey else plain)
+        self.blockSignals(False)
+        self.viewport().update()
+
     def checked(self) -> set[str]:
-        """The full names of the ticked layers."""
-        return {
-            str(item.data(0, _NAME))
-            for item in self._layers()
-            if item.checkState(0) == Qt.CheckState.Checked
-        }
+        """The names of the ticked rows."""
+        return {self.rows_of(i)[0].name for i in self._leaves() if i.checkState(NAME) == _ON}
+
+    def picked(self) -> list[Linear]:
+        """The rows that are selected, those of selected groups included."""
+        found = {r.name: r for item in self.selectedItems() for r in self.rows_of(item)}
+        return list(found.values())
+
+    def rows_of(self, item: QTreeWidgetItem) -> list[Linear]:
+        """The rows that an item stands for."""
+        return self._members[item.data(NAME, _ROWS)]
 
     def filter(self, text: str) -> None:
         """Show only layers whose name, or whose group's, holds the text."""
         wanted = text.strip().lower()
         for top in self._tops():
-            whole = wanted in top.text(0).lower()
+            whole = wanted in top.text(NAME).lower()
             shown = 0
             for i in range(top.childCount()):
                 child = top.child(i)
-                hidden = not whole and wanted not in child.text(0).lower()
+                hidden = not whole and wanted not in child.text(NAME).lower()
                 child.setHidden(hidden)
                 shown += not hidden
             top.setHidden(not shown)
 
-    def _item(self, title: str, layers: Sequence[LinearModule]) -> QTreeWidgetItem:
-        size = sum(layer.parameters for layer in layers)
-        words = [title, f"{len(layers):,}", shape_words(layers), f"{size:,}"]
-        item = QTreeWidgetItem(words)
-        item.setSizeHint(0, row_size(self))
-        item.setToolTip(0, title)
-        for column in (1, 2, 3):
+    def keyPressEvent(self, event: QKeyEvent) -> None:
+        """The space bar ticks all selected rows alike."""
+        items = self.selectedItems()
+        if event.key() != Qt.Key.Key_Space or len(items) < 2:
+            super().keyPressEvent(event)
+            return
+        state = _OFF if all(i.checkState(NAME) == _ON for i in items) else _ON
+        self.blockSignals(True)
+        for item in items:
+            item.setCheckState(NAME, state)
+        self.blockSignals(False)
+        self._tell_ticks()
+
+    def _changed(self, item: QTreeWidgetItem, column: int) -> None:
+        """A tick on a group comes with one for each of its rows: all are told at once, soon."""
+        if column == NAME:
+            self._soon.start()
+
+    def flush(self) -> None:
+        """Tell at once of a tick that is about to be told."""
+        if self._soon.isActive():
+            self._soon.stop()
+            self._tell_ticks()
+
+    def _tell_ticks(self) -> None:
+        self.ticked.emit(self.checked())
+
+    def _item(self, title: str, rows: Sequence[Linear]) -> QTreeWidgetItem:
+        item = QTreeWidgetItem([title, "", shape_words(rows), "", "", ""])
+        key = len(self._members)
+        self._members[key] = list(rows)
+        item.setData(NAME, _ROWS, key)
+        item.setSizeHint(NAME, row_size(self))
+        item.setToolTip(NAME, title)
+        for column in range(COUNT, len(COLUMNS)):
             item.setTextAlignment(column, _NUMBER)
         return item
+
+    def _tell(
+        self, item: QTreeWidgetItem, adapted: set[str], words: Words, group: bool, brush: object
+    ) -> None:
+        rows = self.rows_of(item)
+        there = [r for r in rows if r.name in adapted]
+        rank, alpha, trained, own = words(there, group)
+        count = f"{len(there)} of {len(rows)}" if group else ""
+        for column, text in ((COUNT, count), (RANK, rank), (ALPHA, alpha), (TRAINED, trained)):
+            item.setText(column, text)
+        bold = QFont(self.font())
+        bold.setBold(own)
+        for column in range(len(COLUMNS)):
+            item.setForeground(column, brush)  # type: ignore[arg-type]
+            if column in (RANK, ALPHA):
+                item.setFont(column, bold)
 
     def _tops(self) -> Iterator[QTreeWidgetItem]:
         for i in range(self.topLevelItemCount()):
             yield self.topLevelItem(i)
 
-    def _layers(self) -> Iterator[QTreeWidgetItem]:
+    def _leaves(self) -> Iterator[QTreeWidgetItem]:
         for top in self._tops():
             for i in range(top.childCount()):
                 yield top.child(i)

@@ -7,15 +7,17 @@ read here is no error: the sentence says why, and names can be typed instead.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from studio.layer_names import matches
+from studio.estimate.shapes import Linear
+from studio.experts import joined
+from studio.layer_names import joined_name, taker
 from studio.layers import LinearModule, presets, resolve_targets
 from studio.models import linear_modules
-from studio.targets import PATTERN
-from studio.whole import layer_of
+from studio.targets import PATTERN, full_match, layer_number
 
 
 def find_layers(model: str | None, project_dir: Path) -> tuple[list[LinearModule], str]:
@@ -36,53 +38,84 @@ def checked_of(value: Any, modules: Sequence[LinearModule]) -> tuple[set[str], l
             pattern = re.compile(value.removeprefix(PATTERN))
         except re.error:
             return set(), [value]
-        return {m.name for m in modules if pattern.fullmatch(m.name)}, []
+        return {m.name for m in modules if full_match(pattern, m.name)}, []
     targets, strange = resolve_targets(
         modules, value if isinstance(value, str) else list(value or ())
     )
-    return {m.name for m in modules if any(matches(m.name, t) for t in targets)}, strange
+    taken = taker(targets)
+    return {m.name for m in modules if taken(m.name)}, strange
 
 
-def written(checked: set[str], modules: Sequence[LinearModule]) -> str | list[str]:
-    """The shortest setting for these layers: a preset, else kinds that are wanted whole and the full
-    names of the others."""
-    for preset, targets in presets(modules).items():
-        if checked and checked == {
-            m.name for m in modules if any(matches(m.name, t) for t in targets)
-        }:
+def rows_of(modules: Sequence[LinearModule]) -> list[Linear]:
+    """One row for each weight that can get an adapter: a layer, or the joined experts of a block."""
+    weights = joined(modules)
+    rows: dict[str, Linear] = {}
+    for module in modules:
+        name = joined_name(module.name)
+        if name not in weights:
+            rows[module.name] = Linear(
+                module.name, module.width_in, module.width_out, aliases=(module.name,)
+            )
+        elif name not in rows:
+            rows[name] = _joined_row(name, weights[name])
+    return list(rows.values())
+
+
+def _joined_row(name: str, members: Sequence[LinearModule]) -> Linear:
+    fused = len({m.name.rpartition(".")[2] for m in members})
+    first = members[0]
+    aliases = tuple(m.name for m in members)
+    return Linear(
+        name, first.width_in, first.width_out * fused, experts=len(members) // fused, fused=fused,
+        aliases=aliases,
+    )  # fmt: skip
+
+
+def written(
+    checked: set[str], rows: Sequence[Linear], modules: Sequence[LinearModule], named: bool = False
+) -> str | list[str]:
+    """The shortest setting for these rows: a preset (unless they are to be ``named``), else kinds that
+    are wanted whole and the full names of the others."""
+    for preset, targets in presets(modules).items() if checked and not named else ():
+        taken = taker(targets)
+        if checked == {r.name for r in rows if any(map(taken, r.aliases))}:
             return preset
     names: list[str] = []
-    for kind, found in by_kind(modules).items():
-        wanted = [m.name for m in found if m.name in checked]
-        whole = len(wanted) == len(found) == sum(matches(m.name, kind) for m in modules)
-        names += [kind] if whole else wanted
+    for kind, found in kinds(rows).items():
+        wanted = [r.name for r in found if r.name in checked]
+        names += [kind] if len(wanted) == len(found) else wanted
     return names
 
 
-def by_kind(modules: Sequence[LinearModule]) -> dict[str, list[LinearModule]]:
-    """Layers by the last part of their names; with its parent where the part alone is not enough."""
-    groups: dict[tuple[str, str], list[LinearModule]] = {}
-    for module in modules:
-        rest, _, last = module.name.rpartition(".")
-        groups.setdefault((last, rest.rpartition(".")[2]), []).append(module)
-    lasts = [last for last, _ in groups]
+def kinds(rows: Sequence[Linear]) -> dict[str, list[Linear]]:
+    """Rows by the last part of their names; with its parent where the part alone means others too."""
+    groups: dict[tuple[str, str], list[Linear]] = {}
+    for row in rows:
+        rest, _, last = row.name.rpartition(".")
+        groups.setdefault((rest.rpartition(".")[2], last), []).append(row)
+    ends = Counter(
+        end for row in rows for end in {n.rpartition(".")[2] for n in (row.name, *row.aliases)}
+    )
     return {
-        last if lasts.count(last) == 1 else f"{parent}.{last}": found
-        for (last, parent), found in groups.items()
+        last if ends[last] == len(found) and parent != "experts" else f"{parent}.{last}": found
+        for (parent, last), found in groups.items()
     }
 
 
-def by_block(modules: Sequence[LinearModule]) -> dict[str, list[LinearModule]]:
-    """The layers of each block of the model, by its title."""
-    groups: dict[str, list[LinearModule]] = {}
-    for module in modules:
-        number = layer_of(module.name)
+def by_block(rows: Sequence[Linear]) -> dict[str, list[Linear]]:
+    """The rows of each block of the model, by its title."""
+    groups: dict[str, list[Linear]] = {}
+    for row in rows:
+        number = layer_number(row.name)
         title = f"Layer {number}" if number is not None else "Outside the layers"
-        groups.setdefault(title, []).append(module)
+        groups.setdefault(title, []).append(row)
     return groups
 
 
-def shape_words(modules: Sequence[LinearModule]) -> str:
-    """“in → out” of layers that are alike."""
-    shapes = {(m.width_in, m.width_out) for m in modules}
-    return "{:,} → {:,}".format(*shapes.pop()) if len(shapes) == 1 else "several"
+def shape_words(rows: Sequence[Linear]) -> str:
+    """“in → out” of rows that are alike, with the number of experts."""
+    shapes = {(m.width_in, m.width_out, m.experts) for m in rows}
+    if len(shapes) > 1:
+        return "several"
+    width_in, width_out, experts = shapes.pop()
+    return f"{width_in:,} → {width_out:,}" + (f" × {experts}" if experts > 1 else "")

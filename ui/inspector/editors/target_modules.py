@@ -6,18 +6,22 @@ not possible (a hub model that is not here yet), names can be typed.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from PySide6.QtWidgets import QComboBox, QDialog, QWidget
 
 from studio.graph.schema import FieldSpec
+from studio.models import whole_choices
 from ui.inspector.editors.base import Editor, FieldContext
 from ui.inspector.editors.choices import narrow, widen_popup
 from ui.inspector.editors.layer_dialog import LayerDialog
 from ui.inspector.editors.layers import find_layers
+from ui.inspector.editors.target_state import WRITTEN
 from ui.inspector.look import IconButton
 
 _OWN = "<choose>"
+_READ = (*WRITTEN, "method", "method_settings", "r", "alpha")
 
 
 class TargetModulesEditor(Editor):
@@ -60,13 +64,33 @@ class TargetModulesEditor(Editor):
         widen_popup(self._combo)
 
     def choose(self) -> None:
-        """Open the list of layers and take the selection."""
-        layers, why_not = find_layers(self.context.base_model(), self.context.project_dir())
-        rank = self.context.value("r")
-        dialog = LayerDialog(layers, self._value, why_not, rank if type(rank) is int else 0, self)
-        if dialog.exec() == QDialog.DialogCode.Accepted and dialog.selection():
-            self._take(dialog.selection())
+        """Open the tree of layers and take every setting that was changed there, in one step."""
+        model, folder = self.context.base_model(), self.context.project_dir()
+        layers, why_not = find_layers(model, folder)
+        values = {n: v for n in _READ if (v := self.context.value(n)) is not None}
+        values["target_modules"] = self._value
+        dialog = LayerDialog(
+            layers, values, why_not, whole_choices(model, folder) if model else (),
+            str(self.context.base_value("dtype") or ""), self._no_ranks(values), self,
+        )  # fmt: skip
+        if dialog.exec() == QDialog.DialogCode.Accepted:
+            self._take_all(dialog.changes())
         dialog.deleteLater()
+
+    def _no_ranks(self, values: Mapping[str, Any]) -> str:
+        """Why layers can have no rank of their own with the node's method."""
+        found = self.context.registry.variants.get("adapter", {}).get(str(values.get("method")))
+        uses = getattr(found.payload, "uses", None) if found else None
+        if found is None or uses is None or "patterns" in uses:
+            return ""
+        return f"{found.title} has one rank for all layers."
+
+    def _take_all(self, changes: Mapping[str, Any]) -> None:
+        if self.context.edit_many is not None:
+            if changes:
+                self.context.edit_many(changes, "Choose target modules")
+        elif "target_modules" in changes:
+            self._take(changes["target_modules"])
 
     def _picked(self, index: int) -> None:
         value = self._combo.itemData(index)

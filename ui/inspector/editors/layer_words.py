@@ -1,0 +1,44 @@
+"""The words and numbers of the target dialog: ranks and parameters of rows, and the sum of it all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from studio.estimate.shapes import Linear
+from ui.inspector.editors.target_state import TargetState
+
+_NONE = "–"
+
+
+def row_words(state: TargetState, rows: Sequence[Linear]) -> tuple[str, str, str, bool]:
+    """Rank, alpha and trained parameters of rows that get an adapter, and whether any of them has a
+    rank or alpha of its own."""
+    if not rows:
+        return _NONE, _NONE, _NONE, False
+    counted = [state.parameters(r) for r in rows]
+    known = [c for c in counted if c is not None]
+    trained = f"{sum(known):,}" if len(known) == len(counted) else _NONE
+    own = any(r.name in state.ranks or r.name in state.alphas for r in rows)
+    ranks, alphas = {state.rank_of(r) for r in rows}, {state.alpha_of(r) for r in rows}
+    return _one(ranks), _one(alphas), trained, own
+
+
+def _one(numbers: set[int]) -> str:
+    """The number that they share; none is known where the node has no such setting."""
+    if len(numbers) > 1:
+        return "several"
+    (number,) = numbers
+    return f"{number:,}" if number else _NONE
+
+
+def count_words(state: TargetState, rows: Sequence[Linear]) -> str:
+    """How many layers get an adapter, and how many parameters are trained in all."""
+    told = f"{len(rows):,} of {len(state.rows):,} layers"
+    counted = [state.parameters(r) for r in rows]
+    known = [c for c in counted if c is not None]
+    if len(known) < len(counted):
+        return f"{told}. How many parameters this method trains is known once the adapter is built."
+    whole = state.whole_parameters()
+    if whole:
+        return f"{told}; {sum(known):,} parameters are trained in them, {whole:,} as a whole."
+    return f"{told}; {sum(known):,} parameters are trained." if known else f"{told}."

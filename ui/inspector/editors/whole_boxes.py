@@ -1,0 +1,75 @@
+"""Embedding and head, to be trained as a whole: a tick each, with its size, and what tied weights mean.
+
+Other names that the setting holds are kept. It must not read files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from PySide6.QtCore import Signal
+from PySide6.QtWidgets import QCheckBox, QHBoxLayout, QVBoxLayout, QWidget
+
+from studio.targets import WholeModule
+from ui.inspector.look import MutedLabel
+
+_HEADS = ("lm_head", "embed_out")
+TIED = (
+    "This model shares one matrix between embedding and head. Trained as a whole, the two differ from "
+    "then on: a merged model holds both."
+)
+
+
+class WholeBoxes(QWidget):
+    """``edited`` carries the names that are ticked."""
+
+    edited = Signal(object)
+
+    def __init__(
+        self, parts: Sequence[WholeModule], dtype: str, parent: QWidget | None = None
+    ) -> None:
+        super().__init__(parent)
+        self._parts, self._names = list(parts), list[str]()
+        self.boxes = {p.name: QCheckBox(part_words(p, dtype), self) for p in parts}
+        self.note = MutedLabel("", self)
+        self.note.setObjectName("whole-note")
+        self.note.hide()
+        row = QHBoxLayout()
+        row.setSpacing(16)
+        for name, box in self.boxes.items():
+            box.setObjectName(f"whole:{name}")
+            box.toggled.connect(self._toggled)
+            row.addWidget(box)
+        row.addStretch(1)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.addLayout(row)
+        column.addWidget(self.note)
+
+    def show_names(self, names: Sequence[str]) -> None:
+        """Tick these parts; nothing is signalled."""
+        self._names = list(names)
+        for name, box in self.boxes.items():
+            box.blockSignals(True)
+            box.setChecked(name in names)
+            box.blockSignals(False)
+        self._warn()
+
+    def _toggled(self) -> None:
+        others = [n for n in self._names if n not in self.boxes]
+        self._names = [n for n, box in self.boxes.items() if box.isChecked()] + others
+        self._warn()
+        self.edited.emit(list(self._names))
+
+    def _warn(self) -> None:
+        tied = any(p.tied and p.name in self._names for p in self._parts)
+        self.note.setText(TIED if tied else "")
+        self.note.setVisible(tied)
+
+
+def part_words(part: WholeModule, dtype: str) -> str:
+    """“Head (lm_head), 28.3 million, 57 MB”; both sizes where the precision is not decided."""
+    kind = "Head" if part.name in _HEADS else "Embedding"
+    sizes = {"float32": (4,), "auto": (2, 4), "": (2, 4)}.get(dtype, (2,))
+    told = " to ".join(f"{part.parameters * each / 1e6:,.0f}" for each in sizes)
+    return f"{kind} ({part.name}), {part.parameters / 1e6:,.1f} million, {told} MB"
