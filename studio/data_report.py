@@ -17,6 +17,7 @@ Severity = Literal["error", "warning", "info"]
 
 KINDS: dict[str, str] = {
     "nothing_trained": "Nothing would be trained",
+    "broken_file": "Files that cannot be read to their end",
     "bad_row": "Rows that cannot be read",
     "refused_row": "Rows that cannot be trained on",
     "zero_trained": "Rows with nothing to train",
@@ -39,7 +40,7 @@ KINDS: dict[str, str] = {
 """Code of a finding -> its title. A row's flags use the codes too."""
 
 SUSPICIOUS = (
-    "bad_row", "refused_row", "zero_trained", "empty_answer", "one_token_answer", "cut_answer",
+    "broken_file", "bad_row", "refused_row", "zero_trained", "empty_answer", "one_token_answer", "cut_answer",
     "cut_text", "missing_end", "double_bos", "role_error", "encoding", "duplicate",
 )  # fmt: skip
 """The flags that a single row can have; ``duplicate`` only behind its first occurrence."""

@@ -27,7 +27,7 @@ def read_arrow(path: Path, options: ReadOptions) -> Iterator[SourceRow]:
     size = path.stat().st_size
     number = 0
     with sound(path, "Arrow"), open_arrow(path) as source:
-        for batch in _batches(source):
+        for batch in batches_in(source):
             names = class_names(batch.schema)
             for start in range(0, batch.num_rows, _ROWS_AT_ONCE):
                 for data in with_names(batch.slice(start, _ROWS_AT_ONCE).to_pylist(), names):
@@ -51,17 +51,13 @@ def open_arrow(path: Path) -> Iterator[Any]:
         yield source
 
 
-def is_file(source: Any) -> bool:
-    """Whether it is an IPC file with a table of its batches, not a stream."""
-    head = source.read(6)
-    source.seek(0)
-    return bool(head == _FILE_MARK)
-
-
-def _batches(source: Any) -> Iterator[pa.RecordBatch]:
+def batches_in(source: Any) -> Iterator[pa.RecordBatch]:
+    """The batches of an IPC file, which has a table of them, or of a stream."""
     import pyarrow as pa
 
-    if is_file(source):
+    head = source.read(6)
+    source.seek(0)
+    if head == _FILE_MARK:
         reader = pa.ipc.open_file(source)
         for index in range(reader.num_record_batches):
             yield reader.get_batch(index)

@@ -18,11 +18,11 @@ import numpy as np
 
 from studio.errors import StudioError
 from studio.formats import _csv, _json, _jsonl, _text
-from studio.formats._arrow import is_file
+from studio.formats._arrow import batches_in
 from studio.formats._class_labels import class_names, with_names
 from studio.formats._input import Input
-from studio.formats._parquet import sound
-from studio.formats._source import ReadOptions, SourceRow, bad_row, broken_gzip
+from studio.formats._parquet import ROWS_AT_ONCE, damaged_row, sound
+from studio.formats._source import ReadOptions, SourceRow, broken_gzip, lost_row
 
 _STRIDE = 16
 _AHEAD = 4096
@@ -70,9 +70,10 @@ class _Scanned:
                 self._scan(None if upto is None else upto + _AHEAD)
             except (StudioError, OSError, EOFError, zlib.error) as error:
                 self._fail(error)
-            broken = self._open(self.path).broken_behind if self._ended else None
-            if broken is not None and self._failure is None:
-                self._fail(broken_gzip(self.path, broken))
+            if self._ended and self._failure is None:
+                damage = self._open(self.path).damage
+                if damage is not None:
+                    self._fail(damage)
         return self._known
 
     def rows(self, first: int, last: int) -> list[SourceRow]:
@@ -128,7 +129,7 @@ class _Scanned:
         if not isinstance(error, StudioError):
             line = self._before[-1] + 1 if self._before else 0
             error = broken_gzip(self.path, line)
-        self._failure = bad_row(error.line or 0, self.path, error, 0)
+        self._failure = lost_row(error, self.path, self._known + 1)
         self._known += 1
         self._ended = True
 
@@ -206,24 +207,32 @@ class _Parquet:
         """The rows from ``first`` to before ``last``."""
         found: list[SourceRow] = []
         last = min(last, self.count())
+        while first < last:
+            found += self._part(first, last)
+            first = found[-1].line
+        return found
+
+    def _part(self, first: int, last: int) -> list[SourceRow]:
+        """The rows that lie in one block with the first one, or in the damaged rest of its group."""
         try:
             with sound(self.path, "Parquet"):
-                while first < last:
-                    start, batch = self._batch(first)
-                    block = batch.slice(first - start, last - first).to_pylist()
-                    part = with_names(block, self._names)
-                    found += [SourceRow(first + 1 + i, d, 0, self.path) for i, d in enumerate(part)]
-                    first += len(part)
+                start, batch = self._batch(first)
         except StudioError as error:
-            found += [bad_row(n + 1, self.path, error, 0) for n in range(first, last)]
-        return found
+            self._cursor = None
+            end = min(last, self._first[self._group(first) + 1])
+            return [damaged_row(self.path, n + 1, error) for n in range(first, end)]
+        block = with_names(batch.slice(first - start, last - first).to_pylist(), self._names)
+        return [SourceRow(first + 1 + i, d, 0, self.path) for i, d in enumerate(block)]
+
+    def _group(self, number: int) -> int:
+        return bisect_right(self._first, number) - 1
 
     def _batch(self, number: int) -> tuple[int, Any]:
         """The block with a row, and the number of its first one."""
-        group = bisect_right(self._first, number) - 1
+        group = self._group(number)
         cursor = self._cursor
         if cursor is None or cursor[0] != group or number < cursor[1]:
-            blocks = self._file.iter_batches(1024, row_groups=[group], use_threads=False)
+            blocks = self._file.iter_batches(ROWS_AT_ONCE, [group], use_threads=False)
             cursor = (group, self._first[group], next(blocks), blocks)
         while number >= cursor[1] + cursor[2].num_rows:
             start = cursor[1] + cursor[2].num_rows
@@ -233,25 +242,34 @@ class _Parquet:
 
 
 class _Arrow:
-    """Arrow: memory-mapped batches."""
+    """Arrow: memory-mapped batches, as far as the file is sound."""
 
     def __init__(self, path: Path) -> None:
         import pyarrow as pa
 
         self.path = path
-        with sound(path, "Arrow"):
-            source = pa.memory_map(str(path))
-            reader = pa.ipc.open_file(source) if is_file(source) else pa.ipc.open_stream(source)
-            self._table = reader.read_all()
+        self._failure: SourceRow | None = None
+        batches: list[pa.RecordBatch] = []
+        try:
+            with sound(path, "Arrow"):
+                batches.extend(batches_in(pa.memory_map(str(path))))
+        except StudioError as error:
+            if not batches:
+                raise
+            self._failure = lost_row(error, path, sum(b.num_rows for b in batches) + 1)
+        self._table = pa.Table.from_batches(batches) if batches else pa.table({})
         self._names = class_names(self._table.schema)
 
     def count(self, upto: int | None = None) -> int:
         """How many rows there are."""
         del upto
-        return int(self._table.num_rows)
+        return int(self._table.num_rows) + (self._failure is not None)
 
     def rows(self, first: int, last: int) -> list[SourceRow]:
         """The rows from ``first`` to before ``last``."""
         block = self._table.slice(first, max(0, last - first)).to_pylist()
         part = with_names(block, self._names)
-        return [SourceRow(first + 1 + i, d, 0, self.path) for i, d in enumerate(part)]
+        found = [SourceRow(first + 1 + i, d, 0, self.path) for i, d in enumerate(part)]
+        if self._failure is not None and first <= self._table.num_rows < last:
+            found.append(self._failure)
+        return found

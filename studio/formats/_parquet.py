@@ -1,4 +1,7 @@
-"""Parquet files, read in small blocks. A row's line is its number."""
+"""Parquet files, read in small blocks. A row's line is its number.
+
+Row groups are read one by one, so that damage makes bad rows of the rest of its group only.
+"""
 
 from __future__ import annotations
 
@@ -6,26 +9,44 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from studio.errors import StudioError
 from studio.formats._class_labels import class_names, with_names
-from studio.formats._source import ReadOptions, SourceRow, bad_file
+from studio.formats._source import ReadOptions, SourceRow, bad_file, bad_row
 
-_ROWS_AT_ONCE = 256
+ROWS_AT_ONCE = 256
 
 
 def read_parquet(path: Path, options: ReadOptions) -> Iterator[SourceRow]:
-    """The rows of the file; raises ``StudioError`` when it is not sound."""
+    """The rows of the file; raises ``StudioError`` when it is not sound as a whole."""
     from pyarrow import parquet
 
-    size = path.stat().st_size
-    rows = 50 if options.limit is not None else _ROWS_AT_ONCE
-    number = 0
-    with sound(path, "Parquet"), parquet.ParquetFile(path) as file:
-        total = max(1, file.metadata.num_rows)
-        names = class_names(file.schema_arrow)
-        for batch in file.iter_batches(batch_size=rows, use_threads=False):
-            for data in with_names(batch.to_pylist(), names):
-                number += 1
-                yield SourceRow(number, data, size * number // total, path)
+    size, at_once = path.stat().st_size, 50 if options.limit is not None else ROWS_AT_ONCE
+    with sound(path, "Parquet"):
+        file = parquet.ParquetFile(path)
+    with file:
+        names, total, number = class_names(file.schema_arrow), file.metadata.num_rows, 0
+        for group in range(file.num_row_groups):
+            last = number + file.metadata.row_group(group).num_rows
+            try:
+                with sound(path, "Parquet"):
+                    for batch in file.iter_batches(at_once, [group], use_threads=False):
+                        for data in with_names(batch.to_pylist(), names):
+                            number += 1
+                            yield SourceRow(number, data, size * number // total, path)
+            except StudioError as error:
+                for bad in range(number + 1, last + 1):
+                    yield damaged_row(path, bad, error, size * bad // total)
+                number = last
+
+
+def damaged_row(path: Path, number: int, error: StudioError, done: int = 0) -> SourceRow:
+    """A row of a row group that cannot be read from there on."""
+    told = bad_file(
+        path, f"lies in a damaged part of the file ({_reason(error.__cause__ or error)})",
+        "Write the file again, or leave out the rows that cannot be read.", "corrupt_parquet",
+        line=number,
+    )  # fmt: skip
+    return bad_row(number, path, told, done)
 
 
 @contextmanager
@@ -36,8 +57,11 @@ def sound(path: Path, kind: str) -> Iterator[None]:
     try:
         yield
     except (pa.ArrowException, OSError) as error:
-        reason = (str(error).splitlines() or ["no reason"])[0].rstrip(".")
         raise bad_file(
-            path, f"is not a sound {kind} file ({reason})", "Write it again, or use JSONL.",
+            path, f"is not a sound {kind} file ({_reason(error)})", "Write it again, or use JSONL.",
             f"corrupt_{kind.lower()}",
         ) from error  # fmt: skip
+
+
+def _reason(error: BaseException) -> str:
+    return (str(error).splitlines() or ["no reason"])[0].rstrip(".")

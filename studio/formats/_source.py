@@ -6,6 +6,7 @@ imports. Memory stays at one row (or one block of Parquet). Nothing here knows w
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import zlib
 from collections.abc import Callable, Iterator
@@ -28,8 +29,8 @@ class SourceRow:
 
     ``line`` is where it starts (for Parquet and Arrow: its number), ``offset`` how many bytes of
     the file on disk are done with it, ``start`` where it starts in the opened text. A bad row has
-    an ``error`` and no data. ``remark`` says what was accepted about it, such as
-    ``duplicate_key``.
+    an ``error`` and no data; with ``ends_file`` nothing behind it in its file can be read either.
+    ``remark`` says what was accepted about it, such as ``duplicate_key``.
     """
 
     line: int
@@ -39,6 +40,7 @@ class SourceRow:
     error: StudioError | None = None
     start: int = 0
     remark: str = ""
+    ends_file: bool = False
 
 
 @dataclass(frozen=True)
@@ -117,22 +119,40 @@ def read_rows(
     options = options or ReadOptions()
     if quick:
         options = ReadOptions(options.encoding, options.documents, QUICK_BYTES, options.note)
-    reader = check_file(path, options)
-    line = 0
+    for number, row in enumerate(_read(check_file(path, options), path, options), start=1):
+        if strict and row.error is not None:
+            raise row.error
+        yield row
+        if quick and number >= QUICK_ROWS:
+            return
+
+
+def _read(reader: Reader, path: Path, options: ReadOptions) -> Iterator[SourceRow]:
+    """What the reader gives; where it has to end before the file does, from which row on is told."""
+    number = line = 0
     try:
-        for number, row in enumerate(reader(path, options), start=1):
-            line = row.line
-            if strict and row.error is not None:
-                raise row.error
+        for row in reader(path, options):
+            number, line = number + 1, row.line
             yield row
-            if quick and number >= QUICK_ROWS:
-                return
+    except StudioError as error:
+        raise rest_lost(error, path, number + 1) from error
     except (EOFError, zlib.error) as error:
-        raise broken_gzip(path, line) from error
+        raise rest_lost(broken_gzip(path, line), path, number + 1) from error
     except OSError as error:
         if error.errno is None:
-            raise broken_gzip(path, line) from error
+            raise rest_lost(broken_gzip(path, line), path, number + 1) from error
         raise unreadable(path, error) from error
+
+
+def rest_lost(error: StudioError, path: Path, row: int) -> StudioError:
+    """The error for damage that hides where row ``row`` of the file, and each one behind it, starts."""
+    if row == 1:
+        return error
+    told = copy.copy(error)
+    told.sentence = f"{error.sentence.rstrip('.')}; row {row} of {path.name} and what is behind it cannot be read."
+    told.args = (told.sentence,)
+    told.hint = f"{error.hint} Leaving out bad rows does not help here."
+    return told
 
 
 def broken_gzip(path: Path, line: int) -> StudioError:
@@ -142,6 +162,12 @@ def broken_gzip(path: Path, line: int) -> StudioError:
         path, f"is damaged: its gzip data is cut off or followed by something else {place}",
         "Download or copy it again, or unpack it and use the rows that are whole.", "corrupt_gzip",
     )  # fmt: skip
+
+
+def lost_row(error: StudioError, path: Path, row: int) -> SourceRow:
+    """The last row of a file that cannot be read to its end."""
+    told = rest_lost(error, path, row)
+    return SourceRow(error.line or 0, {}, 0, path, told, ends_file=True)
 
 
 def sha256_of(path: Path, tick: Callable[[], None] = lambda: None) -> str:

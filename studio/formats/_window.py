@@ -20,7 +20,7 @@ from studio.formats._index import FileIndex, index_of
 from studio.formats._input import Input, open_seekable
 from studio.formats._kinds import kind_of
 from studio.formats._sides import Side, Sides
-from studio.formats._source import ReadOptions, SourceRow, bad_row, check_file, read_rows
+from studio.formats._source import ReadOptions, SourceRow, check_file, lost_row, read_rows
 from studio.graph.node_type import Variant
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class SourceWindow:
         for index, start, end in self._parts(max(0, first - 1), last):
             maker = self._index(index)
             if isinstance(maker, StudioError):
-                found.append(bad_row(0, self.files[index], maker, 0))
+                found.append(lost_row(maker, self.files[index], 1))
             else:
                 found += maker.rows(start, end)
         return found
@@ -131,8 +131,9 @@ class SourceWindow:
 
     def _opened(self, path: Path) -> Input:
         if path not in self._open:
-            stack = ExitStack()
-            self._open[path] = (open_seekable(path, self._options, stack), stack)
+            with ExitStack() as stack:
+                source = open_seekable(path, self._options, stack)
+                self._open[path] = (source, stack.pop_all())
             if len(self._open) > _MOST_OPEN:
                 self._open.popitem(last=False)[1][1].close()
         self._open.move_to_end(path)

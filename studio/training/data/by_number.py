@@ -31,7 +31,7 @@ _AT_LEAST = 64
 @dataclass(frozen=True)
 class Item:
     """Row ``number`` of the data: the stored row, or why it cannot be read. ``split`` is ``train``,
-    ``validation`` or ``left_out``."""
+    ``validation`` or ``left_out``. With ``ends_file`` nothing behind it in its file can be read."""
 
     number: int
     split: str
@@ -39,6 +39,7 @@ class Item:
     line: int
     row: Mapping[str, Any] | None
     error: StudioError | None = None
+    ends_file: bool = False
 
 
 class Rows(Protocol):
@@ -105,12 +106,15 @@ class WindowRows:
                 raise fault
             canonical = self._canonical(row)
         except StudioError as error:
-            return Item(number, split, source, row.line, None, self._named(error))
+            named = self._named(error)
+            return Item(number, split, source, row.line, None, named, row.ends_file)
         stored = to_arrow({**canonical, "line": row.line, "source": source})
         return Item(number, split, source, row.line, stored)
 
     def _is_dropped(self, number: int, row: SourceRow) -> bool:
-        return bool(self._drops) and self._drops.has(number, row.path, row.line)
+        if not self._drops or row.ends_file:  # nothing passes what ends a file
+            return False
+        return self._drops.has(number, row.path, row.line)
 
     def _canonical(self, row: SourceRow) -> Mapping[str, Any]:
         if row.error is not None:

@@ -78,7 +78,8 @@ def _facts(
     encoder: Encoder, item: Item, parts: tuple[RowFlags, ...], refused: StudioError | None
 ) -> Facts:
     if item.row is None:
-        return Facts(item, (), {"bad_row": _told(item.error) or "it cannot be read"})
+        code = "broken_file" if item.ends_file else "bad_row"
+        return Facts(item, (), {code: _told(item.error) or "it cannot be read"})
     if refused is None and is_giant(item.row):
         size = sum(len(t) for t in texts_of(item.row))
         code = _long(item.row.get("text") is not None, encoder.long_text)

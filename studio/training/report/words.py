@@ -23,6 +23,10 @@ _DROPPED = (
 # Code -> severity, and the sentence for one row and for {n} rows.
 _WORDS: dict[str, tuple[Severity, str, str]] = {
     "bad_row": ("error", "1 row cannot be read.", "{n} rows cannot be read."),
+    "broken_file": (
+        "error", "1 file cannot be read to its end, and a training stops there.",
+        "{n} files cannot be read to their end, and a training stops there.",
+    ),
     "refused_row": (
         "error", "1 row cannot be trained on as it is.", "{n} rows cannot be trained on as they are.",
     ),
