@@ -6,6 +6,7 @@ is replaced only when everything in it was written by an earlier export.
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import secrets
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 MANIFEST = "lora-studio.json"
 _STAGING = ".lora-studio-export-"
+_OLD = "-old"
 _KIND_OF = {"train": "adapter", "merge": "model", "base_model": "model"}
 
 
@@ -101,7 +103,7 @@ def replaced(folder: Path, title: str) -> Iterator[Path]:
             field="folder", file=str(folder),
         )  # fmt: skip
     made = _make_parents(folder)
-    _remove_left_over(folder)
+    _clear_up(folder)
     staging = folder.with_name(f".{folder.name}{_STAGING}{secrets.token_hex(4)}")
     try:
         staging.mkdir()
@@ -132,14 +134,17 @@ def _remove_empty(folder: Path) -> None:
         return  # somebody put something into it
 
 
-def _remove_left_over(folder: Path) -> None:
-    """Staging folders of exports that were killed."""
-    for old in folder.parent.glob(f".{folder.name}{_STAGING}*"):
+def _clear_up(folder: Path) -> None:
+    """What exports that were killed have left. An earlier export that had just been moved out of the
+    way comes back: the new one may end before it is whole."""
+    for old in folder.parent.glob(f".{glob.escape(folder.name)}{_STAGING}*"):
+        if old.name.endswith(_OLD) and not folder.exists():
+            old.rename(folder)
         shutil.rmtree(old, ignore_errors=True)
 
 
 def _swap(staging: Path, folder: Path) -> None:
-    old = folder.with_name(f"{staging.name}-old")
+    old = folder.with_name(f"{staging.name}{_OLD}")
     if folder.exists():
         folder.rename(old)
     try:

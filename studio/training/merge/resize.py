@@ -84,13 +84,14 @@ def resize_adapter(
     share = kept / (sum(s.energy for s in layers.values()) or 1.0)
     difference = adapter_difference(context, value, folder)
     _tell(context, layers, share, difference)
-    ranks = [s.r for s in layers.values()]
-    model = value.model.model_copy(
-        update={"method": "lora", "r": max(ranks), "alpha": max(ranks), "method_settings": {}}
-    )
+    top, ranks = _ranks(layers)
+    model = value.model.model_copy(update={
+        "method": "lora", "r": top, "alpha": top, "method_settings": {}, "rank_pattern": ranks,
+        "alpha_pattern": ranks,
+    })  # fmt: skip
     metrics = {**value.metrics, "retained_energy": share, "resize_logit_difference": difference}
     size = sum(f.stat().st_size for f in folder.glob("*.safetensors"))
-    context.artifact("adapter", folder, retained_energy=share, r=max(ranks), bytes=size)
+    context.artifact("adapter", folder, retained_energy=share, r=top, bytes=size)
     return value.model_copy(update={"path": str(folder), "model": model, "metrics": metrics})
 
 
@@ -150,9 +151,7 @@ def _write(
     for file in source.iterdir():
         if file.is_file() and file.name not in (ADAPTER, CONFIG):
             shutil.copyfile(file, folder / file.name)
-    top = max(s.r for s in layers.values())
-    plain = {n.removeprefix("base_model.model."): s.r for n, s in layers.items()}
-    ranks = {n: r for n, r in plain.items() if r != top}
+    top, ranks = _ranks(layers)
     config.update(
         r=top, lora_alpha=top, use_rslora=False, rank_pattern=ranks, alpha_pattern=dict(ranks),
         init_lora_weights=True, lora_dropout=config.get("lora_dropout", 0.0),
@@ -163,6 +162,13 @@ def _write(
         written[name + _A], written[name + _B] = layer.a, layer.b
     save_file(written, folder / ADAPTER, metadata={"format": "pt"})
     same_mode(folder, CONFIG)
+
+
+def _ranks(layers: Mapping[str, Shrunk]) -> tuple[int, dict[str, int]]:
+    """The highest rank, and those of the layers that have another."""
+    top = max(s.r for s in layers.values())
+    plain = {n.removeprefix("base_model.model."): s.r for n, s in layers.items()}
+    return top, {n: r for n, r in plain.items() if r != top}
 
 
 def _tell(

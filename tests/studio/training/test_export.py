@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from studio.errors import Stopped, StudioError
+from studio.exporters._folder import replaced
 from studio.nodes.export import ExportSettings
 from studio.runs.context import StepContext
 from studio.training.merge.export import export
@@ -144,6 +145,20 @@ def test_an_earlier_export_is_replaced(
     assert "adapter_model.safetensors" in names(folder)
     assert "model.safetensors" not in names(folder)
     assert names(tmp_path) == {"talk", "step"}
+
+
+def test_an_export_killed_while_it_changes_places_loses_nothing(
+    model: ModelValue, tmp_path: Path
+) -> None:
+    """The earlier export lies beside its place then; the next export that fails leaves it whole."""
+    folder = exported(tmp_path, model, folder="talk [1]")
+    before = names(folder)
+    folder.rename(tmp_path / ".talk [1].lora-studio-export-12345678-old")
+    (tmp_path / ".talk [1].lora-studio-export-12345678").mkdir()
+    with pytest.raises(RuntimeError), replaced(folder, "Export"):
+        raise RuntimeError
+    assert names(folder) == before
+    assert names(tmp_path) == {"talk [1]", "step"}
 
 
 def test_pickled_files_stay_behind(model: ModelValue, tmp_path: Path) -> None:

@@ -77,6 +77,7 @@ def test_layers_keep_what_they_need(tmp_path: Path) -> None:
     stored = load_file(Path(small.path) / "adapter_model.safetensors")
     assert stored[f"{LAYER}.lora_A.weight"].shape[0] == 1
     assert max(t.shape[0] for n, t in stored.items() if ".lora_A" in n) > 1
+    assert small.model.rank_pattern[LAYER.removeprefix("base_model.model.")] == 1  # in the card
     assert small.metrics["retained_energy"] >= 0.99
     sentence = told.named("Notice")[-1].get("sentence")
     assert "Rank 4 became 1 to" in sentence
