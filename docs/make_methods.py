@@ -45,12 +45,14 @@ PEFT 0.21 has more methods. These were tried and left out:
 | QALoRA | on any base but GPTQ it is plain LoRA without a word; GPTQ bases need \
 the packages gptqmodel and optimum, which this program does not bring |
 | KaSA | it cuts the base: the loss begins at 10.8 instead of 3.8; on 4 bits it is plain LoRA |
-| PEANuT, DEFT, FRoD, GLoRA, AdaMSS | sound in float32 with PEFT alone; not proven here |
 | PVeRA | learns only at rates where the loss that is shown is that of its own noise \
 (4.9 to 7.4, while the mean learns from 4.9 to 3.8), and is no number at a little more; VeRA learns \
 faster at every rate tried |
 | Lily | its parts are mixed by the mean over all tokens of a batch, later ones \
 too: token by token the logits differ from those of the whole text by half their size, and rows change each other |
+| AdaMSS | sound in float32 with PEFT alone; not proven here |
+| FRoD | of its factors U and V only V is saved; U is computed again from the base, and on another machine or \
+with other threads it no longer belongs to V: the logits differ by up to 2.6 |
 | X-LoRA | the reloaded adapter gives other logits |
 | CPT | the loss is not a number |
 | layer replication | the merged model gives other logits |

@@ -197,6 +197,31 @@ def _block_diagonal(m: Linear, r: int, settings: Settings) -> int:
     return a // blocks + b if by_rows(m.name) else a + b // blocks
 
 
+def _tweakers(m: Linear, r: int, settings: Settings) -> int:
+    """A and B of width out, and pairs of square layers between them (Zhong et al., 2024)."""
+    from studio.adapters.peanut import PeanutSettings
+
+    return 2 * r * m.width_out + 2 * PeanutSettings.model_validate(settings).depth * r * r
+
+
+def _injection(m: Linear, r: int, settings: Settings) -> int:
+    """P is out × r and R is r × in, at most of the outputs' rank (Kumar et al., 2025)."""
+    del settings
+    return min(r, m.width_out) * (m.width_in + m.width_out)
+
+
+def _paths(m: Linear, r: int, settings: Settings) -> int:
+    """A and B of the weight; C, D and E only where the layer has a bias (Chavan et al., 2023)."""
+    from studio.adapters.glora import GloraSettings
+
+    own = GloraSettings.model_validate(settings)
+    weight = {"lora": r * (m.width_in + m.width_out), "vector": m.width_out, "constant": 1}
+    coupling = {"lora": r * (m.width_in + 1), "vector": m.width_in, "none": 0}
+    bias = {"vector": m.width_out, "constant": 1, "none": 0}
+    of_bias = coupling[own.coupling] + 2 * bias[own.bias] if m.bias else 0
+    return 2 * weight[own.weight] + of_bias
+
+
 FORMULAS: dict[str, Count] = {
     "lora": _low_rank, "rslora": _low_rank, "dora": _dora, "lora_plus": _low_rank,
     "pissa": _low_rank, "olora": _low_rank, "eva": _low_rank, "corda": _low_rank,
@@ -205,6 +230,7 @@ FORMULAS: dict[str, Count] = {
     "miss": _of_b, "hra": _of_a,  # not LoRA-FA and MiCA: half of their matrices is frozen
     "fourierft": _coefficients, "tinylora": _numbers, "c3a": _circulant,
     "beft": _outputs, "ia3": _ia3, "adalora": _adalora, "vera": _vera, "loha": _loha, "lokr": _lokr,
+    "peanut": _tweakers, "deft": _injection, "glora": _paths,
     "osf": _weakest, "supertuning": _entries, "bdlora": _block_diagonal,
     "monteclora": _drawn,
 }  # fmt: skip

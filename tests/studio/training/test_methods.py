@@ -335,6 +335,96 @@ def test_uni_lora_saves_its_vector_and_the_layout_if_wanted(
     assert merged.merged_from[-1]["max_logit_difference"] < 1e-4
 
 
+def test_peanut_computes_the_change_out_of_the_weight(tmp_path: Path) -> None:
+    """ΔW is s f(Wᵀ A) B, with two residual layers between for each pair (arXiv:2410.01870)."""
+    import torch
+
+    own = {"depth": 1, "activation": "tanh", "scaling": 0.5}
+    layer = layer_of(built(tmp_path, "peanut", method_settings=own))
+    assert not layer.get_delta_weight("default").any()  # B is zero at the start
+    a, b = layer.peanut_A["default"].weight, layer.peanut_B["default"].weight
+    torch.nn.init.normal_(b)
+    first = torch.tanh(layer.get_base_layer().weight.T @ a.T)  # (in, r)
+    down = torch.tanh(first @ layer.peanut_encoders["default"][0].weight.T)
+    up = torch.tanh(down @ layer.peanut_decoders["default"][0].weight.T) + first
+    assert layer.get_delta_weight("default").T.allclose(0.5 * up @ b.T, atol=1e-6)
+
+
+def test_peanut_with_inner_layers_comes_back_and_merges(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their names in the file are other ones than those of A and B."""
+    own = {"depth": 2, "activation": "silu"}
+    found = trained(monkeypatch, tmp_path, "peanut", steps=4, method_settings=own)
+    assert found.value.reload_difference < 1e-5
+    parts = {n.split(".default")[0].rpartition(".")[2] for n in found.trainable}
+    assert parts == {"peanut_A", "peanut_B", "peanut_encoders", "peanut_decoders"}
+    trained_numbers = sum(found.weights[n].numel() for n in found.trainable)
+    assert trained_numbers == sums(lambda i, o: 2 * 4 * o + 4 * 4 * 4)
+    context = make_context(tmp_path / "merge", Recorder())
+    merged = merge_adapter(context, found.value.to_json(), MergeSettings())
+    difference: Any = merged.merged_from[-1]["max_logit_difference"]
+    assert difference < 1e-4
+
+
+@pytest.mark.parametrize("projection", ["relu", "qr"])
+def test_deft_takes_a_part_out_and_puts_another_in(tmp_path: Path, projection: str) -> None:
+    """(I - P Pᵀ) W + s P R, and at the start that is W (arXiv:2509.22793); QR's P is orthogonal."""
+    import torch
+
+    layer = layer_of(built(tmp_path, "deft", method_settings={"projection": projection}))
+    weight, x = layer.get_base_layer().weight, torch.randn(3, 32)
+    assert layer(x).allclose(x @ weight.T, atol=1e-5)
+    with torch.no_grad():
+        layer.deft_R["default"].add_(torch.randn(4, 32))
+    p = layer.deft_P["default"]  # (out, r)
+    q = torch.linalg.qr(p)[0] if projection == "qr" else p
+    taken = q @ (q if projection == "qr" else torch.relu(p)).T
+    wanted = (torch.eye(32) - taken) @ weight + 2.0 * q @ layer.deft_R["default"]
+    assert layer(x).allclose(x @ wanted.T, atol=1e-4)
+
+
+def test_deft_by_qr_learns_comes_back_and_merges(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = trained(monkeypatch, tmp_path, "deft", method_settings={"projection": "qr"})
+    assert found.losses[-1] < found.losses[0] - 1e-3
+    assert found.value.reload_difference < 1e-5
+    context = make_context(tmp_path / "merge", Recorder())
+    merged = merge_adapter(context, found.value.to_json(), MergeSettings())
+    difference: Any = merged.merged_from[-1]["max_logit_difference"]
+    assert difference < 1e-4
+
+
+def test_glora_scales_the_weight_and_adds_to_it_and_to_the_bias() -> None:
+    """W + W∘A + B, and b + b∘D + E + W C in a layer that has a bias (arXiv:2306.07967)."""
+    import torch
+    from peft.tuners.glora import GloraLinear
+
+    value = adapted_value(model_value(Path()), method="glora")
+    plain = torch.nn.Linear(6, 5)
+    weight, bias = plain.weight.detach().clone(), plain.bias.detach().clone()
+    layer = GloraLinear(plain, "default", METHODS["glora"].payload.build(value))
+    x = torch.randn(3, 6)
+    assert layer(x).allclose(torch.nn.functional.linear(x, weight, bias), atol=1e-6)
+    for parameter in layer.parameters():
+        if parameter.requires_grad:
+            torch.nn.init.normal_(parameter, std=0.3)
+    paths = {k: getattr(layer, f"glora_{k}")["default"]() for k in "ABCDE"}
+    changed = weight * (1 + paths["A"]) + paths["B"]
+    moved = bias * (1 + paths["D"]) + paths["E"] + (weight @ paths["C"]).squeeze(-1)
+    assert layer(x).allclose(torch.nn.functional.linear(x, changed, moved), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("form", "numbers"), [("vector", lambda i, o: 2 * o), ("constant", lambda i, o: 2)]
+)
+def test_glora_trains_the_forms_that_are_asked_for(tmp_path: Path, form: str, numbers: Any) -> None:
+    model = built(tmp_path, "glora", method_settings={"weight": form}).model
+    counted = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    assert counted == sums(numbers)
+
+
 def sums(count: Any) -> int:
     """A count by layer, summed over both blocks."""
     return 2 * sum(count(width_in, width_out) for width_in, width_out in WIDTHS.values())
@@ -357,6 +447,9 @@ COUNTS = {
     "miss": sums(lambda i, o: 4 * o),
     "ln_tuning": 5 * 32,
     "monteclora": sums(lambda i, o: 4 * (i + o) + 4 + 4),
+    "peanut": sums(lambda i, o: 2 * 4 * o),
+    "deft": sums(lambda i, o: 4 * (i + o)),
+    "glora": sums(lambda i, o: 2 * 4 * (i + o)),
     "osf": sums(lambda i, o: min(i, o) // 4 * (i + o + 1)),
     "supertuning": sums(lambda i, o: i * o // 20),
     "unilora": 512,
