@@ -24,7 +24,9 @@ from PySide6.QtWidgets import (
 
 from ui.inspector.look import MutedLabel, TextLabel, scrolling
 
-_WIDTH, _HEIGHT = 640, 520
+_WIDTH, _HEIGHT, _SIDE = 640, 560, 18
+_AROUND = 132
+"""Pixels for the sentence above the rows and the buttons below."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,7 @@ class ChangeRow(QFrame):
             top.addWidget(saves)
         reason = MutedLabel(change.reason, self)
         reason.setContentsMargins(26, 0, 0, 0)
+        reason.setMinimumHeight(reason.fontMetrics().height())  # Qt's own is that of wrapped words
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 4, 0, 6)
         column.setSpacing(2)
@@ -96,7 +99,7 @@ class ChangesDialog(QDialog):
         buttons.addWidget(close)
         buttons.addWidget(self.apply)
         column = QVBoxLayout(self)
-        column.setContentsMargins(18, 16, 18, 14)
+        column.setContentsMargins(_SIDE, 16, _SIDE, 14)
         column.setSpacing(10)
         column.addWidget(TextLabel(sentence, self))
         column.addWidget(self._list(), 1)
@@ -106,7 +109,9 @@ class ChangesDialog(QDialog):
         for row in self.rows:
             row.tick.toggled.connect(self._tell)
         self._tell()
-        self.resize(_WIDTH, min(_HEIGHT, 150 + 56 * max(1, len(self.rows))))
+        self.resize(
+            _WIDTH, min(_HEIGHT, _AROUND + self._rows.heightForWidth(_WIDTH - 2 * _SIDE - 8))
+        )
 
     def ticked(self) -> tuple[ProposedChange, ...]:
         """The changes that are wanted, in their order."""
@@ -114,7 +119,7 @@ class ChangesDialog(QDialog):
 
     def _list(self) -> QWidget:
         inside = QWidget(self)
-        column = QVBoxLayout(inside)
+        self._rows = column = QVBoxLayout(inside)
         column.setContentsMargins(0, 0, 8, 0)
         column.setSpacing(2)
         for row in self.rows:

@@ -18,7 +18,7 @@ from studio.errors import StudioError
 from studio.estimate import fit
 from studio.estimate.graph import Estimate, estimate_graph
 from studio.estimate.job import job_of
-from studio.estimate.words import gib, headline, short
+from studio.estimate.words import gib, headline, short, span
 from studio.graph.document import Document
 from studio.graph.graph import Graph
 from studio.graph.registry import Registry
@@ -169,7 +169,10 @@ class TrainingDesk(QObject):
 
         def outcome(chosen: Sequence[ProposedChange]) -> str:
             then = estimate_graph(applied(graph, registry, chosen), registry, folder, after, node)
-            return headline(then) if then is not None else ""
+            if then is None:
+                return ""
+            time = f" Time then: about {span(then.seconds)}." if then.seconds is not None else ""
+            return headline(then) + time
 
         sentence = (
             "These changes bring the training into the free memory, the least harmful first."
