@@ -74,7 +74,7 @@ class AdaptedModelValue(Value):
     """A model together with the LoRA configuration to train on it. ``target_modules`` holds the
     names that matched in the model (suffixes as PEFT takes them). ``rank_pattern`` and
     ``alpha_pattern`` give some of them a rank and alpha of their own; ``modules_to_save`` are trained
-    as a whole and saved with the adapter."""
+    as a whole and saved with the adapter; of ``trained_tokens`` (ids) only the embedding is."""
 
     kind: Literal["adapted_model"] = "adapted_model"
     model: ModelValue
@@ -88,6 +88,7 @@ class AdaptedModelValue(Value):
     rank_pattern: dict[str, int] = {}
     alpha_pattern: dict[str, int] = {}
     modules_to_save: list[str] = []
+    trained_tokens: list[int] = []
 
 
 class AdapterValue(Value):

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from studio.adapters._method import LoraMethod
+from studio.adapters._tokens import token_ids, tokens_trouble
 from studio.errors import Problem, StudioError
 from studio.graph.node_type import CheckContext, Variant
 from studio.graph.schema import fields_of
@@ -23,6 +24,7 @@ from studio.values import AdaptedModelValue, ModelValue
 
 _SHARED_FIELDS = {
     "r": "r", "alpha": "alpha", "dropout": "dropout", "bias": "bias", "patterns": "rank_pattern",
+    "tokens": "trained_tokens",
 }  # fmt: skip
 _QUANTIZATIONS = {"nf4": "4 bits (NF4)", "fp4": "4 bits (FP4)", "int8": "8 bits"}
 
@@ -33,6 +35,8 @@ def check_method(settings: Any, context: CheckContext) -> Iterable[Problem]:
     if variant is None:
         return
     method: LoraMethod = variant.payload
+    for field, sentence, hint in tokens_trouble(settings):
+        yield context.problem(sentence, field, hint=hint, code="token_trained_twice")
     yield from _unused(settings, context, variant)
     for base in (s for t, s in context.upstream.values() if t == "base_model" and s):
         yield from _check_precision(settings, context, variant, base)
@@ -147,6 +151,7 @@ def describe(
         dropout=settings.dropout, bias=settings.bias, target_modules=chosen.names,
         method_settings=settings.method_settings, rank_pattern=chosen.ranks,
         alpha_pattern=chosen.alphas, modules_to_save=_whole(context, model, settings),
+        trained_tokens=token_ids(context, model, settings),
     )  # fmt: skip
 
 

@@ -16,8 +16,9 @@ from studio.layers import LinearModule
 from studio.values import AdaptedModelValue
 
 QUANTIZED = ("nf4", "int8")
-SHARED = frozenset({"r", "alpha", "dropout", "bias", "patterns"})
-"""Settings of the LoRA node that a method can make use of; ``patterns`` are ranks and alphas by layer."""
+SHARED = frozenset({"r", "alpha", "dropout", "bias", "patterns", "tokens"})
+"""Settings of the LoRA node that a method can make use of; ``patterns`` are ranks and alphas by layer,
+``tokens`` those whose embedding is trained."""
 
 State = tuple[dict[str, Any], dict[str, Any]]
 """What a method keeps beside the weights: tensors by name, and JSON values."""
@@ -124,7 +125,8 @@ def lora_config(value: AdaptedModelValue, **more: Any) -> Any:
     return peft_config(
         "LoraConfig", value, r=value.r, lora_alpha=value.alpha, lora_dropout=value.dropout,
         bias=value.bias, rank_pattern=dict(value.rank_pattern),
-        alpha_pattern=dict(value.alpha_pattern), **more,
+        alpha_pattern=dict(value.alpha_pattern),
+        trainable_token_indices=list(value.trained_tokens) or None, **more,
     )  # fmt: skip
 
 

@@ -110,6 +110,7 @@ def _adapted(job: Job, model: Mapping[str, Any]) -> dict[str, Any] | None:
         "dropout": lora.dropout, "bias": lora.bias, "target_modules": chosen.names,
         "method_settings": dict(lora.method_settings), "rank_pattern": chosen.ranks,
         "alpha_pattern": chosen.alphas, "modules_to_save": listed(lora.modules_to_save),
+        "trained_tokens": list(range(len(set(listed(lora.trained_tokens))))),  # which ones, no matter
     }  # fmt: skip
 
 

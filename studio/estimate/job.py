@@ -138,7 +138,7 @@ def counted_of(job: Job, shape: Shape) -> tuple[Counted, list[str]]:
     targets = matched(shape, chosen.names, rank_for(lora.r, chosen.ranks))
     counted = count(
         shape, lora.method, targets, bias=lora.bias, settings=lora.method_settings,
-        saved=listed(lora.modules_to_save),
+        saved=listed(lora.modules_to_save), tokens=len(set(listed(lora.trained_tokens))),
     )  # fmt: skip
     notes = [sentence[0].upper() + sentence[1:] for _, sentence, _ in chosen.troubles]
     if counted.adapter is None:

@@ -260,14 +260,15 @@ def rank_for(r: int, pattern: Mapping[str, int] | None) -> Callable[[str], int]:
 
 def count(
     shape: Shape, method: str, targets: tuple[Target, ...], *, bias: str = "none",
-    settings: Settings | None = None, saved: Sequence[str] = (),
+    settings: Settings | None = None, saved: Sequence[str] = (), tokens: int = 0,
 ) -> Counted:  # fmt: skip
-    """The parameters that ``method`` trains on ``targets``."""
+    """The parameters that ``method`` trains on ``targets``, and on the embeddings of ``tokens``."""
     formula = FORMULAS.get(method)
     adapter = None
     if formula is not None:
         adapter = sum(formula(t.linear, t.rank, settings or {}) for t in targets)
-    return Counted(targets, adapter, _biases(shape, targets, bias), _copies(shape, saved))
+    copies = _copies(shape, saved) + tokens * (shape.embedding // max(1, shape.vocabulary))
+    return Counted(targets, adapter, _biases(shape, targets, bias), copies)
 
 
 def _biases(shape: Shape, targets: Sequence[Target], bias: str) -> int:

@@ -157,6 +157,7 @@ def _training(adapter: AdapterValue) -> list[str]:
         more = {
             "ranks by layer": lora.rank_pattern, "alphas by layer": lora.alpha_pattern,
             "trained as a whole": ", ".join(lora.modules_to_save),
+            "trained tokens": ", ".join(str(i) for i in lora.trained_tokens),
         }  # fmt: skip
         settings |= {name: value for name, value in more.items() if value}
     return [

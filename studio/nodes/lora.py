@@ -65,6 +65,12 @@ class LoraSettings(Settings):
         "adapter: embed_tokens, lm_head. For new tokens. Hundreds of megabytes.", advanced=True,
         placeholder="none", max_length=5000,
     )  # fmt: skip
+    trained_tokens: str = setting(
+        "", "Train tokens", "Tokens whose embedding is trained too, alone of all: <|im_start|>, <|im_end|>. "
+        "With commas; a number is a token's id. For markers that the base never learned. A few "
+        "kilobytes, where the whole embedding takes hundreds of megabytes; while it trains, memory for one "
+        "more copy of the embedding.", advanced=True, placeholder="none", max_length=5000,
+    )  # fmt: skip
     bias: Literal["none", "all", "lora_only"] = setting(
         "none", "Bias", "Whether bias terms are trained too. With anything but none, the base model "
         "changes even with the adapter switched off.", advanced=True,

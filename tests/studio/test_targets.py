@@ -267,6 +267,30 @@ def test_experts_and_transposed_layers_are_refused(tmp_path: Path, method: str) 
     assert caught.value.field == "method"
 
 
+def test_tokens_to_train_are_named_by_text_or_id(tmp_path: Path) -> None:
+    """The tiny tokenizer has a token for each byte and three markers; the model some rows more."""
+    model = model_value(make_tiny_model(tmp_path / "model")).to_json()
+    recorder = Recorder()
+    wanted = LoraSettings(trained_tokens="<|im_end|>, <|im_start|>, 263, 1")
+    value = describe(make_context(tmp_path, recorder), model, wanted)
+    assert value.trained_tokens == [1, 2, 263]
+    assert "“<|im_end|>” (2)" in recorder.named("Notice")[0].get("sentence")
+    for text, said in (
+        ("cat", "“cat” is no token of this model: it is made of 3"),
+        ("264", "no token 264"),
+    ):
+        with pytest.raises(StudioError, match=said) as caught:
+            describe(make_context(tmp_path, Recorder()), model, LoraSettings(trained_tokens=text))
+        assert (caught.value.field, caught.value.code) == ("trained_tokens", "unknown_token")
+
+
+def test_a_token_is_not_trained_twice() -> None:
+    (found,) = problems(LoraSettings(trained_tokens="5", modules_to_save="embed_tokens"))
+    assert (found.field, found.code) == ("trained_tokens", "token_trained_twice")
+    (unused,) = problems(LoraSettings(trained_tokens="5", method="ia3"))
+    assert (unused.field, unused.severity) == ("trained_tokens", "warning")
+
+
 def test_whole_modules_are_told_with_their_size(tmp_path: Path) -> None:
     """The tiny model shares its embedding with its head: 264 × 32 weights of 4 bytes."""
     model = model_value(make_tiny_model(tmp_path / "model")).to_json()

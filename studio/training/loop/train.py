@@ -55,7 +55,7 @@ from studio.values import AdaptedModelValue, AdapterValue, DatasetValue, ModelVa
 _PREPARING_ROWS = 64
 """Rows that a method may look at before the training: enough for directions and quick to compute."""
 
-_ADDED_LATER = {"rank_pattern", "alpha_pattern", "modules_to_save"}
+_ADDED_LATER = {"rank_pattern", "alpha_pattern", "modules_to_save", "trained_tokens"}
 """Left out while empty, so that checkpoints from before these settings can still be continued."""
 
 _CADENCE = {

@@ -14,8 +14,9 @@ from typing import Any
 
 import torch
 from peft import PeftModel
+from peft.tuners.trainable_tokens import TrainableTokensLayer
 from peft.tuners.tuners_utils import BaseTunerLayer
-from peft.utils.other import AuxiliaryTrainingWrapper
+from peft.utils.other import AuxiliaryTrainingWrapper, TrainableTokensWrapper
 
 from studio.training.model.weights_file import Entry, StoredWeights
 from studio.trust import may_run_code
@@ -35,7 +36,8 @@ class MergePlan:
 
     ``layers`` maps the parameter path of an adapted layer to its PEFT module, ``replaced`` holds
     parameters that the adapter brings along as a whole, ``names`` maps each written name to the
-    stored tensor it comes from, ``ready`` keeps results until they are asked for.
+    stored tensor it comes from, ``ready`` keeps results until they are asked for. ``tokens`` maps an
+    embedding's path to its trained layer, whose rows take the place of the stored ones.
     """
 
     stored: StoredWeights
@@ -46,6 +48,7 @@ class MergePlan:
     prefix: str
     dtype: torch.dtype
     untied: bool = False
+    tokens: dict[str, TrainableTokensLayer] = field(default_factory=dict)
     merged: set[str] = field(default_factory=set)
     ready: dict[str, torch.Tensor] = field(default_factory=dict)
 
@@ -64,6 +67,10 @@ class MergePlan:
         owner, _, _ = path.rpartition(".")
         if owner in self.layers:
             return self._merged_layer(owner)
+        if owner in self.tokens:
+            self.merged.add(owner)
+            stored = self.stored.tensor(self.names[name])
+            return {name: _with_rows(stored, self.tokens[owner])}
         return {name: self.stored.tensor(self.names[name])}
 
     def _path(self, name: str) -> str:
@@ -96,7 +103,8 @@ class MergePlan:
 
     def unmerged(self) -> list[str]:
         """Adapted layers for which no stored weight came by."""
-        return sorted(set(self.layers) - self.merged)
+        trained = {n for n, layer in self.tokens.items() if layer.tied_adapter is None}
+        return sorted({*self.layers, *trained} - self.merged)
 
 
 def plan_merge(base: Path, adapter: Path, dtype: torch.dtype) -> MergePlan:
@@ -120,7 +128,25 @@ def plan_merge(base: Path, adapter: Path, dtype: torch.dtype) -> MergePlan:
     untied = _untie(inner, prefix, layers, replaced, written)
     shapes = {e.name: e for e in entries}
     planned = [_entry(name, shapes[source], dtype) for name, source in written.items()]
-    return MergePlan(stored, planned, written, layers, replaced, prefix, dtype, untied)
+    return MergePlan(
+        stored, planned, written, layers, replaced, prefix, dtype, untied, _tokens(inner)
+    )
+
+
+def _with_rows(weight: torch.Tensor, layer: TrainableTokensLayer) -> torch.Tensor:
+    """(vocabulary, hidden) with the trained rows in their places, in float32."""
+    merged = weight.to(torch.float32, copy=True)
+    merged[layer.token_indices["default"]] = layer.trainable_tokens_delta["default"].data.float()
+    return merged
+
+
+def _tokens(model: Any) -> dict[str, TrainableTokensLayer]:
+    """The layers that hold trained tokens, by the path of what they stand for."""
+    return {
+        name: module.token_adapter
+        for name, module in model.named_modules()
+        if isinstance(module, TrainableTokensWrapper)
+    }
 
 
 def _skeleton(base: Path) -> Any:
@@ -154,7 +180,7 @@ def _layers(model: Any) -> dict[str, Any]:
     found = {
         _plain_path(name): module
         for name, module in model.named_modules()
-        if isinstance(module, BaseTunerLayer)
+        if isinstance(module, BaseTunerLayer) and not isinstance(module, TrainableTokensLayer)
     }
     for name, layer in found.items():
         if not hasattr(layer, "merge"):
@@ -170,9 +196,9 @@ def _replaced(model: Any) -> dict[str, torch.Tensor]:
     """Parameters that the adapter holds as a whole: modules to save, and trained biases."""
     found: dict[str, torch.Tensor] = {}
     for name, module in model.named_modules():
-        if isinstance(module, AuxiliaryTrainingWrapper):
-            if not hasattr(module, "modules_to_save"):
-                raise CannotMerge(f"{name} holds trained tokens, which cannot be merged here")
+        if isinstance(module, AuxiliaryTrainingWrapper) and not isinstance(
+            module, TrainableTokensWrapper
+        ):
             for part, value in module.modules_to_save["default"].named_parameters():
                 found[f"{name}.{part}"] = value.data
     for name, value in model.named_parameters():

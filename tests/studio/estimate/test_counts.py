@@ -110,6 +110,21 @@ def test_whole_layers_that_are_trained_beside_the_adapter_equal_peft() -> None:
     assert (ours.trainable, ours.total(shape)) == peft_counts(config, theirs)
 
 
+@pytest.mark.parametrize("architecture", ["Llama-3.2-1B", "Mistral-7B"])
+def test_tokens_that_are_trained_beside_the_adapter_equal_peft(architecture: str) -> None:
+    """Tied and not."""
+    from peft import LoraConfig
+
+    config = shortened(ARCHITECTURES[architecture][0], 2)
+    shape = known_shape(config)
+    names, _ = resolve_targets(shape.modules(), "q,v")
+    ours = count(shape, "lora", matched(shape, names, rank_for(8, None)), tokens=3)
+    theirs = LoraConfig(
+        r=8, target_modules=names, trainable_token_indices=[1, 2, 9], task_type="CAUSAL_LM"
+    )
+    assert (ours.trainable, ours.total(shape)) == peft_counts(config, theirs)
+
+
 @pytest.mark.parametrize("architecture", ["Llama-3.2-1B", "OPT-1.3B"])
 def test_methods_with_a_formula_equal_peft(architecture: str) -> None:
     from studio.estimate.trainable import FORMULAS

@@ -34,6 +34,11 @@ def test_a_fast_svd_resumes_with_its_random_start(tmp_path: Path) -> None:
     assert_same(tmp_path, "pissa", method_settings={"niter": 4})
 
 
+def test_trained_tokens_resume(tmp_path: Path) -> None:
+    """Their rows and the optimizer's state of them."""
+    assert_same(tmp_path, "lora", trained_tokens=[1, 70])
+
+
 def assert_same(root: Path, method: str, **adapter: object) -> None:
     """Every loss and every byte of the adapter, after a stop at the third of six steps."""
     settings = train_settings(method, max_steps=6, save_steps=100)

@@ -486,6 +486,33 @@ def test_the_estimate_counts_what_is_trained(tmp_path: Path, method: str) -> Non
     assert sum(p.numel() for p in model.parameters() if p.requires_grad) == counted
 
 
+@pytest.mark.parametrize("method", ["lora", "dora", "pissa", "lora_fa"])
+def test_single_tokens_are_trained_beside_the_adapter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    """Two rows of the embedding move, and those of the head that shares it; merged too."""
+    found = trained(monkeypatch, tmp_path, method, steps=3, trained_tokens=[1, 70])
+    (name,) = (n for n in found.trainable if "trainable_tokens_delta" in n)
+    before = plain_model(tmp_path / "model").get_input_embeddings().weight.detach()
+    assert found.weights[name].shape == (2, 32)
+    assert float((found.weights[name] - before[[1, 70]]).abs().amax(dim=1).min()) > 1e-4
+    assert found.value.reload_difference < 1e-5
+    merge = make_context(tmp_path / "merge", Recorder())
+    merged = merge_adapter(merge, found.value.to_json(), MergeSettings())
+    after = plain_model(merged.path).get_input_embeddings().weight
+    moved = (after != before).any(dim=1).nonzero().flatten().tolist()
+    assert moved == [1, 70]
+
+
+def test_trained_tokens_have_float32_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In bfloat16 most of their small steps would be rounded away."""
+    found = trained(monkeypatch, tmp_path, "lora", "bfloat16", steps=3, trained_tokens=[1])
+    (name,) = (n for n in found.trainable if "trainable_tokens_delta" in n)
+    assert str(found.weights[name].dtype) == "torch.float32"
+
+
 @pytest.mark.filterwarnings("ignore:Model has `tie_word_embeddings=True`")
 def test_whole_modules_and_ranks_by_layer_are_trained_and_come_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
