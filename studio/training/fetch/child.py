@@ -34,6 +34,12 @@ class Ended:
     last_words: str
     lines: list[str] = field(default_factory=list)
 
+    @property
+    def reason(self) -> str:
+        """Why it failed: what it said itself, else the last of its last words."""
+        words = self.last_words.splitlines() or ["no reason"]
+        return str(self.said.get("error") or words[-1])
+
 
 def python(*arguments: str) -> list[str]:
     """A command for this Python."""

@@ -107,9 +107,8 @@ def _import(
         told=lambda m: context.phase("import", _STAGES.get(m.get("stage", ""), "Importing")),
     )
     if ended.code:
-        reason = ended.said.get("error") or (ended.last_words.splitlines() or ["no reason"])[-1]
         raise StudioError(
-            f"{context.title}: {file.name} cannot be imported: {reason}",
+            f"{context.title}: {file.name} cannot be imported: {ended.reason}",
             title="The GGUF file cannot be imported", field="model", code="gguf_import",
             hint="Only GGUF files of architectures that transformers reads can be a base model.",
             file=str(file),

@@ -11,7 +11,7 @@ from typing import Any
 
 from studio.errors import StudioError
 from studio.runs.context import StepContext
-from studio.training.fetch.child import python, run_child
+from studio.training.fetch.child import Ended, python, run_child
 from studio.training.fetch.hub_kept import kept, note_kept
 
 _HINTS = {
@@ -37,6 +37,25 @@ def fetch_from_hub(
             "Switch on “Look for updates” in the Base model node to get a newer version.", "info",
         )  # fmt: skip
         return found
+    ended = run_download(context, repo, "studio.training.fetch.hub_download", repo, revision)
+    if ended.code or "path" not in ended.said:
+        code = str(ended.said.get("code", "download_failed"))
+        if code == "no_network" and found is not None:
+            context.notice(f"The hub cannot be reached; {repo} is taken from this machine.")
+            return found
+        raise StudioError(
+            f"{context.title}: {ended.reason}", title="The model could not be fetched",
+            hint=_HINTS.get(code, "Run again; what was downloaded is kept."),
+            field="revision" if code == "no_revision" else "model", code=code,
+        )  # fmt: skip
+    folder, commit = Path(ended.said["path"]), str(ended.said["revision"])
+    if ended.said.get("fetched"):  # not what an offline fallback found: it may be half a model
+        note_kept(repo, revision, folder, commit)
+    return folder, commit
+
+
+def run_download(context: StepContext, repo: str, program: str, *arguments: str) -> Ended:
+    """Run a download program to its end; its notices are told, and its progress as files arrive."""
     context.phase("download", f"Looking for {repo} on the hub")
     following: dict[str, Any] = {}
 
@@ -50,33 +69,13 @@ def fetch_from_hub(
     def tick(lines: list[str]) -> None:
         del lines
         if following:
-            done = min(bytes_in(Path(following["blobs"])), following["total"])
+            done = min(_bytes_in(Path(following["blobs"])), following["total"])
             context.progress("download", done, following["total"], "bytes")
 
-    ended = run_child(
-        context,
-        python("-m", "studio.training.fetch.hub_download", repo, revision),
-        told=told,
-        tick=tick,
-    )
-    if ended.code or "path" not in ended.said:
-        code = str(ended.said.get("code", "download_failed"))
-        if code == "no_network" and found is not None:
-            context.notice(f"The hub cannot be reached; {repo} is taken from this machine.")
-            return found
-        reason = ended.said.get("error") or (ended.last_words.splitlines() or ["no reason"])[-1]
-        raise StudioError(
-            f"{context.title}: {reason}", title="The model could not be fetched",
-            hint=_HINTS.get(code, "Run again; what was downloaded is kept."),
-            field="revision" if code == "no_revision" else "model", code=code,
-        )  # fmt: skip
-    folder, commit = Path(ended.said["path"]), str(ended.said["revision"])
-    if ended.said.get("fetched"):  # not what an offline fallback found: it may be half a model
-        note_kept(repo, revision, folder, commit)
-    return folder, commit
+    return run_child(context, python("-m", program, *arguments), told=told, tick=tick)
 
 
-def bytes_in(folder: Path) -> int:
+def _bytes_in(folder: Path) -> int:
     """Bytes that have arrived; files may vanish while they are counted."""
     total = 0
     for path in folder.glob("*"):

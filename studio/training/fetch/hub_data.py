@@ -7,13 +7,12 @@ the hub's cache, and what is whole is taken from there without any network.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from studio.errors import StudioError
 from studio.formats._hub import Fetched, HubSource, fetched, hub_source, note_fetched
 from studio.runs.context import StepContext
-from studio.training.fetch.child import python, run_child
-from studio.training.fetch.hub import bytes_in
+from studio.training.fetch.hub import run_download
 
 if TYPE_CHECKING:
     from studio.nodes.dataset import DatasetSettings
@@ -45,23 +44,9 @@ def fetch_data(
 def _download(
     context: StepContext, source: HubSource, known: Fetched | None, field: str
 ) -> Fetched:
-    context.phase("download", f"Looking for {source.repo} on the hub")
-    following: dict[str, Any] = {}
-
-    def told(message: Any) -> None:
-        if "total" in message:
-            following.update(message)
-            context.phase("download", f"Downloading {source.repo}")
-
-    def tick(lines: list[str]) -> None:
-        del lines
-        if following:
-            done = min(bytes_in(Path(following["blobs"])), following["total"])
-            context.progress("download", done, following["total"], "bytes")
-
     program = "studio.training.fetch.hub_data_download"
-    command = python("-m", program, source.repo, source.revision, source.config, source.split)
-    ended = run_child(context, command, told=told, tick=tick)
+    part = (source.repo, source.revision, source.config, source.split)
+    ended = run_download(context, source.repo, program, *part)
     if not ended.code and "path" in ended.said:
         said = ended.said
         return note_fetched(source, Path(said["path"]), list(said["files"]), str(said["revision"]))
@@ -69,9 +54,8 @@ def _download(
     if code == "no_network" and known is not None:
         context.notice(f"The hub cannot be reached; {source.repo} is taken from this machine.")
         return known
-    reason = ended.said.get("error") or (ended.last_words.splitlines() or ["no reason"])[-1]
     raise StudioError(
-        f"{context.title}: {reason}", title="The data could not be fetched",
+        f"{context.title}: {ended.reason}", title="The data could not be fetched",
         hint=_HINTS.get(code, "Run again; what was downloaded is kept."),
         field=_FIELDS.get(code, field), code=code,
     )  # fmt: skip
