@@ -12,24 +12,40 @@ from typing import Any
 _DAMPING = 1e-6
 
 
-def _pairs(model: Any) -> Iterator[tuple[Any, Any, float]]:
-    """A (r, in), B (out, r) and scale of every adapted layer."""
+def _pairs(model: Any) -> Iterator[tuple[Any, Any, float, int]]:
+    """A (experts · r, in), B (out, r · experts), scale and number of experts of every adapted layer; a
+    plain layer is one expert."""
     from peft.tuners.lora import LoraLayer
 
     for layer in model.modules():
         if isinstance(layer, LoraLayer) and "default" in layer.lora_A:
             yield (
                 layer.lora_A["default"].weight, layer.lora_B["default"].weight,
-                float(layer.scaling["default"]),
+                float(layer.scaling["default"]), int(getattr(layer, "num_experts", 1)),
             )  # fmt: skip
 
 
+def _each_a(a: Any, experts: int) -> Any:
+    """A or its gradient by expert, as PEFT keeps it: (experts, r, in)."""
+    return a.reshape(experts, -1, a.shape[-1])
+
+
+def _each_b(b: Any, experts: int) -> Any:
+    """B or its gradient by expert: (experts, out, r)."""
+    return b.reshape(b.shape[0], -1, experts).permute(2, 0, 1)
+
+
+def _joined_b(b: Any) -> Any:
+    """The inverse of ``_each_b``."""
+    return b.permute(1, 2, 0).reshape(b.shape[1], -1)
+
+
 def _inverse(gram: Any) -> Any:
-    """(r, r) inverse of a damped Gram matrix, in float32."""
+    """(experts, r, r) inverses of damped Gram matrices, in float32."""
     import torch
 
     gram = gram.float()
-    damping = _DAMPING * torch.eye(gram.shape[0], device=gram.device)
+    damping = _DAMPING * torch.eye(gram.shape[-1], device=gram.device)
     return torch.linalg.pinv(gram + damping, hermitian=True)
 
 
@@ -40,9 +56,11 @@ def project_b_gradients(model: Any, step: int) -> None:
 
     del step
     with torch.no_grad():
-        for a, b, scale in _pairs(model):
+        for a, b, scale, experts in _pairs(model):
             if b.grad is not None:
-                b.grad.copy_((b.grad.float() @ _inverse(a @ a.T)) / scale**2)
+                rows = _each_a(a, experts)
+                projected = _each_b(b.grad.float(), experts) @ _inverse(rows @ rows.mT)
+                b.grad.copy_(_joined_b(projected) / scale**2)
 
 
 def precondition_gradients(model: Any, step: int) -> None:
@@ -54,10 +72,12 @@ def precondition_gradients(model: Any, step: int) -> None:
 
     del step
     with torch.no_grad():
-        for a, b, _ in _pairs(model):
+        for a, b, _, experts in _pairs(model):
             if a.grad is None or b.grad is None:
                 continue
-            right = _inverse(a @ a.T)
+            rows, columns = _each_a(a, experts), _each_b(b, experts)
+            right = _inverse(rows @ rows.mT)
             if bool(b.any()):
-                a.grad.copy_(_inverse(b.T @ b) @ a.grad.float())
-            b.grad.copy_(b.grad.float() @ right)
+                left = _inverse(columns.mT @ columns) @ _each_a(a.grad.float(), experts)
+                a.grad.copy_(left.reshape(a.shape))
+            b.grad.copy_(_joined_b(_each_b(b.grad.float(), experts) @ right))

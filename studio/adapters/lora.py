@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 from studio.adapters._method import LoraMethod, lora_config, own_settings
 from studio.graph.node_type import Variant
 from studio.graph.schema import Settings, setting
+from studio.layers import LinearModule
 from studio.values import AdaptedModelValue
 
 
@@ -25,9 +27,21 @@ def _build(value: AdaptedModelValue) -> Any:
     return lora_config(value, init_lora_weights=True if init == "default" else init)
 
 
+def _fits(
+    node: Any, own: LoraOwnSettings, layers: Sequence[LinearModule]
+) -> Iterable[tuple[str, str]]:
+    del node
+    expert = next((m.name for m in layers if m.kind == "expert"), None)
+    if own.init == "orthogonal" and expert is not None:
+        yield (
+            "method_settings.init",
+            f"the experts of a mixture, such as {expert}, cannot begin orthogonal.",
+        )
+
+
 VARIANT = Variant(
     kind="adapter", id="lora", title="LoRA", order=10, settings=LoraOwnSettings,
     help="The plain method: two small matrices beside each chosen layer. When to use it: suits most "
     "jobs; begin here. Hu et al. 2021, arXiv:2106.09685.",
-    payload=LoraMethod(_build, experts=True, paper="arXiv:2106.09685"),
+    payload=LoraMethod(_build, experts=True, fits=_fits, paper="arXiv:2106.09685"),
 )  # fmt: skip

@@ -17,7 +17,7 @@ VARIANT = Variant(
     "use it: long rows and little memory, because A's inputs are not kept. Zhang et al. 2023, "
     "arXiv:2308.03303.",
     payload=LoraMethod(
-        lora_config, paper="arXiv:2308.03303",
+        lora_config, experts=True, paper="arXiv:2308.03303",
         hooks=Hooks(freeze=_freeze, before_step=project_b_gradients),
     ),
 )  # fmt: skip

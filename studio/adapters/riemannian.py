@@ -12,6 +12,6 @@ VARIANT = Variant(
     "When to use it: when the learning rate of LoRA is hard to find. Zhang and Pilanci 2024, "
     "arXiv:2402.02347.",
     payload=LoraMethod(
-        lora_config, paper="arXiv:2402.02347", hooks=Hooks(before_step=precondition_gradients)
+        lora_config, experts=True, paper="arXiv:2402.02347", hooks=Hooks(before_step=precondition_gradients)
     ),
 )  # fmt: skip

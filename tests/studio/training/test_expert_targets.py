@@ -64,9 +64,11 @@ def make_model(folder: Path, family: str) -> Path:
     return folder
 
 
-def trained(root: Path, family: str, steps: int = 2, **settings: Any) -> AdapterValue:
+def trained(
+    root: Path, family: str, steps: int = 2, told: Recorder | None = None, **settings: Any
+) -> AdapterValue:
     """The LoRA node's settings on a tiny mixture, and a short training."""
-    context = make_context(root, Recorder())
+    context = make_context(root, told or Recorder())
     model = model_value(make_model(root / "model", family))
     lora = LoraSettings(**{"r": 4, "alpha": 8, **settings})
     adapted = describe(context, model.to_json(), lora)
@@ -201,3 +203,96 @@ def test_a_layer_beside_the_experts_is_refused_in_4_bits(tmp_path: Path) -> None
     inputs = {"dataset": dataset_value(tmp_path / "data", 12).to_json(), "model": adapted.to_json()}
     with pytest.raises(StudioError, match="cannot get an adapter on a quantized base"):
         train_adapter(context, inputs, settings_of(max_steps=1))
+
+
+@pytest.mark.parametrize(
+    ("method", "own"),
+    [
+        ("lora_fa", {}), ("riemannian", {}), ("rslora", {}), ("lora_plus", {}),
+        ("lora", {"init": "gaussian"}),
+    ],
+)  # fmt: skip
+def test_methods_on_experts_train_reload_and_merge(
+    tmp_path: Path, method: str, own: dict[str, Any]
+) -> None:
+    told = Recorder()
+    value = trained(
+        tmp_path, "mixtral", steps=8, told=told, method=method, method_settings=own,
+        target_modules="experts.gate_up_proj, experts.down_proj",
+    )  # fmt: skip
+    losses = told.losses()
+    assert losses[-1] < losses[0] - 0.02, losses
+    assert value.reload_difference <= 1e-5
+    assert changed(value) == block(0, EXPERTS) | block(1, EXPERTS)
+    merged = plain_model(
+        merge_adapter(
+            make_context(tmp_path / "m", Recorder()), value.to_json(), MergeSettings()
+        ).path
+    )
+    assert float((logits(merged) - logits(plain_adapted(value))).abs().max()) < 1e-5
+
+
+def test_an_orthogonal_start_is_refused_on_experts(tmp_path: Path) -> None:
+    """PEFT would crash: there is no weight of two dimensions to ask."""
+    with pytest.raises(StudioError, match="cannot begin orthogonal") as caught:
+        trained(tmp_path, "mixtral", method_settings={"init": "orthogonal"})
+    assert caught.value.field == "method_settings.init"
+
+
+def _joined_layer() -> tuple[Any, Any, Any, Any]:
+    """A model with three joined experts under LoRA, the layer, and A and B by expert."""
+    from peft import LoraConfig, get_peft_model
+
+    class Experts(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.randn(3, 5, 6))
+
+        def forward(self, gradient: Any) -> Any:
+            return (self.weight * gradient).sum()
+
+    class Model(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.experts = Experts()
+
+        def forward(self, gradient: Any) -> Any:
+            return self.experts(gradient)
+
+    torch.manual_seed(0)
+    config = LoraConfig(r=2, lora_alpha=6, target_modules=[], target_parameters=["experts.weight"])
+    model = get_peft_model(Model(), config)
+    layer = model.base_model.model.experts
+    for part in (layer.lora_A, layer.lora_B):
+        torch.nn.init.normal_(part["default"].weight)
+    a = layer.lora_A["default"].weight.reshape(3, 2, 6)
+    b = layer.lora_B["default"].weight.reshape(5, 2, 3).permute(2, 0, 1)
+    return model, layer, a.detach(), b.detach()
+
+
+def test_gradients_of_joined_experts_are_changed_one_expert_at_a_time() -> None:
+    """LoRA-FA: s B A is the part of each expert's own gradient that A can reach. Riemannian: the step
+    of each expert's W is scaled by its own A and B."""
+    from studio.adapters._gradients import precondition_gradients, project_b_gradients
+
+    gradient = torch.randn(3, 5, 6)  # of the loss by W, for each expert: (experts, out, in)
+    model, layer, a, b = _joined_layer()
+    model(gradient).backward()
+    project_b_gradients(model, 1)
+    found = layer.lora_B["default"].weight.grad.reshape(5, 2, 3).permute(2, 0, 1)
+    for n in range(3):
+        reached = gradient[n] @ torch.linalg.pinv(a[n]) @ a[n]
+        assert torch.allclose(3.0 * found[n] @ a[n], reached, atol=1e-4)
+
+    model, layer, a, b = _joined_layer()
+    model(gradient).backward()
+    precondition_gradients(model, 2)
+    rows = layer.lora_A["default"].weight.grad.reshape(3, 2, 6)
+    columns = layer.lora_B["default"].weight.grad.reshape(5, 2, 3).permute(2, 0, 1)
+    for n in range(3):
+        assert torch.allclose(
+            b[n] @ rows[n], 3.0 * b[n] @ torch.linalg.pinv(b[n]) @ gradient[n], atol=1e-3
+        )
+        assert torch.allclose(
+            columns[n] @ a[n], 3.0 * gradient[n] @ torch.linalg.pinv(a[n]) @ a[n], atol=1e-3
+        )
