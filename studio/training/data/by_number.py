@@ -8,7 +8,8 @@ fetched, is prepared as in a run. It must not tokenize.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from array import array
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,14 +19,14 @@ import numpy as np
 from studio.errors import StudioError
 from studio.formats._drops import Drops
 from studio.formats._source import SourceRow
-from studio.formats._split import ranks
 from studio.formats._window import SourceWindow
-from studio.training.data.canonical import to_arrow
+from studio.training.data.canonical import content_hash, to_arrow
+from studio.training.data.sides import lowest, settled
 from studio.training.data.source_order import SourceOrder
 from studio.values import DatasetValue
 
 _FEW = 2000
-_AT_LEAST = 64
+_ROWS_AT_ONCE = 256
 
 
 @dataclass(frozen=True)
@@ -75,16 +76,30 @@ class PreparedRows:
 
 
 class WindowRows:
-    """The rows of a Dataset node, read where they are. ``title`` is the node's name, for errors."""
+    """The rows of a Dataset node, read where they are. ``title`` is the node's name, for errors; ``tick``
+    is told how many rows are done where all have to be looked at first, and may raise."""
 
-    def __init__(self, title: str, window: SourceWindow) -> None:
+    def __init__(
+        self, title: str, window: SourceWindow,
+        tick: Callable[[int, int], None] = lambda done, total: None,
+    ) -> None:  # fmt: skip
         self._title = title
         self._window = window
         self._sources: dict[Path, str] = {}
         self._drops = Drops(window.settings.drop_rows)
         self.count = window.count()
-        self._few = self._sides_of_few() if self.count <= _FEW else None
-        self._counted: frozenset[int] | None = None
+        self._held_out: frozenset[int] | None = None
+        if self._needs_all():
+            self._held_out = self._settled(tick)
+
+    def _needs_all(self) -> bool:
+        """Whether the sides are known only when every row is: by number, where duplicates do not
+        count, and by share in a small set, where chance may put all rows on one side."""
+        settings = self._window.settings
+        if settings.split_mode == "count":
+            return bool(settings.deduplicate)
+        by_share = settings.split_mode == "fraction" and settings.validation_fraction > 0
+        return by_share and self.count <= _FEW
 
     def rows(self, first: int, last: int) -> list[Item]:
         """The rows from ``first`` to ``last``, both included."""
@@ -122,38 +137,49 @@ class WindowRows:
         return self._window.chosen.convert(row, row.path)
 
     def _side(self, number: int) -> str:
-        if self._few:
-            return self._few[number - 1]
-        if self._window.settings.split_mode != "count":
+        if self._held_out is None and self._window.settings.split_mode != "count":
             return self._window.split_of(number)
-        if self._counted is None:
-            self._counted = self._held_out_by_count()
-        return "validation" if number in self._counted else "train"
+        if self._held_out is None:
+            self._held_out = self._lowest()
+        return "validation" if number - 1 in self._held_out else "train"
 
-    def _held_out_by_count(self) -> frozenset[int]:
-        """The rows that a split by count holds out: of those that are used, the ones of lowest rank
-        (``studio.training.data.split``). So many are looked at, and one more that is left to train on."""
+    def _lowest(self) -> frozenset[int]:
+        """The rows that a split by number holds out; few are looked at."""
         settings = self._window.settings
-        wanted = settings.validation_count
-        order = np.argsort(ranks(np.arange(self.count), settings.seed), kind="stable") + 1
-        used: list[int] = []
-        done = 0
-        while len(used) <= wanted and done < len(order):
-            batch = order[done : done + max(wanted + 1 - len(used), _AT_LEAST)].tolist()
-            done += len(batch)
-            good = {
-                n for n in sorted(batch) if self._is_used(n)
-            }  # a file is read from its start on
-            used += [n for n in batch if n in good]
-        return frozenset(used[: min(wanted, len(used) - 1)] if used else ())
+        return lowest(self.count, settings.validation_count, settings.seed, self._used)
 
-    def _is_used(self, number: int) -> bool:
-        (row,) = self._window.rows(number, number)
+    def _used(self, ordinals: list[int]) -> set[int]:
+        """Which of these rows, in ascending order, a Dataset step uses."""
+        return {n for n in ordinals if self._used_row(n, *self._window.rows(n + 1, n + 1))}
+
+    def _used_row(self, ordinal: int, row: SourceRow) -> Mapping[str, Any] | None:
+        """The canonical row, where it is used."""
         try:
-            self._canonical(row)
+            canonical = self._canonical(row)
         except StudioError:
-            return False
-        return not self._is_dropped(number, row)
+            return None
+        return None if self._is_dropped(ordinal + 1, row) else canonical
+
+    def _settled(self, tick: Callable[[int, int], None]) -> frozenset[int]:
+        """The rows that are held out, found by looking at all of them."""
+        settings = self._window.settings
+        ordinals, hashes = array("q"), array("Q")
+        for first in range(0, self.count, _ROWS_AT_ONCE):
+            tick(first, self.count)
+            rows = self._window.rows(first + 1, min(first + _ROWS_AT_ONCE, self.count))
+            for ordinal, row in enumerate(rows, start=first):
+                canonical = self._used_row(ordinal, row)
+                if canonical is not None:
+                    ordinals.append(ordinal)
+                    if settings.deduplicate:
+                        hashes.append(content_hash(to_arrow(canonical)))
+        places = np.array(ordinals, dtype=np.int64)
+        by_share = settings.split_mode == "fraction"
+        own = [by_share and self._window.split_of(n + 1) == "validation" for n in ordinals]
+        kept, held_out = settled(
+            settings, places, np.array(own, dtype=bool), np.array(hashes, dtype=np.uint64)
+        )
+        return frozenset(places[kept & held_out].tolist())
 
     def _source(self, path: Path) -> str:
         if path not in self._sources:
@@ -165,23 +191,3 @@ class WindowRows:
         if not named.sentence.startswith(self._title):
             named.sentence = f"{self._title}: {named.sentence}"
         return named
-
-    def _sides_of_few(self) -> list[str] | None:
-        """The sides of a small set, where chance may put all rows on one of them: then the Dataset
-        step moves one (``studio.training.data.split``), and so must we. ``None`` where it does not."""
-        settings = self._window.settings
-        if settings.split_mode != "fraction" or not settings.validation_fraction:
-            return None
-        self._few = None
-        kept = [i for i in self.rows(1, self.count) if i.row is not None and i.split != "left_out"]
-        sides = {i.split for i in kept}
-        if len(kept) < 2 or len(sides) > 1:
-            return None
-        order = np.argsort(
-            ranks(np.array([i.number - 1 for i in kept]), settings.seed), kind="stable"
-        )
-        (common,) = sides
-        other = "train" if common == "validation" else "validation"
-        found: list[str] = [common] * self.count
-        found[kept[int(order[0])].number - 1] = other
-        return found

@@ -7,6 +7,7 @@ fixed shape. It must not know about files or tokens.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -33,6 +34,7 @@ FEATURES = Features(
 )
 _LISTS = ("messages", "chosen", "rejected")
 _OWN = ("role", "content", "weight")
+_PLACE = ("line", "source")
 
 
 def to_arrow(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -60,6 +62,14 @@ def weights_of(row: Mapping[str, Any], name: str = "messages") -> list[float | N
 def tools_of(row: Mapping[str, Any]) -> list[Any] | None:
     """The tools that a stored row offers to the model, or ``None``."""
     return json.loads(row["tools"]) if row.get("tools") else None
+
+
+def content_hash(row: Mapping[str, Any]) -> int:
+    """A 64-bit hash of what a stored row says; rows that say the same have the same one."""
+    said = {k: v for k, v in row.items() if k not in _PLACE and v is not None}
+    text = json.dumps(said, ensure_ascii=False, sort_keys=True, default=str)
+    digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8)
+    return int.from_bytes(digest.digest(), "little")
 
 
 def _stored(message: Mapping[str, Any]) -> dict[str, Any]:

@@ -33,7 +33,7 @@ from studio.formats._source import (
 )
 from studio.runs.context import StepContext
 from studio.training.data.arrow import RowWriter
-from studio.training.data.canonical import FEATURES, to_arrow
+from studio.training.data.canonical import FEATURES, content_hash, to_arrow
 from studio.training.data.row_tally import Tally
 from studio.training.data.split import split_rows
 from studio.values import DatasetValue
@@ -44,7 +44,6 @@ if TYPE_CHECKING:
 _ROWS_AT_ONCE = 500
 _BYTES_AT_ONCE = 1_000_000
 _LARGE = 50_000_000  # bytes whose hash takes long enough to be told
-_CONTENT = [n for n in FEATURES if n not in ("line", "source")]
 
 
 def prepare_rows(context: StepContext, settings: DatasetSettings) -> DatasetValue:
@@ -186,7 +185,7 @@ class _Reading:
         stored = to_arrow({**canonical, "line": row.line, "source": source})
         self.tally.keep(canonical, side == "validation", self._ordinal - 1)
         if self._hashes:
-            self.tally.hashes.append(_content_hash(stored))
+            self.tally.hashes.append(content_hash(stored))
         return stored
 
     def full(self) -> bool:
@@ -196,11 +195,6 @@ class _Reading:
     def unused_drops(self) -> str:
         """The rows to leave out that were not there."""
         return self._drops.unused()
-
-
-def _content_hash(stored: dict[str, Any]) -> int:
-    text = json.dumps([stored[n] for n in _CONTENT], ensure_ascii=False)
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest())
 
 
 def _write_all(

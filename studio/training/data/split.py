@@ -1,6 +1,6 @@
 """The rows that were read become the folders ``train`` and ``validation``.
 
-Duplicates and leaks are judged here, where all contents are known. Rows are copied as a stream, not
+Leaks are judged here, where all sides are known. Rows are copied as a stream, not
 through mapped memory. ``held_out.npy`` keeps the order of the file: one bit a row.
 """
 
@@ -16,11 +16,11 @@ import numpy as np
 import pyarrow as pa
 
 from studio.errors import StudioError
-from studio.formats._split import ranks
 from studio.runs.context import StepContext
 from studio.training.data.arrow import RowWriter, data_file
 from studio.training.data.canonical import FEATURES
 from studio.training.data.row_tally import Tally
+from studio.training.data.sides import settled
 
 if TYPE_CHECKING:
     from studio.nodes.dataset import DatasetSettings
@@ -62,18 +62,10 @@ def read_order(folder: Path, count: int) -> Any:
 
 def _sides(context: StepContext, settings: DatasetSettings, tally: Tally) -> tuple[Any, Any]:
     """(rows that are kept, rows that are held out), both as boolean arrays."""
-    held_out = np.frombuffer(bytes(tally.sides), np.uint8).astype(bool)
-    kept = np.ones(len(held_out), dtype=bool)
     hashes = np.array(tally.hashes, dtype=np.uint64)
-    if settings.deduplicate:
-        kept[:] = False
-        kept[np.unique(hashes, return_index=True)[1]] = True
-        _told(context, int((~kept).sum()), "duplicate was", "duplicates were", "left out")
-    if settings.split_mode == "count":
-        held_out = _lowest(tally, kept, settings.validation_count, settings.seed)
-    shares = settings.split_mode in ("fraction", "group") and settings.validation_fraction > 0
-    if settings.split_mode == "fraction" and shares:
-        held_out = _both_sides(tally, kept, held_out, settings.seed)
+    own = np.frombuffer(bytes(tally.sides), np.uint8).astype(bool)
+    kept, held_out = settled(settings, np.array(tally.ordinals), own, hashes)
+    _told(context, int((~kept).sum()), "duplicate was", "duplicates were", "left out")
     if settings.drop_validation_leaks:
         leaks = kept & held_out & np.isin(hashes, hashes[kept & ~held_out])
         held_out &= ~leaks
@@ -87,24 +79,6 @@ def _sides(context: StepContext, settings: DatasetSettings, tally: Tally) -> tup
 def _told(context: StepContext, count: int, one: str, many: str, what: str) -> None:
     if count:
         context.notice(f"{count} {one if count == 1 else many} {what}.", level="info")
-
-
-def _lowest(tally: Tally, kept: Any, wanted: int, seed: int) -> Any:
-    """The rows of lowest rank, at least one row being left to train on."""
-    where = np.flatnonzero(kept)
-    order = np.argsort(ranks(np.array(tally.ordinals)[where], seed), kind="stable")
-    held_out = np.zeros(len(kept), dtype=bool)
-    held_out[where[order[: min(wanted, len(where) - 1)]]] = True
-    return held_out
-
-
-def _both_sides(tally: Tally, kept: Any, held_out: Any, seed: int) -> Any:
-    """Rows that were left out can empty a side; then the row of lowest rank goes there."""
-    sides = held_out[kept]
-    if len(sides) < 2 or sides.any() != sides.all():
-        return held_out
-    first = _lowest(tally, kept, 1, seed)
-    return first if not sides.any() else ~first
 
 
 def _refuse_one_side(settings: DatasetSettings, counts: tuple[int, int]) -> None:

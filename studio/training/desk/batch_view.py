@@ -13,7 +13,7 @@ from typing import Any
 
 from studio.tokens import IGNORED, Token, TokenRow
 from studio.training.batch.row_order import GroupedOrder, PackedOrder, RowOrder
-from studio.training.report.row_checks import content_hash
+from studio.training.data.canonical import content_hash
 from studio.training.report.row_facts import Facts
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from studio.data_protocol import Kind
-from studio.errors import StudioError
+from studio.errors import Stopped, StudioError
 from studio.formats._folder import is_hub
 from studio.formats._window import SourceWindow, open_window
 from studio.graph.registry import Registry
@@ -47,7 +47,7 @@ class Opener:
         """The rows of the request's data: in place where its files are here, else prepared."""
         step = request.plan.step(request.dataset)
         if step.type == "dataset" and not is_hub(str(step.settings["source"])):
-            return WindowRows(step.title, self._window(step, request.plan))
+            return WindowRows(step.title, self._window(step, request.plan), self._looking)
         outputs = self._outputs(request.plan, RunFolder(runs / ".tokens"))
         dataset = DatasetValue.model_validate(outputs[request.dataset][request.output])
         return PreparedRows(dataset, _split_seed(request))
@@ -98,6 +98,16 @@ class Opener:
             project_dir=plan.project_dir, registry=self._registry, emit_event=self._tell_event,
             stop_requested=self._stopped, project_name=plan.name,
         )  # fmt: skip
+
+    def _looking(self, done: int, total: int) -> None:
+        """All rows have to be looked at before the first can be shown."""
+        if self._stopped():
+            raise Stopped
+        if done:
+            self._say("progress", {
+                "title": "Finding the side of each row", "phase": "sides", "done": done, "total": total,
+                "unit": "rows",
+            })  # fmt: skip
 
     def _tell_event(self, event: Event) -> None:
         """What a step says, as far as somebody who waits wants to know it."""

@@ -21,6 +21,7 @@ from studio.graph.registry import load_registry
 from studio.runs.token_request import TokenRequest, request_from_json
 from studio.tokens import TokenRow
 from studio.training.data.by_number import Item, Rows
+from studio.training.data.canonical import content_hash
 from studio.training.data.source_order import SourceRow
 from studio.training.desk.batch_view import TrainingRows, Unit, batch_of, padded
 from studio.training.desk.open_source import Opener, Say
@@ -29,7 +30,6 @@ from studio.training.desk.token_view import view_rows
 from studio.training.model.quiet import quiet_libraries
 from studio.training.report.fixes import setting_of
 from studio.training.report.make import PROGRESS_EVERY_S, Pace, ReportMaker
-from studio.training.report.row_checks import content_hash
 from studio.training.report.row_facts import GIANT, Facts, facts_of, is_giant
 from studio.training.report.row_index import RowIndex
 from studio.training.tokens.chat_choice import rendered_samples, with_template

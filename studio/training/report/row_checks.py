@@ -5,30 +5,19 @@ Pure functions of one row (``studio.training.data.canonical``); they judge and n
 
 from __future__ import annotations
 
-import hashlib
 import itertools
-import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 Row = Mapping[str, Any]
 
-_PLACE = ("line", "source")
 _LISTS = ("messages", "chosen", "rejected")
 # Two or more characters of UTF-8 that were read as Windows-1252 or Latin-1: a leading byte as a
 # letter, and what follows from the upper half of that code page.
 _UPPER = "\u0080-\u00bf€‚ƒ„…†‡ˆ‰Š‹ŒŽ‘’“”•–—˜™š›œžŸ"
 _TWICE = re.compile(f"[\u00c2-\u00df][{_UPPER}]|[\u00e0-\u00ef][{_UPPER}]{{2}}|ð[{_UPPER}]{{3}}")
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
-
-
-def content_hash(row: Row) -> int:
-    """A 64-bit hash of what the row says; rows that say the same have the same one."""
-    said = {k: v for k, v in row.items() if k not in _PLACE and v is not None}
-    text = json.dumps(said, ensure_ascii=False, sort_keys=True, default=str)
-    digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8)
-    return int.from_bytes(digest.digest(), "little")
 
 
 def texts_of(row: Row, *, system: bool = True) -> list[str]:

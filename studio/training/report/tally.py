@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 
 from studio.data_report import Place, Repeat
 from studio.figures import percent
+from studio.training.data.canonical import content_hash
 from studio.training.report.near_duplicates import NearDuplicates, Pair
-from studio.training.report.row_checks import answer_of, content_hash, texts_of
+from studio.training.report.row_checks import answer_of, texts_of
 from studio.training.report.row_facts import Facts
 from studio.training.report.row_index import MOST_HASHES
 from studio.training.report.scripts import Scripts

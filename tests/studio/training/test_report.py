@@ -17,6 +17,7 @@ from studio.nodes.dataset import DatasetSettings
 from studio.runs.plan import Plan, Step
 from studio.runs.token_request import TokenRequest
 from studio.training.data.by_number import WindowRows
+from studio.training.data.canonical import content_hash
 from studio.training.data.rows import prepare_rows
 from studio.training.report.make import ReportMaker, histogram
 from studio.training.report.near_duplicates import NearDuplicates
@@ -244,6 +245,38 @@ def test_rows_that_are_left_out_move_no_other_one_from_what_is_shown(
     assert used == made
     report = report_on(path, **settings)
     assert report.bad_rows == value.skipped
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"split_mode": "count", "validation_count": 7},
+        {"split_mode": "count", "validation_count": 1000},
+        {"validation_fraction": 0.3},
+        {"validation_fraction": 0.01},
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("different", [2, 3, 15, 40])
+def test_sides_are_those_of_the_step_where_duplicates_are_left_out(
+    settings: dict[str, Any], different: int, tmp_path: Path
+) -> None:
+    """A duplicate takes no other row's place on a side, and no side of few rows is left empty."""
+    path = write_rows(tmp_path, [_clean(n * n % different) for n in range(60)])
+    wanted = DatasetSettings(source=str(path), deduplicate=True, **settings)
+    value = prepare_rows(make_context(tmp_path, Recorder()), wanted)
+    made = {
+        (split, int(line))
+        for split in ("train", "validation") if getattr(value, f"{split}_rows")
+        for line in open_rows(Path(value.path) / split)["line"]
+    }  # fmt: skip
+    with open_window(wanted, tmp_path, load_registry().variants["format"]) as window:
+        shown = WindowRows("Dataset", window)
+        items = shown.rows(1, shown.count)
+    seen: set[int] = set()
+    first = [i for i in items if (c := content_hash(i.row or {})) not in seen and not seen.add(c)]  # type: ignore[func-returns-value]
+    assert {(i.split, i.line) for i in first} == made
+    report = report_on(path, deduplicate=True, **settings)
+    assert (report.train_rows, report.validation_rows) == (value.train_rows, value.validation_rows)
 
 
 def test_nothing_trained_is_an_error(tmp_path: Path) -> None:
