@@ -20,6 +20,9 @@ from studio.estimate.memory import Batch
 from studio.estimate.pace import day_of
 from studio.estimate.trainable import Counted
 
+MOST_TOLD = 2
+"""Differences that are named."""
+
 
 def conditions_of(job: Job, facts: Facts, counted: Counted, mode: Mode, batch: Batch) -> Conditions:
     """Everything that a figure of this training is measured for."""
@@ -42,8 +45,8 @@ def correction(now: Conditions) -> tuple[Measured | None, str]:
     measured, other = find_measured(now)
     if other is None:
         return measured, ""
-    changed = names(differences(now, other.of))
+    changed = names(differences(now, other.of)[:MOST_TOLD])
     return None, (
-        f"The probe {day_of(other.when)} does not count here: it was {changed}. Probe again to measure "
-        "this training."
+        f"The probe {day_of(other.when)} does not count here: it was made {changed}. Probe again to "
+        "measure this training."
     )  # fmt: skip

@@ -3,8 +3,11 @@
 1. accumulation for batch: the same rows in each optimizer step, only slower;
 2. gradient checkpointing: the same numbers, about a third slower;
 3. an 8-bit optimizer: nearly the same numbers;
-4. a base in 4 bits: slower and a little worse, where the method trains on it;
-5. shorter rows: what lies beyond is not learned.
+4. a base in 16 bits in place of 32, where the device computes in them: coarser rounding;
+5. a base in 4 bits: slower and a little worse, where the method trains on it;
+6. shorter rows: what lies beyond is not learned.
+
+A milder change that a harsher one has made needless is taken back.
 
 Proposals are data; ``apply`` turns them into a graph with the ordinary edits, so that one undo takes
 them back. It must not propose what the nodes' own checks refuse.
@@ -18,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from studio.estimate.graph import Estimate, estimate_job
-from studio.estimate.job import Facts, Job, job_of
+from studio.estimate.job import Facts, Job, job_of, mode_of
 from studio.estimate.machine import this_machine
 from studio.graph.edits import set_setting
 from studio.graph.graph import Graph
@@ -56,18 +59,45 @@ def propose(
     job = job_of(graph, registry, project_dir, train)
     now = estimate_job(job, facts)
     facts = carried(facts, now)
-    made: list[Proposal] = []
-    for step in (_batch, _checkpointing, _optimizer, _quantization, _length):
-        for fields in step(job, registry):
+    taken: list[list[Change]] = []
+    for step in (_batch, _checkpointing, _optimizer, _precision, _quantization, _length):
+        for fields in step(job, facts, registry):
             if now.fits is not False:
-                return tuple(made), now
-            changed, proposals = _changed(graph, job, fields)
-            after = estimate_job(changed, facts)
-            saved = (now.peak or 0) - (after.peak or 0)
-            if saved <= 0:
+                break
+            after = estimate_job(_with(job, [fields]), facts)
+            if (now.peak or 0) <= (after.peak or 0):
                 continue
-            made = _merged(made, [replace(p, saves=saved) for p in proposals])
-            job, now = changed, after
+            replaced = {field for _, field, _, _ in fields}
+            taken = [t for t in taken if not replaced & {field for _, field, _, _ in t}]
+            job, now, taken = _with(job, [fields]), after, [*taken, fields]
+    first = job_of(graph, registry, project_dir, train)
+    if now.fits:
+        taken = _needed(first, facts, taken)
+    return _proposals(graph, first, facts, taken)
+
+
+def _needed(job: Job, facts: Facts, taken: list[list[Change]]) -> list[list[Change]]:
+    """Without the changes, the harshest first, that the others make needless."""
+    for fields in reversed(taken[:-1]):
+        others = [t for t in taken if t is not fields]
+        if estimate_job(_with(job, others), facts).fits:
+            taken = others
+    return taken
+
+
+def _proposals(
+    graph: Graph, job: Job, facts: Facts, taken: list[list[Change]]
+) -> tuple[tuple[Proposal, ...], Estimate]:
+    """The changes as proposals, each with what it saves after those before it."""
+    now, made, base = estimate_job(job, facts), [], _base_node(graph, job.node)
+    for fields in taken:
+        job = _with(job, [fields])
+        after = estimate_job(job, facts)
+        saves = (now.peak or 0) - (after.peak or 0)
+        for place, field, value, reason in fields:
+            node = job.node if place == "train" else base
+            made.append(Proposal(node, field, value, reason, saves))
+        now = after
     return tuple(made), now
 
 
@@ -91,8 +121,8 @@ Change = tuple[str, str, Any, str]
 """Which settings ("train" or "base"), the field, its value and the reason."""
 
 
-def _batch(job: Job, registry: Registry) -> Iterator[list[Change]]:
-    del registry
+def _batch(job: Job, facts: Facts, registry: Registry) -> Iterator[list[Change]]:
+    del facts, registry
     rows, times = job.train.batch_size, job.train.gradient_accumulation_steps
     whole = rows * times
     while rows > 1:
@@ -104,8 +134,8 @@ def _batch(job: Job, registry: Registry) -> Iterator[list[Change]]:
         ]  # fmt: skip
 
 
-def _checkpointing(job: Job, registry: Registry) -> Iterator[list[Change]]:
-    del registry
+def _checkpointing(job: Job, facts: Facts, registry: Registry) -> Iterator[list[Change]]:
+    del facts, registry
     if not job.train.gradient_checkpointing:
         reason = (
             "Activations are computed twice instead of kept: the same result, about a third slower."
@@ -113,15 +143,24 @@ def _checkpointing(job: Job, registry: Registry) -> Iterator[list[Change]]:
         yield [("train", "gradient_checkpointing", True, reason)]
 
 
-def _optimizer(job: Job, registry: Registry) -> Iterator[list[Change]]:
-    del registry
+def _optimizer(job: Job, facts: Facts, registry: Registry) -> Iterator[list[Change]]:
+    del facts, registry
     smaller = _EIGHT_BIT.get(job.train.optimizer)
     if smaller:
         reason = "The optimizer's states take a quarter of the memory, with nearly the same steps."
         yield [("train", "optimizer", smaller, reason)]
 
 
-def _quantization(job: Job, registry: Registry) -> Iterator[list[Change]]:
+def _precision(job: Job, facts: Facts, registry: Registry) -> Iterator[list[Change]]:
+    del registry
+    single = job.lora is not None and mode_of(job, facts.machine).weights == 4
+    if single and facts.machine.bfloat16:
+        reason = "Weights and activations take half the memory; numbers are rounded more coarsely."
+        yield [("base", "dtype", "bfloat16", reason)]
+
+
+def _quantization(job: Job, facts: Facts, registry: Registry) -> Iterator[list[Change]]:
+    del facts
     if job.lora is None or job.base.quantization != "none":
         return
     method = registry.variant("adapter", job.lora.method)
@@ -130,8 +169,8 @@ def _quantization(job: Job, registry: Registry) -> Iterator[list[Change]]:
         yield [("base", "quantization", "nf4", reason)]
 
 
-def _length(job: Job, registry: Registry) -> Iterator[list[Change]]:
-    del registry
+def _length(job: Job, facts: Facts, registry: Registry) -> Iterator[list[Change]]:
+    del facts, registry
     length = job.train.max_length
     while length > SHORTEST:
         length = max(SHORTEST, length // 2)
@@ -139,14 +178,11 @@ def _length(job: Job, registry: Registry) -> Iterator[list[Change]]:
         yield [("train", "max_length", length, reason)]
 
 
-def _changed(graph: Graph, job: Job, fields: list[Change]) -> tuple[Job, list[Proposal]]:
-    base = _base_node(graph, job.node)
-    proposals = []
-    for place, field, value, reason in fields:
+def _with(job: Job, changes: list[list[Change]]) -> Job:
+    for place, field, value, _ in (change for fields in changes for change in fields):
         settings = getattr(job, place).model_copy(update={field: value})
         job = replace(job, **{place: settings})
-        proposals.append(Proposal(job.node if place == "train" else base, field, value, reason, 0))
-    return job, proposals
+    return job
 
 
 def _base_node(graph: Graph, train: str) -> str:
@@ -154,12 +190,3 @@ def _base_node(graph: Graph, train: str) -> str:
     while wire is not None and graph.node(wire.source).type != "base_model":
         wire = graph.wire_into(wire.source, "model")
     return wire.source if wire is not None else ""
-
-
-def _merged(made: list[Proposal], new: list[Proposal]) -> list[Proposal]:
-    """A later value of the same setting replaces the earlier one; what both save is added up."""
-    spent = {(p.node, p.field): p.saves for p in made}
-    kept = [p for p in made if (p.node, p.field) not in {(n.node, n.field) for n in new}]
-    return [
-        *kept, *(replace(p, saves=p.saves + spent.get((p.node, p.field), 0)) for p in new)
-    ]  # fmt: skip

@@ -121,8 +121,13 @@ def _counts(job: Job, shape: Shape, counted: Counted, mode: Mode) -> dict[str, A
 def _with_memory(
     found: Estimate, parts: Parts | None, known: Measured | None, dropped: str, facts: Facts
 ) -> Estimate:
-    if parts is None:
-        return replace(found, dropped=dropped)
+    if parts is None:  # no formula: only what the probe needed
+        if known is None:
+            return replace(found, dropped=dropped)
+        return replace(
+            found, peak=known.peak, basis="measured here",
+            fits=known.peak <= MARGIN * found.available,
+        )  # fmt: skip
     peak = round(parts.peak * (known.ratio if known else facts.least_ratio))
     basis: Basis = "measured here" if known else "formula"
     fits = peak <= MARGIN * found.available

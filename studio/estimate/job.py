@@ -142,7 +142,9 @@ def counted_of(job: Job, shape: Shape) -> tuple[Counted, list[str]]:
     )  # fmt: skip
     notes = [sentence[0].upper() + sentence[1:] for _, sentence, _ in chosen.troubles]
     if counted.adapter is None:
-        notes.append(f"How much {lora.method} trains is counted by a dry run, not by a formula.")
+        notes.append(
+            f"How much {lora.method} trains is counted by a dry run or measured by a probe: there is no formula."
+        )
     elif lora.method not in PLAIN:
         notes.append(f"Activations of {lora.method} are taken to be LoRA's; a dry run knows them.")
     return counted, notes

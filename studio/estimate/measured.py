@@ -100,7 +100,7 @@ def differences(now: Conditions, then: Conditions) -> list[str]:
         told.append(f"with the optimizer {then.optimizer}")
     if then.threads != now.threads:
         told.append(f"with {then.threads} threads")
-    if not _nearly(then.trained, now.trained):
+    if then.method == now.method and not _nearly(then.trained, now.trained):
         told.append("with another number of trained parameters")
     return told + _batch_changed(now, then)
 

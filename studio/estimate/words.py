@@ -31,7 +31,7 @@ def gib(size: int | float) -> str:
 
 def number(size: int | float) -> str:
     """The figure of ``gib`` without its unit, for “~5.2 of 8.0 GiB”."""
-    return f"{size / GIB:.1f}"
+    return f"{size / GIB:.{1 if size < 10 * GIB else 0}f}"
 
 
 def short(found: Estimate) -> str:
@@ -47,7 +47,7 @@ def short(found: Estimate) -> str:
 def headline(found: Estimate) -> str:
     """Whether it fits, in a sentence."""
     if found.peak is None:
-        return "How much memory it needs is not known yet."
+        return " ".join(("How much memory it needs is not known yet.", *found.notes[:1]))
     verdict = "It fits" if found.fits else "It does not fit"
     return (
         f"{verdict}: about {gib(found.peak)} needed, {gib(found.available)} free, "

@@ -160,25 +160,21 @@ class TrainingDesk(QObject):
         """Show what would bring the training into the free memory, and apply what is ticked."""
         document, registry, facts = self._document, self._registry, self.watch.facts()
         graph, folder, node = document.graph, document.project_dir, self._node
-        proposals, _ = fit.propose(graph, registry, folder, facts, node)
+        proposals, after = fit.propose(graph, registry, folder, facts, node)
         now = self.watch.found.get(node)
-        after = fit.carried(facts, now) if now is not None else facts
+        carried = fit.carried(facts, now) if now is not None else facts
         changes = self._changes(
             [(p.node, p.field, p.value, p.reason, _saved(p)) for p in proposals]
         )
 
         def outcome(chosen: Sequence[ProposedChange]) -> str:
-            then = estimate_graph(applied(graph, registry, chosen), registry, folder, after, node)
+            then = estimate_graph(applied(graph, registry, chosen), registry, folder, carried, node)
             if then is None:
                 return ""
             time = f" Time then: about {span(then.seconds)}." if then.seconds is not None else ""
             return headline(then) + time
 
-        sentence = (
-            "These changes bring the training into the free memory, the least harmful first."
-            if changes
-            else "Nothing more can be changed here: take a smaller model, or free some memory."
-        )
+        sentence = _offered(bool(changes), after is not None and bool(after.fits))
         self._offer("Make It Fit", sentence, changes, outcome, graph)
 
     @Slot()
@@ -233,6 +229,18 @@ class TrainingDesk(QObject):
         if self.dialog is not None:
             self.dialog.deleteLater()
             self.dialog = None
+
+
+def _offered(changes: bool, fits: bool) -> str:
+    """What the changes come to, above them."""
+    if not changes:
+        return "Nothing more can be changed here: take a smaller model, or free some memory."
+    if fits:
+        return "These changes bring the training into the free memory, the least harmful first."
+    return (
+        "Even with all of these changes it does not fit, the least harmful first: take a smaller model, or "
+        "free some memory."
+    )
 
 
 def _saved(proposal: fit.Proposal) -> str:

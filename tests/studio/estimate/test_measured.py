@@ -131,6 +131,17 @@ def test_a_damaged_or_older_file_costs_only_the_correction(graph: Graph, tmp_pat
     assert (found.basis, found.dropped) == ("formula", "")
 
 
+def test_a_method_without_a_formula_is_known_by_its_probe(graph: Graph, tmp_path: Path) -> None:
+    graph = set_setting(graph, "lora", "method", "oft")
+    assert estimated(graph, tmp_path).peak is None
+    probe(graph, tmp_path)
+    found = estimated(graph, tmp_path)
+    assert (found.peak, found.basis, found.fits) == (10**9, "measured here", True)
+    other = estimated(set_setting(graph, "train", "batch_size", 9), tmp_path)
+    assert other.peak is None
+    assert "does not count here" in other.dropped
+
+
 def test_a_probe_tells_the_time_too(graph: Graph, tmp_path: Path) -> None:
     facts = dataclasses.replace(FACTS, paces=probed_paces(2))
     found = estimated(graph, tmp_path, facts)

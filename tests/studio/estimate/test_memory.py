@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import time
 from pathlib import Path
@@ -159,18 +160,37 @@ def test_make_it_fit_takes_the_least_harm_first(project: Path) -> None:
     for available, fields in (
         (400, []),
         (80, ["batch_size", "gradient_accumulation_steps"]),
-        (9, ["batch_size", "gradient_accumulation_steps", "gradient_checkpointing", "optimizer",
-             "quantization"]),
+        (24, ["gradient_checkpointing"]),  # with it the batch need not be smaller
+        (9, ["batch_size", "gradient_accumulation_steps", "gradient_checkpointing", "quantization"]),
+        (7.8, ["batch_size", "gradient_accumulation_steps", "gradient_checkpointing", "optimizer",
+               "quantization"]),
     ):  # fmt: skip
-        facts = Facts(machine(available * 10**9))
+        facts = Facts(machine(round(available * 1e9)))
         proposals, after = propose(graph, registry, project.parent, facts)
         assert after is not None
         assert after.fits, available
         assert [p.field for p in proposals] == fields
-        applied = estimated(project, available * 10**9, apply(graph, proposals))
+        applied = estimated(project, round(available * 1e9), apply(graph, proposals))
         assert applied.peak == after.peak
         settings = apply(graph, proposals).node("train").settings
         assert settings["batch_size"] * settings.get("gradient_accumulation_steps", 1) == 8
+
+
+def test_half_the_precision_comes_before_four_bits(project: Path) -> None:
+    """Where the device computes in bfloat16; and what was saved adds up to the new peak."""
+    graph, registry = (
+        set_setting(load_project(project), "base", "dtype", "float32"),
+        load_registry(),
+    )
+    before = estimated(project, 24 * 10**9, graph)
+    proposals, after = propose(graph, registry, project.parent, Facts(machine(24 * 10**9)))
+    assert [p.field for p in proposals] == ["gradient_checkpointing", "dtype"]
+    assert before.peak is not None
+    assert after is not None
+    assert before.peak - sum(p.saves for p in proposals) == after.peak
+    without = dataclasses.replace(machine(24 * 10**9), bfloat16=False)
+    proposals, _ = propose(graph, registry, project.parent, Facts(without))
+    assert "dtype" not in [p.field for p in proposals]
 
 
 def test_what_cannot_fit_is_said(project: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from PySide6.QtCore import QPoint, Qt
 from PySide6.QtTest import QTest
-from PySide6.QtWidgets import QCheckBox, QPushButton
+from PySide6.QtWidgets import QCheckBox, QLabel, QPushButton
 from pytestqt.qtbot import QtBot
 
 from studio.estimate import earlier
@@ -162,6 +162,18 @@ def test_make_it_fit_is_one_edit_that_undo_takes_back(session: Session, qtbot: Q
     assert session.document.undo_label == "Make It Fit"
     session.document.undo()
     assert session.document.graph == before
+
+
+def test_what_cannot_be_made_to_fit_is_not_promised(session: Session, qtbot: QtBot) -> None:
+    change(session, batching="packed", batch_size=4096, max_length=1_000_000, pack_length=1_000_000)
+    qtbot.waitUntil(lambda: strip(session).words.text().startswith("It does not fit"))
+    QTest.mouseClick(strip(session).fit, LEFT)
+    dialog = session.training.dialog
+    assert dialog is not None
+    told = " ".join(label.text() for label in dialog.findChildren(QLabel))
+    assert "Even with all of these changes it does not fit" in told
+    assert "It does not fit" in dialog.result_words.text()
+    dialog.reject()
 
 
 def test_the_recipe_gives_reasons_and_takes_what_is_ticked(session: Session, qtbot: QtBot) -> None:
