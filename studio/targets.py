@@ -17,10 +17,8 @@ from typing import Any
 
 from studio.experts import Weights, half_chosen, joined, weight_names
 from studio.layer_names import is_joined, joined_name, matches, taker
+from studio.layer_pattern import PATTERN, PatternTrouble, matched_names
 from studio.layers import LinearModule, resolve_targets, tensor_shapes, weight_files
-
-PATTERN = "re:"
-"""What a regular expression for whole layer names begins with."""
 
 Trouble = tuple[str, str, str]
 """A setting's name, a sentence, and a hint."""
@@ -84,10 +82,9 @@ def _wanted(
     """Target names for PEFT; a regular expression is written out as the layers that it matches."""
     if isinstance(wanted, str) and wanted.startswith(PATTERN):
         try:
-            pattern = re.compile(wanted.removeprefix(PATTERN))
-        except re.error as error:
-            return [], [("target_modules", f"“{wanted}” is not a regular expression: {error}.", "")]
-        found = [m.name for m in modules if full_match(pattern, m.name)]
+            found = matched_names(wanted, (m.name for m in modules))
+        except PatternTrouble as error:
+            return [], [("target_modules", str(error), "")]
         hint = f"It must match a whole name, such as {modules[0].name}."
         trouble = ("target_modules", f"“{wanted}” matches no linear layer of {model}.", hint)
         return found, [] if found else [trouble]
@@ -99,12 +96,6 @@ def _wanted(
         sentence = wrong_target_sentence("an empty list", model)
         troubles.append(("target_modules", sentence, nearest_hint(modules, "")))
     return names, troubles
-
-
-def full_match(pattern: re.Pattern[str], name: str) -> bool:
-    """Whether the expression is the whole name of a layer, as PEFT asks it, or that of the weight that
-    an expert is joined in."""
-    return bool(pattern.fullmatch(name) or pattern.fullmatch(joined_name(name)))
 
 
 def _narrowed(

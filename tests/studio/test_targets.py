@@ -92,6 +92,27 @@ def test_what_matches_nothing_is_said(settings: dict[str, Any], field: str, said
     assert said in trouble[1]
 
 
+@pytest.mark.parametrize(
+    ("expression", "said"),
+    [
+        (r"(.+)+x", "could take for ever"),
+        (r"((\w+\.)*|q)*x", "could take for ever"),
+        (r".*.*.*.*.*.*.*x", "could take for ever"),
+        ("(" * 3000 + ")" * 3000, "is not a regular expression"),
+        (r"a{99999999999999999999}", "is not a regular expression"),
+        (r"(?P<n>.*)\.(?=.*mlp)(?:layers\.)?\d+\.(self_attn|mlp)\.[a-z_]{1,40}", ""),
+        (r"(.*\.)?(q|v)_proj", ""),
+    ],
+)
+def test_an_expression_always_ends(expression: str, said: str) -> None:
+    """It is tried after each key that is typed, and nothing can interrupt it."""
+    layers = [LinearModule("model.layers.0.self_attn." + "a" * 60, 8, 8), *modules()]
+    began = time.perf_counter()
+    troubles = choose(layers, LoraSettings(target_modules="re:" + expression), "it").troubles
+    assert time.perf_counter() - began < 2
+    assert said in troubles[0][1] if said else not troubles or "matches no" in troubles[0][1]
+
+
 def test_ranks_by_layer_are_escaped_for_peft() -> None:
     chosen = choose(modules(), LoraSettings(rank_pattern="mlp.down_proj=32, q_proj=4"), "it")
     assert chosen.ranks == {r"mlp\.down_proj": 32, "q_proj": 4}

@@ -132,6 +132,8 @@ def test_presets_and_groupings_keep_the_ticks(dialog: LayerDialog) -> None:
     assert dialog.selection() == "attention"
     dialog.tree.topLevelItem(0).setCheckState(0, Qt.CheckState.Unchecked)
     assert len(dialog.selection()) == 9
+    press(dialog, "layer-preset:feed-forward")
+    assert dialog.selection() == ["up_proj"]
     press(dialog, "layer-preset:none")
     assert dialog.selection() == []
     assert wrong(dialog, "target_modules") == "Tick at least one layer."

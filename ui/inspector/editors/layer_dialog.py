@@ -26,8 +26,9 @@ from PySide6.QtWidgets import (
 )
 
 from studio.estimate.shapes import Linear
+from studio.layer_pattern import PATTERN
 from studio.layers import LinearModule
-from studio.targets import PATTERN, Trouble, WholeModule
+from studio.targets import Trouble, WholeModule
 from ui.inspector.editors.block_range import BlockRange
 from ui.inspector.editors.layer_tree import LayerTree
 from ui.inspector.editors.layer_words import count_words, row_words
@@ -38,7 +39,8 @@ from ui.inspector.editors.whole_boxes import WholeBoxes
 from ui.inspector.look import ErrorLabel, MutedLabel
 
 PRESETS = (
-    ("all-linear", "All"), ("attention", "Attention"), ("q,v", "q and v"), ("", "None"),
+    ("all-linear", "All"), ("attention", "Attention"), ("q,v", "q and v"),
+    ("feed-forward", "Feed-forward"), ("", "None"),
 )  # fmt: skip
 _SIZE = 58, 46  # in heights of a line
 _ROOM = 0.94  # of the screen's height
@@ -84,9 +86,12 @@ class LayerDialog(QDialog):
         return self.state.target_modules()
 
     def choose(self, preset: str) -> None:
-        """Tick what a preset stands for; an empty one takes every tick away."""
-        names = checked_of(preset, self.state.modules)[0] if preset else set()
-        self._tick({r.name for r in self.state.rows if names.issuperset(r.aliases)})
+        """Tick what a preset stands for; “feed-forward” is what “attention” leaves, an empty one is none."""
+        rest = preset == "feed-forward"
+        names = (
+            checked_of("attention" if rest else preset, self.state.modules)[0] if preset else set()
+        )
+        self._tick({r.name for r in self.state.rows if names.issuperset(r.aliases) != rest})
 
     def judge(self) -> None:
         """Show what the choices come to, and what is wrong with them."""

@@ -6,7 +6,6 @@ read here is no error: the sentence says why, and names can be typed instead.
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,9 +14,10 @@ from typing import Any
 from studio.estimate.shapes import Linear
 from studio.experts import joined
 from studio.layer_names import joined_name, taker
+from studio.layer_pattern import PATTERN, PatternTrouble, matched_names
 from studio.layers import LinearModule, presets, resolve_targets
 from studio.models import linear_modules
-from studio.targets import PATTERN, full_match, layer_number
+from studio.targets import layer_number
 
 
 def find_layers(model: str | None, project_dir: Path) -> tuple[list[LinearModule], str]:
@@ -35,10 +35,9 @@ def checked_of(value: Any, modules: Sequence[LinearModule]) -> tuple[set[str], l
     match no layer."""
     if isinstance(value, str) and value.startswith(PATTERN):
         try:
-            pattern = re.compile(value.removeprefix(PATTERN))
-        except re.error:
+            return set(matched_names(value, (m.name for m in modules))), []
+        except PatternTrouble:
             return set(), [value]
-        return {m.name for m in modules if full_match(pattern, m.name)}, []
     targets, strange = resolve_targets(
         modules, value if isinstance(value, str) else list(value or ())
     )

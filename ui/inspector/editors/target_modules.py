@@ -80,6 +80,8 @@ class TargetModulesEditor(Editor):
     def _no_ranks(self, values: Mapping[str, Any]) -> str:
         """Why layers can have no rank of their own with the node's method."""
         found = self.context.registry.variants.get("adapter", {}).get(str(values.get("method")))
+        if found is not None and getattr(found.payload, "own_layers", False):
+            return f"{found.title} chooses its layers by itself."
         uses = getattr(found.payload, "uses", None) if found else None
         if found is None or uses is None or "patterns" in uses:
             return ""

@@ -16,9 +16,9 @@ from typing import Any
 from studio.estimate.shapes import Linear
 from studio.estimate.trainable import FORMULAS
 from studio.layer_names import taker
+from studio.layer_pattern import PATTERN
 from studio.layers import LinearModule
 from studio.targets import (
-    PATTERN,
     Chosen,
     WholeModule,
     choose,
