@@ -57,6 +57,12 @@ def _check_precision(
             "biases cannot be trained in float16.", "bias", code="bias_dtype",
             hint="Set Bias to None, or the model's precision to bfloat16 or float32.",
         )  # fmt: skip
+    if listed(settings.modules_to_save) and dtype == "float16":
+        yield context.problem(
+            "modules that are trained as a whole cannot be trained in float16.", "modules_to_save",
+            hint="Clear the field, or set the model's precision to bfloat16 or float32.",
+            code="saved_dtype",
+        )  # fmt: skip
     reason = quantization_trouble(variant.title, method, quantization)
     if reason:
         yield context.problem(

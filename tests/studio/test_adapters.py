@@ -103,3 +103,5 @@ def test_biases_are_not_trained_in_float16() -> None:
         "LoRA: biases cannot be trained in float16.",
         "bias",
     )
+    (problem,) = check_method(LoraSettings(modules_to_save="lm_head"), context)
+    assert (problem.code, problem.field) == ("saved_dtype", "modules_to_save")

@@ -168,7 +168,7 @@ class StepWatch(TrainerCallback):
         """Let the method see the gradients once more, before they are cleared; zeros where float16's
         scaling left the step out, because they were no numbers."""
         del args, state, control, more
-        if self.trainer.accelerator.optimizer_step_was_skipped:
+        if not math.isfinite(float(self.trainer.grad_norm)):
             self.trainer.model.zero_grad(set_to_none=False)
         self.tuning.after_step(self.step + 1)
         self.updating = False

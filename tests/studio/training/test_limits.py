@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -63,20 +64,33 @@ def test_a_target_that_only_the_files_have_is_refused(tmp_path: Path) -> None:
         train_adapter(make_context(tmp_path, Recorder()), inputs, settings_of())
 
 
-def test_biases_in_float16_are_refused(tmp_path: Path) -> None:
+_OWN_PRECISION = [
+    ({"bias": "all"}, "biases"),
+    ({"modules_to_save": ["embed_tokens"]}, "modules that are trained as a whole"),
+]
+
+
+@pytest.mark.parametrize(("adapter", "what"), _OWN_PRECISION)
+def test_what_has_the_models_precision_is_refused_in_float16(
+    tmp_path: Path, adapter: dict[str, Any], what: str
+) -> None:
     """Before a step, not in the middle of it."""
-    inputs = make_inputs(tmp_path, bias="all")
+    inputs = make_inputs(tmp_path, **adapter)
     inputs["model"]["model"]["dtype"] = "float16"
-    with pytest.raises(StudioError, match="biases cannot be trained in float16"):
+    with pytest.raises(StudioError, match=f"{what} cannot be trained in float16"):
         train_adapter(make_context(tmp_path, Recorder()), inputs, settings_of())
 
 
-def test_biases_in_bfloat16_are_told(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("quiet_transformers")
+@pytest.mark.parametrize(("adapter", "what"), _OWN_PRECISION)
+def test_what_has_the_models_precision_is_told_in_bfloat16(
+    tmp_path: Path, adapter: dict[str, Any], what: str
+) -> None:
     """They train, and hardly move."""
-    inputs, told = make_inputs(tmp_path, bias="all"), Recorder()
+    inputs, told = make_inputs(tmp_path, **adapter), Recorder()
     inputs["model"]["model"]["dtype"] = "bfloat16"
     train_adapter(make_context(tmp_path, told), inputs, settings_of(max_steps=2))
-    assert any("biases are trained in bfloat16" in e.get("sentence") for e in told.named("Notice"))
+    assert any(f"{what} are trained in bfloat16" in e.get("sentence") for e in told.named("Notice"))
 
 
 def test_a_damaged_file_of_weights_is_a_sentence(tmp_path: Path) -> None:
