@@ -52,7 +52,7 @@ class Hooks:
     ``before_step(model, step)`` may change the gradients, ``after_step(model, step)`` runs before they
     are cleared. ``state`` and ``restore`` carry what a checkpoint must hold besides weights.
 
-    After it ``save(folder)`` may rewrite the saved adapter, so that plain programs load it.
+    After it ``save(folder, model)`` may rewrite the saved adapter, so that plain programs load it.
     """
 
     fit: Callable[[Any, TrainingFacts], None] | None = None
@@ -65,7 +65,7 @@ class Hooks:
     after_step: Callable[[Any, int], None] | None = None
     state: Callable[[Any], State] | None = None
     restore: Callable[[Any, dict[str, Any], dict[str, Any]], None] | None = None
-    save: Callable[[Path], None] | None = None
+    save: Callable[[Path, Any], None] | None = None
 
 
 Fits = Callable[[Any, Any, Sequence[LinearModule]], Iterable[tuple[str, str]]]

@@ -113,9 +113,10 @@ def _restore(model: Any, tensors: dict[str, Any], values: dict[str, Any]) -> Non
     model.peft_config["default"].rank_pattern = values.get("rank_pattern")
 
 
-def _save(folder: Path) -> None:
+def _save(folder: Path, model: Any) -> None:
     from studio.training.adapter.convert import make_plain_ranks
 
+    del model
     make_plain_ranks(folder)
 
 

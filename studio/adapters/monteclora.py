@@ -72,9 +72,10 @@ def _penalty(model: Any) -> Any:
     return found if hasattr(found, "detach") else None
 
 
-def _save(folder: Path) -> None:
+def _save(folder: Path, model: Any) -> None:
     from studio.training.adapter.convert import without_samplers
 
+    del model
     without_samplers(folder)
 
 

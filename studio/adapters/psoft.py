@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
-from studio.adapters._method import LoraMethod, peft_config
+from studio.adapters._method import Hooks, LoraMethod, peft_config
 from studio.graph.node_type import Variant
+from studio.layers import LinearModule
 from studio.values import AdaptedModelValue
 
 
@@ -15,12 +18,25 @@ def _build(value: AdaptedModelValue) -> Any:
     )
 
 
+def _fits(node: Any, own: Any, layers: Sequence[LinearModule]) -> Iterable[tuple[str, str]]:
+    del own
+    for layer in [m for m in layers if min(m.width_in, m.width_out) < node.r][:1]:
+        most = min(layer.width_in, layer.width_out)
+        yield "r", f"{layer.name} has {most} directions, fewer than the rank {node.r}."
+
+
+def _save(folder: Path, model: Any) -> None:
+    from studio.training.adapter.convert import make_plain_rotations
+
+    make_plain_rotations(folder, model)
+
+
 VARIANT = Variant(
     kind="adapter", id="psoft", title="PSOFT", order=450,
-    help="Rotates the weights inside their r main directions. Experimental. When to use it: like OFT, "
-    "with far fewer parameters. arXiv:2505.11235.",
+    help="Rotates the weights inside their r main directions. Saved as a LoRA of the same rank. "
+    "Experimental. When to use it: like OFT, with far fewer parameters. arXiv:2505.11235.",
     payload=LoraMethod(
-        _build, transposed=False, quantized=(), merge_whole=True, paper="arXiv:2505.11235",
-        uses=frozenset({"r", "dropout"}),
+        _build, transposed=False, quantized=(), paper="arXiv:2505.11235", saved_as="LoRA",
+        uses=frozenset({"r", "dropout"}), fits=_fits, hooks=Hooks(save=_save),
     ),
 )  # fmt: skip

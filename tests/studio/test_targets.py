@@ -247,6 +247,13 @@ def test_sizes_that_do_not_fit_the_layers(
     assert said in found.sentence
 
 
+def test_a_rank_that_a_layer_does_not_have() -> None:
+    """PSOFT turns directions of the weights themselves; keys and values have 192 of them."""
+    (found,) = problems(LoraSettings(method="psoft", r=256))
+    assert (found.field, found.code, found.blocks) == ("r", "method_layers", True)
+    assert "has 192 directions, fewer than the rank 256" in found.sentence
+
+
 def test_a_setting_without_effect_is_a_warning() -> None:
     (found,) = problems(LoraSettings(method="vera", alpha=64))
     assert (found.field, found.code, found.blocks) == ("alpha", "setting_unused", False)

@@ -220,7 +220,7 @@ def write_adapter(tuning: Tuning, tokenizer: Any, folder: Path) -> None:
     if tuning.start:
         make_plain(folder, tuning.start)
     if tuning.method.hooks.save:
-        tuning.method.hooks.save(folder)
+        tuning.method.hooks.save(folder, tuning.model)
     tokenizer.save_pretrained(str(folder))
 
 

@@ -3,14 +3,17 @@
 PiSSA and its kin train W - s B0 A0 + s B A: a LoRA of twice the rank and twice the alpha on the unchanged
 base, W + s [B, -B0] [A; A0].
 AdaLoRA's P Λ Q is written as B A with a rank of its own for each layer: PEFT 0.21 rounds such an adapter
-to the base's precision when it loads it, and other programs do not know it at all. It must not change
-what the adapter does.
+to the base's precision when it loads it, and other programs do not know it at all.
+PSOFT turns the main directions of the base, s B (R - I) A, and saves R alone: B and A are computed again
+wherever it is loaded, where another library or a GPU may give them the other sign. It must not change what
+the adapter does.
 """
 
 from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -85,19 +88,48 @@ def without_samplers(folder: Path) -> None:
     same_mode(folder, CONFIG)
 
 
+def make_plain_rotations(folder: Path, model: Any) -> None:
+    """Rewrite a PSOFT adapter in ``folder`` as a LoRA of the same rank with the B and A of ``model``."""
+    from peft.tuners.psoft.layer import PsoftLayer
+
+    trained = load_file(folder / ADAPTER)
+    tensors = {n: t for n, t in trained.items() if ".psoft_" not in n}
+    for name, layer in model.named_modules():
+        if isinstance(layer, PsoftLayer):
+            a, b = layer._get_psoft_ab_cache_buffers("default")  # (r, in), (out, r)
+            turned = layer.psoft_R["default"].get_matrix().detach().float()
+            change = turned - torch.eye(len(turned), device=turned.device)
+            tensors[f"{name}.lora_A.weight"] = a.float().cpu().contiguous()
+            tensors[f"{name}.lora_B.weight"] = (b.float() @ change).cpu().contiguous()
+    save_file(tensors, folder / ADAPTER, metadata={"format": "pt"})
+    config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    plain = _lora_like(
+        config, config["target_modules"], r=config["r"], lora_alpha=config["psoft_alpha"],
+        lora_dropout=config["psoft_dropout"],
+    )  # fmt: skip
+    (folder / CONFIG).write_text(json.dumps(plain, indent=2, sort_keys=True), encoding="utf-8")
+    same_mode(folder, CONFIG)
+
+
 def _as_lora(config: dict[str, Any], ranks: dict[str, int]) -> dict[str, Any]:
     """A LoRA config for layers of these ranks, each with the scale alpha / init_r."""
+    scale = config["lora_alpha"] / config["init_r"]
+    return _lora_like(
+        config, ranks, r=config["init_r"], lora_alpha=config["lora_alpha"], rank_pattern=ranks,
+        alpha_pattern={name: scale * r for name, r in ranks.items()}, bias=config["bias"],
+        lora_dropout=config["lora_dropout"],
+    )  # fmt: skip
+
+
+def _lora_like(config: dict[str, Any], layers: Iterable[str], **own: Any) -> dict[str, Any]:
+    """A LoRA config on these layers, with what the given config of another method says of the rest."""
     from peft import LoraConfig
 
-    scale = config["lora_alpha"] / config["init_r"]
     kept = (
-        "base_model_name_or_path", "revision", "task_type", "bias", "fan_in_fan_out",
-        "modules_to_save", "lora_dropout", "inference_mode",
+        "base_model_name_or_path", "revision", "task_type", "fan_in_fan_out", "modules_to_save",
+        "inference_mode",
     )  # fmt: skip
-    plain = LoraConfig(
-        r=config["init_r"], lora_alpha=config["lora_alpha"], target_modules=sorted(ranks),
-        rank_pattern=ranks, alpha_pattern={name: scale * r for name, r in ranks.items()},
-        **{name: config[name] for name in kept},
-    ).to_dict()  # fmt: skip
-    plain["target_modules"] = sorted(ranks)
+    names = sorted(layers)
+    plain = LoraConfig(target_modules=names, **{n: config[n] for n in kept}, **own).to_dict()
+    plain["target_modules"] = names
     return {k: getattr(v, "value", v) for k, v in plain.items()}

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from studio.values import AdapterValue, ModelValue
 from tests.studio.training.steps import adapted_value, dataset_value, model_value, settings_of
@@ -53,6 +56,41 @@ def plain_adapted(adapter: AdapterValue) -> Any:
     from peft import PeftModel
 
     return PeftModel.from_pretrained(plain_model(adapter.model.model.path), adapter.path).eval()
+
+
+@contextmanager
+def other_signs() -> Iterator[None]:
+    """Within the block every second direction of a decomposition has the other sign: as right as
+    before, and what another library, a GPU or another number of threads may give."""
+    import torch
+
+    svd, qr, eigh = torch.linalg.svd, torch.linalg.qr, torch.linalg.eigh
+
+    def signs(count: int) -> Any:
+        return 1 - 2 * (torch.arange(count) % 2)
+
+    def other_svd(*args: Any, **more: Any) -> Any:
+        u, s, vh = svd(*args, **more)
+        turn, n = signs(s.shape[-1]), s.shape[-1]
+        return (
+            torch.cat([u[..., :n] * turn, u[..., n:]], -1), s,
+            torch.cat([vh[..., :n, :] * turn[:, None], vh[..., n:, :]], -2),
+        )  # fmt: skip
+
+    def other_qr(*args: Any, **more: Any) -> Any:
+        q, r = qr(*args, **more)
+        return q * signs(q.shape[-1]), r * signs(r.shape[-2])[:, None]
+
+    def other_eigh(*args: Any, **more: Any) -> Any:
+        values, vectors = eigh(*args, **more)
+        return values, vectors * signs(vectors.shape[-1])
+
+    with (
+        patch("torch.linalg.svd", other_svd),
+        patch("torch.linalg.qr", other_qr),
+        patch("torch.linalg.eigh", other_eigh),
+    ):
+        yield
 
 
 def logits(model: Any, width: int = 40) -> Any:

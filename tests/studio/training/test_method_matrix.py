@@ -14,7 +14,7 @@ import pytest
 from studio.errors import StudioError
 from studio.nodes.merge import MergeSettings
 from studio.training.merge.make import merge_adapter
-from tests.studio.training.adapters import logits, plain_adapted, plain_model
+from tests.studio.training.adapters import logits, other_signs, plain_adapted, plain_model
 from tests.studio.training.methods import BASES, METHODS, Trained, trained
 from tests.studio.training.steps import Recorder, make_context
 
@@ -99,10 +99,14 @@ def _inside(name: str) -> str:
 
 
 def assert_plain_peft_gives_the_same(root: Path, found: Trained) -> None:
-    """Other programs load the adapter: it is not the base, and holds no path of a start."""
+    """Other programs load the adapter, also on another machine: it is not the base, and holds no path
+    of a start."""
     import torch
 
     adapted, plain = plain_adapted(found.value), plain_model(root / "model")
+    with other_signs():
+        elsewhere = plain_adapted(found.value)
+    assert float((logits(adapted) - logits(elsewhere)).abs().max()) < 1e-4
     if found.value.model.method != "alora":  # acts only after its phrase, see test_methods
         assert float((logits(adapted) - logits(plain)).abs().max()) > 1e-4
     config = json.loads((Path(found.value.path) / "adapter_config.json").read_text())

@@ -335,6 +335,16 @@ def test_uni_lora_saves_its_vector_and_the_layout_if_wanted(
     assert merged.merged_from[-1]["max_logit_difference"] < 1e-4
 
 
+def test_a_rotation_of_psoft_is_saved_as_a_lora(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PEFT saves R alone, and on another machine its directions may have the other sign."""
+    found = trained(monkeypatch, tmp_path, "psoft", steps=3)
+    config = json.loads((Path(found.value.path) / "adapter_config.json").read_text())
+    assert (config["peft_type"], config["r"], config["lora_alpha"]) == ("LORA", 4, 4)
+    assert found.value.reload_difference < 1e-5
+
+
 def test_peanut_computes_the_change_out_of_the_weight(tmp_path: Path) -> None:
     """ΔW is s f(Wᵀ A) B, with two residual layers between for each pair (arXiv:2410.01870)."""
     import torch
