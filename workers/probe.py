@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from PySide6.QtCore import QObject, Signal
+from PySide6.QtCore import QObject, QThreadPool, Signal
 
 from studio.errors import StudioError
 from studio.estimate.ask import ask
@@ -44,7 +44,15 @@ class Probe(QObject):
             self._end()
 
     def _work(self, job: Job, facts: Facts) -> Estimate | None:
-        """On the pool thread."""
+        """On the pool thread, which only waits: its place in the pool is lent to other work."""
+        pool = QThreadPool.globalInstance()
+        pool.releaseThread()
+        try:
+            return self._followed(job, facts)
+        finally:
+            pool.reserveThread()
+
+    def _followed(self, job: Job, facts: Facts) -> Estimate | None:
         asked = ask("probe", job, facts, self._started)
         while not self._cancelled:
             try:

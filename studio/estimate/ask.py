@@ -32,6 +32,7 @@ from studio.estimate.memory import memory
 from studio.estimate.rows import rows_of
 from studio.estimate.speed import operations_per_token
 from studio.estimate.work import probed_paces
+from studio.layers import weight_files
 from studio.models import local_folder, starter_of
 from studio.targets import choose, listed
 
@@ -74,6 +75,8 @@ def request(kind: Kind, job: Job, facts: Facts) -> dict[str, Any]:
             f"{job.base.model} is not on this machine yet.", node=job.node, code="no_model",
             hint="Run the Base model node first.",
         )  # fmt: skip
+    if kind == "probe" and folder is not None:
+        _refuse_probe(job, folder, facts)
     if folder is not None:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     else:
@@ -87,6 +90,22 @@ def request(kind: Kind, job: Job, facts: Facts) -> dict[str, Any]:
         "batch": asdict(longest_batch(job, data, mode)), "model": model,
         "train": job.train.model_dump(mode="json"), "adapted": _adapted(job, model),
     }  # fmt: skip
+
+
+def _refuse_probe(job: Job, folder: Path, facts: Facts) -> None:
+    """What cannot be tried out is told before torch is loaded. On a processor a training that is too
+    large could take everything else on the machine down with it; a GPU only refuses it."""
+    if not weight_files(folder):
+        raise StudioError(
+            f"{folder} holds no weights, and a probe trains real steps.", node=job.node,
+            hint="Put the model's .safetensors files beside its config.json.", code="no_weights",
+        )  # fmt: skip
+    found = estimate_job(job, facts)
+    if facts.machine.device == "cpu" and (found.peak or 0) > found.available:
+        raise StudioError(
+            "This training needs more memory than is free: a probe of it could take other programs down.",
+            hint="Make it fit first.", node=job.node, code="too_large",
+        )  # fmt: skip
 
 
 def _model(job: Job, folder: Path | None, weights: int) -> dict[str, Any]:

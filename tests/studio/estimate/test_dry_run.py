@@ -142,8 +142,12 @@ def test_a_model_without_weights_cannot_be_probed_and_says_so(tmp_path: Path) ->
     graph, folder = project(tmp_path)
     facts = Facts(Machine("a processor", "cpu", 10**10, 10**10, False, 0))
     job = job_of(graph, load_registry(), folder, graph.node("train"))
-    with pytest.raises(StudioError, match="cannot be loaded"):
+    with pytest.raises(StudioError, match="holds no weights"):
         answered(ask("probe", job, facts))
+    (folder / "model" / "model.safetensors").touch()
+    small = Facts(Machine("a processor", "cpu", 10**5, 10**5, False, 0))
+    with pytest.raises(StudioError, match="more memory than is free"):
+        answered(ask("probe", job, small))
     other = job_of(Graph("empty", graph.nodes), load_registry(), folder, graph.node("train"))
     with pytest.raises(StudioError, match="Base model"):
         answered(ask("dry run", other, facts))
