@@ -7,19 +7,20 @@ tuned model is asked as it was taught. Nothing here may guess from rendered text
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from jinja2 import TemplateError
 from transformers import AutoTokenizer
 
 from studio.chat_templates import template
 from studio.errors import StudioError
 from studio.training.data.canonical import as_template_messages
+from studio.training.tokens.bounded import TookTooLong, bounded
 from studio.trust import may_run_code
 
 Message = Mapping[str, Any]
+Result = TypeVar("Result")
 
 _PLAIN = template("plain").source
 """``role: content`` on a line of its own; an answer ends with the end-of-text token."""
@@ -69,10 +70,22 @@ def render(
 ) -> str:
     """The conversation as text; with ``ask`` it ends where the next answer starts. ``messages`` are
     stored or plain ones; ``tools`` is what the row offers to the model."""
-    try:
-        text = tokenizer.apply_chat_template(
-            as_template_messages(messages), tools=tools, tokenize=False, add_generation_prompt=ask
+    given = as_template_messages(messages)
+    return str(
+        refused_in_words(
+            lambda: tokenizer.apply_chat_template(
+                given, tools=tools, tokenize=False, add_generation_prompt=ask
+            ), tokenizer,
         )
-    except (TemplateError, TypeError, ValueError, KeyError, IndexError) as error:
+    )  # fmt: skip
+
+
+def refused_in_words(render: Callable[[], Result], tokenizer: Any) -> Result:
+    """What rendering with the tokenizer's template gives; raises ``TemplateRefused`` where that fails,
+    in whatever way, or does not come to an end."""
+    try:
+        return bounded(render, str(tokenizer.chat_template))
+    except TookTooLong as error:
+        raise TemplateRefused("it does not come to an end") from error
+    except Exception as error:  # a template may fail in any way that Jinja can
         raise TemplateRefused(str(error) or type(error).__name__) from error
-    return str(text)

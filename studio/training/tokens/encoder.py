@@ -246,7 +246,7 @@ def rendered(title: str, encoder: Encoder, row: dict[str, Any]) -> list[Rendered
         return render_row(encoder.tokenizer, row, encoder.train_on)
     except TemplateRefused as error:
         raise StudioError(
-            f"{title}: the model's chat template does not take {place}: {error}.",
+            f"{title}: the chat template does not take {place}: {error}.",
             title="The chat template refuses a row",
             hint="Change that row, or choose another chat template on the Train node.",
             code="template_refused", **where,

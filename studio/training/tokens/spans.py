@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from studio.training.tokens.chat import Message, TemplateRefused, render
+from studio.training.tokens.chat import Message, TemplateRefused, refused_in_words, render
 
 Span = tuple[int, int]
 
@@ -104,12 +104,11 @@ def generation_spans(talk: Conversation) -> tuple[Span, ...] | None:
         return None
     from transformers.utils.chat_template_utils import render_jinja_template
 
-    try:
-        _, marked = render_jinja_template(
+    _, marked = refused_in_words(
+        lambda: render_jinja_template(
             conversations=[[dict(m) for m in talk.messages]], tools=talk.tools,
             chat_template=talk.tokenizer.chat_template, return_assistant_tokens_mask=True,
             **talk.tokenizer.special_tokens_map,
-        )  # fmt: skip
-    except Exception as error:  # a template may fail in any way that Jinja can
-        raise TemplateRefused(str(error)) from error
+        ), talk.tokenizer,
+    )  # fmt: skip
     return tuple((int(a), int(b)) for a, b in marked[0]) or None
