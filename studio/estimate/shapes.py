@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
 from studio import paths
+from studio.experts import joined
+from studio.layer_names import joined_name
 from studio.layers import LinearModule, read_linear_modules, tensor_shapes, weight_files
 
 Norm = Literal["rms", "layer", "unknown"]
@@ -121,6 +123,29 @@ class Shape:
         ]
 
 
+def joined_linears(modules: Sequence[LinearModule]) -> list[Linear]:
+    """The layers that a model folder lists as the weights that an adapter goes on: the experts of a
+    block are joined in two."""
+    weights, rows = joined(modules), dict[str, Linear]()
+    for module in modules:
+        name = joined_name(module.name)
+        if name not in weights:
+            rows[module.name] = Linear(
+                module.name, module.width_in, module.width_out, aliases=(module.name,)
+            )
+        elif name not in rows:
+            rows[name] = _joined_linear(name, weights[name])
+    return list(rows.values())
+
+
+def _joined_linear(name: str, members: Sequence[LinearModule]) -> Linear:
+    fused = len({m.name.rpartition(".")[2] for m in members})
+    return Linear(
+        name, members[0].width_in, members[0].width_out * fused, experts=len(members) // fused,
+        fused=fused, aliases=tuple(m.name for m in members),
+    )  # fmt: skip
+
+
 def text_config(config: Mapping[str, Any]) -> Mapping[str, Any]:
     """The part of a config that describes the language model."""
     inner = config.get("text_config")
@@ -175,7 +200,7 @@ def _from_headers(folder: Path, config: Mapping[str, Any]) -> Shape | None:
         feed_forward=_first(text, "intermediate_size", "n_inner", "ffn_dim") or widest,
         query=heads * size, key_value=kv_heads * size, heads=heads, kv_heads=kv_heads,
         vocabulary=_first(text, "vocab_size") or 0, tied=bool(config.get("tie_word_embeddings")),
-        linears=tuple(Linear(m.name, m.width_in, m.width_out) for m in modules),
+        linears=tuple(joined_linears(modules)),
         total=_stored_parameters(folder), norm="unknown", exact=False,
     )  # fmt: skip
 

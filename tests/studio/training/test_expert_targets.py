@@ -12,7 +12,7 @@ import torch
 from studio.adapters._configure import describe
 from studio.adapters._method import lora_config
 from studio.errors import StudioError
-from studio.estimate.shapes import shape_of_config
+from studio.estimate.shapes import read_shape, shape_of_config
 from studio.estimate.trainable import count, matched, rank_for
 from studio.layers import read_linear_modules
 from studio.nodes.lora import LoraSettings
@@ -43,6 +43,7 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
         **_MIXTURE, "num_experts": 4, "shared_expert_intermediate_size": 24, "mlp_only_layers": [0],
     }),
     "qwen3_moe": ("Qwen3MoeConfig", {**_MIXTURE, "head_dim": 8, "num_experts": 4}),
+    "phimoe": ("PhimoeConfig", {**_SHAPE, "num_local_experts": 4, "num_experts_per_tok": 2}),
     "deepseek_v3": ("DeepseekV3Config", {
         **_MIXTURE, "num_key_value_heads": 4, "n_routed_experts": 4, "first_k_dense_replace": 1,
         "n_group": 1, "topk_group": 1,
@@ -103,6 +104,7 @@ QKVO = {f"self_attn.{n}_proj.weight" for n in "qkvo"}
         ("qwen3_moe", {"target_modules": r"re:.*\.1\.mlp\.experts\.down_proj"},
          block(1, {"mlp.experts.down_proj"})),
         ("qwen2_moe", {}, block(0, QKVO | DENSE) | block(1, QKVO | EXPERTS | BESIDE)),
+        ("phimoe", {"target_modules": "all-linear", "layers": "1"}, block(1, QKVO | EXPERTS)),
         ("qwen2_moe", {"target_modules": "experts.gate_up_proj"},
          block(1, {"mlp.experts.gate_up_proj"})),
         ("qwen2_moe", {"target_modules": "re:.*shared_expert.*"}, block(1, BESIDE)),
@@ -147,6 +149,27 @@ def test_ranks_and_alphas_of_experts(tmp_path: Path, family: str) -> None:
     context = make_context(tmp_path / "merge", Recorder())
     merged = plain_model(merge_adapter(context, value.to_json(), MergeSettings()).path)
     assert float((logits(merged) - logits(model)).abs().max()) < 1e-5
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("settings", [{}, {"layers": "1", "exclude": "experts.down_proj"}])
+def test_a_family_without_a_formula_is_counted_from_its_files(
+    tmp_path: Path, family: str, settings: dict[str, Any]
+) -> None:
+    from peft import get_peft_model
+
+    folder = make_model(tmp_path / "model", family)
+    shape = read_shape(folder)
+    assert shape is not None
+    lora = LoraSettings(r=3, **settings)
+    context = make_context(tmp_path, Recorder())
+    value = describe(context, model_value(folder).to_json(), lora)
+    model = plain_model(folder)
+    adapted = get_peft_model(model, name_experts(model, lora_config(value)))
+    chosen = choose(shape.modules(), lora, "it")
+    assert chosen.troubles == []
+    ours = count(shape, "lora", matched(shape, chosen.names, rank_for(3, chosen.ranks)))
+    assert ours.trainable == adapted.get_nb_trainable_parameters()[0]
 
 
 @pytest.mark.parametrize("name", ["Mixtral-8x7B", "Qwen3-30B-A3B"])

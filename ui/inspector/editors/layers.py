@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from studio.estimate.shapes import Linear
-from studio.experts import joined
-from studio.layer_names import joined_name, taker
+from studio.layer_names import taker
 from studio.layer_pattern import PATTERN, PatternTrouble, matched_names
 from studio.layers import LinearModule, presets, resolve_targets
 from studio.models import linear_modules
@@ -43,31 +42,6 @@ def checked_of(value: Any, modules: Sequence[LinearModule]) -> tuple[set[str], l
     )
     taken = taker(targets)
     return {m.name for m in modules if taken(m.name)}, strange
-
-
-def rows_of(modules: Sequence[LinearModule]) -> list[Linear]:
-    """One row for each weight that can get an adapter: a layer, or the joined experts of a block."""
-    weights = joined(modules)
-    rows: dict[str, Linear] = {}
-    for module in modules:
-        name = joined_name(module.name)
-        if name not in weights:
-            rows[module.name] = Linear(
-                module.name, module.width_in, module.width_out, aliases=(module.name,)
-            )
-        elif name not in rows:
-            rows[name] = _joined_row(name, weights[name])
-    return list(rows.values())
-
-
-def _joined_row(name: str, members: Sequence[LinearModule]) -> Linear:
-    fused = len({m.name.rpartition(".")[2] for m in members})
-    first = members[0]
-    aliases = tuple(m.name for m in members)
-    return Linear(
-        name, first.width_in, first.width_out * fused, experts=len(members) // fused, fused=fused,
-        aliases=aliases,
-    )  # fmt: skip
 
 
 def written(

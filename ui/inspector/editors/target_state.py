@@ -13,7 +13,7 @@ from functools import cached_property
 from types import SimpleNamespace
 from typing import Any
 
-from studio.estimate.shapes import Linear
+from studio.estimate.shapes import Linear, joined_linears
 from studio.estimate.trainable import FORMULAS
 from studio.layer_names import taker
 from studio.layer_pattern import PATTERN
@@ -26,7 +26,7 @@ from studio.targets import (
     listed,
     named_number,
 )
-from ui.inspector.editors.layers import checked_of, kinds, rows_of, written
+from ui.inspector.editors.layers import checked_of, kinds, written
 
 WRITTEN = (
     "target_modules", "layers", "exclude", "rank_pattern", "alpha_pattern", "modules_to_save",
@@ -73,7 +73,7 @@ class TargetState:
     @cached_property
     def rows(self) -> list[Linear]:
         """The layers of the model, experts joined; ``aliases`` are their names in its files."""
-        return rows_of(self.modules)
+        return joined_linears(self.modules)
 
     @cached_property
     def blocks(self) -> tuple[int, int] | None:
