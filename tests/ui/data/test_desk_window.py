@@ -224,13 +224,14 @@ def test_what_is_missing_is_said_and_the_inspector_can_be_widened(
     session.document.undo()
     qtbot.waitUntil(lambda: row_number(page) == 1, timeout=HOST_MS)
 
-    narrow = session.window.inspector.width()
+    narrow, left = session.window.inspector.width(), session.window.docks["nodes"].width()
     QTest.mouseClick(session.tabs.wide, LEFT, Qt.KeyboardModifier.NoModifier, QPoint(8, 8))
     qtbot.waitUntil(lambda: session.window.inspector.width() > 1.5 * narrow)
     assert session.store.narrow_px() > 0
     QTest.mouseClick(session.tabs.wide, LEFT, Qt.KeyboardModifier.NoModifier, QPoint(8, 8))
     qtbot.waitUntil(lambda: abs(session.window.inspector.width() - narrow) < 30)
     assert session.store.narrow_px() == 0
+    assert abs(session.window.docks["nodes"].width() - left) < 5
     show(session, "train", REPORT)
     session.window.inspector.focus_field("train", "max_length")
     assert session.tabs.tab == SETTINGS

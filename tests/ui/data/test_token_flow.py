@@ -12,6 +12,7 @@ from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QApplication
 from pytestqt.qtbot import QtBot
 
+from studio.tokens import RoleSpan
 from tests.ui.data.rows import chat_row, token
 from ui import theme
 from ui.data.row_view import POINT, RowView
@@ -20,6 +21,8 @@ from ui.data.token_paint import paint_chip
 from ui.data.token_words import STATES, chip_text
 
 LEFT = Qt.MouseButton.LeftButton
+CHAT = ("<s>", "system", "\n", "You", " are", " kind", "</s>", "\n", "<s>", "user", "\n", "What", " now", "?",
+        "</s>", "\n")  # fmt: skip
 Key = Qt.Key
 
 
@@ -134,3 +137,13 @@ def test_a_row_that_cannot_be_read_says_why(view: RowView) -> None:
     assert view.figures.text() == "Line 4 is no JSON."
     assert view.read_out.text() == ""
     assert not view.part.isVisible()
+
+
+def test_a_row_is_called_by_its_question_and_not_by_the_system_prompt() -> None:
+    """A template may put a system prompt of its own before what the user says."""
+    tokens = tuple(token(text, special=text in ("<s>", "</s>")) for text in CHAT)
+    row = dataclasses.replace(chat_row(), tokens=tokens, roles=(RoleSpan("user", 0, len(CHAT)),))
+    assert entry_of(3, (row,)).preview == "What now?"
+    plain = tuple(token(text) for text in ("Q:", " What", " now", "?"))
+    row = dataclasses.replace(chat_row(), tokens=plain, roles=())
+    assert entry_of(3, (row,)).preview == "Q: What now?"

@@ -85,6 +85,7 @@ def test_about_shows_and_copies_versions(qtbot: Any) -> None:
     dialog = AboutDialog()
     qtbot.addWidget(dialog)
     dialog.show()
+    assert dialog.height() <= dialog.layout().totalHeightForWidth(dialog.width()) + 10
     QTest.mouseClick(dialog.findChild(QPushButton, "copy"), Qt.MouseButton.LeftButton)
     text = QGuiApplication.clipboard().text()
     assert f"LoRA Studio: {__version__}" in text
