@@ -30,6 +30,8 @@ class ToySettings(Settings):
     steps: int = setting(20, "Steps", "How many steps.", unit="steps", ge=1)
     delay_s: float = setting(0.01, "Delay", "Time for a step.", unit="s", ge=0.0)
     fail_at: int = setting(0, "Fail at", "Fail at this step; 0 never.", ge=0)
+    recover_at: int = setting(0, "Recover at", "Say that memory ran out here; 0 never.", ge=0)
+    nan_at: int = setting(0, "NaN at", "Fail here with a loss that is no number; 0 never.", ge=0)
     source: str = setting("", "File", "A file.", widget="file")
 
 
@@ -43,6 +45,13 @@ def run(context, inputs, settings):
         for step in range(done + 1, settings.steps + 1):
             if step == settings.fail_at:
                 raise StudioError("Toy: it broke.", hint="Set another step.", field="fail_at")
+            if step == settings.nan_at:
+                rows = [{"file": "/data/talk.jsonl", "line": 7, "text": "odd row"}]
+                context.emit("NonFinite", step=step, what="loss", value="nan", rows=rows, kept=0)
+                raise StudioError("Toy: the loss is no number.", hint="Look at the rows.")
+            if step == settings.recover_at:
+                context.emit("MemoryRecovered", step=step, batch_size=2, accumulation=4, attempt=1,
+                             most=3)
             time.sleep(settings.delay_s)
             context.emit("Metric", step=step, steps=settings.steps, loss=2.0 / step,
                          learning_rate=1e-4, grad_norm=1.0, tokens_per_s=100.0,

@@ -19,7 +19,7 @@ from PySide6.QtWidgets import (
 from ui import icons
 from ui.data.desk import Progress
 from ui.data.state_page import show_bar
-from ui.inspector.look import IconButton, MutedLabel
+from ui.inspector.look import IconButton, MutedLabel, tab_order
 
 
 class TokenBar(QWidget):
@@ -88,6 +88,10 @@ class TokenBar(QWidget):
         column.addWidget(self.told)
         for button in (self.search, self.batch, self.templates):
             button.setStyleSheet("QPushButton { padding: 3px 8px; }")
+        tab_order(
+            self.before, self.behind, self.number, self.batch, self.search, self.cancel,
+            self.templates,
+        )  # fmt: skip
 
     def _connect(self) -> None:
         self.before.clicked.connect(lambda: self.step_wanted.emit(-1))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 from PySide6.QtCore import QEvent, QSize, Qt
 from PySide6.QtGui import QPalette
 from PySide6.QtWidgets import QFrame, QLabel, QScrollArea, QSizePolicy, QToolButton, QWidget
@@ -36,6 +38,12 @@ def retire(widget: QWidget) -> None:
     for child in widget.findChildren(QWidget):
         child.setObjectName("")
     widget.deleteLater()
+
+
+def tab_order(*widgets: QWidget) -> None:
+    """Let Tab go through these in this order, which is the one that they are seen in."""
+    for before, behind in itertools.pairwise(widgets):
+        QWidget.setTabOrder(before, behind)
 
 
 def scrolling(inside: QWidget | None, parent: QWidget) -> QScrollArea:

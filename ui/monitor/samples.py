@@ -23,7 +23,7 @@ from studio.runs.events import Event
 from studio.runs.samples import SampleGrid
 from studio.runs.state import RunState
 from ui import icons
-from ui.inspector.look import MutedLabel
+from ui.inspector.look import MutedLabel, tab_order
 from ui.monitor.sample_reader import SampleReader
 from ui.monitor.sample_table import SampleTable
 
@@ -76,6 +76,7 @@ class SamplesPanel(QWidget):
         column.setSpacing(0)
         column.addWidget(self._bar())
         column.addWidget(self._stack, 1)
+        tab_order(self.question, self.now, self.table)
         self._show_asking()
 
     def show_state(self, state: RunState | None) -> None:

@@ -22,7 +22,7 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
-from ui.inspector.look import MutedLabel, TextLabel, scrolling
+from ui.inspector.look import MutedLabel, TextLabel, scrolling, tab_order
 
 _WIDTH, _HEIGHT, _SIDE = 640, 560, 18
 _AROUND = 132
@@ -106,6 +106,7 @@ class ChangesDialog(QDialog):
         if not changes:
             close.setDefault(True)
         column.addLayout(buttons)
+        tab_order(*(row.tick for row in self.rows), close, self.apply)
         for row in self.rows:
             row.tick.toggled.connect(self._tell)
         self._tell()

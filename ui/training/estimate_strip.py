@@ -20,7 +20,7 @@ from PySide6.QtWidgets import (
 from studio.estimate.graph import Estimate
 from studio.estimate.words import duration, facts, gib, headline, time_parts
 from ui import icons, theme
-from ui.inspector.look import MutedLabel, TextLabel, retire
+from ui.inspector.look import MutedLabel, TextLabel, retire, tab_order
 from ui.inspector.section import Section
 from ui.training.memory_bar import MemoryBar, color, shares
 
@@ -142,6 +142,7 @@ class EstimateStrip(QFrame):
         column.addLayout(buttons)
         column.addWidget(self.told)
         column.addWidget(self.details)
+        tab_order(self.fit, self.recipe, self.probe, self.details)
 
     def _fill(self, found: Estimate) -> None:
         while (item := self._grid.takeAt(0)) is not None:

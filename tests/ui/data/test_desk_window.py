@@ -21,7 +21,7 @@ from ui.data.state_page import NO_TRAIN
 from ui.data.template_dialog import TemplateDialog
 from ui.session import Session
 
-HOST_MS = 20_000
+HOST_MS = 60_000
 CTRL = Qt.KeyboardModifier.ControlModifier
 
 

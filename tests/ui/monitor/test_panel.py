@@ -136,6 +136,17 @@ def test_the_best_a_recovery_and_an_early_end_are_marked(
     assert not panel.loss.lines.end.isVisible()
 
 
+def test_one_evaluation_is_not_yet_the_best(panel: MonitorPanel) -> None:
+    state = RunState()
+    for step, loss in ((10, 1.5), (20, 1.25)):
+        figures = {"step": step, "steps": 40, "eval_loss": loss}
+        state.apply(Event("Metric", fake_run.START + step, "train", {"step": step, "loss": loss}))
+        state.apply(Event("Metric", fake_run.START + step, "train", figures))
+        panel.show_state(state)
+        panel.draw_now()
+        assert panel.header.figure("best") == ("–" if step == 10 else "1.25 at 20")
+
+
 def hover(plot: LivePlot, step: int, qtbot: QtBot) -> str:
     """The tip under the mouse at a step."""
     box = plot.view.getViewBox()

@@ -233,3 +233,18 @@ def test_a_probe_corrects_the_estimate_until_the_batch_changes(
     session.document.undo()
     qtbot.waitUntil(lambda: "corrected by a probe" in shown.words.text())
     assert not shown.dropped.isVisible()
+
+
+def test_proposals_for_another_state_of_the_graph_are_not_applied(
+    session: Session, qtbot: QtBot
+) -> None:
+    """An undo key may come while the dialog is open: what was ticked was meant for what was there."""
+    make_too_large(session, qtbot)
+    qtbot.waitUntil(strip(session).fit.isVisible)
+    QTest.mouseClick(strip(session).fit, LEFT)
+    dialog = session.training.dialog
+    assert dialog is not None
+    session.document.undo()
+    undone = session.document.graph
+    QTest.mouseClick(dialog.apply, LEFT)
+    assert session.document.graph == undone

@@ -1,0 +1,47 @@
+"""What the window offers when a run meets trouble: memory that ran out, a loss that is no number."""
+
+from __future__ import annotations
+
+from PySide6.QtCore import Qt
+from pytestqt.qtbot import QtBot
+
+from tests.ui import toys
+from tests.ui.conftest import MakeSession
+from ui.dialogs.rows_dialog import RowsDialog
+from ui.main_window import CURVES, LOG
+
+WAIT_MS = 30_000
+LEFT = Qt.MouseButton.LeftButton
+
+
+def test_memory_that_ran_out_is_told_while_the_run_goes_on(
+    make_session: MakeSession, qtbot: QtBot
+) -> None:
+    session = make_session(toys.toy_graph(steps=2000, delay_s=0.01, recover_at=3))
+    window = session.window
+    window.own["run"].trigger()
+    window.show_tab(LOG)
+    qtbot.waitUntil(lambda: window.banner.text().startswith("Memory ran out"), timeout=WAIT_MS)
+    assert "in step 3: it goes on with batches of 2" in window.banner.text()
+    assert "an accumulation of 4" in window.banner.text()
+    assert session.runs.phase == "running"
+    assert not window.samples.now.isEnabled()  # no model is trained: nobody could answer
+    qtbot.mouseClick(window.banner.button("Show Curves"), LEFT)
+    assert window.tabs.currentIndex() == CURVES
+    window.own["stop"].trigger()
+    qtbot.waitUntil(lambda: session.runs.phase == "idle", timeout=WAIT_MS)
+
+
+def test_the_rows_of_a_step_without_numbers_are_shown(
+    make_session: MakeSession, qtbot: QtBot
+) -> None:
+    session = make_session(toys.toy_graph(steps=9, nan_at=4))
+    window = session.window
+    window.own["run"].trigger()
+    qtbot.waitUntil(lambda: "no number" in window.banner.text(), timeout=WAIT_MS)
+    qtbot.mouseClick(window.banner.button("Show Rows"), LEFT)
+    (dialog,) = window.findChildren(RowsDialog)
+    assert dialog.isVisible()
+    row = dialog.list.topLevelItem(0)
+    assert [row.text(n) for n in range(3)] == ["talk.jsonl", "7", "odd row"]
+    dialog.accept()
