@@ -96,11 +96,23 @@ def run(
     return {"model": describe(context, inputs["model"], settings).to_json()}
 
 
+def summary(settings: LoraSettings) -> str:
+    """The method (by id or title), with rank and alpha where it has use for them."""
+    from studio.graph.registry import load_registry
+
+    methods = load_registry().choices("adapter")
+    used = next(
+        (m.payload.uses for m in methods if settings.method in (m.id, m.title)), {"r", "alpha"}
+    )
+    rank = [f"r {settings.r}"] * ("r" in used) + [f"alpha {settings.alpha}"] * ("alpha" in used)
+    return " · ".join([settings.method, *rank])
+
+
 NODE = NodeType(
     id="lora", title="LoRA", version=2, category="Model", icon="layers",
     help="Low-rank adapters on chosen layers of the model; only they are trained.",
     settings=LoraSettings, run=run, check=check,
     inputs=(input_("model", MODEL, "Model"),),
     outputs=(output("model", ADAPTED_MODEL, "Model with LoRA"),),
-    summary=lambda s: f"{s.method} · r {s.r} · alpha {s.alpha}",
+    summary=summary,
 )  # fmt: skip

@@ -17,6 +17,9 @@ def summary(kind: str, **settings: object) -> str:
 def test_methods_and_formats_are_told_by_title() -> None:
     assert summary("lora", method="dora", r=8) == "DoRA · r 8 · alpha 32"
     assert summary("lora", method="rslora") == "rsLoRA · r 16 · alpha 32"
+    assert summary("lora", method="vera") == "VeRA"  # it has a width of its own
+    assert summary("lora", method="delora") == "DeLoRA · r 16"
+    assert summary("lora", method="gone") == "gone · r 16 · alpha 32"
     assert summary("export") == "Safetensors folder"
     assert summary("export", folder="out/mine") == "Safetensors folder · mine"
 
