@@ -172,7 +172,7 @@ def _skeleton(base: Path) -> Any:
 
 
 def _is_stub(value: torch.Tensor) -> bool:
-    return value.numel() > 1 and value.untyped_storage().nbytes() <= value.element_size()
+    return value.untyped_storage().nbytes() <= value.element_size()
 
 
 def _layers(model: Any) -> dict[str, Any]:

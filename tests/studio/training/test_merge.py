@@ -21,6 +21,7 @@ from tests.studio.training.adapters import (
     tiny_base,
 )
 from tests.studio.training.steps import Recorder, make_context, model_value
+from tests.tiny import VOCABULARY, make_tiny_tokenizer
 
 pytestmark = pytest.mark.usefixtures("quiet_transformers")
 
@@ -67,10 +68,28 @@ def test_every_method_merges_exactly(method: str, tmp_path: Path) -> None:
     assert any("differ by at most" in e.get("sentence") for e in told.named("Notice"))
 
 
+def test_a_parameter_of_one_number_stays(tmp_path: Path) -> None:
+    """Where the skeleton's zeros take no less room than the real thing."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    folder = tmp_path / "model"
+    config = LlamaConfig(
+        vocab_size=VOCABULARY, hidden_size=32, intermediate_size=1, num_hidden_layers=1,
+        num_attention_heads=4, mlp_bias=True,
+    )  # fmt: skip
+    model = LlamaForCausalLM(config)
+    for name, parameter in model.named_parameters():
+        if name.endswith("bias"):
+            torch.nn.init.constant_(parameter, 2.0)
+    model.save_pretrained(folder)
+    make_tiny_tokenizer().save_pretrained(str(folder))
+    adapter = random_adapter(tmp_path, model_value(folder), target_modules=["q_proj"])
+    assert difference(merged(tmp_path, adapter), adapter) < 1e-5
+
+
 def test_transposed_layers_of_gpt2(tmp_path: Path) -> None:
     from transformers import GPT2Config, GPT2LMHeadModel
-
-    from tests.tiny import VOCABULARY, make_tiny_tokenizer
 
     folder = tmp_path / "gpt2"
     GPT2LMHeadModel(
