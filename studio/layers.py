@@ -15,7 +15,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from studio.layer_names import taker
+from studio.layer_names import GATE_UP, is_joined, taker
 
 _LARGEST_HEADER = 100 * 2**20
 _NOT_ADAPTED = {
@@ -37,17 +37,18 @@ _VALUE = ("v_proj", "value", "wv", "v", "v_lin")
 @dataclass(frozen=True)
 class LinearModule:
     """A linear layer: its full name in the model and the widths it maps between. ``transposed``: its
-    weight is stored as (in, out), as GPT-2's Conv1D does."""
+    weight is stored as (in, out), as GPT-2's Conv1D does. ``experts``: so many are joined in the file."""
 
     name: str
     width_in: int
     width_out: int
     transposed: bool = False
+    experts: int = 1
 
     @property
     def parameters(self) -> int:
         """Entries of its weight."""
-        return self.width_in * self.width_out
+        return self.width_in * self.width_out * self.experts
 
     @property
     def kind(self) -> str:
@@ -159,6 +160,8 @@ def _linear(name: str, shape: tuple[int, ...], config: dict[str, Any]) -> Linear
     """A tensor as a linear layer, unless it is a vector, an embedding, the head, an expert's router,
     or belongs to a part that text never reaches."""
     stem, _, last = name.rpartition(".")
+    if len(shape) == 3 and is_joined(name):
+        return _joined(name, shape, config)
     if last != "weight" or len(shape) != 2 or stem.rpartition(".")[2] in _NOT_ADAPTED:
         return None
     if not set(TOWERS).isdisjoint(stem.split(".")):
@@ -170,6 +173,16 @@ def _linear(name: str, shape: tuple[int, ...], config: dict[str, Any]) -> Linear
     if config.get("model_type") in _CONV1D_MODELS:  # Conv1D stores (in, out)
         return LinearModule(stem, *shape, transposed=True)
     return LinearModule(stem, width_in, width_out)
+
+
+def _joined(name: str, shape: tuple[int, ...], config: dict[str, Any]) -> LinearModule:
+    """Experts that are joined in the file already: (experts, out, in), or (experts, in, out) in some
+    families; the hidden width tells which."""
+    text = config.get("text_config") if isinstance(config.get("text_config"), dict) else config
+    hidden, (count, first, second) = (text or {}).get("hidden_size"), shape
+    turned = (first if name.endswith(GATE_UP) else second) == hidden
+    width_in, width_out = (first, second) if turned else (second, first)
+    return LinearModule(name, width_in, width_out, experts=count)
 
 
 def _natural(name: str) -> list[tuple[int, str]]:

@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 from studio import paths
 from studio.experts import joined
-from studio.layer_names import joined_name
+from studio.layer_names import GATE_UP, joined_name
 from studio.layers import LinearModule, read_linear_modules, tensor_shapes, weight_files
 
 Norm = Literal["rms", "layer", "unknown"]
@@ -139,10 +139,13 @@ def joined_linears(modules: Sequence[LinearModule]) -> list[Linear]:
 
 
 def _joined_linear(name: str, members: Sequence[LinearModule]) -> Linear:
-    fused = len({m.name.rpartition(".")[2] for m in members})
+    first, parts = members[0], len({m.name.rpartition(".")[2] for m in members})
+    together = first.name == name  # in the file too, gate and up in one
     return Linear(
-        name, members[0].width_in, members[0].width_out * fused, experts=len(members) // fused,
-        fused=fused, aliases=tuple(m.name for m in members),
+        name, first.width_in, first.width_out * parts,
+        experts=first.experts if together else len(members) // parts,
+        fused=2 if together and name.endswith(GATE_UP) else parts,
+        aliases=tuple(m.name for m in members),
     )  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from peft import PeftModel
+from peft.tuners.lora.layer import ParamWrapper
 from peft.tuners.trainable_tokens import TrainableTokensLayer
 from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils.other import AuxiliaryTrainingWrapper, TrainableTokensWrapper
@@ -27,7 +28,7 @@ class CannotMerge(Exception):
 
 
 class OtherNames(CannotMerge):
-    """The stored weights are not named like the model's layers."""
+    """The stored weights are not named like the model's layers, or a layer of their own (experts)."""
 
 
 @dataclass
@@ -183,6 +184,8 @@ def _layers(model: Any) -> dict[str, Any]:
         if isinstance(module, BaseTunerLayer) and not isinstance(module, TrainableTokensLayer)
     }
     for name, layer in found.items():
+        if isinstance(layer, ParamWrapper):
+            raise OtherNames(f"the adapter of {name} is on a weight of several experts")
         if not hasattr(layer, "merge"):
             raise CannotMerge(f"the adapter of {name} has no merge")
     return found

@@ -91,8 +91,8 @@ def _planned(context: StepContext, adapter: AdapterValue, dtype: str) -> MergePl
         return plan_merge(Path(adapter.model.model.path), Path(adapter.path), getattr(torch, dtype))
     except OtherNames:
         context.notice(
-            "This model's files name their weights otherwise than the loaded model, so it is merged as "
-            "a whole in memory.", level="info",
+            "This model's files name their weights otherwise than the loaded model, or join its experts, "
+            "so it is merged as a whole in memory.", level="info",
         )  # fmt: skip
         return None
     except CannotMerge as error:

@@ -44,6 +44,13 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     }),
     "qwen3_moe": ("Qwen3MoeConfig", {**_MIXTURE, "head_dim": 8, "num_experts": 4}),
     "phimoe": ("PhimoeConfig", {**_SHAPE, "num_local_experts": 4, "num_experts_per_tok": 2}),
+    "llama4": ("Llama4TextConfig", {
+        **_SHAPE, "num_local_experts": 4, "num_experts_per_tok": 1, "intermediate_size_mlp": 48,
+        "head_dim": 8,
+    }),
+    "gpt_oss": ("GptOssConfig", {
+        **_SHAPE, "num_local_experts": 4, "num_experts_per_tok": 2, "head_dim": 8,
+    }),
     "deepseek_v3": ("DeepseekV3Config", {
         **_MIXTURE, "num_key_value_heads": 4, "n_routed_experts": 4, "first_k_dense_replace": 1,
         "n_group": 1, "topk_group": 1,
@@ -104,6 +111,9 @@ QKVO = {f"self_attn.{n}_proj.weight" for n in "qkvo"}
         ("qwen3_moe", {"target_modules": r"re:.*\.1\.mlp\.experts\.down_proj"},
          block(1, {"mlp.experts.down_proj"})),
         ("qwen2_moe", {}, block(0, QKVO | DENSE) | block(1, QKVO | EXPERTS | BESIDE)),
+        ("llama4", {"target_modules": "experts.down_proj, o_proj", "layers": "1"},
+         block(1, {"feed_forward.experts.down_proj", "self_attn.o_proj.weight"})),
+        ("gpt_oss", {"layers": "0"}, block(0, QKVO | EXPERTS)),
         ("phimoe", {"target_modules": "all-linear", "layers": "1"}, block(1, QKVO | EXPERTS)),
         ("qwen2_moe", {"target_modules": "experts.gate_up_proj"},
          block(1, {"mlp.experts.gate_up_proj"})),
@@ -149,6 +159,25 @@ def test_ranks_and_alphas_of_experts(tmp_path: Path, family: str) -> None:
     context = make_context(tmp_path / "merge", Recorder())
     merged = plain_model(merge_adapter(context, value.to_json(), MergeSettings()).path)
     assert float((logits(merged) - logits(model)).abs().max()) < 1e-5
+
+
+@pytest.mark.parametrize("family", ["deepseek_v3", "qwen2_moe", "gpt_oss"])
+def test_every_linear_layer_of_a_mixture_merges(tmp_path: Path, family: str) -> None:
+    """Joined experts, shared ones and dense blocks."""
+    value = trained(tmp_path, family)
+    context = make_context(tmp_path / "merge", Recorder())
+    merged = plain_model(merge_adapter(context, value.to_json(), MergeSettings()).path)
+    assert float((logits(merged) - logits(plain_adapted(value))).abs().max()) < 1e-5
+
+
+@pytest.mark.parametrize("family", ["llama4", "gpt_oss"])
+def test_experts_that_are_joined_in_the_file_too(tmp_path: Path, family: str) -> None:
+    """Their weights are stored as (experts, in, out)."""
+    modules = read_linear_modules(make_model(tmp_path / "model", family)) or []
+    found = {m.name.rpartition(".")[2]: m for m in modules if m.kind == "expert"}
+    up, down = found["gate_up_proj"], found["down_proj"]
+    assert (up.width_in, up.width_out, up.experts, up.parameters) == (32, 96, 4, 4 * 32 * 96)
+    assert (down.width_in, down.width_out, down.experts) == (48, 32, 4)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
