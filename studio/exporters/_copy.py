@@ -7,7 +7,6 @@ folder that the user named gets real copies. Pickled files are left behind: they
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,13 +19,16 @@ if TYPE_CHECKING:
 _BLOCK = 8 * 1024 * 1024
 _WEIGHTS = ".safetensors"
 _KEPT = {_WEIGHTS, ".json", ".jinja", ".model", ".txt", ".tiktoken"}
+_TEMPLATES = "additional_chat_templates/*.jinja"  # where a tokenizer has several by name
 
 
 def model_files(folder: Path) -> list[Path]:
     """The files of a model or adapter folder that other programs need, in order of name."""
-    kept = _KEPT | {".py"} if may_run_code(folder) else _KEPT  # without its code it cannot load
-    files = [p for p in sorted(folder.iterdir()) if p.is_file() and p.suffix in kept]
-    return [p for p in files if not p.name.startswith(".")]
+    top = [p for p in sorted(folder.iterdir()) if p.suffix in _KEPT and not p.name.startswith(".")]
+    more = sorted(folder.glob(_TEMPLATES))
+    if may_run_code(folder):  # without its code it cannot load; trust is given to all of it
+        more += sorted(folder.rglob("*.py"))
+    return [p for p in [*top, *more] if p.is_file()]
 
 
 def folder_size(folder: Path) -> int:
@@ -34,14 +36,14 @@ def folder_size(folder: Path) -> int:
     return sum(p.stat().st_size for p in model_files(folder))
 
 
-def copy_files(
-    context: StepContext, files: Sequence[Path], target: Path, *, link_weights: bool
-) -> None:
-    """Put the files into ``target``; ``OSError`` passes through."""
+def copy_files(context: StepContext, folder: Path, target: Path, *, link_weights: bool) -> None:
+    """Put these files into ``target``, each in its place; ``OSError`` passes through."""
+    files = model_files(folder)
     total = sum(p.stat().st_size for p in files)
     done = 0
     for path in files:
-        place = target / path.name
+        place = target / path.relative_to(folder)
+        place.parent.mkdir(parents=True, exist_ok=True)
         if link_weights and path.suffix == _WEIGHTS and _linked(path, place):
             done += path.stat().st_size
             context.progress("export", _mb(done), _mb(total), "MB")

@@ -78,12 +78,22 @@ def foreign_files(folder: Path) -> list[str]:
         own = {MANIFEST, *manifest["files"]}
     except (OSError, ValueError, TypeError, KeyError):
         own = set()
-    return sorted(p.name for p in folder.iterdir() if p.name not in own)
+    tops = {
+        name.partition("/")[0] for name in own
+    }  # no other folder is looked into: it may be large
+    foreign = [p.name for p in folder.iterdir() if p.name not in tops]
+    inside = [n for top in tops if (folder / top).is_dir() for n in _files_in(folder, folder / top)]
+    return sorted([*foreign, *(n for n in inside if n not in own)])
+
+
+def _files_in(folder: Path, part: Path) -> list[str]:
+    """The files of a part of ``folder``, by their names in it."""
+    return [p.relative_to(folder).as_posix() for p in sorted(part.rglob("*")) if p.is_file()]
 
 
 def write_manifest(folder: Path, kind: str, described: dict[str, Any]) -> None:
     """Note what the export consists of, so that a later one may replace it."""
-    files = {p.name: p.stat().st_size for p in sorted(folder.iterdir()) if p.is_file()}
+    files = {name: (folder / name).stat().st_size for name in _files_in(folder, folder)}
     data = {"format": "lora-studio-export", "version": 1, "kind": kind, "files": files, **described}
     text = json.dumps(data, indent=2, ensure_ascii=False) + "\n"
     (folder / MANIFEST).write_text(text, encoding="utf-8")

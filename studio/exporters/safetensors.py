@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from studio.exporters._card import base_name
-from studio.exporters._copy import copy_files, folder_size, model_files
+from studio.exporters._copy import copy_files, folder_size
 from studio.exporters._exporter import Exportable, Exporter
 from studio.graph.node_type import Variant
 from studio.values import AdapterValue
@@ -27,7 +27,7 @@ def write(context: StepContext, value: Exportable, settings: Any, folder: Path) 
     """Copy the files of the model or adapter into ``folder``."""
     del settings
     in_run = folder.is_relative_to(context.folder)
-    copy_files(context, model_files(Path(value.path)), folder, link_weights=in_run)
+    copy_files(context, Path(value.path), folder, link_weights=in_run)
     if isinstance(value, AdapterValue):
         _name_base(folder / _ADAPTER_CONFIG, value)
         if base_name(value.model.model) is None:

@@ -6,6 +6,7 @@ safetensors, configs and tokenizer files are fetched, and code only as text for 
 
 from __future__ import annotations
 
+import glob
 import json
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ PATTERNS = [
 ]  # fmt: skip
 # The same weights for other programs: in folders of their own, or beside those of transformers.
 OTHERS = ["*/*", "consolidated*"]
+TEMPLATES = "additional_chat_templates/*.jinja"  # where a tokenizer has several by name
 
 
 def tell(**message: Any) -> None:
@@ -36,7 +38,6 @@ def fetch(repo: str, revision: str) -> int:
     from huggingface_hub.utils import disable_progress_bars
 
     disable_progress_bars()
-    options: dict[str, Any] = {"allow_patterns": PATTERNS, "ignore_patterns": OTHERS}
     wanted = revision or "main"
     # Which HTTP library the client uses is its own business; its error class tells.
     broken = (hub.HfHubHTTPError, *hub.HfHubHTTPError.__bases__, OSError)
@@ -49,14 +50,16 @@ def fetch(repo: str, revision: str) -> int:
     except (hub.RepositoryNotFoundError, hub.HFValidationError):
         return fail("not_found", f"there is no model {repo} on the hub, or it is private.")
     except (hub.OfflineModeIsEnabled, *broken) as error:
-        return _from_cache(repo, wanted, options, error)
-    files = [f for f in info.siblings or [] if _wanted(f.rfilename)]
-    if not any(f.rfilename.endswith(".safetensors") for f in files):
+        return _from_cache(repo, wanted, error)
+    sizes = {f.rfilename: f.size or 0 for f in info.siblings or [] if _wanted(f.rfilename)}
+    if not any(name.endswith(".safetensors") for name in sizes):
         return fail("no_weights", f"{repo} has no weights in safetensors format.")
     blobs = Path(constants.HF_HUB_CACHE) / ("models--" + repo.replace("/", "--")) / "blobs"
-    tell(total=sum(f.size or 0 for f in files), blobs=str(blobs))
+    tell(total=sum(sizes.values()), blobs=str(blobs))
     try:
-        path = snapshot_download(repo, revision=info.sha, **options)
+        path = snapshot_download(
+            repo, revision=info.sha, allow_patterns=[glob.escape(name) for name in sizes]
+        )
     except hub.GatedRepoError:
         return fail("gated", f"{repo} is gated: its owner asks you to accept a licence first.")
     except (hub.LocalEntryNotFoundError, *broken) as error:
@@ -67,13 +70,16 @@ def fetch(repo: str, revision: str) -> int:
     return 0
 
 
-def _from_cache(repo: str, revision: str, options: dict[str, Any], error: Exception) -> int:
+def _from_cache(repo: str, revision: str, error: Exception) -> int:
     """Without a network: the snapshot that was fetched earlier, if there is one."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
     try:
-        path = snapshot_download(repo, revision=revision, local_files_only=True, **options)
+        path = snapshot_download(
+            repo, revision=revision, local_files_only=True, allow_patterns=PATTERNS,
+            ignore_patterns=OTHERS,
+        )  # fmt: skip
     except (LocalEntryNotFoundError, HFValidationError):
         return fail("no_network", f"the hub cannot be reached for {repo}: {_first_line(error)}")
     tell(notice=f"The hub cannot be reached; {repo} is taken from this machine's cache.")
@@ -92,6 +98,8 @@ def _asks_for_code(folder: Path) -> bool:
 def _wanted(name: str) -> bool:
     from fnmatch import fnmatch
 
+    if fnmatch(name, TEMPLATES):
+        return True
     other = any(fnmatch(name, p) for p in OTHERS)
     return not other and any(fnmatch(name, p) for p in PATTERNS)
 

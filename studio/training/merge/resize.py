@@ -147,10 +147,8 @@ def _write(
     others: Mapping[str, torch.Tensor],
 ) -> None:  # fmt: skip
     """A plain LoRA with scale 1 everywhere: alpha equals the rank, layer by layer."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for file in source.iterdir():
-        if file.is_file() and file.name not in (ADAPTER, CONFIG):
-            shutil.copyfile(file, folder / file.name)
+    rewritten = shutil.ignore_patterns(ADAPTER, CONFIG)
+    shutil.copytree(source, folder, ignore=rewritten, dirs_exist_ok=True)
     top, ranks = _ranks(layers)
     config.update(
         r=top, lora_alpha=top, use_rslora=False, rank_pattern=ranks, alpha_pattern=dict(ranks),

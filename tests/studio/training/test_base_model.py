@@ -265,6 +265,9 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setenv("HF_HUB_DISABLE_XET", "1")
     folder = make_tiny_model(tmp_path / "served")
     (folder / "pytorch_model.bin").write_bytes(b"pickle")
+    for name in ("additional_chat_templates/tool_use.jinja", "onnx/config.json"):
+        (folder / name).parent.mkdir()
+        (folder / name).write_text("{}")
 
     def start(pace_s: float = 0.0) -> Any:
         return serve_hub(folder, "someone/tiny", pace_s)
@@ -283,6 +286,8 @@ def test_a_hub_model_is_pinned_to_its_commit(
     assert value.revision == COMMIT
     assert (Path(value.path) / "model.safetensors").is_file()
     assert not (Path(value.path) / "pytorch_model.bin").exists()
+    assert (Path(value.path) / "additional_chat_templates/tool_use.jinja").is_file()
+    assert not (Path(value.path) / "onnx").exists()
     recorder = Recorder()  # from here on nobody answers any more
     for revision in ("", COMMIT):
         offline = prepared(tmp_path, recorder, model="someone/tiny", revision=revision)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 import warnings
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from studio import trust
 from studio.errors import Stopped, StudioError
 from studio.exporters._folder import replaced
 from studio.nodes.export import ExportSettings
@@ -147,6 +149,33 @@ def test_an_earlier_export_is_replaced(
     assert names(tmp_path) == {"talk", "step"}
 
 
+def test_named_templates_and_trusted_code_keep_their_folders(
+    adapter: AdapterValue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A template for tools that was left behind would be missed only when a tool is called."""
+    monkeypatch.setenv("LORA_STUDIO_HOME", str(tmp_path / "home"))
+    source = tmp_path / "source"
+    shutil.copytree(adapter.path, source)
+    wanted = {"additional_chat_templates/tool_use.jinja", "own.py", "tools/run.py"}
+    for name in (*wanted, "notes/thesis.json"):
+        (source / name).parent.mkdir(exist_ok=True)
+        (source / name).write_text("x")
+    (source / "config.json").write_text('{"auto_map": {"AutoModelForCausalLM": "own.Model"}}')
+    code = trust.own_code(source)
+    assert code is not None
+    trust.trust(code)
+    value = adapter.model_copy(update={"path": str(source)})
+    for _ in range(2):  # the second time over the first
+        folder = exported(tmp_path, value, folder="talk")
+        found = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
+        assert wanted <= found
+        assert "notes/thesis.json" not in found
+        assert trust.may_run_code(folder)
+    (folder / "tools" / "mine.txt").write_text("x")
+    with pytest.raises(StudioError, match=r"such as tools/mine\.txt"):
+        exported(tmp_path, value, folder="talk")
+
+
 def test_an_export_killed_while_it_changes_places_loses_nothing(
     model: ModelValue, tmp_path: Path
 ) -> None:
@@ -162,8 +191,6 @@ def test_an_export_killed_while_it_changes_places_loses_nothing(
 
 
 def test_pickled_files_stay_behind(model: ModelValue, tmp_path: Path) -> None:
-    import shutil
-
     source = tmp_path / "source"
     shutil.copytree(model.path, source)
     for name in ("pytorch_model.bin", "training_args.bin", ".hidden.json"):

@@ -57,7 +57,11 @@ def test_the_nearest_of_its_rank(tmp_path: Path, rslora: bool) -> None:
 def test_everything_kept_is_the_same_adapter(tmp_path: Path) -> None:
     """Energy of 1: the same logits in plain PEFT, and the same rank."""
     adapter = random_adapter(tmp_path, tiny_base(tmp_path), size=0.2)
+    named = "additional_chat_templates/tool_use.jinja"
+    (Path(adapter.path) / named).parent.mkdir()
+    (Path(adapter.path) / named).write_text("{{ messages[0].content }}")
     small = resized(tmp_path, adapter, by="energy", energy=1.0)
+    assert (Path(small.path) / named).is_file()
     assert small.metrics["retained_energy"] == pytest.approx(1.0)
     assert small.metrics["resize_logit_difference"] < 1e-3
     assert float((logits(plain_adapted(small)) - logits(plain_adapted(adapter))).abs().max()) < 1e-3
