@@ -24,7 +24,7 @@ from tests.ui.canvas.hands import (
     starter,
     wires,
 )
-from ui.canvas import palette
+from ui.canvas import drops, palette
 from ui.canvas.fuzzy import ranked, score
 from ui.canvas.palette import NodePalette
 
@@ -197,6 +197,23 @@ def test_several_files_and_a_folder_become_one_dataset_each(make_canvas, tmp_pat
     with qtbot.waitSignal(view.files_dropped) as found:
         drop(view, files(empty), QPoint(700, 200))
     assert found.args == [[str(empty)]]
+
+
+def test_a_folder_too_large_to_look_through_is_not_looked_through(
+    make_canvas, tmp_path, qtbot, monkeypatch
+):
+    """Somebody who drops a whole disk must not wait for it."""
+    monkeypatch.setattr(drops, "MOST_LOOKED_AT", 3)
+    looked_at = []
+    monkeypatch.setattr(drops, "sources_or_none", lambda *a: looked_at.append(a))
+    for name in ("a/b", "c/d", "e"):
+        (tmp_path / "disk" / name).mkdir(parents=True)
+    (tmp_path / "disk" / "rows.jsonl").write_text("{}")
+    view = make_canvas(Graph())
+    with qtbot.waitSignal(view.files_dropped) as found:
+        drop(view, files(tmp_path / "disk"), QPoint(500, 200))
+    assert found.args == [[str(tmp_path / "disk")]]
+    assert looked_at == []
 
 
 def test_files_on_a_dataset_node_take_the_place_of_its_own(make_canvas, tmp_path):
