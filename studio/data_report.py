@@ -97,7 +97,9 @@ class Finding:
 class Histogram:
     """Rows by their length in tokens: ``counts[i]`` rows have ``edges[i]`` up to but without
     ``edges[i + 1]`` tokens. ``cut`` rows are longer than ``max_length``; ``end_lost`` of them lose
-    the end of an answer with it. ``divided`` more are longer texts that are split into pieces."""
+    the end of an answer with it. ``divided`` more are longer texts that are split into pieces.
+    ``lengths`` are all that occur, rounded up to whole multiples of ``grain``, and ``rows`` how many
+    rows have each."""
 
     edges: tuple[int, ...] = ()
     counts: tuple[int, ...] = ()
@@ -106,6 +108,13 @@ class Histogram:
     end_lost: int = 0
     longest: int = 0
     divided: int = 0
+    lengths: tuple[int, ...] = ()
+    rows: tuple[int, ...] = ()
+    grain: int = 1
+
+    def longer_than(self, length: int) -> int:
+        """How many rows have more tokens; exact for a multiple of ``grain``."""
+        return sum(n for found, n in zip(self.lengths, self.rows, strict=True) if found > length)
 
 
 @dataclass(frozen=True)
@@ -194,8 +203,8 @@ def report_from_json(data: Mapping[str, Any]) -> DataReport:
     """The report in JSON data."""
     rest = {k: v for k, v in data.items() if k not in _PARTS and k != "histogram"}
     histogram = dict(data["histogram"])
-    for name in ("edges", "counts"):
-        histogram[name] = tuple(histogram[name])
+    for name in ("edges", "counts", "lengths", "rows"):
+        histogram[name] = tuple(histogram.get(name, ()))
     return DataReport(
         **{**rest, "notes": tuple(data["notes"])},
         histogram=Histogram(**histogram),

@@ -19,6 +19,8 @@ from studio.data_report import DataReport, Fix, apply_fix, report_from_json
 from studio.data_report_cache import kept
 from studio.errors import Problem, StudioError
 from studio.graph.document import Document
+from studio.graph.edits import set_setting
+from studio.graph.problems import settings_of
 from studio.graph.registry import Registry
 from studio.runs.token_request import TokenRequest, token_request
 from workers.data_link import DataLink, Read, Told
@@ -145,6 +147,24 @@ class DataDesk(QObject):
             self.document.end_merge()
             self.document.edit(apply_fix(graph, fix), f"Fix: {fix.title}")
             self.message.emit(f"{fix.title}: done. Undo takes it back.")
+
+    @property
+    def max_length(self) -> int | None:
+        """What the Train node is set to now."""
+        graph = self.document.graph
+        if self.train is None or not graph.has(self.train):
+            return None
+        node = graph.node(self.train)
+        node_type = self.registry.node_type(node.type)
+        found = settings_of(node, node_type) if node_type is not None else None
+        return getattr(found, "max_length", None)
+
+    def set_max_length(self, tokens: int) -> None:
+        """Set where rows are cut, as one step that Undo takes back."""
+        if self.train is not None and self.document.graph.has(self.train):
+            self.document.end_merge()
+            changed = set_setting(self.document.graph, self.train, "max_length", tokens)
+            self.document.edit(changed, f"Max length {tokens}")
 
     def close(self) -> None:
         """The window closes: end the host."""

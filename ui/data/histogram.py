@@ -1,39 +1,91 @@
 """How long the rows are: bars by length in tokens, with the line behind which rows are cut.
 
-Painted by hand; it shows a ``studio.data_report.Histogram`` and must not count anything itself.
+The line can be dragged, or moved with the arrow keys; whoever owns the widget is told and sets the max
+length. Painted by hand; it shows a ``studio.data_report.Histogram`` and must not count anything itself.
 """
 
 from __future__ import annotations
 
-from PySide6.QtCore import QRectF, QSize, Qt
-from PySide6.QtGui import QBrush, QColor, QFontMetricsF, QHelpEvent, QPainter, QPaintEvent, QPen
+from PySide6.QtCore import QEvent, QRectF, QSize, Qt, QTimer, Signal
+from PySide6.QtGui import (
+    QBrush,
+    QColor,
+    QFocusEvent,
+    QFontMetricsF,
+    QHelpEvent,
+    QKeyEvent,
+    QMouseEvent,
+    QPainter,
+    QPaintEvent,
+    QPen,
+)
 from PySide6.QtWidgets import QSizePolicy, QToolTip, QWidget
 
 from studio.data_report import Histogram
 from ui import theme
+from ui.data.length_scale import Scale
+from ui.data.length_words import caption
 
 _HEIGHT_PX = 150
 _PAD_PX = 6.0
 _LABEL_GAP_PX = 8.0
 _LEAST_BAR_PX = 2.0
+_GRAB_PX = 7.0
+_SETTLE_MS = 700
+_SHORTEST = 8  # the Train node takes no smaller max length
+_KEYS = {
+    Qt.Key.Key_Left: -1, Qt.Key.Key_Down: -1, Qt.Key.Key_Right: 1, Qt.Key.Key_Up: 1,
+    Qt.Key.Key_PageDown: -8, Qt.Key.Key_PageUp: 8,
+}  # fmt: skip
 
 
 class LengthHistogram(QWidget):
-    """One bar for each bin; bins behind the max length are hatched."""
+    """One bar for each bin; what lies behind the max length is hatched.
+
+    ``moved`` carries the max length while its line is on the way, ``chosen`` the one at which it was
+    let go.
+    """
+
+    moved = Signal(object)
+    chosen = Signal(object)
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.setObjectName("length-histogram")
         self._shown = Histogram()
+        self._length = 0
+        self._moving: int | None = None
+        self._settle = QTimer(self, singleShot=True, interval=_SETTLE_MS)
+        self._settle.timeout.connect(self._let_go)
+        self.setMouseTracking(True)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
         theme.changed.connect(self.update)
 
-    def show_histogram(self, shown: Histogram) -> None:
-        """Show these lengths."""
+    def show_histogram(self, shown: Histogram, length: int | None = None) -> None:
+        """Show these lengths; the line stands at ``length``, or where it stood for the report. A line
+        that is being moved stays where it is."""
         self._shown = shown
-        self.setAccessibleName("Length of the rows")
-        self.setAccessibleDescription(caption(shown))
+        self._length = length or shown.max_length
+        self.setFocusPolicy(
+            Qt.FocusPolicy.StrongFocus if shown.lengths else Qt.FocusPolicy.NoFocus
+        )  # fmt: skip
+        moves = "; the arrow keys move the max length" if shown.lengths else ""
+        self.setAccessibleName(f"Length of the rows{moves}")
+        self._describe()
         self.setVisible(bool(shown.counts))
+
+    @property
+    def shown(self) -> Histogram:
+        """The lengths on the screen."""
+        return self._shown
+
+    @property
+    def length(self) -> int:
+        """The max length at which the line stands."""
+        return self._length if self._moving is None else self._moving
+
+    def _describe(self) -> None:
+        self.setAccessibleDescription(caption(self._shown, self.length))
         self.update()
 
     def sizeHint(self) -> QSize:
@@ -55,15 +107,84 @@ class LengthHistogram(QWidget):
         whole = QRectF(self.rect()).adjusted(_PAD_PX, line + 4, -_PAD_PX, -(line + 4))
         return whole
 
-    def _is_cut(self, index: int) -> bool:
-        return bool(self._shown.max_length) and self._shown.edges[index] > self._shown.max_length
+    def _scale(self) -> Scale:
+        area = self._area()
+        return Scale(self._shown.edges, area.left(), area.width())
 
     def _line_at(self) -> float:
         """Where the max length is, from left to right; the right end when all rows are shorter."""
-        shown, area = self._shown, self._area()
-        width = area.width() / max(1, len(shown.counts))
-        cut = [i for i in range(len(shown.counts)) if self._is_cut(i)]
-        return area.left() + (cut[0] if cut else len(shown.counts)) * width
+        return self._scale().x_of(self.length)
+
+    # ------------------------------------------------------------ moving the line
+
+    def _move(self, length: int) -> None:
+        most = -(-self._shown.longest // self._shown.grain) * self._shown.grain
+        self._moving = max(_SHORTEST, min(length, max(most, self._length)))
+        self._describe()
+        self.moved.emit(self._moving)
+
+    def _let_go(self) -> None:
+        """The line stays where it is; one that was only touched changes nothing."""
+        self._settle.stop()
+        wanted, self._moving = self._moving, None
+        if wanted is not None and wanted != self._length:
+            self._length = wanted
+            self.chosen.emit(wanted)
+        self._describe()
+
+    def _put_back(self) -> None:
+        self._settle.stop()
+        self._moving = None
+        self._describe()
+        self.moved.emit(self._length)
+
+    def _grabs(self, x: float) -> bool:
+        return bool(self._shown.lengths) and abs(x - self._line_at()) <= _GRAB_PX
+
+    def mousePressEvent(self, event: QMouseEvent) -> None:
+        """Qt: take the line."""
+        if event.button() == Qt.MouseButton.LeftButton and self._grabs(event.position().x()):
+            self._moving = self.length
+            event.accept()
+            return
+        super().mousePressEvent(event)
+
+    def mouseMoveEvent(self, event: QMouseEvent) -> None:
+        """Qt: the line follows; without a button, the pointer says where it can be taken."""
+        x = event.position().x()
+        if self._moving is not None and event.buttons() & Qt.MouseButton.LeftButton:
+            self._move(self._scale().length_at(x, self._shown.grain))
+        grabs = self._moving is not None or self._grabs(x)
+        self.setCursor(Qt.CursorShape.SplitHCursor if grabs else Qt.CursorShape.ArrowCursor)
+
+    def mouseReleaseEvent(self, event: QMouseEvent) -> None:
+        """Qt: the line stays here."""
+        if event.button() == Qt.MouseButton.LeftButton and self._moving is not None:
+            self._let_go()
+
+    def keyPressEvent(self, event: QKeyEvent) -> None:
+        """Qt: arrows and page keys move the line, Home and End go to its ends, Escape puts it back."""
+        key, shown = Qt.Key(event.key()), self._shown
+        if not shown.lengths:
+            super().keyPressEvent(event)
+        elif key in _KEYS:
+            step = self._scale().step_at(self.length, shown.grain)
+            self._move((self.length // step + _KEYS[key]) * step)
+            self._settle.start()
+        elif key in (Qt.Key.Key_Home, Qt.Key.Key_End):
+            self._move(_SHORTEST if key == Qt.Key.Key_Home else shown.longest + shown.grain - 1)
+            self._settle.start()
+        elif key in (Qt.Key.Key_Return, Qt.Key.Key_Enter) and self._moving is not None:
+            self._let_go()
+        elif key == Qt.Key.Key_Escape and self._moving is not None:
+            self._put_back()
+        else:
+            super().keyPressEvent(event)
+
+    def focusOutEvent(self, event: QFocusEvent) -> None:
+        """Qt: what the keys chose stays."""
+        self._let_go()
+        super().focusOutEvent(event)
 
     # ------------------------------------------------------------ Qt
 
@@ -81,12 +202,12 @@ class LengthHistogram(QWidget):
         painter.end()
 
     def _paint_bar(self, painter: QPainter, index: int) -> None:
-        look, place = theme.colors(), self.bar_of(index)
-        if not self._is_cut(index):
-            painter.fillRect(place, look.series[0])
-            return
-        painter.fillRect(place, theme.blend(look.background, look.danger, 0.3))
-        painter.fillRect(place, QBrush(QColor(look.danger), Qt.BrushStyle.BDiagPattern))
+        look, place, line = theme.colors(), self.bar_of(index), self._line_at()
+        painter.fillRect(place, look.series[0])
+        if place.right() > line + 1 and self.length < self._shown.longest:
+            place.setLeft(max(place.left(), line))
+            painter.fillRect(place, theme.blend(look.background, look.danger, 0.3))
+            painter.fillRect(place, QBrush(QColor(look.danger), Qt.BrushStyle.BDiagPattern))
 
     def _paint_axis(self, painter: QPainter) -> None:
         look, area, edges = theme.colors(), self._area(), self._shown.edges
@@ -108,14 +229,19 @@ class LengthHistogram(QWidget):
 
     def _paint_line(self, painter: QPainter) -> None:
         look, area, x = theme.colors(), self._area(), self._line_at()
-        painter.setPen(QPen(look.danger if self._shown.cut else look.text_muted, 2))
-        painter.drawLine(int(x), int(area.top() - 4), int(x), int(area.bottom()))
-        words = f"max length {self._shown.max_length:,}"
+        cuts = self.length < self._shown.longest
+        painter.setPen(QPen(look.danger if cuts else look.text_muted, 2))
+        painter.drawLine(int(x), int(area.top()), int(x), int(area.bottom()))
+        if self._shown.lengths:  # it can be taken here
+            grip = QRectF(x - 3, area.center().y() - 8, 6, 16)
+            painter.setBrush(look.accent if self.hasFocus() else look.background)
+            painter.drawRoundedRect(grip, 3, 3)
+        words = f"max length {self.length:,}"
         wide = QFontMetricsF(self.font()).horizontalAdvance(words)
         left = min(max(area.left(), x - wide / 2), area.right() - wide)
         painter.drawText(QRectF(left, 0, wide + 4, area.top()), 0, words)
 
-    def event(self, event: object) -> bool:
+    def event(self, event: QEvent) -> bool:
         """Qt: a tip reads a bar out."""
         if isinstance(event, QHelpEvent) and self._shown.counts:
             area = self._area()
@@ -124,29 +250,9 @@ class LengthHistogram(QWidget):
             if 0 <= index < len(self._shown.counts):
                 QToolTip.showText(event.globalPos(), self._bin_words(index), self)
                 return True
-        return super().event(event)  # type: ignore[arg-type]
+        return super().event(event)
 
     def _bin_words(self, index: int) -> str:
         first, last = self._shown.edges[index], self._shown.edges[index + 1] - 1
         count = self._shown.counts[index]
         return f"{first:,} to {last:,} tokens: {count:,} row{'s' if count != 1 else ''}"
-
-
-def caption(shown: Histogram) -> str:
-    """What the histogram says about the max length, in one sentence."""
-    split = "1 text is" if shown.divided == 1 else f"{shown.divided:,} texts are"
-    if shown.divided and not shown.cut:
-        return (
-            f"{split} longer than the max length of {shown.max_length:,} tokens and split into pieces. "
-            f"The longest has {shown.longest:,}."
-        )
-    if not shown.cut:
-        longest = f"the longest has {shown.longest:,}"
-        return f"No row is longer than the max length of {shown.max_length:,} tokens; {longest}."
-    rows = "1 row is" if shown.cut == 1 else f"{shown.cut:,} rows are"
-    told = f"{rows} longer than the max length of {shown.max_length:,} tokens and cut"
-    if shown.end_lost:
-        told += f"; {shown.end_lost:,} of them lose the end of an answer"
-    if shown.divided:
-        told += f"; {split} longer and split into pieces"
-    return f"{told}. The longest has {shown.longest:,}."

@@ -47,6 +47,7 @@ class ReportPage(QWidget):
         self.view = ReportView(self)
         self.view.row_wanted.connect(self.row_wanted)
         self.view.fix_wanted.connect(desk.apply)
+        self.view.length_wanted.connect(desk.set_max_length)
         self.state = StatePage(self)
         self.state.pressed.connect(desk.retry)
         self._lay_out()
@@ -78,7 +79,7 @@ class ReportPage(QWidget):
         if not shown:
             self.state.show_desk(desk)
             return
-        self.view.show_report(desk.report, stale=desk.stale)
+        self.view.show_report(desk.report, stale=desk.stale, max_length=desk.max_length)
         self._show_state()
         self._start_alone()
 

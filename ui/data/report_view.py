@@ -15,7 +15,8 @@ from PySide6.QtWidgets import QGridLayout, QLabel, QSizePolicy, QVBoxLayout, QWi
 from studio.data_report import DataReport, Finding, Histogram, Repeat
 from studio.figures import percent
 from ui.data.finding_card import FindingCard
-from ui.data.histogram import LengthHistogram, caption
+from ui.data.histogram import LengthHistogram
+from ui.data.length_words import caption
 from ui.data.share_bars import ShareBars
 from ui.inspector.look import MutedLabel, TextLabel, retire
 
@@ -27,10 +28,11 @@ TRAIN_ON = {
 
 
 class ReportView(QWidget):
-    """``row_wanted`` carries a row's number, ``fix_wanted`` a ``Fix``."""
+    """``row_wanted`` carries a row's number, ``fix_wanted`` a ``Fix``, ``length_wanted`` a max length."""
 
     row_wanted = Signal(object)
     fix_wanted = Signal(object)
+    length_wanted = Signal(object)
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -44,6 +46,8 @@ class ReportView(QWidget):
         self.figures.setVerticalSpacing(3)
         self.figures.setColumnStretch(1, 1)
         self.histogram = LengthHistogram(self)
+        self.histogram.moved.connect(self._show_length)
+        self.histogram.chosen.connect(self.length_wanted)
         self.lengths = MutedLabel("", self)
         self.scripts = ShareBars(self)
         self.answers = QLabel(self)
@@ -76,8 +80,11 @@ class ReportView(QWidget):
                 column.addLayout(part)
         column.addStretch(1)
 
-    def show_report(self, report: DataReport | None, *, stale: bool) -> None:
-        """Show a report, or nothing; the fixes of a stale one cannot be pressed."""
+    def show_report(
+        self, report: DataReport | None, *, stale: bool, max_length: int | None = None
+    ) -> None:
+        """Show a report, or nothing; the fixes of a stale one cannot be pressed. ``max_length`` is
+        the one of now, where it may be another than the report's."""
         findings = report.findings if report is not None else ()
         if findings != self._findings:
             self._findings = findings
@@ -87,8 +94,8 @@ class ReportView(QWidget):
                 card.fix_button.setEnabled(not stale)
         self._show_figures(figures_of(report) if report is not None else ())
         histogram = report.histogram if report is not None else Histogram()
-        self.histogram.show_histogram(histogram)
-        self.lengths.setText(caption(histogram) if histogram.counts else "")
+        self.histogram.show_histogram(histogram, max_length)
+        self._show_length()
         self.scripts.show_shares(report.scripts if report is not None else ())
         self.answers.setText(answers_html(report.answers) if report is not None else "")
         self.notes.setText("\n".join(report.notes) if report is not None else "")
@@ -98,6 +105,10 @@ class ReportView(QWidget):
             head.setVisible(visible)
         for widget in (self.lengths, self.notes, self.answers):
             widget.setVisible(bool(widget.text()))
+
+    def _show_length(self) -> None:
+        shown = self.histogram.shown
+        self.lengths.setText(caption(shown, self.histogram.length) if shown.counts else "")
 
     def card(self, code: str) -> FindingCard | None:
         """The card of a finding."""

@@ -31,6 +31,7 @@ SLICE_S = 0.08
 PROGRESS_EVERY_S, PARTIAL_EVERY_S = 0.25, 2.0
 MOST_AT_ONCE = 256
 _BINS = 24
+_MOST_LENGTHS = 1000
 
 Answer = Iterator[tuple[Kind, Mapping[str, Any]] | None]
 
@@ -132,9 +133,21 @@ def histogram(lengths: Any, max_length: int, cut: int, end_lost: int) -> Histogr
     edges |= {longest + 1} | ({max_length + 1} if longest > max_length else set())
     bins = sorted(edges)
     counts, _ = np.histogram(lengths, bins=bins)
+    grain, found, rows = _by_length(lengths)
     return Histogram(
-        tuple(bins), tuple(int(c) for c in counts), max_length, cut, end_lost, longest
+        tuple(bins), tuple(int(c) for c in counts), max_length, cut, end_lost, longest,
+        lengths=found, rows=rows, grain=grain,
     )  # fmt: skip
+
+
+def _by_length(lengths: Any) -> tuple[int, tuple[int, ...], tuple[int, ...]]:
+    """The lengths that occur, rounded up so far that they are not too many, and the rows of each."""
+    grain = 1
+    while True:
+        found, rows = np.unique(-(-lengths // grain) * grain, return_counts=True)
+        if len(found) <= _MOST_LENGTHS:
+            return grain, tuple(found.tolist()), tuple(rows.tolist())
+        grain *= 2
 
 
 def _round_up(width: float) -> int:

@@ -386,3 +386,17 @@ def test_the_histogram_counts_every_row_and_ends_with_the_longest() -> None:
     assert len(found.edges) == len(found.counts) + 1 <= 40
     assert found.edges[-1] == 5001
     assert list(found.edges) == sorted(set(found.edges))
+
+
+def test_how_many_rows_are_longer_than_any_length_is_exact() -> None:
+    import numpy as np
+
+    lengths = np.random.default_rng(1).integers(1, 9000, 20_000)
+    found = histogram(lengths, 128, 0, 0)
+    assert len(found.lengths) <= 1000
+    assert found.grain in (8, 16)
+    for length in range(0, 9100, found.grain * 7):
+        assert found.longer_than(length) == int((lengths > length).sum())
+    few = histogram(lengths[:500], 128, 0, 0)
+    assert few.grain == 1
+    assert few.longer_than(777) == int((lengths[:500] > 777).sum())

@@ -11,7 +11,7 @@ from pytestqt.qtbot import QtBot
 from studio.data_report import Histogram
 from tests.ui.data.rows import FIX, report
 from ui import theme
-from ui.data.histogram import caption
+from ui.data.length_words import caption
 from ui.data.report_view import ReportView
 
 LEFT = Qt.MouseButton.LeftButton

@@ -1,0 +1,138 @@
+"""The line of the max length in the histogram of a report: dragged, moved by keys, told live."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PySide6.QtCore import QPoint, Qt
+from PySide6.QtTest import QTest
+from PySide6.QtWidgets import QApplication
+from pytestqt.qtbot import QtBot
+
+from studio.training.report.make import histogram
+from tests.ui.data.conftest import OpenDesk, chats, show
+from tests.ui.data.rows import report
+from ui.data.desk_tabs import REPORT
+from ui.data.length_scale import Scale
+from ui.data.report_view import ReportView
+
+LEFT = Qt.MouseButton.LeftButton
+HOST_MS = 60_000
+LENGTHS = np.array([*range(10, 200), 900], dtype=np.int64)
+
+
+@pytest.fixture
+def view(qtbot: QtBot) -> ReportView:
+    view = ReportView()
+    qtbot.addWidget(view)
+    view.resize(420, 900)
+    view.show()
+    qtbot.waitExposed(view)
+    lengths = histogram(LENGTHS, 128, 72, 0)
+    view.show_report(report(histogram=lengths), stale=False, max_length=128)
+    QApplication.processEvents()
+    return view
+
+
+def drag(view: ReportView, by: int) -> None:
+    """Take the line and carry it so many pixels, without letting go."""
+    chart = view.histogram
+    start = QPoint(round(chart._line_at()), chart.height() // 2)
+    QTest.mousePress(chart, LEFT, Qt.KeyboardModifier.NoModifier, start)
+    QTest.mouseMove(chart, start + QPoint(by, 0))
+
+
+def test_dragging_counts_the_rows_that_would_be_cut_and_letting_go_sets_it_once(
+    view: ReportView, qtbot: QtBot
+) -> None:
+    chart, chosen = view.histogram, []
+    chart.chosen.connect(chosen.append)
+    drag(view, -60)
+    shorter = chart.length
+    assert shorter < 128
+    longer = int((shorter < LENGTHS).sum())
+    assert view.lengths.text().startswith(f"{longer} rows (")
+    assert f"would be longer than {shorter} tokens" in view.lengths.text()
+    assert chart.accessibleDescription() == view.lengths.text()
+    assert chosen == []
+    view.show_report(
+        report(histogram=chart.shown), stale=False, max_length=128
+    )  # a new partial report
+    assert chart.length == shorter
+    QTest.mouseRelease(chart, LEFT)
+    assert chosen == [shorter]
+    assert abs(chart._line_at() - Scale(chart.shown.edges, 6, chart.width() - 12).x_of(shorter)) < 1
+
+
+def test_a_click_beside_the_line_and_one_that_moves_nothing_change_nothing(
+    view: ReportView,
+) -> None:
+    chart, chosen = view.histogram, []
+    chart.chosen.connect(chosen.append)
+    QTest.mouseClick(chart, LEFT, Qt.KeyboardModifier.NoModifier, QPoint(15, 40))
+    drag(view, 0)
+    QTest.mouseRelease(chart, LEFT)
+    assert (chosen, chart.length) == ([], 128)
+
+
+def test_arrow_keys_move_the_line_and_are_one_change(view: ReportView, qtbot: QtBot) -> None:
+    chart, chosen = view.histogram, []
+    chart.chosen.connect(chosen.append)
+    chart.setFocus()
+    for _ in range(3):
+        QTest.keyClick(chart, Qt.Key.Key_Right)
+    assert chart.length > 128
+    assert chosen == []
+    QTest.keyClick(chart, Qt.Key.Key_Return)
+    assert len(chosen) == 1
+    QTest.keyClick(chart, Qt.Key.Key_Home)
+    assert chart.length == 8
+    QTest.keyClick(chart, Qt.Key.Key_Escape)
+    assert (chart.length, len(chosen)) == (chosen[0], 1)
+    assert f"{chosen[0]} tokens" in view.lengths.text()
+    QTest.keyClick(chart, Qt.Key.Key_End)
+    qtbot.waitUntil(lambda: len(chosen) == 2)  # by itself, after a moment
+    assert chosen[1] == 900
+    assert view.lengths.text().startswith("No row would be longer")
+
+
+def test_a_report_without_lengths_cannot_be_dragged(view: ReportView) -> None:
+    chart = view.histogram
+    view.show_report(report(histogram=replace(chart.shown, lengths=(), rows=())), stale=False)
+    assert chart.focusPolicy() == Qt.FocusPolicy.NoFocus
+    drag(view, -60)
+    QTest.mouseRelease(chart, LEFT)
+    assert chart.length == 128
+
+
+def test_every_place_of_the_scale_leads_back_to_its_length() -> None:
+    edges = (10, 30, 50, 65, 801)
+    scale = Scale(edges, 6.0, 400.0)
+    for length in range(10, 800, 7):
+        found = scale.length_at(scale.x_of(length), 1)
+        assert abs(found - length) <= scale.step_at(length + 1, 1)
+    assert scale.x_of(64) == 6 + 300  # at the border of the bins
+    assert (scale.x_of(5000), scale.x_of(3)) == (406.0, 6.0)
+    assert scale.length_at(-50, 1) <= 10
+    assert scale.length_at(9999, 1) == 800
+
+
+def test_in_the_window_it_is_one_step_of_undo_and_the_report_follows(
+    open_desk: OpenDesk, qtbot: QtBot
+) -> None:
+    session = open_desk(chats(40))
+    page = show(session, "train", REPORT)
+    desk = session.desk
+    qtbot.waitUntil(lambda: desk.report is not None and desk.report.complete, timeout=HOST_MS)
+    chart = page.view.histogram
+    chart.setFocus()
+    QTest.keyClick(chart, Qt.Key.Key_Home)
+    QTest.keyClick(chart, Qt.Key.Key_Return)
+    assert session.document.graph.node("train").settings["max_length"] == 8
+    qtbot.waitUntil(lambda: desk.report.complete and desk.report.max_length == 8, timeout=HOST_MS)
+    assert chart.length == 8
+    session.document.undo()
+    assert session.document.graph.node("train").settings.get("max_length") != 8
+    qtbot.waitUntil(lambda: chart.length != 8 and not desk.stale, timeout=HOST_MS)
