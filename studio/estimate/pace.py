@@ -20,8 +20,8 @@ from studio.cadence import FORWARD_SHARE
 _SAME_SIZE = 1.5
 _NEAR, _OTHER_SETTINGS, _PROBED, _OTHER_MODEL, _OTHER_PRECISION = 1.25, 1.5, 1.5, 2.5, 3.5
 """How many times longer or shorter a training may take than told: after a run like it, after one of
-the same model, after a probe of it, after a training of another model or in another precision
-(docs/estimate.md)."""
+the same model, after a probe of it, after a training of another model or method, or in another
+precision (docs/estimate.md)."""
 _OTHER_DATA = 1.15
 _WIDEST = 4.0
 _TOO_FAR = 100.0
@@ -177,6 +177,8 @@ def _times(work: Work, pace: Pace, same_data: bool, others: Sequence[Pace]) -> f
         times = _OTHER_PRECISION
     elif work.model != pace.model:
         times = _OTHER_MODEL * (1 + 0.3 * math.log10(_apart(work.weights, pace.weights)))
+    elif work.way.method != pace.way.method:
+        times = _OTHER_MODEL
     elif not _alike(work, pace):
         times = _OTHER_SETTINGS
     else:

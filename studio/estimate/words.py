@@ -64,11 +64,11 @@ def parameters(found: Estimate) -> str:
 
 
 def span(seconds: float) -> str:
-    """``40 s``, ``12 min``, ``3.2 h``, ``2.1 days``."""
-    for size, word, digits in ((172_800, "days", 1), (7200, "h", 1), (120, "min", 0)):
-        if seconds >= size:
-            unit = {"days": 86_400, "h": 3600, "min": 60}[word]
-            return f"{seconds / unit:.{digits}f} {word}"
+    """``40 s``, ``2.5 min``, ``12 min``, ``3.2 h``, ``2.1 days``."""
+    for least, size, word in ((172_800, 86_400, "days"), (7200, 3600, "h"), (100, 60, "min")):
+        if seconds >= least:
+            value = seconds / size
+            return f"{value:.{1 if value < 9.95 else 0}f} {word}"
     return f"{seconds:.0f} s"
 
 

@@ -16,6 +16,7 @@ from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QApplication, QComboBox, QWidget
 from pytestqt.qtbot import QtBot
 
+from studio.graph.edits import set_setting
 from tests.e2e.studio_cli import write_project, write_rows
 from tests.e2e.window import LEFT, click_node, press, type_setting, windows
 from tests.tiny import make_tiny_model
@@ -209,5 +210,17 @@ def test_a_probe_measures_and_can_be_cancelled(session: Session, qtbot: QtBot) -
     QTest.mouseClick(strip.probe, LEFT)
     qtbot.waitUntil(lambda: strip.probe.text() == "Probe", timeout=LONG_MS)
     assert strip.told.text() == "Two steps were trained and measured here."
-    qtbot.waitUntil(lambda: "corrected by a probe here" in strip.words.text())
+    qtbot.waitUntil(lambda: "corrected by a probe" in strip.words.text())
     assert strip.time.text().startswith("Time: about ")
+    assert "from a probe of today" in strip.time.text()
+    assert not strip.dropped.isVisible()
+
+    before = session.document.graph
+    session.document.edit(set_setting(before, "train", "batch_size", 16), "Test")
+    qtbot.waitUntil(strip.dropped.isVisible)
+    assert "does not count here" in strip.dropped.text()
+    assert "by formula" in strip.words.text()
+    assert not strip.told.isVisible()
+    session.document.undo()
+    qtbot.waitUntil(lambda: "corrected by a probe" in strip.words.text())
+    assert not strip.dropped.isVisible()

@@ -22,7 +22,6 @@ from studio.runs.events import Event
 from studio.runs.folder import create_run
 from studio.runs.plan import Plan, Step
 from tests.e2e.studio_cli import write_project, write_rows
-from tests.tiny import make_tiny_model
 from tests.ui.conftest import MakeSession
 from ui.session import Session
 from ui.training.estimate_strip import EstimateStrip
@@ -208,31 +207,6 @@ def test_a_model_without_weights_is_not_probed(session: Session, qtbot: QtBot) -
     assert shown.told.isVisible()
     assert shown.probe.text() == "Probe"
     assert shown.probe.isEnabled()
-
-
-@pytest.mark.slow
-def test_a_probe_corrects_the_estimate_until_the_batch_changes(
-    session: Session, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setenv("LORA_STUDIO_CACHE", str(tmp_path / "cache"))
-    make_tiny_model(tmp_path / "model")
-    session.training.watch.check()
-    shown = strip(session)
-    qtbot.waitUntil(lambda: "by formula" in shown.words.text())
-    QTest.mouseClick(shown.probe, LEFT)
-    qtbot.waitUntil(lambda: shown.probe.text() == "Cancel Probe")
-    qtbot.waitUntil(lambda: "corrected by a probe" in shown.words.text(), timeout=100_000)
-    assert shown.told.text() == "Two steps were trained and measured here."
-    assert "from a probe of today" in shown.time.text()
-    assert not shown.dropped.isVisible()
-    change(session, batch_size=16)
-    qtbot.waitUntil(shown.dropped.isVisible)
-    assert "does not count here" in shown.dropped.text()
-    assert "by formula" in shown.words.text()
-    assert not shown.told.isVisible()
-    session.document.undo()
-    qtbot.waitUntil(lambda: "corrected by a probe" in shown.words.text())
-    assert not shown.dropped.isVisible()
 
 
 def test_proposals_for_another_state_of_the_graph_are_not_applied(
