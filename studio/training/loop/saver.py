@@ -47,7 +47,8 @@ class Saver:
         if self.step == watch.step:
             return
         if not trained_is_finite(watch.tuning.model):
-            raise diverged(watch.context, watch.step, "weights", math.inf, [], None)
+            kept = self.step if self.step > 0 else None
+            raise diverged(watch.context, watch.step, "weights", math.inf, [], kept)
         began = time.perf_counter()
         keep = watch.settings.keep_checkpoints
         done = commit(self.folder, watch.step, watch.identity, self._write, keep)

@@ -270,7 +270,7 @@ def test_weights_that_are_no_numbers_end_the_run_in_words(
     real = StepWatch._measure
 
     def measure(self: StepWatch) -> None:
-        if self.step == 2:
+        if self.step == 3:
             trained = [p for p in self.tuning.model.parameters() if p.requires_grad]
             for parameter in trained:
                 parameter.data[0] = float("inf")
@@ -278,13 +278,14 @@ def test_weights_that_are_no_numbers_end_the_run_in_words(
 
     monkeypatch.setattr(StepWatch, "_measure", measure)
     recorder = Recorder()
-    with pytest.raises(StudioError, match="a trained weight after step 2 is infinite"):
+    with pytest.raises(StudioError, match="a trained weight after step 3 is infinite") as caught:
         train_adapter(
             make_context(tmp_path, recorder),
             make_inputs(tmp_path, 20, 4),
-            settings_of(eval_steps=2),
+            settings_of(eval_steps=3, save_steps=2),
         )
     assert recorder.named("Insight") == []
+    assert "The last checkpoint, of step 2, is from before it." in caught.value.hint
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="the limit on a file's size is of POSIX")
