@@ -156,7 +156,8 @@ def _distance(work: Work, pace: Pace) -> tuple[float, float]:
     """How far an earlier training is from this one, then how long ago."""
     ours, its = work.way, pace.way
     sizes = math.log(_apart(work.batch_tokens, pace.batch_tokens))
-    far = 10.0 * (work.model != pace.model) + 8.0 * (ours.kernel != its.kernel)
+    kernels = sum(a != b for a, b in zip(ours.kernel, its.kernel, strict=True))
+    far = 10.0 * (work.model != pace.model) + 6.0 * (kernels > 0) + 0.7 * kernels
     far += 2.0 * (ours.method != its.method) + 1.0 * (ours.checkpointing != its.checkpointing)
     far += 1.0 * (ours.batching != its.batching) + 0.5 * (work.data != pace.data)
     if work.model != pace.model:

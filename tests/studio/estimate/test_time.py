@@ -148,6 +148,17 @@ def test_the_nearest_and_then_the_newest_run_tells() -> None:
     assert both.missing == ()
 
 
+def test_the_nearest_precision_tells() -> None:
+    """Of the same model: float32 in 4 bits is nearer to float32 than to bfloat16."""
+    half = dataclasses.replace(PLAIN, kernel=(2, 4, True, "none", False, "cpu"))
+    bf16 = dataclasses.replace(RUN, when=NOW, way=half, tokens_per_s=400.0)
+    nf4 = dataclasses.replace(PLAIN, kernel=(4, 4, False, "nf4", False, "cpu"))
+    told = duration(dataclasses.replace(WORK, way=nf4), [bf16, RUN], NOW)
+    assert told is not None
+    assert told.source == "from your run of 21 Nov, with other settings"
+    assert told.high / told.seconds > 3
+
+
 def test_evaluations_and_samples_are_in_it() -> None:
     measured = dataclasses.replace(WORK, evaluated=3000.0, sampled=640.0)
     told = duration(measured, [RUN], NOW)
