@@ -50,7 +50,6 @@ the packages gptqmodel and optimum, which this program does not bring |
 faster at every rate tried |
 | Lily | its parts are mixed by the mean over all tokens of a batch, later ones \
 too: token by token the logits differ from those of the whole text by half their size, and rows change each other |
-| AdaMSS | sound in float32 with PEFT alone; not proven here |
 | FRoD | of its factors U and V only V is saved; U is computed again from the base, and on another machine or \
 with other threads it no longer belongs to V: the logits differ by up to 2.6 |
 | X-LoRA | the reloaded adapter gives other logits |

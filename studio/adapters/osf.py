@@ -1,11 +1,17 @@
-"""OSF (2025, arXiv:2504.07097): trains the weakest singular directions of each weight, all of them."""
+"""OSF (Nayak et al., 2025, arXiv:2504.07097): trains the weakest singular directions of each weight.
+
+The change is U S V less the U₀ S₀ V₀ that it began with. PEFT saves U, S and V alone and decomposes the base
+again wherever the adapter is loaded; in half precision its rounding there is as large as a small change.
+So the adapter is saved as the plain LoRA that it is: B is [U S, -U₀ S₀], A is [V; V₀].
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
-from studio.adapters._method import LoraMethod, own_settings, peft_config
+from studio.adapters._method import Hooks, LoraMethod, own_settings, peft_config
 from studio.graph.node_type import Variant
 from studio.graph.schema import Settings, setting
 from studio.layers import LinearModule
@@ -44,15 +50,35 @@ def _fits(node: Any, own: Any, layers: Sequence[LinearModule]) -> Iterable[tuple
             return
 
 
+def _pair(layer: Any) -> tuple[Any, Any]:
+    """A (2 × directions, in) and B (out, 2 × directions) of the same change."""
+    import torch
+
+    part = layer.osf_svd_params["default"]
+    u, s, v = (part[n].detach().float() for n in ("U_low", "S_low", "V_low"))
+    first = (layer._osf_U_low_init, layer._osf_S_low_init, layer._osf_V_low_init)
+    u_first, s_first, v_first = (kept["default"].float() for kept in first)
+    return torch.cat([v, v_first]), torch.cat([u * s, -u_first * s_first], dim=1)
+
+
+def _save(folder: Path, model: Any) -> None:
+    from peft.tuners.osf.layer import OSFLayer
+
+    from studio.training.adapter.convert import as_plain_lora
+
+    layers = ((n, m) for n, m in model.named_modules() if isinstance(m, OSFLayer))
+    as_plain_lora(folder, {n: _pair(layer) for n, layer in layers}, ".osf_svd_params.")
+
+
 VARIANT = Variant(
     kind="adapter", id="osf", title="OSF", order=520, settings=OsfSettings,
     help="Trains the weakest singular directions of each weight as a whole and projects the gradient away "
-    "from the strongest, which stay. Large: loading it decomposes every chosen weight again. "
+    "from the strongest, which stay. Saved as a plain LoRA of twice the trained directions, which is large. "
     "Experimental. When to use it: one task after another without forgetting the first. Nayak et al. "
     "2025, arXiv:2504.07097.",
     payload=LoraMethod(
-        _build, transposed=False, quantized=(), merge_whole=True, paper="arXiv:2504.07097",
-        uses=frozenset(), fits=_fits,
+        _build, transposed=False, quantized=(), paper="arXiv:2504.07097", uses=frozenset(), fits=_fits,
+        saved_as="LoRA of twice the trained directions", hooks=Hooks(save=_save),
         why_not_quantized="the singular directions of quantized weights cannot be computed",
     ),
 )  # fmt: skip

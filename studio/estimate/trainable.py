@@ -170,6 +170,16 @@ def _drawn(m: Linear, r: int, settings: Settings) -> int:
     return r * (m.width_in + m.width_out) + r + samples
 
 
+def _parts(m: Linear, r: int, settings: Settings) -> int:
+    """A small pair for each part of the outputs, inside one basis of the layer (AdaMSS, 2025)."""
+    from studio.adapters.adamss import AdamssSettings
+
+    del r
+    own = AdamssSettings.model_validate(settings)
+    basis = min(own.directions, m.width_in, m.width_out)
+    return own.rank * (own.parts * basis + m.width_out)
+
+
 def _weakest(m: Linear, r: int, settings: Settings) -> int:
     """U, S and V of the singular directions that are not kept (OSF, 2025)."""
     from studio.adapters.osf import OsfSettings, trained_directions
@@ -232,7 +242,7 @@ FORMULAS: dict[str, Count] = {
     "beft": _outputs, "ia3": _ia3, "adalora": _adalora, "vera": _vera, "loha": _loha, "lokr": _lokr,
     "peanut": _tweakers, "deft": _injection, "glora": _paths,
     "osf": _weakest, "supertuning": _entries, "bdlora": _block_diagonal,
-    "monteclora": _drawn,
+    "monteclora": _drawn, "adamss": _parts,
 }  # fmt: skip
 """Methods that are counted here. Their ids are those of ``studio/adapters``."""
 

@@ -234,6 +234,12 @@ def test_no_method_complains_of_the_starter_model_at_its_defaults() -> None:
         ("gralora", {"blocks": 5}, "method_settings.blocks", "5 does not divide"),
         ("bdlora", {"blocks": 3}, "method_settings.blocks", "3 does not divide"),
         ("osf", {"kept": 0.001}, "method_settings.kept", "nothing would be kept"),
+        (
+            "adamss",
+            {"parts": 64, "rank": 4},
+            "method_settings.parts",
+            "need more than the 192 outputs",
+        ),
         ("supertuning", {"percent": 0.0001}, "method_settings.percent", "is less than one"),
         ("fourierft", {"frequencies": 999_999}, "method_settings.frequencies", "more than the"),
         ("adalora", {"target_r": 16}, "method_settings.target_r", "not below the rank 16"),

@@ -111,6 +111,28 @@ def make_plain_rotations(folder: Path, model: Any) -> None:
     same_mode(folder, CONFIG)
 
 
+def as_plain_lora(
+    folder: Path, pairs: dict[str, tuple[torch.Tensor, torch.Tensor]], own: str
+) -> None:
+    """Rewrite the adapter in ``folder`` as a LoRA of scale 1: A (r, in) and B (out, r) by layer. Tensors with
+    ``own`` in their names go, modules that were trained as a whole stay."""
+    tensors = {n: t for n, t in load_file(folder / ADAPTER).items() if own not in n}
+    for name, (a, b) in pairs.items():
+        tensors[f"{name}.lora_A.weight"] = a.detach().cpu().contiguous()
+        tensors[f"{name}.lora_B.weight"] = b.detach().cpu().contiguous()
+    save_file(tensors, folder / ADAPTER, metadata={"format": "pt"})
+    ranks = {n.removeprefix("base_model.model."): len(a) for n, (a, _) in pairs.items()}
+    most = max(ranks.values())
+    config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    plain = _lora_like(
+        {**config, "fan_in_fan_out": False}, ranks, r=most, lora_alpha=most,
+        rank_pattern={n: r for n, r in ranks.items() if r != most},
+        alpha_pattern={n: r for n, r in ranks.items() if r != most},
+    )  # fmt: skip
+    (folder / CONFIG).write_text(json.dumps(plain, indent=2, sort_keys=True), encoding="utf-8")
+    same_mode(folder, CONFIG)
+
+
 def _as_lora(config: dict[str, Any], ranks: dict[str, int]) -> dict[str, Any]:
     """A LoRA config for layers of these ranks, each with the scale alpha / init_r."""
     scale = config["lora_alpha"] / config["init_r"]

@@ -19,7 +19,8 @@ from tests.studio.training.steps import Recorder, make_context, make_inputs, set
 
 METHODS = {v.id: v for v in load_registry().choices("adapter")}
 OWN: dict[str, dict[str, Any]] = {
-    "adalora": {"target_r": 2}, "c3a": {"block_size": 8}, "fourierft": {"frequencies": 200},
+    "adalora": {"target_r": 2}, "adamss": {"directions": 12, "parts": 3}, "c3a": {"block_size": 8},
+    "fourierft": {"frequencies": 200},
     "oft": {"block_size": 8}, "osf": {"kept": 0.75}, "randlora": {"rank": 4, "strength": 80},
     "road": {"group_size": 8}, "supertuning": {"percent": 5.0}, "tinylora": {"numbers": 16},
     "unilora": {"length": 512},
@@ -27,7 +28,7 @@ OWN: dict[str, dict[str, Any]] = {
     "waveft": {"frequencies": 200},
 }  # fmt: skip
 RATES = {
-    "adalora": 3e-2, "beft": 3e-2, "boft": 3e-2, "c3a": 3e-2, "fourierft": 5e-2, "hira": 0.5,
+    "adalora": 3e-2, "adamss": 3e-2, "beft": 3e-2, "boft": 3e-2, "c3a": 3e-2, "fourierft": 5e-2, "hira": 0.5,
     "hra": 5e-2, "ia3": 5e-2,
     "ln_tuning": 5e-2, "loha": 2e-2, "lora_plus": 1e-3, "oft": 2e-2, "psoft": 5e-2, "road": 3e-2,
     "tinylora": 5e-2, "unilora": 5e-2, "vblora": 5e-2, "vera": 3e-2,

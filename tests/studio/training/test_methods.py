@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from studio.adapters._method import TrainingFacts
+from studio.errors import StudioError
 from studio.estimate.shapes import Linear
 from studio.estimate.trainable import FORMULAS
 from studio.nodes.merge import MergeSettings
@@ -435,6 +436,34 @@ def test_glora_trains_the_forms_that_are_asked_for(tmp_path: Path, form: str, nu
     assert counted == sums(numbers)
 
 
+def test_adamss_is_saved_as_the_lora_that_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three groups of rank 2: each output reads two of the six inner numbers."""
+    own = {"directions": 12, "parts": 3, "rank": 2}
+    found = trained(monkeypatch, tmp_path, "adamss", steps=3, method_settings=own)
+    config = json.loads((Path(found.value.path) / "adapter_config.json").read_text())
+    assert (config["peft_type"], config["r"], config["lora_alpha"]) == ("LORA", 6, 6)
+    b = plain_adapted(found.value).base_model.model.model.layers[0].mlp.up_proj.lora_B["default"]
+    used = (b.weight != 0).sum(dim=1)
+    assert used.tolist() == [2] * 64
+    trained_numbers = sum(found.weights[n].numel() for n in found.trainable)
+    assert trained_numbers == sums(lambda i, o: 3 * 2 * 12 + 2 * o)
+
+
+def test_adamss_refuses_layers_with_a_bias(tmp_path: Path) -> None:
+    from transformers import AutoConfig, LlamaForCausalLM
+
+    folder = make_tiny_model(tmp_path / "model")
+    config = AutoConfig.from_pretrained(folder, attention_bias=True)
+    value = adapted_value(model_value(folder), method="adamss", method_settings=OWN["adamss"])
+    context = make_context(tmp_path, Recorder())
+    with pytest.raises(
+        StudioError, match=r"layers with a bias, such as model\.layers\.0\.self_attn"
+    ):
+        build_adapter(context, LlamaForCausalLM(config), value, facts_of(tmp_path))
+
+
 def sums(count: Any) -> int:
     """A count by layer, summed over both blocks."""
     return 2 * sum(count(width_in, width_out) for width_in, width_out in WIDTHS.values())
@@ -463,6 +492,7 @@ COUNTS = {
     "osf": sums(lambda i, o: min(i, o) // 4 * (i + o + 1)),
     "supertuning": sums(lambda i, o: i * o // 20),
     "unilora": 512,
+    "adamss": sums(lambda i, o: 3 * 12 + o),
     "beft": sums(lambda i, o: o),
     "bdlora": 2 * sum(
         4 * i // 2 + 4 * o if n in ("o_proj", "down_proj") else 4 * i + 4 * o // 2
