@@ -30,7 +30,7 @@ def conditions_of(job: Job, facts: Facts, counted: Counted, mode: Mode, batch: B
         model=str(job.base.model).strip(), config=job.config, method=method_of(job),
         optimizer=job.train.optimizer, trained=counted.trainable or 0, mode=asdict(mode),
         rows=batch.rows, length=batch.length, labels=batch.labels, accumulated=batch.accumulated,
-        machine=machine_key(), threads=facts.threads, formula=formula_version(),
+        machine=machine_key(), threads=facts.threads if mode.device == "cpu" else 0, formula=formula_version(),
         versions=libraries(),
     )  # fmt: skip
 

@@ -49,7 +49,7 @@ def facts_here(
 ) -> Facts:
     """What an estimate goes by on this machine: memory, and earlier trainings and probes."""
     machine = machine or this_machine()
-    threads = planned_threads(leave_core)
+    threads = planned_threads(leave_core) if machine.device == "cpu" else 0
     paces = (*paces_of(runs_dir, registry, machine, threads), *probed_paces(threads))
     return Facts(machine, paces=paces, threads=threads)
 

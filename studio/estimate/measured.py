@@ -99,7 +99,7 @@ def differences(now: Conditions, then: Conditions) -> list[str]:
     if then.optimizer != now.optimizer:
         told.append(f"with the optimizer {then.optimizer}")
     if then.threads != now.threads:
-        told.append(f"with {then.threads} threads")
+        told.append(f"with {then.threads} thread{'s' if then.threads != 1 else ''}")
     if then.method == now.method and not _nearly(then.trained, now.trained):
         told.append("with another number of trained parameters")
     return told + _batch_changed(now, then)

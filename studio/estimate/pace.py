@@ -173,7 +173,8 @@ def _alike(work: Work, pace: Pace) -> bool:
 
 def _times(work: Work, pace: Pace, same_data: bool, others: Sequence[Pace]) -> float:
     """The factor of the range: by how near the earlier training is, how even its steps were, and how
-    far others that are as near disagree."""
+    far others that are as near disagree. On a GPU small batches wait for Python, so that another size of
+    the batch says less."""
     if work.way.kernel != pace.way.kernel:
         times = _OTHER_PRECISION
     elif work.model != pace.model:
@@ -185,6 +186,8 @@ def _times(work: Work, pace: Pace, same_data: bool, others: Sequence[Pace]) -> f
     else:
         times = _PROBED if pace.origin == "probe" else _NEAR
     times *= 1.0 if same_data else _OTHER_DATA
+    if "cuda" in work.way.kernel:
+        times *= math.sqrt(_apart(work.batch_tokens, pace.batch_tokens))
     near = _distance(work, pace)[0]
     reached = [p.tokens_per_s * p.operations for p in others if _distance(work, p)[0] == near][:3]
     apart = max(reached) / min(reached)

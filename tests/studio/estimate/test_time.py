@@ -148,6 +148,16 @@ def test_the_nearest_and_then_the_newest_run_tells() -> None:
     assert both.missing == ()
 
 
+def test_on_a_gpu_another_batch_size_is_less_sure() -> None:
+    card = dataclasses.replace(PLAIN, kernel=(2, 4, True, "none", False, "cuda"))
+    run = dataclasses.replace(RUN, way=card)
+    same = duration(dataclasses.replace(WORK, way=card), [run], NOW)
+    larger = duration(dataclasses.replace(WORK, way=card, batch_tokens=2000.0), [run], NOW)
+    assert same is not None
+    assert larger is not None
+    assert larger.high / larger.seconds > 2 * same.high / same.seconds
+
+
 def test_the_nearest_precision_tells() -> None:
     """Of the same model: float32 in 4 bits is nearer to float32 than to bfloat16."""
     half = dataclasses.replace(PLAIN, kernel=(2, 4, True, "none", False, "cpu"))
