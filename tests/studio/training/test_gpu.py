@@ -12,7 +12,7 @@ import torch
 
 from studio.errors import Stopped
 from studio.nodes.merge import MergeSettings
-from studio.training.loop.train import train_adapter
+from studio.training.loop.train import train_adapter, train_whole
 from studio.training.merge import check as merge_check
 from studio.training.merge.make import merge_adapter
 from tests.studio.training.steps import Recorder, make_context, make_inputs, settings_of
@@ -79,6 +79,24 @@ def test_a_resume_in_the_middle_goes_on(tmp_path: Path) -> None:
     train_adapter(make_context(tmp_path, again), inputs, settings)
     assert [e.get("step") for e in again.named("TrainResumed")] == [5]
     assert len(again.losses()) == 3
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+def test_full_fine_tuning(tmp_path: Path, dtype: str) -> None:
+    """Trained in float32 with the fused optimizer, stored in the model's precision, stopped once."""
+    inputs = make_inputs(tmp_path, 20, 4)
+    inputs["model"] = {**inputs["model"]["model"], "dtype": dtype}
+    settings = settings_of(
+        max_steps=12, learning_rate=3e-3, optimizer="adamw_fused", eval_steps=4, keep="best"
+    )
+    told, again = Recorder(), Recorder()
+    with pytest.raises(Stopped):
+        train_whole(make_context(tmp_path, told, lambda: len(told.losses()) >= 6), inputs, settings)
+    value = train_whole(make_context(tmp_path, again), inputs, settings)
+    losses = told.losses() + again.losses()
+    assert len(losses) == 12
+    assert sum(losses[-4:]) < sum(losses[:4])
+    assert value.dtype == dtype
 
 
 def test_a_merge_that_the_gpu_cannot_hold_is_compared_on_the_cpu(
