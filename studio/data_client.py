@@ -13,7 +13,6 @@ import subprocess
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from types import TracebackType
 from typing import IO, Any
 
 from studio.children import module_command, start_child
@@ -45,12 +44,7 @@ class DataClient:
     def __enter__(self) -> DataClient:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     @property

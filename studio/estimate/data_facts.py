@@ -8,16 +8,21 @@ and goes by the file's size.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
+
+from studio.formats._format import named
+from studio.formats.text import COLUMNS
 
 SAMPLE_BYTES = 2**20
 CHARACTERS_PER_TOKEN = 4.0
 TEMPLATE_TOKENS = 8
 """Tokens that a chat template adds to each turn, about."""
+_TEXT_COLUMNS = COLUMNS["text_column"]
 _ANSWERS = ("completion", "output", "response", "answer", "chosen")
 
 
@@ -25,7 +30,7 @@ _ANSWERS = ("completion", "output", "response", "answer", "chosen")
 class DataFacts:
     """``rows`` before the validation split, or without the ``validation`` rows. Lengths in tokens;
     ``labels`` is the share of tokens that are answers. ``exact`` when they were counted with the
-    tokenizer."""
+    tokenizer. ``texts`` are the lengths of the rows that were looked at, where all are plain text."""
 
     rows: int
     mean: float
@@ -33,6 +38,23 @@ class DataFacts:
     labels: float
     exact: bool = False
     validation: int = 0
+    texts: tuple[int, ...] = ()
+
+
+def in_pieces(data: DataFacts, length: int) -> DataFacts:
+    """The rows that a training makes of plain text, where what is longer is split
+    (``studio.training.tokens.pieces``); other rows stay as they are."""
+    if not data.texts:
+        return data
+    pieces = sum(max(1, math.ceil((n - 1) / (length - 1))) for n in data.texts)
+    tokens = (
+        sum(data.texts) + pieces - len(data.texts)
+    )  # each later one begins with a token of context
+    each = pieces / len(data.texts)
+    return replace(
+        data, rows=round(data.rows * each), validation=round(data.validation * each),
+        mean=tokens / pieces, longest=min(data.longest, length), texts=(),
+    )  # fmt: skip
 
 
 def read_data_facts(path: Path) -> DataFacts | None:
@@ -60,7 +82,10 @@ def _facts(path: Path, stamp: int, size: int) -> DataFacts | None:
     )
     answers = sum(a for a in told if a is not None)
     share = answers / max(1, sum(lengths)) if all(a is not None for a in told) else 1.0
-    return DataFacts(count, sum(lengths) / len(lengths), max(lengths), min(1.0, share))
+    return DataFacts(
+        count, sum(lengths) / len(lengths), max(lengths), min(1.0, share),
+        texts=tuple(lengths) if all(_plain(r) for r in rows) else (),
+    )  # fmt: skip
 
 
 def _rows(path: Path, head: bytes, *, whole: bool) -> Iterator[Any]:
@@ -89,7 +114,17 @@ def _turns(row: Any) -> list[Any]:
     return found[0] if found else []
 
 
+def _plain(row: Any) -> str:
+    """The text of a row that is nothing but text; empty for others."""
+    if not isinstance(row, Mapping) or _turns(row) or _answer(row) is not None:
+        return ""
+    found = row.get(named(tuple(row), "text", _TEXT_COLUMNS) or "")
+    return found if isinstance(found, str) else ""
+
+
 def _tokens(row: Any) -> int:
+    if text := _plain(row):
+        return round(len(text) / CHARACTERS_PER_TOKEN) + 1  # and the end token
     turns = max(2, len(_turns(row)))
     return round(len(_text(row)) / CHARACTERS_PER_TOKEN) + TEMPLATE_TOKENS * turns
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from studio.estimate.data_facts import DataFacts, read_data_facts
+from studio.estimate.data_facts import DataFacts, in_pieces, read_data_facts
 from studio.estimate.job import Facts, Job
 
 
@@ -20,7 +20,9 @@ def rows_of(job: Job, facts: Facts) -> tuple[DataFacts | None, list[str]]:
             return None, ["How long the rows are is not known: the max length is assumed for all."]
         count = min(found.rows, settings.limit) if settings.limit else found.rows
         held_out, kept_apart = _validation(settings, count, job)
-        each.append(replace(found, rows=count - held_out, validation=held_out + kept_apart))
+        rest = replace(found, rows=count - held_out, validation=held_out + kept_apart)
+        split = job.train.long_text == "split"
+        each.append(in_pieces(rest, job.train.max_length) if split else rest)
     if not each:
         return None, ["No data is connected: rows of the max length are assumed."]
     rows = sum(d.rows for d in each)

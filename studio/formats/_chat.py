@@ -79,6 +79,11 @@ def answered(messages: Sequence[Message], name: str) -> list[Message]:
     return list(messages)
 
 
+def may_be_turns(value: Any) -> bool:
+    """Whether ``turns_in`` may take the value: text, or a list of messages."""
+    return not isinstance(value, (list, dict)) or message_keys(value) is not None
+
+
 def turns_in(value: Any, name: str, role: str) -> list[Message]:
     """One side of a row: text becomes one message of ``role``; a list of messages is read as such."""
     if message_keys(value) is not None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from studio.formats._chat import answered, message_keys, turns_in, untrained
+from studio.formats._chat import answered, may_be_turns, turns_in, untrained
 from studio.formats._format import (
     NOT_MINE,
     Canonical,
@@ -57,14 +57,10 @@ def detect(columns: Sequence[str], rows: Sequence[Row]) -> Detection:
     reason = f"the rows have the columns {prompt} and {completion}, and {label} is true or false"
 
     def fits(row: Row) -> bool:
-        both = all(_fits(row.get(n)) for n in (prompt, completion))
+        both = all(may_be_turns(row.get(n)) for n in (prompt, completion))
         return both and _truth(row.get(label)) is not None
 
     return judged(0.97, reason, rows, fits)
-
-
-def _fits(value: Any) -> bool:
-    return not isinstance(value, (list, dict)) or message_keys(value) is not None
 
 
 def convert(row: Row, settings: KtoSettings) -> Canonical:

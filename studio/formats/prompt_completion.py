@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from studio.formats._chat import answered, message_keys, turns_in, untrained
+from studio.formats._chat import answered, may_be_turns, message_keys, turns_in, untrained
 from studio.formats._format import (
     NOT_MINE,
     Canonical,
@@ -59,11 +59,9 @@ def detect(columns: Sequence[str], rows: Sequence[Row]) -> Detection:
     usual = (prompt, completion) == ("prompt", "completion")
     sure = 0.95 if usual else 0.7 if prompt == "question" else 0.8
     reason = f"the rows have the columns {prompt} and {completion}"
-    return judged(sure, reason, rows, lambda r: all(_fits(r.get(n)) for n in (prompt, completion)))
-
-
-def _fits(value: Any) -> bool:
-    return not isinstance(value, (list, dict)) or message_keys(value) is not None
+    return judged(
+        sure, reason, rows, lambda r: all(may_be_turns(r.get(n)) for n in (prompt, completion))
+    )
 
 
 def convert(row: Row, settings: PromptCompletionSettings) -> Canonical:

@@ -1,0 +1,67 @@
+"""The estimate of a training that splits long plain text counts pieces, as the training makes them."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from studio.estimate.data_facts import DataFacts, in_pieces, read_data_facts
+from studio.estimate.graph import estimate_graph
+from studio.graph.project import load_project
+from studio.graph.registry import load_registry
+from studio.training.tokens.pieces import piece_starts
+from tests.e2e.studio_cli import write_project
+from tests.tiny import make_tiny_model
+
+CHARACTERS = (40, 4000, 1200, 511, 512, 20_000)
+
+
+def write_texts(folder: Path) -> Path:
+    path = folder / "texts.jsonl"
+    rows = (json.dumps({"text": "a" * n, "source": "web"}) for n in CHARACTERS)
+    path.write_text("\n".join(rows) + "\n")
+    return path
+
+
+@pytest.mark.parametrize("length", [8, 64, 128, 129, 6000])
+def test_as_many_pieces_and_tokens_as_a_training_makes(length: int, tmp_path: Path) -> None:
+    facts = read_data_facts(write_texts(tmp_path))
+    assert facts is not None
+    assert facts.texts == tuple(round(n / 4) + 1 for n in CHARACTERS)  # with the end token
+    found = in_pieces(facts, length)
+    pieces = sum(len(piece_starts(n, length)) for n in facts.texts)
+    assert found.rows == pieces
+    assert found.rows * found.mean == pytest.approx(sum(facts.texts) + pieces - len(CHARACTERS))
+    assert found.longest == min(length, 5001)
+
+
+def test_rows_that_answer_something_are_not_split(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps({"text": "a" * 4000, "response": "b" * 4000}) + "\n")
+    facts = read_data_facts(path)
+    assert isinstance(facts, DataFacts)
+    assert in_pieces(facts, 64) == facts
+
+
+def test_steps_and_tokens_of_the_node_follow_the_setting(tmp_path: Path) -> None:
+    model = make_tiny_model(tmp_path / "model")
+    rows = write_texts(tmp_path)
+
+    def estimate(**train: Any) -> tuple[int | None, int | None]:
+        changes = {"max_steps": 0, "epochs": 1, "batch_size": 2, "max_length": 64, **train}
+        project = write_project(
+            tmp_path / "p.studio", model, rows, train=changes, data={"validation_fraction": 0.0}
+        )
+        found = estimate_graph(load_project(project), load_registry(), tmp_path)
+        return found.steps, found.tokens
+
+    lengths = [round(n / 4) + 1 for n in CHARACTERS]
+    pieces = sum(len(piece_starts(n, 64)) for n in lengths)
+    assert estimate()[0] == 3
+    steps, tokens = estimate(long_text="split")
+    assert steps == math.ceil(pieces / 2)
+    assert tokens == sum(lengths) + pieces - len(lengths)
