@@ -63,12 +63,25 @@ class LinearModule:
 def read_linear_modules(folder: Path) -> list[LinearModule] | None:
     """The linear layers of a model folder in order, or ``None`` when it cannot be read."""
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        shapes = [item for file in weight_files(folder) for item in tensor_shapes(file)]
+        files = (folder / "config.json", *weight_files(folder))
+        stamps = tuple(f.stat().st_mtime_ns for f in files)
     except (OSError, ValueError):
         return None
+    return list(_read(files, stamps)) or None
+
+
+@lru_cache(maxsize=8)
+def _read(files: tuple[Path, ...], stamps: tuple[int, ...]) -> tuple[LinearModule, ...]:
+    """The linear layers in these files, the config first; ``stamps`` renew changed ones. Kept, because
+    a mixture has many thousand and every edit of the graph asks for them."""
+    del stamps
+    try:
+        config = json.loads(files[0].read_text(encoding="utf-8"))
+        shapes = [item for file in files[1:] for item in tensor_shapes(file)]
+    except (OSError, ValueError):
+        return ()
     found = (_linear(name, shape, config) for name, shape in shapes)
-    return sorted((m for m in found if m is not None), key=lambda m: _natural(m.name)) or None
+    return tuple(sorted((m for m in found if m is not None), key=lambda m: _natural(m.name)))
 
 
 def norm_layers(folder: Path) -> list[str]:
@@ -85,43 +98,6 @@ def norm_layers(folder: Path) -> list[str]:
     text = [s for s in stems if set(TOWERS).isdisjoint(s.split("."))]
     last = (s.rpartition(".")[2] for s in text)
     return list(dict.fromkeys(n for n in last if "norm" in n.lower() or n.startswith("ln_")))
-
-
-@dataclass(frozen=True)
-class TreeNode:
-    """A part of a model in the order of its layers; a leaf stands for one linear layer."""
-
-    name: str
-    children: tuple[TreeNode, ...] = ()
-    layer: LinearModule | None = None
-
-    @property
-    def layers(self) -> tuple[LinearModule, ...]:
-        """The linear layers below this part."""
-        if self.layer is not None:
-            return (self.layer,)
-        return tuple(m for child in self.children for m in child.layers)
-
-    @property
-    def parameters(self) -> int:
-        """Entries of the weights below this part."""
-        return sum(m.parameters for m in self.layers)
-
-
-def module_tree(modules: Sequence[LinearModule], name: str = "") -> TreeNode:
-    """The layers as a tree of their names' parts, such as model → layers → 0 → self_attn → q_proj."""
-    return _tree(name, [(m.name.split("."), m) for m in modules])
-
-
-def _tree(name: str, items: Sequence[tuple[list[str], LinearModule]]) -> TreeNode:
-    groups: dict[str, list[tuple[list[str], LinearModule]]] = {}
-    for parts, module in items:
-        groups.setdefault(parts[0], []).append((parts[1:], module))
-    children = [
-        TreeNode(part, layer=found[0][1]) if not found[0][0] else _tree(part, found)
-        for part, found in groups.items()
-    ]
-    return TreeNode(name, tuple(children))
 
 
 def weight_files(folder: Path) -> list[Path]:

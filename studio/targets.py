@@ -12,6 +12,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -37,10 +38,23 @@ class Chosen:
 
 def choose(modules: Sequence[LinearModule], settings: Any, model: str) -> Chosen:
     """The layers that a LoRA node's settings mean; ``model`` is what sentences call the model."""
-    names, troubles = _wanted(modules, settings.target_modules, model)
+    wanted = settings.target_modules
+    return _chosen(
+        tuple(modules), wanted if isinstance(wanted, str) else tuple(wanted), settings.layers,
+        settings.exclude, settings.rank_pattern, settings.alpha_pattern, model,
+    )  # fmt: skip
+
+
+@lru_cache(maxsize=16)
+def _chosen(
+    modules: tuple[LinearModule, ...], wanted: str | tuple[str, ...], layer_range: str, exclude: str,
+    rank_pattern: str, alpha_pattern: str, model: str,
+) -> Chosen:  # fmt: skip
+    """Kept, because several checks and the estimate ask the same after each edit."""
+    names, troubles = _wanted(modules, wanted, model)
     taken = taker(names)
     layers = [m for m in modules if taken(m.name)]
-    kept, more = _narrowed(layers, settings, model)
+    kept, more = _narrowed(layers, layer_range, exclude, model)
     troubles += more
     whole = len(kept) == len(layers)
     weights = joined(kept)
@@ -48,22 +62,22 @@ def choose(modules: Sequence[LinearModule], settings: Any, model: str) -> Chosen
         every = joined(modules)
         plain = [m.name for m in kept if not is_joined(joined_name(m.name))]
         names = weight_names(every, weights, plain, names, whole)
-        troubles += _half_chosen(every, weights, settings)
+        troubles += _half_chosen(every, weights, exclude)
     elif not whole:
         names = [m.name for m in kept]
     if not kept and not troubles:
         troubles.append(("target_modules", "no layer is left to train.", "Choose more layers."))
-    ranks, more = _pattern(settings.rank_pattern, kept, "rank_pattern")
-    alphas, also = _pattern(settings.alpha_pattern, kept, "alpha_pattern")
+    ranks, more = _pattern(rank_pattern, kept, "rank_pattern")
+    alphas, also = _pattern(alpha_pattern, kept, "alpha_pattern")
     return Chosen(names, kept, ranks, alphas, [*troubles, *more, *also])
 
 
-def _half_chosen(every: Weights, kept: Weights, settings: Any) -> list[Trouble]:
+def _half_chosen(every: Weights, kept: Weights, exclude: str) -> list[Trouble]:
     found = half_chosen(every, kept)
     if found is None:
         return []
     weight, missing = found
-    field_name = "exclude" if settings.exclude.strip() else "target_modules"
+    field_name = "exclude" if exclude.strip() else "target_modules"
     sentence = (
         f"{missing.name} is joined with others in one weight, which is trained whole or not at all."
     )
@@ -99,21 +113,21 @@ def _wanted(
 
 
 def _narrowed(
-    layers: list[LinearModule], settings: Any, model: str
+    layers: list[LinearModule], layer_range: str, exclude: str, model: str
 ) -> tuple[list[LinearModule], list[Trouble]]:
     """The layers within the range and without the excluded ones."""
     troubles: list[Trouble] = []
-    numbers = layer_numbers(settings.layers)
+    numbers = layer_numbers(layer_range)
     if numbers is None:
-        troubles.append(("layers", f"“{settings.layers}” is no range of layers.", _RANGES))
-    elif settings.layers.strip():
+        troubles.append(("layers", f"“{layer_range}” is no range of layers.", _RANGES))
+    elif layer_range.strip():
         there = {n for m in layers if (n := layer_number(m.name)) is not None}
         missing = sorted(numbers - there)
         if missing:
             last = f"The last one is {max(there)}." if there else ""
             troubles.append(("layers", f"{model} has no layer {missing[0]}.", last))
         layers = [m for m in layers if layer_number(m.name) in numbers]
-    for name in listed(settings.exclude):
+    for name in listed(exclude):
         excluded = taker([name])
         kept = [m for m in layers if not excluded(m.name)]
         if len(kept) == len(layers):

@@ -13,7 +13,7 @@ from studio.adapters._configure import check_method, describe
 from studio.errors import Problem, StudioError
 from studio.graph.node_type import CheckContext
 from studio.graph.registry import load_registry
-from studio.layers import LinearModule, module_tree
+from studio.layers import LinearModule, read_linear_modules
 from studio.models import check_targets
 from studio.nodes import merge
 from studio.nodes.base_model import BaseModelSettings
@@ -195,15 +195,7 @@ def test_fused_and_transposed_layers_by_expression_and_preset(
     assert bool(chosen.troubles) == (not last)
 
 
-def test_the_tree_counts_what_lies_below() -> None:
-    """One leaf a layer, in the model's order, with the parameters of its weight."""
-    tree = module_tree(modules(12))
-    (model,) = tree.children
-    (layers,) = model.children
-    assert [n.name for n in layers.children] == [str(i) for i in range(12)]
-    assert tree.parameters == 12 * (32 * 32 + 32 * 16 + 64 * 32)
-    leaf = layers.children[3].children[1].children[0]
-    assert (leaf.name, leaf.layer, leaf.parameters) == ("down_proj", modules()[11], 2048)
+def test_the_kinds_of_layers() -> None:
     assert LinearModule("model.layers.0.mlp.experts.3.w1", 4, 4).kind == "expert"
     assert LinearModule("h.0.attn.c_attn", 4, 12, transposed=True).kind == "fused"
 
@@ -338,3 +330,18 @@ def test_whole_modules_are_told_with_their_size(tmp_path: Path) -> None:
     assert "shares one matrix" in told[1]
     with pytest.raises(StudioError, match="“heads” is no part of"):
         describe(make_context(tmp_path, Recorder()), model, LoraSettings(modules_to_save="heads"))
+
+
+def test_a_model_that_changed_is_read_anew(tmp_path: Path) -> None:
+    """The layers of a folder are kept between edits, for as long as its files stay the same."""
+    import numpy
+    from safetensors.numpy import save_file
+
+    (tmp_path / "config.json").write_text(json.dumps({"vocab_size": 99}))
+    for count in (1, 3):
+        weights = {f"layers.{i}.q_proj.weight": numpy.zeros((4, 4)) for i in range(count)}
+        save_file(weights, tmp_path / "model.safetensors")
+        assert len(read_linear_modules(tmp_path) or ()) == count
+        time.sleep(0.02)
+    (tmp_path / "config.json").write_text(json.dumps({"vocab_size": 4}))
+    assert read_linear_modules(tmp_path) is None, "each of them has as many rows as a vocabulary"

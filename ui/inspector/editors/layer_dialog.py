@@ -10,13 +10,11 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
-from PySide6.QtCore import QSize, Qt, QTimer
+from PySide6.QtCore import QSize, QTimer
 from PySide6.QtWidgets import (
-    QCheckBox,
     QComboBox,
     QDialog,
     QDialogButtonBox,
-    QGridLayout,
     QHBoxLayout,
     QLabel,
     QLineEdit,
@@ -26,17 +24,15 @@ from PySide6.QtWidgets import (
 )
 
 from studio.estimate.shapes import Linear
-from studio.layer_pattern import PATTERN
 from studio.layers import LinearModule
 from studio.targets import Trouble, WholeModule
-from ui.inspector.editors.block_range import BlockRange
 from ui.inspector.editors.layer_tree import LayerTree
 from ui.inspector.editors.layer_words import count_words, row_words
 from ui.inspector.editors.layers import by_block, checked_of, kinds
 from ui.inspector.editors.row_numbers import RowNumbers, own_numbers
-from ui.inspector.editors.target_state import TargetState, typed_names
-from ui.inspector.editors.whole_boxes import WholeBoxes
-from ui.inspector.look import ErrorLabel, MutedLabel
+from ui.inspector.editors.target_fields import TargetFields
+from ui.inspector.editors.target_state import TargetState
+from ui.inspector.look import MutedLabel
 
 PRESETS = (
     ("all-linear", "All"), ("attention", "Attention"), ("q,v", "q and v"),
@@ -65,7 +61,9 @@ class LayerDialog(QDialog):
         self._soon = QTimer(self, singleShot=True, interval=_WAIT_MS)
         self._soon.timeout.connect(self.judge)
         self._make_top()
-        self._make_fields(dtype)
+        self.fields = TargetFields(self.state, dtype, self)
+        self.fields.changed.connect(self._set)
+        self.fields.switched.connect(self._switch)
         self.count = QLabel(self)
         self.count.setObjectName("layer-count")
         standard = QDialogButtonBox.StandardButton
@@ -101,12 +99,8 @@ class LayerDialog(QDialog):
         rows = state.adapted(chosen)
         self.tree.check(state.matched())
         self.tree.show_numbers({r.name for r in rows}, self._words)
-        self._use.setChecked(state.by_expression)
         troubles = [_NOTHING] if state.nothing_is_ticked() else first_of(chosen.troubles)
-        for name, label in self._wrong.items():
-            said = next((_sentence(s, h) for field, s, h in troubles if field == name), "")
-            label.setText(said)
-            label.setVisible(bool(said))
+        self.fields.show_judgement(state.by_expression, troubles)
         self.count.setText(count_words(state, rows))
         self._show_picked()
         typed = bool(state.strange) and not state.modules  # nobody can judge them yet
@@ -129,48 +123,16 @@ class LayerDialog(QDialog):
         self.view.setAccessibleName("How the layers are grouped")
         self.view.addItems(["By kind", "By layer"])
         self.view.currentIndexChanged.connect(self._fill)
-        self.filter = _line(
-            self, "layer-filter", "Show only layers whose name holds this", "Filter"
-        )
+        self.filter = QLineEdit(self)
+        self.filter.setObjectName("layer-filter")
+        self.filter.setAccessibleName("Show only layers whose name holds this")
+        self.filter.setPlaceholderText("Filter")
         self.filter.setClearButtonEnabled(True)
         self.filter.textChanged.connect(self.tree.filter)
         self._presets = [self._preset(preset, words) for preset, words in PRESETS]
         self.numbers = RowNumbers(self)
         self.numbers.rank.connect(lambda n: self._give(self.state.ranks, n))
         self.numbers.alpha.connect(lambda n: self._give(self.state.alphas, n))
-
-    def _make_fields(self, dtype: str) -> None:
-        state = self.state
-        self._use = QCheckBox("E&xpression", self)
-        self._use.setObjectName("layer-use-expression")
-        self._use.setToolTip("Choose the layers whose whole name this regular expression matches")
-        self._use.clicked.connect(self._switch)
-        example = state.rows[0].name if state.rows else "model.layers.0.self_attn.q_proj"
-        self.expression = _line(
-            self,
-            "layer-expression",
-            "Regular expression for whole names",
-            example.replace(".", r"\."),
-        )
-        self.expression.setText(state.expression)
-        self.expression.textEdited.connect(self._express)
-        self.range = BlockRange(*(state.blocks or (0, 0)), self)
-        self.range.show_text(state.layers)
-        self.range.edited.connect(lambda text: self._set("layers", text))
-        self.exclude = _line(
-            self, "layer-exclude", "Layers that get none", "none, or k_proj, down_proj"
-        )
-        self.exclude.setText(state.exclude)
-        self.exclude.textEdited.connect(lambda text: self._set("exclude", text))
-        self.names = _line(self, "layer-names", "Names of layers", "q_proj, v_proj")
-        self.names.setText(", ".join(state.strange))
-        self.names.textEdited.connect(lambda text: self._set("strange", typed_names(text)))
-        self.whole = WholeBoxes(state.parts, dtype, self)
-        self.whole.show_names(state.whole)
-        self.whole.edited.connect(lambda names: self._set("whole", names))
-        self._wrong = {n: ErrorLabel("", self) for n in ("target_modules", "layers", "exclude")}
-        for name, label in self._wrong.items():
-            label.setObjectName(f"wrong:{name}")
 
     def _lay_out(self, why_not: str) -> None:
         known = bool(self.state.modules)
@@ -189,13 +151,9 @@ class LayerDialog(QDialog):
             column.addWidget(MutedLabel(why_not, self))
         if known and "rank_pattern" in self.state.values:
             column.addWidget(self.numbers)
-        form = self._fields(known)
-        column.addLayout(form)
+        column.addWidget(self.fields)
         column.addWidget(self.count)
         column.addWidget(self._buttons)
-        for part in (self._use, self.expression, self.names, self.range, self.exclude, self.whole,
-                     *self._wrong.values()):  # fmt: skip
-            part.setVisible(form.indexOf(part) >= 0)
         for part in (self.tree, self.view, self.filter, self.count, *self._presets):
             part.setVisible(known)
         self.numbers.setVisible(column.indexOf(self.numbers) >= 0)
@@ -207,42 +165,13 @@ class LayerDialog(QDialog):
     def _order(self) -> None:
         """The way of the Tab key: the tree and its rows, the lines below, then what is above the tree."""
         way = (
-            self.tree, *self.numbers.controls, self._use, self.expression, self.names,
-            *self.range.controls, self.exclude, *self.whole.boxes.values(),
-            *self._buttons.buttons(), self.view, self.filter, *self._presets,
+            self.tree, *self.numbers.controls, *self.fields.controls, *self._buttons.buttons(),
+            self.view, self.filter, *self._presets,
         )  # fmt: skip
         for before, after in pairwise(way):
             QWidget.setTabOrder(before, after)
         if self.state.modules:
             self.tree.setFocus()
-
-    def _fields(self, known: bool) -> QGridLayout:
-        """A label and a control in each line, and beneath it what is wrong with it."""
-        values, grid = self.state.values, QGridLayout()
-        grid.setVerticalSpacing(6)
-        grid.setHorizontalSpacing(10)
-        grid.setColumnStretch(1, 1)
-        if known:
-            _row(grid, self._use, self.expression)
-        if self.state.strange or not known:
-            _row(grid, self._label("&Other names" if known else "&Names", self.names), self.names)
-        _row(grid, None, self._wrong["target_modules"])
-        if known and "layers" in values and self.state.blocks:
-            _row(grid, self._label("&Layers", self.range.line), self.range)
-            _row(grid, None, self._wrong["layers"])
-        if known and "exclude" in values:
-            _row(grid, self._label("&Except", self.exclude), self.exclude)
-            _row(grid, None, self._wrong["exclude"])
-        if self.state.parts and "modules_to_save" in values:
-            label = self._label("Train &whole", next(iter(self.whole.boxes.values())))
-            _row(grid, label, self.whole)
-            grid.setAlignment(label, Qt.AlignmentFlag.AlignTop)
-        return grid
-
-    def _label(self, text: str, control: QWidget) -> QLabel:
-        label = QLabel(text, self)
-        label.setBuddy(control)
-        return label
 
     def _preset(self, preset: str, words: str) -> QPushButton:
         button = QPushButton(words, self)
@@ -262,10 +191,6 @@ class LayerDialog(QDialog):
         self.state.tick(names)
         self.judge()
 
-    def _express(self, text: str) -> None:
-        self.state.expression, self.state.by_expression = text.strip(), bool(text.strip())
-        self._soon.start()
-
     def _switch(self, used: bool) -> None:
         """Use the expression, or go on by hand from what it matches."""
         if not used:
@@ -274,7 +199,10 @@ class LayerDialog(QDialog):
         self.judge()
 
     def _set(self, name: str, value: Any) -> None:
-        setattr(self.state, name, value.strip() if isinstance(value, str) else value)
+        """Take what was typed; an expression is used from its first letter on."""
+        setattr(self.state, name, value)
+        if name == "expression":
+            self.state.by_expression = bool(value)
         self._soon.start()
 
     def _give(self, own: dict[str, int], number: int) -> None:
@@ -293,32 +221,11 @@ class LayerDialog(QDialog):
             (state.r, state.alpha), self._no_ranks,
         )  # fmt: skip
 
-    def _words(self, rows: Sequence[Linear], group: bool) -> tuple[str, str, str, bool]:
+    def _words(self, rows: Sequence[Linear]) -> tuple[str, str, str, bool]:
         return row_words(self.state, rows)
-
-
-def _line(parent: QWidget, name: str, words: str, placeholder: str) -> QLineEdit:
-    line = QLineEdit(parent)
-    line.setObjectName(name)
-    line.setAccessibleName(words)
-    line.setPlaceholderText(placeholder)
-    return line
-
-
-def _row(grid: QGridLayout, label: QWidget | None, control: QWidget) -> None:
-    line = grid.rowCount()
-    if label is not None:
-        grid.addWidget(label, line, 0)
-    grid.addWidget(control, line, 1)
 
 
 def first_of(troubles: Sequence[Trouble]) -> list[Trouble]:
     """Without layers to choose from, only that is worth telling."""
     found = [t for t in troubles if t[0] == "target_modules"]
     return found[:1] or list(troubles)
-
-
-def _sentence(sentence: str, hint: str) -> str:
-    """A sentence of a Problem, on its own."""
-    text = f"{sentence} {hint}".strip().replace(PATTERN, "")
-    return text[:1].upper() + text[1:]

@@ -23,9 +23,8 @@ _ROWS = Qt.ItemDataRole.UserRole
 _DIGITS = (0, 11, 20, 9, 9, 14)
 _ON, _OFF = Qt.CheckState.Checked, Qt.CheckState.Unchecked
 
-Words = Callable[[Sequence[Linear], bool], tuple[str, str, str, bool]]
-"""Rank, alpha and trained parameters of rows, and whether they have a rank or alpha of their own; told
-whether the rows are the whole group's or one layer's."""
+Words = Callable[[Sequence[Linear]], tuple[str, str, str, bool]]
+"""Rank, alpha and trained parameters of rows, and whether they have a rank or alpha of their own."""
 
 
 class LayerTree(QTreeWidget):
@@ -163,7 +162,7 @@ class LayerTree(QTreeWidget):
     ) -> None:
         rows = self.rows_of(item)
         there = [r for r in rows if r.name in adapted]
-        rank, alpha, trained, own = words(there, group)
+        rank, alpha, trained, own = words(there)
         count = f"{len(there)} of {len(rows)}" if group else ""
         for column, text in ((COUNT, count), (RANK, rank), (ALPHA, alpha), (TRAINED, trained)):
             item.setText(column, text)

@@ -1,0 +1,128 @@
+"""The lines below the tree of layers: expression, range, exceptions, and what is trained as a whole.
+
+Each line shows a part of the target state and tells what was typed; beneath it stands what is wrong with
+it. Lines for settings that the node does not have are not shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from PySide6.QtCore import Qt, Signal
+from PySide6.QtWidgets import QCheckBox, QGridLayout, QLabel, QLineEdit, QWidget
+
+from studio.layer_pattern import PATTERN
+from studio.targets import Trouble
+from ui.inspector.editors.block_range import BlockRange
+from ui.inspector.editors.target_state import TargetState, typed_names
+from ui.inspector.editors.whole_boxes import WholeBoxes
+from ui.inspector.look import ErrorLabel
+
+_EXAMPLE = "model.layers.0.self_attn.q_proj"
+_JUDGED = ("target_modules", "layers", "exclude")
+
+
+class TargetFields(QWidget):
+    """``changed`` carries the name of a part of the state and its new value, ``switched`` whether the
+    expression is used."""
+
+    changed = Signal(str, object)
+    switched = Signal(bool)
+
+    def __init__(self, state: TargetState, dtype: str, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._state = state
+        self._use = QCheckBox("E&xpression", self)
+        self._use.setObjectName("layer-use-expression")
+        self._use.setToolTip("Choose the layers whose whole name this regular expression matches")
+        self._use.clicked.connect(self.switched)
+        example = (state.rows[0].name if state.rows else _EXAMPLE).replace(".", r"\.")
+        self._expression = self._line("expression", "Regular expression for whole names", example)
+        self._exclude = self._line("exclude", "Layers that get none", "none, or k_proj, down_proj")
+        self._names = self._line("names", "Names of layers", "q_proj, v_proj")
+        self._range = BlockRange(*(state.blocks or (0, 0)), self)
+        self._whole = WholeBoxes(state.parts, dtype, self)
+        self._wrong = {name: ErrorLabel("", self) for name in _JUDGED}
+        for name, label in self._wrong.items():
+            label.setObjectName(f"wrong:{name}")
+        self._show_state()
+        self._lay_out()
+
+    @property
+    def controls(self) -> tuple[QWidget, ...]:
+        """What takes the focus, in order."""
+        boxes = self._whole.boxes.values()
+        ranges = self._range.controls
+        return self._use, self._expression, self._names, *ranges, self._exclude, *boxes
+
+    def show_judgement(self, by_expression: bool, troubles: Sequence[Trouble]) -> None:
+        """Show whether the expression is used, and beneath each line what is wrong with it."""
+        self._use.setChecked(by_expression)
+        for name, label in self._wrong.items():
+            said = next((_sentence(s, h) for field, s, h in troubles if field == name), "")
+            label.setText(said)
+            label.setVisible(bool(said))
+
+    def _show_state(self) -> None:
+        state = self._state
+        self._expression.setText(state.expression)
+        self._exclude.setText(state.exclude)
+        self._names.setText(", ".join(state.strange))
+        self._range.show_text(state.layers)
+        self._whole.show_names(state.whole)
+        self._expression.textEdited.connect(lambda t: self.changed.emit("expression", t.strip()))
+        self._exclude.textEdited.connect(lambda t: self.changed.emit("exclude", t.strip()))
+        self._names.textEdited.connect(lambda t: self.changed.emit("strange", typed_names(t)))
+        self._range.edited.connect(lambda text: self.changed.emit("layers", text))
+        self._whole.edited.connect(lambda names: self.changed.emit("whole", names))
+
+    def _lay_out(self) -> None:
+        """A label and a control in each line; what has no line is hidden."""
+        state, known, grid = self._state, bool(self._state.modules), QGridLayout(self)
+        grid.setContentsMargins(0, 0, 0, 0)
+        grid.setVerticalSpacing(6)
+        grid.setHorizontalSpacing(10)
+        grid.setColumnStretch(1, 1)
+        if known:
+            _row(grid, self._use, self._expression)
+        if state.strange or not known:
+            _row(grid, self._label("&Other names" if known else "&Names", self._names), self._names)
+        _row(grid, None, self._wrong["target_modules"])
+        if known and "layers" in state.values and state.blocks:
+            _row(grid, self._label("&Layers", self._range.line), self._range)
+            _row(grid, None, self._wrong["layers"])
+        if known and "exclude" in state.values:
+            _row(grid, self._label("&Except", self._exclude), self._exclude)
+            _row(grid, None, self._wrong["exclude"])
+        if state.parts and "modules_to_save" in state.values:
+            label = self._label("Train &whole", next(iter(self._whole.boxes.values())))
+            _row(grid, label, self._whole)
+            grid.setAlignment(label, Qt.AlignmentFlag.AlignTop)
+        for part in (self._use, self._expression, self._names, self._range, self._exclude,
+                     self._whole, *self._wrong.values()):  # fmt: skip
+            part.setVisible(grid.indexOf(part) >= 0)
+
+    def _label(self, text: str, control: QWidget) -> QLabel:
+        label = QLabel(text, self)
+        label.setBuddy(control)
+        return label
+
+    def _line(self, name: str, words: str, placeholder: str) -> QLineEdit:
+        line = QLineEdit(self)
+        line.setObjectName(f"layer-{name}")
+        line.setAccessibleName(words)
+        line.setPlaceholderText(placeholder)
+        return line
+
+
+def _row(grid: QGridLayout, label: QWidget | None, control: QWidget) -> None:
+    line = grid.rowCount()
+    if label is not None:
+        grid.addWidget(label, line, 0)
+    grid.addWidget(control, line, 1)
+
+
+def _sentence(sentence: str, hint: str) -> str:
+    """A sentence of a Problem, on its own."""
+    text = f"{sentence} {hint}".strip().replace(PATTERN, "")
+    return text[:1].upper() + text[1:]
