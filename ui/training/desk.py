@@ -48,7 +48,7 @@ class TrainingDesk(QObject):
         self._strip: EstimateStrip | None = None
         self._node = ""
         self._probe: Probe | None = None
-        self._probe_words = ""
+        self._told_of, self._probe_words = "", ""  # a node, and what is told of its probe
         self._task: Task | None = None
         self.dialog: ChangesDialog | None = None
         self.watch = EstimateWatch(document, registry, runs, self._idle, self)
@@ -106,10 +106,12 @@ class TrainingDesk(QObject):
         strip = self._shown_strip()
         if strip is None:
             return
-        here = self._probe is not None and self._probe.node == self._node
+        told = self._probe_words if self._told_of == self._node else ""
         may = self._runs.phase == "idle" and self._probe is None
-        going_on = (self._probe_words or "Starting") if here else ""
-        strip.show_probe(going_on, may=may, failed="" if here else self._probe_words)
+        if self._probe is not None and self._probe.node == self._node:
+            strip.show_probe(told or "Starting", may=may)
+        else:
+            strip.show_probe("", may=may, failed=told)
 
     # ------------------------------------------------------------ probe
 
@@ -121,7 +123,7 @@ class TrainingDesk(QObject):
             self._end_probe("The probe was cancelled.")
             return
         self._probe = probe = Probe(self._node, self)
-        self._probe_words = ""
+        self._told_of, self._probe_words = self._node, ""
         probe.progress.connect(self._probe_told)
         probe.done.connect(self._probed)
         probe.failed.connect(self._probe_failed)

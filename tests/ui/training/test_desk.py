@@ -208,6 +208,15 @@ def test_a_model_without_weights_is_not_probed(session: Session, qtbot: QtBot) -
     assert shown.probe.text() == "Probe"
     assert shown.probe.isEnabled()
 
+    other = session.window.canvas.add_node_at_center("train")  # what was told is not about this one
+    qtbot.waitUntil(lambda: session.window.canvas.selected_ids() == (other,))
+    qtbot.waitUntil(lambda: strip(session) is not shown)
+    second = strip(session)
+    assert second.told.isHidden()
+    session.window.canvas.select(("train",))
+    qtbot.waitUntil(lambda: strip(session) is not second)
+    assert "holds no weights" in strip(session).told.text()
+
 
 def test_proposals_for_another_state_of_the_graph_are_not_applied(
     session: Session, qtbot: QtBot
