@@ -69,9 +69,9 @@ def layer_bytes(
     """Kept by one layer with these adapters for ``tokens`` tokens in rows of ``length``."""
     per_token = (
         _norms(shape, mode) + _attention(shape, mode, length) + _feed_forward(shape, mode)
-        + _adapters(shape, targets, mode) + _dropouts(shape, mode)
+        + _adapters(shape, targets, mode) + _outputs(targets, mode) + _dropouts(shape, mode)
     )  # fmt: skip
-    return tokens * per_token + _casts(targets, mode)
+    return tokens * per_token + _casts(targets, mode) + _matrices(targets, mode)
 
 
 def _norms(shape: Shape, mode: Mode) -> int:
@@ -156,6 +156,19 @@ def _casts(targets: Sequence[Target], mode: Mode) -> int:
     if mode.full:
         return sum(mode.stream * t.linear.weights for t in targets)
     return sum(mode.stream * t.rank * (t.linear.width_in + t.linear.width_out) for t in targets)
+
+
+def _outputs(targets: Sequence[Target], mode: Mode) -> int:
+    """Tensors of a layer's output width that the method keeps."""
+    return sum(mode.stream * t.kept.outputs * t.linear.width_out for t in targets)
+
+
+def _matrices(targets: Sequence[Target], mode: Mode) -> int:
+    """Matrices as large as the weight that the method keeps, whatever the number of tokens."""
+    casts = mode.autocast and mode.adapter != mode.stream
+    return sum(
+        mode.stream * (t.kept.matrices + casts * t.kept.casts) * t.linear.weights for t in targets
+    )
 
 
 def _dropouts(shape: Shape, mode: Mode) -> int:

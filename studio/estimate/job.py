@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from studio.estimate.activations import Mode
 from studio.estimate.data_facts import DataFacts
+from studio.estimate.kept import KEPT
 from studio.estimate.machine import Machine
 from studio.estimate.memory import Batch
 from studio.estimate.pace import Pace
@@ -145,7 +146,7 @@ def counted_of(job: Job, shape: Shape) -> tuple[Counted, list[str]]:
         notes.append(
             f"How much {lora.method} trains is counted by a dry run or measured by a probe: there is no formula."
         )
-    elif lora.method not in PLAIN:
+    elif lora.method not in PLAIN and lora.method not in KEPT:
         notes.append(f"Activations of {lora.method} are taken to be LoRA's; a dry run knows them.")
     return counted, notes
 

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from studio.estimate.kept import KEPT, NOTHING, Kept
 from studio.estimate.shapes import Linear, Shape
 from studio.layer_names import taker
 
@@ -22,10 +23,11 @@ Count = Callable[[Linear, int, Settings], int]
 
 @dataclass(frozen=True)
 class Target:
-    """A linear layer that gets an adapter, and the adapter's rank there."""
+    """A linear layer that gets an adapter, the adapter's rank there, and what its method keeps."""
 
     linear: Linear
     rank: int
+    kept: Kept = NOTHING
 
 
 @dataclass(frozen=True)
@@ -277,6 +279,8 @@ def count(
     adapter = None
     if formula is not None:
         adapter = sum(formula(t.linear, t.rank, settings or {}) for t in targets)
+    kept = KEPT.get(method, NOTHING)
+    targets = tuple(replace(t, kept=kept) for t in targets)
     copies = _copies(shape, saved) + tokens * (shape.embedding // max(1, shape.vocabulary))
     return Counted(targets, adapter, _biases(shape, targets, bias), copies)
 
