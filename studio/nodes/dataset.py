@@ -81,7 +81,8 @@ class DatasetSettings(Settings):
     )  # fmt: skip
     on_bad_rows: Literal["stop", "skip"] = setting(
         "stop", "Bad rows", "Stop ends at the first row that cannot be read and names its line. Leave out "
-        "goes on without such rows; their number and lines are told.", group="Rows",
+        "goes on without such rows; their number and lines are told. Damage that hides where the next row "
+        "starts (a broken JSON list, gzip data that break off) ends a run in any case.", group="Rows",
         choice_labels={"stop": "Stop", "skip": "Leave out"},
     )  # fmt: skip
     deduplicate: bool = setting(

@@ -79,7 +79,8 @@ class ReportPage(QWidget):
         if not shown:
             self.state.show_desk(desk)
             return
-        self.view.show_report(desk.report, stale=desk.stale, max_length=desk.max_length)
+        wanted = desk.max_length if desk.stale else None  # else the one that a training takes
+        self.view.show_report(desk.report, stale=desk.stale, max_length=wanted)
         self._show_state()
         self._start_alone()
 

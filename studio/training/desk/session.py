@@ -34,6 +34,7 @@ from studio.training.report.row_facts import GIANT, Facts, facts_of, is_giant
 from studio.training.report.row_index import RowIndex
 from studio.training.tokens.chat_choice import rendered_samples, with_template
 from studio.training.tokens.encoder import Encoder, load_tokenizer
+from studio.training.tokens.limits import learned_positions
 
 Answer = Iterator[tuple[Kind, Mapping[str, Any]] | None]
 MOST_ROWS = 500
@@ -74,6 +75,7 @@ class Session:
         runs = Path(asked["runs"])
         rows = self._opener.rows(request, runs)
         folder = self._opener.model_folder(request, runs)
+        request = as_taken(request, learned_positions(folder))
         encoder = encoder_of(self._tokenizer(folder), request.settings, request.title)
         self._open = Opened(request, rows, encoder, folder, RowIndex(rows.count))
         yield "result", {
@@ -139,8 +141,19 @@ def encoder_of(tokenizer: Any, settings: Mapping[str, Any], title: str = "Train"
     return Encoder(chosen, int(settings["max_length"]), str(settings["train_on"]), **rules)
 
 
+def as_taken(request: TokenRequest, positions: int | None) -> TokenRequest:
+    """The request with the max length that a training takes, which is the model's own where it has
+    learned fewer ``positions`` (``studio.training.tokens.limits``)."""
+    if positions is None or positions >= request.max_length:
+        return request
+    return replace(request, settings={**request.settings, "max_length": positions})
+
+
 def _longest_taken(folder: Path) -> int | None:
-    """How many tokens the model takes, where its config says so."""
+    """How many tokens the model takes, where its weights or its config say so."""
+    positions = learned_positions(folder)
+    if positions is not None:
+        return positions
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         return int(config.get("text_config", config)["max_position_embeddings"])

@@ -16,14 +16,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 from studio.training.tokens.chat import TemplateRefused, starts_with_bos
 from studio.training.tokens.labels import Encoded
 from studio.training.tokens.spans import Conversation, content_span
 
-EndToken = Literal["auto", "always", "never"]
-Bos = Literal["auto", "always", "never"]
 _PROBE = ({"role": "user", "content": "QxA"}, {"role": "assistant", "content": "ZyB"})
 
 

@@ -45,7 +45,7 @@ def encode(
     encoder = Encoder(tokenizer, length, train_on, **rules)
     parts = render_row(tokenizer, row, train_on)
     rows = encoder.encode(parts)
-    return [(r, flags_of(encoder, p, r)) for p, r in zip(parts, rows, strict=True)]
+    return [(r, *flags_of(encoder, p, r)) for p, r in zip(parts, rows, strict=True)]
 
 
 def pieces(row: Encoded) -> list[str]:

@@ -1,0 +1,48 @@
+"""What the data host opens is what a training takes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from studio.graph.project import load_project
+from studio.graph.registry import load_registry
+from studio.runs.token_request import token_request
+from studio.training.desk.session import Session
+from tests.e2e.studio_cli import write_project
+from tests.tiny import make_tiny_gpt2
+
+
+def asked(session: Session, what: str, **more: Any) -> dict[str, Any]:
+    """The result of a request."""
+    *_, (kind, result) = (said for said in getattr(session, what)(more) if said is not None)
+    assert kind == "result"
+    return dict(result)
+
+
+def test_rows_are_cut_where_the_model_ends_when_that_is_before_the_max_length(
+    tmp_path: Path,
+) -> None:
+    """A model with 40 learned positions: tokens, report and its fixes go by that, as a training does."""
+    model = make_tiny_gpt2(tmp_path / "model", positions=40)
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("".join(json.dumps({"text": "a" * n}) + "\n" for n in (30, 60)))
+    project = write_project(
+        tmp_path / "p.studio", model, rows, train={"max_length": 128},
+        data={"validation_fraction": 0.0},
+    )  # fmt: skip
+    request, problems = token_request(load_project(project), load_registry(), tmp_path)
+    assert request is not None, problems
+    (tmp_path / "work").mkdir()
+    session = Session(tmp_path / "work", lambda: False, lambda kind, data: None)
+    opened = asked(session, "open", request=request.to_json(), runs=str(tmp_path / "runs"))
+    assert opened["max_length"] == 40
+    shown = asked(session, "rows")["rows"]
+    assert [r["tokens"]["state"].count("cut") for r in shown] == [0, 61 - 40]
+    report = asked(session, "report")["report"]
+    assert (report["max_length"], report["histogram"]["cut"]) == (40, 1)
+    assert report["key"] == request.key
+    fixes = [f["fix"]["id"] for f in report["findings"] if f["fix"]]
+    assert fixes == ["split_text"]
+    session._opened().rows.close()
