@@ -148,6 +148,14 @@ def _coefficients(m: Linear, r: int, settings: Settings) -> int:
     return int(FourierftSettings.model_validate(settings).frequencies)
 
 
+def _wavelets(m: Linear, r: int, settings: Settings) -> int:
+    """As many as were asked for (Bilican et al., 2025)."""
+    from studio.adapters.waveft import WaveftSettings
+
+    del m, r
+    return int(WaveftSettings.model_validate(settings).frequencies)
+
+
 def _numbers(m: Linear, r: int, settings: Settings) -> int:
     """As many as were asked for (TinyLoRA, 2026)."""
     from studio.adapters.tinylora import TinyloraSettings
@@ -240,7 +248,7 @@ FORMULAS: dict[str, Count] = {
     "loftq": _low_rank, "lora_ga": _low_rank, "riemannian": _low_rank,
     "alora": _low_rank, "velora": _low_rank, "shira": _low_rank, "gralora": _low_rank, "hira": _low_rank,
     "miss": _of_b, "hra": _of_a,  # not LoRA-FA and MiCA: half of their matrices is frozen
-    "fourierft": _coefficients, "tinylora": _numbers, "c3a": _circulant,
+    "fourierft": _coefficients, "waveft": _wavelets, "tinylora": _numbers, "c3a": _circulant,
     "beft": _outputs, "ia3": _ia3, "adalora": _adalora, "vera": _vera, "loha": _loha, "lokr": _lokr,
     "peanut": _tweakers, "deft": _injection, "glora": _paths,
     "osf": _weakest, "supertuning": _entries, "bdlora": _block_diagonal,

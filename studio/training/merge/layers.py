@@ -93,6 +93,10 @@ class MergePlan:
             setattr(base, parameter, torch.nn.Parameter(own_copy, requires_grad=False))
         with torch.no_grad():
             layer.merge(safe_merge=False)
+        if getattr(layer, "_base_weight_before_merge", None) is not None:
+            layer._base_weight_before_merge = (
+                None  # for an unmerge: a copy of every weight in the end
+            )
         self.merged.add(owner)
         found = {name: getattr(base, parameter).data for name, parameter in own.items()}
         for parameter in own.values():

@@ -18,6 +18,7 @@ from studio.training.adapter.build import build_adapter
 from studio.training.adapter.tuning import Tuning
 from studio.training.loop.optim import build_optimizer
 from studio.training.loop.train import train_adapter
+from studio.training.merge.layers import plan_merge
 from studio.training.merge.make import merge_adapter
 from studio.values import AdaptedModelValue
 from tests.studio.training.adapters import logits, plain_adapted, plain_model
@@ -376,6 +377,21 @@ def test_peanut_with_inner_layers_comes_back_and_merges(
     merged = merge_adapter(context, found.value.to_json(), MergeSettings())
     difference: Any = merged.merged_from[-1]["max_logit_difference"]
     assert difference < 1e-4
+
+
+def test_a_merge_of_peanut_keeps_one_layer_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PEFT keeps the weights as they were before, to unmerge: in the end the whole model."""
+    import torch
+
+    found = trained(monkeypatch, tmp_path, "peanut", steps=1)
+    plan = plan_merge(tmp_path / "model", Path(found.value.path), torch.float32)
+    for entry in plan.entries:
+        plan.tensor(entry.name)
+    assert not plan.unmerged()
+    assert all(layer._base_weight_before_merge is None for layer in plan.layers.values())
+    plan.stored.close()
 
 
 @pytest.mark.parametrize("projection", ["relu", "qr"])
