@@ -73,6 +73,29 @@ def test_a_left_out_step_does_not_spoil_what_adalora_has_learned(
     assert all(bool(value.isfinite().all()) for value in found.values())
 
 
+def factor(checkpoint: Path) -> float:
+    """The scaling's factor in a checkpoint."""
+    state = json.loads((checkpoint / "state.json").read_text())
+    return float(state["figures"]["scaler"]["scale"])
+
+
+def test_the_factor_outlives_a_batch_that_did_not_fit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The pass that goes on has a scaler of its own, which must not begin anew."""
+
+    def overflows(step: int) -> bool:
+        if step == 4 and not recorder.named("MemoryRecovered"):
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return step == 2
+
+    recorder = Recorder()
+    inputs = scaled_float16(tmp_path, monkeypatch, overflows)
+    train_adapter(make_context(tmp_path, recorder), inputs, settings_of(batch_size=4))
+    assert [e.get("step") for e in recorder.named("MemoryRecovered")] == [4]
+    assert factor(tmp_path / "checkpoints/step-000006") == 2.0**9
+
+
 def test_a_resumed_run_goes_on_with_the_factor_it_had(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -85,8 +108,7 @@ def test_a_resumed_run_goes_on_with_the_factor_it_had(
         train_adapter(
             make_context(tmp_path / "b", first, lambda: len(first.losses()) >= 4), inputs, settings
         )
-    state = json.loads((tmp_path / "b/checkpoints/step-000004/state.json").read_text())
-    assert state["figures"]["scaler"]["scale"] == 2.0**9
+    assert factor(tmp_path / "b/checkpoints/step-000004") == 2.0**9
     train_adapter(make_context(tmp_path / "b", second), inputs, settings)
     assert first.losses() + second.losses() == whole.losses()
     rates = [[e.get("learning_rate") for e in r.named("Metric")] for r in (whole, first, second)]
