@@ -87,15 +87,31 @@ def _dry(asked: Mapping[str, Any]) -> dict[str, Any]:
 
     own = settings.optimizer in _OWN_STATES
     named = settings if own else settings.model_copy(update={"optimizer": "sgd"})
-    run = dry_run(
-        asked["config"],
-        mode,
-        batch,
-        adapt,
-        lambda m: build_optimizer(m, named),
-    )
+    try:
+        run = dry_run(asked["config"], mode, batch, adapt, lambda m: build_optimizer(m, named))
+    except RuntimeError as error:  # NotImplementedError is one
+        if not adapted or not _needs_numbers(error):
+            raise
+        raise _not_followed(adapted.method) from error
     states = 0 if own else (state_bytes(settings.optimizer, mode.device) or 0) * run.trainable
     return {**asdict(run), "peak": round(run.peak + states)}
+
+
+def _needs_numbers(error: RuntimeError) -> bool:
+    """Whether a step failed because a tensor without numbers was asked for them."""
+    from torch._subclasses import fake_tensor as fake
+
+    dynamic = (fake.DataDependentOutputException, fake.DynamicOutputShapeException)
+    words = str(error).lower()
+    return isinstance(error, dynamic) or "meta" in words or "couldn't swap" in words
+
+
+def _not_followed(method: str) -> StudioError:
+    title = load_registry().variants["adapter"][method].title
+    return StudioError(
+        f"A dry run cannot follow {title}: PEFT looks at numbers of the weights there, and a dry run has "
+        "none.", hint="Use the probe: it runs two real steps.", code="estimate",
+    )  # fmt: skip
 
 
 def _probe(asked: Mapping[str, Any]) -> dict[str, Any]:

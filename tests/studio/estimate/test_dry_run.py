@@ -166,6 +166,18 @@ def test_a_method_without_formula_is_counted_by_the_helper(tmp_path: Path) -> No
     assert found.fits
 
 
+@pytest.mark.parametrize(("method", "title"), [("shira", "SHiRA"), ("waveft", "WaveFT")])
+def test_a_method_that_cannot_be_followed_is_told(tmp_path: Path, method: str, title: str) -> None:
+    """In words, and with the way that works."""
+    own = {"frequencies": 200} if method == "waveft" else {}
+    graph, folder = project(tmp_path, method=method, method_settings=own)
+    facts = Facts(Machine("a processor", "cpu", 10**10, 10**10, False, 0))
+    job = job_of(graph, load_registry(), folder, graph.node("train"))
+    with pytest.raises(StudioError, match=f"A dry run cannot follow {title}") as caught:
+        answered(ask("dry run", job, facts))
+    assert "probe" in (caught.value.hint or "")
+
+
 def test_a_model_without_weights_cannot_be_probed_and_says_so(tmp_path: Path) -> None:
     graph, folder = project(tmp_path)
     facts = Facts(Machine("a processor", "cpu", 10**10, 10**10, False, 0))
