@@ -201,8 +201,10 @@ def test_ranks_and_alphas_of_selected_rows(dialog: LayerDialog, qtbot: Any) -> N
     """A kind is written by its name; a layer of it that differs comes before, by its own."""
     pick(dialog, "q_proj", "v_proj")
     write(dialog, "rows-rank", "16", qtbot)
+    assert not kind(dialog, "v_proj").font(ALPHA).bold()
     write(dialog, "rows-alpha", "32", qtbot)
     assert kind(dialog, "v_proj").text(RANK) == "16"
+    assert kind(dialog, "v_proj").font(RANK).bold()
     assert dialog.count.text() == f"8 of 16 layers; {8 * 16 * 16:,} parameters are trained."
     both = {"rank_pattern": "q_proj=16, v_proj=16", "alpha_pattern": "q_proj=32, v_proj=32"}
     assert dialog.changes() == both

@@ -221,7 +221,7 @@ class LayerDialog(QDialog):
             (state.r, state.alpha), self._no_ranks,
         )  # fmt: skip
 
-    def _words(self, rows: Sequence[Linear]) -> tuple[str, str, str, bool]:
+    def _words(self, rows: Sequence[Linear]) -> tuple[str, str, str, set[str]]:
         return row_words(self.state, rows)
 
 

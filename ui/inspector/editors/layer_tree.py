@@ -23,8 +23,8 @@ _ROWS = Qt.ItemDataRole.UserRole
 _DIGITS = (0, 11, 20, 9, 9, 14)
 _ON, _OFF = Qt.CheckState.Checked, Qt.CheckState.Unchecked
 
-Words = Callable[[Sequence[Linear]], tuple[str, str, str, bool]]
-"""Rank, alpha and trained parameters of rows, and whether they have a rank or alpha of their own."""
+Words = Callable[[Sequence[Linear]], tuple[str, str, str, set[str]]]
+"""Rank, alpha and trained parameters of rows; ``rank`` and ``alpha`` where they are the rows' own."""
 
 
 class LayerTree(QTreeWidget):
@@ -166,12 +166,12 @@ class LayerTree(QTreeWidget):
         count = f"{len(there)} of {len(rows)}" if group else ""
         for column, text in ((COUNT, count), (RANK, rank), (ALPHA, alpha), (TRAINED, trained)):
             item.setText(column, text)
-        bold = QFont(self.font())
-        bold.setBold(own)
+        plain, bold = QFont(self.font()), QFont(self.font())
+        bold.setBold(True)
         for column in range(len(COLUMNS)):
             item.setForeground(column, brush)  # type: ignore[arg-type]
-            if column in (RANK, ALPHA):
-                item.setFont(column, bold)
+        for column, name in ((RANK, "rank"), (ALPHA, "alpha")):
+            item.setFont(column, bold if name in own else plain)
 
     def _tops(self) -> Iterator[QTreeWidgetItem]:
         for i in range(self.topLevelItemCount()):

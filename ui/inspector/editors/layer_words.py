@@ -10,15 +10,16 @@ from ui.inspector.editors.target_state import TargetState
 _NONE = "–"
 
 
-def row_words(state: TargetState, rows: Sequence[Linear]) -> tuple[str, str, str, bool]:
-    """Rank, alpha and trained parameters of rows that get an adapter, and whether any of them has a
-    rank or alpha of its own."""
+def row_words(state: TargetState, rows: Sequence[Linear]) -> tuple[str, str, str, set[str]]:
+    """Rank, alpha and trained parameters of rows that get an adapter; ``rank`` and ``alpha`` where any
+    of them has its own."""
     if not rows:
-        return _NONE, _NONE, _NONE, False
+        return _NONE, _NONE, _NONE, set()
     counted = [state.parameters(r) for r in rows]
     known = [c for c in counted if c is not None]
     trained = f"{sum(known):,}" if len(known) == len(counted) else _NONE
-    own = any(r.name in state.ranks or r.name in state.alphas for r in rows)
+    given = {"rank": state.ranks, "alpha": state.alphas}
+    own = {name for name, numbers in given.items() if any(r.name in numbers for r in rows)}
     ranks, alphas = {state.rank_of(r) for r in rows}, {state.alpha_of(r) for r in rows}
     return _one(ranks), _one(alphas), trained, own
 
