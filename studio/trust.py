@@ -47,8 +47,10 @@ def own_code(folder: Path, source: str = "", revision: str | None = None) -> Own
 
 
 def names_other_repos(folder: Path) -> bool:
-    """Whether the config asks for code from another repository, which nobody could look at here."""
-    return any("--" in str(v) for v in _auto_map(folder).values())
+    """Whether model or tokenizer asks for code from another repository, which nobody could look at
+    here."""
+    maps = (_auto_map(folder, name) for name in ("config.json", "tokenizer_config.json"))
+    return any("--" in str(v) for found in maps for v in found.values())
 
 
 def trusted(code: OwnCode) -> bool:
@@ -60,7 +62,9 @@ def may_run_code(folder: Path) -> bool:
     """Whether a model folder holds code, and just that code was trusted, wherever it lies now (a
     merged model carries the code of its base along)."""
     code = own_code(folder)
-    return code is not None and any(e.get("digest") == code.digest for e in _entries())
+    if code is None or names_other_repos(folder):
+        return False
+    return any(e.get("digest") == code.digest for e in _entries())
 
 
 def trust(code: OwnCode) -> None:
@@ -90,9 +94,10 @@ def _asks_for_code(folder: Path) -> bool:
     return "AutoModelForCausalLM" in _auto_map(folder)
 
 
-def _auto_map(folder: Path) -> dict[str, Any]:
+def _auto_map(folder: Path, name: str = "config.json") -> dict[str, Any]:
+    """Which classes a config takes from code."""
     try:
-        found = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("auto_map")
+        found = json.loads((folder / name).read_text(encoding="utf-8")).get("auto_map")
     except (OSError, ValueError, AttributeError):
         return {}
     return found if isinstance(found, dict) else {}

@@ -71,12 +71,22 @@ def test_a_changed_file_ends_the_trust(tmp_path: Path, home: Path) -> None:
     assert not (home / "the-code-ran").exists()
 
 
-def test_code_of_another_repository_is_refused(tmp_path: Path, home: Path) -> None:
-    """Nobody could look at it, so there is nothing to trust."""
+@pytest.mark.parametrize(
+    ("file", "kind"),
+    [("config.json", "AutoModelForCausalLM"), ("tokenizer_config.json", "AutoTokenizer")],
+)
+def test_code_of_another_repository_is_refused(
+    tmp_path: Path, home: Path, file: str, kind: str
+) -> None:
+    """Nobody could look at it, so there is nothing to trust, whatever was trusted beside it."""
     model = make_model_with_code(tmp_path / "talk")
-    config = json.loads((model / "config.json").read_text())
-    config["auto_map"]["AutoModelForCausalLM"] = "someone/else--modeling.Model"
-    (model / "config.json").write_text(json.dumps(config))
+    config = json.loads((model / file).read_text())
+    config.setdefault("auto_map", {})[kind] = "someone/else--modeling.Model"
+    (model / file).write_text(json.dumps(config))
+    code = trust.own_code(model, str(model))
+    assert code is not None
+    trust.trust(code)
+    assert not trust.may_run_code(model)
     with pytest.raises(StudioError, match="code from another repository"):
         prepared(tmp_path, model)
 
