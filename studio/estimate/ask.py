@@ -75,6 +75,12 @@ def request(kind: Kind, job: Job, facts: Facts) -> dict[str, Any]:
             f"{job.base.model} is not on this machine yet.", node=job.node, code="no_model",
             hint="Run the Base model node first.",
         )  # fmt: skip
+    if kind == "dry run" and job.lora and listed(job.lora.trained_tokens) and _tied(job):
+        raise StudioError(
+            "A dry run cannot follow single tokens that are trained in an embedding which is the head too; "
+            "the formula counts them.", node=job.node, code="tied_tokens",
+            hint="A probe measures them.",
+        )  # fmt: skip
     if kind == "probe" and folder is not None:
         _refuse_probe(job, folder, facts)
     if folder is not None:
@@ -90,6 +96,10 @@ def request(kind: Kind, job: Job, facts: Facts) -> dict[str, Any]:
         "batch": asdict(longest_batch(job, data, mode)), "model": model,
         "train": job.train.model_dump(mode="json"), "adapted": _adapted(job, model),
     }  # fmt: skip
+
+
+def _tied(job: Job) -> bool:
+    return job.shape is not None and job.shape.tied
 
 
 def _refuse_probe(job: Job, folder: Path, facts: Facts) -> None:

@@ -83,7 +83,9 @@ def memory(
     holes: bool = False,
 ) -> Parts | None:
     """The memory of one step; ``None`` where trained parameters or optimizer are not known.
-    ``holes``: the allocator is one that does not use freed blocks again (``Machine.holes``)."""
+    A trained token costs its model a changed copy of the embedding, kept where the head shares it, and a
+    gradient of the embedding's size. ``holes``: the allocator is one that does not use freed blocks
+    again (``Machine.holes``)."""
     trained = counted.trainable
     state = state_bytes(optimizer, mode.device)
     if trained is None or state is None:
@@ -101,6 +103,9 @@ def memory(
     last = gradients + (
         workspace if mode.checkpointing else kept // max(1, shape.layers) + workspace
     )
+    rows = mode.weights * shape.embedding if counted.tokens else 0
+    first += rows * shape.tied
+    last += rows * (1 + shape.tied)
     step = gradients + _largest(shape, mode, trained) * 2 * width
     peak = framework + standing + max(first, last, step) + lost
     return Parts(

@@ -33,13 +33,15 @@ class Target:
 @dataclass(frozen=True)
 class Counted:
     """What is trained: ``adapter`` parameters beside the model, ``biases`` and other ``own`` ones of
-    the model. ``adapter`` is ``None`` where no formula is known. Nothing below ``first_layer`` has a
+    the model, ``copies`` of its layers and rows of its embedding; ``tokens`` is the number of those rows.
+    ``adapter`` is ``None`` where no formula is known. Nothing below ``first_layer`` has a
     gradient."""
 
     targets: tuple[Target, ...]
     adapter: int | None
     own: int = 0
     copies: int = 0
+    tokens: int = 0
     first_layer: int = 0
 
     @property
@@ -290,7 +292,7 @@ def count(
     kept = KEPT.get(method, NOTHING)
     targets = tuple(replace(t, kept=kept) for t in targets)
     copies = _copies(shape, saved) + tokens * (shape.embedding // max(1, shape.vocabulary))
-    return Counted(targets, adapter, _biases(shape, targets, bias), copies)
+    return Counted(targets, adapter, _biases(shape, targets, bias), copies, tokens)
 
 
 def _biases(shape: Shape, targets: Sequence[Target], bias: str) -> int:

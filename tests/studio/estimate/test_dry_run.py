@@ -234,3 +234,34 @@ def test_a_gpu_agrees_within_5_percent() -> None:
     parts = memory(shape, counted, mode, batch)
     assert parts is not None
     assert parts.peak == pytest.approx(torch.cuda.max_memory_reserved(), rel=0.05)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("batch", [Batch(1, 64, 16), Batch(2, 256, 200)])
+def test_trained_tokens_cost_copies_of_the_embedding(tied: bool, batch: Batch) -> None:
+    """Followed with real tensors: fake ones cannot be shared between embedding and head."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+
+    from studio.training.estimate import dry_run as followed
+
+    config = {**shortened(ARCHITECTURES["SmolLM2-135M"][0], 2), "tie_word_embeddings": tied}
+    shape = shape_of_config({**config, "vocab_size": 8192})
+    assert shape is not None
+    names, _ = resolve_targets(shape.modules(), "all-linear")
+    lora = LoraConfig(
+        r=16, target_modules=names, task_type="CAUSAL_LM", trainable_token_indices=[1, 2]
+    )
+    model = followed.meta_model({**config, "vocab_size": 8192}, torch.float32).to_empty(
+        device="cpu"
+    )
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.normal_(std=0.02)
+    model.tie_weights()
+    run = followed._follow(get_peft_model(model, lora).train(), MODES["float32"], batch, None)
+    counted = count(shape, "lora", matched(shape, names, rank_for(16, None)), tokens=2)
+    parts = memory(shape, counted, MODES["float32"], batch)
+    assert parts is not None
+    assert parts.peak == pytest.approx(run.peak, rel=0.07)
+    assert counted.trainable == run.trainable
