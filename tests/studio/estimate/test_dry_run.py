@@ -265,3 +265,17 @@ def test_trained_tokens_cost_copies_of_the_embedding(tied: bool, batch: Batch) -
     assert parts is not None
     assert parts.peak == pytest.approx(run.peak, rel=0.07)
     assert counted.trainable == run.trainable
+
+
+def test_what_a_dry_run_cannot_follow_is_told(tmp_path: Path) -> None:
+    """The tokens of a shared embedding; the formula has them all the same."""
+    facts = Facts(Machine("a processor", "cpu", 10**10, 10**10, False, 0))
+    found = []
+    for name, wanted in (("without", ""), ("with", "1, 2")):
+        (tmp_path / name).mkdir()
+        graph, folder = project(tmp_path / name, trained_tokens=wanted)
+        job = job_of(graph, load_registry(), folder, graph.node("train"))
+        found.append(estimate_job(job, facts).trainable or 0)
+    assert found[1] - found[0] == 2 * 576
+    with pytest.raises(StudioError, match="cannot follow single tokens"):
+        answered(ask("dry run", job, facts))
