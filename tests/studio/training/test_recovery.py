@@ -138,6 +138,27 @@ def test_the_smaller_batch_outlives_a_stop(tmp_path: Path, monkeypatch: pytest.M
     assert first.losses() + second.losses() == whole.losses()
 
 
+def test_random_numbers_drawn_in_a_failed_step_are_drawn_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Dropout goes on with the numbers of the step that failed, not with those of its first steps."""
+    real, states = StudioTrainer.training_step, []
+
+    def training_step(self: Any, model: Any, inputs: Any, items: Any = None) -> Any:
+        if self.watch.step == 2 and not self.micro_losses:
+            states.append(torch.get_rng_state())
+        loss = real(self, model, inputs, items)
+        if len(states) == 1:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return loss
+
+    monkeypatch.setattr(StudioTrainer, "training_step", training_step)
+    context = make_context(tmp_path, Recorder())
+    train_adapter(context, make_inputs(tmp_path, dropout=0.3), settings_of(batch_size=4))
+    assert len(states) == 2
+    assert torch.equal(states[0], states[1])
+
+
 def test_three_times_at_most_then_what_to_change(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
