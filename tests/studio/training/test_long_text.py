@@ -44,6 +44,15 @@ def bos_tokenizer() -> Any:
     return tokenizer
 
 
+def trimming_tokenizer() -> Any:
+    """Leaves blanks out of the places of its tokens, as GPT-2's does."""
+    from tokenizers.processors import ByteLevel
+
+    tokenizer = make_tiny_tokenizer()
+    tokenizer.backend_tokenizer.post_processor = ByteLevel(trim_offsets=True)
+    return tokenizer
+
+
 def test_golden_pieces_with_bos_and_end_at_the_true_ends(tmp_path: Path) -> None:
     told = Recorder()
     rows = [{"text": "abcdefghijklmnopq"}, {"text": "abcdef"}]
@@ -103,7 +112,7 @@ def view(
     return view_rows("Train", encoder, [SourceRow(r["line"], "train", r) for r in full], **more)
 
 
-@pytest.mark.parametrize("make", [bos_tokenizer, word_tokenizer])
+@pytest.mark.parametrize("make", [bos_tokenizer, word_tokenizer, trimming_tokenizer])
 def test_the_pieces_that_are_shown_are_those_of_a_training(make: Any, tmp_path: Path) -> None:
     rows = [{"text": "the bird sings ü 🙂 " * 9 + "end"}, {"text": "a"}, {"text": "ü 雪 🙂" * 5}]
     tokens = tokenized(tmp_path, rows, make(), max_length=13, long_text="split")
