@@ -62,6 +62,21 @@ CELLS = (
     Cell("bf16", "Qwen3-0.6B", 14, 2, 256),
     Cell("bf16", "OPT-1.3B", 6, 2, 256),
 )  # fmt: skip
+UNSEEN = (
+    Cell("bf16", "SmolLM2-135M", 0, 3, 384),
+    Cell("NF4", "SmolLM2-135M", 0, 1, 768, base={"quantization": "nf4"}),
+    Cell("float32, dropout", "SmolLM2-135M", 0, 2, 128, "float32", lora={"dropout": 0.1}),
+    Cell("whole model, float32", "SmolLM2-135M", 0, 1, 384, "float32", lora=None),
+    Cell("whole model", "Qwen3-0.6B", 4, 2, 256, lora=None),
+    Cell("whole model", "TinyLlama-1.1B", 4, 1, 512, lora=None),
+    Cell("bf16, larger batch", "TinyLlama-1.1B", 6, 4, 512),
+    Cell("float32, large blocks", "TinyLlama-1.1B", 3, 4, 512, "float32"),
+    Cell("bf16", "StarCoder2-3B", 3, 2, 256),
+    Cell("bf16, checkpointing", "Qwen3-0.6B", 0, 1, 512, train=CHECKPOINTING),
+    Cell("bf16, attention only", "Llama-3.2-1B", 6, 2, 384,
+         lora={"target_modules": "q_proj,k_proj,v_proj,o_proj"}),
+)  # fmt: skip
+"""Not looked at when ``HOLES`` was chosen."""
 
 
 def measure(cell: Cell, folder: Path) -> tuple[int, int]:
@@ -114,7 +129,7 @@ def rows(only: list[str] | None) -> Iterator[str]:
     yield f"torch {torch.__version__}, {' '.join(platform.libc_ver())}, {os.cpu_count()} cores"
     yield "| shape | layers | rows × tokens | mode | measured, MiB | formula, MiB | off |"
     yield "| --- | ---: | ---: | --- | ---: | ---: | ---: |"
-    for cell in CELLS:
+    for cell in (*CELLS, *UNSEEN):
         if only and cell.shape not in only:
             continue
         with tempfile.TemporaryDirectory() as place:

@@ -40,6 +40,8 @@ MODES = {
     "whole model, bf16": Mode(weights=4, full=True),
     "whole model, float32": Mode(weights=4, full=True, autocast=False),
     "last 2 layers, bf16": Mode(weights=4, full=True),
+    "bf16, dropout": Mode(dropout=0.05),
+    "bf16, dropout, checkpointing": Mode(dropout=0.05, checkpointing=True),
 }
 LAST = "last 2 layers, bf16"
 
@@ -63,19 +65,30 @@ def both(
     names, _ = resolve_targets(shape.modules(), "all-linear")
     targets = matched(shape, names, rank_for(16, None))
     counted = _whole(shape, last) if mode.full else count(shape, "lora", targets)
-    lora = LoraConfig(r=16, target_modules=names, task_type="CAUSAL_LM")
+    lora = LoraConfig(r=16, target_modules=names, task_type="CAUSAL_LM", lora_dropout=mode.dropout)
     began = time.perf_counter()
 
     def adapt(model: Any) -> Any:
         return _frozen(model, shape.layers - last) if last else get_peft_model(model, lora)
 
-    run = dry_run(config, mode, batch, None if mode.full and not last else adapt)
-    return memory(shape, counted, mode, batch).peak, run.peak, time.perf_counter() - began
+    run = dry_run(config, mode, batch, None if mode.full and not last else adapt, _optimizer)
+    parts = memory(shape, counted, mode, batch)
+    assert parts is not None
+    assert run.trainable == counted.trainable
+    return parts.peak, run.peak, time.perf_counter() - began
+
+
+def _optimizer(model: Any) -> Any:
+    """As a run builds it: matrices before vectors, which decides what lies beside what."""
+    from studio.nodes.train import TrainSettings
+    from studio.training.loop.optim import build_optimizer
+
+    return build_optimizer(model, TrainSettings())
 
 
 def _whole(shape: Shape, last: int) -> Counted:
     if not last:
-        return Counted((), 0, shape.parameters)
+        return Counted((), 0, shape.parameters, head=shape.vocabulary * shape.hidden)
     inner = shape.linears[-last * len(shape.linears) // shape.layers :]
     own = sum(m.parameters for m in inner) + last * shape.vectors
     return Counted((), 0, own, first_layer=shape.layers - last)

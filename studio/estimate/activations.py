@@ -84,6 +84,7 @@ def _norms(shape: Shape, mode: Mode) -> int:
         kept += shape.norms * mode.weights * shape.hidden
     if shape.qk_norm:
         kept += 4 * (shape.query + shape.key_value) + 4 * shape.qk_roots
+        kept += mode.stream * (shape.query + shape.key_value) if mode.full else 0
     return kept
 
 
@@ -115,11 +116,23 @@ def _adapters(shape: Shape, targets: Sequence[Target], mode: Mode) -> int:
     """Inputs of A and of B. Dropout makes an input of its own for each A, and keeps its noise."""
     middle = sum(mode.inner * t.rank for t in targets)
     if mode.dropout and not mode.full:
-        noise = mode.adapter if mode.device == "cpu" else MASK_BYTES
-        return middle + (mode.inner + noise) * sum(t.linear.width_in for t in targets)
+        return middle + (mode.inner + _noise(mode)) * sum(t.linear.width_in for t in targets)
     if mode.copies is not None:
         return middle + sum(mode.copies * t.linear.width_in for t in targets)
     return middle + mode.stream * sum(_inputs(shape, [t.linear for t in targets]))
+
+
+def _noise(mode: Mode) -> int:
+    return mode.adapter if mode.device == "cpu" else MASK_BYTES
+
+
+def unkept_noise(first: Sequence[Target], mode: Mode) -> int:
+    """Bytes per token of noise that the first layer does not keep: what reads the embedding's norm has
+    no gradient to hand on, unless the layer is computed again."""
+    if not mode.dropout or mode.full or mode.checkpointing:
+        return 0
+    read = (t.linear for t in first if _place(t.linear.name) == "attention")
+    return _noise(mode) * sum(m.width_in for m in read if not _is_output(m.name))
 
 
 def _inputs(shape: Shape, linears: Sequence[Linear]) -> list[int]:

@@ -160,7 +160,8 @@ def _whole(job: Job, shape: Shape) -> Counted:
     rest = shape.outside if layers is None else 0
     own = sum(m.parameters for m in inner) + number * shape.vectors + rest + ends
     first = 0 if layers is None or ends else min(layers, default=shape.layers)
-    return Counted((), 0, own, first_layer=first)
+    head = shape.vocabulary * shape.hidden if ends else 0
+    return Counted((), 0, own, first_layer=first, head=head)
 
 
 def mode_of(job: Job, machine: Machine) -> Mode:

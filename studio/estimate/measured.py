@@ -24,7 +24,9 @@ NEARLY = 0.1
 """Share by which lengths, label counts and trained parameters may differ from the probe's."""
 MOST_KEPT = 200
 _LIBRARIES = ("torch", "transformers", "peft", "accelerate", "bitsandbytes")
-_FORMULA = ("activations", "families", "memory", "optimizers", "shapes", "trainable")
+_FORMULA = (
+    "activations", "families", "family_shape", "memory", "optimizers", "shapes", "trainable",
+)  # fmt: skip
 _MODE_WORDS = {
     "weights": "precision", "adapter": "precision", "autocast": "precision",
     "quantization": "quantization", "double_quant": "double quantization", "dropout": "dropout",

@@ -2,7 +2,8 @@
 
 The peak is the largest of three moments, each summed from what is alive then:
 
-1. the loss has been computed and its gradient begins: everything that the layers keep, and logits;
+1. the loss has been computed and its gradient begins: everything that the layers keep, and logits, then
+   the gradient of a trained head, then what the last layer's gradient needs;
 2. the gradient reaches the first layers: all gradients, one layer's activations;
 3. the optimizer steps: all gradients and the states, no activations.
 
@@ -16,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from studio.estimate.activations import Mode, is_down, layer_bytes
+from studio.estimate.activations import Mode, is_down, layer_bytes, unkept_noise
 from studio.estimate.optimizers import state_bytes
 from studio.estimate.shapes import Shape
 from studio.estimate.trainable import Counted, Target
@@ -30,10 +31,12 @@ LOGIT_BYTES = {"chunks": 12, "rows": 12, "full": 12, "plain": 14}
 """Per logit at the peak of the loss: log-probabilities, their gradient and the logits' gradient, each
 in float32; a model's own loss also keeps its logits in 16 bits."""
 HOLES = 1.6
-"""What glibc loses, as a share of the outputs of all adapters: a fitted factor (docs/estimate.md). The
-likely cause: tensors are aligned to 64 bytes, and glibc takes such a block only from a hole that is larger
-by more than that, so that a freed tensor may leave no room for one of its own size. An adapter's output,
-its scaled copy and the sum come and go between tensors that stay."""
+"""What glibc loses beside adapters, as a share of the outputs of all of them: a fitted factor
+(docs/estimate.md). Tensors are aligned to 64 bytes, and glibc takes such a block only from a hole that is
+larger by more than that, so that a freed tensor may leave no room for one of its own size. An adapter's
+output, its scaled copy and the sum come and go between tensors that stay."""
+MAPPED = 32 * 2**20
+"""Blocks above this glibc maps one by one, and gives them back whole."""
 NORM_GRADIENT = 20
 """Bytes per number of the last norm's input while its gradient is taken in float32: five copies."""
 
@@ -97,16 +100,16 @@ def memory(
     states = int(state * trained * (width / 4 if mode.full else 1))
     used = _activations(shape, counted, mode, batch)
     kept, workspace, logits = used.kept, used.workspace, used.logits
-    lost = round(HOLES * _outputs(counted.targets, mode) * batch.tokens) if holes else 0
+    head = width * counted.head
+    lost = _lost(shape, counted, mode, batch, kept) if holes else 0
     standing = weights + constants + adapter + states
-    first = kept + max(logits, workspace) + (gradients if batch.accumulated else 0)
-    last = gradients + (
-        workspace if mode.checkpointing else kept // max(1, shape.layers) + workspace
-    )
+    first = kept + max(logits, head, head - _head_copy(shape, mode) + workspace)
+    first += gradients if batch.accumulated else 0
+    last = gradients - _own_gradients(shape, mode) + used.layer + workspace
+    step = gradients + width * _step_numbers(shape, counted, mode, optimizer)
     rows = mode.weights * shape.embedding if counted.tokens else 0
     first += rows * shape.tied
     last += rows * (1 + shape.tied)
-    step = gradients + _largest(shape, mode, trained) * 2 * width
     peak = framework + standing + max(first, last, step) + lost
     return Parts(
         weights, constants, adapter, gradients, states, kept, logits, workspace, framework, peak, lost
@@ -132,11 +135,13 @@ def _weights(shape: Shape, mode: Mode) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class Used:
-    """Bytes kept until the gradient, of one layer's workspace, and of the loss above what is kept."""
+    """Bytes kept until the gradient, of one layer's workspace, of the loss above what is kept, and
+    those kept by the layer that keeps most (0 where it is computed again)."""
 
     kept: int
     workspace: int
     logits: int
+    layer: int = 0
 
 
 def _activations(shape: Shape, counted: Counted, mode: Mode, batch: Batch) -> Used:
@@ -150,6 +155,8 @@ def _activations(shape: Shape, counted: Counted, mode: Mode, batch: Batch) -> Us
     deepest = max(each, default=0)
     norm = tokens * (NORM_GRADIENT if shape.norm == "rms" else 4 * w) * shape.hidden
     gradient = tokens * _layer_gradient(shape, layers[-1] if layers else [], mode)
+    if mode.full:  # the gradient of one matrix, before the layer's activations are gone
+        gradient += mode.weights * _largest_linear(shape)
     dequantized = _largest_linear(shape) * w if mode.quantization != "none" else 0
     final = tokens * shape.hidden * (4 if shape.norm == "rms" else w)
     logits = _logits(shape, mode, batch)
@@ -158,14 +165,30 @@ def _activations(shape: Shape, counted: Counted, mode: Mode, batch: Batch) -> Us
         kept = shape.layers * tokens * w * shape.hidden + final
         return Used(kept, deepest + gradient + dequantized - shared, logits)
     kept = sum(each) + (0 if mode.full else final - _first_norm(shape, mode, tokens))
-    if mode.full and mode.autocast:  # the head's copy in 16 bits is kept like the layers'
-        kept += mode.stream * shape.vocabulary * shape.hidden
-    return Used(kept, max(norm, gradient + dequantized), logits)
+    kept += _head_copy(shape, mode) - tokens * unkept_noise(layers[0] if layers else [], mode)
+    return Used(kept, max(norm, gradient + dequantized), logits, deepest)
 
 
-def _outputs(targets: Sequence[Target], mode: Mode) -> int:
-    """Bytes per token of all adapters' outputs."""
-    return sum(mode.inner * t.linear.width_out for t in targets)
+def _head_copy(shape: Shape, mode: Mode) -> int:
+    """The head's copy in 16 bits, which autocast keeps from the logits to their gradient."""
+    return mode.stream * shape.vocabulary * shape.hidden if mode.full and mode.autocast else 0
+
+
+def _own_gradients(shape: Shape, mode: Mode) -> int:
+    """Gradients of one layer, which are not there while its activations are; an adapter's are small."""
+    return mode.weights * shape.linear_weights // max(1, shape.layers) if mode.full else 0
+
+
+def _lost(shape: Shape, counted: Counted, mode: Mode, batch: Batch, kept: int) -> int:
+    """Bytes that lie in holes of the heap at the peak. Of a whole model: gradients come while
+    activations go, and do not take their room."""
+    if mode.full:
+        blocks = [mode.weights * m.weights for m in shape.linears]
+        share = sum(b for b in blocks if b <= MAPPED) / max(1, sum(blocks))
+        inner = (counted.trainable or 0) - counted.head
+        return min(round(share * mode.weights * inner), kept - _head_copy(shape, mode))
+    outputs = [mode.inner * t.linear.width_out * batch.tokens for t in counted.targets]
+    return round(HOLES * sum(b for b in outputs if b <= MAPPED))
 
 
 def _logits(shape: Shape, mode: Mode, batch: Batch) -> int:
@@ -195,10 +218,14 @@ def _layer_gradient(shape: Shape, targets: Sequence[Target], mode: Mode) -> int:
     The moment is the feed-forward part: the gradients of gate and up beside that of their product.
     Where the last matrix has an adapter, its input's copy is given back before; with copies the
     gradient of that input passes through float32."""
-    w, inner, hidden = mode.weights, shape.feed_forward * shape.experts_active, shape.hidden
+    w, inner, hidden = mode.stream, shape.feed_forward * shape.experts_active, shape.hidden
     down = any(is_down(shape, t.linear) for t in targets)
+    if mode.full:
+        return w * inner
     if not down:
         return 2 * w * inner + 2 * w * hidden
+    if mode.dropout:
+        return _dropped_gradient(shape, mode)
     if not shape.gated and (mode.copies is None or mode.autocast):
         return _plain_gradient(shape, mode)
     if mode.copies is None:
@@ -215,11 +242,30 @@ def _plain_gradient(shape: Shape, mode: Mode) -> int:
     return (2 if relu else 3) * w * shape.feed_forward + 4 * w * shape.hidden
 
 
+def _dropped_gradient(shape: Shape, mode: Mode) -> int:
+    """The same with dropout before the adapter. The moment is when the last matrix's input is dropped:
+    the input (which ReLU keeps anyway), its float32 copy and, where autocast takes yet another, what
+    is left of that. Without copies, noise and input are given back before the gradients are added."""
+    w, inner = mode.weights, shape.feed_forward * shape.experts_active
+    if mode.copies is None:
+        return w * inner + 2 * w * shape.hidden
+    read = 0 if shape.activation == "relu" else w
+    return (read + mode.adapter * (2 if mode.autocast else 1)) * inner + (
+        4 * w * shape.hidden if mode.checkpointing else 0
+    )
+
+
 def _largest_linear(shape: Shape) -> int:
     return max((m.width_in * m.width_out for m in shape.linears), default=0)
 
 
-def _largest(shape: Shape, mode: Mode, trained: int) -> int:
-    """Numbers of the largest trained tensor, as far as it matters."""
-    inner = _largest_linear(shape)
-    return max(shape.embedding if shape.embedding <= trained else 0, inner) if mode.full else 0
+def _step_numbers(shape: Shape, counted: Counted, mode: Mode, optimizer: str) -> int:
+    """Numbers that the optimizer's step needs for a moment, as far as they matter. AdamW takes one tensor
+    after the other: its root and that by the correction, beside the last tensor's. On a GPU it takes
+    all at once: a root for each."""
+    if not mode.full:
+        return 0
+    if mode.device == "cuda" and optimizer == "adamw":
+        return counted.trainable or 0
+    matrix = _largest_linear(shape)
+    return max(2 * counted.head + (0 if shape.tied else matrix), 3 * matrix)

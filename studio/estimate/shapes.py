@@ -1,22 +1,19 @@
 """The shape of a language model, known from its ``config.json`` alone.
 
 Why: parameters and memory have to be told while somebody moves a slider, also for a model that is
-not downloaded yet. A known architecture is computed (``families``); for another one the headers of
-the weight files serve, or a shape that the helper process found on the meta device and left in the
-cache. It must not read weights and must not guess: what is unknown is ``None``.
+not downloaded yet. A known architecture is computed (``family_shape``); for another one the headers of
+the weight files serve. It must not read weights and must not guess: what is unknown is ``None``.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
-from studio import paths
 from studio.experts import joined
 from studio.layer_names import GATE_UP, joined_name
 from studio.layers import LinearModule, read_linear_modules, tensor_shapes, weight_files
@@ -157,12 +154,12 @@ def text_config(config: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def shape_of_config(config: Mapping[str, Any]) -> Shape | None:
     """The shape that a config describes; ``None`` for an architecture that is not known here."""
-    from studio.estimate.families import family_shape
+    from studio.estimate.family_shape import family_shape
 
     try:
-        return family_shape(config) or cached_shape(config)
+        return family_shape(config)
     except (KeyError, TypeError, ValueError, ZeroDivisionError):
-        return cached_shape(config)
+        return None
 
 
 def read_shape(folder: Path) -> Shape | None:
@@ -222,31 +219,3 @@ def _stored_parameters(folder: Path) -> int:
                 size *= width
             total += size
     return total
-
-
-def shape_cache_file(config: Mapping[str, Any]) -> Path:
-    """Where the helper process leaves the shape of an architecture that is not known here."""
-    content = json.dumps(config, sort_keys=True, default=str)
-    name = hashlib.sha256(content.encode()).hexdigest()[:16]
-    return paths.cache_dir() / "shapes" / f"{name}.json"
-
-
-def cached_shape(config: Mapping[str, Any]) -> Shape | None:
-    """A shape that the helper process has found for this config."""
-    try:
-        return shape_from_json(json.loads(shape_cache_file(config).read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError, KeyError):
-        return None
-
-
-def shape_to_json(shape: Shape) -> dict[str, Any]:
-    """The shape as JSON data; ``shape_from_json`` is the exact inverse."""
-    return asdict(shape)
-
-
-def shape_from_json(data: Mapping[str, Any]) -> Shape:
-    """The shape in JSON data."""
-    linears = tuple(
-        Linear(**{**m, "aliases": tuple(m.get("aliases", ()))}) for m in data["linears"]
-    )
-    return Shape(**{**data, "linears": linears})

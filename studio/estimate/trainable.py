@@ -34,8 +34,8 @@ class Target:
 class Counted:
     """What is trained: ``adapter`` parameters beside the model, ``biases`` and other ``own`` ones of
     the model, ``copies`` of its layers and rows of its embedding; ``tokens`` is the number of those rows.
-    ``adapter`` is ``None`` where no formula is known. Nothing below ``first_layer`` has a
-    gradient."""
+    ``adapter`` is ``None`` where no formula is known. Nothing below ``first_layer`` has a gradient.
+    ``head``: numbers of the trained head (of the embedding, where they are one)."""
 
     targets: tuple[Target, ...]
     adapter: int | None
@@ -43,6 +43,7 @@ class Counted:
     copies: int = 0
     tokens: int = 0
     first_layer: int = 0
+    head: int = 0
 
     @property
     def trainable(self) -> int | None:

@@ -2,7 +2,7 @@
 
 ``python -m studio.training.estimate.host`` reads one JSON object from standard input
 (``studio.estimate.ask.request``) and answers in JSON lines: ``progress``, then ``found``, or
-``error``. Ending the process is how it is cancelled; it writes nothing but a found shape.
+``error``. Ending the process is how it is cancelled; it writes nothing.
 """
 
 from __future__ import annotations

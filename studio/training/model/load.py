@@ -128,6 +128,19 @@ def _after_quantizing(model: Any, value: ModelValue) -> None:
     for layer in layers:
         if four:
             layer.support_avx512bf16_for_cpu = False
+    _leave_the_file(model)
+
+
+def _leave_the_file(model: Any) -> None:
+    """Copy what was not quantized out of the weights' file.
+
+    On a processor such tensors are views of the mapped file; while one lives, every page that was
+    read for the quantized ones stays resident too (261 MiB instead of 54 for SmolLM2-135M).
+    """
+    own = {id(t): t for t in (*model.parameters(), *model.buffers())}
+    for tensor in own.values():
+        if tensor.device.type == "cpu" and tensor.is_floating_point():
+            tensor.data = tensor.data.clone()
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from studio.estimate.families import FAMILIES
-from studio.estimate.shapes import Shape, shape_from_json, shape_of_config, shape_to_json
+from studio.estimate.shapes import Shape, shape_of_config
 from studio.estimate.trainable import count, matched, rank_for
 from studio.graph.registry import load_registry
 from studio.layers import TOWERS, resolve_targets
@@ -168,8 +168,3 @@ def test_a_method_without_formula_is_unknown_not_guessed() -> None:
 def test_unequal_layers_are_left_to_the_meta_device() -> None:
     config = {**ARCHITECTURES["Qwen3-30B-A3B"][0], "mlp_only_layers": [0]}
     assert shape_of_config(config) is None
-
-
-def test_a_shape_survives_json() -> None:
-    shape = known_shape(ARCHITECTURES["Mixtral-8x7B"][0])
-    assert shape_from_json(shape_to_json(shape)) == shape

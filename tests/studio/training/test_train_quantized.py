@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 
 import pytest
+import torch
 
 from studio.errors import StudioError
 from studio.training.loop.train import train_adapter
+from studio.training.model.load import load_base
+from studio.values import ModelValue
 from tests.studio.training.steps import Recorder, make_context, make_inputs, settings_of
 
 pytestmark = pytest.mark.filterwarnings("ignore:MatMul8bitLt")
@@ -25,6 +29,21 @@ def test_a_quantized_base_trains(tmp_path: Path, quantization: str, limit: float
     losses = recorder.losses()
     assert sum(losses[-5:]) / 5 < losses[0] - 0.1
     assert value.reload_difference <= limit
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="maps of a process: Linux only")
+def test_a_quantized_base_leaves_its_file(tmp_path: Path) -> None:
+    """What was read for the quantized layers is not resident any more, and nothing else changed."""
+    model = ModelValue.model_validate(make_inputs(tmp_path)["model"]["model"])
+    plain = load_base(make_context(tmp_path, Recorder()), model)
+    four = load_base(
+        make_context(tmp_path, Recorder()), model.model_copy(update={"quantization": "nf4"})
+    )
+    left, before = dict(four.named_parameters()), dict(plain.named_parameters())
+    assert torch.equal(left["model.embed_tokens.weight"], before["model.embed_tokens.weight"])
+    del plain, before
+    gc.collect()
+    assert model.path not in Path("/proc/self/maps").read_text(encoding="utf-8")
 
 
 def test_8_bits_do_not_fill_the_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
