@@ -75,6 +75,11 @@ class TokenRow:
     whole_trained: int = 0
 
     @property
+    def inserted(self) -> int:
+        """How many of the first tokens the template put before the first message, where it is known."""
+        return self.roles[0].first if self.roles else 0
+
+    @property
     def kept(self) -> tuple[Token, ...]:
         """The tokens that the model gets, without padding."""
         return tuple(t for t in self.tokens if t.state in ("trained", "context"))

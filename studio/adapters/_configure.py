@@ -22,10 +22,6 @@ from studio.runs.context import StepContext
 from studio.targets import Chosen, Trouble, WholeModule, choose, listed, whole_modules
 from studio.values import AdaptedModelValue, ModelValue
 
-_SHARED_FIELDS = {
-    "r": "r", "alpha": "alpha", "dropout": "dropout", "bias": "bias", "patterns": "rank_pattern",
-    "tokens": "trained_tokens",
-}  # fmt: skip
 _QUANTIZATIONS = {"nf4": "4 bits (NF4)", "fp4": "4 bits (FP4)", "int8": "8 bits"}
 
 
@@ -124,9 +120,9 @@ def _unused(settings: Any, context: CheckContext, variant: Variant) -> Iterator[
     """Settings that were changed and that the method has no use for."""
     method: LoraMethod = variant.payload
     specs = {s.name: s for s in fields_of(type(settings))}
-    for use, field in _SHARED_FIELDS.items():
+    for field in method.unused_fields:
         spec = specs.get(field)
-        if spec is None or use in method.uses or getattr(settings, field) == spec.default:
+        if spec is None or getattr(settings, field) == spec.default:
             continue
         yield context.problem(
             f"{variant.title} makes no use of {spec.meta.label}.", field, code="setting_unused",

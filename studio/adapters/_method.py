@@ -20,6 +20,12 @@ SHARED = frozenset({"r", "alpha", "dropout", "bias", "patterns", "tokens"})
 """Settings of the LoRA node that a method can make use of; ``patterns`` are ranks and alphas by layer,
 ``tokens`` those whose embedding is trained."""
 
+_FIELDS: Mapping[str, tuple[str, ...]] = {
+    "r": ("r",), "alpha": ("alpha",), "dropout": ("dropout",), "bias": ("bias",),
+    "patterns": ("rank_pattern", "alpha_pattern"), "tokens": ("trained_tokens",),
+}  # fmt: skip
+"""A shared setting, and the fields of the LoRA node that it stands for."""
+
 State = tuple[dict[str, Any], dict[str, Any]]
 """What a method keeps beside the weights: tensors by name, and JSON values."""
 
@@ -108,6 +114,14 @@ class LoraMethod:
     def trains_on(self, quantization: str) -> bool:
         """Whether it trains on a base quantized like this; both kinds of 4 bits are alike."""
         return ("nf4" if quantization == "fp4" else quantization) in self.quantized
+
+    @property
+    def unused_fields(self) -> tuple[str, ...]:
+        """The LoRA node's fields that it makes no use of."""
+        unused = [f for use, fields in _FIELDS.items() if use not in self.uses for f in fields]
+        if "alpha" not in self.uses and "alpha_pattern" not in unused:
+            unused.append("alpha_pattern")
+        return tuple(unused)
 
     @property
     def mergeable(self) -> bool:

@@ -13,6 +13,8 @@ from studio.cli.recipe import recipe
 from studio.cli.tokens import tokens
 from studio.cli.trust import trust
 
+_ONLY = ", and nothing else: values of --set count for the proposal and are not written"
+
 
 def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     """The options; ``options.command`` is what to call. Exits with 2 when not understood."""
@@ -51,7 +53,7 @@ def _file(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", type=Path, metavar="FILE", help="a .studio project")
     parser.add_argument(
         "--set", action="append", default=[], dest="changes", metavar="NODE.SETTING=VALUE",
-        help="change a setting for this time; VALUE is JSON or plain text",
+        help="change a setting for this time, never in FILE; VALUE is JSON or plain text",
     )  # fmt: skip
 
 
@@ -100,7 +102,9 @@ def _report(parser: argparse.ArgumentParser) -> None:
     _file(parser)
     _runs(parser)
     parser.add_argument(
-        "--fix", metavar="ID", help="apply a fix that the report offers, and save the project"
+        "--fix",
+        metavar="ID",
+        help=f"make the changes of a fix that the report offers in FILE{_ONLY}",
     )
     _node(parser)
 
@@ -114,13 +118,13 @@ def _estimate(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--probe", action="store_true", help="train two real steps and measure")
     parser.add_argument("--fit", action="store_true", help="propose changes until it fits")
-    parser.add_argument("--apply", action="store_true", help="make those changes in the file")
+    parser.add_argument("--apply", action="store_true", help=f"make those changes in FILE{_ONLY}")
 
 
 def _recipe(parser: argparse.ArgumentParser) -> None:
     _file(parser)
     _runs(parser)
-    parser.add_argument("--apply", action="store_true", help="set the values and save the project")
+    parser.add_argument("--apply", action="store_true", help=f"set the values in FILE{_ONLY}")
     _node(parser)
 
 

@@ -12,10 +12,10 @@ import sys
 
 from studio.cli.data_desk import DataDesk
 from studio.cli.data_report_text import report_text
+from studio.cli.overrides import write_proposed
 from studio.cli.tokens import opened, requested, tell_failure
 from studio.data_report import DataReport, Fix, apply_fix, report_from_json
 from studio.errors import StudioError
-from studio.graph.project import load_project, save_project
 
 
 def report(options: argparse.Namespace) -> int:
@@ -46,7 +46,7 @@ def _mend(found: DataReport, options: argparse.Namespace) -> int:
         hint = f"There are: {offered}." if offered else "It offers none."
         print(f"The report offers no fix “{options.fix}”. {hint}", file=sys.stderr)
         return 2
-    save_project(options.file, apply_fix(load_project(options.file), fix))
+    write_proposed(options, lambda stored: apply_fix(stored, fix))
     if options.json:
         changes = {f"{c.node}.{c.setting}": c.value for c in fix.changes}
         print(json.dumps({"fix": fix.id, "changes": changes}))

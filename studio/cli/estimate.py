@@ -12,7 +12,7 @@ import json
 import sys
 from pathlib import Path
 
-from studio.cli.overrides import with_changes
+from studio.cli.overrides import with_changes, write_proposed
 from studio.errors import StudioError
 from studio.estimate.ask import ask
 from studio.estimate.earlier import facts_here
@@ -21,7 +21,7 @@ from studio.estimate.graph import Estimate, estimate_graph
 from studio.estimate.job import Facts, job_of
 from studio.estimate.words import BASIS, PARTS, duration, gib, time_parts
 from studio.graph.graph import Graph
-from studio.graph.project import load_project, save_project
+from studio.graph.project import load_project
 from studio.graph.registry import Registry, load_registry
 
 
@@ -81,7 +81,7 @@ def _one(
         if options.fit or options.apply:
             _tell_proposals(proposals, after)
     if options.apply and proposals:
-        save_project(options.file, apply(graph, proposals))
+        write_proposed(options, lambda stored: apply(stored, proposals))
         print(f"{options.file}: changed.", file=sys.stderr)
         return after is None or after.fits is not False
     return found.fits is not False

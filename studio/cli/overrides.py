@@ -1,4 +1,4 @@
-"""``--set NODE.SETTING=VALUE``: one change of a project for one run.
+"""``--set NODE.SETTING=VALUE``: one change of a project for one run, and what is written to the file.
 
 An unknown node or setting is refused with the nearest names; whether the value is allowed is judged
 with the rest of the project, by the same Problems as in the window.
@@ -6,14 +6,17 @@ with the rest of the project, by the same Problems as in the window.
 
 from __future__ import annotations
 
+import argparse
 import difflib
 import json
-from collections.abc import Iterable, Sequence
+import sys
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from studio.errors import StudioError
 from studio.graph.edits import set_setting
 from studio.graph.graph import Graph, Node
+from studio.graph.project import load_project, save_project
 from studio.graph.registry import Registry, variant_fields
 
 
@@ -22,6 +25,17 @@ def with_changes(graph: Graph, changes: Iterable[str], registry: Registry) -> Gr
     for change in changes:
         graph = _with_change(graph, change, registry)
     return graph
+
+
+def write_proposed(options: argparse.Namespace, change: Callable[[Graph], Graph]) -> None:
+    """Make what was proposed in the project file, and nothing else: ``--set`` is for this time. Where
+    the proposal was made with such values, that they were not written is told."""
+    save_project(options.file, change(load_project(options.file)))
+    if options.changes:
+        print(
+            f"Not written, since --set is for this time only: {', '.join(options.changes)}.",
+            file=sys.stderr,
+        )
 
 
 def _with_change(graph: Graph, change: str, registry: Registry) -> Graph:

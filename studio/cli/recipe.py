@@ -12,13 +12,13 @@ import sys
 from typing import Any
 
 from studio.cli.data_desk import DataDesk
-from studio.cli.overrides import with_changes
+from studio.cli.overrides import with_changes, write_proposed
 from studio.cli.tokens import opened, tell_failure
 from studio.data_report import DataReport, report_from_json
 from studio.data_report_cache import kept
 from studio.errors import StudioError
 from studio.graph.graph import Graph
-from studio.graph.project import load_project, save_project
+from studio.graph.project import load_project
 from studio.graph.registry import Registry, load_registry
 from studio.recipe import Proposal, propose
 from studio.recipe_facts import apply_recipe, present_value, recipe_facts
@@ -36,9 +36,10 @@ def recipe(options: argparse.Namespace) -> int:
     except StudioError as error:
         return tell_failure(error)
     proposals = propose(recipe_facts(graph, registry, project_dir, options.node, report))
-    rows = [(p, present_value(graph, registry, p)) for p in proposals]
     if options.apply:
-        save_project(options.file, apply_recipe(load_project(options.file), proposals))
+        graph = load_project(options.file)  # what changes in it, whatever --set says
+        write_proposed(options, lambda stored: apply_recipe(stored, proposals))
+    rows = [(p, present_value(graph, registry, p)) for p in proposals]
     for proposal, present in rows:
         print(json.dumps(_as_json(proposal, present)) if options.json else _line(proposal, present))
     if not options.json:

@@ -83,8 +83,9 @@ def _header(row: TokenRow, count: int) -> str:
 
 def _roles(row: TokenRow) -> str:
     """Who says which tokens, counted from 1."""
+    own = [f"added by the chat template 1-{row.inserted}"] if row.inserted else []
     spans = [f"{visible(r.role)} {r.first + 1}-{r.after}" for r in row.roles if r.after > r.first]
-    return "  " + " · ".join(spans) if spans else ""
+    return "  " + " · ".join([*own, *spans]) if spans else ""
 
 
 def _pieces(row: TokenRow) -> Iterator[tuple[Token, str]]:

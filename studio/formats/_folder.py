@@ -9,13 +9,14 @@ import glob
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from studio.errors import StudioError
+from studio.formats import _walk
 from studio.formats._kinds import kind_of_name
-from studio.formats._source import bad_file
+from studio.formats._source import bad_file, unreadable
 
 MOST_FILES = 10_000
 HUB = "hub:"
@@ -94,7 +95,7 @@ def _matching(pattern: Path) -> list[Path]:
 
 def _in_folder(folder: Path) -> Found:
     _refuse_several_sets(folder)
-    files = list(_walk(folder))
+    files = _data_files(folder)
     if not files:
         raise bad_file(
             folder, "is a folder without data files",
@@ -116,31 +117,26 @@ def _refuse_several_sets(folder: Path) -> None:
     )  # fmt: skip
 
 
-def _walk(folder: Path) -> Iterator[Path]:
-    """The data files below a folder in sorted order; hidden ones and links to folders left out."""
-    count = 0
-    for place, folders, names in os.walk(folder, onerror=_refuse):
-        folders[:] = sorted(n for n in folders if not n.startswith("."))
-        for name in sorted(n for n in names if not n.startswith(".")):
-            path = Path(place, name)
-            if kind_of_name(path) is None:
-                continue
-            count += 1
-            if count > MOST_FILES:
-                raise bad_file(
-                    folder, f"holds more than {MOST_FILES:,} files", "Join them, or choose a folder in it.",
-                    "too_many_files",
-                )  # fmt: skip
-            yield path
+def _data_files(folder: Path) -> tuple[Path, ...]:
+    try:
+        found = _walk.walk(folder)
+    except OSError as error:
+        raise unreadable(Path(error.filename or folder), error) from error
+    if found.too_large:
+        raise bad_file(
+            folder, f"holds more than {_walk.MOST_NAMES:,} names, too many to look through",
+            "Choose a folder in it, or the files themselves: several with “;” between them, or a pattern "
+            "such as data/*.jsonl.", "folder_too_large",
+        )  # fmt: skip
+    if len(found.files) > MOST_FILES:
+        raise bad_file(
+            folder, f"holds more than {MOST_FILES:,} files", "Join them, or choose a folder in it.",
+            "too_many_files",
+        )  # fmt: skip
+    return found.files
 
 
-def _refuse(error: OSError) -> None:
-    from studio.formats._source import unreadable
-
-    raise unreadable(Path(error.filename or "folder"), error)
-
-
-def _one_family(folder: Path, files: list[Path]) -> Found:
+def _one_family(folder: Path, files: Sequence[Path]) -> Found:
     """Text files beside tables are taken for notes; tables of several kinds may be the same rows."""
     families = Counter(_FAMILY.get(str(kind_of_name(p)), "text") for p in files)
     tables = {n: c for n, c in families.items() if n != "text"}

@@ -124,3 +124,8 @@ class Variant:
     settings: type[Settings] = NoSettings
     payload: Any = None
     order: int = 100
+
+    @property
+    def unused_fields(self) -> tuple[str, ...]:
+        """The node's own settings that this choice makes no use of, where its payload says so."""
+        return tuple(getattr(self.payload, "unused_fields", ()))

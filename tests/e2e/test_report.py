@@ -50,8 +50,12 @@ def test_findings_name_their_lines_and_a_fix_mends_one(model: Path, tmp_path: Pa
     assert (done.code, done.out) == (2, "")
     assert "There are: raise_max_length" in done.err
     assert project.read_text(encoding="utf-8") == before
-    done = studio("report", project, "--fix", "raise_max_length", "--json")
-    assert (done.code, done.err) == (0, "")
+    done = studio(
+        "report", project, "--fix", "raise_max_length", "--json", "--set", "train.epochs=7"
+    )
+    assert done.code == 0
+    assert done.err == "Not written, since --set is for this time only: train.epochs=7.\n"
+    assert '"epochs": 7' not in project.read_text(encoding="utf-8")
     (said,) = done.events
     assert said["changes"] == {"train.max_length": 384}
     done = studio("report", project, "--json")

@@ -176,10 +176,12 @@ def test_in_the_terminal(tmp_path: Path) -> None:
     assert found["train.epochs"] == epochs_for(48)
     assert all(r["reason"] for r in rows)
     assert project.read_text() == before
-    applied = studio("recipe", project, "--apply", **home)
+    applied = studio("recipe", project, "--apply", "--set", "train.max_length=999", **home)
     assert applied.code == 0, applied.err
     assert "is saved" in applied.out
+    assert "Not written, since --set is for this time only: train.max_length=999" in applied.err
     settings = {n.id: n.settings for n in load_project(project).nodes}
+    assert settings["train"].get("max_length") != 999
     assert all(settings[r["node"]][r["field"]] == r["value"] for r in rows)
     again = studio("recipe", project, **home)
     assert "Every value is as proposed." in again.out

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +11,6 @@ from PySide6.QtCore import QMimeData
 from studio.formats._folder import parts_of, sources_or_none
 from studio.formats._kinds import kind_of_name
 from studio.graph.document import Document
-
-MOST_LOOKED_AT = 20_000  # names below a folder
 
 
 @dataclass(frozen=True)
@@ -64,18 +61,8 @@ def joined(paths: Sequence[Path], document: Document) -> bool:
 
 
 def _holds_data(folder: Path) -> bool:
-    return _is_small(folder) and bool(sources_or_none(str(folder), folder))
-
-
-def _is_small(folder: Path) -> bool:
-    """Whether a folder can be looked through while somebody waits; a whole disk cannot."""
-    looked_at = 0
-    for _, folders, names in os.walk(folder):
-        folders[:] = [n for n in folders if not n.startswith(".")]
-        looked_at += len(folders) + len(names)
-        if looked_at > MOST_LOOKED_AT:
-            return False
-    return True
+    """Whether there are examples in it; a folder too large to be looked through counts as none."""
+    return bool(sources_or_none(str(folder), folder))
 
 
 def _model_in(folder: Path) -> Path | None:

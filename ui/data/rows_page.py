@@ -13,9 +13,13 @@ from PySide6.QtGui import QShowEvent
 from PySide6.QtWidgets import QPushButton, QVBoxLayout, QWidget
 
 from studio.data_protocol import Reply
-from studio.errors import Problem
+from studio.errors import Problem, StudioError
+from studio.formats._check import source_files
+from studio.formats._folder import is_hub
+from studio.formats._source import refuse_absent
 from studio.graph.edits import reset_setting, set_setting
-from studio.graph.schema import Settings, fields_of
+from studio.graph.schema import Settings, fields_of, parse
+from studio.nodes.dataset import DatasetSettings
 from ui.data.desk import DataDesk, problem_of
 from ui.data.format_box import AUTO, FormatBox
 from ui.data.row_cards import RowCards
@@ -102,7 +106,33 @@ class RowsPage(QWidget):
             self._stack.show_full(False)
         elif (settings, self._limit, self._place()) != self._seen and self.isVisible():
             self._show_form(settings)
-            self._timer.start(0 if at_once else WAIT_MS)
+            absent = self._absent(settings)
+            if absent is not None:
+                self._say_absent(settings, absent)
+            else:
+                self._timer.start(0 if at_once else WAIT_MS)
+
+    def _absent(self, settings: dict[str, Any]) -> Problem | None:
+        """What is wrong with the files themselves; nobody has to wait for the data host to hear it."""
+        try:
+            found = parse(DatasetSettings, settings)
+            assert isinstance(found, DatasetSettings)
+            if not is_hub(found.source):
+                place = self._desk.document.project_dir
+                refuse_absent(source_files(found, place).files[0])
+        except StudioError as error:
+            return error.problem()
+        except ValueError:
+            return None  # a setting is invalid: the preview says which
+        return None
+
+    def _say_absent(self, settings: dict[str, Any], problem: Problem) -> None:
+        self._timer.stop()
+        if self._asked:
+            self._desk.link.cancel(self._asked)
+            self._asked = 0
+        self._stack.show_full(True)
+        self._show_trouble(settings, problem)
 
     def _place(self) -> str:
         return str(self._desk.document.project_dir)

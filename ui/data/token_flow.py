@@ -16,7 +16,7 @@ from PySide6.QtWidgets import QAbstractScrollArea, QFrame, QWidget
 from studio.tokens import TokenRow
 from ui import theme
 from ui.data.token_paint import PAD_PX, paint_chip, paint_frame
-from ui.data.token_words import chip_text, token_words
+from ui.data.token_words import chip_text, speakers, token_words
 
 _MARGIN_PX = 8.0
 _GAP_PX = 1.5
@@ -121,7 +121,7 @@ class TokenFlow(QAbstractScrollArea):
     def _lay_out(self) -> None:
         """Place every chip; a line ends at the width, at a line break, and where another speaks."""
         metrics, known = self._metrics(), {}
-        starts = {r.first: r.role for r in self._row.roles} if self._row is not None else {}
+        starts = speakers(self._row) if self._row is not None else {}
         most = max(60.0, self.viewport().width() - 2 * _MARGIN_PX)
         self._lefts, self._widths, self._lines = [], [], []
         x, y, height = _MARGIN_PX, _MARGIN_PX, self._chip_height() + 4

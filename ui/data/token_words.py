@@ -22,6 +22,7 @@ STATE_HELP: dict[State, str] = {
     "padding": "Fills a batch up to its longest row (dotted).",
 }
 SPLIT_WORDS = {"train": "training", "validation": "validation", "left_out": "left out"}
+TEMPLATE = "added by the chat template"
 _SIGNS = {" ": "·", "\n": "↵", "\t": "→", "\r": "␍", "\u00a0": "⍽"}
 _LONGEST_SHOWN = 60
 
@@ -39,7 +40,15 @@ def chip_text(token: Token) -> str:
 
 def role_at(row: TokenRow, index: int) -> str:
     """Who says a token; empty where that cannot be told."""
+    if index < row.inserted:
+        return TEMPLATE
     return next((r.role for r in row.roles if r.first <= index < r.after), "")
+
+
+def speakers(row: TokenRow) -> dict[int, str]:
+    """The tokens at which somebody begins to speak, and who."""
+    own = {0: TEMPLATE} if row.inserted else {}
+    return own | {r.first: r.role for r in row.roles}
 
 
 def token_words(row: TokenRow, index: int) -> str:

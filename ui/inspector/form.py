@@ -93,6 +93,7 @@ class Form(QWidget):
         rows = {row.path: row for row in self.rows()}
         for path, row in rows.items():
             row.set_problems([p for p in problems if p.field == path])
+        self._show_use()
         faulty = {p.field for p in problems}
         for title, section in self._sections.items():
             wrong = [
@@ -183,15 +184,28 @@ class Form(QWidget):
         self.set_read_only(self._read_only)
 
     def _show_use(self) -> None:
-        """Grey out fields that do not matter with the present values, and say why."""
-        for row in self._rows.values():
-            reasons = []
+        """Grey out fields that do not matter with the present values, and say why. Those that the
+        chosen variant makes no use of are hidden, unless they were changed: such a field can be seen
+        and put back."""
+        unused = self._unused()
+        for name, row in self._rows.items():
+            reasons = [f"{unused[name]} makes no use of it."] if name in unused else []
+            row.setHidden(name in unused and row.is_default and not row.has_problems)
             for other, wanted in row.spec.meta.shown_if:
                 known = self._rows.get(other)
                 if known is not None and not any(same(known.value, v) for v in wanted):
                     words = " or ".join(words_for(known.spec, v) for v in wanted)
                     reasons.append(f"Used only while {known.spec.meta.label} is {words}.")
             row.set_off(" ".join(reasons))
+
+    def _unused(self) -> dict[str, str]:
+        """Fields that a chosen variant makes no use of, and the title of that variant."""
+        chosen = [
+            self._context.registry.variant(row.spec.meta.variant, str(row.value))
+            for row in self._rows.values()
+            if row.spec.meta.variant
+        ]
+        return {name: v.title for v in chosen if v is not None for name in v.unused_fields}
 
     def _show_notes(self) -> None:
         section = self._sections.get(ADVANCED)

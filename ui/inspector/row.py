@@ -53,6 +53,7 @@ class FieldRow(QWidget):
         self.spec, self.path = spec, path
         self._read_only = False
         self._why_off = ""
+        self.has_problems = False
         self.editor = editor_for(spec, path, context, self)
         self.editor.edited.connect(self._edited)
         self.editor.left.connect(self.left)
@@ -90,6 +91,7 @@ class FieldRow(QWidget):
 
     def set_problems(self, problems: Sequence[Problem]) -> None:
         """Show what is wrong, directly beneath the editor."""
+        self.has_problems = bool(problems)
         self._problems.show_problems(problems)
         invalid = any(p.blocks for p in problems)
         control = self.editor.control

@@ -20,7 +20,7 @@ from studio.training.tokens.chat import TemplateRefused
 from studio.training.tokens.encoder import Encoded, Encoder, rendered
 from studio.training.tokens.masks import Rendered, Span
 from studio.training.tokens.pieces import piece_starts
-from studio.training.tokens.spans import Conversation
+from studio.training.tokens.spans import Conversation, turn_start
 
 _Place = tuple[int, int] | None
 MOST_CUT = 1000
@@ -219,10 +219,10 @@ def _first(starts: Sequence[int], place: int) -> int:
 
 
 def _message_spans(talk: Conversation, text: str) -> list[tuple[str, int, int]]:
-    """Role and characters of each message: what rendering one more message adds. Empty when the
-    template does not render the messages one after the other."""
+    """Role and characters of each message: what rendering one more message adds, without what the
+    template puts before the first one. Empty when it does not render them one after the other."""
     spans: list[tuple[str, int, int]] = []
-    reached = 0
+    reached = turn_start(talk)
     for count, message in enumerate(talk.messages, start=1):
         try:
             upto = talk.text(count)

@@ -81,6 +81,33 @@ def content_span(talk: Conversation, index: int, whole: str) -> Span | None:
     return (start, end) if whole[start:end].strip() == content.strip() else None
 
 
+def turn_start(talk: Conversation) -> int:
+    """Where the turn of the first message begins; what stands before it was put there by the template
+    (a system prompt of its own, a list of tools).
+
+    The proof is the turn of the same message behind one of another role: what rendering it there adds
+    must be what the text of the first message ends with. 0 where that cannot be shown, and where nothing but
+    the start token stands before it.
+    """
+    first = talk.messages[0]
+    if first["role"] == "system":
+        return 0
+    role = "user" if first["role"] == "assistant" else "assistant"
+    other, system = ({"role": r, "content": _PROBES[0]} for r in (role, "system"))
+    for before in ([first, other], [system]):
+        try:
+            alone = talk.text(1)
+            earlier = Conversation(talk.tokenizer, before, talk.tools).text()
+            later = Conversation(talk.tokenizer, [*before, first], talk.tools).text()
+        except TemplateRefused:
+            continue
+        turn = later[len(earlier) :]
+        if turn and later.startswith(earlier) and alone.endswith(turn):
+            inserted = alone[: -len(turn)]
+            return 0 if inserted.strip() == talk.tokenizer.bos_token else len(inserted)
+    return 0
+
+
 def _shared(first: str, second: str) -> int:
     """How many characters both begin with."""
     pairs = enumerate(zip(first, second, strict=False))

@@ -215,6 +215,12 @@ def test_the_terminal_tells_it(project: Path, capsys: pytest.CaptureFixture[str]
 def test_the_terminal_applies_it(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     big = {"train.batch_size": 4096, "train.max_length": 1_000_000}
     changes = [w for k, v in big.items() for w in ("--set", f"{k}={v}")]
-    cli(["estimate", str(project), "--apply", *changes])
-    assert "To make it fit" in capsys.readouterr().out
-    assert load_project(project).node("train").settings["batch_size"] < 4096
+    before = dict(load_project(project).node("train").settings)
+    cli(["estimate", str(project), "--apply", "--json", *changes])
+    told = capsys.readouterr()
+    proposed = {p["field"]: p["value"] for p in json.loads(told.out)["proposals"]}
+    assert proposed["batch_size"] < 4096
+    after = load_project(project).node("train").settings
+    assert after == before | {k: v for k, v in proposed.items() if k in after}
+    assert after.get("max_length") != 1_000_000
+    assert "Not written, since --set is for this time only: train.batch_size=4096" in told.err

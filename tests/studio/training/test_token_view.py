@@ -9,11 +9,15 @@ from typing import Any
 
 import pytest
 
+from studio.chat_templates import library
+from studio.chat_templates import template as library_template
 from studio.errors import StudioError
 from studio.tokens import TokenRow, row_from_json
 from studio.training.data.source_order import SourceOrder
 from studio.training.desk.token_view import MOST_CUT, SourceRow, view_rows
+from studio.training.tokens.chat import TemplateRefused
 from studio.training.tokens.encoder import Encoder
+from studio.training.tokens.spans import Conversation, turn_start
 from tests.studio.training.test_data import (
     COUNTS,
     FORGETS_THOUGHTS,
@@ -126,6 +130,85 @@ def test_a_conversation_that_becomes_one_row_per_answer() -> None:
         f"<think></think>{a}<|im_end|>" for a in ("b", "d")
     ]
     assert [len(r.roles) for r in rows] == [2, 0]  # the second one rewrites earlier text
+
+
+CHATML = (
+    "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n' }}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+OWN_SYSTEM = (
+    "{% if messages[0]['role'] != 'system' %}{{ '<|im_start|>system\nBe kind.<|im_end|>\n' }}{% endif %}"
+    + CHATML
+)
+OF_ITS_OWN = "<|im_start|>system\nBe kind.<|im_end|>\n"
+
+
+def said_by(row: TokenRow) -> list[tuple[str, str]]:
+    """Who says what, with what nobody says first."""
+    spans = [("", 0, row.inserted), *((r.role, r.first, r.after) for r in row.roles)]
+    return [(role, "".join(t.text for t in row.tokens[a:b])) for role, a, b in spans]
+
+
+def test_a_system_prompt_that_the_template_puts_in_is_not_the_users() -> None:
+    chat = [{"messages": messages("u:a", "a:b", "u:c", "a:d")}]
+    (row,), (plain,) = view(chat, with_template(OWN_SYSTEM)), view(chat, with_template(CHATML))
+    turns = [
+        (role, f"<|im_start|>{role}\n{text}<|im_end|>\n")
+        for role, text in (("user", "a"), ("assistant", "b"), ("user", "c"), ("assistant", "d"))
+    ]
+    assert said_by(row) == [("", OF_ITS_OWN), *turns]
+    assert said_by(plain) == [("", ""), *turns]
+    assert columns(row)[1][-len(plain.kept) :] == columns(plain)[1]
+    assert texts(row, "trained") == texts(plain, "trained")
+    own = [{"messages": messages("s:x", "u:a", "a:b")}]
+    (given,) = view(own, with_template(OWN_SYSTEM))
+    assert given.roles[0].role == "system"
+    assert given.inserted == 0
+
+
+def test_a_start_token_alone_stays_with_the_first_message() -> None:
+    (row,) = view([{"messages": messages("u:a", "a:b")}], with_template(STRICT))
+    assert row.inserted == 0
+    assert [r.role for r in row.roles] == ["user", "assistant"]
+
+
+QUESTION, ANSWER = {"role": "user", "content": "What now?"}, {"role": "assistant", "content": "Go."}
+TOOLS = [{"type": "function", "function": {
+    "name": "look", "description": "Looks.", "parameters": {"type": "object", "properties": {}},
+}}]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("template", "tools", "begin"),
+    [
+        ("qwen-2.5", None, "<|im_start|>user\nWhat now?"),
+        ("qwen-2.5", TOOLS, "<|im_start|>user\nWhat now?"),
+        ("qwen-3", TOOLS, "<|im_start|>user\nWhat now?"),
+        ("vicuna", None, "USER: What now?"),
+        ("alpaca", None, "### Instruction:\nWhat now?"),
+    ],
+)
+def test_what_well_known_templates_put_in(template: str, tools: Any, begin: str) -> None:
+    talk = Conversation(with_template(library_template(template).source), [QUESTION, ANSWER], tools)
+    start = turn_start(talk)
+    assert start > 0
+    assert talk.text()[start:].startswith(begin)
+
+
+@pytest.mark.parametrize("template", [t.id for t in library()])
+def test_no_template_has_the_first_message_cut(template: str) -> None:
+    for said in (
+        [QUESTION, ANSWER],
+        [{"role": "system", "content": "Be brief."}, QUESTION, ANSWER],
+    ):
+        talk = Conversation(with_template(library_template(template).source), said)
+        try:
+            text = talk.text()
+        except TemplateRefused:
+            continue
+        start = turn_start(talk)
+        assert start <= text.index(said[0]["content"])
+        assert said[0]["content"] not in text[:start]
 
 
 def test_a_refused_row_is_named_as_in_a_training() -> None:

@@ -235,3 +235,24 @@ def test_what_is_missing_is_said_and_the_inspector_can_be_widened(
     show(session, "train", REPORT)
     session.window.inspector.focus_field("train", "max_length")
     assert session.tabs.tab == SETTINGS
+
+
+def test_a_missing_file_is_told_before_the_data_host_is_there(
+    open_desk: OpenDesk, qtbot: QtBot
+) -> None:
+    session = open_desk(chats(5))
+    graph = session.document.graph
+    session.document.edit(set_setting(graph, "data", "source", "gone.jsonl"), "Another file")
+    page = show(session, "data", ROWS)
+    assert page.trouble.isVisible()  # no event loop has run since the click
+    assert page.trouble.text().startswith("gone.jsonl does not exist")
+    assert page.hint.text() == "Choose the file again."
+    assert session.desk.link.process_id is None
+    session.document.undo()
+    qtbot.waitUntil(lambda: page.findChild(QWidget, "row-card:1") is not None, timeout=HOST_MS)
+    assert not page.trouble.isVisible()
+    edited = set_setting(session.document.graph, "data", "source", "lost.jsonl")
+    session.document.edit(edited, "Another file")
+    assert page.trouble.text().startswith("lost.jsonl does not exist")
+    qtbot.wait(400)
+    assert page.trouble.isVisible()

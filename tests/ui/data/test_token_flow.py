@@ -18,7 +18,7 @@ from ui import theme
 from ui.data.row_view import POINT, RowView
 from ui.data.rows_model import Entry, entry_of
 from ui.data.token_paint import paint_chip
-from ui.data.token_words import STATES, chip_text
+from ui.data.token_words import STATES, chip_text, speakers, token_words
 
 LEFT = Qt.MouseButton.LeftButton
 CHAT = ("<s>", "system", "\n", "You", " are", " kind", "</s>", "\n", "<s>", "user", "\n", "What", " now", "?",
@@ -137,6 +137,18 @@ def test_a_row_that_cannot_be_read_says_why(view: RowView) -> None:
     assert view.figures.text() == "Line 4 is no JSON."
     assert view.read_out.text() == ""
     assert not view.part.isVisible()
+
+
+def test_what_the_template_puts_in_is_said_by_nobody_in_the_row(view: RowView) -> None:
+    tokens = tuple(token(text, special=text in ("<s>", "</s>")) for text in CHAT)
+    row = dataclasses.replace(chat_row(), tokens=tokens, roles=(RoleSpan("user", 8, len(CHAT)),))
+    assert speakers(row) == {0: "added by the chat template", 8: "user"}
+    assert token_words(row, 3).endswith("added by the chat template")
+    assert token_words(row, 12).endswith("user")
+    assert entry_of(3, (row,)).preview == "What now?"
+    view.show_entry(entry_of(3, (row,)), "")
+    first, after = view.flow.place_of(7), view.flow.place_of(8)
+    assert after.top() > first.top()  # the user begins on a line of their own
 
 
 def test_a_row_is_called_by_its_question_and_not_by_the_system_prompt() -> None:
