@@ -65,6 +65,7 @@ CELLS = (
 UNSEEN = (
     Cell("bf16", "SmolLM2-135M", 0, 3, 384),
     Cell("NF4", "SmolLM2-135M", 0, 1, 768, base={"quantization": "nf4"}),
+    Cell("NF4", "TinyLlama-1.1B", 0, 1, 256, base={"quantization": "nf4"}),
     Cell("float32, dropout", "SmolLM2-135M", 0, 2, 128, "float32", lora={"dropout": 0.1}),
     Cell("whole model, float32", "SmolLM2-135M", 0, 1, 384, "float32", lora=None),
     Cell("whole model", "Qwen3-0.6B", 4, 2, 256, lora=None),

@@ -35,8 +35,6 @@ HOLES = 1.6
 (docs/estimate.md). Tensors are aligned to 64 bytes, and glibc takes such a block only from a hole that is
 larger by more than that, so that a freed tensor may leave no room for one of its own size. An adapter's
 output, its scaled copy and the sum come and go between tensors that stay."""
-MAPPED = 32 * 2**20
-"""Blocks above this glibc maps one by one, and gives them back whole."""
 NORM_GRADIENT = 20
 """Bytes per number of the last norm's input while its gradient is taken in float32: five copies."""
 
@@ -181,14 +179,13 @@ def _own_gradients(shape: Shape, mode: Mode) -> int:
 
 def _lost(shape: Shape, counted: Counted, mode: Mode, batch: Batch, kept: int) -> int:
     """Bytes that lie in holes of the heap at the peak. Of a whole model: gradients come while
-    activations go, and do not take their room."""
+    activations go, and do not take their room; the head's comes before any has gone."""
     if mode.full:
-        blocks = [mode.weights * m.weights for m in shape.linears]
-        share = sum(b for b in blocks if b <= MAPPED) / max(1, sum(blocks))
-        inner = (counted.trainable or 0) - counted.head
-        return min(round(share * mode.weights * inner), kept - _head_copy(shape, mode))
-    outputs = [mode.inner * t.linear.width_out * batch.tokens for t in counted.targets]
-    return round(HOLES * sum(b for b in outputs if b <= MAPPED))
+        gradients = mode.weights * ((counted.trainable or 0) - counted.head)
+        return min(gradients, kept - _head_copy(shape, mode))
+    return round(
+        HOLES * batch.tokens * sum(mode.inner * t.linear.width_out for t in counted.targets)
+    )
 
 
 def _logits(shape: Shape, mode: Mode, batch: Batch) -> int:

@@ -138,6 +138,8 @@ def _probe(asked: Mapping[str, Any]) -> dict[str, Any]:
 
             model, train = load_for_training(context, value), asked["train"]
             mark_trained(model, train["trained_layers"], train["train_embeddings"])
+        if value.quantization != "none":  # pages of the file were resident; they can be taken back
+            reset_peak(pick_device())
         return asdict(run_probe(model, mode, batch, _settings(asked), _step))
 
 
