@@ -77,7 +77,7 @@ def _walked(folder: str) -> Walk:
                 return Walk((), (), True, begun)
             if entry.name.startswith("."):
                 continue
-            if not entry.is_dir():
+            if not _is_folder(entry):
                 names.append(entry.name)
             elif not entry.is_symlink():
                 below.append(entry.path)
@@ -90,6 +90,13 @@ def _walked(folder: str) -> Walk:
 def _listed(place: str) -> Iterator[os.DirEntry[str]]:
     with os.scandir(place) as entries:
         yield from entries
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False  # a link that leads to itself
 
 
 def _changed_ns(place: str) -> int:

@@ -6,6 +6,7 @@ Choices here are ordinary edits of the Dataset node's settings. Rows come from t
 
 from __future__ import annotations
 
+import glob
 from typing import Any
 
 from PySide6.QtCore import Qt, QTimer
@@ -113,7 +114,10 @@ class RowsPage(QWidget):
                 self._timer.start(0 if at_once else WAIT_MS)
 
     def _absent(self, settings: dict[str, Any]) -> Problem | None:
-        """What is wrong with the files themselves; nobody has to wait for the data host to hear it."""
+        """What is wrong with the files themselves; nobody has to wait for the data host to hear it.
+        Patterns are left to the host: they may go through a whole disk."""
+        if glob.has_magic(str(settings["source"])):
+            return None
         try:
             found = parse(DatasetSettings, settings)
             assert isinstance(found, DatasetSettings)
@@ -122,7 +126,7 @@ class RowsPage(QWidget):
                 refuse_absent(source_files(found, place).files[0])
         except StudioError as error:
             return error.problem()
-        except ValueError:
+        except (ValueError, OSError):
             return None  # a setting is invalid: the preview says which
         return None
 

@@ -46,6 +46,7 @@ def test_files_come_in_order_without_hidden_ones_and_linked_folders(tmp_path: Pa
         rows(tmp_path / "set" / name)
     rows(tmp_path / "elsewhere" / "w.jsonl")
     (tmp_path / "set" / "link").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "set" / "round").symlink_to(tmp_path / "set" / "round")
     found = find_files("set", tmp_path).files
     names = [p.relative_to(tmp_path / "set").as_posix() for p in found]
     assert names == ["a.jsonl", "b.jsonl", "c/z.jsonl", "c/d/y.jsonl"]
