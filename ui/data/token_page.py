@@ -87,6 +87,7 @@ class TokenPage(QWidget):
         self.splitter.setStretchFactor(0, 2)
         self.splitter.setStretchFactor(1, 5)
         self.splitter.setChildrenCollapsible(False)
+        self.splitter.splitterMoved.connect(self._fit_columns)
         full = QWidget(self)
         fill(full, self.bar, self.splitter)
         self._stack = PageStack(self, self.state, full)
@@ -255,5 +256,11 @@ class TokenPage(QWidget):
             whole = event.size().width() if wide else event.size().height()
             share = 0.4 if wide else 0.32
             self.splitter.setSizes([round(whole * share), round(whole * (1 - share))])
+        self._fit_columns()
+
+    def _fit_columns(self) -> None:
+        """The text of the rows before their side, which the chosen row tells too."""
+        beside = self.splitter.orientation() == Qt.Orientation.Horizontal
+        room = self.splitter.sizes()[0] if beside else self.width()
         digits = self.table.fontMetrics().horizontalAdvance("0")
-        self.table.setColumnHidden(SIDE, event.size().width() < digits * 50)
+        self.table.setColumnHidden(SIDE, room < digits * 50)

@@ -17,6 +17,7 @@ from tests.ui.conftest import close
 from tests.ui.data.conftest import LEFT, OpenDesk, chats, show
 from ui.data.desk_tabs import REPORT, ROWS, SETTINGS, TOKENS
 from ui.data.report_page import STALE
+from ui.data.rows_model import TEXT
 from ui.data.state_page import NO_TRAIN
 from ui.data.template_dialog import TemplateDialog
 from ui.session import Session
@@ -66,6 +67,12 @@ def test_rows_of_tokens(open_desk: OpenDesk, qtbot: QtBot) -> None:
     qtbot.waitUntil(lambda: row_number(page) == 1, timeout=HOST_MS)
     host = psutil.Process(session.desk.link.process_id)
     assert page.bar.total.text() == "of 300"
+    session.window.resize(1480, 900)
+    QTest.mouseClick(session.tabs.wide, LEFT)
+    qtbot.waitUntil(lambda: page.splitter.orientation() == Qt.Orientation.Horizontal)
+    assert page.table.horizontalScrollBar().maximum() == 0  # what the rows say is in sight
+    assert page.table.columnWidth(TEXT) > 80
+    QTest.mouseClick(session.tabs.wide, LEFT)
 
     page.bar.number.setFocus()
     QTest.keyClick(page.bar.number, Qt.Key.Key_A, CTRL)
