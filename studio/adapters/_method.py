@@ -89,7 +89,8 @@ class LoraMethod:
     as a plain LoRA of twice the rank. ``own_layers``: it chooses its layers by itself.
     ``experts``: it can be put on the experts of a mixture, whose weights are joined in one tensor;
     ``transposed``: on layers that store their weights as (in, out), as those of GPT-2.
-    ``saved_as`` names the form that ``hooks.save`` gives the adapter.
+    ``saved_as`` names the form that ``hooks.save`` gives the adapter; ``adds_up_anew``: in that form its
+    numbers are added in another order, which half precision rounds otherwise.
     ``fits(node, own, layers)`` gets the LoRA node's settings, its own and the chosen layers, and yields
     pairs of field and sentence for what does not go together.
     """
@@ -108,6 +109,7 @@ class LoraMethod:
     transposed: bool = True
     why_not_quantized: str = ""
     saved_as: str = ""
+    adds_up_anew: bool = False
     fits: Fits | None = None
     hooks: Hooks = field(default_factory=Hooks)
 

@@ -1,4 +1,7 @@
-"""PSOFT (2025, arXiv:2505.11235): a rotation inside the base's main directions."""
+"""PSOFT (2025, arXiv:2505.11235): a rotation inside the base's main directions.
+
+It trains as B (R - I) A with the directions B and A of the base, and is saved as the LoRA that this is.
+"""
 
 from __future__ import annotations
 
@@ -37,6 +40,6 @@ VARIANT = Variant(
     "Experimental. When to use it: like OFT, with far fewer parameters. arXiv:2505.11235.",
     payload=LoraMethod(
         _build, transposed=False, quantized=(), paper="arXiv:2505.11235", saved_as="LoRA",
-        uses=frozenset({"r", "dropout"}), fits=_fits, hooks=Hooks(save=_save),
+        adds_up_anew=True, uses=frozenset({"r", "dropout"}), fits=_fits, hooks=Hooks(save=_save),
     ),
 )  # fmt: skip
