@@ -114,12 +114,18 @@ def _feed_forward(shape: Shape, mode: Mode) -> int:
 
 def _adapters(shape: Shape, targets: Sequence[Target], mode: Mode) -> int:
     """Inputs of A and of B. Dropout makes an input of its own for each A, and keeps its noise."""
-    middle = sum(mode.inner * t.rank for t in targets)
+    middle = sum(mode.inner * _middle(t) for t in targets)
+    reading = [t for t in targets if t.kept.reads]
     if mode.dropout and not mode.full:
-        return middle + (mode.inner + _noise(mode)) * sum(t.linear.width_in for t in targets)
+        return middle + (mode.inner + _noise(mode)) * sum(t.linear.width_in for t in reading)
     if mode.copies is not None:
-        return middle + sum(mode.copies * t.linear.width_in for t in targets)
-    return middle + mode.stream * sum(_inputs(shape, [t.linear for t in targets]))
+        widths = ((mode.adapter if t.kept.reads_wide else mode.copies) for t in reading)
+        return middle + sum(w * t.linear.width_in for w, t in zip(widths, reading, strict=True))
+    return middle + mode.stream * sum(_inputs(shape, [t.linear for t in reading]))
+
+
+def _middle(target: Target) -> int:
+    return target.rank if target.kept.middle is None else target.kept.middle
 
 
 def _noise(mode: Mode) -> int:
@@ -168,20 +174,41 @@ def _casts(targets: Sequence[Target], mode: Mode) -> int:
         return 0
     if mode.full:
         return sum(mode.stream * t.linear.weights for t in targets)
-    return sum(mode.stream * t.rank * (t.linear.width_in + t.linear.width_out) for t in targets)
+    return sum(mode.stream * _factors(t) for t in targets)
+
+
+def _factors(target: Target) -> int:
+    """Numbers of A and B."""
+    own, m = target.kept.factors, target.linear
+    return target.rank * (m.width_in + m.width_out) if own is None else own
 
 
 def _outputs(targets: Sequence[Target], mode: Mode) -> int:
-    """Tensors of a layer's output width that the method keeps."""
-    return sum(mode.stream * t.kept.outputs * t.linear.width_out for t in targets)
+    """Other tensors that the method keeps for each token."""
+    return sum(mode.stream * t.kept.outputs + mode.adapter * t.kept.wide for t in targets)
 
 
 def _matrices(targets: Sequence[Target], mode: Mode) -> int:
-    """Matrices as large as the weight that the method keeps, whatever the number of tokens."""
+    """Matrices that the method computes and keeps, whatever the number of tokens."""
     casts = mode.autocast and mode.adapter != mode.stream
-    return sum(
-        mode.stream * (t.kept.matrices + casts * t.kept.casts) * t.linear.weights for t in targets
+    return sum(mode.inner * (t.kept.matrices + casts * t.kept.casts) for t in targets)
+
+
+def moment_bytes(targets: Sequence[Target], mode: Mode) -> int:
+    """The most that one of these layers needs only while it computes."""
+    casts = mode.adapter != mode.stream
+    each = (
+        mode.adapter * (t.kept.moment + casts * t.kept.moment_casts) + mode.inner * t.kept.brief
+        for t in targets
     )
+    return max(each, default=0)
+
+
+def moment_gradients(targets: Sequence[Target], mode: Mode) -> int:
+    """Bytes per token that the gradient of one of these layers needs above a LoRA's."""
+    casts = mode.adapter != mode.stream
+    each = (t.kept.gradients + casts * t.kept.gradient_casts for t in targets)
+    return mode.adapter * max(each, default=0)
 
 
 def _dropouts(shape: Shape, mode: Mode) -> int:

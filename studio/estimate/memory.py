@@ -17,7 +17,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from studio.estimate.activations import Mode, is_down, layer_bytes, unkept_noise
+from studio.estimate.activations import (
+    Mode,
+    is_down,
+    layer_bytes,
+    moment_bytes,
+    moment_gradients,
+    unkept_noise,
+)  # fmt: skip
 from studio.estimate.optimizers import state_bytes
 from studio.estimate.shapes import Shape
 from studio.estimate.trainable import Counted, Target
@@ -115,8 +122,10 @@ def memory(
 
 
 def _own(counted: Counted, mode: Mode) -> int:
-    """Copies of whole layers; biases are the model's own."""
-    return mode.adapter * counted.copies
+    """Copies of whole layers, and what the method stores untrained; biases are the model's own."""
+    kept = [t.kept for t in counted.targets]
+    shared = sum(max((k.shared[n] for k in kept), default=0) for n in (0, 1))
+    return mode.adapter * (counted.copies + sum(k.frozen for k in kept) + shared)
 
 
 def _weights(shape: Shape, mode: Mode) -> tuple[int, int]:
@@ -152,19 +161,21 @@ def _activations(shape: Shape, counted: Counted, mode: Mode, batch: Batch) -> Us
     each[: counted.first_layer] = [0] * min(len(each), counted.first_layer)
     deepest = max(each, default=0)
     norm = tokens * (NORM_GRADIENT if shape.norm == "rms" else 4 * w) * shape.hidden
-    gradient = tokens * _layer_gradient(shape, layers[-1] if layers else [], mode)
+    last = layers[-1] if layers else []
+    gradient = tokens * (_layer_gradient(shape, last, mode) + moment_gradients(last, mode))
     if mode.full:  # the gradient of one matrix, before the layer's activations are gone
         gradient += mode.weights * _largest_linear(shape)
     dequantized = _largest_linear(shape) * w if mode.quantization != "none" else 0
     final = tokens * shape.hidden * (4 if shape.norm == "rms" else w)
     logits = _logits(shape, mode, batch)
+    moment = max((moment_bytes(found, mode) for found in layers), default=0)
     if mode.checkpointing:
         shared = final + (tokens * shape.hidden * w if shape.norm == "layer" else 0)
         kept = shape.layers * tokens * w * shape.hidden + final
-        return Used(kept, deepest + gradient + dequantized - shared, logits)
+        return Used(kept, deepest + max(gradient, moment) + dequantized - shared, logits)
     kept = sum(each) + (0 if mode.full else final - _first_norm(shape, mode, tokens))
     kept += _head_copy(shape, mode) - tokens * unkept_noise(layers[0] if layers else [], mode)
-    return Used(kept, max(norm, gradient + dequantized), logits, deepest)
+    return Used(kept, max(norm, gradient + dequantized, moment), logits, deepest)
 
 
 def _head_copy(shape: Shape, mode: Mode) -> int:

@@ -11,13 +11,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
-from studio.estimate.kept import KEPT, NOTHING, Kept
+from studio.estimate.kept import KEPT, NOTHING, Kept, Settings
 from studio.estimate.shapes import Linear, Shape
 from studio.layer_names import taker
 
-Settings = Mapping[str, Any]
 Count = Callable[[Linear, int, Settings], int]
 
 
@@ -290,8 +288,9 @@ def count(
     adapter = None
     if formula is not None:
         adapter = sum(formula(t.linear, t.rank, settings or {}) for t in targets)
-    kept = KEPT.get(method, NOTHING)
-    targets = tuple(replace(t, kept=kept) for t in targets)
+    keeps = KEPT.get(method)
+    if keeps is not None:
+        targets = tuple(replace(t, kept=keeps(t.linear, t.rank, settings or {})) for t in targets)
     copies = _copies(shape, saved) + tokens * (shape.embedding // max(1, shape.vocabulary))
     return Counted(targets, adapter, _biases(shape, targets, bias), copies, tokens)
 

@@ -113,7 +113,8 @@ def test_a_folder_with_only_a_config_is_enough(project: Path) -> None:
 def test_what_is_only_taken_for_granted_is_said(project: Path) -> None:
     assert not any("taken to be" in n for n in estimated(project).notes)
     assert not any("taken to be" in n for n in with_method(project, "dora").notes)
-    assert any("taken to be" in n for n in with_method(project, "vera").notes)
+    assert not any("taken to be" in n for n in with_method(project, "vera").notes)
+    assert any("taken to be" in n for n in with_method(project, "monteclora").notes)
     unknown = with_method(project, "oft")
     assert unknown.trainable is None
     assert unknown.peak is None
