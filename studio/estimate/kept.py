@@ -163,9 +163,26 @@ def _glora(m: Linear, r: int, settings: Settings) -> Kept:
     return Kept(matrices=m.weights, brief=3 * m.weights)
 
 
+def _loha(m: Linear, r: int, settings: Settings) -> Kept:
+    """The change, and autocast's copies of both pairs; its gradient, scaled, and two
+    products in the adapter's width for a moment."""
+    del settings
+    pairs = 2 * r * (m.width_in + m.width_out)
+    return Kept(
+        matrices=m.weights, middle=0, factors=pairs, moment=2 * m.weights, brief=2 * m.weights
+    )
+
+
+def _lokr(m: Linear, r: int, settings: Settings) -> Kept:
+    """The change; its gradient, scaled, and a product of that for a moment."""
+    del r, settings
+    return Kept(matrices=m.weights, middle=0, factors=0, moment=2 * m.weights)
+
+
 KEPT: dict[str, OfLayer] = {
     "dora": _dora, "deft": _deft, "peanut": _peanut, "glora": _glora, "hira": _change,
     "fourierft": _fourierft, "waveft": _change, "supertuning": _change,
     "hra": _hra, "osf": _osf, "vera": _vera, "ia3": _ia3, "beft": _beft, "miss": _miss,
     "c3a": _c3a, "adalora": _lora, "bdlora": _lora,
+    "loha": _loha, "lokr": _lokr,
 }  # fmt: skip
