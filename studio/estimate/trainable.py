@@ -257,8 +257,9 @@ FORMULAS: dict[str, Count] = {
 }  # fmt: skip
 """Methods that are counted here. Their ids are those of ``studio/adapters``."""
 
-PLAIN = frozenset(name for name, formula in FORMULAS.items() if formula is _low_rank)
-"""Methods whose step is LoRA's own: only their activations are known by formula."""
+PLAIN = frozenset(name for name, formula in FORMULAS.items() if formula is _low_rank) - {"velora"}
+"""Methods whose step is LoRA's own: only their activations are known by formula. VeLoRA has LoRA's
+parameters, but keeps its inputs compressed."""
 
 
 def matched(
