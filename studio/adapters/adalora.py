@@ -127,7 +127,7 @@ VARIANT = Variant(
     "Zhang et al. 2023, arXiv:2303.10512.",
     payload=LoraMethod(
         _build, quantized=("nf4",), paper="arXiv:2303.10512", fits=_fits,
-        saved_as="LoRA with a rank for each layer",
+        saved_as="LoRA with a rank for each layer", adds_up_anew=True,
         uses=frozenset({"r", "alpha", "dropout", "bias"}),
         hooks=Hooks(
             fit=_fit, penalty=_penalty, after_step=_after_step, state=_state, restore=_restore,
