@@ -163,6 +163,8 @@ def rate_for(parameters: int | None) -> float:
 _OTHER_RATES: dict[str, tuple[float, str]] = {
     WHOLE: (0.1, "a tenth of LoRA's, because every weight moves (Schulman et al. 2025)"),
     "ia3": (10.0, "ten times LoRA's, because only a few factors are trained (Liu et al. 2022)"),
+    "unilora": (50.0, "fifty times LoRA's, because one short vector stands for every change; at LoRA's own "
+        "a model of 135 M hardly learned"),
     "vera": (10.0, "ten times LoRA's, because only two vectors a layer are trained (Kopiczko et al. 2024)"),
 }  # fmt: skip
 _LIKE_LORA = {"lora", "rslora", "dora", "pissa", "olora", "eva", "lora_plus", "lora_fa"}

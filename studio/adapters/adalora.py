@@ -18,11 +18,14 @@ from studio.adapters._method import (
     own_settings,
     peft_config,
 )
+from studio.errors import StudioError
 from studio.graph.node_type import Variant
 from studio.graph.schema import Settings, setting
 from studio.layers import LinearModule
 from studio.values import AdaptedModelValue
 
+_FEWEST = 3
+"""With one step PEFT 0.21 has no importance to decide by, and fails."""
 _WARM, _FINAL = 0.1, 0.3
 """Shares of the steps before the first entry is switched off, and after the last one was."""
 
@@ -66,6 +69,12 @@ def _fits(node: Any, own: Any, layers: Sequence[LinearModule]) -> Iterable[tuple
 
 def _fit(config: Any, facts: TrainingFacts) -> None:
     """The pace: nothing for a tenth of the steps, then down to the target, then training goes on."""
+    if facts.steps < _FEWEST:
+        raise StudioError(
+            f"AdaLoRA decides about ranks from step to step, and this training has only {facts.steps}.",
+            title="Too few steps for AdaLoRA", code="too_few_steps",
+            hint=f"Train for {_FEWEST} steps or more, or choose LoRA on the LoRA node.",
+        )  # fmt: skip
     config.total_step = max(1, facts.steps)
     config.tinit = int(_WARM * facts.steps)
     config.tfinal = int(_FINAL * facts.steps)

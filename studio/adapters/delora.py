@@ -14,8 +14,9 @@ class DeloraSettings(Settings):
     """What is particular to DeLoRA."""
 
     strength: int = setting(
-        15, "Bound", "Start of the length that the change may have.", ge=1, le=1000
-    )
+        1, "Bound", "Start of the length that the change may have. Larger bounds learn sooner and diverge "
+        "sooner: 15 did on a model of 135 M at every rate tried.", ge=1, le=1000,
+    )  # fmt: skip
 
 
 def _build(value: AdaptedModelValue) -> Any:
