@@ -143,8 +143,7 @@ def _pair(layer: Any) -> tuple[Any, Any]:
 def _save(folder: Path, model: Any) -> None:
     from studio.training.adapter.convert import as_plain_lora
 
-    pairs = {f"{name}": _pair(layer) for name, layer in _layers(model)}
-    as_plain_lora(folder, pairs, ".adamss_")
+    as_plain_lora(folder, {name: _pair(layer) for name, layer in _layers(model)}, ".adamss_")
 
 
 VARIANT = Variant(

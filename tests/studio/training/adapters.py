@@ -19,6 +19,19 @@ def tiny_base(root: Path, **options: Any) -> ModelValue:
     return model_value(make_tiny_model(root / "model", **options), source="models/tiny-talk")
 
 
+def save_family(folder: Path, config_name: str, values: dict[str, Any]) -> Path:
+    """A random model with this config and the tiny tokenizer, saved by plain transformers."""
+    import torch
+    import transformers
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        config = getattr(transformers, config_name)(**values)
+        transformers.AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    make_tiny_tokenizer().save_pretrained(str(folder))
+    return folder
+
+
 def random_adapter(root: Path, base: ModelValue, size: float = 0.05, **config: Any) -> AdapterValue:
     """An adapter whose every trained weight is noise, saved by plain PEFT."""
     import torch

@@ -22,7 +22,7 @@ from studio.training.merge.make import merge_adapter
 from studio.training.model.base_model import check_folder
 from studio.training.tokens.limits import learned_positions
 from studio.values import AdapterValue
-from tests.studio.training.adapters import logits, plain_adapted, plain_model
+from tests.studio.training.adapters import logits, plain_adapted, plain_model, save_family
 from tests.studio.training.steps import (
     Recorder,
     dataset_value,
@@ -30,7 +30,7 @@ from tests.studio.training.steps import (
     model_value,
     settings_of,
 )
-from tests.tiny import VOCABULARY, make_tiny_tokenizer
+from tests.tiny import VOCABULARY
 
 pytestmark = pytest.mark.usefixtures("quiet_transformers")
 
@@ -74,17 +74,7 @@ _ADAPTED = {
 
 
 def make_model(folder: Path, family: str) -> Path:
-    """A random model of the family with the tiny tokenizer, saved by plain transformers."""
-    import torch
-    import transformers
-
-    name, values = FAMILIES[family]
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        config = getattr(transformers, name)(**values)
-        transformers.AutoModelForCausalLM.from_config(config).save_pretrained(folder)
-    make_tiny_tokenizer().save_pretrained(folder)
-    return folder
+    return save_family(folder, *FAMILIES[family])
 
 
 def trained(root: Path, told: Recorder, **settings: Any) -> AdapterValue:

@@ -23,7 +23,7 @@ from studio.training.loop.train import train_adapter
 from studio.training.merge.make import merge_adapter
 from studio.values import AdaptedModelValue, AdapterValue, ModelValue
 from tests.studio.estimate.architectures import ARCHITECTURES, meta_model, shortened
-from tests.studio.training.adapters import logits, plain_adapted, plain_model
+from tests.studio.training.adapters import logits, plain_adapted, plain_model, save_family
 from tests.studio.training.steps import (
     Recorder,
     dataset_value,
@@ -32,7 +32,6 @@ from tests.studio.training.steps import (
     settings_of,
 )
 from tests.studio.training.test_architectures import _SHAPE
-from tests.tiny import make_tiny_tokenizer
 
 pytestmark = pytest.mark.usefixtures("quiet_transformers")
 
@@ -61,15 +60,7 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 def make_model(folder: Path, family: str) -> Path:
-    import transformers
-
-    name, values = FAMILIES[family]
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        config = getattr(transformers, name)(**values)
-        transformers.AutoModelForCausalLM.from_config(config).save_pretrained(folder)
-    make_tiny_tokenizer().save_pretrained(folder)
-    return folder
+    return save_family(folder, *FAMILIES[family])
 
 
 def trained(

@@ -16,7 +16,7 @@ from studio.graph.registry import load_registry
 from studio.nodes.dataset import DatasetSettings
 from studio.runs.plan import Plan, Step
 from studio.runs.token_request import TokenRequest
-from studio.training.data.by_number import WindowRows
+from studio.training.data.by_number import Item, WindowRows
 from studio.training.data.canonical import content_hash
 from studio.training.data.rows import prepare_rows
 from studio.training.report.make import ReportMaker, histogram
@@ -25,6 +25,7 @@ from studio.training.report.row_checks import damage, role_error
 from studio.training.report.row_index import RowIndex
 from studio.training.report.scripts import Scripts
 from studio.training.tokens.encoder import Encoder, open_rows
+from studio.values import DatasetValue
 from tests.studio.training.steps import Recorder, make_context
 from tests.tiny import make_tiny_tokenizer
 
@@ -203,6 +204,21 @@ def test_few_rows_are_on_the_sides_that_the_dataset_step_gives_them(tmp_path: Pa
         )
 
 
+def made_and_shown(
+    wanted: DatasetSettings, root: Path
+) -> tuple[DatasetValue, set[tuple[str, int]], list[Item]]:
+    """What the step makes of the data, with split and line of its rows, and what the views show of it."""
+    value = prepare_rows(make_context(root, Recorder()), wanted)
+    made = {
+        (split, int(line))
+        for split in ("train", "validation") if getattr(value, f"{split}_rows")
+        for line in open_rows(Path(value.path) / split)["line"]
+    }  # fmt: skip
+    with open_window(wanted, root, load_registry().variants["format"]) as window:
+        shown = WindowRows("Dataset", window)
+        return value, made, list(shown.rows(1, shown.count))
+
+
 @pytest.mark.parametrize(
     "settings",
     [
@@ -232,15 +248,7 @@ def test_rows_that_are_left_out_move_no_other_one_from_what_is_shown(
     path = write_rows(tmp_path, rows)
     settings = {**settings, "drop_rows": "2, 30-33, 41", "on_bad_rows": "skip"}
     wanted = DatasetSettings(source=str(path), **settings)
-    value = prepare_rows(make_context(tmp_path, Recorder()), wanted)
-    made = {
-        (split, int(line))
-        for split in ("train", "validation") if getattr(value, f"{split}_rows")
-        for line in open_rows(Path(value.path) / split)["line"]
-    }  # fmt: skip
-    with open_window(wanted, tmp_path, load_registry().variants["format"]) as window:
-        shown = WindowRows("Dataset", window)
-        items = shown.rows(1, shown.count)
+    value, made, items = made_and_shown(wanted, tmp_path)
     used = {(i.split, i.line) for i in items if i.row is not None and i.split != "left_out"}
     assert used == made
     report = report_on(path, **settings)
@@ -263,15 +271,7 @@ def test_sides_are_those_of_the_step_where_duplicates_are_left_out(
     """A duplicate takes no other row's place on a side, and no side of few rows is left empty."""
     path = write_rows(tmp_path, [_clean(n * n % different) for n in range(60)])
     wanted = DatasetSettings(source=str(path), deduplicate=True, **settings)
-    value = prepare_rows(make_context(tmp_path, Recorder()), wanted)
-    made = {
-        (split, int(line))
-        for split in ("train", "validation") if getattr(value, f"{split}_rows")
-        for line in open_rows(Path(value.path) / split)["line"]
-    }  # fmt: skip
-    with open_window(wanted, tmp_path, load_registry().variants["format"]) as window:
-        shown = WindowRows("Dataset", window)
-        items = shown.rows(1, shown.count)
+    value, made, items = made_and_shown(wanted, tmp_path)
     seen: set[int] = set()
     first = [i for i in items if (c := content_hash(i.row or {})) not in seen and not seen.add(c)]  # type: ignore[func-returns-value]
     assert {(i.split, i.line) for i in first} == made
