@@ -15,12 +15,13 @@ from pydantic import ValidationError
 
 from studio.estimate.activations import Mode
 from studio.estimate.data_facts import DataFacts
+from studio.estimate.formulas import PLAIN
 from studio.estimate.kept import KEPT
 from studio.estimate.machine import Machine
 from studio.estimate.memory import Batch
 from studio.estimate.pace import Pace
 from studio.estimate.shapes import Shape, read_shape, shape_of_config
-from studio.estimate.trainable import PLAIN, Counted, count, matched, rank_for
+from studio.estimate.trainable import Counted, count, matched, rank_for
 from studio.graph.graph import Graph, Node
 from studio.graph.registry import Registry
 from studio.models import local_folder, starter_of

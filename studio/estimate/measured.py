@@ -25,7 +25,7 @@ NEARLY = 0.1
 MOST_KEPT = 200
 _LIBRARIES = ("torch", "transformers", "peft", "accelerate", "bitsandbytes")
 _FORMULA = (
-    "activations", "families", "family_shape", "kept", "memory", "optimizers", "shapes", "trainable",
+    "activations", "formulas", "families", "family_shape", "kept", "memory", "optimizers", "shapes", "trainable",
 )  # fmt: skip
 _MODE_WORDS = {
     "weights": "precision", "adapter": "precision", "autocast": "precision",

@@ -6,8 +6,8 @@ from typing import get_args
 
 import pytest
 
+from studio.estimate.formulas import FORMULAS
 from studio.estimate.optimizers import STATE_BYTES, state_bytes
-from studio.estimate.trainable import FORMULAS
 from studio.graph.registry import load_registry
 from studio.nodes._train_optimizer import OptimizerName
 

@@ -127,7 +127,7 @@ def test_tokens_that_are_trained_beside_the_adapter_equal_peft(architecture: str
 
 @pytest.mark.parametrize("architecture", ["Llama-3.2-1B", "OPT-1.3B"])
 def test_methods_with_a_formula_equal_peft(architecture: str) -> None:
-    from studio.estimate.trainable import FORMULAS
+    from studio.estimate.formulas import FORMULAS
 
     config = shortened(ARCHITECTURES[architecture][0], 2)
     shape = known_shape(config)

@@ -11,8 +11,8 @@ import pytest
 
 from studio.adapters._method import TrainingFacts
 from studio.errors import StudioError
+from studio.estimate.formulas import FORMULAS
 from studio.estimate.shapes import Linear
-from studio.estimate.trainable import FORMULAS
 from studio.nodes.merge import MergeSettings
 from studio.training.adapter.build import build_adapter
 from studio.training.adapter.tuning import Tuning

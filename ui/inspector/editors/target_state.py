@@ -13,8 +13,8 @@ from functools import cached_property
 from types import SimpleNamespace
 from typing import Any
 
+from studio.estimate.formulas import FORMULAS
 from studio.estimate.shapes import Linear, joined_linears
-from studio.estimate.trainable import FORMULAS
 from studio.layer_names import taker
 from studio.layer_pattern import PATTERN
 from studio.layers import LinearModule
