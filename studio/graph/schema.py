@@ -121,7 +121,8 @@ class FieldSpec:
 
     def choice_label(self, value: Any) -> str:
         """The words shown for one choice."""
-        return dict(self.meta.choice_labels).get(value, str(value))
+        labels: dict[object, str] = dict(self.meta.choice_labels)
+        return labels.get(value, str(value))
 
 
 def meta_of(info: FieldInfo) -> Meta:

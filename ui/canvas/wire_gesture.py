@@ -29,7 +29,8 @@ class DragWire(Gesture):
     cursor = Qt.CursorShape.CrossCursor
 
     def __init__(self, view: CanvasView, at: QPointF, item: NodeItem, side: Side, port: str):
-        super().__init__(view, at)
+        super().__init__(at)
+        self.view = view
         graph = view.document.graph
         self._moving: Wire | None = graph.wire_into(item.id, port) if side == "input" else None
         if self._moving is not None:

@@ -14,8 +14,8 @@ from PySide6.QtGui import QColor, QFont
 from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
 
 from studio.preview.report import Finding, Place
-from ui.inspector.look import TextLabel, icon_side
 from ui.style import icons, theme
+from ui.style.widgets import TextLabel, icon_side
 
 SEVERITY = {
     "error": ("circle-alert", "Error", "danger"),

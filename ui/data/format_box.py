@@ -14,7 +14,7 @@ from PySide6.QtWidgets import QComboBox, QGridLayout, QLabel, QVBoxLayout, QWidg
 from studio.graph.registry import Registry
 from studio.graph.schema import FieldSpec, fields_of
 from studio.system.number_text import percent
-from ui.inspector.look import MutedLabel, TextLabel, retire
+from ui.style.widgets import MutedLabel, TextLabel, clear
 
 AUTO = "auto"
 AUTOMATIC = "auto"
@@ -143,8 +143,7 @@ class FormatBox(QWidget):
 
     def _clear(self) -> None:
         self._combos.clear()
-        while self._grid.count():
-            retire(self._grid.takeAt(0).widget())
+        clear(self._grid)
 
 
 _TIP = 3  # Qt.ItemDataRole.ToolTipRole

@@ -14,8 +14,8 @@ from ui.data.controller import SMALL_ROWS, DataDesk
 from ui.data.report_view import ReportView
 from ui.data.state_page import PageStack, StatePage, fill, show_bar
 from ui.data.token_words import left_words
-from ui.inspector.look import MutedLabel, TextLabel, scrolling
 from ui.style import icons
+from ui.style.widgets import MutedLabel, TextLabel, scrolling
 
 STALE = "The data or settings have changed since this report was made."
 BEFORE = (

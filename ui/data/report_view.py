@@ -18,7 +18,7 @@ from ui.data.finding_card import FindingCard
 from ui.data.histogram import LengthHistogram
 from ui.data.length_words import caption
 from ui.data.share_bars import ShareBars
-from ui.inspector.look import MutedLabel, TextLabel, retire
+from ui.style.widgets import MutedLabel, TextLabel, clear, retire
 
 _ANSWER = 90
 TRAIN_ON = {
@@ -140,8 +140,7 @@ class ReportView(QWidget):
         if figures == self._figures:
             return
         self._figures = figures
-        while self.figures.count():
-            retire(self.figures.takeAt(0).widget())
+        clear(self.figures)
         for row, (name, value) in enumerate(figures):
             called = QLabel(name, self)
             called.setForegroundRole(called.palette().ColorRole.PlaceholderText)

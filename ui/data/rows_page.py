@@ -27,9 +27,9 @@ from ui.data.row_cards import RowCards
 from ui.data.state_page import PageStack, StatePage
 from ui.inspector.editors.base import FieldContext
 from ui.inspector.form import Form
-from ui.inspector.look import ErrorLabel, MutedLabel, scrolling
 from ui.inspector.node_form import apply_change
 from ui.inspector.row import Change
+from ui.style.widgets import ErrorLabel, MutedLabel, scrolling
 
 WAIT_MS = 300
 FIRST_ROWS, MORE_ROWS, MOST_ROWS = 8, 20, 200

@@ -13,8 +13,8 @@ from PySide6.QtWidgets import QHBoxLayout, QPushButton, QTabBar, QWidget
 
 from ui.data.controller import DataDesk
 from ui.data.feeds import dataset_of, train_fed_by
-from ui.inspector.look import IconButton
 from ui.style import icons
+from ui.style.widgets import IconButton
 
 SETTINGS, ROWS, TOKENS, REPORT = "settings", "rows", "tokens", "report"
 TITLES = {SETTINGS: "Settings", ROWS: "Rows", TOKENS: "Tokens", REPORT: "Report"}

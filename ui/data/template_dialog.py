@@ -24,7 +24,7 @@ from PySide6.QtWidgets import (
 from studio.graph.edits import reset_setting, set_setting
 from studio.preview.protocol import Reply
 from ui.data.controller import DataDesk, problem_of
-from ui.inspector.look import MutedLabel, TextLabel, row_size
+from ui.style.widgets import MutedLabel, TextLabel, row_size
 
 SETTING, OWN = "chat_template", "model"
 SAME = "It writes a conversation exactly as the model’s own template does."

@@ -18,8 +18,8 @@ from PySide6.QtWidgets import (
 
 from ui.data.controller import Progress
 from ui.data.state_page import show_bar
-from ui.inspector.look import IconButton, MutedLabel, tab_order
 from ui.style import icons
+from ui.style.widgets import IconButton, MutedLabel, tab_order
 
 
 class TokenBar(QWidget):

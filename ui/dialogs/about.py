@@ -22,7 +22,7 @@ from PySide6.QtWidgets import (
 
 from studio import __version__
 from studio.system.paths import config_dir, runs_dir
-from ui.inspector.look import MutedLabel, TextLabel, fit
+from ui.style.widgets import MutedLabel, TextLabel, fit
 
 PACKAGES = ("torch", "transformers", "peft", "datasets", "bitsandbytes", "safetensors")
 LICENCE = "Apache License 2.0. The icons are Lucide's (ISC). Qt is used under the LGPL."
@@ -79,7 +79,7 @@ class AboutDialog(QDialog):
         column.addWidget(self._links())
         column.addStretch(1)
         column.addWidget(buttons)
-        fit(self, 58)
+        fit(self, column, 58)
         column.setSizeConstraint(
             QLayout.SizeConstraint.SetNoConstraint
         )  # a table of wrapped labels

@@ -22,7 +22,7 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
-from ui.inspector.look import MutedLabel, TextLabel
+from ui.style.widgets import MutedLabel, TextLabel
 
 _WIDTH, _HEIGHT = 720, 380
 
@@ -48,8 +48,8 @@ class RowsDialog(QDialog):
             item.setToolTip(0, str(row.get("file")))
             item.setToolTip(2, str(row.get("text") or ""))
             self.list.addTopLevelItem(item)
-        for column in (0, 1):
-            self.list.resizeColumnToContents(column)
+        for number in (0, 1):
+            self.list.resizeColumnToContents(number)
         copy, close = QPushButton("Copy", self), QPushButton("Close", self)
         copy.clicked.connect(self._copy)
         close.clicked.connect(self.accept)

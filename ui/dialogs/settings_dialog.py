@@ -16,6 +16,7 @@ from studio.graph.schema import Settings, fields_of, setting
 from studio.system.paths import runs_dir
 from studio.system.settings import AppSettings
 from ui.inspector.editors.base import FieldContext
+from ui.inspector.editors.paths import PathEditor
 from ui.inspector.form import Form
 from ui.inspector.row import Change
 
@@ -79,8 +80,9 @@ class SettingsDialog(QDialog):
         self._form = Form(ProgramSettings, context, parent=self)
         self._form.changed.connect(self._changed)
         self._form.set_values(self._values)
-        folder = next(row for row in self._form.rows() if row.path == "runs_folder")
-        folder.editor.line.setPlaceholderText(str(runs_dir()))
+        for row in self._form.rows():
+            if row.path == "runs_folder" and isinstance(row.editor, PathEditor):
+                row.editor.line.setPlaceholderText(str(runs_dir()))
         self._buttons = QDialogButtonBox(Button.Ok | Button.Cancel | Button.RestoreDefaults, self)
         self._buttons.accepted.connect(self.accept)
         self._buttons.rejected.connect(self.reject)

@@ -20,7 +20,7 @@ from PySide6.QtWidgets import (
 )
 
 from studio.model.trust import OwnCode
-from ui.inspector.look import MutedLabel, TextLabel
+from ui.style.widgets import MutedLabel, TextLabel
 
 _WIDTH_IN_DIGITS, _HEIGHT_IN_LINES, _LIST_IN_DIGITS = 118, 34, 26
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from PySide6.QtCore import QModelIndex, QPersistentModelIndex, QSize, Qt, Signal
+from PySide6.QtGui import QIcon
 from PySide6.QtWidgets import (
     QAbstractItemView,
     QLabel,
@@ -23,11 +24,12 @@ from studio.errors import Problem
 from studio.graph.document import Document
 from studio.graph.edits import rename
 from studio.graph.graph import Node
+from studio.graph.node_type import NodeType
 from studio.graph.registry import Registry
 from studio.graph.wires import title_of
 from ui.inspector.header import TitleEdit
-from ui.inspector.look import MutedLabel, icon_side
 from ui.style import icons, theme
+from ui.style.widgets import MutedLabel, icon_side
 
 _PADDING_PX = 16  # of an item in the style sheet, which the size of wrapped text leaves out
 EMPTY_WORDS = (
@@ -130,10 +132,9 @@ class Overview(QWidget):
             return f"{len(self._chosen)} nodes are selected. Select one to see its settings."
         return "Select a node to see its settings."
 
-    def _icon(self, node_type: object) -> object:
-        name = getattr(node_type, "icon", "puzzle")
-        color = theme.colors().category(getattr(node_type, "category", ""))
-        return icons.icon(icons.known(name), color)
+    def _icon(self, node_type: NodeType | None) -> QIcon:
+        name, category = (node_type.icon, node_type.category) if node_type else ("", "")
+        return icons.icon(icons.known(name), theme.colors().category(category))
 
     def _show_problems(self) -> None:
         shown = (theme.colors().name, self._problems)

@@ -13,7 +13,7 @@ from PySide6.QtWidgets import QHBoxLayout, QPushButton, QWidget
 from studio.model import trust
 from studio.model.models import local_folder
 from ui.dialogs.trust_dialog import TrustDialog
-from ui.inspector.look import MutedLabel
+from ui.style.widgets import MutedLabel
 
 
 def code_of(model: str, revision: str, project_dir: Path) -> trust.OwnCode | None:

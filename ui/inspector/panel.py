@@ -16,9 +16,9 @@ from studio.errors import Problem
 from studio.graph.document import Document
 from studio.graph.registry import Registry
 from ui.data.tabs import SETTINGS, DeskTabs
-from ui.inspector.look import retire, scrolling
 from ui.inspector.node_form import NodeForm
 from ui.inspector.overview import Overview
+from ui.style.widgets import retire, scrolling
 
 _MINIMUM_WIDTH_PX = 240
 _MARGIN_PX = 24
@@ -177,10 +177,11 @@ class InspectorPanel(QWidget):
         return scroll
 
     def _drop_form(self) -> None:
-        if self._form is None:
+        scroll = self._scroll
+        if scroll is None:
             return
         self._document.end_merge()
-        scroll, self._scroll, self._form = self._scroll, None, None
+        self._scroll, self._form = None, None
         self._stack.removeWidget(scroll)
         retire(scroll)
 

@@ -18,9 +18,9 @@ from studio.errors import Problem
 from studio.graph.schema import FieldSpec
 from ui.inspector.editors import editor_for
 from ui.inspector.editors.base import FieldContext
-from ui.inspector.look import IconButton, MutedLabel
 from ui.inspector.number_text import to_text
 from ui.inspector.problem_label import ProblemList
+from ui.style.widgets import IconButton, MutedLabel
 
 _ANY_WIDTH = 16777215
 
@@ -224,7 +224,7 @@ def _one_or_many(unit: str, value: float) -> str:
 
 def words_for(spec: FieldSpec, value: Any) -> str:
     """A value as the form shows it."""
-    special = dict(spec.meta.special)
+    special: dict[Any, str] = dict(spec.meta.special)
     if isinstance(value, (str, int, float)) and value in special and not isinstance(value, bool):
         return special[value]
     if isinstance(value, bool):

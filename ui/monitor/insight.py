@@ -21,8 +21,8 @@ from PySide6.QtWidgets import (
 
 from studio.runs.insight import ENERGY, Insight, ModuleUse, advice, parts
 from studio.runs.state import RunState
-from ui.inspector.look import MutedLabel, TextLabel
 from ui.monitor.heat_map import Cell, HeatMap
+from ui.style.widgets import MutedLabel, TextLabel
 
 EMPTY_TEXT = (
     "While an adapter trains, this shows how far each layer has moved and how many of its directions "

@@ -151,7 +151,8 @@ class RunsPanel(QWidget):
     def chosen(self) -> RunFolder | None:
         """The chosen run."""
         item = self.list.currentItem()
-        return item.data(Qt.ItemDataRole.UserRole) if item is not None else None
+        run = item.data(Qt.ItemDataRole.UserRole) if item is not None else None
+        return run if isinstance(run, RunFolder) else None
 
     def _open(self, item: QListWidgetItem) -> None:
         self.open_wanted.emit(item.data(Qt.ItemDataRole.UserRole))

@@ -16,6 +16,7 @@ from ui.monitor import words
 from ui.monitor.marks import early_words, recovery_words
 from ui.monitor.run_summary import summarize
 from ui.runs.follower import RunFollower
+from ui.window.banner import Offer
 from ui.window.main_window import CURVES, LOG, RESULTS, MainWindow
 
 if TYPE_CHECKING:
@@ -101,20 +102,12 @@ def ended(session: Session, follower: RunFollower) -> None:
         hint = str(state.failure.get("hint") or "")
         sentence = f"{state.failure.get('sentence') or 'The run failed.'} {hint}".strip()
         node = state.failure.get("node")
-        offers = [("Show Log", lambda: window.show_tab(LOG))]
+        offers: list[Offer] = [("Show Log", lambda: window.show_tab(LOG))]
         if node is not None and session.document.graph.has(str(node)):
             field = state.failure.get("field")
-            show = lambda: (  # noqa: E731
-                window.canvas.select((str(node),)),
-                window.inspector.focus_field(str(node), field),
-            )
-            offers.insert(0, ("Show Node", show))
+            offers.insert(0, ("Show Node", lambda: show_node(window, str(node), field)))
             if state.failure.get("code") == "needs_own_code":
-                review = lambda: (  # noqa: E731
-                    window.canvas.select((str(node),)),
-                    window.inspector.review_code(str(node)),
-                )
-                offers.insert(0, ("Review Code…", review))
+                offers.insert(0, ("Review Code…", lambda: review_code(window, str(node))))
         if state.non_finite is not None and state.non_finite.get("rows"):
             rows = state.non_finite
             offers.insert(0, ("Show Rows", lambda: RowsDialog(rows, window).open()))
@@ -127,6 +120,18 @@ def ended(session: Session, follower: RunFollower) -> None:
             f"{name} {how}. It can go on from its last checkpoint.",
             [("Resume", lambda: session.runs.resume(follower.folder))],
         )
+
+
+def show_node(window: MainWindow, node: str, field: str | None) -> None:
+    """Select a node, and give one of its fields the focus."""
+    window.canvas.select((node,))
+    window.inspector.focus_field(node, field)
+
+
+def review_code(window: MainWindow, node: str) -> None:
+    """Select a node, and look at the code that its model brings."""
+    window.canvas.select((node,))
+    window.inspector.review_code(node)
 
 
 def recovered(window: MainWindow, event: Event) -> None:

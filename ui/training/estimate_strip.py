@@ -19,9 +19,9 @@ from PySide6.QtWidgets import (
 
 from studio.estimate.graph import Estimate
 from studio.estimate.words import duration, facts, gib, headline, time_parts
-from ui.inspector.look import MutedLabel, TextLabel, retire, tab_order
 from ui.inspector.section import Section
 from ui.style import icons, theme
+from ui.style.widgets import MutedLabel, TextLabel, clear, tab_order
 from ui.training.memory_bar import MemoryBar, color, shares
 
 _SWATCH_PX = 10
@@ -145,9 +145,7 @@ class EstimateStrip(QFrame):
         tab_order(self.fit, self.recipe, self.probe, self.details)
 
     def _fill(self, found: Estimate) -> None:
-        while (item := self._grid.takeAt(0)) is not None:
-            item.widget().setObjectName("")
-            retire(item.widget())
+        clear(self._grid)
         rows = [(title, gib(size), True) for title, size, _ in shares(found)]
         if found.peak is not None:
             rows.append(("Peak", gib(found.peak), False))

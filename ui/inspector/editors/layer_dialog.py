@@ -32,7 +32,7 @@ from ui.inspector.editors.layers import by_block, checked_of, kinds
 from ui.inspector.editors.row_numbers import RowNumbers, own_numbers
 from ui.inspector.editors.target_fields import TargetFields
 from ui.inspector.editors.target_state import TargetState
-from ui.inspector.look import MutedLabel
+from ui.style.widgets import MutedLabel
 
 PRESETS = (
     ("all-linear", "All"),

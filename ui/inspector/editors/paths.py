@@ -15,7 +15,7 @@ from PySide6.QtWidgets import QFileDialog, QWidget
 from studio.graph.schema import FieldSpec
 from ui.inspector.editors.base import FieldContext
 from ui.inspector.editors.plain import LineEditor
-from ui.inspector.look import IconButton
+from ui.style.widgets import IconButton
 
 _DATA_FILTER = "Data (*.jsonl *.json *.csv *.parquet);;All files (*)"
 

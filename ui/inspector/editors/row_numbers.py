@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from PySide6.QtCore import Signal
+from PySide6.QtCore import Signal, SignalInstance
 from PySide6.QtGui import QIntValidator
 from PySide6.QtWidgets import QHBoxLayout, QLabel, QLineEdit, QPushButton, QWidget
 
-from ui.inspector.look import MutedLabel
+from ui.style.widgets import MutedLabel
 
 LARGEST = 4096
 _DIGITS = 9
@@ -68,7 +68,7 @@ class RowNumbers(QWidget):
             _show(line, set(numbers), usual)
         self._reset.setEnabled(usable and ({*ranks, *alphas} != {None}))
 
-    def _line(self, name: str, words: str, signal: Signal) -> QLineEdit:
+    def _line(self, name: str, words: str, signal: SignalInstance) -> QLineEdit:
         line = QLineEdit(self)
         line.setObjectName(f"rows-{name}")
         line.setAccessibleName(words)

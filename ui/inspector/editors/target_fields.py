@@ -16,7 +16,7 @@ from studio.model.targets import Trouble
 from ui.inspector.editors.block_range import BlockRange
 from ui.inspector.editors.target_state import TargetState, typed_names
 from ui.inspector.editors.whole_boxes import WholeBoxes
-from ui.inspector.look import ErrorLabel
+from ui.style.widgets import ErrorLabel
 
 _EXAMPLE = "model.layers.0.self_attn.q_proj"
 _JUDGED = ("target_modules", "layers", "exclude")

@@ -18,7 +18,7 @@ from ui.inspector.editors.choices import narrow, widen_popup
 from ui.inspector.editors.layer_dialog import LayerDialog
 from ui.inspector.editors.layers import find_layers
 from ui.inspector.editors.target_state import WRITTEN
-from ui.inspector.look import IconButton
+from ui.style.widgets import IconButton
 
 _OWN = "<choose>"
 _READ = (*WRITTEN, "method", "method_settings", "r", "alpha")

@@ -11,7 +11,7 @@ from PySide6.QtCore import Signal
 from PySide6.QtWidgets import QCheckBox, QHBoxLayout, QVBoxLayout, QWidget
 
 from studio.model.targets import WholeModule
-from ui.inspector.look import MutedLabel
+from ui.style.widgets import MutedLabel
 
 _HEADS = ("lm_head", "embed_out")
 TIED = (
