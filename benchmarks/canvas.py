@@ -23,8 +23,8 @@ from studio.graph import edits
 from studio.graph.document import Document
 from studio.graph.graph import Graph, Node, Wire
 from studio.graph.registry import load_registry
-from ui import theme
 from ui.canvas.view import CanvasView
+from ui.style import theme
 
 ROUNDS = 21
 CHAIN = (

@@ -42,7 +42,7 @@ def step(source: Path, folder: Path, stop_after: float) -> dict[str, Any]:
 
     from studio.errors import Stopped
     from studio.graph.registry import load_registry
-    from studio.nodes.dataset import DatasetSettings
+    from studio.node_settings.dataset import DatasetSettings
     from studio.runs.context import StepContext
     from studio.training.data.rows import prepare_rows
 
@@ -56,10 +56,15 @@ def step(source: Path, folder: Path, stop_after: float) -> dict[str, Any]:
         return bool(asked) and time.perf_counter() >= asked
 
     context = StepContext(
-        node="data", title="Dataset", folder=folder, checkpoints=folder / "kept",
-        project_dir=folder, registry=load_registry(),
-        emit_event=lambda event: signs.append(time.perf_counter()), stop_requested=stop,
-    )  # fmt: skip
+        node="data",
+        title="Dataset",
+        folder=folder,
+        checkpoints=folder / "kept",
+        project_dir=folder,
+        registry=load_registry(),
+        emit_event=lambda event: signs.append(time.perf_counter()),
+        stop_requested=stop,
+    )
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
     rows = 0
     try:
@@ -71,19 +76,22 @@ def step(source: Path, folder: Path, stop_after: float) -> dict[str, Any]:
         pass
     now = time.perf_counter()
     return {
-        "rows": rows, "seconds": now - signs[0], "stop_s": now - asked if asked else None,
+        "rows": rows,
+        "seconds": now - signs[0],
+        "stop_s": now - asked if asked else None,
         "silence_s": max(b - a for a, b in pairwise(signs)),
-        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000, "start_mb": before,
-    }  # fmt: skip
+        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000,
+        "start_mb": before,
+    }
 
 
 def window(source: Path, rows: int) -> dict[str, Any]:
     """A window on the file: the first row, the count, and a row near the end."""
     import resource
 
-    from studio.formats._window import open_window
+    from studio.data.reading.window import open_window
     from studio.graph.registry import load_registry
-    from studio.nodes.dataset import DatasetSettings
+    from studio.node_settings.dataset import DatasetSettings
 
     variants = load_registry().variants["format"]
     times = [time.perf_counter()]

@@ -20,10 +20,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import psutil
 
-from studio.data_client import DataClient
-from studio.data_protocol import Reply
 from studio.graph.project import load_project
 from studio.graph.registry import load_registry
+from studio.preview.client import DataClient
+from studio.preview.protocol import Reply
 from studio.runs.token_request import token_request
 from tests.e2e.studio_cli import write_project
 from tests.tiny import make_tiny_model

@@ -51,17 +51,31 @@ CELLS = (
     Cell("float32, checkpointing", "SmolLM2-135M", 0, 2, 512, "float32", train=CHECKPOINTING),
     Cell("float32, one long row", "SmolLM2-135M", 0, 1, 1024, "float32"),
     Cell("bf16, larger batch", "SmolLM2-135M", 0, 4, 512),
-    Cell("float32, q and v only", "SmolLM2-135M", 0, 2, 512, "float32",
-         lora={"target_modules": "q_proj,v_proj"}),
+    Cell(
+        "float32, q and v only",
+        "SmolLM2-135M",
+        0,
+        2,
+        512,
+        "float32",
+        lora={"target_modules": "q_proj,v_proj"},
+    ),
     Cell("whole model", "SmolLM2-135M", 0, 2, 256, lora=None),
-    Cell("whole model, last 6 layers", "SmolLM2-135M", 0, 2, 256, lora=None,
-         train={"trained_layers": "last 6", "train_embeddings": False}),
+    Cell(
+        "whole model, last 6 layers",
+        "SmolLM2-135M",
+        0,
+        2,
+        256,
+        lora=None,
+        train={"trained_layers": "last 6", "train_embeddings": False},
+    ),
     Cell("float32", "TinyLlama-1.1B", 8, 2, 256, "float32"),
     Cell("bf16", "TinyLlama-1.1B", 8, 2, 256),
     Cell("bf16, checkpointing", "TinyLlama-1.1B", 8, 2, 512, train=CHECKPOINTING),
     Cell("bf16", "Qwen3-0.6B", 14, 2, 256),
     Cell("bf16", "OPT-1.3B", 6, 2, 256),
-)  # fmt: skip
+)
 UNSEEN = (
     Cell("bf16", "SmolLM2-135M", 0, 3, 384),
     Cell("NF4", "SmolLM2-135M", 0, 1, 768, base={"quantization": "nf4"}),
@@ -74,9 +88,15 @@ UNSEEN = (
     Cell("float32, large blocks", "TinyLlama-1.1B", 3, 4, 512, "float32"),
     Cell("bf16", "StarCoder2-3B", 3, 2, 256),
     Cell("bf16, checkpointing", "Qwen3-0.6B", 0, 1, 512, train=CHECKPOINTING),
-    Cell("bf16, attention only", "Llama-3.2-1B", 6, 2, 384,
-         lora={"target_modules": "q_proj,k_proj,v_proj,o_proj"}),
-)  # fmt: skip
+    Cell(
+        "bf16, attention only",
+        "Llama-3.2-1B",
+        6,
+        2,
+        384,
+        lora={"target_modules": "q_proj,k_proj,v_proj,o_proj"},
+    ),
+)
 """Not looked at when ``HOLES`` was chosen."""
 
 

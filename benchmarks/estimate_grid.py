@@ -23,14 +23,24 @@ from studio.estimate.activations import Mode
 from studio.estimate.memory import Batch, memory
 from studio.estimate.shapes import Shape, shape_of_config
 from studio.estimate.trainable import Counted, count, matched, rank_for
-from studio.layers import resolve_targets
-from studio.whole import layer_of
+from studio.model.layers import resolve_targets
+from studio.model.whole import layer_of
 from tests.studio.estimate.architectures import ARCHITECTURES, shortened
 
 SHAPES = (
-    "SmolLM2-135M", "Qwen3-0.6B", "Gemma-3-1B", "TinyLlama-1.1B", "Llama-3.2-1B", "OPT-1.3B",
-    "StarCoder2-3B", "Phi-3-mini", "Mistral-7B", "Qwen2.5-7B", "Llama-3-8B", "Qwen3-8B",
-)  # fmt: skip
+    "SmolLM2-135M",
+    "Qwen3-0.6B",
+    "Gemma-3-1B",
+    "TinyLlama-1.1B",
+    "Llama-3.2-1B",
+    "OPT-1.3B",
+    "StarCoder2-3B",
+    "Phi-3-mini",
+    "Mistral-7B",
+    "Qwen2.5-7B",
+    "Llama-3-8B",
+    "Qwen3-8B",
+)
 MODES = {
     "bf16": Mode(),
     "bf16, padded": Mode(masked=True),
@@ -80,7 +90,7 @@ def both(
 
 def _optimizer(model: Any) -> Any:
     """As a run builds it: matrices before vectors, which decides what lies beside what."""
-    from studio.nodes.train import TrainSettings
+    from studio.node_settings.train import TrainSettings
     from studio.training.loop.optim import build_optimizer
 
     return build_optimizer(model, TrainSettings())

@@ -56,9 +56,11 @@ def parse() -> argparse.Namespace:
     ways = ["padded", "padding_free", "packed"]
     parser.add_argument("--batching", choices=ways, default="padded", help="of the studio")
     parser.add_argument(
-        "--against", choices=["reference", *ways], default="reference",
+        "--against",
+        choices=["reference", *ways],
+        default="reference",
         help="compare with the plain script, or with the studio and another batching",
-    )  # fmt: skip
+    )
     parser.add_argument(
         "--ragged", type=int, default=0, help="join 1 to so many chats into one row, seeded"
     )
@@ -72,7 +74,7 @@ def parse() -> argparse.Namespace:
 def prepare_model(name: str, folder: Path) -> Path:
     """The model as a local folder; a starter is fetched and imported once."""
     from studio.graph.registry import load_registry
-    from studio.nodes.base_model import BaseModelSettings
+    from studio.node_settings.base_model import BaseModelSettings
     from studio.runs.context import StepContext
     from studio.training.model.base_model import prepare_base_model
 
@@ -108,11 +110,27 @@ def ragged_rows(data: Path, most: int, folder: Path) -> Path:
 def run_reference(a: argparse.Namespace, model: Path, data: Path) -> dict[str, Any]:
     """One run of the plain script."""
     command = [
-        sys.executable, str(ROOT / "benchmarks" / "reference_peft.py"), "--model-dir", str(model),
-        "--data", str(data), "--seq-len", str(a.max_length), "--batch", str(a.batch),
-        "--grad-accum", str(a.accumulation), "--steps", str(a.steps), "--dtype", a.dtype,
-        "--warmup-steps", str(a.warmup_steps), "--threads", str(a.threads),
-    ]  # fmt: skip
+        sys.executable,
+        str(ROOT / "benchmarks" / "reference_peft.py"),
+        "--model-dir",
+        str(model),
+        "--data",
+        str(data),
+        "--seq-len",
+        str(a.max_length),
+        "--batch",
+        str(a.batch),
+        "--grad-accum",
+        str(a.accumulation),
+        "--steps",
+        str(a.steps),
+        "--dtype",
+        a.dtype,
+        "--warmup-steps",
+        str(a.warmup_steps),
+        "--threads",
+        str(a.threads),
+    ]
     command += ["--full-loss"] if a.train_on == "all" else []
     command += ["--gradient-checkpointing"] if a.gradient_checkpointing else []
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -120,10 +138,13 @@ def run_reference(a: argparse.Namespace, model: Path, data: Path) -> dict[str, A
         sys.exit(f"the reference failed:\n{done.stderr[-2000:]}")
     result: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
     return {
-        "tokens_per_s": result["tokens_per_s"], "peak_rss_mb": result["peak_rss_mb"],
-        "peak_vram_mb": result["peak_vram_mb"], "losses": result["losses"],
-        "tokens": result["tokens"], "cpu_ms_per_token": result["cpu_ms_per_token"],
-    }  # fmt: skip
+        "tokens_per_s": result["tokens_per_s"],
+        "peak_rss_mb": result["peak_rss_mb"],
+        "peak_vram_mb": result["peak_vram_mb"],
+        "losses": result["losses"],
+        "tokens": result["tokens"],
+        "cpu_ms_per_token": result["cpu_ms_per_token"],
+    }
 
 
 def run_other(a: argparse.Namespace, model: Path, data: Path, folder: Path) -> dict[str, Any]:
@@ -138,19 +159,31 @@ def graph_of(a: argparse.Namespace, model: Path, data: Path, batching: str) -> A
     from studio.graph.graph import Graph, Node, Wire
 
     train = {
-        "max_steps": a.steps, "batch_size": a.batch, "max_length": a.max_length, "seed": 0,
-        "gradient_accumulation_steps": a.accumulation, "learning_rate": 2e-4,
-        "lr_scheduler": "constant", "warmup_ratio": 0.0, "train_on": a.train_on,
-        "gradient_checkpointing": a.gradient_checkpointing, "batching": batching,
-    }  # fmt: skip
+        "max_steps": a.steps,
+        "batch_size": a.batch,
+        "max_length": a.max_length,
+        "seed": 0,
+        "gradient_accumulation_steps": a.accumulation,
+        "learning_rate": 2e-4,
+        "lr_scheduler": "constant",
+        "warmup_ratio": 0.0,
+        "train_on": a.train_on,
+        "gradient_checkpointing": a.gradient_checkpointing,
+        "batching": batching,
+    }
     nodes = (
         Node("data", "dataset", {"source": str(data), "validation_fraction": 0.0}),
-        Node("base", "base_model", {
-            "model": str(model), "dtype": {"fp32": "float32", "bf16": "bfloat16"}[a.dtype],
-        }),
+        Node(
+            "base",
+            "base_model",
+            {
+                "model": str(model),
+                "dtype": {"fp32": "float32", "bf16": "bfloat16"}[a.dtype],
+            },
+        ),
         Node("lora", "lora", {"r": 16, "alpha": 16}),
         Node("train", "train", train),
-    )  # fmt: skip
+    )
     wires = (
         Wire("data", "dataset", "train", "dataset"),
         Wire("base", "model", "lora", "model"),
@@ -204,12 +237,13 @@ def run_studio(
     video = [e.get("vram_reserved_gib") for e in events if e.get("vram_reserved_gib") is not None]
     tokens = sum(e.get("tokens") for e in timed)
     return {
-        "tokens_per_s": round(tokens / seconds, 3), "tokens": tokens,
+        "tokens_per_s": round(tokens / seconds, 3),
+        "tokens": tokens,
         "peak_rss_mb": watched.peak_mb or max(e.get("ram_process_gib") for e in steps) * 1024,
         "peak_vram_mb": max(video) * 1024 if video else None,
         "losses": [e.get("loss") for e in steps],
         "cpu_ms_per_token": round(1e3 * (cpu[a.steps] - cpu[a.warmup_steps]) / tokens, 4),
-    }  # fmt: skip
+    }
 
 
 WINDOW = """
@@ -240,9 +274,13 @@ def open_window(folder: Path) -> subprocess.Popen[str]:
     environment = {**os.environ, "LORA_STUDIO_HOME": str(folder / "home")}
     environment.setdefault("QT_QPA_PLATFORM", "offscreen")
     return subprocess.Popen(
-        [sys.executable, "-c", WINDOW, str(folder)], cwd=ROOT, env=environment, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+        [sys.executable, "-c", WINDOW, str(folder)],
+        cwd=ROOT,
+        env=environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
 
 
 def close_window(window: subprocess.Popen[str]) -> int:
@@ -312,14 +350,18 @@ def summary(a: argparse.Namespace, rounds: list[dict[str, Any]]) -> dict[str, An
     memory = "peak_vram_mb" if sides["studio"]["peak_vram_mb"] else "peak_rss_mb"
     share = (sides["studio"][memory] or 0) / (sides["reference"][memory] or 1)
     return {
-        **sides, "rounds": len(rounds), "speed_ratio": round(statistics.median(ratios), 3),
-        "speed_ratios": [round(x, 3) for x in ratios], "memory_ratio": round(share, 3),
-        "loss_gap": gap, "loss_limit": LOSS_LIMIT[a.dtype],
+        **sides,
+        "rounds": len(rounds),
+        "speed_ratio": round(statistics.median(ratios), 3),
+        "speed_ratios": [round(x, 3) for x in ratios],
+        "memory_ratio": round(share, 3),
+        "loss_gap": gap,
+        "loss_limit": LOSS_LIMIT[a.dtype],
         "same_losses": not comparable(a) or gap <= LOSS_LIMIT[a.dtype],
         "same_tokens": all(r["studio"]["tokens"] == r["reference"]["tokens"] for r in rounds),
         "final_loss": {s: rounds[-1][s]["losses"][-1] for s in ("studio", "reference")},
         "config": {k: str(v) for k, v in vars(a).items()},
-    }  # fmt: skip
+    }
 
 
 def comparable(a: argparse.Namespace) -> bool:
@@ -356,8 +398,10 @@ def main() -> int:
         rounds: list[dict[str, Any]] = []
         window = open_window(folder) if a.window else None
         for number in range(a.rounds):
-            sides = [("studio", lambda: run_studio(a, model, data, folder, a.batching)),
-                     ("reference", lambda: run_other(a, model, data, folder))]  # fmt: skip
+            sides = [
+                ("studio", lambda: run_studio(a, model, data, folder, a.batching)),
+                ("reference", lambda: run_other(a, model, data, folder)),
+            ]
             result = {name: run() for name, run in (sides if number % 2 == 0 else sides[::-1])}
             rounds.append(result)
             if not a.json:
@@ -368,7 +412,11 @@ def main() -> int:
     if window is not None and followed < a.rounds:
         sys.exit(f"the window followed only {followed} of {a.rounds} runs: no comparison")
     print(json.dumps(result)) if a.json else show(result)
-    good = result["same_losses"] and result["speed_ratio"] >= 1 and result["memory_ratio"] <= MEMORY_NOISE  # fmt: skip
+    good = (
+        result["same_losses"]
+        and result["speed_ratio"] >= 1
+        and result["memory_ratio"] <= MEMORY_NOISE
+    )
     return 0 if good else 1
 
 

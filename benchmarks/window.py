@@ -69,8 +69,8 @@ def plots() -> None:
 
     from studio.runs.series import Series
     from studio.runs.state import RunState
-    from ui import theme
     from ui.monitor.panel import MonitorPanel
+    from ui.style import theme
 
     app = QApplication.instance() or QApplication([])
     theme.apply(app, "dark")  # type: ignore[arg-type]
@@ -95,10 +95,12 @@ def plots() -> None:
         series.add(float(len(series.step)), {"step": len(series.step), "loss": 0.5})
         whole.append(_timed(panel.draw_now, panel))
     tell(
-        "plots", points=POINTS, first_ms=round(first * 1000, 1),
+        "plots",
+        points=POINTS,
+        first_ms=round(first * 1000, 1),
         loss_plot_median_ms=round(statistics.median(curve), 2),
         panel_of_five_median_ms=round(statistics.median(whole), 2),
-    )  # fmt: skip
+    )
     panel.close()
 
 
@@ -127,10 +129,10 @@ def heartbeat() -> None:
 def _make_run() -> Any:
     from studio.graph.project import load_project
     from studio.graph.registry import load_registry
-    from studio.paths import runs_dir
     from studio.runs.folder import RunFolder
     from studio.runs.plan import compile_plan
-    from ui.project_controller import starter_path
+    from studio.system.paths import runs_dir
+    from ui.window.project_controller import starter_path
 
     graph = load_project(starter_path())
     compiled = compile_plan(graph, load_registry(), starter_path().parent)
@@ -165,11 +167,14 @@ def _measure_heartbeat() -> None:
     gaps.sort()
     shown = session.runs.shown
     tell(
-        "heartbeat", events_per_s=EVENTS_PER_S, seconds=HEARTBEAT_S,
+        "heartbeat",
+        events_per_s=EVENTS_PER_S,
+        seconds=HEARTBEAT_S,
         points=len(shown.state.metrics["train"].step) if shown else 0,
         median_ms=round(statistics.median(gaps), 2),
-        p99_ms=round(gaps[int(len(gaps) * 0.99)], 2), worst_ms=round(gaps[-1], 2),
-    )  # fmt: skip
+        p99_ms=round(gaps[int(len(gaps) * 0.99)], 2),
+        worst_ms=round(gaps[-1], 2),
+    )
     session.window.close()
     detach_all()
 
@@ -189,14 +194,33 @@ def write(path: Path) -> None:
     started, step = time.monotonic(), 0
     while True:
         step += 1
-        folder.append(event(
-            "Metric", "train", step=step, steps=100_000, loss=2 / step**0.2 + rng.gauss(0, 0.05),
-            learning_rate=1e-4, grad_norm=rng.random(), tokens_per_s=600 + rng.random() * 30,
-            ram_process_gib=1.5, ram_system_gib=6.0, eta_s=1000.0,
-        ))  # fmt: skip
+        folder.append(
+            event(
+                "Metric",
+                "train",
+                step=step,
+                steps=100_000,
+                loss=2 / step**0.2 + rng.gauss(0, 0.05),
+                learning_rate=1e-4,
+                grad_norm=rng.random(),
+                tokens_per_s=600 + rng.random() * 30,
+                ram_process_gib=1.5,
+                ram_system_gib=6.0,
+                eta_s=1000.0,
+            )
+        )
         if step % 20 == 0:
-            folder.append(event("Progress", "train", phase="train", done=step, total=100_000,
-                                unit="steps", eta_s=1000.0))  # fmt: skip
+            folder.append(
+                event(
+                    "Progress",
+                    "train",
+                    phase="train",
+                    done=step,
+                    total=100_000,
+                    unit="steps",
+                    eta_s=1000.0,
+                )
+            )
         if step % 200 == 0:
             folder.append(event("Metric", "train", step=step, steps=100_000, eval_loss=1.0))
             folder.append(event("CheckpointSaved", "train", step=step, path="x", reason="cadence"))

@@ -15,7 +15,7 @@ PAGE = ROOT / "docs" / "methods.md"
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
-from studio.adapters._method import LoraMethod  # noqa: E402
+from studio.adapters.method import LoraMethod  # noqa: E402
 from studio.graph.node_type import Variant  # noqa: E402
 from studio.graph.registry import Registry, load_registry  # noqa: E402
 
@@ -83,10 +83,16 @@ def page(registry: Registry) -> str:
 def _row(variant: Variant) -> str:
     method: LoraMethod = variant.payload
     cells = [
-        f"{variant.title} (`{variant.id}`)", method.paper, _full(method), _yes(method.trains_on("nf4")),
-        _yes(method.trains_on("int8")), _merge(method), _yes(method.transposed),
-        _yes(method.experts or method.own_layers), _saved(method),
-    ]  # fmt: skip
+        f"{variant.title} (`{variant.id}`)",
+        method.paper,
+        _full(method),
+        _yes(method.trains_on("nf4")),
+        _yes(method.trains_on("int8")),
+        _merge(method),
+        _yes(method.transposed),
+        _yes(method.experts or method.own_layers),
+        _saved(method),
+    ]
     return f"| {' | '.join(cells)} |"
 
 

@@ -31,9 +31,13 @@ A setting is changed in the inspector, in the project file, or on the command li
 The settings of a variant are written with a dot, such as `method_settings.NAME`.
 """
 KIND_WORDS = {
-    "int": "whole number", "float": "number", "str": "text", "bool": "true or false",
-    "list": "list of names", "object": "data",
-}  # fmt: skip
+    "int": "whole number",
+    "float": "number",
+    "str": "text",
+    "bool": "true or false",
+    "list": "list of names",
+    "object": "data",
+}
 
 
 def page(registry: Registry) -> str:

@@ -86,7 +86,7 @@ def _take_tokens() -> int:
     from PySide6.QtTest import QTest
 
     from ui import app as program
-    from ui.data.desk_tabs import TOKENS
+    from ui.data.tabs import TOKENS
 
     application = program.make_application()
     session = program.open_session(application, ROOT / "assets" / "starter.studio")

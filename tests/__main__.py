@@ -72,8 +72,11 @@ def run_pytest(arguments: list[str], failed: list[str]) -> int:
     # A process of torch each takes all cores; two of them would get in each other's way.
     alone = {**environment, "OMP_NUM_THREADS": "1"}
     computing = _pytest(["-n", workers or "2", "--dist", "loadscope", *COMPUTING], alone)
-    rest = [str(p.relative_to(ROOT)) for p in sorted(Path("tests").resolve().iterdir())
-            if _holds_tests(p) and str(p.relative_to(ROOT)) not in COMPUTING]  # fmt: skip
+    rest = [
+        str(p.relative_to(ROOT))
+        for p in sorted(Path("tests").resolve().iterdir())
+        if _holds_tests(p) and str(p.relative_to(ROOT)) not in COMPUTING
+    ]
     return _pytest(rest, environment) or computing
 
 

@@ -32,9 +32,13 @@ def make_tiny_tokenizer() -> Any:
     core.decoder = decoders.ByteLevel()
     core.add_special_tokens(list(SPECIAL_TOKENS))
     tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=core, pad_token="<|endoftext|>", bos_token="<|im_start|>",
-        eos_token="<|im_end|>", model_max_length=512, clean_up_tokenization_spaces=False,
-    )  # fmt: skip
+        tokenizer_object=core,
+        pad_token="<|endoftext|>",
+        bos_token="<|im_start|>",
+        eos_token="<|im_end|>",
+        model_max_length=512,
+        clean_up_tokenization_spaces=False,
+    )
     tokenizer.chat_template = CHAT_TEMPLATE
     return tokenizer
 
@@ -47,11 +51,18 @@ def make_tiny_model(
     from transformers import LlamaConfig, LlamaForCausalLM
 
     config = LlamaConfig(
-        vocab_size=VOCABULARY, hidden_size=hidden, intermediate_size=2 * hidden,
-        num_hidden_layers=layers, num_attention_heads=4, num_key_value_heads=2,
-        max_position_embeddings=512, tie_word_embeddings=True, pad_token_id=PAD_ID,
-        bos_token_id=START_ID, eos_token_id=END_ID,
-    )  # fmt: skip
+        vocab_size=VOCABULARY,
+        hidden_size=hidden,
+        intermediate_size=2 * hidden,
+        num_hidden_layers=layers,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=512,
+        tie_word_embeddings=True,
+        pad_token_id=PAD_ID,
+        bos_token_id=START_ID,
+        eos_token_id=END_ID,
+    )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = LlamaForCausalLM(config).to(getattr(torch, dtype))
@@ -76,9 +87,14 @@ def make_tiny_gpt2(folder: Path, positions: int = 96) -> Path:
     from transformers import GPT2Config, GPT2LMHeadModel
 
     config = GPT2Config(
-        vocab_size=VOCABULARY, n_positions=positions, n_embd=32, n_layer=2, n_head=4,
-        bos_token_id=START_ID, eos_token_id=END_ID,
-    )  # fmt: skip
+        vocab_size=VOCABULARY,
+        n_positions=positions,
+        n_embd=32,
+        n_layer=2,
+        n_head=4,
+        bos_token_id=START_ID,
+        eos_token_id=END_ID,
+    )
     GPT2LMHeadModel(config).save_pretrained(folder)
     make_tiny_tokenizer().save_pretrained(folder)
     return folder

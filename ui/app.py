@@ -24,15 +24,15 @@ from studio.errors import StudioError
 from studio.graph.document import Document
 from studio.graph.project import load_project
 from studio.graph.registry import load_registry
-from studio.paths import assets_dir, config_dir, data_dir
-from studio.settings import load_settings
-from ui import theme
-from ui.crash import CrashReporter
-from ui.main_window import MainWindow
-from ui.preferences import Preferences
-from ui.project_controller import starter_path
-from ui.session import Session
-from ui.window_store import WindowStore
+from studio.system.paths import assets_dir, config_dir, data_dir
+from studio.system.settings import load_settings
+from ui.style import theme
+from ui.window.crash import CrashReporter
+from ui.window.main_window import MainWindow
+from ui.window.preferences import Preferences
+from ui.window.project_controller import starter_path
+from ui.window.session import Session
+from ui.window.window_store import WindowStore
 from workers.run_thread import detach_all
 from workers.task import wait_for_tasks
 

@@ -1,6 +1,6 @@
 """The window's way to the data host: requests from the main thread, replies on the main thread.
 
-``studio.data_client`` starts the host with the first request and starts a new one after a crash. Its
+``studio.preview.client`` starts the host with the first request and starts a new one after a crash. Its
 callbacks come from a thread of its own; this hands them to the thread that this object lives on. It
 must not know any widget, nor what the answers mean.
 """
@@ -13,8 +13,8 @@ from typing import Any
 from PySide6.QtCore import QObject, Signal, Slot
 from shiboken6 import isValid
 
-from studio.data_client import DataClient
-from studio.data_protocol import Reply
+from studio.preview.client import DataClient
+from studio.preview.protocol import Reply
 
 Told = Callable[[Reply], object]
 Read = Callable[[Mapping[str, Any]], Any]

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from studio.adapters._method import (
+from studio.adapters.method import (
     Hooks,
     LoraMethod,
     State,
@@ -21,7 +21,7 @@ from studio.adapters._method import (
 from studio.errors import StudioError
 from studio.graph.node_type import Variant
 from studio.graph.schema import Settings, setting
-from studio.layers import LinearModule
+from studio.model.layers import LinearModule
 from studio.values import AdaptedModelValue
 
 _FEWEST = 3
@@ -34,26 +34,48 @@ class AdaloraSettings(Settings):
     """How far the rank falls, and how strictly."""
 
     target_r: int = setting(
-        8, "Target rank", "Mean rank of the layers at the end; Rank (r) is where each begins. Half to two "
-        "thirds of r is usual.", ge=1, le=1024, log_scale=True,
-    )  # fmt: skip
+        8,
+        "Target rank",
+        "Mean rank of the layers at the end; Rank (r) is where each begins. Half to two "
+        "thirds of r is usual.",
+        ge=1,
+        le=1024,
+        log_scale=True,
+    )
     delta_t: int = setting(
-        1, "Reallocate every", "Steps between two decisions. Longer runs can do with 10.", unit="steps",
-        ge=1, le=10_000, advanced=True,
-    )  # fmt: skip
+        1,
+        "Reallocate every",
+        "Steps between two decisions. Longer runs can do with 10.",
+        unit="steps",
+        ge=1,
+        le=10_000,
+        advanced=True,
+    )
     orthogonality: float = setting(
-        0.5, "Orthogonality", "Weight of the term that keeps P and Q orthogonal. 0.1 to 0.5; 0 switches it "
-        "off.", ge=0.0, le=10.0, step=0.1, advanced=True,
-    )  # fmt: skip
+        0.5,
+        "Orthogonality",
+        "Weight of the term that keeps P and Q orthogonal. 0.1 to 0.5; 0 switches it off.",
+        ge=0.0,
+        le=10.0,
+        step=0.1,
+        advanced=True,
+    )
 
 
 def _build(value: AdaptedModelValue) -> Any:
     own = own_settings(value, AdaloraSettings)
     return peft_config(
-        "AdaLoraConfig", value, init_r=value.r, target_r=own.target_r, deltaT=own.delta_t,
-        lora_alpha=value.alpha, lora_dropout=value.dropout, bias=value.bias,
-        orth_reg_weight=own.orthogonality, total_step=1000,
-    )  # fmt: skip
+        "AdaLoraConfig",
+        value,
+        init_r=value.r,
+        target_r=own.target_r,
+        deltaT=own.delta_t,
+        lora_alpha=value.alpha,
+        lora_dropout=value.dropout,
+        bias=value.bias,
+        orth_reg_weight=own.orthogonality,
+        total_step=1000,
+    )
 
 
 def _fits(node: Any, own: Any, layers: Sequence[LinearModule]) -> Iterable[tuple[str, str]]:
@@ -72,9 +94,10 @@ def _fit(config: Any, facts: TrainingFacts) -> None:
     if facts.steps < _FEWEST:
         raise StudioError(
             f"AdaLoRA decides about ranks from step to step, and this training has only {facts.steps}.",
-            title="Too few steps for AdaLoRA", code="too_few_steps",
+            title="Too few steps for AdaLoRA",
+            code="too_few_steps",
             hint=f"Train for {_FEWEST} steps or more, or choose LoRA on the LoRA node.",
-        )  # fmt: skip
+        )
     config.total_step = max(1, facts.steps)
     config.tinit = int(_WARM * facts.steps)
     config.tfinal = int(_FINAL * facts.steps)
@@ -130,17 +153,30 @@ def _save(folder: Path, model: Any) -> None:
 
 
 VARIANT = Variant(
-    kind="adapter", id="adalora", title="AdaLoRA", order=45, settings=AdaloraSettings,
+    kind="adapter",
+    id="adalora",
+    title="AdaLoRA",
+    order=45,
+    settings=AdaloraSettings,
     help="Begins with the same rank everywhere and moves it to the layers that need it. When to use it: "
     "long runs with a small budget of parameters. Saved as a LoRA with a rank for each layer. "
     "Zhang et al. 2023, arXiv:2303.10512.",
     payload=LoraMethod(
-        _build, quantized=("nf4",), paper="arXiv:2303.10512", fits=_fits,
-        saved_as="LoRA with a rank for each layer", adds_up_anew=True,
+        _build,
+        quantized=("nf4",),
+        paper="arXiv:2303.10512",
+        fits=_fits,
+        saved_as="LoRA with a rank for each layer",
+        adds_up_anew=True,
         uses=frozenset({"r", "alpha", "dropout", "bias"}),
         hooks=Hooks(
-            fit=_fit, penalty=_penalty, after_step=_after_step, state=_state, restore=_restore,
-            save=_save, freeze=_freeze,
+            fit=_fit,
+            penalty=_penalty,
+            after_step=_after_step,
+            state=_state,
+            restore=_restore,
+            save=_save,
+            freeze=_freeze,
         ),
     ),
-)  # fmt: skip
+)

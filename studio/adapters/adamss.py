@@ -15,8 +15,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from studio.adapters._clusters import clusters
-from studio.adapters._method import (
+from studio.adapters.clusters import clusters
+from studio.adapters.method import (
     Hooks,
     LoraMethod,
     State,
@@ -26,7 +26,7 @@ from studio.adapters._method import (
 from studio.errors import StudioError
 from studio.graph.node_type import Variant
 from studio.graph.schema import Settings, setting
-from studio.layers import LinearModule
+from studio.model.layers import LinearModule
 from studio.values import AdaptedModelValue
 
 
@@ -34,16 +34,24 @@ class AdamssSettings(Settings):
     """The basis, the groups, and the rank in each."""
 
     directions: int = setting(
-        100, "Directions", "Main directions of each weight that make the basis. 50 to 500; more than a layer "
-        "has are taken as all.", ge=1, le=8192, log_scale=True,
-    )  # fmt: skip
+        100,
+        "Directions",
+        "Main directions of each weight that make the basis. 50 to 500; more than a layer "
+        "has are taken as all.",
+        ge=1,
+        le=8192,
+        log_scale=True,
+    )
     parts: int = setting(
         5, "Groups", "Groups that the outputs of each layer are sorted into. 3 to 10.", ge=1, le=64
     )
     rank: int = setting(
-        1, "Rank of a group", "Rank of the change in each group. 1 to 4; the saved LoRA has groups × this.",
-        ge=1, le=64,
-    )  # fmt: skip
+        1,
+        "Rank of a group",
+        "Rank of the change in each group. 1 to 4; the saved LoRA has groups × this.",
+        ge=1,
+        le=64,
+    )
 
 
 def _build(value: AdaptedModelValue) -> Any:
@@ -69,10 +77,13 @@ def _config(value: AdaptedModelValue, own: AdamssSettings) -> Any:
                 super().__post_init__()
 
     return Config(
-        r=own.directions, num_subspaces=own.parts, subspace_rank=own.rank,
-        target_modules=list(value.target_modules), task_type="CAUSAL_LM",
+        r=own.directions,
+        num_subspaces=own.parts,
+        subspace_rank=own.rank,
+        target_modules=list(value.target_modules),
+        task_type="CAUSAL_LM",
         modules_to_save=list(value.modules_to_save) or None,
-    )  # fmt: skip
+    )
 
 
 def _fits(node: Any, own: Any, layers: Sequence[LinearModule]) -> Iterable[tuple[str, str]]:
@@ -94,16 +105,18 @@ def _fits(node: Any, own: Any, layers: Sequence[LinearModule]) -> Iterable[tuple
 def _refuse_biases(base: Any, config: Any, facts: TrainingFacts) -> None:
     """PEFT trains the bias with the weight there, which a plain LoRA cannot hold."""
     del facts
-    from studio.layer_names import matches
+    from studio.model.layer_names import matches
 
     for name, module in base.named_modules():
         wanted = any(matches(name, t) for t in config.target_modules)
         if wanted and getattr(module, "bias", None) is not None:
             raise StudioError(
                 f"AdaMSS cannot be put on layers with a bias, such as {name}.",
-                title="Method and layers do not go together", code="method_layers", field="method",
+                title="Method and layers do not go together",
+                code="method_layers",
+                field="method",
                 hint="Choose layers without one, often those of the feed-forward, or choose LoRA.",
-            )  # fmt: skip
+            )
 
 
 def _layers(model: Any) -> Iterator[tuple[str, Any]]:
@@ -125,9 +138,10 @@ def _restore(model: Any, tensors: dict[str, Any], values: dict[str, Any]) -> Non
         if kept is None or not kept.equal(layer.scatter_index["default"].cpu()):
             raise StudioError(
                 f"The checkpoint's groups of {name} are not those that this machine finds.",
-                title="The checkpoint cannot be used", code="checkpoint_mismatch",
+                title="The checkpoint cannot be used",
+                code="checkpoint_mismatch",
                 hint="Continue on the machine where the training began, or train anew.",
-            )  # fmt: skip
+            )
 
 
 def _pair(layer: Any) -> tuple[Any, Any]:
@@ -147,15 +161,25 @@ def _save(folder: Path, model: Any) -> None:
 
 
 VARIANT = Variant(
-    kind="adapter", id="adamss", title="AdaMSS", order=560, settings=AdamssSettings,
+    kind="adapter",
+    id="adamss",
+    title="AdaMSS",
+    order=560,
+    settings=AdamssSettings,
     help="Sorts the outputs of each layer into groups and trains a small pair for each, inside the base's "
     "main directions. Not on layers with a bias, and on a float32 base only. Saved as a plain LoRA. "
     "Experimental. When to use it: an adapter of a tenth of LoRA's trained parameters that still reaches "
     "every layer. Zheng et al. 2025, openreview.net/forum?id=8ZdWmpYxT0.",
     payload=LoraMethod(
-        _build, transposed=False, quantized=(), uses=frozenset(), fits=_fits, saved_as="LoRA",
-        dtypes=("float32",), paper="openreview.net/forum?id=8ZdWmpYxT0",
+        _build,
+        transposed=False,
+        quantized=(),
+        uses=frozenset(),
+        fits=_fits,
+        saved_as="LoRA",
+        dtypes=("float32",),
+        paper="openreview.net/forum?id=8ZdWmpYxT0",
         why_not_quantized="the main directions of quantized weights cannot be computed",
         hooks=Hooks(prepare=_refuse_biases, state=_state, restore=_restore, save=_save),
     ),
-)  # fmt: skip
+)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from studio.adapters._method import LoraMethod, lora_config, own_settings
+from studio.adapters.method import LoraMethod, lora_config, own_settings
 from studio.errors import StudioError
 from studio.graph.node_type import Variant
 from studio.graph.schema import Settings, setting
@@ -16,10 +16,13 @@ class AloraSettings(Settings):
     """Where the adapter begins to act."""
 
     invocation: str = setting(
-        "", "Invocation", "The text from whose last occurrence on the adapter acts. Empty: what the chat "
+        "",
+        "Invocation",
+        "The text from whose last occurrence on the adapter acts. Empty: what the chat "
         "template writes before an answer. Rows without it are not changed.",
-        placeholder="start of the answer", max_length=500,
-    )  # fmt: skip
+        placeholder="start of the answer",
+        max_length=500,
+    )
 
 
 def _build(value: AdaptedModelValue) -> Any:
@@ -37,9 +40,11 @@ def _tokens(folder: Path, text: str) -> list[int]:
     if not ids:
         raise StudioError(
             "aLoRA needs to know where an answer begins, and the model has no chat template that says so.",
-            title="No invocation", hint="Write the text before an answer into Invocation.",
-            field="method_settings.invocation", code="no_invocation",
-        )  # fmt: skip
+            title="No invocation",
+            hint="Write the text before an answer into Invocation.",
+            field="method_settings.invocation",
+            code="no_invocation",
+        )
     return ids
 
 
@@ -54,12 +59,17 @@ def _answer_start(tokenizer: Any) -> str:
 
 
 VARIANT = Variant(
-    kind="adapter", id="alora", title="aLoRA", order=130, settings=AloraSettings,
+    kind="adapter",
+    id="alora",
+    title="aLoRA",
+    order=130,
+    settings=AloraSettings,
     help="LoRA that acts only from a phrase onwards, so that what was computed before it can be reused. "
     "When to use it: many skills on one long context. It cannot be merged. Greenewald et al. 2025, "
     "arXiv:2504.12397.",
     payload=LoraMethod(
-        _build, paper="arXiv:2504.12397",
+        _build,
+        paper="arXiv:2504.12397",
         cannot_merge="they act on a part of the text only, which merged weights cannot",
     ),
-)  # fmt: skip
+)

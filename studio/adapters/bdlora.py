@@ -10,15 +10,26 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from studio.adapters._method import LoraMethod, lora_config, own_settings
+from studio.adapters.method import LoraMethod, lora_config, own_settings
 from studio.graph.node_type import Variant
 from studio.graph.schema import Settings, setting
-from studio.layers import LinearModule
+from studio.model.layers import LinearModule
 from studio.values import AdaptedModelValue
 
-_BY_ROWS = frozenset({
-    "o_proj", "out_proj", "down_proj", "dense", "dense_4h_to_h", "fc2", "c_proj", "fc_out", "w2", "wo",
-})  # fmt: skip
+_BY_ROWS = frozenset(
+    {
+        "o_proj",
+        "out_proj",
+        "down_proj",
+        "dense",
+        "dense_4h_to_h",
+        "fc2",
+        "c_proj",
+        "fc_out",
+        "w2",
+        "wo",
+    }
+)
 """Last layers of attention and feed-forward: servers split them by their inputs."""
 
 
@@ -26,9 +37,13 @@ class BdloraSettings(Settings):
     """What is particular to BD-LoRA."""
 
     blocks: int = setting(
-        2, "Blocks", "Blocks of the diagonal: the number of GPUs that the model will be served on. It must "
-        "divide the rank and the widths of every chosen layer. 1 is a plain LoRA.", ge=1, le=64,
-    )  # fmt: skip
+        2,
+        "Blocks",
+        "Blocks of the diagonal: the number of GPUs that the model will be served on. It must "
+        "divide the rank and the widths of every chosen layer. 1 is a plain LoRA.",
+        ge=1,
+        le=64,
+    )
 
 
 def by_rows(name: str) -> bool:
@@ -43,8 +58,9 @@ def _build(value: AdaptedModelValue) -> Any:
     last = dict.fromkeys(n.rpartition(".")[2] for n in value.target_modules)
     blocks = BdLoraConfig(
         target_modules_bd_a=[n for n in last if by_rows(n)],
-        target_modules_bd_b=[n for n in last if not by_rows(n)], nblocks=own.blocks,
-    )  # fmt: skip
+        target_modules_bd_b=[n for n in last if not by_rows(n)],
+        nblocks=own.blocks,
+    )
     return lora_config(value, use_bdlora=blocks)
 
 
@@ -69,12 +85,20 @@ def _fits(node: Any, own: Any, layers: Sequence[LinearModule]) -> Iterable[tuple
 
 
 VARIANT = Variant(
-    kind="adapter", id="bdlora", title="BD-LoRA", order=540, settings=BdloraSettings,
+    kind="adapter",
+    id="bdlora",
+    title="BD-LoRA",
+    order=540,
+    settings=BdloraSettings,
     help="LoRA whose A or B is block-diagonal, so that a server with several GPUs needs no traffic for it. "
     "Smaller than LoRA at the same rank. Experimental. When to use it: many adapters served on several "
     "GPUs at once. Wang et al. 2025, arXiv:2510.23346.",
     payload=LoraMethod(
-        _build, transposed=False, quantized=(), paper="arXiv:2510.23346", fits=_fits,
+        _build,
+        transposed=False,
+        quantized=(),
+        paper="arXiv:2510.23346",
+        fits=_fits,
         why_not_quantized="PEFT would train a plain LoRA there without a word",
     ),
-)  # fmt: skip
+)

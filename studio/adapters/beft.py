@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from studio.adapters._method import LoraMethod, peft_config
+from studio.adapters.method import LoraMethod, peft_config
 from studio.graph.node_type import Variant
 from studio.values import AdaptedModelValue
 
@@ -14,12 +14,18 @@ def _build(value: AdaptedModelValue) -> Any:
 
 
 VARIANT = Variant(
-    kind="adapter", id="beft", title="BEFT", order=590,
+    kind="adapter",
+    id="beft",
+    title="BEFT",
+    order=590,
     help="Adds one trained number to each output of the chosen layers. Experimental. When to use it: a few "
     "dozen rows; the paper adapts the value projections alone (v_proj as target modules), at a learning "
     "rate of 1e-3 to 1e-2. It cannot be merged. arXiv:2509.15974.",
     payload=LoraMethod(
-        _build, transposed=False, paper="arXiv:2509.15974", uses=frozenset(),
+        _build,
+        transposed=False,
+        paper="arXiv:2509.15974",
+        uses=frozenset(),
         cannot_merge="they add biases, and most models' layers have none that they could be added to",
     ),
-)  # fmt: skip
+)

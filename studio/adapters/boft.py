@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from studio.adapters._method import LoraMethod, misfit, own_settings, peft_config
+from studio.adapters.method import LoraMethod, misfit, own_settings, peft_config
 from studio.graph.node_type import Variant
 from studio.graph.schema import Settings, setting
-from studio.layers import LinearModule
+from studio.model.layers import LinearModule
 from studio.values import AdaptedModelValue
 
 
@@ -16,9 +16,13 @@ class BoftSettings(Settings):
     """What is particular to BOFT."""
 
     block_size: int = setting(
-        4, "Block size", "Width of the blocks; it must divide the inputs of every chosen layer.", ge=2,
-        le=256, log_scale=True,
-    )  # fmt: skip
+        4,
+        "Block size",
+        "Width of the blocks; it must divide the inputs of every chosen layer.",
+        ge=2,
+        le=256,
+        log_scale=True,
+    )
     factors: int = setting(
         1,
         "Butterfly factors",
@@ -45,10 +49,18 @@ def _fits(node: Any, own: Any, layers: Sequence[LinearModule]) -> Iterable[tuple
 
 
 VARIANT = Variant(
-    kind="adapter", id="boft", title="BOFT", order=250, settings=BoftSettings,
+    kind="adapter",
+    id="boft",
+    title="BOFT",
+    order=250,
+    settings=BoftSettings,
     help="OFT with a rotation of the whole width from few parameters. Slow. When to use it: when OFT's "
     "blocks are too coarse. Liu et al. 2024, arXiv:2311.06243.",
     payload=LoraMethod(
-        _build, transposed=False, paper="arXiv:2311.06243", uses=frozenset({"dropout"}), fits=_fits,
+        _build,
+        transposed=False,
+        paper="arXiv:2311.06243",
+        uses=frozenset({"dropout"}),
+        fits=_fits,
     ),
-)  # fmt: skip
+)

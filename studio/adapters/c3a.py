@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from studio.adapters._method import LoraMethod, misfit, own_settings, peft_config
+from studio.adapters.method import LoraMethod, misfit, own_settings, peft_config
 from studio.graph.node_type import Variant
 from studio.graph.schema import Settings, setting
-from studio.layers import LinearModule
+from studio.model.layers import LinearModule
 from studio.values import AdaptedModelValue
 
 
@@ -16,9 +16,13 @@ class C3aSettings(Settings):
     """What is particular to C3A."""
 
     block_size: int = setting(
-        64, "Block size", "It must divide the widths of every chosen layer. Smaller: more parameters.",
-        ge=1, le=8192, log_scale=True,
-    )  # fmt: skip
+        64,
+        "Block size",
+        "It must divide the widths of every chosen layer. Smaller: more parameters.",
+        ge=1,
+        le=8192,
+        log_scale=True,
+    )
 
 
 def _build(value: AdaptedModelValue) -> Any:
@@ -37,10 +41,18 @@ def _fits(node: Any, own: Any, layers: Sequence[LinearModule]) -> Iterable[tuple
 
 
 VARIANT = Variant(
-    kind="adapter", id="c3a", title="C3A", order=360, settings=C3aSettings,
+    kind="adapter",
+    id="c3a",
+    title="C3A",
+    order=360,
+    settings=C3aSettings,
     help="Adds block-circulant matrices: full rank from few parameters. Experimental. When to use it: "
     "a task that needs high rank in a small file. Chen et al. 2024, arXiv:2407.19342.",
     payload=LoraMethod(
-        _build, transposed=False, paper="arXiv:2407.19342", uses=frozenset(), fits=_fits,
+        _build,
+        transposed=False,
+        paper="arXiv:2407.19342",
+        uses=frozenset(),
+        fits=_fits,
     ),
-)  # fmt: skip
+)

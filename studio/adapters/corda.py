@@ -9,8 +9,8 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any, Literal
 
-from studio.adapters._data import inputs_of
-from studio.adapters._method import Hooks, LoraMethod, TrainingFacts, lora_config, own_settings
+from studio.adapters.calibration import inputs_of
+from studio.adapters.method import Hooks, LoraMethod, TrainingFacts, lora_config, own_settings
 from studio.graph.node_type import Variant
 from studio.graph.schema import Settings, setting
 from studio.values import AdaptedModelValue
@@ -22,10 +22,12 @@ class CordaSettings(Settings):
     """Which directions are trained."""
 
     mode: Literal["ipm", "kpm"] = setting(
-        "ipm", "Mode", "Preview trains the directions that your rows use most and learns fastest. Preserve "
+        "ipm",
+        "Mode",
+        "Preview trains the directions that your rows use most and learns fastest. Preserve "
         "trains those they use least and forgets least.",
         choice_labels={"ipm": "Instruction preview", "kpm": "Knowledge preserved"},
-    )  # fmt: skip
+    )
 
 
 def _build(value: AdaptedModelValue) -> Any:
@@ -44,10 +46,11 @@ def _prepare(base: Any, config: Any, facts: TrainingFacts) -> None:
     from transformers.pytorch_utils import Conv1D
 
     layers = {
-        name: layer for name, layer in base.named_modules()
+        name: layer
+        for name, layer in base.named_modules()
         if isinstance(layer, (torch.nn.Linear, Conv1D))
         and LoraModel._check_target_module_exists(config, name)
-    }  # fmt: skip
+    }
     with torch.no_grad():
         covariances = _covariances(base, layers, facts)
         for name, layer in layers.items():
@@ -112,12 +115,20 @@ def _parts(weight: Any, covariance: Any, rank: int, mode: str) -> Any:
 
 
 VARIANT = Variant(
-    kind="adapter", id="corda", title="CorDA", order=80, settings=CordaSettings,
+    kind="adapter",
+    id="corda",
+    title="CorDA",
+    order=80,
+    settings=CordaSettings,
     help="LoRA that begins with directions of the base chosen by your data. When to use it: to learn "
     "faster than LoRA (preview), or to forget less (preserve). Needs memory for a covariance a layer. "
     "Saved as a plain LoRA of twice the rank. Yang et al. 2024, arXiv:2406.05223.",
     payload=LoraMethod(
-        _build, quantized=(), starts_from_base=True, paper="arXiv:2406.05223", hooks=Hooks(prepare=_prepare),
+        _build,
+        quantized=(),
+        starts_from_base=True,
+        paper="arXiv:2406.05223",
+        hooks=Hooks(prepare=_prepare),
         why_not_quantized="it begins with directions of the base's own weights, which rounding hides",
     ),
-)  # fmt: skip
+)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from studio.adapters._method import LoraMethod, own_settings, peft_config
+from studio.adapters.method import LoraMethod, own_settings, peft_config
 from studio.graph.node_type import Variant
 from studio.graph.schema import Settings, setting
 from studio.values import AdaptedModelValue
@@ -14,10 +14,12 @@ class DeftSettings(Settings):
     """What is particular to DEFT."""
 
     projection: Literal["relu", "qr"] = setting(
-        "relu", "Projection", "How the part is taken out. ReLU is quick; QR takes out exactly the "
+        "relu",
+        "Projection",
+        "How the part is taken out. ReLU is quick; QR takes out exactly the "
         "directions of P, and computes a decomposition in every step.",
         choice_labels={"relu": "ReLU", "qr": "Orthogonal (QR)"},
-    )  # fmt: skip
+    )
 
 
 def _build(value: AdaptedModelValue) -> Any:
@@ -33,12 +35,19 @@ def _build(value: AdaptedModelValue) -> Any:
 
 
 VARIANT = Variant(
-    kind="adapter", id="deft", title="DEFT", order=470, settings=DeftSettings,
+    kind="adapter",
+    id="deft",
+    title="DEFT",
+    order=470,
+    settings=DeftSettings,
     help="Takes a low-rank part out of the weight and puts a trained one in its place. Experimental. When "
     "to use it: to learn something new and forget little; proven on images. Kumar et al. 2025, "
     "arXiv:2509.22793.",
     payload=LoraMethod(
-        _build, quantized=(), paper="arXiv:2509.22793", uses=frozenset({"r", "alpha", "dropout"}),
+        _build,
+        quantized=(),
+        paper="arXiv:2509.22793",
+        uses=frozenset({"r", "alpha", "dropout"}),
         why_not_quantized="its start is a product of the weight itself, which is packed there",
     ),
-)  # fmt: skip
+)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from studio.adapters._method import LoraMethod, own_settings, peft_config
+from studio.adapters.method import LoraMethod, own_settings, peft_config
 from studio.graph.node_type import Variant
 from studio.graph.schema import Settings, setting
 from studio.values import AdaptedModelValue
@@ -14,9 +14,13 @@ class DeloraSettings(Settings):
     """What is particular to DeLoRA."""
 
     strength: int = setting(
-        1, "Bound", "Start of the length that the change may have. Larger bounds learn sooner and diverge "
-        "sooner: 15 did on a model of 135 M at every rate tried.", ge=1, le=1000,
-    )  # fmt: skip
+        1,
+        "Bound",
+        "Start of the length that the change may have. Larger bounds learn sooner and diverge "
+        "sooner: 15 did on a model of 135 M at every rate tried.",
+        ge=1,
+        le=1000,
+    )
 
 
 def _build(value: AdaptedModelValue) -> Any:
@@ -32,11 +36,18 @@ def _build(value: AdaptedModelValue) -> Any:
 
 
 VARIANT = Variant(
-    kind="adapter", id="delora", title="DeLoRA", order=410, settings=DeloraSettings,
+    kind="adapter",
+    id="delora",
+    title="DeLoRA",
+    order=410,
+    settings=DeloraSettings,
     help="LoRA whose change has a bounded, trained length. Experimental. When to use it: when training "
     "diverges or forgets. Bini et al. 2025, arXiv:2503.18225.",
     payload=LoraMethod(
-        _build, transposed=False, quantized=(), paper="arXiv:2503.18225",
+        _build,
+        transposed=False,
+        quantized=(),
+        paper="arXiv:2503.18225",
         uses=frozenset({"r", "dropout"}),
     ),
-)  # fmt: skip
+)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from studio.adapters._method import LoraMethod, lora_config
+from studio.adapters.method import LoraMethod, lora_config
 from studio.graph.node_type import Variant
 from studio.values import AdaptedModelValue
 
@@ -14,11 +14,16 @@ def _build(value: AdaptedModelValue) -> Any:
 
 
 VARIANT = Variant(
-    kind="adapter", id="dora", title="DoRA", order=30,
+    kind="adapter",
+    id="dora",
+    title="DoRA",
+    order=30,
     help="Trains the length of the weights apart from their direction. When to use it: low rank (4 to "
     "16), when a slower and larger training is worth a little more. Liu et al. 2024, arXiv:2402.09353.",
     payload=LoraMethod(
-        _build, quantized=("nf4",), paper="arXiv:2402.09353",
+        _build,
+        quantized=("nf4",),
+        paper="arXiv:2402.09353",
         why_not_quantized="peft 0.21 crashes while it trains in 8 bits",
     ),
-)  # fmt: skip
+)

@@ -6,8 +6,8 @@ import itertools
 from collections.abc import Iterator
 from typing import Any
 
-from studio.adapters._data import inputs_of, large_batches
-from studio.adapters._method import Hooks, LoraMethod, TrainingFacts, lora_config, own_settings
+from studio.adapters.calibration import inputs_of, large_batches
+from studio.adapters.method import Hooks, LoraMethod, TrainingFacts, lora_config, own_settings
 from studio.errors import StudioError
 from studio.graph.node_type import Variant
 from studio.graph.schema import Settings, setting
@@ -21,13 +21,24 @@ class EvaSettings(Settings):
     """How the directions are found and shared out."""
 
     rho: float = setting(
-        2.0, "Redistribution", "How far a layer's rank may grow at the cost of others, as a multiple of r. "
-        "1 gives every layer the same rank.", unit="× r", ge=1.0, le=8.0, step=0.5,
-    )  # fmt: skip
+        2.0,
+        "Redistribution",
+        "How far a layer's rank may grow at the cost of others, as a multiple of r. "
+        "1 gives every layer the same rank.",
+        unit="× r",
+        ge=1.0,
+        le=8.0,
+        step=0.5,
+    )
     tau: float = setting(
-        0.99, "Convergence", "Likeness of the directions between two batches at which the search ends.",
-        ge=0.5, lt=1.0, step=0.01, advanced=True,
-    )  # fmt: skip
+        0.99,
+        "Convergence",
+        "Likeness of the directions between two batches at which the search ends.",
+        ge=0.5,
+        lt=1.0,
+        step=0.01,
+        advanced=True,
+    )
     whiten: bool = setting(False, "Whiten", "Divide each direction by its strength.", advanced=True)
 
 
@@ -63,19 +74,27 @@ class _Passes:
             self.facts.check()
             yield dict(batch)
         raise StudioError(
-            "The directions of EVA did not settle on these rows.", title="EVA found no start",
-            hint="Lower Convergence or the rank, or choose LoRA.", field="method_settings.tau",
+            "The directions of EVA did not settle on these rows.",
+            title="EVA found no start",
+            hint="Lower Convergence or the rank, or choose LoRA.",
+            field="method_settings.tau",
             code="eva_not_converged",
-        )  # fmt: skip
+        )
 
 
 VARIANT = Variant(
-    kind="adapter", id="eva", title="EVA", order=70, settings=EvaSettings,
+    kind="adapter",
+    id="eva",
+    title="EVA",
+    order=70,
+    settings=EvaSettings,
     help="LoRA that begins with the main directions of your data in each layer, and gives more rank to "
     "layers that need it. When to use it: to learn faster than LoRA at the same size. Paischer et al. "
     "2024, arXiv:2410.07170.",
     payload=LoraMethod(
-        _build, paper="arXiv:2410.07170", hooks=Hooks(initialise=_initialise),
+        _build,
+        paper="arXiv:2410.07170",
+        hooks=Hooks(initialise=_initialise),
         uses=frozenset({"r", "alpha", "dropout", "bias"}),
     ),
-)  # fmt: skip
+)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from studio.adapters._coefficients import (
+from studio.adapters.coefficients import (
     coefficient_config,
     coefficients_fit,
     count_setting,
     scale_setting,
     seed_setting,
 )
-from studio.adapters._method import LoraMethod, own_settings
+from studio.adapters.method import LoraMethod, own_settings
 from studio.graph.node_type import Variant
 from studio.graph.schema import Settings
 from studio.values import AdaptedModelValue
@@ -31,10 +31,17 @@ def _build(value: AdaptedModelValue) -> Any:
 
 
 VARIANT = Variant(
-    kind="adapter", id="fourierft", title="FourierFT", order=340, settings=FourierftSettings,
+    kind="adapter",
+    id="fourierft",
+    title="FourierFT",
+    order=340,
+    settings=FourierftSettings,
     help="Trains a few Fourier coefficients of each layer's change. Experimental. When to use it: very "
     "small files; the learning rate is 10 to 100 times LoRA's. Gao et al. 2024, arXiv:2405.03003.",
     payload=LoraMethod(
-        _build, paper="arXiv:2405.03003", uses=frozenset(), fits=coefficients_fit,
+        _build,
+        paper="arXiv:2405.03003",
+        uses=frozenset(),
+        fits=coefficients_fit,
     ),
-)  # fmt: skip
+)

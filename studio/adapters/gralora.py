@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from studio.adapters._method import LoraMethod, misfit, own_settings, peft_config
+from studio.adapters.method import LoraMethod, misfit, own_settings, peft_config
 from studio.graph.node_type import Variant
 from studio.graph.schema import Settings, setting
-from studio.layers import LinearModule
+from studio.model.layers import LinearModule
 from studio.values import AdaptedModelValue
 
 
@@ -16,9 +16,12 @@ class GraloraSettings(Settings):
     """What is particular to GraLoRA."""
 
     blocks: int = setting(
-        2, "Blocks", "Blocks a side; they must divide the rank and the widths of every chosen layer.",
-        ge=1, le=64,
-    )  # fmt: skip
+        2,
+        "Blocks",
+        "Blocks a side; they must divide the rank and the widths of every chosen layer.",
+        ge=1,
+        le=64,
+    )
 
 
 def _build(value: AdaptedModelValue) -> Any:
@@ -39,10 +42,17 @@ def _fits(node: Any, own: Any, layers: Sequence[LinearModule]) -> Iterable[tuple
 
 
 VARIANT = Variant(
-    kind="adapter", id="gralora", title="GraLoRA", order=420, settings=GraloraSettings,
+    kind="adapter",
+    id="gralora",
+    title="GraLoRA",
+    order=420,
+    settings=GraloraSettings,
     help="Cuts each weight into k × k blocks with a small LoRA each. Experimental. When to use it: "
     "ranks of 64 and more, where LoRA stops gaining. Jung et al. 2025, arXiv:2505.20355.",
     payload=LoraMethod(
-        _build, paper="arXiv:2505.20355", uses=frozenset({"r", "alpha", "dropout"}), fits=_fits,
+        _build,
+        paper="arXiv:2505.20355",
+        uses=frozenset({"r", "alpha", "dropout"}),
+        fits=_fits,
     ),
-)  # fmt: skip
+)

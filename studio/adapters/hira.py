@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from studio.adapters._method import LoraMethod, peft_config
+from studio.adapters.method import LoraMethod, peft_config
 from studio.graph.node_type import Variant
 from studio.values import AdaptedModelValue
 
@@ -20,10 +20,16 @@ def _build(value: AdaptedModelValue) -> Any:
 
 
 VARIANT = Variant(
-    kind="adapter", id="hira", title="HiRA", order=430,
+    kind="adapter",
+    id="hira",
+    title="HiRA",
+    order=430,
     help="Multiplies the weight, entry by entry, with B A: high rank at LoRA's size. Experimental. "
     "When to use it: a task that needs more rank than LoRA gives. Huang et al. 2025, ICLR.",
     payload=LoraMethod(
-        _build, quantized=(), paper="Huang et al., ICLR 2025", uses=frozenset({"r", "dropout", "patterns"}),
+        _build,
+        quantized=(),
+        paper="Huang et al., ICLR 2025",
+        uses=frozenset({"r", "dropout", "patterns"}),
     ),
-)  # fmt: skip
+)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from studio.adapters._method import LoraMethod, own_settings, peft_config
+from studio.adapters.method import LoraMethod, own_settings, peft_config
 from studio.graph.node_type import Variant
 from studio.graph.schema import Settings, setting
 from studio.values import AdaptedModelValue
@@ -32,10 +32,18 @@ def _build(value: AdaptedModelValue) -> Any:
 
 
 VARIANT = Variant(
-    kind="adapter", id="hra", title="HRA", order=320, settings=HraSettings,
+    kind="adapter",
+    id="hra",
+    title="HRA",
+    order=320,
+    settings=HraSettings,
     help="Rotates the weights by r reflections. Slow, and needs much memory. Experimental. When to use "
     "it: like OFT, with a rank to choose. Yuan et al. 2024, arXiv:2405.17484.",
     payload=LoraMethod(
-        _build, transposed=False, quantized=(), paper="arXiv:2405.17484", uses=frozenset({"r"}),
+        _build,
+        transposed=False,
+        quantized=(),
+        paper="arXiv:2405.17484",
+        uses=frozenset({"r"}),
     ),
-)  # fmt: skip
+)

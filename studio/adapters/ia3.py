@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from studio.adapters._method import LoraMethod, peft_config
+from studio.adapters.method import LoraMethod, peft_config
 from studio.graph.node_type import Variant
 from studio.values import AdaptedModelValue
 
@@ -21,10 +21,16 @@ def _build(value: AdaptedModelValue) -> Any:
 
 
 VARIANT = Variant(
-    kind="adapter", id="ia3", title="IA³", order=200,
+    kind="adapter",
+    id="ia3",
+    title="IA³",
+    order=200,
     help="One trained factor for each channel: a thousandth of LoRA's size. When to use it: few rows, "
     "a small change, and a learning rate of 1e-3 to 1e-2. Liu et al. 2022, arXiv:2205.05638.",
     payload=LoraMethod(
-        _build, quantized=(), paper="arXiv:2205.05638", uses=frozenset(),
+        _build,
+        quantized=(),
+        paper="arXiv:2205.05638",
+        uses=frozenset(),
     ),
-)  # fmt: skip
+)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from studio.adapters._method import LoraMethod, peft_config
+from studio.adapters.method import LoraMethod, peft_config
 from studio.graph.node_type import Variant
-from studio.layers import norm_layers
+from studio.model.layers import norm_layers
 from studio.values import AdaptedModelValue
 
 
@@ -17,12 +17,20 @@ def _build(value: AdaptedModelValue) -> Any:
 
 
 VARIANT = Variant(
-    kind="adapter", id="ln_tuning", title="LN tuning", order=260,
+    kind="adapter",
+    id="ln_tuning",
+    title="LN tuning",
+    order=260,
     help="Trains the model's norm layers and nothing else; the target modules do not matter. On a float32 "
     "base only, because the norms are trained in the base's precision. When to use it: few rows, a change "
     "of tone. Zhao et al. 2023, arXiv:2312.11420.",
     payload=LoraMethod(
-        _build, quantized=(), dtypes=("float32",), paper="arXiv:2312.11420", uses=frozenset(),
-        merge_whole=True, own_layers=True,
+        _build,
+        quantized=(),
+        dtypes=("float32",),
+        paper="arXiv:2312.11420",
+        uses=frozenset(),
+        merge_whole=True,
+        own_layers=True,
     ),
-)  # fmt: skip
+)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from studio.adapters._method import Hooks, LoraMethod, TrainingFacts, lora_config
+from studio.adapters.method import Hooks, LoraMethod, TrainingFacts, lora_config
 from studio.graph.node_type import Variant
 
 
@@ -53,13 +53,19 @@ def _begin(layer: Any, lost: Any) -> None:
 
 
 VARIANT = Variant(
-    kind="adapter", id="loftq", title="LoftQ", order=100,
+    kind="adapter",
+    id="loftq",
+    title="LoftQ",
+    order=100,
     help="LoRA that begins by making good what rounding the base to 4 bits lost. When to use it: on a "
     "4-bit base (NF4), and only there. Li et al. 2023, arXiv:2310.08659.",
     payload=LoraMethod(
-        lora_config, quantized=("nf4",), only_quantized=True, paper="arXiv:2310.08659",
+        lora_config,
+        quantized=("nf4",),
+        only_quantized=True,
+        paper="arXiv:2310.08659",
         cannot_merge="they also hold what rounding lost, which the unquantized weights still have",
         why_not_quantized="it makes good the rounding of NF4",
         hooks=Hooks(initialise=_initialise),
     ),
-)  # fmt: skip
+)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from studio.adapters._method import LoraMethod, peft_config
+from studio.adapters.method import LoraMethod, peft_config
 from studio.graph.node_type import Variant
 from studio.values import AdaptedModelValue
 
@@ -22,11 +22,17 @@ def _build(value: AdaptedModelValue) -> Any:
 
 
 VARIANT = Variant(
-    kind="adapter", id="loha", title="LoHa", order=220,
+    kind="adapter",
+    id="loha",
+    title="LoHa",
+    order=220,
     help="Two low-rank products multiplied entry by entry: rank up to r² from 4 r vectors. When to use "
     "it: a task that needs more rank than LoRA gives. Hyeon-Woo et al. 2022, arXiv:2108.06098.",
     payload=LoraMethod(
-        _build, transposed=False, quantized=("int8",), paper="arXiv:2108.06098",
+        _build,
+        transposed=False,
+        quantized=("int8",),
+        paper="arXiv:2108.06098",
         uses=frozenset({"r", "alpha", "dropout", "patterns"}),
     ),
-)  # fmt: skip
+)

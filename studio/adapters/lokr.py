@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from studio.adapters._method import LoraMethod, own_settings, peft_config
+from studio.adapters.method import LoraMethod, own_settings, peft_config
 from studio.graph.node_type import Variant
 from studio.graph.schema import Settings, setting
 from studio.values import AdaptedModelValue
@@ -14,9 +14,13 @@ class LokrSettings(Settings):
     """What is particular to LoKr."""
 
     factor: int = setting(
-        0, "Factor", "Size of the smaller matrix of the product. Larger: more parameters.", ge=0,
-        le=4096, special={0: "near the square root"},
-    )  # fmt: skip
+        0,
+        "Factor",
+        "Size of the smaller matrix of the product. Larger: more parameters.",
+        ge=0,
+        le=4096,
+        special={0: "near the square root"},
+    )
     decompose_both: bool = setting(
         False,
         "Decompose both",
@@ -41,11 +45,18 @@ def _build(value: AdaptedModelValue) -> Any:
 
 
 VARIANT = Variant(
-    kind="adapter", id="lokr", title="LoKr", order=230, settings=LokrSettings,
+    kind="adapter",
+    id="lokr",
+    title="LoKr",
+    order=230,
+    settings=LokrSettings,
     help="A Kronecker product instead of B A: very small files. When to use it: when the adapter's "
     "size matters most. Yeh et al. 2023, arXiv:2309.14859.",
     payload=LoraMethod(
-        _build, transposed=False, quantized=("int8",), paper="arXiv:2309.14859",
+        _build,
+        transposed=False,
+        quantized=("int8",),
+        paper="arXiv:2309.14859",
         uses=frozenset({"r", "alpha", "dropout", "patterns"}),
     ),
-)  # fmt: skip
+)

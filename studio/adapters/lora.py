@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
-from studio.adapters._method import LoraMethod, lora_config, own_settings
+from studio.adapters.method import LoraMethod, lora_config, own_settings
 from studio.graph.node_type import Variant
 from studio.graph.schema import Settings, setting
-from studio.layers import LinearModule
+from studio.model.layers import LinearModule
 from studio.values import AdaptedModelValue
 
 
@@ -16,10 +16,17 @@ class LoraOwnSettings(Settings):
     """How A and B begin."""
 
     init: Literal["default", "gaussian", "orthogonal"] = setting(
-        "default", "Start", "How A begins; B begins at zero, but for Orthogonal. Default suits nearly "
-        "always. Orthogonal needs an even rank and learns a little faster at low rank.", advanced=True,
-        choice_labels={"default": "Default (uniform)", "gaussian": "Gaussian", "orthogonal": "Orthogonal"},
-    )  # fmt: skip
+        "default",
+        "Start",
+        "How A begins; B begins at zero, but for Orthogonal. Default suits nearly "
+        "always. Orthogonal needs an even rank and learns a little faster at low rank.",
+        advanced=True,
+        choice_labels={
+            "default": "Default (uniform)",
+            "gaussian": "Gaussian",
+            "orthogonal": "Orthogonal",
+        },
+    )
 
 
 def _build(value: AdaptedModelValue) -> Any:
@@ -40,8 +47,12 @@ def _fits(
 
 
 VARIANT = Variant(
-    kind="adapter", id="lora", title="LoRA", order=10, settings=LoraOwnSettings,
+    kind="adapter",
+    id="lora",
+    title="LoRA",
+    order=10,
+    settings=LoraOwnSettings,
     help="The plain method: two small matrices beside each chosen layer. When to use it: suits most "
     "jobs; begin here. Hu et al. 2021, arXiv:2106.09685.",
     payload=LoraMethod(_build, experts=True, fits=_fits, paper="arXiv:2106.09685"),
-)  # fmt: skip
+)

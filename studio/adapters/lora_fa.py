@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from studio.adapters._gradients import project_b_gradients
-from studio.adapters._method import Hooks, LoraMethod, lora_config
+from studio.adapters.gradients import project_b_gradients
+from studio.adapters.method import Hooks, LoraMethod, lora_config
 from studio.graph.node_type import Variant
 
 
@@ -12,12 +12,17 @@ def _freeze(name: str) -> bool:
 
 
 VARIANT = Variant(
-    kind="adapter", id="lora_fa", title="LoRA-FA", order=110,
+    kind="adapter",
+    id="lora_fa",
+    title="LoRA-FA",
+    order=110,
     help="Trains B alone; its gradient is projected so that B A follows the full gradient best. When to "
     "use it: long rows and little memory, because A's inputs are not kept. Zhang et al. 2023, "
     "arXiv:2308.03303.",
     payload=LoraMethod(
-        lora_config, experts=True, paper="arXiv:2308.03303",
+        lora_config,
+        experts=True,
+        paper="arXiv:2308.03303",
         hooks=Hooks(freeze=_freeze, before_step=project_b_gradients),
     ),
-)  # fmt: skip
+)

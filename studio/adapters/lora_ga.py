@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from studio.adapters._method import Hooks, LoraMethod, TrainingFacts, lora_config, own_settings
+from studio.adapters.method import Hooks, LoraMethod, TrainingFacts, lora_config, own_settings
 from studio.graph.node_type import Variant
 from studio.graph.schema import Settings, setting
 from studio.values import AdaptedModelValue
@@ -16,15 +16,26 @@ class LoraGaSettings(Settings):
     """How the gradient becomes A and B."""
 
     scale: Literal["stable", "weight_svd", "gd_scale", "unit"] = setting(
-        "stable", "Scale", "How large A and B begin. Stable suits most.", advanced=True,
+        "stable",
+        "Scale",
+        "How large A and B begin. Stable suits most.",
+        advanced=True,
         choice_labels={
-            "stable": "Stable", "weight_svd": "As the weights", "gd_scale": "One gradient step", "unit": "Unit",
+            "stable": "Stable",
+            "weight_svd": "As the weights",
+            "gd_scale": "One gradient step",
+            "unit": "Unit",
         },
-    )  # fmt: skip
+    )
     gamma: int = setting(
-        16, "Gamma", "Stable only: larger begins smaller.", ge=1, le=1024, advanced=True,
+        16,
+        "Gamma",
+        "Stable only: larger begins smaller.",
+        ge=1,
+        le=1024,
+        advanced=True,
         shown_if={"scale": "stable"},
-    )  # fmt: skip
+    )
 
 
 def _build(value: AdaptedModelValue) -> Any:
@@ -48,12 +59,20 @@ def _prepare(base: Any, config: Any, facts: TrainingFacts) -> None:
 
 
 VARIANT = Variant(
-    kind="adapter", id="lora_ga", title="LoRA-GA", order=90, settings=LoraGaSettings,
+    kind="adapter",
+    id="lora_ga",
+    title="LoRA-GA",
+    order=90,
+    settings=LoraGaSettings,
     help="LoRA that begins along the gradient of the first rows, so that its first steps are those of "
     "full fine-tuning. When to use it: short runs. Needs memory for the gradients before the training. "
     "Saved as a plain LoRA of twice the rank. Wang et al. 2024, arXiv:2407.05000.",
     payload=LoraMethod(
-        _build, quantized=(), starts_from_base=True, paper="arXiv:2407.05000", hooks=Hooks(prepare=_prepare),
+        _build,
+        quantized=(),
+        starts_from_base=True,
+        paper="arXiv:2407.05000",
+        hooks=Hooks(prepare=_prepare),
         why_not_quantized="it needs gradients of the base's weights",
     ),
-)  # fmt: skip
+)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from studio.adapters._method import Hooks, LoraMethod, lora_config, own_settings
+from studio.adapters.method import Hooks, LoraMethod, lora_config, own_settings
 from studio.graph.node_type import Variant
 from studio.graph.schema import Settings, setting
 from studio.values import AdaptedModelValue
@@ -12,9 +12,15 @@ class LoraPlusSettings(Settings):
     """How much faster B learns."""
 
     ratio: float = setting(
-        16.0, "B learns faster by", "Learning rate of B divided by that of A. 2 to 16 is usual. Lower "
-        "the learning rate a little when you raise it.", unit="times", ge=1.0, le=1000.0, log_scale=True,
-    )  # fmt: skip
+        16.0,
+        "B learns faster by",
+        "Learning rate of B divided by that of A. 2 to 16 is usual. Lower "
+        "the learning rate a little when you raise it.",
+        unit="times",
+        ge=1.0,
+        le=1000.0,
+        log_scale=True,
+    )
 
 
 def _rate(value: AdaptedModelValue, name: str) -> float:
@@ -23,8 +29,14 @@ def _rate(value: AdaptedModelValue, name: str) -> float:
 
 
 VARIANT = Variant(
-    kind="adapter", id="lora_plus", title="LoRA+", order=40, settings=LoraPlusSettings,
+    kind="adapter",
+    id="lora_plus",
+    title="LoRA+",
+    order=40,
+    settings=LoraPlusSettings,
     help="LoRA whose B has a higher learning rate than A. When to use it: to learn faster with the "
     "same memory. Hayou et al. 2024, arXiv:2402.12354.",
-    payload=LoraMethod(lora_config, experts=True, paper="arXiv:2402.12354", hooks=Hooks(rate=_rate)),
-)  # fmt: skip
+    payload=LoraMethod(
+        lora_config, experts=True, paper="arXiv:2402.12354", hooks=Hooks(rate=_rate)
+    ),
+)

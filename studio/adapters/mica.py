@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from studio.adapters._method import LoraMethod, lora_config
+from studio.adapters.method import LoraMethod, lora_config
 from studio.graph.node_type import Variant
 from studio.values import AdaptedModelValue
 
@@ -14,11 +14,16 @@ def _build(value: AdaptedModelValue) -> Any:
 
 
 VARIANT = Variant(
-    kind="adapter", id="mica", title="MiCA", order=310,
+    kind="adapter",
+    id="mica",
+    title="MiCA",
+    order=310,
     help="Writes only into the base's least used directions, and trains A alone. Experimental. When to "
     "use it: to keep what the model knows. arXiv:2604.01694.",
     payload=LoraMethod(
-        _build, quantized=(), paper="arXiv:2604.01694",
+        _build,
+        quantized=(),
+        paper="arXiv:2604.01694",
         why_not_quantized="the singular directions of quantized weights cannot be computed",
     ),
-)  # fmt: skip
+)

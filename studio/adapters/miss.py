@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from studio.adapters._method import LoraMethod, peft_config
+from studio.adapters.method import LoraMethod, peft_config
 from studio.graph.node_type import Variant
 from studio.values import AdaptedModelValue
 
@@ -19,10 +19,16 @@ def _build(value: AdaptedModelValue) -> Any:
 
 
 VARIANT = Variant(
-    kind="adapter", id="miss", title="MiSS", order=390,
+    kind="adapter",
+    id="miss",
+    title="MiSS",
+    order=390,
     help="One trained matrix that shards of the weight share: faster than LoRA. Experimental. When to "
     "use it: a high rank with little time. Kang and Yin 2024, arXiv:2409.15371.",
     payload=LoraMethod(
-        _build, transposed=False, paper="arXiv:2409.15371", uses=frozenset({"r", "dropout"}),
+        _build,
+        transposed=False,
+        paper="arXiv:2409.15371",
+        uses=frozenset({"r", "dropout"}),
     ),
-)  # fmt: skip
+)

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from studio.adapters._method import Hooks, LoraMethod, TrainingFacts, lora_config, own_settings
+from studio.adapters.method import Hooks, LoraMethod, TrainingFacts, lora_config, own_settings
 from studio.graph.node_type import Variant
 from studio.graph.schema import Settings, setting
 from studio.values import AdaptedModelValue
@@ -21,17 +21,30 @@ class MontecloraSettings(Settings):
     """How widely A is drawn, and how strictly the spread is held."""
 
     samples: int = setting(
-        4, "Samples", "Draws whose weighted mean is one A. 2 to 16; more make it smoother and slower, and "
-        "need memory for as many copies of A.", ge=2, le=64,
-    )  # fmt: skip
+        4,
+        "Samples",
+        "Draws whose weighted mean is one A. 2 to 16; more make it smoother and slower, and "
+        "need memory for as many copies of A.",
+        ge=2,
+        le=64,
+    )
     spread: float = setting(
-        3e-4, "Spread", "What the drawn noise is multiplied with. 1e-5 to 1e-2; A's own entries are some "
-        "hundredths.", gt=0.0, le=1.0, log_scale=True,
-    )  # fmt: skip
+        3e-4,
+        "Spread",
+        "What the drawn noise is multiplied with. 1e-5 to 1e-2; A's own entries are some "
+        "hundredths.",
+        gt=0.0,
+        le=1.0,
+        log_scale=True,
+    )
     prior: float = setting(
-        1e-5, "Weight of the prior", "Weight of the term that keeps the spread from vanishing. 1e-6 to "
-        "1e-3; 0 switches it off.", ge=0.0, le=1.0, advanced=True,
-    )  # fmt: skip
+        1e-5,
+        "Weight of the prior",
+        "Weight of the term that keeps the spread from vanishing. 1e-6 to 1e-3; 0 switches it off.",
+        ge=0.0,
+        le=1.0,
+        advanced=True,
+    )
 
 
 def _build(value: AdaptedModelValue) -> Any:
@@ -39,8 +52,11 @@ def _build(value: AdaptedModelValue) -> Any:
 
     own = own_settings(value, MontecloraSettings)
     draws = MontecloraConfig(
-        num_samples=own.samples, sample_scaler=own.spread, kl_loss_weight=own.prior, buffer_size=1,
-    )  # fmt: skip
+        num_samples=own.samples,
+        sample_scaler=own.spread,
+        kl_loss_weight=own.prior,
+        buffer_size=1,
+    )
     return lora_config(value, monteclora_config=draws)
 
 
@@ -80,13 +96,21 @@ def _save(folder: Path, model: Any) -> None:
 
 
 VARIANT = Variant(
-    kind="adapter", id="monteclora", title="MonteCLoRA", order=550, settings=MontecloraSettings,
+    kind="adapter",
+    id="monteclora",
+    title="MonteCLoRA",
+    order=550,
+    settings=MontecloraSettings,
     help="LoRA that draws A anew around its mean at each training step, with a trained spread. Saved as a "
     "plain LoRA. Experimental. When to use it: few or noisy rows, where LoRA's result hangs on the "
     "learning rate. arXiv:2411.04358.",
     payload=LoraMethod(
-        _build, transposed=False, quantized=(), paper="arXiv:2411.04358", saved_as="LoRA",
+        _build,
+        transposed=False,
+        quantized=(),
+        paper="arXiv:2411.04358",
+        saved_as="LoRA",
         why_not_quantized="PEFT would train a plain LoRA there without a word",
         hooks=Hooks(initialise=_initialise, restore=_restore, penalty=_penalty, save=_save),
     ),
-)  # fmt: skip
+)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from studio.adapters._method import LoraMethod, own_settings, peft_config
+from studio.adapters.method import LoraMethod, own_settings, peft_config
 from studio.graph.node_type import Variant
 from studio.graph.schema import Settings, setting
 from studio.values import AdaptedModelValue
@@ -14,9 +14,14 @@ class OftSettings(Settings):
     """What is particular to OFT."""
 
     block_size: int = setting(
-        32, "Block size", "Width of the blocks that are rotated. Larger: more parameters. Fitted to each "
-        "layer where it does not divide its width.", ge=2, le=1024, log_scale=True,
-    )  # fmt: skip
+        32,
+        "Block size",
+        "Width of the blocks that are rotated. Larger: more parameters. Fitted to each "
+        "layer where it does not divide its width.",
+        ge=2,
+        le=1024,
+        log_scale=True,
+    )
     constrained: bool = setting(
         False, "Constrained", "Keep the rotation close to none.", advanced=True
     )
@@ -42,10 +47,17 @@ def _build(value: AdaptedModelValue) -> Any:
 
 
 VARIANT = Variant(
-    kind="adapter", id="oft", title="OFT", order=240, settings=OftSettings,
+    kind="adapter",
+    id="oft",
+    title="OFT",
+    order=240,
+    settings=OftSettings,
     help="Rotates the weights instead of adding to them, which keeps the angles between them. When to "
     "use it: to change style with little forgetting. Qiu et al. 2023, arXiv:2306.07280.",
     payload=LoraMethod(
-        _build, transposed=False, paper="arXiv:2306.07280", uses=frozenset({"dropout"}),
+        _build,
+        transposed=False,
+        paper="arXiv:2306.07280",
+        uses=frozenset({"dropout"}),
     ),
-)  # fmt: skip
+)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from studio.adapters._method import LoraMethod, lora_config
+from studio.adapters.method import LoraMethod, lora_config
 from studio.graph.node_type import Variant
 from studio.values import AdaptedModelValue
 
@@ -14,12 +14,19 @@ def _build(value: AdaptedModelValue) -> Any:
 
 
 VARIANT = Variant(
-    kind="adapter", id="olora", title="OLoRA", order=60,
+    kind="adapter",
+    id="olora",
+    title="OLoRA",
+    order=60,
     help="LoRA that begins with orthonormal directions of the base (QR). When to use it: to learn faster "
     "than LoRA, with a quicker start than PiSSA's. Saved as a plain LoRA of twice the rank. "
     "Büyükakyüz 2024, arXiv:2406.01775.",
     payload=LoraMethod(
-        _build, transposed=False, quantized=(), starts_from_base=True, paper="arXiv:2406.01775",
+        _build,
+        transposed=False,
+        quantized=(),
+        starts_from_base=True,
+        paper="arXiv:2406.01775",
         why_not_quantized="it begins with directions of the base's own weights, which rounding hides",
     ),
-)  # fmt: skip
+)

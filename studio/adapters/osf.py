@@ -12,10 +12,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from studio.adapters._method import Hooks, LoraMethod, own_settings, peft_config
+from studio.adapters.method import Hooks, LoraMethod, own_settings, peft_config
 from studio.graph.node_type import Variant
 from studio.graph.schema import Settings, setting
-from studio.layers import LinearModule
+from studio.model.layers import LinearModule
 from studio.values import AdaptedModelValue
 
 
@@ -23,10 +23,15 @@ class OsfSettings(Settings):
     """What is particular to OSF."""
 
     kept: float = setting(
-        0.9, "Kept directions", "Share of each weight's singular directions that stay as they are, the "
+        0.9,
+        "Kept directions",
+        "Share of each weight's singular directions that stay as they are, the "
         "strongest first. 0.9 trains about a fifth as many numbers as a square layer has, 0.5 about as many "
-        "as it has.", ge=0.001, le=0.999, step=0.05,
-    )  # fmt: skip
+        "as it has.",
+        ge=0.001,
+        le=0.999,
+        step=0.05,
+    )
 
 
 def trained_directions(width_in: int, width_out: int, kept: float) -> int:
@@ -72,14 +77,25 @@ def _save(folder: Path, model: Any) -> None:
 
 
 VARIANT = Variant(
-    kind="adapter", id="osf", title="OSF", order=520, settings=OsfSettings,
+    kind="adapter",
+    id="osf",
+    title="OSF",
+    order=520,
+    settings=OsfSettings,
     help="Trains the weakest singular directions of each weight as a whole and projects the gradient away "
     "from the strongest, which stay. Saved as a plain LoRA of twice the trained directions, which is large. "
     "On a float32 base only. Experimental. When to use it: one task after another without forgetting the "
     "first. Nayak et al. 2025, arXiv:2504.07097.",
     payload=LoraMethod(
-        _build, transposed=False, quantized=(), paper="arXiv:2504.07097", uses=frozenset(), fits=_fits,
-        dtypes=("float32",), saved_as="LoRA of twice the trained directions", hooks=Hooks(save=_save),
+        _build,
+        transposed=False,
+        quantized=(),
+        paper="arXiv:2504.07097",
+        uses=frozenset(),
+        fits=_fits,
+        dtypes=("float32",),
+        saved_as="LoRA of twice the trained directions",
+        hooks=Hooks(save=_save),
         why_not_quantized="the singular directions of quantized weights cannot be computed",
     ),
-)  # fmt: skip
+)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from studio.adapters._method import LoraMethod, own_settings, peft_config
+from studio.adapters.method import LoraMethod, own_settings, peft_config
 from studio.graph.node_type import Variant
 from studio.graph.schema import Settings, setting
 from studio.values import AdaptedModelValue
@@ -14,14 +14,19 @@ class PeanutSettings(Settings):
     """What is particular to PEANuT."""
 
     depth: int = setting(
-        0, "Inner layers", "Pairs of r × r layers between A and B. 0 to 3; deeper learns more and is slower.",
-        ge=0, le=8,
-    )  # fmt: skip
+        0,
+        "Inner layers",
+        "Pairs of r × r layers between A and B. 0 to 3; deeper learns more and is slower.",
+        ge=0,
+        le=8,
+    )
     activation: Literal["relu", "silu", "gelu", "tanh"] = setting(
-        "relu", "Activation", "The non-linear function between the layers. ReLU is the paper's.",
+        "relu",
+        "Activation",
+        "The non-linear function between the layers. ReLU is the paper's.",
         advanced=True,
         choice_labels={"relu": "ReLU", "silu": "SiLU", "gelu": "GELU", "tanh": "Tanh"},
-    )  # fmt: skip
+    )
     scaling: float = setting(
         1.0, "Scale", "What the change is multiplied with.", gt=0.0, le=100.0, log_scale=True
     )
@@ -40,12 +45,20 @@ def _build(value: AdaptedModelValue) -> Any:
 
 
 VARIANT = Variant(
-    kind="adapter", id="peanut", title="PEANuT", order=460, settings=PeanutSettings,
+    kind="adapter",
+    id="peanut",
+    title="PEANuT",
+    order=460,
+    settings=PeanutSettings,
     help="A small network turns the weight itself into its change, which need not be linear. Slower than "
     "LoRA, and it keeps a copy of each chosen weight in memory. Experimental. When to use it: very few "
     "parameters, where LoRA of rank 1 or 2 learns too little. Zhong et al. 2024, arXiv:2410.01870.",
     payload=LoraMethod(
-        _build, transposed=False, quantized=(), paper="arXiv:2410.01870", uses=frozenset({"r"}),
+        _build,
+        transposed=False,
+        quantized=(),
+        paper="arXiv:2410.01870",
+        uses=frozenset({"r"}),
         why_not_quantized="it computes the change out of the weight itself, which is packed there",
     ),
-)  # fmt: skip
+)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from studio.adapters._method import LoraMethod, lora_config, own_settings
+from studio.adapters.method import LoraMethod, lora_config, own_settings
 from studio.graph.node_type import Variant
 from studio.graph.schema import Settings, setting
 from studio.values import AdaptedModelValue
@@ -14,10 +14,15 @@ class PissaSettings(Settings):
     """How the singular values are computed."""
 
     niter: int = setting(
-        0, "Fast SVD", "Rounds of the fast, approximate SVD; 16 is close to the exact one and takes "
-        "seconds where the exact one takes minutes.", unit="rounds", ge=0, le=100,
+        0,
+        "Fast SVD",
+        "Rounds of the fast, approximate SVD; 16 is close to the exact one and takes "
+        "seconds where the exact one takes minutes.",
+        unit="rounds",
+        ge=0,
+        le=100,
         special={0: "exact SVD"},
-    )  # fmt: skip
+    )
 
 
 def _build(value: AdaptedModelValue) -> Any:
@@ -26,12 +31,19 @@ def _build(value: AdaptedModelValue) -> Any:
 
 
 VARIANT = Variant(
-    kind="adapter", id="pissa", title="PiSSA", order=50, settings=PissaSettings,
+    kind="adapter",
+    id="pissa",
+    title="PiSSA",
+    order=50,
+    settings=PissaSettings,
     help="LoRA that begins with the base's largest singular directions and leaves the rest frozen. When "
     "to use it: to learn faster than LoRA in short runs. Saved as a plain LoRA of twice the rank. "
     "Meng et al. 2024, arXiv:2404.02948.",
     payload=LoraMethod(
-        _build, quantized=(), starts_from_base=True, paper="arXiv:2404.02948",
+        _build,
+        quantized=(),
+        starts_from_base=True,
+        paper="arXiv:2404.02948",
         why_not_quantized="it begins with directions of the base's own weights, which rounding hides",
     ),
-)  # fmt: skip
+)

@@ -9,9 +9,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from studio.adapters._method import Hooks, LoraMethod, peft_config
+from studio.adapters.method import Hooks, LoraMethod, peft_config
 from studio.graph.node_type import Variant
-from studio.layers import LinearModule
+from studio.model.layers import LinearModule
 from studio.values import AdaptedModelValue
 
 
@@ -35,11 +35,21 @@ def _save(folder: Path, model: Any) -> None:
 
 
 VARIANT = Variant(
-    kind="adapter", id="psoft", title="PSOFT", order=450,
+    kind="adapter",
+    id="psoft",
+    title="PSOFT",
+    order=450,
     help="Rotates the weights inside their r main directions. Saved as a LoRA of the same rank. "
     "Experimental. When to use it: like OFT, with far fewer parameters. arXiv:2505.11235.",
     payload=LoraMethod(
-        _build, transposed=False, quantized=(), paper="arXiv:2505.11235", saved_as="LoRA",
-        adds_up_anew=True, uses=frozenset({"r", "dropout"}), fits=_fits, hooks=Hooks(save=_save),
+        _build,
+        transposed=False,
+        quantized=(),
+        paper="arXiv:2505.11235",
+        saved_as="LoRA",
+        adds_up_anew=True,
+        uses=frozenset({"r", "dropout"}),
+        fits=_fits,
+        hooks=Hooks(save=_save),
     ),
-)  # fmt: skip
+)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from studio.adapters._method import LoraMethod, own_settings, peft_config
+from studio.adapters.method import LoraMethod, own_settings, peft_config
 from studio.graph.node_type import Variant
 from studio.graph.schema import Settings, setting
 from studio.values import AdaptedModelValue
@@ -14,9 +14,13 @@ class RandloraSettings(Settings):
     """What is particular to RandLoRA."""
 
     rank: int = setting(
-        32, "Basis rank", "Rank of each random basis. Smaller: more bases and more parameters.", ge=1,
-        le=1024, log_scale=True,
-    )  # fmt: skip
+        32,
+        "Basis rank",
+        "Rank of each random basis. Smaller: more bases and more parameters.",
+        ge=1,
+        le=1024,
+        log_scale=True,
+    )
     strength: int = setting(
         640,
         "Strength",
@@ -43,10 +47,17 @@ def _build(value: AdaptedModelValue) -> Any:
 
 
 VARIANT = Variant(
-    kind="adapter", id="randlora", title="RandLoRA", order=370, settings=RandloraSettings,
+    kind="adapter",
+    id="randlora",
+    title="RandLoRA",
+    order=370,
+    settings=RandloraSettings,
     help="Sums many fixed random bases with trained scales: full rank. Large files. Experimental. When "
     "to use it: when LoRA's rank is not enough. Albert et al. 2025, arXiv:2502.00987.",
     payload=LoraMethod(
-        _build, quantized=(), paper="arXiv:2502.00987", uses=frozenset({"dropout"}),
+        _build,
+        quantized=(),
+        paper="arXiv:2502.00987",
+        uses=frozenset({"dropout"}),
     ),
-)  # fmt: skip
+)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
-from studio.adapters._method import LoraMethod, misfit, own_settings, peft_config
+from studio.adapters.method import LoraMethod, misfit, own_settings, peft_config
 from studio.graph.node_type import Variant
 from studio.graph.schema import Settings, setting
-from studio.layers import LinearModule
+from studio.model.layers import LinearModule
 from studio.values import AdaptedModelValue
 
 
@@ -16,13 +16,20 @@ class RoadSettings(Settings):
     """What is particular to RoAd."""
 
     variant: Literal["road_1", "road_2", "road_4"] = setting(
-        "road_1", "Variant", "How many numbers a pair has: 1, 2 or 4.",
+        "road_1",
+        "Variant",
+        "How many numbers a pair has: 1, 2 or 4.",
         choice_labels={"road_1": "RoAd 1", "road_2": "RoAd 2", "road_4": "RoAd 4"},
-    )  # fmt: skip
+    )
     group_size: int = setting(
-        64, "Group size", "Even; it must divide the outputs of every chosen layer. It changes nothing "
-        "but which outputs make a pair.", ge=2, le=4096, advanced=True,
-    )  # fmt: skip
+        64,
+        "Group size",
+        "Even; it must divide the outputs of every chosen layer. It changes nothing "
+        "but which outputs make a pair.",
+        ge=2,
+        le=4096,
+        advanced=True,
+    )
 
 
 def _build(value: AdaptedModelValue) -> Any:
@@ -36,11 +43,19 @@ def _fits(node: Any, own: Any, layers: Sequence[LinearModule]) -> Iterable[tuple
 
 
 VARIANT = Variant(
-    kind="adapter", id="road", title="RoAd", order=400, settings=RoadSettings,
+    kind="adapter",
+    id="road",
+    title="RoAd",
+    order=400,
+    settings=RoadSettings,
     help="Rotates and scales pairs of outputs. Tiny. Experimental. When to use it: many small adapters "
     "on one base. Liao and Monz 2024, arXiv:2409.00119.",
     payload=LoraMethod(
-        _build, transposed=False, quantized=(), paper="arXiv:2409.00119",
-        uses=frozenset(), fits=_fits,
+        _build,
+        transposed=False,
+        quantized=(),
+        paper="arXiv:2409.00119",
+        uses=frozenset(),
+        fits=_fits,
     ),
-)  # fmt: skip
+)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from studio.adapters._method import LoraMethod, lora_config
+from studio.adapters.method import LoraMethod, lora_config
 from studio.graph.node_type import Variant
 from studio.values import AdaptedModelValue
 
@@ -14,8 +14,11 @@ def _build(value: AdaptedModelValue) -> Any:
 
 
 VARIANT = Variant(
-    kind="adapter", id="rslora", title="rsLoRA", order=20,
+    kind="adapter",
+    id="rslora",
+    title="rsLoRA",
+    order=20,
     help="LoRA with the scale alpha / √r, so that a high rank learns as strongly as a low one. When to "
     "use it: ranks of 64 and more. Kalajdzievski 2023, arXiv:2312.03732.",
     payload=LoraMethod(_build, experts=True, paper="arXiv:2312.03732"),
-)  # fmt: skip
+)

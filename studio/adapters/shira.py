@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from studio.adapters._method import LoraMethod, own_settings, peft_config
+from studio.adapters.method import LoraMethod, own_settings, peft_config
 from studio.graph.node_type import Variant
 from studio.graph.schema import Settings, setting
 from studio.values import AdaptedModelValue
@@ -24,10 +24,18 @@ def _build(value: AdaptedModelValue) -> Any:
 
 
 VARIANT = Variant(
-    kind="adapter", id="shira", title="SHiRA", order=380, settings=ShiraSettings,
+    kind="adapter",
+    id="shira",
+    title="SHiRA",
+    order=380,
+    settings=ShiraSettings,
     help="Trains a few scattered entries of each weight, as many as a LoRA of that rank. Experimental. "
     "When to use it: adapters that are switched often. Bhardwaj et al. 2024, arXiv:2406.13175.",
     payload=LoraMethod(
-        _build, transposed=False, quantized=(), paper="arXiv:2406.13175", uses=frozenset({"r"}),
+        _build,
+        transposed=False,
+        quantized=(),
+        paper="arXiv:2406.13175",
+        uses=frozenset({"r"}),
     ),
-)  # fmt: skip
+)

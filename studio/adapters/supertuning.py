@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
-from studio.adapters._method import LoraMethod, own_settings, peft_config
+from studio.adapters.method import LoraMethod, own_settings, peft_config
 from studio.graph.node_type import Variant
 from studio.graph.schema import Settings, setting
-from studio.layers import LinearModule
+from studio.model.layers import LinearModule
 from studio.values import AdaptedModelValue
 
 
@@ -16,17 +16,28 @@ class SupertuningSettings(Settings):
     """Which entries are trained, and whether a LoRA stands beside them."""
 
     percent: float = setting(
-        1.0, "Trained entries", "Share of each weight's entries that is trained. 0.1 to 5 is usual; 1 is "
-        "the paper's. Each needs its place in the file too.", unit="%", gt=0.0, le=50.0, log_scale=True,
-    )  # fmt: skip
+        1.0,
+        "Trained entries",
+        "Share of each weight's entries that is trained. 0.1 to 5 is usual; 1 is "
+        "the paper's. Each needs its place in the file too.",
+        unit="%",
+        gt=0.0,
+        le=50.0,
+        log_scale=True,
+    )
     which: Literal["largest", "smallest"] = setting(
-        "largest", "Entries", "Which entries of a weight. Which is better depends on the model and the "
-        "task.", choice_labels={"largest": "Largest", "smallest": "Smallest"}, advanced=True,
-    )  # fmt: skip
+        "largest",
+        "Entries",
+        "Which entries of a weight. Which is better depends on the model and the task.",
+        choice_labels={"largest": "Largest", "smallest": "Smallest"},
+        advanced=True,
+    )
     with_lora: bool = setting(
-        False, "With a LoRA", "Trains a LoRA of the node's rank, alpha and dropout beside the entries (the "
+        False,
+        "With a LoRA",
+        "Trains a LoRA of the node's rank, alpha and dropout beside the entries (the "
         "paper's Supra). Off: rank, alpha and dropout do not matter.",
-    )  # fmt: skip
+    )
 
 
 def sparsity(percent: float) -> float:
@@ -43,9 +54,12 @@ def _build(value: AdaptedModelValue) -> Any:
     own = own_settings(value, SupertuningSettings)
     lora = {"r": value.r, "lora_alpha": float(value.alpha), "lora_dropout": value.dropout}
     return peft_config(
-        "SupertuningConfig", value, sparsity=sparsity(own.percent), select_top=own.which == "largest",
+        "SupertuningConfig",
+        value,
+        sparsity=sparsity(own.percent),
+        select_top=own.which == "largest",
         **(lora if own.with_lora else {}),
-    )  # fmt: skip
+    )
 
 
 def _fits(node: Any, own: Any, layers: Sequence[LinearModule]) -> Iterable[tuple[str, str]]:
@@ -60,13 +74,21 @@ def _fits(node: Any, own: Any, layers: Sequence[LinearModule]) -> Iterable[tuple
 
 
 VARIANT = Variant(
-    kind="adapter", id="supertuning", title="Super-Tuning", order=530, settings=SupertuningSettings,
+    kind="adapter",
+    id="supertuning",
+    title="Super-Tuning",
+    order=530,
+    settings=SupertuningSettings,
     help="Trains the largest entries of each weight, one in a hundred, and nothing else. Experimental. "
     "When to use it: a sharp change of few numbers; while it trains, each chosen layer holds a changed "
     "copy of its weight. arXiv:2607.09287.",
     payload=LoraMethod(
-        _build, transposed=False, quantized=(), paper="arXiv:2607.09287",
-        uses=frozenset({"r", "alpha", "dropout"}), fits=_fits,
+        _build,
+        transposed=False,
+        quantized=(),
+        paper="arXiv:2607.09287",
+        uses=frozenset({"r", "alpha", "dropout"}),
+        fits=_fits,
         why_not_quantized="single entries of quantized weights cannot be changed",
     ),
-)  # fmt: skip
+)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from studio.adapters._method import LoraMethod, own_settings, peft_config
+from studio.adapters.method import LoraMethod, own_settings, peft_config
 from studio.graph.node_type import Variant
 from studio.graph.schema import Settings, setting
 from studio.values import AdaptedModelValue
@@ -35,10 +35,17 @@ def _build(value: AdaptedModelValue) -> Any:
 
 
 VARIANT = Variant(
-    kind="adapter", id="tinylora", title="TinyLoRA", order=440, settings=TinyloraSettings,
+    kind="adapter",
+    id="tinylora",
+    title="TinyLoRA",
+    order=440,
+    settings=TinyloraSettings,
     help="Trains a short vector a layer inside the base's own directions. Experimental. When to use "
     "it: to find out how little is enough. arXiv:2602.04118.",
     payload=LoraMethod(
-        _build, quantized=(), paper="arXiv:2602.04118", uses=frozenset({"dropout"}),
+        _build,
+        quantized=(),
+        paper="arXiv:2602.04118",
+        uses=frozenset({"dropout"}),
     ),
-)  # fmt: skip
+)

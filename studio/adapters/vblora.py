@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from studio.adapters._method import LoraMethod, misfit, own_settings, peft_config
+from studio.adapters.method import LoraMethod, misfit, own_settings, peft_config
 from studio.graph.node_type import Variant
 from studio.graph.schema import Settings, setting
-from studio.layers import LinearModule
+from studio.model.layers import LinearModule
 from studio.values import AdaptedModelValue
 
 
@@ -20,9 +20,13 @@ class VbloraSettings(Settings):
         256, "Vectors", "Number of vectors in the bank.", ge=2, le=65536, log_scale=True
     )
     length: int = setting(
-        64, "Vector length", "It must divide the widths of every chosen layer.", ge=1, le=4096,
+        64,
+        "Vector length",
+        "It must divide the widths of every chosen layer.",
+        ge=1,
+        le=4096,
         log_scale=True,
-    )  # fmt: skip
+    )
     topk: int = setting(2, "Mixed at once", "Vectors that make one part.", ge=1, le=64)
 
 
@@ -45,10 +49,17 @@ def _fits(node: Any, own: Any, layers: Sequence[LinearModule]) -> Iterable[tuple
 
 
 VARIANT = Variant(
-    kind="adapter", id="vblora", title="VB-LoRA", order=330, settings=VbloraSettings,
+    kind="adapter",
+    id="vblora",
+    title="VB-LoRA",
+    order=330,
+    settings=VbloraSettings,
     help="A and B are mixed from one shared bank of vectors. Experimental. When to use it: very small "
     "files. Li et al. 2024, arXiv:2405.15179.",
     payload=LoraMethod(
-        _build, paper="arXiv:2405.15179", uses=frozenset({"dropout"}), fits=_fits,
+        _build,
+        paper="arXiv:2405.15179",
+        uses=frozenset({"dropout"}),
+        fits=_fits,
     ),
-)  # fmt: skip
+)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from studio.adapters._method import LoraMethod, lora_config, own_settings
+from studio.adapters.method import LoraMethod, lora_config, own_settings
 from studio.graph.node_type import Variant
 from studio.graph.schema import Settings, setting
 from studio.values import AdaptedModelValue
@@ -14,9 +14,13 @@ class VeloraSettings(Settings):
     """How coarsely the inputs are kept."""
 
     groups: int = setting(
-        64, "Groups", "Parts that an input is compressed to. Fewer: less memory, coarser gradients.", ge=1,
-        le=4096, log_scale=True,
-    )  # fmt: skip
+        64,
+        "Groups",
+        "Parts that an input is compressed to. Fewer: less memory, coarser gradients.",
+        ge=1,
+        le=4096,
+        log_scale=True,
+    )
     scale: float = setting(
         1.0,
         "Scale",
@@ -35,8 +39,12 @@ def _build(value: AdaptedModelValue) -> Any:
 
 
 VARIANT = Variant(
-    kind="adapter", id="velora", title="VeLoRA", order=300, settings=VeloraSettings,
+    kind="adapter",
+    id="velora",
+    title="VeLoRA",
+    order=300,
+    settings=VeloraSettings,
     help="LoRA that keeps compressed inputs for the backward pass. Experimental. When to use it: when "
     "activations do not fit into memory. Miles et al. 2024, arXiv:2405.17991.",
     payload=LoraMethod(_build, quantized=(), paper="arXiv:2405.17991"),
-)  # fmt: skip
+)

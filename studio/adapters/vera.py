@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from studio.adapters._method import LoraMethod, own_settings, peft_config
+from studio.adapters.method import LoraMethod, own_settings, peft_config
 from studio.graph.node_type import Variant
 from studio.graph.schema import Settings, setting
 from studio.values import AdaptedModelValue
@@ -14,13 +14,23 @@ class VeraSettings(Settings):
     """What is particular to VeRA."""
 
     width: int = setting(
-        256, "Width", "Rank of the shared random matrices. 256 to 1024 is usual; each layer trains one "
-        "number for each.", ge=1, le=8192, log_scale=True,
-    )  # fmt: skip
+        256,
+        "Width",
+        "Rank of the shared random matrices. 256 to 1024 is usual; each layer trains one "
+        "number for each.",
+        ge=1,
+        le=8192,
+        log_scale=True,
+    )
     d_initial: float = setting(
-        0.1, "Start of d", "What the inner vector begins with. 1e-7 to 1; 0.1 suits mostly.", gt=0.0,
-        le=1.0, log_scale=True, advanced=True,
-    )  # fmt: skip
+        0.1,
+        "Start of d",
+        "What the inner vector begins with. 1e-7 to 1; 0.1 suits mostly.",
+        gt=0.0,
+        le=1.0,
+        log_scale=True,
+        advanced=True,
+    )
     seed: int = setting(
         0,
         "Projection seed",
@@ -45,10 +55,16 @@ def _build(value: AdaptedModelValue) -> Any:
 
 
 VARIANT = Variant(
-    kind="adapter", id="vera", title="VeRA", order=210, settings=VeraSettings,
+    kind="adapter",
+    id="vera",
+    title="VeRA",
+    order=210,
+    settings=VeraSettings,
     help="All layers share one random A and B; only two vectors a layer are trained. When to use it: "
     "many small adapters on one base. Kopiczko et al. 2024, arXiv:2310.11454.",
     payload=LoraMethod(
-        _build, paper="arXiv:2310.11454", uses=frozenset({"dropout"}),
+        _build,
+        paper="arXiv:2310.11454",
+        uses=frozenset({"dropout"}),
     ),
-)  # fmt: skip
+)

@@ -41,43 +41,64 @@ _TURN = ("<|im_start|>", "<|im_end|>")
 _LIBRARY = (
     TemplateInfo("chatml", "ChatML", "<|im_start|>user ⏎ … <|im_end|>", _TURN),
     TemplateInfo(
-        "llama-3", "Llama 3", "<|start_header_id|>user<|end_header_id|> ⏎⏎ … <|eot_id|>",
+        "llama-3",
+        "Llama 3",
+        "<|start_header_id|>user<|end_header_id|> ⏎⏎ … <|eot_id|>",
         ("<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"),
     ),
     TemplateInfo("llama-2", "Llama 2", "<s>[INST] … [/INST] … </s>"),
     TemplateInfo(
-        "mistral", "Mistral (v0.3)", "<s>[INST] …[/INST] …</s>; the system message stands in the first "
-        "question", ("[INST]", "[/INST]"),
+        "mistral",
+        "Mistral (v0.3)",
+        "<s>[INST] …[/INST] …</s>; the system message stands in the first question",
+        ("[INST]", "[/INST]"),
     ),
     TemplateInfo(
-        "mistral-tekken", "Mistral (Tekken)", "<s>[SYSTEM_PROMPT]…[/SYSTEM_PROMPT][INST]…[/INST]…</s>",
-        ("[INST]", "[/INST]", "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]"), tools=True,
+        "mistral-tekken",
+        "Mistral (Tekken)",
+        "<s>[SYSTEM_PROMPT]…[/SYSTEM_PROMPT][INST]…[/INST]…</s>",
+        ("[INST]", "[/INST]", "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]"),
+        tools=True,
     ),
     TemplateInfo(
-        "gemma", "Gemma", "<bos><start_of_turn>user ⏎ …<end_of_turn>; the system message stands in the "
-        "first question", ("<start_of_turn>", "<end_of_turn>"),
+        "gemma",
+        "Gemma",
+        "<bos><start_of_turn>user ⏎ …<end_of_turn>; the system message stands in the "
+        "first question",
+        ("<start_of_turn>", "<end_of_turn>"),
     ),
     TemplateInfo(
-        "phi-3", "Phi-3", "<|user|> ⏎ …<|end|>; without the end-of-text token after the whole",
+        "phi-3",
+        "Phi-3",
+        "<|user|> ⏎ …<|end|>; without the end-of-text token after the whole",
         ("<|system|>", "<|user|>", "<|assistant|>", "<|end|>"),
     ),
     TemplateInfo("phi-4", "Phi-4", "<|im_start|>user<|im_sep|>…<|im_end|>", (*_TURN, "<|im_sep|>")),
     TemplateInfo(
-        "qwen-2.5", "Qwen 2.5", "ChatML with a system message of its own, and tools", _TURN, tools=True
+        "qwen-2.5",
+        "Qwen 2.5",
+        "ChatML with a system message of its own, and tools",
+        _TURN,
+        tools=True,
     ),
     TemplateInfo(
-        "qwen-3", "Qwen 3", "ChatML with thoughts in <think> before the last answer, and tools",
-        (*_TURN, "<think>", "</think>"), tools=True,
+        "qwen-3",
+        "Qwen 3",
+        "ChatML with thoughts in <think> before the last answer, and tools",
+        (*_TURN, "<think>", "</think>"),
+        tools=True,
     ),
     TemplateInfo(
-        "deepseek", "DeepSeek", "<｜User｜>…<｜Assistant｜>…<｜end▁of▁sentence｜>",
+        "deepseek",
+        "DeepSeek",
+        "<｜User｜>…<｜Assistant｜>…<｜end▁of▁sentence｜>",
         ("<｜User｜>", "<｜Assistant｜>", "<｜end▁of▁sentence｜>"),
     ),
     TemplateInfo("zephyr", "Zephyr", "<|user|> ⏎ …</s>"),
     TemplateInfo("alpaca", "Alpaca", "### Instruction: ⏎ … ⏎⏎ ### Response: ⏎ …</s>"),
     TemplateInfo("vicuna", "Vicuna", "USER: … ASSISTANT: …</s>"),
     TemplateInfo("plain", "Plain roles", "user: … ⏎ assistant: …</s>"),
-)  # fmt: skip
+)
 
 
 def library() -> tuple[TemplateInfo, ...]:

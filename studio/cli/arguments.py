@@ -52,9 +52,13 @@ def _add(
 def _file(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", type=Path, metavar="FILE", help="a .studio project")
     parser.add_argument(
-        "--set", action="append", default=[], dest="changes", metavar="NODE.SETTING=VALUE",
+        "--set",
+        action="append",
+        default=[],
+        dest="changes",
+        metavar="NODE.SETTING=VALUE",
         help="change a setting for this time, never in FILE; VALUE is JSON or plain text",
-    )  # fmt: skip
+    )
 
 
 def _runs(parser: argparse.ArgumentParser) -> None:
@@ -82,9 +86,11 @@ def _tokens(parser: argparse.ArgumentParser) -> None:
     _runs(parser)
     parser.add_argument("--row", type=int, metavar="N", help="show row N, counted from 1")
     parser.add_argument(
-        "--limit", type=int, metavar="K",
+        "--limit",
+        type=int,
+        metavar="K",
         help="show K rows; else as many as fit on a screen, with --json all",
-    )  # fmt: skip
+    )
     parser.add_argument("--suspicious", action="store_true", help="show only rows that look wrong")
     _node(parser)
 

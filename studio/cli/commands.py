@@ -11,7 +11,6 @@ import json
 import sys
 from pathlib import Path
 
-from studio import paths
 from studio.cli.attend import attend
 from studio.cli.overrides import with_changes
 from studio.cli.report import print_results
@@ -22,7 +21,8 @@ from studio.graph.registry import Registry, load_registry
 from studio.runs.folder import RunFolder, find_run
 from studio.runs.plan import compile_plan
 from studio.runs.watch import Watch
-from studio.settings import AppSettings, load_settings
+from studio.system import paths
+from studio.system.settings import AppSettings, load_settings
 
 EXIT_CODES = {"completed": 0, "failed": 1, "interrupted": 1, "stopped": 3, "suspended": 3}
 

@@ -10,12 +10,12 @@ import argparse
 import json
 import sys
 
-from studio.cli.data_desk import DataDesk
+from studio.cli.data_host import DataDesk
 from studio.cli.data_report_text import report_text
 from studio.cli.overrides import write_proposed
 from studio.cli.tokens import opened, requested, tell_failure
-from studio.data_report import DataReport, Fix, apply_fix, report_from_json
 from studio.errors import StudioError
+from studio.preview.report import DataReport, Fix, apply_fix, report_from_json
 
 
 def report(options: argparse.Namespace) -> int:

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from studio.cli.token_text import visible
-from studio.data_report import DataReport, Finding, Histogram, Place
-from studio.figures import percent
+from studio.preview.report import DataReport, Finding, Histogram, Place
+from studio.system.number_text import percent
 
 _BAR = 32
 _SHOWN = 5

@@ -17,10 +17,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from studio import hardware, paths
 from studio.graph.registry import load_registry
 from studio.runs.environment import versions
-from studio.settings import load_settings
+from studio.system import hardware, paths
+from studio.system.settings import load_settings
 
 TORCH_TIMEOUT_S = 180
 _TORCH_FACTS = """
@@ -70,8 +70,11 @@ def torch_facts() -> dict[str, Any]:
     try:
         done = subprocess.run(
             [sys.executable, "-P", "-c", _TORCH_FACTS],
-            capture_output=True, text=True, timeout=TORCH_TIMEOUT_S, check=False,
-        )  # fmt: skip
+            capture_output=True,
+            text=True,
+            timeout=TORCH_TIMEOUT_S,
+            check=False,
+        )
         facts: dict[str, Any] = json.loads(done.stdout)
         return facts
     except ValueError:

@@ -38,8 +38,9 @@ def estimate(options: argparse.Namespace) -> int:
     if not trains:
         raise StudioError(
             "The project has no Train node, so nothing says what is trained.",
-            hint="Add one, and connect its dataset and model.", code="no_train",
-        )  # fmt: skip
+            hint="Add one, and connect its dataset and model.",
+            code="no_train",
+        )
     facts = facts_here(runs_dir(options), registry, leave_core(options))
     found = [_estimated(graph, registry, project_dir, facts, n, options) for n in trains]
     fits = [_one(e, graph, registry, project_dir, facts, options) for e in found if e is not None]
@@ -47,9 +48,13 @@ def estimate(options: argparse.Namespace) -> int:
 
 
 def _estimated(
-    graph: Graph, registry: Registry, project_dir: Path, facts: Facts, node: str,
+    graph: Graph,
+    registry: Registry,
+    project_dir: Path,
+    facts: Facts,
+    node: str,
     options: argparse.Namespace,
-) -> Estimate | None:  # fmt: skip
+) -> Estimate | None:
     """By formula, or by what the helper process finds."""
     if not (options.probe or options.dry_run):
         return estimate_graph(graph, registry, project_dir, facts, node)
@@ -66,9 +71,13 @@ def _estimated(
 
 
 def _one(
-    found: Estimate, graph: Graph, registry: Registry, project_dir: Path, facts: Facts,
+    found: Estimate,
+    graph: Graph,
+    registry: Registry,
+    project_dir: Path,
+    facts: Facts,
     options: argparse.Namespace,
-) -> bool:  # fmt: skip
+) -> bool:
     proposals: tuple[Proposal, ...] = ()
     after: Estimate | None = None
     if options.fit or options.apply:

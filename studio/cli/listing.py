@@ -38,9 +38,12 @@ def _run_row(folder: RunFolder) -> dict[str, Any]:
     except StudioError:
         name, steps = "(damaged)", 0
     return {
-        "id": folder.id, "status": folder.status(), "name": name, "steps": steps,
+        "id": folder.id,
+        "status": folder.status(),
+        "name": name,
+        "steps": steps,
         "path": str(folder.path.resolve()),
-    }  # fmt: skip
+    }
 
 
 def nodes(options: argparse.Namespace) -> int:
@@ -64,12 +67,16 @@ def _node_rows(registry: Registry) -> list[dict[str, Any]]:
 
 def _node_row(node: NodeType) -> dict[str, Any]:
     return {
-        "kind": "node", "id": node.id, "title": node.title, "version": node.version,
-        "category": node.category, "help": node.help,
+        "kind": "node",
+        "id": node.id,
+        "title": node.title,
+        "version": node.version,
+        "category": node.category,
+        "help": node.help,
         "inputs": [_port_row(p) for p in node.inputs],
         "outputs": [_port_row(p) for p in node.outputs],
         "settings": to_json_schema(node.settings),
-    }  # fmt: skip
+    }
 
 
 def _port_row(port: Port) -> dict[str, Any]:
@@ -83,9 +90,12 @@ def _variant_rows(registry: Registry) -> list[dict[str, Any]]:
 
 def _variant_row(variant: Variant) -> dict[str, Any]:
     return {
-        "kind": variant.kind, "id": variant.id, "title": variant.title, "help": variant.help,
+        "kind": variant.kind,
+        "id": variant.id,
+        "title": variant.title,
+        "help": variant.help,
         "settings": to_json_schema(variant.settings),
-    }  # fmt: skip
+    }
 
 
 def _setting_line(field: dict[str, Any]) -> str:

@@ -11,17 +11,17 @@ import json
 import sys
 from typing import Any
 
-from studio.cli.data_desk import DataDesk
+from studio.cli.data_host import DataDesk
 from studio.cli.overrides import with_changes, write_proposed
 from studio.cli.tokens import opened, tell_failure
-from studio.data_report import DataReport, report_from_json
-from studio.data_report_cache import kept
 from studio.errors import StudioError
 from studio.graph.graph import Graph
 from studio.graph.project import load_project
 from studio.graph.registry import Registry, load_registry
-from studio.recipe import Proposal, propose
-from studio.recipe_facts import apply_recipe, present_value, recipe_facts
+from studio.preview.report import DataReport, report_from_json
+from studio.preview.report_cache import kept
+from studio.recipe.facts import apply_recipe, present_value, recipe_facts
+from studio.recipe.recipe import Proposal, propose
 from studio.runs.token_request import token_request
 
 
@@ -67,9 +67,12 @@ def _report(graph: Graph, registry: Registry, options: argparse.Namespace) -> Da
 
 def _as_json(proposal: Proposal, present: Any) -> dict[str, Any]:
     return {
-        "node": proposal.node, "field": proposal.field, "value": proposal.value,
-        "present": present, "reason": proposal.reason,
-    }  # fmt: skip
+        "node": proposal.node,
+        "field": proposal.field,
+        "value": proposal.value,
+        "present": present,
+        "reason": proposal.reason,
+    }
 
 
 def _line(proposal: Proposal, present: Any) -> str:

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from studio.data_report import KINDS
-from studio.tokens import Token, TokenRow
+from studio.preview.report import KINDS
+from studio.preview.tokens import Token, TokenRow
 
 _RESET = "\x1b[0m"
 _COLOURS = {"trained": ("\x1b[30;42m", "\x1b[30;102m"), "cut": ("\x1b[9;31m",) * 2}
@@ -71,9 +71,10 @@ def _header(row: TokenRow, count: int) -> str:
     parts = [f"Row {row.number} of {count}", place, row.split, counts]
     if row.parts > 1:
         parts.append(
-            f"piece {row.part} of {row.parts} of a long text" if row.divided else
-            f"part {row.part} of {row.parts}: one row per answer"
-        )  # fmt: skip
+            f"piece {row.part} of {row.parts} of a long text"
+            if row.divided
+            else f"part {row.part} of {row.parts}: one row per answer"
+        )
     if row.left_out:
         parts.append("left out, nothing in it is trained")
     if row.flags:

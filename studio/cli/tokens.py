@@ -1,6 +1,6 @@
 """``tokens``: rows as the model will see them, token by token, before anything is trained.
 
-The data host prepares data and tokenizer as a run would (``studio.training.desk.host``); this one
+The data host prepares data and tokenizer as a run would (``studio.training.data_host.host``); this one
 shows the rows as they come. Torch stays out of it.
 """
 
@@ -15,14 +15,14 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from studio.cli.data_desk import DataDesk
+from studio.cli.data_host import DataDesk
 from studio.cli.overrides import with_changes
 from studio.cli.token_text import Paint, legend, paint_for, row_text
 from studio.errors import StudioError
 from studio.graph.project import load_project
 from studio.graph.registry import load_registry
+from studio.preview.tokens import TokenRow, row_from_json
 from studio.runs.token_request import TokenRequest, token_request
-from studio.tokens import TokenRow, row_from_json
 
 FEWEST_LINES = 3
 ROWS_AT_ONCE = 64
@@ -133,11 +133,19 @@ def _as_json(row: TokenRow, begin: Mapping[str, Any]) -> bool:
     """One object a row; what was cut off is only counted."""
     kept = row.kept
     shown: dict[str, Any] = {
-        "row": row.number, "source": row.source, "line": row.line, "split": row.split,
-        "part": row.part, "parts": row.parts, "input_ids": [t.id for t in kept],
-        "labels": [t.label for t in kept], "tokens": [t.text for t in kept],
-        "cut": row.count("cut"), "left_out": row.left_out, "tokenizer": begin["tokenizer"],
-    }  # fmt: skip
+        "row": row.number,
+        "source": row.source,
+        "line": row.line,
+        "split": row.split,
+        "part": row.part,
+        "parts": row.parts,
+        "input_ids": [t.id for t in kept],
+        "labels": [t.label for t in kept],
+        "tokens": [t.text for t in kept],
+        "cut": row.count("cut"),
+        "left_out": row.left_out,
+        "tokenizer": begin["tokenizer"],
+    }
     if row.weighted:
         shown["weights"] = [t.weight if t.state == "trained" else 0.0 for t in kept]
     if row.flags:

@@ -11,9 +11,9 @@ import json
 import sys
 from pathlib import Path
 
-from studio import trust as store
 from studio.errors import StudioError
-from studio.models import local_folder
+from studio.model import trust as store
+from studio.model.models import local_folder
 
 
 def trust(options: argparse.Namespace) -> int:
@@ -47,9 +47,10 @@ def _code(model: str) -> store.OwnCode:
         code = store.own_code(folder, model, revision)
     if code is None:
         raise StudioError(
-            f"{model} brings no code of its own, or is not on this machine.", code="no_own_code",
+            f"{model} brings no code of its own, or is not on this machine.",
+            code="no_own_code",
             hint="A hub model is fetched by its first run, which then asks for trust.",
-        )  # fmt: skip
+        )
     return code
 
 

@@ -68,9 +68,13 @@ def layer_bytes(
 ) -> int:
     """Kept by one layer with these adapters for ``tokens`` tokens in rows of ``length``."""
     per_token = (
-        _norms(shape, mode) + _attention(shape, mode, length) + _feed_forward(shape, mode)
-        + _adapters(shape, targets, mode) + _outputs(targets, mode) + _dropouts(shape, mode)
-    )  # fmt: skip
+        _norms(shape, mode)
+        + _attention(shape, mode, length)
+        + _feed_forward(shape, mode)
+        + _adapters(shape, targets, mode)
+        + _outputs(targets, mode)
+        + _dropouts(shape, mode)
+    )
     return tokens * per_token + _casts(targets, mode) + _matrices(targets, mode)
 
 

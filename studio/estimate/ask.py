@@ -15,7 +15,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from studio.children import end_child, module_command, start_child
 from studio.errors import StudioError
 from studio.estimate.correction import conditions_of
 from studio.estimate.graph import MARGIN, Estimate, estimate_job
@@ -32,9 +31,10 @@ from studio.estimate.memory import memory
 from studio.estimate.rows import rows_of
 from studio.estimate.speed import operations_per_token
 from studio.estimate.work import probed_paces
-from studio.layers import weight_files
-from studio.models import local_folder, starter_of
-from studio.targets import choose, listed
+from studio.model.layers import weight_files
+from studio.model.models import local_folder, starter_of
+from studio.model.targets import choose, listed
+from studio.system.children import end_child, module_command, start_child
 
 Kind = Literal["dry run", "probe"]
 MODULE = "studio.training.estimate.host"
@@ -72,15 +72,19 @@ def request(kind: Kind, job: Job, facts: Facts) -> dict[str, Any]:
     starter = starter_of(job.base.model.strip())
     if folder is None and (starter is None or kind == "probe"):
         raise StudioError(
-            f"{job.base.model} is not on this machine yet.", node=job.node, code="no_model",
+            f"{job.base.model} is not on this machine yet.",
+            node=job.node,
+            code="no_model",
             hint="Run the Base model node first.",
-        )  # fmt: skip
+        )
     if kind == "dry run" and job.lora and listed(job.lora.trained_tokens) and _tied(job):
         raise StudioError(
             "A dry run cannot follow single tokens that are trained in an embedding which is the head too; "
-            "the formula counts them.", node=job.node, code="tied_tokens",
+            "the formula counts them.",
+            node=job.node,
+            code="tied_tokens",
             hint="A probe measures them.",
-        )  # fmt: skip
+        )
     if kind == "probe" and folder is not None:
         _refuse_probe(job, folder, facts)
     if folder is not None:
@@ -92,10 +96,15 @@ def request(kind: Kind, job: Job, facts: Facts) -> dict[str, Any]:
     data, _ = rows_of(job, facts)
     model = _model(job, folder, mode.weights)
     return {
-        "kind": kind, "node": job.node, "config": config, "mode": asdict(mode),
-        "batch": asdict(longest_batch(job, data, mode)), "model": model,
-        "train": job.train.model_dump(mode="json"), "adapted": _adapted(job, model),
-    }  # fmt: skip
+        "kind": kind,
+        "node": job.node,
+        "config": config,
+        "mode": asdict(mode),
+        "batch": asdict(longest_batch(job, data, mode)),
+        "model": model,
+        "train": job.train.model_dump(mode="json"),
+        "adapted": _adapted(job, model),
+    }
 
 
 def _tied(job: Job) -> bool:
@@ -107,15 +116,19 @@ def _refuse_probe(job: Job, folder: Path, facts: Facts) -> None:
     large could take everything else on the machine down with it; a GPU only refuses it."""
     if not weight_files(folder):
         raise StudioError(
-            f"{folder} holds no weights, and a probe trains real steps.", node=job.node,
-            hint="Put the model's .safetensors files beside its config.json.", code="no_weights",
-        )  # fmt: skip
+            f"{folder} holds no weights, and a probe trains real steps.",
+            node=job.node,
+            hint="Put the model's .safetensors files beside its config.json.",
+            code="no_weights",
+        )
     found = estimate_job(job, facts)
     if facts.machine.device == "cpu" and (found.peak or 0) > found.available:
         raise StudioError(
             "This training needs more memory than is free: a probe of it could take other programs down.",
-            hint="Make it fit first.", node=job.node, code="too_large",
-        )  # fmt: skip
+            hint="Make it fit first.",
+            node=job.node,
+            code="too_large",
+        )
 
 
 def _model(job: Job, folder: Path | None, weights: int) -> dict[str, Any]:
@@ -123,10 +136,14 @@ def _model(job: Job, folder: Path | None, weights: int) -> dict[str, Any]:
         job.base.dtype if job.base.dtype != "auto" else ("bfloat16" if weights == 2 else "float32")
     )
     return {
-        "path": str(folder or ""), "source": job.base.model, "dtype": dtype,
-        "quantization": job.base.quantization, "double_quant": job.base.double_quant,
-        "weights_sha256": "", "parameters": job.shape.parameters if job.shape else 0,
-    }  # fmt: skip
+        "path": str(folder or ""),
+        "source": job.base.model,
+        "dtype": dtype,
+        "quantization": job.base.quantization,
+        "double_quant": job.base.double_quant,
+        "weights_sha256": "",
+        "parameters": job.shape.parameters if job.shape else 0,
+    }
 
 
 def _adapted(job: Job, model: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -135,12 +152,21 @@ def _adapted(job: Job, model: Mapping[str, Any]) -> dict[str, Any] | None:
     lora = job.lora
     chosen = choose(job.shape.modules(), lora, job.base.model)
     return {
-        "model": dict(model), "method": lora.method, "r": lora.r, "alpha": lora.alpha,
-        "dropout": lora.dropout, "bias": lora.bias, "target_modules": chosen.names,
-        "method_settings": dict(lora.method_settings), "rank_pattern": chosen.ranks,
-        "alpha_pattern": chosen.alphas, "modules_to_save": listed(lora.modules_to_save),
-        "trained_tokens": list(range(len(set(listed(lora.trained_tokens))))),  # which ones, no matter
-    }  # fmt: skip
+        "model": dict(model),
+        "method": lora.method,
+        "r": lora.r,
+        "alpha": lora.alpha,
+        "dropout": lora.dropout,
+        "bias": lora.bias,
+        "target_modules": chosen.names,
+        "method_settings": dict(lora.method_settings),
+        "rank_pattern": chosen.ranks,
+        "alpha_pattern": chosen.alphas,
+        "modules_to_save": listed(lora.modules_to_save),
+        "trained_tokens": list(
+            range(len(set(listed(lora.trained_tokens))))
+        ),  # which ones, no matter
+    }
 
 
 def _follow(
@@ -173,9 +199,13 @@ def _with_dry(job: Job, facts: Facts, found: Mapping[str, Any]) -> Estimate:
     lost = before.parts.allocator if before.parts is not None else 0
     peak = int(found["peak"]) + facts.machine.framework + lost
     return replace(
-        before, peak=peak, basis="dry run", fits=peak <= MARGIN * before.available,
-        trainable=int(found["trainable"]), total=int(found["total"]),
-    )  # fmt: skip
+        before,
+        peak=peak,
+        basis="dry run",
+        fits=peak <= MARGIN * before.available,
+        trainable=int(found["trainable"]),
+        total=int(found["total"]),
+    )
 
 
 def _with_probe(job: Job, facts: Facts, found: Mapping[str, Any]) -> Estimate:
@@ -190,18 +220,27 @@ def _with_probe(job: Job, facts: Facts, found: Mapping[str, Any]) -> Estimate:
         job.shape, counted, mode, batch, job.train.optimizer, machine.framework, machine.holes
     )
     each = operations_per_token(
-        job.shape, counted.adapter or 0, batch.length, batch.labels / batch.tokens,
-        checkpointing=mode.checkpointing, full=mode.full,
-    )  # fmt: skip
+        job.shape,
+        counted.adapter or 0,
+        batch.length,
+        batch.labels / batch.tokens,
+        checkpointing=mode.checkpointing,
+        full=mode.full,
+    )
     speed = found["tokens"] / max(1e-9, found["seconds"])
     ratio = found["peak"] / parts.peak if parts is not None else 1.0
     conditions = conditions_of(job, facts, counted, mode, batch)
     store_measured(
         Measured(
-            conditions, ratio, int(found["peak"]), speed, each, job.shape.linear_weights,
+            conditions,
+            ratio,
+            int(found["peak"]),
+            speed,
+            each,
+            job.shape.linear_weights,
             job.train.batching,
         )
-    )  # fmt: skip
+    )
     probed = probed_paces(facts.threads)
     facts = replace(facts, paces=(*(p for p in facts.paces if p.origin == "run"), *probed))
     return estimate_job(job, facts)

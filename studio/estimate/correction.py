@@ -27,12 +27,21 @@ MOST_TOLD = 2
 def conditions_of(job: Job, facts: Facts, counted: Counted, mode: Mode, batch: Batch) -> Conditions:
     """Everything that a figure of this training is measured for."""
     return Conditions(
-        model=str(job.base.model).strip(), config=job.config, method=method_of(job),
-        optimizer=job.train.optimizer, trained=counted.trainable or 0, mode=asdict(mode),
-        rows=batch.rows, length=batch.length, labels=batch.labels, accumulated=batch.accumulated,
-        machine=machine_key(), threads=facts.threads if mode.device == "cpu" else 0, formula=formula_version(),
+        model=str(job.base.model).strip(),
+        config=job.config,
+        method=method_of(job),
+        optimizer=job.train.optimizer,
+        trained=counted.trainable or 0,
+        mode=asdict(mode),
+        rows=batch.rows,
+        length=batch.length,
+        labels=batch.labels,
+        accumulated=batch.accumulated,
+        machine=machine_key(),
+        threads=facts.threads if mode.device == "cpu" else 0,
+        formula=formula_version(),
         versions=libraries(),
-    )  # fmt: skip
+    )
 
 
 def method_of(job: Job) -> str:
@@ -49,4 +58,4 @@ def correction(now: Conditions) -> tuple[Measured | None, str]:
     return None, (
         f"The probe {day_of(other.when)} does not count here: it was made {changed}. Probe again to "
         "measure this training."
-    )  # fmt: skip
+    )

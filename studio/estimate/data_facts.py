@@ -15,8 +15,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from studio.formats._format import named
-from studio.formats.text import COLUMNS
+from studio.data.formats.text import COLUMNS
+from studio.data.row_format import named
 
 SAMPLE_BYTES = 2**20
 CHARACTERS_PER_TOKEN = 4.0
@@ -52,9 +52,13 @@ def in_pieces(data: DataFacts, length: int) -> DataFacts:
     )  # each later one begins with a token of context
     each = pieces / len(data.texts)
     return replace(
-        data, rows=round(data.rows * each), validation=round(data.validation * each),
-        mean=tokens / pieces, longest=min(data.longest, length), texts=(),
-    )  # fmt: skip
+        data,
+        rows=round(data.rows * each),
+        validation=round(data.validation * each),
+        mean=tokens / pieces,
+        longest=min(data.longest, length),
+        texts=(),
+    )
 
 
 def read_data_facts(path: Path) -> DataFacts | None:
@@ -83,9 +87,12 @@ def _facts(path: Path, stamp: int, size: int) -> DataFacts | None:
     answers = sum(a for a in told if a is not None)
     share = answers / max(1, sum(lengths)) if all(a is not None for a in told) else 1.0
     return DataFacts(
-        count, sum(lengths) / len(lengths), max(lengths), min(1.0, share),
+        count,
+        sum(lengths) / len(lengths),
+        max(lengths),
+        min(1.0, share),
         texts=tuple(lengths) if all(_plain(r) for r in rows) else (),
-    )  # fmt: skip
+    )
 
 
 def _rows(path: Path, head: bytes, *, whole: bool) -> Iterator[Any]:
@@ -137,6 +144,9 @@ def _answer(row: Any) -> float | None:
         if isinstance(row.get(key), str):
             return len(row[key]) / CHARACTERS_PER_TOKEN + 2
     turns = [t for t in _turns(row) if isinstance(t, Mapping)]
-    said = [_text(t.get("content", t.get("value", ""))) for t in turns
-            if t.get("role", t.get("from")) in ("assistant", "gpt", "model")]  # fmt: skip
+    said = [
+        _text(t.get("content", t.get("value", "")))
+        for t in turns
+        if t.get("role", t.get("from")) in ("assistant", "gpt", "model")
+    ]
     return sum(len(s) / CHARACTERS_PER_TOKEN + 2 for s in said) if said else None

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from studio.cadence import FORWARD_SHARE
 from studio.errors import StudioError
 from studio.estimate.correction import method_of
 from studio.estimate.job import Facts, Job, counted_of, job_of, mode_of
@@ -23,8 +22,9 @@ from studio.estimate.rows import rows_of, sources_of
 from studio.estimate.timings import Timing, read_timing
 from studio.estimate.work import operations_of, probed_paces, way_of
 from studio.graph.registry import Registry
-from studio.hardware import planned_threads
+from studio.runs.cadence import FORWARD_SHARE
 from studio.runs.folder import RunFolder, list_runs
+from studio.system.hardware import planned_threads
 
 LOOK_AT_RUNS = 40
 GOES_ON_S = 30.0
@@ -131,12 +131,19 @@ def _pace(job: Job, machine: Machine, timing: Timing, when: float) -> Pace | Non
     row = tokens / rows if train.batching != "packed" or data is None else data.mean
     forward = timing.evaluated * row * FORWARD_SHARE / timing.tokens_per_s
     return Pace(
-        "run", when, str(job.base.model).strip(), way_of(vars(mode), method_of(job), train.batching),
-        operations_of(job, job.shape, counted, mode, data), timing.tokens_per_s,
-        tokens / train.gradient_accumulation_steps, job.shape.linear_weights, sources_of(job),
-        counted=tokens / assumed, spread=timing.spread,
+        "run",
+        when,
+        str(job.base.model).strip(),
+        way_of(vars(mode), method_of(job), train.batching),
+        operations_of(job, job.shape, counted, mode, data),
+        timing.tokens_per_s,
+        tokens / train.gradient_accumulation_steps,
+        job.shape.linear_weights,
+        sources_of(job),
+        counted=tokens / assumed,
+        spread=timing.spread,
         evaluating=timing.evaluating_s / forward if forward else None,
         sampling_s=timing.sampling_s / timing.sampled if timing.sampled else None,
         saving=timing.between_s / sum(seconds for _, seconds in timing.steps),
         around_s=timing.before_s + timing.after_s,
-    )  # fmt: skip
+    )

@@ -14,10 +14,13 @@ from studio.estimate.families import FAMILIES, Config, Family
 from studio.estimate.shapes import Linear, Shape
 
 _OLD_KEYS = {
-    "n_embd": "hidden_size", "n_layer": "num_hidden_layers", "n_head": "num_attention_heads",
-    "n_inner": "intermediate_size", "n_positions": "max_position_embeddings",
+    "n_embd": "hidden_size",
+    "n_layer": "num_hidden_layers",
+    "n_head": "num_attention_heads",
+    "n_inner": "intermediate_size",
+    "n_positions": "max_position_embeddings",
     "ffn_dim": "intermediate_size",
-}  # fmt: skip
+}
 _EXPERT_NAMES = {
     "mixtral": (("w1", "w3"), ("w2",)),
     "qwen3_moe": (("gate_proj", "up_proj"), ("down_proj",)),
@@ -74,20 +77,33 @@ def _shape(config: Config, family: Family, *, prefix: str | None = None) -> Shap
     router = hidden * _experts(c) if _experts(c) > 1 else 0
     tied = bool(c.get("tie_word_embeddings", family.tied))
     return Shape(
-        model_type=str(c["model_type"]), layers=layers, hidden=hidden,
-        feed_forward=c.get("moe_intermediate_size", c["intermediate_size"]), query=query,
-        key_value=key_value, heads=heads, kv_heads=kv_heads, vocabulary=c["vocab_size"], tied=tied,
-        linears=linears, vectors=norms * norm_size + qk + router,
+        model_type=str(c["model_type"]),
+        layers=layers,
+        hidden=hidden,
+        feed_forward=c.get("moe_intermediate_size", c["intermediate_size"]),
+        query=query,
+        key_value=key_value,
+        heads=heads,
+        kv_heads=kv_heads,
+        vocabulary=c["vocab_size"],
+        tied=tied,
+        linears=linears,
+        vectors=norms * norm_size + qk + router,
         outside=norm_size + family.positions(c) * hidden,
         head_bias=c["vocab_size"] if family.head_bias else 0,
-        norm="layer" if family.norm_bias else "rms", norms=norms, qk_norm=bool(qk),
+        norm="layer" if family.norm_bias else "rms",
+        norms=norms,
+        qk_norm=bool(qk),
         qk_roots={"head": heads + kv_heads, "full": 2}.get(family.qk_norm, 0),
         kept_norms=1 if family.parallel(c) else norms,
-        gated=len(family.mlp) == 3 or "gate_up_proj" in family.mlp, activation=_activation(c, family),
-        rotary=family.rotary(c), fused_qkv=family.fused_qkv, eager_attention=family.eager,
+        gated=len(family.mlp) == 3 or "gate_up_proj" in family.mlp,
+        activation=_activation(c, family),
+        rotary=family.rotary(c),
+        fused_qkv=family.fused_qkv,
+        eager_attention=family.eager,
         experts_active=c.get("num_experts_per_tok", 1) if _experts(c) > 1 else 1,
         dropout={k: float(c.get(v) or 0.0) for k, v in family.dropout.items()},
-    )  # fmt: skip
+    )
 
 
 def _activation(c: Config, family: Family) -> str:
@@ -133,11 +149,25 @@ def _expert_weights(c: Config) -> list[Linear]:
     up, down = _EXPERT_NAMES[str(c["model_type"])]
     place, count = "mlp.experts", _experts(c)
     return [
-        Linear(f"{place}.gate_up_proj", hidden, 2 * inner, False, count, len(up),
-               tuple(f"{place}.{n}" for n in up)),
-        Linear(f"{place}.down_proj", inner, hidden, False, count, 1,
-               tuple(f"{place}.{n}" for n in down)),
-    ]  # fmt: skip
+        Linear(
+            f"{place}.gate_up_proj",
+            hidden,
+            2 * inner,
+            False,
+            count,
+            len(up),
+            tuple(f"{place}.{n}" for n in up),
+        ),
+        Linear(
+            f"{place}.down_proj",
+            inner,
+            hidden,
+            False,
+            count,
+            1,
+            tuple(f"{place}.{n}" for n in down),
+        ),
+    ]
 
 
 def _vision_tower(vision: Config, text_hidden: int) -> tuple[int, int]:

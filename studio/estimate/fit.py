@@ -29,9 +29,12 @@ from studio.graph.registry import Registry
 
 SHORTEST = 128
 _EIGHT_BIT = {
-    "adamw": "adamw_8bit", "adamw_fused": "adamw_8bit", "paged_adamw": "paged_adamw_8bit",
-    "lion": "lion_8bit", "ademamix": "ademamix_8bit",
-}  # fmt: skip
+    "adamw": "adamw_8bit",
+    "adamw_fused": "adamw_8bit",
+    "paged_adamw": "paged_adamw_8bit",
+    "lion": "lion_8bit",
+    "ademamix": "ademamix_8bit",
+}
 
 
 @dataclass(frozen=True)
@@ -47,9 +50,12 @@ class Proposal:
 
 
 def propose(
-    graph: Graph, registry: Registry, project_dir: Path, facts: Facts | None = None,
+    graph: Graph,
+    registry: Registry,
+    project_dir: Path,
+    facts: Facts | None = None,
     node: str | None = None,
-) -> tuple[tuple[Proposal, ...], Estimate | None]:  # fmt: skip
+) -> tuple[tuple[Proposal, ...], Estimate | None]:
     """What to change, and the estimate after all of it. Nothing when it fits already, or when the
     need is not known; the estimate may still not fit when nothing more can be changed."""
     train = next((n for n in graph.nodes if n.type == "train" and node in (None, n.id)), None)
@@ -129,9 +135,13 @@ def _batch(job: Job, facts: Facts, registry: Registry) -> Iterator[list[Change]]
         rows = max(n for n in range(1, rows) if rows % n == 0) if rows % 2 else rows // 2
         yield [
             ("train", "batch_size", rows, "Fewer rows at once need less memory."),
-            ("train", "gradient_accumulation_steps", whole // rows,
-             "As many rows as before make up each optimizer step, so the result is the same."),
-        ]  # fmt: skip
+            (
+                "train",
+                "gradient_accumulation_steps",
+                whole // rows,
+                "As many rows as before make up each optimizer step, so the result is the same.",
+            ),
+        ]
 
 
 def _checkpointing(job: Job, facts: Facts, registry: Registry) -> Iterator[list[Change]]:

@@ -206,17 +206,43 @@ def _paths(m: Linear, r: int, settings: Settings) -> int:
 
 
 FORMULAS: dict[str, Count] = {
-    "lora": _low_rank, "rslora": _low_rank, "dora": _dora, "lora_plus": _low_rank,
-    "pissa": _low_rank, "olora": _low_rank, "eva": _low_rank, "corda": _low_rank,
-    "loftq": _low_rank, "lora_ga": _low_rank, "riemannian": _low_rank,
-    "alora": _low_rank, "velora": _low_rank, "shira": _low_rank, "gralora": _low_rank, "hira": _low_rank,
-    "miss": _of_b, "hra": _of_a,  # not LoRA-FA and MiCA: half of their matrices is frozen
-    "fourierft": _coefficients, "waveft": _wavelets, "tinylora": _numbers, "c3a": _circulant,
-    "beft": _outputs, "ia3": _ia3, "adalora": _adalora, "vera": _vera, "loha": _loha, "lokr": _lokr,
-    "peanut": _tweakers, "deft": _injection, "glora": _paths,
-    "osf": _weakest, "supertuning": _entries, "bdlora": _block_diagonal,
-    "monteclora": _drawn, "adamss": _parts,
-}  # fmt: skip
+    "lora": _low_rank,
+    "rslora": _low_rank,
+    "dora": _dora,
+    "lora_plus": _low_rank,
+    "pissa": _low_rank,
+    "olora": _low_rank,
+    "eva": _low_rank,
+    "corda": _low_rank,
+    "loftq": _low_rank,
+    "lora_ga": _low_rank,
+    "riemannian": _low_rank,
+    "alora": _low_rank,
+    "velora": _low_rank,
+    "shira": _low_rank,
+    "gralora": _low_rank,
+    "hira": _low_rank,
+    "miss": _of_b,
+    "hra": _of_a,  # not LoRA-FA and MiCA: half of their matrices is frozen
+    "fourierft": _coefficients,
+    "waveft": _wavelets,
+    "tinylora": _numbers,
+    "c3a": _circulant,
+    "beft": _outputs,
+    "ia3": _ia3,
+    "adalora": _adalora,
+    "vera": _vera,
+    "loha": _loha,
+    "lokr": _lokr,
+    "peanut": _tweakers,
+    "deft": _injection,
+    "glora": _paths,
+    "osf": _weakest,
+    "supertuning": _entries,
+    "bdlora": _block_diagonal,
+    "monteclora": _drawn,
+    "adamss": _parts,
+}
 """Methods that are counted here. Their ids are those of ``studio/adapters``."""
 
 PLAIN = frozenset(name for name, formula in FORMULAS.items() if formula is _low_rank) - {"velora"}

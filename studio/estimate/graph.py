@@ -71,9 +71,12 @@ class Estimate:
 
 
 def estimate_graph(
-    graph: Graph, registry: Registry, project_dir: Path, facts: Facts | None = None,
+    graph: Graph,
+    registry: Registry,
+    project_dir: Path,
+    facts: Facts | None = None,
     node: str | None = None,
-) -> Estimate | None:  # fmt: skip
+) -> Estimate | None:
     """The estimate of the Train node ``node``, or of the first; ``None`` without one."""
     trains = [n for n in graph.nodes if n.type == "train" and node in (None, n.id)]
     if not trains:
@@ -88,10 +91,13 @@ def estimate_job(job: Job, facts: Facts) -> Estimate:
     if job.train is None or job.base is None:
         return replace(found, notes=("Connect a Base model and a Dataset to see what is needed.",))
     if job.shape is None:
-        return replace(found, notes=(
-            "The model is not on this machine yet, or its architecture is not known: run the Base "
-            "model node, or estimate with a dry run.",
-        ))  # fmt: skip
+        return replace(
+            found,
+            notes=(
+                "The model is not on this machine yet, or its architecture is not known: run the Base "
+                "model node, or estimate with a dry run.",
+            ),
+        )
     counted, notes = counted_of(job, job.shape)
     mode = mode_of(job, facts.machine)
     data, said = rows_of(job, facts)
@@ -125,9 +131,11 @@ def _with_memory(
         if known is None:
             return replace(found, dropped=dropped)
         return replace(
-            found, peak=known.peak, basis="measured here",
+            found,
+            peak=known.peak,
+            basis="measured here",
             fits=known.peak <= MARGIN * found.available,
-        )  # fmt: skip
+        )
     peak = round(parts.peak * (known.ratio if known else facts.least_ratio))
     basis: Basis = "measured here" if known else "formula"
     fits = peak <= MARGIN * found.available
@@ -159,13 +167,20 @@ def _with_time(
     """Steps and tokens from the rows, and the time where a training or a probe was timed here."""
     steps = optimizer_steps(job.train, data)
     found = replace(
-        found, rows=data.rows if data is not None else None, steps=steps,
+        found,
+        rows=data.rows if data is not None else None,
+        steps=steps,
         tokens=seen_tokens(job.train, data, steps),
-    )  # fmt: skip
+    )
     told = duration(work, facts.paces) if work is not None else None
     if told is None:
         return found
     return replace(
-        found, seconds=told.seconds, seconds_low=told.low, seconds_high=told.high,
-        seconds_from=told.source, seconds_parts=told.parts, notes=(*found.notes, *told.missing),
-    )  # fmt: skip
+        found,
+        seconds=told.seconds,
+        seconds_low=told.low,
+        seconds_high=told.high,
+        seconds_from=told.source,
+        seconds_parts=told.parts,
+        notes=(*found.notes, *told.missing),
+    )

@@ -24,17 +24,22 @@ from studio.estimate.shapes import Shape, read_shape, shape_of_config
 from studio.estimate.trainable import Counted, count, matched, rank_for
 from studio.graph.graph import Graph, Node
 from studio.graph.registry import Registry
-from studio.models import local_folder, starter_of
-from studio.targets import choose, listed
-from studio.whole import chosen_layers, layer_of
+from studio.model.models import local_folder, starter_of
+from studio.model.targets import choose, listed
+from studio.model.whole import chosen_layers, layer_of
 
 STARTER_CONFIGS: dict[str, dict[str, Any]] = {
     "smollm2-135m": {
-        "model_type": "llama", "hidden_size": 576, "intermediate_size": 1536,
-        "num_hidden_layers": 30, "num_attention_heads": 9, "num_key_value_heads": 3,
-        "vocab_size": 49152, "tie_word_embeddings": True,
+        "model_type": "llama",
+        "hidden_size": 576,
+        "intermediate_size": 1536,
+        "num_hidden_layers": 30,
+        "num_attention_heads": 9,
+        "num_key_value_heads": 3,
+        "vocab_size": 49152,
+        "tie_word_embeddings": True,
     },
-}  # fmt: skip
+}
 """Shapes of starters that are not imported yet."""
 
 
@@ -75,12 +80,20 @@ def job_of(graph: Graph, registry: Registry, project_dir: Path, train: Node) -> 
     data = graph.upstream(wire.source) if wire is not None else frozenset()
     settings = parsed(registry, base)
     return Job(
-        train.id, parsed(registry, train), settings, parsed(registry, lora),
-        tuple(s for n in graph.nodes if n.id in data and n.type == "dataset"
-              if (s := parsed(registry, n)) is not None),
-        shape_of_model(settings.model, project_dir) if settings is not None else None, project_dir,
+        train.id,
+        parsed(registry, train),
+        settings,
+        parsed(registry, lora),
+        tuple(
+            s
+            for n in graph.nodes
+            if n.id in data and n.type == "dataset"
+            if (s := parsed(registry, n)) is not None
+        ),
+        shape_of_model(settings.model, project_dir) if settings is not None else None,
+        project_dir,
         config_of_model(settings.model, project_dir) if settings is not None else "",
-    )  # fmt: skip
+    )
 
 
 def parsed(registry: Registry, node: Node | None) -> Any | None:
@@ -139,9 +152,14 @@ def counted_of(job: Job, shape: Shape) -> tuple[Counted, list[str]]:
     chosen = choose(shape.modules(), lora, job.base.model)
     targets = matched(shape, chosen.names, rank_for(lora.r, chosen.ranks))
     counted = count(
-        shape, lora.method, targets, bias=lora.bias, settings=lora.method_settings,
-        saved=listed(lora.modules_to_save), tokens=len(set(listed(lora.trained_tokens))),
-    )  # fmt: skip
+        shape,
+        lora.method,
+        targets,
+        bias=lora.bias,
+        settings=lora.method_settings,
+        saved=listed(lora.modules_to_save),
+        tokens=len(set(listed(lora.trained_tokens))),
+    )
     notes = [sentence[0].upper() + sentence[1:] for _, sentence, _ in chosen.troubles]
     if counted.adapter is None:
         notes.append(
@@ -172,13 +190,18 @@ def mode_of(job: Job, machine: Machine) -> Mode:
         dtype = "bfloat16" if machine.bfloat16 else "float32"
     full, half = job.lora is None, dtype != "float32"
     return Mode(
-        weights=4 if full or not half else 2, adapter=4, autocast=half,
-        quantization="none" if full else job.base.quantization, double_quant=job.base.double_quant,
-        checkpointing=job.train.gradient_checkpointing, head="rows" if full else "chunks",
+        weights=4 if full or not half else 2,
+        adapter=4,
+        autocast=half,
+        quantization="none" if full else job.base.quantization,
+        double_quant=job.base.double_quant,
+        checkpointing=job.train.gradient_checkpointing,
+        head="rows" if full else "chunks",
         masked=job.train.batching == "padded" and job.train.batch_size > 1,
         dropout=job.lora.dropout if job.lora is not None else 0.0,
-        device="cuda" if machine.device == "cuda" else "cpu", full=full,
-    )  # fmt: skip
+        device="cuda" if machine.device == "cuda" else "cpu",
+        full=full,
+    )
 
 
 def longest_batch(job: Job, data: DataFacts | None, mode: Mode) -> Batch:
@@ -195,6 +218,8 @@ def longest_batch(job: Job, data: DataFacts | None, mode: Mode) -> Batch:
         share = min(1.0, data.labels if data.exact else 1.5 * data.labels)
     tokens = train.batch_size * length
     return Batch(
-        train.batch_size, length, max(1, round(tokens * share)),
+        train.batch_size,
+        length,
+        max(1, round(tokens * share)),
         accumulated=train.gradient_accumulation_steps > 1,
-    )  # fmt: skip
+    )

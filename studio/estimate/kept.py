@@ -69,9 +69,12 @@ def _dora(m: Linear, r: int, settings: Settings) -> Kept:
     width. For the norm B A is made by way of a unit matrix, scaled and added to the frozen weight."""
     del r, settings
     return Kept(
-        outputs=2 * m.width_out, gradient_casts=2 * m.width_out, moment=2 * m.weights, moment_casts=2 * m.weights,
+        outputs=2 * m.width_out,
+        gradient_casts=2 * m.width_out,
+        moment=2 * m.weights,
+        moment_casts=2 * m.weights,
         brief=m.width_in * m.width_in + m.weights,
-    )  # fmt: skip
+    )
 
 
 def _deft(m: Linear, r: int, settings: Settings) -> Kept:
@@ -113,9 +116,11 @@ def _osf(m: Linear, r: int, settings: Settings) -> Kept:
     trained = trained_directions(m.width_in, m.width_out, OsfSettings.model_validate(settings).kept)
     others = (most - trained) * max(m.width_in, m.width_out) if m.width_in != m.width_out else 0
     return Kept(
-        matrices=2 * trained * both, middle=2 * trained, factors=0,
+        matrices=2 * trained * both,
+        middle=2 * trained,
+        factors=0,
         frozen=trained * (both + 1) + others,
-    )  # fmt: skip
+    )
 
 
 def _vera(m: Linear, r: int, settings: Settings) -> Kept:
@@ -180,9 +185,23 @@ def _lokr(m: Linear, r: int, settings: Settings) -> Kept:
 
 
 KEPT: dict[str, OfLayer] = {
-    "dora": _dora, "deft": _deft, "peanut": _peanut, "glora": _glora, "hira": _change,
-    "fourierft": _fourierft, "waveft": _change, "supertuning": _change,
-    "hra": _hra, "osf": _osf, "vera": _vera, "ia3": _ia3, "beft": _beft, "miss": _miss,
-    "c3a": _c3a, "adalora": _lora, "bdlora": _lora,
-    "loha": _loha, "lokr": _lokr,
-}  # fmt: skip
+    "dora": _dora,
+    "deft": _deft,
+    "peanut": _peanut,
+    "glora": _glora,
+    "hira": _change,
+    "fourierft": _fourierft,
+    "waveft": _change,
+    "supertuning": _change,
+    "hra": _hra,
+    "osf": _osf,
+    "vera": _vera,
+    "ia3": _ia3,
+    "beft": _beft,
+    "miss": _miss,
+    "c3a": _c3a,
+    "adalora": _lora,
+    "bdlora": _lora,
+    "loha": _loha,
+    "lokr": _lokr,
+}

@@ -1,4 +1,4 @@
-"""Steps and tokens of a training, by the arithmetic of a run (``studio.cadence``).
+"""Steps and tokens of a training, by the arithmetic of a run (``studio.runs.cadence``).
 
 Also the tokens of its evaluations and samples: what they cost is part of the time.
 """
@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from studio.cadence import MOST_PROMPTS, Cadence, Length, cadence_of, length_of
 from studio.estimate.data_facts import DataFacts
+from studio.runs.cadence import MOST_PROMPTS, Cadence, Length, cadence_of, length_of
 
 
 def rows_per_unit(train: Any, data: DataFacts) -> float:

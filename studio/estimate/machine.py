@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from studio.hardware import (
+from studio.system.hardware import (
     GIB,
     cpu_count,
     cpu_model,
@@ -58,13 +58,23 @@ def _machine(moment: int) -> Machine:
         card = cards[0]
         free = int((card.total_gib - card.used_gib) * GIB)
         return Machine(
-            describe_device(), "cuda", free, int(card.total_gib * GIB), _gpu_computes_bfloat16(),
+            describe_device(),
+            "cuda",
+            free,
+            int(card.total_gib * GIB),
+            _gpu_computes_bfloat16(),
             FRAMEWORK["cuda"],
-        )  # fmt: skip
+        )
     return Machine(
-        describe_device(), "cpu", int(ram_free_gib() * GIB), int(ram_total_gib() * GIB),
-        cpu_computes_bfloat16(), FRAMEWORK["cpu"], cpu_count(), leaves_holes(),
-    )  # fmt: skip
+        describe_device(),
+        "cpu",
+        int(ram_free_gib() * GIB),
+        int(ram_total_gib() * GIB),
+        cpu_computes_bfloat16(),
+        FRAMEWORK["cpu"],
+        cpu_count(),
+        leaves_holes(),
+    )
 
 
 @lru_cache(maxsize=1)

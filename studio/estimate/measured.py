@@ -16,8 +16,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from studio import paths
 from studio.runs.environment import versions
+from studio.system import paths
 
 LARGEST_CORRECTION = 3.0
 NEARLY = 0.1
@@ -25,13 +25,28 @@ NEARLY = 0.1
 MOST_KEPT = 200
 _LIBRARIES = ("torch", "transformers", "peft", "accelerate", "bitsandbytes")
 _FORMULA = (
-    "activations", "formulas", "families", "family_shape", "kept", "memory", "optimizers", "shapes", "trainable",
-)  # fmt: skip
+    "activations",
+    "formulas",
+    "families",
+    "family_shape",
+    "kept",
+    "memory",
+    "optimizers",
+    "shapes",
+    "trainable",
+)
 _MODE_WORDS = {
-    "weights": "precision", "adapter": "precision", "autocast": "precision",
-    "quantization": "quantization", "double_quant": "double quantization", "dropout": "dropout",
-    "checkpointing": "gradient checkpointing", "device": "device", "head": "loss", "full": "method",
-}  # fmt: skip
+    "weights": "precision",
+    "adapter": "precision",
+    "autocast": "precision",
+    "quantization": "quantization",
+    "double_quant": "double quantization",
+    "dropout": "dropout",
+    "checkpointing": "gradient checkpointing",
+    "device": "device",
+    "head": "loss",
+    "full": "method",
+}
 
 
 @dataclass(frozen=True)

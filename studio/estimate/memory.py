@@ -24,7 +24,7 @@ from studio.estimate.activations import (
     moment_bytes,
     moment_gradients,
     unkept_noise,
-)  # fmt: skip
+)
 from studio.estimate.optimizers import state_bytes
 from studio.estimate.shapes import Shape
 from studio.estimate.trainable import Counted, Target
@@ -117,8 +117,18 @@ def memory(
     last += rows * (1 + shape.tied)
     peak = framework + standing + max(first, last, step) + lost
     return Parts(
-        weights, constants, adapter, gradients, states, kept, logits, workspace, framework, peak, lost
-    )  # fmt: skip
+        weights,
+        constants,
+        adapter,
+        gradients,
+        states,
+        kept,
+        logits,
+        workspace,
+        framework,
+        peak,
+        lost,
+    )
 
 
 def _own(counted: Counted, mode: Mode) -> int:

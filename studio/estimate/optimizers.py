@@ -11,10 +11,19 @@ EIGHT_BIT = 2 + 2 * 4 / 256
 """Two 8-bit states and a float32 scale for every 256 numbers of each."""
 
 STATE_BYTES: dict[str, float | None] = {
-    "adamw": 8.0, "adamw_fused": 8.0, "adamw_8bit": EIGHT_BIT, "paged_adamw": 0.0,
-    "paged_adamw_8bit": 0.0, "lion": 4.0, "lion_8bit": EIGHT_BIT / 2, "ademamix": 12.0,
-    "ademamix_8bit": 1.5 * EIGHT_BIT, "adafactor": 0.0, "muon": 4.0, "sgd": 0.0,
-}  # fmt: skip
+    "adamw": 8.0,
+    "adamw_fused": 8.0,
+    "adamw_8bit": EIGHT_BIT,
+    "paged_adamw": 0.0,
+    "paged_adamw_8bit": 0.0,
+    "lion": 4.0,
+    "lion_8bit": EIGHT_BIT / 2,
+    "ademamix": 12.0,
+    "ademamix_8bit": 1.5 * EIGHT_BIT,
+    "adafactor": 0.0,
+    "muon": 4.0,
+    "sgd": 0.0,
+}
 """Per trained number. Paged states lie in main memory, so they are 0 on a GPU (and 8 or 2 on a
 processor: ``state_bytes``). Adafactor keeps a row and a column per matrix: next to nothing."""
 _PAGED = {"paged_adamw": 8.0, "paged_adamw_8bit": EIGHT_BIT}

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from studio.cadence import FORWARD_SHARE
+from studio.runs.cadence import FORWARD_SHARE
 
 _SAME_SIZE = 1.5
 _NEAR, _OTHER_SETTINGS, _PROBED, _OTHER_MODEL, _OTHER_PRECISION = 1.25, 1.5, 1.5, 2.5, 3.5
@@ -119,9 +119,14 @@ def duration(work: Work, paces: Sequence[Pace], now: float | None = None) -> Dur
     seconds = sum(parts.values())
     times = _times(work, pace, same_data, usable)
     return Duration(
-        seconds, seconds / times, seconds * times, pace.origin, _source(work, pace, now), parts,
+        seconds,
+        seconds / times,
+        seconds * times,
+        pace.origin,
+        _source(work, pace, now),
+        parts,
         _missing(work, pace),
-    )  # fmt: skip
+    )
 
 
 def _completed(paces: Sequence[Pace]) -> Pace:
@@ -197,8 +202,11 @@ def _times(work: Work, pace: Pace, same_data: bool, others: Sequence[Pace]) -> f
 def _source(work: Work, pace: Pace, now: float | None) -> str:
     day = day_of(pace.when, now)
     if pace.origin == "probe":
-        return f"from a probe {day}" if pace.model == work.model else (
-            f"from a probe of {short_name(pace.model)} {day}")  # fmt: skip
+        return (
+            f"from a probe {day}"
+            if pace.model == work.model
+            else (f"from a probe of {short_name(pace.model)} {day}")
+        )
     if pace.model != work.model:
         return f"from your run of {short_name(pace.model)} {day}"
     return f"from your run {day}" + ("" if _alike(work, pace) else ", with other settings")

@@ -36,14 +36,14 @@ def rows_of(job: Job, facts: Facts) -> tuple[DataFacts | None, list[str]]:
 
 def sources_of(job: Job) -> tuple[str, ...]:
     """The files that a training's rows are from, resolved."""
-    from studio.formats._check import source_path
+    from studio.data.check import source_path
 
     named = (str(settings.source).strip() for settings in job.datasets)
     return tuple(sorted(str(source_path(name, job.project_dir)) for name in named if name))
 
 
 def _facts(source: str, job: Job) -> DataFacts | None:
-    from studio.formats._check import source_path
+    from studio.data.check import source_path
 
     source = source.strip()
     return read_data_facts(source_path(source, job.project_dir)) if source else None

@@ -14,9 +14,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
-from studio.experts import joined
-from studio.layer_names import GATE_UP, joined_name
-from studio.layers import LinearModule, read_linear_modules, tensor_shapes, weight_files
+from studio.model.experts import joined
+from studio.model.layer_names import GATE_UP, joined_name
+from studio.model.layers import LinearModule, read_linear_modules, tensor_shapes, weight_files
 
 Norm = Literal["rms", "layer", "unknown"]
 
@@ -112,7 +112,7 @@ class Shape:
         return sum(m.weights for m in self.linears)
 
     def modules(self) -> list[LinearModule]:
-        """The layers under the names that users give them, as ``studio.layers`` lists them."""
+        """The layers under the names that users give them, as ``studio.model.layers`` lists them."""
         return [
             LinearModule(name, m.width_in, m.width_out)
             for m in self.linears
@@ -139,11 +139,13 @@ def _joined_linear(name: str, members: Sequence[LinearModule]) -> Linear:
     first, parts = members[0], len({m.name.rpartition(".")[2] for m in members})
     together = first.name == name  # in the file too, gate and up in one
     return Linear(
-        name, first.width_in, first.width_out * parts,
+        name,
+        first.width_in,
+        first.width_out * parts,
         experts=first.experts if together else len(members) // parts,
         fused=2 if together and name.endswith(GATE_UP) else parts,
         aliases=tuple(m.name for m in members),
-    )  # fmt: skip
+    )
 
 
 def text_config(config: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -196,13 +198,21 @@ def _from_headers(folder: Path, config: Mapping[str, Any]) -> Shape | None:
     size = _first(text, "head_dim") or hidden // heads
     widest = max(max(m.width_in, m.width_out) for m in modules)
     return Shape(
-        model_type=str(config.get("model_type", "")), layers=layers, hidden=hidden,
+        model_type=str(config.get("model_type", "")),
+        layers=layers,
+        hidden=hidden,
         feed_forward=_first(text, "intermediate_size", "n_inner", "ffn_dim") or widest,
-        query=heads * size, key_value=kv_heads * size, heads=heads, kv_heads=kv_heads,
-        vocabulary=_first(text, "vocab_size") or 0, tied=bool(config.get("tie_word_embeddings")),
+        query=heads * size,
+        key_value=kv_heads * size,
+        heads=heads,
+        kv_heads=kv_heads,
+        vocabulary=_first(text, "vocab_size") or 0,
+        tied=bool(config.get("tie_word_embeddings")),
         linears=tuple(joined_linears(modules)),
-        total=_stored_parameters(folder), norm="unknown", exact=False,
-    )  # fmt: skip
+        total=_stored_parameters(folder),
+        norm="unknown",
+        exact=False,
+    )
 
 
 def _first(config: Mapping[str, Any], *keys: str) -> int | None:

@@ -18,9 +18,14 @@ from studio.estimate.shapes import Shape
 
 
 def operations_per_token(
-    shape: Shape, adapter: int, length: float, labels: float = 1.0, *, checkpointing: bool = False,
+    shape: Shape,
+    adapter: int,
+    length: float,
+    labels: float = 1.0,
+    *,
+    checkpointing: bool = False,
     full: bool = False,
-) -> float:  # fmt: skip
+) -> float:
     """Floating-point operations of forward and backward pass for one token."""
     active = sum(m.weights * min(1.0, shape.experts_active / m.experts) for m in shape.linears)
     head = shape.hidden * shape.vocabulary * labels

@@ -18,9 +18,16 @@ MOST_STEPS = 1000
 _SLEPT = 20.0
 """A step that took so many times the usual for its tokens had the machine asleep in it."""
 _NAMES = (
-    "RunStarted", "StepStarted", "Phase", "Metric", "Sample", "TrainResumed", "StepFinished",
-    "StepFailed", "RunFinished",
-)  # fmt: skip
+    "RunStarted",
+    "StepStarted",
+    "Phase",
+    "Metric",
+    "Sample",
+    "TrainResumed",
+    "StepFinished",
+    "StepFailed",
+    "RunFinished",
+)
 _HEADS = tuple(f'{{"event": "{name}"' for name in _NAMES)
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from studio.estimate.formulas import FORMULAS
 from studio.estimate.kept import KEPT, NOTHING, Kept, Settings
 from studio.estimate.shapes import Linear, Shape
-from studio.layer_names import taker
+from studio.model.layer_names import taker
 
 
 @dataclass(frozen=True)
@@ -69,9 +69,15 @@ def rank_for(r: int, pattern: Mapping[str, int] | None) -> Callable[[str], int]:
 
 
 def count(
-    shape: Shape, method: str, targets: tuple[Target, ...], *, bias: str = "none",
-    settings: Settings | None = None, saved: Sequence[str] = (), tokens: int = 0,
-) -> Counted:  # fmt: skip
+    shape: Shape,
+    method: str,
+    targets: tuple[Target, ...],
+    *,
+    bias: str = "none",
+    settings: Settings | None = None,
+    saved: Sequence[str] = (),
+    tokens: int = 0,
+) -> Counted:
     """The parameters that ``method`` trains on ``targets``, and on the embeddings of ``tokens``."""
     formula = FORMULAS.get(method)
     adapter = None

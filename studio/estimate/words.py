@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from studio.estimate.graph import Estimate
-from studio.figures import counted, percent
-from studio.hardware import GIB
+from studio.system.hardware import GIB
+from studio.system.number_text import counted, percent
 
 PARTS = (
     ("weights", "Weights"),
@@ -19,8 +19,10 @@ PARTS = (
     ("framework", "Framework"),
 )
 BASIS = {
-    "formula": "by formula", "dry run": "by dry run", "measured here": "corrected by a probe here",
-}  # fmt: skip
+    "formula": "by formula",
+    "dry run": "by dry run",
+    "measured here": "corrected by a probe here",
+}
 UNKNOWN_TIME = "not known yet: run a probe or train once"
 
 

@@ -53,11 +53,16 @@ def work_of(
         return None
     evaluated, sampled = measuring_tokens(job.train, data)
     return Work(
-        model=str(job.base.model).strip(), way=way_of(vars(mode), method_of(job), job.train.batching),
-        operations=operations_of(job, shape, counted, mode, data), tokens=float(tokens),
+        model=str(job.base.model).strip(),
+        way=way_of(vars(mode), method_of(job), job.train.batching),
+        operations=operations_of(job, shape, counted, mode, data),
+        tokens=float(tokens),
         batch_tokens=tokens_per_step(job.train, data) / job.train.gradient_accumulation_steps,
-        weights=shape.linear_weights, data=sources_of(job), evaluated=evaluated, sampled=sampled,
-    )  # fmt: skip
+        weights=shape.linear_weights,
+        data=sources_of(job),
+        evaluated=evaluated,
+        sampled=sampled,
+    )
 
 
 def probed_paces(threads: int) -> tuple[Pace, ...]:
@@ -65,9 +70,15 @@ def probed_paces(threads: int) -> tuple[Pace, ...]:
     here = machine_key()
     return tuple(
         Pace(
-            "probe", m.when, m.of.model, way_of(dict(m.of.mode), m.of.method, m.batching),
-            m.operations, m.tokens_per_s, float(m.of.rows * m.of.length), m.weights,
+            "probe",
+            m.when,
+            m.of.model,
+            way_of(dict(m.of.mode), m.of.method, m.batching),
+            m.operations,
+            m.tokens_per_s,
+            float(m.of.rows * m.of.length),
+            m.weights,
         )
         for m in all_measured()
         if m.of.machine == here and m.of.threads == threads and m.operations > 0
-    )  # fmt: skip
+    )

@@ -10,12 +10,12 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from studio.exporters._card import base_name
-from studio.exporters._copy import copy_files, folder_size
-from studio.exporters._exporter import Exportable, Exporter
+from studio.exporters.copy_files import copy_files, folder_size
+from studio.exporters.exporter import Exportable, Exporter
+from studio.exporters.model_card import base_name
 from studio.graph.node_type import Variant
+from studio.model.whole import WHOLE
 from studio.values import AdapterValue
-from studio.whole import WHOLE
 
 if TYPE_CHECKING:
     from studio.runs.context import StepContext
@@ -33,8 +33,9 @@ def write(context: StepContext, value: Exportable, settings: Any, folder: Path) 
         if base_name(value.model.model) is None:
             context.notice(
                 f"{_ADAPTER_CONFIG} names the base model by its folder on this machine.",
-                "Write the base's public name there before you give the adapter to others.", "info",
-            )  # fmt: skip
+                "Write the base's public name there before you give the adapter to others.",
+                "info",
+            )
 
 
 def _name_base(path: Path, value: AdapterValue) -> None:
@@ -57,8 +58,11 @@ def _kind(value: Exportable) -> str:
 
 
 VARIANT = Variant(
-    kind="exporter", id="safetensors", title="Safetensors folder", order=10,
+    kind="exporter",
+    id="safetensors",
+    title="Safetensors folder",
+    order=10,
     help="Weights, tokenizer, chat template and model card in one folder, as transformers and PEFT "
     "load them.",
     payload=Exporter(("model", "adapter"), write, lambda v: folder_size(Path(v.path)), _kind),
-)  # fmt: skip
+)

@@ -79,8 +79,11 @@ def _graph_problems(graph: Graph, registry: Registry) -> list[Problem]:
 def _missing_type(node: Node) -> Problem:
     return Problem(
         f"The node “{node.id}” is of a type called “{node.type}” that is not installed.",
-        node.id, None, "Install the extension it comes from, or delete the node.", "unknown_type",
-    )  # fmt: skip
+        node.id,
+        None,
+        "Install the extension it comes from, or delete the node.",
+        "unknown_type",
+    )
 
 
 def _setting_problems(node: Node, node_type: NodeType, registry: Registry) -> list[Problem]:
@@ -160,10 +163,15 @@ def _own_problems(
     }
     before = {n: parsed[n] for n in graph.upstream(node.id) - {node.id} if n in parsed}
     context = CheckContext(
-        node.id, title_of(node, registry), project_dir, inputs, before, registry.variants,
+        node.id,
+        title_of(node, registry),
+        project_dir,
+        inputs,
+        before,
+        registry.variants,
         _input_types(graph, node, registry),
         frozenset(w.source_port for w in graph.wires if w.source == node.id),
-    )  # fmt: skip
+    )
     try:
         return list(node_type.check(settings, context))
     except StudioError as error:
@@ -172,9 +180,12 @@ def _own_problems(
         return [
             Problem(
                 f"{context.title}: its settings cannot be checked: {error}.",
-                node.id, None, "Look at the names of its files and folders.", "unusable_setting",
+                node.id,
+                None,
+                "Look at the names of its files and folders.",
+                "unusable_setting",
             )
-        ]  # fmt: skip
+        ]
 
 
 def _input_types(graph: Graph, node: Node, registry: Registry) -> dict[str, str]:

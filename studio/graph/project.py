@@ -65,8 +65,9 @@ def from_data(data: Any, name: str = "project") -> Graph:
             f"{name} was saved by a newer LoRA Studio (file version {version}, this program reads {VERSION}).",
             title="The project is newer than this program",
             hint="Update LoRA Studio to open it. The file was left untouched.",
-            code="newer_project", file=name,
-        )  # fmt: skip
+            code="newer_project",
+            file=name,
+        )
     for step in range(version, VERSION):
         data = UPGRADES[step](data)
     try:
@@ -96,9 +97,13 @@ def _node(data: dict[str, Any]) -> Node:
         raise TypeError(f"the settings of node {data['id']!r} are not an object")
     known = {"id", "type", "title", "position", "settings"}
     return Node(
-        str(data["id"]), str(data["type"]), dict(settings), str(data.get("title") or ""),
-        (_finite(x), _finite(y)), {k: v for k, v in data.items() if k not in known},
-    )  # fmt: skip
+        str(data["id"]),
+        str(data["type"]),
+        dict(settings),
+        str(data.get("title") or ""),
+        (_finite(x), _finite(y)),
+        {k: v for k, v in data.items() if k not in known},
+    )
 
 
 def _finite(value: Any) -> float:
@@ -119,9 +124,12 @@ def _wire(data: dict[str, Any]) -> Wire:
 
 def _bad(name: str, what: str, hint: str) -> StudioError:
     return StudioError(
-        f"{name} cannot be opened: {what}.", title="The project cannot be opened", hint=hint,
-        code="unreadable_project", file=name,
-    )  # fmt: skip
+        f"{name} cannot be opened: {what}.",
+        title="The project cannot be opened",
+        hint=hint,
+        code="unreadable_project",
+        file=name,
+    )
 
 
 def _damaged(path: Path, what: str) -> StudioError:
@@ -158,9 +166,12 @@ def save_project(path: Path, graph: Graph) -> None:
         write_atomic(path, text)
     except OSError as error:
         raise StudioError(
-            f"{path} could not be saved: {error.strerror or error}.", title="The project was not saved",
-            hint="Save it under another name or in another folder.", code="save_failed", file=str(path),
-        ) from error  # fmt: skip
+            f"{path} could not be saved: {error.strerror or error}.",
+            title="The project was not saved",
+            hint="Save it under another name or in another folder.",
+            code="save_failed",
+            file=str(path),
+        ) from error
     journal_path(path).unlink(missing_ok=True)
 
 

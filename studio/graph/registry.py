@@ -1,6 +1,6 @@
 """The registry finds node types and variants: one file each, here or in another package.
 
-Built-in ones are the modules of ``studio.nodes``, ``studio.formats``, ``studio.adapters``,
+Built-in ones are the modules of ``studio.nodes``, ``studio.data.formats``, ``studio.adapters``,
 ``studio.objectives`` and ``studio.exporters``; each module has a constant ``NODE`` or ``VARIANT``.
 Third parties publish the same objects through the entry-point groups ``lora_studio.nodes`` and
 ``lora_studio.variants``; while one is being written, ``LORA_STUDIO_EXTENSIONS`` names modules to
@@ -25,7 +25,7 @@ from studio.graph.schema import FieldSpec, NoSettings, Settings, fields_of
 T = TypeVar("T")
 
 KINDS = {
-    "format": "studio.formats",
+    "format": "studio.data.formats",
     "adapter": "studio.adapters",
     "objective": "studio.objectives",
     "exporter": "studio.exporters",

@@ -80,10 +80,20 @@ def setting(
         (k, tuple(v) if isinstance(v, (list, tuple)) else (v,)) for k, v in (shown_if or {}).items()
     )
     meta = Meta(
-        label, help, unit, group, widget, advanced, variant, shown,
-        tuple((choice_labels or {}).items()), tuple((special or {}).items()),
-        step, log_scale, placeholder,
-    )  # fmt: skip
+        label,
+        help,
+        unit,
+        group,
+        widget,
+        advanced,
+        variant,
+        shown,
+        tuple((choice_labels or {}).items()),
+        tuple((special or {}).items()),
+        step,
+        log_scale,
+        placeholder,
+    )
     extra: Any = {"studio": meta}  # pydantic keeps it as it is; no JSON schema is made from it
     return Field(default, title=label, description=help, json_schema_extra=extra, **limits)
 
@@ -211,10 +221,12 @@ def _problem(
     given = error.get("input")
     if error["type"] == "extra_forbidden":
         return Problem(
-            f"{title}: there is no setting called “{name}”.", node, prefix + name,
+            f"{title}: there is no setting called “{name}”.",
+            node,
+            prefix + name,
             "It may come from a newer version or a missing extension; remove it to run.",
             "unknown_setting",
-        )  # fmt: skip
+        )
     if error["type"] == "value_error":
         return Problem(
             f"{title}: {error['ctx']['error']}",
@@ -275,12 +287,21 @@ def to_json_schema(model: type[Settings]) -> list[dict[str, Any]]:
     rows = []
     for spec in fields_of(model):
         row: dict[str, Any] = {
-            "name": spec.name, "kind": spec.kind, "default": spec.default, "label": spec.meta.label,
-            "help": spec.meta.help, "unit": spec.meta.unit, "choices": list(spec.choices),
-            "minimum": spec.minimum, "maximum": spec.maximum, "variant": spec.meta.variant,
-            "exclusive_minimum": spec.exclusive_minimum, "exclusive_maximum": spec.exclusive_maximum,
-            "min_length": spec.min_length, "max_length": spec.max_length,
-        }  # fmt: skip
+            "name": spec.name,
+            "kind": spec.kind,
+            "default": spec.default,
+            "label": spec.meta.label,
+            "help": spec.meta.help,
+            "unit": spec.meta.unit,
+            "choices": list(spec.choices),
+            "minimum": spec.minimum,
+            "maximum": spec.maximum,
+            "variant": spec.meta.variant,
+            "exclusive_minimum": spec.exclusive_minimum,
+            "exclusive_maximum": spec.exclusive_maximum,
+            "min_length": spec.min_length,
+            "max_length": spec.max_length,
+        }
         kept = {k: v for k, v in row.items() if k == "default" or not _is_empty(v)}
         rows.append(kept)
     return rows

@@ -7,25 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from studio.graph.node_type import NodeType
 from studio.graph.ports import ADAPTER, DATASET, MODEL, REPORT, input_, output
-from studio.graph.schema import Settings, setting
+from studio.node_settings.evaluate import EvaluateSettings
 
 if TYPE_CHECKING:
     from studio.runs.context import StepContext
-
-
-class EvaluateSettings(Settings):
-    """How many rows are asked and how long an answer may be."""
-
-    rows: int = setting(
-        96, "Rows", "How many rows are asked, spread evenly over the file. 0 asks all; more is slower and surer.",
-        unit="rows", ge=0, special={0: "all"},
-    )  # fmt: skip
-    max_new_tokens: int = setting(
-        16, "Answer length", "Longest answer that is generated.", unit="tokens", ge=1, le=4096
-    )
-    batch_size: int = setting(
-        16, "Batch size", "Rows generated at once.", unit="rows", ge=1, le=512, advanced=True
-    )
 
 
 def run(
@@ -38,13 +23,18 @@ def run(
 
 
 NODE = NodeType(
-    id="evaluate", title="Evaluate", version=1, category="Result", icon="scale",
+    id="evaluate",
+    title="Evaluate",
+    version=1,
+    category="Result",
+    icon="scale",
     help="Asks held-out questions before and after tuning and counts the exact answers.",
-    settings=EvaluateSettings, run=run,
+    settings=EvaluateSettings,
+    run=run,
     inputs=(
         input_("dataset", DATASET, "Test rows", "Rows that were kept apart from training."),
         input_("model", (MODEL, ADAPTER), "Tuned model"),
     ),
     outputs=(output("report", REPORT, "Report"),),
     summary=lambda s: f"{s.rows} rows" if s.rows else "all rows",
-)  # fmt: skip
+)

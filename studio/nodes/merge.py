@@ -3,25 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from studio.errors import Problem
 from studio.graph.node_type import CheckContext, NodeType
 from studio.graph.ports import ADAPTER, MODEL, input_, output
-from studio.graph.schema import Settings, setting
+from studio.node_settings.merge import MergeSettings
 
 if TYPE_CHECKING:
     from studio.runs.context import StepContext
-
-
-class MergeSettings(Settings):
-    """How the merged model is written."""
-
-    dtype: Literal["base", "float32", "bfloat16", "float16"] = setting(
-        "base", "Precision", "Base keeps the precision the model was trained in. bfloat16 halves a float32 "
-        "model's size and rounds the merge; the difference is measured and shown.",
-        choice_labels={"base": "Same as the base", "float32": "float32", "bfloat16": "bfloat16", "float16": "float16"},
-    )  # fmt: skip
 
 
 def check(settings: MergeSettings, context: CheckContext) -> Iterable[Problem]:
@@ -35,8 +25,9 @@ def check(settings: MergeSettings, context: CheckContext) -> Iterable[Problem]:
             yield context.problem(
                 f"adapters of the method {variant.title} cannot be merged{f': {why}' if why else ''}.",
                 "adapter",
-                hint="Export the adapter itself, or choose another method.", code="cannot_merge",
-            )  # fmt: skip
+                hint="Export the adapter itself, or choose another method.",
+                code="cannot_merge",
+            )
 
 
 def run(
@@ -49,10 +40,16 @@ def run(
 
 
 NODE = NodeType(
-    id="merge", title="Merge", version=1, category="Result", icon="git-merge",
+    id="merge",
+    title="Merge",
+    version=1,
+    category="Result",
+    icon="git-merge",
     help="Adds the adapter into the model: one plain model, no extra work when it runs.",
-    settings=MergeSettings, run=run, check=check,
+    settings=MergeSettings,
+    run=run,
+    check=check,
     inputs=(input_("adapter", ADAPTER, "Adapter"),),
     outputs=(output("model", MODEL, "Merged model"),),
     summary=lambda s: "as the base" if s.dtype == "base" else s.dtype,
-)  # fmt: skip
+)

@@ -3,34 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from studio.errors import Problem
-from studio.figures import percent
 from studio.graph.node_type import CheckContext, NodeType
 from studio.graph.ports import ADAPTER, input_, output
-from studio.graph.schema import Settings, setting
+from studio.node_settings.resize import ResizeSettings
+from studio.system.number_text import percent
 
 if TYPE_CHECKING:
     from studio.runs.context import StepContext
-
-
-class ResizeSettings(Settings):
-    """How small the adapter may become."""
-
-    by: Literal["energy", "rank"] = setting(
-        "energy", "Shrink by", "Energy: every layer keeps as many directions as its change needs. Rank: the "
-        "same rank for all.", choice_labels={"energy": "Energy kept", "rank": "Rank"},
-    )  # fmt: skip
-    energy: float = setting(
-        0.95, "Energy", "Share of each layer's change (its squared singular values) that is kept. 0.9 to "
-        "0.99 is usual; less is smaller and further from what was trained.", gt=0.0, le=1.0, step=0.01,
-        shown_if={"by": "energy"},
-    )  # fmt: skip
-    r: int = setting(
-        8, "Rank (r)", "The new rank of every layer; layers that had less keep theirs.", ge=1, le=1024,
-        log_scale=True, shown_if={"by": "rank"},
-    )  # fmt: skip
 
 
 def check(settings: ResizeSettings, context: CheckContext) -> Iterable[Problem]:
@@ -41,14 +23,19 @@ def check(settings: ResizeSettings, context: CheckContext) -> Iterable[Problem]:
     if getattr(lora, "method", "") == "dora":
         yield context.problem(
             "a DoRA adapter cannot be shrunk: it trains the length of the weights too, which has no rank.",
-            "adapter", code="cannot_resize", hint="Choose LoRA or rsLoRA in the LoRA node.",
-        )  # fmt: skip
+            "adapter",
+            code="cannot_resize",
+            hint="Choose LoRA or rsLoRA in the LoRA node.",
+        )
     if settings.by == "rank" and settings.r >= getattr(lora, "r", settings.r + 1):
         yield context.problem(
             f"a rank of {settings.r} is not below the adapter's {getattr(lora, 'r', 0)}, so nothing "
-            "becomes smaller.", "r", code="nothing_to_shrink", severity="warning",
+            "becomes smaller.",
+            "r",
+            code="nothing_to_shrink",
+            severity="warning",
             hint="Choose a lower rank, or shrink by energy.",
-        )  # fmt: skip
+        )
 
 
 def run(
@@ -69,10 +56,16 @@ def _summary(settings: ResizeSettings) -> str:
 
 
 NODE = NodeType(
-    id="resize", title="Resize", version=1, category="Result", icon="scissors",
+    id="resize",
+    title="Resize",
+    version=1,
+    category="Result",
+    icon="scissors",
     help="Gives a trained adapter a lower rank, exactly by its singular values, and says what is kept.",
-    settings=ResizeSettings, run=run, check=check,
+    settings=ResizeSettings,
+    run=run,
+    check=check,
     inputs=(input_("adapter", ADAPTER, "Adapter"),),
     outputs=(output("adapter", ADAPTER, "Adapter", "The smaller adapter."),),
     summary=_summary,
-)  # fmt: skip
+)

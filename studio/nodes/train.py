@@ -5,34 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from studio.data_report_cache import kept_problems
+from studio import chat_templates
 from studio.errors import Problem
 from studio.graph.node_type import CheckContext, NodeType
 from studio.graph.ports import ADAPTED_MODEL, ADAPTER, DATASET, MODEL, input_, output
-from studio.graph.schema import setting
-from studio.nodes._train_data import check_data
-from studio.nodes._train_whole import WholeSettings, check_whole
-from studio.nodes.dataset import keeps_validation
+from studio.node_settings.dataset import keeps_validation
+from studio.node_settings.train import TrainSettings
+from studio.preview.report_cache import kept_problems
 
 if TYPE_CHECKING:
     from studio.runs.context import StepContext
-
-
-class TrainSettings(WholeSettings):
-    """How long, how fast and on what the adapter, or the whole model, is trained."""
-
-    gradient_checkpointing: bool = setting(
-        False, "Gradient checkpointing", "Computes activations twice instead of keeping them: much less memory, "
-        "about a third slower.", group="Memory",
-    )  # fmt: skip
-    seed: int = setting(
-        0,
-        "Seed",
-        "The same seed on the same machine gives the same run.",
-        group="Repeatability",
-        ge=0,
-        le=2**31 - 1,
-    )
 
 
 def check(settings: TrainSettings, context: CheckContext) -> Iterable[Problem]:
@@ -47,9 +29,11 @@ def check(settings: TrainSettings, context: CheckContext) -> Iterable[Problem]:
         yield context.problem(
             f"a checkpoint every {settings.save_steps} steps is never written in "
             f"{settings.max_steps} steps.",
-            "save_steps", hint="Lower it, or set 0 for ten times a run.",
-            code="cadence_beyond_end", severity="warning",
-        )  # fmt: skip
+            "save_steps",
+            hint="Lower it, or set 0 for ten times a run.",
+            code="cadence_beyond_end",
+            severity="warning",
+        )
 
 
 _NEED_VALIDATION = (
@@ -64,10 +48,12 @@ def _without_validation(settings: TrainSettings, context: CheckContext) -> Itera
     for name, unused, what in _NEED_VALIDATION:
         if getattr(settings, name) != unused:
             yield context.problem(
-                f"{what}, but the Dataset node keeps no rows for it.", name,
-                hint="Choose validation rows in the Dataset node.", code="no_validation_rows",
+                f"{what}, but the Dataset node keeps no rows for it.",
+                name,
+                hint="Choose validation rows in the Dataset node.",
+                code="no_validation_rows",
                 severity="warning",
-            )  # fmt: skip
+            )
 
 
 def run(
@@ -90,14 +76,136 @@ def _summary(settings: TrainSettings) -> str:
     return f"{count:g} {unit}{'' if count == 1 else 's'} · lr {rate}"
 
 
+USUAL_RATE = 1e-4
+
+
+def is_whole(context: CheckContext) -> bool:
+    """Whether a model without a LoRA node is wired in."""
+    return context.input_types.get("model") == MODEL.id
+
+
+def check_whole(settings: Any, context: CheckContext) -> Iterable[Problem]:
+    """Full fine-tuning gives a model and no adapter, cannot be quantized, and wants small steps."""
+    whole = is_whole(context)
+    wrong, right = ("adapter", "Tuned model") if whole else ("model", "Adapter")
+    if "model" in context.inputs and wrong in context.used_outputs:
+        what = (
+            "the model itself is trained, so there is no adapter"
+            if whole
+            else ("an adapter is trained, so there is no tuned model")
+        )
+        yield context.problem(
+            f"{what}.",
+            wrong,
+            code="no_such_result",
+            hint=f"Take the wire from “{right}” instead"
+            + (", or put a LoRA node before Train." if whole else ", or add a Merge node."),
+        )
+    if not whole:
+        return
+    base = next((s for t, s in context.upstream.values() if t == "base_model" and s), None)
+    if getattr(base, "quantization", "none") != "none":
+        yield context.problem(
+            "a quantized model cannot be trained as a whole.",
+            "model",
+            code="whole_quantized",
+            hint="Set Quantization to None in the Base model node, or put a LoRA node between.",
+        )
+    if settings.learning_rate > USUAL_RATE:
+        yield context.problem(
+            f"a learning rate of {settings.learning_rate:g} is high for full fine-tuning and may wipe "
+            "out what the model knows.",
+            "learning_rate",
+            severity="warning",
+            code="high_rate",
+            hint="1e-5 to 5e-5 is usual.",
+        )
+
+
+_WAITING = {
+    "preference": "preferences (chosen and rejected)",
+    "kto": "labels of good and bad answers",
+}
+"""Formats whose rows plain answers cannot be learned from."""
+
+
+def check_data(settings: TrainSettings, context: CheckContext) -> Iterable[Problem]:
+    """Templates that cannot work or need a second thought, and data for another objective."""
+    if settings.chat_template == "custom":
+        yield from _custom_problems(settings, context)
+    elif settings.chat_template != "model":
+        yield from _other_template(settings, context)
+    for kind, values in context.upstream.values():
+        if kind != "dataset" or values is None or settings.objective != "sft":
+            continue
+        waiting = _WAITING.get(_format_of(values, context))
+        if waiting:
+            yield context.problem(
+                f"the rows are {waiting}, and supervised fine-tuning learns from answers only.",
+                "objective",
+                hint="Choose another format on the Dataset node, or other data.",
+                code="wrong_shape",
+            )
+
+
+def _format_of(dataset: Any, context: CheckContext) -> str:
+    from studio.data.check import detected_format
+
+    variants = context.variants.get("format", {})
+    return detected_format(dataset, context.project_dir, variants)
+
+
+def _custom_problems(settings: TrainSettings, context: CheckContext) -> Iterable[Problem]:
+    if not settings.custom_template.strip():
+        yield context.problem(
+            "the custom chat template is empty.",
+            "custom_template",
+            hint="Write one, or choose another chat template.",
+            code="no_template",
+        )
+        return
+    mistake = chat_templates.mistake_in(settings.custom_template)
+    if mistake:
+        yield context.problem(
+            f"the custom chat template {mistake}.",
+            "custom_template",
+            hint="Correct it, or choose another chat template.",
+            code="bad_template",
+        )
+
+
+def _other_template(settings: TrainSettings, context: CheckContext) -> Iterable[Problem]:
+    from studio.model.facts import model_facts
+
+    models = (s for t, s in context.upstream.values() if t == "base_model" and s is not None)
+    facts = next((model_facts(getattr(s, "model", ""), context.project_dir) for s in models), None)
+    if facts is not None and facts.chat_template:
+        title = chat_templates.template(settings.chat_template).title
+        yield context.problem(
+            f"the model has a chat template of its own, and the rows are written with that of {title}.",
+            "chat_template",
+            hint="Choose “The model's own”, unless the model has to learn another one.",
+            code="other_template",
+            severity="warning",
+        )
+
+
 NODE = NodeType(
-    id="train", title="Train", version=2, category="Training", icon="play",
+    id="train",
+    title="Train",
+    version=2,
+    category="Training",
+    icon="play",
     help="Supervised fine-tuning: the adapter learns to write the answers of your rows.",
-    settings=TrainSettings, run=run, check=check,
+    settings=TrainSettings,
+    run=run,
+    check=check,
     inputs=(
         input_("dataset", DATASET, "Dataset"),
         input_(
-            "model", (ADAPTED_MODEL, MODEL), "Model",
+            "model",
+            (ADAPTED_MODEL, MODEL),
+            "Model",
             "A model with LoRA trains an adapter. A model by itself is trained as a whole.",
         ),
     ),
@@ -106,4 +214,4 @@ NODE = NodeType(
         output("model", MODEL, "Tuned model", "The model itself, after full fine-tuning."),
     ),
     summary=_summary,
-)  # fmt: skip
+)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from studio.graph.node_type import Variant
-from studio.objectives._method import PLAIN_LOSS, LossOptions, Objective
+from studio.objectives.objective import PLAIN_LOSS, LossOptions, Objective
 
 
 def _choose_head(model: Any, batch: Any) -> Any:
@@ -21,7 +21,10 @@ def _summed_loss(model: Any, batch: Any, head: Any, options: LossOptions = PLAIN
 
 
 VARIANT = Variant(
-    kind="objective", id="sft", title="Supervised fine-tuning", order=10,
+    kind="objective",
+    id="sft",
+    title="Supervised fine-tuning",
+    order=10,
     help="The model learns to write the answers of your rows, token by token.",
     payload=Objective(_choose_head, _summed_loss),
-)  # fmt: skip
+)

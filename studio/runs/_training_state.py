@@ -9,8 +9,8 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from studio.insight import insight_from
 from studio.runs.events import Event
+from studio.runs.insight import insight_from
 from studio.runs.samples import SampleGrid
 from studio.runs.series import Series, add_memory, number
 

@@ -12,15 +12,27 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from studio import hardware
 from studio.graph.project import json_text, write_atomic
 from studio.runs.folder import RunFolder
 from studio.runs.plan import Plan
+from studio.system import hardware
 
 PACKAGES = (
-    "torch", "transformers", "peft", "accelerate", "datasets", "tokenizers", "safetensors",
-    "bitsandbytes", "gguf", "numpy", "pydantic", "pyarrow", "PySide6-Essentials", "lora-studio",
-)  # fmt: skip
+    "torch",
+    "transformers",
+    "peft",
+    "accelerate",
+    "datasets",
+    "tokenizers",
+    "safetensors",
+    "bitsandbytes",
+    "gguf",
+    "numpy",
+    "pydantic",
+    "pyarrow",
+    "PySide6-Essentials",
+    "lora-studio",
+)
 
 
 def versions() -> dict[str, str | None]:

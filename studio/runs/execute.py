@@ -14,7 +14,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from studio import hardware
 from studio.errors import Stopped
 from studio.graph.registry import Registry
 from studio.runs.control import Control
@@ -25,6 +24,7 @@ from studio.runs.plan import Plan, Step
 from studio.runs.records import Hit, Record, find_hit
 from studio.runs.sampler import MemorySampler
 from studio.runs.step import run_step
+from studio.system import hardware
 
 Emit = Callable[[Event], None]
 logger = logging.getLogger(__name__)

@@ -12,8 +12,8 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from studio.disk import is_full
 from studio.errors import StudioError
+from studio.system.disk import is_full
 
 GIB = 2**30
 _REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)
@@ -48,9 +48,14 @@ def failure(error: BaseException, title: str, folder: Path) -> dict[str, Any]:
             "trace": "".join(traceback.format_exception(error)),
         }
     fields = {
-        "title": known.title, "sentence": known.sentence, "hint": known.hint, "code": known.code,
-        "field": known.field, "file": known.file, "line": known.line,
-    }  # fmt: skip
+        "title": known.title,
+        "sentence": known.sentence,
+        "hint": known.hint,
+        "code": known.code,
+        "field": known.field,
+        "file": known.file,
+        "line": known.line,
+    }
     return {k: v for k, v in fields.items() if v not in (None, "")}
 
 

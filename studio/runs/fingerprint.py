@@ -16,11 +16,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from studio import paths
 from studio.graph.node_type import NodeType
 from studio.graph.project import write_atomic
 from studio.graph.registry import Registry, variant_fields
 from studio.graph.schema import Settings, fields_of
+from studio.system import paths
 
 HASH_CACHE_ENTRIES = 5000
 FRESH_S = 2.0

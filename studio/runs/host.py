@@ -22,7 +22,6 @@ from typing import NoReturn
 
 import psutil
 
-from studio import hardware
 from studio.errors import StudioError
 from studio.graph.project import write_atomic
 from studio.graph.registry import load_registry
@@ -35,6 +34,7 @@ from studio.runs.failures import failure
 from studio.runs.folder import RunFolder, read_json
 from studio.runs.lock import HostLock
 from studio.runs.sink import EventSink
+from studio.system import hardware
 
 CLUSTER = ("LOCAL_RANK", "RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 EXIT_CODES = {"completed": 0, "failed": 1, "stopped": 3, "suspended": 3}
@@ -56,14 +56,26 @@ def start(
     _started[:] = [p for p in _started if p.poll() is None]
     offset = size_of(folder.commands_path) if commands_from is None else commands_from
     command = [
-        sys.executable, "-P", "-m", "studio.runs.host", str(folder.path.resolve()),
-        "--commands-from", str(offset), *(["--leave-core"] if leave_core else []),
-    ]  # fmt: skip
+        sys.executable,
+        "-P",
+        "-m",
+        "studio.runs.host",
+        str(folder.path.resolve()),
+        "--commands-from",
+        str(offset),
+        *(["--leave-core"] if leave_core else []),
+    ]
     with folder.log_path.open("ab") as log:
         process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=_environment(folder),
-            cwd=folder.path, start_new_session=sys.platform != "win32", creationflags=_flags(),
-        )  # fmt: skip
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            env=_environment(folder),
+            cwd=folder.path,
+            start_new_session=sys.platform != "win32",
+            creationflags=_flags(),
+        )
     _started.append(process)
     return process
 

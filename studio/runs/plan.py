@@ -84,9 +84,14 @@ def step_from_json(data: Mapping[str, Any]) -> Step:
     """The step in JSON data; raises ``KeyError``, ``TypeError`` or ``ValueError``."""
     inputs = {str(port): (str(s[0]), str(s[1])) for port, s in data["inputs"].items()}
     return Step(
-        str(data["node"]), str(data["type"]), int(data["version"]), str(data["title"]),
-        dict(data["settings"]), inputs, str(data["fingerprint"]),
-    )  # fmt: skip
+        str(data["node"]),
+        str(data["type"]),
+        int(data["version"]),
+        str(data["title"]),
+        dict(data["settings"]),
+        inputs,
+        str(data["fingerprint"]),
+    )
 
 
 def plan_from_json(data: Any, name: str = "plan.json") -> Plan:

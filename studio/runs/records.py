@@ -95,11 +95,15 @@ def _read(path: Path) -> Record | None:
     try:
         data = read_json(path)
         return Record(
-            str(data["node"]), str(data["type"]), str(data["fingerprint"]), dict(data["outputs"]),
+            str(data["node"]),
+            str(data["type"]),
+            str(data["fingerprint"]),
+            dict(data["outputs"]),
             tuple(dict(a) for a in data["artifacts"]),
             tuple((str(p), int(size), int(mtime)) for p, size, mtime in data["files"]),
-            float(data["seconds"]), tuple(dict(e) for e in data.get("evaluations", ())),
-        )  # fmt: skip
+            float(data["seconds"]),
+            tuple(dict(e) for e in data.get("evaluations", ())),
+        )
     except (StudioError, KeyError, TypeError, ValueError):
         return None
 

@@ -48,10 +48,12 @@ class SampleGrid:
             self.steps = sorted([*self.steps, step])
             self._thin()
         self.cells[prompt, step] = Sample(
-            str(data.get("text", "")), _whole(data.get("tokens")), number(data.get("seconds")),
+            str(data.get("text", "")),
+            _whole(data.get("tokens")),
+            number(data.get("seconds")),
             str(data.get("expected") or ""),
             bool(data.get("cut")),
-        )  # fmt: skip
+        )
 
     def at(self, prompt: str, step: int) -> Sample | None:
         """The answer to a prompt after a step, if there is one."""

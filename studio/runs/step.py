@@ -52,11 +52,18 @@ def run_step(
         emit(event)
 
     context = StepContext(
-        node=step.node, title=step.title, folder=staging,
-        checkpoints=folder.checkpoints(step.node), project_dir=plan.project_dir,
-        registry=registry, emit_event=tell, stop_requested=control.stop_requested,
-        take_command=control.take, threads=threads, project_name=plan.name,
-    )  # fmt: skip
+        node=step.node,
+        title=step.title,
+        folder=staging,
+        checkpoints=folder.checkpoints(step.node),
+        project_dir=plan.project_dir,
+        registry=registry,
+        emit_event=tell,
+        stop_requested=control.stop_requested,
+        take_command=control.take,
+        threads=threads,
+        project_name=plan.name,
+    )
     settings = node_type.settings.model_validate(dict(step.settings))
     started, clock = time.time(), time.monotonic()
     outputs = _checked(node_type, node_type.run(context, inputs, settings))

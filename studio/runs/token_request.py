@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from studio.data_report_cache import NOTHING_TRAINED, report_key
 from studio.errors import Problem, StudioError
 from studio.graph.edits import set_setting
 from studio.graph.graph import Graph, Node
@@ -20,6 +19,7 @@ from studio.graph.problems import find_problems, settings_of
 from studio.graph.registry import Registry
 from studio.graph.schema import Settings
 from studio.graph.wires import title_of
+from studio.preview.report_cache import NOTHING_TRAINED, report_key
 from studio.runs.plan import Plan, Step, compile_plan, plan_from_json, step_from_json
 
 
@@ -28,7 +28,7 @@ class TokenRequest:
     """``plan`` makes the data, which is the output ``output`` of the step ``dataset``. ``base`` is
     the Base model node; its fingerprint is empty where finding it would mean reading weights.
     ``train`` and ``title`` are id and name of the Train node, ``settings`` what it is set to. ``key``
-    names data and settings as ``studio.data_report_cache`` does."""
+    names data and settings as ``studio.preview.report_cache`` does."""
 
     plan: Plan
     dataset: str
@@ -93,10 +93,15 @@ def token_request(
         return None, compiled.problems
     plan = _as_set(compiled.plan, graph)
     request = TokenRequest(
-        plan, data.source, data.source_port, _base_step(graph, base, registry, project_dir),
-        title_of(node, registry), node.id, _settings(node, registry),
+        plan,
+        data.source,
+        data.source_port,
+        _base_step(graph, base, registry, project_dir),
+        title_of(node, registry),
+        node.id,
+        _settings(node, registry),
         _key(graph, node, registry, project_dir),
-    )  # fmt: skip
+    )
     return request, tuple(problems)
 
 
@@ -143,13 +148,15 @@ def _train_node(graph: Graph, wanted: str | None) -> Node:
     if not trains:
         raise StudioError(
             "The project has no Train node, so nothing says what is trained.",
-            hint="Add one, and connect its dataset and model.", code="no_train",
-        )  # fmt: skip
+            hint="Add one, and connect its dataset and model.",
+            code="no_train",
+        )
     if len(trains) > 1:
         raise StudioError(
             f"The project has {len(trains)} Train nodes: {names}.",
-            hint="Choose one with --node.", code="several_trains",
-        )  # fmt: skip
+            hint="Choose one with --node.",
+            code="several_trains",
+        )
     return trains[0]
 
 
@@ -175,8 +182,12 @@ def _no_base(train: Node, registry: Registry) -> Problem:
     title = title_of(train, registry)
     return Problem(
         f"{title}: its model does not come from a Base model node, so there is no tokenizer to show "
-        "rows with.", train.id, "model", "Connect a Base model node.", "no_base_model",
-    )  # fmt: skip
+        "rows with.",
+        train.id,
+        "model",
+        "Connect a Base model node.",
+        "no_base_model",
+    )
 
 
 def _part(graph: Graph, nodes: Iterable[str]) -> Graph:

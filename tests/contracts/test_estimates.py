@@ -9,7 +9,7 @@ import pytest
 from studio.estimate.formulas import FORMULAS
 from studio.estimate.optimizers import STATE_BYTES, state_bytes
 from studio.graph.registry import load_registry
-from studio.nodes._train_optimizer import OptimizerName
+from studio.node_settings.train import OptimizerName
 
 
 @pytest.mark.parametrize("optimizer", get_args(OptimizerName))

@@ -62,8 +62,12 @@ def studio(environment: dict[str, str], *arguments: str) -> subprocess.Completed
     """The command line as a user calls it."""
     return subprocess.run(
         [sys.executable, str(ROOT / "main.py"), *arguments],
-        env=environment, capture_output=True, text=True, timeout=110, check=False,
-    )  # fmt: skip
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=110,
+        check=False,
+    )
 
 
 def test_the_node_is_listed_with_its_settings(outside: dict[str, str]) -> None:

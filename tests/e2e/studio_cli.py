@@ -50,18 +50,27 @@ def command(*arguments: object) -> list[str]:
 def studio(*arguments: object, timeout: float = 110, **environment: str) -> Ran:
     """Run a command to its end."""
     done = subprocess.run(
-        command(*arguments), env={**os.environ, **environment}, cwd=ROOT, capture_output=True,
-        text=True, timeout=timeout, check=False,
-    )  # fmt: skip
+        command(*arguments),
+        env={**os.environ, **environment},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
     return Ran(done.returncode, done.stdout, done.stderr)
 
 
 def start(*arguments: object, **environment: str) -> subprocess.Popen[str]:
     """Start a command and leave it running."""
     return subprocess.Popen(
-        command(*arguments), env={**os.environ, **environment}, cwd=ROOT, stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+        command(*arguments),
+        env={**os.environ, **environment},
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
 
 
 def write_project(path: Path, model: Path | str, rows: Path, **changes: dict[str, Any]) -> Path:
@@ -73,12 +82,18 @@ def write_project(path: Path, model: Path | str, rows: Path, **changes: dict[str
         "data": {"source": str(rows), "validation_fraction": 0.2},
         "base": {"model": str(model), "dtype": "float32"},
         "lora": {"r": 4, "alpha": 8},
-        "train": {"max_steps": 6, "batch_size": 2, "learning_rate": 0.01, "max_length": 128,
-                  "eval_steps": 3, "save_steps": 2},
+        "train": {
+            "max_steps": 6,
+            "batch_size": 2,
+            "learning_rate": 0.01,
+            "max_length": 128,
+            "eval_steps": 3,
+            "save_steps": 2,
+        },
         "merge": {},
         "export": {},
         "share": {},
-    }  # fmt: skip
+    }
     kinds = {"data": "dataset", "base": "base_model", "share": "export"}
     for node, change in changes.items():
         settings[node].update(change)
@@ -87,14 +102,20 @@ def write_project(path: Path, model: Path | str, rows: Path, **changes: dict[str
         for i, (n, s) in enumerate(settings.items())
     ]
     wires = [
-        ("data.dataset", "train.dataset"), ("base.model", "lora.model"), ("lora.model", "train.model"),
-        ("train.adapter", "merge.adapter"), ("merge.model", "export.model"),
+        ("data.dataset", "train.dataset"),
+        ("base.model", "lora.model"),
+        ("lora.model", "train.model"),
+        ("train.adapter", "merge.adapter"),
+        ("merge.model", "export.model"),
         ("train.adapter", "share.model"),
-    ]  # fmt: skip
+    ]
     project = {
-        "format": "lora-studio", "version": 1, "name": "Small talk", "nodes": nodes,
+        "format": "lora-studio",
+        "version": 1,
+        "name": "Small talk",
+        "nodes": nodes,
         "wires": [{"from": a, "to": b} for a, b in wires],
-    }  # fmt: skip
+    }
     path.write_text(json.dumps(project, indent=1), encoding="utf-8")
     return path
 
@@ -102,8 +123,13 @@ def write_project(path: Path, model: Path | str, rows: Path, **changes: dict[str
 def write_rows(path: Path, count: int = 24) -> Path:
     """Short conversations; the answer follows from the question, so that a tiny model can learn."""
     lines = [
-        {"messages": [{"role": "user", "content": f"say {word}"}, {"role": "assistant", "content": word}]}
+        {
+            "messages": [
+                {"role": "user", "content": f"say {word}"},
+                {"role": "assistant", "content": word},
+            ]
+        }
         for word in (f"{'abcdefgh'[i % 8]}{'xyz'[i % 3]}" for i in range(count))
-    ]  # fmt: skip
+    ]
     path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
     return path

@@ -20,8 +20,8 @@ from studio.runs.folder import list_runs
 from tests.e2e.studio_cli import write_project, write_rows
 from tests.e2e.window import LEFT, press, windows
 from tests.tiny import make_tiny_model
-from ui.data.desk_tabs import REPORT, ROWS, TOKENS
-from ui.session import Session
+from ui.data.tabs import REPORT, ROWS, TOKENS
+from ui.window.session import Session
 
 pytestmark = pytest.mark.timeout(240)
 SLOW_MS = 90_000

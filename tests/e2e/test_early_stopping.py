@@ -17,13 +17,21 @@ def test_a_run_that_learns_by_heart_ends_and_keeps_its_best(tmp_path: Path) -> N
     step's, the screens' state says so, and a second start of the project finds all of it kept."""
     home = {"LORA_STUDIO_HOME": str(tmp_path / "home")}
     train = {
-        "max_steps": 60, "eval_steps": 2, "learning_rate": 0.1, "lr_scheduler": "constant",
-        "early_stopping": 2, "keep": "best", "sample_prompts": "say ax\nsay bz", "sample_max_tokens": 4,
-    }  # fmt: skip
+        "max_steps": 60,
+        "eval_steps": 2,
+        "learning_rate": 0.1,
+        "lr_scheduler": "constant",
+        "early_stopping": 2,
+        "keep": "best",
+        "sample_prompts": "say ax\nsay bz",
+        "sample_max_tokens": 4,
+    }
     project = write_project(
-        tmp_path / "p.studio", make_tiny_model(tmp_path / "model"), write_rows(tmp_path / "r.jsonl"),
+        tmp_path / "p.studio",
+        make_tiny_model(tmp_path / "model"),
+        write_rows(tmp_path / "r.jsonl"),
         train=train,
-    )  # fmt: skip
+    )
     ran = studio("run", project, "--json", "--runs", tmp_path / "runs", **home)
     assert (ran.code, ran.status) == (0, "completed"), ran.err
     (ended,) = ran.of("EarlyStopped")
@@ -52,13 +60,20 @@ def test_the_terminal_tells_samples_and_the_early_end(tmp_path: Path) -> None:
     """In words, and only once each."""
     home = {"LORA_STUDIO_HOME": str(tmp_path / "home")}
     train = {
-        "max_steps": 60, "eval_steps": 2, "learning_rate": 0.1, "lr_scheduler": "constant",
-        "early_stopping": 2, "sample_prompts": "say ax", "sample_max_tokens": 4,
-    }  # fmt: skip
+        "max_steps": 60,
+        "eval_steps": 2,
+        "learning_rate": 0.1,
+        "lr_scheduler": "constant",
+        "early_stopping": 2,
+        "sample_prompts": "say ax",
+        "sample_max_tokens": 4,
+    }
     project = write_project(
-        tmp_path / "p.studio", make_tiny_model(tmp_path / "model"), write_rows(tmp_path / "r.jsonl"),
+        tmp_path / "p.studio",
+        make_tiny_model(tmp_path / "model"),
+        write_rows(tmp_path / "r.jsonl"),
         train=train,
-    )  # fmt: skip
+    )
     ran = studio("run", project, "--runs", tmp_path / "runs", **home)
     assert ran.code == 0, ran.err
     assert ran.out.count("ended early after step") == 1

@@ -20,21 +20,29 @@ def write(path: Path, base: dict[str, object] | None = None, output: str = "mode
     """Dataset and Base model into Train, and its result into Export and Evaluate."""
     nodes = [
         {"id": "data", "type": "dataset", "settings": {"source": "rows.jsonl"}},
-        {"id": "base", "type": "base_model",
-         "settings": {"model": "model", "dtype": "float32", **(base or {})}},
+        {
+            "id": "base",
+            "type": "base_model",
+            "settings": {"model": "model", "dtype": "float32", **(base or {})},
+        },
         {"id": "train", "type": "train", "settings": {"max_steps": 4, "learning_rate": 5e-5}},
         {"id": "export", "type": "export", "settings": {"folder": "out"}},
         {"id": "test", "type": "evaluate", "settings": {"rows": 4}},
-    ]  # fmt: skip
+    ]
     wires = [
-        ("data.dataset", "train.dataset"), ("base.model", "train.model"),
-        (f"train.{output}", "export.model"), ("data.dataset", "test.dataset"),
+        ("data.dataset", "train.dataset"),
+        ("base.model", "train.model"),
+        (f"train.{output}", "export.model"),
+        ("data.dataset", "test.dataset"),
         (f"train.{output}", "test.model"),
-    ]  # fmt: skip
+    ]
     project = {
-        "format": "lora-studio", "version": 1, "name": "Whole", "nodes": nodes,
+        "format": "lora-studio",
+        "version": 1,
+        "name": "Whole",
+        "nodes": nodes,
         "wires": [{"from": a, "to": b} for a, b in wires],
-    }  # fmt: skip
+    }
     path.write_text(json.dumps(project), encoding="utf-8")
     return path
 

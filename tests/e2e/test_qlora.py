@@ -20,9 +20,13 @@ FAIR_BAR = 0.5  # 75 % were seen after 24 steps; the base model answers nothing 
 def run(tmp_path_factory: pytest.TempPathFactory) -> Ran:
     """The starter project on an NF4 base, 24 steps, with an evaluation and samples every 8."""
     changes = {
-        "base.quantization": "nf4", "base.dtype": "auto", "train.max_steps": 24,
-        "train.eval_steps": 8, "train.sample_rows": 2, "evaluate.rows": 24,
-    }  # fmt: skip
+        "base.quantization": "nf4",
+        "base.dtype": "auto",
+        "train.max_steps": 24,
+        "train.eval_steps": 8,
+        "train.sample_rows": 2,
+        "evaluate.rows": 24,
+    }
     options = [part for k, v in changes.items() for part in ("--set", f"{k}={v}")]
     runs = tmp_path_factory.mktemp("qlora") / "runs"
     return studio(

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from studio.data_report import report_from_json
+from studio.preview.report import report_from_json
 from tests.e2e.studio_cli import start, studio, write_project
 from tests.tiny import make_tiny_model
 

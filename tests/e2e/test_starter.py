@@ -50,9 +50,11 @@ def test_plain_libraries_agree_with_the_studio(run: Ran) -> None:
         logits, texts = [], []
         for line in rows.splitlines()[::60]:
             inputs = tokenizer.apply_chat_template(
-                json.loads(line)["messages"][:-1], add_generation_prompt=True, return_tensors="pt",
+                json.loads(line)["messages"][:-1],
+                add_generation_prompt=True,
+                return_tensors="pt",
                 return_dict=True,
-            )  # fmt: skip
+            )
             with torch.no_grad():
                 logits.append(model(**inputs).logits[0])
                 out = model.generate(**inputs, max_new_tokens=12, do_sample=False)

@@ -11,11 +11,11 @@ from PySide6.QtCore import Qt, QTimer
 from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QApplication, QDialogButtonBox, QToolButton, QWidget
 
-from studio.adapters._configure import describe
+from studio.adapters.configure import describe
 from studio.graph.document import Document
 from studio.graph.graph import Graph, Node, Wire
 from studio.graph.registry import load_registry
-from studio.nodes.lora import LoraSettings
+from studio.node_settings.lora import LoraSettings
 from studio.training.loop.train import train_adapter
 from tests.studio.training.steps import (
     Recorder,
@@ -100,9 +100,13 @@ def test_chosen_by_dialog_is_what_is_trained(
 
     in_dialog(panel, choose)
     assert settings(document) == {
-        "r": 4, "target_modules": "re:.*(q|v|down)_proj", "layers": "1", "exclude": "v_proj",
-        "rank_pattern": "down_proj=2", "modules_to_save": "lm_head",
-    }  # fmt: skip
+        "r": 4,
+        "target_modules": "re:.*(q|v|down)_proj",
+        "layers": "1",
+        "exclude": "v_proj",
+        "rank_pattern": "down_proj=2",
+        "modules_to_save": "lm_head",
+    }
     chosen = LoraSettings(**settings(document))
     assert document.undo_label == "Choose target modules"
     document.undo()
@@ -117,8 +121,9 @@ def test_chosen_by_dialog_is_what_is_trained(
     saved = _shapes(Path(value.path))
     layer = "base_model.model.model.layers.1."
     assert {n: s[0] for n, s in saved.items() if "lora_A" in n} == {
-        f"{layer}self_attn.q_proj.lora_A.weight": 4, f"{layer}mlp.down_proj.lora_A.weight": 2,
-    }  # fmt: skip
+        f"{layer}self_attn.q_proj.lora_A.weight": 4,
+        f"{layer}mlp.down_proj.lora_A.weight": 2,
+    }
     assert [n for n in saved if "lora_" not in n] == ["base_model.model.lm_head.weight"]
 
 

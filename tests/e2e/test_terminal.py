@@ -107,9 +107,14 @@ def test_a_changed_export_runs_only_the_export(place: Path, first: Ran) -> None:
     assert first.code == 0
     folder = place / "exported"
     again = studio(
-        "run", place / "talk.studio", "--runs", place / "runs", "--json",
-        "--set", f"export.folder={folder}",
-    )  # fmt: skip
+        "run",
+        place / "talk.studio",
+        "--runs",
+        place / "runs",
+        "--json",
+        "--set",
+        f"export.folder={folder}",
+    )
     assert again.code == 0, again.err[-2000:]
     ran = [e["node"] for e in again.of("StepFinished") if not e["cached"]]
     assert ran == ["export"]

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from studio.nodes.dataset import DatasetSettings
+from studio.node_settings.dataset import DatasetSettings
 from studio.training.data.rows import prepare_rows
 from studio.training.tokens.encoder import load_tokenizer, tokenize_dataset
 from tests.e2e.studio_cli import ROOT, studio, write_project
@@ -58,9 +58,13 @@ def as_trained(place: Path, work: Path) -> dict[str, list[tuple[list[int], list[
     context = make_context(work, Recorder())
     wanted = DatasetSettings.model_validate(settings["data"])
     tokens = tokenize_dataset(
-        context, prepare_rows(context, wanted), load_tokenizer(place / "model"), max_length=LENGTH,
-        train_on="answers", folder=work / "tokens",
-    )  # fmt: skip
+        context,
+        prepare_rows(context, wanted),
+        load_tokenizer(place / "model"),
+        max_length=LENGTH,
+        train_on="answers",
+        folder=work / "tokens",
+    )
     splits = {"train": tokens.train, "validation": tokens.validation or ()}
     return {name: [(r["input_ids"], r["labels"]) for r in rows] for name, rows in splits.items()}
 
@@ -70,9 +74,14 @@ def test_json_is_what_a_training_gets_and_the_terminal_needs_no_torch(
 ) -> None:
     arguments = ["tokens", str(place / "talk.studio"), "--json", "--runs", str(tmp_path / "runs")]
     done = subprocess.run(
-        [sys.executable, "-c", WITHOUT_TORCH, *arguments], capture_output=True, text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False, timeout=120, cwd=tmp_path,
-    )  # fmt: skip
+        [sys.executable, "-c", WITHOUT_TORCH, *arguments],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        check=False,
+        timeout=120,
+        cwd=tmp_path,
+    )
     assert (done.returncode, done.stderr) == (0, "")
     rows: list[dict[str, Any]] = [json.loads(line) for line in done.stdout.splitlines()]
     assert [r["row"] for r in rows] == list(range(1, 26))
@@ -169,8 +178,10 @@ def test_a_model_without_a_tokenizer_is_a_failure(place: Path, tmp_path: Path) -
 def test_several_trainings_and_none(place: Path) -> None:
     project = json.loads((place / "talk.studio").read_text(encoding="utf-8"))
     again = {"id": "second", "type": "train", "position": [0, 0], "settings": {"train_on": "all"}}
-    wires = [{"from": "data.dataset", "to": "second.dataset"},
-             {"from": "lora.model", "to": "second.model"}]  # fmt: skip
+    wires = [
+        {"from": "data.dataset", "to": "second.dataset"},
+        {"from": "lora.model", "to": "second.model"},
+    ]
     two = place / "two.studio"
     nodes = [*project["nodes"], again]
     two.write_text(json.dumps({**project, "nodes": nodes, "wires": project["wires"] + wires}))
@@ -189,20 +200,37 @@ def test_several_trainings_and_none(place: Path) -> None:
 
 def test_a_model_is_imported_or_downloaded_as_in_a_run(place: Path, tmp_path: Path) -> None:
     write_tiny_gguf(tmp_path / "tiny.gguf")
-    own = {"LORA_STUDIO_CACHE": str(tmp_path / "cache"), "HF_HUB_CACHE": str(tmp_path / "hub"),
-           "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1"}  # fmt: skip
+    own = {
+        "LORA_STUDIO_CACHE": str(tmp_path / "cache"),
+        "HF_HUB_CACHE": str(tmp_path / "hub"),
+        "HF_HUB_OFFLINE": "0",
+        "HF_HUB_DISABLE_XET": "1",
+    }
     done = studio(
-        "tokens", place / "talk.studio", "--row", 1, "--json",
-        "--set", f"base.model={tmp_path / 'tiny.gguf'}", **own,
-    )  # fmt: skip
+        "tokens",
+        place / "talk.studio",
+        "--row",
+        1,
+        "--json",
+        "--set",
+        f"base.model={tmp_path / 'tiny.gguf'}",
+        **own,
+    )
     assert done.code == 0
     assert "Importing the GGUF file ...\n" in done.err
     assert (tmp_path / "cache") in Path(done.events[0]["tokenizer"]).parents
     with serve_hub(place / "model", "tiny/model") as url:
         done = studio(
-            "tokens", place / "talk.studio", "--row", 1, "--json", "--set",
-            "base.model=tiny/model", HF_ENDPOINT=url, **own,
-        )  # fmt: skip
+            "tokens",
+            place / "talk.studio",
+            "--row",
+            1,
+            "--json",
+            "--set",
+            "base.model=tiny/model",
+            HF_ENDPOINT=url,
+            **own,
+        )
     assert done.code == 0
     assert "Downloading tiny/model ...\n" in done.err
     assert (tmp_path / "hub") in Path(done.events[0]["tokenizer"]).parents
@@ -229,6 +257,7 @@ def test_rows_of_a_mix_name_the_file_they_come_from(place: Path, tmp_path: Path)
     places = [(Path(r["source"]).name, r["line"], r["split"]) for r in rows]
     assert len(rows) == 27
     assert [p for p in places if p[0] == "prose.txt"] == [
-        ("prose.txt", 1, "train"), ("prose.txt", 3, "train"),
-    ]  # fmt: skip
+        ("prose.txt", 1, "train"),
+        ("prose.txt", 3, "train"),
+    ]
     assert sum(split == "validation" for _, _, split in places) == 5

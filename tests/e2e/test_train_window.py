@@ -20,9 +20,9 @@ from studio.graph.edits import set_setting
 from tests.e2e.studio_cli import write_project, write_rows
 from tests.e2e.window import LEFT, click_node, press, type_setting, windows
 from tests.tiny import make_tiny_model
-from ui.main_window import CURVES, INSIGHT, SAMPLES
-from ui.session import Session
 from ui.training.estimate_strip import EstimateStrip
+from ui.window.main_window import CURVES, INSIGHT, SAMPLES
+from ui.window.session import Session
 
 pytestmark = pytest.mark.timeout(300)
 LONG_MS = 120_000
@@ -41,13 +41,19 @@ def session(
 def training(folder: Path) -> Path:
     """Dataset, base model, LoRA and Train, and nothing after it."""
     settings = {
-        "max_steps": 3000, "eval_steps": 2, "save_steps": 1000, "learning_rate": 0.1,
-        "lr_scheduler": "constant", "sample_max_tokens": 4,
-    }  # fmt: skip
+        "max_steps": 3000,
+        "eval_steps": 2,
+        "save_steps": 1000,
+        "learning_rate": 0.1,
+        "lr_scheduler": "constant",
+        "sample_max_tokens": 4,
+    }
     path = write_project(
-        folder / "p.studio", make_tiny_model(folder / "model"), write_rows(folder / "r.jsonl"),
+        folder / "p.studio",
+        make_tiny_model(folder / "model"),
+        write_rows(folder / "r.jsonl"),
         train=settings,
-    )  # fmt: skip
+    )
     whole = json.loads(path.read_text(encoding="utf-8"))
     kept = {"data", "base", "lora", "train"}
     whole["nodes"] = [n for n in whole["nodes"] if n["id"] in kept]

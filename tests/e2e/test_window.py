@@ -24,7 +24,7 @@ from studio.runs.folder import RunFolder, list_runs
 from tests.e2e.studio_cli import ROOT, write_project, write_rows
 from tests.e2e.window import Open, press, type_setting, windows
 from tests.tiny import make_tiny_model
-from ui.session import Session
+from ui.window.session import Session
 
 pytestmark = pytest.mark.timeout(600)
 LONG_MS = 240_000
@@ -131,9 +131,12 @@ def test_a_killed_window_leaves_the_run_going(
     length = {"max_steps": 400, "save_steps": 20, "eval_steps": 100}
     project = write_project(tmp_path / "talk.studio", tmp_path / "model", rows, train=length)
     window = subprocess.Popen(
-        [sys.executable, "-c", DRIVER, str(project)], cwd=ROOT, env={**os.environ},
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+        [sys.executable, "-c", DRIVER, str(project)],
+        cwd=ROOT,
+        env={**os.environ},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     try:
         run = wait_for_metric(home / "data" / "runs")
     finally:

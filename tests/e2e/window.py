@@ -13,7 +13,7 @@ from pytestqt.qtbot import QtBot
 
 from studio.runs.folder import list_runs
 from ui import app as program
-from ui.session import Session
+from ui.window.session import Session
 from workers.run_thread import detach_all
 from workers.task import wait_for_tasks
 

@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from studio.nodes.dataset import DatasetSettings
+from studio.node_settings.dataset import DatasetSettings
 
 LINE = 5
 LOOP = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"

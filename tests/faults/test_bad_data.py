@@ -17,7 +17,8 @@ import pytest
 from studio.errors import Problem, StudioError
 from studio.graph.node_type import CheckContext
 from studio.graph.registry import load_registry
-from studio.nodes.dataset import DatasetSettings, check
+from studio.node_settings.dataset import DatasetSettings
+from studio.nodes.dataset import check
 
 GOOD = {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}
 
@@ -64,54 +65,121 @@ TABLE = [
     Bad("list.jsonl", lines(GOOD, [1, 2]), "not_an_object", ("a list", "not an object"), 2),
     Bad("null.jsonl", lines(GOOD, "null"), "not_an_object", ("null",), 2),
     Bad("text.jsonl", lines(GOOD, '"hello"'), "not_an_object", ("text",), 2),
-    Bad("latin.jsonl", lines({"text": "a"}) + b'{"text": "caf\xe9"}\n', "wrong_encoding", ("UTF-8",), 2),
+    Bad(
+        "latin.jsonl",
+        lines({"text": "a"}) + b'{"text": "caf\xe9"}\n',
+        "wrong_encoding",
+        ("UTF-8",),
+        2,
+    ),
     Bad("utf16.jsonl", '{"text": "a"}'.encode("utf-16-le"), "wrong_encoding", ("UTF-16",)),
     Bad("zip.jsonl", b"\x1f\x8b\x08\x00rest", "wrong_encoding", ("gzip",)),
     Bad("half.jsonl", lines('{"text": "a \\ud800 b"}'), "bad_character", ("surrogate",), 1),
-    Bad("column.jsonl", lines({"instruction": "a", "answer": "b"}), "missing_column",
-        ("“messages”", "instruction, answer"), 1, "messages"),
-    Bad("later.jsonl", lines({"prompt": "a", "completion": "b"}, {"prompt": "a"}), "missing_column",
-        ("“completion”", "prompt"), 2),
-    Bad("pairs.jsonl", lines({"good": "a", "bad": "b", "paradigm": "c"}), "unknown_format",
-        ("no known format", "good, bad, paradigm")),
+    Bad(
+        "column.jsonl",
+        lines({"instruction": "a", "answer": "b"}),
+        "missing_column",
+        ("“messages”", "instruction, answer"),
+        1,
+        "messages",
+    ),
+    Bad(
+        "later.jsonl",
+        lines({"prompt": "a", "completion": "b"}, {"prompt": "a"}),
+        "missing_column",
+        ("“completion”", "prompt"),
+        2,
+    ),
+    Bad(
+        "pairs.jsonl",
+        lines({"good": "a", "bad": "b", "paradigm": "c"}),
+        "unknown_format",
+        ("no known format", "good, bad, paradigm"),
+    ),
     Bad("nothing.jsonl", lines({"prompt": "a", "completion": None}), "empty_content", ("null",), 1),
     Bad("void.jsonl", lines({"prompt": "", "completion": "a"}), "empty_content", ("“prompt”",), 1),
-    Bad("kind.jsonl", lines({"prompt": {"a": 1}, "completion": "b"}), "not_text", ("an object",), 1,
-        "prompt_completion"),
-    Bad("flag.jsonl", lines({"prompt": "a", "completion": True}), "not_text", ("true or false",), 1),
-    Bad("role.jsonl", lines(GOOD, chat(user("a", "wizard"), ANSWER)), "unknown_role",
-        ("'wizard'", "message 1"), 2),
+    Bad(
+        "kind.jsonl",
+        lines({"prompt": {"a": 1}, "completion": "b"}),
+        "not_text",
+        ("an object",),
+        1,
+        "prompt_completion",
+    ),
+    Bad(
+        "flag.jsonl", lines({"prompt": "a", "completion": True}), "not_text", ("true or false",), 1
+    ),
+    Bad(
+        "role.jsonl",
+        lines(GOOD, chat(user("a", "wizard"), ANSWER)),
+        "unknown_role",
+        ("'wizard'", "message 1"),
+        2,
+    ),
     Bad("silent.jsonl", lines(GOOD, chat(user("a"), user("b"))), "no_answer", ("assistant",), 2),
     Bad("none.jsonl", lines(GOOD, chat()), "no_answer", ("0 messages",), 2),
-    Bad("keys.jsonl", lines(GOOD, chat({"speaker": "a", "content": "b"}, ANSWER)), "missing_column",
-        ("“role”", "speaker"), 2),
+    Bad(
+        "keys.jsonl",
+        lines(GOOD, chat({"speaker": "a", "content": "b"}, ANSWER)),
+        "missing_column",
+        ("“role”", "speaker"),
+        2,
+    ),
     Bad("plain.jsonl", lines(GOOD, chat("hello")), "not_messages", ("message 1",), 2),
     Bad("notlist.jsonl", lines(GOOD, {"messages": "hello"}), "not_messages", ("no list",), 2),
     Bad("nullmsg.jsonl", lines(GOOD, chat(user(None), ANSWER)), "empty_content", ("message 1",), 2),
     Bad("array.json", b'[\n{"text": "a"},\n{"text": }\n]', "corrupt_json", ("valid JSON",), 3),
-    Bad("open.json", b'[\n{"text": "a"},\n{"text": "b"}\n', "corrupt_json", ("end of the list",), 4),
+    Bad(
+        "open.json", b'[\n{"text": "a"},\n{"text": "b"}\n', "corrupt_json", ("end of the list",), 4
+    ),
     Bad("after.json", b'[{"text": "a"}]\nmore', "corrupt_json", ("after the end",), 2),
     Bad("comma.json", b'[{"text": "a"}\n{"text": "b"}]', "corrupt_json", ("comma",), 2),
     Bad("scalars.json", b'[\n{"text": "a"},\n7]', "not_an_object", ("a number",), 3),
     Bad("word.json", b"hello", "corrupt_json", ("list of rows",), 1),
     Bad("noobject.json", b'{"text": "a"}', "no_list", ("without a list",)),
-    Bad("lists.json", b'{"a": [{"text": "x"}],\n"b": [{"text": "y"}]}', "two_lists", ("two lists",), 2),
+    Bad(
+        "lists.json",
+        b'{"a": [{"text": "x"}],\n"b": [{"text": "y"}]}',
+        "two_lists",
+        ("two lists",),
+        2,
+    ),
     Bad("latin.json", b'[{"text": "a"},\n{"text": "caf\xe9"}]', "wrong_encoding", ("UTF-8",), 2),
-    Bad("wide.csv", b"prompt,completion\na,b\nc,d,e\n", "wrong_width", ("3 values", "2 columns"), 3),
+    Bad(
+        "wide.csv", b"prompt,completion\na,b\nc,d,e\n", "wrong_width", ("3 values", "2 columns"), 3
+    ),
     Bad("narrow.csv", b"prompt,completion\na\n", "wrong_width", ("1 value,",), 2),
     Bad("quote.csv", b'prompt,completion\na,b\n"c,d\ne,f\n', "corrupt_csv", ("never ends",), 3),
     Bad("stray.csv", b'prompt,completion\n"a"b,c\n', "corrupt_csv", ("valid CSV",), 2),
-    Bad("embedded.csv", b'prompt,completion\n"a\nb",c\nd,\n', "empty_content", ("“completion”",), 4),
+    Bad(
+        "embedded.csv", b'prompt,completion\n"a\nb",c\nd,\n', "empty_content", ("“completion”",), 4
+    ),
     Bad("twice.csv", b"text,text\na,b\n", "bad_header", ("twice",), 1),
     Bad("unnamed.csv", b"text,\na,b\n", "bad_header", ("without a name",), 1),
     Bad("header.csv", b"prompt,completion\n", "no_rows", ("no rows",)),
     Bad("latin.csv", b"prompt,completion\na,b\ncaf\xe9,d\n", "wrong_encoding", ("UTF-8",), 3),
     Bad("torn.parquet", b"PAR1 and then nothing", "corrupt_parquet", ("Parquet",)),
-    Bad("one.jsonl", lines(GOOD), "too_few_rows", ("one row",), None, "auto", "validation_fraction", 0.1),
-    Bad("deep-line.jsonl", lines(*[GOOD] * 400, '{"messages"'), "corrupt_json", ("valid JSON",), 401),
-    Bad("deep-role.jsonl", lines(*[GOOD] * 400, chat(user("a", "wizard"), ANSWER)), "unknown_role",
-        ("wizard",), 401),
-]  # fmt: skip
+    Bad(
+        "one.jsonl",
+        lines(GOOD),
+        "too_few_rows",
+        ("one row",),
+        None,
+        "auto",
+        "validation_fraction",
+        0.1,
+    ),
+    Bad(
+        "deep-line.jsonl", lines(*[GOOD] * 400, '{"messages"'), "corrupt_json", ("valid JSON",), 401
+    ),
+    Bad(
+        "deep-role.jsonl",
+        lines(*[GOOD] * 400, chat(user("a", "wizard"), ANSWER)),
+        "unknown_role",
+        ("wizard",),
+        401,
+    ),
+]
 ONLY_THE_STEP = {"one.jsonl", "deep-line.jsonl", "deep-role.jsonl"}
 pytestmark = pytest.mark.parametrize("bad", TABLE, ids=lambda b: b.name)
 

@@ -21,7 +21,8 @@ import pytest
 from studio.errors import StudioError
 from studio.graph.node_type import CheckContext
 from studio.graph.registry import load_registry
-from studio.nodes.dataset import DatasetSettings, check
+from studio.node_settings.dataset import DatasetSettings
+from studio.nodes.dataset import check
 from studio.training.data.rows import prepare_rows
 from tests.studio.training.steps import Recorder, make_context
 
@@ -132,37 +133,80 @@ def loop_below(path: Path) -> None:
 
 LINE_60_MB = b'{"text": "' + b"x" * 60_000_000 + b'"}\n'
 SAVED_SETS = folder_of(
-    dataset_dict_dot_json=b"{}", train__state_dot_json=b"{}", test__state_dot_json=b"{}",
+    dataset_dict_dot_json=b"{}",
+    train__state_dot_json=b"{}",
+    test__state_dot_json=b"{}",
     train__a_dot_arrow=b"x",
-)  # fmt: skip
+)
 
 REFUSED = [
     # letters and line ends
     Refused("latin.txt", b"good\n\ncaf\xe9\n", "wrong_encoding", ("UTF-8", "byte 4"), 3),
-    Refused("deep.csv", b"text\n" + b"abc\n" * 90_000 + b"caf\xe9\n", "wrong_encoding", (), 90_002, True),
+    Refused(
+        "deep.csv", b"text\n" + b"abc\n" * 90_000 + b"caf\xe9\n", "wrong_encoding", (), 90_002, True
+    ),
     Refused("utf16.csv", "text\nhello\n".encode("utf-16-be"), "wrong_encoding", ("UTF-16",)),
     Refused("utf32.jsonl", '{"text": "a"}'.encode("utf-32"), "wrong_encoding", ("UTF-32",)),
-    Refused("cut16.jsonl", '{"text": "a"}\n'.encode("utf-16")[:-1], "wrong_encoding", ("UTF-16",), 1),
-    Refused("half16.jsonl", b"\xff\xfe" + '{"text": "'.encode("utf-16-le") + b"\x00\xd8x\x00",
-            "wrong_encoding", ("UTF-16",), 1),
-    Refused("no1252.txt", b"good\n\nbad \x81\n", "wrong_encoding", ("CP1252",), 3,
-            settings={"encoding": "cp1252"}),
+    Refused(
+        "cut16.jsonl", '{"text": "a"}\n'.encode("utf-16")[:-1], "wrong_encoding", ("UTF-16",), 1
+    ),
+    Refused(
+        "half16.jsonl",
+        b"\xff\xfe" + '{"text": "'.encode("utf-16-le") + b"\x00\xd8x\x00",
+        "wrong_encoding",
+        ("UTF-16",),
+        1,
+    ),
+    Refused(
+        "no1252.txt",
+        b"good\n\nbad \x81\n",
+        "wrong_encoding",
+        ("CP1252",),
+        3,
+        settings={"encoding": "cp1252"},
+    ),
     Refused("nul.jsonl", rows(1) + b"\0" * 20, "corrupt_json", ("valid JSON",), 2),
     Refused("nul.csv", b"text\na\0b\n", "bad_character", ("NUL",), 2),
     Refused("nul.txt", b"good\n\nb\0d\n", "bad_character", ("NUL",), 3),
-    Refused("half.json", b'[\n{"text": "a"},\n{"text": "\\ud800"}\n]', "bad_character", ("surrogate",), 3),
+    Refused(
+        "half.json",
+        b'[\n{"text": "a"},\n{"text": "\\ud800"}\n]',
+        "bad_character",
+        ("surrogate",),
+        3,
+    ),
     # JSON that is not JSON
-    Refused("infinity.jsonl", rows(1) + b'{"text": -Infinity}\n', "corrupt_json", ("-Infinity",), 2),
+    Refused(
+        "infinity.jsonl", rows(1) + b'{"text": -Infinity}\n', "corrupt_json", ("-Infinity",), 2
+    ),
     Refused("nan.json", b'[\n{"text": NaN}]', "corrupt_json", ("NaN",), 2),
     Refused("deep.json", b"[" * 100_000, "corrupt_json", ("deeply",), 1),
-    Refused("deepobject.jsonl", rows(1) + b'{"a":' * 100_000 + b"\n", "corrupt_json", ("deeply",), 2, True),
+    Refused(
+        "deepobject.jsonl",
+        rows(1) + b'{"a":' * 100_000 + b"\n",
+        "corrupt_json",
+        ("deeply",),
+        2,
+        True,
+    ),
     Refused("comment.jsonl", rows(1) + b"// two\n", "corrupt_json", ("column 1",), 2),
     Refused("trailing.jsonl", rows(1) + b'{"text": "a",}\n', "corrupt_json", ("column 14",), 2),
     Refused("newline.jsonl", b'{"text": "a\nb"}\n', "corrupt_json", ("column 12",), 1),
-    Refused("column.json", b'[\n{"text": "a"},\n  {"text": "b" "c"}]', "corrupt_json", ("column 16",), 3),
+    Refused(
+        "column.json", b'[\n{"text": "a"},\n  {"text": "b" "c"}]', "corrupt_json", ("column 16",), 3
+    ),
     Refused("cut.json.gz", packed(b'[{"text": "a"},\n{"te'), "corrupt_json", ("valid JSON",), 2),
-    Refused("onebad.jsonl", rows(200_000) + b"{]\n" + rows(200_000), "corrupt_json", (), 200_001, True),
-    Refused("mixed.jsonl", rows(60) + b'{"text": {"a": 1}}\n', "not_text", ("an object", "“text”"), 61, True),
+    Refused(
+        "onebad.jsonl", rows(200_000) + b"{]\n" + rows(200_000), "corrupt_json", (), 200_001, True
+    ),
+    Refused(
+        "mixed.jsonl",
+        rows(60) + b'{"text": {"a": 1}}\n',
+        "not_text",
+        ("an object", "“text”"),
+        61,
+        True,
+    ),
     Refused("number.jsonl", rows(1) + b"3.5\n", "not_an_object", ("a number",), 2),
     Refused("lists.jsonl", b'["a", "b"]\n["c", "d"]\n', "not_an_object", ("a list",), 1),
     Refused("object.json", b'{"text": "a",\n"title": "b"}', "no_list", ("without a list",)),
@@ -170,15 +214,28 @@ REFUSED = [
     # tables
     Refused("more.csv", b"text,a\nb,c\nd,e,f\n", "wrong_width", ("3 values", "2 columns"), 3),
     Refused("widths.tsv", b"text\ta\nb\tc\nd\n", "wrong_width", ("1 value,",), 3),
-    Refused("late.csv", b"text,a\n" + b'"x\ny",b\n' * 40_000 + b"alone\n", "wrong_width", (), 80_002, True),
+    Refused(
+        "late.csv",
+        b"text,a\n" + b'"x\ny",b\n' * 40_000 + b"alone\n",
+        "wrong_width",
+        (),
+        80_002,
+        True,
+    ),
     Refused("quotes.csv", b'text,a\nb,c\n"d,e\nf,g\n', "corrupt_csv", ("never ends",), 3),
     Refused("quoteend.csv", b'text,a\n"b" c,d\n', "corrupt_csv", ("valid CSV",), 2),
     Refused("twohead.csv", b"text,text\na,b\n", "bad_header", ("twice",), 1),
-    Refused("nohead.csv", b"what is it?,a cat\nwhat now?,a dog\n", "unknown_format",
-            ("its columns are what is it?, a cat",)),
+    Refused(
+        "nohead.csv",
+        b"what is it?,a cat\nwhat now?,a dog\n",
+        "unknown_format",
+        ("its columns are what is it?, a cat",),
+    ),
     Refused("headless.csv", b"\n\n", "no_rows", ("no rows",)),
     # packed, binary, and what only looks like it
-    Refused("cut.jsonl.gz", packed(rows(20_000))[:-2000], "corrupt_gzip", ("behind line",), None, True),
+    Refused(
+        "cut.jsonl.gz", packed(rows(20_000))[:-2000], "corrupt_gzip", ("behind line",), None, True
+    ),
     Refused("short.jsonl.gz", packed(rows(3))[:-12], "corrupt_gzip", ("gzip",)),
     Refused("more.jsonl.gz", packed(rows(3)) + b"garbage", "corrupt_gzip", ("followed", "line 3")),
     Refused("crc.csv.gz", packed(b"text\na\n")[:-8] + b"\0" * 8, "corrupt_gzip", ("damaged",)),
@@ -190,8 +247,14 @@ REFUSED = [
     Refused("book.txt", b"%PDF-1.7 rest", "wrong_encoding", ("PDF",)),
     Refused("rows.parquet", rows(3), "corrupt_parquet", ("Parquet",)),
     Refused("cut.parquet", parquet_bytes(5000)[:-100], "corrupt_parquet", ("Parquet",)),
-    Refused("hole.parquet", lambda p: p.write_bytes(hole(parquet_bytes(5000))), "corrupt_parquet",
-            ("damaged part",), 2001, True),
+    Refused(
+        "hole.parquet",
+        lambda p: p.write_bytes(hole(parquet_bytes(5000))),
+        "corrupt_parquet",
+        ("damaged part",),
+        2001,
+        True,
+    ),
     Refused("none.parquet", parquet_bytes(0), "no_rows", ("no rows",)),
     Refused("cut.arrow", arrow_bytes(3, stream=False)[:-30], "corrupt_arrow", ("Arrow",)),
     Refused("tail.arrow", arrow_bytes(1000)[:-900], "corrupt_arrow", ("Arrow",), None, True),
@@ -201,19 +264,34 @@ REFUSED = [
     Refused("empty", lambda p: p.mkdir(), "empty_folder", ("without data files",)),
     Refused("named.jsonl", lambda p: p.mkdir(), "empty_folder", ("is a folder",)),
     Refused("hidden", folder_of(_dot_a_dot_jsonl=rows(2)), "empty_folder", ("without data files",)),
-    Refused("kinds", folder_of(a_dot_jsonl=rows(2), b_dot_parquet=parquet_bytes(2)), "mixed_folder",
-            ("1 JSON and 1 Parquet", "twice")),
+    Refused(
+        "kinds",
+        folder_of(a_dot_jsonl=rows(2), b_dot_parquet=parquet_bytes(2)),
+        "mixed_folder",
+        ("1 JSON and 1 Parquet", "twice"),
+    ),
     Refused("sets", SAVED_SETS, "several_splits", ("splits: test, train",)),
     Refused("page.jsonl", page, "web_page", ("web page",)),
     Refused("pointer.jsonl", pointer, "lfs_pointer", ("Git LFS",)),
     Refused("loop.jsonl", loop, "unreadable_file", ("symbolic links",)),
     Refused("secret.jsonl", unreadable, "unreadable_file", ("ermission",)),
     Refused("page.html", b"<html>", "unknown_suffix", (".html",)),
-    Refused("pattern", folder_of(a_dot_jsonl=rows(2)), "no_match", ("matches no data file",),
-            source="pattern/*.csv"),
-    Refused("second", folder_of(a_dot_jsonl=rows(2), b_dot_jsonl=rows(1) + b"{\n"), "corrupt_json",
-            ("line 2 of b.jsonl",), 2, source="second/a.jsonl; second/b.jsonl"),
-]  # fmt: skip
+    Refused(
+        "pattern",
+        folder_of(a_dot_jsonl=rows(2)),
+        "no_match",
+        ("matches no data file",),
+        source="pattern/*.csv",
+    ),
+    Refused(
+        "second",
+        folder_of(a_dot_jsonl=rows(2), b_dot_jsonl=rows(1) + b"{\n"),
+        "corrupt_json",
+        ("line 2 of b.jsonl",),
+        2,
+        source="second/a.jsonl; second/b.jsonl",
+    ),
+]
 
 
 def hole(content: bytes) -> bytes:
@@ -227,7 +305,9 @@ TAKEN = [
     Taken("mark.csv", b"\xef\xbb\xbftext\na\n", (2,), ("byte order mark",)),
     Taken("wide.jsonl", '{"text": "é"}\n{"text": "雪"}\n'.encode("utf-16"), (1, 2), ("UTF-16",)),
     Taken("wide.csv", "text\n\na\n".encode("utf-16"), (3,), ("UTF-16",)),
-    Taken("nomark.jsonl", '{"text": "é"}\n'.encode("utf-16-be"), (1,), settings={"encoding": "utf-16"}),
+    Taken(
+        "nomark.jsonl", '{"text": "é"}\n'.encode("utf-16-be"), (1,), settings={"encoding": "utf-16"}
+    ),
     Taken("latin.jsonl", b'{"text": "caf\xe9"}\n', (1,), settings={"encoding": "latin-1"}),
     Taken("windows.txt", b"\x93quoted\x94\n", (1,), settings={"encoding": "cp1252"}),
     Taken("crlf.jsonl", b'{"text": "a"}\r\n\r\n{"text": "b"}\r\n', (1, 3)),
@@ -235,8 +315,12 @@ TAKEN = [
     Taken("mac.csv", b"text,n\ra,1\rb,2\r", (2, 3), ("carriage return",)),
     Taken("blank.jsonl", b"\n\n" + row() + b"\n \t\n" + row() + b"\n\n", (3, 5)),
     Taken("noend.jsonl", row() + b"\n" + row("b"), (1, 2)),
-    Taken("twice.jsonl", b'{"text": "a", "text": "b"}\n' * 3 + rows(1), (1, 2, 3, 4),
-          ("3 rows name a key twice", "line 1")),
+    Taken(
+        "twice.jsonl",
+        b'{"text": "a", "text": "b"}\n' * 3 + rows(1),
+        (1, 2, 3, 4),
+        ("3 rows name a key twice", "line 1"),
+    ),
     Taken("big.jsonl", LINE_60_MB + rows(1), (1, 2)),
     Taken("array.jsonl", b'[\n{"text": "a"},\n{"text": "b"}]\n', (2, 3), ("one JSON value",)),
     Taken("pretty.jsonl", b'{\n"data": [\n{"text": "a"}]\n}', (3,), ("one JSON value", "“data”")),
@@ -247,25 +331,52 @@ TAKEN = [
     Taken("semicolon.csv", b"text;n\na, b;1\n", (2,)),
     Taken("excel.csv", b"sep=;\ntext;n\na, b;1\n", (3,)),
     Taken("inch.csv", b'text,n\n5" nail,1\n', (2,)),
-    Taken("skip.csv", b'text,n\na,1\nb\n"c,2\nd,3\n', (2, 5), ("2 bad rows", "skip.csv:3"), 2,
-          settings={"on_bad_rows": "skip"}),
-    Taken("skip.json", b'[\n{"text": "a"},\n7,\n{"text": null},\n{"text": "b"}]', (2, 5), ("2 bad rows",), 2,
-          settings={"on_bad_rows": "skip"}),
-    Taken("skip.txt", b"a\n\nb\xff\n\nc\n", (1, 5), ("1 bad row was",), 1, settings={"on_bad_rows": "skip"}),
+    Taken(
+        "skip.csv",
+        b'text,n\na,1\nb\n"c,2\nd,3\n',
+        (2, 5),
+        ("2 bad rows", "skip.csv:3"),
+        2,
+        settings={"on_bad_rows": "skip"},
+    ),
+    Taken(
+        "skip.json",
+        b'[\n{"text": "a"},\n7,\n{"text": null},\n{"text": "b"}]',
+        (2, 5),
+        ("2 bad rows",),
+        2,
+        settings={"on_bad_rows": "skip"},
+    ),
+    Taken(
+        "skip.txt",
+        b"a\n\nb\xff\n\nc\n",
+        (1, 5),
+        ("1 bad row was",),
+        1,
+        settings={"on_bad_rows": "skip"},
+    ),
     Taken("packed.jsonl.gz", packed(b"\n" + rows(2)), (2, 3)),
     Taken("packed.csv.gz", packed(b"text\na\n"), (2,)),
     Taken("packed.txt.gz", packed("a\n\nb\n".encode("utf-16")), (1, 3), ("UTF-16",)),
     Taken("two.jsonl.gz", packed(rows(1)) + packed(rows(1)), (1, 2)),
     Taken("false.jsonl.gz", rows(2), (1, 2), ("not compressed",)),
-    Taken("folder", folder_of(b_dot_jsonl=rows(1), a__c_dot_jsonl=rows(2), README_dot_md=b"hello"),
-          (1, 1, 2), ("1 text file beside", "README.md")),
+    Taken(
+        "folder",
+        folder_of(b_dot_jsonl=rows(1), a__c_dot_jsonl=rows(2), README_dot_md=b"hello"),
+        (1, 1, 2),
+        ("1 text file beside", "README.md"),
+    ),
     Taken("loops", loop_below, (1, 2)),
-    Taken("glob", folder_of(b_dot_csv=b"text\nx\n", a_dot_csv=b"text\ny\n", c_dot_txt=b"z"), (2, 2),
-          source="glob/*.csv"),
+    Taken(
+        "glob",
+        folder_of(b_dot_csv=b"text\nx\n", a_dot_csv=b"text\ny\n", c_dot_txt=b"z"),
+        (2, 2),
+        source="glob/*.csv",
+    ),
     Taken("odd;name.jsonl", rows(1), (1,)),
     Taken("odd[1].jsonl", rows(1), (1,)),
     Taken("file.arrow", arrow_bytes(3, stream=False), (1, 2, 3)),
-]  # fmt: skip
+]
 
 
 def prepare(case: Refused | Taken, root: Path) -> tuple[DatasetSettings, Path]:

@@ -98,10 +98,19 @@ def test_the_next_host_ends_what_nobody_followed(tmp_path: Path) -> None:
 def test_a_killed_follower_leaves_the_run_going(tmp_path: Path) -> None:
     file = toy_runs.project(tmp_path, train={"steps": 40, "pause": 0.05})
     follower = subprocess.Popen(
-        [sys.executable, "-c", "import sys; from studio.cli import main; sys.exit(main(sys.argv[1:]))",
-         "run", str(file), "--runs", str(tmp_path / "runs")],
-        cwd=ROOT, start_new_session=True, stdout=subprocess.DEVNULL,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-c",
+            "import sys; from studio.cli import main; sys.exit(main(sys.argv[1:]))",
+            "run",
+            str(file),
+            "--runs",
+            str(tmp_path / "runs"),
+        ],
+        cwd=ROOT,
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+    )
     deadline = time.monotonic() + 20
     text = ""
     while '"Metric"' not in text:

@@ -34,9 +34,13 @@ def _stop_while(how: str, place: Path) -> dict[str, object]:
     watch.stop()
     follow(watch)
     return {
-        "how": how, "status": watch.status, "took": time.monotonic() - asked, "run": run,
-        "session": session, "host_gone": process.poll() is not None,
-    }  # fmt: skip
+        "how": how,
+        "status": watch.status,
+        "took": time.monotonic() - asked,
+        "run": run,
+        "session": session,
+        "host_gone": process.poll() is not None,
+    }
 
 
 @pytest.fixture(scope="module")

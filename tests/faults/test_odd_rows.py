@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 
-from studio.formats._template import patience
+from studio.chat_templates.render import patience
 from studio.graph.node_type import CheckContext
 from studio.graph.registry import load_registry
-from studio.nodes.dataset import DatasetSettings, check
+from studio.node_settings.dataset import DatasetSettings
+from studio.nodes.dataset import check
 from tests.faults.row_files import (
     ASK,
     GOOD,
@@ -46,10 +47,12 @@ TAKEN = [
 
 PAIR = ["user", "assistant"]
 ROLES_OF = {
-    "two-questions": ["user", *PAIR], "answer-first": ["assistant", *PAIR],
+    "two-questions": ["user", *PAIR],
+    "answer-first": ["assistant", *PAIR],
     "result-without-call": ["user", "tool", "assistant"],
-    "empty-result": ["user", "tool", "assistant"], "control": [],
-}  # fmt: skip
+    "empty-result": ["user", "tool", "assistant"],
+    "control": [],
+}
 
 
 @pytest.mark.parametrize(("name", "format_id", "row"), TAKEN, ids=[t[0] for t in TAKEN])
@@ -89,8 +92,11 @@ def test_a_template_with_a_mistake_blocks_the_run_at_its_field(
     from studio.graph.graph import Graph, Node
     from studio.graph.problems import find_problems
 
-    given = {"source": write(tmp_path, "custom", GOOD["custom"]), "format": "custom",
-             "format_settings": {"user_template": template}}  # fmt: skip
+    given = {
+        "source": write(tmp_path, "custom", GOOD["custom"]),
+        "format": "custom",
+        "format_settings": {"user_template": template},
+    }
     problems = find_problems(
         Graph("One", (Node("data", "dataset", settings=given),)), load_registry(), tmp_path
     )
@@ -102,16 +108,26 @@ def test_a_template_with_a_mistake_blocks_the_run_at_its_field(
 
 def test_a_first_row_that_loops_is_told_by_the_check_in_a_fresh_process(tmp_path: Path) -> None:
     """Nothing is warm there: the check still looks at one row, and ends."""
-    given = {"source": write(tmp_path, "custom", GOOD["custom"]), "format": "custom",
-             "format_settings": {"user_template": "{{ prompt }}" + LOOP}}  # fmt: skip
-    project = {"format": "lora-studio", "version": 1, "wires": [],
-               "nodes": [{"id": "data", "type": "dataset", "settings": given}]}  # fmt: skip
+    given = {
+        "source": write(tmp_path, "custom", GOOD["custom"]),
+        "format": "custom",
+        "format_settings": {"user_template": "{{ prompt }}" + LOOP},
+    }
+    project = {
+        "format": "lora-studio",
+        "version": 1,
+        "wires": [],
+        "nodes": [{"id": "data", "type": "dataset", "settings": given}],
+    }
     path = tmp_path / "loop.studio"
     path.write_text(json.dumps(project), encoding="utf-8")
     ran = subprocess.run(
         [sys.executable, str(ROOT / "main.py"), "check", str(path), "--json"],
-        capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
     assert ran.returncode == 2
     assert "line 1 of rows.jsonl cannot be rendered: the template was ended" in ran.stdout
     assert "Traceback" not in ran.stdout + ran.stderr
@@ -130,8 +146,11 @@ def test_a_second_file_in_another_format_is_told_before_the_run(tmp_path: Path) 
 
 def test_a_look_in_a_hurry_waits_less_for_a_template_and_only_warns(tmp_path: Path) -> None:
     """The window stands still during its look; the run gives the template its whole time."""
-    given = {"source": write(tmp_path, "custom", GOOD["custom"]), "format": "custom",
-             "format_settings": {"user_template": "{{ prompt }} " + LOOP}}  # fmt: skip
+    given = {
+        "source": write(tmp_path, "custom", GOOD["custom"]),
+        "format": "custom",
+        "format_settings": {"user_template": "{{ prompt }} " + LOOP},
+    }
     look = CheckContext("data", "Dataset", tmp_path, variants=load_registry().variants)
     started = time.monotonic()
     with patience(0.3):

@@ -96,9 +96,10 @@ def test_whoever_attaches_spares_a_host_that_takes_the_run_up_again(
         "print('up', flush=True); time.sleep(60)"
     )
     slow = subprocess.Popen(
-        [sys.executable, "-c", code, str(run.path)], stdout=subprocess.PIPE,
+        [sys.executable, "-c", code, str(run.path)],
+        stdout=subprocess.PIPE,
         env=host._environment(run),
-    )  # fmt: skip
+    )
     assert slow.stdout is not None
     with slow.stdout:
         slow.stdout.readline()

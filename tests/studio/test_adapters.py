@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from studio.adapters._configure import check_method, describe
+from studio.adapters.configure import check_method, describe
 from studio.errors import StudioError
 from studio.graph.node_type import CheckContext
 from studio.graph.registry import load_registry
+from studio.node_settings.base_model import BaseModelSettings
+from studio.node_settings.dataset import DatasetSettings
+from studio.node_settings.lora import LoraSettings
+from studio.node_settings.train import TrainSettings
 from studio.nodes import train
-from studio.nodes.base_model import BaseModelSettings
-from studio.nodes.dataset import DatasetSettings
-from studio.nodes.lora import LoraSettings
-from studio.nodes.train import TrainSettings
 from studio.values import AdaptedModelValue
 from tests.studio.training.steps import Recorder, make_context, model_value
 from tests.tiny import make_tiny_model
@@ -94,9 +94,12 @@ def test_cadences_that_lead_nowhere_are_warned_of(tmp_path: Path) -> None:
 def test_biases_are_not_trained_in_float16() -> None:
     """Their gradients could not be scaled; said before anything is loaded."""
     context = CheckContext(
-        "lora", "LoRA", Path(), upstream={"base": ("base_model", BaseModelSettings(dtype="float16"))},
+        "lora",
+        "LoRA",
+        Path(),
+        upstream={"base": ("base_model", BaseModelSettings(dtype="float16"))},
         variants=load_registry().variants,
-    )  # fmt: skip
+    )
     assert not list(check_method(LoraSettings(), context))
     (problem,) = check_method(LoraSettings(bias="all"), context)
     assert (problem.sentence, problem.field) == (

@@ -7,7 +7,7 @@ import typing
 import pytest
 
 from studio.chat_templates import library, mistake_in, template
-from studio.nodes.train import TrainSettings
+from studio.node_settings.train import TrainSettings
 
 WRITES_ANY_ROLE = ("chatml", "plain")
 PLACELESS = "This template has no place for tools"
@@ -45,10 +45,13 @@ def write(name: str, turns: str, ask: bool = False, tools: object = None) -> str
     messages = [{"role": roles[t[0]], "content": t[1:]} for t in turns.split()]
     return str(
         tokenizer.apply_chat_template(
-            messages, chat_template=template(name).source, tokenize=False, tools=tools,
+            messages,
+            chat_template=template(name).source,
+            tokenize=False,
+            tools=tools,
             add_generation_prompt=ask,
         )
-    )  # fmt: skip
+    )
 
 
 @pytest.mark.parametrize("name", [t.id for t in library()])

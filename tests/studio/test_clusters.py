@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from studio.adapters._clusters import clusters
+from studio.adapters.clusters import clusters
 
 
 def heaps() -> torch.Tensor:

@@ -16,16 +16,16 @@ from typing import Any
 import psutil
 import pytest
 
-from studio.data_client import DataClient
-from studio.data_protocol import HOST_ENDED, Reply
-from studio.data_report import report_from_json
 from studio.graph.edits import set_setting
 from studio.graph.problems import find_problems
 from studio.graph.project import load_project
 from studio.graph.registry import load_registry
-from studio.nodes.dataset import DatasetSettings
+from studio.node_settings.dataset import DatasetSettings
+from studio.preview.client import DataClient
+from studio.preview.protocol import HOST_ENDED, Reply
+from studio.preview.report import report_from_json
+from studio.preview.tokens import row_from_json
 from studio.runs.token_request import token_request
-from studio.tokens import row_from_json
 from studio.training.batch.batches import Batches, RowOrder
 from studio.training.data.rows import prepare_rows
 from studio.training.tokens.encoder import load_tokenizer, tokenize_dataset
@@ -149,9 +149,13 @@ def test_a_batch_is_the_one_that_the_trainer_makes(
     context = make_context(tmp_path / "step", Recorder())
     data = DatasetSettings(source=str(project.parent / "rows.jsonl"), validation_fraction=0.2)
     tokens = tokenize_dataset(
-        context, prepare_rows(context, data), load_tokenizer(opened.data["tokenizer"]),
-        max_length=settings["max_length"], train_on="answers", folder=tmp_path / "tokens",
-    )  # fmt: skip
+        context,
+        prepare_rows(context, data),
+        load_tokenizer(opened.data["tokenizer"]),
+        max_length=settings["max_length"],
+        train_on="answers",
+        folder=tmp_path / "tokens",
+    )
     rows = tokens.train
     batches = list(Batches(rows, RowOrder(len(rows), 0), 0, len(rows), settings["batch_size"], 0))
     for number in (1, 5, len(batches)):
@@ -244,14 +248,16 @@ def test_close_ends_the_host_within_two_seconds(project: Path) -> None:
 def test_the_host_ends_with_its_asker(project: Path, tmp_path: Path) -> None:
     (tmp_path / "asked.json").write_text(json.dumps(asked(project)))
     script = (
-        "import json, sys, time; from studio.data_client import DataClient\n"
+        "import json, sys, time; from studio.preview.client import DataClient\n"
         "client = DataClient(); *_, reply = client.replies('open', **json.load(open(sys.argv[1])))\n"
         "print(client.process_id, flush=True); time.sleep(60)\n"
     )
     asker = subprocess.Popen(
-        [sys.executable, "-c", script, str(tmp_path / "asked.json")], stdout=subprocess.PIPE,
-        text=True, env={**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)},
-    )  # fmt: skip
+        [sys.executable, "-c", script, str(tmp_path / "asked.json")],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)},
+    )
     assert asker.stdout is not None
     with asker.stdout:
         host = psutil.Process(int(asker.stdout.readline()))

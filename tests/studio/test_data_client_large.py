@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from studio.data_client import DataClient
-from studio.data_protocol import Reply
 from studio.graph.project import load_project
 from studio.graph.registry import load_registry
+from studio.preview.client import DataClient
+from studio.preview.protocol import Reply
 from studio.runs.token_request import token_request
 from tests.e2e.studio_cli import write_project
 from tests.tiny import make_tiny_model
@@ -35,8 +35,10 @@ def test_any_page_of_100_000_rows_comes_at_once(tmp_path: Path) -> None:
     make_tiny_model(tmp_path / "model")
     with (tmp_path / "rows.jsonl").open("w", encoding="utf-8") as file:
         for n in range(ROWS):
-            turns = [{"role": "user", "content": f"say {n} please"},
-                     {"role": "assistant", "content": f"it is {n}, " + "of course " * (n % 9)}]  # fmt: skip
+            turns = [
+                {"role": "user", "content": f"say {n} please"},
+                {"role": "assistant", "content": f"it is {n}, " + "of course " * (n % 9)},
+            ]
             file.write(json.dumps({"messages": turns}) + "\n")
     project = write_project(tmp_path / "talk.studio", "model", tmp_path / "rows.jsonl")
     request, _ = token_request(load_project(project), load_registry(), tmp_path)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from studio.facts import folder_facts, model_facts, sized, told
 from studio.graph.facts import facts_of, short_line
 from studio.graph.graph import Node
 from studio.graph.registry import load_registry
+from studio.model.facts import folder_facts, model_facts, sized, told
 from tests.studio.estimate.architectures import ARCHITECTURES
 from tests.tiny import make_tiny_model
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from studio import hardware
 from studio.cli import doctor
-from studio.settings import AppSettings, save_settings, settings_path
+from studio.system import hardware
+from studio.system.settings import AppSettings, save_settings, settings_path
 
 
 def test_processor_and_memory() -> None:
@@ -55,8 +55,14 @@ def test_doctor_says_why_a_gpu_is_not_used(monkeypatch: pytest.MonkeyPatch, tmp_
         settings_path().unlink()
     assert facts["folders"]["runs"]["path"] == str(tmp_path / "mine")
     facts["gpus"] = [{"index": 0, "name": "NVIDIA L4", "total_gib": 24.0, "used_gib": 0.0}]
-    facts["torch"] = {"version": "2", "cuda": False, "cuda_build": None, "devices": [],
-                      "bf16": False, "mps": False}  # fmt: skip
+    facts["torch"] = {
+        "version": "2",
+        "cuda": False,
+        "cuda_build": None,
+        "devices": [],
+        "bf16": False,
+        "mps": False,
+    }
     assert "a build of torch for the processor" in doctor.as_text(facts)
     facts["torch"]["cuda_build"] = "13.0"
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)

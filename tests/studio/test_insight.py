@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from studio.insight import Insight, ModuleUse, advice, insight_from, parts
+from studio.runs.insight import Insight, ModuleUse, advice, insight_from, parts
 
 
 def modules(used: int, r: int = 16, norms: list[float] | None = None) -> tuple[ModuleUse, ...]:

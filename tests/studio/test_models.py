@@ -12,10 +12,10 @@ import pytest
 
 from studio.errors import Problem
 from studio.graph.node_type import CheckContext
-from studio.layers import LinearModule, presets, read_linear_modules, resolve_targets
-from studio.models import check_targets, classify, linear_modules, local_files, quick_check
-from studio.nodes.base_model import BaseModelSettings
-from studio.nodes.lora import LoraSettings
+from studio.model.layers import LinearModule, presets, read_linear_modules, resolve_targets
+from studio.model.models import check_targets, classify, linear_modules, local_files, quick_check
+from studio.node_settings.base_model import BaseModelSettings
+from studio.node_settings.lora import LoraSettings
 from tests.tiny import make_tiny_model
 
 
@@ -111,7 +111,7 @@ def test_a_hub_model_that_is_not_here_has_no_layers(
 ) -> None:
     """Nothing can be said before it is fetched; afterwards its snapshot is read."""
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
-    from studio import models
+    from studio.model import models
 
     models._hub_cache.cache_clear()
     assert linear_modules("some/model", tmp_path) is None
@@ -125,8 +125,15 @@ def layers(*names: str) -> list[LinearModule]:
     return [LinearModule(f"model.layers.{i}.{n}", 8, 8) for i in range(2) for n in names]
 
 
-LLAMA = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj",
-         "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj")  # fmt: skip
+LLAMA = (
+    "self_attn.q_proj",
+    "self_attn.k_proj",
+    "self_attn.v_proj",
+    "self_attn.o_proj",
+    "mlp.gate_proj",
+    "mlp.up_proj",
+    "mlp.down_proj",
+)
 PHI = ("self_attn.qkv_proj", "self_attn.o_proj", "mlp.gate_up_proj", "mlp.down_proj")
 GPT2 = ("attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj")
 NEOX = ("attention.query_key_value", "attention.dense", "mlp.dense_h_to_4h", "mlp.dense_4h_to_h")
@@ -182,7 +189,7 @@ def test_a_damaged_header_is_no_model(tmp_path: Path) -> None:
 def test_no_torch_is_imported() -> None:
     """The window asks these questions while the user types."""
     code = (
-        "import sys, json; from pathlib import Path; from studio.models import linear_modules;"
+        "import sys, json; from pathlib import Path; from studio.model.models import linear_modules;"
         "n = len(linear_modules('starter:smollm2-135m', Path()));"
         "print(json.dumps([n, 'torch' in sys.modules, 'transformers' in sys.modules]))"
     )

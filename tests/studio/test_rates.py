@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from studio.nodes.train import TrainSettings
-from studio.rates import rate_factor, warmup_steps
+from studio.node_settings.train import TrainSettings
+from studio.training.loop.schedules import rate_factor, warmup_steps
 
 STEPS = 40
 
@@ -47,13 +47,16 @@ CASES = {
     "cosine_with_min_lr": ("cosine_with_min_lr", {"min_lr_ratio": 0.1}, {"min_lr_rate": 0.1}),
     "inverse_sqrt": ("inverse_sqrt", {}, {}),
     "polynomial": (
-        "polynomial", {"lr_power": 2.0, "min_lr_ratio": 0.1}, {"power": 2.0, "lr_end": 0.1},
+        "polynomial",
+        {"lr_power": 2.0, "min_lr_ratio": 0.1},
+        {"power": 2.0, "lr_end": 0.1},
     ),
     "wsd": (
-        "warmup_stable_decay", {"decay_ratio": 0.25, "min_lr_ratio": 0.1},
+        "warmup_stable_decay",
+        {"decay_ratio": 0.25, "min_lr_ratio": 0.1},
         {"num_decay_steps": 10, "decay_type": "1-sqrt", "min_lr_ratio": 0.1},
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -9,26 +9,46 @@ from typing import Any
 
 import pytest
 
-from studio.data_report import DataReport, Histogram
 from studio.errors import StudioError
 from studio.graph.graph import Graph
 from studio.graph.problems import find_problems
 from studio.graph.project import load_project
 from studio.graph.registry import load_registry
-from studio.recipe import _LIKE_LORA, _OTHER_RATES, epochs_for, propose, rank_for, rows_per_step
-from studio.recipe_facts import apply_recipe, recipe_facts
-from studio.recipe_fit import RecipeFacts
-from studio.whole import WHOLE
+from studio.model.whole import WHOLE
+from studio.preview.report import DataReport, Histogram
+from studio.recipe.facts import apply_recipe, recipe_facts
+from studio.recipe.fit import RecipeFacts
+from studio.recipe.recipe import (
+    _LIKE_LORA,
+    _OTHER_RATES,
+    epochs_for,
+    propose,
+    rank_for,
+    rows_per_step,
+)
 from tests.e2e.studio_cli import studio, write_project, write_rows
 from tests.tiny import make_tiny_model
 
 ROOT = Path(__file__).parents[2]
 STARTER = ROOT / "assets" / "starter.studio"
 BIG = RecipeFacts(
-    train="train", lora="lora", base="base", dataset="data", parameters=8_000_000_000, layers=32,
-    hidden=4096, vocabulary=128_256, context=131_072, rows=3000, validation_rows=300, tokens=300.0,
-    longest=900, max_length=1024, gpu=True, memory_gb=80.0,
-)  # fmt: skip
+    train="train",
+    lora="lora",
+    base="base",
+    dataset="data",
+    parameters=8_000_000_000,
+    layers=32,
+    hidden=4096,
+    vocabulary=128_256,
+    context=131_072,
+    rows=3000,
+    validation_rows=300,
+    tokens=300.0,
+    longest=900,
+    max_length=1024,
+    gpu=True,
+    memory_gb=80.0,
+)
 
 
 def values(facts: RecipeFacts) -> dict[str, Any]:
@@ -43,9 +63,15 @@ def starter(rows: int = 1400) -> tuple[Graph, RecipeFacts]:
     """The starter project, and its facts with so many rows."""
     graph = load_project(STARTER)
     report = DataReport(
-        rows=rows, done=rows, max_length=512, train_on="answers", train_rows=rows,
-        validation_rows=rows // 10, tokens=50 * rows, histogram=Histogram(longest=120, max_length=512),
-    )  # fmt: skip
+        rows=rows,
+        done=rows,
+        max_length=512,
+        train_on="answers",
+        train_rows=rows,
+        validation_rows=rows // 10,
+        tokens=50 * rows,
+        histogram=Histogram(longest=120, max_length=512),
+    )
     return graph, recipe_facts(graph, load_registry(), ROOT / "assets", None, report)
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from studio import paths
 from studio.errors import StudioError
-from studio.settings import AppSettings, load_settings, save_settings, settings_path
+from studio.system import paths
+from studio.system.settings import AppSettings, load_settings, save_settings, settings_path
 
 
 def test_no_file_gives_defaults(tmp_path: Path) -> None:

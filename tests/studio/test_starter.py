@@ -7,7 +7,7 @@ from pathlib import Path
 from studio.graph.problems import find_problems
 from studio.graph.project import load_project, save_project
 from studio.graph.registry import load_registry
-from studio.paths import assets_dir
+from studio.system.paths import assets_dir
 
 STARTER = assets_dir() / "starter.studio"
 NODE_WIDTH_PX, NODE_HEIGHT_PX = 220, 110

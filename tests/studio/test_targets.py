@@ -9,17 +9,17 @@ from typing import Any
 
 import pytest
 
-from studio.adapters._configure import check_method, describe
+from studio.adapters.configure import check_method, describe
 from studio.errors import Problem, StudioError
 from studio.graph.node_type import CheckContext
 from studio.graph.registry import load_registry
-from studio.layers import LinearModule, read_linear_modules
-from studio.models import check_targets
+from studio.model.layers import LinearModule, read_linear_modules
+from studio.model.models import check_targets
+from studio.model.targets import choose
+from studio.node_settings.base_model import BaseModelSettings
+from studio.node_settings.lora import LoraSettings
+from studio.node_settings.merge import MergeSettings
 from studio.nodes import merge
-from studio.nodes.base_model import BaseModelSettings
-from studio.nodes.lora import LoraSettings
-from studio.nodes.merge import MergeSettings
-from studio.targets import choose
 from tests.studio.training.steps import Recorder, make_context, model_value
 from tests.tiny import make_tiny_model
 
@@ -32,8 +32,9 @@ def modules(blocks: int = 4, *extra: LinearModule) -> list[LinearModule]:
     names = {"self_attn.q_proj": (32, 32), "self_attn.v_proj": (32, 16), "mlp.down_proj": (64, 32)}
     found = [
         LinearModule(f"model.layers.{i}.{name}", *widths)
-        for i in range(blocks) for name, widths in names.items()
-    ]  # fmt: skip
+        for i in range(blocks)
+        for name, widths in names.items()
+    ]
     return [*found, *extra]
 
 
@@ -123,35 +124,51 @@ def test_ranks_that_overlap_are_written_out() -> None:
     typed = "layers.1.mlp.down_proj=8, down_proj=32"
     chosen = choose(modules(2), LoraSettings(rank_pattern=typed), "it")
     assert chosen.ranks == {
-        r"model\.layers\.1\.mlp\.down_proj": 8, r"model\.layers\.0\.mlp\.down_proj": 32
-    }  # fmt: skip
+        r"model\.layers\.1\.mlp\.down_proj": 8,
+        r"model\.layers\.0\.mlp\.down_proj": 32,
+    }
 
 
 MIXTURE = [
     LinearModule(f"model.layers.{i}.{name}", 8, 8)
     for i in range(2)
     for name in (
-        "self_attn.q_proj", "mlp.shared_expert.up_proj",
+        "self_attn.q_proj",
+        "mlp.shared_expert.up_proj",
         *(f"mlp.experts.{e}.{p}_proj" for e in range(3) for p in ("gate", "up", "down")),
     )
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(
     ("settings", "expected"),
     [
-        ({}, ["q_proj", "model.layers.0.mlp.shared_expert.up_proj",
-              "model.layers.1.mlp.shared_expert.up_proj", "experts.gate_up_proj", "experts.down_proj"]),
+        (
+            {},
+            [
+                "q_proj",
+                "model.layers.0.mlp.shared_expert.up_proj",
+                "model.layers.1.mlp.shared_expert.up_proj",
+                "experts.gate_up_proj",
+                "experts.down_proj",
+            ],
+        ),
         ({"target_modules": "shared_expert.up_proj"}, ["shared_expert.up_proj"]),
         ({"target_modules": "q_proj, experts.down_proj"}, ["q_proj", "experts.down_proj"]),
-        ({"target_modules": "experts.down_proj", "layers": "1"},
-         ["model.layers.1.mlp.experts.down_proj"]),
-        ({"target_modules": r"re:.*\.0\.mlp\.experts\.gate_up_proj"},
-         ["model.layers.0.mlp.experts.gate_up_proj"]),
-        ({"exclude": "shared_expert.up_proj, experts.gate_up_proj", "layers": "0"},
-         ["model.layers.0.self_attn.q_proj", "model.layers.0.mlp.experts.down_proj"]),
+        (
+            {"target_modules": "experts.down_proj", "layers": "1"},
+            ["model.layers.1.mlp.experts.down_proj"],
+        ),
+        (
+            {"target_modules": r"re:.*\.0\.mlp\.experts\.gate_up_proj"},
+            ["model.layers.0.mlp.experts.gate_up_proj"],
+        ),
+        (
+            {"exclude": "shared_expert.up_proj, experts.gate_up_proj", "layers": "0"},
+            ["model.layers.0.self_attn.q_proj", "model.layers.0.mlp.experts.down_proj"],
+        ),
     ],
-)  # fmt: skip
+)
 def test_experts_are_named_by_the_weight_they_are_joined_in(
     settings: dict[str, Any], expected: list[str]
 ) -> None:
@@ -163,10 +180,19 @@ def test_experts_are_named_by_the_weight_they_are_joined_in(
 
 
 FUSED = {
-    "gpt2": [("attn.c_attn", 8, 24), ("attn.c_proj", 8, 8), ("mlp.c_fc", 8, 32), ("mlp.c_proj", 32, 8)],
-    "phi3": [("self_attn.qkv_proj", 8, 24), ("self_attn.o_proj", 8, 8), ("mlp.gate_up_proj", 8, 64),
-             ("mlp.down_proj", 32, 8)],
-}  # fmt: skip
+    "gpt2": [
+        ("attn.c_attn", 8, 24),
+        ("attn.c_proj", 8, 8),
+        ("mlp.c_fc", 8, 32),
+        ("mlp.c_proj", 32, 8),
+    ],
+    "phi3": [
+        ("self_attn.qkv_proj", 8, 24),
+        ("self_attn.o_proj", 8, 8),
+        ("mlp.gate_up_proj", 8, 64),
+        ("mlp.down_proj", 32, 8),
+    ],
+}
 
 
 @pytest.mark.parametrize(
@@ -188,8 +214,9 @@ def test_fused_and_transposed_layers_by_expression_and_preset(
     prefix = "transformer.h" if family == "gpt2" else "model.layers"
     layers = [
         LinearModule(f"{prefix}.{i}.{name}", w, o, transposed=family == "gpt2")
-        for i in range(2) for name, w, o in FUSED[family]
-    ]  # fmt: skip
+        for i in range(2)
+        for name, w, o in FUSED[family]
+    ]
     chosen = choose(layers, LoraSettings(target_modules=wanted, layers="1"), "it")
     assert {m.name.removeprefix(f"{prefix}.1.") for m in chosen.layers} == last
     assert bool(chosen.troubles) == (not last)

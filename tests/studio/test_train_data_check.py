@@ -11,10 +11,10 @@ import pytest
 from studio.errors import Problem
 from studio.graph.node_type import CheckContext
 from studio.graph.registry import load_registry
-from studio.nodes._train_data import check_data
-from studio.nodes.base_model import BaseModelSettings
-from studio.nodes.dataset import DatasetSettings
-from studio.nodes.train import TrainSettings
+from studio.node_settings.base_model import BaseModelSettings
+from studio.node_settings.dataset import DatasetSettings
+from studio.node_settings.train import TrainSettings
+from studio.nodes.train import check_data
 
 
 def problems(

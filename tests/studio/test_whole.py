@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from studio.whole import chosen_layers, layer_of
+from studio.model.whole import chosen_layers, layer_of
 
 
 @pytest.mark.parametrize(
@@ -32,7 +32,10 @@ def test_other_words_are_refused(words: str) -> None:
 def test_layers_of_weights() -> None:
     """In the naming of several families."""
     names = {
-        "model.layers.12.mlp.up_proj.weight": 12, "transformer.h.3.attn.c_attn.weight": 3,
-        "model.embed_tokens.weight": None, "lm_head.weight": None, "gpt_neox.layers.0.x.weight": 0,
-    }  # fmt: skip
+        "model.layers.12.mlp.up_proj.weight": 12,
+        "transformer.h.3.attn.c_attn.weight": 3,
+        "model.embed_tokens.weight": None,
+        "lm_head.weight": None,
+        "gpt_neox.layers.0.x.weight": 0,
+    }
     assert {n: layer_of(n) for n in names} == names

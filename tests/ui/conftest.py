@@ -16,13 +16,13 @@ from studio.graph.graph import Graph
 from studio.graph.project import save_project
 from studio.graph.registry import Registry
 from studio.runs.folder import RunFolder, list_runs
-from studio.settings import AppSettings
+from studio.system.settings import AppSettings
 from tests.ui import toys
-from ui import theme
-from ui.main_window import MainWindow
-from ui.preferences import Preferences
-from ui.session import Session
-from ui.window_store import WindowStore
+from ui.style import theme
+from ui.window.main_window import MainWindow
+from ui.window.preferences import Preferences
+from ui.window.session import Session
+from ui.window.window_store import WindowStore
 from workers.run_thread import detach_all
 from workers.task import wait_for_tasks
 

@@ -18,7 +18,7 @@ from studio.graph.project import journal_path, load_project, save_project
 from studio.runs.folder import RunFolder, list_runs
 from tests.ui import toys
 from tests.ui.conftest import MakeSession
-from ui.session import Session
+from ui.window.session import Session
 
 ROOT = Path(__file__).resolve().parents[2]
 LEFT = Qt.MouseButton.LeftButton
@@ -53,9 +53,12 @@ def dead_window(home: Path, project: Path, toy_registry: object) -> RunFolder:
     """Killed in the midst of a run, with a change in its journal; the run goes on."""
     save_project(project, toys.toy_graph(steps=6000, delay_s=0.01))
     window = subprocess.Popen(
-        [sys.executable, "-c", WINDOW, str(project)], cwd=ROOT, env={**os.environ},
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+        [sys.executable, "-c", WINDOW, str(project)],
+        cwd=ROOT,
+        env={**os.environ},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     runs = home / "data" / "runs"
     try:
         wait(lambda: bool(list_runs(runs)) and list_runs(runs)[0].is_running(), window)

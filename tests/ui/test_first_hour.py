@@ -11,14 +11,14 @@ from pytestqt.qtbot import QtBot
 
 from studio.graph.graph import Graph
 from studio.graph.project import load_project
-from studio.paths import runs_dir
-from studio.settings import AppSettings
+from studio.system.paths import runs_dir
+from studio.system.settings import AppSettings
 from tests.ui import toys
 from tests.ui.conftest import MakeSession
-from ui import run_banners
-from ui.closing import CloseWhileRunning
 from ui.dialogs.settings_dialog import SettingsDialog
 from ui.dialogs.shortcut_sheet import group_of
+from ui.runs import banners as run_banners
+from ui.window.closing import CloseWhileRunning
 
 WAIT_MS = 30_000
 

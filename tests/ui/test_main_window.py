@@ -13,12 +13,13 @@ from pytestqt.qtbot import QtBot
 from studio.graph import edits
 from studio.graph.graph import Graph, Node
 from studio.graph.project import journal_path, load_project, save_project, write_journal
-from studio.paths import assets_dir
+from studio.system.paths import assets_dir
 from tests.ui import toys
 from tests.ui.conftest import MakeSession, close
-from ui import project_controller, theme
-from ui.actions import SPECS
-from ui.session import Session
+from ui.style import theme
+from ui.window import project_controller
+from ui.window.actions import SPECS
+from ui.window.session import Session
 
 
 def press(session: Session, qtbot: QtBot, key: Qt.Key, *modifiers: Qt.KeyboardModifier) -> None:
@@ -60,9 +61,12 @@ def test_ctrl_s_saves(make_session: MakeSession, project: Path, qtbot: QtBot) ->
 
 
 def test_save_as_keeps_relative_files_reachable(
-    make_session: MakeSession, project: Path, tmp_path: Path, qtbot: QtBot,
+    make_session: MakeSession,
+    project: Path,
+    tmp_path: Path,
+    qtbot: QtBot,
     monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+) -> None:
     (project.parent / "rows.jsonl").write_text("{}")
     session = make_session(toys.toy_graph(source="rows.jsonl"), project)
     other = tmp_path / "elsewhere"
@@ -134,9 +138,12 @@ def test_a_dropped_project_opens(make_session: MakeSession, project: Path) -> No
     data = QMimeData()
     data.setUrls([QUrl.fromLocalFile(str(project))])
     drop = QDropEvent(
-        QPointF(5, 5), Qt.DropAction.CopyAction, data, Qt.MouseButton.LeftButton,
+        QPointF(5, 5),
+        Qt.DropAction.CopyAction,
+        data,
+        Qt.MouseButton.LeftButton,
         Qt.KeyboardModifier.NoModifier,
-    )  # fmt: skip
+    )
     session.window.dropEvent(drop)
     assert session.document.path == project
 

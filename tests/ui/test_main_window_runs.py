@@ -11,8 +11,8 @@ from pytestqt.qtbot import QtBot
 from studio.graph.project import load_project
 from tests.ui import toys
 from tests.ui.conftest import MakeSession, close, runs_of
-from ui import closing
-from ui.session import Session
+from ui.window import closing
+from ui.window.session import Session
 
 LONG = {"steps": 2000, "delay_s": 0.01}
 WAIT_MS = 30_000

@@ -8,7 +8,7 @@ from pytestqt.qtbot import QtBot
 from tests.ui import toys
 from tests.ui.conftest import MakeSession
 from ui.dialogs.rows_dialog import RowsDialog
-from ui.main_window import CURVES, LOG
+from ui.window.main_window import CURVES, LOG
 
 WAIT_MS = 30_000
 LEFT = Qt.MouseButton.LeftButton

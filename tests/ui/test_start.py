@@ -22,8 +22,12 @@ def start(home: Path, *arguments: str) -> dict[str, object]:
     """Start the window, wait until it was painted, end it; returns what it noted."""
     log = home / "startup.json"
     home.mkdir(exist_ok=True)
-    environment = {**os.environ, "QT_QPA_PLATFORM": "offscreen", "LORA_STUDIO_HOME": str(home),
-                   "LORA_STUDIO_STARTUP_LOG": str(log)}  # fmt: skip
+    environment = {
+        **os.environ,
+        "QT_QPA_PLATFORM": "offscreen",
+        "LORA_STUDIO_HOME": str(home),
+        "LORA_STUDIO_STARTUP_LOG": str(log),
+    }
     command = [sys.executable, str(ROOT / "main.py"), *arguments]
     process = subprocess.Popen(
         command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
@@ -58,7 +62,7 @@ def test_a_damaged_project_still_opens_the_window(tmp_path: Path) -> None:
 def test_the_window_never_imports_torch() -> None:
     """Also not later: everything a window can open is imported here."""
     code = (
-        "import sys, ui.app, ui.monitor.panel, ui.help_windows, ui.dialogs.settings_dialog, "
+        "import sys, ui.app, ui.monitor.panel, ui.window.help_windows, ui.dialogs.settings_dialog, "
         "ui.dialogs.about, ui.dialogs.shortcut_sheet\n"
         "heavy = {'torch', 'transformers', 'peft', 'datasets'} & set(sys.modules)\n"
         "sys.exit(f'imported: {heavy}' if heavy else 0)"

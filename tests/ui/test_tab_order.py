@@ -11,7 +11,7 @@ from pytestqt.qtbot import QtBot
 
 from studio.runs.events import Event
 from studio.runs.state import RunState
-from ui.data.desk import Progress
+from ui.data.controller import Progress
 from ui.data.token_bar import TokenBar
 from ui.monitor.samples import SamplesPanel
 from ui.training.changes_dialog import ChangesDialog, ProposedChange

@@ -11,8 +11,8 @@ from PySide6.QtWidgets import QApplication, QCheckBox, QPushButton, QVBoxLayout,
 
 from studio.graph.ports import PORT_TYPES
 from studio.graph.registry import load_registry
-from ui import icons, theme
-from ui.theme_colors import DARK, LIGHT, Colors
+from ui.style import icons, theme
+from ui.style.theme_colors import DARK, LIGHT, Colors
 
 SCHEMES = pytest.mark.parametrize("c", [DARK, LIGHT], ids=["dark", "light"])
 GROUNDS = ("background", "surface", "surface_raised")

@@ -14,7 +14,7 @@ import psutil
 import pytest
 from pytestqt.qtbot import QtBot
 
-from studio.data_protocol import HOST_ENDED, Reply
+from studio.preview.protocol import HOST_ENDED, Reply
 from workers.data_link import DataLink
 
 HOST_MS = 60_000

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from PySide6.QtCore import Qt
 from PySide6.QtGui import QAction, QKeySequence
 
-from ui import icons
+from ui.style import icons
 
 if TYPE_CHECKING:
     from ui.canvas.view import CanvasView
@@ -33,20 +33,38 @@ class Spec:
 SPECS = (
     Spec("undo", "Undo", "undo-2", ("Ctrl+Z",), "Take back the last step"),
     Spec("redo", "Redo", "redo-2", ("Ctrl+Shift+Z", "Ctrl+Y"), "Bring back what was undone"),
-    Spec("cut", "Cut", "scissors", ("Ctrl+X",), "Move the selected nodes to the clipboard", "nodes"),
+    Spec(
+        "cut", "Cut", "scissors", ("Ctrl+X",), "Move the selected nodes to the clipboard", "nodes"
+    ),
     Spec("copy", "Copy", "copy", ("Ctrl+C",), "Copy the selected nodes and their wires", "nodes"),
     Spec("paste", "Paste", "clipboard-paste", ("Ctrl+V",), "Paste nodes at the cursor"),
-    Spec("duplicate", "Duplicate", "copy-plus", ("Ctrl+D",), "Copy the selected nodes beside themselves", "nodes"),
-    Spec("delete", "Delete", "trash-2", ("Del", "Backspace"), "Delete what is selected", "selection"),
+    Spec(
+        "duplicate",
+        "Duplicate",
+        "copy-plus",
+        ("Ctrl+D",),
+        "Copy the selected nodes beside themselves",
+        "nodes",
+    ),
+    Spec(
+        "delete", "Delete", "trash-2", ("Del", "Backspace"), "Delete what is selected", "selection"
+    ),
     Spec("rename", "Rename", "pencil", ("F2",), "Give the node another title", "one"),
-    Spec("select_all", "Select All", "square-dashed-mouse-pointer", ("Ctrl+A",), "Select every node", "any"),
+    Spec(
+        "select_all",
+        "Select All",
+        "square-dashed-mouse-pointer",
+        ("Ctrl+A",),
+        "Select every node",
+        "any",
+    ),
     Spec("palette", "Add Node…", "plus", ("Tab",), "Search for a node to add at the cursor"),
     Spec("zoom_in", "Zoom In", "zoom-in", ("Ctrl++", "Ctrl+="), "Show the graph larger"),
     Spec("zoom_out", "Zoom Out", "zoom-out", ("Ctrl+-",), "Show the graph smaller"),
     Spec("zoom_reset", "Actual Size", "search", ("Ctrl+0",), "Show the graph at 100 %"),
     Spec("fit", "Fit All", "maximize", ("Home", "Shift+1"), "Show the whole graph", "any"),
     Spec("frame", "Frame Selection", "scan", ("F",), "Show the selected nodes", "nodes"),
-)  # fmt: skip
+)
 _WINDOW_WIDE = ("undo", "redo")
 
 

@@ -7,9 +7,9 @@ from functools import lru_cache
 from PySide6.QtCore import QPointF, QRect, QRectF, Qt
 from PySide6.QtGui import QPainter, QPen, QPolygonF, QTransform
 
-from ui import theme
 from ui.canvas import text
 from ui.canvas.icon_paint import draw_icon
+from ui.style import theme
 
 PITCH = 20.0
 MIN_PITCH_PX = 14.0

@@ -57,9 +57,12 @@ class Editor:
         """Add a node, connected to ``wired_to`` if given, as one step; returns its id."""
         node_type = self.registry.nodes[type_id]
         node = Node(
-            edits.unique_id(self.graph, type_id), type_id, dict(settings or {}), "",
+            edits.unique_id(self.graph, type_id),
+            type_id,
+            dict(settings or {}),
+            "",
             free_spot(self.graph, position),
-        )  # fmt: skip
+        )
         graph = edits.add_node(self.graph, node)
         if wired_to is not None:
             start = self.registry.node_type(self.graph.node(wired_to.node).type)

@@ -12,9 +12,9 @@ from PySide6.QtCore import QPointF, QRectF, Qt
 from PySide6.QtGui import QColor, QPen
 from PySide6.QtWidgets import QGraphicsRectItem
 
-from ui import theme
 from ui.canvas import layout
 from ui.canvas.node_item import NodeItem
+from ui.style import theme
 
 if TYPE_CHECKING:
     from ui.canvas.view import CanvasView

@@ -5,7 +5,7 @@ from __future__ import annotations
 from PySide6.QtCore import QRectF
 from PySide6.QtGui import QColor, QPainter
 
-from ui import icons
+from ui.style import icons
 
 
 def draw_icon(painter: QPainter, name: str, rect: QRectF, color: QColor) -> None:

@@ -17,11 +17,11 @@ from PySide6.QtGui import (
     QPen,
 )
 
-from ui import icons, theme
 from ui.canvas import layout, text
 from ui.canvas.icon_paint import draw_icon
 from ui.canvas.port_paint import paint_ports
 from ui.canvas.status import ICONS, ROLES, NodeStatus
+from ui.style import icons, theme
 
 if TYPE_CHECKING:
     from ui.canvas.node_item import NodeItem
@@ -192,9 +192,13 @@ def _footer(painter: QPainter, item: NodeItem, status: NodeStatus, c: theme.Colo
 
 
 def _footer_line(
-    painter: QPainter, item: NodeItem, line: QRectF, left: tuple[str, QColor, bool], right: str,
+    painter: QPainter,
+    item: NodeItem,
+    line: QRectF,
+    left: tuple[str, QColor, bool],
+    right: str,
     c: theme.Colors,
-) -> None:  # fmt: skip
+) -> None:
     """Words on the left, a figure on the right that is never cut; grown only while both fit."""
     pixels = text.size(text.SMALL, item.grown)
     while pixels > text.SMALL and (

@@ -13,8 +13,8 @@ from PySide6.QtWidgets import QLineEdit, QTreeWidget, QTreeWidgetItem, QVBoxLayo
 
 from studio.graph.node_type import NodeType
 from studio.graph.registry import Registry
-from ui import icons, theme
 from ui.canvas.fuzzy import ranked
+from ui.style import icons, theme
 
 MIME = "application/x-lora-studio-node-type"
 ROW_PX = 30
@@ -95,9 +95,10 @@ class NodePalette(QWidget):
     def _fill(self) -> None:
         self.tree.clear()
         found = ranked(
-            self.line.text(), self._registry.nodes.values(),
+            self.line.text(),
+            self._registry.nodes.values(),
             lambda t: (t.title, f"{t.category} {t.help}"),
-        )  # fmt: skip
+        )
         others = sorted({t.category for t in found} - set(CATEGORIES))
         for category in (*CATEGORIES, *others):
             types = [t for t in found if t.category == category]

@@ -11,9 +11,9 @@ from PySide6.QtCore import QPointF, QRectF, Qt
 from PySide6.QtGui import QBrush, QColor, QPainter, QPen
 
 from studio.graph.facts import short_line
-from ui import theme
 from ui.canvas import layout, shapes, text
 from ui.canvas.content import PortContent
+from ui.style import theme
 
 if TYPE_CHECKING:
     from ui.canvas.node_item import NodeItem
@@ -49,9 +49,14 @@ def _facts(painter: QPainter, item: NodeItem, c: theme.Colors) -> None:
 
 
 def _label(
-    painter: QPainter, item: NodeItem, port: PortContent, row: int, c: theme.Colors,
-    lit: bool, faded: bool,
-) -> None:  # fmt: skip
+    painter: QPainter,
+    item: NodeItem,
+    port: PortContent,
+    row: int,
+    c: theme.Colors,
+    lit: bool,
+    faded: bool,
+) -> None:
     """A port's title beside it; it may use what the title across leaves free."""
     pixels = text.size(text.LABEL, item.grown)
     room = whole = layout.WIDTH - 2 * _LABEL_PAD
@@ -66,9 +71,14 @@ def _label(
 
 
 def _port(
-    painter: QPainter, item: NodeItem, port: PortContent, at: QPointF, c: theme.Colors,
-    lit: bool, faded: bool,
-) -> None:  # fmt: skip
+    painter: QPainter,
+    item: NodeItem,
+    port: PortContent,
+    at: QPointF,
+    c: theme.Colors,
+    lit: bool,
+    faded: bool,
+) -> None:
     key = (port.side, port.name)
     carried = item.wired.get(key)
     type_id = carried or port.type

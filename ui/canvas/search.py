@@ -20,8 +20,8 @@ from PySide6.QtWidgets import (
 )
 
 from studio.graph.node_type import NodeType
-from ui import icons, theme
 from ui.canvas.fuzzy import ranked
+from ui.style import icons, theme
 
 WIDTH_PX = 300
 ROW_PX = 32

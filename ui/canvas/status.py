@@ -97,9 +97,14 @@ def _running(node_state: Any, message: str) -> NodeStatus:
     if eta_s is not None and (fraction is None or fraction < 1.0):
         right += f"{' · ' if right else ''}{duration(eta_s)} left"
     return NodeStatus(
-        "running", left, right, _counted(node_state, done, total),
-        f"loss {loss:.3f}" if loss is not None else "", fraction, message,
-    )  # fmt: skip
+        "running",
+        left,
+        right,
+        _counted(node_state, done, total),
+        f"loss {loss:.3f}" if loss is not None else "",
+        fraction,
+        message,
+    )
 
 
 def _counted(node_state: Any, done: float | None, total: float | None) -> str:

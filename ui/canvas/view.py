@@ -30,7 +30,6 @@ from studio.errors import Problem
 from studio.graph.document import Document
 from studio.graph.graph import Wire
 from studio.graph.registry import Registry
-from ui import theme
 from ui.canvas import accessible, background, dropping, keys, layout, menu, text, tips
 from ui.canvas.actions import make_actions, update_actions
 from ui.canvas.commands import Commands
@@ -42,6 +41,7 @@ from ui.canvas.pointer import PointerView
 from ui.canvas.scene import GraphScene
 from ui.canvas.title_edit import TitleEdit
 from ui.canvas.wire_gesture import DragWire
+from ui.style import theme
 
 
 class CanvasView(PointerView):

@@ -9,8 +9,8 @@ from PySide6.QtGui import QPainter, QPainterPath, QPainterPathStroker, QPen
 from PySide6.QtWidgets import QGraphicsItem
 
 from studio.graph.graph import Wire
-from ui import theme
 from ui.canvas import shapes, text
+from ui.style import theme
 
 REACH_PX = 7.0
 WIDTH_PX = 2.2

@@ -13,9 +13,9 @@ from PySide6.QtCore import Qt, Signal
 from PySide6.QtGui import QColor, QFont
 from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
 
-from studio.data_report import Finding, Place
-from ui import icons, theme
+from studio.preview.report import Finding, Place
 from ui.inspector.look import TextLabel, icon_side
+from ui.style import icons, theme
 
 SEVERITY = {
     "error": ("circle-alert", "Error", "danger"),

@@ -11,9 +11,9 @@ from typing import Any
 from PySide6.QtCore import Signal
 from PySide6.QtWidgets import QComboBox, QGridLayout, QLabel, QVBoxLayout, QWidget
 
-from studio.figures import percent
 from studio.graph.registry import Registry
 from studio.graph.schema import FieldSpec, fields_of
+from studio.system.number_text import percent
 from ui.inspector.look import MutedLabel, TextLabel, retire
 
 AUTO = "auto"

@@ -1,7 +1,7 @@
 """How long the rows are: bars by length in tokens, with the line behind which rows are cut.
 
 The line can be dragged, or moved with the arrow keys; whoever owns the widget is told and sets the max
-length. Painted by hand; it shows a ``studio.data_report.Histogram`` and must not count anything itself.
+length. Painted by hand; it shows a ``studio.preview.report.Histogram`` and must not count anything itself.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from PySide6.QtGui import (
 )
 from PySide6.QtWidgets import QSizePolicy, QToolTip, QWidget
 
-from studio.data_report import Histogram
-from ui import theme
+from studio.preview.report import Histogram
 from ui.data.length_scale import Scale
 from ui.data.length_words import caption
+from ui.style import theme
 
 _HEIGHT_PX = 150
 _PAD_PX = 6.0
@@ -34,9 +34,13 @@ _GRAB_PX = 7.0
 _SETTLE_MS = 700
 _SHORTEST = 8  # the Train node takes no smaller max length
 _KEYS = {
-    Qt.Key.Key_Left: -1, Qt.Key.Key_Down: -1, Qt.Key.Key_Right: 1, Qt.Key.Key_Up: 1,
-    Qt.Key.Key_PageDown: -8, Qt.Key.Key_PageUp: 8,
-}  # fmt: skip
+    Qt.Key.Key_Left: -1,
+    Qt.Key.Key_Down: -1,
+    Qt.Key.Key_Right: 1,
+    Qt.Key.Key_Up: 1,
+    Qt.Key.Key_PageDown: -8,
+    Qt.Key.Key_PageUp: 8,
+}
 
 
 class LengthHistogram(QWidget):
@@ -66,9 +70,7 @@ class LengthHistogram(QWidget):
         that is being moved stays where it is."""
         self._shown = shown
         self._length = length or shown.max_length
-        self.setFocusPolicy(
-            Qt.FocusPolicy.StrongFocus if shown.lengths else Qt.FocusPolicy.NoFocus
-        )  # fmt: skip
+        self.setFocusPolicy(Qt.FocusPolicy.StrongFocus if shown.lengths else Qt.FocusPolicy.NoFocus)
         moves = "; the arrow keys move the max length" if shown.lengths else ""
         self.setAccessibleName(f"Length of the rows{moves}")
         self._describe()

@@ -9,10 +9,10 @@ from PySide6.QtCore import QRectF, QSize, Qt
 from PySide6.QtGui import QFontMetricsF, QHelpEvent, QPainter, QPaintEvent
 from PySide6.QtWidgets import QSizePolicy, QToolTip, QWidget
 
-from studio.tokens import State, TokenRow
-from ui import theme
+from studio.preview.tokens import State, TokenRow
 from ui.data.token_paint import paint_chip
 from ui.data.token_words import STATE_HELP, STATE_WORDS, STATES
+from ui.style import theme
 
 _CHIP_PX = 22.0
 _GAP_PX = 5.0

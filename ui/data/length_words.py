@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from studio.data_report import Histogram
-from studio.figures import percent
+from studio.preview.report import Histogram
+from studio.system.number_text import percent
 
 
 def caption(shown: Histogram, length: int | None = None) -> str:

@@ -10,12 +10,12 @@ from PySide6.QtGui import QShowEvent
 from PySide6.QtWidgets import QHBoxLayout, QProgressBar, QPushButton, QVBoxLayout, QWidget
 
 from studio.runs.token_request import TokenRequest
-from ui import icons
-from ui.data.desk import SMALL_ROWS, DataDesk
+from ui.data.controller import SMALL_ROWS, DataDesk
 from ui.data.report_view import ReportView
 from ui.data.state_page import PageStack, StatePage, fill, show_bar
 from ui.data.token_words import left_words
 from ui.inspector.look import MutedLabel, TextLabel, scrolling
+from ui.style import icons
 
 STALE = "The data or settings have changed since this report was made."
 BEFORE = (

@@ -12,8 +12,8 @@ from PySide6.QtCore import Qt, Signal
 from PySide6.QtGui import QFont
 from PySide6.QtWidgets import QGridLayout, QLabel, QSizePolicy, QVBoxLayout, QWidget
 
-from studio.data_report import DataReport, Finding, Histogram, Repeat
-from studio.figures import percent
+from studio.preview.report import DataReport, Finding, Histogram, Repeat
+from studio.system.number_text import percent
 from ui.data.finding_card import FindingCard
 from ui.data.histogram import LengthHistogram
 from ui.data.length_words import caption
@@ -22,9 +22,11 @@ from ui.inspector.look import MutedLabel, TextLabel, retire
 
 _ANSWER = 90
 TRAIN_ON = {
-    "answers": "answers only", "last_answer": "the last answer only",
-    "weights": "weights in the data", "all": "everything",
-}  # fmt: skip
+    "answers": "answers only",
+    "last_answer": "the last answer only",
+    "weights": "weights in the data",
+    "all": "everything",
+}
 
 
 class ReportView(QWidget):
@@ -67,10 +69,13 @@ class ReportView(QWidget):
         column.addLayout(self._places)
         self._heads: list[QLabel] = []
         for title, part in (
-            ("Rows and tokens", self.figures), ("Length of the rows", self.histogram),
-            ("", self.lengths), ("Scripts", self.scripts),
-            ("Answers that stand more than once", self.answers), ("", self.notes),
-        ):  # fmt: skip
+            ("Rows and tokens", self.figures),
+            ("Length of the rows", self.histogram),
+            ("", self.lengths),
+            ("Scripts", self.scripts),
+            ("Answers that stand more than once", self.answers),
+            ("", self.notes),
+        ):
             if title:
                 self._heads.append(_head(title, self))
                 column.addWidget(self._heads[-1])
@@ -99,8 +104,12 @@ class ReportView(QWidget):
         self.scripts.show_shares(report.scripts if report is not None else ())
         self.answers.setText(answers_html(report.answers) if report is not None else "")
         self.notes.setText("\n".join(report.notes) if report is not None else "")
-        shown = (bool(report), bool(histogram.counts), bool(report and report.scripts),
-                 bool(self.answers.text()))  # fmt: skip
+        shown = (
+            bool(report),
+            bool(histogram.counts),
+            bool(report and report.scripts),
+            bool(self.answers.text()),
+        )
         for head, visible in zip(self._heads, shown, strict=True):
             head.setVisible(visible)
         for widget in (self.lengths, self.notes, self.answers):
@@ -156,15 +165,18 @@ def figures_of(report: DataReport) -> tuple[tuple[str, str], ...]:
     if not report.complete:
         rows.append(("Looked at", f"{report.done:,}"))
     rows += [
-        ("Trained on", f"{report.train_rows:,}"), ("Validation", f"{report.validation_rows:,}"),
-    ]  # fmt: skip
+        ("Trained on", f"{report.train_rows:,}"),
+        ("Validation", f"{report.validation_rows:,}"),
+    ]
     optional = (("Cannot be read", report.bad_rows), ("Left out", report.left_out))
     rows += [(name, f"{count:,}") for name, count in optional if count]
     trained = f"{report.trained_tokens:,} ({percent(report.trained_share)} of what is read)"
     return (
-        *rows, ("Tokens per epoch", f"{report.tokens_per_epoch:,}"), ("Trained tokens", trained),
+        *rows,
+        ("Tokens per epoch", f"{report.tokens_per_epoch:,}"),
+        ("Trained tokens", trained),
         ("Learns", TRAIN_ON.get(report.train_on, report.train_on)),
-    )  # fmt: skip
+    )
 
 
 def answers_html(answers: Sequence[Repeat]) -> str:

@@ -13,8 +13,8 @@ from typing import Any
 from PySide6.QtCore import Qt
 from PySide6.QtWidgets import QFrame, QGridLayout, QLabel, QVBoxLayout, QWidget
 
-from ui import theme
 from ui.inspector.look import ErrorLabel, MutedLabel, TextLabel, retire
+from ui.style import theme
 
 _MOST_CHARACTERS = 700
 _PLAIN = {"prompt": "Prompt", "completion": "Completion", "text": "Text"}

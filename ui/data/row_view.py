@@ -9,12 +9,12 @@ from PySide6.QtCore import Qt
 from PySide6.QtGui import QFont, QPalette
 from PySide6.QtWidgets import QComboBox, QHBoxLayout, QVBoxLayout, QWidget
 
-from ui import theme
 from ui.data.legend import Legend
 from ui.data.rows_model import Entry
 from ui.data.token_flow import TokenFlow
 from ui.data.token_words import figures, flag_words, headline, part_words, token_words
 from ui.inspector.look import MutedLabel, TextLabel
+from ui.style import theme
 
 POINT = "Point at a token to read it out; a click pins it, arrow keys go on."
 NO_TOKENS = "This row has no tokens."

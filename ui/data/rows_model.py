@@ -23,12 +23,12 @@ from PySide6.QtCore import (
 )
 from PySide6.QtGui import QColor, QIcon
 
-from studio.data_protocol import Reply
 from studio.errors import Problem
-from studio.tokens import Token, TokenRow, row_from_json
-from ui import icons, theme
-from ui.data.desk import DataDesk, problem_of
+from studio.preview.protocol import Reply
+from studio.preview.tokens import Token, TokenRow, row_from_json
+from ui.data.controller import DataDesk, problem_of
 from ui.data.token_words import SPLIT_WORDS, flag_words, length
+from ui.style import icons, theme
 
 PAGE_ROWS = 40
 _PAGES_KEPT = 40

@@ -13,15 +13,15 @@ from PySide6.QtCore import Qt, QTimer
 from PySide6.QtGui import QShowEvent
 from PySide6.QtWidgets import QPushButton, QVBoxLayout, QWidget
 
-from studio.data_protocol import Reply
+from studio.data.check import source_files
+from studio.data.reading.folder import is_hub
+from studio.data.reading.source import refuse_absent
 from studio.errors import Problem, StudioError
-from studio.formats._check import source_files
-from studio.formats._folder import is_hub
-from studio.formats._source import refuse_absent
 from studio.graph.edits import reset_setting, set_setting
 from studio.graph.schema import Settings, fields_of, parse
-from studio.nodes.dataset import DatasetSettings
-from ui.data.desk import DataDesk, problem_of
+from studio.node_settings.dataset import DatasetSettings
+from studio.preview.protocol import Reply
+from ui.data.controller import DataDesk, problem_of
 from ui.data.format_box import AUTO, FormatBox
 from ui.data.row_cards import RowCards
 from ui.data.state_page import PageStack, StatePage
@@ -149,9 +149,13 @@ class RowsPage(QWidget):
             self._desk.link.cancel(self._asked)
         self._seen = (settings, self._limit, self._place())
         self._asked = self._desk.ask(
-            "preview", self._told, settings=settings, project_dir=self._place(), first=1,
+            "preview",
+            self._told,
+            settings=settings,
+            project_dir=self._place(),
+            first=1,
             limit=self._limit,
-        )  # fmt: skip
+        )
 
     def _told(self, reply: Reply) -> None:
         if not reply.last:

@@ -8,9 +8,9 @@ from PySide6.QtCore import QRectF, QSize, Qt
 from PySide6.QtGui import QFontMetricsF, QPainter, QPaintEvent
 from PySide6.QtWidgets import QSizePolicy, QWidget
 
-from studio.data_report import Share
-from studio.figures import percent
-from ui import theme
+from studio.preview.report import Share
+from studio.system.number_text import percent
+from ui.style import theme
 
 _NAME_SHARE = 0.34
 _NUMBER_PX = 56.0

@@ -16,10 +16,10 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
-from ui import icons, theme
-from ui.data.desk import DataDesk, Progress
+from ui.data.controller import DataDesk, Progress
 from ui.data.token_words import left_words
 from ui.inspector.look import MutedLabel, TextLabel, icon_side
+from ui.style import icons, theme
 
 NO_TRAIN = "Nothing says yet how these rows become tokens."
 NO_TRAIN_HINT = "Connect this Dataset to a Train node, and a Base model to that node’s model input."

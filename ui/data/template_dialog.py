@@ -21,9 +21,9 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
-from studio.data_protocol import Reply
 from studio.graph.edits import reset_setting, set_setting
-from ui.data.desk import DataDesk, problem_of
+from studio.preview.protocol import Reply
+from ui.data.controller import DataDesk, problem_of
 from ui.inspector.look import MutedLabel, TextLabel, row_size
 
 SETTING, OWN = "chat_template", "model"

@@ -16,10 +16,10 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
-from ui import icons
-from ui.data.desk import Progress
+from ui.data.controller import Progress
 from ui.data.state_page import show_bar
 from ui.inspector.look import IconButton, MutedLabel, tab_order
+from ui.style import icons
 
 
 class TokenBar(QWidget):
@@ -89,9 +89,14 @@ class TokenBar(QWidget):
         for button in (self.search, self.batch, self.templates):
             button.setStyleSheet("QPushButton { padding: 3px 8px; }")
         tab_order(
-            self.before, self.behind, self.number, self.batch, self.search, self.cancel,
+            self.before,
+            self.behind,
+            self.number,
+            self.batch,
+            self.search,
+            self.cancel,
             self.templates,
-        )  # fmt: skip
+        )
 
     def _connect(self) -> None:
         self.before.clicked.connect(lambda: self.step_wanted.emit(-1))

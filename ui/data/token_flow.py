@@ -13,10 +13,10 @@ from PySide6.QtCore import QEvent, QPointF, QRectF, QSize, Qt, Signal
 from PySide6.QtGui import QFontMetricsF, QKeyEvent, QMouseEvent, QPainter, QPaintEvent, QResizeEvent
 from PySide6.QtWidgets import QAbstractScrollArea, QFrame, QWidget
 
-from studio.tokens import TokenRow
-from ui import theme
+from studio.preview.tokens import TokenRow
 from ui.data.token_paint import PAD_PX, paint_chip, paint_frame
 from ui.data.token_words import chip_text, speakers, token_words
+from ui.style import theme
 
 _MARGIN_PX = 8.0
 _GAP_PX = 1.5
@@ -76,9 +76,11 @@ class TokenFlow(QAbstractScrollArea):
         line = self._line_of(index)
         top = self._lines[line].top + self._label_height(self._lines[line])
         return QRectF(
-            self._lefts[index], top - self.verticalScrollBar().value(), self._widths[index],
+            self._lefts[index],
+            top - self.verticalScrollBar().value(),
+            self._widths[index],
             self._chip_height(),
-        )  # fmt: skip
+        )
 
     def token_at(self, place: QPointF) -> int | None:
         """The token at a place of the viewport."""
@@ -232,9 +234,11 @@ class TokenFlow(QAbstractScrollArea):
         moves = {
             Key.Key_Right: 0 if at is None else min(last, at + 1),
             Key.Key_Left: 0 if at is None else max(0, at - 1),
-            Key.Key_Home: 0, Key.Key_End: last,
-            Key.Key_Down: self._below(at, 1), Key.Key_Up: self._below(at, -1),
-        }  # fmt: skip
+            Key.Key_Home: 0,
+            Key.Key_End: last,
+            Key.Key_Down: self._below(at, 1),
+            Key.Key_Up: self._below(at, -1),
+        }
         if event.key() in moves:
             self.pin(moves[Key(event.key())])
         elif event.key() == Key.Key_Escape and at is not None:

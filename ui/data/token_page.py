@@ -18,8 +18,8 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
-from studio.data_protocol import Reply
-from ui.data.desk import DataDesk, problem_of, progress_of
+from studio.preview.protocol import Reply
+from ui.data.controller import DataDesk, problem_of, progress_of
 from ui.data.row_view import RowView
 from ui.data.rows_model import NUMBER, SIDE, TRAINED, RowsModel, entries_in
 from ui.data.state_page import PageStack, StatePage, fill

@@ -9,8 +9,8 @@ from __future__ import annotations
 from PySide6.QtCore import QPointF, QRectF, Qt
 from PySide6.QtGui import QBrush, QColor, QPainter, QPen
 
-from studio.tokens import State
-from ui import theme
+from studio.preview.tokens import State
+from ui.style import theme
 
 RADIUS_PX = 3.0
 PAD_PX = 3.0

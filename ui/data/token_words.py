@@ -7,14 +7,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from studio.data_report import KINDS
-from studio.figures import percent
-from studio.tokens import State, Token, TokenRow
+from studio.preview.report import KINDS
+from studio.preview.tokens import State, Token, TokenRow
+from studio.system.number_text import percent
 
 STATES: tuple[State, ...] = ("trained", "context", "cut", "padding")
 STATE_WORDS: dict[State, str] = {
-    "trained": "Trained", "context": "Context", "cut": "Cut off", "padding": "Padding",
-}  # fmt: skip
+    "trained": "Trained",
+    "context": "Context",
+    "cut": "Cut off",
+    "padding": "Padding",
+}
 STATE_HELP: dict[State, str] = {
     "trained": "The model learns to write these tokens (underlined).",
     "context": "The model reads these tokens and does not learn to write them.",

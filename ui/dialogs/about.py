@@ -21,7 +21,7 @@ from PySide6.QtWidgets import (
 )
 
 from studio import __version__
-from studio.paths import config_dir, runs_dir
+from studio.system.paths import config_dir, runs_dir
 from ui.inspector.look import MutedLabel, TextLabel, fit
 
 PACKAGES = ("torch", "transformers", "peft", "datasets", "bitsandbytes", "safetensors")

@@ -12,8 +12,8 @@ from PySide6.QtCore import Qt
 from PySide6.QtGui import QFont
 from PySide6.QtWidgets import QDialog, QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
 
-from ui import icons, theme
 from ui.inspector.look import MutedLabel, TextLabel, fit, icon_side
+from ui.style import icons, theme
 
 _WIDTH_IN_DIGITS = 58
 

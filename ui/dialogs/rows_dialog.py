@@ -43,9 +43,8 @@ class RowsDialog(QDialog):
         self.list.setSelectionMode(QAbstractItemView.SelectionMode.ExtendedSelection)
         for row in self._rows:
             item = QTreeWidgetItem(
-                [Path(str(row.get("file"))).name, str(row.get("line")),
-                 _line(row)]
-            )  # fmt: skip
+                [Path(str(row.get("file"))).name, str(row.get("line")), _line(row)]
+            )
             item.setToolTip(0, str(row.get("file")))
             item.setToolTip(2, str(row.get("text") or ""))
             self.list.addTopLevelItem(item)

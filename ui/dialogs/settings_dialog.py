@@ -13,8 +13,8 @@ from PySide6.QtWidgets import QDialog, QDialogButtonBox, QPushButton, QVBoxLayou
 
 from studio.graph.registry import Registry
 from studio.graph.schema import Settings, fields_of, setting
-from studio.paths import runs_dir
-from studio.settings import AppSettings
+from studio.system.paths import runs_dir
+from studio.system.settings import AppSettings
 from ui.inspector.editors.base import FieldContext
 from ui.inspector.form import Form
 from ui.inspector.row import Change
@@ -27,26 +27,41 @@ class ProgramSettings(Settings):
     """What the form offers: the part of ``AppSettings`` that a person chooses."""
 
     theme: Literal["system", "dark", "light"] = setting(
-        "system", "Theme", "Dark or light. System follows the desktop where it says so.",
+        "system",
+        "Theme",
+        "Dark or light. System follows the desktop where it says so.",
         choice_labels={"system": "System", "dark": "Dark", "light": "Light"},
-    )  # fmt: skip
+    )
     runs_folder: str = setting(
-        "", "Runs folder", "Where runs, checkpoints and adapters are kept. Choose a disk with room: a run "
-        "can take several gigabytes. Empty takes the usual place.", widget="folder",
-    )  # fmt: skip
+        "",
+        "Runs folder",
+        "Where runs, checkpoints and adapters are kept. Choose a disk with room: a run "
+        "can take several gigabytes. Empty takes the usual place.",
+        widget="folder",
+    )
     run_in: Literal["host", "thread"] = setting(
-        "host", "Run in", "A process of its own goes on when the window closes or fails. Inside the window "
+        "host",
+        "Run in",
+        "A process of its own goes on when the window closes or fails. Inside the window "
         "is for debugging only.",
         choice_labels={"host": "A process of its own", "thread": "This window"},
-    )  # fmt: skip
+    )
     leave_core: bool = setting(
-        True, "Leave one core free", "Keeps one processor core for the desktop while training, so that the "
+        True,
+        "Leave one core free",
+        "Keeps one processor core for the desktop while training, so that the "
         "computer stays pleasant to use. Off is a little faster.",
-    )  # fmt: skip
+    )
     token_cache_gb: float = setting(
-        5.0, "Token cache", "Tokenised data is kept for later runs, up to this size; the longest unused is removed "
-        "first. 0 keeps none.", unit="GB", ge=0.0, le=1000.0, special={0.0: "off"},
-    )  # fmt: skip
+        5.0,
+        "Token cache",
+        "Tokenised data is kept for later runs, up to this size; the longest unused is removed "
+        "first. 0 keeps none.",
+        unit="GB",
+        ge=0.0,
+        le=1000.0,
+        special={0.0: "off"},
+    )
 
 
 class SettingsDialog(QDialog):

@@ -19,7 +19,7 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
-from studio.trust import OwnCode
+from studio.model.trust import OwnCode
 from ui.inspector.look import MutedLabel, TextLabel
 
 _WIDTH_IN_DIGITS, _HEIGHT_IN_LINES, _LIST_IN_DIGITS = 118, 34, 26
@@ -36,8 +36,9 @@ class TrustDialog(QDialog):
         where = f" at {code.revision[:12]}" if code.revision else ""
         self._sentence = TextLabel(
             f"{code.source}{where} works only with Python code of its own. That code would run with "
-            "all your rights: it could read, change and send your files.", self,
-        )  # fmt: skip
+            "all your rights: it could read, change and send your files.",
+            self,
+        )
         self._hint = MutedLabel(
             "Your answer holds for exactly these files. When one of them changes, you are asked again.",
             self,

@@ -8,9 +8,9 @@ from PySide6.QtWidgets import QHBoxLayout, QLabel, QLineEdit, QVBoxLayout, QWidg
 
 from studio.graph.graph import Node
 from studio.graph.node_type import NodeType
-from ui import icons, theme
 from ui.inspector.editors.base import is_undo_key
 from ui.inspector.look import MutedLabel, icon_side
+from ui.style import icons, theme
 
 
 class TitleEdit(QLineEdit):

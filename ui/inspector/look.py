@@ -8,7 +8,7 @@ from PySide6.QtCore import QEvent, QSize, Qt
 from PySide6.QtGui import QPalette
 from PySide6.QtWidgets import QFrame, QLabel, QScrollArea, QSizePolicy, QToolButton, QWidget
 
-from ui import icons, theme
+from ui.style import icons, theme
 
 
 def icon_side(widget: QWidget, share: float = 0.9) -> int:

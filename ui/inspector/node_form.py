@@ -20,7 +20,7 @@ from studio.graph.graph import Graph, Node
 from studio.graph.registry import Registry
 from studio.graph.schema import FieldSpec, fields_of
 from studio.graph.wires import title_of
-from studio.trust import OwnCode
+from studio.model.trust import OwnCode
 from ui.inspector.editors.base import FieldContext
 from ui.inspector.facts import FactsTable
 from ui.inspector.form import OWN_CODES, Form
@@ -122,9 +122,13 @@ class NodeForm(QWidget):
         if self._node_type is None:
             return None
         context = FieldContext(
-            self._registry, lambda: self._document.project_dir, self._model_upstream,
-            value=self._value_of, base_value=self._base_value, edit_many=self._apply_many,
-        )  # fmt: skip
+            self._registry,
+            lambda: self._document.project_dir,
+            self._model_upstream,
+            value=self._value_of,
+            base_value=self._base_value,
+            edit_many=self._apply_many,
+        )
         form = Form(self._node_type.settings, context, folds=folds, parent=self)
         form.changed.connect(self._apply)
         form.left.connect(self._left)

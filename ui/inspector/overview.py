@@ -25,9 +25,9 @@ from studio.graph.edits import rename
 from studio.graph.graph import Node
 from studio.graph.registry import Registry
 from studio.graph.wires import title_of
-from ui import icons, theme
 from ui.inspector.header import TitleEdit
 from ui.inspector.look import MutedLabel, icon_side
+from ui.style import icons, theme
 
 _PADDING_PX = 16  # of an item in the style sheet, which the size of wrapped text leaves out
 EMPTY_WORDS = (

@@ -10,8 +10,8 @@ from pathlib import Path
 from PySide6.QtCore import Signal
 from PySide6.QtWidgets import QHBoxLayout, QPushButton, QWidget
 
-from studio import trust
-from studio.models import local_folder
+from studio.model import trust
+from studio.model.models import local_folder
 from ui.dialogs.trust_dialog import TrustDialog
 from ui.inspector.look import MutedLabel
 

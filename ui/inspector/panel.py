@@ -15,7 +15,7 @@ from PySide6.QtWidgets import QScrollArea, QStackedLayout, QVBoxLayout, QWidget
 from studio.errors import Problem
 from studio.graph.document import Document
 from studio.graph.registry import Registry
-from ui.data.desk_tabs import SETTINGS, DeskTabs
+from ui.data.tabs import SETTINGS, DeskTabs
 from ui.inspector.look import retire, scrolling
 from ui.inspector.node_form import NodeForm
 from ui.inspector.overview import Overview

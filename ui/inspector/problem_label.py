@@ -9,8 +9,8 @@ from PySide6.QtGui import QPalette
 from PySide6.QtWidgets import QHBoxLayout, QLabel, QVBoxLayout, QWidget
 
 from studio.errors import Problem
-from ui import icons, theme
 from ui.inspector.look import MutedLabel, TextLabel, icon_side, retire
+from ui.style import icons, theme
 
 
 class ProblemLabel(QWidget):

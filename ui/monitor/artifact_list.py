@@ -22,9 +22,9 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
-from ui import icons, theme
 from ui.monitor import words
 from ui.monitor.reveal import reveal
+from ui.style import icons, theme
 
 COLUMNS = ("Result", "Size", "Path")
 KIND_ICONS = {

@@ -57,32 +57,44 @@ LOSS = PlotSpec(
 )
 SMALL = (
     PlotSpec(
-        "learning_rate", "Learning rate", "", (CurveSpec("learning_rate", "Rate", 2),),
+        "learning_rate",
+        "Learning rate",
+        "",
+        (CurveSpec("learning_rate", "Rate", 2),),
         from_zero=True,
     ),
     PlotSpec("grad_norm", "Gradient norm", "", (CurveSpec("grad_norm", "Norm", 3),)),
     PlotSpec(
-        "tokens_per_s", "Speed", "tokens/s", (CurveSpec("tokens_per_s", "Speed", 0),),
+        "tokens_per_s",
+        "Speed",
+        "tokens/s",
+        (CurveSpec("tokens_per_s", "Speed", 0),),
         from_zero=True,
     ),
-)  # fmt: skip
+)
 VRAM = PlotSpec(
-    "memory", "GPU memory", "GiB",
+    "memory",
+    "GPU memory",
+    "GiB",
     (
         CurveSpec("vram_allocated_gib", "Allocated", 0),
         CurveSpec("vram_reserved_gib", "Reserved", 1, "dash"),
         CurveSpec("vram_device_gib", "Device", 3, "dot"),
     ),
-    "time", from_zero=True,
-)  # fmt: skip
+    "time",
+    from_zero=True,
+)
 RAM = PlotSpec(
-    "memory", "Memory", "GiB",
+    "memory",
+    "Memory",
+    "GiB",
     (
         CurveSpec("ram_process_gib", "Training", 0),
         CurveSpec("ram_system_gib", "System", 1, "dash"),
     ),
-    "time", from_zero=True,
-)  # fmt: skip
+    "time",
+    from_zero=True,
+)
 
 
 MEMORY_KEYS = frozenset(c.key for c in (*VRAM.curves, *RAM.curves))

@@ -16,7 +16,7 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
-from ui import theme
+from ui.style import theme
 
 COLUMNS = (
     ("prompt", "Question"),

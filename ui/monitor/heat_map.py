@@ -13,7 +13,7 @@ from PySide6.QtCore import QEvent, QRectF, QSize, Qt, Signal
 from PySide6.QtGui import QFontMetricsF, QMouseEvent, QPainter, QPaintEvent
 from PySide6.QtWidgets import QSizePolicy, QWidget
 
-from ui import theme
+from ui.style import theme
 
 _PAD_PX, _GAP_PX = 10, 1
 _LEAST_CELL_PX, _MOST_CELL_PX, _ROW_PX = 7, 48, 24

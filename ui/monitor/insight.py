@@ -19,7 +19,7 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
-from studio.insight import ENERGY, Insight, ModuleUse, advice, parts
+from studio.runs.insight import ENERGY, Insight, ModuleUse, advice, parts
 from studio.runs.state import RunState
 from ui.inspector.look import MutedLabel, TextLabel
 from ui.monitor.heat_map import Cell, HeatMap

@@ -23,8 +23,8 @@ from PySide6.QtWidgets import (
 )
 
 from studio.runs.events import Event
-from ui import icons, theme
 from ui.monitor.log_lines import LEVELS, Level, LogLine, LogWriter
+from ui.style import icons, theme
 
 MAX_LINES = 20_000
 EMPTY_TEXT = "Nothing has happened yet. The log of a run appears here."

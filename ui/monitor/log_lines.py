@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from studio.figures import percent
 from studio.runs.events import Event
+from studio.system.number_text import percent
 from ui.monitor import words
 
 Level = Literal["detail", "info", "warning", "error"]
@@ -155,9 +155,10 @@ class LogWriter:
     def _sample(self, event: Event) -> Iterable[LogLine]:
         answer = " ".join(str(event.get("text") or "").split())
         yield LogLine(
-            event.time, "detail",
+            event.time,
+            "detail",
             f"{self._title(event)}: step {event.get('step')}: {event.get('prompt')} → {answer}",
-        )  # fmt: skip
+        )
 
     def _evaluation(self, event: Event) -> Iterable[LogLine]:
         for name, pair in (event.get("measures") or {}).items():

@@ -13,9 +13,9 @@ from PySide6.QtCore import QRectF, QSize, Qt
 from PySide6.QtGui import QFont, QFontMetricsF, QPainter, QPaintEvent
 from PySide6.QtWidgets import QSizePolicy, QWidget
 
-from studio.figures import percent
-from ui import theme
+from studio.system.number_text import percent
 from ui.monitor import words
+from ui.style import theme
 
 BAR_PX = 18
 ROW_GAP_PX = 3

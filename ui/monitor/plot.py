@@ -15,7 +15,6 @@ from PySide6.QtCore import QEvent, QPoint, Qt, Signal
 from PySide6.QtGui import QColor, QFont
 from PySide6.QtWidgets import QToolTip, QVBoxLayout, QWidget
 
-from ui import theme
 from ui.monitor import style, words
 from ui.monitor.axes import XAxis, YAxis
 from ui.monitor.curves import EMPTY, Axis, CurveSpec, PlotSpec, Points
@@ -23,6 +22,7 @@ from ui.monitor.decimate import for_screen
 from ui.monitor.legend import Entry, LegendRow
 from ui.monitor.mark_lines import MarkLines
 from ui.monitor.marks import NO_MARKS, Marks
+from ui.style import theme
 
 Y_PADDING = 0.06
 X_PADDING = 0.025  # room for half of a star at the end
@@ -167,9 +167,15 @@ class LivePlot(QWidget):
             symbol = "o"
         color = style.color(spec)
         self._items[spec.key].setData(
-            x, y, pen=style.pen(spec, total), symbol=symbol, symbolSize=MARKER_PX,
-            symbolBrush=color, symbolPen=None, antialias=total <= style.WIDE_UP_TO_POINTS,
-        )  # fmt: skip
+            x,
+            y,
+            pen=style.pen(spec, total),
+            symbol=symbol,
+            symbolSize=MARKER_PX,
+            symbolBrush=color,
+            symbolPen=None,
+            antialias=total <= style.WIDE_UP_TO_POINTS,
+        )
 
     def _fit_x(self) -> None:
         ends = [(x[0], x[-1]) for x, _ in self._points.values() if len(x)]

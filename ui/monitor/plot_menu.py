@@ -11,9 +11,9 @@ from pathlib import Path
 from PySide6.QtCore import QPoint
 from PySide6.QtWidgets import QFileDialog, QMenu, QMessageBox, QWidget
 
-from ui import icons
 from ui.monitor import export
 from ui.monitor.plot import LivePlot
+from ui.style import icons
 
 
 def make_menu(plot: LivePlot, panel: QWidget) -> QMenu:

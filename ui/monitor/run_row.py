@@ -9,9 +9,9 @@ from PySide6.QtCore import QModelIndex, QRect, QSize, Qt
 from PySide6.QtGui import QColor, QFont, QFontMetrics, QPainter
 from PySide6.QtWidgets import QStyle, QStyledItemDelegate, QStyleOptionViewItem
 
-from ui import theme
 from ui.monitor import words
 from ui.monitor.run_summary import RunSummary
+from ui.style import theme
 
 SUMMARY_ROLE = Qt.ItemDataRole.UserRole + 1
 MARGIN_PX = 10

@@ -23,11 +23,11 @@ from PySide6.QtWidgets import (
 )
 
 from studio.runs.folder import RunFolder, list_runs
-from ui import icons
 from ui.monitor import words
 from ui.monitor.reveal import reveal
 from ui.monitor.run_row import SUMMARY_ROLE, RunRow, sentence
 from ui.monitor.run_summary import RunSummary, changed_at, summarize
+from ui.style import icons
 
 LOOK_EVERY_MS = 3000
 SLICE = 8

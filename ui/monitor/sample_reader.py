@@ -17,9 +17,9 @@ from PySide6.QtWidgets import (
 )
 
 from studio.runs.samples import Sample
-from ui import icons
 from ui.inspector.look import IconButton, MutedLabel
 from ui.monitor.sample_table import right
+from ui.style import icons
 
 
 class SampleReader(QWidget):

@@ -21,7 +21,7 @@ from PySide6.QtWidgets import (
 )
 
 from studio.runs.samples import Sample, SampleGrid
-from ui import theme
+from ui.style import theme
 
 Index = QModelIndex | QPersistentModelIndex
 CELL_DIGITS = 30
@@ -153,8 +153,11 @@ class PromptHeader(QHeaderView):
             low = inside.adjusted(0, inside.height() - lines.height(), 0, 0)
             told = f"Expected: {' '.join(expected[:SHOWN_CHARS].split())}"
             painter.setPen(look.text_muted)
-            painter.drawText(low, Qt.AlignmentFlag.AlignLeft, lines.elidedText(
-                told, Qt.TextElideMode.ElideRight, low.width()))  # fmt: skip
+            painter.drawText(
+                low,
+                Qt.AlignmentFlag.AlignLeft,
+                lines.elidedText(told, Qt.TextElideMode.ElideRight, low.width()),
+            )
             inside.adjust(0, 0, 0, -lines.height() - 2)
         painter.setPen(look.text)
         painter.setClipRect(inside)

@@ -22,10 +22,10 @@ from PySide6.QtWidgets import (
 from studio.runs.events import Event
 from studio.runs.samples import SampleGrid
 from studio.runs.state import RunState
-from ui import icons
 from ui.inspector.look import MutedLabel, tab_order
 from ui.monitor.sample_reader import SampleReader
 from ui.monitor.sample_table import SampleTable
+from ui.style import icons
 
 SETTLE_MS = 50  # until the splitter has given the reader its room
 EMPTY_TEXT = (

@@ -1,6 +1,6 @@
 """How curves are drawn: pens, dashes and the colours of the theme, in one place.
 
-Colours come from ``ui.theme`` at the time of drawing; nothing is kept, so a theme change needs only
+Colours come from ``ui.style.theme`` at the time of drawing; nothing is kept, so a theme change needs only
 a repaint. It must not know what the curves mean.
 """
 
@@ -9,8 +9,8 @@ from __future__ import annotations
 from PySide6.QtCore import Qt
 from PySide6.QtGui import QColor, QPen
 
-from ui import theme
 from ui.monitor.curves import CurveSpec
+from ui.style import theme
 
 DASHES = {
     "solid": Qt.PenStyle.SolidLine,

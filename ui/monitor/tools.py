@@ -8,7 +8,7 @@ from __future__ import annotations
 from PySide6.QtCore import Qt, Signal
 from PySide6.QtWidgets import QComboBox, QHBoxLayout, QLabel, QSlider, QToolButton, QWidget
 
-from ui import icons
+from ui.style import icons
 
 DEFAULT_SMOOTHING = 0.6
 ROOM_FOR_WORDS_PX, ROOM_FOR_LOG_PX, ROOM_FOR_SLIDER_PX = 800, 680, 580
@@ -50,8 +50,14 @@ class PlotTools(QWidget):
         self._caption = QLabel("Smoothing", self)
         self._caption.setForegroundRole(self._caption.palette().ColorRole.PlaceholderText)
         for part in (
-            self.nodes, self._caption, self.slider, self._value, self.axis, self.log, self.reset,
-        ):  # fmt: skip
+            self.nodes,
+            self._caption,
+            self.slider,
+            self._value,
+            self.axis,
+            self.log,
+            self.reset,
+        ):
             layout.addWidget(part)
         self._slid(self.slider.value())
 

@@ -39,9 +39,15 @@ def change_of(
     if same(now, value):
         return None
     return ProposedChange(
-        node_id, field, value, f"{title_of(node, registry)}, {spec.meta.label}", words_for(spec, now),
-        words_for(spec, value), reason, saves,
-    )  # fmt: skip
+        node_id,
+        field,
+        value,
+        f"{title_of(node, registry)}, {spec.meta.label}",
+        words_for(spec, now),
+        words_for(spec, value),
+        reason,
+        saves,
+    )
 
 
 def applied(graph: Graph, registry: Registry, changes: Iterable[ProposedChange]) -> Graph:

@@ -77,9 +77,13 @@ class ChangesDialog(QDialog):
     """Asks which changes to make. ``outcome`` says in words what those that are ticked come to."""
 
     def __init__(
-        self, title: str, sentence: str, changes: Sequence[ProposedChange],
-        outcome: Callable[[Sequence[ProposedChange]], str], parent: QWidget | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        title: str,
+        sentence: str,
+        changes: Sequence[ProposedChange],
+        outcome: Callable[[Sequence[ProposedChange]], str],
+        parent: QWidget | None = None,
+    ) -> None:
         super().__init__(parent)
         self.setWindowTitle(title)
         self.setObjectName("changes")

@@ -19,9 +19,9 @@ from PySide6.QtWidgets import (
 
 from studio.estimate.graph import Estimate
 from studio.estimate.words import duration, facts, gib, headline, time_parts
-from ui import icons, theme
 from ui.inspector.look import MutedLabel, TextLabel, retire, tab_order
 from ui.inspector.section import Section
+from ui.style import icons, theme
 from ui.training.memory_bar import MemoryBar, color, shares
 
 _SWATCH_PX = 10

@@ -18,7 +18,7 @@ from studio.estimate.machine import Machine, this_machine
 from studio.graph.document import Document
 from studio.graph.graph import Graph
 from studio.graph.registry import Registry
-from ui.run_controller import RunController
+from ui.runs.controller import RunController
 from workers.task import Task, run_task
 
 WAIT_MS = 120
@@ -31,9 +31,13 @@ class EstimateWatch(QObject):
     changed = Signal(object)
 
     def __init__(
-        self, document: Document, registry: Registry, runs: RunController,
-        idle: Callable[[], bool], parent: QObject,
-    ) -> None:  # fmt: skip
+        self,
+        document: Document,
+        registry: Registry,
+        runs: RunController,
+        idle: Callable[[], bool],
+        parent: QObject,
+    ) -> None:
         super().__init__(parent)
         self._runs = runs
         self._document, self._registry, self._idle = document, registry, idle
@@ -88,9 +92,12 @@ class EstimateWatch(QObject):
 
 
 def _estimates(
-    graph: Graph, registry: Registry, folder: Path, place: tuple[Path, bool],
+    graph: Graph,
+    registry: Registry,
+    folder: Path,
+    place: tuple[Path, bool],
     machine: Machine | None,
-) -> Found:  # fmt: skip
+) -> Found:
     """The estimate of each Train node."""
     trains = [n.id for n in graph.nodes if n.type == "train"]
     if not trains:

@@ -12,7 +12,7 @@ from PySide6.QtWidgets import QSizePolicy, QToolTip, QWidget
 
 from studio.estimate.graph import Estimate
 from studio.estimate.words import PARTS, gib, headline
-from ui import theme
+from ui.style import theme
 
 HEIGHT_PX = 18
 _ROUND_PX = 4

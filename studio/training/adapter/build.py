@@ -15,12 +15,12 @@ from typing import Any
 import torch
 from peft import get_peft_model
 
-from studio.adapters._configure import quantization_trouble
-from studio.adapters._method import LoraMethod, TrainingFacts
+from studio.adapters.configure import quantization_trouble
+from studio.adapters.method import LoraMethod, TrainingFacts
 from studio.errors import StudioError
-from studio.layer_names import is_joined, joined_name, matches
-from studio.layers import TOWERS
-from studio.models import classify
+from studio.model.layer_names import is_joined, joined_name, matches
+from studio.model.layers import TOWERS
+from studio.model.models import classify
 from studio.runs.context import StepContext
 from studio.training.adapter.convert import make_plain
 from studio.training.adapter.experts import name_experts
@@ -32,9 +32,12 @@ from studio.values import AdaptedModelValue, ModelValue
 
 
 def build_adapter(
-    context: StepContext, base: Any, adapted: AdaptedModelValue,
-    facts: TrainingFacts | None = None, resumed: Path | None = None,
-) -> Tuning:  # fmt: skip
+    context: StepContext,
+    base: Any,
+    adapted: AdaptedModelValue,
+    facts: TrainingFacts | None = None,
+    resumed: Path | None = None,
+) -> Tuning:
     """The base with a fresh adapter: adapter weights in float32, everything else frozen.
 
     ``facts`` are of the training to come; ``resumed`` is the checkpoint that it continues.
@@ -51,18 +54,23 @@ def build_adapter(
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise StudioError(
             f"{context.title}: the adapter cannot be put on this model: {reason}",
-            title="The adapter does not fit", hint="Check the LoRA node's settings.",
+            title="The adapter does not fit",
+            hint="Check the LoRA node's settings.",
             code="adapter_build",
-        ) from error  # fmt: skip
+        ) from error
     if not method.own_layers:
         _refuse_missing(context, tuning.model, adapted)
     return tuning
 
 
 def _built(
-    context: StepContext, base: Any, method: LoraMethod, adapted: AdaptedModelValue,
-    facts: TrainingFacts | None, resumed: Path | None,
-) -> Tuning:  # fmt: skip
+    context: StepContext,
+    base: Any,
+    method: LoraMethod,
+    adapted: AdaptedModelValue,
+    facts: TrainingFacts | None,
+    resumed: Path | None,
+) -> Tuning:
     """Config, adapter, and the method's start; a resumed run takes its start from the checkpoint."""
     hooks = method.hooks
     config = name_experts(base, _text_only(base, method.build(adapted)))
@@ -131,17 +139,20 @@ def refuse_precision(context: StepContext, method: LoraMethod, adapted: AdaptedM
     reason = quantization_trouble(title, method, adapted.model.quantization)
     if reason:
         raise StudioError(
-            f"{context.title}: {reason}", title="Method and quantization do not go together",
-            hint="Set Quantization to 4-bit NF4, or choose LoRA." if method.only_quantized
-            else "Set Quantization to None, or choose LoRA.", code="method_quantization",
-        )  # fmt: skip
+            f"{context.title}: {reason}",
+            title="Method and quantization do not go together",
+            hint="Set Quantization to 4-bit NF4, or choose LoRA."
+            if method.only_quantized
+            else "Set Quantization to None, or choose LoRA.",
+            code="method_quantization",
+        )
     if dtype not in method.dtypes:
         raise StudioError(
             f"{context.title}: the method {adapted.method} does not train in {dtype}.",
             title="Method and precision do not go together",
             hint=f"Set the Base model's precision to {' or '.join(method.dtypes)}, or choose LoRA.",
             code="method_dtype",
-        )  # fmt: skip
+        )
 
 
 def _text_only(base: Any, config: Any) -> Any:
@@ -159,23 +170,28 @@ def _check_own_precision(context: StepContext, adapted: AdaptedModelValue) -> No
     do not move, of an embedding's entries 7 of 10 at a rate of 2e-5)."""
     found = [
         ("biases", "Bias to None", "bias_dtype", adapted.bias != "none"),
-        ("modules that are trained as a whole", "“Train as a whole” to nothing", "saved_dtype",
-         bool(adapted.modules_to_save)),
-    ]  # fmt: skip
+        (
+            "modules that are trained as a whole",
+            "“Train as a whole” to nothing",
+            "saved_dtype",
+            bool(adapted.modules_to_save),
+        ),
+    ]
     for what, setting, code, is_trained in found:
         if is_trained and adapted.model.dtype == "bfloat16":
             context.notice(
                 f"The {what} are trained in bfloat16, the model's precision: most of their small steps "
                 "are rounded away.",
                 f"Set {setting} in the LoRA node, or the precision to float32.",
-            )  # fmt: skip
+            )
         if is_trained and adapted.model.dtype == "float16":
             raise StudioError(
                 f"{context.title}: {what} cannot be trained in float16.",
-                title="These weights and float16 do not go together", code=code,
+                title="These weights and float16 do not go together",
+                code=code,
                 hint=f"Set {setting} in the LoRA node, or the Base model's precision to bfloat16 or "
                 "float32.",
-            )  # fmt: skip
+            )
 
 
 def _refuse_missing(context: StepContext, model: Any, adapted: AdaptedModelValue) -> None:
@@ -195,9 +211,10 @@ def _refuse_missing(context: StepContext, model: Any, adapted: AdaptedModelValue
         raise StudioError(
             f"{context.title}: “{missing[0]}” is in the files of {adapted.model.source}, but is no "
             "layer of the loaded model that can be adapted.",
-            title="A target module is missing", code="unknown_target",
+            title="A target module is missing",
+            code="unknown_target",
             hint="Choose other target modules in the LoRA node; their last names are enough.",
-        )  # fmt: skip
+        )
 
 
 def method_of(context: StepContext, adapted: AdaptedModelValue) -> LoraMethod:
@@ -208,7 +225,7 @@ def method_of(context: StepContext, adapted: AdaptedModelValue) -> LoraMethod:
         raise StudioError(
             f"{context.title}: there is no LoRA method called “{adapted.method}”.",
             code="unknown_variant",
-        ) from None  # fmt: skip
+        ) from None
 
 
 def write_adapter(tuning: Tuning, tokenizer: Any, folder: Path) -> None:

@@ -51,10 +51,14 @@ def _doubled(config: dict[str, Any]) -> dict[str, Any]:
     ranks = {k: 2 * v for k, v in (config.get("rank_pattern") or {}).items()}
     alphas = {k: factor * v for k, v in (config.get("alpha_pattern") or {}).items()}
     return {
-        **config, "r": 2 * config["r"], "lora_alpha": factor * config["lora_alpha"],
-        "rank_pattern": ranks, "alpha_pattern": alphas, "init_lora_weights": True,
+        **config,
+        "r": 2 * config["r"],
+        "lora_alpha": factor * config["lora_alpha"],
+        "rank_pattern": ranks,
+        "alpha_pattern": alphas,
+        "init_lora_weights": True,
         **{name: None for name in _OWN if name in config},
-    }  # fmt: skip
+    }
 
 
 def make_plain_ranks(folder: Path) -> None:
@@ -104,9 +108,12 @@ def make_plain_rotations(folder: Path, model: Any) -> None:
     save_file(tensors, folder / ADAPTER, metadata={"format": "pt"})
     config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
     plain = _lora_like(
-        config, config["target_modules"], r=config["r"], lora_alpha=config["psoft_alpha"],
+        config,
+        config["target_modules"],
+        r=config["r"],
+        lora_alpha=config["psoft_alpha"],
         lora_dropout=config["psoft_dropout"],
-    )  # fmt: skip
+    )
     (folder / CONFIG).write_text(json.dumps(plain, indent=2, sort_keys=True), encoding="utf-8")
     same_mode(folder, CONFIG)
 
@@ -125,10 +132,13 @@ def as_plain_lora(
     most = max(ranks.values())
     config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
     plain = _lora_like(
-        {**config, "fan_in_fan_out": False}, ranks, r=most, lora_alpha=most,
+        {**config, "fan_in_fan_out": False},
+        ranks,
+        r=most,
+        lora_alpha=most,
         rank_pattern={n: r for n, r in ranks.items() if r != most},
         alpha_pattern={n: r for n, r in ranks.items() if r != most},
-    )  # fmt: skip
+    )
     (folder / CONFIG).write_text(json.dumps(plain, indent=2, sort_keys=True), encoding="utf-8")
     same_mode(folder, CONFIG)
 
@@ -137,10 +147,15 @@ def _as_lora(config: dict[str, Any], ranks: dict[str, int]) -> dict[str, Any]:
     """A LoRA config for layers of these ranks, each with the scale alpha / init_r."""
     scale = config["lora_alpha"] / config["init_r"]
     return _lora_like(
-        config, ranks, r=config["init_r"], lora_alpha=config["lora_alpha"], rank_pattern=ranks,
-        alpha_pattern={name: scale * r for name, r in ranks.items()}, bias=config["bias"],
+        config,
+        ranks,
+        r=config["init_r"],
+        lora_alpha=config["lora_alpha"],
+        rank_pattern=ranks,
+        alpha_pattern={name: scale * r for name, r in ranks.items()},
+        bias=config["bias"],
         lora_dropout=config["lora_dropout"],
-    )  # fmt: skip
+    )
 
 
 def _lora_like(config: dict[str, Any], layers: Iterable[str], **own: Any) -> dict[str, Any]:
@@ -148,9 +163,13 @@ def _lora_like(config: dict[str, Any], layers: Iterable[str], **own: Any) -> dic
     from peft import LoraConfig
 
     kept = (
-        "base_model_name_or_path", "revision", "task_type", "fan_in_fan_out", "modules_to_save",
+        "base_model_name_or_path",
+        "revision",
+        "task_type",
+        "fan_in_fan_out",
+        "modules_to_save",
         "inference_mode",
-    )  # fmt: skip
+    )
     names = sorted(layers)
     plain = LoraConfig(target_modules=names, **{n: config[n] for n in kept}, **own).to_dict()
     plain["target_modules"] = names

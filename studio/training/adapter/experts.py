@@ -19,7 +19,7 @@ from peft.utils.transformers_weight_conversion import (
 )
 
 from studio.errors import StudioError
-from studio.layer_names import GATE_UP, is_joined, matches, taker
+from studio.model.layer_names import GATE_UP, is_joined, matches, taker
 
 _JOINED = {GATE_UP: 2}
 """How many matrices are joined in the weight of one expert; PEFT widens the rank by as much."""
@@ -83,9 +83,11 @@ def _refuse_packed(base: Any, names: list[str]) -> None:
         if not base.get_submodule(name).weight.is_floating_point():
             raise StudioError(
                 f"{name} cannot get an adapter on a quantized base: peft 0.21 takes it for an expert.",
-                title="A layer beside the experts", field="target_modules", code="experts_quantized",
+                title="A layer beside the experts",
+                field="target_modules",
+                code="experts_quantized",
                 hint="Set the target modules to Attention, or Quantization to None.",
-            )  # fmt: skip
+            )
 
 
 def _widen(config: Any, weights: list[str], base: Any) -> None:

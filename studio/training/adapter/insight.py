@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from studio.insight import ENERGY, Insight, ModuleUse
+from studio.runs.insight import ENERGY, Insight, ModuleUse
 
 _ADAPTER = "default"
 _PREFIX = "base_model.model."

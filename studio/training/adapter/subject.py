@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from studio.adapters._method import TrainingFacts
+from studio.adapters.method import TrainingFacts
+from studio.model.whole import WHOLE
 from studio.runs.context import StepContext
 from studio.training.adapter.build import build_adapter, write_adapter
 from studio.training.adapter.tuning import Tuning
@@ -19,7 +20,6 @@ from studio.training.adapter.verify import Expected, verify_adapter
 from studio.training.adapter.whole import build_whole, load_for_training, verify_whole, write_whole
 from studio.training.model.load import load_base
 from studio.values import AdaptedModelValue, ModelValue
-from studio.whole import WHOLE
 
 Build = Callable[[StepContext, Any, AdaptedModelValue, TrainingFacts | None, Path | None], Tuning]
 
@@ -44,13 +44,23 @@ def _write_adapter(context: StepContext, tuning: Tuning, tokenizer: Any, folder:
 
 
 ADAPTER = Subject(
-    "adapter", "adapter", "Writing the adapter", load_base, build_adapter, _write_adapter,
+    "adapter",
+    "adapter",
+    "Writing the adapter",
+    load_base,
+    build_adapter,
+    _write_adapter,
     verify_adapter,
-)  # fmt: skip
+)
 MODEL = Subject(
-    "model", "tuned_model", "Writing the model", load_for_training, build_whole, write_whole,
+    "model",
+    "tuned_model",
+    "Writing the model",
+    load_for_training,
+    build_whole,
+    write_whole,
     verify_whole,
-)  # fmt: skip
+)
 
 
 def subject_of(adapted: AdaptedModelValue) -> Subject:

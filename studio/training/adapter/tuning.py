@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from studio.adapters._method import LoraMethod, State
+from studio.adapters.method import LoraMethod, State
 from studio.training.adapter.start import Start, subtract
 from studio.values import AdaptedModelValue
 

@@ -16,7 +16,7 @@ from datasets import Dataset
 from peft import PeftModel
 from safetensors import safe_open
 
-from studio.adapters._method import LoraMethod
+from studio.adapters.method import LoraMethod
 from studio.errors import StudioError
 from studio.runs.context import StepContext
 from studio.training.model.load import load_base
@@ -62,8 +62,9 @@ def verify_adapter(
             title="The saved adapter differs from the trained one",
             hint="Its answers would not be those of the training. Try another LoRA method, or turn "
             "quantization off; the checkpoints are kept.",
-            code="reload_mismatch", file=str(folder),
-        )  # fmt: skip
+            code="reload_mismatch",
+            file=str(folder),
+        )
     return difference
 
 
@@ -111,5 +112,6 @@ def _refuse_unmoved(context: StepContext, folder: Path) -> None:
             title="Nothing was learned",
             hint="Raise the learning rate or the number of steps, and check that the chosen layers "
             "take part in the model's answer.",
-            code="adapter_unmoved", field="learning_rate",
-        )  # fmt: skip
+            code="adapter_unmoved",
+            field="learning_rate",
+        )

@@ -15,11 +15,12 @@ from typing import Any
 
 import torch
 
-from studio.adapters._method import LoraMethod, TrainingFacts
+from studio.adapters.method import LoraMethod, TrainingFacts
 from studio.errors import StudioError
-from studio.figures import percent
-from studio.layers import TOWERS, weight_files
+from studio.model.layers import TOWERS, weight_files
+from studio.model.whole import WHOLE, chosen_layers, layer_of
 from studio.runs.context import StepContext
+from studio.system.number_text import percent
 from studio.training.adapter.tuning import Tuning
 from studio.training.adapter.verify import Expected, largest_difference
 from studio.training.model.configs import write_surroundings
@@ -27,7 +28,6 @@ from studio.training.model.load import load_base
 from studio.training.saved.checkpoint import sha256_of
 from studio.training.saved.snapshot import same_mode
 from studio.values import AdaptedModelValue, AdapterValue, ModelValue
-from studio.whole import WHOLE, chosen_layers, layer_of
 
 _PROBED_ROWS = 2
 _SHARD = "5GB"
@@ -40,14 +40,22 @@ def whole_of(context: StepContext, base: ModelValue, settings: Any) -> AdaptedMo
     if base.quantization != "none":
         raise StudioError(
             f"{context.title}: a model that is quantized to {base.quantization} cannot be trained as a "
-            "whole.", title="A quantized model", code="whole_quantized",
+            "whole.",
+            title="A quantized model",
+            code="whole_quantized",
             hint="Set Quantization to None in the Base model node, or put a LoRA node between.",
-        )  # fmt: skip
+        )
     own = {"layers": settings.trained_layers, "embeddings": settings.train_embeddings}
     return AdaptedModelValue(
-        model=base, method=WHOLE, r=0, alpha=0, dropout=0.0, bias="none", target_modules=[],
+        model=base,
+        method=WHOLE,
+        r=0,
+        alpha=0,
+        dropout=0.0,
+        bias="none",
+        target_modules=[],
         method_settings=own,
-    )  # fmt: skip
+    )
 
 
 def load_for_training(context: StepContext, value: ModelValue) -> Any:
@@ -63,9 +71,12 @@ class WholeTuning(Tuning):
 
 
 def build_whole(
-    context: StepContext, model: Any, adapted: AdaptedModelValue,
-    facts: TrainingFacts | None = None, resumed: Path | None = None,
-) -> Tuning:  # fmt: skip
+    context: StepContext,
+    model: Any,
+    adapted: AdaptedModelValue,
+    facts: TrainingFacts | None = None,
+    resumed: Path | None = None,
+) -> Tuning:
     """Mark what is trained; everything else stays frozen."""
     del facts, resumed
     wanted = adapted.method_settings
@@ -75,14 +86,16 @@ def build_whole(
         raise StudioError(
             f"{context.title}: nothing of the model would be trained: it has {count} layers, and "
             f"“{wanted['layers']}” names none of them.",
-            title="Nothing to train", field="trained_layers", code="no_trained_layers",
+            title="Nothing to train",
+            field="trained_layers",
+            code="no_trained_layers",
             hint="Write “all”, “last 4”, or numbers such as 0-11.",
-        )  # fmt: skip
+        )
     total = sum(p.numel() for p in model.parameters())
     context.notice(
         f"{trained:,} of {total:,} weights are trained ({percent(trained / total)}), in float32.",
         level="info",
-    )  # fmt: skip
+    )
     return WholeTuning(_METHOD, adapted, model, before=probe_of(model))
 
 
@@ -142,9 +155,11 @@ def write_whole(context: StepContext, tuning: Tuning, tokenizer: Any, folder: Pa
         raise StudioError(
             f"{context.title}: the training did not change the model: in {adapted.model.dtype} every "
             "weight that was looked at is as it was.",
-            title="Nothing was learned", code="model_unmoved", field="learning_rate",
+            title="Nothing was learned",
+            code="model_unmoved",
+            field="learning_rate",
             hint="Raise the learning rate or the number of steps, or set the precision to float32.",
-        )  # fmt: skip
+        )
     model.save_pretrained(folder, max_shard_size=_SHARD)
     (folder / "generation_config.json").unlink(missing_ok=True)
     write_surroundings(Path(adapted.model.path), folder, adapted.model.dtype, tokenizer)
@@ -164,10 +179,11 @@ def verify_whole(
         raise StudioError(
             f"{context.title}: the saved model does not do what was trained: its logits differ by "
             f"{difference:.3g} (at most {allowed:.3g} is rounding).",
-            title="The saved model differs from the trained one", code="reload_mismatch",
+            title="The saved model differs from the trained one",
+            code="reload_mismatch",
             hint="The checkpoints are kept. Set the Base model's precision to float32.",
             file=str(folder),
-        )  # fmt: skip
+        )
     return difference
 
 
@@ -183,7 +199,13 @@ def tuned_model(context: StepContext, trained: AdapterValue) -> ModelValue:
         "max_logit_difference": trained.reload_difference,
     }
     return ModelValue(
-        path=str(folder), source=base.source, revision=base.revision, dtype=base.dtype,
-        weights_sha256=digest.hexdigest(), parameters=base.parameters, attention=base.attention,
-        base=base, merged_from=[*base.merged_from, record],
-    )  # fmt: skip
+        path=str(folder),
+        source=base.source,
+        revision=base.revision,
+        dtype=base.dtype,
+        weights_sha256=digest.hexdigest(),
+        parameters=base.parameters,
+        attention=base.attention,
+        base=base,
+        merged_from=[*base.merged_from, record],
+    )

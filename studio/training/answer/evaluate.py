@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from peft import PeftModel
 
-from studio import disk
 from studio.runs.context import StepContext
+from studio.system import disk
 from studio.training.adapter.build import method_of
 from studio.training.answer.generate import greedy_answers
 from studio.training.answer.questions import Question, exact_match, file_names, questions_of
@@ -27,7 +27,7 @@ from studio.training.tokens.limits import learned_positions
 from studio.values import AdapterValue, DatasetValue, ModelValue, ReportValue
 
 if TYPE_CHECKING:
-    from studio.nodes.evaluate import EvaluateSettings
+    from studio.node_settings.evaluate import EvaluateSettings
 
 _EXAMPLES = 8
 _SHOWN = 2000
@@ -54,11 +54,15 @@ def evaluate(
     def ask(model: Any, title: str) -> list[str]:
         context.phase("generate", title)
         return greedy_answers(
-            model, tokenizer, [q.ids for q in questions], max_new_tokens=settings.max_new_tokens,
-            batch_size=settings.batch_size, check=context.check,
+            model,
+            tokenizer,
+            [q.ids for q in questions],
+            max_new_tokens=settings.max_new_tokens,
+            batch_size=settings.batch_size,
+            check=context.check,
             progress=lambda done: context.progress("generate", done, len(questions), "rows"),
             limit=limit,
-        )  # fmt: skip
+        )
 
     with told_in_words(context, "evaluation", "Lower the batch size.", "batch_size"):
         before, after = _both(context, value, ask)
@@ -82,8 +86,10 @@ def _both(
     else:
         context.notice(
             "This model was not tuned here, so there is nothing to compare it with: only one figure "
-            "is measured.", "Wire a merged model or an adapter to see before and after.", "info",
-        )  # fmt: skip
+            "is measured.",
+            "Wire a merged model or an adapter to see before and after.",
+            "info",
+        )
     model = _loaded(context, value, "Loading the tuned model" if before else "Loading the model")
     return before, ask(model, "Asking the tuned model" if before else "Asking the model")
 
@@ -95,7 +101,7 @@ def _loaded(context: StepContext, value: ModelValue, title: str) -> Any:
         context.notice(
             "The GPU's memory is too small for this model: it answers on the processor, which is slow.",
             "Evaluate the adapter on its quantized base instead, or ask fewer rows.",
-        )  # fmt: skip
+        )
     return load_base(context, value, title, device)
 
 
@@ -122,8 +128,9 @@ def _warn_if_trained_on(
         return
     context.notice(
         f"The test rows come from {file_names(dataset)}, which the model was trained on: the figure shows "
-        "how well it remembers, not how well it learned.", "Wire rows from another file.",
-    )  # fmt: skip
+        "how well it remembers, not how well it learned.",
+        "Wire rows from another file.",
+    )
 
 
 def _limit_of(
@@ -136,8 +143,9 @@ def _limit_of(
     if long:
         context.notice(
             f"{long} of {len(questions)} questions are too long for the model, which reads {limit} tokens: "
-            "they are not asked, and count as wrong.", "Use rows with shorter questions.",
-        )  # fmt: skip
+            "they are not asked, and count as wrong.",
+            "Use rows with shorter questions.",
+        )
     return limit
 
 

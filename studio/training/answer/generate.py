@@ -59,14 +59,18 @@ def greedy_answers(
         numbers = order[start : start + batch_size]
         rows = [prompts[i] for i in numbers]
         config = GenerationConfig(
-            max_new_tokens=new_tokens(rows, max_new_tokens, limit), do_sample=False, use_cache=True,
-            eos_token_id=end_ids(model, tokenizer), pad_token_id=tokenizer.pad_token_id,
-        )  # fmt: skip
+            max_new_tokens=new_tokens(rows, max_new_tokens, limit),
+            do_sample=False,
+            use_cache=True,
+            eos_token_id=end_ids(model, tokenizer),
+            pad_token_id=tokenizer.pad_token_id,
+        )
         batch = left_padded(rows, tokenizer.pad_token_id, model.device)
         out = model.generate(
-            **batch, generation_config=config,
+            **batch,
+            generation_config=config,
             stopping_criteria=StoppingCriteriaList([EachToken(check)]),
-        )  # fmt: skip
+        )
         new = out[:, batch["input_ids"].shape[1] :]
         for i, text in zip(
             numbers, tokenizer.batch_decode(new, skip_special_tokens=True), strict=True

@@ -49,11 +49,16 @@ def questions_of(
     if not questions:
         raise StudioError(
             f"{context.title}: the rows of {file_names(dataset)} have no question with an answer.",
-            title="Nothing to ask", hint="Use rows with a question and an answer, not plain text.",
-            field="dataset", code="nothing_to_ask", file=dataset.sources[0] if dataset.sources else None,
-        )  # fmt: skip
+            title="Nothing to ask",
+            hint="Use rows with a question and an answer, not plain text.",
+            field="dataset",
+            code="nothing_to_ask",
+            file=dataset.sources[0] if dataset.sources else None,
+        )
     if len(questions) < count:
-        context.notice(f"{count - len(questions)} rows have no question with an answer and were left out.")  # fmt: skip
+        context.notice(
+            f"{count - len(questions)} rows have no question with an answer and were left out."
+        )
     return questions
 
 
@@ -81,8 +86,10 @@ def _question(
         raise StudioError(
             f"{context.title}: the model's chat template does not take line {row['line']} of "
             f"{Path(row['source']).name}: {error}.",
-            code="template_refused", file=row["source"], line=row["line"],
-        ) from error  # fmt: skip
+            code="template_refused",
+            file=row["source"],
+            line=row["line"],
+        ) from error
     ids = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
     taught = _taught(talk.first(last + 1), text)
     return Question(talk.messages[last - 1]["content"], ids, talk.messages[last]["content"], taught)

@@ -90,8 +90,13 @@ def _register() -> None:
 
 
 def _mask(
-    *, q_length: int, kv_length: int, local_size: int | None = None, use_vmap: bool = False, **more: Any
-) -> Any:  # fmt: skip
+    *,
+    q_length: int,
+    kv_length: int,
+    local_size: int | None = None,
+    use_vmap: bool = False,
+    **more: Any,
+) -> Any:
     """The rows, where plain causal attention within each is all that is asked for; else a mask.
 
     A window (``local_size``) changes nothing for rows that fit into it.
@@ -144,8 +149,16 @@ def _varlen(
 
     q, k, v = (t[0].transpose(0, 1) for t in (query, key, value))  # (tokens, heads, size)
     out = varlen_attn(
-        q, k, v, rows.borders, rows.borders, rows.longest, rows.longest, scale=scale,
-        window_size=(-1, 0), enable_gqa=q.shape[1] != k.shape[1],
-    )  # fmt: skip
+        q,
+        k,
+        v,
+        rows.borders,
+        rows.borders,
+        rows.longest,
+        rows.longest,
+        scale=scale,
+        window_size=(-1, 0),
+        enable_gqa=q.shape[1] != k.shape[1],
+    )
     assert isinstance(out, torch.Tensor)
     return out[None]

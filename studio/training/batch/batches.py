@@ -32,9 +32,15 @@ class Batches:
     """
 
     def __init__(
-        self, rows: Dataset, order: RowOrder, start: int, stop: int, batch_size: int, pad_id: int,
+        self,
+        rows: Dataset,
+        order: RowOrder,
+        start: int,
+        stop: int,
+        batch_size: int,
+        pad_id: int,
         laid: bool = False,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.rows = rows
         self.order = order
         self.start, self.stop = start, stop
@@ -50,9 +56,10 @@ class Batches:
         for first in range(self.start, self.stop, self.batch_size):
             numbers = self.order.numbers(first, min(first + self.batch_size, self.stop))
             yield (
-                lay_rows(self.rows, numbers) if self.laid
+                lay_rows(self.rows, numbers)
+                if self.laid
                 else pad_rows(self.rows, numbers, self.pad_id)
-            )  # fmt: skip
+            )
 
 
 def pad_rows(rows: Dataset, numbers: Sequence[int], pad_id: int) -> Batch:

@@ -49,8 +49,13 @@ class BatchPlan:
 
 
 def plan_batches(
-    context: StepContext, model: Any, rows: Dataset, settings: Any, pad_id: int, method: str = "lora"
-) -> BatchPlan:  # fmt: skip
+    context: StepContext,
+    model: Any,
+    rows: Dataset,
+    settings: Any,
+    pad_id: int,
+    method: str = "lora",
+) -> BatchPlan:
     """The plan that the settings ask for and that ``model`` can follow."""
     mode = settings.batching
     rows = rows.select_columns([n for n in _COLUMNS if n in rows.column_names])
@@ -74,8 +79,9 @@ def _packed(context: StepContext, rows: Dataset, settings: Any, pad_id: int) -> 
     filled = 100 * sum(lengths) / (capacity * order.units)
     context.notice(
         f"{len(rows)} rows are packed into {order.units} sequences of at most {capacity} tokens, "
-        f"{filled:.0f} % full; the batch size counts these sequences.", level="info",
-    )  # fmt: skip
+        f"{filled:.0f} % full; the batch size counts these sequences.",
+        level="info",
+    )
     return BatchPlan(rows, order, pad_id, laid=True)
 
 
@@ -93,8 +99,9 @@ def _can_lay(context: StepContext, model: Any, rows: Dataset, pad_id: int, metho
             return True
     context.notice(
         "Rows are padded: with this model or LoRA method, rows that share a sequence would see each "
-        "other.", "Set “Batching” to Padded to train the same way without this notice.",
-    )  # fmt: skip
+        "other.",
+        "Set “Batching” to Padded to train the same way without this notice.",
+    )
     return False
 
 

@@ -60,10 +60,14 @@ class RowWriter:
     def _describe(self) -> None:
         DatasetInfo(features=self._features).write_to_directory(str(self._folder))
         state: dict[str, Any] = {
-            "_data_files": [{"filename": _DATA}], "_fingerprint": self._fingerprint,
-            "_format_columns": None, "_format_kwargs": {}, "_format_type": None,
-            "_output_all_columns": False, "_split": None,
-        }  # fmt: skip
+            "_data_files": [{"filename": _DATA}],
+            "_fingerprint": self._fingerprint,
+            "_format_columns": None,
+            "_format_kwargs": {},
+            "_format_type": None,
+            "_output_all_columns": False,
+            "_split": None,
+        }
         (self._folder / "state.json").write_text(json.dumps(state, indent=2), encoding="utf-8")
 
 

@@ -16,12 +16,12 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from studio.data.drops import Drops
+from studio.data.reading.source import SourceRow
+from studio.data.reading.window import SourceWindow
+from studio.data.split.settled import lowest, settled
 from studio.errors import StudioError
-from studio.formats._drops import Drops
-from studio.formats._source import SourceRow
-from studio.formats._window import SourceWindow
 from studio.training.data.canonical import content_hash, to_arrow
-from studio.training.data.sides import lowest, settled
 from studio.training.data.source_order import SourceOrder
 from studio.values import DatasetValue
 
@@ -80,9 +80,11 @@ class WindowRows:
     is told how many rows are done where all have to be looked at first, and may raise."""
 
     def __init__(
-        self, title: str, window: SourceWindow,
+        self,
+        title: str,
+        window: SourceWindow,
         tick: Callable[[int, int], None] = lambda done, total: None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._title = title
         self._window = window
         self._sources: dict[Path, str] = {}

@@ -15,9 +15,11 @@ from typing import Any
 from datasets import Features, List, Value
 
 _MESSAGE = {
-    "role": Value("string"), "content": Value("string"), "weight": Value("float32"),
+    "role": Value("string"),
+    "content": Value("string"),
+    "weight": Value("float32"),
     "extra": Value("string"),
-}  # fmt: skip
+}
 FEATURES = Features(
     {
         "messages": List(_MESSAGE),
@@ -38,7 +40,7 @@ _PLACE = ("line", "source")
 
 
 def to_arrow(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A canonical row of a format (see ``studio.formats._format``) as the stored columns."""
+    """A canonical row of a format (see ``studio.data.row_format``) as the stored columns."""
     stored: dict[str, Any] = {name: row.get(name) for name in FEATURES}
     for name in _LISTS:
         if stored[name] is not None:
@@ -75,9 +77,11 @@ def content_hash(row: Mapping[str, Any]) -> int:
 def _stored(message: Mapping[str, Any]) -> dict[str, Any]:
     extra = {k: v for k, v in message.items() if k not in _OWN and v is not None}
     return {
-        "role": message["role"], "content": message["content"], "weight": message.get("weight"),
+        "role": message["role"],
+        "content": message["content"],
+        "weight": message.get("weight"),
         "extra": json.dumps(extra, ensure_ascii=False) if extra else None,
-    }  # fmt: skip
+    }
 
 
 def _template_message(stored: Mapping[str, Any]) -> dict[str, Any]:

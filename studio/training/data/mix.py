@@ -15,23 +15,26 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from studio import disk
+from studio.data.split.hashing import ranks
 from studio.errors import StudioError
-from studio.formats._split import ranks
 from studio.runs.context import StepContext
+from studio.system import disk
 from studio.training.data.arrow import RowWriter, open_rows
 from studio.training.data.canonical import FEATURES
 from studio.training.data.mix_counts import Draw, draws
 from studio.values import DatasetValue
 
 if TYPE_CHECKING:
-    from studio.nodes.mix import MixSettings
+    from studio.node_settings.mix import MixSettings
 
 _TOGETHER = {"messages", "prompt", "text"}
 _WORDS = {
-    "messages": "conversations", "prompt": "prompts with completions", "text": "plain text",
-    "preference": "preferences", "label": "labelled answers",
-}  # fmt: skip
+    "messages": "conversations",
+    "prompt": "prompts with completions",
+    "text": "plain text",
+    "preference": "preferences",
+    "label": "labelled answers",
+}
 
 
 def mix_datasets(
@@ -48,18 +51,23 @@ def mix_datasets(
             counts[side] = _write(context, parts, settings, side, draws(rows, settings, side), name)
     if not counts["train"]:
         raise StudioError(
-            f"{context.title}: no training row is used.", hint="Look at the weights and numbers of rows.",
-            field="mode", code="no_train_rows",
-        )  # fmt: skip
+            f"{context.title}: no training row is used.",
+            hint="Look at the weights and numbers of rows.",
+            field="mode",
+            code="no_train_rows",
+        )
     context.artifact("dataset", context.folder, rows=sum(counts.values()), format="mix")
     formats = {v.format for v in parts.values()}
     return DatasetValue(
-        path=str(context.folder), format=formats.pop() if len(formats) == 1 else "mix",
-        shape=_shape(parts), skipped=sum(v.skipped for v in parts.values()),
-        train_rows=counts["train"], validation_rows=counts["validation"],
+        path=str(context.folder),
+        format=formats.pop() if len(formats) == 1 else "mix",
+        shape=_shape(parts),
+        skipped=sum(v.skipped for v in parts.values()),
+        train_rows=counts["train"],
+        validation_rows=counts["validation"],
         sha256=hashlib.sha256("".join(v.sha256 for v in parts.values()).encode()).hexdigest(),
         sources=list(dict.fromkeys(s for v in parts.values() for s in v.sources)),
-    )  # fmt: skip
+    )
 
 
 def _rows(value: DatasetValue, side: str) -> int:
@@ -75,7 +83,7 @@ def _refuse_odd_shapes(context: StepContext, parts: Mapping[str, DatasetValue]) 
         f"{context.title}: these data sets do not go together: {told}.",
         hint="Mix data of one kind; conversations, prompts and plain text may be mixed.",
         code="odd_shapes",
-    )  # fmt: skip
+    )
 
 
 def _shape(parts: Mapping[str, DatasetValue]) -> Any:

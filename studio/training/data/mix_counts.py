@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from studio.nodes.mix import MixSettings
+    from studio.node_settings.mix import MixSettings
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+from studio.data.reading.source import SourceRow
 from studio.errors import StudioError
-from studio.formats._source import SourceRow
 from studio.runs.context import StepContext
 
 Shape = Literal["messages", "prompt", "text", "preference", "label"]

@@ -14,15 +14,11 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from studio import disk
-from studio.errors import StudioError
-from studio.figures import percent
-from studio.formats._check import first_rows, options_of, source_files
-from studio.formats._detect import Chosen, choose_format
-from studio.formats._drops import Drops
-from studio.formats._folder import is_hub
-from studio.formats._sides import Sides
-from studio.formats._source import (
+from studio.data.check import first_rows, options_of, source_files
+from studio.data.detect import Chosen, choose_format
+from studio.data.drops import Drops
+from studio.data.reading.folder import is_hub
+from studio.data.reading.source import (
     HASHED_AT_ONCE,
     ReadOptions,
     SourceRow,
@@ -31,7 +27,11 @@ from studio.formats._source import (
     refuse_absent,
     sha256_of,
 )
+from studio.data.split.by_row import Sides
+from studio.errors import StudioError
 from studio.runs.context import StepContext
+from studio.system import disk
+from studio.system.number_text import percent
 from studio.training.data.arrow import RowWriter
 from studio.training.data.canonical import FEATURES, content_hash, to_arrow
 from studio.training.data.row_tally import Tally
@@ -39,7 +39,7 @@ from studio.training.data.split import split_rows
 from studio.values import DatasetValue
 
 if TYPE_CHECKING:
-    from studio.nodes.dataset import DatasetSettings
+    from studio.node_settings.dataset import DatasetSettings
 
 _ROWS_AT_ONCE = 500
 _BYTES_AT_ONCE = 1_000_000
@@ -75,8 +75,10 @@ def _prepare(context: StepContext, settings: DatasetSettings) -> DatasetValue:
     if chosen.reason:
         context.notice(
             f"{own[0].name} was read as “{chosen.variant.title}” ({percent(chosen.confidence)} sure): "
-            f"{chosen.reason}.", "Choose another format in the Dataset node if that is wrong.", "info",
-        )  # fmt: skip
+            f"{chosen.reason}.",
+            "Choose another format in the Dataset node if that is wrong.",
+            "info",
+        )
     digest = _digest(files, context)
     name = _fingerprint(digest, settings)
     context.phase("read", f"Reading {_named(files)}")
@@ -87,10 +89,15 @@ def _prepare(context: StepContext, settings: DatasetSettings) -> DatasetValue:
     train, validation = split_rows(context, settings, tally, name)
     context.artifact("dataset", context.folder, rows=train + validation, format=chosen.variant.id)
     return DatasetValue(
-        path=str(context.folder), format=chosen.variant.id, shape=tally.shape, skipped=tally.skipped,
-        train_rows=train, validation_rows=validation, sha256=digest,
+        path=str(context.folder),
+        format=chosen.variant.id,
+        shape=tally.shape,
+        skipped=tally.skipped,
+        train_rows=train,
+        validation_rows=validation,
+        sha256=digest,
         sources=[str(p.resolve()) for p in files],
-    )  # fmt: skip
+    )
 
 
 def _files(
@@ -140,9 +147,13 @@ class _Reading:
     """The rows of all files in canonical form, with their sides noted in the tally."""
 
     def __init__(
-        self, context: StepContext, settings: DatasetSettings, chosen: Chosen, options: ReadOptions,
+        self,
+        context: StepContext,
+        settings: DatasetSettings,
+        chosen: Chosen,
+        options: ReadOptions,
         tally: Tally,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.context = context
         self.tally = tally
         self._settings, self._chosen, self._options = settings, chosen, options
@@ -248,8 +259,10 @@ def _refuse_too_few(path: Path, tally: Tally, settings: DatasetSettings) -> None
     shares = settings.split_mode in ("fraction", "group") and settings.validation_fraction > 0
     if tally.rows == 1 and (shares or settings.split_mode == "count"):
         error = bad_file(
-            path, "holds one row, too few to keep a share of them for validation",
-            "Set the validation share to 0, or add rows.", "too_few_rows",
-        )  # fmt: skip
+            path,
+            "holds one row, too few to keep a share of them for validation",
+            "Set the validation share to 0, or add rows.",
+            "too_few_rows",
+        )
         error.field = "validation_fraction"
         raise error

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from studio.formats._split import held_out_by_count
+from studio.data.split.hashing import held_out_by_count
 from studio.training.data.arrow import open_rows
 from studio.training.data.split import read_order
 from studio.values import DatasetValue

@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
+from studio.data.split.settled import settled
 from studio.errors import StudioError
 from studio.runs.context import StepContext
 from studio.training.data.arrow import RowWriter, data_file
 from studio.training.data.canonical import FEATURES
 from studio.training.data.row_tally import Tally
-from studio.training.data.sides import settled
 
 if TYPE_CHECKING:
-    from studio.nodes.dataset import DatasetSettings
+    from studio.node_settings.dataset import DatasetSettings
 
 ORDER = "held_out.npy"
 
@@ -70,9 +70,12 @@ def _sides(context: StepContext, settings: DatasetSettings, tally: Tally) -> tup
         leaks = kept & held_out & np.isin(hashes, hashes[kept & ~held_out])
         held_out &= ~leaks
         _told(
-            context, int(leaks.sum()), "validation row was", "validation rows were",
+            context,
+            int(leaks.sum()),
+            "validation row was",
+            "validation rows were",
             "moved to training, where the same content is",
-        )  # fmt: skip
+        )
     return kept, held_out
 
 
@@ -85,21 +88,27 @@ def _refuse_one_side(settings: DatasetSettings, counts: tuple[int, int]) -> None
     if counts[0] == 0:
         raise StudioError(
             "no row is left to train on: all are validation rows.",
-            hint="Choose another split, or look at the values of its column.", field="split_mode",
+            hint="Choose another split, or look at the values of its column.",
+            field="split_mode",
             code="no_train_rows",
-        )  # fmt: skip
+        )
     if counts[1] == 0 and settings.split_mode in ("column", "file"):
         raise StudioError(
-            "no row is a validation row." if settings.split_mode == "file" else
-            f"no row is a validation row: the column “{settings.split_column}” never says so.",
-            hint="Choose another split, or “None”.", field="split_mode", code="no_validation_rows",
-        )  # fmt: skip
+            "no row is a validation row."
+            if settings.split_mode == "file"
+            else f"no row is a validation row: the column “{settings.split_column}” never says so.",
+            hint="Choose another split, or “None”.",
+            field="split_mode",
+            code="no_validation_rows",
+        )
     if counts[1] == 0 and settings.split_mode == "group" and settings.validation_fraction > 0:
         raise StudioError(
             f"all rows have the same value in the column “{settings.group_column}”, so that no group "
-            "can be held out.", hint="Name another column, or choose another split.",
-            field="group_column", code="one_group",
-        )  # fmt: skip
+            "can be held out.",
+            hint="Name another column, or choose another split.",
+            field="group_column",
+            code="one_group",
+        )
 
 
 def _copy(context: StepContext, folder: Path, sides: Mapping[str, Any], name: str) -> None:

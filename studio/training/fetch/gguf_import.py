@@ -15,9 +15,15 @@ from typing import Any
 # Special tokens that pad by convention; the end-of-turn token must never be one of them, or the
 # model would not learn to stop.
 PAD_TOKENS = (
-    "<|endoftext|>", "<pad>", "[PAD]", "<|pad|>", "<|finetune_right_pad_id|>", "<|PAD_TOKEN|>",
-    "<unk>", "<|dummy|>",
-)  # fmt: skip
+    "<|endoftext|>",
+    "<pad>",
+    "[PAD]",
+    "<|pad|>",
+    "<|finetune_right_pad_id|>",
+    "<|PAD_TOKEN|>",
+    "<unk>",
+    "<|dummy|>",
+)
 
 
 def tell(**message: Any) -> None:

@@ -34,8 +34,9 @@ def fetch_from_hub(
     if found is not None and not look_for_updates:
         context.notice(
             f"{repo} is taken from this machine, at commit {found[1][:12]}; the hub was not asked.",
-            "Switch on “Look for updates” in the Base model node to get a newer version.", "info",
-        )  # fmt: skip
+            "Switch on “Look for updates” in the Base model node to get a newer version.",
+            "info",
+        )
         return found
     ended = run_download(context, repo, "studio.training.fetch.hub_download", repo, revision)
     if ended.code or "path" not in ended.said:
@@ -44,10 +45,12 @@ def fetch_from_hub(
             context.notice(f"The hub cannot be reached; {repo} is taken from this machine.")
             return found
         raise StudioError(
-            f"{context.title}: {ended.reason}", title="The model could not be fetched",
+            f"{context.title}: {ended.reason}",
+            title="The model could not be fetched",
             hint=_HINTS.get(code, "Run again; what was downloaded is kept."),
-            field="revision" if code == "no_revision" else "model", code=code,
-        )  # fmt: skip
+            field="revision" if code == "no_revision" else "model",
+            code=code,
+        )
     folder, commit = Path(ended.said["path"]), str(ended.said["revision"])
     if ended.said.get("fetched"):  # not what an offline fallback found: it may be half a model
         note_kept(repo, revision, folder, commit)

@@ -9,13 +9,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from studio.data.reading.hub import Fetched, HubSource, fetched, hub_source, note_fetched
 from studio.errors import StudioError
-from studio.formats._hub import Fetched, HubSource, fetched, hub_source, note_fetched
 from studio.runs.context import StepContext
 from studio.training.fetch.hub import run_download
 
 if TYPE_CHECKING:
-    from studio.nodes.dataset import DatasetSettings
+    from studio.node_settings.dataset import DatasetSettings
 
 _HINTS = {
     "not_found": "Check the spelling; a private data set needs a token with access to it.",
@@ -36,8 +36,9 @@ def fetch_data(
         found = _download(context, source, found, "validation_source" if validation else "source")
     context.notice(
         f"{source.repo} ({source.split}) is taken at commit {found.commit[:12]}: "
-        f"{len(found.files)} {'file' if len(found.files) == 1 else 'files'}.", level="info",
-    )  # fmt: skip
+        f"{len(found.files)} {'file' if len(found.files) == 1 else 'files'}.",
+        level="info",
+    )
     return found.files
 
 
@@ -55,7 +56,9 @@ def _download(
         context.notice(f"The hub cannot be reached; {source.repo} is taken from this machine.")
         return known
     raise StudioError(
-        f"{context.title}: {ended.reason}", title="The data could not be fetched",
+        f"{context.title}: {ended.reason}",
+        title="The data could not be fetched",
         hint=_HINTS.get(code, "Run again; what was downloaded is kept."),
-        field=_FIELDS.get(code, field), code=code,
-    )  # fmt: skip
+        field=_FIELDS.get(code, field),
+        code=code,
+    )

@@ -46,8 +46,11 @@ def fetch(repo: str, revision: str, config: str, split: str) -> int:
     tell(total=sum(sizes[f] for f in files), blobs=str(blobs))
     try:
         path = snapshot_download(
-            repo, repo_type="dataset", revision=info.sha, allow_patterns=[glob.escape(f) for f in files]
-        )  # fmt: skip
+            repo,
+            repo_type="dataset",
+            revision=info.sha,
+            allow_patterns=[glob.escape(f) for f in files],
+        )
     except hub.GatedRepoError:
         return fail("gated", gated)
     except (hub.LocalEntryNotFoundError, *broken) as error:

@@ -13,8 +13,15 @@ from pathlib import Path
 from typing import Any
 
 PATTERNS = [
-    "*.safetensors", "*.json", "tokenizer*", "*.txt", "*.jinja", "*.model", "README.md", "LICENSE*",
-]  # fmt: skip
+    "*.safetensors",
+    "*.json",
+    "tokenizer*",
+    "*.txt",
+    "*.jinja",
+    "*.model",
+    "README.md",
+    "LICENSE*",
+]
 # The same weights for other programs: in folders of their own, or beside those of transformers.
 OTHERS = ["*/*", "consolidated*"]
 TEMPLATES = "additional_chat_templates/*.jinja"  # where a tokenizer has several by name
@@ -77,9 +84,12 @@ def _from_cache(repo: str, revision: str, error: Exception) -> int:
 
     try:
         path = snapshot_download(
-            repo, revision=revision, local_files_only=True, allow_patterns=PATTERNS,
+            repo,
+            revision=revision,
+            local_files_only=True,
+            allow_patterns=PATTERNS,
             ignore_patterns=OTHERS,
-        )  # fmt: skip
+        )
     except (LocalEntryNotFoundError, HFValidationError):
         return fail("no_network", f"the hub cannot be reached for {repo}: {_first_line(error)}")
     tell(notice=f"The hub cannot be reached; {repo} is taken from this machine's cache.")

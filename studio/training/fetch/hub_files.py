@@ -12,12 +12,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from studio.formats._kinds import kind_of_name
+from studio.data.reading.kinds import kind_of_name
 
 _SPLITS = {
-    "train": ("train", "training"), "validation": ("validation", "valid", "val", "dev"),
+    "train": ("train", "training"),
+    "validation": ("validation", "valid", "val", "dev"),
     "test": ("test", "testing", "eval", "evaluation"),
-}  # fmt: skip
+}
 _NO_DATA = {
     "dataset_infos.json",
     "dataset_info.json",

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from studio.paths import cache_dir
+from studio.system.paths import cache_dir
 
 
 def note_kept(repo: str, revision: str, folder: Path, commit: str) -> None:

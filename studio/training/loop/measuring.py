@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from studio.objectives._method import Objective
+from studio.objectives.objective import Objective
 from studio.runs.context import StepContext
 from studio.training.batch.batches import pad_rows, row_lengths
 from studio.training.loop.validation import spread, validation_loss
@@ -24,9 +24,13 @@ class Evaluator:
     """Measures the validation loss of the model that ``watch`` follows, on rows chosen once."""
 
     def __init__(
-        self, context: StepContext, watch: StepWatch, tokens: Tokenized, objective: Objective,
+        self,
+        context: StepContext,
+        watch: StepWatch,
+        tokens: Tokenized,
+        objective: Objective,
         pad_id: int,
-    ) -> None:  # fmt: skip
+    ) -> None:
         assert tokens.validation is not None
         self.context, self.watch, self.objective = context, watch, objective
         self.pad_id = pad_id
@@ -53,9 +57,15 @@ class Evaluator:
         while True:
             try:
                 return validation_loss(
-                    trainer.model, self.rows, self.numbers, self.objective, trainer.head,
-                    self.batch_size, self.pad_id, self._progress,
-                )  # fmt: skip
+                    trainer.model,
+                    self.rows,
+                    self.numbers,
+                    self.objective,
+                    trainer.head,
+                    self.batch_size,
+                    self.pad_id,
+                    self._progress,
+                )
             except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
                 if not is_out_of_memory(error):
                     raise
@@ -68,8 +78,9 @@ class Evaluator:
             free_memory()
             self.context.notice(
                 "Memory ran out in an evaluation; from now on evaluations take "
-                f"{self.batch_size} rows at once.", level="info",
-            )  # fmt: skip
+                f"{self.batch_size} rows at once.",
+                level="info",
+            )
 
     def _progress(self, done: int, total: int) -> None:
         self.context.progress("evaluate", done, total, "rows")
@@ -78,8 +89,10 @@ class Evaluator:
         if len(self.numbers) < len(self.rows):
             self.context.notice(
                 f"The validation loss is measured on {len(self.numbers)} of {len(self.rows)} rows, so that "
-                "it takes little time.", "Set “Evaluate every” to a number to use all rows.", "info",
-            )  # fmt: skip
+                "it takes little time.",
+                "Set “Evaluate every” to a number to use all rows.",
+                "info",
+            )
 
 
 def evaluator_of(

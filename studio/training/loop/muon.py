@@ -54,8 +54,16 @@ class MuonAdamW(torch.optim.AdamW):
             if not self.state[p]:  # AdamW looks for a step when a checkpoint is put back
                 self.state[p] = {"step": torch.zeros(()), "momentum_buffer": torch.zeros_like(p)}
         muon(
-            moved, [p.grad for p in moved], [self.state[p]["momentum_buffer"] for p in moved],
-            lr=group["lr"], weight_decay=group["weight_decay"], momentum=group["momentum"],
-            nesterov=True, ns_coefficients=_COEFFICIENTS, ns_steps=_ITERATIONS, eps=_NORM_EPSILON,
-            adjust_lr_fn="match_rms_adamw", has_complex=False,
-        )  # fmt: skip
+            moved,
+            [p.grad for p in moved],
+            [self.state[p]["momentum_buffer"] for p in moved],
+            lr=group["lr"],
+            weight_decay=group["weight_decay"],
+            momentum=group["momentum"],
+            nesterov=True,
+            ns_coefficients=_COEFFICIENTS,
+            ns_steps=_ITERATIONS,
+            eps=_NORM_EPSILON,
+            adjust_lr_fn="match_rms_adamw",
+            has_complex=False,
+        )

@@ -22,9 +22,13 @@ _EXCERPT_LETTERS = 160
 
 
 def diverged(
-    context: StepContext, step: int, what: str, value: float, rows: Sequence[dict[str, Any]],
+    context: StepContext,
+    step: int,
+    what: str,
+    value: float,
+    rows: Sequence[dict[str, Any]],
     kept: int | None,
-) -> StudioError:  # fmt: skip
+) -> StudioError:
     """Tell ``NonFinite`` and give the error to raise; ``kept`` is the step of the last checkpoint."""
     context.emit("NonFinite", step=step, what=what, value=value, rows=list(rows), kept=kept)
     begin = {
@@ -35,11 +39,15 @@ def diverged(
     last = f"The last checkpoint, of step {kept}, is from before it." if kept else ""
     first = rows[0] if rows else {}
     return StudioError(
-        f"{context.title}: {begin}{_named(rows)}.", title="The training diverged",
+        f"{context.title}: {begin}{_named(rows)}.",
+        title="The training diverged",
         hint="Look at these rows, lower the learning rate, raise the warm-up, or train in float32 or "
         f"bfloat16. {last}".strip(),
-        field="learning_rate", code="loss_not_finite", file=first.get("file"), line=first.get("line"),
-    )  # fmt: skip
+        field="learning_rate",
+        code="loss_not_finite",
+        file=first.get("file"),
+        line=first.get("line"),
+    )
 
 
 def _named(rows: Sequence[dict[str, Any]]) -> str:

@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 
-from studio.rates import rate_factor
 from studio.training.loop.muon import MuonAdamW
+from studio.training.loop.schedules import rate_factor
 
 LION_BETA2, OTHERS_BETA2 = 0.99, 0.999
 Groups = list[dict[str, Any]]
@@ -41,10 +41,14 @@ def parameter_groups(
         key = (rate(name), parameter.dim() >= 2, id(parameter) in tables)
         groups.setdefault(key, []).append(parameter)
     return [
-        {"params": found, "weight_decay": settings.weight_decay if matrices else 0.0,
-         "lr": settings.learning_rate * factor, **({"table": table} if muon else {})}
+        {
+            "params": found,
+            "weight_decay": settings.weight_decay if matrices else 0.0,
+            "lr": settings.learning_rate * factor,
+            **({"table": table} if muon else {}),
+        }
         for (factor, matrices, table), found in groups.items()
-    ]  # fmt: skip
+    ]
 
 
 def _tables(model: Any) -> set[int]:
@@ -97,9 +101,12 @@ def _adamw_of_bitsandbytes(
 
         kind = bnb.optim.AdamW8bit if bits == 8 else bnb.optim.AdamW32bit
         made: torch.optim.Optimizer = kind(
-            groups, lr=settings.learning_rate, betas=_betas(settings), eps=settings.epsilon,
+            groups,
+            lr=settings.learning_rate,
+            betas=_betas(settings),
+            eps=settings.epsilon,
             is_paged=paged and _on_gpu(groups),
-        )  # fmt: skip
+        )
         return made
 
     return build
@@ -127,9 +134,13 @@ def _ademamix(bits: int) -> Callable[[Groups, Any], torch.optim.Optimizer]:
 
         # Not AdEMAMix32bit: it makes states of half the size and then fails (bitsandbytes 0.50).
         made: torch.optim.Optimizer = bnb.optim.AdEMAMix(
-            groups, optim_bits=bits, lr=settings.learning_rate, betas=(*_betas(settings), settings.beta3),
-            alpha=settings.ademamix_alpha, eps=settings.epsilon,
-        )  # fmt: skip
+            groups,
+            optim_bits=bits,
+            lr=settings.learning_rate,
+            betas=(*_betas(settings), settings.beta3),
+            alpha=settings.ademamix_alpha,
+            eps=settings.epsilon,
+        )
         return made
 
     return build
@@ -144,9 +155,12 @@ def _adafactor(groups: Groups, settings: Any) -> torch.optim.Optimizer:
 
 def _muon(groups: Groups, settings: Any) -> torch.optim.Optimizer:
     return MuonAdamW(
-        groups, lr=settings.learning_rate, betas=_betas(settings), eps=settings.epsilon,
+        groups,
+        lr=settings.learning_rate,
+        betas=_betas(settings),
+        eps=settings.epsilon,
         momentum=settings.muon_momentum,
-    )  # fmt: skip
+    )
 
 
 def _sgd(groups: Groups, settings: Any) -> torch.optim.Optimizer:

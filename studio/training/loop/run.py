@@ -16,8 +16,8 @@ from typing import Any
 
 import torch
 
-from studio.cadence import Length
-from studio.objectives._method import LossOptions, Objective
+from studio.objectives.objective import LossOptions, Objective
+from studio.runs.cadence import Length
 from studio.runs.context import StepContext
 from studio.training.adapter.tuning import Tuning
 from studio.training.batch.batches import Batch
@@ -130,13 +130,23 @@ def _trainer(job: Job, optimizer: torch.optim.Optimizer, schedule: Any) -> Studi
         update={"batch_size": job.micro_batch, "gradient_accumulation_steps": job.accumulation}
     )
     args = training_arguments(
-        cut, job.tuning.adapted.model.dtype, max(1, length.steps - done), pick_device(),
+        cut,
+        job.tuning.adapted.model.dtype,
+        max(1, length.steps - done),
+        pick_device(),
         job.context.folder / "scratch",
-    )  # fmt: skip
+    )
     return StudioTrainer(
-        job.tuning.model, args, batches, job.objective, optimizer, schedule, job.watch,
-        job.tuning.penalty, LossOptions(settings.label_smoothing, settings.z_loss, settings.neftune_alpha),
-    )  # fmt: skip
+        job.tuning.model,
+        args,
+        batches,
+        job.objective,
+        optimizer,
+        schedule,
+        job.watch,
+        job.tuning.penalty,
+        LossOptions(settings.label_smoothing, settings.z_loss, settings.neftune_alpha),
+    )
 
 
 def _halve(job: Job, failure: str) -> None:
@@ -145,21 +155,28 @@ def _halve(job: Job, failure: str) -> None:
     spent = figures.recoveries >= MOST_RECOVERIES or job.micro_batch == 1
     if spent or job.watch.updating:
         raise not_enough(
-            job.context, "training", failure, "gradient_checkpointing",
+            job.context,
+            "training",
+            failure,
+            "gradient_checkpointing",
             what_to_change(job.settings, job.tuning.adapted, job.micro_batch),
-        )  # fmt: skip
+        )
     figures.micro_batch = job.micro_batch // 2
     figures.recoveries += 1
     step = min(job.watch.step + 1, job.length.steps)  # it may have run out after the last one
     job.context.emit(
-        "MemoryRecovered", step=step, batch_size=job.micro_batch,
-        accumulation=job.accumulation, attempt=int(figures.recoveries), most=MOST_RECOVERIES,
-    )  # fmt: skip
+        "MemoryRecovered",
+        step=step,
+        batch_size=job.micro_batch,
+        accumulation=job.accumulation,
+        attempt=int(figures.recoveries),
+        most=MOST_RECOVERIES,
+    )
     job.context.notice(
         f"Memory ran out in step {step}. It goes on there with batches of "
         f"{job.micro_batch} and an accumulation of {job.accumulation}: the same rows in each step.",
         "Set these numbers in the Train node to begin with them next time.",
-    )  # fmt: skip
+    )
 
 
 def in_rows(length: Length, plan: BatchPlan) -> Length:

@@ -17,8 +17,8 @@ from typing import Any
 import torch
 from transformers import GenerationConfig, StoppingCriteriaList
 
-from studio.cadence import MOST_PROMPTS
 from studio.errors import StudioError
+from studio.runs.cadence import MOST_PROMPTS
 from studio.runs.context import StepContext
 from studio.training.answer.generate import EachToken, end_ids, left_padded, new_tokens
 from studio.training.answer.questions import questions_of
@@ -89,8 +89,10 @@ def _asked(context: StepContext, question: str, tokenizer: Any) -> Prompt:
     except TemplateRefused as error:
         raise StudioError(
             f"{context.title}: the model's chat template does not take the prompt “{question[:60]}”: "
-            f"{error}.", field="sample_prompts", code="template_refused",
-        ) from error  # fmt: skip
+            f"{error}.",
+            field="sample_prompts",
+            code="template_refused",
+        ) from error
     return Prompt(question, tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
 
 
@@ -98,9 +100,13 @@ class Sampler:
     """Answers the prompts with the model that ``watch`` follows."""
 
     def __init__(
-        self, context: StepContext, watch: StepWatch, tokenizer: Any, pad_id: int,
+        self,
+        context: StepContext,
+        watch: StepWatch,
+        tokenizer: Any,
+        pad_id: int,
         prompts: list[Prompt],
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.context, self.watch = context, watch
         self.tokenizer, self.pad_id = tokenizer, pad_id
         self.limit = learned_positions(Path(watch.tuning.adapted.model.path))
@@ -145,8 +151,9 @@ class Sampler:
         if len(fit) < len(prompts):
             self.context.notice(
                 f"{len(prompts) - len(fit)} of {len(prompts)} prompts are too long for the model, which "
-                f"reads {self.limit} tokens: they are not asked.", "Shorten them.",
-            )  # fmt: skip
+                f"reads {self.limit} tokens: they are not asked.",
+                "Shorten them.",
+            )
         return fit
 
     def _answer_all(self, step: int, prompts: Sequence[Prompt]) -> None:
@@ -174,7 +181,7 @@ class Sampler:
             self.context.notice(
                 "There is not enough memory for samples: none are written from now on.",
                 "Lower the longest answer in the Train node.",
-            )  # fmt: skip
+            )
         return []
 
     @torch.no_grad()
@@ -188,9 +195,10 @@ class Sampler:
         batch = left_padded(rows, self.pad_id, model.device)
         with trainer.accelerator.autocast():
             out = model.generate(
-                **batch, generation_config=self._config(model, settings, longest),
+                **batch,
+                generation_config=self._config(model, settings, longest),
                 stopping_criteria=StoppingCriteriaList([EachToken(self.context.check)]),
-            )  # fmt: skip
+            )
         seconds = (time.perf_counter() - began) / len(part)
         ends = set(end_ids(model, self.tokenizer))
         return [
@@ -202,13 +210,18 @@ class Sampler:
         drawn: dict[str, Any] = {"do_sample": False}
         if settings.sample_temperature:
             drawn = {
-                "do_sample": True, "temperature": settings.sample_temperature, "top_k": 0,
+                "do_sample": True,
+                "temperature": settings.sample_temperature,
+                "top_k": 0,
                 "top_p": 1.0,
-            }  # fmt: skip
+            }
         return GenerationConfig(
-            max_new_tokens=longest, use_cache=True, pad_token_id=self.pad_id,
-            eos_token_id=end_ids(model, self.tokenizer), **drawn,
-        )  # fmt: skip
+            max_new_tokens=longest,
+            use_cache=True,
+            pad_token_id=self.pad_id,
+            eos_token_id=end_ids(model, self.tokenizer),
+            **drawn,
+        )
 
     def _read(self, new: list[int], ends: set[int], limit: int, seconds: float) -> Answer:
         length = next((i for i, token in enumerate(new) if token in ends), len(new))
@@ -218,7 +231,13 @@ class Sampler:
     def _tell(self, step: int, index: int, prompt: Prompt, answer: Answer) -> None:
         more = {"expected": prompt.expected[:MOST_LETTERS]} if prompt.expected else {}
         self.context.emit(
-            "Sample", step=step, index=index, prompt=prompt.shown,
-            text=answer.text[:MOST_LETTERS], tokens=answer.tokens, seconds=round(answer.seconds, 3),
-            cut=answer.cut, **more,
-        )  # fmt: skip
+            "Sample",
+            step=step,
+            index=index,
+            prompt=prompt.shown,
+            text=answer.text[:MOST_LETTERS],
+            tokens=answer.tokens,
+            seconds=round(answer.seconds, 3),
+            cut=answer.cut,
+            **more,
+        )

@@ -64,9 +64,14 @@ class Saver:
         watch, trainer = self.watch, self.watch.trainer
         figures = {**watch.figures.to_json(), **scaler_state(trainer)}
         write_snapshot(
-            folder, watch.tuning.model, bare_optimizer(trainer.optimizer), trainer.lr_scheduler,
-            watch.random_state, figures, watch.tuning.state(),
-        )  # fmt: skip
+            folder,
+            watch.tuning.model,
+            bare_optimizer(trainer.optimizer),
+            trainer.lr_scheduler,
+            watch.random_state,
+            figures,
+            watch.tuning.state(),
+        )
 
     def save_best(self) -> None:
         """Write the weights of the best evaluation so far."""
@@ -74,9 +79,12 @@ class Saver:
         done = keep_best(self.folder, watch.step, watch.identity, watch.tuning)
         forget_others(self.folder, watch.step, self._known_best)
         watch.context.emit(
-            "CheckpointSaved", step=watch.step, path=str(done.path), reason="best",
+            "CheckpointSaved",
+            step=watch.step,
+            path=str(done.path),
+            reason="best",
             eval_loss=watch.figures.best_eval_loss,
-        )  # fmt: skip
+        )
 
     def choose_weights(self) -> None:
         """At the end: put the best evaluation's weights into the model, when they are wanted."""
@@ -87,20 +95,21 @@ class Saver:
                 f"The validation loss was lowest before the training: {figures.untrained_loss:.4g}. "
                 "The result is the best of what was trained.",
                 "Lower the learning rate, and check that the validation rows are like the others.",
-            )  # fmt: skip
+            )
         if watch.settings.keep != "best" or best in (-1, watch.step):
             return
         if not load_best(self.folder, best, watch.identity, watch.tuning):
             watch.context.notice(
                 f"The weights of step {best}, the best evaluation, are not there any more: the "
                 f"result has those of step {watch.step}.",
-            )  # fmt: skip
+            )
             return
         figures.kept_step = best
         watch.context.notice(
             f"The result has the weights of step {best}, whose validation loss was the lowest: "
-            f"{figures.best_eval_loss:.4g}.", level="info",
-        )  # fmt: skip
+            f"{figures.best_eval_loss:.4g}.",
+            level="info",
+        )
 
 
 def bare_optimizer(optimizer: Any) -> torch.optim.Optimizer:

@@ -18,10 +18,10 @@ from typing import Any
 import torch
 from transformers import set_seed
 
-from studio.adapters._method import TrainingFacts
-from studio.cadence import cadence_of, length_of
+from studio.adapters.method import TrainingFacts
 from studio.errors import StudioError
-from studio.objectives._method import Objective
+from studio.objectives.objective import Objective
+from studio.runs.cadence import cadence_of, length_of
 from studio.runs.context import StepContext
 from studio.training.adapter.insight import InsightMeter
 from studio.training.adapter.subject import subject_of
@@ -59,10 +59,20 @@ _ADDED_LATER = {"rank_pattern", "alpha_pattern", "modules_to_save", "trained_tok
 """Left out while empty, so that checkpoints from before these settings can still be continued."""
 
 _CADENCE = {
-    "keep_checkpoints", "save_steps", "eval_steps", "eval_by", "eval_share", "eval_at_start",
-    "early_stopping", "min_delta", "keep", "sample_prompts", "sample_rows", "sample_max_tokens",
+    "keep_checkpoints",
+    "save_steps",
+    "eval_steps",
+    "eval_by",
+    "eval_share",
+    "eval_at_start",
+    "early_stopping",
+    "min_delta",
+    "keep",
+    "sample_prompts",
+    "sample_rows",
+    "sample_max_tokens",
     "sample_temperature",
-}  # fmt: skip
+}
 """Settings that do not change what a step does."""
 
 
@@ -91,10 +101,16 @@ def _trained_from(
     tokenizer = with_template(own, settings.model_dump(), context.title)
     tell_choice(context, own, tokenizer, settings.model_dump())
     tokens = tokenize_dataset(
-        context, dataset, tokenizer, train_on=settings.train_on, folder=context.folder / "tokens",
-        end_token=settings.end_token, bos=settings.bos, long_text=settings.long_text,
+        context,
+        dataset,
+        tokenizer,
+        train_on=settings.train_on,
+        folder=context.folder / "tokens",
+        end_token=settings.end_token,
+        bos=settings.bos,
+        long_text=settings.long_text,
         max_length=max_length_for(context, adapted.model, settings.max_length),
-    )  # fmt: skip
+    )
     folder = context.folder / subject.folder
     _settle_garbage()
     hint = what_to_change(settings, adapted, 1)
@@ -108,15 +124,24 @@ def _trained_from(
     metrics = _metrics(figures)
     context.artifact(subject.kind, folder, reload_difference=difference, **metrics)
     return AdapterValue(
-        path=str(folder), model=adapted, dataset=dataset, train=settings.model_dump(mode="json"),
-        metrics=metrics, reload_difference=difference,
-    )  # fmt: skip
+        path=str(folder),
+        model=adapted,
+        dataset=dataset,
+        train=settings.model_dump(mode="json"),
+        metrics=metrics,
+        reload_difference=difference,
+    )
 
 
 def _train(
-    context: StepContext, adapted: AdaptedModelValue, dataset: DatasetValue, tokens: Tokenized,
-    tokenizer: Any, settings: Any, folder: Path,
-) -> tuple[Expected, Figures]:  # fmt: skip
+    context: StepContext,
+    adapted: AdaptedModelValue,
+    dataset: DatasetValue,
+    tokens: Tokenized,
+    tokenizer: Any,
+    settings: Any,
+    folder: Path,
+) -> tuple[Expected, Figures]:
     """Train and write what was trained; the model is gone when this returns."""
     set_seed(settings.seed)
     subject = subject_of(adapted)
@@ -158,9 +183,16 @@ def _facts(context: StepContext, plan: BatchPlan, settings: Any) -> TrainingFact
 
 
 def _trained(
-    context: StepContext, tuning: Tuning, dataset: DatasetValue, tokens: Tokenized, tokenizer: Any,
-    plan: BatchPlan, settings: Any, identity: str, resumed: Checkpoint | None,
-) -> Figures:  # fmt: skip
+    context: StepContext,
+    tuning: Tuning,
+    dataset: DatasetValue,
+    tokens: Tokenized,
+    tokenizer: Any,
+    plan: BatchPlan,
+    settings: Any,
+    identity: str,
+    resumed: Checkpoint | None,
+) -> Figures:
     """Run the optimizer steps that are left, and choose the weights to keep."""
     length = length_of(settings, plan.units)
     objective = _objective(context, settings)
@@ -213,18 +245,21 @@ def _objective(context: StepContext, settings: Any) -> Objective:
     except KeyError:
         raise StudioError(
             f"{context.title}: there is no objective called “{settings.objective}”.",
-            field="objective", code="unknown_variant",
-        ) from None  # fmt: skip
+            field="objective",
+            code="unknown_variant",
+        ) from None
 
 
 def _metrics(figures: Figures) -> dict[str, float]:
     named = {
-        "loss": figures.last_loss, "eval_loss": figures.last_eval_loss,
-        "best_eval_loss": figures.best_eval_loss, "tokens": float(figures.tokens),
+        "loss": figures.last_loss,
+        "eval_loss": figures.last_eval_loss,
+        "best_eval_loss": figures.best_eval_loss,
+        "tokens": float(figures.tokens),
         "best_step": figures.best_eval_step if figures.best_eval_step >= 0 else math.nan,
         "kept_step": figures.kept_step if figures.kept_step >= 0 else math.nan,
         "train_seconds": round(figures.seconds, 2),
-    }  # fmt: skip
+    }
     return {name: value for name, value in named.items() if math.isfinite(value)}
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
-from studio.objectives._method import PLAIN_LOSS, LossOptions, Objective
+from studio.objectives.objective import PLAIN_LOSS, LossOptions, Objective
 from studio.training.batch.batches import Batch, tokens_in
 from studio.training.loop.noise import noisy_embeddings
 from studio.training.loop.sft import total_weight
@@ -28,15 +28,24 @@ class StudioTrainer(Trainer):
     """
 
     def __init__(
-        self, model: Any, args: TrainingArguments, batches: Any, objective: Objective,
-        optimizer: torch.optim.Optimizer, schedule: Any, watch: TrainerCallback,
+        self,
+        model: Any,
+        args: TrainingArguments,
+        batches: Any,
+        objective: Objective,
+        optimizer: torch.optim.Optimizer,
+        schedule: Any,
+        watch: TrainerCallback,
         penalty: Callable[[], torch.Tensor | None] = lambda: None,
         options: LossOptions = PLAIN_LOSS,
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__(
-            model=model, args=args, train_dataset=batches.dataset, optimizers=(optimizer, schedule),
+            model=model,
+            args=args,
+            train_dataset=batches.dataset,
+            optimizers=(optimizer, schedule),
             callbacks=[watch],
-        )  # fmt: skip
+        )
         self.remove_callback(PrinterCallback)
         self.batches = batches
         self.objective = objective
@@ -118,15 +127,27 @@ def training_arguments(
 ) -> TrainingArguments:
     """The arguments for a run of ``steps`` optimizer steps from where the batches start."""
     args = TrainingArguments(
-        output_dir=str(scratch), per_device_train_batch_size=settings.batch_size,
-        gradient_accumulation_steps=settings.gradient_accumulation_steps, max_steps=steps,
-        learning_rate=settings.learning_rate, max_grad_norm=settings.max_grad_norm,
-        logging_strategy="steps", logging_steps=1, logging_nan_inf_filter=False,
-        save_strategy="no", eval_strategy="no", report_to="none", disable_tqdm=True,
-        seed=settings.seed, bf16=dtype == "bfloat16", fp16=dtype == "float16",
-        use_cpu=device.type == "cpu", dataloader_pin_memory=False, remove_unused_columns=False,
+        output_dir=str(scratch),
+        per_device_train_batch_size=settings.batch_size,
+        gradient_accumulation_steps=settings.gradient_accumulation_steps,
+        max_steps=steps,
+        learning_rate=settings.learning_rate,
+        max_grad_norm=settings.max_grad_norm,
+        logging_strategy="steps",
+        logging_steps=1,
+        logging_nan_inf_filter=False,
+        save_strategy="no",
+        eval_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+        seed=settings.seed,
+        bf16=dtype == "bfloat16",
+        fp16=dtype == "float16",
+        use_cpu=device.type == "cpu",
+        dataloader_pin_memory=False,
+        remove_unused_columns=False,
         **_checkpointing(settings.gradient_checkpointing),
-    )  # fmt: skip
+    )
     _ = args.device  # set up now: the next line would otherwise be overwritten
     args._n_gpu = min(1, args.n_gpu)  # several GPUs would wrap the model in DataParallel
     return args

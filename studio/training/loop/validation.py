@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from datasets import Dataset
 
-from studio.objectives._method import Objective
+from studio.objectives.objective import Objective
 from studio.training.batch.batches import pad_rows
 from studio.training.loop.sft import total_weight
 

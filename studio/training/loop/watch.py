@@ -17,8 +17,8 @@ from typing import Any
 from safetensors import SafetensorError
 from transformers import TrainerCallback
 
-from studio.cadence import Cadence, Length
 from studio.errors import Stopped, StudioError
+from studio.runs.cadence import Cadence, Length
 from studio.runs.context import StepContext
 from studio.training.adapter.insight import InsightMeter
 from studio.training.adapter.tuning import Tuning
@@ -213,9 +213,13 @@ class StepWatch(TrainerCallback):
         """Say why the training ends before its last step."""
         best = int(self.figures.best_eval_step)
         self.context.emit(
-            "EarlyStopped", step=self.step, steps=self.length.steps, reason=why_early(self.figures),
-            best_step=best if best >= 0 else None, best_eval_loss=self.figures.best_eval_loss,
-        )  # fmt: skip
+            "EarlyStopped",
+            step=self.step,
+            steps=self.length.steps,
+            reason=why_early(self.figures),
+            best_step=best if best >= 0 else None,
+            best_eval_loss=self.figures.best_eval_loss,
+        )
 
     def _tell(self, learning_rate: float, grad_norm: float) -> None:
         now = time.perf_counter()
@@ -226,15 +230,26 @@ class StepWatch(TrainerCallback):
         self.figures.seconds += seconds
         eta = (now - self._began) / (self.step - self._began_step) * (self.length.steps - self.step)
         self.context.emit(
-            "Metric", step=self.step, steps=self.length.steps,
-            epoch=round(self.length.epoch(self.step), 4), loss=loss, learning_rate=learning_rate,
-            grad_norm=grad_norm, tokens_per_s=round(tokens / max(seconds, 1e-9), 2), tokens=tokens,
-            eta_s=round(eta, 1), **read_memory(),
-        )  # fmt: skip
-        self.context.emit(
-            "Progress", phase="train", done=self.step, total=self.length.steps, unit="steps",
+            "Metric",
+            step=self.step,
+            steps=self.length.steps,
+            epoch=round(self.length.epoch(self.step), 4),
+            loss=loss,
+            learning_rate=learning_rate,
+            grad_norm=grad_norm,
+            tokens_per_s=round(tokens / max(seconds, 1e-9), 2),
+            tokens=tokens,
             eta_s=round(eta, 1),
-        )  # fmt: skip
+            **read_memory(),
+        )
+        self.context.emit(
+            "Progress",
+            phase="train",
+            done=self.step,
+            total=self.length.steps,
+            unit="steps",
+            eta_s=round(eta, 1),
+        )
 
     def _measure(self) -> None:
         if self.evaluate is None or not self.cadence.evaluates(self.step, self.length.steps):
@@ -246,14 +261,19 @@ class StepWatch(TrainerCallback):
         if not math.isfinite(loss):
             self.context.notice(
                 f"The validation loss after step {self.step} is {loss}, not a number: this evaluation "
-                "counts as no better.", "Look for very long or damaged validation rows.",
-            )  # fmt: skip
+                "counts as no better.",
+                "Look for very long or damaged validation rows.",
+            )
         untrained = is_untrained(self.settings, self.step, self.length.steps)
         best = self.figures.take_evaluation(self.step, loss, self.settings.min_delta, untrained)
         self.context.emit(
-            "Metric", step=self.step, steps=self.length.steps, eval_loss=loss,
-            epoch=round(self.length.epoch(self.step), 4), eval_rows=self.cadence.eval_rows,
-        )  # fmt: skip
+            "Metric",
+            step=self.step,
+            steps=self.length.steps,
+            eval_loss=loss,
+            epoch=round(self.length.epoch(self.step), 4),
+            eval_rows=self.cadence.eval_rows,
+        )
         if best and self.settings.keep == "best":
             self.saver.save_best()
 

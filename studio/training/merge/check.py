@@ -142,5 +142,6 @@ def _refuse(
         f"by {difference:.3g}, and rounding explains at most {allowed:.3g}.",
         title="The merge changed the model",
         hint="Export the adapter instead, or use another LoRA method or other target modules.",
-        code="merge_mismatch", file=str(Path(merged.path)),
-    )  # fmt: skip
+        code="merge_mismatch",
+        file=str(Path(merged.path)),
+    )

@@ -11,16 +11,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from studio import disk
 from studio.errors import StudioError
-from studio.exporters._card import model_card
-from studio.exporters._exporter import Exportable, Exporter
-from studio.exporters._folder import replaced, write_manifest
+from studio.exporters.exporter import Exportable, Exporter
+from studio.exporters.folder import replaced, write_manifest
+from studio.exporters.model_card import model_card
 from studio.runs.context import StepContext
+from studio.system import disk
 from studio.values import AdapterValue, ModelValue
 
 if TYPE_CHECKING:
-    from studio.nodes.export import ExportSettings
+    from studio.node_settings.export import ExportSettings
 
 
 def export(
@@ -33,8 +33,10 @@ def export(
     if value.kind not in exporter.accepts:
         raise StudioError(
             f"{context.title}: the format {variant.title} does not take what is wired to it.",
-            hint="Choose another format.", field="format", code="wrong_export",
-        )  # fmt: skip
+            hint="Choose another format.",
+            field="format",
+            code="wrong_export",
+        )
     own = variant.settings.model_validate(settings.format_settings)
     context.phase("export", f"Writing {variant.title}")
     place = settings.folder.strip()

@@ -19,8 +19,8 @@ from peft.tuners.trainable_tokens import TrainableTokensLayer
 from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils.other import AuxiliaryTrainingWrapper, TrainableTokensWrapper
 
+from studio.model.trust import may_run_code
 from studio.training.model.weights_file import Entry, StoredWeights
-from studio.trust import may_run_code
 
 
 class CannotMerge(Exception):

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from studio import disk
 from studio.errors import StudioError
 from studio.runs.context import StepContext
+from studio.system import disk
 from studio.training.adapter.build import method_of
 from studio.training.merge.check import merge_difference, quantized_difference
 from studio.training.merge.layers import (
@@ -36,7 +36,7 @@ from studio.training.tokens.chat import load_tokenizer
 from studio.values import AdapterValue, DType, ModelValue
 
 if TYPE_CHECKING:
-    from studio.nodes.merge import MergeSettings
+    from studio.node_settings.merge import MergeSettings
 
 
 def merge_adapter(
@@ -72,8 +72,9 @@ def merge_adapter(
     if untied:
         context.notice(
             "The model shares one matrix between its embedding and its head, and the adapter changed "
-            "only one of them: the merged model holds both.", level="info",
-        )  # fmt: skip
+            "only one of them: the merged model holds both.",
+            level="info",
+        )
     return merged
 
 
@@ -92,8 +93,9 @@ def _planned(context: StepContext, adapter: AdapterValue, dtype: str) -> MergePl
     except OtherNames:
         context.notice(
             "This model's files name their weights otherwise than the loaded model, or join its experts, "
-            "so it is merged as a whole in memory.", level="info",
-        )  # fmt: skip
+            "so it is merged as a whole in memory.",
+            level="info",
+        )
         return None
     except CannotMerge as error:
         raise _refused(context, str(error)) from error
@@ -105,7 +107,7 @@ def _refused(context: StepContext, reason: str) -> StudioError:
         title="The adapter cannot be merged",
         hint="Export the adapter itself; PEFT loads it on top of the base model.",
         code="cannot_merge",
-    )  # fmt: skip
+    )
 
 
 @contextmanager
@@ -173,23 +175,31 @@ def _described(
     """The merged model's description, with the measured difference."""
     base = adapter.model.model
     value = ModelValue(
-        path=str(folder), source=base.source, revision=base.revision, dtype=dtype,
-        weights_sha256=digest, parameters=base.parameters, base=base,
-    )  # fmt: skip
+        path=str(folder),
+        source=base.source,
+        revision=base.revision,
+        dtype=dtype,
+        weights_sha256=digest,
+        parameters=base.parameters,
+        base=base,
+    )
     difference = merge_difference(context, adapter, value)
     record: dict[str, Any] = {
-        "adapter": adapter.model_dump(mode="json"), "max_logit_difference": difference,
-    }  # fmt: skip
+        "adapter": adapter.model_dump(mode="json"),
+        "max_logit_difference": difference,
+    }
     context.notice(
         f"The merged model ({dtype}) answers as the adapter does: its logits differ by at most "
-        f"{difference:.2g}.", level="info",
-    )  # fmt: skip
+        f"{difference:.2g}.",
+        level="info",
+    )
     if base.quantization != "none":
         record["quantized_logit_difference"] = quantized_difference(context, adapter, value)
         context.notice(
             f"The adapter was trained on a base in {base.quantization} and merged into its unquantized "
             "weights; the logits differ from those of the quantized model by at most "
-            f"{record['quantized_logit_difference']:.2g}.", level="info",
-        )  # fmt: skip
+            f"{record['quantized_logit_difference']:.2g}.",
+            level="info",
+        )
     context.artifact("merged_model", folder, max_logit_difference=difference)
     return value.model_copy(update={"merged_from": [*base.merged_from, record]})

@@ -85,10 +85,16 @@ def resize_adapter(
     difference = adapter_difference(context, value, folder)
     _tell(context, layers, share, difference)
     top, ranks = _ranks(layers)
-    model = value.model.model_copy(update={
-        "method": "lora", "r": top, "alpha": top, "method_settings": {}, "rank_pattern": ranks,
-        "alpha_pattern": ranks,
-    })  # fmt: skip
+    model = value.model.model_copy(
+        update={
+            "method": "lora",
+            "r": top,
+            "alpha": top,
+            "method_settings": {},
+            "rank_pattern": ranks,
+            "alpha_pattern": ranks,
+        }
+    )
     metrics = {**value.metrics, "retained_energy": share, "resize_logit_difference": difference}
     size = sum(f.stat().st_size for f in folder.glob("*.safetensors"))
     context.artifact("adapter", folder, retained_energy=share, r=top, bytes=size)
@@ -101,10 +107,12 @@ def _refuse(context: StepContext, value: AdapterValue, config: Mapping[str, Any]
         reason = f"{value.model.method} is not made of two matrices A and B"
     if reason:
         raise StudioError(
-            f"{context.title}: this adapter cannot be shrunk: {reason}.", title="Cannot be resized",
+            f"{context.title}: this adapter cannot be shrunk: {reason}.",
+            title="Cannot be resized",
             hint="Train it with LoRA, rsLoRA, LoRA+ or PiSSA to be able to shrink it.",
-            code="cannot_resize", file=value.path,
-        )  # fmt: skip
+            code="cannot_resize",
+            file=value.path,
+        )
 
 
 def _shrunk(
@@ -143,17 +151,25 @@ def _by_pattern(pattern: Mapping[str, Any], name: str, default: Any) -> Any:
 
 
 def _write(
-    source: Path, folder: Path, config: dict[str, Any], layers: Mapping[str, Shrunk],
+    source: Path,
+    folder: Path,
+    config: dict[str, Any],
+    layers: Mapping[str, Shrunk],
     others: Mapping[str, torch.Tensor],
-) -> None:  # fmt: skip
+) -> None:
     """A plain LoRA with scale 1 everywhere: alpha equals the rank, layer by layer."""
     rewritten = shutil.ignore_patterns(ADAPTER, CONFIG)
     shutil.copytree(source, folder, ignore=rewritten, dirs_exist_ok=True)
     top, ranks = _ranks(layers)
     config.update(
-        r=top, lora_alpha=top, use_rslora=False, rank_pattern=ranks, alpha_pattern=dict(ranks),
-        init_lora_weights=True, lora_dropout=config.get("lora_dropout", 0.0),
-    )  # fmt: skip
+        r=top,
+        lora_alpha=top,
+        use_rslora=False,
+        rank_pattern=ranks,
+        alpha_pattern=dict(ranks),
+        init_lora_weights=True,
+        lora_dropout=config.get("lora_dropout", 0.0),
+    )
     (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     written = dict(others)
     for name, layer in layers.items():
@@ -178,5 +194,6 @@ def _tell(
     context.notice(
         f"Rank {old} became {new}; {100 * share:.2f} % of the change is kept, at least "
         f"{100 * layers[worst].kept:.2f} % in every layer ({worst.removeprefix('base_model.model.')}). Logits "
-        f"differ from the given adapter's by at most {difference:.2g}.", level="info",
-    )  # fmt: skip
+        f"differ from the given adapter's by at most {difference:.2g}.",
+        level="info",
+    )

@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from transformers import GenerationConfig
 
 from studio.errors import StudioError
-from studio.layers import weight_files
+from studio.model.layers import weight_files
 from studio.runs.context import StepContext
 from studio.training.merge.layers import CannotMerge
 from studio.training.model.load import free_bytes, free_memory, load_base
@@ -67,4 +67,4 @@ def _refuse_too_large(context: StepContext, adapter: AdapterValue, dtype: str) -
             title="The memory is too small to merge",
             hint="Export the adapter itself; PEFT loads it on top of the base model.",
             code="out_of_memory",
-        )  # fmt: skip
+        )

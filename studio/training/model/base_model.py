@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from studio.errors import StudioError
-from studio.layers import weight_files
-from studio.models import STARTER_PREFIX, STARTERS, kind_of, starter_of
+from studio.model.layers import weight_files
+from studio.model.models import STARTER_PREFIX, STARTERS, kind_of, starter_of
+from studio.model.trust import names_other_repos, own_code, trusted
 from studio.runs.context import StepContext
 from studio.training.fetch.gguf import import_file, import_starter
 from studio.training.fetch.hub import fetch_from_hub
 from studio.training.model.weights import parameter_count, weights_sha256
-from studio.trust import names_other_repos, own_code, trusted
 from studio.values import DType, ModelValue
 
 
@@ -26,11 +26,16 @@ def prepare_base_model(context: StepContext, settings: Any) -> ModelValue:
     folder, source, revision = model_folder(context, settings)
     check_folder(context, folder, source, revision)
     value = ModelValue(
-        path=str(folder), source=source, revision=revision, dtype=_dtype(context, settings.dtype),
-        quantization=settings.quantization, double_quant=settings.double_quant,
-        attention=settings.attention, weights_sha256=weights_sha256(context, folder),
+        path=str(folder),
+        source=source,
+        revision=revision,
+        dtype=_dtype(context, settings.dtype),
+        quantization=settings.quantization,
+        double_quant=settings.double_quant,
+        attention=settings.attention,
+        weights_sha256=weights_sha256(context, folder),
         parameters=parameter_count(folder),
-    )  # fmt: skip
+    )
     _check_quantization(context, value)
     _check_attention(context, value)
     context.artifact("base_model", folder, source=source, revision=revision, dtype=value.dtype)
@@ -46,9 +51,11 @@ def model_folder(context: StepContext, settings: Any) -> tuple[Path, str, str | 
         if starter is None:
             known = ", ".join(STARTER_PREFIX + name for name in STARTERS)
             raise StudioError(
-                f"{context.title}: there is no starter model called “{model}”.", field="model",
-                hint=f"Known: {known}.", code="unknown_starter",
-            )  # fmt: skip
+                f"{context.title}: there is no starter model called “{model}”.",
+                field="model",
+                hint=f"Known: {known}.",
+                code="unknown_starter",
+            )
         return import_starter(context, starter), model, starter.sha256
     if kind == "gguf":
         folder, sha256 = import_file(context, context.resolve(model))
@@ -75,17 +82,23 @@ def check_folder(
             else "has no weights"
         )
         raise StudioError(
-            f"{context.title}: {source} {why}.", title="No safetensors", field="model",
-            hint="Use a model with .safetensors files.", file=str(folder),
+            f"{context.title}: {source} {why}.",
+            title="No safetensors",
+            field="model",
+            hint="Use a model with .safetensors files.",
+            file=str(folder),
             code="pickle_weights" if pickles else "no_weights",
-        )  # fmt: skip
+        )
     if "quantization_config" in config:
         raise StudioError(
             f"{context.title}: {source} is already quantized "
             f"({config['quantization_config'].get('quant_method', 'unknown method')}).",
-            title="A quantized model", field="model", code="quantized_source",
-            hint="Choose the model's original and set Quantization here.", file=str(folder),
-        )  # fmt: skip
+            title="A quantized model",
+            field="model",
+            code="quantized_source",
+            hint="Choose the model's original and set Quantization here.",
+            file=str(folder),
+        )
     _check_architecture(context, folder, source, revision)
 
 
@@ -99,9 +112,12 @@ def _weights(context: StepContext, folder: Path, source: str) -> list[Path]:
     if reason:
         raise StudioError(
             f"{context.title}: the weights of {source} are not complete: {reason}.",
-            title="Weights are missing", field="model", code="bad_weights", file=str(folder),
+            title="Weights are missing",
+            field="model",
+            code="bad_weights",
+            file=str(folder),
             hint="Fetch or copy the model again.",
-        )  # fmt: skip
+        )
     return files
 
 
@@ -111,9 +127,12 @@ def _read_config(context: StepContext, folder: Path, source: str) -> dict[str, A
     except (OSError, ValueError) as error:
         raise StudioError(
             f"{context.title}: {source} is not a model: its config.json cannot be read ({error}).",
-            title="Not a model", field="model", code="not_a_model", file=str(folder),
+            title="Not a model",
+            field="model",
+            code="not_a_model",
+            file=str(folder),
             hint="Choose the folder that holds config.json and the .safetensors files.",
-        ) from error  # fmt: skip
+        ) from error
 
 
 def _check_architecture(
@@ -136,9 +155,12 @@ def _check_architecture(
     if not known:
         raise StudioError(
             f"{context.title}: {source} cannot be fine-tuned here: {reason}.",
-            title="Not a causal language model", field="model", code="unsupported_model",
-            hint="Choose a model that transformers knows.", file=str(folder),
-        )  # fmt: skip
+            title="Not a causal language model",
+            field="model",
+            code="unsupported_model",
+            hint="Choose a model that transformers knows.",
+            file=str(folder),
+        )
 
 
 def _trusted_code(context: StepContext, folder: Path, source: str, revision: str | None) -> bool:
@@ -150,17 +172,23 @@ def _trusted_code(context: StepContext, folder: Path, source: str, revision: str
         raise StudioError(
             f"{context.title}: {source} asks for code from another repository, which cannot be "
             "looked at here.",
-            title="Code from elsewhere", field="model", code="foreign_code", file=str(folder),
+            title="Code from elsewhere",
+            field="model",
+            code="foreign_code",
+            file=str(folder),
             hint="Choose another model, or copy that code into the model's folder.",
-        )  # fmt: skip
+        )
     if not trusted(code):
         raise StudioError(
             f"{context.title}: {source} is only usable with Python code of its own "
             f"({', '.join(code.files)}), and you have not trusted it.",
-            title="The model brings its own code", field="model", code="needs_own_code",
+            title="The model brings its own code",
+            field="model",
+            code="needs_own_code",
             hint="Review the code in the Base model node (or with “main.py trust”). It would run with "
-            "all your rights.", file=str(folder),
-        )  # fmt: skip
+            "all your rights.",
+            file=str(folder),
+        )
     context.notice(
         f"{source} runs its own code ({len(code.files)} files), which you trusted.", level="info"
     )
@@ -175,9 +203,12 @@ def _dtype(context: StepContext, wanted: str) -> DType:
         return "bfloat16" if _computes_bfloat16(torch) else "float32"
     if wanted == "float16" and not torch.cuda.is_available():
         raise StudioError(
-            f"{context.title}: training in float16 needs a GPU.", title="No float16 here",
-            hint="Choose bfloat16 or float32.", field="dtype", code="dtype_unsupported",
-        )  # fmt: skip
+            f"{context.title}: training in float16 needs a GPU.",
+            title="No float16 here",
+            hint="Choose bfloat16 or float32.",
+            field="dtype",
+            code="dtype_unsupported",
+        )
     return wanted  # type: ignore[return-value]
 
 
@@ -200,9 +231,11 @@ def _check_quantization(context: StepContext, value: ModelValue) -> None:
     except (ImportError, OSError, RuntimeError) as error:
         raise StudioError(
             f"{context.title}: quantization needs bitsandbytes, which does not load here: {error}",
-            title="No quantization here", hint="Set Quantization to None.", field="quantization",
+            title="No quantization here",
+            hint="Set Quantization to None.",
+            field="quantization",
             code="quantization_unsupported",
-        ) from error  # fmt: skip
+        ) from error
 
 
 def _check_attention(context: StepContext, value: ModelValue) -> None:
@@ -219,6 +252,8 @@ def _check_attention(context: StepContext, value: ModelValue) -> None:
     if reason:
         raise StudioError(
             f"{context.title}: FlashAttention 2 does not work here: {reason}.",
-            title="No FlashAttention", hint="Set Attention to Auto.", field="attention",
+            title="No FlashAttention",
+            hint="Set Attention to Auto.",
+            field="attention",
             code="attention_unsupported",
-        )  # fmt: skip
+        )

@@ -12,8 +12,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from studio.model.trust import may_run_code
 from studio.training.tokens.ends import turn_end_id
-from studio.trust import may_run_code
 
 
 def write_surroundings(

@@ -18,9 +18,9 @@ import torch
 from safetensors import SafetensorError
 
 from studio.errors import StudioError
+from studio.model.trust import may_run_code
 from studio.runs.context import StepContext
 from studio.training.model.quiet import output_to_log, quiet_libraries
-from studio.trust import may_run_code
 from studio.values import ModelValue
 
 FOUR_BITS = ("nf4", "fp4")
@@ -61,9 +61,11 @@ def roomy_device(value: ModelValue) -> torch.device:
 
 
 def load_base(
-    context: StepContext, value: ModelValue, title: str = "Loading the model",
+    context: StepContext,
+    value: ModelValue,
+    title: str = "Loading the model",
     device: torch.device | None = None,
-) -> Any:  # fmt: skip
+) -> Any:
     """The frozen base model in its dtype and quantization, on ``device`` or the training device."""
     from transformers import AutoModelForCausalLM
 
@@ -76,9 +78,13 @@ def load_base(
     with _stoppable_load(context), printed:
         try:
             model = AutoModelForCausalLM.from_pretrained(
-                value.path, dtype=getattr(torch, value.dtype), local_files_only=True,
-                trust_remote_code=may_run_code(Path(value.path)), use_safetensors=True, **options,
-            )  # fmt: skip
+                value.path,
+                dtype=getattr(torch, value.dtype),
+                local_files_only=True,
+                trust_remote_code=may_run_code(Path(value.path)),
+                use_safetensors=True,
+                **options,
+            )
         except (OSError, ValueError, ImportError, SafetensorError) as error:
             raise _cannot_load(context, value, error) from error
     if value.quantization != "none":
@@ -104,9 +110,11 @@ def _quantization(value: ModelValue) -> Any:
     if value.quantization == "int8":
         return BitsAndBytesConfig(load_in_8bit=True)
     return BitsAndBytesConfig(
-        load_in_4bit=True, bnb_4bit_quant_type=value.quantization,
-        bnb_4bit_use_double_quant=value.double_quant, bnb_4bit_compute_dtype=getattr(torch, value.dtype),
-    )  # fmt: skip
+        load_in_4bit=True,
+        bnb_4bit_quant_type=value.quantization,
+        bnb_4bit_use_double_quant=value.double_quant,
+        bnb_4bit_compute_dtype=getattr(torch, value.dtype),
+    )
 
 
 def _after_quantizing(model: Any, value: ModelValue) -> None:
@@ -123,8 +131,10 @@ def _after_quantizing(model: Any, value: ModelValue) -> None:
     if not layers:
         raise StudioError(
             f"The model has no layer that can be quantized to {value.quantization}.",
-            hint="Set Quantization to None.", field="quantization", code="not_quantized",
-        )  # fmt: skip
+            hint="Set Quantization to None.",
+            field="quantization",
+            code="not_quantized",
+        )
     for layer in layers:
         if four:
             layer.support_avx512bf16_for_cpu = False
@@ -188,6 +198,8 @@ def _cannot_load(context: StepContext, value: ModelValue, error: Exception) -> S
     reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
     return StudioError(
         f"{context.title}: the model {value.source} cannot be loaded: {reason}",
-        title="The model cannot be loaded", hint="Run the Base model step again, or choose another.",
-        code="model_load", file=value.path,
-    )  # fmt: skip
+        title="The model cannot be loaded",
+        hint="Run the Base model step again, or choose another.",
+        code="model_load",
+        file=value.path,
+    )

@@ -13,9 +13,9 @@ from typing import Any
 import torch
 
 from studio.errors import StudioError
+from studio.model.whole import WHOLE
 from studio.runs.context import StepContext
 from studio.values import AdaptedModelValue
-from studio.whole import WHOLE
 
 _SAID = ("out of memory", "not enough memory", "can't allocate memory", "alloc_failed")
 _LIGHT_OPTIMIZERS = ("adamw_8bit", "paged_adamw_8bit", "adafactor", "lion_8bit", "sgd")
@@ -49,8 +49,11 @@ def not_enough(
     gpu = "outofmemoryerror" in lower or "cuda" in lower or "cublas" in lower
     return StudioError(
         f"{context.title}: the {'GPU' if gpu else 'computer'}'s memory is not enough for this {what}.",
-        title="Out of memory", hint=hint, field=field, code="out_of_memory",
-    )  # fmt: skip
+        title="Out of memory",
+        hint=hint,
+        field=field,
+        code="out_of_memory",
+    )
 
 
 def what_to_change(settings: Any, adapted: AdaptedModelValue, micro_batch: int) -> str:

@@ -14,9 +14,9 @@ import os
 from pathlib import Path
 
 from studio.errors import StudioError
-from studio.layers import tensor_shapes, weight_files
-from studio.paths import cache_dir
+from studio.model.layers import tensor_shapes, weight_files
 from studio.runs.context import StepContext
+from studio.system.paths import cache_dir
 from studio.training.fetch.gguf import hash_file
 
 
@@ -40,9 +40,12 @@ def parameter_count(folder: Path) -> int:
         shapes = [s for file in weight_files(folder) for _, s in tensor_shapes(file)]
     except (OSError, ValueError) as error:
         raise StudioError(
-            f"The weights in {folder} cannot be read: {error}", field="model", code="bad_weights",
-            hint="The files may be cut off; fetch the model again.", file=str(folder),
-        ) from error  # fmt: skip
+            f"The weights in {folder} cannot be read: {error}",
+            field="model",
+            code="bad_weights",
+            hint="The files may be cut off; fetch the model again.",
+            file=str(folder),
+        ) from error
     return sum(math.prod(shape) for shape in shapes)
 
 

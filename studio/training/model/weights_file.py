@@ -23,10 +23,17 @@ from safetensors import safe_open
 SHARD_BYTES = 2 * 10**9
 _BLOCK = 16 * 1024 * 1024
 _NAMES = {
-    torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16", torch.float64: "F64",
-    torch.int64: "I64", torch.int32: "I32", torch.int16: "I16", torch.int8: "I8",
-    torch.uint8: "U8", torch.bool: "BOOL",
-}  # fmt: skip
+    torch.float32: "F32",
+    torch.bfloat16: "BF16",
+    torch.float16: "F16",
+    torch.float64: "F64",
+    torch.int64: "I64",
+    torch.int32: "I32",
+    torch.int16: "I16",
+    torch.int8: "I8",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
+}
 DTYPES = {name: dtype for dtype, name in _NAMES.items()}
 
 
@@ -111,9 +118,10 @@ def _header(shard: Sequence[Entry]) -> bytes:
     place = 0
     for entry in shard:
         described[entry.name] = {
-            "dtype": _NAMES[entry.dtype], "shape": list(entry.shape),
+            "dtype": _NAMES[entry.dtype],
+            "shape": list(entry.shape),
             "data_offsets": [place, place + entry.size],
-        }  # fmt: skip
+        }
         place += entry.size
     text = json.dumps(described, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)

@@ -1,7 +1,7 @@
 """The remedies that a report offers: changes of settings that lose nothing by surprise.
 
 A fix is on offer only where its node has the setting; whoever applies it edits the project as by
-hand (``studio.data_report.apply_fix``).
+hand (``studio.preview.report.apply_fix``).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from studio.data_report import Change, Fix
+from studio.preview.report import Change, Fix
 from studio.runs.token_request import TokenRequest
 from studio.training.report.tally import Found
 

@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from studio.data_protocol import Kind
-from studio.data_report import DataReport, Histogram
-from studio.data_report_cache import keep
+from studio.preview.protocol import Kind
+from studio.preview.report import DataReport, Histogram
+from studio.preview.report_cache import keep
 from studio.runs.token_request import TokenRequest
 from studio.training.data.by_number import Rows
 from studio.training.report.fixes import drop_fix, fixes_for, setting_of
@@ -103,22 +103,34 @@ class ReportMaker:
         fixes = fixes_for(self.request, lengths, self.longest_taken)
         moved, moved_fed, moved_trained = tally.moved()
         return DataReport(
-            rows=self.rows.count, done=tally.done, max_length=length,
-            train_on=self.request.train_on, key=self.request.key, bad_rows=tally.bad,
-            left_out=tally.left_out, train_rows=tally.train_rows + moved,
-            validation_rows=tally.validation_rows - moved, tokens=tally.tokens,
-            tokens_per_epoch=tally.fed + moved_fed, trained_tokens=tally.trained + moved_trained,
+            rows=self.rows.count,
+            done=tally.done,
+            max_length=length,
+            train_on=self.request.train_on,
+            key=self.request.key,
+            bad_rows=tally.bad,
+            left_out=tally.left_out,
+            train_rows=tally.train_rows + moved,
+            validation_rows=tally.validation_rows - moved,
+            tokens=tally.tokens,
+            tokens_per_epoch=tally.fed + moved_fed,
+            trained_tokens=tally.trained + moved_trained,
             histogram=replace(
                 histogram(lengths, length, tally.cut, tally.end_lost), divided=tally.divided
             ),
-            scripts=tally.scripts.shares(), answers=tally.answers.most_repeated(),
+            scripts=tally.scripts.shares(),
+            answers=tally.answers.most_repeated(),
             longest=tuple(place for _, place in tally.longest),
             findings=findings(
-                tally, length, fixes, partial(drop_fix, self.request), complete=complete,
+                tally,
+                length,
+                fixes,
+                partial(drop_fix, self.request),
+                complete=complete,
                 skipped=setting_of(self.request, "on_bad_rows") == "skip",
             ),
             notes=_notes(tally),
-        )  # fmt: skip
+        )
 
 
 def histogram(lengths: Any, max_length: int, cut: int, end_lost: int) -> Histogram:
@@ -135,9 +147,16 @@ def histogram(lengths: Any, max_length: int, cut: int, end_lost: int) -> Histogr
     counts, _ = np.histogram(lengths, bins=bins)
     grain, found, rows = _by_length(lengths)
     return Histogram(
-        tuple(bins), tuple(int(c) for c in counts), max_length, cut, end_lost, longest,
-        lengths=found, rows=rows, grain=grain,
-    )  # fmt: skip
+        tuple(bins),
+        tuple(int(c) for c in counts),
+        max_length,
+        cut,
+        end_lost,
+        longest,
+        lengths=found,
+        rows=rows,
+        grain=grain,
+    )
 
 
 def _by_length(lengths: Any) -> tuple[int, tuple[int, ...], tuple[int, ...]]:
@@ -163,9 +182,13 @@ def _round_up(width: float) -> int:
 def _progress(done: int, total: int, seconds: float) -> dict[str, Any]:
     left = seconds * (total - done) / done if done else None
     return {
-        "title": "Looking at every row", "phase": "report", "done": done, "total": total,
-        "unit": "rows", "eta_s": None if left is None else round(left, 1),
-    }  # fmt: skip
+        "title": "Looking at every row",
+        "phase": "report",
+        "done": done,
+        "total": total,
+        "unit": "rows",
+        "eta_s": None if left is None else round(left, 1),
+    }
 
 
 def _notes(tally: Tally) -> tuple[str, ...]:

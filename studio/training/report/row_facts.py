@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from studio.errors import StudioError
-from studio.tokens import RowFlags
+from studio.preview.tokens import RowFlags
 from studio.training.data.by_number import Item
 from studio.training.report.row_checks import damage, role_error, texts_of
 from studio.training.report.row_flags import flags_of
@@ -26,7 +26,7 @@ in which nothing else could be shown."""
 @dataclass(frozen=True)
 class Facts:
     """One row. ``parts`` has the numbers of each training row that is made of it;
-    ``marks`` maps the codes of what looks wrong (``studio.data_report``) to a few words."""
+    ``marks`` maps the codes of what looks wrong (``studio.preview.report``) to a few words."""
 
     item: Item
     parts: tuple[RowFlags, ...] = ()
@@ -67,11 +67,13 @@ def facts_of(title: str, encoder: Encoder, items: Sequence[Item]) -> list[Facts]
     encoded = iter(encoder.encode([t for parts in texts for t in parts]) if any(texts) else ())
     return [
         _facts(
-            encoder, item, tuple(f for t in parts for f in flags_of(encoder, t, next(encoded))),
+            encoder,
+            item,
+            tuple(f for t in parts for f in flags_of(encoder, t, next(encoded))),
             refused.get(place),
         )
         for place, (item, parts) in enumerate(zip(items, texts, strict=True))
-    ]  # fmt: skip
+    ]
 
 
 def _facts(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from studio.tokens import IGNORED, RowFlags
+from studio.preview.tokens import IGNORED, RowFlags
 from studio.training.tokens.encoder import Encoder
 from studio.training.tokens.labels import Encoded
 from studio.training.tokens.masks import Rendered
@@ -30,10 +30,15 @@ def flags_of(encoder: Encoder, rendered: Rendered, encoded: Encoded) -> tuple[Ro
 def _of_piece(whole: RowFlags, piece: Encoded, index: int, pieces: int) -> RowFlags:
     size = len(piece.ids)
     return replace(
-        whole, trained=sum(v != IGNORED for v in piece.labels[1:]), kept=size, total=size, cut=False,
+        whole,
+        trained=sum(v != IGNORED for v in piece.labels[1:]),
+        kept=size,
+        total=size,
+        cut=False,
         missing_end=whole.missing_end and index == pieces - 1,
-        double_bos=whole.double_bos and not index, continues=index > 0,
-    )  # fmt: skip
+        double_bos=whole.double_bos and not index,
+        continues=index > 0,
+    )
 
 
 def _flags(encoder: Encoder, rendered: Rendered, encoded: Encoded) -> RowFlags:
@@ -42,13 +47,17 @@ def _flags(encoder: Encoder, rendered: Rendered, encoded: Encoded) -> RowFlags:
     bos = encoder.tokenizer.bos_token_id
     said = [s.strip() for s in rendered.said]
     return RowFlags(
-        trained=kept, kept=min(len(encoded.ids), encoder.max_length), total=len(encoded.ids),
-        cut=len(encoded.ids) > encoder.max_length, answer_cut=sum(trained) > kept and not rendered.plain,
+        trained=kept,
+        kept=min(len(encoded.ids), encoder.max_length),
+        total=len(encoded.ids),
+        cut=len(encoded.ids) > encoder.max_length,
+        answer_cut=sum(trained) > kept and not rendered.plain,
         missing_end=_missing_end(encoder, encoded),
         double_bos=bos is not None and encoded.ids[:2] == [bos, bos],
         empty_answer=any(not s for s in said),
-        one_token_answer=any(_is_one_token(encoder, s) for s in said if s), plain=rendered.plain,
-    )  # fmt: skip
+        one_token_answer=any(_is_one_token(encoder, s) for s in said if s),
+        plain=rendered.plain,
+    )
 
 
 def _missing_end(encoder: Encoder, encoded: Encoded) -> bool:

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from studio.data_report import KINDS
+from studio.preview.report import KINDS
 
 _BITS = {code: np.uint32(1 << place) for place, code in enumerate(KINDS)}
 MOST_HASHES = 3_000_000

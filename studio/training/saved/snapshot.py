@@ -179,8 +179,10 @@ def _refuse_missing(folder: Path, missing: list[str]) -> None:
         raise StudioError(
             f"The checkpoint {folder.name} does not fit the model: {missing[0]} and "
             f"{len(missing) - 1} more weights differ.",
-            title="The checkpoint cannot be used", code="checkpoint_mismatch", file=str(folder),
-        )  # fmt: skip
+            title="The checkpoint cannot be used",
+            code="checkpoint_mismatch",
+            file=str(folder),
+        )
 
 
 def restore_optimizer(folder: Path, optimizer: torch.optim.Optimizer, scheduler: Any) -> None:
@@ -189,9 +191,11 @@ def restore_optimizer(folder: Path, optimizer: torch.optim.Optimizer, scheduler:
     state = json.loads((folder / STATE).read_text(encoding="utf-8"))
     found = _random_state(tensors, state["python_random"])
     optimizer.load_state_dict(
-        {"state": _join(tensors, state["optimizer"]["rest"]),
-         "param_groups": state["optimizer"]["groups"]}
-    )  # fmt: skip
+        {
+            "state": _join(tensors, state["optimizer"]["rest"]),
+            "param_groups": state["optimizer"]["groups"],
+        }
+    )
     scheduler.load_state_dict(state["scheduler"])
     restore_random(found)
 

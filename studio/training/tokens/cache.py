@@ -21,8 +21,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from studio import paths
-from studio.settings import load_settings
+from studio.system import paths
+from studio.system.settings import load_settings
 
 LAYOUT = 1
 """Raised when entries of an older layout must not be used."""

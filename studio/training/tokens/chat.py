@@ -15,9 +15,9 @@ from transformers import AutoTokenizer
 
 from studio.chat_templates import template
 from studio.errors import StudioError
+from studio.model.trust import may_run_code
 from studio.training.data.canonical import as_template_messages
 from studio.training.tokens.bounded import TookTooLong, bounded
-from studio.trust import may_run_code
 
 Message = Mapping[str, Any]
 Result = TypeVar("Result")
@@ -39,9 +39,11 @@ def load_tokenizer(path: str | Path) -> Any:
     except (OSError, ValueError) as error:
         raise StudioError(
             f"The tokenizer in {path} cannot be loaded: {str(error).splitlines()[0]}",
-            title="No tokenizer", hint="Choose a model folder that holds its tokenizer files.",
-            code="no_tokenizer", file=str(path),
-        ) from error  # fmt: skip
+            title="No tokenizer",
+            hint="Choose a model folder that holds its tokenizer files.",
+            code="no_tokenizer",
+            file=str(path),
+        ) from error
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
     if not tokenizer.chat_template:
@@ -75,9 +77,10 @@ def render(
         refused_in_words(
             lambda: tokenizer.apply_chat_template(
                 given, tools=tools, tokenize=False, add_generation_prompt=ask
-            ), tokenizer,
+            ),
+            tokenizer,
         )
-    )  # fmt: skip
+    )
 
 
 def refused_in_words(render: Callable[[], Result], tokenizer: Any) -> Result:

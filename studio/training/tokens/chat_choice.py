@@ -13,9 +13,9 @@ from typing import Any
 
 from studio import chat_templates
 from studio.chat_templates import TemplateInfo
+from studio.chat_templates.render import TemplateFailed
+from studio.chat_templates.render import render as render_apart
 from studio.errors import StudioError
-from studio.formats._template import TemplateFailed
-from studio.formats._template import render as render_apart
 from studio.runs.context import StepContext
 from studio.training.tokens.chat import Message, TemplateRefused, render, starts_with_bos
 
@@ -25,11 +25,12 @@ SAMPLE_TOOLS = [
     {
         "type": "function",
         "function": {
-            "name": "add", "description": "Adds two numbers.",
+            "name": "add",
+            "description": "Adds two numbers.",
             "parameters": {"type": "object", "properties": {"a": _NUMBER, "b": _NUMBER}},
         },
     }
-]  # fmt: skip
+]
 SAMPLE: tuple[Message, ...] = (
     {"role": "system", "content": "Be brief."},
     {"role": "user", "content": "Hello!"},
@@ -89,17 +90,22 @@ def refuse_endless(tokenizer: Any, title: str) -> None:
         if error.slow:
             raise StudioError(
                 f"{title}: the model's chat template does not come to an end: it {error.why}.",
-                title="The chat template does not work", hint="Choose another chat template.",
-                field="chat_template", code="bad_template",
-            ) from error  # fmt: skip
+                title="The chat template does not work",
+                hint="Choose another chat template.",
+                field="chat_template",
+                code="bad_template",
+            ) from error
 
 
 def _tried(tokenizer: Any) -> str:
     """A plain conversation as the template writes it in the process that can be ended."""
     variables = {
-        **tokenizer.special_tokens_map, "messages": [dict(m) for m in _ANSWERED[1:]], "tools": None,
-        "documents": None, "add_generation_prompt": False,
-    }  # fmt: skip
+        **tokenizer.special_tokens_map,
+        "messages": [dict(m) for m in _ANSWERED[1:]],
+        "tools": None,
+        "documents": None,
+        "add_generation_prompt": False,
+    }
     (text,) = render_apart([str(tokenizer.chat_template)], variables, chat=True)
     return text
 
@@ -109,8 +115,9 @@ def _broken(title: str, why: str) -> StudioError:
         f"{title}: the custom chat template does not work on a plain conversation: {why.rstrip('.')}.",
         title="The chat template does not work",
         hint="Correct it, or choose another chat template.",
-        field="custom_template", code="bad_template",
-    )  # fmt: skip
+        field="custom_template",
+        code="bad_template",
+    )
 
 
 def tell_choice(context: StepContext, own: Any, chosen: Any, settings: Mapping[str, Any]) -> None:
@@ -120,8 +127,9 @@ def tell_choice(context: StepContext, own: Any, chosen: Any, settings: Mapping[s
     if sample_text(chosen) != sample_text(own):
         context.notice(
             "Conversations are written with another chat template than the model's own.",
-            "It is saved with the adapter; ask the tuned model with it.", "info",
-        )  # fmt: skip
+            "It is saved with the adapter; ask the tuned model with it.",
+            "info",
+        )
     choice = str(settings.get("chat_template"))
     missing = () if choice == "custom" else missing_tokens(own, chat_templates.template(choice))
     if missing:
@@ -129,7 +137,7 @@ def tell_choice(context: StepContext, own: Any, chosen: Any, settings: Mapping[s
             f"The tokenizer has no token of its own for {', '.join(missing)}: the chat template's marks "
             "are split into pieces.",
             "It works, but is less clean; a template whose tokens the model knows is better.",
-        )  # fmt: skip
+        )
 
 
 def missing_tokens(tokenizer: Any, info: TemplateInfo) -> tuple[str, ...]:
@@ -161,15 +169,23 @@ def rendered_samples(tokenizer: Any) -> list[dict[str, Any]]:
     ``looks``, ``text``, ``differs`` (from the model's own) and ``missing_tokens``."""
     own = sample_text(tokenizer)
     first = {
-        "id": "model", "title": "The model's own", "looks": "", "text": own, "differs": False,
+        "id": "model",
+        "title": "The model's own",
+        "looks": "",
+        "text": own,
+        "differs": False,
         "missing_tokens": [],
-    }  # fmt: skip
+    }
     return [first, *(_sample(tokenizer, info, own) for info in chat_templates.library())]
 
 
 def _sample(tokenizer: Any, info: TemplateInfo, own: str) -> dict[str, Any]:
     text = sample_text(tokenizer, library_source(tokenizer, info))
     return {
-        "id": info.id, "title": info.title, "looks": info.looks, "text": text, "differs": text != own,
+        "id": info.id,
+        "title": info.title,
+        "looks": info.looks,
+        "text": text,
+        "differs": text != own,
         "missing_tokens": list(missing_tokens(tokenizer, info)),
-    }  # fmt: skip
+    }

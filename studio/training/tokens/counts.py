@@ -9,8 +9,8 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from studio.errors import StudioError
-from studio.figures import percent
 from studio.runs.context import StepContext
+from studio.system.number_text import percent
 from studio.values import DatasetValue
 
 
@@ -60,9 +60,10 @@ def refuse_empty(
         f"{reason}.",
         title="Nothing to train on",
         hint="Raise the max length, or check that the rows have answers.",
-        field="max_length" if counts.cut else "train_on", code="nothing_to_train",
+        field="max_length" if counts.cut else "train_on",
+        code="nothing_to_train",
         file=dataset.sources[0] if dataset.sources else None,
-    )  # fmt: skip
+    )
 
 
 def tell_added_end(context: StepContext, tokenizer: Any) -> None:
@@ -70,55 +71,67 @@ def tell_added_end(context: StepContext, tokenizer: Any) -> None:
     if tokenizer.eos_token is None:
         context.notice(
             "The chat template ends answers with nothing, and the tokenizer has no end token: the model "
-            "will not learn to stop.", "Choose another chat template.",
-        )  # fmt: skip
+            "will not learn to stop.",
+            "Choose another chat template.",
+        )
         return
     context.notice(
         "The chat template ends answers with nothing at which the model could stop: "
         f"“{tokenizer.eos_token}” is added where a row ends with an answer, and is trained.",
-        "Set “End token” to Never to leave it out.", "info",
-    )  # fmt: skip
+        "Set “End token” to Never to leave it out.",
+        "info",
+    )
 
 
 def tell(
-    context: StepContext, train: Counts, held_out: Counts, max_length: int, plain_template: bool,
-    *, plain_text: bool,
-) -> None:  # fmt: skip
+    context: StepContext,
+    train: Counts,
+    held_out: Counts,
+    max_length: int,
+    plain_template: bool,
+    *,
+    plain_text: bool,
+) -> None:
     """Notices about everything that is not as it stands in the user's file."""
     both = train + held_out
     if both.cut:
         other = ", or set “Longer plain text” to Split into pieces" if plain_text else ""
         context.notice(
             f"{_rows(both.cut)} longer than {max_length} tokens and cut to that length; the first "
-            f"is line {both.first['cut']}.", f"Raise the max length to train on all of them{other}.",
-        )  # fmt: skip
+            f"is line {both.first['cut']}.",
+            f"Raise the max length to train on all of them{other}.",
+        )
     if both.divided:
         context.notice(
             f"{_rows(both.divided)} longer than {max_length} tokens and split into {both.pieces} pieces; "
-            f"the first is line {both.first['divided']}.", level="info",
-        )  # fmt: skip
+            f"the first is line {both.first['divided']}.",
+            level="info",
+        )
     if both.dropped:
         context.notice(
             f"{_rows(both.dropped)} left out, because no token of them would be trained; the first "
             f"is line {both.first['dropped']}.",
             "Their answers are missing or lie beyond the max length.",
-        )  # fmt: skip
+        )
     if both.split:
         context.notice(
             f"{_rows(both.split)} split into one row per answer, because the chat template shows "
-            "earlier answers differently.", level="info",
-        )  # fmt: skip
+            "earlier answers differently.",
+            level="info",
+        )
     if plain_template:
         context.notice(
             "The model has no chat template: rows are written as “role: content” lines, and an "
             "answer ends with the end-of-text token.",
-            "The template is saved with the adapter, so that it is asked the same way.", "info",
-        )  # fmt: skip
+            "The template is saved with the adapter, so that it is asked the same way.",
+            "info",
+        )
     share = percent(train.trained / max(1, train.tokens))
     context.notice(
         f"{train.rows} rows to train on, {train.tokens} tokens; {train.trained} of them "
-        f"({share}) are trained.", level="info",
-    )  # fmt: skip
+        f"({share}) are trained.",
+        level="info",
+    )
 
 
 def _rows(count: int) -> str:

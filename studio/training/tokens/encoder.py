@@ -34,11 +34,16 @@ from studio.values import DatasetValue
 
 __all__ = ["IGNORED", "Encoded", "Encoder", "Tokenized", "load_tokenizer", "tokenize_dataset"]
 
-FEATURES = Features({
-    "input_ids": List(Value("int32")), "labels": List(Value("int32")),
-    "weights": List(Value("float32")), "line": Value("int64"), "source": Value("string"),
-    "row": Value("int64"),
-})  # fmt: skip
+FEATURES = Features(
+    {
+        "input_ids": List(Value("int32")),
+        "labels": List(Value("int32")),
+        "weights": List(Value("float32")),
+        "line": Value("int64"),
+        "source": Value("string"),
+        "row": Value("int64"),
+    }
+)
 _ROWS_AT_ONCE = 128
 _CHARACTERS_AT_ONCE = 200_000
 
@@ -78,9 +83,12 @@ class Encoder:
         """Ids, labels and weights of rendered texts, uncut, in one call of the tokenizer."""
         fast = bool(self.tokenizer.is_fast)
         batch = self.tokenizer(
-            [t.text for t in texts], add_special_tokens=False, verbose=False,
-            return_attention_mask=False, return_offsets_mapping=fast,
-        )  # fmt: skip
+            [t.text for t in texts],
+            add_special_tokens=False,
+            verbose=False,
+            return_attention_mask=False,
+            return_offsets_mapping=fast,
+        )
         offsets = batch["offset_mapping"] if fast else [None] * len(texts)
         return [
             self._finish(t, ids, o)
@@ -154,9 +162,10 @@ def refuse_shape(context: StepContext, dataset: DatasetValue) -> None:
             f"{context.title}: the rows are {what}, and supervised fine-tuning learns from answers only.",
             title="Data for another objective",
             hint="Choose another format on the Dataset node, or other data.",
-            field="objective", code="wrong_shape",
+            field="objective",
+            code="wrong_shape",
             file=dataset.sources[0] if dataset.sources else None,
-        )  # fmt: skip
+        )
 
 
 def _from_cache(
@@ -211,10 +220,13 @@ def _write_split(
 def _columns(rows: list[tuple[Encoded, Origin]]) -> dict[str, list[Any]]:
     """The values of ``FEATURES``."""
     return {
-        "input_ids": [r.ids for r, _ in rows], "labels": [r.labels for r, _ in rows],
-        "weights": [r.weights for r, _ in rows], "line": [o.line for _, o in rows],
-        "source": [o.source for _, o in rows], "row": [o.row for _, o in rows],
-    }  # fmt: skip
+        "input_ids": [r.ids for r, _ in rows],
+        "labels": [r.labels for r, _ in rows],
+        "weights": [r.weights for r, _ in rows],
+        "line": [o.line for _, o in rows],
+        "source": [o.source for _, o in rows],
+        "row": [o.row for _, o in rows],
+    }
 
 
 def _batches(
@@ -249,16 +261,19 @@ def rendered(title: str, encoder: Encoder, row: dict[str, Any]) -> list[Rendered
             f"{title}: the chat template does not take {place}: {error}.",
             title="The chat template refuses a row",
             hint="Change that row, or choose another chat template on the Train node.",
-            code="template_refused", **where,
-        ) from error  # fmt: skip
+            code="template_refused",
+            **where,
+        ) from error
     except UnprovableMask as error:
         raise StudioError(
             f"{title}: with this model's chat template it cannot be told which tokens of "
             f"{place} are the answer, because the template rewrites earlier text.",
             title="The answers cannot be told apart",
             hint="Set “Train on” to Everything, or use a model with a plainer chat template.",
-            code="unstable_template", field="train_on", **where,
-        ) from error  # fmt: skip
+            code="unstable_template",
+            field="train_on",
+            **where,
+        ) from error
 
 
 def _kept(

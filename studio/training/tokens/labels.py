@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from studio.tokens import IGNORED
+from studio.preview.tokens import IGNORED
 
 Span = tuple[int, int]
 

@@ -13,9 +13,9 @@ from typing import Any
 import pyarrow.compute as pc
 
 from studio.errors import StudioError
-from studio.figures import percent
-from studio.layers import TOWERS, tensor_shapes, weight_files
+from studio.model.layers import TOWERS, tensor_shapes, weight_files
 from studio.runs.context import StepContext
+from studio.system.number_text import percent
 from studio.training.tokens.encoder import Tokenized
 from studio.values import ModelValue
 
@@ -43,7 +43,7 @@ def max_length_for(context: StepContext, model: ModelValue, wanted: int) -> int:
     context.notice(
         f"{model.source} reads at most {limit} tokens at once: that is the max length, not {wanted}.",
         "Shorten the longest rows, or choose a model that reads more.",
-    )  # fmt: skip
+    )
     return limit
 
 
@@ -70,7 +70,7 @@ def refuse_unknown_tokens(
             title="Tokenizer and model do not go together",
             hint="Choose a model folder whose tokenizer files are the model's own.",
             code="unknown_token",
-        )  # fmt: skip
+        )
 
 
 def tell_unquantized(context: StepContext, model: Any, value: ModelValue) -> None:
@@ -83,7 +83,7 @@ def tell_unquantized(context: StepContext, model: Any, value: ModelValue) -> Non
         context.notice(
             f"Only {percent(share)} of the weights of {value.source} could be quantized; the others, such as "
             f"embeddings and experts, stay in {value.dtype} and take that much memory.",
-        )  # fmt: skip
+        )
 
 
 def _vocabulary(model: Any) -> int:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from studio.tokens import IGNORED
+from studio.preview.tokens import IGNORED
 from studio.training.data.canonical import messages_of, tools_of, weights_of
 from studio.training.tokens.chat import TemplateRefused
 from studio.training.tokens.spans import (
@@ -84,9 +84,11 @@ def _everything(talk: Conversation) -> Rendered:
     whole = talk.text()
     answers = [m for m in talk.messages if m["role"] == "assistant"]
     return Rendered(
-        whole, ((0, len(whole)),), said=tuple(_said(m) for m in answers),
+        whole,
+        ((0, len(whole)),),
+        said=tuple(_said(m) for m in answers),
         answered=bool(answers) and talk.messages[-1] is answers[-1],
-    )  # fmt: skip
+    )
 
 
 def targets_of(
@@ -179,10 +181,12 @@ def _rendered(
     weights = tuple(t.weight for t in targets)
     found = tuple(s for s in spans if s is not None)
     return Rendered(
-        whole, found, weights=weights if any(w != 1 for w in weights) else (),
+        whole,
+        found,
+        weights=weights if any(w != 1 for w in weights) else (),
         said=tuple(_said(talk.messages[t.index]) for t in targets),
         answered=bool(targets) and targets[-1].answer and found[-1][1] == len(whole),
-    )  # fmt: skip
+    )
 
 
 def _said(message: Any) -> str:

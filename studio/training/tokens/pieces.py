@@ -8,7 +8,7 @@ and ends, and nowhere else. It must not know about tokenizers or about what a ro
 
 from __future__ import annotations
 
-from studio.tokens import IGNORED
+from studio.preview.tokens import IGNORED
 from studio.training.tokens.labels import Encoded
 
 

@@ -133,9 +133,12 @@ def generation_spans(talk: Conversation) -> tuple[Span, ...] | None:
 
     _, marked = refused_in_words(
         lambda: render_jinja_template(
-            conversations=[[dict(m) for m in talk.messages]], tools=talk.tools,
-            chat_template=talk.tokenizer.chat_template, return_assistant_tokens_mask=True,
+            conversations=[[dict(m) for m in talk.messages]],
+            tools=talk.tools,
+            chat_template=talk.tokenizer.chat_template,
+            return_assistant_tokens_mask=True,
             **talk.tokenizer.special_tokens_map,
-        ), talk.tokenizer,
-    )  # fmt: skip
+        ),
+        talk.tokenizer,
+    )
     return tuple((int(a), int(b)) for a, b in marked[0]) or None

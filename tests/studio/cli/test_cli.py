@@ -19,8 +19,10 @@ from tests.studio.runs.toy_runs import calls, finished
 
 ROOT = Path(__file__).resolve().parents[3]
 COMMAND = [
-    sys.executable, "-c", "import sys; from studio.cli import main; sys.exit(main(sys.argv[1:]))",
-]  # fmt: skip
+    sys.executable,
+    "-c",
+    "import sys; from studio.cli import main; sys.exit(main(sys.argv[1:]))",
+]
 
 
 def start(*arguments: object, **more: Any) -> subprocess.Popen[str]:
@@ -121,9 +123,18 @@ def test_set_changes_values_for_this_time(tmp_path: Path) -> None:
     file = toy_runs.project(tmp_path)
     before = file.read_bytes()
     code, out, _ = studio(
-        "run", file, "--runs", tmp_path / "runs", "--json", "--set", "train.steps=7",
-        "--set", 'source.text="two words"', "--set", "block.label=7e53421",
-    )  # fmt: skip
+        "run",
+        file,
+        "--runs",
+        tmp_path / "runs",
+        "--json",
+        "--set",
+        "train.steps=7",
+        "--set",
+        'source.text="two words"',
+        "--set",
+        "block.label=7e53421",
+    )
     assert code == 0
     assert [e["step"] for e in rows(out) if e["event"] == "Metric"][-1] == 7
     steps = {s.node: s.settings for s in only_run(tmp_path).plan().steps}

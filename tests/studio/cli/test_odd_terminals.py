@@ -38,8 +38,10 @@ def test_letters_that_the_terminal_lacks(tmp_path: Path) -> None:
     for flag in ([], ["--json"]):
         process = subprocess.run(
             [*COMMAND, "check", str(file), *flag, "--set", "source.seed=-1"],
-            capture_output=True, text=True, env=ascii_only,
-        )  # fmt: skip
+            capture_output=True,
+            text=True,
+            env=ascii_only,
+        )
         assert process.returncode == 2, process.stderr
         assert "Traceback" not in process.stderr
         assert flag == [] or json.loads(process.stdout)["node"] == "source"
@@ -114,8 +116,10 @@ def test_a_notice_about_the_settings_is_told_once(tmp_path: Path) -> None:
     (tmp_path / "config").mkdir()
     (tmp_path / "config" / "settings.toml").write_text("leave_core = 7")
     process = subprocess.run(
-        [*COMMAND, "run", str(toy_runs.project(tmp_path))], capture_output=True, text=True,
+        [*COMMAND, "run", str(toy_runs.project(tmp_path))],
+        capture_output=True,
+        text=True,
         env={**os.environ, "LORA_STUDIO_HOME": str(tmp_path)},
-    )  # fmt: skip
+    )
     assert process.returncode == 0
     assert process.stderr.count("leave_core") == 1

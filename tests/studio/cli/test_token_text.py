@@ -6,7 +6,7 @@ import re
 from dataclasses import replace
 
 from studio.cli.token_text import Paint, legend, paint_for, row_text
-from studio.tokens import IGNORED, RoleSpan, State, Token, TokenRow
+from studio.preview.tokens import IGNORED, RoleSpan, State, Token, TokenRow
 
 BRACKETS = Paint(colours=False)
 COLOURS = Paint(colours=True)
@@ -25,9 +25,13 @@ def row(*pieces: tuple[str, State]) -> TokenRow:
 
 
 PLAIN = row(
-    ("<|q|>", "context"), ("hi\n", "context"), ("yes", "trained"), ("<|e|>", "trained"),
-    ("\n", "cut"), ("no", "cut"),
-)  # fmt: skip
+    ("<|q|>", "context"),
+    ("hi\n", "context"),
+    ("yes", "trained"),
+    ("<|e|>", "trained"),
+    ("\n", "cut"),
+    ("no", "cut"),
+)
 
 
 def test_brackets() -> None:

@@ -8,20 +8,37 @@ Config = dict[str, Any]
 
 
 def _config(
-    model_type: str, hidden: int, inner: int, layers: int, heads: int, kv: int, vocabulary: int,
+    model_type: str,
+    hidden: int,
+    inner: int,
+    layers: int,
+    heads: int,
+    kv: int,
+    vocabulary: int,
     **more: Any,
-) -> Config:  # fmt: skip
+) -> Config:
     return {
-        "model_type": model_type, "hidden_size": hidden, "intermediate_size": inner,
-        "num_hidden_layers": layers, "num_attention_heads": heads, "num_key_value_heads": kv,
-        "vocab_size": vocabulary, "tie_word_embeddings": False, **more,
-    }  # fmt: skip
+        "model_type": model_type,
+        "hidden_size": hidden,
+        "intermediate_size": inner,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "num_key_value_heads": kv,
+        "vocab_size": vocabulary,
+        "tie_word_embeddings": False,
+        **more,
+    }
 
 
 _GEMMA3_EYE = {
-    "hidden_size": 1152, "intermediate_size": 4304, "num_hidden_layers": 27,
-    "num_attention_heads": 16, "image_size": 896, "patch_size": 14, "vision_use_head": False,
-}  # fmt: skip
+    "hidden_size": 1152,
+    "intermediate_size": 4304,
+    "num_hidden_layers": 27,
+    "num_attention_heads": 16,
+    "image_size": 896,
+    "patch_size": 14,
+    "vision_use_head": False,
+}
 ARCHITECTURES: dict[str, tuple[Config, int]] = {
     "Llama-3-8B": (_config("llama", 4096, 14336, 32, 32, 8, 128256), 8_030_261_248),
     "Llama-3.2-3B": (
@@ -34,7 +51,8 @@ ARCHITECTURES: dict[str, tuple[Config, int]] = {
     ),
     "TinyLlama-1.1B": (_config("llama", 2048, 5632, 22, 32, 4, 32000), 1_100_048_384),
     "SmolLM2-135M": (
-        _config("llama", 576, 1536, 30, 9, 3, 49152, tie_word_embeddings=True), 134_515_008
+        _config("llama", 576, 1536, 30, 9, 3, 49152, tie_word_embeddings=True),
+        134_515_008,
     ),
     "Mistral-7B": (_config("mistral", 4096, 14336, 32, 32, 8, 32000), 7_241_732_096),
     "Qwen2.5-7B": (_config("qwen2", 3584, 18944, 28, 28, 4, 152064), 7_615_616_512),
@@ -44,13 +62,25 @@ ARCHITECTURES: dict[str, tuple[Config, int]] = {
     ),
     "Qwen3-8B": (_config("qwen3", 4096, 12288, 36, 32, 8, 151936, head_dim=128), 8_190_735_360),
     "Qwen3-30B-A3B": (
-        _config("qwen3_moe", 2048, 6144, 48, 32, 4, 151936, head_dim=128, num_experts=128,
-                moe_intermediate_size=768, num_experts_per_tok=8),
+        _config(
+            "qwen3_moe",
+            2048,
+            6144,
+            48,
+            32,
+            4,
+            151936,
+            head_dim=128,
+            num_experts=128,
+            moe_intermediate_size=768,
+            num_experts_per_tok=8,
+        ),
         30_532_122_624,
     ),
     "Mixtral-8x7B": (
-        _config("mixtral", 4096, 14336, 32, 32, 8, 32000, num_local_experts=8,
-                num_experts_per_tok=2),
+        _config(
+            "mixtral", 4096, 14336, 32, 32, 8, 32000, num_local_experts=8, num_experts_per_tok=2
+        ),
         46_702_792_704,
     ),
     "Gemma-2-2B": (
@@ -58,16 +88,23 @@ ARCHITECTURES: dict[str, tuple[Config, int]] = {
         2_614_341_888,
     ),
     "Gemma-3-1B": (
-        _config("gemma3_text", 1152, 6912, 26, 4, 1, 262144, head_dim=256,
-                tie_word_embeddings=True),
+        _config(
+            "gemma3_text", 1152, 6912, 26, 4, 1, 262144, head_dim=256, tie_word_embeddings=True
+        ),
         999_885_952,
     ),
     "Gemma-3-4B": (
         {
-            "model_type": "gemma3", "vision_config": _GEMMA3_EYE,
-            "text_config": {"model_type": "gemma3_text", "hidden_size": 2560,
-                            "intermediate_size": 10240, "num_hidden_layers": 34,
-                            "num_attention_heads": 8, "num_key_value_heads": 4},
+            "model_type": "gemma3",
+            "vision_config": _GEMMA3_EYE,
+            "text_config": {
+                "model_type": "gemma3_text",
+                "hidden_size": 2560,
+                "intermediate_size": 10240,
+                "num_hidden_layers": 34,
+                "num_attention_heads": 8,
+                "num_key_value_heads": 4,
+            },
         },
         4_300_079_472,
     ),
@@ -75,23 +112,46 @@ ARCHITECTURES: dict[str, tuple[Config, int]] = {
     "Phi-4": (_config("phi3", 5120, 17920, 40, 40, 10, 100352, pad_token_id=0), 14_659_507_200),
     "Phi-2": (_config("phi", 2560, 10240, 32, 32, 32, 51200), 2_779_683_840),
     "GPT-2": (
-        {"model_type": "gpt2", "vocab_size": 50257, "n_embd": 768, "n_layer": 12, "n_head": 12,
-         "n_positions": 1024},
+        {
+            "model_type": "gpt2",
+            "vocab_size": 50257,
+            "n_embd": 768,
+            "n_layer": 12,
+            "n_head": 12,
+            "n_positions": 1024,
+        },
         124_439_808,
     ),
     "OPT-1.3B": (
-        {"model_type": "opt", "hidden_size": 2048, "ffn_dim": 8192, "num_hidden_layers": 24,
-         "num_attention_heads": 32, "vocab_size": 50272, "max_position_embeddings": 2048,
-         "word_embed_proj_dim": 2048},
+        {
+            "model_type": "opt",
+            "hidden_size": 2048,
+            "ffn_dim": 8192,
+            "num_hidden_layers": 24,
+            "num_attention_heads": 32,
+            "vocab_size": 50272,
+            "max_position_embeddings": 2048,
+            "word_embed_proj_dim": 2048,
+        },
         1_315_758_080,
     ),
     "Pythia-1.4B": (_config("gpt_neox", 2048, 8192, 24, 16, 16, 50304), 1_414_647_808),
     "StarCoder2-3B": (
-        _config("starcoder2", 3072, 12288, 30, 24, 2, 49152, tie_word_embeddings=True,
-                bos_token_id=0, eos_token_id=0),
+        _config(
+            "starcoder2",
+            3072,
+            12288,
+            30,
+            24,
+            2,
+            49152,
+            tie_word_embeddings=True,
+            bos_token_id=0,
+            eos_token_id=0,
+        ),
         3_030_371_328,
     ),
-}  # fmt: skip
+}
 
 
 def meta_model(config: Config, layers: int | None = None, dtype: Any = None) -> Any:

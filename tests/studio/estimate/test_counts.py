@@ -13,7 +13,7 @@ from studio.estimate.families import FAMILIES
 from studio.estimate.shapes import Shape, shape_of_config
 from studio.estimate.trainable import count, matched, rank_for
 from studio.graph.registry import load_registry
-from studio.layers import TOWERS, resolve_targets
+from studio.model.layers import TOWERS, resolve_targets
 from studio.values import AdaptedModelValue
 from tests.studio.estimate.architectures import ARCHITECTURES, Config, meta_model, shortened
 
@@ -149,13 +149,19 @@ def test_methods_with_a_formula_equal_peft(architecture: str) -> None:
 
 
 def adapted(method: str, names: list[str], settings: dict[str, Any]) -> AdaptedModelValue:
-    model = {
-        "path": "", "source": "", "dtype": "bfloat16", "weights_sha256": "", "parameters": 0
-    }  # fmt: skip
-    return AdaptedModelValue.model_validate({
-        "model": model, "method": method, "r": 8, "alpha": 16, "dropout": 0.0, "bias": "none",
-        "target_modules": names, "method_settings": settings,
-    })  # fmt: skip
+    model = {"path": "", "source": "", "dtype": "bfloat16", "weights_sha256": "", "parameters": 0}
+    return AdaptedModelValue.model_validate(
+        {
+            "model": model,
+            "method": method,
+            "r": 8,
+            "alpha": 16,
+            "dropout": 0.0,
+            "bias": "none",
+            "target_modules": names,
+            "method_settings": settings,
+        }
+    )
 
 
 def test_a_method_without_formula_is_unknown_not_guessed() -> None:

@@ -23,7 +23,7 @@ from studio.estimate.shapes import shape_of_config
 from studio.estimate.trainable import Counted, count, matched, rank_for
 from studio.graph.graph import Graph, Node, Wire
 from studio.graph.registry import load_registry
-from studio.layers import resolve_targets
+from studio.model.layers import resolve_targets
 from tests.studio.estimate.architectures import ARCHITECTURES, shortened
 from tests.studio.estimate.test_counts import adapted
 
@@ -168,8 +168,9 @@ def project(folder: Path, **lora: Any) -> tuple[Graph, Path]:
     (folder / "model" / "config.json").write_text(json.dumps(config))
     nodes = (
         Node("base", "base_model", {"model": "./model", "dtype": "float32"}),
-        Node("lora", "lora", lora), Node("train", "train", {"max_length": 64, "max_steps": 3}),
-    )  # fmt: skip
+        Node("lora", "lora", lora),
+        Node("train", "train", {"max_length": 64, "max_steps": 3}),
+    )
     wires = (Wire("base", "model", "lora", "model"), Wire("lora", "model", "train", "model"))
     return Graph("small", nodes, wires), folder
 
@@ -266,7 +267,7 @@ def test_a_gpu_agrees_within_5_percent() -> None:
     import torch
     from peft import LoraConfig, get_peft_model
 
-    from studio.nodes.train import TrainSettings
+    from studio.node_settings.train import TrainSettings
     from studio.training.estimate.dry_run import meta_model
     from studio.training.estimate.probe import reset_peak, run_probe
 

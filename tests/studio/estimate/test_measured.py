@@ -26,10 +26,16 @@ from studio.graph.registry import load_registry
 from tests.e2e.studio_cli import write_project, write_rows
 
 CONFIG = {
-    "model_type": "llama", "hidden_size": 512, "intermediate_size": 1536, "num_hidden_layers": 8,
-    "num_attention_heads": 8, "num_key_value_heads": 8, "vocab_size": 32000,
-    "tie_word_embeddings": True, "architectures": ["LlamaForCausalLM"],
-}  # fmt: skip
+    "model_type": "llama",
+    "hidden_size": 512,
+    "intermediate_size": 1536,
+    "num_hidden_layers": 8,
+    "num_attention_heads": 8,
+    "num_key_value_heads": 8,
+    "vocab_size": 32000,
+    "tie_word_embeddings": True,
+    "architectures": ["LlamaForCausalLM"],
+}
 FACTS = Facts(Machine("a processor", "cpu", 10**10, 10**10, False, 620 * 10**6), threads=2)
 
 

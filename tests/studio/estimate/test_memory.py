@@ -23,7 +23,7 @@ from studio.graph.edits import set_setting
 from studio.graph.graph import Graph, Node, Wire
 from studio.graph.project import load_project, save_project
 from studio.graph.registry import load_registry
-from studio.layers import resolve_targets
+from studio.model.layers import resolve_targets
 from tests.studio.estimate.architectures import ARCHITECTURES
 
 PUBLISHED = [("q,v", 32, 22.29), ("q,v", 64, 22.55), ("gate_proj,up_proj,down_proj", 10, 24.70)]
@@ -84,10 +84,11 @@ def project(tmp_path: Path) -> Path:
             Node("train", "train", {"batch_size": 8, "max_length": 2048}),
         ),
         (
-            Wire("data", "dataset", "train", "dataset"), Wire("base", "model", "lora", "model"),
+            Wire("data", "dataset", "train", "dataset"),
+            Wire("base", "model", "lora", "model"),
             Wire("lora", "model", "train", "model"),
         ),
-    )  # fmt: skip
+    )
     save_project(tmp_path / "demo.studio", graph)
     return tmp_path / "demo.studio"
 
@@ -163,10 +164,21 @@ def test_make_it_fit_takes_the_least_harm_first(project: Path) -> None:
         (400, []),
         (80, ["batch_size", "gradient_accumulation_steps"]),
         (24, ["gradient_checkpointing"]),  # with it the batch need not be smaller
-        (9, ["batch_size", "gradient_accumulation_steps", "gradient_checkpointing", "quantization"]),
-        (7.8, ["batch_size", "gradient_accumulation_steps", "gradient_checkpointing", "optimizer",
-               "quantization"]),
-    ):  # fmt: skip
+        (
+            9,
+            ["batch_size", "gradient_accumulation_steps", "gradient_checkpointing", "quantization"],
+        ),
+        (
+            7.8,
+            [
+                "batch_size",
+                "gradient_accumulation_steps",
+                "gradient_checkpointing",
+                "optimizer",
+                "quantization",
+            ],
+        ),
+    ):
         facts = Facts(machine(round(available * 1e9)))
         proposals, after = propose(graph, registry, project.parent, facts)
         assert after is not None

@@ -22,16 +22,35 @@ PLAIN = Way((4, 4, False, "none", False, "cpu"), "lora", False, "padded")
 NOW = time.mktime((2025, 11, 22, 12, 0, 0, 0, 0, -1))
 DAY = 86_400.0
 RUN = Pace(
-    "run", NOW - DAY, "starter:smollm2-135m", PLAIN, 5e8, 100.0, 500.0, 10**8, data=("a.jsonl",),
-    evaluating=1.0, sampling_s=0.1, saving=0.02, around_s=20.0,
-)  # fmt: skip
+    "run",
+    NOW - DAY,
+    "starter:smollm2-135m",
+    PLAIN,
+    5e8,
+    100.0,
+    500.0,
+    10**8,
+    data=("a.jsonl",),
+    evaluating=1.0,
+    sampling_s=0.1,
+    saving=0.02,
+    around_s=20.0,
+)
 WORK = Work("starter:smollm2-135m", PLAIN, 5e8, 60_000.0, 500.0, 10**8, data=("a.jsonl",))
 
 
 def metric(at: float, step: int, tokens: int, seconds: float) -> Event:
-    return Event("Metric", at, "train", {
-        "step": step, "loss": 1.0, "tokens": tokens, "tokens_per_s": tokens / seconds,
-    })  # fmt: skip
+    return Event(
+        "Metric",
+        at,
+        "train",
+        {
+            "step": step,
+            "loss": 1.0,
+            "tokens": tokens,
+            "tokens_per_s": tokens / seconds,
+        },
+    )
 
 
 def a_run() -> list[Event]:
@@ -76,10 +95,13 @@ def test_a_run_is_taken_apart(tmp_path: Path) -> None:
 def test_a_pause_and_a_machine_asleep_are_nobodys_work() -> None:
     night = 30_000.0
     resumed = [
-        *a_run()[:5], Event("RunStarted", night, None, {}), Event("StepStarted", night, "train", {}),
+        *a_run()[:5],
+        Event("RunStarted", night, None, {}),
+        Event("StepStarted", night, "train", {}),
         *(metric(night + 10 + 2 * n, 2 + n, 100, 2.0) for n in range(4)),
-        metric(2 * night, 6, 100, night - 20), metric(2 * night + 2, 7, 100, 2.0),
-    ]  # fmt: skip
+        metric(2 * night, 6, 100, night - 20),
+        metric(2 * night + 2, 7, 100, 2.0),
+    ]
     found = timing(resumed, "train")
     assert found is not None
     assert found.tokens_per_s == pytest.approx(50.0)
@@ -211,9 +233,12 @@ def test_evaluations_are_counted_as_a_run_makes_them() -> None:
 )
 def test_it_is_said_in_plain_words(seconds: float, words: str) -> None:
     found = Estimate(
-        "train", seconds=seconds, seconds_low=seconds / 1.25, seconds_high=seconds * 1.25,
+        "train",
+        seconds=seconds,
+        seconds_low=seconds / 1.25,
+        seconds_high=seconds * 1.25,
         seconds_from="from your run of 21 Nov",
-    )  # fmt: skip
+    )
     assert in_words(found) == words
 
 

@@ -7,17 +7,21 @@ from pathlib import Path
 import pytest
 
 from studio.errors import Problem
-from studio.exporters._folder import MANIFEST
+from studio.exporters.folder import MANIFEST
 from studio.graph.node_type import CheckContext
 from studio.graph.registry import load_registry
-from studio.nodes.export import ExportSettings, check
+from studio.node_settings.export import ExportSettings
+from studio.nodes.export import check
 
 
 def problems(root: Path, folder: str) -> list[Problem]:
     context = CheckContext(
-        "export", "Export", root, inputs={"model": ("merge", None)},
+        "export",
+        "Export",
+        root,
+        inputs={"model": ("merge", None)},
         variants=load_registry().variants,
-    )  # fmt: skip
+    )
     return list(check(ExportSettings(folder=folder), context))
 
 
@@ -58,8 +62,8 @@ def test_a_method_without_a_merge_is_refused_before_training() -> None:
     from types import SimpleNamespace
 
     from studio.graph.node_type import Variant
-    from studio.nodes.lora import LoraSettings
-    from studio.nodes.merge import MergeSettings
+    from studio.node_settings.lora import LoraSettings
+    from studio.node_settings.merge import MergeSettings
     from studio.nodes.merge import check as check_merge
 
     odd = Variant("adapter", "odd", "Odd", "", payload=SimpleNamespace(mergeable=False))
@@ -67,8 +71,11 @@ def test_a_method_without_a_merge_is_refused_before_training() -> None:
         variants = {**load_registry().variants}
         variants["adapter"] = {**variants["adapter"], "odd": odd}
         context = CheckContext(
-            "merge", "Merge", Path(), upstream={"l": ("lora", LoraSettings(method=method))},
+            "merge",
+            "Merge",
+            Path(),
+            upstream={"l": ("lora", LoraSettings(method=method))},
             variants=variants,
-        )  # fmt: skip
+        )
         found = list(check_merge(MergeSettings(), context))
         assert [p.code for p in found] == ["cannot_merge"] * wanted

@@ -12,23 +12,71 @@ from typing import Any
 
 import pytest
 
-from studio.formats._detect import detect
-from studio.formats._format import RowError
-from studio.formats._source import SourceRow
+from studio.data.detect import detect
+from studio.data.reading.source import SourceRow
+from studio.data.row_format import RowError
 from studio.graph.registry import load_registry
 
 FORMATS = {k: v for k, v in load_registry().variants["format"].items() if k != "custom"}
-NAMES = sorted({n for v in FORMATS.values() for f, other in v.payload.columns.items()
-                for n in (v.settings.model_fields[f].default, *other)} | {"gone"})  # fmt: skip
-KEYS = ["role", "content", "from", "value", "text", "label", "type", "name", "arguments", "function",
-        "tool_calls", "weight", "train", "tool_call_id"]  # fmt: skip
+NAMES = sorted(
+    {
+        n
+        for v in FORMATS.values()
+        for f, other in v.payload.columns.items()
+        for n in (v.settings.model_fields[f].default, *other)
+    }
+    | {"gone"}
+)
+KEYS = [
+    "role",
+    "content",
+    "from",
+    "value",
+    "text",
+    "label",
+    "type",
+    "name",
+    "arguments",
+    "function",
+    "tool_calls",
+    "weight",
+    "train",
+    "tool_call_id",
+]
 ROLES = ["user", "assistant", "system", "tool", "gpt", "human", "function_call", "x"]
 LEAVES: list[Any] = [
-    None, True, False, 0, 1, -1, 27, 0.0, 1.5, float("nan"), float("inf"), b"raw", date(2024, 1, 2),
-    "", " ", "a", "b", "user", "0", "B", "true", "[", "[]", "{}", "\ud800", "a\x00",
-    '[{"role": "user", "content": "a"}]', '{"name": "f", "arguments": "{}"}', "[" * 3000,
-    "Human: a\n\nAssistant: b", "Human: a\n\nAssistant: c",
-]  # fmt: skip
+    None,
+    True,
+    False,
+    0,
+    1,
+    -1,
+    27,
+    0.0,
+    1.5,
+    float("nan"),
+    float("inf"),
+    b"raw",
+    date(2024, 1, 2),
+    "",
+    " ",
+    "a",
+    "b",
+    "user",
+    "0",
+    "B",
+    "true",
+    "[",
+    "[]",
+    "{}",
+    "\ud800",
+    "a\x00",
+    '[{"role": "user", "content": "a"}]',
+    '{"name": "f", "arguments": "{}"}',
+    "[" * 3000,
+    "Human: a\n\nAssistant: b",
+    "Human: a\n\nAssistant: c",
+]
 PARTS = {"messages", "tools", "prompt", "completion", "text", "chosen", "rejected", "label"}
 
 

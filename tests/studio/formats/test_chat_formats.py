@@ -29,16 +29,36 @@ def test_openai_messages_with_tools() -> None:
     row = {
         "messages": [
             {"role": "developer", "content": "Be brief."},
-            {"role": "user", "content": [{"type": "text", "text": "Rain in "}, {"type": "text", "text": "Oslo?"}],
-             "name": "Ada"},
-            {"role": "assistant", "content": None, "tool_calls": [
-                {"id": "call_1", "type": "function",
-                 "function": {"name": "weather", "arguments": "{\"city\": \"Oslo\"}"}}]},
-            {"role": "tool", "content": {"rain": True}, "tool_call_id": "call_1", "name": "weather"},
+            {
+                "role": "user",
+                "content": [
+                    {"type": "text", "text": "Rain in "},
+                    {"type": "text", "text": "Oslo?"},
+                ],
+                "name": "Ada",
+            },
+            {
+                "role": "assistant",
+                "content": None,
+                "tool_calls": [
+                    {
+                        "id": "call_1",
+                        "type": "function",
+                        "function": {"name": "weather", "arguments": '{"city": "Oslo"}'},
+                    }
+                ],
+            },
+            {
+                "role": "tool",
+                "content": {"rain": True},
+                "tool_call_id": "call_1",
+                "name": "weather",
+            },
             {"role": "assistant", "content": "Yes.", "refusal": None},
         ],
-        "tools": [TOOL], "parallel_tool_calls": False,
-    }  # fmt: skip
+        "tools": [TOOL],
+        "parallel_tool_calls": False,
+    }
     assert converted("messages", row) == {
         "messages": [
             said("system", "Be brief."),
@@ -54,18 +74,24 @@ def test_openai_messages_with_tools() -> None:
 def test_weights_and_train_of_messages() -> None:
     row = {
         "messages": [
-            {"role": "user", "content": "a"}, {"role": "assistant", "content": "b", "weight": 0},
-            {"role": "user", "content": "c"}, {"role": "assistant", "content": "d", "train": False},
+            {"role": "user", "content": "a"},
+            {"role": "assistant", "content": "b", "weight": 0},
+            {"role": "user", "content": "c"},
+            {"role": "assistant", "content": "d", "train": False},
             {"role": "user", "content": "e", "weight": None},
             {"role": "assistant", "content": "f", "weight": 0.5, "train": True},
         ]
-    }  # fmt: skip
+    }
     assert converted("messages", row) == {
         "messages": [
-            said("user", "a"), said("assistant", "b", weight=0.0), said("user", "c"),
-            said("assistant", "d", weight=0.0), said("user", "e"), said("assistant", "f", weight=0.5),
+            said("user", "a"),
+            said("assistant", "b", weight=0.0),
+            said("user", "c"),
+            said("assistant", "d", weight=0.0),
+            said("user", "e"),
+            said("assistant", "f", weight=0.5),
         ]
-    }  # fmt: skip
+    }
 
 
 def test_thoughts_beside_an_answer_are_kept() -> None:
@@ -77,19 +103,23 @@ def test_the_old_call_of_a_function() -> None:
     row = {
         "messages": [
             said("user", "a"),
-            {"role": "assistant", "content": None,
-             "function_call": {"name": "weather", "arguments": '{"city": "Oslo"}'}},
+            {
+                "role": "assistant",
+                "content": None,
+                "function_call": {"name": "weather", "arguments": '{"city": "Oslo"}'},
+            },
             {"role": "function", "name": "weather", "content": "rain"},
         ],
         "functions": json.dumps([{"name": "weather", "parameters": {"type": "object"}}]),
-    }  # fmt: skip
+    }
     assert converted("messages", row) == {
         "messages": [
-            said("user", "a"), said("assistant", "", tool_calls=[CALL]),
+            said("user", "a"),
+            said("assistant", "", tool_calls=[CALL]),
             said("tool", "rain", name="weather"),
         ],
         "tools": [TOOL],
-    }  # fmt: skip
+    }
 
 
 def test_sharegpt_with_calls_and_observations() -> None:
@@ -108,11 +138,14 @@ def test_sharegpt_with_calls_and_observations() -> None:
     }
     assert converted("sharegpt", row) == {
         "messages": [
-            said("system", "Be brief."), said("user", "Rain?"), said("assistant", "", tool_calls=[CALL]),
-            said("tool", "rain"), said("assistant", "Yes.", weight=1.0),
+            said("system", "Be brief."),
+            said("user", "Rain?"),
+            said("assistant", "", tool_calls=[CALL]),
+            said("tool", "rain"),
+            said("assistant", "Yes.", weight=1.0),
         ],
         "tools": [TOOL],
-    }  # fmt: skip
+    }
 
 
 def test_sharegpt_keeps_the_system_turn_that_it_has() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from studio.formats._format import RowError
+from studio.data.row_format import RowError
 from studio.graph.registry import load_registry
 from studio.graph.schema import problems_in
 
@@ -31,8 +31,9 @@ def test_three_templates_make_a_conversation() -> None:
     row = {"title": "Oslo", "body": "A city.", "lang": "en"}
     templates = {
         "system_template": "{% if lang == 'en' %}Answer in English.{% endif %}",
-        "user_template": "What is {{ title }}?", "assistant_template": "{{ body | trim }}",
-    }  # fmt: skip
+        "user_template": "What is {{ title }}?",
+        "assistant_template": "{{ body | trim }}",
+    }
     asked = [
         {"role": "user", "content": "What is Oslo?"},
         {"role": "assistant", "content": "A city."},
@@ -89,14 +90,20 @@ def test_a_template_with_a_mistake_is_a_problem_of_its_field(template: str, word
     ("template", "words"),
     [
         (LOOP, "was ended after 2 seconds"),
-        ("{{ range(99999)|map('string')|join|length|string + lipsum(n=10**7) }}", "was ended after"),
+        (
+            "{{ range(99999)|map('string')|join|length|string + lipsum(n=10**7) }}",
+            "was ended after",
+        ),
         ("{% for a in range(99999) %}{{ 'x' * 5000 }}{% endfor %}", "more than 1,000,000"),
         ("{{ 'x' * 10**10 }}", "repeats something too often"),
         ("{{ 2**(10**9) }}", "power that is too large"),
         ("{{ 'x' | center(99999999999) }}", "too much memory"),
         ("{{ '%99999999999d' | format(1) }}", "too much memory"),
-        ("{% set n = namespace(s='xxxxxxxx') %}{% for i in range(90) %}{% set n.s = n.s ~ n.s %}"
-         "{% endfor %}{{ n.s }}", "too much memory|was ended"),
+        (
+            "{% set n = namespace(s='xxxxxxxx') %}{% for i in range(90) %}{% set n.s = n.s ~ n.s %}"
+            "{% endfor %}{{ n.s }}",
+            "too much memory|was ended",
+        ),
         ("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "calls itself"),
         ("{{ ''.__class__.__mro__ }}", "unsafe"),
         ("{{ row.update({'a': 1}) }}", "unsafe"),
@@ -104,7 +111,7 @@ def test_a_template_with_a_mistake_is_a_problem_of_its_field(template: str, word
         ("{{ 1 // 0 }}", "by zero"),
         ("{{ a.b.c }}", "no attribute"),
     ],
-)  # fmt: skip
+)
 def test_a_template_that_does_too_much_ends_with_one_sentence(template: str, words: str) -> None:
     started = time.monotonic()
     with pytest.raises(RowError) as caught:

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
+from studio.data.check import first_rows
+from studio.data.detect import choose_format, column_map, describe_detection, detect
+from studio.data.reading.source import SourceRow
 from studio.errors import StudioError
-from studio.formats._check import first_rows
-from studio.formats._detect import choose_format, column_map, describe_detection, detect
-from studio.formats._source import SourceRow
 from studio.graph.registry import load_registry
 
 FORMATS = load_registry().variants["format"]
@@ -24,39 +24,95 @@ HH = "\n\nHuman: hi\n\nAssistant: "
 WILD: list[tuple[str, str, dict[str, Any]]] = [
     ("alpaca", "instruction", {"instruction": "a", "input": "", "output": "b", "text": "a b"}),
     ("alpaca-no-input", "instruction", {"instruction": "a", "output": "b"}),
-    ("alpaca-history", "instruction",
-     {"instruction": "a", "input": "", "output": "b", "system": "", "history": [["c", "d"]]}),
-    ("dolly", "instruction",
-     {"instruction": "a", "context": "c", "response": "b", "category": "open_qa"}),
-    ("oasst-messages", "messages",
-     {"messages": [{"role": "prompter", "content": "a"}, {"role": "assistant", "content": "b"}],
-      "message_tree_id": "x", "lang": "en"}),
+    (
+        "alpaca-history",
+        "instruction",
+        {"instruction": "a", "input": "", "output": "b", "system": "", "history": [["c", "d"]]},
+    ),
+    (
+        "dolly",
+        "instruction",
+        {"instruction": "a", "context": "c", "response": "b", "category": "open_qa"},
+    ),
+    (
+        "oasst-messages",
+        "messages",
+        {
+            "messages": [
+                {"role": "prompter", "content": "a"},
+                {"role": "assistant", "content": "b"},
+            ],
+            "message_tree_id": "x",
+            "lang": "en",
+        },
+    ),
     ("ultrachat", "messages", {"prompt": "hi", "prompt_id": "1", "messages": TURNS}),
-    ("wildchat", "messages", {"conversation_id": "1", "conversation": TURNS, "language": "English"}),
+    (
+        "wildchat",
+        "messages",
+        {"conversation_id": "1", "conversation": TURNS, "language": "English"},
+    ),
     ("tools", "messages", {"messages": TURNS, "tools": "[]"}),
     ("json-text", "messages", {"messages": '[{"role": "user", "content": "a"}]'}),
     ("sharegpt", "sharegpt", {"id": "1", "conversations": GPT}),
     ("sharegpt-tools", "sharegpt", {"conversations": GPT, "tools": "[]", "system": "Be brief."}),
-    ("slimorca", "sharegpt", {"conversations": [{"from": "system", "value": "s", "weight": None}, *GPT]}),
+    (
+        "slimorca",
+        "sharegpt",
+        {"conversations": [{"from": "system", "value": "s", "weight": None}, *GPT]},
+    ),
     ("conversations-of-roles", "messages", {"conversations": TURNS}),
     ("pairs-of-text", "prompt_completion", {"prompt": "a", "completion": "b"}),
     ("trl-conversational", "prompt_completion", {"prompt": TURNS[:1], "completion": TURNS[1:]}),
     ("prompt-response", "prompt_completion", {"prompt": "a", "response": "b"}),
-    ("openorca", "question_answer", {"id": "1", "system_prompt": "s", "question": "q", "response": "r"}),
+    (
+        "openorca",
+        "question_answer",
+        {"id": "1", "system_prompt": "s", "question": "q", "response": "r"},
+    ),
     ("gsm8k", "question_answer", {"question": "q", "answer": "reasons #### 4"}),
-    ("squad", "question_answer",
-     {"id": "1", "title": "t", "context": "c", "question": "q",
-      "answers": {"text": ["a"], "answer_start": [3]}}),
+    (
+        "squad",
+        "question_answer",
+        {
+            "id": "1",
+            "title": "t",
+            "context": "c",
+            "question": "q",
+            "answers": {"text": ["a"], "answer_start": [3]},
+        },
+    ),
     ("boolq", "question_answer", {"question": "q", "answer": True, "passage": "p"}),
     ("arc", "question_answer", {"id": "1", "question": "q", "choices": ARC, "answerKey": "B"}),
-    ("openbookqa", "question_answer", {"id": "1", "question_stem": "q", "choices": ARC, "answerKey": "B"}),
-    ("mmlu", "question_answer", {"question": "q", "subject": "law", "choices": ["a", "b"], "answer": 1}),
-    ("hellaswag", "question_answer",
-     {"ind": 4, "activity_label": "x", "ctx_a": "a", "ctx_b": "b", "ctx": "a b", "endings": ["c", "d"],
-      "label": "1"}),
+    (
+        "openbookqa",
+        "question_answer",
+        {"id": "1", "question_stem": "q", "choices": ARC, "answerKey": "B"},
+    ),
+    (
+        "mmlu",
+        "question_answer",
+        {"question": "q", "subject": "law", "choices": ["a", "b"], "answer": 1},
+    ),
+    (
+        "hellaswag",
+        "question_answer",
+        {
+            "ind": 4,
+            "activity_label": "x",
+            "ctx_a": "a",
+            "ctx_b": "b",
+            "ctx": "a b",
+            "endings": ["c", "d"],
+            "label": "1",
+        },
+    ),
     ("medqa", "question_answer", {"question": "q", "options": {"A": "x", "B": "y"}, "answer": "y"}),
-    ("sciq", "question_answer",
-     {"question": "q", "distractor1": "x", "correct_answer": "y", "support": "z"}),
+    (
+        "sciq",
+        "question_answer",
+        {"question": "q", "distractor1": "x", "correct_answer": "y", "support": "z"},
+    ),
     ("imdb", "classification", {"text": "a", "label": 0}),
     ("ag-news", "classification", {"text": "a", "label": 3}),
     ("sst2", "classification", {"idx": 1, "sentence": "a", "label": 1}),
@@ -65,9 +121,19 @@ WILD: list[tuple[str, str, dict[str, Any]]] = [
     ("dpo", "preference", {"prompt": "a", "chosen": "b", "rejected": "c"}),
     ("orca-dpo", "preference", {"system": "s", "question": "q", "chosen": "a", "rejected": "b"}),
     ("hh-rlhf", "preference", {"chosen": HH + "yes", "rejected": HH + "no"}),
-    ("ultrafeedback", "preference",
-     {"prompt": "hi", "prompt_id": "1", "chosen": TURNS, "rejected": OTHER, "messages": TURNS,
-      "score_chosen": 8.0, "score_rejected": 6.0}),
+    (
+        "ultrafeedback",
+        "preference",
+        {
+            "prompt": "hi",
+            "prompt_id": "1",
+            "chosen": TURNS,
+            "rejected": OTHER,
+            "messages": TURNS,
+            "score_chosen": 8.0,
+            "score_rejected": 6.0,
+        },
+    ),
     ("implicit", "preference", {"chosen": TURNS, "rejected": OTHER}),
     ("kto-mix", "kto", {"prompt": TURNS[:1], "completion": TURNS[1:], "label": True}),
     ("kto-text", "kto", {"prompt": "a", "completion": "b", "label": False}),
@@ -75,7 +141,7 @@ WILD: list[tuple[str, str, dict[str, Any]]] = [
     ("wikitext", "text", {"text": "= Title ="}),
     ("fineweb", "text", {"text": "a", "id": "1", "url": "b", "language_score": 0.9}),
     ("documents", "text", {"content": "a"}),
-]  # fmt: skip
+]
 
 
 def as_rows(*rows: dict[str, Any]) -> list[SourceRow]:
@@ -125,9 +191,10 @@ def test_what_is_not_known_is_not_guessed(row: dict[str, Any], tmp_path: Path) -
 
 def test_shipped_samples() -> None:
     for name, wanted in (
-        ("wordnet8_train.jsonl", "messages"), ("wordnet8_test.jsonl", "messages"),
+        ("wordnet8_train.jsonl", "messages"),
+        ("wordnet8_test.jsonl", "messages"),
         ("chatterbot_en_alpaca.jsonl", "instruction"),
-    ):  # fmt: skip
+    ):
         found = describe_detection(first_rows(SAMPLES / name), FORMATS)
         assert found[0][0] == wanted
         assert found[0][1] == FORMATS[wanted].title
@@ -183,11 +250,14 @@ def mapped(format_id: str, columns: tuple[str, ...], **settings: Any) -> dict[st
 def test_the_column_map_says_what_is_bound_and_what_is_left() -> None:
     assert mapped("instruction", ("instruction", "context", "response", "category")) == {
         "bound": {
-            "instruction_column": "instruction", "input_column": "context",
-            "output_column": "response", "system_column": None, "history_column": None,
+            "instruction_column": "instruction",
+            "input_column": "context",
+            "output_column": "response",
+            "system_column": None,
+            "history_column": None,
         },
         "unused": ("category",),
-    }  # fmt: skip
+    }
     own = mapped("text", ("text", "story"), text_column="story")
     assert own == {"bound": {"text_column": "story"}, "unused": ("text",)}
     assert mapped("text", ("story",))["bound"] == {"text_column": None}

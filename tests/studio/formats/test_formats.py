@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from studio.formats._check import first_rows
-from studio.formats._detect import choose_format, detect
-from studio.formats._source import SourceRow
+from studio.data.check import first_rows
+from studio.data.detect import choose_format, detect
+from studio.data.reading.source import SourceRow
 from studio.graph.registry import load_registry
 
 FORMATS = load_registry().variants["format"]
@@ -34,8 +34,9 @@ def test_an_alpaca_row_asks_with_its_input_after_a_blank_line() -> None:
         "Translate to French."
     )
     assert converted("instruction", {**row, "system": "Be brief."})["messages"][0] == {
-        "role": "system", "content": "Be brief.",
-    }  # fmt: skip
+        "role": "system",
+        "content": "Be brief.",
+    }
 
 
 def test_a_prompt_is_a_user_message_or_plain_text() -> None:
@@ -66,11 +67,15 @@ def test_own_column_names() -> None:
         {"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "yo"}]},
         {"conversations": [{"from": "human", "value": "hi"}, {"from": "gpt", "value": "yo"}]},
         {"messages": '[{"role": "user", "content": "hi"}, {"role": "assistant", "content": "yo"}]'},
-        {"messages": [{"role": "User", "content": [{"type": "text", "text": "hi"}]},
-                      {"role": "assistant", "content": "yo"}]},
+        {
+            "messages": [
+                {"role": "User", "content": [{"type": "text", "text": "hi"}]},
+                {"role": "assistant", "content": "yo"},
+            ]
+        },
     ],
     ids=["openai", "sharegpt", "json-text", "parts"],
-)  # fmt: skip
+)
 def test_chat_rows_in_every_spelling(row: dict[str, Any]) -> None:
     assert converted("messages", row) == chat(("user", "hi"), ("assistant", "yo"))
 

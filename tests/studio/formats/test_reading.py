@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from studio.formats._source import read_rows
+from studio.data.reading.source import read_rows
 
 ROWS: list[dict[str, Any]] = [
     {"prompt": "Grüße, 雪?", "completion": "two\nlines"},
@@ -124,8 +124,8 @@ def test_a_quick_look_reads_only_the_start(tmp_path: Path) -> None:
 
 
 def test_an_error_said_twice_is_the_same_error(tmp_path: Path) -> None:
+    from studio.data.check import first_rows
     from studio.errors import StudioError
-    from studio.formats._check import first_rows
 
     path = tmp_path / "rows.jsonl"
     path.write_text("broken\n")

@@ -28,9 +28,12 @@ def chat(*turns: str, system: str = "") -> list[dict[str, Any]]:
 
 def test_an_instruction_with_history_and_system() -> None:
     row = {
-        "instruction": "And 3 + 3?", "input": "Only the number.", "output": "6", "system": "You add.",
+        "instruction": "And 3 + 3?",
+        "input": "Only the number.",
+        "output": "6",
+        "system": "You add.",
         "history": [["1 + 1?", "2"], ("2 + 2?", 4)],
-    }  # fmt: skip
+    }
     wanted = chat(
         "1 + 1?", "2", "2 + 2?", "4", "And 3 + 3?\n\nOnly the number.", "6", system="You add."
     )
@@ -57,12 +60,23 @@ ASKED = "Which melts?\nA. sand\nB. ice\nC. salt\n\nAnswer with the "
         {**MMLU, "answer": "1"},
         {**MMLU, "answer": 1.0},
         {**MMLU, "choices": '["sand", "ice", "salt"]'},
-        {**MMLU, "choices": {"text": ["sand", "ice", "salt"], "label": ["A", "B", "C"]}, "answer": "B"},
-        {"question": "Which melts?", "choices": {"text": ["sand", "ice", "salt"], "label": ["1", "2", "3"]},
-         "answerKey": "2"},
-        {"question": "Which melts?", "options": {"A": "sand", "B": "ice", "C": "salt"}, "answer": "ice"},
+        {
+            **MMLU,
+            "choices": {"text": ["sand", "ice", "salt"], "label": ["A", "B", "C"]},
+            "answer": "B",
+        },
+        {
+            "question": "Which melts?",
+            "choices": {"text": ["sand", "ice", "salt"], "label": ["1", "2", "3"]},
+            "answerKey": "2",
+        },
+        {
+            "question": "Which melts?",
+            "options": {"A": "sand", "B": "ice", "C": "salt"},
+            "answer": "ice",
+        },
     ],
-)  # fmt: skip
+)
 def test_a_choice_named_by_number_letter_label_or_text(row: dict[str, Any]) -> None:
     wanted = chat(ASKED + "letter of the right choice.", "B")
     assert converted("question_answer", row) == {"messages": wanted}
@@ -93,14 +107,21 @@ def test_mixed_choices_are_spread_and_stay_right() -> None:
     ("row", "asked", "answer"),
     [
         ({"question": "2 + 2?", "answer": "2 + 2 = 4\n#### 4"}, "2 + 2?", "2 + 2 = 4\n#### 4"),
-        ({"question": "Who?", "context": "Ada wrote.", "answers": {"text": ["Ada", "A."], "answer_start": [0, 0]}},
-         "Ada wrote.\n\nWho?", "Ada"),
+        (
+            {
+                "question": "Who?",
+                "context": "Ada wrote.",
+                "answers": {"text": ["Ada", "A."], "answer_start": [0, 0]},
+            },
+            "Ada wrote.\n\nWho?",
+            "Ada",
+        ),
         ({"question": "is it", "passage": "It is.", "answer": True}, "It is.\n\nis it", "Yes"),
         ({"question": "is it", "passage": "It is.", "answer": False}, "It is.\n\nis it", "No"),
         ({"question": "Who?", "answers": ["Ada", "Bob"]}, "Who?", "Ada"),
         ({"question": "Who?", "choices": [], "answer": "Ada"}, "Who?", "Ada"),
     ],
-)  # fmt: skip
+)
 def test_questions_without_choices(row: dict[str, Any], asked: str, answer: str) -> None:
     assert converted("question_answer", row) == {"messages": chat(asked, answer)}
 
@@ -115,8 +136,11 @@ def test_a_question_without_an_answer_gets_the_text_for_it() -> None:
 
 @pytest.mark.parametrize("label", [1, "1", 1.0, "positive", True])
 def test_a_label_by_number_or_name(label: Any) -> None:
-    found = converted("classification", {"text": "Fine {labels}!", "label": label},
-                      label_names=["negative", "positive"])  # fmt: skip
+    found = converted(
+        "classification",
+        {"text": "Fine {labels}!", "label": label},
+        label_names=["negative", "positive"],
+    )
     asked = (
         "Which label fits this text? Answer with the label only.\nLabels: negative, positive\n\n"
     )

@@ -11,12 +11,12 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from studio.formats._check import first_rows
-from studio.formats._detect import choose_format
-from studio.formats._source import read_rows
-from studio.formats._window import open_window
+from studio.data.check import first_rows
+from studio.data.detect import choose_format
+from studio.data.reading.source import read_rows
+from studio.data.reading.window import open_window
 from studio.graph.registry import load_registry
-from studio.nodes.dataset import DatasetSettings
+from studio.node_settings.dataset import DatasetSettings
 
 FORMATS = load_registry().variants["format"]
 CHAT = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
@@ -54,17 +54,35 @@ def as_parquet(folder: Path, *rows: dict[str, Any]) -> Path:
 
 CASES: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("messages", {"messages": CHAT}, {"messages": CHAT}),
-    ("sharegpt", {"conversations": [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}]},
-     {"messages": CHAT}),
-    ("instruction", {"instruction": "a", "input": "", "output": "b", "history": []}, {"messages": CHAT}),
+    (
+        "sharegpt",
+        {"conversations": [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}]},
+        {"messages": CHAT},
+    ),
+    (
+        "instruction",
+        {"instruction": "a", "input": "", "output": "b", "history": []},
+        {"messages": CHAT},
+    ),
     ("prompt_completion", {"prompt": CHAT[:1], "completion": CHAT[1:]}, {"messages": CHAT}),
-    ("preference", {"chosen": CHAT, "rejected": [*CHAT[:1], {"role": "assistant", "content": "c"}]}, PAIR),
+    (
+        "preference",
+        {"chosen": CHAT, "rejected": [*CHAT[:1], {"role": "assistant", "content": "c"}]},
+        PAIR,
+    ),
     ("preference", {"prompt": "a", "chosen": "b", "rejected": "c"}, PAIR),
     ("kto", {"prompt": "a", "completion": "b", "label": False}, {"messages": CHAT, "label": False}),
     ("question_answer", {"question": "q", "choices": ["ice", "sand"], "answer": 1}, QUIZ),
-    ("question_answer",
-     {"question": "q", "choices": {"text": ["ice", "sand"], "label": ["A", "B"]}, "answerKey": "B"}, QUIZ),
-]  # fmt: skip
+    (
+        "question_answer",
+        {
+            "question": "q",
+            "choices": {"text": ["ice", "sand"], "label": ["A", "B"]},
+            "answerKey": "B",
+        },
+        QUIZ,
+    ),
+]
 
 
 @pytest.mark.parametrize("write", [as_csv, as_parquet])

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from studio.data.reading import walk as _walk
+from studio.data.reading.folder import find_files
 from studio.errors import StudioError
-from studio.formats import _walk
-from studio.formats._folder import find_files
 from studio.graph.graph import Graph, Node
 from studio.graph.problems import find_problems
 from studio.graph.registry import load_registry

@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
+from studio.data.reading.source import read_rows
+from studio.data.reading.window import SourceWindow, open_window
 from studio.errors import StudioError
-from studio.formats._source import read_rows
-from studio.formats._window import SourceWindow, open_window
 from studio.graph.registry import load_registry
-from studio.nodes.dataset import DatasetSettings
+from studio.node_settings.dataset import DatasetSettings
 from tests.studio.formats.test_reading import write_csv, write_json, write_parquet
 
 VARIANTS = load_registry().variants["format"]
@@ -83,9 +83,15 @@ def as_arrow_file(path: Path) -> None:
 
 
 KINDS: dict[str, Callable[[Path], None]] = {
-    "a.csv": as_csv, "a.jsonl": as_jsonl, "a.json": as_json, "a.jsonl.gz": as_packed,
-    "b.jsonl": as_utf16, "a.parquet": as_parquet, "a.arrow": as_stream, "a.feather": as_arrow_file,
-}  # fmt: skip
+    "a.csv": as_csv,
+    "a.jsonl": as_jsonl,
+    "a.json": as_json,
+    "a.jsonl.gz": as_packed,
+    "b.jsonl": as_utf16,
+    "a.parquet": as_parquet,
+    "a.arrow": as_stream,
+    "a.feather": as_arrow_file,
+}
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -157,8 +163,12 @@ def test_several_files_are_counted_through(tmp_path: Path) -> None:
         assert shown.count() == 8
         found = shown.rows(3, 7)
         assert [(r.path.name, r.line) for r in found] == [
-            ("a.csv", 5), ("b.json", 2), ("b.json", 6), ("b.json", 10), ("c.parquet", 1),
-        ]  # fmt: skip
+            ("a.csv", 5),
+            ("b.json", 2),
+            ("b.json", 6),
+            ("b.json", 10),
+            ("c.parquet", 1),
+        ]
         assert len(shown.rows(1, 100)) == 8
 
 
@@ -170,7 +180,7 @@ def test_several_files_are_counted_through(tmp_path: Path) -> None:
         {"split_mode": "group", "group_column": "completion", "validation_fraction": 0.3},
         {"split_mode": "none"},
     ],
-)  # fmt: skip
+)
 def test_the_sides_are_those_of_the_step(settings: dict[str, Any], tmp_path: Path) -> None:
     from studio.training.data.rows import prepare_rows
     from tests.studio.training.steps import Recorder, make_context

@@ -11,9 +11,12 @@ from studio.graph.graph import Graph, Node, Wire
 NAMES = st.from_regex(r"[a-z][a-z0-9_.]{0,6}[a-z0-9]", fullmatch=True)
 TEXTS = st.text(st.characters(exclude_categories=("Cs",)), max_size=12)
 SCALARS = st.one_of(
-    st.none(), st.booleans(), st.integers(-(2**40), 2**40),
-    st.floats(allow_nan=False, allow_infinity=False), TEXTS,
-)  # fmt: skip
+    st.none(),
+    st.booleans(),
+    st.integers(-(2**40), 2**40),
+    st.floats(allow_nan=False, allow_infinity=False),
+    TEXTS,
+)
 JSON = st.recursive(
     SCALARS,
     lambda inner: st.lists(inner, max_size=2) | st.dictionaries(TEXTS, inner, max_size=2),
@@ -33,9 +36,14 @@ def extras(known: set[str]) -> st.SearchStrategy[dict[str, Any]]:
 
 
 NODES = st.builds(
-    Node, NAMES, NAMES, st.dictionaries(TEXTS, JSON, max_size=3), TITLES, POSITIONS,
+    Node,
+    NAMES,
+    NAMES,
+    st.dictionaries(TEXTS, JSON, max_size=3),
+    TITLES,
+    POSITIONS,
     extras(KNOWN_NODE_KEYS),
-)  # fmt: skip
+)
 
 
 @st.composite

@@ -35,11 +35,15 @@ def test_the_empty_canvas() -> None:
 
 
 def test_everything_at_once_in_drawing_order() -> None:
-    graph = Graph("x", (
-        Node("train", "toy_train", {"steps": 0, "stepz": 1}),
-        Node("gone", "from_an_extension"),
-        Node("block", "toy_block"),
-    ), (Wire("gone", "x", "block", "adapter"),))  # fmt: skip
+    graph = Graph(
+        "x",
+        (
+            Node("train", "toy_train", {"steps": 0, "stepz": 1}),
+            Node("gone", "from_an_extension"),
+            Node("block", "toy_block"),
+        ),
+        (Wire("gone", "x", "block", "adapter"),),
+    )
     assert codes(graph) == [
         ("train", "steps", "invalid_setting"),
         ("train", "stepz", "unknown_setting"),
@@ -49,9 +53,14 @@ def test_everything_at_once_in_drawing_order() -> None:
 
 
 def test_a_loop_is_shown_on_its_nodes() -> None:
-    graph = Graph("x", (Node("a", "toy_block"), Node("b", "toy_export")), (
-        Wire("a", "model", "b", "model"), Wire("b", "x", "a", "adapter"),
-    ))  # fmt: skip
+    graph = Graph(
+        "x",
+        (Node("a", "toy_block"), Node("b", "toy_export")),
+        (
+            Wire("a", "model", "b", "model"),
+            Wire("b", "x", "a", "adapter"),
+        ),
+    )
     found = codes(graph)
     assert ("a", None, "cycle") in found
     assert ("b", None, "cycle") in found
@@ -97,8 +106,14 @@ def checked(settings: WithVariant, context: CheckContext) -> Iterable[Problem]:
         raise StudioError("No such thing.", field="method", code="raised")
 
 
-NODE = replace(toys.SOURCE, id="variant", title="Chooser", settings=WithVariant, check=checked,
-               files=lambda settings, project_dir: ())  # fmt: skip
+NODE = replace(
+    toys.SOURCE,
+    id="variant",
+    title="Chooser",
+    settings=WithVariant,
+    check=checked,
+    files=lambda settings, project_dir: (),
+)
 CHOICES = [Variant("adapter", i, i, "One.", Own) for i in ("plain", "warned", "raised", "lost")]
 VARIANTS = Registry().with_nodes([NODE]).with_variants(CHOICES)
 
@@ -142,5 +157,8 @@ def test_odd_paths_in_the_real_nodes(tmp_path: Path, path: str, node_type: str, 
 
 def test_a_problem_as_json_leaves_empty_fields_out() -> None:
     assert Problem("No.", "n").to_json() == {
-        "sentence": "No.", "node": "n", "code": "invalid", "severity": "error",
-    }  # fmt: skip
+        "sentence": "No.",
+        "node": "n",
+        "code": "invalid",
+        "severity": "error",
+    }

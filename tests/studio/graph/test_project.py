@@ -40,8 +40,11 @@ def test_json_round_trip_is_exact(graph: Graph) -> None:
 
 
 def test_save_and_load(tmp_path: Path) -> None:
-    graph = Graph("Ünicode", (Node("a", "x", {"r": 1}, "T", (1.5, -2.0)), Node("b.c", "y")),
-                  (Wire("a", "out", "b.c", "in"),))  # fmt: skip
+    graph = Graph(
+        "Ünicode",
+        (Node("a", "x", {"r": 1}, "T", (1.5, -2.0)), Node("b.c", "y")),
+        (Wire("a", "out", "b.c", "in"),),
+    )
     path = tmp_path / "p.studio"
     save_project(path, graph)
     assert load_project(path) == graph
@@ -53,9 +56,21 @@ def test_save_and_load(tmp_path: Path) -> None:
 
 
 def test_what_is_not_known_is_kept(tmp_path: Path) -> None:
-    data = {**HEAD, "name": "n", "later": {"a": 1}, "nodes": [
-        {"id": "a", "type": "from_the_future", "position": [1, 2], "settings": {"new": [1]}, "colour": 3},
-    ], "wires": []}  # fmt: skip
+    data = {
+        **HEAD,
+        "name": "n",
+        "later": {"a": 1},
+        "nodes": [
+            {
+                "id": "a",
+                "type": "from_the_future",
+                "position": [1, 2],
+                "settings": {"new": [1]},
+                "colour": 3,
+            },
+        ],
+        "wires": [],
+    }
     path = write(tmp_path / "p.studio", data)
     graph = load_project(path)
     save_project(path, graph)
@@ -86,15 +101,31 @@ def test_a_windows_editor_may_add_a_byte_order_mark(tmp_path: Path) -> None:
         ("", "line 1 is not valid JSON", "unreadable_project"),
         ("[" * 200_000, "nested too deeply", "unreadable_project"),
         ({**HEAD, "nodes": [{"id": "a"}]}, "damaged", "unreadable_project"),
-        ({**HEAD, "nodes": [{"id": "a", "type": "t", "settings": [1]}]}, "damaged", "unreadable_project"),
-        ({**HEAD, "nodes": [{"id": "a", "type": "t", "position": [1]}]}, "damaged", "unreadable_project"),
+        (
+            {**HEAD, "nodes": [{"id": "a", "type": "t", "settings": [1]}]},
+            "damaged",
+            "unreadable_project",
+        ),
+        (
+            {**HEAD, "nodes": [{"id": "a", "type": "t", "position": [1]}]},
+            "damaged",
+            "unreadable_project",
+        ),
         ({**HEAD, "nodes": [1]}, "damaged", "unreadable_project"),
-        ('{"format": "lora-studio", "version": ' + "9" * 5000 + "}", "not valid JSON", "unreadable_project"),
-        ({**HEAD, "nodes": [{"id": "a", "type": "t", "position": [10**400, 0]}]}, "damaged", "unreadable_project"),
+        (
+            '{"format": "lora-studio", "version": ' + "9" * 5000 + "}",
+            "not valid JSON",
+            "unreadable_project",
+        ),
+        (
+            {**HEAD, "nodes": [{"id": "a", "type": "t", "position": [10**400, 0]}]},
+            "damaged",
+            "unreadable_project",
+        ),
         ({**HEAD, "wires": [{"from": "a", "to": "b.c"}]}, "NODE.PORT", "unreadable_project"),
         ({**HEAD, "wires": [{"from": "a.b"}]}, "damaged", "unreadable_project"),
     ],
-)  # fmt: skip
+)
 def test_refusals_name_the_file_and_leave_it_alone(
     tmp_path: Path, content: object, words: str, code: str
 ) -> None:

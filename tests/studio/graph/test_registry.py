@@ -58,9 +58,14 @@ def test_one_object_of_a_module(loaded) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["no_such_module", "lora_toy_extension:gone", "lora_toy_extension:nonsense",
-             "studio.nodes.train"],
-)  # fmt: skip
+    "name",
+    [
+        "no_such_module",
+        "lora_toy_extension:gone",
+        "lora_toy_extension:nonsense",
+        "studio.nodes.train",
+    ],
+)
 def test_a_broken_extension_is_told_and_the_rest_works(loaded, name: str) -> None:
     registry = loaded(f"{name},lora_toy_extension")
     (sentence,) = registry.failures

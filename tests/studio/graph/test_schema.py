@@ -26,9 +26,15 @@ FIELDS = {s.name: s for s in fields_of(Sample)}
 
 def test_kinds_and_limits() -> None:
     assert {n: s.kind for n, s in FIELDS.items()} == {
-        "rank": "int", "rate": "float", "on": "bool", "name": "str", "mode": "choice",
-        "targets": "list", "maybe": "int", "more": "object",
-    }  # fmt: skip
+        "rank": "int",
+        "rate": "float",
+        "on": "bool",
+        "name": "str",
+        "mode": "choice",
+        "targets": "list",
+        "maybe": "int",
+        "more": "object",
+    }
     rank, rate = FIELDS["rank"], FIELDS["rate"]
     assert (rank.minimum, rank.maximum, rank.exclusive_minimum) == (1, 64, False)
     assert (rate.minimum, rate.maximum) == (0.0, 1.0)
@@ -87,9 +93,15 @@ def test_a_field_of_several_kinds_is_told_once_and_names_may_look_like_kinds() -
 def test_the_schema_as_json() -> None:
     rows = {r["name"]: r for r in to_json_schema(Sample)}
     assert rows["rank"] == {
-        "name": "rank", "kind": "int", "default": 8, "label": "Rank", "help": "Size.",
-        "unit": "dims", "minimum": 1, "maximum": 64,
-    }  # fmt: skip
+        "name": "rank",
+        "kind": "int",
+        "default": 8,
+        "label": "Rank",
+        "help": "Size.",
+        "unit": "dims",
+        "minimum": 1,
+        "maximum": 64,
+    }
     assert rows["maybe"]["default"] is None
     assert rows["name"]["max_length"] == 5
 

@@ -73,9 +73,12 @@ def test_by_hand_from_any_folder(tmp_path: Path) -> None:
     root = str(Path(host.__file__).resolve().parents[2])
     done = subprocess.run(
         [sys.executable, "-m", "studio.runs.host", str(run.path)],
-        cwd=tmp_path, env={**os.environ, "PYTHONPATH": root}, capture_output=True, timeout=60,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": root},
+        capture_output=True,
+        timeout=60,
         check=False,
-    )  # fmt: skip
+    )
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
     assert run.status() == "completed"
 
@@ -106,9 +109,11 @@ def test_a_second_host_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     try:
         code = "import studio.runs.host as h, sys; h.LOCK_PATIENCE_S = 0.3; sys.exit(h.main(sys.argv[1:]))"
         done = subprocess.run(
-            [sys.executable, "-c", code, str(run.path)], timeout=60, check=False,
+            [sys.executable, "-c", code, str(run.path)],
+            timeout=60,
+            check=False,
             cwd=Path(host.__file__).resolve().parents[2],
-        )  # fmt: skip
+        )
         assert done.returncode == 1
         assert "another host runs" in run.log_path.read_text()
         assert events_of(run) == []

@@ -125,9 +125,14 @@ class _WithVariant(Settings):
 
 def _variant_node(version: int = 1) -> NodeType:
     return NodeType(
-        "toy_variant", "Variant", version, "Toys", "Has a variant.", _WithVariant,
+        "toy_variant",
+        "Variant",
+        version,
+        "Toys",
+        "Has a variant.",
+        _WithVariant,
         lambda context, inputs, settings: {},
-    )  # fmt: skip
+    )
 
 
 def test_variants_and_versions_count() -> None:

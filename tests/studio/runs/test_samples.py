@@ -26,9 +26,11 @@ def state_of(*events: Event) -> RunState:
 def test_the_grid_fills_by_prompt_and_step() -> None:
     """Prompts keep their order; an answer that comes again replaces the earlier one."""
     state = state_of(
-        sample(0, "b?", "x", tokens=3, seconds=0.5), sample(0, "a?", "y", expected="z", cut=True),
-        sample(10, "b?", "old"), sample(10, "b?", "new"),
-    )  # fmt: skip
+        sample(0, "b?", "x", tokens=3, seconds=0.5),
+        sample(0, "a?", "y", expected="z", cut=True),
+        sample(10, "b?", "old"),
+        sample(10, "b?", "new"),
+    )
     grid = state.samples["train"]
     assert (grid.prompts, grid.steps) == (["b?", "a?"], [0, 10])
     first = grid.at("b?", 0)
@@ -58,12 +60,15 @@ def test_the_grid_is_bounded_and_keeps_first_and_newest() -> None:
 def test_a_resume_takes_back_what_was_not_kept() -> None:
     """Samples, recoveries and an early end after the checkpoint are void."""
     state = state_of(
-        sample(0, "a?", "x"), sample(10, "a?", "y"),
+        sample(0, "a?", "x"),
+        sample(10, "a?", "y"),
         event("MemoryRecovered", "train", step=4, batch_size=2, accumulation=2, attempt=1, most=3),
         event("MemoryRecovered", "train", step=9, batch_size=1, accumulation=4, attempt=2, most=3),
-        event("EarlyStopped", "train", step=10, steps=20, reason="…", best_step=6, best_eval_loss=1.0),
+        event(
+            "EarlyStopped", "train", step=10, steps=20, reason="…", best_step=6, best_eval_loss=1.0
+        ),
         event("TrainResumed", "train", step=5),
-    )  # fmt: skip
+    )
     assert state.samples["train"].steps == [0]
     assert [r["step"] for r in state.recoveries] == [4]
     assert state.early_stops == {}

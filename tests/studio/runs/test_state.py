@@ -113,9 +113,11 @@ def metrics(*steps: int) -> list[Event]:
 
 def test_a_resume_drops_what_was_not_kept() -> None:
     state = state_of(
-        at(0, "RunStarted", nodes=NODES), at(0, "StepStarted", "train"), *metrics(1, 2, 3, 4, 5),
+        at(0, "RunStarted", nodes=NODES),
+        at(0, "StepStarted", "train"),
+        *metrics(1, 2, 3, 4, 5),
         at(5, "CheckpointSaved", "train", step=5, path="/torn", reason="cadence"),
-    )  # fmt: skip
+    )
     state.interrupt(6)
     assert (state.status, state.nodes["train"].state, state.finished) == (
         "interrupted",

@@ -38,9 +38,21 @@ class TrainSettings(Settings):
 
 class BlockSettings(Settings):
     how: Literal[
-        "no", "check", "sleep", "child", "busy", "gil", "loop", "orphan", "fail", "studio_error",
-        "write", "exit", "bad_output", "quit",
-    ] = setting("no", "How", "In which way the step misbehaves.")  # fmt: skip
+        "no",
+        "check",
+        "sleep",
+        "child",
+        "busy",
+        "gil",
+        "loop",
+        "orphan",
+        "fail",
+        "studio_error",
+        "write",
+        "exit",
+        "bad_output",
+        "quit",
+    ] = setting("no", "How", "In which way the step misbehaves.")
     label: str = setting("", "Label", "Any text.")
 
 
@@ -154,22 +166,46 @@ def export(
 
 
 SOURCE = NodeType(
-    id="toy_source", title="Source", version=1, category="Toys", help="Writes a text.",
-    settings=SourceSettings, run=source, files=source_files,
+    id="toy_source",
+    title="Source",
+    version=1,
+    category="Toys",
+    help="Writes a text.",
+    settings=SourceSettings,
+    run=source,
+    files=source_files,
     outputs=(output("dataset", DATASET, "Dataset"),),
-)  # fmt: skip
+)
 TRAIN = NodeType(
-    id="toy_train", title="Train", version=1, category="Toys", help="Sends metrics.",
-    settings=TrainSettings, run=train, inputs=(input_("dataset", DATASET, "Dataset"),),
+    id="toy_train",
+    title="Train",
+    version=1,
+    category="Toys",
+    help="Sends metrics.",
+    settings=TrainSettings,
+    run=train,
+    inputs=(input_("dataset", DATASET, "Dataset"),),
     outputs=(output("adapter", ADAPTER, "Adapter"),),
-)  # fmt: skip
+)
 BLOCK = NodeType(
-    id="toy_block", title="Block", version=1, category="Toys", help="Misbehaves.",
-    settings=BlockSettings, run=block, inputs=(input_("adapter", ADAPTER, "Adapter"),),
+    id="toy_block",
+    title="Block",
+    version=1,
+    category="Toys",
+    help="Misbehaves.",
+    settings=BlockSettings,
+    run=block,
+    inputs=(input_("adapter", ADAPTER, "Adapter"),),
     outputs=(output("model", MODEL, "Model"),),
-)  # fmt: skip
+)
 EXPORT = NodeType(
-    id="toy_export", title="Export", version=1, category="Toys", help="Writes a folder.",
-    settings=ExportSettings, run=export, inputs=(input_("model", (MODEL, ADAPTER), "Model"),),
-)  # fmt: skip
+    id="toy_export",
+    title="Export",
+    version=1,
+    category="Toys",
+    help="Writes a folder.",
+    settings=ExportSettings,
+    run=export,
+    inputs=(input_("model", (MODEL, ADAPTER), "Model"),),
+)
 NODES = (SOURCE, TRAIN, BLOCK, EXPORT)

@@ -50,10 +50,13 @@ def random_adapter(root: Path, base: ModelValue, size: float = 0.05, **config: A
     adapted.save_pretrained(folder, save_embedding_layers=False)
     make_tiny_tokenizer().save_pretrained(str(folder))
     return AdapterValue(
-        path=str(folder), model=adapted_value(base), dataset=dataset_value(root / "data"),
-        train=settings_of().model_dump(mode="json"), metrics={"loss": 1.25, "eval_loss": 1.5},
+        path=str(folder),
+        model=adapted_value(base),
+        dataset=dataset_value(root / "data"),
+        train=settings_of().model_dump(mode="json"),
+        metrics={"loss": 1.25, "eval_loss": 1.5},
         reload_difference=2e-6,
-    )  # fmt: skip
+    )
 
 
 def plain_model(folder: Path | str) -> Any:
@@ -86,9 +89,10 @@ def other_signs() -> Iterator[None]:
         u, s, vh = svd(*args, **more)
         turn, n = signs(s.shape[-1]), s.shape[-1]
         return (
-            torch.cat([u[..., :n] * turn, u[..., n:]], -1), s,
+            torch.cat([u[..., :n] * turn, u[..., n:]], -1),
+            s,
             torch.cat([vh[..., :n, :] * turn[:, None], vh[..., n:, :]], -2),
-        )  # fmt: skip
+        )
 
     def other_qr(*args: Any, **more: Any) -> Any:
         q, r = qr(*args, **more)

@@ -50,16 +50,30 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _info(self) -> dict[str, Any]:
         siblings = [{"rfilename": n, "size": p.stat().st_size} for n, p in self._files().items()]
-        return {"id": self.repo, "modelId": self.repo, "sha": COMMIT, "private": False,
-                "gated": False, "disabled": False, "tags": [], "downloads": 0, "likes": 0,
-                "siblings": siblings, "cardData": self.data or {}}  # fmt: skip
+        return {
+            "id": self.repo,
+            "modelId": self.repo,
+            "sha": COMMIT,
+            "private": False,
+            "gated": False,
+            "disabled": False,
+            "tags": [],
+            "downloads": 0,
+            "likes": 0,
+            "siblings": siblings,
+            "cardData": self.data or {},
+        }
 
     def _tree(self) -> list[dict[str, Any]]:
         return [
-            {"type": "file", "path": n, "size": p.stat().st_size,
-             "oid": hashlib.sha1(p.read_bytes()).hexdigest()}
+            {
+                "type": "file",
+                "path": n,
+                "size": p.stat().st_size,
+                "oid": hashlib.sha1(p.read_bytes()).hexdigest(),
+            }
             for n, p in self._files().items()
-        ]  # fmt: skip
+        ]
 
     def _api(self) -> str:
         return f"/api/{'models' if self.data is None else 'datasets'}/{self.repo}"

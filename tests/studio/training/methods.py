@@ -19,26 +19,50 @@ from tests.studio.training.steps import Recorder, make_context, make_inputs, set
 
 METHODS = {v.id: v for v in load_registry().choices("adapter")}
 OWN: dict[str, dict[str, Any]] = {
-    "adalora": {"target_r": 2}, "adamss": {"directions": 12, "parts": 3}, "c3a": {"block_size": 8},
+    "adalora": {"target_r": 2},
+    "adamss": {"directions": 12, "parts": 3},
+    "c3a": {"block_size": 8},
     "fourierft": {"frequencies": 200},
-    "oft": {"block_size": 8}, "osf": {"kept": 0.75}, "randlora": {"rank": 4, "strength": 80},
-    "road": {"group_size": 8}, "supertuning": {"percent": 5.0}, "tinylora": {"numbers": 16},
+    "oft": {"block_size": 8},
+    "osf": {"kept": 0.75},
+    "randlora": {"rank": 4, "strength": 80},
+    "road": {"group_size": 8},
+    "supertuning": {"percent": 5.0},
+    "tinylora": {"numbers": 16},
     "unilora": {"length": 512},
-    "vblora": {"length": 16, "vectors": 32}, "velora": {"groups": 8}, "vera": {"width": 32},
+    "vblora": {"length": 16, "vectors": 32},
+    "velora": {"groups": 8},
+    "vera": {"width": 32},
     "waveft": {"frequencies": 200},
-}  # fmt: skip
+}
 RATES = {
-    "adalora": 3e-2, "adamss": 3e-2, "beft": 3e-2, "boft": 3e-2, "c3a": 3e-2, "fourierft": 5e-2, "hira": 0.5,
-    "hra": 5e-2, "ia3": 5e-2,
-    "ln_tuning": 5e-2, "loha": 2e-2, "lora_plus": 1e-3, "oft": 2e-2, "psoft": 5e-2, "road": 3e-2,
-    "tinylora": 5e-2, "unilora": 5e-2, "vblora": 5e-2, "vera": 3e-2,
-}  # fmt: skip
+    "adalora": 3e-2,
+    "adamss": 3e-2,
+    "beft": 3e-2,
+    "boft": 3e-2,
+    "c3a": 3e-2,
+    "fourierft": 5e-2,
+    "hira": 0.5,
+    "hra": 5e-2,
+    "ia3": 5e-2,
+    "ln_tuning": 5e-2,
+    "loha": 2e-2,
+    "lora_plus": 1e-3,
+    "oft": 2e-2,
+    "psoft": 5e-2,
+    "road": 3e-2,
+    "tinylora": 5e-2,
+    "unilora": 5e-2,
+    "vblora": 5e-2,
+    "vera": 3e-2,
+}
 BASES = {
-    "float32": {"dtype": "float32"}, "bfloat16": {"dtype": "bfloat16"},
+    "float32": {"dtype": "float32"},
+    "bfloat16": {"dtype": "bfloat16"},
     "float16": {"dtype": "float16"},
     "nf4": {"dtype": "bfloat16", "quantization": "nf4"},
     "int8": {"dtype": "bfloat16", "quantization": "int8"},
-}  # fmt: skip
+}
 
 
 @dataclass
@@ -66,9 +90,13 @@ def train_settings(method: str, **changes: Any) -> Any:
 
 
 def trained(
-    monkeypatch: pytest.MonkeyPatch, root: Path, method: str, base: str = "float32", steps: int = 6,
+    monkeypatch: pytest.MonkeyPatch,
+    root: Path,
+    method: str,
+    base: str = "float32",
+    steps: int = 6,
     **adapter: Any,
-) -> Trained:  # fmt: skip
+) -> Trained:
     """Train, save and verify; the model is looked at just before it is written."""
     seen: dict[str, Any] = {}
     real = subject.write_adapter
@@ -82,8 +110,9 @@ def trained(
     monkeypatch.setattr(subject, "write_adapter", looking)
     recorder = Recorder()
     value = train_adapter(
-        make_context(root, recorder), inputs_for(root, method, base, **adapter),
+        make_context(root, recorder),
+        inputs_for(root, method, base, **adapter),
         train_settings(method, max_steps=steps),
-    )  # fmt: skip
+    )
     assert isinstance(value, AdapterValue)
     return Trained(value, recorder.losses(), seen["weights"], seen["trainable"])

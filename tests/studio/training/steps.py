@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from studio.graph.registry import load_registry
-from studio.nodes.train import TrainSettings
+from studio.node_settings.train import TrainSettings
 from studio.runs.context import StepContext
 from studio.runs.events import Event
 from studio.values import AdaptedModelValue, DatasetValue, ModelValue
@@ -48,27 +48,42 @@ def make_context(
     folder = root / "step"
     folder.mkdir(parents=True, exist_ok=True)
     return StepContext(
-        node="train", title="Train", folder=folder, checkpoints=root / "checkpoints",
-        project_dir=root, registry=load_registry(), emit_event=recorder, stop_requested=stop,
-        take_command=take_command, threads=1,
-    )  # fmt: skip
+        node="train",
+        title="Train",
+        folder=folder,
+        checkpoints=root / "checkpoints",
+        project_dir=root,
+        registry=load_registry(),
+        emit_event=recorder,
+        stop_requested=stop,
+        take_command=take_command,
+        threads=1,
+    )
 
 
 def model_value(folder: Path, **changes: Any) -> ModelValue:
     """The description of a model folder."""
     values: dict[str, Any] = {
-        "path": str(folder), "source": str(folder), "dtype": "float32", "weights_sha256": "0" * 64,
+        "path": str(folder),
+        "source": str(folder),
+        "dtype": "float32",
+        "weights_sha256": "0" * 64,
         "parameters": 0,
-    }  # fmt: skip
+    }
     return ModelValue(**{**values, **changes})
 
 
 def adapted_value(model: ModelValue, **changes: Any) -> AdaptedModelValue:
     """A model with a small LoRA on all linear layers."""
     values: dict[str, Any] = {
-        "model": model, "method": "lora", "r": 4, "alpha": 8, "dropout": 0.0, "bias": "none",
+        "model": model,
+        "method": "lora",
+        "r": 4,
+        "alpha": 8,
+        "dropout": 0.0,
+        "bias": "none",
         "target_modules": TARGETS,
-    }  # fmt: skip
+    }
     return AdaptedModelValue(**{**values, **changes})
 
 
@@ -82,29 +97,42 @@ def rows_of(count: int, start: int = 0) -> list[dict[str, Any]]:
                 {"role": "user", "content": f"{'very ' * (i % 4)}{things[i % 6]}?"},
                 {"role": "assistant", "content": kinds[i % 6]},
             ],
-            "prompt": None, "completion": None, "text": None, "line": i + 1, "source": "rows.jsonl",
+            "prompt": None,
+            "completion": None,
+            "text": None,
+            "line": i + 1,
+            "source": "rows.jsonl",
         }
         for i in range(start, start + count)
-    ]  # fmt: skip
+    ]
 
 
 def dataset_value(folder: Path, train: int = 20, validation: int = 0) -> DatasetValue:
     """A prepared data set of short chat rows."""
     from datasets import Dataset, Features, List, Value
 
-    features = Features({
-        "messages": List({"role": Value("string"), "content": Value("string")}),
-        "prompt": Value("string"), "completion": Value("string"), "text": Value("string"),
-        "line": Value("int64"), "source": Value("string"),
-    })  # fmt: skip
+    features = Features(
+        {
+            "messages": List({"role": Value("string"), "content": Value("string")}),
+            "prompt": Value("string"),
+            "completion": Value("string"),
+            "text": Value("string"),
+            "line": Value("int64"),
+            "source": Value("string"),
+        }
+    )
     for name, count, start in (("train", train, 0), ("validation", validation, train)):
         if count:
             rows = Dataset.from_list(rows_of(count, start), features=features)
             rows.save_to_disk(str(folder / name))
     return DatasetValue(
-        path=str(folder), format="messages", train_rows=train, validation_rows=validation,
-        sha256="1" * 64, sources=[str(folder / "rows.jsonl")],
-    )  # fmt: skip
+        path=str(folder),
+        format="messages",
+        train_rows=train,
+        validation_rows=validation,
+        sha256="1" * 64,
+        sources=[str(folder / "rows.jsonl")],
+    )
 
 
 def make_inputs(root: Path, train: int = 20, validation: int = 0, **adapter: Any) -> dict[str, Any]:
@@ -126,7 +154,11 @@ def make_inputs(root: Path, train: int = 20, validation: int = 0, **adapter: Any
 def settings_of(**changes: Any) -> TrainSettings:
     """Short, quick train settings."""
     values: dict[str, Any] = {
-        "max_steps": 6, "batch_size": 2, "learning_rate": 5e-3, "max_length": 64,
-        "warmup_ratio": 0.0, "lr_scheduler": "constant",
-    }  # fmt: skip
+        "max_steps": 6,
+        "batch_size": 2,
+        "learning_rate": 5e-3,
+        "max_length": 64,
+        "warmup_ratio": 0.0,
+        "lr_scheduler": "constant",
+    }
     return TrainSettings(**{**values, **changes})

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from studio.adapters._configure import describe
+from studio.adapters.configure import describe
 from studio.errors import StudioError
-from studio.nodes.lora import LoraSettings
-from studio.nodes.merge import MergeSettings
+from studio.node_settings.lora import LoraSettings
+from studio.node_settings.merge import MergeSettings
 from studio.training.batch.batches import pad_rows
 from studio.training.loop.sft import choose_head, summed_loss
 from studio.training.loop.train import train_adapter
@@ -35,15 +35,26 @@ from tests.tiny import VOCABULARY
 pytestmark = pytest.mark.usefixtures("quiet_transformers")
 
 _SHAPE = {
-    "vocab_size": VOCABULARY, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
-    "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 256,
-    "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2,
-}  # fmt: skip
+    "vocab_size": VOCABULARY,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 256,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+}
 _GEMMA = {**_SHAPE, "head_dim": 8, "sliding_window": 16, "final_logit_softcapping": 2.0}
 _EYE = {
-    "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
-    "image_size": 32, "patch_size": 8,
-}  # fmt: skip
+    "hidden_size": 16,
+    "intermediate_size": 16,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "image_size": 32,
+    "patch_size": 8,
+}
 FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "Llama, untied": ("LlamaConfig", {**_SHAPE, "tie_word_embeddings": False}),
     "Mistral": ("MistralConfig", {**_SHAPE, "sliding_window": 16}),
@@ -51,26 +62,54 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "Qwen3": ("Qwen3Config", {**_SHAPE, "head_dim": 8}),
     "Gemma2, capped": ("Gemma2Config", {**_GEMMA, "attn_logit_softcapping": 5.0}),
     "Gemma3, text": ("Gemma3TextConfig", _GEMMA),
-    "Gemma3, sees": ("Gemma3Config", {
-        "text_config": _GEMMA, "vision_config": _EYE, "mm_tokens_per_image": 4,
-        "image_token_index": 260, "boi_token_index": 261, "eoi_token_index": 262,
-    }),
+    "Gemma3, sees": (
+        "Gemma3Config",
+        {
+            "text_config": _GEMMA,
+            "vision_config": _EYE,
+            "mm_tokens_per_image": 4,
+            "image_token_index": 260,
+            "boi_token_index": 261,
+            "eoi_token_index": 262,
+        },
+    ),
     "Phi-3, fused": ("Phi3Config", _SHAPE),
-    "GPT-2, transposed": ("GPT2Config", {
-        "vocab_size": VOCABULARY, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 256,
-    }),
-    "Mixtral, experts": ("MixtralConfig", {
-        **_SHAPE, "num_local_experts": 4, "num_experts_per_tok": 2,
-    }),
-    "Qwen3, experts": ("Qwen3MoeConfig", {
-        **_SHAPE, "head_dim": 8, "num_experts": 4, "num_experts_per_tok": 2,
-        "moe_intermediate_size": 16,
-    }),
+    "GPT-2, transposed": (
+        "GPT2Config",
+        {
+            "vocab_size": VOCABULARY,
+            "n_embd": 32,
+            "n_layer": 2,
+            "n_head": 4,
+            "n_positions": 256,
+        },
+    ),
+    "Mixtral, experts": (
+        "MixtralConfig",
+        {
+            **_SHAPE,
+            "num_local_experts": 4,
+            "num_experts_per_tok": 2,
+        },
+    ),
+    "Qwen3, experts": (
+        "Qwen3MoeConfig",
+        {
+            **_SHAPE,
+            "head_dim": 8,
+            "num_experts": 4,
+            "num_experts_per_tok": 2,
+            "moe_intermediate_size": 16,
+        },
+    ),
     "Granite, scaled": ("GraniteConfig", {**_SHAPE, "logits_scaling": 4.0}),
-}  # fmt: skip
+}
 _ADAPTED = {
-    "Phi-3, fused": 8, "GPT-2, transposed": 8, "Mixtral, experts": 12, "Qwen3, experts": 12,
-}  # fmt: skip
+    "Phi-3, fused": 8,
+    "GPT-2, transposed": 8,
+    "Mixtral, experts": 12,
+    "Qwen3, experts": 12,
+}
 
 
 def make_model(folder: Path, family: str) -> Path:
@@ -127,8 +166,10 @@ def test_the_short_head_gives_the_loss_of_the_full_one(tmp_path: Path, family: s
     from datasets import Dataset
 
     model = plain_model(make_model(tmp_path / "model", family))
-    rows = [{"input_ids": list(range(9, 9 + n)), "labels": [-100] * 4 + list(range(13, 9 + n))}
-            for n in (8, 21, 40)]  # fmt: skip
+    rows = [
+        {"input_ids": list(range(9, 9 + n)), "labels": [-100] * 4 + list(range(13, 9 + n))}
+        for n in (8, 21, 40)
+    ]
     batch = pad_rows(Dataset.from_list(rows), [0, 1, 2], 0)
     assert choose_head(model, batch) == "rows"  # a head that is trained needs its own gradient
     model.requires_grad_(False)

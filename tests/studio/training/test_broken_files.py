@@ -14,7 +14,7 @@ import pytest
 from pyarrow import parquet
 
 from studio.errors import StudioError
-from studio.nodes.dataset import DatasetSettings
+from studio.node_settings.dataset import DatasetSettings
 from studio.training.data.arrow import open_rows
 from studio.training.data.rows import prepare_rows
 from studio.values import DatasetValue
@@ -61,9 +61,11 @@ def write_stream(path: Path) -> int:
 
 
 BROKEN = {
-    "rows.json": write_array, "rows.jsonl.gz": write_gzip, "wide.jsonl": write_encoding,
+    "rows.json": write_array,
+    "rows.jsonl.gz": write_gzip,
+    "wide.jsonl": write_encoding,
     "rows.arrow": write_stream,
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", BROKEN)

@@ -71,14 +71,17 @@ def test_a_custom_template_works() -> None:
 @pytest.mark.parametrize(
     ("source", "reason"),
     [
-        ("{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}", "ended after"),
+        (
+            "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
+            "ended after",
+        ),
         ("{{ 'a' * 10 ** 7 }}", "more than"),
         ("{{ messages[9].content }}", "no element 9"),
         ("{{ raise_exception('Only one role.') }}", "Only one role"),
         ("{{ messages | nothing }}", "nothing"),
         ("Hello", "leaves out what the messages say"),
     ],
-)  # fmt: skip
+)
 def test_a_custom_template_that_does_not_work_is_told_in_one_sentence(
     source: str, reason: str
 ) -> None:

@@ -52,20 +52,37 @@ def write(folder: Path, rows: Sequence[dict[str, Any]], held_out: int = 0) -> Da
                 writer.write({n: [r.get(n) for r in part] for n in FEATURES})
     kind: Any = "text" if "text" in rows[0] else "messages"
     return DatasetValue(
-        path=str(folder), format=kind, shape=kind, train_rows=cut, validation_rows=held_out, sha256="0" * 64,
+        path=str(folder),
+        format=kind,
+        shape=kind,
+        train_rows=cut,
+        validation_rows=held_out,
+        sha256="0" * 64,
         sources=["rows.jsonl"],
-    )  # fmt: skip
+    )
 
 
 def tokenized(
-    root: Path, rows: Sequence[dict[str, Any]], tokenizer: Any = None, told: Recorder | None = None,
-    *, max_length: int = 500, train_on: str = "answers", held_out: int = 0, long_text: str = "cut",
-) -> Tokenized:  # fmt: skip
+    root: Path,
+    rows: Sequence[dict[str, Any]],
+    tokenizer: Any = None,
+    told: Recorder | None = None,
+    *,
+    max_length: int = 500,
+    train_on: str = "answers",
+    held_out: int = 0,
+    long_text: str = "cut",
+) -> Tokenized:
     context = make_context(root, told or Recorder())
     return tokenize_dataset(
-        context, write(root / "data", rows, held_out), tokenizer or make_tiny_tokenizer(),
-        max_length=max_length, train_on=train_on, folder=root / "tokens", long_text=long_text,
-    )  # fmt: skip
+        context,
+        write(root / "data", rows, held_out),
+        tokenizer or make_tiny_tokenizer(),
+        max_length=max_length,
+        train_on=train_on,
+        folder=root / "tokens",
+        long_text=long_text,
+    )
 
 
 def row_of(tokens: Tokenized, number: int = 0) -> tuple[list[int], list[int]]:
@@ -95,8 +112,30 @@ def test_golden_ids_in_figures(tmp_path: Path) -> None:
     """Written out once, so that no helper of the test can hide a change."""
     got, labels = row_of(tokenized(tmp_path, [{"messages": messages("u:a", "a:b")}]))
     assert got == [
-        1, 87, 85, 71, 84, 201, 67, 2, 201, 1, 67, 85, 85, 75, 85, 86, 67, 80, 86, 201, 68, 2, 201,
-    ]  # fmt: skip
+        1,
+        87,
+        85,
+        71,
+        84,
+        201,
+        67,
+        2,
+        201,
+        1,
+        67,
+        85,
+        85,
+        75,
+        85,
+        86,
+        67,
+        80,
+        86,
+        201,
+        68,
+        2,
+        201,
+    ]
     assert labels == masked(20) + [68, 2, 201]
 
 
@@ -142,15 +181,20 @@ def word_tokenizer() -> Any:
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     core.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=1500, special_tokens=special, show_progress=False,
+        vocab_size=1500,
+        special_tokens=special,
+        show_progress=False,
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-    )  # fmt: skip
+    )
     text = (ASSETS / "wordnet8_train.jsonl").read_text(encoding="utf-8").splitlines()[:400]
     core.train_from_iterator([*text, "\n\n \n\n a\n\n"] * 2, trainer)
     tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=core, pad_token=special[0], bos_token=special[1], eos_token=special[2],
+        tokenizer_object=core,
+        pad_token=special[0],
+        bos_token=special[1],
+        eos_token=special[2],
         clean_up_tokenization_spaces=False,
-    )  # fmt: skip
+    )
     tokenizer.chat_template = make_tiny_tokenizer().chat_template
     return tokenizer
 
@@ -341,8 +385,9 @@ def test_validation_rows_are_apart(tmp_path: Path) -> None:
 def test_tokens_are_memory_mapped_ints(tmp_path: Path) -> None:
     tokens = tokenized(tmp_path, [{"messages": messages("u:a", "a:b")}])
     assert [str(tokens.train.features[n].feature.dtype) for n in ("input_ids", "labels")] == [
-        "int32", "int32",
-    ]  # fmt: skip
+        "int32",
+        "int32",
+    ]
     assert tokens.train.cache_files[0]["filename"].startswith(str(tmp_path / "tokens"))
 
 
@@ -375,8 +420,10 @@ def test_a_stop_ends_it_and_a_second_go_starts_afresh(tmp_path: Path) -> None:
     value = write(tmp_path / "data", rows)
     stopped = make_context(tmp_path, told, stop=lambda: bool(told.named("Progress")))
     options: dict[str, Any] = {
-        "max_length": 99, "train_on": "answers", "folder": tmp_path / "tokens",
-    }  # fmt: skip
+        "max_length": 99,
+        "train_on": "answers",
+        "folder": tmp_path / "tokens",
+    }
     with pytest.raises(Stopped):
         tokenize_dataset(stopped, value, make_tiny_tokenizer(), **options)
     context = make_context(tmp_path, Recorder())

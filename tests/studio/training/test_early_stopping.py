@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from studio.cadence import cadence_of, length_of
 from studio.errors import Stopped
+from studio.runs.cadence import cadence_of, length_of
 from studio.training.loop.figures import Figures
 from studio.training.loop.train import train_adapter
 from studio.training.loop.watch import StepWatch
@@ -76,8 +76,9 @@ def test_a_resumed_run_ends_at_the_same_step_with_the_same_weights(
     with pytest.raises(Stopped):
         train_adapter(
             make_context(tmp_path / "b", first, lambda: len(first.losses()) >= after),
-            inputs, settings,
-        )  # fmt: skip
+            inputs,
+            settings,
+        )
     two = train_adapter(make_context(tmp_path / "b", second), inputs, settings)
     assert first.losses() + second.losses() == whole.losses()
     assert [e.get("step") for e in second.named("EarlyStopped")] == [16]
@@ -146,12 +147,17 @@ def test_what_has_learned_nothing_is_never_the_result(
     monkeypatch.setattr(train, "evaluator_of", lambda c, watch, *m: lambda: abs(watch.step - best))
     recorder = Recorder()
     value = train_adapter(
-        make_context(tmp_path, recorder), make_inputs(tmp_path, 20, 4),
+        make_context(tmp_path, recorder),
+        make_inputs(tmp_path, 20, 4),
         settings_of(
-            max_steps=4, eval_steps=1, keep="best", eval_at_start=best == 0, warmup_steps=2,
+            max_steps=4,
+            eval_steps=1,
+            keep="best",
+            eval_at_start=best == 0,
+            warmup_steps=2,
             early_stopping=3,
         ),
-    )  # fmt: skip
+    )
     assert value.metrics["kept_step"] == 2
     told = [e.get("sentence") for e in recorder.named("Notice")]
     assert sum("lowest before the training: 0." in sentence for sentence in told) == 1
@@ -176,9 +182,10 @@ def test_two_best_weights_are_there_at_most(
 
     monkeypatch.setattr(train, "evaluator_of", evaluator_of)
     train_adapter(
-        make_context(tmp_path, Recorder()), make_inputs(tmp_path, 20, 4),
+        make_context(tmp_path, Recorder()),
+        make_inputs(tmp_path, 20, 4),
         settings_of(max_steps=6, eval_steps=1, keep="best", save_steps=3),
-    )  # fmt: skip
+    )
     assert seen[-1] == ["step-000003", "step-000005"]
     assert max(len(names) for names in seen) == 2
 
@@ -187,9 +194,10 @@ def test_two_best_weights_are_there_at_most(
 def test_without_keep_best_the_last_step_is_the_result(tmp_path: Path) -> None:
     """No folder of best weights is written."""
     value = train_adapter(
-        make_context(tmp_path, Recorder()), make_inputs(tmp_path, 20, 4),
+        make_context(tmp_path, Recorder()),
+        make_inputs(tmp_path, 20, 4),
         best_settings(keep="last", early_stopping=3),
-    )  # fmt: skip
+    )
     assert (value.metrics["best_step"], value.metrics["kept_step"]) == (10, 16)
     assert not (tmp_path / "checkpoints/best").exists()
 
@@ -266,8 +274,9 @@ def test_an_evaluation_at_the_start(tmp_path: Path) -> None:
     """The base model's own loss, before any step, and once."""
     recorder = Recorder()
     train_adapter(
-        make_context(tmp_path, recorder), make_inputs(tmp_path, 20, 4),
+        make_context(tmp_path, recorder),
+        make_inputs(tmp_path, 20, 4),
         settings_of(max_steps=4, eval_steps=2, eval_at_start=True),
-    )  # fmt: skip
+    )
     found = [e.get("step") for e in recorder.named("Metric") if e.get("eval_loss") is not None]
     assert found == [0, 2, 4]

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from studio.errors import Stopped, StudioError
-from studio.nodes.evaluate import EvaluateSettings
+from studio.node_settings.evaluate import EvaluateSettings
 from studio.training.answer.evaluate import evaluate
 from studio.training.answer.questions import _question, exact_match
 from studio.training.tokens.ends import Ends, turn_end_id
@@ -37,9 +37,13 @@ def plain_answer(model: Any, question: str) -> str:
         messages(f"u:{question}"), add_generation_prompt=True, return_tensors="pt"
     )
     out = model.generate(
-        inputs["input_ids"], attention_mask=inputs["attention_mask"], max_new_tokens=NEW,
-        do_sample=False, eos_token_id=END_ID, pad_token_id=0,
-    )  # fmt: skip
+        inputs["input_ids"],
+        attention_mask=inputs["attention_mask"],
+        max_new_tokens=NEW,
+        do_sample=False,
+        eos_token_id=END_ID,
+        pad_token_id=0,
+    )
     return str(tokenizer.decode(out[0][inputs["input_ids"].shape[1] :], skip_special_tokens=True))
 
 
@@ -49,9 +53,12 @@ def rows(answers: list[str]) -> list[dict[str, Any]]:
 
 
 def report(
-    root: Path, dataset: DatasetValue, value: AdapterValue | ModelValue, told: Recorder,
+    root: Path,
+    dataset: DatasetValue,
+    value: AdapterValue | ModelValue,
+    told: Recorder,
     **settings: Any,
-) -> ReportValue:  # fmt: skip
+) -> ReportValue:
     context = make_context(root / "evaluate", told)
     context.title = "Evaluate"
     options = EvaluateSettings(**{"rows": 0, "max_new_tokens": NEW, "batch_size": 4, **settings})

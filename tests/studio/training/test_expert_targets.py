@@ -9,15 +9,15 @@ from typing import Any
 import pytest
 import torch
 
-from studio.adapters._configure import describe
-from studio.adapters._method import lora_config
+from studio.adapters.configure import describe
+from studio.adapters.method import lora_config
 from studio.errors import StudioError
 from studio.estimate.shapes import read_shape, shape_of_config
 from studio.estimate.trainable import count, matched, rank_for
-from studio.layers import read_linear_modules
-from studio.nodes.lora import LoraSettings
-from studio.nodes.merge import MergeSettings
-from studio.targets import choose
+from studio.model.layers import read_linear_modules
+from studio.model.targets import choose
+from studio.node_settings.lora import LoraSettings
+from studio.node_settings.merge import MergeSettings
 from studio.training.adapter.experts import name_experts
 from studio.training.loop.train import train_adapter
 from studio.training.merge.make import merge_adapter
@@ -38,25 +38,53 @@ pytestmark = pytest.mark.usefixtures("quiet_transformers")
 _MIXTURE = {**_SHAPE, "num_experts_per_tok": 2, "moe_intermediate_size": 16}
 FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "mixtral": ("MixtralConfig", {**_SHAPE, "num_local_experts": 4, "num_experts_per_tok": 2}),
-    "qwen2_moe": ("Qwen2MoeConfig", {
-        **_MIXTURE, "num_experts": 4, "shared_expert_intermediate_size": 24, "mlp_only_layers": [0],
-    }),
+    "qwen2_moe": (
+        "Qwen2MoeConfig",
+        {
+            **_MIXTURE,
+            "num_experts": 4,
+            "shared_expert_intermediate_size": 24,
+            "mlp_only_layers": [0],
+        },
+    ),
     "qwen3_moe": ("Qwen3MoeConfig", {**_MIXTURE, "head_dim": 8, "num_experts": 4}),
     "phimoe": ("PhimoeConfig", {**_SHAPE, "num_local_experts": 4, "num_experts_per_tok": 2}),
-    "llama4": ("Llama4TextConfig", {
-        **_SHAPE, "num_local_experts": 4, "num_experts_per_tok": 1, "intermediate_size_mlp": 48,
-        "head_dim": 8,
-    }),
-    "gpt_oss": ("GptOssConfig", {
-        **_SHAPE, "num_local_experts": 4, "num_experts_per_tok": 2, "head_dim": 8,
-    }),
-    "deepseek_v3": ("DeepseekV3Config", {
-        **_MIXTURE, "num_key_value_heads": 4, "n_routed_experts": 4, "first_k_dense_replace": 1,
-        "n_group": 1, "topk_group": 1,
-        "q_lora_rank": 8, "kv_lora_rank": 8, "qk_rope_head_dim": 4, "qk_nope_head_dim": 4,
-        "v_head_dim": 8,
-    }),
-}  # fmt: skip
+    "llama4": (
+        "Llama4TextConfig",
+        {
+            **_SHAPE,
+            "num_local_experts": 4,
+            "num_experts_per_tok": 1,
+            "intermediate_size_mlp": 48,
+            "head_dim": 8,
+        },
+    ),
+    "gpt_oss": (
+        "GptOssConfig",
+        {
+            **_SHAPE,
+            "num_local_experts": 4,
+            "num_experts_per_tok": 2,
+            "head_dim": 8,
+        },
+    ),
+    "deepseek_v3": (
+        "DeepseekV3Config",
+        {
+            **_MIXTURE,
+            "num_key_value_heads": 4,
+            "n_routed_experts": 4,
+            "first_k_dense_replace": 1,
+            "n_group": 1,
+            "topk_group": 1,
+            "q_lora_rank": 8,
+            "kv_lora_rank": 8,
+            "qk_rope_head_dim": 4,
+            "qk_nope_head_dim": 4,
+            "v_head_dim": 8,
+        },
+    ),
+}
 
 
 def make_model(folder: Path, family: str) -> Path:
@@ -99,23 +127,39 @@ QKVO = {f"self_attn.{n}_proj.weight" for n in "qkvo"}
     [
         ("mixtral", {"target_modules": ["w1", "w2", "w3"], "layers": "1"}, block(1, EXPERTS)),
         ("qwen3_moe", {"layers": "0"}, block(0, QKVO | EXPERTS)),
-        ("qwen3_moe", {"target_modules": r"re:.*\.1\.mlp\.experts\.down_proj"},
-         block(1, {"mlp.experts.down_proj"})),
+        (
+            "qwen3_moe",
+            {"target_modules": r"re:.*\.1\.mlp\.experts\.down_proj"},
+            block(1, {"mlp.experts.down_proj"}),
+        ),
         ("qwen2_moe", {}, block(0, QKVO | DENSE) | block(1, QKVO | EXPERTS | BESIDE)),
-        ("llama4", {"target_modules": "experts.down_proj, o_proj", "layers": "1"},
-         block(1, {"feed_forward.experts.down_proj", "self_attn.o_proj.weight"})),
+        (
+            "llama4",
+            {"target_modules": "experts.down_proj, o_proj", "layers": "1"},
+            block(1, {"feed_forward.experts.down_proj", "self_attn.o_proj.weight"}),
+        ),
         ("gpt_oss", {"layers": "0"}, block(0, QKVO | EXPERTS)),
         ("phimoe", {"target_modules": "all-linear", "layers": "1"}, block(1, QKVO | EXPERTS)),
-        ("qwen2_moe", {"target_modules": "experts.gate_up_proj"},
-         block(1, {"mlp.experts.gate_up_proj"})),
+        (
+            "qwen2_moe",
+            {"target_modules": "experts.gate_up_proj"},
+            block(1, {"mlp.experts.gate_up_proj"}),
+        ),
         ("qwen2_moe", {"target_modules": "re:.*shared_expert.*"}, block(1, BESIDE)),
-        ("deepseek_v3", {"target_modules": "gate_proj,up_proj,down_proj"},
-         block(0, DENSE) | block(1, EXPERTS)
-         | block(1, {n.replace("expert.", "experts.") for n in BESIDE})),
-        ("deepseek_v3", {"target_modules": "shared_experts.down_proj"},
-         block(1, {"mlp.shared_experts.down_proj.weight"})),
+        (
+            "deepseek_v3",
+            {"target_modules": "gate_proj,up_proj,down_proj"},
+            block(0, DENSE)
+            | block(1, EXPERTS)
+            | block(1, {n.replace("expert.", "experts.") for n in BESIDE}),
+        ),
+        (
+            "deepseek_v3",
+            {"target_modules": "shared_experts.down_proj"},
+            block(1, {"mlp.shared_experts.down_proj.weight"}),
+        ),
     ],
-)  # fmt: skip
+)
 def test_exactly_the_chosen_weights_change(
     tmp_path: Path, family: str, settings: dict[str, Any], expected: set[str]
 ) -> None:
@@ -137,15 +181,19 @@ def test_ranks_and_alphas_of_experts(tmp_path: Path, family: str) -> None:
     ranks = "experts.gate_up_proj=2, experts.down_proj=3, q_proj=5"
     names = "q_proj" if family != "deepseek_v3" else "q_a_proj"
     value = trained(
-        tmp_path, family, target_modules=f"{names}, experts.gate_up_proj, experts.down_proj",
-        rank_pattern=ranks.replace("q_proj", names), alpha_pattern="experts.gate_up_proj=6",
-    )  # fmt: skip
+        tmp_path,
+        family,
+        target_modules=f"{names}, experts.gate_up_proj, experts.down_proj",
+        rank_pattern=ranks.replace("q_proj", names),
+        alpha_pattern="experts.gate_up_proj=6",
+    )
     model = plain_adapted(value)
     found = {
         type_name: (module.r["default"], module.scaling["default"])
-        for name, module in model.named_modules() if hasattr(module, "lora_A")
+        for name, module in model.named_modules()
+        if hasattr(module, "lora_A")
         for type_name in [getattr(module, "parameter_name", name.rpartition(".")[2])]
-    }  # fmt: skip
+    }
     assert found == {"gate_up_proj": (4, 3.0), "down_proj": (3, 8 / 3), names: (5, 8 / 5)}
     context = make_context(tmp_path / "merge", Recorder())
     merged = plain_model(merge_adapter(context, value.to_json(), MergeSettings()).path)
@@ -208,9 +256,14 @@ def test_the_estimate_counts_what_is_trained(name: str, settings: dict[str, Any]
     assert chosen.troubles == []
     value = AdaptedModelValue(
         model=ModelValue(path="", source="", dtype="bfloat16", weights_sha256="", parameters=0),
-        method="lora", r=8, alpha=16, dropout=0.0, bias="none", target_modules=chosen.names,
+        method="lora",
+        r=8,
+        alpha=16,
+        dropout=0.0,
+        bias="none",
+        target_modules=chosen.names,
         rank_pattern=chosen.ranks,
-    )  # fmt: skip
+    )
     model = meta_model(config)
     adapted = get_peft_model(model, name_experts(model, lora_config(value)))
     theirs = adapted.get_nb_trainable_parameters()[0]
@@ -251,18 +304,26 @@ def test_a_layer_beside_the_experts_is_refused_in_4_bits(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("method", "own"),
     [
-        ("lora_fa", {}), ("riemannian", {}), ("rslora", {}), ("lora_plus", {}),
+        ("lora_fa", {}),
+        ("riemannian", {}),
+        ("rslora", {}),
+        ("lora_plus", {}),
         ("lora", {"init": "gaussian"}),
     ],
-)  # fmt: skip
+)
 def test_methods_on_experts_train_reload_and_merge(
     tmp_path: Path, method: str, own: dict[str, Any]
 ) -> None:
     told = Recorder()
     value = trained(
-        tmp_path, "mixtral", steps=8, told=told, method=method, method_settings=own,
+        tmp_path,
+        "mixtral",
+        steps=8,
+        told=told,
+        method=method,
+        method_settings=own,
         target_modules="experts.gate_up_proj, experts.down_proj",
-    )  # fmt: skip
+    )
     losses = told.losses()
     assert losses[-1] < losses[0] - 0.02, losses
     assert value.reload_difference <= 1e-5
@@ -316,7 +377,7 @@ def _joined_layer() -> tuple[Any, Any, Any, Any]:
 def test_gradients_of_joined_experts_are_changed_one_expert_at_a_time() -> None:
     """LoRA-FA: s B A is the part of each expert's own gradient that A can reach. Riemannian: the step
     of each expert's W is scaled by its own A and B."""
-    from studio.adapters._gradients import precondition_gradients, project_b_gradients
+    from studio.adapters.gradients import precondition_gradients, project_b_gradients
 
     gradient = torch.randn(3, 5, 6)  # of the loss by W, for each expert: (experts, out, in)
     model, layer, a, b = _joined_layer()

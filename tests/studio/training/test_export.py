@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from studio import trust
 from studio.errors import Stopped, StudioError
-from studio.exporters._folder import replaced
-from studio.nodes.export import ExportSettings
+from studio.exporters.folder import replaced
+from studio.model import trust
+from studio.node_settings.export import ExportSettings
 from studio.runs.context import StepContext
 from studio.training.merge.export import export
 from studio.values import AdapterValue, ModelValue
@@ -61,8 +61,14 @@ def test_a_merged_model_loads_in_plain_transformers(model: ModelValue, tmp_path:
 
     folder = exported(tmp_path, model)
     assert folder == tmp_path / "step" / "export"
-    wanted = {"model.safetensors", "config.json", "generation_config.json", "tokenizer.json",
-              "README.md", "lora-studio.json"}  # fmt: skip
+    wanted = {
+        "model.safetensors",
+        "config.json",
+        "generation_config.json",
+        "tokenizer.json",
+        "README.md",
+        "lora-studio.json",
+    }
     assert wanted <= names(folder)
     assert float((logits(plain_model(folder)) - logits(plain_model(model.path))).abs().max()) == 0
     assert AutoTokenizer.from_pretrained(folder).chat_template
@@ -99,10 +105,21 @@ def test_the_card_states_everything(
     for value in (adapter, model):
         card = (exported(tmp_path / value.kind, value) / "README.md").read_text(encoding="utf-8")
         for fact in (
-            "rows.jsonl", "sha256", "1" * 64, "learning_rate | 0.005", "max_steps | 6", "loss | 1.25",
-            "eval_loss | 1.5", "| r | 4 |", "tiny-talk", "rows for training | 20", "2e-06", "peft",
-            "Small talk", "from_pretrained",
-        ):  # fmt: skip
+            "rows.jsonl",
+            "sha256",
+            "1" * 64,
+            "learning_rate | 0.005",
+            "max_steps | 6",
+            "loss | 1.25",
+            "eval_loss | 1.5",
+            "| r | 4 |",
+            "tiny-talk",
+            "rows for training | 20",
+            "2e-06",
+            "peft",
+            "Small talk",
+            "from_pretrained",
+        ):
             assert fact in card, fact
         assert str(tmp_path) not in card, "a folder of this machine"
     assert "merged against base" in card

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from studio.chat_templates import template
-from studio.formats._chat import untrained
+from studio.data.conversation import untrained
 from studio.graph.registry import load_registry
 from studio.training.data.canonical import to_arrow
 from studio.training.tokens.encoder import Encoder

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from studio.errors import Stopped
-from studio.nodes.merge import MergeSettings
+from studio.node_settings.merge import MergeSettings
 from studio.training.loop.train import train_adapter, train_whole
 from studio.training.merge import check as merge_check
 from studio.training.merge.make import merge_adapter
@@ -22,9 +22,14 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:MatMul8bitLt"),
 ]
 CASES = [
-    ("float32", "none"), ("bfloat16", "none"), ("float16", "none"),
-    ("bfloat16", "nf4"), ("float16", "nf4"), ("bfloat16", "int8"), ("float16", "int8"),
-]  # fmt: skip
+    ("float32", "none"),
+    ("bfloat16", "none"),
+    ("float16", "none"),
+    ("bfloat16", "nf4"),
+    ("float16", "nf4"),
+    ("bfloat16", "int8"),
+    ("float16", "int8"),
+]
 
 
 @pytest.mark.parametrize(("dtype", "quantization"), CASES)
@@ -36,9 +41,13 @@ def test_a_training_on_the_gpu(
     inputs = make_inputs(tmp_path, 20, 4)
     inputs["model"]["model"].update(quantization=quantization, dtype=dtype, parameters=10**5)
     settings = settings_of(
-        max_steps=12, save_steps=6, eval_steps=4, gradient_checkpointing=checkpointing,
-        gradient_accumulation_steps=2, max_grad_norm=0.0 if checkpointing else 1.0,
-    )  # fmt: skip
+        max_steps=12,
+        save_steps=6,
+        eval_steps=4,
+        gradient_checkpointing=checkpointing,
+        gradient_accumulation_steps=2,
+        max_grad_norm=0.0 if checkpointing else 1.0,
+    )
     told = Recorder()
     value = train_adapter(make_context(tmp_path, told), inputs, settings)
     losses = told.losses()

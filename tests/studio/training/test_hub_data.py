@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
+from studio.data.reading.window import open_window
 from studio.errors import StudioError
-from studio.formats._window import open_window
 from studio.graph.node_type import CheckContext
 from studio.graph.registry import load_registry
-from studio.nodes.dataset import DatasetSettings, check
+from studio.node_settings.dataset import DatasetSettings
+from studio.nodes.dataset import check
 from studio.training.fetch.hub_files import NoSuchPart, files_of
 from tests.studio.training.hub_server import COMMIT, serve_hub
 from tests.studio.training.steps import Recorder
@@ -20,12 +21,17 @@ from tests.studio.training.test_rows import prepared, sentences
 
 CARD = {
     "configs": [
-        {"config_name": "short", "default": True,
-         "data_files": [{"split": "train", "path": "short/*.jsonl"},
-                        {"split": "test", "path": ["held/test.jsonl"]}]},
+        {
+            "config_name": "short",
+            "default": True,
+            "data_files": [
+                {"split": "train", "path": "short/*.jsonl"},
+                {"split": "test", "path": ["held/test.jsonl"]},
+            ],
+        },
         {"config_name": "long", "data_dir": "long"},
     ]
-}  # fmt: skip
+}
 
 
 def write(path: Path, count: int, word: str) -> None:
@@ -57,8 +63,10 @@ def test_a_split_is_fetched_once_and_pinned(
     tmp_path: Path, hub: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options = {
-        "source": "hub:someone/rows", "split_mode": "file", "validation_source": "hub:someone/rows:test",
-    }  # fmt: skip
+        "source": "hub:someone/rows",
+        "split_mode": "file",
+        "validation_source": "hub:someone/rows:test",
+    }
     context = CheckContext("data", "Dataset", tmp_path, variants=load_registry().variants)
     assert not list(check(DatasetSettings(**options), context))
     with hub() as endpoint:
@@ -86,17 +94,30 @@ def test_a_split_is_fetched_once_and_pinned(
     [
         ({"source": "hub:someone/else"}, "not_found", "source", "no data set someone/else"),
         ({"source": "hub:someone/rows", "hub_revision": "v9"}, "no_revision", "hub_revision", "v9"),
-        ({"source": "hub:someone/rows", "hub_split": "dev"}, "no_such_part", "hub_split",
-         "has no split “dev”; it has: train, test"),
-        ({"source": "hub:someone/rows", "hub_config": "odd"}, "no_such_part", "hub_split",
-         "has no configuration “odd”; it has: short, long"),
+        (
+            {"source": "hub:someone/rows", "hub_split": "dev"},
+            "no_such_part",
+            "hub_split",
+            "has no split “dev”; it has: train, test",
+        ),
+        (
+            {"source": "hub:someone/rows", "hub_config": "odd"},
+            "no_such_part",
+            "hub_split",
+            "has no configuration “odd”; it has: short, long",
+        ),
         ({"source": "hub:not a name"}, "bad_hub_name", "source", "cannot be the name"),
     ],
-)  # fmt: skip
+)
 def test_what_is_not_there_is_told(
-    settings: dict[str, Any], code: str, field: str, words: str, tmp_path: Path, hub: Any,
+    settings: dict[str, Any],
+    code: str,
+    field: str,
+    words: str,
+    tmp_path: Path,
+    hub: Any,
     monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+) -> None:
     with hub() as endpoint:
         monkeypatch.setenv("HF_ENDPOINT", endpoint)
         with pytest.raises(StudioError) as caught:
@@ -122,14 +143,22 @@ def test_no_network_and_nothing_kept(
     [
         (["rows.jsonl", "README.md"], "", "train", ["rows.jsonl"]),
         (["train.csv", "test.csv"], "", "test", ["test.csv"]),
-        (["data/train-0.parquet", "data/train-1.parquet", "data/dev-0.parquet"], "", "validation",
-         ["data/dev-0.parquet"]),
+        (
+            ["data/train-0.parquet", "data/train-1.parquet", "data/dev-0.parquet"],
+            "",
+            "validation",
+            ["data/dev-0.parquet"],
+        ),
         (["en/train/a.parquet", "de/train/a.parquet"], "de", "train", ["de/train/a.parquet"]),
-        (["a.parquet", "b.parquet", "extra.json", "dataset_infos.json"], "", "train",
-         ["a.parquet", "b.parquet"]),
+        (
+            ["a.parquet", "b.parquet", "extra.json", "dataset_infos.json"],
+            "",
+            "train",
+            ["a.parquet", "b.parquet"],
+        ),
         (["book.txt", "LICENSE"], "", "train", ["book.txt"]),
     ],
-)  # fmt: skip
+)
 def test_files_are_found_by_their_names(
     names: list[str], config: str, split: str, wanted: list[str]
 ) -> None:

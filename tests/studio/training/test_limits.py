@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from studio.errors import StudioError
-from studio.layers import read_linear_modules
+from studio.model.layers import read_linear_modules
 from studio.training.loop.train import train_adapter
 from studio.training.merge import check as merge_check
 from studio.training.model import load

@@ -12,8 +12,8 @@ import pytest
 from studio.cli.data_report_text import report_text
 from studio.cli.token_text import paint_for, row_text
 from studio.errors import Stopped
-from studio.tokens import TokenRow
-from studio.training.desk.token_view import MOST_CUT, SourceRow, view_rows
+from studio.preview.tokens import TokenRow
+from studio.training.data_host.token_view import MOST_CUT, SourceRow, view_rows
 from studio.training.loop.train import train_adapter
 from studio.training.tokens.encoder import Encoder
 from studio.training.tokens.labels import Encoded
@@ -125,8 +125,9 @@ def test_the_pieces_that_are_shown_are_those_of_a_training(make: Any, tmp_path: 
     new = [r.text[t[0].end :] for r in first[1:] if (t := r.tokens)]
     assert first[0].text + "".join(new) == rows[0]["text"]  # no character is lost or shown twice
     assert (first[0].whole_trained, first[0].divided) == (
-        sum(r.count("trained") for r in first), True,
-    )  # fmt: skip
+        sum(r.count("trained") for r in first),
+        True,
+    )
     for row in shown:
         whole = [t for t in row.tokens if not t.special and "�" not in t.text]
         assert [t.text for t in whole] == [row.text[t.start : t.end] for t in whole]
@@ -208,8 +209,14 @@ def test_pieces_without_padding_have_the_losses_of_padded_ones(tmp_path: Path) -
 
 
 def test_a_packed_run_of_pieces_that_was_stopped_ends_with_the_same_bytes(tmp_path: Path) -> None:
-    settings = settings_of(max_steps=6, max_length=24, pack_length=60, batching="packed",
-                           batch_size=1, long_text="split")  # fmt: skip
+    settings = settings_of(
+        max_steps=6,
+        max_length=24,
+        pack_length=60,
+        batching="packed",
+        batch_size=1,
+        long_text="split",
+    )
     whole, first, second = Recorder(), Recorder(), Recorder()
     train_adapter(make_context(tmp_path / "a", whole), text_inputs(tmp_path / "a"), settings)
     inputs = text_inputs(tmp_path / "b")

@@ -62,9 +62,12 @@ def test_a_left_out_step_does_not_spoil_what_adalora_has_learned(
 ) -> None:
     """The importance of its ranks comes from gradients, and is kept from step to step."""
     inputs = scaled_float16(
-        tmp_path, monkeypatch, lambda step: step == 2, method="adalora",
+        tmp_path,
+        monkeypatch,
+        lambda step: step == 2,
+        method="adalora",
         method_settings={"target_r": 2},
-    )  # fmt: skip
+    )
     train_adapter(
         make_context(tmp_path, Recorder()), inputs, settings_of(max_steps=6, save_steps=3)
     )

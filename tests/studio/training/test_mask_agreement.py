@@ -37,23 +37,33 @@ def marked(ask: str, said: str, other: str, first: str = "") -> str:
 
 CHATML = "{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}"
 TEMPLATES = {
-    "chatml": marked("<|im_start|>assistant\n", "{{ m.content }}" + CALLS + "{{ '<|im_end|>\n' }}", CHATML),
+    "chatml": marked(
+        "<|im_start|>assistant\n", "{{ m.content }}" + CALLS + "{{ '<|im_end|>\n' }}", CHATML
+    ),
     "llama 3": marked(
-        "<|h|>assistant<|/h|>\n\n", "{{ m.content | trim }}" + CALLS + "<|eot|>",
-        "{{ '<|h|>' + m.role + '<|/h|>\n\n' + m.content | trim + '<|eot|>' }}", "{{ bos_token }}",
+        "<|h|>assistant<|/h|>\n\n",
+        "{{ m.content | trim }}" + CALLS + "<|eot|>",
+        "{{ '<|h|>' + m.role + '<|/h|>\n\n' + m.content | trim + '<|eot|>' }}",
+        "{{ bos_token }}",
     ),
     "gemma": marked(
-        "<turn>model\n", "{{ m.content | trim }}" + CALLS + "{{ '</turn>\n' }}",
-        "{{ '<turn>' + m.role + '\n' + m.content | trim + '</turn>\n' }}", "{{ bos_token }}",
+        "<turn>model\n",
+        "{{ m.content | trim }}" + CALLS + "{{ '</turn>\n' }}",
+        "{{ '<turn>' + m.role + '\n' + m.content | trim + '</turn>\n' }}",
+        "{{ bos_token }}",
     ),
     "mistral": marked(
-        "", "{{ ' ' + m.content }}" + CALLS + "{{ eos_token }}", "{{ '[INST] ' + m.content + '[/INST]' }}"
+        "",
+        "{{ ' ' + m.content }}" + CALLS + "{{ eos_token }}",
+        "{{ '[INST] ' + m.content + '[/INST]' }}",
     ),
     "smollm 3": marked(
-        "<|im_start|>assistant\n", "{{ '<think>\n\n</think>\n' + m.content }}" + CALLS + "{{ '<|im_end|>\n' }}",
-        CHATML, "{{ '<|im_start|>system\n## Metadata\n<|im_end|>\n' }}",
+        "<|im_start|>assistant\n",
+        "{{ '<think>\n\n</think>\n' + m.content }}" + CALLS + "{{ '<|im_end|>\n' }}",
+        CHATML,
+        "{{ '<|im_start|>system\n## Metadata\n<|im_end|>\n' }}",
     ),
-}  # fmt: skip
+}
 
 
 def said(role: str, content: str, **more: Any) -> dict[str, Any]:
@@ -64,16 +74,22 @@ CALL = [{"type": "function", "function": {"name": "add", "arguments": {"a": 1}}}
 CHATS = {
     "single": [said("user", "Two and two?"), said("assistant", "It is 4.")],
     "multi": [
-        said("user", " the question "), said("assistant", " ü, an answer"), said("user", "and?"),
-        said("assistant", "No - why?"), said("user", "x"), said("assistant", "the end of it"),
+        said("user", " the question "),
+        said("assistant", " ü, an answer"),
+        said("user", "and?"),
+        said("assistant", "No - why?"),
+        said("user", "x"),
+        said("assistant", "the end of it"),
     ],
     "system": [said("system", "Be brief."), said("user", "Hello"), said("assistant", "Hi.")],
     "open": [said("user", "Hello"), said("assistant", "Hi."), said("user", "And?")],
     "tools": [
-        said("user", "add"), said("assistant", "", tool_calls=CALL), said("tool", "7"),
+        said("user", "add"),
+        said("assistant", "", tool_calls=CALL),
+        said("tool", "7"),
         said("assistant", "it is 7"),
     ],
-}  # fmt: skip
+}
 TOOLS = [{"type": "function", "function": {"name": "add", "parameters": {"type": "object"}}}]
 
 

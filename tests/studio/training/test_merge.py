@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from studio.errors import Stopped, StudioError
-from studio.nodes.merge import MergeSettings
+from studio.node_settings.merge import MergeSettings
 from studio.training.merge.make import merge_adapter
 from studio.values import AdapterValue, ModelValue
 from tests.small_disk import small_disk, small_files
@@ -27,9 +27,12 @@ pytestmark = pytest.mark.usefixtures("quiet_transformers")
 
 
 def merged(
-    root: Path, adapter: AdapterValue, told: Recorder | None = None, dtype: Any = "base",
+    root: Path,
+    adapter: AdapterValue,
+    told: Recorder | None = None,
+    dtype: Any = "base",
     **options: Any,
-) -> ModelValue:  # fmt: skip
+) -> ModelValue:
     context = make_context(root / "merge", told or Recorder())
     context.title = "Merge"
     return merge_adapter(context, adapter.to_json(), MergeSettings(dtype=dtype), **options)
@@ -75,9 +78,13 @@ def test_a_parameter_of_one_number_stays(tmp_path: Path) -> None:
 
     folder = tmp_path / "model"
     config = LlamaConfig(
-        vocab_size=VOCABULARY, hidden_size=32, intermediate_size=1, num_hidden_layers=1,
-        num_attention_heads=4, mlp_bias=True,
-    )  # fmt: skip
+        vocab_size=VOCABULARY,
+        hidden_size=32,
+        intermediate_size=1,
+        num_hidden_layers=1,
+        num_attention_heads=4,
+        mlp_bias=True,
+    )
     model = LlamaForCausalLM(config)
     for name, parameter in model.named_parameters():
         if name.endswith("bias"):

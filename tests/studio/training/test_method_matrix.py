@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from studio.errors import StudioError
-from studio.nodes.merge import MergeSettings
+from studio.node_settings.merge import MergeSettings
 from studio.training.merge.make import merge_adapter
 from tests.studio.training.adapters import logits, other_signs, plain_adapted, plain_model
 from tests.studio.training.methods import BASES, METHODS, Trained, trained
@@ -48,9 +48,10 @@ def wide_rounding(monkeypatch: pytest.MonkeyPatch) -> None:
 
     real = verify.tolerance
     monkeypatch.setattr(
-        verify, "tolerance",
+        verify,
+        "tolerance",
         lambda dtype, *more: max(real(dtype, *more), 0 if dtype == "float32" else SMALL_LOGITS),
-    )  # fmt: skip
+    )
 
 
 @pytest.mark.parametrize(("method", "base"), QUICK)

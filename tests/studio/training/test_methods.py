@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from studio.adapters._method import TrainingFacts
+from studio.adapters.method import TrainingFacts
 from studio.errors import StudioError
 from studio.estimate.formulas import FORMULAS
 from studio.estimate.shapes import Linear
-from studio.nodes.merge import MergeSettings
+from studio.node_settings.merge import MergeSettings
 from studio.training.adapter.build import build_adapter
 from studio.training.adapter.tuning import Tuning
 from studio.training.loop.optim import build_optimizer
@@ -27,9 +27,14 @@ from tests.studio.training.steps import Recorder, adapted_value, make_context, m
 from tests.tiny import make_tiny_model, make_tiny_tokenizer
 
 WIDTHS = {  # (in, out) of the tiny model's layers; it has two blocks
-    "q_proj": (32, 32), "k_proj": (32, 16), "v_proj": (32, 16), "o_proj": (32, 32),
-    "gate_proj": (32, 64), "up_proj": (32, 64), "down_proj": (64, 32),
-}  # fmt: skip
+    "q_proj": (32, 32),
+    "k_proj": (32, 16),
+    "v_proj": (32, 16),
+    "o_proj": (32, 32),
+    "gate_proj": (32, 64),
+    "up_proj": (32, 64),
+    "down_proj": (64, 32),
+}
 
 
 def built(root: Path, method: str, facts: TrainingFacts | None = None, **adapter: Any) -> Tuning:
@@ -194,9 +199,7 @@ def test_eva_moves_rank_between_layers(tmp_path: Path, monkeypatch: pytest.Monke
     pattern = json.loads((Path(found.value.path) / "adapter_config.json").read_text())[
         "rank_pattern"
     ]
-    ranks = [
-        w.shape[0] for n, w in found.weights.items() if ".lora_A." in n
-    ]  # fmt: skip
+    ranks = [w.shape[0] for n, w in found.weights.items() if ".lora_A." in n]
     assert pattern
     assert sum(ranks) <= 14 * 4
     assert max(ranks) > 4
@@ -517,11 +520,12 @@ COUNTS = {
     "unilora": 512,
     "adamss": sums(lambda i, o: 3 * 12 + o),
     "beft": sums(lambda i, o: o),
-    "bdlora": 2 * sum(
+    "bdlora": 2
+    * sum(
         4 * i // 2 + 4 * o if n in ("o_proj", "down_proj") else 4 * i + 4 * o // 2
         for n, (i, o) in WIDTHS.items()
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("method", COUNTS)
@@ -533,9 +537,12 @@ def test_trained_parameters_are_what_the_formula_says(tmp_path: Path, method: st
 # Those that begin from data train what LoRA trains, EVA moves rank between layers, and of AdaLoRA
 # PEFT counts a number more per layer than is trained here.
 COUNTABLE = [
-    m for m in FORMULAS
-    if m not in ("eva", "adalora") and not METHODS[m].payload.only_quantized and not METHODS[m].payload.hooks.prepare
-]  # fmt: skip
+    m
+    for m in FORMULAS
+    if m not in ("eva", "adalora")
+    and not METHODS[m].payload.only_quantized
+    and not METHODS[m].payload.hooks.prepare
+]
 
 
 @pytest.mark.parametrize("method", COUNTABLE)
@@ -582,9 +589,14 @@ def test_whole_modules_and_ranks_by_layer_are_trained_and_come_back(
 ) -> None:
     """The head of tied weights and one layer of another rank; the reload check compares them."""
     found = trained(
-        monkeypatch, tmp_path, "lora", steps=3, rank_pattern={"down_proj": 8},
-        alpha_pattern={"down_proj": 32}, modules_to_save=["lm_head"],
-    )  # fmt: skip
+        monkeypatch,
+        tmp_path,
+        "lora",
+        steps=3,
+        rank_pattern={"down_proj": 8},
+        alpha_pattern={"down_proj": 32},
+        modules_to_save=["lm_head"],
+    )
     assert found.value.reload_difference < 1e-5
     assert any("lm_head.modules_to_save" in n for n in found.trainable)
     shapes = {n: w.shape[0] for n, w in found.weights.items() if ".lora_A." in n}

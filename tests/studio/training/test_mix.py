@@ -11,7 +11,8 @@ import pytest
 
 from studio.errors import StudioError
 from studio.graph.node_type import CheckContext
-from studio.nodes.mix import MixSettings, check
+from studio.node_settings.mix import MixSettings
+from studio.nodes.mix import check
 from studio.training.data.mix import mix_datasets
 from studio.training.data.mix_counts import draws
 from studio.values import DatasetValue
@@ -27,9 +28,12 @@ def made(root: Path, name: str, count: int, **row: Any) -> DatasetValue:
 
 
 def mixed(
-    root: Path, told: Recorder | None = None, step: str = "mix", settings: Any = None,
+    root: Path,
+    told: Recorder | None = None,
+    step: str = "mix",
+    settings: Any = None,
     **parts: DatasetValue,
-) -> DatasetValue:  # fmt: skip
+) -> DatasetValue:
     context = make_context(root / step, told or Recorder())
     context.title = "Mix"
     inputs = {p: v.to_json() for p, v in parts.items()}

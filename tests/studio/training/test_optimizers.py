@@ -10,8 +10,7 @@ import torch
 
 from studio.errors import Stopped
 from studio.graph.schema import problems_in
-from studio.nodes._train_optimizer import OptimizerName
-from studio.nodes.train import TrainSettings
+from studio.node_settings.train import OptimizerName, TrainSettings
 from studio.training.loop.muon import MuonAdamW
 from studio.training.loop.optim import build_optimizer
 from studio.training.loop.train import train_adapter

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from studio import trust
 from studio.errors import StudioError
-from studio.nodes.base_model import BaseModelSettings
-from studio.nodes.merge import MergeSettings
+from studio.model import trust
+from studio.node_settings.base_model import BaseModelSettings
+from studio.node_settings.merge import MergeSettings
 from studio.training.loop.train import train_adapter, train_whole
 from studio.training.merge.make import merge_adapter
 from studio.training.model.base_model import prepare_base_model

@@ -20,9 +20,14 @@ def test_a_penalty_counts_once_per_optimizer_step(tmp_path: Path) -> None:
     for rows, accumulation in ((4, 1), (1, 4)):
         root, told = tmp_path / f"{rows}", Recorder()
         settings = settings_of(
-            batch_size=rows, gradient_accumulation_steps=accumulation, max_steps=3, save_steps=2,
-            optimizer="sgd", learning_rate=0.05, max_grad_norm=0.0,
-        )  # fmt: skip
+            batch_size=rows,
+            gradient_accumulation_steps=accumulation,
+            max_steps=3,
+            save_steps=2,
+            optimizer="sgd",
+            learning_rate=0.05,
+            max_grad_norm=0.0,
+        )
         train_adapter(make_context(root, told), inputs, settings)
         losses.append(told.losses())
         moved.append(load_file(root / "checkpoints/step-000002/adapter_model.safetensors"))

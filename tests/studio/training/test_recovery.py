@@ -51,11 +51,13 @@ def watch_steps(monkeypatch: pytest.MonkeyPatch, fails: Fails = lambda step, row
 CASES = {
     "batch 4": {"batch_size": 4},
     "batch 3, accumulation 2, over an epoch's end": {
-        "batch_size": 3, "gradient_accumulation_steps": 2, "max_steps": 5,
+        "batch_size": 3,
+        "gradient_accumulation_steps": 2,
+        "max_steps": 5,
     },
     "grouped by length": {"batch_size": 4, "group_by_length": True},
     "Muon": {"batch_size": 4, "optimizer": "muon"},
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -167,9 +169,10 @@ def test_three_times_at_most_then_what_to_change(
     recorder = Recorder()
     with pytest.raises(StudioError, match="memory is not enough") as caught:
         train_adapter(
-            make_context(tmp_path, recorder), make_inputs(tmp_path, 40),
+            make_context(tmp_path, recorder),
+            make_inputs(tmp_path, 40),
             settings_of(batch_size=32, gradient_checkpointing=True),
-        )  # fmt: skip
+        )
     assert [e.get("batch_size") for e in recorder.named("MemoryRecovered")] == [16, 8, 4]
     hint = caught.value.hint
     assert "1. Set the batch size to 1 and the accumulation to 32. 2. Choose the optimizer" in hint

@@ -24,9 +24,15 @@ FLOAT32_LIMIT = 5e-5
 
 
 def plain_losses(
-    model_dir: Path, rows: list[dict[str, list[int]]], *, steps: int, batch: int, accumulation: int,
-    learning_rate: float, scratch: Path,
-) -> list[float]:  # fmt: skip
+    model_dir: Path,
+    rows: list[dict[str, list[int]]],
+    *,
+    steps: int,
+    batch: int,
+    accumulation: int,
+    learning_rate: float,
+    scratch: Path,
+) -> list[float]:
     """Losses of a plain Trainer with a plain PEFT LoRA: pad, full logits, built-in loss."""
     import torch
     from peft import LoraConfig, get_peft_model
@@ -45,19 +51,35 @@ def plain_losses(
         width = max(len(r["input_ids"]) for r in picked)
         fill = [width - len(r["input_ids"]) for r in picked]
         return {
-            "input_ids": torch.tensor([r["input_ids"] + [0] * n for r, n in zip(picked, fill, strict=True)]),
+            "input_ids": torch.tensor(
+                [r["input_ids"] + [0] * n for r, n in zip(picked, fill, strict=True)]
+            ),
             "attention_mask": torch.tensor([[1] * (width - n) + [0] * n for n in fill]),
-            "labels": torch.tensor([r["labels"] + [-100] * n for r, n in zip(picked, fill, strict=True)]),
-        }  # fmt: skip
+            "labels": torch.tensor(
+                [r["labels"] + [-100] * n for r, n in zip(picked, fill, strict=True)]
+            ),
+        }
 
     arguments = TrainingArguments(
-        output_dir=str(scratch), per_device_train_batch_size=batch, max_steps=steps,
-        gradient_accumulation_steps=accumulation, learning_rate=learning_rate,
-        lr_scheduler_type="constant", warmup_steps=0, weight_decay=0.0, max_grad_norm=1.0,
-        logging_steps=1, save_strategy="no", report_to="none", disable_tqdm=True, seed=0,
-        use_cpu=True, remove_unused_columns=False, train_sampling_strategy="sequential",
+        output_dir=str(scratch),
+        per_device_train_batch_size=batch,
+        max_steps=steps,
+        gradient_accumulation_steps=accumulation,
+        learning_rate=learning_rate,
+        lr_scheduler_type="constant",
+        warmup_steps=0,
+        weight_decay=0.0,
+        max_grad_norm=1.0,
+        logging_steps=1,
+        save_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+        seed=0,
+        use_cpu=True,
+        remove_unused_columns=False,
+        train_sampling_strategy="sequential",
         dataloader_pin_memory=False,
-    )  # fmt: skip
+    )
     trainer = Trainer(model=model, args=arguments, train_dataset=rows, data_collator=collate)
     trainer.train()
     return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
@@ -76,7 +98,9 @@ def in_order(rows: list[Any], count: int, seed: int = 0) -> list[Any]:
 
 
 @pytest.mark.parametrize("accumulation", [1, 3])
-def test_losses_equal_plain_peft(tmp_path: Path, accumulation: int, quiet_transformers: None) -> None:  # fmt: skip
+def test_losses_equal_plain_peft(
+    tmp_path: Path, accumulation: int, quiet_transformers: None
+) -> None:
     """Twelve steps over more than one epoch agree with the plain script and the stored series."""
     from studio.training.loop.train import train_adapter
     from studio.training.tokens.encoder import load_tokenizer, tokenize_dataset
@@ -88,14 +112,23 @@ def test_losses_equal_plain_peft(tmp_path: Path, accumulation: int, quiet_transf
         context, inputs, settings_of(max_steps=12, gradient_accumulation_steps=accumulation)
     )
     tokens = tokenize_dataset(
-        context, DatasetValue(**inputs["dataset"]), load_tokenizer(tmp_path / "model"),
-        max_length=64, train_on="answers", folder=tmp_path / "tokens",
-    )  # fmt: skip
+        context,
+        DatasetValue(**inputs["dataset"]),
+        load_tokenizer(tmp_path / "model"),
+        max_length=64,
+        train_on="answers",
+        folder=tmp_path / "tokens",
+    )
     rows = [{k: list(row[k]) for k in ("input_ids", "labels")} for row in tokens.train]
     plain = plain_losses(
-        tmp_path / "model", in_order(rows, 12 * 2 * accumulation), steps=12, batch=2,
-        accumulation=accumulation, learning_rate=5e-3, scratch=tmp_path / "plain",
-    )  # fmt: skip
+        tmp_path / "model",
+        in_order(rows, 12 * 2 * accumulation),
+        steps=12,
+        batch=2,
+        accumulation=accumulation,
+        learning_rate=5e-3,
+        scratch=tmp_path / "plain",
+    )
     studio = recorder.losses()
     assert studio == pytest.approx(plain, abs=FLOAT32_LIMIT)
     assert studio[-1] < studio[0]
@@ -109,10 +142,25 @@ def test_losses_equal_plain_peft_on_the_real_starter(tmp_path: Path) -> None:
     """The benchmark's own gate, in the run host, in float32: same tokens, same losses."""
     rows = write_rows(tmp_path / "rows.jsonl", 24)
     done = subprocess.run(
-        [sys.executable, str(ROOT / "benchmarks" / "train.py"), "--data", str(rows), "--json",
-         "--steps", "3", "--warmup-steps", "1", "--rounds", "1", "--dtype", "fp32"],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        [
+            sys.executable,
+            str(ROOT / "benchmarks" / "train.py"),
+            "--data",
+            str(rows),
+            "--json",
+            "--steps",
+            "3",
+            "--warmup-steps",
+            "1",
+            "--rounds",
+            "1",
+            "--dtype",
+            "fp32",
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     if "could not be downloaded" in done.stderr:
         pytest.skip("no package index here")
     result = json.loads(done.stdout)

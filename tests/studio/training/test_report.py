@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from studio.data_report import DataReport, report_from_json
-from studio.formats._window import open_window
+from studio.data.reading.window import open_window
 from studio.graph.registry import load_registry
-from studio.nodes.dataset import DatasetSettings
+from studio.node_settings.dataset import DatasetSettings
+from studio.preview.report import DataReport, report_from_json
 from studio.runs.plan import Plan, Step
 from studio.runs.token_request import TokenRequest
 from studio.training.data.by_number import Item, WindowRows
@@ -31,9 +31,19 @@ from tests.tiny import make_tiny_tokenizer
 
 LENGTH = 400
 WORDS = (
-    "oak", "pine", "river", "stone", "bread", "hammer", "nurse", "violin", "harbour", "candle",
-    "meadow", "lantern",
-)  # fmt: skip
+    "oak",
+    "pine",
+    "river",
+    "stone",
+    "bread",
+    "hammer",
+    "nurse",
+    "violin",
+    "harbour",
+    "candle",
+    "meadow",
+    "lantern",
+)
 
 
 def _story(start: int, words: int = 14) -> str:
@@ -60,16 +70,25 @@ def write_rows(folder: Path, rows: list[Any]) -> Path:
 
 
 def report_on(
-    path: Path, *, max_length: int = LENGTH, longest_taken: int | None = None,
-    long_text: str = "cut", **dataset: Any,
-) -> DataReport:  # fmt: skip
+    path: Path,
+    *,
+    max_length: int = LENGTH,
+    longest_taken: int | None = None,
+    long_text: str = "cut",
+    **dataset: Any,
+) -> DataReport:
     """The report of a file under these settings of the Dataset node."""
     settings = DatasetSettings(source=str(path), **{"validation_fraction": 0.0, **dataset})
     step = Step("data", "dataset", 2, "Dataset", settings.model_dump(mode="json"), {}, "")
     request = TokenRequest(
-        Plan("p", path.parent, (step,)), "data", "dataset", step, "Train", "train",
+        Plan("p", path.parent, (step,)),
+        "data",
+        "dataset",
+        step,
+        "Train",
+        "train",
         {"max_length": max_length, "train_on": "answers"},
-    )  # fmt: skip
+    )
     with open_window(settings, path.parent, load_registry().variants["format"]) as window:
         rows = WindowRows("Dataset", window)
         encoder = Encoder(make_tiny_tokenizer(), max_length, long_text=long_text)
@@ -168,9 +187,11 @@ def test_every_fix_of_the_dataset_node_mends_what_it_is_for(tmp_path: Path) -> N
     path = write_rows(tmp_path, rows)
     settings: dict[str, Any] = {"validation_fraction": 0.2}
     wanted = {
-        "bad_row": "skip_bad_rows", "leak": "leaks_to_train", "encoding": "drop_encoding",
+        "bad_row": "skip_bad_rows",
+        "leak": "leaks_to_train",
+        "encoding": "drop_encoding",
         "duplicate": "deduplicate",
-    }  # fmt: skip
+    }
     for code, fix_id in wanted.items():
         report = report_on(path, **settings)
         finding = next(f for f in report.findings if f.code == code)
@@ -211,9 +232,10 @@ def made_and_shown(
     value = prepare_rows(make_context(root, Recorder()), wanted)
     made = {
         (split, int(line))
-        for split in ("train", "validation") if getattr(value, f"{split}_rows")
+        for split in ("train", "validation")
+        if getattr(value, f"{split}_rows")
         for line in open_rows(Path(value.path) / split)["line"]
-    }  # fmt: skip
+    }
     with open_window(wanted, root, load_registry().variants["format"]) as window:
         shown = WindowRows("Dataset", window)
         return value, made, list(shown.rows(1, shown.count))
@@ -228,7 +250,7 @@ def made_and_shown(
         {"split_mode": "group", "group_column": "who", "validation_fraction": 0.3},
         {"split_mode": "column", "split_column": "side"},
     ],
-)  # fmt: skip
+)
 def test_rows_that_are_left_out_move_no_other_one_from_what_is_shown(
     settings: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -263,7 +285,7 @@ def test_rows_that_are_left_out_move_no_other_one_from_what_is_shown(
         {"validation_fraction": 0.3},
         {"validation_fraction": 0.01},
     ],
-)  # fmt: skip
+)
 @pytest.mark.parametrize("different", [2, 3, 15, 40])
 def test_sides_are_those_of_the_step_where_duplicates_are_left_out(
     settings: dict[str, Any], different: int, tmp_path: Path
@@ -318,12 +340,18 @@ def test_one_answer_again_and_again(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "sign"),
     [
-        ("plain", ""), ("café Ünïcödé “quoted” – dash", ""), ("ÂNGELA Ãngela São", ""),
-        ("日本語 и русский", ""), ("cafÃ©", "another encoding"), ("itâ€™s", "another encoding"),
-        ("dollar Â£5", "another encoding"), ("ðŸ˜€", "another encoding"), ("bell\x07", "U+0007"),
+        ("plain", ""),
+        ("café Ünïcödé “quoted” – dash", ""),
+        ("ÂNGELA Ãngela São", ""),
+        ("日本語 и русский", ""),
+        ("cafÃ©", "another encoding"),
+        ("itâ€™s", "another encoding"),
+        ("dollar Â£5", "another encoding"),
+        ("ðŸ˜€", "another encoding"),
+        ("bell\x07", "U+0007"),
         ("gone \ufffd", "replacement"),
     ],
-)  # fmt: skip
+)
 def test_damaged_characters(text: str, sign: str) -> None:
     assert sign in damage(text)
     assert bool(damage(text)) == bool(sign)
@@ -332,16 +360,24 @@ def test_damaged_characters(text: str, sign: str) -> None:
 @pytest.mark.parametrize(
     ("roles", "words"),
     [
-        ("system user assistant", ""), ("user assistant user assistant", ""),
-        ("user call tool assistant", ""), ("user call tool tool assistant", ""), ("user call", ""),
-        ("user written tool assistant", ""), ("user assistant tool assistant", "calls none"),
+        ("system user assistant", ""),
+        ("user assistant user assistant", ""),
+        ("user call tool assistant", ""),
+        ("user call tool tool assistant", ""),
+        ("user call", ""),
+        ("user written tool assistant", ""),
+        ("user assistant tool assistant", "calls none"),
         ("user call user assistant", "instead of it"),
-        ("user user assistant", "two user turns"), ("user assistant assistant", "two assistant"),
-        ("user", "no assistant"), ("user assistant user", "nothing answers"),
-        ("assistant user assistant", "speaks first"), ("user tool assistant", "answers a user"),
-        ("user system assistant", "not the first"), ("tool assistant", "before anybody"),
+        ("user user assistant", "two user turns"),
+        ("user assistant assistant", "two assistant"),
+        ("user", "no assistant"),
+        ("user assistant user", "nothing answers"),
+        ("assistant user assistant", "speaks first"),
+        ("user tool assistant", "answers a user"),
+        ("user system assistant", "not the first"),
+        ("tool assistant", "before anybody"),
     ],
-)  # fmt: skip
+)
 def test_roles_out_of_order(roles: str, words: str) -> None:
     known: dict[str, dict[str, Any]] = {
         "call": {"role": "assistant", "content": "", "extra": '{"tool_calls": [{}]}'},
@@ -373,8 +409,10 @@ def test_scripts_by_share() -> None:
     scripts = Scripts()
     scripts.add("abcd где 12 !? 漢字")
     assert [(s.name, round(s.share, 2)) for s in scripts.shares()] == [
-        ("Latin", 0.44), ("Cyrillic", 0.33), ("Han", 0.22),
-    ]  # fmt: skip
+        ("Latin", 0.44),
+        ("Cyrillic", 0.33),
+        ("Han", 0.22),
+    ]
 
 
 def test_the_histogram_counts_every_row_and_ends_with_the_longest() -> None:

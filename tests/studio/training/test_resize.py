@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from studio.errors import StudioError
-from studio.nodes.resize import ResizeSettings
+from studio.node_settings.resize import ResizeSettings
 from studio.training.merge.resize import resize_adapter, shrink
 from studio.values import AdapterValue
 from tests.studio.training.adapters import logits, plain_adapted, random_adapter, tiny_base

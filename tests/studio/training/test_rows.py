@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from studio.errors import Stopped, StudioError
-from studio.nodes.dataset import DatasetSettings
+from studio.node_settings.dataset import DatasetSettings
 from studio.training.data import canonical
 from studio.training.data.rows import prepare_rows
 from studio.values import DatasetValue
@@ -111,9 +111,12 @@ def test_own_settings_of_the_format(tmp_path: Path) -> None:
 
     write_rows(tmp_path / "rows.jsonl", 3)
     value = prepared(
-        tmp_path, source="rows.jsonl", validation_fraction=0, format="prompt_completion",
+        tmp_path,
+        source="rows.jsonl",
+        validation_fraction=0,
+        format="prompt_completion",
         format_settings={"chat_template": False},
-    )  # fmt: skip
+    )
     row = datasets.load_from_disk(str(Path(value.path) / "train"))[0]
     assert (row["messages"], row["prompt"], row["completion"]) == (None, "question 0", "answer 0")
 
@@ -184,9 +187,12 @@ def test_by_number_appended_rows_take_nothing_from_training(tmp_path: Path) -> N
 def test_a_group_is_on_one_side_and_a_share_of_groups_is_held_out(tmp_path: Path) -> None:
     write_wide(tmp_path / "rows.jsonl", 970)
     value = prepared(
-        tmp_path, source="rows.jsonl", split_mode="group", group_column="group",
+        tmp_path,
+        source="rows.jsonl",
+        split_mode="group",
+        group_column="group",
         validation_fraction=0.2,
-    )  # fmt: skip
+    )
     groups: dict[str, set[int]] = {"train": set(), "validation": set()}
     for line, side in sided(value).items():
         groups[side].add((line - 1) * 7 % 97)
@@ -297,9 +303,13 @@ def test_duplicates_and_leaks(tmp_path: Path) -> None:
     leaky = sided(prepared(tmp_path, step="b", source="rows.jsonl", validation_fraction=0.2))
     told = Recorder()
     value = prepared(
-        tmp_path, told, step="c", source="rows.jsonl", validation_fraction=0.2,
+        tmp_path,
+        told,
+        step="c",
+        source="rows.jsonl",
+        validation_fraction=0.2,
         drop_validation_leaks=True,
-    )  # fmt: skip
+    )
     mended = sided(value)
     trained = {(n - 1) % 40 for n, side in leaky.items() if side == "train"}
     for line, side in leaky.items():
@@ -316,11 +326,14 @@ def test_duplicates_and_leaks(tmp_path: Path) -> None:
     ("row", "shape"),
     [
         ({"text": "a"}, "text"),
-        ({"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}, "messages"),
+        (
+            {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]},
+            "messages",
+        ),
         ({"prompt": "a", "chosen": "b", "rejected": "c"}, "preference"),
         ({"prompt": "a", "completion": "b", "label": True}, "label"),
     ],
-)  # fmt: skip
+)
 def test_the_shape_of_the_rows_is_told(row: dict[str, Any], shape: str, tmp_path: Path) -> None:
     (tmp_path / "rows.jsonl").write_text((json.dumps(row) + "\n") * 3)
     assert prepared(tmp_path, source="rows.jsonl").shape == shape
@@ -342,16 +355,20 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
             file.writelines(json.dumps({**row, "id": i}) + "\n" for i in range(count))
         done = subprocess.run(
             [sys.executable, root / "benchmarks" / "data.py", "step", source, folder, "0"],
-            capture_output=True, text=True, check=True,
-        )  # fmt: skip
+            capture_output=True,
+            text=True,
+            check=True,
+        )
         figures = json.loads(done.stdout.splitlines()[-1])
         assert figures["silence_s"] < 2.0
         peaks.append(figures["peak_mb"] - figures["start_mb"])
     assert peaks[1] < peaks[0] + 30  # 60 MB more were read and written
     done = subprocess.run(
         [sys.executable, root / "benchmarks" / "data.py", "step", source, tmp_path / "stop", "0.5"],
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert json.loads(done.stdout.splitlines()[-1])["stop_s"] < 2.0
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from studio.graph.project import load_project
 from studio.graph.registry import load_registry
 from studio.runs.token_request import token_request
-from studio.training.desk.session import Session
+from studio.training.data_host.session import Session
 from tests.e2e.studio_cli import write_project
 from tests.tiny import make_tiny_gpt2
 
@@ -29,9 +29,12 @@ def test_rows_are_cut_where_the_model_ends_when_that_is_before_the_max_length(
     rows = tmp_path / "rows.jsonl"
     rows.write_text("".join(json.dumps({"text": "a" * n}) + "\n" for n in (30, 60)))
     project = write_project(
-        tmp_path / "p.studio", model, rows, train={"max_length": 128},
+        tmp_path / "p.studio",
+        model,
+        rows,
+        train={"max_length": 128},
         data={"validation_fraction": 0.0},
-    )  # fmt: skip
+    )
     request, problems = token_request(load_project(project), load_registry(), tmp_path)
     assert request is not None, problems
     (tmp_path / "work").mkdir()

@@ -63,9 +63,20 @@ LLAMA_2 = (
 THINKS_FIRST = QWEN_2.replace("'<|im_start|>assistant\n' }}", "'<|im_start|>assistant\n<think>' }}")
 
 SPECIAL = (
-    "<s>", "</s>", "<bos>", "<eos>", "<|eot_id|>", "<|start_header_id|>", "<|end_header_id|>",
-    "<start_of_turn>", "<end_of_turn>", "<|end|>", "<|user|>", "<|assistant|>", "<|system|>",
-)  # fmt: skip
+    "<s>",
+    "</s>",
+    "<bos>",
+    "<eos>",
+    "<|eot_id|>",
+    "<|start_header_id|>",
+    "<|end_header_id|>",
+    "<start_of_turn>",
+    "<end_of_turn>",
+    "<|end|>",
+    "<|user|>",
+    "<|assistant|>",
+    "<|system|>",
+)
 FAMILIES: dict[str, tuple[str, str, str, str]] = {  # template, BOS, EOS, what an answer becomes
     "Llama 3": (LLAMA_3, "<s>", "<|eot_id|>", "{}<|eot_id|>"),
     "Mistral": (MISTRAL, "<s>", "</s>", " {}</s>"),

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from studio.settings import AppSettings, save_settings
+from studio.system.settings import AppSettings, save_settings
 from studio.training.tokens import cache as token_cache
 from studio.training.tokens.encoder import Encoder, Tokenized, tokenize_dataset
 from tests.studio.training.steps import Recorder, make_context
@@ -36,10 +36,12 @@ def made(
     told = Recorder()
     root.mkdir(parents=True, exist_ok=True)
     tokens = tokenize_dataset(
-        make_context(root, told), write(root / "data", rows, held_out),
-        tokenizer or make_tiny_tokenizer(), folder=root / "tokens",
+        make_context(root, told),
+        write(root / "data", rows, held_out),
+        tokenizer or make_tiny_tokenizer(),
+        folder=root / "tokens",
         **{"max_length": 99, "train_on": "answers", **options},
-    )  # fmt: skip
+    )
     said = [e.get("sentence") for e in told.named("Notice")]
     assert any(SAID in s for s in said) is not bool(told.named("Progress"))
     return tokens, any(SAID in s for s in said), said
@@ -73,11 +75,18 @@ def test_whatever_changes_the_tokens_makes_them_anew(
     other.chat_template = other.chat_template.replace("\n", " ")
     longer = make_tiny_tokenizer()
     longer.add_tokens(["xyz"])
-    for number, options in enumerate((
-        {"max_length": 98}, {"train_on": "all"}, {"tokenizer": other}, {"tokenizer": longer},
-        {"rows": chats(5, "c")}, {"held_out": 2}, {"end_token": "never"},
-        {"long_text": "split"},
-    )):  # fmt: skip
+    for number, options in enumerate(
+        (
+            {"max_length": 98},
+            {"train_on": "all"},
+            {"tokenizer": other},
+            {"tokenizer": longer},
+            {"rows": chats(5, "c")},
+            {"held_out": 2},
+            {"end_token": "never"},
+            {"long_text": "split"},
+        )
+    ):
         assert not made(tmp_path / str(number), **{"rows": rows, **options})[1], options
     assert made(tmp_path / "z", rows)[1]
     monkeypatch.setattr(token_cache, "_LIBRARIES", ("pydantic",))

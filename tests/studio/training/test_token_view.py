@@ -12,9 +12,9 @@ import pytest
 from studio.chat_templates import library
 from studio.chat_templates import template as library_template
 from studio.errors import StudioError
-from studio.tokens import TokenRow, row_from_json
+from studio.preview.tokens import TokenRow, row_from_json
 from studio.training.data.source_order import SourceOrder
-from studio.training.desk.token_view import MOST_CUT, SourceRow, view_rows
+from studio.training.data_host.token_view import MOST_CUT, SourceRow, view_rows
 from studio.training.tokens.chat import TemplateRefused
 from studio.training.tokens.encoder import Encoder
 from studio.training.tokens.spans import Conversation, turn_start
@@ -34,9 +34,12 @@ from tests.tiny import END_ID, START_ID, make_tiny_tokenizer
 
 
 def view(
-    rows: Sequence[dict[str, Any]], tokenizer: Any = None, *, max_length: int = 500,
+    rows: Sequence[dict[str, Any]],
+    tokenizer: Any = None,
+    *,
+    max_length: int = 500,
     train_on: str = "answers",
-) -> list[TokenRow]:  # fmt: skip
+) -> list[TokenRow]:
     encoder = Encoder(tokenizer or make_tiny_tokenizer(), max_length, train_on)
     full = [{"source": "rows.jsonl", "line": n, **row} for n, row in enumerate(rows, start=1)]
     return view_rows("Train", encoder, [SourceRow(r["line"], "train", r) for r in full])
@@ -63,9 +66,12 @@ def test_golden_two_turns() -> None:
     assert (row.count("cut"), row.left_out, row.part, row.parts) == (0, False, 1, 1)
     said = {r.role + row.tokens[r.after - 3].text: (r.first, r.after) for r in row.roles}
     assert said == {
-        "systemx": (0, 11), "usera": (11, 20), "assistantb": (20, 34), "userc": (34, 43),
+        "systemx": (0, 11),
+        "usera": (11, 20),
+        "assistantb": (20, 34),
+        "userc": (34, 43),
         "assistantd": (43, 57),
-    }  # fmt: skip
+    }
     assert len(row.tokens) == 57
     assert [t.text for t in row.tokens if t.special] == ["<|im_start|>", "<|im_end|>"] * 5
 
@@ -100,8 +106,9 @@ def test_golden_text_and_completion() -> None:
     assert (text.tokens[-1].start, text.tokens[-1].end) == (2, 2)
     assert texts(raw, "trained") == "cd<|im_end|>"
     assert [(r.role, r.first, r.after) for r in raw.roles] == [
-        ("prompt", 0, 2), ("completion", 2, 5),
-    ]  # fmt: skip
+        ("prompt", 0, 2),
+        ("completion", 2, 5),
+    ]
 
 
 def test_train_on_all() -> None:
@@ -114,9 +121,14 @@ def test_train_on_all() -> None:
 def test_characters_of_several_tokens_and_tokens_of_several_characters() -> None:
     (row,) = view([{"text": "ü雪a"}])
     assert [(t.text, t.start, t.end) for t in row.tokens] == [
-        ("�", 0, 1), ("�", 0, 1), ("�", 1, 2), ("�", 1, 2), ("�", 1, 2), ("a", 2, 3),
+        ("�", 0, 1),
+        ("�", 0, 1),
+        ("�", 1, 2),
+        ("�", 1, 2),
+        ("�", 1, 2),
+        ("a", 2, 3),
         ("<|im_end|>", 3, 3),
-    ]  # fmt: skip
+    ]
     (words,) = view([{"prompt": "the definition:\n", "completion": "\nbird"}], word_tokenizer())
     assert "".join(t.text for t in words.tokens[:-1]) == words.text
     assert texts(words, "trained") == "\nbird<|im_end|>"
@@ -173,9 +185,16 @@ def test_a_start_token_alone_stays_with_the_first_message() -> None:
 
 
 QUESTION, ANSWER = {"role": "user", "content": "What now?"}, {"role": "assistant", "content": "Go."}
-TOOLS = [{"type": "function", "function": {
-    "name": "look", "description": "Looks.", "parameters": {"type": "object", "properties": {}},
-}}]  # fmt: skip
+TOOLS = [
+    {
+        "type": "function",
+        "function": {
+            "name": "look",
+            "description": "Looks.",
+            "parameters": {"type": "object", "properties": {}},
+        },
+    }
+]
 
 
 @pytest.mark.parametrize(
@@ -229,8 +248,11 @@ def test_bos_that_the_tokenizer_adds_stands_for_no_characters() -> None:
     )
     (row,) = view([{"text": "ab"}], tokenizer)
     assert [(t.text, t.start, t.end) for t in row.tokens] == [
-        ("<|im_start|>", 0, 0), ("a", 0, 1), ("b", 1, 2), ("<|im_end|>", 2, 2),
-    ]  # fmt: skip
+        ("<|im_start|>", 0, 0),
+        ("a", 0, 1),
+        ("b", 1, 2),
+        ("<|im_end|>", 2, 2),
+    ]
 
 
 def blank_first_tokenizer() -> Any:
@@ -249,9 +271,12 @@ def blank_first_tokenizer() -> Any:
 def test_blanks_that_a_tokenizer_writes_its_own_way() -> None:
     (row,) = view([{"prompt": "c a", "completion": " b"}], blank_first_tokenizer())
     assert [(t.text, t.start, t.end, t.state) for t in row.tokens] == [
-        ("▁", 0, 1, "context"), ("c", 0, 1, "context"), (" a", 1, 3, "context"),
-        (" b", 3, 5, "trained"), ("</s>", 5, 5, "trained"),
-    ]  # fmt: skip
+        ("▁", 0, 1, "context"),
+        ("c", 0, 1, "context"),
+        (" a", 1, 3, "context"),
+        (" b", 3, 5, "trained"),
+        ("</s>", 5, 5, "trained"),
+    ]
 
 
 # ------------------------------------------------------------------ against a training
@@ -274,7 +299,7 @@ def test_every_row_is_what_a_training_gets(make: Any, train_on: str, tmp_path: P
 
 
 def test_rows_come_in_the_order_of_the_file(tmp_path: Path) -> None:
-    from studio.formats._split import held_out_by_count
+    from studio.data.split.hashing import held_out_by_count
 
     rows = [{"text": f"row {n}"} for n in range(1, 31)]
     mask = held_out_by_count(30, 6, 5)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from studio.cadence import cadence_of, length_of
 from studio.errors import Stopped, StudioError
+from studio.runs.cadence import cadence_of, length_of
 from studio.training.loop.train import train_adapter
 from tests.studio.training.steps import Recorder, make_context, make_inputs, settings_of
 
@@ -34,9 +34,10 @@ def test_the_validation_loss_falls(tmp_path: Path) -> None:
     """Measured at the cadence that was asked for, and at the end."""
     recorder = Recorder()
     value = train_adapter(
-        make_context(tmp_path, recorder), make_inputs(tmp_path, 20, 6),
+        make_context(tmp_path, recorder),
+        make_inputs(tmp_path, 20, 6),
         settings_of(max_steps=25, eval_steps=10),
-    )  # fmt: skip
+    )
     found = [e for e in recorder.named("Metric") if e.get("eval_loss") is not None]
     assert [e.get("step") for e in found] == [10, 20, 25]
     losses = [e.get("eval_loss") for e in found]
@@ -90,9 +91,10 @@ def test_a_stop_ends_at_once_and_keeps_the_work(tmp_path: Path) -> None:
 
     with pytest.raises(Stopped):
         train_adapter(
-            make_context(tmp_path, recorder, stop), make_inputs(tmp_path),
+            make_context(tmp_path, recorder, stop),
+            make_inputs(tmp_path),
             settings_of(max_steps=100_000, save_steps=1000),
-        )  # fmt: skip
+        )
     assert time.monotonic() - pressed[0] < 1.0
     assert [e.get("step") for e in recorder.named("CheckpointSaved")] == [5]
 

@@ -145,9 +145,10 @@ def test_save_now_writes_a_checkpoint(tmp_path: Path) -> None:
 
     recorder = Recorder()
     train_adapter(
-        make_context(tmp_path, recorder, take_command=take), make_inputs(tmp_path),
+        make_context(tmp_path, recorder, take_command=take),
+        make_inputs(tmp_path),
         settings_of(max_steps=3, save_steps=100),
-    )  # fmt: skip
+    )
     saved = [(e.get("step"), e.get("reason")) for e in recorder.named("CheckpointSaved")]
     assert saved == [(1, "save"), (3, "end")]
 
@@ -175,9 +176,12 @@ def test_a_killed_training_resumes(tmp_path: Path) -> None:
     inputs = make_inputs(tmp_path, dropout=0.2)
     for pause in (0.0, 0.013, 0.037):
         child = subprocess.Popen(
-            [sys.executable, "-c", SCRIPT, str(tmp_path)], cwd=ROOT, text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
+            [sys.executable, "-c", SCRIPT, str(tmp_path)],
+            cwd=ROOT,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
         assert child.stdout is not None
         for _ in range(8):
             assert child.stdout.readline().startswith("step")

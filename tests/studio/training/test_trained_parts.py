@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from studio.errors import StudioError
-from studio.tokens import RowFlags
+from studio.preview.tokens import RowFlags
 from studio.training.data.canonical import to_arrow
 from studio.training.report.row_flags import flags_of
 from studio.training.tokens.chat import TemplateRefused
@@ -38,9 +38,12 @@ FOLDS = (  # Gemma's way: the system message stands in the first question, conte
 
 
 def encode(
-    row: dict[str, Any], train_on: str = "answers", template: str | None = "", length: int = 500,
+    row: dict[str, Any],
+    train_on: str = "answers",
+    template: str | None = "",
+    length: int = 500,
     **rules: str,
-) -> list[tuple[Encoded, RowFlags]]:  # fmt: skip
+) -> list[tuple[Encoded, RowFlags]]:
     tokenizer = with_template(template) if template else make_tiny_tokenizer()
     encoder = Encoder(tokenizer, length, train_on, **rules)
     parts = render_row(tokenizer, row, train_on)
@@ -96,8 +99,9 @@ def test_weights_scale_the_loss_of_their_message() -> None:
         w: [i for i, v in zip(row.ids, row.weights, strict=True) if v == w] for w in (0.5, 1)
     }
     assert {w: make_tiny_tokenizer().decode(i) for w, i in by_weight.items()} == {
-        0.5: "uno" + END, 1: "due" + END,
-    }  # fmt: skip
+        0.5: "uno" + END,
+        1: "due" + END,
+    }
     assert [w > 0 for w in row.weights] == [v != -100 for v in row.labels]
     ((plain, _),) = encode(weighted(*TALK, _2=0.5))
     assert plain.weights is None, "weights count only where they are asked for"
@@ -163,9 +167,13 @@ def test_rows_for_another_objective_are_refused(tmp_path: Path) -> None:
         dataset = value.model_copy(update={"shape": shape})
         with pytest.raises(StudioError, match=f"the rows are {word}") as caught:
             tokenize_dataset(
-                make_context(tmp_path, Recorder()), dataset, make_tiny_tokenizer(), max_length=99,
-                train_on="answers", folder=tmp_path / "tokens",
-            )  # fmt: skip
+                make_context(tmp_path, Recorder()),
+                dataset,
+                make_tiny_tokenizer(),
+                max_length=99,
+                train_on="answers",
+                folder=tmp_path / "tokens",
+            )
         assert (caught.value.code, caught.value.field) == ("wrong_shape", "objective")
 
 
@@ -174,9 +182,14 @@ def test_an_added_end_token_is_told(tmp_path: Path) -> None:
         told = Recorder()
         value = write(tmp_path / rule, [{"messages": messages("u:a", "a:b")}])
         tokens = tokenize_dataset(
-            make_context(tmp_path, told), value, with_template(NO_END), max_length=99,
-            train_on="answers", folder=tmp_path / rule / "tokens", end_token=rule,
-        )  # fmt: skip
+            make_context(tmp_path, told),
+            value,
+            with_template(NO_END),
+            max_length=99,
+            train_on="answers",
+            folder=tmp_path / rule / "tokens",
+            end_token=rule,
+        )
         notices = [e.get("sentence") for e in told.named("Notice")]
         assert sum("“<|im_end|>” is added" in n for n in notices) == count
         assert (tokens.train[0]["input_ids"][-1] == END_ID) == bool(count)

@@ -22,8 +22,12 @@ NOISY: dict[str, Any] = {"dropout": 0.3}
 def sampled(**changes: Any) -> Any:
     """Six steps, samples of up to five tokens at every second one."""
     values = {
-        "max_steps": 6, "eval_steps": 2, "sample_prompts": SHEET, "sample_max_tokens": 5, **changes
-    }  # fmt: skip
+        "max_steps": 6,
+        "eval_steps": 2,
+        "sample_prompts": SHEET,
+        "sample_max_tokens": 5,
+        **changes,
+    }
     return settings_of(**values)
 
 
@@ -36,9 +40,10 @@ def test_the_sheet_is_answered_at_start_evaluations_and_end(tmp_path: Path) -> N
     """One prompt a line, in order; rows of validation carry the right answer."""
     recorder = Recorder()
     train_adapter(
-        make_context(tmp_path, recorder), make_inputs(tmp_path, 20, 4),
+        make_context(tmp_path, recorder),
+        make_inputs(tmp_path, 20, 4),
         sampled(eval_steps=4, sample_rows=2),
-    )  # fmt: skip
+    )
     found = recorder.named("Sample")
     assert sorted({e.get("step") for e in found}) == [0, 4, 6]
     first = [e for e in found if e.get("step") == 0]
@@ -85,8 +90,9 @@ def test_sample_now(tmp_path: Path) -> None:
     """The sheet, or prompts of the command's own, with the weights of the last whole step."""
     recorder = Recorder()
     asked = [
-        (1, {"command": "sample"}), (3, {"command": "sample", "prompts": ["river?"]}),
-    ]  # fmt: skip
+        (1, {"command": "sample"}),
+        (3, {"command": "sample", "prompts": ["river?"]}),
+    ]
 
     def take(name: str) -> dict[str, Any] | None:
         due = name == "sample" and asked and len(recorder.losses()) >= asked[0][0]
@@ -132,9 +138,10 @@ def test_a_question_that_the_template_refuses_does_not_end_the_training(tmp_path
         return None
 
     train_adapter(
-        make_context(tmp_path, recorder, take_command=take), inputs,
+        make_context(tmp_path, recorder, take_command=take),
+        inputs,
         sampled(chat_template="custom", custom_template=template, save_steps=6),
-    )  # fmt: skip
+    )
     told = [e.get("sentence") for e in recorder.named("Notice")]
     assert asked
     assert sum("does not take the prompt “a bad one”" in sentence for sentence in told) == 1
@@ -145,18 +152,22 @@ def test_a_question_that_the_template_refuses_does_not_end_the_training(tmp_path
 def test_rows_that_ask_the_same_are_told_apart(tmp_path: Path) -> None:
     """Two talks may end with the same question; each keeps its own answers in the grid."""
     talks = [
-        messages("u:a?", "a:x", "u:and now?", "a:one"), messages("u:b?", "a:y", "u:and now?", "a:two"),
-    ]  # fmt: skip
+        messages("u:a?", "a:x", "u:and now?", "a:one"),
+        messages("u:b?", "a:y", "u:and now?", "a:two"),
+    ]
     dataset = write(tmp_path / "talks", [{"messages": m} for m in [*talks, *talks]], held_out=2)
     recorder = Recorder()
     train_adapter(
-        make_context(tmp_path, recorder), {**make_inputs(tmp_path), "dataset": dataset.to_json()},
+        make_context(tmp_path, recorder),
+        {**make_inputs(tmp_path), "dataset": dataset.to_json()},
         sampled(sample_prompts="cat?", sample_rows=2, max_steps=2),
-    )  # fmt: skip
+    )
     first = [e for e in recorder.named("Sample") if e.get("step") == 0]
     assert [(e.get("prompt"), e.get("expected")) for e in first] == [
-        ("cat?", None), ("and now?", "one"), ("and now? (2)", "two"),
-    ]  # fmt: skip
+        ("cat?", None),
+        ("and now?", "one"),
+        ("and now? (2)", "two"),
+    ]
 
 
 def test_answers_end_where_the_model_has_learned_its_last_position(tmp_path: Path) -> None:

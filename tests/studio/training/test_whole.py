@@ -11,9 +11,9 @@ import transformers
 from safetensors.torch import load_file
 
 from studio.errors import Stopped, StudioError
+from studio.model.whole import layer_of
 from studio.training.loop.train import train_whole
 from studio.values import ModelValue
-from studio.whole import layer_of
 from tests.studio.training.steps import (
     Recorder,
     dataset_value,
@@ -38,13 +38,19 @@ def whole_inputs(root: Path, rows: int = 20, held_out: int = 0, **model: Any) ->
         from studio.values import DatasetValue
 
         value = DatasetValue(
-            path=str(data), format="messages", train_rows=rows, validation_rows=held_out,
-            sha256="1" * 64, sources=[str(data / "rows.jsonl")],
-        )  # fmt: skip
+            path=str(data),
+            format="messages",
+            train_rows=rows,
+            validation_rows=held_out,
+            sha256="1" * 64,
+            sources=[str(data / "rows.jsonl")],
+        )
     return {"dataset": value.to_json(), "model": model_value(folder, **model).to_json()}
 
 
-def trained(root: Path, recorder: Recorder | None = None, stop: Any = None, **settings: Any) -> ModelValue:  # fmt: skip
+def trained(
+    root: Path, recorder: Recorder | None = None, stop: Any = None, **settings: Any
+) -> ModelValue:
     """One full fine-tuning of the tiny model."""
     model = settings.pop("model", {})
     values = {"max_steps": 8, "learning_rate": 1e-3, **settings}

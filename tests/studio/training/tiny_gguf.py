@@ -54,14 +54,20 @@ def write_tiny_gguf(path: Path, seed: int = 0) -> Path:
 def _shapes(vocabulary: int) -> dict[str, tuple[int, ...]]:
     narrow = HIDDEN // HEADS * KV_HEADS
     shapes: dict[str, tuple[int, ...]] = {
-        "token_embd.weight": (vocabulary, HIDDEN), "output_norm.weight": (HIDDEN,),
-    }  # fmt: skip
+        "token_embd.weight": (vocabulary, HIDDEN),
+        "output_norm.weight": (HIDDEN,),
+    }
     for layer in range(LAYERS):
         block = {
-            "attn_norm": (HIDDEN,), "ffn_norm": (HIDDEN,), "attn_q": (HIDDEN, HIDDEN),
-            "attn_k": (narrow, HIDDEN), "attn_v": (narrow, HIDDEN),
-            "attn_output": (HIDDEN, HIDDEN), "ffn_gate": (FEED_FORWARD, HIDDEN),
-            "ffn_up": (FEED_FORWARD, HIDDEN), "ffn_down": (HIDDEN, FEED_FORWARD),
-        }  # fmt: skip
+            "attn_norm": (HIDDEN,),
+            "ffn_norm": (HIDDEN,),
+            "attn_q": (HIDDEN, HIDDEN),
+            "attn_k": (narrow, HIDDEN),
+            "attn_v": (narrow, HIDDEN),
+            "attn_output": (HIDDEN, HIDDEN),
+            "ffn_gate": (FEED_FORWARD, HIDDEN),
+            "ffn_up": (FEED_FORWARD, HIDDEN),
+            "ffn_down": (HIDDEN, FEED_FORWARD),
+        }
         shapes.update({f"blk.{layer}.{k}.weight": v for k, v in block.items()})
     return shapes

@@ -11,8 +11,8 @@ from studio.graph.document import Document
 from studio.graph.graph import Graph
 from studio.graph.registry import load_registry
 from tests.ui.canvas import hands
-from ui import theme
 from ui.canvas.view import CanvasView
+from ui.style import theme
 
 Make = Callable[..., CanvasView]
 

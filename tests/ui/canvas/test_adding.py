@@ -10,7 +10,7 @@ from PySide6.QtCore import QMimeData, QPoint, QPointF, Qt, QUrl
 from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QApplication
 
-from studio.formats import _walk
+from studio.data.reading import walk as _walk
 from studio.graph.document import Document
 from studio.graph.graph import Graph
 from studio.graph.registry import load_registry
@@ -155,9 +155,20 @@ def files(*paths: Path) -> QMimeData:
 
 @pytest.mark.parametrize(
     "name",
-    ["rows.jsonl", "rows.ndjson", "rows.json", "ROWS.CSV", "rows.tsv", "rows.parquet", "rows.arrow",
-     "notes.txt", "notes.md", "rows.jsonl.gz", "rows.csv.gz"],
-)  # fmt: skip
+    [
+        "rows.jsonl",
+        "rows.ndjson",
+        "rows.json",
+        "ROWS.CSV",
+        "rows.tsv",
+        "rows.parquet",
+        "rows.arrow",
+        "notes.txt",
+        "notes.md",
+        "rows.jsonl.gz",
+        "rows.csv.gz",
+    ],
+)
 def test_dropped_data_file_becomes_a_dataset(make_canvas, tmp_path, name):
     path = tmp_path / "sub" / name
     path.parent.mkdir()

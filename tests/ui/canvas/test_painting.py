@@ -15,17 +15,25 @@ from benchmarks.canvas import chains
 from studio.errors import Problem
 from studio.graph.graph import Graph
 from tests.ui.canvas.hands import starter
-from ui import theme
 from ui.canvas import shapes, text
 from ui.canvas.status import ICONS, ROLES, duration, status_of
 from ui.canvas.tips import node_tip, spoken, tip_at
+from ui.style import theme
 
 
 def node_state(state="running", **more):
     base = {
-        "state": state, "title": "", "phase": "", "done": None, "total": None, "unit": "",
-        "eta_s": None, "seconds": None, "last_loss": None, "message": "",
-    }  # fmt: skip
+        "state": state,
+        "title": "",
+        "phase": "",
+        "done": None,
+        "total": None,
+        "unit": "",
+        "eta_s": None,
+        "seconds": None,
+        "last_loss": None,
+        "message": "",
+    }
     return SimpleNamespace(**{**base, **more})
 
 
@@ -34,8 +42,13 @@ def run(**nodes):
 
 
 TRAINING = {
-    "phase": "training", "done": 135, "total": 300, "unit": "steps", "eta_s": 83, "last_loss": 0.53,
-}  # fmt: skip
+    "phase": "training",
+    "done": 135,
+    "total": 300,
+    "unit": "steps",
+    "eta_s": 83,
+    "last_loss": 0.53,
+}
 
 
 def picture(view, node_id) -> QImage:

@@ -16,7 +16,7 @@ from studio.graph.project import load_project
 from tests.e2e.studio_cli import write_project
 from tests.tiny import make_tiny_model
 from tests.ui.conftest import MakeSession
-from ui.session import Session
+from ui.window.session import Session
 
 LEFT = Qt.MouseButton.LeftButton
 OpenDesk = Callable[..., Session]
@@ -48,10 +48,14 @@ def open_desk(make_session: MakeSession, model: Path, tmp_path: Path) -> OpenDes
 def chats(count: int) -> list[dict[str, Any]]:
     """Rows of a question and an answer."""
     return [
-        {"messages": [{"role": "user", "content": f"say {n}"},
-                      {"role": "assistant", "content": f"it is {n}"}]}
+        {
+            "messages": [
+                {"role": "user", "content": f"say {n}"},
+                {"role": "assistant", "content": f"it is {n}"},
+            ]
+        }
         for n in range(count)
-    ]  # fmt: skip
+    ]
 
 
 def show(session: Session, node: str, tab: str) -> Any:

@@ -9,7 +9,7 @@ import os
 import sys
 from pathlib import Path
 
-from studio.data_protocol import line_of, message_in
+from studio.preview.protocol import line_of, message_in
 
 
 def main() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from studio.data_report import (
+from studio.preview.report import (
     Change,
     DataReport,
     Finding,
@@ -12,7 +12,7 @@ from studio.data_report import (
     Repeat,
     Share,
 )
-from studio.tokens import IGNORED, RoleSpan, State, Token, TokenRow
+from studio.preview.tokens import IGNORED, RoleSpan, State, Token, TokenRow
 
 
 def token(text: str, state: State = "context", number: int = 7, special: bool = False) -> Token:
@@ -24,15 +24,27 @@ def token(text: str, state: State = "context", number: int = 7, special: bool = 
 def chat_row(number: int = 3) -> TokenRow:
     """A question, an answer, something cut and padding."""
     tokens = (
-        token("<s>", special=True), token("Hi"), token(" there"), token("\n"),
-        token("Hello", "trained", 11), token(" you", "trained", 12), token("</s>", "trained", 2, True),
-        token("more", "cut", 13), token("<pad>", "padding", 0, True),
-    )  # fmt: skip
+        token("<s>", special=True),
+        token("Hi"),
+        token(" there"),
+        token("\n"),
+        token("Hello", "trained", 11),
+        token(" you", "trained", 12),
+        token("</s>", "trained", 2, True),
+        token("more", "cut", 13),
+        token("<pad>", "padding", 0, True),
+    )
     roles = (RoleSpan("user", 0, 4), RoleSpan("assistant", 4, 8))
     return TokenRow(
-        number, "/data/chats.jsonl", number + 1, "train", "Hi there\nHello you", tokens, roles,
+        number,
+        "/data/chats.jsonl",
+        number + 1,
+        "train",
+        "Hi there\nHello you",
+        tokens,
+        roles,
         flags=("cut_answer",),
-    )  # fmt: skip
+    )
 
 
 FIX = Fix("deduplicate", "Leave out duplicates", (Change("data", "deduplicate", True),))
@@ -42,8 +54,15 @@ def report(**changes: object) -> DataReport:
     """A report with two findings, one of which can be mended."""
     rows = (Place(5, "/data/chats.jsonl", 6, "the same as row 2", 2),)
     values: dict[str, object] = {
-        "rows": 40, "done": 40, "max_length": 64, "train_on": "answers", "train_rows": 36,
-        "validation_rows": 4, "tokens": 1000, "tokens_per_epoch": 900, "trained_tokens": 450,
+        "rows": 40,
+        "done": 40,
+        "max_length": 64,
+        "train_on": "answers",
+        "train_rows": 36,
+        "validation_rows": 4,
+        "tokens": 1000,
+        "tokens_per_epoch": 900,
+        "trained_tokens": 450,
         "histogram": Histogram((10, 30, 50, 65, 80), (3, 20, 10, 7), 64, 7, 2, 79),
         "scripts": (Share("Latin", 0.98), Share("Greek", 0.02)),
         "answers": (Repeat("Yes & no", 4, 9),),
@@ -51,5 +70,5 @@ def report(**changes: object) -> DataReport:
             Finding("duplicate", "warning", "1 row says what an earlier one says.", 1, rows, FIX),
             Finding("cut_row", "info", "7 rows are cut.", 7, rows * 7),
         ),
-    }  # fmt: skip
+    }
     return DataReport(**{**values, **changes})  # type: ignore[arg-type]

@@ -15,12 +15,12 @@ from pytestqt.qtbot import QtBot
 from studio.graph.edits import set_setting
 from tests.ui.conftest import close
 from tests.ui.data.conftest import LEFT, OpenDesk, chats, show
-from ui.data.desk_tabs import REPORT, ROWS, SETTINGS, TOKENS
 from ui.data.report_page import STALE
 from ui.data.rows_model import TEXT
 from ui.data.state_page import NO_TRAIN
+from ui.data.tabs import REPORT, ROWS, SETTINGS, TOKENS
 from ui.data.template_dialog import TemplateDialog
-from ui.session import Session
+from ui.window.session import Session
 
 HOST_MS = 60_000
 CTRL = Qt.KeyboardModifier.ControlModifier

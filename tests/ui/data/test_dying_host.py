@@ -11,8 +11,8 @@ from pytestqt.qtbot import QtBot
 
 from tests.ui.data import dying_host
 from tests.ui.data.conftest import OpenDesk, chats, show
-from ui.data.desk import MOST_RESTARTS
-from ui.data.desk_tabs import TOKENS
+from ui.data.controller import MOST_RESTARTS
+from ui.data.tabs import TOKENS
 
 WAIT_MS = 60_000
 
@@ -22,7 +22,7 @@ def test_a_host_that_dies_again_and_again_is_told(
 ) -> None:
     starts = tmp_path / "starts"
     monkeypatch.setenv("DYING_HOST", str(starts))
-    monkeypatch.setattr("studio.data_client.MODULE", dying_host.__name__)
+    monkeypatch.setattr("studio.preview.client.MODULE", dying_host.__name__)
     session = open_desk(chats(3))
     page = show(session, "train", TOKENS)
     qtbot.waitUntil(lambda: session.desk.state == "failed", timeout=WAIT_MS)

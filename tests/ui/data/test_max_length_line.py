@@ -14,9 +14,9 @@ from pytestqt.qtbot import QtBot
 from studio.training.report.make import histogram
 from tests.ui.data.conftest import OpenDesk, chats, show
 from tests.ui.data.rows import report
-from ui.data.desk_tabs import REPORT
 from ui.data.length_scale import Scale
 from ui.data.report_view import ReportView
+from ui.data.tabs import REPORT
 
 LEFT = Qt.MouseButton.LeftButton
 HOST_MS = 60_000

@@ -8,11 +8,11 @@ from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QApplication, QLabel, QPushButton
 from pytestqt.qtbot import QtBot
 
-from studio.data_report import Histogram
+from studio.preview.report import Histogram
 from tests.ui.data.rows import FIX, report
-from ui import theme
 from ui.data.length_words import caption
 from ui.data.report_view import ReportView
+from ui.style import theme
 
 LEFT = Qt.MouseButton.LeftButton
 

@@ -12,17 +12,33 @@ from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QApplication
 from pytestqt.qtbot import QtBot
 
-from studio.tokens import RoleSpan
+from studio.preview.tokens import RoleSpan
 from tests.ui.data.rows import chat_row, token
-from ui import theme
 from ui.data.row_view import POINT, RowView
 from ui.data.rows_model import Entry, entry_of
 from ui.data.token_paint import paint_chip
 from ui.data.token_words import STATES, chip_text, speakers, token_words
+from ui.style import theme
 
 LEFT = Qt.MouseButton.LeftButton
-CHAT = ("<s>", "system", "\n", "You", " are", " kind", "</s>", "\n", "<s>", "user", "\n", "What", " now", "?",
-        "</s>", "\n")  # fmt: skip
+CHAT = (
+    "<s>",
+    "system",
+    "\n",
+    "You",
+    " are",
+    " kind",
+    "</s>",
+    "\n",
+    "<s>",
+    "user",
+    "\n",
+    "What",
+    " now",
+    "?",
+    "</s>",
+    "\n",
+)
 Key = Qt.Key
 
 
@@ -69,9 +85,14 @@ def test_pointing_reads_a_token_out_and_a_click_pins_it(view: RowView) -> None:
 def test_the_keyboard_goes_from_token_to_token(view: RowView) -> None:
     view.flow.setFocus()
     for key, index in (
-        (Key.Key_Right, 0), (Key.Key_Right, 1), (Key.Key_End, 8), (Key.Key_Left, 7),
-        (Key.Key_Home, 0), (Key.Key_Down, 4), (Key.Key_Up, 0),
-    ):  # fmt: skip
+        (Key.Key_Right, 0),
+        (Key.Key_Right, 1),
+        (Key.Key_End, 8),
+        (Key.Key_Left, 7),
+        (Key.Key_Home, 0),
+        (Key.Key_Down, 4),
+        (Key.Key_Up, 0),
+    ):
         QTest.keyClick(view.flow, key)
         assert view.flow.pinned == index
     QTest.keyClick(view.flow, Key.Key_Escape)

@@ -12,10 +12,15 @@ from PySide6.QtWidgets import QLabel, QPushButton
 from ui.dialogs.rows_dialog import RowsDialog
 
 RECORD = {
-    "step": 7, "what": "loss", "value": "nan", "kept": 6,
-    "rows": [{"file": "/data/talk.jsonl", "line": 12, "text": "say\nax"},
-             {"file": "/data/talk.jsonl", "line": 31, "text": "say bz"}],
-}  # fmt: skip
+    "step": 7,
+    "what": "loss",
+    "value": "nan",
+    "kept": 6,
+    "rows": [
+        {"file": "/data/talk.jsonl", "line": 12, "text": "say\nax"},
+        {"file": "/data/talk.jsonl", "line": 31, "text": "say bz"},
+    ],
+}
 
 
 def test_rows_are_listed_and_copied(qtbot: Any) -> None:
@@ -27,8 +32,9 @@ def test_rows_are_listed_and_copied(qtbot: Any) -> None:
     assert "The checkpoint of step 6 is from before it." in told
     shown = [dialog.list.topLevelItem(i) for i in range(dialog.list.topLevelItemCount())]
     assert [[i.text(0), i.text(1), i.text(2)] for i in shown] == [
-        ["talk.jsonl", "12", "say ax"], ["talk.jsonl", "31", "say bz"],
-    ]  # fmt: skip
+        ["talk.jsonl", "12", "say ax"],
+        ["talk.jsonl", "31", "say bz"],
+    ]
     button = next(b for b in dialog.findChildren(QPushButton) if b.text() == "Copy")
     QTest.mouseClick(button, Qt.MouseButton.LeftButton)
     assert QGuiApplication.clipboard().text().splitlines()[1] == "/data/talk.jsonl:31\tsay bz"

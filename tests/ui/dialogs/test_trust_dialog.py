@@ -9,11 +9,11 @@ from PySide6.QtCore import Qt, QTimer
 from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QApplication, QPushButton
 
-from studio import trust
 from studio.graph.document import Document
 from studio.graph.edits import add_node
 from studio.graph.graph import Graph, Node
 from studio.graph.registry import load_registry
+from studio.model import trust
 from tests.own_code import make_model_with_code
 from ui.dialogs.trust_dialog import TrustDialog
 from ui.inspector.panel import InspectorPanel

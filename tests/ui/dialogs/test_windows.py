@@ -24,7 +24,7 @@ from PySide6.QtWidgets import (
 
 from studio import __version__
 from studio.graph.schema import fields_of
-from studio.settings import AppSettings
+from studio.system.settings import AppSettings
 from ui.dialogs.about import AboutDialog, versions
 from ui.dialogs.settings_dialog import ProgramSettings, SettingsDialog
 from ui.dialogs.shortcut_sheet import ShortcutSheet, group_of

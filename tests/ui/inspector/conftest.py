@@ -43,9 +43,12 @@ class ToySettings(Settings):
     method: str = setting("plain", "Method", "How.", variant="adapter")
     method_settings: dict[str, Any] = setting({}, "Method settings", "Own.")
     target_modules: str | list[str] = setting(
-        "all-linear", "Targets", "Layers.", widget="target_modules",
+        "all-linear",
+        "Targets",
+        "Layers.",
+        widget="target_modules",
         special={"all-linear": "All linear layers", "q,v": "q and v only"},
-    )  # fmt: skip
+    )
     seed: int = setting(0, "Seed", "Chance.", ge=0, advanced=True)
 
 

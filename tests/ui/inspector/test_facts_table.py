@@ -12,11 +12,17 @@ from ui.inspector.facts import FactsTable
 FACTS = tuple(
     Fact(label, value, "")
     for label, value in (
-        ("Parameters", "135 M"), ("Layers", "30"), ("Hidden size", "576"),
-        ("Context", "8,192 tokens"), ("Vocabulary", "49,152 tokens"), ("Chat template", "yes"),
-        ("Licence", "Apache-2.0"), ("On disk", "269 MB"), ("Architecture", "LlamaForCausalLM"),
+        ("Parameters", "135 M"),
+        ("Layers", "30"),
+        ("Hidden size", "576"),
+        ("Context", "8,192 tokens"),
+        ("Vocabulary", "49,152 tokens"),
+        ("Chat template", "yes"),
+        ("Licence", "Apache-2.0"),
+        ("On disk", "269 MB"),
+        ("Architecture", "LlamaForCausalLM"),
     )
-)  # fmt: skip
+)
 
 
 @pytest.mark.parametrize(("width", "columns"), [(260, 1), (600, 2)])

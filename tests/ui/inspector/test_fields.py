@@ -75,9 +75,13 @@ def test_reset_button(
 
 
 def test_file_in_the_project_is_stored_relative(
-    panel: InspectorPanel, field: Find, settings: Stored, document: Document, tmp_path: Path,
+    panel: InspectorPanel,
+    field: Find,
+    settings: Stored,
+    document: Document,
+    tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+) -> None:
     inside = tmp_path / "data" / "rows.jsonl"
     outside = tmp_path.parent / "elsewhere.jsonl"
     for chosen, stored in ((inside, "data/rows.jsonl"), (outside, str(outside))):
@@ -194,8 +198,17 @@ def test_the_whole_form_by_keyboard(
         QTest.keyClick(widget, Qt.Key.Key_Tab)
         if QApplication.focusWidget().objectName() == "field:r":
             break
-    for name in ("field:r", "field:rate", "field:schedule", "field:source", "browse:source",
-                 "field:epochs", "field:target_modules", "section:Advanced", "node-title"):  # fmt: skip
+    for name in (
+        "field:r",
+        "field:rate",
+        "field:schedule",
+        "field:source",
+        "browse:source",
+        "field:epochs",
+        "field:target_modules",
+        "section:Advanced",
+        "node-title",
+    ):
         assert name in reached, reached
     field("r").setFocus()
     QTest.keyClick(field("r"), Qt.Key.Key_A, Qt.KeyboardModifier.ControlModifier)

@@ -9,8 +9,8 @@ from PySide6.QtCore import Qt
 from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QDialogButtonBox, QPushButton, QWidget
 
-from studio.layers import LinearModule
-from studio.targets import WholeModule
+from studio.model.layers import LinearModule
+from studio.model.targets import WholeModule
 from ui.inspector.editors.layer_dialog import LayerDialog
 from ui.inspector.editors.layer_tree import ALPHA, COUNT, RANK, TRAINED
 
@@ -18,12 +18,21 @@ LEFT = Qt.MouseButton.LeftButton
 PARTS = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "mlp.up_proj")
 LAYERS = [
     LinearModule(f"model.layers.{n}.{part}", 8, 16 if part.startswith("mlp") else 8)
-    for n in range(4) for part in PARTS
-]  # fmt: skip
+    for n in range(4)
+    for part in PARTS
+]
 NODE: dict[str, Any] = {
-    "target_modules": "q,v", "r": 4, "alpha": 8, "layers": "", "exclude": "", "rank_pattern": "",
-    "alpha_pattern": "", "modules_to_save": "", "method": "lora", "method_settings": {},
-}  # fmt: skip
+    "target_modules": "q,v",
+    "r": 4,
+    "alpha": 8,
+    "layers": "",
+    "exclude": "",
+    "rank_pattern": "",
+    "alpha_pattern": "",
+    "modules_to_save": "",
+    "method": "lora",
+    "method_settings": {},
+}
 WHOLE = [WholeModule("embed_tokens", 2_000_000, True), WholeModule("lm_head", 2_000_000, True)]
 
 
@@ -225,10 +234,13 @@ def test_ranks_and_alphas_of_selected_rows(dialog: LayerDialog, qtbot: Any) -> N
 def test_what_the_settings_say_is_shown_again(qtbot: Any) -> None:
     """What the dialog writes it reads: nothing has changed then."""
     settings = {
-        "target_modules": "re:.*(q|v)_proj", "layers": "0-2/2", "exclude": "model.layers.0.self_attn.v_proj",
-        "rank_pattern": "model.layers.2.self_attn.q_proj=2, q_proj=16", "alpha_pattern": "v_proj=5",
+        "target_modules": "re:.*(q|v)_proj",
+        "layers": "0-2/2",
+        "exclude": "model.layers.0.self_attn.v_proj",
+        "rank_pattern": "model.layers.2.self_attn.q_proj=2, q_proj=16",
+        "alpha_pattern": "v_proj=5",
         "modules_to_save": "lm_head, norm",
-    }  # fmt: skip
+    }
     dialog = shown(qtbot, **settings)
     assert dialog.changes() == {}
     assert dialog.count.text() == (
@@ -256,8 +268,10 @@ def test_experts_are_one_row_a_block(qtbot: Any) -> None:
     """They are joined in one weight, which is chosen whole; ranks are those of one expert."""
     layers = LAYERS + [
         LinearModule(f"model.layers.{n}.mlp.experts.{e}.{p}", 8, 6)
-        for n in range(4) for e in range(3) for p in ("w1", "w2", "w3")
-    ]  # fmt: skip
+        for n in range(4)
+        for e in range(3)
+        for p in ("w1", "w2", "w3")
+    ]
     dialog = shown(qtbot, layers)
     row = kind(dialog, "experts.gate_up_proj")
     assert row.child(0).text(0) == "model.layers.0.mlp.experts.gate_up_proj"

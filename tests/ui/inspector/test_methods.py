@@ -119,9 +119,14 @@ def test_what_is_hidden_is_what_a_check_warns_of() -> None:
     """One list says what a method makes no use of, in the window and in the terminal."""
     registry = load_registry()
     changed = {
-        "r": 8, "alpha": 8, "dropout": 0.1, "bias": "all", "rank_pattern": "q_proj=4",
-        "alpha_pattern": "q_proj=4", "trained_tokens": "5",
-    }  # fmt: skip
+        "r": 8,
+        "alpha": 8,
+        "dropout": 0.1,
+        "bias": "all",
+        "rank_pattern": "q_proj=4",
+        "alpha_pattern": "q_proj=4",
+        "trained_tokens": "5",
+    }
     for variant in registry.choices("adapter"):
         node = Node("lora", "lora", {**changed, "method": variant.id})
         problems = find_problems(Graph("Talk", (node,)), registry, Path())

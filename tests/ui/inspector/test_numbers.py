@@ -32,11 +32,19 @@ def problems_shown(panel: InspectorPanel) -> list[str]:
 @pytest.mark.parametrize(
     ("value", "text"),
     [
-        (2e-4, "2e-4"), (1.5e-5, "1.5e-5"), (0.03, "0.03"), (0.001, "0.001"),
-        (1.0, "1"), (0.0, "0"), (0.1 + 0.2, "0.30000000000000004"), (12000.0, "12000"), (1e12, "1e12"),
-        (-3e-7, "-3e-7"), (16, "16"),
+        (2e-4, "2e-4"),
+        (1.5e-5, "1.5e-5"),
+        (0.03, "0.03"),
+        (0.001, "0.001"),
+        (1.0, "1"),
+        (0.0, "0"),
+        (0.1 + 0.2, "0.30000000000000004"),
+        (12000.0, "12000"),
+        (1e12, "1e12"),
+        (-3e-7, "-3e-7"),
+        (16, "16"),
     ],
-)  # fmt: skip
+)
 def test_text_of_a_number_reads_back_exactly(value: float, text: str) -> None:
     assert number_text.to_text(value) == text
     assert number_text.from_text(text, whole=isinstance(value, int)) == value

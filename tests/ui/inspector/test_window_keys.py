@@ -91,9 +91,12 @@ def test_change_from_elsewhere_is_shown(
 
 
 def test_model_is_typed_chosen_or_browsed(
-    panel: InspectorPanel, document: Document, field: Find, tmp_path: Path,
+    panel: InspectorPanel,
+    document: Document,
+    field: Find,
+    tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+) -> None:
     panel.show_nodes(("base",))
 
     def stored() -> Any:

@@ -8,8 +8,8 @@ import pytest
 from PySide6.QtCore import QPoint, Qt
 from PySide6.QtTest import QTest
 
-from studio.insight import Insight, ModuleUse
 from studio.runs.events import event
+from studio.runs.insight import Insight, ModuleUse
 from studio.runs.state import RunState
 from ui.monitor.insight import DIRECTIONS, EMPTY_TEXT, SIZE, InsightPanel, grid_of
 

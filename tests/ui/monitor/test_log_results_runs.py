@@ -18,9 +18,17 @@ from ui.monitor.log import LogPanel
 from ui.monitor.results import ResultsPanel
 from ui.monitor.runs_list import RunsPanel
 
-FAILED = Event("StepFailed", fake_run.START + 9, "train", {
-    "title": "A file is missing", "sentence": "Dataset: rows.jsonl is not there.",
-    "hint": "Choose another file.", "field": "source"})  # fmt: skip
+FAILED = Event(
+    "StepFailed",
+    fake_run.START + 9,
+    "train",
+    {
+        "title": "A file is missing",
+        "sentence": "Dataset: rows.jsonl is not there.",
+        "hint": "Choose another file.",
+        "field": "source",
+    },
+)
 
 
 def run_on_disk(runs: Path, name: str, events: list[Event]) -> RunFolder:
@@ -56,12 +64,18 @@ def test_the_log_tells_the_run_in_plain_words(log: LogPanel, tmp_path: Path) -> 
 def test_an_early_end_and_the_rows_of_a_loss_that_is_none(log: LogPanel) -> None:
     """Why it ended, and where the rows are that a user should look at."""
     rows = [{"file": "rows.jsonl", "line": 7, "text": "user: cat?…"}]
-    log.add_events([
-        Event("EarlyStopped", 1.0, "train", {
-            "step": 16, "steps": 20, "reason": "The validation loss has not fallen."}),
-        Event("NonFinite", 2.0, "train", {"step": 17, "what": "loss", "rows": rows}),
-        Event("CheckpointSaved", 3.0, "train", {"step": 10, "path": "x", "reason": "best"}),
-    ])  # fmt: skip
+    log.add_events(
+        [
+            Event(
+                "EarlyStopped",
+                1.0,
+                "train",
+                {"step": 16, "steps": 20, "reason": "The validation loss has not fallen."},
+            ),
+            Event("NonFinite", 2.0, "train", {"step": 17, "what": "loss", "rows": rows}),
+            Event("CheckpointSaved", 3.0, "train", {"step": 10, "path": "x", "reason": "best"}),
+        ]
+    )
     first, second, third = log.lines()
     assert first.endswith(
         "train ended early, after step 16 of 20. The validation loss has not fallen."

@@ -35,11 +35,15 @@ def kept_from(folder: Path, *more: Event) -> RunState:
     state = RunState()
     for event in (
         *fake_run.beginning(),
-        Event("ArtifactSaved", START, "train",
-              {"kind": "adapter", "path": str(adapter), "cached": True}),
+        Event(
+            "ArtifactSaved",
+            START,
+            "train",
+            {"kind": "adapter", "path": str(adapter), "cached": True},
+        ),
         Event("StepFinished", START, "train", {"seconds": 0.0, "cached": True, "outputs": {}}),
         *more,
-    ):  # fmt: skip
+    ):
         state.apply(event)
     return state
 

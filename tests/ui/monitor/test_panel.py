@@ -15,11 +15,11 @@ from pytestqt.qtbot import QtBot
 from studio.runs.events import Event
 from studio.runs.state import RunState
 from tests.ui.monitor import fake_run
-from ui import theme
 from ui.monitor.axes import XAxis
 from ui.monitor.panel import EMPTY_TEXT, MonitorPanel
 from ui.monitor.plot import LivePlot
 from ui.monitor.plot_menu import make_menu
+from ui.style import theme
 
 
 def state_of(*events: Event) -> RunState:
@@ -240,9 +240,13 @@ def test_the_theme_changes_with_the_curves_shown(
 
 @pytest.mark.parametrize(("index", "name"), [(0, "loss.png"), (1, "loss.svg"), (2, "loss.csv")])
 def test_a_plot_is_saved(
-    panel: MonitorPanel, state: RunState, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-    index: int, name: str,
-) -> None:  # fmt: skip
+    panel: MonitorPanel,
+    state: RunState,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    index: int,
+    name: str,
+) -> None:
     panel.show_state(state)
     path = tmp_path / name
     monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *a: (str(path), ""))

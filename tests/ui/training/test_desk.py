@@ -23,15 +23,21 @@ from studio.runs.folder import create_run
 from studio.runs.plan import Plan, Step
 from tests.e2e.studio_cli import write_project, write_rows
 from tests.ui.conftest import MakeSession
-from ui.session import Session
 from ui.training.estimate_strip import EstimateStrip
+from ui.window.session import Session
 
 LEFT = Qt.MouseButton.LeftButton
 CONFIG = {
-    "model_type": "llama", "hidden_size": 512, "intermediate_size": 1536, "num_hidden_layers": 8,
-    "num_attention_heads": 8, "num_key_value_heads": 8, "vocab_size": 32000,
-    "tie_word_embeddings": True, "architectures": ["LlamaForCausalLM"],
-}  # fmt: skip
+    "model_type": "llama",
+    "hidden_size": 512,
+    "intermediate_size": 1536,
+    "num_hidden_layers": 8,
+    "num_attention_heads": 8,
+    "num_key_value_heads": 8,
+    "vocab_size": 32000,
+    "tie_word_embeddings": True,
+    "architectures": ["LlamaForCausalLM"],
+}
 
 
 @pytest.fixture

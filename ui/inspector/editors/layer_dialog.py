@@ -24,8 +24,8 @@ from PySide6.QtWidgets import (
 )
 
 from studio.estimate.shapes import Linear
-from studio.layers import LinearModule
-from studio.targets import Trouble, WholeModule
+from studio.model.layers import LinearModule
+from studio.model.targets import Trouble, WholeModule
 from ui.inspector.editors.layer_tree import LayerTree
 from ui.inspector.editors.layer_words import count_words, row_words
 from ui.inspector.editors.layers import by_block, checked_of, kinds
@@ -35,9 +35,12 @@ from ui.inspector.editors.target_state import TargetState
 from ui.inspector.look import MutedLabel
 
 PRESETS = (
-    ("all-linear", "All"), ("attention", "Attention"), ("q,v", "q and v"),
-    ("feed-forward", "Feed-forward"), ("", "None"),
-)  # fmt: skip
+    ("all-linear", "All"),
+    ("attention", "Attention"),
+    ("q,v", "q and v"),
+    ("feed-forward", "Feed-forward"),
+    ("", "None"),
+)
 _SIZE = 58, 46  # in heights of a line
 _ROOM = 0.94  # of the screen's height
 _WAIT_MS = 120
@@ -49,10 +52,15 @@ class LayerDialog(QDialog):
     what can be trained as a whole, ``no_ranks`` says why layers can have no ranks of their own."""
 
     def __init__(
-        self, layers: Sequence[LinearModule], values: Mapping[str, Any], why_not: str = "",
-        parts: Sequence[WholeModule] = (), dtype: str = "", no_ranks: str = "",
+        self,
+        layers: Sequence[LinearModule],
+        values: Mapping[str, Any],
+        why_not: str = "",
+        parts: Sequence[WholeModule] = (),
+        dtype: str = "",
+        no_ranks: str = "",
         parent: QWidget | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__(parent)
         self.setWindowTitle("Choose target modules")
         self.setObjectName("layer-dialog")
@@ -165,9 +173,14 @@ class LayerDialog(QDialog):
     def _order(self) -> None:
         """The way of the Tab key: the tree and its rows, the lines below, then what is above the tree."""
         way = (
-            self.tree, *self.numbers.controls, *self.fields.controls, *self._buttons.buttons(),
-            self.view, self.filter, *self._presets,
-        )  # fmt: skip
+            self.tree,
+            *self.numbers.controls,
+            *self.fields.controls,
+            *self._buttons.buttons(),
+            self.view,
+            self.filter,
+            *self._presets,
+        )
         for before, after in pairwise(way):
             QWidget.setTabOrder(before, after)
         if self.state.modules:
@@ -217,9 +230,12 @@ class LayerDialog(QDialog):
         names = [r.name for r in self.tree.picked()]
         state = self.state
         self.numbers.show_rows(
-            len(names), own_numbers(names, state.ranks), own_numbers(names, state.alphas),
-            (state.r, state.alpha), self._no_ranks,
-        )  # fmt: skip
+            len(names),
+            own_numbers(names, state.ranks),
+            own_numbers(names, state.alphas),
+            (state.r, state.alpha),
+            self._no_ranks,
+        )
 
     def _words(self, rows: Sequence[Linear]) -> tuple[str, str, str, set[str]]:
         return row_words(self.state, rows)

@@ -1,6 +1,6 @@
 """The linear layers of a base model, grouped by the last part of their name.
 
-A bridge to ``studio.models``, which knows how to read them without torch. A model that cannot be
+A bridge to ``studio.model.models``, which knows how to read them without torch. A model that cannot be
 read here is no error: the sentence says why, and names can be typed instead.
 """
 
@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from studio.estimate.shapes import Linear
-from studio.layer_names import taker
-from studio.layer_pattern import PATTERN, PatternTrouble, matched_names
-from studio.layers import LinearModule, presets, resolve_targets
-from studio.models import linear_modules
-from studio.targets import layer_number
+from studio.model.layer_names import taker
+from studio.model.layer_pattern import PATTERN, PatternTrouble, matched_names
+from studio.model.layers import LinearModule, presets, resolve_targets
+from studio.model.models import linear_modules
+from studio.model.targets import layer_number
 
 
 def find_layers(model: str | None, project_dir: Path) -> tuple[list[LinearModule], str]:

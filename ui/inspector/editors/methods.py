@@ -11,7 +11,7 @@ from PySide6.QtGui import QFont, QPainter, QStandardItemModel
 from PySide6.QtWidgets import QComboBox, QStyledItemDelegate, QStyleOptionViewItem
 
 from studio.graph.node_type import Variant
-from ui import theme
+from ui.style import theme
 
 WHEN = "When to use it: "
 EXPERIMENTAL = "Experimental."

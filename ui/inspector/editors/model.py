@@ -13,8 +13,8 @@ from PySide6.QtGui import QAction, QDragEnterEvent, QDropEvent
 from PySide6.QtWidgets import QComboBox, QFileDialog, QMenu, QToolButton, QWidget
 
 from studio.graph.schema import FieldSpec
-from studio.models import STARTER_PREFIX, STARTERS
-from studio.paths import config_dir
+from studio.model.models import STARTER_PREFIX, STARTERS
+from studio.system.paths import config_dir
 from ui.inspector.editors.base import Editor, FieldContext
 from ui.inspector.editors.choices import narrow, widen_popup
 from ui.inspector.editors.paths import dropped_path, relative_to_project, start_folder

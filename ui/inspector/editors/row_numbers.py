@@ -49,9 +49,13 @@ class RowNumbers(QWidget):
         return self._rank, self._alpha, self._reset
 
     def show_rows(
-        self, count: int, ranks: Collection[int | None], alphas: Collection[int | None],
-        node: tuple[int, int], why_not: str,
-    ) -> None:  # fmt: skip
+        self,
+        count: int,
+        ranks: Collection[int | None],
+        alphas: Collection[int | None],
+        node: tuple[int, int],
+        why_not: str,
+    ) -> None:
         """Show the numbers of ``count`` rows, ``None`` for the node's; ``why_not`` says why there can
         be none of their own."""
         chosen = f"{count:,} selected {'layer' if count == 1 else 'layers'}"

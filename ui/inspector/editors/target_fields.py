@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from PySide6.QtCore import Qt, Signal
 from PySide6.QtWidgets import QCheckBox, QGridLayout, QLabel, QLineEdit, QWidget
 
-from studio.layer_pattern import PATTERN
-from studio.targets import Trouble
+from studio.model.layer_pattern import PATTERN
+from studio.model.targets import Trouble
 from ui.inspector.editors.block_range import BlockRange
 from ui.inspector.editors.target_state import TargetState, typed_names
 from ui.inspector.editors.whole_boxes import WholeBoxes
@@ -98,8 +98,15 @@ class TargetFields(QWidget):
             label = self._label("Train &whole", next(iter(self._whole.boxes.values())))
             _row(grid, label, self._whole)
             grid.setAlignment(label, Qt.AlignmentFlag.AlignTop)
-        for part in (self._use, self._expression, self._names, self._range, self._exclude,
-                     self._whole, *self._wrong.values()):  # fmt: skip
+        for part in (
+            self._use,
+            self._expression,
+            self._names,
+            self._range,
+            self._exclude,
+            self._whole,
+            *self._wrong.values(),
+        ):
             part.setVisible(grid.indexOf(part) >= 0)
 
     def _label(self, text: str, control: QWidget) -> QLabel:

@@ -1,6 +1,6 @@
 """The editor for target modules: a preset, or layers ticked in a list of the model's real ones.
 
-Layer names come from ``studio.models``, which reads only the model's description. Where that is
+Layer names come from ``studio.model.models``, which reads only the model's description. Where that is
 not possible (a hub model that is not here yet), names can be typed.
 """
 
@@ -12,7 +12,7 @@ from typing import Any
 from PySide6.QtWidgets import QComboBox, QDialog, QWidget
 
 from studio.graph.schema import FieldSpec
-from studio.models import whole_choices
+from studio.model.models import whole_choices
 from ui.inspector.editors.base import Editor, FieldContext
 from ui.inspector.editors.choices import narrow, widen_popup
 from ui.inspector.editors.layer_dialog import LayerDialog
@@ -70,9 +70,14 @@ class TargetModulesEditor(Editor):
         values = {n: v for n in _READ if (v := self.context.value(n)) is not None}
         values["target_modules"] = self._value
         dialog = LayerDialog(
-            layers, values, why_not, whole_choices(model, folder) if model else (),
-            str(self.context.base_value("dtype") or ""), self._no_ranks(values), self,
-        )  # fmt: skip
+            layers,
+            values,
+            why_not,
+            whole_choices(model, folder) if model else (),
+            str(self.context.base_value("dtype") or ""),
+            self._no_ranks(values),
+            self,
+        )
         if dialog.exec() == QDialog.DialogCode.Accepted:
             self._take_all(dialog.changes())
         dialog.deleteLater()

@@ -1,7 +1,7 @@
 """What the dialog of target modules holds: the settings of a LoRA node that say where it is put.
 
 Why apart from the widgets: every control changes this and every count is read from it, so that what is
-shown is what the node does (``studio.targets.choose`` decides both). It must not know Qt.
+shown is what the node does (``studio.model.targets.choose`` decides both). It must not know Qt.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from typing import Any
 
 from studio.estimate.formulas import FORMULAS
 from studio.estimate.shapes import Linear, joined_linears
-from studio.layer_names import taker
-from studio.layer_pattern import PATTERN
-from studio.layers import LinearModule
-from studio.targets import (
+from studio.model.layer_names import taker
+from studio.model.layer_pattern import PATTERN
+from studio.model.layers import LinearModule
+from studio.model.targets import (
     Chosen,
     WholeModule,
     choose,
@@ -29,8 +29,13 @@ from studio.targets import (
 from ui.inspector.editors.layers import checked_of, kinds, written
 
 WRITTEN = (
-    "target_modules", "layers", "exclude", "rank_pattern", "alpha_pattern", "modules_to_save",
-)  # fmt: skip
+    "target_modules",
+    "layers",
+    "exclude",
+    "rank_pattern",
+    "alpha_pattern",
+    "modules_to_save",
+)
 """The settings that the dialog writes."""
 
 _NO_PATTERNS = {"rank_pattern": "", "alpha_pattern": ""}
@@ -163,8 +168,10 @@ class TargetState:
 
     def _where(self) -> dict[str, Any]:
         return {
-            "target_modules": self.target_modules(), "layers": self.layers, "exclude": self.exclude
-        }  # fmt: skip
+            "target_modules": self.target_modules(),
+            "layers": self.layers,
+            "exclude": self.exclude,
+        }
 
     def _text(self, name: str) -> str:
         value = self.values.get(name)

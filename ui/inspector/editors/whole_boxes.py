@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from PySide6.QtCore import Signal
 from PySide6.QtWidgets import QCheckBox, QHBoxLayout, QVBoxLayout, QWidget
 
-from studio.targets import WholeModule
+from studio.model.targets import WholeModule
 from ui.inspector.look import MutedLabel
 
 _HEADS = ("lm_head", "embed_out")

@@ -15,9 +15,19 @@ from typing import Any
 
 FILE = Path(__file__).with_name("masks.json")
 SPECIAL = (
-    "<s>", "</s>", "<|eot_id|>", "<|start_header_id|>", "<|end_header_id|>", "<start_of_turn>",
-    "<end_of_turn>", "<|im_sep|>", "[INST]", "[/INST]", "<think>", "</think>",
-)  # fmt: skip
+    "<s>",
+    "</s>",
+    "<|eot_id|>",
+    "<|start_header_id|>",
+    "<|end_header_id|>",
+    "<start_of_turn>",
+    "<end_of_turn>",
+    "<|im_sep|>",
+    "[INST]",
+    "[/INST]",
+    "<think>",
+    "</think>",
+)
 Turn = tuple[str, str]
 Part = tuple[str, bool]
 Row = list[Part]
@@ -133,9 +143,17 @@ def alpaca(turns: Sequence[Turn]) -> list[Row]:
 
 
 TEMPLATES: dict[str, Callable[[Sequence[Turn]], list[Row]]] = {
-    "chatml": chatml, "llama-3": llama_3, "llama-2": llama_2, "mistral": mistral, "gemma": gemma,
-    "phi-4": phi_4, "qwen-2.5": qwen_25, "qwen-3": qwen_3, "vicuna": vicuna, "alpaca": alpaca,
-}  # fmt: skip
+    "chatml": chatml,
+    "llama-3": llama_3,
+    "llama-2": llama_2,
+    "mistral": mistral,
+    "gemma": gemma,
+    "phi-4": phi_4,
+    "qwen-2.5": qwen_25,
+    "qwen-3": qwen_3,
+    "vicuna": vicuna,
+    "alpaca": alpaca,
+}
 
 
 # ------------------------------------------------------------------ rows of every format
@@ -145,13 +163,20 @@ LABEL = "Which label fits this text? Answer with the label only.\n\n"
 TALK = [["human", "Q"], ["gpt", "A"], ["human", " R "], ["gpt", " B "]]
 Case = dict[str, Any]
 ASKED = [
-    {"role": "user", "content": "Q"}, {"role": "assistant", "content": "A"},
+    {"role": "user", "content": "Q"},
+    {"role": "assistant", "content": "A"},
     {"role": "user", "content": "R"},
-]  # fmt: skip
+]
 CASES: dict[str, Case] = {
     "instruction": {
         "format": "instruction",
-        "row": {"instruction": "Q", "input": "I", "output": "A", "system": "S", "history": [["P", "O"]]},
+        "row": {
+            "instruction": "Q",
+            "input": "I",
+            "output": "A",
+            "system": "S",
+            "history": [["P", "O"]],
+        },
         "turns": "sS|uP|AO|uQ\n\nI|AA",
     },
     "sharegpt": {
@@ -161,39 +186,61 @@ CASES: dict[str, Case] = {
     },
     "messages": {
         "format": "messages",
-        "row": {"messages": [
-            {"role": "user", "content": "Q"}, {"role": "assistant", "content": "Ä1"},
-            {"role": "user", "content": "R"}, {"role": "assistant", "content": "B"},
-            {"role": "user", "content": "T"}, {"role": "assistant", "content": "C"},
-        ]},
+        "row": {
+            "messages": [
+                {"role": "user", "content": "Q"},
+                {"role": "assistant", "content": "Ä1"},
+                {"role": "user", "content": "R"},
+                {"role": "assistant", "content": "B"},
+                {"role": "user", "content": "T"},
+                {"role": "assistant", "content": "C"},
+            ]
+        },
         "turns": "uQ|AÄ1|uR|AB|uT|AC",
     },
     "messages, weight 0": {
         "format": "messages",
-        "row": {"messages": [
-            {"role": "user", "content": "Q"}, {"role": "assistant", "content": "A", "weight": 0},
-            {"role": "user", "content": "R"}, {"role": "assistant", "content": "B"},
-        ]},
+        "row": {
+            "messages": [
+                {"role": "user", "content": "Q"},
+                {"role": "assistant", "content": "A", "weight": 0},
+                {"role": "user", "content": "R"},
+                {"role": "assistant", "content": "B"},
+            ]
+        },
         "turns": "uQ|aA|uR|AB",
     },
     "messages, weights": {
-        "format": "messages", "train_on": "weights", "weights": [0.5, 2.0],
-        "row": {"messages": [
-            {"role": "user", "content": "Q"}, {"role": "assistant", "content": "A", "weight": 0.5},
-            {"role": "user", "content": "R"}, {"role": "assistant", "content": "B", "weight": 2},
-        ]},
+        "format": "messages",
+        "train_on": "weights",
+        "weights": [0.5, 2.0],
+        "row": {
+            "messages": [
+                {"role": "user", "content": "Q"},
+                {"role": "assistant", "content": "A", "weight": 0.5},
+                {"role": "user", "content": "R"},
+                {"role": "assistant", "content": "B", "weight": 2},
+            ]
+        },
         "turns": "uQ|AA|uR|AB",
     },
     "messages, last answer": {
-        "format": "messages", "train_on": "last_answer",
-        "row": {"messages": [
-            {"role": "user", "content": "Q"}, {"role": "assistant", "content": "A"},
-            {"role": "user", "content": "R"}, {"role": "assistant", "content": "B"},
-        ]},
+        "format": "messages",
+        "train_on": "last_answer",
+        "row": {
+            "messages": [
+                {"role": "user", "content": "Q"},
+                {"role": "assistant", "content": "A"},
+                {"role": "user", "content": "R"},
+                {"role": "assistant", "content": "B"},
+            ]
+        },
         "turns": "uQ|aA|uR|AB",
     },
     "prompt_completion": {
-        "format": "prompt_completion", "row": {"prompt": "Q", "completion": "A"}, "turns": "uQ|AA",
+        "format": "prompt_completion",
+        "row": {"prompt": "Q", "completion": "A"},
+        "turns": "uQ|AA",
     },
     "question_answer": {
         "format": "question_answer",
@@ -201,41 +248,63 @@ CASES: dict[str, Case] = {
         "turns": f"uC\n\nQ\nA. x\nB. y{LETTER}|AB",
     },
     "classification": {
-        "format": "classification", "row": {"text": "T", "label": "pos"}, "turns": f"u{LABEL}T|Apos",
+        "format": "classification",
+        "row": {"text": "T", "label": "pos"},
+        "turns": f"u{LABEL}T|Apos",
     },
     "custom": {
-        "format": "custom", "row": {"q": "Q", "a": "A"}, "turns": "uQ?|AA!",
+        "format": "custom",
+        "row": {"q": "Q", "a": "A"},
+        "turns": "uQ?|AA!",
         "settings": {"user_template": "{{ q }}?", "assistant_template": "{{ a }}!"},
     },
     "kto": {
-        "format": "kto", "row": {"prompt": "Q", "completion": "A", "label": True}, "turns": "uQ|AA",
+        "format": "kto",
+        "row": {"prompt": "Q", "completion": "A", "label": True},
+        "turns": "uQ|AA",
     },
     "preference, chosen": {
-        "format": "preference", "row": {"prompt": "Q", "chosen": "A", "rejected": "B"}, "turns": "uQ|AA",
+        "format": "preference",
+        "row": {"prompt": "Q", "chosen": "A", "rejected": "B"},
+        "turns": "uQ|AA",
     },
     "messages, text parts": {
         "format": "messages",
-        "row": {"messages": [
-            {"role": "developer", "content": "S"},
-            {"role": "user", "content": [{"type": "text", "text": "Q"}, {"type": "text", "text": "R"}]},
-            {"role": "assistant", "content": [{"type": "text", "text": "A"}]},
-        ]},
+        "row": {
+            "messages": [
+                {"role": "developer", "content": "S"},
+                {
+                    "role": "user",
+                    "content": [{"type": "text", "text": "Q"}, {"type": "text", "text": "R"}],
+                },
+                {"role": "assistant", "content": [{"type": "text", "text": "A"}]},
+            ]
+        },
         "turns": "sS|uQR|AA",
     },
     "prompt_completion, turns": {
-        "format": "prompt_completion", "turns": "uQ|aA|uR|AB",
+        "format": "prompt_completion",
+        "turns": "uQ|aA|uR|AB",
         "row": {"prompt": ASKED, "completion": [{"role": "assistant", "content": "B"}]},
     },
     "preference, turns": {
-        "format": "preference", "turns": "uQ|aA|uR|AB",
-        "row": {"chosen": [*ASKED, {"role": "assistant", "content": "B"}],
-                "rejected": [*ASKED, {"role": "assistant", "content": "C"}]},
+        "format": "preference",
+        "turns": "uQ|aA|uR|AB",
+        "row": {
+            "chosen": [*ASKED, {"role": "assistant", "content": "B"}],
+            "rejected": [*ASKED, {"role": "assistant", "content": "C"}],
+        },
     },
     "kto, turns": {
-        "format": "kto", "turns": "uQ|aA|uR|AB",
-        "row": {"prompt": ASKED, "completion": [{"role": "assistant", "content": "B"}], "label": False},
+        "format": "kto",
+        "turns": "uQ|aA|uR|AB",
+        "row": {
+            "prompt": ASKED,
+            "completion": [{"role": "assistant", "content": "B"}],
+            "label": False,
+        },
     },
-}  # fmt: skip
+}
 TOOL = {"type": "function", "function": {"name": "add", "parameters": {"type": "object"}}}
 CALL = {"type": "function", "function": {"name": "add", "arguments": {"a": 1}}}
 QWEN_TOOLS = (
@@ -253,50 +322,77 @@ RESULT = "<|im_start|>user\n<tool_response>\n7\n</tool_response><|im_end|>\n"
 QUESTION = "<|im_start|>user\nQ<|im_end|>\n"
 TEKKEN = "<s>[AVAILABLE_TOOLS]" + json.dumps([TOOL]) + "[/AVAILABLE_TOOLS]"
 TOOLED: dict[str, list[list[Any]]] = {  # template -> rows of parts: a call, its result, an answer
-    "qwen-2.5": [[
-        [f"<|im_start|>system\n{QWEN}\n\n{QWEN_TOOLS}{QUESTION}{ASSISTANT}", False], [QWEN_CALL, True],
-        [RESULT + ASSISTANT, False], ["B<|im_end|>\n", True],
-    ]],
-    "qwen-3": [
-        [[f"<|im_start|>system\n{QWEN_TOOLS}{QUESTION}{ASSISTANT}", False],
-         ["<think>\n\n</think>\n\n" + QWEN_CALL, True]],
-        [[f"<|im_start|>system\n{QWEN_TOOLS}{QUESTION}{ASSISTANT}{QWEN_CALL}{RESULT}{ASSISTANT}", False],
-         ["<think>\n\n</think>\n\nB<|im_end|>\n", True]],
+    "qwen-2.5": [
+        [
+            [f"<|im_start|>system\n{QWEN}\n\n{QWEN_TOOLS}{QUESTION}{ASSISTANT}", False],
+            [QWEN_CALL, True],
+            [RESULT + ASSISTANT, False],
+            ["B<|im_end|>\n", True],
+        ]
     ],
-    "mistral-tekken": [[
-        [TEKKEN + "[INST]Q[/INST]", False], ['[TOOL_CALLS]add[ARGS]{"a": 1}</s>', True],
-        ["[TOOL_RESULTS]7[/TOOL_RESULTS]", False], ["B</s>", True],
-    ]],
-}  # fmt: skip
+    "qwen-3": [
+        [
+            [f"<|im_start|>system\n{QWEN_TOOLS}{QUESTION}{ASSISTANT}", False],
+            ["<think>\n\n</think>\n\n" + QWEN_CALL, True],
+        ],
+        [
+            [
+                f"<|im_start|>system\n{QWEN_TOOLS}{QUESTION}{ASSISTANT}{QWEN_CALL}{RESULT}{ASSISTANT}",
+                False,
+            ],
+            ["<think>\n\n</think>\n\nB<|im_end|>\n", True],
+        ],
+    ],
+    "mistral-tekken": [
+        [
+            [TEKKEN + "[INST]Q[/INST]", False],
+            ['[TOOL_CALLS]add[ARGS]{"a": 1}</s>', True],
+            ["[TOOL_RESULTS]7[/TOOL_RESULTS]", False],
+            ["B</s>", True],
+        ]
+    ],
+}
 TOOL_CASES: dict[str, Case] = {
     "sharegpt, tools": {
         "format": "sharegpt",
-        "row": {"conversations": [
-            {"from": "human", "value": "Q"},
-            {"from": "function_call", "value": '{"name": "add", "arguments": {"a": 1}}'},
-            {"from": "observation", "value": "7"}, {"from": "gpt", "value": "B"},
-        ], "tools": json.dumps([TOOL])},
+        "row": {
+            "conversations": [
+                {"from": "human", "value": "Q"},
+                {"from": "function_call", "value": '{"name": "add", "arguments": {"a": 1}}'},
+                {"from": "observation", "value": "7"},
+                {"from": "gpt", "value": "B"},
+            ],
+            "tools": json.dumps([TOOL]),
+        },
     },
     "messages, tools": {
         "format": "messages",
-        "row": {"messages": [
-            {"role": "user", "content": "Q"},
-            {"role": "assistant", "content": None, "tool_calls": [CALL]},
-            {"role": "tool", "content": "7"}, {"role": "assistant", "content": "B"},
-        ], "tools": [TOOL]},
+        "row": {
+            "messages": [
+                {"role": "user", "content": "Q"},
+                {"role": "assistant", "content": None, "tool_calls": [CALL]},
+                {"role": "tool", "content": "7"},
+                {"role": "assistant", "content": "B"},
+            ],
+            "tools": [TOOL],
+        },
     },
-}  # fmt: skip
+}
 RAW: dict[str, Case] = {
     "prompt_completion, raw": {
-        "format": "prompt_completion", "row": {"prompt": "Q: ", "completion": "A"},
-        "settings": {"chat_template": False}, "parts": [["Q: ", False], ["A</s>", True]],
+        "format": "prompt_completion",
+        "row": {"prompt": "Q: ", "completion": "A"},
+        "settings": {"chat_template": False},
+        "parts": [["Q: ", False], ["A</s>", True]],
     },
     "text": {"format": "text", "row": {"text": "Tü"}, "parts": [["Tü</s>", True]]},
     "custom, text": {
-        "format": "custom", "row": {"a": "A"}, "parts": [["A.</s>", True]],
+        "format": "custom",
+        "row": {"a": "A"},
+        "parts": [["A.</s>", True]],
         "settings": {"shape": "text", "text_template": "{{ a }}."},
     },
-}  # fmt: skip
+}
 
 
 def turns_of(written: str) -> list[Turn]:
@@ -328,8 +424,10 @@ def golden(tokenizer: Any, parts: Sequence[Part], weights: Sequence[float] = ())
     return {
         "text": "".join(f"⟦{t}⟧" if trained else t for t, trained in parts),
         "tokens": " ".join(tokenizer.convert_ids_to_tokens(ids)),
-        "input_ids": ids, "labels": labels, "weights": factors if weights else None,
-    }  # fmt: skip
+        "input_ids": ids,
+        "labels": labels,
+        "weights": factors if weights else None,
+    }
 
 
 def goldens() -> dict[str, dict[str, list[dict[str, Any]]]]:

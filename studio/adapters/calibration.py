@@ -1,0 +1,53 @@
+"""The first rows of a training, as methods that begin from data want them.
+
+It must not draw random numbers: the training that follows would see others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from studio.adapters.method import TrainingFacts
+from studio.errors import StudioError
+
+
+def inputs_of(batch: Mapping[str, Any], device: Any) -> dict[str, Any]:
+    """What a model's forward takes of a batch: ids and mask, (batch, seq) each."""
+    return {name: batch[name].to(device) for name in ("input_ids", "attention_mask")}
+
+
+def large_batches(facts: TrainingFacts, tokens: int) -> list[dict[str, Any]]:
+    """The batches, joined until each has at least ``tokens`` real tokens.
+
+    Raises ``StudioError`` when all rows together have fewer.
+    """
+    found: list[dict[str, Any]] = []
+    waiting: list[Mapping[str, Any]] = []
+    for batch in facts.batches:
+        facts.check()
+        waiting.append(batch)
+        if sum(int(b["attention_mask"].sum()) for b in waiting) >= tokens:
+            found.append(_joined(waiting))
+            waiting = []
+    if not found:
+        raise StudioError(
+            f"The method looks at {tokens} tokens before it begins, and the first rows have fewer.",
+            title="Too few tokens to begin from",
+            code="too_few_tokens",
+            hint="Lower the rank, add rows, or choose LoRA.",
+            field="r",
+        )
+    return found
+
+
+def _joined(batches: list[Mapping[str, Any]]) -> dict[str, Any]:
+    """Ids and mask of several batches as one, padded on the right."""
+    import torch
+
+    width = max(int(b["input_ids"].shape[1]) for b in batches)
+    joined = {}
+    for name in ("input_ids", "attention_mask"):
+        padded = [torch.nn.functional.pad(b[name], (0, width - b[name].shape[1])) for b in batches]
+        joined[name] = torch.cat(padded)
+    return joined

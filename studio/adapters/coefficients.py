@@ -1,0 +1,58 @@
+"""What FourierFT and WaveFT share: a few trained coefficients of each change, at random places.
+
+They differ in the transform, in their defaults and in what they were published for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from studio.adapters.method import peft_config, too_many
+from studio.graph.schema import Settings, setting
+from studio.model.layers import LinearModule
+from studio.values import AdaptedModelValue
+
+
+def count_setting(default: int) -> Any:
+    """The number of trained coefficients of a layer."""
+    return setting(
+        default,
+        "Coefficients",
+        "Trained numbers a layer, at most its entries.",
+        ge=1,
+        le=1_000_000,
+        log_scale=True,
+    )
+
+
+def scale_setting(default: float) -> Any:
+    """The factor of the change."""
+    return setting(default, "Scale", "What the change is multiplied with.", gt=0.0, le=10000.0)
+
+
+def seed_setting() -> Any:
+    """The seed of the places."""
+    return setting(
+        777, "Location seed", "Which coefficients are trained.", ge=0, le=2**31 - 1, advanced=True
+    )
+
+
+def coefficient_config(name: str, value: AdaptedModelValue, own: Any, **more: Any) -> Any:
+    """The PEFT config called ``name`` with the method's ``own`` settings."""
+    return peft_config(
+        name,
+        value,
+        n_frequency=own.frequencies,
+        scaling=own.scaling,
+        random_loc_seed=own.seed,
+        **more,
+    )
+
+
+def coefficients_fit(
+    node: Settings, own: Any, layers: Sequence[LinearModule]
+) -> Iterable[tuple[str, str]]:
+    """No layer has fewer entries than coefficients."""
+    del node
+    return too_many("method_settings.frequencies", own.frequencies, layers)

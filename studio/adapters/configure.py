@@ -1,0 +1,237 @@
+"""The LoRA step: match the settings with the model's real layers and describe the adapter.
+
+Nothing is loaded: the layers are read from the headers of the model's files. A wrong name is an
+error here, never an adapter with fewer layers than the user asked for. What a method cannot do is a
+Problem before the run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from studio.adapters.method import LoraMethod
+from studio.adapters.trained_tokens import token_ids, tokens_trouble
+from studio.errors import Problem, StudioError
+from studio.graph.node_type import CheckContext, Variant
+from studio.graph.schema import fields_of
+from studio.model.layers import LinearModule, read_linear_modules
+from studio.model.models import linear_modules
+from studio.model.targets import Chosen, Trouble, WholeModule, choose, listed, whole_modules
+from studio.runs.context import StepContext
+from studio.values import AdaptedModelValue, ModelValue
+
+_QUANTIZATIONS = {"nf4": "4 bits (NF4)", "fp4": "4 bits (FP4)", "int8": "8 bits"}
+
+
+def check_method(settings: Any, context: CheckContext) -> Iterable[Problem]:
+    """Whether the method goes together with the wired Base model node, the layers and the settings."""
+    variant = context.variants.get("adapter", {}).get(settings.method)
+    if variant is None:
+        return
+    method: LoraMethod = variant.payload
+    for field, sentence, hint in tokens_trouble(settings):
+        yield context.problem(sentence, field, hint=hint, code="token_trained_twice")
+    yield from _unused(settings, context, variant)
+    for base in (s for t, s in context.upstream.values() if t == "base_model" and s):
+        yield from _check_precision(settings, context, variant, base)
+        modules = linear_modules(getattr(base, "model", ""), context.project_dir)
+        if modules and not method.own_layers:
+            layers = choose(modules, settings, "").layers
+            for field, sentence, hint in layer_troubles(settings, variant, layers):
+                yield context.problem(sentence, field, hint=hint, code="method_layers")
+
+
+def _check_precision(
+    settings: Any, context: CheckContext, variant: Variant, base: Any
+) -> Iterator[Problem]:
+    method: LoraMethod = variant.payload
+    quantization, dtype = getattr(base, "quantization", "none"), getattr(base, "dtype", "")
+    if settings.bias != "none" and "bias" in method.uses and dtype == "float16":
+        yield context.problem(
+            "biases cannot be trained in float16.",
+            "bias",
+            code="bias_dtype",
+            hint="Set Bias to None, or the model's precision to bfloat16 or float32.",
+        )
+    if listed(settings.modules_to_save) and dtype == "float16":
+        yield context.problem(
+            "modules that are trained as a whole cannot be trained in float16.",
+            "modules_to_save",
+            hint="Clear the field, or set the model's precision to bfloat16 or float32.",
+            code="saved_dtype",
+        )
+    reason = quantization_trouble(variant.title, method, quantization)
+    if reason:
+        yield context.problem(
+            reason,
+            "method",
+            code="method_quantization",
+            hint="Set Quantization to 4-bit NF4, or choose LoRA."
+            if method.only_quantized
+            else "Set Quantization to None, or choose LoRA.",
+        )
+    if dtype not in ("", "auto", *method.dtypes):
+        yield context.problem(
+            f"{variant.title} does not train in {dtype}.",
+            "method",
+            code="method_dtype",
+            hint=f"Set the model's precision to {' or '.join(method.dtypes)}.",
+        )
+
+
+def quantization_trouble(title: str, method: LoraMethod, quantization: str) -> str:
+    """Why the method does not train on a base quantized like this; empty when it does."""
+    if quantization == "none":
+        return f"{title} needs a quantized base." if method.only_quantized else ""
+    if method.trains_on(quantization):
+        return ""
+    why = f": {method.why_not_quantized}" if method.why_not_quantized else ""
+    named = _QUANTIZATIONS.get(quantization, quantization)
+    return f"{title} does not train on a base that is quantized to {named}{why}."
+
+
+def layer_troubles(
+    settings: Any, variant: Variant, layers: Sequence[LinearModule]
+) -> Iterator[Trouble]:
+    """What does not go together with the chosen layers."""
+    method: LoraMethod = variant.payload
+    experts = next((m.name for m in layers if ".experts." in m.name), None)
+    if experts is not None and not method.experts:
+        yield (
+            "method",
+            f"{variant.title} cannot be put on the experts of a mixture, such as {experts}.",
+            "Set the target modules to Attention, or choose LoRA.",
+        )
+    turned = next((m.name for m in layers if m.transposed), None)
+    if turned is not None and not method.transposed:
+        yield (
+            "method",
+            f"{variant.title} cannot be put on layers that store their weights transposed "
+            f"(Conv1D), such as {turned}.",
+            "Choose LoRA or DoRA for this model.",
+        )
+    if experts is not None and settings.dropout:
+        yield (
+            "dropout",
+            "the experts of a mixture cannot be trained with dropout.",
+            "Set Dropout to 0, or the target modules to Attention.",
+        )
+    if method.fits is None:
+        return
+    try:
+        own = variant.settings.model_validate(settings.method_settings)
+    except ValueError:
+        return  # told as an invalid setting already
+    for field, sentence in method.fits(settings, own, layers):
+        yield field, sentence, "Change it, or choose other target modules."
+
+
+def _unused(settings: Any, context: CheckContext, variant: Variant) -> Iterator[Problem]:
+    """Settings that were changed and that the method has no use for."""
+    method: LoraMethod = variant.payload
+    specs = {s.name: s for s in fields_of(type(settings))}
+    for field in method.unused_fields:
+        spec = specs.get(field)
+        if spec is None or getattr(settings, field) == spec.default:
+            continue
+        yield context.problem(
+            f"{variant.title} makes no use of {spec.meta.label}.",
+            field,
+            code="setting_unused",
+            hint="Put it back to its default, or choose another method.",
+            severity="warning",
+        )
+
+
+def describe(
+    context: StepContext, model_json: Mapping[str, Any], settings: Any
+) -> AdaptedModelValue:
+    """The model with the LoRA settings; ``target_modules`` are names that match in it."""
+    model = ModelValue.model_validate(model_json)
+    modules = read_linear_modules(Path(model.path))
+    if not modules:
+        raise StudioError(
+            f"{context.title}: no linear layers were found in {model.source}.",
+            node=context.node,
+            title="Nothing to adapt",
+            code="no_linear_layers",
+            file=model.path,
+        )
+    chosen = choose(modules, settings, model.source)
+    for field, sentence, hint in chosen.troubles:
+        raise StudioError(
+            f"{context.title}: {sentence}",
+            title="Unknown target module",
+            hint=hint,
+            node=context.node,
+            field=field,
+            code="unknown_target",
+        )
+    _refuse_misfits(context, settings, chosen)
+    return AdaptedModelValue(
+        model=model,
+        method=settings.method,
+        r=settings.r,
+        alpha=settings.alpha,
+        dropout=settings.dropout,
+        bias=settings.bias,
+        target_modules=chosen.names,
+        method_settings=settings.method_settings,
+        rank_pattern=chosen.ranks,
+        alpha_pattern=chosen.alphas,
+        modules_to_save=_whole(context, model, settings),
+        trained_tokens=token_ids(context, model, settings),
+    )
+
+
+def _refuse_misfits(context: StepContext, settings: Any, chosen: Chosen) -> None:
+    try:
+        variant = context.registry.variants["adapter"][settings.method]
+    except KeyError:
+        return  # the training says that there is no such method
+    if variant.payload.own_layers:
+        return
+    for field, sentence, hint in layer_troubles(settings, variant, chosen.layers):
+        raise StudioError(
+            f"{context.title}: {sentence}",
+            title="Method and layers do not go together",
+            hint=hint,
+            node=context.node,
+            field=field,
+            code="method_layers",
+        )
+
+
+def _whole(context: StepContext, model: ModelValue, settings: Any) -> list[str]:
+    """The modules to train as a whole; each is told with what it adds to the adapter."""
+    names = listed(settings.modules_to_save)
+    for name, found in whole_modules(Path(model.path), names):
+        if found is None:
+            raise StudioError(
+                f"{context.title}: “{name}” is no part of {model.source}.",
+                node=context.node,
+                title="Unknown module",
+                field="modules_to_save",
+                code="unknown_module",
+                hint="Usual names are embed_tokens and lm_head, or wte for GPT-2.",
+            )
+        _tell_whole(context, model, found)
+    return names
+
+
+def _tell_whole(context: StepContext, model: ModelValue, found: WholeModule) -> None:
+    bytes_each = 4 if model.dtype == "float32" else 2
+    size = found.parameters * bytes_each / 1e6
+    context.notice(
+        f"“{found.name}” is trained as a whole: {found.parameters:,} parameters, {size:,.0f} MB more in "
+        "the adapter's file.",
+        level="info",
+    )
+    if found.tied:
+        context.notice(
+            f"The model shares one matrix between its embedding and its head. Only “{found.name}” is "
+            "trained: from here on they differ, and a merged model holds both.",
+            level="info",
+        )

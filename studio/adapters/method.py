@@ -1,0 +1,199 @@
+"""What a LoRA method is: the payload of an ``adapter`` variant.
+
+Most methods are a PEFT config and nothing more. The hooks are for those that need the training's data
+or length, change what a step does, or keep numbers of their own beside the weights. Every hook is
+optional, and torch and peft are imported only when one is called.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from studio.model.layers import LinearModule
+from studio.values import AdaptedModelValue
+
+QUANTIZED = ("nf4", "int8")
+SHARED = frozenset({"r", "alpha", "dropout", "bias", "patterns", "tokens"})
+"""Settings of the LoRA node that a method can make use of; ``patterns`` are ranks and alphas by layer,
+``tokens`` those whose embedding is trained."""
+
+_FIELDS: Mapping[str, tuple[str, ...]] = {
+    "r": ("r",),
+    "alpha": ("alpha",),
+    "dropout": ("dropout",),
+    "bias": ("bias",),
+    "patterns": ("rank_pattern", "alpha_pattern"),
+    "tokens": ("trained_tokens",),
+}
+"""A shared setting, and the fields of the LoRA node that it stands for."""
+
+State = tuple[dict[str, Any], dict[str, Any]]
+"""What a method keeps beside the weights: tensors by name, and JSON values."""
+
+
+@dataclass(frozen=True)
+class TrainingFacts:
+    """What a method may know of the training that it is prepared for.
+
+    ``steps`` is the number of optimizer steps. ``batches`` are the first ones of the training, as often
+    as they are asked for; their tensors are (batch, seq). ``loss(model, batch)`` is the mean over the
+    batch's label tokens. ``check`` raises when a stop was asked for.
+    """
+
+    steps: int
+    batches: Iterable[Mapping[str, Any]]
+    loss: Callable[[Any, Mapping[str, Any]], Any]
+    check: Callable[[], None] = lambda: None
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """What a method does besides its config.
+
+    Before the training: ``fit(config, facts)`` adjusts the config, ``prepare(base, config, facts)`` sees
+    the bare model, ``initialise(model, config, facts)`` the adapted one. None of the last two is called
+    when a run resumes: the checkpoint holds what they led to.
+
+    During it: ``rate(value, name)`` multiplies the learning rate of the weight of that name,
+    ``freeze(name)`` keeps it as it is, ``penalty(model)`` is added to the loss of each optimizer step,
+    ``before_step(model, step)`` may change the gradients, ``after_step(model, step)`` runs before they
+    are cleared. ``state`` and ``restore`` carry what a checkpoint must hold besides weights.
+
+    After it ``save(folder, model)`` may rewrite the saved adapter, so that plain programs load it.
+    """
+
+    fit: Callable[[Any, TrainingFacts], None] | None = None
+    prepare: Callable[[Any, Any, TrainingFacts], None] | None = None
+    initialise: Callable[[Any, Any, TrainingFacts], None] | None = None
+    rate: Callable[[AdaptedModelValue, str], float] | None = None
+    freeze: Callable[[str], bool] | None = None
+    penalty: Callable[[Any], Any] | None = None
+    before_step: Callable[[Any, int], None] | None = None
+    after_step: Callable[[Any, int], None] | None = None
+    state: Callable[[Any], State] | None = None
+    restore: Callable[[Any, dict[str, Any], dict[str, Any]], None] | None = None
+    save: Callable[[Path, Any], None] | None = None
+
+
+Fits = Callable[[Any, Any, Sequence[LinearModule]], Iterable[tuple[str, str]]]
+
+
+@dataclass(frozen=True)
+class LoraMethod:
+    """``build(value)`` makes the PEFT config.
+
+    ``quantized`` and ``dtypes`` name the bases that the method was seen to train on soundly; any other
+    is refused before training. ``only_quantized``: it makes no sense on an unquantized base.
+    ``cannot_merge`` says why adapters of it cannot be merged; ``merge_whole``: they need the base's real
+    weights to be loaded, so they cannot be merged layer by layer. ``uses`` are the shared settings that
+    matter for it. ``starts_from_base``: it begins with a part of the base's own weights, so that it is saved
+    as a plain LoRA of twice the rank. ``own_layers``: it chooses its layers by itself.
+    ``experts``: it can be put on the experts of a mixture, whose weights are joined in one tensor;
+    ``transposed``: on layers that store their weights as (in, out), as those of GPT-2.
+    ``saved_as`` names the form that ``hooks.save`` gives the adapter; ``adds_up_anew``: in that form its
+    numbers are added in another order, which half precision rounds otherwise.
+    ``fits(node, own, layers)`` gets the LoRA node's settings, its own and the chosen layers, and yields
+    pairs of field and sentence for what does not go together.
+    """
+
+    build: Callable[[AdaptedModelValue], Any]
+    quantized: tuple[str, ...] = QUANTIZED
+    dtypes: tuple[str, ...] = ("float32", "bfloat16", "float16")
+    cannot_merge: str = ""
+    paper: str = ""
+    uses: frozenset[str] = SHARED
+    starts_from_base: bool = False
+    only_quantized: bool = False
+    merge_whole: bool = False
+    own_layers: bool = False
+    experts: bool = False
+    transposed: bool = True
+    why_not_quantized: str = ""
+    saved_as: str = ""
+    adds_up_anew: bool = False
+    fits: Fits | None = None
+    hooks: Hooks = field(default_factory=Hooks)
+
+    def trains_on(self, quantization: str) -> bool:
+        """Whether it trains on a base quantized like this; both kinds of 4 bits are alike."""
+        return ("nf4" if quantization == "fp4" else quantization) in self.quantized
+
+    @property
+    def unused_fields(self) -> tuple[str, ...]:
+        """The LoRA node's fields that it makes no use of."""
+        unused = [f for use, fields in _FIELDS.items() if use not in self.uses for f in fields]
+        if "alpha" not in self.uses and "alpha_pattern" not in unused:
+            unused.append("alpha_pattern")
+        return tuple(unused)
+
+    @property
+    def mergeable(self) -> bool:
+        """Whether its adapters can be merged into the base's weights."""
+        return not self.cannot_merge
+
+
+def own_settings(value: AdaptedModelValue, model: type[Any]) -> Any:
+    """The method's own settings, with their defaults filled in."""
+    return model.model_validate(value.method_settings)
+
+
+def lora_config(value: AdaptedModelValue, **more: Any) -> Any:
+    """A ``peft.LoraConfig`` with the settings that all kinds of LoRA share."""
+    return peft_config(
+        "LoraConfig",
+        value,
+        r=value.r,
+        lora_alpha=value.alpha,
+        lora_dropout=value.dropout,
+        bias=value.bias,
+        rank_pattern=dict(value.rank_pattern),
+        alpha_pattern=dict(value.alpha_pattern),
+        trainable_token_indices=list(value.trained_tokens) or None,
+        **more,
+    )
+
+
+def peft_config(name: str, value: AdaptedModelValue, **more: Any) -> Any:
+    """The PEFT config called ``name`` on the chosen layers, with the modules that are trained whole."""
+    import peft
+
+    return getattr(peft, name)(
+        target_modules=list(value.target_modules),
+        task_type="CAUSAL_LM",
+        modules_to_save=list(value.modules_to_save) or None,
+        **more,
+    )
+
+
+def divides(size: int, layers: Sequence[LinearModule], side: str = "both") -> list[LinearModule]:
+    """The layers whose widths (``in``, ``out`` or ``both``) are not multiples of ``size``."""
+    return [
+        m
+        for m in layers
+        if (side != "out" and m.width_in % size) or (side != "in" and m.width_out % size)
+    ]
+
+
+def misfit(
+    name: str, size: int, layers: Sequence[LinearModule], side: str = "both"
+) -> Iterable[tuple[str, str]]:
+    """One sentence for the setting ``name`` when ``size`` does not divide the widths of a layer."""
+    for layer in divides(size, layers, side)[:1]:
+        yield (
+            name,
+            (
+                f"{size} does not divide the widths of {layer.name} "
+                f"({layer.width_in} in, {layer.width_out} out)."
+            ),
+        )
+
+
+def too_many(name: str, count: int, layers: Sequence[LinearModule]) -> Iterable[tuple[str, str]]:
+    """One sentence for the setting ``name`` when a layer has fewer than ``count`` entries."""
+    small = [m for m in layers if m.width_in * m.width_out < count]
+    for layer in small[:1]:
+        entries = layer.width_in * layer.width_out
+        yield name, f"{count} is more than the {entries} entries of {layer.name}."

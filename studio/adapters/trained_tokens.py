@@ -1,0 +1,101 @@
+"""Tokens whose embedding is trained beside an adapter: from what the user writes to ids.
+
+Why beside LoRA and no method of its own: a marker that the base never learned needs its own vector and
+the layers that react to it, and PEFT trains both at once, with tied weights too. It must not make new
+tokens: a tokenizer that grows needs a larger embedding, which no other program would know of.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from studio.errors import StudioError
+from studio.model.targets import Trouble, listed
+from studio.runs.context import StepContext
+from studio.values import ModelValue
+
+_ENDS = {
+    "embed_tokens",
+    "wte",
+    "word_embeddings",
+    "embed_in",
+    "tok_embeddings",
+    "lm_head",
+    "embed_out",
+}
+
+
+def tokens_trouble(settings: Any) -> Iterator[Trouble]:
+    """Why single tokens cannot be trained beside the modules that are trained as a whole."""
+    if not listed(settings.trained_tokens):
+        return
+    for name in listed(settings.modules_to_save):
+        if name.rpartition(".")[2] in _ENDS:
+            yield (
+                "trained_tokens",
+                f"“{name}” is trained as a whole already, and these tokens with it.",
+                "Empty one of the two settings.",
+            )
+            return
+
+
+def token_ids(context: StepContext, model: ModelValue, settings: Any) -> list[int]:
+    """The ids of the tokens that the settings name, each once, in rising order."""
+    wanted = listed(settings.trained_tokens)
+    if not wanted:
+        return []
+    for field, sentence, hint in tokens_trouble(settings):
+        raise _refusal(context, sentence, hint, field)
+    from studio.training.tokens.encoder import load_tokenizer
+
+    tokenizer = load_tokenizer(model.path)
+    rows = _rows(Path(model.path)) or len(tokenizer)
+    found = {_token_id(context, tokenizer, text, rows) for text in wanted}
+    names = ", ".join(f"“{tokenizer.convert_ids_to_tokens(i)}” ({i})" for i in sorted(found))
+    context.notice(f"The embeddings of these tokens are trained too: {names}.", level="info")
+    return sorted(found)
+
+
+def _token_id(context: StepContext, tokenizer: Any, text: str, rows: int) -> int:
+    if text.isdecimal():
+        if int(text) < rows:
+            return int(text)
+        raise _refusal(
+            context,
+            f"there is no token {text}: the model has {rows:,} of them, from 0 on.",
+            "Write a token of the model, or a smaller number.",
+        )
+    ids = list(tokenizer(text, add_special_tokens=False)["input_ids"])
+    if len(ids) == 1:
+        return int(ids[0])
+    raise _refusal(
+        context,
+        f"“{text}” is no token of this model: it is made of {len(ids)}.",
+        "Write tokens that the model has, or their ids. New tokens would need a larger embedding, which "
+        "is not made here; ids of rows that the model does not use can be trained.",
+    )
+
+
+def _refusal(
+    context: StepContext, sentence: str, hint: str, field: str = "trained_tokens"
+) -> StudioError:
+    return StudioError(
+        f"{context.title}: {sentence}",
+        title="Unknown token",
+        hint=hint,
+        node=context.node,
+        field=field,
+        code="unknown_token",
+    )
+
+
+def _rows(folder: Path) -> int | None:
+    """Rows of the embedding: often some more than the tokenizer has tokens."""
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return config.get("vocab_size") or (config.get("text_config") or {}).get("vocab_size")

@@ -1,0 +1,184 @@
+"""Custom templates of rows and of chats, rendered by a helper process that can be ended at any moment.
+
+Why: a template comes from a project file, and a file may come from a stranger. The sandbox keeps it
+away from the system, the helper's watchdog and memory limit bound its time and size. The helper is
+started at the first row and kept; it ends with this process. It must not know columns or roles.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import json
+import subprocess
+import sys
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Any
+
+SECONDS_A_ROW = 2.0
+LARGEST_TEXT = 1_000_000
+_HOST = Path(__file__).with_name("render_host.py")
+_STUCK_AT_MOST = 3
+_REMEMBERED = 64
+_patience_s: ContextVar[float] = ContextVar("patience_s", default=SECONDS_A_ROW)
+
+
+class TemplateFailed(Exception):
+    """A template that did not render: ``at`` says which one, ``missing`` names a column that the
+    row lacks, ``slow`` says that it was ended."""
+
+    def __init__(self, at: int, why: str = "", missing: str = "", slow: bool = False) -> None:
+        super().__init__(why)
+        self.at, self.why, self.missing, self.slow = at, why, missing, slow
+
+
+class _Helper:
+    """The process, and what was found to take too long."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[str] | None = None
+        self._stuck: OrderedDict[tuple[str, ...], dict[str, float]] = OrderedDict()
+
+    def ask(
+        self, sources: tuple[str, ...], row: Mapping[str, Any], seconds: float, chat: bool
+    ) -> Any:
+        """The helper's reply, or ``None`` when it took too long and was ended."""
+        given = json.dumps(row, default=str)
+        with self._lock:
+            known = {g: s for g, s in self._stuck.get(sources, {}).items() if s >= seconds}
+            if given in known or len(known) >= _STUCK_AT_MOST:
+                return None  # neither a form nor a file of bad rows waits for it again and again
+            rest = json.dumps(
+                {"sources": sources, "seconds": seconds, "largest": LARGEST_TEXT, "chat": chat}
+            )
+            started = time.monotonic()
+            reply = self._exchange(f'{{"row": {given}, {rest[1:]}')
+            if reply is None and time.monotonic() - started < seconds:
+                return {"at": 0, "error": "the program that renders templates ended unexpectedly"}
+            if reply is None:
+                self._remember(sources, given, seconds)
+            return reply
+
+    def _remember(self, sources: tuple[str, ...], given: str, seconds: float) -> None:
+        self._stuck.setdefault(sources, {})[given] = seconds
+        while len(self._stuck) > _REMEMBERED:
+            self._stuck.popitem(last=False)
+
+    def _exchange(self, request: str) -> Any:
+        process = self._running()
+        assert process.stdin is not None
+        assert process.stdout is not None
+        line = ""
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.write(request + "\n")
+            process.stdin.flush()
+            line = process.stdout.readline()
+        if not line:
+            self.close()
+            return None
+        return json.loads(line)
+
+    def _running(self) -> subprocess.Popen[str]:
+        if self._process is None or self._process.poll() is not None:
+            self.close()
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", str(_HOST)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                text=True,
+                encoding="utf-8",
+                creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
+            )
+        return self._process
+
+    def close(self) -> None:
+        """End the process; the next row starts another."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        process.kill()
+        process.wait()
+        for pipe in (process.stdin, process.stdout):
+            if pipe is not None:
+                with contextlib.suppress(OSError):
+                    pipe.close()
+
+
+_helper = _Helper()
+atexit.register(_helper.close)
+
+
+@contextlib.contextmanager
+def patience(seconds: float) -> Iterator[None]:
+    """Within it a row may take only so long: for looks that somebody waits for."""
+    before = _patience_s.set(seconds)
+    try:
+        yield
+    finally:
+        _patience_s.reset(before)
+
+
+def is_hasty() -> bool:
+    """Whether a row has less time than in a run, so that a slow one proves nothing yet."""
+    return _patience_s.get() < SECONDS_A_ROW
+
+
+def render(
+    sources: Sequence[str],
+    row: Mapping[str, Any],
+    seconds: float | None = None,
+    *,
+    chat: bool = False,
+) -> list[str]:
+    """The templates with the row's columns as names, and the whole row as ``row``.
+
+    With ``chat`` they are chat templates: with the filters, functions and blanks of these. Raises
+    ``TemplateFailed``, also when the row takes longer than ``seconds`` (else than ``patience``).
+    """
+    seconds = _patience_s.get() if seconds is None else seconds
+    reply = _helper.ask(tuple(sources), row, seconds, chat)
+    if reply is None:
+        raise TemplateFailed(0, f"was ended after {seconds:g} seconds", slow=True)
+    if "texts" in reply:
+        return list(reply["texts"])
+    raise TemplateFailed(reply["at"], reply.get("error", ""), reply.get("missing", ""))
+
+
+def mistake_in(source: str) -> str:
+    """What is wrong with the writing of a template, with its line; empty when nothing is."""
+    from jinja2 import TemplateSyntaxError, nodes
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    environment = ImmutableSandboxedEnvironment()
+    others = (nodes.Include, nodes.Import, nodes.FromImport, nodes.Extends)
+    try:
+        for node in environment.parse(source).find_all((nodes.Filter, nodes.Test, *others)):
+            if isinstance(node, others):
+                return f"takes in another file in line {node.lineno}, which does not work here"
+            known = environment.filters if isinstance(node, nodes.Filter) else environment.tests
+            if node.name not in known:
+                kind = "filter" if isinstance(node, nodes.Filter) else "test"
+                return f"has a mistake in line {node.lineno}: there is no {kind} “{node.name}”"
+    except TemplateSyntaxError as error:
+        return f"has a mistake in line {error.lineno}: {error.message}"
+    except RecursionError:
+        return "is nested too deeply"
+    return ""
+
+
+def names_in(source: str) -> set[str]:
+    """The columns that a template takes; none of one with a mistake in it."""
+    from jinja2 import TemplateSyntaxError, meta
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    try:
+        return set(meta.find_undeclared_variables(ImmutableSandboxedEnvironment().parse(source)))
+    except (TemplateSyntaxError, RecursionError):
+        return set()

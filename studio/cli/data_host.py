@@ -1,0 +1,100 @@
+"""The data host as a terminal command uses it: ask, wait, and tell how far it is on standard error.
+
+Progress is on one line of a terminal; elsewhere only what takes long is told.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import Any
+
+from studio.errors import StudioError
+from studio.preview.client import DataClient
+
+LONG = ("download", "import")
+
+
+class DataDesk:
+    """A data host for one command; it ends with it."""
+
+    def __init__(self) -> None:
+        self._client = DataClient()
+        self._line = ""
+
+    def __enter__(self) -> DataDesk:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._erase()
+        self._client.close()
+
+    def ask(
+        self,
+        what: str,
+        partial: Callable[[Mapping[str, Any]], None] = lambda data: None,
+        **more: Any,
+    ) -> Mapping[str, Any]:
+        """The result of a request; raises ``StudioError`` when there is none."""
+        for reply in self._client.replies(what, **more):
+            if reply.kind == "progress":
+                self._progress(reply.data)
+            elif reply.kind == "notice":
+                self._say(str(reply.data["sentence"]))
+            elif reply.kind == "partial":
+                partial(reply.data)
+            elif reply.kind == "result":
+                self._erase()
+                return reply.data
+            else:
+                self._erase()
+                raise _error(reply.data)
+        raise AssertionError("a request ends with its last reply")
+
+    def _progress(self, told: Mapping[str, Any]) -> None:
+        title = told.get("title")
+        if not sys.stderr.isatty():
+            if title and told.get("phase") in LONG and title != self._line:
+                self._say(f"{title} ...")
+                self._line = str(title)
+            return
+        self._erase()
+        self._line = f"{title}{_share(told)} ..." if title else ""
+        print(self._line, end="", file=sys.stderr, flush=True)
+
+    def _say(self, sentence: str) -> None:
+        self._erase()
+        print(sentence, file=sys.stderr, flush=True)
+
+    def _erase(self) -> None:
+        if self._line and sys.stderr.isatty():
+            print("\r" + " " * len(self._line) + "\r", end="", file=sys.stderr, flush=True)
+            self._line = ""
+
+
+def _share(told: Mapping[str, Any]) -> str:
+    done, total, eta = told.get("done"), told.get("total"), told.get("eta_s")
+    if not total or done is None:
+        return ""
+    left = f", {_duration(eta)} left" if eta else ""
+    return f" {100 * min(1.0, done / total):.0f} %{left}"
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
+
+
+def _error(problem: Mapping[str, Any]) -> StudioError:
+    return StudioError(
+        str(problem.get("sentence", "The request was cancelled.")),
+        hint=problem.get("hint", ""),
+        code=problem.get("code", "error"),
+        file=problem.get("file"),
+        line=problem.get("line"),
+    )

@@ -1,0 +1,1 @@
+"""Data sets: reading files, recognising formats, and splitting rows. No torch."""

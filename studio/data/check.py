@@ -1,0 +1,180 @@
+"""The quick look at data files while the graph is edited: a few milliseconds, first rows only.
+
+Deeper rows are checked when the step runs. The result is kept while files and settings stay.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from studio.chat_templates.render import is_hasty
+from studio.data.detect import AUTO, Chosen, choose_format
+from studio.data.reading.folder import Found, find_files, is_hub, parts_of
+from studio.data.reading.hub import fetched, hub_source
+from studio.data.reading.source import ReadOptions, SourceRow, bad_file, check_file, read_rows
+from studio.errors import Problem, StudioError
+from studio.graph.node_type import CheckContext, Variant
+
+if TYPE_CHECKING:
+    from studio.node_settings.dataset import DatasetSettings
+
+_LOOKED_AT = 20  # of many files, the quick look opens the first ones
+_UNSURE = 0.5
+_PATIENCE_S = 0.5  # slow templates: rows that are not reached wait for the step
+_TOO_SLOW = "template_too_slow"
+_TOLD_AT_THE_FIELD = ("invalid_setting", "unknown_setting")
+
+
+def quick_check(settings: DatasetSettings, context: CheckContext) -> Iterable[Problem]:
+    """What is wrong with the chosen files, as far as a quick look can tell."""
+    try:
+        chosen = _check(settings, context.project_dir, context.variants.get("format", {}))
+    except StudioError as error:
+        if error.code in _TOLD_AT_THE_FIELD and settings.format != "auto":
+            return  # the check of the settings has said it
+        yield context.problem(
+            error.sentence,
+            error.field,
+            hint=error.hint,
+            code=error.code,
+            file=error.file,
+            line=error.line,
+            severity="warning" if error.code == _TOO_SLOW and is_hasty() else "error",
+        )
+        return
+    if chosen is not None and chosen.reason and chosen.confidence < _UNSURE:
+        yield context.problem(
+            f"the rows are taken for “{chosen.variant.title}”, but that is not sure: {chosen.reason}.",
+            "format",
+            hint="Choose the format.",
+            code="unsure_format",
+            severity="warning",
+        )
+
+
+def _check(
+    settings: DatasetSettings, project_dir: Path, variants: Mapping[str, Variant]
+) -> Chosen | None:
+    """The format of the first file, where it was looked for."""
+    chosen: list[Chosen | None] = []
+    for validation in (False, True) if settings.split_mode == "file" else (False,):
+        source = settings.validation_source if validation else settings.source
+        if is_hub(source) and fetched(hub_source(settings, validation)) is None:
+            continue  # the step fetches it
+        files = source_files(settings, project_dir, validation=validation).files[:_LOOKED_AT]
+        for path in files:  # all are read in the format of the first one
+            first = next(iter(chosen), None)
+            chosen.append(check_first_rows(path, settings, variants, first))
+    return next(iter(chosen), None)
+
+
+def detected_format(
+    settings: DatasetSettings, project_dir: Path, variants: Mapping[str, Variant]
+) -> str:
+    """The id of the format in which the files are read, where a quick look can tell it."""
+    if settings.format != AUTO:
+        return settings.format
+    try:
+        path = next(iter(source_files(settings, project_dir).files))
+        rows = first_rows(path, options_of(settings), strict=False)
+        return choose_format(path, AUTO, {}, rows, variants).variant.id
+    except (StudioError, OSError, StopIteration):
+        return ""
+
+
+def source_files(
+    settings: DatasetSettings, project_dir: Path, *, validation: bool = False
+) -> Found:
+    """The files that are read; raises ``StudioError`` when none is chosen or found."""
+    field = "validation_source" if validation else "source"
+    source = str(getattr(settings, field))
+    if not source.strip():
+        what = "no validation file is chosen" if validation else "no file is chosen"
+        raise StudioError(
+            f"{what}.", hint="Choose a file with your examples.", field=field, code="no_file"
+        )
+    if is_hub(source):
+        found = fetched(hub_source(settings, validation))
+        if found is not None:
+            return Found(found.files)
+        raise StudioError(
+            f"{source.strip()} is on the hub and not on this machine yet.",
+            hint="Run the Dataset node once; what is fetched is kept.",
+            field=field,
+            code="not_fetched",
+        )
+    try:
+        return find_files(source, project_dir)
+    except StudioError as error:
+        error.field = field
+        raise
+
+
+def source_path(source: str, project_dir: Path) -> Path:
+    """Where the first file is; a relative path starts from the project's folder."""
+    return next(iter(parts_of(source, project_dir)), project_dir)
+
+
+def options_of(settings: DatasetSettings) -> ReadOptions:
+    """How the settings want files to be read."""
+    return ReadOptions(settings.encoding, settings.documents)
+
+
+def check_first_rows(
+    path: Path,
+    settings: DatasetSettings,
+    variants: Mapping[str, Variant],
+    known: Chosen | None = None,
+) -> Chosen | None:
+    """The format of a file, or the ``known`` one; raises ``StudioError`` when its first rows cannot be
+    read in it: one row, and as many more as half a second is enough for."""
+    skips = settings.on_bad_rows == "skip"
+    rows = first_rows(path, options_of(settings), strict=not skips)
+    if not rows or (settings.format != "auto" and settings.format not in variants):
+        return None  # a giant first row waits for the step; an unknown format is said elsewhere
+    chosen = known or choose_format(path, settings.format, settings.format_settings, rows, variants)
+    started = 0.0
+    for row in () if skips else rows:
+        chosen.convert(row, path)
+        started = started or time.monotonic()  # what the first row had to start does not count
+        if time.monotonic() - started > _PATIENCE_S:
+            break
+    return chosen
+
+
+def first_rows(
+    path: Path, options: ReadOptions | None = None, *, strict: bool = True
+) -> list[SourceRow]:
+    """The first rows of a file; raises ``StudioError`` when they cannot be read, or are not there.
+
+    Where ``strict`` is off, bad rows are left out.
+    """
+    options = options or ReadOptions()
+    check_file(path, options)
+    stat = path.stat()
+    found = _first_rows(path, options, stat.st_mtime_ns, stat.st_size)
+    if isinstance(found, StudioError):
+        raise copy.copy(found)  # callers add the node's name to what they catch
+    bad = next((r.error for r in found if r.error is not None), None)
+    if bad is not None and (strict or all(r.error is not None for r in found)):
+        raise copy.copy(bad)
+    return [r for r in found if r.error is None]
+
+
+@lru_cache(maxsize=64)
+def _first_rows(
+    path: Path, options: ReadOptions, changed_ns: int, size: int
+) -> list[SourceRow] | StudioError:
+    del changed_ns, size  # only there to forget the rows of a file that changed
+    try:
+        rows = list(read_rows(path, options, quick=True, strict=False))
+    except StudioError as error:
+        return error
+    if not rows and path.stat().st_size < 256 * 1024:
+        return bad_file(path, "holds no rows", "Choose a file with rows in it.", "no_rows")
+    return rows

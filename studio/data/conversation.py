@@ -1,0 +1,234 @@
+"""Lists of messages as data has them, read into the messages that chat templates take.
+
+Why here: chat, ShareGPT, conversational prompts, preferences and labels all hold such lists. They
+differ in the names of two keys and of the roles, which are found by looking. It must not know
+columns or settings of a particular format.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from studio.data.row_format import RowError, as_text, kind_of, listed, named
+from studio.data.tool_calls import calls_in, clean_json
+
+Message = dict[str, Any]
+
+ROLES = {
+    "system": "system",
+    "developer": "system",
+    "user": "user",
+    "human": "user",
+    "prompter": "user",
+    "assistant": "assistant",
+    "gpt": "assistant",
+    "chatgpt": "assistant",
+    "bot": "assistant",
+    "model": "assistant",
+    "tool": "tool",
+    "function": "tool",
+    "observation": "tool",
+    "ipython": "tool",
+    "tool_response": "tool",
+    "function_response": "tool",
+    "tool_result": "tool",
+}
+"""Names of roles in the wild -> the four that a chat template knows."""
+
+CALLERS = ("function_call", "tool_call", "function-call", "tool_calls")
+"""Roles of a turn that is nothing but a call of a tool, as JSON."""
+
+_LARGEST_WEIGHT = 1e6
+
+
+@dataclass(frozen=True)
+class Keys:
+    """The names under which a message keeps its role and its content, the likeliest first."""
+
+    role: tuple[str, ...] = ("role", "from")
+    content: tuple[str, ...] = ("content", "value")
+
+
+USUAL = Keys()
+
+
+def message_keys(value: Any, keys: Keys = USUAL) -> tuple[str, str] | None:
+    """The names of role and content in a list of messages, or ``None`` when it is not one."""
+    found = listed(value)
+    first = found[0] if found else None
+    if not isinstance(first, Mapping):
+        return None
+    role = named(tuple(first), keys.role[0], keys.role[1:])
+    content = named(tuple(first), keys.content[0], keys.content[1:])
+    if role is None or (content is None and not first.get("tool_calls")):
+        return None
+    return role, content or keys.content[0]
+
+
+def messages_in(value: Any, name: str, keys: Keys = USUAL) -> list[Message]:
+    """The messages in column ``name``; raises ``RowError`` naming the message that is wrong."""
+    found = listed(value)
+    if found is None:
+        raise RowError(
+            f"has no list of messages in column “{name}”, but {kind_of(value)}",
+            "Each row needs a list of objects with role and content.",
+            column=name,
+            code="not_messages",
+        )
+    return [
+        _message(m, f"message {i} of column “{name}”", name, keys) for i, m in enumerate(found, 1)
+    ]
+
+
+def answered(messages: Sequence[Message], name: str) -> list[Message]:
+    """The messages as they are; raises ``RowError`` when none of them is the assistant's."""
+    if not any(m["role"] == "assistant" for m in messages):
+        raise RowError(
+            f"has no answer: none of the {len(messages)} messages is the assistant's",
+            "Add an assistant message, or remove the row.",
+            column=name,
+            code="no_answer",
+        )
+    return list(messages)
+
+
+def may_be_turns(value: Any) -> bool:
+    """Whether ``turns_in`` may take the value: text, or a list of messages."""
+    return not isinstance(value, (list, dict)) or message_keys(value) is not None
+
+
+def turns_in(value: Any, name: str, role: str) -> list[Message]:
+    """One side of a row: text becomes one message of ``role``; a list of messages is read as such."""
+    if message_keys(value) is not None:
+        return messages_in(value, name)
+    return [{"role": role, "content": as_text(value, f"column “{name}”", name)}]
+
+
+def untrained(messages: Sequence[Message]) -> list[Message]:
+    """The messages of a prompt: what the assistant said before is context, not an answer."""
+    return [{**m, "weight": 0.0} if m["role"] == "assistant" else m for m in messages]
+
+
+def _message(given: Any, place: str, name: str, keys: Keys) -> Message:
+    if not isinstance(given, Mapping):
+        raise RowError(
+            f"has no object in {place}",
+            "Write each message as an object with role and content.",
+            column=name,
+            code="not_messages",
+        )
+    said = given[_key(given, keys.role, place, name)]
+    if isinstance(said, str) and said.strip().lower() in CALLERS:
+        content = given[_key(given, keys.content, place, name)]
+        message: Message = {
+            "role": "assistant",
+            "content": "",
+            "tool_calls": calls_in(content, place, name),
+        }
+    else:
+        message = _spoken(given, _role(said, place, name), place, name, keys)
+    weight = _weight(given, place, name)
+    if weight is not None:
+        message["weight"] = weight
+    return message
+
+
+def _spoken(given: Mapping[str, Any], role: str, place: str, name: str, keys: Keys) -> Message:
+    calls = given.get("tool_calls") or given.get("function_call")
+    if calls:
+        content = given.get(named(tuple(given), keys.content[0], keys.content[1:]) or "")
+    else:
+        content = given[_key(given, keys.content, place, name)]
+    if role == "tool" and not _is_parts(content) and isinstance(content, (Mapping, list)):
+        content = clean_json(content, place, name)
+    may_be_empty = role in ("system", "tool") or bool(calls)
+    plain = as_text(_joined(content, place, name), place, name, empty=may_be_empty)
+    message: Message = {"role": role, "content": plain}
+    for key in ("name", "tool_call_id", "reasoning_content"):
+        if isinstance(given.get(key), str) and given[key]:
+            message[key] = as_text(given[key], f"“{key}” of {place}", name)
+    if calls:
+        message["tool_calls"] = calls_in(calls, place, name)
+    return message
+
+
+def _key(given: Mapping[str, Any], wanted: Sequence[str], place: str, name: str) -> str:
+    key = named(tuple(given), wanted[0], wanted[1:])
+    if key is None:
+        raise RowError(
+            f"lacks “{wanted[0]}” in {place}; the keys there are {', '.join(map(str, given)) or 'none'}",
+            "Name the right key in the format settings.",
+            column=name,
+            code="missing_column",
+        )
+    return key
+
+
+def _role(given: Any, place: str, name: str) -> str:
+    role = ROLES.get(given.strip().lower()) if isinstance(given, str) else None
+    if role is None:
+        raise RowError(
+            f"has the unknown role {given!r} in {place}"[:300],
+            "Use system, user, assistant or tool.",
+            column=name,
+            code="unknown_role",
+        )
+    return role
+
+
+def _weight(given: Mapping[str, Any], place: str, name: str) -> float | None:
+    """How much the message counts: ``weight``, or 0 where ``train`` is false."""
+    value, train = given.get("weight"), given.get("train")
+    if not isinstance(train, bool | None):
+        raise _bad_weight(f"has {train!r} as “train” of {place}", name)
+    if value is not None and (
+        isinstance(value, bool) or not isinstance(value, (int, float)) or not _in_range(value)
+    ):
+        raise _bad_weight(f"has the weight {value!r} in {place}", name)
+    if train is False:
+        return 0.0
+    return None if value is None else float(value)
+
+
+def _in_range(value: float) -> bool:
+    return math.isfinite(value) and 0 <= value <= _LARGEST_WEIGHT
+
+
+def _bad_weight(what: str, name: str) -> RowError:
+    return RowError(
+        what[:300],
+        "A weight is a number from 0 (not trained) on, 1 is usual; “train” is true or false.",
+        column=name,
+        code="bad_weight",
+    )
+
+
+def _is_parts(content: Any) -> bool:
+    return isinstance(content, (list, tuple)) and all(
+        isinstance(p, str) or (isinstance(p, Mapping) and "type" in p) for p in content
+    )
+
+
+def _joined(content: Any, place: str, name: str) -> Any:
+    """A list of text parts as one text; anything else as it is."""
+    if not isinstance(content, (list, tuple)):
+        return content
+    return "".join(_part(p, i, place, name) for i, p in enumerate(content, start=1))
+
+
+def _part(part: Any, number: int, place: str, name: str) -> str:
+    text = part.get("text") if isinstance(part, Mapping) else part
+    if isinstance(text, str):
+        return text
+    kind = (
+        f"of type {part.get('type')!r}" if isinstance(part, Mapping) else f"that is {kind_of(part)}"
+    )
+    raise RowError(
+        f"has a part {kind} in {place} (part {number}), where only text can be trained"[:300],
+        "Remove that part or the row.",
+        column=name,
+        code="not_text",
+    )

@@ -1,0 +1,197 @@
+"""The classification format: a text and its label become an instruction and the label's name.
+
+A causal model learns it as an answer like any other; a label that is a number gets its name from
+the settings, because a bare number teaches nothing that words could.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from pydantic import field_validator
+
+from studio.data.formats._class_labels import ClassNumber
+from studio.data.row_format import (
+    NOT_MINE,
+    Canonical,
+    Detection,
+    Row,
+    RowError,
+    RowFormat,
+    as_text,
+    column,
+    judged,
+    kind_of,
+    named,
+    text,
+)
+from studio.graph.node_type import Variant
+from studio.graph.schema import Settings, setting
+
+_TEXT = ("sentence", "content", "review", "tweet", "document", "comment", "title")
+_LABEL = ("label_text", "labels", "category", "class", "intent", "sentiment", "emotion")
+_ENOUGH = 10
+COLUMNS = {"text_column": _TEXT, "label_column": _LABEL}
+
+
+class ClassificationSettings(Settings):
+    """Names of the columns and of the labels, and how the question is put."""
+
+    text_column: str = setting(
+        "text",
+        "Text column",
+        "The text that is judged. “sentence”, “content”, “review”, “tweet”, "
+        "“document”, “comment” and “title” are found too.",
+        min_length=1,
+        max_length=200,
+    )
+    label_column: str = setting(
+        "label",
+        "Label column",
+        "Its label: a name, or a number that counts the label names from 0. "
+        "“label_text”, “labels”, “category”, “class”, “intent”, “sentiment” and “emotion” are found "
+        "too.",
+        min_length=1,
+        max_length=200,
+    )
+    label_names: list[str] = setting(
+        [],
+        "Label names",
+        "The names in the order of their numbers, such as negative, positive. Needed "
+        "where labels are numbers and the file does not name them itself; otherwise a list of what is "
+        "allowed.",
+        max_length=1000,
+        placeholder="negative, positive",
+    )
+    template: str = setting(
+        "Which label fits this text? Answer with the label only.\nLabels: {labels}\n\n{text}",
+        "Question",
+        "What the model is asked. {text} is the row's text, {labels} the label names with "
+        "commas; a line with {labels} is left out while there are no label names.",
+        widget="multiline",
+        min_length=1,
+        max_length=4000,
+    )
+
+    @field_validator("template")
+    @classmethod
+    def _has_text(cls, value: str) -> str:
+        if "{text}" not in value:
+            raise ValueError("The question lacks {text}, the place where the row's text goes.")
+        return value
+
+    @field_validator("label_names")
+    @classmethod
+    def _are_names(cls, value: list[str]) -> list[str]:
+        names = [n.strip() for n in value]
+        if any(not n for n in names) or len(set(names)) < len(names):
+            raise ValueError("Each label name must be there once and not be empty.")
+        return names
+
+
+def detect(columns: Sequence[str], rows: Sequence[Row]) -> Detection:
+    """Rows with a text and a short label."""
+    name, label = named(columns, "text", _TEXT), named(columns, "label", _LABEL)
+    if name is None or label is None:
+        return NOT_MINE
+    given = [r.get(label) for r in rows]
+    usual = (name, label) == ("text", "label")
+    reason = f"the rows have the columns {name} and {label}"
+    if any(isinstance(g, int) and not isinstance(g, (bool, ClassNumber)) for g in given):
+        reason += ", and the label is a number, which needs “Label names”"
+    sure = 0.9 if usual else 0.8 if label == "label" else 0.6
+    if len(given) >= _ENOUGH and len(set(map(str, given))) > len(given) / 2:
+        sure = 0.35  # hardly any value comes twice: more like titles or topics than labels
+
+    def fits(row: Row) -> bool:
+        return not isinstance(row.get(name), (list, dict)) and _is_label(row.get(label))
+
+    return judged(sure, reason, rows, fits)
+
+
+def _is_label(value: Any) -> bool:
+    whole = isinstance(value, float) and value.is_integer()
+    return isinstance(value, int) or whole or (isinstance(value, str) and len(value) <= 60)
+
+
+def convert(row: Row, settings: ClassificationSettings) -> Canonical:
+    """The question about the text and the label's name, as messages."""
+    name = column(row, settings, "text_column", _TEXT)
+    label = column(row, settings, "label_column", _LABEL)
+    value = row[label]
+    known = value.names if isinstance(value, ClassNumber) else ()
+    names = settings.label_names or known
+    said = _label(value, label, names)
+    shown = ", ".join(names)
+    kept = [li for li in settings.template.split("\n") if shown or "{labels}" not in li]
+    head, *rest = "\n".join(kept).replace("{labels}", shown).split("{text}")
+    question = text(row, name).join([head, *rest])
+    return {
+        "messages": [{"role": "user", "content": question}, {"role": "assistant", "content": said}]
+    }
+
+
+def _label(value: Any, name: str, names: Sequence[str]) -> str:
+    """The name of a label; raises ``RowError`` when it has none."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, bool) and not names:
+        return "true" if value else "false"
+    if isinstance(value, (bool, int)):
+        return _numbered(int(value), name, names)
+    if isinstance(value, (list, tuple, dict)):
+        raise RowError(
+            f"has {kind_of(value)} in column “{name}”, where one label belongs",
+            "Keep one label a row, or join them to one text.",
+            column=name,
+            code="bad_label",
+        )
+    said = as_text(value, f"column “{name}”", name).strip()
+    if not said:
+        raise RowError(
+            f"has nothing in column “{name}”: it is blank",
+            "Fill it in, or remove the row.",
+            column=name,
+            code="empty_content",
+        )
+    if names and said not in names and said.isdecimal():
+        return _numbered(int(said), name, names)
+    if (names and said not in names) or said.lstrip("-").isdecimal():
+        return _unnamed(said, name, names)
+    return said
+
+
+def _numbered(value: int, name: str, names: Sequence[str]) -> str:
+    return names[value] if 0 <= value < len(names) else _unnamed(str(value), name, names)
+
+
+def _unnamed(value: str, name: str, names: Sequence[str]) -> str:
+    if not names:
+        raise RowError(
+            f"has the label {value} in column “{name}”, a number without a name",
+            "Write the label names in the order of their numbers, in the settings of the format "
+            "“Classification”.",
+            column=name,
+            code="unnamed_label",
+            setting="label_names",
+        )
+    known = ", ".join(names)
+    raise RowError(
+        f"has the label “{value[:80]}” in column “{name}”, which is none of the {len(names)} label names",
+        f"Mend the label or the label names ({known[:200]}). A label of -1 usually means that there is none.",
+        column=name,
+        code="unknown_label",
+    )
+
+
+VARIANT = Variant(
+    kind="format",
+    id="classification",
+    title="Classification",
+    order=38,
+    help="A text and its label. The row becomes a question that lists the labels, and the label's name "
+    "as the answer.",
+    settings=ClassificationSettings,
+    payload=RowFormat(detect, convert, COLUMNS),
+)

@@ -1,0 +1,105 @@
+"""The chat format: a list of messages with role and content, as OpenAI writes them.
+
+Tools, tool calls, names and weights of messages are kept. Lists in ShareGPT's spelling are read
+too, because projects from before that format had a file of its own chose this one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from studio.data.conversation import USUAL, Keys, answered, message_keys, messages_in
+from studio.data.row_format import (
+    NOT_MINE,
+    Canonical,
+    Detection,
+    Row,
+    RowFormat,
+    column,
+    named,
+    optional_column,
+)
+from studio.data.tool_calls import tools_in
+from studio.graph.node_type import Variant
+from studio.graph.schema import Settings, setting
+
+_MESSAGES = ("conversations", "conversation", "dialog", "chat")
+_TOOLS = ("functions",)
+COLUMNS = {"messages_column": _MESSAGES, "tools_column": _TOOLS}
+
+
+class MessagesSettings(Settings):
+    """Names of the columns and of the keys inside a message."""
+
+    messages_column: str = setting(
+        "messages",
+        "Messages column",
+        "The list of messages. “conversations”, “conversation”, “dialog” and “chat” are found too.",
+        min_length=1,
+        max_length=200,
+    )
+    tools_column: str = setting(
+        "tools",
+        "Tools column",
+        "The tools that the model may call, where a row has them: a list or "
+        "JSON text. “functions” is found too. Templates without tools leave them out.",
+        max_length=200,
+        advanced=True,
+    )
+    role_key: str = setting(
+        "role",
+        "Role key",
+        "Who speaks. “from”, as ShareGPT writes it, is found too.",
+        min_length=1,
+        max_length=200,
+        advanced=True,
+    )
+    content_key: str = setting(
+        "content",
+        "Content key",
+        "What is said. “value”, as ShareGPT writes it, is found too.",
+        min_length=1,
+        max_length=200,
+        advanced=True,
+    )
+
+
+def detect(columns: Sequence[str], rows: Sequence[Row]) -> Detection:
+    """Rows with a list of messages that have a role and a content."""
+    name = named(columns, "messages", _MESSAGES)
+    if name is None:
+        return NOT_MINE
+    keys = next((k for k in (message_keys(r.get(name)) for r in rows) if k), None)
+    if keys is None:
+        return NOT_MINE
+    sure = 0.97 if keys == ("role", "content") else 0.6
+    return Detection(sure, f"the column {name} holds messages with {keys[0]} and {keys[1]}")
+
+
+def convert(row: Row, settings: MessagesSettings) -> Canonical:
+    """The messages with the roles that chat templates know."""
+    name = column(row, settings, "messages_column", _MESSAGES)
+    tools = optional_column(row, settings, "tools_column", _TOOLS)
+    found: Canonical = {"messages": answered(messages_in(row[name], name, _keys(settings)), name)}
+    offered = tools_in(row[tools], tools) if tools else None
+    return {**found, "tools": offered} if offered else found
+
+
+def _keys(settings: MessagesSettings) -> Keys:
+    role, content = settings.role_key, settings.content_key
+    return Keys(
+        USUAL.role if role == "role" else (role,),
+        USUAL.content if content == "content" else (content,),
+    )
+
+
+VARIANT = Variant(
+    kind="format",
+    id="messages",
+    title="Chat messages (OpenAI)",
+    order=10,
+    help="A column “messages” with a list of {role, content}: system, user, assistant and tool. Tool "
+    "calls and weights of messages are kept.",
+    settings=MessagesSettings,
+    payload=RowFormat(detect, convert, COLUMNS),
+)

@@ -1,0 +1,194 @@
+"""The preference format: a prompt with a chosen and a rejected answer, as DPO takes them.
+
+Both answers may be text or messages; without a prompt column, the prompt is what both begin with.
+Stored for objectives that learn from preferences; plain training on answers refuses it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from studio.data.conversation import Message, message_keys, messages_in, turns_in
+from studio.data.formats._pairs import Split, is_transcript, split_messages, split_texts, transcript
+from studio.data.row_format import (
+    NOT_MINE,
+    Canonical,
+    Detection,
+    Row,
+    RowError,
+    RowFormat,
+    as_text,
+    column,
+    judged,
+    named,
+    optional_column,
+    text,
+)
+from studio.graph.node_type import Variant
+from studio.graph.schema import Settings, setting
+
+_PROMPT = ("question", "instruction", "query", "input")
+_CHOSEN = ("preferred", "accepted", "chosen_response")
+_REJECTED = ("dispreferred", "rejected_response")
+_SYSTEM = ("system_prompt",)
+COLUMNS = {
+    "prompt_column": _PROMPT,
+    "chosen_column": _CHOSEN,
+    "rejected_column": _REJECTED,
+    "system_column": _SYSTEM,
+}
+
+
+class PreferenceSettings(Settings):
+    """Names of the columns."""
+
+    prompt_column: str = setting(
+        "prompt",
+        "Prompt column",
+        "What is asked: text or messages. Without it, the prompt is what both "
+        "answers begin with. “question”, “instruction”, “query” and “input” are found too.",
+        max_length=200,
+    )
+    chosen_column: str = setting(
+        "chosen",
+        "Chosen column",
+        "The better answer: text, messages, or a whole conversation. "
+        "“preferred”, “accepted” and “chosen_response” are found too.",
+        min_length=1,
+        max_length=200,
+    )
+    rejected_column: str = setting(
+        "rejected",
+        "Rejected column",
+        "The worse answer, written like the better one. “dispreferred” "
+        "and “rejected_response” are found too.",
+        min_length=1,
+        max_length=200,
+    )
+    system_column: str = setting(
+        "system",
+        "System column",
+        "A system message, where a row has one. “system_prompt” is found too.",
+        max_length=200,
+        advanced=True,
+    )
+
+
+def detect(columns: Sequence[str], rows: Sequence[Row]) -> Detection:
+    """Rows with a chosen and a rejected answer of the same kind."""
+    chosen, rejected = named(columns, "chosen", _CHOSEN), named(columns, "rejected", _REJECTED)
+    if chosen is None or rejected is None:
+        return NOT_MINE
+    prompt = named(columns, "prompt", _PROMPT)
+    sides = (chosen, rejected)
+    if prompt:
+        reason = f"the rows have the columns {prompt}, {chosen} and {rejected}"
+        return judged(0.99, reason, rows, lambda r: all(_is_answer(r.get(n)) for n in sides))
+    reason = f"the rows have the columns {chosen} and {rejected}"
+    whole = judged(
+        0.98,
+        f"{reason}, which are whole conversations",
+        rows,
+        lambda r: all(_is_conversation(r.get(n)) for n in sides),
+    )
+    if whole.confidence:
+        return whole
+    reason += ", and no prompt but what both begin with"
+    return judged(0.6, reason, rows, lambda r: all(_is_answer(r.get(n)) for n in sides))
+
+
+def _is_answer(value: Any) -> bool:
+    return not isinstance(value, (list, Mapping)) or message_keys(value) is not None
+
+
+def _is_conversation(value: Any) -> bool:
+    return is_transcript(value) or message_keys(value) is not None
+
+
+def convert(row: Row, settings: PreferenceSettings) -> Canonical:
+    """The prompt's messages, and what follows them in each answer."""
+    names = (
+        column(row, settings, "chosen_column", _CHOSEN),
+        column(row, settings, "rejected_column", _REJECTED),
+    )
+    asked = optional_column(row, settings, "prompt_column", _PROMPT)
+    prompt, chosen, rejected = _split(row, asked, names)
+    _refuse_no_pair(chosen, rejected, names)
+    system = optional_column(row, settings, "system_column", _SYSTEM)
+    preamble = text(row, system, empty=True) if system else ""
+    if preamble and (not prompt or prompt[0]["role"] != "system"):
+        prompt = [{"role": "system", "content": preamble}, *prompt]
+    return {"messages": prompt, "chosen": chosen, "rejected": rejected}
+
+
+def _split(row: Row, asked: str | None, names: tuple[str, str]) -> Split:
+    """The prompt and the two answers, from whichever way they are written."""
+    values = [row[n] for n in names]
+    if all(is_transcript(v) for v in values):
+        return split_messages(transcript(values[0], names[0]), transcript(values[1], names[1]))
+    if any(message_keys(v) is not None or isinstance(v, (list, tuple)) for v in values):
+        return _of_messages(row, asked, names)
+    said = [text(row, n) for n in names]
+    if asked is not None:
+        return turns_in(row[asked], asked, "user"), _answer(said[0]), _answer(said[1])
+    _refuse_equal(said[0] == said[1], names)
+    prompt, chosen, rejected = split_texts(said[0], said[1], names)
+    sides = [
+        as_text(t, f"column “{n}” after the shared prompt", n)
+        for t, n in zip((chosen, rejected), names, strict=True)
+    ]
+    return [{"role": "user", "content": prompt}], _answer(sides[0]), _answer(sides[1])
+
+
+def _of_messages(row: Row, asked: str | None, names: tuple[str, str]) -> Split:
+    """Lists of messages: answers to the prompt column, or whole conversations that begin alike."""
+    sides = [
+        messages_in(v, n) if isinstance(v, (list, tuple)) else turns_in(v, n, "assistant")
+        for v, n in ((row[n], n) for n in names)
+    ]
+    _refuse_equal(sides[0] == sides[1], names)
+    if asked is None or any(m["role"] == "user" for side in sides for m in side):
+        return split_messages(sides[0], sides[1])
+    return turns_in(row[asked], asked, "user"), sides[0], sides[1]
+
+
+def _answer(said: str) -> list[Message]:
+    return [{"role": "assistant", "content": said}]
+
+
+def _refuse_no_pair(
+    chosen: Sequence[Message], rejected: Sequence[Message], names: tuple[str, str]
+) -> None:
+    _refuse_equal(chosen == rejected, names)
+    for side, name in zip((chosen, rejected), names, strict=True):
+        if not side or side[0]["role"] != "assistant":
+            said = f"goes on with a message of the {side[0]['role']}" if side else "ends"
+            raise RowError(
+                f"has no answer in column “{name}”: after the shared prompt it {said}",
+                "Both sides need the same prompt and then an assistant message.",
+                column=name,
+                code="no_answer",
+            )
+
+
+def _refuse_equal(equal: bool, names: tuple[str, str]) -> None:
+    if equal:
+        raise RowError(
+            f"has the same answer in columns “{names[0]}” and “{names[1]}”",
+            "Remove the row: there is nothing to prefer.",
+            column=names[1],
+            code="same_pair",
+        )
+
+
+VARIANT = Variant(
+    kind="format",
+    id="preference",
+    title="Preference pairs (DPO)",
+    order=44,
+    help="Columns prompt, chosen and rejected: a better and a worse answer, as text or as messages. "
+    "For objectives that learn from preferences.",
+    settings=PreferenceSettings,
+    payload=RowFormat(detect, convert, COLUMNS),
+)

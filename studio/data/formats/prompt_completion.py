@@ -1,0 +1,107 @@
+"""The prompt and completion format: two columns of text, or of lists of messages.
+
+With the chat template on, the row is a user message and the answer to it; off, the completion
+follows the prompt letter by letter, as base models are tuned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from studio.data.conversation import answered, may_be_turns, message_keys, turns_in, untrained
+from studio.data.row_format import (
+    NOT_MINE,
+    Canonical,
+    Detection,
+    Row,
+    RowError,
+    RowFormat,
+    column,
+    judged,
+    named,
+    text,
+)
+from studio.graph.node_type import Variant
+from studio.graph.schema import Settings, setting
+
+_PROMPT = ("question", "query", "input")
+_COMPLETION = ("answer", "response", "output", "target")
+COLUMNS = {"prompt_column": _PROMPT, "completion_column": _COMPLETION}
+
+
+class PromptCompletionSettings(Settings):
+    """Names of the columns, and whether the chat template is put around them."""
+
+    prompt_column: str = setting(
+        "prompt",
+        "Prompt column",
+        "What is asked: text, or a list of messages. “question”, “query” and "
+        "“input” are found too.",
+        min_length=1,
+        max_length=200,
+    )
+    completion_column: str = setting(
+        "completion",
+        "Completion column",
+        "The answer that is learnt: text, or a list of messages. "
+        "“answer”, “response”, “output” and “target” are found too.",
+        min_length=1,
+        max_length=200,
+    )
+    chat_template: bool = setting(
+        True,
+        "Use the chat template",
+        "On: the prompt is a user's message and the completion the "
+        "answer, as a chat model expects. Off: the completion follows the prompt with nothing "
+        "between them.",
+    )
+
+
+def detect(columns: Sequence[str], rows: Sequence[Row]) -> Detection:
+    """Rows with a prompt and a completion, or with a question and an answer."""
+    prompt, completion = (
+        named(columns, "prompt", _PROMPT),
+        named(columns, "completion", _COMPLETION),
+    )
+    if prompt is None or completion is None:
+        return NOT_MINE
+    usual = (prompt, completion) == ("prompt", "completion")
+    sure = 0.95 if usual else 0.7 if prompt == "question" else 0.8
+    reason = f"the rows have the columns {prompt} and {completion}"
+    return judged(
+        sure, reason, rows, lambda r: all(may_be_turns(r.get(n)) for n in (prompt, completion))
+    )
+
+
+def convert(row: Row, settings: PromptCompletionSettings) -> Canonical:
+    """A question and its answer, as messages or as plain text."""
+    asked = column(row, settings, "prompt_column", _PROMPT)
+    replied = column(row, settings, "completion_column", _COMPLETION)
+    if settings.chat_template:
+        prompt, completion = turns_in(row[asked], asked, "user"), row[replied]
+        return {"messages": [*untrained(prompt), *_reply(completion, replied)]}
+    chats = [n for n in (asked, replied) if message_keys(row[n]) is not None]
+    if chats:
+        raise RowError(
+            f"has messages in column “{chats[0]}”, which need the chat template",
+            "Switch on “Use the chat template”, or choose columns of text.",
+            column=chats[0],
+            code="needs_template",
+        )
+    return {"prompt": text(row, asked), "completion": text(row, replied)}
+
+
+def _reply(completion: Any, name: str) -> list[dict[str, Any]]:
+    return answered(turns_in(completion, name, "assistant"), name)
+
+
+VARIANT = Variant(
+    kind="format",
+    id="prompt_completion",
+    title="Prompt and completion",
+    order=30,
+    help="Two columns: what is asked and what is answered, as text or as lists of messages.",
+    settings=PromptCompletionSettings,
+    payload=RowFormat(detect, convert, COLUMNS),
+)

@@ -1,0 +1,226 @@
+"""The question and answer format, with an optional context and optional choices.
+
+Known from SQuAD, BoolQ, ARC, MMLU and GSM8K. The row becomes a user message (context, question,
+lettered choices) and the answer. How choices are written in data is in ``_choices``.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from studio.data.formats._choices import LETTERS, Choices, choices_in, right_choice
+from studio.data.row_format import (
+    NOT_MINE,
+    Canonical,
+    Detection,
+    Row,
+    RowError,
+    RowFormat,
+    as_text,
+    column,
+    judged,
+    listed,
+    named,
+    optional_column,
+    text,
+)
+from studio.graph.node_type import Variant
+from studio.graph.schema import Settings, setting
+
+_QUESTION = ("question_stem", "query", "ctx")
+_ANSWER = (
+    "answers",
+    "answerKey",
+    "answer_key",
+    "correct_answer",
+    "response",
+    "label",
+    "answer_idx",
+)
+_CONTEXT = ("passage", "paragraph", "article", "support", "story")
+_CHOICES = ("options", "endings")
+COLUMNS = {
+    "question_column": _QUESTION,
+    "answer_column": _ANSWER,
+    "context_column": _CONTEXT,
+    "choices_column": _CHOICES,
+    "system_column": ("system_prompt",),
+}
+_ASK = {
+    "letter": "Answer with the letter of the right choice.",
+    "text": "Answer with the text of the right choice.",
+    "letter_and_text": "Answer with the letter and the text of the right choice.",
+}
+
+
+class QuestionAnswerSettings(Settings):
+    """Names of the columns, and how choices are asked and answered."""
+
+    question_column: str = setting(
+        "question",
+        "Question column",
+        "What is asked. “question_stem”, “query” and “ctx” are found too.",
+        min_length=1,
+        max_length=200,
+    )
+    answer_column: str = setting(
+        "answer",
+        "Answer column",
+        "What is learnt: text, yes or no, the answers of SQuAD, or, with "
+        "choices, the number, letter or text of the right one. “answers”, “answerKey”, "
+        "“correct_answer”, “response” and “label” are found too.",
+        min_length=1,
+        max_length=200,
+    )
+    context_column: str = setting(
+        "context",
+        "Context column",
+        "A text that the question is about, put before it where a row has "
+        "one. “passage”, “paragraph”, “article”, “support” and “story” are found too.",
+        max_length=200,
+    )
+    choices_column: str = setting(
+        "choices",
+        "Choices column",
+        "The answers to choose from, where a row has them; they are shown "
+        "with the letters A, B, C … “options” and “endings” are found too.",
+        max_length=200,
+    )
+    answer_with: Literal["letter", "text", "letter_and_text"] = setting(
+        "letter",
+        "Answer with",
+        "What the model learns to say when there are choices. The letter is "
+        "the easiest to score; the text teaches more words per row.",
+        choice_labels={"letter": "Letter", "text": "Text", "letter_and_text": "Letter and text"},
+    )
+    mix_choices: bool = setting(
+        False,
+        "Mix the choices",
+        "Puts the choices of each row into another order, always the same for "
+        "the same row. Switch it on where the right choice stands mostly in one place, or the model "
+        "learns the place. Leave it off where choices speak of each other (“both A and B”).",
+    )
+    first_number: int = setting(
+        0,
+        "Number of the first choice",
+        "Whether the file counts its choices from 0 or from 1; matters "
+        "only where the answer is a number.",
+        ge=0,
+        le=1,
+        advanced=True,
+    )
+    no_answer_text: str = setting(
+        "",
+        "Text without an answer",
+        "What the model learns to say where a question has no answer, as "
+        "in SQuAD 2. Left empty, such a row is an error.",
+        max_length=2000,
+        advanced=True,
+        placeholder="The text does not say.",
+    )
+    system_column: str = setting(
+        "system",
+        "System column",
+        "A system message, where a row has one. “system_prompt” is found too.",
+        advanced=True,
+        max_length=200,
+    )
+
+
+def detect(columns: Sequence[str], rows: Sequence[Row]) -> Detection:
+    """Rows with a question and an answer; choices or a context make it surer."""
+    asked = named(columns, "question", _QUESTION)
+    replied = named(columns, "answer", _ANSWER)
+    choices, context = named(columns, "choices", _CHOICES), named(columns, "context", _CONTEXT)
+    if asked is None or replied is None or (replied == "label" and choices is None):
+        return NOT_MINE
+    names = [n for n in (context, asked, choices, replied) if n]
+    sure = 0.96 if choices else 0.92 if context else 0.85
+    reason = f"the rows have the columns {', '.join(names[:-1])} and {names[-1]}"
+    if choices and _always_first([(r.get(choices), r.get(replied)) for r in rows]):
+        reason += "; the right choice is always the first, so “Mix the choices” is worth a look"
+    return judged(sure, reason, rows, lambda r: not isinstance(r.get(asked), (list, dict)))
+
+
+def _always_first(pairs: Sequence[tuple[Any, Any]]) -> bool:
+    """Whether a model could learn to say “A” without reading."""
+    try:
+        first = [right_choice(a, choices_in(c, ""), 0, "") == 0 for c, a in pairs]
+    except RowError:
+        return False
+    return len(first) > 4 and all(first)
+
+
+def convert(row: Row, settings: QuestionAnswerSettings) -> Canonical:
+    """The question with its context and choices, and the answer, as messages."""
+    asked = column(row, settings, "question_column", _QUESTION)
+    replied = column(row, settings, "answer_column", _ANSWER)
+    about = optional_column(row, settings, "context_column", _CONTEXT)
+    offered = optional_column(row, settings, "choices_column", _CHOICES)
+    system = optional_column(row, settings, "system_column", ("system_prompt",))
+    question, context = text(row, asked), text(row, about, empty=True) if about else ""
+    if offered and row[offered] not in (None, "", [], {}):
+        question, answer = _with_choices(question, row, offered, replied, settings)
+    else:
+        answer = _plain_answer(row[replied], replied, settings)
+    asking = f"{context}\n\n{question}" if context else question
+    messages = [{"role": "user", "content": asking}, {"role": "assistant", "content": answer}]
+    preamble = text(row, system, empty=True) if system else ""
+    return {
+        "messages": [{"role": "system", "content": preamble}, *messages] if preamble else messages
+    }
+
+
+def _with_choices(
+    question: str, row: Row, offered: str, replied: str, settings: QuestionAnswerSettings
+) -> tuple[str, str]:
+    """The question with lettered choices, and the right one as the settings want it said."""
+    choices = choices_in(row[offered], offered)
+    right = right_choice(row[replied], choices, settings.first_number, replied)
+    order = _order(question, choices) if settings.mix_choices else range(len(choices.texts))
+    lines = [f"{LETTERS[i]}. {choices.texts[c]}" for i, c in enumerate(order)]
+    letter, words = LETTERS[list(order).index(right)], choices.texts[right]
+    answer = {"letter": letter, "text": words, "letter_and_text": f"{letter}. {words}"}
+    asking = "\n".join([question, *lines])
+    return f"{asking}\n\n{_ASK[settings.answer_with]}", answer[settings.answer_with]
+
+
+def _order(question: str, choices: Choices) -> list[int]:
+    """Another order of the choices that depends on the row's words alone."""
+    order = list(range(len(choices.texts)))
+    random.Random("\0".join((question, *choices.texts))).shuffle(order)
+    return order
+
+
+def _plain_answer(value: Any, name: str, settings: QuestionAnswerSettings) -> str:
+    if isinstance(value, bool):
+        return "Yes" if value else "No"
+    if isinstance(value, Mapping) and "text" in value:
+        value = value["text"]
+    found = listed(value) if not isinstance(value, str) else None
+    if found is not None:
+        value = found[0] if found else None
+    if value in (None, "") and settings.no_answer_text:
+        return settings.no_answer_text
+    if found == []:
+        raise RowError(
+            f"has no answer in column “{name}”",
+            "Set “Text without an answer” in the format settings, or remove the row.",
+            column=name,
+            code="empty_content",
+        )
+    return as_text(value, f"column “{name}”", name)
+
+
+VARIANT = Variant(
+    kind="format",
+    id="question_answer",
+    title="Question and answer",
+    order=34,
+    help="Columns question and answer, with a context or choices where there are some, as in SQuAD, "
+    "BoolQ, ARC, MMLU and GSM8K.",
+    settings=QuestionAnswerSettings,
+    payload=RowFormat(detect, convert, COLUMNS),
+)

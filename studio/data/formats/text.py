@@ -1,0 +1,61 @@
+"""The plain text format: each row is one text that is learnt as it stands."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from studio.data.row_format import (
+    NOT_MINE,
+    Canonical,
+    Detection,
+    Row,
+    RowFormat,
+    column,
+    judged,
+    named,
+    text,
+)
+from studio.graph.node_type import Variant
+from studio.graph.schema import Settings, setting
+
+_TEXT = ("content", "document", "body")
+COLUMNS = {"text_column": _TEXT}
+
+
+class TextSettings(Settings):
+    """Name of the column."""
+
+    text_column: str = setting(
+        "text",
+        "Text column",
+        "The text that is learnt, all of it. “content”, “document” and “body” are found too.",
+        min_length=1,
+        max_length=200,
+    )
+
+
+def detect(columns: Sequence[str], rows: Sequence[Row]) -> Detection:
+    """Rows whose text column holds text."""
+    name = named(columns, "text", _TEXT)
+    if name is None:
+        return NOT_MINE
+    sure = 0.9 if len(columns) == 1 else 0.5
+    reason = f"the rows have the column {name} and no column of a conversation"
+    return judged(sure, reason, rows, lambda r: not isinstance(r.get(name), (list, dict)))
+
+
+def convert(row: Row, settings: TextSettings) -> Canonical:
+    """The text of the row."""
+    name = column(row, settings, "text_column", _TEXT)
+    return {"text": text(row, name)}
+
+
+VARIANT = Variant(
+    kind="format",
+    id="text",
+    title="Plain text",
+    order=60,
+    help="One column of text for continued pretraining; nothing is added but the end token.",
+    settings=TextSettings,
+    payload=RowFormat(detect, convert, COLUMNS),
+)

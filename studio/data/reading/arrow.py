@@ -1,0 +1,68 @@
+"""Arrow IPC files and streams, as the ``datasets`` library and others write them; memory-mapped.
+
+A row's line is its number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from studio.data.formats._class_labels import class_names, with_names
+from studio.data.reading.parquet import sound
+from studio.data.reading.source import ReadOptions, SourceRow, bad_file
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_FILE_MARK = b"ARROW1"
+_ROWS_AT_ONCE = 256
+
+
+def read_arrow(path: Path, options: ReadOptions) -> Iterator[SourceRow]:
+    """The rows of the file; raises ``StudioError`` when it is not sound."""
+    del options
+    size = path.stat().st_size
+    number = 0
+    with sound(path, "Arrow"), open_arrow(path) as source:
+        for batch in batches_in(source):
+            names = class_names(batch.schema)
+            for start in range(0, batch.num_rows, _ROWS_AT_ONCE):
+                for data in with_names(batch.slice(start, _ROWS_AT_ONCE).to_pylist(), names):
+                    number += 1
+                    done = source.tell() if hasattr(source, "tell") else size
+                    yield SourceRow(number, data, min(done, size), path)
+
+
+@contextmanager
+def open_arrow(path: Path) -> Iterator[Any]:
+    """The opened file, read as a stream of bytes: mapped pages would count as our memory."""
+    import pyarrow as pa
+
+    with path.open("rb") as file:
+        head = file.read(6)
+    if head.startswith(b"FEA1"):
+        raise bad_file(
+            path,
+            "is a Feather file of version 1",
+            "Write it as Feather 2 or Parquet.",
+            "old_feather",
+        )
+    with pa.OSFile(str(path), "rb") as source:
+        yield source
+
+
+def batches_in(source: Any) -> Iterator[pa.RecordBatch]:
+    """The batches of an IPC file, which has a table of them, or of a stream."""
+    import pyarrow as pa
+
+    head = source.read(6)
+    source.seek(0)
+    if head == _FILE_MARK:
+        reader = pa.ipc.open_file(source)
+        for index in range(reader.num_record_batches):
+            yield reader.get_batch(index)
+    else:
+        yield from pa.ipc.open_stream(source)

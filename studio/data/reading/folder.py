@@ -1,0 +1,177 @@
+"""The files that a ``source`` setting means: one file, several, a pattern, or a folder of them.
+
+Several are separated by “;” or line breaks. Nothing is opened here.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from studio.data.reading import walk
+from studio.data.reading.kinds import kind_of_name
+from studio.data.reading.source import bad_file, unreadable
+from studio.errors import StudioError
+
+MOST_FILES = 10_000
+HUB = "hub:"
+_FAMILY = {"jsonl": "JSON", "json": "JSON", "csv": "CSV", "parquet": "Parquet", "arrow": "Arrow"}
+_SAVED = "state.json"  # beside the Arrow files of datasets.save_to_disk
+
+
+@dataclass(frozen=True)
+class Found:
+    """Files in the order in which they are read, and what a user should know about the choice."""
+
+    files: tuple[Path, ...]
+    notes: tuple[str, ...] = ()
+
+
+def is_hub(source: str) -> bool:
+    """Whether a source names a data set on the hub."""
+    return source.strip().startswith(HUB)
+
+
+def parts_of(source: str, project_dir: Path) -> list[Path]:
+    """The paths that are written in a source; a relative one starts from the project's folder."""
+    whole = _path(source, project_dir)
+    if "\n" not in source.strip() and _there(whole):
+        return [whole]
+    parts = [p.strip() for p in re.split(r"[;\n]", source)]
+    return [_path(p, project_dir) for p in parts if p]
+
+
+def _path(text: str, project_dir: Path) -> Path:
+    try:
+        return project_dir / Path(text.strip()).expanduser()
+    except RuntimeError:  # ~nobody
+        return project_dir / text.strip()
+
+
+def _there(path: Path) -> bool:
+    try:
+        return os.path.lexists(path)
+    except ValueError:  # a NUL character
+        return False
+
+
+def find_files(source: str, project_dir: Path) -> Found:
+    """The files of a source; raises ``StudioError`` when there are none, or too many kinds."""
+    files: list[Path] = []
+    notes: list[str] = []
+    for part in parts_of(source, project_dir):
+        if os.path.isdir(part):
+            found = _in_folder(part)
+            files += found.files
+            notes += found.notes
+        elif not _there(part) and glob.has_magic(str(part)):
+            files += _matching(part)
+        else:
+            files.append(part)
+    if not files:
+        raise StudioError(
+            "no file is chosen.",
+            hint="Choose a file with your examples.",
+            field="source",
+            code="no_file",
+        )
+    return Found(tuple(dict.fromkeys(files)), tuple(notes))
+
+
+def _matching(pattern: Path) -> list[Path]:
+    found = [Path(p) for p in sorted(glob.glob(str(pattern), recursive=True))]
+    files = [p for p in found if not p.is_dir() and kind_of_name(p)]
+    if not files:
+        raise bad_file(
+            pattern, "matches no data file", "Check the pattern; * stands for any name.", "no_match"
+        )
+    return files
+
+
+def _in_folder(folder: Path) -> Found:
+    _refuse_several_sets(folder)
+    files = _data_files(folder)
+    if not files:
+        raise bad_file(
+            folder,
+            "is a folder without data files",
+            "Choose a file, or a folder with .jsonl, .json, .csv, .parquet, .arrow, .txt or .md files.",
+            "empty_folder",
+        )
+    if (folder / _SAVED).is_file():
+        return Found(tuple(p for p in files if p.suffix == ".arrow"))
+    return _one_family(folder, files)
+
+
+def _refuse_several_sets(folder: Path) -> None:
+    if not (folder / "dataset_dict.json").is_file():
+        return
+    splits = ", ".join(sorted(p.parent.name for p in folder.glob(f"*/{_SAVED}")))
+    raise bad_file(
+        folder,
+        f"is a saved data set with several splits: {splits or 'none'}",
+        f"Choose the folder of one split, such as {folder.name}/train.",
+        "several_splits",
+    )
+
+
+def _data_files(folder: Path) -> tuple[Path, ...]:
+    try:
+        found = walk.walk(folder)
+    except OSError as error:
+        raise unreadable(Path(error.filename or folder), error) from error
+    if found.too_large:
+        raise bad_file(
+            folder,
+            f"holds more than {walk.MOST_NAMES:,} names, too many to look through",
+            "Choose a folder in it, or the files themselves: several with “;” between them, or a pattern "
+            "such as data/*.jsonl.",
+            "folder_too_large",
+        )
+    if len(found.files) > MOST_FILES:
+        raise bad_file(
+            folder,
+            f"holds more than {MOST_FILES:,} files",
+            "Join them, or choose a folder in it.",
+            "too_many_files",
+        )
+    return found.files
+
+
+def _one_family(folder: Path, files: Sequence[Path]) -> Found:
+    """Text files beside tables are taken for notes; tables of several kinds may be the same rows."""
+    families = Counter(_FAMILY.get(str(kind_of_name(p)), "text") for p in files)
+    tables = {n: c for n, c in families.items() if n != "text"}
+    if len(tables) > 1:
+        kinds = " and ".join(f"{count} {name}" for name, count in sorted(tables.items()))
+        raise bad_file(
+            folder,
+            f"holds files of several kinds ({kinds}), which may be the same rows twice",
+            f"Choose one kind, such as {folder.name}/*.jsonl.",
+            "mixed_folder",
+        )
+    if not tables or "text" not in families:
+        return Found(tuple(files))
+    kept = tuple(p for p in files if kind_of_name(p) != "text")
+    return Found(kept, (_left_out(folder, [p for p in files if p not in kept]),))
+
+
+def _left_out(folder: Path, texts: list[Path]) -> str:
+    names = ", ".join(p.name for p in texts[:3]) + (" …" if len(texts) > 3 else "")
+    number = "1 text file" if len(texts) == 1 else f"{len(texts)} text files"
+    return f"{number} beside the tables in {folder.name} were left out ({names})."
+
+
+def sources_or_none(
+    source: str, project_dir: Path, find: Callable[[str, Path], Found] = find_files
+) -> tuple[Path, ...]:
+    """Like ``find_files``, for those who leave complaints to the check."""
+    try:
+        return find(source, project_dir).files
+    except (StudioError, OSError, ValueError):
+        return ()

@@ -1,0 +1,209 @@
+"""Text files as readers want them: UTF-8, unpacked, with line feeds, whatever stands on disk.
+
+Gzip, byte order marks, UTF-16, the encodings of old Windows files and the line ends of old Macs are
+dealt with here, so that a reader knows nothing of them and line numbers stay those of the text.
+"""
+
+from __future__ import annotations
+
+import codecs
+import gzip
+import io
+import tempfile
+import zlib
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, cast
+
+from studio.data.reading.look import SAVE_AS_UTF8, Look, look_at
+from studio.data.reading.source import ReadOptions, bad_file, broken_gzip
+from studio.errors import StudioError
+
+LARGEST_LINE = 256 * 1024 * 1024
+_HEAD = 1 << 16
+_PIECE = 1 << 16
+_BLOCK = 1 << 18
+
+
+@dataclass(frozen=True)
+class Input:
+    """An opened file. ``file`` gives UTF-8 from the first character on, which is at ``base``."""
+
+    path: Path
+    file: BinaryIO
+    disk: BinaryIO
+    plain: bool
+    base: int = 0
+    damage: StudioError | None = None
+    """Why the text ends before its file does, behind the last whole line."""
+
+    def done(self, place: int) -> int:
+        """Bytes of the file on disk that are done when ``place`` of the text is reached."""
+        return place if self.plain else self.disk.tell()
+
+
+@contextmanager
+def open_input(path: Path, options: ReadOptions) -> Iterator[Input]:
+    """The file as UTF-8 text, as a stream."""
+    look = look_at(path, options.encoding)
+    for note in look.notes:
+        options.note(note)
+    with ExitStack() as stack:
+        yield _opened(path, look, stack)
+
+
+def open_seekable(path: Path, options: ReadOptions, stack: ExitStack) -> Input:
+    """Like ``open_input``, and ``file`` can go to any place; closed with ``stack``.
+
+    Text that has to be unpacked or rewritten is put into a nameless temporary file.
+    """
+    look = look_at(path, options.encoding)
+    if not look.packed and not look.recoded:
+        return _opened(path, look, stack)
+    copy = stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115
+    damage: StudioError | None = None
+    with ExitStack() as own:
+        try:
+            text = cast(io.BufferedReader, _opened(path, look, own).file)
+            while piece := text.read1(_PIECE):  # read would lose what stands before a damage
+                copy.write(piece)
+        except (EOFError, zlib.error, gzip.BadGzipFile, StudioError) as error:
+            lines = _whole_lines(copy)
+            if not lines:
+                raise
+            damage = error if isinstance(error, StudioError) else broken_gzip(path, lines)
+    copy.seek(0)
+    return Input(path, copy, copy, plain=True, damage=damage)
+
+
+def _whole_lines(copy: BinaryIO) -> int:
+    """Leave out the line that breaks off; how many there are before it."""
+    copy.seek(0)
+    lines = end = place = 0
+    while block := copy.read(_BLOCK):
+        lines += block.count(b"\n")
+        if b"\n" in block:
+            end = place + block.rindex(b"\n") + 1
+        place += len(block)
+    copy.truncate(end)
+    return lines
+
+
+def _opened(path: Path, look: Look, stack: ExitStack) -> Input:
+    disk = stack.enter_context(path.open("rb"))
+    file: io.BufferedReader = disk
+    if look.packed:
+        unpacked = stack.enter_context(gzip.GzipFile(fileobj=disk, mode="rb"))
+        packed = _Unpacked(unpacked)
+        file = io.BufferedReader(packed, _BLOCK)  # type: ignore[arg-type]
+    file.read(look.skip)
+    if look.recoded:
+        recoded = _Recoded(path, file, look)
+        text = io.BufferedReader(recoded, _BLOCK)  # type: ignore[type-var]
+        return Input(path, text, disk, plain=False)
+    return Input(path, file, disk, plain=not look.packed, base=look.skip)
+
+
+class _Unpacked(io.RawIOBase):
+    """Gzip data as far as it goes: what stands before a damage is given out before it is told."""
+
+    def __init__(self, file: gzip.GzipFile) -> None:
+        self._file = file
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: bytearray) -> int:  # type: ignore[override]
+        data = self._file.read1(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+
+class _Recoded(io.RawIOBase):
+    """Another encoding, or other line ends, as UTF-8 with line feeds; what stands before a damage is
+    given out before it is told."""
+
+    def __init__(self, path: Path, file: io.BufferedReader, look: Look) -> None:
+        self._path, self._file, self._old_mac = path, file, look.old_mac
+        self._name = look.encoding.upper()
+        self._decoder = codecs.getincrementaldecoder(look.encoding)()
+        self._rest = b""
+        self._line = 1
+        self._damage: StudioError | None = None
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: bytearray) -> int:  # type: ignore[override]
+        ended = False
+        while not self._rest and not ended:
+            if self._damage is not None:
+                raise self._damage
+            raw = self._file.read1(_HEAD)
+            ended = not raw
+            self._rest = self._recode(raw)
+            self._line += self._rest.count(b"\n")
+        count = min(len(buffer), len(self._rest))
+        buffer[:count] = self._rest[:count]
+        self._rest = self._rest[count:]
+        return count
+
+    def _recode(self, raw: bytes) -> bytes:
+        try:
+            text = self._decoder.decode(raw, final=not raw)
+        except UnicodeDecodeError as error:
+            text = error.object[: error.start].decode(error.encoding, errors="replace")
+            self._damage = bad_file(
+                self._path,
+                f"is not {self._name} text ({error.reason})",
+                SAVE_AS_UTF8,
+                "wrong_encoding",
+                line=self._line + text.count("\r" if self._old_mac else "\n"),
+            )
+        return (text.replace("\r", "\n") if self._old_mac else text).encode("utf-8")
+
+
+def lines_of(
+    source: Input, limit: int | None = None, *, start: int | None = None, number: int = 0
+) -> Iterator[tuple[int, bytes, int]]:
+    """(line number, bytes with the line end, where it starts) until ``limit`` bytes.
+
+    ``start`` and ``number`` go on from a place with so many lines before it.
+    """
+    place = source.base if start is None else start
+    if start is not None:
+        source.file.seek(start)
+    first = place
+    most = LARGEST_LINE if limit is None else limit
+    while raw := source.file.readline(most):
+        if len(raw) >= most and not raw.endswith(b"\n"):
+            if limit is not None:
+                return  # a giant line is for the full read
+            raise bad_file(
+                source.path,
+                "is longer than 256 MB",
+                "Split it into several rows.",
+                "giant_line",
+                line=number + 1,
+            )
+        number += 1
+        yield number, raw, place
+        place += len(raw)
+        if limit is not None and place - first >= limit:
+            return
+
+
+def decode(raw: bytes, path: Path, line: int) -> str:
+    """A line as text; raises ``StudioError`` when it is not UTF-8."""
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise not_utf8(path, line, error.start + 1) from error
+
+
+def not_utf8(path: Path, line: int, place: int | None = None) -> StudioError:
+    """The error for bytes that are not UTF-8."""
+    where = "" if place is None else f" (byte {place} of the line)"
+    return bad_file(path, f"is not UTF-8 text{where}", SAVE_AS_UTF8, "wrong_encoding", line=line)

@@ -1,0 +1,95 @@
+"""JSON lines: one object a line, blank lines allowed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NoReturn
+
+from studio.data.reading.input import Input, decode, lines_of, open_input
+from studio.data.reading.source import ReadOptions, SourceRow, bad_file, bad_row
+from studio.errors import StudioError
+
+
+def read_jsonl(path: Path, options: ReadOptions) -> Iterator[SourceRow]:
+    """The objects of the file; a line that is not one comes as a bad row."""
+    with open_input(path, options) as source:
+        yield from rows_from(source, options)
+
+
+def rows_from(
+    source: Input, options: ReadOptions, start: int | None = None, number: int = 0
+) -> Iterator[SourceRow]:
+    """The rows from a place in the text on, which has ``number`` lines before it."""
+    parser = Parser()
+    for line, raw, place in lines_of(source, options.limit, start=start, number=number):
+        if raw.isspace():
+            continue
+        done = source.done(place + len(raw))
+        try:
+            value = parser.object(decode(raw, source.path, line), source.path, line)
+            yield SourceRow(line, value, done, source.path, None, place, parser.remark())
+        except StudioError as error:
+            yield bad_row(line, source.path, error, done, place)
+
+
+class Parser:
+    """JSON as the standard has it, with a note of keys that are named twice."""
+
+    def __init__(self) -> None:
+        self._twice = False
+        self.decoder = json.JSONDecoder(
+            parse_constant=refuse_constant, object_pairs_hook=self._object
+        )
+
+    def _object(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        self._twice = self._twice or len(found) != len(pairs)
+        return found
+
+    def remark(self) -> str:
+        """What was accepted about the values since the last call."""
+        twice, self._twice = self._twice, False
+        return "duplicate_key" if twice else ""
+
+    def object(self, text: str, path: Path, line: int) -> dict[str, Any]:
+        """The JSON object in a line; raises ``StudioError``."""
+        try:
+            value = self.decoder.decode(text)
+        except json.JSONDecodeError as error:
+            raise not_json(path, line, f"{error.msg}, column {error.colno}") from error
+        except (ValueError, RecursionError) as error:
+            reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
+            raise not_json(path, line, reason) from error
+        if not isinstance(value, dict):
+            raise not_object(path, line, value)
+        return value
+
+
+def refuse_constant(name: str) -> NoReturn:
+    """NaN and Infinity are Python's, not JSON's."""
+    raise ValueError(f"{name} is not a JSON value")
+
+
+def not_json(path: Path, line: int, reason: str) -> StudioError:
+    """The error for text that is not JSON."""
+    return bad_file(
+        path,
+        f"is not valid JSON ({reason})",
+        "Mend or remove that line.",
+        "corrupt_json",
+        line=line,
+    )
+
+
+def not_object(path: Path, line: int, value: Any) -> StudioError:
+    """The error for a row that is not an object."""
+    kinds = {list: "a list", str: "text", bool: "true or false", int: "a number", float: "a number"}
+    return bad_file(
+        path,
+        f"is {kinds.get(type(value), 'null')}, not an object with columns",
+        'Write each row as {"column": "text", ...}.',
+        "not_an_object",
+        line=line,
+    )

@@ -1,0 +1,71 @@
+"""Parquet files, read in small blocks. A row's line is its number.
+
+Row groups are read one by one, so that damage makes bad rows of the rest of its group only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from studio.data.formats._class_labels import class_names, with_names
+from studio.data.reading.source import ReadOptions, SourceRow, bad_file, bad_row
+from studio.errors import StudioError
+
+ROWS_AT_ONCE = 256
+
+
+def read_parquet(path: Path, options: ReadOptions) -> Iterator[SourceRow]:
+    """The rows of the file; raises ``StudioError`` when it is not sound as a whole."""
+    from pyarrow import parquet
+
+    size, at_once = path.stat().st_size, 50 if options.limit is not None else ROWS_AT_ONCE
+    with sound(path, "Parquet"):
+        file = parquet.ParquetFile(path)
+    with file:
+        names, total, number = class_names(file.schema_arrow), file.metadata.num_rows, 0
+        for group in range(file.num_row_groups):
+            last = number + file.metadata.row_group(group).num_rows
+            try:
+                with sound(path, "Parquet"):
+                    for batch in file.iter_batches(at_once, [group], use_threads=False):
+                        for data in with_names(batch.to_pylist(), names):
+                            number += 1
+                            yield SourceRow(number, data, size * number // total, path)
+            except StudioError as error:
+                for bad in range(number + 1, last + 1):
+                    yield damaged_row(path, bad, error, size * bad // total)
+                number = last
+
+
+def damaged_row(path: Path, number: int, error: StudioError, done: int = 0) -> SourceRow:
+    """A row of a row group that cannot be read from there on."""
+    told = bad_file(
+        path,
+        f"lies in a damaged part of the file ({_reason(error.__cause__ or error)})",
+        "Write the file again, or leave out the rows that cannot be read.",
+        "corrupt_parquet",
+        line=number,
+    )
+    return bad_row(number, path, told, done)
+
+
+@contextmanager
+def sound(path: Path, kind: str) -> Iterator[None]:
+    """Turn what pyarrow says about a damaged file into a ``StudioError``."""
+    import pyarrow as pa
+
+    try:
+        yield
+    except (pa.ArrowException, OSError) as error:
+        raise bad_file(
+            path,
+            f"is not a sound {kind} file ({_reason(error)})",
+            "Write it again, or use JSONL.",
+            f"corrupt_{kind.lower()}",
+        ) from error
+
+
+def _reason(error: BaseException) -> str:
+    return (str(error).splitlines() or ["no reason"])[0].rstrip(".")

@@ -1,0 +1,189 @@
+"""Files of examples: opened, checked and read row by row with their true line numbers.
+
+Why not the datasets library: it names the wrong line of a corrupt file, and it needs torch-sized
+imports. Memory stays at one row (or one block of Parquet). Nothing here knows what a row means.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from studio.errors import StudioError
+
+QUICK_ROWS = 50
+QUICK_BYTES = 256 * 1024
+HASHED_AT_ONCE = 1 << 20
+Encoding = Literal["auto", "utf-8", "utf-16", "latin-1", "cp1252"]
+Documents = Literal["file", "paragraph", "line"]
+
+
+@dataclass(frozen=True)
+class SourceRow:
+    """A row as it stands in its file.
+
+    ``line`` is where it starts (for Parquet and Arrow: its number), ``offset`` how many bytes of
+    the file on disk are done with it, ``start`` where it starts in the opened text. A bad row has
+    an ``error`` and no data; with ``ends_file`` nothing behind it in its file can be read either.
+    ``remark`` says what was accepted about it, such as ``duplicate_key``.
+    """
+
+    line: int
+    data: dict[str, Any]
+    offset: int
+    path: Path = Path()
+    error: StudioError | None = None
+    start: int = 0
+    remark: str = ""
+    ends_file: bool = False
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """How files are read. ``limit`` ends a quick look after about so many bytes; ``note`` is told,
+    in a sentence, what was accepted although it is unusual."""
+
+    encoding: Encoding = "auto"
+    documents: Documents = "paragraph"
+    limit: int | None = None
+    note: Callable[[str], None] = field(default=lambda sentence: None, compare=False)
+
+
+Reader = Callable[[Path, ReadOptions], Iterator[SourceRow]]
+
+
+def bad_file(
+    path: Path, what: str, hint: str, code: str, *, line: int | None = None
+) -> StudioError:
+    """An error about a file: ``what`` is a clause whose subject is the file, or the line if given."""
+    place = f"line {line} of {path.name}" if line is not None else path.name
+    return StudioError(
+        f"{place} {what}.",
+        title="The data cannot be read",
+        hint=hint,
+        field="source",
+        code=code,
+        file=str(path),
+        line=line,
+    )
+
+
+def bad_row(row_line: int, path: Path, error: StudioError, done: int, start: int = 0) -> SourceRow:
+    """A row that could not be read."""
+    return SourceRow(row_line, {}, done, path, error, start)
+
+
+def check_file(path: Path, options: ReadOptions | None = None) -> Reader:
+    """The reader for a file that is there, not empty and of a known kind; raises ``StudioError``."""
+    from studio.data.reading.kinds import reader_of
+
+    refuse_absent(path)
+    return reader_of(path, options or ReadOptions())
+
+
+def refuse_absent(path: Path) -> None:
+    """Raise ``StudioError`` for a file that is not there, is empty or cannot be opened."""
+    try:
+        if path.is_dir():
+            raise bad_file(path, "is a folder", "Choose one file in it.", "folder_not_file")
+        size = path.stat().st_size
+        with path.open("rb"):
+            pass
+    except (FileNotFoundError, ValueError) as error:  # ValueError: a NUL character in the name
+        raise bad_file(
+            path,
+            f"does not exist (looked in {path.parent})",
+            "Choose the file again.",
+            "missing_file",
+        ) from error
+    except OSError as error:
+        raise unreadable(path, error) from error
+    if size == 0:
+        raise bad_file(path, "is empty", "Choose a file with rows in it.", "empty_file")
+
+
+def unreadable(path: Path, error: OSError) -> StudioError:
+    """The error for a file that the system does not let us read."""
+    reason = error.strerror or str(error)
+    return bad_file(
+        path, f"cannot be read: {reason}", "Check the file and its permissions.", "unreadable_file"
+    )
+
+
+def read_rows(
+    path: Path, options: ReadOptions | None = None, *, quick: bool = False, strict: bool = True
+) -> Iterator[SourceRow]:
+    """The rows of a file, in order; with ``quick`` only the first few.
+
+    Raises ``StudioError`` with the file and the true line. Where ``strict`` is off, a bad row comes
+    as a row with an error; only damage that hides where the next row starts is raised.
+    """
+    options = options or ReadOptions()
+    if quick:
+        options = ReadOptions(options.encoding, options.documents, QUICK_BYTES, options.note)
+    for number, row in enumerate(_read(check_file(path, options), path, options), start=1):
+        if strict and row.error is not None:
+            raise row.error
+        yield row
+        if quick and number >= QUICK_ROWS:
+            return
+
+
+def _read(reader: Reader, path: Path, options: ReadOptions) -> Iterator[SourceRow]:
+    """What the reader gives; where it has to end before the file does, from which row on is told."""
+    number = line = 0
+    try:
+        for row in reader(path, options):
+            number, line = number + 1, row.line
+            yield row
+    except StudioError as error:
+        raise rest_lost(error, path, number + 1) from error
+    except (EOFError, zlib.error) as error:
+        raise rest_lost(broken_gzip(path, line), path, number + 1) from error
+    except OSError as error:
+        if error.errno is None:
+            raise rest_lost(broken_gzip(path, line), path, number + 1) from error
+        raise unreadable(path, error) from error
+
+
+def rest_lost(error: StudioError, path: Path, row: int) -> StudioError:
+    """The error for damage that hides where row ``row`` of the file, and each one behind it, starts."""
+    if row == 1:
+        return error
+    told = copy.copy(error)
+    told.sentence = f"{error.sentence.rstrip('.')}; row {row} of {path.name} and what is behind it cannot be read."
+    told.args = (told.sentence,)
+    told.hint = f"{error.hint} Leaving out bad rows does not help here."
+    return told
+
+
+def broken_gzip(path: Path, line: int) -> StudioError:
+    """The error for gzip data that ends too early, or is followed by something else."""
+    place = f"behind line {line}" if line else "before its first row ends"
+    return bad_file(
+        path,
+        f"is damaged: its gzip data is cut off or followed by something else {place}",
+        "Download or copy it again, or unpack it and use the rows that are whole.",
+        "corrupt_gzip",
+    )
+
+
+def lost_row(error: StudioError, path: Path, row: int) -> SourceRow:
+    """The last row of a file that cannot be read to its end."""
+    told = rest_lost(error, path, row)
+    return SourceRow(error.line or 0, {}, 0, path, told, ends_file=True)
+
+
+def sha256_of(path: Path, tick: Callable[[], None] = lambda: None) -> str:
+    """Hash of a file's content; ``tick`` is called once a block and may raise."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(HASHED_AT_ONCE):
+            digest.update(block)
+            tick()
+    return digest.hexdigest()

@@ -1,0 +1,187 @@
+"""What a dataset format is, and the small checks that all formats share.
+
+A format turns one row of a file into a canonical row, one of
+
+- ``{"messages": [...], "tools": [...] or absent}``: a conversation. A message has ``role`` (system,
+  user, assistant, tool), ``content`` (text) and, where the data says so, ``weight`` (0 or more),
+  ``name``, ``reasoning_content``, ``tool_calls`` (arguments as objects), ``tool_call_id`` as chat
+  templates take them.
+- ``{"prompt": ..., "completion": ...}`` or ``{"text": ...}``: raw text.
+- ``{"messages": [...], "chosen": [...], "rejected": [...]}``: a preference; the shared prompt and the
+  messages that follow it.
+- ``{"messages": [...], "label": True or False}``: a conversation with a thumb up or down (KTO).
+
+A format is one file: it says which columns it needs and by which names they go in the wild, judges
+the first rows, and turns a row into the above.
+
+It knows nothing about files, lines or tokens; the reader adds file and line to its errors.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from studio.graph.schema import Settings
+
+Row = Mapping[str, Any]
+Canonical = dict[str, Any]
+_LONGEST = 1000
+
+
+@dataclass(frozen=True)
+class Detection:
+    """How sure a format is that the rows are its own (0 to 1), and why in one line."""
+
+    confidence: float
+    reason: str = ""
+
+
+NOT_MINE = Detection(0.0)
+_MOST = 0.9
+
+
+def judged(sure: float, reason: str, rows: Sequence[Row], fits: Callable[[Row], bool]) -> Detection:
+    """A detection that most rows have to fit; a few that do not are errors of their own, later."""
+    wrong = sum(not fits(r) for r in rows)
+    share = 1 - wrong / max(len(rows), 1)
+    if share < 0.5:
+        return NOT_MINE
+    told = f"{reason} (but not {wrong} of the first {len(rows)} rows)" if wrong else reason
+    return Detection(sure if share >= _MOST else sure * share, told)
+
+
+@dataclass(frozen=True)
+class RowFormat:
+    """The payload of a ``format`` variant.
+
+    ``detect(columns, rows)`` judges the first rows; ``columns`` are all names that occur in them.
+    ``convert(row, settings)`` returns the canonical row or raises ``RowError``. ``columns`` maps
+    each setting that names a column to other names under which that column is found too; ``used``
+    gives the columns that other settings (templates) take.
+    """
+
+    detect: Callable[[Sequence[str], Sequence[Row]], Detection]
+    convert: Callable[[Row, Any], Canonical]
+    columns: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    used: Callable[[Any], Iterable[str]] = lambda settings: ()
+
+
+class RowError(Exception):
+    """A row that does not fit: what is wrong (a clause without the place), and what to do.
+
+    ``column`` is where in the row; ``setting`` names the format's setting that is to be changed,
+    where the mistake is there and not in the row.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        hint: str = "",
+        *,
+        column: str | None = None,
+        code: str = "bad_row",
+        setting: str | None = None,
+    ) -> None:
+        self.what = " ".join(what.split())[:_LONGEST]  # what it quotes may hold line ends
+        super().__init__(self.what)
+        self.hint = hint
+        self.column = column
+        self.code = code
+        self.setting = setting
+
+
+def named(columns: Sequence[str], default: str, aliases: Sequence[str]) -> str | None:
+    """The first of a column's usual names that is there, or ``None``."""
+    return next((name for name in (default, *aliases) if name in columns), None)
+
+
+def optional_column(
+    row: Iterable[str], settings: Settings, field: str, aliases: Sequence[str] = ()
+) -> str | None:
+    """The column that a settings field names; its aliases count only while it has its default."""
+    chosen = str(getattr(settings, field))
+    default = type(settings).model_fields[field].default
+    return named(tuple(row), chosen, aliases if chosen == default else ())
+
+
+def column(row: Row, settings: Settings, field: str, aliases: Sequence[str] = ()) -> str:
+    """Like ``optional_column``; raises ``RowError`` when the row lacks it."""
+    found = optional_column(row, settings, field, aliases)
+    if found is None:
+        chosen = str(getattr(settings, field))
+        raise RowError(
+            f"has no column “{chosen}”; its columns are {', '.join(row) or 'none'}",
+            "Choose another format, or name the right column in the format settings.",
+            column=chosen,
+            code="missing_column",
+        )
+    return found
+
+
+def text(row: Row, name: str, *, empty: bool = False) -> str:
+    """The text in a column; numbers become text. Raises ``RowError`` for anything else."""
+    return as_text(row[name], f"column “{name}”", name, empty=empty)
+
+
+def as_text(value: Any, place: str, name: str, *, empty: bool = False) -> str:
+    """A value as text. ``place`` names it in sentences, ``name`` is its column."""
+    if isinstance(value, float) and value != value:
+        value = None  # how tables write an empty cell
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        value = str(value)
+    if value is None or value == "":
+        if empty:
+            return ""
+        what = "null" if value is None else "empty"
+        raise RowError(
+            f"has nothing in {place}: it is {what}",
+            "Fill it in, or remove the row.",
+            column=name,
+            code="empty_content",
+        )
+    if not isinstance(value, str):
+        raise RowError(
+            f"holds {kind_of(value)} in {place}, where text belongs",
+            "Write it as text, or choose another column.",
+            column=name,
+            code="not_text",
+        )
+    _refuse_half_characters(value, place, name)
+    return value
+
+
+def listed(value: Any) -> list[Any] | None:
+    """A value that is a list, or a list written as JSON text, as CSV and Parquet often hold it."""
+    if isinstance(value, str) and value.lstrip().startswith("["):
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError):
+            return None
+    return list(value) if isinstance(value, (list, tuple)) else None
+
+
+def _refuse_half_characters(value: str, place: str, name: str) -> None:
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise RowError(
+            f"has half a character (a lone surrogate) in {place}, at position {error.start + 1}",
+            "Write the character again, or remove it.",
+            column=name,
+            code="bad_character",
+        ) from error
+
+
+def kind_of(value: Any) -> str:
+    """What a value is, in words."""
+    if isinstance(value, bool):
+        return "true or false"
+    if isinstance(value, Mapping):
+        return "an object"
+    kinds = {str: "text", int: "a number", float: "a number", type(None): "null", bytes: "bytes"}
+    if isinstance(value, (list, tuple)):
+        return "a list"
+    return kinds.get(type(value), f"a value of type {type(value).__name__}")

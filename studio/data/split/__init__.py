@@ -1,0 +1,1 @@
+"""Which side of the split a row is on."""

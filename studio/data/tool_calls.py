@@ -1,0 +1,116 @@
+"""Tools and tool calls as chat templates take them, from the spellings in which data has them.
+
+Why a file of its own: data writes arguments as JSON text or as an object, calls flat or nested,
+and tools with or without the outer ``{"type": "function"}``; templates expect one of these. Keys
+that are null are left out: a table with one fixed shape (Parquet, Arrow) gives every call the
+arguments of all the others as nulls, and a model would learn to write them. It must not know about
+roles or whole conversations.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from studio.data.row_format import RowError, as_text, kind_of
+
+Call = dict[str, Any]
+
+
+def tools_in(value: Any, name: str) -> list[Any] | None:
+    """The tools in column ``name``: a list of objects, or JSON text of one; ``None`` without any."""
+    if value is None or value == "" or value == []:
+        return None
+    place = f"column “{name}”"
+    found = _parsed(value, place, name) if isinstance(value, str) else value
+    given = [found] if isinstance(found, Mapping) else found
+    if not isinstance(given, (list, tuple)):
+        raise _bad(
+            f"holds {kind_of(given)} in {place}, where a list of tools belongs", name, "bad_tools"
+        )
+    tools = [_parsed(t, place, name) if isinstance(t, str) else t for t in given]
+    return [_tool(t, i, place, name) for i, t in enumerate(tools, start=1)] or None
+
+
+def _tool(given: Any, number: int, place: str, name: str) -> dict[str, Any]:
+    inner = given.get("function", given) if isinstance(given, Mapping) else None
+    if not isinstance(inner, Mapping) or not isinstance(inner.get("name"), str):
+        raise _bad(f"has a tool without a name in {place}, the tool {number}", name, "bad_tools")
+    whole = dict(given) if "function" in given else {"type": "function", "function": dict(given)}
+    return _clean(whole, place, name)
+
+
+def calls_in(value: Any, place: str, name: str) -> list[Call]:
+    """The calls of one message: a list, a single call, or JSON text of either."""
+    found = _parsed(value, place, name) if isinstance(value, str) else value
+    given = [found] if isinstance(found, Mapping) else found
+    if not isinstance(given, (list, tuple)) or not given:
+        raise _bad(
+            f"holds {kind_of(given)} as the tool calls of {place}, where a list belongs", name
+        )
+    return [_call(c, place, name) for c in given]
+
+
+def _call(given: Any, place: str, name: str) -> Call:
+    if isinstance(given, str):
+        given = _parsed(given, place, name)
+    inner = given.get("function", given) if isinstance(given, Mapping) else None
+    if not isinstance(inner, Mapping) or not isinstance(inner.get("name"), str):
+        raise _bad(f"has a tool call without the name of a tool in {place}", name)
+    arguments = inner.get("arguments", inner.get("parameters"))
+    if isinstance(arguments, str):
+        arguments = _parsed(arguments, place, name) if arguments.strip() else {}
+    if not isinstance(arguments, Mapping | None):
+        raise _bad(
+            f"has {kind_of(arguments)} as arguments of the tool call “{inner['name']}” in {place}",
+            name,
+        )
+    function = {"name": inner["name"], "arguments": dict(arguments or {})}
+    call: Call = {"type": "function", "function": function}
+    if isinstance(given.get("id"), str) and given["id"]:
+        call["id"] = given["id"]
+    return _clean(call, place, name)
+
+
+def _clean(value: dict[str, Any], place: str, name: str) -> dict[str, Any]:
+    """The object without its nulls; raises ``RowError`` for what JSON or UTF-8 cannot hold."""
+    clean_json(value, place, name)
+    try:
+        return dict(_without_nulls(value))
+    except RecursionError as error:
+        raise _bad(f"holds something in {place} that is nested too deeply", name) from error
+
+
+def _without_nulls(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {k: _without_nulls(v) for k, v in value.items() if v is not None}
+    return [_without_nulls(v) for v in value] if isinstance(value, list) else value
+
+
+def clean_json(value: Any, place: str, name: str) -> str:
+    """The value as JSON text; raises ``RowError`` for what JSON or UTF-8 cannot hold."""
+    try:
+        written = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise _bad(f"holds something in {place} that JSON cannot hold ({error})", name) from error
+    return as_text(written, place, name)
+
+
+def _parsed(value: str, place: str, name: str) -> Any:
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError) as error:
+        reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
+        raise _bad(f"holds text that is not valid JSON in {place} ({reason})", name) from error
+
+
+def _bad(what: str, name: str, code: str = "bad_tool_call") -> RowError:
+    return RowError(
+        what,
+        "Write a call as {“name”: …, “arguments”: {…}}, or remove the row."
+        if code == "bad_tool_call"
+        else "Write a tool as {“name”: …, “description”: …, “parameters”: {…}}, or remove the row.",
+        column=name,
+        code=code,
+    )

@@ -1,0 +1,73 @@
+"""Copying model files with progress and stop points.
+
+Weights are hard-linked where both places belong to runs, which are never changed afterwards; a
+folder that the user named gets real copies. Pickled files are left behind: they can hold code.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from studio.model.trust import may_run_code
+
+if TYPE_CHECKING:
+    from studio.runs.context import StepContext
+
+_BLOCK = 8 * 1024 * 1024
+_WEIGHTS = ".safetensors"
+_KEPT = {_WEIGHTS, ".json", ".jinja", ".model", ".txt", ".tiktoken"}
+_TEMPLATES = "additional_chat_templates/*.jinja"  # where a tokenizer has several by name
+
+
+def model_files(folder: Path) -> list[Path]:
+    """The files of a model or adapter folder that other programs need, in order of name."""
+    top = [p for p in sorted(folder.iterdir()) if p.suffix in _KEPT and not p.name.startswith(".")]
+    more = sorted(folder.glob(_TEMPLATES))
+    if may_run_code(folder):  # without its code it cannot load; trust is given to all of it
+        more += sorted(folder.rglob("*.py"))
+    return [p for p in [*top, *more] if p.is_file()]
+
+
+def folder_size(folder: Path) -> int:
+    """Bytes of these files."""
+    return sum(p.stat().st_size for p in model_files(folder))
+
+
+def copy_files(context: StepContext, folder: Path, target: Path, *, link_weights: bool) -> None:
+    """Put these files into ``target``, each in its place; ``OSError`` passes through."""
+    files = model_files(folder)
+    total = sum(p.stat().st_size for p in files)
+    done = 0
+    for path in files:
+        place = target / path.relative_to(folder)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        if link_weights and path.suffix == _WEIGHTS and _linked(path, place):
+            done += path.stat().st_size
+            context.progress("export", _mb(done), _mb(total), "MB")
+            continue
+        done = _copied(context, path, place, done, total)
+
+
+def _linked(path: Path, place: Path) -> bool:
+    with suppress(OSError):
+        os.link(path.resolve(), place)
+        return True
+    return False
+
+
+def _copied(context: StepContext, path: Path, place: Path, done: int, total: int) -> int:
+    with path.open("rb") as source, place.open("wb") as file:
+        while block := source.read(_BLOCK):
+            file.write(block)
+            done += len(block)
+            context.progress("export", _mb(done), _mb(total), "MB")
+        file.flush()
+        os.fsync(file.fileno())
+    return done
+
+
+def _mb(size: int) -> float:
+    return round(size / 1e6, 2)

@@ -1,0 +1,173 @@
+"""The folder that an export goes to: may it be written, and how it is replaced without a gap.
+
+The export is written beside its place and renamed when it is whole. A folder that is there already
+is replaced only when everything in it was written by an earlier export.
+"""
+
+from __future__ import annotations
+
+import glob
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from studio.errors import Problem, StudioError
+from studio.graph.node_type import CheckContext
+
+if TYPE_CHECKING:
+    from studio.node_settings.export import ExportSettings
+
+MANIFEST = "lora-studio.json"
+_STAGING = ".lora-studio-export-"
+_OLD = "-old"
+_KIND_OF = {"train": "adapter", "merge": "model", "base_model": "model"}
+
+
+def quick_check(settings: ExportSettings, context: CheckContext) -> Iterable[Problem]:
+    """Whether the exporter takes what is wired, and whether the folder can be written."""
+    variant = context.variants.get("exporter", {}).get(settings.format)
+    wired = _KIND_OF.get(context.inputs.get("model", ("", None))[0])
+    if variant is not None and wired is not None and wired not in variant.payload.accepts:
+        yield context.problem(
+            f"the format {variant.title} does not take {_article(wired)}.",
+            "format",
+            hint="Choose another format, or wire something else to it.",
+            code="wrong_export",
+        )
+    if settings.folder.strip():
+        what = refusal(context.project_dir / Path(settings.folder.strip()).expanduser())
+        if what is not None:
+            yield context.problem(
+                f"{what[0]}.", "folder", hint=what[1], code=what[2], file=settings.folder
+            )
+
+
+def _article(kind: str) -> str:
+    return "an adapter" if kind == "adapter" else "a whole model"
+
+
+def refusal(folder: Path) -> tuple[str, str, str] | None:
+    """Why an export may not go to ``folder``: sentence without a full stop, hint and code."""
+    other = "Choose another folder."
+    if folder.is_file():
+        return f"{folder} is a file, not a folder", other, "file_in_the_way"
+    if folder.is_dir():
+        foreign = foreign_files(folder)
+        if foreign:
+            return (
+                f"{folder} holds files that are not from an export, such as {foreign[0]}",
+                "Choose an empty or new folder.",
+                "folder_not_empty",
+            )
+    place = folder.parent
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    if not place.is_dir():
+        return f"{folder} cannot be made, because {place} is a file", other, "file_in_the_way"
+    if not os.access(place, os.W_OK | os.X_OK):
+        return f"{folder} cannot be made, because {place} may not be written", other, "not_writable"
+    return None
+
+
+def foreign_files(folder: Path) -> list[str]:
+    """Names in ``folder`` that no earlier export wrote."""
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        own = {MANIFEST, *manifest["files"]}
+    except (OSError, ValueError, TypeError, KeyError):
+        own = set()
+    tops = {
+        name.partition("/")[0] for name in own
+    }  # no other folder is looked into: it may be large
+    foreign = [p.name for p in folder.iterdir() if p.name not in tops]
+    inside = [n for top in tops if (folder / top).is_dir() for n in _files_in(folder, folder / top)]
+    return sorted([*foreign, *(n for n in inside if n not in own)])
+
+
+def _files_in(folder: Path, part: Path) -> list[str]:
+    """The files of a part of ``folder``, by their names in it."""
+    return [p.relative_to(folder).as_posix() for p in sorted(part.rglob("*")) if p.is_file()]
+
+
+def write_manifest(folder: Path, kind: str, described: dict[str, Any]) -> None:
+    """Note what the export consists of, so that a later one may replace it."""
+    files = {name: (folder / name).stat().st_size for name in _files_in(folder, folder)}
+    data = {"format": "lora-studio-export", "version": 1, "kind": kind, "files": files, **described}
+    text = json.dumps(data, indent=2, ensure_ascii=False) + "\n"
+    (folder / MANIFEST).write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def replaced(folder: Path, title: str) -> Iterator[Path]:
+    """A staging folder beside ``folder`` that takes its place when the block ends well.
+
+    Raises ``StudioError`` when the folder may not be replaced; ``OSError`` passes through. Whatever
+    happens, no half export stays behind.
+    """
+    what = refusal(folder)
+    if what is not None:
+        raise StudioError(
+            f"{title}: {what[0]}.",
+            title="The export has no place",
+            hint=what[1],
+            code=what[2],
+            field="folder",
+            file=str(folder),
+        )
+    made = _make_parents(folder)
+    _clear_up(folder)
+    staging = folder.with_name(f".{folder.name}{_STAGING}{secrets.token_hex(4)}")
+    try:
+        staging.mkdir()
+        yield staging
+        _swap(staging, folder)
+    except BaseException:
+        shutil.rmtree(staging, ignore_errors=True)
+        for parent in made:
+            _remove_empty(parent)
+        raise
+
+
+def _make_parents(folder: Path) -> list[Path]:
+    """Make the folders above; returns those that are new, the deepest first."""
+    new = []
+    place = folder.parent
+    while not place.exists():
+        new.append(place)
+        place = place.parent
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    return new
+
+
+def _remove_empty(folder: Path) -> None:
+    try:
+        folder.rmdir()
+    except OSError:
+        return  # somebody put something into it
+
+
+def _clear_up(folder: Path) -> None:
+    """What exports that were killed have left. An earlier export that had just been moved out of the
+    way comes back: the new one may end before it is whole."""
+    for old in folder.parent.glob(f".{glob.escape(folder.name)}{_STAGING}*"):
+        if old.name.endswith(_OLD) and not folder.exists():
+            old.rename(folder)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _swap(staging: Path, folder: Path) -> None:
+    old = folder.with_name(f"{staging.name}{_OLD}")
+    if folder.exists():
+        folder.rename(old)
+    try:
+        staging.rename(folder)
+    except OSError:
+        if old.exists():
+            old.rename(folder)
+        raise
+    shutil.rmtree(old, ignore_errors=True)

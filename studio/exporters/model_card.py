@@ -1,0 +1,237 @@
+"""The model card: a README that says where a model comes from and how it was made.
+
+Every figure is taken from the descriptions that travelled along the wires. It must not name
+folders of this machine: only file names and hashes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from studio.model.facts import licence_in
+from studio.model.models import classify, starter_of
+from studio.model.whole import WHOLE
+from studio.values import AdapterValue, DatasetValue, ModelValue
+
+_PACKAGES = ("lora-studio", "torch", "transformers", "peft", "datasets", "bitsandbytes")
+
+
+def base_name(base: ModelValue) -> str | None:
+    """The hub id of the base, if it has one. A folder beside the project can look like an id, but
+    only what came from the hub is pinned to a commit."""
+    if base.source.startswith("starter:"):
+        starter = starter_of(base.source)
+        return starter.repo if starter else None
+    return base.source if base.revision and classify(base.source) == "hub" else None
+
+
+def licence_of(base: ModelValue) -> str | None:
+    """The base's licence as the hub writes it, where it is known."""
+    starter = starter_of(base.source)
+    if starter is not None:
+        return starter.licence.lower()
+    return licence_in(Path(base.path))
+
+
+def model_card(value: ModelValue | AdapterValue, title: str) -> str:
+    """The text of ``README.md`` for an exported model or adapter."""
+    if isinstance(value, AdapterValue):
+        return _adapter_card(value, title)
+    if value.merged_from:
+        return _merged_card(value, title)
+    return _text(
+        _front_matter(value, "transformers", None),
+        [f"# {title or 'Exported model'}", "An unchanged copy of its base model.", _base(value)],
+        [_loading(whole=True, base=None)],
+    )
+
+
+def _adapter_card(value: AdapterValue, title: str) -> str:
+    base = value.model.model
+    checks = [("largest logit difference after reloading", f"{value.reload_difference:.3g}")]
+    return _text(
+        _front_matter(base, "peft", "adapter"),
+        [
+            f"# {title or 'LoRA adapter'}",
+            f"A {value.model.method} adapter for {_shown_base(base)}, trained with LoRA Studio.",
+        ],
+        [_base(base), *_training(value), _table("Checks", ("check", "figure"), checks)],
+        [_loading(whole=False, base=base)],
+    )
+
+
+def _merged_card(value: ModelValue, title: str) -> str:
+    record = value.merged_from[-1]
+    adapter = AdapterValue.model_validate(record["adapter"])
+    if adapter.model.method == WHOLE:
+        return _tuned_card(value, adapter, title)
+    base = value.base or adapter.model.model
+    checks = [
+        (
+            "largest logit difference of the adapter after reloading",
+            f"{adapter.reload_difference:.3g}",
+        ),
+        (
+            "largest logit difference, merged against base with adapter",
+            f"{record['max_logit_difference']:.3g}",
+        ),
+    ]
+    if "quantized_logit_difference" in record:
+        figure = f"{record['quantized_logit_difference']:.3g}"
+        checks.append(("the same against the quantized base it was trained on", figure))
+    return _text(
+        _front_matter(base, "transformers", "finetune"),
+        [
+            f"# {title or 'Merged model'}",
+            f"{_shown_base(base)} with a {adapter.model.method} adapter merged into its weights "
+            f"({value.dtype}), made with LoRA Studio.",
+        ],
+        [_base(base), *_training(adapter), _table("Checks", ("check", "figure"), checks)],
+        [_loading(whole=True, base=None)],
+    )
+
+
+def _tuned_card(value: ModelValue, trained: AdapterValue, title: str) -> str:
+    base = value.base or trained.model.model
+    checks = [("largest logit difference after reloading", f"{trained.reload_difference:.3g}")]
+    return _text(
+        _front_matter(base, "transformers", "finetune", lora=False),
+        [
+            f"# {title or 'Tuned model'}",
+            f"{_shown_base(base)} after full fine-tuning ({value.dtype}), made with LoRA Studio.",
+        ],
+        [_base(base), *_training(trained), _table("Checks", ("check", "figure"), checks)],
+        [_loading(whole=True, base=None)],
+    )
+
+
+def _text(*parts: str | Sequence[str]) -> str:
+    blocks = [b for part in parts for b in ([part] if isinstance(part, str) else part) if b]
+    return "\n\n".join(blocks) + "\n"
+
+
+def _front_matter(base: ModelValue, library: str, relation: str | None, lora: bool = True) -> str:
+    lines = ["---"]
+    name, licence = base_name(base), licence_of(base)
+    if name:
+        lines.append(f"base_model: {name}")
+        lines += [f"base_model_relation: {relation}"] if relation else []
+    if licence:
+        lines.append(f"license: {licence}")
+    lines += [f"library_name: {library}", "pipeline_tag: text-generation", "tags:", "- lora-studio"]
+    lines += ["- lora"] if relation and lora else []
+    return "\n".join([*lines, "---"])
+
+
+def _shown_base(base: ModelValue) -> str:
+    return base_name(base) or Path(base.source).name
+
+
+def _base(base: ModelValue) -> str:
+    starter = starter_of(base.source)
+    rows: list[tuple[str, Any]] = [
+        ("model", _shown_base(base)),
+        ("revision", base.revision or "not known"),
+        ("precision in training", base.dtype),
+        ("quantization in training", base.quantization),
+        ("parameters", f"{base.parameters:,}"),
+        ("sha256 of the weights", base.weights_sha256),
+        ("licence", licence_of(base) or "not known; see where the base model comes from"),
+    ]
+    table = _table("Base model", ("fact", "value"), rows)
+    if starter is None:
+        return table
+    return (
+        f"{table}\n\nThe base is the copy of {starter.repo} that the Python package "
+        f"{starter.requirement} carries: its weights were rounded to 4 bits once."
+    )
+
+
+def _training(adapter: AdapterValue) -> list[str]:
+    lora = adapter.model
+    settings: dict[str, Any] = {"method": "full fine-tuning", **lora.method_settings}
+    if lora.method != WHOLE:
+        settings = {
+            "method": lora.method,
+            "r": lora.r,
+            "alpha": lora.alpha,
+            "dropout": lora.dropout,
+            "bias": lora.bias,
+            "target_modules": ", ".join(lora.target_modules),
+            **lora.method_settings,
+        }
+        more = {
+            "ranks by layer": lora.rank_pattern,
+            "alphas by layer": lora.alpha_pattern,
+            "trained as a whole": ", ".join(lora.modules_to_save),
+            "trained tokens": ", ".join(str(i) for i in lora.trained_tokens),
+        }
+        settings |= {name: value for name, value in more.items() if value}
+    return [
+        _data(adapter.dataset),
+        _table(
+            "Method" if lora.method == WHOLE else "Adapter", ("setting", "value"), settings.items()
+        ),
+        _table("Training", ("setting", "value"), adapter.train.items()),
+        _table(
+            "Metrics", ("metric", "value"), [(k, f"{v:.6g}") for k, v in adapter.metrics.items()]
+        ),
+        _table("Versions", ("package", "version"), _versions().items()),
+    ]
+
+
+def _data(dataset: DatasetValue) -> str:
+    rows: list[tuple[str, Any]] = [
+        ("files", ", ".join(Path(s).name for s in dataset.sources)),
+        ("sha256", dataset.sha256),
+        ("format", dataset.format),
+        ("rows for training", dataset.train_rows),
+        ("rows for validation", dataset.validation_rows),
+    ]
+    return _table("Data", ("fact", "value"), rows)
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in _PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _table(title: str, head: tuple[str, str], rows: Any) -> str:
+    lines = [f"| {head[0]} | {head[1]} |", "| --- | --- |"]
+    lines += [f"| {_cell(name)} | {_cell(value)} |" for name, value in rows]
+    return "\n".join([f"## {title}", "", *lines]) if len(lines) > 2 else ""
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, Mapping):
+        value = ", ".join(f"{k} = {v}" for k, v in value.items()) or "none"
+    return str(value).replace("|", "\\|").replace("\n", " ")
+
+
+def _loading(*, whole: bool, base: ModelValue | None) -> str:
+    if whole:
+        lines = [
+            "from transformers import AutoModelForCausalLM, AutoTokenizer",
+            "",
+            'model = AutoModelForCausalLM.from_pretrained("THIS_FOLDER")',
+            'tokenizer = AutoTokenizer.from_pretrained("THIS_FOLDER")',
+        ]
+    else:
+        name = (base_name(base) if base else None) or "BASE_MODEL"
+        lines = [
+            "from peft import PeftModel",
+            "from transformers import AutoModelForCausalLM, AutoTokenizer",
+            "",
+            f'base = AutoModelForCausalLM.from_pretrained("{name}")',
+            'model = PeftModel.from_pretrained(base, "THIS_FOLDER")',
+            'tokenizer = AutoTokenizer.from_pretrained("THIS_FOLDER")',
+        ]
+    return "\n".join(["## How to load it", "", "```python", *lines, "```"])

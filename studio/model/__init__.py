@@ -1,0 +1,1 @@
+"""What a model is as files: facts, layers, targets, trust. No torch."""

@@ -1,0 +1,169 @@
+"""What can be said about a model before anything is loaded: size, depth, context, licence.
+
+Why: whoever chooses a model wants to know what it is, on the node, in milliseconds. All of it comes
+from config.json, the tokenizer's config, the README's front matter and the headers of the weights.
+It must not import torch, read weights or ask a network.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from studio.graph.node_type import Fact
+from studio.model.layers import tensor_shapes, weight_files
+from studio.model.models import local_folder, starter_of
+from studio.system.number_text import counted
+
+GB = 1e9
+_LICENCE = re.compile(r"^license:[ \t]*([\w.+-]+)[ \t]*$", re.MULTILINE)
+_NAMES: dict[str, tuple[str, ...]] = {
+    "layers": ("num_hidden_layers", "n_layer", "num_layers", "n_layers"),
+    "hidden": ("hidden_size", "n_embd", "d_model", "dim"),
+    "context": ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length"),
+    "vocabulary": ("vocab_size",),
+}
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """Facts of one model; ``None`` where its files do not tell. Sizes in bytes."""
+
+    architecture: str | None = None
+    parameters: int | None = None
+    layers: int | None = None
+    hidden: int | None = None
+    context: int | None = None
+    vocabulary: int | None = None
+    chat_template: bool | None = None
+    licence: str | None = None
+    bytes_on_disk: int | None = None
+    own_code: bool = False
+
+
+def model_facts(model: str, project_dir: Path) -> ModelFacts | None:
+    """The facts of a model that is on this machine (or a starter), else ``None``."""
+    folder = local_folder(model.strip(), project_dir)
+    starter = starter_of(model.strip())
+    found = folder_facts(folder) if folder is not None else None
+    if starter is None:
+        return found
+    if found is None:
+        return ModelFacts(**starter.facts, licence=starter.licence, chat_template=True)
+    return ModelFacts(**{**vars(found), "licence": starter.licence})
+
+
+def folder_facts(folder: Path) -> ModelFacts | None:
+    """The facts of a model folder, or ``None`` when it holds no readable config."""
+    config = folder / "config.json"
+    try:
+        return _facts(folder, config.stat().st_mtime_ns, folder.stat().st_mtime_ns)
+    except OSError:
+        return None
+
+
+@lru_cache(maxsize=64)
+def _facts(folder: Path, changed_ns: int, folder_changed_ns: int) -> ModelFacts | None:
+    del changed_ns, folder_changed_ns  # only there to forget a folder that changed
+    config = _json(folder / "config.json")
+    if not config:
+        return None
+    text = config.get("text_config")
+    inner: Mapping[str, Any] = {**config, **text} if isinstance(text, dict) else config
+    numbers = {name: _number(inner, keys) for name, keys in _NAMES.items()}
+    parameters, size = _weights(folder)
+    parameters = parameters or _by_shape(config)
+    names = config.get("architectures") or [config.get("model_type")]
+    return ModelFacts(
+        architecture=str(names[0]) if names and names[0] else None,
+        parameters=parameters,
+        chat_template=_has_template(folder),
+        licence=licence_in(folder),
+        bytes_on_disk=size,
+        own_code="auto_map" in config,
+        **numbers,
+    )
+
+
+def licence_in(folder: Path) -> str | None:
+    """The licence that a folder's README names in its front matter."""
+    try:
+        text = (folder / "README.md").read_text(encoding="utf-8")[:4000]
+    except (OSError, UnicodeDecodeError):
+        return None
+    found = _LICENCE.search(text.split("\n---", 1)[0]) if text.startswith("---") else None
+    return found.group(1) if found else None
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return data if isinstance(data, dict) else {}
+
+
+def _number(config: Mapping[str, Any], names: Iterable[str]) -> int | None:
+    found = (config.get(name) for name in names)
+    return next((v for v in found if isinstance(v, int) and v > 0), None)
+
+
+def _weights(folder: Path) -> tuple[int | None, int | None]:
+    """Parameters and bytes of the files that transformers loads."""
+    try:
+        files = weight_files(folder)
+        count = sum(math.prod(shape) for f in files for _, shape in tensor_shapes(f))
+        return (count, sum(f.stat().st_size for f in files)) if files else (None, None)
+    except (OSError, ValueError):
+        return None, None
+
+
+def _by_shape(config: Mapping[str, Any]) -> int | None:
+    """The parameters of a known architecture whose weights are not here."""
+    from studio.estimate.shapes import shape_of_config
+
+    shape = shape_of_config(config)
+    return shape.parameters if shape is not None else None
+
+
+def _has_template(folder: Path) -> bool:
+    if (folder / "chat_template.jinja").is_file() or (folder / "chat_template.json").is_file():
+        return True
+    return bool(_json(folder / "tokenizer_config.json").get("chat_template"))
+
+
+# ------------------------------------------------------------------ in words
+
+
+def told(facts: ModelFacts) -> list[Fact]:
+    """The facts as label and value, the most telling first."""
+    size = counted(facts.parameters) if facts.parameters is not None else None
+    rows = [
+        ("Parameters", size, size),
+        ("Layers", _plain(facts.layers), f"{facts.layers} layers"),
+        ("Hidden size", _plain(facts.hidden), ""),
+        ("Context", f"{facts.context:,} tokens" if facts.context else None, ""),
+        ("Vocabulary", f"{facts.vocabulary:,} tokens" if facts.vocabulary else None, ""),
+        ("Chat template", {True: "yes", False: "none", None: None}[facts.chat_template], ""),
+        ("Licence", facts.licence or "not stated", ""),
+        ("On disk", sized(facts.bytes_on_disk), ""),
+        ("Architecture", facts.architecture, ""),
+    ]
+    return [Fact(label, value, short or "") for label, value, short in rows if value]
+
+
+def sized(size: int | None) -> str | None:
+    """Bytes as MB or GB."""
+    if size is None:
+        return None
+    return f"{size / GB:.1f} GB" if size >= GB else f"{max(1, round(size / 1e6))} MB"
+
+
+def _plain(number: int | None) -> str | None:
+    return f"{number:,}" if number else None

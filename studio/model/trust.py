@@ -1,0 +1,128 @@
+"""Which models may run Python code of their own, because the user looked at it and said so.
+
+Why: some models come with code that transformers would run with all rights of the user. Trust is
+given to a source, a revision and a list of files with their hashes, in a dialog or with ``main.py
+trust``; one changed byte and it is gone. Nothing here runs or imports that code.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from studio.graph.project import write_atomic
+from studio.system.paths import config_dir
+
+
+@dataclass(frozen=True)
+class OwnCode:
+    """The code that comes with a model: ``files`` maps names to sha256."""
+
+    source: str
+    revision: str | None
+    folder: Path
+    files: Mapping[str, str]
+
+    @property
+    def digest(self) -> str:
+        """One hash for the whole list."""
+        return hashlib.sha256(json.dumps(sorted(self.files.items())).encode()).hexdigest()
+
+    def text(self, name: str) -> str:
+        """One file, to be read by a person."""
+        return (self.folder / name).read_text(encoding="utf-8", errors="replace")
+
+
+def own_code(folder: Path, source: str = "", revision: str | None = None) -> OwnCode | None:
+    """The code beside a model whose config asks for it, or ``None``."""
+    if not _asks_for_code(folder):
+        return None
+    files = {p.relative_to(folder).as_posix(): _sha256(p) for p in sorted(folder.rglob("*.py"))}
+    return OwnCode(source, revision, folder, files) if files else None
+
+
+def names_other_repos(folder: Path) -> bool:
+    """Whether model or tokenizer asks for code from another repository, which nobody could look at
+    here."""
+    maps = (_auto_map(folder, name) for name in ("config.json", "tokenizer_config.json"))
+    return any("--" in str(v) for found in maps for v in found.values())
+
+
+def trusted(code: OwnCode) -> bool:
+    """Whether the user trusted exactly these files of this source and revision."""
+    return any(_same(entry, code) for entry in _entries())
+
+
+def may_run_code(folder: Path) -> bool:
+    """Whether a model folder holds code, and just that code was trusted, wherever it lies now (a
+    merged model carries the code of its base along)."""
+    code = own_code(folder)
+    if code is None or names_other_repos(folder):
+        return False
+    return any(e.get("digest") == code.digest for e in _entries())
+
+
+def trust(code: OwnCode) -> None:
+    """Remember that the user trusts these files."""
+    entry = {
+        "source": code.source,
+        "revision": code.revision,
+        "digest": code.digest,
+        "files": dict(code.files),
+        "since": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    _write([*(e for e in _entries() if not _same(e, code)), entry])
+
+
+def revoke(source: str) -> int:
+    """Forget all trust in a source; returns how many entries that were."""
+    entries = _entries()
+    left = [e for e in entries if e.get("source") != source]
+    if len(left) < len(entries):
+        _write(left)
+    return len(entries) - len(left)
+
+
+def _same(entry: Mapping[str, Any], code: OwnCode) -> bool:
+    wanted = (code.source, code.revision, code.digest)
+    return (entry.get("source"), entry.get("revision"), entry.get("digest")) == wanted
+
+
+def _asks_for_code(folder: Path) -> bool:
+    return "AutoModelForCausalLM" in _auto_map(folder)
+
+
+def _auto_map(folder: Path, name: str = "config.json") -> dict[str, Any]:
+    """Which classes a config takes from code."""
+    try:
+        found = json.loads((folder / name).read_text(encoding="utf-8")).get("auto_map")
+    except (OSError, ValueError, AttributeError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _store() -> Path:
+    return config_dir() / "trusted_code.json"
+
+
+def _entries() -> list[dict[str, Any]]:
+    """What was trusted; a store that cannot be read trusts nothing."""
+    try:
+        data = json.loads(_store().read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return []
+    return [e for e in data if isinstance(e, dict)] if isinstance(data, list) else []
+
+
+def _write(entries: list[dict[str, Any]]) -> None:
+    _store().parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(_store(), json.dumps(entries, indent=2) + "\n")

@@ -1,0 +1,1 @@
+"""The settings model of each node type."""

@@ -1,0 +1,238 @@
+"""What a look at every row of the data found: the report that window and terminal show.
+
+Plain descriptions with an exact way to JSON and back. The data host makes them
+(``studio.training.report.make``); nothing here may tokenize or import torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from studio.graph.edits import set_setting
+from studio.graph.graph import Graph
+
+Severity = Literal["error", "warning", "info"]
+
+KINDS: dict[str, str] = {
+    "nothing_trained": "Nothing would be trained",
+    "broken_file": "Files that cannot be read to their end",
+    "bad_row": "Rows that cannot be read",
+    "refused_row": "Rows that cannot be trained on",
+    "zero_trained": "Rows with nothing to train",
+    "empty_answer": "Empty answers",
+    "one_token_answer": "Answers of one token",
+    "cut_answer": "Answers cut by the max length",
+    "cut_text": "Texts cut by the max length",
+    "missing_end": "Answers without an end token",
+    "double_bos": "Two start tokens",
+    "role_error": "Roles out of order",
+    "encoding": "Damaged characters",
+    "duplicate": "Duplicates",
+    "near_duplicate": "Near-duplicates",
+    "leak": "Validation rows that are also trained on",
+    "near_leak": "Validation rows that are nearly trained on",
+    "cut_row": "Rows longer than the max length",
+    "split_text": "Texts split into pieces",
+    "repeated_answer": "One answer again and again",
+}
+"""Code of a finding -> its title. A row's flags use the codes too."""
+
+SUSPICIOUS = (
+    "broken_file",
+    "bad_row",
+    "refused_row",
+    "zero_trained",
+    "empty_answer",
+    "one_token_answer",
+    "cut_answer",
+    "cut_text",
+    "missing_end",
+    "double_bos",
+    "role_error",
+    "encoding",
+    "duplicate",
+)
+"""The flags that a single row can have; ``duplicate`` only behind its first occurrence."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """A row: its number in the data, its line in the file, and what is to be seen there. ``other``
+    is the number of the row it goes with (a duplicate's first occurrence), or 0."""
+
+    number: int
+    source: str
+    line: int
+    note: str = ""
+    other: int = 0
+
+
+@dataclass(frozen=True)
+class Change:
+    """One setting of one node, as a fix would set it."""
+
+    node: str
+    setting: str
+    value: Any
+
+
+@dataclass(frozen=True)
+class Fix:
+    """A safe remedy: what a button says, and the settings it changes."""
+
+    id: str
+    title: str
+    changes: tuple[Change, ...]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One kind of thing that was found. ``rows`` are the first few of ``count``."""
+
+    code: str
+    severity: Severity
+    sentence: str
+    count: int
+    rows: tuple[Place, ...] = ()
+    fix: Fix | None = None
+
+    @property
+    def title(self) -> str:
+        """What kind of finding this is, in a few words."""
+        return KINDS.get(self.code, self.code)
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """Rows by their length in tokens: ``counts[i]`` rows have ``edges[i]`` up to but without
+    ``edges[i + 1]`` tokens. ``cut`` rows are longer than ``max_length``; ``end_lost`` of them lose
+    the end of an answer with it. ``divided`` more are longer texts that are split into pieces.
+    ``lengths`` are all that occur, rounded up to whole multiples of ``grain``, and ``rows`` how many
+    rows have each."""
+
+    edges: tuple[int, ...] = ()
+    counts: tuple[int, ...] = ()
+    max_length: int = 0
+    cut: int = 0
+    end_lost: int = 0
+    longest: int = 0
+    divided: int = 0
+    lengths: tuple[int, ...] = ()
+    rows: tuple[int, ...] = ()
+    grain: int = 1
+
+    def longer_than(self, length: int) -> int:
+        """How many rows have more tokens; exact for a multiple of ``grain``."""
+        return sum(n for found, n in zip(self.lengths, self.rows, strict=True) if found > length)
+
+
+@dataclass(frozen=True)
+class Share:
+    """A part of the whole: a script of the writing, with its share of all letters (0 to 1)."""
+
+    name: str
+    share: float
+
+
+@dataclass(frozen=True)
+class Repeat:
+    """An answer that stands in ``count`` rows, the first of them row ``number``."""
+
+    text: str
+    count: int
+    number: int
+
+
+@dataclass(frozen=True)
+class DataReport:
+    """The findings and figures of ``done`` of ``rows`` rows; final when they are equal.
+
+    ``left_out`` rows are neither trained on nor measured with, as the Dataset node says. ``tokens``
+    are those of all rows, uncut; ``tokens_per_epoch`` what one epoch feeds to the model,
+    ``trained_tokens`` how many of these are trained. ``key`` names the data and settings that it is
+    about (``studio.preview.report_cache``).
+    """
+
+    rows: int
+    done: int
+    max_length: int
+    train_on: str
+    key: str = ""
+    bad_rows: int = 0
+    left_out: int = 0
+    train_rows: int = 0
+    validation_rows: int = 0
+    tokens: int = 0
+    tokens_per_epoch: int = 0
+    trained_tokens: int = 0
+    histogram: Histogram = field(default_factory=Histogram)
+    scripts: tuple[Share, ...] = ()
+    answers: tuple[Repeat, ...] = ()
+    longest: tuple[Place, ...] = ()
+    findings: tuple[Finding, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def complete(self) -> bool:
+        """Whether every row has been looked at."""
+        return self.done >= self.rows
+
+    @property
+    def trained_share(self) -> float:
+        """How much of what the model is fed is trained, from 0 to 1."""
+        return self.trained_tokens / self.tokens_per_epoch if self.tokens_per_epoch else 0.0
+
+    @property
+    def errors(self) -> tuple[Finding, ...]:
+        """The findings that block a run."""
+        return tuple(f for f in self.findings if f.severity == "error")
+
+    def fixes(self) -> tuple[Fix, ...]:
+        """Every remedy on offer, each once."""
+        found = {f.fix.id: f.fix for f in self.findings if f.fix is not None}
+        return tuple(found.values())
+
+    def fix(self, fix_id: str) -> Fix | None:
+        """The remedy with this id."""
+        return next((f for f in self.fixes() if f.id == fix_id), None)
+
+    def to_json(self) -> dict[str, Any]:
+        """The report as JSON data; ``report_from_json`` is the exact inverse."""
+        return asdict(self)
+
+
+def apply_fix(graph: Graph, fix: Fix) -> Graph:
+    """The graph with the fix's settings."""
+    for change in fix.changes:
+        graph = set_setting(graph, change.node, change.setting, change.value)
+    return graph
+
+
+def report_from_json(data: Mapping[str, Any]) -> DataReport:
+    """The report in JSON data."""
+    rest = {k: v for k, v in data.items() if k not in _PARTS and k != "histogram"}
+    histogram = dict(data["histogram"])
+    for name in ("edges", "counts", "lengths", "rows"):
+        histogram[name] = tuple(histogram.get(name, ()))
+    return DataReport(
+        **{**rest, "notes": tuple(data["notes"])},
+        histogram=Histogram(**histogram),
+        scripts=tuple(Share(**s) for s in data["scripts"]),
+        answers=tuple(Repeat(**a) for a in data["answers"]),
+        longest=tuple(Place(**p) for p in data["longest"]),
+        findings=tuple(finding_from_json(f) for f in data["findings"]),
+    )
+
+
+_PARTS = ("scripts", "answers", "longest", "findings")
+
+
+def finding_from_json(data: Mapping[str, Any]) -> Finding:
+    """The finding in JSON data."""
+    fix = data["fix"]
+    if fix is not None:
+        fix = Fix(fix["id"], fix["title"], tuple(Change(**c) for c in fix["changes"]))
+    rows = tuple(Place(**p) for p in data["rows"])
+    return Finding(**{**data, "rows": rows, "fix": fix})

@@ -1,0 +1,99 @@
+"""Finished data reports, kept so that a graph with data that train nothing is refused before Run.
+
+A report is found again by a key that is quick to make: the settings that decide what is trained, and
+name, size and time of the files. Whatever cannot be read or written is as if it were not there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from studio.errors import Problem
+from studio.graph.node_type import CheckContext
+from studio.graph.project import write_atomic
+from studio.graph.schema import Settings, fields_of
+from studio.preview.report import DataReport, report_from_json
+from studio.system import paths
+
+FOLDER = "data-reports"
+MOST_KEPT = 100
+NOTHING_TRAINED = "nothing_trained"
+_VERSION = 1
+_DECIDING = ("max_length", "long_text", "objective", "objective_settings")
+_WITHOUT_SAY = ("lora",)
+
+
+def report_key(
+    train: Settings, upstream: Mapping[str, tuple[str, Settings | None]], project_dir: Path
+) -> str:
+    """The key of a Train node's data. ``upstream`` are type and settings of the nodes before it, by
+    id. Empty when a node is not set up."""
+    decides = {f.name for f in fields_of(type(train)) if f.meta.group == "Data"} | {*_DECIDING}
+    own = {k: v for k, v in train.model_dump(mode="json").items() if k in decides}
+    before: list[Any] = []
+    for node, (kind, settings) in sorted(upstream.items()):
+        if kind in _WITHOUT_SAY:
+            continue
+        if settings is None:
+            return ""
+        dump = settings.model_dump(mode="json")
+        before.append([node, kind, dump, _stamps(kind, settings, project_dir)])
+    text = json.dumps([_VERSION, str(project_dir), own, before], sort_keys=True, default=str)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+def _stamps(kind: str, settings: Any, project_dir: Path) -> list[tuple[str, int, int]]:
+    """Name, size and time of the files of a Dataset node."""
+    if kind != "dataset":
+        return []
+    from studio.nodes.dataset import files
+
+    stamps = []
+    for path in files(settings, project_dir):
+        with contextlib.suppress(OSError):
+            stat = path.stat()
+            stamps.append((str(path), stat.st_size, stat.st_mtime_ns))
+    return stamps
+
+
+def keep(report: DataReport) -> None:
+    """Keep a finished report; the oldest ones make room."""
+    if not report.key or not report.complete:
+        return
+    folder = paths.cache_dir() / FOLDER
+    with contextlib.suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomic(folder / f"{report.key}.json", json.dumps(report.to_json()))
+        kept = sorted(folder.glob("*.json"), key=lambda p: p.stat().st_mtime)
+        for path in kept[:-MOST_KEPT]:
+            path.unlink(missing_ok=True)
+
+
+def kept(key: str) -> DataReport | None:
+    """The report that was kept under this key."""
+    if not key:
+        return None
+    path = paths.cache_dir() / FOLDER / f"{key}.json"
+    try:
+        return report_from_json(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def kept_problems(settings: Settings, context: CheckContext) -> Iterable[Problem]:
+    """What a kept report says against running a Train node with these settings."""
+    report = kept(report_key(settings, context.upstream, context.project_dir))
+    if report is None:
+        return
+    for finding in report.errors:
+        if finding.code == NOTHING_TRAINED:
+            yield context.problem(
+                f"the data report says that nothing would be trained: {finding.sentence}",
+                hint="Look at the rows in the token view, and at the fixes that the report offers.",
+                code=NOTHING_TRAINED,
+            )

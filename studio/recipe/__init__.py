@@ -1,0 +1,1 @@
+"""Proposed values for a training, with reasons."""

@@ -1,0 +1,93 @@
+"""What a recipe knows of a training, and how many rows of it fit in memory at once.
+
+Rough on purpose: the estimate knows better, and a run that still runs out of memory goes on by itself
+with smaller batches. It must not import torch.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from studio.model.whole import WHOLE
+
+GB = 1e9
+_ROOM = 0.8  # of the memory; the rest is the libraries' and other programs'
+_QUANTIZED_BYTES = 0.6  # NF4 with its constants
+_STATE_BYTES = 16  # a trained weight in float32, its gradient, and two averages of AdamW
+
+
+@dataclass(frozen=True)
+class RecipeFacts:
+    """What is known of a training; ``None`` where it is not. ``tokens`` is the mean length of a row,
+    ``longest`` the longest row's, ``cut`` how many rows are longer than the max length and cut, and
+    ``cut_texts`` how many of those are plain text.
+    ``memory_gb`` is what the device has."""
+
+    train: str
+    lora: str | None = None
+    base: str | None = None
+    dataset: str | None = None
+    method: str = "lora"
+    quantization: str = "none"
+    parameters: int | None = None
+    layers: int | None = None
+    hidden: int | None = None
+    vocabulary: int | None = None
+    context: int | None = None
+    rows: int | None = None
+    validation_rows: int | None = None
+    tokens: float | None = None
+    longest: int | None = None
+    cut: int = 0
+    cut_texts: int = 0
+    max_length: int = 512
+    batching: str = "padded"
+    gpu: bool = False
+    memory_gb: float | None = None
+
+    @property
+    def whole(self) -> bool:
+        """Whether the model itself is trained."""
+        return self.method == WHOLE
+
+
+def token_bytes(facts: RecipeFacts, checkpointing: bool) -> float:
+    """Memory for one token of a batch while gradients are computed; the formula of the estimate,
+    with the usual ratios of a transformer's sizes."""
+    layers, hidden = facts.layers or 32, facts.hidden or 4096
+    per_layer = 2 * hidden if checkpointing else 56 * hidden
+    return float(layers * per_layer + 12 * (facts.vocabulary or 128_000))
+
+
+def weight_bytes(facts: RecipeFacts, quantized: bool) -> float:
+    """Memory of the model, and of what training it takes besides when it is trained itself."""
+    parameters = facts.parameters or 0
+    if facts.whole:
+        return float(parameters * _STATE_BYTES)
+    return float(parameters * (_QUANTIZED_BYTES if quantized else 2))
+
+
+def _fitting(facts: RecipeFacts, quantized: bool, checkpointing: bool) -> int:
+    """The largest power of two of rows that fit at once; 0 when not even one does."""
+    assert facts.memory_gb is not None
+    room = _ROOM * facts.memory_gb * GB - weight_bytes(facts, quantized)
+    row = token_bytes(facts, checkpointing) * min(
+        facts.longest or facts.max_length, facts.max_length
+    )
+    if room < row:
+        return 0
+    return int(2 ** math.floor(math.log2(room / row)))
+
+
+def best_fit(facts: RecipeFacts) -> tuple[int, bool, bool]:
+    """Rows at once, quantized, checkpointing: the first way, from the least harmful, that fits."""
+    already = facts.quantization != "none"
+    ways = [(already, False), (already, True)]
+    if not already and not facts.whole and facts.base:
+        ways += [(True, False), (True, True)]
+    for quantized, checkpointing in ways:
+        rows = _fitting(facts, quantized, checkpointing)
+        if rows:
+            return rows, quantized, checkpointing
+    return 1, ways[-1][0], True

@@ -1,0 +1,128 @@
+"""What an adapter did to each layer, as plain figures, and what they advise.
+
+The figures come from ``studio.training.adapter.insight``; this is their form for events and screens. It must
+not import torch, and it only advises what the figures show.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+ENERGY = 0.95
+"""Share of the squared singular values that “used” directions hold."""
+
+_STILL = 0.05
+"""A layer whose change is below this share of the middle one hardly moved."""
+
+_ROOMY, _FULL = 0.5, 0.85
+_LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks|block|layer)\.(\d+)\.(.+)$")
+
+
+@dataclass(frozen=True)
+class ModuleUse:
+    """One adapted layer. ``norm`` is the Frobenius norm of its change ΔW, ``relative`` that norm
+    divided by the weight's own (``None`` where the weight cannot be read), ``used`` the number of its
+    ``r`` directions that hold 95 % of the change's energy."""
+
+    name: str
+    norm: float
+    relative: float | None
+    used: int
+    r: int
+
+    @property
+    def layer(self) -> int | None:
+        """The number of the decoder layer, if the name has one."""
+        found = _LAYER.search(self.name)
+        return int(found.group(1)) if found else None
+
+    @property
+    def part(self) -> str:
+        """The name within the layer, such as ``self_attn.q_proj``."""
+        found = _LAYER.search(self.name)
+        return found.group(2) if found else self.name
+
+
+@dataclass(frozen=True)
+class Insight:
+    """The adapted layers after ``step`` optimizer steps, in the model's order."""
+
+    step: int
+    modules: tuple[ModuleUse, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields of an ``Insight`` event; ``insight_from`` is the inverse."""
+        rows = [[m.name, _short(m.norm), _short(m.relative), m.used, m.r] for m in self.modules]
+        return {"step": self.step, "modules": rows}
+
+
+def insight_from(data: Mapping[str, Any]) -> Insight:
+    """The insight of an event's fields."""
+    rows = [ModuleUse(str(n), float(a), b, int(u), int(r)) for n, a, b, u, r in data["modules"]]
+    return Insight(int(data["step"]), tuple(rows))
+
+
+def _short(value: float | None) -> float | None:
+    return float(f"{value:.4g}") if value is not None and math.isfinite(value) else None
+
+
+def parts(modules: Iterable[ModuleUse]) -> list[str]:
+    """The names within a layer, each once, in order of appearance."""
+    return list(dict.fromkeys(m.part for m in modules))
+
+
+def advice(insight: Insight) -> list[str]:
+    """Sentences that the figures support; none before anything has moved."""
+    moved = [m for m in insight.modules if m.norm > 0]
+    if not moved:
+        return []
+    return [*_about_rank(moved), *_about_place(moved)]
+
+
+def _about_rank(moved: Sequence[ModuleUse]) -> list[str]:
+    ranks = {m.r for m in moved}
+    r, used = max(ranks), sorted(m.used for m in moved)
+    middle, most = int(statistics.median(used)), used[math.ceil(0.9 * len(used)) - 1]
+    told = [
+        f"{100 * ENERGY:.0f} % of the change sits in {middle} of {r} directions in the middle layer, and in "
+        f"{most} or fewer in nine of ten layers."
+    ]
+    if r < 4 or len(ranks) > 1:
+        return told
+    if most <= _ROOMY * r:
+        told.append(
+            f"A rank of {_next_rank(most)} would hold nearly all of it: train with a lower rank, or "
+            "shrink this adapter with a Resize node."
+        )
+    elif middle >= _FULL * r:
+        told.append("Nearly all directions are in use: a higher rank may learn more.")
+    return told
+
+
+def _next_rank(used: int) -> int:
+    """The smallest usual rank that is not below ``used``."""
+    return 1 << max(0, math.ceil(math.log2(max(1, used))))
+
+
+def _about_place(moved: Sequence[ModuleUse]) -> list[str]:
+    sized = [(m.relative if m.relative is not None else m.norm, m) for m in moved]
+    middle = statistics.median(v for v, _ in sized)
+    largest, where = max(sized, key=lambda pair: pair[0])
+    told = []
+    if middle > 0 and largest > 5 * middle:
+        told.append(
+            f"The largest change, {largest / middle:.0f} times the middle one, is in {where.name}."
+        )
+    still = [m for v, m in sized if v < _STILL * middle]
+    if still:
+        names = ", ".join(parts(still)[:3])
+        told.append(
+            f"{len(still)} of {len(moved)} layers hardly moved ({names}): leaving them out would make "
+            "the adapter smaller."
+        )
+    return told

@@ -1,0 +1,1 @@
+"""The machine: paths, disk, hardware, child processes, program settings."""

@@ -1,0 +1,51 @@
+"""Where LoRA Studio keeps its own files: caches, settings, runs.
+
+``LORA_STUDIO_HOME`` moves all three below one folder (used by tests and portable installs);
+``LORA_STUDIO_CACHE`` moves only the cache of models, which is large and can be shared. Folders
+are made by the callers that write into them, never here.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import platformdirs
+
+_NAME = "lora-studio"
+
+
+def _home() -> Path | None:
+    value = os.environ.get("LORA_STUDIO_HOME")
+    return Path(value).expanduser().resolve() if value else None
+
+
+def cache_dir() -> Path:
+    """Folder for things that can be fetched or computed again: models, hashes."""
+    value = os.environ.get("LORA_STUDIO_CACHE")
+    if value:
+        return Path(value).expanduser().resolve()
+    home = _home()
+    return home / "cache" if home else Path(platformdirs.user_cache_dir(_NAME, appauthor=False))
+
+
+def config_dir() -> Path:
+    """Folder for settings and window state."""
+    home = _home()
+    return home / "config" if home else Path(platformdirs.user_config_dir(_NAME, appauthor=False))
+
+
+def data_dir() -> Path:
+    """Folder for what the user made: runs, by default."""
+    home = _home()
+    return home / "data" if home else Path(platformdirs.user_data_dir(_NAME, appauthor=False))
+
+
+def runs_dir() -> Path:
+    """Default folder of runs; a setting or ``--runs`` overrides it."""
+    return data_dir() / "runs"
+
+
+def assets_dir() -> Path:
+    """The folder of icons, starter projects and sample data that ships with the program."""
+    return Path(__file__).resolve().parents[2] / "assets"

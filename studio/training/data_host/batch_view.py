@@ -1,0 +1,98 @@
+"""The rows of one batch of a training, padded as the trainer pads them.
+
+The order is the trainer's own (``studio.training.batch.row_order``); which rows take part is found by
+looking at all of them once. It must not know how rows are read.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from studio.preview.tokens import IGNORED, Token, TokenRow
+from studio.training.batch.row_order import GroupedOrder, PackedOrder, RowOrder
+from studio.training.data.canonical import content_hash
+from studio.training.report.row_facts import Facts
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A row of the training: a part of row ``number``, ``length`` tokens long after cutting."""
+
+    number: int
+    part: int
+    length: int
+    held_out: bool
+    content: int
+
+
+@dataclass
+class TrainingRows:
+    """Which rows a training takes, in the order of the data."""
+
+    deduplicate: bool = False
+    move_leaks: bool = False
+    _units: list[Unit] = field(default_factory=list)
+    _seen: set[int] = field(default_factory=set)
+    _trained: set[int] = field(default_factory=set)
+
+    def add(self, facts: Facts) -> None:
+        """Take in the next row of the data."""
+        if facts.row is None or facts.item.split == "left_out":
+            return
+        content = content_hash(facts.row) if self.deduplicate or self.move_leaks else 0
+        if self.deduplicate and content in self._seen:
+            return
+        self._seen.add(content)
+        held_out = facts.item.split == "validation"
+        if not held_out:
+            self._trained.add(content)
+        self._units += [
+            Unit(facts.item.number, part, flags.kept, held_out, content)
+            for part, flags in enumerate(facts.parts, start=1)
+            if flags.trained
+        ]
+
+    def units(self) -> list[Unit]:
+        """The rows to train on."""
+        return [
+            u
+            for u in self._units
+            if not u.held_out or (self.move_leaks and u.content in self._trained)
+        ]
+
+
+def order_of(units: Sequence[Unit], settings: Mapping[str, Any]) -> RowOrder:
+    """The order in which a training with these settings takes them."""
+    lengths, seed = [u.length for u in units], int(settings["seed"])
+    if settings.get("batching") == "packed":
+        room = int(settings.get("pack_length") or settings["max_length"])
+        return PackedOrder(lengths, seed, max(room, max(lengths)))
+    grouped = settings.get("batching", "padded") == "padded" and settings.get("group_by_length")
+    if grouped and len(units) > 1:
+        return GroupedOrder(lengths, seed, int(settings["batch_size"]))
+    return RowOrder(len(units), seed)
+
+
+def batch_of(
+    units: Sequence[Unit], settings: Mapping[str, Any], number: int
+) -> tuple[list[Unit], int]:
+    """The rows of batch ``number`` of the first epoch, from 1, and how many batches it has."""
+    if not units:
+        return [], 0
+    order, size = order_of(units, settings), int(settings["batch_size"])
+    first = (number - 1) * size
+    chosen = order.numbers(first, min(first + size, order.units)) if first < order.units else []
+    return [units[i] for i in chosen], math.ceil(order.units / size)
+
+
+def padded(rows: Sequence[TokenRow], pad_id: int, pad_text: str) -> list[TokenRow]:
+    """The rows as the model gets them: cut, and filled up to the longest one."""
+    width = max((len(r.kept) for r in rows), default=0)
+    pad = Token(pad_id, pad_text, "padding", IGNORED, None, None, True)
+    return [
+        replace(r, tokens=(*r.kept, *[pad] * (width - len(r.kept))), roles=(), more_cut=0)
+        for r in rows
+    ]

@@ -1,0 +1,296 @@
+"""The data that is open in the data host, and the answers to the requests about it.
+
+Each public method answers the request of its name (``studio.preview.protocol``) as a generator; the
+host advances it. It must not load weights.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from studio.errors import StudioError
+from studio.graph.registry import load_registry
+from studio.preview.protocol import Kind
+from studio.preview.report import SUSPICIOUS
+from studio.preview.tokens import TokenRow
+from studio.runs.token_request import TokenRequest, request_from_json
+from studio.training.data.by_number import Item, Rows
+from studio.training.data.canonical import content_hash
+from studio.training.data.source_order import SourceRow
+from studio.training.data_host.batch_view import TrainingRows, Unit, batch_of, padded
+from studio.training.data_host.open_source import Opener, Say
+from studio.training.data_host.preview import preview
+from studio.training.data_host.token_view import view_rows
+from studio.training.model.quiet import quiet_libraries
+from studio.training.report.fixes import setting_of
+from studio.training.report.make import PROGRESS_EVERY_S, Pace, ReportMaker
+from studio.training.report.row_facts import GIANT, Facts, facts_of, is_giant
+from studio.training.report.row_index import RowIndex
+from studio.training.tokens.chat_choice import rendered_samples, with_template
+from studio.training.tokens.encoder import Encoder, load_tokenizer
+from studio.training.tokens.limits import learned_positions
+
+Answer = Iterator[tuple[Kind, Mapping[str, Any]] | None]
+MOST_ROWS = 500
+
+
+@dataclass(frozen=True)
+class Opened:
+    """Rows and tokenizer of one request."""
+
+    request: TokenRequest
+    rows: Rows
+    encoder: Encoder
+    folder: Path
+    index: RowIndex
+    units: list[Unit] = field(default_factory=list)
+
+
+class Session:
+    """What is open; ``title`` is the name of its Train node."""
+
+    def __init__(self, work: Path, stopped: Callable[[], bool], say: Say) -> None:
+        self.title = ""
+        self._registry = load_registry()
+        self._opener = Opener(self._registry, work, stopped, say)
+        self._open: Opened | None = None
+        self._tokenizers: dict[Path, Any] = {}
+        quiet_libraries()
+
+    # -------------------------------------------------------------- requests
+
+    def open(self, asked: Mapping[str, Any]) -> Answer:
+        """Data and tokenizer, ready to be asked about."""
+        if self._open is not None:
+            self._open.rows.close()
+        self._open = None
+        request = request_from_json(asked["request"])
+        self.title = request.title
+        runs = Path(asked["runs"])
+        rows = self._opener.rows(request, runs)
+        folder = self._opener.model_folder(request, runs)
+        request = as_taken(request, learned_positions(folder))
+        encoder = encoder_of(self._tokenizer(folder), request.settings, request.title)
+        self._open = Opened(request, rows, encoder, folder, RowIndex(rows.count))
+        yield (
+            "result",
+            {
+                "tokenizer": str(folder),
+                "rows": rows.count,
+                "max_length": request.max_length,
+            },
+        )
+
+    def rows(self, asked: Mapping[str, Any]) -> Answer:
+        """Rows as tokens, or those of a batch."""
+        data = self._opened()
+        if asked.get("batch"):
+            yield from one_batch(data, max(1, int(asked["batch"])))
+            return
+        first = max(1, int(asked.get("first", 1)))
+        limit = min(MOST_ROWS, int(asked.get("limit", 50)))
+        items = data.rows.rows(first, min(data.rows.count, first + limit - 1))
+        views = [replace(v, flags=flags) for v, flags in _flagged(data, items)]
+        yield "result", {"rows": [v.to_json() for v in views], "count": data.rows.count}
+
+    def report(self, asked: Mapping[str, Any]) -> Answer:
+        """A look at every row."""
+        del asked
+        data = self._opened()
+        yield from ReportMaker(
+            data.request, data.rows, data.encoder, data.index, _longest_taken(data.folder)
+        ).run()
+
+    def templates(self, asked: Mapping[str, Any]) -> Answer:
+        """The chat templates to choose from, and what each makes of a sample."""
+        del asked
+        samples = rendered_samples(self._tokenizer(self._opened().folder))
+        yield "result", {"templates": [{**s, "sample": s["text"]} for s in samples]}
+
+    def preview(self, asked: Mapping[str, Any]) -> Answer:
+        """Rows as a Dataset node with these settings reads them."""
+        variants = self._registry.variants["format"]
+        place = Path(asked["project_dir"])
+        first, limit = max(1, int(asked.get("first", 1))), int(asked.get("limit", 20))
+        yield "result", preview(asked["settings"], place, variants, first, limit)
+
+    def next_suspicious(self, asked: Mapping[str, Any]) -> Answer:
+        """The next row that somebody should look at."""
+        data = self._opened()
+        kinds = tuple(asked.get("kinds") or SUSPICIOUS)
+        yield from next_suspicious(data, int(asked.get("after", 0)), kinds)
+
+    # -------------------------------------------------------------- parts
+
+    def _opened(self) -> Opened:
+        if self._open is None:
+            raise StudioError("No data is open.", hint="Open it first.", code="not_open")
+        return self._open
+
+    def _tokenizer(self, folder: Path) -> Any:
+        if folder not in self._tokenizers:
+            self._tokenizers[folder] = load_tokenizer(folder)
+        return self._tokenizers[folder]
+
+
+def encoder_of(tokenizer: Any, settings: Mapping[str, Any], title: str = "Train") -> Encoder:
+    """The encoder that a training with these settings of the Train node uses."""
+    rules = {n: settings[n] for n in ("end_token", "bos", "long_text") if n in settings}
+    chosen = with_template(tokenizer, settings, title)
+    return Encoder(chosen, int(settings["max_length"]), str(settings["train_on"]), **rules)
+
+
+def as_taken(request: TokenRequest, positions: int | None) -> TokenRequest:
+    """The request with the max length that a training takes, which is the model's own where it has
+    learned fewer ``positions`` (``studio.training.tokens.limits``)."""
+    if positions is None or positions >= request.max_length:
+        return request
+    return replace(request, settings={**request.settings, "max_length": positions})
+
+
+def _longest_taken(folder: Path) -> int | None:
+    """How many tokens the model takes, where its weights or its config say so."""
+    positions = learned_positions(folder)
+    if positions is not None:
+        return positions
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        return int(config.get("text_config", config)["max_position_embeddings"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def next_suspicious(data: Opened, after: int, kinds: Sequence[str]) -> Answer:
+    """Look on behind row ``after``, in slices, until a row has one of the flags."""
+    pace, told = Pace(), time.monotonic()
+    while True:
+        number, hit = data.index.next(after, kinds)
+        if hit or not number:
+            yield "result", {"number": number, "flags": data.index.of(number) if hit else ()}
+            return
+        started = time.monotonic()
+        items = data.rows.rows(number, min(data.rows.count, number + pace.rows - 1))
+        for facts in facts_of(data.request.title, data.encoder, items):
+            data.index.put(facts.item.number, _marks(data.index, facts))
+        after = number - 1
+        pace.took(time.monotonic() - started)
+        if started - told >= PROGRESS_EVERY_S:
+            told = started
+            yield "progress", _searching(number, data.rows.count)
+        yield None
+
+
+def _marks(index: RowIndex, facts: Facts) -> list[str]:
+    """The codes of a row, with whether a row says the same that was passed before."""
+    if facts.item.split == "left_out":
+        return []
+    again = facts.row is not None and index.says_again(facts.item.number, content_hash(facts.row))
+    return [*facts.marks, *["duplicate"] * again]
+
+
+def one_batch(data: Opened, number: int) -> Answer:
+    """The rows of a batch; the first time all rows are looked at to know which take part."""
+    if not data.units:
+        training = TrainingRows(
+            bool(setting_of(data.request, "deduplicate")),
+            bool(setting_of(data.request, "drop_validation_leaks")),
+        )
+        pace, first, count = Pace(), 1, data.rows.count
+        while first <= count:
+            started = time.monotonic()
+            items = data.rows.rows(first, min(count, first + pace.rows - 1))
+            for facts in facts_of(data.request.title, data.encoder, items):
+                training.add(facts)
+            first += len(items)
+            pace.took(time.monotonic() - started)
+            yield "progress", {**_searching(first - 1, count), "title": "Putting batches together"}
+        data.units.extend(training.units())
+    settings = data.request.settings
+    units, batches = batch_of(data.units, settings, number)
+    views = [_part(data, unit) for unit in units]
+    if settings.get("batching", "padded") == "padded":
+        tokenizer = data.encoder.tokenizer
+        views = padded(views, int(tokenizer.pad_token_id), str(tokenizer.pad_token))
+    shown = {"rows": [v.to_json() for v in views], "count": data.rows.count}
+    yield "result", {**shown, "batch": number, "batches": batches}
+
+
+def _part(data: Opened, unit: Unit) -> TokenRow:
+    views = token_rows(data, data.rows.rows(unit.number, unit.number), unit.part)
+    return next(v for v in views if v.part == unit.part)
+
+
+def _searching(done: int, total: int) -> dict[str, Any]:
+    return {
+        "title": "Looking for a suspicious row",
+        "phase": "search",
+        "done": done,
+        "total": total,
+        "unit": "rows",
+        "eta_s": None,
+    }
+
+
+def _flagged(data: Opened, items: list[Item]) -> Iterator[tuple[TokenRow, tuple[str, ...]]]:
+    """The items as tokens, each with the codes of what looks wrong with it."""
+    flags: dict[int, tuple[str, ...]] = {}
+    for facts in facts_of(data.request.title, data.encoder, items):
+        known = data.index.of(facts.item.number) or ()
+        flags[facts.item.number] = tuple(dict.fromkeys([*facts.marks, *known]))
+    alone = setting_of(data.request, "deduplicate")
+    for view in token_rows(data, items):
+        if alone and "duplicate" in flags[view.number]:
+            view = replace(view, split="left_out")
+        yield view, flags[view.number]
+
+
+def token_rows(data: Opened, items: list[Item], piece: int | None = None) -> list[TokenRow]:
+    """The items as tokens; one that cannot be shown says why. ``piece`` is the one to show of a text
+    that is split."""
+    with contextlib.suppress(StudioError):
+        if all(i.row is not None and not is_giant(i.row) for i in items):
+            return _shown(data, items, piece)
+    return [row for item in items for row in _one(data, item)]
+
+
+def _shown(data: Opened, items: list[Item], piece: int | None = None) -> list[TokenRow]:
+    rows = [SourceRow(i.number, i.split, i.row) for i in items if i.row is not None]
+    return view_rows(data.request.title, data.encoder, rows, piece)
+
+
+def _one(data: Opened, item: Item) -> list[TokenRow]:
+    error = item.error
+    if item.row is not None and is_giant(item.row):
+        error = StudioError(
+            f"Row {item.number} is too long to be shown as tokens: more than {GIANT:,} characters.",
+            hint=_told_of_giant(item.row, data.encoder),
+        )
+    if error is None:
+        try:
+            return _shown(data, [item])
+        except StudioError as refused:
+            error = refused
+    return [
+        TokenRow(
+            item.number,
+            item.source,
+            item.line,
+            item.split,
+            "",
+            (),
+            error=error.sentence,
+            hint=error.hint,
+        )
+    ]
+
+
+def _told_of_giant(row: Mapping[str, Any], encoder: Encoder) -> str:
+    if row.get("text") is not None and encoder.long_text == "split":
+        return "A training splits it into pieces of the max length."
+    return "A training cuts it to the max length. Split it into several rows."

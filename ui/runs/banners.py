@@ -1,0 +1,158 @@
+"""What the banner says about runs and recovery: the sentences and the buttons.
+
+Functions of a session, so that the words stand in one place. They decide nothing else.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from studio.graph.graph import Graph
+from studio.runs.events import Event
+from studio.runs.folder import RunFolder
+from studio.system.number_text import percent
+from ui.dialogs.rows_dialog import RowsDialog
+from ui.monitor import words
+from ui.monitor.marks import early_words, recovery_words
+from ui.monitor.run_summary import summarize
+from ui.runs.follower import RunFollower
+from ui.window.main_window import CURVES, LOG, RESULTS, MainWindow
+
+if TYPE_CHECKING:
+    from ui.window.session import Session
+
+HOW = {
+    "stopped": "was stopped",
+    "suspended": "was suspended",
+    "interrupted": "was interrupted",
+    "failed": "failed",
+}
+
+
+def attached(session: Session, run: RunFolder) -> None:
+    """A run was found that goes on without a window."""
+    name = summarize(run).name
+    session.window.banner.offer(
+        "attached",
+        "activity",
+        f"A run is going on: {name}.",
+        [("Show Curves", lambda: session.window.show_tab(CURVES))],
+    )
+
+
+def resumable(session: Session, run: RunFolder) -> None:
+    """This project's newest run can go on."""
+    found = summarize(run)
+    how = HOW.get(found.status, "ended early")
+    session.window.banner.offer(
+        "resumable",
+        "history",
+        f"The last run of this project {how} ({words.day_and_time(found.started).lower()}).",
+        [
+            ("Resume", lambda: session.runs.resume(run)),
+            ("Show Curves", lambda: session.runs.show_run(run)),
+        ],
+    )
+
+
+def recovery(session: Session, graph: Graph) -> None:
+    """A crash left unsaved changes."""
+    session.window.banner.offer(
+        "recovery",
+        "history",
+        "Changes to this project were not saved when LoRA Studio ended.",
+        [
+            ("Recover", lambda: session.project.recover(graph)),
+            ("Discard", session.project.discard_recovery),
+        ],
+        must_answer=True,
+    )
+
+
+def earlier_run(session: Session) -> None:
+    """The panels show another run than the one that goes on."""
+    live, shown = session.runs.live, session.runs.shown
+    session.window.banner.dismiss("earlier")
+    if shown is not live:
+        session.window.banner.dismiss("ended")  # its buttons are about the run that ended
+    if live is None or not live.alive or shown is None or shown is live:
+        return
+    session.window.banner.offer(
+        "earlier",
+        "history",
+        f"You are looking at an earlier run: {shown.folder.id}.",
+        [("Back to the Running One", lambda: session.runs.show_run(live.folder))],
+    )
+
+
+def ended(session: Session, follower: RunFollower) -> None:
+    """The run of this window ended: what can be done now."""
+    state, window = follower.state, session.window
+    window.banner.dismiss("attached")
+    name = state.name or follower.folder.id
+    if state.status == "completed":
+        window.banner.offer(
+            "ended",
+            "circle-check",
+            completed_sentence(follower),
+            [("Show Results", lambda: window.show_tab(RESULTS))],
+        )
+    elif state.failure is not None:
+        hint = str(state.failure.get("hint") or "")
+        sentence = f"{state.failure.get('sentence') or 'The run failed.'} {hint}".strip()
+        node = state.failure.get("node")
+        offers = [("Show Log", lambda: window.show_tab(LOG))]
+        if node is not None and session.document.graph.has(str(node)):
+            field = state.failure.get("field")
+            show = lambda: (  # noqa: E731
+                window.canvas.select((str(node),)),
+                window.inspector.focus_field(str(node), field),
+            )
+            offers.insert(0, ("Show Node", show))
+            if state.failure.get("code") == "needs_own_code":
+                review = lambda: (  # noqa: E731
+                    window.canvas.select((str(node),)),
+                    window.inspector.review_code(str(node)),
+                )
+                offers.insert(0, ("Review Code…", review))
+        if state.non_finite is not None and state.non_finite.get("rows"):
+            rows = state.non_finite
+            offers.insert(0, ("Show Rows", lambda: RowsDialog(rows, window).open()))
+        window.banner.offer("ended", "circle-x", sentence, offers)
+    elif session.runs.resumable is not None:
+        how = HOW.get(state.status, "ended early")
+        window.banner.offer(
+            "ended",
+            "circle-stop",
+            f"{name} {how}. It can go on from its last checkpoint.",
+            [("Resume", lambda: session.runs.resume(follower.folder))],
+        )
+
+
+def recovered(window: MainWindow, event: Event) -> None:
+    """Memory ran out, and the run goes on with smaller batches."""
+    window.banner.offer(
+        "memory",
+        "memory-stick",
+        f"{recovery_words(event.data)}.",
+        [("Show Curves", lambda: window.show_tab(CURVES))],
+    )
+
+
+def completed_sentence(follower: RunFollower) -> str:
+    """What came out, in one line: ``Starter is done in 3:07. Exact match: 0 % → 86 %.``"""
+    state = follower.state
+    if state.nodes and all(node.state == "skipped" for node in state.nodes.values()):
+        return "Nothing has changed since the last run: all its results were kept."
+    spent = ""
+    if state.started is not None and state.finished is not None:
+        spent = f" in {words.duration(state.finished - state.started)}"
+    told = f"{state.name or follower.folder.id} is done{spent}."
+    for ended_early in state.early_stops.values():
+        told += f" {early_words(ended_early)}"
+    for name, pair in ((state.evaluation or {}).get("measures") or {}).items():
+        before, after = pair.get("before"), pair.get("after")
+        if isinstance(before, (int, float)) and isinstance(after, (int, float)):
+            title = name.replace("_", " ").capitalize()
+            told += f" {title}: {percent(before)} → {percent(after)}."
+    return told

@@ -1,0 +1,269 @@
+"""Runs of this window: start, stop, resume, attach, look at an earlier one.
+
+At most one run is ``live`` (started here or found running); what the panels show (``shown``) may be
+another, earlier one. It links Document, RunThread and RunState; compiling, running and reading
+events are ``studio.runs`` and ``workers``. It knows no widget.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from PySide6.QtCore import QObject, Signal, Slot
+
+from studio.errors import Problem, StudioError
+from studio.graph.document import Document
+from studio.graph.graph import Graph
+from studio.graph.registry import Registry
+from studio.runs.folder import RunFolder, list_runs
+from studio.runs.plan import Compiled, compile_plan
+from ui.runs.follower import RunFollower
+from ui.window.preferences import Preferences
+from workers.run_thread import Mode, RunThread
+from workers.task import Task, run_task
+
+RESUMABLE = ("stopped", "suspended", "interrupted", "failed")
+LOOK_AT_RUNS = 30
+
+
+class RunController(QObject):
+    """What can be done with runs, and which one is shown.
+
+    ``changed``: what can be done may have changed. ``refused``: Run found Problems (a list).
+    ``trouble``: a StudioError or another exception kept a run from starting. ``shown_changed``:
+    panels show another run. ``advanced``: a batch of events of the shown run was applied.
+    ``run_ended``: the live run ended (the follower).
+    """
+
+    changed = Signal()
+    refused = Signal(object)
+    trouble = Signal(object)
+    shown_changed = Signal()
+    advanced = Signal(object)
+    run_started = Signal(object)
+    run_ended = Signal(object)
+
+    def __init__(
+        self,
+        document: Document,
+        registry: Registry,
+        preferences: Preferences,
+        parent: QObject | None = None,
+    ) -> None:
+        super().__init__(parent)
+        self._document, self._registry = document, registry
+        self._preferences = preferences
+        self.live: RunFollower | None = None
+        self.shown: RunFollower | None = None
+        self._task: Task | None = None
+        self._compiled_graph: Graph | None = None
+        self._resumable: RunFolder | None = None
+        self._of_project: set[str] = set()  # ids of runs started here, whatever it is called later
+
+    # ------------------------------------------------------------ state
+
+    @property
+    def runs_dir(self) -> Path:
+        """Where runs are kept."""
+        return self._preferences.values.runs_dir()
+
+    @property
+    def leaves_core(self) -> bool:
+        """Whether a run leaves one core to other programs."""
+        return self._preferences.values.leave_core
+
+    @property
+    def phase(self) -> str:
+        """``idle``, ``preparing``, ``running`` or ``stopping``."""
+        if self._task is not None:
+            return "preparing"
+        if self.live is None or not self.live.alive:
+            return "idle"
+        return "stopping" if self.live.stopping else "running"
+
+    @property
+    def resumable(self) -> RunFolder | None:
+        """The newest run of this project, if it can go on and nothing runs."""
+        return self._resumable if self.phase == "idle" else None
+
+    def look_for_resumable(self) -> None:
+        """Find out whether this project's newest run was stopped or interrupted."""
+        runs = list_runs(self.runs_dir)[:LOOK_AT_RUNS]
+        newest = next((run for run in runs if self.is_of_project(run)), None)
+        may = newest is not None and newest.status() in RESUMABLE
+        self._resumable = newest if may else None
+        self.changed.emit()
+
+    def is_of_project(self, run: RunFolder) -> bool:
+        """Whether a run was made from the project that is open."""
+        if run.id in self._of_project:
+            return True
+        try:
+            plan = run.plan()
+        except StudioError:
+            return False
+        here = (self._document.graph.name, self._document.project_dir.resolve())
+        return (plan.name, plan.project_dir) == here
+
+    def project_opened(self) -> None:
+        """Another project is open now."""
+        self._of_project.clear()
+
+    # ------------------------------------------------------------ run
+
+    def run(self) -> None:
+        """Compile the graph as it is now and run it, or tell what stands in the way."""
+        if self.phase != "idle":
+            return
+        graph, registry = self._document.graph, self._registry
+        folder = self._document.project_dir
+        self._compiled_graph = graph
+        self._task = run_task(
+            lambda: compile_plan(graph, registry, folder), self._compiled, self._not_compiled
+        )
+        self.changed.emit()
+
+    def _compiled(self, compiled: Compiled) -> None:
+        self._task = None
+        graph, self._compiled_graph = self._compiled_graph, None
+        if compiled.plan is None or graph is None:
+            self.changed.emit()
+            problems: list[Problem] = list(compiled.problems)
+            self.refused.emit(problems)
+            return
+        try:
+            folder = RunFolder.create(self.runs_dir, compiled.plan, graph)
+        except StudioError as error:
+            self.changed.emit()
+            self.trouble.emit(error)
+            return
+        self._of_project.add(folder.id)
+        self._go(folder, self._preferences.values.run_in)
+
+    def _not_compiled(self, error: Exception) -> None:
+        self._task = None
+        self.changed.emit()
+        self.trouble.emit(error)
+
+    def resume(self, folder: RunFolder | None = None) -> None:
+        """Go on with a run in its own folder; without one, with this project's newest."""
+        folder = folder or self.resumable
+        if folder is None or self.phase != "idle" or folder.status() not in RESUMABLE:
+            return
+        self._go(folder, self._preferences.values.run_in)
+
+    def attach(self, folder: RunFolder) -> None:
+        """Follow a run that is going on in a host of its own."""
+        if self.phase == "idle":
+            self._go(folder, "attach")
+
+    def _go(self, folder: RunFolder, mode: Mode) -> None:
+        follower = self._follow(folder, mode)
+        follower.ended.connect(self._live_ended)
+        self._drop(self.live)
+        self.live = follower
+        self._resumable = None
+        self._show(follower)
+        follower.start()
+        self.changed.emit()
+        self.run_started.emit(follower)
+
+    def _follow(self, folder: RunFolder, mode: Mode) -> RunFollower:
+        leave_core = self._preferences.values.leave_core
+        thread = RunThread(folder, mode, leave_core=leave_core, registry=self._registry)
+        follower = RunFollower(thread, folder, self)
+        follower.advanced.connect(self._advanced)
+        return follower
+
+    def stop(self) -> None:
+        """Stop the live run; it saves first."""
+        if self.live is not None and self.phase == "running":
+            self.live.stop()
+            self.changed.emit()
+
+    @property
+    def may_sample(self) -> bool:
+        """Whether the run that is shown is being trained, so that it can be asked something."""
+        live = self.live
+        if live is None or live is not self.shown or self.phase != "running":
+            return False
+        node = live.state.nodes.get(live.state.current or "")
+        return node is not None and node.type == "train"
+
+    def sample(self, prompts: Sequence[str] = ()) -> None:
+        """Ask the model that is being trained: these prompts, or those of the project."""
+        if self.live is not None and self.may_sample:
+            self.live.sample(prompts)
+
+    @Slot(object)
+    def _live_ended(self, status: str) -> None:
+        del status
+        self.look_for_resumable()
+        if self.live is self.shown:
+            self.advanced.emit([])
+        self.run_ended.emit(self.live)
+
+    # ------------------------------------------------------------ show
+
+    def show_run(self, folder: RunFolder) -> None:
+        """Show a run in the panels: the live one, or an earlier one read from its folder."""
+        if self.live is not None and self.live.folder.id == folder.id:
+            self._show(self.live)
+            return
+        if self.phase == "idle" and folder.is_running():
+            self.attach(folder)
+            return
+        follower = self._follow(folder, "attach")
+        follower.ended.connect(self._shown_ended)
+        self._show(follower)
+        follower.start()
+
+    @Slot(object)
+    def _shown_ended(self, status: str) -> None:
+        del status
+        self.advanced.emit([])
+
+    @Slot(object)
+    def _advanced(self, events: object) -> None:
+        if self.sender() is self.shown:
+            self.advanced.emit(events)
+
+    def _show(self, follower: RunFollower | None) -> None:
+        old, self.shown = self.shown, follower
+        if old is not None and old is not self.live and old is not follower:
+            self._drop(old)
+        self.shown_changed.emit()
+
+    def forget(self, folder: RunFolder) -> None:
+        """A run's folder was deleted: show it no longer."""
+        if self.shown is not None and self.shown.folder.id == folder.id:
+            self._show(None)
+        if self.live is not None and self.live.folder.id == folder.id and not self.live.alive:
+            self._drop(self.live)
+            self.live = None
+        self.look_for_resumable()
+
+    def _drop(self, follower: RunFollower | None) -> None:
+        if follower is None or follower is self.shown:
+            return
+        if follower.alive:
+            follower.let_go()
+        follower.deleteLater()
+
+    def running_elsewhere(self) -> RunFolder | None:
+        """The newest run that goes on without this window."""
+        for run in list_runs(self.runs_dir)[:LOOK_AT_RUNS]:
+            mine = self.live is not None and self.live.alive and self.live.folder.id == run.id
+            if not mine and run.is_running():
+                return run
+        return None
+
+    def close(self) -> None:
+        """Let go of everything; runs in hosts of their own go on."""
+        if self._task is not None:
+            self._task.cancel()
+            self._task = None
+        for follower in {self.live, self.shown}:
+            if follower is not None and follower.alive:
+                follower.let_go()

@@ -1,0 +1,92 @@
+"""The shown run in the panels: curves, log, results, node badges, status line.
+
+Batches go to the log and mark the rest as due; painting is left to timers, so that two hundred
+events a second cost no more than twenty. It decides nothing about runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from PySide6.QtCore import QObject, QTimer, Slot
+
+from studio.runs.events import Event
+from ui.runs import banners as run_banners
+from ui.runs.controller import RunController
+from ui.window.main_window import RESULTS, MainWindow
+
+SHOW_EVERY_MS = 100
+RESULT_EVENTS = ("ArtifactSaved", "Evaluation", "RunStarted")
+SAMPLE_EVENTS = (
+    "Sample",
+    "RunStarted",
+    "TrainResumed",
+    "Notice",
+    "Phase",
+    "StepFinished",
+    "RunFinished",
+)
+
+
+class RunDisplay(QObject):
+    """Keeps the panels of a window at the run that its controller shows."""
+
+    def __init__(self, window: MainWindow, runs: RunController, parent: QObject) -> None:
+        super().__init__(parent)
+        self._window, self._runs = window, runs
+        self._own = False
+        self._timer = QTimer(self, singleShot=True, interval=SHOW_EVERY_MS)
+        self._timer.timeout.connect(self.show_progress)
+        runs.shown_changed.connect(self.show_run)
+        runs.advanced.connect(self._advanced)
+
+    @Slot()
+    def show_run(self) -> None:
+        """The panels show another run: everything that is known of it at once."""
+        window, shown = self._window, self._runs.shown
+        state = shown.state if shown else None
+        story: Iterable[Event] = shown.story if shown else ()
+        window.log.start()
+        window.log.add_events(story)
+        if window.monitor is not None:
+            window.monitor.show_state(state)
+        window.results.show_state(state)
+        window.insight.show_state(state)
+        window.samples.show_state(state)
+        if shown is not None:
+            window.runs.choose(shown.folder.id)
+        self.look_at_project()
+
+    def look_at_project(self) -> None:
+        """Find out whether the shown run belongs to the project on the canvas."""
+        shown = self._runs.shown
+        self._own = shown is not None and self._runs.is_of_project(shown.folder)
+        self.show_progress()
+
+    @Slot(object)
+    def _advanced(self, events: list[Event]) -> None:
+        """A batch of the shown run was applied."""
+        window = self._window
+        window.log.add_events(events)
+        if window.monitor is not None:
+            window.monitor.refresh()
+        if any(e.name in RESULT_EVENTS for e in events):
+            window.results.refresh()
+        if any(e.name == "Insight" for e in events):
+            window.insight.refresh()
+        if any(e.name in SAMPLE_EVENTS for e in events):
+            window.samples.add_events(events)
+        recovered = [e for e in events if e.name == "MemoryRecovered"]
+        if recovered and self._runs.shown is self._runs.live:
+            run_banners.recovered(window, recovered[-1])
+        if not self._timer.isActive():
+            self._timer.start()
+
+    def show_progress(self) -> None:
+        """Node badges, the status line, the number of results."""
+        window, shown, live = self._window, self._runs.shown, self._runs.live
+        window.canvas.set_run_state(shown.state if shown and self._own else None)
+        window.status.show_run(self._runs.phase, live.state if live else None)
+        window.samples.set_may_ask(self._runs.may_sample)
+        count = len(shown.state.artifacts) if shown else 0
+        window.tabs.setTabText(RESULTS, f"Results ({count})" if count else "Results")

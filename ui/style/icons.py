@@ -1,0 +1,118 @@
+"""Icons: the bundled Lucide drawings (ISC, see assets/icons/LICENSE), in the colours of the theme.
+
+Why: one look at every size and in both schemes, without any network. This file must not decide
+where an icon is used. A name that is not bundled raises ``KeyError``.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+
+from PySide6.QtCore import QByteArray, QObject, QRectF, Qt
+from PySide6.QtGui import QColor, QIcon, QPainter, QPixmap
+from PySide6.QtSvg import QSvgRenderer
+
+from studio.system.paths import assets_dir
+from ui.style import theme
+
+SIZES_PX = (16, 20, 24, 32, 48)
+FALLBACK = "puzzle"
+
+
+@lru_cache(maxsize=1)
+def _files() -> dict[str, Path]:
+    return {path.stem: path for path in (assets_dir() / "icons").glob("*.svg")}
+
+
+def names() -> tuple[str, ...]:
+    """Every bundled icon."""
+    return tuple(sorted(_files()))
+
+
+def has(name: str) -> bool:
+    """Whether an icon of this name is bundled."""
+    return name in _files()
+
+
+def known(name: str) -> str:
+    """``name``, or a neutral icon where an extension asks for one that is not bundled."""
+    return name if has(name) else FALLBACK
+
+
+@lru_cache(maxsize=512)
+def _renderer(name: str, color: str) -> QSvgRenderer:
+    text = _files()[name].read_text(encoding="utf-8").replace("currentColor", color)
+    return QSvgRenderer(QByteArray(text.encode()))
+
+
+@lru_cache(maxsize=2048)
+def _pixmap(name: str, pixels: int, color: str, alpha: float) -> QPixmap:
+    pixmap = QPixmap(pixels, pixels)
+    pixmap.fill(Qt.GlobalColor.transparent)
+    painter = QPainter(pixmap)
+    painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+    painter.setOpacity(alpha)
+    _renderer(name, color).render(painter, QRectF(0, 0, pixels, pixels))
+    painter.end()
+    return pixmap
+
+
+def pixmap(name: str, size: int, color: QColor | None = None, ratio: float = 1.0) -> QPixmap:
+    """An icon of ``size`` logical pixels, sharp at the device pixel ratio ``ratio``."""
+    picked = color or theme.colors().text
+    found = _pixmap(name, max(1, round(size * ratio)), picked.name(), picked.alphaF())
+    if ratio == 1.0:
+        return found
+    copy = QPixmap(found)
+    copy.setDevicePixelRatio(ratio)
+    return copy
+
+
+def icon(name: str, color: QColor | str | None = None) -> QIcon:
+    """An icon in ``color`` (the theme's text if ``None``), fainter when disabled.
+
+    It keeps the colours of the moment; use ``put`` for things that live through a theme change.
+    """
+    if name not in _files():
+        raise KeyError(name)
+    picked = QColor(color) if color is not None else theme.colors().text
+    return _icon(name, picked.name())
+
+
+@lru_cache(maxsize=512)
+def _icon(name: str, color: str) -> QIcon:
+    made = QIcon()
+    for size in SIZES_PX:
+        made.addPixmap(_pixmap(name, size, color, 1.0), QIcon.Mode.Normal)
+        made.addPixmap(_pixmap(name, size, color, 0.4), QIcon.Mode.Disabled)
+    return made
+
+
+class _Repainter(QObject):
+    """Renews one target's icon after a theme change; a child of the target."""
+
+    def __init__(self, target: QObject, name: str, role: str | None) -> None:
+        super().__init__(target)
+        self.setObjectName("icon")
+        self._name, self._role = name, role
+        theme.changed.connect(self.renew)
+        self.renew()
+
+    def renew(self) -> None:
+        """Set the icon in the colours of now."""
+        color = getattr(theme.colors(), self._role) if self._role else None
+        self.parent().setIcon(icon(self._name, color))  # type: ignore[attr-defined]
+
+
+def put(target: QObject, name: str, role: str | None = None) -> None:
+    """Give ``target`` (an action or button) an icon that follows the theme.
+
+    ``role`` names a colour of ``theme.Colors`` such as ``success``; ``None`` means text.
+    """
+    old = target.findChild(QObject, "icon", Qt.FindChildOption.FindDirectChildrenOnly)
+    if isinstance(old, _Repainter):
+        theme.changed.disconnect(old.renew)
+        old.deleteLater()
+        old.setObjectName("")
+    _Repainter(target, name, role)

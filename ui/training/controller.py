@@ -1,0 +1,268 @@
+"""The training desk of one window: estimates in the inspector and on the nodes, and what is proposed.
+
+It links estimates, probe, “Make it fit” and recipe to the document. What is proposed is decided in
+``studio``; what is applied is one undoable edit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from PySide6.QtCore import QObject, Slot
+from PySide6.QtWidgets import QWidget
+from shiboken6 import isValid
+
+from studio.errors import StudioError
+from studio.estimate import fit
+from studio.estimate.graph import Estimate, estimate_graph
+from studio.estimate.job import job_of
+from studio.estimate.words import gib, headline, short, span
+from studio.graph.document import Document
+from studio.graph.graph import Graph
+from studio.graph.registry import Registry
+from studio.preview.report_cache import kept
+from studio.recipe.facts import recipe_facts
+from studio.recipe.recipe import Proposal, propose
+from studio.runs.token_request import token_request
+from ui.runs.controller import RunController
+from ui.training.changes import applied, change_of
+from ui.training.changes_dialog import ChangesDialog, ProposedChange
+from ui.training.estimate_strip import EstimateStrip
+from ui.training.estimates import EstimateWatch
+from ui.window.main_window import MainWindow
+from workers.probe import Probe
+from workers.task import Task, run_task
+
+
+class TrainingDesk(QObject):
+    """Owns the estimates of a window."""
+
+    def __init__(
+        self,
+        window: MainWindow,
+        document: Document,
+        registry: Registry,
+        runs: RunController,
+        parent: QObject,
+    ) -> None:
+        super().__init__(parent)
+        self._window, self._document, self._registry = window, document, registry
+        self._runs = runs
+        self._strip: EstimateStrip | None = None
+        self._node = ""
+        self._probe: Probe | None = None
+        self._told_of, self._probe_words = "", ""  # a node, and what is told of its probe
+        self._task: Task | None = None
+        self.dialog: ChangesDialog | None = None
+        self.watch = EstimateWatch(document, registry, runs, self._idle, self)
+        self.watch.changed.connect(self._show)
+        runs.changed.connect(self._show_probe)
+        runs.changed.connect(self.watch.look_soon)  # a run that has ended tells how fast it went
+        window.inspector.put_under_header(self.strip_for)
+
+    def close(self) -> None:
+        """Stop following, and end a probe."""
+        self.watch.close()
+        if self._task is not None:
+            self._task.cancel()
+        if self._probe is not None:
+            self._probe.cancel()
+            self._probe = None
+
+    def _idle(self) -> bool:
+        return self._runs.phase == "idle" and self._probe is None
+
+    # ------------------------------------------------------------ shown
+
+    def strip_for(self, node: str, kind: str, parent: QWidget) -> QWidget | None:
+        """What stands under the header of a node's form."""
+        if kind != "train":
+            return None
+        self._strip, self._node = EstimateStrip(parent), node
+        self._strip.fit_wanted.connect(self.make_it_fit)
+        self._strip.probe_wanted.connect(self.probe)
+        self._strip.recipe_wanted.connect(self.recipe)
+        self._show(self.watch.found)
+        self._show_probe()
+        return self._strip
+
+    def _shown_strip(self) -> EstimateStrip | None:
+        """The strip, while its form lives."""
+        if self._strip is not None and not isValid(self._strip):
+            self._strip = None
+        return self._strip
+
+    @Slot(object)
+    def _show(self, found: dict[str, Estimate]) -> None:
+        notes = {node: (short(e), e.fits is False) for node, e in found.items()}
+        self._window.canvas.graph_scene.set_notes(notes)
+        strip, shown = self._shown_strip(), found.get(self._node)
+        if strip is None:
+            return
+        strip.show_estimate(shown)
+        if self._probe is None and self._probe_words and shown is not None and shown.dropped:
+            self._probe_words = ""  # what it said is of other settings
+            self._show_probe()
+
+    @Slot()
+    def _show_probe(self) -> None:
+        strip = self._shown_strip()
+        if strip is None:
+            return
+        told = self._probe_words if self._told_of == self._node else ""
+        may = self._runs.phase == "idle" and self._probe is None
+        if self._probe is not None and self._probe.node == self._node:
+            strip.show_probe(told or "Starting", may=may)
+        else:
+            strip.show_probe("", may=may, failed=told)
+
+    # ------------------------------------------------------------ probe
+
+    @Slot()
+    def probe(self) -> None:
+        """Begin a probe of the node that is shown, or cancel the one that goes on."""
+        if self._probe is not None:
+            self._probe.cancel()
+            self._end_probe("The probe was cancelled.")
+            return
+        self._probe = probe = Probe(self._node, self)
+        self._told_of, self._probe_words = self._node, ""
+        probe.progress.connect(self._probe_told)
+        probe.done.connect(self._probed)
+        probe.failed.connect(self._probe_failed)
+        document = self._document
+        node = document.graph.node(self._node)
+        job = job_of(document.graph, self._registry, document.project_dir, node)
+        probe.start(job, self.watch.facts())
+        self._show_probe()
+
+    @Slot(object)
+    def _probe_told(self, title: str) -> None:
+        if self.sender() is self._probe:
+            self._probe_words = title
+            self._show_probe()
+
+    @Slot(object)
+    def _probed(self, found: Estimate) -> None:
+        del found  # the watch estimates again with what was measured, for every node
+        self._end_probe("Two steps were trained and measured here.")
+        self.watch.check()
+
+    @Slot(object)
+    def _probe_failed(self, error: StudioError) -> None:
+        self._end_probe(f"{error.sentence} {error.hint or ''}".strip())
+
+    def _end_probe(self, words: str) -> None:
+        old, self._probe, self._probe_words = self._probe, None, words
+        if old is not None:
+            old.deleteLater()
+        self._show_probe()
+
+    # ------------------------------------------------------------ proposals
+
+    @Slot()
+    def make_it_fit(self) -> None:
+        """Show what would bring the training into the free memory, and apply what is ticked."""
+        document, registry, facts = self._document, self._registry, self.watch.facts()
+        graph, folder, node = document.graph, document.project_dir, self._node
+        proposals, after = fit.propose(graph, registry, folder, facts, node)
+        now = self.watch.found.get(node)
+        carried = fit.carried(facts, now) if now is not None else facts
+        changes = self._changes(
+            [(p.node, p.field, p.value, p.reason, _saved(p)) for p in proposals]
+        )
+
+        def outcome(chosen: Sequence[ProposedChange]) -> str:
+            then = estimate_graph(applied(graph, registry, chosen), registry, folder, carried, node)
+            if then is None:
+                return ""
+            time = f" Time then: about {span(then.seconds)}." if then.seconds is not None else ""
+            return headline(then) + time
+
+        sentence = _offered(bool(changes), after is not None and bool(after.fits))
+        self._offer("Make It Fit", sentence, changes, outcome, graph)
+
+    @Slot()
+    def recipe(self) -> None:
+        """Show the values that model, data and machine suggest, and apply what is ticked."""
+        document, registry, node = self._document, self._registry, self._node
+        graph, folder = document.graph, document.project_dir
+        self._task = run_task(
+            lambda: (graph, *_recipe(graph, registry, folder, node)), self._offer_recipe
+        )
+
+    def _offer_recipe(self, found: tuple[Graph, list[Proposal], bool]) -> None:
+        graph, proposals, with_data = found
+        if graph is not self._document.graph or self.dialog is not None:
+            return
+        changes = self._changes([(p.node, p.field, p.value, p.reason, "") for p in proposals])
+        sentence = (
+            "Values that suit this model, these data and this machine, each with its reason."
+            if changes
+            else "Every value is as the recipe would have it."
+        )
+        if not with_data:
+            sentence += (
+                " Once there is a data report (Report tab), the recipe goes by the rows too."
+            )
+        count = len(proposals) - len(changes)
+        kept = f"{count} settings are already so." if count != 1 else "1 setting is already so."
+        self._offer("Recipe", sentence, changes, lambda chosen: kept if count else "", graph)
+
+    def _changes(self, found: Sequence[tuple[str, str, object, str, str]]) -> list[ProposedChange]:
+        graph, registry = self._document.graph, self._registry
+        made = (change_of(graph, registry, *each) for each in found)
+        return [change for change in made if change is not None]
+
+    def _offer(
+        self,
+        title: str,
+        sentence: str,
+        changes: Sequence[ProposedChange],
+        outcome: Callable[[Sequence[ProposedChange]], str],
+        graph: Graph,
+    ) -> None:
+        dialog = ChangesDialog(title, sentence, changes, outcome, self._window)
+        self.dialog = dialog
+        dialog.accepted.connect(lambda: self._apply(dialog, title, graph))
+        dialog.finished.connect(self._closed)
+        dialog.open()
+
+    def _apply(self, dialog: ChangesDialog, title: str, graph: Graph) -> None:
+        document = self._document
+        if document.graph is graph:  # the dialog is modal: only an undo key could have come between
+            document.edit(applied(graph, self._registry, dialog.ticked()), title)
+
+    @Slot()
+    def _closed(self) -> None:
+        if self.dialog is not None:
+            self.dialog.deleteLater()
+            self.dialog = None
+
+
+def _offered(changes: bool, fits: bool) -> str:
+    """What the changes come to, above them."""
+    if not changes:
+        return "Nothing more can be changed here: take a smaller model, or free some memory."
+    if fits:
+        return "These changes bring the training into the free memory, the least harmful first."
+    return (
+        "Even with all of these changes it does not fit, the least harmful first: take a smaller model, or "
+        "free some memory."
+    )
+
+
+def _saved(proposal: fit.Proposal) -> str:
+    """What a change saves; accumulation itself saves nothing, it goes with the smaller batch."""
+    alone = proposal.field != "gradient_accumulation_steps"
+    return f"saves {gib(proposal.saves)}" if alone else ""
+
+
+def _recipe(
+    graph: Graph, registry: Registry, folder: Path, node: str
+) -> tuple[list[Proposal], bool]:
+    """The recipe's proposals, and whether a data report was there to go by."""
+    request, _ = token_request(graph, registry, folder, node)
+    report = kept(request.key) if request is not None else None
+    return propose(recipe_facts(graph, registry, folder, node, report)), report is not None

@@ -1,0 +1,127 @@
+"""A line over the canvas that offers something: resume a run, recover changes.
+
+Why not a box: nothing is blocked while it is there. One offer at a time; a newer one replaces it, except
+one that must be answered: then the newest of the others waits behind it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from PySide6.QtCore import Qt
+from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QPushButton, QToolButton, QWidget
+
+from ui.style import icons, theme
+
+Offer = tuple[str, Callable[[], object]]
+
+
+class Banner(QFrame):
+    """Icon, a sentence, buttons, and a cross to dismiss it. Hidden while there is nothing."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.setObjectName("banner")
+        self.key = ""
+        self._must_answer = False
+        self._waiting: tuple[str, str, str, Sequence[Offer]] | None = None
+        self._icon = QLabel(self)
+        self._icon_name = "info"
+        self._text = QLabel(self)
+        self._text.setTextFormat(Qt.TextFormat.PlainText)
+        self._text.setMinimumWidth(60)
+        self._text.setWordWrap(True)
+        self._row = QHBoxLayout(self)
+        self._row.setContentsMargins(12, 5, 6, 5)
+        self._row.setSpacing(8)
+        self._row.addWidget(self._icon)
+        self._row.addWidget(self._text, 1)
+        self._buttons: list[QPushButton] = []
+        self._cross = QToolButton(self)
+        self._cross.setAutoRaise(True)
+        self._cross.setToolTip("Dismiss")
+        self._cross.setAccessibleName("Dismiss")
+        icons.put(self._cross, "x")
+        self._cross.clicked.connect(self._answered)
+        self._row.addWidget(self._cross)
+        theme.changed.connect(self._color)
+        self._color()
+        self.hide()
+
+    def offer(
+        self,
+        key: str,
+        icon: str,
+        sentence: str,
+        offers: Sequence[Offer] = (),
+        *,
+        must_answer: bool = False,
+    ) -> None:
+        """Show a sentence with buttons; pressing one dismisses the banner first. One that
+        ``must_answer`` stays until a button of it is pressed."""
+        if self._must_answer and not must_answer:
+            self._waiting = (key, icon, sentence, offers)
+            return
+        self._clear()
+        self.key, self._must_answer = key, must_answer
+        self._icon_name = icon
+        self._text.setText(sentence)
+        self.setAccessibleName(sentence)
+        for title, act in offers:
+            self._add(title, act)
+        self._color()
+        self.show()
+
+    def _add(self, title: str, act: Callable[[], object]) -> None:
+        button = QPushButton(title, self)
+        button.clicked.connect(lambda: self._pressed(act))
+        self._row.insertWidget(self._row.count() - 1, button)
+        self._buttons.append(button)
+
+    def _pressed(self, act: Callable[[], object]) -> None:
+        self._answered()
+        act()
+
+    def _answered(self) -> None:
+        """The user has seen it: show what waits behind it."""
+        self._clear()
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None:
+            self.offer(*waiting)
+
+    def dismiss(self, key: str | None = None) -> None:
+        """Take away what need not be answered; with a key, only that one, whatever it is."""
+        if self._waiting is not None and key in (None, self._waiting[0]):
+            self._waiting = None
+        if key == self.key:
+            self._answered()
+        elif key is None and not self._must_answer:
+            self._clear()
+
+    def _clear(self) -> None:
+        self.key, self._must_answer = "", False
+        self.hide()
+        for button in self._buttons:
+            self._row.removeWidget(button)
+            button.hide()
+            button.deleteLater()
+        self._buttons = []
+
+    def text(self) -> str:
+        """The sentence that is shown, or nothing."""
+        return self._text.text() if not self.isHidden() else ""
+
+    def button(self, title: str) -> QPushButton:
+        """The button with this title."""
+        return next(b for b in self._buttons if b.text() == title)
+
+    def _color(self) -> None:
+        look = theme.colors()
+        back = theme.blend(look.surface, look.accent, 0.14).name()
+        self.setStyleSheet(
+            f"#banner {{ background: {back}; border: none;"
+            f" border-bottom: 1px solid {look.border.name()}; }}"
+        )
+        self._icon.setPixmap(
+            icons.pixmap(self._icon_name, 16, look.accent, self.devicePixelRatioF())
+        )

@@ -1,0 +1,257 @@
+"""The main window: what stands where. Layout only; ``ui.window.session`` links the parts.
+
+Canvas in the middle, nodes and runs left, inspector right, curves, log and results below. The
+curves are made after the first paint, because pyqtgraph takes a third of a second to load.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from PySide6.QtCore import QRect, QSize, Qt, QTimer, Signal
+from PySide6.QtGui import QAction, QCloseEvent, QDragEnterEvent, QDropEvent
+from PySide6.QtWidgets import (
+    QDockWidget,
+    QMainWindow,
+    QMenu,
+    QTabWidget,
+    QVBoxLayout,
+    QWidget,
+)
+
+from studio.graph.document import Document
+from studio.graph.project import SUFFIX
+from studio.graph.registry import Registry
+from ui.canvas.palette import NodePalette
+from ui.canvas.view import CanvasView
+from ui.inspector.panel import InspectorPanel
+from ui.monitor.insight import InsightPanel
+from ui.monitor.log import LogPanel
+from ui.monitor.results import ResultsPanel
+from ui.monitor.runs_list import RunsPanel
+from ui.monitor.samples import SamplesPanel
+from ui.style import icons, theme
+from ui.window.actions import make_actions
+from ui.window.banner import Banner
+from ui.window.menus import fill_menus, make_tool_bar
+from ui.window.status import StatusStrip
+
+if TYPE_CHECKING:
+    from ui.monitor.panel import MonitorPanel
+
+FIRST_SIZE = QSize(1280, 800)
+FRAME = QSize(40, 60)
+LARGEST = QSize(1760, 1050)
+SCREEN_SHARE = 0.92
+WIDE_SHARE = 0.55
+LEFT_LEAST_PX = 150
+FIRST_PAINT_MS = 400
+CURVES, LOG, RESULTS, INSIGHT, SAMPLES = range(5)
+Area = Qt.DockWidgetArea
+
+
+class MainWindow(QMainWindow):
+    """All parts of the window, under their names.
+
+    ``shown_first`` is sent once, after the first paint. ``may_close`` decides whether the window
+    closes; ``closing`` is sent when it does. ``project_dropped`` carries a path.
+    """
+
+    shown_first = Signal()
+    closing = Signal()
+    project_dropped = Signal(object)
+
+    def __init__(self, document: Document, registry: Registry, runs_dir: Path) -> None:
+        super().__init__()
+        self.setObjectName("main-window")
+        self.may_close: Callable[[], bool] = lambda: True
+        self._painted = False
+        self._left_px = 0
+        self.banner = Banner(self)
+        self.canvas = CanvasView(document, registry, self)
+        self.palette_panel = NodePalette(registry, self)
+        self.runs = RunsPanel(runs_dir, self)
+        self.inspector = InspectorPanel(document, registry, self)
+        self.monitor: MonitorPanel | None = None
+        self.log = LogPanel(self)
+        self.results = ResultsPanel(self)
+        self.insight = InsightPanel(self)
+        self.samples = SamplesPanel(self)
+        self.status = StatusStrip(self)
+        self.own = make_actions(self)
+        self.recent_menu = QMenu("Open Recent", self)
+        self._build()
+
+    def _build(self) -> None:
+        self.setDockOptions(
+            QMainWindow.DockOption.AnimatedDocks | QMainWindow.DockOption.AllowTabbedDocks
+        )
+        self.setCorner(Qt.Corner.BottomRightCorner, Area.RightDockWidgetArea)
+        self.setCorner(Qt.Corner.BottomLeftCorner, Area.LeftDockWidgetArea)
+        self.setAcceptDrops(True)
+        middle = QWidget(self)
+        column = QVBoxLayout(middle)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.setSpacing(0)
+        column.addWidget(self.banner)
+        column.addWidget(self.canvas, 1)
+        self.setCentralWidget(middle)
+        self.tabs = self._make_tabs()
+        self.docks = {
+            "nodes": self._dock("nodes", "Nodes", self.palette_panel, Area.LeftDockWidgetArea),
+            "runs": self._dock("runs", "Runs", self.runs, Area.LeftDockWidgetArea),
+            "inspector": self._dock(
+                "inspector", "Inspector", self.inspector, Area.RightDockWidgetArea
+            ),
+            "monitor": self._dock("monitor", "Run", self.tabs, Area.BottomDockWidgetArea),
+        }
+        self.docks["monitor"].toggleViewAction().setText("Curves, Log and Results")
+        self.docks["monitor"].setTitleBarWidget(QWidget(self))  # its tabs say what it is
+        self.setStatusBar(self.status)
+        canvas_actions = self.canvas.actions()
+        fill_menus(self, self.own, canvas_actions, self._panel_actions(), self.recent_menu)
+        self.tool_bar = make_tool_bar(self, self.own, canvas_actions)
+        icons.put(self.recent_menu.menuAction(), "history")
+        theme.changed.connect(self._color)
+        self._color()
+
+    def _color(self) -> None:
+        """Run stands out: it is what the window is for."""
+        look = theme.colors()
+        soft = theme.blend(look.surface, look.success, 0.16).name()
+        hover = theme.blend(look.surface, look.success, 0.28).name()
+        self.tool_bar.setStyleSheet(
+            f"#run-button {{ background: {soft}; font-weight: 600; padding: 5px 12px; }}"
+            f"#run-button:hover {{ background: {hover}; }}"
+            "#run-button:disabled { background: transparent; }"
+            f"#run-button:focus {{ border-color: {look.accent.name()}; }}"
+        )
+
+    def _make_tabs(self) -> QTabWidget:
+        tabs = QTabWidget(self)
+        tabs.setDocumentMode(True)
+        tabs.tabBar().setDrawBase(False)
+        self._curves_place = QWidget(self)
+        QVBoxLayout(self._curves_place).setContentsMargins(0, 0, 0, 0)
+        tabs.addTab(self._curves_place, "Curves")
+        tabs.addTab(self.log, "Log")
+        tabs.addTab(self.results, "Results")
+        tabs.addTab(self.insight, "Insight")
+        tabs.addTab(self.samples, "Samples")
+        return tabs
+
+    def _dock(self, name: str, title: str, widget: QWidget, area: Area) -> QDockWidget:
+        dock = QDockWidget(title, self)
+        dock.setObjectName(name)
+        dock.setWidget(widget)
+        if area == Area.LeftDockWidgetArea:
+            widget.setMinimumWidth(LEFT_LEAST_PX)
+        self.addDockWidget(area, dock)
+        return dock
+
+    def _panel_actions(self) -> Sequence[QAction]:
+        return [dock.toggleViewAction() for dock in self.docks.values()]
+
+    def make_monitor(self) -> MonitorPanel:
+        """The curves; made at the first call."""
+        if self.monitor is None:
+            from ui.monitor.panel import MonitorPanel
+
+            self.monitor = MonitorPanel(self._curves_place)
+            self._curves_place.layout().addWidget(self.monitor)
+            self.tabs.setCornerWidget(self.monitor.take_tools())
+            self.tabs.currentChanged.connect(self._tab_changed)
+            self._tab_changed(self.tabs.currentIndex())
+        return self.monitor
+
+    def _tab_changed(self, index: int) -> None:
+        """The controls of the curves belong to the curves."""
+        if self.monitor is not None:
+            self.monitor.tools.setVisible(index == CURVES)
+
+    # ------------------------------------------------------------ sizes
+
+    def place(self, available: QRect) -> None:
+        """Size and place on the first start; on a small screen the window takes all of it."""
+        wanted = available.size() * SCREEN_SHARE
+        size = wanted.expandedTo(FIRST_SIZE).boundedTo(LARGEST).boundedTo(available.size())
+        place = QRect(available.topLeft(), size)
+        place.moveCenter(available.center())
+        self.setGeometry(place)
+        if (FIRST_SIZE + FRAME).boundedTo(available.size()) != FIRST_SIZE + FRAME:
+            self.setWindowState(Qt.WindowState.WindowMaximized)
+        self.share_space(size)
+
+    def share_space(self, size: QSize) -> None:
+        """Give the docks sensible parts of the window."""
+        left = min(max(round(size.width() * 0.155), 200), 260)
+        right = min(max(round(size.width() * 0.235), 290), 400)
+        below = min(max(round(size.height() * 0.35), 240), 420)
+        sides = [self.docks["nodes"], self.docks["inspector"]]
+        self.resizeDocks(sides, [left, right], Qt.Orientation.Horizontal)
+        self.resizeDocks([self.docks["monitor"]], [below], Qt.Orientation.Vertical)
+        pair = [self.docks["nodes"], self.docks["runs"]]
+        self.resizeDocks(
+            pair, [round(size.height() * 0.6), round(size.height() * 0.35)], Qt.Orientation.Vertical
+        )
+
+    def widen_inspector(self, wide: bool, narrow_px: int) -> int:
+        """Give the inspector more than half of the window, or its old width; returns the width it
+        had."""
+        dock, left = self.docks["inspector"], self.docks["nodes"]
+        before = dock.width()
+        if wide:
+            self._left_px = left.width()  # a wide inspector may take some of it
+        wanted = round(self.width() * WIDE_SHARE) if wide else narrow_px
+        widths = [wanted, self._left_px or left.width()]
+        self.resizeDocks([dock, left], widths, Qt.Orientation.Horizontal)
+        return before
+
+    def show_tab(self, index: int) -> None:
+        """Bring a tab of the lower dock to the front."""
+        self.docks["monitor"].show()
+        self.tabs.setCurrentIndex(index)
+
+    # ------------------------------------------------------------ Qt
+
+    def paintEvent(self, event: Any) -> None:
+        """Qt: tell once that the window can be seen."""
+        super().paintEvent(event)
+        self._tell_shown()
+
+    def showEvent(self, event: Any) -> None:
+        """Qt: a window whose parts cover it wholly may never be painted itself."""
+        super().showEvent(event)
+        QTimer.singleShot(FIRST_PAINT_MS, self, self._tell_shown)
+
+    def _tell_shown(self) -> None:
+        if not self._painted:
+            self._painted = True
+            self.shown_first.emit()
+
+    def closeEvent(self, event: QCloseEvent) -> None:
+        """Qt: close if that is allowed."""
+        if not self.may_close():
+            event.ignore()
+            return
+        self.closing.emit()
+        event.accept()
+
+    def dragEnterEvent(self, event: QDragEnterEvent) -> None:
+        """Qt: a project may be dropped anywhere."""
+        if _project_in(event) is not None:
+            event.acceptProposedAction()
+
+    def dropEvent(self, event: QDropEvent) -> None:
+        """Qt: open the dropped project."""
+        path = _project_in(event)
+        if path is not None:
+            event.acceptProposedAction()
+            self.project_dropped.emit(path)
+
+
+def _project_in(event: QDropEvent) -> Path | None:
+    paths = [Path(url.toLocalFile()) for url in event.mimeData().urls() if url.isLocalFile()]
+    return next((p for p in paths if p.suffix == SUFFIX), None)

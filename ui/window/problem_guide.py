@@ -1,0 +1,76 @@
+"""Leads the user to what stands in the way of a run: badges, fields, the count, the next problem.
+
+Never a box: a refused Run selects the node, opens the field and says why in the status line.
+"""
+
+from __future__ import annotations
+
+from PySide6.QtCore import QObject, Slot
+
+from studio.errors import Problem
+from studio.graph.document import Document
+from ui.data.tabs import REPORT
+from ui.window.main_window import MainWindow
+from ui.window.problem_watch import ProblemWatch
+
+
+class ProblemGuide(QObject):
+    """Shows the Problems that a watch finds in every part of a window."""
+
+    def __init__(self, window: MainWindow, watch: ProblemWatch, document: Document) -> None:
+        super().__init__(window)
+        self._window, self._watch, self._document = window, watch, document
+        self._next = 0
+        watch.changed.connect(self._show)
+
+    @Slot(object)
+    def _show(self, problems: list[Problem]) -> None:
+        self._next = 0
+        self._window.canvas.set_problems(problems)
+        self._window.inspector.set_problems(problems)
+        self._window.status.show_problems(problems)
+        self._window.own["next_problem"].setEnabled(bool(problems))
+
+    def go_to_next(self) -> None:
+        """Jump to the next problem; after the last comes the first."""
+        found = self._watch.problems
+        if found:
+            self.go_to(found[self._next % len(found)])
+            self._next += 1
+
+    @Slot(object)
+    def go_to(self, problem: Problem) -> None:
+        """Show where a problem can be mended."""
+        hint = f" {problem.hint}" if problem.hint else ""
+        self._window.status.tell(problem.sentence + hint)
+        if problem.node is None or not self._document.graph.has(problem.node):
+            self._window.canvas.select(())
+            return
+        self._window.canvas.select((problem.node,))
+        self._window.docks["inspector"].show()
+        if problem.code == "nothing_trained":
+            self._window.inspector.show_tab(problem.node, REPORT)
+        else:
+            self._window.inspector.focus_field(problem.node, problem.field)
+
+    @Slot(object)
+    def refused(self, problems: list[Problem]) -> None:
+        """Run was pressed and cannot be: show all Problems and lead to the first."""
+        self._watch.show(problems)
+        blocking = [p for p in problems if p.blocks]
+        if not blocking:
+            return
+        self.go_to(blocking[0])
+        more = f" ({len(blocking)} problems)" if len(blocking) > 1 else ""
+        self._window.status.tell(f"Not started{more}: {blocking[0].sentence}")
+
+    @Slot()
+    def go_to_prompts(self) -> None:
+        """Lead to the prompts that the first Train node asks while it trains."""
+        node = next((n.id for n in self._document.graph.nodes if n.type == "train"), None)
+        if node is None:
+            self._window.status.tell("Add a Train node first: its Samples hold the prompts.")
+            return
+        self._window.docks["inspector"].show()
+        self._window.canvas.select((node,))
+        self._window.inspector.focus_field(node, "sample_prompts")

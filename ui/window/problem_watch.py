@@ -1,0 +1,52 @@
+"""Problems of the document, found again shortly after every edit.
+
+Checks may look at files, so they wait until typing pauses. It shows nothing: canvas, inspector and
+status line listen.
+"""
+
+from __future__ import annotations
+
+from PySide6.QtCore import QObject, QTimer, Signal
+
+from studio.chat_templates.render import patience
+from studio.errors import Problem
+from studio.graph.document import Document
+from studio.graph.problems import find_problems
+from studio.graph.registry import Registry
+
+WAIT_MS = 150
+_TEMPLATE_S = 0.3  # the window stands still while a custom template is tried
+
+
+class ProblemWatch(QObject):
+    """``changed`` carries the list of Problems after each check."""
+
+    changed = Signal(object)
+
+    def __init__(self, document: Document, registry: Registry, parent: QObject) -> None:
+        super().__init__(parent)
+        self._document, self._registry = document, registry
+        self.problems: list[Problem] = []
+        self._timer = QTimer(self, singleShot=True, interval=WAIT_MS)
+        self._timer.timeout.connect(self.check)
+        self._stop_listening = document.listen(self._timer.start)
+
+    def close(self) -> None:
+        """Stop following the document."""
+        self._timer.stop()
+        self._stop_listening()
+
+    def check(self) -> list[Problem]:
+        """Look now and tell."""
+        self._timer.stop()
+        document = self._document
+        with patience(_TEMPLATE_S):
+            self.problems = find_problems(document.graph, self._registry, document.project_dir)
+        self.changed.emit(self.problems)
+        return self.problems
+
+    def show(self, problems: list[Problem]) -> None:
+        """Tell Problems that somebody else found (the compiler, when Run was pressed)."""
+        self._timer.stop()
+        self.problems = problems
+        self.changed.emit(problems)

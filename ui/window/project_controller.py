@@ -1,0 +1,244 @@
+"""New, open, save, recent, autosave, recovery: what happens to the project's file.
+
+It holds the Document's file side and asks the user where that is needed. Widgets other than
+questions and file dialogs are not its business, nor is running.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from PySide6.QtCore import QObject, QTimer, Signal
+from PySide6.QtWidgets import QFileDialog, QMessageBox, QWidget
+
+from studio.errors import StudioError
+from studio.graph.document import Document
+from studio.graph.edits import rename
+from studio.graph.graph import Graph
+from studio.graph.project import (
+    SUFFIX,
+    journal_path,
+    load_project,
+    read_journal,
+    save_project,
+    write_journal,
+)
+from studio.graph.registry import Registry
+from studio.graph.relocate import relocated
+from studio.system.paths import assets_dir, data_dir
+from ui.dialogs.unsaved import ask_unsaved
+from ui.window.preferences import Preferences
+from ui.window.window_store import WindowStore
+
+AUTOSAVE_MS = 2000
+FILTER = f"LoRA Studio projects (*{SUFFIX})"
+
+
+class ProjectController(QObject):
+    """Files of one Document. ``opened``: another project is shown. ``saved``: it has been written,
+    maybe to another place.
+
+    ``recovery_found`` carries a graph with unsaved changes that a crash left behind.
+    """
+
+    opened = Signal()
+    saved = Signal()
+    message = Signal(object)
+    recovery_found = Signal(object)
+
+    def __init__(
+        self,
+        document: Document,
+        registry: Registry,
+        preferences: Preferences,
+        store: WindowStore,
+        parent: QWidget,
+    ) -> None:
+        super().__init__(parent)
+        self._document, self._registry = document, registry
+        self._preferences, self._store = preferences, store
+        self._window = parent
+        self._autosave = QTimer(self, singleShot=True, interval=AUTOSAVE_MS)
+        self._autosave.timeout.connect(self.write_journal)
+        self._stop_listening = document.listen(self._changed)
+
+    def close(self) -> None:
+        """Stop following the document."""
+        self._stop_listening()
+        self._autosave.stop()
+
+    # ------------------------------------------------------------ state
+
+    @property
+    def read_only(self) -> bool:
+        """Whether the project is one that ships with the program: saving asks for a place."""
+        path = self._document.path
+        return path is not None and path.resolve().is_relative_to(assets_dir())
+
+    def title(self) -> str:
+        """The project's name for the title bar."""
+        path = self._document.path
+        name = self._document.graph.name
+        return (
+            name if path is None or self.read_only or name == path.stem else f"{name} ({path.name})"
+        )
+
+    def _journal_base(self) -> Path:
+        """The path beside which unsaved changes are kept."""
+        if self._document.path is not None and not self.read_only:
+            return self._document.path
+        return data_dir() / "unsaved" / f"project{SUFFIX}"
+
+    # ------------------------------------------------------------ open
+
+    def new(self) -> bool:
+        """An empty project, after asking about unsaved changes."""
+        if not self.may_leave():
+            return False
+        self._document.replace(Graph(), None)
+        self.opened.emit()
+        return True
+
+    def ask_and_open(self) -> bool:
+        """Ask which project to open."""
+        start = str(self._last_folder())
+        chosen, _ = QFileDialog.getOpenFileName(self._window, "Open a project", start, FILTER)
+        return bool(chosen) and self.open(Path(chosen))
+
+    def open(self, path: Path) -> bool:
+        """Open a project after asking about unsaved changes; tells why when that fails."""
+        if not self.may_leave():
+            return False
+        try:
+            graph = load_project(path)
+        except StudioError as error:
+            self._tell(error)
+            return False
+        self.show(graph, path.resolve())
+        return True
+
+    def show(self, graph: Graph, path: Path | None) -> None:
+        """Make a graph that was read from ``path`` the document."""
+        self._document.replace(graph, path)
+        if path is not None:
+            self._remember(path)
+        self.opened.emit()
+        self._look_for_journal()
+
+    def _remember(self, path: Path) -> None:
+        if self.read_only:
+            self._store.set_last_project(None)
+            return
+        self._store.set_last_project(path)
+        self._preferences.replace(self._preferences.values.with_recent(path))
+
+    def _last_folder(self) -> Path:
+        recent = self._preferences.recent()
+        return recent[0].parent if recent else Path.home()
+
+    def open_starter(self) -> bool:
+        """Open the starter project that ships with the program."""
+        return self.open(starter_path())
+
+    def _look_for_journal(self) -> None:
+        found = read_journal(self._journal_base())
+        if found is not None and found != self._document.graph:
+            self.recovery_found.emit(found)
+
+    def recover(self, graph: Graph) -> None:
+        """Take unsaved changes of an earlier session as an edit: Undo takes it back."""
+        self._document.edit(graph, "recovered changes")
+
+    def discard_recovery(self) -> None:
+        """Throw unsaved changes of an earlier session away."""
+        journal_path(self._journal_base()).unlink(missing_ok=True)
+
+    # ------------------------------------------------------------ save
+
+    def save(self) -> bool:
+        """Save; asks for a place where there is none yet. False when it was not saved."""
+        if self._document.path is None or self.read_only:
+            return self.save_as()
+        return self._save_to(self._document.path)
+
+    def save_as(self) -> bool:
+        """Ask for a place and save there."""
+        name = self._document.graph.name.replace("/", "-") + SUFFIX
+        start = self._document.path
+        if start is None or self.read_only:
+            start = self._last_folder() / name
+        chosen, _ = QFileDialog.getSaveFileName(
+            self._window, "Save the project", str(start), FILTER
+        )
+        if not chosen:
+            return False
+        path = Path(chosen)
+        return self._save_to(path if path.suffix == SUFFIX else path.with_name(path.name + SUFFIX))
+
+    def _save_to(self, path: Path) -> bool:
+        path = path.resolve()
+        old_base = self._journal_base()
+        graph = self._document.graph
+        if self._document.path is None and graph.name == Graph().name:
+            graph = rename(graph, path.stem)  # the file's name says more than “Untitled”
+        graph = relocated(graph, self._registry, self._document.project_dir, path.parent)
+        try:
+            save_project(path, graph)
+        except StudioError as error:
+            self._tell(error)
+            return False
+        self._document.edit(graph, "paths of the saved project")
+        self._document.mark_saved(path)
+        journal_path(old_base).unlink(missing_ok=True)
+        self._autosave.stop()
+        self._remember(path)
+        self.saved.emit()
+        self.message.emit(f"Saved {path.name}.")
+        return True
+
+    def may_leave(self) -> bool:
+        """Ask what to do with unsaved changes; False means: stay."""
+        if not self._document.dirty:
+            return True
+        answer = ask_unsaved(self._document.graph.name, self._window)
+        if answer == "save":
+            return self.save()
+        if answer == "discard":
+            self.discard_recovery()
+            self._autosave.stop()
+            return True
+        return False
+
+    # ------------------------------------------------------------ autosave
+
+    def _changed(self) -> None:
+        if self._document.dirty:
+            self._autosave.start()
+        else:
+            self._autosave.stop()
+
+    def write_journal(self) -> None:
+        """Keep unsaved changes beside the project; a full disk is told, not raised."""
+        if not self._document.dirty:
+            return
+        base = self._journal_base()
+        try:
+            base.parent.mkdir(parents=True, exist_ok=True)
+            write_journal(base, self._document.graph)
+            if base != self._document.path:
+                self._store.set_last_project(None)  # the next start looks beside the starter
+        except OSError as error:
+            self.message.emit(f"Unsaved changes could not be kept: {error.strerror or error}.")
+
+    def _tell(self, error: StudioError) -> None:
+        box = QMessageBox(
+            QMessageBox.Icon.Warning, error.title, error.sentence, parent=self._window
+        )
+        box.setInformativeText(error.hint)
+        box.exec()
+        box.deleteLater()
+
+
+def starter_path() -> Path:
+    """The project that is shown on the first start and run by ``demo``."""
+    return assets_dir() / f"starter{SUFFIX}"

@@ -1,0 +1,309 @@
+"""One window at work: links the document, its problems, its runs and the panels.
+
+Slots here are short and only pass things on; what they pass on is decided in the controllers. The
+panels know nothing of each other.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from PySide6.QtCore import QObject, QTimer, Slot
+from PySide6.QtWidgets import QApplication
+
+from studio.errors import StudioError
+from studio.graph.document import Document
+from studio.graph.graph import Graph
+from studio.graph.project import SUFFIX
+from studio.graph.registry import Registry
+from ui.data.controller import DataDesk
+from ui.data.tabs import ROWS, DeskTabs
+from ui.monitor import words
+from ui.monitor.log_lines import LogLine
+from ui.monitor.reveal import reveal
+from ui.runs import banners as run_banners
+from ui.runs.controller import RunController
+from ui.runs.display import RunDisplay
+from ui.runs.follower import RunFollower
+from ui.style import theme
+from ui.training.controller import TrainingDesk
+from ui.window import help_windows, menus
+from ui.window.closing import Leaving
+from ui.window.main_window import CURVES, LOG, MainWindow
+from ui.window.notify import Notifier
+from ui.window.preferences import Preferences
+from ui.window.problem_guide import ProblemGuide
+from ui.window.problem_watch import ProblemWatch
+from ui.window.project_controller import ProjectController
+from ui.window.window_store import WindowStore
+
+
+class Session(QObject):
+    """Owns the controllers of one ``MainWindow``."""
+
+    def __init__(
+        self,
+        window: MainWindow,
+        document: Document,
+        registry: Registry,
+        preferences: Preferences,
+        store: WindowStore,
+    ) -> None:
+        super().__init__(window)
+        self.window, self.document, self.registry = window, document, registry
+        self.preferences, self.store = preferences, store
+        self.project = ProjectController(document, registry, preferences, store, window)
+        self.runs = RunController(document, registry, preferences, self)
+        self.problems = ProblemWatch(document, registry, self)
+        self.guide = ProblemGuide(window, self.problems, document)
+        self.desk = DataDesk(document, registry, lambda: preferences.values.runs_dir(), self)
+        self.tabs = DeskTabs(self.desk)
+        self.training = TrainingDesk(window, document, registry, self.runs, self)
+        self.notifier = Notifier(window)
+        self.leaving = Leaving(window, self.runs, preferences)
+        self.display = RunDisplay(window, self.runs, self)
+        self._stop_listening = document.listen(self._document_changed)
+        self._connect_actions()
+        self._connect_parts()
+        self._project_opened()
+
+    # ------------------------------------------------------------ links
+
+    def _connect_actions(self) -> None:
+        targets: dict[str, Any] = {
+            "new": self.project.new,
+            "open": self.project.ask_and_open,
+            "starter": self.project.open_starter,
+            "save": self.project.save,
+            "save_as": self.project.save_as,
+            "settings": self.show_settings,
+            "quit": self.window.close,
+            "run": self.runs.run,
+            "stop": self.runs.stop,
+            "resume": self.runs.resume,
+            "next_problem": self.guide.go_to_next,
+            "runs_folder": self.show_runs_folder,
+            "theme": self.switch_theme,
+            "shortcuts": self.show_shortcuts,
+            "about": self.show_about,
+        }
+        for name, target in targets.items():
+            self.window.own[name].triggered.connect(lambda _=False, act=target: act())
+
+    def _connect_parts(self) -> None:
+        window, runs = self.window, self.runs
+        window.may_close = self.may_close
+        window.closing.connect(self.close)
+        window.shown_first.connect(self._after_first_paint)
+        window.project_dropped.connect(self.project.open)
+        window.canvas.files_dropped.connect(self._files_dropped)
+        window.canvas.message.connect(window.status.tell)
+        window.canvas.selection_changed.connect(window.inspector.show_nodes)
+        window.canvas.node_activated.connect(self._node_activated)
+        window.canvas.data_dropped.connect(self._data_dropped)
+        window.inspector.use_tabs(self.tabs)
+        self.tabs.show_wide(bool(self.store.narrow_px()))
+        self.tabs.widen_wanted.connect(self._widen)
+        self.desk.report_done.connect(self.problems.check)
+        self.desk.message.connect(window.status.tell)
+        window.inspector.problem_activated.connect(self.guide.go_to)
+        window.inspector.node_activated.connect(self._node_activated)
+        window.palette_panel.node_chosen.connect(window.canvas.add_node_at_center)
+        window.status.problems_clicked.connect(self.guide.go_to_next)
+        window.runs.open_wanted.connect(runs.show_run)
+        window.runs.resume_wanted.connect(runs.resume)
+        window.runs.deleted.connect(runs.forget)
+        window.samples.sample_wanted.connect(runs.sample)
+        window.samples.prompts_wanted.connect(self.guide.go_to_prompts)
+        self.project.opened.connect(self._project_opened)
+        self.project.saved.connect(self._project_saved)
+        self.project.message.connect(window.status.tell)
+        self.project.recovery_found.connect(self._offer_recovery)
+        self.preferences.changed.connect(self._preferences_changed)
+        self.preferences.trouble.connect(self._tell_trouble)
+        runs.changed.connect(self._run_changed)
+        runs.refused.connect(self.guide.refused)
+        runs.trouble.connect(self._tell_trouble)
+        runs.shown_changed.connect(self._shown_changed)
+        runs.run_started.connect(self._run_started)
+        runs.run_ended.connect(self._run_ended)
+
+    @Slot()
+    def _after_first_paint(self) -> None:
+        QTimer.singleShot(0, self, self._finish_opening)
+
+    def _finish_opening(self) -> None:
+        """What may wait until the window can be seen: curves, problems, runs that go on."""
+        self.window.make_monitor().run_wanted.connect(self.runs.show_run)
+        self.window.canvas.fit_all()
+        self.problems.check()
+        self.display.show_run()
+        self.look_at_runs()
+
+    def look_at_runs(self) -> None:
+        """Follow a run that goes on without a window; else offer to resume this project's run."""
+        going_on = self.runs.running_elsewhere() if self.runs.phase == "idle" else None
+        if going_on is not None:
+            self.runs.attach(going_on)
+            run_banners.attached(self, going_on)
+            return
+        self.runs.look_for_resumable()
+        if self.runs.resumable is not None and not self.window.banner.key:
+            run_banners.resumable(self, self.runs.resumable)
+
+    # ------------------------------------------------------------ document
+
+    def _document_changed(self) -> None:
+        self.window.setWindowModified(self.document.dirty)
+        self.window.own["save"].setEnabled(self.document.dirty or self.document.path is None)
+
+    @Slot()
+    def _project_saved(self) -> None:
+        self.window.setWindowTitle(f"{self.project.title()}[*] – LoRA Studio")
+        self._document_changed()
+        menus.fill_recent(self.window.recent_menu, self.preferences.recent(), self.project.open)
+
+    @Slot()
+    def _project_opened(self) -> None:
+        self._project_saved()
+        self.runs.project_opened()
+        self.window.banner.dismiss("recovery")
+        if self.window.monitor is not None:
+            self.window.canvas.fit_all()
+            self.problems.check()
+            self.runs.look_for_resumable()
+            self.display.look_at_project()
+
+    @Slot(object)
+    def _offer_recovery(self, graph: Graph) -> None:
+        run_banners.recovery(self, graph)
+
+    @Slot(object)
+    def _files_dropped(self, paths: list[str]) -> None:
+        project = next((Path(p) for p in paths if p.endswith(SUFFIX)), None)
+        if project is not None:
+            self.project.open(project)
+        elif paths:
+            self.window.status.tell(f"{Path(paths[0]).name} is nothing that LoRA Studio can open.")
+
+    @Slot(object)
+    def _data_dropped(self, node: str) -> None:
+        self._node_activated(node)
+        self.window.inspector.show_tab(node, ROWS)
+
+    @Slot(object)
+    def _widen(self, wide: bool) -> None:
+        before = self.window.widen_inspector(wide, self.store.narrow_px())
+        self.store.set_narrow_px(before if wide else 0)
+
+    @Slot(object)
+    def _node_activated(self, node: str) -> None:
+        self.window.canvas.select((node,))
+        self.window.inspector.show_nodes((node,))
+        self.window.docks["inspector"].show()
+
+    # ------------------------------------------------------------ runs
+
+    @Slot()
+    def _run_changed(self) -> None:
+        own, phase = self.window.own, self.runs.phase
+        own["run"].setEnabled(phase == "idle")
+        own["run"].setText("Preparing…" if phase == "preparing" else "Run")
+        own["stop"].setEnabled(phase == "running")
+        own["stop"].setText("Stopping…" if phase == "stopping" else "Stop")
+        own["resume"].setEnabled(self.runs.resumable is not None)
+        own["resume"].setVisible(self.runs.resumable is not None)
+        self.display.show_progress()
+
+    @Slot(object)
+    def _run_started(self, follower: RunFollower) -> None:
+        del follower
+        self.window.banner.dismiss()
+        self.window.runs.refresh()
+        if self.window.tabs.currentIndex() != LOG:
+            self.window.show_tab(CURVES)
+
+    @Slot()
+    def _shown_changed(self) -> None:
+        run_banners.earlier_run(self)
+
+    @Slot(object)
+    def _run_ended(self, follower: RunFollower) -> None:
+        state = follower.state
+        self.window.runs.refresh()
+        told = words.STATUS_WORDS.get(state.status, state.status).lower()
+        self.window.status.tell(
+            f"The run {told}." if state.status != "completed" else "Run completed."
+        )
+        self.notifier.tell(f"Run {told}", state.name or follower.folder.id)
+        if self.leaving.begun:
+            QTimer.singleShot(0, self.window, self.window.close)
+            return
+        run_banners.ended(self, follower)
+
+    @Slot(object)
+    def _tell_trouble(self, error: Exception) -> None:
+        if not isinstance(error, StudioError):
+            raise error
+        hint = f" {error.hint}" if error.hint else ""
+        self.window.status.tell(error.sentence + hint)
+        self.window.banner.offer("trouble", "circle-alert", error.sentence + hint)
+
+    def note(self, text: str) -> None:
+        """A line of the window's own in the log."""
+        self.window.log.add_note(LogLine(time.time(), "info", text))
+
+    # ------------------------------------------------------------ program
+
+    @Slot()
+    def _preferences_changed(self) -> None:
+        values = self.preferences.values
+        app = QApplication.instance()
+        if isinstance(app, QApplication) and theme.scheme() != values.theme:
+            theme.apply(app, values.theme)
+        self.window.runs.set_runs_dir(values.runs_dir())
+        menus.fill_recent(self.window.recent_menu, self.preferences.recent(), self.project.open)
+
+    def switch_theme(self) -> None:
+        """Dark to light or back."""
+        self.preferences.change(theme="light" if theme.colors().dark else "dark")
+
+    def show_settings(self) -> None:
+        """The settings window."""
+        help_windows.show_settings(self.window, self.preferences)
+
+    def show_shortcuts(self) -> None:
+        """All keys on one sheet."""
+        help_windows.show_shortcuts(self.window)
+
+    def show_about(self) -> None:
+        """Version and licence."""
+        help_windows.show_about(self.window)
+
+    def show_runs_folder(self) -> None:
+        """The folder of runs in the file manager."""
+        self.runs.runs_dir.mkdir(parents=True, exist_ok=True)
+        reveal(self.runs.runs_dir)
+
+    # ------------------------------------------------------------ closing
+
+    def may_close(self) -> bool:
+        """Unsaved changes first, then what to do with a run that goes on."""
+        if self.leaving.begun:
+            return self.runs.phase in ("idle", "preparing")
+        return self.project.may_leave() and self.leaving.may_leave_run()
+
+    @Slot()
+    def close(self) -> None:
+        """The window closes: keep its layout, let go of runs and listeners."""
+        self.store.save_layout(self.window)
+        self._stop_listening()
+        self.problems.close()
+        self.window.hide()  # ending the helper process may take a second
+        self.desk.close()
+        self.training.close()
+        self.project.close()
+        self.runs.close()
+        self.notifier.close()

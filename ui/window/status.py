@@ -1,0 +1,132 @@
+"""The status bar: messages left; problems, run, time left, device and memory right.
+
+It shows what it is told; a click on the problems jumps to the next one. It looks at the memory of
+this computer itself, every two seconds.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import psutil
+from PySide6.QtCore import Qt, QTimer, Signal
+from PySide6.QtWidgets import QLabel, QProgressBar, QStatusBar, QToolButton, QWidget
+
+from studio.errors import Problem
+from studio.runs.state import RunState
+from ui.style import icons
+
+MEMORY_EVERY_MS = 2000
+MESSAGE_MS = 6000
+GIB = 2**30
+RUN_WORDS = {
+    "idle": "Ready",
+    "preparing": "Preparing…",
+    "running": "Running",
+    "stopping": "Stopping…",
+}
+
+
+class StatusStrip(QStatusBar):
+    """The window's bottom line."""
+
+    problems_clicked = Signal()
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.setSizeGripEnabled(False)
+        self.problems = QToolButton(self)
+        self.problems.setAutoRaise(True)
+        self.problems.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextBesideIcon)
+        self.problems.setStyleSheet("QToolButton { padding: 1px 6px; }")
+        self.problems.clicked.connect(self.problems_clicked)
+        self.run = QLabel(self)
+        self.progress = QProgressBar(self)
+        self.progress.setFixedWidth(110)
+        self.progress.setFixedHeight(12)
+        self.progress.setTextVisible(False)
+        self.progress.setAccessibleName("Progress of the running step")
+        self.left = QLabel(self)
+        self.device = QLabel(self)
+        self.memory = QLabel(self)
+        for part in (self.problems, self.run, self.progress, self.left, self.device, self.memory):
+            part.setContentsMargins(6, 0, 6, 0)
+            self.addPermanentWidget(part)
+        self.progress.hide()
+        self.left.hide()
+        self.device.hide()
+        self._timer = QTimer(self, interval=MEMORY_EVERY_MS)
+        self._timer.timeout.connect(self._show_memory)
+        self.show_problems([])
+        self.show_run("idle", None)
+        self._show_memory()
+
+    def tell(self, text: str) -> None:
+        """A message for a few seconds."""
+        self.showMessage(text, MESSAGE_MS)
+
+    def show_problems(self, problems: list[Problem]) -> None:
+        """How many there are; no colour without a word."""
+        errors = sum(p.blocks for p in problems)
+        warnings = len(problems) - errors
+        if not problems:
+            words, icon, role = "No problems", "circle-check", "success"
+        elif errors:
+            words = f"{errors} problem{'s' if errors != 1 else ''}"
+            icon, role = "circle-alert", "danger"
+        else:
+            words = f"{warnings} warning{'s' if warnings != 1 else ''}"
+            icon, role = "triangle-alert", "warning"
+        self.problems.setText(words)
+        self.problems.setToolTip(problems[0].sentence if problems else "This project can run")
+        icons.put(self.problems, icon, role)
+
+    def show_run(self, phase: str, state: RunState | None) -> None:
+        """What the run is doing, how far it is, and how long it will take."""
+        words = RUN_WORDS.get(phase, phase)
+        node = state.nodes.get(state.current or "") if state else None
+        running = phase in ("running", "stopping") and node is not None
+        if phase == "running" and node is not None:
+            words = f"Running {node.title}"
+        self.run.setText(words)
+        self.progress.setVisible(running)
+        if running:
+            self._show_progress(node)
+        left = state.time_left_s(time.time()) if state and phase == "running" else None
+        self.left.setVisible(left is not None)
+        if left is not None:
+            self.left.setText(f"{_rough(left)} left")
+        device = state.device if state else ""
+        self.device.setVisible(bool(device))
+        self.device.setText(device)
+
+    def _show_progress(self, node: Any) -> None:
+        known = bool(node.total) and node.done is not None
+        self.progress.setRange(0, 1000 if known else 0)
+        if known:
+            self.progress.setValue(round(1000 * min(node.done / node.total, 1.0)))
+
+    def _show_memory(self) -> None:
+        now = psutil.virtual_memory()
+        used = (now.total - now.available) / GIB
+        self.memory.setText(f"RAM {used:.1f} / {now.total / GIB:.0f} GiB")
+        self.memory.setToolTip("Memory of this computer that is in use, of all it has")
+
+    def showEvent(self, event: Any) -> None:
+        """Look at the memory while it can be seen."""
+        super().showEvent(event)
+        self._timer.start()
+
+    def hideEvent(self, event: Any) -> None:
+        """Do not look while nobody sees it."""
+        super().hideEvent(event)
+        self._timer.stop()
+
+
+def _rough(seconds: float) -> str:
+    """Time left as a person says it: about two figures."""
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02} min"
