@@ -10,7 +10,7 @@ import argparse
 import json
 import sys
 
-from studio.cli.data_host import DataDesk
+from studio.cli.data_host import DataHost
 from studio.cli.data_report_text import report_text
 from studio.cli.overrides import write_proposed
 from studio.cli.tokens import opened, requested, tell_failure
@@ -24,9 +24,9 @@ def report(options: argparse.Namespace) -> int:
     if request is None:
         return 2
     try:
-        with DataDesk() as desk:
-            opened(desk, request, options)
-            found = report_from_json(desk.ask("report")["report"])
+        with DataHost() as host:
+            opened(host, request, options)
+            found = report_from_json(host.ask("report")["report"])
     except StudioError as error:
         return tell_failure(error)
     if options.fix is not None:

@@ -11,7 +11,7 @@ import json
 import sys
 from typing import Any
 
-from studio.cli.data_host import DataDesk
+from studio.cli.data_host import DataHost
 from studio.cli.overrides import with_changes, write_proposed
 from studio.cli.tokens import opened, tell_failure
 from studio.errors import StudioError
@@ -60,9 +60,9 @@ def _report(graph: Graph, registry: Registry, options: argparse.Namespace) -> Da
     known = kept(request.key)
     if known is not None:
         return known
-    with DataDesk() as desk:
-        opened(desk, request, options)
-        return report_from_json(desk.ask("report")["report"])
+    with DataHost() as host:
+        opened(host, request, options)
+        return report_from_json(host.ask("report")["report"])
 
 
 def _as_json(proposal: Proposal, present: Any) -> dict[str, Any]:

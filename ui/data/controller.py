@@ -1,4 +1,4 @@
-"""The data desk of one window: which data are open, and the newest report about them.
+"""The data of one window: which are open, and the newest report about them.
 
 It follows the document: after an edit the data are opened anew, and a report that was made for other
 data is stale. What it knows comes from the data host through ``workers.data_link``. It holds no
@@ -42,7 +42,7 @@ class Progress:
     eta_s: float | None = None
 
 
-class DataDesk(QObject):
+class DataController(QObject):
     """One Train node's data at a time, the one that was asked for last.
 
     ``changed``: another state. ``report_changed``: another report, or how far it is. ``report_done``:

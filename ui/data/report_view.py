@@ -15,8 +15,7 @@ from PySide6.QtWidgets import QGridLayout, QLabel, QSizePolicy, QVBoxLayout, QWi
 from studio.preview.report import DataReport, Finding, Histogram, Repeat
 from studio.system.number_text import percent
 from ui.data.finding_card import FindingCard
-from ui.data.histogram import LengthHistogram
-from ui.data.length_words import caption
+from ui.data.histogram import LengthHistogram, caption
 from ui.data.share_bars import ShareBars
 from ui.style.widgets import MutedLabel, TextLabel, clear, retire
 

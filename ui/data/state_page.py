@@ -16,7 +16,7 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
-from ui.data.controller import DataDesk, Progress
+from ui.data.controller import DataController, Progress
 from ui.data.token_words import left_words
 from ui.style import icons, theme
 from ui.style.widgets import MutedLabel, TextLabel, icon_side
@@ -75,15 +75,15 @@ class StatePage(QWidget):
         show_bar(self.bar, progress)
         self.bar.show()
 
-    def show_desk(self, desk: DataDesk) -> None:
-        """Why the desk has nothing to show."""
-        if desk.state == "failed" and desk.problem is not None:
+    def show_state_of(self, controller: DataController) -> None:
+        """Why there is nothing to show."""
+        if controller.state == "failed" and controller.problem is not None:
             icon = "circle-alert"
-            self.say(desk.problem.sentence, desk.problem.hint, icon, "Try again")
-        elif desk.state == "closed":
+            self.say(controller.problem.sentence, controller.problem.hint, icon, "Try again")
+        elif controller.state == "closed":
             self.say(NO_TRAIN, NO_TRAIN_HINT, "unlink")
         else:
-            self.show_progress(desk.progress, "Opening the data…")
+            self.show_progress(controller.progress, "Opening the data…")
 
     def _paint(self) -> None:
         color = getattr(theme.colors(), self._color)

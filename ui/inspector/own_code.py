@@ -12,7 +12,7 @@ from PySide6.QtWidgets import QHBoxLayout, QPushButton, QWidget
 
 from studio.model import trust
 from studio.model.models import local_folder
-from ui.dialogs.trust_dialog import TrustDialog
+from ui.inspector.trust_dialog import TrustDialog
 from ui.style.widgets import MutedLabel
 
 

@@ -1,4 +1,4 @@
-"""The training desk of one window: estimates in the inspector and on the nodes, and what is proposed.
+"""Training in one window: estimates in the inspector and on the nodes, and what is proposed.
 
 It links estimates, probe, “Make it fit” and recipe to the document. What is proposed is decided in
 ``studio``; what is applied is one undoable edit.
@@ -25,30 +25,32 @@ from studio.preview.report_cache import kept
 from studio.recipe.facts import recipe_facts
 from studio.recipe.recipe import Proposal, propose
 from studio.runs.token_request import token_request
+from ui.canvas.view import CanvasView
+from ui.inspector.panel import InspectorPanel
 from ui.runs.controller import RunController
 from ui.training.changes import applied, change_of
 from ui.training.changes_dialog import ChangesDialog, ProposedChange
 from ui.training.estimate_strip import EstimateStrip
 from ui.training.estimates import EstimateWatch
-from ui.window.main_window import MainWindow
 from workers.probe import Probe
 from workers.task import Task, run_task
 
 
-class TrainingDesk(QObject):
+class TrainingController(QObject):
     """Owns the estimates of a window."""
 
     def __init__(
         self,
-        window: MainWindow,
         document: Document,
         registry: Registry,
         runs: RunController,
+        canvas: CanvasView,
+        inspector: InspectorPanel,
         parent: QObject,
     ) -> None:
         super().__init__(parent)
-        self._window, self._document, self._registry = window, document, registry
-        self._runs = runs
+        self._document, self._registry, self._runs = document, registry, runs
+        self._canvas, self._inspector = canvas, inspector
         self._strip: EstimateStrip | None = None
         self._node = ""
         self._probe: Probe | None = None
@@ -59,7 +61,7 @@ class TrainingDesk(QObject):
         self.watch.changed.connect(self._show)
         runs.changed.connect(self._show_probe)
         runs.changed.connect(self.watch.look_soon)  # a run that has ended tells how fast it went
-        window.inspector.put_under_header(self.strip_for)
+        inspector.put_under_header(self.strip_for)
 
     def close(self) -> None:
         """Stop following, and end a probe."""
@@ -96,7 +98,7 @@ class TrainingDesk(QObject):
     @Slot(object)
     def _show(self, found: dict[str, Estimate]) -> None:
         notes = {node: (short(e), e.fits is False) for node, e in found.items()}
-        self._window.canvas.graph_scene.set_notes(notes)
+        self._canvas.graph_scene.set_notes(notes)
         strip, shown = self._shown_strip(), found.get(self._node)
         if strip is None:
             return
@@ -223,7 +225,7 @@ class TrainingDesk(QObject):
         outcome: Callable[[Sequence[ProposedChange]], str],
         graph: Graph,
     ) -> None:
-        dialog = ChangesDialog(title, sentence, changes, outcome, self._window)
+        dialog = ChangesDialog(title, sentence, changes, outcome, self._inspector.window())
         self.dialog = dialog
         dialog.accepted.connect(lambda: self._apply(dialog, title, graph))
         dialog.finished.connect(self._closed)

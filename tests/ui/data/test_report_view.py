@@ -10,7 +10,7 @@ from pytestqt.qtbot import QtBot
 
 from studio.preview.report import Histogram
 from tests.ui.data.rows import FIX, report
-from ui.data.length_words import caption
+from ui.data.histogram import caption
 from ui.data.report_view import ReportView
 from ui.style import theme
 

@@ -89,10 +89,10 @@ def reported(session: Session, **severities: str | None) -> Callable[[], bool]:
     """Whether a finished report about the data of now has these findings, so severe; ``None``: not."""
 
     def done() -> bool:
-        desk = session.desk
-        if desk.report is None or desk.stale or desk.reporting or not desk.report.complete:
+        data = session.data
+        if data.report is None or data.stale or data.reporting or not data.report.complete:
             return False
-        found = {f.code: f.severity for f in desk.report.findings}
+        found = {f.code: f.severity for f in data.report.findings}
         return all(found.get(code) == severity for code, severity in severities.items())
 
     return done
