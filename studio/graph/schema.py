@@ -17,7 +17,9 @@ from pydantic.fields import FieldInfo
 
 from studio.errors import Problem
 
-Widget = Literal["auto", "file", "folder", "model", "target_modules", "multiline", "slider"]
+Widget = Literal[
+    "auto", "file", "folder", "model", "target_modules", "multiline", "schedule", "slider"
+]
 
 
 class Settings(BaseModel):

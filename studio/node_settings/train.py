@@ -277,6 +277,7 @@ class TrainSettings(Settings):
         "Schedule",
         "How the learning rate falls over the run. Cosine suits nearly always.",
         group="Optimizer",
+        widget="schedule",
         choice_labels={
             "linear": "Linear",
             "cosine": "Cosine",

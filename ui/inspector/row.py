@@ -136,8 +136,17 @@ class FieldRow(QWidget):
             return
         self._stacked = stacked
         grid = self._grid
-        for widget in (self._label_side, self.editor, self._reset, self._help, self._problems):
-            grid.removeWidget(widget)
+        below = self.editor.below
+        for widget in (
+            self._label_side,
+            self.editor,
+            self._reset,
+            self._help,
+            self._problems,
+            below,
+        ):
+            if widget is not None:
+                grid.removeWidget(widget)
         if stacked:
             grid.addWidget(self._label_side, 0, 0, 1, 3)
             grid.addWidget(self.editor, 1, 0, 1, 2)
@@ -146,8 +155,10 @@ class FieldRow(QWidget):
             grid.addWidget(self.editor, 0, 1)
         row = 1 if stacked else 0
         grid.addWidget(self._reset, row, 2, Qt.AlignmentFlag.AlignVCenter)
-        grid.addWidget(self._help, row + 1, 0, 1, 3, Qt.AlignmentFlag.AlignTop)
-        grid.addWidget(self._problems, row + 2, 0, 1, 3, Qt.AlignmentFlag.AlignTop)
+        if below is not None:
+            grid.addWidget(below, row + 1, 0, 1, 3)
+        grid.addWidget(self._help, row + 2, 0, 1, 3, Qt.AlignmentFlag.AlignTop)
+        grid.addWidget(self._problems, row + 3, 0, 1, 3, Qt.AlignmentFlag.AlignTop)
         grid.setColumnStretch(1, 1)
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:

@@ -26,6 +26,7 @@ from studio.recipe.facts import recipe_facts
 from studio.recipe.recipe import Proposal, propose
 from studio.runs.token_request import token_request
 from ui.canvas.view import CanvasView
+from ui.inspector.editors.schedule import SchedulePicture
 from ui.inspector.panel import InspectorPanel
 from ui.runs.controller import RunController
 from ui.training.changes import applied, change_of
@@ -103,6 +104,8 @@ class TrainingController(QObject):
         if strip is None:
             return
         strip.show_estimate(shown)
+        for picture in self._inspector.findChildren(SchedulePicture):
+            picture.set_steps(shown.steps if shown is not None else None)
         if self._probe is None and self._probe_words and shown is not None and shown.dropped:
             self._probe_words = ""  # what it said is of other settings
             self._show_probe()

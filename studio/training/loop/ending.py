@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from studio.node_settings.schedules import rate_factor
 from studio.runs.cadence import Cadence
 from studio.training.loop.figures import Figures
-from studio.training.loop.schedules import rate_factor
 
 
 class TrainingOver(Exception):

@@ -50,6 +50,8 @@ class Editor(QWidget):
     left = Signal()
     wide = False
     """Whether this editor needs the whole width, below its label."""
+    below: QWidget | None = None
+    """What is shown under the field, as wide as the form."""
 
     def __init__(
         self, spec: FieldSpec, path: str, context: FieldContext, parent: QWidget | None = None
