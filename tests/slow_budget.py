@@ -38,7 +38,7 @@ class Budget:
 
     def __init__(self, seconds: float) -> None:
         self.ends_at = time.monotonic() + seconds - min(RESERVE_S, max(0.0, seconds) / 10)
-        self.limit_s = 0.0
+        self.limit_s = float("inf")
         self.factors: dict[str, float] = {}
         self.left_out: list[str] = []
 
@@ -72,6 +72,15 @@ class Budget:
         return True
 
     def pytest_timeout_cancel_timer(self) -> bool:
+        self.limit_s = float("inf")
+        return True
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> bool | None:
+        """Start nothing when the time is over."""
+        if time.monotonic() < self.ends_at:
+            return None
+        self.left_out.append(f"{item.nodeid} (the time was over)")
         return True
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -95,10 +104,8 @@ class Budget:
             self.left_out.append(f"{item.nodeid} (the time was over)")
             pytest.skip("the time was over")
 
-        if left <= 0:
-            end()
         before = signal.signal(signal.SIGALRM, end)
-        signal.setitimer(signal.ITIMER_REAL, min(left, self.limit_s))
+        signal.setitimer(signal.ITIMER_REAL, max(0.001, min(left, self.limit_s)))
         try:
             yield
         finally:
