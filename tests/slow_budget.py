@@ -130,7 +130,7 @@ class Budget:
 def _group(item: pytest.Item) -> tuple[str, dict[str, Any]]:
     """What is chosen together, and its costs: a mark of a module holds for all its tests at once."""
     for node, mark in item.iter_markers_with_node("slow"):
-        if isinstance(node, pytest.Module):
+        if isinstance(node, pytest.Module) and "seconds" in mark.kwargs:
             return node.nodeid, mark.kwargs
         return item.nodeid, mark.kwargs
     return item.nodeid, {}
