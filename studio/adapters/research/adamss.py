@@ -1,0 +1,188 @@
+"""AdaMSS (Zheng et al., 2025): small pairs for groups of outputs, inside the base's main directions.
+
+Which outputs belong together comes from k-means over the singular vectors, and PEFT does not save it: it
+would be found anew, and otherwise, on another device. So the adapter is saved as the plain LoRA that it
+is: B has a block for each group of outputs, A holds the pairs' inner factors times the basis. The
+groups are made here and not by scikit-learn, and kept in checkpoints. In half precision PEFT rounds after
+each of its three factors, a LoRA after two (measured on SmolLM2: the reloaded logits differed by 1.4), so it
+trains in float32 only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from studio.adapters.method import (
+    Hooks,
+    LoraMethod,
+    State,
+    TrainingFacts,
+    own_settings,
+)
+from studio.adapters.research.clusters import clusters
+from studio.errors import StudioError
+from studio.graph.node_type import Variant
+from studio.graph.schema import Settings, setting
+from studio.model.layers import LinearModule
+from studio.values import AdaptedModelValue
+
+
+class AdamssSettings(Settings):
+    """The basis, the groups, and the rank in each."""
+
+    directions: int = setting(
+        100,
+        "Directions",
+        "Main directions of each weight that make the basis. 50 to 500; more than a layer "
+        "has are taken as all.",
+        ge=1,
+        le=8192,
+        log_scale=True,
+    )
+    parts: int = setting(
+        5, "Groups", "Groups that the outputs of each layer are sorted into. 3 to 10.", ge=1, le=64
+    )
+    rank: int = setting(
+        1,
+        "Rank of a group",
+        "Rank of the change in each group. 1 to 4; the saved LoRA has groups × this.",
+        ge=1,
+        le=64,
+    )
+
+
+def _build(value: AdaptedModelValue) -> Any:
+    from peft.tuners.adamss import layer
+
+    own = own_settings(value, AdamssSettings)
+
+    def grouped(rows: Any, count: int, rounds: int) -> tuple[Any, int]:
+        del rounds
+        return clusters(rows, count, own.rank), count
+
+    layer.clustering_Z = grouped  # PEFT's asks for scikit-learn
+    return _config(value, own)
+
+
+def _config(value: AdaptedModelValue, own: AdamssSettings) -> Any:
+    """PEFT's config, whose last act is to look for scikit-learn."""
+    from peft import AdamssConfig
+
+    class Config(AdamssConfig):
+        def __post_init__(self) -> None:
+            with suppress(ImportError):
+                super().__post_init__()
+
+    return Config(
+        r=own.directions,
+        num_subspaces=own.parts,
+        subspace_rank=own.rank,
+        target_modules=list(value.target_modules),
+        task_type="CAUSAL_LM",
+        modules_to_save=list(value.modules_to_save) or None,
+    )
+
+
+def _fits(node: Any, own: Any, layers: Sequence[LinearModule]) -> Iterable[tuple[str, str]]:
+    del node
+    wanted = own.parts * own.rank
+    small = next((m for m in layers if m.width_out < wanted), None)
+    if small is not None:
+        yield (
+            "method_settings.parts",
+            f"{own.parts} groups of rank {own.rank} need more than the {small.width_out} outputs of "
+            f"{small.name}.",
+        )
+        return
+    basis = next((m for m in layers if min(own.directions, m.width_in) < own.rank), None)
+    if basis is not None:
+        yield "method_settings.rank", f"{own.rank} is more than the directions of {basis.name}."
+
+
+def _refuse_biases(base: Any, config: Any, facts: TrainingFacts) -> None:
+    """PEFT trains the bias with the weight there, which a plain LoRA cannot hold."""
+    del facts
+    from studio.model.layer_names import matches
+
+    for name, module in base.named_modules():
+        wanted = any(matches(name, t) for t in config.target_modules)
+        if wanted and getattr(module, "bias", None) is not None:
+            raise StudioError(
+                f"AdaMSS cannot be put on layers with a bias, such as {name}.",
+                title="Method and layers do not go together",
+                code="method_layers",
+                field="method",
+                hint="Choose layers without one, often those of the feed-forward, or choose LoRA.",
+            )
+
+
+def _layers(model: Any) -> Iterator[tuple[str, Any]]:
+    from peft.tuners.adamss.layer import AdamssLayer
+
+    return ((n, m) for n, m in model.named_modules() if isinstance(m, AdamssLayer))
+
+
+def _state(model: Any) -> State:
+    """Which output each row of the joined groups stands for."""
+    return {f"{name}.groups": layer.scatter_index["default"] for name, layer in _layers(model)}, {}
+
+
+def _restore(model: Any, tensors: dict[str, Any], values: dict[str, Any]) -> None:
+    """The groups are made anew from the base's weights; they must be those of the checkpoint."""
+    del values
+    for name, layer in _layers(model):
+        kept = tensors.get(f"{name}.groups")
+        if kept is None or not kept.equal(layer.scatter_index["default"].cpu()):
+            raise StudioError(
+                f"The checkpoint's groups of {name} are not those that this machine finds.",
+                title="The checkpoint cannot be used",
+                code="checkpoint_mismatch",
+                hint="Continue on the machine where the training began, or train anew.",
+            )
+
+
+def _pair(layer: Any) -> tuple[Any, Any]:
+    """A (groups × rank, in) and B (out, groups × rank) of the same change."""
+    import torch
+
+    inner, outer = layer.adamss_A["default"], layer.adamss_B["default"]
+    a = torch.cat([part.detach() for part in inner]).float() @ layer.adamss_newB["default"].float()
+    b = torch.block_diag(*(part.detach().float() for part in outer))  # outputs in the groups' order
+    return a, torch.empty_like(b).index_copy_(0, layer.scatter_index["default"].to(b.device), b)
+
+
+def _save(folder: Path, model: Any) -> None:
+    from studio.training.adapter.convert import as_plain_lora
+
+    as_plain_lora(folder, {name: _pair(layer) for name, layer in _layers(model)}, ".adamss_")
+
+
+VARIANT = Variant(
+    kind="adapter",
+    id="adamss",
+    title="AdaMSS",
+    order=560,
+    settings=AdamssSettings,
+    help="Sorts the outputs of each layer into groups and trains a small pair for each, inside the base's "
+    "main directions. Not on layers with a bias, and on a float32 base only. Saved as a plain LoRA. "
+    "When to use it: an adapter of a tenth of LoRA's trained parameters that still reaches "
+    "every layer. Zheng et al. 2025, openreview.net/forum?id=8ZdWmpYxT0.",
+    payload=LoraMethod(
+        _build,
+        # 5e-4 to 1e-2 in the paper (table 19).
+        learning_rates=(2e-4, 1e-3, 1e-2),
+        research=True,
+        transposed=False,
+        quantized=(),
+        uses=frozenset(),
+        fits=_fits,
+        saved_as="LoRA",
+        dtypes=("float32",),
+        paper="openreview.net/forum?id=8ZdWmpYxT0",
+        why_not_quantized="the main directions of quantized weights cannot be computed",
+        hooks=Hooks(prepare=_refuse_biases, state=_state, restore=_restore, save=_save),
+    ),
+)

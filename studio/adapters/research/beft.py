@@ -1,0 +1,34 @@
+"""BEFT (2025, arXiv:2509.15974): a trained bias on each chosen layer, and nothing else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from studio.adapters.method import LoraMethod, peft_config
+from studio.graph.node_type import Variant
+from studio.values import AdaptedModelValue
+
+
+def _build(value: AdaptedModelValue) -> Any:
+    return peft_config("BeftConfig", value)
+
+
+VARIANT = Variant(
+    kind="adapter",
+    id="beft",
+    title="BEFT",
+    order=590,
+    help="Adds one trained number to each output of the chosen layers. When to use it: a few "
+    "dozen rows; the paper adapts the value projections alone (v_proj as target modules), at a learning "
+    "rate of 1e-3 to 1e-2. It cannot be merged. arXiv:2509.15974.",
+    payload=LoraMethod(
+        _build,
+        # 1e-3 to 1e-2 in the paper.
+        learning_rates=(1e-3, 5e-3, 1e-2),
+        research=True,
+        transposed=False,
+        paper="arXiv:2509.15974",
+        uses=frozenset(),
+        cannot_merge="they add biases, and most models' layers have none that they could be added to",
+    ),
+)

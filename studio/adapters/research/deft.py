@@ -1,0 +1,56 @@
+"""DEFT (Kumar et al., 2025, arXiv:2509.22793): takes a low-rank part out of the weight, and puts another in."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from studio.adapters.method import LoraMethod, own_settings, peft_config
+from studio.graph.node_type import Variant
+from studio.graph.schema import Settings, setting
+from studio.values import AdaptedModelValue
+
+
+class DeftSettings(Settings):
+    """What is particular to DEFT."""
+
+    projection: Literal["relu", "qr"] = setting(
+        "relu",
+        "Projection",
+        "How the part is taken out. ReLU is quick; QR takes out exactly the "
+        "directions of P, and computes a decomposition in every step.",
+        choice_labels={"relu": "ReLU", "qr": "Orthogonal (QR)"},
+    )
+
+
+def _build(value: AdaptedModelValue) -> Any:
+    own = own_settings(value, DeftSettings)
+    return peft_config(
+        "DeftConfig",
+        value,
+        r=value.r,
+        alpha=value.alpha,
+        deft_dropout=value.dropout,
+        decomposition_method=own.projection,
+    )
+
+
+VARIANT = Variant(
+    kind="adapter",
+    id="deft",
+    title="DEFT",
+    order=470,
+    settings=DeftSettings,
+    help="Takes a low-rank part out of the weight and puts a trained one in its place. When "
+    "to use it: to learn something new and forget little; proven on images. Kumar et al. 2025, "
+    "arXiv:2509.22793.",
+    payload=LoraMethod(
+        _build,
+        # 3e-4 in PEFT's example.
+        learning_rates=(5e-5, 3e-4, 3e-3),
+        research=True,
+        quantized=(),
+        paper="arXiv:2509.22793",
+        uses=frozenset({"r", "alpha", "dropout"}),
+        why_not_quantized="its start is a product of the weight itself, which is packed there",
+    ),
+)

@@ -1,0 +1,30 @@
+"""MiCA (2026, arXiv:2604.01694): B is the base's least used directions, A is trained."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from studio.adapters.method import LoraMethod, lora_config
+from studio.graph.node_type import Variant
+from studio.values import AdaptedModelValue
+
+
+def _build(value: AdaptedModelValue) -> Any:
+    return lora_config(value, init_lora_weights="mica")
+
+
+VARIANT = Variant(
+    kind="adapter",
+    id="mica",
+    title="MiCA",
+    order=310,
+    help="Writes only into the base's least used directions, and trains A alone. When to "
+    "use it: to keep what the model knows. arXiv:2604.01694.",
+    payload=LoraMethod(
+        _build,
+        research=True,
+        quantized=(),
+        paper="arXiv:2604.01694",
+        why_not_quantized="the singular directions of quantized weights cannot be computed",
+    ),
+)

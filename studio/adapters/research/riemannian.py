@@ -1,0 +1,26 @@
+"""Riemannian preconditioned LoRA (Zhang and Pilanci, 2024, arXiv:2402.02347)."""
+
+from __future__ import annotations
+
+from studio.adapters.gradients import precondition_gradients
+from studio.adapters.method import Hooks, LoraMethod, lora_config
+from studio.graph.node_type import Variant
+
+VARIANT = Variant(
+    kind="adapter",
+    id="riemannian",
+    title="Riemannian LoRA",
+    order=120,
+    help="LoRA whose gradients are scaled by r × r matrices, so that A and B learn alike at any size. "
+    "When to use it: when the learning rate of LoRA is hard to find. Zhang and Pilanci 2024, "
+    "arXiv:2402.02347.",
+    payload=LoraMethod(
+        lora_config,
+        # 1e-4 in PEFT's method comparison.
+        learning_rates=(2e-5, 1e-4, 1e-3),
+        research=True,
+        experts=True,
+        paper="arXiv:2402.02347",
+        hooks=Hooks(before_step=precondition_gradients),
+    ),
+)

@@ -1,0 +1,97 @@
+"""Super-Tuning (2026, arXiv:2607.09287): the largest entries of each weight are trained."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal
+
+from studio.adapters.method import LoraMethod, own_settings, peft_config
+from studio.graph.node_type import Variant
+from studio.graph.schema import Settings, setting
+from studio.model.layers import LinearModule
+from studio.values import AdaptedModelValue
+
+
+class SupertuningSettings(Settings):
+    """Which entries are trained, and whether a LoRA stands beside them."""
+
+    percent: float = setting(
+        1.0,
+        "Trained entries",
+        "Share of each weight's entries that is trained. 0.1 to 5 is usual; 1 is "
+        "the paper's. Each needs its place in the file too.",
+        unit="%",
+        gt=0.0,
+        le=50.0,
+        log_scale=True,
+    )
+    which: Literal["largest", "smallest"] = setting(
+        "largest",
+        "Entries",
+        "Which entries of a weight. Which is better depends on the model and the task.",
+        choice_labels={"largest": "Largest", "smallest": "Smallest"},
+        advanced=True,
+    )
+    with_lora: bool = setting(
+        False,
+        "With a LoRA",
+        "Trains a LoRA of the node's rank, alpha and dropout beside the entries (the "
+        "paper's Supra). Off: rank, alpha and dropout do not matter.",
+    )
+
+
+def sparsity(percent: float) -> float:
+    """The share of entries that is not trained, as PEFT counts it."""
+    return 1.0 - percent / 100.0
+
+
+def trained_entries(width_in: int, width_out: int, percent: float) -> int:
+    """How many entries of such a weight are trained; rounded as PEFT does."""
+    return int(width_in * width_out * (1 - sparsity(percent)))
+
+
+def _build(value: AdaptedModelValue) -> Any:
+    own = own_settings(value, SupertuningSettings)
+    lora = {"r": value.r, "lora_alpha": float(value.alpha), "lora_dropout": value.dropout}
+    return peft_config(
+        "SupertuningConfig",
+        value,
+        sparsity=sparsity(own.percent),
+        select_top=own.which == "largest",
+        **(lora if own.with_lora else {}),
+    )
+
+
+def _fits(node: Any, own: Any, layers: Sequence[LinearModule]) -> Iterable[tuple[str, str]]:
+    del node
+    for layer in layers:
+        if trained_entries(layer.width_in, layer.width_out, own.percent) < 1:
+            yield (
+                "method_settings.percent",
+                f"{own.percent:g} % of the {layer.parameters} entries of {layer.name} is less than one.",
+            )
+            return
+
+
+VARIANT = Variant(
+    kind="adapter",
+    id="supertuning",
+    title="Super-Tuning",
+    order=530,
+    settings=SupertuningSettings,
+    help="Trains the largest entries of each weight, one in a hundred, and nothing else. "
+    "When to use it: a sharp change of few numbers; while it trains, each chosen layer holds a changed "
+    "copy of its weight. arXiv:2607.09287.",
+    payload=LoraMethod(
+        _build,
+        # 1e-4 in PEFT's example.
+        learning_rates=(1e-5, 1e-4, 1e-3),
+        research=True,
+        transposed=False,
+        quantized=(),
+        paper="arXiv:2607.09287",
+        uses=frozenset({"r", "alpha", "dropout"}),
+        fits=_fits,
+        why_not_quantized="single entries of quantized weights cannot be changed",
+    ),
+)

@@ -1,0 +1,54 @@
+"""TinyLoRA (2026, arXiv:2602.04118): a handful of numbers a layer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from studio.adapters.method import LoraMethod, own_settings, peft_config
+from studio.graph.node_type import Variant
+from studio.graph.schema import Settings, setting
+from studio.values import AdaptedModelValue
+
+
+class TinyloraSettings(Settings):
+    """What is particular to TinyLoRA."""
+
+    rank: int = setting(
+        2, "Directions", "Singular directions of the base that are used.", ge=1, le=64
+    )
+    numbers: int = setting(64, "Numbers", "Trained numbers a layer.", ge=1, le=4096, log_scale=True)
+    seed: int = setting(
+        42, "Projection seed", "Seed of the fixed projection.", ge=0, le=2**31 - 1, advanced=True
+    )
+
+
+def _build(value: AdaptedModelValue) -> Any:
+    own = own_settings(value, TinyloraSettings)
+    return peft_config(
+        "TinyLoraConfig",
+        value,
+        r=own.rank,
+        u=own.numbers,
+        projection_seed=own.seed,
+        tinylora_dropout=value.dropout,
+    )
+
+
+VARIANT = Variant(
+    kind="adapter",
+    id="tinylora",
+    title="TinyLoRA",
+    order=440,
+    settings=TinyloraSettings,
+    help="Trains a short vector a layer inside the base's own directions. When to use "
+    "it: to find out how little is enough. arXiv:2602.04118.",
+    payload=LoraMethod(
+        _build,
+        # 1e-3 in PEFT's method comparison.
+        learning_rates=(1e-4, 1e-3, 1e-2),
+        research=True,
+        quantized=(),
+        paper="arXiv:2602.04118",
+        uses=frozenset({"dropout"}),
+    ),
+)

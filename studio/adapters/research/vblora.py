@@ -1,0 +1,68 @@
+"""VB-LoRA (Li et al., 2024, arXiv:2405.15179): A and B are mixed from one bank of vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from studio.adapters.method import LoraMethod, misfit, own_settings, peft_config
+from studio.graph.node_type import Variant
+from studio.graph.schema import Settings, setting
+from studio.model.layers import LinearModule
+from studio.values import AdaptedModelValue
+
+
+class VbloraSettings(Settings):
+    """What is particular to VB-LoRA."""
+
+    rank: int = setting(4, "Rank", "Rank of the mixed matrices.", ge=1, le=256)
+    vectors: int = setting(
+        256, "Vectors", "Number of vectors in the bank.", ge=2, le=65536, log_scale=True
+    )
+    length: int = setting(
+        64,
+        "Vector length",
+        "It must divide the widths of every chosen layer.",
+        ge=1,
+        le=4096,
+        log_scale=True,
+    )
+    topk: int = setting(2, "Mixed at once", "Vectors that make one part.", ge=1, le=64)
+
+
+def _build(value: AdaptedModelValue) -> Any:
+    own = own_settings(value, VbloraSettings)
+    return peft_config(
+        "VBLoRAConfig",
+        value,
+        r=own.rank,
+        num_vectors=own.vectors,
+        vector_length=own.length,
+        topk=own.topk,
+        vblora_dropout=value.dropout,
+    )
+
+
+def _fits(node: Any, own: Any, layers: Sequence[LinearModule]) -> Iterable[tuple[str, str]]:
+    del node
+    return misfit("method_settings.length", own.length, layers)
+
+
+VARIANT = Variant(
+    kind="adapter",
+    id="vblora",
+    title="VB-LoRA",
+    order=330,
+    settings=VbloraSettings,
+    help="A and B are mixed from one shared bank of vectors. When to use it: very small "
+    "files. Li et al. 2024, arXiv:2405.15179.",
+    payload=LoraMethod(
+        _build,
+        # 1e-3 in the paper, 5e-4 in PEFT's method comparison.
+        learning_rates=(3e-4, 1e-3, 1e-2),
+        research=True,
+        paper="arXiv:2405.15179",
+        uses=frozenset({"dropout"}),
+        fits=_fits,
+    ),
+)

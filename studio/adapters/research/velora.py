@@ -1,0 +1,50 @@
+"""VeLoRA (Miles et al., 2024, arXiv:2405.17991): LoRA that keeps compressed inputs for the gradient."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from studio.adapters.method import LoraMethod, lora_config, own_settings
+from studio.graph.node_type import Variant
+from studio.graph.schema import Settings, setting
+from studio.values import AdaptedModelValue
+
+
+class VeloraSettings(Settings):
+    """How coarsely the inputs are kept."""
+
+    groups: int = setting(
+        64,
+        "Groups",
+        "Parts that an input is compressed to. Fewer: less memory, coarser gradients.",
+        ge=1,
+        le=4096,
+        log_scale=True,
+    )
+    scale: float = setting(
+        1.0,
+        "Scale",
+        "What the restored inputs are multiplied with.",
+        gt=0.0,
+        le=100.0,
+        advanced=True,
+    )
+
+
+def _build(value: AdaptedModelValue) -> Any:
+    from peft import VeloraConfig
+
+    own = own_settings(value, VeloraSettings)
+    return lora_config(value, velora_config=VeloraConfig(num_groups=own.groups, scale=own.scale))
+
+
+VARIANT = Variant(
+    kind="adapter",
+    id="velora",
+    title="VeLoRA",
+    order=300,
+    settings=VeloraSettings,
+    help="LoRA that keeps compressed inputs for the backward pass. When to use it: when "
+    "activations do not fit into memory. Miles et al. 2024, arXiv:2405.17991.",
+    payload=LoraMethod(_build, research=True, quantized=(), paper="arXiv:2405.17991"),
+)

@@ -1,0 +1,161 @@
+"""The rows of a data source by number, for whoever shows a few of them at a time.
+
+Any row is there at once, also in a large file; bad rows come as rows with an error. It shows the
+files as they are, before rows are dropped or moved by other settings, and must not change anything.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from itertools import islice
+from pathlib import Path
+
+from studio.data.check import first_rows, options_of, source_files
+from studio.data.detect import Chosen, choose_format
+from studio.data.reading.index import FileIndex, index_of
+from studio.data.reading.input import Input, open_seekable
+from studio.data.reading.reader import check_file, kind_of, read_rows
+from studio.data.reading.source import ReadOptions, SourceRow, lost_row
+from studio.errors import StudioError
+from studio.graph.node_type import Variant
+from studio.node_settings.dataset import DatasetSettings
+
+_MOST_OPEN = 16
+
+
+class SourceWindow:
+    """Rows by number, from 1, through all files. Close it when it is no longer needed.
+
+    ``chosen`` is the format; its ``convert`` makes the canonical row.
+    """
+
+    def __init__(
+        self,
+        settings: DatasetSettings,
+        files: Sequence[Path],
+        held_out: Sequence[Path],
+        chosen: Chosen,
+    ) -> None:
+        self.settings = settings
+        self.files = (*files, *held_out)
+        self.chosen = chosen
+        self._own = len(files)
+        self._options = options_of(settings)
+        self._indexes: list[FileIndex | StudioError] = []
+        self._open: OrderedDict[Path, tuple[Input, ExitStack]] = OrderedDict()
+
+    def __enter__(self) -> SourceWindow:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the files."""
+        for _, stack in self._open.values():
+            stack.close()
+        self._open.clear()
+        self._indexes.clear()
+
+    def count(self) -> int:
+        """How many rows there are, bad ones included."""
+        return self._count(0, len(self.files))
+
+    def own_count(self) -> int:
+        """How many of them are not from the validation file."""
+        return self._count(0, self._own)
+
+    def _count(self, first: int, last: int) -> int:
+        total = sum(self._size(i) for i in range(first, last))
+        limit = self.settings.limit
+        return min(total, limit) if limit and first == 0 and last == self._own else total
+
+    def rows(self, first: int, last: int) -> list[SourceRow]:
+        """The rows from number ``first`` to ``last``, both included, as far as there are any."""
+        found: list[SourceRow] = []
+        for index, start, end in self._parts(max(0, first - 1), last):
+            maker = self._index(index)
+            if isinstance(maker, StudioError):
+                found.append(lost_row(maker, self.files[index], 1))
+            else:
+                found += maker.rows(start, end)
+        return found
+
+    def _parts(self, first: int, last: int) -> list[tuple[int, int, int]]:
+        """(file, its first row, behind its last row) for rows counted through all files, from 0."""
+        parts: list[tuple[int, int, int]] = []
+        before = 0
+        limit = self.settings.limit or None
+        for index in range(len(self.files)):
+            room = None if limit is None or index >= self._own else max(0, limit - before)
+            size = self._size(index, last - before)
+            size = size if room is None else min(size, room)
+            start, end = max(first - before, 0), min(last - before, size)
+            if start < end:
+                parts.append((index, start, end))
+            before += size
+            if before >= last:
+                break
+        return parts
+
+    def _size(self, index: int, upto: int | None = None) -> int:
+        found = self._index(index)
+        return 1 if isinstance(found, StudioError) else found.count(upto)
+
+    def _index(self, index: int) -> FileIndex | StudioError:
+        while len(self._indexes) <= index:
+            self._indexes.append(self._make(self.files[len(self._indexes)]))
+        return self._indexes[index]
+
+    def _make(self, path: Path) -> FileIndex | StudioError:
+        try:
+            check_file(path, self._options)
+            return index_of(path, kind_of(path, self._options), self._options, self._opened)
+        except StudioError as error:
+            return error
+
+    def _opened(self, path: Path) -> Input:
+        if path not in self._open:
+            with ExitStack() as stack:
+                source = open_seekable(path, self._options, stack)
+                self._open[path] = (source, stack.pop_all())
+            if len(self._open) > _MOST_OPEN:
+                self._open.popitem(last=False)[1][1].close()
+        self._open.move_to_end(path)
+        return self._open[path][0]
+
+
+def open_window(
+    settings: DatasetSettings,
+    project_dir: Path,
+    variants: Mapping[str, Variant],
+    files: Sequence[Path] | None = None,
+) -> SourceWindow:
+    """A window on the rows of a Dataset node; ``variants`` are the formats by id.
+
+    ``files`` gives the files of a data set from the hub. Raises ``StudioError`` when there is no
+    file, its first rows cannot be read, or they fit no format.
+    """
+    own = list(files) if files is not None else list(source_files(settings, project_dir).files)
+    held_out: Sequence[Path] = ()
+    if settings.split_mode == "file":
+        held_out = source_files(settings, project_dir, validation=True).files
+    rows = _whole_rows(own[0], options_of(settings))
+    chosen = choose_format(own[0], settings.format, settings.format_settings, rows, variants)
+    return SourceWindow(settings, own, held_out, chosen)
+
+
+def _whole_rows(path: Path, options: ReadOptions) -> list[SourceRow]:
+    """The first rows that can be read; raises ``StudioError`` when there is none."""
+    rows: list[SourceRow] = []
+    try:
+        for row in read_rows(path, options, quick=True, strict=False):
+            if row.error is None:
+                rows.append(row)
+    except StudioError:
+        if not rows:
+            raise
+    rows = rows or first_rows(path, options)  # says what is wrong
+    return rows or list(islice(read_rows(path, options), 1))  # one giant row
