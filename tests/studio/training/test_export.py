@@ -201,7 +201,7 @@ def test_an_export_killed_while_it_changes_places_loses_nothing(
     before = names(folder)
     folder.rename(tmp_path / ".talk [1].lora-studio-export-12345678-old")
     (tmp_path / ".talk [1].lora-studio-export-12345678").mkdir()
-    with pytest.raises(RuntimeError), replaced(folder, "Export"):
+    with pytest.raises(RuntimeError), replaced(folder):
         raise RuntimeError
     assert names(folder) == before
     assert names(tmp_path) == {"talk [1]", "step"}
