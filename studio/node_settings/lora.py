@@ -13,8 +13,9 @@ class LoraSettings(Settings):
     method: str = setting(
         "lora",
         "Method",
-        "LoRA suits most jobs. rsLoRA scales better at high r; DoRA learns a little "
-        "more at low r and is slower.",
+        "LoRA suits most jobs. rsLoRA scales better at a high rank; DoRA learns a little more at a low "
+        "rank and is slower. With a tuned learning rate nine variants were within 1-2 % of plain LoRA "
+        "(arXiv:2602.04998), each at another rate.",
         variant="adapter",
     )
     method_settings: dict[str, Any] = setting(
@@ -23,8 +24,8 @@ class LoraSettings(Settings):
     r: int = setting(
         16,
         "Rank (r)",
-        "Width of the trained matrices. 8 to 32 is usual. Twice the rank: twice the "
-        "adapter's size and memory; more capacity to learn.",
+        "Width of the trained matrices. 8 to 32 is usual. Twice the rank doubles the adapter's size and "
+        "its memory, and lets it learn more.",
         ge=1,
         le=1024,
         log_scale=True,
@@ -32,7 +33,7 @@ class LoraSettings(Settings):
     alpha: int = setting(
         32,
         "Alpha",
-        "Scale of the adapter: it is applied times alpha / r. r or 2·r is usual; larger "
+        "Scale of the adapter, which is multiplied by alpha / r. r or 2·r is usual; a larger alpha "
         "learns faster and is less stable.",
         ge=1,
         le=4096,
@@ -41,8 +42,8 @@ class LoraSettings(Settings):
     dropout: float = setting(
         0.0,
         "Dropout",
-        "Share of the adapter's inputs dropped while training. 0 to 0.1; helps against "
-        "overfitting on few rows.",
+        "Probability of dropping an input of the adapter during training. 0 to 0.1; reduces overfitting "
+        "on few rows.",
         ge=0.0,
         lt=1.0,
         step=0.01,
@@ -50,9 +51,9 @@ class LoraSettings(Settings):
     target_modules: str | list[str] = setting(
         "all-linear",
         "Target modules",
-        "Which linear layers get an adapter. All linear learns most; "
-        "q and v only is smallest. Names with commas, or re: and a regular expression for whole names. "
-        "Experts of a mixture: experts.gate_up_proj, experts.down_proj.",
+        "The linear layers that get an adapter. All linear layers learn most; q and v only is smallest. "
+        "Also names separated by commas, or re: and a regular expression for whole names. Experts of a "
+        "mixture: experts.gate_up_proj, experts.down_proj.",
         widget="target_modules",
         special={
             "all-linear": "All linear layers",
@@ -63,8 +64,8 @@ class LoraSettings(Settings):
     layers: str = setting(
         "",
         "Layer range",
-        "Only these blocks of the model get an adapter, such as 8-15 or 0, 4-7; 0-30/2 is "
-        "every second one. Fewer blocks: less memory, less to learn with.",
+        "The layers of the model that get an adapter: 8-15, or 0, 4-7, or last 4; 0-30/2 is every second "
+        "one. Fewer layers need less memory and learn less.",
         advanced=True,
         placeholder="all",
         max_length=500,
@@ -72,7 +73,7 @@ class LoraSettings(Settings):
     exclude: str = setting(
         "",
         "Exclude",
-        "Names of layers that get none, with commas: k_proj, model.layers.0.mlp.up_proj.",
+        "Names of layers without an adapter, separated by commas: k_proj, model.layers.0.mlp.up_proj.",
         advanced=True,
         placeholder="none",
         max_length=5000,
@@ -80,8 +81,8 @@ class LoraSettings(Settings):
     rank_pattern: str = setting(
         "",
         "Ranks by layer",
-        "Layers with a rank of their own: down_proj=32, q_proj=8. The first name that "
-        "fits a layer counts.",
+        "Layers with a rank of their own: down_proj=32, q_proj=8. The first name that matches a layer "
+        "counts.",
         advanced=True,
         placeholder="none",
         max_length=50_000,
@@ -96,9 +97,9 @@ class LoraSettings(Settings):
     )
     modules_to_save: str = setting(
         "",
-        "Train as a whole",
-        "Parts that are trained without a low-rank form and saved with the "
-        "adapter: embed_tokens, lm_head. For new tokens. Hundreds of megabytes.",
+        "Modules to save",
+        "Modules that are fully trained and saved with the adapter: embed_tokens, lm_head. For new "
+        "tokens. Adds hundreds of megabytes.",
         advanced=True,
         placeholder="none",
         max_length=5000,
@@ -106,10 +107,9 @@ class LoraSettings(Settings):
     trained_tokens: str = setting(
         "",
         "Train tokens",
-        "Tokens whose embedding is trained too, alone of all: <|im_start|>, <|im_end|>. "
-        "With commas; a number is a token's id. For markers that the base never learned. A few "
-        "kilobytes, where the whole embedding takes hundreds of megabytes; while it trains, memory for one "
-        "more copy of the embedding.",
+        "Tokens whose embedding is trained too: <|im_start|>, <|im_end|>. Separated by commas; a number "
+        "is a token's id. For markers that the base model never learned. A few kilobytes instead of the "
+        "hundreds of megabytes of the whole embedding; training needs memory for one more copy of it.",
         advanced=True,
         placeholder="none",
         max_length=5000,
@@ -117,8 +117,8 @@ class LoraSettings(Settings):
     bias: Literal["none", "all", "lora_only"] = setting(
         "none",
         "Bias",
-        "Whether bias terms are trained too. With anything but none, the base model "
-        "changes even with the adapter switched off.",
+        "Whether bias terms are trained too. With anything but None, the base model changes even with "
+        "the adapter disabled.",
         advanced=True,
         choice_labels={"none": "None", "all": "All", "lora_only": "Adapted layers only"},
     )

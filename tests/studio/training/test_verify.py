@@ -16,7 +16,7 @@ from studio.training.adapter import subject as subject_module
 from studio.training.adapter import verify
 from studio.training.adapter.verify import tolerance
 from studio.training.loop.train import train_adapter
-from tests.studio.training.methods import trained
+from tests.studio.training.methods import each, trained
 from tests.studio.training.steps import Recorder, make_context, make_inputs, settings_of
 
 
@@ -127,7 +127,8 @@ def test_tolerance_grows_with_half_precision_only() -> None:
 
 
 @pytest.mark.parametrize(
-    ("method", "share"), [("lora", 2), ("mica", 2), ("adalora", 8), ("pissa", 8), ("psoft", 8)]
+    ("method", "share"),
+    each([("lora", 2), ("mica", 2), ("adalora", 8), ("pissa", 8), ("psoft", 8)]),
 )
 def test_an_adapter_that_adds_up_anew_may_round_more(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str, share: int
