@@ -88,8 +88,7 @@ def _asked(context: StepContext, question: str, tokenizer: Any) -> Prompt:
         text = render(tokenizer, [{"role": "user", "content": question}], ask=True)
     except TemplateRefused as error:
         raise StudioError(
-            f"{context.title}: the model's chat template does not take the prompt “{question[:60]}”: "
-            f"{error}.",
+            f"the model's chat template does not take the prompt “{question[:60]}”: {error}.",
             field="sample_prompts",
             code="template_refused",
         ) from error
@@ -141,7 +140,7 @@ class Sampler:
         try:
             asked = [_asked(self.context, line, self.tokenizer) for line in lines[:MOST_PROMPTS]]
         except StudioError as error:  # a question of the moment must not end the training
-            self.context.notice(error.sentence, error.hint)
+            self.context.notice(f"{self.context.title}: {error.sentence}", error.hint)
             return []
         return self._short_enough(_told_apart(asked))
 

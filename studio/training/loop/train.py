@@ -98,7 +98,7 @@ def _trained_from(
         torch.set_num_threads(context.threads)
     subject = subject_of(adapted)
     own = load_tokenizer(adapted.model.path)
-    tokenizer = with_template(own, settings.model_dump(), context.title)
+    tokenizer = with_template(own, settings.model_dump())
     tell_choice(context, own, tokenizer, settings.model_dump())
     tokens = tokenize_dataset(
         context,
@@ -244,7 +244,7 @@ def _objective(context: StepContext, settings: Any) -> Objective:
         return context.variant("objective", settings.objective).payload
     except KeyError:
         raise StudioError(
-            f"{context.title}: there is no objective called “{settings.objective}”.",
+            f"there is no objective called “{settings.objective}”.",
             field="objective",
             code="unknown_variant",
         ) from None

@@ -177,7 +177,7 @@ def _load_whole(folder: Path, model: Any) -> None:
 def _refuse_missing(folder: Path, missing: list[str]) -> None:
     if missing:
         raise StudioError(
-            f"The checkpoint {folder.name} does not fit the model: {missing[0]} and "
+            f"the checkpoint {folder.name} does not fit the model: {missing[0]} and "
             f"{len(missing) - 1} more weights differ.",
             title="The checkpoint cannot be used",
             code="checkpoint_mismatch",

@@ -15,14 +15,13 @@ from typing import Any
 
 from studio.estimate.formulas import FORMULAS
 from studio.estimate.shapes import Linear, joined_linears
-from studio.model.layer_names import taker
+from studio.model.layer_names import block_number, taker
 from studio.model.layer_pattern import PATTERN
 from studio.model.layers import LinearModule
 from studio.model.targets import (
     Chosen,
     WholeModule,
     choose,
-    layer_number,
     listed,
     named_number,
 )
@@ -83,7 +82,7 @@ class TargetState:
     @cached_property
     def blocks(self) -> tuple[int, int] | None:
         """The first and last number of a block, where the model has any."""
-        found = [n for r in self.rows if (n := layer_number(r.name)) is not None]
+        found = [n for r in self.rows if (n := block_number(r.name)) is not None]
         return (min(found), max(found)) if found else None
 
     @property
