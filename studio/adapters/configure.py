@@ -155,7 +155,7 @@ def describe(
     modules = read_linear_modules(Path(model.path))
     if not modules:
         raise StudioError(
-            f"{context.title}: no linear layers were found in {model.source}.",
+            f"no linear layers were found in {model.source}.",
             node=context.node,
             title="Nothing to adapt",
             code="no_linear_layers",
@@ -164,7 +164,7 @@ def describe(
     chosen = choose(modules, settings, model.source)
     for field, sentence, hint in chosen.troubles:
         raise StudioError(
-            f"{context.title}: {sentence}",
+            sentence,
             title="Unknown target module",
             hint=hint,
             node=context.node,
@@ -197,7 +197,7 @@ def _refuse_misfits(context: StepContext, settings: LoraSettings, chosen: Chosen
         return
     for field, sentence, hint in layer_troubles(settings, variant, chosen.layers):
         raise StudioError(
-            f"{context.title}: {sentence}",
+            sentence,
             title="Method and layers do not go together",
             hint=hint,
             node=context.node,
@@ -212,7 +212,7 @@ def _whole(context: StepContext, model: ModelValue, settings: LoraSettings) -> l
     for name, found in whole_modules(Path(model.path), names):
         if found is None:
             raise StudioError(
-                f"{context.title}: “{name}” is no part of {model.source}.",
+                f"“{name}” is no part of {model.source}.",
                 node=context.node,
                 title="Unknown module",
                 field="modules_to_save",
