@@ -61,7 +61,7 @@ def test_a_method_in_full_precision(
     check(tmp_path, monkeypatch, method, base, steps=4)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(seconds=1, kind="nf4")
 @pytest.mark.parametrize(("method", "base"), SLOW)
 def test_a_method_in_other_precisions(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str, base: str

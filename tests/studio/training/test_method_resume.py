@@ -23,7 +23,7 @@ def test_a_method_with_a_state_resumes(tmp_path: Path, method: str) -> None:
     assert_same(tmp_path, method)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(seconds=1)
 @pytest.mark.parametrize("method", OTHERS)
 def test_every_other_method_resumes(tmp_path: Path, method: str) -> None:
     assert_same(tmp_path, method)
