@@ -33,13 +33,13 @@ def test_a_full_rank_is_told() -> None:
     """All directions in use: more may help; and never both advices."""
     told = " ".join(advice(Insight(60, modules(16))))
     assert "a higher rank may learn more" in told
-    assert "would hold" not in told
+    assert "would preserve" not in told
 
 
 def test_places_that_stand_out() -> None:
     """A layer that moved much more, and layers that did not."""
     told = " ".join(advice(Insight(60, modules(10, norms=[1.0] * 7 + [9.0, 0.001, 0.002]))))
-    assert "9 times the middle one, is in model.layers.7.self_attn.q_proj" in told
+    assert "9 times the median, is in model.layers.7.self_attn.q_proj" in told
     assert "2 of 10 layers hardly moved" in told
 
 

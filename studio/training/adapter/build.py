@@ -172,7 +172,7 @@ def _check_own_precision(context: StepContext, adapted: AdaptedModelValue) -> No
         ("biases", "Bias to None", "bias_dtype", adapted.bias != "none"),
         (
             "modules that are trained as a whole",
-            "“Train as a whole” to nothing",
+            "“Modules to save” to nothing",
             "saved_dtype",
             bool(adapted.modules_to_save),
         ),

@@ -46,7 +46,7 @@ class ChoiceEditor(Editor):
         place = self._place(value)
         if place < 0:
             self._fill()
-            self._combo.addItem(f"{value} (not known)", value)
+            self._combo.addItem(f"{value} (unknown)", value)
             place = self._combo.count() - 1
         self._combo.setCurrentIndex(place)
 
