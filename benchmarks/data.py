@@ -89,7 +89,7 @@ def window(source: Path, rows: int) -> dict[str, Any]:
     """A window on the file: the first row, the count, and a row near the end."""
     import resource
 
-    from studio.data.reading.window import open_window
+    from studio.data.window import open_window
     from studio.graph.registry import load_registry
     from studio.node_settings.dataset import DatasetSettings
 

@@ -10,18 +10,16 @@ import time
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from studio.chat_templates.render import is_hasty
 from studio.data.detect import AUTO, Chosen, choose_format
 from studio.data.reading.folder import Found, find_files, is_hub, parts_of
 from studio.data.reading.hub import fetched, hub_source
-from studio.data.reading.source import ReadOptions, SourceRow, bad_file, check_file, read_rows
+from studio.data.reading.reader import check_file, read_rows
+from studio.data.reading.source import ReadOptions, SourceRow, bad_file
 from studio.errors import Problem, StudioError
 from studio.graph.node_type import CheckContext, Variant
-
-if TYPE_CHECKING:
-    from studio.node_settings.dataset import DatasetSettings
+from studio.node_settings.dataset import DatasetSettings
 
 _LOOKED_AT = 20  # of many files, the quick look opens the first ones
 _UNSURE = 0.5

@@ -76,7 +76,7 @@ SUPPORT = {
     },
     "studio.objectives": {"objective"},
     "studio.exporters": {"exporter", "folder", "model_card", "copy_files"},
-    "studio.data.formats": {"_choices", "_class_labels", "_pairs"},
+    "studio.data.formats": {"_choices", "_pairs"},
 }
 """What defines a kind of variant, or is shared by several of its files."""
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from PySide6.QtCore import QMimeData
 
+from studio.data.reading.file_types import kind_of_name
 from studio.data.reading.folder import parts_of, sources_or_none
-from studio.data.reading.kinds import kind_of_name
 from studio.graph.document import Document
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import field_validator
 
-from studio.data.formats._class_labels import ClassNumber
+from studio.data.reading.class_labels import ClassNumber
 from studio.data.row_format import (
     NOT_MINE,
     Canonical,

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from studio.data.formats._class_labels import class_names, with_names
+from studio.data.reading.class_labels import class_names, with_names
 from studio.data.reading.parquet import sound
 from studio.data.reading.source import ReadOptions, SourceRow, bad_file
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from studio.data.reading import walk
-from studio.data.reading.kinds import kind_of_name
+from studio.data.reading.file_types import kind_of_name
 from studio.data.reading.source import bad_file, unreadable
 from studio.errors import StudioError
 

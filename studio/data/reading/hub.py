@@ -12,14 +12,11 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from studio.data.reading.folder import HUB
 from studio.errors import StudioError
+from studio.node_settings.dataset import DatasetSettings
 from studio.system.paths import cache_dir
-
-if TYPE_CHECKING:
-    from studio.node_settings.dataset import DatasetSettings
 
 _NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 

@@ -16,12 +16,12 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from studio.data.formats._class_labels import class_names, with_names
 from studio.data.reading import csv as _csv
 from studio.data.reading import json as _json
 from studio.data.reading import jsonl as _jsonl
 from studio.data.reading import text as _text
 from studio.data.reading.arrow import batches_in
+from studio.data.reading.class_labels import class_names, with_names
 from studio.data.reading.input import Input
 from studio.data.reading.parquet import ROWS_AT_ONCE, damaged_row, sound
 from studio.data.reading.source import ReadOptions, SourceRow, broken_gzip, lost_row

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from studio.data.reading.look import SAVE_AS_UTF8, Look, look_at
+from studio.data.reading.encoding import SAVE_AS_UTF8, Detected, detect_encoding
 from studio.data.reading.source import ReadOptions, bad_file, broken_gzip
 from studio.errors import StudioError
 
@@ -47,11 +47,11 @@ class Input:
 @contextmanager
 def open_input(path: Path, options: ReadOptions) -> Iterator[Input]:
     """The file as UTF-8 text, as a stream."""
-    look = look_at(path, options.encoding)
-    for note in look.notes:
+    detected = detect_encoding(path, options.encoding)
+    for note in detected.notes:
         options.note(note)
     with ExitStack() as stack:
-        yield _opened(path, look, stack)
+        yield _opened(path, detected, stack)
 
 
 def open_seekable(path: Path, options: ReadOptions, stack: ExitStack) -> Input:
@@ -59,14 +59,14 @@ def open_seekable(path: Path, options: ReadOptions, stack: ExitStack) -> Input:
 
     Text that has to be unpacked or rewritten is put into a nameless temporary file.
     """
-    look = look_at(path, options.encoding)
-    if not look.packed and not look.recoded:
-        return _opened(path, look, stack)
+    detected = detect_encoding(path, options.encoding)
+    if not detected.packed and not detected.recoded:
+        return _opened(path, detected, stack)
     copy = stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115
     damage: StudioError | None = None
     with ExitStack() as own:
         try:
-            text = cast(io.BufferedReader, _opened(path, look, own).file)
+            text = cast(io.BufferedReader, _opened(path, detected, own).file)
             while piece := text.read1(_PIECE):  # read would lose what stands before a damage
                 copy.write(piece)
         except (EOFError, zlib.error, gzip.BadGzipFile, StudioError) as error:
@@ -91,19 +91,19 @@ def _whole_lines(copy: BinaryIO) -> int:
     return lines
 
 
-def _opened(path: Path, look: Look, stack: ExitStack) -> Input:
+def _opened(path: Path, detected: Detected, stack: ExitStack) -> Input:
     disk = stack.enter_context(path.open("rb"))
     file: io.BufferedReader = disk
-    if look.packed:
+    if detected.packed:
         unpacked = stack.enter_context(gzip.GzipFile(fileobj=disk, mode="rb"))
         packed = _Unpacked(unpacked)
         file = io.BufferedReader(packed, _BLOCK)  # type: ignore[arg-type]
-    file.read(look.skip)
-    if look.recoded:
-        recoded = _Recoded(path, file, look)
+    file.read(detected.skip)
+    if detected.recoded:
+        recoded = _Recoded(path, file, detected)
         text = io.BufferedReader(recoded, _BLOCK)  # type: ignore[type-var]
         return Input(path, text, disk, plain=False)
-    return Input(path, file, disk, plain=not look.packed, base=look.skip)
+    return Input(path, file, disk, plain=not detected.packed, base=detected.skip)
 
 
 class _Unpacked(io.RawIOBase):
@@ -125,10 +125,10 @@ class _Recoded(io.RawIOBase):
     """Another encoding, or other line ends, as UTF-8 with line feeds; what stands before a damage is
     given out before it is told."""
 
-    def __init__(self, path: Path, file: io.BufferedReader, look: Look) -> None:
-        self._path, self._file, self._old_mac = path, file, look.old_mac
-        self._name = look.encoding.upper()
-        self._decoder = codecs.getincrementaldecoder(look.encoding)()
+    def __init__(self, path: Path, file: io.BufferedReader, detected: Detected) -> None:
+        self._path, self._file, self._bare_cr = path, file, detected.bare_cr
+        self._name = detected.encoding.upper()
+        self._decoder = codecs.getincrementaldecoder(detected.encoding)()
         self._rest = b""
         self._line = 1
         self._damage: StudioError | None = None
@@ -160,9 +160,9 @@ class _Recoded(io.RawIOBase):
                 f"is not {self._name} text ({error.reason})",
                 SAVE_AS_UTF8,
                 "wrong_encoding",
-                line=self._line + text.count("\r" if self._old_mac else "\n"),
+                line=self._line + text.count("\r" if self._bare_cr else "\n"),
             )
-        return (text.replace("\r", "\n") if self._old_mac else text).encode("utf-8")
+        return (text.replace("\r", "\n") if self._bare_cr else text).encode("utf-8")
 
 
 def lines_of(

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from studio.data.formats._class_labels import class_names, with_names
+from studio.data.reading.class_labels import class_names, with_names
 from studio.data.reading.source import ReadOptions, SourceRow, bad_file, bad_row
 from studio.errors import StudioError
 

@@ -1,14 +1,13 @@
-"""Files of examples: opened, checked and read row by row with their true line numbers.
+"""A row as it stands in its file, how files are read, and the errors that name file and line.
 
-Why not the datasets library: it names the wrong line of a corrupt file, and it needs torch-sized
-imports. Memory stays at one row (or one block of Parquet). Nothing here knows what a row means.
+The bottom of this room: every reader uses it. Nothing here opens a file of a certain type or knows
+what a row means.
 """
 
 from __future__ import annotations
 
 import copy
 import hashlib
-import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,8 +15,6 @@ from typing import Any, Literal
 
 from studio.errors import StudioError
 
-QUICK_ROWS = 50
-QUICK_BYTES = 256 * 1024
 HASHED_AT_ONCE = 1 << 20
 Encoding = Literal["auto", "utf-8", "utf-16", "latin-1", "cp1252"]
 Documents = Literal["file", "paragraph", "line"]
@@ -78,14 +75,6 @@ def bad_row(row_line: int, path: Path, error: StudioError, done: int, start: int
     return SourceRow(row_line, {}, done, path, error, start)
 
 
-def check_file(path: Path, options: ReadOptions | None = None) -> Reader:
-    """The reader for a file that is there, not empty and of a known kind; raises ``StudioError``."""
-    from studio.data.reading.kinds import reader_of
-
-    refuse_absent(path)
-    return reader_of(path, options or ReadOptions())
-
-
 def refuse_absent(path: Path) -> None:
     """Raise ``StudioError`` for a file that is not there, is empty or cannot be opened."""
     try:
@@ -113,42 +102,6 @@ def unreadable(path: Path, error: OSError) -> StudioError:
     return bad_file(
         path, f"cannot be read: {reason}", "Check the file and its permissions.", "unreadable_file"
     )
-
-
-def read_rows(
-    path: Path, options: ReadOptions | None = None, *, quick: bool = False, strict: bool = True
-) -> Iterator[SourceRow]:
-    """The rows of a file, in order; with ``quick`` only the first few.
-
-    Raises ``StudioError`` with the file and the true line. Where ``strict`` is off, a bad row comes
-    as a row with an error; only damage that hides where the next row starts is raised.
-    """
-    options = options or ReadOptions()
-    if quick:
-        options = ReadOptions(options.encoding, options.documents, QUICK_BYTES, options.note)
-    for number, row in enumerate(_read(check_file(path, options), path, options), start=1):
-        if strict and row.error is not None:
-            raise row.error
-        yield row
-        if quick and number >= QUICK_ROWS:
-            return
-
-
-def _read(reader: Reader, path: Path, options: ReadOptions) -> Iterator[SourceRow]:
-    """What the reader gives; where it has to end before the file does, from which row on is told."""
-    number = line = 0
-    try:
-        for row in reader(path, options):
-            number, line = number + 1, row.line
-            yield row
-    except StudioError as error:
-        raise rest_lost(error, path, number + 1) from error
-    except (EOFError, zlib.error) as error:
-        raise rest_lost(broken_gzip(path, line), path, number + 1) from error
-    except OSError as error:
-        if error.errno is None:
-            raise rest_lost(broken_gzip(path, line), path, number + 1) from error
-        raise unreadable(path, error) from error
 
 
 def rest_lost(error: StudioError, path: Path, row: int) -> StudioError:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from studio.data.reading.kinds import kind_of_name
+from studio.data.reading.file_types import kind_of_name
 
 MOST_NAMES = 20_000
 """So many names below a folder are looked at; beyond that it is too large."""

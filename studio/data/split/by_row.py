@@ -7,16 +7,14 @@ known from a row and those before it; the one by count needs the number of rows.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from studio.data.reading.source import SourceRow, bad_file
 from studio.data.split.hashing import held_out_by_count, held_out_by_share
 from studio.errors import StudioError
-
-if TYPE_CHECKING:
-    from studio.node_settings.dataset import DatasetSettings
+from studio.node_settings.dataset import DatasetSettings
 
 Side = Literal["train", "validation", "left_out"]
 _BLOCK = 4096

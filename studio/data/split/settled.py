@@ -8,14 +8,12 @@ own place or column says of its side is in ``studio.data.split.by_row``.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from studio.data.split.hashing import ranks
-
-if TYPE_CHECKING:
-    from studio.node_settings.dataset import DatasetSettings
+from studio.node_settings.dataset import DatasetSettings
 
 _AT_LEAST = 64
 

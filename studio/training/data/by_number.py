@@ -18,8 +18,8 @@ import numpy as np
 
 from studio.data.drops import Drops
 from studio.data.reading.source import SourceRow
-from studio.data.reading.window import SourceWindow
 from studio.data.split.settled import lowest, settled
+from studio.data.window import SourceWindow
 from studio.errors import StudioError
 from studio.training.data.canonical import content_hash, to_arrow
 from studio.training.data.source_order import SourceOrder

@@ -10,22 +10,20 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from studio.data.split.hashing import ranks
 from studio.errors import StudioError
+from studio.node_settings.mix import MixSettings
 from studio.runs.context import StepContext
 from studio.system import disk
 from studio.training.data.arrow import RowWriter, open_rows
 from studio.training.data.canonical import FEATURES
 from studio.training.data.mix_counts import Draw, draws
 from studio.values import DatasetValue
-
-if TYPE_CHECKING:
-    from studio.node_settings.mix import MixSettings
 
 _TOGETHER = {"messages", "prompt", "text"}
 _WORDS = {

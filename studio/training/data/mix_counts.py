@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from studio.node_settings.mix import MixSettings
+from studio.node_settings.mix import MixSettings
 
 
 @dataclass(frozen=True)

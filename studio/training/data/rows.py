@@ -12,23 +12,24 @@ from collections.abc import Iterator
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from studio.data.check import first_rows, options_of, source_files
 from studio.data.detect import Chosen, choose_format
 from studio.data.drops import Drops
 from studio.data.reading.folder import is_hub
+from studio.data.reading.reader import read_rows
 from studio.data.reading.source import (
     HASHED_AT_ONCE,
     ReadOptions,
     SourceRow,
     bad_file,
-    read_rows,
     refuse_absent,
     sha256_of,
 )
 from studio.data.split.by_row import Sides
 from studio.errors import StudioError
+from studio.node_settings.dataset import DatasetSettings
 from studio.runs.context import StepContext
 from studio.system import disk
 from studio.system.number_text import percent
@@ -37,9 +38,6 @@ from studio.training.data.canonical import FEATURES, content_hash, to_arrow
 from studio.training.data.row_tally import Tally
 from studio.training.data.split import split_rows
 from studio.values import DatasetValue
-
-if TYPE_CHECKING:
-    from studio.node_settings.dataset import DatasetSettings
 
 _ROWS_AT_ONCE = 500
 _BYTES_AT_ONCE = 1_000_000

@@ -10,20 +10,18 @@ import shutil
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from studio.data.split.settled import settled
 from studio.errors import StudioError
+from studio.node_settings.dataset import DatasetSettings
 from studio.runs.context import StepContext
 from studio.training.data.arrow import RowWriter, data_file
 from studio.training.data.canonical import FEATURES
 from studio.training.data.row_tally import Tally
-
-if TYPE_CHECKING:
-    from studio.node_settings.dataset import DatasetSettings
 
 ORDER = "held_out.npy"
 

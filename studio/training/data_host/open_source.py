@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from studio.data.reading.folder import is_hub
-from studio.data.reading.window import SourceWindow, open_window
+from studio.data.window import SourceWindow, open_window
 from studio.errors import Stopped, StudioError
 from studio.graph.registry import Registry
 from studio.preview.protocol import Kind

@@ -15,7 +15,7 @@ from studio.data.check import first_rows, options_of
 from studio.data.detect import column_map, describe_detection
 from studio.data.reading.folder import is_hub
 from studio.data.reading.source import SourceRow
-from studio.data.reading.window import SourceWindow, open_window
+from studio.data.window import SourceWindow, open_window
 from studio.errors import StudioError
 from studio.graph.node_type import Variant
 from studio.graph.schema import parse

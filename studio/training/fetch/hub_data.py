@@ -7,15 +7,12 @@ the hub's cache, and what is whole is taken from there without any network.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from studio.data.reading.hub import Fetched, HubSource, fetched, hub_source, note_fetched
 from studio.errors import StudioError
+from studio.node_settings.dataset import DatasetSettings
 from studio.runs.context import StepContext
 from studio.training.fetch.hub import run_download
-
-if TYPE_CHECKING:
-    from studio.node_settings.dataset import DatasetSettings
 
 _HINTS = {
     "not_found": "Check the spelling; a private data set needs a token with access to it.",

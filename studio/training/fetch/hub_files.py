@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from studio.data.reading.kinds import kind_of_name
+from studio.data.reading.file_types import kind_of_name
 
 _SPLITS = {
     "train": ("train", "training"),

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from studio.data.reading.source import read_rows
+from studio.data.reading.reader import read_rows
 
 ROWS: list[dict[str, Any]] = [
     {"prompt": "Grüße, 雪?", "completion": "two\nlines"},

@@ -13,8 +13,8 @@ from pyarrow import parquet
 
 from studio.data.check import first_rows
 from studio.data.detect import choose_format
-from studio.data.reading.source import read_rows
-from studio.data.reading.window import open_window
+from studio.data.reading.reader import read_rows
+from studio.data.window import open_window
 from studio.graph.registry import load_registry
 from studio.node_settings.dataset import DatasetSettings
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from studio.data.reading.source import read_rows
-from studio.data.reading.window import SourceWindow, open_window
+from studio.data.reading.reader import read_rows
+from studio.data.window import SourceWindow, open_window
 from studio.errors import StudioError
 from studio.graph.registry import load_registry
 from studio.node_settings.dataset import DatasetSettings

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from studio.data.reading.window import open_window
+from studio.data.window import open_window
 from studio.errors import StudioError
 from studio.graph.node_type import CheckContext
 from studio.graph.registry import load_registry

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from studio.data.reading.window import open_window
+from studio.data.window import open_window
 from studio.graph.registry import load_registry
 from studio.node_settings.dataset import DatasetSettings
 from studio.preview.report import DataReport, report_from_json

@@ -11,20 +11,17 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from studio.data.check import first_rows, options_of, source_files
 from studio.data.detect import Chosen, choose_format
 from studio.data.reading.index import FileIndex, index_of
 from studio.data.reading.input import Input, open_seekable
-from studio.data.reading.kinds import kind_of
-from studio.data.reading.source import ReadOptions, SourceRow, check_file, lost_row, read_rows
+from studio.data.reading.reader import check_file, kind_of, read_rows
+from studio.data.reading.source import ReadOptions, SourceRow, lost_row
 from studio.data.split.by_row import Side, Sides
 from studio.errors import StudioError
 from studio.graph.node_type import Variant
-
-if TYPE_CHECKING:
-    from studio.node_settings.dataset import DatasetSettings
+from studio.node_settings.dataset import DatasetSettings
 
 _MOST_OPEN = 16
 

@@ -1,6 +1,6 @@
-"""What the first bytes of a text file say: packed or not, in which encoding, with which line ends.
+"""The compression, encoding and line ends of a text file, detected from its first bytes.
 
-Files that are no text at all are refused here, by what they really are. It must not read further.
+Files that are not text are refused here, with what they are. Nothing reads past the first 64 KB.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ _GZIP = b"\x1f\x8b"
 
 
 @dataclass(frozen=True)
-class Look:
-    """What the first bytes of a file say. ``encoding`` is a codec; ``skip`` bytes are its mark."""
+class Detected:
+    """``encoding`` is a codec, ``skip`` the bytes of its byte order mark; ``bare_cr``: lines end in \\r alone."""
 
     packed: bool
     encoding: str
     skip: int
-    old_mac: bool
+    bare_cr: bool
     notes: tuple[str, ...]
 
     @property
     def recoded(self) -> bool:
         """Whether the text has to be rewritten on the way."""
-        return self.encoding != "utf-8" or self.old_mac
+        return self.encoding != "utf-8" or self.bare_cr
 
 
-def look_at(path: Path, encoding: str) -> Look:
-    """The packing and encoding of a file; raises ``StudioError`` for what is no text."""
+def detect_encoding(path: Path, encoding: str) -> Detected:
+    """Compression and encoding of a file; raises ``StudioError`` for a file that is not text."""
     with path.open("rb") as file:
         head = file.read(_HEAD)
     packed = head.startswith(_GZIP)
@@ -56,10 +56,10 @@ def look_at(path: Path, encoding: str) -> Look:
     codec, skip, more = _codec(path, head, encoding)
     text = head[skip:]
     line_end, old = ("\n".encode(codec), "\r".encode(codec))
-    old_mac = old in text and line_end not in text
-    if old_mac:
+    bare_cr = old in text and line_end not in text
+    if bare_cr:
         more.append(f"{path.name} ends its lines with a bare carriage return; that was accepted.")
-    return Look(packed, codec, skip, old_mac, (*notes, *more))
+    return Detected(packed, codec, skip, bare_cr, (*notes, *more))
 
 
 def _first_of(file: gzip.GzipFile) -> bytes:

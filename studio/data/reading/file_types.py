@@ -1,0 +1,32 @@
+"""Types of data files by their names. Nothing is opened here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+KINDS: Mapping[str, str] = {
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "json",
+    ".csv": "csv",
+    ".tsv": "csv",
+    ".parquet": "parquet",
+    ".arrow": "arrow",
+    ".feather": "arrow",
+    ".ipc": "arrow",
+    ".txt": "text",
+    ".text": "text",
+    ".md": "text",
+    ".markdown": "text",
+}
+"""Suffix -> file type. Files of text may be gzip-compressed and end in ``.gz``."""
+
+BINARY = frozenset({"parquet", "arrow"})
+
+
+def kind_of_name(path: Path) -> str | None:
+    """The file type that the name says, or ``None``."""
+    packed = path.suffix.lower() == ".gz"
+    kind = KINDS.get(Path(path.stem).suffix.lower() if packed else path.suffix.lower())
+    return None if packed and kind in BINARY else kind

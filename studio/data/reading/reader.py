@@ -1,0 +1,119 @@
+"""One file read row by row: its type, the reader for it, and errors with the true line.
+
+Why not the datasets library: it names the wrong line of a corrupt file, and importing it takes as
+long as importing torch. Memory stays at one row (or one block of Parquet).
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from studio.data.reading.arrow import read_arrow
+from studio.data.reading.csv import read_csv
+from studio.data.reading.file_types import kind_of_name
+from studio.data.reading.json import is_lines, read_json
+from studio.data.reading.jsonl import read_jsonl
+from studio.data.reading.parquet import read_parquet
+from studio.data.reading.source import (
+    Reader,
+    ReadOptions,
+    SourceRow,
+    bad_file,
+    broken_gzip,
+    refuse_absent,
+    rest_lost,
+    unreadable,
+)
+from studio.data.reading.text import read_text
+from studio.errors import StudioError
+
+QUICK_ROWS = 50
+QUICK_BYTES = 256 * 1024
+_READERS: Mapping[str, Reader] = {
+    "jsonl": read_jsonl,
+    "json": read_json,
+    "csv": read_csv,
+    "parquet": read_parquet,
+    "arrow": read_arrow,
+    "text": read_text,
+}
+
+
+def check_file(path: Path, options: ReadOptions | None = None) -> Reader:
+    """The reader for a file that is there, not empty and of a known kind; raises ``StudioError``."""
+    refuse_absent(path)
+    return reader_of(path, options or ReadOptions())
+
+
+def read_rows(
+    path: Path, options: ReadOptions | None = None, *, quick: bool = False, strict: bool = True
+) -> Iterator[SourceRow]:
+    """The rows of a file, in order; with ``quick`` only the first few.
+
+    Raises ``StudioError`` with the file and the true line. Where ``strict`` is off, a bad row comes
+    as a row with an error; only damage that hides where the next row starts is raised.
+    """
+    options = options or ReadOptions()
+    if quick:
+        options = ReadOptions(options.encoding, options.documents, QUICK_BYTES, options.note)
+    for number, row in enumerate(_read(check_file(path, options), path, options), start=1):
+        if strict and row.error is not None:
+            raise row.error
+        yield row
+        if quick and number >= QUICK_ROWS:
+            return
+
+
+def _read(reader: Reader, path: Path, options: ReadOptions) -> Iterator[SourceRow]:
+    """What the reader gives; where it has to end before the file does, from which row on is told."""
+    number = line = 0
+    try:
+        for row in reader(path, options):
+            number, line = number + 1, row.line
+            yield row
+    except StudioError as error:
+        raise rest_lost(error, path, number + 1) from error
+    except (EOFError, zlib.error) as error:
+        raise rest_lost(broken_gzip(path, line), path, number + 1) from error
+    except OSError as error:
+        if error.errno is None:
+            raise rest_lost(broken_gzip(path, line), path, number + 1) from error
+        raise unreadable(path, error) from error
+
+
+def kind_of(path: Path, options: ReadOptions) -> str:
+    """The kind of a file that is there; raises ``StudioError`` for an unknown one."""
+    kind = kind_of_name(path)
+    if kind is None:
+        raise _unknown(path)
+    if kind in ("jsonl", "json"):
+        really = "jsonl" if is_lines(path, options, kind == "jsonl") else "json"
+        if really != kind:
+            words = {"jsonl": "JSON lines", "json": "one JSON value"}
+            options.note(f"{path.name} holds {words[really]} in spite of its ending.")
+        return really
+    return kind
+
+
+def reader_of(path: Path, options: ReadOptions) -> Reader:
+    """The reader for a file that is there; raises ``StudioError`` for an unknown kind."""
+    return _READERS[kind_of(path, options)]
+
+
+def _unknown(path: Path) -> Exception:
+    if path.suffix.lower() in (".zip", ".tar", ".tgz", ".7z", ".bz2", ".xz", ".zst"):
+        return bad_file(
+            path,
+            f"is an archive (“{path.suffix}”)",
+            "Unpack it first; only .gz is read as it is.",
+            "unknown_suffix",
+        )
+    kind = f"ends in “{path.suffix}”" if path.suffix else "has no ending such as .jsonl"
+    return bad_file(
+        path,
+        f"{kind}, which is not a known kind of file",
+        "Use a .jsonl, .json, .csv, .tsv, .parquet, .arrow, .txt or .md file.",
+        "unknown_suffix",
+    )

@@ -1,0 +1,186 @@
+"""Projects and run folders made by an earlier version open, check, compile and resume as they did.
+
+They lie in ``tests/fixtures/before``; its README says how they were made.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from studio.graph.project import load_project, save_project
+from studio.graph.registry import load_registry
+from studio.runs.folder import list_runs
+from studio.runs.follow import read_state
+from studio.runs.plan import compile_plan
+from tests.e2e.studio_cli import studio
+
+FILES = Path(__file__).parents[1] / "fixtures" / "before" / "files"
+ROOT_LENGTH = 160
+STORED_ROOT = "/before" + "-" * (ROOT_LENGTH - len("/before"))
+PROJECTS = sorted(p.name for p in FILES.glob("*.studio"))
+RUNS = ("runs-completed", "runs-full", "runs-killed", "runs-stopped")
+
+pytestmark = pytest.mark.timeout(300)
+
+
+def relocate(parent: Path) -> Path:
+    """A copy of the files whose absolute paths lead to where it lies."""
+    parent = parent.resolve()
+    place = parent / ("x" * (ROOT_LENGTH - len(str(parent)) - 1))
+    assert len(str(place)) == ROOT_LENGTH, "the folder for temporary files has too long a path"
+    shutil.copytree(FILES, place)
+    for path in [p for p in place.rglob("*") if p.is_file()]:
+        data = path.read_bytes()
+        if STORED_ROOT.encode() in data:
+            path.write_bytes(data.replace(STORED_ROOT.encode(), str(place).encode()))
+    for path in place.glob("runs-*/*/checkpoints/*/*/manifest.json"):
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        for name, entry in manifest["files"].items():
+            entry["sha256"] = hashlib.sha256((path.parent / name).read_bytes()).hexdigest()
+        path.write_text(json.dumps(manifest, indent=2), encoding="utf-8")
+    for path in place.glob("runs-*/*/steps/*.json"):
+        for name, _, time_ns in json.loads(path.read_text(encoding="utf-8"))["files"]:
+            os.utime(name, ns=(time_ns, time_ns))
+    return place
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The copy that tests read."""
+    return relocate(tmp_path_factory.mktemp("before"))
+
+
+@pytest.fixture(scope="module")
+def recorded(place: Path) -> dict[str, Any]:
+    """What the earlier version said of them."""
+    found: dict[str, Any] = json.loads((place / "recorded.json").read_text(encoding="utf-8"))
+    return found
+
+
+def without_texts(problem: dict[str, Any]) -> dict[str, Any]:
+    """A Problem without its sentences, which may be worded anew."""
+    return {k: v for k, v in problem.items() if k not in ("sentence", "hint", "title")}
+
+
+@pytest.mark.parametrize("name", PROJECTS)
+def test_a_project_is_saved_as_it_was(place: Path, tmp_path: Path, name: str) -> None:
+    save_project(tmp_path / name, load_project(place / name))
+    assert (tmp_path / name).read_bytes() == (place / name).read_bytes()
+
+
+@pytest.mark.parametrize("name", PROJECTS)
+def test_a_project_compiles_to_the_same_plan(
+    place: Path, recorded: dict[str, Any], name: str
+) -> None:
+    compiled = compile_plan(load_project(place / name), load_registry(), place)
+    wanted = recorded["projects"][name]
+    problems = [[p.node, p.field, p.code, p.severity] for p in compiled.problems]
+    assert problems == wanted["problems"]
+    steps = [s.to_json() for s in compiled.plan.steps] if compiled.plan else None
+    assert steps == wanted["steps"]
+
+
+def test_the_terminal_finds_the_same_problems(place: Path, recorded: dict[str, Any]) -> None:
+    for name in ("wrong.studio", "full.studio"):
+        told = studio("check", place / name, "--json")
+        wanted = [without_texts(p) for p in recorded["checks"][name]]
+        assert [without_texts(p) for p in told.events] == wanted
+        assert told.code == (0 if recorded["projects"][name]["steps"] else 2)
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_the_terminal_lists_the_same_run(place: Path, recorded: dict[str, Any], name: str) -> None:
+    listed = studio("runs", "--runs", place / name, "--json")
+    assert listed.events == recorded["runs"][name]
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_a_run_is_read_back_as_its_events_say(
+    place: Path, recorded: dict[str, Any], name: str
+) -> None:
+    (folder,) = list_runs(place / name)
+    state = read_state(folder)
+    lines = folder.events_path.read_text(encoding="utf-8").splitlines()
+    events = [json.loads(line) for line in lines]
+    assert state.status == recorded["runs"][name][0]["status"]
+    assert list(state.nodes) == [s.node for s in folder.plan().steps]
+    done = {e["node"] for e in events if e["event"] == "StepFinished"}
+    assert {n for n, found in state.nodes.items() if found.state == "done"} == done
+    losses = [e["loss"] for e in events if e["event"] == "Metric" and "loss" in e]
+    assert state.nodes["train"].last_loss == losses[-1]
+    saved = [e["path"] for e in events if e["event"] == "ArtifactSaved"]
+    assert {a["path"] for a in state.artifacts} == set(saved)
+    assert all(Path(p).exists() for p in saved)
+    asked = [e for e in events if e["event"] == "Evaluation"]
+    assert (state.evaluation or {}).get("measures") == (asked[-1]["measures"] if asked else None)
+
+
+def rows(text: str) -> dict[tuple[str, str], dict[str, Any]]:
+    """Node types and variants of ``main.py nodes --json``."""
+    found = [json.loads(line) for line in text.splitlines()]
+    return {(row["kind"], row["id"]): row for row in found}
+
+
+def test_no_node_variant_or_setting_is_gone_or_has_another_default(place: Path) -> None:
+    now = rows(studio("nodes", "--json").out)
+    for key, old in rows((place / "nodes.jsonl").read_text(encoding="utf-8")).items():
+        assert key in now, key
+        for name in {"version", "category"} & old.keys():
+            assert now[key][name] == old[name], (key, name)
+        for side in {"inputs", "outputs"} & old.keys():
+            ports = {p["name"]: p for p in now[key][side]}
+            for port in old[side]:
+                assert set(port["types"]) <= set(ports[port["name"]]["types"]), (key, port)
+        settings = {s["name"]: s for s in now[key]["settings"]}
+        for spec in old["settings"]:
+            for name, value in spec.items():
+                found = settings[spec["name"]].get(name)
+                same = set(value) <= set(found) if name == "choices" else found == value
+                assert same, (key, spec["name"], name, value, found)
+
+
+def test_no_command_or_option_is_gone(place: Path) -> None:
+    helped = studio("--help").out
+    for command, options in json.loads((place / "commands.json").read_text()).items():
+        assert f"main.py {command}" in helped
+        told = studio(command, "--help").out.split()
+        offered = {word.strip("[],.") for word in told}
+        assert set(options) <= offered, (command, options)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["talk", "full"])
+def test_a_completed_run_is_not_trained_again(tmp_path: Path, name: str) -> None:
+    place = relocate(tmp_path)
+    runs = place / {"talk": "runs-completed", "full": "runs-full"}[name]
+    again = studio("run", place / f"{name}.studio", "--runs", runs, "--json", timeout=200)
+    assert again.status == "completed", again.err[-2000:]
+    assert all(e["cached"] for e in again.of("StepFinished")), again.of("StepFinished")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["killed", "stopped"])
+def test_an_unfinished_run_resumes(tmp_path: Path, name: str) -> None:
+    """The losses of its last steps are those of a run of the present code that was not ended."""
+    place = relocate(tmp_path)
+    runs = place / f"runs-{name}"
+    (folder,) = list_runs(runs)
+    resumed = studio("resume", folder.id, "--runs", runs, "--json", timeout=200)
+    assert resumed.status == "completed", resumed.err[-2000:]
+    (went_on,) = resumed.of("TrainResumed")
+    assert went_on["step"] >= 20
+    shutil.copy(folder.graph_path, place / "again.studio")  # with the values of --set
+    straight = studio(
+        "run", place / "again.studio", "--runs", place / "straight", "--json", timeout=200
+    )
+    wanted = {e["step"]: e["loss"] for e in straight.of("Metric") if "loss" in e}
+    losses = {e["step"]: e["loss"] for e in resumed.of("Metric") if "loss" in e}
+    assert list(losses) == list(range(went_on["step"] + 1, 61))
+    assert losses == pytest.approx({step: wanted[step] for step in losses}, rel=1e-3)
