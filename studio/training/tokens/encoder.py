@@ -154,14 +154,14 @@ def tokenize_dataset(
 
 def refuse_shape(context: StepContext, dataset: DatasetValue) -> None:
     """Raise ``StudioError`` for rows that supervised fine-tuning cannot learn from."""
-    what = {"preference": "preferences", "label": "labels of good and bad answers"}.get(
+    what = {"preference": "preferences", "label": "labels for good and bad answers"}.get(
         dataset.shape
     )
     if what:
         raise StudioError(
-            f"{context.title}: the rows are {what}, and supervised fine-tuning learns from answers only.",
+            f"{context.title}: the rows contain {what}, which supervised fine-tuning does not use.",
             title="Data for another objective",
-            hint="Choose another format on the Dataset node, or other data.",
+            hint="Choose another format in the Dataset node, or other data.",
             field="objective",
             code="wrong_shape",
             file=dataset.sources[0] if dataset.sources else None,
