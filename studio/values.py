@@ -28,7 +28,7 @@ class DatasetValue(Value):
 
     ``path`` is a folder with ``train`` and, if there are validation rows, ``validation``: Arrow
     datasets as ``datasets.load_from_disk`` reads them, with the columns of
-    ``studio.training.data.canonical``: a row has ``messages``, or ``prompt`` and ``completion``, or
+    ``studio.data.canonical``: a row has ``messages``, or ``prompt`` and ``completion``, or
     ``text``; the other columns are null. It also has ``line``: where the row stood in its source
     file (1-based), and ``source``: which file. ``shape`` says what can be trained on it:
     preferences and labels wait for objectives of their own. ``skipped`` counts bad rows that were

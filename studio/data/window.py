@@ -18,7 +18,6 @@ from studio.data.reading.index import FileIndex, index_of
 from studio.data.reading.input import Input, open_seekable
 from studio.data.reading.reader import check_file, kind_of, read_rows
 from studio.data.reading.source import ReadOptions, SourceRow, lost_row
-from studio.data.split.by_row import Side, Sides
 from studio.errors import StudioError
 from studio.graph.node_type import Variant
 from studio.node_settings.dataset import DatasetSettings
@@ -46,7 +45,6 @@ class SourceWindow:
         self._options = options_of(settings)
         self._indexes: list[FileIndex | StudioError] = []
         self._open: OrderedDict[Path, tuple[Input, ExitStack]] = OrderedDict()
-        self._sides: Sides | None = None
 
     def __enter__(self) -> SourceWindow:
         return self
@@ -64,6 +62,10 @@ class SourceWindow:
     def count(self) -> int:
         """How many rows there are, bad ones included."""
         return self._count(0, len(self.files))
+
+    def own_count(self) -> int:
+        """How many of them are not from the validation file."""
+        return self._count(0, self._own)
 
     def _count(self, first: int, last: int) -> int:
         total = sum(self._size(i) for i in range(first, last))
@@ -97,21 +99,6 @@ class SourceWindow:
             if before >= last:
                 break
         return parts
-
-    def split_of(self, number: int) -> Side:
-        """Where a row goes: as the Dataset step decides it, before leaks are moved."""
-        if self.settings.split_mode == "file":
-            return "train" if number <= self._count(0, self._own) else "validation"
-        return self._of_rows().at(number, self.count, self.rows)
-
-    def fault_of(self, row: SourceRow) -> StudioError | None:
-        """Why the side of a row cannot be told, where it cannot."""
-        return self._of_rows().fault(row)
-
-    def _of_rows(self) -> Sides:
-        if self._sides is None:
-            self._sides = Sides(self.settings)
-        return self._sides
 
     def _size(self, index: int, upto: int | None = None) -> int:
         found = self._index(index)

@@ -59,8 +59,8 @@ ROLES_OF = {
 def test_odd_rows_are_taken_as_they_are(
     name: str, format_id: str, row: dict[str, Any], tmp_path: Path
 ) -> None:
+    from studio.data.canonical import messages_of
     from studio.training.data.arrow import open_rows
-    from studio.training.data.canonical import messages_of
     from studio.training.data.rows import prepare_rows
     from tests.studio.training.steps import Recorder, make_context
 

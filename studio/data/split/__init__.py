@@ -1,1 +1,1 @@
-"""Which side of the split a row is on."""
+"""The split into training and validation rows: ``sides`` decides, ``hashing`` has the arithmetic."""

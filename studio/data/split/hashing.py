@@ -1,7 +1,7 @@
-"""Which rows are held out for validation: functions of the seed and a row's place alone.
+"""Hashes that decide which rows are held out: functions of the seed and a row's place alone.
 
-Why: rows that are appended to a file must not move the others to another side. It knows nothing of
-files; ``ordinal`` counts rows (or groups) from 0 in the order in which they first appear.
+Why: appending rows to a file must not move the others to another side. ``ordinal`` counts rows (or
+groups) from 0 in the order in which they first appear.
 """
 
 from __future__ import annotations

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from studio.data.canonical import messages_of, tools_of
 from studio.errors import StudioError
 from studio.runs.context import StepContext
 from studio.training.data.arrow import open_rows
-from studio.training.data.canonical import messages_of, tools_of
 from studio.training.tokens.chat import Message, TemplateRefused
 from studio.training.tokens.ends import Ends
 from studio.training.tokens.spans import Conversation

@@ -8,25 +8,19 @@ fetched, is prepared as in a run. It must not tokenize.
 from __future__ import annotations
 
 import copy
-from array import array
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
-
+from studio.data.canonical import to_arrow
 from studio.data.drops import Drops
 from studio.data.reading.source import SourceRow
-from studio.data.split.settled import lowest, settled
+from studio.data.split.sides import SidesByNumber
 from studio.data.window import SourceWindow
 from studio.errors import StudioError
-from studio.training.data.canonical import content_hash, to_arrow
 from studio.training.data.source_order import SourceOrder
 from studio.values import DatasetValue
-
-_FEW = 2000
-_ROWS_AT_ONCE = 256
 
 
 @dataclass(frozen=True)
@@ -90,18 +84,7 @@ class WindowRows:
         self._sources: dict[Path, str] = {}
         self._drops = Drops(window.settings.drop_rows)
         self.count = window.count()
-        self._held_out: frozenset[int] | None = None
-        if self._needs_all():
-            self._held_out = self._settled(tick)
-
-    def _needs_all(self) -> bool:
-        """Whether the sides are known only when every row is: by number, where duplicates do not
-        count, and by share in a small set, where chance may put all rows on one side."""
-        settings = self._window.settings
-        if settings.split_mode == "count":
-            return bool(settings.deduplicate)
-        by_share = settings.split_mode == "fraction" and settings.validation_fraction > 0
-        return by_share and self.count <= _FEW
+        self._sides = SidesByNumber(window, self._used_row, tick)
 
     def rows(self, first: int, last: int) -> list[Item]:
         """The rows from ``first`` to ``last``, both included."""
@@ -115,9 +98,9 @@ class WindowRows:
     def _item(self, number: int, row: SourceRow) -> Item:
         source = self._source(row.path)
         dropped = self._is_dropped(number, row)
-        split = "left_out" if dropped else self._side(number)
+        split = "left_out" if dropped else self._sides.side(number)
         try:
-            fault = row.error or self._window.fault_of(row)
+            fault = row.error or self._sides.fault(row)
             if fault is not None:
                 split = split if dropped else "train"  # nothing leaves it out: a step stops there
                 raise fault
@@ -138,22 +121,6 @@ class WindowRows:
             raise row.error
         return self._window.chosen.convert(row, row.path)
 
-    def _side(self, number: int) -> str:
-        if self._held_out is None and self._window.settings.split_mode != "count":
-            return self._window.split_of(number)
-        if self._held_out is None:
-            self._held_out = self._lowest()
-        return "validation" if number - 1 in self._held_out else "train"
-
-    def _lowest(self) -> frozenset[int]:
-        """The rows that a split by number holds out; few are looked at."""
-        settings = self._window.settings
-        return lowest(self.count, settings.validation_count, settings.seed, self._used)
-
-    def _used(self, ordinals: list[int]) -> set[int]:
-        """Which of these rows, in ascending order, a Dataset step uses."""
-        return {n for n in ordinals if self._used_row(n, *self._window.rows(n + 1, n + 1))}
-
     def _used_row(self, ordinal: int, row: SourceRow) -> Mapping[str, Any] | None:
         """The canonical row, where it is used."""
         try:
@@ -161,27 +128,6 @@ class WindowRows:
         except StudioError:
             return None
         return None if self._is_dropped(ordinal + 1, row) else canonical
-
-    def _settled(self, tick: Callable[[int, int], None]) -> frozenset[int]:
-        """The rows that are held out, found by looking at all of them."""
-        settings = self._window.settings
-        ordinals, hashes = array("q"), array("Q")
-        for first in range(0, self.count, _ROWS_AT_ONCE):
-            tick(first, self.count)
-            rows = self._window.rows(first + 1, min(first + _ROWS_AT_ONCE, self.count))
-            for ordinal, row in enumerate(rows, start=first):
-                canonical = self._used_row(ordinal, row)
-                if canonical is not None:
-                    ordinals.append(ordinal)
-                    if settings.deduplicate:
-                        hashes.append(content_hash(to_arrow(canonical)))
-        places = np.array(ordinals, dtype=np.int64)
-        by_share = settings.split_mode == "fraction"
-        own = [by_share and self._window.split_of(n + 1) == "validation" for n in ordinals]
-        kept, held_out = settled(
-            settings, places, np.array(own, dtype=bool), np.array(hashes, dtype=np.uint64)
-        )
-        return frozenset(places[kept & held_out].tolist())
 
     def _source(self, path: Path) -> str:
         if path not in self._sources:

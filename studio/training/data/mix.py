@@ -21,7 +21,7 @@ from studio.node_settings.mix import MixSettings
 from studio.runs.context import StepContext
 from studio.system import disk
 from studio.training.data.arrow import RowWriter, open_rows
-from studio.training.data.canonical import FEATURES
+from studio.training.data.features import FEATURES
 from studio.training.data.mix_counts import Draw, draws
 from studio.values import DatasetValue
 

@@ -14,6 +14,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from studio.data.canonical import content_hash, to_arrow
 from studio.data.check import first_rows, options_of, source_files
 from studio.data.detect import Chosen, choose_format
 from studio.data.drops import Drops
@@ -27,14 +28,14 @@ from studio.data.reading.source import (
     refuse_absent,
     sha256_of,
 )
-from studio.data.split.by_row import Sides
+from studio.data.split.sides import Split
 from studio.errors import StudioError
 from studio.node_settings.dataset import DatasetSettings
 from studio.runs.context import StepContext
 from studio.system import disk
 from studio.system.number_text import percent
 from studio.training.data.arrow import RowWriter
-from studio.training.data.canonical import FEATURES, content_hash, to_arrow
+from studio.training.data.features import FEATURES
 from studio.training.data.row_tally import Tally
 from studio.training.data.split import split_rows
 from studio.values import DatasetValue
@@ -155,10 +156,9 @@ class _Reading:
         self.context = context
         self.tally = tally
         self._settings, self._chosen, self._options = settings, chosen, options
-        self._sides = Sides(settings)
+        self._split = Split(settings)
         self._drops = Drops(settings.drop_rows)
         self._ordinal = 0
-        self._hashes = settings.deduplicate or settings.drop_validation_leaks
 
     def rows(self, path: Path, held_out: bool) -> Iterator[tuple[dict[str, Any] | None, int]]:
         """(row as stored, or ``None`` for one that is left out; bytes of the file done)."""
@@ -176,12 +176,12 @@ class _Reading:
     ) -> dict[str, Any] | None:
         if self._drops and self._drops.has(self._ordinal, path, row.line):
             self.tally.dropped += 1
-            self._sides.of_any(self._ordinal - 1, row)
+            self._split.side_or_left_out(self._ordinal - 1, row)
             return None
         try:
             if row.error is not None:
                 raise row.error
-            side = "validation" if held_out else self._sides.of(self._ordinal - 1, row)
+            side = self._split.side(self._ordinal - 1, row, validation_file=held_out)
             canonical = {} if side == "left_out" else self._chosen.convert(row, path)
         except StudioError as error:
             if self._settings.on_bad_rows == "stop":
@@ -193,7 +193,7 @@ class _Reading:
             return None
         stored = to_arrow({**canonical, "line": row.line, "source": source})
         self.tally.keep(canonical, side == "validation", self._ordinal - 1)
-        if self._hashes:
+        if self._split.compares_content:
             self.tally.hashes.append(content_hash(stored))
         return stored
 

@@ -1,7 +1,7 @@
 """The rows of a prepared data set in the order of the user's file.
 
-Why: the split keeps train and validation rows apart, but a user counts the rows of the file. The
-step that made the data has kept the order beside it.
+Why: train and validation rows are stored apart, but a user counts the rows of the file. The Dataset
+step keeps the order beside them: ``held_out.npy`` has one bit per row.
 """
 
 from __future__ import annotations
@@ -15,8 +15,23 @@ import numpy as np
 
 from studio.data.split.hashing import held_out_by_count
 from studio.training.data.arrow import open_rows
-from studio.training.data.split import read_order
 from studio.values import DatasetValue
+
+ORDER = "held_out.npy"
+
+
+def write_order(folder: Path, held_out: Any) -> None:
+    """Keep which rows, in the order of the source, are held out."""
+    np.save(folder / ORDER, np.packbits(np.asarray(held_out, dtype=bool)))
+
+
+def read_order(folder: Path, count: int) -> Any:
+    """Which of ``count`` rows are held out, in the order of the source; ``None`` where unknown."""
+    try:
+        bits = np.unpackbits(np.load(folder / ORDER))
+    except (OSError, ValueError):
+        return None
+    return bits[:count].astype(bool) if len(bits) >= count else None
 
 
 @dataclass(frozen=True)

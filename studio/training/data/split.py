@@ -1,7 +1,7 @@
 """The rows that were read become the folders ``train`` and ``validation``.
 
-Leaks are judged here, where all sides are known. Rows are copied as a stream, not
-through mapped memory. ``held_out.npy`` keeps the order of the file: one bit a row.
+``studio.data.split`` decides the sides; this module writes them. Rows are copied as a stream, not
+through mapped memory.
 """
 
 from __future__ import annotations
@@ -15,98 +15,56 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from studio.data.split.settled import settled
-from studio.errors import StudioError
+from studio.data.split.sides import Decision, Split, refuse_empty_side
 from studio.node_settings.dataset import DatasetSettings
 from studio.runs.context import StepContext
 from studio.training.data.arrow import RowWriter, data_file
-from studio.training.data.canonical import FEATURES
+from studio.training.data.features import FEATURES
 from studio.training.data.row_tally import Tally
-
-ORDER = "held_out.npy"
+from studio.training.data.source_order import write_order
 
 
 def split_rows(
     context: StepContext, settings: DatasetSettings, tally: Tally, name: str
 ) -> tuple[int, int]:
     """Copy ``rows`` into ``train`` and ``validation``; returns how many rows are in each."""
-    kept, held_out = _sides(context, settings, tally)
-    counts = int((kept & ~held_out).sum()), int((kept & held_out).sum())
-    _refuse_one_side(settings, counts)
+    decision = _decide(context, settings, tally)
+    counts = int(decision.train.sum()), int(decision.validation.sum())
+    refuse_empty_side(settings, *counts)
     everything = context.folder / "rows"
-    if kept.all() and not counts[1]:
+    if decision.kept.all() and not counts[1]:
         everything.rename(context.folder / "train")
     else:
         context.phase("split", "Splitting the rows")
-        _copy(context, everything, {"train": kept & ~held_out, "validation": kept & held_out}, name)
+        _copy(
+            context, everything, {"train": decision.train, "validation": decision.validation}, name
+        )
         shutil.rmtree(everything)
-    write_order(context.folder, held_out[kept])
+    write_order(context.folder, decision.held_out[decision.kept])
     return counts
 
 
-def write_order(folder: Path, held_out: Any) -> None:
-    """Keep which rows, in the order of the source, are held out."""
-    np.save(folder / ORDER, np.packbits(np.asarray(held_out, dtype=bool)))
+def _decide(context: StepContext, settings: DatasetSettings, tally: Tally) -> Decision:
+    """The sides of all rows, and notices about those that were left out or moved."""
+    decision = Split(settings).decide(
+        np.array(tally.ordinals),
+        np.frombuffer(bytes(tally.sides), np.uint8).astype(bool),
+        np.array(tally.hashes, dtype=np.uint64),
+    )
+    _notice(context, decision.duplicates, "duplicate was", "duplicates were", "left out")
+    _notice(
+        context,
+        decision.leaks,
+        "validation row was",
+        "validation rows were",
+        "moved to training, where the same content is",
+    )
+    return decision
 
 
-def read_order(folder: Path, count: int) -> Any:
-    """Which of ``count`` rows are held out, in the order of the source; ``None`` where unknown."""
-    try:
-        bits = np.unpackbits(np.load(folder / ORDER))
-    except (OSError, ValueError):
-        return None
-    return bits[:count].astype(bool) if len(bits) >= count else None
-
-
-def _sides(context: StepContext, settings: DatasetSettings, tally: Tally) -> tuple[Any, Any]:
-    """(rows that are kept, rows that are held out), both as boolean arrays."""
-    hashes = np.array(tally.hashes, dtype=np.uint64)
-    own = np.frombuffer(bytes(tally.sides), np.uint8).astype(bool)
-    kept, held_out = settled(settings, np.array(tally.ordinals), own, hashes)
-    _told(context, int((~kept).sum()), "duplicate was", "duplicates were", "left out")
-    if settings.drop_validation_leaks:
-        leaks = kept & held_out & np.isin(hashes, hashes[kept & ~held_out])
-        held_out &= ~leaks
-        _told(
-            context,
-            int(leaks.sum()),
-            "validation row was",
-            "validation rows were",
-            "moved to training, where the same content is",
-        )
-    return kept, held_out
-
-
-def _told(context: StepContext, count: int, one: str, many: str, what: str) -> None:
+def _notice(context: StepContext, count: int, one: str, many: str, what: str) -> None:
     if count:
         context.notice(f"{count} {one if count == 1 else many} {what}.", level="info")
-
-
-def _refuse_one_side(settings: DatasetSettings, counts: tuple[int, int]) -> None:
-    if counts[0] == 0:
-        raise StudioError(
-            "no row is left to train on: all are validation rows.",
-            hint="Choose another split, or look at the values of its column.",
-            field="split_mode",
-            code="no_train_rows",
-        )
-    if counts[1] == 0 and settings.split_mode in ("column", "file"):
-        raise StudioError(
-            "no row is a validation row."
-            if settings.split_mode == "file"
-            else f"no row is a validation row: the column “{settings.split_column}” never says so.",
-            hint="Choose another split, or “None”.",
-            field="split_mode",
-            code="no_validation_rows",
-        )
-    if counts[1] == 0 and settings.split_mode == "group" and settings.validation_fraction > 0:
-        raise StudioError(
-            f"all rows have the same value in the column “{settings.group_column}”, so that no group "
-            "can be held out.",
-            hint="Name another column, or choose another split.",
-            field="group_column",
-            code="one_group",
-        )
 
 
 def _copy(context: StepContext, folder: Path, sides: Mapping[str, Any], name: str) -> None:

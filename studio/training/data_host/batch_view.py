@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from studio.data.canonical import content_hash
 from studio.preview.tokens import IGNORED, Token, TokenRow
 from studio.training.batch.row_order import GroupedOrder, PackedOrder, RowOrder
-from studio.training.data.canonical import content_hash
 from studio.training.report.row_facts import Facts
 
 

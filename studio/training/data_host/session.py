@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from studio.data.canonical import content_hash
 from studio.errors import StudioError
 from studio.graph.registry import load_registry
 from studio.preview.protocol import Kind
@@ -21,7 +22,6 @@ from studio.preview.report import SUSPICIOUS
 from studio.preview.tokens import TokenRow
 from studio.runs.token_request import TokenRequest, request_from_json
 from studio.training.data.by_number import Item, Rows
-from studio.training.data.canonical import content_hash
 from studio.training.data.source_order import SourceRow
 from studio.training.data_host.batch_view import TrainingRows, Unit, batch_of, padded
 from studio.training.data_host.open_source import Opener, Say

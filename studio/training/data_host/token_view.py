@@ -13,8 +13,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from studio.data.canonical import messages_of, tools_of
 from studio.preview.tokens import IGNORED, RoleSpan, State, Token, TokenRow
-from studio.training.data.canonical import messages_of, tools_of
 from studio.training.data.source_order import SourceRow
 from studio.training.tokens.chat import TemplateRefused
 from studio.training.tokens.encoder import Encoded, Encoder, rendered

@@ -1,6 +1,6 @@
 """What can be seen in a stored row without a tokenizer: who speaks, what is said, damaged characters.
 
-Pure functions of one row (``studio.training.data.canonical``); they judge and never change it.
+Pure functions of one row (``studio.data.canonical``); they judge and never change it.
 """
 
 from __future__ import annotations

@@ -10,9 +10,9 @@ from array import array
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from studio.data.canonical import content_hash
 from studio.preview.report import Place, Repeat
 from studio.system.number_text import percent
-from studio.training.data.canonical import content_hash
 from studio.training.report.near_duplicates import NearDuplicates, Pair
 from studio.training.report.row_checks import answer_of, texts_of
 from studio.training.report.row_facts import Facts

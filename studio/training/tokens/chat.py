@@ -14,9 +14,9 @@ from typing import Any, TypeVar
 from transformers import AutoTokenizer
 
 from studio.chat_templates import template
+from studio.data.canonical import as_template_messages
 from studio.errors import StudioError
 from studio.model.trust import may_run_code
-from studio.training.data.canonical import as_template_messages
 from studio.training.tokens.bounded import TookTooLong, bounded
 
 Message = Mapping[str, Any]

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from studio.data.canonical import messages_of, tools_of, weights_of
 from studio.preview.tokens import IGNORED
-from studio.training.data.canonical import messages_of, tools_of, weights_of
 from studio.training.tokens.chat import TemplateRefused
 from studio.training.tokens.spans import (
     Conversation,

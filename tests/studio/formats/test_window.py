@@ -182,6 +182,7 @@ def test_several_files_are_counted_through(tmp_path: Path) -> None:
     ],
 )
 def test_the_sides_are_those_of_the_step(settings: dict[str, Any], tmp_path: Path) -> None:
+    from studio.training.data.by_number import WindowRows
     from studio.training.data.rows import prepare_rows
     from tests.studio.training.steps import Recorder, make_context
     from tests.studio.training.test_rows import lines_of
@@ -191,7 +192,8 @@ def test_the_sides_are_those_of_the_step(settings: dict[str, Any], tmp_path: Pat
         make_context(tmp_path, Recorder()), DatasetSettings(source="rows.jsonl", **settings)
     )
     with window(tmp_path, source="rows.jsonl", **settings) as shown:
-        held_out = [n for n in range(1, 151) if shown.split_of(n) == "validation"]
+        rows = WindowRows("Dataset", shown).rows(1, 150)
+    held_out = [row.number for row in rows if row.split == "validation"]
     assert held_out == (lines_of(value, "validation") if value.validation_rows else [])
 
 

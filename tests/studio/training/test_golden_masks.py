@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from studio.chat_templates import template
+from studio.data.canonical import to_arrow
 from studio.data.conversation import untrained
 from studio.graph.registry import load_registry
-from studio.training.data.canonical import to_arrow
 from studio.training.tokens.encoder import Encoder
 from studio.training.tokens.masks import render_row
 from tests.studio.training.goldens import make_masks

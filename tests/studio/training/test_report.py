@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from studio.data.canonical import content_hash
 from studio.data.window import open_window
 from studio.graph.registry import load_registry
 from studio.node_settings.dataset import DatasetSettings
@@ -17,7 +18,6 @@ from studio.preview.report import DataReport, report_from_json
 from studio.runs.plan import Plan, Step
 from studio.runs.token_request import TokenRequest
 from studio.training.data.by_number import Item, WindowRows
-from studio.training.data.canonical import content_hash
 from studio.training.data.rows import prepare_rows
 from studio.training.report.make import ReportMaker, histogram
 from studio.training.report.near_duplicates import NearDuplicates

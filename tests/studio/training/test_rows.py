@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from studio.data import canonical
 from studio.errors import Stopped, StudioError
 from studio.node_settings.dataset import DatasetSettings
-from studio.training.data import canonical
 from studio.training.data.rows import prepare_rows
 from studio.values import DatasetValue
 from tests.studio.training.steps import Recorder, make_context

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from studio.data.canonical import to_arrow
 from studio.errors import StudioError
 from studio.preview.tokens import RowFlags
-from studio.training.data.canonical import to_arrow
 from studio.training.report.row_flags import flags_of
 from studio.training.tokens.chat import TemplateRefused
 from studio.training.tokens.encoder import Encoded, Encoder, tokenize_dataset

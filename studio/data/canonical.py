@@ -12,28 +12,19 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from datasets import Features, List, Value
-
-_MESSAGE = {
-    "role": Value("string"),
-    "content": Value("string"),
-    "weight": Value("float32"),
-    "extra": Value("string"),
-}
-FEATURES = Features(
-    {
-        "messages": List(_MESSAGE),
-        "tools": Value("string"),
-        "chosen": List(_MESSAGE),
-        "rejected": List(_MESSAGE),
-        "label": Value("bool"),
-        "prompt": Value("string"),
-        "completion": Value("string"),
-        "text": Value("string"),
-        "line": Value("int64"),
-        "source": Value("string"),
-    }
+COLUMNS = (
+    "messages",
+    "tools",
+    "chosen",
+    "rejected",
+    "label",
+    "prompt",
+    "completion",
+    "text",
+    "line",
+    "source",
 )
+"""The stored columns; their Arrow types are in ``studio.training.data.features``."""
 _LISTS = ("messages", "chosen", "rejected")
 _OWN = ("role", "content", "weight")
 _PLACE = ("line", "source")
@@ -41,7 +32,7 @@ _PLACE = ("line", "source")
 
 def to_arrow(row: Mapping[str, Any]) -> dict[str, Any]:
     """A canonical row of a format (see ``studio.data.row_format``) as the stored columns."""
-    stored: dict[str, Any] = {name: row.get(name) for name in FEATURES}
+    stored: dict[str, Any] = {name: row.get(name) for name in COLUMNS}
     for name in _LISTS:
         if stored[name] is not None:
             stored[name] = [_stored(m) for m in stored[name]]

@@ -1,0 +1,349 @@
+"""Which side of the split a row is on: training, validation, or left out.
+
+The only place that decides it. The Dataset step asks ``Split`` while it reads, and once more when all
+rows are known: duplicates, leaks, a split by number and a side that would be empty depend on all of
+them. Views ask ``SidesByNumber`` for any row, which reads no more rows than the answer needs.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import numpy as np
+
+from studio.data.canonical import content_hash, to_arrow
+from studio.data.reading.source import SourceRow, bad_file
+from studio.data.split.hashing import held_out_by_share, ranks
+from studio.errors import StudioError
+from studio.node_settings.dataset import DatasetSettings
+
+Side = Literal["train", "validation", "left_out"]
+_BLOCK = 4096
+_SMALL = 2000
+"""A split by share can put all rows on one side by chance; beyond so many rows it does not."""
+_ROWS_AT_ONCE = 256
+_CANDIDATES = 64
+
+
+@dataclass(frozen=True)
+class Decision:
+    """The sides of all rows, as boolean arrays in their order. ``duplicates`` and ``leaks`` count the
+    rows that were left out and that were moved to training."""
+
+    kept: Any
+    held_out: Any
+    duplicates: int = 0
+    leaks: int = 0
+
+    @property
+    def train(self) -> Any:
+        """The rows to train on."""
+        return self.kept & ~self.held_out
+
+    @property
+    def validation(self) -> Any:
+        """The validation rows."""
+        return self.kept & self.held_out
+
+
+class Split:
+    """The split of one Dataset node, for rows that come in order."""
+
+    def __init__(self, settings: DatasetSettings) -> None:
+        self._settings = settings
+        self._groups: dict[str, int] = {}
+        self._values = _side_by_value(settings)
+        self._blocks: dict[int, Any] = {}
+
+    @property
+    def compares_content(self) -> bool:
+        """Whether ``decide`` needs the hash of each row's content."""
+        return self._settings.deduplicate or self._settings.drop_validation_leaks
+
+    def side(self, ordinal: int, row: SourceRow, *, validation_file: bool = False) -> Side:
+        """The side that the row's place, group, column or file says; ``ordinal`` counts from 0.
+
+        Raises ``StudioError`` where the column does not say it. With a split by number every row is
+        on the training side until ``decide``.
+        """
+        if validation_file:
+            return "validation"
+        mode = self._settings.split_mode
+        if mode == "column":
+            return self._by_column(row)
+        if mode == "group":
+            value = _value(row, self._settings.group_column, "group_column")
+            return self.by_share(self._groups.setdefault(value, len(self._groups)))
+        return self.by_share(ordinal) if mode == "fraction" else "train"
+
+    def side_or_left_out(self, ordinal: int, row: SourceRow) -> Side:
+        """Like ``side``; rows that cannot be read and rows without a side are left out.
+
+        A row that the settings leave out still begins its group, so that leaving it out moves no
+        other row.
+        """
+        if row.error is not None:
+            return "left_out"
+        try:
+            return self.side(ordinal, row)
+        except StudioError:
+            return "left_out"
+
+    def by_share(self, ordinal: int) -> Side:
+        """The side of a row or group by its place alone."""
+        block, place = divmod(ordinal, _BLOCK)
+        if block not in self._blocks:
+            numbers = np.arange(block * _BLOCK, (block + 1) * _BLOCK)
+            s = self._settings
+            self._blocks = {**self._blocks} if len(self._blocks) < 64 else {}
+            self._blocks[block] = held_out_by_share(numbers, s.validation_fraction, s.seed)
+        return "validation" if self._blocks[block][place] else "train"
+
+    def _by_column(self, row: SourceRow) -> Side:
+        name = self._settings.split_column
+        value = _value(row, name, "split_column").strip().lower()
+        side = self._values.get(value)
+        if side is None:
+            error = bad_file(
+                row.path,
+                f"has “{value}” in the split column “{name}”, which names no side",
+                "Name that value in the settings of the split.",
+                "unknown_side",
+                line=row.line,
+            )
+            error.field = "split_column"
+            raise error
+        return side
+
+    def fault(self, row: SourceRow) -> StudioError | None:
+        """Why the row has no side, or ``None`` where it has one."""
+        try:
+            if row.error is None and self._settings.split_mode == "column":
+                self._by_column(row)
+            if row.error is None and self._settings.split_mode == "group":
+                _value(row, self._settings.group_column, "group_column")
+        except StudioError as error:
+            return error
+        return None
+
+    def decide(self, ordinals: Any, held_out: Any, hashes: Any) -> Decision:
+        """The sides of all rows that are used.
+
+        ``ordinals`` are their places among all rows, from 0, ``held_out`` whether ``side`` put them
+        on the validation side, ``hashes`` their contents (empty unless ``compares_content``).
+        """
+        settings = self._settings
+        kept = np.ones(len(ordinals), dtype=bool)
+        if settings.deduplicate:
+            kept[:] = False
+            kept[np.unique(hashes, return_index=True)[1]] = True  # the first one of each
+        if settings.split_mode == "count":
+            held_out = self._by_number(ordinals, kept, settings.validation_count)
+        elif settings.split_mode == "fraction" and settings.validation_fraction > 0:
+            held_out = self._with_both_sides(ordinals, kept, held_out)
+        duplicates, leaks = int((~kept).sum()), 0
+        if settings.drop_validation_leaks:
+            leaking = kept & held_out & np.isin(hashes, hashes[kept & ~held_out])
+            held_out, leaks = held_out & ~leaking, int(leaking.sum())
+        return Decision(kept, held_out, duplicates, leaks)
+
+    def _by_number(self, ordinals: Any, kept: Any, wanted: int) -> Any:
+        used = {int(n) for n in ordinals[kept]}
+        drawn = _lowest_ranked(
+            max(used, default=-1) + 1, wanted, self._settings.seed, used.intersection
+        )
+        return np.isin(ordinals, list(drawn)) & kept
+
+    def _with_both_sides(self, ordinals: Any, kept: Any, held_out: Any) -> Any:
+        """Rows that were left out can empty a side; then the row of lowest rank goes there."""
+        sides = held_out[kept]
+        if len(sides) < 2 or sides.any() != sides.all():
+            return held_out
+        first = self._by_number(ordinals, kept, 1)
+        return first if not sides.any() else ~first
+
+
+class RowsByNumber(Protocol):
+    """Rows of files by their number, from 1 (``studio.data.window``)."""
+
+    settings: DatasetSettings
+
+    def count(self) -> int:
+        """How many rows there are."""
+
+    def own_count(self) -> int:
+        """How many of them are not from the validation file."""
+
+    def rows(self, first: int, last: int) -> list[SourceRow]:
+        """The rows from ``first`` to ``last``, both included."""
+
+
+class SidesByNumber:
+    """The side of any row by its number, from 1, as the Dataset step decides it before leaks are
+    moved and duplicates are left out.
+
+    ``used`` gives the canonical row of an ordinal (from 0), ``None`` where the step would not use
+    it. ``tick`` is called with the rows done and their number where all have to be read, and may raise.
+    """
+
+    def __init__(
+        self,
+        data: RowsByNumber,
+        used: Callable[[int, SourceRow], Mapping[str, Any] | None],
+        tick: Callable[[int, int], None] = lambda done, total: None,
+    ) -> None:
+        self._settings = data.settings
+        self._data = data
+        self._used = used
+        self._split = Split(data.settings)
+        self._count = data.count()
+        self._by_group: list[Side] = []
+        self._held_out: frozenset[int] | None = None
+        if self._needs_all():
+            self._held_out = self._decided(tick)
+
+    def _needs_all(self) -> bool:
+        """Whether every row has to be read first: by number, where duplicates do not count, and by
+        share in a small data set."""
+        settings = self._settings
+        if settings.split_mode == "count":
+            return settings.deduplicate
+        by_share = settings.split_mode == "fraction" and settings.validation_fraction > 0
+        return by_share and self._count <= _SMALL
+
+    def side(self, number: int) -> Side:
+        """The side of a row; one that cannot be read is left out where its content would say it."""
+        mode = self._settings.split_mode
+        if mode == "count" and self._held_out is None:
+            self._held_out = _lowest_ranked(
+                self._count, self._settings.validation_count, self._settings.seed, self._among_used
+            )
+        if self._held_out is not None:
+            return "validation" if number - 1 in self._held_out else "train"
+        if mode == "file":
+            return "train" if number <= self._data.own_count() else "validation"
+        if mode == "group":
+            return self._of_group(number)
+        if mode == "fraction":
+            return self._split.by_share(number - 1)
+        found = self._data.rows(number, number) if mode == "column" else []
+        return self._split.side_or_left_out(number - 1, found[0]) if found else "train"
+
+    def fault(self, row: SourceRow) -> StudioError | None:
+        """Why the row has no side, or ``None`` where it has one."""
+        return self._split.fault(row)
+
+    def _of_group(self, number: int) -> Side:
+        """Groups are numbered as they first appear, so the rows before this one are read."""
+        while len(self._by_group) < number:
+            start = len(self._by_group)
+            self._by_group += [
+                self._split.side_or_left_out(ordinal, row)
+                for ordinal, row in enumerate(self._data.rows(start + 1, start + _BLOCK), start)
+            ]
+            if len(self._by_group) == start:
+                return "left_out"
+        return self._by_group[number - 1]
+
+    def _among_used(self, ordinals: list[int]) -> set[int]:
+        """Which of these rows, in ascending order, the Dataset step uses."""
+        return {n for n in ordinals if self._used(n, *self._data.rows(n + 1, n + 1)) is not None}
+
+    def _decided(self, tick: Callable[[int, int], None]) -> frozenset[int]:
+        """The validation rows, from 0, found by reading all rows."""
+        by_share = self._settings.split_mode == "fraction"
+        ordinals, hashes = array("q"), array("Q")
+        for first in range(0, self._count, _ROWS_AT_ONCE):
+            tick(first, self._count)
+            rows = self._data.rows(first + 1, min(first + _ROWS_AT_ONCE, self._count))
+            for ordinal, row in enumerate(rows, start=first):
+                canonical = self._used(ordinal, row)
+                if canonical is None:
+                    continue
+                ordinals.append(ordinal)
+                if self._settings.deduplicate:
+                    hashes.append(content_hash(to_arrow(canonical)))
+        places = np.array(ordinals, dtype=np.int64)
+        own = [by_share and self._split.by_share(n) == "validation" for n in ordinals]
+        before_leaks = Split(self._settings.model_copy(update={"drop_validation_leaks": False}))
+        decision = before_leaks.decide(
+            places, np.array(own, dtype=bool), np.array(hashes, dtype=np.uint64)
+        )
+        return frozenset(places[decision.validation].tolist())
+
+
+def refuse_empty_side(settings: DatasetSettings, train: int, validation: int) -> None:
+    """Raise ``StudioError`` when a side has no row although the settings ask for it."""
+    if train == 0:
+        raise StudioError(
+            "no row is left to train on: all are validation rows.",
+            hint="Choose another split, or look at the values of its column.",
+            field="split_mode",
+            code="no_train_rows",
+        )
+    if validation == 0 and settings.split_mode in ("column", "file"):
+        raise StudioError(
+            "no row is a validation row."
+            if settings.split_mode == "file"
+            else f"no row is a validation row: the column “{settings.split_column}” never says so.",
+            hint="Choose another split, or “None”.",
+            field="split_mode",
+            code="no_validation_rows",
+        )
+    if validation == 0 and settings.split_mode == "group" and settings.validation_fraction > 0:
+        raise StudioError(
+            f"all rows have the same value in the column “{settings.group_column}”, so that no group "
+            "can be held out.",
+            hint="Name another column, or choose another split.",
+            field="group_column",
+            code="one_group",
+        )
+
+
+def _lowest_ranked(
+    count: int, wanted: int, seed: int, used: Callable[[list[int]], set[int]]
+) -> frozenset[int]:
+    """The rows, from 0, that a split by number holds out: of the rows that are used, the ``wanted`` of
+    lowest rank; at least one row is left to train on. Of ``count`` rows only so many are asked
+    about, in ascending batches, as are needed."""
+    order = np.argsort(ranks(np.arange(count), seed), kind="stable")
+    found: list[int] = []
+    done = 0
+    while len(found) <= wanted and done < count:
+        batch = order[done : done + max(wanted + 1 - len(found), _CANDIDATES)].tolist()
+        done += len(batch)
+        good = used(sorted(batch))
+        found += [n for n in batch if n in good]
+    return frozenset(found[: max(0, min(wanted, len(found) - 1))])
+
+
+def _side_by_value(settings: DatasetSettings) -> Mapping[str, Side]:
+    """Values of the split column, in lower case, and the side that each names."""
+    sides: tuple[tuple[Side, str], ...] = (
+        ("train", settings.train_values),
+        ("validation", settings.validation_values),
+        ("left_out", settings.left_out_values),
+    )
+    return {
+        value.strip().lower(): side
+        for side, values in sides
+        for value in values.split(",")
+        if value.strip()
+    }
+
+
+def _value(row: SourceRow, name: str, field: str) -> str:
+    if row.data.get(name) is None:
+        error = bad_file(
+            row.path,
+            f"has nothing in the column “{name}”, which decides its side of the split",
+            "Fill it in, or name another column.",
+            "no_split_column",
+            line=row.line,
+        )
+        error.field = field
+        raise error
+    return str(row.data[name])
