@@ -54,7 +54,9 @@ def test_findings_name_their_lines_and_a_fix_mends_one(model: Path, tmp_path: Pa
         "report", project, "--fix", "raise_max_length", "--json", "--set", "train.epochs=7"
     )
     assert done.code == 0
-    assert done.err == "Not written, because --set applies to this invocation only: train.epochs=7.\n"
+    assert (
+        done.err == "Not written, because --set applies to this invocation only: train.epochs=7.\n"
+    )
     assert '"epochs": 7' not in project.read_text(encoding="utf-8")
     (said,) = done.events
     assert said["changes"] == {"train.max_length": 384}

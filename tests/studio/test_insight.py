@@ -26,7 +26,7 @@ def test_a_roomy_rank_is_told() -> None:
     """Five of sixteen directions: eight would do."""
     told = " ".join(advice(Insight(60, modules(5))))
     assert "5 of 16 singular directions" in told
-    assert "A rank of 8 would hold" in told
+    assert "A rank of 8 would preserve" in told
 
 
 def test_a_full_rank_is_told() -> None:

@@ -205,7 +205,10 @@ def test_in_the_terminal(tmp_path: Path) -> None:
     applied = studio("recipe", project, "--apply", "--set", "train.max_length=999", **home)
     assert applied.code == 0, applied.err
     assert "is saved" in applied.out
-    assert "Not written, because --set applies to this invocation only: train.max_length=999" in applied.err
+    assert (
+        "Not written, because --set applies to this invocation only: train.max_length=999"
+        in applied.err
+    )
     settings = {n.id: n.settings for n in load_project(project).nodes}
     assert settings["train"].get("max_length") != 999
     assert all(settings[r["node"]][r["field"]] == r["value"] for r in rows)

@@ -37,7 +37,7 @@ PLAIN = row(
 def test_brackets() -> None:
     shown = row_text(replace(PLAIN, roles=(RoleSpan("user", 0, 2),)), 96, BRACKETS)
     assert shown.splitlines() == [
-        "Row 7 of 96 · talk.jsonl, line 9 · validation · 6 tokens: 2 trained, 2 cut",
+        "Row 7 of 96 · talk.jsonl, line 9 · validation · 6 tokens: 2 trained, 2 truncated",
         "  user 1-2",
         "<|q|>hi↵",
         "⟦yes<|e|>⟧⟪↵",

@@ -236,4 +236,7 @@ def test_the_terminal_applies_it(project: Path, capsys: pytest.CaptureFixture[st
     after = load_project(project).node("train").settings
     assert after == before | {k: v for k, v in proposed.items() if k in after}
     assert after.get("max_length") != 1_000_000
-    assert "Not written, because --set applies to this invocation only: train.batch_size=4096" in told.err
+    assert (
+        "Not written, because --set applies to this invocation only: train.batch_size=4096"
+        in told.err
+    )
