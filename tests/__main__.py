@@ -7,6 +7,8 @@ always pytest's summary; the exit code is not 0 when a linter or a test failed.
 The whole suite runs in two parts: what only computes, on two cores at once where there are two, and then,
 one after the other, what measures time or starts windows and runs. LORA_STUDIO_TEST_WORKERS sets another
 number of cores, also for a choice of tests.
+
+`--budget SECONDS` leaves out what would not be through in that time: see tests/slow_budget.py.
 """
 
 from __future__ import annotations
@@ -66,6 +68,8 @@ def run_pytest(arguments: list[str], failed: list[str]) -> int:
     """Run pytest; `failed` linters are named again above its summary."""
     environment = {**os.environ, "LORA_STUDIO_FAILED_LINTERS": ", ".join(failed)}
     workers = os.environ.get("LORA_STUDIO_TEST_WORKERS", "")
+    if any(a.startswith("--budget") for a in arguments):
+        return _pytest(["-p", "tests.slow_budget", *arguments], environment)
     if arguments or workers == "1" or not _has_cores():
         parallel = ["-n", workers] if workers else []
         return _pytest([*parallel, *arguments], environment)

@@ -6,6 +6,7 @@ another test an hour later. It must not import Qt or torch itself: light tests s
 
 from __future__ import annotations
 
+import functools
 import gc
 import logging
 import os
@@ -19,6 +20,8 @@ from typing import Any
 
 import pytest
 
+from tests.timing import WAIT_MS
+
 # Before anything imports Qt, pyqtgraph or transformers.
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 os.environ["PYQTGRAPH_QT_LIB"] = "PySide6"
@@ -29,7 +32,7 @@ _HOME = tempfile.mkdtemp(prefix="lora-studio-tests-")
 os.environ["LORA_STUDIO_HOME"] = _HOME
 
 OUR_LOGGERS = ("studio", "workers", "ui")
-GRACE_S = 2.0
+GRACE_S = 30.0
 
 
 def pytest_unconfigure() -> None:
@@ -61,6 +64,14 @@ class _Records(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         self.texts.append(f"{record.levelname} {record.name}: {record.getMessage()}")
+
+
+@pytest.fixture
+def qtbot(qtbot: Any) -> Any:
+    """Waits as long as it takes for what must come: on a busy machine that can be long."""
+    for name in ("waitUntil", "waitSignal", "waitSignals", "waitExposed"):
+        setattr(qtbot, name, functools.partial(getattr(qtbot, name), timeout=WAIT_MS))
+    return qtbot
 
 
 @pytest.fixture(autouse=True)

@@ -69,6 +69,8 @@ VARIANT = Variant(
     "arXiv:2504.12397.",
     payload=LoraMethod(
         _build,
+        # 3e-4 in PEFT's example.
+        learning_rates=(2e-5, 3e-4, 2e-3),
         paper="arXiv:2504.12397",
         cannot_merge="they act on a part of the text only, which merged weights cannot",
     ),

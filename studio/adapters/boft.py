@@ -58,6 +58,8 @@ VARIANT = Variant(
     "blocks are too coarse. Liu et al. 2024, arXiv:2311.06243.",
     payload=LoraMethod(
         _build,
+        # 1e-4 in PEFT's method comparison, 3e-5 in PEFT's example.
+        learning_rates=(3e-5, 2e-4, 5e-3),
         transposed=False,
         paper="arXiv:2311.06243",
         uses=frozenset({"dropout"}),

@@ -93,6 +93,8 @@ VARIANT = Variant(
     "2024, arXiv:2410.07170.",
     payload=LoraMethod(
         _build,
+        # 5e-4 in PEFT's example.
+        learning_rates=(2e-5, 5e-4, 2e-3),
         paper="arXiv:2410.07170",
         hooks=Hooks(initialise=_initialise),
         uses=frozenset({"r", "alpha", "dropout", "bias"}),

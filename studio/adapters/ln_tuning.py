@@ -26,6 +26,8 @@ VARIANT = Variant(
     "of tone. Zhao et al. 2023, arXiv:2312.11420.",
     payload=LoraMethod(
         _build,
+        # 1e-4 in PEFT's method comparison.
+        learning_rates=(1e-4, 1e-3, 1e-2),
         quantized=(),
         dtypes=("float32",),
         paper="arXiv:2312.11420",

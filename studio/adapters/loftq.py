@@ -61,6 +61,8 @@ VARIANT = Variant(
     "4-bit base (NF4), and only there. Li et al. 2023, arXiv:2310.08659.",
     payload=LoraMethod(
         lora_config,
+        # 1e-4 to 3e-4 in the paper.
+        learning_rates=(2e-5, 2e-4, 1e-3),
         quantized=("nf4",),
         only_quantized=True,
         paper="arXiv:2310.08659",

@@ -30,6 +30,8 @@ VARIANT = Variant(
     "it: a task that needs more rank than LoRA gives. Hyeon-Woo et al. 2022, arXiv:2108.06098.",
     payload=LoraMethod(
         _build,
+        # 1e-4 in PEFT's method comparison.
+        learning_rates=(5e-5, 2e-4, 2e-3),
         transposed=False,
         quantized=("int8",),
         paper="arXiv:2108.06098",

@@ -54,6 +54,8 @@ VARIANT = Variant(
     "size matters most. Yeh et al. 2023, arXiv:2309.14859.",
     payload=LoraMethod(
         _build,
+        # 1e-3 and 3e-3 in PEFT's method comparison.
+        learning_rates=(3e-4, 1e-3, 1e-2),
         transposed=False,
         quantized=("int8",),
         paper="arXiv:2309.14859",

@@ -69,6 +69,8 @@ VARIANT = Variant(
     "Saved as a plain LoRA of twice the rank. Wang et al. 2024, arXiv:2407.05000.",
     payload=LoraMethod(
         _build,
+        # 2e-5 in the paper, 3e-5 in PEFT's example.
+        learning_rates=(5e-6, 5e-5, 5e-4),
         quantized=(),
         starts_from_base=True,
         paper="arXiv:2407.05000",

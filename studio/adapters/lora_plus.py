@@ -37,6 +37,11 @@ VARIANT = Variant(
     help="LoRA whose B has a higher learning rate than A. When to use it: to learn faster with the "
     "same memory. Hayou et al. 2024, arXiv:2402.12354.",
     payload=LoraMethod(
-        lora_config, experts=True, paper="arXiv:2402.12354", hooks=Hooks(rate=_rate)
+        lora_config,
+        # The rate of A; 5e-5 in PEFT's documentation, with a ratio of 16.
+        learning_rates=(1e-5, 1e-4, 1e-3),
+        experts=True,
+        paper="arXiv:2402.12354",
+        hooks=Hooks(rate=_rate),
     ),
 )

@@ -30,6 +30,9 @@ _FIELDS: Mapping[str, tuple[str, ...]] = {
 }
 """A shared setting, and the fields of the LoRA node that it stands for."""
 
+LearningRates = tuple[float, float, float]
+"""The lowest useful learning rate, the usual one for a model of 7 B parameters, and the highest."""
+
 State = tuple[dict[str, Any], dict[str, Any]]
 """What a method keeps beside the weights: tensors by name, and JSON values."""
 
@@ -95,6 +98,8 @@ class LoraMethod:
     ``transposed``: on layers that store their weights as (in, out), as those of GPT-2.
     ``saved_as`` names the form that ``hooks.save`` gives the adapter; ``adds_up_anew``: in that form its
     numbers are added in another order, which half precision rounds otherwise.
+    ``research``: it stands under “Research methods”, because little but its own paper speaks for it.
+    ``learning_rates``: lowest, usual and highest; ``None`` where no number is known.
     ``fits(node, own, layers)`` gets the LoRA node's settings, its own and the chosen layers, and yields
     pairs of field and sentence for what does not go together.
     """
@@ -114,6 +119,8 @@ class LoraMethod:
     why_not_quantized: str = ""
     saved_as: str = ""
     adds_up_anew: bool = False
+    research: bool = False
+    learning_rates: LearningRates | None = None
     fits: Fits | None = None
     hooks: Hooks = field(default_factory=Hooks)
 
@@ -133,6 +140,13 @@ class LoraMethod:
     def mergeable(self) -> bool:
         """Whether its adapters can be merged into the base's weights."""
         return not self.cannot_merge
+
+
+def rate_text(rate: float) -> str:
+    """A learning rate as people write it: 2e-4, 0.1."""
+    if rate >= 0.1:
+        return f"{rate:g}"
+    return f"{rate:.2e}".replace(".00e", "e").replace("0e-", "e-").replace("e-0", "e-")
 
 
 def own_settings(value: AdaptedModelValue, model: type[Any]) -> Any:

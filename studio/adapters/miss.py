@@ -23,10 +23,12 @@ VARIANT = Variant(
     id="miss",
     title="MiSS",
     order=390,
-    help="One trained matrix that shards of the weight share: faster than LoRA. Experimental. When to "
+    help="One trained matrix that shards of the weight share: faster than LoRA. When to "
     "use it: a high rank with little time. Kang and Yin 2024, arXiv:2409.15371.",
     payload=LoraMethod(
         _build,
+        # 2e-5 in PEFT's example, 1e-4 in PEFT's method comparison.
+        learning_rates=(1e-5, 1e-4, 1e-3),
         transposed=False,
         paper="arXiv:2409.15371",
         uses=frozenset({"r", "dropout"}),

@@ -56,6 +56,8 @@ VARIANT = Variant(
     "use it: to change style with little forgetting. Qiu et al. 2023, arXiv:2306.07280.",
     payload=LoraMethod(
         _build,
+        # 1e-4 in PEFT's method comparison.
+        learning_rates=(5e-5, 2e-4, 5e-3),
         transposed=False,
         paper="arXiv:2306.07280",
         uses=frozenset({"dropout"}),

@@ -23,6 +23,8 @@ VARIANT = Variant(
     "Büyükakyüz 2024, arXiv:2406.01775.",
     payload=LoraMethod(
         _build,
+        # 3e-4 in PEFT's example.
+        learning_rates=(2e-5, 2e-4, 1e-3),
         transposed=False,
         quantized=(),
         starts_from_base=True,

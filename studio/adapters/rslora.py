@@ -20,5 +20,11 @@ VARIANT = Variant(
     order=20,
     help="LoRA with the scale alpha / √r, so that a high rank learns as strongly as a low one. When to "
     "use it: ranks of 64 and more. Kalajdzievski 2023, arXiv:2312.03732.",
-    payload=LoraMethod(_build, experts=True, paper="arXiv:2312.03732"),
+    payload=LoraMethod(
+        _build,
+        # As LoRA at the same scale.
+        learning_rates=(2e-5, 2e-4, 2e-3),
+        experts=True,
+        paper="arXiv:2312.03732",
+    ),
 )

@@ -64,6 +64,8 @@ VARIANT = Variant(
     "many small adapters on one base. Kopiczko et al. 2024, arXiv:2310.11454.",
     payload=LoraMethod(
         _build,
+        # 4e-3 to 2e-2 in the paper, 1e-3 in PEFT's method comparison.
+        learning_rates=(5e-4, 2e-3, 2e-2),
         paper="arXiv:2310.11454",
         uses=frozenset({"dropout"}),
     ),

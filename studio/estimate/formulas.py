@@ -79,10 +79,10 @@ def _factors(width: int, factor: int) -> tuple[int, int]:
 
 def _ia3(m: Linear, r: int, settings: Settings) -> int:
     """One factor per output, or per input of the feed-forward's last layer (Liu et al., 2022)."""
-    from studio.adapters.ia3 import _INPUT_SCALED  # one list for both
+    from studio.adapters.ia3 import INPUT_SCALED  # one list for both
 
     del r, settings
-    return m.width_in if m.name.rpartition(".")[2] in _INPUT_SCALED else m.width_out
+    return m.width_in if m.name.rpartition(".")[2] in INPUT_SCALED else m.width_out
 
 
 def _outputs(m: Linear, r: int, settings: Settings) -> int:
@@ -105,7 +105,7 @@ def _of_a(m: Linear, r: int, settings: Settings) -> int:
 
 def _coefficients(m: Linear, r: int, settings: Settings) -> int:
     """As many as were asked for; the default is that of the method (Gao et al., 2024)."""
-    from studio.adapters.fourierft import FourierftSettings
+    from studio.adapters.research.fourierft import FourierftSettings
 
     del m, r
     return int(FourierftSettings.model_validate(settings).frequencies)
@@ -113,7 +113,7 @@ def _coefficients(m: Linear, r: int, settings: Settings) -> int:
 
 def _wavelets(m: Linear, r: int, settings: Settings) -> int:
     """As many as were asked for (Bilican et al., 2025)."""
-    from studio.adapters.waveft import WaveftSettings
+    from studio.adapters.research.waveft import WaveftSettings
 
     del m, r
     return int(WaveftSettings.model_validate(settings).frequencies)
@@ -121,7 +121,7 @@ def _wavelets(m: Linear, r: int, settings: Settings) -> int:
 
 def _numbers(m: Linear, r: int, settings: Settings) -> int:
     """As many as were asked for (TinyLoRA, 2026)."""
-    from studio.adapters.tinylora import TinyloraSettings
+    from studio.adapters.research.tinylora import TinyloraSettings
 
     del m, r
     return int(TinyloraSettings.model_validate(settings).numbers)
@@ -129,7 +129,7 @@ def _numbers(m: Linear, r: int, settings: Settings) -> int:
 
 def _circulant(m: Linear, r: int, settings: Settings) -> int:
     """One row of each block (Chen et al., 2024)."""
-    from studio.adapters.c3a import C3aSettings
+    from studio.adapters.research.c3a import C3aSettings
 
     del r
     return m.width_in * m.width_out // int(C3aSettings.model_validate(settings).block_size)
@@ -137,7 +137,7 @@ def _circulant(m: Linear, r: int, settings: Settings) -> int:
 
 def _drawn(m: Linear, r: int, settings: Settings) -> int:
     """LoRA, a spread for each rank, and a weight for each sample (MonteCLoRA, 2024)."""
-    from studio.adapters.monteclora import MontecloraSettings
+    from studio.adapters.research.monteclora import MontecloraSettings
 
     samples = MontecloraSettings.model_validate(settings).samples
     return r * (m.width_in + m.width_out) + r + samples
@@ -145,7 +145,7 @@ def _drawn(m: Linear, r: int, settings: Settings) -> int:
 
 def _parts(m: Linear, r: int, settings: Settings) -> int:
     """A small pair for each part of the outputs, inside one basis of the layer (AdaMSS, 2025)."""
-    from studio.adapters.adamss import AdamssSettings
+    from studio.adapters.research.adamss import AdamssSettings
 
     del r
     own = AdamssSettings.model_validate(settings)
@@ -155,7 +155,7 @@ def _parts(m: Linear, r: int, settings: Settings) -> int:
 
 def _weakest(m: Linear, r: int, settings: Settings) -> int:
     """U, S and V of the singular directions that are not kept (OSF, 2025)."""
-    from studio.adapters.osf import OsfSettings, trained_directions
+    from studio.adapters.research.osf import OsfSettings, trained_directions
 
     del r
     kept = OsfSettings.model_validate(settings).kept
@@ -164,7 +164,7 @@ def _weakest(m: Linear, r: int, settings: Settings) -> int:
 
 def _entries(m: Linear, r: int, settings: Settings) -> int:
     """A share of the entries, and a LoRA beside them where it is wanted (Super-Tuning, 2026)."""
-    from studio.adapters.supertuning import SupertuningSettings, trained_entries
+    from studio.adapters.research.supertuning import SupertuningSettings, trained_entries
 
     own = SupertuningSettings.model_validate(settings)
     beside = r * (m.width_in + m.width_out) if own.with_lora else 0
@@ -173,7 +173,7 @@ def _entries(m: Linear, r: int, settings: Settings) -> int:
 
 def _block_diagonal(m: Linear, r: int, settings: Settings) -> int:
     """LoRA with only the blocks of A, or of B, where the layer's kind asks for it (Wang et al., 2025)."""
-    from studio.adapters.bdlora import BdloraSettings, by_rows
+    from studio.adapters.research.bdlora import BdloraSettings, by_rows
 
     blocks = BdloraSettings.model_validate(settings).blocks
     a, b = r * m.width_in, r * m.width_out
@@ -182,7 +182,7 @@ def _block_diagonal(m: Linear, r: int, settings: Settings) -> int:
 
 def _tweakers(m: Linear, r: int, settings: Settings) -> int:
     """A and B of width out, and pairs of square layers between them (Zhong et al., 2024)."""
-    from studio.adapters.peanut import PeanutSettings
+    from studio.adapters.research.peanut import PeanutSettings
 
     return 2 * r * m.width_out + 2 * PeanutSettings.model_validate(settings).depth * r * r
 
@@ -195,7 +195,7 @@ def _injection(m: Linear, r: int, settings: Settings) -> int:
 
 def _paths(m: Linear, r: int, settings: Settings) -> int:
     """A and B of the weight; C, D and E only where the layer has a bias (Chavan et al., 2023)."""
-    from studio.adapters.glora import GloraSettings
+    from studio.adapters.research.glora import GloraSettings
 
     own = GloraSettings.model_validate(settings)
     weight = {"lora": r * (m.width_in + m.width_out), "vector": m.width_out, "constant": 1}

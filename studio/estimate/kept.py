@@ -98,7 +98,7 @@ def _fourierft(m: Linear, r: int, settings: Settings) -> Kept:
 def _hra(m: Linear, r: int, settings: Settings) -> Kept:
     """Each reflection but an orthogonal one multiplies a square matrix by a vector and keeps it; then
     their product's factor, a unit matrix, and the changed weight."""
-    from studio.adapters.hra import HraSettings
+    from studio.adapters.research.hra import HraSettings
 
     orthogonal = HraSettings.model_validate(settings).orthogonal
     squares = 1 if orthogonal else 1 + r - r % 2
@@ -109,7 +109,7 @@ def _hra(m: Linear, r: int, settings: Settings) -> Kept:
 def _osf(m: Linear, r: int, settings: Settings) -> Kept:
     """Both the trained directions and those that they began as, joined to matrices of twice their
     number; of the wider side the other directions are stored too, to keep gradients out of them."""
-    from studio.adapters.osf import OsfSettings, trained_directions
+    from studio.adapters.research.osf import OsfSettings, trained_directions
 
     del r
     most, both = min(m.width_in, m.width_out), m.width_in + m.width_out
@@ -135,10 +135,10 @@ def _vera(m: Linear, r: int, settings: Settings) -> Kept:
 
 def _ia3(m: Linear, r: int, settings: Settings) -> Kept:
     """What is scaled: the input of the feed-forward's last matrix, in the adapter's width, or the output."""
-    from studio.adapters.ia3 import _INPUT_SCALED
+    from studio.adapters.ia3 import INPUT_SCALED
 
     del r, settings
-    if m.name.rpartition(".")[2] in _INPUT_SCALED:
+    if m.name.rpartition(".")[2] in INPUT_SCALED:
         return Kept(reads=False, middle=0, factors=0, wide=m.width_in)
     return Kept(reads=False, middle=0, factors=0, outputs=m.width_out)
 

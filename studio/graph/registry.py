@@ -1,7 +1,8 @@
 """The registry finds node types and variants: one file each, here or in another package.
 
-Built-in ones are the modules of ``studio.nodes``, ``studio.data.formats``, ``studio.adapters``,
-``studio.objectives`` and ``studio.exporters``; each module has a constant ``NODE`` or ``VARIANT``.
+Built-in ones are the modules of ``studio.nodes``, ``studio.data.formats``, ``studio.adapters`` (with
+its package ``research``), ``studio.objectives`` and ``studio.exporters``; each module has a constant
+``NODE`` or ``VARIANT``.
 Third parties publish the same objects through the entry-point groups ``lora_studio.nodes`` and
 ``lora_studio.variants``; while one is being written, ``LORA_STUDIO_EXTENSIONS`` names modules to
 load without installing them (``module`` or ``module:object``, several with commas). A broken
@@ -98,11 +99,14 @@ def load_registry() -> Registry:
 
 
 def _constants(package: str, name: str) -> list[Any]:
+    """The constant ``name`` of every module of a package and of the packages inside it."""
     root = importlib.import_module(package)
     modules = sorted(
-        m.name for m in pkgutil.iter_modules(root.__path__) if not m.name.startswith("_")
+        m.name
+        for m in pkgutil.walk_packages(root.__path__, f"{package}.")
+        if not m.name.rpartition(".")[2].startswith("_")
     )
-    loaded = (importlib.import_module(f"{package}.{m}") for m in modules)
+    loaded = map(importlib.import_module, modules)
     return [getattr(module, name) for module in loaded if hasattr(module, name)]
 
 

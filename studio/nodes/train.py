@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from studio import chat_templates
+from studio.adapters.method import rate_text
 from studio.errors import Problem
 from studio.graph.node_type import CheckContext, NodeType
 from studio.graph.ports import ADAPTED_MODEL, ADAPTER, DATASET, MODEL, input_, output
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 def check(settings: TrainSettings, context: CheckContext) -> Iterable[Problem]:
     """Settings that contradict each other or what is wired; data that train nothing."""
     yield from check_whole(settings, context)
+    yield from check_rate(settings, context)
     yield from kept_problems(settings, context)
     yield from check_data(settings, context)
     data = [s for t, s in context.upstream.values() if t == "dataset" and s]
@@ -123,6 +125,33 @@ def check_whole(settings: Any, context: CheckContext) -> Iterable[Problem]:
             code="high_rate",
             hint="Typical values are 1e-5 to 5e-5.",
         )
+
+
+_FAR = 2.0
+"""A learning rate is far outside a range when it is so many times below or above it."""
+
+
+def check_rate(settings: TrainSettings, context: CheckContext) -> Iterable[Problem]:
+    """A learning rate far outside the range that the wired LoRA method declares."""
+    kind, lora = context.inputs.get("model", ("", None))
+    if kind != "lora" or lora is None:
+        return
+    variant = context.variants.get("adapter", {}).get(getattr(lora, "method", ""))
+    rates = getattr(variant.payload, "learning_rates", None) if variant else None
+    if variant is None or rates is None:
+        return
+    low, usual, high = rates
+    if low / _FAR <= settings.learning_rate <= high * _FAR:
+        return
+    effect = "hardly learns" if settings.learning_rate < low else "may diverge"
+    yield context.problem(
+        f"{variant.title} {effect} at a learning rate of {rate_text(settings.learning_rate)}; "
+        f"{rate_text(low)} to {rate_text(high)} is usual for it.",
+        "learning_rate",
+        severity="warning",
+        code="rate_for_method",
+        hint=f"Set it to about {rate_text(usual)}, or take the recipe's value.",
+    )
 
 
 _WAITING = {

@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from studio.model.whole import WHOLE
+from studio.adapters.method import rate_text
+from studio.graph.registry import load_registry
 from studio.recipe.fit import RecipeFacts, best_fit
 
 FEWEST_STEPS = 60
@@ -172,39 +173,36 @@ def rate_for(parameters: int | None) -> float:
     return next((rate for limit, rate in limits if (parameters or 7e9) < limit), 1e-4)
 
 
-_OTHER_RATES: dict[str, tuple[float, str]] = {
-    WHOLE: (0.1, "a tenth of LoRA's, because every weight moves (Schulman et al. 2025)"),
-    "ia3": (10.0, "ten times LoRA's, because only a few factors are trained (Liu et al. 2022)"),
-    "unilora": (
-        50.0,
-        "fifty times LoRA's, because one short vector stands for every change; at LoRA's own "
-        "a model of 135 M hardly learned",
-    ),
-    "vera": (
-        10.0,
-        "ten times LoRA's, because only two vectors a layer are trained (Kopiczko et al. 2024)",
-    ),
-}
-_LIKE_LORA = {"lora", "rslora", "dora", "pissa", "olora", "eva", "lora_plus", "lora_fa"}
+LIKE_LORA = {"lora", "rslora", "dora", "pissa", "olora", "eva", "lora_plus", "lora_fa"}
+"""Methods for which rank, alpha and dropout mean what they mean for LoRA."""
+_USUAL_PARAMETERS = 7_000_000_000  # the size that methods declare their usual rate for
+_WHOLE_FACTOR = 0.1
 
 
 def _rate(facts: RecipeFacts) -> Iterator[Proposal]:
-    usual = rate_for(facts.parameters)
     size = (
         f"{facts.parameters / 1e9:.2g} B parameters"
         if facts.parameters
         else "a model of unknown size"
     )
-    if facts.method in _OTHER_RATES:
-        factor, why = _OTHER_RATES[facts.method]
-        yield Proposal(facts.train, "learning_rate", _round(usual * factor), f"For {size}: {why}.")
-    elif facts.method in _LIKE_LORA:
+    variant = load_registry().variant("adapter", facts.method)
+    rates = getattr(variant.payload, "learning_rates", None) if variant else None
+    if facts.whole:
         yield Proposal(
             facts.train,
             "learning_rate",
-            usual,
-            f"Usual for LoRA on {size}: about ten times that of full fine-tuning, and less the larger "
-            "the model.",
+            _round(rate_for(facts.parameters) * _WHOLE_FACTOR),
+            f"For {size}: a tenth of LoRA's, because every weight moves (Schulman et al. 2025).",
+        )
+    elif variant is not None and rates is not None:
+        low, usual, high = rates
+        by_size = rate_for(facts.parameters) / rate_for(_USUAL_PARAMETERS)
+        yield Proposal(
+            facts.train,
+            "learning_rate",
+            _round(min(high, max(low, usual * by_size))),
+            f"Usual for {variant.title} on {size}: its useful range is {rate_text(low)} to "
+            f"{rate_text(high)}, and the larger the model, the lower.",
         )
     yield Proposal(
         facts.train,
@@ -234,7 +232,7 @@ def rank_for(rows: int) -> int:
 
 
 def _adapter(facts: RecipeFacts) -> Iterator[Proposal]:
-    if not facts.lora or not facts.rows or facts.method not in _LIKE_LORA:
+    if not facts.lora or not facts.rows or facts.method not in LIKE_LORA:
         return
     r = rank_for(facts.rows)
     yield Proposal(

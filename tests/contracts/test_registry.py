@@ -69,11 +69,10 @@ SUPPORT = {
         "method",
         "configure",
         "calibration",
-        "clusters",
-        "coefficients",
         "gradients",
         "trained_tokens",
     },
+    "studio.adapters.research": {"clusters", "coefficients"},
     "studio.objectives": {"objective"},
     "studio.exporters": {"exporter", "folder", "model_card", "copy_files"},
     "studio.data.formats": {"_choices", "_pairs"},
@@ -81,7 +80,7 @@ SUPPORT = {
 """What defines a kind of variant, or is shared by several of its files."""
 
 
-@pytest.mark.parametrize("package", ["studio.nodes", *KINDS.values()])
+@pytest.mark.parametrize("package", ["studio.nodes", "studio.adapters.research", *KINDS.values()])
 def test_every_file_of_a_room_registers_something(package: str) -> None:
     root = Path(importlib.import_module(package).__path__[0])
     support = SUPPORT.get(package, set())

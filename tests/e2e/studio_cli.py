@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.timing import WAIT_S
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -47,7 +49,7 @@ def command(*arguments: object) -> list[str]:
     return [sys.executable, str(ROOT / "main.py"), *map(str, arguments)]
 
 
-def studio(*arguments: object, timeout: float = 110, **environment: str) -> Ran:
+def studio(*arguments: object, timeout: float = WAIT_S, **environment: str) -> Ran:
     """Run a command to its end."""
     done = subprocess.run(
         command(*arguments),

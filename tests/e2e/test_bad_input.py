@@ -14,8 +14,6 @@ import pytest
 from tests.e2e.studio_cli import studio, write_project, write_rows
 from tests.tiny import make_tiny_model
 
-pytestmark = pytest.mark.timeout(300)
-
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -23,8 +23,6 @@ from tests.tiny import make_tiny_model
 from ui.data.tabs import REPORT, ROWS, TOKENS
 from ui.window.session import Session
 
-pytestmark = pytest.mark.timeout(240)
-SLOW_MS = 90_000
 MAX_LENGTH = 96
 
 
@@ -106,7 +104,7 @@ def press_fix(session: Session, qtbot: QtBot, fix: str, **then: str | None) -> N
     page.view.parentWidget().parentWidget().ensureWidgetVisible(scroll)
     assert button.isEnabled()
     QTest.mouseClick(button, LEFT)
-    qtbot.waitUntil(reported(session, **then), timeout=SLOW_MS)
+    qtbot.waitUntil(reported(session, **then))
 
 
 def test_import_report_fix_run(session: Session, qtbot: QtBot, tmp_path: Path) -> None:
@@ -117,16 +115,16 @@ def test_import_report_fix_run(session: Session, qtbot: QtBot, tmp_path: Path) -
     assert session.tabs.tab == ROWS
     rows = session.tabs.page(ROWS)
     card = lambda n: rows.findChild(QWidget, f"row-card:{n}")  # noqa: E731
-    qtbot.waitUntil(lambda: card(1) is not None, timeout=SLOW_MS)
+    qtbot.waitUntil(lambda: card(1) is not None)
     assert "Chat messages" in rows.box.reason.text()
 
     report = click_tab(session, REPORT)
-    qtbot.waitUntil(reported(session, duplicate="warning", bad_row="error"), timeout=SLOW_MS)
+    qtbot.waitUntil(reported(session, duplicate="warning", bad_row="error"))
     assert [p.line for p in report.view.card("bad_row").finding.rows] == [7]
     assert report.view.histogram.isVisible()
 
     press(session, "run")
-    qtbot.waitUntil(lambda: session.runs.phase == "idle", timeout=20_000)
+    qtbot.waitUntil(lambda: session.runs.phase == "idle")
     assert not list_runs(session.runs.runs_dir)  # refused: row 7 cannot be read
     window.canvas.select(("data",))
 
@@ -139,19 +137,19 @@ def test_import_report_fix_run(session: Session, qtbot: QtBot, tmp_path: Path) -
     window.canvas.setFocus()
     QTest.keyClick(window.canvas, Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
     assert document.graph.node("train").settings["max_length"] == MAX_LENGTH
-    qtbot.waitUntil(reported(session, cut_answer="warning"), timeout=SLOW_MS)
+    qtbot.waitUntil(reported(session, cut_answer="warning"))
     links = report.view.card("cut_answer").findChild(QWidget, "row-links")
     QTest.mouseClick(links, LEFT, Qt.KeyboardModifier.NoModifier, QPoint(12, 8))
     tokens = session.tabs.page(TOKENS)
     assert session.tabs.tab == TOKENS
     shown = lambda: tokens.row_view.flow.row is not None  # noqa: E731
-    qtbot.waitUntil(lambda: shown() and tokens.row_view.flow.row.number == 31, timeout=SLOW_MS)
+    qtbot.waitUntil(lambda: shown() and tokens.row_view.flow.row.number == 31)
     assert tokens.row_view.flow.row.count("cut") > 0
     assert "Truncated" in tokens.row_view.legend.text()
     press_fix(session, qtbot, "raise_max_length", cut_answer=None)
 
     press(session, "run")
-    qtbot.waitUntil(lambda: session.runs.phase == "running", timeout=20_000)
-    qtbot.waitUntil(lambda: session.runs.phase == "idle", timeout=SLOW_MS)
+    qtbot.waitUntil(lambda: session.runs.phase == "running")
+    qtbot.waitUntil(lambda: session.runs.phase == "idle")
     (run,) = list_runs(session.runs.runs_dir)
     assert run.status() == "completed", "\n".join(window.log.lines()[-20:])

@@ -55,7 +55,7 @@ def test_a_run_that_learns_by_heart_ends_and_keeps_its_best(tmp_path: Path) -> N
     assert "unchanged, reused" in again.out
 
 
-@pytest.mark.slow
+@pytest.mark.slow(seconds=9)
 def test_the_terminal_tells_samples_and_the_early_end(tmp_path: Path) -> None:
     """In words, and only once each."""
     home = {"LORA_STUDIO_HOME": str(tmp_path / "home")}

@@ -69,6 +69,10 @@ def without_texts(problem: dict[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in problem.items() if k not in ("sentence", "hint", "title")}
 
 
+ADDED = {"rate_for_method"}
+"""Warnings that the earlier version did not have."""
+
+
 @pytest.mark.parametrize("name", PROJECTS)
 def test_a_project_is_saved_as_it_was(place: Path, tmp_path: Path, name: str) -> None:
     save_project(tmp_path / name, load_project(place / name))
@@ -81,7 +85,9 @@ def test_a_project_compiles_to_the_same_plan(
 ) -> None:
     compiled = compile_plan(load_project(place / name), load_registry(), place)
     wanted = recorded["projects"][name]
-    problems = [[p.node, p.field, p.code, p.severity] for p in compiled.problems]
+    problems = [
+        [p.node, p.field, p.code, p.severity] for p in compiled.problems if p.code not in ADDED
+    ]
     assert problems == wanted["problems"]
     steps = [s.to_json() for s in compiled.plan.steps] if compiled.plan else None
     assert steps == wanted["steps"]

@@ -5,15 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import pytest
-
 from studio.graph.problems import find_problems
 from studio.graph.project import load_project
 from studio.graph.registry import load_registry
 from tests.e2e.studio_cli import studio, write_rows
 from tests.tiny import make_tiny_model
-
-pytestmark = pytest.mark.timeout(300)
 
 
 def write(path: Path, base: dict[str, object] | None = None, output: str = "model") -> Path:

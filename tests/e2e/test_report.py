@@ -14,8 +14,6 @@ from studio.preview.report import report_from_json
 from tests.e2e.studio_cli import start, studio, write_project
 from tests.tiny import make_tiny_model
 
-pytestmark = pytest.mark.timeout(200)
-
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -16,7 +16,7 @@ FACTOR = 3.0
 """Runs of seconds on a machine that does other things: longer ones agree better (docs/estimate.md)."""
 
 
-@pytest.mark.slow
+@pytest.mark.slow(seconds=28)
 def test_the_next_run_takes_about_as_long_as_was_told(tmp_path: Path) -> None:
     """Twice the steps, twice the batch, computed twice: scaled from a run with other settings."""
     model = make_tiny_model(tmp_path / "model", layers=6, hidden=256)

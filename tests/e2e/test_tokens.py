@@ -20,8 +20,6 @@ from tests.studio.training.steps import Recorder, make_context
 from tests.studio.training.tiny_gguf import write_tiny_gguf
 from tests.tiny import make_tiny_model
 
-pytestmark = pytest.mark.timeout(200)
-
 LENGTH = 60
 WITHOUT_TORCH = (
     "import sys; from studio.cli import main; code = main(sys.argv[1:])\n"

@@ -24,9 +24,6 @@ from ui.training.estimate_strip import EstimateStrip
 from ui.window.main_window import CURVES, INSIGHT, SAMPLES
 from ui.window.session import Session
 
-pytestmark = pytest.mark.timeout(300)
-LONG_MS = 120_000
-
 
 @pytest.fixture
 def session(
@@ -81,7 +78,7 @@ def field(session: Session, qtbot: QtBot, name: str) -> QWidget:
 
 def wait_running(session: Session, qtbot: QtBot, what: Callable[[], bool]) -> None:
     """Wait for something that happens while the run goes on."""
-    qtbot.waitUntil(lambda: what() or session.runs.phase == "idle", timeout=LONG_MS)
+    qtbot.waitUntil(lambda: what() or session.runs.phase == "idle")
     assert what(), "\n".join(session.window.log.lines()[-20:])
 
 
@@ -121,7 +118,7 @@ def ask_while_it_trains(session: Session, qtbot: QtBot) -> None:
     QTest.mouseClick(samples.now, LEFT)
     wait_running(session, qtbot, lambda: "say cy" in samples.grid().prompts)
     press(session, "stop")
-    qtbot.waitUntil(lambda: session.runs.phase == "idle", timeout=20_000)
+    qtbot.waitUntil(lambda: session.runs.phase == "idle")
     assert not samples.now.isEnabled()
 
 
@@ -135,8 +132,8 @@ def train_until_it_ends_early(session: Session, qtbot: QtBot) -> None:
     QTest.keyClick(keep, Qt.Key.Key_Down)
     assert session.document.graph.node("train").settings["keep"] == "best"
     press(session, "run")
-    qtbot.waitUntil(lambda: session.runs.phase == "running", timeout=20_000)
-    qtbot.waitUntil(lambda: session.runs.phase == "idle", timeout=LONG_MS)
+    qtbot.waitUntil(lambda: session.runs.phase == "running")
+    qtbot.waitUntil(lambda: session.runs.phase == "idle")
     state = session.runs.shown.state
     assert state.status == "completed", "\n".join(session.window.log.lines()[-20:])
     assert state.early_stops["train"]["step"] < 60
@@ -207,14 +204,14 @@ def test_a_probe_measures_and_can_be_cancelled(session: Session, qtbot: QtBot) -
     qtbot.waitUntil(lambda: "by formula" in strip.words.text())
     QTest.mouseClick(strip.probe, LEFT)
     assert strip.probe.text() == "Cancel Probe"
-    qtbot.waitUntil(lambda: bool(helpers()), timeout=20_000)
+    qtbot.waitUntil(lambda: bool(helpers()))
     QTest.mouseClick(strip.probe, LEFT)
     assert (strip.probe.text(), strip.told.text()) == ("Probe", "The probe was cancelled.")
-    qtbot.waitUntil(lambda: not helpers(), timeout=20_000)
+    qtbot.waitUntil(lambda: not helpers())
     assert "by formula" in strip.words.text()
 
     QTest.mouseClick(strip.probe, LEFT)
-    qtbot.waitUntil(lambda: strip.probe.text() == "Probe", timeout=LONG_MS)
+    qtbot.waitUntil(lambda: strip.probe.text() == "Probe")
     assert strip.told.text() == "Two steps were trained and measured on this machine."
     qtbot.waitUntil(lambda: "corrected by a probe" in strip.words.text())
     assert strip.time.text().startswith("Time: about ")

@@ -31,7 +31,7 @@ def windows(qtbot: QtBot, qapp: QApplication) -> Iterator[Open]:
         opened.append(session)
         session.window.resize(1280, 800)
         qtbot.waitExposed(session.window)
-        qtbot.waitUntil(lambda: session.window.monitor is not None, timeout=20_000)
+        qtbot.waitUntil(lambda: session.window.monitor is not None)
         return session
 
     try:

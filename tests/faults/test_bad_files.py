@@ -26,7 +26,6 @@ from studio.nodes.dataset import check
 from studio.training.data.rows import prepare_rows
 from tests.studio.training.steps import Recorder, make_context
 
-pytestmark = pytest.mark.timeout(60)
 Make = bytes | Callable[[Path], object]
 
 

@@ -91,6 +91,47 @@ def test_cadences_that_lead_nowhere_are_warned_of(tmp_path: Path) -> None:
     assert not any(p.blocks for p in found)
 
 
+@pytest.mark.parametrize(
+    ("method", "rate", "said"),
+    [
+        (
+            "adalora",
+            2e-4,
+            "AdaLoRA hardly learns at a learning rate of 2e-4; 5e-4 to 1e-2 is usual",
+        ),
+        ("adalora", 1e-3, ""),
+        ("adalora", 0.1, "AdaLoRA may diverge at a learning rate of 0.1"),
+        ("lora", 2e-4, ""),
+        ("lora", 3e-3, ""),  # outside of the range, but not far
+        ("lora", 1e-2, "LoRA may diverge at a learning rate of 1e-2"),
+        ("lora", 1e-6, "LoRA hardly learns"),
+        ("waveft", 0.5, ""),  # nothing is known
+        ("gone", 0.5, ""),
+    ],
+)
+def test_a_rate_far_from_the_methods_own_is_warned_of(
+    tmp_path: Path, method: str, rate: float, said: str
+) -> None:
+    context = CheckContext(
+        "train",
+        "Train",
+        tmp_path,
+        inputs={"model": ("lora", LoraSettings(method=method))},
+        variants=load_registry().variants,
+    )
+    found = [p for p in train.check(TrainSettings(learning_rate=rate), context) if p.field]
+    assert [(p.field, p.code, p.blocks) for p in found] == (
+        [("learning_rate", "rate_for_method", False)] if said else []
+    )
+    assert all(said in p.sentence for p in found)
+
+
+def test_every_range_of_rates_is_in_order() -> None:
+    for variant in load_registry().choices("adapter"):
+        rates = variant.payload.learning_rates
+        assert rates is None or 0 < rates[0] < rates[1] < rates[2] <= 1, variant.id
+
+
 def test_biases_are_not_trained_in_float16() -> None:
     """Their gradients could not be scaled; said before anything is loaded."""
     context = CheckContext(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from studio.adapters.clusters import clusters
+from studio.adapters.research.clusters import clusters
 
 
 def heaps() -> torch.Tensor:

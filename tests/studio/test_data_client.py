@@ -33,8 +33,6 @@ from tests.e2e.studio_cli import ROOT, write_project
 from tests.studio.training.steps import Recorder, make_context
 from tests.tiny import make_tiny_model
 
-pytestmark = pytest.mark.timeout(120)
-
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -19,8 +19,7 @@ from studio.preview.report import DataReport, Histogram
 from studio.recipe.facts import apply_recipe, recipe_facts
 from studio.recipe.fit import RecipeFacts
 from studio.recipe.recipe import (
-    _LIKE_LORA,
-    _OTHER_RATES,
+    LIKE_LORA,
     epochs_for,
     propose,
     rank_for,
@@ -94,9 +93,25 @@ def test_every_value_has_a_reason_of_one_sentence_or_two() -> None:
 
 
 def test_the_methods_it_knows_exist() -> None:
-    """A method under another name would silently get no learning rate."""
-    known = {v.id for v in load_registry().choices("adapter")}
-    assert {*_LIKE_LORA, *_OTHER_RATES} - known == {WHOLE}
+    """A method under another name would silently get no rank."""
+    assert {v.id for v in load_registry().choices("adapter")} >= LIKE_LORA
+
+
+@pytest.mark.parametrize("parameters", [100_000_000, 8_000_000_000, 400_000_000_000])
+def test_each_method_gets_a_rate_of_its_own_range(parameters: int) -> None:
+    for variant in load_registry().choices("adapter"):
+        found = values(replace(BIG, method=variant.id, parameters=parameters))
+        rates = variant.payload.learning_rates
+        if rates is None:
+            assert "train.learning_rate" not in found
+        else:
+            assert rates[0] <= found["train.learning_rate"] <= rates[2], variant.id
+
+
+def test_another_method_gets_another_rate() -> None:
+    """AdaLoRA hardly moves at LoRA's rate."""
+    lora, ada = (values(replace(BIG, method=m))["train.learning_rate"] for m in ("lora", "adalora"))
+    assert (lora, ada) == (2e-4, 1e-3)
 
 
 def test_more_rows_never_mean_more_epochs_or_a_smaller_step() -> None:

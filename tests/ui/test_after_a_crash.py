@@ -16,13 +16,14 @@ from pytestqt.qtbot import QtBot
 
 from studio.graph.project import journal_path, load_project, save_project
 from studio.runs.folder import RunFolder, list_runs
+from tests.timing import WAIT_MS
 from tests.ui import toys
 from tests.ui.conftest import MakeSession
 from ui.window.session import Session
 
 ROOT = Path(__file__).resolve().parents[2]
 LEFT = Qt.MouseButton.LeftButton
-WAIT_MS = 30_000
+
 WINDOW = """
 import sys
 from pathlib import Path
@@ -81,7 +82,7 @@ def test_both_are_offered_one_after_the_other(
     assert dead_window.is_running()
     session = make_session(load_project(project), project, run_in="host")
     banner = session.window.banner
-    qtbot.waitUntil(lambda: session.runs.phase == "running", timeout=WAIT_MS)
+    qtbot.waitUntil(lambda: session.runs.phase == "running")
     assert banner.text() == "LoRA Studio ended before the changes to this project were saved."
     press(session, qtbot, "Recover")
     assert session.document.graph.name == "Half done"
@@ -90,7 +91,7 @@ def test_both_are_offered_one_after_the_other(
     press(session, qtbot, "Show Curves")
     assert banner.text() == ""
     session.window.own["stop"].trigger()
-    qtbot.waitUntil(lambda: session.runs.phase == "idle", timeout=WAIT_MS)
+    qtbot.waitUntil(lambda: session.runs.phase == "idle")
     assert dead_window.status() == "stopped"
 
 
@@ -99,9 +100,9 @@ def test_what_waits_is_dropped_when_it_is_over(
 ) -> None:
     """While the changes wait for an answer, the run ends: then only its end is told."""
     session = make_session(load_project(project), project, run_in="host")
-    qtbot.waitUntil(lambda: session.runs.phase == "running", timeout=WAIT_MS)
+    qtbot.waitUntil(lambda: session.runs.phase == "running")
     session.window.own["stop"].trigger()
-    qtbot.waitUntil(lambda: session.runs.phase == "idle", timeout=WAIT_MS)
+    qtbot.waitUntil(lambda: session.runs.phase == "idle")
     assert "were saved" in session.window.banner.text()
     press(session, qtbot, "Discard")
     assert not journal_path(project).exists()

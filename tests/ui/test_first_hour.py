@@ -20,8 +20,6 @@ from ui.dialogs.shortcut_sheet import group_of
 from ui.runs import banners as run_banners
 from ui.window.closing import CloseWhileRunning
 
-WAIT_MS = 30_000
-
 
 def test_the_first_save_names_the_project(
     make_session: MakeSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -43,7 +41,7 @@ def test_a_second_run_of_the_same_says_that_nothing_changed(
     for _ in range(2):
         session.window.banner.dismiss()
         session.window.own["run"].trigger()
-        qtbot.waitUntil(lambda: session.window.banner.text() != "", timeout=WAIT_MS)
+        qtbot.waitUntil(lambda: session.window.banner.text() != "")
     assert session.window.banner.text().startswith("Nothing has changed")
     assert session.window.monitor is not None
 
@@ -53,10 +51,10 @@ def test_looking_at_an_earlier_run_takes_the_offers_of_the_last_one_away(
 ) -> None:
     session = make_session(toys.toy_graph(steps=3))
     session.window.own["run"].trigger()
-    qtbot.waitUntil(lambda: session.window.banner.text() != "", timeout=WAIT_MS)
+    qtbot.waitUntil(lambda: session.window.banner.text() != "")
     first = session.runs.live.folder
     session.window.own["run"].trigger()
-    qtbot.waitUntil(lambda: session.runs.phase == "idle", timeout=WAIT_MS)
+    qtbot.waitUntil(lambda: session.runs.phase == "idle")
     qtbot.waitUntil(lambda: session.window.banner.key == "ended")
     session.runs.show_run(first)
     assert session.window.banner.text() == ""
@@ -126,7 +124,7 @@ def test_saving_moves_nothing_and_keeps_the_run_on_the_nodes(
     session = make_session(toys.toy_graph("Untitled", steps=3))
     canvas = session.window.canvas
     session.window.own["run"].trigger()
-    qtbot.waitUntil(lambda: session.window.banner.key == "ended", timeout=WAIT_MS)
+    qtbot.waitUntil(lambda: session.window.banner.key == "ended")
     canvas.scale(0.7, 0.7)
     before = canvas.transform()
     path = tmp_path / "dogs.studio"
@@ -165,7 +163,7 @@ def test_a_run_found_going_on_is_not_told_after_its_end(
 ) -> None:
     session = make_session(toys.toy_graph(steps=3))
     session.window.own["run"].trigger()
-    qtbot.waitUntil(lambda: session.window.banner.key == "ended", timeout=WAIT_MS)
+    qtbot.waitUntil(lambda: session.window.banner.key == "ended")
     session.runs.project_opened()  # a run of another project, as it is found at the start
     run_banners.attached(session, session.runs.live.folder)
     session.runs.live.state.status = "stopped"

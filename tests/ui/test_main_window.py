@@ -153,7 +153,7 @@ def test_changes_are_kept_and_offered_after_a_crash(
 ) -> None:
     session = make_session(load_project(project), project)
     rename(session, "Half done")
-    qtbot.waitUntil(lambda: journal_path(project).exists(), timeout=4000)
+    qtbot.waitUntil(lambda: journal_path(project).exists())
     session.document.undo()
     close(session)
     write_journal(project, edits.rename(load_project(project), "Half done"))

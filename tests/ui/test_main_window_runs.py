@@ -15,7 +15,6 @@ from ui.window import closing
 from ui.window.session import Session
 
 LONG = {"steps": 2000, "delay_s": 0.01}
-WAIT_MS = 30_000
 LEFT = Qt.MouseButton.LeftButton
 
 
@@ -33,7 +32,7 @@ def points(session: Session) -> int:
 
 def wait_for(session: Session, qtbot: QtBot, phase: str) -> None:
     """Wait until the session's run is in this phase."""
-    qtbot.waitUntil(lambda: session.runs.phase == phase, timeout=WAIT_MS)
+    qtbot.waitUntil(lambda: session.runs.phase == phase)
 
 
 def test_run_shows_points_and_ends_with_results(make_session: MakeSession, qtbot: QtBot) -> None:
@@ -42,7 +41,7 @@ def test_run_shows_points_and_ends_with_results(make_session: MakeSession, qtbot
     assert not session.window.own["run"].isEnabled()
     wait_for(session, qtbot, "running")
     assert session.window.own["stop"].isEnabled()
-    qtbot.waitUntil(lambda: points(session) > 3, timeout=WAIT_MS)
+    qtbot.waitUntil(lambda: points(session) > 3)
     wait_for(session, qtbot, "idle")
     qtbot.waitUntil(lambda: points(session) == 30)
     window = session.window
@@ -65,7 +64,7 @@ def test_stop_saves_and_resume_goes_on_in_the_same_folder(
 ) -> None:
     session = make_session(toys.toy_graph(steps=150, delay_s=0.02))
     session.window.own["run"].trigger()
-    qtbot.waitUntil(lambda: points(session) > 5, timeout=WAIT_MS)
+    qtbot.waitUntil(lambda: points(session) > 5)
     qtbot.mouseClick(button(session, "stop"), LEFT)
     assert session.window.own["stop"].text() == "Stopping…"
     assert not session.window.own["stop"].isEnabled()
@@ -88,7 +87,7 @@ def test_stop_saves_and_resume_goes_on_in_the_same_folder(
 def test_a_failure_is_told_with_its_place(make_session: MakeSession, qtbot: QtBot) -> None:
     session = make_session(toys.toy_graph(steps=10, fail_at=4))
     session.window.own["run"].trigger()
-    qtbot.waitUntil(lambda: session.window.banner.text() != "", timeout=WAIT_MS)
+    qtbot.waitUntil(lambda: session.window.banner.text() != "")
     assert session.window.banner.text() == "Toy: it broke. Set another step."
     assert "Hint: Set another step." in "\n".join(session.window.log.lines())
     qtbot.mouseClick(session.window.banner.button("Show Node"), LEFT)
@@ -110,14 +109,14 @@ def test_the_graph_stays_editable_while_it_runs(make_session: MakeSession, qtbot
 def test_an_earlier_run_is_opened_with_its_curves(make_session: MakeSession, qtbot: QtBot) -> None:
     session = make_session(toys.toy_graph(steps=12))
     session.window.own["run"].trigger()
-    qtbot.waitUntil(lambda: len(runs_of(session)) == 1, timeout=WAIT_MS)
+    qtbot.waitUntil(lambda: len(runs_of(session)) == 1)
     wait_for(session, qtbot, "idle")
     first = runs_of(session)[0]
     close(session)
     again = make_session(toys.toy_graph(steps=12))
     assert points(again) == 0
     again.window.runs.open_wanted.emit(first)
-    qtbot.waitUntil(lambda: points(again) == 12, timeout=WAIT_MS)
+    qtbot.waitUntil(lambda: points(again) == 12)
     assert again.runs.phase == "idle"
     assert again.window.results.bars.text() == "Exact match: 0 % before, 75 % after"
 
@@ -125,18 +124,18 @@ def test_an_earlier_run_is_opened_with_its_curves(make_session: MakeSession, qtb
 def test_while_one_runs_another_is_looked_at(make_session: MakeSession, qtbot: QtBot) -> None:
     session = make_session(toys.toy_graph(steps=8))
     session.window.own["run"].trigger()
-    qtbot.waitUntil(lambda: len(runs_of(session)) == 1, timeout=WAIT_MS)
+    qtbot.waitUntil(lambda: len(runs_of(session)) == 1)
     wait_for(session, qtbot, "idle")
     first = runs_of(session)[0]
     session.document.edit(toys.toy_graph(**LONG), "longer")
     session.window.own["run"].trigger()
     wait_for(session, qtbot, "running")
     session.runs.show_run(first)
-    qtbot.waitUntil(lambda: points(session) == 8, timeout=WAIT_MS)
+    qtbot.waitUntil(lambda: points(session) == 8)
     assert "earlier run" in session.window.banner.text()
     assert session.runs.phase == "running"
     qtbot.mouseClick(session.window.banner.button("Back to Current Run"), LEFT)
-    qtbot.waitUntil(lambda: points(session) > 8, timeout=WAIT_MS)
+    qtbot.waitUntil(lambda: points(session) > 8)
     session.window.own["stop"].trigger()
     wait_for(session, qtbot, "idle")
 
@@ -146,7 +145,7 @@ def test_a_run_outlives_its_window_and_the_next_one_finds_it(
 ) -> None:
     session = make_session(toys.toy_graph(**LONG), project, run_in="host")
     session.window.own["run"].trigger()
-    qtbot.waitUntil(lambda: points(session) > 2, timeout=WAIT_MS)
+    qtbot.waitUntil(lambda: points(session) > 2)
     asked: list[bool] = []
     monkeypatch.setattr(
         closing, "ask_closing", lambda *a, may_keep: (asked.append(may_keep), "keep")[1]
@@ -156,9 +155,9 @@ def test_a_run_outlives_its_window_and_the_next_one_finds_it(
     folder = runs_of(session)[0]
     assert folder.is_running()
     again = make_session(toys.toy_graph(**LONG), project, run_in="host")
-    qtbot.waitUntil(lambda: again.runs.phase == "running", timeout=WAIT_MS)
+    qtbot.waitUntil(lambda: again.runs.phase == "running")
     assert again.window.banner.text() == "A run is in progress: Toys."
-    qtbot.waitUntil(lambda: points(again) > 5, timeout=WAIT_MS)
+    qtbot.waitUntil(lambda: points(again) > 5)
     again.window.own["stop"].trigger()
     wait_for(again, qtbot, "idle")
     assert folder.status() == "stopped"
@@ -176,7 +175,7 @@ def test_closing_while_running_can_be_cancelled_or_stop(
     assert not session.window.close()
     assert session.runs.phase == "running"
     assert not session.window.close()
-    qtbot.waitUntil(lambda: not session.window.isVisible(), timeout=WAIT_MS)
+    qtbot.waitUntil(lambda: not session.window.isVisible())
     assert runs_of(session)[0].status() == "stopped"
 
 
@@ -185,7 +184,7 @@ def test_an_interrupted_run_is_offered_on_start(
 ) -> None:
     session = make_session(load_project(project), project)
     session.window.own["run"].trigger()
-    qtbot.waitUntil(lambda: len(runs_of(session)) == 1, timeout=WAIT_MS)
+    qtbot.waitUntil(lambda: len(runs_of(session)) == 1)
     wait_for(session, qtbot, "idle")
     folder = runs_of(session)[0]
     lines = folder.events_path.read_text("utf-8").splitlines(keepends=True)
@@ -195,14 +194,14 @@ def test_an_interrupted_run_is_offered_on_start(
     assert "was interrupted" in again.window.banner.text()
     assert again.window.own["resume"].isEnabled()
     qtbot.mouseClick(again.window.banner.button("Resume"), LEFT)
-    qtbot.waitUntil(lambda: folder.status() == "completed", timeout=WAIT_MS)
+    qtbot.waitUntil(lambda: folder.status() == "completed")
     wait_for(again, qtbot, "idle")
 
 
 def test_a_deleted_run_is_no_longer_shown(make_session: MakeSession, qtbot: QtBot) -> None:
     session = make_session(toys.toy_graph(steps=3))
     session.window.own["run"].trigger()
-    qtbot.waitUntil(lambda: len(runs_of(session)) == 1, timeout=WAIT_MS)
+    qtbot.waitUntil(lambda: len(runs_of(session)) == 1)
     wait_for(session, qtbot, "idle")
     session.window.runs.deleted.emit(runs_of(session)[0])
     assert session.runs.shown is None

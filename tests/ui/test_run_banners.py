@@ -10,7 +10,6 @@ from tests.ui.conftest import MakeSession
 from ui.dialogs.rows_dialog import RowsDialog
 from ui.window.main_window import CURVES, LOG
 
-WAIT_MS = 30_000
 LEFT = Qt.MouseButton.LeftButton
 
 
@@ -21,7 +20,7 @@ def test_memory_that_ran_out_is_told_while_the_run_goes_on(
     window = session.window
     window.own["run"].trigger()
     window.show_tab(LOG)
-    qtbot.waitUntil(lambda: window.banner.text().startswith("Out of memory"), timeout=WAIT_MS)
+    qtbot.waitUntil(lambda: window.banner.text().startswith("Out of memory"))
     assert "in step 3: training continues with batch size 2" in window.banner.text()
     assert "4 accumulation steps" in window.banner.text()
     assert session.runs.phase == "running"
@@ -29,7 +28,7 @@ def test_memory_that_ran_out_is_told_while_the_run_goes_on(
     qtbot.mouseClick(window.banner.button("Show Curves"), LEFT)
     assert window.tabs.currentIndex() == CURVES
     window.own["stop"].trigger()
-    qtbot.waitUntil(lambda: session.runs.phase == "idle", timeout=WAIT_MS)
+    qtbot.waitUntil(lambda: session.runs.phase == "idle")
 
 
 def test_the_rows_of_a_step_without_numbers_are_shown(
@@ -38,7 +37,7 @@ def test_the_rows_of_a_step_without_numbers_are_shown(
     session = make_session(toys.toy_graph(steps=9, nan_at=4))
     window = session.window
     window.own["run"].trigger()
-    qtbot.waitUntil(lambda: "no number" in window.banner.text(), timeout=WAIT_MS)
+    qtbot.waitUntil(lambda: "no number" in window.banner.text())
     qtbot.mouseClick(window.banner.button("Show Rows"), LEFT)
     (dialog,) = window.findChildren(RowsDialog)
     assert dialog.isVisible()

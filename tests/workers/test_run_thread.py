@@ -55,7 +55,7 @@ class Screen(QObject):
 def run_to_end(qtbot, thread: RunThread, timeout_s: float = 40.0) -> Screen:
     screen = Screen(thread)
     thread.start()
-    qtbot.waitUntil(lambda: bool(screen.ends), timeout=int(timeout_s * 1000))
+    qtbot.waitUntil(lambda: bool(screen.ends))
     assert screen.strange_threads == 0
     assert not thread.isRunning()
     assert thread not in running_threads()
@@ -63,7 +63,7 @@ def run_to_end(qtbot, thread: RunThread, timeout_s: float = 40.0) -> Screen:
 
 
 def until(qtbot, screen: Screen, wanted: Callable[[Event], bool]) -> None:
-    qtbot.waitUntil(lambda: any(map(wanted, screen.events)), timeout=30_000)
+    qtbot.waitUntil(lambda: any(map(wanted, screen.events)))
 
 
 @pytest.mark.parametrize("mode", ["host", "thread"])
@@ -89,7 +89,7 @@ def test_a_wish_ends_it(qtbot, tmp_path: Path, mode: str, wish: str) -> None:
     until(qtbot, screen, lambda e: e.name == "Phase" and e.node == "block")
     asked = time.monotonic()
     getattr(thread, wish)()
-    qtbot.waitUntil(lambda: bool(screen.ends), timeout=10_000)
+    qtbot.waitUntil(lambda: bool(screen.ends))
     assert time.monotonic() - asked < 3
     status = {"stop": "stopped", "suspend": "suspended"}[wish]
     assert (screen.ends, finished(run)) == ([status], [status])
@@ -102,7 +102,7 @@ def test_a_stop_at_once_is_not_lost(qtbot, tmp_path: Path) -> None:
     thread.stop()
     thread.start()
     thread.stop()
-    qtbot.waitUntil(lambda: bool(screen.ends), timeout=20_000)
+    qtbot.waitUntil(lambda: bool(screen.ends))
     assert (screen.ends, finished(run)) == (["stopped"], ["stopped"])
 
 
@@ -114,8 +114,8 @@ def test_a_stop_just_before_the_window_closes_is_not_lost(qtbot, tmp_path: Path)
     until(qtbot, screen, lambda e: e.name == "Phase" and e.node == "block")
     thread.stop()
     thread.detach()
-    qtbot.waitUntil(lambda: not thread.isRunning(), timeout=10_000)
-    qtbot.waitUntil(lambda: finished(run) == ["stopped"], timeout=15_000)
+    qtbot.waitUntil(lambda: not thread.isRunning())
+    qtbot.waitUntil(lambda: finished(run) == ["stopped"])
 
 
 def test_a_run_on_the_thread_hears_other_terminals(qtbot, tmp_path: Path) -> None:
@@ -125,7 +125,7 @@ def test_a_run_on_the_thread_hears_other_terminals(qtbot, tmp_path: Path) -> Non
     thread.start()
     until(qtbot, screen, lambda e: e.name == "Phase" and e.node == "block")
     run.command("stop")
-    qtbot.waitUntil(lambda: screen.ends == ["stopped"], timeout=15_000)
+    qtbot.waitUntil(lambda: screen.ends == ["stopped"])
     assert finished(run) == ["stopped"]
 
 
@@ -136,7 +136,7 @@ def test_a_killed_host_is_interrupted_and_goes_on(qtbot, tmp_path: Path) -> None
     thread.start()
     until(qtbot, screen, lambda e: e.name == "CheckpointSaved")
     os.kill(screen.events[0].get("pid"), signal.SIGKILL)
-    qtbot.waitUntil(lambda: bool(screen.ends), timeout=10_000)
+    qtbot.waitUntil(lambda: bool(screen.ends))
     assert (screen.ends, finished(run)) == (["interrupted"], [])
     screen = run_to_end(qtbot, RunThread(run))
     assert screen.ends == ["completed"]
@@ -152,7 +152,7 @@ def test_detach_leaves_the_run_and_a_new_window_finds_it(qtbot, tmp_path: Path) 
     until(qtbot, screen, lambda e: e.name == "Metric")
     thread.detach()
     assert thread.wait(2000)
-    qtbot.waitUntil(lambda: thread not in running_threads(), timeout=2000)
+    qtbot.waitUntil(lambda: thread not in running_threads())
     assert screen.ends == []
     assert run.status() == "running"
     screen = run_to_end(qtbot, RunThread(run, "attach"))
@@ -168,7 +168,7 @@ def test_an_attached_window_can_stop(qtbot, tmp_path: Path) -> None:
     thread.start()
     until(qtbot, screen, lambda e: e.name == "Phase" and e.node == "block")
     thread.stop()
-    qtbot.waitUntil(lambda: bool(screen.ends), timeout=10_000)
+    qtbot.waitUntil(lambda: bool(screen.ends))
     toy_runs.follow(watch)
     assert (screen.ends, finished(run)) == (["stopped"], ["stopped"])
 
@@ -188,7 +188,7 @@ def test_a_forgotten_thread_lives_until_it_has_ended(qtbot, tmp_path: Path) -> N
     thread.start()
     del thread, parent
     gc.collect()
-    qtbot.waitUntil(lambda: bool(screen.ends), timeout=30_000)
+    qtbot.waitUntil(lambda: bool(screen.ends))
     assert screen.ends == ["completed"]
 
 

@@ -28,7 +28,7 @@ def test_the_result_arrives_on_the_main_thread(qtbot) -> None:
     run_task(
         lambda: 1, lambda _: where.append(threading.current_thread() is threading.main_thread())
     )
-    qtbot.waitUntil(lambda: bool(receiver.got and where), timeout=5000)
+    qtbot.waitUntil(lambda: bool(receiver.got and where))
     assert receiver.got == [(False, True)]
     assert where == [True]
 
@@ -36,21 +36,21 @@ def test_the_result_arrives_on_the_main_thread(qtbot) -> None:
 def test_none_is_a_result(qtbot) -> None:
     receiver = Receiver()
     run_task(lambda: None, receiver.take)
-    qtbot.waitUntil(lambda: bool(receiver.got), timeout=5000)
+    qtbot.waitUntil(lambda: bool(receiver.got))
     assert receiver.got == [(None, True)]
 
 
 def test_an_error_arrives_where_it_is_wanted(qtbot) -> None:
     receiver = Receiver()
     run_task(lambda: 1 / 0, None, receiver.take)
-    qtbot.waitUntil(lambda: bool(receiver.got), timeout=5000)
+    qtbot.waitUntil(lambda: bool(receiver.got))
     assert isinstance(receiver.got[0][0], ZeroDivisionError)
 
 
 def test_an_error_that_nobody_wants_is_shown(qtbot) -> None:
     with qtbot.captureExceptions() as caught:
         run_task(lambda: 1 / 0)
-        qtbot.waitUntil(lambda: bool(caught), timeout=5000)
+        qtbot.waitUntil(lambda: bool(caught))
     assert caught[0][0] is ZeroDivisionError
 
 
@@ -61,7 +61,7 @@ def test_a_destroyed_receiver_and_a_cancelled_task_are_left_alone(qtbot) -> None
     delete(gone)
     done = Receiver()
     run_task(lambda: time.sleep(0.2), done.take)
-    qtbot.waitUntil(lambda: bool(done.got), timeout=5000)
+    qtbot.waitUntil(lambda: bool(done.got))
     assert receiver.got == []
 
 
@@ -69,7 +69,7 @@ def test_many_at_once(qtbot) -> None:
     receiver = Receiver()
     for number in range(200):
         run_task(lambda n=number: n, receiver.take)
-    qtbot.waitUntil(lambda: len(receiver.got) == 200, timeout=10_000)
+    qtbot.waitUntil(lambda: len(receiver.got) == 200)
     assert sorted(v for v, _ in receiver.got) == list(range(200))
 
 

@@ -241,7 +241,7 @@ def test_a_probe_corrects_later_estimates(tmp_path: Path, monkeypatch: pytest.Mo
     assert found.peak != found.parts.peak
 
 
-@pytest.mark.slow
+@pytest.mark.slow(seconds=16, kind="nf4")
 @pytest.mark.skipif(
     platform.libc_ver()[0] != "glibc", reason="what its allocator loses is a part of the figure"
 )

@@ -5,17 +5,30 @@ It must not know what a test expects of a method.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from studio.adapters.method import TrainingFacts
 from studio.graph.registry import load_registry
 from studio.training.adapter import subject
+from studio.training.adapter.build import build_adapter
+from studio.training.adapter.tuning import Tuning
 from studio.training.loop.train import train_adapter
 from studio.values import AdapterValue
-from tests.studio.training.steps import Recorder, make_context, make_inputs, settings_of
+from tests.studio.training.adapters import plain_model
+from tests.studio.training.steps import (
+    Recorder,
+    adapted_value,
+    make_context,
+    make_inputs,
+    model_value,
+    settings_of,
+)
+from tests.tiny import make_tiny_model
 
 METHODS = {v.id: v for v in load_registry().choices("adapter")}
 OWN: dict[str, dict[str, Any]] = {
@@ -56,6 +69,18 @@ RATES = {
     "vblora": 5e-2,
     "vera": 3e-2,
 }
+
+
+def each(methods: Iterable[Any]) -> list[Any]:
+    """Parameters of a test over methods, or over (method, ...): research methods run in the slow pass."""
+    found = []
+    for row in methods:
+        values = row if isinstance(row, tuple) else (row,)
+        marks = (pytest.mark.slow,) if METHODS[values[0]].payload.research else ()
+        found.append(pytest.param(*values, marks=marks))
+    return found
+
+
 BASES = {
     "float32": {"dtype": "float32"},
     "bfloat16": {"dtype": "bfloat16"},
@@ -116,3 +141,42 @@ def trained(
     )
     assert isinstance(value, AdapterValue)
     return Trained(value, recorder.losses(), seen["weights"], seen["trainable"])
+
+
+WIDTHS = {  # (in, out) of the tiny model's layers; it has two blocks
+    "q_proj": (32, 32),
+    "k_proj": (32, 16),
+    "v_proj": (32, 16),
+    "o_proj": (32, 32),
+    "gate_proj": (32, 64),
+    "up_proj": (32, 64),
+    "down_proj": (64, 32),
+}
+
+
+def built(root: Path, method: str, facts: TrainingFacts | None = None, **adapter: Any) -> Tuning:
+    """The tiny model with a fresh adapter of this method."""
+    folder = root / "model"
+    if not folder.exists():
+        make_tiny_model(folder)
+    own = {"method_settings": OWN.get(method, {}), **adapter}
+    value = adapted_value(model_value(folder), method=method, **own)
+    return build_adapter(
+        make_context(root, Recorder()), plain_model(folder), value, facts or facts_of(root)
+    )
+
+
+def facts_of(root: Path) -> TrainingFacts:
+    """A training of ten steps without rows."""
+    del root
+    return TrainingFacts(10, [], lambda model, batch: None)
+
+
+def layer_of(tuning: Tuning) -> Any:
+    """The first adapted query projection."""
+    return tuning.model.base_model.model.model.layers[0].self_attn.q_proj
+
+
+def sums(count: Any) -> int:
+    """A count by layer, summed over both blocks."""
+    return 2 * sum(count(width_in, width_out) for width_in, width_out in WIDTHS.values())

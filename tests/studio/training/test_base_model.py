@@ -246,7 +246,7 @@ def test_a_download_that_fails_says_why(tmp_path: Path, tiny_starter: Any) -> No
     assert caught.value.hint
 
 
-@pytest.mark.slow
+@pytest.mark.slow(seconds=31)
 def test_the_real_starter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Downloaded, imported and loaded: SmolLM2 with its chat template; needs the network once."""
     monkeypatch.undo()

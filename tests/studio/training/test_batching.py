@@ -48,6 +48,25 @@ def rows_of(lengths: Sequence[int] = LENGTHS, weighted: bool = False) -> Any:
     return Dataset.from_list(rows, features=features)
 
 
+@pytest.mark.parametrize(
+    ("lengths", "capacity", "bins"),
+    [
+        ([6, 4], 10, 1),
+        ([5, 5, 5, 5], 10, 2),
+        ([7, 3, 8, 2, 6, 4], 10, 3),
+        ([10, 10], 10, 2),
+        ([6, 5], 10, 2),
+    ],
+)
+def test_a_row_that_fills_a_bin_exactly_needs_no_other(
+    lengths: list[int], capacity: int, bins: int
+) -> None:
+    packed = pack(lengths, range(len(lengths)), capacity)
+    assert len(packed) == bins
+    assert sorted(row for rows in packed for row in rows) == list(range(len(lengths)))
+    assert all(sum(lengths[row] for row in rows) <= capacity for rows in packed)
+
+
 def adapted(folder: Path, family: str) -> Any:
     """A random model of the family with a LoRA whose B is not zero, so that every gradient moves."""
     import torch

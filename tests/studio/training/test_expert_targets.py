@@ -24,6 +24,7 @@ from studio.training.merge.make import merge_adapter
 from studio.values import AdaptedModelValue, AdapterValue, ModelValue
 from tests.studio.estimate.architectures import ARCHITECTURES, meta_model, shortened
 from tests.studio.training.adapters import logits, plain_adapted, plain_model, save_family
+from tests.studio.training.methods import each
 from tests.studio.training.steps import (
     Recorder,
     dataset_value,
@@ -303,13 +304,15 @@ def test_a_layer_beside_the_experts_is_refused_in_4_bits(tmp_path: Path) -> None
 
 @pytest.mark.parametrize(
     ("method", "own"),
-    [
-        ("lora_fa", {}),
-        ("riemannian", {}),
-        ("rslora", {}),
-        ("lora_plus", {}),
-        ("lora", {"init": "gaussian"}),
-    ],
+    each(
+        [
+            ("lora_fa", {}),
+            ("riemannian", {}),
+            ("rslora", {}),
+            ("lora_plus", {}),
+            ("lora", {"init": "gaussian"}),
+        ]
+    ),
 )
 def test_methods_on_experts_train_reload_and_merge(
     tmp_path: Path, method: str, own: dict[str, Any]

@@ -1,6 +1,6 @@
 """Every LoRA method in every precision it allows: it learns, changes nothing else, reloads and merges.
 
-The float32 row runs always; the whole matrix is behind ``slow``.
+The float32 row of the core methods runs always; the others are behind ``slow``.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from studio.errors import StudioError
 from studio.node_settings.merge import MergeSettings
 from studio.training.merge.make import merge_adapter
 from tests.studio.training.adapters import logits, other_signs, plain_adapted, plain_model
-from tests.studio.training.methods import BASES, METHODS, Trained, trained
+from tests.studio.training.methods import BASES, METHODS, Trained, each, trained
 from tests.studio.training.steps import Recorder, make_context
 
 pytestmark = [
@@ -54,14 +54,14 @@ def wide_rounding(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
-@pytest.mark.parametrize(("method", "base"), QUICK)
+@pytest.mark.parametrize(("method", "base"), each(QUICK))
 def test_a_method_in_full_precision(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str, base: str
 ) -> None:
     check(tmp_path, monkeypatch, method, base, steps=4)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(seconds=1, kind="nf4")
 @pytest.mark.parametrize(("method", "base"), SLOW)
 def test_a_method_in_other_precisions(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str, base: str
@@ -128,7 +128,7 @@ def merged(root: Path, method: str, found: Trained) -> None:
     assert difference < (1e-4 if found.value.model.model.dtype == "float32" else 0.12)
 
 
-@pytest.mark.parametrize(("method", "base"), REFUSED)
+@pytest.mark.parametrize(("method", "base"), each(REFUSED))
 def test_what_a_method_cannot_train_on_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str, base: str
 ) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from studio.errors import Stopped
 from studio.training.loop.train import train_adapter
-from tests.studio.training.methods import METHODS, inputs_for, train_settings
+from tests.studio.training.methods import METHODS, each, inputs_for, train_settings
 from tests.studio.training.steps import Recorder, make_context
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:peft")
@@ -18,12 +18,12 @@ STATEFUL = ["adalora", "eva", "pissa", "corda", "lora_ga", "vera", "vblora", "lo
 OTHERS = [m for m in METHODS if m not in STATEFUL and not METHODS[m].payload.only_quantized]
 
 
-@pytest.mark.parametrize("method", STATEFUL)
+@pytest.mark.parametrize("method", each(STATEFUL))
 def test_a_method_with_a_state_resumes(tmp_path: Path, method: str) -> None:
     assert_same(tmp_path, method)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(seconds=1)
 @pytest.mark.parametrize("method", OTHERS)
 def test_every_other_method_resumes(tmp_path: Path, method: str) -> None:
     assert_same(tmp_path, method)

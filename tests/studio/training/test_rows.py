@@ -339,8 +339,7 @@ def test_the_shape_of_the_rows_is_told(row: dict[str, Any], shape: str, tmp_path
     assert prepared(tmp_path, source="rows.jsonl").shape == shape
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.slow(seconds=8)
 def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
     """Four times the rows, nearly the same peak; progress and a stop never wait long."""
     import subprocess

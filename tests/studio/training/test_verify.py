@@ -16,7 +16,8 @@ from studio.training.adapter import subject as subject_module
 from studio.training.adapter import verify
 from studio.training.adapter.verify import tolerance
 from studio.training.loop.train import train_adapter
-from tests.studio.training.methods import trained
+from studio.training.loop.trainer import StudioTrainer
+from tests.studio.training.methods import each, trained
 from tests.studio.training.steps import Recorder, make_context, make_inputs, settings_of
 
 
@@ -105,17 +106,26 @@ def test_an_adapter_that_did_not_move_is_refused(tmp_path: Path) -> None:
     assert caught.value.code == "adapter_unmoved"
 
 
-def test_a_loss_that_is_not_a_number_ends_the_run(tmp_path: Path) -> None:
+def test_a_loss_that_is_not_a_number_ends_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The step is named, and the last checkpoint is from before it."""
-    settings = settings_of(
-        learning_rate=1.0, optimizer="sgd", max_grad_norm=0.0, max_steps=200, save_steps=1
-    )
-    inputs = make_inputs(tmp_path, alpha=4096)
+    real = StudioTrainer.training_step
+
+    def training_step(self: Any, *arguments: Any, **named: Any) -> Any:
+        loss = real(self, *arguments, **named)
+        if self.watch.step == 3:
+            self.micro_losses[-1] = loss * float("inf")
+        return loss
+
+    monkeypatch.setattr(StudioTrainer, "training_step", training_step)
+    settings = settings_of(max_steps=8, save_steps=1)
     recorder = Recorder()
-    with pytest.raises(StudioError, match=r"step \d+ is (nan|inf)") as caught:
-        train_adapter(make_context(tmp_path, recorder), inputs, settings)
+    with pytest.raises(StudioError, match=r"step 4 is (nan|inf)") as caught:
+        train_adapter(make_context(tmp_path, recorder), make_inputs(tmp_path), settings)
     assert caught.value.code == "loss_not_finite"
     last = recorder.named("CheckpointSaved")[-1]
+    assert last.get("step") == 3
     weights = load_file(Path(last.get("path")) / "adapter_model.safetensors")
     assert all(bool(w.isfinite().all()) for w in weights.values())
 
@@ -127,7 +137,8 @@ def test_tolerance_grows_with_half_precision_only() -> None:
 
 
 @pytest.mark.parametrize(
-    ("method", "share"), [("lora", 2), ("mica", 2), ("adalora", 8), ("pissa", 8), ("psoft", 8)]
+    ("method", "share"),
+    each([("lora", 2), ("mica", 2), ("adalora", 8), ("pissa", 8), ("psoft", 8)]),
 )
 def test_an_adapter_that_adds_up_anew_may_round_more(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str, share: int

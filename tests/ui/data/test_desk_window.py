@@ -22,7 +22,6 @@ from ui.data.tabs import REPORT, ROWS, SETTINGS, TOKENS
 from ui.data.template_dialog import TemplateDialog
 from ui.window.session import Session
 
-HOST_MS = 60_000
 CTRL = Qt.KeyboardModifier.ControlModifier
 
 
@@ -37,7 +36,7 @@ def choose_llama_3(session: Session, qtbot: QtBot) -> None:
     page = session.tabs.page(TOKENS)
     QTest.mouseClick(page.bar.templates, LEFT)
     dialog = session.window.findChild(TemplateDialog)
-    qtbot.waitUntil(lambda: dialog.list.count() > 5, timeout=HOST_MS)
+    qtbot.waitUntil(lambda: dialog.list.count() > 5)
     assert dialog.list.currentRow() == 0
     titles = [dialog.list.item(n).text() for n in range(dialog.list.count())]
     dialog.list.setFocus()
@@ -53,10 +52,10 @@ def choose_llama_3(session: Session, qtbot: QtBot) -> None:
         row = page.row_view.flow.row
         return row is not None and "<|start_header_id|>" in row.text
 
-    qtbot.waitUntil(written, timeout=HOST_MS)
+    qtbot.waitUntil(written)
     session.document.undo()
     assert "chat_template" not in session.document.graph.node("train").settings
-    qtbot.waitUntil(lambda: row_number(page) > 0 and not written(), timeout=HOST_MS)
+    qtbot.waitUntil(lambda: row_number(page) > 0 and not written())
 
 
 def test_rows_of_tokens(open_desk: OpenDesk, qtbot: QtBot) -> None:
@@ -64,7 +63,7 @@ def test_rows_of_tokens(open_desk: OpenDesk, qtbot: QtBot) -> None:
     rows[120]["messages"].append({"role": "user", "content": "and then?"})
     session = open_desk(rows, train={"batch_size": 4})
     page = show(session, "data", TOKENS)  # of the Train node that this Dataset feeds
-    qtbot.waitUntil(lambda: row_number(page) == 1, timeout=HOST_MS)
+    qtbot.waitUntil(lambda: row_number(page) == 1)
     host = psutil.Process(session.desk.link.process_id)
     assert page.bar.total.text() == "of 300"
     session.window.resize(1480, 900)
@@ -78,22 +77,22 @@ def test_rows_of_tokens(open_desk: OpenDesk, qtbot: QtBot) -> None:
     QTest.keyClick(page.bar.number, Qt.Key.Key_A, CTRL)
     QTest.keyClicks(page.bar.number, "299")
     QTest.keyClick(page.bar.number, Qt.Key.Key_Return)
-    qtbot.waitUntil(lambda: row_number(page) == 299, timeout=HOST_MS)
+    qtbot.waitUntil(lambda: row_number(page) == 299)
     QTest.mouseClick(page.bar.behind, LEFT)
     qtbot.waitUntil(lambda: row_number(page) == 300)
     page.table.setFocus()
     QTest.keyClick(page.table, Qt.Key.Key_Home, CTRL)
-    qtbot.waitUntil(lambda: row_number(page) == 1, timeout=HOST_MS)
+    qtbot.waitUntil(lambda: row_number(page) == 1)
 
     QTest.mouseClick(page.bar.search, LEFT)
-    qtbot.waitUntil(lambda: row_number(page) == 121, timeout=HOST_MS)
+    qtbot.waitUntil(lambda: row_number(page) == 121)
     assert "Roles out of order" in page.row_view.flags.text()
     QTest.mouseClick(page.bar.search, LEFT)
-    qtbot.waitUntil(lambda: page.bar.told.isVisible(), timeout=HOST_MS)
+    qtbot.waitUntil(lambda: page.bar.told.isVisible())
     assert page.bar.told.text() == "No more findings after row 121."
 
     QTest.mouseClick(page.bar.batch, LEFT)
-    qtbot.waitUntil(lambda: page.model.rowCount() == 4, timeout=HOST_MS)
+    qtbot.waitUntil(lambda: page.model.rowCount() == 4)
     longest = max(len(page.model.entry(n).view.tokens) for n in range(4))
     assert {len(page.model.entry(n).view.tokens) for n in range(4)} == {longest}
     QTest.mouseClick(page.bar.batch, LEFT)
@@ -103,7 +102,7 @@ def test_rows_of_tokens(open_desk: OpenDesk, qtbot: QtBot) -> None:
     os.kill(host.pid, signal.SIGKILL)
     qtbot.waitUntil(lambda: session.desk.link.process_id != host.pid)
     page.go_to(200)
-    qtbot.waitUntil(lambda: row_number(page) == 200, timeout=HOST_MS)
+    qtbot.waitUntil(lambda: row_number(page) == 200)
     again = psutil.Process(session.desk.link.process_id)
     close(session)
     assert not again.is_running() or again.status() == psutil.STATUS_ZOMBIE
@@ -112,31 +111,31 @@ def test_rows_of_tokens(open_desk: OpenDesk, qtbot: QtBot) -> None:
 def report_waits_can_be_cancelled_and_grows_stale(session: Session, qtbot: QtBot) -> None:
     """What the Report tab does where there are many rows."""
     page = show(session, "train", REPORT)
-    qtbot.waitUntil(page.button.isVisible, timeout=HOST_MS)
+    qtbot.waitUntil(page.button.isVisible)
     assert page.button.text() == "Create report"  # not by itself: these are many rows
     assert not session.desk.reporting
     QTest.mouseClick(page.button, LEFT)
     assert page.button.text() == "Cancel"
-    qtbot.waitUntil(lambda: session.desk.report is not None, timeout=HOST_MS)
+    qtbot.waitUntil(lambda: session.desk.report is not None)
     assert session.desk.reporting  # a partial report is shown while it goes on
     assert page.view.histogram.isVisible()
     QTest.mouseClick(page.button, LEFT)
     assert page.told.text().startswith("⚠ Cancelled after")
     shorter = set_setting(session.document.graph, "train", "max_length", 12)
     session.document.edit(shorter, "Change Max length")
-    qtbot.waitUntil(lambda: page.told.text() == f"⚠ {STALE}", timeout=HOST_MS)
+    qtbot.waitUntil(lambda: page.told.text() == f"⚠ {STALE}")
     assert page.button.text() == "Update"
 
 
 def test_100_000_rows_answer_within_a_second(open_desk: OpenDesk, qtbot: QtBot) -> None:
     session = open_desk(chats(100_000))
     page = show(session, "train", TOKENS)
-    qtbot.waitUntil(lambda: row_number(page) == 1, timeout=2 * HOST_MS)
+    qtbot.waitUntil(lambda: row_number(page) == 1)
 
     def seconds_to(number: int) -> float:
         began = time.monotonic()
         page.go_to(number)
-        qtbot.waitUntil(lambda: row_number(page) == number, timeout=HOST_MS)
+        qtbot.waitUntil(lambda: row_number(page) == number)
         return time.monotonic() - began
 
     assert min(seconds_to(n) for n in (99_999, 50_000)) < 1
@@ -158,20 +157,20 @@ def test_nothing_trained_is_a_problem_that_leads_to_the_report(
     compare.setFocus()
     QTest.keyClick(compare, Qt.Key.Key_Space)  # opens the data, though only settings are shown
     dialog = session.window.findChild(TemplateDialog)
-    qtbot.waitUntil(lambda: dialog.list.count() > 5, timeout=HOST_MS)
+    qtbot.waitUntil(lambda: dialog.list.count() > 5)
     QTest.keyClick(dialog, Qt.Key.Key_Escape)
     page = show(session, "train", REPORT)
     found = lambda: any(p.code == "nothing_trained" for p in session.problems.problems)  # noqa: E731
-    qtbot.waitUntil(found, timeout=HOST_MS)
+    qtbot.waitUntil(found)
     assert page.view.card("nothing_trained").accessibleName().startswith("Error: Nothing would")
     show(session, "data", ROWS)
     session.window.canvas.select(())
     QTest.mouseClick(session.window.tool_bar.widgetForAction(session.window.own["run"]), LEFT)
-    qtbot.waitUntil(lambda: session.tabs.tab == REPORT, timeout=HOST_MS)
+    qtbot.waitUntil(lambda: session.tabs.tab == REPORT)
     assert session.window.canvas.selected_ids() == ("train",)
     assert page.isVisible()
     QTest.mouseClick(page.view.card("nothing_trained").fix_button, LEFT)
-    qtbot.waitUntil(lambda: not found(), timeout=HOST_MS)
+    qtbot.waitUntil(lambda: not found())
 
 
 def shown_cards(session: Session) -> str:
@@ -185,7 +184,7 @@ def test_the_format_desk(open_desk: OpenDesk, qtbot: QtBot) -> None:
     session = open_desk(rows)
     page = show(session, "data", ROWS)
     card = lambda: page.findChild(QWidget, "row-card:1")  # noqa: E731
-    qtbot.waitUntil(lambda: card() is not None, timeout=HOST_MS)
+    qtbot.waitUntil(lambda: card() is not None)
     assert page.box.reason.text().startswith("Prompt and completion")
     assert page.box.unused.text() == "Unused: topic"
     assert "p0" in shown_cards(session)
@@ -196,7 +195,7 @@ def test_the_format_desk(open_desk: OpenDesk, qtbot: QtBot) -> None:
     QTest.keyClicks(combo, "topic")
     settings = lambda: session.document.graph.node("data").settings  # noqa: E731
     assert settings()["format_settings"] == {"prompt_column": "topic"}
-    qtbot.waitUntil(lambda: "t0" in shown_cards(session), timeout=HOST_MS)
+    qtbot.waitUntil(lambda: "t0" in shown_cards(session))
 
     page.box.format.setFocus()
     QTest.keyClicks(page.box.format, "Custom")
@@ -206,9 +205,9 @@ def test_the_format_desk(open_desk: OpenDesk, qtbot: QtBot) -> None:
     text.setFocus()
     QTest.keyClick(text, Qt.Key.Key_A, CTRL)
     QTest.keyClicks(text, "About {{ topic }}")
-    qtbot.waitUntil(lambda: "About t0" in shown_cards(session), timeout=HOST_MS)
+    qtbot.waitUntil(lambda: "About t0" in shown_cards(session))
     QTest.keyClicks(text, "{% if %}")
-    qtbot.waitUntil(page.trouble.isVisible, timeout=HOST_MS)
+    qtbot.waitUntil(page.trouble.isVisible)
     assert "template" in page.trouble.text()
     session.document.undo()
     session.document.undo()
@@ -229,7 +228,7 @@ def test_what_is_missing_is_said_and_the_inspector_can_be_widened(
     page = show(session, "data", TOKENS)
     assert page.state.sentence.text() == NO_TRAIN
     session.document.undo()
-    qtbot.waitUntil(lambda: row_number(page) == 1, timeout=HOST_MS)
+    qtbot.waitUntil(lambda: row_number(page) == 1)
 
     narrow, left = session.window.inspector.width(), session.window.docks["nodes"].width()
     QTest.mouseClick(session.tabs.wide, LEFT, Qt.KeyboardModifier.NoModifier, QPoint(8, 8))
@@ -256,7 +255,7 @@ def test_a_missing_file_is_told_before_the_data_host_is_there(
     assert page.hint.text() == "Choose the file again."
     assert session.desk.link.process_id is None
     session.document.undo()
-    qtbot.waitUntil(lambda: page.findChild(QWidget, "row-card:1") is not None, timeout=HOST_MS)
+    qtbot.waitUntil(lambda: page.findChild(QWidget, "row-card:1") is not None)
     assert not page.trouble.isVisible()
     edited = set_setting(session.document.graph, "data", "source", "lost.jsonl")
     session.document.edit(edited, "Another file")

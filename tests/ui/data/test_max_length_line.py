@@ -19,7 +19,6 @@ from ui.data.report_view import ReportView
 from ui.data.tabs import REPORT
 
 LEFT = Qt.MouseButton.LeftButton
-HOST_MS = 60_000
 LENGTHS = np.array([*range(10, 200), 900], dtype=np.int64)
 
 
@@ -125,14 +124,14 @@ def test_in_the_window_it_is_one_step_of_undo_and_the_report_follows(
     session = open_desk(chats(40))
     page = show(session, "train", REPORT)
     desk = session.desk
-    qtbot.waitUntil(lambda: desk.report is not None and desk.report.complete, timeout=HOST_MS)
+    qtbot.waitUntil(lambda: desk.report is not None and desk.report.complete)
     chart = page.view.histogram
     chart.setFocus()
     QTest.keyClick(chart, Qt.Key.Key_Home)
     QTest.keyClick(chart, Qt.Key.Key_Return)
     assert session.document.graph.node("train").settings["max_length"] == 8
-    qtbot.waitUntil(lambda: desk.report.complete and desk.report.max_length == 8, timeout=HOST_MS)
+    qtbot.waitUntil(lambda: desk.report.complete and desk.report.max_length == 8)
     assert chart.length == 8
     session.document.undo()
     assert session.document.graph.node("train").settings.get("max_length") != 8
-    qtbot.waitUntil(lambda: chart.length != 8 and not desk.stale, timeout=HOST_MS)
+    qtbot.waitUntil(lambda: chart.length != 8 and not desk.stale)

@@ -12,10 +12,11 @@ from PySide6.QtWidgets import QComboBox, QWidget
 from pytestqt.qtbot import QtBot
 
 from studio.graph.document import Document
+from studio.graph.edits import set_setting
 from studio.graph.graph import Graph, Node
 from studio.graph.problems import find_problems
 from studio.graph.registry import load_registry
-from ui.inspector.editors.methods import ROLE_WHEN, fill, in_groups, when_of
+from ui.inspector.editors.methods import OPEN_RESEARCH, ROLE_WHEN, fill, in_groups, when_of
 from ui.inspector.panel import InspectorPanel
 from ui.inspector.row import FieldRow
 
@@ -28,17 +29,18 @@ def test_every_method_says_when_to_use_it_in_one_line() -> None:
 
 def test_methods_stand_in_three_groups() -> None:
     groups = dict(in_groups(list(load_registry().choices("adapter"))))
-    assert list(groups) == ["Common", "More", "Experimental"]
+    assert list(groups) == ["Common", "More", "Research methods"]
     assert [v.id for v in groups["Common"]][:2] == ["lora", "rslora"]
     assert "pissa" in {v.id for v in groups["More"]}
-    assert "fourierft" in {v.id for v in groups["Experimental"]}
+    assert "fourierft" in {v.id for v in groups["Research methods"]}
+    assert "miss" in {v.id for v in groups["More"]}
 
 
 def test_the_keyboard_passes_over_headings(qtbot: Any) -> None:
     combo = QComboBox()
     qtbot.addWidget(combo)
     variants = list(load_registry().choices("adapter"))
-    fill(combo, variants)
+    fill(combo, variants, research_open=True)
     combo.show()
     heading = combo.findText("More")
     assert combo.itemData(heading) is None
@@ -48,6 +50,32 @@ def test_the_keyboard_passes_over_headings(qtbot: Any) -> None:
     assert combo.currentData(ROLE_WHEN)
     known = {combo.itemData(i) for i in range(combo.count())} - {None}
     assert known == {v.id for v in variants}
+
+
+def listed(combo: QComboBox) -> set[Any]:
+    """The methods that can be chosen now."""
+    return {combo.itemData(i) for i in range(combo.count())} - {None, OPEN_RESEARCH}
+
+
+def test_research_methods_are_folded_until_they_are_asked_for(lora: InspectorPanel) -> None:
+    """By keyboard alone: End reaches the heading, which unfolds them and keeps the method."""
+    registry = load_registry()
+    research = {v.id for v in registry.choices("adapter") if v.payload.research}
+    (combo,) = lora.findChildren(QComboBox, "field:method")
+    assert listed(combo) == {v.id for v in registry.choices("adapter")} - research
+    QTest.keyClick(combo, Qt.Key.Key_End)
+    assert listed(combo) >= research
+    assert combo.currentData() == "lora"
+    assert combo.view().isVisible()
+    QTest.keyClick(combo.view(), Qt.Key.Key_Return)
+    assert combo.currentData() in research
+
+
+def test_a_node_with_a_research_method_shows_it(lora: InspectorPanel, document: Document) -> None:
+    document.edit(set_setting(document.graph, "lora", "method", "hira"), "Method")
+    (combo,) = lora.findChildren(QComboBox, "field:method")
+    assert (combo.currentData(), combo.currentText()) == ("hira", "HiRA")
+    assert OPEN_RESEARCH not in {combo.itemData(i) for i in range(combo.count())}
 
 
 SHARED = ("r", "alpha", "dropout", "bias", "rank_pattern", "alpha_pattern", "trained_tokens")

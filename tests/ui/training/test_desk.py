@@ -108,7 +108,7 @@ def test_the_time_is_told_from_an_earlier_run_once_there_is_one(
     monkeypatch.setattr(earlier, "planned_threads", lambda leave_core: 1)
     write_run(session)
     session.runs.changed.emit()
-    qtbot.waitUntil(lambda: "from your run of today" in shown.time.text(), timeout=10_000)
+    qtbot.waitUntil(lambda: "from your run of today" in shown.time.text())
     assert shown.time.text().startswith("Time: about ")
     item = session.window.canvas.graph_scene.nodes["train"]
     assert " · ~" in item.note

@@ -24,6 +24,7 @@ class ChoiceEditor(Editor):
         super().__init__(spec, path, context, parent)
         self._combo = QComboBox(self)
         narrow(self._combo)
+        self._value: Any = None
         self._fill()
         self._combo.activated.connect(self._picked)
         self.adopt(self._combo)
@@ -43,17 +44,18 @@ class ChoiceEditor(Editor):
 
     def set_value(self, value: Any) -> None:
         """Show a choice; an unknown one is added under its own name."""
-        place = self._place(value)
-        if place < 0:
-            self._fill()
+        self._value = value
+        if self._place(value) < 0:
+            self._fill(research_open=value in self._research())
+        if self._place(value) < 0:
             self._combo.addItem(f"{value} (unknown)", value)
-            place = self._combo.count() - 1
-        self._combo.setCurrentIndex(place)
+        self._combo.setCurrentIndex(self._place(value))
 
-    def _fill(self) -> None:
+    def _fill(self, research_open: bool = False) -> None:
         self._combo.clear()
-        if self.spec.meta.variant == METHODS and not self.spec.meta.special:
-            methods.fill(self._combo, list(self.context.registry.choices(METHODS)))
+        if self._lists_methods:
+            variants = list(self.context.registry.choices(METHODS))
+            methods.fill(self._combo, variants, research_open)
             return
         for value, words, help_text in self.choices():
             self._combo.addItem(words, value)
@@ -61,12 +63,28 @@ class ChoiceEditor(Editor):
                 self._combo.setItemData(self._combo.count() - 1, help_text, 3)
         widen_popup(self._combo)
 
+    @property
+    def _lists_methods(self) -> bool:
+        return self.spec.meta.variant == METHODS and not self.spec.meta.special
+
+    def _research(self) -> set[str]:
+        """The ids of the methods that are folded away at first."""
+        found = self.context.registry.choices(METHODS) if self._lists_methods else ()
+        return {v.id for v in found if methods.is_research(v)}
+
     def _place(self, value: Any) -> int:
         found = [self._combo.itemData(i) for i in range(self._combo.count())]
         return found.index(value) if value in found else -1
 
     def _picked(self, index: int) -> None:
-        self.edited.emit(self._combo.itemData(index))
+        value = self._combo.itemData(index)
+        if value != methods.OPEN_RESEARCH:
+            self._value = value
+            self.edited.emit(value)
+            return
+        self._fill(research_open=True)
+        self.set_value(self._value)
+        methods.show_research(self._combo)
 
 
 def narrow(combo: QComboBox) -> None:

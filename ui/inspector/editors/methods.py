@@ -1,33 +1,47 @@
-"""The list of LoRA methods: in groups, each with the line that says when to use it.
+"""The list of LoRA methods: in groups, each method with a line that says when to use it.
 
-Nearly forty methods in one flat list help nobody to choose. What is refused with the present model is
-said by the Problems at the field; nothing is hidden here.
+Research methods are folded away until their heading is chosen or the node uses one of them. Methods that
+the present model refuses stay in the list; the Problem beside the field says why.
 """
 
 from __future__ import annotations
 
 from PySide6.QtCore import QModelIndex, QPersistentModelIndex, QRect, QSize, Qt
 from PySide6.QtGui import QFont, QPainter, QStandardItemModel
-from PySide6.QtWidgets import QComboBox, QStyledItemDelegate, QStyleOptionViewItem
+from PySide6.QtWidgets import (
+    QAbstractItemView,
+    QComboBox,
+    QStyledItemDelegate,
+    QStyleOptionViewItem,
+)
 
 from studio.graph.node_type import Variant
 from ui.style import theme
 
 WHEN = "When to use it: "
-EXPERIMENTAL = "Experimental."
+COMMON, MORE, RESEARCH = "Common", "More", "Research methods"
+OPEN_RESEARCH = "<research methods>"
+"""The data of the heading that unfolds the research methods."""
 COMMON_BELOW = 50  # of the order that methods declare; other packages' come later by default
 ROLE_WHEN = Qt.ItemDataRole.UserRole + 1
 POPUP_DIGITS = 62
 _VISIBLE = 14
+_FOLDED = "▸"
+_AT_TOP = QAbstractItemView.ScrollHint.PositionAtTop
 _PADDING_PX = 8
 Index = QModelIndex | QPersistentModelIndex
 
 
+def is_research(variant: Variant) -> bool:
+    """Whether a method declares that it is a research method."""
+    return bool(getattr(variant.payload, "research", False))
+
+
 def group_of(variant: Variant) -> str:
-    """Which heading a method stands under."""
-    if EXPERIMENTAL in variant.help:
-        return "Experimental"
-    return "Common" if variant.order < COMMON_BELOW else "More"
+    """The heading that a method stands under."""
+    if is_research(variant):
+        return RESEARCH
+    return COMMON if variant.order < COMMON_BELOW else MORE
 
 
 def when_of(variant: Variant) -> str:
@@ -39,30 +53,51 @@ def when_of(variant: Variant) -> str:
 
 def in_groups(variants: list[Variant]) -> list[tuple[str, list[Variant]]]:
     """The methods under their headings, in their own order."""
-    groups: dict[str, list[Variant]] = {"Common": [], "More": [], "Experimental": []}
+    groups: dict[str, list[Variant]] = {COMMON: [], MORE: [], RESEARCH: []}
     for variant in variants:
         groups[group_of(variant)].append(variant)
     return [(title, found) for title, found in groups.items() if found]
 
 
-def fill(combo: QComboBox, variants: list[Variant]) -> None:
-    """Fill a list with headings that cannot be chosen and methods that can."""
+def fill(combo: QComboBox, variants: list[Variant], research_open: bool = False) -> None:
+    """Fill a list with methods under headings. Only the heading of folded research methods can be
+    chosen."""
     combo.setItemDelegate(MethodDelegate(combo))
     combo.setMaxVisibleItems(_VISIBLE)
     for title, found in in_groups(variants):
+        if title == RESEARCH and not research_open:
+            _add_folded(combo, len(found))
+            continue
         combo.addItem(title)
         model = combo.model()
         assert isinstance(model, QStandardItemModel)
         model.item(combo.count() - 1).setFlags(Qt.ItemFlag.NoItemFlags)
         for variant in found:
-            combo.addItem(variant.title, variant.id)
-            place = combo.count() - 1
-            combo.setItemData(place, variant.help, Qt.ItemDataRole.ToolTipRole)
-            combo.setItemData(place, when_of(variant), ROLE_WHEN)
-            combo.setItemData(
-                place, f"{variant.title}: {when_of(variant)}", Qt.ItemDataRole.AccessibleTextRole
-            )
+            _add_method(combo, variant)
     combo.view().setMinimumWidth(combo.fontMetrics().horizontalAdvance("0") * POPUP_DIGITS)
+
+
+def _add_method(combo: QComboBox, variant: Variant) -> None:
+    combo.addItem(variant.title, variant.id)
+    place, when = combo.count() - 1, when_of(variant)
+    combo.setItemData(place, variant.help, Qt.ItemDataRole.ToolTipRole)
+    combo.setItemData(place, when, ROLE_WHEN)
+    combo.setItemData(place, f"{variant.title}: {when}", Qt.ItemDataRole.AccessibleTextRole)
+
+
+def _add_folded(combo: QComboBox, count: int) -> None:
+    combo.addItem(RESEARCH, OPEN_RESEARCH)
+    place, words = combo.count() - 1, f"Show {count} methods with little evidence so far"
+    combo.setItemData(place, words, Qt.ItemDataRole.ToolTipRole)
+    combo.setItemData(place, f"{RESEARCH}: {words}", Qt.ItemDataRole.AccessibleTextRole)
+
+
+def show_research(combo: QComboBox) -> None:
+    """Open the list at the first research method, so that the keyboard goes on from there."""
+    combo.showPopup()
+    first = combo.model().index(combo.findText(RESEARCH) + 1, 0)
+    combo.view().setCurrentIndex(first)
+    combo.view().scrollTo(first.siblingAtRow(first.row() - 1), _AT_TOP)
 
 
 class MethodDelegate(QStyledItemDelegate):
@@ -88,6 +123,8 @@ class MethodDelegate(QStyledItemDelegate):
         inside = option.rect.adjusted(_PADDING_PX, 0, -_PADDING_PX, 0)
         if not when:
             painter.setPen(look.text_muted)
+            if index.data(Qt.ItemDataRole.UserRole) == OPEN_RESEARCH:
+                title = f"{title} {_FOLDED}"
             painter.drawText(inside, Qt.AlignmentFlag.AlignVCenter, title)
             painter.restore()
             return

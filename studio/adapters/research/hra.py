@@ -37,10 +37,11 @@ VARIANT = Variant(
     title="HRA",
     order=320,
     settings=HraSettings,
-    help="Rotates the weights by r reflections. Slow, and needs much memory. Experimental. When to use "
+    help="Rotates the weights by r reflections. Slow, and needs much memory. When to use "
     "it: like OFT, with a rank to choose. Yuan et al. 2024, arXiv:2405.17484.",
     payload=LoraMethod(
         _build,
+        research=True,
         transposed=False,
         quantized=(),
         paper="arXiv:2405.17484",

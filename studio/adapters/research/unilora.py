@@ -73,10 +73,13 @@ VARIANT = Variant(
     order=570,
     settings=UniloraSettings,
     help="One trained vector holds every entry of all A and B; a fixed random layout says which. "
-    "Experimental. When to use it: the smallest adapters, files of some kilobytes; the learning rate is 10 "
+    "When to use it: the smallest adapters, files of some kilobytes; the learning rate is 10 "
     "to 100 times LoRA's. Li et al. 2025, arXiv:2506.00799.",
     payload=LoraMethod(
         _build,
+        # At LoRA's rate a model of 135M parameters hardly learned.
+        learning_rates=(1e-3, 1e-2, 5e-2),
+        research=True,
         quantized=(),
         paper="arXiv:2506.00799",
         uses=frozenset({"dropout"}),

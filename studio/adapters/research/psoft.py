@@ -40,9 +40,12 @@ VARIANT = Variant(
     title="PSOFT",
     order=450,
     help="Rotates the weights inside their r main directions. Saved as a LoRA of the same rank. "
-    "Experimental. When to use it: like OFT, with far fewer parameters. arXiv:2505.11235.",
+    "When to use it: like OFT, with far fewer parameters. arXiv:2505.11235.",
     payload=LoraMethod(
         _build,
+        # 5e-4 in PEFT's example.
+        learning_rates=(1e-4, 5e-4, 5e-3),
+        research=True,
         transposed=False,
         quantized=(),
         paper="arXiv:2505.11235",

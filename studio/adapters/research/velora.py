@@ -44,7 +44,7 @@ VARIANT = Variant(
     title="VeLoRA",
     order=300,
     settings=VeloraSettings,
-    help="LoRA that keeps compressed inputs for the backward pass. Experimental. When to use it: when "
+    help="LoRA that keeps compressed inputs for the backward pass. When to use it: when "
     "activations do not fit into memory. Miles et al. 2024, arXiv:2405.17991.",
-    payload=LoraMethod(_build, quantized=(), paper="arXiv:2405.17991"),
+    payload=LoraMethod(_build, research=True, quantized=(), paper="arXiv:2405.17991"),
 )

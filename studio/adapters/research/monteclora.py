@@ -102,10 +102,13 @@ VARIANT = Variant(
     order=550,
     settings=MontecloraSettings,
     help="LoRA that draws A anew around its mean at each training step, with a trained spread. Saved as a "
-    "plain LoRA. Experimental. When to use it: few or noisy rows, where LoRA's result hangs on the "
+    "plain LoRA. When to use it: few or noisy rows, where LoRA's result hangs on the "
     "learning rate. arXiv:2411.04358.",
     payload=LoraMethod(
         _build,
+        # 2e-4 in PEFT's example.
+        learning_rates=(2e-5, 2e-4, 2e-3),
+        research=True,
         transposed=False,
         quantized=(),
         paper="arXiv:2411.04358",

@@ -41,10 +41,13 @@ VARIANT = Variant(
     title="DeLoRA",
     order=410,
     settings=DeloraSettings,
-    help="LoRA whose change has a bounded, trained length. Experimental. When to use it: when training "
+    help="LoRA whose change has a bounded, trained length. When to use it: when training "
     "diverges or forgets. Bini et al. 2025, arXiv:2503.18225.",
     payload=LoraMethod(
         _build,
+        # 1e-3 in PEFT's method comparison, 3e-3 in PEFT's example.
+        learning_rates=(3e-4, 1e-3, 1e-2),
+        research=True,
         transposed=False,
         quantized=(),
         paper="arXiv:2503.18225",

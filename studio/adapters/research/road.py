@@ -48,10 +48,13 @@ VARIANT = Variant(
     title="RoAd",
     order=400,
     settings=RoadSettings,
-    help="Rotates and scales pairs of outputs. Tiny. Experimental. When to use it: many small adapters "
+    help="Rotates and scales pairs of outputs. Tiny. When to use it: many small adapters "
     "on one base. Liao and Monz 2024, arXiv:2409.00119.",
     payload=LoraMethod(
         _build,
+        # 1e-3 in PEFT's method comparison and example.
+        learning_rates=(3e-4, 1e-3, 1e-2),
+        research=True,
         transposed=False,
         quantized=(),
         paper="arXiv:2409.00119",

@@ -91,10 +91,11 @@ VARIANT = Variant(
     order=540,
     settings=BdloraSettings,
     help="LoRA whose A or B is block-diagonal, so that a server with several GPUs needs no traffic for it. "
-    "Smaller than LoRA at the same rank. Experimental. When to use it: many adapters served on several "
+    "Smaller than LoRA at the same rank. When to use it: many adapters served on several "
     "GPUs at once. Wang et al. 2025, arXiv:2510.23346.",
     payload=LoraMethod(
         _build,
+        research=True,
         transposed=False,
         quantized=(),
         paper="arXiv:2510.23346",

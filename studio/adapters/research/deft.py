@@ -40,11 +40,14 @@ VARIANT = Variant(
     title="DEFT",
     order=470,
     settings=DeftSettings,
-    help="Takes a low-rank part out of the weight and puts a trained one in its place. Experimental. When "
+    help="Takes a low-rank part out of the weight and puts a trained one in its place. When "
     "to use it: to learn something new and forget little; proven on images. Kumar et al. 2025, "
     "arXiv:2509.22793.",
     payload=LoraMethod(
         _build,
+        # 3e-4 in PEFT's example.
+        learning_rates=(5e-5, 3e-4, 3e-3),
+        research=True,
         quantized=(),
         paper="arXiv:2509.22793",
         uses=frozenset({"r", "alpha", "dropout"}),

@@ -29,10 +29,13 @@ VARIANT = Variant(
     title="SHiRA",
     order=380,
     settings=ShiraSettings,
-    help="Trains a few scattered entries of each weight, as many as a LoRA of that rank. Experimental. "
+    help="Trains a few scattered entries of each weight, as many as a LoRA of that rank. "
     "When to use it: adapters that are switched often. Bhardwaj et al. 2024, arXiv:2406.13175.",
     payload=LoraMethod(
         _build,
+        # 3e-4 in PEFT's method comparison.
+        learning_rates=(5e-5, 3e-4, 3e-3),
+        research=True,
         transposed=False,
         quantized=(),
         paper="arXiv:2406.13175",

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from studio.adapters.coefficients import (
+from studio.adapters.method import LoraMethod, own_settings
+from studio.adapters.research.coefficients import (
     coefficient_config,
     coefficients_fit,
     count_setting,
     scale_setting,
     seed_setting,
 )
-from studio.adapters.method import LoraMethod, own_settings
 from studio.graph.node_type import Variant
 from studio.graph.schema import Settings
 from studio.values import AdaptedModelValue
@@ -36,10 +36,13 @@ VARIANT = Variant(
     title="FourierFT",
     order=340,
     settings=FourierftSettings,
-    help="Trains a few Fourier coefficients of each layer's change. Experimental. When to use it: very "
+    help="Trains a few Fourier coefficients of each layer's change. When to use it: very "
     "small files; the learning rate is 10 to 100 times LoRA's. Gao et al. 2024, arXiv:2405.03003.",
     payload=LoraMethod(
         _build,
+        # 1e-3 to 1e-1 in the paper.
+        learning_rates=(1e-3, 5e-3, 1e-1),
+        research=True,
         paper="arXiv:2405.03003",
         uses=frozenset(),
         fits=coefficients_fit,

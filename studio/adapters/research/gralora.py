@@ -47,10 +47,13 @@ VARIANT = Variant(
     title="GraLoRA",
     order=420,
     settings=GraloraSettings,
-    help="Cuts each weight into k × k blocks with a small LoRA each. Experimental. When to use it: "
+    help="Cuts each weight into k × k blocks with a small LoRA each. When to use it: "
     "ranks of 64 and more, where LoRA stops gaining. Jung et al. 2025, arXiv:2505.20355.",
     payload=LoraMethod(
         _build,
+        # 2e-4 in PEFT's method comparison.
+        learning_rates=(2e-5, 2e-4, 2e-3),
+        research=True,
         paper="arXiv:2505.20355",
         uses=frozenset({"r", "alpha", "dropout"}),
         fits=_fits,

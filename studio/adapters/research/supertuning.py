@@ -79,11 +79,14 @@ VARIANT = Variant(
     title="Super-Tuning",
     order=530,
     settings=SupertuningSettings,
-    help="Trains the largest entries of each weight, one in a hundred, and nothing else. Experimental. "
+    help="Trains the largest entries of each weight, one in a hundred, and nothing else. "
     "When to use it: a sharp change of few numbers; while it trains, each chosen layer holds a changed "
     "copy of its weight. arXiv:2607.09287.",
     payload=LoraMethod(
         _build,
+        # 1e-4 in PEFT's example.
+        learning_rates=(1e-5, 1e-4, 1e-3),
+        research=True,
         transposed=False,
         quantized=(),
         paper="arXiv:2607.09287",

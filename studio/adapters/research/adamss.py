@@ -15,7 +15,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from studio.adapters.clusters import clusters
 from studio.adapters.method import (
     Hooks,
     LoraMethod,
@@ -23,6 +22,7 @@ from studio.adapters.method import (
     TrainingFacts,
     own_settings,
 )
+from studio.adapters.research.clusters import clusters
 from studio.errors import StudioError
 from studio.graph.node_type import Variant
 from studio.graph.schema import Settings, setting
@@ -168,10 +168,13 @@ VARIANT = Variant(
     settings=AdamssSettings,
     help="Sorts the outputs of each layer into groups and trains a small pair for each, inside the base's "
     "main directions. Not on layers with a bias, and on a float32 base only. Saved as a plain LoRA. "
-    "Experimental. When to use it: an adapter of a tenth of LoRA's trained parameters that still reaches "
+    "When to use it: an adapter of a tenth of LoRA's trained parameters that still reaches "
     "every layer. Zheng et al. 2025, openreview.net/forum?id=8ZdWmpYxT0.",
     payload=LoraMethod(
         _build,
+        # 5e-4 to 1e-2 in the paper (table 19).
+        learning_rates=(2e-4, 1e-3, 1e-2),
+        research=True,
         transposed=False,
         quantized=(),
         uses=frozenset(),

@@ -84,10 +84,13 @@ VARIANT = Variant(
     settings=OsfSettings,
     help="Trains the weakest singular directions of each weight as a whole and projects the gradient away "
     "from the strongest, which stay. Saved as a plain LoRA of twice the trained directions, which is large. "
-    "On a float32 base only. Experimental. When to use it: one task after another without forgetting the "
+    "On a float32 base only. When to use it: one task after another without forgetting the "
     "first. Nayak et al. 2025, arXiv:2504.07097.",
     payload=LoraMethod(
         _build,
+        # 5e-6 to 3e-4 in PEFT's documentation.
+        learning_rates=(5e-6, 5e-5, 5e-4),
+        research=True,
         transposed=False,
         quantized=(),
         paper="arXiv:2504.07097",

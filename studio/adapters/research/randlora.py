@@ -52,10 +52,13 @@ VARIANT = Variant(
     title="RandLoRA",
     order=370,
     settings=RandloraSettings,
-    help="Sums many fixed random bases with trained scales: full rank. Large files. Experimental. When "
+    help="Sums many fixed random bases with trained scales: full rank. Large files. When "
     "to use it: when LoRA's rank is not enough. Albert et al. 2025, arXiv:2502.00987.",
     payload=LoraMethod(
         _build,
+        # 3e-4 in PEFT's example, 1e-4 in PEFT's method comparison.
+        learning_rates=(5e-5, 3e-4, 2e-3),
+        research=True,
         quantized=(),
         paper="arXiv:2502.00987",
         uses=frozenset({"dropout"}),

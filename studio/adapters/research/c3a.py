@@ -46,10 +46,13 @@ VARIANT = Variant(
     title="C3A",
     order=360,
     settings=C3aSettings,
-    help="Adds block-circulant matrices: full rank from few parameters. Experimental. When to use it: "
+    help="Adds block-circulant matrices: full rank from few parameters. When to use it: "
     "a task that needs high rank in a small file. Chen et al. 2024, arXiv:2407.19342.",
     payload=LoraMethod(
         _build,
+        # 3e-1 in PEFT's method comparison.
+        learning_rates=(1e-2, 1e-1, 5e-1),
+        research=True,
         transposed=False,
         paper="arXiv:2407.19342",
         uses=frozenset(),

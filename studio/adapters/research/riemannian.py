@@ -16,6 +16,9 @@ VARIANT = Variant(
     "arXiv:2402.02347.",
     payload=LoraMethod(
         lora_config,
+        # 1e-4 in PEFT's method comparison.
+        learning_rates=(2e-5, 1e-4, 1e-3),
+        research=True,
         experts=True,
         paper="arXiv:2402.02347",
         hooks=Hooks(before_step=precondition_gradients),

@@ -40,10 +40,13 @@ VARIANT = Variant(
     title="TinyLoRA",
     order=440,
     settings=TinyloraSettings,
-    help="Trains a short vector a layer inside the base's own directions. Experimental. When to use "
+    help="Trains a short vector a layer inside the base's own directions. When to use "
     "it: to find out how little is enough. arXiv:2602.04118.",
     payload=LoraMethod(
         _build,
+        # 1e-3 in PEFT's method comparison.
+        learning_rates=(1e-4, 1e-3, 1e-2),
+        research=True,
         quantized=(),
         paper="arXiv:2602.04118",
         uses=frozenset({"dropout"}),

@@ -18,10 +18,11 @@ VARIANT = Variant(
     id="mica",
     title="MiCA",
     order=310,
-    help="Writes only into the base's least used directions, and trains A alone. Experimental. When to "
+    help="Writes only into the base's least used directions, and trains A alone. When to "
     "use it: to keep what the model knows. arXiv:2604.01694.",
     payload=LoraMethod(
         _build,
+        research=True,
         quantized=(),
         paper="arXiv:2604.01694",
         why_not_quantized="the singular directions of quantized weights cannot be computed",

@@ -51,10 +51,13 @@ VARIANT = Variant(
     order=460,
     settings=PeanutSettings,
     help="A small network turns the weight itself into its change, which need not be linear. Slower than "
-    "LoRA, and it keeps a copy of each chosen weight in memory. Experimental. When to use it: very few "
+    "LoRA, and it keeps a copy of each chosen weight in memory. When to use it: very few "
     "parameters, where LoRA of rank 1 or 2 learns too little. Zhong et al. 2024, arXiv:2410.01870.",
     payload=LoraMethod(
         _build,
+        # 1e-4 in PEFT's example.
+        learning_rates=(2e-5, 1e-4, 1e-3),
+        research=True,
         transposed=False,
         quantized=(),
         paper="arXiv:2410.01870",

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from studio.adapters.coefficients import (
+from studio.adapters.method import LoraMethod, own_settings
+from studio.adapters.research.coefficients import (
     coefficient_config,
     coefficients_fit,
     count_setting,
     scale_setting,
     seed_setting,
 )
-from studio.adapters.method import LoraMethod, own_settings
 from studio.graph.node_type import Variant
 from studio.graph.schema import Settings
 from studio.values import AdaptedModelValue
@@ -36,10 +36,11 @@ VARIANT = Variant(
     title="WaveFT",
     order=350,
     settings=WaveftSettings,
-    help="Trains a few wavelet coefficients of each layer's change. Experimental. When to use it: very "
+    help="Trains a few wavelet coefficients of each layer's change. When to use it: very "
     "small files. Bilican et al. 2025, arXiv:2505.12532.",
     payload=LoraMethod(
         _build,
+        research=True,
         paper="arXiv:2505.12532",
         uses=frozenset(),
         fits=coefficients_fit,

@@ -18,11 +18,14 @@ VARIANT = Variant(
     id="beft",
     title="BEFT",
     order=590,
-    help="Adds one trained number to each output of the chosen layers. Experimental. When to use it: a few "
+    help="Adds one trained number to each output of the chosen layers. When to use it: a few "
     "dozen rows; the paper adapts the value projections alone (v_proj as target modules), at a learning "
     "rate of 1e-3 to 1e-2. It cannot be merged. arXiv:2509.15974.",
     payload=LoraMethod(
         _build,
+        # 1e-3 to 1e-2 in the paper.
+        learning_rates=(1e-3, 5e-3, 1e-2),
+        research=True,
         transposed=False,
         paper="arXiv:2509.15974",
         uses=frozenset(),
