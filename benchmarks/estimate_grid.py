@@ -23,8 +23,8 @@ from studio.estimate.activations import Mode
 from studio.estimate.memory import Batch, memory
 from studio.estimate.shapes import Shape, shape_of_config
 from studio.estimate.trainable import Counted, count, matched, rank_for
+from studio.model.layer_names import block_number
 from studio.model.layers import resolve_targets
-from studio.model.whole import layer_of
 from tests.studio.estimate.architectures import ARCHITECTURES, shortened
 
 SHAPES = (
@@ -107,7 +107,7 @@ def _whole(shape: Shape, last: int) -> Counted:
 def _frozen(model: Any, first: int) -> Any:
     """The model with only the layers from ``first`` on trained."""
     for name, parameter in model.named_parameters():
-        layer = layer_of(name)
+        layer = block_number(name)
         parameter.requires_grad = layer is not None and layer >= first
     return model
 

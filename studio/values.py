@@ -70,6 +70,10 @@ class ModelValue(Value):
     base: ModelValue | None = None
 
 
+FULL_FINE_TUNING = "whole"
+"""The method of a training without a LoRA node, as runs and adapters' descriptions name it."""
+
+
 class AdaptedModelValue(Value):
     """A model together with the LoRA configuration to train on it. ``target_modules`` holds the
     names that matched in the model (suffixes as PEFT takes them). ``rank_pattern`` and

@@ -24,9 +24,10 @@ from studio.estimate.shapes import Shape, read_shape, shape_of_config
 from studio.estimate.trainable import Counted, count, matched, rank_for
 from studio.graph.graph import Graph, Node
 from studio.graph.registry import Registry
+from studio.model.layer_names import block_number
 from studio.model.models import local_folder, starter_of
 from studio.model.targets import choose, listed
-from studio.model.whole import chosen_layers, layer_of
+from studio.node_settings.layer_range import chosen_layers
 
 STARTER_CONFIGS: dict[str, dict[str, Any]] = {
     "smollm2-135m": {
@@ -178,7 +179,7 @@ def _whole(job: Job, shape: Shape) -> Counted:
     """Full fine-tuning: everything, or the chosen layers."""
     layers = chosen_layers(job.train.trained_layers, shape.layers)
     ends = shape.embedding + shape.head if job.train.train_embeddings else 0
-    inner = [m for m in shape.linears if layers is None or layer_of(m.name) in layers]
+    inner = [m for m in shape.linears if layers is None or block_number(m.name) in layers]
     number = shape.layers if layers is None else len(layers)
     rest = shape.outside if layers is None else 0
     own = sum(m.parameters for m in inner) + number * shape.vectors + rest + ends

@@ -13,8 +13,7 @@ from typing import Any
 
 from studio.model.facts import licence_in
 from studio.model.models import classify, starter_of
-from studio.model.whole import WHOLE
-from studio.values import AdapterValue, DatasetValue, ModelValue
+from studio.values import FULL_FINE_TUNING, AdapterValue, DatasetValue, ModelValue
 
 _PACKAGES = ("lora-studio", "torch", "transformers", "peft", "datasets", "bitsandbytes")
 
@@ -66,7 +65,7 @@ def _adapter_card(value: AdapterValue, title: str) -> str:
 def _merged_card(value: ModelValue, title: str) -> str:
     record = value.merged_from[-1]
     adapter = AdapterValue.model_validate(record["adapter"])
-    if adapter.model.method == WHOLE:
+    if adapter.model.method == FULL_FINE_TUNING:
         return _tuned_card(value, adapter, title)
     base = value.base or adapter.model.model
     checks = [
@@ -153,7 +152,7 @@ def _base(base: ModelValue) -> str:
 def _training(adapter: AdapterValue) -> list[str]:
     lora = adapter.model
     settings: dict[str, Any] = {"method": "full fine-tuning", **lora.method_settings}
-    if lora.method != WHOLE:
+    if lora.method != FULL_FINE_TUNING:
         settings = {
             "method": lora.method,
             "r": lora.r,
@@ -173,7 +172,9 @@ def _training(adapter: AdapterValue) -> list[str]:
     return [
         _data(adapter.dataset),
         _table(
-            "Method" if lora.method == WHOLE else "Adapter", ("setting", "value"), settings.items()
+            "Method" if lora.method == FULL_FINE_TUNING else "Adapter",
+            ("setting", "value"),
+            settings.items(),
         ),
         _table("Training", ("setting", "value"), adapter.train.items()),
         _table(

@@ -14,8 +14,7 @@ from studio.exporters.copy_files import copy_files, folder_size
 from studio.exporters.exporter import Exportable, Exporter
 from studio.exporters.model_card import base_name
 from studio.graph.node_type import Variant
-from studio.model.whole import WHOLE
-from studio.values import AdapterValue
+from studio.values import FULL_FINE_TUNING, AdapterValue
 
 if TYPE_CHECKING:
     from studio.runs.context import StepContext
@@ -54,7 +53,7 @@ def _kind(value: Exportable) -> str:
     if not value.merged_from:
         return "base_model"
     last = value.merged_from[-1]["adapter"]["model"]["method"]
-    return "tuned_model" if last == WHOLE else "merged_model"
+    return "tuned_model" if last == FULL_FINE_TUNING else "merged_model"
 
 
 VARIANT = Variant(

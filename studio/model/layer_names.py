@@ -1,7 +1,8 @@
-"""The names of layers: which target means which layer, and how the weight is called that experts share.
+"""The names of layers: which target matches which layer, which block a layer is in, and the name of the
+weight that the experts of a block share.
 
-Why apart: the list of a model's layers, the checks, the estimate and the training must all read a name
-alike. Only strings; no torch.
+The list of a model's layers, the checks, the estimate, the training and the insight all read names here.
+Only strings; no torch.
 """
 
 from __future__ import annotations
@@ -20,12 +21,32 @@ _PARTS = {
     "w2": DOWN,
     DOWN: DOWN,
 }
+_BLOCK = re.compile(r"(?:^|\.)(?:layers|h|blocks|block|layer)\.(\d+)(?:\.|$)")
 _EXPERT = re.compile(r"(|.+\.)experts(?:\.\d+)?\.(\w+)")
 
 
 def matches(module: str, target: str) -> bool:
     """Whether PEFT puts an adapter on ``module`` for ``target``: the name or its end."""
     return module == target or module.endswith("." + target)
+
+
+def block_and_part(name: str) -> tuple[int | None, str]:
+    """The number of the block that a layer or weight is in, and its name within the block. The number
+    follows the name of the list of blocks; in families that name the list otherwise it is the first one.
+    ``None`` outside the blocks."""
+    found = _BLOCK.search(name)
+    if found:
+        return int(found[1]), name[found.end() :]
+    parts = name.split(".")
+    place = next((i for i, part in enumerate(parts) if part.isdigit()), None)
+    if place is None:
+        return None, name
+    return int(parts[place]), ".".join(parts[place + 1 :])
+
+
+def block_number(name: str) -> int | None:
+    """The number of the block that a layer or weight is in; ``None`` outside the blocks."""
+    return block_and_part(name)[0]
 
 
 def taker(targets: Iterable[str]) -> Callable[[str], bool]:

@@ -14,12 +14,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 from studio.model.experts import Weights, half_chosen, joined, weight_names
-from studio.model.layer_names import is_joined, joined_name, matches, taker
-from studio.model.layer_pattern import PATTERN, PatternTrouble, matched_names
+from studio.model.layer_names import block_number, is_joined, joined_name, matches, taker
+from studio.model.layer_pattern import PATTERN, PatternError, matched_names
 from studio.model.layers import LinearModule, resolve_targets, tensor_shapes, weight_files
+from studio.node_settings.layer_range import HINT, LayerRangeError, layer_numbers
+from studio.node_settings.lora import LoraSettings
 
 Trouble = tuple[str, str, str]
 """A setting's name, a sentence, and a hint."""
@@ -36,7 +37,7 @@ class Chosen:
     troubles: list[Trouble] = field(default_factory=list)
 
 
-def choose(modules: Sequence[LinearModule], settings: Any, model: str) -> Chosen:
+def choose(modules: Sequence[LinearModule], settings: LoraSettings, model: str) -> Chosen:
     """The layers that a LoRA node's settings mean; ``model`` is what sentences call the model."""
     wanted = settings.target_modules
     return _chosen(
@@ -64,7 +65,7 @@ def _chosen(
     names, troubles = _wanted(modules, wanted, model)
     taken = taker(names)
     layers = [m for m in modules if taken(m.name)]
-    kept, more = _narrowed(layers, layer_range, exclude, model)
+    kept, more = _narrowed(layers, modules, layer_range, exclude, model)
     troubles += more
     whole = len(kept) == len(layers)
     weights = joined(kept)
@@ -107,7 +108,7 @@ def _wanted(
     if isinstance(wanted, str) and wanted.startswith(PATTERN):
         try:
             found = matched_names(wanted, (m.name for m in modules))
-        except PatternTrouble as error:
+        except PatternError as error:
             return [], [("target_modules", str(error), "")]
         hint = f"It must match a whole name, such as {modules[0].name}."
         trouble = ("target_modules", f"“{wanted}” matches no linear layer of {model}.", hint)
@@ -122,52 +123,49 @@ def _wanted(
     return names, troubles
 
 
+def _within(
+    layers: list[LinearModule], modules: Sequence[LinearModule], layer_range: str, model: str
+) -> tuple[list[LinearModule], list[Trouble]]:
+    """The layers in the range, whose numbers are those of the model's blocks; no range means all."""
+    if not layer_range.strip():
+        return layers, []
+    there = {n for m in modules if (n := block_number(m.name)) is not None}
+    try:
+        numbers = layer_numbers(layer_range, max(there, default=-1) + 1)
+    except LayerRangeError as error:
+        return layers, [("layers", str(error), HINT)]
+    if numbers is None:
+        return layers, []
+    troubles: list[Trouble] = []
+    missing = sorted(numbers - there)
+    if missing:
+        last = f"The last one is {max(there)}." if there else ""
+        troubles.append(("layers", f"{model} has no layer {missing[0]}.", last))
+    return [m for m in layers if block_number(m.name) in numbers], troubles
+
+
 def _narrowed(
-    layers: list[LinearModule], layer_range: str, exclude: str, model: str
+    layers: list[LinearModule],
+    modules: Sequence[LinearModule],
+    layer_range: str,
+    exclude: str,
+    model: str,
 ) -> tuple[list[LinearModule], list[Trouble]]:
     """The layers within the range and without the excluded ones."""
-    troubles: list[Trouble] = []
-    numbers = layer_numbers(layer_range)
-    if numbers is None:
-        troubles.append(("layers", f"“{layer_range}” is no range of layers.", _RANGES))
-    elif layer_range.strip():
-        there = {n for m in layers if (n := layer_number(m.name)) is not None}
-        missing = sorted(numbers - there)
-        if missing:
-            last = f"The last one is {max(there)}." if there else ""
-            troubles.append(("layers", f"{model} has no layer {missing[0]}.", last))
-        layers = [m for m in layers if layer_number(m.name) in numbers]
+    layers, troubles = _within(layers, modules, layer_range, model)
     for name in listed(exclude):
         excluded = taker([name])
         kept = [m for m in layers if not excluded(m.name)]
         if len(kept) == len(layers):
             troubles.append(
-                ("exclude", f"“{name}” is none of the chosen layers.", nearest_hint(layers, name))
+                (
+                    "exclude",
+                    f"“{name}” matches none of the chosen layers.",
+                    nearest_hint(layers, name),
+                )
             )
         layers = kept
     return layers, troubles
-
-
-def layer_number(name: str) -> int | None:
-    """The number of the block that a layer belongs to: the first number in its name."""
-    return next((int(p) for p in name.split(".") if p.isdigit()), None)
-
-
-_RANGES = "Write 0-15, or 4, 8-11, or 0-30/2 for every second one."
-
-
-def layer_numbers(text: str) -> set[int] | None:
-    """The numbers that “0-3, 7” or “0-30/2” (every second one) means; ``None`` when it means none."""
-    found: set[int] = set()
-    for part in listed(text):
-        ends = re.fullmatch(r"(\d{1,5})(?:\s*-\s*(\d{1,5})(?:\s*/\s*([1-9]\d{0,4}))?)?", part)
-        if ends is None:
-            return None
-        first, last = int(ends[1]), int(ends[2] or ends[1])
-        if last < first:
-            return None
-        found |= set(range(first, last + 1, int(ends[3] or 1)))
-    return found
 
 
 def listed(text: str | Sequence[str]) -> list[str]:
@@ -194,7 +192,7 @@ def _pattern(
         fits = taker([name])
         matched = [m.name for m in layers if fits(m.name)]
         if not matched:
-            sentence = f"“{name}” is none of the chosen layers."
+            sentence = f"“{name}” matches none of the chosen layers."
             troubles.append((setting, sentence, nearest_hint(layers, name)))
             continue
         overlap = overlap or any(m in own for m in matched)

@@ -12,7 +12,7 @@ from pydantic import field_validator
 
 from studio import chat_templates
 from studio.graph.schema import Settings, setting
-from studio.model.whole import chosen_layers
+from studio.node_settings.layer_range import HINT, layer_numbers
 
 _TITLES = {t.id: t.title for t in chat_templates.library()}
 
@@ -667,12 +667,9 @@ class TrainSettings(Settings):
     @classmethod
     def _readable(cls, words: str) -> str:
         try:
-            chosen_layers(words, 1)
+            layer_numbers(words, 1)
         except ValueError as error:
-            raise ValueError(
-                f"“{error}” is not a valid layer range for Trained layers. Write “all”, “last 4”, "
-                "or numbers such as 0-11,20."
-            ) from error
+            raise ValueError(f"{error} {HINT}") from error
         return words
 
     # Memory and repeatability

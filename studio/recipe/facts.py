@@ -16,11 +16,11 @@ from studio.graph.graph import Graph, Node
 from studio.graph.problems import settings_of
 from studio.graph.registry import Registry
 from studio.model.facts import model_facts
-from studio.model.whole import WHOLE
 from studio.preview.report import DataReport
 from studio.recipe.fit import GB, RecipeFacts
 from studio.recipe.recipe import Proposal
 from studio.system.hardware import GIB, gpus, ram_total_gib
+from studio.values import FULL_FINE_TUNING
 
 
 def recipe_facts(
@@ -42,7 +42,7 @@ def recipe_facts(
         lora=lora.id if lora else None,
         base=base.id if base else None,
         dataset=_splitting(before, registry),
-        method=getattr(chosen, "method", "lora") if lora else WHOLE,
+        method=getattr(chosen, "method", "lora") if lora else FULL_FINE_TUNING,
         max_length=getattr(settings, "max_length", 512),
         batching=getattr(settings, "batching", "padded"),
         **_of_model(_settings(base, registry), project_dir),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from studio.model.whole import WHOLE
+from studio.values import FULL_FINE_TUNING
 
 GB = 1e9
 _ROOM = 0.8  # of the memory; the rest is the libraries' and other programs'
@@ -49,7 +49,7 @@ class RecipeFacts:
     @property
     def whole(self) -> bool:
         """Whether the model itself is trained."""
-        return self.method == WHOLE
+        return self.method == FULL_FINE_TUNING
 
 
 def token_bytes(facts: RecipeFacts, checkpointing: bool) -> float:

@@ -7,11 +7,12 @@ not import torch, and it only advises what the figures show.
 from __future__ import annotations
 
 import math
-import re
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from studio.model.layer_names import block_and_part, block_number
 
 ENERGY = 0.95
 "Share of the squared singular values that the “used” directions hold."
@@ -20,7 +21,6 @@ _STILL = 0.05
 "A layer whose change is below this share of the median hardly changed."
 
 _ROOMY, _FULL = 0.5, 0.85
-_LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks|block|layer)\.(\d+)\.(.+)$")
 
 
 @dataclass(frozen=True)
@@ -38,14 +38,12 @@ class ModuleUse:
     @property
     def layer(self) -> int | None:
         """The number of the decoder layer, if the name has one."""
-        found = _LAYER.search(self.name)
-        return int(found.group(1)) if found else None
+        return block_number(self.name)
 
     @property
     def part(self) -> str:
         """The name within the layer, such as ``self_attn.q_proj``."""
-        found = _LAYER.search(self.name)
-        return found.group(2) if found else self.name
+        return block_and_part(self.name)[1]
 
 
 @dataclass(frozen=True)

@@ -75,7 +75,7 @@ SUPPORT = {
     "studio.adapters.research": {"clusters", "coefficients"},
     "studio.objectives": {"objective"},
     "studio.exporters": {"exporter", "folder", "model_card", "copy_files"},
-    "studio.data.formats": {"_choices", "_pairs"},
+    "studio.data.formats": {"_choices", "_columns", "_pairs"},
 }
 """What defines a kind of variant, or is shared by several of its files."""
 

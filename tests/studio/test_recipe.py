@@ -14,7 +14,6 @@ from studio.graph.graph import Graph
 from studio.graph.problems import find_problems
 from studio.graph.project import load_project
 from studio.graph.registry import load_registry
-from studio.model.whole import WHOLE
 from studio.preview.report import DataReport, Histogram
 from studio.recipe.facts import apply_recipe, recipe_facts
 from studio.recipe.fit import RecipeFacts
@@ -25,6 +24,7 @@ from studio.recipe.recipe import (
     rank_for,
     rows_per_step,
 )
+from studio.values import FULL_FINE_TUNING
 from tests.e2e.studio_cli import studio, write_project, write_rows
 from tests.tiny import make_tiny_model
 
@@ -129,7 +129,7 @@ def test_larger_models_get_smaller_rates_and_a_whole_model_a_tenth() -> None:
     rates = [values(replace(BIG, parameters=n))["train.learning_rate"] for n in sizes]
     assert rates == sorted(rates, reverse=True)
     assert len(set(rates)) == 4
-    whole = values(replace(BIG, parameters=1_000_000_000, method=WHOLE, lora=None))
+    whole = values(replace(BIG, parameters=1_000_000_000, method=FULL_FINE_TUNING, lora=None))
     assert whole["train.learning_rate"] == pytest.approx(rates[1] / 10)
     assert not any(name.startswith("lora.") for name in whole)
 

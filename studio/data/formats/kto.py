@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from studio.data.conversation import answered, may_be_turns, turns_in, untrained
+from studio.data.formats._columns import PROMPT, other_names
 from studio.data.row_format import (
     NOT_MINE,
     Canonical,
@@ -24,7 +25,7 @@ from studio.data.row_format import (
 from studio.graph.node_type import Variant
 from studio.graph.schema import Settings, setting
 
-_PROMPT = ("question", "instruction", "query", "input")
+_PROMPT = other_names(PROMPT, "prompt")
 _COMPLETION = ("response", "answer", "output")
 _LABEL = ("kto_label", "desirable", "kto_tag")
 COLUMNS = {"prompt_column": _PROMPT, "completion_column": _COMPLETION, "label_column": _LABEL}

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from studio.data.conversation import USUAL, Keys, answered, message_keys, messages_in
+from studio.data.formats._columns import CONVERSATION, other_names
 from studio.data.row_format import (
     NOT_MINE,
     Canonical,
@@ -23,7 +24,7 @@ from studio.data.tool_calls import tools_in
 from studio.graph.node_type import Variant
 from studio.graph.schema import Settings, setting
 
-_MESSAGES = ("conversations", "conversation", "dialog", "chat")
+_MESSAGES = other_names(CONVERSATION, "messages")
 _TOOLS = ("functions",)
 COLUMNS = {"messages_column": _MESSAGES, "tools_column": _TOOLS}
 

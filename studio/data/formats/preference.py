@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from studio.data.conversation import Message, message_keys, messages_in, turns_in
+from studio.data.formats._columns import PROMPT, SYSTEM, other_names
 from studio.data.formats._pairs import Split, is_transcript, split_messages, split_texts, transcript
 from studio.data.row_format import (
     NOT_MINE,
@@ -28,10 +29,10 @@ from studio.data.row_format import (
 from studio.graph.node_type import Variant
 from studio.graph.schema import Settings, setting
 
-_PROMPT = ("question", "instruction", "query", "input")
+_PROMPT = other_names(PROMPT, "prompt")
 _CHOSEN = ("preferred", "accepted", "chosen_response")
 _REJECTED = ("dispreferred", "rejected_response")
-_SYSTEM = ("system_prompt",)
+_SYSTEM = other_names(SYSTEM, "system")
 COLUMNS = {
     "prompt_column": _PROMPT,
     "chosen_column": _CHOSEN,

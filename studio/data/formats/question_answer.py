@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from studio.data.formats._choices import LETTERS, Choices, choices_in, right_choice
+from studio.data.formats._columns import SYSTEM, other_names
 from studio.data.row_format import (
     NOT_MINE,
     Canonical,
@@ -41,12 +42,13 @@ _ANSWER = (
 )
 _CONTEXT = ("passage", "paragraph", "article", "support", "story")
 _CHOICES = ("options", "endings")
+_SYSTEM = other_names(SYSTEM, "system")
 COLUMNS = {
     "question_column": _QUESTION,
     "answer_column": _ANSWER,
     "context_column": _CONTEXT,
     "choices_column": _CHOICES,
-    "system_column": ("system_prompt",),
+    "system_column": _SYSTEM,
 }
 _ASK = {
     "letter": "Answer with the letter of the right choice.",
@@ -159,7 +161,7 @@ def convert(row: Row, settings: QuestionAnswerSettings) -> Canonical:
     replied = column(row, settings, "answer_column", _ANSWER)
     about = optional_column(row, settings, "context_column", _CONTEXT)
     offered = optional_column(row, settings, "choices_column", _CHOICES)
-    system = optional_column(row, settings, "system_column", ("system_prompt",))
+    system = optional_column(row, settings, "system_column", _SYSTEM)
     question, context = text(row, asked), text(row, about, empty=True) if about else ""
     if offered and row[offered] not in (None, "", [], {}):
         question, answer = _with_choices(question, row, offered, replied, settings)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from studio.data.conversation import Keys, answered, message_keys, messages_in
+from studio.data.formats._columns import CONVERSATION, SYSTEM, other_names
 from studio.data.row_format import (
     NOT_MINE,
     Canonical,
@@ -24,8 +25,8 @@ from studio.data.tool_calls import tools_in
 from studio.graph.node_type import Variant
 from studio.graph.schema import Settings, setting
 
-_CONVERSATIONS = ("conversation", "messages", "dialog", "chat")
-_SYSTEM = ("system_prompt",)
+_CONVERSATIONS = other_names(CONVERSATION, "conversations")
+_SYSTEM = other_names(SYSTEM, "system")
 _KEYS = Keys(("from", "role"), ("value", "content"))
 COLUMNS = {"conversations_column": _CONVERSATIONS, "system_column": _SYSTEM, "tools_column": ()}
 

@@ -1,7 +1,7 @@
 """The data files below a folder, looked for while somebody waits: never more than so many names, and
 not again while nothing changed.
 
-Why apart from ``_folder``: a check runs after every edit, and a folder may be a whole disk. Which files
+Why apart from ``folder``: a check runs after every edit, and a folder may be a whole disk. Which files
 are then read, and what is said of them, is decided there.
 """
 

@@ -12,14 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from studio.adapters.method import TrainingFacts
-from studio.model.whole import WHOLE
 from studio.runs.context import StepContext
 from studio.training.adapter.build import build_adapter, write_adapter
 from studio.training.adapter.tuning import Tuning
 from studio.training.adapter.verify import Expected, verify_adapter
 from studio.training.adapter.whole import build_whole, load_for_training, verify_whole, write_whole
 from studio.training.model.load import load_base
-from studio.values import AdaptedModelValue, ModelValue
+from studio.values import FULL_FINE_TUNING, AdaptedModelValue, ModelValue
 
 Build = Callable[[StepContext, Any, AdaptedModelValue, TrainingFacts | None, Path | None], Tuning]
 
@@ -65,4 +64,4 @@ MODEL = Subject(
 
 def subject_of(adapted: AdaptedModelValue) -> Subject:
     """What a training of this description trains."""
-    return MODEL if adapted.method == WHOLE else ADAPTER
+    return MODEL if adapted.method == FULL_FINE_TUNING else ADAPTER

@@ -17,8 +17,9 @@ import torch
 
 from studio.adapters.method import LoraMethod, TrainingFacts
 from studio.errors import StudioError
+from studio.model.layer_names import block_number
 from studio.model.layers import TOWERS, weight_files
-from studio.model.whole import WHOLE, chosen_layers, layer_of
+from studio.node_settings.layer_range import HINT, chosen_layers
 from studio.runs.context import StepContext
 from studio.system.number_text import percent
 from studio.training.adapter.tuning import Tuning
@@ -27,7 +28,7 @@ from studio.training.model.configs import write_surroundings
 from studio.training.model.load import load_base
 from studio.training.saved.checkpoint import sha256_of
 from studio.training.saved.snapshot import same_mode
-from studio.values import AdaptedModelValue, AdapterValue, ModelValue
+from studio.values import FULL_FINE_TUNING, AdaptedModelValue, AdapterValue, ModelValue
 
 _PROBED_ROWS = 2
 _SHARD = "5GB"
@@ -39,8 +40,7 @@ def whole_of(context: StepContext, base: ModelValue, settings: Any) -> AdaptedMo
     impossible."""
     if base.quantization != "none":
         raise StudioError(
-            f"{context.title}: a model quantized to {base.quantization} does not support full "
-            "fine-tuning.",
+            f"a model quantized to {base.quantization} does not support full fine-tuning.",
             title="A quantized model",
             code="whole_quantized",
             hint="Set Quantization to None in the Base model node, or insert a LoRA node.",
@@ -48,7 +48,7 @@ def whole_of(context: StepContext, base: ModelValue, settings: Any) -> AdaptedMo
     own = {"layers": settings.trained_layers, "embeddings": settings.train_embeddings}
     return AdaptedModelValue(
         model=base,
-        method=WHOLE,
+        method=FULL_FINE_TUNING,
         r=0,
         alpha=0,
         dropout=0.0,
@@ -84,12 +84,12 @@ def build_whole(
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     if not trained:
         raise StudioError(
-            f"{context.title}: nothing of the model would be trained: it has {count} layers, and "
+            f"nothing of the model would be trained: it has {count} layers, and "
             f"“{wanted['layers']}” names none of them.",
             title="Nothing to train",
             field="trained_layers",
             code="no_trained_layers",
-            hint="Write “all”, “last 4”, or numbers such as 0-11.",
+            hint=HINT,
         )
     total = sum(p.numel() for p in model.parameters())
     context.notice(
@@ -102,7 +102,7 @@ def build_whole(
 def mark_trained(model: Any, words: str, embeddings: bool) -> int:
     """Freeze everything but the layers that ``words`` name; returns how many layers there are. Parts
     that see or hear have layers of their own, which no row of text reaches: they stay frozen."""
-    numbers = [n for n in map(layer_of, _text_weights(model)) if n is not None]
+    numbers = [n for n in map(block_number, _text_weights(model)) if n is not None]
     count = 1 + max(numbers, default=-1)
     chosen = chosen_layers(words, count)
     embedded = _embeddings(model)
@@ -111,7 +111,7 @@ def mark_trained(model: Any, words: str, embeddings: bool) -> int:
         if any(parameter is e for e in embedded):
             parameter.requires_grad = embeddings
         else:
-            parameter.requires_grad = chosen is None or layer_of(name) in chosen
+            parameter.requires_grad = chosen is None or block_number(name) in chosen
     return count
 
 
@@ -153,7 +153,7 @@ def write_whole(context: StepContext, tuning: Tuning, tokenizer: Any, folder: Pa
     after = probe_of(model)
     if all(torch.equal(after[n].float(), before[n].to(dtype).float()) for n in after):
         raise StudioError(
-            f"{context.title}: the training did not change the model: in {adapted.model.dtype} every "
+            f"the training did not change the model: in {adapted.model.dtype} every "
             "weight that was looked at is as it was.",
             title="Nothing was learned",
             code="model_unmoved",
@@ -177,7 +177,7 @@ def verify_whole(
     difference, allowed = largest_difference(model, adapted.model.dtype, expected)
     if not difference <= allowed:
         raise StudioError(
-            f"{context.title}: the saved model does not do what was trained: its logits differ by "
+            f"the saved model does not do what was trained: its logits differ by "
             f"{difference:.3g} (at most {allowed:.3g} is rounding).",
             title="The saved model differs from the trained one",
             code="reload_mismatch",

@@ -13,9 +13,8 @@ from typing import Any
 import torch
 
 from studio.errors import StudioError
-from studio.model.whole import WHOLE
 from studio.runs.context import StepContext
-from studio.values import AdaptedModelValue
+from studio.values import FULL_FINE_TUNING, AdaptedModelValue
 
 _SAID = ("out of memory", "not enough memory", "can't allocate memory", "alloc_failed")
 _LIGHT_OPTIMIZERS = ("adamw_8bit", "paged_adamw_8bit", "adafactor", "lion_8bit", "sgd")
@@ -48,7 +47,7 @@ def not_enough(
     lower = said.lower()
     gpu = "outofmemoryerror" in lower or "cuda" in lower or "cublas" in lower
     return StudioError(
-        f"{context.title}: the {'GPU' if gpu else 'computer'}'s memory is not enough for this {what}.",
+        f"the {'GPU' if gpu else 'computer'}'s memory is not enough for this {what}.",
         title="Out of memory",
         hint=hint,
         field=field,
@@ -66,7 +65,7 @@ def what_to_change(settings: Any, adapted: AdaptedModelValue, micro_batch: int) 
         ways.append("switch gradient checkpointing on")
     if settings.optimizer not in _LIGHT_OPTIMIZERS:
         ways.append("choose the optimizer AdamW 8-bit, paged")
-    whole = adapted.method == WHOLE
+    whole = adapted.method == FULL_FINE_TUNING
     if adapted.model.quantization == "none" and not whole:
         ways.append("quantize the base model to 4 bits")
     if settings.max_length > _SHORT_TOKENS:

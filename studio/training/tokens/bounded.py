@@ -1,10 +1,14 @@
 """A call that is ended when it takes too long, without leaving this process.
 
-Why: a chat template may loop on a single row, and to render every row in a process of its own would cost
-more than the rendering. A thread looks at the clock four times a second, and what has run through too
-many of these looks gets an exception, which ends any loop. Looks are counted, not seconds, so that
-a process that was suspended in between is not taken for a slow one. A single operation that keeps the
-interpreter cannot be ended so; ``chat_choice`` tries a template in a process that can.
+Why: a chat template may loop on a single row, and a request to the process that renders templates
+takes 0.8 ms where the rendering itself takes 0.15 ms. A thread looks at the clock four times a
+second, and what has run through too many of these looks gets an exception, which ends any loop.
+Looks are counted, not seconds, so that a process that was suspended is not taken for a slow one.
+
+Two limits: a single operation that keeps the interpreter cannot be ended like this, and memory is
+not bounded. ``chat_choice`` tries a template first in a process that can be ended. Rendering every
+row there needs requests with all renders of several rows (0.19 ms each with 30 in one request) and
+transformers' own environment for templates in that process.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ import transformers
 from safetensors.torch import load_file
 
 from studio.errors import Stopped, StudioError
-from studio.model.whole import layer_of
+from studio.model.layer_names import block_number
 from studio.training.loop.train import train_whole
 from studio.values import ModelValue
 from tests.studio.training.steps import (
@@ -93,8 +93,8 @@ def test_frozen_weights_stay(
     """Only the chosen layers move, and the embedding where it is wanted."""
     value = trained(tmp_path, trained_layers=layers, train_embeddings=embeddings)
     changed = moved(tmp_path, value)
-    assert {layer_of(n) for n in changed} == wanted
-    outside = {n for n in changed if layer_of(n) is None}
+    assert {block_number(n) for n in changed} == wanted
+    outside = {n for n in changed if block_number(n) is None}
     assert outside <= {"model.embed_tokens.weight"}
 
 
@@ -107,7 +107,7 @@ def test_the_part_that_sees_stays_frozen(tmp_path: Path) -> None:
     make_tiny_tokenizer().save_pretrained(tmp_path / "model")
     settings = {"trained_layers": "last 1", "train_embeddings": False, "max_steps": 2}
     changed = moved(tmp_path, trained(tmp_path, **settings))
-    assert {layer_of(n) for n in changed} == {1}
+    assert {block_number(n) for n in changed} == {1}
     assert not any("vision" in n for n in changed)
 
 

@@ -203,7 +203,7 @@ def test_exceptions_are_grey_and_not_trained(dialog: LayerDialog, qtbot: Any) ->
     assert dialog.count.text().startswith("4 of 16 layers")
     assert dialog.changes() == {"exclude": "v_proj"}
     write(dialog, "layer-exclude", "w_proj", qtbot)
-    assert "“w_proj” is none of the chosen layers." in wrong(dialog, "exclude")
+    assert "“w_proj” matches none of the chosen layers." in wrong(dialog, "exclude")
 
 
 def test_ranks_and_alphas_of_selected_rows(dialog: LayerDialog, qtbot: Any) -> None:

@@ -1,17 +1,14 @@
-"""Which blocks of the model get an adapter: a line of text, and from, to and every n-th for most cases.
+"""The editor of a layer range: a line of text, and from, to and every n-th for most cases.
 
-The text is the setting; the three numbers write it. It must not judge the text: whoever knows the model
-says what is wrong.
+The text is the setting; the three numbers write it. The Problems of the node say what is wrong with it.
 """
 
 from __future__ import annotations
 
-import re
-
 from PySide6.QtCore import Signal
 from PySide6.QtWidgets import QHBoxLayout, QLabel, QLineEdit, QSpinBox, QWidget
 
-_SIMPLE = re.compile(r"\s*(\d{1,5})(?:\s*-\s*(\d{1,5})(?:\s*/\s*(\d{1,5}))?)?\s*")
+from studio.node_settings.layer_range import LayerRangeError, layer_spans
 
 _TEXT_LEFT_PX = 6
 
@@ -27,7 +24,7 @@ class BlockRange(QWidget):
         self.line = QLineEdit(self)
         self.line.setObjectName("layer-range")
         self.line.setAccessibleName("Layer range")
-        self.line.setPlaceholderText("all, 8-15, 0, 4-7, or 0-30/2")
+        self.line.setPlaceholderText("all, last 4, 8-15, 0, 4-7, or 0-30/2")
         self.line.textEdited.connect(self._typed)
         self._from = self._number("from", "First layer", first, last, first)
         self._to = self._number("to", "Last layer", first, last, last)
@@ -65,13 +62,17 @@ class BlockRange(QWidget):
         self.edited.emit(text.strip())
 
     def _show_numbers(self, text: str) -> None:
-        found = _SIMPLE.fullmatch(text)
         first, last = self._ends
-        if text.strip() and not found:
-            return  # more than three numbers can say
-        low = int(found[1]) if found else first
-        high = int(found[2] or found[1]) if found else last
-        every = int(found[3] or 1) if found else 1
+        try:
+            spans = layer_spans(text, last + 1) if text.strip() else None
+        except LayerRangeError:
+            return
+        if spans is None:
+            spans = [range(first, last + 1)]
+        if len(spans) > 1 or not spans[0]:
+            return  # three numbers cannot say it
+        (span,) = spans
+        low, high, every = span.start, span.stop - 1, span.step
         for box, value in ((self._from, low), (self._to, high), (self._every, every)):
             box.blockSignals(True)
             box.setValue(value)

@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from studio.estimate.shapes import Linear
-from studio.model.layer_names import taker
-from studio.model.layer_pattern import PATTERN, PatternTrouble, matched_names
+from studio.model.layer_names import block_number, taker
+from studio.model.layer_pattern import PATTERN, PatternError, matched_names
 from studio.model.layers import LinearModule, presets, resolve_targets
 from studio.model.models import linear_modules
-from studio.model.targets import layer_number
 
 
 def find_layers(model: str | None, project_dir: Path) -> tuple[list[LinearModule], str]:
@@ -35,7 +34,7 @@ def checked_of(value: Any, modules: Sequence[LinearModule]) -> tuple[set[str], l
     if isinstance(value, str) and value.startswith(PATTERN):
         try:
             return set(matched_names(value, (m.name for m in modules))), []
-        except PatternTrouble:
+        except PatternError:
             return set(), [value]
     targets, strange = resolve_targets(
         modules, value if isinstance(value, str) else list(value or ())
@@ -79,7 +78,7 @@ def by_block(rows: Sequence[Linear]) -> dict[str, list[Linear]]:
     """The rows of each block of the model, by its title."""
     groups: dict[str, list[Linear]] = {}
     for row in rows:
-        number = layer_number(row.name)
+        number = block_number(row.name)
         title = f"Layer {number}" if number is not None else "Other layers"
         groups.setdefault(title, []).append(row)
     return groups

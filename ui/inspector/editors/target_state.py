@@ -10,22 +10,21 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from types import SimpleNamespace
 from typing import Any
 
 from studio.estimate.formulas import FORMULAS
 from studio.estimate.shapes import Linear, joined_linears
-from studio.model.layer_names import taker
+from studio.model.layer_names import block_number, taker
 from studio.model.layer_pattern import PATTERN
 from studio.model.layers import LinearModule
 from studio.model.targets import (
     Chosen,
     WholeModule,
     choose,
-    layer_number,
     listed,
     named_number,
 )
+from studio.node_settings.lora import LoraSettings
 from ui.inspector.editors.layers import checked_of, kinds, written
 
 WRITTEN = (
@@ -83,7 +82,7 @@ class TargetState:
     @cached_property
     def blocks(self) -> tuple[int, int] | None:
         """The first and last number of a block, where the model has any."""
-        found = [n for r in self.rows if (n := layer_number(r.name)) is not None]
+        found = [n for r in self.rows if (n := block_number(r.name)) is not None]
         return (min(found), max(found)) if found else None
 
     @property
@@ -111,7 +110,9 @@ class TargetState:
         """What the node would do with these choices; nobody knows where no layers are known."""
         if not self.modules:
             return Chosen([], [])
-        return choose(self.modules, SimpleNamespace(**self._where(), **_NO_PATTERNS), "the model")
+        return choose(
+            self.modules, LoraSettings.model_construct(**self._where(), **_NO_PATTERNS), "the model"
+        )
 
     def adapted(self, chosen: Chosen) -> list[Linear]:
         """The rows that get an adapter."""

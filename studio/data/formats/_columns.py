@@ -1,0 +1,15 @@
+"""Names of columns in the wild that several formats look for.
+
+Each is listed once, its usual name first; a format takes the others as names that are found too.
+"""
+
+from __future__ import annotations
+
+CONVERSATION = ("conversations", "conversation", "messages", "dialog", "chat")
+PROMPT = ("prompt", "question", "instruction", "query", "input")
+SYSTEM = ("system", "system_prompt")
+
+
+def other_names(names: tuple[str, ...], usual: str) -> tuple[str, ...]:
+    """The names without the ``usual`` one, which is the default of the format's setting."""
+    return tuple(name for name in names if name != usual)
