@@ -7,6 +7,8 @@ shown with its trace. This module must not import anything of the project.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -43,8 +45,8 @@ class Problem:
 class StudioError(Exception):
     """An error that the user can do something about.
 
-    ``str(error)`` is the sentence alone. ``node`` is filled in by the engine when it is unknown
-    at the place of the error.
+    ``str(error)`` is the sentence alone. A step raises it without the title of its node, and
+    usually without ``node``: the engine adds both (see ``put_title``).
     """
 
     def __init__(
@@ -68,6 +70,15 @@ class StudioError(Exception):
         self.code = code
         self.file = file
         self.line = line
+        self._has_title = False
+
+    def put_title(self, title: str) -> None:
+        """Put the title of the node before the sentence; a second call changes nothing."""
+        if self._has_title:
+            return
+        self._has_title = True
+        self.sentence = f"{title}: {self.sentence}"
+        self.args = (self.sentence,)
 
     def problem(self) -> Problem:
         """The same error as a ``Problem``."""
@@ -81,6 +92,17 @@ class StudioError(Exception):
             self.file,
             self.line,
         )
+
+
+@contextmanager
+def errors_of(title: str) -> Iterator[None]:
+    """Errors raised in the block begin with the title of a node. For whoever does a step's work
+    outside a run; in a run, ``execute`` does it."""
+    try:
+        yield
+    except StudioError as error:
+        error.put_title(title)
+        raise
 
 
 class Stopped(Exception):

@@ -4,6 +4,9 @@ Why: one command proves a clean clone, on a bare machine and in CI. It imports o
 library; the tools run as child processes. With arguments, only pytest runs. The last line is
 always pytest's summary; the exit code is not 0 when a linter or a test failed.
 
+``python3 -m tests quick`` runs the linters and the tests that need no torch, no Qt and no child process: see
+``tests/quick.py``.
+
 The whole suite runs in two parts: what only computes, on two cores at once where there are two, and then,
 one after the other, what measures time or starts windows and runs. LORA_STUDIO_TEST_WORKERS sets another
 number of cores, also for a choice of tests.
@@ -42,7 +45,7 @@ def main(arguments: list[str]) -> int:
         bootstrap.say(f"The tests need Qt: {problem}")
         return 1
     os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
-    failed = [] if arguments else lint()
+    failed = [] if arguments and arguments[0] != "quick" else lint()
     status = run_pytest(arguments, failed)
     return status or (1 if failed else 0)
 
@@ -68,6 +71,9 @@ def run_pytest(arguments: list[str], failed: list[str]) -> int:
     """Run pytest; `failed` linters are named again above its summary."""
     environment = {**os.environ, "LORA_STUDIO_FAILED_LINTERS": ", ".join(failed)}
     workers = os.environ.get("LORA_STUDIO_TEST_WORKERS", "")
+    if arguments[:1] == ["quick"]:
+        plain = ["-p", "tests.quick", "--no-header", "-q", "-r", "fE", *arguments[1:]]
+        return _pytest([*plain, *COMPUTING, "tests/test_bootstrap.py"], environment)
     if any(a.startswith("--budget") for a in arguments):
         return _pytest(["-p", "tests.slow_budget", *arguments], environment)
     if arguments or workers == "1" or not _has_cores():

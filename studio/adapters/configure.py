@@ -153,7 +153,7 @@ def describe(
     modules = read_linear_modules(Path(model.path))
     if not modules:
         raise StudioError(
-            f"{context.title}: no linear layers were found in {model.source}.",
+            f"no linear layers were found in {model.source}.",
             node=context.node,
             title="Nothing to adapt",
             code="no_linear_layers",
@@ -162,7 +162,7 @@ def describe(
     chosen = choose(modules, settings, model.source)
     for field, sentence, hint in chosen.troubles:
         raise StudioError(
-            f"{context.title}: {sentence}",
+            sentence,
             title="Unknown target module",
             hint=hint,
             node=context.node,
@@ -195,7 +195,7 @@ def _refuse_misfits(context: StepContext, settings: Any, chosen: Chosen) -> None
         return
     for field, sentence, hint in layer_troubles(settings, variant, chosen.layers):
         raise StudioError(
-            f"{context.title}: {sentence}",
+            sentence,
             title="Method and layers do not go together",
             hint=hint,
             node=context.node,
@@ -210,7 +210,7 @@ def _whole(context: StepContext, model: ModelValue, settings: Any) -> list[str]:
     for name, found in whole_modules(Path(model.path), names):
         if found is None:
             raise StudioError(
-                f"{context.title}: “{name}” is no part of {model.source}.",
+                f"“{name}” is no part of {model.source}.",
                 node=context.node,
                 title="Unknown module",
                 field="modules_to_save",

@@ -83,7 +83,7 @@ def _refusal(
     context: StepContext, sentence: str, hint: str, field: str = "trained_tokens"
 ) -> StudioError:
     return StudioError(
-        f"{context.title}: {sentence}",
+        sentence,
         title="Unknown token",
         hint=hint,
         node=context.node,

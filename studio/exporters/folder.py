@@ -103,7 +103,7 @@ def write_manifest(folder: Path, kind: str, described: dict[str, Any]) -> None:
 
 
 @contextmanager
-def replaced(folder: Path, title: str) -> Iterator[Path]:
+def replaced(folder: Path) -> Iterator[Path]:
     """A staging folder beside ``folder`` that takes its place when the block ends well.
 
     Raises ``StudioError`` when the folder may not be replaced; ``OSError`` passes through. Whatever
@@ -112,7 +112,7 @@ def replaced(folder: Path, title: str) -> Iterator[Path]:
     what = refusal(folder)
     if what is not None:
         raise StudioError(
-            f"{title}: {what[0]}.",
+            f"{what[0]}.",
             title="The export has no place",
             hint=what[1],
             code=what[2],

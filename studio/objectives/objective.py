@@ -28,7 +28,7 @@ PLAIN_LOSS = LossOptions()
 class Objective:
     """``choose_head(model, batch)`` picks how logits are computed; ``summed_loss(model, batch, head,
     options)`` is the loss summed over the label tokens of a batch, each times its weight where the
-    batch has weights. The Trainer divides it by ``studio.training.loop.sft.total_weight`` of the whole
+    batch has weights. The training loop divides it by ``studio.training.loop.sft.total_weight`` of the whole
     optimizer step. Both import torch only when called."""
 
     choose_head: Callable[[Any, Any], Any]

@@ -24,20 +24,29 @@ def as_studio_error(error: BaseException, title: str, folder: Path) -> StudioErr
     writes when the error names no file."""
     if isinstance(error, StudioError):
         return error
+    found = _of_the_system(error, folder)
+    if found is not None:
+        found.put_title(title)
+    return found
+
+
+def _of_the_system(error: BaseException, folder: Path) -> StudioError | None:
+    """What the operating system refused: room on the disk, a file, or memory."""
     if is_full(error):
-        return _disk_full(error, title, folder)
+        return _disk_full(error, folder)
     if isinstance(error, OSError) and error.errno in _REFUSED and error.filename:
-        return _refused(error, title)
+        return _refused(error)
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return _out_of_memory(error, title)
+        return _out_of_memory(error)
     hidden = error.__cause__ or error.__context__
-    if hidden is not None and not isinstance(hidden, StudioError):
-        return as_studio_error(hidden, title, folder) if is_full(hidden) else None
+    if hidden is not None and not isinstance(hidden, StudioError) and is_full(hidden):
+        return _disk_full(hidden, folder)
     return None
 
 
 def failure(error: BaseException, title: str, folder: Path) -> dict[str, Any]:
-    """The fields of ``StepFailed`` beyond the node."""
+    """The fields of ``StepFailed`` beyond the node. This is where an error gets the title of its
+    node; steps raise the bare sentence."""
     known = as_studio_error(error, title, folder)
     if known is None:
         return {
@@ -47,6 +56,7 @@ def failure(error: BaseException, title: str, folder: Path) -> dict[str, Any]:
             "code": "bug",
             "trace": "".join(traceback.format_exception(error)),
         }
+    known.put_title(title)
     fields = {
         "title": known.title,
         "sentence": known.sentence,
@@ -59,7 +69,7 @@ def failure(error: BaseException, title: str, folder: Path) -> dict[str, Any]:
     return {k: v for k, v in fields.items() if v not in (None, "")}
 
 
-def _disk_full(error: BaseException, title: str, folder: Path) -> StudioError:
+def _disk_full(error: BaseException, folder: Path) -> StudioError:
     name = getattr(error, "filename", None)
     place = _existing(Path(str(name)).parent if name else folder)
     try:
@@ -67,7 +77,7 @@ def _disk_full(error: BaseException, title: str, folder: Path) -> StudioError:
     except OSError:
         free = "free space unknown"
     return StudioError(
-        f"{title}: the disk is full. It was writing to {place} ({free}).",
+        f"the disk is full. It was writing to {place} ({free}).",
         title="The disk is full",
         hint="Free some space or choose a folder on another disk, then resume the run.",
         code="disk_full",
@@ -75,9 +85,9 @@ def _disk_full(error: BaseException, title: str, folder: Path) -> StudioError:
     )
 
 
-def _refused(error: OSError, title: str) -> StudioError:
+def _refused(error: OSError) -> StudioError:
     return StudioError(
-        f"{title}: {error.filename} cannot be used: {error.strerror}.",
+        f"{error.filename} cannot be used: {error.strerror}.",
         title="A file or folder cannot be used",
         hint="Change its permissions or choose another place, then resume the run.",
         code="no_permission",
@@ -85,10 +95,10 @@ def _refused(error: OSError, title: str) -> StudioError:
     )
 
 
-def _out_of_memory(error: BaseException, title: str) -> StudioError:
+def _out_of_memory(error: BaseException) -> StudioError:
     kind = "GPU memory" if type(error).__name__ == "OutOfMemoryError" else "memory"
     return StudioError(
-        f"{title}: there is not enough {kind}.",
+        f"there is not enough {kind}.",
         title="Not enough memory",
         hint="Try a smaller batch size or max length, gradient checkpointing, or a smaller model.",
         code="out_of_memory",

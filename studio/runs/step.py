@@ -84,13 +84,13 @@ def _type_of(step: Step, registry: Registry) -> NodeType:
     found = registry.node_type(step.type)
     if found is None:
         raise StudioError(
-            f"{step.title}: the node type “{step.type}” is not installed.",
+            f"the node type “{step.type}” is not installed.",
             hint="Install the extension it comes from, then resume.",
             code="unknown_type",
         )
     if found.version != step.version:
         raise StudioError(
-            f"{step.title}: this run was planned with version {step.version} of “{step.type}”, "
+            f"this run was planned with version {step.version} of “{step.type}”, "
             f"and version {found.version} is installed.",
             hint="Run the project again instead of resuming this run.",
             code="other_version",
@@ -104,7 +104,7 @@ def _check_unchanged(step: Step, node_type: NodeType, plan: Plan) -> None:
     now = step_fingerprint(node_type, step.settings, inputs, plan.project_dir)
     if now != step.fingerprint:
         raise StudioError(
-            f"{step.title}: its files or settings changed after this run was planned.",
+            "its files or settings changed after this run was planned.",
             hint="Run the project again instead of resuming this run.",
             code="changed_since_plan",
         )

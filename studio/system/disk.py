@@ -19,11 +19,11 @@ _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 @contextmanager
 def told(
-    title: str, what: str, folder: Path, *, needed: int | None = None, field: str | None = None
+    what: str, folder: Path, *, needed: int | None = None, field: str | None = None
 ) -> Iterator[None]:
     """Turn trouble with writing inside the block into a ``StudioError``.
 
-    ``title`` is the node's, ``what`` is written (“the merged model”), ``needed`` its size in bytes.
+    ``what`` is written (“the merged model”), ``needed`` its size in bytes.
     That is every ``OSError``, and a full disk as libraries written in Rust report it.
     """
     try:
@@ -33,11 +33,10 @@ def told(
     except Exception as error:
         if not isinstance(error, OSError) and not is_full(error):
             raise
-        raise trouble(title, what, folder, error, needed=needed, field=field) from error
+        raise trouble(what, folder, error, needed=needed, field=field) from error
 
 
 def trouble(
-    title: str,
     what: str,
     folder: Path,
     error: Exception,
@@ -51,7 +50,7 @@ def trouble(
         figures = [] if needed is None else [f"{size_text(needed)} needed"]
         figures += [] if room is None else [f"{size_text(room)} free"]
         return StudioError(
-            f"{title}: {what} could not be written to {folder}, the disk is full"
+            f"{what} could not be written to {folder}, the disk is full"
             f"{' (' + ', '.join(figures) + ')' if figures else ''}.",
             title="The disk is full",
             hint="Free some space, or choose a folder on another disk.",
@@ -61,7 +60,7 @@ def trouble(
         )
     reason = getattr(error, "strerror", None) or str(error)
     return StudioError(
-        f"{title}: {what} could not be written to {folder}: {reason}.",
+        f"{what} could not be written to {folder}: {reason}.",
         title="The folder cannot be written",
         hint="Choose another folder, or change its permissions.",
         field=field,

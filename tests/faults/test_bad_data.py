@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from studio.errors import Problem, StudioError
+from studio.errors import Problem, StudioError, errors_of
 from studio.graph.node_type import CheckContext
 from studio.graph.registry import load_registry
 from studio.node_settings.dataset import DatasetSettings
@@ -230,7 +230,7 @@ def test_the_step_says_so_and_leaves_no_rows(bad: Bad, tmp_path: Path) -> None:
     settings = DatasetSettings(source=bad.name, format=bad.format, validation_fraction=bad.fraction)
     context = make_context(tmp_path, Recorder())
     context.title = "Dataset"
-    with pytest.raises(StudioError) as caught:
+    with pytest.raises(StudioError) as caught, errors_of("Dataset"):
         prepare_rows(context, settings)
     judge(caught.value.problem(), bad, tmp_path)
     assert not (context.folder / "train").exists()

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from studio.errors import StudioError
+from studio.errors import StudioError, errors_of
 from studio.graph.node_type import CheckContext
 from studio.graph.registry import load_registry
 from studio.node_settings.dataset import DatasetSettings
@@ -412,7 +412,7 @@ def test_refused_with_one_sentence(case: Refused, tmp_path: Path) -> None:
         whole(found[0].sentence, case)
     context = make_context(tmp_path / "run", Recorder())
     context.title, context.project_dir = "Dataset", tmp_path
-    with pytest.raises(StudioError) as caught:
+    with pytest.raises(StudioError) as caught, errors_of("Dataset"):
         prepare_rows(context, settings)
     error = caught.value
     assert (error.code, error.line) == (case.code, case.line), error.sentence

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from studio.errors import Problem, StudioError
+from studio.errors import Problem, StudioError, errors_of
 from studio.graph.node_type import CheckContext
 from studio.graph.registry import load_registry
 from studio.nodes.dataset import check
@@ -652,7 +652,7 @@ def test_check_and_step_say_the_same(bad: Bad, tmp_path: Path) -> None:
     judge(problem, bad, tmp_path)
     context = make_context(tmp_path, Recorder())
     context.title = "Dataset"
-    with pytest.raises(StudioError) as caught:
+    with pytest.raises(StudioError) as caught, errors_of("Dataset"):
         prepare_rows(context, settings)
     judge(caught.value.problem(), bad, tmp_path)
     assert caught.value.sentence == problem.sentence

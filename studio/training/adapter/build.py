@@ -53,7 +53,7 @@ def build_adapter(
             raise
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise StudioError(
-            f"{context.title}: the adapter cannot be put on this model: {reason}",
+            f"the adapter cannot be put on this model: {reason}",
             title="The adapter does not fit",
             hint="Check the LoRA node's settings.",
             code="adapter_build",
@@ -139,7 +139,7 @@ def refuse_precision(context: StepContext, method: LoraMethod, adapted: AdaptedM
     reason = quantization_trouble(title, method, adapted.model.quantization)
     if reason:
         raise StudioError(
-            f"{context.title}: {reason}",
+            reason,
             title="Method and quantization do not go together",
             hint="Set Quantization to 4-bit NF4, or choose LoRA."
             if method.only_quantized
@@ -148,7 +148,7 @@ def refuse_precision(context: StepContext, method: LoraMethod, adapted: AdaptedM
         )
     if dtype not in method.dtypes:
         raise StudioError(
-            f"{context.title}: the method {adapted.method} does not train in {dtype}.",
+            f"the method {adapted.method} does not train in {dtype}.",
             title="Method and precision do not go together",
             hint=f"Set the Base model's precision to {' or '.join(method.dtypes)}, or choose LoRA.",
             code="method_dtype",
@@ -186,7 +186,7 @@ def _check_own_precision(context: StepContext, adapted: AdaptedModelValue) -> No
             )
         if is_trained and adapted.model.dtype == "float16":
             raise StudioError(
-                f"{context.title}: {what} cannot be trained in float16.",
+                f"{what} cannot be trained in float16.",
                 title="These weights and float16 do not go together",
                 code=code,
                 hint=f"Set {setting} in the LoRA node, or the Base model's precision to bfloat16 or "
@@ -209,7 +209,7 @@ def _refuse_missing(context: StepContext, model: Any, adapted: AdaptedModelValue
     missing = [t for t in adapted.target_modules if not any(matches(n, t) for n in everywhere)]
     if missing:
         raise StudioError(
-            f"{context.title}: “{missing[0]}” is in the files of {adapted.model.source}, but is no "
+            f"“{missing[0]}” is in the files of {adapted.model.source}, but is no "
             "layer of the loaded model that can be adapted.",
             title="A target module is missing",
             code="unknown_target",
@@ -223,7 +223,7 @@ def method_of(context: StepContext, adapted: AdaptedModelValue) -> LoraMethod:
         return context.variant("adapter", adapted.method).payload
     except KeyError:
         raise StudioError(
-            f"{context.title}: there is no LoRA method called “{adapted.method}”.",
+            f"there is no LoRA method called “{adapted.method}”.",
             code="unknown_variant",
         ) from None
 

@@ -57,7 +57,7 @@ def verify_adapter(
     difference, allowed = largest_difference(model, adapted.model.dtype, expected, rewritten)
     if not difference <= allowed:  # a NaN is refused too
         raise StudioError(
-            f"{context.title}: the saved adapter does not do what was trained: on a fresh model its "
+            f"the saved adapter does not do what was trained: on a fresh model its "
             f"logits differ by {difference:.3g} (at most {allowed:.3g} is rounding).",
             title="The saved adapter differs from the trained one",
             hint="Its answers would not be those of the training. Try another LoRA method, or turn "
@@ -107,8 +107,7 @@ def _refuse_unmoved(context: StepContext, folder: Path) -> None:
         moved = not names or any(bool(file.get_tensor(n).any()) for n in names)
     if not moved:
         raise StudioError(
-            f"{context.title}: the training did not change the adapter at all: every trained matrix "
-            "is still zero.",
+            "the training did not change the adapter at all: every trained matrix is still zero.",
             title="Nothing was learned",
             hint="Raise the learning rate or the number of steps, and check that the chosen layers "
             "take part in the model's answer.",

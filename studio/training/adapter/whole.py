@@ -40,8 +40,7 @@ def whole_of(context: StepContext, base: ModelValue, settings: Any) -> AdaptedMo
     impossible."""
     if base.quantization != "none":
         raise StudioError(
-            f"{context.title}: a model that is quantized to {base.quantization} cannot be trained as a "
-            "whole.",
+            f"a model that is quantized to {base.quantization} cannot be trained as a whole.",
             title="A quantized model",
             code="whole_quantized",
             hint="Set Quantization to None in the Base model node, or put a LoRA node between.",
@@ -85,7 +84,7 @@ def build_whole(
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     if not trained:
         raise StudioError(
-            f"{context.title}: nothing of the model would be trained: it has {count} layers, and "
+            f"nothing of the model would be trained: it has {count} layers, and "
             f"“{wanted['layers']}” names none of them.",
             title="Nothing to train",
             field="trained_layers",
@@ -154,7 +153,7 @@ def write_whole(context: StepContext, tuning: Tuning, tokenizer: Any, folder: Pa
     after = probe_of(model)
     if all(torch.equal(after[n].float(), before[n].to(dtype).float()) for n in after):
         raise StudioError(
-            f"{context.title}: the training did not change the model: in {adapted.model.dtype} every "
+            f"the training did not change the model: in {adapted.model.dtype} every "
             "weight that was looked at is as it was.",
             title="Nothing was learned",
             code="model_unmoved",
@@ -178,7 +177,7 @@ def verify_whole(
     difference, allowed = largest_difference(model, adapted.model.dtype, expected)
     if not difference <= allowed:
         raise StudioError(
-            f"{context.title}: the saved model does not do what was trained: its logits differ by "
+            f"the saved model does not do what was trained: its logits differ by "
             f"{difference:.3g} (at most {allowed:.3g} is rounding).",
             title="The saved model differs from the trained one",
             code="reload_mismatch",

@@ -181,7 +181,7 @@ def _reported(
     examples = [rows[i * len(rows) // count] for i in range(count)]
     path = context.folder / "report.json"
     report = {"measures": measures, "rows": len(rows), "settings": settings, "answers": rows}
-    with disk.told(context.title, "the report", path.parent):
+    with disk.told("the report", path.parent):
         path.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     context.emit("Evaluation", measures=measures, rows=len(rows), examples=examples)
     context.artifact("report", path, measures=measures, rows=len(rows))

@@ -48,7 +48,7 @@ def questions_of(
     questions = [q for q in asked if q is not None]
     if not questions:
         raise StudioError(
-            f"{context.title}: the rows of {file_names(dataset)} have no question with an answer.",
+            f"the rows of {file_names(dataset)} have no question with an answer.",
             title="Nothing to ask",
             hint="Use rows with a question and an answer, not plain text.",
             field="dataset",
@@ -84,7 +84,7 @@ def _question(
         text = talk.text(last, ask=True)
     except TemplateRefused as error:
         raise StudioError(
-            f"{context.title}: the model's chat template does not take line {row['line']} of "
+            f"the model's chat template does not take line {row['line']} of "
             f"{Path(row['source']).name}: {error}.",
             code="template_refused",
             file=row["source"],

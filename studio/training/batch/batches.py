@@ -47,7 +47,6 @@ class Batches:
         self.batch_size = batch_size
         self.pad_id = pad_id
         self.laid = laid
-        self.dataset = range(start, stop)  # what the Trainer counts as examples
 
     def __len__(self) -> int:
         return math.ceil((self.stop - self.start) / self.batch_size)

@@ -136,6 +136,5 @@ class WindowRows:
 
     def _named(self, error: StudioError) -> StudioError:
         named = copy.copy(error)
-        if not named.sentence.startswith(self._title):
-            named.sentence = f"{self._title}: {named.sentence}"
+        named.put_title(self._title)
         return named

@@ -43,13 +43,13 @@ def mix_datasets(
     _refuse_odd_shapes(context, parts)
     name = _fingerprint(parts, settings)
     counts = {}
-    with disk.told(context.title, "the rows", context.folder):
+    with disk.told("the rows", context.folder):
         for side in ("train", "validation"):
             rows = {p: _rows(v, side) for p, v in parts.items()}
             counts[side] = _write(context, parts, settings, side, draws(rows, settings, side), name)
     if not counts["train"]:
         raise StudioError(
-            f"{context.title}: no training row is used.",
+            "no training row is used.",
             hint="Look at the weights and numbers of rows.",
             field="mode",
             code="no_train_rows",
@@ -78,7 +78,7 @@ def _refuse_odd_shapes(context: StepContext, parts: Mapping[str, DatasetValue]) 
         return
     contents = ", ".join(f"{p.upper()} holds {_WORDS[v.shape]}" for p, v in parts.items())
     raise StudioError(
-        f"{context.title}: these data sets do not go together: {contents}.",
+        f"these data sets do not go together: {contents}.",
         hint="Mix data of one kind; conversations, prompts and plain text may be mixed.",
         code="odd_shapes",
     )

@@ -47,14 +47,8 @@ _LARGE = 50_000_000  # bytes whose hash takes long enough to be told
 
 def prepare_rows(context: StepContext, settings: DatasetSettings) -> DatasetValue:
     """Read, check, convert and split the files; raises ``StudioError`` with file and line."""
-    try:
-        with disk.told(context.title, "the rows", context.folder):
-            return _prepare(context, settings)
-    except StudioError as error:
-        if not error.sentence.startswith(context.title):
-            error.sentence = f"{context.title}: {error.sentence}"
-            error.args = (error.sentence,)
-        raise
+    with disk.told("the rows", context.folder):
+        return _prepare(context, settings)
 
 
 def _prepare(context: StepContext, settings: DatasetSettings) -> DatasetValue:

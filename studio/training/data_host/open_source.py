@@ -13,7 +13,7 @@ from typing import Any
 
 from studio.data.reading.folder import is_hub
 from studio.data.window import SourceWindow, open_window
-from studio.errors import Stopped, StudioError
+from studio.errors import Stopped, errors_of
 from studio.graph.registry import Registry
 from studio.preview.protocol import Kind
 from studio.runs.context import StepContext
@@ -56,11 +56,8 @@ class Opener:
         from studio.node_settings.dataset import DatasetSettings
 
         settings = DatasetSettings.model_validate(dict(step.settings))
-        try:
+        with errors_of(step.title):
             return open_window(settings, plan.project_dir, self._registry.variants["format"])
-        except StudioError as error:
-            error.sentence = f"{step.title}: {error.sentence}"
-            raise
 
     def _outputs(self, plan: Plan, runs: RunFolder) -> dict[str, Any]:
         """The outputs of the plan's steps: kept from a run where they are, else made."""
@@ -73,7 +70,8 @@ class Opener:
             inputs = {port: outputs[node][out] for port, (node, out) in step.inputs.items()}
             node_type = self._registry.nodes[step.type]
             settings = node_type.settings.model_validate(dict(step.settings))
-            outputs[step.node] = node_type.run(self._context(step, plan), inputs, settings)
+            with errors_of(step.title):
+                outputs[step.node] = node_type.run(self._context(step, plan), inputs, settings)
         return outputs
 
     def model_folder(self, request: TokenRequest, runs: Path) -> Path:
@@ -86,8 +84,9 @@ class Opener:
             return Path(hit.record.outputs["model"]["path"])
         context = self._context(step, request.plan)
         settings = self._registry.nodes[step.type].settings.model_validate(dict(step.settings))
-        folder, source, _ = model_folder(context, settings)
-        check_folder(context, folder, source)
+        with errors_of(step.title):
+            folder, source, _ = model_folder(context, settings)
+            check_folder(context, folder, source)
         return folder.resolve()
 
     def _context(self, step: Step, plan: Plan) -> StepContext:

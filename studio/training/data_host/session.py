@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from studio.data.canonical import content_hash
-from studio.errors import StudioError
+from studio.errors import StudioError, errors_of
 from studio.graph.registry import load_registry
 from studio.preview.protocol import Kind
 from studio.preview.report import SUSPICIOUS
@@ -142,7 +142,8 @@ class Session:
 def encoder_of(tokenizer: Any, settings: Mapping[str, Any], title: str = "Train") -> Encoder:
     """The encoder that a training with these settings of the Train node uses."""
     rules = {n: settings[n] for n in ("end_token", "bos", "long_text") if n in settings}
-    chosen = with_template(tokenizer, settings, title)
+    with errors_of(title):
+        chosen = with_template(tokenizer, settings)
     return Encoder(chosen, int(settings["max_length"]), str(settings["train_on"]), **rules)
 
 

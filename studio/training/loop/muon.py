@@ -1,6 +1,6 @@
 """Muon (Jordan et al., 2024) for matrices, AdamW for everything else, as one optimizer.
 
-Why one: schedules, checkpoints and the Trainer know a single optimizer. Each Muon step is scaled to the
+Why one: scheduler, checkpoints and training loop know a single optimizer. Each Muon step is scaled to the
 size of an AdamW step (Liu et al., 2025, arXiv:2502.16982), so that learning rates carry over. It must
 not put a vector through Muon: it is defined for matrices.
 """

@@ -39,7 +39,7 @@ def diverged(
     last = f"The last checkpoint, of step {kept}, is from before it." if kept else ""
     first = rows[0] if rows else {}
     return StudioError(
-        f"{context.title}: {begin}{_named(rows)}.",
+        f"{begin}{_named(rows)}.",
         title="The training diverged",
         hint="Look at these rows, lower the learning rate, raise the warm-up, or train in float32 or "
         f"bfloat16. {last}".strip(),

@@ -1,8 +1,7 @@
 """Optimizer and learning-rate schedule of a training.
 
-Why not the Trainer's own: they are needed before it runs, so that a checkpoint can be put back into
-them. It must not touch frozen weights, and must not offer what does not train: SGD and LARS in 8 bits
-leave bfloat16 weights where they are.
+Frozen weights are left out. SGD and LARS in 8 bits are not offered: they leave bfloat16 weights where
+they are.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from transformers import GenerationConfig, StoppingCriteriaList
@@ -22,13 +22,16 @@ from studio.runs.cadence import MOST_PROMPTS
 from studio.runs.context import StepContext
 from studio.training.answer.generate import EachToken, end_ids, left_padded, new_tokens
 from studio.training.answer.questions import questions_of
-from studio.training.loop.watch import StepWatch
+from studio.training.loop.state import TrainingState
 from studio.training.model.load import free_memory
 from studio.training.model.out_of_memory import is_out_of_memory
 from studio.training.saved.snapshot import read_random, restore_random
 from studio.training.tokens.chat import TemplateRefused, render
 from studio.training.tokens.limits import learned_positions
 from studio.values import DatasetValue
+
+if TYPE_CHECKING:
+    from studio.node_settings.train import TrainSettings
 
 MOST_LETTERS = 4000
 _AT_ONCE = 16
@@ -54,21 +57,26 @@ class Answer:
 
 
 def sampler_of(
-    context: StepContext, watch: StepWatch, dataset: DatasetValue, tokenizer: Any, pad_id: int
+    context: StepContext,
+    state: TrainingState,
+    settings: TrainSettings,
+    dataset: DatasetValue,
+    tokenizer: Any,
+    pad_id: int,
 ) -> Callable[[int, dict[str, Any] | None], None]:
     """The function that writes samples; prompts that cannot be asked are refused here."""
-    settings = watch.settings
     prompts = [_asked(context, line, tokenizer) for line in _lines(settings.sample_prompts)]
     if settings.sample_rows and dataset.validation_rows:
         questions = questions_of(context, dataset, tokenizer, settings.sample_rows, settings.bos)
         prompts += [Prompt(q.shown, q.ids, q.expected) for q in questions]
     if len(prompts) > MOST_PROMPTS:
         context.notice(f"Only the first {MOST_PROMPTS} of {len(prompts)} prompts are asked.")
-    return Sampler(context, watch, tokenizer, pad_id, _told_apart(prompts[:MOST_PROMPTS]))
+    prompts = _distinct(prompts[:MOST_PROMPTS])
+    return Sampler(context, state, settings, tokenizer, pad_id, prompts)
 
 
-def _told_apart(prompts: list[Prompt]) -> list[Prompt]:
-    """The prompts with words that no other one has: rows may ask the same after other talk."""
+def _distinct(prompts: list[Prompt]) -> list[Prompt]:
+    """The prompts, with repeated questions numbered: rows may ask the same in different conversations."""
     found: dict[str, Prompt] = {}
     for prompt in prompts:
         words, count = prompt.shown[:MOST_LETTERS], 1
@@ -88,8 +96,7 @@ def _asked(context: StepContext, question: str, tokenizer: Any) -> Prompt:
         text = render(tokenizer, [{"role": "user", "content": question}], ask=True)
     except TemplateRefused as error:
         raise StudioError(
-            f"{context.title}: the model's chat template does not take the prompt “{question[:60]}”: "
-            f"{error}.",
+            f"the model's chat template does not take the prompt “{question[:60]}”: {error}.",
             field="sample_prompts",
             code="template_refused",
         ) from error
@@ -97,19 +104,20 @@ def _asked(context: StepContext, question: str, tokenizer: Any) -> Prompt:
 
 
 class Sampler:
-    """Answers the prompts with the model that ``watch`` follows."""
+    """Answers the prompts with the model in ``state``."""
 
     def __init__(
         self,
         context: StepContext,
-        watch: StepWatch,
+        state: TrainingState,
+        settings: TrainSettings,
         tokenizer: Any,
         pad_id: int,
         prompts: list[Prompt],
     ) -> None:
-        self.context, self.watch = context, watch
+        self.context, self.state, self.settings = context, state, settings
         self.tokenizer, self.pad_id = tokenizer, pad_id
-        self.limit = learned_positions(Path(watch.tuning.adapted.model.path))
+        self.limit = learned_positions(Path(state.tuning.adapted.model.path))
         self.prompts = self._short_enough(prompts)
         self.at_once = _AT_ONCE
         self.off = False
@@ -125,11 +133,12 @@ class Sampler:
             return
         self.context.phase("sample", "Writing samples")
         random_state = read_random()
-        training = self.watch.trainer.model.training
+        model = self.state.tuning.model
+        training = model.training
         try:
             self._answer_all(step, prompts)
         finally:
-            self.watch.trainer.model.train(training)
+            model.train(training)
             restore_random(random_state)
         self.context.emit("Phase", phase="train", title="Training")
 
@@ -141,9 +150,9 @@ class Sampler:
         try:
             asked = [_asked(self.context, line, self.tokenizer) for line in lines[:MOST_PROMPTS]]
         except StudioError as error:  # a question of the moment must not end the training
-            self.context.notice(error.sentence, error.hint)
+            self.context.notice(f"{self.context.title}: {error.sentence}", error.hint)
             return []
-        return self._short_enough(_told_apart(asked))
+        return self._short_enough(_distinct(asked))
 
     def _short_enough(self, prompts: list[Prompt]) -> list[Prompt]:
         """The prompts that leave room for an answer; the others are told."""
@@ -157,7 +166,7 @@ class Sampler:
         return fit
 
     def _answer_all(self, step: int, prompts: Sequence[Prompt]) -> None:
-        torch.manual_seed(self.watch.settings.seed)
+        torch.manual_seed(self.settings.seed)
         done = 0
         while done < len(prompts) and not self.off:
             part = prompts[done : done + self.at_once]
@@ -186,17 +195,16 @@ class Sampler:
 
     @torch.no_grad()
     def _answers(self, part: Sequence[Prompt]) -> list[Answer]:
-        trainer, settings = self.watch.trainer, self.watch.settings
-        model = trainer.model
+        model, settings = self.state.tuning.model, self.settings
         model.eval()
         began = time.perf_counter()
         rows = [p.ids for p in part]
         longest = new_tokens(rows, settings.sample_max_tokens, self.limit)
         batch = left_padded(rows, self.pad_id, model.device)
-        with trainer.accelerator.autocast():
+        with self.state.accelerator.autocast():
             out = model.generate(
                 **batch,
-                generation_config=self._config(model, settings, longest),
+                generation_config=self._config(longest),
                 stopping_criteria=StoppingCriteriaList([EachToken(self.context.check)]),
             )
         seconds = (time.perf_counter() - began) / len(part)
@@ -206,7 +214,8 @@ class Sampler:
             for row in out[:, batch["input_ids"].shape[1] :].tolist()
         ]
 
-    def _config(self, model: Any, settings: Any, longest: int) -> GenerationConfig:
+    def _config(self, longest: int) -> GenerationConfig:
+        model, settings = self.state.tuning.model, self.settings
         drawn: dict[str, Any] = {"do_sample": False}
         if settings.sample_temperature:
             drawn = {

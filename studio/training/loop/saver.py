@@ -1,7 +1,8 @@
 """Writes the checkpoints of one training, and the weights of its best evaluation.
 
-Why apart from the watch: what is written, how often it is worth it and what is taken at the end belong
-together. It must not write a weight that is no number.
+The best weights are kept beside the checkpoints and outside their rotation, without the optimizer: only the
+weights are wanted again, and an optimizer's state is several times their size. At most two are kept, the
+best so far and the one that the newest checkpoint names, so that a run killed at any moment finds it.
 """
 
 from __future__ import annotations
@@ -9,130 +10,139 @@ from __future__ import annotations
 import math
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import torch
-
-from studio.training.loop.best import forget_others, keep_best, load_best
+from studio.runs.context import StepContext
+from studio.training.adapter.tuning import Tuning
 from studio.training.loop.nonfinite import diverged
-from studio.training.saved.checkpoint import commit
-from studio.training.saved.snapshot import trained_is_finite, write_snapshot
+from studio.training.loop.state import TrainingState
+from studio.training.saved.checkpoint import Checkpoint, commit, drop_others, of_step
+from studio.training.saved.snapshot import (
+    load_adapter,
+    read_method,
+    trained_is_finite,
+    write_snapshot,
+    write_weights,
+)
 
 if TYPE_CHECKING:
-    from studio.training.loop.watch import StepWatch
+    from studio.node_settings.train import TrainSettings
 
 SAVE_SHARE = 0.01
 """Largest share of the time that checkpoints of the automatic cadence may cost."""
 
+BEST = "best"
+"""The folder of the best weights, beside the checkpoints."""
+
 
 class Saver:
-    """Saves what ``watch`` follows. ``step`` is that of the last checkpoint, ``seconds`` its time."""
+    """Saves ``state``. ``step`` is the step of the last checkpoint, ``seconds`` the time it took."""
 
-    def __init__(self, watch: StepWatch) -> None:
-        self.watch = watch
-        self.folder = watch.context.checkpoints
-        self.step = watch.resumed.step if watch.resumed is not None else -1
+    def __init__(
+        self,
+        context: StepContext,
+        settings: TrainSettings,
+        state: TrainingState,
+        identity: str,
+        resumed: Checkpoint | None = None,
+    ) -> None:
+        self.context, self.settings, self.state = context, settings, state
+        self.identity = identity
+        self.folder = context.checkpoints
+        self.step = resumed.step if resumed is not None else -1
         self.seconds = 0.0
-        self._known_best = int(watch.figures.best_eval_step)
+        self._known_best = int(state.metrics.best_eval_step)
         self._saved_at = 0.0
 
+    @property
+    def newest_step(self) -> int | None:
+        """The step of the last checkpoint, if there is one after a step."""
+        return self.step if self.step > 0 else None
+
     def affordable(self) -> bool:
-        """Whether an automatic checkpoint is worth its time; one that the user set always is."""
+        """Whether an automatic checkpoint is worth its time."""
         since = time.perf_counter() - self._saved_at
-        return not self.watch.cadence.save_auto or self.seconds <= SAVE_SHARE * since
+        return self.seconds <= SAVE_SHARE * since
 
     def save(self, reason: str) -> None:
-        """Write a checkpoint of the last whole step, unless it is there already."""
-        watch = self.watch
-        if self.step == watch.step:
+        """Write a checkpoint of the last completed step, unless there is one already."""
+        state = self.state
+        if self.step == state.step:
             return
-        if not trained_is_finite(watch.tuning.model):
-            kept = self.step if self.step > 0 else None
-            raise diverged(watch.context, watch.step, "weights", math.inf, [], kept)
+        if not trained_is_finite(state.tuning.model):
+            raise diverged(self.context, state.step, "weights", math.inf, [], self.newest_step)
         began = time.perf_counter()
-        keep = watch.settings.keep_checkpoints
-        done = commit(self.folder, watch.step, watch.identity, self._write, keep)
-        if watch.settings.keep == "best":
-            forget_others(self.folder, int(watch.figures.best_eval_step))
-        self._known_best = int(watch.figures.best_eval_step)
-        self.step = watch.step
+        keep = self.settings.keep_checkpoints
+        done = commit(self.folder, state.step, self.identity, self._write, keep)
+        best = int(state.metrics.best_eval_step)
+        if self.settings.keep == "best":
+            drop_others(self.folder / BEST, (best,))
+        self._known_best = best
+        self.step = state.step
         self._saved_at = time.perf_counter()
         self.seconds = self._saved_at - began
-        watch.context.emit("CheckpointSaved", step=self.step, path=str(done.path), reason=reason)
+        self.context.emit("CheckpointSaved", step=self.step, path=str(done.path), reason=reason)
 
     def _write(self, folder: Path) -> None:
-        watch, trainer = self.watch, self.watch.trainer
-        figures = {**watch.figures.to_json(), **scaler_state(trainer)}
+        state = self.state
         write_snapshot(
             folder,
-            watch.tuning.model,
-            bare_optimizer(trainer.optimizer),
-            trainer.lr_scheduler,
-            watch.random_state,
-            figures,
-            watch.tuning.state(),
+            state.tuning.model,
+            state.optimizer,
+            state.scheduler,
+            state.random_state,
+            {**state.metrics.to_json(), **state.scaler_state()},
+            state.tuning.state(),
         )
 
     def save_best(self) -> None:
         """Write the weights of the best evaluation so far."""
-        watch = self.watch
-        done = keep_best(self.folder, watch.step, watch.identity, watch.tuning)
-        forget_others(self.folder, watch.step, self._known_best)
-        watch.context.emit(
+        state = self.state
+
+        def write(folder: Path) -> None:
+            write_weights(folder, state.tuning.model, state.tuning.state())
+
+        done = commit(self.folder / BEST, state.step, self.identity, write, keep=None)
+        drop_others(self.folder / BEST, (state.step, self._known_best))
+        self.context.emit(
             "CheckpointSaved",
-            step=watch.step,
+            step=state.step,
             path=str(done.path),
             reason="best",
-            eval_loss=watch.figures.best_eval_loss,
+            eval_loss=state.metrics.best_eval_loss,
         )
 
     def choose_weights(self) -> None:
-        """At the end: put the best evaluation's weights into the model, when they are wanted."""
-        watch, figures = self.watch, self.watch.figures
-        best, figures.kept_step = int(figures.best_eval_step), watch.step
-        if watch.settings.keep == "best" and figures.untrained_loss < figures.best_eval_loss:
-            watch.context.notice(
-                f"The validation loss was lowest before the training: {figures.untrained_loss:.4g}. "
+        """At the end: load the weights of the best evaluation into the model, if the user wants them."""
+        state, metrics = self.state, self.state.metrics
+        best, metrics.kept_step = int(metrics.best_eval_step), state.step
+        if self.settings.keep == "best" and metrics.untrained_loss < metrics.best_eval_loss:
+            self.context.notice(
+                f"The validation loss was lowest before the training: {metrics.untrained_loss:.4g}. "
                 "The result is the best of what was trained.",
                 "Lower the learning rate, and check that the validation rows are like the others.",
             )
-        if watch.settings.keep != "best" or best in (-1, watch.step):
+        if self.settings.keep != "best" or best in (-1, state.step):
             return
-        if not load_best(self.folder, best, watch.identity, watch.tuning):
-            watch.context.notice(
+        if not load_best(self.folder, best, self.identity, state.tuning):
+            self.context.notice(
                 f"The weights of step {best}, the best evaluation, are not there any more: the "
-                f"result has those of step {watch.step}.",
+                f"result has those of step {state.step}.",
             )
             return
-        figures.kept_step = best
-        watch.context.notice(
+        metrics.kept_step = best
+        self.context.notice(
             f"The result has the weights of step {best}, whose validation loss was the lowest: "
-            f"{figures.best_eval_loss:.4g}.",
+            f"{metrics.best_eval_loss:.4g}.",
             level="info",
         )
 
 
-def bare_optimizer(optimizer: Any) -> torch.optim.Optimizer:
-    """The optimizer below accelerate's wrapper."""
-    inner = getattr(optimizer, "optimizer", None)
-    return inner if isinstance(inner, torch.optim.Optimizer) else optimizer
-
-
-def scaler_state(trainer: Any) -> dict[str, Any]:
-    """What float16's loss scaling has learned, where there is any."""
-    scaler = trainer.accelerator.scaler
-    return {"scaler": scaler.state_dict()} if scaler is not None else {}
-
-
-def restore_scaler(trainer: Any, figures: dict[str, Any]) -> None:
-    """Put back what ``scaler_state`` gave."""
-    if "scaler" in figures and trainer.accelerator.scaler is not None:
-        trainer.accelerator.scaler.load_state_dict(figures["scaler"])
-
-
-def scales_down(trainer: Any) -> bool:
-    """Whether float16's loss scaling can still help a gradient that is no number: it leaves the step out
-    and halves its factor. With a factor of 1 the gradient itself is too large, and every later step
-    would be left out too."""
-    scaler = trainer.accelerator.scaler
-    return scaler is not None and scaler.get_scale() > 1.0
+def load_best(checkpoints: Path, step: int, identity: str, tuning: Tuning) -> bool:
+    """Load the best weights, those of ``step``; False when they are missing."""
+    found = of_step(checkpoints / BEST, step, identity)
+    if found is None:
+        return False
+    load_adapter(found.path, tuning.model)
+    tuning.restore(*read_method(found.path))
+    return True

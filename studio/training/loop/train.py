@@ -1,7 +1,7 @@
 """The Train step from start to end: data, model, training, adapter folder, verification.
 
-It reads top to bottom like the feature. Details live beside it: ``load``, ``batches``, ``trainer``,
-``watch``, ``checkpoint``, ``verify``. It must not keep two models in memory at once.
+It reads top to bottom like the feature; the optimizer steps are in ``training_loop``. Only one model is in
+memory at a time.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import math
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from transformers import set_seed
@@ -30,18 +30,19 @@ from studio.training.adapter.verify import Expected, expect
 from studio.training.adapter.whole import tuned_model, whole_of
 from studio.training.batch.batches import Batches, RowOrder
 from studio.training.batch.batching import BatchPlan, plan_batches
-from studio.training.loop.figures import Figures
-from studio.training.loop.measuring import evaluator_of
+from studio.training.loop.evaluation import evaluator_of
+from studio.training.loop.metrics import Metrics
 from studio.training.loop.nonfinite import row_places
-from studio.training.loop.run import Job, in_rows, run_steps
 from studio.training.loop.samples import sampler_of
+from studio.training.loop.saver import Saver
 from studio.training.loop.sft import total_weight
-from studio.training.loop.watch import StepWatch
+from studio.training.loop.state import TrainingState
+from studio.training.loop.training_loop import TrainingLoop, in_rows
 from studio.training.model.load import free_memory
 from studio.training.model.out_of_memory import told_in_words, what_to_change
 from studio.training.model.quiet import quiet_libraries
 from studio.training.saved.checkpoint import Checkpoint, newest, remove_torn, unusable
-from studio.training.saved.snapshot import load_adapter, read_figures, read_method
+from studio.training.saved.snapshot import load_adapter, read_method
 from studio.training.tokens.chat_choice import tell_choice, with_template
 from studio.training.tokens.encoder import Tokenized, load_tokenizer, tokenize_dataset
 from studio.training.tokens.limits import (
@@ -51,6 +52,9 @@ from studio.training.tokens.limits import (
     tell_unquantized,
 )
 from studio.values import AdaptedModelValue, AdapterValue, DatasetValue, ModelValue
+
+if TYPE_CHECKING:
+    from studio.node_settings.train import TrainSettings
 
 _PREPARING_ROWS = 64
 """Rows that a method may look at before the training: enough for directions and quick to compute."""
@@ -76,14 +80,18 @@ _CADENCE = {
 """Settings that do not change what a step does."""
 
 
-def train_adapter(context: StepContext, inputs: Mapping[str, Any], settings: Any) -> AdapterValue:
+def train_adapter(
+    context: StepContext, inputs: Mapping[str, Any], settings: TrainSettings
+) -> AdapterValue:
     """Train the adapter that ``inputs`` describe, verify it from disk, and describe it."""
     dataset = DatasetValue.model_validate(inputs["dataset"])
     adapted = AdaptedModelValue.model_validate(inputs["model"])
     return _trained_from(context, dataset, adapted, settings)
 
 
-def train_whole(context: StepContext, inputs: Mapping[str, Any], settings: Any) -> ModelValue:
+def train_whole(
+    context: StepContext, inputs: Mapping[str, Any], settings: TrainSettings
+) -> ModelValue:
     """Train the model that ``inputs`` describe itself, verify it from disk, and describe it."""
     dataset = DatasetValue.model_validate(inputs["dataset"])
     adapted = whole_of(context, ModelValue.model_validate(inputs["model"]), settings)
@@ -91,14 +99,14 @@ def train_whole(context: StepContext, inputs: Mapping[str, Any], settings: Any) 
 
 
 def _trained_from(
-    context: StepContext, dataset: DatasetValue, adapted: AdaptedModelValue, settings: Any
+    context: StepContext, dataset: DatasetValue, adapted: AdaptedModelValue, settings: TrainSettings
 ) -> AdapterValue:
     quiet_libraries()
     if context.threads:
         torch.set_num_threads(context.threads)
     subject = subject_of(adapted)
     own = load_tokenizer(adapted.model.path)
-    tokenizer = with_template(own, settings.model_dump(), context.title)
+    tokenizer = with_template(own, settings.model_dump())
     tell_choice(context, own, tokenizer, settings.model_dump())
     tokens = tokenize_dataset(
         context,
@@ -115,20 +123,19 @@ def _trained_from(
     _settle_garbage()
     hint = what_to_change(settings, adapted, 1)
     with told_in_words(context, "training", hint, "gradient_checkpointing"):
-        expected, figures = _train(context, adapted, dataset, tokens, tokenizer, settings, folder)
+        expected, metrics = _train(context, adapted, dataset, tokens, tokenizer, settings, folder)
         del tokens
         free_memory()
         difference = subject.verify(context, adapted, folder, expected)
-    for name in ("tokens", "scratch"):
-        shutil.rmtree(context.folder / name, ignore_errors=True)
-    metrics = _metrics(figures)
-    context.artifact(subject.kind, folder, reload_difference=difference, **metrics)
+    shutil.rmtree(context.folder / "tokens", ignore_errors=True)
+    shown = _shown(metrics)
+    context.artifact(subject.kind, folder, reload_difference=difference, **shown)
     return AdapterValue(
         path=str(folder),
         model=adapted,
         dataset=dataset,
         train=settings.model_dump(mode="json"),
-        metrics=metrics,
+        metrics=shown,
         reload_difference=difference,
     )
 
@@ -139,9 +146,9 @@ def _train(
     dataset: DatasetValue,
     tokens: Tokenized,
     tokenizer: Any,
-    settings: Any,
+    settings: TrainSettings,
     folder: Path,
-) -> tuple[Expected, Figures]:
+) -> tuple[Expected, Metrics]:
     """Train and write what was trained; the model is gone when this returns."""
     set_seed(settings.seed)
     subject = subject_of(adapted)
@@ -158,15 +165,15 @@ def _train(
     if resumed is not None:
         load_adapter(resumed.path, tuning.model)
         tuning.restore(*read_method(resumed.path))
-    figures = _trained(
+    metrics = _trained(
         context, tuning, dataset, tokens, tokenizer, plan, settings, identity, resumed
     )
     context.phase("save", subject.title)
     subject.write(context, tuning, tokenizer, folder)
-    return expect(tuning.model, tokens.train), figures
+    return expect(tuning.model, tokens.train), metrics
 
 
-def _facts(context: StepContext, plan: BatchPlan, settings: Any) -> TrainingFacts:
+def _facts(context: StepContext, plan: BatchPlan, settings: TrainSettings) -> TrainingFacts:
     """What the LoRA method may know of this training; its batches, always padded, begin anew for
     each reader."""
     length = length_of(settings, plan.units)
@@ -189,38 +196,34 @@ def _trained(
     tokens: Tokenized,
     tokenizer: Any,
     plan: BatchPlan,
-    settings: Any,
+    settings: TrainSettings,
     identity: str,
     resumed: Checkpoint | None,
-) -> Figures:
+) -> Metrics:
     """Run the optimizer steps that are left, and choose the weights to keep."""
     length = length_of(settings, plan.units)
-    objective = _objective(context, settings)
     cadence = cadence_of(settings, in_rows(length, plan), len(tokens.validation or ()))
-    known = read_figures(resumed.path) if resumed else {}
-    watch = StepWatch(
-        context, length, cadence, identity, settings, resumed, tuning, Figures.from_json(known)
-    )
+    state = TrainingState.at(tuning, _objective(context, settings), resumed)
+    saver = Saver(context, settings, state, identity, resumed)
+    loop = TrainingLoop(context, settings, plan, length, cadence, state, saver)
     if resumed:
         context.emit("TrainResumed", step=resumed.step)
-    if not watch.over or not watch.complete:
+    if not loop.finished or not loop.up_to_date:
         context.phase("train", "Training")
-        meter = InsightMeter(tuning.model, tuning.start)
-        watch.insight = meter if meter.possible else None
-        job = Job(context, tuning, plan, settings, length, objective, watch)
-        watch.evaluate = evaluator_of(context, watch, tokens, objective, plan.pad_id)
-        watch.sample = sampler_of(context, watch, dataset, tokenizer, plan.pad_id)
-        watch.places = lambda step, batches: row_places(
-            tokens.train, tokenizer, watch.trainer.batches.numbers(step, batches)
-        )
-        run_steps(job)
-    elif watch.ended_early and watch.step < length.steps:
-        watch.tell_early_stop()
-    watch.saver.choose_weights()
-    return watch.figures
+        insight = InsightMeter(tuning.model, tuning.start)
+        loop.insight = insight if insight.possible else None
+        pad_id = plan.pad_id
+        loop.evaluate = evaluator_of(context, state, settings, cadence, tokens, pad_id)
+        loop.sample = sampler_of(context, state, settings, dataset, tokenizer, pad_id)
+        loop.row_places = lambda numbers: row_places(tokens.train, tokenizer, numbers)
+        loop.run(resumed)
+    elif state.step < length.steps:
+        loop.report_early_stop()
+    saver.choose_weights()
+    return state.metrics
 
 
-def identity_of(adapted: AdaptedModelValue, dataset: DatasetValue, settings: Any) -> str:
+def identity_of(adapted: AdaptedModelValue, dataset: DatasetValue, settings: TrainSettings) -> str:
     """What a checkpoint belongs to: everything that changes the numbers, and nothing else."""
     model = adapted.model_dump(mode="json", exclude={"model": {"path", "base", "merged_from"}})
     model = {k: v for k, v in model.items() if k not in _ADDED_LATER or v}
@@ -239,26 +242,27 @@ def _resumable(context: StepContext, identity: str) -> Checkpoint | None:
     return found
 
 
-def _objective(context: StepContext, settings: Any) -> Objective:
+def _objective(context: StepContext, settings: TrainSettings) -> Objective:
     try:
         return context.variant("objective", settings.objective).payload
     except KeyError:
         raise StudioError(
-            f"{context.title}: there is no objective called “{settings.objective}”.",
+            f"there is no objective called “{settings.objective}”.",
             field="objective",
             code="unknown_variant",
         ) from None
 
 
-def _metrics(figures: Figures) -> dict[str, float]:
+def _shown(metrics: Metrics) -> dict[str, float]:
+    """The metrics that the result carries."""
     named = {
-        "loss": figures.last_loss,
-        "eval_loss": figures.last_eval_loss,
-        "best_eval_loss": figures.best_eval_loss,
-        "tokens": float(figures.tokens),
-        "best_step": figures.best_eval_step if figures.best_eval_step >= 0 else math.nan,
-        "kept_step": figures.kept_step if figures.kept_step >= 0 else math.nan,
-        "train_seconds": round(figures.seconds, 2),
+        "loss": metrics.last_loss,
+        "eval_loss": metrics.last_eval_loss,
+        "best_eval_loss": metrics.best_eval_loss,
+        "tokens": float(metrics.tokens),
+        "best_step": metrics.best_eval_step if metrics.best_eval_step >= 0 else math.nan,
+        "kept_step": metrics.kept_step if metrics.kept_step >= 0 else math.nan,
+        "train_seconds": round(metrics.seconds, 2),
     }
     return {name: value for name, value in named.items() if math.isfinite(value)}
 

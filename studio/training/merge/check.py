@@ -138,7 +138,7 @@ def _refuse(
     if difference <= allowed:  # a NaN is refused
         return
     raise StudioError(
-        f"{context.title}: the merged model does not answer as the adapter does: its logits differ "
+        f"the merged model does not answer as the adapter does: its logits differ "
         f"by {difference:.3g}, and rounding explains at most {allowed:.3g}.",
         title="The merge changed the model",
         hint="Export the adapter instead, or use another LoRA method or other target modules.",

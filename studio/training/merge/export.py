@@ -32,7 +32,7 @@ def export(
     exporter: Exporter = variant.payload
     if value.kind not in exporter.accepts:
         raise StudioError(
-            f"{context.title}: the format {variant.title} does not take what is wired to it.",
+            f"the format {variant.title} does not take what is wired to it.",
             hint="Choose another format.",
             field="format",
             code="wrong_export",
@@ -42,8 +42,8 @@ def export(
     place = settings.folder.strip()
     folder = context.resolve(place) if place else context.folder / "export"
     needed = exporter.size(value)
-    told = disk.told(context.title, "the export", folder, needed=needed, field="folder")
-    with told, replaced(folder, context.title) as staging:
+    told = disk.told("the export", folder, needed=needed, field="folder")
+    with told, replaced(folder) as staging:
         if place:  # inside the run, weights are linked and take no room
             _refuse_full(folder, needed)
         exporter.write(context, value, own, staging)

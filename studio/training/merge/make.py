@@ -103,7 +103,7 @@ def _planned(context: StepContext, adapter: AdapterValue, dtype: str) -> MergePl
 
 def _refused(context: StepContext, reason: str) -> StudioError:
     return StudioError(
-        f"{context.title}: this adapter cannot be merged: {reason}.",
+        f"this adapter cannot be merged: {reason}.",
         title="The adapter cannot be merged",
         hint="Export the adapter itself; PEFT loads it on top of the base model.",
         code="cannot_merge",
@@ -115,7 +115,7 @@ def _told(context: StepContext, folder: Path, needed: int) -> Iterator[None]:
     """Full disks and small memories in words."""
     hint = "Close other programs, or export the adapter itself: PEFT loads it on top of the base model."
     with (
-        disk.told(context.title, "the merged model", folder, needed=needed),
+        disk.told("the merged model", folder, needed=needed),
         told_in_words(context, "merge", hint),
     ):
         yield

@@ -107,7 +107,7 @@ def _refuse(context: StepContext, value: AdapterValue, config: Mapping[str, Any]
         reason = f"{value.model.method} is not made of two matrices A and B"
     if reason:
         raise StudioError(
-            f"{context.title}: this adapter cannot be shrunk: {reason}.",
+            f"this adapter cannot be shrunk: {reason}.",
             title="Cannot be resized",
             hint="Train it with LoRA, rsLoRA, LoRA+ or PiSSA to be able to shrink it.",
             code="cannot_resize",
@@ -130,7 +130,7 @@ def _shrunk(
         layers[name] = shrink(a, b, _scale(config, name, a.shape[0]), most, share)
         context.progress("resize", done, len(names), "layers")
     if not layers:
-        raise StudioError(f"{context.title}: the adapter holds no A and B.", code="cannot_resize")
+        raise StudioError("the adapter holds no A and B.", code="cannot_resize")
     return layers, tensors
 
 

@@ -62,7 +62,7 @@ def _refuse_too_large(context: StepContext, adapter: AdapterValue, dtype: str) -
     room = free_bytes(_CPU)
     if needed > room:
         raise StudioError(
-            f"{context.title}: this model is merged as a whole, which takes "
+            f"this model is merged as a whole, which takes "
             f"{needed / _GIB:.1f} GiB of memory, and {room / _GIB:.1f} GiB are free.",
             title="The memory is too small to merge",
             hint="Export the adapter itself; PEFT loads it on top of the base model.",

@@ -51,7 +51,7 @@ def model_folder(context: StepContext, settings: Any) -> tuple[Path, str, str | 
         if starter is None:
             known = ", ".join(STARTER_PREFIX + name for name in STARTERS)
             raise StudioError(
-                f"{context.title}: there is no starter model called “{model}”.",
+                f"there is no starter model called “{model}”.",
                 field="model",
                 hint=f"Known: {known}.",
                 code="unknown_starter",
@@ -82,7 +82,7 @@ def check_folder(
             else "has no weights"
         )
         raise StudioError(
-            f"{context.title}: {source} {why}.",
+            f"{source} {why}.",
             title="No safetensors",
             field="model",
             hint="Use a model with .safetensors files.",
@@ -91,7 +91,7 @@ def check_folder(
         )
     if "quantization_config" in config:
         raise StudioError(
-            f"{context.title}: {source} is already quantized "
+            f"{source} is already quantized "
             f"({config['quantization_config'].get('quant_method', 'unknown method')}).",
             title="A quantized model",
             field="model",
@@ -111,7 +111,7 @@ def _weights(context: StepContext, folder: Path, source: str) -> list[Path]:
         files, reason = [], str(error)
     if reason:
         raise StudioError(
-            f"{context.title}: the weights of {source} are not complete: {reason}.",
+            f"the weights of {source} are not complete: {reason}.",
             title="Weights are missing",
             field="model",
             code="bad_weights",
@@ -126,7 +126,7 @@ def _read_config(context: StepContext, folder: Path, source: str) -> dict[str, A
         return dict(json.loads((folder / "config.json").read_text(encoding="utf-8")))
     except (OSError, ValueError) as error:
         raise StudioError(
-            f"{context.title}: {source} is not a model: its config.json cannot be read ({error}).",
+            f"{source} is not a model: its config.json cannot be read ({error}).",
             title="Not a model",
             field="model",
             code="not_a_model",
@@ -154,7 +154,7 @@ def _check_architecture(
         return
     if not known:
         raise StudioError(
-            f"{context.title}: {source} cannot be fine-tuned here: {reason}.",
+            f"{source} cannot be fine-tuned here: {reason}.",
             title="Not a causal language model",
             field="model",
             code="unsupported_model",
@@ -170,8 +170,7 @@ def _trusted_code(context: StepContext, folder: Path, source: str, revision: str
         return False
     if names_other_repos(folder):
         raise StudioError(
-            f"{context.title}: {source} asks for code from another repository, which cannot be "
-            "looked at here.",
+            f"{source} asks for code from another repository, which cannot be looked at here.",
             title="Code from elsewhere",
             field="model",
             code="foreign_code",
@@ -180,7 +179,7 @@ def _trusted_code(context: StepContext, folder: Path, source: str, revision: str
         )
     if not trusted(code):
         raise StudioError(
-            f"{context.title}: {source} is only usable with Python code of its own "
+            f"{source} is only usable with Python code of its own "
             f"({', '.join(code.files)}), and you have not trusted it.",
             title="The model brings its own code",
             field="model",
@@ -203,7 +202,7 @@ def _dtype(context: StepContext, wanted: str) -> DType:
         return "bfloat16" if _computes_bfloat16(torch) else "float32"
     if wanted == "float16" and not torch.cuda.is_available():
         raise StudioError(
-            f"{context.title}: training in float16 needs a GPU.",
+            "training in float16 needs a GPU.",
             title="No float16 here",
             hint="Choose bfloat16 or float32.",
             field="dtype",
@@ -230,7 +229,7 @@ def _check_quantization(context: StepContext, value: ModelValue) -> None:
             import bitsandbytes  # noqa: F401
     except (ImportError, OSError, RuntimeError) as error:
         raise StudioError(
-            f"{context.title}: quantization needs bitsandbytes, which does not load here: {error}",
+            f"quantization needs bitsandbytes, which does not load here: {error}",
             title="No quantization here",
             hint="Set Quantization to None.",
             field="quantization",
@@ -251,7 +250,7 @@ def _check_attention(context: StepContext, value: ModelValue) -> None:
         reason = "it computes in bfloat16 or float16 only"
     if reason:
         raise StudioError(
-            f"{context.title}: FlashAttention 2 does not work here: {reason}.",
+            f"FlashAttention 2 does not work here: {reason}.",
             title="No FlashAttention",
             hint="Set Attention to Auto.",
             field="attention",

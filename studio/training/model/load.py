@@ -130,7 +130,7 @@ def _after_quantizing(model: Any, value: ModelValue) -> None:
     layers = [m for m in model.modules() if isinstance(m, kind)]
     if not layers:
         raise StudioError(
-            f"The model has no layer that can be quantized to {value.quantization}.",
+            f"the model has no layer that can be quantized to {value.quantization}.",
             hint="Set Quantization to None.",
             field="quantization",
             code="not_quantized",
@@ -197,7 +197,7 @@ class _followed:
 def _cannot_load(context: StepContext, value: ModelValue, error: Exception) -> StudioError:
     reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
     return StudioError(
-        f"{context.title}: the model {value.source} cannot be loaded: {reason}",
+        f"the model {value.source} cannot be loaded: {reason}",
         title="The model cannot be loaded",
         hint="Run the Base model step again, or choose another.",
         code="model_load",

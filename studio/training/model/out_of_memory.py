@@ -47,7 +47,7 @@ def not_enough(
     lower = said.lower()
     gpu = "outofmemoryerror" in lower or "cuda" in lower or "cublas" in lower
     return StudioError(
-        f"{context.title}: the {'GPU' if gpu else 'computer'}'s memory is not enough for this {what}.",
+        f"the {'GPU' if gpu else 'computer'}'s memory is not enough for this {what}.",
         title="Out of memory",
         hint=hint,
         field=field,

@@ -40,7 +40,7 @@ def parameter_count(folder: Path) -> int:
         shapes = [s for file in weight_files(folder) for _, s in tensor_shapes(file)]
     except (OSError, ValueError) as error:
         raise StudioError(
-            f"The weights in {folder} cannot be read: {error}",
+            f"the weights in {folder} cannot be read: {error}",
             field="model",
             code="bad_weights",
             hint="The files may be cut off; fetch the model again.",

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from studio.errors import StudioError
+from studio.errors import StudioError, errors_of
 from studio.preview.tokens import RowFlags
 from studio.training.data.by_number import Item
 from studio.training.report.row_checks import damage, role_error, texts_of
@@ -60,7 +60,8 @@ def facts_of(title: str, encoder: Encoder, items: Sequence[Item]) -> list[Facts]
             if item.row is not None and is_giant(item.row):
                 texts.append([])
                 continue
-            texts.append([] if item.row is None else rendered(title, encoder, dict(item.row)))
+            with errors_of(title):
+                texts.append([] if item.row is None else rendered(encoder, dict(item.row)))
         except StudioError as error:
             refused[place] = error
             texts.append([])

@@ -1,4 +1,4 @@
-"""The state of a training as files: adapter, optimizer, schedule, random numbers, figures.
+"""The state of a training as files: adapter, optimizer, scheduler, random numbers, metrics.
 
 Why: what is written here and read back must continue the run bit by bit. Tensors go to safetensors
 and everything else to JSON: a checkpoint holds no pickle and cannot run code.
@@ -51,10 +51,10 @@ def write_snapshot(
     optimizer: torch.optim.Optimizer,
     scheduler: Any,
     random_state: dict[str, Any],
-    figures: dict[str, Any],
+    metrics: dict[str, Any],
     method: tuple[dict[str, Any], dict[str, Any]] | None = None,
 ) -> None:
-    """Write the whole state into ``folder``; ``figures`` are the trainer's own JSON numbers, and
+    """Write the whole state into ``folder``; ``metrics`` are JSON numbers, and
     ``method`` is what the LoRA method keeps beside the weights: tensors and JSON values."""
     values = _write_model(folder, model, method)
     tensors, rest = _split(optimizer.state_dict()["state"])
@@ -65,7 +65,7 @@ def write_snapshot(
         "optimizer": {"rest": rest, "groups": optimizer.state_dict()["param_groups"]},
         "scheduler": _plain(scheduler.state_dict()),
         "python_random": random_state["python"],
-        "figures": figures,
+        "figures": metrics,  # the key that checkpoints have always had
         "method": values,
     }
     (folder / STATE).write_text(json.dumps(state), encoding="utf-8")
@@ -132,8 +132,8 @@ def trained_is_finite(model: Any) -> bool:
     return all(bool(p.isfinite().all()) for p in model.parameters() if p.requires_grad)
 
 
-def read_figures(folder: Path) -> dict[str, Any]:
-    """The trainer's own numbers of a snapshot."""
+def read_metrics(folder: Path) -> dict[str, Any]:
+    """The metrics of a snapshot."""
     return dict(json.loads((folder / STATE).read_text(encoding="utf-8"))["figures"])
 
 
@@ -177,7 +177,7 @@ def _load_whole(folder: Path, model: Any) -> None:
 def _refuse_missing(folder: Path, missing: list[str]) -> None:
     if missing:
         raise StudioError(
-            f"The checkpoint {folder.name} does not fit the model: {missing[0]} and "
+            f"the checkpoint {folder.name} does not fit the model: {missing[0]} and "
             f"{len(missing) - 1} more weights differ.",
             title="The checkpoint cannot be used",
             code="checkpoint_mismatch",

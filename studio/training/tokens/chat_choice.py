@@ -46,18 +46,18 @@ _WITH_TOOL: tuple[Message, ...] = (
 )
 
 
-def with_template(tokenizer: Any, settings: Mapping[str, Any], title: str = "Train") -> Any:
+def with_template(tokenizer: Any, settings: Mapping[str, Any]) -> Any:
     """The tokenizer with the chat template that the Train node's settings choose; the given one
     stays as it is. Raises ``StudioError`` for a custom template that does not work, and for one of
     the model's that never ends."""
     choice = str(settings.get("chat_template", "model"))
     if choice == "model":
-        refuse_endless(tokenizer, title)
+        refuse_endless(tokenizer)
         return tokenizer
     chosen = copy.copy(tokenizer)
     if choice == "custom":
         chosen.chat_template = str(settings.get("custom_template", ""))
-        refuse_broken(chosen, title)
+        refuse_broken(chosen)
     else:
         chosen.chat_template = library_source(tokenizer, chat_templates.template(choice))
     return chosen
@@ -70,18 +70,18 @@ def library_source(tokenizer: Any, info: TemplateInfo) -> str:
     return ("{{- bos_token }}" if opening else "") + info.source
 
 
-def refuse_broken(tokenizer: Any, title: str) -> None:
+def refuse_broken(tokenizer: Any) -> None:
     """Raise ``StudioError`` when the template fails on plain conversations, loops or writes too
     much. It is tried in a process of its own, which is ended when it takes too long."""
     try:
         text = _tried(tokenizer)
     except TemplateFailed as error:
-        raise _broken(title, error.why or f"there is no “{error.missing}”") from error
+        raise _broken(error.why or f"there is no “{error.missing}”") from error
     if not all(str(m["content"]) in text for m in _ANSWERED[1:]):
-        raise _broken(title, "it leaves out what the messages say")
+        raise _broken("it leaves out what the messages say")
 
 
-def refuse_endless(tokenizer: Any, title: str) -> None:
+def refuse_endless(tokenizer: Any) -> None:
     """Raise ``StudioError`` when the model's own template does not end on a plain conversation. What
     else it says there is for the rows: it may use more than the trial knows."""
     try:
@@ -89,7 +89,7 @@ def refuse_endless(tokenizer: Any, title: str) -> None:
     except TemplateFailed as error:
         if error.slow:
             raise StudioError(
-                f"{title}: the model's chat template does not come to an end: it {error.why}.",
+                f"the model's chat template does not come to an end: it {error.why}.",
                 title="The chat template does not work",
                 hint="Choose another chat template.",
                 field="chat_template",
@@ -110,9 +110,9 @@ def _tried(tokenizer: Any) -> str:
     return text
 
 
-def _broken(title: str, why: str) -> StudioError:
+def _broken(why: str) -> StudioError:
     return StudioError(
-        f"{title}: the custom chat template does not work on a plain conversation: {why.rstrip('.')}.",
+        f"the custom chat template does not work on a plain conversation: {why.rstrip('.')}.",
         title="The chat template does not work",
         hint="Correct it, or choose another chat template.",
         field="custom_template",

@@ -56,8 +56,7 @@ def refuse_empty(
         else "they hold no answers"
     )
     raise StudioError(
-        f"{context.title}: not one token of the {dataset.train_rows} rows would be trained; "
-        f"{reason}.",
+        f"not one token of the {dataset.train_rows} rows would be trained; {reason}.",
         title="Nothing to train on",
         hint="Raise the max length, or check that the rows have answers.",
         field="max_length" if counts.cut else "train_on",

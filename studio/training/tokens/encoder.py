@@ -159,7 +159,7 @@ def refuse_shape(context: StepContext, dataset: DatasetValue) -> None:
     )
     if what:
         raise StudioError(
-            f"{context.title}: the rows are {what}, and supervised fine-tuning learns from answers only.",
+            f"the rows are {what}, and supervised fine-tuning learns from answers only.",
             title="Data for another objective",
             hint="Choose another format on the Dataset node, or other data.",
             field="objective",
@@ -237,7 +237,7 @@ def _batches(
     origins: list[Origin] = []
     size = 0
     for index, row in enumerate(rows):
-        parts = rendered(context.title, encoder, row)
+        parts = rendered(encoder, row)
         if len(parts) > 1:
             counts.note("split", row["line"])
         texts += parts
@@ -250,15 +250,15 @@ def _batches(
         yield texts, origins, len(rows)
 
 
-def rendered(title: str, encoder: Encoder, row: dict[str, Any]) -> list[Rendered]:
-    """The row's training texts; raises ``StudioError`` with its line. ``title`` names the node."""
+def rendered(encoder: Encoder, row: dict[str, Any]) -> list[Rendered]:
+    """The row's training texts; raises ``StudioError`` with its line."""
     where = {"file": row["source"], "line": row["line"]}
     place = f"{Path(row['source']).name}, line {row['line']}"
     try:
         return render_row(encoder.tokenizer, row, encoder.train_on)
     except TemplateRefused as error:
         raise StudioError(
-            f"{title}: the chat template rejects {place}: {error}.",
+            f"the chat template rejects {place}: {error}.",
             title="The chat template rejects a row",
             hint="Change that row, or choose another chat template on the Train node.",
             code="template_refused",
@@ -266,7 +266,7 @@ def rendered(title: str, encoder: Encoder, row: dict[str, Any]) -> list[Rendered
         ) from error
     except UnprovableMask as error:
         raise StudioError(
-            f"{title}: this model's chat template does not show which tokens of "
+            "this model's chat template does not show which tokens of "
             f"{place} are the answer, because it rewrites earlier text.",
             title="The answers cannot be located",
             hint="Set “Train on” to Everything, or use a model with a plainer chat template.",

@@ -64,7 +64,7 @@ def refuse_unknown_tokens(
     largest = max(pc.max(pc.list_flatten(s.data.column("input_ids"))).as_py() for s in splits)
     if largest >= known:
         raise StudioError(
-            f"{context.title}: the rows hold the token “{tokenizer.convert_ids_to_tokens(largest)}” "
+            f"the rows hold the token “{tokenizer.convert_ids_to_tokens(largest)}” "
             f"(number {largest}), but the model has only {known} tokens: its tokenizer belongs to "
             "another model.",
             title="Tokenizer and model do not go together",

@@ -171,7 +171,7 @@ def test_an_expected_error_keeps_its_words(tmp_path: Path) -> None:
     run = toy_runs.folder(tmp_path, block={"how": "studio_error"})
     assert run_here(run) == "failed"
     (failed,) = [e for e in events_of(run) if e.name == "StepFailed"]
-    wanted = {"sentence": "The rows are no good.", "hint": "Mend them.", "field": "how"}
+    wanted = {"sentence": "Block: The rows are no good.", "hint": "Mend them.", "field": "how"}
     assert {k: failed.get(k) for k in wanted} == wanted
     assert (failed.node, failed.get("code"), failed.get("line")) == ("block", "toy", 7)
     assert failed.get("trace") is None

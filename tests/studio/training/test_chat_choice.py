@@ -30,7 +30,7 @@ GOOD = "{% for m in messages %}[{{ m.role }}] {{ m.content }}{{ eos_token }}{% e
 
 def custom(source: str) -> Any:
     settings = {"chat_template": "custom", "custom_template": source}
-    return with_template(make_tiny_tokenizer(), settings, "Tune")
+    return with_template(make_tiny_tokenizer(), settings)
 
 
 def test_the_models_own_is_left_alone() -> None:
@@ -89,7 +89,7 @@ def test_a_custom_template_that_does_not_work_is_told_in_one_sentence(
     with pytest.raises(StudioError, match=reason) as caught:
         custom(source)
     assert time.monotonic() - start < 10
-    assert str(caught.value).startswith("Tune: the custom chat template does not work")
+    assert str(caught.value).startswith("the custom chat template does not work")
     assert (caught.value.code, caught.value.field) == ("bad_template", "custom_template")
 
 
@@ -100,11 +100,11 @@ def test_a_template_of_the_model_that_never_ends_is_refused() -> None:
     )
     start = time.monotonic()
     with pytest.raises(StudioError, match="does not come to an end") as caught:
-        with_template(tokenizer, {}, "Tune")
+        with_template(tokenizer, {})
     assert time.monotonic() - start < 10
     assert (caught.value.code, caught.value.field) == ("bad_template", "chat_template")
     tokenizer.chat_template = "{{ raise_exception('Only my own rows.') }}"
-    assert with_template(tokenizer, {}, "Tune") is tokenizer  # its rows say what is wrong
+    assert with_template(tokenizer, {}) is tokenizer  # its rows say what is wrong
 
 
 def test_samples_show_what_differs_and_what_would_be_split() -> None:

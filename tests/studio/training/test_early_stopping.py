@@ -10,9 +10,9 @@ import pytest
 
 from studio.errors import Stopped
 from studio.runs.cadence import cadence_of, length_of
-from studio.training.loop.figures import Figures
+from studio.training.loop.metrics import Metrics
+from studio.training.loop.state import TrainingState
 from studio.training.loop.train import train_adapter
-from studio.training.loop.watch import StepWatch
 from studio.training.saved.snapshot import load_file
 from tests.studio.training.steps import Recorder, make_context, make_inputs, settings_of
 
@@ -25,8 +25,8 @@ def told_losses(monkeypatch: pytest.MonkeyPatch) -> None:
     """Evaluations that give the losses of ``CURVE``."""
     from studio.training.loop import train
 
-    def evaluator_of(context: Any, watch: StepWatch, *more: Any) -> Any:
-        return lambda: CURVE.get(watch.step, 9.0)
+    def evaluator_of(context: Any, state: TrainingState, *more: Any) -> Any:
+        return lambda: CURVE.get(state.step, 9.0)
 
     monkeypatch.setattr(train, "evaluator_of", evaluator_of)
 
@@ -106,7 +106,7 @@ def test_a_stop_inside_an_evaluation_is_made_up_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, patience: int, at: int, left: int
 ) -> None:
     """The resumed run measures what is missing, then ends as if it had never stopped."""
-    from studio.training.loop import measuring
+    from studio.training.loop import evaluation
 
     inputs = make_inputs(tmp_path, 20, 4)
     inputs["model"]["model"]["dtype"] = "bfloat16"
@@ -116,14 +116,14 @@ def test_a_stop_inside_an_evaluation_is_made_up_for(
         settings = best_settings(max_steps=at + left, sample_prompts="cat?")
     whole, first, second = Recorder(), Recorder(), Recorder()
     one = train_adapter(make_context(tmp_path / "a", whole), inputs, settings)
-    real = measuring.validation_loss
+    real = evaluation.validation_loss
 
     def validation_loss(*arguments: Any) -> float:
         if len(first.losses()) == at:
             raise Stopped("train")
         return real(*arguments)
 
-    monkeypatch.setattr(measuring, "validation_loss", validation_loss)
+    monkeypatch.setattr(evaluation, "validation_loss", validation_loss)
     with pytest.raises(Stopped):
         train_adapter(make_context(tmp_path / "b", first), inputs, settings)
     monkeypatch.undo()
@@ -144,7 +144,7 @@ def test_what_has_learned_nothing_is_never_the_result(
     """Neither the start nor a first step of rate 0: the best of what was trained, and a word."""
     from studio.training.loop import train
 
-    monkeypatch.setattr(train, "evaluator_of", lambda c, watch, *m: lambda: abs(watch.step - best))
+    monkeypatch.setattr(train, "evaluator_of", lambda c, state, *m: lambda: abs(state.step - best))
     recorder = Recorder()
     value = train_adapter(
         make_context(tmp_path, recorder),
@@ -173,10 +173,10 @@ def test_two_best_weights_are_there_at_most(
 
     folder, seen = tmp_path / "checkpoints/best", []
 
-    def evaluator_of(context: Any, watch: StepWatch, *more: Any) -> Any:
+    def evaluator_of(context: Any, state: TrainingState, *more: Any) -> Any:
         def evaluate() -> float:
             seen.append(sorted(p.name for p in folder.iterdir()) if folder.exists() else [])
-            return 9.0 - watch.step
+            return 9.0 - state.step
 
         return evaluate
 
@@ -243,12 +243,12 @@ def test_best_weights_that_are_gone_are_told(
 
 def test_patience_counts_from_the_last_fall_that_was_large_enough() -> None:
     """The best is the lowest all the same; a loss that is no number is never a fall."""
-    figures = Figures()
+    metrics = Metrics()
     losses = [5.0, 4.95, 4.9, 4.7, float("nan")]
-    best = [figures.take_evaluation(i, loss, 0.2) for i, loss in enumerate(losses)]
+    best = [metrics.record_evaluation(i, loss, 0.2) for i, loss in enumerate(losses)]
     assert best == [True, True, True, True, False]
-    assert (figures.best_eval_step, figures.awaited_loss, figures.waited) == (3, 4.7, 1)
-    assert Figures.from_json(figures.to_json()).waited == 1
+    assert (metrics.best_eval_step, metrics.awaited_loss, metrics.waited) == (3, 4.7, 1)
+    assert Metrics.from_json(metrics.to_json()).waited == 1
 
 
 @pytest.mark.parametrize(

@@ -125,7 +125,6 @@ def test_what_is_not_there_is_told(
     error = caught.value
     assert (error.code, error.field) == (code, field)
     assert words in error.sentence
-    assert error.sentence.startswith("Dataset: ")
     assert error.hint
 
 

@@ -15,8 +15,9 @@ import torch
 from safetensors.torch import load_file
 
 from studio.errors import Stopped, StudioError
+from studio.training.loop import training_loop
 from studio.training.loop.train import train_adapter
-from studio.training.loop.trainer import StudioTrainer
+from studio.training.loop.training_loop import TrainingLoop
 from tests.studio.training.steps import Recorder, make_context, make_inputs, settings_of
 
 
@@ -25,21 +26,23 @@ def scaled_float16(
 ) -> dict[str, Any]:
     """Inputs in float16, trained with loss scaling as on a GPU; ``overflows(step)`` says in which
     steps a gradient is too large."""
-    begin, real = StudioTrainer.__init__, StudioTrainer.training_step
+    begin, real = training_loop.make_accelerator, TrainingLoop.forward_backward
 
-    def init(self: Any, *args: Any, **more: Any) -> None:
-        begin(self, *args, **more)
-        self.accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10)
-        self.accelerator.native_amp = True
+    def make_accelerator(dtype: str) -> Any:
+        accelerator = begin(dtype)
+        accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10)
+        accelerator.native_amp = True
+        return accelerator
 
-    def training_step(self: Any, model: Any, inputs: Any, items: Any = None) -> Any:
-        loss = real(self, model, inputs, items)
-        if overflows(self.watch.step + 1):
-            next(p for p in model.parameters() if p.grad is not None).grad[0] = float("inf")
+    def forward_backward(self: Any, *batch: Any) -> Any:
+        loss = real(self, *batch)
+        if overflows(self.state.step + 1):
+            parameters = self.state.tuning.model.parameters()
+            next(p for p in parameters if p.grad is not None).grad[0] = float("inf")
         return loss
 
-    monkeypatch.setattr(StudioTrainer, "__init__", init)
-    monkeypatch.setattr(StudioTrainer, "training_step", training_step)
+    monkeypatch.setattr(training_loop, "make_accelerator", make_accelerator)
+    monkeypatch.setattr(TrainingLoop, "forward_backward", forward_backward)
     inputs = make_inputs(root, **adapter)
     inputs["model"]["model"].update(dtype="float16")
     return inputs

@@ -172,7 +172,7 @@ def test_an_adapter_that_does_not_fit_is_refused(tmp_path: Path) -> None:
     adapter = random_adapter(tmp_path, tiny_base(tmp_path))
     wide = tiny_base(tmp_path / "wide", hidden=64)
     other = adapter.model_copy(update={"model": adapter.model.model_copy(update={"model": wide})})
-    with pytest.raises(StudioError, match="Merge: this adapter cannot be merged") as caught:
+    with pytest.raises(StudioError, match=r"^this adapter cannot be merged") as caught:
         merged(tmp_path, other)
     assert caught.value.code == "cannot_merge"
 
@@ -213,6 +213,6 @@ def test_a_full_disk(spare_kib: int, tmp_path: Path) -> None:
 
 def test_a_file_that_may_not_grow(tmp_path: Path) -> None:
     adapter = random_adapter(tmp_path, tiny_base(tmp_path))
-    with small_files(50_000), pytest.raises(StudioError, match="Merge: the merged model could not"):
+    with small_files(50_000), pytest.raises(StudioError, match=r"^the merged model could not"):
         merged(tmp_path, adapter)
     assert not list((tmp_path / "merge" / "step").iterdir())

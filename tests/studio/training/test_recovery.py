@@ -14,10 +14,9 @@ import torch
 from studio.errors import Stopped, StudioError
 from studio.runs.failures import failure
 from studio.training.adapter.tuning import Tuning
-from studio.training.loop import validation
+from studio.training.loop import evaluation
 from studio.training.loop.train import train_adapter
-from studio.training.loop.trainer import StudioTrainer
-from studio.training.loop.watch import StepWatch
+from studio.training.loop.training_loop import TrainingLoop
 from studio.training.saved.snapshot import load_file
 from tests.studio.training.steps import Recorder, make_context, make_inputs, settings_of
 
@@ -28,14 +27,14 @@ Fails = Callable[[int, int], bool]
 def watch_steps(monkeypatch: pytest.MonkeyPatch, fails: Fails = lambda step, rows: False) -> Rows:
     """The rows of every optimizer step that was done, in order; ``fails(step, rows)`` says when a
     micro-batch does not fit: half of its gradients are there by then."""
-    real = StudioTrainer.training_step
+    real = TrainingLoop.forward_backward
     seen: Rows = defaultdict(list)
 
-    def training_step(self: Any, model: Any, inputs: Any, items: Any = None) -> Any:
-        step = self.watch.step + 1
+    def forward_backward(self: Any, inputs: Any, *more: Any) -> Any:
+        step = self.state.step + 1
         if not self.micro_losses:
             seen[step] = []
-        loss = real(self, model, inputs, items)
+        loss = real(self, inputs, *more)
         if fails(step, len(inputs["input_ids"])):
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
         masks = inputs["attention_mask"].bool()
@@ -44,7 +43,7 @@ def watch_steps(monkeypatch: pytest.MonkeyPatch, fails: Fails = lambda step, row
         ]
         return loss
 
-    monkeypatch.setattr(StudioTrainer, "training_step", training_step)
+    monkeypatch.setattr(TrainingLoop, "forward_backward", forward_backward)
     return seen
 
 
@@ -93,16 +92,16 @@ def test_packed_rows_recover_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     whole, recorder = Recorder(), Recorder()
     inputs = make_inputs(tmp_path, 40)
     train_adapter(make_context(tmp_path / "a", whole), inputs, settings)
-    real = StudioTrainer.training_step
+    real = TrainingLoop.forward_backward
 
-    def training_step(self: Any, model: Any, inputs: Any, items: Any = None) -> Any:
-        if self.args.gradient_accumulation_steps == 1 and self.watch.step == 2:
+    def forward_backward(self: Any, inputs: Any, *more: Any) -> Any:
+        if self.accumulation == 1 and self.state.step == 2:
             raise RuntimeError(
                 "DefaultCPUAllocator: can't allocate memory: you tried to allocate 9"
             )
-        return real(self, model, inputs, items)
+        return real(self, inputs, *more)
 
-    monkeypatch.setattr(StudioTrainer, "training_step", training_step)
+    monkeypatch.setattr(TrainingLoop, "forward_backward", forward_backward)
     train_adapter(make_context(tmp_path / "b", recorder), inputs, settings)
     assert [e.get("batch_size") for e in recorder.named("MemoryRecovered")] == [2]
     assert recorder.losses() == pytest.approx(whole.losses(), abs=2e-5)
@@ -144,17 +143,17 @@ def test_random_numbers_drawn_in_a_failed_step_are_drawn_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Dropout goes on with the numbers of the step that failed, not with those of its first steps."""
-    real, states = StudioTrainer.training_step, []
+    real, states = TrainingLoop.forward_backward, []
 
-    def training_step(self: Any, model: Any, inputs: Any, items: Any = None) -> Any:
-        if self.watch.step == 2 and not self.micro_losses:
+    def forward_backward(self: Any, inputs: Any, *more: Any) -> Any:
+        if self.state.step == 2 and not self.micro_losses:
             states.append(torch.get_rng_state())
-        loss = real(self, model, inputs, items)
+        loss = real(self, inputs, *more)
         if len(states) == 1:
             raise torch.OutOfMemoryError("CUDA out of memory.")
         return loss
 
-    monkeypatch.setattr(StudioTrainer, "training_step", training_step)
+    monkeypatch.setattr(TrainingLoop, "forward_backward", forward_backward)
     context = make_context(tmp_path, Recorder())
     train_adapter(context, make_inputs(tmp_path, dropout=0.3), settings_of(batch_size=4))
     assert len(states) == 2
@@ -205,14 +204,14 @@ def test_an_evaluation_takes_fewer_rows_when_memory_runs_out(
     inputs = make_inputs(tmp_path, 20, 8)
     whole, recorder = Recorder(), Recorder()
     train_adapter(make_context(tmp_path / "a", whole), inputs, settings)
-    real = validation.pad_rows
+    real = evaluation.pad_rows
 
     def pad_rows(rows: Any, numbers: Any, pad_id: int) -> Any:
         if len(numbers) > 2:
             raise torch.OutOfMemoryError("CUDA out of memory.")
         return real(rows, numbers, pad_id)
 
-    monkeypatch.setattr(validation, "pad_rows", pad_rows)
+    monkeypatch.setattr(evaluation, "pad_rows", pad_rows)
     train_adapter(make_context(tmp_path / "b", recorder), inputs, settings)
     evals = [
         [e.get("eval_loss") for e in r.named("Metric") if e.get("eval_loss") is not None]
@@ -231,7 +230,7 @@ def test_an_evaluation_that_never_fits_says_what_to_change(
     def full(rows: Any, numbers: Any, pad_id: int) -> Any:
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
-    monkeypatch.setattr(validation, "pad_rows", full)
+    monkeypatch.setattr(evaluation, "pad_rows", full)
     recorder = Recorder()
     with pytest.raises(StudioError, match="not enough for this evaluation"):
         train_adapter(
@@ -253,20 +252,20 @@ def test_a_number_that_is_none_stops_within_its_step(
     train_adapter(
         make_context(tmp_path / "a", plain), inputs, settings.model_copy(update={"max_steps": 4})
     )
-    real, seen = StudioTrainer.training_step, watch_steps(monkeypatch)
-    counted = StudioTrainer.training_step
+    real, seen = TrainingLoop.forward_backward, watch_steps(monkeypatch)
+    counted = TrainingLoop.forward_backward
     assert real is not counted
 
-    def training_step(self: Any, model: Any, inputs: Any, items: Any = None) -> Any:
-        loss = counted(self, model, inputs, items)
-        if self.watch.step == 4 and len(self.micro_losses) == 2:
+    def forward_backward(self: Any, inputs: Any, *more: Any) -> Any:
+        loss = counted(self, inputs, *more)
+        if self.state.step == 4 and len(self.micro_losses) == 1:
             if what == "loss":
-                self.micro_losses[-1] = loss * float("nan")
-            else:
-                next(p for p in model.parameters() if p.grad is not None).grad[0] = float("inf")
+                return loss[0] * float("nan"), loss[1]
+            parameters = self.state.tuning.model.parameters()
+            next(p for p in parameters if p.grad is not None).grad[0] = float("inf")
         return loss
 
-    monkeypatch.setattr(StudioTrainer, "training_step", training_step)
+    monkeypatch.setattr(TrainingLoop, "forward_backward", forward_backward)
     recorder = Recorder()
     with pytest.raises(StudioError, match=f"the {what} of step 5 is") as caught:
         train_adapter(make_context(tmp_path / "b", recorder), inputs, settings)
@@ -291,16 +290,16 @@ def test_weights_that_are_no_numbers_end_the_run_in_words(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also where the layers are measured first: their decomposition would fail."""
-    real = StepWatch._measure
+    real = TrainingLoop._evaluate_if_due
 
-    def measure(self: StepWatch) -> None:
-        if self.step == 3:
-            trained = [p for p in self.tuning.model.parameters() if p.requires_grad]
+    def evaluate(self: TrainingLoop) -> None:
+        if self.state.step == 3:
+            trained = [p for p in self.state.tuning.model.parameters() if p.requires_grad]
             for parameter in trained:
                 parameter.data[0] = float("inf")
         real(self)
 
-    monkeypatch.setattr(StepWatch, "_measure", measure)
+    monkeypatch.setattr(TrainingLoop, "_evaluate_if_due", evaluate)
     recorder = Recorder()
     with pytest.raises(StudioError, match="a trained weight after step 3 is infinite") as caught:
         train_adapter(

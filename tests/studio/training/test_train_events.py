@@ -125,12 +125,12 @@ def test_out_of_memory_says_what_to_change(tmp_path: Path, monkeypatch: pytest.M
     """The allocator's error becomes a sentence with a way out."""
     import torch
 
-    from studio.training.loop.trainer import StudioTrainer
+    from studio.training.loop.training_loop import TrainingLoop
 
     def full(self: object, *args: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
-    monkeypatch.setattr(StudioTrainer, "training_step", full)
+    monkeypatch.setattr(TrainingLoop, "forward_backward", full)
     with pytest.raises(StudioError, match="memory is not enough") as caught:
         train_adapter(make_context(tmp_path, Recorder()), make_inputs(tmp_path), settings_of())
     assert "1. Switch gradient checkpointing on." in caught.value.hint

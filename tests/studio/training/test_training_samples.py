@@ -196,7 +196,7 @@ def test_too_little_memory_costs_samples_not_the_run(
     real = Sampler._answers
 
     def answers(self: Any, part: Any) -> Any:
-        if len(part) > 1 or self.watch.step >= 4:
+        if len(part) > 1 or self.state.step >= 4:
             raise torch.OutOfMemoryError("CUDA out of memory.")
         return real(self, part)
 

@@ -1,0 +1,139 @@
+"""The validation loss during a training.
+
+It is the mean loss per label token, like the training loss, on rows that are not trained. Measuring does
+not change the training: it draws no random number, and running out of memory costs only time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import torch
+from datasets import Dataset
+
+from studio.objectives.objective import Objective
+from studio.runs.cadence import Cadence
+from studio.runs.context import StepContext
+from studio.training.batch.batches import pad_rows, row_lengths
+from studio.training.loop.sft import total_weight
+from studio.training.loop.state import TrainingState
+from studio.training.model.load import free_memory
+from studio.training.model.out_of_memory import is_out_of_memory, not_enough, what_to_change
+from studio.training.tokens.encoder import Tokenized
+
+if TYPE_CHECKING:
+    from studio.node_settings.train import TrainSettings
+
+
+class Evaluator:
+    """Measures the validation loss of the model in ``state``, on rows that are chosen once."""
+
+    def __init__(
+        self,
+        context: StepContext,
+        state: TrainingState,
+        settings: TrainSettings,
+        cadence: Cadence,
+        rows: Dataset,
+        pad_id: int,
+    ) -> None:
+        self.context, self.state, self.settings = context, state, settings
+        self.rows, self.pad_id = rows, pad_id
+        self.batch_size = settings.batch_size
+        lengths = row_lengths(rows)
+        numbers = evenly_spaced(len(rows), cadence.eval_rows)
+        self.numbers = sorted(numbers, key=lambda i: lengths[i])
+        if len(numbers) < len(rows):
+            context.notice(
+                f"The validation loss is measured on {len(numbers)} of {len(rows)} rows, so that "
+                "it takes little time.",
+                "Set “Evaluate every” to a number to use all rows.",
+                "info",
+            )
+
+    def __call__(self) -> float:
+        """The mean loss per label token."""
+        self.context.phase("evaluate", "Measuring the validation loss")
+        loss = self._loss_in_memory()
+        self.context.emit("Phase", phase="train", title="Training")
+        return loss
+
+    def _loss_in_memory(self) -> float:
+        """The loss, with the batch size halved whenever memory runs out."""
+        tuning = self.state.tuning
+        while True:
+            try:
+                head = self.state.choose_head(pad_rows(self.rows, self.numbers[:1], self.pad_id))
+                return validation_loss(
+                    tuning.model,
+                    self.rows,
+                    self.numbers,
+                    self.state.objective,
+                    head,
+                    self.batch_size,
+                    self.pad_id,
+                    self._progress,
+                )
+            except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                said = f"{type(error).__name__}: {error}"
+            if self.batch_size == 1:
+                hint = what_to_change(self.settings, tuning.adapted, 1)
+                raise not_enough(self.context, "evaluation", said, "max_length", hint)
+            self.batch_size //= 2
+            free_memory()
+            self.context.notice(
+                "Memory ran out in an evaluation; from now on evaluations take "
+                f"{self.batch_size} rows at once.",
+                level="info",
+            )
+
+    def _progress(self, done: int, total: int) -> None:
+        self.context.progress("evaluate", done, total, "rows")
+
+
+def evaluator_of(
+    context: StepContext,
+    state: TrainingState,
+    settings: TrainSettings,
+    cadence: Cadence,
+    tokens: Tokenized,
+    pad_id: int,
+) -> Callable[[], float] | None:
+    """The evaluator, or ``None`` when there is nothing to evaluate on."""
+    if tokens.validation is None or not cadence.eval_every:
+        return None
+    return Evaluator(context, state, settings, cadence, tokens.validation, pad_id)
+
+
+def evenly_spaced(rows: int, wanted: int) -> list[int]:
+    """``wanted`` row numbers evenly spaced over ``rows``."""
+    return [i * rows // wanted for i in range(min(rows, wanted))]
+
+
+def validation_loss(
+    model: Any,
+    rows: Dataset,
+    numbers: list[int],
+    objective: Objective,
+    head: Any,
+    batch_size: int,
+    pad_id: int,
+    progress: Callable[[int, int], None],
+) -> float:
+    """Mean loss per label token (per unit of weight) over the numbered rows; ``progress`` is also the stop point."""
+    device = next(model.parameters()).device
+    total, count = 0.0, 0.0
+    model.eval()
+    with torch.no_grad():
+        for first in range(0, len(numbers), batch_size):
+            progress(first, len(numbers))
+            batch = pad_rows(rows, numbers[first : first + batch_size], pad_id)
+            batch = {name: value.to(device) for name, value in batch.items()}
+            total += float(objective.summed_loss(model, batch, head))
+            count += float(total_weight(batch))
+    model.train()
+    progress(len(numbers), len(numbers))
+    return total / count if count else 0.0
