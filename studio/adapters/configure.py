@@ -19,13 +19,15 @@ from studio.graph.schema import fields_of
 from studio.model.layers import LinearModule, read_linear_modules
 from studio.model.models import linear_modules
 from studio.model.targets import Chosen, Trouble, WholeModule, choose, listed, whole_modules
+from studio.node_settings.base_model import BaseModelSettings
+from studio.node_settings.lora import LoraSettings
 from studio.runs.context import StepContext
 from studio.values import AdaptedModelValue, ModelValue
 
 _QUANTIZATIONS = {"nf4": "4 bits (NF4)", "fp4": "4 bits (FP4)", "int8": "8 bits"}
 
 
-def check_method(settings: Any, context: CheckContext) -> Iterable[Problem]:
+def check_method(settings: LoraSettings, context: CheckContext) -> Iterable[Problem]:
     """Whether the method goes together with the wired Base model node, the layers and the settings."""
     variant = context.variants.get("adapter", {}).get(settings.method)
     if variant is None:
@@ -34,9 +36,9 @@ def check_method(settings: Any, context: CheckContext) -> Iterable[Problem]:
     for field, sentence, hint in tokens_trouble(settings):
         yield context.problem(sentence, field, hint=hint, code="token_trained_twice")
     yield from _unused(settings, context, variant)
-    for base in (s for t, s in context.upstream.values() if t == "base_model" and s):
+    for base in (s for _, s in context.upstream.values() if isinstance(s, BaseModelSettings)):
         yield from _check_precision(settings, context, variant, base)
-        modules = linear_modules(getattr(base, "model", ""), context.project_dir)
+        modules = linear_modules(base.model, context.project_dir)
         if modules and not method.own_layers:
             layers = choose(modules, settings, "").layers
             for field, sentence, hint in layer_troubles(settings, variant, layers):
@@ -44,10 +46,10 @@ def check_method(settings: Any, context: CheckContext) -> Iterable[Problem]:
 
 
 def _check_precision(
-    settings: Any, context: CheckContext, variant: Variant, base: Any
+    settings: LoraSettings, context: CheckContext, variant: Variant, base: BaseModelSettings
 ) -> Iterator[Problem]:
     method: LoraMethod = variant.payload
-    quantization, dtype = getattr(base, "quantization", "none"), getattr(base, "dtype", "")
+    quantization, dtype = base.quantization, base.dtype
     if settings.bias != "none" and "bias" in method.uses and dtype == "float16":
         yield context.problem(
             "biases cannot be trained in float16.",
@@ -93,7 +95,7 @@ def quantization_trouble(title: str, method: LoraMethod, quantization: str) -> s
 
 
 def layer_troubles(
-    settings: Any, variant: Variant, layers: Sequence[LinearModule]
+    settings: LoraSettings, variant: Variant, layers: Sequence[LinearModule]
 ) -> Iterator[Trouble]:
     """What does not go together with the chosen layers."""
     method: LoraMethod = variant.payload
@@ -128,7 +130,7 @@ def layer_troubles(
         yield field, sentence, "Change it, or choose other target modules."
 
 
-def _unused(settings: Any, context: CheckContext, variant: Variant) -> Iterator[Problem]:
+def _unused(settings: LoraSettings, context: CheckContext, variant: Variant) -> Iterator[Problem]:
     """Settings that were changed and that the method has no use for."""
     method: LoraMethod = variant.payload
     specs = {s.name: s for s in fields_of(type(settings))}
@@ -146,7 +148,7 @@ def _unused(settings: Any, context: CheckContext, variant: Variant) -> Iterator[
 
 
 def describe(
-    context: StepContext, model_json: Mapping[str, Any], settings: Any
+    context: StepContext, model_json: Mapping[str, Any], settings: LoraSettings
 ) -> AdaptedModelValue:
     """The model with the LoRA settings; ``target_modules`` are names that match in it."""
     model = ModelValue.model_validate(model_json)
@@ -186,7 +188,7 @@ def describe(
     )
 
 
-def _refuse_misfits(context: StepContext, settings: Any, chosen: Chosen) -> None:
+def _refuse_misfits(context: StepContext, settings: LoraSettings, chosen: Chosen) -> None:
     try:
         variant = context.registry.variants["adapter"][settings.method]
     except KeyError:
@@ -204,7 +206,7 @@ def _refuse_misfits(context: StepContext, settings: Any, chosen: Chosen) -> None
         )
 
 
-def _whole(context: StepContext, model: ModelValue, settings: Any) -> list[str]:
+def _whole(context: StepContext, model: ModelValue, settings: LoraSettings) -> list[str]:
     """The modules to train as a whole; each is told with what it adds to the adapter."""
     names = listed(settings.modules_to_save)
     for name, found in whole_modules(Path(model.path), names):

@@ -14,6 +14,7 @@ from typing import Any
 
 from studio.errors import StudioError
 from studio.model.targets import Trouble, listed
+from studio.node_settings.lora import LoraSettings
 from studio.runs.context import StepContext
 from studio.values import ModelValue
 
@@ -28,7 +29,7 @@ _ENDS = {
 }
 
 
-def tokens_trouble(settings: Any) -> Iterator[Trouble]:
+def tokens_trouble(settings: LoraSettings) -> Iterator[Trouble]:
     """Why single tokens cannot be trained beside the modules that are trained as a whole."""
     if not listed(settings.trained_tokens):
         return
@@ -42,7 +43,7 @@ def tokens_trouble(settings: Any) -> Iterator[Trouble]:
             return
 
 
-def token_ids(context: StepContext, model: ModelValue, settings: Any) -> list[int]:
+def token_ids(context: StepContext, model: ModelValue, settings: LoraSettings) -> list[int]:
     """The ids of the tokens that the settings name, each once, in rising order."""
     wanted = listed(settings.trained_tokens)
     if not wanted:

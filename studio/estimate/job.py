@@ -25,9 +25,9 @@ from studio.estimate.trainable import Counted, count, matched, rank_for
 from studio.graph.graph import Graph, Node
 from studio.graph.registry import Registry
 from studio.model.layer_names import block_number
-from studio.model.layer_range import chosen_layers
 from studio.model.models import local_folder, starter_of
 from studio.model.targets import choose, listed
+from studio.node_settings.layer_range import chosen_layers
 
 STARTER_CONFIGS: dict[str, dict[str, Any]] = {
     "smollm2-135m": {

@@ -19,6 +19,8 @@ from studio.errors import Problem
 from studio.graph.node_type import CheckContext
 from studio.model.layers import LinearModule, presets, read_linear_modules
 from studio.model.targets import ENDS, WholeModule, choose, whole_modules
+from studio.node_settings.base_model import BaseModelSettings
+from studio.node_settings.lora import LoraSettings
 from studio.system.paths import cache_dir
 
 __all__ = [
@@ -136,7 +138,7 @@ def local_files(model: str, project_dir: Path) -> list[Path]:
     return []
 
 
-def quick_check(settings: Any, context: CheckContext) -> Iterable[Problem]:
+def quick_check(settings: BaseModelSettings, context: CheckContext) -> Iterable[Problem]:
     """Whether the Base model node's settings can name a model at all."""
     model = settings.model.strip()
     if not model:
@@ -269,11 +271,12 @@ def whole_choices(model: str, project_dir: Path) -> list[WholeModule]:
     return [WholeModule(name, size, True) for name in ("embed_tokens", "lm_head")]
 
 
-def check_targets(settings: Any, context: CheckContext) -> Iterable[Problem]:
+def check_targets(settings: LoraSettings, context: CheckContext) -> Iterable[Problem]:
     """Target modules of the LoRA node against the layers of the model that is wired to it."""
-    base = next((s for t, s in context.upstream.values() if t == "base_model" and s), None)
-    modules = linear_modules(base.model, context.project_dir) if base is not None else None  # type: ignore[attr-defined]
-    if not modules:
+    bases = (s for _, s in context.upstream.values() if isinstance(s, BaseModelSettings))
+    base = next(bases, None)
+    modules = linear_modules(base.model, context.project_dir) if base is not None else None
+    if base is None or not modules:
         return
-    for field, sentence, hint in choose(modules, settings, base.model).troubles:  # type: ignore[union-attr]
+    for field, sentence, hint in choose(modules, settings, base.model).troubles:
         yield context.problem(sentence, field, hint=hint, code="unknown_target")

@@ -14,13 +14,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 from studio.model.experts import Weights, half_chosen, joined, weight_names
 from studio.model.layer_names import block_number, is_joined, joined_name, matches, taker
 from studio.model.layer_pattern import PATTERN, PatternError, matched_names
-from studio.model.layer_range import HINT, LayerRangeError, layer_numbers
 from studio.model.layers import LinearModule, resolve_targets, tensor_shapes, weight_files
+from studio.node_settings.layer_range import HINT, LayerRangeError, layer_numbers
+from studio.node_settings.lora import LoraSettings
 
 Trouble = tuple[str, str, str]
 """A setting's name, a sentence, and a hint."""
@@ -37,7 +37,7 @@ class Chosen:
     troubles: list[Trouble] = field(default_factory=list)
 
 
-def choose(modules: Sequence[LinearModule], settings: Any, model: str) -> Chosen:
+def choose(modules: Sequence[LinearModule], settings: LoraSettings, model: str) -> Chosen:
     """The layers that a LoRA node's settings mean; ``model`` is what sentences call the model."""
     wanted = settings.target_modules
     return _chosen(

@@ -12,7 +12,7 @@ from pydantic import field_validator
 
 from studio import chat_templates
 from studio.graph.schema import Settings, setting
-from studio.model.layer_range import HINT, layer_numbers
+from studio.node_settings.layer_range import HINT, layer_numbers
 
 _TITLES = {t.id: t.title for t in chat_templates.library()}
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from studio.model.layer_names import block_and_part, block_number
-from studio.model.layer_range import LayerRangeError, chosen_layers, layer_numbers
 from studio.model.layers import LinearModule
 from studio.model.targets import choose
+from studio.node_settings.layer_range import LayerRangeError, chosen_layers, layer_numbers
 from studio.node_settings.lora import LoraSettings
 from studio.node_settings.train import TrainSettings
 

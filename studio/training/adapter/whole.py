@@ -18,8 +18,8 @@ import torch
 from studio.adapters.method import LoraMethod, TrainingFacts
 from studio.errors import StudioError
 from studio.model.layer_names import block_number
-from studio.model.layer_range import HINT, chosen_layers
 from studio.model.layers import TOWERS, weight_files
+from studio.node_settings.layer_range import HINT, chosen_layers
 from studio.runs.context import StepContext
 from studio.system.number_text import percent
 from studio.training.adapter.tuning import Tuning

@@ -8,7 +8,7 @@ from __future__ import annotations
 from PySide6.QtCore import Signal
 from PySide6.QtWidgets import QHBoxLayout, QLabel, QLineEdit, QSpinBox, QWidget
 
-from studio.model.layer_range import LayerRangeError, layer_spans
+from studio.node_settings.layer_range import LayerRangeError, layer_spans
 
 _TEXT_LEFT_PX = 6
 

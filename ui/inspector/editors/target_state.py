@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from types import SimpleNamespace
 from typing import Any
 
 from studio.estimate.formulas import FORMULAS
@@ -25,6 +24,7 @@ from studio.model.targets import (
     listed,
     named_number,
 )
+from studio.node_settings.lora import LoraSettings
 from ui.inspector.editors.layers import checked_of, kinds, written
 
 WRITTEN = (
@@ -110,7 +110,9 @@ class TargetState:
         """What the node would do with these choices; nobody knows where no layers are known."""
         if not self.modules:
             return Chosen([], [])
-        return choose(self.modules, SimpleNamespace(**self._where(), **_NO_PATTERNS), "the model")
+        return choose(
+            self.modules, LoraSettings.model_construct(**self._where(), **_NO_PATTERNS), "the model"
+        )
 
     def adapted(self, chosen: Chosen) -> list[Linear]:
         """The rows that get an adapter."""
