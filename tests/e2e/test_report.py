@@ -71,7 +71,7 @@ def test_data_that_train_nothing_end_with_1_and_block_the_run(model: Path, tmp_p
     assert studio("check", project).code == 0  # nobody has looked at the rows yet
     done = studio("report", project)
     assert (done.code, done.err) == (1, "")
-    assert "✗ Not one token of the 4 rows would be trained." in done.out
+    assert "✗ None of the 4 rows has a token to train." in done.out
     done = studio("check", project)
     assert done.code == 2
     assert "train: Train: the data report says that nothing would be trained" in done.err
