@@ -17,9 +17,9 @@ from ui.data.token_words import left_words
 from ui.style import icons
 from ui.style.widgets import MutedLabel, TextLabel, scrolling
 
-STALE = "The data or settings have changed since this report was made."
+STALE = "The data or settings have changed since this report was created."
 BEFORE = (
-    "A report looks at every row: lengths, duplicates, leaks, empty answers, roles, damaged text."
+    "A report analyzes all rows: lengths, duplicates, leaks, empty answers, roles, encoding errors."
 )
 
 
@@ -33,7 +33,7 @@ class ReportPage(QWidget):
         self.setObjectName("report-page")
         self._controller = controller
         self._cancelled: TokenRequest | None = None
-        self.button = QPushButton("Make report", self)
+        self.button = QPushButton("Create report", self)
         self.button.setObjectName("make-report")
         self.button.clicked.connect(self._pressed)
         self.told = TextLabel("", self)
@@ -98,14 +98,14 @@ class ReportPage(QWidget):
             left = left_words(progress.eta_s) if progress else ""
             self._say("Cancel", "x", f"{done} · {left}" if left else done)
         elif controller.report is None:
-            self._say("Make report", "search", BEFORE)
+            self._say("Create report", "search", BEFORE)
         elif controller.stale:
             self._say("Update", "refresh-cw", f"⚠ {STALE}")
         elif not controller.report.complete:
             part = f"Cancelled after {controller.report.done:,} of {controller.report.rows:,} rows."
-            self._say("Make report", "search", f"⚠ {part}")
+            self._say("Create report", "search", f"⚠ {part}")
         else:
-            self._say("Again", "refresh-cw", _found_words(len(controller.report.findings)))
+            self._say("Restart", "refresh-cw", _found_words(len(controller.report.findings)))
         problem = controller.report_problem or (
             controller.problem if controller.state == "failed" else None
         )
@@ -147,4 +147,4 @@ class ReportPage(QWidget):
 
 
 def _found_words(count: int) -> str:
-    return {0: "Nothing remarkable was found.", 1: "1 finding."}.get(count, f"{count} findings.")
+    return {0: "No problems found.", 1: "1 finding."}.get(count, f"{count} findings.")

@@ -99,7 +99,7 @@ class DataTabs(NodeTabs):
             return None
         button = QPushButton("Compare chat templates…")
         button.setObjectName("compare-templates")
-        button.setToolTip("What each chat template makes of a conversation")
+        button.setToolTip("Shows how each chat template formats a conversation")
         icons.put(button, "message-square", "text_muted")
         button.clicked.connect(self._choose_template)
         return button

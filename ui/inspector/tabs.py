@@ -14,7 +14,7 @@ from PySide6.QtWidgets import QHBoxLayout, QTabBar, QWidget
 from ui.style.widgets import IconButton
 
 SETTINGS = "settings"
-NARROW, WIDE = "Make the inspector narrow again", "Make the inspector wide, for rows of tokens"
+NARROW, WIDE = "Restore the width of the inspector", "Widen the inspector to show rows and tokens"
 
 
 class NodeTabs(QWidget):

@@ -38,8 +38,14 @@ def count_words(state: TargetState, rows: Sequence[Linear]) -> str:
     counted = [state.parameters(r) for r in rows]
     known = [c for c in counted if c is not None]
     if len(known) < len(counted):
-        return f"{told}. How many parameters this method trains is known once the adapter is built."
+        return (
+            f"{told}. The number of trainable parameters of this method is known once the adapter "
+            "is built."
+        )
     whole = state.whole_parameters()
     if whole:
-        return f"{told}; {sum(known):,} parameters are trained in them, {whole:,} as a whole."
-    return f"{told}; {sum(known):,} parameters are trained." if known else f"{told}."
+        return (
+            f"{told}; {sum(known):,} trainable parameters in adapters, {whole:,} in fully trained "
+            "modules."
+        )
+    return f"{told}; {sum(known):,} trainable parameters." if known else f"{told}."

@@ -15,8 +15,8 @@ from ui.style.widgets import MutedLabel
 
 _HEADS = ("lm_head", "embed_out")
 TIED = (
-    "This model shares one matrix between embedding and head. Trained as a whole, the two differ from "
-    "then on: a merged model holds both."
+    "This model ties its input embedding and output head. If one of them is fully trained, they "
+    "are no longer tied, and a merged model contains both."
 )
 
 
