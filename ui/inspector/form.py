@@ -189,7 +189,7 @@ class Form(QWidget):
         and put back."""
         unused = self._unused()
         for name, row in self._rows.items():
-            reasons = [f"{unused[name]} makes no use of it."] if name in unused else []
+            reasons = [f"{unused[name]} does not use it."] if name in unused else []
             row.setHidden(name in unused and row.is_default and not row.has_problems)
             for other, wanted in row.spec.meta.shown_if:
                 known = self._rows.get(other)

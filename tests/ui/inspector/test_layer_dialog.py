@@ -244,7 +244,7 @@ def test_what_the_settings_say_is_shown_again(qtbot: Any) -> None:
     dialog = shown(qtbot, **settings)
     assert dialog.changes() == {}
     assert dialog.count.text() == (
-        f"3 of 16 layers; {16 * (16 + 2 + 4)} parameters are trained in them, 2,000,000 as a whole."
+        f"3 of 16 layers; {16 * (16 + 2 + 4)} parameters are trained in them, 2,000,000 in modules to save."
     )
     assert part(dialog, "whole:lm_head").isChecked()
     assert part(dialog, "layer-every").value() == 2
@@ -260,7 +260,7 @@ def test_parts_that_are_trained_whole_with_size_and_warning(
     box.setFocus()
     QTest.keyClick(box, Qt.Key.Key_Space)
     assert "shares one matrix" in part(dialog, "whole-note").text()
-    qtbot.waitUntil(lambda: "2,000,000 as a whole" in dialog.count.text())
+    qtbot.waitUntil(lambda: "2,000,000 in modules to save" in dialog.count.text())
     assert dialog.changes() == {"modules_to_save": "lm_head"}
 
 

@@ -1,4 +1,4 @@
-"""The lines below the tree of layers: expression, range, exceptions, and what is trained as a whole.
+"""The lines below the tree of layers: expression, range, exceptions, and modules to save.
 
 Each line shows a part of the target state and tells what was typed; beneath it stands what is wrong with
 it. Lines for settings that the node does not have are not shown.
@@ -12,7 +12,7 @@ from PySide6.QtCore import Qt, Signal
 from PySide6.QtWidgets import QCheckBox, QGridLayout, QLabel, QLineEdit, QWidget
 
 from studio.model.layer_pattern import PATTERN
-from studio.model.targets import Trouble
+from studio.model.targets import FieldError
 from ui.inspector.editors.block_range import BlockRange
 from ui.inspector.editors.target_state import TargetState, typed_names
 from ui.inspector.editors.whole_boxes import WholeBoxes
@@ -55,11 +55,11 @@ class TargetFields(QWidget):
         ranges = self._range.controls
         return self._use, self._expression, self._names, *ranges, self._exclude, *boxes
 
-    def show_judgement(self, by_expression: bool, troubles: Sequence[Trouble]) -> None:
+    def show_errors(self, by_expression: bool, errors: Sequence[FieldError]) -> None:
         """Show whether the expression is used, and beneath each line what is wrong with it."""
         self._use.setChecked(by_expression)
         for name, label in self._wrong.items():
-            said = next((_sentence(s, h) for field, s, h in troubles if field == name), "")
+            said = next((_sentence(s, h) for field, s, h in errors if field == name), "")
             label.setText(said)
             label.setVisible(bool(said))
 
@@ -95,7 +95,7 @@ class TargetFields(QWidget):
             _row(grid, self._label("&Except", self._exclude), self._exclude)
             _row(grid, None, self._wrong["exclude"])
         if state.parts and "modules_to_save" in state.values:
-            label = self._label("Train &whole", next(iter(self._whole.boxes.values())))
+            label = self._label("Modules to &save", next(iter(self._whole.boxes.values())))
             _row(grid, label, self._whole)
             grid.setAlignment(label, Qt.AlignmentFlag.AlignTop)
         for part in (
