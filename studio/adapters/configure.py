@@ -59,7 +59,7 @@ def _check_precision(
         )
     if listed(settings.modules_to_save) and dtype == "float16":
         yield context.problem(
-            "modules to save cannot be trained in float16.",
+            "fully trained modules cannot be trained in float16.",
             "modules_to_save",
             hint="Clear the field, or set the model's precision to bfloat16 or float32.",
             code="saved_dtype",

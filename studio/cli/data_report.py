@@ -43,15 +43,15 @@ def _mend(found: DataReport, options: argparse.Namespace) -> int:
     fix = found.fix(options.fix)
     if fix is None:
         offered = ", ".join(f.id for f in found.fixes())
-        hint = f"There are: {offered}." if offered else "It offers none."
-        print(f"The report offers no fix “{options.fix}”. {hint}", file=sys.stderr)
+        hint = f"Available: {offered}." if offered else "There are no fixes."
+        print(f"The report has no fix “{options.fix}”. {hint}", file=sys.stderr)
         return 2
     write_proposed(options, lambda stored: apply_fix(stored, fix))
     if options.json:
         changes = {f"{c.node}.{c.setting}": c.value for c in fix.changes}
         print(json.dumps({"fix": fix.id, "changes": changes}))
     else:
-        print(f"{fix.title}: {_changes(fix)}. {options.file} is saved.")
+        print(f"{fix.title}: {_changes(fix)}. Saved {options.file}.")
     return 0
 
 

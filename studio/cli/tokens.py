@@ -55,7 +55,7 @@ def _requested(options: argparse.Namespace) -> TokenRequest | None:
 
     for name in ("row", "limit"):
         if (value := getattr(options, name, None)) is not None and value < 1:
-            raise StudioError(f"--{name} {value}: it must be at least 1.", code="bad_argument")
+            raise StudioError(f"--{name} {value}: must be at least 1.", code="bad_argument")
     registry = load_registry()
     for sentence in registry.failures:
         print(sentence, file=sys.stderr)
@@ -85,7 +85,7 @@ def _show(desk: DataDesk, request: TokenRequest, options: argparse.Namespace) ->
     begin = opened(desk, request, options)
     first, count = options.row or 1, begin["rows"]
     if first > count:
-        print(f"There is no row {first}: the data has {_rows_in_words(count)}.", file=sys.stderr)
+        print(f"Row {first} does not exist: the data has {_rows_in_words(count)}.", file=sys.stderr)
         return 2
     screen = shutil.get_terminal_size()
     open_end = options.row is None and options.limit is None and not options.json
@@ -169,7 +169,8 @@ class _Page:
         needed = self._height(row, begin)
         if self._shown and needed > self._left:
             print(
-                f"\n{begin['rows']} rows in all; --row N shows one of them, --limit K the first K."
+                f"\n{begin['rows']} rows in total; --row N shows one row, --limit K the first "
+                "K rows."
             )
             return False
         if not self._shown:

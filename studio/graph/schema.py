@@ -221,10 +221,13 @@ def _problem(
     given = error.get("input")
     if error["type"] == "extra_forbidden":
         return Problem(
-            f"{title}: there is no setting called “{name}”.",
+            f"{title}: there is no setting “{name}”.",
             node,
             prefix + name,
-            "It may come from a newer version or a missing extension; remove it to run.",
+            (
+                "It may come from a newer version or a missing extension; remove it to run the "
+                "project."
+            ),
             "unknown_setting",
         )
     if error["type"] == "value_error":
@@ -271,7 +274,7 @@ def _wanted(model: type[Settings], name: str, error: Any) -> str:
         if spec is not None and spec.choices:
             return "it must be one of " + ", ".join(str(c) for c in spec.choices)
         names = {
-            "int": "a whole number",
+            "int": "an integer",
             "float": "a number",
             "bool": "true or false",
             "str": "text",

@@ -145,7 +145,7 @@ def test_import_report_fix_run(session: Session, qtbot: QtBot, tmp_path: Path) -
     shown = lambda: tokens.row_view.flow.row is not None  # noqa: E731
     qtbot.waitUntil(lambda: shown() and tokens.row_view.flow.row.number == 31)
     assert tokens.row_view.flow.row.count("cut") > 0
-    assert "Cut off" in tokens.row_view.legend.text()
+    assert "Truncated" in tokens.row_view.legend.text()
     press_fix(session, qtbot, "raise_max_length", cut_answer=None)
 
     press(session, "run")

@@ -11,7 +11,7 @@ from PySide6 import QtGui
 from PySide6.QtGui import QAccessible
 from PySide6.QtWidgets import QWidget
 
-NOTHING = "Nothing is selected"
+NOTHING = "Nothing selected"
 
 
 def describe(view: QWidget, text: str, place: int, count: int) -> None:

@@ -14,7 +14,7 @@ from ui.style import theme
 PITCH = 20.0
 MIN_PITCH_PX = 14.0
 HINT = "Drop a file here, or press Tab to add a node"
-MORE = "Drag nodes from the list, connect them by their ports, then press Run"
+MORE = "Drag nodes from the list, connect their ports, then press Run"
 
 
 @lru_cache(maxsize=8)

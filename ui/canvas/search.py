@@ -93,7 +93,7 @@ class SearchPopup(QFrame):
             row.setSizeHint(QSize(0, ROW_PX))
             self.list.addItem(row)
         if not words:
-            row = QListWidgetItem("Nothing found")
+            row = QListWidgetItem("No matches")
             row.setFlags(Qt.ItemFlag.NoItemFlags)
             row.setSizeHint(QSize(0, ROW_PX))
             self.list.addItem(row)

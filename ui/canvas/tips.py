@@ -41,7 +41,7 @@ def node_tip(item: NodeItem, point: QPointF) -> str:
     parts = [f"{item.content.type_title}: {item.content.help}", item.content.summary]
     parts += [f"{f.label}: {f.value}" for f in item.content.facts]
     if item.note:
-        verdict = ": it does not fit" if item.note_warns else ""
+        verdict = ": does not fit" if item.note_warns else ""
         parts.append(f"Memory {item.note}{verdict}")
     if item.status is not None:
         parts.append(item.status.sentence())

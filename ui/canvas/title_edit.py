@@ -22,7 +22,7 @@ class TitleEdit(QObject):
         self._view = view
         self._node_id = ""
         self.line = QLineEdit(view.viewport())
-        self.line.setAccessibleName("Title of the node")
+        self.line.setAccessibleName("Node title")
         self.line.hide()
         self.line.installEventFilter(self)
         self.line.editingFinished.connect(self._take)

@@ -124,7 +124,7 @@ class DragWire(Gesture):
             self._connect(wire)
         elif moving is not None and not self._on_node:
             self.view.editor.delete((), (moving,))
-            self.view.message.emit("Wire taken off.")
+            self.view.message.emit("Wire removed.")
         elif moving is None and not self._on_node:
             self.view.finder.open_for_wire(self._fixed, at)
 

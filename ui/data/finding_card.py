@@ -73,7 +73,7 @@ class FindingCard(QFrame):
         button = QPushButton("Fix", self)
         button.setObjectName(f"fix:{fix.id}")
         button.setAccessibleName(f"Fix: {fix.title}")
-        button.setToolTip(f"{fix.title}. Undo takes it back.")
+        button.setToolTip(f"{fix.title}. Undo reverts it.")
         button.setStyleSheet("QPushButton { padding: 3px 10px; }")
         icons.put(button, "check", "success")
         button.clicked.connect(lambda: self.fix_wanted.emit(fix))

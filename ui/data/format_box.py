@@ -34,7 +34,7 @@ class FormatBox(QWidget):
         self._combos: dict[str, QComboBox] = {}
         self.format = QComboBox(self)
         self.format.setObjectName("row-format")
-        self.format.setAccessibleName("Format of the rows")
+        self.format.setAccessibleName("Row format")
         self.format.setSizeAdjustPolicy(
             QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
         )
@@ -115,7 +115,7 @@ class FormatBox(QWidget):
         for name, column in bound.items():
             self._fill(self._combos[name], columns, column, name in named)
         unused = [str(c) for c in found["column_map"]["unused"]]
-        self.unused.setText(f"Not used: {', '.join(unused)}" if unused else "")
+        self.unused.setText(f"Unused: {', '.join(unused)}" if unused else "")
         self.unused.setVisible(bool(unused))
 
     def _add_column(self, spec: FieldSpec) -> None:
@@ -153,8 +153,8 @@ _TIP = 3  # Qt.ItemDataRole.ToolTipRole
 def reason_words(chosen: str, found: Mapping[str, Any]) -> str:
     """How the format was found, in one line."""
     if chosen == AUTO:
-        return f"{found['title']}, {percent(found['confidence'])} sure: {found['reason']}"
+        return f"{found['title']}, {percent(found['confidence'])} confidence: {found['reason']}"
     best = next(iter(found.get("formats") or ()), None)
     if best is not None and best["id"] != chosen:
-        return f"Chosen by hand. It looks more like {best['title']}: {best['reason']}"
-    return "Chosen by hand."
+        return f"Selected manually. The rows look more like {best['title']}: {best['reason']}"
+    return "Selected manually."

@@ -71,8 +71,8 @@ class LengthHistogram(QWidget):
         self._shown = shown
         self._length = length or shown.max_length
         self.setFocusPolicy(Qt.FocusPolicy.StrongFocus if shown.lengths else Qt.FocusPolicy.NoFocus)
-        moves = "; the arrow keys move the max length" if shown.lengths else ""
-        self.setAccessibleName(f"Length of the rows{moves}")
+        moves = "; use the arrow keys to change the max length" if shown.lengths else ""
+        self.setAccessibleName(f"Row lengths{moves}")
         self._describe()
         self.setVisible(bool(shown.counts))
 

@@ -17,9 +17,9 @@ from ui.data.token_words import left_words
 from ui.inspector.look import MutedLabel, TextLabel, scrolling
 from ui.style import icons
 
-STALE = "The data or settings have changed since this report was made."
+STALE = "The data or settings have changed since this report was created."
 BEFORE = (
-    "A report looks at every row: lengths, duplicates, leaks, empty answers, roles, damaged text."
+    "A report analyzes all rows: lengths, duplicates, leaks, empty answers, roles, encoding errors."
 )
 
 
@@ -33,7 +33,7 @@ class ReportPage(QWidget):
         self.setObjectName("report-page")
         self._desk = desk
         self._cancelled: TokenRequest | None = None
-        self.button = QPushButton("Make report", self)
+        self.button = QPushButton("Create report", self)
         self.button.setObjectName("make-report")
         self.button.clicked.connect(self._pressed)
         self.told = TextLabel("", self)
@@ -94,14 +94,14 @@ class ReportPage(QWidget):
             left = left_words(progress.eta_s) if progress else ""
             self._say("Cancel", "x", f"{done} · {left}" if left else done)
         elif desk.report is None:
-            self._say("Make report", "search", BEFORE)
+            self._say("Create report", "search", BEFORE)
         elif desk.stale:
             self._say("Update", "refresh-cw", f"⚠ {STALE}")
         elif not desk.report.complete:
             part = f"Cancelled after {desk.report.done:,} of {desk.report.rows:,} rows."
-            self._say("Make report", "search", f"⚠ {part}")
+            self._say("Create report", "search", f"⚠ {part}")
         else:
-            self._say("Again", "refresh-cw", _found_words(len(desk.report.findings)))
+            self._say("Restart", "refresh-cw", _found_words(len(desk.report.findings)))
         problem = desk.report_problem or (desk.problem if desk.state == "failed" else None)
         self.trouble.setText(f"{problem.sentence} {problem.hint}".strip() if problem else "")
         self.trouble.setVisible(problem is not None)
@@ -141,4 +141,4 @@ class ReportPage(QWidget):
 
 
 def _found_words(count: int) -> str:
-    return {0: "Nothing remarkable was found.", 1: "1 finding."}.get(count, f"{count} findings.")
+    return {0: "No problems found.", 1: "1 finding."}.get(count, f"{count} findings.")

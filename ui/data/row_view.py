@@ -16,7 +16,7 @@ from ui.data.token_words import figures, flag_words, headline, part_words, token
 from ui.inspector.look import MutedLabel, TextLabel
 from ui.style import theme
 
-POINT = "Point at a token to read it out; a click pins it, arrow keys go on."
+POINT = "Point at a token to see its details. Click to pin it; use the arrow keys to move."
 NO_TOKENS = "This row has no tokens."
 
 

@@ -33,10 +33,10 @@ from ui.inspector.row import Change
 
 WAIT_MS = 300
 FIRST_ROWS, MORE_ROWS, MOST_ROWS = 8, 20, 200
-NO_DATASET = "No Dataset feeds this Train node."
-NO_DATASET_HINT = "Connect a Dataset to its “Dataset” input, or drop a file on the canvas."
-NO_FILE = "No file is chosen yet."
-NO_FILE_HINT = "Choose one under Settings, or drop it on this node."
+NO_DATASET = "This Train node has no dataset."
+NO_DATASET_HINT = "Connect a Dataset node to its “Dataset” input, or drop a file on the canvas."
+NO_FILE = "No file selected."
+NO_FILE_HINT = "Select a file under Settings, or drop one on this node."
 CUSTOM = "custom"
 
 
@@ -60,7 +60,7 @@ class RowsPage(QWidget):
         self.trouble.setObjectName("rows-trouble")
         self.hint = MutedLabel("", self)
         self.cards = RowCards(self)
-        self.more = QPushButton("More rows", self)
+        self.more = QPushButton("Load more rows", self)
         self.more.setObjectName("more-rows")
         self.more.clicked.connect(self._more)
         self.state = StatePage(self)
@@ -85,7 +85,7 @@ class RowsPage(QWidget):
             self._node, self._limit, self._seen = node, FIRST_ROWS, None
             self._drop_form()
             self.cards.show_rows(())
-            self.state.show_progress(None, "Reading the first rows…")
+            self.state.show_progress(None, "Loading the first rows…")
             self._stack.show_full(False)
         self._follow(at_once=True)
 

@@ -21,8 +21,10 @@ from ui.data.token_words import left_words
 from ui.inspector.look import MutedLabel, TextLabel, icon_side
 from ui.style import icons, theme
 
-NO_TRAIN = "Nothing says yet how these rows become tokens."
-NO_TRAIN_HINT = "Connect this Dataset to a Train node, and a Base model to that node’s model input."
+NO_TRAIN = "Tokenization settings are missing."
+NO_TRAIN_HINT = (
+    "Connect this Dataset node to a Train node, and a Base model node to its “Model” input."
+)
 
 
 class StatePage(QWidget):
@@ -83,7 +85,7 @@ class StatePage(QWidget):
         elif desk.state == "closed":
             self.say(NO_TRAIN, NO_TRAIN_HINT, "unlink")
         else:
-            self.show_progress(desk.progress, "Opening the data…")
+            self.show_progress(desk.progress, "Loading the data…")
 
     def _paint(self) -> None:
         color = getattr(theme.colors(), self._color)

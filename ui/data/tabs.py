@@ -19,7 +19,7 @@ from ui.style import icons
 SETTINGS, ROWS, TOKENS, REPORT = "settings", "rows", "tokens", "report"
 TITLES = {SETTINGS: "Settings", ROWS: "Rows", TOKENS: "Tokens", REPORT: "Report"}
 NODES = ("dataset", "train")
-NARROW, WIDE = "Make the inspector narrow again", "Make the inspector wide, for rows of tokens"
+NARROW, WIDE = "Restore the width of the inspector", "Widen the inspector to show rows and tokens"
 
 
 class DeskTabs(QWidget):
@@ -129,7 +129,7 @@ class DeskTabs(QWidget):
             return None
         button = QPushButton("Compare chat templates…")
         button.setObjectName("compare-templates")
-        button.setToolTip("What each chat template makes of a conversation")
+        button.setToolTip("Shows how each chat template formats a conversation")
         icons.put(button, "message-square", "text_muted")
         button.clicked.connect(self._choose_template)
         return button

@@ -27,9 +27,9 @@ from ui.data.controller import DataDesk, problem_of
 from ui.inspector.look import MutedLabel, TextLabel, row_size
 
 SETTING, OWN = "chat_template", "model"
-SAME = "It writes a conversation exactly as the model’s own template does."
-DIFFERS = "⚠ It differs from the model’s own template: the model has to learn it first."
-SAFE = "The model has been trained with it. It suits nearly always."
+SAME = "Its output is identical to that of the model’s own template."
+DIFFERS = "⚠ It differs from the model’s own template: the model must first learn it."
+SAFE = "The model was trained with this template. It is nearly always the right choice."
 
 
 class TemplateDialog(QDialog):
@@ -52,7 +52,7 @@ class TemplateDialog(QDialog):
         self.told.setObjectName("template-told")
         self.sample = QPlainTextEdit(self)
         self.sample.setObjectName("template-sample")
-        self.sample.setAccessibleName("What the template makes of a sample conversation")
+        self.sample.setAccessibleName("A sample conversation formatted with the template")
         self.sample.setReadOnly(True)
         self.sample.setFont(QFontDatabase.systemFont(QFontDatabase.SystemFont.FixedFont))
         self.buttons = QDialogButtonBox(
@@ -151,9 +151,9 @@ class TemplateDialog(QDialog):
 def judgement(sample: Mapping[str, Any]) -> str:
     """What to know before choosing a template."""
     if sample["id"] == OWN:
-        return SAFE if sample["sample"] else "The model has no chat template of its own."
+        return SAFE if sample["sample"] else "The model has no chat template."
     told = DIFFERS if sample["differs"] else SAME
     missing = list(sample["missing_tokens"])
     if missing:
-        told += f" The tokenizer splits {', '.join(missing)} into pieces."
+        told += f" The tokenizer splits {', '.join(missing)} into several tokens."
     return told

@@ -174,7 +174,7 @@ class TokenPage(QWidget):
         if self._desk.rows:
             self.go_to(number)
         else:
-            self.row_view.show_entry(None, "There are no rows.")
+            self.row_view.show_entry(None, "No rows.")
 
     def _chosen(self) -> None:
         at = self.table.currentIndex().row()
@@ -213,7 +213,7 @@ class TokenPage(QWidget):
             self.bar.end_search(problem_of(reply).sentence)
         elif reply.kind == "result":
             number = int(reply.data["number"])
-            behind = f"No suspicious row behind row {self.current}."
+            behind = f"No more findings after row {self.current}."
             self.bar.end_search("" if number else behind)
             if number:
                 self.go_to(number)
@@ -229,7 +229,7 @@ class TokenPage(QWidget):
             self.model.leave_batch()
             self.go_to(entry.number if entry is not None else chosen)
             return
-        self.row_view.show_entry(None, "Putting batches together…")
+        self.row_view.show_entry(None, "Building batches…")
         self._batching = self._desk.ask("rows", self._batch_told, entries_in, batch=number)
 
     def _batch_told(self, reply: Reply) -> None:

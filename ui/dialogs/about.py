@@ -28,7 +28,7 @@ PACKAGES = ("torch", "transformers", "peft", "datasets", "bitsandbytes", "safete
 LICENCE = "Apache License 2.0. The icons are Lucide's (ISC). Qt is used under the LGPL."
 LINKS = (
     ("PEFT documentation", "https://huggingface.co/docs/peft"),
-    ("LoRA, the paper", "https://arxiv.org/abs/2106.09685"),
+    ("LoRA paper", "https://arxiv.org/abs/2106.09685"),
 )
 
 

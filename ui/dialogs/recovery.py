@@ -21,13 +21,13 @@ class RecoveryDialog(ChoiceDialog):
     ) -> None:
         choices = (
             Choice("recover", "Recover", default=True),
-            Choice("discard", "Throw away"),
+            Choice("discard", "Discard"),
             Choice("later", "Decide later"),
         )
-        sentence = f"“{project}” has changes that were not saved."
+        sentence = f"“{project}” has unsaved changes."
         detail = (
-            f"LoRA Studio was closed before they could be saved{_time(when)}. "
-            "Recovering does not touch the file until you save, and can be undone."
+            f"LoRA Studio closed before they were saved{_time(when)}. Recovering them does not "
+            "change the file until you save, and can be undone."
         )
         super().__init__("Recover changes", sentence, detail, choices, "history", parent)
 

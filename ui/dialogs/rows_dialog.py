@@ -36,7 +36,7 @@ class RowsDialog(QDialog):
         self.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
         self._rows: Sequence[Mapping[str, Any]] = list(record.get("rows") or ())
         self.list = QTreeWidget(self)
-        self.list.setHeaderLabels(["File", "Line", "Begins with"])
+        self.list.setHeaderLabels(["File", "Line", "Text"])
         self.list.setRootIsDecorated(False)
         self.list.setUniformRowHeights(True)
         self.list.setAccessibleName("Rows of the step")
@@ -86,5 +86,7 @@ def headline(record: Mapping[str, Any]) -> str:
 def _kept(record: Mapping[str, Any]) -> str:
     kept = record.get("kept")
     return (
-        f"The checkpoint of step {kept} is from before it." if kept else "No checkpoint was kept."
+        f"The checkpoint of step {kept} was saved before it."
+        if kept
+        else ("No checkpoint is available.")
     )

@@ -47,9 +47,9 @@ FORM_KEYS = KeyGroup(
     "In a form",
     (
         ("Next or previous field", "Tab  or  Shift+Tab"),
-        ("One step up or down in a number", "Up  or  Down"),
-        ("Ten steps", "Page Up  or  Page Down"),
-        ("Help of the field", "F1"),
+        ("Change a number by one step", "Up  or  Down"),
+        ("Change a number by ten steps", "Page Up  or  Page Down"),
+        ("Help for the field", "F1"),
         ("Open a list", "Alt+Down"),
     ),
 )
@@ -70,8 +70,8 @@ class ShortcutSheet(QDialog):
         self._tree = self._make_tree([g for g in [*groups, *extra] if g.rows])
         self._search = QLineEdit(self)
         self._search.setObjectName("search")
-        self._search.setAccessibleName("Search for an action or a key")
-        self._search.setPlaceholderText("Search for an action or a key")
+        self._search.setAccessibleName("Search for an action or key")
+        self._search.setPlaceholderText("Search for an action or key")
         self._search.setClearButtonEnabled(True)
         self._search.textChanged.connect(self._filter)
         self._search.installEventFilter(self)

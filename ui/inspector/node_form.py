@@ -30,7 +30,7 @@ from ui.inspector.own_code import OwnCodeStrip, code_of
 from ui.inspector.problem_label import ProblemList
 from ui.inspector.row import Change, same
 
-READ_ONLY_WORDS = "These are the settings of the run that is shown. They cannot be changed here."
+READ_ONLY_WORDS = "These are the settings of the selected run. They are read-only."
 
 
 class NodeForm(QWidget):
@@ -62,7 +62,7 @@ class NodeForm(QWidget):
         self._list = ProblemList(self)
         self._strangers = QPushButton("Remove unknown", self)
         self._strangers.setObjectName("remove-unknown")
-        self._strangers.setToolTip("Remove the settings that no node type knows")
+        self._strangers.setToolTip("Remove settings that the node type does not define")
         self._strangers.clicked.connect(self._remove_strangers)
         self._form = self._make_form(folds)
         self.setMinimumWidth(1)

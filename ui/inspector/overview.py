@@ -31,8 +31,8 @@ from ui.style import icons, theme
 
 _PADDING_PX = 16  # of an item in the style sheet, which the size of wrapped text leaves out
 EMPTY_WORDS = (
-    "Nothing here yet. Drag a node from the palette onto the canvas, or double-click the canvas "
-    "and type its name."
+    "The project is empty. Drag a node from the palette onto the canvas, or double-click the "
+    "canvas and type its name."
 )
 _DATA = Qt.ItemDataRole.UserRole
 Index = QModelIndex | QPersistentModelIndex
@@ -63,7 +63,7 @@ class Overview(QWidget):
         self._problems: tuple[Problem, ...] = ()
         self._shown: object = None
         self._shown_problems: object = None
-        self._name = TitleEdit("Name of the project", self)
+        self._name = TitleEdit("Project name", self)
         self._name.setObjectName("project-name")
         self._name.setPlaceholderText("Untitled")
         self._name.textEdited.connect(self._rename)
@@ -116,11 +116,11 @@ class Overview(QWidget):
         self._nodes.clear()
         for node in nodes:
             node_type = self._registry.node_type(node.type)
-            sign = "  ·  has a problem" if node.id in faulty else ""
+            sign = "  ·  has problems" if node.id in faulty else ""
             item = QListWidgetItem(f"{title_of(node, self._registry)}{sign}")
             item.setIcon(self._icon(node_type))
             item.setData(_DATA, node.id)
-            item.setToolTip(f"Id: {node.id}")
+            item.setToolTip(f"ID: {node.id}")
             self._nodes.addItem(item)
 
     def _words(self, count: int) -> str:

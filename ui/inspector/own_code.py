@@ -51,8 +51,8 @@ class OwnCodeStrip(QWidget):
             return
         count = len(code.files)
         files = "1 file" if count == 1 else f"{count} files"
-        state = "which you trust" if trust.trusted(code) else "which you have not trusted"
-        self._words.setText(f"The model brings its own code ({files}), {state}.")
+        state = "which you trust" if trust.trusted(code) else "trusted"
+        self._words.setText(f"This model uses custom code ({files}), {state}.")
 
     def review(self) -> None:
         """Look at the code, and trust it or not."""

@@ -179,8 +179,11 @@ class FieldRow(QWidget):
 
     def _tip(self) -> str:
         meta = self.spec.meta
-        unit = f" In {meta.unit}." if meta.unit else ""
-        return f"<p>{meta.help}{unit}</p><p>Default: {self._default_words()}. F1 shows this text below the field.</p>"
+        unit = f" Unit: {meta.unit}." if meta.unit else ""
+        return (
+            f"<p>{meta.help}{unit}</p><p>Default: {self._default_words()}. Press F1 to show this "
+            "text below the field.</p>"
+        )
 
     def _default_words(self) -> str:
         return words_for(self.spec, self.spec.default)

@@ -111,7 +111,9 @@ class ArtifactList(QWidget):
         item.setData(0, KIND_ROLE, kind)
         item.setToolTip(2, path)
         if cached:
-            item.setToolTip(0, "Nothing it depends on has changed, so an earlier result is used.")
+            item.setToolTip(
+                0, ("The inputs and settings have not changed, so the earlier result is reused.")
+            )
         item.setTextAlignment(1, Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
         return item
 

@@ -25,9 +25,7 @@ from ui.monitor.tools import PlotTools
 DRAW_EVERY_MS = 100
 NEXT_PLOT_MS = 12
 ELAPSED_EVERY_MS = 1000
-EMPTY_TEXT = (
-    "Press Run and watch loss, speed and memory here, or open an earlier run from the list."
-)
+EMPTY_TEXT = "Press Run to see loss, speed and memory here, or open an earlier run from the list."
 
 
 class MonitorPanel(QWidget):

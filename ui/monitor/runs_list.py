@@ -32,7 +32,7 @@ from ui.style import icons
 LOOK_EVERY_MS = 3000
 SLICE = 8
 MAX_SHOWN = 300
-EMPTY_TEXT = "No runs yet.\nEvery run is kept here with its curves and results."
+EMPTY_TEXT = "No runs yet.\nAll runs are listed here with their curves and results."
 
 
 class RunsPanel(QWidget):
@@ -184,8 +184,8 @@ class RunsPanel(QWidget):
         answer = QMessageBox.question(
             self,
             "Delete this run?",
-            f"The run {run.id} is deleted with its curves, checkpoints and results.\n"
-            "Results that were exported elsewhere stay.",
+            f"This deletes the run {run.id} with its curves, checkpoints and results.\nResults "
+            "exported to other folders are kept.",
             QMessageBox.StandardButton.Cancel | QMessageBox.StandardButton.Discard,
             QMessageBox.StandardButton.Cancel,
         )

@@ -146,7 +146,7 @@ class TrainingDesk(QObject):
     @Slot(object)
     def _probed(self, found: Estimate) -> None:
         del found  # the watch estimates again with what was measured, for every node
-        self._end_probe("Two steps were trained and measured here.")
+        self._end_probe("Two steps were trained and measured on this machine.")
         self.watch.check()
 
     @Slot(object)
@@ -177,7 +177,11 @@ class TrainingDesk(QObject):
             then = estimate_graph(applied(graph, registry, chosen), registry, folder, carried, node)
             if then is None:
                 return ""
-            time = f" Time then: about {span(then.seconds)}." if then.seconds is not None else ""
+            time = (
+                f" Estimated time with the changes: {span(then.seconds)}."
+                if then.seconds is not None
+                else ""
+            )
             return headline(then) + time
 
         sentence = _offered(bool(changes), after is not None and bool(after.fits))
@@ -198,16 +202,17 @@ class TrainingDesk(QObject):
             return
         changes = self._changes([(p.node, p.field, p.value, p.reason, "") for p in proposals])
         sentence = (
-            "Values that suit this model, these data and this machine, each with its reason."
+            "Recommended values for this model, dataset and machine, each with its reason."
             if changes
-            else "Every value is as the recipe would have it."
+            else "All values already match the recipe."
         )
         if not with_data:
             sentence += (
-                " Once there is a data report (Report tab), the recipe goes by the rows too."
+                " After a data report has been created (Report tab), the recipe also takes "
+                "the rows into account."
             )
         count = len(proposals) - len(changes)
-        kept = f"{count} settings are already so." if count != 1 else "1 setting is already so."
+        kept = f"{count} settings already match." if count != 1 else "1 setting already matches."
         self._offer("Recipe", sentence, changes, lambda chosen: kept if count else "", graph)
 
     def _changes(self, found: Sequence[tuple[str, str, object, str, str]]) -> list[ProposedChange]:
@@ -244,12 +249,15 @@ class TrainingDesk(QObject):
 def _offered(changes: bool, fits: bool) -> str:
     """What the changes come to, above them."""
     if not changes:
-        return "Nothing more can be changed here: take a smaller model, or free some memory."
+        return "No further changes are possible: use a smaller model, or free some memory."
     if fits:
-        return "These changes bring the training into the free memory, the least harmful first."
+        return (
+            "With these changes the training fits into the free memory. Those with the least "
+            "effect on the result come first."
+        )
     return (
-        "Even with all of these changes it does not fit, the least harmful first: take a smaller model, or "
-        "free some memory."
+        "Even with all of these changes the training does not fit: use a smaller model, or free "
+        "some memory. Those with the least effect on the result come first."
     )
 
 

@@ -186,7 +186,9 @@ class Session(QObject):
         if project is not None:
             self.project.open(project)
         elif paths:
-            self.window.status.tell(f"{Path(paths[0]).name} is nothing that LoRA Studio can open.")
+            self.window.status.tell(
+                f"{Path(paths[0]).name} is not a file type that LoRA Studio can open."
+            )
 
     @Slot(object)
     def _data_dropped(self, node: str) -> None:
@@ -234,9 +236,7 @@ class Session(QObject):
         state = follower.state
         self.window.runs.refresh()
         told = words.STATUS_WORDS.get(state.status, state.status).lower()
-        self.window.status.tell(
-            f"The run {told}." if state.status != "completed" else "Run completed."
-        )
+        self.window.status.tell(f"Run {told}." if state.status != "completed" else "Run completed.")
         self.notifier.tell(f"Run {told}", state.name or follower.folder.id)
         if self.leaving.begun:
             QTimer.singleShot(0, self.window, self.window.close)

@@ -171,8 +171,8 @@ def _check_own_precision(context: StepContext, adapted: AdaptedModelValue) -> No
     found = [
         ("biases", "Bias to None", "bias_dtype", adapted.bias != "none"),
         (
-            "modules to save",
-            "“Modules to save” to nothing",
+            "fully trained modules",
+            "“Fully trained modules” to nothing",
             "saved_dtype",
             bool(adapted.modules_to_save),
         ),

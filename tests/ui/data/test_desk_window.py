@@ -89,7 +89,7 @@ def test_rows_of_tokens(open_desk: OpenDesk, qtbot: QtBot) -> None:
     assert "Roles out of order" in page.row_view.flags.text()
     QTest.mouseClick(page.bar.search, LEFT)
     qtbot.waitUntil(lambda: page.bar.told.isVisible())
-    assert page.bar.told.text() == "No suspicious row behind row 121."
+    assert page.bar.told.text() == "No more findings after row 121."
 
     QTest.mouseClick(page.bar.batch, LEFT)
     qtbot.waitUntil(lambda: page.model.rowCount() == 4)
@@ -112,7 +112,7 @@ def report_waits_can_be_cancelled_and_grows_stale(session: Session, qtbot: QtBot
     """What the Report tab does where there are many rows."""
     page = show(session, "train", REPORT)
     qtbot.waitUntil(page.button.isVisible)
-    assert page.button.text() == "Make report"  # not by itself: these are many rows
+    assert page.button.text() == "Create report"  # not by itself: these are many rows
     assert not session.desk.reporting
     QTest.mouseClick(page.button, LEFT)
     assert page.button.text() == "Cancel"
@@ -186,7 +186,7 @@ def test_the_format_desk(open_desk: OpenDesk, qtbot: QtBot) -> None:
     card = lambda: page.findChild(QWidget, "row-card:1")  # noqa: E731
     qtbot.waitUntil(lambda: card() is not None)
     assert page.box.reason.text().startswith("Prompt and completion")
-    assert page.box.unused.text() == "Not used: topic"
+    assert page.box.unused.text() == "Unused: topic"
     assert "p0" in shown_cards(session)
 
     combo = page.findChild(QWidget, "column:prompt_column")

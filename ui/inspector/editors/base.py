@@ -113,5 +113,5 @@ def is_undo_key(event: QEvent) -> bool:
 
 def described(spec: FieldSpec) -> str:
     """The help of a field with its unit, for screen readers."""
-    unit = f" In {spec.meta.unit}." if spec.meta.unit else ""
+    unit = f" Unit: {spec.meta.unit}." if spec.meta.unit else ""
     return f"{spec.meta.help}{unit}"

@@ -44,7 +44,7 @@ PRESETS = (
 _SIZE = 58, 46  # in heights of a line
 _ROOM = 0.94  # of the screen's height
 _WAIT_MS = 120
-_NOTHING = ("target_modules", "Tick at least one layer.", "")
+_NOTHING = ("target_modules", "Select at least one layer.", "")
 
 
 class LayerDialog(QDialog):
@@ -62,7 +62,7 @@ class LayerDialog(QDialog):
         parent: QWidget | None = None,
     ) -> None:
         super().__init__(parent)
-        self.setWindowTitle("Choose target modules")
+        self.setWindowTitle("Select target modules")
         self.setObjectName("layer-dialog")
         self.state = TargetState(layers, values, parts)
         self._no_ranks = no_ranks
@@ -128,12 +128,12 @@ class LayerDialog(QDialog):
         self.tree.itemSelectionChanged.connect(self._show_picked)
         self.view = QComboBox(self)
         self.view.setObjectName("layer-view")
-        self.view.setAccessibleName("How the layers are grouped")
+        self.view.setAccessibleName("Grouping of the layers")
         self.view.addItems(["By kind", "By layer"])
         self.view.currentIndexChanged.connect(self._fill)
         self.filter = QLineEdit(self)
         self.filter.setObjectName("layer-filter")
-        self.filter.setAccessibleName("Show only layers whose name holds this")
+        self.filter.setAccessibleName("Filter layers by name")
         self.filter.setPlaceholderText("Filter")
         self.filter.setClearButtonEnabled(True)
         self.filter.textChanged.connect(self.tree.filter)

@@ -39,11 +39,13 @@ def count_words(state: TargetState, rows: Sequence[Linear]) -> str:
     known = [c for c in counted if c is not None]
     if len(known) < len(counted):
         return (
-            f"{words}. How many parameters this method trains is known once the adapter is built."
+            f"{words}. The number of trainable parameters of this method is known once the adapter "
+            "is built."
         )
     whole = state.whole_parameters()
     if whole:
         return (
-            f"{words}; {sum(known):,} parameters are trained in them, {whole:,} in modules to save."
+            f"{words}; {sum(known):,} trainable parameters in adapters, {whole:,} in fully trained "
+            "modules."
         )
-    return f"{words}; {sum(known):,} parameters are trained." if known else f"{words}."
+    return f"{words}; {sum(known):,} trainable parameters." if known else f"{words}."

@@ -38,7 +38,7 @@ class ModelEditor(Editor):
         self._combo.setCompleter(None)  # type: ignore[arg-type]
         narrow(self._combo)
         self._combo.lineEdit().setPlaceholderText(
-            spec.meta.placeholder or "starter, folder or hub id"
+            spec.meta.placeholder or "starter, folder or Hub ID"
         )
         self._combo.lineEdit().textEdited.connect(self.edited.emit)
         self._combo.textActivated.connect(self._chosen)
@@ -69,14 +69,14 @@ class ModelEditor(Editor):
 
     def browse_folder(self) -> None:
         """Ask for a folder with a model in it."""
-        chosen = QFileDialog.getExistingDirectory(self, "Choose a model's folder", self._start())
+        chosen = QFileDialog.getExistingDirectory(self, "Select a model folder", self._start())
         if chosen:
             self.take(Path(chosen))
 
     def browse_gguf(self) -> None:
         """Ask for a .gguf file."""
         kinds = "GGUF models (*.gguf);;All files (*)"
-        chosen, _ = QFileDialog.getOpenFileName(self, "Choose a GGUF file", self._start(), kinds)
+        chosen, _ = QFileDialog.getOpenFileName(self, "Select a GGUF file", self._start(), kinds)
         if chosen:
             self.take(Path(chosen))
 
@@ -93,7 +93,7 @@ class ModelEditor(Editor):
             self.take(path)
 
     def _browse_button(self) -> QToolButton:
-        button = IconButton("folder-open", "Choose a model on this computer", self)
+        button = IconButton("folder-open", "Select a model on this computer", self)
         button.setObjectName(f"browse:{self.path}")
         button.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
         menu = QMenu(button)

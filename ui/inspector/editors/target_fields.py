@@ -34,12 +34,14 @@ class TargetFields(QWidget):
         self._state = state
         self._use = QCheckBox("E&xpression", self)
         self._use.setObjectName("layer-use-expression")
-        self._use.setToolTip("Choose the layers whose whole name this regular expression matches")
+        self._use.setToolTip("Select layers whose full name matches this regular expression")
         self._use.clicked.connect(self.switched)
         example = (state.rows[0].name if state.rows else _EXAMPLE).replace(".", r"\.")
-        self._expression = self._line("expression", "Regular expression for whole names", example)
-        self._exclude = self._line("exclude", "Layers that get none", "none, or k_proj, down_proj")
-        self._names = self._line("names", "Names of layers", "q_proj, v_proj")
+        self._expression = self._line(
+            "expression", "Regular expression for full module names", example
+        )
+        self._exclude = self._line("exclude", "Excluded layers", "none, or k_proj, down_proj")
+        self._names = self._line("names", "Module names", "q_proj, v_proj")
         self._range = BlockRange(*(state.blocks or (0, 0)), self)
         self._whole = WholeBoxes(state.parts, dtype, self)
         self._wrong = {name: ErrorLabel("", self) for name in _JUDGED}
@@ -95,7 +97,7 @@ class TargetFields(QWidget):
             _row(grid, self._label("&Except", self._exclude), self._exclude)
             _row(grid, None, self._wrong["exclude"])
         if state.parts and "modules_to_save" in state.values:
-            label = self._label("Modules to &save", next(iter(self._whole.boxes.values())))
+            label = self._label("&Fully trained modules", next(iter(self._whole.boxes.values())))
             _row(grid, label, self._whole)
             grid.setAlignment(label, Qt.AlignmentFlag.AlignTop)
         for part in (

@@ -15,8 +15,8 @@ from ui.inspector.look import MutedLabel
 
 _HEADS = ("lm_head", "embed_out")
 TIED = (
-    "This model shares one matrix between embedding and head. Once either is trained, the two differ, and "
-    "a merged model holds both."
+    "This model ties its input embedding and output head. If one of them is fully trained, they "
+    "are no longer tied, and a merged model contains both."
 )
 
 
