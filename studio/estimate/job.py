@@ -161,7 +161,7 @@ def counted_of(job: Job, shape: Shape) -> tuple[Counted, list[str]]:
         saved=listed(lora.modules_to_save),
         tokens=len(set(listed(lora.trained_tokens))),
     )
-    notes = [sentence[0].upper() + sentence[1:] for _, sentence, _ in chosen.troubles]
+    notes = [sentence[0].upper() + sentence[1:] for _, sentence, _ in chosen.errors]
     if counted.adapter is None:
         notes.append(
             f"There is no formula for the trainable parameters of {lora.method}; a dry run or "

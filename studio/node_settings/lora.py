@@ -101,8 +101,8 @@ class LoraSettings(Settings):
     )
     modules_to_save: str = setting(
         "",
-        "Modules to save",
-        "Modules that are fully trained and saved with the adapter, such as embed_tokens and "
+        "Fully trained modules",
+        "Modules that are trained in full and saved with the adapter, such as embed_tokens and "
         "lm_head. Used for new tokens. Adds hundreds of megabytes.",
         advanced=True,
         placeholder="none",

@@ -25,7 +25,7 @@ from PySide6.QtWidgets import (
 
 from studio.estimate.shapes import Linear
 from studio.model.layers import LinearModule
-from studio.model.targets import Trouble, WholeModule
+from studio.model.targets import FieldError, WholeModule
 from ui.inspector.editors.layer_tree import LayerTree
 from ui.inspector.editors.layer_words import count_words, row_words
 from ui.inspector.editors.layers import by_block, checked_of, kinds
@@ -49,7 +49,7 @@ _NOTHING = ("target_modules", "Select at least one layer.", "")
 
 class LayerDialog(QDialog):
     """``values`` are the node's settings; only the parts of those that it has are shown. ``parts`` are
-    what can be trained as a whole, ``no_ranks`` says why layers can have no ranks of their own."""
+    the modules that can be saved, ``no_ranks`` says why layers can have no ranks of their own."""
 
     def __init__(
         self,
@@ -107,13 +107,13 @@ class LayerDialog(QDialog):
         rows = state.adapted(chosen)
         self.tree.check(state.matched())
         self.tree.show_numbers({r.name for r in rows}, self._words)
-        troubles = [_NOTHING] if state.nothing_is_ticked() else first_of(chosen.troubles)
-        self.fields.show_judgement(state.by_expression, troubles)
+        errors = [_NOTHING] if state.nothing_is_ticked() else first_of(chosen.errors)
+        self.fields.show_errors(state.by_expression, errors)
         self.count.setText(count_words(state, rows))
         self._show_picked()
         typed = bool(state.strange) and not state.modules  # nobody can judge them yet
         ok = self._buttons.button(QDialogButtonBox.StandardButton.Ok)
-        ok.setEnabled(typed or (bool(rows) and not chosen.troubles))
+        ok.setEnabled(typed or (bool(rows) and not chosen.errors))
 
     def accept(self) -> None:
         """Take what was typed last into account first."""
@@ -241,7 +241,7 @@ class LayerDialog(QDialog):
         return row_words(self.state, rows)
 
 
-def first_of(troubles: Sequence[Trouble]) -> list[Trouble]:
+def first_of(errors: Sequence[FieldError]) -> list[FieldError]:
     """Without layers to choose from, only that is worth telling."""
-    found = [t for t in troubles if t[0] == "target_modules"]
-    return found[:1] or list(troubles)
+    found = [t for t in errors if t[0] == "target_modules"]
+    return found[:1] or list(errors)

@@ -1,4 +1,4 @@
-"""The lines below the tree of layers: expression, range, exceptions, and what is trained as a whole.
+"""The lines below the tree of layers: expression, range, exceptions, and modules to save.
 
 Each line shows a part of the target state and tells what was typed; beneath it stands what is wrong with
 it. Lines for settings that the node does not have are not shown.
@@ -12,7 +12,7 @@ from PySide6.QtCore import Qt, Signal
 from PySide6.QtWidgets import QCheckBox, QGridLayout, QLabel, QLineEdit, QWidget
 
 from studio.model.layer_pattern import PATTERN
-from studio.model.targets import Trouble
+from studio.model.targets import FieldError
 from ui.inspector.editors.block_range import BlockRange
 from ui.inspector.editors.target_state import TargetState, typed_names
 from ui.inspector.editors.whole_boxes import WholeBoxes
@@ -57,11 +57,11 @@ class TargetFields(QWidget):
         ranges = self._range.controls
         return self._use, self._expression, self._names, *ranges, self._exclude, *boxes
 
-    def show_judgement(self, by_expression: bool, troubles: Sequence[Trouble]) -> None:
+    def show_errors(self, by_expression: bool, errors: Sequence[FieldError]) -> None:
         """Show whether the expression is used, and beneath each line what is wrong with it."""
         self._use.setChecked(by_expression)
         for name, label in self._wrong.items():
-            said = next((_sentence(s, h) for field, s, h in troubles if field == name), "")
+            said = next((_sentence(s, h) for field, s, h in errors if field == name), "")
             label.setText(said)
             label.setVisible(bool(said))
 

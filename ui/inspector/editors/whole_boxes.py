@@ -1,6 +1,6 @@
-"""Embedding and head, to be trained as a whole: a tick each, with its size, and what tied weights mean.
+"""Embedding and head as modules to save: a check box each, with its size, and a note on tied weights.
 
-Other names that the setting holds are kept. It must not read files.
+Other names in the setting are kept. It must not read files.
 """
 
 from __future__ import annotations
@@ -71,5 +71,5 @@ def part_words(part: WholeModule, dtype: str) -> str:
     """“Head (lm_head), 28.3 million, 57 MB”; both sizes where the precision is not decided."""
     kind = "Head" if part.name in _HEADS else "Embedding"
     sizes = {"float32": (4,), "auto": (2, 4), "": (2, 4)}.get(dtype, (2,))
-    told = " to ".join(f"{part.parameters * each / 1e6:,.0f}" for each in sizes)
-    return f"{kind} ({part.name}), {part.parameters / 1e6:,.1f} million, {told} MB"
+    size = " to ".join(f"{part.parameters * each / 1e6:,.0f}" for each in sizes)
+    return f"{kind} ({part.name}), {part.parameters / 1e6:,.1f} million, {size} MB"
