@@ -46,6 +46,22 @@ def test_typing_and_typing_back_leaves_nothing_to_undo() -> None:
     assert document.graph.name == "0"
 
 
+def test_typing_after_undo_or_redo_is_a_step_of_its_own() -> None:
+    """Under a step that stays, so that a merge would have one to join."""
+    for last in (Document.undo, Document.redo):
+        document = Document(named("0"))
+        document.edit(named("1"), "Type", "field")
+        document.end_merge()
+        document.edit(named("2"), "Type", "field")
+        document.undo()
+        if last is Document.redo:
+            document.redo()
+        before = document.graph
+        document.edit(named("3"), "Type", "field")
+        document.undo()
+        assert document.graph == before
+
+
 def test_a_merge_ends_with_the_gesture_an_undo_or_a_save() -> None:
     document = Document(named("0"))
     document.edit(named("1"), "Rename", "name")
