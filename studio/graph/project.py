@@ -63,7 +63,7 @@ def from_data(data: Any, name: str = "project") -> Graph:
         raise StudioError(
             f"{name} was saved by a newer LoRA Studio (file version {version}, this program reads {VERSION}).",
             title="The project is newer than this program",
-            hint="Update LoRA Studio to open it. The file was left untouched.",
+            hint="Update LoRA Studio to open it. The file was not changed.",
             code="newer_project",
             file=name,
         )
@@ -74,7 +74,7 @@ def from_data(data: Any, name: str = "project") -> Graph:
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise _bad(
             name,
-            f"a node or wire in it is damaged ({error})",
+            f"it contains a damaged node or wire ({error})",
             "Restore it from a copy or from its autosave journal.",
         ) from error
 

@@ -45,12 +45,14 @@ NODE = NodeType(
     version=3,
     category="Data",
     icon="database",
-    help="Your examples. Each row becomes one training example.",
+    help="Training examples. Each row becomes one example.",
     settings=DatasetSettings,
     run=run,
     files=files,
     check=check,
-    outputs=(output("dataset", DATASET, "Dataset", "The rows, split into train and validation."),),
+    outputs=(
+        output("dataset", DATASET, "Dataset", ("The rows, split into training and validation.")),
+    ),
     summary=lambda s: _summary(s.source),
 )
 
@@ -59,7 +61,7 @@ def _summary(source: str) -> str:
     """The name of the file; of several, the first one's and how many more there are."""
     parts = [p for p in source.replace("\n", ";").split(";") if p.strip()]
     if not parts:
-        return "no file chosen"
+        return "no file selected"
     first = parts[0].strip()
     name = first if first.startswith("hub:") else Path(first).name
     return name if len(parts) == 1 else f"{name} and {len(parts) - 1} more"

@@ -129,7 +129,7 @@ def _data_files(folder: Path) -> tuple[Path, ...]:
     if found.too_large:
         raise bad_file(
             folder,
-            f"holds more than {walk.MOST_NAMES:,} names, too many to look through",
+            f"contains more than {walk.MOST_NAMES:,} files and folders, too many to search",
             "Choose a folder in it, or the files themselves: several with “;” between them, or a pattern "
             "such as data/*.jsonl.",
             "folder_too_large",
@@ -137,7 +137,7 @@ def _data_files(folder: Path) -> tuple[Path, ...]:
     if len(found.files) > MOST_FILES:
         raise bad_file(
             folder,
-            f"holds more than {MOST_FILES:,} files",
+            f"contains more than {MOST_FILES:,} data files",
             "Join them, or choose a folder in it.",
             "too_many_files",
         )

@@ -21,6 +21,7 @@ from safetensors import SafetensorError
 from transformers import set_seed
 
 from studio.errors import Stopped, StudioError
+from studio.node_settings.schedules import rate_factor
 from studio.objectives.objective import LossOptions
 from studio.runs.cadence import Cadence, Length
 from studio.runs.context import StepContext
@@ -32,7 +33,6 @@ from studio.training.loop.noise import noisy_embeddings
 from studio.training.loop.nonfinite import diverged
 from studio.training.loop.optim import build_optimizer, build_schedule
 from studio.training.loop.saver import Saver
-from studio.training.loop.schedules import rate_factor
 from studio.training.loop.sft import total_weight
 from studio.training.loop.state import (
     TrainingState,
