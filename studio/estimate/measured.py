@@ -163,7 +163,7 @@ def all_measured() -> tuple[Measured, ...]:
 
 def store_measured(measured: Measured) -> None:
     """Keep a figure; one of the same conditions is replaced, and the oldest go when there are many."""
-    from studio.graph.project import write_atomic
+    from studio.system.atomic import write_atomic
 
     folder = _folder()
     folder.mkdir(parents=True, exist_ok=True)

@@ -16,15 +16,10 @@ if TYPE_CHECKING:
 
 
 def files(settings: DatasetSettings, project_dir: Path) -> Iterable[Path]:
-    """The files that are read; a data set on the hub is identified by its name and revision."""
-    from studio.data.reading.folder import is_hub, sources_or_none
+    """The files that are read."""
+    from studio.data.reading.folder import dataset_files
 
-    sources = [settings.source]
-    if settings.split_mode == "file":
-        sources.append(settings.validation_source)
-    for source in sources:
-        if source.strip() and not is_hub(source):
-            yield from sources_or_none(source, project_dir)
+    return dataset_files(settings, project_dir)
 
 
 def check(settings: DatasetSettings, context: CheckContext) -> Iterable[Problem]:

@@ -20,10 +20,11 @@ from typing import Any
 
 from studio.errors import StudioError
 from studio.graph.graph import Graph
-from studio.graph.project import json_text, load_project, to_data, write_atomic
+from studio.graph.project import json_text, load_project, to_data
 from studio.runs.events import Event, from_line
 from studio.runs.lock import is_locked
 from studio.runs.plan import Plan, plan_from_json
+from studio.system.atomic import write_atomic
 
 STAGING = ".staging-"
 PREPARING_S = 30.0

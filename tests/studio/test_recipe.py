@@ -219,7 +219,7 @@ def test_in_the_terminal(tmp_path: Path) -> None:
     assert project.read_text() == before
     applied = studio("recipe", project, "--apply", "--set", "train.max_length=999", **home)
     assert applied.code == 0, applied.err
-    assert "is saved" in applied.out
+    assert f"saved {project}" in applied.out
     assert (
         "Not written, because --set applies to this invocation only: train.max_length=999"
         in applied.err

@@ -25,6 +25,7 @@ from studio.node_settings.schedules import rate_factor
 from studio.objectives.objective import LossOptions
 from studio.runs.cadence import Cadence, Length
 from studio.runs.context import StepContext
+from studio.system.memory import read_memory
 from studio.training.adapter.insight import InsightMeter
 from studio.training.batch.batches import Batch, tokens_in
 from studio.training.batch.batching import BatchPlan
@@ -40,7 +41,6 @@ from studio.training.loop.state import (
     release,
 )
 from studio.training.model.load import free_memory
-from studio.training.model.memory import read_memory
 from studio.training.model.out_of_memory import is_out_of_memory, not_enough, what_to_change
 from studio.training.saved.checkpoint import Checkpoint
 from studio.training.saved.snapshot import read_random

@@ -84,7 +84,7 @@ def test_what_is_behind_the_damage_is_lost_and_never_called_skipped(
     (place,) = found.rows
     row = row or place.number  # how far gzip data can be read is up to zlib
     assert (place.number, report.rows) == (row, row)
-    assert place.note == f"{caught.value.sentence} {caught.value.hint}"
+    assert place.note == f"Dataset: {caught.value.sentence} {caught.value.hint}"
     assert f"row {row} of {name} and everything after it cannot be read." in caught.value.sentence
     assert "Leaving out bad rows does not help" in caught.value.hint
 
@@ -117,7 +117,7 @@ def test_a_damaged_row_group_of_parquet_is_bad_rows_and_the_next_one_is_read(
     if on_bad_rows == "stop":
         with pytest.raises(StudioError) as caught:
             step(path, on_bad_rows)
-        assert found.rows[0].note == f"{caught.value.sentence} {caught.value.hint}"
+        assert found.rows[0].note == f"Dataset: {caught.value.sentence} {caught.value.hint}"
         assert "line 301 of rows.parquet lies in a damaged part" in caught.value.sentence
         assert found.fix is not None
         return
