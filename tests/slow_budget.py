@@ -2,7 +2,8 @@
 
 Why: on an old processor they take hours, and CI has a limit. The machine is measured first; each
 proof states what it costs on the reference machine (`@pytest.mark.slow(seconds=40, kind="bf16")`).
-What does not fit is left out by name, the cheapest stay. What takes longer than expected is ended
+What does not fit is left out by name: those marked `order=0` are
+chosen first, then the cheapest. What takes longer than expected is ended
 when the time is over, and named as well. A failed test always fails the run.
 """
 
@@ -46,7 +47,7 @@ class Budget:
     def pytest_collection_modifyitems(
         self, config: pytest.Config, items: list[pytest.Item]
     ) -> None:
-        """Keep the cheapest, as many as fit."""
+        """Keep those marked first and the cheapest, as many as fit."""
         self.factors = {kind: measured(kind) for kind in REFERENCE_S}
         together: dict[str, list[pytest.Item]] = {}
         for item in items:
@@ -55,7 +56,7 @@ class Budget:
         left = self.ends_at - time.monotonic()
         items[:] = []
         out: list[pytest.Item] = []
-        for group in sorted(together, key=costs.__getitem__):
+        for group in sorted(together, key=lambda g: (_order(together[g][0]), costs[g])):
             left -= costs[group]
             (items if left >= 0 else out).extend(together[group])
         self.left_out = [f"{i.nodeid} (needs about {costs[_group(i)[0]]:.0f} s)" for i in out]
@@ -134,6 +135,11 @@ def _group(item: pytest.Item) -> tuple[str, dict[str, Any]]:
             return node.nodeid, mark.kwargs
         return item.nodeid, mark.kwargs
     return item.nodeid, {}
+
+
+def _order(item: pytest.Item) -> int:
+    """The proofs that a user relies on most are marked ``order=0`` and chosen before cheaper ones."""
+    return int(_group(item)[1].get("order", 1))
 
 
 def measured(kind: str) -> float:

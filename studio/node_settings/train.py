@@ -262,7 +262,7 @@ class TrainSettings(Settings):
         "NEFTune noise",
         "Noise added to the input embeddings during training (Jain et al. 2023). Typical values "
         "are 5 to 15. On small datasets, answers become longer and less repetitive of the "
-        "training data. It does not affect the saved weights.",
+        "training data. No noise is saved with the adapter.",
         group="Loss",
         ge=0.0,
         le=1000.0,

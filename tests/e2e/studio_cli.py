@@ -87,7 +87,7 @@ def write_project(path: Path, model: Path | str, rows: Path, **changes: dict[str
         "train": {
             "max_steps": 6,
             "batch_size": 2,
-            "learning_rate": 0.01,
+            "learning_rate": 2e-3,
             "max_length": 128,
             "eval_steps": 3,
             "save_steps": 2,

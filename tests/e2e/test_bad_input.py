@@ -81,7 +81,7 @@ BAD = {
     missing_column: ["messages", "instruction", "rows.jsonl"],
     wrong_target: ["LoRA", "q_porj", "q_proj", "target_modules"],
     impossible_setting: ["Train", "Batch size", "0", "at least 1", "batch_size"],
-    cycle: ["loop", "LoRA", "Train", "Merge"],
+    cycle: ["cycle", "LoRA", "Train", "Merge"],
     unconnected: ["LoRA", "connected", "lora"],
     unreadable: ["talk.studio", "line 3"],
     newer: ["talk.studio", "newer", "7"],

@@ -161,7 +161,7 @@ def test_no_command_or_option_is_gone(place: Path) -> None:
         assert set(options) <= offered, (command, options)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(seconds=20)
 @pytest.mark.parametrize("name", ["talk", "full"])
 def test_a_completed_run_is_not_trained_again(tmp_path: Path, name: str) -> None:
     place = relocate(tmp_path)
@@ -171,7 +171,7 @@ def test_a_completed_run_is_not_trained_again(tmp_path: Path, name: str) -> None
     assert all(e["cached"] for e in again.of("StepFinished")), again.of("StepFinished")
 
 
-@pytest.mark.slow
+@pytest.mark.slow(seconds=20)
 @pytest.mark.parametrize("name", ["killed", "stopped"])
 def test_an_unfinished_run_resumes(tmp_path: Path, name: str) -> None:
     """The losses of its last steps are those of a run of the present code that was not ended."""

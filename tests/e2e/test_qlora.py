@@ -11,7 +11,7 @@ import pytest
 
 from tests.e2e.studio_cli import ROOT, Ran, studio
 
-pytestmark = [pytest.mark.slow(seconds=155, kind="nf4"), pytest.mark.timeout(5400)]
+pytestmark = [pytest.mark.slow(seconds=155, kind="nf4", order=0), pytest.mark.timeout(5400)]
 
 FAIR_BAR = 0.5  # 75 % were seen after 24 steps; the base model answers nothing exactly
 

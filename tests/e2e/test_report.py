@@ -94,7 +94,7 @@ def test_bad_rows_are_reported_although_they_block_a_run(model: Path, tmp_path: 
     assert studio("check", project).code == 0
     done = studio("report", project)
     assert (done.code, done.err) == (0, "")
-    assert "! 1 row cannot be read; skipped, as the Dataset node says." in done.out
+    assert "! 1 row cannot be read; skipped, as set on the Dataset node." in done.out
 
 
 def test_ctrl_c_ends_it_within_two_seconds(model: Path, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from tests.e2e.studio_cli import ROOT, Ran, studio
 
-pytestmark = [pytest.mark.slow(seconds=380), pytest.mark.timeout(5400)]
+pytestmark = [pytest.mark.slow(seconds=380, order=0), pytest.mark.timeout(5400)]
 
 FAIR_BAR = 0.75  # what any seed reaches; the base model answers nothing exactly
 

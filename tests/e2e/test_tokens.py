@@ -124,7 +124,7 @@ def test_as_many_rows_as_fit_and_what_there_is_besides(place: Path) -> None:
     assert (done.code, done.err) == (0, "")
     assert "Row 1 of 25" in done.out
     assert len(done.out.splitlines()) <= 20
-    assert done.out.splitlines()[-1].startswith("25 rows in all; ")
+    assert done.out.splitlines()[-1].startswith("25 rows in total; ")
 
 
 def test_a_row_that_is_not_there(place: Path) -> None:

@@ -115,7 +115,7 @@ def test_a_problem_is_read_whole_in_the_list(make_session: MakeSession, qtbot: Q
         wrap = Qt.TextFlag.TextWordWrap
         needed = found.fontMetrics().boundingRect(0, 0, room, 999, wrap, item.text()).height()
         assert found.visualItemRect(item).height() >= needed
-    assert "its input “Model”" in "\n".join(found.item(i).text() for i in range(found.count()))
+    assert "the input “Model”" in "\n".join(found.item(i).text() for i in range(found.count()))
 
 
 def test_saving_moves_nothing_and_keeps_the_run_on_the_nodes(

@@ -44,7 +44,7 @@ def run(context, inputs, settings):
     try:
         for step in range(done + 1, settings.steps + 1):
             if step == settings.fail_at:
-                raise StudioError("Toy: it broke.", hint="Set another step.", field="fail_at")
+                raise StudioError("it broke.", hint="Set another step.", field="fail_at")
             if step == settings.nan_at:
                 rows = [{"file": "/data/talk.jsonl", "line": 7, "text": "odd row"}]
                 context.emit("NonFinite", step=step, what="loss", value="nan", rows=rows, kept=0)

@@ -81,10 +81,10 @@ def test_a_probe_corrects_the_training_it_was_made_of(graph: Graph, tmp_path: Pa
     ("node", "field", "value", "words"),
     [
         ("train", "batch_size", 8, "tokens, not 8 × "),
-        ("train", "gradient_checkpointing", True, "another gradient checkpointing"),
+        ("train", "gradient_checkpointing", True, "different gradient checkpointing"),
         ("train", "optimizer", "sgd", "the optimizer adamw"),
-        ("base", "dtype", "bfloat16", "another precision"),
-        ("base", "quantization", "nf4", "another quantization"),
+        ("base", "dtype", "bfloat16", "different precision"),
+        ("base", "quantization", "nf4", "different quantization"),
         ("lora", "method", "dora", "the method lora"),
         ("lora", "r", 64, "a different number of trainable parameters"),
     ],

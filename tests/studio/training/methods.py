@@ -76,7 +76,7 @@ def each(methods: Iterable[Any]) -> list[Any]:
     found = []
     for row in methods:
         values = row if isinstance(row, tuple) else (row,)
-        marks = (pytest.mark.slow,) if METHODS[values[0]].payload.research else ()
+        marks = (pytest.mark.slow(seconds=2),) if METHODS[values[0]].payload.research else ()
         found.append(pytest.param(*values, marks=marks))
     return found
 

@@ -121,7 +121,7 @@ def test_rows_that_were_trained_on_are_told(tmp_path: Path) -> None:
 
 def test_plain_text_cannot_be_asked(tmp_path: Path) -> None:
     data = write(tmp_path / "rows", [{"text": "a"}, {"text": "b"}])
-    with pytest.raises(StudioError, match=r"Evaluate: the rows of rows\.jsonl have no question"):
+    with pytest.raises(StudioError, match=r"the rows of rows\.jsonl have no question"):
         report(tmp_path, data, tiny_base(tmp_path), Recorder())
 
 

@@ -29,7 +29,7 @@ from tests.studio.training.methods import (
 from tests.studio.training.steps import Recorder, adapted_value, make_context, model_value
 from tests.tiny import make_tiny_model
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow(seconds=30)
 
 
 def test_riemannian_steps_do_not_depend_on_how_a_and_b_share_their_size(tmp_path: Path) -> None:

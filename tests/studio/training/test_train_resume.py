@@ -169,7 +169,7 @@ train_adapter(make_context(root, Telling()), make_inputs(root, dropout=0.2),
 """
 
 
-@pytest.mark.slow(seconds=27)
+@pytest.mark.slow(seconds=27, order=0)
 def test_a_killed_training_resumes(tmp_path: Path) -> None:
     """SIGKILL while checkpoints are written at every step; three times, at other moments."""
     settings = settings_of(max_steps=400, save_steps=1)

@@ -16,7 +16,7 @@ from studio.training.adapter import subject as subject_module
 from studio.training.adapter import verify
 from studio.training.adapter.verify import tolerance
 from studio.training.loop.train import train_adapter
-from studio.training.loop.trainer import StudioTrainer
+from studio.training.loop.training_loop import TrainingLoop
 from tests.studio.training.methods import each, trained
 from tests.studio.training.steps import Recorder, make_context, make_inputs, settings_of
 
@@ -110,15 +110,15 @@ def test_a_loss_that_is_not_a_number_ends_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The step is named, and the last checkpoint is from before it."""
-    real = StudioTrainer.training_step
+    real = TrainingLoop.forward_backward
+    passes: list[None] = []
 
-    def training_step(self: Any, *arguments: Any, **named: Any) -> Any:
-        loss = real(self, *arguments, **named)
-        if self.watch.step == 3:
-            self.micro_losses[-1] = loss * float("inf")
-        return loss
+    def forward_backward(self: Any, *arguments: Any, **named: Any) -> Any:
+        loss, penalty = real(self, *arguments, **named)
+        passes.append(None)
+        return (loss * float("inf") if len(passes) == 4 else loss), penalty
 
-    monkeypatch.setattr(StudioTrainer, "training_step", training_step)
+    monkeypatch.setattr(TrainingLoop, "forward_backward", forward_backward)
     settings = settings_of(max_steps=8, save_steps=1)
     recorder = Recorder()
     with pytest.raises(StudioError, match=r"step 4 is (nan|inf)") as caught:

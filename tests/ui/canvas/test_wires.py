@@ -73,7 +73,7 @@ def test_compatible_ports_light_up_and_others_dim(make_canvas):
 def test_wrong_type_is_refused_with_its_reason(make_canvas):
     view = make_canvas(without("train.model"))
     drag_to(view, port(view, "data.dataset", "output"), port(view, "train.model", "input"))
-    assert "takes Model with LoRA or Model here" in view.said[-1]
+    assert "accepts Model with LoRA or Model here" in view.said[-1]
     note = next(i for i in view.graph_scene.items() if type(i).__name__ == "Note")
     assert note.isVisible()
     release(view, port(view, "train.model", "input"))
@@ -86,7 +86,7 @@ def test_loop_is_refused(make_canvas):
     graph = edits.add_node(graph, Node("lora2", "lora", position=(260.0, 320.0)))
     view = make_canvas(edits.disconnect(graph, Wire("base", "model", "lora", "model")))
     drag(view, port(view, "merge.model", "output"), port(view, "lora.model", "input"))
-    assert "loop" in view.said[-1]
+    assert "cycle" in view.said[-1]
     assert "merge.model > lora.model" not in wires(view)
     drag(view, port(view, "merge.model", "output"), port(view, "lora2.model", "input"))
     assert "merge.model > lora2.model" in wires(view)
