@@ -31,26 +31,26 @@ COMMANDS = (
     "doctor",
 )
 USAGE = """\
-LoRA Studio: draw a graph, press Run, watch a language model learn.
+LoRA Studio: fine-tune language models with LoRA, in a window or in the terminal.
 
 usage: main.py [PROJECT.studio]                     open the window
        main.py demo [--terminal]                    run the starter project
        main.py run FILE [--set NODE.SETTING=VALUE]... [--runs DIR] [--json]
-       main.py check FILE [--json]                  say what is wrong with a project
-       main.py tokens FILE [--row N] [--json]       show rows as the model will see them
-       main.py report FILE [--fix ID] [--json]      look at every row of the data
-       main.py estimate FILE [--fit] [--json]       say what a training will need
-       main.py recipe FILE [--apply] [--json]       propose values for a training, with reasons
-       main.py resume RUN                           go on with an interrupted run
-       main.py stop RUN                             stop a run that goes on; it saves first
-       main.py runs [--json]                        list the runs
+       main.py check FILE [--json]                  check a project for problems
+       main.py tokens FILE [--row N] [--json]       show rows as the model sees them
+       main.py report FILE [--fix ID] [--json]      analyze all rows of the data
+       main.py estimate FILE [--fit] [--json]       estimate memory, parameters, steps and time
+       main.py recipe FILE [--apply] [--json]       recommend values for a training, with reasons
+       main.py resume RUN                           resume an interrupted run
+       main.py stop RUN                             save a checkpoint and stop a run
+       main.py runs [--json]                        list runs
        main.py nodes [--json]                       list node types and their settings
-       main.py trust MODEL [--show] [--revoke]      code that a model brings: look, then trust it
-       main.py doctor                               versions, devices, memory, what works here
+       main.py trust MODEL [--show] [--revoke]      review the custom code of a model and trust it
+       main.py doctor                               versions, devices, memory, supported features
        main.py --version | --help
 
-The first start sets up its own environment in .venv. Exit codes: 0 completed, 1 failed,
-2 bad arguments or problems in the project, 3 stopped.
+The first start creates an environment in .venv. Exit codes: 0 completed, 1 failed,
+2 invalid arguments or problems in the project, 3 stopped.
 """
 
 
@@ -77,7 +77,7 @@ def _main(arguments: list[str]) -> int:
         return _command(arguments)
     if not arguments or (len(arguments) == 1 and first.endswith(".studio")):
         return _window(arguments)
-    print(f"{USAGE}\nnot understood: {' '.join(arguments)}", file=sys.stderr)
+    print(f"{USAGE}\nunknown arguments: {' '.join(arguments)}", file=sys.stderr)
     return 2
 
 
@@ -105,8 +105,8 @@ def _command(arguments: list[str]) -> int:
 def _window(arguments: list[str]) -> int:
     if not display_available() and not os.environ.get("QT_QPA_PLATFORM"):
         bootstrap.say(
-            "There is no display to open the window on. Without one, use "
-            "`main.py demo` or `main.py run FILE`; `main.py --help` lists the rest."
+            "No display is available to open the window. Use `main.py demo` or `main.py run FILE` "
+            "instead; `main.py --help` lists all commands."
         )
         return 1
     _prepare(arguments)

@@ -51,14 +51,14 @@ def ensure(restart: Sequence[str], extras: Sequence[str] = ()) -> None:
         say(f"LoRA Studio could not be set up: {error.sentence}")
         raise SystemExit(1) from None
     except KeyboardInterrupt:
-        say("\nInterrupted. Start the same command again to go on from here.")
+        say("\nInterrupted. Run the same command again to continue.")
         raise SystemExit(130) from None
 
 
 def _ensure(restart: list[str], extras: list[str]) -> None:
     if sys.version_info < (3, 11):  # noqa: UP036  (this file must run on older ones, to say so)
         raise BootstrapError(
-            f"Python 3.11 or newer is needed, and this is {sys.version.split()[0]} "
+            f"Python 3.11 or newer is required, but this is {sys.version.split()[0]} "
             f"({sys.executable})."
         )
     handed_over = os.environ.pop(HANDED_OVER, "")
@@ -72,7 +72,9 @@ def _ensure(restart: list[str], extras: list[str]) -> None:
     if venv is None:
         raise BootstrapError(_installed_sentence(missing))
     if handed_over:
-        raise BootstrapError(f"{', '.join(missing)} cannot be found in {venv}. Delete that folder.")
+        raise BootstrapError(
+            f"{', '.join(missing)} cannot be found in {venv}. Delete that folder and start again."
+        )
     if not requirements.stamp_covers(venv, SOURCE, extras):
         from bootstrap import install
 

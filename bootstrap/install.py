@@ -63,7 +63,7 @@ class Setup:
 def set_up(source: Path, venv: Path, extras: Sequence[str]) -> None:
     """Bring `venv` to the state that `source` asks for; raises BootstrapError."""
     setup = Setup(source, venv, sorted({*extras, *requirements.stamped_extras(venv)}))
-    setup.progress.phase(f"Setting up LoRA Studio in {venv} (once; it takes some minutes)")
+    setup.progress.phase(f"Setting up LoRA Studio in {venv} (only once; this takes a few minutes)")
     system.check_windows_runtime()
     with locked(venv, setup):
         if requirements.stamp_covers(venv, source, extras):
@@ -84,7 +84,7 @@ def check_space(venv: Path) -> None:
     free_gib = shutil.disk_usage(venv.parent).free / 2**30
     if free_gib < NEEDED_GIB:
         raise BootstrapError(
-            f"the packages need about {NEEDED_GIB:.0f} GiB and {venv.parent} has {free_gib:.1f} "
+            f"the packages need about {NEEDED_GIB:.0f} GiB, but {venv.parent} has {free_gib:.1f} "
             "GiB free."
         )
 
@@ -107,7 +107,7 @@ def make_environment(setup: Setup) -> None:
         system.provide_venv()
     status, tail = run([sys.executable, "-m", "venv", "--clear", str(setup.venv)], setup.progress)
     if status != 0 or not works(python, "import pip"):
-        raise BootstrapError(explain(tail, "the Python environment could not be made."), tail)
+        raise BootstrapError(explain(tail, "the Python environment could not be created."), tail)
 
 
 def has_ensurepip() -> bool:
@@ -155,7 +155,7 @@ def locked(venv: Path, setup: Setup) -> Iterator[None]:
     venv.parent.mkdir(parents=True, exist_ok=True)
     with open(venv.with_name(venv.name + ".lock"), "a+b") as file:
         if not _lock(file.fileno(), wait=False):
-            setup.progress.phase("Waiting for another start of LoRA Studio that is setting up")
+            setup.progress.phase("Waiting for another LoRA Studio process to finish the setup")
             _lock(file.fileno(), wait=True)
         setup.lock_file = file.fileno()
         yield
@@ -197,7 +197,7 @@ def install_torch(setup: Setup) -> None:
     for number, source in enumerate(sources, 1):
         last = number == len(sources)
         if source.probe and not last and not torch_source.reachable(source.index):
-            setup.progress.phase(f"{source.label} does not answer; going on without it")
+            setup.progress.phase(f"{source.label} does not respond; continuing without it")
             continue
         setup.progress.phase(f"Installing torch {torch_source.VERSION} from {source.label}")
         status, tail = setup.pip(["install", *constraints, *source.arguments()])
@@ -228,7 +228,7 @@ def sources_here(setup: Setup) -> list[torch_source.Source]:
 def install_rest(setup: Setup) -> None:
     """Install everything else at the versions of constraints.txt."""
     wanted = requirements.declared(setup.source, setup.extras)
-    setup.progress.phase(f"Installing the other packages ({len(wanted)} and what they need)")
+    setup.progress.phase(f"Installing the other packages ({len(wanted)} and their dependencies)")
     constraints = str(setup.source / "constraints.txt")
     status, tail = setup.pip(["install", "-c", constraints, *wanted])
     if status != 0:
@@ -241,7 +241,7 @@ def explain(tail: str, otherwise: str) -> str:
         return "the disk is full."
     if any(mark in tail for mark in _NO_NETWORK):
         return (
-            "the package index cannot be reached. Check the network connection, or pip's index "
-            "and proxy settings, and start again."
+            "the package index cannot be reached. Check the network connection and pip's index "
+            "and proxy settings, then start again."
         )
     return otherwise

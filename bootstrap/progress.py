@@ -57,7 +57,7 @@ class Progress:
     def heartbeat(self) -> None:
         """A sign of life where lines cannot be rewritten."""
         if not self.stream.isatty():
-            print(f"{self.elapsed()}   still at it: {self.current}", file=self.stream, flush=True)
+            print(f"{self.elapsed()}   still working: {self.current}", file=self.stream, flush=True)
 
     def _clear(self) -> None:
         if self.stream.isatty():

@@ -116,7 +116,7 @@ def libraries_problem(window: bool) -> str | None:
         missing = missing_libraries(window)
         if not missing:
             return None
-        named = f"{named} apt-get did not bring them: {failure or 'they still do not load'}."
+        named = f"{named} apt-get could not install them: {failure or 'they still do not load'}."
     return f"{named} Install them with: {install_command(manager, packages, is_root())}"
 
 
@@ -147,11 +147,11 @@ def provide_venv() -> None:
     manager = package_manager()
     if manager != "apt-get":
         raise BootstrapError(
-            f"this Python ({sys.executable}) cannot make virtual environments: its modules venv "
+            f"this Python ({sys.executable}) cannot create virtual environments: its modules venv "
             "and ensurepip are missing. Install a complete Python 3.11 or newer."
         )
     package = f"python{sys.version_info[0]}.{sys.version_info[1]}-venv"
-    failure = apt_install([package]) if is_root() else "that needs root"
+    failure = apt_install([package]) if is_root() else "this requires root permissions"
     if not has_ensurepip():
         raise BootstrapError(
             f"Python's venv module is missing ({failure or 'it still does not load'}). "

@@ -49,7 +49,7 @@ PEFT 0.21 has more methods. These were tried and left out:
 | QALoRA | on any base but GPTQ it is plain LoRA without a word; GPTQ bases need \
 the packages gptqmodel and optimum, which this program does not bring |
 | KaSA | it cuts the base: the loss begins at 10.8 instead of 3.8; on 4 bits it is plain LoRA |
-| trainable tokens alone | a setting beside every kind of LoRA instead: Train tokens in the LoRA node |
+| trainable tokens alone | a setting beside every kind of LoRA instead: Trainable tokens in the LoRA node |
 | PVeRA | learns only at rates where the loss that is shown is that of its own noise \
 (4.9 to 7.4, while the mean learns from 4.9 to 3.8), and is no number at a little more; VeRA learns \
 faster at every rate tried |

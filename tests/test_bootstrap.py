@@ -61,7 +61,7 @@ def test_unknown_argument_is_refused_before_anything_is_set_up(
 ) -> None:
     monkeypatch.setattr(bootstrap, "ensure", lambda *_: pytest.fail("must not set up"))
     assert main.main(["trian"]) == 2
-    assert "not understood: trian" in capsys.readouterr().err
+    assert "unknown arguments: trian" in capsys.readouterr().err
 
 
 # ---------------------------------------------------------------- where torch comes from

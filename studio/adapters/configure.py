@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from studio.adapters.method import LoraMethod
-from studio.adapters.trained_tokens import token_ids, tokens_trouble
+from studio.adapters.trained_tokens import token_errors, token_ids
 from studio.errors import Problem, StudioError
 from studio.graph.node_type import CheckContext, Variant
 from studio.graph.schema import fields_of
 from studio.model.layers import LinearModule, read_linear_modules
 from studio.model.models import linear_modules
-from studio.model.targets import Chosen, Trouble, WholeModule, choose, listed, whole_modules
+from studio.model.targets import Chosen, FieldError, WholeModule, choose, listed, whole_modules
 from studio.node_settings.base_model import BaseModelSettings
 from studio.node_settings.lora import LoraSettings
 from studio.runs.context import StepContext
@@ -33,7 +33,7 @@ def check_method(settings: LoraSettings, context: CheckContext) -> Iterable[Prob
     if variant is None:
         return
     method: LoraMethod = variant.payload
-    for field, sentence, hint in tokens_trouble(settings):
+    for field, sentence, hint in token_errors(settings):
         yield context.problem(sentence, field, hint=hint, code="token_trained_twice")
     yield from _unused(settings, context, variant)
     for base in (s for _, s in context.upstream.values() if isinstance(s, BaseModelSettings)):
@@ -41,7 +41,7 @@ def check_method(settings: LoraSettings, context: CheckContext) -> Iterable[Prob
         modules = linear_modules(base.model, context.project_dir)
         if modules and not method.own_layers:
             layers = choose(modules, settings, "").layers
-            for field, sentence, hint in layer_troubles(settings, variant, layers):
+            for field, sentence, hint in layer_errors(settings, variant, layers):
                 yield context.problem(sentence, field, hint=hint, code="method_layers")
 
 
@@ -59,12 +59,12 @@ def _check_precision(
         )
     if listed(settings.modules_to_save) and dtype == "float16":
         yield context.problem(
-            "modules that are trained as a whole cannot be trained in float16.",
+            "fully trained modules cannot be trained in float16.",
             "modules_to_save",
             hint="Clear the field, or set the model's precision to bfloat16 or float32.",
             code="saved_dtype",
         )
-    reason = quantization_trouble(variant.title, method, quantization)
+    reason = quantization_error(variant.title, method, quantization)
     if reason:
         yield context.problem(
             reason,
@@ -83,7 +83,7 @@ def _check_precision(
         )
 
 
-def quantization_trouble(title: str, method: LoraMethod, quantization: str) -> str:
+def quantization_error(title: str, method: LoraMethod, quantization: str) -> str:
     """Why the method does not train on a base quantized like this; empty when it does."""
     if quantization == "none":
         return f"{title} needs a quantized base." if method.only_quantized else ""
@@ -94,9 +94,9 @@ def quantization_trouble(title: str, method: LoraMethod, quantization: str) -> s
     return f"{title} does not train on a base that is quantized to {named}{why}."
 
 
-def layer_troubles(
+def layer_errors(
     settings: LoraSettings, variant: Variant, layers: Sequence[LinearModule]
-) -> Iterator[Trouble]:
+) -> Iterator[FieldError]:
     """What does not go together with the chosen layers."""
     method: LoraMethod = variant.payload
     experts = next((m.name for m in layers if ".experts." in m.name), None)
@@ -125,7 +125,7 @@ def layer_troubles(
     try:
         own = variant.settings.model_validate(settings.method_settings)
     except ValueError:
-        return  # told as an invalid setting already
+        return  # an invalid setting is a Problem of its own
     for field, sentence in method.fits(settings, own, layers):
         yield field, sentence, "Change it, or choose other target modules."
 
@@ -139,7 +139,7 @@ def _unused(settings: LoraSettings, context: CheckContext, variant: Variant) -> 
         if spec is None or getattr(settings, field) == spec.default:
             continue
         yield context.problem(
-            f"{variant.title} makes no use of {spec.meta.label}.",
+            f"{variant.title} does not use {spec.meta.label}.",
             field,
             code="setting_unused",
             hint="Put it back to its default, or choose another method.",
@@ -162,7 +162,7 @@ def describe(
             file=model.path,
         )
     chosen = choose(modules, settings, model.source)
-    for field, sentence, hint in chosen.troubles:
+    for field, sentence, hint in chosen.errors:
         raise StudioError(
             sentence,
             title="Unknown target module",
@@ -192,10 +192,10 @@ def _refuse_misfits(context: StepContext, settings: LoraSettings, chosen: Chosen
     try:
         variant = context.registry.variants["adapter"][settings.method]
     except KeyError:
-        return  # the training says that there is no such method
+        return  # the training refuses an unknown method
     if variant.payload.own_layers:
         return
-    for field, sentence, hint in layer_troubles(settings, variant, chosen.layers):
+    for field, sentence, hint in layer_errors(settings, variant, chosen.layers):
         raise StudioError(
             sentence,
             title="Method and layers do not go together",
@@ -207,12 +207,12 @@ def _refuse_misfits(context: StepContext, settings: LoraSettings, chosen: Chosen
 
 
 def _whole(context: StepContext, model: ModelValue, settings: LoraSettings) -> list[str]:
-    """The modules to train as a whole; each is told with what it adds to the adapter."""
+    """The modules to save; a notice says what each adds to the adapter."""
     names = listed(settings.modules_to_save)
     for name, found in whole_modules(Path(model.path), names):
         if found is None:
             raise StudioError(
-                f"“{name}” is no part of {model.source}.",
+                f"“{name}” is not a module of {model.source}.",
                 node=context.node,
                 title="Unknown module",
                 field="modules_to_save",
@@ -227,7 +227,7 @@ def _tell_whole(context: StepContext, model: ModelValue, found: WholeModule) -> 
     bytes_each = 4 if model.dtype == "float32" else 2
     size = found.parameters * bytes_each / 1e6
     context.notice(
-        f"“{found.name}” is trained as a whole: {found.parameters:,} parameters, {size:,.0f} MB more in "
+        f"“{found.name}” is fully trained: {found.parameters:,} parameters, {size:,.0f} MB more in "
         "the adapter's file.",
         level="info",
     )

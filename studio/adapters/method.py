@@ -130,7 +130,7 @@ class LoraMethod:
 
     @property
     def unused_fields(self) -> tuple[str, ...]:
-        """The LoRA node's fields that it makes no use of."""
+        """The LoRA node's fields that it does not use."""
         unused = [f for use, fields in _FIELDS.items() if use not in self.uses for f in fields]
         if "alpha" not in self.uses and "alpha_pattern" not in unused:
             unused.append("alpha_pattern")

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from studio.errors import StudioError
-from studio.model.targets import Trouble, listed
+from studio.model.targets import FieldError, listed
 from studio.node_settings.lora import LoraSettings
 from studio.runs.context import StepContext
 from studio.values import ModelValue
@@ -29,15 +29,15 @@ _ENDS = {
 }
 
 
-def tokens_trouble(settings: LoraSettings) -> Iterator[Trouble]:
-    """Why single tokens cannot be trained beside the modules that are trained as a whole."""
+def token_errors(settings: LoraSettings) -> Iterator[FieldError]:
+    """Why single tokens cannot be trained beside the modules to save."""
     if not listed(settings.trained_tokens):
         return
     for name in listed(settings.modules_to_save):
         if name.rpartition(".")[2] in _ENDS:
             yield (
                 "trained_tokens",
-                f"“{name}” is trained as a whole already, and these tokens with it.",
+                f"“{name}” is already fully trained, and these tokens with it.",
                 "Empty one of the two settings.",
             )
             return
@@ -48,7 +48,7 @@ def token_ids(context: StepContext, model: ModelValue, settings: LoraSettings) -
     wanted = listed(settings.trained_tokens)
     if not wanted:
         return []
-    for field, sentence, hint in tokens_trouble(settings):
+    for field, sentence, hint in token_errors(settings):
         raise _refusal(context, sentence, hint, field)
     from studio.training.tokens.encoder import load_tokenizer
 
@@ -66,7 +66,7 @@ def _token_id(context: StepContext, tokenizer: Any, text: str, rows: int) -> int
             return int(text)
         raise _refusal(
             context,
-            f"there is no token {text}: the model has {rows:,} of them, from 0 on.",
+            f"there is no token {text}: the ids of this model are 0 to {rows - 1:,}.",
             "Write a token of the model, or a smaller number.",
         )
     ids = list(tokenizer(text, add_special_tokens=False)["input_ids"])
@@ -74,7 +74,7 @@ def _token_id(context: StepContext, tokenizer: Any, text: str, rows: int) -> int
         return int(ids[0])
     raise _refusal(
         context,
-        f"“{text}” is no token of this model: it is made of {len(ids)}.",
+        f"“{text}” is not a single token of this model: it is made of {len(ids)}.",
         "Write tokens that the model has, or their ids. New tokens would need a larger embedding, which "
         "is not made here; ids of rows that the model does not use can be trained.",
     )

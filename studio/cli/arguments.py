@@ -13,7 +13,7 @@ from studio.cli.recipe import recipe
 from studio.cli.tokens import tokens
 from studio.cli.trust import trust
 
-_ONLY = ", and nothing else: values of --set count for the proposal and are not written"
+_ONLY = "; values of --set are not written"
 
 
 def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
@@ -24,17 +24,29 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     table = parser.add_subparsers(metavar="COMMAND", required=True)
     _demo(_add(table, "demo", commands.demo, "run the starter project"))
     _run(_add(table, "run", commands.run, "run a project"))
-    _file(_add(table, "check", commands.check, "say what is wrong with a project"))
-    _tokens(_add(table, "tokens", tokens, "show rows as the model will see them"))
-    _report(_add(table, "report", data_report.report, "look at every row of the data"))
-    _estimate(_add(table, "estimate", estimate, "say what a training will need"))
-    _recipe(_add(table, "recipe", recipe, "propose values for a training, with reasons"))
-    _resume(_add(table, "resume", commands.resume, "go on with an interrupted run"))
-    _run_name(_add(table, "stop", commands.stop, "end a run"))
-    _runs(_add(table, "runs", listing.runs, "list the runs"))
+    _file(_add(table, "check", commands.check, "check a project for problems"))
+    _tokens(_add(table, "tokens", tokens, "show rows as the model sees them"))
+    _report(_add(table, "report", data_report.report, "analyze all rows of the data"))
+    _estimate(
+        _add(
+            table,
+            "estimate",
+            estimate,
+            ("estimate memory, parameters, steps and time of a training"),
+        )
+    )
+    _recipe(_add(table, "recipe", recipe, "recommend values for a training, with reasons"))
+    _resume(_add(table, "resume", commands.resume, "resume an interrupted run"))
+    _run_name(_add(table, "stop", commands.stop, "stop a run"))
+    _runs(_add(table, "runs", listing.runs, "list runs"))
     _add(table, "nodes", listing.nodes, "list node types, variants and their settings")
-    _trust(_add(table, "trust", trust, "look at the code that a model brings, and trust it"))
-    _add(table, "doctor", doctor.doctor, "versions, devices, memory, what works here")
+    _trust(_add(table, "trust", trust, "review the custom code of a model and trust it"))
+    _add(
+        table,
+        "doctor",
+        doctor.doctor,
+        ("show versions, devices, memory and what works on this machine"),
+    )
     return parser.parse_args(list(argv))
 
 
@@ -45,7 +57,7 @@ def _add(
         name, help=words, description=words.capitalize() + ".", allow_abbrev=False
     )
     parser.set_defaults(command=command)
-    parser.add_argument("--json", action="store_true", help="one JSON object a line")
+    parser.add_argument("--json", action="store_true", help="print one JSON object per line")
     return parser
 
 
@@ -57,17 +69,22 @@ def _file(parser: argparse.ArgumentParser) -> None:
         default=[],
         dest="changes",
         metavar="NODE.SETTING=VALUE",
-        help="change a setting for this time, never in FILE; VALUE is JSON or plain text",
+        help=(
+            "override a setting for this invocation without changing FILE; VALUE is JSON or plain "
+            "text"
+        ),
     )
 
 
 def _runs(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--runs", type=Path, metavar="DIR", help="the folder of runs")
+    parser.add_argument(
+        "--runs", type=Path, metavar="DIR", help=("the folder that contains the runs")
+    )
 
 
 def _all_cores(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--all-cores", action="store_true", help="leave no processor core to the desktop"
+        "--all-cores", action="store_true", help="reserve one CPU core for the desktop"
     )
 
 
@@ -84,24 +101,28 @@ def _run(parser: argparse.ArgumentParser) -> None:
 def _tokens(parser: argparse.ArgumentParser) -> None:
     _file(parser)
     _runs(parser)
-    parser.add_argument("--row", type=int, metavar="N", help="show row N, counted from 1")
+    parser.add_argument("--row", type=int, metavar="N", help="show row N, starting at 1")
     parser.add_argument(
         "--limit",
         type=int,
         metavar="K",
-        help="show K rows; else as many as fit on a screen, with --json all",
+        help="show K rows; default: as many as fit on the screen, or all with --json",
     )
-    parser.add_argument("--suspicious", action="store_true", help="show only rows that look wrong")
+    parser.add_argument("--suspicious", action="store_true", help="show only rows with findings")
     _node(parser)
 
 
 def _trust(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "model", metavar="MODEL", help="a folder or a hub id, as in the Base model node"
+        "model", metavar="MODEL", help="a folder or a Hub ID, as in the Base model node"
     )
     parser.add_argument("--show", action="store_true", help="print the files")
-    parser.add_argument("--yes", metavar="HASH", help="trust the files with this hash, unasked")
-    parser.add_argument("--revoke", action="store_true", help="trust the model's code no longer")
+    parser.add_argument(
+        "--yes", metavar="HASH", help=("trust the files with this hash without asking")
+    )
+    parser.add_argument(
+        "--revoke", action="store_true", help=("revoke the trust in the model's code")
+    )
 
 
 def _report(parser: argparse.ArgumentParser) -> None:
@@ -110,7 +131,7 @@ def _report(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--fix",
         metavar="ID",
-        help=f"make the changes of a fix that the report offers in FILE{_ONLY}",
+        help=f"apply a fix of the report to FILE{_ONLY}",
     )
     _node(parser)
 
@@ -120,17 +141,21 @@ def _estimate(parser: argparse.ArgumentParser) -> None:
     _runs(parser)
     _all_cores(parser)
     parser.add_argument(
-        "--dry-run", action="store_true", help="follow every tensor of a step without computing it"
+        "--dry-run",
+        action="store_true",
+        help=("trace every tensor of a training step without computing it"),
     )
-    parser.add_argument("--probe", action="store_true", help="train two real steps and measure")
-    parser.add_argument("--fit", action="store_true", help="propose changes until it fits")
-    parser.add_argument("--apply", action="store_true", help=f"make those changes in FILE{_ONLY}")
+    parser.add_argument("--probe", action="store_true", help="train two steps and measure them")
+    parser.add_argument(
+        "--fit", action="store_true", help=("propose changes until the training fits into memory")
+    )
+    parser.add_argument("--apply", action="store_true", help=f"apply those changes to FILE{_ONLY}")
 
 
 def _recipe(parser: argparse.ArgumentParser) -> None:
     _file(parser)
     _runs(parser)
-    parser.add_argument("--apply", action="store_true", help=f"set the values in FILE{_ONLY}")
+    parser.add_argument("--apply", action="store_true", help=f"write the values to FILE{_ONLY}")
     _node(parser)
 
 
@@ -141,7 +166,7 @@ def _demo(parser: argparse.ArgumentParser) -> None:
 
 
 def _run_name(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run", metavar="RUN", help="a run's id or its folder")
+    parser.add_argument("run", metavar="RUN", help="a run ID or a run folder")
     _runs(parser)
 
 

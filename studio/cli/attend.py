@@ -97,7 +97,7 @@ def _obey(interrupts: _Interrupts, watch: Watch, as_json: bool) -> None:
     out = sys.stderr if as_json else sys.stdout
     if first:
         watch.stop()
-        print("\nStopping. Ctrl+C again ends it at once.", file=out, flush=True)
+        print("\nStopping. Press Ctrl+C again to terminate immediately.", file=out, flush=True)
     else:
         watch.kill()
 

@@ -31,7 +31,7 @@ def demo(options: argparse.Namespace) -> int:
     """Run the starter project that ships with the program, and show what it did."""
     file = paths.assets_dir() / "starter.studio"
     if not options.json:
-        print("The starter project runs here in the terminal. Ctrl+C stops it.", flush=True)
+        print("The starter project runs in this terminal. Press Ctrl+C to stop it.", flush=True)
     return _run(file, options)
 
 
@@ -57,7 +57,7 @@ def resume(options: argparse.Namespace) -> int:
     """Go on with a run from its last checkpoint; finished steps are not run again."""
     folder = find_run(runs_dir(options), options.run)
     if folder.is_running():
-        raise StudioError(f"{folder.id} is running already.", hint="Stop it first.", code="running")
+        raise StudioError(f"{folder.id} is already running.", hint="Stop it first.", code="running")
     folder.plan()
     return _attend(folder, options, folder.graph())
 
@@ -117,7 +117,10 @@ def _attend(folder: RunFolder, options: argparse.Namespace, graph: Graph) -> int
     if not options.json:
         print_results(folder, state, status)
     elif status == "interrupted":
-        print(f"The run host of {folder.id} died; see {folder.log_path}.", file=sys.stderr)
+        print(
+            f"The run host of {folder.id} exited unexpectedly; see {folder.log_path}.",
+            file=sys.stderr,
+        )
     return EXIT_CODES.get(status, 1)
 
 

@@ -16,14 +16,14 @@ from studio.preview.client import DataClient
 LONG = ("download", "import")
 
 
-class DataDesk:
+class DataHost:
     """A data host for one command; it ends with it."""
 
     def __init__(self) -> None:
         self._client = DataClient()
         self._line = ""
 
-    def __enter__(self) -> DataDesk:
+    def __enter__(self) -> DataHost:
         return self
 
     def __exit__(

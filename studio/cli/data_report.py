@@ -10,7 +10,7 @@ import argparse
 import json
 import sys
 
-from studio.cli.data_host import DataDesk
+from studio.cli.data_host import DataHost
 from studio.cli.data_report_text import report_text
 from studio.cli.overrides import write_proposed
 from studio.cli.tokens import opened, requested, tell_failure
@@ -24,9 +24,9 @@ def report(options: argparse.Namespace) -> int:
     if request is None:
         return 2
     try:
-        with DataDesk() as desk:
-            opened(desk, request, options)
-            found = report_from_json(desk.ask("report")["report"])
+        with DataHost() as host:
+            opened(host, request, options)
+            found = report_from_json(host.ask("report")["report"])
     except StudioError as error:
         return tell_failure(error)
     if options.fix is not None:
@@ -43,15 +43,15 @@ def _mend(found: DataReport, options: argparse.Namespace) -> int:
     fix = found.fix(options.fix)
     if fix is None:
         offered = ", ".join(f.id for f in found.fixes())
-        hint = f"There are: {offered}." if offered else "It offers none."
-        print(f"The report offers no fix “{options.fix}”. {hint}", file=sys.stderr)
+        hint = f"Available: {offered}." if offered else "There are no fixes."
+        print(f"The report has no fix “{options.fix}”. {hint}", file=sys.stderr)
         return 2
     write_proposed(options, lambda stored: apply_fix(stored, fix))
     if options.json:
         changes = {f"{c.node}.{c.setting}": c.value for c in fix.changes}
         print(json.dumps({"fix": fix.id, "changes": changes}))
     else:
-        print(f"{fix.title}: {_changes(fix)}. {options.file} is saved.")
+        print(f"{fix.title}: {_changes(fix)}. Saved {options.file}.")
     return 0
 
 

@@ -28,22 +28,24 @@ def report_text(report: DataReport, encoding: str | None = "utf-8") -> str:
 
 
 def _lines(report: DataReport) -> Iterator[str]:
-    bad = f", {report.bad_rows} that cannot be read" if report.bad_rows else ""
-    bad += f", {report.left_out} left out" if report.left_out else ""
+    bad = f", {report.bad_rows} unreadable" if report.bad_rows else ""
+    bad += f", {report.left_out} excluded" if report.left_out else ""
     yield (
-        f"{report.rows} rows: {report.train_rows} to train on, {report.validation_rows} for "
+        f"{report.rows} rows: {report.train_rows} for training, {report.validation_rows} for "
         f"validation{bad}"
     )
     yield (
-        f"{report.tokens_per_epoch} tokens in an epoch, {report.trained_tokens} of them trained "
+        f"{report.tokens_per_epoch} tokens per epoch, {report.trained_tokens} of them trained "
         f"({percent(report.trained_share)})"
     )
     if report.scripts:
-        yield "Writing: " + ", ".join(f"{s.name} {percent(s.share)}" for s in report.scripts)
+        yield "Writing systems: " + ", ".join(
+            f"{s.name} {percent(s.share)}" for s in report.scripts
+        )
     yield ""
     yield from _histogram(report.histogram)
     if report.longest:
-        yield "Longest: " + ", ".join(f"{_place(p)} ({p.note})" for p in report.longest[:3])
+        yield "Longest rows: " + ", ".join(f"{_place(p)} ({p.note})" for p in report.longest[:3])
     if report.answers:
         yield ""
         yield "Most repeated answers"
@@ -51,7 +53,7 @@ def _lines(report: DataReport) -> Iterator[str]:
             yield f"  {repeat.count:>7} times  “{visible(_short(repeat.text))}”"
     yield ""
     if not report.findings:
-        yield "Nothing was found."
+        yield "No problems found."
     for finding in report.findings:
         yield from _finding(finding)
     yield from report.notes
@@ -76,10 +78,10 @@ def _histogram(found: Histogram) -> Iterator[str]:
 def _cut(found: Histogram) -> str:
     if not found.cut:
         texts = "1 text is" if found.divided == 1 else f"{found.divided} texts are"
-        return f"{texts} split into pieces" if found.divided else "nothing is cut"
-    rows = "1 row is cut" if found.cut == 1 else f"{found.cut} rows are cut"
+        return f"{texts} split" if found.divided else "no rows are truncated"
+    rows = "1 row is truncated" if found.cut == 1 else f"{found.cut} rows are truncated"
     lost = "1 answer" if found.end_lost == 1 else f"{found.end_lost} answers"
-    return f"{rows}, and {lost} with it" if found.end_lost else rows
+    return f"{rows}; {lost} incomplete" if found.end_lost else rows
 
 
 def _finding(finding: Finding) -> Iterator[str]:
@@ -88,7 +90,7 @@ def _finding(finding: Finding) -> Iterator[str]:
         note = f": {visible(place.note)}" if place.note else ""
         yield f"    row {place.number}, {_place(place)}{note}"
     if finding.count > _SHOWN and finding.rows:
-        yield f"    … {finding.count} in all"
+        yield f"    … {finding.count} in total"
     if finding.fix is not None:
         yield f"    --fix {finding.fix.id}: {finding.fix.title}"
 

@@ -79,7 +79,7 @@ def torch_facts() -> dict[str, Any]:
         return facts
     except ValueError:
         lines = done.stderr.strip().splitlines()
-        return {"error": lines[-1] if lines else f"it ended with code {done.returncode}"}
+        return {"error": lines[-1] if lines else f"it exited with code {done.returncode}"}
     except (OSError, subprocess.TimeoutExpired) as error:
         return {"error": str(error)}
 
@@ -107,8 +107,8 @@ def _folder(path: Path) -> dict[str, Any]:
 def as_text(facts: dict[str, Any]) -> str:
     """The report for people."""
     lines = [f"Python {facts['python']} on {facts['system']}"]
-    lines.append(f"Processor: {facts['cpu']}, {facts['cpu_count']} cores")
-    lines.append(f"Memory: {facts['ram_free_gib']} of {facts['ram_total_gib']} GiB free")
+    lines.append(f"CPU: {facts['cpu']}, {facts['cpu_count']} cores")
+    lines.append(f"Memory: {facts['ram_free_gib']} of {facts['ram_total_gib']} GiB available")
     for gpu in facts["gpus"]:
         lines.append(
             f"GPU {gpu['index']}: {gpu['name']}, {gpu['used_gib']} of {gpu['total_gib']} GiB used"
@@ -123,14 +123,14 @@ def as_text(facts: dict[str, Any]) -> str:
 
 def _torch_line(torch: dict[str, Any]) -> str:
     if torch.get("error"):
-        return f"torch does not work: {torch['error']}"
+        return f"torch cannot be used: {torch['error']}"
     devices = ", ".join(torch["devices"]) or _processor(torch)
     return f"torch {torch['version']}: {devices}"
 
 
 def _processor(torch: dict[str, Any]) -> str:
     """Training uses CUDA or the processor; said plainly where there is an Apple GPU."""
-    return "processor only (Apple's GPU is not used yet)" if torch["mps"] else "processor only"
+    return "CPU only (Apple GPUs are not supported yet)" if torch["mps"] else "CPU only"
 
 
 def _folder_lines(folders: dict[str, Any]) -> list[str]:
@@ -143,7 +143,7 @@ def _folder_lines(folders: dict[str, Any]) -> list[str]:
 
 def _why_no_gpu(torch: dict[str, Any]) -> str:
     if not torch.get("cuda_build"):
-        return "a build of torch for the processor is installed"
+        return "a CPU-only build of torch is installed"
     hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
     if hidden is not None:
         return f"CUDA_VISIBLE_DEVICES is “{hidden}”"
@@ -155,15 +155,15 @@ def _works(facts: dict[str, Any]) -> list[str]:
     works = not torch.get("error")
     gpu = works and torch["cuda"]
     rows = {
-        "train on the processor": works,
+        "train on the CPU": works,
         "train on an NVIDIA GPU": gpu,
         "bfloat16 on the GPU": works and torch["bf16"],
         "4-bit and 8-bit base models on the GPU": gpu
         and facts["packages"]["bitsandbytes"] is not None,
         "open the window": facts["display"] and facts["packages"]["PySide6-Essentials"] is not None,
     }
-    lines = ["What works here:"]
+    lines = ["Supported on this machine:"]
     lines += [f"  {'yes' if ok else 'no ':<4} {what}" for what, ok in rows.items()]
     if gpu is False and facts["gpus"]:
-        lines.append(f"  A GPU is present but torch cannot use it: {_why_no_gpu(torch)}.")
+        lines.append(f"  A GPU is present, but torch cannot use it: {_why_no_gpu(torch)}.")
     return [*lines, *facts["extensions_failed"]]

@@ -37,8 +37,8 @@ def estimate(options: argparse.Namespace) -> int:
     trains = [n.id for n in graph.nodes if n.type == "train"]
     if not trains:
         raise StudioError(
-            "The project has no Train node, so nothing says what is trained.",
-            hint="Add one, and connect its dataset and model.",
+            "The project has no Train node.",
+            hint="Add one and connect its dataset and model.",
             code="no_train",
         )
     facts = facts_here(runs_dir(options), registry, leave_core(options))
@@ -105,7 +105,7 @@ def _tell(found: Estimate) -> None:
     if found.peak is not None:
         verdict = "fits" if found.fits else "does not fit"
         print(f"  {'Peak':<14} {gib(found.peak):>10}   {BASIS[found.basis]}")
-        print(f"  {'Free':<14} {gib(found.available):>10}   {found.device}: it {verdict}")
+        print(f"  {'Free':<14} {gib(found.available):>10}   {found.device}: the training {verdict}")
     print(f"  {_length(found)}")
     print(f"  Time: {duration(found)}.")
     if parts := time_parts(found):
@@ -116,9 +116,9 @@ def _tell(found: Estimate) -> None:
 
 def _parameters(found: Estimate) -> str:
     if found.trainable is None or found.total is None:
-        return "the number of trained parameters is not known"
+        return "number of trainable parameters unknown"
     share = 100 * found.trainable / max(1, found.total)
-    return f"{found.trainable:,} of {found.total:,} parameters are trained ({share:.2f} %)"
+    return f"{found.trainable:,} of {found.total:,} parameters are trainable ({share:.2f} %)"
 
 
 def _length(found: Estimate) -> str:
@@ -129,11 +129,11 @@ def _length(found: Estimate) -> str:
 
 def _tell_proposals(proposals: tuple[Proposal, ...], after: Estimate | None) -> None:
     if not proposals:
-        print("  Nothing has to be changed.")
+        print("  No changes are needed.")
         return
-    print("  To make it fit:")
+    print("  To make the training fit:")
     for p in proposals:
         print(f"    {p.node}.{p.field} = {p.value}   {p.reason}")
     if after is not None and after.peak is not None:
-        still = "" if after.fits else " That is still too much: take a smaller model."
-        print(f"  Peak then: {gib(after.peak)}.{still}")
+        still = "" if after.fits else " This is still too much: use a smaller model."
+        print(f"  Peak with these changes: {gib(after.peak)}.{still}")

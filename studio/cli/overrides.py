@@ -33,7 +33,10 @@ def write_proposed(options: argparse.Namespace, change: Callable[[Graph], Graph]
     save_project(options.file, change(load_project(options.file)))
     if options.changes:
         print(
-            f"Not written, since --set is for this time only: {', '.join(options.changes)}.",
+            (
+                "Not written, because --set applies to this invocation only: "
+                f"{', '.join(options.changes)}."
+            ),
             file=sys.stderr,
         )
 
@@ -41,12 +44,14 @@ def write_proposed(options: argparse.Namespace, change: Callable[[Graph], Graph]
 def _with_change(graph: Graph, change: str, registry: Registry) -> Graph:
     place, equals, text = change.partition("=")
     if not equals or "." not in place:
-        raise _bad(change, "it is not NODE.SETTING=VALUE", "For example: --set train.epochs=2")
+        raise _bad(
+            change, "it must have the form NODE.SETTING=VALUE", "For example: --set train.epochs=2"
+        )
     node = _node(graph, place, change)
     setting = place[len(node.id) + 1 :]
     known = setting_names(node, registry)
     if known is not None and setting not in known:
-        raise _unknown(change, f"{node.id} has no setting called “{setting}”", setting, known)
+        raise _unknown(change, f"{node.id} has no setting “{setting}”", setting, known)
     return set_setting(graph, node.id, setting, _value(text, _is_text(node, setting, registry)))
 
 
@@ -55,7 +60,7 @@ def _node(graph: Graph, place: str, change: str) -> Node:
     found = [n for n in graph.nodes if place.startswith(f"{n.id}.") and len(place) > len(n.id) + 1]
     if not found:
         name = place.partition(".")[0]
-        raise _unknown(change, f"there is no node called “{name}”", name, graph.ids())
+        raise _unknown(change, f"there is no node “{name}”", name, graph.ids())
     return max(found, key=lambda n: len(n.id))
 
 
@@ -96,7 +101,7 @@ def _unknown(change: str, what: str, name: str, known: Sequence[str]) -> StudioE
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     if near:
         return _bad(change, what, f"Did you mean {' or '.join(near)}?")
-    return _bad(change, what, f"There are: {', '.join(known)}.")
+    return _bad(change, what, f"Available: {', '.join(known)}.")
 
 
 def _bad(change: str, what: str, hint: str) -> StudioError:

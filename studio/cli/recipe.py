@@ -11,7 +11,7 @@ import json
 import sys
 from typing import Any
 
-from studio.cli.data_host import DataDesk
+from studio.cli.data_host import DataHost
 from studio.cli.overrides import with_changes, write_proposed
 from studio.cli.tokens import opened, tell_failure
 from studio.errors import StudioError
@@ -53,16 +53,16 @@ def _report(graph: Graph, registry: Registry, options: argparse.Namespace) -> Da
     request, _ = token_request(graph, registry, options.file.resolve().parent, options.node)
     if request is None:
         print(
-            "The data cannot be looked at yet: values that depend on them are left out.",
+            "The data cannot be read yet. Values that depend on it are omitted.",
             file=sys.stderr,
         )
         return None
     known = kept(request.key)
     if known is not None:
         return known
-    with DataDesk() as desk:
-        opened(desk, request, options)
-        return report_from_json(desk.ask("report")["report"])
+    with DataHost() as host:
+        opened(host, request, options)
+        return report_from_json(host.ask("report")["report"])
 
 
 def _as_json(proposal: Proposal, present: Any) -> dict[str, Any]:
@@ -78,7 +78,7 @@ def _as_json(proposal: Proposal, present: Any) -> dict[str, Any]:
 def _line(proposal: Proposal, present: Any) -> str:
     name, value = f"{proposal.node}.{proposal.field}", _word(proposal.value)
     same = proposal.value == present
-    change = f"{value} (as it is)" if same else f"{_word(present)} → {value}"
+    change = f"{value} (unchanged)" if same else f"{_word(present)} → {value}"
     return f"{name}: {change}\n    {proposal.reason}"
 
 
@@ -88,8 +88,8 @@ def _word(value: Any) -> str:
 
 def _end(changes: int, options: argparse.Namespace) -> str:
     if not changes:
-        return "Every value is as proposed."
+        return "All values already match the recommendations."
     counted = "1 setting" if changes == 1 else f"{changes} settings"
     if options.apply:
-        return f"{counted} changed; {options.file} is saved."
-    return f"{counted} would change. Set them with --apply."
+        return f"{counted} changed; saved {options.file}."
+    return f"{counted} would change. Write them with --apply."

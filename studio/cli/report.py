@@ -160,7 +160,7 @@ def _step_started(state: RunState, event: Event) -> str:
 def _step_finished(state: RunState, event: Event) -> str:
     del state
     return (
-        "  unchanged, kept"
+        "  unchanged, reused"
         if event.get("cached")
         else f"  done in {duration(event.get('seconds'))}"
     )
@@ -185,12 +185,12 @@ def _step_failed(state: RunState, event: Event) -> str:
 
 def _resumed(state: RunState, event: Event) -> str:
     del state
-    return f"  going on after step {event.get('step')}"
+    return f"  resuming after step {event.get('step')}"
 
 
 def _early_stopped(state: RunState, event: Event) -> str:
     del state
-    return f"  ended early after step {event.get('step')}: {event.get('reason')}"
+    return f"  stopped early after step {event.get('step')}: {event.get('reason')}"
 
 
 def _sampled(state: RunState, event: Event) -> str:
@@ -222,9 +222,12 @@ def print_results(folder: RunFolder, state: RunState, status: str) -> None:
             print(f"{words} ({state.node(artifact['node']).title}): {artifact.get('path')}")
     print(f"Run folder: {folder.path}")
     if status == "interrupted":
-        print(f"The run host died; the last lines of {folder.log_path.name} may say why.")
+        print(
+            f"The run host exited unexpectedly; the last lines of {folder.log_path.name} may "
+            "contain the reason."
+        )
     if status != "completed" and (state.failure or {}).get("code") not in NOT_RESUMABLE:
-        print(f"Go on with: {_program()} resume {folder.id} --runs {_quoted(folder.path.parent)}")
+        print(f"Resume with: {_program()} resume {folder.id} --runs {_quoted(folder.path.parent)}")
 
 
 def _program() -> str:

@@ -48,7 +48,11 @@ def paint_for(colours: bool, encoding: str | None) -> Paint:
 
 def legend(paint: Paint, max_length: int) -> str:
     """What the marks mean."""
-    words = {"trained": "trained", "context": "context", "cut": f"cut beyond {max_length} tokens"}
+    words = {
+        "trained": "trained",
+        "context": "context",
+        "cut": (f"truncated beyond {max_length} tokens"),
+    }
     if not paint.colours:
         return "  ".join(w.join(paint.brackets[state]) for state, w in words.items())
     shown = [_coloured(w, state, 0) for state, w in words.items()]
@@ -61,13 +65,16 @@ def row_text(row: TokenRow, count: int, paint: Paint) -> str:
     dot = "·" if paint.letters else "-"
     head = "\n".join(h for h in heads if h).replace("·", dot)
     body = _in_colours(row, paint.letters) if paint.colours else _in_brackets(row, paint)
-    more = f"\n({row.more_cut} more tokens are cut.)" if row.more_cut else ""
+    more = f"\n({row.more_cut} more tokens are truncated.)" if row.more_cut else ""
     return f"{head}\n{body}{more}"
 
 
 def _header(row: TokenRow, count: int) -> str:
     place = f"{Path(row.source).name}, line {row.line}"
-    counts = f"{len(row.tokens) + row.more_cut} tokens: {row.count('trained')} trained, {row.count('cut')} cut"
+    counts = (
+        f"{len(row.tokens) + row.more_cut} tokens: {row.count('trained')} trained, "
+        f"{row.count('cut')} truncated"
+    )
     parts = [f"Row {row.number} of {count}", place, row.split, counts]
     if row.parts > 1:
         parts.append(
@@ -76,7 +83,7 @@ def _header(row: TokenRow, count: int) -> str:
             else f"part {row.part} of {row.parts}: one row per answer"
         )
     if row.left_out:
-        parts.append("left out, nothing in it is trained")
+        parts.append("excluded, no tokens are trained")
     if row.flags:
         parts.append("; ".join(KINDS.get(f, f).lower() for f in row.flags))
     return " · ".join(visible(p) for p in parts)

@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from studio.cli.data_host import DataDesk
+from studio.cli.data_host import DataHost
 from studio.cli.overrides import with_changes
 from studio.cli.token_text import Paint, legend, paint_for, row_text
 from studio.errors import StudioError
@@ -35,8 +35,8 @@ def tokens(options: argparse.Namespace) -> int:
     if request is None:
         return 2
     try:
-        with DataDesk() as desk:
-            return _show(desk, request, options)
+        with DataHost() as host:
+            return _show(host, request, options)
     except StudioError as error:
         return tell_failure(error)
 
@@ -55,7 +55,7 @@ def _requested(options: argparse.Namespace) -> TokenRequest | None:
 
     for name in ("row", "limit"):
         if (value := getattr(options, name, None)) is not None and value < 1:
-            raise StudioError(f"--{name} {value}: it must be at least 1.", code="bad_argument")
+            raise StudioError(f"--{name} {value}: must be at least 1.", code="bad_argument")
     registry = load_registry()
     for sentence in registry.failures:
         print(sentence, file=sys.stderr)
@@ -67,11 +67,11 @@ def _requested(options: argparse.Namespace) -> TokenRequest | None:
     return request
 
 
-def opened(desk: DataDesk, request: TokenRequest, options: argparse.Namespace) -> Mapping[str, Any]:
+def opened(host: DataHost, request: TokenRequest, options: argparse.Namespace) -> Mapping[str, Any]:
     """The data opened in the data host, and what it says of them."""
     from studio.cli.commands import runs_dir
 
-    return desk.ask("open", request=request.to_json(), runs=str(runs_dir(options).resolve()))
+    return host.ask("open", request=request.to_json(), runs=str(runs_dir(options).resolve()))
 
 
 def tell_failure(error: StudioError) -> int:
@@ -81,11 +81,11 @@ def tell_failure(error: StudioError) -> int:
     return 1
 
 
-def _show(desk: DataDesk, request: TokenRequest, options: argparse.Namespace) -> int:
-    begin = opened(desk, request, options)
+def _show(host: DataHost, request: TokenRequest, options: argparse.Namespace) -> int:
+    begin = opened(host, request, options)
     first, count = options.row or 1, begin["rows"]
     if first > count:
-        print(f"There is no row {first}: the data has {_rows_in_words(count)}.", file=sys.stderr)
+        print(f"Row {first} does not exist: the data has {_rows_in_words(count)}.", file=sys.stderr)
         return 2
     screen = shutil.get_terminal_size()
     open_end = options.row is None and options.limit is None and not options.json
@@ -96,9 +96,9 @@ def _show(desk: DataDesk, request: TokenRequest, options: argparse.Namespace) ->
     failed = False
     last = min(count, first + limit - 1)
     if options.suspicious:
-        rows = _suspicious(desk, options.row or 1, limit)
+        rows = _suspicious(host, options.row or 1, limit)
     else:
-        rows = _rows(desk, first, last)
+        rows = _rows(host, first, last)
     for row in rows:
         if row.error:
             failed = True
@@ -108,10 +108,10 @@ def _show(desk: DataDesk, request: TokenRequest, options: argparse.Namespace) ->
     return 1 if failed else 0
 
 
-def _rows(desk: DataDesk, first: int, last: int) -> Iterator[TokenRow]:
+def _rows(host: DataHost, first: int, last: int) -> Iterator[TokenRow]:
     for start in range(first, last + 1, ROWS_AT_ONCE):
         limit = min(ROWS_AT_ONCE, last - start + 1)
-        for row in desk.ask("rows", first=start, limit=limit)["rows"]:
+        for row in host.ask("rows", first=start, limit=limit)["rows"]:
             yield row_from_json(row)
 
 
@@ -119,14 +119,14 @@ def _rows_in_words(count: int) -> str:
     return "1 row" if count == 1 else f"{count} rows"
 
 
-def _suspicious(desk: DataDesk, first: int, limit: int) -> Iterator[TokenRow]:
+def _suspicious(host: DataHost, first: int, limit: int) -> Iterator[TokenRow]:
     """Up to ``limit`` rows from ``first`` on that look wrong."""
     number = first - 1
     for _ in range(limit):
-        number = int(desk.ask("next_suspicious", after=number)["number"])
+        number = int(host.ask("next_suspicious", after=number)["number"])
         if not number:
             return
-        yield from _rows(desk, number, number)
+        yield from _rows(host, number, number)
 
 
 def _as_json(row: TokenRow, begin: Mapping[str, Any]) -> bool:
@@ -169,7 +169,8 @@ class _Page:
         needed = self._height(row, begin)
         if self._shown and needed > self._left:
             print(
-                f"\n{begin['rows']} rows in all; --row N shows one of them, --limit K the first K."
+                f"\n{begin['rows']} rows in total; --row N shows one row, --limit K the first "
+                "K rows."
             )
             return False
         if not self._shown:

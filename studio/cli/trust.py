@@ -20,7 +20,7 @@ def trust(options: argparse.Namespace) -> int:
     """Show the files; remember or forget that the user trusts them."""
     if options.revoke:
         count = store.revoke(options.model)
-        print(f"{options.model}: trust was taken back." if count else "It was not trusted.")
+        print(f"{options.model}: trust revoked." if count else "The model was not trusted.")
         return 0
     code = _code(options.model)
     if options.json:
@@ -29,13 +29,13 @@ def trust(options: argparse.Namespace) -> int:
     else:
         _show(code, options.show)
     if store.trusted(code):
-        print("You trust these files already.", file=sys.stderr)
+        print("These files are already trusted.", file=sys.stderr)
         return 0
     if not _agreed(code, options):
-        print("Nothing was trusted.", file=sys.stderr)
+        print("The files were not trusted.", file=sys.stderr)
         return 1
     store.trust(code)
-    print(f"{code.source} may now run this code. Take it back with --revoke.", file=sys.stderr)
+    print(f"{code.source} may now run this code. Revoke the trust with --revoke.", file=sys.stderr)
     return 0
 
 
@@ -47,27 +47,27 @@ def _code(model: str) -> store.OwnCode:
         code = store.own_code(folder, model, revision)
     if code is None:
         raise StudioError(
-            f"{model} brings no code of its own, or is not on this machine.",
+            f"{model} has no custom code, or is not on this machine.",
             code="no_own_code",
-            hint="A hub model is fetched by its first run, which then asks for trust.",
+            hint="A model on the Hub is downloaded by its first run, which then asks for trust.",
         )
     return code
 
 
 def _show(code: store.OwnCode, whole: bool) -> None:
-    print(f"{code.source} works only with Python code of its own, in {code.folder}:")
+    print(f"{code.source} requires custom Python code, in {code.folder}:")
     for name, digest in code.files.items():
         lines = code.text(name)
         print(f"  {name}  {lines.count(chr(10)) + 1} lines  sha256 {digest}")
         if whole:
             print("\n".join(f"    {line}" for line in lines.splitlines()))
-    print("It would run with all your rights. Look at it first (--show prints it).")
+    print("This code runs with all your permissions. Review it first (--show prints it).")
 
 
 def _agreed(code: store.OwnCode, options: argparse.Namespace) -> bool:
     if options.yes is not None:
         return code.digest.startswith(options.yes) and len(options.yes) >= 12
     if options.json or not sys.stdin.isatty():
-        print(f"To trust it without being asked: --yes {code.digest[:16]}", file=sys.stderr)
+        print(f"To trust it without a prompt: --yes {code.digest[:16]}", file=sys.stderr)
         return False
     return input("Trust these files? Type yes: ").strip().lower() == "yes"

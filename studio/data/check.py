@@ -27,7 +27,7 @@ _UNSURE = 0.5
 _RESULTS_KEPT = 64
 _PATIENCE_S = 0.5  # slow templates: rows that are not reached wait for the step
 _TOO_SLOW = "template_too_slow"
-_TOLD_AT_THE_FIELD = ("invalid_setting", "unknown_setting")
+_SHOWN_AT_THE_FIELD = ("invalid_setting", "unknown_setting")
 
 
 def quick_check(settings: DatasetSettings, context: CheckContext) -> Iterable[Problem]:
@@ -35,7 +35,7 @@ def quick_check(settings: DatasetSettings, context: CheckContext) -> Iterable[Pr
     try:
         chosen = _check(settings, context.project_dir, context.variants.get("format", {}))
     except StudioError as error:
-        if error.code in _TOLD_AT_THE_FIELD and settings.format != "auto":
+        if error.code in _SHOWN_AT_THE_FIELD and settings.format != "auto":
             return  # the check of the settings has said it
         yield context.problem(
             error.sentence,
@@ -49,7 +49,7 @@ def quick_check(settings: DatasetSettings, context: CheckContext) -> Iterable[Pr
         return
     if chosen is not None and chosen.reason and chosen.confidence < _UNSURE:
         yield context.problem(
-            f"the rows are taken for “{chosen.variant.title}”, but that is not sure: {chosen.reason}.",
+            f"the format was detected as “{chosen.variant.title}”, but not with certainty: {chosen.reason}.",
             "format",
             hint="Choose the format.",
             code="unsure_format",

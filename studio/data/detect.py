@@ -35,10 +35,10 @@ class Chosen:
         try:
             return payload.convert(row.data, self.settings)
         except RowError as error:
-            told = bad_file(path, error.what, error.hint, error.code, line=row.line)
+            located = bad_file(path, error.what, error.hint, error.code, line=row.line)
             if error.setting is not None:
-                told.field = "format" if self.reason else f"format_settings.{error.setting}"
-            raise told from error
+                located.field = "format" if self.reason else f"format_settings.{error.setting}"
+            raise located from error
 
 
 def choose_format(

@@ -49,8 +49,8 @@ def judged(sure: float, reason: str, rows: Sequence[Row], fits: Callable[[Row], 
     share = 1 - wrong / max(len(rows), 1)
     if share < 0.5:
         return NOT_MINE
-    told = f"{reason} (but not {wrong} of the first {len(rows)} rows)" if wrong else reason
-    return Detection(sure if share >= _MOST else sure * share, told)
+    described = f"{reason} (but not {wrong} of the first {len(rows)} rows)" if wrong else reason
+    return Detection(sure if share >= _MOST else sure * share, described)
 
 
 @dataclass(frozen=True)

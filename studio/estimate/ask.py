@@ -59,15 +59,15 @@ def ask(
             end_child(process, GRACE_S)
         if found is None:
             errors.seek(0)
-            last = (errors.read().strip().splitlines() or ["no words"])[-1]
-            raise StudioError(f"The helper process ended without an answer: {last}", code="helper")
+            last = (errors.read().strip().splitlines() or ["no output"])[-1]
+            raise StudioError(f"The helper process exited without a result: {last}", code="helper")
     return _with_dry(job, facts, found) if kind == "dry run" else _with_probe(job, facts, found)
 
 
 def request(kind: Kind, job: Job, facts: Facts) -> dict[str, Any]:
     """What the helper is asked, as JSON data. Raises ``StudioError`` when something is missing."""
     if job.train is None or job.base is None or not job.base.model.strip():
-        raise StudioError("Connect a Base model first.", node=job.node, code="no_base_model")
+        raise StudioError("Connect a Base model node first.", node=job.node, code="no_base_model")
     folder = local_folder(job.base.model.strip(), job.project_dir)
     starter = starter_of(job.base.model.strip())
     if folder is None and (starter is None or kind == "probe"):
@@ -79,8 +79,8 @@ def request(kind: Kind, job: Job, facts: Facts) -> dict[str, Any]:
         )
     if kind == "dry run" and job.lora and listed(job.lora.trained_tokens) and _tied(job):
         raise StudioError(
-            "A dry run cannot follow single tokens that are trained in an embedding which is the head too; "
-            "the formula counts them.",
+            "A dry run cannot trace trainable tokens of an embedding that is tied to the output "
+            "head; the formula covers them.",
             node=job.node,
             code="tied_tokens",
             hint="A probe measures them.",
@@ -116,15 +116,18 @@ def _refuse_probe(job: Job, folder: Path, facts: Facts) -> None:
     large could take everything else on the machine down with it; a GPU only refuses it."""
     if not weight_files(folder):
         raise StudioError(
-            f"{folder} holds no weights, and a probe trains real steps.",
+            f"{folder} contains no weights, which a probe requires.",
             node=job.node,
-            hint="Put the model's .safetensors files beside its config.json.",
+            hint="Add the model's .safetensors files next to its config.json.",
             code="no_weights",
         )
     found = estimate_job(job, facts)
     if facts.machine.device == "cpu" and (found.peak or 0) > found.available:
         raise StudioError(
-            "This training needs more memory than is free: a probe of it could take other programs down.",
+            (
+                "This training needs more memory than is available. A probe could cause other "
+                "programs to fail."
+            ),
             hint="Make it fit first.",
             node=job.node,
             code="too_large",

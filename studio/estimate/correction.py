@@ -56,6 +56,6 @@ def correction(now: Conditions) -> tuple[Measured | None, str]:
         return measured, ""
     changed = names(differences(now, other.of)[:MOST_TOLD])
     return None, (
-        f"The probe {day_of(other.when)} does not count here: it was made {changed}. Probe again to "
-        "measure this training."
+        f"The probe {day_of(other.when)} does not apply: it was made {changed}. Run the probe "
+        "again to measure this training."
     )

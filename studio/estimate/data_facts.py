@@ -21,7 +21,7 @@ from studio.data.row_format import named
 SAMPLE_BYTES = 2**20
 CHARACTERS_PER_TOKEN = 4.0
 TEMPLATE_TOKENS = 8
-"""Tokens that a chat template adds to each turn, about."""
+"Approximate number of tokens that a chat template adds to each turn."
 _TEXT_COLUMNS = COLUMNS["text_column"]
 _ANSWERS = ("completion", "output", "response", "answer", "chosen")
 

@@ -28,7 +28,7 @@ from studio.system.hardware import planned_threads
 
 LOOK_AT_RUNS = 40
 GOES_ON_S = 30.0
-"""A run that is being written is read again after so many seconds."""
+"Interval in seconds at which a run in progress is read again."
 
 
 @dataclass(frozen=True)

@@ -134,12 +134,12 @@ def _batch(job: Job, facts: Facts, registry: Registry) -> Iterator[list[Change]]
     while rows > 1:
         rows = max(n for n in range(1, rows) if rows % n == 0) if rows % 2 else rows // 2
         yield [
-            ("train", "batch_size", rows, "Fewer rows at once need less memory."),
+            ("train", "batch_size", rows, "A smaller batch needs less memory."),
             (
                 "train",
                 "gradient_accumulation_steps",
                 whole // rows,
-                "As many rows as before make up each optimizer step, so the result is the same.",
+                "Keeps the effective batch size, so the result is the same.",
             ),
         ]
 
@@ -148,7 +148,7 @@ def _checkpointing(job: Job, facts: Facts, registry: Registry) -> Iterator[list[
     del facts, registry
     if not job.train.gradient_checkpointing:
         reason = (
-            "Activations are computed twice instead of kept: the same result, about a third slower."
+            "Activations are recomputed instead of stored: the same result, about a third slower."
         )
         yield [("train", "gradient_checkpointing", True, reason)]
 
@@ -157,7 +157,7 @@ def _optimizer(job: Job, facts: Facts, registry: Registry) -> Iterator[list[Chan
     del facts, registry
     smaller = _EIGHT_BIT.get(job.train.optimizer)
     if smaller:
-        reason = "The optimizer's states take a quarter of the memory, with nearly the same steps."
+        reason = "The optimizer states need a quarter of the memory, with nearly the same updates."
         yield [("train", "optimizer", smaller, reason)]
 
 
@@ -165,7 +165,7 @@ def _precision(job: Job, facts: Facts, registry: Registry) -> Iterator[list[Chan
     del registry
     single = job.lora is not None and mode_of(job, facts.machine).weights == 4
     if single and facts.machine.bfloat16:
-        reason = "Weights and activations take half the memory; numbers are rounded more coarsely."
+        reason = "Weights and activations need half the memory; values are rounded more coarsely."
         yield [("base", "dtype", "bfloat16", reason)]
 
 
@@ -175,7 +175,10 @@ def _quantization(job: Job, facts: Facts, registry: Registry) -> Iterator[list[C
         return
     method = registry.variant("adapter", job.lora.method)
     if method is not None and method.payload.trains_on("nf4"):
-        reason = "The frozen weights take a quarter of the memory; training gets slower and a little worse."
+        reason = (
+            "The frozen weights need a quarter of the memory; training is slower and slightly "
+            "less accurate."
+        )
         yield [("base", "quantization", "nf4", reason)]
 
 
@@ -184,7 +187,7 @@ def _length(job: Job, facts: Facts, registry: Registry) -> Iterator[list[Change]
     length = job.train.max_length
     while length > SHORTEST:
         length = max(SHORTEST, length // 2)
-        reason = "Rows are cut sooner: what lies beyond is not learned."
+        reason = "Rows are truncated earlier; the model does not learn from the rest."
         yield [("train", "max_length", length, reason)]
 
 

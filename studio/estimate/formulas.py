@@ -243,8 +243,8 @@ FORMULAS: dict[str, Count] = {
     "monteclora": _drawn,
     "adamss": _parts,
 }
-"""Methods that are counted here. Their ids are those of ``studio/adapters``."""
+"Methods with a formula. The IDs are those of ``studio/adapters``."
 
 PLAIN = frozenset(name for name, formula in FORMULAS.items() if formula is _low_rank) - {"velora"}
-"""Methods whose step is LoRA's own: only their activations are known by formula. VeLoRA has LoRA's
-parameters, but keeps its inputs compressed."""
+"Methods whose step is that of LoRA: a formula exists for their activations only. VeLoRA has the "
+"parameters\nof LoRA, but compresses its stored inputs."

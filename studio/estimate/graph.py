@@ -30,7 +30,7 @@ from studio.graph.registry import Registry
 
 Basis = Literal["formula", "dry run", "measured here"]
 MARGIN = 0.95
-"""Share of the free memory that a run may plan with."""
+"Fraction of the free memory that a run may use."
 
 
 @dataclass(frozen=True)
@@ -89,13 +89,13 @@ def estimate_job(job: Job, facts: Facts) -> Estimate:
     """The estimate of one training."""
     found = Estimate(job.node, available=facts.machine.available, device=facts.machine.name)
     if job.train is None or job.base is None:
-        return replace(found, notes=("Connect a Base model and a Dataset to see what is needed.",))
+        return replace(found, notes=("Connect a Base model and a Dataset to see the estimate.",))
     if job.shape is None:
         return replace(
             found,
             notes=(
-                "The model is not on this machine yet, or its architecture is not known: run the Base "
-                "model node, or estimate with a dry run.",
+                "The model is not on this machine yet, or its architecture is unknown: run the "
+                "Base model node, or estimate with a dry run.",
             ),
         )
     counted, notes = counted_of(job, job.shape)
@@ -143,21 +143,23 @@ def _with_memory(
 
 
 ALLOCATOR_NOTE = (
-    "On a processor the system's allocator keeps memory that was freed; how much is approached. A probe "
-    "measures it."
+    "On a CPU the allocator keeps freed memory; the amount is approximate. A probe measures it."
 )
 
 
 def _noted(found: Estimate, shape: Shape, parts: Parts | None, device: str) -> Estimate:
     notes = list(found.notes)
     if parts is None and found.trainable is not None:
-        notes.append("What the chosen optimizer keeps is not known.")
+        notes.append("The memory of the selected optimizer is unknown.")
     if found.basis == "formula" and parts is not None and device == "cpu":
         notes.append(ALLOCATOR_NOTE)
     if not shape.exact:
-        notes.append(f"Activations of {shape.model_type} are approached; a dry run is exact.")
+        notes.append(f"Activations of {shape.model_type} are approximate; a dry run is exact.")
     if shape.experts_active > 1:
-        notes.append("How tokens spread over the experts is not known: an even spread is assumed.")
+        notes.append(
+            "The distribution of tokens over the experts is unknown; a uniform distribution is "
+            "assumed."
+        )
     return replace(found, notes=tuple(notes))
 
 

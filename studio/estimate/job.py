@@ -41,7 +41,7 @@ STARTER_CONFIGS: dict[str, dict[str, Any]] = {
         "tie_word_embeddings": True,
     },
 }
-"""Shapes of starters that are not imported yet."""
+"Shapes of starter models that have not been imported yet."
 
 
 @dataclass(frozen=True)
@@ -161,13 +161,17 @@ def counted_of(job: Job, shape: Shape) -> tuple[Counted, list[str]]:
         saved=listed(lora.modules_to_save),
         tokens=len(set(listed(lora.trained_tokens))),
     )
-    notes = [sentence[0].upper() + sentence[1:] for _, sentence, _ in chosen.troubles]
+    notes = [sentence[0].upper() + sentence[1:] for _, sentence, _ in chosen.errors]
     if counted.adapter is None:
         notes.append(
-            f"How much {lora.method} trains is counted by a dry run or measured by a probe: there is no formula."
+            f"There is no formula for the trainable parameters of {lora.method}; a dry run or "
+            "a probe counts them."
         )
     elif lora.method not in PLAIN and lora.method not in KEPT:
-        notes.append(f"Activations of {lora.method} are taken to be LoRA's; a dry run knows them.")
+        notes.append(
+            f"Activations of {lora.method} are assumed to be those of LoRA; a dry run computes "
+            "them."
+        )
     return counted, notes
 
 

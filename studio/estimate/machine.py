@@ -25,8 +25,8 @@ from studio.system.hardware import (
 
 FRESH_S = 5.0
 FRAMEWORK = {"cpu": 620 * 10**6, "cuda": 600 * 10**6}
-"""Bytes that are in use before a model is: on a processor Python with torch, transformers and PEFT
-(measured: see docs/estimate.md), on a GPU the context and its libraries' workspace."""
+"Bytes in use before a model is loaded: on a CPU Python with torch, transformers and "
+"PEFT\n(measured, see docs/estimate.md), on a GPU the context and the workspace of its libraries."
 
 
 @dataclass(frozen=True)

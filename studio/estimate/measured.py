@@ -21,7 +21,10 @@ from studio.system import paths
 
 LARGEST_CORRECTION = 3.0
 NEARLY = 0.1
-"""Share by which lengths, label counts and trained parameters may differ from the probe's."""
+(
+    "Fraction by which lengths, label counts and trainable parameters may differ from those of "
+    "the probe."
+)
 MOST_KEPT = 200
 _LIBRARIES = ("torch", "transformers", "peft", "accelerate", "bitsandbytes")
 _FORMULA = (
@@ -108,17 +111,17 @@ def differences(now: Conditions, then: Conditions) -> list[str]:
         told.append("with another version of the estimate")
     told += _libraries_changed(now.versions, then.versions)
     if then.config != now.config:
-        told.append("with other files of the model")
+        told.append("with other model files")
     if then.method != now.method:
         told.append(f"with the method {then.method}")
     changed = (word for k, word in _MODE_WORDS.items() if now.mode[k] != then.mode.get(k))
-    told += [f"with another {word}" for word in dict.fromkeys(changed)]
+    told += [f"with different {word}" for word in dict.fromkeys(changed)]
     if then.optimizer != now.optimizer:
         told.append(f"with the optimizer {then.optimizer}")
     if then.threads != now.threads:
         told.append(f"with {then.threads} thread{'s' if then.threads != 1 else ''}")
     if then.method == now.method and not _nearly(then.trained, now.trained):
-        told.append("with another number of trained parameters")
+        told.append("with a different number of trainable parameters")
     return told + _batch_changed(now, then)
 
 
@@ -126,8 +129,8 @@ def _batch_changed(now: Conditions, then: Conditions) -> list[str]:
     if then.rows != now.rows or not _nearly(then.length, now.length):
         return [f"of {then.rows} × {then.length:,} tokens, not {now.rows} × {now.length:,}"]
     if not _nearly(then.labels, now.labels):
-        return ["with another share of learned tokens"]
-    return [] if then.accumulated == now.accumulated else ["with other accumulation"]
+        return ["with a different fraction of trained tokens"]
+    return [] if then.accumulated == now.accumulated else ["with different gradient accumulation"]
 
 
 def _libraries_changed(now: Mapping[str, str | None], then: Mapping[str, str | None]) -> list[str]:
@@ -160,7 +163,7 @@ def all_measured() -> tuple[Measured, ...]:
 
 def store_measured(measured: Measured) -> None:
     """Keep a figure; one of the same conditions is replaced, and the oldest go when there are many."""
-    from studio.graph.project import write_atomic
+    from studio.system.atomic import write_atomic
 
     folder = _folder()
     folder.mkdir(parents=True, exist_ok=True)

@@ -231,7 +231,7 @@ def _missing(work: Work, pace: Pace) -> tuple[str, ...]:
     """What could not be told, in sentences."""
     told = []
     if work.sampled and pace.sampling_s is None:
-        told.append("The time of the samples is not in it: none were written in earlier runs.")
+        told.append("Sampling time is not included: earlier runs generated no samples.")
     if pace.around_s is None:
-        told.append("Loading the model and checking the adapter are not in the time.")
+        told.append("Loading the model and verifying the adapter are not included.")
     return tuple(told)

@@ -17,21 +17,21 @@ def rows_of(job: Job, facts: Facts) -> tuple[DataFacts | None, list[str]]:
     for settings in job.datasets:
         found = _facts(str(settings.source), job)
         if found is None:
-            return None, ["How long the rows are is not known: the max length is assumed for all."]
+            return None, ["Row lengths are unknown; the maximum length is assumed for all rows."]
         count = min(found.rows, settings.limit) if settings.limit else found.rows
         held_out, kept_apart = _validation(settings, count, job)
         rest = replace(found, rows=count - held_out, validation=held_out + kept_apart)
         split = job.train.long_text == "split"
         each.append(in_pieces(rest, job.train.max_length) if split else rest)
     if not each:
-        return None, ["No data is connected: rows of the max length are assumed."]
+        return None, ["No dataset is connected; rows of the maximum length are assumed."]
     rows = sum(d.rows for d in each)
     mean = sum(d.rows * d.mean for d in each) / max(1, rows)
     labels = sum(d.rows * d.mean * d.labels for d in each) / max(1.0, rows * mean)
     data = DataFacts(
         rows, mean, max(d.longest for d in each), labels, validation=sum(d.validation for d in each)
     )
-    return data, ["Lengths in tokens are taken as a quarter of the characters."]
+    return data, ["Token counts are estimated as a quarter of the number of characters."]
 
 
 def sources_of(job: Job) -> tuple[str, ...]:

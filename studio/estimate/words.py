@@ -14,16 +14,16 @@ PARTS = (
     ("optimizer", "Optimizer"),
     ("activations", "Activations"),
     ("logits", "Logits"),
-    ("workspace", "Work space"),
+    ("workspace", "Workspace"),
     ("allocator", "Allocator"),
     ("framework", "Framework"),
 )
 BASIS = {
     "formula": "by formula",
     "dry run": "by dry run",
-    "measured here": "corrected by a probe here",
+    "measured here": "corrected by a probe",
 }
-UNKNOWN_TIME = "not known yet: run a probe or train once"
+UNKNOWN_TIME = "unknown: run a probe or train once"
 
 
 def gib(size: int | float) -> str:
@@ -49,7 +49,7 @@ def short(found: Estimate) -> str:
 def headline(found: Estimate) -> str:
     """Whether it fits, in a sentence."""
     if found.peak is None:
-        return " ".join(("How much memory it needs is not known yet.", *found.notes[:1]))
+        return " ".join(("The memory requirement is unknown.", *found.notes[:1]))
     verdict = "It fits" if found.fits else "It does not fit"
     return (
         f"{verdict}: about {gib(found.peak)} needed, {gib(found.available)} free, "
@@ -60,7 +60,7 @@ def headline(found: Estimate) -> str:
 def parameters(found: Estimate) -> str:
     """``4.88 M of 139 M (3.5 %)``: what is trained."""
     if found.trainable is None or not found.total:
-        return "not known"
+        return "unknown"
     trainable, total = counted(found.trainable, 3), counted(found.total, 3)
     return f"{trainable} of {total} ({percent(found.trainable / found.total)})"
 
@@ -103,10 +103,10 @@ def time_parts(found: Estimate) -> str:
 
 def facts(found: Estimate) -> list[tuple[str, str]]:
     """Label and value of each figure beside the memory."""
-    steps = "not known" if found.steps is None else f"{found.steps:,}"
-    tokens = "not known" if found.tokens is None else f"about {counted(found.tokens, 3)}"
+    steps = "unknown" if found.steps is None else f"{found.steps:,}"
+    tokens = "unknown" if found.tokens is None else f"about {counted(found.tokens, 3)}"
     return [
-        ("Trained", parameters(found)),
+        ("Trainable", parameters(found)),
         ("Steps", steps),
         ("Tokens", tokens),
         *((f"Time, {name}", span(took)) for name, took in parts_of_time(found)),

@@ -58,14 +58,14 @@ def _graph_problems(graph: Graph, registry: Registry) -> list[Problem]:
         )
     ids = graph.ids()
     for twice in sorted({i for i in ids if ids.count(i) > 1}):
-        found.append(Problem(f"Two nodes have the id “{twice}”.", twice, code="duplicate_id"))
+        found.append(Problem(f"Two nodes have the ID “{twice}”.", twice, code="duplicate_id"))
     try:
         topological_order(graph)
     except CycleError as error:
         names = ", ".join(title_of(graph.node(n), registry) for n in error.nodes)
         found += [
             Problem(
-                f"The wires form a loop through {names}.",
+                f"The wires form a cycle through {names}.",
                 n,
                 None,
                 "Remove one of these wires.",
@@ -78,7 +78,7 @@ def _graph_problems(graph: Graph, registry: Registry) -> list[Problem]:
 
 def _missing_type(node: Node) -> Problem:
     return Problem(
-        f"The node “{node.id}” is of a type called “{node.type}” that is not installed.",
+        f"The node “{node.id}” has the type “{node.type}”, which is not installed.",
         node.id,
         None,
         "Install the extension it comes from, or delete the node.",
@@ -100,7 +100,7 @@ def _setting_problems(node: Node, node_type: NodeType, registry: Registry) -> li
             offered = ", ".join(v.id for v in registry.choices(kind))
             found.append(
                 Problem(
-                    f"{title}: there is no {kind} called “{chosen}”.",
+                    f"{title}: there is no {kind} “{chosen}”.",
                     node.id,
                     name,
                     f"Choose one of: {offered}.",
@@ -124,10 +124,10 @@ def _port_problems(
             wanted = " or ".join(t.title for t in port.types)
             found.append(
                 Problem(
-                    f"{title}: nothing is connected to its input “{port.title}”.",
+                    f"{title}: the input “{port.title}” is not connected.",
                     node.id,
                     port.name,
-                    f"Drag a wire here that carries: {wanted}.",
+                    f"Connect an output of type {wanted}.",
                     "unconnected",
                 )
             )
@@ -182,7 +182,7 @@ def _own_problems(
                 f"{context.title}: its settings cannot be checked: {error}.",
                 node.id,
                 None,
-                "Look at the names of its files and folders.",
+                "Check the names of its files and folders.",
                 "unusable_setting",
             )
         ]

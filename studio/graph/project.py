@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from studio.errors import StudioError
 from studio.graph.graph import Graph, Node, Wire
+from studio.system.atomic import write_atomic
 
 FORMAT = "lora-studio"
 VERSION = 1
@@ -64,7 +63,7 @@ def from_data(data: Any, name: str = "project") -> Graph:
         raise StudioError(
             f"{name} was saved by a newer LoRA Studio (file version {version}, this program reads {VERSION}).",
             title="The project is newer than this program",
-            hint="Update LoRA Studio to open it. The file was left untouched.",
+            hint="Update LoRA Studio to open it. The file was not changed.",
             code="newer_project",
             file=name,
         )
@@ -75,7 +74,7 @@ def from_data(data: Any, name: str = "project") -> Graph:
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise _bad(
             name,
-            f"a node or wire in it is damaged ({error})",
+            f"it contains a damaged node or wire ({error})",
             "Restore it from a copy or from its autosave journal.",
         ) from error
 
@@ -184,24 +183,6 @@ def json_text(data: Any, indent: int | None = None) -> str:
     except UnicodeEncodeError:
         return json.dumps(data, indent=indent)
     return text
-
-
-def write_atomic(path: Path, text: str) -> None:
-    """Replace a file's content so that a crash leaves the old or the new text, never half of it."""
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        if path.exists():
-            os.chmod(temporary, path.stat().st_mode & 0o777)
-        else:
-            os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 def journal_path(path: Path) -> Path:

@@ -18,7 +18,9 @@ from pydantic.fields import FieldInfo
 
 from studio.errors import Problem
 
-Widget = Literal["auto", "file", "folder", "model", "target_modules", "multiline", "slider"]
+Widget = Literal[
+    "auto", "file", "folder", "model", "target_modules", "multiline", "schedule", "slider"
+]
 
 
 class Settings(BaseModel):
@@ -122,7 +124,8 @@ class FieldSpec:
 
     def choice_label(self, value: Any) -> str:
         """The words shown for one choice."""
-        return dict(self.meta.choice_labels).get(value, str(value))
+        labels: dict[object, str] = dict(self.meta.choice_labels)
+        return labels.get(value, str(value))
 
 
 def meta_of(info: FieldInfo) -> Meta:
@@ -223,10 +226,13 @@ def _problem(
     given = error.get("input")
     if error["type"] == "extra_forbidden":
         return Problem(
-            f"{title}: there is no setting called “{name}”.",
+            f"{title}: there is no setting “{name}”.",
             node,
             prefix + name,
-            "It may come from a newer version or a missing extension; remove it to run.",
+            (
+                "It may come from a newer version or a missing extension; remove it to run the "
+                "project."
+            ),
             "unknown_setting",
         )
     if error["type"] == "value_error":
@@ -273,7 +279,7 @@ def _wanted(model: type[Settings], name: str, error: Any) -> str:
         if spec is not None and spec.choices:
             return "it must be one of " + ", ".join(str(c) for c in spec.choices)
         names = {
-            "int": "a whole number",
+            "int": "an integer",
             "float": "a number",
             "bool": "true or false",
             "str": "text",

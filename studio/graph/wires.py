@@ -44,7 +44,7 @@ def check_wire(
     """
     for node_id in (wire.source, wire.target):
         if not graph.has(node_id):
-            return Refusal("missing_node", f"There is no node called “{node_id}”.")
+            return Refusal("missing_node", f"There is no node “{node_id}”.")
     source, target = graph.node(wire.source), graph.node(wire.target)
     refusal = _check_ports(wire, source, target, registry)
     if refusal is not None:
@@ -54,12 +54,15 @@ def check_wire(
     if wire.source in graph.downstream(wire.target):
         return Refusal(
             "cycle",
-            f"This would make a loop: {title_of(target, registry)} already feeds {title_of(source, registry)}.",
+            (
+                f"This would create a cycle: {title_of(target, registry)} already feeds "
+                f"{title_of(source, registry)}."
+            ),
         )
     if not replacing and graph.wire_into(wire.target, wire.target_port) is not None:
         return Refusal(
             "input_taken",
-            f"{title_of(target, registry)} already has a wire into its {wire.target_port} input.",
+            f"The input {wire.target_port} of {title_of(target, registry)} is already connected.",
         )
     return None
 
@@ -74,14 +77,15 @@ def _check_ports(wire: Wire, source: Node, target: Node, registry: Registry) -> 
         (into, target, wire.target_port, "input"),
     ):
         if port is None:
-            return Refusal(
-                "missing_port", f"{title_of(node, registry)} has no {side} called “{name}”."
-            )
+            return Refusal("missing_port", f"{title_of(node, registry)} has no {side} “{name}”.")
     if isinstance(out, Port) and isinstance(into, Port) and not into.accepts(out.type):
         wanted = " or ".join(t.title for t in into.types)
         return Refusal(
             "wrong_type",
-            f"{title_of(target, registry)} takes {wanted} here, but this wire carries {out.type.title}.",
+            (
+                f"{title_of(target, registry)} accepts {wanted} here, but this wire carries "
+                f"{out.type.title}."
+            ),
         )
     return None
 

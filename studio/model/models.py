@@ -257,7 +257,7 @@ def _cached_snapshot(model: str) -> Path | None:
 
 
 def whole_choices(model: str, project_dir: Path) -> list[WholeModule]:
-    """The embedding and the head of a model that is known here, to be trained as a whole."""
+    """The embedding and the head of a model that is known here, as modules to save."""
     folder, starter = local_folder(model, project_dir), starter_of(model)
     if folder is not None:
         try:
@@ -278,5 +278,5 @@ def check_targets(settings: LoraSettings, context: CheckContext) -> Iterable[Pro
     modules = linear_modules(base.model, context.project_dir) if base is not None else None
     if base is None or not modules:
         return
-    for field, sentence, hint in choose(modules, settings, base.model).troubles:
+    for field, sentence, hint in choose(modules, settings, base.model).errors:
         yield context.problem(sentence, field, hint=hint, code="unknown_target")

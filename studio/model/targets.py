@@ -22,7 +22,7 @@ from studio.model.layers import LinearModule, resolve_targets, tensor_shapes, we
 from studio.node_settings.layer_range import HINT, LayerRangeError, layer_numbers
 from studio.node_settings.lora import LoraSettings
 
-Trouble = tuple[str, str, str]
+FieldError = tuple[str, str, str]
 """A setting's name, a sentence, and a hint."""
 
 
@@ -34,7 +34,7 @@ class Chosen:
     layers: list[LinearModule]
     ranks: dict[str, int] = field(default_factory=dict)
     alphas: dict[str, int] = field(default_factory=dict)
-    troubles: list[Trouble] = field(default_factory=list)
+    errors: list[FieldError] = field(default_factory=list)
 
 
 def choose(modules: Sequence[LinearModule], settings: LoraSettings, model: str) -> Chosen:
@@ -62,28 +62,28 @@ def _chosen(
     model: str,
 ) -> Chosen:
     """Kept, because several checks and the estimate ask the same after each edit."""
-    names, troubles = _wanted(modules, wanted, model)
+    names, errors = _wanted(modules, wanted, model)
     taken = taker(names)
     layers = [m for m in modules if taken(m.name)]
     kept, more = _narrowed(layers, modules, layer_range, exclude, model)
-    troubles += more
+    errors += more
     whole = len(kept) == len(layers)
     weights = joined(kept)
     if weights:
         every = joined(modules)
         plain = [m.name for m in kept if not is_joined(joined_name(m.name))]
         names = weight_names(every, weights, plain, names, whole)
-        troubles += _half_chosen(every, weights, exclude)
+        errors += _half_chosen(every, weights, exclude)
     elif not whole:
         names = [m.name for m in kept]
-    if not kept and not troubles:
-        troubles.append(("target_modules", "no layer is left to train.", "Choose more layers."))
+    if not kept and not errors:
+        errors.append(("target_modules", "no layer is left to train.", "Choose more layers."))
     ranks, more = _pattern(rank_pattern, kept, "rank_pattern")
     alphas, also = _pattern(alpha_pattern, kept, "alpha_pattern")
-    return Chosen(names, kept, ranks, alphas, [*troubles, *more, *also])
+    return Chosen(names, kept, ranks, alphas, [*errors, *more, *also])
 
 
-def _half_chosen(every: Weights, kept: Weights, exclude: str) -> list[Trouble]:
+def _half_chosen(every: Weights, kept: Weights, exclude: str) -> list[FieldError]:
     found = half_chosen(every, kept)
     if found is None:
         return []
@@ -103,7 +103,7 @@ def _half_chosen(every: Weights, kept: Weights, exclude: str) -> list[Trouble]:
 
 def _wanted(
     modules: Sequence[LinearModule], wanted: str | Sequence[str], model: str
-) -> tuple[list[str], list[Trouble]]:
+) -> tuple[list[str], list[FieldError]]:
     """Target names for PEFT; a regular expression is written out as the layers that it matches."""
     if isinstance(wanted, str) and wanted.startswith(PATTERN):
         try:
@@ -111,21 +111,21 @@ def _wanted(
         except PatternError as error:
             return [], [("target_modules", str(error), "")]
         hint = f"It must match a whole name, such as {modules[0].name}."
-        trouble = ("target_modules", f"“{wanted}” matches no linear layer of {model}.", hint)
-        return found, [] if found else [trouble]
+        unmatched = ("target_modules", f"“{wanted}” matches no linear layer of {model}.", hint)
+        return found, [] if found else [unmatched]
     names, wrong = resolve_targets(modules, wanted)
-    troubles = [
+    errors = [
         ("target_modules", wrong_target_sentence(n, model), nearest_hint(modules, n)) for n in wrong
     ]
     if not names and not wrong:
         sentence = wrong_target_sentence("an empty list", model)
-        troubles.append(("target_modules", sentence, nearest_hint(modules, "")))
-    return names, troubles
+        errors.append(("target_modules", sentence, nearest_hint(modules, "")))
+    return names, errors
 
 
 def _within(
     layers: list[LinearModule], modules: Sequence[LinearModule], layer_range: str, model: str
-) -> tuple[list[LinearModule], list[Trouble]]:
+) -> tuple[list[LinearModule], list[FieldError]]:
     """The layers in the range, whose numbers are those of the model's blocks; no range means all."""
     if not layer_range.strip():
         return layers, []
@@ -136,12 +136,12 @@ def _within(
         return layers, [("layers", str(error), HINT)]
     if numbers is None:
         return layers, []
-    troubles: list[Trouble] = []
+    errors: list[FieldError] = []
     missing = sorted(numbers - there)
     if missing:
         last = f"The last one is {max(there)}." if there else ""
-        troubles.append(("layers", f"{model} has no layer {missing[0]}.", last))
-    return [m for m in layers if block_number(m.name) in numbers], troubles
+        errors.append(("layers", f"{model} has no layer {missing[0]}.", last))
+    return [m for m in layers if block_number(m.name) in numbers], errors
 
 
 def _narrowed(
@@ -150,14 +150,14 @@ def _narrowed(
     layer_range: str,
     exclude: str,
     model: str,
-) -> tuple[list[LinearModule], list[Trouble]]:
+) -> tuple[list[LinearModule], list[FieldError]]:
     """The layers within the range and without the excluded ones."""
-    layers, troubles = _within(layers, modules, layer_range, model)
+    layers, errors = _within(layers, modules, layer_range, model)
     for name in listed(exclude):
         excluded = taker([name])
         kept = [m for m in layers if not excluded(m.name)]
         if len(kept) == len(layers):
-            troubles.append(
+            errors.append(
                 (
                     "exclude",
                     f"“{name}” matches none of the chosen layers.",
@@ -165,7 +165,7 @@ def _narrowed(
                 )
             )
         layers = kept
-    return layers, troubles
+    return layers, errors
 
 
 def listed(text: str | Sequence[str]) -> list[str]:
@@ -176,35 +176,35 @@ def listed(text: str | Sequence[str]) -> list[str]:
 
 def _pattern(
     text: str, layers: Sequence[LinearModule], setting: str
-) -> tuple[dict[str, int], list[Trouble]]:
+) -> tuple[dict[str, int], list[FieldError]]:
     """Numbers by layer name, from “down_proj=32, q_proj=8”; names are escaped for PEFT. The first that
     fits a layer counts. PEFT saves them in another order, so those that overlap are written out."""
     found: dict[str, int] = {}
     own: dict[str, int] = {}
-    troubles: list[Trouble] = []
+    errors: list[FieldError] = []
     overlap = False
     for part in listed(text):
         name, number = named_number(part)
         if number is None:
             hint = "Write name=number, such as down_proj=32."
-            troubles.append((setting, f"“{part}” is no name with a whole number.", hint))
+            errors.append((setting, f"“{part}” is not written as name=number.", hint))
             continue
         fits = taker([name])
         matched = [m.name for m in layers if fits(m.name)]
         if not matched:
             sentence = f"“{name}” matches none of the chosen layers."
-            troubles.append((setting, sentence, nearest_hint(layers, name)))
+            errors.append((setting, sentence, nearest_hint(layers, name)))
             continue
         overlap = overlap or any(m in own for m in matched)
         found[re.escape(name)] = number
         own = {**dict.fromkeys(matched, number), **own}
     weights = joined(layers) if own else {}
     if any(m.name in own for members in weights.values() for m in members):
-        troubles += _uneven(weights, own, setting)
+        errors += _uneven(weights, own, setting)
         overlap = True
     if overlap:
         found = {re.escape(joined_name(name)): number for name, number in own.items()}
-    return found, troubles
+    return found, errors
 
 
 def named_number(part: str) -> tuple[str, int | None]:
@@ -214,7 +214,7 @@ def named_number(part: str) -> tuple[str, int | None]:
     return name, int(number) if fits else None
 
 
-def _uneven(weights: Weights, own: dict[str, int], setting: str) -> list[Trouble]:
+def _uneven(weights: Weights, own: dict[str, int], setting: str) -> list[FieldError]:
     """Matrices that are joined in one weight have one rank and one alpha."""
     for weight, members in weights.items():
         if len({own.get(m.name) for m in members}) > 1:
@@ -245,7 +245,7 @@ def nearest_hint(modules: Sequence[LinearModule], name: str) -> str:
 
 @dataclass(frozen=True)
 class WholeModule:
-    """A part that is trained as a whole and saved with the adapter."""
+    """A module that is fully trained and saved with the adapter."""
 
     name: str
     parameters: int

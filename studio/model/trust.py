@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from studio.graph.project import write_atomic
+from studio.system.atomic import write_atomic
 from studio.system.paths import config_dir
 
 

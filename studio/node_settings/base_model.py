@@ -13,21 +13,24 @@ class BaseModelSettings(Settings):
     model: str = setting(
         "starter:smollm2-135m",
         "Model",
-        "starter:smollm2-135m, a local folder, a .gguf file, or a hub id such as Qwen/Qwen3-0.6B.",
+        "starter:smollm2-135m, a local folder, a .gguf file, or a Hub ID such as Qwen/Qwen3-0.6B.",
         widget="model",
     )
     revision: str = setting(
         "",
         "Revision",
-        "Branch, tag or commit of a hub model. Empty takes the newest and pins it to its commit.",
+        (
+            "Branch, tag or commit of a model on the Hub. Leave empty to use the latest version; "
+            "the run records its commit."
+        ),
         placeholder="newest",
         advanced=True,
     )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = setting(
         "auto",
         "Precision",
-        "Auto takes bfloat16 where the hardware computes it well, else float32. "
-        "float32 needs twice the memory of bfloat16 and is exact.",
+        "Auto uses bfloat16 where the hardware supports it efficiently, otherwise float32. "
+        "float32 needs twice the memory of bfloat16.",
         choice_labels={
             "auto": "Auto",
             "float32": "float32 (exact)",
@@ -38,24 +41,24 @@ class BaseModelSettings(Settings):
     quantization: Literal["none", "nf4", "fp4", "int8"] = setting(
         "none",
         "Quantization",
-        "Keep the frozen weights in 4 bits (NF4, QLoRA) or 8 bits to save memory; "
-        "training gets a little slower. NF4 keeps more of the model's quality than FP4.",
+        "Load the frozen weights in 4-bit (NF4, as in QLoRA) or 8-bit precision to save memory. "
+        "Training becomes slightly slower. NF4 preserves quality better than FP4.",
         choice_labels={"none": "None", "nf4": "4-bit NF4", "fp4": "4-bit FP4", "int8": "8-bit"},
     )
     double_quant: bool = setting(
         True,
         "Double quantization",
-        "Quantize the scales of the 4-bit weights too: saves 0.4 bits per weight "
-        "(about 0.35 GB of a 7 B model) at no loss that was ever measured.",
+        "Also quantize the quantization constants of the 4-bit weights. Saves about 0.4 bits per "
+        "weight (0.35 GB for a 7B model) with no measurable loss of quality.",
         advanced=True,
         shown_if={"quantization": ("nf4", "fp4")},
     )
     attention: Literal["auto", "sdpa", "eager", "flash_attention_2"] = setting(
         "auto",
         "Attention",
-        "How attention is computed. Auto takes what the model's code prefers, nearly "
-        "always SDPA. Eager is plain and slow, for comparison. FlashAttention 2 needs an NVIDIA GPU, the "
-        "flash-attn package and bfloat16 or float16.",
+        "The attention implementation. Auto uses the model's default, usually SDPA. Eager is slow "
+        "and useful for comparison. FlashAttention 2 requires an NVIDIA GPU, the flash-attn "
+        "package, and bfloat16 or float16.",
         advanced=True,
         choice_labels={
             "auto": "Auto",
@@ -66,8 +69,8 @@ class BaseModelSettings(Settings):
     )
     look_for_updates: bool = setting(
         False,
-        "Look for updates",
-        "Ask the hub for a newer version of the model at each run. Off: a model that "
-        "is on this machine is used as it is, without any network.",
+        "Check for updates",
+        "Check the Hub for a newer version of the model at each run. If off, a model that is "
+        "already on this machine is used without network access.",
         advanced=True,
     )

@@ -13,44 +13,46 @@ class DatasetSettings(Settings):
     source: str = setting(
         "",
         "File",
-        "Your examples: JSONL, JSON, CSV, TSV, Parquet, Arrow, plain text or Markdown, also "
-        "with .gz behind. A folder means all such files in it, “data/*.jsonl” those that match, and "
-        "“;” separates several. “hub:owner/name” fetches a data set from the Hugging Face hub. A "
-        "relative path starts from the project's folder.",
+        "Training examples: JSONL, JSON, CSV, TSV, Parquet, Arrow, plain text or Markdown, "
+        "optionally compressed with gzip (.gz). A folder includes all such files in it, "
+        "“data/*.jsonl” all matching files; separate several paths with “;”. “hub:owner/name” "
+        "downloads a dataset from the Hugging Face Hub. Relative paths start at the project "
+        "folder.",
         widget="file",
         placeholder="examples.jsonl",
     )
     format: str = setting(
         "auto",
         "Format",
-        "How one example is written. Detect looks at the first rows.",
+        "How each example is structured. Detect inspects the first rows.",
         variant="format",
         special={"auto": "Detect"},
     )
     format_settings: dict[str, Any] = setting(
-        {}, "Format settings", "Settings of the chosen format.", advanced=True
+        {}, "Format settings", "Settings of the selected format.", advanced=True
     )
     split_mode: Literal["fraction", "count", "column", "group", "file", "none"] = setting(
         "fraction",
         "Validation rows",
-        "How the rows are chosen that are kept out of training to measure "
-        "it honestly. Appending rows to the file moves no row to another side; by number, appended "
-        "rows may take the place of validation rows. A group is never on both sides.",
+        "How validation rows are selected. Validation rows are not trained on. With a share, "
+        "appending rows to the file never moves an existing row to the other side; with a fixed "
+        "number, appended rows may replace validation rows. All rows of a group stay on the same "
+        "side.",
         group="Split",
         choice_labels={
             "fraction": "A share",
             "count": "A number",
-            "column": "A column says which",
-            "group": "A share of groups",
-            "file": "A file of their own",
+            "column": "By column",
+            "group": "Share of groups",
+            "file": "Separate file",
             "none": "None",
         },
     )
     validation_fraction: float = setting(
         0.1,
         "Validation share",
-        "Share of the rows (or groups) kept out of training to measure it "
-        "honestly. 0.05 to 0.2 is usual; 0 switches validation off.",
+        "Fraction of the rows (or groups) held out for validation. Typical values are 0.05 to "
+        "0.2; 0 disables validation.",
         ge=0.0,
         le=0.9,
         step=0.01,
@@ -59,8 +61,8 @@ class DatasetSettings(Settings):
     )
     validation_count: int = setting(
         100,
-        "Validation rows to keep",
-        "How many rows are kept out of training. 100 to 1000 measure well.",
+        "Number of validation rows",
+        "Number of rows held out for validation. Typical values are 100 to 1000.",
         unit="rows",
         ge=1,
         group="Split",
@@ -69,7 +71,7 @@ class DatasetSettings(Settings):
     split_column: str = setting(
         "split",
         "Split column",
-        "The column that says on which side a row is.",
+        "Column that assigns each row to a split.",
         min_length=1,
         max_length=200,
         group="Split",
@@ -78,7 +80,7 @@ class DatasetSettings(Settings):
     train_values: str = setting(
         "train, training",
         "Training values",
-        "What the split column says of rows to train on, separated by commas.",
+        "Values of the split column that mark training rows, separated by commas.",
         max_length=10_000,
         group="Split",
         shown_if={"split_mode": "column"},
@@ -87,7 +89,7 @@ class DatasetSettings(Settings):
     validation_values: str = setting(
         "validation, valid, val, dev, eval",
         "Validation values",
-        "What the split column says of validation rows, separated by commas.",
+        "Values of the split column that mark validation rows, separated by commas.",
         max_length=10_000,
         group="Split",
         shown_if={"split_mode": "column"},
@@ -95,8 +97,11 @@ class DatasetSettings(Settings):
     )
     left_out_values: str = setting(
         "test, testing",
-        "Values left out",
-        "Rows that are neither trained on nor used for validation, separated by commas.",
+        "Excluded values",
+        (
+            "Values of the split column that mark rows to exclude from both training and "
+            "validation, separated by commas."
+        ),
         max_length=10_000,
         group="Split",
         shown_if={"split_mode": "column"},
@@ -105,8 +110,8 @@ class DatasetSettings(Settings):
     group_column: str = setting(
         "group",
         "Group column",
-        "Rows with the same value here stay together: the turns of one "
-        "conversation, the questions on one document, one author.",
+        "Rows with the same value in this column stay in the same split, such as the turns of a "
+        "conversation, the questions about a document, or the texts of an author.",
         min_length=1,
         max_length=200,
         group="Split",
@@ -115,7 +120,7 @@ class DatasetSettings(Settings):
     validation_source: str = setting(
         "",
         "Validation file",
-        "Files with the validation rows, chosen like those above.",
+        "Files with the validation rows. Accepts the same forms as File.",
         widget="file",
         placeholder="validation.jsonl",
         max_length=10_000,
@@ -125,7 +130,7 @@ class DatasetSettings(Settings):
     seed: int = setting(
         0,
         "Split seed",
-        "Another number picks other validation rows.",
+        "Seed for selecting the validation rows.",
         ge=0,
         le=2**31 - 1,
         group="Split",
@@ -134,30 +139,30 @@ class DatasetSettings(Settings):
     )
     on_bad_rows: Literal["stop", "skip"] = setting(
         "stop",
-        "Bad rows",
-        "Stop ends at the first row that cannot be read and names its line. Leave out "
-        "goes on without such rows; their number and lines are told. Damage that hides where the next row "
-        "starts (a broken JSON list, gzip data that break off) ends a run in any case.",
+        "Invalid rows",
+        "Stop ends the run at the first row that cannot be read and reports its line. Skip "
+        "ignores such rows and reports their number and lines. Damage that hides where the next "
+        "row starts (a broken JSON list, truncated gzip data) always ends the run.",
         group="Rows",
-        choice_labels={"stop": "Stop", "skip": "Leave out"},
+        choice_labels={"stop": "Stop", "skip": "Skip"},
     )
     deduplicate: bool = setting(
         False,
-        "Leave out duplicates",
-        "Of rows with exactly the same content, keep the first. Repeated "
-        "rows are learnt more strongly than others.",
+        "Remove duplicates",
+        "Keep only the first of several rows with identical content. Repeated rows have more "
+        "weight in training.",
         group="Rows",
     )
     drop_validation_leaks: bool = setting(
         False,
         "Move leaks to training",
-        "A validation row whose content is also trained on measures "
-        "memory, not skill; on, such rows are moved to the training side.",
+        "A validation row whose content also occurs in the training rows makes the validation "
+        "loss too optimistic. If on, such rows are moved to the training split.",
         group="Rows",
     )
     drop_rows: str = setting(
         "",
-        "Rows to leave out",
+        "Excluded rows",
         "Row numbers (3, 10-20) or lines of files (chats.jsonl:17), separated by commas.",
         max_length=100_000,
         group="Rows",
@@ -167,7 +172,7 @@ class DatasetSettings(Settings):
     limit: int = setting(
         0,
         "Row limit",
-        "Use only the first rows; handy for a quick try. 0 uses all.",
+        "Use only the first rows, for example for a quick test. 0 uses all rows.",
         unit="rows",
         ge=0,
         special={0: "all"},
@@ -176,18 +181,18 @@ class DatasetSettings(Settings):
     )
     documents: Literal["paragraph", "line", "file"] = setting(
         "paragraph",
-        "A text file's rows",
-        "What one row is in .txt and .md files: a paragraph (up to a "
-        "blank line), a line, or the whole file. Rows longer than the maximum length are cut.",
+        "Rows in text files",
+        "What counts as one row in .txt and .md files: a paragraph (up to a blank line), a line, "
+        "or the entire file. Rows longer than the maximum length are truncated.",
         group="Reading",
         advanced=True,
-        choice_labels={"paragraph": "Paragraphs", "line": "Lines", "file": "The whole file"},
+        choice_labels={"paragraph": "Paragraphs", "line": "Lines", "file": "Entire file"},
     )
     encoding: Literal["auto", "utf-8", "utf-16", "latin-1", "cp1252"] = setting(
         "auto",
         "Encoding",
-        "How letters are written in text files. Auto reads UTF-8, and UTF-16 with its "
-        "mark. Old Windows files are often cp1252.",
+        "Character encoding of text files. Auto reads UTF-8, and UTF-16 with a byte order mark. "
+        "Old Windows files often use cp1252.",
         group="Reading",
         advanced=True,
         choice_labels={
@@ -201,7 +206,7 @@ class DatasetSettings(Settings):
     hub_config: str = setting(
         "",
         "Hub configuration",
-        "Which part of a data set from the hub, where it has several. Empty takes the default one.",
+        "Configuration (subset) of a Hub dataset that has several. Leave empty to use the default.",
         group="Hub",
         advanced=True,
         placeholder="default",
@@ -210,7 +215,7 @@ class DatasetSettings(Settings):
     hub_split: str = setting(
         "train",
         "Hub split",
-        "Which split of a data set from the hub is read.",
+        "Split of a Hub dataset to read.",
         group="Hub",
         advanced=True,
         min_length=1,
@@ -219,8 +224,8 @@ class DatasetSettings(Settings):
     hub_revision: str = setting(
         "",
         "Hub revision",
-        "Branch, tag or commit of a data set from the hub. Empty takes the newest and "
-        "pins it to its commit.",
+        "Branch, tag or commit of a Hub dataset. Leave empty to use the latest version; the run "
+        "records its commit.",
         group="Hub",
         advanced=True,
         placeholder="newest",
@@ -228,9 +233,9 @@ class DatasetSettings(Settings):
     )
     hub_look_for_updates: bool = setting(
         False,
-        "Look for updates",
-        "A data set that was fetched once is taken from this machine without "
-        "asking the hub. On, the hub is asked each time whether there is a newer version.",
+        "Check for updates",
+        "If off, a dataset that is already on this machine is used without network access. If on, "
+        "the Hub is checked for a newer version at each run.",
         group="Hub",
         advanced=True,
     )

@@ -11,14 +11,28 @@ class EvaluateSettings(Settings):
     rows: int = setting(
         96,
         "Rows",
-        "How many rows are asked, spread evenly over the file. 0 asks all; more is slower and surer.",
+        (
+            "Number of rows to evaluate, evenly spaced over the file. 0 evaluates all rows; more "
+            "rows are slower and more reliable."
+        ),
         unit="rows",
         ge=0,
         special={0: "all"},
     )
     max_new_tokens: int = setting(
-        16, "Answer length", "Longest answer that is generated.", unit="tokens", ge=1, le=4096
+        16,
+        "Maximum new tokens",
+        "Maximum number of generated tokens per answer.",
+        unit="tokens",
+        ge=1,
+        le=4096,
     )
     batch_size: int = setting(
-        16, "Batch size", "Rows generated at once.", unit="rows", ge=1, le=512, advanced=True
+        16,
+        "Batch size",
+        "Number of answers generated at the same time.",
+        unit="rows",
+        ge=1,
+        le=512,
+        advanced=True,
     )

@@ -13,17 +13,17 @@ class ExportSettings(Settings):
     format: str = setting(
         "safetensors",
         "Format",
-        "Safetensors is what transformers, PEFT, vLLM and most tools load.",
+        "Safetensors is the format that transformers, PEFT, vLLM and most other tools load.",
         variant="exporter",
     )
     format_settings: dict[str, Any] = setting(
-        {}, "Format settings", "Settings of the chosen format.", advanced=True
+        {}, "Format settings", "Settings of the selected format.", advanced=True
     )
     folder: str = setting(
         "",
         "Folder",
-        "Where to write. Empty: inside the run's own folder. A relative path starts from the "
-        "project's folder.",
+        "Output folder. Leave empty to write into the run folder. Relative paths start at the "
+        "project folder.",
         widget="folder",
-        placeholder="in the run's folder",
+        placeholder="in the run folder",
     )

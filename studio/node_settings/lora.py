@@ -13,19 +13,19 @@ class LoraSettings(Settings):
     method: str = setting(
         "lora",
         "Method",
-        "LoRA suits most jobs. rsLoRA scales better at a high rank; DoRA learns a little more at a low "
-        "rank and is slower. With a tuned learning rate nine variants were within 1-2 % of plain LoRA "
-        "(arXiv:2602.04998), each at another rate.",
+        "LoRA is a good default. rsLoRA scales better at high ranks; DoRA can learn slightly more "
+        "at low ranks and is slower. With a tuned learning rate, nine variants were within 1-2 % of "
+        "plain LoRA (arXiv:2602.04998), each at a different learning rate.",
         variant="adapter",
     )
     method_settings: dict[str, Any] = setting(
-        {}, "Method settings", "Settings of the chosen method.", advanced=True
+        {}, "Method settings", "Settings of the selected method.", advanced=True
     )
     r: int = setting(
         16,
         "Rank (r)",
-        "Width of the trained matrices. 8 to 32 is usual. Twice the rank doubles the adapter's size and "
-        "its memory, and lets it learn more.",
+        "Rank of the trained matrices. Typical values are 8 to 32. A higher rank gives the "
+        "adapter more capacity; its size and memory grow in proportion.",
         ge=1,
         le=1024,
         log_scale=True,
@@ -33,8 +33,8 @@ class LoraSettings(Settings):
     alpha: int = setting(
         32,
         "Alpha",
-        "Scale of the adapter, which is multiplied by alpha / r. r or 2·r is usual; a larger alpha "
-        "learns faster and is less stable.",
+        "Scaling of the adapter: its output is multiplied by alpha / r. Typical values are r or "
+        "2·r. Larger values learn faster and are less stable.",
         ge=1,
         le=4096,
         log_scale=True,
@@ -42,8 +42,8 @@ class LoraSettings(Settings):
     dropout: float = setting(
         0.0,
         "Dropout",
-        "Probability of dropping an input of the adapter during training. 0 to 0.1; reduces overfitting "
-        "on few rows.",
+        "Dropout probability on the adapter's inputs during training. Typical values are 0 to "
+        "0.1. Reduces overfitting on small datasets.",
         ge=0.0,
         lt=1.0,
         step=0.01,
@@ -51,9 +51,10 @@ class LoraSettings(Settings):
     target_modules: str | list[str] = setting(
         "all-linear",
         "Target modules",
-        "The linear layers that get an adapter. All linear layers learn most; q and v only is smallest. "
-        "Also names separated by commas, or re: and a regular expression for whole names. Experts of a "
-        "mixture: experts.gate_up_proj, experts.down_proj.",
+        "Linear layers that receive an adapter. All linear layers give the most capacity; q and v "
+        "only is the smallest choice. Enter module names separated by commas, or “re:” and a "
+        "regular expression that matches full module names. For the experts of a "
+        "mixture-of-experts model: experts.gate_up_proj, experts.down_proj.",
         widget="target_modules",
         special={
             "all-linear": "All linear layers",
@@ -64,8 +65,8 @@ class LoraSettings(Settings):
     layers: str = setting(
         "",
         "Layer range",
-        "The layers of the model that get an adapter: 8-15, or 0, 4-7, or last 4; 0-30/2 is every second "
-        "one. Fewer layers need less memory and learn less.",
+        "Blocks of the model that receive an adapter, such as 8-15; 0, 4-7; or last 4. 0-30/2 selects "
+        "every second block. Fewer blocks need less memory and have less capacity.",
         advanced=True,
         placeholder="all",
         max_length=500,
@@ -73,43 +74,48 @@ class LoraSettings(Settings):
     exclude: str = setting(
         "",
         "Exclude",
-        "Names of layers without an adapter, separated by commas: k_proj, model.layers.0.mlp.up_proj.",
+        (
+            "Module names that receive no adapter, separated by commas: k_proj, "
+            "model.layers.0.mlp.up_proj."
+        ),
         advanced=True,
         placeholder="none",
         max_length=5000,
     )
     rank_pattern: str = setting(
         "",
-        "Ranks by layer",
-        "Layers with a rank of their own: down_proj=32, q_proj=8. The first name that matches a layer "
-        "counts.",
+        "Rank pattern",
+        "Ranks for individual modules, overriding Rank: down_proj=32, q_proj=8. The first "
+        "matching name applies.",
         advanced=True,
         placeholder="none",
         max_length=50_000,
     )
     alpha_pattern: str = setting(
         "",
-        "Alphas by layer",
-        "Layers with an alpha of their own: down_proj=64. The scale is alpha / r.",
+        "Alpha pattern",
+        "Alphas for individual modules, overriding Alpha: down_proj=64. The scaling is alpha / r.",
         advanced=True,
         placeholder="none",
         max_length=50_000,
     )
     modules_to_save: str = setting(
         "",
-        "Modules to save",
-        "Modules that are fully trained and saved with the adapter: embed_tokens, lm_head. For new "
-        "tokens. Adds hundreds of megabytes.",
+        "Fully trained modules",
+        "Modules that are trained in full and saved with the adapter, such as embed_tokens and "
+        "lm_head. Used for new tokens. Adds hundreds of megabytes.",
         advanced=True,
         placeholder="none",
         max_length=5000,
     )
     trained_tokens: str = setting(
         "",
-        "Train tokens",
-        "Tokens whose embedding is trained too: <|im_start|>, <|im_end|>. Separated by commas; a number "
-        "is a token's id. For markers that the base model never learned. A few kilobytes instead of the "
-        "hundreds of megabytes of the whole embedding; training needs memory for one more copy of it.",
+        "Trainable tokens",
+        "Tokens whose embeddings are trained along with the adapter, while all other embeddings "
+        "stay frozen: <|im_start|>, <|im_end|>. Separate them with commas; a number is a token "
+        "ID. Useful for special tokens that the base model has not learned. Adds a few kilobytes "
+        "to the adapter, instead of hundreds of megabytes for the full embedding; training needs "
+        "memory for one more copy of the embedding.",
         advanced=True,
         placeholder="none",
         max_length=5000,
@@ -117,8 +123,8 @@ class LoraSettings(Settings):
     bias: Literal["none", "all", "lora_only"] = setting(
         "none",
         "Bias",
-        "Whether bias terms are trained too. With anything but None, the base model changes even with "
-        "the adapter disabled.",
+        "Which bias terms are trained. With any choice except None, the model's output changes "
+        "even when the adapter is disabled.",
         advanced=True,
         choice_labels={"none": "None", "all": "All", "lora_only": "Adapted layers only"},
     )

@@ -13,8 +13,8 @@ class MergeSettings(Settings):
     dtype: Literal["base", "float32", "bfloat16", "float16"] = setting(
         "base",
         "Precision",
-        "Base keeps the precision the model was trained in. bfloat16 halves a float32 "
-        "model's size and rounds the merge; the difference is measured and shown.",
+        "Base keeps the precision the model was trained in. bfloat16 halves the size of a float32 "
+        "model and rounds the merged weights; the difference is measured and reported.",
         choice_labels={
             "base": "Same as the base",
             "float32": "float32",

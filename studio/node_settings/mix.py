@@ -13,8 +13,9 @@ def _weight(port: str) -> Any:
     return setting(
         1.0,
         f"Weight of {port.upper()}",
-        f"How much of the mix comes from data set {port.upper()}, beside "
-        "the other weights: 2 and 1 give two rows of one to one row of the other. 0 leaves it out.",
+        f"Weight of dataset {port.upper()} in the mix, relative to the other weights. With "
+        "weights 2 and 1, the first dataset contributes two rows for every row of the second. 0 "
+        "excludes it.",
         ge=0.0,
         le=1000.0,
         shown_if={"mode": "weights"},
@@ -25,7 +26,7 @@ def _count(port: str) -> Any:
     return setting(
         0,
         f"Rows of {port.upper()}",
-        f"How many training rows of data set {port.upper()} are used, drawn by the seed.",
+        f"Number of training rows of dataset {port.upper()} to use, sampled with the seed.",
         unit="rows",
         ge=0,
         special={0: "all"},
@@ -39,9 +40,13 @@ class MixSettings(Settings):
     mode: Literal["all", "weights", "counts"] = setting(
         "all",
         "Mix",
-        "Whether all rows are used, a share of each data set by weights, or a number of rows "
-        "of each. Training and validation rows are mixed separately and never change sides.",
-        choice_labels={"all": "All rows", "weights": "By weights", "counts": "By numbers of rows"},
+        "Use all rows, mix the datasets by weight, or use a fixed number of rows from each. "
+        "Training and validation rows are mixed separately and never change sides.",
+        choice_labels={
+            "all": "All rows",
+            "weights": "By weights",
+            "counts": ("Fixed number of rows"),
+        },
     )
     weight_a: float = _weight("a")
     weight_b: float = _weight("b")
@@ -49,18 +54,18 @@ class MixSettings(Settings):
     weight_d: float = _weight("d")
     fit: Literal["shrink", "repeat"] = setting(
         "shrink",
-        "To meet the weights",
-        "Shrink uses fewer rows of the data sets that have too many. "
-        "Repeat uses all rows, and those of small data sets several times; rows seen often are learnt "
-        "by heart. Validation rows are never repeated.",
+        "Method",
+        "Use fewer rows subsamples the datasets that have more rows than needed. Repeat rows uses "
+        "all rows and repeats those of small datasets; rows seen often may be memorized. "
+        "Validation rows are never repeated.",
         choice_labels={"shrink": "Use fewer rows", "repeat": "Repeat rows"},
         shown_if={"mode": "weights"},
     )
     max_repeats: int = setting(
         4,
-        "Most repeats",
-        "A row is used at most so many times; up to 4 passes hurt little. Where that "
-        "does not reach a weight, it is told.",
+        "Maximum repeats",
+        "Maximum number of times a row is used. Up to 4 repeats usually do little harm. If a "
+        "weight cannot be reached within this limit, a notice says so.",
         unit="times",
         ge=1,
         le=100,
@@ -74,7 +79,7 @@ class MixSettings(Settings):
     seed: int = setting(
         0,
         "Seed",
-        "Another number draws other rows.",
+        "Seed for sampling rows.",
         ge=0,
         le=2**31 - 1,
         advanced=True,

@@ -12,16 +12,16 @@ class ResizeSettings(Settings):
 
     by: Literal["energy", "rank"] = setting(
         "energy",
-        "Shrink by",
-        "Energy: every layer keeps as many directions as its change needs. Rank: the "
-        "same rank for all.",
+        "Reduce by",
+        "Energy keeps as many singular directions per layer as its change needs. Rank gives all "
+        "layers the same rank.",
         choice_labels={"energy": "Energy kept", "rank": "Rank"},
     )
     energy: float = setting(
         0.95,
         "Energy",
-        "Share of each layer's change (its squared singular values) that is kept. 0.9 to "
-        "0.99 is usual; less is smaller and further from what was trained.",
+        "Fraction of each layer's squared singular values to keep. Typical values are 0.9 to "
+        "0.99. Lower values give a smaller adapter that differs more from the trained one.",
         gt=0.0,
         le=1.0,
         step=0.01,
@@ -30,7 +30,7 @@ class ResizeSettings(Settings):
     r: int = setting(
         8,
         "Rank (r)",
-        "The new rank of every layer; layers that had less keep theirs.",
+        "New rank of every layer. Layers with a lower rank keep theirs.",
         ge=1,
         le=1024,
         log_scale=True,

@@ -55,15 +55,19 @@ class TrainSettings(Settings):
     # Objective, length and batches
 
     objective: str = setting(
-        "sft", "Objective", "What the model learns from a row.", variant="objective", advanced=True
+        "sft",
+        "Objective",
+        "What the model learns from each row.",
+        variant="objective",
+        advanced=True,
     )
     objective_settings: dict[str, Any] = setting(
-        {}, "Objective settings", "Settings of the chosen objective.", advanced=True
+        {}, "Objective settings", "Settings of the selected objective.", advanced=True
     )
     epochs: float = setting(
         1.0,
         "Epochs",
-        "How often every row is seen. 1 to 3 is usual; more can overfit.",
+        "Number of passes over the training data. Typical values are 1 to 3; more may overfit.",
         group="Length",
         gt=0.0,
         le=1000.0,
@@ -72,8 +76,8 @@ class TrainSettings(Settings):
     )
     max_steps: int = setting(
         0,
-        "Steps",
-        "Number of optimizer steps. 0 goes by epochs.",
+        "Max steps",
+        "Number of optimizer steps. 0 trains for the number of epochs above.",
         unit="steps",
         group="Length",
         ge=0,
@@ -82,7 +86,7 @@ class TrainSettings(Settings):
     batch_size: int = setting(
         4,
         "Batch size",
-        "Rows computed at once. More is faster per row and needs more memory.",
+        "Rows per forward pass. Larger batches are faster per row and need more memory.",
         unit="rows",
         group="Batch",
         ge=1,
@@ -90,9 +94,9 @@ class TrainSettings(Settings):
     )
     gradient_accumulation_steps: int = setting(
         1,
-        "Accumulation",
-        "Batches added up before each optimizer step: a larger effective batch without "
-        "more memory.",
+        "Gradient accumulation",
+        "Number of batches accumulated before each optimizer step. Increases the effective batch "
+        "size without more memory.",
         unit="batches",
         group="Batch",
         ge=1,
@@ -101,7 +105,7 @@ class TrainSettings(Settings):
     max_length: int = setting(
         512,
         "Max length",
-        "Longer rows are cut to this many tokens. Memory grows with it.",
+        "Maximum length in tokens; longer rows are truncated. Memory grows with it.",
         unit="tokens",
         group="Batch",
         ge=8,
@@ -110,37 +114,38 @@ class TrainSettings(Settings):
     )
     long_text: Literal["cut", "split"] = setting(
         "cut",
-        "Longer plain text",
-        "What becomes of plain text that is longer than the max length. Cut: what "
-        "is behind it is not trained. Split into pieces: it becomes several rows, and each of its tokens is "
-        "trained once; right for continued pretraining. Conversations and prompts are always cut.",
+        "Long plain text",
+        "How plain text longer than the maximum length is handled. Truncate drops the rest. Split "
+        "turns it into several rows, so that each token is trained on once; use it for continued "
+        "pretraining. Conversations and prompts are always truncated.",
         group="Batch",
-        choice_labels={"cut": "Cut", "split": "Split into pieces"},
+        choice_labels={"cut": "Truncate", "split": "Split"},
     )
     batching: Literal["padded", "padding_free", "packed"] = setting(
         "padded",
         "Batching",
-        "Padded: rows are filled up to the longest of their batch. Without padding: the "
-        "rows of a batch lie in one sequence, and none sees another; the same result, faster when lengths "
-        "differ. Packed: short rows are collected into sequences of the pack length first, and the batch "
-        "size counts those, so that optimizer steps hold more and a varying number of rows. Models that "
-        "cannot keep rows apart are trained padded, and that is told.",
+        "Padded fills rows up to the longest row of their batch. Padding-free concatenates the "
+        "rows of a batch into one sequence without attention between rows; the results are the "
+        "same, and it is faster when lengths differ. Packed combines short rows into sequences of "
+        "the pack length. The batch size then counts these sequences, so an optimizer step holds "
+        "more rows, and their number varies. Models that do not support separate rows in one "
+        "sequence use padding, and a notice says so.",
         group="Batch",
-        choice_labels={"padded": "Padded", "padding_free": "Without padding", "packed": "Packed"},
+        choice_labels={"padded": "Padded", "padding_free": "Padding-free", "packed": "Packed"},
     )
     group_by_length: bool = setting(
         False,
         "Group by length",
-        "Rows of like length come in one batch, so that little is padded. The order "
-        "is still random, but less so.",
+        "Put rows of similar length into the same batch to reduce padding. The order stays "
+        "random, but less so.",
         group="Batch",
         shown_if={"batching": "padded"},
     )
     pack_length: int = setting(
         0,
         "Pack length",
-        "Tokens that one packed sequence holds at most. Memory grows with it. 0: the max "
-        "length; never less than the longest row.",
+        "Maximum number of tokens in a packed sequence. Memory grows with it. 0 uses the maximum "
+        "length. Always at least the length of the longest row.",
         unit="tokens",
         group="Batch",
         ge=0,
@@ -154,15 +159,15 @@ class TrainSettings(Settings):
     train_on: Literal["answers", "last_answer", "weights", "all"] = setting(
         "answers",
         "Train on",
-        "Answers only: the model learns to answer. Last answer only: earlier ones are "
-        "context. Weights in the data: each message counts as much as its “weight” says. Everything: it also "
-        "learns to write the questions.",
+        "Which tokens contribute to the loss. Answers only trains on all answers. Last answer "
+        "only uses earlier answers as context. Message weights multiplies the loss of each "
+        "message by its “weight” field. All tokens also trains on the prompts.",
         group="Data",
         choice_labels={
             "answers": "Answers only",
             "last_answer": "Last answer only",
-            "weights": "Weights in the data",
-            "all": "Everything",
+            "weights": "Message weights",
+            "all": "All tokens",
         },
     )
     chat_template: Literal[
@@ -186,17 +191,18 @@ class TrainSettings(Settings):
     ] = setting(
         "model",
         "Chat template",
-        "How a conversation is written. The model's own suits nearly always; another "
-        "one must be learned first. It is saved with the adapter, and the tuned model is asked with it.",
+        "How conversations are formatted. The model's own template is nearly always the right "
+        "choice; a model must first learn any other template. The template is saved with the "
+        "adapter and used when the tuned model is evaluated.",
         group="Data",
         advanced=True,
-        choice_labels={"model": "The model's own", **_TITLES, "custom": "Custom"},
+        choice_labels={"model": "Model's own", **_TITLES, "custom": "Custom"},
     )
     custom_template: str = setting(
         "",
         "Custom template",
-        "A Jinja chat template as transformers takes it: it loops over “messages” and "
-        "ends with the start of an answer when “add_generation_prompt” is true.",
+        "A Jinja chat template in the format of transformers: it loops over “messages” and ends "
+        "with the start of an answer if “add_generation_prompt” is true.",
         group="Data",
         widget="multiline",
         advanced=True,
@@ -206,21 +212,22 @@ class TrainSettings(Settings):
     end_token: Literal["auto", "always", "never"] = setting(
         "auto",
         "End token",
-        "What teaches the model to stop. Where needed: the end token is added where the "
-        "chat template ends answers with nothing, and after raw text. Always: after every row. Never: a model "
-        "may not learn to stop.",
+        "When to append the end-of-sequence token, which teaches the model to stop. Where needed "
+        "appends it if the chat template does not end answers with an end token, and after plain "
+        "text. Always appends it to every row. With Never, the model may not learn to stop.",
         group="Data",
         advanced=True,
         choice_labels={"auto": "Where needed", "always": "Always", "never": "Never"},
     )
     bos: Literal["auto", "always", "never"] = setting(
         "auto",
-        "BOS before raw text",
-        "The token that begins a text. As the tokenizer does suits nearly "
-        "always. Chat templates write their own; it never stands twice.",
+        "BOS before plain text",
+        "Whether plain text starts with the beginning-of-sequence token. The tokenizer's default "
+        "is nearly always the right choice. Chat templates add their own; the token is never "
+        "added twice.",
         group="Data",
         advanced=True,
-        choice_labels={"auto": "As the tokenizer does", "always": "Always", "never": "Never"},
+        choice_labels={"auto": "Tokenizer default", "always": "Always", "never": "Never"},
     )
 
     # What is added to the loss
@@ -228,8 +235,9 @@ class TrainSettings(Settings):
     label_smoothing: float = setting(
         0.0,
         "Label smoothing",
-        "Share of each target that is spread over the whole vocabulary, so that the model "
-        "becomes less sure of itself. 0 to 0.1. The training loss shown includes it.",
+        "Fraction of each target's probability spread evenly over the vocabulary, which makes the "
+        "model less confident. Typical values are 0 to 0.1. The reported training loss includes "
+        "it.",
         group="Loss",
         ge=0.0,
         lt=1.0,
@@ -240,8 +248,9 @@ class TrainSettings(Settings):
     z_loss: float = setting(
         0.0,
         "Z-loss",
-        "Factor of log(Z)², Z being the sum under the softmax: keeps logits from growing, which "
-        "steadies trainings in half precision (PaLM). 1e-4 is usual. The training loss shown includes it.",
+        "Weight of the z-loss, log(Z)² with Z the sum of the exponentiated logits. It keeps "
+        "logits from growing and stabilizes training in half precision (PaLM). A typical value is "
+        "1e-4. The reported training loss includes it.",
         group="Loss",
         ge=0.0,
         le=1.0,
@@ -251,8 +260,9 @@ class TrainSettings(Settings):
     neftune_alpha: float = setting(
         0.0,
         "NEFTune noise",
-        "Noise on the input embeddings while training (Jain et al. 2023): answers become "
-        "longer and less copied on small data sets. 5 to 15. Nothing of it is saved.",
+        "Noise added to the input embeddings during training (Jain et al. 2023). Typical values "
+        "are 5 to 15. On small datasets, answers become longer and less repetitive of the "
+        "training data. It does not affect the saved weights.",
         group="Loss",
         ge=0.0,
         le=1000.0,
@@ -265,8 +275,8 @@ class TrainSettings(Settings):
     learning_rate: float = setting(
         2e-4,
         "Learning rate",
-        "Size of each step. 1e-4 to 5e-4 is usual for LoRA. Too high: the loss jumps; "
-        "too low: it hardly moves.",
+        "Step size of the optimizer. Typical values for LoRA are 1e-4 to 5e-4. If it is too high, "
+        "the loss becomes unstable; if too low, the loss hardly decreases.",
         group="Optimizer",
         gt=0.0,
         le=1.0,
@@ -274,24 +284,25 @@ class TrainSettings(Settings):
     )
     lr_scheduler: ScheduleName = setting(
         "cosine",
-        "Schedule",
-        "How the learning rate falls over the run. Cosine suits nearly always.",
+        "Scheduler",
+        "How the learning rate changes during training. Cosine is a good default.",
         group="Optimizer",
+        widget="schedule",
         choice_labels={
             "linear": "Linear",
             "cosine": "Cosine",
             "constant": "Constant",
-            "cosine_with_min_lr": "Cosine to a lowest rate",
+            "cosine_with_min_lr": "Cosine with minimum",
             "cosine_with_restarts": "Cosine with restarts",
-            "wsd": "Warm-up, stable, decay",
+            "wsd": "Warmup-stable-decay",
             "inverse_sqrt": "Inverse square root",
             "polynomial": "Polynomial",
         },
     )
     warmup_ratio: float = setting(
         0.03,
-        "Warm-up",
-        "Share of the steps in which the learning rate rises from 0.",
+        "Warmup ratio",
+        "Fraction of the steps in which the learning rate rises from 0.",
         group="Optimizer",
         ge=0.0,
         le=1.0,
@@ -300,18 +311,21 @@ class TrainSettings(Settings):
     )
     warmup_steps: int = setting(
         0,
-        "Warm-up steps",
-        "Number of steps in which the learning rate rises from 0. 0: by the share above.",
+        "Warmup steps",
+        "Number of steps in which the learning rate rises from 0. 0 uses the warmup ratio.",
         unit="steps",
         group="Optimizer",
         ge=0,
-        special={0: "by share"},
+        special={0: "by ratio"},
         advanced=True,
     )
     min_lr_ratio: float = setting(
         0.1,
-        "Lowest rate",
-        "Where the schedule ends, as a share of the learning rate. 0 to 0.1 is usual.",
+        "Minimum learning rate",
+        (
+            "Learning rate at the end of the schedule, as a fraction of the learning rate. "
+            "Typical values are 0 to 0.1."
+        ),
         group="Optimizer",
         ge=0.0,
         le=1.0,
@@ -322,7 +336,7 @@ class TrainSettings(Settings):
     lr_cycles: int = setting(
         3,
         "Cycles",
-        "How often the learning rate falls to 0 and starts again.",
+        "Number of times the learning rate falls to 0 and restarts.",
         group="Optimizer",
         ge=1,
         le=1000,
@@ -331,8 +345,11 @@ class TrainSettings(Settings):
     )
     decay_ratio: float = setting(
         0.2,
-        "Decay",
-        "Share of the steps, at the end, in which the learning rate falls. 0.1 to 0.2 is usual.",
+        "Decay ratio",
+        (
+            "Fraction of the steps at the end in which the learning rate decays. Typical values "
+            "are 0.1 to 0.2."
+        ),
         group="Optimizer",
         ge=0.0,
         le=1.0,
@@ -343,7 +360,7 @@ class TrainSettings(Settings):
     lr_power: float = setting(
         1.0,
         "Power",
-        "Shape of the polynomial: 1 is a straight line, 2 falls faster at first.",
+        "Power of the polynomial: 1 is linear, 2 falls faster at first.",
         group="Optimizer",
         gt=0.0,
         le=10.0,
@@ -354,14 +371,15 @@ class TrainSettings(Settings):
     optimizer: OptimizerName = setting(
         "adamw",
         "Optimizer",
-        "AdamW suits nearly always. The 8-bit ones keep 2 instead of 8 bytes for each "
-        "trained weight; the paged ones move them to main memory when the GPU is full; Adafactor and SGD keep "
-        "next to nothing. Lion wants a third to a tenth of AdamW's learning rate, SGD a hundred times more.",
+        "AdamW is a good default. The 8-bit optimizers keep 2 instead of 8 bytes of state per "
+        "trained weight; the paged ones move their state to CPU memory when the GPU is full; "
+        "Adafactor and SGD keep almost no state. Lion needs 3 to 10 times smaller learning rates "
+        "than AdamW, SGD about 100 times larger ones.",
         group="Optimizer",
         advanced=True,
         choice_labels={
             "adamw": "AdamW",
-            "adamw_fused": "AdamW, fused on the GPU",
+            "adamw_fused": "AdamW, fused",
             "adamw_8bit": "AdamW 8-bit",
             "paged_adamw": "AdamW, paged",
             "paged_adamw_8bit": "AdamW 8-bit, paged",
@@ -377,7 +395,7 @@ class TrainSettings(Settings):
     beta1: float = setting(
         0.9,
         "Beta 1",
-        "How much of the earlier gradients each step keeps. 0.9 is usual.",
+        "Decay rate of the running average of gradients. A typical value is 0.9.",
         group="Optimizer",
         ge=0.0,
         lt=1.0,
@@ -388,20 +406,23 @@ class TrainSettings(Settings):
     beta2: float = setting(
         0.0,
         "Beta 2",
-        "How slowly the size of the gradients is followed. 0: the optimizer's own, which is "
-        "0.999, and 0.99 for Lion.",
+        "Decay rate of the running average of squared gradients. 0 uses the optimizer's default: "
+        "0.999, or 0.99 for Lion.",
         group="Optimizer",
         ge=0.0,
         lt=1.0,
         step=0.001,
         advanced=True,
-        special={0.0: "its own"},
+        special={0.0: "optimizer default"},
         shown_if={"optimizer": _WITH_BETAS},
     )
     beta3: float = setting(
         0.9999,
         "Beta 3",
-        "How much AdEMAMix's slow memory keeps. Lower it for runs of less than 10,000 steps.",
+        (
+            "Decay rate of AdEMAMix's slow running average. Lower it for runs of fewer than "
+            "10,000 steps."
+        ),
         group="Optimizer",
         ge=0.0,
         lt=1.0,
@@ -411,8 +432,8 @@ class TrainSettings(Settings):
     )
     ademamix_alpha: float = setting(
         5.0,
-        "Slow share",
-        "How strongly AdEMAMix's slow memory counts. 5 to 8 is usual.",
+        "AdEMAMix alpha",
+        "Weight of AdEMAMix's slow running average. Typical values are 5 to 8.",
         group="Optimizer",
         ge=0.0,
         le=100.0,
@@ -423,7 +444,10 @@ class TrainSettings(Settings):
     epsilon: float = setting(
         1e-8,
         "Epsilon",
-        "Keeps the division by small gradients in bounds. Raise it to 1e-6 if the loss jumps.",
+        (
+            "Small constant that keeps the division by small gradients stable. Raise it to 1e-6 "
+            "if the loss is unstable."
+        ),
         group="Optimizer",
         gt=0.0,
         le=1.0,
@@ -434,7 +458,7 @@ class TrainSettings(Settings):
     momentum: float = setting(
         0.0,
         "Momentum",
-        "How much of the step before SGD keeps. 0.9 is usual and needs 4 bytes more for each "
+        "Momentum of SGD. A typical value is 0.9; any value above 0 needs 4 more bytes per "
         "trained weight.",
         group="Optimizer",
         ge=0.0,
@@ -446,7 +470,7 @@ class TrainSettings(Settings):
     muon_momentum: float = setting(
         0.95,
         "Muon momentum",
-        "How much of the steps before Muon keeps. 0.95 is usual.",
+        "Momentum of Muon. A typical value is 0.95.",
         group="Optimizer",
         ge=0.0,
         lt=1.0,
@@ -457,7 +481,7 @@ class TrainSettings(Settings):
     weight_decay: float = setting(
         0.0,
         "Weight decay",
-        "Pulls the adapter towards zero. 0 to 0.1.",
+        "Shrinks the trained weights towards zero at each step. Typical values are 0 to 0.1.",
         group="Optimizer",
         ge=0.0,
         le=1.0,
@@ -467,7 +491,10 @@ class TrainSettings(Settings):
     max_grad_norm: float = setting(
         1.0,
         "Gradient clipping",
-        "Longer gradients are cut to this norm. 0 switches it off.",
+        (
+            "Maximum norm of the gradients; larger gradients are scaled down to it. 0 disables "
+            "clipping."
+        ),
         group="Optimizer",
         ge=0.0,
         le=1000.0,
@@ -480,27 +507,34 @@ class TrainSettings(Settings):
     eval_by: Literal["steps", "epoch", "run"] = setting(
         "steps",
         "Evaluate by",
-        "Whether evaluations go by a number of steps, or by a share of an epoch or of the run.",
-        group="Cadence",
+        (
+            "Unit of the evaluation interval: optimizer steps, a fraction of an epoch, or a "
+            "fraction of the run."
+        ),
+        group="Evaluation and checkpoints",
         advanced=True,
-        choice_labels={"steps": "Steps", "epoch": "Share of an epoch", "run": "Share of the run"},
+        choice_labels={
+            "steps": "Max steps",
+            "epoch": "Fraction of an epoch",
+            "run": ("Fraction of the run"),
+        },
     )
     eval_steps: int = setting(
         0,
         "Evaluate every",
-        "Measure the validation loss every so many steps. 0: ten times a run.",
+        "Compute the validation loss every N steps. 0 evaluates ten times per run.",
         unit="steps",
-        group="Cadence",
+        group="Evaluation and checkpoints",
         ge=0,
-        special={0: "ten times a run"},
+        special={0: "ten times per run"},
         shown_if={"eval_by": "steps"},
     )
     eval_share: float = setting(
         0.25,
-        "Evaluate each",
-        "Measure the validation loss after each such share: 0.25 of an epoch is four "
-        "times an epoch.",
-        group="Cadence",
+        "Evaluation interval",
+        "Compute the validation loss after each such fraction: 0.25 of an epoch evaluates four "
+        "times per epoch.",
+        group="Evaluation and checkpoints",
         gt=0.0,
         le=1.0,
         step=0.05,
@@ -510,25 +544,28 @@ class TrainSettings(Settings):
     eval_at_start: bool = setting(
         False,
         "Evaluate at the start",
-        "Also measure before the first step: shows what the base model can do.",
-        group="Cadence",
+        "Also evaluate before the first step, which gives the validation loss of the base model.",
+        group="Evaluation and checkpoints",
         advanced=True,
     )
     save_steps: int = setting(
         0,
-        "Checkpoint every",
-        "Write a checkpoint to resume from every so many steps. 0: ten times a run.",
+        "Save every",
+        (
+            "Save a checkpoint every N steps, from which training can be resumed. 0 saves ten "
+            "times per run."
+        ),
         unit="steps",
-        group="Cadence",
+        group="Evaluation and checkpoints",
         ge=0,
-        special={0: "ten times a run"},
+        special={0: "ten times per run"},
     )
     keep_checkpoints: int = setting(
         2,
-        "Checkpoints kept",
-        "How many of the newest checkpoints are kept.",
+        "Checkpoints to keep",
+        "Number of most recent checkpoints to keep.",
         unit="checkpoints",
-        group="Cadence",
+        group="Evaluation and checkpoints",
         ge=1,
         le=1000,
         advanced=True,
@@ -536,7 +573,7 @@ class TrainSettings(Settings):
     keep: Literal["last", "best"] = setting(
         "last",
         "Result",
-        "Which weights are the result: those of the last step, or those of the "
+        "Which weights are saved as the result: those of the last step, or those of the "
         "evaluation with the lowest validation loss.",
         group="Stopping",
         choice_labels={"last": "Last step", "best": "Best evaluation"},
@@ -544,8 +581,8 @@ class TrainSettings(Settings):
     early_stopping: int = setting(
         0,
         "Early stopping",
-        "End when the validation loss has not fallen for so many evaluations. 3 is usual; "
-        "0 trains to the end.",
+        "Stop when the validation loss has not improved for N evaluations. A typical value is 3; "
+        "0 disables early stopping.",
         unit="evaluations",
         group="Stopping",
         ge=0,
@@ -554,8 +591,8 @@ class TrainSettings(Settings):
     )
     min_delta: float = setting(
         0.0,
-        "Least change",
-        "A validation loss counts as fallen only when it fell by more than this.",
+        "Minimum improvement",
+        "The validation loss must fall by more than this to count as an improvement.",
         group="Stopping",
         ge=0.0,
         le=10.0,
@@ -565,16 +602,16 @@ class TrainSettings(Settings):
     sample_prompts: str = setting(
         "",
         "Prompts",
-        "What the model is asked at the start, at every evaluation and at the end: one question "
-        "a line. The answers show what it learns; they cost time, not quality.",
+        "Prompts to answer at the start, at every evaluation and at the end, one per line. The "
+        "answers show what the model learns. They take time and do not affect training.",
         group="Samples",
         widget="multiline",
         max_length=20_000,
     )
     sample_rows: int = setting(
         0,
-        "Rows of validation",
-        "Also ask the questions of so many validation rows.",
+        "Validation prompts",
+        "Also answer the prompts of N validation rows.",
         unit="rows",
         group="Samples",
         ge=0,
@@ -584,8 +621,8 @@ class TrainSettings(Settings):
     )
     sample_max_tokens: int = setting(
         64,
-        "Longest answer",
-        "Answers are cut after this many tokens.",
+        "Maximum new tokens",
+        "Maximum number of generated tokens per answer.",
         unit="tokens",
         group="Samples",
         ge=1,
@@ -595,8 +632,8 @@ class TrainSettings(Settings):
     sample_temperature: float = setting(
         0.0,
         "Temperature",
-        "0 takes the likeliest token each time. Higher draws: 0.7 is usual; the same seed "
-        "draws the same.",
+        "Sampling temperature. 0 always selects the most likely token. A typical value for "
+        "sampling is 0.7; the same seed gives the same answers.",
         group="Samples",
         ge=0.0,
         le=2.0,
@@ -610,8 +647,9 @@ class TrainSettings(Settings):
     trained_layers: str = setting(
         "all",
         "Trained layers",
-        "For full fine-tuning (a Base model wired straight into Train): “all”, "
-        "“last 4”, or numbers from 0 such as 0-11,20. The others stay frozen: less memory, less change.",
+        "Layers trained in full fine-tuning (a Base model connected directly to Train): “all”, "
+        "“last 4”, or layer numbers starting at 0, such as 0-11,20. The other layers stay frozen, "
+        "which saves memory.",
         group="Full fine-tuning",
         advanced=True,
         min_length=1,
@@ -620,8 +658,8 @@ class TrainSettings(Settings):
     train_embeddings: bool = setting(
         True,
         "Train embeddings",
-        "For full fine-tuning: whether the embedding and the head are trained too. "
-        "Off saves much memory with large vocabularies.",
+        "Whether full fine-tuning also trains the input embedding and the output head. Turning it "
+        "off saves much memory for models with a large vocabulary.",
         group="Full fine-tuning",
         advanced=True,
     )
@@ -640,15 +678,15 @@ class TrainSettings(Settings):
     gradient_checkpointing: bool = setting(
         False,
         "Gradient checkpointing",
-        "Computes activations twice instead of keeping them: much less memory, "
-        "about a third slower.",
+        "Recompute activations in the backward pass instead of storing them. Needs much less "
+        "memory and is about a third slower.",
         group="Memory",
     )
     seed: int = setting(
         0,
         "Seed",
-        "The same seed on the same machine gives the same run.",
-        group="Repeatability",
+        "Random seed. The same seed on the same machine gives the same run.",
+        group="Reproducibility",
         ge=0,
         le=2**31 - 1,
     )

@@ -16,15 +16,10 @@ if TYPE_CHECKING:
 
 
 def files(settings: DatasetSettings, project_dir: Path) -> Iterable[Path]:
-    """The files that are read; a data set on the hub is identified by its name and revision."""
-    from studio.data.reading.folder import is_hub, sources_or_none
+    """The files that are read."""
+    from studio.data.reading.folder import dataset_files
 
-    sources = [settings.source]
-    if settings.split_mode == "file":
-        sources.append(settings.validation_source)
-    for source in sources:
-        if source.strip() and not is_hub(source):
-            yield from sources_or_none(source, project_dir)
+    return dataset_files(settings, project_dir)
 
 
 def check(settings: DatasetSettings, context: CheckContext) -> Iterable[Problem]:
@@ -50,12 +45,14 @@ NODE = NodeType(
     version=3,
     category="Data",
     icon="database",
-    help="Your examples. Each row becomes one training example.",
+    help="Training examples. Each row becomes one example.",
     settings=DatasetSettings,
     run=run,
     files=files,
     check=check,
-    outputs=(output("dataset", DATASET, "Dataset", "The rows, split into train and validation."),),
+    outputs=(
+        output("dataset", DATASET, "Dataset", ("The rows, split into training and validation.")),
+    ),
     summary=lambda s: _summary(s.source),
 )
 
@@ -64,7 +61,7 @@ def _summary(source: str) -> str:
     """The name of the file; of several, the first one's and how many more there are."""
     parts = [p for p in source.replace("\n", ";").split(";") if p.strip()]
     if not parts:
-        return "no file chosen"
+        return "no file selected"
     first = parts[0].strip()
     name = first if first.startswith("hub:") else Path(first).name
     return name if len(parts) == 1 else f"{name} and {len(parts) - 1} more"

@@ -28,11 +28,11 @@ NODE = NodeType(
     version=1,
     category="Result",
     icon="scale",
-    help="Asks held-out questions before and after tuning and counts the exact answers.",
+    help="Answers held-out questions before and after tuning and counts exact matches.",
     settings=EvaluateSettings,
     run=run,
     inputs=(
-        input_("dataset", DATASET, "Test rows", "Rows that were kept apart from training."),
+        input_("dataset", DATASET, "Test rows", "Rows held out from training."),
         input_("model", (MODEL, ADAPTER), "Tuned model"),
     ),
     outputs=(output("report", REPORT, "Report"),),

@@ -45,11 +45,14 @@ NODE = NodeType(
     version=1,
     category="Result",
     icon="git-merge",
-    help="Adds the adapter into the model: one plain model, no extra work when it runs.",
+    help=(
+        "Merges the adapter into the base model. The merged model needs no PEFT and runs at the "
+        "speed of the base model."
+    ),
     settings=MergeSettings,
     run=run,
     check=check,
     inputs=(input_("adapter", ADAPTER, "Adapter"),),
     outputs=(output("model", MODEL, "Merged model"),),
-    summary=lambda s: "as the base" if s.dtype == "base" else s.dtype,
+    summary=lambda s: "as base" if s.dtype == "base" else s.dtype,
 )

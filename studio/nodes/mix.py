@@ -20,9 +20,9 @@ def check(settings: MixSettings, context: CheckContext) -> Iterable[Problem]:
     weights = [getattr(settings, f"weight_{p}") for p in ports]
     if settings.mode == "weights" and ports and not any(weights):
         yield context.problem(
-            "all weights are 0, so that no row is used.",
+            "all weights are 0, so no rows are used.",
             f"weight_{ports[0]}",
-            hint="Give at least one data set a weight.",
+            hint="Set the weight of at least one dataset above 0.",
             code="no_weight",
         )
 
@@ -36,7 +36,7 @@ def run(
     return {"dataset": mix_datasets(context, inputs, settings).to_json()}
 
 
-_LABELS = {"all": "all rows", "weights": "by weights", "counts": "by numbers of rows"}
+_LABELS = {"all": "all rows", "weights": "by weight", "counts": "fixed number of rows"}
 
 NODE = NodeType(
     id="mix",
@@ -44,13 +44,17 @@ NODE = NodeType(
     version=1,
     category="Data",
     icon="layers",
-    help="Joins data sets. Each row keeps the file and line it comes from.",
+    help="Combines datasets. Each row keeps its source file and line.",
     settings=MixSettings,
     run=run,
     check=check,
     inputs=tuple(
-        input_(p, DATASET, f"Data set {p.upper()}", required=p in ("a", "b")) for p in PORTS
+        input_(p, DATASET, f"Dataset {p.upper()}", required=p in ("a", "b")) for p in PORTS
     ),
-    outputs=(output("dataset", DATASET, "Mixed data set", "Train and validation rows of all."),),
+    outputs=(
+        output(
+            "dataset", DATASET, "Mixed dataset", ("Training and validation rows of all inputs.")
+        ),
+    ),
     summary=lambda s: _LABELS[s.mode],
 )

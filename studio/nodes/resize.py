@@ -22,19 +22,22 @@ def check(settings: ResizeSettings, context: CheckContext) -> Iterable[Problem]:
         return
     if getattr(lora, "method", "") == "dora":
         yield context.problem(
-            "a DoRA adapter cannot be shrunk: it trains the length of the weights too, which has no rank.",
+            (
+                "a DoRA adapter cannot be resized: it also trains the magnitude of the weights, "
+                "which has no rank."
+            ),
             "adapter",
             code="cannot_resize",
             hint="Choose LoRA or rsLoRA in the LoRA node.",
         )
     if settings.by == "rank" and settings.r >= getattr(lora, "r", settings.r + 1):
         yield context.problem(
-            f"a rank of {settings.r} is not below the adapter's {getattr(lora, 'r', 0)}, so nothing "
-            "becomes smaller.",
+            f"rank {settings.r} is not lower than the adapter's rank {getattr(lora, 'r', 0)}, so "
+            "the adapter would not become smaller.",
             "r",
             code="nothing_to_shrink",
             severity="warning",
-            hint="Choose a lower rank, or shrink by energy.",
+            hint="Choose a lower rank, or reduce by energy.",
         )
 
 
@@ -61,11 +64,14 @@ NODE = NodeType(
     version=1,
     category="Result",
     icon="scissors",
-    help="Gives a trained adapter a lower rank, exactly by its singular values, and says what is kept.",
+    help=(
+        "Reduces the rank of a trained adapter by a singular value decomposition and reports how "
+        "much is kept."
+    ),
     settings=ResizeSettings,
     run=run,
     check=check,
     inputs=(input_("adapter", ADAPTER, "Adapter"),),
-    outputs=(output("adapter", ADAPTER, "Adapter", "The smaller adapter."),),
+    outputs=(output("adapter", ADAPTER, "Adapter", "The adapter with reduced rank."),),
     summary=_summary,
 )

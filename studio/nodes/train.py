@@ -29,20 +29,20 @@ def check(settings: TrainSettings, context: CheckContext) -> Iterable[Problem]:
         yield from _without_validation(settings, context)
     if settings.max_steps and settings.save_steps > settings.max_steps:
         yield context.problem(
-            f"a checkpoint every {settings.save_steps} steps is never written in "
+            f"a checkpoint every {settings.save_steps} steps is never saved in "
             f"{settings.max_steps} steps.",
             "save_steps",
-            hint="Lower it, or set 0 for ten times a run.",
+            hint="Lower it, or set 0 to save ten times per run.",
             code="cadence_beyond_end",
             severity="warning",
         )
 
 
 _NEED_VALIDATION = (
-    ("eval_steps", 0, "the validation loss is to be measured"),
-    ("early_stopping", 0, "early stopping waits for the validation loss"),
-    ("keep", "last", "the best evaluation is to be kept"),
-    ("sample_rows", 0, "validation rows are to be asked"),
+    ("eval_steps", 0, "evaluation needs validation rows"),
+    ("early_stopping", 0, "early stopping needs validation rows"),
+    ("keep", "last", "keeping the best evaluation needs validation rows"),
+    ("sample_rows", 0, "validation prompts need validation rows"),
 )
 
 
@@ -50,9 +50,9 @@ def _without_validation(settings: TrainSettings, context: CheckContext) -> Itera
     for name, unused, what in _NEED_VALIDATION:
         if getattr(settings, name) != unused:
             yield context.problem(
-                f"{what}, but the Dataset node keeps no rows for it.",
+                f"{what}, but the Dataset node holds out none.",
                 name,
-                hint="Choose validation rows in the Dataset node.",
+                hint="Select a validation split in the Dataset node.",
                 code="no_validation_rows",
                 severity="warning",
             )
@@ -92,15 +92,18 @@ def check_whole(settings: Any, context: CheckContext) -> Iterable[Problem]:
     wrong, right = ("adapter", "Tuned model") if whole else ("model", "Adapter")
     if "model" in context.inputs and wrong in context.used_outputs:
         what = (
-            "the model itself is trained, so there is no adapter"
+            "Train is connected to a base model without LoRA, so it produces no adapter"
             if whole
-            else ("an adapter is trained, so there is no tuned model")
+            else (
+                "Train is connected to a model with LoRA, so it produces an adapter, not a tuned "
+                "model"
+            )
         )
         yield context.problem(
             f"{what}.",
             wrong,
             code="no_such_result",
-            hint=f"Take the wire from “{right}” instead"
+            hint=f"Connect “{right}” instead"
             + (", or put a LoRA node before Train." if whole else ", or add a Merge node."),
         )
     if not whole:
@@ -108,19 +111,19 @@ def check_whole(settings: Any, context: CheckContext) -> Iterable[Problem]:
     base = next((s for t, s in context.upstream.values() if t == "base_model" and s), None)
     if getattr(base, "quantization", "none") != "none":
         yield context.problem(
-            "a quantized model cannot be trained as a whole.",
+            "a quantized model does not support full fine-tuning.",
             "model",
             code="whole_quantized",
-            hint="Set Quantization to None in the Base model node, or put a LoRA node between.",
+            hint="Set Quantization to None in the Base model node, or insert a LoRA node.",
         )
     if settings.learning_rate > USUAL_RATE:
         yield context.problem(
-            f"a learning rate of {settings.learning_rate:g} is high for full fine-tuning and may wipe "
-            "out what the model knows.",
+            f"a learning rate of {settings.learning_rate:g} is high for full fine-tuning and may "
+            "destroy what the model has learned.",
             "learning_rate",
             severity="warning",
             code="high_rate",
-            hint="1e-5 to 5e-5 is usual.",
+            hint="Typical values are 1e-5 to 5e-5.",
         )
 
 
@@ -153,9 +156,9 @@ def check_rate(settings: TrainSettings, context: CheckContext) -> Iterable[Probl
 
 _WAITING = {
     "preference": "preferences (chosen and rejected)",
-    "kto": "labels of good and bad answers",
+    "kto": "labels for good and bad answers",
 }
-"""Formats whose rows plain answers cannot be learned from."""
+"Formats whose rows supervised fine-tuning cannot use."
 
 
 def check_data(settings: TrainSettings, context: CheckContext) -> Iterable[Problem]:
@@ -170,9 +173,9 @@ def check_data(settings: TrainSettings, context: CheckContext) -> Iterable[Probl
         waiting = _WAITING.get(_format_of(values, context))
         if waiting:
             yield context.problem(
-                f"the rows are {waiting}, and supervised fine-tuning learns from answers only.",
+                f"the rows contain {waiting}, which supervised fine-tuning does not use.",
                 "objective",
-                hint="Choose another format on the Dataset node, or other data.",
+                hint="Choose another format in the Dataset node, or other data.",
                 code="wrong_shape",
             )
 
@@ -189,7 +192,7 @@ def _custom_problems(settings: TrainSettings, context: CheckContext) -> Iterable
         yield context.problem(
             "the custom chat template is empty.",
             "custom_template",
-            hint="Write one, or choose another chat template.",
+            hint="Enter a template, or choose another chat template.",
             code="no_template",
         )
         return
@@ -211,9 +214,12 @@ def _other_template(settings: TrainSettings, context: CheckContext) -> Iterable[
     if facts is not None and facts.chat_template:
         title = chat_templates.template(settings.chat_template).title
         yield context.problem(
-            f"the model has a chat template of its own, and the rows are written with that of {title}.",
+            (
+                "the model has its own chat template, but the rows are formatted with that of "
+                f"{title}."
+            ),
             "chat_template",
-            hint="Choose “The model's own”, unless the model has to learn another one.",
+            hint="Choose “Model's own”, unless the model should learn another template.",
             code="other_template",
             severity="warning",
         )
@@ -225,7 +231,7 @@ NODE = NodeType(
     version=2,
     category="Training",
     icon="play",
-    help="Supervised fine-tuning: the adapter learns to write the answers of your rows.",
+    help="Supervised fine-tuning: the model learns to write the answers in your rows.",
     settings=TrainSettings,
     run=run,
     check=check,
@@ -235,12 +241,14 @@ NODE = NodeType(
             "model",
             (ADAPTED_MODEL, MODEL),
             "Model",
-            "A model with LoRA trains an adapter. A model by itself is trained as a whole.",
+            "A model with LoRA trains an adapter. A model without LoRA is fully fine-tuned.",
         ),
     ),
     outputs=(
-        output("adapter", ADAPTER, "Adapter", "What was trained on a model with LoRA."),
-        output("model", MODEL, "Tuned model", "The model itself, after full fine-tuning."),
+        output("adapter", ADAPTER, "Adapter", "The adapter, if the model has LoRA."),
+        output(
+            "model", MODEL, "Tuned model", ("The fully fine-tuned model, if the model has no LoRA.")
+        ),
     ),
     summary=_summary,
 )

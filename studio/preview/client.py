@@ -18,7 +18,7 @@ from typing import IO, Any
 from studio.preview.protocol import HOST_ENDED, MODULE, Reply, line_of, reply_in
 from studio.system.children import module_command, start_child
 
-Told = Callable[[Reply], None]
+Handler = Callable[[Reply], None]
 GRACE_S = 1.5
 _ENVIRONMENT = {"TOKENIZERS_PARALLELISM": "false"}
 _TAIL = 2000
@@ -30,13 +30,13 @@ class DataClient:
 
     Callbacks are called in a thread of the client, one at a time, and must not block. When the host
     dies, every open request gets an ``error`` that says so; the next request starts a new host,
-    which has to be told ``open`` again.
+    which has to be sent ``open`` again.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._numbers = itertools.count(1)
-        self._waiting: dict[int, Told] = {}
+        self._waiting: dict[int, Handler] = {}
         self._process: subprocess.Popen[str] | None = None
         self._thread: threading.Thread | None = None
         self._closed = False
@@ -52,14 +52,14 @@ class DataClient:
         """The host's process id while there is one."""
         return None if self._process is None else self._process.pid
 
-    def ask(self, what: str, told: Told, **more: Any) -> int:
-        """Send a request; ``told`` gets its replies. Returns its id, for ``cancel``."""
+    def ask(self, what: str, handler: Handler, **more: Any) -> int:
+        """Send a request; ``handler`` gets its replies. Returns its id, for ``cancel``."""
         with self._lock:
             if self._closed:
                 raise RuntimeError("the data client is closed")
             number = next(self._numbers)
             process = self._running()
-            self._waiting[number] = told
+            self._waiting[number] = handler
             self._send(process, {"id": number, "ask": what, **more})
         return number
 
@@ -110,7 +110,9 @@ class DataClient:
 
     def _send(self, process: subprocess.Popen[str], message: dict[str, Any]) -> None:
         assert process.stdin is not None
-        with contextlib.suppress(BrokenPipeError, OSError, ValueError):  # its end is told elsewhere
+        with contextlib.suppress(
+            BrokenPipeError, OSError, ValueError
+        ):  # the reader reports its end
             process.stdin.write(line_of(message))
             process.stdin.flush()
 
@@ -127,11 +129,11 @@ class DataClient:
 
     def _hand_on(self, reply: Reply) -> None:
         with self._lock:
-            told = self._waiting.get(reply.id)
+            handler = self._waiting.get(reply.id)
             if reply.last:
                 self._waiting.pop(reply.id, None)
-        if told is not None:
-            told(reply)
+        if handler is not None:
+            handler(reply)
 
     def _host_ended(self, process: subprocess.Popen[str], code: int, tail: str) -> None:
         with self._lock:
@@ -145,8 +147,8 @@ class DataClient:
             "hint": f"Its last words: {tail}" if tail else "Try again; it is started anew.",
             "code": HOST_ENDED,
         }
-        for number, told in waiting.items():
-            told(Reply(number, "error", problem))
+        for number, handler in waiting.items():
+            handler(Reply(number, "error", problem))
 
 
 def _tail(log: IO[str]) -> str:

@@ -15,10 +15,10 @@ from typing import Any
 
 from studio.errors import Problem
 from studio.graph.node_type import CheckContext
-from studio.graph.project import write_atomic
 from studio.graph.schema import Settings, fields_of
 from studio.preview.report import DataReport, report_from_json
 from studio.system import paths
+from studio.system.atomic import write_atomic
 
 FOLDER = "data-reports"
 MOST_KEPT = 100
@@ -51,10 +51,10 @@ def _stamps(kind: str, settings: Any, project_dir: Path) -> list[tuple[str, int,
     """Name, size and time of the files of a Dataset node."""
     if kind != "dataset":
         return []
-    from studio.nodes.dataset import files
+    from studio.data.reading.folder import dataset_files
 
     stamps = []
-    for path in files(settings, project_dir):
+    for path in dataset_files(settings, project_dir):
         with contextlib.suppress(OSError):
             stat = path.stat()
             stamps.append((str(path), stat.st_size, stat.st_mtime_ns))

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 AUTO_TIMES = 10
-"""How often a run evaluates and saves when the cadence is left to the studio."""
+"How often a run evaluates and saves when the settings leave it to the studio."
 
 AUTO_SHARE = 0.2
-"""Largest share of the training's own work that automatic evaluations may cost."""
+"Largest share of the training time that automatic evaluations may take."
 
 MOST_PROMPTS = 64
-"""Prompts that are answered at a time, at most."""
+"Maximum number of prompts that are answered at a time."
 
 FORWARD_SHARE = 1 / 3  # of a training step's work on the same row
 _FEWEST_ROWS = 16

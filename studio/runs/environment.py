@@ -12,10 +12,11 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from studio.graph.project import json_text, write_atomic
+from studio.graph.project import json_text
 from studio.runs.folder import RunFolder
 from studio.runs.plan import Plan
 from studio.system import hardware
+from studio.system.atomic import write_atomic
 
 PACKAGES = (
     "torch",

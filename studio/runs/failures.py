@@ -50,9 +50,9 @@ def failure(error: BaseException, title: str, folder: Path) -> dict[str, Any]:
     known = as_studio_error(error, title, folder)
     if known is None:
         return {
-            "title": "Something went wrong inside LoRA Studio",
+            "title": "Internal error in LoRA Studio",
             "sentence": f"{title} failed unexpectedly: {_one_line(error)}",
-            "hint": "This is a bug in LoRA Studio or an extension. The details are in host.log.",
+            "hint": "This is a bug in LoRA Studio or an extension. Details are in host.log.",
             "code": "bug",
             "trace": "".join(traceback.format_exception(error)),
         }
@@ -87,9 +87,9 @@ def _disk_full(error: BaseException, folder: Path) -> StudioError:
 
 def _refused(error: OSError) -> StudioError:
     return StudioError(
-        f"{error.filename} cannot be used: {error.strerror}.",
+        f"cannot use {error.filename}: {error.strerror}.",
         title="A file or folder cannot be used",
-        hint="Change its permissions or choose another place, then resume the run.",
+        hint="Change its permissions or choose another location, then resume the run.",
         code="no_permission",
         file=str(error.filename),
     )
@@ -98,9 +98,12 @@ def _refused(error: OSError) -> StudioError:
 def _out_of_memory(error: BaseException) -> StudioError:
     kind = "GPU memory" if type(error).__name__ == "OutOfMemoryError" else "memory"
     return StudioError(
-        f"there is not enough {kind}.",
+        f"not enough {kind}.",
         title="Not enough memory",
-        hint="Try a smaller batch size or max length, gradient checkpointing, or a smaller model.",
+        hint=(
+            "Use a smaller batch size or maximum length, gradient checkpointing, or a smaller "
+            "model."
+        ),
         code="out_of_memory",
     )
 

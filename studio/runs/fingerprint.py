@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from studio.graph.node_type import NodeType
-from studio.graph.project import write_atomic
 from studio.graph.registry import Registry, variant_fields
 from studio.graph.schema import Settings, fields_of
 from studio.system import paths
+from studio.system.atomic import write_atomic
 
 HASH_CACHE_ENTRIES = 5000
 FRESH_S = 2.0

@@ -20,10 +20,11 @@ from typing import Any
 
 from studio.errors import StudioError
 from studio.graph.graph import Graph
-from studio.graph.project import json_text, load_project, to_data, write_atomic
+from studio.graph.project import json_text, load_project, to_data
 from studio.runs.events import Event, from_line
 from studio.runs.lock import is_locked
 from studio.runs.plan import Plan, plan_from_json
+from studio.system.atomic import write_atomic
 
 STAGING = ".staging-"
 PREPARING_S = 30.0
@@ -177,8 +178,8 @@ def create_run(runs_dir: Path, plan: Plan, graph: Graph) -> RunFolder:
             raise
     except OSError as error:
         raise StudioError(
-            f"The run's folder cannot be made in {runs_dir}: {error.strerror or error}.",
-            hint="Choose another folder for runs, or free some space.",
+            f"Cannot create the run folder in {runs_dir}: {error.strerror or error}.",
+            hint="Choose another runs folder, or free some space.",
             code="runs_folder",
             file=str(runs_dir),
         ) from error
@@ -233,8 +234,8 @@ def find_run(runs_dir: Path, name: str) -> RunFolder:
             return RunFolder(path.resolve())
     newest = ", ".join(r.id for r in list_runs(runs_dir)[:3])
     raise StudioError(
-        f"There is no run called “{name}” in {runs_dir}.",
-        hint=f"The newest ones are: {newest}." if newest else "No run was made there yet.",
+        f"There is no run “{name}” in {runs_dir}.",
+        hint=f"Latest runs: {newest}." if newest else "The folder contains no runs.",
         code="unknown_run",
     )
 
@@ -254,7 +255,7 @@ def read_json(path: Path) -> Any:
     except (OSError, ValueError) as error:
         raise StudioError(
             f"{path} cannot be read ({error}).",
-            hint="The run's folder is damaged.",
+            hint="The run folder is damaged.",
             code="damaged_run",
             file=str(path),
         ) from error

@@ -23,7 +23,6 @@ from typing import NoReturn
 import psutil
 
 from studio.errors import StudioError
-from studio.graph.project import write_atomic
 from studio.graph.registry import load_registry
 from studio.runs import processes
 from studio.runs.control import CommandReader, Control, Watcher, size_of
@@ -35,6 +34,7 @@ from studio.runs.folder import RunFolder, read_json
 from studio.runs.lock import HostLock
 from studio.runs.sink import EventSink
 from studio.system import hardware
+from studio.system.atomic import write_atomic
 
 CLUSTER = ("LOCAL_RANK", "RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 EXIT_CODES = {"completed": 0, "failed": 1, "stopped": 3, "suspended": 3}

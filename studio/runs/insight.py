@@ -15,10 +15,10 @@ from typing import Any
 from studio.model.layer_names import block_and_part, block_number
 
 ENERGY = 0.95
-"""Share of the squared singular values that “used” directions hold."""
+"Share of the squared singular values that the “used” directions hold."
 
 _STILL = 0.05
-"""A layer whose change is below this share of the middle one hardly moved."""
+"A layer whose change is below this share of the median hardly changed."
 
 _ROOMY, _FULL = 0.5, 0.85
 
@@ -87,18 +87,18 @@ def _about_rank(moved: Sequence[ModuleUse]) -> list[str]:
     r, used = max(ranks), sorted(m.used for m in moved)
     middle, most = int(statistics.median(used)), used[math.ceil(0.9 * len(used)) - 1]
     told = [
-        f"{100 * ENERGY:.0f} % of the change sits in {middle} of {r} directions in the middle layer, and in "
-        f"{most} or fewer in nine of ten layers."
+        f"In the median layer, {middle} of {r} singular directions hold {100 * ENERGY:.0f} % of "
+        f"the change; in 90 % of the layers, at most {most} do."
     ]
     if r < 4 or len(ranks) > 1:
         return told
     if most <= _ROOMY * r:
         told.append(
-            f"A rank of {_next_rank(most)} would hold nearly all of it: train with a lower rank, or "
-            "shrink this adapter with a Resize node."
+            f"A rank of {_next_rank(most)} would preserve nearly all of it: train with a lower "
+            "rank, or reduce this adapter with a Resize node."
         )
     elif middle >= _FULL * r:
-        told.append("Nearly all directions are in use: a higher rank may learn more.")
+        told.append("Nearly all singular directions are in use: a higher rank may learn more.")
     return told
 
 
@@ -114,13 +114,13 @@ def _about_place(moved: Sequence[ModuleUse]) -> list[str]:
     told = []
     if middle > 0 and largest > 5 * middle:
         told.append(
-            f"The largest change, {largest / middle:.0f} times the middle one, is in {where.name}."
+            f"The largest change, {largest / middle:.0f} times the median, is in {where.name}."
         )
     still = [m for v, m in sized if v < _STILL * middle]
     if still:
         names = ", ".join(parts(still)[:3])
         told.append(
-            f"{len(still)} of {len(moved)} layers hardly moved ({names}): leaving them out would make "
-            "the adapter smaller."
+            f"{len(still)} of {len(moved)} layers hardly changed ({names}): excluding them would "
+            "make the adapter smaller."
         )
     return told

@@ -100,7 +100,7 @@ def plan_from_json(data: Any, name: str = "plan.json") -> Plan:
         if int(data["version"]) > PLAN_VERSION:
             raise StudioError(
                 f"{name} was written by a newer LoRA Studio.",
-                hint="Update LoRA Studio to go on with this run.",
+                hint="Update LoRA Studio to resume this run.",
                 code="newer_plan",
                 file=name,
             )

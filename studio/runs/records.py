@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from studio.errors import StudioError
-from studio.graph.project import json_text, write_atomic
+from studio.graph.project import json_text
 from studio.runs.folder import RunFolder, read_json
 from studio.runs.plan import Step
+from studio.system.atomic import write_atomic
 
 _SLACK_S = 2.0
 

@@ -49,7 +49,7 @@ def read_now() -> dict[str, Any]:
     if torch is not None and getattr(torch.__spec__, "_initializing", False):
         return {}
     try:
-        from studio.training.model.memory import read_memory
+        from studio.system.memory import read_memory
 
         return read_memory()
     except Exception:  # a driver may fail in any way; a plot with a gap is no reason to stop

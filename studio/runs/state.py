@@ -20,7 +20,7 @@ from studio.runs.series import Memory, Series, shift_memory
 NODE_STATES = ("waiting", "running", "done", "skipped", "failed", "stopped")
 
 _BREAKS = ("evaluate", "sample")
-"""Phases in the midst of a training: the time that is left is still the training's."""
+"Phases within a training, during which the remaining time is that of the training."
 
 
 @dataclass

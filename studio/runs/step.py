@@ -104,7 +104,7 @@ def _check_unchanged(step: Step, node_type: NodeType, plan: Plan) -> None:
     now = step_fingerprint(node_type, step.settings, inputs, plan.project_dir)
     if now != step.fingerprint:
         raise StudioError(
-            "its files or settings changed after this run was planned.",
+            "its files or settings have changed since this run was planned.",
             hint="Run the project again instead of resuming this run.",
             code="changed_since_plan",
         )

@@ -143,18 +143,18 @@ def _train_node(graph: Graph, wanted: str | None) -> Node:
         found = [n for n in trains if n.id == wanted]
         if found:
             return found[0]
-        hint = f"There are: {names}." if trains else ""
-        raise StudioError(f"There is no Train node called “{wanted}”.", hint=hint, code="no_train")
+        hint = f"Available: {names}." if trains else ""
+        raise StudioError(f"There is no Train node “{wanted}”.", hint=hint, code="no_train")
     if not trains:
         raise StudioError(
-            "The project has no Train node, so nothing says what is trained.",
-            hint="Add one, and connect its dataset and model.",
+            "The project has no Train node.",
+            hint="Add one and connect its dataset and model.",
             code="no_train",
         )
     if len(trains) > 1:
         raise StudioError(
             f"The project has {len(trains)} Train nodes: {names}.",
-            hint="Choose one with --node.",
+            hint="Select one with --node.",
             code="several_trains",
         )
     return trains[0]
@@ -181,8 +181,7 @@ def _base_of(graph: Graph, train: Node) -> Node | None:
 def _no_base(train: Node, registry: Registry) -> Problem:
     title = title_of(train, registry)
     return Problem(
-        f"{title}: its model does not come from a Base model node, so there is no tokenizer to show "
-        "rows with.",
+        f"{title}: its model does not come from a Base model node, so no tokenizer is available.",
         train.id,
         "model",
         "Connect a Base model node.",

@@ -17,8 +17,8 @@ import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from studio.errors import StudioError
-from studio.graph.project import write_atomic
 from studio.system import paths
+from studio.system.atomic import write_atomic
 
 RECENT_LIMIT = 10
 

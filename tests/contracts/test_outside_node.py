@@ -18,9 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 NODE_FILE = '''
 """Counts the words of a text; the smallest useful node."""
-from studio.graph.node_type import NodeType
-from studio.graph.ports import REPORT, output
-from studio.graph.schema import Settings, setting
+from studio.api import REPORT, NodeType, Settings, output, setting
 
 
 class WordCountSettings(Settings):

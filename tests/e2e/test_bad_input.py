@@ -125,7 +125,7 @@ def test_a_corrupt_line_far_down_is_named_by_its_true_line(model: Path, tmp_path
     [
         (("--set", "train.learning_rat=1"), ["learning_rat", "learning_rate"]),
         (("--set", "trian.seed=1"), ["trian", "train"]),
-        (("--set", "lora.r=many"), ["Rank (r)", "many", "whole number"]),
+        (("--set", "lora.r=many"), ["Rank (r)", "many", "an integer"]),
         (("--sett", "lora.r=8"), ["--sett"]),
     ],
 )

@@ -52,7 +52,7 @@ def test_a_run_that_learns_by_heart_ends_and_keeps_its_best(tmp_path: Path) -> N
     assert (grid.prompts, grid.steps) == (["say ax", "say bz"], steps)
 
     again = studio("run", project, "--runs", tmp_path / "runs", **home)
-    assert "unchanged, kept" in again.out
+    assert "unchanged, reused" in again.out
 
 
 @pytest.mark.slow(seconds=9)
@@ -76,5 +76,5 @@ def test_the_terminal_tells_samples_and_the_early_end(tmp_path: Path) -> None:
     )
     ran = studio("run", project, "--runs", tmp_path / "runs", **home)
     assert ran.code == 0, ran.err
-    assert ran.out.count("ended early after step") == 1
+    assert ran.out.count("stopped early after step") == 1
     assert "step 0: say ax → " in ran.out

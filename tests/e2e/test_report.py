@@ -38,21 +38,23 @@ def test_findings_name_their_lines_and_a_fix_mends_one(model: Path, tmp_path: Pa
     project = _project(tmp_path, model, rows)
     done = studio("report", project)
     assert (done.code, done.err) == (0, "")
-    assert done.out.startswith("30 rows: 24 to train on, 6 for validation\n")
-    assert "max length 128: 1 row is cut, and 1 answer with it" in done.out
+    assert done.out.startswith("30 rows: 24 for training, 6 for validation\n")
+    assert "max length 128: 1 row is truncated; 1 answer incomplete" in done.out
     assert "    row 12, rows.jsonl:12: " in done.out
     assert "    row 21, rows.jsonl:21: UTF-8 that was read as another encoding (“Ã©”)" in done.out
     assert "--fix raise_max_length: " in done.out
     before = project.read_text(encoding="utf-8")
     done = studio("report", project, "--fix", "nonsense")
     assert (done.code, done.out) == (2, "")
-    assert "There are: raise_max_length" in done.err
+    assert "Available: raise_max_length" in done.err
     assert project.read_text(encoding="utf-8") == before
     done = studio(
         "report", project, "--fix", "raise_max_length", "--json", "--set", "train.epochs=7"
     )
     assert done.code == 0
-    assert done.err == "Not written, since --set is for this time only: train.epochs=7.\n"
+    assert (
+        done.err == "Not written, because --set applies to this invocation only: train.epochs=7.\n"
+    )
     assert '"epochs": 7' not in project.read_text(encoding="utf-8")
     (said,) = done.events
     assert said["changes"] == {"train.max_length": 384}
@@ -69,7 +71,7 @@ def test_data_that_train_nothing_end_with_1_and_block_the_run(model: Path, tmp_p
     assert studio("check", project).code == 0  # nobody has looked at the rows yet
     done = studio("report", project)
     assert (done.code, done.err) == (1, "")
-    assert "✗ Not one token of the 4 rows would be trained." in done.out
+    assert "✗ None of the 4 rows has a token to train." in done.out
     done = studio("check", project)
     assert done.code == 2
     assert "train: Train: the data report says that nothing would be trained" in done.err

@@ -108,7 +108,7 @@ def test_chosen_by_dialog_is_what_is_trained(
         "modules_to_save": "lm_head",
     }
     chosen = LoraSettings(**settings(document))
-    assert document.undo_label == "Choose target modules"
+    assert document.undo_label == "Select target modules"
     document.undo()
     assert settings(document) == {"r": 4}
 

@@ -116,7 +116,7 @@ def test_one_row_in_words_whatever_is_wrong_elsewhere(place: Path) -> None:
     assert (done.code, done.err) == (0, "")
     assert "Row 25 of 25 · rows.jsonl, line 26 · " in done.out
     assert "⟦b<|im_end|>↵⟧\n<|im_start|>user↵\nc<|im_end|>↵\n" in done.out
-    assert done.out.startswith("⟦trained⟧  context  ⟪cut beyond 512 tokens⟫\n")
+    assert done.out.startswith("⟦trained⟧  context  ⟪truncated beyond 512 tokens⟫\n")
 
 
 def test_as_many_rows_as_fit_and_what_there_is_besides(place: Path) -> None:
@@ -130,15 +130,15 @@ def test_as_many_rows_as_fit_and_what_there_is_besides(place: Path) -> None:
 def test_a_row_that_is_not_there(place: Path) -> None:
     done = studio("tokens", place / "talk.studio", "--row", 26, "--json")
     assert (done.code, done.out) == (2, "")
-    assert done.err == "There is no row 26: the data has 25 rows.\n"
+    assert done.err == "Row 26 does not exist: the data has 25 rows.\n"
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--row", "0"], "--row 0: it must be at least 1."),
-        (["--limit", "-1"], "--limit -1: it must be at least 1."),
-        (["--node", "data"], "There is no Train node called “data”. There are: train."),
+        (["--row", "0"], "--row 0: must be at least 1."),
+        (["--limit", "-1"], "--limit -1: must be at least 1."),
+        (["--node", "data"], "There is no Train node “data”. Available: train."),
         (["--set", "train.max_length=1"], "train.max_length: Train: "),
         (["--set", "data.source=gone.jsonl"], "gone.jsonl"),
         (["--set", "base.model=./gone"], "base.model: Base model: "),
@@ -185,7 +185,7 @@ def test_several_trainings_and_none(place: Path) -> None:
     two.write_text(json.dumps({**project, "nodes": nodes, "wires": project["wires"] + wires}))
     done = studio("tokens", two)
     assert (done.code, done.out) == (2, "")
-    assert "The project has 2 Train nodes: train, second. Choose one with --node." in done.err
+    assert "The project has 2 Train nodes: train, second. Select one with --node." in done.err
     done = studio("tokens", two, "--node", "second", "--row", 1, "--json")
     (row,) = done.events
     assert row["labels"] == row["input_ids"]

@@ -143,8 +143,8 @@ def marked(session: Session, qtbot: QtBot) -> None:
     """Banner, log, header and plot say where it ended and which evaluation was best."""
     window, state = session.window, session.runs.shown.state
     ended, (step, loss) = state.early_stops["train"], state.metrics["train"].best_eval()
-    assert f"Ended early after step {ended['step']} of 60" in window.banner.text()
-    assert any("ended early" in line for line in window.log.lines())
+    assert f"Stopped early after step {ended['step']} of 60" in window.banner.text()
+    assert any("stopped early" in line for line in window.log.lines())
     open_tab(session, CURVES)
     window.monitor.draw_now()
     assert window.monitor.header.figure("best").endswith(f" at {step:.0f}")
@@ -212,7 +212,7 @@ def test_a_probe_measures_and_can_be_cancelled(session: Session, qtbot: QtBot) -
 
     QTest.mouseClick(strip.probe, LEFT)
     qtbot.waitUntil(lambda: strip.probe.text() == "Probe")
-    assert strip.told.text() == "Two steps were trained and measured here."
+    assert strip.told.text() == "Two steps were trained and measured on this machine."
     qtbot.waitUntil(lambda: "corrected by a probe" in strip.words.text())
     assert strip.time.text().startswith("Time: about ")
     assert "from a probe of today" in strip.time.text()
@@ -221,7 +221,7 @@ def test_a_probe_measures_and_can_be_cancelled(session: Session, qtbot: QtBot) -
     before = session.document.graph
     session.document.edit(set_setting(before, "train", "batch_size", 16), "Test")
     qtbot.waitUntil(strip.dropped.isVisible)
-    assert "does not count here" in strip.dropped.text()
+    assert "does not apply" in strip.dropped.text()
     assert "by formula" in strip.words.text()
     assert not strip.told.isVisible()
     session.document.undo()

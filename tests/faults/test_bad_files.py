@@ -233,7 +233,7 @@ REFUSED = [
     Refused("headless.csv", b"\n\n", "no_rows", ("no rows",)),
     # packed, binary, and what only looks like it
     Refused(
-        "cut.jsonl.gz", packed(rows(20_000))[:-2000], "corrupt_gzip", ("behind line",), None, True
+        "cut.jsonl.gz", packed(rows(20_000))[:-2000], "corrupt_gzip", ("after line",), None, True
     ),
     Refused("short.jsonl.gz", packed(rows(3))[:-12], "corrupt_gzip", ("gzip",)),
     Refused("more.jsonl.gz", packed(rows(3)) + b"garbage", "corrupt_gzip", ("followed", "line 3")),

@@ -19,7 +19,7 @@ from tests.tiny import make_tiny_model
 
 ROWS = 100_000
 LIMIT_S = 3.0
-"""The aim is 1 s (``benchmarks/data_desk.py``); machines that test are slow and busy."""
+"""The aim is 1 s (``benchmarks/data_host.py``); machines that test are slow and busy."""
 
 
 def _timed(client: DataClient, what: str, **more: Any) -> tuple[float, Reply]:

@@ -36,7 +36,7 @@ def test_doctor_report() -> None:
     facts = doctor.gather()
     text = doctor.as_text(facts)
     assert facts["packages"]["pydantic"]
-    assert "train on the processor" in text
+    assert "train on the CPU" in text
     assert facts["torch"]["version"] in text
 
 
@@ -44,7 +44,7 @@ def test_doctor_says_why_torch_does_not_work(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(doctor, "_TORCH_FACTS", "raise ImportError('libfoo is missing')")
     facts = doctor.gather()
     assert "libfoo is missing" in facts["torch"]["error"]
-    assert "torch does not work" in doctor.as_text(facts)
+    assert "torch cannot be used" in doctor.as_text(facts)
 
 
 def test_doctor_says_why_a_gpu_is_not_used(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -63,7 +63,7 @@ def test_doctor_says_why_a_gpu_is_not_used(monkeypatch: pytest.MonkeyPatch, tmp_
         "bf16": False,
         "mps": False,
     }
-    assert "a build of torch for the processor" in doctor.as_text(facts)
+    assert "a CPU-only build of torch" in doctor.as_text(facts)
     facts["torch"]["cuda_build"] = "13.0"
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     assert "the driver may be too old for CUDA 13.0" in doctor.as_text(facts)

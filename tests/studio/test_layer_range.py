@@ -34,7 +34,7 @@ def test_both_fields_read_the_same_language(words: str, layers: set[int] | None)
     assert TrainSettings(trained_layers=words).trained_layers == words
     modules = [LinearModule(f"model.layers.{n}.mlp.up_proj", 8, 8) for n in range(6)]
     chosen = choose(modules, LoraSettings(layers=words), "it")
-    assert chosen.troubles == []
+    assert chosen.errors == []
     wanted = set(range(6)) if layers is None else layers
     assert {block_number(m.name) for m in chosen.layers} == wanted
 
@@ -47,8 +47,8 @@ def test_other_words_are_refused(words: str) -> None:
     with pytest.raises(ValueError, match=r"not a layer range|runs backwards; write 3-7"):
         TrainSettings(trained_layers=words)
     modules = [LinearModule(f"model.layers.{n}.mlp.up_proj", 8, 8) for n in range(9)]
-    (trouble, *_) = choose(modules, LoraSettings(layers=words), "it").troubles
-    assert trouble[0] == "layers"
+    (error, *_) = choose(modules, LoraSettings(layers=words), "it").errors
+    assert error[0] == "layers"
 
 
 def test_nothing_is_not_all() -> None:
@@ -61,7 +61,7 @@ def test_the_last_layers_are_the_models_even_where_some_have_no_such_part() -> N
     modules = [LinearModule(f"model.layers.{n}.mlp.up_proj", 8, 8) for n in range(6)]
     modules += [LinearModule(f"model.layers.{n}.self_attn.q_proj", 8, 8) for n in (0, 4)]
     chosen = choose(modules, LoraSettings(target_modules="q_proj", layers="last 2"), "it")
-    assert (chosen.troubles, chosen.names) == ([], ["model.layers.4.self_attn.q_proj"])
+    assert (chosen.errors, chosen.names) == ([], ["model.layers.4.self_attn.q_proj"])
 
 
 def test_blocks_of_weights() -> None:

@@ -219,11 +219,14 @@ def test_in_the_terminal(tmp_path: Path) -> None:
     assert project.read_text() == before
     applied = studio("recipe", project, "--apply", "--set", "train.max_length=999", **home)
     assert applied.code == 0, applied.err
-    assert "is saved" in applied.out
-    assert "Not written, since --set is for this time only: train.max_length=999" in applied.err
+    assert f"saved {project}" in applied.out
+    assert (
+        "Not written, because --set applies to this invocation only: train.max_length=999"
+        in applied.err
+    )
     settings = {n.id: n.settings for n in load_project(project).nodes}
     assert settings["train"].get("max_length") != 999
     assert all(settings[r["node"]][r["field"]] == r["value"] for r in rows)
     again = studio("recipe", project, **home)
-    assert "Every value is as proposed." in again.out
+    assert "All values already match the recommendations." in again.out
     assert studio("check", project, **home).code == 0

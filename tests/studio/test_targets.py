@@ -40,9 +40,9 @@ def modules(blocks: int = 4, *extra: LinearModule) -> list[LinearModule]:
 
 
 def names(**settings: Any) -> list[str]:
-    """The layers that the settings choose; they must be free of trouble."""
+    """The layers that the settings choose; they must have no errors."""
     chosen = choose(modules(), LoraSettings(**settings), "it")
-    assert chosen.troubles == []
+    assert chosen.errors == []
     return [m.name for m in chosen.layers]
 
 
@@ -83,19 +83,19 @@ def test_names_stay_short_where_nothing_was_taken_away() -> None:
         ({"exclude": "q_proj, v_proj, down_proj"}, "target_modules", "no layer is left"),
         ({"target_modules": "re:q_proj"}, "target_modules", "matches no linear layer"),
         ({"target_modules": "re:("}, "target_modules", "is not a regular expression"),
-        ({"rank_pattern": "down_proj"}, "rank_pattern", "no name with a whole number"),
+        ({"rank_pattern": "down_proj"}, "rank_pattern", "is not written as name=number"),
         (
             {"rank_pattern": "k_proj=8"},
             "rank_pattern",
             "“k_proj” matches none of the chosen layers.",
         ),
-        ({"alpha_pattern": "q_proj=0"}, "alpha_pattern", "no name with a whole number"),
+        ({"alpha_pattern": "q_proj=0"}, "alpha_pattern", "is not written as name=number"),
     ],
 )
 def test_what_matches_nothing_is_said(settings: dict[str, Any], field: str, said: str) -> None:
-    (trouble, *_) = choose(modules(), LoraSettings(**settings), "it").troubles
-    assert trouble[0] == field
-    assert said in trouble[1]
+    (error, *_) = choose(modules(), LoraSettings(**settings), "it").errors
+    assert error[0] == field
+    assert said in error[1]
 
 
 @pytest.mark.parametrize(
@@ -114,8 +114,8 @@ def test_what_matches_nothing_is_said(settings: dict[str, Any], field: str, said
 def test_an_expression_always_ends(expression: str, said: str) -> None:
     """It is matched after each key that is typed."""
     layers = [LinearModule("model.layers.0.self_attn." + "a" * 60, 8, 8), *modules()]
-    troubles = choose(layers, LoraSettings(target_modules="re:" + expression), "it").troubles
-    assert said in troubles[0][1] if said else not troubles or "matches no" in troubles[0][1]
+    errors = choose(layers, LoraSettings(target_modules="re:" + expression), "it").errors
+    assert said in errors[0][1] if said else not errors or "matches no" in errors[0][1]
 
 
 @pytest.mark.parametrize("target", ["proj", "_proj", "roj", "attn.q_proj", "5.mlp.up_proj"])
@@ -127,21 +127,21 @@ def test_a_target_matches_whole_parts_of_a_name(target: str) -> None:
     ]
     assert not any(matches(m.name, target) for m in layers)
     chosen = choose(layers, LoraSettings(target_modules=[target]), "it")
-    assert [t[1] for t in chosen.troubles] == [f"“{target}” matches no linear layer of it."]
-    (trouble,) = choose(layers, LoraSettings(exclude=target), "it").troubles
-    assert trouble[1] == f"“{target}” matches none of the chosen layers."
+    assert [t[1] for t in chosen.errors] == [f"“{target}” matches no linear layer of it."]
+    (error,) = choose(layers, LoraSettings(exclude=target), "it").errors
+    assert error[1] == f"“{target}” matches none of the chosen layers."
 
 
 def test_up_proj_is_not_gate_up_proj() -> None:
     """Alone, and beside a layer of that name."""
     fused = LinearModule("model.layers.0.mlp.gate_up_proj", 8, 16)
     plain = LinearModule("model.layers.1.mlp.up_proj", 8, 8)
-    assert choose([fused], LoraSettings(target_modules="up_proj"), "it").troubles
+    assert choose([fused], LoraSettings(target_modules="up_proj"), "it").errors
     both = choose([fused, plain], LoraSettings(target_modules="up_proj"), "it")
     assert both.layers == [plain]
     ranked = choose([fused, plain], LoraSettings(rank_pattern="up_proj=4"), "it")
     assert ranked.ranks == {"up_proj": 4}
-    assert choose([fused], LoraSettings(rank_pattern="up_proj=4"), "it").troubles
+    assert choose([fused], LoraSettings(rank_pattern="up_proj=4"), "it").errors
 
 
 def test_ranks_by_layer_are_escaped_for_peft() -> None:
@@ -203,7 +203,7 @@ def test_experts_are_named_by_the_weight_they_are_joined_in(
     settings: dict[str, Any], expected: list[str]
 ) -> None:
     chosen = choose(MIXTURE, LoraSettings(**settings), "it")
-    assert chosen.troubles == []
+    assert chosen.errors == []
     assert chosen.names == expected
     kept = choose(MIXTURE, LoraSettings(target_modules=chosen.names), "it").layers
     assert kept == chosen.layers
@@ -249,7 +249,7 @@ def test_fused_and_transposed_layers_by_expression_and_preset(
     ]
     chosen = choose(layers, LoraSettings(target_modules=wanted, layers="1"), "it")
     assert {m.name.removeprefix(f"{prefix}.1.") for m in chosen.layers} == last
-    assert bool(chosen.troubles) == (not last)
+    assert bool(chosen.errors) == (not last)
 
 
 def test_the_kinds_of_layers() -> None:
@@ -312,7 +312,7 @@ def test_a_rank_that_a_layer_does_not_have() -> None:
 def test_a_setting_without_effect_is_a_warning() -> None:
     (found,) = problems(LoraSettings(method="vera", alpha=64))
     assert (found.field, found.code, found.blocks) == ("alpha", "setting_unused", False)
-    assert "VeRA makes no use of Alpha" in found.sentence
+    assert "VeRA does not use Alpha" in found.sentence
 
 
 @pytest.mark.parametrize("quantization", ["nf4", "fp4", "int8"])
@@ -359,7 +359,7 @@ def test_tokens_to_train_are_named_by_text_or_id(tmp_path: Path) -> None:
     assert value.trained_tokens == [1, 2, 263]
     assert "“<|im_end|>” (2)" in recorder.named("Notice")[0].get("sentence")
     for text, said in (
-        ("cat", "“cat” is no token of this model: it is made of 3"),
+        ("cat", "“cat” is not a single token of this model: it is made of 3"),
         ("264", "no token 264"),
     ):
         with pytest.raises(StudioError, match=said) as caught:
@@ -385,7 +385,7 @@ def test_whole_modules_are_told_with_their_size(tmp_path: Path) -> None:
     told = [e.get("sentence") for e in recorder.named("Notice")]
     assert "8,448 parameters" in told[0]
     assert "shares one matrix" in told[1]
-    with pytest.raises(StudioError, match="“heads” is no part of"):
+    with pytest.raises(StudioError, match="“heads” is not a module of"):
         describe(make_context(tmp_path, Recorder()), model, LoraSettings(modules_to_save="heads"))
 
 

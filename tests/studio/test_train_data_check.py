@@ -47,7 +47,7 @@ def test_rows_for_another_objective_block_the_run(tmp_path: Path, format: str) -
     (problem,) = problems(tmp_path, format=format)
     assert problem.blocks
     assert (problem.field, problem.code) == ("objective", "wrong_shape")
-    assert "learns from answers only" in problem.sentence
+    assert "which supervised fine-tuning does not use" in problem.sentence
 
 
 def test_rows_for_another_objective_are_seen_by_their_columns(tmp_path: Path) -> None:

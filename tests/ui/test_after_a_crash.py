@@ -83,11 +83,11 @@ def test_both_are_offered_one_after_the_other(
     session = make_session(load_project(project), project, run_in="host")
     banner = session.window.banner
     qtbot.waitUntil(lambda: session.runs.phase == "running")
-    assert banner.text() == "Changes to this project were not saved when LoRA Studio ended."
+    assert banner.text() == "LoRA Studio ended before the changes to this project were saved."
     press(session, qtbot, "Recover")
     assert session.document.graph.name == "Half done"
     assert session.window.isWindowModified()
-    assert banner.text() == "A run is going on: Toys."
+    assert banner.text() == "A run is in progress: Toys."
     press(session, qtbot, "Show Curves")
     assert banner.text() == ""
     session.window.own["stop"].trigger()
@@ -103,7 +103,7 @@ def test_what_waits_is_dropped_when_it_is_over(
     qtbot.waitUntil(lambda: session.runs.phase == "running")
     session.window.own["stop"].trigger()
     qtbot.waitUntil(lambda: session.runs.phase == "idle")
-    assert "were not saved" in session.window.banner.text()
+    assert "were saved" in session.window.banner.text()
     press(session, qtbot, "Discard")
     assert not journal_path(project).exists()
     assert session.window.banner.text().startswith("Toys was stopped.")

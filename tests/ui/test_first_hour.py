@@ -17,7 +17,7 @@ from tests.ui import toys
 from tests.ui.conftest import MakeSession
 from ui.dialogs.settings_dialog import SettingsDialog
 from ui.dialogs.shortcut_sheet import group_of
-from ui.runs import banners as run_banners
+from ui.window import run_banners
 from ui.window.closing import CloseWhileRunning
 
 

@@ -158,7 +158,7 @@ def test_changes_are_kept_and_offered_after_a_crash(
     close(session)
     write_journal(project, edits.rename(load_project(project), "Half done"))
     again = make_session(load_project(project), project)
-    assert "were not saved" in again.window.banner.text()
+    assert "were saved" in again.window.banner.text()
     qtbot.mouseClick(again.window.banner.button("Recover"), Qt.MouseButton.LeftButton)
     assert again.document.graph.name == "Half done"
     assert again.document.dirty

@@ -89,7 +89,7 @@ def test_a_failure_is_told_with_its_place(make_session: MakeSession, qtbot: QtBo
     session.window.own["run"].trigger()
     qtbot.waitUntil(lambda: session.window.banner.text() != "")
     assert session.window.banner.text() == "Toy: it broke. Set another step."
-    assert "What to do: Set another step." in "\n".join(session.window.log.lines())
+    assert "Hint: Set another step." in "\n".join(session.window.log.lines())
     qtbot.mouseClick(session.window.banner.button("Show Node"), LEFT)
     assert session.window.canvas.selected_ids() == ("toy",)
 
@@ -134,7 +134,7 @@ def test_while_one_runs_another_is_looked_at(make_session: MakeSession, qtbot: Q
     qtbot.waitUntil(lambda: points(session) == 8)
     assert "earlier run" in session.window.banner.text()
     assert session.runs.phase == "running"
-    qtbot.mouseClick(session.window.banner.button("Back to the Running One"), LEFT)
+    qtbot.mouseClick(session.window.banner.button("Back to Current Run"), LEFT)
     qtbot.waitUntil(lambda: points(session) > 8)
     session.window.own["stop"].trigger()
     wait_for(session, qtbot, "idle")
@@ -156,7 +156,7 @@ def test_a_run_outlives_its_window_and_the_next_one_finds_it(
     assert folder.is_running()
     again = make_session(toys.toy_graph(**LONG), project, run_in="host")
     qtbot.waitUntil(lambda: again.runs.phase == "running")
-    assert again.window.banner.text() == "A run is going on: Toys."
+    assert again.window.banner.text() == "A run is in progress: Toys."
     qtbot.waitUntil(lambda: points(again) > 5)
     again.window.own["stop"].trigger()
     wait_for(again, qtbot, "idle")

@@ -20,9 +20,9 @@ def test_memory_that_ran_out_is_told_while_the_run_goes_on(
     window = session.window
     window.own["run"].trigger()
     window.show_tab(LOG)
-    qtbot.waitUntil(lambda: window.banner.text().startswith("Memory ran out"))
-    assert "in step 3: it goes on with batches of 2" in window.banner.text()
-    assert "an accumulation of 4" in window.banner.text()
+    qtbot.waitUntil(lambda: window.banner.text().startswith("Out of memory"))
+    assert "in step 3: training continues with batch size 2" in window.banner.text()
+    assert "4 accumulation steps" in window.banner.text()
     assert session.runs.phase == "running"
     assert not window.samples.now.isEnabled()  # no model is trained: nobody could answer
     qtbot.mouseClick(window.banner.button("Show Curves"), LEFT)

@@ -31,8 +31,8 @@ class Spec:
 
 
 SPECS = (
-    Spec("undo", "Undo", "undo-2", ("Ctrl+Z",), "Take back the last step"),
-    Spec("redo", "Redo", "redo-2", ("Ctrl+Shift+Z", "Ctrl+Y"), "Bring back what was undone"),
+    Spec("undo", "Undo", "undo-2", ("Ctrl+Z",), "Undo the last change"),
+    Spec("redo", "Redo", "redo-2", ("Ctrl+Shift+Z", "Ctrl+Y"), "Redo the last undone change"),
     Spec(
         "cut", "Cut", "scissors", ("Ctrl+X",), "Move the selected nodes to the clipboard", "nodes"
     ),
@@ -43,26 +43,24 @@ SPECS = (
         "Duplicate",
         "copy-plus",
         ("Ctrl+D",),
-        "Copy the selected nodes beside themselves",
+        "Duplicate the selected nodes",
         "nodes",
     ),
-    Spec(
-        "delete", "Delete", "trash-2", ("Del", "Backspace"), "Delete what is selected", "selection"
-    ),
-    Spec("rename", "Rename", "pencil", ("F2",), "Give the node another title", "one"),
+    Spec("delete", "Delete", "trash-2", ("Del", "Backspace"), "Delete the selection", "selection"),
+    Spec("rename", "Rename", "pencil", ("F2",), "Rename the node", "one"),
     Spec(
         "select_all",
         "Select All",
         "square-dashed-mouse-pointer",
         ("Ctrl+A",),
-        "Select every node",
+        "Select all nodes",
         "any",
     ),
     Spec("palette", "Add Node…", "plus", ("Tab",), "Search for a node to add at the cursor"),
-    Spec("zoom_in", "Zoom In", "zoom-in", ("Ctrl++", "Ctrl+="), "Show the graph larger"),
-    Spec("zoom_out", "Zoom Out", "zoom-out", ("Ctrl+-",), "Show the graph smaller"),
+    Spec("zoom_in", "Zoom In", "zoom-in", ("Ctrl++", "Ctrl+="), "Enlarge the graph"),
+    Spec("zoom_out", "Zoom Out", "zoom-out", ("Ctrl+-",), "Shrink the graph"),
     Spec("zoom_reset", "Actual Size", "search", ("Ctrl+0",), "Show the graph at 100 %"),
-    Spec("fit", "Fit All", "maximize", ("Home", "Shift+1"), "Show the whole graph", "any"),
+    Spec("fit", "Fit All", "maximize", ("Home", "Shift+1"), "Show the entire graph", "any"),
     Spec("frame", "Frame Selection", "scan", ("F",), "Show the selected nodes", "nodes"),
 )
 _WINDOW_WIDE = ("undo", "redo")

@@ -8,13 +8,12 @@ from PySide6.QtCore import QPointF, QRect, QRectF, Qt
 from PySide6.QtGui import QPainter, QPen, QPolygonF, QTransform
 
 from ui.canvas import text
-from ui.canvas.icon_paint import draw_icon
 from ui.style import theme
 
 PITCH = 20.0
 MIN_PITCH_PX = 14.0
 HINT = "Drop a file here, or press Tab to add a node"
-MORE = "Drag nodes from the list, connect them by their ports, then press Run"
+MORE = "Drag nodes from the list, connect their ports, then press Run"
 
 
 @lru_cache(maxsize=8)
@@ -55,7 +54,9 @@ def paint_hint(painter: QPainter, room: QRect) -> None:
     painter.setPen(QPen(c.border_strong, 1.2, Qt.PenStyle.DashLine))
     painter.setBrush(c.surface)
     painter.drawRoundedRect(frame, 14, 14)
-    draw_icon(painter, "file-plus", QRectF(middle.x() - 14, frame.top() + 22, 28, 28), c.accent)
+    text.draw_icon(
+        painter, "file-plus", QRectF(middle.x() - 14, frame.top() + 22, 28, 28), c.accent
+    )
     painter.setFont(text.font(15, True)[0])
     painter.setPen(c.text)
     painter.drawText(frame.adjusted(0, 62, 0, -60), Qt.AlignmentFlag.AlignCenter, HINT)

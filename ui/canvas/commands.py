@@ -53,7 +53,7 @@ class Commands:
         """Put the clipboard's nodes at the cursor and select them."""
         piece = piece_in(QGuiApplication.clipboard().mimeData())
         if piece is None:
-            self._view.message.emit("There are no nodes on the clipboard.")
+            self._view.message.emit("The clipboard contains no nodes.")
             return
         at = self._view.cursor_scene()
         self._view.select(self._view.editor.paste(piece, (at.x(), at.y())))

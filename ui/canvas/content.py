@@ -103,7 +103,7 @@ def _titles(settings: Settings, registry: Registry) -> dict[str, str]:
 
 def _port(port: Port, side: Side) -> PortContent:
     types = " or ".join(t.title for t in port.types)
-    tip = f"{port.title}\n{'Takes' if side == 'input' else 'Gives'}: {types}"
+    tip = f"{port.title}\n{'Accepts' if side == 'input' else 'Provides'}: {types}"
     if port.help:
         tip += f"\n{port.help}"
     return PortContent(port.name, side, port.title, tuple(t.id for t in port.types), tip)
@@ -119,7 +119,7 @@ def _missing(node: Node, wires: Iterable[Wire]) -> NodeContent:
         icon="puzzle",
         category="",
         summary="not installed",
-        help=f"The node type “{node.type}” is not installed. Its settings are kept as they are.",
+        help=f"The node type “{node.type}” is not installed. Its settings are preserved.",
         inputs=tuple(PortContent(n, "input", n, (), n) for n in inputs),
         outputs=tuple(PortContent(n, "output", n, (), n) for n in outputs),
         missing=True,

@@ -20,6 +20,7 @@ from studio.graph.graph import Graph, Node, Position, Wire
 from studio.graph.registry import Registry
 from studio.graph.wires import title_of
 from ui.canvas import layout
+from ui.canvas.content import Side
 from ui.canvas.wire_rules import End, matching_ports, reconnected, wire_between
 
 MIME = "application/x-lora-studio-graph+json"
@@ -67,7 +68,7 @@ class Editor:
         if wired_to is not None:
             start = self.registry.node_type(self.graph.node(wired_to.node).type)
             ports = matching_ports(start, wired_to, node_type)
-            side = "input" if wired_to.side == "output" else "output"
+            side: Side = "input" if wired_to.side == "output" else "output"
             wire = wire_between(wired_to, End(node.id, side, ports[0])) if ports else None
             graph = edits.connect(graph, wire) if wire else graph
         self.document.edit(graph, f"Add {node_type.title}")

@@ -47,10 +47,10 @@ class Finder(QObject):
         name = port.title if port else end.port
         out = end.side == "output"
         if not fitting:
-            self._view.message.emit(f"No node {'takes' if out else 'gives'} “{name}”.")
+            self._view.message.emit(f"No node {'accepts' if out else 'provides'} “{name}”.")
             return
         self._end = end
-        self._show(at, fitting, f"Connect {name} to" if out else f"Get {name} from")
+        self._show(at, fitting, f"Connect {name} to" if out else f"Connect {name} from")
 
     def _start(self, end: End) -> NodeType | None:
         return self._view.registry.node_type(self._view.document.graph.node(end.node).type)

@@ -13,6 +13,7 @@ from PySide6.QtGui import QColor, QPen
 from PySide6.QtWidgets import QGraphicsRectItem
 
 from ui.canvas import layout
+from ui.canvas.camera import Camera
 from ui.canvas.node_item import NodeItem
 from ui.style import theme
 
@@ -34,8 +35,7 @@ class Gesture:
 
     cursor: Qt.CursorShape | None = None
 
-    def __init__(self, view: CanvasView, at: QPointF) -> None:
-        self.view = view
+    def __init__(self, at: QPointF) -> None:
         self.pressed_at = QPointF(at)
         self.started = False
 
@@ -66,8 +66,9 @@ class Pan(Gesture):
 
     cursor = Qt.CursorShape.ClosedHandCursor
 
-    def __init__(self, view: CanvasView, at: QPointF) -> None:
-        super().__init__(view, at)
+    def __init__(self, camera: Camera, at: QPointF) -> None:
+        super().__init__(at)
+        self._camera = camera
         self._last = at.toPoint()
         self._path = self._last * 0
 
@@ -76,18 +77,19 @@ class Pan(Gesture):
         step = at.toPoint() - self._last
         self._last = at.toPoint()
         self._path += step
-        self.view.camera.pan(step)
+        self._camera.pan(step)
 
     def cancel(self) -> None:
         """Go back to where the pan began."""
-        self.view.camera.pan(-self._path)
+        self._camera.pan(-self._path)
 
 
 class BoxSelect(Gesture):
     """Left button on empty canvas: select what the box touches."""
 
     def __init__(self, view: CanvasView, at: QPointF, modifiers: Modifiers) -> None:
-        super().__init__(view, at)
+        super().__init__(at)
+        self.view = view
         self._before = view.selected_ids()
         self._kept = self._before if toggles(modifiers) else ()
         self._origin = view.camera.to_scene(at)
@@ -137,7 +139,8 @@ class DragNodes(Gesture):
     """Left button on a node: select it, and move all that is selected, on the grid."""
 
     def __init__(self, view: CanvasView, at: QPointF, item: NodeItem, modifiers: Modifiers) -> None:
-        super().__init__(view, at)
+        super().__init__(at)
+        self.view = view
         self._id = item.id
         self._was_selected = item.selected
         self._origin = view.camera.to_scene(at)

@@ -18,9 +18,9 @@ FOOTER_PAD = 6
 BAR = 3
 PORT_RADIUS = 6.0
 PORT_REACH = 13.0
-"""How near to a port's centre a press or a dropped wire counts as on it."""
+"Maximum distance from a port's centre at which a press or a dropped wire hits the port."
 MARGIN = 14
-"""Room around the card for ports, halo, outline and shadow."""
+"Margin around the card for ports, halo, outline and shadow."
 
 
 def port_y(row: int) -> float:

@@ -18,7 +18,6 @@ from PySide6.QtGui import (
 )
 
 from ui.canvas import layout, text
-from ui.canvas.icon_paint import draw_icon
 from ui.canvas.port_paint import paint_ports
 from ui.canvas.status import ICONS, ROLES, NodeStatus
 from ui.style import icons, theme
@@ -116,7 +115,7 @@ def _card(painter: QPainter, item: NodeItem, c: theme.Colors) -> None:
 
 def _header(painter: QPainter, item: NodeItem, c: theme.Colors) -> None:
     tint = c.text_muted if item.content.missing else c.category(item.content.category)
-    draw_icon(painter, icons.known(item.content.icon), QRectF(_PAD, 10, 16, 16), tint)
+    text.draw_icon(painter, icons.known(item.content.icon), QRectF(_PAD, 10, 16, 16), tint)
     room = layout.WIDTH - 2 * _PAD - 26
     if item.problems:
         room -= _badge(painter, item, c)
@@ -160,7 +159,7 @@ def _badge(painter: QPainter, item: NodeItem, c: theme.Colors) -> float:
     painter.setBrush(c.danger if blocking else c.warning)
     painter.drawRoundedRect(pill, 9, 9)
     name = "circle-alert" if blocking else "triangle-alert"
-    draw_icon(painter, name, QRectF(pill.x() + 4, pill.y() + 3, 12, 12), c.text_on_accent)
+    text.draw_icon(painter, name, QRectF(pill.x() + 4, pill.y() + 3, 12, 12), c.text_on_accent)
     count = pill.adjusted(15, 0, -2, 0)
     text.draw(
         painter, item, str(len(item.problems)), count, c.text_on_accent, 11, True, text.CENTER
@@ -180,7 +179,7 @@ def _footer(painter: QPainter, item: NodeItem, status: NodeStatus, c: theme.Colo
     painter.setPen(QPen(c.border, 1))
     painter.drawLine(QPointF(1, top + 0.5), QPointF(layout.WIDTH - 1, top + 0.5))
     y = top + layout.FOOTER_PAD
-    draw_icon(painter, ICONS[status.state], QRectF(_PAD - 1, y + 2, 14, 14), color)
+    text.draw_icon(painter, ICONS[status.state], QRectF(_PAD - 1, y + 2, 14, 14), color)
     line = QRectF(_PAD, y, layout.WIDTH - 2 * _PAD, layout.FOOTER_LINE)
     _footer_line(painter, item, line, (status.left, color, True), status.right, c)
     if status.lines > 1:

@@ -15,6 +15,7 @@ from studio.graph.node_type import NodeType
 from studio.graph.registry import Registry
 from ui.canvas.fuzzy import ranked
 from ui.style import icons, theme
+from ui.style.widgets import child_items, top_items
 
 MIME = "application/x-lora-studio-node-type"
 ROW_PX = 30
@@ -89,8 +90,7 @@ class NodePalette(QWidget):
                 self.tree.setCurrentItem(row)
 
     def _rows(self) -> list[QTreeWidgetItem]:
-        tops = [self.tree.topLevelItem(k) for k in range(self.tree.topLevelItemCount())]
-        return [top.child(k) for top in tops for k in range(top.childCount())]
+        return [row for top in top_items(self.tree) for row in child_items(top)]
 
     def _fill(self) -> None:
         self.tree.clear()

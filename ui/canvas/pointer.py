@@ -87,7 +87,7 @@ class PointerView(QGraphicsView):
         left = event.button() == Qt.MouseButton.LeftButton
         if self._gesture is None:
             if event.button() == Qt.MouseButton.MiddleButton or (left and self._hand):
-                self._gesture = Pan(self, event.position())
+                self._gesture = Pan(self.camera, event.position())
             elif left:
                 self._gesture = self.gesture_for(event)
             self._show_cursor()

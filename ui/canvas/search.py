@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from PySide6.QtCore import QEvent, QObject, QPoint, QSize, Qt, Signal
-from PySide6.QtGui import QGuiApplication, QKeyEvent
+from PySide6.QtGui import QGuiApplication, QHideEvent, QKeyEvent
 from PySide6.QtWidgets import (
     QFrame,
     QLabel,
@@ -27,7 +27,12 @@ WIDTH_PX = 300
 ROW_PX = 32
 MAX_ROWS = 9
 _TYPE_ID = Qt.ItemDataRole.UserRole
-_PASSED_ON = (Qt.Key.Key_Up, Qt.Key.Key_Down, Qt.Key.Key_PageUp, Qt.Key.Key_PageDown)
+_ROWS_BY_KEY: dict[int, int] = {
+    Qt.Key.Key_Up: -1,
+    Qt.Key.Key_Down: 1,
+    Qt.Key.Key_PageUp: -MAX_ROWS,
+    Qt.Key.Key_PageDown: MAX_ROWS,
+}
 
 
 class SearchPopup(QFrame):
@@ -93,7 +98,7 @@ class SearchPopup(QFrame):
             row.setSizeHint(QSize(0, ROW_PX))
             self.list.addItem(row)
         if not words:
-            row = QListWidgetItem("Nothing found")
+            row = QListWidgetItem("No matches")
             row.setFlags(Qt.ItemFlag.NoItemFlags)
             row.setSizeHint(QSize(0, ROW_PX))
             self.list.addItem(row)
@@ -111,21 +116,18 @@ class SearchPopup(QFrame):
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:
         """Qt: the line keeps the focus; keys that choose go to the list."""
         if watched is self.line and event.type() == QEvent.Type.KeyPress:
-            key = event.key() if isinstance(event, QKeyEvent) else None
-            if key in _PASSED_ON:
-                self._step(key)
+            by = _ROWS_BY_KEY.get(event.key()) if isinstance(event, QKeyEvent) else None
+            if by is not None:
+                self._step(by)
                 return True
         return super().eventFilter(watched, event)
 
-    def _step(self, key: Qt.Key) -> None:
+    def _step(self, by: int) -> None:
         rows = self.list.count()
-        by = {Qt.Key.Key_Up: -1, Qt.Key.Key_Down: 1, Qt.Key.Key_PageUp: -MAX_ROWS}.get(
-            key, MAX_ROWS
-        )
         row = self.list.currentRow() + by
         self.list.setCurrentRow(row % rows if abs(by) == 1 else min(rows - 1, max(0, row)))
 
-    def hideEvent(self, event: QEvent) -> None:
+    def hideEvent(self, event: QHideEvent) -> None:
         """Qt: tell the canvas, which may hold a loose wire for this choice."""
         super().hideEvent(event)
         self.closed.emit()

@@ -30,7 +30,7 @@ _WORDS = {
     "waiting": "Waiting",
     "running": "Running",
     "done": "Done",
-    "skipped": "Unchanged, kept",
+    "skipped": "Reused",
     "failed": "Failed",
     "stopped": "Stopped",
 }

@@ -1,4 +1,4 @@
-"""Text on nodes: the program's font in scene pixels, cut to its room, larger when zoomed out.
+"""Text and icons on the canvas: the program's font in scene pixels, cut to its room, larger when zoomed out.
 
 A graph that is fitted into a small canvas is drawn at half size; titles and labels grow within
 their rows, so that they can still be read.
@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QRectF, Qt
 from PySide6.QtGui import QColor, QFont, QFontMetricsF, QGuiApplication, QPainter
+
+from ui.style import icons
 
 if TYPE_CHECKING:
     from ui.canvas.node_item import NodeItem
@@ -73,3 +75,12 @@ def draw(
     painter.setFont(face)
     painter.setPen(color)
     painter.drawText(rect, flags, shown)
+
+
+def draw_icon(painter: QPainter, name: str, rect: QRectF, color: QColor) -> None:
+    """An icon, rendered for the pixels it really covers."""
+    ratio = painter.deviceTransform().m11()
+    steps = next((s for s in (1.0, 1.5, 2.0, 3.0) if s >= ratio - 0.01), 4.0)
+    pixmap = icons.pixmap(name, round(rect.width()), color, steps)
+    painter.setRenderHint(QPainter.RenderHint.SmoothPixmapTransform)
+    painter.drawPixmap(rect, pixmap, QRectF(pixmap.rect()))

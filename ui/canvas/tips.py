@@ -1,10 +1,18 @@
-"""The text of the tooltip at a place of the canvas."""
+"""What the canvas says in words: tooltips, and the node at the keyboard for screen readers.
+
+Why not an interface per node: objects of ``QAccessibleInterface`` made in Python are owned by Qt's
+cache and by Python alike, and the program crashes when it ends (PySide6 6.11). The canvas speaks
+through its accessible description and through announcements instead.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from PySide6 import QtGui
 from PySide6.QtCore import QPointF
+from PySide6.QtGui import QAccessible
+from PySide6.QtWidgets import QWidget
 
 from studio.graph.facts import short_line
 from ui.canvas.node_item import NodeItem
@@ -12,6 +20,8 @@ from ui.canvas.node_paint import badge_rect
 
 if TYPE_CHECKING:
     from ui.canvas.scene import GraphScene
+
+NOTHING = "Nothing selected"
 
 
 def tip_at(scene: GraphScene, point: QPointF) -> str:
@@ -41,7 +51,7 @@ def node_tip(item: NodeItem, point: QPointF) -> str:
     parts = [f"{item.content.type_title}: {item.content.help}", item.content.summary]
     parts += [f"{f.label}: {f.value}" for f in item.content.facts]
     if item.note:
-        verdict = ": it does not fit" if item.note_warns else ""
+        verdict = ": does not fit" if item.note_warns else ""
         parts.append(f"Memory {item.note}{verdict}")
     if item.status is not None:
         parts.append(item.status.sentence())
@@ -63,3 +73,14 @@ def spoken(item: NodeItem) -> str:
         count = len(item.problems)
         parts.append(f"{count} problem{'s' if count > 1 else ''}: {item.problems[0].sentence}")
     return ", ".join(p for p in parts if p)
+
+
+def describe(view: QWidget, text: str, place: int, count: int) -> None:
+    """Say where the keyboard is; ``place`` counts from 1, an empty ``text`` means nowhere."""
+    line = f"{text}, {place} of {count}" if text else NOTHING
+    if line == view.accessibleDescription():
+        return
+    view.setAccessibleDescription(line)
+    announcement = getattr(QtGui, "QAccessibleAnnouncementEvent", None)  # Qt 6.8 and newer
+    if text and announcement is not None and QAccessible.isActive() and view.hasFocus():
+        QAccessible.updateAccessibility(announcement(view, line))

@@ -22,7 +22,7 @@ class TitleEdit(QObject):
         self._view = view
         self._node_id = ""
         self.line = QLineEdit(view.viewport())
-        self.line.setAccessibleName("Title of the node")
+        self.line.setAccessibleName("Node title")
         self.line.hide()
         self.line.installEventFilter(self)
         self.line.editingFinished.connect(self._take)
@@ -57,8 +57,8 @@ class TitleEdit(QObject):
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:
         """Qt: Esc closes the line and goes no further."""
-        pressed = event.type() == QEvent.Type.KeyPress and isinstance(event, QKeyEvent)
-        if pressed and event.key() == Qt.Key.Key_Escape:
+        pressed = event.type() == QEvent.Type.KeyPress
+        if pressed and isinstance(event, QKeyEvent) and event.key() == Qt.Key.Key_Escape:
             self.close()
             return True
         return super().eventFilter(watched, event)

@@ -30,7 +30,7 @@ from studio.errors import Problem
 from studio.graph.document import Document
 from studio.graph.graph import Wire
 from studio.graph.registry import Registry
-from ui.canvas import accessible, background, dropping, keys, layout, menu, text, tips
+from ui.canvas import background, dropping, keys, layout, menu, text, tips
 from ui.canvas.actions import make_actions, update_actions
 from ui.canvas.commands import Commands
 from ui.canvas.content import Side
@@ -163,7 +163,7 @@ class CanvasView(PointerView):
         now = self.graph_scene.nodes.get(node_id or "")
         ids = self.document.graph.ids()
         place = ids.index(now.id) + 1 if now else 0
-        accessible.describe(self, tips.spoken(now) if now else "", place, len(ids))
+        tips.describe(self, tips.spoken(now) if now else "", place, len(ids))
 
     # Document, theme, ground. ---------------------------------------------------------------
 

@@ -29,7 +29,8 @@ class DragWire(Gesture):
     cursor = Qt.CursorShape.CrossCursor
 
     def __init__(self, view: CanvasView, at: QPointF, item: NodeItem, side: Side, port: str):
-        super().__init__(view, at)
+        super().__init__(at)
+        self.view = view
         graph = view.document.graph
         self._moving: Wire | None = graph.wire_into(item.id, port) if side == "input" else None
         if self._moving is not None:
@@ -124,7 +125,7 @@ class DragWire(Gesture):
             self._connect(wire)
         elif moving is not None and not self._on_node:
             self.view.editor.delete((), (moving,))
-            self.view.message.emit("Wire taken off.")
+            self.view.message.emit("Wire removed.")
         elif moving is None and not self._on_node:
             self.view.finder.open_for_wire(self._fixed, at)
 

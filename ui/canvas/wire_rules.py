@@ -37,7 +37,7 @@ def refusal(graph: Graph, registry: Registry, fixed: End, other: End) -> str:
     """Why a wire from ``fixed`` may not end at ``other``, in one sentence; empty if it may."""
     wire = wire_between(fixed, other)
     if wire is None:
-        return f"A wire runs from an output to an input; both of these are {fixed.side}s."
+        return f"A wire connects an output to an input; both of these are {fixed.side}s."
     found: Refusal | None = check_wire(graph, registry, wire, replacing=True)
     return found.sentence if found else ""
 

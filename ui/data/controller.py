@@ -1,4 +1,4 @@
-"""The data desk of one window: which data are open, and the newest report about them.
+"""The data of one window: which are open, and the newest report about them.
 
 It follows the document: after an edit the data are opened anew, and a report that was made for other
 data is stale. What it knows comes from the data host through ``workers.data_link``. It holds no
@@ -42,7 +42,7 @@ class Progress:
     eta_s: float | None = None
 
 
-class DataDesk(QObject):
+class DataController(QObject):
     """One Train node's data at a time, the one that was asked for last.
 
     ``changed``: another state. ``report_changed``: another report, or how far it is. ``report_done``:
@@ -124,7 +124,7 @@ class DataDesk(QObject):
         if self.state != "open" or self._reporting:
             return
         self.report_problem = None
-        self.report_progress = Progress("Looking at every row", 0, self.rows)
+        self.report_progress = Progress("Analyzing all rows", 0, self.rows)
         self._reporting = self.ask("report", self._report_told, _read_report)
         self.report_changed.emit()
 
@@ -146,7 +146,7 @@ class DataDesk(QObject):
         if all(graph.has(c.node) for c in fix.changes):
             self.document.end_merge()
             self.document.edit(apply_fix(graph, fix), f"Fix: {fix.title}")
-            self.message.emit(f"{fix.title}: done. Undo takes it back.")
+            self.message.emit(f"Applied: {fix.title}. Undo reverts it.")
 
     @property
     def max_length(self) -> int | None:

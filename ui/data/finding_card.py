@@ -14,8 +14,8 @@ from PySide6.QtGui import QColor, QFont
 from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
 
 from studio.preview.report import Finding, Place
-from ui.inspector.look import TextLabel, icon_side
 from ui.style import icons, theme
+from ui.style.widgets import TextLabel, icon_side
 
 SEVERITY = {
     "error": ("circle-alert", "Error", "danger"),
@@ -73,7 +73,7 @@ class FindingCard(QFrame):
         button = QPushButton("Fix", self)
         button.setObjectName(f"fix:{fix.id}")
         button.setAccessibleName(f"Fix: {fix.title}")
-        button.setToolTip(f"{fix.title}. Undo takes it back.")
+        button.setToolTip(f"{fix.title}. Undo reverts it.")
         button.setStyleSheet("QPushButton { padding: 3px 10px; }")
         icons.put(button, "check", "success")
         button.clicked.connect(lambda: self.fix_wanted.emit(fix))

@@ -14,7 +14,7 @@ from PySide6.QtWidgets import QComboBox, QGridLayout, QLabel, QVBoxLayout, QWidg
 from studio.graph.registry import Registry
 from studio.graph.schema import FieldSpec, fields_of
 from studio.system.number_text import percent
-from ui.inspector.look import MutedLabel, TextLabel, retire
+from ui.style.widgets import MutedLabel, TextLabel, clear
 
 AUTO = "auto"
 AUTOMATIC = "auto"
@@ -34,7 +34,7 @@ class FormatBox(QWidget):
         self._combos: dict[str, QComboBox] = {}
         self.format = QComboBox(self)
         self.format.setObjectName("row-format")
-        self.format.setAccessibleName("Format of the rows")
+        self.format.setAccessibleName("Row format")
         self.format.setSizeAdjustPolicy(
             QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
         )
@@ -115,7 +115,7 @@ class FormatBox(QWidget):
         for name, column in bound.items():
             self._fill(self._combos[name], columns, column, name in named)
         unused = [str(c) for c in found["column_map"]["unused"]]
-        self.unused.setText(f"Not used: {', '.join(unused)}" if unused else "")
+        self.unused.setText(f"Unused: {', '.join(unused)}" if unused else "")
         self.unused.setVisible(bool(unused))
 
     def _add_column(self, spec: FieldSpec) -> None:
@@ -143,8 +143,7 @@ class FormatBox(QWidget):
 
     def _clear(self) -> None:
         self._combos.clear()
-        while self._grid.count():
-            retire(self._grid.takeAt(0).widget())
+        clear(self._grid)
 
 
 _TIP = 3  # Qt.ItemDataRole.ToolTipRole
@@ -153,8 +152,8 @@ _TIP = 3  # Qt.ItemDataRole.ToolTipRole
 def reason_words(chosen: str, found: Mapping[str, Any]) -> str:
     """How the format was found, in one line."""
     if chosen == AUTO:
-        return f"{found['title']}, {percent(found['confidence'])} sure: {found['reason']}"
+        return f"{found['title']}, {percent(found['confidence'])} confidence: {found['reason']}"
     best = next(iter(found.get("formats") or ()), None)
     if best is not None and best["id"] != chosen:
-        return f"Chosen by hand. It looks more like {best['title']}: {best['reason']}"
-    return "Chosen by hand."
+        return f"Selected manually. The rows look more like {best['title']}: {best['reason']}"
+    return "Selected manually."

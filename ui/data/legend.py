@@ -96,7 +96,7 @@ class Legend(QWidget):
                 self._entries(), self._places(self.width()), strict=True
             ):
                 if place.contains(event.pos()):
-                    words = "Tokens that stand for no text." if special else STATE_HELP[state]
+                    words = "Tokens that represent no text." if special else STATE_HELP[state]
                     QToolTip.showText(event.globalPos(), words, self)
                     return True
         return super().event(event)  # type: ignore[arg-type]

@@ -10,16 +10,16 @@ from PySide6.QtGui import QShowEvent
 from PySide6.QtWidgets import QHBoxLayout, QProgressBar, QPushButton, QVBoxLayout, QWidget
 
 from studio.runs.token_request import TokenRequest
-from ui.data.controller import SMALL_ROWS, DataDesk
+from ui.data.controller import SMALL_ROWS, DataController
 from ui.data.report_view import ReportView
 from ui.data.state_page import PageStack, StatePage, fill, show_bar
 from ui.data.token_words import left_words
-from ui.inspector.look import MutedLabel, TextLabel, scrolling
 from ui.style import icons
+from ui.style.widgets import MutedLabel, TextLabel, scrolling
 
-STALE = "The data or settings have changed since this report was made."
+STALE = "The data or settings have changed since this report was created."
 BEFORE = (
-    "A report looks at every row: lengths, duplicates, leaks, empty answers, roles, damaged text."
+    "A report analyzes all rows: lengths, duplicates, leaks, empty answers, roles, encoding errors."
 )
 
 
@@ -28,12 +28,12 @@ class ReportPage(QWidget):
 
     row_wanted = Signal(object)
 
-    def __init__(self, desk: DataDesk, parent: QWidget | None = None) -> None:
+    def __init__(self, controller: DataController, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.setObjectName("report-page")
-        self._desk = desk
+        self._controller = controller
         self._cancelled: TokenRequest | None = None
-        self.button = QPushButton("Make report", self)
+        self.button = QPushButton("Create report", self)
         self.button.setObjectName("make-report")
         self.button.clicked.connect(self._pressed)
         self.told = TextLabel("", self)
@@ -46,13 +46,13 @@ class ReportPage(QWidget):
         self.trouble.setObjectName("report-trouble")
         self.view = ReportView(self)
         self.view.row_wanted.connect(self.row_wanted)
-        self.view.fix_wanted.connect(desk.apply)
-        self.view.length_wanted.connect(desk.set_max_length)
+        self.view.fix_wanted.connect(controller.apply)
+        self.view.length_wanted.connect(controller.set_max_length)
         self.state = StatePage(self)
-        self.state.pressed.connect(desk.retry)
+        self.state.pressed.connect(controller.retry)
         self._lay_out()
-        desk.changed.connect(self._refresh)
-        desk.report_changed.connect(self._refresh)
+        controller.changed.connect(self._refresh)
+        controller.report_changed.connect(self._refresh)
         self._refresh()
 
     def _lay_out(self) -> None:
@@ -70,39 +70,45 @@ class ReportPage(QWidget):
         fill(full, top, scrolling(self.view, self))
         self._stack = PageStack(self, self.state, full)
 
-    # ------------------------------------------------------------ the desk
+    # ------------------------------------------------------------ following the controller
 
     def _refresh(self) -> None:
-        desk = self._desk
-        shown = desk.state == "open" or (desk.report is not None and desk.state != "closed")
+        controller = self._controller
+        shown = controller.state == "open" or (
+            controller.report is not None and controller.state != "closed"
+        )
         self._stack.show_full(shown)
         if not shown:
-            self.state.show_desk(desk)
+            self.state.show_state_of(controller)
             return
-        wanted = desk.max_length if desk.stale else None  # else the one that a training takes
-        self.view.show_report(desk.report, stale=desk.stale, max_length=wanted)
+        wanted = (
+            controller.max_length if controller.stale else None
+        )  # else the one that a training takes
+        self.view.show_report(controller.report, stale=controller.stale, max_length=wanted)
         self._show_state()
         self._start_alone()
 
     def _show_state(self) -> None:
-        desk, progress = self._desk, self._desk.report_progress
-        self.progress.setVisible(desk.reporting)
-        self.button.setEnabled(desk.state == "open")
-        if desk.reporting:
+        controller, progress = self._controller, self._controller.report_progress
+        self.progress.setVisible(controller.reporting)
+        self.button.setEnabled(controller.state == "open")
+        if controller.reporting:
             show_bar(self.progress, progress)
             done = f"{progress.done:,} of {progress.total:,} rows" if progress else ""
             left = left_words(progress.eta_s) if progress else ""
             self._say("Cancel", "x", f"{done} · {left}" if left else done)
-        elif desk.report is None:
-            self._say("Make report", "search", BEFORE)
-        elif desk.stale:
+        elif controller.report is None:
+            self._say("Create report", "search", BEFORE)
+        elif controller.stale:
             self._say("Update", "refresh-cw", f"⚠ {STALE}")
-        elif not desk.report.complete:
-            part = f"Cancelled after {desk.report.done:,} of {desk.report.rows:,} rows."
-            self._say("Make report", "search", f"⚠ {part}")
+        elif not controller.report.complete:
+            part = f"Cancelled after {controller.report.done:,} of {controller.report.rows:,} rows."
+            self._say("Create report", "search", f"⚠ {part}")
         else:
-            self._say("Again", "refresh-cw", _found_words(len(desk.report.findings)))
-        problem = desk.report_problem or (desk.problem if desk.state == "failed" else None)
+            self._say("Restart", "refresh-cw", _found_words(len(controller.report.findings)))
+        problem = controller.report_problem or (
+            controller.problem if controller.state == "failed" else None
+        )
         self.trouble.setText(f"{problem.sentence} {problem.hint}".strip() if problem else "")
         self.trouble.setVisible(problem is not None)
 
@@ -114,25 +120,25 @@ class ReportPage(QWidget):
 
     def _start_alone(self) -> None:
         """Small data are looked at without asking, also after each change."""
-        desk = self._desk
-        if not self.isVisible() or desk.state != "open" or desk.reporting:
+        controller = self._controller
+        if not self.isVisible() or controller.state != "open" or controller.reporting:
             return
-        wanted = desk.report is None or desk.stale
-        refused = self._cancelled is desk.request or desk.report_problem is not None
-        if wanted and desk.rows <= SMALL_ROWS and not refused:
-            desk.start_report()
+        wanted = controller.report is None or controller.stale
+        refused = self._cancelled is controller.request or controller.report_problem is not None
+        if wanted and controller.rows <= SMALL_ROWS and not refused:
+            controller.start_report()
 
     def _pressed(self) -> None:
-        if self._desk.reporting:
-            self._cancelled = self._desk.request
-            self._desk.cancel_report()
+        if self._controller.reporting:
+            self._cancelled = self._controller.request
+            self._controller.cancel_report()
         else:
             self._cancelled = None
-            report = self._desk.report
-            if report is not None and report.complete and not self._desk.stale:
-                self._desk.renew_report()
+            report = self._controller.report
+            if report is not None and report.complete and not self._controller.stale:
+                self._controller.renew_report()
             else:
-                self._desk.start_report()
+                self._controller.start_report()
 
     def showEvent(self, event: QShowEvent) -> None:
         """Qt: look at small data as soon as somebody wants to see the report."""
@@ -141,4 +147,4 @@ class ReportPage(QWidget):
 
 
 def _found_words(count: int) -> str:
-    return {0: "Nothing remarkable was found.", 1: "1 finding."}.get(count, f"{count} findings.")
+    return {0: "No problems found.", 1: "1 finding."}.get(count, f"{count} findings.")

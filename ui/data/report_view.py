@@ -15,16 +15,15 @@ from PySide6.QtWidgets import QGridLayout, QLabel, QSizePolicy, QVBoxLayout, QWi
 from studio.preview.report import DataReport, Finding, Histogram, Repeat
 from studio.system.number_text import percent
 from ui.data.finding_card import FindingCard
-from ui.data.histogram import LengthHistogram
-from ui.data.length_words import caption
+from ui.data.histogram import LengthHistogram, caption
 from ui.data.share_bars import ShareBars
-from ui.inspector.look import MutedLabel, TextLabel, retire
+from ui.style.widgets import MutedLabel, TextLabel, clear, retire
 
 _ANSWER = 90
 TRAIN_ON = {
     "answers": "answers only",
     "last_answer": "the last answer only",
-    "weights": "weights in the data",
+    "weights": "message weights",
     "all": "everything",
 }
 
@@ -70,10 +69,10 @@ class ReportView(QWidget):
         self._heads: list[QLabel] = []
         for title, part in (
             ("Rows and tokens", self.figures),
-            ("Length of the rows", self.histogram),
+            ("Row lengths", self.histogram),
             ("", self.lengths),
-            ("Scripts", self.scripts),
-            ("Answers that stand more than once", self.answers),
+            ("Writing systems", self.scripts),
+            ("Repeated answers", self.answers),
             ("", self.notes),
         ):
             if title:
@@ -140,8 +139,7 @@ class ReportView(QWidget):
         if figures == self._figures:
             return
         self._figures = figures
-        while self.figures.count():
-            retire(self.figures.takeAt(0).widget())
+        clear(self.figures)
         for row, (name, value) in enumerate(figures):
             called = QLabel(name, self)
             called.setForegroundRole(called.palette().ColorRole.PlaceholderText)
@@ -163,19 +161,19 @@ def figures_of(report: DataReport) -> tuple[tuple[str, str], ...]:
     """Names and values of a report's figures."""
     rows = [("Rows", f"{report.rows:,}")]
     if not report.complete:
-        rows.append(("Looked at", f"{report.done:,}"))
+        rows.append(("Analyzed", f"{report.done:,}"))
     rows += [
-        ("Trained on", f"{report.train_rows:,}"),
+        ("Training", f"{report.train_rows:,}"),
         ("Validation", f"{report.validation_rows:,}"),
     ]
-    optional = (("Cannot be read", report.bad_rows), ("Left out", report.left_out))
+    optional = (("Unreadable", report.bad_rows), ("Excluded", report.left_out))
     rows += [(name, f"{count:,}") for name, count in optional if count]
-    trained = f"{report.trained_tokens:,} ({percent(report.trained_share)} of what is read)"
+    trained = f"{report.trained_tokens:,} ({percent(report.trained_share)} of all tokens)"
     return (
         *rows,
         ("Tokens per epoch", f"{report.tokens_per_epoch:,}"),
         ("Trained tokens", trained),
-        ("Learns", TRAIN_ON.get(report.train_on, report.train_on)),
+        ("Trained on", TRAIN_ON.get(report.train_on, report.train_on)),
     )
 
 

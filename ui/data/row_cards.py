@@ -13,8 +13,8 @@ from typing import Any
 from PySide6.QtCore import Qt
 from PySide6.QtWidgets import QFrame, QGridLayout, QLabel, QVBoxLayout, QWidget
 
-from ui.inspector.look import ErrorLabel, MutedLabel, TextLabel, retire
 from ui.style import theme
+from ui.style.widgets import ErrorLabel, MutedLabel, TextLabel, clear
 
 _MOST_CHARACTERS = 700
 _PLAIN = {"prompt": "Prompt", "completion": "Completion", "text": "Text"}
@@ -37,8 +37,7 @@ class RowCards(QWidget):
         same = 0
         while same < min(len(rows), len(self._shown)) and rows[same] == self._shown[same]:
             same += 1
-        while self._column.count() > same:
-            retire(self._column.takeAt(self._column.count() - 1).widget())
+        clear(self._column, keep=same)
         for row in rows[same:]:
             card = RowCard(row, self)
             self._column.addWidget(card)

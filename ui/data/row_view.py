@@ -13,10 +13,10 @@ from ui.data.legend import Legend
 from ui.data.rows_model import Entry
 from ui.data.token_flow import TokenFlow
 from ui.data.token_words import figures, flag_words, headline, part_words, token_words
-from ui.inspector.look import MutedLabel, TextLabel
 from ui.style import theme
+from ui.style.widgets import MutedLabel, TextLabel
 
-POINT = "Point at a token to read it out; a click pins it, arrow keys go on."
+POINT = "Point at a token to see its details. Click to pin it; use the arrow keys to move."
 NO_TOKENS = "This row has no tokens."
 
 

@@ -26,7 +26,7 @@ from PySide6.QtGui import QColor, QIcon
 from studio.errors import Problem
 from studio.preview.protocol import Reply
 from studio.preview.tokens import Token, TokenRow, row_from_json
-from ui.data.controller import DataDesk, problem_of
+from ui.data.controller import DataController, problem_of
 from ui.data.token_words import SPLIT_WORDS, flag_words, length
 from ui.style import icons, theme
 
@@ -36,7 +36,7 @@ _ASKED_AT_ONCE = 2
 _MOST_WANTED = 3
 _WAIT_MS = 15
 _PREVIEW = 140
-COLUMNS = ("Row", "Trained", "Side", "Text")
+COLUMNS = ("Row", "Trained", "Split", "Text")
 NUMBER, TRAINED, SIDE, TEXT = range(4)
 Index = QModelIndex | QPersistentModelIndex
 Role = Qt.ItemDataRole
@@ -90,9 +90,9 @@ class RowsModel(QAbstractTableModel):
     loaded = Signal(object)
     failed = Signal(object)
 
-    def __init__(self, desk: DataDesk, parent: Any = None) -> None:
+    def __init__(self, controller: DataController, parent: Any = None) -> None:
         super().__init__(parent)
-        self._desk = desk
+        self._controller = controller
         self._count = 0
         self._batch: list[Entry] | None = None
         self._pages: OrderedDict[int, list[Entry]] = OrderedDict()
@@ -146,9 +146,11 @@ class RowsModel(QAbstractTableModel):
         self._timer.start()
 
     def _fetch(self) -> None:
-        while self._wanted and len(self._asked) < _ASKED_AT_ONCE and self._desk.state == "open":
+        while (
+            self._wanted and len(self._asked) < _ASKED_AT_ONCE and self._controller.state == "open"
+        ):
             page = self._wanted.pop()
-            number = self._desk.ask(
+            number = self._controller.ask(
                 "rows", self._told, entries_in, first=page * PAGE_ROWS + 1, limit=PAGE_ROWS
             )
             self._asked[number] = page
@@ -159,7 +161,7 @@ class RowsModel(QAbstractTableModel):
         page = self._asked.pop(reply.id)
         if reply.kind == "result":
             self._take(page, reply.data["read"])
-        elif reply.kind == "error" and not self._desk.host_failed(reply):
+        elif reply.kind == "error" and not self._controller.host_failed(reply):
             self._pages[page] = []
             problem: Problem = problem_of(reply)
             self.failed.emit(problem)
@@ -177,7 +179,7 @@ class RowsModel(QAbstractTableModel):
 
     def _forget(self) -> None:
         for number in self._asked:
-            self._desk.link.cancel(number)
+            self._controller.link.cancel(number)
         self._asked.clear()
         self._wanted.clear()
         self._pages.clear()

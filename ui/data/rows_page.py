@@ -1,4 +1,4 @@
-"""The Rows tab: the format desk. What the file is, which column serves for what, and the first rows.
+"""The Rows tab: what the file is, which column serves for what, and the first rows.
 
 Choices here are ordinary edits of the Dataset node's settings. Rows come from the data host's
 ``preview``, which needs neither a model nor a graph that is complete.
@@ -21,51 +21,51 @@ from studio.graph.edits import reset_setting, set_setting
 from studio.graph.schema import Settings, fields_of, parse
 from studio.node_settings.dataset import DatasetSettings
 from studio.preview.protocol import Reply
-from ui.data.controller import DataDesk, problem_of
+from ui.data.controller import DataController, problem_of
 from ui.data.format_box import AUTO, FormatBox
 from ui.data.row_cards import RowCards
 from ui.data.state_page import PageStack, StatePage
 from ui.inspector.editors.base import FieldContext
 from ui.inspector.form import Form
-from ui.inspector.look import ErrorLabel, MutedLabel, scrolling
 from ui.inspector.node_form import apply_change
 from ui.inspector.row import Change
+from ui.style.widgets import ErrorLabel, MutedLabel, scrolling
 
 WAIT_MS = 300
 FIRST_ROWS, MORE_ROWS, MOST_ROWS = 8, 20, 200
-NO_DATASET = "No Dataset feeds this Train node."
-NO_DATASET_HINT = "Connect a Dataset to its “Dataset” input, or drop a file on the canvas."
-NO_FILE = "No file is chosen yet."
-NO_FILE_HINT = "Choose one under Settings, or drop it on this node."
+NO_DATASET = "This Train node has no dataset."
+NO_DATASET_HINT = "Connect a Dataset node to its “Dataset” input, or drop a file on the canvas."
+NO_FILE = "No file selected."
+NO_FILE_HINT = "Select a file under Settings, or drop one on this node."
 CUSTOM = "custom"
 
 
 class RowsPage(QWidget):
     """The rows of one Dataset node."""
 
-    def __init__(self, desk: DataDesk, parent: QWidget | None = None) -> None:
+    def __init__(self, controller: DataController, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.setObjectName("rows-page")
-        self._desk = desk
+        self._controller = controller
         self._node: str | None = None
         self._asked, self._limit = 0, FIRST_ROWS
         self._seen: Any = None
         self._form: Form | None = None
         self._timer = QTimer(self, singleShot=True, interval=WAIT_MS)
         self._timer.timeout.connect(self._ask)
-        self.box = FormatBox(desk.registry, self)
+        self.box = FormatBox(controller.registry, self)
         self.box.format_chosen.connect(self._choose_format)
         self.box.column_chosen.connect(self._choose_column)
         self.trouble = ErrorLabel("", self)
         self.trouble.setObjectName("rows-trouble")
         self.hint = MutedLabel("", self)
         self.cards = RowCards(self)
-        self.more = QPushButton("More rows", self)
+        self.more = QPushButton("Load more rows", self)
         self.more.setObjectName("more-rows")
         self.more.clicked.connect(self._more)
         self.state = StatePage(self)
         self._lay_out()
-        desk.edited.connect(self._follow)
+        controller.edited.connect(self._follow)
 
     def _lay_out(self) -> None:
         body = QWidget(self)
@@ -85,14 +85,14 @@ class RowsPage(QWidget):
             self._node, self._limit, self._seen = node, FIRST_ROWS, None
             self._drop_form()
             self.cards.show_rows(())
-            self.state.show_progress(None, "Reading the first rows…")
+            self.state.show_progress(None, "Loading the first rows…")
             self._stack.show_full(False)
         self._follow(at_once=True)
 
     # ------------------------------------------------------------ asking
 
     def _settings(self) -> dict[str, Any] | None:
-        graph = self._desk.document.graph
+        graph = self._controller.document.graph
         if self._node is None or not graph.has(self._node):
             return None
         return dict(graph.node(self._node).settings)
@@ -122,7 +122,7 @@ class RowsPage(QWidget):
             found = parse(DatasetSettings, settings)
             assert isinstance(found, DatasetSettings)
             if not is_hub(found.source):
-                place = self._desk.document.project_dir
+                place = self._controller.document.project_dir
                 refuse_absent(source_files(found, place).files[0])
         except StudioError as error:
             return error.problem()
@@ -133,22 +133,22 @@ class RowsPage(QWidget):
     def _say_absent(self, settings: dict[str, Any], problem: Problem) -> None:
         self._timer.stop()
         if self._asked:
-            self._desk.link.cancel(self._asked)
+            self._controller.link.cancel(self._asked)
             self._asked = 0
         self._stack.show_full(True)
         self._show_trouble(settings, problem)
 
     def _place(self) -> str:
-        return str(self._desk.document.project_dir)
+        return str(self._controller.document.project_dir)
 
     def _ask(self) -> None:
         settings = self._settings()
         if settings is None:
             return
         if self._asked:
-            self._desk.link.cancel(self._asked)
+            self._controller.link.cancel(self._asked)
         self._seen = (settings, self._limit, self._place())
-        self._asked = self._desk.ask(
+        self._asked = self._controller.ask(
             "preview",
             self._told,
             settings=settings,
@@ -166,7 +166,7 @@ class RowsPage(QWidget):
             return
         self._stack.show_full(True)
         if reply.kind == "error":
-            self._desk.host_failed(reply)
+            self._controller.host_failed(reply)
             self._show_trouble(settings, problem_of(reply))
             return
         self.box.show_found(settings, reply.data)
@@ -199,7 +199,7 @@ class RowsPage(QWidget):
     def _choose_format(self, chosen: str) -> None:
         if self._node is None:
             return
-        node_type = self._desk.registry.nodes["dataset"]
+        node_type = self._controller.registry.nodes["dataset"]
         spec = next(s for s in fields_of(node_type.settings) if s.name == "format")
         self._apply(Change("format", chosen, spec, reset=chosen == AUTO))
 
@@ -209,25 +209,25 @@ class RowsPage(QWidget):
         settings = self._settings()
         if settings is None or self._node is None or self._seen is None:
             return
-        graph, path = self._desk.document.graph, f"format_settings.{name}"
+        graph, path = self._controller.document.graph, f"format_settings.{name}"
         if settings.get("format", AUTO) == AUTO and column is not None:
             graph = set_setting(graph, self._node, "format", self._detected())
         if column is None:
             graph = reset_setting(graph, self._node, path)
         else:
             graph = set_setting(graph, self._node, path, column)
-        self._desk.document.end_merge()
-        self._desk.document.edit(graph, f"Change column for {name}")
+        self._controller.document.end_merge()
+        self._controller.document.edit(graph, f"Change column for {name}")
 
     def _detected(self) -> str:
         best = self.box.format.itemData(1)
         return str(best) if best is not None else AUTO
 
     def _apply(self, change: Change) -> None:
-        document = self._desk.document
+        document = self._controller.document
         if self._node is None or not document.graph.has(self._node):
             return
-        graph = apply_change(document.graph, self._node, change, self._desk.registry)
+        graph = apply_change(document.graph, self._node, change, self._controller.registry)
         key = None if change.reset else f"{self._node}.{change.path}"
         document.edit(graph, change.label, key)
 
@@ -238,12 +238,14 @@ class RowsPage(QWidget):
         if settings.get("format") != CUSTOM:
             self._drop_form()
             return
-        model: type[Settings] = self._desk.registry.variants["format"][CUSTOM].settings
+        model: type[Settings] = self._controller.registry.variants["format"][CUSTOM].settings
         if self._form is None:
-            context = FieldContext(self._desk.registry, lambda: self._desk.document.project_dir)
+            context = FieldContext(
+                self._controller.registry, lambda: self._controller.document.project_dir
+            )
             self._form = Form(model, context, "format_settings.", parent=self)
             self._form.changed.connect(self._apply)
-            self._form.left.connect(self._desk.document.end_merge)
+            self._form.left.connect(self._controller.document.end_merge)
             self._column.insertWidget(1, self._form)
         self._form.set_values(settings.get("format_settings") or {})
         self._form.set_problems(self._form.own_problems("Custom"))

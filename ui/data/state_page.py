@@ -16,13 +16,15 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
-from ui.data.controller import DataDesk, Progress
+from ui.data.controller import DataController, Progress
 from ui.data.token_words import left_words
-from ui.inspector.look import MutedLabel, TextLabel, icon_side
 from ui.style import icons, theme
+from ui.style.widgets import MutedLabel, TextLabel, icon_side
 
-NO_TRAIN = "Nothing says yet how these rows become tokens."
-NO_TRAIN_HINT = "Connect this Dataset to a Train node, and a Base model to that node’s model input."
+NO_TRAIN = "Tokenization settings are missing."
+NO_TRAIN_HINT = (
+    "Connect this Dataset node to a Train node, and a Base model node to its “Model” input."
+)
 
 
 class StatePage(QWidget):
@@ -75,15 +77,15 @@ class StatePage(QWidget):
         show_bar(self.bar, progress)
         self.bar.show()
 
-    def show_desk(self, desk: DataDesk) -> None:
-        """Why the desk has nothing to show."""
-        if desk.state == "failed" and desk.problem is not None:
+    def show_state_of(self, controller: DataController) -> None:
+        """Why there is nothing to show."""
+        if controller.state == "failed" and controller.problem is not None:
             icon = "circle-alert"
-            self.say(desk.problem.sentence, desk.problem.hint, icon, "Try again")
-        elif desk.state == "closed":
+            self.say(controller.problem.sentence, controller.problem.hint, icon, "Try again")
+        elif controller.state == "closed":
             self.say(NO_TRAIN, NO_TRAIN_HINT, "unlink")
         else:
-            self.show_progress(desk.progress, "Opening the data…")
+            self.show_progress(controller.progress, "Loading the data…")
 
     def _paint(self) -> None:
         color = getattr(theme.colors(), self._color)

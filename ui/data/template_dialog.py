@@ -23,24 +23,26 @@ from PySide6.QtWidgets import (
 
 from studio.graph.edits import reset_setting, set_setting
 from studio.preview.protocol import Reply
-from ui.data.controller import DataDesk, problem_of
-from ui.inspector.look import MutedLabel, TextLabel, row_size
+from ui.data.controller import DataController, problem_of
+from ui.style.widgets import MutedLabel, TextLabel, row_size
 
 SETTING, OWN = "chat_template", "model"
-SAME = "It writes a conversation exactly as the model’s own template does."
-DIFFERS = "⚠ It differs from the model’s own template: the model has to learn it first."
-SAFE = "The model has been trained with it. It suits nearly always."
+SAME = "Its output is identical to that of the model’s own template."
+DIFFERS = "⚠ It differs from the model’s own template: the model must first learn it."
+SAFE = "The model was trained with this template. It is nearly always the right choice."
 
 
 class TemplateDialog(QDialog):
     """A list of templates and what the chosen one makes of a sample."""
 
-    def __init__(self, desk: DataDesk, train: str, parent: QWidget | None = None) -> None:
+    def __init__(
+        self, controller: DataController, train: str, parent: QWidget | None = None
+    ) -> None:
         super().__init__(parent)
         self.setObjectName("template-dialog")
         self.setWindowTitle("Chat template")
         self.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
-        self._desk, self._train = desk, train
+        self._controller, self._train = controller, train
         self._samples: list[Mapping[str, Any]] = []
         self.list = QListWidget(self)
         self.list.setObjectName("templates")
@@ -52,7 +54,7 @@ class TemplateDialog(QDialog):
         self.told.setObjectName("template-told")
         self.sample = QPlainTextEdit(self)
         self.sample.setObjectName("template-sample")
-        self.sample.setAccessibleName("What the template makes of a sample conversation")
+        self.sample.setAccessibleName("A sample conversation formatted with the template")
         self.sample.setReadOnly(True)
         self.sample.setFont(QFontDatabase.systemFont(QFontDatabase.SystemFont.FixedFont))
         self.buttons = QDialogButtonBox(
@@ -63,7 +65,7 @@ class TemplateDialog(QDialog):
         self.buttons.button(QDialogButtonBox.StandardButton.Ok).setText("Use this template")
         self._lay_out()
         self._asked = 0
-        desk.changed.connect(self._ask)
+        controller.changed.connect(self._ask)
         self._ask()
         self._allow()
 
@@ -88,11 +90,11 @@ class TemplateDialog(QDialog):
 
     def _ask(self) -> None:
         """Ask once the data are open, which brings the tokenizer with it; say why they are not."""
-        desk = self._desk
-        if desk.state == "failed" and desk.problem is not None:
-            self.told.setText(f"{desk.problem.sentence} {desk.problem.hint}".strip())
-        elif desk.state == "open" and not self._asked:
-            self._asked = desk.ask("templates", self._rendered)
+        controller = self._controller
+        if controller.state == "failed" and controller.problem is not None:
+            self.told.setText(f"{controller.problem.sentence} {controller.problem.hint}".strip())
+        elif controller.state == "open" and not self._asked:
+            self._asked = controller.ask("templates", self._rendered)
 
     def _rendered(self, reply: Reply) -> None:
         if reply.kind == "error":
@@ -110,7 +112,7 @@ class TemplateDialog(QDialog):
             item.setSizeHint(row_size(self))
             self.list.addItem(item)
         ids = [s["id"] for s in self._samples]
-        now = self._desk.document.graph.node(self._train).settings.get(SETTING, OWN)
+        now = self._controller.document.graph.node(self._train).settings.get(SETTING, OWN)
         self.list.setCurrentRow(ids.index(now) if now in ids else 0)
         self.list.setFocus()
 
@@ -130,7 +132,7 @@ class TemplateDialog(QDialog):
 
     def _take(self) -> None:
         row = self.list.currentRow()
-        graph = self._desk.document.graph
+        graph = self._controller.document.graph
         if not 0 <= row < len(self._samples) or not graph.has(self._train):
             return
         chosen = str(self._samples[row]["id"])
@@ -138,22 +140,22 @@ class TemplateDialog(QDialog):
             graph = reset_setting(graph, self._train, SETTING)
         else:
             graph = set_setting(graph, self._train, SETTING, chosen)
-        self._desk.document.end_merge()
-        self._desk.document.edit(graph, "Change Chat template")
+        self._controller.document.end_merge()
+        self._controller.document.edit(graph, "Change Chat template")
         self.accept()
 
     def done(self, result: int) -> None:
         """Qt: closed; what was asked for is not needed any more."""
-        self._desk.link.cancel(self._asked)
+        self._controller.link.cancel(self._asked)
         super().done(result)
 
 
 def judgement(sample: Mapping[str, Any]) -> str:
     """What to know before choosing a template."""
     if sample["id"] == OWN:
-        return SAFE if sample["sample"] else "The model has no chat template of its own."
+        return SAFE if sample["sample"] else "The model has no chat template."
     told = DIFFERS if sample["differs"] else SAME
     missing = list(sample["missing_tokens"])
     if missing:
-        told += f" The tokenizer splits {', '.join(missing)} into pieces."
+        told += f" The tokenizer splits {', '.join(missing)} into several tokens."
     return told

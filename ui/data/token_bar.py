@@ -18,8 +18,8 @@ from PySide6.QtWidgets import (
 
 from ui.data.controller import Progress
 from ui.data.state_page import show_bar
-from ui.inspector.look import IconButton, MutedLabel, tab_order
 from ui.style import icons
+from ui.style.widgets import IconButton, MutedLabel, tab_order
 
 
 class TokenBar(QWidget):
@@ -43,23 +43,23 @@ class TokenBar(QWidget):
         self.number.setKeyboardTracking(False)
         self.number.setMinimum(1)
         self.total = QLabel("", self)
-        self.search = QPushButton("Next suspicious", self)
+        self.search = QPushButton("Next finding", self)
         self.search.setObjectName("next-suspicious")
         self.search.setToolTip(
-            "The next row with something wrong: nothing trained, cut, empty, damaged…"
+            "Go to the next row with a problem: no trained tokens, truncated, empty, damaged…"
         )
         self.batch = QPushButton("By batch", self)
         self.batch.setObjectName("by-batch")
         self.batch.setCheckable(True)
-        self.batch.setToolTip("The rows of one batch of the training, with their padding")
+        self.batch.setToolTip("Show the rows of one training batch, with padding")
         self.templates = QPushButton("Chat template…", self)
         self.templates.setObjectName("chat-templates")
-        self.templates.setToolTip("What other chat templates make of a conversation")
+        self.templates.setToolTip("Compare how other chat templates format a conversation")
         icons.put(self.templates, "message-square", "text_muted")
         self.progress = QProgressBar(self)
         self.progress.setMaximumHeight(8)
         self.progress.setTextVisible(False)
-        self.cancel = IconButton("x", "Stop looking", self)
+        self.cancel = IconButton("x", "Stop searching", self)
         self.told = MutedLabel("", self)
         self.told.setObjectName("search-told")
         self._lay_out()

@@ -122,7 +122,8 @@ class TokenFlow(QAbstractScrollArea):
 
     def _lay_out(self) -> None:
         """Place every chip; a line ends at the width, at a line break, and where another speaks."""
-        metrics, known = self._metrics(), {}
+        metrics = self._metrics()
+        known: dict[str, float] = {}
         starts = speakers(self._row) if self._row is not None else {}
         most = max(60.0, self.viewport().width() - 2 * _MARGIN_PX)
         self._lefts, self._widths, self._lines = [], [], []

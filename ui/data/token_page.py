@@ -19,7 +19,7 @@ from PySide6.QtWidgets import (
 )
 
 from studio.preview.protocol import Reply
-from ui.data.controller import DataDesk, problem_of, progress_of
+from ui.data.controller import DataController, problem_of, progress_of
 from ui.data.row_view import RowView
 from ui.data.rows_model import NUMBER, SIDE, TRAINED, RowsModel, entries_in
 from ui.data.state_page import PageStack, StatePage, fill
@@ -34,22 +34,22 @@ class TokenPage(QWidget):
 
     templates_wanted = Signal()
 
-    def __init__(self, desk: DataDesk, parent: QWidget | None = None) -> None:
+    def __init__(self, controller: DataController, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.setObjectName("token-page")
-        self._desk = desk
+        self._controller = controller
         self._sized = False
         self._opened: int | None = None
         self._train: str | None = None
         self._search = 0
         self._batching = 0
         self._go_to = 0
-        self.model = RowsModel(desk, self)
+        self.model = RowsModel(controller, self)
         self.table = self._make_table()
         self.row_view = RowView(self)
         self.bar = TokenBar(self)
         self.state = StatePage(self)
-        self.state.pressed.connect(desk.retry)
+        self.state.pressed.connect(controller.retry)
         self._lay_out()
         self._connect()
         self._show_state()
@@ -93,8 +93,8 @@ class TokenPage(QWidget):
         self._stack = PageStack(self, self.state, full)
 
     def _connect(self) -> None:
-        desk, bar = self._desk, self.bar
-        desk.changed.connect(self._show_state)
+        controller, bar = self._controller, self.bar
+        controller.changed.connect(self._show_state)
         self.model.loaded.connect(self._loaded)
         self.model.failed.connect(self._row_failed)
         self.table.selectionModel().currentRowChanged.connect(self._chosen)
@@ -118,12 +118,12 @@ class TokenPage(QWidget):
 
     def go_to(self, number: int) -> None:
         """Choose a row by its number, as soon as the data are open."""
-        if self._desk.state != "open" or self._opened is None:
+        if self._controller.state != "open" or self._opened is None:
             self._go_to = number
             return
         self.bar.leave_batch()
         self.model.leave_batch()
-        at = min(max(1, number), self._desk.rows) - 1
+        at = min(max(1, number), self._controller.rows) - 1
         if at < 0:
             return
         index = self.model.index(at, 0)
@@ -135,46 +135,54 @@ class TokenPage(QWidget):
 
     def next_suspicious(self) -> None:
         """Look for the next row that somebody should look at."""
-        if self._desk.state == "open" and not self._search:
-            self._search = self._desk.ask(
+        if self._controller.state == "open" and not self._search:
+            self._search = self._controller.ask(
                 "next_suspicious", self._search_told, after=self.current, kinds=[]
             )
             self.bar.show_search(None)
 
     def cancel_search(self) -> None:
         """Stop looking."""
-        self._desk.link.cancel(self._search)
+        self._controller.link.cancel(self._search)
         self._search = 0
         self.bar.end_search("")
 
-    # ------------------------------------------------------------ the desk
+    # ------------------------------------------------------------ following the controller
 
     def _show_state(self) -> None:
-        desk = self._desk
-        if desk.state == "opening" and self._opened is not None and desk.train == self._train:
+        controller = self._controller
+        if (
+            controller.state == "opening"
+            and self._opened is not None
+            and controller.train == self._train
+        ):
             return  # after an edit; what is shown stays until there is something new
-        if desk.state != "open":
+        if controller.state != "open":
             self._opened = None
             self._search = self._batching = 0
             self.bar.end_search("")
-            self.state.show_desk(desk)
+            self.state.show_state_of(controller)
             self._stack.show_full(False)
             return
-        if self._opened == desk.openings:
+        if self._opened == controller.openings:
             return
         self._open(self._go_to or self.current or 1)
 
     def _open(self, number: int) -> None:
-        self._opened, self._train, self._go_to = self._desk.openings, self._desk.train, 0
+        self._opened, self._train, self._go_to = (
+            self._controller.openings,
+            self._controller.train,
+            0,
+        )
         self._search = self._batching = 0
         self.bar.end_search("")
-        self.model.show_all(self._desk.rows)
-        self.bar.show_rows(self._desk.rows)
+        self.model.show_all(self._controller.rows)
+        self.bar.show_rows(self._controller.rows)
         self._stack.show_full(True)
-        if self._desk.rows:
+        if self._controller.rows:
             self.go_to(number)
         else:
-            self.row_view.show_entry(None, "There are no rows.")
+            self.row_view.show_entry(None, "No rows.")
 
     def _chosen(self) -> None:
         at = self.table.currentIndex().row()
@@ -209,11 +217,11 @@ class TokenPage(QWidget):
             return
         self._search = 0
         if reply.kind == "error":
-            self._desk.host_failed(reply)
+            self._controller.host_failed(reply)
             self.bar.end_search(problem_of(reply).sentence)
         elif reply.kind == "result":
             number = int(reply.data["number"])
-            behind = f"No suspicious row behind row {self.current}."
+            behind = f"No more findings after row {self.current}."
             self.bar.end_search("" if number else behind)
             if number:
                 self.go_to(number)
@@ -221,7 +229,7 @@ class TokenPage(QWidget):
     def _show_batch(self, number: int) -> None:
         """The rows of a batch as the trainer pads them; 0: all rows again."""
         if self._batching:
-            self._desk.link.cancel(self._batching)
+            self._controller.link.cancel(self._batching)
             self._batching = 0
         if not number:
             chosen = self.current or 1
@@ -229,14 +237,14 @@ class TokenPage(QWidget):
             self.model.leave_batch()
             self.go_to(entry.number if entry is not None else chosen)
             return
-        self.row_view.show_entry(None, "Putting batches together…")
-        self._batching = self._desk.ask("rows", self._batch_told, entries_in, batch=number)
+        self.row_view.show_entry(None, "Building batches…")
+        self._batching = self._controller.ask("rows", self._batch_told, entries_in, batch=number)
 
     def _batch_told(self, reply: Reply) -> None:
         if not reply.last:
             return
         self._batching = 0
-        if reply.kind == "error" and not self._desk.host_failed(reply):
+        if reply.kind == "error" and not self._controller.host_failed(reply):
             self._row_failed(problem_of(reply))
         elif reply.kind == "result" and self.bar.by_batch:
             self.bar.show_batches(int(reply.data["batch"]), int(reply.data["batches"]))

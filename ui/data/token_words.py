@@ -15,16 +15,16 @@ STATES: tuple[State, ...] = ("trained", "context", "cut", "padding")
 STATE_WORDS: dict[State, str] = {
     "trained": "Trained",
     "context": "Context",
-    "cut": "Cut off",
+    "cut": "Truncated",
     "padding": "Padding",
 }
 STATE_HELP: dict[State, str] = {
-    "trained": "The model learns to write these tokens (underlined).",
-    "context": "The model reads these tokens and does not learn to write them.",
-    "cut": "Behind the max length: the model never sees these tokens (hatched).",
+    "trained": "The model learns to predict these tokens (underlined).",
+    "context": "The model sees these tokens but is not trained to predict them.",
+    "cut": "Beyond the max length: the model never sees these tokens (hatched).",
     "padding": "Fills a batch up to its longest row (dotted).",
 }
-SPLIT_WORDS = {"train": "training", "validation": "validation", "left_out": "left out"}
+SPLIT_WORDS = {"train": "training", "validation": "validation", "left_out": "excluded"}
 TEMPLATE = "added by the chat template"
 _SIGNS = {" ": "·", "\n": "↵", "\t": "→", "\r": "␍", "\u00a0": "⍽"}
 _LONGEST_SHOWN = 60
@@ -103,6 +103,6 @@ def left_words(seconds: float | None) -> str:
     if seconds is None:
         return ""
     if seconds < 1:
-        return "nearly done"
+        return "almost done"
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest} s left" if minutes else f"{rest} s left"

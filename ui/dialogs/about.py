@@ -22,13 +22,13 @@ from PySide6.QtWidgets import (
 
 from studio import __version__
 from studio.system.paths import config_dir, runs_dir
-from ui.inspector.look import MutedLabel, TextLabel, fit
+from ui.style.widgets import MutedLabel, TextLabel, fit
 
 PACKAGES = ("torch", "transformers", "peft", "datasets", "bitsandbytes", "safetensors")
 LICENCE = "Apache License 2.0. The icons are Lucide's (ISC). Qt is used under the LGPL."
 LINKS = (
     ("PEFT documentation", "https://huggingface.co/docs/peft"),
-    ("LoRA, the paper", "https://arxiv.org/abs/2106.09685"),
+    ("LoRA paper", "https://arxiv.org/abs/2106.09685"),
 )
 
 
@@ -79,7 +79,7 @@ class AboutDialog(QDialog):
         column.addWidget(self._links())
         column.addStretch(1)
         column.addWidget(buttons)
-        fit(self, 58)
+        fit(self, column, 58)
         column.setSizeConstraint(
             QLayout.SizeConstraint.SetNoConstraint
         )  # a table of wrapped labels

@@ -12,8 +12,8 @@ from PySide6.QtCore import Qt
 from PySide6.QtGui import QFont
 from PySide6.QtWidgets import QDialog, QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
 
-from ui.inspector.look import MutedLabel, TextLabel, fit, icon_side
 from ui.style import icons, theme
+from ui.style.widgets import MutedLabel, TextLabel, fit, icon_side
 
 _WIDTH_IN_DIGITS = 58
 
@@ -66,7 +66,7 @@ class ChoiceDialog(QDialog):
         column.setSpacing(18)
         column.addLayout(top)
         column.addLayout(buttons)
-        fit(self, _WIDTH_IN_DIGITS)
+        fit(self, column, _WIDTH_IN_DIGITS)
 
     def ask(self) -> str:
         """Show the question and return the id of the answer."""

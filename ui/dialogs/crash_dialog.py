@@ -17,8 +17,8 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
-from ui.inspector.look import MutedLabel, TextLabel, icon_side
 from ui.style import icons, theme
+from ui.style.widgets import MutedLabel, TextLabel, icon_side
 
 _DIGITS, _LINES = 78, 14
 

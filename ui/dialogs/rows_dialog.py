@@ -22,7 +22,7 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
-from ui.inspector.look import MutedLabel, TextLabel
+from ui.style.widgets import MutedLabel, TextLabel
 
 _WIDTH, _HEIGHT = 720, 380
 
@@ -36,7 +36,7 @@ class RowsDialog(QDialog):
         self.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
         self._rows: Sequence[Mapping[str, Any]] = list(record.get("rows") or ())
         self.list = QTreeWidget(self)
-        self.list.setHeaderLabels(["File", "Line", "Begins with"])
+        self.list.setHeaderLabels(["File", "Line", "Text"])
         self.list.setRootIsDecorated(False)
         self.list.setUniformRowHeights(True)
         self.list.setAccessibleName("Rows of the step")
@@ -48,8 +48,8 @@ class RowsDialog(QDialog):
             item.setToolTip(0, str(row.get("file")))
             item.setToolTip(2, str(row.get("text") or ""))
             self.list.addTopLevelItem(item)
-        for column in (0, 1):
-            self.list.resizeColumnToContents(column)
+        for number in (0, 1):
+            self.list.resizeColumnToContents(number)
         copy, close = QPushButton("Copy", self), QPushButton("Close", self)
         copy.clicked.connect(self._copy)
         close.clicked.connect(self.accept)
@@ -86,5 +86,7 @@ def headline(record: Mapping[str, Any]) -> str:
 def _kept(record: Mapping[str, Any]) -> str:
     kept = record.get("kept")
     return (
-        f"The checkpoint of step {kept} is from before it." if kept else "No checkpoint was kept."
+        f"The checkpoint of step {kept} was saved before it."
+        if kept
+        else ("No checkpoint is available.")
     )

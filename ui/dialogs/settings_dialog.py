@@ -16,6 +16,7 @@ from studio.graph.schema import Settings, fields_of, setting
 from studio.system.paths import runs_dir
 from studio.system.settings import AppSettings
 from ui.inspector.editors.base import FieldContext
+from ui.inspector.editors.paths import PathEditor
 from ui.inspector.form import Form
 from ui.inspector.row import Change
 
@@ -29,34 +30,34 @@ class ProgramSettings(Settings):
     theme: Literal["system", "dark", "light"] = setting(
         "system",
         "Theme",
-        "Dark or light. System follows the desktop where it says so.",
+        "Color theme of the window. System follows the desktop setting if it is available.",
         choice_labels={"system": "System", "dark": "Dark", "light": "Light"},
     )
     runs_folder: str = setting(
         "",
         "Runs folder",
-        "Where runs, checkpoints and adapters are kept. Choose a disk with room: a run "
-        "can take several gigabytes. Empty takes the usual place.",
+        "Folder for runs, checkpoints and adapters. Choose a disk with enough space: a run can "
+        "need several gigabytes. Leave empty to use the default folder.",
         widget="folder",
     )
     run_in: Literal["host", "thread"] = setting(
         "host",
         "Run in",
-        "A process of its own goes on when the window closes or fails. Inside the window "
-        "is for debugging only.",
-        choice_labels={"host": "A process of its own", "thread": "This window"},
+        "A separate process keeps running when the window closes or crashes. Use this window for "
+        "debugging only.",
+        choice_labels={"host": "Separate process", "thread": "This window"},
     )
     leave_core: bool = setting(
         True,
-        "Leave one core free",
-        "Keeps one processor core for the desktop while training, so that the "
-        "computer stays pleasant to use. Off is a little faster.",
+        "Reserve one CPU core",
+        "Leaves one CPU core free during training, so that the computer stays responsive. "
+        "Training is slightly slower.",
     )
     token_cache_gb: float = setting(
         5.0,
         "Token cache",
-        "Tokenised data is kept for later runs, up to this size; the longest unused is removed "
-        "first. 0 keeps none.",
+        "Maximum size of the cache of tokenized data. The least recently used entries are removed "
+        "first. 0 disables the cache.",
         unit="GB",
         ge=0.0,
         le=1000.0,
@@ -79,8 +80,9 @@ class SettingsDialog(QDialog):
         self._form = Form(ProgramSettings, context, parent=self)
         self._form.changed.connect(self._changed)
         self._form.set_values(self._values)
-        folder = next(row for row in self._form.rows() if row.path == "runs_folder")
-        folder.editor.line.setPlaceholderText(str(runs_dir()))
+        for row in self._form.rows():
+            if row.path == "runs_folder" and isinstance(row.editor, PathEditor):
+                row.editor.line.setPlaceholderText(str(runs_dir()))
         self._buttons = QDialogButtonBox(Button.Ok | Button.Cancel | Button.RestoreDefaults, self)
         self._buttons.accepted.connect(self.accept)
         self._buttons.rejected.connect(self.reject)

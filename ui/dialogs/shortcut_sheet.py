@@ -18,7 +18,7 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
-from ui.inspector.look import row_size
+from ui.style.widgets import child_items, row_size, top_items
 
 Row = tuple[str, str]
 
@@ -47,9 +47,9 @@ FORM_KEYS = KeyGroup(
     "In a form",
     (
         ("Next or previous field", "Tab  or  Shift+Tab"),
-        ("One step up or down in a number", "Up  or  Down"),
-        ("Ten steps", "Page Up  or  Page Down"),
-        ("Help of the field", "F1"),
+        ("Change a number by one step", "Up  or  Down"),
+        ("Change a number by ten steps", "Page Up  or  Page Down"),
+        ("Help for the field", "F1"),
         ("Open a list", "Alt+Down"),
     ),
 )
@@ -70,8 +70,8 @@ class ShortcutSheet(QDialog):
         self._tree = self._make_tree([g for g in [*groups, *extra] if g.rows])
         self._search = QLineEdit(self)
         self._search.setObjectName("search")
-        self._search.setAccessibleName("Search for an action or a key")
-        self._search.setPlaceholderText("Search for an action or a key")
+        self._search.setAccessibleName("Search for an action or key")
+        self._search.setPlaceholderText("Search for an action or key")
         self._search.setClearButtonEnabled(True)
         self._search.textChanged.connect(self._filter)
         self._search.installEventFilter(self)
@@ -90,8 +90,8 @@ class ShortcutSheet(QDialog):
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:
         """Up and down in the search line move in the list."""
         moves = (Qt.Key.Key_Up, Qt.Key.Key_Down, Qt.Key.Key_PageUp, Qt.Key.Key_PageDown)
-        is_press = event.type() == QEvent.Type.KeyPress and isinstance(event, QKeyEvent)
-        if is_press and event.key() in moves:
+        pressed = event.type() == QEvent.Type.KeyPress
+        if pressed and isinstance(event, QKeyEvent) and event.key() in moves:
             self._tree.keyPressEvent(event)
             return True
         return super().eventFilter(watched, event)
@@ -122,9 +122,8 @@ class ShortcutSheet(QDialog):
 
     def _filter(self, text: str) -> None:
         words = text.casefold().split()
-        for i in range(self._tree.topLevelItemCount()):
-            top = self._tree.topLevelItem(i)
-            for row in (top.child(j) for j in range(top.childCount())):
+        for top in top_items(self._tree):
+            for row in child_items(top):
                 content = f"{top.text(0)} {row.text(0)} {row.text(1)}".casefold()
                 row.setHidden(not all(word in content for word in words))
-            top.setHidden(all(top.child(j).isHidden() for j in range(top.childCount())))
+            top.setHidden(all(row.isHidden() for row in child_items(top)))

@@ -21,7 +21,7 @@ class UnsavedChangesDialog(ChoiceDialog):
             Choice("cancel", "Cancel"),
         )
         sentence = f"Save the changes to “{project}”?"
-        detail = "Changes that are not saved are lost."
+        detail = "If you don't save, your changes are lost."
         super().__init__("Unsaved changes", sentence, detail, choices, "save", parent)
 
 

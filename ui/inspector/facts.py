@@ -12,7 +12,7 @@ from PySide6.QtGui import QPalette, QResizeEvent
 from PySide6.QtWidgets import QFrame, QGridLayout, QLabel, QWidget
 
 from studio.graph.node_type import Fact
-from ui.inspector.look import TextLabel, retire
+from ui.style.widgets import TextLabel, clear
 
 _APART_PX = 12
 
@@ -23,7 +23,7 @@ class FactsTable(QFrame):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.setObjectName("facts")
-        self.setAccessibleName("Facts")
+        self.setAccessibleName("Details")
         self._facts: tuple[Fact, ...] = ()
         self._grid = QGridLayout(self)
         self._grid.setContentsMargins(0, 0, 0, 0)
@@ -38,8 +38,7 @@ class FactsTable(QFrame):
         if tuple(facts) == self._facts:
             return
         self._facts = tuple(facts)
-        while (item := self._grid.takeAt(0)) is not None:
-            retire(item.widget())
+        clear(self._grid)
         self._pairs = [self._pair(fact) for fact in self._facts]
         self._columns = 0
         self._place()

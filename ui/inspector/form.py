@@ -195,13 +195,13 @@ class Form(QWidget):
         and put back."""
         unused = self._unused()
         for name, row in self._rows.items():
-            reasons = [f"{unused[name]} makes no use of it."] if name in unused else []
+            reasons = [f"Not used by {unused[name]}."] if name in unused else []
             row.setHidden(name in unused and row.is_default and not row.has_problems)
             for other, wanted in row.spec.meta.shown_if:
                 known = self._rows.get(other)
                 if known is not None and not any(same(known.value, v) for v in wanted):
                     words = " or ".join(words_for(known.spec, v) for v in wanted)
-                    reasons.append(f"Used only while {known.spec.meta.label} is {words}.")
+                    reasons.append(f"Used only if {known.spec.meta.label} is {words}.")
             row.set_off(" ".join(reasons))
 
     def _unused(self) -> dict[str, str]:

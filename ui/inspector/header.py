@@ -9,8 +9,8 @@ from PySide6.QtWidgets import QHBoxLayout, QLabel, QLineEdit, QVBoxLayout, QWidg
 from studio.graph.graph import Node
 from studio.graph.node_type import NodeType
 from ui.inspector.editors.base import is_undo_key
-from ui.inspector.look import MutedLabel, icon_side
 from ui.style import icons, theme
+from ui.style.widgets import MutedLabel, icon_side
 
 
 class TitleEdit(QLineEdit):
@@ -52,7 +52,7 @@ class NodeHeader(QWidget):
         self._icon_name = "box"
         self._category = ""
         self._icon = QLabel(self)
-        self._title = TitleEdit("Title of the node", self)
+        self._title = TitleEdit("Node title", self)
         self._title.setObjectName("node-title")
         self._title.textEdited.connect(self.retitled.emit)
         self._title.left.connect(self.left)
@@ -82,8 +82,8 @@ class NodeHeader(QWidget):
         self._title.setPlaceholderText(kind)
         if node.title or self._title.text().strip() or not self._title.hasFocus():
             self._title.show_text(node.title or kind)
-        self._kind.setText(f"Type: {kind}   Id: {node.id}")
-        self._kind.setToolTip(f"On the command line: --set {node.id}.SETTING=VALUE")
+        self._kind.setText(f"Type: {kind}   ID: {node.id}")
+        self._kind.setToolTip(f"Command line: --set {node.id}.SETTING=VALUE")
         self._help.setText(node_type.help if node_type else "")
         self._help.setVisible(node_type is not None)
         self._paint()

@@ -25,12 +25,12 @@ from ui.inspector.editors.base import FieldContext
 from ui.inspector.facts import FactsTable
 from ui.inspector.form import OWN_CODES, Form
 from ui.inspector.header import NodeHeader
-from ui.inspector.look import MutedLabel
 from ui.inspector.own_code import OwnCodeStrip, code_of
 from ui.inspector.problem_label import ProblemList
 from ui.inspector.row import Change, same
+from ui.style.widgets import MutedLabel
 
-READ_ONLY_WORDS = "These are the settings of the run that is shown. They cannot be changed here."
+READ_ONLY_WORDS = "These are the settings of the selected run. They are read-only."
 
 
 class NodeForm(QWidget):
@@ -62,19 +62,19 @@ class NodeForm(QWidget):
         self._list = ProblemList(self)
         self._strangers = QPushButton("Remove unknown", self)
         self._strangers.setObjectName("remove-unknown")
-        self._strangers.setToolTip("Remove the settings that no node type knows")
+        self._strangers.setToolTip("Remove settings that the node type does not define")
         self._strangers.clicked.connect(self._remove_strangers)
         self._form = self._make_form(folds)
         self.setMinimumWidth(1)
-        column = QVBoxLayout(self)
-        column.setContentsMargins(12, 12, 12, 12)
-        column.setSpacing(10)
+        self._column = QVBoxLayout(self)
+        self._column.setContentsMargins(12, 12, 12, 12)
+        self._column.setSpacing(10)
         top = (self._header, self._facts, self._own_code, self._note, self._list, self._strangers)
         for widget in top:
-            column.addWidget(widget)
+            self._column.addWidget(widget)
         if self._form is not None:
-            column.addWidget(self._form)
-        column.addStretch(1)
+            self._column.addWidget(self._form)
+        self._column.addStretch(1)
         self.refresh()
 
     @property
@@ -89,7 +89,7 @@ class NodeForm(QWidget):
     def add_part(self, part: QWidget | None) -> None:
         """Put something of somebody else's under header and facts."""
         if part is not None:
-            self.layout().insertWidget(2, part)
+            self._column.insertWidget(2, part)
 
     def refresh(self) -> None:
         """Show the node as it is now, after any change of the document."""
@@ -217,9 +217,7 @@ class NodeForm(QWidget):
         if self.findChild(QWidget, widget.objectName()) is not None:
             widget.deleteLater()
             return
-        column = self.layout()
-        assert isinstance(column, QVBoxLayout)
-        column.insertWidget(column.count() - 1, widget, 0, Qt.AlignmentFlag.AlignLeft)
+        self._column.insertWidget(self._column.count() - 1, widget, 0, Qt.AlignmentFlag.AlignLeft)
 
     def review_code(self) -> None:
         """Look at the code that the node's model brings."""

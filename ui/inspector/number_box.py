@@ -75,7 +75,7 @@ class NumberBox(QAbstractSpinBox):
             found |= flag.StepDownEnabled
         return found
 
-    def validate(self, text: str, position: int) -> object:
+    def validate(self, text: str, position: int) -> tuple[QValidator.State, str, int]:
         """Any text may stay; what is wrong with it is said beside the field."""
         return QValidator.State.Acceptable, text, position
 

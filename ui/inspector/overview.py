@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from PySide6.QtCore import QModelIndex, QPersistentModelIndex, QSize, Qt, Signal
+from PySide6.QtGui import QIcon
 from PySide6.QtWidgets import (
     QAbstractItemView,
     QLabel,
@@ -23,16 +24,17 @@ from studio.errors import Problem
 from studio.graph.document import Document
 from studio.graph.edits import rename
 from studio.graph.graph import Node
+from studio.graph.node_type import NodeType
 from studio.graph.registry import Registry
 from studio.graph.wires import title_of
 from ui.inspector.header import TitleEdit
-from ui.inspector.look import MutedLabel, icon_side
 from ui.style import icons, theme
+from ui.style.widgets import MutedLabel, icon_side
 
 _PADDING_PX = 16  # of an item in the style sheet, which the size of wrapped text leaves out
 EMPTY_WORDS = (
-    "Nothing here yet. Drag a node from the palette onto the canvas, or double-click the canvas "
-    "and type its name."
+    "The project is empty. Drag a node from the palette onto the canvas, or double-click the "
+    "canvas and type its name."
 )
 _DATA = Qt.ItemDataRole.UserRole
 Index = QModelIndex | QPersistentModelIndex
@@ -63,7 +65,7 @@ class Overview(QWidget):
         self._problems: tuple[Problem, ...] = ()
         self._shown: object = None
         self._shown_problems: object = None
-        self._name = TitleEdit("Name of the project", self)
+        self._name = TitleEdit("Project name", self)
         self._name.setObjectName("project-name")
         self._name.setPlaceholderText("Untitled")
         self._name.textEdited.connect(self._rename)
@@ -116,11 +118,11 @@ class Overview(QWidget):
         self._nodes.clear()
         for node in nodes:
             node_type = self._registry.node_type(node.type)
-            sign = "  ·  has a problem" if node.id in faulty else ""
+            sign = "  ·  has problems" if node.id in faulty else ""
             item = QListWidgetItem(f"{title_of(node, self._registry)}{sign}")
             item.setIcon(self._icon(node_type))
             item.setData(_DATA, node.id)
-            item.setToolTip(f"Id: {node.id}")
+            item.setToolTip(f"ID: {node.id}")
             self._nodes.addItem(item)
 
     def _words(self, count: int) -> str:
@@ -130,10 +132,9 @@ class Overview(QWidget):
             return f"{len(self._chosen)} nodes are selected. Select one to see its settings."
         return "Select a node to see its settings."
 
-    def _icon(self, node_type: object) -> object:
-        name = getattr(node_type, "icon", "puzzle")
-        color = theme.colors().category(getattr(node_type, "category", ""))
-        return icons.icon(icons.known(name), color)
+    def _icon(self, node_type: NodeType | None) -> QIcon:
+        name, category = (node_type.icon, node_type.category) if node_type else ("", "")
+        return icons.icon(icons.known(name), theme.colors().category(category))
 
     def _show_problems(self) -> None:
         shown = (theme.colors().name, self._problems)

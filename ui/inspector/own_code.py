@@ -12,8 +12,8 @@ from PySide6.QtWidgets import QHBoxLayout, QPushButton, QWidget
 
 from studio.model import trust
 from studio.model.models import local_folder
-from ui.dialogs.trust_dialog import TrustDialog
-from ui.inspector.look import MutedLabel
+from ui.inspector.trust_dialog import TrustDialog
+from ui.style.widgets import MutedLabel
 
 
 def code_of(model: str, revision: str, project_dir: Path) -> trust.OwnCode | None:
@@ -51,8 +51,8 @@ class OwnCodeStrip(QWidget):
             return
         count = len(code.files)
         files = "1 file" if count == 1 else f"{count} files"
-        state = "which you trust" if trust.trusted(code) else "which you have not trusted"
-        self._words.setText(f"The model brings its own code ({files}), {state}.")
+        state = "which you trust" if trust.trusted(code) else "trusted"
+        self._words.setText(f"This model uses custom code ({files}), {state}.")
 
     def review(self) -> None:
         """Look at the code, and trust it or not."""

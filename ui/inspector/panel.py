@@ -15,10 +15,10 @@ from PySide6.QtWidgets import QScrollArea, QStackedLayout, QVBoxLayout, QWidget
 from studio.errors import Problem
 from studio.graph.document import Document
 from studio.graph.registry import Registry
-from ui.data.tabs import SETTINGS, DeskTabs
-from ui.inspector.look import retire, scrolling
 from ui.inspector.node_form import NodeForm
 from ui.inspector.overview import Overview
+from ui.inspector.tabs import SETTINGS, NodeTabs
+from ui.style.widgets import retire, scrolling
 
 _MINIMUM_WIDTH_PX = 240
 _MARGIN_PX = 24
@@ -51,7 +51,7 @@ class InspectorPanel(QWidget):
         self._overview.problem_activated.connect(self.problem_activated)
         self._overview.node_activated.connect(self.node_activated)
         self._scroll: QScrollArea | None = None
-        self.tabs: DeskTabs | None = None
+        self.tabs: NodeTabs | None = None
         self._make_part: MakePart | None = None
         self._column = QVBoxLayout(self)
         self._column.setContentsMargins(0, 0, 0, 0)
@@ -62,7 +62,7 @@ class InspectorPanel(QWidget):
         self.setMinimumWidth(_MINIMUM_WIDTH_PX)
         self.destroyed.connect(document.listen(self._document_changed))
 
-    def use_tabs(self, tabs: DeskTabs) -> None:
+    def use_tabs(self, tabs: NodeTabs) -> None:
         """Show data beside the settings of those nodes that have any."""
         self.tabs = tabs
         self._column.insertWidget(0, tabs)
@@ -91,7 +91,7 @@ class InspectorPanel(QWidget):
         self._ids = ids
         if self.tabs is not None:
             self.tabs.show_node(ids[0] if len(ids) == 1 else None)
-            self._add_template_button()
+            self._add_below_settings()
             self._show_page()
 
     def set_problems(self, problems: Sequence[Problem]) -> None:
@@ -132,10 +132,10 @@ class InspectorPanel(QWidget):
         else:
             super().keyPressEvent(event)
 
-    def _add_template_button(self) -> None:
-        button = self.tabs.template_button() if self.tabs is not None else None
-        if button is not None and self._form is not None:
-            self._form.add_below(button)
+    def _add_below_settings(self) -> None:
+        widget = self.tabs.below_settings() if self.tabs is not None else None
+        if widget is not None and self._form is not None:
+            self._form.add_below(widget)
 
     def _show_page(self) -> None:
         """The page of the chosen tab, or the form."""
@@ -177,10 +177,11 @@ class InspectorPanel(QWidget):
         return scroll
 
     def _drop_form(self) -> None:
-        if self._form is None:
+        scroll = self._scroll
+        if scroll is None:
             return
         self._document.end_merge()
-        scroll, self._scroll, self._form = self._scroll, None, None
+        self._scroll, self._form = None, None
         self._stack.removeWidget(scroll)
         retire(scroll)
 

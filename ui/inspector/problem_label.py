@@ -9,8 +9,8 @@ from PySide6.QtGui import QPalette
 from PySide6.QtWidgets import QHBoxLayout, QLabel, QVBoxLayout, QWidget
 
 from studio.errors import Problem
-from ui.inspector.look import MutedLabel, TextLabel, icon_side, retire
 from ui.style import icons, theme
+from ui.style.widgets import MutedLabel, TextLabel, clear, icon_side
 
 
 class ProblemLabel(QWidget):
@@ -63,8 +63,7 @@ class ProblemList(QWidget):
         if once == self._shown:
             return
         self._shown = once
-        while self._column.count():
-            retire(self._column.takeAt(0).widget())
+        clear(self._column)
         for problem in once:
             label = ProblemLabel(problem, self)
             self._column.addWidget(label)

@@ -18,9 +18,9 @@ from studio.errors import Problem
 from studio.graph.schema import FieldSpec
 from ui.inspector.editors import editor_for
 from ui.inspector.editors.base import FieldContext
-from ui.inspector.look import IconButton, MutedLabel
 from ui.inspector.number_text import to_text
 from ui.inspector.problem_label import ProblemList
+from ui.style.widgets import IconButton, MutedLabel
 
 _ANY_WIDTH = 16777215
 
@@ -151,8 +151,17 @@ class FieldRow(QWidget):
             return
         self._stacked = stacked
         grid = self._grid
-        for widget in (self._label_side, self.editor, self._reset, self._help, self._problems):
-            grid.removeWidget(widget)
+        below = self.editor.below
+        for widget in (
+            self._label_side,
+            self.editor,
+            self._reset,
+            self._help,
+            self._problems,
+            below,
+        ):
+            if widget is not None:
+                grid.removeWidget(widget)
         if stacked:
             grid.addWidget(self._label_side, 0, 0, 1, 3)
             grid.addWidget(self.editor, 1, 0, 1, 2)
@@ -161,8 +170,10 @@ class FieldRow(QWidget):
             grid.addWidget(self.editor, 0, 1)
         row = 1 if stacked else 0
         grid.addWidget(self._reset, row, 2, Qt.AlignmentFlag.AlignVCenter)
-        grid.addWidget(self._help, row + 1, 0, 1, 3, Qt.AlignmentFlag.AlignTop)
-        grid.addWidget(self._problems, row + 2, 0, 1, 3, Qt.AlignmentFlag.AlignTop)
+        if below is not None:
+            grid.addWidget(below, row + 1, 0, 1, 3)
+        grid.addWidget(self._help, row + 2, 0, 1, 3, Qt.AlignmentFlag.AlignTop)
+        grid.addWidget(self._problems, row + 3, 0, 1, 3, Qt.AlignmentFlag.AlignTop)
         grid.setColumnStretch(1, 1)
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:
@@ -194,8 +205,11 @@ class FieldRow(QWidget):
 
     def _tip(self) -> str:
         meta = self.spec.meta
-        unit = f" In {meta.unit}." if meta.unit else ""
-        return f"<p>{meta.help}{unit}</p><p>Default: {self._default_words()}. F1 shows this text below the field.</p>"
+        unit = f" Unit: {meta.unit}." if meta.unit else ""
+        return (
+            f"<p>{meta.help}{unit}</p><p>Default: {self._default_words()}. Press F1 to show this "
+            "text below the field.</p>"
+        )
 
     def _default_words(self) -> str:
         return words_for(self.spec, self.spec.default)
@@ -239,7 +253,7 @@ def _one_or_many(unit: str, value: float) -> str:
 
 def words_for(spec: FieldSpec, value: Any) -> str:
     """A value as the form shows it."""
-    special = dict(spec.meta.special)
+    special: dict[Any, str] = dict(spec.meta.special)
     if isinstance(value, (str, int, float)) and value in special and not isinstance(value, bool):
         return special[value]
     if isinstance(value, bool):

@@ -5,8 +5,8 @@ from __future__ import annotations
 from PySide6.QtCore import QSize, Qt, Signal
 from PySide6.QtWidgets import QPushButton, QSizePolicy, QVBoxLayout, QWidget
 
-from ui.inspector.look import icon_side
 from ui.style import icons
+from ui.style.widgets import icon_side
 
 _GAP_PX = 10
 

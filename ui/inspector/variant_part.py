@@ -14,8 +14,8 @@ from PySide6.QtWidgets import QVBoxLayout, QWidget
 from studio.errors import Problem
 from studio.graph.schema import FieldSpec, Settings, fields_of
 from ui.inspector.editors.base import FieldContext
-from ui.inspector.look import MutedLabel, retire
 from ui.inspector.row import FieldRow
+from ui.style.widgets import MutedLabel, retire
 
 if TYPE_CHECKING:
     from ui.inspector.form import Form

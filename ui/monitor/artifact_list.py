@@ -25,6 +25,7 @@ from PySide6.QtWidgets import (
 from ui.monitor import words
 from ui.monitor.reveal import reveal
 from ui.style import icons, theme
+from ui.style.widgets import top_items
 
 COLUMNS = ("Result", "Size", "Path")
 KIND_ICONS = {
@@ -99,8 +100,9 @@ class ArtifactList(QWidget):
             self.tree.addTopLevelItem(self._item(*one))
         self._shown = wanted
         self._color()
-        if self.tree.currentItem() is None and self._shown:
-            self.tree.setCurrentItem(self.tree.topLevelItem(self.tree.topLevelItemCount() - 1))
+        items = top_items(self.tree)
+        if self.tree.currentItem() is None and items:
+            self.tree.setCurrentItem(items[-1])
 
     def _item(self, kind: str, path: str, cached: bool) -> QTreeWidgetItem:
         mark = " (reused)" if cached else ""
@@ -111,14 +113,15 @@ class ArtifactList(QWidget):
         item.setData(0, KIND_ROLE, kind)
         item.setToolTip(2, path)
         if cached:
-            item.setToolTip(0, "Nothing it depends on has changed, so an earlier result is used.")
+            item.setToolTip(
+                0, ("The inputs and settings have not changed, so the earlier result is reused.")
+            )
         item.setTextAlignment(1, Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
         return item
 
     def _color(self) -> None:
         look = theme.colors()
-        for index in range(self.tree.topLevelItemCount()):
-            item = self.tree.topLevelItem(index)
+        for item in top_items(self.tree):
             kind = str(item.data(0, KIND_ROLE))
             item.setIcon(0, icons.icon(icons.known(KIND_ICONS.get(kind, "file")), look.accent))
             item.setForeground(2, look.text_muted)
@@ -127,7 +130,7 @@ class ArtifactList(QWidget):
     def chosen(self) -> Path | None:
         """The path of the chosen artifact."""
         item = self.tree.currentItem()
-        return Path(str(item.data(0, PATH_ROLE))) if item is not None else None
+        return path_of(item) if item is not None else None
 
     def paths(self) -> list[str]:
         """Every path that is shown."""
@@ -135,9 +138,9 @@ class ArtifactList(QWidget):
 
     def show_in_folder(self) -> None:
         """Open the file manager where the chosen artifact is."""
-        path = self.chosen()
-        if path is not None and not reveal(path):
-            self.tree.currentItem().setText(1, "gone")
+        item = self.tree.currentItem()
+        if item is not None and not reveal(path_of(item)):
+            item.setText(1, "gone")
 
     def copy_path(self) -> None:
         """Put the chosen artifact's path on the clipboard."""
@@ -157,6 +160,11 @@ class ArtifactList(QWidget):
         icons.put(menu.addAction("Copy path", self.copy_path), "copy")
         menu.aboutToHide.connect(menu.deleteLater)
         menu.popup(self.tree.viewport().mapToGlobal(position))
+
+
+def path_of(item: QTreeWidgetItem) -> Path:
+    """The path of the artifact that an item stands for."""
+    return Path(str(item.data(0, PATH_ROLE)))
 
 
 def size_of(path: Path) -> int | None:

@@ -58,7 +58,7 @@ class YAxis(pg.AxisItem):
 
     def tickValues(self, minVal: float, maxVal: float, size: float) -> list[Any]:
         """The ticks; also notes how fine they are, so that all get the same digits."""
-        levels = super().tickValues(minVal, maxVal, size)
+        levels: list[Any] = super().tickValues(minVal, maxVal, size)
         spacings = [level[0] for level in levels if level[0] is not None]  # log levels have none
         self._finest = float(spacings[min(1, len(spacings) - 1)]) if spacings else 1.0
         self._largest = max(abs(minVal), abs(maxVal))

@@ -21,12 +21,12 @@ from PySide6.QtWidgets import (
 
 from studio.runs.insight import ENERGY, Insight, ModuleUse, advice, parts
 from studio.runs.state import RunState
-from ui.inspector.look import MutedLabel, TextLabel
 from ui.monitor.heat_map import Cell, HeatMap
+from ui.style.widgets import MutedLabel, TextLabel
 
 EMPTY_TEXT = (
-    "While an adapter trains, this shows how far each layer has moved and how many of its directions "
-    "are in use."
+    "During adapter training, this shows how much each layer has changed and how many singular "
+    "directions its change uses."
 )
 SIZE, DIRECTIONS = "size", "directions"
 _ADVICE_PX = 300
@@ -41,16 +41,18 @@ class InsightPanel(QWidget):
         self._state: RunState | None = None
         self._known = 0
         self.map = HeatMap(self)
-        self.map.setAccessibleName("Change of each layer")
+        self.map.setAccessibleName("Change per layer")
         self.measure = QComboBox(self)
         self.measure.setObjectName("insight-measure")
-        self.measure.setAccessibleName("What the colours show")
-        self.measure.addItem("Size of the change, % of the weight", SIZE)
-        self.measure.addItem(f"Directions used ({100 * ENERGY:.0f} % of the change)", DIRECTIONS)
+        self.measure.setAccessibleName("Color by")
+        self.measure.addItem("Relative size of the change (% of the weight's norm)", SIZE)
+        self.measure.addItem(
+            f"Singular directions used ({100 * ENERGY:.0f} % of the change)", DIRECTIONS
+        )
         self.measure.currentIndexChanged.connect(self._draw)
         self.slider = QSlider(Qt.Orientation.Horizontal, self)
         self.slider.setObjectName("insight-step")
-        self.slider.setAccessibleName("Step of the run")
+        self.slider.setAccessibleName("Training step")
         self.slider.valueChanged.connect(self._draw)
         self.step = QLabel(self)
         self.read_out = MutedLabel("", self)
@@ -137,7 +139,7 @@ class InsightPanel(QWidget):
         self._point("")
 
     def _point(self, tip: str) -> None:
-        self.read_out.setText(tip or "Point at a cell to read its figures.")
+        self.read_out.setText(tip or "Point at a cell to see its values.")
 
 
 def grid_of(insight: Insight, measure: str) -> tuple[list[str], list[str], list[list[Cell | None]]]:
@@ -161,11 +163,13 @@ def _cell(module: ModuleUse, measure: str, largest: float) -> Cell:
     value = _value(module, measure)
     text = str(module.used) if measure == DIRECTIONS else _sized(module)
     share = (
-        f" ({100 * module.relative:.2f} % of the weight's)" if module.relative is not None else ""
+        f" ({100 * module.relative:.2f} % of the weight's norm)"
+        if module.relative is not None
+        else ""
     )
     tip = (
-        f"{module.name}: the change has norm {module.norm:.3g}{share}; {module.used} of {module.r} "
-        f"directions hold {100 * ENERGY:.0f} % of it"
+        f"{module.name}: norm of the change {module.norm:.3g}{share}; {module.used} of {module.r} "
+        f"singular directions hold {100 * ENERGY:.0f} % of it"
     )
     scale = 1.0 if measure == DIRECTIONS else largest
     return Cell(value / scale, text, tip)

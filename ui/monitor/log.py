@@ -27,7 +27,7 @@ from ui.monitor.log_lines import LEVELS, Level, LogLine, LogWriter
 from ui.style import icons, theme
 
 MAX_LINES = 20_000
-EMPTY_TEXT = "Nothing has happened yet. The log of a run appears here."
+EMPTY_TEXT = "The log of a run appears here."
 FILTERS: tuple[tuple[str, Level], ...] = (
     ("Everything", "detail"),
     ("Main events", "info"),
@@ -47,7 +47,7 @@ class LogPanel(QWidget):
         for title, level in FILTERS:
             self.level.addItem(title, level)
         self.level.setCurrentIndex(1)
-        self.level.setAccessibleName("Which lines are shown")
+        self.level.setAccessibleName("Log level")
         self.level.currentIndexChanged.connect(self._show_again)
         self.search = QLineEdit(self)
         self.search.setPlaceholderText("Find in the log")
@@ -56,7 +56,7 @@ class LogPanel(QWidget):
         self.search.setMaximumWidth(320)
         self.search.textChanged.connect(self._show_again)
         self.copy = QToolButton(self)
-        self.copy.setToolTip("Copy the selected lines, or all that are shown")
+        self.copy.setToolTip("Copy the selected lines, or all visible lines")
         self.copy.setAccessibleName("Copy")
         icons.put(self.copy, "copy")
         self.copy.clicked.connect(self.copy_lines)

@@ -22,24 +22,24 @@ PHASE_WORDS = {
     "load": "loading the model",
     "import": "importing the model",
     "download": "downloading",
-    "read": "reading the rows",
-    "tokenize": "turning rows into tokens",
+    "read": "loading the rows",
+    "tokenize": "tokenizing",
     "train": "training",
     "evaluate": "evaluating",
-    "sample": "writing samples",
+    "sample": "generating samples",
     "save": "saving",
-    "verify": "checking the result",
+    "verify": "verifying the result",
     "merge": "merging",
     "export": "writing the export",
     "generate": "generating answers",
 }
 REASON_WORDS = {
     "cadence": "",
-    "stop": " because of the stop",
-    "save": " as asked",
+    "stop": " before stopping",
+    "save": " on request",
     "end": " at the end",
     "best": ": the best evaluation so far",
-    "finite": ", the last one whose numbers were sound",
+    "finite": ", the last one with finite values",
 }
 
 
@@ -133,7 +133,7 @@ class LogWriter:
         return True
 
     def _train_resumed(self, event: Event) -> Iterable[LogLine]:
-        yield _info(event, f"{self._title(event)} goes on from step {event.get('step')}.")
+        yield _info(event, f"{self._title(event)} resumes from step {event.get('step')}.")
 
     def _checkpoint(self, event: Event) -> Iterable[LogLine]:
         why = REASON_WORDS.get(str(event.get("reason")), "")
@@ -144,7 +144,7 @@ class LogWriter:
     def _early_stopped(self, event: Event) -> Iterable[LogLine]:
         where = f"{event.get('step')} of {event.get('steps')}"
         yield _info(
-            event, f"{self._title(event)} ended early, after step {where}. {event.get('reason')}"
+            event, f"{self._title(event)} stopped early after step {where}. {event.get('reason')}"
         )
 
     def _non_finite(self, event: Event) -> Iterable[LogLine]:
@@ -178,7 +178,7 @@ class LogWriter:
 
     def _step_finished(self, event: Event) -> Iterable[LogLine]:
         if event.get("cached"):
-            yield _info(event, f"{self._title(event)}: unchanged, its earlier result is used.")
+            yield _info(event, f"{self._title(event)}: unchanged, the earlier result is reused.")
             return
         yield _info(event, f"{self._title(event)} done in {words.duration(event.get('seconds'))}.")
 
@@ -187,7 +187,7 @@ class LogWriter:
         head = f"{title}. " if title and event.get("trace") else ""
         yield LogLine(event.time, "error", f"{head}{event.get('sentence') or title}")
         if event.get("hint"):
-            yield LogLine(event.time, "error", f"What to do: {event.get('hint')}")
+            yield LogLine(event.time, "error", f"Hint: {event.get('hint')}")
         for line in str(event.get("trace") or "").splitlines():
             yield LogLine(event.time, "detail", f"    {line}")
 

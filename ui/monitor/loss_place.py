@@ -17,7 +17,7 @@ from ui.monitor import words
 from ui.monitor.plot import LivePlot
 from ui.monitor.run_summary import summarize
 
-NOT_TRAINED = "This run did not train, so there is no loss to show."
+NOT_TRAINED = "This run did not train, so it has no loss."
 
 
 class LossPlace(QStackedWidget):
@@ -56,7 +56,7 @@ class LossPlace(QStackedWidget):
         self.button.setVisible(kept is not None)
         if kept is not None:
             when = words.day_and_time(summarize(kept[1]).started).lower()
-            self.text.setText(f"{kept[0]} was unchanged. Its result is that of the run of {when}.")
+            self.text.setText(f"{kept[0]} was unchanged. Its result comes from the run of {when}.")
         else:
             self.text.setText(NOT_TRAINED)
         ended = state.status not in ("preparing", "running")

@@ -25,7 +25,7 @@ class MarkLines:
         self.resumes = pg.VTickGroup(yrange=[0, 1])
         self.recoveries = pg.VTickGroup(yrange=[0, 1])
         self.end = pg.InfiniteLine(
-            angle=90, movable=False, label="ended early", labelOpts=END_LABEL
+            angle=90, movable=False, label="stopped early", labelOpts=END_LABEL
         )
         self.end.hide()
         for line in (self.checkpoints, self.resumes, self.recoveries, self.end):

@@ -86,15 +86,15 @@ def best_words(best: tuple[float, float]) -> str:
 def recovery_words(record: Mapping[str, Any]) -> str:
     """What was done when memory ran out, and that the rows of a step stay the same."""
     return (
-        f"Memory ran out in step {record.get('step')}: it goes on with batches of "
-        f"{record.get('batch_size')} and an accumulation of {record.get('accumulation')}, "
-        "the same rows in each step"
+        f"Out of memory in step {record.get('step')}: training continues with batch size "
+        f"{record.get('batch_size')} and {record.get('accumulation')} accumulation steps; each "
+        "optimizer step uses the same rows"
     )
 
 
 def early_words(record: Mapping[str, Any]) -> str:
     """Where a training ended before its last step, and why."""
-    where = f"Ended early after step {record.get('step')} of {record.get('steps')}."
+    where = f"Stopped early after step {record.get('step')} of {record.get('steps')}."
     return f"{where} {record.get('reason') or ''}".strip()
 
 

@@ -25,9 +25,7 @@ from ui.monitor.tools import PlotTools
 DRAW_EVERY_MS = 100
 NEXT_PLOT_MS = 12
 ELAPSED_EVERY_MS = 1000
-EMPTY_TEXT = (
-    "Press Run and watch loss, speed and memory here, or open an earlier run from the list."
-)
+EMPTY_TEXT = "Press Run to see loss, speed and memory here, or open an earlier run from the list."
 
 
 class MonitorPanel(QWidget):
@@ -135,53 +133,53 @@ class MonitorPanel(QWidget):
 
     def draw_now(self) -> None:
         """Bring everything up to date at once, if it can be seen."""
-        if self._show_figures():
+        state = self._show_figures()
+        if state is not None:
             self._due = []
             for plot in self.plots:
-                self._draw(plot)
+                self._draw(plot, state)
 
     def _begin_drawing(self) -> None:
         """Bring it up to date one plot after the other, so that no moment is long."""
-        if self._show_figures() and not self._due:
+        if self._show_figures() is not None and not self._due:
             self._due = list(self.plots)
             self._draw_next()
 
     def _draw_next(self) -> None:
         if self._due and self._state is not None:
-            self._draw(self._due.pop(0))
+            self._draw(self._due.pop(0), self._state)
         if self._due:
             self._next_timer.start()
 
-    def _show_figures(self) -> bool:
-        """The figures and what follows from them; False when there is nothing to draw."""
+    def _show_figures(self) -> RunState | None:
+        """Show the header and what belongs to it; the state to draw, ``None`` without one."""
         if not self.isVisible():
-            return False
-        self._stack.setCurrentIndex(0 if self._state is None else 1)
-        running = self._state is not None and self._state.status == "running"
+            return None
+        state = self._state
+        self._stack.setCurrentIndex(0 if state is None else 1)
+        running = state is not None and state.status == "running"
         self._clock.start() if running else self._clock.stop()
-        if self._state is None:
-            return False
-        self._follow_nodes()
-        self._marks = marks_of(self._state, self._node)
-        self.header.show_figures(self._state, self._node)
-        self._loss_place.look(self._state, self._node is not None)
+        if state is None:
+            return None
+        self._follow_nodes(state)
+        self._marks = marks_of(state, self._node)
+        self.header.show_figures(state, self._node)
+        self._loss_place.look(state, self._node is not None)
         memory = self.plot("memory")
-        wanted = memory_spec(self._state)
+        wanted = memory_spec(state)
         if memory.spec is not wanted:
             memory.set_spec(wanted)
-        return True
+        return state
 
-    def _draw(self, plot: LivePlot) -> None:
+    def _draw(self, plot: LivePlot, state: RunState) -> None:
         axis = "time" if plot.spec.axis == "time" else self._axis
         node = self._node or ""
         keys = [c.key for c in plot.spec.curves]
-        plot.set_points({k: self._feed.points(self._state, node, k, axis) for k in keys}, axis)
+        plot.set_points({k: self._feed.points(state, node, k, axis) for k in keys}, axis)
         plot.set_marks(self._marks if axis == "step" else NO_MARKS)
 
-    def _follow_nodes(self) -> None:
-        trained = [
-            n for n, series in self._state.metrics.items() if series.step or series.eval_step
-        ]
+    def _follow_nodes(self, state: RunState) -> None:
+        trained = [n for n, series in state.metrics.items() if series.step or series.eval_step]
         if self._node not in trained:
             self._node = trained[-1] if trained else None
         titles = {n: self._title(n) for n in trained}
@@ -213,12 +211,16 @@ class MonitorPanel(QWidget):
 
     def _share_cross(self, x: float | None) -> None:
         sender = self.sender()
+        if not isinstance(sender, LivePlot):
+            return
         for plot in self.plots:
             if plot is not sender and plot.x_axis.time == sender.x_axis.time:
                 plot.show_cross(x)
 
     def _menu(self, position: Any) -> None:
-        show_menu(self.sender(), self, position)
+        plot = self.sender()
+        if isinstance(plot, LivePlot):
+            show_menu(plot, self, position)
 
     def _tick(self) -> None:
         if self.isVisible() and self._state is not None:

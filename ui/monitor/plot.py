@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pyqtgraph as pg
 from PySide6.QtCore import QEvent, QPoint, Qt, Signal
-from PySide6.QtGui import QColor, QFont
+from PySide6.QtGui import QColor, QFont, QHelpEvent
 from PySide6.QtWidgets import QToolTip, QVBoxLayout, QWidget
 
 from ui.monitor import style, words
@@ -57,16 +57,16 @@ class LivePlot(QWidget):
         axes = {"bottom": self.x_axis, "left": self.y_axis}
         self.view = pg.PlotWidget(self, axisItems=axes, enableMenu=False)
         self.legend = LegendRow("", [], self)
+        self._column = QVBoxLayout(self)
         self._items: dict[str, pg.PlotDataItem] = {}
         self._build()
         self.set_spec(spec)
 
     def _build(self) -> None:
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 2, 0, 0)
-        layout.setSpacing(0)
-        layout.addWidget(self.legend)
-        layout.addWidget(self.view, 1)
+        self._column.setContentsMargins(0, 2, 0, 0)
+        self._column.setSpacing(0)
+        self._column.addWidget(self.legend)
+        self._column.addWidget(self.view, 1)
         item = self.view.getPlotItem()
         # pyqtgraph leaves its own menu, which we never show, without an owner: it would leak.
         item.ctrlMenu.setParent(self.view, item.ctrlMenu.windowFlags())
@@ -99,7 +99,7 @@ class LivePlot(QWidget):
         old = self.legend
         entries = [Entry(c.label, c.color, c.dash, c.marker, c.faint) for c in spec.curves]
         self.legend = LegendRow(title, entries, self)
-        self.layout().replaceWidget(old, self.legend)
+        self._column.replaceWidget(old, self.legend)
         old.deleteLater()
         self.view.setAccessibleName(f"Plot: {title}")
         self.restyle()
@@ -264,7 +264,7 @@ class LivePlot(QWidget):
 
     def eventFilter(self, watched: Any, event: QEvent) -> bool:
         """The mouse leaves: the crosshair goes. A double click: everything in view again."""
-        if event.type() == QEvent.Type.ToolTip:
+        if isinstance(event, QHelpEvent) and event.type() == QEvent.Type.ToolTip:
             QToolTip.showText(event.globalPos(), self._tip, self.view)
             return True
         if event.type() == QEvent.Type.Leave:

@@ -19,7 +19,7 @@ from ui.style import icons
 def make_menu(plot: LivePlot, panel: QWidget) -> QMenu:
     """The menu of one plot; ``panel`` is what “all plots” means."""
     menu = QMenu(plot)
-    reset = menu.addAction("Show everything", plot.reset_view)
+    reset = menu.addAction("Reset view", plot.reset_view)
     icons.put(reset, "maximize")
     log = menu.addAction("Logarithmic scale")
     log.setCheckable(True)
@@ -28,7 +28,7 @@ def make_menu(plot: LivePlot, panel: QWidget) -> QMenu:
     menu.addSeparator()
     menu.addAction("Save this plot as PNG…", lambda: save(plot, "png", plot))
     menu.addAction("Save this plot as SVG…", lambda: save(plot, "svg", plot))
-    menu.addAction("Save its numbers as CSV…", lambda: save(plot, "csv", plot))
+    menu.addAction("Save the data as CSV…", lambda: save(plot, "csv", plot))
     menu.addAction("Save all plots as PNG…", lambda: save(plot, "png", panel))
     return menu
 

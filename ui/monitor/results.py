@@ -13,7 +13,7 @@ from ui.monitor.artifact_list import ArtifactList
 from ui.monitor.examples import ExampleTable
 from ui.monitor.measure_bars import MeasureBars
 
-EMPTY_TEXT = "Nothing yet. Adapters, models and reports appear here when a step is done."
+EMPTY_TEXT = "No results yet. Adapters, models and reports appear here when a step has finished."
 
 
 class ResultsPanel(QWidget):

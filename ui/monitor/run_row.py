@@ -5,7 +5,7 @@ A delegate, so that three hundred runs need no widgets.
 
 from __future__ import annotations
 
-from PySide6.QtCore import QModelIndex, QRect, QSize, Qt
+from PySide6.QtCore import QModelIndex, QPersistentModelIndex, QRect, QSize, Qt
 from PySide6.QtGui import QColor, QFont, QFontMetrics, QPainter
 from PySide6.QtWidgets import QStyle, QStyledItemDelegate, QStyleOptionViewItem
 
@@ -17,18 +17,19 @@ SUMMARY_ROLE = Qt.ItemDataRole.UserRole + 1
 MARGIN_PX = 10
 ROW_PADDING_PX = 7
 SMALL_SHARE = 0.9
+Index = QModelIndex | QPersistentModelIndex
 
 
 class RunRow(QStyledItemDelegate):
     """Paints a ``RunSummary``; a run not read yet shows its id alone."""
 
-    def sizeHint(self, option: QStyleOptionViewItem, index: QModelIndex) -> QSize:
+    def sizeHint(self, option: QStyleOptionViewItem, index: Index) -> QSize:
         """Two lines of text."""
         del index
         lines = QFontMetrics(option.font).height() + QFontMetrics(_small(option.font)).height()
         return QSize(120, lines + 2 * ROW_PADDING_PX + 2)
 
-    def paint(self, painter: QPainter, option: QStyleOptionViewItem, index: QModelIndex) -> None:
+    def paint(self, painter: QPainter, option: QStyleOptionViewItem, index: Index) -> None:
         """Background as other lists have it, then the two lines."""
         self.initStyleOption(option, index)
         summary = index.data(SUMMARY_ROLE)

@@ -32,7 +32,7 @@ from ui.style import icons
 LOOK_EVERY_MS = 3000
 SLICE = 8
 MAX_SHOWN = 300
-EMPTY_TEXT = "No runs yet.\nEvery run is kept here with its curves and results."
+EMPTY_TEXT = "No runs yet.\nAll runs are listed here with their curves and results."
 
 
 class RunsPanel(QWidget):
@@ -151,7 +151,8 @@ class RunsPanel(QWidget):
     def chosen(self) -> RunFolder | None:
         """The chosen run."""
         item = self.list.currentItem()
-        return item.data(Qt.ItemDataRole.UserRole) if item is not None else None
+        run = item.data(Qt.ItemDataRole.UserRole) if item is not None else None
+        return run if isinstance(run, RunFolder) else None
 
     def _open(self, item: QListWidgetItem) -> None:
         self.open_wanted.emit(item.data(Qt.ItemDataRole.UserRole))
@@ -184,8 +185,8 @@ class RunsPanel(QWidget):
         answer = QMessageBox.question(
             self,
             "Delete this run?",
-            f"The run {run.id} is deleted with its curves, checkpoints and results.\n"
-            "Results that were exported elsewhere stay.",
+            f"This deletes the run {run.id} with its curves, checkpoints and results.\nResults "
+            "exported to other folders are kept.",
             QMessageBox.StandardButton.Cancel | QMessageBox.StandardButton.Discard,
             QMessageBox.StandardButton.Cancel,
         )

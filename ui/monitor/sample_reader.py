@@ -17,9 +17,9 @@ from PySide6.QtWidgets import (
 )
 
 from studio.runs.samples import Sample
-from ui.inspector.look import IconButton, MutedLabel
 from ui.monitor.sample_table import right
 from ui.style import icons
+from ui.style.widgets import IconButton, MutedLabel
 
 
 class SampleReader(QWidget):
@@ -89,6 +89,6 @@ def facts_of(sample: Sample) -> str:
     count = "1 token" if sample.tokens == 1 else f"{sample.tokens} tokens"
     told = [count, f"{sample.seconds:.2g} s"]
     if sample.cut:
-        told.append("cut at the longest answer")
-    judged = {True: "as expected", False: "not as expected", None: ""}[right(sample)]
+        told.append("truncated at the maximum number of new tokens")
+    judged = {True: "matches", False: "does not match", None: ""}[right(sample)]
     return ", ".join([*told, judged] if judged else told) + "."

@@ -22,18 +22,18 @@ from PySide6.QtWidgets import (
 from studio.runs.events import Event
 from studio.runs.samples import SampleGrid
 from studio.runs.state import RunState
-from ui.inspector.look import MutedLabel, tab_order
 from ui.monitor.sample_reader import SampleReader
 from ui.monitor.sample_table import SampleTable
 from ui.style import icons
+from ui.style.widgets import MutedLabel, tab_order
 
 SETTLE_MS = 50  # until the splitter has given the reader its room
 EMPTY_TEXT = (
-    "The answers of the model appear here while it is trained: before the first step, at every "
-    "evaluation and at the end. Write a few prompts in the Train node, under Samples."
+    "The model's answers during training appear here: before the first step, at every evaluation "
+    "and at the end. Enter prompts in the Train node, under Samples."
 )
-WAITING_TEXT = "The first answers come when the training begins."
-ASKED_TEXT = "Asked. The answer comes between two steps."
+WAITING_TEXT = "The first answers appear when training starts."
+ASKED_TEXT = "Requested. The answers are generated between two steps."
 
 
 class SamplesPanel(QWidget):
@@ -59,8 +59,10 @@ class SamplesPanel(QWidget):
         self.reader.closed.connect(self.table.setFocus)
         self.question = QLineEdit(self)
         self.question.setObjectName("sample-question")
-        self.question.setPlaceholderText("Ask something else")
-        self.question.setAccessibleName("A prompt of your own; empty asks those of the project")
+        self.question.setPlaceholderText("Ask another prompt")
+        self.question.setAccessibleName(
+            "A custom prompt; leave empty to use the prompts of the project"
+        )
         self.question.setClearButtonEnabled(True)
         self.question.returnPressed.connect(self._ask)
         self.now = QPushButton("Sample Now", self)
@@ -132,7 +134,7 @@ class SamplesPanel(QWidget):
         self._words.setAlignment(Qt.AlignmentFlag.AlignCenter)
         self._words.setForegroundRole(self._words.palette().ColorRole.PlaceholderText)
         self._words.setWordWrap(True)
-        self.write = QPushButton("Write Prompts", page)
+        self.write = QPushButton("Edit Prompts", page)
         self.write.setObjectName("write-prompts")
         self.write.clicked.connect(self.prompts_wanted)
         column = QVBoxLayout(page)
@@ -164,10 +166,14 @@ class SamplesPanel(QWidget):
 
     def _show_asking(self) -> None:
         self.now.setEnabled(self._may_ask and not self.asked)
-        self.now.setText("Asking…" if self.asked else "Sample Now")
+        self.now.setText("Generating…" if self.asked else "Sample Now")
         self.question.setEnabled(self._may_ask)
         self.told.setText(ASKED_TEXT if self.asked else _summary(self.grid()))
-        tip = "Ask the model as it is now" if self._may_ask else "Asks while a training runs"
+        tip = (
+            "Generate answers with the current weights"
+            if self._may_ask
+            else ("Available during training")
+        )
         self.now.setToolTip(tip)
 
     def _read(self, row: int, column: int) -> None:
@@ -191,4 +197,4 @@ def _summary(grid: SampleGrid) -> str:
         return ""
     prompts = "1 prompt" if len(grid.prompts) == 1 else f"{len(grid.prompts)} prompts"
     times = "1 time" if len(grid.steps) == 1 else f"{len(grid.steps)} times"
-    return f"{prompts}, asked {times}. Click an answer to read all of it."
+    return f"{prompts}, {times}. Click an answer to read all of it."

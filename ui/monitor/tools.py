@@ -12,7 +12,7 @@ from ui.style import icons
 
 DEFAULT_SMOOTHING = 0.6
 ROOM_FOR_WORDS_PX, ROOM_FOR_LOG_PX, ROOM_FOR_SLIDER_PX = 800, 680, 580
-"""Widths of the whole panel, tabs included."""
+"Widths of the entire panel, tabs included."
 
 
 class PlotTools(QWidget):
@@ -30,7 +30,7 @@ class PlotTools(QWidget):
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(6)
         self.nodes = QComboBox(self)
-        self.nodes.setAccessibleName("Which training is shown")
+        self.nodes.setAccessibleName("Training to show")
         self.nodes.hide()
         self.nodes.activated.connect(self._node_chosen)
         self.slider = self._slider()
@@ -39,12 +39,12 @@ class PlotTools(QWidget):
         self.axis = QComboBox(self)
         self.axis.addItem("by step", "step")
         self.axis.addItem("by time", "time")
-        self.axis.setToolTip("What the lower axis counts")
-        self.axis.setAccessibleName("Lower axis")
+        self.axis.setToolTip("Quantity on the horizontal axis")
+        self.axis.setAccessibleName("Horizontal axis")
         self.axis.activated.connect(self._axis_chosen)
         self.log = self._button("Log axis", "Logarithmic loss axis", checkable=True)
         self.log.toggled.connect(self.log_changed.emit)
-        self.reset = self._button("", "Show everything again and follow (double click)")
+        self.reset = self._button("", "Reset the view and follow new data (double-click)")
         icons.put(self.reset, "maximize")
         self.reset.clicked.connect(self.reset_wanted)
         self._caption = QLabel("Smoothing", self)
@@ -66,7 +66,7 @@ class PlotTools(QWidget):
         slider.setRange(0, 99)
         slider.setValue(round(DEFAULT_SMOOTHING * 100))
         slider.setFixedWidth(90)
-        slider.setToolTip("How much the loss curve is smoothed; 0 shows it as it is")
+        slider.setToolTip("Smoothing of the loss curve; 0 disables it")
         slider.setAccessibleName("Smoothing")
         slider.valueChanged.connect(self._slid)
         return slider

@@ -7,7 +7,7 @@ events are ``studio.runs`` and ``workers``. It knows no widget.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from PySide6.QtCore import QObject, Signal, Slot
@@ -18,8 +18,8 @@ from studio.graph.graph import Graph
 from studio.graph.registry import Registry
 from studio.runs.folder import RunFolder, list_runs
 from studio.runs.plan import Compiled, compile_plan
+from studio.system.settings import AppSettings
 from ui.runs.follower import RunFollower
-from ui.window.preferences import Preferences
 from workers.run_thread import Mode, RunThread
 from workers.task import Task, run_task
 
@@ -48,12 +48,12 @@ class RunController(QObject):
         self,
         document: Document,
         registry: Registry,
-        preferences: Preferences,
+        settings: Callable[[], AppSettings],
         parent: QObject | None = None,
     ) -> None:
         super().__init__(parent)
         self._document, self._registry = document, registry
-        self._preferences = preferences
+        self._settings = settings
         self.live: RunFollower | None = None
         self.shown: RunFollower | None = None
         self._task: Task | None = None
@@ -66,12 +66,12 @@ class RunController(QObject):
     @property
     def runs_dir(self) -> Path:
         """Where runs are kept."""
-        return self._preferences.values.runs_dir()
+        return self._settings().runs_dir()
 
     @property
     def leaves_core(self) -> bool:
         """Whether a run leaves one core to other programs."""
-        return self._preferences.values.leave_core
+        return self._settings().leave_core
 
     @property
     def phase(self) -> str:
@@ -139,7 +139,7 @@ class RunController(QObject):
             self.trouble.emit(error)
             return
         self._of_project.add(folder.id)
-        self._go(folder, self._preferences.values.run_in)
+        self._go(folder, self._settings().run_in)
 
     def _not_compiled(self, error: Exception) -> None:
         self._task = None
@@ -151,7 +151,7 @@ class RunController(QObject):
         folder = folder or self.resumable
         if folder is None or self.phase != "idle" or folder.status() not in RESUMABLE:
             return
-        self._go(folder, self._preferences.values.run_in)
+        self._go(folder, self._settings().run_in)
 
     def attach(self, folder: RunFolder) -> None:
         """Follow a run that is going on in a host of its own."""
@@ -170,7 +170,7 @@ class RunController(QObject):
         self.run_started.emit(follower)
 
     def _follow(self, folder: RunFolder, mode: Mode) -> RunFollower:
-        leave_core = self._preferences.values.leave_core
+        leave_core = self._settings().leave_core
         thread = RunThread(folder, mode, leave_core=leave_core, registry=self._registry)
         follower = RunFollower(thread, folder, self)
         follower.advanced.connect(self._advanced)

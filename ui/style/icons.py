@@ -10,8 +10,9 @@ from functools import lru_cache
 from pathlib import Path
 
 from PySide6.QtCore import QByteArray, QObject, QRectF, Qt
-from PySide6.QtGui import QColor, QIcon, QPainter, QPixmap
+from PySide6.QtGui import QAction, QColor, QIcon, QPainter, QPixmap
 from PySide6.QtSvg import QSvgRenderer
+from PySide6.QtWidgets import QAbstractButton
 
 from studio.system.paths import assets_dir
 from ui.style import theme
@@ -92,7 +93,7 @@ def _icon(name: str, color: str) -> QIcon:
 class _Repainter(QObject):
     """Renews one target's icon after a theme change; a child of the target."""
 
-    def __init__(self, target: QObject, name: str, role: str | None) -> None:
+    def __init__(self, target: QAction | QAbstractButton, name: str, role: str | None) -> None:
         super().__init__(target)
         self.setObjectName("icon")
         self._name, self._role = name, role
@@ -102,11 +103,13 @@ class _Repainter(QObject):
     def renew(self) -> None:
         """Set the icon in the colours of now."""
         color = getattr(theme.colors(), self._role) if self._role else None
-        self.parent().setIcon(icon(self._name, color))  # type: ignore[attr-defined]
+        target = self.parent()
+        if isinstance(target, (QAction, QAbstractButton)):
+            target.setIcon(icon(self._name, color))
 
 
-def put(target: QObject, name: str, role: str | None = None) -> None:
-    """Give ``target`` (an action or button) an icon that follows the theme.
+def put(target: QAction | QAbstractButton, name: str, role: str | None = None) -> None:
+    """Give ``target`` an icon that follows the theme.
 
     ``role`` names a colour of ``theme.Colors`` such as ``success``; ``None`` means text.
     """

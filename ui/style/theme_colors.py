@@ -6,6 +6,7 @@ not touch widgets or palettes.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -126,10 +127,10 @@ LIGHT = Colors(
 
 def blend(base: QColor, over: QColor, share: float) -> QColor:
     """``base`` with ``share`` (0 to 1) of ``over`` mixed in; opaque."""
-    mixed = [
-        b + (o - b) * share for b, o in zip(base.getRgbF()[:3], over.getRgbF()[:3], strict=True)
-    ]
-    return QColor.fromRgbF(*mixed)
+    red, green, blue = (
+        b + (o - b) * share for b, o in zip(_channels(base), _channels(over), strict=True)
+    )
+    return QColor.fromRgbF(red, green, blue)
 
 
 def contrast(first: QColor, second: QColor) -> float:
@@ -138,8 +139,12 @@ def contrast(first: QColor, second: QColor) -> float:
     return (light + 0.05) / (dark + 0.05)
 
 
+def _channels(color: QColor) -> tuple[float, float, float]:
+    return color.redF(), color.greenF(), color.blueF()
+
+
 def _luminance(color: QColor) -> float:
     red, green, blue = (
-        c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in color.getRgbF()[:3]
+        c / 12.92 if c <= 0.03928 else math.pow((c + 0.055) / 1.055, 2.4) for c in _channels(color)
     )
     return 0.2126 * red + 0.7152 * green + 0.0722 * blue

@@ -22,7 +22,7 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
-from ui.inspector.look import MutedLabel, TextLabel, scrolling, tab_order
+from ui.style.widgets import MutedLabel, TextLabel, scrolling, tab_order
 
 _WIDTH, _HEIGHT, _SIDE = 640, 560, 18
 _AROUND = 132

@@ -1,4 +1,4 @@
-"""The training desk of one window: estimates in the inspector and on the nodes, and what is proposed.
+"""Training in one window: estimates in the inspector and on the nodes, and what is proposed.
 
 It links estimates, probe, “Make it fit” and recipe to the document. What is proposed is decided in
 ``studio``; what is applied is one undoable edit.
@@ -25,30 +25,33 @@ from studio.preview.report_cache import kept
 from studio.recipe.facts import recipe_facts
 from studio.recipe.recipe import Proposal, propose
 from studio.runs.token_request import token_request
+from ui.canvas.view import CanvasView
+from ui.inspector.editors.schedule import SchedulePicture
+from ui.inspector.panel import InspectorPanel
 from ui.runs.controller import RunController
 from ui.training.changes import applied, change_of
 from ui.training.changes_dialog import ChangesDialog, ProposedChange
 from ui.training.estimate_strip import EstimateStrip
 from ui.training.estimates import EstimateWatch
-from ui.window.main_window import MainWindow
 from workers.probe import Probe
 from workers.task import Task, run_task
 
 
-class TrainingDesk(QObject):
+class TrainingController(QObject):
     """Owns the estimates of a window."""
 
     def __init__(
         self,
-        window: MainWindow,
         document: Document,
         registry: Registry,
         runs: RunController,
+        canvas: CanvasView,
+        inspector: InspectorPanel,
         parent: QObject,
     ) -> None:
         super().__init__(parent)
-        self._window, self._document, self._registry = window, document, registry
-        self._runs = runs
+        self._document, self._registry, self._runs = document, registry, runs
+        self._canvas, self._inspector = canvas, inspector
         self._strip: EstimateStrip | None = None
         self._node = ""
         self._probe: Probe | None = None
@@ -59,7 +62,7 @@ class TrainingDesk(QObject):
         self.watch.changed.connect(self._show)
         runs.changed.connect(self._show_probe)
         runs.changed.connect(self.watch.look_soon)  # a run that has ended tells how fast it went
-        window.inspector.put_under_header(self.strip_for)
+        inspector.put_under_header(self.strip_for)
 
     def close(self) -> None:
         """Stop following, and end a probe."""
@@ -96,11 +99,13 @@ class TrainingDesk(QObject):
     @Slot(object)
     def _show(self, found: dict[str, Estimate]) -> None:
         notes = {node: (short(e), e.fits is False) for node, e in found.items()}
-        self._window.canvas.graph_scene.set_notes(notes)
+        self._canvas.graph_scene.set_notes(notes)
         strip, shown = self._shown_strip(), found.get(self._node)
         if strip is None:
             return
         strip.show_estimate(shown)
+        for picture in self._inspector.findChildren(SchedulePicture):
+            picture.set_steps(shown.steps if shown is not None else None)
         if self._probe is None and self._probe_words and shown is not None and shown.dropped:
             self._probe_words = ""  # what it said is of other settings
             self._show_probe()
@@ -146,7 +151,7 @@ class TrainingDesk(QObject):
     @Slot(object)
     def _probed(self, found: Estimate) -> None:
         del found  # the watch estimates again with what was measured, for every node
-        self._end_probe("Two steps were trained and measured here.")
+        self._end_probe("Two steps were trained and measured on this machine.")
         self.watch.check()
 
     @Slot(object)
@@ -177,7 +182,11 @@ class TrainingDesk(QObject):
             then = estimate_graph(applied(graph, registry, chosen), registry, folder, carried, node)
             if then is None:
                 return ""
-            time = f" Time then: about {span(then.seconds)}." if then.seconds is not None else ""
+            time = (
+                f" Estimated time with the changes: {span(then.seconds)}."
+                if then.seconds is not None
+                else ""
+            )
             return headline(then) + time
 
         sentence = _offered(bool(changes), after is not None and bool(after.fits))
@@ -198,16 +207,17 @@ class TrainingDesk(QObject):
             return
         changes = self._changes([(p.node, p.field, p.value, p.reason, "") for p in proposals])
         sentence = (
-            "Values that suit this model, these data and this machine, each with its reason."
+            "Recommended values for this model, dataset and machine, each with its reason."
             if changes
-            else "Every value is as the recipe would have it."
+            else "All values already match the recipe."
         )
         if not with_data:
             sentence += (
-                " Once there is a data report (Report tab), the recipe goes by the rows too."
+                " After a data report has been created (Report tab), the recipe also takes "
+                "the rows into account."
             )
         count = len(proposals) - len(changes)
-        kept = f"{count} settings are already so." if count != 1 else "1 setting is already so."
+        kept = f"{count} settings already match." if count != 1 else "1 setting already matches."
         self._offer("Recipe", sentence, changes, lambda chosen: kept if count else "", graph)
 
     def _changes(self, found: Sequence[tuple[str, str, object, str, str]]) -> list[ProposedChange]:
@@ -223,7 +233,7 @@ class TrainingDesk(QObject):
         outcome: Callable[[Sequence[ProposedChange]], str],
         graph: Graph,
     ) -> None:
-        dialog = ChangesDialog(title, sentence, changes, outcome, self._window)
+        dialog = ChangesDialog(title, sentence, changes, outcome, self._inspector.window())
         self.dialog = dialog
         dialog.accepted.connect(lambda: self._apply(dialog, title, graph))
         dialog.finished.connect(self._closed)
@@ -244,12 +254,15 @@ class TrainingDesk(QObject):
 def _offered(changes: bool, fits: bool) -> str:
     """What the changes come to, above them."""
     if not changes:
-        return "Nothing more can be changed here: take a smaller model, or free some memory."
+        return "No further changes are possible: use a smaller model, or free some memory."
     if fits:
-        return "These changes bring the training into the free memory, the least harmful first."
+        return (
+            "With these changes the training fits into the free memory. Those with the least "
+            "effect on the result come first."
+        )
     return (
-        "Even with all of these changes it does not fit, the least harmful first: take a smaller model, or "
-        "free some memory."
+        "Even with all of these changes the training does not fit: use a smaller model, or free "
+        "some memory. Those with the least effect on the result come first."
     )
 
 

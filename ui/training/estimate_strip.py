@@ -19,9 +19,9 @@ from PySide6.QtWidgets import (
 
 from studio.estimate.graph import Estimate
 from studio.estimate.words import duration, facts, gib, headline, time_parts
-from ui.inspector.look import MutedLabel, TextLabel, retire, tab_order
 from ui.inspector.section import Section
 from ui.style import icons, theme
+from ui.style.widgets import MutedLabel, TextLabel, clear, tab_order
 from ui.training.memory_bar import MemoryBar, color, shares
 
 _SWATCH_PX = 10
@@ -67,7 +67,7 @@ class EstimateStrip(QFrame):
         self.fit = self._button("make-it-fit", "Make It Fit…", "sparkles", self.fit_wanted)
         self.probe = self._button("probe", "Probe", "gauge", self.probe_wanted)
         self.recipe = self._button("recipe", "Recipe…", "book-open", self.recipe_wanted)
-        self.recipe.setToolTip("Values proposed for this training, each with its reason")
+        self.recipe.setToolTip("Recommended values for this training, each with its reason")
         self.told = MutedLabel("", self)
         self.told.setObjectName("probe-told")
         self.told.hide()
@@ -110,9 +110,9 @@ class EstimateStrip(QFrame):
         self.probe.setText("Cancel Probe" if title else "Probe")
         self.probe.setEnabled(bool(title) or may)
         self.probe.setToolTip(
-            "Train two real steps in the background and correct the estimate for this machine"
+            "Train two steps in the background to calibrate the estimate for this machine"
             if may or title
-            else "Not while a run goes on: both would need the memory"
+            else "Not available during a run: both would need the memory"
         )
         self.told.setText(f"{title}…" if title else failed)
         self.told.setVisible(bool(title or failed))
@@ -145,9 +145,7 @@ class EstimateStrip(QFrame):
         tab_order(self.fit, self.recipe, self.probe, self.details)
 
     def _fill(self, found: Estimate) -> None:
-        while (item := self._grid.takeAt(0)) is not None:
-            item.widget().setObjectName("")
-            retire(item.widget())
+        clear(self._grid)
         rows = [(title, gib(size), True) for title, size, _ in shares(found)]
         if found.peak is not None:
             rows.append(("Peak", gib(found.peak), False))

@@ -27,14 +27,14 @@ class Spec:
 
 
 SPECS = (
-    Spec("new", "New", "file-plus", ("Ctrl+N",), "Start an empty project"),
+    Spec("new", "New", "file-plus", ("Ctrl+N",), "Create an empty project"),
     Spec("open", "Open…", "folder-open", ("Ctrl+O",), "Open a project"),
     Spec(
         "starter",
         "Open Starter Project",
         "sparkles",
         (),
-        "Open the project that ships with LoRA Studio",
+        "Open the project that comes with LoRA Studio",
     ),
     Spec("save", "Save", "save", ("Ctrl+S",), "Save the project"),
     Spec(
@@ -43,27 +43,25 @@ SPECS = (
     Spec("settings", "Settings…", "settings", ("Ctrl+,",), "Settings of LoRA Studio"),
     Spec("quit", "Quit", "log-out", ("Ctrl+Q",), "Close the window"),
     Spec("run", "Run", "play", ("Ctrl+Return", "Ctrl+Enter"), "Run the project", "success"),
-    Spec(
-        "stop", "Stop", "square", ("Ctrl+.",), "Stop the run; it saves a checkpoint first", "danger"
-    ),
+    Spec("stop", "Stop", "square", ("Ctrl+.",), "Save a checkpoint and stop the run", "danger"),
     Spec(
         "resume",
         "Resume",
         "skip-forward",
         ("Ctrl+Shift+Return",),
-        "Go on with the stopped run of this project",
+        "Resume the stopped run of this project",
     ),
-    Spec("next_problem", "Next Problem", "circle-alert", ("F8",), "Jump to the next problem"),
-    Spec("runs_folder", "Show Runs Folder", "folder", (), "Open the folder where runs are kept"),
+    Spec("next_problem", "Next Problem", "circle-alert", ("F8",), "Go to the next problem"),
+    Spec("runs_folder", "Show Runs Folder", "folder", (), "Open the folder that contains the runs"),
     Spec(
         "theme",
-        "Dark or Light",
+        "Toggle Dark Theme",
         "moon",
         ("Ctrl+Shift+L",),
         "Switch between the dark and the light theme",
     ),
-    Spec("shortcuts", "Keyboard Shortcuts", "keyboard", ("?", "F1"), "All keys on one sheet"),
-    Spec("about", "About LoRA Studio", "info", (), "Version and licence"),
+    Spec("shortcuts", "Keyboard Shortcuts", "keyboard", ("?", "F1"), "Show all keyboard shortcuts"),
+    Spec("about", "About LoRA Studio", "info", (), "Version and license"),
 )
 
 

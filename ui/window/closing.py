@@ -26,13 +26,24 @@ class CloseWhileRunning(ChoiceDialog):
 
     def __init__(self, name: str, parent: QWidget | None = None, *, may_keep: bool = True) -> None:
         detail = (
-            "It can go on without the window; the next start shows it again."
+            (
+                "It can continue without the window. You can follow it again the next time LoRA "
+                "Studio starts."
+            )
             if may_keep
-            else "It runs inside this window and has to stop with it. A checkpoint is saved first."
+            else (
+                "It runs inside this window and stops when the window closes. A checkpoint is "
+                "saved first."
+            )
         )
         choices = (KEEP, STOP, CANCEL) if may_keep else (STOP, CANCEL)
         super().__init__(
-            "A run is going on", f"“{name}” is still running.", detail, choices, "activity", parent
+            "A run is in progress",
+            f"“{name}” is still running.",
+            detail,
+            choices,
+            "activity",
+            parent,
         )
 
 

@@ -58,14 +58,14 @@ class CrashReporter:
             with self.log_path.open("a", encoding="utf-8") as file:
                 file.write(text + "\n")
         except OSError as error:
-            sys.stderr.write(f"the log cannot be written: {error}\n")
+            sys.stderr.write(f"cannot write the log: {error}\n")
 
     def _show(self, error: BaseException, text: str) -> None:
         dialog = CrashDialog(
             "Something went wrong",
-            f"LoRA Studio met an error that it did not expect: {type(error).__name__}: {error}",
-            "A run goes on by itself. Save your project; if the window misbehaves, start it again. "
-            f"The details are kept in {self.log_path}.",
+            f"An unexpected error occurred: {type(error).__name__}: {error}",
+            "Runs in a separate process continue. Save your project; if the window does not "
+            f"respond correctly, restart LoRA Studio. Details were written to {self.log_path}.",
             text,
             QApplication.activeWindow(),
         )

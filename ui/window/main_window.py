@@ -134,7 +134,8 @@ class MainWindow(QMainWindow):
         tabs.setDocumentMode(True)
         tabs.tabBar().setDrawBase(False)
         self._curves_place = QWidget(self)
-        QVBoxLayout(self._curves_place).setContentsMargins(0, 0, 0, 0)
+        self._curves_column = QVBoxLayout(self._curves_place)
+        self._curves_column.setContentsMargins(0, 0, 0, 0)
         tabs.addTab(self._curves_place, "Curves")
         tabs.addTab(self.log, "Log")
         tabs.addTab(self.results, "Results")
@@ -160,7 +161,7 @@ class MainWindow(QMainWindow):
             from ui.monitor.panel import MonitorPanel
 
             self.monitor = MonitorPanel(self._curves_place)
-            self._curves_place.layout().addWidget(self.monitor)
+            self._curves_column.addWidget(self.monitor)
             self.tabs.setCornerWidget(self.monitor.take_tools())
             self.tabs.currentChanged.connect(self._tab_changed)
             self._tab_changed(self.tabs.currentIndex())

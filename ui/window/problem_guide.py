@@ -69,7 +69,7 @@ class ProblemGuide(QObject):
         """Lead to the prompts that the first Train node asks while it trains."""
         node = next((n.id for n in self._document.graph.nodes if n.type == "train"), None)
         if node is None:
-            self._window.status.tell("Add a Train node first: its Samples hold the prompts.")
+            self._window.status.tell("Add a Train node first: prompts are set there under Samples.")
             return
         self._window.docks["inspector"].show()
         self._window.canvas.select((node,))

@@ -228,7 +228,7 @@ class ProjectController(QObject):
             if base != self._document.path:
                 self._store.set_last_project(None)  # the next start looks beside the starter
         except OSError as error:
-            self.message.emit(f"Unsaved changes could not be kept: {error.strerror or error}.")
+            self.message.emit(f"Unsaved changes could not be backed up: {error.strerror or error}.")
 
     def _tell(self, error: StudioError) -> None:
         box = QMessageBox(

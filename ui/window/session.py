@@ -18,18 +18,16 @@ from studio.graph.document import Document
 from studio.graph.graph import Graph
 from studio.graph.project import SUFFIX
 from studio.graph.registry import Registry
-from ui.data.controller import DataDesk
-from ui.data.tabs import ROWS, DeskTabs
+from ui.data.controller import DataController
+from ui.data.tabs import ROWS, DataTabs
 from ui.monitor import words
 from ui.monitor.log_lines import LogLine
 from ui.monitor.reveal import reveal
-from ui.runs import banners as run_banners
 from ui.runs.controller import RunController
-from ui.runs.display import RunDisplay
 from ui.runs.follower import RunFollower
 from ui.style import theme
-from ui.training.controller import TrainingDesk
-from ui.window import help_windows, menus
+from ui.training.controller import TrainingController
+from ui.window import help_windows, menus, run_banners
 from ui.window.closing import Leaving
 from ui.window.main_window import CURVES, LOG, MainWindow
 from ui.window.notify import Notifier
@@ -37,6 +35,7 @@ from ui.window.preferences import Preferences
 from ui.window.problem_guide import ProblemGuide
 from ui.window.problem_watch import ProblemWatch
 from ui.window.project_controller import ProjectController
+from ui.window.run_display import RunDisplay
 from ui.window.window_store import WindowStore
 
 
@@ -55,12 +54,14 @@ class Session(QObject):
         self.window, self.document, self.registry = window, document, registry
         self.preferences, self.store = preferences, store
         self.project = ProjectController(document, registry, preferences, store, window)
-        self.runs = RunController(document, registry, preferences, self)
+        self.runs = RunController(document, registry, lambda: preferences.values, self)
         self.problems = ProblemWatch(document, registry, self)
         self.guide = ProblemGuide(window, self.problems, document)
-        self.desk = DataDesk(document, registry, lambda: preferences.values.runs_dir(), self)
-        self.tabs = DeskTabs(self.desk)
-        self.training = TrainingDesk(window, document, registry, self.runs, self)
+        self.data = DataController(document, registry, lambda: preferences.values.runs_dir(), self)
+        self.tabs = DataTabs(self.data)
+        self.training = TrainingController(
+            document, registry, self.runs, window.canvas, window.inspector, self
+        )
         self.notifier = Notifier(window)
         self.leaving = Leaving(window, self.runs, preferences)
         self.display = RunDisplay(window, self.runs, self)
@@ -106,8 +107,8 @@ class Session(QObject):
         window.inspector.use_tabs(self.tabs)
         self.tabs.show_wide(bool(self.store.narrow_px()))
         self.tabs.widen_wanted.connect(self._widen)
-        self.desk.report_done.connect(self.problems.check)
-        self.desk.message.connect(window.status.tell)
+        self.data.report_done.connect(self.problems.check)
+        self.data.message.connect(window.status.tell)
         window.inspector.problem_activated.connect(self.guide.go_to)
         window.inspector.node_activated.connect(self._node_activated)
         window.palette_panel.node_chosen.connect(window.canvas.add_node_at_center)
@@ -186,7 +187,9 @@ class Session(QObject):
         if project is not None:
             self.project.open(project)
         elif paths:
-            self.window.status.tell(f"{Path(paths[0]).name} is nothing that LoRA Studio can open.")
+            self.window.status.tell(
+                f"{Path(paths[0]).name} is not a file type that LoRA Studio can open."
+            )
 
     @Slot(object)
     def _data_dropped(self, node: str) -> None:
@@ -234,9 +237,7 @@ class Session(QObject):
         state = follower.state
         self.window.runs.refresh()
         told = words.STATUS_WORDS.get(state.status, state.status).lower()
-        self.window.status.tell(
-            f"The run {told}." if state.status != "completed" else "Run completed."
-        )
+        self.window.status.tell(f"Run {told}." if state.status != "completed" else "Run completed.")
         self.notifier.tell(f"Run {told}", state.name or follower.folder.id)
         if self.leaving.begun:
             QTimer.singleShot(0, self.window, self.window.close)
@@ -302,7 +303,7 @@ class Session(QObject):
         self._stop_listening()
         self.problems.close()
         self.window.hide()  # ending the helper process may take a second
-        self.desk.close()
+        self.data.close()
         self.training.close()
         self.project.close()
         self.runs.close()

@@ -46,7 +46,7 @@ class StatusStrip(QStatusBar):
         self.progress.setFixedWidth(110)
         self.progress.setFixedHeight(12)
         self.progress.setTextVisible(False)
-        self.progress.setAccessibleName("Progress of the running step")
+        self.progress.setAccessibleName("Progress of the current step")
         self.left = QLabel(self)
         self.device = QLabel(self)
         self.memory = QLabel(self)
@@ -79,7 +79,9 @@ class StatusStrip(QStatusBar):
             words = f"{warnings} warning{'s' if warnings != 1 else ''}"
             icon, role = "triangle-alert", "warning"
         self.problems.setText(words)
-        self.problems.setToolTip(problems[0].sentence if problems else "This project can run")
+        self.problems.setToolTip(
+            problems[0].sentence if problems else ("The project is ready to run")
+        )
         icons.put(self.problems, icon, role)
 
     def show_run(self, phase: str, state: RunState | None) -> None:
@@ -111,7 +113,7 @@ class StatusStrip(QStatusBar):
         now = psutil.virtual_memory()
         used = (now.total - now.available) / GIB
         self.memory.setText(f"RAM {used:.1f} / {now.total / GIB:.0f} GiB")
-        self.memory.setToolTip("Memory of this computer that is in use, of all it has")
+        self.memory.setToolTip("Used and total memory of this computer")
 
     def showEvent(self, event: Any) -> None:
         """Look at the memory while it can be seen."""

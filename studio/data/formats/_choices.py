@@ -89,7 +89,7 @@ def right_choice(answer: Any, choices: Choices, first: int, name: str) -> int:
         raise RowError(
             f"names the choice {said} in column “{name}”, but its {count} choices go from {first} to "
             f"{first + count - 1}",
-            "Mend the number, or set “Number of the first choice” to the one that the file starts with.",
+            "Correct the number, or set “Number of the first choice” to the one that the file starts with.",
             column=name,
             code="bad_answer",
         )

@@ -179,7 +179,7 @@ def _unnamed(value: str, name: str, names: Sequence[str]) -> str:
     known = ", ".join(names)
     raise RowError(
         f"has the label “{value[:80]}” in column “{name}”, which is none of the {len(names)} label names",
-        f"Mend the label or the label names ({known[:200]}). A label of -1 usually means that there is none.",
+        f"Correct the label or the label names ({known[:200]}). A label of -1 usually means that there is none.",
         column=name,
         code="unknown_label",
     )

@@ -157,7 +157,7 @@ def _told(error: TemplateFailed, fields: Sequence[str], row: Row) -> RowError:
     why = error.why.rstrip(".")[:300].replace("\n", " ")
     return RowError(
         f"cannot be rendered with the {title}: {why}",
-        "Mend the template in the format settings.",
+        "Correct the template in the format settings.",
         code="template_failed",
         setting=fields[error.at],
     )

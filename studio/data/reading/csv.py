@@ -194,7 +194,7 @@ def _broken(path: Path, line: int, reason: str, ended: bool) -> StudioError:
     return bad_file(
         path,
         what,
-        "Mend the quotes of that record; a quote inside a value is written twice.",
+        "Correct the quotes of that record; write a quote inside a value twice.",
         "corrupt_csv",
         line=line,
     )

@@ -63,7 +63,7 @@ def detect_encoding(path: Path, encoding: str) -> Detected:
 
 
 def _first_of(file: gzip.GzipFile) -> bytes:
-    """As much as can be unpacked of the first bytes; damage is told by the reader, with its line."""
+    """As much as can be unpacked of the first bytes; the reader reports damage with its line."""
     head = b""
     try:
         while len(head) < _HEAD and (more := file.read1(_HEAD)):

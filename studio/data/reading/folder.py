@@ -9,7 +9,7 @@ import glob
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from studio.data.reading import walk
 from studio.data.reading.file_types import kind_of_name
 from studio.data.reading.source import bad_file, unreadable
 from studio.errors import StudioError
+from studio.node_settings.dataset import DatasetSettings
 
 MOST_FILES = 10_000
 HUB = "hub:"
@@ -128,7 +129,7 @@ def _data_files(folder: Path) -> tuple[Path, ...]:
     if found.too_large:
         raise bad_file(
             folder,
-            f"holds more than {walk.MOST_NAMES:,} names, too many to look through",
+            f"contains more than {walk.MOST_NAMES:,} files and folders, too many to search",
             "Choose a folder in it, or the files themselves: several with “;” between them, or a pattern "
             "such as data/*.jsonl.",
             "folder_too_large",
@@ -136,7 +137,7 @@ def _data_files(folder: Path) -> tuple[Path, ...]:
     if len(found.files) > MOST_FILES:
         raise bad_file(
             folder,
-            f"holds more than {MOST_FILES:,} files",
+            f"contains more than {MOST_FILES:,} data files",
             "Join them, or choose a folder in it.",
             "too_many_files",
         )
@@ -175,3 +176,14 @@ def sources_or_none(
         return find(source, project_dir).files
     except (StudioError, OSError, ValueError):
         return ()
+
+
+def dataset_files(settings: DatasetSettings, project_dir: Path) -> Iterator[Path]:
+    """The files that a Dataset node reads; a data set on the hub is identified by its name and
+    revision."""
+    sources = [settings.source]
+    if settings.split_mode == "file":
+        sources.append(settings.validation_source)
+    for source in sources:
+        if source.strip() and not is_hub(source):
+            yield from sources_or_none(source, project_dir)

@@ -37,7 +37,7 @@ class Input:
     plain: bool
     base: int = 0
     damage: StudioError | None = None
-    """Why the text ends before its file does, behind the last whole line."""
+    """Why the text ends before the file does, after the last complete line."""
 
     def done(self, place: int) -> int:
         """Bytes of the file on disk that are done when ``place`` of the text is reached."""
@@ -70,7 +70,7 @@ def open_seekable(path: Path, options: ReadOptions, stack: ExitStack) -> Input:
             while piece := text.read1(_PIECE):  # read would lose what stands before a damage
                 copy.write(piece)
         except (EOFError, zlib.error, gzip.BadGzipFile, StudioError) as error:
-            lines = _whole_lines(copy)
+            lines = _complete_lines(copy)
             if not lines:
                 raise
             damage = error if isinstance(error, StudioError) else broken_gzip(path, lines)
@@ -78,7 +78,7 @@ def open_seekable(path: Path, options: ReadOptions, stack: ExitStack) -> Input:
     return Input(path, copy, copy, plain=True, damage=damage)
 
 
-def _whole_lines(copy: BinaryIO) -> int:
+def _complete_lines(copy: BinaryIO) -> int:
     """Leave out the line that breaks off; how many there are before it."""
     copy.seek(0)
     lines = end = place = 0
@@ -107,7 +107,7 @@ def _opened(path: Path, detected: Detected, stack: ExitStack) -> Input:
 
 
 class _Unpacked(io.RawIOBase):
-    """Gzip data as far as it goes: what stands before a damage is given out before it is told."""
+    """Gzip data: what precedes damage is returned before the error is raised."""
 
     def __init__(self, file: gzip.GzipFile) -> None:
         self._file = file
@@ -122,8 +122,8 @@ class _Unpacked(io.RawIOBase):
 
 
 class _Recoded(io.RawIOBase):
-    """Another encoding, or other line ends, as UTF-8 with line feeds; what stands before a damage is
-    given out before it is told."""
+    """Another encoding, or other line ends, as UTF-8 with line feeds; what precedes damage is returned
+    before the error is raised."""
 
     def __init__(self, path: Path, file: io.BufferedReader, detected: Detected) -> None:
         self._path, self._file, self._bare_cr = path, file, detected.bare_cr

@@ -39,7 +39,7 @@ def rows_from(
 
 
 def is_lines(path: Path, options: ReadOptions, likely: bool) -> bool:
-    """Whether a file holds JSON lines rather than one JSON value; ``likely`` where it cannot be told."""
+    """Whether a file holds JSON lines rather than one JSON value; ``likely`` where both are possible."""
     quiet = ReadOptions(options.encoding)
     with open_input(path, quiet) as source:
         first = _next_line(source)
@@ -101,7 +101,7 @@ def _elements(text: JsonText) -> Iterator[SourceRow]:
 
 
 def _element(text: JsonText) -> SourceRow:
-    """The next value as a row; one that is no object is a bad row."""
+    """The next value as a row; a value other than an object is a bad row."""
     text.peek()
     line, start = text.line, text.place
     value = text.value()

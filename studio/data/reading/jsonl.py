@@ -77,7 +77,7 @@ def not_json(path: Path, line: int, reason: str) -> StudioError:
     return bad_file(
         path,
         f"is not valid JSON ({reason})",
-        "Mend or remove that line.",
+        "Correct or remove that line.",
         "corrupt_json",
         line=line,
     )

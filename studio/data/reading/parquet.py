@@ -41,14 +41,14 @@ def read_parquet(path: Path, options: ReadOptions) -> Iterator[SourceRow]:
 
 def damaged_row(path: Path, number: int, error: StudioError, done: int = 0) -> SourceRow:
     """A row of a row group that cannot be read from there on."""
-    told = bad_file(
+    located = bad_file(
         path,
         f"lies in a damaged part of the file ({_reason(error.__cause__ or error)})",
         "Write the file again, or leave out the rows that cannot be read.",
         "corrupt_parquet",
         line=number,
     )
-    return bad_row(number, path, told, done)
+    return bad_row(number, path, located, done)
 
 
 @contextmanager

@@ -67,7 +67,7 @@ def read_rows(
 
 
 def _read(reader: Reader, path: Path, options: ReadOptions) -> Iterator[SourceRow]:
-    """What the reader gives; where it has to end before the file does, from which row on is told."""
+    """The reader's rows; an error that ends the file early says from which row on."""
     number = line = 0
     try:
         for row in reader(path, options):
@@ -92,7 +92,7 @@ def kind_of(path: Path, options: ReadOptions) -> str:
         really = "jsonl" if is_lines(path, options, kind == "jsonl") else "json"
         if really != kind:
             words = {"jsonl": "JSON lines", "json": "one JSON value"}
-            options.note(f"{path.name} holds {words[really]} in spite of its ending.")
+            options.note(f"{path.name} holds {words[really]} although its suffix says otherwise.")
         return really
     return kind
 

@@ -42,8 +42,8 @@ class SourceRow:
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """How files are read. ``limit`` ends a quick look after about so many bytes; ``note`` is told,
-    in a sentence, what was accepted although it is unusual."""
+    """How files are read. ``limit`` ends a quick look after about so many bytes; ``note`` is called
+    with a sentence about anything unusual that was accepted."""
 
     encoding: Encoding = "auto"
     documents: Documents = "paragraph"
@@ -105,31 +105,31 @@ def unreadable(path: Path, error: OSError) -> StudioError:
 
 
 def rest_lost(error: StudioError, path: Path, row: int) -> StudioError:
-    """The error for damage that hides where row ``row`` of the file, and each one behind it, starts."""
+    """The error for damage after which no row of the file can be found, ``row`` being the first of them."""
     if row == 1:
         return error
-    told = copy.copy(error)
-    told.sentence = f"{error.sentence.rstrip('.')}; row {row} of {path.name} and what is behind it cannot be read."
-    told.args = (told.sentence,)
-    told.hint = f"{error.hint} Leaving out bad rows does not help here."
-    return told
+    located = copy.copy(error)
+    located.sentence = f"{error.sentence.rstrip('.')}; row {row} of {path.name} and everything after it cannot be read."
+    located.args = (located.sentence,)
+    located.hint = f"{error.hint} Leaving out bad rows does not help here."
+    return located
 
 
 def broken_gzip(path: Path, line: int) -> StudioError:
     """The error for gzip data that ends too early, or is followed by something else."""
-    place = f"behind line {line}" if line else "before its first row ends"
+    place = f"after line {line}" if line else "before its first row ends"
     return bad_file(
         path,
-        f"is damaged: its gzip data is cut off or followed by something else {place}",
-        "Download or copy it again, or unpack it and use the rows that are whole.",
+        f"is damaged: its gzip data is cut off, or followed by other data, {place}",
+        "Download or copy it again, or unpack it and use the complete rows.",
         "corrupt_gzip",
     )
 
 
 def lost_row(error: StudioError, path: Path, row: int) -> SourceRow:
     """The last row of a file that cannot be read to its end."""
-    told = rest_lost(error, path, row)
-    return SourceRow(error.line or 0, {}, 0, path, told, ends_file=True)
+    located = rest_lost(error, path, row)
+    return SourceRow(error.line or 0, {}, 0, path, located, ends_file=True)
 
 
 def sha256_of(path: Path, tick: Callable[[], None] = lambda: None) -> str:

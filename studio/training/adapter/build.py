@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from peft import get_peft_model
 
-from studio.adapters.configure import quantization_trouble
+from studio.adapters.configure import quantization_error
 from studio.adapters.method import LoraMethod, TrainingFacts
 from studio.errors import StudioError
 from studio.model.layer_names import is_joined, joined_name, matches
@@ -136,7 +136,7 @@ def refuse_precision(context: StepContext, method: LoraMethod, adapted: AdaptedM
     """Raise when the method does not train in the base's quantization or precision."""
     dtype = adapted.model.dtype
     title = context.registry.variants["adapter"][adapted.method].title
-    reason = quantization_trouble(title, method, adapted.model.quantization)
+    reason = quantization_error(title, method, adapted.model.quantization)
     if reason:
         raise StudioError(
             reason,
@@ -171,8 +171,8 @@ def _check_own_precision(context: StepContext, adapted: AdaptedModelValue) -> No
     found = [
         ("biases", "Bias to None", "bias_dtype", adapted.bias != "none"),
         (
-            "modules that are trained as a whole",
-            "“Modules to save” to nothing",
+            "fully trained modules",
+            "“Fully trained modules” to nothing",
             "saved_dtype",
             bool(adapted.modules_to_save),
         ),

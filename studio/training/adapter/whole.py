@@ -40,10 +40,10 @@ def whole_of(context: StepContext, base: ModelValue, settings: Any) -> AdaptedMo
     impossible."""
     if base.quantization != "none":
         raise StudioError(
-            f"a model that is quantized to {base.quantization} cannot be trained as a whole.",
+            f"a model quantized to {base.quantization} does not support full fine-tuning.",
             title="A quantized model",
             code="whole_quantized",
-            hint="Set Quantization to None in the Base model node, or put a LoRA node between.",
+            hint="Set Quantization to None in the Base model node, or insert a LoRA node.",
         )
     own = {"layers": settings.trained_layers, "embeddings": settings.train_embeddings}
     return AdaptedModelValue(

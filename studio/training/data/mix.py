@@ -76,9 +76,9 @@ def _refuse_odd_shapes(context: StepContext, parts: Mapping[str, DatasetValue]) 
     shapes = {v.shape for v in parts.values()}
     if len(shapes) == 1 or shapes <= _TOGETHER:
         return
-    told = ", ".join(f"{p.upper()} holds {_WORDS[v.shape]}" for p, v in parts.items())
+    contents = ", ".join(f"{p.upper()} holds {_WORDS[v.shape]}" for p, v in parts.items())
     raise StudioError(
-        f"these data sets do not go together: {told}.",
+        f"these data sets do not go together: {contents}.",
         hint="Mix data of one kind; conversations, prompts and plain text may be mixed.",
         code="odd_shapes",
     )

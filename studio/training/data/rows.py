@@ -36,7 +36,7 @@ from studio.system import disk
 from studio.system.number_text import percent
 from studio.training.data.arrow import RowWriter
 from studio.training.data.features import FEATURES
-from studio.training.data.row_tally import Tally
+from studio.training.data.row_counts import RowCounts
 from studio.training.data.split import split_rows
 from studio.values import DatasetValue
 
@@ -52,13 +52,13 @@ def prepare_rows(context: StepContext, settings: DatasetSettings) -> DatasetValu
 
 
 def _prepare(context: StepContext, settings: DatasetSettings) -> DatasetValue:
-    tally = Tally()
-    own = _files(context, settings, tally)
+    counted = RowCounts()
+    own = _files(context, settings, counted)
     held_out = (
-        _files(context, settings, tally, validation=True) if settings.split_mode == "file" else ()
+        _files(context, settings, counted, validation=True) if settings.split_mode == "file" else ()
     )
     files = (*own, *held_out)
-    options = replace(options_of(settings), note=tally.notes.append)
+    options = replace(options_of(settings), note=counted.notes.append)
     strict = settings.on_bad_rows == "stop"
     rows = first_rows(own[0], options_of(settings), strict=strict)
     rows = rows or list(islice(read_rows(own[0], options_of(settings)), 1))  # one giant row
@@ -75,17 +75,17 @@ def _prepare(context: StepContext, settings: DatasetSettings) -> DatasetValue:
     digest = _digest(files, context)
     name = _fingerprint(digest, settings)
     context.phase("read", f"Reading {_named(files)}")
-    reading = _Reading(context, settings, chosen, options, tally)
+    reading = _Reading(context, settings, chosen, options, counted)
     _write_all(reading, own, held_out, context.folder / "rows", name)
-    tally.tell(context)
-    _refuse_too_few(files[0], tally, settings)
-    train, validation = split_rows(context, settings, tally, name)
+    counted.tell(context)
+    _refuse_too_few(files[0], counted, settings)
+    train, validation = split_rows(context, settings, counted, name)
     context.artifact("dataset", context.folder, rows=train + validation, format=chosen.variant.id)
     return DatasetValue(
         path=str(context.folder),
         format=chosen.variant.id,
-        shape=tally.shape,
-        skipped=tally.skipped,
+        shape=counted.shape,
+        skipped=counted.skipped,
         train_rows=train,
         validation_rows=validation,
         sha256=digest,
@@ -94,7 +94,7 @@ def _prepare(context: StepContext, settings: DatasetSettings) -> DatasetValue:
 
 
 def _files(
-    context: StepContext, settings: DatasetSettings, tally: Tally, validation: bool = False
+    context: StepContext, settings: DatasetSettings, counted: RowCounts, validation: bool = False
 ) -> tuple[Path, ...]:
     """The files to read; those of a data set on the hub are fetched."""
     if is_hub(settings.validation_source if validation else settings.source):
@@ -102,7 +102,7 @@ def _files(
 
         return fetch_data(context, settings, validation=validation)
     found = source_files(settings, context.project_dir, validation=validation)
-    tally.notes += found.notes
+    counted.notes += found.notes
     return found.files
 
 
@@ -137,7 +137,7 @@ def _fingerprint(digest: str, settings: DatasetSettings) -> str:
 
 
 class _Reading:
-    """The rows of all files in canonical form, with their sides noted in the tally."""
+    """The rows of all files in canonical form, with their sides noted in the counted."""
 
     def __init__(
         self,
@@ -145,10 +145,10 @@ class _Reading:
         settings: DatasetSettings,
         chosen: Chosen,
         options: ReadOptions,
-        tally: Tally,
+        counted: RowCounts,
     ) -> None:
         self.context = context
-        self.tally = tally
+        self.counted = counted
         self._settings, self._chosen, self._options = settings, chosen, options
         self._split = Split(settings)
         self._drops = Drops(settings.drop_rows)
@@ -159,7 +159,7 @@ class _Reading:
         source = str(path.resolve())
         for row in read_rows(path, self._options, strict=False):
             self._ordinal += 1
-            self.tally.seen(row)
+            self.counted.seen(row)
             stored = self._row(row, path, source, held_out)
             yield stored, row.offset
             if self._ordinal == self._settings.limit and not held_out:
@@ -169,7 +169,7 @@ class _Reading:
         self, row: SourceRow, path: Path, source: str, held_out: bool
     ) -> dict[str, Any] | None:
         if self._drops and self._drops.has(self._ordinal, path, row.line):
-            self.tally.dropped += 1
+            self.counted.dropped += 1
             self._split.side_or_left_out(self._ordinal - 1, row)
             return None
         try:
@@ -180,15 +180,15 @@ class _Reading:
         except StudioError as error:
             if self._settings.on_bad_rows == "stop":
                 raise
-            self.tally.bad(error, path, row.line)
+            self.counted.bad(error, path, row.line)
             return None
         if side == "left_out":
-            self.tally.left_out += 1
+            self.counted.left_out += 1
             return None
         stored = to_arrow({**canonical, "line": row.line, "source": source})
-        self.tally.keep(canonical, side == "validation", self._ordinal - 1)
+        self.counted.keep(canonical, side == "validation", self._ordinal - 1)
         if self._split.compares_content:
-            self.tally.hashes.append(content_hash(stored))
+            self.counted.hashes.append(content_hash(stored))
         return stored
 
     def full(self) -> bool:
@@ -219,7 +219,7 @@ def _write_all(
                 reading.context.progress("read", round(so_far, 3), round(total, 3), "MB")
     missing = reading.unused_drops()
     if missing:
-        reading.tally.notes.append(
+        reading.counted.notes.append(
             f"The rows to leave out name rows that are not there: {missing}."
         )
 
@@ -240,16 +240,16 @@ def _batches(
     yield batch, done
 
 
-def _refuse_too_few(path: Path, tally: Tally, settings: DatasetSettings) -> None:
-    if not tally.rows:
-        if tally.first_error is not None:
-            raise tally.first_error
+def _refuse_too_few(path: Path, counted: RowCounts, settings: DatasetSettings) -> None:
+    if not counted.rows:
+        if counted.first_error is not None:
+            raise counted.first_error
         what = "holds no rows"
-        if tally.dropped or tally.left_out:
+        if counted.dropped or counted.left_out:
             what += " but those that the settings leave out"
         raise bad_file(path, what, "Choose a file with rows in it.", "no_rows")
     shares = settings.split_mode in ("fraction", "group") and settings.validation_fraction > 0
-    if tally.rows == 1 and (shares or settings.split_mode == "count"):
+    if counted.rows == 1 and (shares or settings.split_mode == "count"):
         error = bad_file(
             path,
             "holds one row, too few to keep a share of them for validation",

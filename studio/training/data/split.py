@@ -20,15 +20,15 @@ from studio.node_settings.dataset import DatasetSettings
 from studio.runs.context import StepContext
 from studio.training.data.arrow import RowWriter, data_file
 from studio.training.data.features import FEATURES
-from studio.training.data.row_tally import Tally
+from studio.training.data.row_counts import RowCounts
 from studio.training.data.source_order import write_order
 
 
 def split_rows(
-    context: StepContext, settings: DatasetSettings, tally: Tally, name: str
+    context: StepContext, settings: DatasetSettings, counted: RowCounts, name: str
 ) -> tuple[int, int]:
     """Copy ``rows`` into ``train`` and ``validation``; returns how many rows are in each."""
-    decision = _decide(context, settings, tally)
+    decision = _decide(context, settings, counted)
     counts = int(decision.train.sum()), int(decision.validation.sum())
     refuse_empty_side(settings, *counts)
     everything = context.folder / "rows"
@@ -44,12 +44,12 @@ def split_rows(
     return counts
 
 
-def _decide(context: StepContext, settings: DatasetSettings, tally: Tally) -> Decision:
+def _decide(context: StepContext, settings: DatasetSettings, counted: RowCounts) -> Decision:
     """The sides of all rows, and notices about those that were left out or moved."""
     decision = Split(settings).decide(
-        np.array(tally.ordinals),
-        np.frombuffer(bytes(tally.sides), np.uint8).astype(bool),
-        np.array(tally.hashes, dtype=np.uint64),
+        np.array(counted.ordinals),
+        np.frombuffer(bytes(counted.sides), np.uint8).astype(bool),
+        np.array(counted.hashes, dtype=np.uint64),
     )
     _notice(context, decision.duplicates, "duplicate was", "duplicates were", "left out")
     _notice(

@@ -129,8 +129,8 @@ class Opener:
             self._title = str(event.get("title") or "")
             self._say("progress", {"title": self._title, "phase": event.get("phase")})
         elif event.name == "Progress" and event.get("total"):
-            told = {n: event.get(n) for n in ("phase", "done", "total", "unit", "eta_s")}
-            self._say("progress", {"title": self._title, **told})
+            reported = {n: event.get(n) for n in ("phase", "done", "total", "unit", "eta_s")}
+            self._say("progress", {"title": self._title, **reported})
 
 
 def _split_seed(request: TokenRequest) -> int | None:

@@ -169,7 +169,7 @@ def _longest_taken(folder: Path) -> int | None:
 
 def next_suspicious(data: Opened, after: int, kinds: Sequence[str]) -> Answer:
     """Look on behind row ``after``, in slices, until a row has one of the flags."""
-    pace, told = Pace(), time.monotonic()
+    pace, reported = Pace(), time.monotonic()
     while True:
         number, hit = data.index.next(after, kinds)
         if hit or not number:
@@ -181,8 +181,8 @@ def next_suspicious(data: Opened, after: int, kinds: Sequence[str]) -> Answer:
             data.index.put(facts.item.number, _marks(data.index, facts))
         after = number - 1
         pace.took(time.monotonic() - started)
-        if started - told >= PROGRESS_EVERY_S:
-            told = started
+        if started - reported >= PROGRESS_EVERY_S:
+            reported = started
             yield "progress", _searching(number, data.rows.count)
         yield None
 

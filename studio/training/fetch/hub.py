@@ -34,7 +34,7 @@ def fetch_from_hub(
     if found is not None and not look_for_updates:
         context.notice(
             f"{repo} is taken from this machine, at commit {found[1][:12]}; the hub was not asked.",
-            "Switch on “Look for updates” in the Base model node to get a newer version.",
+            "Switch on “Check for updates” in the Base model node to get a newer version.",
             "info",
         )
         return found

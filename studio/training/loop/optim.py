@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
+from studio.node_settings.schedules import rate_factor
 from studio.training.loop.muon import MuonAdamW
-from studio.training.loop.schedules import rate_factor
 
 LION_BETA2, OTHERS_BETA2 = 0.99, 0.999
 Groups = list[dict[str, Any]]

@@ -21,9 +21,11 @@ from safetensors import SafetensorError
 from transformers import set_seed
 
 from studio.errors import Stopped, StudioError
+from studio.node_settings.schedules import rate_factor
 from studio.objectives.objective import LossOptions
 from studio.runs.cadence import Cadence, Length
 from studio.runs.context import StepContext
+from studio.system.memory import read_memory
 from studio.training.adapter.insight import InsightMeter
 from studio.training.batch.batches import Batch, tokens_in
 from studio.training.batch.batching import BatchPlan
@@ -31,7 +33,6 @@ from studio.training.loop.noise import noisy_embeddings
 from studio.training.loop.nonfinite import diverged
 from studio.training.loop.optim import build_optimizer, build_schedule
 from studio.training.loop.saver import Saver
-from studio.training.loop.schedules import rate_factor
 from studio.training.loop.sft import total_weight
 from studio.training.loop.state import (
     TrainingState,
@@ -40,7 +41,6 @@ from studio.training.loop.state import (
     release,
 )
 from studio.training.model.load import free_memory
-from studio.training.model.memory import read_memory
 from studio.training.model.out_of_memory import is_out_of_memory, not_enough, what_to_change
 from studio.training.saved.checkpoint import Checkpoint
 from studio.training.saved.snapshot import read_random

@@ -13,14 +13,14 @@ import numpy as np
 
 from studio.preview.report import Change, Fix
 from studio.runs.token_request import TokenRequest
-from studio.training.report.tally import Found
+from studio.training.report.totals import Found
 
 _STEP = 64
 _DEAR = 4
 
 
 def fixes_for(request: TokenRequest, lengths: Any, longest_taken: int | None) -> dict[str, Fix]:
-    """The fixes by the code of the finding that they mend. ``longest_taken`` is how many tokens the
+    """The fixes by the code of the finding that they fix. ``longest_taken`` is how many tokens the
     model takes, where that is known."""
     fixes = {code: fix for code, fix in _dataset_fixes(request).items() if fix is not None}
     longer = longer_fix(request, lengths, longest_taken)
@@ -44,7 +44,7 @@ def longer_fix(request: TokenRequest, lengths: Any, longest_taken: int | None) -
         return None
     cut = int((lengths > wanted).sum())
     if cut == int((lengths > present).sum()):
-        return None  # it would cost memory and mend nothing
+        return None  # it would cost memory and fix nothing
     rest = ("nothing is cut", "1 row is cut")[cut] if cut < 2 else f"{cut} rows are cut"
     title = f"Raise the max length to {wanted} tokens, so that {rest}"
     return Fix("raise_max_length", title, (Change(request.train, "max_length", wanted),))

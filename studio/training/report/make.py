@@ -1,7 +1,7 @@
 """The data report: every row is looked at once, in slices, as a training would see it.
 
-The parts: ``row_facts`` judges a row, ``report_tally`` collects, ``report_words`` and
-``report_fixes`` say what it means. This module reads, counts and tells how far it is.
+The parts: ``row_facts`` judges a row, ``totals`` collects, ``words`` and ``fixes`` say what
+it means. This module reads the rows and reports progress.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from studio.training.report.fixes import drop_fix, fixes_for, setting_of
 from studio.training.report.near_duplicates import MOST_ROWS
 from studio.training.report.row_facts import facts_of
 from studio.training.report.row_index import RowIndex
-from studio.training.report.tally import Tally
+from studio.training.report.totals import Totals
 from studio.training.report.words import findings
 from studio.training.tokens.encoder import Encoder
 
@@ -52,7 +52,7 @@ class Pace:
 
 @dataclass
 class ReportMaker:
-    """Makes the report of one set of data; ``index`` is told what is found."""
+    """Makes the report of one set of data; findings are written into ``index``."""
 
     request: TokenRequest
     rows: Rows
@@ -63,73 +63,73 @@ class ReportMaker:
     def run(self) -> Answer:
         """Progress, partial reports and the result."""
         pace = Pace()
-        tally = Tally(
+        totals = Totals(
             deduplicate=bool(setting_of(self.request, "deduplicate")),
             move_leaks=bool(setting_of(self.request, "drop_validation_leaks")),
         )
-        began = told = shown = time.monotonic()
+        began = reported = shown = time.monotonic()
         first = 1
         while first <= self.rows.count:
             started = time.monotonic()
             last = min(self.rows.count, first + pace.rows - 1)
-            self._look(tally, first, last)
+            self._look(totals, first, last)
             first = last + 1
             now = time.monotonic()
             pace.took(now - started)
-            if now - told >= PROGRESS_EVERY_S:
-                told = now
+            if now - reported >= PROGRESS_EVERY_S:
+                reported = now
                 yield "progress", _progress(last, self.rows.count, now - began)
             if now - shown >= PARTIAL_EVERY_S:
                 shown = now
-                yield "partial", {"report": self._report(tally).to_json()}
+                yield "partial", {"report": self._report(totals).to_json()}
             yield None
-        for pairs in tally.near.pairs():
-            tally.add_near(pairs)
+        for pairs in totals.near.pairs():
+            totals.add_near(pairs)
             yield None
-        report = self._report(tally)
+        report = self._report(totals)
         keep(report)
         yield "result", {"report": report.to_json()}
 
-    def _look(self, tally: Tally, first: int, last: int) -> None:
+    def _look(self, totals: Totals, first: int, last: int) -> None:
         items = self.rows.rows(first, last)
         for facts in facts_of(self.request.title, self.encoder, items):
-            again = tally.add(facts)
+            again = totals.add(facts)
             self.index.put(facts.item.number, [*facts.marks, *["duplicate"] * again])
 
-    def _report(self, tally: Tally) -> DataReport:
+    def _report(self, totals: Totals) -> DataReport:
         length = self.request.max_length
-        lengths = np.array(tally.lengths, dtype=np.int64)
-        complete = tally.done >= self.rows.count
+        lengths = np.array(totals.lengths, dtype=np.int64)
+        complete = totals.done >= self.rows.count
         fixes = fixes_for(self.request, lengths, self.longest_taken)
-        moved, moved_fed, moved_trained = tally.moved()
+        moved, moved_fed, moved_trained = totals.moved()
         return DataReport(
             rows=self.rows.count,
-            done=tally.done,
+            done=totals.done,
             max_length=length,
             train_on=self.request.train_on,
             key=self.request.key,
-            bad_rows=tally.bad,
-            left_out=tally.left_out,
-            train_rows=tally.train_rows + moved,
-            validation_rows=tally.validation_rows - moved,
-            tokens=tally.tokens,
-            tokens_per_epoch=tally.fed + moved_fed,
-            trained_tokens=tally.trained + moved_trained,
+            bad_rows=totals.bad,
+            left_out=totals.left_out,
+            train_rows=totals.train_rows + moved,
+            validation_rows=totals.validation_rows - moved,
+            tokens=totals.tokens,
+            tokens_per_epoch=totals.fed + moved_fed,
+            trained_tokens=totals.trained + moved_trained,
             histogram=replace(
-                histogram(lengths, length, tally.cut, tally.end_lost), divided=tally.divided
+                histogram(lengths, length, totals.cut, totals.end_lost), divided=totals.divided
             ),
-            scripts=tally.scripts.shares(),
-            answers=tally.answers.most_repeated(),
-            longest=tuple(place for _, place in tally.longest),
+            scripts=totals.scripts.shares(),
+            answers=totals.answers.most_repeated(),
+            longest=tuple(place for _, place in totals.longest),
             findings=findings(
-                tally,
+                totals,
                 length,
                 fixes,
                 partial(drop_fix, self.request),
                 complete=complete,
                 skipped=setting_of(self.request, "on_bad_rows") == "skip",
             ),
-            notes=_notes(tally),
+            notes=_notes(totals),
         )
 
 
@@ -191,11 +191,11 @@ def _progress(done: int, total: int, seconds: float) -> dict[str, Any]:
     }
 
 
-def _notes(tally: Tally) -> tuple[str, ...]:
+def _notes(totals: Totals) -> tuple[str, ...]:
     notes = []
-    if tally.near.is_full:
+    if totals.near.is_full:
         notes.append(f"Near-duplicates were looked for in the first {MOST_ROWS} rows only.")
-    if tally.hashes_full:
+    if totals.hashes_full:
         notes.append(
             "There are more rows than duplicates could be looked for in; later ones are missing."
         )

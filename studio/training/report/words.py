@@ -1,4 +1,4 @@
-"""From the tally to the findings, in sentences.
+"""From the totals to the findings, in sentences.
 
 Every kind of finding has its severity and its words here. It must not look at rows.
 """
@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 
 from studio.preview.report import KINDS, Finding, Fix, Severity
 from studio.system.number_text import percent
-from studio.training.report.tally import Found, Tally
+from studio.training.report.totals import Found, Totals
 
 _REPEATED_SHARE, _REPEATED_ROWS = 0.05, 10
 _ORDER = {"error": 0, "warning": 1, "info": 2}
@@ -23,7 +23,7 @@ _DROPPED = (
     "near_duplicate",
     "near_leak",
 )
-"""Findings that are mended by leaving the rows out."""
+"""Findings that leaving the rows out fixes."""
 
 # Code -> severity, and the sentence for one row and for {n} rows.
 _WORDS: dict[str, tuple[Severity, str, str]] = {
@@ -40,8 +40,8 @@ _WORDS: dict[str, tuple[Severity, str, str]] = {
     ),
     "zero_trained": (
         "warning",
-        "In 1 row nothing is trained, so it is left out.",
-        "In {n} rows nothing is trained, so they are left out.",
+        "1 row has no token to train and is left out.",
+        "{n} rows have no token to train and are left out.",
     ),
     "empty_answer": ("warning", "1 row has an empty answer.", "{n} rows have an empty answer."),
     "one_token_answer": (
@@ -56,8 +56,8 @@ _WORDS: dict[str, tuple[Severity, str, str]] = {
     ),
     "cut_text": (
         "warning",
-        "1 text is longer than {max_length} tokens; what is behind them is not trained.",
-        "{n} texts are longer than {max_length} tokens; what is behind them is not trained.",
+        "1 text is longer than {max_length} tokens; the rest is not trained.",
+        "{n} texts are longer than {max_length} tokens; the rest is not trained.",
     ),
     "split_text": (
         "info",
@@ -86,13 +86,13 @@ _WORDS: dict[str, tuple[Severity, str, str]] = {
     ),
     "encoding": (
         "warning",
-        "1 row holds damaged characters.",
-        "{n} rows hold damaged characters.",
+        "1 row contains damaged characters.",
+        "{n} rows contain damaged characters.",
     ),
     "duplicate": (
         "warning",
-        "1 row says exactly what an earlier one says.",
-        "{n} rows say exactly what an earlier one says.",
+        "1 row has the same content as an earlier one.",
+        "{n} rows have the same content as an earlier one.",
     ),
     "near_duplicate": (
         "info",
@@ -101,8 +101,8 @@ _WORDS: dict[str, tuple[Severity, str, str]] = {
     ),
     "leak": (
         "warning",
-        "1 validation row is also trained on, so the validation loss flatters the model.",
-        "{n} validation rows are also trained on, so the validation loss flatters the model.",
+        "1 validation row is also trained on, so the validation loss is too low.",
+        "{n} validation rows are also trained on, so the validation loss is too low.",
     ),
     "near_leak": (
         "warning",
@@ -113,7 +113,7 @@ _WORDS: dict[str, tuple[Severity, str, str]] = {
 
 
 def findings(
-    tally: Tally,
+    totals: Totals,
     max_length: int,
     fixes: Mapping[str, Fix],
     drop: Callable[[str, Found], Fix | None],
@@ -123,17 +123,17 @@ def findings(
 ) -> tuple[Finding, ...]:
     """Every finding, the worst first. ``fixes`` are by code, and ``drop`` makes the one that leaves
     rows out; ``skipped`` says that the user lets bad rows be left out."""
-    everything = {**tally.found, "leak": tally.leaks()}
+    everything = {**totals.found, "leak": totals.leaks()}
     made = []
     for code, found in everything.items():
         fix = fixes.get(code)
-        if fix is None and code in _DROPPED and found.count * 2 <= tally.done:
+        if fix is None and code in _DROPPED and found.count * 2 <= totals.done:
             fix = drop(code, found)
         if found.count:
-            made.append(_finding(code, found, max_length, fix, skipped, tally.done))
-    if complete and tally.done and not tally.trained:
-        made.append(_nothing_trained(tally, fixes))
-    made += _repeated(tally)
+            made.append(_finding(code, found, max_length, fix, skipped, totals.done))
+    if complete and totals.done and not totals.trained:
+        made.append(_nothing_trained(totals, fixes))
+    made += _repeated(totals)
     order = list(KINDS)
     return tuple(sorted(made, key=lambda f: (_ORDER[f.severity], order.index(f.code))))
 
@@ -147,28 +147,28 @@ def _finding(
         fix = None  # most rows: then the format or its settings are wrong, not the rows
     if code == "bad_row" and skipped:
         severity, fix = "warning", None
-        sentence = sentence.removesuffix(".") + "; skipped, as the Dataset node says."
+        sentence = sentence.removesuffix(".") + "; skipped, as set on the Dataset node."
     return Finding(code, severity, sentence, found.count, tuple(found.places), fix)
 
 
-def _nothing_trained(tally: Tally, fixes: Mapping[str, Fix]) -> Finding:
-    places = tally.found.get("zero_trained", Found()).places
+def _nothing_trained(totals: Totals, fixes: Mapping[str, Fix]) -> Finding:
+    places = totals.found.get("zero_trained", Found()).places
     return Finding(
         "nothing_trained",
         "error",
-        f"Not one token of the {tally.done} rows would be trained.",
-        tally.done,
+        f"None of the {totals.done} rows has a token to train.",
+        totals.done,
         tuple(places),
         fixes.get("zero_trained"),
     )
 
 
-def _repeated(tally: Tally) -> list[Finding]:
+def _repeated(totals: Totals) -> list[Finding]:
     """One answer that stands in a large part of the rows."""
-    most = tally.answers.most_repeated(1)
-    if not most or most[0].count < max(_REPEATED_ROWS, _REPEATED_SHARE * tally.answers.total):
+    most = totals.answers.most_repeated(1)
+    if not most or most[0].count < max(_REPEATED_ROWS, _REPEATED_SHARE * totals.answers.total):
         return []
-    text, share = most[0].text, most[0].count / tally.answers.total
+    text, share = most[0].text, most[0].count / totals.answers.total
     shown = text if len(text) <= 60 else text[:60] + "…"
     sentence = f"{most[0].count} rows ({percent(share)}) have the answer “{shown}”."
     return [Finding("repeated_answer", "info", sentence, most[0].count)]

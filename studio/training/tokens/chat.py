@@ -27,7 +27,7 @@ _PLAIN = template("plain").source
 
 
 class TemplateRefused(Exception):
-    """The chat template does not take these messages; the text is its reason."""
+    """The chat template rejects these messages; the text is its reason."""
 
 
 def load_tokenizer(path: str | Path) -> Any:

@@ -94,7 +94,7 @@ def tell(
     """Notices about everything that is not as it stands in the user's file."""
     both = train + held_out
     if both.cut:
-        other = ", or set “Longer plain text” to Split into pieces" if plain_text else ""
+        other = ", or set “Long plain text” to Split" if plain_text else ""
         context.notice(
             f"{_rows(both.cut)} longer than {max_length} tokens and cut to that length; the first "
             f"is line {both.first['cut']}.",

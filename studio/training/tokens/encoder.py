@@ -154,14 +154,14 @@ def tokenize_dataset(
 
 def refuse_shape(context: StepContext, dataset: DatasetValue) -> None:
     """Raise ``StudioError`` for rows that supervised fine-tuning cannot learn from."""
-    what = {"preference": "preferences", "label": "labels of good and bad answers"}.get(
+    what = {"preference": "preferences", "label": "labels for good and bad answers"}.get(
         dataset.shape
     )
     if what:
         raise StudioError(
-            f"the rows are {what}, and supervised fine-tuning learns from answers only.",
+            f"the rows contain {what}, which supervised fine-tuning does not use.",
             title="Data for another objective",
-            hint="Choose another format on the Dataset node, or other data.",
+            hint="Choose another format in the Dataset node, or other data.",
             field="objective",
             code="wrong_shape",
             file=dataset.sources[0] if dataset.sources else None,
@@ -258,17 +258,17 @@ def rendered(encoder: Encoder, row: dict[str, Any]) -> list[Rendered]:
         return render_row(encoder.tokenizer, row, encoder.train_on)
     except TemplateRefused as error:
         raise StudioError(
-            f"the chat template does not take {place}: {error}.",
-            title="The chat template refuses a row",
+            f"the chat template rejects {place}: {error}.",
+            title="The chat template rejects a row",
             hint="Change that row, or choose another chat template on the Train node.",
             code="template_refused",
             **where,
         ) from error
     except UnprovableMask as error:
         raise StudioError(
-            f"with this model's chat template it cannot be told which tokens of "
-            f"{place} are the answer, because the template rewrites earlier text.",
-            title="The answers cannot be told apart",
+            "this model's chat template does not show which tokens of "
+            f"{place} are the answer, because it rewrites earlier text.",
+            title="The answers cannot be located",
             hint="Set “Train on” to Everything, or use a model with a plainer chat template.",
             code="unstable_template",
             field="train_on",

@@ -62,7 +62,7 @@ def test_run_in_words(tmp_path: Path) -> None:
         assert words in out
     assert len([line for line in out.splitlines() if " loss " in line]) <= 22
     code, out, _ = studio("run", file, "--runs", tmp_path / "runs")
-    assert out.count("unchanged, kept") == 4
+    assert out.count("unchanged, reused") == 4
 
 
 def test_run_in_json_and_nothing_else(tmp_path: Path) -> None:
@@ -147,9 +147,9 @@ def test_set_changes_values_for_this_time(tmp_path: Path) -> None:
     [
         ("train.stepz=1", "Did you mean steps?"),
         ("tran.steps=1", "Did you mean train?"),
-        ("steps=1", "not NODE.SETTING=VALUE"),
-        ("train.steps", "not NODE.SETTING=VALUE"),
-        ("train.zzzzzz=1", "There are: steps, pause, save_every."),
+        ("steps=1", "form NODE.SETTING=VALUE"),
+        ("train.steps", "form NODE.SETTING=VALUE"),
+        ("train.zzzzzz=1", "Available: steps, pause, save_every."),
     ],
 )
 def test_set_names_what_is_near(tmp_path: Path, change: str, words: str) -> None:

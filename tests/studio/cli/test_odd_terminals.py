@@ -88,7 +88,7 @@ def test_the_line_to_go_on_can_be_copied(tmp_path: Path) -> None:
     place = tmp_path / "my runs"
     file = toy_runs.project(tmp_path, block={"how": "fail"})
     _, out, _ = studio("run", file, "--runs", place)
-    (line,) = [row for row in out.splitlines() if row.startswith("Go on with: ")]
+    (line,) = [row for row in out.splitlines() if row.startswith("Resume with: ")]
     assert f"--runs '{place}'" in line
 
 
@@ -102,14 +102,14 @@ def test_the_last_status_of_a_run_with_an_odd_name(tmp_path: Path) -> None:
 def test_a_run_that_cannot_go_on_does_not_say_so(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("one")
     file = toy_runs.project(tmp_path, source={"file": "a.txt"}, block={"how": "fail"})
-    assert "Go on with: " in studio("run", file, "--runs", tmp_path / "runs")[1]
+    assert "Resume with: " in studio("run", file, "--runs", tmp_path / "runs")[1]
     run = only_run(tmp_path)
     (tmp_path / "a.txt").write_text("two")
     shutil.rmtree(run.steps)
     code, out, _ = studio("resume", run.id, "--runs", tmp_path / "runs")
     assert code == 1
-    assert "changed after this run was planned" in out
-    assert "Go on with: " not in out
+    assert "have changed since this run was planned" in out
+    assert "Resume with: " not in out
 
 
 def test_a_notice_about_the_settings_is_told_once(tmp_path: Path) -> None:

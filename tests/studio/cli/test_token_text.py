@@ -37,13 +37,13 @@ PLAIN = row(
 def test_brackets() -> None:
     shown = row_text(replace(PLAIN, roles=(RoleSpan("user", 0, 2),)), 96, BRACKETS)
     assert shown.splitlines() == [
-        "Row 7 of 96 · talk.jsonl, line 9 · validation · 6 tokens: 2 trained, 2 cut",
+        "Row 7 of 96 · talk.jsonl, line 9 · validation · 6 tokens: 2 trained, 2 truncated",
         "  user 1-2",
         "<|q|>hi↵",
         "⟦yes<|e|>⟧⟪↵",
         "no⟫",
     ]
-    assert legend(BRACKETS, 64) == "⟦trained⟧  context  ⟪cut beyond 64 tokens⟫"
+    assert legend(BRACKETS, 64) == "⟦trained⟧  context  ⟪truncated beyond 64 tokens⟫"
 
 
 def test_colours_say_the_same() -> None:
@@ -82,4 +82,4 @@ def test_a_character_of_several_tokens_is_shown_once() -> None:
 def test_what_is_left_out_and_what_was_split_is_said() -> None:
     lost = replace(row(("a", "context")), part=2, parts=3)
     head = row_text(lost, 1, BRACKETS).splitlines()[0]
-    assert head.endswith("part 2 of 3: one row per answer · left out, nothing in it is trained")
+    assert head.endswith("part 2 of 3: one row per answer · excluded, no tokens are trained")

@@ -86,7 +86,7 @@ def test_a_probe_corrects_the_training_it_was_made_of(graph: Graph, tmp_path: Pa
         ("base", "dtype", "bfloat16", "another precision"),
         ("base", "quantization", "nf4", "another quantization"),
         ("lora", "method", "dora", "the method lora"),
-        ("lora", "r", 64, "another number of trained parameters"),
+        ("lora", "r", 64, "a different number of trainable parameters"),
     ],
 )
 def test_it_does_not_count_for_other_settings(
@@ -98,7 +98,7 @@ def test_it_does_not_count_for_other_settings(
     assert found.peak == found.parts.peak
     assert words in found.dropped
     assert found.dropped.startswith("The probe of today, ")
-    assert found.dropped.endswith("Probe again to measure this training.")
+    assert found.dropped.endswith("Run the probe again to measure this training.")
 
 
 def test_it_does_not_count_elsewhere_or_later(
@@ -118,7 +118,7 @@ def test_it_does_not_count_elsewhere_or_later(
     more = dataclasses.replace(FACTS, threads=3)
     assert "with 2 threads" in estimated(graph, tmp_path, more).dropped
     (tmp_path / "model" / "config.json").write_text(json.dumps({**CONFIG, "rope_theta": 5e5}))
-    assert "other files of the model" in estimated(graph, tmp_path).dropped
+    assert "other model files" in estimated(graph, tmp_path).dropped
 
 
 def test_no_word_about_probes_of_other_models(graph: Graph, tmp_path: Path) -> None:
@@ -145,7 +145,7 @@ def test_a_method_without_a_formula_is_known_by_its_probe(graph: Graph, tmp_path
     assert (found.peak, found.basis, found.fits) == (10**9, "measured here", True)
     other = estimated(set_setting(graph, "train", "batch_size", 9), tmp_path)
     assert other.peak is None
-    assert "does not count here" in other.dropped
+    assert "does not apply" in other.dropped
 
 
 def test_a_probe_tells_the_time_too(graph: Graph, tmp_path: Path) -> None:
@@ -184,5 +184,5 @@ def test_the_terminal_says_what_does_not_count(
     cli(["estimate", str(tmp_path / "p.studio"), "--runs", str(tmp_path / "none")])
     told = capsys.readouterr().out
     assert "The probe of today" in told  # made with other threads than a run has here
-    assert "does not count here" in told
-    assert "Time: not known yet: run a probe or train once." in told
+    assert "does not apply" in told
+    assert "Time: unknown: run a probe or train once." in told

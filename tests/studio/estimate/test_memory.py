@@ -112,15 +112,15 @@ def test_a_folder_with_only_a_config_is_enough(project: Path) -> None:
 
 
 def test_what_is_only_taken_for_granted_is_said(project: Path) -> None:
-    assert not any("taken to be" in n for n in estimated(project).notes)
-    assert not any("taken to be" in n for n in with_method(project, "dora").notes)
-    assert not any("taken to be" in n for n in with_method(project, "vera").notes)
-    assert any("taken to be" in n for n in with_method(project, "monteclora").notes)
+    assert not any("assumed to be" in n for n in estimated(project).notes)
+    assert not any("assumed to be" in n for n in with_method(project, "dora").notes)
+    assert not any("assumed to be" in n for n in with_method(project, "vera").notes)
+    assert any("assumed to be" in n for n in with_method(project, "monteclora").notes)
     unknown = with_method(project, "oft")
     assert unknown.trainable is None
     assert unknown.peak is None
     assert unknown.fits is None
-    assert any("counted by a dry run" in n for n in unknown.notes)
+    assert any("a dry run or a probe counts" in n for n in unknown.notes)
 
 
 def with_method(project: Path, method: str) -> Estimate:
@@ -217,7 +217,7 @@ def test_what_cannot_fit_is_said(project: Path) -> None:
 def test_the_terminal_tells_it(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     cli(["estimate", str(project), "--fit"])
     told = capsys.readouterr().out
-    assert "41,943,040 of 8,072,204,288 parameters are trained (0.52 %)" in told
+    assert "41,943,040 of 8,072,204,288 parameters are trainable (0.52 %)" in told
     assert "Peak" in told
     code = cli(["estimate", str(project), "--json"])
     found = json.loads(capsys.readouterr().out)
@@ -236,4 +236,7 @@ def test_the_terminal_applies_it(project: Path, capsys: pytest.CaptureFixture[st
     after = load_project(project).node("train").settings
     assert after == before | {k: v for k, v in proposed.items() if k in after}
     assert after.get("max_length") != 1_000_000
-    assert "Not written, since --set is for this time only: train.batch_size=4096" in told.err
+    assert (
+        "Not written, because --set applies to this invocation only: train.batch_size=4096"
+        in told.err
+    )

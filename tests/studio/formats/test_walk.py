@@ -93,13 +93,15 @@ def test_a_huge_folder_is_told_in_one_sentence_and_quickly(
     (problem,) = (
         p for p in find_problems(graph, registry, tmp_path) if p.code == "folder_too_large"
     )
-    assert problem.sentence.endswith("disk holds more than 300 names, too many to look through.")
+    assert problem.sentence.endswith(
+        "disk contains more than 300 files and folders, too many to search."
+    )
     assert problem.field == "source"
     assert len(scans) < 20
     looked_into = len(scans)
     find_problems(graph, registry, tmp_path)
     assert len(scans) == looked_into
-    with pytest.raises(StudioError, match="too many to look through"):
+    with pytest.raises(StudioError, match="too many to search"):
         find_files("disk", tmp_path)
     monkeypatch.setattr(_walk, "_TOO_LARGE_S", 0.0)
     with pytest.raises(StudioError):

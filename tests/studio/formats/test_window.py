@@ -152,7 +152,7 @@ def test_gzip_that_breaks_off_shows_what_is_whole(tmp_path: Path) -> None:
     assert 1000 < count < 4000
     assert first.data == json.loads(lines[0])
     assert last.error is not None
-    assert f"behind line {count - 1}" in last.error.sentence
+    assert f"after line {count - 1}" in last.error.sentence
 
 
 def test_several_files_are_counted_through(tmp_path: Path) -> None:

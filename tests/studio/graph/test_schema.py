@@ -55,13 +55,13 @@ def test_kinds_and_limits() -> None:
         ({"rank": 65}, "Node: Rank is 65, but it must be at most 64."),
         ({"rate": 0}, "Node: Rate is 0, but it must be more than 0.0."),
         ({"rate": 1.0}, "Node: Rate is 1.0, but it must be less than 1.0."),
-        ({"rank": "many"}, "Node: Rank is 'many', but it must be a whole number."),
-        ({"rank": 1.5}, "Node: Rank is 1.5, but it must be a whole number."),
+        ({"rank": "many"}, "Node: Rank is 'many', but it must be an integer."),
+        ({"rank": 1.5}, "Node: Rank is 1.5, but it must be an integer."),
         ({"rate": "fast"}, "Node: Rate is 'fast', but it must be a number."),
         ({"on": "maybe"}, "Node: On is 'maybe', but it must be true or false."),
         ({"name": 7}, "Node: Name is 7, but it must be text."),
         ({"mode": "c"}, "Node: Mode is 'c', but it must be one of a, b."),
-        ({"fresh": 1}, "Node: there is no setting called “fresh”."),
+        ({"fresh": 1}, "Node: there is no setting “fresh”."),
     ],
 )
 def test_problems_name_field_value_and_limit(values: dict, sentence: str) -> None:

@@ -39,7 +39,7 @@ def badges(run: RunFolder) -> list[str]:
 
 def test_a_place_that_may_not_be_used_is_no_bug(tmp_path: Path) -> None:
     told = failure(OSError(errno.EROFS, "Read-only file system", "/mnt/x/model"), "Merge", tmp_path)
-    assert told["sentence"] == "Merge: /mnt/x/model cannot be used: Read-only file system."
+    assert told["sentence"] == "Merge: cannot use /mnt/x/model: Read-only file system."
     assert "trace" not in told
 
 

@@ -181,3 +181,13 @@ def test_a_changed_model_folder_is_noticed(tmp_path: Path, name: str, file: str)
         assert plan is not None
         found.append(plan.steps[0].fingerprint)
     assert found[0] != found[1]
+
+
+def test_the_output_that_is_taken_counts(tmp_path: Path) -> None:
+    """Rewired from one output of a step to another, the result is another."""
+    node_type = _variant_node()
+    found = {
+        fingerprint.step_fingerprint(node_type, {}, {"model": ("a" * 64, port)}, tmp_path)
+        for port in ("adapter", "model")
+    }
+    assert len(found) == 2

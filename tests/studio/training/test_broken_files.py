@@ -85,7 +85,7 @@ def test_what_is_behind_the_damage_is_lost_and_never_called_skipped(
     row = row or place.number  # how far gzip data can be read is up to zlib
     assert (place.number, report.rows) == (row, row)
     assert place.note == f"{caught.value.sentence} {caught.value.hint}"
-    assert f"row {row} of {name} and what is behind it cannot be read." in caught.value.sentence
+    assert f"row {row} of {name} and everything after it cannot be read." in caught.value.sentence
     assert "Leaving out bad rows does not help" in caught.value.hint
 
 

@@ -236,7 +236,7 @@ def test_a_family_without_a_formula_is_counted_from_its_files(
     model = plain_model(folder)
     adapted = get_peft_model(model, name_experts(model, lora_config(value)))
     chosen = choose(shape.modules(), lora, "it")
-    assert chosen.troubles == []
+    assert chosen.errors == []
     ours = count(shape, "lora", matched(shape, chosen.names, rank_for(3, chosen.ranks)))
     assert ours.trainable == adapted.get_nb_trainable_parameters()[0]
 
@@ -254,7 +254,7 @@ def test_the_estimate_counts_what_is_trained(name: str, settings: dict[str, Any]
     assert shape is not None
     lora = LoraSettings(r=8, **settings)
     chosen = choose(shape.modules(), lora, "it")
-    assert chosen.troubles == []
+    assert chosen.errors == []
     value = AdaptedModelValue(
         model=ModelValue(path="", source="", dtype="bfloat16", weights_sha256="", parameters=0),
         method="lora",
@@ -287,9 +287,9 @@ def test_half_of_a_joined_weight_is_refused_before_the_run(
 ) -> None:
     modules = read_linear_modules(make_model(tmp_path / "model", "mixtral"))
     assert modules is not None
-    (trouble, *_) = choose(modules, LoraSettings(**settings), "it").troubles
-    assert trouble[0] == field
-    assert said in trouble[1]
+    (error, *_) = choose(modules, LoraSettings(**settings), "it").errors
+    assert error[0] == field
+    assert said in error[1]
 
 
 def test_a_layer_beside_the_experts_is_refused_in_4_bits(tmp_path: Path) -> None:

@@ -66,7 +66,7 @@ def test_a_target_that_only_the_files_have_is_refused(tmp_path: Path) -> None:
 
 _OWN_PRECISION = [
     ({"bias": "all"}, "biases"),
-    ({"modules_to_save": ["embed_tokens"]}, "modules that are trained as a whole"),
+    ({"modules_to_save": ["embed_tokens"]}, "fully trained modules"),
 ]
 
 

@@ -97,7 +97,7 @@ def test_without_the_setting_text_is_cut_and_the_notice_says_what_to_do(tmp_path
     tokens = tokenized(tmp_path, [{"text": "a" * 50}], told=told, max_length=30)
     assert tokens.train["input_ids"] == [ids("a" * 30)]
     (hint,) = [e.get("hint") for e in told.named("Notice") if "cut" in str(e.get("sentence"))]
-    assert "Split into pieces" in hint
+    assert "to Split" in hint
     assert settings_of().long_text == "cut"  # what existing projects did
 
 
@@ -172,8 +172,8 @@ def test_the_report_counts_texts_and_pieces_and_offers_the_split(tmp_path: Path)
         0,
         3,
     )
-    assert "max length 30: 2 texts are split into pieces" in report_text(split)
-    assert "max length 30: 2 rows are cut" in report_text(cut)
+    assert "max length 30: 2 texts are split" in report_text(split)
+    assert "max length 30: 2 rows are truncated" in report_text(cut)
     assert [p.note for p in split.longest] == ["100 tokens", "61 tokens", "21 tokens"]
     value = write(tmp_path / "data", [{"text": t} for t in texts])
     assert value.train_rows == split.train_rows

@@ -313,7 +313,7 @@ def test_rows_that_cannot_be_read_say_what_to_do_and_most_of_them_are_not_left_o
 ) -> None:
     (few,) = make_report(tmp_path, [_clean(1), "{", _clean(2)]).findings
     assert (few.code, few.fix is not None) == ("bad_row", True)
-    assert few.rows[0].note.endswith("Mend or remove that line.")
+    assert few.rows[0].note.endswith("Correct or remove that line.")
     found = make_report(tmp_path, [_clean(1), "{", "{", "{"]).findings
     assert [f.fix for f in found if f.code == "bad_row"] == [None]
 

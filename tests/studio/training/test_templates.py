@@ -142,7 +142,7 @@ def test_a_system_turn_is_never_trained(tmp_path: Path, family: str) -> None:
 @pytest.mark.parametrize("family", ["Mistral", "Gemma"])
 def test_a_system_turn_that_a_template_refuses_names_its_line(tmp_path: Path, family: str) -> None:
     tokenizer = family_tokenizer(tmp_path / "model", family)
-    with pytest.raises(StudioError, match=r"template does not take rows\.jsonl, line 1"):
+    with pytest.raises(StudioError, match=r"template rejects rows\.jsonl, line 1"):
         tokenized(tmp_path, [{"messages": messages("s:x", "u:a", "a:b")}], tokenizer)
 
 

@@ -163,9 +163,12 @@ def test_what_a_template_leaves_out_is_never_trained_as_nothing() -> None:
 
 def test_rows_for_another_objective_are_refused(tmp_path: Path) -> None:
     value = write(tmp_path / "data", [{"messages": messages("u:a", "a:b")}])
-    for shape, word in (("preference", "preferences"), ("label", "labels of good and bad answers")):
+    for shape, word in (
+        ("preference", "preferences"),
+        ("label", "labels for good and bad answers"),
+    ):
         dataset = value.model_copy(update={"shape": shape})
-        with pytest.raises(StudioError, match=f"the rows are {word}") as caught:
+        with pytest.raises(StudioError, match=f"the rows contain {word}") as caught:
             tokenize_dataset(
                 make_context(tmp_path, Recorder()),
                 dataset,

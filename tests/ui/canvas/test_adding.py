@@ -310,7 +310,7 @@ def test_pasting_something_else_says_so(canvas):
     key(canvas, K.Key_V, modifiers=CTRL)
     QApplication.clipboard().setText('{"format": "lora-studio", "version": 99}')
     key(canvas, K.Key_V, modifiers=CTRL)
-    assert canvas.said == ["There are no nodes on the clipboard."] * 2
+    assert canvas.said == ["The clipboard contains no nodes."] * 2
     assert canvas.document.graph == starter()
 
 

@@ -153,7 +153,7 @@ def test_problems_badge_and_tooltip(canvas):
 def test_tooltips_of_ports_and_wires(canvas):
     scene = canvas.graph_scene
     port = scene.nodes["merge"].port_point("input", "adapter")
-    assert tip_at(scene, port) == "Adapter\nTakes: Adapter"
+    assert tip_at(scene, port) == "Adapter\nAccepts: Adapter"
     wire = next(i for w, i in scene.wires.items() if w.source == "data")
     assert tip_at(scene, wire.path.pointAtPercent(0.5)) == "Dataset: Dataset → Train"
     assert tip_at(scene, QPointF(5000, 5000)) == ""
@@ -169,7 +169,7 @@ def test_spoken_line_holds_title_state_and_problems(canvas):
     canvas.select(("train",))
     assert canvas.accessibleDescription().endswith("4 of 6")
     canvas.select(())
-    assert canvas.accessibleDescription() == "Nothing is selected"
+    assert canvas.accessibleDescription() == "Nothing selected"
 
 
 def test_empty_canvas_shows_a_hint_until_there_is_a_node(make_canvas):

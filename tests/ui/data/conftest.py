@@ -19,7 +19,7 @@ from tests.ui.conftest import MakeSession
 from ui.window.session import Session
 
 LEFT = Qt.MouseButton.LeftButton
-OpenDesk = Callable[..., Session]
+OpenSession = Callable[..., Session]
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def open_desk(make_session: MakeSession, model: Path, tmp_path: Path) -> OpenDesk:
+def open_session(make_session: MakeSession, model: Path, tmp_path: Path) -> OpenSession:
     """Opens a window on these rows; further arguments are settings of nodes."""
 
     def make(rows: list[dict[str, Any]], **changes: dict[str, Any]) -> Session:

@@ -10,20 +10,20 @@ from PySide6.QtTest import QTest
 from pytestqt.qtbot import QtBot
 
 from tests.ui.data import dying_host
-from tests.ui.data.conftest import OpenDesk, chats, show
+from tests.ui.data.conftest import OpenSession, chats, show
 from ui.data.controller import MOST_RESTARTS
 from ui.data.tabs import TOKENS
 
 
 def test_a_host_that_dies_again_and_again_is_told(
-    open_desk: OpenDesk, qtbot: QtBot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    open_session: OpenSession, qtbot: QtBot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     starts = tmp_path / "starts"
     monkeypatch.setenv("DYING_HOST", str(starts))
     monkeypatch.setattr("studio.preview.client.MODULE", dying_host.__name__)
-    session = open_desk(chats(3))
+    session = open_session(chats(3))
     page = show(session, "train", TOKENS)
-    qtbot.waitUntil(lambda: session.desk.state == "failed")
+    qtbot.waitUntil(lambda: session.data.state == "failed")
     assert page.state.sentence.text().startswith("The helper process that reads the data has ended")
     assert "no memory left" in page.state.hint.text()
     assert starts.read_text().count("started") == 1 + MOST_RESTARTS
@@ -31,6 +31,6 @@ def test_a_host_that_dies_again_and_again_is_told(
     QTest.mouseClick(page.state.button, Qt.MouseButton.LeftButton)  # Try again
     tried = lambda: starts.read_text().count("started")  # noqa: E731
     qtbot.waitUntil(lambda: tried() == 2 * (1 + MOST_RESTARTS))
-    qtbot.waitUntil(lambda: session.desk.state == "failed")
+    qtbot.waitUntil(lambda: session.data.state == "failed")
     qtbot.wait(300)
     assert tried() == 2 * (1 + MOST_RESTARTS)

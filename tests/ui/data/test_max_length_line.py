@@ -12,7 +12,7 @@ from PySide6.QtWidgets import QApplication
 from pytestqt.qtbot import QtBot
 
 from studio.training.report.make import histogram
-from tests.ui.data.conftest import OpenDesk, chats, show
+from tests.ui.data.conftest import OpenSession, chats, show
 from tests.ui.data.rows import report
 from ui.data.length_scale import Scale
 from ui.data.report_view import ReportView
@@ -119,19 +119,19 @@ def test_every_place_of_the_scale_leads_back_to_its_length() -> None:
 
 
 def test_in_the_window_it_is_one_step_of_undo_and_the_report_follows(
-    open_desk: OpenDesk, qtbot: QtBot
+    open_session: OpenSession, qtbot: QtBot
 ) -> None:
-    session = open_desk(chats(40))
+    session = open_session(chats(40))
     page = show(session, "train", REPORT)
-    desk = session.desk
-    qtbot.waitUntil(lambda: desk.report is not None and desk.report.complete)
+    data = session.data
+    qtbot.waitUntil(lambda: data.report is not None and data.report.complete)
     chart = page.view.histogram
     chart.setFocus()
     QTest.keyClick(chart, Qt.Key.Key_Home)
     QTest.keyClick(chart, Qt.Key.Key_Return)
     assert session.document.graph.node("train").settings["max_length"] == 8
-    qtbot.waitUntil(lambda: desk.report.complete and desk.report.max_length == 8)
+    qtbot.waitUntil(lambda: data.report.complete and data.report.max_length == 8)
     assert chart.length == 8
     session.document.undo()
     assert session.document.graph.node("train").settings.get("max_length") != 8
-    qtbot.waitUntil(lambda: chart.length != 8 and not desk.stale)
+    qtbot.waitUntil(lambda: chart.length != 8 and not data.stale)

@@ -10,7 +10,7 @@ from pytestqt.qtbot import QtBot
 
 from studio.preview.report import Histogram
 from tests.ui.data.rows import FIX, report
-from ui.data.length_words import caption
+from ui.data.histogram import caption
 from ui.data.report_view import ReportView
 from ui.style import theme
 
@@ -66,11 +66,11 @@ def test_the_line_stands_where_rows_begin_to_be_cut(view: ReportView) -> None:
     assert histogram.bar_of(2).right() <= histogram._line_at() + 1
     assert histogram.bar_of(3).left() >= histogram._line_at() - 1
     assert histogram.accessibleDescription() == (
-        "7 rows are longer than the max length of 64 tokens and cut; 2 of them lose the end of an "
-        "answer. The longest has 79."
+        "7 rows are longer than the max length of 64 tokens and truncated; 2 of them lose the end of an "
+        "answer. The longest row has 79."
     )
     assert caption(Histogram((0, 10), (4,), 64, 0, 0, 9)) == (
-        "No row is longer than the max length of 64 tokens; the longest has 9."
+        "No row is longer than the max length of 64 tokens; the longest row has 9."
     )
 
 

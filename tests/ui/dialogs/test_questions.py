@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Any
 
 import pytest
@@ -12,7 +11,6 @@ from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QApplication, QPlainTextEdit, QPushButton, QWidget
 
 from ui.dialogs.crash_dialog import CrashDialog
-from ui.dialogs.recovery import RecoveryDialog, ask_recovery
 from ui.dialogs.unsaved import UnsavedChangesDialog, ask_unsaved
 
 
@@ -38,18 +36,6 @@ def test_escape_and_return(qtbot: Any) -> None:
         QTimer.singleShot(20, lambda d=dialog, k=key: QTest.keyClick(d, k))
         dialog.exec()
         assert dialog.chosen == wanted
-
-
-def test_recovery_says_when_and_can_wait(qtbot: Any) -> None:
-    dialog = RecoveryDialog("P", datetime(2026, 11, 21, 22, 5))
-    qtbot.addWidget(dialog)
-    assert "22:05" in dialog.accessibleDescription() or "10:05" in dialog.accessibleDescription()
-    parent = QWidget()
-    qtbot.addWidget(parent)
-    QTimer.singleShot(
-        20, lambda: QTest.keyClick(QApplication.activeModalWidget(), Qt.Key.Key_Escape)
-    )
-    assert ask_recovery("P", None, parent) == "later"
 
 
 def test_crash_dialog_folds_out_and_copies(qtbot: Any) -> None:

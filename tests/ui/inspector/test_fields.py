@@ -44,7 +44,7 @@ def test_unknown_choice_stays_visible(
     document: Document, field: Find, panel: InspectorPanel
 ) -> None:
     document.edit(set_setting(document.graph, "toy", "schedule", "wavy"), "x")
-    assert field("schedule").currentText() == "wavy (not known)"
+    assert field("schedule").currentText() == "wavy (unknown)"
     shown = [w.text() for w in panel.findChildren(QLabel, "problem") if w.isVisible()]
     assert shown == ["Toy: Schedule is 'wavy', but it must be one of linear, cosine."]
 
@@ -132,7 +132,7 @@ def test_field_that_does_not_matter_is_greyed_with_its_reason(field: Find) -> No
     assert field("epochs").isEnabled()
     type_into(field("max_steps"), "50")
     assert not field("epochs").isEnabled()
-    reason = "Used only while Steps is by epochs."
+    reason = "Used only if Steps is by epochs."
     assert reason in field("epochs").accessibleDescription()
     assert field("epochs").parentWidget().toolTip() == reason
 

@@ -101,7 +101,7 @@ def test_the_setting_is_shown_as_ticks_and_counted(dialog: LayerDialog) -> None:
     }
     ticked = {name for name, state in states.items() if state == Qt.CheckState.Checked}
     assert ticked == {"q_proj", "v_proj"}
-    assert dialog.count.text() == f"8 of 16 layers; {8 * 4 * 16} parameters are trained."
+    assert dialog.count.text() == f"8 of 16 layers; {8 * 4 * 16} trainable parameters."
     row = kind(dialog, "q_proj")
     assert [row.text(c) for c in (COUNT, RANK, ALPHA, TRAINED)] == ["4 of 4", "4", "8", "256"]
     assert kind(dialog, "k_proj").text(TRAINED) == "–"
@@ -145,7 +145,7 @@ def test_presets_and_groupings_keep_the_ticks(dialog: LayerDialog) -> None:
     assert dialog.selection() == ["up_proj"]
     press(dialog, "layer-preset:none")
     assert dialog.selection() == []
-    assert wrong(dialog, "target_modules") == "Tick at least one layer."
+    assert wrong(dialog, "target_modules") == "Select at least one layer."
     assert not ok(dialog).isEnabled()
 
 
@@ -214,7 +214,7 @@ def test_ranks_and_alphas_of_selected_rows(dialog: LayerDialog, qtbot: Any) -> N
     write(dialog, "rows-alpha", "32", qtbot)
     assert kind(dialog, "v_proj").text(RANK) == "16"
     assert kind(dialog, "v_proj").font(RANK).bold()
-    assert dialog.count.text() == f"8 of 16 layers; {8 * 16 * 16:,} parameters are trained."
+    assert dialog.count.text() == f"8 of 16 layers; {8 * 16 * 16:,} trainable parameters."
     both = {"rank_pattern": "q_proj=16, v_proj=16", "alpha_pattern": "q_proj=32, v_proj=32"}
     assert dialog.changes() == both
     kind(dialog, "q_proj").setExpanded(True)
@@ -244,7 +244,7 @@ def test_what_the_settings_say_is_shown_again(qtbot: Any) -> None:
     dialog = shown(qtbot, **settings)
     assert dialog.changes() == {}
     assert dialog.count.text() == (
-        f"3 of 16 layers; {16 * (16 + 2 + 4)} parameters are trained in them, 2,000,000 as a whole."
+        f"3 of 16 layers; {16 * (16 + 2 + 4)} trainable parameters in adapters, 2,000,000 in fully trained modules."
     )
     assert part(dialog, "whole:lm_head").isChecked()
     assert part(dialog, "layer-every").value() == 2
@@ -259,8 +259,8 @@ def test_parts_that_are_trained_whole_with_size_and_warning(
     assert box.text() == "Head (lm_head), 2.0 million, 4 to 8 MB"
     box.setFocus()
     QTest.keyClick(box, Qt.Key.Key_Space)
-    assert "shares one matrix" in part(dialog, "whole-note").text()
-    qtbot.waitUntil(lambda: "2,000,000 as a whole" in dialog.count.text())
+    assert "ties its input" in part(dialog, "whole-note").text()
+    qtbot.waitUntil(lambda: "2,000,000 in fully trained modules" in dialog.count.text())
     assert dialog.changes() == {"modules_to_save": "lm_head"}
 
 

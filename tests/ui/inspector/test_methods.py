@@ -122,7 +122,7 @@ def test_only_what_the_method_uses_is_shown(lora: InspectorPanel, document: Docu
     assert shown(lora) == {"dropout", "alpha"}
     (row,) = (w for w in lora.findChildren(FieldRow) if w.path == "alpha")
     assert not row.editor.control.isEnabled()
-    assert "VeRA makes no use of it." in row.editor.control.accessibleDescription()
+    assert "Not used by VeRA." in row.editor.control.accessibleDescription()
     (reset,) = lora.findChildren(QWidget, "reset:alpha")
     QTest.mouseClick(reset, Qt.MouseButton.LeftButton)
     assert shown(lora) == {"dropout"}

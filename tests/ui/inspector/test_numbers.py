@@ -124,7 +124,7 @@ def test_text_that_is_no_number_is_kept_and_explained(panel: InspectorPanel, fie
     type_into(field("r"), "abc")
     QTest.keyClick(field("r"), Qt.Key.Key_Tab)
     assert field("r").lineEdit().text() == "abc"
-    assert problems_shown(panel) == ["Toy: Rank is 'abc', but it must be a whole number."]
+    assert problems_shown(panel) == ["Toy: Rank is 'abc', but it must be an integer."]
     row = field("r").parentWidget().parentWidget()
     sentence = panel.findChild(QLabel, "problem")
     assert row.isAncestorOf(sentence), "the sentence stands beside its field"

@@ -33,7 +33,7 @@ def test_overview_lists_nodes_and_problems(panel: InspectorPanel, qtbot: Any) ->
     panel.set_problems([problem])
     panel.show_nodes(())
     nodes = panel.findChild(QListWidget, "overview-nodes")
-    assert [nodes.item(i).text() for i in range(2)] == ["Base", "Toy  ·  has a problem"]
+    assert [nodes.item(i).text() for i in range(2)] == ["Base", "Toy  ·  has problems"]
     found = panel.findChild(QListWidget, "overview-problems")
     assert "Toy: File is missing." in found.item(0).text()
     with qtbot.waitSignal(panel.problem_activated) as caught:
@@ -103,7 +103,7 @@ def test_focus_field_of_a_variant(panel: InspectorPanel, document: Document, fie
 def test_read_only(panel: InspectorPanel, field: Find, document: Document) -> None:
     panel.set_read_only(True)
     assert not field("r").isEnabled()
-    assert "cannot be changed here" in texts(panel)
+    assert "read-only" in texts(panel)
     panel.show_nodes(("base",))
     panel.show_nodes(("toy",))
     assert not field("r").isEnabled()
@@ -119,7 +119,7 @@ def test_deleted_node_gives_way_to_the_overview(panel: InspectorPanel, document:
 
 def test_unknown_settings_can_be_removed(panel: InspectorPanel, document: Document) -> None:
     document.edit(set_setting(document.graph, "toy", "nope", 1), "x")
-    assert problems_shown(panel) == ["Toy: there is no setting called “nope”."]
+    assert problems_shown(panel) == ["Toy: there is no setting “nope”."]
     QTest.mouseClick(panel.findChild(QPushButton, "remove-unknown"), Qt.MouseButton.LeftButton)
     assert dict(document.graph.node("toy").settings) == {}
     assert problems_shown(panel) == []

@@ -68,7 +68,7 @@ def test_the_mouse_reads_a_cell(panel: InsightPanel, qtbot: Any) -> None:
     QTest.mouseMove(panel.map, QPoint(1, 1))
     QTest.mouseMove(panel.map, place)
     qtbot.waitUntil(lambda: "model.layers.2.mlp.up_proj" in panel.read_out.text())
-    assert "5 of 16 directions" in panel.read_out.text()
+    assert "5 of 16 singular directions" in panel.read_out.text()
 
 
 def test_the_slider_goes_back_and_follows(panel: InsightPanel) -> None:
@@ -90,7 +90,7 @@ def test_the_slider_goes_back_and_follows(panel: InsightPanel) -> None:
 def test_advice_is_shown(panel: InsightPanel) -> None:
     """What the figures of the shown step support."""
     panel.show_state(state_with(10))
-    assert "5 of 16 directions" in panel.advice.text()
+    assert "5 of 16 singular directions" in panel.advice.text()
     assert "rank of 8" in panel.advice.text()
 
 

@@ -78,7 +78,7 @@ def test_an_early_end_and_the_rows_of_a_loss_that_is_none(log: LogPanel) -> None
     )
     first, second, third = log.lines()
     assert first.endswith(
-        "train ended early, after step 16 of 20. The validation loss has not fallen."
+        "train stopped early after step 16 of 20. The validation loss has not fallen."
     )
     assert second.endswith("Error: In this step: rows.jsonl:7: user: cat?…")
     assert third.endswith("checkpoint saved at step 10: the best evaluation so far.")
@@ -87,7 +87,7 @@ def test_an_early_end_and_the_rows_of_a_loss_that_is_none(log: LogPanel) -> None
 def test_a_failure_comes_with_its_remedy(log: LogPanel) -> None:
     log.add_events([FAILED])
     assert log.lines()[0].endswith("Error: Dataset: rows.jsonl is not there.")
-    assert log.lines()[1].endswith("What to do: Choose another file.")
+    assert log.lines()[1].endswith("Hint: Choose another file.")
 
 
 def test_the_log_is_filtered_searched_and_copied(

@@ -55,7 +55,7 @@ def test_a_kept_training_offers_the_curves_it_came_from(
     panel.show_state(kept_from(source))
     place = panel._loss_place
     assert not panel.loss.isVisible()
-    assert place.text.text().startswith("Train was unchanged. Its result is that of the run of")
+    assert place.text.text().startswith("Train was unchanged. Its result comes from the run of")
     with qtbot.waitSignal(panel.run_wanted) as caught:
         qtbot.mouseClick(place.button, Qt.MouseButton.LeftButton)
     assert caught.args[0].path == source

@@ -128,7 +128,7 @@ def test_the_best_a_recovery_and_an_early_end_are_marked(
     assert list(panel.loss.lines.recoveries.xvals) == [33.0]
     assert panel.loss.lines.end.isVisible()
     assert panel.loss.lines.best.getOriginalDataset()[1].tolist() == [1.0142]
-    for step, word in {33: "batches of 4", 120: reason, 80: "Best evaluation: 1.014 at 80"}.items():
+    for step, word in {33: "batch size 4", 120: reason, 80: "Best evaluation: 1.014 at 80"}.items():
         assert word in hover(panel.loss, step, qtbot)
     assert hover(panel.loss, 50, qtbot) == ""
     panel.tools.axis.setCurrentIndex(1)

@@ -97,7 +97,7 @@ def test_a_click_reads_all_of_it_and_copies(panel: SamplesPanel, qtbot: Any) -> 
     text = panel.reader.text.toPlainText()
     assert "Say hello." in text
     assert text.count("Hello") == 200
-    assert "cut at the longest answer" in panel.reader._facts.text()
+    assert "truncated at the maximum number of new tokens" in panel.reader._facts.text()
     qtbot.waitUntil(lambda: panel.reader.width() > 200)
     QTest.mouseClick(panel.reader.copy, LEFT)
     assert QGuiApplication.clipboard().text() == "Hello " * 200
@@ -128,7 +128,7 @@ def test_sample_now_asks_and_shows_that_it_waits(panel: SamplesPanel, qtbot: Any
         QTest.mouseClick(panel.now, LEFT)
     assert asked.args == [[]]
     assert not panel.now.isEnabled()
-    assert (panel.now.text(), panel.told.text()) == ("Asking…", ASKED_TEXT)
+    assert (panel.now.text(), panel.told.text()) == ("Generating…", ASKED_TEXT)
     panel.add_events([sample(12, "Say hello.", "Hi.")])
     assert panel.now.isEnabled()
     QTest.keyClicks(panel.question, "Who are you?")

@@ -50,6 +50,8 @@ class Editor(QWidget):
     left = Signal()
     wide = False
     """Whether this editor needs the whole width, below its label."""
+    below: QWidget | None = None
+    """What is shown under the field, as wide as the form."""
 
     def __init__(
         self, spec: FieldSpec, path: str, context: FieldContext, parent: QWidget | None = None
@@ -113,5 +115,5 @@ def is_undo_key(event: QEvent) -> bool:
 
 def described(spec: FieldSpec) -> str:
     """The help of a field with its unit, for screen readers."""
-    unit = f" In {spec.meta.unit}." if spec.meta.unit else ""
+    unit = f" Unit: {spec.meta.unit}." if spec.meta.unit else ""
     return f"{spec.meta.help}{unit}"

@@ -50,7 +50,7 @@ class ChoiceEditor(Editor):
         if self._place(value) < 0:
             self._fill(research_open=value in self._research())
         if self._place(value) < 0:
-            self._combo.addItem(f"{value} (not known)", value)
+            self._combo.addItem(f"{value} (unknown)", value)
         self._combo.setCurrentIndex(self._place(value))
 
     def _fill(self, research_open: bool = False) -> None:

@@ -25,14 +25,14 @@ from PySide6.QtWidgets import (
 
 from studio.estimate.shapes import Linear
 from studio.model.layers import LinearModule
-from studio.model.targets import Trouble, WholeModule
+from studio.model.targets import FieldError, WholeModule
 from ui.inspector.editors.layer_tree import LayerTree
 from ui.inspector.editors.layer_words import count_words, row_words
 from ui.inspector.editors.layers import by_block, checked_of, kinds
 from ui.inspector.editors.row_numbers import RowNumbers, own_numbers
 from ui.inspector.editors.target_fields import TargetFields
 from ui.inspector.editors.target_state import TargetState
-from ui.inspector.look import MutedLabel
+from ui.style.widgets import MutedLabel
 
 PRESETS = (
     ("all-linear", "All"),
@@ -44,12 +44,12 @@ PRESETS = (
 _SIZE = 58, 46  # in heights of a line
 _ROOM = 0.94  # of the screen's height
 _WAIT_MS = 120
-_NOTHING = ("target_modules", "Tick at least one layer.", "")
+_NOTHING = ("target_modules", "Select at least one layer.", "")
 
 
 class LayerDialog(QDialog):
     """``values`` are the node's settings; only the parts of those that it has are shown. ``parts`` are
-    what can be trained as a whole, ``no_ranks`` says why layers can have no ranks of their own."""
+    the modules that can be saved, ``no_ranks`` says why layers can have no ranks of their own."""
 
     def __init__(
         self,
@@ -62,7 +62,7 @@ class LayerDialog(QDialog):
         parent: QWidget | None = None,
     ) -> None:
         super().__init__(parent)
-        self.setWindowTitle("Choose target modules")
+        self.setWindowTitle("Select target modules")
         self.setObjectName("layer-dialog")
         self.state = TargetState(layers, values, parts)
         self._no_ranks = no_ranks
@@ -107,13 +107,13 @@ class LayerDialog(QDialog):
         rows = state.adapted(chosen)
         self.tree.check(state.matched())
         self.tree.show_numbers({r.name for r in rows}, self._words)
-        troubles = [_NOTHING] if state.nothing_is_ticked() else first_of(chosen.troubles)
-        self.fields.show_judgement(state.by_expression, troubles)
+        errors = [_NOTHING] if state.nothing_is_ticked() else first_of(chosen.errors)
+        self.fields.show_errors(state.by_expression, errors)
         self.count.setText(count_words(state, rows))
         self._show_picked()
         typed = bool(state.strange) and not state.modules  # nobody can judge them yet
         ok = self._buttons.button(QDialogButtonBox.StandardButton.Ok)
-        ok.setEnabled(typed or (bool(rows) and not chosen.troubles))
+        ok.setEnabled(typed or (bool(rows) and not chosen.errors))
 
     def accept(self) -> None:
         """Take what was typed last into account first."""
@@ -128,12 +128,12 @@ class LayerDialog(QDialog):
         self.tree.itemSelectionChanged.connect(self._show_picked)
         self.view = QComboBox(self)
         self.view.setObjectName("layer-view")
-        self.view.setAccessibleName("How the layers are grouped")
+        self.view.setAccessibleName("Grouping of the layers")
         self.view.addItems(["By kind", "By layer"])
         self.view.currentIndexChanged.connect(self._fill)
         self.filter = QLineEdit(self)
         self.filter.setObjectName("layer-filter")
-        self.filter.setAccessibleName("Show only layers whose name holds this")
+        self.filter.setAccessibleName("Filter layers by name")
         self.filter.setPlaceholderText("Filter")
         self.filter.setClearButtonEnabled(True)
         self.filter.textChanged.connect(self.tree.filter)
@@ -241,7 +241,7 @@ class LayerDialog(QDialog):
         return row_words(self.state, rows)
 
 
-def first_of(troubles: Sequence[Trouble]) -> list[Trouble]:
+def first_of(errors: Sequence[FieldError]) -> list[FieldError]:
     """Without layers to choose from, only that is worth telling."""
-    found = [t for t in troubles if t[0] == "target_modules"]
-    return found[:1] or list(troubles)
+    found = [t for t in errors if t[0] == "target_modules"]
+    return found[:1] or list(errors)

@@ -14,7 +14,7 @@ from PySide6.QtWidgets import QAbstractItemView, QHeaderView, QTreeWidget, QTree
 
 from studio.estimate.shapes import Linear
 from ui.inspector.editors.layers import shape_words
-from ui.inspector.look import row_size
+from ui.style.widgets import child_items, row_size, top_items
 
 COLUMNS = ("Layer", "Layers", "In → out", "Rank", "Alpha", "Trained")
 NAME, COUNT, SHAPE, RANK, ALPHA, TRAINED = range(len(COLUMNS))
@@ -66,8 +66,8 @@ class LayerTree(QTreeWidget):
                 top.addChild(item)
             self.addTopLevelItem(top)
         self.blockSignals(False)
-        if self.topLevelItemCount():
-            self.setCurrentItem(self.topLevelItem(0))
+        for first in top_items(self)[:1]:
+            self.setCurrentItem(first)
 
     def check(self, checked: set[str]) -> None:
         """Tick these rows and no others; nothing is signalled."""
@@ -84,10 +84,9 @@ class LayerTree(QTreeWidget):
         self.blockSignals(True)
         muted = self.palette().brush(QPalette.ColorRole.PlaceholderText)
         plain = self.palette().brush(QPalette.ColorRole.Text)
-        for top in self._tops():
+        for top in top_items(self):
             self._tell(top, adapted, words, True, plain)
-            for i in range(top.childCount()):
-                child = top.child(i)
+            for child in child_items(top):
                 grey = self.rows_of(child)[0].name not in adapted
                 self._tell(child, adapted, words, False, muted if grey else plain)
         self.blockSignals(False)
@@ -109,11 +108,10 @@ class LayerTree(QTreeWidget):
     def filter(self, text: str) -> None:
         """Show only layers whose name, or whose group's, holds the text."""
         wanted = text.strip().lower()
-        for top in self._tops():
+        for top in top_items(self):
             whole = wanted in top.text(NAME).lower()
             shown = 0
-            for i in range(top.childCount()):
-                child = top.child(i)
+            for child in child_items(top):
                 hidden = not whole and wanted not in child.text(NAME).lower()
                 child.setHidden(hidden)
                 shown += not hidden
@@ -173,11 +171,6 @@ class LayerTree(QTreeWidget):
         for column, name in ((RANK, "rank"), (ALPHA, "alpha")):
             item.setFont(column, bold if name in own else plain)
 
-    def _tops(self) -> Iterator[QTreeWidgetItem]:
-        for i in range(self.topLevelItemCount()):
-            yield self.topLevelItem(i)
-
     def _leaves(self) -> Iterator[QTreeWidgetItem]:
-        for top in self._tops():
-            for i in range(top.childCount()):
-                yield top.child(i)
+        for top in top_items(self):
+            yield from child_items(top)

@@ -34,12 +34,18 @@ def _one(numbers: set[int]) -> str:
 
 def count_words(state: TargetState, rows: Sequence[Linear]) -> str:
     """How many layers get an adapter, and how many parameters are trained in all."""
-    told = f"{len(rows):,} of {len(state.rows):,} layers"
+    words = f"{len(rows):,} of {len(state.rows):,} layers"
     counted = [state.parameters(r) for r in rows]
     known = [c for c in counted if c is not None]
     if len(known) < len(counted):
-        return f"{told}. How many parameters this method trains is known once the adapter is built."
+        return (
+            f"{words}. The number of trainable parameters of this method is known once the adapter "
+            "is built."
+        )
     whole = state.whole_parameters()
     if whole:
-        return f"{told}; {sum(known):,} parameters are trained in them, {whole:,} as a whole."
-    return f"{told}; {sum(known):,} parameters are trained." if known else f"{told}."
+        return (
+            f"{words}; {sum(known):,} trainable parameters in adapters, {whole:,} in fully trained "
+            "modules."
+        )
+    return f"{words}; {sum(known):,} trainable parameters." if known else f"{words}."

@@ -21,10 +21,10 @@ from studio.model.models import linear_modules
 def find_layers(model: str | None, project_dir: Path) -> tuple[list[LinearModule], str]:
     """The model's linear layers, and a sentence that says why there are none."""
     if not model:
-        return [], "No base model is connected, so its layers are not known yet."
+        return [], "No base model is connected, so its layers are unknown."
     found = linear_modules(model, project_dir)
     if not found:
-        return [], f"The layers of {model} are known once it is on this computer."
+        return [], f"The layers of {model} are shown after it has been downloaded."
     return found, ""
 
 
@@ -79,7 +79,7 @@ def by_block(rows: Sequence[Linear]) -> dict[str, list[Linear]]:
     groups: dict[str, list[Linear]] = {}
     for row in rows:
         number = block_number(row.name)
-        title = f"Layer {number}" if number is not None else "Outside the layers"
+        title = f"Layer {number}" if number is not None else "Other layers"
         groups.setdefault(title, []).append(row)
     return groups
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from PySide6.QtCore import QSettings
 from PySide6.QtGui import QAction, QDragEnterEvent, QDropEvent
-from PySide6.QtWidgets import QComboBox, QFileDialog, QMenu, QToolButton, QWidget
+from PySide6.QtWidgets import QComboBox, QFileDialog, QLineEdit, QMenu, QToolButton, QWidget
 
 from studio.graph.schema import FieldSpec
 from studio.model.models import STARTER_PREFIX, STARTERS
@@ -18,7 +18,7 @@ from studio.system.paths import config_dir
 from ui.inspector.editors.base import Editor, FieldContext
 from ui.inspector.editors.choices import narrow, widen_popup
 from ui.inspector.editors.paths import dropped_path, relative_to_project, start_folder
-from ui.inspector.look import IconButton
+from ui.style.widgets import IconButton
 
 _RECENT_LIMIT = 6
 
@@ -34,30 +34,29 @@ class ModelEditor(Editor):
         super().__init__(spec, path, context, parent)
         self._combo = QComboBox(self)
         self._combo.setEditable(True)
+        self._line = QLineEdit(self._combo)
+        self._combo.setLineEdit(self._line)
         self._combo.setInsertPolicy(QComboBox.InsertPolicy.NoInsert)
         self._combo.setCompleter(None)  # type: ignore[arg-type]
         narrow(self._combo)
-        self._combo.lineEdit().setPlaceholderText(
-            spec.meta.placeholder or "starter, folder or hub id"
-        )
-        self._combo.lineEdit().textEdited.connect(self.edited.emit)
+        self._line.setPlaceholderText(spec.meta.placeholder or "starter, folder or Hub ID")
+        self._line.textEdited.connect(self.edited.emit)
         self._combo.textActivated.connect(self._chosen)
         self.adopt(self._combo)
         self.row.addWidget(self._browse_button())
         self._fill()
         self.setAcceptDrops(True)
         self._combo.setAcceptDrops(False)
-        self._combo.lineEdit().setAcceptDrops(False)
+        self._line.setAcceptDrops(False)
 
     def set_value(self, value: Any) -> None:
         """Show a model; the caret stays where it is while the text is the same."""
         text = str(value or "")
-        line = self._combo.lineEdit()
-        if text == line.text():
+        if text == self._line.text():
             return
-        position = line.cursorPosition()
-        line.setText(text)
-        line.setCursorPosition(position if self._combo.hasFocus() else 0)
+        position = self._line.cursorPosition()
+        self._line.setText(text)
+        self._line.setCursorPosition(position if self._combo.hasFocus() else 0)
         self._combo.setToolTip(text)
 
     def take(self, chosen: Path) -> None:
@@ -69,14 +68,14 @@ class ModelEditor(Editor):
 
     def browse_folder(self) -> None:
         """Ask for a folder with a model in it."""
-        chosen = QFileDialog.getExistingDirectory(self, "Choose a model's folder", self._start())
+        chosen = QFileDialog.getExistingDirectory(self, "Select a model folder", self._start())
         if chosen:
             self.take(Path(chosen))
 
     def browse_gguf(self) -> None:
         """Ask for a .gguf file."""
         kinds = "GGUF models (*.gguf);;All files (*)"
-        chosen, _ = QFileDialog.getOpenFileName(self, "Choose a GGUF file", self._start(), kinds)
+        chosen, _ = QFileDialog.getOpenFileName(self, "Select a GGUF file", self._start(), kinds)
         if chosen:
             self.take(Path(chosen))
 
@@ -93,7 +92,7 @@ class ModelEditor(Editor):
             self.take(path)
 
     def _browse_button(self) -> QToolButton:
-        button = IconButton("folder-open", "Choose a model on this computer", self)
+        button = IconButton("folder-open", "Select a model on this computer", self)
         button.setObjectName(f"browse:{self.path}")
         button.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
         menu = QMenu(button)
@@ -108,13 +107,13 @@ class ModelEditor(Editor):
         return button
 
     def _fill(self) -> None:
-        shown = self._combo.lineEdit().text()
+        shown = self._line.text()
         self._combo.clear()
         for name in (*starters(), *recent()):
             self._combo.addItem(name)
         widen_popup(self._combo)
         self._combo.setCurrentIndex(-1)
-        self._combo.lineEdit().setText(shown)
+        self._line.setText(shown)
 
     def _chosen(self, text: str) -> None:
         self.set_value(text)

@@ -15,7 +15,7 @@ from PySide6.QtWidgets import QFileDialog, QWidget
 from studio.graph.schema import FieldSpec
 from ui.inspector.editors.base import FieldContext
 from ui.inspector.editors.plain import LineEditor
-from ui.inspector.look import IconButton
+from ui.style.widgets import IconButton
 
 _DATA_FILTER = "Data (*.jsonl *.json *.csv *.parquet);;All files (*)"
 
@@ -31,10 +31,10 @@ class PathEditor(LineEditor):
         super().__init__(spec, path, context, parent)
         self._folder = spec.meta.widget == "folder"
         what = "folder" if self._folder else "file"
-        button = IconButton("folder-open", f"Choose a {what}", self)
+        button = IconButton("folder-open", f"Select a {what}", self)
         button.setObjectName(f"browse:{path}")
         button.setAccessibleDescription(
-            f"Opens a window to choose the {what} for {spec.meta.label}."
+            f"Opens a dialog to select the {what} for {spec.meta.label}."
         )
         button.clicked.connect(self.browse)
         self.row.addWidget(button)
@@ -44,7 +44,7 @@ class PathEditor(LineEditor):
     def browse(self) -> None:
         """Ask for a path, starting where the present one lies."""
         start = start_folder(self.line.text(), self.context.project_dir())
-        title = f"Choose: {self.spec.meta.label}"
+        title = f"Select: {self.spec.meta.label}"
         if self._folder:
             chosen = QFileDialog.getExistingDirectory(self, title, str(start))
         else:

@@ -17,6 +17,7 @@ from ui.inspector.editors.plain import (
     ParagraphEditor,
     SwitchEditor,
 )
+from ui.inspector.editors.schedule import ScheduleEditor
 from ui.inspector.editors.target_modules import TargetModulesEditor
 
 BY_WIDGET: dict[str, type[Editor]] = {
@@ -25,6 +26,7 @@ BY_WIDGET: dict[str, type[Editor]] = {
     "model": ModelEditor,
     "target_modules": TargetModulesEditor,
     "multiline": ParagraphEditor,
+    "schedule": ScheduleEditor,
 }
 BY_KIND: dict[str, type[Editor]] = {
     "bool": SwitchEditor,

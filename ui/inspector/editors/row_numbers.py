@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from PySide6.QtCore import Signal
+from PySide6.QtCore import Signal, SignalInstance
 from PySide6.QtGui import QIntValidator
 from PySide6.QtWidgets import QHBoxLayout, QLabel, QLineEdit, QPushButton, QWidget
 
-from ui.inspector.look import MutedLabel
+from ui.style.widgets import MutedLabel
 
 LARGEST = 4096
 _DIGITS = 9
@@ -28,10 +28,10 @@ class RowNumbers(QWidget):
         self._words = MutedLabel("", self)
         self._rank = self._line("rank", "Rank of the selected rows", self.rank)
         self._alpha = self._line("alpha", "Alpha of the selected rows", self.alpha)
-        self._reset = QPushButton("As the &node", self)
+        self._reset = QPushButton("Same as &node", self)
         self._reset.setObjectName("rows-reset")
         self._reset.setAutoDefault(False)
-        self._reset.setToolTip("The selected rows take the node's rank and alpha")
+        self._reset.setToolTip("Use the node's rank and alpha for the selected rows")
         self._reset.clicked.connect(self._take_back)
         row = QHBoxLayout(self)
         row.setContentsMargins(0, 0, 0, 0)
@@ -59,16 +59,14 @@ class RowNumbers(QWidget):
         """Show the numbers of ``count`` rows, ``None`` for the node's; ``why_not`` says why there can
         be none of their own."""
         chosen = f"{count:,} selected {'layer' if count == 1 else 'layers'}"
-        self._words.setText(
-            why_not or (chosen if count else "Select rows to give them a rank of their own.")
-        )
+        self._words.setText(why_not or (chosen if count else "Select rows to set their rank."))
         usable = bool(count) and not why_not
         for line, numbers, usual in ((self._rank, ranks, node[0]), (self._alpha, alphas, node[1])):
             line.setEnabled(usable)
             _show(line, set(numbers), usual)
         self._reset.setEnabled(usable and ({*ranks, *alphas} != {None}))
 
-    def _line(self, name: str, words: str, signal: Signal) -> QLineEdit:
+    def _line(self, name: str, words: str, signal: SignalInstance) -> QLineEdit:
         line = QLineEdit(self)
         line.setObjectName(f"rows-{name}")
         line.setAccessibleName(words)

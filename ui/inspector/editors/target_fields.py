@@ -1,4 +1,4 @@
-"""The lines below the tree of layers: expression, range, exceptions, and what is trained as a whole.
+"""The lines below the tree of layers: expression, range, exceptions, and modules to save.
 
 Each line shows a part of the target state and tells what was typed; beneath it stands what is wrong with
 it. Lines for settings that the node does not have are not shown.
@@ -12,11 +12,11 @@ from PySide6.QtCore import Qt, Signal
 from PySide6.QtWidgets import QCheckBox, QGridLayout, QLabel, QLineEdit, QWidget
 
 from studio.model.layer_pattern import PATTERN
-from studio.model.targets import Trouble
+from studio.model.targets import FieldError
 from ui.inspector.editors.block_range import BlockRange
 from ui.inspector.editors.target_state import TargetState, typed_names
 from ui.inspector.editors.whole_boxes import WholeBoxes
-from ui.inspector.look import ErrorLabel
+from ui.style.widgets import ErrorLabel
 
 _EXAMPLE = "model.layers.0.self_attn.q_proj"
 _JUDGED = ("target_modules", "layers", "exclude")
@@ -34,12 +34,14 @@ class TargetFields(QWidget):
         self._state = state
         self._use = QCheckBox("E&xpression", self)
         self._use.setObjectName("layer-use-expression")
-        self._use.setToolTip("Choose the layers whose whole name this regular expression matches")
+        self._use.setToolTip("Select layers whose full name matches this regular expression")
         self._use.clicked.connect(self.switched)
         example = (state.rows[0].name if state.rows else _EXAMPLE).replace(".", r"\.")
-        self._expression = self._line("expression", "Regular expression for whole names", example)
-        self._exclude = self._line("exclude", "Layers that get none", "none, or k_proj, down_proj")
-        self._names = self._line("names", "Names of layers", "q_proj, v_proj")
+        self._expression = self._line(
+            "expression", "Regular expression for full module names", example
+        )
+        self._exclude = self._line("exclude", "Excluded layers", "none, or k_proj, down_proj")
+        self._names = self._line("names", "Module names", "q_proj, v_proj")
         self._range = BlockRange(*(state.blocks or (0, 0)), self)
         self._whole = WholeBoxes(state.parts, dtype, self)
         self._wrong = {name: ErrorLabel("", self) for name in _JUDGED}
@@ -55,11 +57,11 @@ class TargetFields(QWidget):
         ranges = self._range.controls
         return self._use, self._expression, self._names, *ranges, self._exclude, *boxes
 
-    def show_judgement(self, by_expression: bool, troubles: Sequence[Trouble]) -> None:
+    def show_errors(self, by_expression: bool, errors: Sequence[FieldError]) -> None:
         """Show whether the expression is used, and beneath each line what is wrong with it."""
         self._use.setChecked(by_expression)
         for name, label in self._wrong.items():
-            said = next((_sentence(s, h) for field, s, h in troubles if field == name), "")
+            said = next((_sentence(s, h) for field, s, h in errors if field == name), "")
             label.setText(said)
             label.setVisible(bool(said))
 
@@ -95,7 +97,7 @@ class TargetFields(QWidget):
             _row(grid, self._label("&Except", self._exclude), self._exclude)
             _row(grid, None, self._wrong["exclude"])
         if state.parts and "modules_to_save" in state.values:
-            label = self._label("Train &whole", next(iter(self._whole.boxes.values())))
+            label = self._label("&Fully trained modules", next(iter(self._whole.boxes.values())))
             _row(grid, label, self._whole)
             grid.setAlignment(label, Qt.AlignmentFlag.AlignTop)
         for part in (

@@ -18,7 +18,7 @@ from ui.inspector.editors.choices import narrow, widen_popup
 from ui.inspector.editors.layer_dialog import LayerDialog
 from ui.inspector.editors.layers import find_layers
 from ui.inspector.editors.target_state import WRITTEN
-from ui.inspector.look import IconButton
+from ui.style.widgets import IconButton
 
 _OWN = "<choose>"
 _READ = (*WRITTEN, "method", "method_settings", "r", "alpha")
@@ -38,7 +38,7 @@ class TargetModulesEditor(Editor):
         narrow(self._combo)
         self._combo.activated.connect(self._picked)
         self.adopt(self._combo)
-        button = IconButton("list-tree", "Choose layers from a list", self)
+        button = IconButton("list-tree", "Select layers from a list", self)
         button.setObjectName(f"choose:{path}")
         button.clicked.connect(self.choose)
         self.row.addWidget(button)
@@ -59,7 +59,7 @@ class TargetModulesEditor(Editor):
         for index in range(len(presets)):
             if presets[index][0] == value:
                 self._combo.setCurrentIndex(index)
-        self._combo.addItem("Choose layers…", _OWN)
+        self._combo.addItem("Select layers…", _OWN)
         self._combo.setToolTip(_words(value))
         widen_popup(self._combo)
 
@@ -86,16 +86,16 @@ class TargetModulesEditor(Editor):
         """Why layers can have no rank of their own with the node's method."""
         found = self.context.registry.variants.get("adapter", {}).get(str(values.get("method")))
         if found is not None and getattr(found.payload, "own_layers", False):
-            return f"{found.title} chooses its layers by itself."
+            return f"{found.title} selects its layers automatically."
         uses = getattr(found.payload, "uses", None) if found else None
         if found is None or uses is None or "patterns" in uses:
             return ""
-        return f"{found.title} has one rank for all layers."
+        return f"{found.title} uses the same rank for all layers."
 
     def _take_all(self, changes: Mapping[str, Any]) -> None:
         if self.context.edit_many is not None:
             if changes:
-                self.context.edit_many(changes, "Choose target modules")
+                self.context.edit_many(changes, "Select target modules")
         elif "target_modules" in changes:
             self._take(changes["target_modules"])
 

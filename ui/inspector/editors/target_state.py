@@ -37,7 +37,7 @@ WRITTEN = (
 )
 """The settings that the dialog writes."""
 
-_NO_PATTERNS = {"rank_pattern": "", "alpha_pattern": ""}
+_NO_PATTERNS: dict[str, Any] = {"rank_pattern": "", "alpha_pattern": ""}
 
 
 @dataclass

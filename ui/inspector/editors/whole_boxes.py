@@ -1,6 +1,6 @@
-"""Embedding and head, to be trained as a whole: a tick each, with its size, and what tied weights mean.
+"""Embedding and head as modules to save: a check box each, with its size, and a note on tied weights.
 
-Other names that the setting holds are kept. It must not read files.
+Other names in the setting are kept. It must not read files.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from PySide6.QtCore import Signal
 from PySide6.QtWidgets import QCheckBox, QHBoxLayout, QVBoxLayout, QWidget
 
 from studio.model.targets import WholeModule
-from ui.inspector.look import MutedLabel
+from ui.style.widgets import MutedLabel
 
 _HEADS = ("lm_head", "embed_out")
 TIED = (
-    "This model shares one matrix between embedding and head. Trained as a whole, the two differ from "
-    "then on: a merged model holds both."
+    "This model ties its input embedding and output head. If one of them is fully trained, they "
+    "are no longer tied, and a merged model contains both."
 )
 
 
@@ -71,5 +71,5 @@ def part_words(part: WholeModule, dtype: str) -> str:
     """“Head (lm_head), 28.3 million, 57 MB”; both sizes where the precision is not decided."""
     kind = "Head" if part.name in _HEADS else "Embedding"
     sizes = {"float32": (4,), "auto": (2, 4), "": (2, 4)}.get(dtype, (2,))
-    told = " to ".join(f"{part.parameters * each / 1e6:,.0f}" for each in sizes)
-    return f"{kind} ({part.name}), {part.parameters / 1e6:,.1f} million, {told} MB"
+    size = " to ".join(f"{part.parameters * each / 1e6:,.0f}" for each in sizes)
+    return f"{kind} ({part.name}), {part.parameters / 1e6:,.1f} million, {size} MB"

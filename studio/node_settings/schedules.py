@@ -1,20 +1,33 @@
-"""The learning rate over a run, as a share of the rate that the user set: plain arithmetic.
+"""The learning rate schedules of the Train node: the rate at each step as a share of its peak.
 
-Why here and not beside the optimizer: a window may draw the curve before a run, and it has no torch.
-Steps are counted from 0; the share of step ``s`` is used for the update number ``s + 1``. The curves
-are those of transformers, to the last bit. It must not know an optimizer.
+Why beside the settings: training uses these functions, and the inspector draws them without torch.
+Steps are counted from 0; the factor of step ``s`` applies to update ``s + 1``. The values equal those of
+``transformers.get_scheduler``. It must not know an optimizer.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any
+
+from studio.node_settings.train import TrainSettings
+
+FIELDS = (
+    "learning_rate",
+    "lr_scheduler",
+    "warmup_ratio",
+    "warmup_steps",
+    "min_lr_ratio",
+    "lr_cycles",
+    "decay_ratio",
+    "lr_power",
+)
+"""The settings that a schedule depends on; its length comes from elsewhere."""
 
 INVERSE_SQRT_SCALE = 10_000
 """Steps after which the inverse square root has fallen to 1/√2, when there is no warm-up."""
 
 
-def warmup_steps(settings: Any, steps: int) -> int:
+def warmup_steps(settings: TrainSettings, steps: int) -> int:
     """How many steps the rate rises for: set in steps, else as a share of the run.
 
     The first step of a warm-up has rate 0: a run of a single step would learn nothing.
@@ -25,7 +38,7 @@ def warmup_steps(settings: Any, steps: int) -> int:
     return min(wanted, steps)
 
 
-def rate_factor(settings: Any, step: int, steps: int) -> float:
+def rate_factor(settings: TrainSettings, step: int, steps: int) -> float:
     """The share of the learning rate at ``step`` (from 0) of ``steps``."""
     warmup = warmup_steps(settings, steps)
     if step < warmup:
@@ -40,7 +53,7 @@ def rate_factor(settings: Any, step: int, steps: int) -> float:
     return _falling(settings, step, warmup, steps)
 
 
-def _falling(settings: Any, step: int, warmup: int, steps: int) -> float:
+def _falling(settings: TrainSettings, step: int, warmup: int, steps: int) -> float:
     """The curves that go by how much of the time after the warm-up is over."""
     name, low = settings.lr_scheduler, float(settings.min_lr_ratio)
     if name == "constant":
@@ -64,7 +77,7 @@ def _half_cosine(done: float) -> float:
     return 0.5 * (1.0 + math.cos(math.pi * done))
 
 
-def _stable_then_down(settings: Any, step: int, steps: int) -> float:
+def _stable_then_down(settings: TrainSettings, step: int, steps: int) -> float:
     """Warm-up, stable, decay (Hu et al., 2024, arXiv:2404.06395), with the decay 1 - √ that
     Hägele et al. (2024, arXiv:2405.18392) found best."""
     falling = decay_steps(settings, steps)
@@ -77,7 +90,7 @@ def _stable_then_down(settings: Any, step: int, steps: int) -> float:
     return float(max(0.0, left * (1.0 - settings.min_lr_ratio) + settings.min_lr_ratio))
 
 
-def decay_steps(settings: Any, steps: int) -> int:
+def decay_steps(settings: TrainSettings, steps: int) -> int:
     """How many steps at the end the schedule “warm-up, stable, decay” falls for."""
     wanted: int = math.ceil(settings.decay_ratio * steps)
     return max(0, min(wanted, steps - warmup_steps(settings, steps)))

@@ -1,4 +1,7 @@
-"""Labels and small buttons that every form shares; their colours come from the theme, never from here."""
+"""Labels, small buttons and helpers for layouts and trees that every room uses.
+
+Colours come from the theme, never from here.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,17 @@ import itertools
 
 from PySide6.QtCore import QEvent, QSize, Qt
 from PySide6.QtGui import QPalette
-from PySide6.QtWidgets import QFrame, QLabel, QScrollArea, QSizePolicy, QToolButton, QWidget
+from PySide6.QtWidgets import (
+    QFrame,
+    QLabel,
+    QLayout,
+    QScrollArea,
+    QSizePolicy,
+    QToolButton,
+    QTreeWidget,
+    QTreeWidgetItem,
+    QWidget,
+)
 
 from ui.style import icons, theme
 
@@ -16,10 +29,9 @@ def icon_side(widget: QWidget, share: float = 0.9) -> int:
     return max(14, round(widget.fontMetrics().height() * share))
 
 
-def fit(dialog: QWidget, digits: int) -> None:
-    """Give a dialog a width in digits of its font, and the height that its texts need there; it is
-    wider where its buttons need that."""
-    layout = dialog.layout()
+def fit(dialog: QWidget, layout: QLayout, digits: int) -> None:
+    """Give a dialog of this layout a width in digits of its font, and the height that its texts need
+    there; it is wider where its buttons need that."""
     wanted = dialog.fontMetrics().horizontalAdvance("0") * digits
     width = max(wanted, layout.totalMinimumSize().width())
     dialog.setMinimumWidth(width)
@@ -35,9 +47,29 @@ def row_size(widget: QWidget) -> QSize:
 def retire(widget: QWidget) -> None:
     """Take a widget out of use: it goes with the event loop, but its names are free at once."""
     widget.hide()
-    for child in widget.findChildren(QWidget):
-        child.setObjectName("")
+    for named in (widget, *widget.findChildren(QWidget)):
+        named.setObjectName("")
     widget.deleteLater()
+
+
+def clear(layout: QLayout, keep: int = 0) -> None:
+    """Take everything but the first ``keep`` items out of a layout, and retire its widgets."""
+    while (item := layout.takeAt(keep)) is not None:
+        widget = item.widget()
+        if widget is not None:
+            retire(widget)
+
+
+def top_items(tree: QTreeWidget) -> list[QTreeWidgetItem]:
+    """The top-level items of a tree, in order."""
+    found = (tree.topLevelItem(row) for row in range(tree.topLevelItemCount()))
+    return [item for item in found if item is not None]
+
+
+def child_items(item: QTreeWidgetItem) -> list[QTreeWidgetItem]:
+    """The children of an item of a tree, in order."""
+    found = (item.child(row) for row in range(item.childCount()))
+    return [child for child in found if child is not None]
 
 
 def tab_order(*widgets: QWidget) -> None:

@@ -1,4 +1,4 @@
-"""Collects over all rows what the data report tells of them.
+"""Totals of the data report over all rows.
 
 Memory stays bounded however many rows there are: numbers of tokens, a hash a row, the first places
 of each finding. It must not read or encode rows.
@@ -59,7 +59,7 @@ class Answers:
         return tuple(sorted(repeated, key=lambda r: (-r.count, r.number))[:limit])
 
 
-class Tally:
+class Totals:
     """Everything that was found so far."""
 
     def __init__(self, *, deduplicate: bool = False, move_leaks: bool = False) -> None:

@@ -16,6 +16,7 @@ from ui.monitor import words
 from ui.monitor.marks import early_words, recovery_words
 from ui.monitor.run_summary import summarize
 from ui.runs.follower import RunFollower
+from ui.window.banner import Offer
 from ui.window.main_window import CURVES, LOG, RESULTS, MainWindow
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def attached(session: Session, run: RunFolder) -> None:
     session.window.banner.offer(
         "attached",
         "activity",
-        f"A run is going on: {name}.",
+        f"A run is in progress: {name}.",
         [("Show Curves", lambda: session.window.show_tab(CURVES))],
     )
 
@@ -43,7 +44,7 @@ def attached(session: Session, run: RunFolder) -> None:
 def resumable(session: Session, run: RunFolder) -> None:
     """This project's newest run can go on."""
     found = summarize(run)
-    how = HOW.get(found.status, "ended early")
+    how = HOW.get(found.status, "did not finish")
     session.window.banner.offer(
         "resumable",
         "history",
@@ -60,7 +61,7 @@ def recovery(session: Session, graph: Graph) -> None:
     session.window.banner.offer(
         "recovery",
         "history",
-        "Changes to this project were not saved when LoRA Studio ended.",
+        "LoRA Studio ended before the changes to this project were saved.",
         [
             ("Recover", lambda: session.project.recover(graph)),
             ("Discard", session.project.discard_recovery),
@@ -80,8 +81,8 @@ def earlier_run(session: Session) -> None:
     session.window.banner.offer(
         "earlier",
         "history",
-        f"You are looking at an earlier run: {shown.folder.id}.",
-        [("Back to the Running One", lambda: session.runs.show_run(live.folder))],
+        f"You are viewing an earlier run: {shown.folder.id}.",
+        [("Back to Current Run", lambda: session.runs.show_run(live.folder))],
     )
 
 
@@ -101,32 +102,36 @@ def ended(session: Session, follower: RunFollower) -> None:
         hint = str(state.failure.get("hint") or "")
         sentence = f"{state.failure.get('sentence') or 'The run failed.'} {hint}".strip()
         node = state.failure.get("node")
-        offers = [("Show Log", lambda: window.show_tab(LOG))]
+        offers: list[Offer] = [("Show Log", lambda: window.show_tab(LOG))]
         if node is not None and session.document.graph.has(str(node)):
             field = state.failure.get("field")
-            show = lambda: (  # noqa: E731
-                window.canvas.select((str(node),)),
-                window.inspector.focus_field(str(node), field),
-            )
-            offers.insert(0, ("Show Node", show))
+            offers.insert(0, ("Show Node", lambda: show_node(window, str(node), field)))
             if state.failure.get("code") == "needs_own_code":
-                review = lambda: (  # noqa: E731
-                    window.canvas.select((str(node),)),
-                    window.inspector.review_code(str(node)),
-                )
-                offers.insert(0, ("Review Code…", review))
+                offers.insert(0, ("Review Code…", lambda: review_code(window, str(node))))
         if state.non_finite is not None and state.non_finite.get("rows"):
             rows = state.non_finite
             offers.insert(0, ("Show Rows", lambda: RowsDialog(rows, window).open()))
         window.banner.offer("ended", "circle-x", sentence, offers)
     elif session.runs.resumable is not None:
-        how = HOW.get(state.status, "ended early")
+        how = HOW.get(state.status, "did not finish")
         window.banner.offer(
             "ended",
             "circle-stop",
-            f"{name} {how}. It can go on from its last checkpoint.",
+            f"{name} {how}. It can be resumed from its last checkpoint.",
             [("Resume", lambda: session.runs.resume(follower.folder))],
         )
+
+
+def show_node(window: MainWindow, node: str, field: str | None) -> None:
+    """Select a node, and give one of its fields the focus."""
+    window.canvas.select((node,))
+    window.inspector.focus_field(node, field)
+
+
+def review_code(window: MainWindow, node: str) -> None:
+    """Select a node, and look at the code that its model brings."""
+    window.canvas.select((node,))
+    window.inspector.review_code(node)
 
 
 def recovered(window: MainWindow, event: Event) -> None:
@@ -143,11 +148,11 @@ def completed_sentence(follower: RunFollower) -> str:
     """What came out, in one line: ``Starter is done in 3:07. Exact match: 0 % → 86 %.``"""
     state = follower.state
     if state.nodes and all(node.state == "skipped" for node in state.nodes.values()):
-        return "Nothing has changed since the last run: all its results were kept."
+        return "Nothing has changed since the last run; all results were reused."
     spent = ""
     if state.started is not None and state.finished is not None:
         spent = f" in {words.duration(state.finished - state.started)}"
-    told = f"{state.name or follower.folder.id} is done{spent}."
+    told = f"{state.name or follower.folder.id} finished{spent}."
     for ended_early in state.early_stops.values():
         told += f" {early_words(ended_early)}"
     for name, pair in ((state.evaluation or {}).get("measures") or {}).items():

@@ -87,10 +87,10 @@ def reported(session: Session, **severities: str | None) -> Callable[[], bool]:
     """Whether a finished report about the data of now has these findings, so severe; ``None``: not."""
 
     def done() -> bool:
-        desk = session.desk
-        if desk.report is None or desk.stale or desk.reporting or not desk.report.complete:
+        data = session.data
+        if data.report is None or data.stale or data.reporting or not data.report.complete:
             return False
-        found = {f.code: f.severity for f in desk.report.findings}
+        found = {f.code: f.severity for f in data.report.findings}
         return all(found.get(code) == severity for code, severity in severities.items())
 
     return done
@@ -145,7 +145,7 @@ def test_import_report_fix_run(session: Session, qtbot: QtBot, tmp_path: Path) -
     shown = lambda: tokens.row_view.flow.row is not None  # noqa: E731
     qtbot.waitUntil(lambda: shown() and tokens.row_view.flow.row.number == 31)
     assert tokens.row_view.flow.row.count("cut") > 0
-    assert "Cut off" in tokens.row_view.legend.text()
+    assert "Truncated" in tokens.row_view.legend.text()
     press_fix(session, qtbot, "raise_max_length", cut_answer=None)
 
     press(session, "run")

@@ -1,4 +1,4 @@
-"""The data desk in the window, with a real data host: tokens, report, rows, problems."""
+"""Data in the window, with a real data host: tokens, report, rows, problems."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pytestqt.qtbot import QtBot
 
 from studio.graph.edits import set_setting
 from tests.ui.conftest import close
-from tests.ui.data.conftest import LEFT, OpenDesk, chats, show
+from tests.ui.data.conftest import LEFT, OpenSession, chats, show
 from ui.data.report_page import STALE
 from ui.data.rows_model import TEXT
 from ui.data.state_page import NO_TRAIN
@@ -58,13 +58,13 @@ def choose_llama_3(session: Session, qtbot: QtBot) -> None:
     qtbot.waitUntil(lambda: row_number(page) > 0 and not written())
 
 
-def test_rows_of_tokens(open_desk: OpenDesk, qtbot: QtBot) -> None:
+def test_rows_of_tokens(open_session: OpenSession, qtbot: QtBot) -> None:
     rows = chats(300)
     rows[120]["messages"].append({"role": "user", "content": "and then?"})
-    session = open_desk(rows, train={"batch_size": 4})
+    session = open_session(rows, train={"batch_size": 4})
     page = show(session, "data", TOKENS)  # of the Train node that this Dataset feeds
     qtbot.waitUntil(lambda: row_number(page) == 1)
-    host = psutil.Process(session.desk.link.process_id)
+    host = psutil.Process(session.data.link.process_id)
     assert page.bar.total.text() == "of 300"
     session.window.resize(1480, 900)
     QTest.mouseClick(session.tabs.wide, LEFT)
@@ -89,7 +89,7 @@ def test_rows_of_tokens(open_desk: OpenDesk, qtbot: QtBot) -> None:
     assert "Roles out of order" in page.row_view.flags.text()
     QTest.mouseClick(page.bar.search, LEFT)
     qtbot.waitUntil(lambda: page.bar.told.isVisible())
-    assert page.bar.told.text() == "No suspicious row behind row 121."
+    assert page.bar.told.text() == "No more findings after row 121."
 
     QTest.mouseClick(page.bar.batch, LEFT)
     qtbot.waitUntil(lambda: page.model.rowCount() == 4)
@@ -100,10 +100,10 @@ def test_rows_of_tokens(open_desk: OpenDesk, qtbot: QtBot) -> None:
 
     choose_llama_3(session, qtbot)
     os.kill(host.pid, signal.SIGKILL)
-    qtbot.waitUntil(lambda: session.desk.link.process_id != host.pid)
+    qtbot.waitUntil(lambda: session.data.link.process_id != host.pid)
     page.go_to(200)
     qtbot.waitUntil(lambda: row_number(page) == 200)
-    again = psutil.Process(session.desk.link.process_id)
+    again = psutil.Process(session.data.link.process_id)
     close(session)
     assert not again.is_running() or again.status() == psutil.STATUS_ZOMBIE
 
@@ -112,12 +112,12 @@ def report_waits_can_be_cancelled_and_grows_stale(session: Session, qtbot: QtBot
     """What the Report tab does where there are many rows."""
     page = show(session, "train", REPORT)
     qtbot.waitUntil(page.button.isVisible)
-    assert page.button.text() == "Make report"  # not by itself: these are many rows
-    assert not session.desk.reporting
+    assert page.button.text() == "Create report"  # not by itself: these are many rows
+    assert not session.data.reporting
     QTest.mouseClick(page.button, LEFT)
     assert page.button.text() == "Cancel"
-    qtbot.waitUntil(lambda: session.desk.report is not None)
-    assert session.desk.reporting  # a partial report is shown while it goes on
+    qtbot.waitUntil(lambda: session.data.report is not None)
+    assert session.data.reporting  # a partial report is shown while it goes on
     assert page.view.histogram.isVisible()
     QTest.mouseClick(page.button, LEFT)
     assert page.told.text().startswith("⚠ Cancelled after")
@@ -127,8 +127,8 @@ def report_waits_can_be_cancelled_and_grows_stale(session: Session, qtbot: QtBot
     assert page.button.text() == "Update"
 
 
-def test_100_000_rows_answer_within_a_second(open_desk: OpenDesk, qtbot: QtBot) -> None:
-    session = open_desk(chats(100_000))
+def test_100_000_rows_answer_within_a_second(open_session: OpenSession, qtbot: QtBot) -> None:
+    session = open_session(chats(100_000))
     page = show(session, "train", TOKENS)
     qtbot.waitUntil(lambda: row_number(page) == 1)
 
@@ -139,18 +139,18 @@ def test_100_000_rows_answer_within_a_second(open_desk: OpenDesk, qtbot: QtBot) 
         return time.monotonic() - began
 
     assert min(seconds_to(n) for n in (99_999, 50_000)) < 1
-    session.desk.start_report()
+    session.data.start_report()
     waits = [seconds_to(n) for n in (71_000, 20_000, 88_000)]
-    assert session.desk.reporting  # rows are shown while every row is looked at
+    assert session.data.reporting  # rows are shown while every row is looked at
     assert min(waits) < 1
-    session.desk.cancel_report()
+    session.data.cancel_report()
     report_waits_can_be_cancelled_and_grows_stale(session, qtbot)
 
 
 def test_nothing_trained_is_a_problem_that_leads_to_the_report(
-    open_desk: OpenDesk, qtbot: QtBot
+    open_session: OpenSession, qtbot: QtBot
 ) -> None:
-    session = open_desk(chats(30), train={"max_length": 12})
+    session = open_session(chats(30), train={"max_length": 12})
     session.window.canvas.select(("train",))
     compare = session.window.inspector.findChild(QPushButton, "compare-templates")
     session.window.inspector.focus_field("train", "max_length")
@@ -179,14 +179,14 @@ def shown_cards(session: Session) -> str:
     return " ".join(w.text() for w in card.findChildren(QWidget) if hasattr(w, "text"))
 
 
-def test_the_format_desk(open_desk: OpenDesk, qtbot: QtBot) -> None:
+def test_the_format_of_the_rows(open_session: OpenSession, qtbot: QtBot) -> None:
     rows = [{"prompt": f"p{n}", "completion": f"c{n}", "topic": f"t{n}"} for n in range(30)]
-    session = open_desk(rows)
+    session = open_session(rows)
     page = show(session, "data", ROWS)
     card = lambda: page.findChild(QWidget, "row-card:1")  # noqa: E731
     qtbot.waitUntil(lambda: card() is not None)
     assert page.box.reason.text().startswith("Prompt and completion")
-    assert page.box.unused.text() == "Not used: topic"
+    assert page.box.unused.text() == "Unused: topic"
     assert "p0" in shown_cards(session)
 
     combo = page.findChild(QWidget, "column:prompt_column")
@@ -215,9 +215,9 @@ def test_the_format_desk(open_desk: OpenDesk, qtbot: QtBot) -> None:
 
 
 def test_what_is_missing_is_said_and_the_inspector_can_be_widened(
-    open_desk: OpenDesk, qtbot: QtBot
+    open_session: OpenSession, qtbot: QtBot
 ) -> None:
-    session = open_desk(chats(5))
+    session = open_session(chats(5))
     QTest.keyClick(session.window.canvas, Qt.Key.Key_A, CTRL)
     assert not session.tabs.isVisible()  # several nodes
     session.window.canvas.select(("lora",))
@@ -244,16 +244,16 @@ def test_what_is_missing_is_said_and_the_inspector_can_be_widened(
 
 
 def test_a_missing_file_is_told_before_the_data_host_is_there(
-    open_desk: OpenDesk, qtbot: QtBot
+    open_session: OpenSession, qtbot: QtBot
 ) -> None:
-    session = open_desk(chats(5))
+    session = open_session(chats(5))
     graph = session.document.graph
     session.document.edit(set_setting(graph, "data", "source", "gone.jsonl"), "Another file")
     page = show(session, "data", ROWS)
     assert page.trouble.isVisible()  # no event loop has run since the click
     assert page.trouble.text().startswith("gone.jsonl does not exist")
     assert page.hint.text() == "Choose the file again."
-    assert session.desk.link.process_id is None
+    assert session.data.link.process_id is None
     session.document.undo()
     qtbot.waitUntil(lambda: page.findChild(QWidget, "row-card:1") is not None)
     assert not page.trouble.isVisible()

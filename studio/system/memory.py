@@ -1,7 +1,6 @@
 """How much memory is in use now, in GiB; cheap enough for every optimizer step.
 
-Why here: the trainer puts the readings into its ``Metric`` events. It must not import torch: a
-process that has not loaded it has no video memory to report.
+It must not import torch: a process that has not loaded it has no video memory to report.
 """
 
 from __future__ import annotations

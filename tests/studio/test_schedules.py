@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from studio.node_settings.schedules import rate_factor, warmup_steps
 from studio.node_settings.train import TrainSettings
-from studio.training.loop.schedules import rate_factor, warmup_steps
 
 STEPS = 40
 

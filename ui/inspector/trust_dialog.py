@@ -20,7 +20,7 @@ from PySide6.QtWidgets import (
 )
 
 from studio.model.trust import OwnCode
-from ui.inspector.look import MutedLabel, TextLabel
+from ui.style.widgets import MutedLabel, TextLabel
 
 _WIDTH_IN_DIGITS, _HEIGHT_IN_LINES, _LIST_IN_DIGITS = 118, 34, 26
 
@@ -31,16 +31,19 @@ class TrustDialog(QDialog):
     def __init__(self, code: OwnCode, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._code = code
-        self.setWindowTitle("Code That Comes With the Model")
+        self.setWindowTitle("Model With Custom Code")
         self.setAccessibleName(self.windowTitle())
         where = f" at {code.revision[:12]}" if code.revision else ""
         self._sentence = TextLabel(
-            f"{code.source}{where} works only with Python code of its own. That code would run with "
-            "all your rights: it could read, change and send your files.",
+            f"{code.source}{where} requires custom Python code. This code runs with all your "
+            "permissions: it can read, change and send your files.",
             self,
         )
         self._hint = MutedLabel(
-            "Your answer holds for exactly these files. When one of them changes, you are asked again.",
+            (
+                "Your decision applies to exactly these files. If one of them changes, you are "
+                "asked again."
+            ),
             self,
         )
         self.files = QListWidget(self)
@@ -48,13 +51,13 @@ class TrustDialog(QDialog):
         self.files.addItems(list(code.files))
         self.text = QPlainTextEdit(self)
         self.text.setReadOnly(True)
-        self.text.setAccessibleName("Content of the file")
+        self.text.setAccessibleName("File content")
         self.text.setLineWrapMode(QPlainTextEdit.LineWrapMode.NoWrap)
         self.text.setFont(QFontDatabase.systemFont(QFontDatabase.SystemFont.FixedFont))
         self.files.currentTextChanged.connect(self._show)
         count = len(code.files)
         what = "this file" if count == 1 else f"these {count} files"
-        self.tick = QCheckBox(f"I have looked at {what} and trust them to run on my computer", self)
+        self.tick = QCheckBox(f"I have reviewed {what} and trust them to run on my computer", self)
         self.tick.setObjectName("looked")
         self._buttons = QDialogButtonBox(self)
         self.trust_button = self._buttons.addButton(

@@ -103,7 +103,7 @@ def test_the_time_is_told_from_an_earlier_run_once_there_is_one(
 ) -> None:
     """Without one it says what to do; a run that has ended is found by itself."""
     shown = strip(session)
-    assert shown.time.text() == "Time: not known yet: run a probe or train once."
+    assert shown.time.text() == "Time: unknown: run a probe or train once."
     monkeypatch.setattr(earlier, "machine_key", lambda: "cpu / cpu / 2")
     monkeypatch.setattr(earlier, "planned_threads", lambda leave_core: 1)
     write_run(session)
@@ -177,7 +177,7 @@ def test_what_cannot_be_made_to_fit_is_not_promised(session: Session, qtbot: QtB
     dialog = session.training.dialog
     assert dialog is not None
     told = " ".join(label.text() for label in dialog.findChildren(QLabel))
-    assert "Even with all of these changes it does not fit" in told
+    assert "Even with all of these changes the training does not fit" in told
     assert "It does not fit" in dialog.result_words.text()
     dialog.reject()
 
@@ -209,7 +209,7 @@ def test_a_model_without_weights_is_not_probed(session: Session, qtbot: QtBot) -
     """It is told at once, and the button can be pressed again."""
     shown = strip(session)
     QTest.mouseClick(shown.probe, LEFT)
-    qtbot.waitUntil(lambda: "holds no weights" in shown.told.text())
+    qtbot.waitUntil(lambda: "contains no weights" in shown.told.text())
     assert shown.told.isVisible()
     assert shown.probe.text() == "Probe"
     assert shown.probe.isEnabled()
@@ -221,7 +221,7 @@ def test_a_model_without_weights_is_not_probed(session: Session, qtbot: QtBot) -
     assert second.told.isHidden()
     session.window.canvas.select(("train",))
     qtbot.waitUntil(lambda: strip(session) is not second)
-    assert "holds no weights" in strip(session).told.text()
+    assert "contains no weights" in strip(session).told.text()
 
 
 def test_proposals_for_another_state_of_the_graph_are_not_applied(

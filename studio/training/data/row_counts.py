@@ -19,7 +19,7 @@ _NAMED = 5
 _REMARKS = {"duplicate_key": ("names a key twice", "name a key twice", "the last value counts")}
 
 
-class Tally:
+class RowCounts:
     """Counts of one reading. ``sides`` holds 1 for a validation row, ``ordinals`` where each kept
     row stood among all."""
 

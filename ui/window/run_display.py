@@ -11,8 +11,8 @@ from collections.abc import Iterable
 from PySide6.QtCore import QObject, QTimer, Slot
 
 from studio.runs.events import Event
-from ui.runs import banners as run_banners
 from ui.runs.controller import RunController
+from ui.window import run_banners
 from ui.window.main_window import RESULTS, MainWindow
 
 SHOW_EVERY_MS = 100

@@ -1,4 +1,4 @@
-"""How fast the data desk answers about a large file: `python benchmarks/data_desk.py [rows]`.
+"""How fast the data host answers about a large file: `python benchmarks/data_host.py [rows]`.
 
 Prints seconds for a file of 100,000 conversations with a tiny tokenizer: opening it when the data
 host is warm, a page of 50 rows at the start, the middle and the end, the same page while a report

@@ -1,0 +1,147 @@
+"""Rooms depend on one another in one direction, and leave each other's private names alone.
+
+A room is ``studio/NAME``, ``studio/training/NAME`` or ``ui/NAME``. Imports inside functions and under
+TYPE_CHECKING count as well: a stranger has to read both files.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+EXCEPTIONS = {
+    # The descriptions say by name what does the work; training reads the descriptions. Both sides
+    # are light because these imports stand inside functions.
+    ("studio.adapters", "studio.training.adapter"): "hooks of methods, called in training",
+    ("studio.adapters", "studio.training.model"): "hooks of methods, called in training",
+    ("studio.adapters", "studio.training.tokens"): "hooks of methods, called in training",
+    ("studio.objectives", "studio.training.loop"): "the loss of SFT, called in training",
+    # To be moved below their users.
+    ("studio.graph", "studio.runs"): "the type of StepContext in NodeType",
+    ("studio.model", "studio.estimate"): "the shape of a known architecture counts its parameters",
+    ("ui.inspector", "ui.data"): "the Data tab",
+    ("ui.inspector", "ui.dialogs"): "the trust dialog",
+    ("ui.runs", "ui.window"): "the main window's type",
+    ("ui.training", "ui.window"): "the main window's type",
+}
+"""Imports that close a circle between rooms: (importing room, imported room), and what for."""
+
+
+@dataclass(frozen=True)
+class Import:
+    """``module`` of one room imports ``target``, a module or a name in one, of another room."""
+
+    module: str
+    line: int
+    target: str
+
+
+def room_of(module: str) -> str:
+    """The room of a module; a loose file is a room of its own."""
+    parts = module.split(".")
+    return ".".join(parts[:3] if parts[:2] == ["studio", "training"] else parts[:2])
+
+
+def imports(root: Path) -> Iterator[Import]:
+    """All imports between rooms below ``root``."""
+    files = [p for top in ("studio", "ui") for p in sorted((root / top).rglob("*.py"))]
+    names = {".".join(p.relative_to(root).with_suffix("").parts) for p in files}
+    modules = names | {n.removesuffix(".__init__") for n in names}
+    for path in files:
+        module = ".".join(path.relative_to(root).with_suffix("").parts)
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                targets = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                targets = [f"{node.module}.{alias.name}" for alias in node.names]
+            else:
+                continue
+            for target in targets:
+                found = target if target in modules else target.rpartition(".")[0]
+                if found in modules and room_of(found) != room_of(module):
+                    yield Import(module, node.lineno, target)
+
+
+def room_of_target(target: str) -> str:
+    """The room that an imported module or name belongs to."""
+    return room_of(target)
+
+
+def circle(found: list[Import], allowed: set[tuple[str, str]]) -> list[Import]:
+    """Imports that close a circle between rooms; those in ``allowed`` do not count."""
+    edges: dict[str, set[str]] = {}
+    for i in found:
+        edge = (room_of(i.module), room_of_target(i.target))
+        if edge not in allowed:
+            edges.setdefault(edge[0], set()).add(edge[1])
+    return [
+        i
+        for i in found
+        if room_of_target(i.target) in edges.get(room_of(i.module), ())
+        and room_of(i.module) in _reached(edges, room_of_target(i.target))
+    ]
+
+
+def _reached(edges: dict[str, set[str]], start: str) -> set[str]:
+    reached, waiting = set(), [start]
+    while waiting:
+        room = waiting.pop()
+        if room not in reached:
+            reached.add(room)
+            waiting += edges.get(room, ())
+    return reached
+
+
+def private(found: list[Import]) -> list[Import]:
+    """Imports of an underscore module or name of another room."""
+    return [
+        i
+        for i in found
+        if any(p.startswith("_") and not p.startswith("__") for p in i.target.split("."))
+    ]
+
+
+@pytest.fixture(scope="module")
+def found() -> list[Import]:
+    """The imports between the rooms of this project."""
+    return list(imports(ROOT))
+
+
+def test_no_circle_between_rooms(found: list[Import]) -> None:
+    assert circle(found, set(EXCEPTIONS)) == []
+
+
+def test_no_private_name_of_another_room(found: list[Import]) -> None:
+    assert private(found) == []
+
+
+def test_what_is_found_in_a_small_tree(tmp_path: Path) -> None:
+    """A circle through a function and a TYPE_CHECKING import, and two private names."""
+    texts = {
+        "studio/a/one.py": "def f():\n    from studio.b.two import g\n",
+        "studio/b/two.py": "if TYPE_CHECKING:\n    from studio.c import three\n",
+        "studio/c/three.py": "import studio.a.one\nfrom studio.d.four import _hidden\n",
+        "studio/d/four.py": "from studio.d._own import x\nfrom studio.training.x._inner import y\n",
+        "studio/d/_own.py": "",
+        "studio/training/x/_inner.py": "",
+    }
+    for name, text in texts.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    made = list(imports(tmp_path))
+    assert {i.module for i in circle(made, set())} == {
+        "studio.a.one",
+        "studio.b.two",
+        "studio.c.three",
+    }
+    assert circle(made, {("studio.b", "studio.c")}) == []
+    assert [i.target for i in private(made)] == [
+        "studio.d.four._hidden",
+        "studio.training.x._inner.y",
+    ]

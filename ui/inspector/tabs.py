@@ -1,0 +1,92 @@
+"""The tabs above a node's form: the settings, pages that another room adds, and the button for width.
+
+It shows which tab is chosen; the panel shows the page of it. What the pages hold is decided in a
+subclass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from PySide6.QtCore import Signal
+from PySide6.QtWidgets import QHBoxLayout, QTabBar, QWidget
+
+from ui.style.widgets import IconButton
+
+SETTINGS = "settings"
+NARROW, WIDE = "Restore the width of the inspector", "Widen the inspector to show rows and tokens"
+
+
+class NodeTabs(QWidget):
+    """``chosen`` carries the id of a tab, ``widen_wanted`` whether it shall be wide."""
+
+    chosen = Signal(object)
+    widen_wanted = Signal(object)
+
+    def __init__(self, titles: Mapping[str, str], parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.bar = QTabBar(self)
+        self.bar.setDrawBase(False)
+        self.bar.setExpanding(False)
+        self.bar.setStyleSheet("QTabBar::tab { padding: 7px 7px; margin: 0; }")
+        self._ids = [SETTINGS, *titles]
+        for tab, title in {SETTINGS: "Settings", **titles}.items():
+            self.bar.setTabData(self.bar.addTab(title), tab)
+        self.bar.currentChanged.connect(self._changed)
+        self.wide = IconButton("panel-right", WIDE, self)
+        self.wide.setObjectName("widen-inspector")
+        self.wide.setCheckable(True)
+        self.wide.toggled.connect(self._widened)
+        row = QHBoxLayout(self)
+        row.setContentsMargins(4, 2, 6, 0)
+        row.setSpacing(2)
+        row.addWidget(self.bar, 1)
+        row.addWidget(self.wide)
+        self.hide()
+
+    @property
+    def tab(self) -> str:
+        """The id of the chosen tab."""
+        return str(self.bar.tabData(self.bar.currentIndex()))
+
+    def choose(self, tab: str) -> None:
+        """Bring a tab to the front."""
+        self.bar.setCurrentIndex(self._ids.index(tab))
+
+    def show_wide(self, wide: bool) -> None:
+        """The inspector is wide, or not."""
+        self.wide.blockSignals(True)
+        self.wide.setChecked(wide)
+        self.wide.blockSignals(False)
+        self._name_wide(wide)
+
+    # ------------------------------------------------------------ for the subclass
+
+    def show_node(self, node: str | None) -> bool:
+        """Be about this node; False where there is nothing to show about it."""
+        raise NotImplementedError
+
+    def page(self, tab: str) -> QWidget | None:
+        """The page of a tab; ``None`` for the settings."""
+        raise NotImplementedError
+
+    def below_settings(self) -> QWidget | None:
+        """A new widget for below the settings of the node, if there is one."""
+        return None
+
+    def follow(self) -> None:
+        """Bring the page of the chosen tab up to date."""
+
+    # ------------------------------------------------------------ signals
+
+    def _changed(self) -> None:
+        self.follow()
+        self.chosen.emit(self.tab)
+
+    def _widened(self, wide: bool) -> None:
+        self._name_wide(wide)
+        self.widen_wanted.emit(wide)
+
+    def _name_wide(self, wide: bool) -> None:
+        self.wide.setToolTip(NARROW if wide else WIDE)
+        self.wide.setAccessibleName(NARROW if wide else WIDE)
