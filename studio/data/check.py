@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from functools import lru_cache
+from operator import is_
 from pathlib import Path
 
 from studio.chat_templates.render import is_hasty
@@ -23,6 +24,7 @@ from studio.node_settings.dataset import DatasetSettings
 
 _LOOKED_AT = 20  # of many files, the quick look opens the first ones
 _UNSURE = 0.5
+_RESULTS_KEPT = 64
 _PATIENCE_S = 0.5  # slow templates: rows that are not reached wait for the step
 _TOO_SLOW = "template_too_slow"
 _SHOWN_AT_THE_FIELD = ("invalid_setting", "unknown_setting")
@@ -79,8 +81,12 @@ def detected_format(
         return settings.format
     try:
         path = next(iter(source_files(settings, project_dir).files))
-        rows = first_rows(path, options_of(settings), strict=False)
-        return choose_format(path, AUTO, {}, rows, variants).variant.id
+        options = options_of(settings)
+        key = (AUTO, _stamp(path), options)
+        rows = first_rows(path, options, strict=False)
+        return _kept(
+            key, variants, lambda: choose_format(path, AUTO, {}, rows, variants)
+        ).variant.id
     except (StudioError, OSError, StopIteration):
         return ""
 
@@ -132,17 +138,54 @@ def check_first_rows(
     """The format of a file, or the ``known`` one; raises ``StudioError`` when its first rows cannot be
     read in it: one row, and as many more as half a second is enough for."""
     skips = settings.on_bad_rows == "skip"
+    key = (
+        settings.model_dump_json(),
+        _stamp(path),
+        known and repr((known.variant.id, known.settings)),
+    )
     rows = first_rows(path, options_of(settings), strict=not skips)
     if not rows or (settings.format != "auto" and settings.format not in variants):
         return None  # a giant first row waits for the step; an unknown format is said elsewhere
-    chosen = known or choose_format(path, settings.format, settings.format_settings, rows, variants)
-    started = 0.0
-    for row in () if skips else rows:
-        chosen.convert(row, path)
-        started = started or time.monotonic()  # what the first row had to start does not count
-        if time.monotonic() - started > _PATIENCE_S:
-            break
-    return chosen
+
+    def convert_rows() -> Chosen:
+        chosen = known or choose_format(
+            path, settings.format, settings.format_settings, rows, variants
+        )
+        started = 0.0
+        for row in () if skips else rows:
+            chosen.convert(row, path)
+            started = started or time.monotonic()  # what the first row had to start does not count
+            if time.monotonic() - started > _PATIENCE_S:
+                break
+        return chosen
+
+    return _kept(key, variants, convert_rows)
+
+
+_results: dict[Hashable, tuple[tuple[Variant, ...], Chosen]] = {}
+
+
+def _kept(key: Hashable, variants: Mapping[str, Variant], find: Callable[[], Chosen]) -> Chosen:
+    """What ``find`` gave for this key and these formats before, or gives now; errors are not kept."""
+    formats = tuple(variants.values())
+    known = _results.get(key)
+    if known is not None and len(known[0]) == len(formats) and all(map(is_, known[0], formats)):
+        return known[1]
+    found = find()
+    if len(_results) >= _RESULTS_KEPT:
+        _results.clear()
+    _results[key] = formats, found
+    return found
+
+
+def _stamp(path: Path) -> Hashable:
+    """Differs once the file is another one. It is taken before the rows are read: rows that are newer
+    than their stamp are only looked at once more."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return None  # reading the rows says so
+    return str(path), stat.st_mtime_ns, stat.st_ctime_ns, stat.st_size, stat.st_ino
 
 
 def first_rows(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import types
 import typing
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal, Union
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -156,6 +157,7 @@ def _kind(annotation: Any) -> tuple[str, tuple[Any, ...], bool]:
     return "object", (), False
 
 
+@cache
 def fields_of(model: type[Settings]) -> tuple[FieldSpec, ...]:
     """The fields of a settings model in order of declaration."""
     return tuple(_field(name, info) for name, info in model.model_fields.items())

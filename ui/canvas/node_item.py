@@ -40,7 +40,7 @@ class NodeItem(QGraphicsItem):
         self.grown = 0
         self.card = layout.card(content)
         self._bounds = _around(self.card)
-        self._order = 0
+        self.order = -1  # not placed among the others yet
         self.setPos(QPointF(*node.position))
 
     @property
@@ -77,14 +77,14 @@ class NodeItem(QGraphicsItem):
 
     def set_order(self, order: int) -> None:
         """Drawing order among its like; a selected node lies on top."""
-        self._order = order
+        self.order = order
         self.setZValue(order + 1 + (SELECTED_Z if self.selected else 0))
 
     def set_selected(self, selected: bool, current: bool) -> None:
         """Mark as selected; ``current`` is the one that the keyboard moves from."""
         if (selected, current) != (self.selected, self.current):
             self.selected, self.current = selected, current
-            self.set_order(self._order)
+            self.set_order(self.order)
             self.update()
 
     def mark(self, name: str, value: Any) -> None:

@@ -76,7 +76,8 @@ class GraphScene(QGraphicsScene):
             else:
                 item = self._add_node(node)
                 touched.add(node.id)
-            item.set_order(order)
+            if order != item.order:
+                item.set_order(order)
         return touched
 
     def _content(self, node: Node) -> NodeContent:

@@ -59,6 +59,8 @@ class Form(QWidget):
             self._add(spec)
         if ADVANCED in self._sections:
             self._column.addWidget(self._sections[ADVANCED])
+        self._show_use()
+        self._show_notes()
 
     def rows(self) -> Iterator[FieldRow]:
         """Every row, those of variants included."""
@@ -70,16 +72,18 @@ class Form(QWidget):
     def set_values(self, values: Mapping[str, Any]) -> None:
         """Show these settings; what is left out has its default. Nothing is signalled."""
         self._values = dict(values)
+        differs = False
         for name, row in self._rows.items():
-            row.set_value(values.get(name, row.spec.default))
+            differs = row.set_value(values.get(name, row.spec.default)) or differs
             if name in self._variants:
                 inner = values.get(f"{name}_settings")
                 chosen = values.get(name, row.spec.default)
                 self._variants[name].show_variant(
                     chosen, inner if isinstance(inner, Mapping) else {}
                 )
-        self._show_use()
-        self._show_notes()
+        if differs:
+            self._show_use()
+            self._show_notes()
 
     def own_problems(self, title: str) -> list[Problem]:
         """What is wrong with the values themselves, said as the whole program says it."""
@@ -91,10 +95,12 @@ class Form(QWidget):
     def set_problems(self, problems: Sequence[Problem]) -> list[Problem]:
         """Show each Problem at its field; returns those that belong to no field of this form."""
         rows = {row.path: row for row in self.rows()}
-        for path, row in rows.items():
-            row.set_problems([p for p in problems if p.field == path])
-        self._show_use()
         faulty = {p.field for p in problems}
+        concerned = [row for path, row in rows.items() if path in faulty or row.has_problems]
+        for row in concerned:
+            row.set_problems([p for p in problems if p.field == row.path])
+        if concerned:
+            self._show_use()
         for title, section in self._sections.items():
             wrong = [
                 n for n, r in self._rows.items() if _section(r.spec) == title and r.path in faulty

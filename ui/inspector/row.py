@@ -53,7 +53,8 @@ class FieldRow(QWidget):
         self.spec, self.path = spec, path
         self._read_only = False
         self._why_off = ""
-        self.has_problems = False
+        self._shown_problems: tuple[Problem, ...] = ()
+        self.value: Any = spec.default
         self.editor = editor_for(spec, path, context, self)
         self.editor.edited.connect(self._edited)
         self.editor.left.connect(self.left)
@@ -76,13 +77,23 @@ class FieldRow(QWidget):
         self._grid.setVerticalSpacing(3)
         self._stacked: bool | None = None
         self.lay_out(False, 0)
-        self.set_value(spec.default)
+        self.editor.set_value(spec.default)
+        self._apply_enabled()
 
-    def set_value(self, value: Any) -> None:
-        """Show a value; the reset button appears when it is not the default."""
+    def set_value(self, value: Any) -> bool:
+        """Show a value, and return whether it is another one; the reset button appears when it is not
+        the default."""
+        differs = not same(value, self.value)
         self.value = value
-        self.editor.set_value(value)
-        self._show_reset()
+        self.editor.set_value(value)  # the same value too: an editor may draw other fields with it
+        if differs:
+            self._show_reset()
+        return differs
+
+    @property
+    def has_problems(self) -> bool:
+        """Whether a Problem is shown."""
+        return bool(self._shown_problems)
 
     @property
     def is_default(self) -> bool:
@@ -91,7 +102,9 @@ class FieldRow(QWidget):
 
     def set_problems(self, problems: Sequence[Problem]) -> None:
         """Show what is wrong, directly beneath the editor."""
-        self.has_problems = bool(problems)
+        if tuple(problems) == self._shown_problems:
+            return
+        self._shown_problems = tuple(problems)
         self._problems.show_problems(problems)
         invalid = any(p.blocks for p in problems)
         control = self.editor.control
@@ -103,13 +116,15 @@ class FieldRow(QWidget):
 
     def set_off(self, why: str) -> None:
         """Grey the field out with its reason; an empty reason puts it back in use."""
-        self._why_off = why
-        self._apply_enabled()
+        if why != self._why_off:
+            self._why_off = why
+            self._apply_enabled()
 
     def set_read_only(self, read_only: bool) -> None:
         """Show only, while a run is being looked at."""
-        self._read_only = read_only
-        self._apply_enabled()
+        if read_only != self._read_only:
+            self._read_only = read_only
+            self._apply_enabled()
 
     def toggle_help(self) -> None:
         """Show or hide the help text under the field."""

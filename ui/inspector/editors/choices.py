@@ -45,6 +45,8 @@ class ChoiceEditor(Editor):
     def set_value(self, value: Any) -> None:
         """Show a choice; an unknown one is added under its own name."""
         self._value = value
+        if self._combo.count() and self._combo.currentData() == value:
+            return
         if self._place(value) < 0:
             self._fill(research_open=value in self._research())
         if self._place(value) < 0:

@@ -1,0 +1,88 @@
+"""The quick look at data converts rows once while nothing changed, and again after any change."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from studio.data import check
+from studio.data.detect import Chosen
+from studio.graph.edits import set_setting
+from studio.graph.graph import Graph, Node
+from studio.graph.problems import find_problems
+from studio.graph.registry import Registry, load_registry
+
+
+@pytest.fixture
+def converted(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """The files whose rows were converted."""
+    seen: list[Path] = []
+    real = Chosen.convert
+
+    def convert(chosen: Chosen, row: Any, path: Path) -> Any:
+        seen.append(path)
+        return real(chosen, row, path)
+
+    monkeypatch.setattr(Chosen, "convert", convert)
+    check._results.clear()
+    return seen
+
+
+@pytest.fixture(scope="module")
+def registry() -> Registry:
+    """All node types and formats."""
+    return load_registry()
+
+
+@pytest.fixture
+def graph(tmp_path: Path) -> Graph:
+    """A Dataset node beside a LoRA step."""
+    (tmp_path / "rows.jsonl").write_text('{"text": "one"}\n{"text": "two"}\n')
+    nodes = (Node("data", "dataset", {"source": "rows.jsonl"}), Node("lora", "lora"))
+    return Graph("Kept", nodes, ())
+
+
+def test_another_node_s_setting_converts_no_row(
+    graph: Graph, registry: Registry, tmp_path: Path, converted: list[Path]
+) -> None:
+    find_problems(graph, registry, tmp_path)
+    assert len(converted) == 2
+    find_problems(set_setting(graph, "lora", "r", 32), registry, tmp_path)
+    assert len(converted) == 2
+
+
+def test_the_dataset_s_own_setting_converts_again(
+    graph: Graph, registry: Registry, tmp_path: Path, converted: list[Path]
+) -> None:
+    find_problems(graph, registry, tmp_path)
+    found = find_problems(set_setting(graph, "data", "format", "messages"), registry, tmp_path)
+    assert [p.node for p in found if p.node == "data"]
+    assert len(converted) > 2
+
+
+def test_a_changed_file_is_noticed(
+    graph: Graph, registry: Registry, tmp_path: Path, converted: list[Path]
+) -> None:
+    graph = set_setting(graph, "data", "format", "text")
+    assert not [p for p in find_problems(graph, registry, tmp_path) if p.node == "data"]
+    path = tmp_path / "rows.jsonl"
+    stat = path.stat()
+    path.write_text('{"word": "one"}\n{"word": "two"}\n')
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns + 1))
+    assert [p for p in find_problems(graph, registry, tmp_path) if p.node == "data"]
+    path.unlink()
+    assert [p for p in find_problems(graph, registry, tmp_path) if p.node == "data"]
+
+
+def test_other_formats_convert_again(
+    graph: Graph, registry: Registry, tmp_path: Path, converted: list[Path]
+) -> None:
+    find_problems(graph, registry, tmp_path)
+    kinds = dict(registry.variants)
+    kinds["format"] = {k: v for k, v in kinds["format"].items() if k != "kto"}
+    find_problems(graph, replace(registry, variants=kinds), tmp_path)
+    assert len(converted) == 4
