@@ -160,6 +160,37 @@ def test_half_precision_is_measured_and_told(tmp_path: Path) -> None:
     assert any(f"{measured:.2g}" in e.get("sentence") for e in told.named("Notice"))
 
 
+def test_the_change_is_added_in_float32(tmp_path: Path) -> None:
+    """A weight just above the middle of two bfloat16 numbers is rounded once, at the end.
+
+    Stored is 1 + 2⁻⁸ (exactly between 1 and 1 + 2⁻⁷), the adapter adds 2⁻¹². Rounded to bfloat16 before
+    or after the sum alone, the stored weight is 1, and a change of 2⁻¹² cannot move it.
+    """
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    base = tiny_base(tmp_path)
+    adapter = random_adapter(tmp_path, base, r=1, lora_alpha=1, target_modules=["q_proj"])
+    file = Path(base.path) / "model.safetensors"
+    stored = load_file(file)
+    changed = [n for n in stored if n.endswith("q_proj.weight")]
+    stored.update({n: torch.full_like(stored[n], 1 + 2**-8) for n in changed})
+    save_file(stored, file, metadata={"format": "pt"})
+    own = Path(adapter.path) / "adapter_model.safetensors"
+    factors = {"A": 1.0, "B": 2.0**-12}
+    trained = load_file(own)
+    save_file(
+        {n: torch.full_like(t, factors[n.split(".lora_")[1][0]]) for n, t in trained.items()},
+        own,
+        metadata={"format": "pt"},
+    )
+    value = merged(tmp_path, adapter, dtype="bfloat16")
+    written = load_file(Path(value.path) / "model.safetensors")
+    assert changed
+    for name in changed:
+        assert torch.equal(written[name].float(), torch.full_like(stored[name], 1 + 2**-7))
+
+
 def test_the_graph_decides_the_precision_not_the_file(tmp_path: Path) -> None:
     """A base stored in bfloat16 and trained in float32 merges into float32, as it was trained."""
     adapter = random_adapter(tmp_path, tiny_base(tmp_path, dtype="bfloat16"))
