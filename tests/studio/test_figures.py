@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from studio.system.disk import size_text
 from studio.system.number_text import counted, percent
 
 
@@ -29,3 +30,9 @@ def test_counts() -> None:
         "900",
     ]
     assert [counted(n, 3) for n in (4_884_480, 134_515_008)] == ["4.88 M", "135 M"]
+
+
+def test_sizes() -> None:
+    """In binary units, as their names say."""
+    sizes = (1000, 1024, 2048 * 1024, 2.4 * 2**30)
+    assert [size_text(n) for n in sizes] == ["1000 bytes", "1 KiB", "2 MiB", "2.4 GiB"]

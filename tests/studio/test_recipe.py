@@ -124,6 +124,10 @@ def test_more_rows_never_mean_more_epochs_or_a_smaller_step() -> None:
         assert epochs_for(count) * count / rows_per_step(count) >= 60
 
 
+def test_the_batch_grows_at_round_numbers_of_rows() -> None:
+    assert [rows_per_step(n) for n in (299, 300, 1999, 2000)] == [4, 8, 8, 16]
+
+
 def test_larger_models_get_smaller_rates_and_a_whole_model_a_tenth() -> None:
     sizes = [100_000_000, 1_000_000_000, 8_000_000_000, 70_000_000_000]
     rates = [values(replace(BIG, parameters=n))["train.learning_rate"] for n in sizes]

@@ -84,6 +84,13 @@ def test_values_that_a_user_would_look_for() -> None:
     assert set(curve(lr_scheduler="constant", **plain)) == {1.0}
 
 
+def test_the_decay_begins_after_the_warm_up() -> None:
+    """Where both together are longer than the run, the decay is shortened: the rate reaches its peak."""
+    wsd = curve(lr_scheduler="wsd", warmup_steps=20, decay_ratio=0.8, min_lr_ratio=0.0)
+    assert wsd[20] == 1.0
+    assert sorted(wsd[20:], reverse=True) == wsd[20:]
+
+
 def test_warm_up_by_share_and_by_steps() -> None:
     """Steps win over the share; no warm-up is longer than the run; a run of one step has none."""
     assert warmup_steps(TrainSettings(warmup_ratio=0.1), 40) == 4

@@ -15,6 +15,7 @@ from studio.node_settings.base_model import BaseModelSettings
 from studio.node_settings.dataset import DatasetSettings
 from studio.node_settings.train import TrainSettings
 from studio.nodes.train import check_data
+from studio.preview.report_cache import report_key
 
 
 def problems(
@@ -64,6 +65,18 @@ def test_a_custom_template_must_be_there_and_well_written(tmp_path: Path) -> Non
     assert (empty.field, empty.blocks) == ("custom_template", True)
     assert "has a mistake in line 2" in wrong.sentence
     assert problems(tmp_path, chat_template="custom", custom_template="{{ messages }}") == []
+
+
+def test_a_report_of_rows_that_have_changed_since_is_not_found(tmp_path: Path) -> None:
+    """Its key goes by the size and time of the files, so an edit needs another report."""
+    file = tmp_path / "a.jsonl"
+    upstream = {"data": ("dataset", DatasetSettings(source="a.jsonl"))}
+    keys = []
+    for text in ("a", "a", "a longer one"):
+        if not file.exists() or file.read_text() != text:
+            file.write_text(text)
+        keys.append(report_key(TrainSettings(), upstream, tmp_path))
+    assert keys[0] == keys[1] != keys[2]
 
 
 def test_another_template_than_the_models_is_a_warning(tmp_path: Path) -> None:

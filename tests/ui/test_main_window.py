@@ -20,6 +20,7 @@ from ui.style import theme
 from ui.window import project_controller
 from ui.window.actions import SPECS
 from ui.window.session import Session
+from ui.window.window_store import WindowStore
 
 
 def press(session: Session, qtbot: QtBot, key: Qt.Key, *modifiers: Qt.KeyboardModifier) -> None:
@@ -118,6 +119,14 @@ def test_recent_projects(make_session: MakeSession, project: Path, tmp_path: Pat
     session.window.recent_menu.actions()[1].trigger()
     assert session.document.path == project
     assert session.store.last_project() == project
+
+
+def test_a_last_project_that_is_gone_is_not_opened_again(tmp_path: Path, project: Path) -> None:
+    store = WindowStore(tmp_path / "window.ini")
+    store.set_last_project(project)
+    assert store.last_project() == project
+    project.unlink()
+    assert store.last_project() is None
 
 
 def test_a_project_that_cannot_be_opened_leaves_the_old_one(

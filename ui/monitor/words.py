@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import time
+from datetime import date
 
 STATUS_WORDS = {
     "preparing": "Preparing…",
@@ -108,13 +109,9 @@ def day_and_time(when: float | None, now: float | None = None) -> str:
         return MISSING
     moment, today = time.localtime(when), time.localtime(now)
     hour = time.strftime("%H:%M", moment)
-    days = _day_number(today) - _day_number(moment)
+    days = (date(*today[:3]) - date(*moment[:3])).days
     if days == 0:
         return f"Today {hour}"
     if days == 1:
         return f"Yesterday {hour}"
     return time.strftime("%Y-%m-%d %H:%M", moment)
-
-
-def _day_number(moment: time.struct_time) -> int:
-    return round(time.mktime((*moment[:3], 12, 0, 0, 0, 0, -1)) / 86400)

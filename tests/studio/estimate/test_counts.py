@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 
 from studio.estimate.families import FAMILIES
+from studio.estimate.optimizers import state_bytes
 from studio.estimate.shapes import Shape, shape_of_config
+from studio.estimate.speed import operations_per_token
 from studio.estimate.trainable import count, matched, rank_for
 from studio.graph.registry import load_registry
 from studio.model.layers import TOWERS, resolve_targets
@@ -52,6 +54,23 @@ def test_total_parameters_are_the_published_ones(name: str) -> None:
 def test_a_config_that_names_only_its_architecture_takes_its_defaults(model_type: str) -> None:
     expected = sum(p.numel() for p in meta_model({"model_type": model_type}).parameters())
     assert known_shape({"model_type": model_type}).parameters == expected
+
+
+def test_a_label_costs_forward_and_backward_through_the_head() -> None:
+    """Two operations for each weight of the head in either pass; a full fine-tuning also computes the
+    gradient of the head."""
+    shape = known_shape(ARCHITECTURES["Llama-3.2-1B"][0])
+    head = shape.hidden * shape.vocabulary
+    for full, each in ((False, 4), (True, 6)):
+        none, all_ = (operations_per_token(shape, 0, 100, n, full=full) for n in (0.0, 1.0))
+        assert all_ - none == pytest.approx(each * head)
+
+
+def test_paged_states_lie_in_main_memory() -> None:
+    """They take no memory of a GPU; without one they take as much as those that are not paged."""
+    for paged, plain in (("paged_adamw", "adamw"), ("paged_adamw_8bit", "adamw_8bit")):
+        assert state_bytes(paged, "cuda") == 0
+        assert state_bytes(paged, "cpu") == state_bytes(plain, "cpu")
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)

@@ -42,6 +42,16 @@ def test_what_is_no_path_is_left_alone(tmp_path: Path) -> None:
     assert moved({"source": "gone.jsonl"}, "dataset", old, new) == {"source": "gone.jsonl"}
 
 
+def test_an_absolute_path_stays_absolute(tmp_path: Path) -> None:
+    """Also where its file lies below the new folder."""
+    old, new = tmp_path / "old", tmp_path / "new"
+    old.mkdir()
+    new.mkdir()
+    file = new / "rows.jsonl"
+    file.write_text("{}")
+    assert moved({"source": str(file)}, "dataset", old, new) == {"source": str(file)}
+
+
 def test_odd_names_stay(tmp_path: Path) -> None:
     for name in ("~nobody-of-this-name/x", "x" * 300, "a\0b"):
         assert moved({"source": name}, "dataset", tmp_path, tmp_path / "new") == {"source": name}

@@ -144,6 +144,12 @@ def test_a_restart_without_a_word_replaces_points_too() -> None:
     assert state.metrics["train"].eval_loss == [1.0, 2.0]
 
 
+def test_the_same_step_again_replaces_its_point() -> None:
+    state = state_of(at(0, "RunStarted", nodes=NODES), *metrics(1, 2), *metrics(2))
+    assert state.metrics["train"].step == [1, 2]
+    assert state.metrics["train"].eval_step == [1, 2]
+
+
 def test_a_failure_names_its_node() -> None:
     state = state_of(
         at(0, "RunStarted", nodes=NODES),

@@ -21,6 +21,7 @@ from studio.training.fetch.gguf import import_file, import_starter
 from studio.training.fetch.starter import fetch_starter
 from studio.training.model.base_model import prepare_base_model
 from studio.training.model.load import load_base
+from studio.training.model.weights import weights_sha256
 from studio.training.saved.checkpoint import sha256_of
 from studio.values import ModelValue
 from tests.studio.training.hub_server import COMMIT, serve_hub
@@ -418,3 +419,12 @@ def test_four_bits_are_those_that_were_chosen(
     states = {(m.weight.quant_state.quant_type, m.weight.quant_state.nested) for m in layers}
     assert states == {(kind, double_quant)}
     assert not any(m.support_avx512bf16_for_cpu for m in layers)
+
+
+def test_another_config_is_another_model(tmp_path: Path) -> None:
+    """The same weights with another rope or norm compute something else."""
+    folder, context = make_tiny_model(tmp_path / "model"), make_context(tmp_path, Recorder())
+    before = weights_sha256(context, folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "rms_norm_eps": 0.5}))
+    assert weights_sha256(context, folder) != before

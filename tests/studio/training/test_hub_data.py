@@ -164,6 +164,14 @@ def test_files_are_found_by_their_names(
     assert files_of(names, [], config, split) == wanted
 
 
+def test_a_star_of_the_card_stays_in_its_folder() -> None:
+    """Two stars go through folders."""
+    names = ["a/one.jsonl", "a/b/two.jsonl"]
+    for pattern, wanted in (("a/*.jsonl", ["a/one.jsonl"]), ("a/**/*.jsonl", sorted(names))):
+        card = [{"config_name": "default", "data_files": pattern}]
+        assert files_of(names, card, "", "train") == wanted
+
+
 @pytest.mark.parametrize(
     ("names", "configs", "words"),
     [

@@ -52,6 +52,25 @@ def test_a_known_change_is_measured() -> None:
     assert (other.norm, other.used) == (0.0, 0)
 
 
+def test_the_change_is_measured_from_a_start_out_of_the_base() -> None:
+    """Nothing has changed before the first step; after it, only what was trained counts."""
+    from peft import LoraConfig, get_peft_model
+
+    model: Any = torch.nn.Sequential(torch.nn.Linear(8, 8))
+    adapted: Any = get_peft_model(model, LoraConfig(r=2, lora_alpha=2, target_modules=["0"]))
+    layer = adapted.base_model.model[0]
+    b = layer.lora_B["default"].weight
+    with torch.no_grad():
+        b.fill_(1.0)
+    start = {n: p.detach().clone() for n, p in adapted.named_parameters() if "lora_" in n}
+    meter = InsightMeter(adapted, start)
+    assert meter.measure(0).modules[0].norm == pytest.approx(0.0, abs=1e-4)
+    with torch.no_grad():
+        b[:, 0] += 1.0
+    change = (b - 1.0) @ layer.lora_A["default"].weight
+    assert meter.measure(1).modules[0].norm == pytest.approx(float(change.norm()), rel=1e-3)
+
+
 def test_a_training_tells_its_insight(tmp_path: Path) -> None:
     """At each evaluation and at the end; the losses are those of a run without it."""
     told = Recorder()

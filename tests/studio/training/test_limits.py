@@ -12,12 +12,15 @@ from safetensors.torch import save_file
 
 from studio.errors import StudioError
 from studio.model.layers import read_linear_modules
+from studio.training.answer.generate import new_tokens
 from studio.training.loop.train import train_adapter
 from studio.training.merge import check as merge_check
 from studio.training.model import load
 from studio.training.model.base_model import check_folder
 from studio.training.model.out_of_memory import told_in_words
 from studio.training.model.weights import parameter_count
+from studio.training.tokens.limits import learned_positions
+from tests.studio.training.adapters import save_family
 from tests.studio.training.steps import (
     Recorder,
     make_context,
@@ -29,6 +32,23 @@ from tests.tiny import VOCABULARY, make_tiny_model, make_tiny_tokenizer
 
 GPU, CPU = torch.device("cuda", 0), torch.device("cpu")
 GIB = 2**30
+
+
+@pytest.mark.usefixtures("quiet_transformers")
+def test_the_positions_of_opt_are_those_of_its_config(tmp_path: Path) -> None:
+    """Its table has two rows more, which are no positions."""
+    sizes = {"hidden_size": 16, "ffn_dim": 32, "word_embed_proj_dim": 16}
+    layers = {"num_hidden_layers": 1, "num_attention_heads": 2}
+    values = {"vocab_size": VOCABULARY, "max_position_embeddings": 48, **sizes, **layers}
+    assert learned_positions(save_family(tmp_path / "opt", "OPTConfig", values)) == 48
+
+
+def test_an_answer_ends_where_the_positions_of_the_longest_prompt_do() -> None:
+    """Prompts of a batch are padded to the longest: all have its room."""
+    prompts = [[1] * 3, [1] * 8]
+    assert new_tokens(prompts, 10, limit=12) == 4
+    assert new_tokens(prompts, 2, limit=12) == 2
+    assert new_tokens(prompts, 10, limit=None) == 10
 
 
 def test_a_foreign_tokenizer_is_refused(tmp_path: Path) -> None:

@@ -180,6 +180,23 @@ def test_leaks_name_the_validation_row_and_its_twin(tmp_path: Path) -> None:
     assert next(f for f in report.findings if f.code == "duplicate").count == 20
 
 
+def test_a_near_leak_names_the_validation_row_whichever_comes_first(tmp_path: Path) -> None:
+    """``other`` is the row that is trained on."""
+    words = " ".join(f"word{i}" for i in range(60))
+    near, again = (_turns(("user", words + end), ("assistant", "yes")) for end in ("", " more"))
+    for number, sides in enumerate((("validation", "train"), ("train", "validation"))):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        rows = [
+            json.dumps({"messages": row, "side": side})
+            for row, side in zip((near, again), sides, strict=True)
+        ]
+        report = make_report(folder, rows, split_mode="column", split_column="side")
+        (leak,) = (f for f in report.findings if f.code == "near_leak")
+        (place,) = leak.rows
+        assert (place.number, place.other) == ((1, 2) if number == 0 else (2, 1))
+
+
 def test_every_fix_of_the_dataset_node_mends_what_it_is_for(tmp_path: Path) -> None:
     rows: list[Any] = [_clean(n % 20) for n in range(40)]
     rows[4] = "{oops"
@@ -306,6 +323,13 @@ def test_nothing_trained_is_an_error(tmp_path: Path) -> None:
     report = make_report(tmp_path, rows)
     assert [f.code for f in report.errors] == ["nothing_trained"]
     assert report.trained_share == 0
+
+
+def test_an_answer_that_begins_behind_the_max_length_is_not_trained(tmp_path: Path) -> None:
+    """The answer is token 21."""
+    row = _turns(("user", "a"), ("assistant", "b"))
+    trained = [make_report(tmp_path, [row], max_length=n).trained_share > 0 for n in (20, 21)]
+    assert trained == [False, True]
 
 
 def test_rows_that_cannot_be_read_say_what_to_do_and_most_of_them_are_not_left_out(

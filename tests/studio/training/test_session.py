@@ -49,3 +49,25 @@ def test_rows_are_cut_where_the_model_ends_when_that_is_before_the_max_length(
     fixes = [f["fix"]["id"] for f in report["findings"] if f["fix"]]
     assert fixes == ["split_text"]
     session._opened().rows.close()
+
+
+def test_rows_that_are_dropped_as_duplicates_are_in_no_batch(tmp_path: Path) -> None:
+    """Six rows, two of them twice: four are trained on, two at a time."""
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("".join(json.dumps({"text": c * 9}) + "\n" for c in "abcdab"))
+    project = write_project(
+        tmp_path / "p.studio",
+        make_tiny_gpt2(tmp_path / "model", positions=40),
+        rows,
+        train={"batch_size": 2},
+        data={"validation_fraction": 0.0, "deduplicate": True},
+    )
+    request, problems = token_request(load_project(project), load_registry(), tmp_path)
+    assert request is not None, problems
+    (tmp_path / "work").mkdir()
+    session = Session(tmp_path / "work", lambda: False, lambda kind, data: None)
+    asked(session, "open", request=request.to_json(), runs=str(tmp_path / "runs"))
+    found = [asked(session, "rows", batch=n) for n in (1, 2, 3)]
+    assert [b["batches"] for b in found] == [2, 2, 2]
+    assert sorted(r["number"] for b in found for r in b["rows"]) == [1, 2, 3, 4]
+    session._opened().rows.close()

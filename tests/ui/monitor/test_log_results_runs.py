@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -185,3 +186,10 @@ def test_figures_sizes_and_shares() -> None:
     assert words.figure(5.0003) == "5.000"
     assert words.figure(0.5) == "0.5"
     assert words.size(98_200_000) == "98.2 MB"
+
+
+def test_days_are_named_by_the_calendar() -> None:
+    """Not by hours: five past midnight, ten minutes ago was yesterday."""
+    now = time.mktime((2026, 3, 10, 0, 5, 0, 0, 0, -1))
+    shown = [words.day_and_time(now - 60 * minutes, now) for minutes in (1, 10, 60 * 24 + 10)]
+    assert shown == ["Today 00:04", "Yesterday 23:55", "2026-03-08 23:55"]

@@ -23,6 +23,7 @@ from studio.runs.folder import create_run
 from studio.runs.plan import Plan, Step
 from tests.e2e.studio_cli import write_project, write_rows
 from tests.ui.conftest import MakeSession
+from ui.training.changes import applied, change_of
 from ui.training.estimate_strip import EstimateStrip
 from ui.window.session import Session
 
@@ -168,6 +169,17 @@ def test_make_it_fit_is_one_edit_that_undo_takes_back(session: Session, qtbot: Q
     assert session.document.undo_label == "Make It Fit"
     session.document.undo()
     assert session.document.graph == before
+
+
+def test_a_change_back_to_the_default_leaves_the_setting_out(session: Session) -> None:
+    """So that the inspector does not show it as changed."""
+    default = session.registry.node_type("train").settings().batch_size
+    change(session, batch_size=default + 1)
+    graph = session.document.graph
+    proposed = change_of(graph, session.registry, "train", "batch_size", default, "Why.")
+    assert proposed is not None
+    done = applied(graph, session.registry, [proposed])
+    assert "batch_size" not in done.node("train").settings
 
 
 def test_what_cannot_be_made_to_fit_is_not_promised(session: Session, qtbot: QtBot) -> None:
