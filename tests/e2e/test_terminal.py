@@ -87,7 +87,7 @@ def test_plain_libraries_load_adapter_and_merged_model_alike(first: Ran) -> None
 def test_each_exported_folder_states_where_it_came_from(first: Ran) -> None:
     for path in (first.saved("adapter")[-1], first.saved("merged_model")[-1]):
         card = (path / "README.md").read_text(encoding="utf-8")
-        for fact in ("rows.jsonl", "learning_rate", "0.01", "sha256"):
+        for fact in ("rows.jsonl", "learning_rate", "0.002", "sha256"):
             assert fact in card, (path, fact)
         assert (path / "tokenizer.json").exists()
         assert any((path / n).exists() for n in ("chat_template.jinja", "tokenizer_config.json"))
