@@ -183,8 +183,8 @@ def _stamp(path: Path) -> Hashable:
     than their stamp are only looked at once more."""
     try:
         stat = path.stat()
-    except OSError:
-        return None  # reading the rows says so
+    except (OSError, ValueError):
+        return None  # an impossible name, or no file: reading the rows says so
     return str(path), stat.st_mtime_ns, stat.st_ctime_ns, stat.st_size, stat.st_ino
 
 
