@@ -41,9 +41,9 @@ def step(source: Path, folder: Path, stop_after: float) -> dict[str, Any]:
     import resource
 
     from studio.errors import Stopped
+    from studio.graph.context import StepContext
     from studio.graph.registry import load_registry
     from studio.node_settings.dataset import DatasetSettings
-    from studio.runs.context import StepContext
     from studio.training.data.rows import prepare_rows
 
     signs = [time.perf_counter()]

@@ -21,10 +21,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from studio.estimate.activations import Mode
 from studio.estimate.memory import Batch, memory
-from studio.estimate.shapes import Shape, shape_of_config
 from studio.estimate.trainable import Counted, count, matched, rank_for
 from studio.model.layer_names import block_number
 from studio.model.layers import resolve_targets
+from studio.model.shapes import Shape, shape_of_config
 from tests.studio.estimate.architectures import ARCHITECTURES, shortened
 
 SHAPES = (

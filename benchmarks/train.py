@@ -73,9 +73,9 @@ def parse() -> argparse.Namespace:
 
 def prepare_model(name: str, folder: Path) -> Path:
     """The model as a local folder; a starter is fetched and imported once."""
+    from studio.graph.context import StepContext
     from studio.graph.registry import load_registry
     from studio.node_settings.base_model import BaseModelSettings
-    from studio.runs.context import StepContext
     from studio.training.model.base_model import prepare_base_model
 
     context = StepContext(

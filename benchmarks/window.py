@@ -181,7 +181,7 @@ def _measure_heartbeat() -> None:
 
 def write(path: Path) -> None:
     """In another process: hold the run's lock and append events until this is ended."""
-    from studio.runs.events import event
+    from studio.events import event
     from studio.runs.folder import RunFolder
     from studio.runs.lock import HostLock
 

@@ -15,9 +15,9 @@ PAGE = ROOT / "docs" / "methods.md"
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
-from studio.adapters.method import LoraMethod, rate_text  # noqa: E402
 from studio.graph.node_type import Variant  # noqa: E402
 from studio.graph.registry import Registry, load_registry  # noqa: E402
+from studio.variants.lora_method import LoraMethod, rate_text  # noqa: E402
 
 HEAD = """\
 # LoRA methods

@@ -8,14 +8,6 @@ inside the functions that need it.
 
 from __future__ import annotations
 
-from studio.adapters.method import (
-    Hooks,
-    LoraMethod,
-    TrainingFacts,
-    lora_config,
-    own_settings,
-    peft_config,
-)
 from studio.data.row_format import (
     NOT_MINE,
     Canonical,
@@ -27,7 +19,7 @@ from studio.data.row_format import (
     text,
 )
 from studio.errors import Problem, Stopped, StudioError
-from studio.exporters.exporter import Exportable, Exporter
+from studio.graph.context import StepContext
 from studio.graph.node_type import CheckContext, Fact, NodeType, Variant
 from studio.graph.ports import (
     ADAPTED_MODEL,
@@ -41,9 +33,17 @@ from studio.graph.ports import (
     output,
 )
 from studio.graph.schema import NoSettings, Settings, setting
-from studio.objectives.objective import LossOptions, Objective
-from studio.runs.context import StepContext
 from studio.values import AdaptedModelValue, AdapterValue, DatasetValue, ModelValue, ReportValue
+from studio.variants.exporter import Exportable, Exporter
+from studio.variants.lora_method import (
+    Hooks,
+    LoraMethod,
+    TrainingFacts,
+    lora_config,
+    own_settings,
+    peft_config,
+)
+from studio.variants.objective import LossOptions, Objective
 
 __all__ = [
     "ADAPTED_MODEL",

@@ -10,7 +10,12 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from studio.adapters.method import (
+from studio.errors import StudioError
+from studio.graph.node_type import Variant
+from studio.graph.schema import Settings, setting
+from studio.model.layers import LinearModule
+from studio.values import AdaptedModelValue
+from studio.variants.lora_method import (
     Hooks,
     LoraMethod,
     State,
@@ -18,11 +23,6 @@ from studio.adapters.method import (
     own_settings,
     peft_config,
 )
-from studio.errors import StudioError
-from studio.graph.node_type import Variant
-from studio.graph.schema import Settings, setting
-from studio.model.layers import LinearModule
-from studio.values import AdaptedModelValue
 
 _FEWEST = 3
 """With one step PEFT 0.21 has no importance to decide by, and fails."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from studio.adapters.method import LoraMethod, lora_config, own_settings
 from studio.errors import StudioError
 from studio.graph.node_type import Variant
 from studio.graph.schema import Settings, setting
 from studio.values import AdaptedModelValue
+from studio.variants.lora_method import LoraMethod, lora_config, own_settings
 
 
 class AloraSettings(Settings):

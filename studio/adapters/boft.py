@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from studio.adapters.method import LoraMethod, misfit, own_settings, peft_config
 from studio.graph.node_type import Variant
 from studio.graph.schema import Settings, setting
 from studio.model.layers import LinearModule
 from studio.values import AdaptedModelValue
+from studio.variants.lora_method import LoraMethod, misfit, own_settings, peft_config
 
 
 class BoftSettings(Settings):

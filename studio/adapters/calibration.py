@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from studio.adapters.method import TrainingFacts
 from studio.errors import StudioError
+from studio.variants.lora_method import TrainingFacts
 
 
 def inputs_of(batch: Mapping[str, Any], device: Any) -> dict[str, Any]:

@@ -11,9 +11,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from studio.adapters.method import LoraMethod
 from studio.adapters.trained_tokens import token_errors, token_ids
 from studio.errors import Problem, StudioError
+from studio.graph.context import StepContext
 from studio.graph.node_type import CheckContext, Variant
 from studio.graph.schema import fields_of
 from studio.model.layers import LinearModule, read_linear_modules
@@ -21,10 +21,8 @@ from studio.model.models import linear_modules
 from studio.model.targets import Chosen, FieldError, WholeModule, choose, listed, whole_modules
 from studio.node_settings.base_model import BaseModelSettings
 from studio.node_settings.lora import LoraSettings
-from studio.runs.context import StepContext
 from studio.values import AdaptedModelValue, ModelValue
-
-_QUANTIZATIONS = {"nf4": "4 bits (NF4)", "fp4": "4 bits (FP4)", "int8": "8 bits"}
+from studio.variants.lora_method import LoraMethod, quantization_error
 
 
 def check_method(settings: LoraSettings, context: CheckContext) -> Iterable[Problem]:
@@ -81,17 +79,6 @@ def _check_precision(
             code="method_dtype",
             hint=f"Set the model's precision to {' or '.join(method.dtypes)}.",
         )
-
-
-def quantization_error(title: str, method: LoraMethod, quantization: str) -> str:
-    """Why the method does not train on a base quantized like this; empty when it does."""
-    if quantization == "none":
-        return f"{title} needs a quantized base." if method.only_quantized else ""
-    if method.trains_on(quantization):
-        return ""
-    why = f": {method.why_not_quantized}" if method.why_not_quantized else ""
-    named = _QUANTIZATIONS.get(quantization, quantization)
-    return f"{title} does not train on a base that is quantized to {named}{why}."
 
 
 def layer_errors(

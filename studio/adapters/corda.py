@@ -10,10 +10,10 @@ from types import SimpleNamespace
 from typing import Any, Literal
 
 from studio.adapters.calibration import inputs_of
-from studio.adapters.method import Hooks, LoraMethod, TrainingFacts, lora_config, own_settings
 from studio.graph.node_type import Variant
 from studio.graph.schema import Settings, setting
 from studio.values import AdaptedModelValue
+from studio.variants.lora_method import Hooks, LoraMethod, TrainingFacts, lora_config, own_settings
 
 _DAMPING, _LARGEST_ERROR = 0.01, 0.05
 

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from studio.adapters.calibration import inputs_of, large_batches
-from studio.adapters.method import Hooks, LoraMethod, TrainingFacts, lora_config, own_settings
 from studio.errors import StudioError
 from studio.graph.node_type import Variant
 from studio.graph.schema import Settings, setting
 from studio.values import AdaptedModelValue
+from studio.variants.lora_method import Hooks, LoraMethod, TrainingFacts, lora_config, own_settings
 
 _TOKENS_PER_DIRECTION = 4
 _MOST_PASSES = 300

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from studio.adapters.method import LoraMethod, peft_config
 from studio.graph.node_type import Variant
 from studio.values import AdaptedModelValue
+from studio.variants.lora_method import LoraMethod, peft_config
 
 INPUT_SCALED = ("down_proj", "fc2", "c_proj", "w2", "wo", "dense_4h_to_h", "fc_out")
 """Layers whose inputs are scaled, not their outputs: the last ones of the feed-forward parts."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from studio.adapters.method import LoraMethod, peft_config
 from studio.graph.node_type import Variant
 from studio.model.layers import norm_layers
 from studio.values import AdaptedModelValue
+from studio.variants.lora_method import LoraMethod, peft_config
 
 
 def _build(value: AdaptedModelValue) -> Any:

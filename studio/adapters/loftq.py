@@ -9,8 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from studio.adapters.method import Hooks, LoraMethod, TrainingFacts, lora_config
 from studio.graph.node_type import Variant
+from studio.variants.lora_method import Hooks, LoraMethod, TrainingFacts, lora_config
 
 
 def _initialise(model: Any, config: Any, facts: TrainingFacts) -> None:

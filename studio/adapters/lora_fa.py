@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from studio.adapters.gradients import project_b_gradients
-from studio.adapters.method import Hooks, LoraMethod, lora_config
 from studio.graph.node_type import Variant
+from studio.variants.lora_method import Hooks, LoraMethod, lora_config
 
 
 def _freeze(name: str) -> bool:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from studio.adapters.method import Hooks, LoraMethod, lora_config, own_settings
 from studio.graph.node_type import Variant
 from studio.graph.schema import Settings, setting
 from studio.values import AdaptedModelValue
+from studio.variants.lora_method import Hooks, LoraMethod, lora_config, own_settings
 
 
 class LoraPlusSettings(Settings):

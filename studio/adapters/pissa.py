@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from studio.adapters.method import LoraMethod, lora_config, own_settings
 from studio.graph.node_type import Variant
 from studio.graph.schema import Settings, setting
 from studio.values import AdaptedModelValue
+from studio.variants.lora_method import LoraMethod, lora_config, own_settings
 
 
 class PissaSettings(Settings):

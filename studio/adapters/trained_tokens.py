@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from studio.errors import StudioError
+from studio.graph.context import StepContext
 from studio.model.targets import FieldError, listed
 from studio.node_settings.lora import LoraSettings
-from studio.runs.context import StepContext
 from studio.values import ModelValue
 
 _ENDS = {

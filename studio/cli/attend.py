@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from studio.cli.report import Reporter
-from studio.runs.events import Event
+from studio.events import Event
 from studio.runs.state import RunState
 from studio.runs.watch import Watch
 

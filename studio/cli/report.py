@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from studio.runs.events import Event
+from studio.events import Event
 from studio.runs.folder import RunFolder
 from studio.runs.state import NodeState, RunState
 

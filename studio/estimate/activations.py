@@ -16,8 +16,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from studio.estimate.shapes import Linear, Shape
 from studio.estimate.trainable import Target
+from studio.model.shapes import Linear, Shape
 
 MASK_BYTES = 1
 READS_ATTENTION = ("o_proj", "out_proj", "dense", "c_proj")

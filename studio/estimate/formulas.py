@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from studio.estimate.kept import Settings
-from studio.estimate.shapes import Linear
+from studio.model.shapes import Linear
 
 Count = Callable[[Linear, int, Settings], int]
 

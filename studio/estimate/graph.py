@@ -22,11 +22,11 @@ from studio.estimate.measured import Measured
 from studio.estimate.memory import Batch, Parts, memory
 from studio.estimate.pace import Work, duration
 from studio.estimate.rows import rows_of
-from studio.estimate.shapes import Shape
 from studio.estimate.trainable import Counted
 from studio.estimate.work import work_of
 from studio.graph.graph import Graph
 from studio.graph.registry import Registry
+from studio.model.shapes import Shape
 
 Basis = Literal["formula", "dry run", "measured here"]
 MARGIN = 0.95

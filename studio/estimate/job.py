@@ -20,12 +20,12 @@ from studio.estimate.kept import KEPT
 from studio.estimate.machine import Machine
 from studio.estimate.memory import Batch
 from studio.estimate.pace import Pace
-from studio.estimate.shapes import Shape, read_shape, shape_of_config
 from studio.estimate.trainable import Counted, count, matched, rank_for
 from studio.graph.graph import Graph, Node
 from studio.graph.registry import Registry
 from studio.model.layer_names import block_number
 from studio.model.models import local_folder, starter_of
+from studio.model.shapes import Shape, read_shape, shape_of_config
 from studio.model.targets import choose, listed
 from studio.node_settings.layer_range import chosen_layers
 

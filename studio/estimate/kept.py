@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from studio.estimate.shapes import Linear
+from studio.model.shapes import Linear
 
 Settings = Mapping[str, Any]
 

@@ -27,17 +27,10 @@ NEARLY = 0.1
 )
 MOST_KEPT = 200
 _LIBRARIES = ("torch", "transformers", "peft", "accelerate", "bitsandbytes")
-_FORMULA = (
-    "activations",
-    "formulas",
-    "families",
-    "family_shape",
-    "kept",
-    "memory",
-    "optimizers",
-    "shapes",
-    "trainable",
-)
+_FORMULA = {
+    "estimate": ("activations", "formulas", "kept", "memory", "optimizers", "trainable"),
+    "model": ("families", "family_shape", "shapes"),
+}
 _MODE_WORDS = {
     "weights": "precision",
     "adapter": "precision",
@@ -90,8 +83,12 @@ class Measured:
 @lru_cache(maxsize=1)
 def formula_version() -> str:
     """Identifies the formula of the memory: the files that it is written in."""
-    here = Path(__file__).parent
-    content = b"".join((here / f"{name}.py").read_bytes() for name in _FORMULA)
+    studio = Path(__file__).parents[1]
+    content = b"".join(
+        (studio / room / f"{name}.py").read_bytes()
+        for room, names in _FORMULA.items()
+        for name in names
+    )
     return hashlib.sha256(content).hexdigest()[:12]
 
 

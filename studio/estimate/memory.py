@@ -26,8 +26,8 @@ from studio.estimate.activations import (
     unkept_noise,
 )
 from studio.estimate.optimizers import state_bytes
-from studio.estimate.shapes import Shape
 from studio.estimate.trainable import Counted, Target
+from studio.model.shapes import Shape
 
 SCALES = {True: 1 / 64 + 4 / (64 * 256), False: 4 / 64}
 """Bytes of scales per 4-bit number: a byte for 64 numbers and a float32 for 256 of those with double

@@ -14,7 +14,7 @@ time is known once a run or a probe was measured here, else not.
 
 from __future__ import annotations
 
-from studio.estimate.shapes import Shape
+from studio.model.shapes import Shape
 
 
 def operations_per_token(

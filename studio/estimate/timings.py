@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median, quantiles
 
-from studio.runs.events import Event, from_line
+from studio.events import Event, from_line
 
 MOST_STEPS = 1000
 _SLEPT = 20.0

@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 
 from studio.estimate.formulas import FORMULAS
 from studio.estimate.kept import KEPT, NOTHING, Kept, Settings
-from studio.estimate.shapes import Linear, Shape
 from studio.model.layer_names import taker
+from studio.model.shapes import Linear, Shape
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,9 @@ from studio.estimate.machine import machine_key
 from studio.estimate.measured import all_measured
 from studio.estimate.pace import Pace, Way, Work
 from studio.estimate.rows import sources_of
-from studio.estimate.shapes import Shape
 from studio.estimate.speed import operations_per_token
 from studio.estimate.trainable import Counted
+from studio.model.shapes import Shape
 
 _KERNEL = ("weights", "adapter", "autocast", "quantization", "full", "device")
 """What of a mode decides how many operations a second are reached."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from studio.model.trust import may_run_code
 
 if TYPE_CHECKING:
-    from studio.runs.context import StepContext
+    from studio.graph.context import StepContext
 
 _BLOCK = 8 * 1024 * 1024
 _WEIGHTS = ".safetensors"

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from studio.exporters.copy_files import copy_files, folder_size
-from studio.exporters.exporter import Exportable, Exporter
 from studio.exporters.model_card import base_name
 from studio.graph.node_type import Variant
 from studio.values import FULL_FINE_TUNING, AdapterValue
+from studio.variants.exporter import Exportable, Exporter
 
 if TYPE_CHECKING:
-    from studio.runs.context import StepContext
+    from studio.graph.context import StepContext
 
 _ADAPTER_CONFIG = "adapter_config.json"
 

@@ -17,7 +17,7 @@ from studio.graph.ports import Port
 from studio.graph.schema import NoSettings, Settings
 
 if TYPE_CHECKING:
-    from studio.runs.context import StepContext
+    from studio.graph.context import StepContext
 
 Values = Mapping[str, Any]
 Run = Callable[["StepContext", Values, Any], Values]

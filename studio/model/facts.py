@@ -126,7 +126,7 @@ def _weights(folder: Path) -> tuple[int | None, int | None]:
 
 def _by_shape(config: Mapping[str, Any]) -> int | None:
     """The parameters of a known architecture whose weights are not here."""
-    from studio.estimate.shapes import shape_of_config
+    from studio.model.shapes import shape_of_config
 
     shape = shape_of_config(config)
     return shape.parameters if shape is not None else None

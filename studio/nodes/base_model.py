@@ -12,7 +12,7 @@ from studio.graph.ports import MODEL, output
 from studio.node_settings.base_model import BaseModelSettings
 
 if TYPE_CHECKING:
-    from studio.runs.context import StepContext
+    from studio.graph.context import StepContext
 
 
 def files(settings: BaseModelSettings, project_dir: Path) -> Iterable[Path]:

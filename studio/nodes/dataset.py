@@ -12,7 +12,7 @@ from studio.graph.ports import DATASET, output
 from studio.node_settings.dataset import DatasetSettings
 
 if TYPE_CHECKING:
-    from studio.runs.context import StepContext
+    from studio.graph.context import StepContext
 
 
 def files(settings: DatasetSettings, project_dir: Path) -> Iterable[Path]:

@@ -10,7 +10,7 @@ from studio.graph.ports import ADAPTER, DATASET, MODEL, REPORT, input_, output
 from studio.node_settings.evaluate import EvaluateSettings
 
 if TYPE_CHECKING:
-    from studio.runs.context import StepContext
+    from studio.graph.context import StepContext
 
 
 def run(

@@ -12,7 +12,7 @@ from studio.graph.ports import ADAPTER, MODEL, input_
 from studio.node_settings.export import ExportSettings
 
 if TYPE_CHECKING:
-    from studio.runs.context import StepContext
+    from studio.graph.context import StepContext
 
 
 def check(settings: ExportSettings, context: CheckContext) -> Iterable[Problem]:

@@ -11,7 +11,7 @@ from studio.graph.ports import ADAPTED_MODEL, MODEL, input_, output
 from studio.node_settings.lora import LoraSettings
 
 if TYPE_CHECKING:
-    from studio.runs.context import StepContext
+    from studio.graph.context import StepContext
 
 
 def check(settings: LoraSettings, context: CheckContext) -> Iterable[Problem]:

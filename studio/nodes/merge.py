@@ -11,7 +11,7 @@ from studio.graph.ports import ADAPTER, MODEL, input_, output
 from studio.node_settings.merge import MergeSettings
 
 if TYPE_CHECKING:
-    from studio.runs.context import StepContext
+    from studio.graph.context import StepContext
 
 
 def check(settings: MergeSettings, context: CheckContext) -> Iterable[Problem]:

@@ -11,7 +11,7 @@ from studio.graph.ports import DATASET, input_, output
 from studio.node_settings.mix import PORTS, MixSettings
 
 if TYPE_CHECKING:
-    from studio.runs.context import StepContext
+    from studio.graph.context import StepContext
 
 
 def check(settings: MixSettings, context: CheckContext) -> Iterable[Problem]:

@@ -12,7 +12,7 @@ from studio.node_settings.resize import ResizeSettings
 from studio.system.number_text import percent
 
 if TYPE_CHECKING:
-    from studio.runs.context import StepContext
+    from studio.graph.context import StepContext
 
 
 def check(settings: ResizeSettings, context: CheckContext) -> Iterable[Problem]:

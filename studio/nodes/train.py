@@ -6,16 +6,16 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from studio import chat_templates
-from studio.adapters.method import rate_text
 from studio.errors import Problem
 from studio.graph.node_type import CheckContext, NodeType
 from studio.graph.ports import ADAPTED_MODEL, ADAPTER, DATASET, MODEL, input_, output
 from studio.node_settings.dataset import keeps_validation
 from studio.node_settings.train import TrainSettings
 from studio.preview.report_cache import kept_problems
+from studio.variants.lora_method import rate_text
 
 if TYPE_CHECKING:
-    from studio.runs.context import StepContext
+    from studio.graph.context import StepContext
 
 
 def check(settings: TrainSettings, context: CheckContext) -> Iterable[Problem]:

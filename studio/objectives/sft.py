@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from studio.graph.node_type import Variant
-from studio.objectives.objective import PLAIN_LOSS, LossOptions, Objective
+from studio.variants.objective import PLAIN_LOSS, LossOptions, Objective
 
 
 def _choose_head(model: Any, batch: Any) -> Any:

@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from studio.adapters.method import rate_text
 from studio.graph.registry import load_registry
 from studio.recipe.fit import RecipeFacts, best_fit
+from studio.variants.lora_method import rate_text
 
 FEWEST_STEPS = 60
 MOST_EPOCHS = 10

@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from studio.runs.events import Event
+from studio.events import Event
 from studio.runs.insight import insight_from
 from studio.runs.samples import SampleGrid
 from studio.runs.series import Series, add_memory, number

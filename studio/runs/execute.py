@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from studio.errors import Stopped
+from studio.events import Event, event
 from studio.graph.registry import Registry
 from studio.runs.control import Control
-from studio.runs.events import Event, event
 from studio.runs.failures import as_studio_error, failure
 from studio.runs.folder import RunFolder
 from studio.runs.plan import Plan, Step

@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from studio.errors import StudioError
+from studio.events import Event, from_line
 from studio.graph.graph import Graph
 from studio.graph.project import json_text, load_project, to_data
-from studio.runs.events import Event, from_line
 from studio.runs.lock import is_locked
 from studio.runs.plan import Plan, plan_from_json
 from studio.system.atomic import write_atomic

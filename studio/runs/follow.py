@@ -10,7 +10,7 @@ import time
 from collections import deque
 from pathlib import Path
 
-from studio.runs.events import Event, from_line
+from studio.events import Event, from_line
 from studio.runs.folder import RunFolder
 from studio.runs.state import RunState
 

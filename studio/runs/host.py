@@ -23,11 +23,11 @@ from typing import NoReturn
 import psutil
 
 from studio.errors import StudioError
+from studio.events import event
 from studio.graph.registry import load_registry
 from studio.runs import processes
 from studio.runs.control import CommandReader, Control, Watcher, size_of
 from studio.runs.environment import write_environment
-from studio.runs.events import event
 from studio.runs.execute import execute
 from studio.runs.failures import failure
 from studio.runs.folder import RunFolder, read_json

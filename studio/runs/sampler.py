@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from studio.runs.events import Event, event
+from studio.events import Event, event
 
 EVERY_S = 1.0
 

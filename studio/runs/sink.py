@@ -13,7 +13,7 @@ import logging
 import threading
 from collections.abc import Callable
 
-from studio.runs.events import Event
+from studio.events import Event
 from studio.runs.folder import RunFolder
 
 RESERVE_BYTES = 256 * 1024

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from studio.events import Event
 from studio.runs._training_state import TRAINING_HANDLERS, record_of
-from studio.runs.events import Event
 from studio.runs.insight import Insight
 from studio.runs.samples import SampleGrid
 from studio.runs.series import Memory, Series, shift_memory

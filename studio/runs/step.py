@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from studio.errors import Stopped, StudioError
+from studio.events import Event
+from studio.graph.context import StepContext
 from studio.graph.node_type import NodeType
 from studio.graph.registry import Registry
-from studio.runs.context import StepContext
 from studio.runs.control import Control
-from studio.runs.events import Event
 from studio.runs.fingerprint import step_fingerprint
 from studio.runs.folder import RunFolder, file_name
 from studio.runs.plan import Plan, Step, input_fingerprints

@@ -11,9 +11,9 @@ import contextlib
 import subprocess
 import time
 
+from studio.events import Event, event
 from studio.runs import host, processes
 from studio.runs.control import SUSPEND_LIMIT_S, size_of
-from studio.runs.events import Event, event
 from studio.runs.folder import RunFolder
 from studio.runs.follow import EventReader
 from studio.runs.lock import HostLock

@@ -66,15 +66,13 @@ def test_ids_are_stable() -> None:
 
 SUPPORT = {
     "studio.adapters": {
-        "method",
         "configure",
         "calibration",
         "gradients",
         "trained_tokens",
     },
     "studio.adapters.research": {"clusters", "coefficients"},
-    "studio.objectives": {"objective"},
-    "studio.exporters": {"exporter", "folder", "model_card", "copy_files"},
+    "studio.exporters": {"folder", "model_card", "copy_files"},
     "studio.data.formats": {"_choices", "_columns", "_pairs"},
 }
 """What defines a kind of variant, or is shared by several of its files."""

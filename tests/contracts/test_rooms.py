@@ -15,23 +15,6 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 
-EXCEPTIONS = {
-    # The descriptions say by name what does the work; training reads the descriptions. Both sides
-    # are light because these imports stand inside functions.
-    ("studio.adapters", "studio.training.adapter"): "hooks of methods, called in training",
-    ("studio.adapters", "studio.training.model"): "hooks of methods, called in training",
-    ("studio.adapters", "studio.training.tokens"): "hooks of methods, called in training",
-    ("studio.objectives", "studio.training.loop"): "the loss of SFT, called in training",
-    # To be moved below their users.
-    ("studio.graph", "studio.runs"): "the type of StepContext in NodeType",
-    ("studio.model", "studio.estimate"): "the shape of a known architecture counts its parameters",
-    ("ui.inspector", "ui.data"): "the Data tab",
-    ("ui.inspector", "ui.dialogs"): "the trust dialog",
-    ("ui.runs", "ui.window"): "the main window's type",
-    ("ui.training", "ui.window"): "the main window's type",
-}
-"""Imports that close a circle between rooms: (importing room, imported room), and what for."""
-
 
 @dataclass(frozen=True)
 class Import:
@@ -73,13 +56,11 @@ def room_of_target(target: str) -> str:
     return room_of(target)
 
 
-def circle(found: list[Import], allowed: set[tuple[str, str]]) -> list[Import]:
-    """Imports that close a circle between rooms; those in ``allowed`` do not count."""
+def circle(found: list[Import]) -> list[Import]:
+    """Imports that close a circle between rooms."""
     edges: dict[str, set[str]] = {}
     for i in found:
-        edge = (room_of(i.module), room_of_target(i.target))
-        if edge not in allowed:
-            edges.setdefault(edge[0], set()).add(edge[1])
+        edges.setdefault(room_of(i.module), set()).add(room_of_target(i.target))
     return [
         i
         for i in found
@@ -114,7 +95,7 @@ def found() -> list[Import]:
 
 
 def test_no_circle_between_rooms(found: list[Import]) -> None:
-    assert circle(found, set(EXCEPTIONS)) == []
+    assert circle(found) == []
 
 
 def test_no_private_name_of_another_room(found: list[Import]) -> None:
@@ -135,12 +116,11 @@ def test_what_is_found_in_a_small_tree(tmp_path: Path) -> None:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text, encoding="utf-8")
     made = list(imports(tmp_path))
-    assert {i.module for i in circle(made, set())} == {
+    assert {i.module for i in circle(made)} == {
         "studio.a.one",
         "studio.b.two",
         "studio.c.three",
     }
-    assert circle(made, {("studio.b", "studio.c")}) == []
     assert [i.target for i in private(made)] == [
         "studio.d.four._hidden",
         "studio.training.x._inner.y",

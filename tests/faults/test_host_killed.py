@@ -14,8 +14,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from studio.events import Event
 from studio.runs import host
-from studio.runs.events import Event
 from studio.runs.follow import EventReader, read_state
 from studio.runs.watch import Watch
 from tests.studio.runs import toy_runs

@@ -14,9 +14,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from studio.events import event
 from studio.runs import host, watch
 from studio.runs.control import Control
-from studio.runs.events import event
 from studio.runs.watch import Watch
 from tests.studio.runs import toy_runs
 from tests.studio.runs.toy_runs import finished, follow, start

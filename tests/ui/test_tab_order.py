@@ -9,7 +9,7 @@ from PySide6.QtCore import QPoint, Qt
 from PySide6.QtWidgets import QWidget
 from pytestqt.qtbot import QtBot
 
-from studio.runs.events import Event
+from studio.events import Event
 from studio.runs.state import RunState
 from ui.data.controller import Progress
 from ui.data.token_bar import TokenBar

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from PySide6.QtCore import QElapsedTimer, QObject, QThread, QTimer, Slot
 
-from studio.runs.events import Event
+from studio.events import Event
 from studio.runs.folder import RunFolder
 from studio.runs.state import RunState
 from tests.studio.runs import toy_runs

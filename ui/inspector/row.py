@@ -18,7 +18,7 @@ from studio.errors import Problem
 from studio.graph.schema import FieldSpec
 from ui.inspector.editors import editor_for
 from ui.inspector.editors.base import FieldContext
-from ui.inspector.number_text import to_text
+from ui.inspector.editors.number_text import to_text
 from ui.inspector.problem_label import ProblemList
 from ui.style.widgets import IconButton, MutedLabel
 

@@ -22,7 +22,7 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
-from studio.runs.events import Event
+from studio.events import Event
 from ui.monitor.log_lines import LEVELS, Level, LogLine, LogWriter
 from ui.style import icons, theme
 

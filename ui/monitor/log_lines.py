@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from studio.runs.events import Event
+from studio.events import Event
 from studio.system.number_text import percent
 from ui.monitor import words
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from studio.errors import StudioError
-from studio.runs.events import Event, from_line
+from studio.events import Event, from_line
 from studio.runs.folder import RunFolder
 
 TAIL_BYTES = 64 * 1024

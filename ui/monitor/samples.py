@@ -19,7 +19,7 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
-from studio.runs.events import Event
+from studio.events import Event
 from studio.runs.samples import SampleGrid
 from studio.runs.state import RunState
 from ui.monitor.sample_reader import SampleReader

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from PySide6.QtCore import QObject, Signal, Slot
 
-from studio.runs.events import Event
+from studio.events import Event
 from studio.runs.folder import RunFolder
 from studio.runs.state import RunState
 from workers.run_thread import RunThread

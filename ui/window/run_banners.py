@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from studio.events import Event
 from studio.graph.graph import Graph
-from studio.runs.events import Event
 from studio.runs.folder import RunFolder
 from studio.system.number_text import percent
 from ui.dialogs.rows_dialog import RowsDialog

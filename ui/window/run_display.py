@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 from PySide6.QtCore import QObject, QTimer, Slot
 
-from studio.runs.events import Event
+from studio.events import Event
 from ui.runs.controller import RunController
 from ui.window import run_banners
 from ui.window.main_window import RESULTS, MainWindow

@@ -15,19 +15,19 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from studio.adapters.method import (
-    Hooks,
-    LoraMethod,
-    State,
-    TrainingFacts,
-    own_settings,
-)
 from studio.adapters.research.clusters import clusters
 from studio.errors import StudioError
 from studio.graph.node_type import Variant
 from studio.graph.schema import Settings, setting
 from studio.model.layers import LinearModule
 from studio.values import AdaptedModelValue
+from studio.variants.lora_method import (
+    Hooks,
+    LoraMethod,
+    State,
+    TrainingFacts,
+    own_settings,
+)
 
 
 class AdamssSettings(Settings):

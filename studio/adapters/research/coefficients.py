@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from studio.adapters.method import peft_config, too_many
 from studio.graph.schema import Settings, setting
 from studio.model.layers import LinearModule
 from studio.values import AdaptedModelValue
+from studio.variants.lora_method import peft_config, too_many
 
 
 def count_setting(default: int) -> Any:

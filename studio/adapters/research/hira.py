@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from studio.adapters.method import LoraMethod, peft_config
 from studio.graph.node_type import Variant
 from studio.values import AdaptedModelValue
+from studio.variants.lora_method import LoraMethod, peft_config
 
 
 def _build(value: AdaptedModelValue) -> Any:

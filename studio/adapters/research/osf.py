@@ -12,11 +12,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from studio.adapters.method import Hooks, LoraMethod, own_settings, peft_config
 from studio.graph.node_type import Variant
 from studio.graph.schema import Settings, setting
 from studio.model.layers import LinearModule
 from studio.values import AdaptedModelValue
+from studio.variants.lora_method import Hooks, LoraMethod, own_settings, peft_config
 
 
 class OsfSettings(Settings):

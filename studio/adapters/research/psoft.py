@@ -9,10 +9,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from studio.adapters.method import Hooks, LoraMethod, peft_config
 from studio.graph.node_type import Variant
 from studio.model.layers import LinearModule
 from studio.values import AdaptedModelValue
+from studio.variants.lora_method import Hooks, LoraMethod, peft_config
 
 
 def _build(value: AdaptedModelValue) -> Any:

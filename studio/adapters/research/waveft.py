@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from studio.adapters.method import LoraMethod, own_settings
 from studio.adapters.research.coefficients import (
     coefficient_config,
     coefficients_fit,
@@ -15,6 +14,7 @@ from studio.adapters.research.coefficients import (
 from studio.graph.node_type import Variant
 from studio.graph.schema import Settings
 from studio.values import AdaptedModelValue
+from studio.variants.lora_method import LoraMethod, own_settings
 
 
 class WaveftSettings(Settings):

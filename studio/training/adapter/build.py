@@ -15,13 +15,11 @@ from typing import Any
 import torch
 from peft import get_peft_model
 
-from studio.adapters.configure import quantization_error
-from studio.adapters.method import LoraMethod, TrainingFacts
 from studio.errors import StudioError
+from studio.graph.context import StepContext
 from studio.model.layer_names import is_joined, joined_name, matches
 from studio.model.layers import TOWERS
 from studio.model.models import classify
-from studio.runs.context import StepContext
 from studio.training.adapter.convert import make_plain
 from studio.training.adapter.experts import name_experts
 from studio.training.adapter.start import begin_from_base
@@ -29,6 +27,7 @@ from studio.training.adapter.tuning import Tuning
 from studio.training.model.out_of_memory import is_out_of_memory
 from studio.training.saved.snapshot import read_method, save_adapter
 from studio.values import AdaptedModelValue, ModelValue
+from studio.variants.lora_method import LoraMethod, TrainingFacts, quantization_error
 
 
 def build_adapter(

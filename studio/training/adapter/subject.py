@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from studio.adapters.method import TrainingFacts
-from studio.runs.context import StepContext
+from studio.graph.context import StepContext
 from studio.training.adapter.build import build_adapter, write_adapter
 from studio.training.adapter.tuning import Tuning
 from studio.training.adapter.verify import Expected, verify_adapter
 from studio.training.adapter.whole import build_whole, load_for_training, verify_whole, write_whole
 from studio.training.model.load import load_base
 from studio.values import FULL_FINE_TUNING, AdaptedModelValue, ModelValue
+from studio.variants.lora_method import TrainingFacts
 
 Build = Callable[[StepContext, Any, AdaptedModelValue, TrainingFacts | None, Path | None], Tuning]
 

@@ -12,9 +12,9 @@ from typing import Any
 
 import torch
 
-from studio.adapters.method import LoraMethod, State
 from studio.training.adapter.start import Start, subtract
 from studio.values import AdaptedModelValue
+from studio.variants.lora_method import LoraMethod, State
 
 _START = "start."
 

@@ -16,12 +16,12 @@ from datasets import Dataset
 from peft import PeftModel
 from safetensors import safe_open
 
-from studio.adapters.method import LoraMethod
 from studio.errors import StudioError
-from studio.runs.context import StepContext
+from studio.graph.context import StepContext
 from studio.training.model.load import load_base
 from studio.training.saved.snapshot import ADAPTER
 from studio.values import AdaptedModelValue
+from studio.variants.lora_method import LoraMethod
 
 ROWS, TOKENS = 2, 48
 FLOAT32_TOLERANCE = 1e-3

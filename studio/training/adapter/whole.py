@@ -15,12 +15,11 @@ from typing import Any
 
 import torch
 
-from studio.adapters.method import LoraMethod, TrainingFacts
 from studio.errors import StudioError
+from studio.graph.context import StepContext
 from studio.model.layer_names import block_number
 from studio.model.layers import TOWERS, weight_files
 from studio.node_settings.layer_range import HINT, chosen_layers
-from studio.runs.context import StepContext
 from studio.system.number_text import percent
 from studio.training.adapter.tuning import Tuning
 from studio.training.adapter.verify import Expected, largest_difference
@@ -29,6 +28,7 @@ from studio.training.model.load import load_base
 from studio.training.saved.checkpoint import sha256_of
 from studio.training.saved.snapshot import same_mode
 from studio.values import FULL_FINE_TUNING, AdaptedModelValue, AdapterValue, ModelValue
+from studio.variants.lora_method import LoraMethod, TrainingFacts
 
 _PROBED_ROWS = 2
 _SHARD = "5GB"

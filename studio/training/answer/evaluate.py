@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from peft import PeftModel
 
-from studio.runs.context import StepContext
+from studio.graph.context import StepContext
 from studio.system import disk
 from studio.training.adapter.build import method_of
 from studio.training.answer.generate import greedy_answers

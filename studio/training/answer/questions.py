@@ -13,7 +13,7 @@ from typing import Any
 
 from studio.data.canonical import messages_of, tools_of
 from studio.errors import StudioError
-from studio.runs.context import StepContext
+from studio.graph.context import StepContext
 from studio.training.data.arrow import open_rows
 from studio.training.tokens.chat import Message, TemplateRefused
 from studio.training.tokens.ends import Ends

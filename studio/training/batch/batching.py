@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from datasets import Dataset
 
-from studio.runs.context import StepContext
+from studio.graph.context import StepContext
 from studio.training.adapter.verify import tolerance
 from studio.training.batch.attention import rows_laid, use_masked_attention, use_row_attention
 from studio.training.batch.batches import Batch, Batches, lay_rows, pad_rows, row_lengths

@@ -17,8 +17,8 @@ import pyarrow as pa
 
 from studio.data.split.hashing import ranks
 from studio.errors import StudioError
+from studio.graph.context import StepContext
 from studio.node_settings.mix import MixSettings
-from studio.runs.context import StepContext
 from studio.system import disk
 from studio.training.data.arrow import RowWriter, open_rows
 from studio.training.data.features import FEATURES

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from studio.data.reading.source import SourceRow
 from studio.errors import StudioError
-from studio.runs.context import StepContext
+from studio.graph.context import StepContext
 
 Shape = Literal["messages", "prompt", "text", "preference", "label"]
 _NAMED = 5

@@ -30,8 +30,8 @@ from studio.data.reading.source import (
 )
 from studio.data.split.sides import Split
 from studio.errors import StudioError
+from studio.graph.context import StepContext
 from studio.node_settings.dataset import DatasetSettings
-from studio.runs.context import StepContext
 from studio.system import disk
 from studio.system.number_text import percent
 from studio.training.data.arrow import RowWriter

@@ -16,8 +16,8 @@ import numpy as np
 import pyarrow as pa
 
 from studio.data.split.sides import Decision, Split, refuse_empty_side
+from studio.graph.context import StepContext
 from studio.node_settings.dataset import DatasetSettings
-from studio.runs.context import StepContext
 from studio.training.data.arrow import RowWriter, data_file
 from studio.training.data.features import FEATURES
 from studio.training.data.row_counts import RowCounts

@@ -14,10 +14,10 @@ from typing import Any
 from studio.data.reading.folder import is_hub
 from studio.data.window import SourceWindow, open_window
 from studio.errors import Stopped, errors_of
+from studio.events import Event
+from studio.graph.context import StepContext
 from studio.graph.registry import Registry
 from studio.preview.protocol import Kind
-from studio.runs.context import StepContext
-from studio.runs.events import Event
 from studio.runs.execute import needed_steps
 from studio.runs.folder import RunFolder
 from studio.runs.plan import Plan, Step

@@ -19,8 +19,8 @@ from typing import Any
 from studio.errors import StudioError, errors_of
 from studio.estimate.activations import Mode
 from studio.estimate.memory import Batch
+from studio.graph.context import StepContext
 from studio.graph.registry import load_registry
-from studio.runs.context import StepContext
 from studio.runs.failures import as_studio_error
 from studio.values import AdaptedModelValue, ModelValue
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from typing import IO, Any
 
-from studio.runs.context import StepContext
+from studio.graph.context import StepContext
 from studio.system.children import end_child, start_child
 
 POLL_S = 0.2

@@ -17,8 +17,8 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from studio.errors import StudioError
+from studio.graph.context import StepContext
 from studio.model.models import Starter, imported_folder
-from studio.runs.context import StepContext
 from studio.system.paths import cache_dir
 from studio.training.fetch.child import python, run_child
 from studio.training.fetch.starter import fetch_starter

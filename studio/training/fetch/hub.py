@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from studio.errors import StudioError
-from studio.runs.context import StepContext
+from studio.graph.context import StepContext
 from studio.training.fetch.child import Ended, python, run_child
 from studio.training.fetch.hub_kept import kept, note_kept
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from studio.data.reading.hub import Fetched, HubSource, fetched, hub_source, note_fetched
 from studio.errors import StudioError
+from studio.graph.context import StepContext
 from studio.node_settings.dataset import DatasetSettings
-from studio.runs.context import StepContext
 from studio.training.fetch.hub import run_download
 
 _HINTS = {

@@ -12,8 +12,8 @@ import zipfile
 from pathlib import Path
 
 from studio.errors import StudioError
+from studio.graph.context import StepContext
 from studio.model.models import Starter
-from studio.runs.context import StepContext
 from studio.training.fetch.child import python, run_child
 
 _SIZE = re.compile(r"Downloading .*\(([\d.]+) (kB|MB|GB)\)")

@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any
 import torch
 from datasets import Dataset
 
-from studio.objectives.objective import Objective
+from studio.graph.context import StepContext
 from studio.runs.cadence import Cadence
-from studio.runs.context import StepContext
 from studio.training.batch.batches import pad_rows, row_lengths
 from studio.training.loop.sft import total_weight
 from studio.training.loop.state import TrainingState
 from studio.training.model.load import free_memory
 from studio.training.model.out_of_memory import is_out_of_memory, not_enough, what_to_change
 from studio.training.tokens.encoder import Tokenized
+from studio.variants.objective import Objective
 
 if TYPE_CHECKING:
     from studio.node_settings.train import TrainSettings

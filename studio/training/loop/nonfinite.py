@@ -13,7 +13,7 @@ from typing import Any
 from datasets import Dataset
 
 from studio.errors import StudioError
-from studio.runs.context import StepContext
+from studio.graph.context import StepContext
 
 SHOWN_ROWS = 16
 _NAMED_ROWS = 4

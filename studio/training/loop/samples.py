@@ -18,8 +18,8 @@ import torch
 from transformers import GenerationConfig, StoppingCriteriaList
 
 from studio.errors import StudioError
+from studio.graph.context import StepContext
 from studio.runs.cadence import MOST_PROMPTS
-from studio.runs.context import StepContext
 from studio.training.answer.generate import EachToken, end_ids, left_padded, new_tokens
 from studio.training.answer.questions import questions_of
 from studio.training.loop.state import TrainingState

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from studio.runs.context import StepContext
+from studio.graph.context import StepContext
 from studio.training.adapter.tuning import Tuning
 from studio.training.loop.nonfinite import diverged
 from studio.training.loop.state import TrainingState

@@ -14,11 +14,11 @@ from typing import Any, Literal
 import torch
 from torch.nn.functional import cross_entropy
 
-from studio.objectives.objective import PLAIN_LOSS, LossOptions
 from studio.training.batch.attention import rows_laid
 from studio.training.batch.batches import Batch
 from studio.training.loop.chunked_head import chunked_loss, frozen_head, without_head, worth_it
 from studio.training.tokens.masks import IGNORED
+from studio.variants.objective import PLAIN_LOSS, LossOptions
 
 Head = Literal["chunks", "rows", "full"]
 _PROBE_TOKENS = 12

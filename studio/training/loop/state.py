@@ -13,7 +13,6 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 
-from studio.objectives.objective import Objective
 from studio.training.adapter.tuning import Tuning
 from studio.training.batch.batches import Batch
 from studio.training.loop.metrics import Metrics
@@ -26,6 +25,7 @@ from studio.training.saved.snapshot import (
     restore_optimizer,
     restore_random,
 )
+from studio.variants.objective import Objective
 
 _MIXED_PRECISION = {"bfloat16": "bf16", "float16": "fp16"}
 

@@ -18,11 +18,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from transformers import set_seed
 
-from studio.adapters.method import TrainingFacts
 from studio.errors import StudioError
-from studio.objectives.objective import Objective
+from studio.graph.context import StepContext
 from studio.runs.cadence import cadence_of, length_of
-from studio.runs.context import StepContext
 from studio.training.adapter.insight import InsightMeter
 from studio.training.adapter.subject import subject_of
 from studio.training.adapter.tuning import Tuning
@@ -52,6 +50,8 @@ from studio.training.tokens.limits import (
     tell_unquantized,
 )
 from studio.values import AdaptedModelValue, AdapterValue, DatasetValue, ModelValue
+from studio.variants.lora_method import TrainingFacts
+from studio.variants.objective import Objective
 
 if TYPE_CHECKING:
     from studio.node_settings.train import TrainSettings

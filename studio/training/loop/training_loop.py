@@ -21,10 +21,9 @@ from safetensors import SafetensorError
 from transformers import set_seed
 
 from studio.errors import Stopped, StudioError
+from studio.graph.context import StepContext
 from studio.node_settings.schedules import rate_factor
-from studio.objectives.objective import LossOptions
 from studio.runs.cadence import Cadence, Length
-from studio.runs.context import StepContext
 from studio.system.memory import read_memory
 from studio.training.adapter.insight import InsightMeter
 from studio.training.batch.batches import Batch, tokens_in
@@ -44,6 +43,7 @@ from studio.training.model.load import free_memory
 from studio.training.model.out_of_memory import is_out_of_memory, not_enough, what_to_change
 from studio.training.saved.checkpoint import Checkpoint
 from studio.training.saved.snapshot import read_random
+from studio.variants.objective import LossOptions
 
 if TYPE_CHECKING:
     from studio.node_settings.train import TrainSettings

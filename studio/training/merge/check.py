@@ -14,7 +14,7 @@ import torch
 from peft import PeftModel
 
 from studio.errors import StudioError
-from studio.runs.context import StepContext
+from studio.graph.context import StepContext
 from studio.training.model.load import (
     HEADROOM,
     free_bytes,

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from studio.errors import StudioError
-from studio.exporters.exporter import Exportable, Exporter
 from studio.exporters.folder import replaced, write_manifest
 from studio.exporters.model_card import model_card
-from studio.runs.context import StepContext
+from studio.graph.context import StepContext
 from studio.system import disk
 from studio.values import AdapterValue, ModelValue
+from studio.variants.exporter import Exportable, Exporter
 
 if TYPE_CHECKING:
     from studio.node_settings.export import ExportSettings

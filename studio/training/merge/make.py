@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from studio.errors import StudioError
-from studio.runs.context import StepContext
+from studio.graph.context import StepContext
 from studio.system import disk
 from studio.training.adapter.build import method_of
 from studio.training.merge.check import merge_difference, quantized_difference

@@ -21,7 +21,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from studio.errors import StudioError
-from studio.runs.context import StepContext
+from studio.graph.context import StepContext
 from studio.training.adapter.insight import directions_used
 from studio.training.merge.check import adapter_difference
 from studio.training.saved.snapshot import ADAPTER, CONFIG, same_mode

@@ -18,8 +18,8 @@ import torch
 from safetensors import SafetensorError
 
 from studio.errors import StudioError
+from studio.graph.context import StepContext
 from studio.model.trust import may_run_code
-from studio.runs.context import StepContext
 from studio.training.model.quiet import output_to_log, quiet_libraries
 from studio.values import ModelValue
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from studio.errors import StudioError
-from studio.runs.context import StepContext
+from studio.graph.context import StepContext
 from studio.values import FULL_FINE_TUNING, AdaptedModelValue
 
 _SAID = ("out of memory", "not enough memory", "can't allocate memory", "alloc_failed")

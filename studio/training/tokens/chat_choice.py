@@ -16,7 +16,7 @@ from studio.chat_templates import TemplateInfo
 from studio.chat_templates.render import TemplateFailed
 from studio.chat_templates.render import render as render_apart
 from studio.errors import StudioError
-from studio.runs.context import StepContext
+from studio.graph.context import StepContext
 from studio.training.tokens.chat import Message, TemplateRefused, render, starts_with_bos
 
 _CALL = {"type": "function", "function": {"name": "add", "arguments": {"a": 2, "b": 2}}}

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from studio.errors import StudioError
-from studio.runs.context import StepContext
+from studio.graph.context import StepContext
 from studio.system.number_text import percent
 from studio.values import DatasetValue
 

@@ -17,7 +17,7 @@ from typing import Any
 from datasets import Dataset, Features, List, Value
 
 from studio.errors import StudioError
-from studio.runs.context import StepContext
+from studio.graph.context import StepContext
 from studio.training.data.arrow import RowWriter, open_rows
 from studio.training.tokens import cache as token_cache
 from studio.training.tokens.chat import (

@@ -10,8 +10,8 @@ import subprocess
 import time
 from pathlib import Path
 
+from studio.events import Event
 from studio.graph.project import load_project, save_project
-from studio.runs.events import Event
 from studio.runs.folder import RunFolder, append_line
 from studio.runs.host import start as start_host
 from tests.studio.cli.test_cli import COMMAND, only_run, rows, start, studio

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from studio.estimate.families import FAMILIES
 from studio.estimate.optimizers import state_bytes
-from studio.estimate.shapes import Shape, shape_of_config
 from studio.estimate.speed import operations_per_token
 from studio.estimate.trainable import count, matched, rank_for
 from studio.graph.registry import load_registry
+from studio.model.families import FAMILIES
 from studio.model.layers import TOWERS, resolve_targets
+from studio.model.shapes import Shape, shape_of_config
 from studio.values import AdaptedModelValue
 from tests.studio.estimate.architectures import ARCHITECTURES, Config, meta_model, shortened
 

@@ -19,11 +19,11 @@ from studio.estimate.job import Facts, job_of
 from studio.estimate.kept import KEPT
 from studio.estimate.machine import Machine
 from studio.estimate.memory import Batch, memory
-from studio.estimate.shapes import shape_of_config
 from studio.estimate.trainable import Counted, count, matched, rank_for
 from studio.graph.graph import Graph, Node, Wire
 from studio.graph.registry import load_registry
 from studio.model.layers import resolve_targets
+from studio.model.shapes import shape_of_config
 from tests.studio.estimate.architectures import ARCHITECTURES, shortened
 from tests.studio.estimate.test_counts import adapted
 

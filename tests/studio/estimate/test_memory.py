@@ -17,13 +17,13 @@ from studio.estimate.graph import Estimate, estimate_graph
 from studio.estimate.job import Facts
 from studio.estimate.machine import Machine
 from studio.estimate.memory import Batch, Parts, memory
-from studio.estimate.shapes import Shape, shape_of_config
 from studio.estimate.trainable import count, matched, rank_for
 from studio.graph.edits import set_setting
 from studio.graph.graph import Graph, Node, Wire
 from studio.graph.project import load_project, save_project
 from studio.graph.registry import load_registry
 from studio.model.layers import resolve_targets
+from studio.model.shapes import Shape, shape_of_config
 from tests.studio.estimate.architectures import ARCHITECTURES
 
 PUBLISHED = [("q,v", 32, 22.29), ("q,v", 64, 22.55), ("gate_proj,up_proj,down_proj", 10, 24.70)]

@@ -15,8 +15,8 @@ from studio.estimate.lengths import measuring_tokens
 from studio.estimate.pace import Pace, Way, Work, day_of, duration
 from studio.estimate.timings import read_timing, timing
 from studio.estimate.words import duration as in_words
+from studio.events import Event
 from studio.graph.registry import load_registry
-from studio.runs.events import Event
 
 PLAIN = Way((4, 4, False, "none", False, "cpu"), "lora", False, "padded")
 NOW = time.mktime((2025, 11, 22, 12, 0, 0, 0, 0, -1))

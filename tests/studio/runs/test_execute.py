@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from studio.events import Event
 from studio.runs.control import Control
-from studio.runs.events import Event
 from studio.runs.execute import execute, needed_steps
 from studio.runs.failures import failure
 from studio.runs.folder import RunFolder

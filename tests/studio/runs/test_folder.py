@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from studio.errors import StudioError
+from studio.events import event
 from studio.runs.control import CommandReader
-from studio.runs.events import event
 from studio.runs.folder import RunFolder, file_name, find_run, list_runs
 from studio.runs.follow import EventReader
 from studio.runs.lock import HostLock

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from studio.runs.events import Event, event
+from studio.events import Event, event
 from studio.runs.samples import MOST_PROMPTS, MOST_STEPS, SampleGrid
 from studio.runs.series import Series
 from studio.runs.state import RunState

@@ -10,7 +10,7 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from studio.runs.events import EVENTS, Event
+from studio.events import EVENTS, Event
 from studio.runs.folder import RunFolder
 from studio.runs.follow import EventReader, read_state
 from studio.runs.series import MEMORY_FIELDS
@@ -273,7 +273,7 @@ def test_a_line_longer_than_any_buffer(tmp_path: Path) -> None:
 
 
 def test_events_survive_their_line() -> None:
-    from studio.runs.events import event, from_line
+    from studio.events import event, from_line
 
     sent = event("Metric", "train", step=1, loss=math.nan, list=(1, 2), path=Path("/x"))
     got = from_line(sent.to_line())

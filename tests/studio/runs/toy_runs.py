@@ -9,11 +9,11 @@ from typing import Any
 
 import psutil
 
+from studio.events import Event
 from studio.graph.graph import Graph, Node, Wire
 from studio.graph.project import save_project
 from studio.graph.registry import Registry, load_registry
 from studio.runs.control import Control
-from studio.runs.events import Event
 from studio.runs.execute import execute
 from studio.runs.folder import RunFolder
 from studio.runs.follow import EventReader

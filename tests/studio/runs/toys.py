@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from studio.errors import StudioError
+from studio.graph.context import StepContext
 from studio.graph.node_type import NodeType
 from studio.graph.ports import ADAPTER, DATASET, MODEL, input_, output
 from studio.graph.schema import Settings, setting
-from studio.runs.context import StepContext
 
 MODULE = "tests.studio.runs.toys"
 

@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 
-from studio.adapters.method import TrainingFacts
 from studio.graph.registry import load_registry
 from studio.training.adapter import subject
 from studio.training.adapter.build import build_adapter
 from studio.training.adapter.tuning import Tuning
 from studio.training.loop.train import train_adapter
 from studio.values import AdapterValue
+from studio.variants.lora_method import TrainingFacts
 from tests.studio.training.adapters import plain_model
 from tests.studio.training.steps import (
     Recorder,

@@ -10,10 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from studio.events import Event
+from studio.graph.context import StepContext
 from studio.graph.registry import load_registry
 from studio.node_settings.train import TrainSettings
-from studio.runs.context import StepContext
-from studio.runs.events import Event
 from studio.values import AdaptedModelValue, DatasetValue, ModelValue
 from tests.tiny import make_tiny_model
 

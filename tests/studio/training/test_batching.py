@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from studio.objectives.objective import PLAIN_LOSS, LossOptions
 from studio.training.batch.batches import Batches, lay_rows, pad_rows, row_lengths, tokens_in
 from studio.training.batch.batching import plan_batches, rows_stay_apart
 from studio.training.batch.packing import pack
 from studio.training.batch.row_order import GroupedOrder, PackedOrder, RowOrder
 from studio.training.loop.sft import choose_head, loss_of, summed_loss, total_weight
+from studio.variants.objective import PLAIN_LOSS, LossOptions
 from tests.studio.training.adapters import plain_model
 from tests.studio.training.steps import Recorder, make_context, make_inputs, settings_of
 from tests.studio.training.test_architectures import FAMILIES, make_model

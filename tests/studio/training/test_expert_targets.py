@@ -10,11 +10,10 @@ import pytest
 import torch
 
 from studio.adapters.configure import describe
-from studio.adapters.method import lora_config
 from studio.errors import StudioError
-from studio.estimate.shapes import read_shape, shape_of_config
 from studio.estimate.trainable import count, matched, rank_for
 from studio.model.layers import read_linear_modules
+from studio.model.shapes import read_shape, shape_of_config
 from studio.model.targets import choose
 from studio.node_settings.lora import LoraSettings
 from studio.node_settings.merge import MergeSettings
@@ -22,6 +21,7 @@ from studio.training.adapter.experts import name_experts
 from studio.training.loop.train import train_adapter
 from studio.training.merge.make import merge_adapter
 from studio.values import AdaptedModelValue, AdapterValue, ModelValue
+from studio.variants.lora_method import lora_config
 from tests.studio.estimate.architectures import ARCHITECTURES, meta_model, shortened
 from tests.studio.training.adapters import logits, plain_adapted, plain_model, save_family
 from tests.studio.training.methods import each

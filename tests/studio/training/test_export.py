@@ -12,9 +12,9 @@ import pytest
 
 from studio.errors import Stopped, StudioError
 from studio.exporters.folder import replaced
+from studio.graph.context import StepContext
 from studio.model import trust
 from studio.node_settings.export import ExportSettings
-from studio.runs.context import StepContext
 from studio.training.merge.export import export
 from studio.values import AdapterValue, ModelValue
 from tests.small_disk import small_disk

@@ -10,7 +10,7 @@ import pytest
 
 from studio.errors import StudioError
 from studio.estimate.formulas import FORMULAS
-from studio.estimate.shapes import Linear
+from studio.model.shapes import Linear
 from studio.node_settings.merge import MergeSettings
 from studio.training.adapter.build import build_adapter
 from studio.training.loop.optim import build_optimizer

@@ -11,7 +11,7 @@ from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QApplication, QLabel, QLineEdit, QWidget
 
 from studio.graph.document import Document
-from ui.inspector import number_text
+from ui.inspector.editors import number_text
 from ui.inspector.panel import InspectorPanel
 
 Find = Callable[[str], Any]

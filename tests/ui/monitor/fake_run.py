@@ -10,7 +10,7 @@ import random
 from collections.abc import Iterator
 from pathlib import Path
 
-from studio.runs.events import Event
+from studio.events import Event
 
 START = 1_700_000_000.0
 NODES = [

@@ -8,7 +8,7 @@ import pytest
 from PySide6.QtCore import QPoint, Qt
 from PySide6.QtTest import QTest
 
-from studio.runs.events import event
+from studio.events import event
 from studio.runs.insight import Insight, ModuleUse
 from studio.runs.state import RunState
 from ui.monitor.insight import DIRECTIONS, EMPTY_TEXT, SIZE, InsightPanel, grid_of

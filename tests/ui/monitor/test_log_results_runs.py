@@ -10,7 +10,7 @@ from PySide6.QtCore import Qt
 from PySide6.QtWidgets import QApplication, QMessageBox
 from pytestqt.qtbot import QtBot
 
-from studio.runs.events import Event
+from studio.events import Event
 from studio.runs.folder import RunFolder
 from studio.runs.state import RunState
 from tests.ui.monitor import fake_run

@@ -8,7 +8,7 @@ import pytest
 from PySide6.QtCore import Qt
 from pytestqt.qtbot import QtBot
 
-from studio.runs.events import Event
+from studio.events import Event
 from studio.runs.state import RunState
 from tests.ui.monitor import fake_run
 from ui.monitor.loss_place import NOT_TRAINED

@@ -12,7 +12,7 @@ from PySide6.QtGui import QFontMetricsF, QImage
 from PySide6.QtWidgets import QApplication, QFileDialog
 from pytestqt.qtbot import QtBot
 
-from studio.runs.events import Event
+from studio.events import Event
 from studio.runs.state import RunState
 from tests.ui.monitor import fake_run
 from ui.monitor.axes import XAxis

@@ -10,7 +10,7 @@ from PySide6.QtGui import QGuiApplication
 from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QLabel
 
-from studio.runs.events import Event, event
+from studio.events import Event, event
 from studio.runs.samples import Sample
 from studio.runs.state import RunState
 from ui.monitor.sample_table import cell_text

@@ -15,10 +15,10 @@ from pytestqt.qtbot import QtBot
 
 from studio.estimate import earlier
 from studio.estimate.words import short
+from studio.events import Event
 from studio.graph.edits import set_setting
 from studio.graph.project import load_project
 from studio.graph.schema import parse
-from studio.runs.events import Event
 from studio.runs.folder import create_run
 from studio.runs.plan import Plan, Step
 from tests.e2e.studio_cli import write_project, write_rows

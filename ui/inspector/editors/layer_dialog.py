@@ -23,8 +23,8 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
-from studio.estimate.shapes import Linear
 from studio.model.layers import LinearModule
+from studio.model.shapes import Linear
 from studio.model.targets import FieldError, WholeModule
 from ui.inspector.editors.layer_tree import LayerTree
 from ui.inspector.editors.layer_words import count_words, row_words

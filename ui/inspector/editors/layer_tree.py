@@ -12,7 +12,7 @@ from PySide6.QtCore import Qt, QTimer, Signal
 from PySide6.QtGui import QFont, QKeyEvent, QPalette
 from PySide6.QtWidgets import QAbstractItemView, QHeaderView, QTreeWidget, QTreeWidgetItem, QWidget
 
-from studio.estimate.shapes import Linear
+from studio.model.shapes import Linear
 from ui.inspector.editors.layers import shape_words
 from ui.style.widgets import child_items, row_size, top_items
 

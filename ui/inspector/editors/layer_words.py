@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from studio.estimate.shapes import Linear
+from studio.model.shapes import Linear
 from ui.inspector.editors.target_state import TargetState
 
 _NONE = "–"

@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from studio.estimate.shapes import Linear
 from studio.model.layer_names import block_number, taker
 from studio.model.layer_pattern import PATTERN, PatternError, matched_names
 from studio.model.layers import LinearModule, presets, resolve_targets
 from studio.model.models import linear_modules
+from studio.model.shapes import Linear
 
 
 def find_layers(model: str | None, project_dir: Path) -> tuple[list[LinearModule], str]:

@@ -10,7 +10,7 @@ from PySide6.QtWidgets import QCheckBox, QLineEdit, QPlainTextEdit, QWidget
 
 from studio.graph.schema import FieldSpec
 from ui.inspector.editors.base import Editor, FieldContext
-from ui.inspector.number_box import NumberBox
+from ui.inspector.editors.number_box import NumberBox
 
 _PARAGRAPH_LINES = 5
 

@@ -19,7 +19,7 @@ from studio.node_settings.train import TrainSettings
 from studio.system.number_text import percent
 from ui.inspector.editors.base import FieldContext
 from ui.inspector.editors.choices import ChoiceEditor
-from ui.inspector.number_text import to_text
+from ui.inspector.editors.number_text import to_text
 from ui.style import theme
 
 UNKNOWN_STEPS = 1000

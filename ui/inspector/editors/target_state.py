@@ -13,10 +13,10 @@ from functools import cached_property
 from typing import Any
 
 from studio.estimate.formulas import FORMULAS
-from studio.estimate.shapes import Linear, joined_linears
 from studio.model.layer_names import block_number, taker
 from studio.model.layer_pattern import PATTERN
 from studio.model.layers import LinearModule
+from studio.model.shapes import Linear, joined_linears
 from studio.model.targets import (
     Chosen,
     WholeModule,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from studio.values import AdapterValue, ModelValue
 
 if TYPE_CHECKING:
-    from studio.runs.context import StepContext
+    from studio.graph.context import StepContext
 
 Exportable = ModelValue | AdapterValue
 

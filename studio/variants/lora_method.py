@@ -149,6 +149,20 @@ def rate_text(rate: float) -> str:
     return f"{rate:.2e}".replace(".00e", "e").replace("0e-", "e-").replace("e-0", "e-")
 
 
+_QUANTIZATIONS = {"nf4": "4 bits (NF4)", "fp4": "4 bits (FP4)", "int8": "8 bits"}
+
+
+def quantization_error(title: str, method: LoraMethod, quantization: str) -> str:
+    """Why the method does not train on a base quantized like this; empty when it does."""
+    if quantization == "none":
+        return f"{title} needs a quantized base." if method.only_quantized else ""
+    if method.trains_on(quantization):
+        return ""
+    why = f": {method.why_not_quantized}" if method.why_not_quantized else ""
+    named = _QUANTIZATIONS.get(quantization, quantization)
+    return f"{title} does not train on a base that is quantized to {named}{why}."
+
+
 def own_settings(value: AdaptedModelValue, model: type[Any]) -> Any:
     """The method's own settings, with their defaults filled in."""
     return model.model_validate(value.method_settings)

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from studio.errors import Stopped
+from studio.events import Event, event
 from studio.graph.node_type import Variant
 from studio.graph.registry import Registry
-from studio.runs.events import Event, event
 
 PROGRESS_EVERY_S = 0.2
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from studio.estimate.families import FAMILIES, Config, Family
-from studio.estimate.shapes import Linear, Shape
+from studio.model.families import FAMILIES, Config, Family
+from studio.model.shapes import Linear, Shape
 
 _OLD_KEYS = {
     "n_embd": "hidden_size",

@@ -13,7 +13,7 @@ from PySide6.QtGui import QFocusEvent, QPalette, QResizeEvent, QValidator
 from PySide6.QtWidgets import QAbstractSpinBox, QLabel, QWidget
 
 from studio.graph.schema import FieldSpec
-from ui.inspector import number_text
+from ui.inspector.editors import number_text
 
 _UNIT_GAP_PX = 6
 _TEXT_LEFT_PX = 8

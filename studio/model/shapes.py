@@ -156,7 +156,7 @@ def text_config(config: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def shape_of_config(config: Mapping[str, Any]) -> Shape | None:
     """The shape that a config describes; ``None`` for an architecture that is not known here."""
-    from studio.estimate.family_shape import family_shape
+    from studio.model.family_shape import family_shape
 
     try:
         return family_shape(config)
