@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 from studio.estimate.data_facts import DataFacts, in_pieces, read_data_facts
 from studio.estimate.job import Facts, Job
+from studio.node_settings.dataset import DatasetSettings
 
 
 def rows_of(job: Job, facts: Facts) -> tuple[DataFacts | None, list[str]]:
@@ -49,7 +49,7 @@ def _facts(source: str, job: Job) -> DataFacts | None:
     return read_data_facts(source_path(source, job.project_dir)) if source else None
 
 
-def _validation(settings: Any, count: int, job: Job) -> tuple[int, int]:
+def _validation(settings: DatasetSettings, count: int, job: Job) -> tuple[int, int]:
     """Rows held out of ``count`` for validation, and those that lie in a file of their own. What a
     column says is not known without reading all rows: none is assumed."""
     if settings.split_mode in ("fraction", "group"):

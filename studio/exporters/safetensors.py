@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from studio.exporters.copy_files import copy_files, folder_size
 from studio.exporters.model_card import base_name
 from studio.graph.node_type import Variant
+from studio.graph.schema import NoSettings
 from studio.values import FULL_FINE_TUNING, AdapterValue
 from studio.variants.exporter import Exportable, Exporter
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 _ADAPTER_CONFIG = "adapter_config.json"
 
 
-def write(context: StepContext, value: Exportable, settings: Any, folder: Path) -> None:
+def write(context: StepContext, value: Exportable, settings: NoSettings, folder: Path) -> None:
     """Copy the files of the model or adapter into ``folder``."""
     del settings
     in_run = folder.is_relative_to(context.folder)

@@ -58,17 +58,17 @@ class CheckContext:
         return Problem(f"{self.title}: {sentence}", self.node, field, **more)
 
 
-def _no_files(settings: Any, project_dir: Path) -> Iterable[Path]:
+def _no_files(settings: Settings, project_dir: Path) -> Iterable[Path]:
     del settings, project_dir
     return ()
 
 
-def _no_check(settings: Any, context: CheckContext) -> Iterable[Problem]:
+def _no_check(settings: Settings, context: CheckContext) -> Iterable[Problem]:
     del settings, context
     return ()
 
 
-def _no_facts(settings: Any, project_dir: Path) -> Iterable[Fact]:
+def _no_facts(settings: Settings, project_dir: Path) -> Iterable[Fact]:
     del settings, project_dir
     return ()
 

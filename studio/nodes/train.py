@@ -86,7 +86,7 @@ def is_whole(context: CheckContext) -> bool:
     return context.input_types.get("model") == MODEL.id
 
 
-def check_whole(settings: Any, context: CheckContext) -> Iterable[Problem]:
+def check_whole(settings: TrainSettings, context: CheckContext) -> Iterable[Problem]:
     """Full fine-tuning gives a model and no adapter, cannot be quantized, and wants small steps."""
     whole = is_whole(context)
     wrong, right = ("adapter", "Tuned model") if whole else ("model", "Adapter")

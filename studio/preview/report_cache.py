@@ -16,6 +16,7 @@ from typing import Any
 from studio.errors import Problem
 from studio.graph.node_type import CheckContext
 from studio.graph.schema import Settings, fields_of
+from studio.node_settings.dataset import DatasetSettings
 from studio.preview.report import DataReport, report_from_json
 from studio.system import paths
 from studio.system.atomic import write_atomic
@@ -42,14 +43,14 @@ def report_key(
         if settings is None:
             return ""
         dump = settings.model_dump(mode="json")
-        before.append([node, kind, dump, _stamps(kind, settings, project_dir)])
+        before.append([node, kind, dump, _stamps(settings, project_dir)])
     text = json.dumps([_VERSION, str(project_dir), own, before], sort_keys=True, default=str)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
-def _stamps(kind: str, settings: Any, project_dir: Path) -> list[tuple[str, int, int]]:
+def _stamps(settings: Settings | None, project_dir: Path) -> list[tuple[str, int, int]]:
     """Name, size and time of the files of a Dataset node."""
-    if kind != "dataset":
+    if not isinstance(settings, DatasetSettings):
         return []
     from studio.data.reading.folder import dataset_files
 

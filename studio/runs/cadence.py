@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+
+from studio.node_settings.train import TrainSettings
 
 AUTO_TIMES = 10
 "How often a run evaluates and saves when the settings leave it to the studio."
@@ -33,7 +34,7 @@ class Length:
         return min(step * self.rows_per_step, self.rows) / self.epoch_rows
 
 
-def length_of(settings: Any, epoch_rows: int) -> Length:
+def length_of(settings: TrainSettings, epoch_rows: int) -> Length:
     """The length of a training on ``epoch_rows`` rows."""
     per_step = settings.batch_size * settings.gradient_accumulation_steps
     if settings.max_steps:
@@ -74,7 +75,7 @@ class Cadence:
         return step % self.save_every == 0 and step != steps
 
 
-def cadence_of(settings: Any, length: Length, validation_rows: int) -> Cadence:
+def cadence_of(settings: TrainSettings, length: Length, validation_rows: int) -> Cadence:
     """The cadence that the settings ask for.
 
     An automatic evaluation uses so few rows that all of them together cost at most ``AUTO_SHARE``
@@ -94,7 +95,7 @@ def cadence_of(settings: Any, length: Length, validation_rows: int) -> Cadence:
     return Cadence(auto, save_every, eval_rows, by_itself, settings.eval_at_start)
 
 
-def _asked_eval_every(settings: Any, length: Length) -> int:
+def _asked_eval_every(settings: TrainSettings, length: Length) -> int:
     """Every how many steps the user wants an evaluation; 0 leaves it to the studio."""
     if settings.eval_by == "steps":
         return int(settings.eval_steps)

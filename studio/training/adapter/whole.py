@@ -20,6 +20,7 @@ from studio.graph.context import StepContext
 from studio.model.layer_names import block_number
 from studio.model.layers import TOWERS, weight_files
 from studio.node_settings.layer_range import HINT, chosen_layers
+from studio.node_settings.train import TrainSettings
 from studio.system.number_text import percent
 from studio.training.adapter.tuning import Tuning
 from studio.training.adapter.verify import Expected, largest_difference
@@ -35,7 +36,7 @@ _SHARD = "5GB"
 _METHOD = LoraMethod(build=lambda value: None)
 
 
-def whole_of(context: StepContext, base: ModelValue, settings: Any) -> AdaptedModelValue:
+def whole_of(context: StepContext, base: ModelValue, settings: TrainSettings) -> AdaptedModelValue:
     """A base model as something to be trained as a whole. Raises ``StudioError`` where that is
     impossible."""
     if base.quantization != "none":

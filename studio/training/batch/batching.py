@@ -14,6 +14,7 @@ import torch
 from datasets import Dataset
 
 from studio.graph.context import StepContext
+from studio.node_settings.train import TrainSettings
 from studio.training.adapter.verify import tolerance
 from studio.training.batch.attention import rows_laid, use_masked_attention, use_row_attention
 from studio.training.batch.batches import Batch, Batches, lay_rows, pad_rows, row_lengths
@@ -52,7 +53,7 @@ def plan_batches(
     context: StepContext,
     model: Any,
     rows: Dataset,
-    settings: Any,
+    settings: TrainSettings,
     pad_id: int,
     method: str = "lora",
 ) -> BatchPlan:
@@ -72,7 +73,7 @@ def plan_batches(
 _COLUMNS = ("input_ids", "labels", "weights")
 
 
-def _packed(context: StepContext, rows: Dataset, settings: Any, pad_id: int) -> BatchPlan:
+def _packed(context: StepContext, rows: Dataset, settings: TrainSettings, pad_id: int) -> BatchPlan:
     lengths = row_lengths(rows)
     capacity = max(settings.pack_length or settings.max_length, max(lengths))
     order = PackedOrder(lengths, settings.seed, capacity)

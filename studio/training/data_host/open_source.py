@@ -17,6 +17,7 @@ from studio.errors import Stopped, errors_of
 from studio.events import Event
 from studio.graph.context import StepContext
 from studio.graph.registry import Registry
+from studio.node_settings.base_model import BaseModelSettings
 from studio.preview.protocol import Kind
 from studio.runs.execute import needed_steps
 from studio.runs.folder import RunFolder
@@ -83,7 +84,7 @@ class Opener:
         if hit is not None and hit.kind == "ready" and hit.record is not None:
             return Path(hit.record.outputs["model"]["path"])
         context = self._context(step, request.plan)
-        settings = self._registry.nodes[step.type].settings.model_validate(dict(step.settings))
+        settings = BaseModelSettings.model_validate(dict(step.settings))
         with errors_of(step.title):
             folder, source, _ = model_folder(context, settings)
             check_folder(context, folder, source)

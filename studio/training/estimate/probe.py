@@ -18,6 +18,7 @@ import torch
 
 from studio.estimate.activations import Mode
 from studio.estimate.memory import Batch
+from studio.node_settings.train import TrainSettings
 from studio.training.loop.optim import build_optimizer
 from studio.training.loop.sft import choose_head, summed_loss
 from studio.training.tokens.masks import IGNORED
@@ -36,7 +37,11 @@ class Probed:
 
 
 def run_probe(
-    model: Any, mode: Mode, batch: Batch, settings: Any, before_step: Callable[[int], None]
+    model: Any,
+    mode: Mode,
+    batch: Batch,
+    settings: TrainSettings,
+    before_step: Callable[[int], None],
 ) -> Probed:
     """Train two steps of the model with its adapter; ``before_step`` may raise to end it."""
     device = next(model.parameters()).device

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from studio.node_settings.schedules import rate_factor
+from studio.node_settings.train import TrainSettings
 from studio.training.loop.muon import MuonAdamW
 
 LION_BETA2, OTHERS_BETA2 = 0.99, 0.999
@@ -19,14 +20,14 @@ Groups = list[dict[str, Any]]
 
 
 def build_optimizer(
-    model: Any, settings: Any, rate: Callable[[str], float] = lambda name: 1.0
+    model: Any, settings: TrainSettings, rate: Callable[[str], float] = lambda name: 1.0
 ) -> torch.optim.Optimizer:
     """The chosen optimizer over the trainable weights."""
     return _BUILDERS[settings.optimizer](parameter_groups(model, settings, rate), settings)
 
 
 def parameter_groups(
-    model: Any, settings: Any, rate: Callable[[str], float] = lambda name: 1.0
+    model: Any, settings: TrainSettings, rate: Callable[[str], float] = lambda name: 1.0
 ) -> Groups:
     """The trainable weights by learning rate and decay; vectors are never decayed.
 
@@ -56,7 +57,7 @@ def _tables(model: Any) -> set[int]:
     return {id(p) for module in found if module is not None for p in module.parameters()}
 
 
-def build_schedule(optimizer: torch.optim.Optimizer, settings: Any, steps: int) -> Any:
+def build_schedule(optimizer: torch.optim.Optimizer, settings: TrainSettings, steps: int) -> Any:
     """The learning rate over ``steps`` optimizer steps, with warm-up."""
 
     def factor(step: int) -> float:
@@ -69,11 +70,11 @@ def _on_gpu(groups: Groups) -> bool:
     return all(p.device.type == "cuda" for g in groups for p in g["params"])
 
 
-def _betas(settings: Any, beta2: float = OTHERS_BETA2) -> tuple[float, float]:
+def _betas(settings: TrainSettings, beta2: float = OTHERS_BETA2) -> tuple[float, float]:
     return settings.beta1, settings.beta2 or beta2
 
 
-def _adamw(groups: Groups, settings: Any) -> torch.optim.Optimizer:
+def _adamw(groups: Groups, settings: TrainSettings) -> torch.optim.Optimizer:
     # Not the fused kernel: it is 1 % faster and rounds otherwise, so that bfloat16 losses leave
     # those of plain PEFT within a few steps. Like this they are equal to the last bit.
     return torch.optim.AdamW(
@@ -81,7 +82,7 @@ def _adamw(groups: Groups, settings: Any) -> torch.optim.Optimizer:
     )
 
 
-def _adamw_fused(groups: Groups, settings: Any) -> torch.optim.Optimizer:
+def _adamw_fused(groups: Groups, settings: TrainSettings) -> torch.optim.Optimizer:
     """Fused where all weights are on a GPU; on a processor it is the plain one."""
     if not _on_gpu(groups):
         return _adamw(groups, settings)
@@ -95,7 +96,7 @@ def _adamw_of_bitsandbytes(
 ) -> Callable[[Groups, Any], torch.optim.Optimizer]:
     """AdamW with states of 8 or 32 bits; paging is for a GPU, a processor has nowhere to page to."""
 
-    def build(groups: Groups, settings: Any) -> torch.optim.Optimizer:
+    def build(groups: Groups, settings: TrainSettings) -> torch.optim.Optimizer:
         import bitsandbytes as bnb
 
         kind = bnb.optim.AdamW8bit if bits == 8 else bnb.optim.AdamW32bit
@@ -114,7 +115,7 @@ def _adamw_of_bitsandbytes(
 def _lion(bits: int) -> Callable[[Groups, Any], torch.optim.Optimizer]:
     """Lion (Chen et al., 2023, arXiv:2302.06675): the sign of the momentum is the step."""
 
-    def build(groups: Groups, settings: Any) -> torch.optim.Optimizer:
+    def build(groups: Groups, settings: TrainSettings) -> torch.optim.Optimizer:
         import bitsandbytes as bnb
 
         betas = _betas(settings, LION_BETA2)
@@ -128,7 +129,7 @@ def _lion(bits: int) -> Callable[[Groups, Any], torch.optim.Optimizer]:
 def _ademamix(bits: int) -> Callable[[Groups, Any], torch.optim.Optimizer]:
     """AdEMAMix (Pagliardini et al., 2024, arXiv:2409.03137): a fast and a slow memory of gradients."""
 
-    def build(groups: Groups, settings: Any) -> torch.optim.Optimizer:
+    def build(groups: Groups, settings: TrainSettings) -> torch.optim.Optimizer:
         import bitsandbytes as bnb
 
         # Not AdEMAMix32bit: it makes states of half the size and then fails (bitsandbytes 0.50).
@@ -145,14 +146,14 @@ def _ademamix(bits: int) -> Callable[[Groups, Any], torch.optim.Optimizer]:
     return build
 
 
-def _adafactor(groups: Groups, settings: Any) -> torch.optim.Optimizer:
+def _adafactor(groups: Groups, settings: TrainSettings) -> torch.optim.Optimizer:
     """Adafactor (Shazeer and Stern, 2018, arXiv:1804.04235) at the learning rate that was set."""
     from transformers.optimization import Adafactor
 
     return Adafactor(groups, lr=settings.learning_rate, scale_parameter=False, relative_step=False)
 
 
-def _muon(groups: Groups, settings: Any) -> torch.optim.Optimizer:
+def _muon(groups: Groups, settings: TrainSettings) -> torch.optim.Optimizer:
     return MuonAdamW(
         groups,
         lr=settings.learning_rate,
@@ -162,7 +163,7 @@ def _muon(groups: Groups, settings: Any) -> torch.optim.Optimizer:
     )
 
 
-def _sgd(groups: Groups, settings: Any) -> torch.optim.Optimizer:
+def _sgd(groups: Groups, settings: TrainSettings) -> torch.optim.Optimizer:
     return torch.optim.SGD(groups, lr=settings.learning_rate, momentum=settings.momentum)
 
 

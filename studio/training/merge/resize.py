@@ -22,6 +22,7 @@ from safetensors.torch import load_file, save_file
 
 from studio.errors import StudioError
 from studio.graph.context import StepContext
+from studio.node_settings.resize import ResizeSettings
 from studio.training.adapter.insight import directions_used
 from studio.training.merge.check import adapter_difference
 from studio.training.saved.snapshot import ADAPTER, CONFIG, same_mode
@@ -70,7 +71,7 @@ def shrink(a: torch.Tensor, b: torch.Tensor, scale: float, most: int, share: flo
 
 
 def resize_adapter(
-    context: StepContext, adapter_json: Mapping[str, Any], settings: Any
+    context: StepContext, adapter_json: Mapping[str, Any], settings: ResizeSettings
 ) -> AdapterValue:
     """Write the shrunk adapter, compare it with the given one, and describe it."""
     value = AdapterValue.model_validate(adapter_json)
@@ -116,7 +117,7 @@ def _refuse(context: StepContext, value: AdapterValue, config: Mapping[str, Any]
 
 
 def _shrunk(
-    context: StepContext, source: Path, config: Mapping[str, Any], settings: Any
+    context: StepContext, source: Path, config: Mapping[str, Any], settings: ResizeSettings
 ) -> tuple[dict[str, Shrunk], dict[str, torch.Tensor]]:
     """The layers by name, and every other tensor as it is."""
     tensors = load_file(source / ADAPTER)

@@ -15,13 +15,14 @@ from studio.graph.context import StepContext
 from studio.model.layers import weight_files
 from studio.model.models import STARTER_PREFIX, STARTERS, kind_of, starter_of
 from studio.model.trust import names_other_repos, own_code, trusted
+from studio.node_settings.base_model import BaseModelSettings
 from studio.training.fetch.gguf import import_file, import_starter
 from studio.training.fetch.hub import fetch_from_hub
 from studio.training.model.weights import parameter_count, weights_sha256
 from studio.values import DType, ModelValue
 
 
-def prepare_base_model(context: StepContext, settings: Any) -> ModelValue:
+def prepare_base_model(context: StepContext, settings: BaseModelSettings) -> ModelValue:
     """The local folder of the chosen model, with its dtype, quantization and identity."""
     folder, source, revision = model_folder(context, settings)
     check_folder(context, folder, source, revision)
@@ -42,7 +43,7 @@ def prepare_base_model(context: StepContext, settings: Any) -> ModelValue:
     return value
 
 
-def model_folder(context: StepContext, settings: Any) -> tuple[Path, str, str | None]:
+def model_folder(context: StepContext, settings: BaseModelSettings) -> tuple[Path, str, str | None]:
     """Folder, source and revision of the chosen model, fetched or imported if need be."""
     model = settings.model.strip()
     kind = kind_of(model, context.project_dir)

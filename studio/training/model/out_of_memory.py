@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 
 from studio.errors import StudioError
 from studio.graph.context import StepContext
+from studio.node_settings.train import TrainSettings
 from studio.values import FULL_FINE_TUNING, AdaptedModelValue
 
 _SAID = ("out of memory", "not enough memory", "can't allocate memory", "alloc_failed")
@@ -55,7 +55,7 @@ def not_enough(
     )
 
 
-def what_to_change(settings: Any, adapted: AdaptedModelValue, micro_batch: int) -> str:
+def what_to_change(settings: TrainSettings, adapted: AdaptedModelValue, micro_batch: int) -> str:
     """What would help, the least harmful first; only what has not been done."""
     ways = []
     if micro_batch > 1:
