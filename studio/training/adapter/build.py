@@ -6,6 +6,7 @@ id and its commit say the same.
 
 from __future__ import annotations
 
+import traceback
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -48,7 +49,7 @@ def build_adapter(
     try:
         tuning = _built(context, base, method, adapted, facts, resumed)
     except (ValueError, TypeError, NotImplementedError, RuntimeError, ImportError) as error:
-        if is_out_of_memory(error):
+        if is_out_of_memory(error) or not _is_refusal(error):
             raise
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise StudioError(
@@ -60,6 +61,30 @@ def build_adapter(
     if not method.own_layers:
         _refuse_missing(context, tuning.model, adapted)
     return tuning
+
+
+_LIBRARIES = {
+    "torch",
+    "numpy",
+    "scipy",
+    "transformers",
+    "accelerate",
+    "bitsandbytes",
+    "safetensors",
+}
+
+
+def _is_refusal(error: Exception) -> bool:
+    """Whether PEFT refused the settings, by itself or in a library that it called, a package is missing or a
+    decomposition failed. Any other error is a programming error of the studio or of an extension, and keeps
+    its trace."""
+    if isinstance(error, (ImportError, torch.linalg.LinAlgError)):
+        return True
+    packages = [
+        str(frame.f_globals.get("__name__", "")).partition(".")[0]
+        for frame, _ in traceback.walk_tb(error.__traceback__)
+    ]
+    return [p for p in packages if p not in _LIBRARIES][-1] == "peft"
 
 
 def _built(
