@@ -56,9 +56,9 @@ def _rounded(length: int) -> int:
 
 def _dataset_fixes(request: TokenRequest) -> dict[str, Fix | None]:
     """What the Dataset node can do about rows, where one node made them all."""
-    alike = _dataset_fix(request, "deduplicate", "Leave out duplicates", True)
+    alike = _dataset_fix(request, "deduplicate", "Remove duplicates", True)
     leaks = _dataset_fix(request, "drop_validation_leaks", "Move leaks to training", True)
-    bad = _dataset_fix(request, "on_bad_rows", "Leave out the rows that cannot be read", "skip")
+    bad = _dataset_fix(request, "on_bad_rows", "Skip invalid rows", "skip")
     return {
         "duplicate": alike and replace(alike, id="deduplicate"),
         "leak": leaks and replace(leaks, id="leaks_to_train"),

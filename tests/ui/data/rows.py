@@ -47,7 +47,7 @@ def chat_row(number: int = 3) -> TokenRow:
     )
 
 
-FIX = Fix("deduplicate", "Leave out duplicates", (Change("data", "deduplicate", True),))
+FIX = Fix("deduplicate", "Remove duplicates", (Change("data", "deduplicate", True),))
 
 
 def report(**changes: object) -> DataReport:

@@ -40,7 +40,7 @@ def test_findings_say_how_bad_they_are_in_words(view: ReportView) -> None:
 
 def test_a_fix_is_a_button_that_names_what_it_does(view: ReportView, qtbot: QtBot) -> None:
     button = view.findChild(QPushButton, "fix:deduplicate")
-    assert "Leave out duplicates" in button.accessibleName()
+    assert "Remove duplicates" in button.accessibleName()
     with qtbot.waitSignal(view.fix_wanted) as wanted:
         QTest.mouseClick(button, LEFT)
     assert wanted.args == [FIX]
