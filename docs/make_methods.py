@@ -132,7 +132,7 @@ def _yes(value: bool) -> str:
 def _merge(method: LoraMethod) -> str:
     if method.cannot_merge:
         return "no"
-    return "whole" if method.merge_whole else "by layer"
+    return "whole" if method.merge_in_memory else "by layer"
 
 
 def _saved(method: LoraMethod) -> str:

@@ -142,12 +142,12 @@ def open_window(
     held_out: Sequence[Path] = ()
     if settings.split_mode == "file":
         held_out = source_files(settings, project_dir, validation=True).files
-    rows = _whole_rows(own[0], options_of(settings))
+    rows = _all_rows(own[0], options_of(settings))
     chosen = choose_format(own[0], settings.format, settings.format_settings, rows, variants)
     return SourceWindow(settings, own, held_out, chosen)
 
 
-def _whole_rows(path: Path, options: ReadOptions) -> list[SourceRow]:
+def _all_rows(path: Path, options: ReadOptions) -> list[SourceRow]:
     """The first rows that can be read; raises ``StudioError`` when there is none."""
     rows: list[SourceRow] = []
     try:

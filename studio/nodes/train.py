@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 def check(settings: TrainSettings, context: CheckContext) -> Iterable[Problem]:
     """Settings that contradict each other or what is wired; data that train nothing."""
-    yield from check_whole(settings, context)
+    yield from check_full_fine_tuning(settings, context)
     yield from check_rate(settings, context)
     yield from kept_problems(settings, context)
     yield from check_data(settings, context)
@@ -62,10 +62,10 @@ def run(
     context: StepContext, inputs: Mapping[str, Any], settings: TrainSettings
 ) -> Mapping[str, Any]:
     """Train, verify what was written on a fresh load, and describe it."""
-    from studio.training.loop.train import train_adapter, train_whole
+    from studio.training.loop.train import train_adapter, train_model
 
     if inputs["model"]["kind"] == "model":
-        return {"adapter": None, "model": train_whole(context, inputs, settings).to_json()}
+        return {"adapter": None, "model": train_model(context, inputs, settings).to_json()}
     return {"adapter": train_adapter(context, inputs, settings).to_json(), "model": None}
 
 
@@ -81,19 +81,19 @@ def _summary(settings: TrainSettings) -> str:
 USUAL_RATE = 1e-4
 
 
-def is_whole(context: CheckContext) -> bool:
+def is_full_fine_tuning(context: CheckContext) -> bool:
     """Whether a model without a LoRA node is wired in."""
     return context.input_types.get("model") == MODEL.id
 
 
-def check_whole(settings: TrainSettings, context: CheckContext) -> Iterable[Problem]:
+def check_full_fine_tuning(settings: TrainSettings, context: CheckContext) -> Iterable[Problem]:
     """Full fine-tuning gives a model and no adapter, cannot be quantized, and wants small steps."""
-    whole = is_whole(context)
-    wrong, right = ("adapter", "Tuned model") if whole else ("model", "Adapter")
+    full = is_full_fine_tuning(context)
+    wrong, right = ("adapter", "Tuned model") if full else ("model", "Adapter")
     if "model" in context.inputs and wrong in context.used_outputs:
         what = (
             "Train is connected to a base model without LoRA, so it produces no adapter"
-            if whole
+            if full
             else (
                 "Train is connected to a model with LoRA, so it produces an adapter, not a tuned "
                 "model"
@@ -104,9 +104,9 @@ def check_whole(settings: TrainSettings, context: CheckContext) -> Iterable[Prob
             wrong,
             code="no_such_result",
             hint=f"Connect “{right}” instead"
-            + (", or put a LoRA node before Train." if whole else ", or add a Merge node."),
+            + (", or put a LoRA node before Train." if full else ", or add a Merge node."),
         )
-    if not whole:
+    if not full:
         return
     base = next((s for t, s in context.upstream.values() if t == "base_model" and s), None)
     if getattr(base, "quantization", "none") != "none":

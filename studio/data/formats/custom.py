@@ -102,7 +102,7 @@ def convert(row: Row, settings: CustomSettings) -> Canonical:
     try:
         texts = render([getattr(settings, f) for f in fields], row)
     except TemplateFailed as error:
-        raise _told(error, fields, row) from error
+        raise _row_error(error, fields, row) from error
     said = dict(zip(fields, texts, strict=True))
     if settings.shape == "text":
         return {"text": _filled(said, "text_template")}
@@ -135,7 +135,7 @@ def _filled(said: dict[str, str], name: str) -> str:
     return as_text(said[name], f"the {_TITLES[name]}'s text", "")
 
 
-def _told(error: TemplateFailed, fields: Sequence[str], row: Row) -> RowError:
+def _row_error(error: TemplateFailed, fields: Sequence[str], row: Row) -> RowError:
     title = _TITLES[fields[error.at]]
     if error.missing:
         return RowError(

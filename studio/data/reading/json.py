@@ -46,9 +46,9 @@ def is_lines(path: Path, options: ReadOptions, likely: bool) -> bool:
         second = _next_line(source)
     if likely:  # JSON lines, unless it starts like one value on several lines, or like a list
         if first[:1] == b"[":
-            return second[:1] == b"[" and _whole(first, list)
+            return second[:1] == b"[" and _is_complete(first, list)
         return not (first == b"{" and second)
-    return second.startswith(b"{") and _whole(first, dict)
+    return second.startswith(b"{") and _is_complete(first, dict)
 
 
 def _next_line(source: Input) -> bytes:
@@ -62,7 +62,7 @@ def _next_line(source: Input) -> bytes:
     return b""
 
 
-def _whole(raw: bytes, kind: type) -> bool:
+def _is_complete(raw: bytes, kind: type) -> bool:
     try:
         return isinstance(json.loads(raw), kind)
     except (ValueError, RecursionError):

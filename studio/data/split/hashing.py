@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-_WHOLE = 1_000_000  # shares are counted in millionths
+_MILLION = 1_000_000  # shares are counted in millionths
 
 
 def held_out_by_share(ordinals: Any, fraction: float, seed: int) -> Any:
@@ -21,13 +21,13 @@ def held_out_by_share(ordinals: Any, fraction: float, seed: int) -> Any:
     two, so that both sides have a row as soon as there are two.
     """
     ordinals = np.asarray(ordinals, dtype=np.int64)
-    part = round(min(fraction, 1.0) * _WHOLE)
+    part = round(min(fraction, 1.0) * _MILLION)
     part = max(part, 1) if fraction > 0 else 0
-    if part in (0, _WHOLE):
-        return np.full(ordinals.shape, part == _WHOLE)
-    rare = min(part, _WHOLE - part)
-    run = ordinals * rare // _WHOLE
-    first, end = -(-run * _WHOLE // rare), -(-(run + 1) * _WHOLE // rare)
+    if part in (0, _MILLION):
+        return np.full(ordinals.shape, part == _MILLION)
+    rare = min(part, _MILLION - part)
+    run = ordinals * rare // _MILLION
+    first, end = -(-run * _MILLION // rare), -(-(run + 1) * _MILLION // rare)
     room = np.where(run == 0, np.minimum(end - first, 2), end - first)
     drawn = first + (ranks(run, seed) % room.astype(np.uint64)).astype(np.int64)
     return (drawn == ordinals) == (rare == part)

@@ -257,7 +257,7 @@ def write_adapter(tuning: Tuning, tokenizer: Any, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     config = tuning.model.peft_config["default"]
     config.base_model_name_or_path, config.revision = base_reference(tuning.adapted.model)
-    save_adapter(tuning.model, folder, whole=tuning.method.hooks.save is not None)
+    save_adapter(tuning.model, folder, all_ranks=tuning.method.hooks.save is not None)
     if tuning.start:
         make_plain(folder, tuning.start)
     if tuning.method.hooks.save:

@@ -20,7 +20,7 @@ from studio.training.adapter.build import method_of
 from studio.training.answer.generate import greedy_answers
 from studio.training.answer.questions import Question, exact_match, file_names, questions_of
 from studio.training.model.load import load_base, pick_device, roomy_device
-from studio.training.model.out_of_memory import told_in_words
+from studio.training.model.out_of_memory import explain_out_of_memory
 from studio.training.model.quiet import quiet_libraries
 from studio.training.tokens.chat import load_tokenizer
 from studio.training.tokens.limits import learned_positions
@@ -64,7 +64,7 @@ def evaluate(
             limit=limit,
         )
 
-    with told_in_words(context, "evaluation", "Lower the batch size.", "batch_size"):
+    with explain_out_of_memory(context, "evaluation", "Lower the batch size.", "batch_size"):
         before, after = _both(context, value, ask)
     return _reported(context, questions, before, after, settings.model_dump(mode="json"))
 
@@ -181,7 +181,7 @@ def _reported(
     examples = [rows[i * len(rows) // count] for i in range(count)]
     path = context.folder / "report.json"
     report = {"measures": measures, "rows": len(rows), "settings": settings, "answers": rows}
-    with disk.told("the report", path.parent):
+    with disk.explain_errors("the report", path.parent):
         path.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     context.emit("Evaluation", measures=measures, rows=len(rows), examples=examples)
     context.artifact("report", path, measures=measures, rows=len(rows))

@@ -43,7 +43,7 @@ def mix_datasets(
     _refuse_odd_shapes(context, parts)
     name = _fingerprint(parts, settings)
     counts = {}
-    with disk.told("the rows", context.folder):
+    with disk.explain_errors("the rows", context.folder):
         for side in ("train", "validation"):
             rows = {p: _rows(v, side) for p, v in parts.items()}
             counts[side] = _write(context, parts, settings, side, draws(rows, settings, side), name)

@@ -47,7 +47,7 @@ _LARGE = 50_000_000  # bytes whose hash takes long enough to be told
 
 def prepare_rows(context: StepContext, settings: DatasetSettings) -> DatasetValue:
     """Read, check, convert and split the files; raises ``StudioError`` with file and line."""
-    with disk.told("the rows", context.folder):
+    with disk.explain_errors("the rows", context.folder):
         return _prepare(context, settings)
 
 

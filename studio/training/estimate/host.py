@@ -68,7 +68,7 @@ def _dry(asked: Mapping[str, Any]) -> dict[str, Any]:
 
     from studio.estimate.optimizers import state_bytes
     from studio.training.adapter.experts import name_experts
-    from studio.training.adapter.whole import mark_trained
+    from studio.training.adapter.full_fine_tuning import mark_trained
     from studio.training.estimate.dry_run import dry_run
     from studio.training.loop.optim import build_optimizer
 
@@ -141,7 +141,7 @@ def _probe(asked: Mapping[str, Any]) -> dict[str, Any]:
 
             model = build_adapter(context, load_base(context, value), adapted).model
         else:
-            from studio.training.adapter.whole import load_for_training, mark_trained
+            from studio.training.adapter.full_fine_tuning import load_for_training, mark_trained
 
             model, train = load_for_training(context, value), asked["train"]
             mark_trained(model, train["trained_layers"], train["train_embeddings"])

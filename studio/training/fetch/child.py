@@ -22,7 +22,7 @@ from studio.system.children import end_child, start_child
 
 POLL_S = 0.2
 GRACE_S = 1.0
-Told = Mapping[str, Any]
+Message = Mapping[str, Any]
 
 
 @dataclass
@@ -30,7 +30,7 @@ class Ended:
     """How a child ended: exit code, the last JSON line, and its last words on standard error."""
 
     code: int
-    said: Told
+    said: Message
     last_words: str
     lines: list[str] = field(default_factory=list)
 
@@ -50,18 +50,18 @@ def run_child(
     context: StepContext,
     command: Sequence[str],
     *,
-    told: Callable[[Told], None] = lambda message: None,
+    on_message: Callable[[Message], None] = lambda message: None,
     tick: Callable[[list[str]], None] = lambda lines: None,
     environment: Mapping[str, str] | None = None,
 ) -> Ended:
-    """Run ``command`` to its end; ``told`` gets its JSON lines, ``tick`` is called regularly.
+    """Run ``command`` to its end; ``on_message`` gets its JSON lines, ``tick`` is called regularly.
 
     Raises ``Stopped``, after ending the child, when the user asks for a stop.
     """
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as errors:
         process = start_child(command, errors, environment=environment)
         try:
-            ended = _follow(context, process, told, tick)
+            ended = _follow(context, process, on_message, tick)
         finally:
             end_child(process, GRACE_S)
         errors.seek(0)
@@ -72,7 +72,7 @@ def run_child(
 def _follow(
     context: StepContext,
     process: subprocess.Popen[str],
-    told: Callable[[Told], None],
+    on_message: Callable[[Message], None],
     tick: Callable[[list[str]], None],
 ) -> Ended:
     ended = Ended(-1, {}, "")
@@ -94,7 +94,7 @@ def _follow(
             ended.lines.append(line.rstrip())
         else:
             ended.said = message
-            told(message)
+            on_message(message)
     ended.code = process.wait()
     reader.join()
     return ended
@@ -106,7 +106,7 @@ def _read(stream: IO[str], lines: SimpleQueue[str | None]) -> None:
     lines.put(None)
 
 
-def _message(line: str) -> Told | None:
+def _message(line: str) -> Message | None:
     try:
         message = json.loads(line)
     except ValueError:

@@ -107,7 +107,7 @@ def _import(
     ended = run_child(
         context,
         python("-m", "studio.training.fetch.gguf_import", str(file), str(target)),
-        told=lambda m: context.phase("import", _STAGES.get(m.get("stage", ""), "Importing")),
+        on_message=lambda m: context.phase("import", _STAGES.get(m.get("stage", ""), "Importing")),
     )
     if ended.code:
         raise StudioError(

@@ -62,7 +62,7 @@ def run_download(context: StepContext, repo: str, program: str, *arguments: str)
     context.phase("download", f"Looking for {repo} on the hub")
     following: dict[str, Any] = {}
 
-    def told(message: Any) -> None:
+    def on_message(message: Any) -> None:
         if "total" in message:
             following.update(message)
             context.phase("download", f"Downloading {repo}")
@@ -75,7 +75,7 @@ def run_download(context: StepContext, repo: str, program: str, *arguments: str)
             done = min(_bytes_in(Path(following["blobs"])), following["total"])
             context.progress("download", done, following["total"], "bytes")
 
-    return run_child(context, python("-m", program, *arguments), told=told, tick=tick)
+    return run_child(context, python("-m", program, *arguments), on_message=on_message, tick=tick)
 
 
 def _bytes_in(folder: Path) -> int:

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import torch
 from torch.nn.functional import cross_entropy
 
-from studio.training.batch.attention import rows_laid
+from studio.training.batch.attention import row_boundaries
 from studio.training.batch.batches import Batch
 from studio.training.loop.chunked_head import chunked_loss, frozen_head, without_head, worth_it
 from studio.training.tokens.masks import IGNORED
@@ -82,7 +82,7 @@ def summed_loss(
     wanted = batch["shift_labels"]
     keep = wanted != IGNORED
     weights = batch["weights"][keep] if "weights" in batch else None
-    with rows_laid(batch.get("lengths"), wanted.device):
+    with row_boundaries(batch.get("lengths"), wanted.device):
         if head == "chunks" and worth_it(int(keep.sum()), last := frozen_head(model)):
             with without_head(last):
                 hidden = model(**_inputs(batch), logits_to_keep=keep).logits  # (labels, size)

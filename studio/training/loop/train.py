@@ -21,11 +21,11 @@ from transformers import set_seed
 from studio.errors import StudioError
 from studio.graph.context import StepContext
 from studio.runs.cadence import cadence_of, length_of
+from studio.training.adapter.full_fine_tuning import full_fine_tuning_of, tuned_model
 from studio.training.adapter.insight import InsightMeter
-from studio.training.adapter.subject import subject_of
+from studio.training.adapter.trainable import trainable_of
 from studio.training.adapter.tuning import Tuning
 from studio.training.adapter.verify import Expected, expect
-from studio.training.adapter.whole import tuned_model, whole_of
 from studio.training.batch.batches import Batches, RowOrder
 from studio.training.batch.batching import BatchPlan, plan_batches
 from studio.training.loop.evaluation import evaluator_of
@@ -37,7 +37,7 @@ from studio.training.loop.sft import total_weight
 from studio.training.loop.state import TrainingState
 from studio.training.loop.training_loop import TrainingLoop, in_rows
 from studio.training.model.load import free_memory
-from studio.training.model.out_of_memory import told_in_words, what_to_change
+from studio.training.model.out_of_memory import explain_out_of_memory, what_to_change
 from studio.training.model.quiet import quiet_libraries
 from studio.training.saved.checkpoint import Checkpoint, newest, remove_torn, unusable
 from studio.training.saved.snapshot import load_adapter, read_method
@@ -89,12 +89,12 @@ def train_adapter(
     return _trained_from(context, dataset, adapted, settings)
 
 
-def train_whole(
+def train_model(
     context: StepContext, inputs: Mapping[str, Any], settings: TrainSettings
 ) -> ModelValue:
     """Train the model that ``inputs`` describe itself, verify it from disk, and describe it."""
     dataset = DatasetValue.model_validate(inputs["dataset"])
-    adapted = whole_of(context, ModelValue.model_validate(inputs["model"]), settings)
+    adapted = full_fine_tuning_of(context, ModelValue.model_validate(inputs["model"]), settings)
     return tuned_model(context, _trained_from(context, dataset, adapted, settings))
 
 
@@ -104,7 +104,7 @@ def _trained_from(
     quiet_libraries()
     if context.threads:
         torch.set_num_threads(context.threads)
-    subject = subject_of(adapted)
+    trainable = trainable_of(adapted)
     own = load_tokenizer(adapted.model.path)
     tokenizer = with_template(own, settings.model_dump())
     tell_choice(context, own, tokenizer, settings.model_dump())
@@ -119,17 +119,17 @@ def _trained_from(
         long_text=settings.long_text,
         max_length=max_length_for(context, adapted.model, settings.max_length),
     )
-    folder = context.folder / subject.folder
+    folder = context.folder / trainable.folder
     _settle_garbage()
     hint = what_to_change(settings, adapted, 1)
-    with told_in_words(context, "training", hint, "gradient_checkpointing"):
+    with explain_out_of_memory(context, "training", hint, "gradient_checkpointing"):
         expected, metrics = _train(context, adapted, dataset, tokens, tokenizer, settings, folder)
         del tokens
         free_memory()
-        difference = subject.verify(context, adapted, folder, expected)
+        difference = trainable.verify(context, adapted, folder, expected)
     shutil.rmtree(context.folder / "tokens", ignore_errors=True)
     shown = _shown(metrics)
-    context.artifact(subject.kind, folder, reload_difference=difference, **shown)
+    context.artifact(trainable.kind, folder, reload_difference=difference, **shown)
     return AdapterValue(
         path=str(folder),
         model=adapted,
@@ -151,8 +151,8 @@ def _train(
 ) -> tuple[Expected, Metrics]:
     """Train and write what was trained; the model is gone when this returns."""
     set_seed(settings.seed)
-    subject = subject_of(adapted)
-    base = subject.load(context, adapted.model)
+    trainable = trainable_of(adapted)
+    base = trainable.load(context, adapted.model)
     refuse_unknown_tokens(context, base, tokens, tokenizer)
     tell_unquantized(context, base, adapted.model)
     identity = identity_of(adapted, dataset, settings)
@@ -161,15 +161,15 @@ def _train(
         context, base, tokens.train, settings, pad_id_of(base, tokenizer), adapted.method
     )
     facts = _facts(context, plan, settings)
-    tuning = subject.build(context, base, adapted, facts, resumed.path if resumed else None)
+    tuning = trainable.build(context, base, adapted, facts, resumed.path if resumed else None)
     if resumed is not None:
         load_adapter(resumed.path, tuning.model)
         tuning.restore(*read_method(resumed.path))
     metrics = _trained(
         context, tuning, dataset, tokens, tokenizer, plan, settings, identity, resumed
     )
-    context.phase("save", subject.title)
-    subject.write(context, tuning, tokenizer, folder)
+    context.phase("save", trainable.title)
+    trainable.write(context, tuning, tokenizer, folder)
     return expect(tuning.model, tokens.train), metrics
 
 

@@ -42,7 +42,7 @@ def export(
     place = settings.folder.strip()
     folder = context.resolve(place) if place else context.folder / "export"
     needed = exporter.size(value)
-    told = disk.told("the export", folder, needed=needed, field="folder")
+    told = disk.explain_errors("the export", folder, needed=needed, field="folder")
     with told, replaced(folder) as staging:
         if place:  # inside the run, weights are linked and take no room
             _refuse_full(folder, needed)

@@ -82,14 +82,14 @@ def _facts(
 ) -> Facts:
     if item.row is None:
         code = "broken_file" if item.ends_file else "bad_row"
-        return Facts(item, (), {code: _told(item.error) or "it cannot be read"})
+        return Facts(item, (), {code: _message(item.error) or "it cannot be read"})
     if refused is None and is_giant(item.row):
         size = sum(len(t) for t in texts_of(item.row))
         code = _long(item.row.get("text") is not None, encoder.long_text)
         return Facts(item, (), {code: f"{size:,} characters: too long to be looked at closer"})
     marks = _text_marks(item.row)
     if refused is not None:
-        return Facts(item, (), {"refused_row": _told(refused), **marks})
+        return Facts(item, (), {"refused_row": _message(refused), **marks})
     facts = Facts(item, parts)
     return replace(facts, marks={**_token_marks(facts), **marks})
 
@@ -99,7 +99,7 @@ def is_giant(row: Mapping[str, Any]) -> bool:
     return sum(len(t) for t in texts_of(row)) > GIANT
 
 
-def _told(error: StudioError | None) -> str:
+def _message(error: StudioError | None) -> str:
     """What is wrong, and what to do."""
     return f"{error.sentence} {error.hint or ''}".strip() if error else ""
 

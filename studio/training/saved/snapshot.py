@@ -82,14 +82,14 @@ def write_weights(
 def _write_model(
     folder: Path, model: Any, method: tuple[dict[str, Any], dict[str, Any]] | None
 ) -> dict[str, Any]:
-    save_adapter(model, folder, whole=True)
+    save_adapter(model, folder, all_ranks=True)
     kept, values = method or ({}, {})
     if kept:
         save_file(_on_cpu(kept), folder / METHOD)
     return values
 
 
-def save_adapter(model: Any, folder: Path, whole: bool = False) -> None:
+def save_adapter(model: Any, folder: Path, all_ranks: bool = False) -> None:
     """The adapter's weights and config, as plain PEFT loads them. ``whole`` also keeps the parts that
     AdaLoRA has switched off: a resumed run may switch them on again."""
     if not hasattr(model, "peft_config"):  # the model itself is trained
@@ -97,7 +97,7 @@ def save_adapter(model: Any, folder: Path, whole: bool = False) -> None:
         save_file(_on_cpu(trained), folder / ADAPTER, metadata={"format": "pt"})
         return
     config = model.peft_config["default"]
-    with _every_rank(config, whole):
+    with _every_rank(config, all_ranks):
         state = get_peft_model_state_dict(model, save_embedding_layers=False)
     save_file(_on_cpu(state), folder / ADAPTER, metadata={"format": "pt"})
     was, config.inference_mode = config.inference_mode, True
@@ -156,7 +156,7 @@ def _trained_names(model: Any) -> list[list[str]]:
 def load_adapter(folder: Path, model: Any) -> None:
     """Put the trained weights into ``model``; every one of them must be there."""
     if not hasattr(model, "peft_config"):
-        _load_whole(folder, model)
+        _load_model(folder, model)
         return
     with _every_rank(model.peft_config["default"]):
         result = set_peft_model_state_dict(model, load_file(folder / ADAPTER))
@@ -166,7 +166,7 @@ def load_adapter(folder: Path, model: Any) -> None:
 
 
 @torch.no_grad()
-def _load_whole(folder: Path, model: Any) -> None:
+def _load_model(folder: Path, model: Any) -> None:
     kept = load_file(folder / ADAPTER)
     trained = {n: p for n, p in model.named_parameters() if p.requires_grad}
     _refuse_missing(folder, sorted(trained.keys() ^ kept.keys()))

@@ -52,7 +52,7 @@ def key_of(rows: Path, encoder: Any, check: Check) -> str:
 
 
 def fetch(key: str, target: Path, check: Check) -> dict[str, Any] | None:
-    """Put the tokens of this name into ``target``; returns their figures, or ``None``.
+    """Put the tokens of this name into ``target``; returns their counts, or ``None``.
 
     A damaged entry is removed.
     """
@@ -76,7 +76,7 @@ def fetch(key: str, target: Path, check: Check) -> dict[str, Any] | None:
     return dict(manifest["figures"])
 
 
-def store(key: str, source: Path, figures: Mapping[str, Any], check: Check) -> None:
+def store(key: str, source: Path, counts: Mapping[str, Any], check: Check) -> None:
     """Keep the tokens in ``source`` under this name and drop the longest unused ones beyond the limit."""
     limit = limit_bytes()
     files = sorted(p for p in source.rglob("*") if p.is_file())
@@ -90,7 +90,7 @@ def store(key: str, source: Path, figures: Mapping[str, Any], check: Check) -> N
         for name in names:
             _place(source / name, staging / name)
         hashes = {name: sha256_of(staging / name, check) for name in names}
-        manifest = {"layout": LAYOUT, "bytes": size, "files": hashes, "figures": dict(figures)}
+        manifest = {"layout": LAYOUT, "bytes": size, "files": hashes, "figures": dict(counts)}
         (staging / _MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
         make_room(limit - size)
         os.replace(staging, folder() / key)

@@ -175,15 +175,15 @@ def _from_cache(
     if not token_cache.limit_bytes():
         return _write(context, dataset, encoder, folder, dataset.sha256)
     key = token_cache.key_of(Path(dataset.path), encoder, context.check)
-    figures = token_cache.fetch(key, folder, context.check)
-    if figures is not None:
+    counts = token_cache.fetch(key, folder, context.check)
+    if counts is not None:
         context.notice(
             "Tokens taken from the cache: rows, tokenizer and settings are as before.", level="info"
         )
-        return Counts(**figures["train"]), Counts(**figures["validation"])
+        return Counts(**counts["train"]), Counts(**counts["validation"])
     train, held_out = _write(context, dataset, encoder, folder, key)
-    figures = {"train": asdict(train), "validation": asdict(held_out)}
-    token_cache.store(key, folder, figures, context.check)
+    counts = {"train": asdict(train), "validation": asdict(held_out)}
+    token_cache.store(key, folder, counts, context.check)
     return train, held_out
 
 
