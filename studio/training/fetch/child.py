@@ -1,8 +1,8 @@
-"""Run a helper program that can be stopped at once: downloads and imports.
+"""Runs downloads and imports in a child process that can be stopped at once.
 
-Why a process: pip, the hub client and the GGUF reader cannot be interrupted from inside, and what
-they hold in memory is gone when they end. The child shares our process group, so that it never
-outlives the run. It speaks JSON lines on its standard output; other lines are told as text.
+pip, the hub client and the GGUF reader cannot be interrupted from inside, and their memory is freed
+when the process ends. The child belongs to our process group, so it never outlives the run. It
+writes JSON lines to its standard output; other lines are collected as text.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Message = Mapping[str, Any]
 
 @dataclass
 class Ended:
-    """How a child ended: exit code, the last JSON line, and its last words on standard error."""
+    """How a child ended: exit code, last JSON line, and the end of its standard error."""
 
     code: int
     said: Message
@@ -36,13 +36,13 @@ class Ended:
 
     @property
     def reason(self) -> str:
-        """Why it failed: what it said itself, else the last of its last words."""
+        """Why the child failed: the error it reported, otherwise the last line of standard error."""
         words = self.last_words.splitlines() or ["no reason"]
         return str(self.said.get("error") or words[-1])
 
 
 def python(*arguments: str) -> list[str]:
-    """A command for this Python."""
+    """A command for this Python interpreter."""
     return [sys.executable, *arguments]
 
 
@@ -54,9 +54,10 @@ def run_child(
     tick: Callable[[list[str]], None] = lambda lines: None,
     environment: Mapping[str, str] | None = None,
 ) -> Ended:
-    """Run ``command`` to its end; ``on_message`` gets its JSON lines, ``tick`` is called regularly.
+    """Run ``command`` to its end. ``on_message`` receives its JSON lines; ``tick`` is called at
+    intervals.
 
-    Raises ``Stopped``, after ending the child, when the user asks for a stop.
+    Raises ``Stopped``, after ending the child, when the user stops the run.
     """
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as errors:
         process = start_child(command, errors, environment=environment)

@@ -1,7 +1,7 @@
-"""A model from the Hugging Face hub, pinned to the commit that its revision names now.
+"""Models from the Hugging Face hub, pinned to the current commit of a revision.
 
-The download runs in a process of its own (``hub_download``), so that a stop ends it at once; what
-was fetched stays in the hub's cache and the next try goes on from there.
+The download runs in a child process (``hub_download``), so that it can be stopped at once.
+Downloaded files stay in the hub's cache, and the next attempt continues from there.
 """
 
 from __future__ import annotations
@@ -27,8 +27,7 @@ def fetch_from_hub(
 ) -> tuple[Path, str]:
     """The snapshot folder of ``repo`` and the commit it is pinned to.
 
-    A model that is whole on this machine is taken as it is, without any network, unless the user
-    wants to look for updates.
+    A model that is completely cached is used without a network, unless ``look_for_updates`` is set.
     """
     found = kept(repo, revision)
     if found is not None and not look_for_updates:
@@ -58,7 +57,7 @@ def fetch_from_hub(
 
 
 def run_download(context: StepContext, repo: str, program: str, *arguments: str) -> Ended:
-    """Run a download program to its end; its notices are told, and its progress as files arrive."""
+    """Run a download program to its end, and report its notices and progress."""
     context.phase("download", f"Looking for {repo} on the hub")
     following: dict[str, Any] = {}
 
@@ -79,7 +78,7 @@ def run_download(context: StepContext, repo: str, program: str, *arguments: str)
 
 
 def _bytes_in(folder: Path) -> int:
-    """Bytes that have arrived; files may vanish while they are counted."""
+    """The bytes downloaded so far; files may disappear while they are counted."""
     total = 0
     for path in folder.glob("*"):
         try:

@@ -1,7 +1,7 @@
-"""Fetch a hub model's files. Run as a program: ``hub_download REPO [REVISION]``.
+"""Downloads the files of a hub model. Run as a program: ``hub_download REPO [REVISION]``.
 
-It says on standard output, as JSON lines, how much there is to fetch and where it ended up. Only
-safetensors, configs and tokenizer files are fetched, and code only as text for a person to read: no pickles.
+Prints JSON lines with the size of the download and the resulting folder. Only safetensors, configs
+and tokenizer files are downloaded, and code only as text for a person to read: no pickles.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ TEMPLATES = "additional_chat_templates/*.jinja"  # where a tokenizer has several
 
 
 def tell(**message: Any) -> None:
-    """One JSON line for the parent process."""
+    """Print one JSON line for the parent process."""
     print(json.dumps(message), flush=True)
 
 
 def fail(code: str, error: str) -> int:
-    """An error line; the program's exit code."""
+    """Print an error line; returns the program's exit code."""
     tell(code=code, error=error)
     return 1
 
 
 def fetch(repo: str, revision: str) -> int:
-    """Resolve the commit, download, and tell the folder."""
+    """Resolve the commit, download the files, and print the folder."""
     from huggingface_hub import HfApi, constants, snapshot_download
     from huggingface_hub import errors as hub
     from huggingface_hub.utils import disable_progress_bars
@@ -78,7 +78,7 @@ def fetch(repo: str, revision: str) -> int:
 
 
 def _from_cache(repo: str, revision: str, error: Exception) -> int:
-    """Without a network: the snapshot that was fetched earlier, if there is one."""
+    """The snapshot of an earlier download, for use without a network."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 

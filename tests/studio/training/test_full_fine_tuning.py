@@ -142,7 +142,7 @@ def test_what_cannot_be_is_told(tmp_path: Path) -> None:
     with pytest.raises(StudioError, match="does not support full fine-tuning") as caught:
         trained(tmp_path, model={"quantization": "nf4"})
     assert caught.value.code == "whole_quantized"
-    with pytest.raises(StudioError, match="it has 2 layers") as caught:
+    with pytest.raises(StudioError, match="the model's 2 layers") as caught:
         trained(tmp_path, trained_layers="7", train_embeddings=False)
     assert caught.value.field == "trained_layers"
     with pytest.raises(StudioError, match="did not change the model"):
