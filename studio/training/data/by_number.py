@@ -108,7 +108,9 @@ class WindowRows:
         try:
             fault = row.error or self._sides.fault(row)
             if fault is not None:
-                split = split if dropped else "train"  # nothing leaves it out: a step stops there
+                split = (
+                    split if dropped else "train"
+                )  # nothing excludes it: the step ends with an error there
                 raise fault
             canonical = self._canonical(row)
         except StudioError as error:
@@ -118,7 +120,7 @@ class WindowRows:
         return Item(number, split, source, row.line, stored)
 
     def _is_dropped(self, number: int, row: SourceRow) -> bool:
-        if not self._drops or row.ends_file:  # nothing passes what ends a file
+        if not self._drops or row.ends_file:  # an unreadable rest of a file cannot be excluded
             return False
         return self._drops.has(number, row.path, row.line)
 

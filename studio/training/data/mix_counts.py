@@ -49,7 +49,7 @@ def _by_weights(there: Mapping[str, int], settings: MixSettings, side: str) -> l
     used = {p: w for p, w in weights.items() if w > 0 and there[p]}
     if not used:
         return [Draw(p, n, 0) for p, n in there.items()]
-    sizes = [there[p] / w for p, w in used.items()]  # rows per unit of weight that each could give
+    sizes = [there[p] / w for p, w in used.items()]  # available rows per unit of weight
     repeat = settings.fit == "repeat" and side == "train"
     unit = max(sizes) if repeat else min(sizes)
     most = settings.max_repeats if repeat else 1

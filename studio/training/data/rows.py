@@ -43,7 +43,7 @@ from studio.values import DatasetValue
 
 _ROWS_AT_ONCE = 500
 _BYTES_AT_ONCE = 1_000_000
-_LARGE = 50_000_000  # bytes whose hash takes long enough to be told
+_LARGE = 50_000_000  # bytes; hashing a larger file is shown as a phase
 
 
 def prepare_rows(context: StepContext, settings: DatasetSettings) -> DatasetValue:

@@ -62,7 +62,7 @@ class SourceOrder:
         if known is None and seed is not None:
             known = held_out_by_count(self.count, held_out, seed)
         self._held_out = np.arange(self.count) >= train if known is None else known
-        self._before = np.cumsum(self._held_out)  # validation rows up to and with each row
+        self._before = np.cumsum(self._held_out)  # validation rows up to and including each row
 
     def rows(self, first: int, last: int) -> Iterator[SourceRow]:
         """The rows from ``first`` to ``last``, inclusive."""

@@ -121,10 +121,10 @@ def _import(
     content = {**note, "sha256": sha256, "size": file.stat().st_size}
     (target / NOTE).write_text(json.dumps(content, indent=2), encoding="utf-8")
     for path in target.iterdir():
-        path.chmod(0o644)  # safetensors writes files for their owner alone
+        path.chmod(0o644)  # safetensors creates files that only their owner can read
         sync_file(path)
     sync_folder(target)
-    shutil.rmtree(final, ignore_errors=True)  # a folder without its note is torn
+    shutil.rmtree(final, ignore_errors=True)  # a folder without a note is incomplete
     os.replace(target, final)
     sync_folder(final.parent)
     shutil.rmtree(staging, ignore_errors=True)

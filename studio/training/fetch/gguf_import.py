@@ -12,8 +12,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-# Special tokens that pad by convention; the end-of-turn token must never be one of them, or the
-# model would not learn to stop.
+# Special tokens used for padding by convention. The end-of-turn token must not be used, or the model
+# would not learn to stop.
 PAD_TOKENS = (
     "<|endoftext|>",
     "<pad>",
@@ -59,7 +59,7 @@ def mend_model(model: Any, tokenizer: Any, name: str) -> None:
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config
     model.config._name_or_path = name
-    model.config.__dict__.pop("_model_name_or_path", None)  # the name of some earlier training
+    model.config.__dict__.pop("_model_name_or_path", None)  # a name from an earlier training
     model.config.pad_token_id = tokenizer.pad_token_id
     generation = model.generation_config
     generation._from_model_config = False

@@ -51,7 +51,7 @@ def fetch_from_hub(
             code=code,
         )
     folder, commit = Path(ended.said["path"]), str(ended.said["revision"])
-    if ended.said.get("fetched"):  # not what an offline fallback found: it may be half a model
+    if ended.said.get("fetched"):  # an offline fallback may be incomplete
         note_kept(repo, revision, folder, commit)
     return folder, commit
 

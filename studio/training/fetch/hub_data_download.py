@@ -25,7 +25,7 @@ def fetch(repo: str, revision: str, config: str, split: str) -> int:
     disable_progress_bars()
     wanted = revision or "main"
     gated = f"{repo} is gated: its owner asks you to accept a licence first."
-    # Which HTTP library the client uses is its own business; its error class tells.
+    # The client may use any HTTP library, so errors are recognized by their class.
     broken = (hub.HfHubHTTPError, *hub.HfHubHTTPError.__bases__, OSError)
     try:
         info = HfApi().dataset_info(repo, revision=wanted, files_metadata=True)

@@ -22,7 +22,7 @@ PATTERNS = [
     "README.md",
     "LICENSE*",
 ]
-# The same weights for other programs: in folders of their own, or beside those of transformers.
+# The same weights in formats of other programs.
 OTHERS = ["*/*", "consolidated*"]
 TEMPLATES = "additional_chat_templates/*.jinja"  # where a tokenizer has several by name
 
@@ -46,7 +46,7 @@ def fetch(repo: str, revision: str) -> int:
 
     disable_progress_bars()
     wanted = revision or "main"
-    # Which HTTP library the client uses is its own business; its error class tells.
+    # The client may use any HTTP library, so errors are recognized by their class.
     broken = (hub.HfHubHTTPError, *hub.HfHubHTTPError.__bases__, OSError)
     try:
         info = HfApi().model_info(repo, revision=wanted, files_metadata=True)
@@ -71,7 +71,7 @@ def fetch(repo: str, revision: str) -> int:
         return fail("gated", f"{repo} is gated: its owner asks you to accept a licence first.")
     except (hub.LocalEntryNotFoundError, *broken) as error:
         return fail("download_failed", f"the download of {repo} broke off: {_first_line(error)}")
-    if _asks_for_code(Path(path)):  # to be looked at; nothing here runs it
+    if _asks_for_code(Path(path)):  # for review by the user; it is not run
         snapshot_download(repo, revision=info.sha, allow_patterns=["*.py"])
     tell(path=path, revision=info.sha, fetched=True)
     return 0

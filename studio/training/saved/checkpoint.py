@@ -49,11 +49,11 @@ def commit(
     try:
         write(staging)
         _write_manifest(staging, step, identity)
-    except BaseException:  # a full disk has room again for what comes next
+    except BaseException:  # frees space on a full disk
         shutil.rmtree(staging, ignore_errors=True)
         raise
     final = folder / name
-    if final.exists():  # an earlier attempt at this very step, no longer wanted
+    if final.exists():  # an earlier attempt at this step
         _set_aside(final)
     os.replace(staging, final)
     sync_folder(folder)

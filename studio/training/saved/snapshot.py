@@ -68,7 +68,7 @@ def write_snapshot(
         "optimizer": {"rest": rest, "groups": optimizer.state_dict()["param_groups"]},
         "scheduler": _plain(scheduler.state_dict()),
         "python_random": random_state["python"],
-        "figures": metrics,  # the key that checkpoints have always had
+        "figures": metrics,  # the key of the checkpoint format
         "method": values,
     }
     (folder / STATE).write_text(json.dumps(state), encoding="utf-8")
@@ -98,7 +98,7 @@ def save_adapter(model: Any, folder: Path, all_ranks: bool = False) -> None:
     ``all_ranks`` includes the ranks that AdaLoRA has pruned, because a resumed run may restore
     them.
     """
-    if not hasattr(model, "peft_config"):  # the model itself is trained
+    if not hasattr(model, "peft_config"):  # full fine-tuning
         trained = {n: p for n, p in model.named_parameters() if p.requires_grad}
         save_file(_on_cpu(trained), folder / ADAPTER, metadata={"format": "pt"})
         return

@@ -1,9 +1,9 @@
-"""Which characters of a row are trained, and how much each counts.
+"""Which characters of a row are trained, and with which weight.
 
-Why: a wrong mask is the commonest silent failure of fine-tuning. The spans come from the chat
-template's own structure (``spans``): an answer is what rendering one more message adds after the
-generation prompt. Where a template does not allow that proof, the next provable way is taken, or the
-row is refused; text is never searched for marker strings.
+A wrong mask is the most frequent silent error in fine-tuning. The spans follow from the structure
+of the chat template (``spans``): an answer is what rendering one more message adds after the
+generation prompt. If a template does not allow this proof, the next provable method is used, or the
+row is refused. The text is never searched for marker strings.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ TrainOn = Literal["answers", "last_answer", "weights", "all"]
 
 @dataclass(frozen=True)
 class Rendered:
-    """Text and the character spans that are trained; ``raw`` text still lacks BOS and end token.
+    """A text and its trained character spans; ``raw`` text does not have BOS and end token yet.
 
-    ``weights`` has the weight of each span (empty: all weigh 1). ``said`` has what each trained
-    message says by itself, without what the template writes around it. ``answered``: the text ends
-    where an answer does. ``plain``: text that answers nothing, and may be split.
+    ``weights`` has the weight of each span (empty: all are 1). ``said`` holds the content of each
+    trained message without the template's text. ``answered``: the text ends with an answer.
+    ``plain``: the text has no answers and may be divided.
     """
 
     text: str
@@ -50,7 +50,7 @@ class Rendered:
 
 @dataclass(frozen=True)
 class Target:
-    """A message that is to be trained, and how much it counts."""
+    """A message to be trained, and its weight."""
 
     index: int
     weight: float
@@ -58,14 +58,13 @@ class Target:
 
 
 class UnprovableMask(Exception):
-    """The template gives no way to tell what is trained apart from the rest."""
+    """The trained part of the text cannot be determined with this template."""
 
 
 def render_row(tokenizer: Any, row: dict[str, Any], train_on: str = "answers") -> list[Rendered]:
-    """The canonical row as one training text, or one per answer where only that can be proven.
+    """The canonical row as one training text, or one text per answer where only that can be proven.
 
-    With ``train_on="all"`` nothing has to be proven. Raises ``TemplateRefused`` or
-    ``UnprovableMask``.
+    ``train_on="all"`` needs no proof. Raises ``TemplateRefused`` or ``UnprovableMask``.
     """
     if row.get("messages"):
         talk = Conversation(tokenizer, messages_of(row), tools_of(row))
@@ -94,11 +93,11 @@ def _everything(talk: Conversation) -> Rendered:
 def targets_of(
     messages: Sequence[Any], weights: Sequence[float | None], train_on: str
 ) -> list[Target]:
-    """The messages that are trained, in order.
+    """The trained messages, in order.
 
-    A weight of 0 in the data always keeps a message out; other weights count with
-    ``train_on="weights"`` only, where a message of any role with a weight is trained. An answer
-    without a weight that stands before any question is context: nothing asked for it.
+    A weight of 0 in the data always excludes a message. Other weights are used only with
+    ``train_on="weights"``, which trains a message of any role that has a weight. An answer without
+    a weight before the first question is context, because it answers nothing.
     """
     found = [
         Target(i, 1.0 if train_on != "weights" or w is None else float(w), answer)
@@ -114,7 +113,7 @@ def _asked(messages: Sequence[Any], index: int) -> bool:
 
 
 def render_messages(talk: Conversation, targets: Sequence[Target]) -> list[Rendered]:
-    """A conversation with the span of everything that is trained; see ``render_row``."""
+    """A conversation with the spans of all trained messages; see ``render_row``."""
     whole = talk.text()
     _refuse_lost(talk, whole)
     spans = [_span(talk, t, whole) for t in targets]
@@ -127,8 +126,9 @@ def render_messages(talk: Conversation, targets: Sequence[Target]) -> list[Rende
 
 
 def _refuse_lost(talk: Conversation, whole: str) -> None:
-    """Many templates know no tools and write an empty answer where a tool is called; some write
-    nothing of a text that is not a list of parts."""
+    """Raise when the template drops content: many templates do not support tools and write an empty
+    answer for a tool call; some ignore content that is not a list of parts.
+    """
     calls = [c for m in talk.messages for c in m.get("tool_calls") or ()]
     names = [str((c.get("function") or c).get("name", "")) for c in calls]
     if any(n not in whole for n in names):
@@ -147,7 +147,7 @@ def _span(talk: Conversation, target: Target, whole: str) -> Span | None:
 
 
 def _marked(talk: Conversation, targets: Sequence[Target]) -> list[Span] | None:
-    """The template's own marks, where it marks each assistant message once."""
+    """The spans that the template marks itself, if it marks each assistant message once."""
     marked = generation_spans(talk)
     answers = [i for i, m in enumerate(talk.messages) if m["role"] == "assistant"]
     if marked is None or len(marked) != len(answers) or not all(t.answer for t in targets):
@@ -156,7 +156,7 @@ def _marked(talk: Conversation, targets: Sequence[Target]) -> list[Span] | None:
 
 
 def _one_by_one(talk: Conversation, targets: Sequence[Target]) -> list[Rendered]:
-    """One text per answer, each ending with it; what else is trained goes with the next answer."""
+    """One text per answer, each ending with it; other trained messages go with the next answer."""
     parts: list[Rendered] = []
     waiting: list[Target] = []
     for target in targets:
