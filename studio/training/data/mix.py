@@ -133,8 +133,8 @@ def _write(
 
 def _masks(draw: Draw, seed: int) -> Iterator[Any]:
     """Masks of the rows to take: full repetitions of the data set, then the remaining rows by rank."""
-    whole, rest = divmod(draw.rows, draw.there) if draw.there else (0, 0)
-    for _ in range(whole):
+    full, rest = divmod(draw.rows, draw.there) if draw.there else (0, 0)
+    for _ in range(full):
         yield np.ones(draw.there, dtype=bool)
     if rest:
         mask = np.zeros(draw.there, dtype=bool)
@@ -150,10 +150,10 @@ def _taken(folder: Path, mask: Any) -> Iterator[pa.Table]:
             for batch in pa.ipc.open_stream(file):
                 chosen = batch.filter(pa.array(mask[start : start + batch.num_rows]))
                 start += batch.num_rows
-                yield _whole(pa.Table.from_batches([chosen]))
+                yield _all_columns(pa.Table.from_batches([chosen]))
 
 
-def _whole(table: pa.Table) -> pa.Table:
+def _all_columns(table: pa.Table) -> pa.Table:
     """The table with every canonical column; missing columns are null."""
     schema = FEATURES.arrow_schema
     for field in schema:

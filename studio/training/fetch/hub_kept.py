@@ -28,8 +28,8 @@ def kept(repo: str, revision: str) -> tuple[Path, str] | None:
     try:
         note = json.loads(_note(repo, revision or "main").read_text(encoding="utf-8"))
         folder = Path(note["path"])
-        whole = all((folder / n).stat().st_size == size for n, size in note["files"].items())
-        return (folder, str(note["commit"])) if whole and note["files"] else None
+        complete = all((folder / n).stat().st_size == size for n, size in note["files"].items())
+        return (folder, str(note["commit"])) if complete and note["files"] else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 

@@ -1,8 +1,8 @@
-"""The Merge step: the adapter is added into the base model's stored weights.
+"""The Merge step: adds the adapter to the base model's stored weights.
 
-Weights are read, merged and written one tensor at a time, in float32, and stored in the graph's
-precision; a quantized base is merged into its unquantized weights. The result is then compared
-with base and adapter, because a merge can be wrong without any error.
+Weights are read, merged in float32 and written one tensor at a time, and stored in the graph's
+precision; a quantized base is merged into its unquantized weights. The result is then compared with
+base and adapter, because a merge can be wrong without raising an error.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def merge_adapter(
     settings: MergeSettings,
     shard_bytes: int = SHARD_BYTES,
 ) -> ModelValue:
-    """Write the merged model, prove that it equals base plus adapter, and describe it."""
+    """Write the merged model, verify that it equals base plus adapter, and return its description."""
     adapter = AdapterValue.model_validate(adapter_json)
     base = adapter.model.model
     quiet_libraries()
@@ -122,7 +122,7 @@ def _explain_errors(context: StepContext, folder: Path, needed: int) -> Iterator
 
 
 def _size(plan: MergePlan | None, base: ModelValue, dtype: str) -> int:
-    """Bytes of the merged weights."""
+    """The size of the merged weights in bytes."""
     if plan is None:
         return int(base.parameters * getattr(torch, dtype).itemsize)
     return sum(e.size for e in plan.entries)

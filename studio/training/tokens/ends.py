@@ -29,13 +29,13 @@ def closing_ids(tokenizer: Any) -> list[int] | None:
     """The tokens that the chat template writes after an answer; ``None`` if they cannot be determined."""
     talk = Conversation(tokenizer, _PROBE)
     try:
-        whole = talk.text()
-        place = content_span(talk, 1, whole)
+        full_text = talk.text()
+        place = content_span(talk, 1, full_text)
     except TemplateRefused:
         return None
     if place is None:
         return None
-    after = tokenizer(whole[place[1] :], add_special_tokens=False, verbose=False)
+    after = tokenizer(full_text[place[1] :], add_special_tokens=False, verbose=False)
     return list(after["input_ids"])
 
 

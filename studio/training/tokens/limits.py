@@ -1,6 +1,6 @@
 """The limits of a model: its vocabulary, its learned positions, and what a quantization reached.
 
-Beyond these limits a GPU aborts the whole process with an assertion that names neither the row nor
+Beyond these limits a GPU aborts the process with an assertion that names neither the row nor
 the reason. Models with computed positions (rotary) have no limit of positions.
 """
 

@@ -75,16 +75,16 @@ def render_row(tokenizer: Any, row: dict[str, Any], train_on: str = "answers") -
         text = row["text"]
         return [Rendered(text, ((0, len(text)),), True, said=(text,), plain=True)]
     prompt, completion = row["prompt"], row["completion"]
-    whole = prompt + completion
-    return [Rendered(whole, ((len(prompt), len(whole)),), True, said=(completion,))]
+    full_text = prompt + completion
+    return [Rendered(full_text, ((len(prompt), len(full_text)),), True, said=(completion,))]
 
 
 def _everything(talk: Conversation) -> Rendered:
-    whole = talk.text()
+    full_text = talk.text()
     answers = [m for m in talk.messages if m["role"] == "assistant"]
     return Rendered(
-        whole,
-        ((0, len(whole)),),
+        full_text,
+        ((0, len(full_text)),),
         said=tuple(_said(m) for m in answers),
         answered=bool(answers) and talk.messages[-1] is answers[-1],
     )
@@ -114,36 +114,36 @@ def _asked(messages: Sequence[Any], index: int) -> bool:
 
 def render_messages(talk: Conversation, targets: Sequence[Target]) -> list[Rendered]:
     """A conversation with the spans of all trained messages; see ``render_row``."""
-    whole = talk.text()
-    _refuse_lost(talk, whole)
-    spans = [_span(talk, t, whole) for t in targets]
+    full_text = talk.text()
+    _refuse_lost(talk, full_text)
+    spans = [_span(talk, t, full_text) for t in targets]
     if all(s is not None for s in spans):
-        return [_rendered(talk, whole, targets, spans)]
+        return [_rendered(talk, full_text, targets, spans)]
     marked = _marked(talk, targets)
     if marked is not None:
-        return [_rendered(talk, whole, targets, marked)]
+        return [_rendered(talk, full_text, targets, marked)]
     return _one_by_one(talk, targets)
 
 
-def _refuse_lost(talk: Conversation, whole: str) -> None:
+def _refuse_lost(talk: Conversation, full_text: str) -> None:
     """Raise when the template drops content: many templates do not support tools and write an empty
     answer for a tool call; some ignore content that is not a list of parts.
     """
     calls = [c for m in talk.messages for c in m.get("tool_calls") or ()]
     names = [str((c.get("function") or c).get("name", "")) for c in calls]
-    if any(n not in whole for n in names):
+    if any(n not in full_text for n in names):
         raise TemplateRefused("it leaves out the calls of tools")
     said = (str(m.get("content") or "").strip() for m in talk.messages if m["role"] == "assistant")
     if any(
-        s[-_TAIL:] not in whole for s in said
+        s[-_TAIL:] not in full_text for s in said
     ):  # its beginning may be thoughts, which it may drop
         raise TemplateRefused("it leaves out what the answers say")
 
 
-def _span(talk: Conversation, target: Target, whole: str) -> Span | None:
+def _span(talk: Conversation, target: Target, full_text: str) -> Span | None:
     if target.answer and _asked(talk.messages, target.index):
-        return answer_span(talk, target.index, whole)
-    return message_span(talk, target.index, whole)
+        return answer_span(talk, target.index, full_text)
+    return message_span(talk, target.index, full_text)
 
 
 def _marked(talk: Conversation, targets: Sequence[Target]) -> list[Span] | None:
@@ -168,24 +168,24 @@ def _one_by_one(talk: Conversation, targets: Sequence[Target]) -> list[Rendered]
 
 
 def _proven(talk: Conversation, targets: Sequence[Target]) -> Rendered:
-    whole = talk.text()
-    spans = [_span(talk, t, whole) for t in targets]
+    full_text = talk.text()
+    spans = [_span(talk, t, full_text) for t in targets]
     if any(s is None for s in spans):
         raise UnprovableMask
-    return _rendered(talk, whole, targets, spans)
+    return _rendered(talk, full_text, targets, spans)
 
 
 def _rendered(
-    talk: Conversation, whole: str, targets: Sequence[Target], spans: Sequence[Span | None]
+    talk: Conversation, full_text: str, targets: Sequence[Target], spans: Sequence[Span | None]
 ) -> Rendered:
     weights = tuple(t.weight for t in targets)
     found = tuple(s for s in spans if s is not None)
     return Rendered(
-        whole,
+        full_text,
         found,
         weights=weights if any(w != 1 for w in weights) else (),
         said=tuple(_said(talk.messages[t.index]) for t in targets),
-        answered=bool(targets) and targets[-1].answer and found[-1][1] == len(whole),
+        answered=bool(targets) and targets[-1].answer and found[-1][1] == len(full_text),
     )
 
 

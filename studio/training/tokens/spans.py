@@ -38,40 +38,40 @@ class Conversation:
         return Conversation(self.tokenizer, self.messages[:count], self.tools)
 
 
-def answer_span(talk: Conversation, index: int, whole: str) -> Span | None:
-    """The span of answer ``index`` in ``whole``: from the end of its generation prompt to the end
+def answer_span(talk: Conversation, index: int, full_text: str) -> Span | None:
+    """The span of answer ``index`` in ``full_text``: from the end of its generation prompt to the end
     of the text that the answer adds.
 
     ``None`` when the template changes earlier text.
     """
     head = talk.text(index, ask=True)
     last = index == len(talk.messages) - 1
-    upto = whole if last else talk.text(index + 1)
-    if whole.startswith(upto) and upto.startswith(head) and len(upto) > len(head):
+    upto = full_text if last else talk.text(index + 1)
+    if full_text.startswith(upto) and upto.startswith(head) and len(upto) > len(head):
         return len(head), len(upto)
     return None
 
 
-def message_span(talk: Conversation, index: int, whole: str) -> Span | None:
-    """The span of a message's content in ``whole``, including the end of its turn if the template
+def message_span(talk: Conversation, index: int, full_text: str) -> Span | None:
+    """The span of a message's content in ``full_text``, including the end of its turn if the template
     shows it, but without its header.
     """
-    content = content_span(talk, index, whole)
+    content = content_span(talk, index, full_text)
     if content is None:
         return None
     try:
         upto = talk.text(index + 1)
     except TemplateRefused:
         return content
-    closed = whole.startswith(upto) and len(upto) > content[1]
+    closed = full_text.startswith(upto) and len(upto) > content[1]
     return content[0], len(upto) if closed else content[1]
 
 
-def content_span(talk: Conversation, index: int, whole: str) -> Span | None:
+def content_span(talk: Conversation, index: int, full_text: str) -> Span | None:
     """The span of the content of message ``index``, found by rendering other contents in its place.
 
     The text that both renderings share before and after the content must also surround it in
-    ``whole``, and the text between must equal the content, ignoring whitespace at its ends.
+    ``full_text``, and the text between must equal the content, ignoring whitespace at its ends.
     """
     content = str(talk.messages[index].get("content") or "")
     try:
@@ -80,10 +80,15 @@ def content_span(talk: Conversation, index: int, whole: str) -> Span | None:
         return None
     before = first[: _shared(first, second)]
     after = first[len(first) - _shared(first[::-1], second[::-1]) :]
-    start, end = len(before), len(whole) - len(after)
-    if not (content.strip() and start < end and whole.startswith(before) and whole.endswith(after)):
+    start, end = len(before), len(full_text) - len(after)
+    if not (
+        content.strip()
+        and start < end
+        and full_text.startswith(before)
+        and full_text.endswith(after)
+    ):
         return None
-    return (start, end) if whole[start:end].strip() == content.strip() else None
+    return (start, end) if full_text[start:end].strip() == content.strip() else None
 
 
 def turn_start(talk: Conversation) -> int:
