@@ -273,7 +273,7 @@ def _one(data: Opened, item: Item) -> list[TokenRow]:
     if item.row is not None and is_giant(item.row):
         error = StudioError(
             f"Row {item.number} is too long to be shown as tokens: more than {GIANT:,} characters.",
-            hint=_told_of_giant(item.row, data.encoder),
+            hint=_giant_hint(item.row, data.encoder),
         )
     if error is None:
         try:
@@ -294,7 +294,7 @@ def _one(data: Opened, item: Item) -> list[TokenRow]:
     ]
 
 
-def _told_of_giant(row: Mapping[str, Any], encoder: Encoder) -> str:
+def _giant_hint(row: Mapping[str, Any], encoder: Encoder) -> str:
     if row.get("text") is not None and encoder.long_text == "split":
         return "A training splits it into pieces of the max length."
     return "A training cuts it to the max length. Split it into several rows."

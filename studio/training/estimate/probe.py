@@ -28,7 +28,7 @@ STEPS = 2
 
 @dataclass(frozen=True)
 class Probed:
-    """Measured peak in bytes (on a CPU of the whole process), the seconds of the second step, and its tokens."""
+    """Measured peak in bytes (on a CPU those of the process), the seconds of the second step, and its tokens."""
 
     peak: int
     seconds: float
