@@ -54,13 +54,13 @@ the packages gptqmodel and optimum, which this program does not bring |
 (4.9 to 7.4, while the mean learns from 4.9 to 3.8), and is no number at a little more; VeRA learns \
 faster at every rate tried |
 | Lily | its parts are mixed by the mean over all tokens of a batch, later ones \
-too: token by token the logits differ from those of the whole text by half their size, and rows change each other |
+too: token by token the logits differ from those of the complete text by half their size, and rows change each other |
 | FRoD | of its factors U and V only V is saved; U is computed again from the base, and on another machine or \
 with other threads it no longer belongs to V: the logits differ by up to 2.6 |
 | X-LoRA | the reloaded adapter gives other logits |
 | CPT | the loss is not a number |
 | layer replication | the merged model gives other logits |
-| LoRA on an embedding that is tied to the head | the merged model gives other logits; train it as a whole |
+| LoRA on an embedding that is tied to the head | the merged model gives other logits; train it fully |
 | prompt methods, Poly, Shadow | no low-rank change of weights, and no merge |
 """
 _SAVED = {True: "LoRA of rank 2 r", False: "as trained"}

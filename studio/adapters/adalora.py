@@ -1,7 +1,8 @@
-"""AdaLoRA (Zhang et al., 2023, arXiv:2303.10512): the rank moves to the layers that need it.
+"""AdaLoRA (Zhang et al., 2023, arXiv:2303.10512): allocates the rank to the layers that need it.
 
-The change is P Λ Q with almost orthogonal P and Q. While it trains, the least important entries of Λ are
-switched off, from the first rank down to the target, at a pace that depends on the number of steps.
+The change is P Λ Q with almost orthogonal P and Q. During training, the least important entries of
+Λ are pruned, from the initial rank down to the target, on a schedule that depends on the number of
+steps.
 """
 
 from __future__ import annotations
@@ -25,13 +26,13 @@ from studio.variants.lora_method import (
 )
 
 _FEWEST = 3
-"""With one step PEFT 0.21 has no importance to decide by, and fails."""
+"""PEFT 0.21 fails with one step, which gives it no importance scores."""
 _WARM, _FINAL = 0.1, 0.3
-"""Shares of the steps before the first entry is switched off, and after the last one was."""
+"""Shares of the steps before the first entry is pruned, and after the last one."""
 
 
 class AdaloraSettings(Settings):
-    """How far the rank falls, and how strictly."""
+    """The initial rank, and the orthogonality regularization."""
 
     target_r: int = setting(
         8,
@@ -90,7 +91,7 @@ def _fits(node: Any, own: Any, layers: Sequence[LinearModule]) -> Iterable[tuple
 
 
 def _fit(config: Any, facts: TrainingFacts) -> None:
-    """The pace: nothing for a tenth of the steps, then down to the target, then training goes on."""
+    """The schedule: no pruning for a tenth of the steps, then down to the target, then training continues."""
     if facts.steps < _FEWEST:
         raise StudioError(
             f"AdaLoRA decides about ranks from step to step, and this training has only {facts.steps}.",
@@ -117,7 +118,7 @@ def _penalty(model: Any) -> Any:
 
 
 def _freeze(name: str) -> bool:
-    """The divisor of the scale: on a half precision base PEFT 0.21 would train it, and not save it."""
+    """Freeze the divisor of the scale: on a half precision base PEFT 0.21 would train it and not save it."""
     return ".ranknum." in name
 
 
@@ -129,7 +130,7 @@ _KEPT = ("ipt", "exp_avg_ipt", "exp_avg_unc")
 
 
 def _state(model: Any) -> State:
-    """The importance of every entry so far, and which ranks are switched off."""
+    """The importance of every entry so far, and which ranks are pruned."""
     allocator = model.base_model.rankallocator
     tensors = {f"{k}/{n}": t for k in _KEPT for n, t in getattr(allocator, k).items()}
     return tensors, {"rank_pattern": model.peft_config["default"].rank_pattern}
@@ -163,13 +164,13 @@ VARIANT = Variant(
     "Zhang et al. 2023, arXiv:2303.10512.",
     payload=LoraMethod(
         _build,
-        # 5e-4 to 2.2e-3 in the paper; at 2e-4 it hardly moves.
+        # 5e-4 to 2.2e-3 in the paper; at 2e-4 it hardly learns.
         learning_rates=(5e-4, 1e-3, 1e-2),
         quantized=("nf4",),
         paper="arXiv:2303.10512",
         fits=_fits,
         saved_as="LoRA with a rank for each layer",
-        adds_up_anew=True,
+        reorders_sums=True,
         uses=frozenset({"r", "alpha", "dropout", "bias"}),
         hooks=Hooks(
             fit=_fit,

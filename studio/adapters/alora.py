@@ -1,4 +1,6 @@
-"""aLoRA (Greenewald et al., 2025, arXiv:2504.12397): the adapter acts from a phrase onwards."""
+"""aLoRA (Greenewald et al., 2025, arXiv:2504.12397): the adapter is active from an invocation
+sequence onwards.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,7 @@ from studio.variants.lora_method import LoraMethod, lora_config, own_settings
 
 
 class AloraSettings(Settings):
-    """Where the adapter begins to act."""
+    """The invocation sequence."""
 
     invocation: str = setting(
         "",
@@ -49,7 +51,7 @@ def _tokens(folder: Path, text: str) -> list[int]:
 
 
 def _answer_start(tokenizer: Any) -> str:
-    """What the chat template adds when an answer is to follow."""
+    """The chat template's generation prompt."""
     if not getattr(tokenizer, "chat_template", None):
         return ""
     question = [{"role": "user", "content": "?"}]

@@ -13,7 +13,7 @@ from studio.variants.lora_method import LoraMethod, misfit, own_settings, peft_c
 
 
 class BoftSettings(Settings):
-    """What is particular to BOFT."""
+    """Settings of BOFT."""
 
     block_size: int = setting(
         4,
@@ -54,7 +54,7 @@ VARIANT = Variant(
     title="BOFT",
     order=250,
     settings=BoftSettings,
-    help="OFT with a rotation of the whole width from few parameters. Slow. When to use it: when OFT's "
+    help="OFT with a rotation of the full width with few parameters. Slow. When to use it: when OFT's "
     "blocks are too coarse. Liu et al. 2024, arXiv:2311.06243.",
     payload=LoraMethod(
         _build,

@@ -1,6 +1,6 @@
-"""The first rows of a training, as methods that begin from data want them.
+"""The first rows of a training, for methods that are initialized from data.
 
-It must not draw random numbers: the training that follows would see others.
+Draws no random numbers, so that the training sees the same ones.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from studio.variants.lora_method import TrainingFacts
 
 
 def inputs_of(batch: Mapping[str, Any], device: Any) -> dict[str, Any]:
-    """What a model's forward takes of a batch: ids and mask, (batch, seq) each."""
+    """The arguments of a model's forward from a batch: ids and mask, (batch, seq) each."""
     return {name: batch[name].to(device) for name in ("input_ids", "attention_mask")}
 
 
 def large_batches(facts: TrainingFacts, tokens: int) -> list[dict[str, Any]]:
-    """The batches, joined until each has at least ``tokens`` real tokens.
+    """The batches, joined until each has at least ``tokens`` tokens without padding.
 
     Raises ``StudioError`` when all rows together have fewer.
     """

@@ -1,7 +1,7 @@
-"""The LoRA step: match the settings with the model's real layers and describe the adapter.
+"""The LoRA step: matches the settings with the model's layers and describes the adapter.
 
-Nothing is loaded: the layers are read from the headers of the model's files. A wrong name is an
-error here, never an adapter with fewer layers than the user asked for. What a method cannot do is a
+No model is loaded: the layers are read from the headers of its files. A wrong name is an error and
+never leads to an adapter with fewer layers than requested. What a method does not support is a
 Problem before the run.
 """
 
@@ -33,7 +33,7 @@ from studio.variants.lora_method import LoraMethod, quantization_error
 
 
 def check_method(settings: LoraSettings, context: CheckContext) -> Iterable[Problem]:
-    """Whether the method goes together with the wired Base model node, the layers and the settings."""
+    """Problems of the method with the connected Base model node, the layers and the settings."""
     variant = context.variants.get("adapter", {}).get(settings.method)
     if variant is None:
         return
@@ -91,7 +91,7 @@ def _check_precision(
 def layer_errors(
     settings: LoraSettings, variant: Variant, layers: Sequence[LinearModule]
 ) -> Iterator[FieldError]:
-    """What does not go together with the chosen layers."""
+    """Problems of the method with the chosen layers."""
     method: LoraMethod = variant.payload
     experts = next((m.name for m in layers if ".experts." in m.name), None)
     if experts is not None and not method.experts:
@@ -119,13 +119,13 @@ def layer_errors(
     try:
         own = variant.settings.model_validate(settings.method_settings)
     except ValueError:
-        return  # an invalid setting is a Problem of its own
+        return  # an invalid setting is reported as another Problem
     for field, sentence in method.fits(settings, own, layers):
         yield field, sentence, "Change it, or choose other target modules."
 
 
 def _unused(settings: LoraSettings, context: CheckContext, variant: Variant) -> Iterator[Problem]:
-    """Settings that were changed and that the method has no use for."""
+    """Settings that were changed but are not used by the method."""
     method: LoraMethod = variant.payload
     specs = {s.name: s for s in fields_of(type(settings))}
     for field in method.unused_fields:
@@ -144,7 +144,7 @@ def _unused(settings: LoraSettings, context: CheckContext, variant: Variant) -> 
 def describe(
     context: StepContext, model_json: Mapping[str, Any], settings: LoraSettings
 ) -> AdaptedModelValue:
-    """The model with the LoRA settings; ``target_modules`` are names that match in it."""
+    """The model with the LoRA settings; ``target_modules`` are names that match its layers."""
     model = ModelValue.model_validate(model_json)
     modules = read_linear_modules(Path(model.path))
     if not modules:
@@ -186,7 +186,7 @@ def _refuse_misfits(context: StepContext, settings: LoraSettings, chosen: Chosen
     try:
         variant = context.registry.variants["adapter"][settings.method]
     except KeyError:
-        return  # the training refuses an unknown method
+        return  # an unknown method is refused in the training
     if variant.payload.own_layers:
         return
     for field, sentence, hint in layer_errors(settings, variant, chosen.layers):
@@ -201,7 +201,7 @@ def _refuse_misfits(context: StepContext, settings: LoraSettings, chosen: Chosen
 
 
 def _modules_to_save(context: StepContext, model: ModelValue, settings: LoraSettings) -> list[str]:
-    """The modules to save; a notice says what each adds to the adapter."""
+    """The modules to save; a notice reports the size of each."""
     names = listed(settings.modules_to_save)
     for name, found in fully_trained_modules(Path(model.path), names):
         if found is None:

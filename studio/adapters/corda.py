@@ -1,7 +1,8 @@
-"""CorDA (Yang et al., 2024, arXiv:2406.05223): directions of the base, weighed by the data's covariance.
+"""CorDA (Yang et al., 2024, arXiv:2406.05223): singular directions of the base weighted by the
+covariance of the data.
 
-The decomposition is done here and not by PEFT's own preprocessing, which takes one row at a time, counts
-padding, and needs another package.
+The decomposition is implemented here, because PEFT's preprocessing takes one row at a time,
+includes padding, and needs another package.
 """
 
 from __future__ import annotations
@@ -38,8 +39,9 @@ def _build(value: AdaptedModelValue) -> Any:
 
 
 def _prepare(base: Any, config: Any, facts: TrainingFacts) -> None:
-    """Hand each chosen layer the part of W C that its A and B begin with; C is the covariance of its
-    inputs over the first rows, (in, in)."""
+    """Give each chosen layer the part of W C from which its A and B are initialized; C is the
+    covariance of its inputs over the first rows, (in, in).
+    """
     import torch
     from peft.tuners.lora.model import LoraModel
     from peft.utils.other import get_pattern_key
@@ -65,7 +67,7 @@ def _prepare(base: Any, config: Any, facts: TrainingFacts) -> None:
 
 
 def _covariances(base: Any, layers: dict[str, Any], facts: TrainingFacts) -> dict[str, Any]:
-    """Input covariance of every layer, over real tokens only, each batch scaled to its largest input."""
+    """Input covariance of every layer without padding; each batch is scaled to its largest input."""
     found: dict[str, Any] = {}
     mask: list[Any] = []
 

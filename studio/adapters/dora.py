@@ -1,4 +1,4 @@
-"""DoRA (Liu et al., 2024, arXiv:2402.09353): direction by LoRA, length by a trained vector."""
+"""DoRA (Liu et al., 2024, arXiv:2402.09353): LoRA trains the direction, a vector the magnitude of each weight."""
 
 from __future__ import annotations
 

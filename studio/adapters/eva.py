@@ -1,4 +1,6 @@
-"""EVA (Paischer et al., 2024, arXiv:2410.07170): A begins as the main directions of the layer's inputs."""
+"""EVA (Paischer et al., 2024, arXiv:2410.07170): A is initialized with the principal directions of
+the layer's inputs.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,7 @@ _MOST_PASSES = 300
 
 
 class EvaSettings(Settings):
-    """How the directions are found and shared out."""
+    """How the directions are computed and distributed."""
 
     rho: float = setting(
         2.0,
@@ -51,7 +53,7 @@ def _build(value: AdaptedModelValue) -> Any:
 
 
 def _initialise(model: Any, config: Any, facts: TrainingFacts) -> None:
-    """Find the directions on the first rows, again and again until they stay."""
+    """Compute the directions from the first rows until they converge."""
     from peft import initialize_lora_eva_weights
 
     wanted = int(config.r * config.eva_config.rho) * _TOKENS_PER_DIRECTION
@@ -60,7 +62,7 @@ def _initialise(model: Any, config: Any, facts: TrainingFacts) -> None:
 
 
 class _Passes:
-    """The batches over and over, with a stop point at each, and an end."""
+    """Repeats the batches up to a limit; the run can be stopped at each."""
 
     def __init__(self, facts: TrainingFacts, batches: list[dict[str, Any]]) -> None:
         self.facts = facts

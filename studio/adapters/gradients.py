@@ -1,7 +1,7 @@
-"""Gradients of A and B, changed before the optimizer takes them.
+"""Modifies the gradients of A and B before the optimizer step.
 
-Both rules need only r × r matrices. They keep nothing between steps, so they go with every optimizer
-and resume without a state of their own.
+Both rules need only r × r matrices. They have no state between steps, so they work with every
+optimizer and resume.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ _DAMPING = 1e-6
 
 
 def _pairs(model: Any) -> Iterator[tuple[Any, Any, float, int]]:
-    """A (experts · r, in), B (out, r · experts), scale and number of experts of every adapted layer; a
-    plain layer is one expert."""
+    """A (experts · r, in), B (out, r · experts), scale and number of experts of every adapted
+    layer; a plain layer counts as one expert.
+    """
     from peft.tuners.lora import LoraLayer
 
     for layer in model.modules():
@@ -28,7 +29,7 @@ def _pairs(model: Any) -> Iterator[tuple[Any, Any, float, int]]:
 
 
 def _each_a(a: Any, experts: int) -> Any:
-    """A or its gradient by expert, as PEFT keeps it: (experts, r, in)."""
+    """A or its gradient by expert, in PEFT's layout: (experts, r, in)."""
     return a.reshape(experts, -1, a.shape[-1])
 
 
@@ -52,8 +53,9 @@ def _inverse(gram: Any) -> Any:
 
 
 def project_b_gradients(model: Any, step: int) -> None:
-    """LoRA-FA: g_B becomes g_B (A Aᵀ)⁻¹ / s², the B whose s B A is nearest to the full gradient
-    (arXiv:2308.03303, equation 6)."""
+    """LoRA-FA: g_B becomes g_B (A Aᵀ)⁻¹ / s², the B for which s B A is nearest to the full gradient
+    (arXiv:2308.03303, equation 6).
+    """
     import torch
 
     del step
@@ -68,7 +70,7 @@ def project_b_gradients(model: Any, step: int) -> None:
 def precondition_gradients(model: Any, step: int) -> None:
     """Riemannian LoRA: g_A becomes (Bᵀ B)⁻¹ g_A, and g_B becomes g_B (A Aᵀ)⁻¹ (arXiv:2402.02347).
 
-    B is zero in the first step, where its inverse says nothing: A keeps its gradient, which is zero.
+    In the first step B is zero and has no inverse: A keeps its gradient, which is zero.
     """
     import torch
 

@@ -1,4 +1,4 @@
-"""IA³ (Liu et al., 2022, arXiv:2205.05638): a trained factor for each output or input of a layer."""
+"""IA³ (Liu et al., 2022, arXiv:2205.05638): a trained scaling vector for the outputs or inputs of each layer."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from studio.values import AdaptedModelValue
 from studio.variants.lora_method import LoraMethod, peft_config
 
 INPUT_SCALED = ("down_proj", "fc2", "c_proj", "w2", "wo", "dense_4h_to_h", "fc_out")
-"""Layers whose inputs are scaled, not their outputs: the last ones of the feed-forward parts."""
+"""Layers whose inputs are scaled instead of their outputs: the last ones of feed-forward blocks."""
 
 
 def _feedforward(targets: list[str]) -> list[str]:

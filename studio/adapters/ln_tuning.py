@@ -1,4 +1,4 @@
-"""LN tuning (Zhao et al., 2023, arXiv:2312.11420): only the norms are trained."""
+"""LN tuning (Zhao et al., 2023, arXiv:2312.11420): trains only the normalization layers."""
 
 from __future__ import annotations
 

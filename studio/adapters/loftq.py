@@ -1,7 +1,8 @@
-"""LoftQ (Li et al., 2023, arXiv:2310.08659): A and B begin as what quantizing the base lost.
+"""LoftQ (Li et al., 2023, arXiv:2310.08659): A and B are initialized with the quantization error of
+the base.
 
-One round of the paper's alternation, on the base as bitsandbytes quantized it: W - Q(W) ≈ s B A. Done
-here, because PEFT's own needs scipy and a CUDA GPU.
+One iteration of the paper's alternation on the base as quantized by bitsandbytes: W - Q(W) ≈ s B A.
+Implemented here, because PEFT's version needs scipy and a CUDA GPU.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from studio.variants.lora_method import Hooks, LoraMethod, TrainingFacts, lora_c
 
 
 def _initialise(model: Any, config: Any, facts: TrainingFacts) -> None:
-    """A and B of every 4-bit layer from the main directions of its rounding error."""
+    """A and B of every 4-bit layer from the principal directions of its quantization error."""
     import torch
     from peft.tuners.lora import LoraLayer
     from peft.utils.integrations import dequantize_module_weight
@@ -41,7 +42,7 @@ def _initialise(model: Any, config: Any, facts: TrainingFacts) -> None:
 
 
 def _begin(layer: Any, lost: Any) -> None:
-    """s B A is the best approximation of ``lost`` (out, in) that the rank allows."""
+    """s B A is the best approximation of ``lost`` (out, in) with this rank."""
     import torch
 
     a, b = layer.lora_A["default"].weight, layer.lora_B["default"].weight

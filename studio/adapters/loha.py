@@ -1,4 +1,4 @@
-"""LoHa (Hyeon-Woo et al., 2022, arXiv:2108.06098): the product, entry by entry, of two low-rank matrices."""
+"""LoHa (Hyeon-Woo et al., 2022, arXiv:2108.06098): the Hadamard product of two low-rank matrices."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from studio.variants.lora_method import LoraMethod, own_settings, peft_config
 
 
 class LokrSettings(Settings):
-    """What is particular to LoKr."""
+    """Settings of LoKr."""
 
     factor: int = setting(
         0,

@@ -13,7 +13,7 @@ from studio.variants.lora_method import LoraMethod, lora_config, own_settings
 
 
 class LoraOwnSettings(Settings):
-    """How A and B begin."""
+    """The initialization of A and B."""
 
     init: Literal["default", "gaussian", "orthogonal"] = setting(
         "default",

@@ -1,4 +1,4 @@
-"""LoRA-FA (Zhang et al., 2023, arXiv:2308.03303): A stays as it began, B is trained."""
+"""LoRA-FA (Zhang et al., 2023, arXiv:2308.03303): A is frozen, B is trained."""
 
 from __future__ import annotations
 

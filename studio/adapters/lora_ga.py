@@ -1,4 +1,4 @@
-"""LoRA-GA (Wang et al., 2024, arXiv:2407.05000): A and B begin along the first gradient."""
+"""LoRA-GA (Wang et al., 2024, arXiv:2407.05000): A and B are initialized from the first gradient."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _BATCHES = 8
 
 
 class LoraGaSettings(Settings):
-    """How the gradient becomes A and B."""
+    """How A and B are computed from the gradient."""
 
     scale: Literal["stable", "weight_svd", "gd_scale", "unit"] = setting(
         "stable",

@@ -1,4 +1,4 @@
-"""LoRA+ (Hayou et al., 2024, arXiv:2402.12354): B learns faster than A."""
+"""LoRA+ (Hayou et al., 2024, arXiv:2402.12354): B has a higher learning rate than A."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from studio.variants.lora_method import Hooks, LoraMethod, lora_config, own_sett
 
 
 class LoraPlusSettings(Settings):
-    """How much faster B learns."""
+    """The ratio of the learning rates."""
 
     ratio: float = setting(
         16.0,

@@ -1,4 +1,4 @@
-"""MiSS (Kang and Yin, 2024, arXiv:2409.15371): one matrix, shared by shards of the weight."""
+"""MiSS (Kang and Yin, 2024, arXiv:2409.15371): one matrix shared by shards of the weight."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""OFT (Qiu et al., 2023, arXiv:2306.07280): the weights are rotated, block by block."""
+"""OFT (Qiu et al., 2023, arXiv:2306.07280): block-diagonal rotations of the weights."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from studio.variants.lora_method import LoraMethod, own_settings, peft_config
 
 
 class OftSettings(Settings):
-    """What is particular to OFT."""
+    """Settings of OFT."""
 
     block_size: int = setting(
         32,

@@ -1,4 +1,4 @@
-"""OLoRA (Büyükakyüz, 2024, arXiv:2406.01775): A and B begin as a QR decomposition of the base."""
+"""OLoRA (Büyükakyüz, 2024, arXiv:2406.01775): A and B are initialized by a QR decomposition of the base."""
 
 from __future__ import annotations
 

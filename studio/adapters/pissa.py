@@ -1,4 +1,6 @@
-"""PiSSA (Meng et al., 2024, arXiv:2404.02948): A and B begin as the base's main directions."""
+"""PiSSA (Meng et al., 2024, arXiv:2404.02948): A and B are initialized with the base's principal
+singular directions.
+"""
 
 from __future__ import annotations
 

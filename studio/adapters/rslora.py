@@ -22,7 +22,7 @@ VARIANT = Variant(
     "use it: ranks of 64 and more. Kalajdzievski 2023, arXiv:2312.03732.",
     payload=LoraMethod(
         _build,
-        # As LoRA at the same scale.
+        # The same as LoRA at equal scale.
         learning_rates=(2e-5, 2e-4, 2e-3),
         experts=True,
         paper="arXiv:2312.03732",

@@ -1,8 +1,8 @@
-"""Tokens whose embedding is trained beside an adapter: from what the user writes to ids.
+"""Tokens whose embedding is trained beside an adapter: from the setting to token ids.
 
-Why beside LoRA and no method of its own: a marker that the base never learned needs its own vector and
-the layers that react to it, and PEFT trains both at once, with tied weights too. It must not make new
-tokens: a tokenizer that grows needs a larger embedding, which no other program would know of.
+A marker that is new to the base needs its own vector and layers that react to it, and PEFT trains
+both at once, also with tied weights. No tokens are added: a larger tokenizer needs a larger
+embedding, which other programs would not know.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _ENDS = {
 
 
 def token_errors(settings: LoraSettings) -> Iterator[FieldError]:
-    """Why single tokens cannot be trained beside the modules to save."""
+    """Why single tokens cannot be trained together with the modules to save."""
     if not listed(settings.trained_tokens):
         return
     for name in listed(settings.modules_to_save):
@@ -44,7 +44,7 @@ def token_errors(settings: LoraSettings) -> Iterator[FieldError]:
 
 
 def token_ids(context: StepContext, model: ModelValue, settings: LoraSettings) -> list[int]:
-    """The ids of the tokens that the settings name, each once, in rising order."""
+    """The ids of the tokens in the settings, without duplicates, in ascending order."""
     wanted = listed(settings.trained_tokens)
     if not wanted:
         return []
@@ -94,7 +94,7 @@ def _refusal(
 
 
 def _rows(folder: Path) -> int | None:
-    """Rows of the embedding: often some more than the tokenizer has tokens."""
+    """The number of rows of the embedding, often more than the tokenizer has tokens."""
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):

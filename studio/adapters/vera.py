@@ -1,4 +1,4 @@
-"""VeRA (Kopiczko et al., 2024, arXiv:2310.11454): one shared random A and B, two trained vectors a layer."""
+"""VeRA (Kopiczko et al., 2024, arXiv:2310.11454): shared random A and B, and two trained vectors per layer."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from studio.variants.lora_method import LoraMethod, own_settings, peft_config
 
 
 class VeraSettings(Settings):
-    """What is particular to VeRA."""
+    """Settings of VeRA."""
 
     width: int = setting(
         256,

@@ -1,7 +1,7 @@
-"""Copying model files with progress and stop points.
+"""Copies model files, with progress, and can be stopped.
 
-Weights are hard-linked where both places belong to runs, which are never changed afterwards; a
-folder that the user named gets real copies. Pickled files are left behind: they can hold code.
+Weights are hard-linked if both folders belong to runs, whose files never change; a folder chosen by
+the user gets real copies. Pickle files are skipped, because they can contain code.
 """
 
 from __future__ import annotations
@@ -19,25 +19,25 @@ if TYPE_CHECKING:
 _BLOCK = 8 * 1024 * 1024
 _WEIGHTS = ".safetensors"
 _KEPT = {_WEIGHTS, ".json", ".jinja", ".model", ".txt", ".tiktoken"}
-_TEMPLATES = "additional_chat_templates/*.jinja"  # where a tokenizer has several by name
+_TEMPLATES = "additional_chat_templates/*.jinja"  # several templates of a tokenizer, by name
 
 
 def model_files(folder: Path) -> list[Path]:
-    """The files of a model or adapter folder that other programs need, in order of name."""
+    """The files of a model or adapter folder that other programs need, sorted by name."""
     top = [p for p in sorted(folder.iterdir()) if p.suffix in _KEPT and not p.name.startswith(".")]
     more = sorted(folder.glob(_TEMPLATES))
-    if may_run_code(folder):  # without its code it cannot load; trust is given to all of it
+    if may_run_code(folder):  # needed to load the model; trust applies to all of its code
         more += sorted(folder.rglob("*.py"))
     return [p for p in [*top, *more] if p.is_file()]
 
 
 def folder_size(folder: Path) -> int:
-    """Bytes of these files."""
+    """The size of these files in bytes."""
     return sum(p.stat().st_size for p in model_files(folder))
 
 
 def copy_files(context: StepContext, folder: Path, target: Path, *, link_weights: bool) -> None:
-    """Put these files into ``target``, each in its place; ``OSError`` passes through."""
+    """Copy or link these files into ``target``; ``OSError`` is not caught."""
     files = model_files(folder)
     total = sum(p.stat().st_size for p in files)
     done = 0

@@ -1,7 +1,7 @@
-"""The folder that an export goes to: may it be written, and how it is replaced without a gap.
+"""The folder of an export: whether it can be written, and how it is replaced atomically.
 
-The export is written beside its place and renamed when it is whole. A folder that is there already
-is replaced only when everything in it was written by an earlier export.
+The export is written to a staging folder and renamed when complete. An existing folder is replaced
+only if all of its files were written by an earlier export.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _KIND_OF = {"train": "adapter", "merge": "model", "base_model": "model"}
 
 
 def quick_check(settings: ExportSettings, context: CheckContext) -> Iterable[Problem]:
-    """Whether the exporter takes what is wired, and whether the folder can be written."""
+    """Whether the exporter supports its input, and whether the folder can be written."""
     variant = context.variants.get("exporter", {}).get(settings.format)
     wired = _KIND_OF.get(context.inputs.get("model", ("", None))[0])
     if variant is not None and wired is not None and wired not in variant.payload.accepts:
@@ -48,11 +48,11 @@ def quick_check(settings: ExportSettings, context: CheckContext) -> Iterable[Pro
 
 
 def _article(kind: str) -> str:
-    return "an adapter" if kind == "adapter" else "a whole model"
+    return "an adapter" if kind == "adapter" else "a model"
 
 
 def refusal(folder: Path) -> tuple[str, str, str] | None:
-    """Why an export may not go to ``folder``: sentence without a full stop, hint and code."""
+    """The reason why an export may not be written to ``folder``: sentence without a full stop, hint and code."""
     other = "Choose another folder."
     if folder.is_file():
         return f"{folder} is a file, not a folder", other, "file_in_the_way"
@@ -75,7 +75,7 @@ def refusal(folder: Path) -> tuple[str, str, str] | None:
 
 
 def foreign_files(folder: Path) -> list[str]:
-    """Names in ``folder`` that no earlier export wrote."""
+    """Names in ``folder`` that were not written by an earlier export."""
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         own = {MANIFEST, *manifest["files"]}
@@ -83,19 +83,19 @@ def foreign_files(folder: Path) -> list[str]:
         own = set()
     tops = {
         name.partition("/")[0] for name in own
-    }  # no other folder is looked into: it may be large
+    }  # other folders are not listed, because they may be large
     foreign = [p.name for p in folder.iterdir() if p.name not in tops]
     inside = [n for top in tops if (folder / top).is_dir() for n in _files_in(folder, folder / top)]
     return sorted([*foreign, *(n for n in inside if n not in own)])
 
 
 def _files_in(folder: Path, part: Path) -> list[str]:
-    """The files of a part of ``folder``, by their names in it."""
+    """The files of a part of ``folder``, by their names relative to it."""
     return [p.relative_to(folder).as_posix() for p in sorted(part.rglob("*")) if p.is_file()]
 
 
 def write_manifest(folder: Path, kind: str, described: dict[str, Any]) -> None:
-    """Note what the export consists of, so that a later one may replace it."""
+    """Record the files of the export, so that a later one may replace it."""
     files = {name: (folder / name).stat().st_size for name in _files_in(folder, folder)}
     data = {"format": "lora-studio-export", "version": 1, "kind": kind, "files": files, **described}
     text = json.dumps(data, indent=2, ensure_ascii=False) + "\n"
@@ -104,10 +104,10 @@ def write_manifest(folder: Path, kind: str, described: dict[str, Any]) -> None:
 
 @contextmanager
 def replaced(folder: Path) -> Iterator[Path]:
-    """A staging folder beside ``folder`` that takes its place when the block ends well.
+    """A staging folder beside ``folder`` that replaces it when the block ends without an error.
 
-    Raises ``StudioError`` when the folder may not be replaced; ``OSError`` passes through. Whatever
-    happens, no half export stays behind.
+    Raises ``StudioError`` when the folder may not be replaced; ``OSError`` is not caught. No
+    partial export remains in any case.
     """
     what = refusal(folder)
     if what is not None:
@@ -134,7 +134,7 @@ def replaced(folder: Path) -> Iterator[Path]:
 
 
 def _make_parents(folder: Path) -> list[Path]:
-    """Make the folders above; returns those that are new, the deepest first."""
+    """Create the parent folders; returns the new ones, the deepest first."""
     new = []
     place = folder.parent
     while not place.exists():
@@ -148,12 +148,11 @@ def _remove_empty(folder: Path) -> None:
     try:
         folder.rmdir()
     except OSError:
-        return  # somebody put something into it
+        return  # not empty any more
 
 
 def _clear_up(folder: Path) -> None:
-    """What exports that were killed have left. An earlier export that had just been moved out of the
-    way comes back: the new one may end before it is whole."""
+    """Remove what killed exports have left. If an earlier export had just been moved away, it is restored."""
     for old in folder.parent.glob(f".{glob.escape(folder.name)}{_STAGING}*"):
         if old.name.endswith(_OLD) and not folder.exists():
             old.rename(folder)

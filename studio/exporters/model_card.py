@@ -1,7 +1,7 @@
-"""The model card: a README that says where a model comes from and how it was made.
+"""The model card: a README with the origin of a model and how it was trained.
 
-Every figure is taken from the descriptions that travelled along the wires. It must not name
-folders of this machine: only file names and hashes.
+All values are taken from the descriptions on the wires. It contains no local folders: only file
+names and hashes.
 """
 
 from __future__ import annotations
@@ -19,8 +19,10 @@ _PACKAGES = ("lora-studio", "torch", "transformers", "peft", "datasets", "bitsan
 
 
 def base_name(base: ModelValue) -> str | None:
-    """The hub id of the base, if it has one. A folder beside the project can look like an id, but
-    only what came from the hub is pinned to a commit."""
+    """The hub id of the base, if it has one.
+
+    A local folder can look like an id, but only models from the hub are pinned to a commit.
+    """
     if base.source.startswith("starter:"):
         starter = starter_of(base.source)
         return starter.repo if starter else None
@@ -28,7 +30,7 @@ def base_name(base: ModelValue) -> str | None:
 
 
 def licence_of(base: ModelValue) -> str | None:
-    """The base's licence as the hub writes it, where it is known."""
+    """The base's licence identifier on the hub, if known."""
     starter = starter_of(base.source)
     if starter is not None:
         return starter.licence.lower()
@@ -57,7 +59,7 @@ def _adapter_card(value: AdapterValue, title: str) -> str:
             f"# {title or 'LoRA adapter'}",
             f"A {value.model.method} adapter for {_shown_base(base)}, trained with LoRA Studio.",
         ],
-        [_base(base), *_training(value), _table("Checks", ("check", "figure"), checks)],
+        [_base(base), *_training(value), _table("Checks", ("check", "value"), checks)],
         [_loading(model=False, base=base)],
     )
 
@@ -79,8 +81,8 @@ def _merged_card(value: ModelValue, title: str) -> str:
         ),
     ]
     if "quantized_logit_difference" in record:
-        figure = f"{record['quantized_logit_difference']:.3g}"
-        checks.append(("the same against the quantized base it was trained on", figure))
+        difference = f"{record['quantized_logit_difference']:.3g}"
+        checks.append(("the same against the quantized base it was trained on", difference))
     return _text(
         _front_matter(base, "transformers", "finetune"),
         [
@@ -88,7 +90,7 @@ def _merged_card(value: ModelValue, title: str) -> str:
             f"{_shown_base(base)} with a {adapter.model.method} adapter merged into its weights "
             f"({value.dtype}), made with LoRA Studio.",
         ],
-        [_base(base), *_training(adapter), _table("Checks", ("check", "figure"), checks)],
+        [_base(base), *_training(adapter), _table("Checks", ("check", "value"), checks)],
         [_loading(model=True, base=None)],
     )
 
@@ -102,7 +104,7 @@ def _tuned_card(value: ModelValue, trained: AdapterValue, title: str) -> str:
             f"# {title or 'Tuned model'}",
             f"{_shown_base(base)} after full fine-tuning ({value.dtype}), made with LoRA Studio.",
         ],
-        [_base(base), *_training(trained), _table("Checks", ("check", "figure"), checks)],
+        [_base(base), *_training(trained), _table("Checks", ("check", "value"), checks)],
         [_loading(model=True, base=None)],
     )
 

@@ -1,7 +1,7 @@
 """The safetensors exporter: a folder that transformers, PEFT, vLLM and most tools load.
 
-A model becomes its weights, config, generation config, tokenizer and chat template; an adapter its
-weights, config, tokenizer and chat template, with a base that others can find.
+A model consists of weights, config, generation config, tokenizer and chat template; an adapter of
+weights, config, tokenizer and chat template, with a reference to its base.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def write(context: StepContext, value: Exportable, settings: NoSettings, folder:
 
 
 def _name_base(path: Path, value: AdapterValue) -> None:
-    """Name the base so that it is found elsewhere too: a hub id, where the base has one."""
+    """Refer to the base by its hub id, if it has one, so that it is found on other machines."""
     config = json.loads(path.read_text(encoding="utf-8"))
     base = value.model.model
     config["base_model_name_or_path"] = base_name(base) or base.path

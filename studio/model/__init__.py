@@ -1,1 +1,1 @@
-"""What a model is as files: facts, layers, targets, trust. No torch."""
+"""Models as files: facts, layers, targets, trust. No torch."""

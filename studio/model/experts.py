@@ -1,9 +1,9 @@
 """The experts of a mixture, whose matrices are joined in one weight when the model is loaded.
 
-Why: a model folder lists them one by one (``experts.3.w1``), and transformers keeps those of a block in
-two weights of three dimensions, ``experts.gate_up_proj`` and ``experts.down_proj``. An adapter goes on
-such a weight, so the experts of a block are trained all or none, and gate and up have one rank. It knows
-names only. No torch.
+A model folder lists experts separately (``experts.3.w1``), and transformers keeps those of a block
+in two three-dimensional weights, ``experts.gate_up_proj`` and ``experts.down_proj``. An adapter is
+added to such a weight, so the experts of a block are trained together, and gate and up share one
+rank. Works on names only. No torch.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from studio.model.layer_names import all_ends, is_joined, joined_name, taker
 from studio.model.layers import LinearModule
 
 Weights = dict[str, list[LinearModule]]
-"""The layers of each joined weight, by its name."""
+"""The layers of each joined weight, by name."""
 
 
 def joined(layers: Iterable[LinearModule]) -> Weights:
-    """The joined weights that some of these layers are in; other layers are left out."""
+    """The joined weights that contain some of these layers; other layers are ignored."""
     groups: Weights = {}
     for layer in layers:
         name = joined_name(layer.name)
@@ -29,7 +29,7 @@ def joined(layers: Iterable[LinearModule]) -> Weights:
 
 
 def half_chosen(every: Weights, kept: Weights) -> tuple[str, LinearModule] | None:
-    """A joined weight of which only a part is kept, with a layer of it that is not."""
+    """A joined weight of which only a part is chosen, with a layer of it that is not."""
     for weight, members in kept.items():
         if len(members) < len(every[weight]):
             names = {m.name for m in members}

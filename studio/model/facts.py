@@ -1,8 +1,7 @@
-"""What can be said about a model before anything is loaded: size, depth, context, licence.
+"""Facts about a model that is not loaded: size, depth, context, licence.
 
-Why: whoever chooses a model wants to know what it is, on the node, in milliseconds. All of it comes
-from config.json, the tokenizer's config, the README's front matter and the headers of the weights.
-It must not import torch, read weights or ask a network.
+They are shown on the node within milliseconds. They come from config.json, the tokenizer's config,
+the README's front matter and the headers of the weight files. No torch, no weights, no network.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ _NAMES: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """Facts of one model; ``None`` where its files do not tell. Sizes in bytes."""
+    """Facts of one model; ``None`` if unknown. Sizes in bytes."""
 
     architecture: str | None = None
     parameters: int | None = None
@@ -48,7 +47,7 @@ class ModelFacts:
 
 
 def model_facts(model: str, project_dir: Path) -> ModelFacts | None:
-    """The facts of a model that is on this machine (or a starter), else ``None``."""
+    """The facts of a local model or a starter, otherwise ``None``."""
     folder = local_folder(model.strip(), project_dir)
     starter = starter_of(model.strip())
     found = folder_facts(folder) if folder is not None else None
@@ -60,7 +59,7 @@ def model_facts(model: str, project_dir: Path) -> ModelFacts | None:
 
 
 def folder_facts(folder: Path) -> ModelFacts | None:
-    """The facts of a model folder, or ``None`` when it holds no readable config."""
+    """The facts of a model folder, or ``None`` if it has no readable config."""
     config = folder / "config.json"
     try:
         return _facts(folder, config.stat().st_mtime_ns, folder.stat().st_mtime_ns)
@@ -70,7 +69,10 @@ def folder_facts(folder: Path) -> ModelFacts | None:
 
 @lru_cache(maxsize=64)
 def _facts(folder: Path, changed_ns: int, folder_changed_ns: int) -> ModelFacts | None:
-    del changed_ns, folder_changed_ns  # only there to forget a folder that changed
+    del (
+        changed_ns,
+        folder_changed_ns,
+    )  # part of the cache key, so that a changed folder is read again
     config = _json(folder / "config.json")
     if not config:
         return None
@@ -92,7 +94,7 @@ def _facts(folder: Path, changed_ns: int, folder_changed_ns: int) -> ModelFacts 
 
 
 def licence_in(folder: Path) -> str | None:
-    """The licence that a folder's README names in its front matter."""
+    """The licence in the front matter of a folder's README."""
     try:
         text = (folder / "README.md").read_text(encoding="utf-8")[:4000]
     except (OSError, UnicodeDecodeError):
@@ -125,7 +127,7 @@ def _weights(folder: Path) -> tuple[int | None, int | None]:
 
 
 def _by_shape(config: Mapping[str, Any]) -> int | None:
-    """The parameters of a known architecture whose weights are not here."""
+    """The number of parameters of a known architecture, without its weights."""
     from studio.model.shapes import shape_of_config
 
     shape = shape_of_config(config)

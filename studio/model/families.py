@@ -1,7 +1,7 @@
 """Known decoder architectures: how each differs from Llama.
 
-Why a table and not the meta device: it takes microseconds and no torch. A config leaves out what
-equals its class's default, so the defaults that matter stand here too. What follows from an entry is
+A table takes microseconds and needs no torch, unlike the meta device. A config omits values that
+equal its class's defaults, so the relevant defaults are included. What follows from an entry is
 computed in ``family_shape``.
 """
 
@@ -16,7 +16,7 @@ _QKVO = ("q_proj", "k_proj", "v_proj", "o_proj")
 
 
 def _bias(key: str) -> Callable[[Config], bool]:
-    """Whether a key of the config switches a bias on."""
+    """Whether a key of the config enables a bias."""
     return lambda c: bool(c.get(key))
 
 
@@ -48,7 +48,7 @@ class Family:
     mlp_place: str = "mlp."
     norm_bias: bool = False
     norms: Callable[[Config], int] = lambda c: 2
-    qk_norm: str = ""  # "head": one vector per head size; "full": one per width
+    qk_norm: str = ""  # "head": a vector of the head size; "full": a vector of the full width
     fused_qkv: bool = False
     positions: Callable[[Config], int] = lambda c: 0
     head_bias: bool = False

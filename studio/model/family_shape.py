@@ -1,8 +1,7 @@
-"""From a config of a known architecture to the linear layers and every other parameter.
+"""From the config of a known architecture to its linear layers and all other parameters.
 
-Each entry of ``families`` is held to the counts of transformers' own classes by
-``tests/studio/estimate/test_counts.py``. An architecture whose layers differ from one another is left
-to the meta device: a dry run counts it.
+``tests/studio/estimate/test_counts.py`` verifies each entry of ``families`` against transformers'
+own classes. Architectures with unequal layers are counted on the meta device by a dry run.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ _EXPERT_NAMES = {
 
 
 def family_shape(config: Config) -> Shape | None:
-    """The shape of a known architecture; ``None`` for another one, or for unequal layers."""
+    """The shape of a known architecture; ``None`` for other ones, and for unequal layers."""
     model_type = str(config.get("model_type", ""))
     if model_type == "gemma3":
         inner = {"model_type": "gemma3_text", **(config.get("text_config") or {})}
@@ -42,7 +41,7 @@ def family_shape(config: Config) -> Shape | None:
 
 
 def _uneven(config: Config) -> bool:
-    """Layers that differ, or widths that the table does not describe."""
+    """Whether layers differ, or have widths that the table does not cover."""
     return bool(
         config.get("mlp_only_layers")
         or config.get("decoder_sparse_step", 1) != 1
@@ -53,7 +52,7 @@ def _uneven(config: Config) -> bool:
 
 
 def _filled(config: Config) -> dict[str, Any]:
-    """The config with today's key names and the defaults of its class."""
+    """The config with current key names and the defaults of its class."""
     given = {_OLD_KEYS.get(k, k): v for k, v in config.items() if v is not None}
     if config.get("model_type") != "gpt2" and "n_positions" in config:
         given.pop("max_position_embeddings", None)
@@ -171,8 +170,9 @@ def _expert_weights(c: Config) -> list[Linear]:
 
 
 def _vision_tower(vision: Config, text_hidden: int) -> tuple[int, int]:
-    """Parameters of Gemma 3's SigLIP tower with its projector, and those of them that are biases;
-    rows of text never reach them."""
+    """Parameters of Gemma 3's SigLIP tower with its projector, and how many of them are biases;
+    text does not pass through them.
+    """
     h, inner = vision.get("hidden_size", 768), vision.get("intermediate_size", 3072)
     layers, patch = vision.get("num_hidden_layers", 12), vision.get("patch_size", 16)
     places = (vision.get("image_size", 224) // patch) ** 2

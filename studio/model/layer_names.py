@@ -1,8 +1,8 @@
-"""The names of layers: which target matches which layer, which block a layer is in, and the name of the
-weight that the experts of a block share.
+"""The names of layers: which target matches which layer, the block of a layer, and the joined
+weight of a block's experts.
 
-The list of a model's layers, the checks, the estimate, the training and the insight all read names here.
-Only strings; no torch.
+Used by the layer list, the checks, the estimate, the training and the insight. Works on strings
+only; no torch.
 """
 
 from __future__ import annotations
@@ -31,9 +31,11 @@ def matches(module: str, target: str) -> bool:
 
 
 def block_and_part(name: str) -> tuple[int | None, str]:
-    """The number of the block that a layer or weight is in, and its name within the block. The number
-    follows the name of the list of blocks; in families that name the list otherwise it is the first one.
-    ``None`` outside the blocks."""
+    """The number of the block of a layer or weight, and its name within the block.
+
+    The number follows the name of the list of blocks, or is the first one in families with another
+    name for the list. ``None`` outside the blocks.
+    """
     found = _BLOCK.search(name)
     if found:
         return int(found[1]), name[found.end() :]
@@ -45,13 +47,16 @@ def block_and_part(name: str) -> tuple[int | None, str]:
 
 
 def block_number(name: str) -> int | None:
-    """The number of the block that a layer or weight is in; ``None`` outside the blocks."""
+    """The number of the block of a layer or weight; ``None`` outside the blocks."""
     return block_and_part(name)[0]
 
 
 def taker(targets: Iterable[str]) -> Callable[[str], bool]:
-    """Whether a layer's name, or that of the weight its expert is joined in, ``matches`` one of the
-    targets. It looks names up, so that a mixture with many thousand of them stays quick."""
+    """A function that returns whether a layer, or the weight its expert is joined in, ``matches``
+    one of the targets.
+
+    It looks names up in a set, so that it is fast for mixtures with many thousands of layers.
+    """
     wanted = frozenset(targets)
     return lambda name: (
         not (wanted.isdisjoint(_ends(name)) and wanted.isdisjoint(_ends(joined_name(name))))
@@ -60,29 +65,31 @@ def taker(targets: Iterable[str]) -> Callable[[str], bool]:
 
 @lru_cache(maxsize=2**17)
 def _ends(name: str) -> tuple[str, ...]:
-    """The name, and its ends at each dot."""
+    """The name, and its suffixes at each dot."""
     parts = name.split(".")
     return tuple(".".join(parts[i:]) for i in range(len(parts)))
 
 
 def all_ends(names: Iterable[str]) -> set[str]:
-    """Every target that means one of these layers by its own name."""
+    """Every target that matches one of these layers by its own name."""
     return {end for name in names for end in _ends(name)}
 
 
 @lru_cache(maxsize=2**17)
 def joined_name(name: str) -> str:
-    """The weight that transformers joins an expert's matrix in; any other name as it is."""
+    """The weight that transformers joins an expert's matrix in; other names are unchanged."""
     found = _EXPERT.fullmatch(name)
     part = found and _PARTS.get(found[2])
     if not found or not part:
         return name
-    before = re.sub(r"(^|\.)block_sparse_moe\.$", r"\1mlp.", found[1])  # Mixtral's files call it so
+    before = re.sub(
+        r"(^|\.)block_sparse_moe\.$", r"\1mlp.", found[1]
+    )  # the name in Mixtral's files
     return f"{before}experts.{part}"
 
 
 @lru_cache(maxsize=2**17)
 def is_joined(name: str) -> bool:
-    """Whether this is the name of a joined weight, or the end of one."""
+    """Whether this is the name of a joined weight, or a suffix of one."""
     parent, _, last = name.rpartition(".")
     return parent.rpartition(".")[2] == "experts" and last in (GATE_UP, DOWN)

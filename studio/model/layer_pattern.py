@@ -1,7 +1,7 @@
-"""Regular expressions for whole names of layers, matched as PEFT matches them (``re.fullmatch``).
+"""Regular expressions for full names of layers, matched as in PEFT (``re.fullmatch``).
 
-The window matches one against every layer after each key, so matching has a time limit. Python's ``re`` has
-none; ``regex`` does.
+The window matches an expression against every layer after each key, so matching has a time limit,
+which ``regex`` supports and Python's ``re`` does not.
 """
 
 from __future__ import annotations
@@ -14,18 +14,20 @@ import regex
 from studio.model.layer_names import joined_name
 
 PATTERN = "re:"
-"""What a regular expression begins with in a setting."""
+"""The prefix of a regular expression in a setting."""
 
 _LIMIT_S = 1.0
 
 
 class PatternError(ValueError):
-    """What is wrong with an expression: a sentence for the user."""
+    """The error of an expression, as a sentence for the user."""
 
 
 def matched_names(setting: str, names: Iterable[str]) -> list[str]:
-    """The names that an expression matches, an expert's also by the weight it is joined in. Raises
-    ``PatternError`` when the expression is invalid or takes too long."""
+    """The names that an expression matches; an expert also matches by the weight it is joined in.
+
+    Raises ``PatternError`` when the expression is invalid or takes too long.
+    """
     pattern = _compiled(setting.removeprefix(PATTERN))
     until = time.monotonic() + _LIMIT_S
     try:

@@ -1,8 +1,8 @@
 """The linear layers of a model folder, read from the headers of its safetensors files.
 
-Why: the target picker and the checks need real layer names and shapes in milliseconds, without
-torch. A header is JSON; weights are never read. Presets give the names that people mean by
-"attention" or "q,v", also where a model fuses its projections.
+The target picker and the checks need layer names and shapes within milliseconds, without torch. A
+header is JSON; weights are not read. Presets give the names for "attention" or "q,v", also for
+models with fused projections.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _NOT_ADAPTED = {
     "embeddings",
     "gate",
     "router",
-    "shared_expert_gate",  # they choose the experts of a mixture
+    "shared_expert_gate",  # routers, which select the experts of a mixture
 }
 TOWERS = (
     "vision_tower",
@@ -44,7 +44,7 @@ TOWERS = (
     "embed_audio",
     "multi_modal_projector",
 )
-"""Parts of models that also see or hear: rows of text never reach them."""
+"""Vision and audio towers, which text does not pass through."""
 _CONV1D_MODELS = {"gpt2", "openai-gpt", "imagegpt", "gpt_bigcode_legacy"}
 _FUSED_QKV = ("qkv_proj", "c_attn", "query_key_value", "Wqkv", "W_pack", "qkv", "in_proj")
 _QUERY = ("q_proj", "query", "wq", "q", "q_lin")
@@ -53,8 +53,11 @@ _VALUE = ("v_proj", "value", "wv", "v", "v_lin")
 
 @dataclass(frozen=True)
 class LinearModule:
-    """A linear layer: its full name in the model and the widths it maps between. ``transposed``: its
-    weight is stored as (in, out), as GPT-2's Conv1D does. ``experts``: so many are joined in the file."""
+    """A linear layer: its full name in the model, its input and output widths.
+
+    ``transposed``: its weight is stored as (in, out), as in GPT-2's Conv1D. ``experts``: the number
+    of experts joined in the file.
+    """
 
     name: str
     width_in: int
@@ -64,12 +67,12 @@ class LinearModule:
 
     @property
     def parameters(self) -> int:
-        """Entries of its weight."""
+        """The number of elements of its weight."""
         return self.width_in * self.width_out * self.experts
 
     @property
     def kind(self) -> str:
-        """What it is, in a word: expert, fused projection, transposed or linear."""
+        """Its kind: expert, fused projection, transposed or linear."""
         if ".experts." in self.name:
             return "expert"
         if self.name.rpartition(".")[2] in (*_FUSED_QKV, "gate_up_proj"):
@@ -89,8 +92,10 @@ def read_linear_modules(folder: Path) -> list[LinearModule] | None:
 
 @lru_cache(maxsize=8)
 def _read(files: tuple[Path, ...], stamps: tuple[int, ...]) -> tuple[LinearModule, ...]:
-    """The linear layers in these files, the config first; ``stamps`` renew changed ones. Kept, because
-    a mixture has many thousand and every edit of the graph asks for them."""
+    """The linear layers of these files, the config first; ``stamps`` change with the files.
+
+    Cached, because a mixture has many thousands of layers and every edit of the graph needs them.
+    """
     del stamps
     try:
         config = json.loads(files[0].read_text(encoding="utf-8"))
@@ -118,11 +123,14 @@ def norm_layers(folder: Path) -> list[str]:
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The safetensors files that transformers loads from a model folder. Others may lie beside them,
-    such as the same weights under another program's names. Raises OSError or ValueError."""
-    whole, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
-    if whole.is_file():
-        return [whole]
+    """The safetensors files that transformers loads from a model folder.
+
+    Other files, such as the same weights in another program's format, are ignored. Raises OSError
+    or ValueError.
+    """
+    single, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
+    if single.is_file():
+        return [single]
     if index.is_file():
         try:
             listed = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
@@ -139,7 +147,7 @@ def tensor_shapes(file: Path) -> tuple[tuple[str, tuple[int, ...]], ...]:
 
 @lru_cache(maxsize=64)
 def _shapes(file: Path, stamp: int) -> tuple[tuple[str, tuple[int, ...]], ...]:
-    """Tensor names and shapes from a safetensors header; ``stamp`` renews a changed file."""
+    """Tensor names and shapes from a safetensors header; ``stamp`` changes with the file."""
     del stamp
     with file.open("rb") as stream:
         (length,) = struct.unpack("<Q", stream.read(8).ljust(8, b"\xff"))
@@ -150,8 +158,9 @@ def _shapes(file: Path, stamp: int) -> tuple[tuple[str, tuple[int, ...]], ...]:
 
 
 def _linear(name: str, shape: tuple[int, ...], config: dict[str, Any]) -> LinearModule | None:
-    """A tensor as a linear layer, unless it is a vector, an embedding, the head, an expert's router,
-    or belongs to a part that text never reaches."""
+    """A tensor as a linear layer, unless it is a vector, an embedding, the head, an expert's
+    router, or in a vision or audio tower.
+    """
     stem, _, last = name.rpartition(".")
     if len(shape) == 3 and is_joined(name):
         return _joined(name, shape, config)
@@ -169,8 +178,9 @@ def _linear(name: str, shape: tuple[int, ...], config: dict[str, Any]) -> Linear
 
 
 def _joined(name: str, shape: tuple[int, ...], config: dict[str, Any]) -> LinearModule:
-    """Experts that are joined in the file already: (experts, out, in), or (experts, in, out) in some
-    families; the hidden width tells which."""
+    """Experts that are joined in the file: (experts, out, in), or (experts, in, out) in some
+    families, which the hidden width tells apart.
+    """
     text = config.get("text_config") if isinstance(config.get("text_config"), dict) else config
     hidden, (count, first, second) = (text or {}).get("hidden_size"), shape
     turned = (first if name.endswith(GATE_UP) else second) == hidden
@@ -183,12 +193,12 @@ def _natural(name: str) -> list[tuple[int, str]]:
 
 
 def suffixes(modules: Iterable[LinearModule]) -> list[str]:
-    """The last parts of the names, each once, in order of appearance."""
+    """The last parts of the names, without duplicates, in order of appearance."""
     return list(dict.fromkeys(m.name.rpartition(".")[2] for m in modules))
 
 
 def presets(modules: Sequence[LinearModule]) -> dict[str, list[str]]:
-    """What "all-linear", "attention" and "q,v" mean for these layers, as names that PEFT matches."""
+    """The target names of "all-linear", "attention" and "q,v" for these layers."""
     attention = [m for m in modules if any("att" in p.lower() for p in m.name.split(".")[:-1])]
     taken = set(attention)
     rest = set(suffixes(m for m in modules if m not in taken))
@@ -201,7 +211,7 @@ def presets(modules: Sequence[LinearModule]) -> dict[str, list[str]]:
 
 
 def _short_name(module: LinearModule, taken: set[str]) -> str:
-    """The last part of a name, with its parent when other layers end in the same part."""
+    """The last part of a name, with its parent if other layers have the same last part."""
     parent, _, last = module.name.rpartition(".")
     return f"{parent.rpartition('.')[2]}.{last}" if last in taken else last
 
@@ -218,7 +228,7 @@ def _query_value(names: list[str]) -> list[str]:
 def resolve_targets(
     modules: Sequence[LinearModule], wanted: str | Sequence[str]
 ) -> tuple[list[str], list[str]]:
-    """Target names for PEFT, and those of ``wanted`` that match no layer.
+    """Target names for PEFT, and the names in ``wanted`` that match no layer.
 
     ``wanted`` is a preset's name, one or more names separated by commas, or a list of names.
     """

@@ -1,7 +1,7 @@
-"""Which model a name means, and what can be said about it without torch and without a network.
+"""Resolves model names, without torch and without a network.
 
-Why: the canvas checks a graph and offers target modules in milliseconds. It must not import torch,
-download anything, or read weights: only names, configs and the headers of safetensors files.
+The canvas checks a graph and offers target modules within milliseconds. Only names, configs and the
+headers of safetensors files are read; nothing is downloaded.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9_][\w.-]*)?")
 
 @dataclass(frozen=True)
 class Starter:
-    """A small model that comes as a Python wheel, so that it can be had without any account."""
+    """A small model distributed as a Python wheel, which needs no account."""
 
     id: str
     title: str
@@ -88,7 +88,7 @@ STARTERS: dict[str, Starter] = {
 
 
 def classify(model: str) -> Kind:
-    """What a model string means: a starter, a GGUF file, a folder, or else a hub id."""
+    """The kind of a model string: a starter, a GGUF file, a folder, or otherwise a hub id."""
     if model.startswith(STARTER_PREFIX):
         return "starter"
     if model.lower().endswith(".gguf"):
@@ -102,7 +102,7 @@ def _is_drive(model: str) -> bool:
 
 
 def kind_of(model: str, project_dir: Path) -> Kind:
-    """Like ``classify``; a folder that exists beside the project wins over a hub id."""
+    """Like ``classify``; an existing folder beside the project takes precedence over a hub id."""
     kind = classify(model)
     if kind == "hub" and (_absolute(model, project_dir) / "config.json").is_file():
         return "folder"
@@ -110,12 +110,12 @@ def kind_of(model: str, project_dir: Path) -> Kind:
 
 
 def starter_of(model: str) -> Starter | None:
-    """The starter that a model string names, or ``None``."""
+    """The starter named by a model string, or ``None``."""
     return STARTERS.get(model.removeprefix(STARTER_PREFIX))
 
 
 def imported_folder(name: str, sha256: str) -> Path:
-    """Where a GGUF file with this content is imported to, once for all projects."""
+    """The folder of an imported GGUF file with this content, shared by all projects."""
     return cache_dir() / "models" / f"{name}-{sha256[:12]}"
 
 
@@ -128,7 +128,7 @@ _MODEL_FILES = (".json", ".safetensors", ".jinja", ".txt", ".model")
 
 
 def local_files(model: str, project_dir: Path) -> list[Path]:
-    """The files whose content makes a local model; none for a starter or a hub id."""
+    """The files whose content identifies a local model; none for a starter or a hub id."""
     kind = kind_of(model, project_dir)
     path = _absolute(model, project_dir)
     if kind == "gguf":
@@ -139,7 +139,7 @@ def local_files(model: str, project_dir: Path) -> list[Path]:
 
 
 def quick_check(settings: BaseModelSettings, context: CheckContext) -> Iterable[Problem]:
-    """Whether the Base model node's settings can name a model at all."""
+    """Whether the Base model node's settings name a model."""
     model = settings.model.strip()
     if not model:
         yield context.problem(
@@ -199,7 +199,7 @@ def _check_folder(model: str, path: Path, context: CheckContext) -> Iterable[Pro
 
 
 def linear_modules(model: str, project_dir: Path) -> list[LinearModule] | None:
-    """The linear layers of a model, or ``None`` when it is not on this machine."""
+    """The linear layers of a model, or ``None`` if it is not available locally."""
     if kind_of(model, project_dir) == "starter":
         return _starter_modules(model)
     folder = local_folder(model, project_dir)
@@ -207,7 +207,7 @@ def linear_modules(model: str, project_dir: Path) -> list[LinearModule] | None:
 
 
 def local_folder(model: str, project_dir: Path) -> Path | None:
-    """The folder on this machine that holds a model's files now, if there is one."""
+    """The local folder with a model's files, if there is one."""
     kind = kind_of(model, project_dir)
     if kind == "starter":
         starter = starter_of(model)
@@ -233,7 +233,7 @@ def _starter_modules(model: str) -> list[LinearModule] | None:
 
 
 def _imported_gguf(path: Path) -> Path | None:
-    """The folder a GGUF file was imported to, if it was; found by its name and size."""
+    """The folder of an imported GGUF file, if any; found by its name and size."""
     if not path.is_file():
         return None
     for note in (cache_dir() / "models").glob("*/source.json"):
@@ -257,7 +257,7 @@ def _cached_snapshot(model: str) -> Path | None:
 
 
 def fully_trained_choices(model: str, project_dir: Path) -> list[FullyTrainedModule]:
-    """The embedding and the head of a model that is known here, as modules to save."""
+    """The embedding and the head of a locally known model, as modules to save."""
     folder, starter = local_folder(model, project_dir), starter_of(model)
     if folder is not None:
         try:
@@ -272,7 +272,7 @@ def fully_trained_choices(model: str, project_dir: Path) -> list[FullyTrainedMod
 
 
 def check_targets(settings: LoraSettings, context: CheckContext) -> Iterable[Problem]:
-    """Target modules of the LoRA node against the layers of the model that is wired to it."""
+    """Check the target modules of the LoRA node against the layers of the connected model."""
     bases = (s for _, s in context.upstream.values() if isinstance(s, BaseModelSettings))
     base = next(bases, None)
     modules = linear_modules(base.model, context.project_dir) if base is not None else None

@@ -1,8 +1,8 @@
-"""The shape of a language model, known from its ``config.json`` alone.
+"""The shape of a language model, from its ``config.json`` alone.
 
-Why: parameters and memory have to be told while somebody moves a slider, also for a model that is
-not downloaded yet. A known architecture is computed (``family_shape``); for another one the headers of
-the weight files serve. It must not read weights and must not guess: what is unknown is ``None``.
+Parameters and memory are shown while settings are edited, also for models that are not downloaded.
+Known architectures are computed (``family_shape``); for others the headers of the weight files are
+used. Weights are not read, and unknown values are ``None``, never guessed.
 """
 
 from __future__ import annotations
@@ -23,9 +23,12 @@ Norm = Literal["rms", "layer", "unknown"]
 
 @dataclass(frozen=True)
 class Linear:
-    """A linear layer of the decoder. ``experts`` of them are stacked in one weight where that is more
-    than 1; ``fused`` of the matrices that people name (gate and up) are then joined in it, and PEFT
-    multiplies the rank by as much. ``aliases`` are the names that a user may give such a weight."""
+    """A linear layer of the decoder.
+
+    If ``experts`` is more than 1, that many are stacked in one weight. ``fused`` matrices with
+    names of their own (gate and up) are joined in it, and PEFT multiplies the rank by that number.
+    ``aliases`` are the names accepted for such a weight.
+    """
 
     name: str
     width_in: int
@@ -37,24 +40,25 @@ class Linear:
 
     @property
     def weights(self) -> int:
-        """Elements of the weight."""
+        """The number of elements of the weight."""
         return self.width_in * self.width_out * self.experts
 
     @property
     def parameters(self) -> int:
-        """Elements of weight and bias."""
+        """The number of elements of weight and bias."""
         return self.weights + (self.width_out * self.experts if self.bias else 0)
 
 
 @dataclass(frozen=True)
 class Shape:
-    """A decoder: ``layers`` equal layers whose linear layers are listed one by one.
+    """A decoder of ``layers`` equal layers, whose linear layers are listed individually.
 
-    ``query`` and ``key_value`` are heads × head size. ``norms`` counts the norms of width ``hidden``
-    in a layer, ``kept_norms`` those with an input of their own; ``vectors`` are a layer's parameters
-    outside ``linears`` (norms, routers). ``outside`` are those outside the layers without embedding
-    and head, ``outside_biases`` the biases among those of a part that sees. ``experts_active`` of the
-    stacked experts see a token. ``exact``: memory of activations is known, not only approached.
+    ``query`` and ``key_value`` are heads × head size. ``norms`` is the number of norms of width
+    ``hidden`` per layer, ``kept_norms`` those with an input of their own; ``vectors`` are a layer's
+    parameters outside ``linears`` (norms, routers). ``outside`` are the parameters outside the
+    layers without embedding and head, ``outside_biases`` the biases among those of a vision tower.
+    Each token passes through ``experts_active`` of the stacked experts. ``exact``: memory of
+    activations is exact, not approximate.
     """
 
     model_type: str
@@ -95,12 +99,12 @@ class Shape:
 
     @property
     def head(self) -> int:
-        """Parameters of the head that are not the embedding's."""
+        """Parameters of the head, 0 if tied to the embedding."""
         return (0 if self.tied else self.embedding) + self.head_bias
 
     @property
     def parameters(self) -> int:
-        """All parameters, as PEFT counts them."""
+        """All parameters, as counted by PEFT."""
         if self.total:
             return self.total
         inner = sum(m.parameters for m in self.linears) + self.layers * self.vectors
@@ -112,7 +116,7 @@ class Shape:
         return sum(m.weights for m in self.linears)
 
     def modules(self) -> list[LinearModule]:
-        """The layers under the names that users give them, as ``studio.model.layers`` lists them."""
+        """The layers by the names in model folders, as listed by ``studio.model.layers``."""
         return [
             LinearModule(name, m.width_in, m.width_out)
             for m in self.linears
@@ -121,8 +125,9 @@ class Shape:
 
 
 def joined_linears(modules: Sequence[LinearModule]) -> list[Linear]:
-    """The layers that a model folder lists as the weights that an adapter goes on: the experts of a
-    block are joined in two."""
+    """The layers of a model folder as the weights that an adapter is added to: the experts of a
+    block are joined in two.
+    """
     weights, rows = joined(modules), dict[str, Linear]()
     for module in modules:
         name = joined_name(module.name)
@@ -137,7 +142,7 @@ def joined_linears(modules: Sequence[LinearModule]) -> list[Linear]:
 
 def _joined_linear(name: str, members: Sequence[LinearModule]) -> Linear:
     first, parts = members[0], len({m.name.rpartition(".")[2] for m in members})
-    together = first.name == name  # in the file too, gate and up in one
+    together = first.name == name  # also joined in the file
     return Linear(
         name,
         first.width_in,
@@ -149,13 +154,13 @@ def _joined_linear(name: str, members: Sequence[LinearModule]) -> Linear:
 
 
 def text_config(config: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The part of a config that describes the language model."""
+    """The part of a config for the language model."""
     inner = config.get("text_config")
     return inner if isinstance(inner, Mapping) else config
 
 
 def shape_of_config(config: Mapping[str, Any]) -> Shape | None:
-    """The shape that a config describes; ``None`` for an architecture that is not known here."""
+    """The shape described by a config; ``None`` for an unknown architecture."""
     from studio.model.family_shape import family_shape
 
     try:
@@ -186,7 +191,7 @@ def _read(folder: Path, stamp: int) -> Shape | None:
 
 
 def _from_headers(folder: Path, config: Mapping[str, Any]) -> Shape | None:
-    """What the headers of the weight files and the usual keys of a config tell."""
+    """The shape from the headers of the weight files and the usual keys of a config."""
     text = text_config(config)
     modules = read_linear_modules(folder)
     layers = _first(text, "num_hidden_layers", "n_layer", "num_layers")

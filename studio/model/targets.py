@@ -1,8 +1,9 @@
-"""Which layers of a model an adapter goes on: names, presets, a pattern, a range, exceptions.
+"""The layers of a model that an adapter is added to: names, presets, a pattern, a range,
+exclusions.
 
-Why apart from the node: the canvas checks it after every edit, the LoRA step resolves it for good, and
-the target picker shows it. Everything comes from the names of real layers; a name that matches nothing
-is a problem, never an adapter with fewer layers than the user asked for. No torch.
+The canvas checks them after every edit, the LoRA step resolves them, and the target picker shows
+them. All names are those of real layers; a name without a match is a problem and never leads to an
+adapter with fewer layers than requested. No torch.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ FieldError = tuple[str, str, str]
 
 @dataclass(frozen=True)
 class Chosen:
-    """``names`` as PEFT takes them, the ``layers`` they stand for, and what is wrong."""
+    """``names`` for PEFT, the ``layers`` that they match, and errors."""
 
     names: list[str]
     layers: list[LinearModule]
@@ -38,7 +39,7 @@ class Chosen:
 
 
 def choose(modules: Sequence[LinearModule], settings: LoraSettings, model: str) -> Chosen:
-    """The layers that a LoRA node's settings mean; ``model`` is what sentences call the model."""
+    """The layers selected by a LoRA node's settings; ``model`` is the model's name in sentences."""
     wanted = settings.target_modules
     return _chosen(
         tuple(modules),
@@ -61,7 +62,7 @@ def _chosen(
     alpha_pattern: str,
     model: str,
 ) -> Chosen:
-    """Kept, because several checks and the estimate ask the same after each edit."""
+    """Cached, because several checks and the estimate need it after each edit."""
     names, errors = _wanted(modules, wanted, model)
     taken = taker(names)
     layers = [m for m in modules if taken(m.name)]
@@ -102,7 +103,7 @@ def _half_chosen(every: Weights, kept: Weights, exclude: str) -> list[FieldError
 def _wanted(
     modules: Sequence[LinearModule], wanted: str | Sequence[str], model: str
 ) -> tuple[list[str], list[FieldError]]:
-    """Target names for PEFT; a regular expression is written out as the layers that it matches."""
+    """Target names for PEFT; a regular expression is replaced by the layers that it matches."""
     if isinstance(wanted, str) and wanted.startswith(PATTERN):
         try:
             found = matched_names(wanted, (m.name for m in modules))
@@ -124,7 +125,7 @@ def _wanted(
 def _within(
     layers: list[LinearModule], modules: Sequence[LinearModule], layer_range: str, model: str
 ) -> tuple[list[LinearModule], list[FieldError]]:
-    """The layers in the range, whose numbers are those of the model's blocks; no range means all."""
+    """The layers whose block numbers are in the range; all layers if the range is empty."""
     if not layer_range.strip():
         return layers, []
     there = {n for m in modules if (n := block_number(m.name)) is not None}
@@ -149,7 +150,7 @@ def _narrowed(
     exclude: str,
     model: str,
 ) -> tuple[list[LinearModule], list[FieldError]]:
-    """The layers within the range and without the excluded ones."""
+    """The layers within the range, without the excluded ones."""
     layers, errors = _within(layers, modules, layer_range, model)
     for name in listed(exclude):
         excluded = taker([name])
@@ -167,7 +168,7 @@ def _narrowed(
 
 
 def listed(text: str | Sequence[str]) -> list[str]:
-    """The parts of a list that was written with commas."""
+    """The parts of a comma-separated list."""
     parts = text.split(",") if isinstance(text, str) else text
     return [p.strip() for p in parts if p.strip()]
 
@@ -175,8 +176,11 @@ def listed(text: str | Sequence[str]) -> list[str]:
 def _pattern(
     text: str, layers: Sequence[LinearModule], setting: str
 ) -> tuple[dict[str, int], list[FieldError]]:
-    """Numbers by layer name, from “down_proj=32, q_proj=8”; names are escaped for PEFT. The first that
-    fits a layer counts. PEFT saves them in another order, so those that overlap are written out."""
+    """Numbers by layer name, from “down_proj=32, q_proj=8”; names are escaped for PEFT.
+
+    The first match of a layer applies. PEFT saves patterns in another order, so overlapping ones
+    are expanded to full names.
+    """
     found: dict[str, int] = {}
     own: dict[str, int] = {}
     errors: list[FieldError] = []
@@ -206,14 +210,14 @@ def _pattern(
 
 
 def named_number(part: str) -> tuple[str, int | None]:
-    """The name and the number of “down_proj=32”; ``None`` where it is no rank or alpha."""
+    """The name and the number of “down_proj=32”; ``None`` for an invalid rank or alpha."""
     name, _, number = (p.strip() for p in part.partition("="))
     fits = number.isascii() and number.isdigit() and 1 <= int(number[:9]) <= 4096
     return name, int(number) if fits else None
 
 
 def _uneven(weights: Weights, own: dict[str, int], setting: str) -> list[FieldError]:
-    """Matrices that are joined in one weight have one rank and one alpha."""
+    """An error if matrices that are joined in one weight have different ranks or alphas."""
     for weight, members in weights.items():
         if len({own.get(m.name) for m in members}) > 1:
             given = next(m.name for m in members if m.name in own)
@@ -229,7 +233,7 @@ def _uneven(weights: Weights, own: dict[str, int], setting: str) -> list[FieldEr
 
 
 def wrong_target_sentence(name: str, model: str) -> str:
-    """What is said about a target module that matches nothing."""
+    """The sentence about a target module without a match."""
     return f"“{name}” matches no linear layer of {model}."
 
 
@@ -253,9 +257,9 @@ class FullyTrainedModule:
 def fully_trained_modules(
     folder: Path, names: Iterable[str]
 ) -> Iterator[tuple[str, FullyTrainedModule | None]]:
-    """Each name with what it stands for in the model folder, or ``None`` when it stands for nothing.
+    """Each name with its module in the model folder, or ``None`` if it matches nothing.
 
-    A head that shares its weights with the embedding is in no file, but can be trained all the same.
+    A head that shares its weights with the embedding is not in the files, but can be trained.
     """
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     text = config.get("text_config") or config
@@ -273,7 +277,7 @@ def fully_trained_modules(
 
 
 ENDS = ("embed_tokens", "wte", "word_embeddings", "embed_in", "lm_head", "embed_out")
-"""What embeddings and heads are called."""
+"""Names of embeddings and heads."""
 _EMBEDDINGS = ("embed_tokens.weight", "wte.weight", "word_embeddings.weight", "embed_in.weight")
 
 

@@ -1,8 +1,8 @@
-"""Which models may run Python code of their own, because the user looked at it and said so.
+"""Which models may run Python code of their own, as trusted by the user.
 
-Why: some models come with code that transformers would run with all rights of the user. Trust is
-given to a source, a revision and a list of files with their hashes, in a dialog or with ``main.py
-trust``; one changed byte and it is gone. Nothing here runs or imports that code.
+Some models come with code that transformers would run with all rights of the user. Trust applies to
+a source, a revision and a list of files with their hashes, and is given in a dialog or with
+``main.py trust``. It is void when a file changes. The code is neither run nor imported here.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from studio.system.paths import config_dir
 
 @dataclass(frozen=True)
 class OwnCode:
-    """The code that comes with a model: ``files`` maps names to sha256."""
+    """The code of a model: ``files`` maps names to sha256."""
 
     source: str
     revision: str | None
@@ -30,16 +30,16 @@ class OwnCode:
 
     @property
     def digest(self) -> str:
-        """One hash for the whole list."""
+        """One hash for all files."""
         return hashlib.sha256(json.dumps(sorted(self.files.items())).encode()).hexdigest()
 
     def text(self, name: str) -> str:
-        """One file, to be read by a person."""
+        """The text of one file, for review."""
         return (self.folder / name).read_text(encoding="utf-8", errors="replace")
 
 
 def own_code(folder: Path, source: str = "", revision: str | None = None) -> OwnCode | None:
-    """The code beside a model whose config asks for it, or ``None``."""
+    """The code beside a model whose config requires it, or ``None``."""
     if not _asks_for_code(folder):
         return None
     files = {p.relative_to(folder).as_posix(): _sha256(p) for p in sorted(folder.rglob("*.py"))}
@@ -47,20 +47,20 @@ def own_code(folder: Path, source: str = "", revision: str | None = None) -> Own
 
 
 def names_other_repos(folder: Path) -> bool:
-    """Whether model or tokenizer asks for code from another repository, which nobody could look at
-    here."""
+    """Whether model or tokenizer requires code from another repository, which cannot be reviewed here."""
     maps = (_auto_map(folder, name) for name in ("config.json", "tokenizer_config.json"))
     return any("--" in str(v) for found in maps for v in found.values())
 
 
 def trusted(code: OwnCode) -> bool:
-    """Whether the user trusted exactly these files of this source and revision."""
+    """Whether the user trusts exactly these files of this source and revision."""
     return any(_same(entry, code) for entry in _entries())
 
 
 def may_run_code(folder: Path) -> bool:
-    """Whether a model folder holds code, and just that code was trusted, wherever it lies now (a
-    merged model carries the code of its base along)."""
+    """Whether a model folder contains code and exactly this code is trusted, independent of the
+    folder (a merged model includes the code of its base).
+    """
     code = own_code(folder)
     if code is None or names_other_repos(folder):
         return False
@@ -68,7 +68,7 @@ def may_run_code(folder: Path) -> bool:
 
 
 def trust(code: OwnCode) -> None:
-    """Remember that the user trusts these files."""
+    """Record that the user trusts these files."""
     entry = {
         "source": code.source,
         "revision": code.revision,
@@ -80,7 +80,7 @@ def trust(code: OwnCode) -> None:
 
 
 def revoke(source: str) -> int:
-    """Forget all trust in a source; returns how many entries that were."""
+    """Remove all trust in a source; returns the number of removed entries."""
     entries = _entries()
     left = [e for e in entries if e.get("source") != source]
     if len(left) < len(entries):
@@ -98,7 +98,7 @@ def _asks_for_code(folder: Path) -> bool:
 
 
 def _auto_map(folder: Path, name: str = "config.json") -> dict[str, Any]:
-    """Which classes a config takes from code."""
+    """The classes that a config takes from code."""
     try:
         found = json.loads((folder / name).read_text(encoding="utf-8")).get("auto_map")
     except (OSError, ValueError, AttributeError):
@@ -115,7 +115,7 @@ def _store() -> Path:
 
 
 def _entries() -> list[dict[str, Any]]:
-    """What was trusted; a store that cannot be read trusts nothing."""
+    """The trusted files; an unreadable store means no trust."""
     try:
         data = json.loads(_store().read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -1,7 +1,6 @@
-"""What a recipe has to know, collected from a project: nodes, model files, data report, machine.
+"""Collects the facts for a recipe from a project: nodes, model files, data report, machine.
 
-Light: configs, headers of weight files and a kept data report are read; nothing is loaded or computed.
-It must not propose anything.
+Only configs, headers of weight files and a cached data report are read; nothing is loaded.
 """
 
 from __future__ import annotations
@@ -30,8 +29,11 @@ def recipe_facts(
     train: str | None = None,
     report: DataReport | None = None,
 ) -> RecipeFacts:
-    """The facts of a Train node, the only one or the one that ``train`` names; ``report`` is of its
-    data. Raises ``StudioError`` when there is no such node."""
+    """The facts of a Train node, the only one or the one with the id ``train``; ``report`` is about
+    its data.
+
+    Raises ``StudioError`` when there is no such node.
+    """
     node = _train_node(graph, train)
     settings = _settings(node, registry)
     before = [graph.node(n) for n in graph.upstream(node.id) if n != node.id]
@@ -59,7 +61,7 @@ def apply_recipe(graph: Graph, proposals: Iterable[Proposal]) -> Graph:
 
 
 def present_value(graph: Graph, registry: Registry, proposal: Proposal) -> Any:
-    """What the proposed setting is now."""
+    """The current value of the proposed setting."""
     return getattr(_settings(graph.node(proposal.node), registry), proposal.field, None)
 
 
@@ -86,7 +88,7 @@ def _settings(node: Node | None, registry: Registry) -> Any:
 
 
 def _splitting(before: list[Node], registry: Registry) -> str | None:
-    """The only Dataset node, when it splits by share; with several nobody knows which to change."""
+    """The only Dataset node, if it splits by share; ``None`` if there are several."""
     data = [n for n in before if n.type == "dataset"]
     if len(data) != 1:
         return None

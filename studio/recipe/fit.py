@@ -1,7 +1,7 @@
-"""What a recipe knows of a training, and how many rows of it fit in memory at once.
+"""The facts that a recipe uses, and how many rows fit in memory at once.
 
-Rough on purpose: the estimate knows better, and a run that still runs out of memory goes on by itself
-with smaller batches. It must not import torch.
+A rough calculation: the estimate is more accurate, and a run that still runs out of memory
+continues with smaller batches. No torch.
 """
 
 from __future__ import annotations
@@ -12,17 +12,19 @@ from dataclasses import dataclass
 from studio.values import FULL_FINE_TUNING
 
 GB = 1e9
-_ROOM = 0.8  # of the memory; the rest is the libraries' and other programs'
+_ROOM = 0.8  # share of the memory; the rest is for libraries and other programs
 _QUANTIZED_BYTES = 0.6  # NF4 with its constants
-_STATE_BYTES = 16  # a trained weight in float32, its gradient, and two averages of AdamW
+_STATE_BYTES = 16  # a float32 parameter, its gradient, and the two states of AdamW
 
 
 @dataclass(frozen=True)
 class RecipeFacts:
-    """What is known of a training; ``None`` where it is not. ``tokens`` is the mean length of a row,
-    ``longest`` the longest row's, ``cut`` how many rows are longer than the max length and cut, and
-    ``cut_texts`` how many of those are plain text.
-    ``memory_gb`` is what the device has."""
+    """Facts about a training; ``None`` if unknown.
+
+    ``tokens`` is the mean length of a row, ``longest`` the length of the longest row, ``cut`` the
+    number of truncated rows, and ``cut_texts`` how many of those are plain text. ``memory_gb`` is
+    the memory of the device.
+    """
 
     train: str
     lora: str | None = None
@@ -48,20 +50,21 @@ class RecipeFacts:
 
     @property
     def full_fine_tuning(self) -> bool:
-        """Whether the model itself is trained."""
+        """Whether the training is full fine-tuning."""
         return self.method == FULL_FINE_TUNING
 
 
 def token_bytes(facts: RecipeFacts, checkpointing: bool) -> float:
-    """Memory for one token of a batch while gradients are computed; the formula of the estimate,
-    with the usual ratios of a transformer's sizes."""
+    """Memory per token of a batch during training, by the formula of the estimate with the usual
+    ratios of a transformer's sizes.
+    """
     layers, hidden = facts.layers or 32, facts.hidden or 4096
     per_layer = 2 * hidden if checkpointing else 56 * hidden
     return float(layers * per_layer + 12 * (facts.vocabulary or 128_000))
 
 
 def weight_bytes(facts: RecipeFacts, quantized: bool) -> float:
-    """Memory of the model, and of what training it takes besides when it is trained itself."""
+    """Memory of the model, including gradients and optimizer states for full fine-tuning."""
     parameters = facts.parameters or 0
     if facts.full_fine_tuning:
         return float(parameters * _STATE_BYTES)
@@ -69,7 +72,7 @@ def weight_bytes(facts: RecipeFacts, quantized: bool) -> float:
 
 
 def _fitting(facts: RecipeFacts, quantized: bool, checkpointing: bool) -> int:
-    """The largest power of two of rows that fit at once; 0 when not even one does."""
+    """The largest power of two of rows that fit at once; 0 if not even one fits."""
     assert facts.memory_gb is not None
     room = _ROOM * facts.memory_gb * GB - weight_bytes(facts, quantized)
     row = token_bytes(facts, checkpointing) * min(
@@ -81,7 +84,7 @@ def _fitting(facts: RecipeFacts, quantized: bool, checkpointing: bool) -> int:
 
 
 def best_fit(facts: RecipeFacts) -> tuple[int, bool, bool]:
-    """Rows at once, quantized, checkpointing: the first way, from the least harmful, that fits."""
+    """Rows at once, quantized, checkpointing: the least harmful combination that fits."""
     already = facts.quantization != "none"
     ways = [(already, False), (already, True)]
     if not already and not facts.full_fine_tuning and facts.base:

@@ -1,8 +1,8 @@
-"""The recipe: values for a training proposed from model, data and machine, each with its reason.
+"""The recipe: training settings proposed from model, data and machine, each with a reason.
 
-Why: a beginner does not know which learning rate suits 300 rows on a small model, and an expert wants to
-see why a value is proposed. Rules of thumb, simple enough to be said in one sentence. It must not import
-torch, read a file or change anything: ``recipe_facts`` collects, the window or the terminal applies.
+Beginners do not know which learning rate suits 300 rows on a small model, and experts want to see
+why a value is proposed. The rules of thumb are simple enough for one sentence each. No torch, no
+files: ``recipe_facts`` collects the facts, window or terminal apply the proposals.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _CPU_MICRO = 8
 
 @dataclass(frozen=True)
 class Proposal:
-    """A value for one setting of one node, and why."""
+    """A value for one setting of one node, with the reason."""
 
     node: str
     field: str
@@ -34,7 +34,7 @@ class Proposal:
 
 
 def propose(facts: RecipeFacts) -> list[Proposal]:
-    """Every value that the facts support, in the order in which they are decided."""
+    """All values that the facts support, in the order of the decisions."""
     found: list[Proposal] = []
     for rule in (_data, _model, _batch, _length, _rate, _adapter, _measuring):
         found += rule(facts)
@@ -45,13 +45,13 @@ def propose(facts: RecipeFacts) -> list[Proposal]:
 
 
 def rows_per_step(rows: int) -> int:
-    """Rows of an optimizer step: more rows, calmer steps, and still enough of them."""
+    """Rows per optimizer step: more rows reduce noise, but enough steps must remain."""
     limits = ((300, 4), (2_000, 8), (10_000, 16), (100_000, 32))
     return next((size for limit, size in limits if rows < limit), 64)
 
 
 def epochs_for(rows: int) -> int:
-    """How often all rows are seen: few rows more often, so that there are steps enough to learn."""
+    """The number of epochs: more for few rows, so that there are enough steps."""
     usual = 3 if rows < 5_000 else 2 if rows < 50_000 else 1
     return max(
         usual, min(MOST_EPOCHS, math.ceil(FEWEST_STEPS * rows_per_step(rows) / max(1, rows)))
@@ -168,14 +168,14 @@ def _length(facts: RecipeFacts) -> Iterator[Proposal]:
 
 
 def rate_for(parameters: int | None) -> float:
-    """A LoRA learning rate by model size: small models bear larger steps."""
+    """A LoRA learning rate by model size: small models tolerate higher ones."""
     limits = ((5e8, 5e-4), (2e9, 3e-4), (1.5e10, 2e-4))
     return next((rate for limit, rate in limits if (parameters or 7e9) < limit), 1e-4)
 
 
 LIKE_LORA = {"lora", "rslora", "dora", "pissa", "olora", "eva", "lora_plus", "lora_fa"}
-"""Methods for which rank, alpha and dropout mean what they mean for LoRA."""
-_USUAL_PARAMETERS = 7_000_000_000  # the size that methods declare their usual rate for
+"""Methods for which rank, alpha and dropout have the same meaning as for LoRA."""
+_USUAL_PARAMETERS = 7_000_000_000  # the model size of the usual rates that methods declare
 _FULL_FINE_TUNING_FACTOR = 0.1
 
 
@@ -227,7 +227,7 @@ def _round(value: float) -> float:
 
 
 def rank_for(rows: int) -> int:
-    """Width of the adapter: more rows hold more that can be learned."""
+    """The rank of the adapter: more rows contain more to learn."""
     return next((r for limit, r in ((500, 8), (10_000, 16), (100_000, 32)) if rows < limit), 64)
 
 

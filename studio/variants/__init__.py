@@ -1,1 +1,1 @@
-"""What each kind of variant is: LoRA methods, objectives and exporters. No torch."""
+"""The kinds of variants: LoRA methods, objectives and exporters. No torch."""

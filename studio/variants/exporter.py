@@ -1,4 +1,4 @@
-"""What an exporter is: the payload of an ``exporter`` variant."""
+"""The payload of an ``exporter`` variant."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ Exportable = ModelValue | AdapterValue
 
 @dataclass(frozen=True)
 class Exporter:
-    """``write(context, value, settings, folder)`` fills an empty folder; it need not clean up.
+    """``write(context, value, settings, folder)`` fills an empty folder and need not clean up.
 
-    ``accepts`` names the kinds of value it takes (``model``, ``adapter``). ``size(value)`` is about
-    how many bytes it will write. ``artifact_kind(value)`` is the kind of the artifact it leaves.
+    ``accepts`` names the supported kinds of value (``model``, ``adapter``). ``size(value)`` is the
+    approximate number of bytes to write. ``artifact_kind(value)`` is the kind of the resulting
+    artifact.
     """
 
     accepts: tuple[str, ...]

@@ -1,8 +1,8 @@
-"""What a LoRA method is: the payload of an ``adapter`` variant.
+"""The payload of an ``adapter`` variant: a LoRA method.
 
-Most methods are a PEFT config and nothing more. The hooks are for those that need the training's data
-or length, change what a step does, or keep numbers of their own beside the weights. Every hook is
-optional, and torch and peft are imported only when one is called.
+Most methods consist of a PEFT config. The hooks are for methods that need the training's data or
+length, change an optimizer step, or have state besides the weights. Every hook is optional, and
+torch and peft are imported only when one is called.
 """
 
 from __future__ import annotations
@@ -28,22 +28,22 @@ _FIELDS: Mapping[str, tuple[str, ...]] = {
     "patterns": ("rank_pattern", "alpha_pattern"),
     "tokens": ("trained_tokens",),
 }
-"""A shared setting, and the fields of the LoRA node that it stands for."""
+"""The fields of the LoRA node that belong to each shared setting."""
 
 LearningRates = tuple[float, float, float]
 """The lowest useful learning rate, the usual one for a model of 7 B parameters, and the highest."""
 
 State = tuple[dict[str, Any], dict[str, Any]]
-"""What a method keeps beside the weights: tensors by name, and JSON values."""
+"""The state of a method besides the weights: tensors by name, and JSON values."""
 
 
 @dataclass(frozen=True)
 class TrainingFacts:
-    """What a method may know of the training that it is prepared for.
+    """What a method may use of the training that it is prepared for.
 
-    ``steps`` is the number of optimizer steps. ``batches`` are the first ones of the training, as often
-    as they are asked for; their tensors are (batch, seq). ``loss(model, batch)`` is the mean over the
-    batch's label tokens. ``check`` raises when a stop was asked for.
+    ``steps`` is the number of optimizer steps. ``batches`` are the first ones of the training and
+    can be iterated repeatedly; their tensors are (batch, seq). ``loss(model, batch)`` is the mean
+    over the batch's label tokens. ``check`` raises when a stop was requested.
     """
 
     steps: int
@@ -56,16 +56,18 @@ class TrainingFacts:
 class Hooks:
     """What a method does besides its config.
 
-    Before the training: ``fit(config, facts)`` adjusts the config, ``prepare(base, config, facts)`` sees
-    the bare model, ``initialise(model, config, facts)`` the adapted one. None of the last two is called
-    when a run resumes: the checkpoint holds what they led to.
+    Before the training: ``fit(config, facts)`` adjusts the config, ``prepare(base, config, facts)``
+    gets the base model, ``initialise(model, config, facts)`` the model with the adapter. The last
+    two are not called when a run resumes: the checkpoint contains their results.
 
-    During it: ``rate(value, name)`` multiplies the learning rate of the weight of that name,
-    ``freeze(name)`` keeps it as it is, ``penalty(model)`` is added to the loss of each optimizer step,
-    ``before_step(model, step)`` may change the gradients, ``after_step(model, step)`` runs before they
-    are cleared. ``state`` and ``restore`` carry what a checkpoint must hold besides weights.
+    During the training: ``rate(value, name)`` multiplies the learning rate of the parameter of that
+    name, ``freeze(name)`` excludes it from training, ``penalty(model)`` is added to the loss of
+    each optimizer step, ``before_step(model, step)`` may change the gradients, ``after_step(model,
+    step)`` runs before they are set to zero. ``state`` and ``restore`` save and load what a
+    checkpoint needs besides weights.
 
-    After it ``save(folder, model)`` may rewrite the saved adapter, so that plain programs load it.
+    After the training: ``save(folder, model)`` may rewrite the saved adapter, so that other
+    programs can load it.
     """
 
     fit: Callable[[Any, TrainingFacts], None] | None = None
@@ -86,22 +88,22 @@ Fits = Callable[[Any, Any, Sequence[LinearModule]], Iterable[tuple[str, str]]]
 
 @dataclass(frozen=True)
 class LoraMethod:
-    """``build(value)`` makes the PEFT config.
+    """A LoRA method; ``build(value)`` makes the PEFT config.
 
-    ``quantized`` and ``dtypes`` name the bases that the method was seen to train on soundly; any other
-    is refused before training. ``only_quantized``: it makes no sense on an unquantized base.
-    ``cannot_merge`` says why adapters of it cannot be merged; ``merge_in_memory``: they need the base's real
-    weights to be loaded, so they cannot be merged layer by layer. ``uses`` are the shared settings that
-    matter for it. ``starts_from_base``: it begins with a part of the base's own weights, so that it is saved
-    as a plain LoRA of twice the rank. ``own_layers``: it chooses its layers by itself.
-    ``experts``: it can be put on the experts of a mixture, whose weights are joined in one tensor;
-    ``transposed``: on layers that store their weights as (in, out), as those of GPT-2.
-    ``saved_as`` names the form that ``hooks.save`` gives the adapter; ``adds_up_anew``: in that form its
-    numbers are added in another order, which half precision rounds otherwise.
-    ``research``: it stands under “Research methods”, because little but its own paper speaks for it.
-    ``learning_rates``: lowest, usual and highest; ``None`` where no number is known.
-    ``fits(node, own, layers)`` gets the LoRA node's settings, its own and the chosen layers, and yields
-    pairs of field and sentence for what does not go together.
+    ``quantized`` and ``dtypes`` name the bases that the method was verified with; others are
+    refused before training. ``only_quantized``: the method needs a quantized base. ``cannot_merge``
+    is the reason why its adapters cannot be merged; ``merge_in_memory``: they need the base's real
+    weights when they are loaded, so they cannot be merged layer by layer. ``uses`` are the shared
+    settings that apply to it. ``starts_from_base``: it is initialized with a part of the base's
+    weights, so that it is saved as a plain LoRA of twice the rank. ``own_layers``: it selects its
+    layers itself. ``experts``: it supports the experts of a mixture, whose weights are joined in
+    one tensor; ``transposed``: it supports layers with weights stored as (in, out), as in GPT-2.
+    ``saved_as`` names the form that ``hooks.save`` gives the adapter; ``reorders_sums``: this form
+    adds in another order, which half precision rounds differently. ``research``: it is listed under
+    “Research methods”, because there is little evidence beyond its own paper. ``learning_rates``:
+    lowest, usual and highest; ``None`` if unknown. ``fits(node, own, layers)`` gets the LoRA node's
+    settings, the method's settings and the chosen layers, and yields pairs of field and sentence
+    for conflicts.
     """
 
     build: Callable[[AdaptedModelValue], Any]
@@ -118,19 +120,19 @@ class LoraMethod:
     transposed: bool = True
     why_not_quantized: str = ""
     saved_as: str = ""
-    adds_up_anew: bool = False
+    reorders_sums: bool = False
     research: bool = False
     learning_rates: LearningRates | None = None
     fits: Fits | None = None
     hooks: Hooks = field(default_factory=Hooks)
 
     def trains_on(self, quantization: str) -> bool:
-        """Whether it trains on a base quantized like this; both kinds of 4 bits are alike."""
+        """Whether the method supports a base with this quantization; both 4-bit types are equivalent."""
         return ("nf4" if quantization == "fp4" else quantization) in self.quantized
 
     @property
     def unused_fields(self) -> tuple[str, ...]:
-        """The LoRA node's fields that it does not use."""
+        """The LoRA node's fields that the method does not use."""
         unused = [f for use, fields in _FIELDS.items() if use not in self.uses for f in fields]
         if "alpha" not in self.uses and "alpha_pattern" not in unused:
             unused.append("alpha_pattern")
@@ -138,12 +140,12 @@ class LoraMethod:
 
     @property
     def mergeable(self) -> bool:
-        """Whether its adapters can be merged into the base's weights."""
+        """Whether the method's adapters can be merged into the base's weights."""
         return not self.cannot_merge
 
 
 def rate_text(rate: float) -> str:
-    """A learning rate as people write it: 2e-4, 0.1."""
+    """A learning rate in the usual notation: 2e-4, 0.1."""
     if rate >= 0.1:
         return f"{rate:g}"
     return f"{rate:.2e}".replace(".00e", "e").replace("0e-", "e-").replace("e-0", "e-")
@@ -153,7 +155,7 @@ _QUANTIZATIONS = {"nf4": "4 bits (NF4)", "fp4": "4 bits (FP4)", "int8": "8 bits"
 
 
 def quantization_error(title: str, method: LoraMethod, quantization: str) -> str:
-    """Why the method does not train on a base quantized like this; empty when it does."""
+    """Why the method does not support a base with this quantization; empty if it does."""
     if quantization == "none":
         return f"{title} needs a quantized base." if method.only_quantized else ""
     if method.trains_on(quantization):
@@ -164,12 +166,12 @@ def quantization_error(title: str, method: LoraMethod, quantization: str) -> str
 
 
 def own_settings(value: AdaptedModelValue, model: type[Any]) -> Any:
-    """The method's own settings, with their defaults filled in."""
+    """The method's own settings, including defaults."""
     return model.model_validate(value.method_settings)
 
 
 def lora_config(value: AdaptedModelValue, **more: Any) -> Any:
-    """A ``peft.LoraConfig`` with the settings that all kinds of LoRA share."""
+    """A ``peft.LoraConfig`` with the settings that all variants of LoRA share."""
     return peft_config(
         "LoraConfig",
         value,
@@ -185,7 +187,7 @@ def lora_config(value: AdaptedModelValue, **more: Any) -> Any:
 
 
 def peft_config(name: str, value: AdaptedModelValue, **more: Any) -> Any:
-    """The PEFT config called ``name`` on the chosen layers, with the modules that are trained whole."""
+    """The PEFT config called ``name`` for the chosen layers, including the fully trained modules."""
     import peft
 
     return getattr(peft, name)(
@@ -208,7 +210,7 @@ def divides(size: int, layers: Sequence[LinearModule], side: str = "both") -> li
 def misfit(
     name: str, size: int, layers: Sequence[LinearModule], side: str = "both"
 ) -> Iterable[tuple[str, str]]:
-    """One sentence for the setting ``name`` when ``size`` does not divide the widths of a layer."""
+    """A sentence for the setting ``name`` if ``size`` does not divide the widths of a layer."""
     for layer in divides(size, layers, side)[:1]:
         yield (
             name,
@@ -220,7 +222,7 @@ def misfit(
 
 
 def too_many(name: str, count: int, layers: Sequence[LinearModule]) -> Iterable[tuple[str, str]]:
-    """One sentence for the setting ``name`` when a layer has fewer than ``count`` entries."""
+    """A sentence for the setting ``name`` if a layer has fewer than ``count`` entries."""
     small = [m for m in layers if m.width_in * m.width_out < count]
     for layer in small[:1]:
         entries = layer.width_in * layer.width_out

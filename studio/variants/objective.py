@@ -1,4 +1,4 @@
-"""What an objective is: the payload of an ``objective`` variant."""
+"""The payload of an ``objective`` variant."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 
 @dataclass(frozen=True)
 class LossOptions:
-    """What is added to the plain cross-entropy of a training; a validation loss goes without.
+    """Additions to the cross-entropy loss of a training; the validation loss does not include them.
 
-    ``label_smoothing`` is the share of the target that is spread over the whole vocabulary (Szegedy
-    et al. 2016), ``z_loss`` the factor of log(Z)² that keeps logits small (Chowdhery et al. 2022).
-    ``neftune_alpha`` is for whoever calls the objective: see ``studio.training.loop.noise``.
+    ``label_smoothing`` is the share of the target that is spread over the vocabulary (Szegedy et
+    al. 2016), ``z_loss`` the factor of log(Z)², which keeps logits small (Chowdhery et al. 2022).
+    ``neftune_alpha`` is applied by the training loop: see ``studio.training.loop.noise``.
     """
 
     label_smoothing: float = 0.0
@@ -26,10 +26,13 @@ PLAIN_LOSS = LossOptions()
 
 @dataclass(frozen=True)
 class Objective:
-    """``choose_head(model, batch)`` picks how logits are computed; ``summed_loss(model, batch, head,
-    options)`` is the loss summed over the label tokens of a batch, each times its weight where the
-    batch has weights. The training loop divides it by ``studio.training.loop.sft.total_weight`` of the whole
-    optimizer step. Both import torch only when called."""
+    """``choose_head(model, batch)`` selects how logits are computed. ``summed_loss(model, batch,
+    head, options)`` is the loss summed over the label tokens of a batch, each multiplied by its
+    weight if the batch has weights.
+
+    The training loop divides it by ``studio.training.loop.sft.total_weight`` of the optimizer step.
+    Both import torch only when called.
+    """
 
     choose_head: Callable[[Any, Any], Any]
     summed_loss: Callable[..., Any]

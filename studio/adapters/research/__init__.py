@@ -1,1 +1,1 @@
-"""Research methods: those with little evidence beyond their own paper, or that only PEFT reads."""
+"""Research methods: with little evidence beyond their own paper, or supported by PEFT only."""

@@ -1,11 +1,12 @@
-"""AdaMSS (Zheng et al., 2025): small pairs for groups of outputs, inside the base's main directions.
+"""AdaMSS (Zheng et al., 2025): low-rank pairs for groups of outputs, within the base's principal
+directions.
 
-Which outputs belong together comes from k-means over the singular vectors, and PEFT does not save it: it
-would be found anew, and otherwise, on another device. So the adapter is saved as the plain LoRA that it
-is: B has a block for each group of outputs, A holds the pairs' inner factors times the basis. The
-groups are made here and not by scikit-learn, and kept in checkpoints. In half precision PEFT rounds after
-each of its three factors, a LoRA after two (measured on SmolLM2: the reloaded logits differed by 1.4), so it
-trains in float32 only.
+The groups come from k-means over the singular vectors, and PEFT does not save them: on another
+device they would be computed again, with another result. So the adapter is saved as the equivalent
+plain LoRA: B has a block for each group of outputs, A holds the pairs' inner factors times the
+basis. The groups are computed here without scikit-learn, and stored in checkpoints. In half
+precision PEFT rounds after each of its three factors, a LoRA after two (measured on SmolLM2: the
+reloaded logits differed by 1.4), so it trains in float32 only.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from studio.variants.lora_method import (
 
 
 class AdamssSettings(Settings):
-    """The basis, the groups, and the rank in each."""
+    """The basis, the groups, and the rank of each."""
 
     directions: int = setting(
         100,
@@ -63,12 +64,12 @@ def _build(value: AdaptedModelValue) -> Any:
         del rounds
         return clusters(rows, count, own.rank), count
 
-    layer.clustering_Z = grouped  # PEFT's asks for scikit-learn
+    layer.clustering_Z = grouped  # PEFT's version needs scikit-learn
     return _config(value, own)
 
 
 def _config(value: AdaptedModelValue, own: AdamssSettings) -> Any:
-    """PEFT's config, whose last act is to look for scikit-learn."""
+    """PEFT's config, without its final check for scikit-learn."""
     from peft import AdamssConfig
 
     class Config(AdamssConfig):
@@ -103,7 +104,7 @@ def _fits(node: Any, own: Any, layers: Sequence[LinearModule]) -> Iterable[tuple
 
 
 def _refuse_biases(base: Any, config: Any, facts: TrainingFacts) -> None:
-    """PEFT trains the bias with the weight there, which a plain LoRA cannot hold."""
+    """Refuse biases, which PEFT would train with the weight, because a plain LoRA cannot hold them."""
     del facts
     from studio.model.layer_names import matches
 
@@ -126,12 +127,12 @@ def _layers(model: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _state(model: Any) -> State:
-    """Which output each row of the joined groups stands for."""
+    """The output that each row of the joined groups belongs to."""
     return {f"{name}.groups": layer.scatter_index["default"] for name, layer in _layers(model)}, {}
 
 
 def _restore(model: Any, tensors: dict[str, Any], values: dict[str, Any]) -> None:
-    """The groups are made anew from the base's weights; they must be those of the checkpoint."""
+    """The groups are computed again from the base's weights and must equal those of the checkpoint."""
     del values
     for name, layer in _layers(model):
         kept = tensors.get(f"{name}.groups")

@@ -1,8 +1,8 @@
-"""BD-LoRA (Wang et al., 2025, arXiv:2510.23346): LoRA with one block-diagonal factor, made to be served on
-several GPUs.
+"""BD-LoRA (Wang et al., 2025, arXiv:2510.23346): LoRA with one block-diagonal factor, for serving
+on several GPUs.
 
 A layer that a server splits by columns gets a block-diagonal B, one that it splits by rows a
-block-diagonal A: then no partial result has to travel between the GPUs.
+block-diagonal A, so that no partial result is exchanged between the GPUs.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ _BY_ROWS = frozenset(
         "wo",
     }
 )
-"""Last layers of attention and feed-forward: servers split them by their inputs."""
+"""Output projections of attention and feed-forward, which servers split by their inputs."""
 
 
 class BdloraSettings(Settings):
-    """What is particular to BD-LoRA."""
+    """Settings of BD-LoRA."""
 
     blocks: int = setting(
         2,

@@ -1,4 +1,4 @@
-"""BEFT (2025, arXiv:2509.15974): a trained bias on each chosen layer, and nothing else."""
+"""BEFT (2025, arXiv:2509.15974): trains only a bias on each chosen layer."""
 
 from __future__ import annotations
 

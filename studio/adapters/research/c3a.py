@@ -1,4 +1,4 @@
-"""C3A (Chen et al., 2024, arXiv:2407.19342): circular convolutions, block by block."""
+"""C3A (Chen et al., 2024, arXiv:2407.19342): blockwise circular convolutions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from studio.variants.lora_method import LoraMethod, misfit, own_settings, peft_c
 
 
 class C3aSettings(Settings):
-    """What is particular to C3A."""
+    """Settings of C3A."""
 
     block_size: int = setting(
         64,

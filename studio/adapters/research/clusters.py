@@ -1,7 +1,7 @@
-"""Groups of rows by k-means (Lloyd, 1982), each of at least a given size.
+"""Clusters rows by k-means (Lloyd, 1982) with a minimum size.
 
-Why our own: the one method that needs it wants groups that are the same again on this machine and none
-of which is too small, and no dependency of the program brings one. It draws no random numbers but its own.
+The one method that uses it needs reproducible groups of a minimum size, which no dependency of the
+program provides. Uses its own random number generator.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ _SEED = 0
 
 
 def clusters(rows: Any, count: int, least: int = 1) -> Any:
-    """The group, 0 to ``count`` - 1, of each of ``rows`` (n, features); n is at least count × least."""
+    """The cluster, 0 to ``count`` - 1, of each of ``rows`` (n, features); n is at least count × least."""
     import torch
 
     if rows.is_meta:
@@ -31,7 +31,7 @@ def clusters(rows: Any, count: int, least: int = 1) -> Any:
 
 
 def _spread(rows: Any, count: int, generator: Any) -> Any:
-    """First centres (count, features), each drawn far from the others (Arthur and Vassilvitskii, 2007)."""
+    """Initial centres (count, features) by k-means++ (Arthur and Vassilvitskii, 2007)."""
     import torch
 
     centres = rows[:1]
@@ -42,7 +42,7 @@ def _spread(rows: Any, count: int, generator: Any) -> Any:
 
 
 def _filled(distances: Any, found: Any, least: int) -> Any:
-    """Groups that are too small take the rows nearest to them from groups that can spare one."""
+    """Clusters below the minimum size take the nearest rows from clusters above it."""
     count = distances.shape[1]
     for group in range(count):
         while int((found == group).sum()) < least:

@@ -1,6 +1,7 @@
-"""What FourierFT and WaveFT share: a few trained coefficients of each change, at random places.
+"""Shared parts of FourierFT and WaveFT: a few trained coefficients of each change, at random
+positions.
 
-They differ in the transform, in their defaults and in what they were published for.
+They differ in the transform, the defaults and their publications.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from studio.variants.lora_method import peft_config, too_many
 
 
 def count_setting(default: int) -> Any:
-    """The number of trained coefficients of a layer."""
+    """The number of trained coefficients per layer."""
     return setting(
         default,
         "Coefficients",
@@ -32,7 +33,7 @@ def scale_setting(default: float) -> Any:
 
 
 def seed_setting() -> Any:
-    """The seed of the places."""
+    """The seed of the positions."""
     return setting(
         777, "Location seed", "Which coefficients are trained.", ge=0, le=2**31 - 1, advanced=True
     )
@@ -53,6 +54,6 @@ def coefficient_config(name: str, value: AdaptedModelValue, own: Any, **more: An
 def coefficients_fit(
     node: Settings, own: Any, layers: Sequence[LinearModule]
 ) -> Iterable[tuple[str, str]]:
-    """No layer has fewer entries than coefficients."""
+    """Problems of layers with fewer entries than coefficients."""
     del node
     return too_many("method_settings.frequencies", own.frequencies, layers)

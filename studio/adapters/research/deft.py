@@ -1,4 +1,4 @@
-"""DEFT (Kumar et al., 2025, arXiv:2509.22793): takes a low-rank part out of the weight, and puts another in."""
+"""DEFT (Kumar et al., 2025, arXiv:2509.22793): removes a low-rank part of the weight and adds another one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from studio.variants.lora_method import LoraMethod, own_settings, peft_config
 
 
 class DeftSettings(Settings):
-    """What is particular to DEFT."""
+    """Settings of DEFT."""
 
     projection: Literal["relu", "qr"] = setting(
         "relu",

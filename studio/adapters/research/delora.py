@@ -1,4 +1,4 @@
-"""DeLoRA (Bini et al., 2025, arXiv:2503.18225): direction and strength of the change apart."""
+"""DeLoRA (Bini et al., 2025, arXiv:2503.18225): trains direction and strength of the change separately."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from studio.variants.lora_method import LoraMethod, own_settings, peft_config
 
 
 class DeloraSettings(Settings):
-    """What is particular to DeLoRA."""
+    """Settings of DeLoRA."""
 
     strength: int = setting(
         1,

@@ -18,7 +18,7 @@ from studio.variants.lora_method import LoraMethod, own_settings
 
 
 class FourierftSettings(Settings):
-    """What is particular to FourierFT."""
+    """Settings of FourierFT."""
 
     frequencies: int = count_setting(1000)
     scaling: float = scale_setting(150.0)

@@ -1,4 +1,4 @@
-"""GLoRA (Chavan et al., 2023, arXiv:2306.07967): scales the weight entry by entry, and adds to it."""
+"""GLoRA (Chavan et al., 2023, arXiv:2306.07967): scales the weight elementwise and adds to it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from studio.variants.lora_method import LoraMethod, own_settings, peft_config
 
 
 class GloraSettings(Settings):
-    """The forms of the five paths; those of the bias act only in layers that have one."""
+    """The forms of the five paths; those of the bias only apply to layers with a bias."""
 
     weight: Literal["lora", "vector", "constant"] = setting(
         "lora",

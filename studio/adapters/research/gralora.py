@@ -1,4 +1,4 @@
-"""GraLoRA (Jung et al., 2025, arXiv:2505.20355): a LoRA of its own for each block of the weight."""
+"""GraLoRA (Jung et al., 2025, arXiv:2505.20355): a separate LoRA for each block of the weight."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from studio.variants.lora_method import LoraMethod, misfit, own_settings, peft_c
 
 
 class GraloraSettings(Settings):
-    """What is particular to GraLoRA."""
+    """Settings of GraLoRA."""
 
     blocks: int = setting(
         2,

@@ -1,4 +1,4 @@
-"""HiRA (Huang et al., 2025, ICLR): the change is W, entry by entry, times B A."""
+"""HiRA (Huang et al., 2025, ICLR): the change is the Hadamard product of W and B A."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""HRA (Yuan et al., 2024, arXiv:2405.17484): a rotation made of r reflections."""
+"""HRA (Yuan et al., 2024, arXiv:2405.17484): a rotation composed of r reflections."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from studio.variants.lora_method import LoraMethod, own_settings, peft_config
 
 
 class HraSettings(Settings):
-    """What is particular to HRA."""
+    """Settings of HRA."""
 
     orthogonal: bool = setting(
         False,

@@ -1,4 +1,4 @@
-"""MiCA (2026, arXiv:2604.01694): B is the base's least used directions, A is trained."""
+"""MiCA (2026, arXiv:2604.01694): B is fixed to the base's minor singular directions, A is trained."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""MonteCLoRA (2024, arXiv:2411.04358): A is drawn around its mean at each training step.
+"""MonteCLoRA (2024, arXiv:2411.04358): A is sampled around its mean at each training step.
 
-The spread is trained too. PEFT draws ahead into a buffer that no checkpoint holds, and that gradient
-checkpointing would read at another place; with one draw at a time, each made when it is needed, a
-resumed training and a recomputed block see the same numbers.
+The spread is trained too. PEFT samples in advance into a buffer that checkpoints do not contain and
+that gradient checkpointing would read at another position. Sampling on demand gives a resumed
+training and a recomputed block the same numbers.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from studio.variants.lora_method import Hooks, LoraMethod, TrainingFacts, lora_c
 
 
 class MontecloraSettings(Settings):
-    """How widely A is drawn, and how strictly the spread is held."""
+    """The spread of A and its regularization."""
 
     samples: int = setting(
         4,
@@ -67,7 +67,7 @@ def _samplers(model: Any) -> Iterator[Any]:
 
 
 def _draw_when_needed(model: Any) -> None:
-    """What was drawn while the adapter was built is not used: a resumed run would draw it twice."""
+    """Discard the samples drawn while the adapter was built: a resumed run would draw them twice."""
     for found in _samplers(model):
         found.sampler.index = found.sampler.buffer_size
 
@@ -83,7 +83,7 @@ def _restore(model: Any, tensors: dict[str, Any], values: dict[str, Any]) -> Non
 
 
 def _penalty(model: Any) -> Any:
-    """The distance of the trained distributions from their priors, as PEFT computes it."""
+    """The divergence of the trained distributions from their priors, as computed by PEFT."""
     found = model.base_model._get_monteclora_loss()
     return found if hasattr(found, "detach") else None
 

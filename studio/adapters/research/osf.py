@@ -1,9 +1,10 @@
-"""OSF (Nayak et al., 2025, arXiv:2504.07097): trains the weakest singular directions of each weight.
+"""OSF (Nayak et al., 2025, arXiv:2504.07097): trains the minor singular directions of each weight.
 
-The change is U S V less the U₀ S₀ V₀ that it began with. PEFT saves U, S and V alone and decomposes the base
-again wherever the adapter is loaded. So the adapter is saved as the plain LoRA that it is: B is [U S, -U₀ S₀],
-A is [V; V₀]. The change is a small difference of large numbers: in half precision its rounding is as large as
-a small change (measured on SmolLM2: the reloaded logits differed by 2.4), so it trains in float32 only.
+The change is U S V minus the initial U₀ S₀ V₀. PEFT saves only U, S and V, and decomposes the base
+again when the adapter is loaded. So the adapter is saved as the equivalent plain LoRA: B is [U S,
+-U₀ S₀], A is [V; V₀]. The change is a small difference of large numbers: in half precision its
+rounding is as large as a small change (measured on SmolLM2: the reloaded logits differed by 2.4),
+so it trains in float32 only.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from studio.variants.lora_method import Hooks, LoraMethod, own_settings, peft_co
 
 
 class OsfSettings(Settings):
-    """What is particular to OSF."""
+    """Settings of OSF."""
 
     kept: float = setting(
         0.9,
@@ -35,7 +36,7 @@ class OsfSettings(Settings):
 
 
 def trained_directions(width_in: int, width_out: int, kept: float) -> int:
-    """How many singular directions of such a weight are trained; as PEFT rounds them."""
+    """The number of trained singular directions of a weight, rounded as in PEFT."""
     most = min(width_in, width_out)
     return most - int(most * kept)
 
@@ -82,7 +83,7 @@ VARIANT = Variant(
     title="OSF",
     order=520,
     settings=OsfSettings,
-    help="Trains the weakest singular directions of each weight as a whole and projects the gradient away "
+    help="Trains the weakest singular directions of each weight directly and projects the gradient away "
     "from the strongest, which stay. Saved as a plain LoRA of twice the trained directions, which is large. "
     "On a float32 base only. When to use it: one task after another without forgetting the "
     "first. Nayak et al. 2025, arXiv:2504.07097.",

@@ -1,4 +1,4 @@
-"""PEANuT (Zhong et al., 2024, arXiv:2410.01870): a small network makes each change out of the weight."""
+"""PEANuT (Zhong et al., 2024, arXiv:2410.01870): a small network computes each change from the weight."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from studio.variants.lora_method import LoraMethod, own_settings, peft_config
 
 
 class PeanutSettings(Settings):
-    """What is particular to PEANuT."""
+    """Settings of PEANuT."""
 
     depth: int = setting(
         0,

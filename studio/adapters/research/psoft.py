@@ -1,6 +1,6 @@
-"""PSOFT (2025, arXiv:2505.11235): a rotation inside the base's main directions.
+"""PSOFT (2025, arXiv:2505.11235): a rotation within the base's principal directions.
 
-It trains as B (R - I) A with the directions B and A of the base, and is saved as the LoRA that this is.
+It trains B (R - I) A with the directions B and A of the base, and is saved as the equivalent LoRA.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ VARIANT = Variant(
         quantized=(),
         paper="arXiv:2505.11235",
         saved_as="LoRA",
-        adds_up_anew=True,
+        reorders_sums=True,
         uses=frozenset({"r", "dropout"}),
         fits=_fits,
         hooks=Hooks(save=_save),

@@ -1,4 +1,4 @@
-"""RandLoRA (Albert et al., 2025, arXiv:2502.00987): sums of scaled random bases, of full rank."""
+"""RandLoRA (Albert et al., 2025, arXiv:2502.00987): full-rank sums of scaled random bases."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from studio.variants.lora_method import LoraMethod, own_settings, peft_config
 
 
 class RandloraSettings(Settings):
-    """What is particular to RandLoRA."""
+    """Settings of RandLoRA."""
 
     rank: int = setting(
         32,

@@ -1,4 +1,4 @@
-"""RoAd (Liao and Monz, 2024, arXiv:2409.00119): pairs of outputs are rotated and scaled."""
+"""RoAd (Liao and Monz, 2024, arXiv:2409.00119): rotates and scales pairs of outputs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from studio.variants.lora_method import LoraMethod, misfit, own_settings, peft_c
 
 
 class RoadSettings(Settings):
-    """What is particular to RoAd."""
+    """Settings of RoAd."""
 
     variant: Literal["road_1", "road_2", "road_4"] = setting(
         "road_1",

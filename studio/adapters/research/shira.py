@@ -1,4 +1,4 @@
-"""SHiRA (Bhardwaj et al., 2024, arXiv:2406.13175): a few entries of each weight are trained."""
+"""SHiRA (Bhardwaj et al., 2024, arXiv:2406.13175): trains a few entries of each weight."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from studio.variants.lora_method import LoraMethod, own_settings, peft_config
 
 
 class ShiraSettings(Settings):
-    """What is particular to SHiRA."""
+    """Settings of SHiRA."""
 
     seed: int = setting(
         0, "Entry seed", "Which entries are trained.", ge=0, le=2**31 - 1, advanced=True

@@ -1,4 +1,4 @@
-"""Super-Tuning (2026, arXiv:2607.09287): the largest entries of each weight are trained."""
+"""Super-Tuning (2026, arXiv:2607.09287): trains the largest entries of each weight."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from studio.variants.lora_method import LoraMethod, own_settings, peft_config
 
 
 class SupertuningSettings(Settings):
-    """Which entries are trained, and whether a LoRA stands beside them."""
+    """Which entries are trained, and whether a LoRA is added."""
 
     percent: float = setting(
         1.0,
@@ -41,12 +41,12 @@ class SupertuningSettings(Settings):
 
 
 def sparsity(percent: float) -> float:
-    """The share of entries that is not trained, as PEFT counts it."""
+    """The share of entries that are not trained, as defined by PEFT."""
     return 1.0 - percent / 100.0
 
 
 def trained_entries(width_in: int, width_out: int, percent: float) -> int:
-    """How many entries of such a weight are trained; rounded as PEFT does."""
+    """The number of trained entries of a weight, rounded as in PEFT."""
     return int(width_in * width_out * (1 - sparsity(percent)))
 
 

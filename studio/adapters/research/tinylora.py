@@ -1,4 +1,4 @@
-"""TinyLoRA (2026, arXiv:2602.04118): a handful of numbers a layer."""
+"""TinyLoRA (2026, arXiv:2602.04118): a few trained parameters per layer."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from studio.variants.lora_method import LoraMethod, own_settings, peft_config
 
 
 class TinyloraSettings(Settings):
-    """What is particular to TinyLoRA."""
+    """Settings of TinyLoRA."""
 
     rank: int = setting(
         2, "Directions", "Singular directions of the base that are used.", ge=1, le=64

@@ -1,4 +1,4 @@
-"""Uni-LoRA (Li et al., 2025, arXiv:2506.00799): every entry of every A and B is read from one trained vector."""
+"""Uni-LoRA (Li et al., 2025, arXiv:2506.00799): all entries of all A and B are taken from one trained vector."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from studio.variants.lora_method import LoraMethod, own_settings, peft_config
 
 
 class UniloraSettings(Settings):
-    """The one vector, and how it is laid out over the layers."""
+    """The trained vector, and how its entries are assigned to the layers."""
 
     rank: int = setting(
         4,
@@ -25,7 +25,7 @@ class UniloraSettings(Settings):
     length: int = setting(
         8192,
         "Vector length",
-        "All numbers that are trained, for the whole model. 256 to 500,000; more "
+        "The number of trained parameters of the model. 256 to 500,000; more "
         "learn more, and quicker.",
         ge=16,
         le=2**24,
@@ -83,6 +83,6 @@ VARIANT = Variant(
         quantized=(),
         paper="arXiv:2506.00799",
         uses=frozenset({"dropout"}),
-        why_not_quantized="PEFT rounds its scales to whole numbers there, and nothing is learned",
+        why_not_quantized="PEFT rounds its scales to integers there, and nothing is learned",
     ),
 )

@@ -1,4 +1,4 @@
-"""VB-LoRA (Li et al., 2024, arXiv:2405.15179): A and B are mixed from one bank of vectors."""
+"""VB-LoRA (Li et al., 2024, arXiv:2405.15179): A and B are mixtures of vectors from a shared bank."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from studio.variants.lora_method import LoraMethod, misfit, own_settings, peft_c
 
 
 class VbloraSettings(Settings):
-    """What is particular to VB-LoRA."""
+    """Settings of VB-LoRA."""
 
     rank: int = setting(4, "Rank", "Rank of the mixed matrices.", ge=1, le=256)
     vectors: int = setting(

@@ -1,4 +1,4 @@
-"""VeLoRA (Miles et al., 2024, arXiv:2405.17991): LoRA that keeps compressed inputs for the gradient."""
+"""VeLoRA (Miles et al., 2024, arXiv:2405.17991): LoRA that stores compressed inputs for the backward pass."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from studio.variants.lora_method import LoraMethod, lora_config, own_settings
 
 
 class VeloraSettings(Settings):
-    """How coarsely the inputs are kept."""
+    """The compression of the inputs."""
 
     groups: int = setting(
         64,

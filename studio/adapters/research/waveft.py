@@ -18,7 +18,7 @@ from studio.variants.lora_method import LoraMethod, own_settings
 
 
 class WaveftSettings(Settings):
-    """What is particular to WaveFT."""
+    """Settings of WaveFT."""
 
     frequencies: int = count_setting(2592)
     scaling: float = scale_setting(25.0)

@@ -57,7 +57,7 @@ def verify_adapter(
     context.phase("verify", "Comparing the saved adapter with the trained model")
     model = PeftModel.from_pretrained(fresh, str(folder))
     method: LoraMethod = context.variant("adapter", adapted.method).payload
-    rewritten = method.starts_from_base or method.adds_up_anew
+    rewritten = method.starts_from_base or method.reorders_sums
     difference, allowed = largest_difference(model, adapted.model.dtype, expected, rewritten)
     if not difference <= allowed:  # also refuses NaN
         raise StudioError(

@@ -140,7 +140,7 @@ def test_tolerance_grows_with_half_precision_only() -> None:
     ("method", "share"),
     each([("lora", 2), ("mica", 2), ("adalora", 8), ("pissa", 8), ("psoft", 8)]),
 )
-def test_an_adapter_that_adds_up_anew_may_round_more(
+def test_an_adapter_whose_sums_are_reordered_may_round_more(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str, share: int
 ) -> None:
     """Saved as a plain LoRA it rounds otherwise, which 30 layers in bfloat16 make large: PSOFT on
