@@ -90,7 +90,7 @@ def _half_chosen(every: Weights, kept: Weights, exclude: str) -> list[FieldError
         return []
     weight, missing = found
     field_name = "exclude" if exclude.strip() else "target_modules"
-    sentence = f"{missing.name} is joined with others in one weight, which is trained as one or not at all."
+    sentence = f"{missing.name} is joined with others in one weight; all of them must be trained together."
     return [
         (
             field_name,

@@ -382,9 +382,9 @@ def test_whole_modules_are_told_with_their_size(tmp_path: Path) -> None:
         make_context(tmp_path, recorder), model, LoraSettings(modules_to_save="lm_head")
     )
     assert value.modules_to_save == ["lm_head"]
-    told = [e.get("sentence") for e in recorder.named("Notice")]
-    assert "8,448 parameters" in told[0]
-    assert "shares one matrix" in told[1]
+    sentences = [e.get("sentence") for e in recorder.named("Notice")]
+    assert "8,448 parameters" in sentences[0]
+    assert "shares one matrix" in sentences[1]
     with pytest.raises(StudioError, match="“heads” is not a module of"):
         describe(make_context(tmp_path, Recorder()), model, LoraSettings(modules_to_save="heads"))
 

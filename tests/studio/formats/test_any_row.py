@@ -114,15 +114,15 @@ def test_a_row_or_a_sentence(format_id: str) -> None:
     whole = 0
     for _ in range(3000):
         row = row_for(rng, usual)
-        found, told = {}, None
+        found, failure = {}, None
         try:
             found = variant.payload.convert(row, variant.settings())
         except RowError as error:
-            told = error
-        whole += told is None
-        assert told is None or (told.what and "\n" not in told.what and told.hint.endswith(".")), (
-            row
-        )
+            failure = error
+        whole += failure is None
+        assert failure is None or (
+            failure.what and "\n" not in failure.what and failure.hint.endswith(".")
+        ), row
         check_canonical(found)
     assert 5 < whole < 2900, whole
 

@@ -196,8 +196,8 @@ def test_preferences_over_several_turns_with_a_system_message() -> None:
     }
     assert converted("preference", row) == pair(chat("a", "b", "c", system="s"), "yes", "no")
     start = "Human: a\n\nAssistant: b\n\nHuman: c\n\nAssistant: "
-    told = {"chosen": start + "yes", "rejected": start + "no"}
-    assert converted("preference", told) == pair(chat("a", "b", "c"), "yes", "no")
+    row = {"chosen": start + "yes", "rejected": start + "no"}
+    assert converted("preference", row) == pair(chat("a", "b", "c"), "yes", "no")
 
 
 def test_texts_that_begin_alike_share_a_prompt_of_whole_words() -> None:

@@ -116,9 +116,9 @@ def make_model(folder: Path, family: str) -> Path:
     return save_family(folder, *FAMILIES[family])
 
 
-def trained(root: Path, told: Recorder, **settings: Any) -> AdapterValue:
+def trained(root: Path, recorder: Recorder, **settings: Any) -> AdapterValue:
     """Base model, LoRA on all linear layers, and two steps of training."""
-    context = make_context(root, told)
+    context = make_context(root, recorder)
     model = root.parent / "model"
     check_folder(context, model, "the model")
     adapted = describe(context, model_value(model).to_json(), LoraSettings(r=4, alpha=8))
@@ -139,8 +139,8 @@ def test_a_family_trains_resumes_reloads_and_merges(tmp_path: Path, family: str)
     import torch
 
     base = make_model(tmp_path / "model", family)
-    told, again = Recorder(), Recorder()
-    value = trained(tmp_path / "run", told)
+    recorder, again = Recorder(), Recorder()
+    value = trained(tmp_path / "run", recorder)
     assert value.reload_difference <= 1e-5
     found = weights(value)
     assert len([n for n in found if "lora_A" in n]) == _ADAPTED.get(family, 14)
@@ -151,7 +151,7 @@ def test_a_family_trains_resumes_reloads_and_merges(tmp_path: Path, family: str)
     assert all(torch.equal(found[n], resumed[n]) for n in found)
     saving = Recorder()
     trained(tmp_path / "saving", saving, gradient_checkpointing=True)
-    assert saving.losses() == pytest.approx(told.losses(), abs=1e-5)
+    assert saving.losses() == pytest.approx(recorder.losses(), abs=1e-5)
 
     context = make_context(tmp_path / "merge", Recorder())
     merged = plain_model(merge_adapter(context, value.to_json(), MergeSettings()).path)
@@ -193,6 +193,6 @@ def test_learned_positions_cut_the_rows(tmp_path: Path) -> None:
     model = make_model(tmp_path / "model", "GPT-2, transposed")
     assert learned_positions(model) == 256
     assert learned_positions(make_model(tmp_path / "other", "Qwen3")) is None
-    told = Recorder()
-    trained(tmp_path / "run", told, max_length=1000)
-    assert any("at most 256 tokens" in e.get("sentence") for e in told.named("Notice"))
+    recorder = Recorder()
+    trained(tmp_path / "run", recorder, max_length=1000)
+    assert any("at most 256 tokens" in e.get("sentence") for e in recorder.named("Notice"))

@@ -230,7 +230,7 @@ def test_a_starter_is_fetched_and_imported(tmp_path: Path, tiny_starter: Any) ->
 
 
 def test_a_starter_with_another_content_is_refused(tmp_path: Path, tiny_starter: Any) -> None:
-    """The wrong hash is told and the file deleted."""
+    """The wrong hash is reported and the file deleted."""
     wrong = replace(tiny_starter, sha256="f" * 64)
     with pytest.raises(StudioError, match="is not the expected one") as caught:
         import_starter(make_context(tmp_path, Recorder()), wrong)
@@ -268,7 +268,7 @@ def test_the_real_starter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """A model on the stand-in hub; the client is told to go there."""
+    """A model on the stand-in hub, which the client is configured to use."""
     monkeypatch.setenv("HF_HUB_OFFLINE", "0")
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub-cache"))
     monkeypatch.setenv("HF_HUB_DISABLE_XET", "1")
@@ -287,7 +287,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 def test_a_hub_model_is_pinned_to_its_commit(
     tmp_path: Path, hub: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Fetched without its pickle; later it is there without a network, and that is told."""
+    """Downloaded without its pickle; later it is used without a network, with a notice."""
     monkeypatch.setenv("LORA_STUDIO_CACHE", str(tmp_path / "cache"))
     with hub() as endpoint:
         monkeypatch.setenv("HF_ENDPOINT", endpoint)

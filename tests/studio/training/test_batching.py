@@ -1,6 +1,6 @@
 """Padded, grouped, padding-free and packed batches: the same loss and the same gradients.
 
-And where a model cannot keep rows apart that share a sequence, they are padded, and that is told.
+If a model cannot keep rows of one sequence apart, they are padded, with a notice.
 """
 
 from __future__ import annotations
@@ -106,8 +106,8 @@ def step(
     return total, [p.grad.clone() for p in model.parameters() if p.grad is not None]
 
 
-def plan(model: Any, rows: Any, told: Recorder, tmp_path: Path, **settings: Any) -> Any:
-    return plan_batches(make_context(tmp_path, told), model, rows, settings_of(**settings), 0)
+def plan(model: Any, rows: Any, recorder: Recorder, tmp_path: Path, **settings: Any) -> Any:
+    return plan_batches(make_context(tmp_path, recorder), model, rows, settings_of(**settings), 0)
 
 
 @pytest.mark.parametrize("weighted", [False, True])
@@ -118,15 +118,15 @@ def test_every_way_of_batching_gives_one_loss_and_one_gradient(
     """One optimizer step over the same rows, with accumulation, to 1e-5 in float32."""
     model = adapted(tmp_path / "model", family)
     rows = rows_of(weighted=weighted)
-    told = Recorder()
-    plain = step(model, list(plan(model, rows, told, tmp_path).batches(0, 6, 2)))
+    recorder = Recorder()
+    plain = step(model, list(plan(model, rows, recorder, tmp_path).batches(0, 6, 2)))
     ways = {
         "grouped": {"group_by_length": True},
         "without padding": {"batching": "padding_free"},
         "packed": {"batching": "packed", "pack_length": 64},
     }
     for name, settings in ways.items():
-        batching = plan(model, rows, told, tmp_path, **settings)
+        batching = plan(model, rows, recorder, tmp_path, **settings)
         assert batching.padding_free == (name not in ("grouped",)), name
         for size in (1, 2, 6):
             loss, gradients = step(model, list(batching.batches(0, batching.units, size)))
@@ -134,7 +134,7 @@ def test_every_way_of_batching_gives_one_loss_and_one_gradient(
             assert len(gradients) == len(plain[1]) > 0
             for found, wanted in zip(gradients, plain[1], strict=True):
                 assert float((found - wanted).abs().max()) <= TOLERANCE, (name, size)
-    assert not any("padded" in e.get("sentence") for e in told.named("Notice"))
+    assert not any("padded" in e.get("sentence") for e in recorder.named("Notice"))
 
 
 @pytest.mark.parametrize("family", ["Llama, untied", "Mistral", "Gemma2, capped"])
@@ -153,7 +153,7 @@ def test_rows_stay_apart_in_gradient_checkpointing_too(tmp_path: Path, family: s
 
 
 def test_a_model_that_remembers_across_rows_is_trained_padded(tmp_path: Path) -> None:
-    """A state-space model runs through all rows of a sequence: seen, told, and padded."""
+    """A state-space model mixes all rows of a sequence: detected, reported, and padded."""
     import torch
     from transformers import MambaConfig, MambaForCausalLM
 
@@ -161,22 +161,22 @@ def test_a_model_that_remembers_across_rows_is_trained_padded(tmp_path: Path) ->
     config = MambaConfig(vocab_size=264, hidden_size=32, num_hidden_layers=2, state_size=4)
     model = MambaForCausalLM(config)
     for mode in ("packed", "padding_free"):
-        told = Recorder()
-        batching = plan(model, rows_of(), told, tmp_path, batching=mode)
+        recorder = Recorder()
+        batching = plan(model, rows_of(), recorder, tmp_path, batching=mode)
         assert not batching.padding_free
         assert batching.units == len(LENGTHS)
-        (sentence,) = [e.get("sentence") for e in told.named("Notice")]
+        (sentence,) = [e.get("sentence") for e in recorder.named("Notice")]
         assert "would see each other" in sentence
 
 
 def test_a_method_that_looks_for_a_place_in_each_sequence_is_trained_padded(tmp_path: Path) -> None:
     """aLoRA begins at a phrase of its sequence, so that each row needs one of its own."""
     model = plain_model(make_model(tmp_path / "model", "Qwen3"))
-    told = Recorder()
-    context = make_context(tmp_path, told)
+    recorder = Recorder()
+    context = make_context(tmp_path, recorder)
     settings = settings_of(batching="packed")
     assert not plan_batches(context, model, rows_of(), settings, 0, method="alora").padding_free
-    assert [e.name for e in told.events] == ["Notice"]
+    assert [e.name for e in recorder.events] == ["Notice"]
 
 
 def test_attention_per_row_is_used_where_it_can_be(tmp_path: Path) -> None:
@@ -194,7 +194,7 @@ def test_attention_per_row_is_used_where_it_can_be(tmp_path: Path) -> None:
 
 
 def test_a_leak_is_found(tmp_path: Path) -> None:
-    """Rows laid side by side without being kept apart: what the trial exists for."""
+    """Rows in one sequence that are not kept apart: the case that the test detects."""
     model = plain_model(make_model(tmp_path / "model", "Llama, untied"))
     assert rows_stay_apart(model, rows_of(), 0)
     forward = model.forward
@@ -372,11 +372,11 @@ def test_a_laid_batch_is_what_it_says() -> None:
 def losses_of(root: Path, **settings: Any) -> list[float]:
     from studio.training.loop.train import train_adapter
 
-    told = Recorder()
+    recorder = Recorder()
     inputs = make_inputs(root, 15, 4)
-    train_adapter(make_context(root, told), inputs, settings_of(max_steps=5, **settings))
-    evals = [e.get("eval_loss") for e in told.named("Metric") if e.get("eval_loss") is not None]
-    return told.losses() + evals
+    train_adapter(make_context(root, recorder), inputs, settings_of(max_steps=5, **settings))
+    evals = [e.get("eval_loss") for e in recorder.named("Metric") if e.get("eval_loss") is not None]
+    return recorder.losses() + evals
 
 
 def test_a_training_without_padding_has_the_losses_of_a_padded_one(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Another chat template than the model's own: chosen, tried, told, and saved with the tokenizer."""
+"""A chat template other than the model's own: chosen, tested, reported, and saved with the tokenizer."""
 
 from __future__ import annotations
 
@@ -121,12 +121,12 @@ def test_samples_show_what_differs_and_what_would_be_split() -> None:
 
 
 def test_another_template_is_told(tmp_path: Path) -> None:
-    told, own = Recorder(), make_tiny_tokenizer()
-    context = make_context(tmp_path, told)
+    recorder, own = Recorder(), make_tiny_tokenizer()
+    context = make_context(tmp_path, recorder)
     for name in ("model", "gemma"):
         settings = {"chat_template": name}
         tell_choice(context, own, with_template(own, settings), settings)
-    sentences = [e.get("sentence") for e in told.named("Notice")]
+    sentences = [e.get("sentence") for e in recorder.named("Notice")]
     assert len(sentences) == 2
     assert "another chat template than the model's own" in sentences[0]
     assert "<start_of_turn>, <end_of_turn>" in sentences[1]
@@ -135,15 +135,15 @@ def test_another_template_is_told(tmp_path: Path) -> None:
 def test_a_training_saves_the_template_it_used_and_the_merge_stops_at_its_end(
     tmp_path: Path,
 ) -> None:
-    told, inputs = Recorder(), make_inputs(tmp_path)
+    recorder, inputs = Recorder(), make_inputs(tmp_path)
     own = load_tokenizer(tmp_path / "model")
     own.add_special_tokens({"additional_special_tokens": ["<start_of_turn>", "<end_of_turn>"]})
     own.save_pretrained(str(tmp_path / "model"))  # the tiny model has a few unused rows
     settings = settings_of(max_steps=1, chat_template="gemma", end_token="always")
-    adapter = train_adapter(make_context(tmp_path, told), inputs, settings)
+    adapter = train_adapter(make_context(tmp_path, recorder), inputs, settings)
     saved = load_tokenizer(adapter.path)
     assert saved.chat_template == template("gemma").source
-    assert any("another chat template" in e.get("sentence") for e in told.named("Notice"))
+    assert any("another chat template" in e.get("sentence") for e in recorder.named("Notice"))
     model = merged(tmp_path, adapter)
     assert load_tokenizer(model.path).chat_template == template("gemma").source
     generation = json.loads((Path(model.path) / "generation_config.json").read_text())

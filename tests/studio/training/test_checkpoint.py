@@ -126,7 +126,7 @@ def test_a_save_killed_at_any_operation_can_be_resumed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("damage", ["cut", "flip", "gone", "manifest"])
 def test_a_damaged_checkpoint_is_passed_over(tmp_path: Path, damage: str) -> None:
-    """The one before it is taken, and the reason is told."""
+    """The previous one is used, and the reason is reported."""
     commit(tmp_path, 1, "me", writer(1), keep=2)
     last = commit(tmp_path, 2, "me", writer(2), keep=2)
     weights = last.path / "weights"

@@ -66,14 +66,14 @@ def tokenized(
     root: Path,
     rows: Sequence[dict[str, Any]],
     tokenizer: Any = None,
-    told: Recorder | None = None,
+    recorder: Recorder | None = None,
     *,
     max_length: int = 500,
     train_on: str = "answers",
     held_out: int = 0,
     long_text: str = "cut",
 ) -> Tokenized:
-    context = make_context(root, told or Recorder())
+    context = make_context(root, recorder or Recorder())
     return tokenize_dataset(
         context,
         write(root / "data", rows, held_out),
@@ -90,8 +90,8 @@ def row_of(tokens: Tokenized, number: int = 0) -> tuple[list[int], list[int]]:
     return row["input_ids"], row["labels"]
 
 
-def told_sentences(told: Recorder) -> list[str]:
-    return [e.get("sentence") for e in told.named("Notice")]
+def sentences_of(recorder: Recorder) -> list[str]:
+    return [e.get("sentence") for e in recorder.named("Notice")]
 
 
 # ------------------------------------------------------------------ golden rows
@@ -281,9 +281,9 @@ def test_a_template_that_trims_and_starts_with_bos(tmp_path: Path) -> None:
 
 
 def test_a_template_that_forgets_gives_one_row_per_answer(tmp_path: Path) -> None:
-    told = Recorder()
+    recorder = Recorder()
     chat = [{"messages": messages("u:a", "a:b", "u:c", "a:d")}]
-    tokens = tokenized(tmp_path, chat, with_template(FORGETS_THOUGHTS), told)
+    tokens = tokenized(tmp_path, chat, with_template(FORGETS_THOUGHTS), recorder)
     assert len(tokens.train) == 2
     for number, (answer, before) in enumerate((("b", "<user>a"), ("d", "<user>c"))):
         got, labels = row_of(tokens, number)
@@ -293,7 +293,7 @@ def test_a_template_that_forgets_gives_one_row_per_answer(tmp_path: Path) -> Non
             .decode(got)
             .endswith(f"{before}<|im_end|><assistant><think></think>{answer}<|im_end|>")
         )
-    assert any("1 row was split" in s for s in told_sentences(told))
+    assert any("1 row was split" in s for s in sentences_of(recorder))
 
 
 def test_a_template_that_marks_its_answers_is_believed(tmp_path: Path) -> None:
@@ -325,14 +325,14 @@ def test_a_role_that_the_template_refuses_names_the_line(tmp_path: Path) -> None
 def test_a_model_without_a_template_gets_a_plain_one(tmp_path: Path) -> None:
     with_template(None).save_pretrained(str(tmp_path / "model"))
     tokenizer = load_tokenizer(tmp_path / "model")
-    told = Recorder()
+    recorder = Recorder()
     got, labels = row_of(
-        tokenized(tmp_path, [{"messages": messages("u:a", "a:b")}], tokenizer, told)
+        tokenized(tmp_path, [{"messages": messages("u:a", "a:b")}], tokenizer, recorder)
     )
     head = ids("user: a\nassistant: ")
     assert got == [*head, *ids("b"), END_ID, NEWLINE]
     assert labels == [*masked(len(head)), *ids("b"), END_ID, NEWLINE]
-    assert any("no chat template" in s for s in told_sentences(told))
+    assert any("no chat template" in s for s in sentences_of(recorder))
 
 
 def test_bos_comes_once_where_the_tokenizer_adds_it(tmp_path: Path) -> None:
@@ -356,15 +356,15 @@ def test_bos_comes_once_where_the_tokenizer_adds_it(tmp_path: Path) -> None:
 
 
 def test_long_rows_are_cut_and_counted(tmp_path: Path) -> None:
-    told = Recorder()
+    recorder = Recorder()
     rows = [
         {"messages": messages("u:a", "a:b")},
         {"messages": messages("u:a", "a:" + "b" * 50)},
         {"messages": messages("u:" + "a" * 50, "a:b")},
     ]
-    tokens = tokenized(tmp_path, rows, told=told, max_length=30)
+    tokens = tokenized(tmp_path, rows, recorder=recorder, max_length=30)
     assert [len(r) for r in tokens.train["input_ids"]] == [23, 30]
-    said = told_sentences(told)
+    said = sentences_of(recorder)
     assert any("2 rows were longer than 30 tokens" in s and "line 2" in s for s in said)
     assert any("1 row was left out" in s and "line 3" in s for s in said)
 
@@ -415,10 +415,10 @@ def test_weights_are_stored_where_a_token_weighs_other_than_one(tmp_path: Path) 
 
 
 def test_a_stop_ends_it_and_a_second_go_starts_afresh(tmp_path: Path) -> None:
-    told = Recorder()
+    recorder = Recorder()
     rows = [{"messages": messages("u:a", f"a:{i}")} for i in range(600)]
     value = write(tmp_path / "data", rows)
-    stopped = make_context(tmp_path, told, stop=lambda: bool(told.named("Progress")))
+    stopped = make_context(tmp_path, recorder, stop=lambda: bool(recorder.named("Progress")))
     options: dict[str, Any] = {
         "max_length": 99,
         "train_on": "answers",

@@ -44,13 +44,13 @@ def weights(path: Path) -> dict[str, Any]:
 
 @pytest.mark.usefixtures("told_losses")
 def test_it_ends_when_the_loss_has_not_fallen(tmp_path: Path) -> None:
-    """Three evaluations after the best of step 10; that one is saved, and everybody is told."""
+    """Three evaluations after the best of step 10, which is saved and reported."""
     recorder = Recorder()
     inputs = make_inputs(tmp_path, 20, 4)
     value = train_adapter(make_context(tmp_path, recorder), inputs, best_settings(early_stopping=3))
-    (told,) = recorder.named("EarlyStopped")
-    assert (told.get("step"), told.get("steps"), told.get("best_step")) == (16, 20, 10)
-    assert told.get("reason") == (
+    (stopped,) = recorder.named("EarlyStopped")
+    assert (stopped.get("step"), stopped.get("steps"), stopped.get("best_step")) == (16, 20, 10)
+    assert stopped.get("reason") == (
         "The validation loss has not fallen in the last 3 evaluations; it was lowest after step 10: 3."
     )
     assert len(recorder.losses()) == 16
@@ -159,8 +159,8 @@ def test_what_has_learned_nothing_is_never_the_result(
         ),
     )
     assert value.metrics["kept_step"] == 2
-    told = [e.get("sentence") for e in recorder.named("Notice")]
-    assert sum("lowest before the training: 0." in sentence for sentence in told) == 1
+    sentences = [e.get("sentence") for e in recorder.named("Notice")]
+    assert sum("lowest before the training: 0." in sentence for sentence in sentences) == 1
     for event in recorder.named("EarlyStopped"):
         assert "lowest before the training: 0." in event.get("reason")
 

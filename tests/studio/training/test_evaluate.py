@@ -56,10 +56,10 @@ def report(
     root: Path,
     dataset: DatasetValue,
     value: AdapterValue | ModelValue,
-    told: Recorder,
+    recorder: Recorder,
     **settings: Any,
 ) -> ReportValue:
-    context = make_context(root / "evaluate", told)
+    context = make_context(root / "evaluate", recorder)
     context.title = "Evaluate"
     options = EvaluateSettings(**{"rows": 0, "max_new_tokens": NEW, "batch_size": 4, **settings})
     return evaluate(context, dataset.to_json(), value.to_json(), options)
@@ -73,35 +73,37 @@ def test_batches_answer_as_each_question_alone(tmp_path: Path) -> None:
     tuned = plain_adapted(adapter)
     wanted = [plain_answer(tuned, q).strip() for q in QUESTIONS]
     for value in (adapter, merged(tmp_path, adapter)):
-        told = Recorder()
-        found = report(tmp_path / value.kind, data, value, told)
+        recorder = Recorder()
+        found = report(tmp_path / value.kind, data, value, recorder)
         assert found.measures["exact_match"]["before"] == 1.0
         assert found.measures["exact_match"]["after"] < 1.0
         written = json.loads(Path(found.path).read_text(encoding="utf-8"))
         assert [a["after"] for a in written["answers"]] == wanted
-        (event,) = told.named("Evaluation")
+        (event,) = recorder.named("Evaluation")
         assert event.get("measures") == found.measures == written["measures"]
         assert event.get("rows") == len(QUESTIONS)
         assert len(event.get("examples")) == 8
         assert set(event.get("examples")[0]) == {"prompt", "expected", "before", "after"}
-        phases = [e.get("title") for e in told.named("Phase") if e.get("phase") == "generate"]
+        phases = [e.get("title") for e in recorder.named("Phase") if e.get("phase") == "generate"]
         assert phases == ["Asking the base model", "Asking the tuned model"]
 
 
 def test_rows_are_spread_and_the_held_out_split_is_taken(tmp_path: Path) -> None:
     base = tiny_base(tmp_path)
     data = write(tmp_path / "rows", rows(["a"] * 11), held_out=8)
-    told = Recorder()
-    found = report(tmp_path, data, base, told, rows=4)
+    recorder = Recorder()
+    found = report(tmp_path, data, base, recorder, rows=4)
     written = json.loads(Path(found.path).read_text(encoding="utf-8"))
     assert [a["prompt"] for a in written["answers"]] == [QUESTIONS[i] for i in (3, 5, 7, 9)]
 
 
 def test_an_untuned_model_has_one_figure(tmp_path: Path) -> None:
-    told = Recorder()
-    found = report(tmp_path, write(tmp_path / "rows", rows(["a"] * 11)), tiny_base(tmp_path), told)
+    recorder = Recorder()
+    found = report(
+        tmp_path, write(tmp_path / "rows", rows(["a"] * 11)), tiny_base(tmp_path), recorder
+    )
     assert set(found.measures["exact_match"]) == {"after"}
-    assert any("not tuned here" in e.get("sentence") for e in told.named("Notice"))
+    assert any("not tuned here" in e.get("sentence") for e in recorder.named("Notice"))
 
 
 def test_case_and_blanks_do_not_count(tmp_path: Path) -> None:
@@ -114,9 +116,9 @@ def test_case_and_blanks_do_not_count(tmp_path: Path) -> None:
 
 def test_rows_that_were_trained_on_are_told(tmp_path: Path) -> None:
     adapter = random_adapter(tmp_path, tiny_base(tmp_path))
-    told = Recorder()
-    report(tmp_path, adapter.dataset, adapter, told, rows=2)
-    assert any("was trained on" in e.get("sentence") for e in told.named("Notice"))
+    recorder = Recorder()
+    report(tmp_path, adapter.dataset, adapter, recorder, rows=2)
+    assert any("was trained on" in e.get("sentence") for e in recorder.named("Notice"))
 
 
 def test_plain_text_cannot_be_asked(tmp_path: Path) -> None:
@@ -155,11 +157,11 @@ def test_a_question_too_long_for_the_model_is_told_and_wrong(tmp_path: Path) -> 
     base = model_value(make_tiny_gpt2(tmp_path / "gpt2", 64))
     questions = [messages("u:odd?", "a:x"), messages(f"u:{'very ' * 30}odd?", "a:x")]
     dataset = write(tmp_path / "data", [{"messages": m} for m in questions])
-    told = Recorder()
-    found = report(tmp_path, dataset, base, told, max_new_tokens=200)
+    recorder = Recorder()
+    found = report(tmp_path, dataset, base, recorder, max_new_tokens=200)
     assert found.rows == 2
     assert json.loads(Path(found.path).read_text())["answers"][1]["after"] == ""
-    sentences = [e.get("sentence") for e in told.named("Notice")]
+    sentences = [e.get("sentence") for e in recorder.named("Notice")]
     assert sum("1 of 2 questions are too long for the model" in s for s in sentences) == 1
 
 

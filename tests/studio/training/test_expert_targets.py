@@ -93,10 +93,10 @@ def make_model(folder: Path, family: str) -> Path:
 
 
 def trained(
-    root: Path, family: str, steps: int = 2, told: Recorder | None = None, **settings: Any
+    root: Path, family: str, steps: int = 2, recorder: Recorder | None = None, **settings: Any
 ) -> AdapterValue:
     """The LoRA node's settings on a tiny mixture, and a short training."""
-    context = make_context(root, told or Recorder())
+    context = make_context(root, recorder or Recorder())
     model = model_value(make_model(root / "model", family))
     lora = LoraSettings(**{"r": 4, "alpha": 8, **settings})
     adapted = describe(context, model.to_json(), lora)
@@ -276,7 +276,7 @@ def test_the_estimate_counts_what_is_trained(name: str, settings: dict[str, Any]
     ("settings", "field", "said"),
     [
         ({"target_modules": "w1"}, "target_modules", "w3 is joined with others in one weight"),
-        ({"target_modules": r"re:.*experts\.[01]\..*"}, "target_modules", "trained whole or not"),
+        ({"target_modules": r"re:.*experts\.[01]\..*"}, "target_modules", "must be trained together"),
         ({"exclude": "w3"}, "exclude", "is joined with others"),
         ({"rank_pattern": "w1=2"}, "rank_pattern", "they have one number"),
         ({"target_modules": "experts.gate_proj"}, "target_modules", "matches no linear layer"),
@@ -317,17 +317,17 @@ def test_a_layer_beside_the_experts_is_refused_in_4_bits(tmp_path: Path) -> None
 def test_methods_on_experts_train_reload_and_merge(
     tmp_path: Path, method: str, own: dict[str, Any]
 ) -> None:
-    told = Recorder()
+    recorder = Recorder()
     value = trained(
         tmp_path,
         "mixtral",
         steps=8,
-        told=told,
+        recorder=recorder,
         method=method,
         method_settings=own,
         target_modules="experts.gate_up_proj, experts.down_proj",
     )
-    losses = told.losses()
+    losses = recorder.losses()
     assert losses[-1] < losses[0] - 0.02, losses
     assert value.reload_difference <= 1e-5
     assert changed(value) == block(0, EXPERTS) | block(1, EXPERTS)

@@ -38,8 +38,8 @@ def model(adapter: AdapterValue, tmp_path_factory: pytest.TempPathFactory) -> Mo
         return merged(tmp_path_factory.mktemp("merged"), adapter)
 
 
-def context_in(root: Path, told: Recorder | None = None, **options: Any) -> StepContext:
-    context = make_context(root, told or Recorder(), **options)
+def context_in(root: Path, recorder: Recorder | None = None, **options: Any) -> StepContext:
+    context = make_context(root, recorder or Recorder(), **options)
     context.title, context.project_name = "Export", "Small talk"
     return context
 
@@ -90,13 +90,15 @@ def test_a_folder_of_this_machine_in_the_config_is_told(
     adapter: AdapterValue, tmp_path: Path
 ) -> None:
     """Who gives the adapter away must know; it is the only such place in the folder."""
-    told, folder = Recorder(), tmp_path / "out"
-    export(context_in(tmp_path, told), adapter.to_json(), ExportSettings(folder=str(folder)))
+    recorder, folder = Recorder(), tmp_path / "out"
+    export(context_in(tmp_path, recorder), adapter.to_json(), ExportSettings(folder=str(folder)))
     private = adapter.model.model.path.encode()
     assert [p.name for p in folder.iterdir() if private in p.read_bytes()] == [
         "adapter_config.json"
     ]
-    assert any("by its folder on this machine" in e.get("sentence") for e in told.named("Notice"))
+    assert any(
+        "by its folder on this machine" in e.get("sentence") for e in recorder.named("Notice")
+    )
 
 
 def test_the_card_states_everything(
@@ -275,8 +277,8 @@ def test_a_disk_that_fills_up_on_the_way(model: ModelValue, tmp_path: Path) -> N
 
 
 def test_a_stop_leaves_nothing(model: ModelValue, tmp_path: Path) -> None:
-    told = Recorder()
-    context = context_in(tmp_path, told, stop=lambda: bool(told.named("Progress")))
+    recorder = Recorder()
+    context = context_in(tmp_path, recorder, stop=lambda: bool(recorder.named("Progress")))
     with pytest.raises(Stopped):
         export(context, model.to_json(), ExportSettings(folder="out/talk"))
     assert names(tmp_path) == {"step"}

@@ -70,9 +70,9 @@ def test_everything_learns(tmp_path: Path) -> None:
     """The loss falls, every weight moved, and plain transformers loads the result."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    told = Recorder()
-    value = trained(tmp_path, told, model={"held_out": 4}, max_steps=20, learning_rate=3e-3)
-    losses = told.losses()
+    recorder = Recorder()
+    value = trained(tmp_path, recorder, model={"held_out": 4}, max_steps=20, learning_rate=3e-3)
+    losses = recorder.losses()
     assert losses[-1] < losses[0] - 0.5
     assert moved(tmp_path, value) == set(load_file(Path(value.path) / "model.safetensors"))
     model, report = AutoModelForCausalLM.from_pretrained(value.path, output_loading_info=True)

@@ -48,11 +48,11 @@ def test_a_training_on_the_gpu(
         gradient_accumulation_steps=2,
         max_grad_norm=0.0 if checkpointing else 1.0,
     )
-    told = Recorder()
-    value = train_adapter(make_context(tmp_path, told), inputs, settings)
-    losses = told.losses()
+    recorder = Recorder()
+    value = train_adapter(make_context(tmp_path, recorder), inputs, settings)
+    losses = recorder.losses()
     assert sum(losses[-4:]) < sum(losses[:4])
-    assert all(e.get("vram_allocated_gib") > 0 for e in told.named("Metric") if e.get("loss"))
+    assert all(e.get("vram_allocated_gib") > 0 for e in recorder.named("Metric") if e.get("loss"))
     again = Recorder()
     train_adapter(make_context(tmp_path, again), inputs, settings)
     assert [e.get("step") for e in again.named("TrainResumed")] == [12]
@@ -80,13 +80,13 @@ def test_a_resume_in_the_middle_goes_on(tmp_path: Path) -> None:
     inputs = make_inputs(tmp_path, dropout=0.1)
     inputs["model"]["model"]["dtype"] = "float16"
     settings = settings_of(max_steps=8, save_steps=4)
-    told, again = Recorder(), Recorder()
+    recorder, again = Recorder(), Recorder()
 
     def stop() -> bool:
-        return any(e.get("step") == 5 for e in told.named("Metric"))
+        return any(e.get("step") == 5 for e in recorder.named("Metric"))
 
     with pytest.raises(Stopped):
-        train_adapter(make_context(tmp_path, told, stop=stop), inputs, settings)
+        train_adapter(make_context(tmp_path, recorder, stop=stop), inputs, settings)
     train_adapter(make_context(tmp_path, again), inputs, settings)
     assert [e.get("step") for e in again.named("TrainResumed")] == [5]
     assert len(again.losses()) == 3
@@ -100,11 +100,13 @@ def test_full_fine_tuning(tmp_path: Path, dtype: str) -> None:
     settings = settings_of(
         max_steps=12, learning_rate=3e-3, optimizer="adamw_fused", eval_steps=4, keep="best"
     )
-    told, again = Recorder(), Recorder()
+    recorder, again = Recorder(), Recorder()
     with pytest.raises(Stopped):
-        train_model(make_context(tmp_path, told, lambda: len(told.losses()) >= 6), inputs, settings)
+        train_model(
+            make_context(tmp_path, recorder, lambda: len(recorder.losses()) >= 6), inputs, settings
+        )
     value = train_model(make_context(tmp_path, again), inputs, settings)
-    losses = told.losses() + again.losses()
+    losses = recorder.losses() + again.losses()
     assert len(losses) == 12
     assert sum(losses[-4:]) < sum(losses[:4])
     assert value.dtype == dtype

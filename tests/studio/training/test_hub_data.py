@@ -41,7 +41,7 @@ def write(path: Path, count: int, word: str) -> None:
 
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """A data set on the stand-in hub; the client is told to go there."""
+    """A data set on the stand-in hub, which the client is configured to use."""
     monkeypatch.setenv("LORA_STUDIO_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("HF_HUB_OFFLINE", "0")
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub-cache"))
@@ -71,17 +71,17 @@ def test_a_split_is_fetched_once_and_pinned(
     assert not list(check(DatasetSettings(**options), context))
     with hub() as endpoint:
         monkeypatch.setenv("HF_ENDPOINT", endpoint)
-        told = Recorder()
-        value = prepared(tmp_path, told, **options)
+        recorder = Recorder()
+        value = prepared(tmp_path, recorder, **options)
     assert (value.train_rows, value.validation_rows) == (10, 3)
-    assert any(COMMIT[:12] in s for s in sentences(told))
+    assert any(COMMIT[:12] in s for s in sentences(recorder))
     assert not list((tmp_path / "hub-cache").rglob("*.py"))
     assert not list((tmp_path / "hub-cache").rglob("long"))
     again = prepared(tmp_path, step="two", **options)  # from here on nobody answers any more
     assert again.sha256 == value.sha256
-    told = Recorder()
-    prepared(tmp_path, told, step="three", hub_look_for_updates=True, **options)
-    assert any("hub cannot be reached" in s for s in sentences(told))
+    recorder = Recorder()
+    prepared(tmp_path, recorder, step="three", hub_look_for_updates=True, **options)
+    assert any("hub cannot be reached" in s for s in sentences(recorder))
     assert not list(check(DatasetSettings(**options), context))
     settings = DatasetSettings(**options)
     with open_window(settings, tmp_path, load_registry().variants["format"]) as window:

@@ -73,11 +73,11 @@ def test_the_change_is_measured_from_a_start_out_of_the_base() -> None:
 
 def test_a_training_tells_its_insight(tmp_path: Path) -> None:
     """At each evaluation and at the end; the losses are those of a run without it."""
-    told = Recorder()
+    recorder = Recorder()
     inputs = make_inputs(tmp_path, 20, 4)
     settings = settings_of(max_steps=4, eval_steps=2)
-    train_adapter(make_context(tmp_path, told), inputs, settings)
-    frames = told.named("Insight")
+    train_adapter(make_context(tmp_path, recorder), inputs, settings)
+    frames = recorder.named("Insight")
     assert [f.get("step") for f in frames] == [2, 4]
     assert len(frames[-1].get("modules")) == 14
     assert all(row[1] > 0 for row in frames[-1].get("modules"))
@@ -86,4 +86,4 @@ def test_a_training_tells_its_insight(tmp_path: Path) -> None:
     inputs = make_inputs(tmp_path / "bare", 20, 0)
     train_adapter(make_context(tmp_path / "bare", bare), inputs, settings)
     assert [f.get("step") for f in bare.named("Insight")][-1] == 4
-    assert bare.losses() == told.losses()
+    assert bare.losses() == recorder.losses()

@@ -107,10 +107,12 @@ def test_what_has_the_models_precision_is_told_in_bfloat16(
     tmp_path: Path, adapter: dict[str, Any], what: str
 ) -> None:
     """They train, and hardly move."""
-    inputs, told = make_inputs(tmp_path, **adapter), Recorder()
+    inputs, recorder = make_inputs(tmp_path, **adapter), Recorder()
     inputs["model"]["model"]["dtype"] = "bfloat16"
-    train_adapter(make_context(tmp_path, told), inputs, settings_of(max_steps=2))
-    assert any(f"{what} are trained in bfloat16" in e.get("sentence") for e in told.named("Notice"))
+    train_adapter(make_context(tmp_path, recorder), inputs, settings_of(max_steps=2))
+    assert any(
+        f"{what} are trained in bfloat16" in e.get("sentence") for e in recorder.named("Notice")
+    )
 
 
 def test_a_damaged_file_of_weights_is_a_sentence(tmp_path: Path) -> None:
@@ -175,8 +177,8 @@ def test_a_missing_file_of_weights_is_a_sentence(tmp_path: Path) -> None:
 def test_a_full_memory_is_a_sentence(tmp_path: Path, error: Exception, place: str) -> None:
     """However it is said; and nothing else is taken for it."""
     context = make_context(tmp_path, Recorder())
-    told = explain_out_of_memory(context, "training", "Less.", "batch_size")
-    with pytest.raises(StudioError, match=f"the {place}'s memory") as caught, told:
+    as_studio_error = explain_out_of_memory(context, "training", "Less.", "batch_size")
+    with pytest.raises(StudioError, match=f"the {place}'s memory") as caught, as_studio_error:
         raise error
     assert (caught.value.code, caught.value.field) == ("out_of_memory", "batch_size")
     with (
@@ -188,9 +190,9 @@ def test_a_full_memory_is_a_sentence(tmp_path: Path, error: Exception, place: st
 
 def test_a_quantization_that_hardly_reaches_anything_is_told(tmp_path: Path) -> None:
     """Here the embedding is counted a thousand times as large."""
-    told = Recorder()
+    recorder = Recorder()
     inputs = make_inputs(tmp_path)
     inputs["model"]["model"].update(quantization="nf4", dtype="bfloat16", parameters=10**8)
-    train_adapter(make_context(tmp_path, told), inputs, settings_of(max_steps=2))
-    sentences = [e.get("sentence") for e in told.named("Notice")]
+    train_adapter(make_context(tmp_path, recorder), inputs, settings_of(max_steps=2))
+    sentences = [e.get("sentence") for e in recorder.named("Notice")]
     assert any(s.startswith("Only 0.") and " % of the weights" in s for s in sentences)

@@ -22,8 +22,8 @@ from tests.studio.training.steps import Recorder, make_context, make_inputs, set
 from tests.studio.training.test_data import (
     ids,
     messages,
+    sentences_of,
     tokenized,
-    told_sentences,
     word_tokenizer,
     write,
 )
@@ -54,9 +54,9 @@ def trimming_tokenizer() -> Any:
 
 
 def test_golden_pieces_with_bos_and_end_at_the_true_ends(tmp_path: Path) -> None:
-    told = Recorder()
+    recorder = Recorder()
     rows = [{"text": "abcdefghijklmnopq"}, {"text": "abcdef"}]
-    tokens = tokenized(tmp_path, rows, bos_tokenizer(), told, max_length=8, long_text="split")
+    tokens = tokenized(tmp_path, rows, bos_tokenizer(), recorder, max_length=8, long_text="split")
     assert [(r["input_ids"], r["labels"]) for r in tokens.train] == [
         ([START_ID, *ids("abcdefg")], [-100, *ids("abcdefg")]),
         (ids("ghijklmn"), [-100, *ids("hijklmn")]),
@@ -65,7 +65,7 @@ def test_golden_pieces_with_bos_and_end_at_the_true_ends(tmp_path: Path) -> None
     ]
     assert (tokens.train["row"], tokens.train["line"]) == ([0, 0, 0, 1], [1, 1, 1, 2])
     assert tokens.counts.trained == 18 + 7
-    said = told_sentences(told)
+    said = sentences_of(recorder)
     split = "1 row was longer than 8 tokens and split into 3 pieces; the first is line 1."
     assert split in said
     assert not any("cut" in s for s in said)
@@ -93,10 +93,10 @@ def test_conversations_and_prompts_are_cut_all_the_same(tmp_path: Path) -> None:
 
 
 def test_without_the_setting_text_is_cut_and_the_notice_says_what_to_do(tmp_path: Path) -> None:
-    told = Recorder()
-    tokens = tokenized(tmp_path, [{"text": "a" * 50}], told=told, max_length=30)
+    recorder = Recorder()
+    tokens = tokenized(tmp_path, [{"text": "a" * 50}], recorder=recorder, max_length=30)
     assert tokens.train["input_ids"] == [ids("a" * 30)]
-    (hint,) = [e.get("hint") for e in told.named("Notice") if "cut" in str(e.get("sentence"))]
+    (hint,) = [e.get("hint") for e in recorder.named("Notice") if "cut" in str(e.get("sentence"))]
     assert "to Split" in hint
     assert settings_of().long_text == "cut"  # what existing projects did
 
@@ -196,11 +196,11 @@ def text_inputs(root: Path) -> dict[str, Any]:
 
 
 def losses_of(root: Path, **settings: Any) -> list[float]:
-    told = Recorder()
+    recorder = Recorder()
     chosen = settings_of(max_steps=5, max_length=24, long_text="split", **settings)
-    train_adapter(make_context(root, told), text_inputs(root), chosen)
-    evals = [e.get("eval_loss") for e in told.named("Metric") if e.get("eval_loss") is not None]
-    return told.losses() + evals
+    train_adapter(make_context(root, recorder), text_inputs(root), chosen)
+    evals = [e.get("eval_loss") for e in recorder.named("Metric") if e.get("eval_loss") is not None]
+    return recorder.losses() + evals
 
 
 def test_pieces_without_padding_have_the_losses_of_padded_ones(tmp_path: Path) -> None:

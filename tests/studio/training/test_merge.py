@@ -29,11 +29,11 @@ pytestmark = pytest.mark.usefixtures("quiet_transformers")
 def merged(
     root: Path,
     adapter: AdapterValue,
-    told: Recorder | None = None,
+    recorder: Recorder | None = None,
     dtype: Any = "base",
     **options: Any,
 ) -> ModelValue:
-    context = make_context(root / "merge", told or Recorder())
+    context = make_context(root / "merge", recorder or Recorder())
     context.title = "Merge"
     return merge_adapter(context, adapter.to_json(), MergeSettings(dtype=dtype), **options)
 
@@ -59,8 +59,8 @@ METHODS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_merges_exactly(method: str, tmp_path: Path) -> None:
     adapter = random_adapter(tmp_path, tiny_base(tmp_path), **METHODS[method])
-    told = Recorder()
-    value = merged(tmp_path, adapter, told)
+    recorder = Recorder()
+    value = merged(tmp_path, adapter, recorder)
     assert difference(value, adapter) < 1e-5
     untouched = logits(plain_model(adapter.model.model.path))
     assert float((logits(plain_model(value.path)) - untouched).abs().max()) > 1e-3
@@ -68,7 +68,7 @@ def test_every_method_merges_exactly(method: str, tmp_path: Path) -> None:
     assert record["max_logit_difference"] < 1e-5
     assert record["adapter"] == adapter.to_json()
     assert value.base == adapter.model.model
-    assert any("differ by at most" in e.get("sentence") for e in told.named("Notice"))
+    assert any("differ by at most" in e.get("sentence") for e in recorder.named("Notice"))
 
 
 def test_a_parameter_of_one_number_stays(tmp_path: Path) -> None:
@@ -149,15 +149,15 @@ def test_half_precision_is_measured_and_told(tmp_path: Path) -> None:
     from safetensors.torch import load_file
 
     adapter = random_adapter(tmp_path, tiny_base(tmp_path))
-    told = Recorder()
-    value = merged(tmp_path, adapter, told, dtype="bfloat16")
+    recorder = Recorder()
+    value = merged(tmp_path, adapter, recorder, dtype="bfloat16")
     weights = load_file(Path(value.path) / "model.safetensors")
     assert {w.dtype for w in weights.values()} == {torch.bfloat16}
     assert json.loads((Path(value.path) / "config.json").read_text())["dtype"] == "bfloat16"
     assert value.dtype == "bfloat16"
     measured = value.merged_from[-1]["max_logit_difference"]
     assert 1e-5 < measured < 0.1
-    assert any(f"{measured:.2g}" in e.get("sentence") for e in told.named("Notice"))
+    assert any(f"{measured:.2g}" in e.get("sentence") for e in recorder.named("Notice"))
 
 
 def test_the_change_is_added_in_float32(tmp_path: Path) -> None:
@@ -217,8 +217,10 @@ def test_an_adapter_with_broken_numbers_is_refused(tmp_path: Path) -> None:
 
 def test_a_stop_leaves_nothing(tmp_path: Path) -> None:
     adapter = random_adapter(tmp_path, tiny_base(tmp_path))
-    told = Recorder()
-    context = make_context(tmp_path / "merge", told, stop=lambda: bool(told.named("Progress")))
+    recorder = Recorder()
+    context = make_context(
+        tmp_path / "merge", recorder, stop=lambda: bool(recorder.named("Progress"))
+    )
     with pytest.raises(Stopped):
         merge_adapter(context, adapter.to_json(), MergeSettings())
     assert not list(context.folder.iterdir())

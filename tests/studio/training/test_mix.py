@@ -29,12 +29,12 @@ def made(root: Path, name: str, count: int, **row: Any) -> DatasetValue:
 
 def mixed(
     root: Path,
-    told: Recorder | None = None,
+    recorder: Recorder | None = None,
     step: str = "mix",
     settings: Any = None,
     **parts: DatasetValue,
 ) -> DatasetValue:
-    context = make_context(root / step, told or Recorder())
+    context = make_context(root / step, recorder or Recorder())
     context.title = "Mix"
     inputs = {p: v.to_json() for p, v in parts.items()}
     return mix_datasets(context, inputs, MixSettings(**(settings or {})))
@@ -75,13 +75,13 @@ def test_weights_by_fewer_rows(tmp_path: Path) -> None:
 
 def test_weights_by_repeating_rows_within_bounds(tmp_path: Path) -> None:
     a, b = made(tmp_path, "one", 100), made(tmp_path, "two", 10)
-    told = Recorder()
+    recorder = Recorder()
     settings = {"mode": "weights", "weight_a": 2.0, "weight_b": 1.0, "fit": "repeat"}
-    value = mixed(tmp_path, told, settings=settings, a=a, b=b)
+    value = mixed(tmp_path, recorder, settings=settings, a=a, b=b)
     assert counted(value, "train") == {"one": 80, "two": 32}
     assert set(Counter(n for s, n in rows_of(value, "train") if s == "two").values()) == {4}
     assert counted(value, "validation") == {"one": 4, "two": 2}
-    (notice,) = told.named("Notice")
+    (notice,) = recorder.named("Notice")
     assert "data set B would be repeated 5.0 times" in notice.get("sentence")
     settings["max_repeats"] = 10
     assert counted(mixed(tmp_path, step="more", settings=settings, a=a, b=b), "train")["two"] == 40
@@ -89,12 +89,14 @@ def test_weights_by_repeating_rows_within_bounds(tmp_path: Path) -> None:
 
 def test_numbers_of_rows(tmp_path: Path) -> None:
     a, b, c = made(tmp_path, "one", 50), made(tmp_path, "two", 10), made(tmp_path, "six", 10)
-    told = Recorder()
+    recorder = Recorder()
     settings = {"mode": "counts", "count_a": 7, "count_c": 300}
-    value = mixed(tmp_path, told, settings=settings, a=a, b=b, c=c)
+    value = mixed(tmp_path, recorder, settings=settings, a=a, b=b, c=c)
     assert counted(value, "train") == {"one": 7, "two": 8, "six": 8}
     assert counted(value, "validation") == {"one": 10, "two": 2, "six": 2}
-    assert "data set C has 8 training rows, not the 300" in told.named("Notice")[0].get("sentence")
+    assert "data set C has 8 training rows, not the 300" in recorder.named("Notice")[0].get(
+        "sentence"
+    )
 
 
 def test_kinds_that_go_together_and_kinds_that_do_not(tmp_path: Path) -> None:

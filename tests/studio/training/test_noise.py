@@ -43,11 +43,11 @@ def test_the_noise_is_the_papers(tmp_path: Path, padding_free: bool) -> None:
 
 
 def trained(root: Path, **settings: Any) -> tuple[Recorder, Any]:
-    told = Recorder()
+    recorder = Recorder()
     value = train_adapter(
-        make_context(root, told), make_inputs(root, 12, 4), settings_of(**settings)
+        make_context(root, recorder), make_inputs(root, 12, 4), settings_of(**settings)
     )
-    return told, value
+    return recorder, value
 
 
 def test_noise_is_in_the_training_and_nowhere_else(tmp_path: Path) -> None:
@@ -60,6 +60,6 @@ def test_noise_is_in_the_training_and_nowhere_else(tmp_path: Path) -> None:
     assert value.reload_difference <= 1e-6
 
 
-def evals(told: Recorder) -> list[float]:
-    found = [e.get("eval_loss") for e in told.named("Metric")]
+def evals(recorder: Recorder) -> list[float]:
+    found = [e.get("eval_loss") for e in recorder.named("Metric")]
     return [loss for loss in found if loss is not None]

@@ -18,7 +18,7 @@ def test_a_penalty_counts_once_per_optimizer_step(tmp_path: Path) -> None:
     inputs = make_inputs(tmp_path, method="adalora", method_settings={"target_r": 2})
     moved, losses = [], []
     for rows, accumulation in ((4, 1), (1, 4)):
-        root, told = tmp_path / f"{rows}", Recorder()
+        root, recorder = tmp_path / f"{rows}", Recorder()
         settings = settings_of(
             batch_size=rows,
             gradient_accumulation_steps=accumulation,
@@ -28,8 +28,8 @@ def test_a_penalty_counts_once_per_optimizer_step(tmp_path: Path) -> None:
             learning_rate=0.05,
             max_grad_norm=0.0,
         )
-        train_adapter(make_context(root, told), inputs, settings)
-        losses.append(told.losses())
+        train_adapter(make_context(root, recorder), inputs, settings)
+        losses.append(recorder.losses())
         moved.append(load_file(root / "checkpoints/step-000002/adapter_model.safetensors"))
     assert losses[0] == pytest.approx(losses[1], abs=1e-4)
     assert losses[0][0] == pytest.approx(5.56, abs=0.1)  # ln 264: nothing of the penalty in it

@@ -79,8 +79,8 @@ def test_a_run_out_of_memory_goes_on_with_the_same_rows(
     weights = [load_file(tmp_path / n / "step/adapter/adapter_model.safetensors") for n in "ab"]
     for name, value in weights[0].items():
         torch.testing.assert_close(weights[1][name], value, atol=2e-3, rtol=2e-3)
-    told = [(e.get("step"), e.get("batch_size")) for e in recorder.named("MemoryRecovered")]
-    assert told == [(3, settings.batch_size // 2), (3, 1)][-len(told) :]
+    sentences = [(e.get("step"), e.get("batch_size")) for e in recorder.named("MemoryRecovered")]
+    assert sentences == [(3, settings.batch_size // 2), (3, 1)][-len(sentences) :]
     last = recorder.named("MemoryRecovered")[-1]
     per_step = settings.batch_size * settings.gradient_accumulation_steps
     assert last.get("accumulation") == per_step
@@ -269,13 +269,13 @@ def test_a_number_that_is_none_stops_within_its_step(
     recorder = Recorder()
     with pytest.raises(StudioError, match=f"the {what} of step 5 is") as caught:
         train_adapter(make_context(tmp_path / "b", recorder), inputs, settings)
-    (told,) = recorder.named("NonFinite")
-    assert (told.get("step"), told.get("what"), told.get("kept")) == (5, what, 4)
+    (sentences,) = recorder.named("NonFinite")
+    assert (sentences.get("step"), sentences.get("what"), sentences.get("kept")) == (5, what, 4)
     batch = seen[5][2:] if what == "loss" else seen[5]
-    assert len(told.get("rows")) == len(batch)
+    assert len(sentences.get("rows")) == len(batch)
     assert "rows.jsonl" in caught.value.sentence
-    assert caught.value.line == told.get("rows")[0]["line"]
-    for row, ids in zip(told.get("rows"), batch, strict=True):
+    assert caught.value.line == sentences.get("rows")[0]["line"]
+    for row, ids in zip(sentences.get("rows"), batch, strict=True):
         assert row["file"] == "rows.jsonl"
         assert row["text"].rstrip("…")[:20] in _decoded(tmp_path, ids)
     kept = [e for e in recorder.named("CheckpointSaved") if e.get("reason") == "finite"]
@@ -333,9 +333,9 @@ def test_a_disk_that_fills_up_while_the_best_is_written(tmp_path: Path) -> None:
             train_adapter(context, inputs, settings)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    told = failure(caught.value, "Train", tmp_path)
-    assert told["code"] == "disk_full"
-    assert told["sentence"].startswith("Train: the disk is full.")
+    sentences = failure(caught.value, "Train", tmp_path)
+    assert sentences["code"] == "disk_full"
+    assert sentences["sentence"].startswith("Train: the disk is full.")
     assert list((tmp_path / "checkpoints").rglob("staging-*")) == []
     train_adapter(make_context(tmp_path, second), inputs, settings)
     assert [e.get("step") for e in second.named("TrainResumed")] == [1]

@@ -1,4 +1,4 @@
-"""A shrunk adapter: the nearest of its rank, told truly, loaded by plain PEFT."""
+"""A resized adapter: the best approximation of its rank, reported correctly, loaded by plain PEFT."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ pytestmark = pytest.mark.usefixtures("quiet_transformers")
 
 
 def resized(
-    root: Path, adapter: AdapterValue, told: Recorder | None = None, **settings: Any
+    root: Path, adapter: AdapterValue, recorder: Recorder | None = None, **settings: Any
 ) -> AdapterValue:
-    context = make_context(root / "resize", told or Recorder())
+    context = make_context(root / "resize", recorder or Recorder())
     context.title = "Resize"
     return resize_adapter(context, adapter.to_json(), ResizeSettings(**settings))
 
@@ -68,7 +68,7 @@ def test_everything_kept_is_the_same_adapter(tmp_path: Path) -> None:
 
 
 def test_layers_keep_what_they_need(tmp_path: Path) -> None:
-    """A layer that moved in one direction keeps one; the others keep theirs. All of it is told."""
+    """A layer that changed in one direction keeps one; the others keep theirs. All ranks are reported."""
     adapter = random_adapter(tmp_path, tiny_base(tmp_path), size=0.2, r=4)
     file = Path(adapter.path) / "adapter_model.safetensors"
     tensors = load_file(file)
@@ -76,14 +76,14 @@ def test_layers_keep_what_they_need(tmp_path: Path) -> None:
     from safetensors.torch import save_file
 
     save_file(tensors, file, metadata={"format": "pt"})
-    told = Recorder()
-    small = resized(tmp_path, adapter, told, by="energy", energy=0.99)
+    recorder = Recorder()
+    small = resized(tmp_path, adapter, recorder, by="energy", energy=0.99)
     stored = load_file(Path(small.path) / "adapter_model.safetensors")
     assert stored[f"{LAYER}.lora_A.weight"].shape[0] == 1
     assert max(t.shape[0] for n, t in stored.items() if ".lora_A" in n) > 1
     assert small.model.rank_pattern[LAYER.removeprefix("base_model.model.")] == 1  # in the card
     assert small.metrics["retained_energy"] >= 0.99
-    sentence = told.named("Notice")[-1].get("sentence")
+    sentence = recorder.named("Notice")[-1].get("sentence")
     assert "Rank 4 became 1 to" in sentence
     difference = (logits(plain_adapted(small)) - logits(plain_adapted(adapter))).abs().max()
     assert float(difference) <= small.metrics["resize_logit_difference"] * 3 + 1e-3

@@ -42,8 +42,8 @@ def test_rows_are_written_in_one_shape(tmp_path: Path) -> None:
     import datasets
 
     path = write_rows(tmp_path / "rows.jsonl", 10)
-    told = Recorder()
-    value = prepared(tmp_path, told, source="rows.jsonl", validation_fraction=0.2)
+    recorder = Recorder()
+    value = prepared(tmp_path, recorder, source="rows.jsonl", validation_fraction=0.2)
     assert (value.train_rows, value.validation_rows) == (8, 2)
     assert value.format == "prompt_completion"
     assert value.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
@@ -55,11 +55,11 @@ def test_rows_are_written_in_one_shape(tmp_path: Path) -> None:
         {"role": "assistant", "content": f"answer {number}"},
     ]
     assert (first["text"], first["source"]) == (None, str(path))
-    (notice,) = told.named("Notice")
+    (notice,) = recorder.named("Notice")
     assert "Prompt and completion" in notice.get("sentence")
     assert "prompt and completion" in notice.get("sentence")
     assert notice.get("level") == "info"
-    assert told.named("Progress")[-1].get("done") == told.named("Progress")[-1].get("total")
+    assert recorder.named("Progress")[-1].get("done") == recorder.named("Progress")[-1].get("total")
     assert sorted(p.name for p in Path(value.path).iterdir() if p.is_dir()) == [
         "train",
         "validation",
@@ -123,8 +123,10 @@ def test_own_settings_of_the_format(tmp_path: Path) -> None:
 
 def test_a_stop_ends_the_step(tmp_path: Path) -> None:
     write_rows(tmp_path / "rows.jsonl", 3000)
-    told = Recorder()
-    context = make_context(tmp_path / "one", told, stop=lambda: bool(told.named("Progress")))
+    recorder = Recorder()
+    context = make_context(
+        tmp_path / "one", recorder, stop=lambda: bool(recorder.named("Progress"))
+    )
     context.project_dir = tmp_path
     with pytest.raises(Stopped):
         prepare_rows(context, DatasetSettings(source="rows.jsonl"))
@@ -206,11 +208,11 @@ def test_a_group_is_on_one_side_and_a_share_of_groups_is_held_out(tmp_path: Path
 
 def test_a_column_says_the_side_and_test_rows_are_left_out(tmp_path: Path) -> None:
     write_wide(tmp_path / "rows.jsonl", 20)
-    told = Recorder()
-    value = prepared(tmp_path, told, source="rows.jsonl", split_mode="column")
+    recorder = Recorder()
+    value = prepared(tmp_path, recorder, source="rows.jsonl", split_mode="column")
     assert lines_of(value, "validation") == [2, 7, 12, 17]
     assert value.train_rows == 12
-    assert "4 rows left out as the split column says." in sentences(told)
+    assert "4 rows left out as the split column says." in sentences(recorder)
     with pytest.raises(
         StudioError, match=r"line 2 of rows\.jsonl has “val” in the split column"
     ) as bad:
@@ -238,19 +240,19 @@ def test_validation_rows_from_files_of_their_own(tmp_path: Path) -> None:
 # ------------------------------------------------------------------ rows that are left out
 
 
-def sentences(told: Recorder) -> list[str]:
-    return [str(e.get("sentence")) for e in told.named("Notice")]
+def sentences(recorder: Recorder) -> list[str]:
+    return [str(e.get("sentence")) for e in recorder.named("Notice")]
 
 
 def test_bad_rows_are_left_out_and_counted(tmp_path: Path) -> None:
     good = '{"prompt": "a", "completion": "b"}\n'
     bad = ["{broken\n", '{"prompt": "a"}\n', '{"prompt": "", "completion": "b"}\n', "[1]\n"] * 2
     (tmp_path / "rows.jsonl").write_text(good * 3 + "".join(b + good for b in bad))
-    told = Recorder()
+    recorder = Recorder()
     options = {"source": "rows.jsonl", "validation_fraction": 0}
-    value = prepared(tmp_path, told, on_bad_rows="skip", **options)
+    value = prepared(tmp_path, recorder, on_bad_rows="skip", **options)
     assert (value.train_rows, value.skipped) == (11, 8)
-    (notice,) = [s for s in sentences(told) if "bad rows" in s]
+    (notice,) = [s for s in sentences(recorder) if "bad rows" in s]
     assert notice.startswith("8 bad rows were left out: rows.jsonl:4, rows.jsonl:6,")
     assert "and 3 more. The first: line 4 of rows.jsonl is not valid JSON" in notice
     with pytest.raises(StudioError, match=r"line 4 of rows\.jsonl is not valid JSON"):
@@ -277,17 +279,17 @@ def test_nothing_but_bad_rows(tmp_path: Path) -> None:
 
 def test_rows_that_are_named_are_left_out(tmp_path: Path) -> None:
     write_rows(tmp_path / "rows.jsonl", 30)
-    told = Recorder()
+    recorder = Recorder()
     value = prepared(
         tmp_path,
-        told,
+        recorder,
         source="rows.jsonl",
         split_mode="none",
         drop_rows="2; 5-7, rows.jsonl:30, 99",
     )
     assert lines_of(value, "train") == [n for n in range(1, 30) if n not in (2, 5, 6, 7)]
-    assert "5 rows left out by number." in sentences(told)
-    assert "The rows to leave out name rows that are not there: 99." in sentences(told)
+    assert "5 rows left out by number." in sentences(recorder)
+    assert "The rows to leave out name rows that are not there: 99." in sentences(recorder)
     with pytest.raises(StudioError, match="“seven” does not say which rows") as caught:
         prepared(tmp_path, step="b", source="rows.jsonl", drop_rows="1, seven")
     assert caught.value.field == "drop_rows"
@@ -296,15 +298,15 @@ def test_rows_that_are_named_are_left_out(tmp_path: Path) -> None:
 def test_duplicates_and_leaks(tmp_path: Path) -> None:
     rows = [{"prompt": f"q{i % 40}", "completion": "a", "note": i} for i in range(100)]
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
-    told = Recorder()
-    value = prepared(tmp_path, told, source="rows.jsonl", deduplicate=True)
+    recorder = Recorder()
+    value = prepared(tmp_path, recorder, source="rows.jsonl", deduplicate=True)
     assert sorted(sided(value)) == list(range(1, 41))
-    assert "60 duplicates were left out." in sentences(told)
+    assert "60 duplicates were left out." in sentences(recorder)
     leaky = sided(prepared(tmp_path, step="b", source="rows.jsonl", validation_fraction=0.2))
-    told = Recorder()
+    recorder = Recorder()
     value = prepared(
         tmp_path,
-        told,
+        recorder,
         step="c",
         source="rows.jsonl",
         validation_fraction=0.2,
@@ -318,7 +320,7 @@ def test_duplicates_and_leaks(tmp_path: Path) -> None:
     moved = sum(leaky[n] != mended[n] for n in leaky)
     assert (
         f"{moved} validation rows were moved to training, where the same content is."
-        in sentences(told)
+        in sentences(recorder)
     )
 
 
@@ -375,7 +377,7 @@ def test_a_row_with_a_key_twice_is_told_in_the_singular(tmp_path: Path) -> None:
     path = write_rows(tmp_path / "rows.jsonl", 4)
     twice = '{"prompt": "a", "completion": "b", "completion": "c"}\n'
     path.write_text(twice + path.read_text(encoding="utf-8"), encoding="utf-8")
-    told = Recorder()
-    prepared(tmp_path, told, source="rows.jsonl")
+    recorder = Recorder()
+    prepared(tmp_path, recorder, source="rows.jsonl")
     wanted = "1 row names a key twice; the last value counts (first: line 1 of rows.jsonl)."
-    assert wanted in sentences(told)
+    assert wanted in sentences(recorder)

@@ -32,18 +32,18 @@ def chats(count: int, answer: str = "b") -> list[dict[str, Any]]:
 def made(
     root: Path, rows: list[dict[str, Any]], tokenizer: Any = None, held_out: int = 1, **options: Any
 ) -> tuple[Tokenized, bool, list[str]]:
-    """The tokens, whether they came from the cache, and what was told."""
-    told = Recorder()
+    """The tokens, whether they came from the cache, and the notices."""
+    recorder = Recorder()
     root.mkdir(parents=True, exist_ok=True)
     tokens = tokenize_dataset(
-        make_context(root, told),
+        make_context(root, recorder),
         write(root / "data", rows, held_out),
         tokenizer or make_tiny_tokenizer(),
         folder=root / "tokens",
         **{"max_length": 99, "train_on": "answers", **options},
     )
-    said = [e.get("sentence") for e in told.named("Notice")]
-    assert any(SAID in s for s in said) is not bool(told.named("Progress"))
+    said = [e.get("sentence") for e in recorder.named("Notice")]
+    assert any(SAID in s for s in said) is not bool(recorder.named("Progress"))
     return tokens, any(SAID in s for s in said), said
 
 

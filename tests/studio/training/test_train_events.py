@@ -48,15 +48,15 @@ def test_the_validation_loss_falls(tmp_path: Path) -> None:
 def test_an_evaluation_is_without_dropout_and_changes_nothing(tmp_path: Path) -> None:
     """The same losses however often is measured, and the same validation loss whatever was drawn."""
     inputs = make_inputs(tmp_path, 20, 4, dropout=0.5)
-    told = {}
+    sentences = {}
     for every in (1, 6):
-        told[every] = Recorder()
-        context = make_context(tmp_path / str(every), told[every])
+        sentences[every] = Recorder()
+        context = make_context(tmp_path / str(every), sentences[every])
         train_adapter(context, inputs, settings_of(eval_steps=every))
-    assert told[1].losses() == told[6].losses()
+    assert sentences[1].losses() == sentences[6].losses()
     last = [
         [e.get("eval_loss") for e in r.named("Metric") if e.get("eval_loss") is not None][-1]
-        for r in told.values()
+        for r in sentences.values()
     ]
     assert last[0] == last[1]
 

@@ -182,10 +182,10 @@ def test_rows_for_another_objective_are_refused(tmp_path: Path) -> None:
 
 def test_an_added_end_token_is_told(tmp_path: Path) -> None:
     for rule, count in (("auto", 1), ("never", 0)):
-        told = Recorder()
+        recorder = Recorder()
         value = write(tmp_path / rule, [{"messages": messages("u:a", "a:b")}])
         tokens = tokenize_dataset(
-            make_context(tmp_path, told),
+            make_context(tmp_path, recorder),
             value,
             with_template(NO_END),
             max_length=99,
@@ -193,7 +193,7 @@ def test_an_added_end_token_is_told(tmp_path: Path) -> None:
             folder=tmp_path / rule / "tokens",
             end_token=rule,
         )
-        notices = [e.get("sentence") for e in told.named("Notice")]
+        notices = [e.get("sentence") for e in recorder.named("Notice")]
         assert sum("“<|im_end|>” is added" in n for n in notices) == count
         assert (tokens.train[0]["input_ids"][-1] == END_ID) == bool(count)
 

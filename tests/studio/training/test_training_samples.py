@@ -122,7 +122,7 @@ def test_no_prompt_to_answer_is_told(tmp_path: Path) -> None:
 
 
 def test_a_question_that_the_template_refuses_does_not_end_the_training(tmp_path: Path) -> None:
-    """It is told, once; the prompts of the sheet go on."""
+    """It is reported once, and sampling continues."""
     asked: list[dict[str, Any]] = []
     recorder = Recorder()
     inputs = make_inputs(tmp_path)
@@ -142,10 +142,10 @@ def test_a_question_that_the_template_refuses_does_not_end_the_training(tmp_path
         inputs,
         sampled(chat_template="custom", custom_template=template, save_steps=6),
     )
-    told = [e.get("sentence") for e in recorder.named("Notice")]
+    sentences = [e.get("sentence") for e in recorder.named("Notice")]
     assert asked
-    assert sum("does not take the prompt “a bad one”" in sentence for sentence in told) == 1
-    assert not any("no prompt to answer" in sentence for sentence in told)
+    assert sum("does not take the prompt “a bad one”" in sentence for sentence in sentences) == 1
+    assert not any("no prompt to answer" in sentence for sentence in sentences)
     assert {step for step, _, _ in cells(recorder)} == {0, 6}
 
 
@@ -182,8 +182,11 @@ def test_answers_end_where_the_model_has_learned_its_last_position(tmp_path: Pat
     found = recorder.named("Sample")
     assert {e.get("prompt") for e in found} == {"hi"}
     assert max(e.get("tokens") for e in found) < 96
-    told = [e.get("sentence") for e in recorder.named("Notice")]
-    assert sum("1 of 2 prompts are too long for the model, which reads 96" in t for t in told) == 1
+    sentences = [e.get("sentence") for e in recorder.named("Notice")]
+    assert (
+        sum("1 of 2 prompts are too long for the model, which reads 96" in t for t in sentences)
+        == 1
+    )
 
 
 def test_too_little_memory_costs_samples_not_the_run(
