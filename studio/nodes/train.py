@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 
 def check(settings: TrainSettings, context: CheckContext) -> Iterable[Problem]:
-    """Settings that contradict each other or what is wired; data that train nothing."""
-    yield from check_whole(settings, context)
+    """Settings that contradict each other or the connected nodes; data without trained tokens."""
+    yield from check_full_fine_tuning(settings, context)
     yield from check_rate(settings, context)
     yield from kept_problems(settings, context)
     yield from check_data(settings, context)
@@ -61,7 +61,7 @@ def _without_validation(settings: TrainSettings, context: CheckContext) -> Itera
 def run(
     context: StepContext, inputs: Mapping[str, Any], settings: TrainSettings
 ) -> Mapping[str, Any]:
-    """Train, verify what was written on a fresh load, and describe it."""
+    """Train, verify the saved adapter on a freshly loaded model, and describe it."""
     from studio.training.loop.train import train_adapter, train_whole
 
     if inputs["model"]["kind"] == "model":
@@ -70,7 +70,7 @@ def run(
 
 
 def _summary(settings: TrainSettings) -> str:
-    """Short: the canvas draws it large when it is zoomed out."""
+    """A short summary: the canvas enlarges it when zoomed out."""
     count, unit = (settings.max_steps, "step") if settings.max_steps else (settings.epochs, "epoch")
     rate = f"{settings.learning_rate:.2g}"
     if settings.learning_rate < 1e-3:  # 2e-4, as the inspector writes it
@@ -81,19 +81,20 @@ def _summary(settings: TrainSettings) -> str:
 USUAL_RATE = 1e-4
 
 
-def is_whole(context: CheckContext) -> bool:
+def is_full_fine_tuning(context: CheckContext) -> bool:
     """Whether a model without a LoRA node is wired in."""
     return context.input_types.get("model") == MODEL.id
 
 
-def check_whole(settings: TrainSettings, context: CheckContext) -> Iterable[Problem]:
-    """Full fine-tuning gives a model and no adapter, cannot be quantized, and wants small steps."""
-    whole = is_whole(context)
-    wrong, right = ("adapter", "Tuned model") if whole else ("model", "Adapter")
+def check_full_fine_tuning(settings: TrainSettings, context: CheckContext) -> Iterable[Problem]:
+    """Full fine-tuning produces a model instead of an adapter, does not support quantization, and
+    needs a lower learning rate."""
+    full = is_full_fine_tuning(context)
+    wrong, right = ("adapter", "Tuned model") if full else ("model", "Adapter")
     if "model" in context.inputs and wrong in context.used_outputs:
         what = (
             "Train is connected to a base model without LoRA, so it produces no adapter"
-            if whole
+            if full
             else (
                 "Train is connected to a model with LoRA, so it produces an adapter, not a tuned "
                 "model"
@@ -104,9 +105,9 @@ def check_whole(settings: TrainSettings, context: CheckContext) -> Iterable[Prob
             wrong,
             code="no_such_result",
             hint=f"Connect “{right}” instead"
-            + (", or put a LoRA node before Train." if whole else ", or add a Merge node."),
+            + (", or put a LoRA node before Train." if full else ", or add a Merge node."),
         )
-    if not whole:
+    if not full:
         return
     base = next((s for t, s in context.upstream.values() if t == "base_model" and s), None)
     if getattr(base, "quantization", "none") != "none":
@@ -128,7 +129,7 @@ def check_whole(settings: TrainSettings, context: CheckContext) -> Iterable[Prob
 
 
 _FAR = 2.0
-"""A learning rate is far outside a range when it is so many times below or above it."""
+"""A learning rate is far outside a range if it is lower or higher by more than this factor."""
 
 
 def check_rate(settings: TrainSettings, context: CheckContext) -> Iterable[Problem]:
@@ -162,7 +163,7 @@ _WAITING = {
 
 
 def check_data(settings: TrainSettings, context: CheckContext) -> Iterable[Problem]:
-    """Templates that cannot work or need a second thought, and data for another objective."""
+    """Invalid or unusual chat templates, and data for another objective."""
     if settings.chat_template == "custom":
         yield from _custom_problems(settings, context)
     elif settings.chat_template != "model":
