@@ -142,7 +142,7 @@ def test_glibc_costs_more_than_the_tensors() -> None:
     assert shape is not None
     targets = matched(shape, resolve_targets(shape.modules(), "all-linear")[0], rank_for(16, None))
     counted, how, batch = count(shape, "lora", targets), MODES["float32"], Batch(2, 256, 256)
-    other, glibc = (memory(shape, counted, how, batch, holes=holes) for holes in (False, True))
+    other, glibc = (memory(shape, counted, how, batch, fragments=holes) for holes in (False, True))
     assert other is not None
     assert glibc is not None
     assert other.allocator == 0
@@ -155,7 +155,7 @@ def test_what_glibc_loses_of_a_whole_model() -> None:
     assert shape is not None
     counted = Counted((), 0, shape.parameters, head=shape.vocabulary * shape.hidden)
     for batch in (Batch(1, 32, 32), Batch(2, 256, 256)):
-        tight, glibc = (memory(shape, counted, mode, batch, holes=h) for h in (False, True))
+        tight, glibc = (memory(shape, counted, mode, batch, fragments=h) for h in (False, True))
         assert tight is not None
         assert glibc is not None
         assert 0 < glibc.allocator <= min(glibc.gradients, glibc.activations)
