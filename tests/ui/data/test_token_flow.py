@@ -63,7 +63,7 @@ def click(view: RowView, index: int) -> None:
 
 def test_the_row_is_told_in_words(view: RowView) -> None:
     assert view.headline.text() == "Row 3 · chats.jsonl line 4 · training"
-    assert view.figures.text() == "3 of 8 tokens trained (38 %)"
+    assert view.counts.text() == "3 of 8 tokens trained (38 %)"
     assert "Answers cut by the max length" in view.flags.text()
     assert view.legend.text() == "Trained 3, Context 4, Truncated 1, Padding 1, Special 3"
     assert view.read_out.text() == POINT
@@ -155,7 +155,7 @@ def test_a_row_that_cannot_be_read_says_why(view: RowView) -> None:
         chat_row(), tokens=(), roles=(), error="Line 4 is no JSON.", hint="Mend it.", flags=()
     )
     view.show_entry(entry_of(3, (bad,)), "")
-    assert view.figures.text() == "Line 4 is no JSON."
+    assert view.counts.text() == "Line 4 is no JSON."
     assert view.read_out.text() == ""
     assert not view.part.isVisible()
 
