@@ -90,7 +90,7 @@ def test_a_training_is_watched_and_asked(session: Session, qtbot: QtBot) -> None
     marked(session, qtbot)
     samples_are_read(session, qtbot)
     insight_is_read(session)
-    assert window.monitor.header.figure("status") == "✓ Completed"
+    assert window.monitor.header.text_of("status") == "✓ Completed"
 
 
 def write_prompts(session: Session, qtbot: QtBot) -> None:
@@ -147,7 +147,7 @@ def marked(session: Session, qtbot: QtBot) -> None:
     assert any("stopped early" in line for line in window.log.lines())
     open_tab(session, CURVES)
     window.monitor.draw_now()
-    assert window.monitor.header.figure("best").endswith(f" at {step:.0f}")
+    assert window.monitor.header.text_of("best").endswith(f" at {step:.0f}")
     assert window.monitor.loss.marks.best == (step, loss)
     assert window.monitor.loss.lines.end.isVisible()
     adapter = next(a for a in state.artifacts if a["kind"] == "adapter")

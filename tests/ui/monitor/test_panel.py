@@ -74,8 +74,8 @@ def test_points_come_while_training_runs(
         state.apply(event)
     panel.refresh()
     qtbot.waitUntil(lambda: panel.plot("loss").drawn("loss") == 160)
-    assert panel.header.figure("step") == "160 / 200"
-    assert panel.header.figure("status") == "▶ Running"
+    assert panel.header.text_of("step") == "160 / 200"
+    assert panel.header.text_of("status") == "▶ Running"
 
 
 def test_many_batches_are_one_drawing(
@@ -116,7 +116,7 @@ def test_the_best_a_recovery_and_an_early_end_are_marked(
 ) -> None:
     """A star, a dotted line and a named line; the mouse reads what they mean, the header the best."""
     panel.show_state(state)
-    assert panel.header.figure("best").endswith(" at 120")
+    assert panel.header.text_of("best").endswith(" at 120")
     at = fake_run.START + 500
     figures = {"step": 33, "batch_size": 4, "accumulation": 4, "attempt": 1, "most": 3}
     state.apply(Event("MemoryRecovered", at, "train", figures))
@@ -124,7 +124,7 @@ def test_the_best_a_recovery_and_an_early_end_are_marked(
     ended = {"step": 120, "steps": 200, "reason": reason, "best_step": 80, "best_eval_loss": 1.0142}
     state.apply(Event("EarlyStopped", at, "train", ended))
     panel.draw_now()
-    assert panel.header.figure("best") == "1.014 at 80"
+    assert panel.header.text_of("best") == "1.014 at 80"
     assert list(panel.loss.lines.recoveries.xvals) == [33.0]
     assert panel.loss.lines.end.isVisible()
     assert panel.loss.lines.best.getOriginalDataset()[1].tolist() == [1.0142]
@@ -144,7 +144,7 @@ def test_one_evaluation_is_not_yet_the_best(panel: MonitorPanel) -> None:
         state.apply(Event("Metric", fake_run.START + step, "train", figures))
         panel.show_state(state)
         panel.draw_now()
-        assert panel.header.figure("best") == ("–" if step == 10 else "1.25 at 20")
+        assert panel.header.text_of("best") == ("–" if step == 10 else "1.25 at 20")
 
 
 def hover(plot: LivePlot, step: int, qtbot: QtBot) -> str:
