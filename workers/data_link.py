@@ -1,8 +1,8 @@
 """The window's way to the data host: requests from the main thread, replies on the main thread.
 
-``studio.preview.client`` starts the host with the first request and starts a new one after a crash. Its
-callbacks come from a thread of its own; this hands them to the thread that this object lives on. It
-must not know any widget, nor what the answers mean.
+``studio.preview.client`` starts the host with the first request and starts a new one after a crash.
+Its callbacks come from a thread of its own; this hands them to the thread that this object lives
+on. It knows no widgets and does not interpret the replies.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ Read = Callable[[Mapping[str, Any]], Any]
 class DataLink(QObject):
     """One data host. ``ask`` sends a request; its receiver is called on this object's thread.
 
-    ``read`` makes something of a result's data in the client's thread, so that long lists are not
-    built on the main thread; it then stands in the reply's data as ``"read"``.
+    ``read`` converts the data of a result in the client's thread, so that long lists are not built
+    on the main thread; the reply's data contain its result as ``"read"``.
     """
 
     _heard = Signal(object)
@@ -57,7 +57,7 @@ class DataLink(QObject):
         return number
 
     def cancel(self, number: int) -> None:
-        """End a request; its receiver hears nothing more."""
+        """Cancel a request; its receiver is not called any more."""
         if self._receivers.pop(number, None) is not None and self._client is not None:
             self._client.cancel(number)
 

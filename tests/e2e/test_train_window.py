@@ -206,13 +206,13 @@ def test_a_probe_measures_and_can_be_cancelled(session: Session, qtbot: QtBot) -
     assert strip.probe.text() == "Cancel Probe"
     qtbot.waitUntil(lambda: bool(helpers()))
     QTest.mouseClick(strip.probe, LEFT)
-    assert (strip.probe.text(), strip.told.text()) == ("Probe", "The probe was cancelled.")
+    assert (strip.probe.text(), strip.status.text()) == ("Probe", "The probe was cancelled.")
     qtbot.waitUntil(lambda: not helpers())
     assert "by formula" in strip.words.text()
 
     QTest.mouseClick(strip.probe, LEFT)
     qtbot.waitUntil(lambda: strip.probe.text() == "Probe")
-    assert strip.told.text() == "Two steps were trained and measured on this machine."
+    assert strip.status.text() == "Two steps were trained and measured on this machine."
     qtbot.waitUntil(lambda: "corrected by a probe" in strip.words.text())
     assert strip.time.text().startswith("Time: about ")
     assert "from a probe of today" in strip.time.text()
@@ -223,7 +223,7 @@ def test_a_probe_measures_and_can_be_cancelled(session: Session, qtbot: QtBot) -
     qtbot.waitUntil(strip.dropped.isVisible)
     assert "does not apply" in strip.dropped.text()
     assert "by formula" in strip.words.text()
-    assert not strip.told.isVisible()
+    assert not strip.status.isVisible()
     session.document.undo()
     qtbot.waitUntil(lambda: "corrected by a probe" in strip.words.text())
     assert not strip.dropped.isVisible()

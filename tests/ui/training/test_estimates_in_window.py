@@ -221,8 +221,8 @@ def test_a_model_without_weights_is_not_probed(session: Session, qtbot: QtBot) -
     """It is told at once, and the button can be pressed again."""
     shown = strip(session)
     QTest.mouseClick(shown.probe, LEFT)
-    qtbot.waitUntil(lambda: "contains no weights" in shown.told.text())
-    assert shown.told.isVisible()
+    qtbot.waitUntil(lambda: "contains no weights" in shown.status.text())
+    assert shown.status.isVisible()
     assert shown.probe.text() == "Probe"
     assert shown.probe.isEnabled()
 
@@ -230,10 +230,10 @@ def test_a_model_without_weights_is_not_probed(session: Session, qtbot: QtBot) -
     qtbot.waitUntil(lambda: session.window.canvas.selected_ids() == (other,))
     qtbot.waitUntil(lambda: strip(session) is not shown)
     second = strip(session)
-    assert second.told.isHidden()
+    assert second.status.isHidden()
     session.window.canvas.select(("train",))
     qtbot.waitUntil(lambda: strip(session) is not second)
-    assert "contains no weights" in strip(session).told.text()
+    assert "contains no weights" in strip(session).status.text()
 
 
 def test_proposals_for_another_state_of_the_graph_are_not_applied(
