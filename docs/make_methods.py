@@ -60,7 +60,8 @@ with another number of threads it no longer matches V: the logits differ by up t
 | X-LoRA | the reloaded adapter gives different logits |
 | CPT | the loss is NaN |
 | layer replication | the merged model gives different logits |
-| LoRA on an embedding that is tied to the head | the merged model gives different logits; use a fully trained module instead |
+| LoRA on an embedding that is tied to the head | the merged model gives different logits; use a fully \
+trained module instead |
 | prompt methods, Poly, Shadow | they do not change weights by low-rank matrices and cannot be merged |
 """
 _SAVED = {True: "LoRA of rank 2 r", False: "as trained"}

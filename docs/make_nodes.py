@@ -1,8 +1,8 @@
 """Writes docs/nodes.md: every node type and variant with its settings, from the registry.
 
 The page is generated from the same settings models as the form, the checks and the command line, so it always agrees
-with them. `python docs/make_nodes.py` writes it, and a test fails if it is out of date. It must not contain any text about
-a particular node.
+with them. `python docs/make_nodes.py` writes it, and a test fails if it is out of date. It must not contain any text
+about a particular node.
 """
 
 from __future__ import annotations
