@@ -133,7 +133,7 @@ def _yes(value: bool) -> str:
 def _merge(method: LoraMethod) -> str:
     if method.cannot_merge:
         return "no"
-    return "in memory" if method.merge_whole else "by layer"
+    return "in memory" if method.merge_in_memory else "by layer"
 
 
 def _saved(method: LoraMethod) -> str:

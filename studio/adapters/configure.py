@@ -18,7 +18,14 @@ from studio.graph.node_type import CheckContext, Variant
 from studio.graph.schema import fields_of
 from studio.model.layers import LinearModule, read_linear_modules
 from studio.model.models import linear_modules
-from studio.model.targets import Chosen, FieldError, WholeModule, choose, listed, whole_modules
+from studio.model.targets import (
+    Chosen,
+    FieldError,
+    FullyTrainedModule,
+    choose,
+    fully_trained_modules,
+    listed,
+)
 from studio.node_settings.base_model import BaseModelSettings
 from studio.node_settings.lora import LoraSettings
 from studio.values import AdaptedModelValue, ModelValue
@@ -170,7 +177,7 @@ def describe(
         method_settings=settings.method_settings,
         rank_pattern=chosen.ranks,
         alpha_pattern=chosen.alphas,
-        modules_to_save=_whole(context, model, settings),
+        modules_to_save=_modules_to_save(context, model, settings),
         trained_tokens=token_ids(context, model, settings),
     )
 
@@ -193,10 +200,10 @@ def _refuse_misfits(context: StepContext, settings: LoraSettings, chosen: Chosen
         )
 
 
-def _whole(context: StepContext, model: ModelValue, settings: LoraSettings) -> list[str]:
+def _modules_to_save(context: StepContext, model: ModelValue, settings: LoraSettings) -> list[str]:
     """The modules to save; a notice says what each adds to the adapter."""
     names = listed(settings.modules_to_save)
-    for name, found in whole_modules(Path(model.path), names):
+    for name, found in fully_trained_modules(Path(model.path), names):
         if found is None:
             raise StudioError(
                 f"“{name}” is not a module of {model.source}.",
@@ -206,11 +213,13 @@ def _whole(context: StepContext, model: ModelValue, settings: LoraSettings) -> l
                 code="unknown_module",
                 hint="Usual names are embed_tokens and lm_head, or wte for GPT-2.",
             )
-        _tell_whole(context, model, found)
+        _report_fully_trained(context, model, found)
     return names
 
 
-def _tell_whole(context: StepContext, model: ModelValue, found: WholeModule) -> None:
+def _report_fully_trained(
+    context: StepContext, model: ModelValue, found: FullyTrainedModule
+) -> None:
     bytes_each = 4 if model.dtype == "float32" else 2
     size = found.parameters * bytes_each / 1e6
     context.notice(

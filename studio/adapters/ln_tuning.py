@@ -32,7 +32,7 @@ VARIANT = Variant(
         dtypes=("float32",),
         paper="arXiv:2312.11420",
         uses=frozenset(),
-        merge_whole=True,
+        merge_in_memory=True,
         own_layers=True,
     ),
 )

@@ -11,7 +11,7 @@ from studio.errors import StudioError
 from studio.graph.node_type import NodeType, Variant
 from studio.graph.ports import Port
 from studio.graph.registry import Registry, load_registry
-from studio.graph.schema import to_json_schema
+from studio.graph.schema import Settings, to_json_schema
 from studio.runs.folder import RunFolder, list_runs
 
 
@@ -65,7 +65,7 @@ def _node_rows(registry: Registry) -> list[dict[str, Any]]:
     return [_node_row(n) for n in registry.nodes.values()]
 
 
-def _node_row(node: NodeType) -> dict[str, Any]:
+def _node_row(node: NodeType[Settings]) -> dict[str, Any]:
     return {
         "kind": "node",
         "id": node.id,

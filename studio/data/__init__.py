@@ -1,1 +1,1 @@
-"""Data sets: reading files, recognising formats, and splitting rows. No torch."""
+"""Data sets: reading files, detecting formats, and splitting rows. No torch."""

@@ -1,8 +1,8 @@
-"""The one shape in which rows are kept between the Dataset step and the encoder.
+"""The canonical form of rows, stored between the Dataset step and the encoder.
 
-Why: every format ends here, and everything that reads rows starts here. What a message carries
-beside role, content and weight (tool calls, a name) is kept as JSON text, because Arrow needs one
-fixed shape. It must not know about files or tokens.
+All formats convert to it, and all code that uses rows starts from it. Fields of a message other
+than role, content and weight (tool calls, a name) are stored as JSON text, because Arrow needs a
+fixed schema. Independent of files and tokens.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ COLUMNS = (
     "line",
     "source",
 )
-"""The stored columns; their Arrow types are in ``studio.training.data.features``."""
+"""The stored columns. Their Arrow types are in ``studio.training.data.features``."""
 _LISTS = ("messages", "chosen", "rejected")
 _OWN = ("role", "content", "weight")
 _PLACE = ("line", "source")
@@ -42,23 +42,24 @@ def to_arrow(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def messages_of(row: Mapping[str, Any], name: str = "messages") -> list[dict[str, Any]]:
-    """The messages of a stored row as chat templates take them: role, content and what else the
-    message had; no weights."""
+    """The messages of a stored row in the form of chat templates: role, content and other fields,
+    without weights.
+    """
     return as_template_messages(row.get(name) or ())
 
 
 def weights_of(row: Mapping[str, Any], name: str = "messages") -> list[float | None]:
-    """The weight of each message of a stored row; ``None`` where the data gives none."""
+    """The weight of each message of a stored row; ``None`` if the data has none."""
     return [m.get("weight") for m in row.get(name) or ()]
 
 
 def tools_of(row: Mapping[str, Any]) -> list[Any] | None:
-    """The tools that a stored row offers to the model, or ``None``."""
+    """The tools of a stored row, or ``None``."""
     return json.loads(row["tools"]) if row.get("tools") else None
 
 
 def content_hash(row: Mapping[str, Any]) -> int:
-    """A 64-bit hash of what a stored row says; rows that say the same have the same one."""
+    """A 64-bit hash of the content of a stored row; rows with equal content have equal hashes."""
     said = {k: v for k, v in row.items() if k not in _PLACE and v is not None}
     text = json.dumps(said, ensure_ascii=False, sort_keys=True, default=str)
     digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8)
@@ -81,7 +82,7 @@ def _template_message(stored: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def as_template_messages(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Stored or plain messages as chat templates take them."""
+    """Stored or plain messages in the form of chat templates."""
     return [
         _template_message(m) if "extra" in m else {k: v for k, v in m.items() if k != "weight"}
         for m in messages

@@ -1,6 +1,6 @@
-"""The quick look at data files while the graph is edited: a few milliseconds, first rows only.
+"""The quick check of data files while the graph is edited: first rows only, a few milliseconds.
 
-Deeper rows are checked when the step runs. The result is kept while files and settings stay.
+Later rows are checked when the step runs. Results are cached until files or settings change.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ from studio.errors import Problem, StudioError
 from studio.graph.node_type import CheckContext, Variant
 from studio.node_settings.dataset import DatasetSettings
 
-_LOOKED_AT = 20  # of many files, the quick look opens the first ones
+_LOOKED_AT = 20  # the quick check opens the first of many files
 _UNSURE = 0.5
 _RESULTS_KEPT = 64
-_PATIENCE_S = 0.5  # slow templates: rows that are not reached wait for the step
+_PATIENCE_S = 0.5  # slow templates: the remaining rows are checked in the step
 _TOO_SLOW = "template_too_slow"
 _SHOWN_AT_THE_FIELD = ("invalid_setting", "unknown_setting")
 
 
 def quick_check(settings: DatasetSettings, context: CheckContext) -> Iterable[Problem]:
-    """What is wrong with the chosen files, as far as a quick look can tell."""
+    """The problems of the chosen files that a quick check can find."""
     try:
         chosen = _check(settings, context.project_dir, context.variants.get("format", {}))
     except StudioError as error:
         if error.code in _SHOWN_AT_THE_FIELD and settings.format != "auto":
-            return  # the check of the settings has said it
+            return  # already reported by the check of the settings
         yield context.problem(
             error.sentence,
             error.field,
@@ -60,14 +60,14 @@ def quick_check(settings: DatasetSettings, context: CheckContext) -> Iterable[Pr
 def _check(
     settings: DatasetSettings, project_dir: Path, variants: Mapping[str, Variant]
 ) -> Chosen | None:
-    """The format of the first file, where it was looked for."""
+    """The format of the first file, if it was determined."""
     chosen: list[Chosen | None] = []
     for validation in (False, True) if settings.split_mode == "file" else (False,):
         source = settings.validation_source if validation else settings.source
         if is_hub(source) and fetched(hub_source(settings, validation)) is None:
-            continue  # the step fetches it
+            continue  # the step downloads it
         files = source_files(settings, project_dir, validation=validation).files[:_LOOKED_AT]
-        for path in files:  # all are read in the format of the first one
+        for path in files:  # all files have the format of the first one
             first = next(iter(chosen), None)
             chosen.append(check_first_rows(path, settings, variants, first))
     return next(iter(chosen), None)
@@ -76,7 +76,7 @@ def _check(
 def detected_format(
     settings: DatasetSettings, project_dir: Path, variants: Mapping[str, Variant]
 ) -> str:
-    """The id of the format in which the files are read, where a quick look can tell it."""
+    """The id of the files' format, if a quick check can determine it."""
     if settings.format != AUTO:
         return settings.format
     try:
@@ -94,7 +94,7 @@ def detected_format(
 def source_files(
     settings: DatasetSettings, project_dir: Path, *, validation: bool = False
 ) -> Found:
-    """The files that are read; raises ``StudioError`` when none is chosen or found."""
+    """The data files of the settings; raises ``StudioError`` when none is chosen or found."""
     field = "validation_source" if validation else "source"
     source = str(getattr(settings, field))
     if not source.strip():
@@ -120,12 +120,12 @@ def source_files(
 
 
 def source_path(source: str, project_dir: Path) -> Path:
-    """Where the first file is; a relative path starts from the project's folder."""
+    """The path of the first file; relative paths start from the project's folder."""
     return next(iter(parts_of(source, project_dir)), project_dir)
 
 
 def options_of(settings: DatasetSettings) -> ReadOptions:
-    """How the settings want files to be read."""
+    """The read options of the settings."""
     return ReadOptions(settings.encoding, settings.documents)
 
 
@@ -135,8 +135,11 @@ def check_first_rows(
     variants: Mapping[str, Variant],
     known: Chosen | None = None,
 ) -> Chosen | None:
-    """The format of a file, or the ``known`` one; raises ``StudioError`` when its first rows cannot be
-    read in it: one row, and as many more as half a second is enough for."""
+    """The format of a file, or the ``known`` one; raises ``StudioError`` when its first rows are
+    invalid.
+
+    Checks one row, and further rows for up to half a second.
+    """
     skips = settings.on_bad_rows == "skip"
     key = (
         settings.model_dump_json(),
@@ -145,7 +148,7 @@ def check_first_rows(
     )
     rows = first_rows(path, options_of(settings), strict=not skips)
     if not rows or (settings.format != "auto" and settings.format not in variants):
-        return None  # a giant first row waits for the step; an unknown format is said elsewhere
+        return None  # a giant first row is checked in the step; an unknown format is reported elsewhere
 
     def convert_rows() -> Chosen:
         chosen = known or choose_format(
@@ -154,7 +157,7 @@ def check_first_rows(
         started = 0.0
         for row in () if skips else rows:
             chosen.convert(row, path)
-            started = started or time.monotonic()  # what the first row had to start does not count
+            started = started or time.monotonic()  # start-up for the first row is not counted
             if time.monotonic() - started > _PATIENCE_S:
                 break
         return chosen
@@ -166,7 +169,7 @@ _results: dict[Hashable, tuple[tuple[Variant, ...], Chosen]] = {}
 
 
 def _kept(key: Hashable, variants: Mapping[str, Variant], find: Callable[[], Chosen]) -> Chosen:
-    """What ``find`` gave for this key and these formats before, or gives now; errors are not kept."""
+    """The cached result of ``find`` for this key and these formats; errors are not cached."""
     formats = tuple(variants.values())
     known = _results.get(key)
     if known is not None and len(known[0]) == len(formats) and all(map(is_, known[0], formats)):
@@ -179,28 +182,31 @@ def _kept(key: Hashable, variants: Mapping[str, Variant], find: Callable[[], Cho
 
 
 def _stamp(path: Path) -> Hashable:
-    """Differs once the file is another one. It is taken before the rows are read: rows that are newer
-    than their stamp are only looked at once more."""
+    """A stamp that changes with the file.
+
+    It is taken before the rows are read: rows that are newer than their stamp are only read once
+    more.
+    """
     try:
         stat = path.stat()
     except (OSError, ValueError):
-        return None  # an impossible name, or no file: reading the rows says so
+        return None  # an invalid name, or no file: reported when rows are read
     return str(path), stat.st_mtime_ns, stat.st_ctime_ns, stat.st_size, stat.st_ino
 
 
 def first_rows(
     path: Path, options: ReadOptions | None = None, *, strict: bool = True
 ) -> list[SourceRow]:
-    """The first rows of a file; raises ``StudioError`` when they cannot be read, or are not there.
+    """The first rows of a file; raises ``StudioError`` when there are none or they cannot be read.
 
-    Where ``strict`` is off, bad rows are left out.
+    If ``strict`` is off, invalid rows are skipped.
     """
     options = options or ReadOptions()
     check_file(path, options)
     stat = path.stat()
     found = _first_rows(path, options, stat.st_mtime_ns, stat.st_size)
     if isinstance(found, StudioError):
-        raise copy.copy(found)  # callers add the node's name to what they catch
+        raise copy.copy(found)  # callers add the node's name to the error
     bad = next((r.error for r in found if r.error is not None), None)
     if bad is not None and (strict or all(r.error is not None for r in found)):
         raise copy.copy(bad)
@@ -211,7 +217,7 @@ def first_rows(
 def _first_rows(
     path: Path, options: ReadOptions, changed_ns: int, size: int
 ) -> list[SourceRow] | StudioError:
-    del changed_ns, size  # only there to forget the rows of a file that changed
+    del changed_ns, size  # part of the cache key, so that a changed file is read again
     try:
         rows = list(read_rows(path, options, quick=True, strict=False))
     except StudioError as error:

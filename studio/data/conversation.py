@@ -1,8 +1,8 @@
-"""Lists of messages as data has them, read into the messages that chat templates take.
+"""Converts lists of messages in data to the messages that chat templates take.
 
-Why here: chat, ShareGPT, conversational prompts, preferences and labels all hold such lists. They
-differ in the names of two keys and of the roles, which are found by looking. It must not know
-columns or settings of a particular format.
+Chat, ShareGPT, conversational prompts, preferences and labels all contain such lists. They differ
+in the names of two keys and of the roles, which are detected. Independent of the columns and
+settings of formats.
 """
 
 from __future__ import annotations
@@ -36,17 +36,17 @@ ROLES = {
     "function_response": "tool",
     "tool_result": "tool",
 }
-"""Names of roles in the wild -> the four that a chat template knows."""
+"""Names of roles in data -> the four roles of chat templates."""
 
 CALLERS = ("function_call", "tool_call", "function-call", "tool_calls")
-"""Roles of a turn that is nothing but a call of a tool, as JSON."""
+"""Roles of a turn that contains only a tool call, as JSON."""
 
 _LARGEST_WEIGHT = 1e6
 
 
 @dataclass(frozen=True)
 class Keys:
-    """The names under which a message keeps its role and its content, the likeliest first."""
+    """The possible names of a message's role and content keys, the most likely first."""
 
     role: tuple[str, ...] = ("role", "from")
     content: tuple[str, ...] = ("content", "value")
@@ -56,7 +56,7 @@ USUAL = Keys()
 
 
 def message_keys(value: Any, keys: Keys = USUAL) -> tuple[str, str] | None:
-    """The names of role and content in a list of messages, or ``None`` when it is not one."""
+    """The names of role and content in a list of messages, or ``None`` if it is not one."""
     found = listed(value)
     first = found[0] if found else None
     if not isinstance(first, Mapping):
@@ -69,7 +69,7 @@ def message_keys(value: Any, keys: Keys = USUAL) -> tuple[str, str] | None:
 
 
 def messages_in(value: Any, name: str, keys: Keys = USUAL) -> list[Message]:
-    """The messages in column ``name``; raises ``RowError`` naming the message that is wrong."""
+    """The messages in column ``name``; raises ``RowError`` naming the invalid message."""
     found = listed(value)
     if found is None:
         raise RowError(
@@ -84,7 +84,7 @@ def messages_in(value: Any, name: str, keys: Keys = USUAL) -> list[Message]:
 
 
 def answered(messages: Sequence[Message], name: str) -> list[Message]:
-    """The messages as they are; raises ``RowError`` when none of them is the assistant's."""
+    """The messages unchanged; raises ``RowError`` if none is by the assistant."""
     if not any(m["role"] == "assistant" for m in messages):
         raise RowError(
             f"has no answer: none of the {len(messages)} messages is the assistant's",
@@ -96,19 +96,19 @@ def answered(messages: Sequence[Message], name: str) -> list[Message]:
 
 
 def may_be_turns(value: Any) -> bool:
-    """Whether ``turns_in`` may take the value: text, or a list of messages."""
+    """Whether ``turns_in`` may accept the value: text, or a list of messages."""
     return not isinstance(value, (list, dict)) or message_keys(value) is not None
 
 
 def turns_in(value: Any, name: str, role: str) -> list[Message]:
-    """One side of a row: text becomes one message of ``role``; a list of messages is read as such."""
+    """One part of a row: text becomes one message of ``role``, a list of messages is converted."""
     if message_keys(value) is not None:
         return messages_in(value, name)
     return [{"role": role, "content": as_text(value, f"column “{name}”", name)}]
 
 
 def untrained(messages: Sequence[Message]) -> list[Message]:
-    """The messages of a prompt: what the assistant said before is context, not an answer."""
+    """The messages of a prompt: its assistant messages are context and not trained."""
     return [{**m, "weight": 0.0} if m["role"] == "assistant" else m for m in messages]
 
 
@@ -180,7 +180,7 @@ def _role(given: Any, place: str, name: str) -> str:
 
 
 def _weight(given: Mapping[str, Any], place: str, name: str) -> float | None:
-    """How much the message counts: ``weight``, or 0 where ``train`` is false."""
+    """The weight of a message: ``weight``, or 0 if ``train`` is false."""
     value, train = given.get("weight"), given.get("train")
     if not isinstance(train, bool | None):
         raise _bad_weight(f"has {train!r} as “train” of {place}", name)
@@ -213,7 +213,7 @@ def _is_parts(content: Any) -> bool:
 
 
 def _joined(content: Any, place: str, name: str) -> Any:
-    """A list of text parts as one text; anything else as it is."""
+    """A list of text parts as one text; other values are unchanged."""
     if not isinstance(content, (list, tuple)):
         return content
     return "".join(_part(p, i, place, name) for i, p in enumerate(content, start=1))

@@ -1,4 +1,4 @@
-"""Which format a file is in, and the conversion of its rows with file and line in every error."""
+"""Detects the format of a file, and converts its rows with file and line in every error."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _CLOSE = 0.1
 
 @dataclass(frozen=True)
 class Chosen:
-    """A format with its settings; ``reason`` is why it was detected, or empty when it was chosen."""
+    """A format with its settings; ``reason`` says why it was detected, and is empty if it was chosen."""
 
     variant: Variant
     settings: Settings
@@ -48,7 +48,7 @@ def choose_format(
     rows: Sequence[SourceRow],
     variants: Mapping[str, Variant],
 ) -> Chosen:
-    """The named format, or for ``auto`` the one that fits the first rows best."""
+    """The named format, or for ``auto`` the one that best fits the first rows."""
     if format_id != AUTO:
         variant = variants[format_id]
         return Chosen(variant, _parsed(variant, own_settings))
@@ -68,7 +68,7 @@ def choose_format(
 
 
 def _rival(found: Sequence[tuple[Variant, Detection]]) -> str:
-    """Names the next format where it fits nearly as well."""
+    """Names the second-best format if it fits nearly as well."""
     (_, best), (other, next_best) = found[0], found[1] if len(found) > 1 else found[0]
     if len(found) < 2 or next_best.confidence < _SURE_ENOUGH:
         return ""
@@ -79,7 +79,7 @@ def _rival(found: Sequence[tuple[Variant, Detection]]) -> str:
 def detect(
     rows: Sequence[SourceRow], variants: Mapping[str, Variant]
 ) -> list[tuple[Variant, Detection]]:
-    """Every format with its confidence, the surest first."""
+    """All formats with their confidence, in descending order."""
     columns, data = _columns(rows), [r.data for r in rows]
     judged = [(v, v.payload.detect(columns, data)) for v in variants.values()]
     return sorted(judged, key=lambda pair: (-pair[1].confidence, pair[0].order))
@@ -88,14 +88,16 @@ def detect(
 def describe_detection(
     rows: Sequence[SourceRow], variants: Mapping[str, Variant]
 ) -> list[tuple[str, str, float, str]]:
-    """(id, title, confidence, reason) of every format that fits the rows at all, the surest first."""
+    """(id, title, confidence, reason) of every format that fits, by descending confidence."""
     found = detect(rows, variants)
     return [(v.id, v.title, d.confidence, d.reason) for v, d in found if d.confidence > 0]
 
 
 def column_map(variant: Variant, settings: Settings, columns: Sequence[str]) -> dict[str, Any]:
-    """``bound``: for each setting that names a column, the column it takes in this file, or ``None``;
-    ``unused``: the columns that the format leaves out, in the order of the file."""
+    """``bound``: the column of this file for each setting that names a column, or ``None``.
+
+    ``unused``: the columns that the format does not use, in the order of the file.
+    """
     payload: RowFormat = variant.payload
     bound = {f: optional_column(columns, settings, f, a) for f, a in payload.columns.items()}
     taken = {*bound.values(), *payload.used(settings)}

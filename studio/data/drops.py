@@ -1,6 +1,6 @@
-"""Rows that the user leaves out by number or by line: ``3, 10-20, chats.jsonl:17``.
+"""Rows excluded by the user by number or by line: ``3, 10-20, chats.jsonl:17``.
 
-A bare number counts the rows through all files from 1; behind a file's name stands a line.
+Numbers count the rows of all files from 1; a number after a file name is a line of that file.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ _ENTRY = re.compile(r"(?:(?P<file>.+):)?(?P<first>\d+)(?:-(?P<last>\d+))?")
 
 
 class Drops:
-    """The parsed list; raises ``StudioError`` when it cannot be understood."""
+    """The parsed list; raises ``StudioError`` for invalid syntax."""
 
     def __init__(self, text: str) -> None:
         self._entries: dict[tuple[str, int, int], bool] = {}
@@ -45,7 +45,7 @@ class Drops:
         return bool(self._entries)
 
     def has(self, number: int, path: Path, line: int) -> bool:
-        """Whether a row is left out; ``number`` counts from 1."""
+        """Whether a row is excluded; ``number`` counts from 1."""
         places = (("", number), (path.name, line), (str(path), line))
         hits = [self._single[p] for p in places if p in self._single]
         hits += [
@@ -56,7 +56,7 @@ class Drops:
         return bool(hits)
 
     def unused(self) -> str:
-        """The entries that no row has met, as they may be written."""
+        """The entries that matched no row, in the syntax of the setting."""
         names = [
             (f"{file}:" if file else "") + (str(first) if first == last else f"{first}-{last}")
             for (file, first, last), met in self._entries.items()

@@ -1,9 +1,9 @@
-"""What a dataset format is, and the small checks that all formats share.
+"""What a dataset format is, and the checks that all formats share.
 
 A format turns one row of a file into a canonical row, one of
 
 - ``{"messages": [...], "tools": [...] or absent}``: a conversation. A message has ``role`` (system,
-  user, assistant, tool), ``content`` (text) and, where the data says so, ``weight`` (0 or more),
+  user, assistant, tool), ``content`` (text) and, if the data has them, ``weight`` (0 or more),
   ``name``, ``reasoning_content``, ``tool_calls`` (arguments as objects), ``tool_call_id`` as chat
   templates take them.
 - ``{"prompt": ..., "completion": ...}`` or ``{"text": ...}``: raw text.
@@ -11,10 +11,10 @@ A format turns one row of a file into a canonical row, one of
   messages that follow it.
 - ``{"messages": [...], "label": True or False}``: a conversation with a thumb up or down (KTO).
 
-A format is one file: it says which columns it needs and by which names they go in the wild, judges
-the first rows, and turns a row into the above.
+A format is one file: it declares its columns with their usual names, evaluates the first rows, and
+converts a row.
 
-It knows nothing about files, lines or tokens; the reader adds file and line to its errors.
+Formats are independent of files, lines and tokens; the reader adds file and line to their errors.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _LONGEST = 1000
 
 @dataclass(frozen=True)
 class Detection:
-    """How sure a format is that the rows are its own (0 to 1), and why in one line."""
+    """The confidence (0 to 1) that the rows have this format, and the reason in one line."""
 
     confidence: float
     reason: str = ""
@@ -44,7 +44,7 @@ _MOST = 0.9
 
 
 def judged(sure: float, reason: str, rows: Sequence[Row], fits: Callable[[Row], bool]) -> Detection:
-    """A detection that most rows have to fit; a few that do not are errors of their own, later."""
+    """A detection that requires most rows to fit; the others become errors later."""
     wrong = sum(not fits(r) for r in rows)
     share = 1 - wrong / max(len(rows), 1)
     if share < 0.5:
@@ -57,10 +57,10 @@ def judged(sure: float, reason: str, rows: Sequence[Row], fits: Callable[[Row], 
 class RowFormat:
     """The payload of a ``format`` variant.
 
-    ``detect(columns, rows)`` judges the first rows; ``columns`` are all names that occur in them.
-    ``convert(row, settings)`` returns the canonical row or raises ``RowError``. ``columns`` maps
-    each setting that names a column to other names under which that column is found too; ``used``
-    gives the columns that other settings (templates) take.
+    ``detect(columns, rows)`` evaluates the first rows; ``columns`` are all names that occur in
+    them. ``convert(row, settings)`` returns the canonical row or raises ``RowError``. ``columns``
+    maps each setting that names a column to other names that are also accepted; ``used`` returns
+    the columns that other settings (templates) use.
     """
 
     detect: Callable[[Sequence[str], Sequence[Row]], Detection]
@@ -70,10 +70,10 @@ class RowFormat:
 
 
 class RowError(Exception):
-    """A row that does not fit: what is wrong (a clause without the place), and what to do.
+    """A row that does not fit: what is wrong (a clause without the position), and a hint.
 
-    ``column`` is where in the row; ``setting`` names the format's setting that is to be changed,
-    where the mistake is there and not in the row.
+    ``column`` is the column of the row; ``setting`` is the format's setting to change if the error
+    is there and not in the row.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class RowError(Exception):
         code: str = "bad_row",
         setting: str | None = None,
     ) -> None:
-        self.what = " ".join(what.split())[:_LONGEST]  # what it quotes may hold line ends
+        self.what = " ".join(what.split())[:_LONGEST]  # quoted text may contain line ends
         super().__init__(self.what)
         self.hint = hint
         self.column = column
@@ -94,14 +94,14 @@ class RowError(Exception):
 
 
 def named(columns: Sequence[str], default: str, aliases: Sequence[str]) -> str | None:
-    """The first of a column's usual names that is there, or ``None``."""
+    """The first of a column's usual names that exists, or ``None``."""
     return next((name for name in (default, *aliases) if name in columns), None)
 
 
 def optional_column(
     row: Iterable[str], settings: Settings, field: str, aliases: Sequence[str] = ()
 ) -> str | None:
-    """The column that a settings field names; its aliases count only while it has its default."""
+    """The column of a settings field; other names are only tried while it has its default."""
     chosen = str(getattr(settings, field))
     default = type(settings).model_fields[field].default
     return named(tuple(row), chosen, aliases if chosen == default else ())
@@ -127,9 +127,9 @@ def text(row: Row, name: str, *, empty: bool = False) -> str:
 
 
 def as_text(value: Any, place: str, name: str, *, empty: bool = False) -> str:
-    """A value as text. ``place`` names it in sentences, ``name`` is its column."""
+    """A value as text. ``place`` describes it in sentences, ``name`` is its column."""
     if isinstance(value, float) and value != value:
-        value = None  # how tables write an empty cell
+        value = None  # an empty cell of a table
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         value = str(value)
     if value is None or value == "":
@@ -154,7 +154,7 @@ def as_text(value: Any, place: str, name: str, *, empty: bool = False) -> str:
 
 
 def listed(value: Any) -> list[Any] | None:
-    """A value that is a list, or a list written as JSON text, as CSV and Parquet often hold it."""
+    """A value that is a list, or a list as JSON text, as in CSV and Parquet files."""
     if isinstance(value, str) and value.lstrip().startswith("["):
         try:
             value = json.loads(value)
@@ -176,7 +176,7 @@ def _refuse_half_characters(value: str, place: str, name: str) -> None:
 
 
 def kind_of(value: Any) -> str:
-    """What a value is, in words."""
+    """The type of a value, as words."""
     if isinstance(value, bool):
         return "true or false"
     if isinstance(value, Mapping):

@@ -1,10 +1,9 @@
-"""Tools and tool calls as chat templates take them, from the spellings in which data has them.
+"""Converts tools and tool calls to the form that chat templates take.
 
-Why a file of its own: data writes arguments as JSON text or as an object, calls flat or nested,
-and tools with or without the outer ``{"type": "function"}``; templates expect one of these. Keys
-that are null are left out: a table with one fixed shape (Parquet, Arrow) gives every call the
-arguments of all the others as nulls, and a model would learn to write them. It must not know about
-roles or whole conversations.
+Data contains arguments as JSON text or as an object, flat or nested calls, and tools with or
+without the outer ``{"type": "function"}``; templates expect one of these forms. Null values are
+removed: a table with a fixed schema (Parquet, Arrow) gives every call the arguments of all others
+as nulls, and a model would learn to write them.
 """
 
 from __future__ import annotations
@@ -37,8 +36,8 @@ def _tool(given: Any, number: int, place: str, name: str) -> dict[str, Any]:
     inner = given.get("function", given) if isinstance(given, Mapping) else None
     if not isinstance(inner, Mapping) or not isinstance(inner.get("name"), str):
         raise _bad(f"has a tool without a name in {place}, the tool {number}", name, "bad_tools")
-    whole = dict(given) if "function" in given else {"type": "function", "function": dict(given)}
-    return _clean(whole, place, name)
+    call = dict(given) if "function" in given else {"type": "function", "function": dict(given)}
+    return _clean(call, place, name)
 
 
 def calls_in(value: Any, place: str, name: str) -> list[Call]:
@@ -74,7 +73,7 @@ def _call(given: Any, place: str, name: str) -> Call:
 
 
 def _clean(value: dict[str, Any], place: str, name: str) -> dict[str, Any]:
-    """The object without its nulls; raises ``RowError`` for what JSON or UTF-8 cannot hold."""
+    """The object without nulls; raises ``RowError`` for values that JSON or UTF-8 cannot represent."""
     clean_json(value, place, name)
     try:
         return dict(_without_nulls(value))
@@ -89,7 +88,7 @@ def _without_nulls(value: Any) -> Any:
 
 
 def clean_json(value: Any, place: str, name: str) -> str:
-    """The value as JSON text; raises ``RowError`` for what JSON or UTF-8 cannot hold."""
+    """The value as JSON text; raises ``RowError`` for values that JSON or UTF-8 cannot represent."""
     try:
         written = json.dumps(value, ensure_ascii=False, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:

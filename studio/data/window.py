@@ -1,7 +1,7 @@
-"""The rows of a data source by number, for whoever shows a few of them at a time.
+"""Rows of a data source by number, for displaying a few of them at a time.
 
-Any row is there at once, also in a large file; bad rows come as rows with an error. It shows the
-files as they are, before rows are dropped or moved by other settings, and must not change anything.
+Every row is available at once, even in a large file; bad rows are rows with an error. Shows the
+files unchanged, before other settings exclude or move rows.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _MOST_OPEN = 16
 
 
 class SourceWindow:
-    """Rows by number, from 1, through all files. Close it when it is no longer needed.
+    """Rows of all files by number, from 1. Call ``close`` when it is no longer needed.
 
     ``chosen`` is the format; its ``convert`` makes the canonical row.
     """
@@ -60,11 +60,11 @@ class SourceWindow:
         self._indexes.clear()
 
     def count(self) -> int:
-        """How many rows there are, bad ones included."""
+        """The number of rows, including bad ones."""
         return self._count(0, len(self.files))
 
     def own_count(self) -> int:
-        """How many of them are not from the validation file."""
+        """The number of rows without those of the validation file."""
         return self._count(0, self._own)
 
     def _count(self, first: int, last: int) -> int:
@@ -73,7 +73,7 @@ class SourceWindow:
         return min(total, limit) if limit and first == 0 and last == self._own else total
 
     def rows(self, first: int, last: int) -> list[SourceRow]:
-        """The rows from number ``first`` to ``last``, both included, as far as there are any."""
+        """The rows from number ``first`` to ``last``, inclusive, as far as they exist."""
         found: list[SourceRow] = []
         for index, start, end in self._parts(max(0, first - 1), last):
             maker = self._index(index)
@@ -84,7 +84,7 @@ class SourceWindow:
         return found
 
     def _parts(self, first: int, last: int) -> list[tuple[int, int, int]]:
-        """(file, its first row, behind its last row) for rows counted through all files, from 0."""
+        """(file, first row, end) for rows counted through all files, from 0."""
         parts: list[tuple[int, int, int]] = []
         before = 0
         limit = self.settings.limit or None
@@ -133,22 +133,22 @@ def open_window(
     variants: Mapping[str, Variant],
     files: Sequence[Path] | None = None,
 ) -> SourceWindow:
-    """A window on the rows of a Dataset node; ``variants`` are the formats by id.
+    """Open a window on the rows of a Dataset node; ``variants`` are the formats by id.
 
-    ``files`` gives the files of a data set from the hub. Raises ``StudioError`` when there is no
+    ``files`` returns the files of a data set on the hub. Raises ``StudioError`` when there is no
     file, its first rows cannot be read, or they fit no format.
     """
     own = list(files) if files is not None else list(source_files(settings, project_dir).files)
     held_out: Sequence[Path] = ()
     if settings.split_mode == "file":
         held_out = source_files(settings, project_dir, validation=True).files
-    rows = _whole_rows(own[0], options_of(settings))
+    rows = _all_rows(own[0], options_of(settings))
     chosen = choose_format(own[0], settings.format, settings.format_settings, rows, variants)
     return SourceWindow(settings, own, held_out, chosen)
 
 
-def _whole_rows(path: Path, options: ReadOptions) -> list[SourceRow]:
-    """The first rows that can be read; raises ``StudioError`` when there is none."""
+def _all_rows(path: Path, options: ReadOptions) -> list[SourceRow]:
+    """The first readable rows; raises ``StudioError`` when there is none."""
     rows: list[SourceRow] = []
     try:
         for row in read_rows(path, options, quick=True, strict=False):
@@ -157,5 +157,5 @@ def _whole_rows(path: Path, options: ReadOptions) -> list[SourceRow]:
     except StudioError:
         if not rows:
             raise
-    rows = rows or first_rows(path, options)  # says what is wrong
+    rows = rows or first_rows(path, options)  # raises the error
     return rows or list(islice(read_rows(path, options), 1))  # one giant row

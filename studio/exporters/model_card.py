@@ -44,7 +44,7 @@ def model_card(value: ModelValue | AdapterValue, title: str) -> str:
     return _text(
         _front_matter(value, "transformers", None),
         [f"# {title or 'Exported model'}", "An unchanged copy of its base model.", _base(value)],
-        [_loading(whole=True, base=None)],
+        [_loading(model=True, base=None)],
     )
 
 
@@ -58,7 +58,7 @@ def _adapter_card(value: AdapterValue, title: str) -> str:
             f"A {value.model.method} adapter for {_shown_base(base)}, trained with LoRA Studio.",
         ],
         [_base(base), *_training(value), _table("Checks", ("check", "figure"), checks)],
-        [_loading(whole=False, base=base)],
+        [_loading(model=False, base=base)],
     )
 
 
@@ -89,7 +89,7 @@ def _merged_card(value: ModelValue, title: str) -> str:
             f"({value.dtype}), made with LoRA Studio.",
         ],
         [_base(base), *_training(adapter), _table("Checks", ("check", "figure"), checks)],
-        [_loading(whole=True, base=None)],
+        [_loading(model=True, base=None)],
     )
 
 
@@ -103,7 +103,7 @@ def _tuned_card(value: ModelValue, trained: AdapterValue, title: str) -> str:
             f"{_shown_base(base)} after full fine-tuning ({value.dtype}), made with LoRA Studio.",
         ],
         [_base(base), *_training(trained), _table("Checks", ("check", "figure"), checks)],
-        [_loading(whole=True, base=None)],
+        [_loading(model=True, base=None)],
     )
 
 
@@ -165,7 +165,7 @@ def _training(adapter: AdapterValue) -> list[str]:
         more = {
             "ranks by layer": lora.rank_pattern,
             "alphas by layer": lora.alpha_pattern,
-            "trained as a whole": ", ".join(lora.modules_to_save),
+            "fully trained modules": ", ".join(lora.modules_to_save),
             "trained tokens": ", ".join(str(i) for i in lora.trained_tokens),
         }
         settings |= {name: value for name, value in more.items() if value}
@@ -217,8 +217,8 @@ def _cell(value: Any) -> str:
     return str(value).replace("|", "\\|").replace("\n", " ")
 
 
-def _loading(*, whole: bool, base: ModelValue | None) -> str:
-    if whole:
+def _loading(*, model: bool, base: ModelValue | None) -> str:
+    if model:
         lines = [
             "from transformers import AutoModelForCausalLM, AutoTokenizer",
             "",

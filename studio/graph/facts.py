@@ -11,10 +11,12 @@ from pathlib import Path
 
 from studio.graph.graph import Node
 from studio.graph.node_type import Fact, NodeType
-from studio.graph.schema import parse
+from studio.graph.schema import Settings, parse
 
 
-def facts_of(node: Node, node_type: NodeType | None, project_dir: Path) -> tuple[Fact, ...]:
+def facts_of(
+    node: Node, node_type: NodeType[Settings] | None, project_dir: Path
+) -> tuple[Fact, ...]:
     """The facts of a node; none while its settings do not parse or its type is not installed."""
     if node_type is None:
         return ()

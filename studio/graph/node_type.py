@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from studio.errors import Problem
 from studio.graph.ports import Port
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from studio.graph.context import StepContext
 
 Values = Mapping[str, Any]
-Run = Callable[["StepContext", Values, Any], Values]
+S = TypeVar("S", bound=Settings)
+Run = Callable[["StepContext", Values, S], Values]
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ def _no_facts(settings: Settings, project_dir: Path) -> Iterable[Fact]:
 
 
 @dataclass(frozen=True)
-class NodeType:
+class NodeType(Generic[S]):
     """A kind of node.
 
     ``run(context, inputs, settings) -> outputs`` does the work; inputs and outputs are JSON
@@ -91,15 +92,15 @@ class NodeType:
     version: int
     category: str
     help: str
-    settings: type[Settings]
-    run: Run
+    settings: type[S]
+    run: Run[S]
     inputs: tuple[Port, ...] = ()
     outputs: tuple[Port, ...] = ()
     icon: str = "box"
-    files: Callable[[Any, Path], Iterable[Path]] = _no_files
-    check: Callable[[Any, CheckContext], Iterable[Problem]] = _no_check
-    summary: Callable[[Any], str] = lambda settings: ""
-    facts: Callable[[Any, Path], Iterable[Fact]] = _no_facts
+    files: Callable[[S, Path], Iterable[Path]] = _no_files
+    check: Callable[[S, CheckContext], Iterable[Problem]] = _no_check
+    summary: Callable[[S], str] = lambda settings: ""
+    facts: Callable[[S, Path], Iterable[Fact]] = _no_facts
 
     def input(self, name: str) -> Port | None:
         """The input port with this name, or ``None``."""

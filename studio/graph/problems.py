@@ -20,7 +20,7 @@ from studio.graph.schema import Settings, problems_in
 from studio.graph.wires import check_wire, title_of
 
 
-def settings_of(node: Node, node_type: NodeType) -> Settings | None:
+def settings_of(node: Node, node_type: NodeType[Settings]) -> Settings | None:
     """The node's parsed settings, or ``None`` when they are not valid."""
     try:
         return node_type.settings.model_validate(dict(node.settings))
@@ -86,7 +86,9 @@ def _missing_type(node: Node) -> Problem:
     )
 
 
-def _setting_problems(node: Node, node_type: NodeType, registry: Registry) -> list[Problem]:
+def _setting_problems(
+    node: Node, node_type: NodeType[Settings], registry: Registry
+) -> list[Problem]:
     title = title_of(node, registry)
     values = dict(node.settings)
     found = problems_in(node_type.settings, values, node.id, title)
@@ -115,7 +117,7 @@ def _setting_problems(node: Node, node_type: NodeType, registry: Registry) -> li
 
 
 def _port_problems(
-    graph: Graph, node: Node, node_type: NodeType, registry: Registry
+    graph: Graph, node: Node, node_type: NodeType[Settings], registry: Registry
 ) -> list[Problem]:
     title = title_of(node, registry)
     found = []
@@ -148,7 +150,7 @@ def _port_problems(
 def _own_problems(
     graph: Graph,
     node: Node,
-    node_type: NodeType,
+    node_type: NodeType[Settings],
     registry: Registry,
     project_dir: Path,
     parsed: Mapping[str, tuple[str, Settings | None]],

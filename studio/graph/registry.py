@@ -40,11 +40,11 @@ EXTENSIONS_VARIABLE = "LORA_STUDIO_EXTENSIONS"
 class Registry:
     """Every known node type by id, and every variant by kind and id."""
 
-    nodes: Mapping[str, NodeType] = field(default_factory=dict)
+    nodes: Mapping[str, NodeType[Settings]] = field(default_factory=dict)
     variants: Mapping[str, Mapping[str, Variant]] = field(default_factory=dict)
     failures: tuple[str, ...] = ()
 
-    def node_type(self, type_id: str) -> NodeType | None:
+    def node_type(self, type_id: str) -> NodeType[Settings] | None:
         """The node type with this id, or ``None`` when it is not installed."""
         return self.nodes.get(type_id)
 
@@ -62,7 +62,7 @@ class Registry:
         variant = self.variant(spec.meta.variant, chosen)
         return variant.settings if variant else NoSettings
 
-    def with_nodes(self, extra: Iterable[NodeType]) -> Registry:
+    def with_nodes(self, extra: Iterable[NodeType[Settings]]) -> Registry:
         """A registry that also knows these node types; a duplicate ID raises ``ValueError``."""
         nodes = dict(self.nodes)
         for node_type in extra:

@@ -12,6 +12,7 @@ from studio.graph.graph import Graph, Node, Wire
 from studio.graph.node_type import NodeType
 from studio.graph.ports import Port
 from studio.graph.registry import Registry
+from studio.graph.schema import Settings
 
 Reason = Literal[
     "missing_node", "missing_port", "same_node", "wrong_type", "duplicate", "cycle", "input_taken"
@@ -90,7 +91,9 @@ def _check_ports(wire: Wire, source: Node, target: Node, registry: Registry) -> 
     return None
 
 
-def _port(node_type: NodeType | None, name: str, side: str) -> Port | Literal["unknown"] | None:
+def _port(
+    node_type: NodeType[Settings] | None, name: str, side: str
+) -> Port | Literal["unknown"] | None:
     if node_type is None:
         return "unknown"
     return node_type.output(name) if side == "output" else node_type.input(name)

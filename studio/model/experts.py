@@ -38,13 +38,15 @@ def half_chosen(every: Weights, kept: Weights) -> tuple[str, LinearModule] | Non
 
 
 def weight_names(
-    every: Weights, kept: Weights, plain: Sequence[str], names: Sequence[str], whole: bool
+    every: Weights, kept: Weights, plain: Sequence[str], names: Sequence[str], exact: bool
 ) -> list[str]:
-    """What an adapter is put on, as short as the names allow. ``plain`` are the chosen layers that are
-    no experts. ``names`` mean exactly what was chosen when it is ``whole``; a name that means experts
-    and other layers is written out."""
+    """The shortest target names for the chosen layers.
+
+    ``plain`` are the chosen layers that are not experts. With ``exact``, ``names`` select exactly the chosen
+    layers. A name that matches experts as well as other layers is replaced by the full names.
+    """
     found = list(plain)
-    if whole:
+    if exact:
         experts = all_ends([*kept, *(m.name for members in kept.values() for m in members)])
         short = [n for n in names if not is_joined(n) and n not in experts]
         covered = taker(short)

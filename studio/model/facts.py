@@ -138,11 +138,11 @@ def _has_template(folder: Path) -> bool:
     return bool(_json(folder / "tokenizer_config.json").get("chat_template"))
 
 
-# ------------------------------------------------------------------ in words
+# ------------------------------------------------------------------ as text
 
 
-def told(facts: ModelFacts) -> list[Fact]:
-    """The facts as label and value, the most telling first."""
+def describe(facts: ModelFacts) -> list[Fact]:
+    """The facts as labels and values, the most important first."""
     size = counted(facts.parameters) if facts.parameters is not None else None
     rows = [
         ("Parameters", size, size),

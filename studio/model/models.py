@@ -18,7 +18,7 @@ from typing import Any, Literal
 from studio.errors import Problem
 from studio.graph.node_type import CheckContext
 from studio.model.layers import LinearModule, presets, read_linear_modules
-from studio.model.targets import ENDS, WholeModule, choose, whole_modules
+from studio.model.targets import ENDS, FullyTrainedModule, choose, fully_trained_modules
 from studio.node_settings.base_model import BaseModelSettings
 from studio.node_settings.lora import LoraSettings
 from studio.system.paths import cache_dir
@@ -29,6 +29,7 @@ __all__ = [
     "Starter",
     "check_targets",
     "classify",
+    "fully_trained_choices",
     "imported_folder",
     "linear_modules",
     "local_files",
@@ -36,7 +37,6 @@ __all__ = [
     "presets",
     "quick_check",
     "starter_of",
-    "whole_choices",
 ]
 
 Kind = Literal["starter", "gguf", "folder", "hub"]
@@ -256,19 +256,19 @@ def _cached_snapshot(model: str) -> Path | None:
     return found[-1].parent if found else None
 
 
-def whole_choices(model: str, project_dir: Path) -> list[WholeModule]:
+def fully_trained_choices(model: str, project_dir: Path) -> list[FullyTrainedModule]:
     """The embedding and the head of a model that is known here, as modules to save."""
     folder, starter = local_folder(model, project_dir), starter_of(model)
     if folder is not None:
         try:
-            found = dict(whole_modules(folder, ENDS))
+            found = dict(fully_trained_modules(folder, ENDS))
         except (OSError, ValueError):
             return []
         return [m for m in found.values() if m is not None]
     if kind_of(model, project_dir) != "starter" or starter is None:
         return []
     size = starter.facts["vocabulary"] * starter.facts["hidden"]
-    return [WholeModule(name, size, True) for name in ("embed_tokens", "lm_head")]
+    return [FullyTrainedModule(name, size, True) for name in ("embed_tokens", "lm_head")]
 
 
 def check_targets(settings: LoraSettings, context: CheckContext) -> Iterable[Problem]:

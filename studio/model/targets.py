@@ -67,14 +67,14 @@ def _chosen(
     layers = [m for m in modules if taken(m.name)]
     kept, more = _narrowed(layers, modules, layer_range, exclude, model)
     errors += more
-    whole = len(kept) == len(layers)
+    all_kept = len(kept) == len(layers)
     weights = joined(kept)
     if weights:
         every = joined(modules)
         plain = [m.name for m in kept if not is_joined(joined_name(m.name))]
-        names = weight_names(every, weights, plain, names, whole)
+        names = weight_names(every, weights, plain, names, all_kept)
         errors += _half_chosen(every, weights, exclude)
-    elif not whole:
+    elif not all_kept:
         names = [m.name for m in kept]
     if not kept and not errors:
         errors.append(("target_modules", "no layer is left to train.", "Choose more layers."))
@@ -89,9 +89,7 @@ def _half_chosen(every: Weights, kept: Weights, exclude: str) -> list[FieldError
         return []
     weight, missing = found
     field_name = "exclude" if exclude.strip() else "target_modules"
-    sentence = (
-        f"{missing.name} is joined with others in one weight, which is trained whole or not at all."
-    )
+    sentence = f"{missing.name} is joined with others in one weight, which is trained as one or not at all."
     return [
         (
             field_name,
@@ -110,7 +108,7 @@ def _wanted(
             found = matched_names(wanted, (m.name for m in modules))
         except PatternError as error:
             return [], [("target_modules", str(error), "")]
-        hint = f"It must match a whole name, such as {modules[0].name}."
+        hint = f"It must match the full name, such as {modules[0].name}."
         unmatched = ("target_modules", f"“{wanted}” matches no linear layer of {model}.", hint)
         return found, [] if found else [unmatched]
     names, wrong = resolve_targets(modules, wanted)
@@ -244,7 +242,7 @@ def nearest_hint(modules: Sequence[LinearModule], name: str) -> str:
 
 
 @dataclass(frozen=True)
-class WholeModule:
+class FullyTrainedModule:
     """A module that is fully trained and saved with the adapter."""
 
     name: str
@@ -252,7 +250,9 @@ class WholeModule:
     tied: bool
 
 
-def whole_modules(folder: Path, names: Iterable[str]) -> Iterator[tuple[str, WholeModule | None]]:
+def fully_trained_modules(
+    folder: Path, names: Iterable[str]
+) -> Iterator[tuple[str, FullyTrainedModule | None]]:
     """Each name with what it stands for in the model folder, or ``None`` when it stands for nothing.
 
     A head that shares its weights with the embedding is in no file, but can be trained all the same.
@@ -269,7 +269,7 @@ def whole_modules(folder: Path, names: Iterable[str]) -> Iterator[tuple[str, Who
         if not inside and name == "lm_head" and embedding is not None:
             inside, ends = [embedding], True
         total = sum(sizes[n] for n in inside)
-        yield name, WholeModule(name, total, tied and ends) if inside else None
+        yield name, FullyTrainedModule(name, total, tied and ends) if inside else None
 
 
 ENDS = ("embed_tokens", "wte", "word_embeddings", "embed_in", "lm_head", "embed_out")

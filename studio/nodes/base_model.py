@@ -41,10 +41,10 @@ def run(
 
 def facts(settings: BaseModelSettings, project_dir: Path) -> Iterable[Fact]:
     """Facts from the model's files, without loading its weights."""
-    from studio.model.facts import model_facts, told
+    from studio.model.facts import describe, model_facts
 
     found = model_facts(settings.model, project_dir)
-    return told(found) if found is not None else ()
+    return describe(found) if found is not None else ()
 
 
 NODE = NodeType(

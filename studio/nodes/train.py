@@ -62,10 +62,10 @@ def run(
     context: StepContext, inputs: Mapping[str, Any], settings: TrainSettings
 ) -> Mapping[str, Any]:
     """Train, verify the saved adapter on a freshly loaded model, and describe it."""
-    from studio.training.loop.train import train_adapter, train_whole
+    from studio.training.loop.train import train_adapter, train_model
 
     if inputs["model"]["kind"] == "model":
-        return {"adapter": None, "model": train_whole(context, inputs, settings).to_json()}
+        return {"adapter": None, "model": train_model(context, inputs, settings).to_json()}
     return {"adapter": train_adapter(context, inputs, settings).to_json(), "model": None}
 
 

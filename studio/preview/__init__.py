@@ -1,1 +1,1 @@
-"""Rows, tokens and reports as descriptions, and the client of the data host."""
+"""Rows, tokens and reports as plain data, and the client of the data host."""

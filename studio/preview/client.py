@@ -1,7 +1,7 @@
-"""The near end of the data host: starts it, asks it, and hears its replies in a thread.
+"""The client of the data host: starts it, sends requests, and receives replies in a thread.
 
-Used by the terminal (``replies``, which waits) and by the window (``ask``, with callbacks). What is
-asked and answered is written down in ``studio.preview.protocol``. No Qt and no torch here.
+Used by the terminal (``replies``, which waits) and by the window (``ask``, with callbacks).
+Requests and replies are defined in ``studio.preview.protocol``. No Qt and no torch here.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ _POLL_S = 0.1
 
 
 class DataClient:
-    """Speaks with one data host, which is started by the first request.
+    """A connection to one data host, which is started by the first request.
 
     Callbacks are called in a thread of the client, one at a time, and must not block. When the host
-    dies, every open request gets an ``error`` that says so; the next request starts a new host,
-    which has to be sent ``open`` again.
+    dies, every open request gets an ``error``; the next request starts a new host, which needs
+    ``open`` again.
     """
 
     def __init__(self) -> None:
@@ -49,11 +49,11 @@ class DataClient:
 
     @property
     def process_id(self) -> int | None:
-        """The host's process id while there is one."""
+        """The process id of the running host, if any."""
         return None if self._process is None else self._process.pid
 
     def ask(self, what: str, handler: Handler, **more: Any) -> int:
-        """Send a request; ``handler`` gets its replies. Returns its id, for ``cancel``."""
+        """Send a request; ``handler`` receives its replies. Returns its id, for ``cancel``."""
         with self._lock:
             if self._closed:
                 raise RuntimeError("the data client is closed")
@@ -64,14 +64,14 @@ class DataClient:
         return number
 
     def cancel(self, number: int) -> None:
-        """End a request; it is answered with ``cancelled`` unless it was done already."""
+        """Cancel a request; its last reply is ``cancelled`` unless it was already complete."""
         with self._lock:
             if number in self._waiting and self._process is not None:
                 ask = {"id": next(self._numbers), "ask": "cancel", "request": number}
                 self._send(self._process, ask)
 
     def replies(self, what: str, **more: Any) -> Iterator[Reply]:
-        """Ask and wait: every reply in turn. Leaving early cancels the request."""
+        """Send a request and yield its replies. Closing the generator cancels the request."""
         heard: queue.SimpleQueue[Reply] = queue.SimpleQueue()
         number = self.ask(what, heard.put, **more)
         try:
@@ -85,7 +85,7 @@ class DataClient:
             self.cancel(number)
 
     def close(self) -> None:
-        """End the host and forget what was asked; no callback is called after this."""
+        """End the host and drop all requests; no callback is called after this."""
         with self._lock:
             self._closed = True
             self._waiting.clear()
@@ -117,7 +117,7 @@ class DataClient:
             process.stdin.flush()
 
     def _listen(self, process: subprocess.Popen[str], log: IO[str]) -> None:
-        """The thread: replies to their callbacks until the host ends."""
+        """The thread: dispatches replies to callbacks until the host ends."""
         assert process.stdout is not None
         with log, process.stdout:
             for line in process.stdout:
@@ -152,14 +152,14 @@ class DataClient:
 
 
 def _tail(log: IO[str]) -> str:
-    """The last lines that the host wrote, on one line."""
+    """The last lines of the host's log, on one line."""
     log.seek(0)
     lines = [line.strip() for line in log.read()[-_TAIL:].splitlines() if line.strip()]
     return " · ".join(lines[-3:])
 
 
 def _end(process: subprocess.Popen[str]) -> None:
-    """Closing its input asks the host to end; then it is made to."""
+    """Close the host's input, which asks it to end, and kill it if it does not."""
     with contextlib.suppress(OSError, ValueError):
         assert process.stdin is not None
         process.stdin.close()

@@ -1,7 +1,7 @@
-"""What a look at every row of the data found: the report that window and terminal show.
+"""The data report over all rows, as shown by window and terminal.
 
-Plain descriptions with an exact way to JSON and back. The data host makes them
-(``studio.training.report.make``); nothing here may tokenize or import torch.
+Plain data with an exact conversion to JSON and back, created by ``studio.training.report.make``. No
+tokenizing and no torch here.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ KINDS: dict[str, str] = {
     "split_text": "Texts split into pieces",
     "repeated_answer": "One answer again and again",
 }
-"""Code of a finding -> its title. A row's flags use the codes too."""
+"""Code of a finding -> its title. The flags of a row use the same codes."""
 
 SUSPICIOUS = (
     "broken_file",
@@ -54,13 +54,15 @@ SUSPICIOUS = (
     "encoding",
     "duplicate",
 )
-"""The flags that a single row can have; ``duplicate`` only behind its first occurrence."""
+"""The flags of a single row; ``duplicate`` applies from its second occurrence on."""
 
 
 @dataclass(frozen=True)
 class Place:
-    """A row: its number in the data, its line in the file, and what is to be seen there. ``other``
-    is the number of the row it goes with (a duplicate's first occurrence), or 0."""
+    """A row: its number in the data, its line in the file, and a short text.
+
+    ``other`` is the number of a related row (a duplicate's first occurrence), or 0.
+    """
 
     number: int
     source: str
@@ -71,7 +73,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Change:
-    """One setting of one node, as a fix would set it."""
+    """One setting of one node, as changed by a fix."""
 
     node: str
     setting: str
@@ -80,7 +82,7 @@ class Change:
 
 @dataclass(frozen=True)
 class Fix:
-    """A safe remedy: what a button says, and the settings it changes."""
+    """A fix without side effects: the text of its button, and the settings it changes."""
 
     id: str
     title: str
@@ -89,7 +91,7 @@ class Fix:
 
 @dataclass(frozen=True)
 class Finding:
-    """One kind of thing that was found. ``rows`` are the first few of ``count``."""
+    """One kind of finding. ``rows`` are the first few of ``count``."""
 
     code: str
     severity: Severity
@@ -100,17 +102,19 @@ class Finding:
 
     @property
     def title(self) -> str:
-        """What kind of finding this is, in a few words."""
+        """The title of this kind of finding."""
         return KINDS.get(self.code, self.code)
 
 
 @dataclass(frozen=True)
 class Histogram:
-    """Rows by their length in tokens: ``counts[i]`` rows have ``edges[i]`` up to but without
-    ``edges[i + 1]`` tokens. ``cut`` rows are longer than ``max_length``; ``end_lost`` of them lose
-    the end of an answer with it. ``divided`` more are longer texts that are split into pieces.
-    ``lengths`` are all that occur, rounded up to whole multiples of ``grain``, and ``rows`` how many
-    rows have each."""
+    """Rows by length in tokens: ``counts[i]`` rows have from ``edges[i]`` up to ``edges[i + 1]``
+    tokens, exclusive.
+
+    ``cut`` rows are longer than ``max_length``; ``end_lost`` of them lose the end of an answer.
+    ``divided`` more are longer texts that are divided into pieces. ``lengths`` are all occurring
+    lengths, rounded up to multiples of ``grain``, and ``rows`` the number of rows of each.
+    """
 
     edges: tuple[int, ...] = ()
     counts: tuple[int, ...] = ()
@@ -124,13 +128,13 @@ class Histogram:
     grain: int = 1
 
     def longer_than(self, length: int) -> int:
-        """How many rows have more tokens; exact for a multiple of ``grain``."""
+        """The number of rows with more tokens; exact for a multiple of ``grain``."""
         return sum(n for found, n in zip(self.lengths, self.rows, strict=True) if found > length)
 
 
 @dataclass(frozen=True)
 class Share:
-    """A part of the whole: a script of the writing, with its share of all letters (0 to 1)."""
+    """A writing system, with its share of all letters (0 to 1)."""
 
     name: str
     share: float
@@ -138,7 +142,7 @@ class Share:
 
 @dataclass(frozen=True)
 class Repeat:
-    """An answer that stands in ``count`` rows, the first of them row ``number``."""
+    """An answer that occurs in ``count`` rows, the first of them row ``number``."""
 
     text: str
     count: int
@@ -147,12 +151,12 @@ class Repeat:
 
 @dataclass(frozen=True)
 class DataReport:
-    """The findings and figures of ``done`` of ``rows`` rows; final when they are equal.
+    """The findings and counts of ``done`` of ``rows`` rows; final when both are equal.
 
-    ``left_out`` rows are neither trained on nor measured with, as the Dataset node says. ``tokens``
-    are those of all rows, uncut; ``tokens_per_epoch`` what one epoch feeds to the model,
-    ``trained_tokens`` how many of these are trained. ``key`` names the data and settings that it is
-    about (``studio.preview.report_cache``).
+    ``left_out`` rows are excluded by the Dataset node from training and validation. ``tokens`` are
+    those of all rows before truncation; ``tokens_per_epoch`` are the model's input tokens per
+    epoch, of which ``trained_tokens`` are trained. ``key`` identifies data and settings
+    (``studio.preview.report_cache``).
     """
 
     rows: int
@@ -176,12 +180,12 @@ class DataReport:
 
     @property
     def complete(self) -> bool:
-        """Whether every row has been looked at."""
+        """Whether every row has been read."""
         return self.done >= self.rows
 
     @property
     def trained_share(self) -> float:
-        """How much of what the model is fed is trained, from 0 to 1."""
+        """The share of input tokens that are trained, from 0 to 1."""
         return self.trained_tokens / self.tokens_per_epoch if self.tokens_per_epoch else 0.0
 
     @property
@@ -190,16 +194,16 @@ class DataReport:
         return tuple(f for f in self.findings if f.severity == "error")
 
     def fixes(self) -> tuple[Fix, ...]:
-        """Every remedy on offer, each once."""
+        """All available fixes, each once."""
         found = {f.fix.id: f.fix for f in self.findings if f.fix is not None}
         return tuple(found.values())
 
     def fix(self, fix_id: str) -> Fix | None:
-        """The remedy with this id."""
+        """The fix with this id."""
         return next((f for f in self.fixes() if f.id == fix_id), None)
 
     def to_json(self) -> dict[str, Any]:
-        """The report as JSON data; ``report_from_json`` is the exact inverse."""
+        """The report as JSON data; ``report_from_json`` is the inverse."""
         return asdict(self)
 
 
@@ -211,7 +215,7 @@ def apply_fix(graph: Graph, fix: Fix) -> Graph:
 
 
 def report_from_json(data: Mapping[str, Any]) -> DataReport:
-    """The report in JSON data."""
+    """The report from JSON data."""
     rest = {k: v for k, v in data.items() if k not in _PARTS and k != "histogram"}
     histogram = dict(data["histogram"])
     for name in ("edges", "counts", "lengths", "rows"):
@@ -230,7 +234,7 @@ _PARTS = ("scripts", "answers", "longest", "findings")
 
 
 def finding_from_json(data: Mapping[str, Any]) -> Finding:
-    """The finding in JSON data."""
+    """The finding from JSON data."""
     fix = data["fix"]
     if fix is not None:
         fix = Fix(fix["id"], fix["title"], tuple(Change(**c) for c in fix["changes"]))

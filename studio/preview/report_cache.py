@@ -1,7 +1,7 @@
-"""Finished data reports, kept so that a graph with data that train nothing is refused before Run.
+"""A cache of finished data reports, so that data without trained tokens is refused before Run.
 
-A report is found again by a key that is quick to make: the settings that decide what is trained, and
-name, size and time of the files. Whatever cannot be read or written is as if it were not there.
+The key is fast to compute: the settings that determine what is trained, and name, size and time of
+the files. Errors when reading or writing the cache are ignored.
 """
 
 from __future__ import annotations
@@ -32,8 +32,10 @@ _WITHOUT_SAY = ("lora",)
 def report_key(
     train: Settings, upstream: Mapping[str, tuple[str, Settings | None]], project_dir: Path
 ) -> str:
-    """The key of a Train node's data. ``upstream`` are type and settings of the nodes before it, by
-    id. Empty when a node is not set up."""
+    """The key of a Train node's data; empty when a node is not set up.
+
+    ``upstream`` holds type and settings of the nodes before it, by id.
+    """
     decides = {f.name for f in fields_of(type(train)) if f.meta.group == "Data"} | {*_DECIDING}
     own = {k: v for k, v in train.model_dump(mode="json").items() if k in decides}
     before: list[Any] = []
@@ -63,7 +65,7 @@ def _stamps(settings: Settings | None, project_dir: Path) -> list[tuple[str, int
 
 
 def keep(report: DataReport) -> None:
-    """Keep a finished report; the oldest ones make room."""
+    """Store a finished report; removes the oldest ones beyond the limit."""
     if not report.key or not report.complete:
         return
     folder = paths.cache_dir() / FOLDER
@@ -76,7 +78,7 @@ def keep(report: DataReport) -> None:
 
 
 def kept(key: str) -> DataReport | None:
-    """The report that was kept under this key."""
+    """The stored report for this key."""
     if not key:
         return None
     path = paths.cache_dir() / FOLDER / f"{key}.json"
@@ -87,7 +89,7 @@ def kept(key: str) -> DataReport | None:
 
 
 def kept_problems(settings: Settings, context: CheckContext) -> Iterable[Problem]:
-    """What a kept report says against running a Train node with these settings."""
+    """The problems that a stored report has for running a Train node with these settings."""
     report = kept(report_key(settings, context.upstream, context.project_dir))
     if report is None:
         return

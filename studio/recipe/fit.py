@@ -47,7 +47,7 @@ class RecipeFacts:
     memory_gb: float | None = None
 
     @property
-    def whole(self) -> bool:
+    def full_fine_tuning(self) -> bool:
         """Whether the model itself is trained."""
         return self.method == FULL_FINE_TUNING
 
@@ -63,7 +63,7 @@ def token_bytes(facts: RecipeFacts, checkpointing: bool) -> float:
 def weight_bytes(facts: RecipeFacts, quantized: bool) -> float:
     """Memory of the model, and of what training it takes besides when it is trained itself."""
     parameters = facts.parameters or 0
-    if facts.whole:
+    if facts.full_fine_tuning:
         return float(parameters * _STATE_BYTES)
     return float(parameters * (_QUANTIZED_BYTES if quantized else 2))
 
@@ -84,7 +84,7 @@ def best_fit(facts: RecipeFacts) -> tuple[int, bool, bool]:
     """Rows at once, quantized, checkpointing: the first way, from the least harmful, that fits."""
     already = facts.quantization != "none"
     ways = [(already, False), (already, True)]
-    if not already and not facts.whole and facts.base:
+    if not already and not facts.full_fine_tuning and facts.base:
         ways += [(True, False), (True, True)]
     for quantized, checkpointing in ways:
         rows = _fitting(facts, quantized, checkpointing)

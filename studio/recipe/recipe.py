@@ -116,7 +116,7 @@ def _model(facts: RecipeFacts) -> Iterator[Proposal]:
             f"One row of {facts.max_length} tokens would not fit in {room} otherwise; it costs about a "
             "third more time.",
         )
-    if facts.whole and facts.gpu:
+    if facts.full_fine_tuning and facts.gpu:
         yield Proposal(
             facts.train,
             "optimizer",
@@ -176,7 +176,7 @@ def rate_for(parameters: int | None) -> float:
 LIKE_LORA = {"lora", "rslora", "dora", "pissa", "olora", "eva", "lora_plus", "lora_fa"}
 """Methods for which rank, alpha and dropout mean what they mean for LoRA."""
 _USUAL_PARAMETERS = 7_000_000_000  # the size that methods declare their usual rate for
-_WHOLE_FACTOR = 0.1
+_FULL_FINE_TUNING_FACTOR = 0.1
 
 
 def _rate(facts: RecipeFacts) -> Iterator[Proposal]:
@@ -187,11 +187,11 @@ def _rate(facts: RecipeFacts) -> Iterator[Proposal]:
     )
     variant = load_registry().variant("adapter", facts.method)
     rates = getattr(variant.payload, "learning_rates", None) if variant else None
-    if facts.whole:
+    if facts.full_fine_tuning:
         yield Proposal(
             facts.train,
             "learning_rate",
-            _round(rate_for(facts.parameters) * _WHOLE_FACTOR),
+            _round(rate_for(facts.parameters) * _FULL_FINE_TUNING_FACTOR),
             f"For {size}: a tenth of LoRA's, because every weight moves (Schulman et al. 2025).",
         )
     elif variant is not None and rates is not None:

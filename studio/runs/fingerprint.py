@@ -28,7 +28,7 @@ _lock = threading.Lock()
 
 
 def resolved_settings(
-    node_type: NodeType, values: Mapping[str, Any], registry: Registry
+    node_type: NodeType[Settings], values: Mapping[str, Any], registry: Registry
 ) -> dict[str, Any]:
     """All settings with defaults filled in, those of chosen variants too, as JSON data.
 
@@ -44,7 +44,7 @@ def resolved_settings(
 
 
 def step_fingerprint(
-    node_type: NodeType,
+    node_type: NodeType[Settings],
     settings: Mapping[str, Any],
     inputs: Mapping[str, tuple[str, str]],
     project_dir: Path,

@@ -16,6 +16,7 @@ from studio.graph.graph import Graph, Node, topological_order
 from studio.graph.node_type import NodeType
 from studio.graph.problems import find_problems
 from studio.graph.registry import Registry
+from studio.graph.schema import Settings
 from studio.graph.wires import title_of
 from studio.runs.fingerprint import resolved_settings, step_fingerprint
 
@@ -151,7 +152,7 @@ def input_fingerprints(
     return {port: (steps[node].fingerprint, out) for port, (node, out) in inputs.items()}
 
 
-def _type_of(node: Node, registry: Registry) -> NodeType:
+def _type_of(node: Node, registry: Registry) -> NodeType[Settings]:
     found = registry.node_type(node.type)
     if found is None:  # find_problems has rejected such a graph
         raise KeyError(node.type)

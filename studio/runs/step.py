@@ -21,6 +21,7 @@ from studio.events import Event
 from studio.graph.context import StepContext
 from studio.graph.node_type import NodeType
 from studio.graph.registry import Registry
+from studio.graph.schema import Settings
 from studio.runs.control import Control
 from studio.runs.fingerprint import step_fingerprint
 from studio.runs.folder import RunFolder, file_name
@@ -80,7 +81,7 @@ def _fields(event: Mapping[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in event.items() if k not in ("event", "time", "node")}
 
 
-def _type_of(step: Step, registry: Registry) -> NodeType:
+def _type_of(step: Step, registry: Registry) -> NodeType[Settings]:
     found = registry.node_type(step.type)
     if found is None:
         raise StudioError(
@@ -98,7 +99,7 @@ def _type_of(step: Step, registry: Registry) -> NodeType:
     return found
 
 
-def _check_unchanged(step: Step, node_type: NodeType, plan: Plan) -> None:
+def _check_unchanged(step: Step, node_type: NodeType[Settings], plan: Plan) -> None:
     """Raise if a file has changed since the plan was made: the result would be cached under the old
     fingerprint."""
     inputs = input_fingerprints(step.inputs, {s.node: s for s in plan.steps})
@@ -111,7 +112,7 @@ def _check_unchanged(step: Step, node_type: NodeType, plan: Plan) -> None:
         )
 
 
-def _checked(node_type: NodeType, outputs: Mapping[str, Any]) -> dict[str, Any]:
+def _checked(node_type: NodeType[Settings], outputs: Mapping[str, Any]) -> dict[str, Any]:
     """The outputs as JSON data; raises ``TypeError`` or ``ValueError`` for a faulty node type."""
     missing = [p.name for p in node_type.outputs if p.name not in outputs]
     if missing:

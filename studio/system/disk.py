@@ -18,13 +18,13 @@ _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 @contextmanager
-def told(
+def explain_errors(
     what: str, folder: Path, *, needed: int | None = None, field: str | None = None
 ) -> Iterator[None]:
-    """Turn trouble with writing inside the block into a ``StudioError``.
+    """Turn errors from writing files inside the block into a ``StudioError``.
 
-    ``what`` is written (“the merged model”), ``needed`` its size in bytes.
-    That is every ``OSError``, and a full disk as libraries written in Rust report it.
+    ``what`` names what is written (“the merged model”), ``needed`` is its size in bytes. Covers every
+    ``OSError``, and a full disk as reported by libraries written in Rust.
     """
     try:
         yield
@@ -33,10 +33,10 @@ def told(
     except Exception as error:
         if not isinstance(error, OSError) and not is_full(error):
             raise
-        raise trouble(what, folder, error, needed=needed, field=field) from error
+        raise disk_error(what, folder, error, needed=needed, field=field) from error
 
 
-def trouble(
+def disk_error(
     what: str,
     folder: Path,
     error: Exception,
@@ -44,14 +44,14 @@ def trouble(
     needed: int | None = None,
     field: str | None = None,
 ) -> StudioError:
-    """The ``StudioError`` for an error met while writing."""
+    """The ``StudioError`` for an error raised while writing."""
     if is_full(error):
         room = free_bytes(folder)
-        figures = [] if needed is None else [f"{size_text(needed)} needed"]
-        figures += [] if room is None else [f"{size_text(room)} free"]
+        sizes = [] if needed is None else [f"{size_text(needed)} needed"]
+        sizes += [] if room is None else [f"{size_text(room)} free"]
         return StudioError(
             f"{what} could not be written to {folder}, the disk is full"
-            f"{' (' + ', '.join(figures) + ')' if figures else ''}.",
+            f"{' (' + ', '.join(sizes) + ')' if sizes else ''}.",
             title="The disk is full",
             hint="Free some space, or choose a folder on another disk.",
             field=field,

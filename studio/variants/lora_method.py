@@ -90,7 +90,7 @@ class LoraMethod:
 
     ``quantized`` and ``dtypes`` name the bases that the method was seen to train on soundly; any other
     is refused before training. ``only_quantized``: it makes no sense on an unquantized base.
-    ``cannot_merge`` says why adapters of it cannot be merged; ``merge_whole``: they need the base's real
+    ``cannot_merge`` says why adapters of it cannot be merged; ``merge_in_memory``: they need the base's real
     weights to be loaded, so they cannot be merged layer by layer. ``uses`` are the shared settings that
     matter for it. ``starts_from_base``: it begins with a part of the base's own weights, so that it is saved
     as a plain LoRA of twice the rank. ``own_layers``: it chooses its layers by itself.
@@ -112,7 +112,7 @@ class LoraMethod:
     uses: frozenset[str] = SHARED
     starts_from_base: bool = False
     only_quantized: bool = False
-    merge_whole: bool = False
+    merge_in_memory: bool = False
     own_layers: bool = False
     experts: bool = False
     transposed: bool = True

@@ -8,7 +8,7 @@ from pathlib import Path
 from studio.graph.facts import facts_of, short_line
 from studio.graph.graph import Node
 from studio.graph.registry import load_registry
-from studio.model.facts import folder_facts, model_facts, sized, told
+from studio.model.facts import describe, folder_facts, model_facts, sized
 from tests.studio.estimate.architectures import ARCHITECTURES
 from tests.tiny import make_tiny_model
 
@@ -72,7 +72,7 @@ def test_a_model_that_sees_tells_its_text_part(tmp_path: Path) -> None:
     facts = folder_facts(tmp_path)
     assert facts is not None
     assert (facts.layers, facts.hidden, facts.context, facts.parameters) == (26, 1152, 32768, None)
-    assert "Parameters" not in {f.label for f in told(facts)}
+    assert "Parameters" not in {f.label for f in describe(facts)}
 
 
 def test_sizes_in_words() -> None:

@@ -83,7 +83,7 @@ def content_of(
     )
 
 
-def summary_of(node: Node, node_type: NodeType, registry: Registry) -> str:
+def summary_of(node: Node, node_type: NodeType[Settings], registry: Registry) -> str:
     """The type's own short line; settings that do not parse are named as such."""
     try:
         settings = parse(node_type.settings, dict(node.settings))

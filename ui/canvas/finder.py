@@ -12,6 +12,7 @@ from PySide6.QtCore import QObject, QPointF, Qt
 
 from studio.graph.graph import Node
 from studio.graph.node_type import NodeType
+from studio.graph.schema import Settings
 from ui.canvas import layout
 from ui.canvas.content import Side, content_of
 from ui.canvas.dropping import held_at_header
@@ -52,10 +53,10 @@ class Finder(QObject):
         self._end = end
         self._show(at, fitting, f"Connect {name} to" if out else f"Connect {name} from")
 
-    def _start(self, end: End) -> NodeType | None:
+    def _start(self, end: End) -> NodeType[Settings] | None:
         return self._view.registry.node_type(self._view.document.graph.node(end.node).type)
 
-    def _show(self, at: QPointF, types: Iterable[NodeType], title: str) -> None:
+    def _show(self, at: QPointF, types: Iterable[NodeType[Settings]], title: str) -> None:
         self._at = self._view.camera.to_scene(at)
         self.popup.open_at(self._view.viewport().mapToGlobal(at.toPoint()), types, title)
 

@@ -13,6 +13,7 @@ from PySide6.QtWidgets import QLineEdit, QTreeWidget, QTreeWidgetItem, QVBoxLayo
 
 from studio.graph.node_type import NodeType
 from studio.graph.registry import Registry
+from studio.graph.schema import Settings
 from ui.canvas.fuzzy import ranked
 from ui.style import icons, theme
 from ui.style.widgets import child_items, top_items
@@ -108,7 +109,7 @@ class NodePalette(QWidget):
         if self.line.text() and self._rows():
             self.tree.setCurrentItem(self._rows()[0])
 
-    def _add_group(self, category: str, types: list[NodeType]) -> None:
+    def _add_group(self, category: str, types: list[NodeType[Settings]]) -> None:
         group = QTreeWidgetItem([category])
         group.setFlags(Qt.ItemFlag.ItemIsEnabled)
         group.setSizeHint(0, QSize(0, ROW_PX))

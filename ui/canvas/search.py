@@ -20,6 +20,7 @@ from PySide6.QtWidgets import (
 )
 
 from studio.graph.node_type import NodeType
+from studio.graph.schema import Settings
 from ui.canvas.fuzzy import ranked
 from ui.style import icons, theme
 
@@ -45,7 +46,7 @@ class SearchPopup(QFrame):
         super().__init__(parent, Qt.WindowType.Popup)
         self.setObjectName("search")
         self.setFixedWidth(WIDTH_PX)
-        self._types: tuple[NodeType, ...] = ()
+        self._types: tuple[NodeType[Settings], ...] = ()
         self.title = QLabel(self)
         self.line = QLineEdit(self)
         self.line.setClearButtonEnabled(True)
@@ -67,7 +68,7 @@ class SearchPopup(QFrame):
         self.line.installEventFilter(self)
         self.list.itemClicked.connect(self._take)
 
-    def open_at(self, at: QPoint, types: Iterable[NodeType], title: str = "") -> None:
+    def open_at(self, at: QPoint, types: Iterable[NodeType[Settings]], title: str = "") -> None:
         """Show these types at a point of the screen; ``title`` describes the search."""
         self._types = tuple(types)
         self.title.setText(title)

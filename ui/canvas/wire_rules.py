@@ -12,6 +12,7 @@ from studio.graph import edits
 from studio.graph.graph import Graph, Wire
 from studio.graph.node_type import NodeType
 from studio.graph.registry import Registry
+from studio.graph.schema import Settings
 from studio.graph.wires import Refusal, check_wire
 from ui.canvas.content import Side
 
@@ -59,7 +60,9 @@ def acceptable(graph: Graph, registry: Registry, fixed: End) -> dict[str, frozen
     return {node_id: ends for node_id, ends in found.items() if ends}
 
 
-def matching_ports(start: NodeType | None, fixed: End, other: NodeType) -> list[str]:
+def matching_ports(
+    start: NodeType[Settings] | None, fixed: End, other: NodeType[Settings]
+) -> list[str]:
     """Ports of a node type whose types suit a wire from ``fixed``; any if ``start`` is unknown."""
     if fixed.side == "output":
         out = start.output(fixed.port) if start else None

@@ -8,6 +8,7 @@ from PySide6.QtWidgets import QHBoxLayout, QLabel, QLineEdit, QVBoxLayout, QWidg
 
 from studio.graph.graph import Node
 from studio.graph.node_type import NodeType
+from studio.graph.schema import Settings
 from ui.inspector.editors.base import is_undo_key
 from ui.style import icons, theme
 from ui.style.widgets import MutedLabel, icon_side
@@ -74,7 +75,7 @@ class NodeHeader(QWidget):
         column.addWidget(self._kind)
         theme.changed.connect(self._paint)
 
-    def show_node(self, node: Node, node_type: NodeType | None) -> None:
+    def show_node(self, node: Node, node_type: NodeType[Settings] | None) -> None:
         """Show a node's title, type, id and help."""
         self._icon_name = icons.known(node_type.icon) if node_type else "puzzle"
         self._category = node_type.category if node_type else ""

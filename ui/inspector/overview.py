@@ -26,6 +26,7 @@ from studio.graph.edits import rename
 from studio.graph.graph import Node
 from studio.graph.node_type import NodeType
 from studio.graph.registry import Registry
+from studio.graph.schema import Settings
 from studio.graph.wires import title_of
 from ui.inspector.header import TitleEdit
 from ui.style import icons, theme
@@ -132,7 +133,7 @@ class Overview(QWidget):
             return f"{len(self._chosen)} nodes are selected. Select one to see its settings."
         return "Select a node to see its settings."
 
-    def _icon(self, node_type: NodeType | None) -> QIcon:
+    def _icon(self, node_type: NodeType[Settings] | None) -> QIcon:
         name, category = (node_type.icon, node_type.category) if node_type else ("", "")
         return icons.icon(icons.known(name), theme.colors().category(category))
 

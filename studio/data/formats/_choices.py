@@ -1,7 +1,7 @@
-"""Choices of a question and which of them is right, from the spellings in which data has them.
+"""The choices of a question and the correct one, from the notations that occur in data.
 
-Why a file of its own: sets give choices as a list, as ``{"text": [...], "label": [...]}`` or as
-``{"A": ...}``, and the answer as an index, a letter or the text. It must not render anything.
+Choices are given as a list, as ``{"text": [...], "label": [...]}`` or as ``{"A": ...}``, and the
+answer as an index, a letter or the text.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ LETTERS = string.ascii_uppercase
 
 @dataclass(frozen=True)
 class Choices:
-    """The texts in their order, and the labels that the data gives them (A, B, … without any)."""
+    """The texts in order, and their labels in the data (A, B, … by default)."""
 
     texts: tuple[str, ...]
     labels: tuple[str, ...]
@@ -59,8 +59,11 @@ def _from_text(value: str) -> Any:
 
 
 def right_choice(answer: Any, choices: Choices, first: int, name: str) -> int:
-    """The place (from 0) of the right choice. The answer is a label or letter, a choice's text, or
-    a number, where ``first`` is the number of the first choice."""
+    """The index (from 0) of the correct choice.
+
+    The answer is a label or letter, a choice's text, or a number, with ``first`` as the number of
+    the first choice.
+    """
     count = len(choices.texts)
     said = answer.strip() if isinstance(answer, str) else answer
     if isinstance(said, float) and said.is_integer():

@@ -1,6 +1,6 @@
-"""Names of columns in the wild that several formats look for.
+"""Common column names that several formats accept.
 
-Each is listed once, its usual name first; a format takes the others as names that are found too.
+Each list starts with the most usual name.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Where the shared prompt of a chosen and a rejected answer ends.
+"""Separates the shared prompt from a chosen and a rejected answer.
 
-Why a file of its own: sets write a pair as two answers to a prompt, as two whole conversations, as
-two transcripts, or as two texts that begin alike. It must not know columns or settings.
+A pair is given as two answers to a prompt, as two complete conversations, as two transcripts, or as
+two texts with a common beginning. Independent of columns and settings.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _SPEAKERS = {"Human": "user", "Assistant": "assistant"}
 
 
 def is_transcript(value: object) -> bool:
-    """Whether a text is a conversation written as “Human: … Assistant: …”, as HH-RLHF has them."""
+    """Whether a text is a conversation in the form “Human: … Assistant: …”, as in HH-RLHF."""
     return (
         isinstance(value, str) and value.lstrip().startswith("Human:") and "\n\nAssistant:" in value
     )
@@ -36,7 +36,7 @@ def transcript(value: str, name: str) -> list[Message]:
 
 
 def split_messages(chosen: Sequence[Message], rejected: Sequence[Message]) -> Split:
-    """The messages that both begin with, and what follows in each."""
+    """The common messages at the beginning, and the rest of each list."""
     shared = 0
     for one, other in zip(chosen, rejected, strict=False):
         if one != other:
@@ -46,7 +46,7 @@ def split_messages(chosen: Sequence[Message], rejected: Sequence[Message]) -> Sp
 
 
 def split_texts(chosen: str, rejected: str, names: tuple[str, str]) -> tuple[str, str, str]:
-    """The words that both texts begin with, and what follows in each; raises ``RowError`` if none."""
+    """The common words at the beginning, and the rest of each text; raises ``RowError`` if there are none."""
     differs = (i for i, (a, b) in enumerate(zip(chosen, rejected, strict=False)) if a != b)
     shared = chosen[: next(differs, min(len(chosen), len(rejected)))]
     end = max(shared.rfind(mark) for mark in (" ", "\n", "\t")) + 1

@@ -1,7 +1,7 @@
 """The classification format: a text and its label become an instruction and the label's name.
 
-A causal model learns it as an answer like any other; a label that is a number gets its name from
-the settings, because a bare number teaches nothing that words could.
+A causal model learns the name like any other answer. Numeric labels get their names from the
+settings, because a number alone carries no meaning.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ COLUMNS = {"text_column": _TEXT, "label_column": _LABEL}
 
 
 class ClassificationSettings(Settings):
-    """Names of the columns and of the labels, and how the question is put."""
+    """Names of the columns and labels, and the instruction."""
 
     text_column: str = setting(
         "text",
@@ -102,7 +102,7 @@ def detect(columns: Sequence[str], rows: Sequence[Row]) -> Detection:
         reason += ", and the label is a number, which needs “Label names”"
     sure = 0.9 if usual else 0.8 if label == "label" else 0.6
     if len(given) >= _ENOUGH and len(set(map(str, given))) > len(given) / 2:
-        sure = 0.35  # hardly any value comes twice: more like titles or topics than labels
+        sure = 0.35  # values hardly repeat: titles or topics rather than labels
 
     def fits(row: Row) -> bool:
         return not isinstance(row.get(name), (list, dict)) and _is_label(row.get(label))
@@ -111,8 +111,8 @@ def detect(columns: Sequence[str], rows: Sequence[Row]) -> Detection:
 
 
 def _is_label(value: Any) -> bool:
-    whole = isinstance(value, float) and value.is_integer()
-    return isinstance(value, int) or whole or (isinstance(value, str) and len(value) <= 60)
+    is_integer = isinstance(value, float) and value.is_integer()
+    return isinstance(value, int) or is_integer or (isinstance(value, str) and len(value) <= 60)
 
 
 def convert(row: Row, settings: ClassificationSettings) -> Canonical:
@@ -133,7 +133,7 @@ def convert(row: Row, settings: ClassificationSettings) -> Canonical:
 
 
 def _label(value: Any, name: str, names: Sequence[str]) -> str:
-    """The name of a label; raises ``RowError`` when it has none."""
+    """The name of a label; raises ``RowError`` if it has none."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if isinstance(value, bool) and not names:

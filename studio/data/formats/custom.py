@@ -1,7 +1,7 @@
-"""The custom format: Jinja templates with the columns of a row as names.
+"""The custom format: Jinja templates with the columns of a row as variables.
 
-Either one template makes the whole text of a row, or three make its system message, question and
-answer. They are rendered in a helper process, bounded in time and size (see ``_template``).
+Either one template makes the complete text of a row, or three make its system message, question and
+answer. They are rendered in a helper process with limits of time and size.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class CustomSettings(Settings):
     text_template: str = setting(
         "{{ text }}",
         "Text",
-        "The whole text of a row; only the end token is added.",
+        "The complete text of a row; only the end token is added.",
         widget="multiline",
         min_length=1,
         max_length=20_000,
@@ -91,7 +91,7 @@ class CustomSettings(Settings):
 
 
 def detect(columns: Sequence[str], rows: Sequence[Row]) -> Detection:
-    """Never by itself: only the user knows the templates."""
+    """Never detected: only the user knows the templates."""
     del columns, rows
     return NOT_MINE
 
@@ -102,7 +102,7 @@ def convert(row: Row, settings: CustomSettings) -> Canonical:
     try:
         texts = render([getattr(settings, f) for f in fields], row)
     except TemplateFailed as error:
-        raise _told(error, fields, row) from error
+        raise _row_error(error, fields, row) from error
     said = dict(zip(fields, texts, strict=True))
     if settings.shape == "text":
         return {"text": _filled(said, "text_template")}
@@ -135,7 +135,7 @@ def _filled(said: dict[str, str], name: str) -> str:
     return as_text(said[name], f"the {_TITLES[name]}'s text", "")
 
 
-def _told(error: TemplateFailed, fields: Sequence[str], row: Row) -> RowError:
+def _row_error(error: TemplateFailed, fields: Sequence[str], row: Row) -> RowError:
     title = _TITLES[fields[error.at]]
     if error.missing:
         return RowError(
@@ -164,7 +164,7 @@ def _told(error: TemplateFailed, fields: Sequence[str], row: Row) -> RowError:
 
 
 def used(settings: CustomSettings) -> Iterable[str]:
-    """The columns that the templates take."""
+    """The columns that the templates use."""
     return set().union(*(names_in(getattr(settings, f)) for f in _fields(settings)))
 
 

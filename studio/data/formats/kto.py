@@ -1,6 +1,6 @@
-"""The KTO format: a prompt, an answer, and whether the answer was good.
+"""The KTO format: a prompt, an answer, and whether the answer is good.
 
-Stored for objectives that learn from such labels; plain training on answers refuses it.
+For objectives that use such labels; supervised fine-tuning refuses it.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def convert(row: Row, settings: KtoSettings) -> Canonical:
 
 
 def _truth(value: Any) -> bool | None:
-    """Whether a label says good; CSV files can only write it as text."""
+    """Whether a label means good; CSV files contain it as text."""
     if isinstance(value, (bool, int, float)):
         return bool(value) if value in (0, 1) else None
     return _TRUTHS.get(value.strip().lower()) if isinstance(value, str) else None

@@ -1,7 +1,7 @@
-"""The chat format: a list of messages with role and content, as OpenAI writes them.
+"""The chat format: a list of messages with role and content, as in the OpenAI API.
 
-Tools, tool calls, names and weights of messages are kept. Lists in ShareGPT's spelling are read
-too, because projects from before that format had a file of its own chose this one.
+Tools, tool calls, names and weights of messages are kept. ShareGPT lists are also accepted, because
+older projects use this format for them.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The preference format: a prompt with a chosen and a rejected answer, as DPO takes them.
+"""The preference format: a prompt with a chosen and a rejected answer, as used by DPO.
 
-Both answers may be text or messages; without a prompt column, the prompt is what both begin with.
-Stored for objectives that learn from preferences; plain training on answers refuses it.
+Both answers may be text or messages; without a prompt column, the prompt is their common beginning.
+For objectives that learn from preferences; supervised fine-tuning refuses it.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class PreferenceSettings(Settings):
     chosen_column: str = setting(
         "chosen",
         "Chosen column",
-        "The better answer: text, messages, or a whole conversation. "
+        "The better answer: text, messages, or a complete conversation. "
         "“preferred”, “accepted” and “chosen_response” are found too.",
         min_length=1,
         max_length=200,
@@ -87,14 +87,14 @@ def detect(columns: Sequence[str], rows: Sequence[Row]) -> Detection:
         reason = f"the rows have the columns {prompt}, {chosen} and {rejected}"
         return judged(0.99, reason, rows, lambda r: all(_is_answer(r.get(n)) for n in sides))
     reason = f"the rows have the columns {chosen} and {rejected}"
-    whole = judged(
+    conversations = judged(
         0.98,
-        f"{reason}, which are whole conversations",
+        f"{reason}, which are complete conversations",
         rows,
         lambda r: all(_is_conversation(r.get(n)) for n in sides),
     )
-    if whole.confidence:
-        return whole
+    if conversations.confidence:
+        return conversations
     reason += ", and no prompt but what both begin with"
     return judged(0.6, reason, rows, lambda r: all(_is_answer(r.get(n)) for n in sides))
 
@@ -124,7 +124,7 @@ def convert(row: Row, settings: PreferenceSettings) -> Canonical:
 
 
 def _split(row: Row, asked: str | None, names: tuple[str, str]) -> Split:
-    """The prompt and the two answers, from whichever way they are written."""
+    """The prompt and the two answers, from any of the notations."""
     values = [row[n] for n in names]
     if all(is_transcript(v) for v in values):
         return split_messages(transcript(values[0], names[0]), transcript(values[1], names[1]))
@@ -143,7 +143,7 @@ def _split(row: Row, asked: str | None, names: tuple[str, str]) -> Split:
 
 
 def _of_messages(row: Row, asked: str | None, names: tuple[str, str]) -> Split:
-    """Lists of messages: answers to the prompt column, or whole conversations that begin alike."""
+    """Lists of messages: answers to the prompt column, or complete conversations with a common beginning."""
     sides = [
         messages_in(v, n) if isinstance(v, (list, tuple)) else turns_in(v, n, "assistant")
         for v, n in ((row[n], n) for n in names)

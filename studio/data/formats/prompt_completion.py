@@ -1,7 +1,7 @@
 """The prompt and completion format: two columns of text, or of lists of messages.
 
-With the chat template on, the row is a user message and the answer to it; off, the completion
-follows the prompt letter by letter, as base models are tuned.
+With the chat template, the row is a user message and its answer. Without it, the completion
+directly follows the prompt, as for base models.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ COLUMNS = {"prompt_column": _PROMPT, "completion_column": _COMPLETION}
 
 
 class PromptCompletionSettings(Settings):
-    """Names of the columns, and whether the chat template is put around them."""
+    """Names of the columns, and whether the chat template is used."""
 
     prompt_column: str = setting(
         "prompt",

@@ -1,7 +1,7 @@
 """The question and answer format, with an optional context and optional choices.
 
 Known from SQuAD, BoolQ, ARC, MMLU and GSM8K. The row becomes a user message (context, question,
-lettered choices) and the answer. How choices are written in data is in ``_choices``.
+lettered choices) and the answer. The notations of choices are in ``_choices``.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ _ASK = {
 
 
 class QuestionAnswerSettings(Settings):
-    """Names of the columns, and how choices are asked and answered."""
+    """Names of the columns, and the form of choices and answers."""
 
     question_column: str = setting(
         "question",
@@ -132,7 +132,7 @@ class QuestionAnswerSettings(Settings):
 
 
 def detect(columns: Sequence[str], rows: Sequence[Row]) -> Detection:
-    """Rows with a question and an answer; choices or a context make it surer."""
+    """Rows with a question and an answer; choices or a context increase the confidence."""
     asked = named(columns, "question", _QUESTION)
     replied = named(columns, "answer", _ANSWER)
     choices, context = named(columns, "choices", _CHOICES), named(columns, "context", _CONTEXT)
@@ -147,7 +147,7 @@ def detect(columns: Sequence[str], rows: Sequence[Row]) -> Detection:
 
 
 def _always_first(pairs: Sequence[tuple[Any, Any]]) -> bool:
-    """Whether a model could learn to say “A” without reading."""
+    """Whether the correct choice is always the first one."""
     try:
         first = [right_choice(a, choices_in(c, ""), 0, "") == 0 for c, a in pairs]
     except RowError:
@@ -178,7 +178,7 @@ def convert(row: Row, settings: QuestionAnswerSettings) -> Canonical:
 def _with_choices(
     question: str, row: Row, offered: str, replied: str, settings: QuestionAnswerSettings
 ) -> tuple[str, str]:
-    """The question with lettered choices, and the right one as the settings want it said."""
+    """The question with lettered choices, and the answer in the form set by the user."""
     choices = choices_in(row[offered], offered)
     right = right_choice(row[replied], choices, settings.first_number, replied)
     order = _order(question, choices) if settings.mix_choices else range(len(choices.texts))
@@ -190,7 +190,7 @@ def _with_choices(
 
 
 def _order(question: str, choices: Choices) -> list[int]:
-    """Another order of the choices that depends on the row's words alone."""
+    """A permutation of the choices that depends only on the row's text."""
     order = list(range(len(choices.texts)))
     random.Random("\0".join((question, *choices.texts))).shuffle(order)
     return order

@@ -1,6 +1,6 @@
 """The ShareGPT format: conversations with from and value.
 
-Its roles are human, gpt, system, observation, function_call and their like. A function_call turn
+Its roles are human, gpt, system, observation, function_call and similar ones. A function_call turn
 becomes an assistant message with tool calls, an observation a tool message.
 """
 

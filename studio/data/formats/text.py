@@ -1,4 +1,4 @@
-"""The plain text format: each row is one text that is learnt as it stands."""
+"""The plain text format: each row is one text that is trained unchanged."""
 
 from __future__ import annotations
 

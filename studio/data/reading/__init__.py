@@ -1,1 +1,1 @@
-"""From files to rows."""
+"""Reads rows from files."""

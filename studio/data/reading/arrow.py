@@ -1,6 +1,6 @@
-"""Arrow IPC files and streams, as the ``datasets`` library and others write them; memory-mapped.
+"""Arrow IPC files and streams, as written by the ``datasets`` library and others.
 
-A row's line is its number.
+The line of a row is its number.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _ROWS_AT_ONCE = 256
 
 
 def read_arrow(path: Path, options: ReadOptions) -> Iterator[SourceRow]:
-    """The rows of the file; raises ``StudioError`` when it is not sound."""
+    """The rows of the file; raises ``StudioError`` when it is damaged."""
     del options
     size = path.stat().st_size
     number = 0
@@ -38,7 +38,7 @@ def read_arrow(path: Path, options: ReadOptions) -> Iterator[SourceRow]:
 
 @contextmanager
 def open_arrow(path: Path) -> Iterator[Any]:
-    """The opened file, read as a stream of bytes: mapped pages would count as our memory."""
+    """The opened file, read as a byte stream: mapped pages would count as our memory."""
     import pyarrow as pa
 
     with path.open("rb") as file:
@@ -55,7 +55,7 @@ def open_arrow(path: Path) -> Iterator[Any]:
 
 
 def batches_in(source: Any) -> Iterator[pa.RecordBatch]:
-    """The batches of an IPC file, which has a table of them, or of a stream."""
+    """The batches of an IPC file, which has a table of batches, or of a stream."""
     import pyarrow as pa
 
     head = source.read(6)

@@ -1,7 +1,8 @@
-"""Numbers that stand for names, as the ``datasets`` library notes them in Parquet and Arrow files.
+"""Class labels: integers with names in the metadata of the ``datasets`` library (Parquet and Arrow
+files).
 
-Why: such a column holds 0 and 1, and what they mean stands in the file's own notes. The number stays
-one for everybody who does not ask for its name. It must not read rows.
+Such a column contains 0 and 1, and their names are in the file's metadata. The value behaves as an
+integer unless its name is requested.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ _LONGEST = 10_000
 
 
 class ClassNumber(int):
-    """A number that counts ``names`` from 0."""
+    """An index into ``names``, from 0."""
 
     names: tuple[str, ...]
 
@@ -26,7 +27,7 @@ class ClassNumber(int):
 
 
 def class_names(schema: Any) -> dict[str, tuple[str, ...]]:
-    """The names behind each column of an Arrow schema that holds such numbers."""
+    """The class names of each column of an Arrow schema that has them."""
     try:
         notes = json.loads((schema.metadata or {})[_NOTES])
         features = notes["info"]["features"].items()
@@ -45,7 +46,7 @@ def class_names(schema: Any) -> dict[str, tuple[str, ...]]:
 def with_names(
     rows: Sequence[dict[str, Any]], names: Mapping[str, tuple[str, ...]]
 ) -> Sequence[dict[str, Any]]:
-    """The rows, their numbers with names where there are some; they are changed in place."""
+    """The rows, in which class labels get their names; modified in place."""
     for column, known in names.items():
         for row in rows:
             if isinstance(row.get(column), int):

@@ -1,7 +1,7 @@
-"""CSV and TSV files: a header line, then one record a row; a record may span lines.
+"""CSV and TSV files: a header line, then one record per row; a record may span lines.
 
-A row's line is where its record starts in the file. After a record with broken quotes reading goes
-on in the next line.
+The line of a row is where its record starts. After a record with broken quotes, reading continues
+at the next line.
 """
 
 from __future__ import annotations
@@ -22,12 +22,15 @@ _Line = tuple[int, bytes, int]
 
 
 class _Undecodable(Exception):
-    """A line that is not UTF-8; the csv module lets it through."""
+    """A line that is not UTF-8, which the csv module passes through."""
 
 
 class _Lines:
-    """The file's lines for the csv module. ``record`` are the lines of the present record, so that
-    reading can go on behind its first line when its quotes are broken."""
+    """The file's lines for the csv module.
+
+    ``record`` holds the lines of the current record, so that reading can continue after its first
+    line when its quotes are broken.
+    """
 
     def __init__(self, lines: Iterator[_Line], path: Path) -> None:
         self._lines = lines
@@ -58,31 +61,31 @@ class _Lines:
             raise _Undecodable from error
 
     def begin(self) -> None:
-        """A new record begins."""
+        """Begin a new record."""
         self.record, self.size, self.last = [], 0, None
 
     def give_back(self) -> None:
-        """Read the record's lines again, but for the first."""
+        """Return all lines of the record but the first, to be read again."""
         self._again.extendleft(reversed(self.record[1:]))
         self.ended = False
 
     @property
     def end(self) -> int:
-        """Where the record ends in the text."""
+        """The end of the record in the text."""
         _, raw, place = self.record[-1]
         return place + len(raw)
 
 
 @dataclass(frozen=True)
 class Table:
-    """The columns of a file and the mark between them."""
+    """The columns of a file and their delimiter."""
 
     header: tuple[str, ...]
     delimiter: str
 
 
 def read_csv(path: Path, options: ReadOptions) -> Iterator[SourceRow]:
-    """The records as column -> text; a faulty record comes as a bad row."""
+    """The records as column -> text; an invalid record is a bad row."""
     with open_input(path, options) as source:
         yield from rows_from(source, options)
 
@@ -94,7 +97,7 @@ def rows_from(
     start: int | None = None,
     number: int = 0,
 ) -> Iterator[SourceRow]:
-    """The records from a place in the text on; without ``table`` from its header on."""
+    """The records from a position in the text; without ``table`` from its header."""
     csv.field_size_limit(_LARGEST_RECORD)
     lines = lines_of(source, options.limit, start=start, number=number)
     if table is None:
@@ -105,12 +108,12 @@ def rows_from(
 
 
 def table_of(source: Input) -> Table | None:
-    """The header of a file, or ``None`` where it holds nothing; raises ``StudioError``."""
+    """The header of a file, or ``None`` if it is empty; raises ``StudioError``."""
     return _table(source, lines_of(source))[0]
 
 
 def _table(source: Input, lines: Iterator[_Line]) -> tuple[Table | None, Iterator[_Line]]:
-    """The header, and the lines behind it."""
+    """The header, and the lines after it."""
     first = next((line for line in lines if not line[1].isspace()), None)
     if first is None:
         return None, lines
@@ -149,7 +152,7 @@ def _records(
             return
         except csv.Error as error:
             if options.limit is not None and lines.ended and source.file.read(1):
-                return  # the quick look ends inside a record
+                return  # the quick check ends inside a record
             line = lines.record[0][0]
             yield _bad(source, lines, _broken(source.path, line, str(error), lines.ended))
             lines.give_back()
@@ -201,7 +204,7 @@ def _broken(path: Path, line: int, reason: str, ended: bool) -> StudioError:
 
 
 def _delimiter(path: Path, first: str) -> str:
-    """The separator that occurs most often in the first line."""
+    """The most frequent delimiter in the first line."""
     name = path.with_suffix("") if path.suffix.lower() == ".gz" else path
     if name.suffix.lower() == ".tsv":
         return "\t"

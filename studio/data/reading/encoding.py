@@ -1,6 +1,6 @@
-"""The compression, encoding and line ends of a text file, detected from its first bytes.
+"""Detects the compression, encoding and line ends of a text file from its first 64 KB.
 
-Files that are not text are refused here, with what they are. Nothing reads past the first 64 KB.
+Files that are not text are refused with their type.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Detected:
 
     @property
     def recoded(self) -> bool:
-        """Whether the text has to be rewritten on the way."""
+        """Whether the text has to be converted while it is read."""
         return self.encoding != "utf-8" or self.bare_cr
 
 
@@ -63,7 +63,7 @@ def detect_encoding(path: Path, encoding: str) -> Detected:
 
 
 def _first_of(file: gzip.GzipFile) -> bytes:
-    """As much as can be unpacked of the first bytes; the reader reports damage with its line."""
+    """The part of the first bytes that can be decompressed; the reader reports damage with its line."""
     head = b""
     try:
         while len(head) < _HEAD and (more := file.read1(_HEAD)):
@@ -109,7 +109,7 @@ def _refuse_archive(path: Path, head: bytes) -> None:
 
 
 def _codec(path: Path, head: bytes, wanted: str) -> tuple[str, int, list[str]]:
-    """(codec, bytes of its mark, notes)."""
+    """(codec, bytes of its byte order mark, notes)."""
     if head.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
         raise bad_file(path, "is UTF-32, not UTF-8 text", SAVE_AS_UTF8, "wrong_encoding")
     if head.startswith(codecs.BOM_UTF8):
@@ -131,7 +131,7 @@ def _codec(path: Path, head: bytes, wanted: str) -> tuple[str, int, list[str]]:
 
 
 def _unmarked_utf16(head: bytes) -> str:
-    """The codec, where every second byte is nearly always zero as in UTF-16 of western text."""
+    """UTF-16 without a byte order mark, if nearly every second byte is zero as in western text."""
     even, odd = head[0::2], head[1::2]
     if len(odd) < 2:
         return ""

@@ -1,4 +1,4 @@
-"""Types of data files by their names. Nothing is opened here."""
+"""Types of data files by their names. No file is opened."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ BINARY = frozenset({"parquet", "arrow"})
 
 
 def kind_of_name(path: Path) -> str | None:
-    """The file type that the name says, or ``None``."""
+    """The file type of a name, or ``None``."""
     packed = path.suffix.lower() == ".gz"
     kind = KINDS.get(Path(path.stem).suffix.lower() if packed else path.suffix.lower())
     return None if packed and kind in BINARY else kind

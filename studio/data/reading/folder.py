@@ -1,6 +1,6 @@
-"""The files that a ``source`` setting means: one file, several, a pattern, or a folder of them.
+"""The files of a ``source`` setting: one file, several, a pattern, or a folder.
 
-Several are separated by “;” or line breaks. Nothing is opened here.
+Several are separated by “;” or line breaks. No file is opened.
 """
 
 from __future__ import annotations
@@ -27,22 +27,22 @@ _SAVED = "state.json"  # beside the Arrow files of datasets.save_to_disk
 
 @dataclass(frozen=True)
 class Found:
-    """Files in the order in which they are read, and what a user should know about the choice."""
+    """Files in reading order, and notes for the user about the selection."""
 
     files: tuple[Path, ...]
     notes: tuple[str, ...] = ()
 
 
 def is_hub(source: str) -> bool:
-    """Whether a source names a data set on the hub."""
+    """Whether a source is a data set on the hub."""
     return source.strip().startswith(HUB)
 
 
 def parts_of(source: str, project_dir: Path) -> list[Path]:
-    """The paths that are written in a source; a relative one starts from the project's folder."""
-    whole = _path(source, project_dir)
-    if "\n" not in source.strip() and _there(whole):
-        return [whole]
+    """The paths in a source; relative ones start from the project's folder."""
+    single = _path(source, project_dir)
+    if "\n" not in source.strip() and _there(single):
+        return [single]
     parts = [p.strip() for p in re.split(r"[;\n]", source)]
     return [_path(p, project_dir) for p in parts if p]
 
@@ -62,7 +62,7 @@ def _there(path: Path) -> bool:
 
 
 def find_files(source: str, project_dir: Path) -> Found:
-    """The files of a source; raises ``StudioError`` when there are none, or too many kinds."""
+    """The files of a source; raises ``StudioError`` when there are none, or too many types."""
     files: list[Path] = []
     notes: list[str] = []
     for part in parts_of(source, project_dir):
@@ -145,7 +145,7 @@ def _data_files(folder: Path) -> tuple[Path, ...]:
 
 
 def _one_family(folder: Path, files: Sequence[Path]) -> Found:
-    """Text files beside tables are taken for notes; tables of several kinds may be the same rows."""
+    """Text files beside tables are ignored as notes; tables of several types may contain the same rows."""
     families = Counter(_FAMILY.get(str(kind_of_name(p)), "text") for p in files)
     tables = {n: c for n, c in families.items() if n != "text"}
     if len(tables) > 1:
@@ -171,7 +171,7 @@ def _left_out(folder: Path, texts: list[Path]) -> str:
 def sources_or_none(
     source: str, project_dir: Path, find: Callable[[str, Path], Found] = find_files
 ) -> tuple[Path, ...]:
-    """Like ``find_files``, for those who leave complaints to the check."""
+    """Like ``find_files``, but returns no files instead of raising an error."""
     try:
         return find(source, project_dir).files
     except (StudioError, OSError, ValueError):
@@ -179,8 +179,7 @@ def sources_or_none(
 
 
 def dataset_files(settings: DatasetSettings, project_dir: Path) -> Iterator[Path]:
-    """The files that a Dataset node reads; a data set on the hub is identified by its name and
-    revision."""
+    """The files of a Dataset node; a data set on the hub is identified by its name and revision."""
     sources = [settings.source]
     if settings.split_mode == "file":
         sources.append(settings.validation_source)

@@ -1,7 +1,7 @@
-"""Data sets on the hub: how a source names one, and which of them are on this machine.
+"""Data sets on the hub: the syntax of their names, and which of them are downloaded.
 
 ``hub:owner/name``, or ``hub:owner/name:split``. A finished download leaves a note with its commit
-and files, so that no network is needed the next time. It must not ask any network.
+and files, so that the next use needs no network. This module never accesses the network.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
 @dataclass(frozen=True)
 class HubSource:
-    """A part of a data set: ``config`` and ``revision`` are empty for the default ones."""
+    """A part of a data set: ``config`` and ``revision`` are empty for the default."""
 
     repo: str
     config: str
@@ -33,14 +33,14 @@ class HubSource:
 
 @dataclass(frozen=True)
 class Fetched:
-    """Where a part lies on this machine, and the commit it is pinned to."""
+    """The files of a downloaded part, and the commit it is pinned to."""
 
     files: tuple[Path, ...]
     commit: str
 
 
 def hub_source(settings: DatasetSettings, validation: bool = False) -> HubSource:
-    """What the settings name; raises ``StudioError`` when it cannot be a name on the hub."""
+    """The data set of the settings; raises ``StudioError`` for an invalid name."""
     field = "validation_source" if validation else "source"
     text = str(getattr(settings, field)).strip().removeprefix(HUB).strip()
     repo, _, split = text.partition(":")
@@ -55,7 +55,7 @@ def hub_source(settings: DatasetSettings, validation: bool = False) -> HubSource
 
 
 def note_fetched(source: HubSource, folder: Path, names: list[str], commit: str) -> Fetched:
-    """Remember a finished download, under the revision it was asked for and under its commit."""
+    """Record a finished download, under the requested revision and under its commit."""
     files = {n: (folder / n).stat().st_size for n in names}
     text = json.dumps({"folder": str(folder), "commit": commit, "files": files})
     for revision in {source.revision or "main", commit}:
@@ -66,7 +66,7 @@ def note_fetched(source: HubSource, folder: Path, names: list[str], commit: str)
 
 
 def fetched(source: HubSource) -> Fetched | None:
-    """The files of a part that is whole on this machine, or ``None``."""
+    """The files of a completely downloaded part, or ``None``."""
     try:
         note: Mapping[str, object] = json.loads(
             _note(source, source.revision or "main").read_text(encoding="utf-8")
@@ -74,8 +74,8 @@ def fetched(source: HubSource) -> Fetched | None:
         folder, files = Path(str(note["folder"])), note["files"]
         if not isinstance(files, dict) or not files:
             return None
-        whole = all((folder / n).stat().st_size == size for n, size in files.items())
-        return Fetched(tuple(folder / n for n in files), str(note["commit"])) if whole else None
+        complete = all((folder / n).stat().st_size == size for n, size in files.items())
+        return Fetched(tuple(folder / n for n in files), str(note["commit"])) if complete else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 

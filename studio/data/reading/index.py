@@ -1,7 +1,7 @@
-"""Where the rows of one file start, so that any of them can be read at once.
+"""Index of the row positions of one file, for random access.
 
-The index grows as far as it is asked for, holds one place in sixteen rows, and is written nowhere.
-A row that cannot be read is a row with an error; so is the place where a file breaks off.
+The index grows on demand, stores one position in sixteen rows, and is not written to disk. A row
+that cannot be read is a row with an error, and so is the point where a file is damaged.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ Open = Callable[[Path], Input]
 
 
 class FileIndex(Protocol):
-    """Rows of one file by their number, from 0."""
+    """The rows of one file by number, from 0."""
 
     def count(self, upto: int | None = None) -> int:
-        """How many rows there are; with ``upto`` it may stop counting there."""
+        """The number of rows; with ``upto`` counting may stop there."""
 
     def rows(self, first: int, last: int) -> list[SourceRow]:
-        """The rows from ``first`` to before ``last``."""
+        """The rows from ``first`` up to ``last``, exclusive."""
 
 
 def index_of(path: Path, kind: str, options: ReadOptions, open_text: Open) -> FileIndex:
-    """The index for a file of a kind; raises ``StudioError``."""
+    """The index for a file of this type; raises ``StudioError``."""
     if kind == "parquet":
         return _Parquet(path)
     if kind == "arrow":
@@ -55,19 +55,19 @@ def index_of(path: Path, kind: str, options: ReadOptions, open_text: Open) -> Fi
 
 
 class _Scanned:
-    """Text: the reader itself finds the starts."""
+    """Text files: row positions are reported by the reader."""
 
     def __init__(self, path: Path, kind: str, options: ReadOptions, open_text: Open) -> None:
         self.path = path
         self._kind, self._options, self._open = kind, options, open_text
-        self._starts, self._before = array("q"), array("q")  # places, and lines before them
+        self._starts, self._before = array("q"), array("q")  # offsets, and the lines before them
         self._known = 0
         self._ended = False
         self._failure: SourceRow | None = None
         self._table: _csv.Table | None = None
 
     def count(self, upto: int | None = None) -> int:
-        """How many rows there are; with ``upto`` it may stop counting there."""
+        """The number of rows; with ``upto`` counting may stop there."""
         if not self._ended and (upto is None or self._known < upto):
             try:
                 self._scan(None if upto is None else upto + _AHEAD)
@@ -80,16 +80,16 @@ class _Scanned:
         return self._known
 
     def rows(self, first: int, last: int) -> list[SourceRow]:
-        """The rows from ``first`` to before ``last``."""
+        """The rows from ``first`` up to ``last``, exclusive."""
         last = min(last, self.count(last))
-        whole = self._known - (self._failure is not None)
+        readable = self._known - (self._failure is not None)
         found: list[SourceRow] = []
-        if first < min(last, whole):
+        if first < min(last, readable):
             mark = first // _STRIDE
             reader = self._read(mark)
             skip = first - mark * _STRIDE
-            found = list(islice(reader, skip, min(last, whole) - mark * _STRIDE))
-        if self._failure is not None and first <= whole < last:
+            found = list(islice(reader, skip, min(last, readable) - mark * _STRIDE))
+        if self._failure is not None and first <= readable < last:
             found.append(self._failure)
         return found
 
@@ -138,7 +138,7 @@ class _Scanned:
 
 
 class _Lines(_Scanned):
-    """JSON lines: the starts are found without parsing."""
+    """JSON lines: row positions are found without parsing."""
 
     _place = _line = _rows = 0
 
@@ -151,7 +151,7 @@ class _Lines(_Scanned):
                 return
 
     def _block(self, source: Input) -> bool:
-        """Take in the lines that end in the next block; false at the end of the file."""
+        """Index the lines that end in the next block; false at the end of the file."""
         source.file.seek(self._place)
         size = _BLOCK
         while True:
@@ -187,7 +187,7 @@ class _Lines(_Scanned):
 
 
 class _Parquet:
-    """Parquet: row groups are found by the file's own table, and read in small blocks."""
+    """Parquet: row groups are located by the file's metadata, and read in small blocks."""
 
     def __init__(self, path: Path) -> None:
         from pyarrow import parquet
@@ -202,12 +202,12 @@ class _Parquet:
         self._cursor: tuple[int, int, Any, Iterator[Any]] | None = None
 
     def count(self, upto: int | None = None) -> int:
-        """How many rows there are."""
+        """The number of rows."""
         del upto
         return int(self._first[-1])
 
     def rows(self, first: int, last: int) -> list[SourceRow]:
-        """The rows from ``first`` to before ``last``."""
+        """The rows from ``first`` up to ``last``, exclusive."""
         found: list[SourceRow] = []
         last = min(last, self.count())
         while first < last:
@@ -216,7 +216,7 @@ class _Parquet:
         return found
 
     def _part(self, first: int, last: int) -> list[SourceRow]:
-        """The rows that lie in one block with the first one, or in the damaged rest of its group."""
+        """The rows in the same block as the first one, or in the damaged rest of its group."""
         try:
             with sound(self.path, "Parquet"):
                 start, batch = self._batch(first)
@@ -231,7 +231,7 @@ class _Parquet:
         return bisect_right(self._first, number) - 1
 
     def _batch(self, number: int) -> tuple[int, Any]:
-        """The block with a row, and the number of its first one."""
+        """The block of a row, and the number of its first row."""
         group = self._group(number)
         cursor = self._cursor
         if cursor is None or cursor[0] != group or number < cursor[1]:
@@ -245,7 +245,7 @@ class _Parquet:
 
 
 class _Arrow:
-    """Arrow: memory-mapped batches, as far as the file is sound."""
+    """Arrow: batches up to the first damaged one."""
 
     def __init__(self, path: Path) -> None:
         import pyarrow as pa
@@ -264,12 +264,12 @@ class _Arrow:
         self._names = class_names(self._table.schema)
 
     def count(self, upto: int | None = None) -> int:
-        """How many rows there are."""
+        """The number of rows."""
         del upto
         return int(self._table.num_rows) + (self._failure is not None)
 
     def rows(self, first: int, last: int) -> list[SourceRow]:
-        """The rows from ``first`` to before ``last``."""
+        """The rows from ``first`` up to ``last``, exclusive."""
         block = self._table.slice(first, max(0, last - first)).to_pylist()
         part = with_names(block, self._names)
         found = [SourceRow(first + 1 + i, d, 0, self.path) for i, d in enumerate(part)]

@@ -1,7 +1,7 @@
-"""Text files as readers want them: UTF-8, unpacked, with line feeds, whatever stands on disk.
+"""Opens text files as uncompressed UTF-8 with line feeds.
 
-Gzip, byte order marks, UTF-16, the encodings of old Windows files and the line ends of old Macs are
-dealt with here, so that a reader knows nothing of them and line numbers stay those of the text.
+Gzip, byte order marks, UTF-16, legacy Windows encodings and old Mac line ends are handled here, so
+that readers need not, and line numbers are those of the text.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _BLOCK = 1 << 18
 
 @dataclass(frozen=True)
 class Input:
-    """An opened file. ``file`` gives UTF-8 from the first character on, which is at ``base``."""
+    """An opened file. ``file`` yields UTF-8 from the first character on, which is at offset ``base``."""
 
     path: Path
     file: BinaryIO
@@ -37,16 +37,16 @@ class Input:
     plain: bool
     base: int = 0
     damage: StudioError | None = None
-    """Why the text ends before the file does, after the last complete line."""
+    """The reason why the text ends before the file, after the last complete line."""
 
     def done(self, place: int) -> int:
-        """Bytes of the file on disk that are done when ``place`` of the text is reached."""
+        """The bytes of the file on disk that are processed at offset ``place`` of the text."""
         return place if self.plain else self.disk.tell()
 
 
 @contextmanager
 def open_input(path: Path, options: ReadOptions) -> Iterator[Input]:
-    """The file as UTF-8 text, as a stream."""
+    """The file as a stream of UTF-8 text."""
     detected = detect_encoding(path, options.encoding)
     for note in detected.notes:
         options.note(note)
@@ -55,9 +55,9 @@ def open_input(path: Path, options: ReadOptions) -> Iterator[Input]:
 
 
 def open_seekable(path: Path, options: ReadOptions, stack: ExitStack) -> Input:
-    """Like ``open_input``, and ``file`` can go to any place; closed with ``stack``.
+    """Like ``open_input``, with a seekable ``file``; closed with ``stack``.
 
-    Text that has to be unpacked or rewritten is put into a nameless temporary file.
+    Text that has to be decompressed or converted is written to an anonymous temporary file.
     """
     detected = detect_encoding(path, options.encoding)
     if not detected.packed and not detected.recoded:
@@ -67,7 +67,7 @@ def open_seekable(path: Path, options: ReadOptions, stack: ExitStack) -> Input:
     with ExitStack() as own:
         try:
             text = cast(io.BufferedReader, _opened(path, detected, own).file)
-            while piece := text.read1(_PIECE):  # read would lose what stands before a damage
+            while piece := text.read1(_PIECE):  # read would lose the data before the damage
                 copy.write(piece)
         except (EOFError, zlib.error, gzip.BadGzipFile, StudioError) as error:
             lines = _complete_lines(copy)
@@ -79,7 +79,7 @@ def open_seekable(path: Path, options: ReadOptions, stack: ExitStack) -> Input:
 
 
 def _complete_lines(copy: BinaryIO) -> int:
-    """Leave out the line that breaks off; how many there are before it."""
+    """Remove the incomplete last line; returns the number of lines before it."""
     copy.seek(0)
     lines = end = place = 0
     while block := copy.read(_BLOCK):
@@ -107,7 +107,7 @@ def _opened(path: Path, detected: Detected, stack: ExitStack) -> Input:
 
 
 class _Unpacked(io.RawIOBase):
-    """Gzip data: what precedes damage is returned before the error is raised."""
+    """Gzip data; data before a damaged part is returned before the error is raised."""
 
     def __init__(self, file: gzip.GzipFile) -> None:
         self._file = file
@@ -122,8 +122,9 @@ class _Unpacked(io.RawIOBase):
 
 
 class _Recoded(io.RawIOBase):
-    """Another encoding, or other line ends, as UTF-8 with line feeds; what precedes damage is returned
-    before the error is raised."""
+    """Converts other encodings and line ends to UTF-8 with line feeds; data before a damaged part
+    is returned before the error is raised.
+    """
 
     def __init__(self, path: Path, file: io.BufferedReader, detected: Detected) -> None:
         self._path, self._file, self._bare_cr = path, file, detected.bare_cr
@@ -168,9 +169,9 @@ class _Recoded(io.RawIOBase):
 def lines_of(
     source: Input, limit: int | None = None, *, start: int | None = None, number: int = 0
 ) -> Iterator[tuple[int, bytes, int]]:
-    """(line number, bytes with the line end, where it starts) until ``limit`` bytes.
+    """(line number, bytes with the line end, start offset) up to ``limit`` bytes.
 
-    ``start`` and ``number`` go on from a place with so many lines before it.
+    ``start`` and ``number`` continue from an offset with that many lines before it.
     """
     place = source.base if start is None else start
     if start is not None:
@@ -180,7 +181,7 @@ def lines_of(
     while raw := source.file.readline(most):
         if len(raw) >= most and not raw.endswith(b"\n"):
             if limit is not None:
-                return  # a giant line is for the full read
+                return  # giant lines are left to the full read
             raise bad_file(
                 source.path,
                 "is longer than 256 MB",
@@ -196,7 +197,7 @@ def lines_of(
 
 
 def decode(raw: bytes, path: Path, line: int) -> str:
-    """A line as text; raises ``StudioError`` when it is not UTF-8."""
+    """A line as text; raises ``StudioError`` if it is not UTF-8."""
     try:
         return raw.decode("utf-8")
     except UnicodeDecodeError as error:

@@ -1,6 +1,6 @@
-"""JSON files: one array of objects, or one object that holds one array of objects.
+"""JSON files: one array of objects, or one object that contains one array of objects.
 
-Read as a stream: only the element that is being parsed is in memory.
+Read as a stream: only the current element is in memory.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _LOOK = 1 << 20
 
 
 def read_json(path: Path, options: ReadOptions) -> Iterator[SourceRow]:
-    """The objects of the file's one array; raises ``StudioError`` with the true line."""
+    """The objects of the file's array; raises ``StudioError`` with the correct line."""
     with open_input(path, options) as source:
         try:
             yield from rows_from(source, options)
@@ -30,8 +30,7 @@ def read_json(path: Path, options: ReadOptions) -> Iterator[SourceRow]:
 def rows_from(
     source: Input, options: ReadOptions, start: int | None = None, number: int = 0
 ) -> Iterator[SourceRow]:
-    """The rows; from ``start`` on where an element of the array starts there, with ``number`` lines
-    before it."""
+    """The rows; with ``start`` from the element at that offset, with ``number`` lines before it."""
     if start is None:
         yield from _rows(JsonText(source, options.limit), options)
     else:
@@ -39,30 +38,30 @@ def rows_from(
 
 
 def is_lines(path: Path, options: ReadOptions, likely: bool) -> bool:
-    """Whether a file holds JSON lines rather than one JSON value; ``likely`` where both are possible."""
+    """Whether a file contains JSON lines and not one JSON value; ``likely`` if both are possible."""
     quiet = ReadOptions(options.encoding)
     with open_input(path, quiet) as source:
         first = _next_line(source)
         second = _next_line(source)
-    if likely:  # JSON lines, unless it starts like one value on several lines, or like a list
+    if likely:  # JSON lines, unless it starts like a multi-line value or a list
         if first[:1] == b"[":
-            return second[:1] == b"[" and _whole(first, list)
+            return second[:1] == b"[" and _is_complete(first, list)
         return not (first == b"{" and second)
-    return second.startswith(b"{") and _whole(first, dict)
+    return second.startswith(b"{") and _is_complete(first, dict)
 
 
 def _next_line(source: Input) -> bytes:
-    """The next line that is not blank, as far as a look needs it."""
+    """The next nonblank line, as far as needed for detection."""
     try:
         while raw := source.file.readline(_LOOK):
             if raw.strip():
                 return raw.strip()
     except (EOFError, OSError, zlib.error):
-        pass  # damaged gzip data: the reader tells it, with its line
+        pass  # damaged gzip data: reported by the reader, with its line
     return b""
 
 
-def _whole(raw: bytes, kind: type) -> bool:
+def _is_complete(raw: bytes, kind: type) -> bool:
     try:
         return isinstance(json.loads(raw), kind)
     except (ValueError, RecursionError):
@@ -101,7 +100,7 @@ def _elements(text: JsonText) -> Iterator[SourceRow]:
 
 
 def _element(text: JsonText) -> SourceRow:
-    """The next value as a row; a value other than an object is a bad row."""
+    """The next value as a row; a value that is not an object is a bad row."""
     text.peek()
     line, start = text.line, text.place
     value = text.value()

@@ -1,6 +1,6 @@
-"""A JSON document taken value by value from a stream, with line and byte of each place.
+"""Parses a JSON document value by value from a stream, with line and byte offset of each value.
 
-Only what is being parsed is in memory. It knows nothing of rows.
+Only the current value is in memory.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from studio.data.reading.jsonl import Parser, not_json
 
 _CHUNK = 1 << 16
 _LARGEST = 256 * 1024 * 1024
-_MARGIN = 64  # a failure this close to the end of the buffer may be a cut, not an error
+_MARGIN = 64  # this close to the end of the buffer, a failure may be due to missing text
 
 
 class QuickEnd(Exception):
-    """The quick look has used up its bytes."""
+    """The quick check has read its maximum number of bytes."""
 
 
 class JsonText:
-    """The text from the parser's place on. ``line`` and ``place`` (a byte) say where that is."""
+    """The text from the parser's position on; ``line`` and ``place`` (a byte offset) are that position."""
 
     def __init__(
         self, source: Input, limit: int | None, start: int | None = None, line: int = 1
@@ -39,17 +39,17 @@ class JsonText:
         self._decoder = codecs.getincrementaldecoder("utf-8")()
         self._buffer = ""
         self._at = 0
-        self._column = 0  # characters of the present line before the buffer
+        self._column = 0  # characters of the current line before the buffer
         self._ended = False
         self._read = 0
 
     @property
     def done(self) -> int:
-        """Bytes of the file on disk that are done."""
+        """The bytes of the file on disk that are processed."""
         return self._source.done(self.place)
 
     def remark(self) -> str:
-        """What was accepted about the last values."""
+        """What was tolerated in the last values."""
         return self._parser.remark()
 
     def _more(self) -> None:
@@ -67,14 +67,14 @@ class JsonText:
         self._ended = not raw
 
     def _forget(self) -> None:
-        """Drop the text before the place."""
+        """Discard the text before the position."""
         newline = self._buffer.rfind("\n", 0, self._at)
         self._column = self._at - newline - 1 if newline >= 0 else self._column + self._at
         self._buffer = self._buffer[self._at :]
         self._at = 0
 
     def peek(self) -> str:
-        """The next character that is not a blank; empty at the end of the file."""
+        """The next character that is not whitespace; empty at the end of the file."""
         while True:
             self._skip(WHITESPACE.match(self._buffer, self._at).end())
             if self._at < len(self._buffer) or self._ended:
@@ -82,7 +82,7 @@ class JsonText:
             self._more()
 
     def take(self) -> str:
-        """Like ``peek``, and go past it."""
+        """Like ``peek``, and advance past it."""
         found = self.peek()
         self._skip(self._at + len(found))
         return found

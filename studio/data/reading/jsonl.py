@@ -1,4 +1,4 @@
-"""JSON lines: one object a line, blank lines allowed."""
+"""JSON lines: one object per line; blank lines are allowed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from studio.errors import StudioError
 
 
 def read_jsonl(path: Path, options: ReadOptions) -> Iterator[SourceRow]:
-    """The objects of the file; a line that is not one comes as a bad row."""
+    """The objects of the file; a line that is not an object is a bad row."""
     with open_input(path, options) as source:
         yield from rows_from(source, options)
 
@@ -21,7 +21,7 @@ def read_jsonl(path: Path, options: ReadOptions) -> Iterator[SourceRow]:
 def rows_from(
     source: Input, options: ReadOptions, start: int | None = None, number: int = 0
 ) -> Iterator[SourceRow]:
-    """The rows from a place in the text on, which has ``number`` lines before it."""
+    """The rows from an offset in the text, with ``number`` lines before it."""
     parser = Parser()
     for line, raw, place in lines_of(source, options.limit, start=start, number=number):
         if raw.isspace():
@@ -35,7 +35,7 @@ def rows_from(
 
 
 class Parser:
-    """JSON as the standard has it, with a note of keys that are named twice."""
+    """A parser for standard JSON that notes duplicate keys."""
 
     def __init__(self) -> None:
         self._twice = False
@@ -49,7 +49,7 @@ class Parser:
         return found
 
     def remark(self) -> str:
-        """What was accepted about the values since the last call."""
+        """What was tolerated in the values since the last call."""
         twice, self._twice = self._twice, False
         return "duplicate_key" if twice else ""
 
@@ -68,7 +68,7 @@ class Parser:
 
 
 def refuse_constant(name: str) -> NoReturn:
-    """NaN and Infinity are Python's, not JSON's."""
+    """Refuse NaN and Infinity, which Python accepts but JSON does not define."""
     raise ValueError(f"{name} is not a JSON value")
 
 

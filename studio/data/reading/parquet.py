@@ -1,6 +1,6 @@
-"""Parquet files, read in small blocks. A row's line is its number.
+"""Parquet files, read in small blocks. The line of a row is its number.
 
-Row groups are read one by one, so that damage makes bad rows of the rest of its group only.
+Row groups are read one by one, so that damage only affects the rest of its group.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ ROWS_AT_ONCE = 256
 
 
 def read_parquet(path: Path, options: ReadOptions) -> Iterator[SourceRow]:
-    """The rows of the file; raises ``StudioError`` when it is not sound as a whole."""
+    """The rows of the file; raises ``StudioError`` when its metadata is damaged."""
     from pyarrow import parquet
 
     size, at_once = path.stat().st_size, 50 if options.limit is not None else ROWS_AT_ONCE
@@ -40,7 +40,7 @@ def read_parquet(path: Path, options: ReadOptions) -> Iterator[SourceRow]:
 
 
 def damaged_row(path: Path, number: int, error: StudioError, done: int = 0) -> SourceRow:
-    """A row of a row group that cannot be read from there on."""
+    """A bad row for the unreadable rest of a row group."""
     located = bad_file(
         path,
         f"lies in a damaged part of the file ({_reason(error.__cause__ or error)})",
@@ -53,7 +53,7 @@ def damaged_row(path: Path, number: int, error: StudioError, done: int = 0) -> S
 
 @contextmanager
 def sound(path: Path, kind: str) -> Iterator[None]:
-    """Turn what pyarrow says about a damaged file into a ``StudioError``."""
+    """Turn pyarrow's errors about a damaged file into a ``StudioError``."""
     import pyarrow as pa
 
     try:

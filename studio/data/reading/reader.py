@@ -1,7 +1,7 @@
-"""One file read row by row: its type, the reader for it, and errors with the true line.
+"""Reads a file row by row: its type, the reader for it, and errors with the correct line.
 
-Why not the datasets library: it names the wrong line of a corrupt file, and importing it takes as
-long as importing torch. Memory stays at one row (or one block of Parquet).
+The ``datasets`` library is not used: it reports the wrong line of a corrupt file, and importing it
+takes as long as importing torch. Memory is bounded by one row (or one block of Parquet).
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _READERS: Mapping[str, Reader] = {
 
 
 def check_file(path: Path, options: ReadOptions | None = None) -> Reader:
-    """The reader for a file that is there, not empty and of a known kind; raises ``StudioError``."""
+    """The reader for a file that exists, is not empty and has a known type; raises ``StudioError``."""
     refuse_absent(path)
     return reader_of(path, options or ReadOptions())
 
@@ -52,8 +52,8 @@ def read_rows(
 ) -> Iterator[SourceRow]:
     """The rows of a file, in order; with ``quick`` only the first few.
 
-    Raises ``StudioError`` with the file and the true line. Where ``strict`` is off, a bad row comes
-    as a row with an error; only damage that hides where the next row starts is raised.
+    Raises ``StudioError`` with the file and the correct line. If ``strict`` is off, a bad row is
+    returned as a row with an error; only damage that hides the start of the next row raises.
     """
     options = options or ReadOptions()
     if quick:
@@ -67,7 +67,7 @@ def read_rows(
 
 
 def _read(reader: Reader, path: Path, options: ReadOptions) -> Iterator[SourceRow]:
-    """The reader's rows; an error that ends the file early says from which row on."""
+    """The reader's rows; an error that ends the file early names the first missing row."""
     number = line = 0
     try:
         for row in reader(path, options):
@@ -84,7 +84,7 @@ def _read(reader: Reader, path: Path, options: ReadOptions) -> Iterator[SourceRo
 
 
 def kind_of(path: Path, options: ReadOptions) -> str:
-    """The kind of a file that is there; raises ``StudioError`` for an unknown one."""
+    """The type of an existing file; raises ``StudioError`` for an unknown one."""
     kind = kind_of_name(path)
     if kind is None:
         raise _unknown(path)
@@ -98,7 +98,7 @@ def kind_of(path: Path, options: ReadOptions) -> str:
 
 
 def reader_of(path: Path, options: ReadOptions) -> Reader:
-    """The reader for a file that is there; raises ``StudioError`` for an unknown kind."""
+    """The reader for an existing file; raises ``StudioError`` for an unknown type."""
     return _READERS[kind_of(path, options)]
 
 

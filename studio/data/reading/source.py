@@ -1,7 +1,6 @@
-"""A row as it stands in its file, how files are read, and the errors that name file and line.
+"""A row of a file, the options for reading, and the errors that name file and line.
 
-The bottom of this room: every reader uses it. Nothing here opens a file of a certain type or knows
-what a row means.
+Used by every reader. Independent of file types and of what a row means.
 """
 
 from __future__ import annotations
@@ -22,12 +21,12 @@ Documents = Literal["file", "paragraph", "line"]
 
 @dataclass(frozen=True)
 class SourceRow:
-    """A row as it stands in its file.
+    """A row of a file.
 
-    ``line`` is where it starts (for Parquet and Arrow: its number), ``offset`` how many bytes of
-    the file on disk are done with it, ``start`` where it starts in the opened text. A bad row has
-    an ``error`` and no data; with ``ends_file`` nothing behind it in its file can be read either.
-    ``remark`` says what was accepted about it, such as ``duplicate_key``.
+    ``line`` is where it starts (for Parquet and Arrow: its number), ``offset`` the bytes of the
+    file on disk processed after it, ``start`` its offset in the opened text. A bad row has an
+    ``error`` and no data; with ``ends_file`` the rest of its file cannot be read either. ``remark``
+    names what was tolerated in it, such as ``duplicate_key``.
     """
 
     line: int
@@ -42,8 +41,11 @@ class SourceRow:
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """How files are read. ``limit`` ends a quick look after about so many bytes; ``note`` is called
-    with a sentence about anything unusual that was accepted."""
+    """Options for reading files.
+
+    ``limit`` ends a quick check after about that many bytes; ``note`` is called with a sentence
+    about anything unusual that was tolerated.
+    """
 
     encoding: Encoding = "auto"
     documents: Documents = "paragraph"
@@ -57,7 +59,7 @@ Reader = Callable[[Path, ReadOptions], Iterator[SourceRow]]
 def bad_file(
     path: Path, what: str, hint: str, code: str, *, line: int | None = None
 ) -> StudioError:
-    """An error about a file: ``what`` is a clause whose subject is the file, or the line if given."""
+    """An error about a file; ``what`` is a clause about the file, or about the line if given."""
     place = f"line {line} of {path.name}" if line is not None else path.name
     return StudioError(
         f"{place} {what}.",
@@ -76,7 +78,7 @@ def bad_row(row_line: int, path: Path, error: StudioError, done: int, start: int
 
 
 def refuse_absent(path: Path) -> None:
-    """Raise ``StudioError`` for a file that is not there, is empty or cannot be opened."""
+    """Raise ``StudioError`` for a file that is missing, empty or cannot be opened."""
     try:
         if path.is_dir():
             raise bad_file(path, "is a folder", "Choose one file in it.", "folder_not_file")
@@ -97,7 +99,7 @@ def refuse_absent(path: Path) -> None:
 
 
 def unreadable(path: Path, error: OSError) -> StudioError:
-    """The error for a file that the system does not let us read."""
+    """The error for a file without read permission."""
     reason = error.strerror or str(error)
     return bad_file(
         path, f"cannot be read: {reason}", "Check the file and its permissions.", "unreadable_file"
@@ -105,7 +107,7 @@ def unreadable(path: Path, error: OSError) -> StudioError:
 
 
 def rest_lost(error: StudioError, path: Path, row: int) -> StudioError:
-    """The error for damage after which no row of the file can be found, ``row`` being the first of them."""
+    """The error for damage after which no row of the file can be found; ``row`` is the first lost one."""
     if row == 1:
         return error
     located = copy.copy(error)
@@ -116,7 +118,7 @@ def rest_lost(error: StudioError, path: Path, row: int) -> StudioError:
 
 
 def broken_gzip(path: Path, line: int) -> StudioError:
-    """The error for gzip data that ends too early, or is followed by something else."""
+    """The error for gzip data that is truncated or followed by other data."""
     place = f"after line {line}" if line else "before its first row ends"
     return bad_file(
         path,
@@ -133,7 +135,7 @@ def lost_row(error: StudioError, path: Path, row: int) -> SourceRow:
 
 
 def sha256_of(path: Path, tick: Callable[[], None] = lambda: None) -> str:
-    """Hash of a file's content; ``tick`` is called once a block and may raise."""
+    """The sha256 of a file's content; ``tick`` is called for each block and may raise."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(HASHED_AT_ONCE):

@@ -1,6 +1,6 @@
 """Plain text and Markdown: each document is a row with the column ``text``.
 
-A document is the whole file, a paragraph (what stands between blank lines) or a line.
+A document is the entire file, a paragraph (text between blank lines) or a line.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ LARGEST_DOCUMENT = 64 * 1024 * 1024
 
 
 def read_text(path: Path, options: ReadOptions) -> Iterator[SourceRow]:
-    """The documents of the file; one that is not UTF-8 comes as a bad row."""
+    """The documents of the file; one that is not UTF-8 is a bad row."""
     with open_input(path, options) as source:
         yield from rows_from(source, options)
 
@@ -24,7 +24,7 @@ def read_text(path: Path, options: ReadOptions) -> Iterator[SourceRow]:
 def rows_from(
     source: Input, options: ReadOptions, start: int | None = None, number: int = 0
 ) -> Iterator[SourceRow]:
-    """The documents from a place in the text on, which has ``number`` lines before it."""
+    """The documents from an offset in the text, with ``number`` lines before it."""
     kept: list[bytes] = []
     size = begin = first = end = 0
     for line, raw, place in lines_of(source, options.limit, start=start, number=number):
@@ -45,7 +45,7 @@ def rows_from(
 
 
 def _cut(options: ReadOptions, done: int) -> bool:
-    """Whether the quick look ended inside the document."""
+    """Whether the quick check ended inside the document."""
     return options.limit is not None and done >= options.limit
 
 

@@ -1,8 +1,8 @@
-"""The data files below a folder, looked for while somebody waits: never more than so many names, and
-not again while nothing changed.
+"""Finds the data files below a folder with a bounded number of names, and caches the result until a
+folder changes.
 
-Why apart from ``folder``: a check runs after every edit, and a folder may be a whole disk. Which files
-are then read, and what is said of them, is decided there.
+The check runs after every edit, and a folder may be an entire disk. Which of the files are read is
+decided in ``folder``.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from pathlib import Path
 from studio.data.reading.file_types import kind_of_name
 
 MOST_NAMES = 20_000
-"""So many names below a folder are looked at; beyond that it is too large."""
+"""The maximum number of names below a folder; a larger folder is refused."""
 _MOST_KEPT = 16
 _SETTLED_NS = 2_000_000_000
-"""A folder that changed so shortly before it was looked at may change again in the same tick of its clock."""
+"""A folder modified this recently may change again without a new modification time."""
 _TOO_LARGE_S = 5.0
-"""For so long a folder stays too large, whatever happens in it."""
+"""How long a folder is considered too large before it is visited again."""
 
 
 @dataclass(frozen=True)
 class Walk:
-    """What was found: the data files in sorted order, hidden ones and links to folders left out.
+    """The data files found, in sorted order, without hidden ones and links to folders.
 
-    ``folders`` are those that were looked into, with the time (ns) of their last change. ``too_large``:
-    there are more names than are looked at, and the files are not all.
+    ``folders`` are the visited folders with their modification times (ns). ``too_large``: the limit
+    of names was reached, and the list is incomplete.
     """
 
     files: tuple[Path, ...]
@@ -38,7 +38,7 @@ class Walk:
     begun_ns: int
 
     def holds(self) -> bool:
-        """Whether looking again would find the same."""
+        """Whether walking again would give the same result."""
         now = time.time_ns()
         if self.too_large:
             return 0 <= now - self.begun_ns < _TOO_LARGE_S * 1e9
@@ -83,7 +83,7 @@ def _walked(folder: str) -> Walk:
                 below.append(entry.path)
         paths = (Path(place, name) for name in sorted(names))
         files += (path for path in paths if kind_of_name(path) is not None)
-        waiting += sorted(below, reverse=True)  # the first one is looked into next
+        waiting += sorted(below, reverse=True)  # the first one is visited next
     return Walk(tuple(files), tuple(folders), False, begun)
 
 
@@ -96,7 +96,7 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
     except OSError:
-        return False  # a link that leads to itself
+        return False  # a link to itself
 
 
 def _changed_ns(place: str) -> int:

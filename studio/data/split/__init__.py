@@ -1,1 +1,1 @@
-"""The split into training and validation rows: ``sides`` decides, ``hashing`` has the arithmetic."""
+"""The split into training and validation rows: ``sides`` applies the rules, ``hashing`` has the arithmetic."""

@@ -1,6 +1,6 @@
-"""Hashes that decide which rows are held out: functions of the seed and a row's place alone.
+"""Hashes that determine which rows are held out: functions of the seed and a row's position only.
 
-Why: appending rows to a file must not move the others to another side. ``ordinal`` counts rows (or
+Appending rows to a file does not move other rows between the splits. ``ordinal`` counts rows (or
 groups) from 0 in the order in which they first appear.
 """
 
@@ -10,32 +10,34 @@ from typing import Any
 
 import numpy as np
 
-_WHOLE = 1_000_000  # shares are counted in millionths
+_MILLION = 1_000_000  # shares are computed in millionths
 
 
 def held_out_by_share(ordinals: Any, fraction: float, seed: int) -> Any:
     """Whether each of these rows is held out, as a boolean array.
 
-    The rows are cut into runs of 1/``fraction``; each run gives one row, drawn by the seed. So
-    every beginning of the data has its share within one row. The first run gives one of its first
-    two, so that both sides have a row as soon as there are two.
+    The rows are divided into runs of 1/``fraction``, and the seed selects one row of each run. So
+    every prefix of the data has its share within one row. The first run selects one of its first
+    two rows, so that both splits have a row as soon as there are two.
     """
     ordinals = np.asarray(ordinals, dtype=np.int64)
-    part = round(min(fraction, 1.0) * _WHOLE)
+    part = round(min(fraction, 1.0) * _MILLION)
     part = max(part, 1) if fraction > 0 else 0
-    if part in (0, _WHOLE):
-        return np.full(ordinals.shape, part == _WHOLE)
-    rare = min(part, _WHOLE - part)
-    run = ordinals * rare // _WHOLE
-    first, end = -(-run * _WHOLE // rare), -(-(run + 1) * _WHOLE // rare)
+    if part in (0, _MILLION):
+        return np.full(ordinals.shape, part == _MILLION)
+    rare = min(part, _MILLION - part)
+    run = ordinals * rare // _MILLION
+    first, end = -(-run * _MILLION // rare), -(-(run + 1) * _MILLION // rare)
     room = np.where(run == 0, np.minimum(end - first, 2), end - first)
     drawn = first + (ranks(run, seed) % room.astype(np.uint64)).astype(np.int64)
     return (drawn == ordinals) == (rare == part)
 
 
 def held_out_by_count(count: int, held_out: int, seed: int) -> Any:
-    """The ``held_out`` rows of lowest rank among ``count``. Appended rows can take the place of a
-    held-out row; a row that is trained on stays so."""
+    """The ``held_out`` rows of lowest rank among ``count``.
+
+    Appended rows can replace a held-out row; a training row remains one.
+    """
     mask = np.zeros(count, dtype=bool)
     mask[np.argsort(ranks(np.arange(count), seed), kind="stable")[:held_out]] = True
     return mask

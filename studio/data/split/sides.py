@@ -1,8 +1,8 @@
-"""Which side of the split a row is on: training, validation, or left out.
+"""The split of a row: training, validation, or excluded.
 
-The only place that decides it. The Dataset step asks ``Split`` while it reads, and once more when all
-rows are known: duplicates, leaks, a split by number and a side that would be empty depend on all of
-them. Views ask ``SidesByNumber`` for any row, which reads no more rows than the answer needs.
+All rules are here. The Dataset step calls ``Split`` while it reads, and once more when all rows are
+known: duplicates, leaks, a split by number and an empty split depend on all of them. Views use
+``SidesByNumber`` for single rows, which reads only the rows it needs.
 """
 
 from __future__ import annotations
@@ -23,15 +23,17 @@ from studio.node_settings.dataset import DatasetSettings
 Side = Literal["train", "validation", "left_out"]
 _BLOCK = 4096
 _SMALL = 2000
-"""A split by share can put all rows on one side by chance; beyond so many rows it does not."""
+"""With fewer rows a split by share may be empty by chance."""
 _ROWS_AT_ONCE = 256
 _CANDIDATES = 64
 
 
 @dataclass(frozen=True)
 class Decision:
-    """The sides of all rows, as boolean arrays in their order. ``duplicates`` and ``leaks`` count the
-    rows that were left out and that were moved to training."""
+    """The splits of all rows, as boolean arrays in their order.
+
+    ``duplicates`` counts the rows that were excluded, ``leaks`` those that were moved to training.
+    """
 
     kept: Any
     held_out: Any
@@ -40,7 +42,7 @@ class Decision:
 
     @property
     def train(self) -> Any:
-        """The rows to train on."""
+        """The training rows."""
         return self.kept & ~self.held_out
 
     @property
@@ -50,7 +52,7 @@ class Decision:
 
 
 class Split:
-    """The split of one Dataset node, for rows that come in order."""
+    """The split of one Dataset node, for rows in order."""
 
     def __init__(self, settings: DatasetSettings) -> None:
         self._settings = settings
@@ -64,10 +66,10 @@ class Split:
         return self._settings.deduplicate or self._settings.drop_validation_leaks
 
     def side(self, ordinal: int, row: SourceRow, *, validation_file: bool = False) -> Side:
-        """The side that the row's place, group, column or file says; ``ordinal`` counts from 0.
+        """The split by the row's position, group, column or file; ``ordinal`` counts from 0.
 
-        Raises ``StudioError`` where the column does not say it. With a split by number every row is
-        on the training side until ``decide``.
+        Raises ``StudioError`` if the column does not name a split. With a split by number every row
+        is a training row until ``decide``.
         """
         if validation_file:
             return "validation"
@@ -80,10 +82,9 @@ class Split:
         return self.by_share(ordinal) if mode == "fraction" else "train"
 
     def side_or_left_out(self, ordinal: int, row: SourceRow) -> Side:
-        """Like ``side``; rows that cannot be read and rows without a side are left out.
+        """Like ``side``; rows that cannot be read and rows without a split are excluded.
 
-        A row that the settings leave out still begins its group, so that leaving it out moves no
-        other row.
+        An excluded row still begins its group, so that excluding it moves no other row.
         """
         if row.error is not None:
             return "left_out"
@@ -93,7 +94,7 @@ class Split:
             return "left_out"
 
     def by_share(self, ordinal: int) -> Side:
-        """The side of a row or group by its place alone."""
+        """The split of a row or group by its position alone."""
         block, place = divmod(ordinal, _BLOCK)
         if block not in self._blocks:
             numbers = np.arange(block * _BLOCK, (block + 1) * _BLOCK)
@@ -119,7 +120,7 @@ class Split:
         return side
 
     def fault(self, row: SourceRow) -> StudioError | None:
-        """Why the row has no side, or ``None`` where it has one."""
+        """Why the row has no split, or ``None`` if it has one."""
         try:
             if row.error is None and self._settings.split_mode == "column":
                 self._by_column(row)
@@ -130,16 +131,16 @@ class Split:
         return None
 
     def decide(self, ordinals: Any, held_out: Any, hashes: Any) -> Decision:
-        """The sides of all rows that are used.
+        """The splits of all used rows.
 
-        ``ordinals`` are their places among all rows, from 0, ``held_out`` whether ``side`` put them
-        on the validation side, ``hashes`` their contents (empty unless ``compares_content``).
+        ``ordinals`` are their positions among all rows, from 0, ``held_out`` is the result of
+        ``side``, ``hashes`` are their contents (empty unless ``compares_content``).
         """
         settings = self._settings
         kept = np.ones(len(ordinals), dtype=bool)
         if settings.deduplicate:
             kept[:] = False
-            kept[np.unique(hashes, return_index=True)[1]] = True  # the first one of each
+            kept[np.unique(hashes, return_index=True)[1]] = True  # the first row of each
         if settings.split_mode == "count":
             held_out = self._by_number(ordinals, kept, settings.validation_count)
         elif settings.split_mode == "fraction" and settings.validation_fraction > 0:
@@ -158,7 +159,7 @@ class Split:
         return np.isin(ordinals, list(drawn)) & kept
 
     def _with_both_sides(self, ordinals: Any, kept: Any, held_out: Any) -> Any:
-        """Rows that were left out can empty a side; then the row of lowest rank goes there."""
+        """If excluded rows left a split empty, move the row of lowest rank there."""
         sides = held_out[kept]
         if len(sides) < 2 or sides.any() != sides.all():
             return held_out
@@ -167,26 +168,26 @@ class Split:
 
 
 class RowsByNumber(Protocol):
-    """Rows of files by their number, from 1 (``studio.data.window``)."""
+    """Rows of files by number, from 1 (``studio.data.window``)."""
 
     settings: DatasetSettings
 
     def count(self) -> int:
-        """How many rows there are."""
+        """The number of rows."""
 
     def own_count(self) -> int:
-        """How many of them are not from the validation file."""
+        """The number of rows without those of the validation file."""
 
     def rows(self, first: int, last: int) -> list[SourceRow]:
-        """The rows from ``first`` to ``last``, both included."""
+        """The rows from ``first`` to ``last``, inclusive."""
 
 
 class SidesByNumber:
-    """The side of any row by its number, from 1, as the Dataset step decides it before leaks are
-    moved and duplicates are left out.
+    """The split of a row by number, from 1, as in the Dataset step before leaks are moved and
+    duplicates excluded.
 
-    ``used`` gives the canonical row of an ordinal (from 0), ``None`` where the step would not use
-    it. ``tick`` is called with the rows done and their number where all have to be read, and may raise.
+    ``used`` returns the canonical row of an ordinal (from 0), ``None`` if the step does not use it.
+    ``tick`` is called with the rows done and their total while all rows are read, and may raise.
     """
 
     def __init__(
@@ -206,8 +207,9 @@ class SidesByNumber:
             self._held_out = self._decided(tick)
 
     def _needs_all(self) -> bool:
-        """Whether every row has to be read first: by number, where duplicates do not count, and by
-        share in a small data set."""
+        """Whether every row has to be read first: for a split by number with duplicates excluded,
+        and for a share of a small data set.
+        """
         settings = self._settings
         if settings.split_mode == "count":
             return settings.deduplicate
@@ -215,7 +217,7 @@ class SidesByNumber:
         return by_share and self._count <= _SMALL
 
     def side(self, number: int) -> Side:
-        """The side of a row; one that cannot be read is left out where its content would say it."""
+        """The split of a row; a row that cannot be read is excluded if its split depends on its content."""
         mode = self._settings.split_mode
         if mode == "count" and self._held_out is None:
             self._held_out = _lowest_ranked(
@@ -233,11 +235,11 @@ class SidesByNumber:
         return self._split.side_or_left_out(number - 1, found[0]) if found else "train"
 
     def fault(self, row: SourceRow) -> StudioError | None:
-        """Why the row has no side, or ``None`` where it has one."""
+        """Why the row has no split, or ``None`` if it has one."""
         return self._split.fault(row)
 
     def _of_group(self, number: int) -> Side:
-        """Groups are numbered as they first appear, so the rows before this one are read."""
+        """Groups are numbered in order of first appearance, so the rows before this one are read."""
         while len(self._by_group) < number:
             start = len(self._by_group)
             self._by_group += [
@@ -249,7 +251,7 @@ class SidesByNumber:
         return self._by_group[number - 1]
 
     def _among_used(self, ordinals: list[int]) -> set[int]:
-        """Which of these rows, in ascending order, the Dataset step uses."""
+        """The rows, of these in ascending order, that the Dataset step uses."""
         return {n for n in ordinals if self._used(n, *self._data.rows(n + 1, n + 1)) is not None}
 
     def _decided(self, tick: Callable[[int, int], None]) -> frozenset[int]:
@@ -276,7 +278,7 @@ class SidesByNumber:
 
 
 def refuse_empty_side(settings: DatasetSettings, train: int, validation: int) -> None:
-    """Raise ``StudioError`` when a side has no row although the settings ask for it."""
+    """Raise ``StudioError`` when a split is empty although the settings require it."""
     if train == 0:
         raise StudioError(
             "no row is left to train on: all are validation rows.",
@@ -306,9 +308,11 @@ def refuse_empty_side(settings: DatasetSettings, train: int, validation: int) ->
 def _lowest_ranked(
     count: int, wanted: int, seed: int, used: Callable[[list[int]], set[int]]
 ) -> frozenset[int]:
-    """The rows, from 0, that a split by number holds out: of the rows that are used, the ``wanted`` of
-    lowest rank; at least one row is left to train on. Of ``count`` rows only so many are asked
-    about, in ascending batches, as are needed."""
+    """The rows, from 0, that a split by number holds out: the ``wanted`` used rows of lowest rank.
+
+    At least one training row remains. Of ``count`` rows only as many are tested, in ascending
+    batches, as needed.
+    """
     order = np.argsort(ranks(np.arange(count), seed), kind="stable")
     found: list[int] = []
     done = 0
@@ -321,7 +325,7 @@ def _lowest_ranked(
 
 
 def _side_by_value(settings: DatasetSettings) -> Mapping[str, Side]:
-    """Values of the split column, in lower case, and the side that each names."""
+    """Values of the split column, in lower case, and the split that each names."""
     sides: tuple[tuple[Side, str], ...] = (
         ("train", settings.train_values),
         ("validation", settings.validation_values),

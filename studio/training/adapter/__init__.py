@@ -1,1 +1,3 @@
-"""What is trained on a base: an adapter or the model itself, built, begun, watched, written and verified."""
+"""The trainable parameters on a base model, an adapter or the model itself: built, initialized,
+measured, saved and verified.
+"""

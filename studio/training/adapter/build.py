@@ -1,7 +1,7 @@
-"""Put the adapter on a base model, and write a trained one down as plain PEFT loads it.
+"""Adds an adapter to a base model, and saves a trained one in the format of PEFT.
 
-It must not save what belongs to the base: neither embeddings nor a path of this machine where a hub
-id and its commit say the same.
+The saved adapter contains no weights of the base model, such as embeddings, and refers to the base
+by hub id and commit instead of a local path where possible.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ def build_adapter(
     facts: TrainingFacts | None = None,
     resumed: Path | None = None,
 ) -> Tuning:
-    """The base with a fresh adapter: adapter weights in float32, everything else frozen.
+    """The base model with a new adapter: adapter weights in float32, all other weights frozen.
 
-    ``facts`` are of the training to come; ``resumed`` is the checkpoint that it continues.
-    Raises ``StudioError`` when the method, the precision or a target module does not fit the model.
+    ``facts`` describe the training; ``resumed`` is the checkpoint that it continues. Raises
+    ``StudioError`` when the method, the precision or a target module does not fit the model.
     """
     method = method_of(context, adapted)
     _check_own_precision(context, adapted)
@@ -75,9 +75,11 @@ _LIBRARIES = {
 
 
 def _is_refusal(error: Exception) -> bool:
-    """Whether PEFT refused the settings, by itself or in a library that it called, a package is missing or a
-    decomposition failed. Any other error is a programming error of the studio or of an extension, and keeps
-    its trace."""
+    """Whether the error reports unsuitable settings: PEFT or a library it calls refused them, a
+    package is missing, or a decomposition failed.
+
+    Any other error is a bug of the studio or of an extension, and keeps its traceback.
+    """
     if isinstance(error, (ImportError, torch.linalg.LinAlgError)):
         return True
     packages = [
@@ -95,7 +97,9 @@ def _built(
     facts: TrainingFacts | None,
     resumed: Path | None,
 ) -> Tuning:
-    """Config, adapter, and the method's start; a resumed run takes its start from the checkpoint."""
+    """Config, adapter, and the method's initialization; a resumed run takes the initialization from
+    the checkpoint.
+    """
     hooks = method.hooks
     config = name_experts(base, _text_only(base, method.build(adapted)))
     if facts is not None and hooks.fit:
@@ -108,7 +112,7 @@ def _built(
             hooks.prepare(base, config, facts)
     how = config.init_lora_weights if method.starts_from_base else ""
     if how:
-        config.init_lora_weights = True  # the layers begin one by one, below
+        config.init_lora_weights = True  # the layers are initialized one by one, below
     with _quiet_building():
         tuning = Tuning(method, adapted, get_peft_model(base, config))
     if how and resumed is not None:
@@ -132,14 +136,16 @@ def _freeze(tuning: Tuning) -> None:
 
 
 def _in_float32(model: Any) -> None:
-    """Layers that PEFT made anew have the base's precision, in which small steps would be lost."""
+    """Convert new layers to float32: PEFT creates them in the base's precision, in which small
+    updates are lost.
+    """
     for name, parameter in model.named_parameters():
         if ".lora_" in name and parameter.dtype in (torch.float16, torch.bfloat16):
             parameter.data = parameter.data.float()
 
 
 def _continue_config(config: Any, checkpoint: Path) -> None:
-    """The layers and ranks that the start of the run led to; weights come from the checkpoint."""
+    """Set the layers and ranks that the run started with; the weights come from the checkpoint."""
     from peft import PeftConfig
 
     kept = PeftConfig.from_pretrained(str(checkpoint))
@@ -150,14 +156,14 @@ def _continue_config(config: Any, checkpoint: Path) -> None:
 
 @contextmanager
 def _quiet_building() -> Iterator[None]:
-    """PEFT's advice to developers while it builds an adapter is not the user's to act on."""
+    """Suppress PEFT's advice to developers while it builds an adapter."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
 
 
 def refuse_precision(context: StepContext, method: LoraMethod, adapted: AdaptedModelValue) -> None:
-    """Raise when the method does not train in the base's quantization or precision."""
+    """Raise ``StudioError`` when the method does not support the base's quantization or precision."""
     dtype = adapted.model.dtype
     title = context.registry.variants["adapter"][adapted.method].title
     reason = quantization_error(title, method, adapted.model.quantization)
@@ -180,7 +186,7 @@ def refuse_precision(context: StepContext, method: LoraMethod, adapted: AdaptedM
 
 
 def _text_only(base: Any, config: Any) -> Any:
-    """The config without the parts of the model that see or hear, where it has any."""
+    """The config without the vision and audio towers of the model, if it has any."""
     own = {part for name, _ in base.named_modules() for part in name.split(".")}
     towers = [t for t in TOWERS if t in own]
     if towers and hasattr(config, "exclude_modules"):
@@ -189,9 +195,13 @@ def _text_only(base: Any, config: Any) -> Any:
 
 
 def _check_own_precision(context: StepContext, adapted: AdaptedModelValue) -> None:
-    """Biases and whole modules are trained in the model's own precision: float16 gradients cannot be
-    scaled, and in bfloat16 a step smaller than a 256th of a value is lost (measured: of biases 9 of 10
-    do not move, of an embedding's entries 7 of 10 at a rate of 2e-5)."""
+    """Refuse float16, and warn about bfloat16, for biases and fully trained modules, which are
+    trained in the model's own precision.
+
+    Gradients in float16 cannot be scaled. In bfloat16 an update smaller than a 256th of a value is
+    lost (measured at a learning rate of 2e-5: 9 of 10 biases and 7 of 10 entries of an embedding do
+    not change).
+    """
     found = [
         ("biases", "Bias to None", "bias_dtype", adapted.bias != "none"),
         (
@@ -219,8 +229,11 @@ def _check_own_precision(context: StepContext, adapted: AdaptedModelValue) -> No
 
 
 def _refuse_missing(context: StepContext, model: Any, adapted: AdaptedModelValue) -> None:
-    """PEFT is content when one target matches; the user asked for all of them. (Where PEFT renamed the
-    experts by itself, in a project of an older version, they are not looked for.)"""
+    """Raise ``StudioError`` when a target matches no layer; PEFT accepts the list if one target
+    matches.
+
+    Experts that PEFT renamed itself, in projects of an older version, are not checked.
+    """
     found = getattr(model.base_model, "targeted_module_names", None)
     weights = list(getattr(model.peft_config["default"], "target_parameters", None) or ())
     if found is None or (weights and not any(map(is_joined, adapted.target_modules))):
@@ -253,11 +266,11 @@ def method_of(context: StepContext, adapted: AdaptedModelValue) -> LoraMethod:
 
 
 def write_adapter(tuning: Tuning, tokenizer: Any, folder: Path) -> None:
-    """Write weights, config, tokenizer and chat template into ``folder``."""
+    """Save weights, config, tokenizer and chat template into ``folder``."""
     folder.mkdir(parents=True, exist_ok=True)
     config = tuning.model.peft_config["default"]
     config.base_model_name_or_path, config.revision = base_reference(tuning.adapted.model)
-    save_adapter(tuning.model, folder, whole=tuning.method.hooks.save is not None)
+    save_adapter(tuning.model, folder, all_ranks=tuning.method.hooks.save is not None)
     if tuning.start:
         make_plain(folder, tuning.start)
     if tuning.method.hooks.save:
@@ -266,7 +279,7 @@ def write_adapter(tuning: Tuning, tokenizer: Any, folder: Path) -> None:
 
 
 def base_reference(value: ModelValue) -> tuple[str, str | None]:
-    """How others find the base: hub id and commit, else the local folder."""
+    """The reference to the base model: hub id and commit, otherwise the local folder."""
     if classify(value.source) == "hub" and value.revision:
         return value.source, value.revision
     return value.path, None

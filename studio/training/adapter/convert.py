@@ -1,12 +1,14 @@
-"""Adapters of unusual methods, written as a plain LoRA that any program can load.
+"""Converts adapters of special methods to a plain LoRA with the same effect, which any program can
+load.
 
-PiSSA and its kin train W - s B0 A0 + s B A: a LoRA of twice the rank and twice the alpha on the unchanged
-base, W + s [B, -B0] [A; A0].
-AdaLoRA's P Λ Q is written as B A with a rank of its own for each layer: PEFT 0.21 rounds such an adapter
-to the base's precision when it loads it, and other programs do not know it at all.
-PSOFT turns the main directions of the base, s B (R - I) A, and saves R alone: B and A are computed again
-wherever it is loaded, where another library or a GPU may give them the other sign. It must not change what
-the adapter does.
+PiSSA and related methods train W - s B0 A0 + s B A: a LoRA of twice the rank and twice the alpha on
+the unchanged base, W + s [B, -B0] [A; A0].
+
+AdaLoRA's P Λ Q is written as B A with a rank of its own for each layer: PEFT 0.21 rounds such an
+adapter to the base's precision when it loads it, and other programs do not support it.
+
+PSOFT rotates the main directions of the base, s B (R - I) A, and saves only R. B and A are computed
+again when it is loaded, and another library or a GPU may give them the opposite sign.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ _OWN = ("eva_config", "corda_config", "loftq_config", "lora_ga_config")
 
 
 def make_plain(folder: Path, start: dict[str, torch.Tensor]) -> None:
-    """Rewrite the adapter in ``folder``; ``start`` holds the first A and B by parameter name."""
+    """Rewrite the adapter in ``folder``; ``start`` holds the initial A and B by parameter name."""
     trained = load_file(folder / ADAPTER)
     first = {name.replace(".default.", "."): value for name, value in start.items()}
     joined = {n: _joined(n, value, first.get(n)) for n, value in trained.items()}
@@ -70,7 +72,7 @@ def make_plain_ranks(folder: Path) -> None:
     ranks = {}
     for stem in stems:
         a, e, b = (trained[f"{stem}.lora_{part}"] for part in "AEB")  # (r, in), (r, 1), (out, r)
-        used = e.flatten() != 0  # the others are switched off
+        used = e.flatten() != 0  # the other ranks are pruned
         if used.any():
             ranks[stem.removeprefix("base_model.model.")] = int(used.sum())
             tensors[f"{stem}.lora_A.weight"] = (a * e)[used].contiguous()
@@ -82,7 +84,7 @@ def make_plain_ranks(folder: Path) -> None:
 
 
 def without_samplers(folder: Path) -> None:
-    """Rewrite a MonteCLoRA adapter in ``folder`` as a LoRA: outside of training it is one."""
+    """Rewrite a MonteCLoRA adapter in ``folder`` as a LoRA, which it is outside of training."""
     trained = load_file(folder / ADAPTER)
     tensors = {n: t for n, t in trained.items() if ".lora_monteclora_sampler." not in n}
     save_file(tensors, folder / ADAPTER, metadata={"format": "pt"})
@@ -121,8 +123,10 @@ def make_plain_rotations(folder: Path, model: Any) -> None:
 def as_plain_lora(
     folder: Path, pairs: dict[str, tuple[torch.Tensor, torch.Tensor]], own: str
 ) -> None:
-    """Rewrite the adapter in ``folder`` as a LoRA of scale 1: A (r, in) and B (out, r) by layer. Tensors with
-    ``own`` in their names go, modules that were trained as a whole stay."""
+    """Rewrite the adapter in ``folder`` as a LoRA of scale 1: A (r, in) and B (out, r) by layer.
+
+    Tensors with ``own`` in their names are removed; fully trained modules are kept.
+    """
     tensors = {n: t for n, t in load_file(folder / ADAPTER).items() if own not in n}
     for name, (a, b) in pairs.items():
         tensors[f"{name}.lora_A.weight"] = a.detach().cpu().contiguous()
@@ -159,7 +163,7 @@ def _as_lora(config: dict[str, Any], ranks: dict[str, int]) -> dict[str, Any]:
 
 
 def _lora_like(config: dict[str, Any], layers: Iterable[str], **own: Any) -> dict[str, Any]:
-    """A LoRA config on these layers, with what the given config of another method says of the rest."""
+    """A LoRA config for these layers, with the other values of the given config."""
     from peft import LoraConfig
 
     kept = (

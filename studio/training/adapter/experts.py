@@ -1,9 +1,9 @@
-"""Put an adapter on the joined weights of experts: exactly those blocks that were chosen.
+"""Adapts the joined weights of experts in exactly the chosen blocks.
 
-Why: PEFT 0.21 turns names such as ``w1`` or ``gate_proj`` into weights by itself, but only for some
-families, in all blocks whatever the name says, and it takes a shared expert's ``gate_proj`` for one of
-the joined ones. So every weight is named here in full, and PEFT has nothing left to turn. The config
-that is saved says the same, and plain PEFT loads it.
+PEFT 0.21 converts names such as ``w1`` or ``gate_proj`` to weights itself, but only for some
+families, in all blocks regardless of the name, and it mistakes a shared expert's ``gate_proj`` for
+a joined one. So every weight gets its full name here and PEFT has nothing to convert. The saved
+config contains the same names, and plain PEFT loads it.
 """
 
 from __future__ import annotations
@@ -22,12 +22,14 @@ from studio.errors import StudioError
 from studio.model.layer_names import GATE_UP, is_joined, matches, taker
 
 _JOINED = {GATE_UP: 2}
-"""How many matrices are joined in the weight of one expert; PEFT widens the rank by as much."""
+"""The number of matrices joined in one weight of an expert; PEFT multiplies the rank by it."""
 
 
 def name_experts(base: Any, config: Any) -> Any:
-    """The config with every joined weight under its full name. It is returned as it is where no
-    expert is a target (or where an older project names them as PEFT does)."""
+    """The config with the full name of every joined weight.
+
+    It is unchanged if no expert is a target, or if an older project names experts as PEFT does.
+    """
     targets = config.target_modules
     if config.peft_type != PeftType.LORA or not isinstance(targets, (set, list)):
         return config
@@ -50,7 +52,7 @@ def name_experts(base: Any, config: Any) -> Any:
 
 
 def _turned_by_peft(base: Any) -> frozenset[str]:
-    """Last parts of names that PEFT takes for those of experts in this model."""
+    """The last parts of names that PEFT converts to weights of experts in this model."""
     pattern = _MODEL_TO_CONVERSION_PATTERN.get(getattr(base.config, "model_type", ""), "")
     return frozenset(_MOE_TARGET_MODULE_MAPPING.get(pattern, {}))
 
@@ -60,13 +62,13 @@ def _ends_in(name: str, lasts: frozenset[str]) -> bool:
 
 
 def _weights(base: Any, targets: list[str]) -> list[str]:
-    """The joined weights of the model that the targets mean. Shape of each: (experts, out, in)."""
+    """The joined weights selected by the targets. Shape of each: (experts, out, in)."""
     wanted = taker(targets)
     return [n for n, p in base.named_parameters() if p.ndim == 3 and is_joined(n) and wanted(n)]
 
 
 def _single_experts(base: Any, targets: list[str]) -> list[str]:
-    """Experts that this model keeps one by one, under the name of their weight."""
+    """Experts that this model stores separately, by the name of their weight."""
     wanted = taker(targets)
     return [n for n in _linear(base) if ".experts." in n and wanted(n)]
 
@@ -78,7 +80,7 @@ def _linear(base: Any) -> list[str]:
 
 
 def _refuse_packed(base: Any, names: list[str]) -> None:
-    """A layer beside the experts is adapted through its weight, which must be a plain one."""
+    """Raise ``StudioError`` if a layer beside the experts has no plain weight that can be adapted."""
     for name in names:
         if not base.get_submodule(name).weight.is_floating_point():
             raise StudioError(
@@ -91,8 +93,9 @@ def _refuse_packed(base: Any, names: list[str]) -> None:
 
 
 def _widen(config: Any, weights: list[str], base: Any) -> None:
-    """Ranks and alphas of the weights in full: those of joined matrices are as many times larger. What
-    named nothing else is taken out."""
+    """Rank and alpha patterns by full name, multiplied by the number of matrices that are joined;
+    patterns that match only experts are replaced.
+    """
     adapted = taker(config.target_modules)
     plain = [n for n in _linear(base) if adapted(n)]
     ranks, alphas = dict(config.rank_pattern or {}), dict(config.alpha_pattern or {})

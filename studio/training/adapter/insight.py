@@ -1,8 +1,8 @@
-"""How far each adapted layer has moved, and how many directions that took.
+"""Measures how much each adapted layer has changed, and the rank of the change.
 
-ΔW = s·B·A has at most r singular values. With B = Q_b R_b and Aᵀ = Q_a R_a (thin QR), they are those of
-the small matrix s·R_b R_aᵀ (r, r), because Q_b and Q_a have orthonormal columns: no matrix of the
-layer's size is ever built. Nothing here changes a weight or draws a random number.
+ΔW = s·B·A has at most r singular values. With B = Q_b R_b and Aᵀ = Q_a R_a (thin QR), they are
+those of the small matrix s·R_b R_aᵀ (r, r), because Q_b and Q_a have orthonormal columns: no matrix
+of the layer's size is built. Measuring changes no weight and draws no random number.
 """
 
 from __future__ import annotations
@@ -20,8 +20,10 @@ _PREFIX = "base_model.model."
 
 
 def singular_values(a: torch.Tensor, b: torch.Tensor, scale: float) -> torch.Tensor:
-    """Singular values (r,) of scale·b·a, largest first; ``a`` is (r, in), ``b`` is (out, r). NaN where
-    the matrices hold what is no number: LAPACK would raise."""
+    """Singular values (r,) of scale·b·a in descending order; ``a`` is (r, in), ``b`` is (out, r).
+
+    NaN if a matrix has non-finite values, for which LAPACK would raise.
+    """
     _, of_b = torch.linalg.qr(b.float(), mode="r")
     _, of_a = torch.linalg.qr(a.float().T, mode="r")
     small = of_b @ of_a.T
@@ -31,14 +33,14 @@ def singular_values(a: torch.Tensor, b: torch.Tensor, scale: float) -> torch.Ten
 
 
 def _matrix(factor: Any) -> torch.Tensor:
-    """A or B as a whole matrix; BD-LoRA keeps the blocks of its diagonal alone."""
+    """A or B as one matrix; the blocks of BD-LoRA are placed on its diagonal."""
     blocks = getattr(factor, "weight_as_blockdiagonal_matrix", None)
     found: torch.Tensor = blocks() if blocks else factor.weight
     return found
 
 
 def directions_used(values: torch.Tensor, share: float = ENERGY) -> int:
-    """How many of the largest singular values hold ``share`` of the squared sum."""
+    """The number of largest singular values that hold ``share`` of the squared sum."""
     energy = values.double().square()
     total = float(energy.sum())
     if total <= 0:
@@ -48,10 +50,10 @@ def directions_used(values: torch.Tensor, share: float = ENERGY) -> int:
 
 
 class InsightMeter:
-    """Measures one model again and again; the norms of its frozen weights are taken once.
+    """Measures one model repeatedly; the norms of its frozen weights are computed once.
 
-    ``start`` holds the first A and B of a method that takes its start out of the base (by parameter
-    name): the change is measured from there.
+    ``start`` holds the initial A and B, by parameter name, of a method that is initialized from the
+    base: the change is measured relative to them.
     """
 
     def __init__(self, model: Any, start: Mapping[str, torch.Tensor] | None = None) -> None:
@@ -61,12 +63,12 @@ class InsightMeter:
 
     @property
     def possible(self) -> bool:
-        """Whether the model has layers with A and B at all."""
+        """Whether the model has layers with A and B."""
         return next(self._layers(), None) is not None
 
     @torch.no_grad()
     def measure(self, step: int) -> Insight:
-        """The state after ``step`` optimizer steps, without layers whose weights are no numbers."""
+        """The change after ``step`` optimizer steps; layers with non-finite weights are omitted."""
         rows = [self._use(name, layer) for name, layer in self._layers()]
         return Insight(step, tuple(row for row in rows if math.isfinite(row.norm)))
 
@@ -76,7 +78,7 @@ class InsightMeter:
             known = isinstance(matrices, torch.nn.ModuleDict) and _ADAPTER in matrices
             if not known or matrices[_ADAPTER].weight.dim() != 2:
                 continue
-            if hasattr(module.get_base_layer(), "weight"):  # not experts, joined in one tensor
+            if hasattr(module.get_base_layer(), "weight"):  # joined experts have none
                 yield name, module
 
     def _use(self, name: str, layer: Any) -> ModuleUse:
@@ -94,7 +96,9 @@ class InsightMeter:
         return ModuleUse(plain, norm, norm / base if base else None, directions_used(values), r)
 
     def _base_norm(self, name: str, layer: Any) -> float | None:
-        """The Frobenius norm of the frozen weight; quantized ones are not unpacked for it."""
+        """The Frobenius norm of the frozen weight; ``None`` for quantized weights, which are not
+        dequantized for it.
+        """
         if name not in self._base_norms:
             weight = layer.get_base_layer().weight
             readable = weight.is_floating_point() and weight.dim() == 2

@@ -1,9 +1,10 @@
-"""A start made from the base's own weights (PiSSA, OLoRA, CorDA, LoRA-GA), without touching the base.
+"""Initialization from the base's own weights (PiSSA, OLoRA, CorDA, LoRA-GA) without changing the
+base.
 
-The papers take the start out of the base: W - s B0 A0 is frozen and s B A is trained. In half precision
-the rounding of that difference would be lost when the adapter is loaded on the real base (measured on a
-135M model: logits off by 1.5). So the base stays as it is, and each layer subtracts s B0 A0 x as it runs:
-the same mathematics, and what is saved, [B, -B0] [A; A0], is to the last term what was trained.
+In the papers W - s B0 A0 is frozen and s B A is trained. In half precision the rounding of that
+difference would be lost when the adapter is loaded on the original base (measured on a 135M model:
+logits off by 1.5). So the base stays unchanged, and each layer subtracts s B0 A0 x in its forward
+pass. This is mathematically the same, and the saved [B, -B0] [A; A0] is exactly what was trained.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import torch
 from peft.tuners.lora import LoraLayer
 
 Start = dict[str, torch.Tensor]
-"""The first A and B by parameter name, on the CPU."""
+"""The initial A and B by parameter name, on the CPU."""
 
 
 def lora_layers(model: Any) -> Iterator[tuple[str, Any]]:
@@ -27,7 +28,7 @@ def lora_layers(model: Any) -> Iterator[tuple[str, Any]]:
 
 @torch.no_grad()
 def begin_from_base(model: Any, config: Any, how: str, check: Callable[[], None]) -> Start:
-    """Let PEFT compute A and B of each layer from its weights, and put the weights back."""
+    """Let PEFT initialize A and B of each layer from its weights, then restore the weights."""
     start: Start = {}
     for name, layer in lora_layers(model):
         check()
@@ -59,7 +60,7 @@ def _compute(layer: Any, config: Any, how: str) -> None:
 
 
 def subtract(model: Any, start: Start) -> None:
-    """From now on each layer gives W x + s (B A - B0 A0) x, added up before it is rounded."""
+    """From now on each layer computes W x + s (B A - B0 A0) x; the sum is rounded once."""
     for name, layer in lora_layers(model):
         down, up = layer.lora_A["default"], layer.lora_B["default"]
         a = start[f"{name}.lora_A.default.weight"].to(down.weight.device)
@@ -68,7 +69,7 @@ def subtract(model: Any, start: Start) -> None:
 
 
 def _hook(down: Any, up: Any, a: torch.Tensor, b: torch.Tensor) -> None:
-    """Let ``up(down(x))`` give that minus b a x; a is (r, in), b (out, r). ``down`` sees x first."""
+    """Make ``up(down(x))`` return its result minus b a x; a is (r, in), b (out, r). ``down`` is called first."""
     taken: list[torch.Tensor] = []
 
     def see(module: Any, inputs: Any, output: Any) -> None:

@@ -1,8 +1,8 @@
-"""A LoRA method at work on one model: its hooks, called at the places where a training has them.
+"""The hooks of a LoRA method for one model, called by the training loop.
 
-Why: the loop must not know the methods. It asks this object, which does nothing for a plain LoRA.
-The start of a method that takes it out of the base (PiSSA and its kin) is kept here and goes into every
-checkpoint.
+The training loop does not depend on methods: it calls this object, whose hooks do nothing for a
+plain LoRA. The initial A and B of a method that is initialized from the base (PiSSA and related
+methods) are kept here and saved in every checkpoint.
 """
 
 from __future__ import annotations
@@ -21,8 +21,11 @@ _START = "start."
 
 @dataclass
 class Tuning:
-    """``model`` is the base with its adapter. ``start`` holds the first A and B of a method that
-    starts from the base's weights, by parameter name."""
+    """``model`` is the base with its adapter.
+
+    ``start`` holds the initial A and B, by parameter name, of a method that is initialized from the
+    base's weights.
+    """
 
     method: LoraMethod
     adapted: AdaptedModelValue
@@ -30,27 +33,27 @@ class Tuning:
     start: Start = field(default_factory=dict)
 
     def rate(self, name: str) -> float:
-        """What the learning rate of the parameter ``name`` is multiplied with."""
+        """The factor of the learning rate for the parameter ``name``."""
         rate = self.method.hooks.rate
         return rate(self.adapted, name) if rate else 1.0
 
     def penalty(self) -> torch.Tensor | None:
-        """A term of the loss, once per optimizer step."""
+        """A regularization term of the loss, once per optimizer step."""
         penalty = self.method.hooks.penalty
         return penalty(self.model) if penalty else None
 
     def before_step(self, step: int) -> None:
-        """Before the optimizer's step number ``step`` (from 1): gradients are there and clipped."""
+        """Called before optimizer step ``step`` (from 1), after gradients were clipped."""
         if self.method.hooks.before_step:
             self.method.hooks.before_step(self.model, step)
 
     def after_step(self, step: int) -> None:
-        """After the optimizer's step number ``step``; the gradients are still there."""
+        """Called after optimizer step ``step``, before gradients are set to zero."""
         if self.method.hooks.after_step:
             self.method.hooks.after_step(self.model, step)
 
     def state(self) -> State:
-        """What a checkpoint must hold besides the adapter's weights."""
+        """The state that a checkpoint holds in addition to the adapter's weights."""
         tensors: dict[str, Any] = {}
         values: dict[str, Any] = {}
         if self.method.hooks.state:
@@ -58,18 +61,18 @@ class Tuning:
         return {**tensors, **{_START + n: t for n, t in self.start.items()}}, values
 
     def restore(self, tensors: dict[str, Any], values: dict[str, Any]) -> None:
-        """Put back what ``state`` gave; the weights are in place."""
+        """Restore the result of ``state``; the weights are already loaded."""
         if self.method.hooks.restore:
             own = {n: t for n, t in tensors.items() if not n.startswith(_START)}
             self.method.hooks.restore(self.model, own, values)
 
     def continue_from(self, tensors: dict[str, Any]) -> None:
-        """Take up the start that a checkpoint holds."""
+        """Use the initial A and B of a checkpoint."""
         self.begin_with(
             {n.removeprefix(_START): t for n, t in tensors.items() if n.startswith(_START)}
         )
 
     def begin_with(self, start: Start) -> None:
-        """Keep the start and leave it out of what the model computes."""
+        """Store the initial A and B, and subtract them from the layers' outputs."""
         self.start = start
         subtract(self.model, start)

@@ -1,8 +1,8 @@
-"""Does the adapter on disk do what the trained model did?
+"""Verifies that the saved adapter computes what the trained model computed.
 
-Why: an adapter can train well and still reload as something else (an initialisation that changed
-the base, a layer that was not saved). So logits of the trained model are kept for a few tokens, the
-model is freed, and the saved files on a fresh base must give the same logits.
+An adapter can train well and still load as something else (an initialization that changed the base,
+a layer that was not saved). So the logits of the trained model are kept for a few tokens, the model
+is freed, and the saved files on a newly loaded base must give the same logits.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from studio.variants.lora_method import LoraMethod
 ROWS, TOKENS = 2, 48
 FLOAT32_TOLERANCE = 1e-3
 _COMPARED = 16
-"""Positions per row whose logits are kept: enough to see a difference, and small."""
+"""Positions per row whose logits are stored: enough to detect a difference."""
 
 
 @dataclass(frozen=True)
 class Expected:
-    """Token rows and the logits, (positions, vocabulary) each, that they gave after training."""
+    """Token rows and the logits of the trained model for them, (positions, vocabulary) each."""
 
     rows: list[list[int]]
     logits: list[torch.Tensor]
@@ -46,7 +46,11 @@ def expect(model: Any, rows: Dataset) -> Expected:
 def verify_adapter(
     context: StepContext, adapted: AdaptedModelValue, folder: Path, expected: Expected
 ) -> float:
-    """The largest logit difference of the reloaded adapter; refuse it when it is not small."""
+    """The largest difference between the logits of the reloaded adapter and those of the trained
+    model.
+
+    Raises ``StudioError`` when it exceeds rounding.
+    """
     context.phase("verify", "Loading the saved adapter on a fresh model")
     _refuse_unmoved(context, folder)
     fresh = load_base(context, adapted.model, "Loading a fresh model to compare")
@@ -55,7 +59,7 @@ def verify_adapter(
     method: LoraMethod = context.variant("adapter", adapted.method).payload
     rewritten = method.starts_from_base or method.adds_up_anew
     difference, allowed = largest_difference(model, adapted.model.dtype, expected, rewritten)
-    if not difference <= allowed:  # a NaN is refused too
+    if not difference <= allowed:  # also refuses NaN
         raise StudioError(
             f"the saved adapter does not do what was trained: on a fresh model its "
             f"logits differ by {difference:.3g} (at most {allowed:.3g} is rounding).",
@@ -71,7 +75,7 @@ def verify_adapter(
 def largest_difference(
     model: Any, dtype: str, expected: Expected, rewritten: bool = False
 ) -> tuple[float, float]:
-    """The largest difference of ``model``'s logits from the expected ones, and what is allowed."""
+    """The largest difference of ``model``'s logits from the expected ones, and the largest allowed one."""
     found = [_logits(model, ids) for ids in expected.rows]
     pairs = list(zip(found, expected.logits, strict=True))
     difference = max(float((a - b).abs().max()) for a, b in pairs)
@@ -79,12 +83,12 @@ def largest_difference(
 
 
 def tolerance(dtype: str, largest: float, rewritten: bool = False) -> float:
-    """What rounding can explain: half precision carries 8 to 11 bits of a logit's size.
+    """The difference that rounding can explain: half precision has 8 to 11 significant bits.
 
-    An adapter that was ``rewritten`` as a plain LoRA (PiSSA and its kin, PSOFT, AdaLoRA) adds up in
-    another order. In half precision a deep model makes a few hundredths of a logit's size of that:
-    on 30 layers in bfloat16 0.5 to 1.5 of logits up to 45, where such trainings in float32 reload
-    within 0.001.
+    An adapter that was ``rewritten`` as a plain LoRA (PiSSA and related methods, PSOFT, AdaLoRA) is
+    summed in another order. In half precision this amounts to a few hundredths of a logit's size in
+    a deep model: on 30 layers in bfloat16 0.5 to 1.5 of logits up to 45, where the same trainings
+    in float32 reload within 0.001.
     """
     if dtype == "float32":
         return FLOAT32_TOLERANCE
@@ -101,7 +105,7 @@ def _logits(model: Any, ids: list[int]) -> torch.Tensor:
 
 
 def _refuse_unmoved(context: StepContext, folder: Path) -> None:
-    """An adapter whose B matrices are all zero changes nothing: the training did not reach it."""
+    """Raise ``StudioError`` if all B matrices are zero: the training had no effect."""
     with safe_open(folder / ADAPTER, framework="pt") as file:
         names = [n for n in file.keys() if ".lora_B." in n]  # noqa: SIM118 (not a dict)
         moved = not names or any(bool(file.get_tensor(n).any()) for n in names)

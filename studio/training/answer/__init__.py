@@ -1,1 +1,1 @@
-"""Models that answer: greedy generation, questions from rows, and how many answers are right."""
+"""Inference: greedy generation, questions made from rows, and the share of correct answers."""

@@ -1,7 +1,7 @@
-"""The Evaluate step: held-out questions to the model before and after tuning, exact answers counted.
+"""The Evaluate step: exact match on held-out questions before and after tuning.
 
-Both models are asked the same rows in the same way, one model in memory at a time. An adapter is
-merged in memory first, because an unmerged one generates at half the speed.
+Both models answer the same rows in the same way, with one model in memory at a time. An adapter is
+merged in memory first, because generation with an unmerged adapter is half as fast.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from studio.training.adapter.build import method_of
 from studio.training.answer.generate import greedy_answers
 from studio.training.answer.questions import Question, exact_match, file_names, questions_of
 from studio.training.model.load import load_base, pick_device, roomy_device
-from studio.training.model.out_of_memory import told_in_words
+from studio.training.model.out_of_memory import explain_out_of_memory
 from studio.training.model.quiet import quiet_libraries
 from studio.training.tokens.chat import load_tokenizer
 from studio.training.tokens.limits import learned_positions
@@ -39,7 +39,7 @@ def evaluate(
     value_json: Mapping[str, Any],
     settings: EvaluateSettings,
 ) -> ReportValue:
-    """Ask both models, emit ``Evaluation`` and write ``report.json``."""
+    """Evaluate both models, emit ``Evaluation`` and write ``report.json``."""
     dataset = DatasetValue.model_validate(dataset_json)
     adapter = value_json.get("kind") == "adapter"
     value = (AdapterValue if adapter else ModelValue).model_validate(value_json)
@@ -64,7 +64,7 @@ def evaluate(
             limit=limit,
         )
 
-    with told_in_words(context, "evaluation", "Lower the batch size.", "batch_size"):
+    with explain_out_of_memory(context, "evaluation", "Lower the batch size.", "batch_size"):
         before, after = _both(context, value, ask)
     return _reported(context, questions, before, after, settings.model_dump(mode="json"))
 
@@ -95,7 +95,7 @@ def _both(
 
 
 def _loaded(context: StepContext, value: ModelValue, title: str) -> Any:
-    """The model, on the CPU where the GPU is too small for it."""
+    """The loaded model, on the CPU if the GPU is too small for it."""
     device = roomy_device(value)
     if device != pick_device():
         context.notice(
@@ -113,7 +113,9 @@ def _with_adapter(
     before = ask(model, "Asking the base model")
     model = PeftModel.from_pretrained(model, value.path)
     mergeable = not method_of(context, value.model).cannot_merge
-    if mergeable and base.quantization == "none":  # a quantized model would round the adapter away
+    if (
+        mergeable and base.quantization == "none"
+    ):  # a quantized weight would lose the adapter to rounding
         model = model.merge_and_unload()
     return before, ask(model, "Asking the tuned model")
 
@@ -136,7 +138,7 @@ def _warn_if_trained_on(
 def _limit_of(
     context: StepContext, value: ModelValue | AdapterValue, questions: Sequence[Question]
 ) -> int | None:
-    """The positions that the model has learned; questions that are longer are told."""
+    """The number of learned positions; a notice reports longer questions."""
     model = value.model.model if isinstance(value, AdapterValue) else value
     limit = learned_positions(Path(model.path))
     long = sum(len(q.ids) >= limit for q in questions) if limit else 0
@@ -150,7 +152,7 @@ def _limit_of(
 
 
 def _bos_rule(value: ModelValue | AdapterValue) -> str:
-    """How raw text began when the model was tuned."""
+    """The setting for BOS before raw text with which the model was tuned."""
     adapter = value.model_dump() if isinstance(value, AdapterValue) else {}
     if isinstance(value, ModelValue) and value.merged_from:
         adapter = value.merged_from[-1].get("adapter", {})
@@ -181,7 +183,7 @@ def _reported(
     examples = [rows[i * len(rows) // count] for i in range(count)]
     path = context.folder / "report.json"
     report = {"measures": measures, "rows": len(rows), "settings": settings, "answers": rows}
-    with disk.told("the report", path.parent):
+    with disk.explain_errors("the report", path.parent):
         path.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     context.emit("Evaluation", measures=measures, rows=len(rows), examples=examples)
     context.artifact("report", path, measures=measures, rows=len(rows))

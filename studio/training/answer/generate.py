@@ -1,8 +1,8 @@
-"""Greedy answers of a model to many prompts, in batches.
+"""Greedy generation for many prompts, in batches.
 
-Why: an evaluation asks the same questions of two models; both must be asked in exactly the same
-way. Prompts are sorted by length so that little is padded, a batch ends when all its answers have,
-and every token is a stop point. It must not judge the answers.
+An evaluation compares two models, so both must be prompted in exactly the same way. Prompts are
+sorted by length to reduce padding, a batch ends when all its answers have ended, and a run can be
+stopped at every token.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from studio.training.tokens.ends import turn_end_id
 
 
 class EachToken(StoppingCriteria):
-    """Calls ``check`` at every token; it raises to stop."""
+    """Calls ``check`` at every token, which may raise to stop."""
 
     def __init__(self, check: Callable[[], None]) -> None:
         self._check = check
@@ -28,8 +28,11 @@ class EachToken(StoppingCriteria):
 
 
 def new_tokens(prompts: Sequence[Sequence[int]], wanted: int, limit: int | None) -> int:
-    """How many tokens an answer to ``prompts`` may have, at most ``wanted``. ``limit`` are the positions
-    that the model has learned: beyond them a GPU ends the whole process."""
+    """The maximum length of an answer to ``prompts``, at most ``wanted``.
+
+    ``limit`` is the number of positions that the model has learned: beyond them a GPU aborts the
+    process.
+    """
     return wanted if limit is None else min(wanted, limit - max(len(p) for p in prompts))
 
 
@@ -45,7 +48,7 @@ def greedy_answers(
     progress: Callable[[int], None],
     limit: int | None = None,
 ) -> list[str]:
-    """The text that the model adds to each prompt, special tokens left out.
+    """The generated text for each prompt, without special tokens.
 
     ``progress(rows done)`` is called after each batch. A prompt that leaves no room below ``limit``
     (``new_tokens``) gets an empty answer.

@@ -1,7 +1,7 @@
-"""Questions for an evaluation, made from rows, and whether an answer to one is right.
+"""Questions for an evaluation, made from rows, and the exact match of answers.
 
-Why here: a question must be asked exactly as training asked it, and what counts as the right answer
-follows from the chat template. This module must not load a model.
+A question is rendered exactly as in training, and the expected answer depends on the chat template.
+No model is loaded here.
 """
 
 from __future__ import annotations
@@ -23,10 +23,11 @@ from studio.values import DatasetValue
 
 @dataclass(frozen=True)
 class Question:
-    """A row to be asked: what a person reads, the prompt's token ids, and the right answer.
+    """A question made from a row: its text for people, the prompt's token ids, and the expected
+    answer.
 
-    ``taught`` is the answer as the chat template writes it and as training teaches it: some put an
-    empty block of thoughts before it.
+    ``taught`` is the answer as the chat template writes it in training: some templates put an empty
+    block of thoughts before it.
     """
 
     shown: str
@@ -38,8 +39,10 @@ class Question:
 def questions_of(
     context: StepContext, dataset: DatasetValue, tokenizer: Any, wanted: int, bos: str = "auto"
 ) -> list[Question]:
-    """Rows spread evenly over the held-out split, or over all rows where there is none. ``bos`` is
-    the rule for raw text that the training had (``ends``)."""
+    """Evenly spaced rows of the held-out split, or of all rows if there is none.
+
+    ``bos`` is the training's setting for BOS before raw text (``ends``).
+    """
     rows = open_rows(Path(dataset.path) / ("validation" if dataset.validation_rows else "train"))
     count = min(wanted or len(rows), len(rows))
     picked = (rows[i * len(rows) // count] for i in range(count))
@@ -63,14 +66,14 @@ def questions_of(
 
 
 def file_names(dataset: DatasetValue) -> str:
-    """The files that the rows come from, by name."""
+    """The names of the files that the rows come from."""
     return ", ".join(Path(s).name for s in dataset.sources)
 
 
 def _question(
     context: StepContext, row: dict[str, Any], tokenizer: Any, ends: Ends
 ) -> Question | None:
-    """The row up to its last answer in words, or ``None`` when it holds no question with one."""
+    """The row up to its last text answer, or ``None`` if it has no question with one."""
     if row["prompt"] is not None:
         ids = tokenizer(row["prompt"], add_special_tokens=False)["input_ids"]
         if ends.bos_first and ids[:1] != [tokenizer.bos_token_id]:
@@ -96,26 +99,26 @@ def _question(
 
 
 def _last_answer(messages: Sequence[Message]) -> int:
-    """The last answer in words; a call of a tool is none. 0 when there is none after a question."""
+    """The index of the last text answer; tool calls do not count. 0 if there is none after a question."""
     answers = [i for i, m in enumerate(messages) if m["role"] == "assistant" and m["content"]]
     return answers[-1] if answers else 0
 
 
 def _taught(talk: Conversation, asked: str) -> str:
-    """What the template adds to the question for the answer, without special tokens."""
+    """The text that the template adds to the question for the answer, without special tokens."""
     try:
-        whole = talk.text()
+        full_text = talk.text()
     except TemplateRefused:
         return ""
-    if not whole.startswith(asked):
+    if not full_text.startswith(asked):
         return ""
     tokenizer = talk.tokenizer
-    ids = tokenizer(whole[len(asked) :], add_special_tokens=False, verbose=False)["input_ids"]
+    ids = tokenizer(full_text[len(asked) :], add_special_tokens=False, verbose=False)["input_ids"]
     return str(tokenizer.decode(ids, skip_special_tokens=True))
 
 
 def exact_match(answers: Sequence[str], questions: Sequence[Question]) -> float:
-    """Share of answers that equal the expected one, blanks around it and case aside."""
+    """The share of answers that equal the expected one, ignoring case and surrounding whitespace."""
     right = [
         _plain(answer) in (_plain(q.expected), _plain(q.taught or q.expected))
         for answer, q in zip(answers, questions, strict=True)

@@ -1,1 +1,1 @@
-"""Which rows go together, in which order, and how attention keeps them apart."""
+"""Batches: the order of rows, collation, packing, and the attention that keeps rows apart."""

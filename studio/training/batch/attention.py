@@ -1,11 +1,10 @@
-"""Attention over rows that lie one after the other in one sequence: each row sees only itself.
+"""Attention within each row of a padding-free sequence.
 
-Why: a block-diagonal mask costs the square of the whole length; attention per row costs each row's
-own square, and builds no mask. The functions are registered with transformers, so every model that
-asks its interface for attention uses them. What the mask is asked for is handed to the layers in
-the mask's place, so that nothing has to travel through a model's keyword arguments and gradient
-checkpointing repeats it. A model for which this does not work is found out by ``isolation``; this
-module must not decide that.
+The cost of a block-diagonal mask grows with the square of the sequence length; attention per row grows
+with the square of each row's length and builds no mask. The functions are registered with transformers,
+so every model that uses its attention interface can use them. The row boundaries take the place of the
+mask: they need no keyword argument of the model, and gradient checkpointing repeats them. Whether a model
+supports this is tested by ``batching``, not here.
 """
 
 from __future__ import annotations
@@ -31,41 +30,41 @@ _NO_ROWS_OF_THEIR_OWN = ("position_bias", "softcap", "s_aux")  # terms that span
 
 @dataclass(frozen=True)
 class Segments:
-    """The lengths of the rows in a sequence; ``borders`` (rows + 1) are their ends on the device."""
+    """The lengths of the rows in a sequence; ``borders`` (rows + 1) are their boundaries on the device."""
 
     lengths: tuple[int, ...]
     borders: torch.Tensor
 
     @property
     def longest(self) -> int:
-        """Tokens of the longest row."""
+        """The number of tokens of the longest row."""
         return max(self.lengths)
 
 
-_laid: ContextVar[Segments | None] = ContextVar("rows_of_the_sequence", default=None)
+_segments: ContextVar[Segments | None] = ContextVar("rows_of_the_sequence", default=None)
 
 
 @contextmanager
-def rows_laid(lengths: Sequence[int] | None, device: torch.device) -> Iterator[None]:
-    """Within the block, sequences hold rows of these lengths; None: nothing special."""
+def row_boundaries(lengths: Sequence[int] | None, device: torch.device) -> Iterator[None]:
+    """Within the block, sequences consist of rows of these lengths; ``None`` changes nothing."""
     if lengths is None:
         yield
         return
     ends = [0, *itertools.accumulate(lengths)]
-    before = _laid.set(
+    before = _segments.set(
         Segments(tuple(lengths), torch.tensor(ends, dtype=torch.int32, device=device))
     )
     try:
         yield
     finally:
-        _laid.reset(before)
+        _segments.reset(before)
 
 
 def use_row_attention(model: Any) -> bool:
-    """Switch a model from masked attention to attention per row; False when it cannot be switched.
+    """Switch a model from masked attention to attention per row; False if it does not support it.
 
-    Only plain ``sdpa`` is replaced: flash attention reads the rows from the position ids by itself,
-    and a model that runs eagerly needs its own arithmetic (capped scores, for instance).
+    Only ``sdpa`` is replaced: flash attention takes the rows from the position ids, and eager attention
+    may do more than standard attention (soft-capped scores, for instance).
     """
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
     if getattr(base.config, "_attn_implementation", None) != "sdpa":
@@ -79,7 +78,7 @@ def use_row_attention(model: Any) -> bool:
 
 
 def use_masked_attention(model: Any) -> None:
-    """Back to plain ``sdpa``, where rows are kept apart by a block-diagonal mask."""
+    """Switch back to ``sdpa``, where a block-diagonal mask keeps rows apart."""
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
     base.set_attn_implementation("sdpa")
 
@@ -97,11 +96,11 @@ def _mask(
     use_vmap: bool = False,
     **more: Any,
 ) -> Any:
-    """The rows, where plain causal attention within each is all that is asked for; else a mask.
+    """The row boundaries if causal attention within each row is sufficient, otherwise a mask.
 
-    A window (``local_size``) changes nothing for rows that fit into it.
+    A sliding window (``local_size``) has no effect on rows that fit into it.
     """
-    rows = _laid.get()
+    rows = _segments.get()
     if rows is not None and not use_vmap and sum(rows.lengths) == q_length == kv_length:
         within = local_size is None or rows.longest <= local_size
         if within:

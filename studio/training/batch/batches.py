@@ -1,8 +1,8 @@
-"""The batches of a training: which rows, and how they are laid out.
+"""The batches of a training, and their collation: padded, or concatenated without padding.
 
-Why not a sampler: resume is exact only when the order is a pure function of (seed, epoch, index), and
-an iterator that can start anywhere needs no skipping. Batches draw no random numbers. Labels are
-masked by position, never by token id: the pad token may be a real token elsewhere.
+There is no sampler: resuming is exact only when the order is a pure function of (seed, epoch, index),
+and an iterator that can start anywhere skips nothing. Batches draw no random numbers. Labels are masked
+by position and not by token id, because the pad token may also occur as a real token.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from datasets import Dataset
 from studio.training.batch.row_order import RowOrder
 from studio.training.tokens.masks import IGNORED
 
-__all__ = ["Batch", "Batches", "RowOrder", "lay_rows", "pad_rows", "tokens_in"]
+__all__ = ["Batch", "Batches", "RowOrder", "concatenate_rows", "pad_rows", "tokens_in"]
 
 Batch = dict[str, Any]
 """Tensors by name; ``lengths`` of a batch without padding is a tuple of ints."""
 
 
 class Batches:
-    """The batches from unit ``start`` of the order up to unit ``stop``; reusable.
+    """The batches from unit ``start`` of the order up to unit ``stop``; can be iterated repeatedly.
 
-    A unit is a row, or with a packed order a bin. ``batch_size`` counts units; another one gives
-    the same rows in the same order. With ``laid`` nothing is padded (``lay_rows``).
+    A unit is a row, or a bin when rows are packed. ``batch_size`` counts units and does not change the
+    order of the rows. ``padding_free`` batches are made by ``concatenate_rows``.
     """
 
     def __init__(
@@ -39,14 +39,14 @@ class Batches:
         stop: int,
         batch_size: int,
         pad_id: int,
-        laid: bool = False,
+        padding_free: bool = False,
     ) -> None:
         self.rows = rows
         self.order = order
         self.start, self.stop = start, stop
         self.batch_size = batch_size
         self.pad_id = pad_id
-        self.laid = laid
+        self.padding_free = padding_free
 
     def __len__(self) -> int:
         return math.ceil((self.stop - self.start) / self.batch_size)
@@ -55,8 +55,8 @@ class Batches:
         for first in range(self.start, self.stop, self.batch_size):
             numbers = self.order.numbers(first, min(first + self.batch_size, self.stop))
             yield (
-                lay_rows(self.rows, numbers)
-                if self.laid
+                concatenate_rows(self.rows, numbers)
+                if self.padding_free
                 else pad_rows(self.rows, numbers, self.pad_id)
             )
 
@@ -66,7 +66,7 @@ def pad_rows(rows: Dataset, numbers: Sequence[int], pad_id: int) -> Batch:
 
     ``input_ids``, ``attention_mask``, ``labels`` and ``shift_labels`` are (batch, seq);
     ``shift_labels[b, t]`` is the token that position t predicts, or -100. ``weights``, of the same
-    shape and shifted likewise, is there when a token of the batch weighs other than 1.
+    shape and shifted in the same way, is present when a token of the batch has a weight other than 1.
     """
     ids, labels, weights = _columns(rows, numbers)
     shape = (len(ids), max(len(row) for row in ids))
@@ -89,12 +89,12 @@ def pad_rows(rows: Dataset, numbers: Sequence[int], pad_id: int) -> Batch:
     return batch
 
 
-def lay_rows(rows: Dataset, numbers: Sequence[int]) -> Batch:
-    """The rows one after the other in one sequence, without padding.
+def concatenate_rows(rows: Dataset, numbers: Sequence[int]) -> Batch:
+    """A padding-free batch: the rows concatenated into one sequence.
 
     ``input_ids``, ``position_ids`` (from 0 in each row), ``labels`` and ``shift_labels`` are
-    (1, tokens); the last token of a row predicts nothing. ``lengths`` are the rows' own. There is
-    no attention mask: what may see what follows from the position ids.
+    (1, tokens); the label after the last token of a row is -100. ``lengths`` holds the length of each
+    row. There is no attention mask: the position ids mark where each row begins.
     """
     ids, labels, weights = _columns(rows, numbers)
     lengths = tuple(len(row) for row in ids)
@@ -112,14 +112,14 @@ def lay_rows(rows: Dataset, numbers: Sequence[int]) -> Batch:
 
 
 def tokens_in(batch: Batch) -> int:
-    """Real tokens of a batch, without padding."""
+    """The number of tokens of a batch, without padding."""
     if "lengths" in batch:
         return sum(batch["lengths"])
     return int(batch["attention_mask"].sum())
 
 
 def row_lengths(rows: Dataset) -> list[int]:
-    """Tokens of every row, read from the table's offsets."""
+    """The number of tokens of each row, from the offsets of the Arrow table."""
     column = rows.data.column("input_ids")
     return [int(n) for n in pyarrow.compute.list_value_length(column).to_pylist()]
 
@@ -127,7 +127,7 @@ def row_lengths(rows: Dataset) -> list[int]:
 def _columns(
     rows: Dataset, numbers: Sequence[int]
 ) -> tuple[list[list[int]], list[list[int]], list[list[float] | None] | None]:
-    """Ids, labels and weights of the rows; no weights when every token of them weighs 1."""
+    """Ids, labels and weights of the rows; weights are ``None`` when all tokens have weight 1."""
     picked = rows[list(numbers)]
     weights = picked.get("weights")
     if weights is not None and all(w is None for w in weights):

@@ -1,8 +1,7 @@
-"""How the rows of a training are put together: padded, laid without padding, or packed into bins.
+"""How rows are combined into batches: padded, padding-free, or packed into bins.
 
-Why here: it depends on the model. Rows that share a sequence must not see each other, and whether a
-model keeps them apart is tried out once, on real rows, before anything is trained. When it does not,
-rows are padded and that is told; they are never mixed in silence.
+Rows that share a sequence must not attend to each other. Whether the model keeps them apart is tested
+once, on real rows, before the training. If it does not, rows are padded and a notice says so.
 """
 
 from __future__ import annotations
@@ -16,8 +15,8 @@ from datasets import Dataset
 from studio.graph.context import StepContext
 from studio.node_settings.train import TrainSettings
 from studio.training.adapter.verify import tolerance
-from studio.training.batch.attention import rows_laid, use_masked_attention, use_row_attention
-from studio.training.batch.batches import Batch, Batches, lay_rows, pad_rows, row_lengths
+from studio.training.batch.attention import row_boundaries, use_masked_attention, use_row_attention
+from studio.training.batch.batches import Batch, Batches, concatenate_rows, pad_rows, row_lengths
 from studio.training.batch.row_order import GroupedOrder, PackedOrder, RowOrder
 
 _TRIED_TOKENS = 64
@@ -27,26 +26,28 @@ _ONE_SEQUENCE_PER_ROW = {"alora"}  # methods that look for a place in each seque
 
 @dataclass(frozen=True)
 class BatchPlan:
-    """The order of the rows and their layout; ``units`` of the order make an epoch."""
+    """The order of the rows and how they are collated; an epoch has ``units`` units of the order."""
 
     rows: Dataset
     order: RowOrder
     pad_id: int
-    laid: bool = False
+    padding_free: bool = False
 
     @property
     def units(self) -> int:
-        """Rows of an epoch; bins when rows are packed."""
+        """Rows per epoch, or bins per epoch when rows are packed."""
         return self.order.units
 
     @property
     def rows_per_unit(self) -> float:
-        """How many rows a unit holds on average."""
+        """The mean number of rows in a unit."""
         return len(self.rows) / self.units
 
     def batches(self, start: int, stop: int, batch_size: int) -> Batches:
-        """The batches of the units from ``start`` to ``stop``; any batch size keeps their order."""
-        return Batches(self.rows, self.order, start, stop, batch_size, self.pad_id, self.laid)
+        """The batches of the units from ``start`` to ``stop``; the order does not depend on the batch size."""
+        return Batches(
+            self.rows, self.order, start, stop, batch_size, self.pad_id, self.padding_free
+        )
 
 
 def plan_batches(
@@ -57,10 +58,10 @@ def plan_batches(
     pad_id: int,
     method: str = "lora",
 ) -> BatchPlan:
-    """The plan that the settings ask for and that ``model`` can follow."""
+    """The plan for the batching mode in ``settings``, or for padding where ``model`` needs it."""
     mode = settings.batching
     rows = rows.select_columns([n for n in _COLUMNS if n in rows.column_names])
-    if mode != "padded" and not _can_lay(context, model, rows, pad_id, method):
+    if mode != "padded" and not _can_concatenate(context, model, rows, pad_id, method):
         mode = "padded"
     if mode == "packed":
         return _packed(context, rows, settings, pad_id)
@@ -83,14 +84,16 @@ def _packed(context: StepContext, rows: Dataset, settings: TrainSettings, pad_id
         f"{filled:.0f} % full; the batch size counts these sequences.",
         level="info",
     )
-    return BatchPlan(rows, order, pad_id, laid=True)
+    return BatchPlan(rows, order, pad_id, padding_free=True)
 
 
 # ------------------------------------------------------------------ do rows stay apart?
 
 
-def _can_lay(context: StepContext, model: Any, rows: Dataset, pad_id: int, method: str) -> bool:
-    """Choose the model's attention for rows in one sequence; False, and told, when none is right."""
+def _can_concatenate(
+    context: StepContext, model: Any, rows: Dataset, pad_id: int, method: str
+) -> bool:
+    """Select an attention that keeps rows in one sequence apart; False, with a notice, if there is none."""
     if method not in _ONE_SEQUENCE_PER_ROW:
         if use_row_attention(model):
             if rows_stay_apart(model, rows, pad_id):
@@ -107,19 +110,18 @@ def _can_lay(context: StepContext, model: Any, rows: Dataset, pad_id: int, metho
 
 
 def rows_stay_apart(model: Any, rows: Dataset, pad_id: int) -> bool:
-    """Whether two rows in one sequence give the logits that each gives alone.
+    """Whether two rows in one sequence give the same logits as each row alone.
 
-    The mean difference decides: in half precision single logits of two ways of computing differ by
-    more than any bound that would still mean something. And the second row must stay as it is when
-    the first is turned round: that finds a leak far below such rounding. In evaluation mode, so no
-    random number is drawn.
+    Compares the mean difference, because in half precision single logits of two ways of computing differ
+    by more than any useful bound. The logits of the second row must also stay the same when the first row
+    is reversed, which detects a leak far below rounding. Runs in evaluation mode and draws no random numbers.
     """
     first, second = (_head_of(rows, i % len(rows)) for i in range(2))
     turned = {**first, "input_ids": first["input_ids"][::-1]}
     training = model.training
     model.eval()
     try:
-        together, other = (_laid_logits(model, [a, second]) for a in (first, turned))
+        together, other = (_concatenated_logits(model, [a, second]) for a in (first, turned))
         alone = torch.cat([_padded_logits(model, row, pad_id) for row in (first, second)])
     except (TypeError, ValueError, RuntimeError, IndexError, AttributeError, KeyError):
         return False
@@ -140,8 +142,8 @@ def _head_of(rows: Dataset, number: int) -> dict[str, list[int]]:
     return {"input_ids": ids, "labels": ids}
 
 
-def _laid_logits(model: Any, rows: list[dict[str, list[int]]]) -> torch.Tensor:
-    batch = lay_rows(Dataset.from_list(rows), range(len(rows)))
+def _concatenated_logits(model: Any, rows: list[dict[str, list[int]]]) -> torch.Tensor:
+    batch = concatenate_rows(Dataset.from_list(rows), range(len(rows)))
     return _logits(model, batch, "position_ids")
 
 
@@ -153,5 +155,5 @@ def _padded_logits(model: Any, row: dict[str, list[int]], pad_id: int) -> torch.
 def _logits(model: Any, batch: Batch, more: str) -> torch.Tensor:
     """(tokens, vocabulary), on the CPU in float32."""
     inputs = {name: batch[name].to(model.device) for name in ("input_ids", more)}
-    with rows_laid(batch.get("lengths"), model.device):
+    with row_boundaries(batch.get("lengths"), model.device):
         return model(**inputs, use_cache=False).logits[0].float().cpu()

@@ -1,7 +1,8 @@
-"""Which rows share a bin of limited length: best-fit decreasing over windows of the row order.
+"""Packing: assigns rows to bins of limited length by best-fit decreasing over windows of the row
+order.
 
-Why windows: sorting all rows by length would put like rows side by side for the whole run, and
-memory would grow with the data. It must not know about tokens or tensors.
+Sorting all rows by length would group similar rows for the whole run, and memory would grow with
+the data. This module works on lengths only, without tokens or tensors.
 """
 
 from __future__ import annotations
@@ -10,15 +11,15 @@ from bisect import bisect_left, insort
 from collections.abc import Sequence
 
 WINDOW = 4096
-"""Rows that are packed together; more fills bins hardly better."""
+"""Rows per window; larger windows hardly fill the bins better."""
 
 
 def pack(lengths: Sequence[int], order: Sequence[int], capacity: int) -> list[list[int]]:
-    """Bins of row numbers whose lengths add up to at most ``capacity``; no row is left out.
+    """Bins of row numbers whose lengths add up to at most ``capacity``; every row is in one bin.
 
-    ``order`` is cut into windows. Within one, rows are taken from long to short and each goes into
-    the fullest bin that still holds it (best-fit decreasing; Johnson 1974: at most 11/9 of the
-    fewest bins). A row longer than ``capacity`` gets a bin of its own.
+    ``order`` is divided into windows. Within a window, rows are taken from long to short, and each
+    goes into the fullest bin that has room for it (best-fit decreasing; Johnson 1974: at most 11/9
+    of the minimum number of bins). A row longer than ``capacity`` gets a bin of its own.
     """
     bins: list[list[int]] = []
     for first in range(0, len(order), WINDOW):
@@ -28,8 +29,8 @@ def pack(lengths: Sequence[int], order: Sequence[int], capacity: int) -> list[li
 
 def _pack_window(lengths: Sequence[int], order: Sequence[int], capacity: int) -> list[list[int]]:
     bins: list[list[int]] = []
-    room: list[tuple[int, int]] = []  # what is left in each bin, and the bin's number; sorted
-    for row in sorted(order, key=lambda i: -lengths[i]):  # stable: ties keep the drawn order
+    room: list[tuple[int, int]] = []  # the free space of each bin, and its number; sorted
+    for row in sorted(order, key=lambda i: -lengths[i]):  # stable: ties keep the shuffled order
         place = bisect_left(room, (lengths[row], -1))
         if place < len(room):
             left, number = room.pop(place)

@@ -1,8 +1,7 @@
-"""In which order training sees the rows: pure functions of (seed, epoch, index).
+"""The order of rows in training: pure functions of (seed, epoch, index).
 
-Why: resume is exact, and a micro-batch can be halved in mid-run, only when place i of the sequence
-holds the same rows whatever has happened before. An order counts in units: a row, or a bin of rows
-that are packed together. It must not know about tensors or devices.
+Resuming is exact, and a micro-batch can be halved during a run, only if index i of the sequence
+always holds the same rows. An order counts units: a row, or a bin of packed rows.
 """
 
 from __future__ import annotations
@@ -13,11 +12,11 @@ from collections.abc import Sequence
 from studio.training.batch.packing import pack
 
 MEGA_BATCHES = 50
-"""Rows of this many batches are sorted by length together when batches are grouped."""
+"""The number of batches whose rows are sorted by length together."""
 
 
 class RowOrder:
-    """The endless sequence of row numbers that training sees, epoch after epoch."""
+    """The infinite sequence of row numbers of a training, epoch after epoch."""
 
     def __init__(self, rows: int, seed: int) -> None:
         self.units = rows
@@ -44,11 +43,11 @@ class RowOrder:
 
 
 class GroupedOrder(RowOrder):
-    """Rows of like length stand together, so that little is padded; batches come in random order.
+    """Groups rows of similar length to reduce padding; the batches are in random order.
 
-    The shuffled rows are taken ``MEGA_BATCHES`` batches at a time, sorted by length, cut into
-    batches, and these are shuffled. Cuts lie at whole multiples of ``batch_size`` in the sequence
-    over all epochs, where a training cuts too.
+    The shuffled rows are taken ``MEGA_BATCHES`` batches at a time, sorted by length and divided
+    into batches, which are then shuffled. Batches begin at multiples of ``batch_size`` of the
+    sequence over all epochs, as in the training.
     """
 
     def __init__(self, lengths: Sequence[int], seed: int, batch_size: int) -> None:
@@ -58,7 +57,7 @@ class GroupedOrder(RowOrder):
 
     def _shuffled(self, epoch: int) -> list[int]:
         order = super()._shuffled(epoch)
-        begun = min(-(epoch * self.units) % self.batch_size, len(order))  # of the epoch before
+        begun = min(-(epoch * self.units) % self.batch_size, len(order))  # by the previous epoch
         head, order = order[:begun], order[begun:]
         window = self.batch_size * MEGA_BATCHES
         batches: list[list[int]] = []
@@ -72,7 +71,7 @@ class GroupedOrder(RowOrder):
 
 
 class PackedOrder(RowOrder):
-    """Bins of rows. Which rows share a bin is drawn once from the seed; the bins' order per epoch."""
+    """Bins of rows. The rows of a bin are drawn once from the seed, the order of the bins for every epoch."""
 
     def __init__(self, lengths: Sequence[int], seed: int, capacity: int) -> None:
         order = RowOrder(len(lengths), seed).numbers(0, len(lengths))

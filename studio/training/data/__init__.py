@@ -1,1 +1,3 @@
-"""From the user's file to prepared rows on disk: read, canonical, split, mixed, found again by number."""
+"""From the user's files to prepared rows on disk: reading, canonical form, split, mixing, access by
+number.
+"""

@@ -1,7 +1,7 @@
-"""Arrow folders that ``datasets.load_from_disk`` reads, written row batch by row batch.
+"""Writes Arrow folders for ``datasets.load_from_disk``, one batch of rows at a time.
 
-Why: ``Dataset.save_to_disk`` needs the whole data set first and prints a progress bar; here memory
-stays at one batch and nothing is printed. It must not know what the rows mean.
+``Dataset.save_to_disk`` needs the complete data set first and prints a progress bar. Here memory is
+bounded by one batch. This module does not depend on what the rows mean.
 """
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ _DATA = "data-00000-of-00001.arrow"
 
 
 class RowWriter:
-    """Writes one data set; it can be read once the ``with`` block has ended without an error.
+    """Writes one data set; it can be read after the ``with`` block has ended without an error.
 
-    ``fingerprint`` names the content for the ``datasets`` library; equal content, equal name.
+    ``fingerprint`` identifies the content for the ``datasets`` library: equal content has an equal
+    fingerprint.
     """
 
     def __init__(self, folder: Path, features: Features, fingerprint: str) -> None:
@@ -41,7 +42,7 @@ class RowWriter:
             self._describe()
 
     def write(self, columns: Mapping[str, Sequence[Any]]) -> None:
-        """Add a batch: column name -> values, all of one length."""
+        """Add a batch: a mapping from column names to lists of equal length."""
         arrays = [
             pa.array(columns[field.name], type=field.type, from_pandas=False)
             for field in self._schema
@@ -52,7 +53,7 @@ class RowWriter:
             self.rows += batch.num_rows
 
     def write_table(self, table: pa.Table) -> None:
-        """Add rows that already have the columns of this data set."""
+        """Add the rows of a table that has the columns of this data set."""
         if table.num_rows:
             self._stream.write_table(table.select(self._schema.names).cast(self._schema))
             self.rows += table.num_rows
@@ -72,10 +73,10 @@ class RowWriter:
 
 
 def open_rows(folder: Path) -> Dataset:
-    """The data set in a folder, memory-mapped."""
+    """Open the data set in a folder, memory-mapped."""
     return Dataset.load_from_disk(str(folder), keep_in_memory=False)
 
 
 def data_file(folder: Path) -> Path:
-    """The Arrow stream in a folder that ``RowWriter`` has written."""
+    """The Arrow file in a folder written by ``RowWriter``."""
     return folder / _DATA

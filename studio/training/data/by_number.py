@@ -1,8 +1,8 @@
-"""Rows by their number, as the data host serves them: any place, bad ones too.
+"""Rows by number for the data host, including rows that cannot be read.
 
-Why: a table of 100,000 rows shows fifty, and one that cannot be read must not hide the others. The
-files of a Dataset node are read in place; what other nodes make of rows (a mix), and what has to be
-fetched, is prepared as in a run. It must not tokenize.
+A table of 100,000 rows shows fifty at a time, and a row that cannot be read must not hide the
+others. Files of a Dataset node are read in place. The output of other nodes, such as a mix, and
+data that must be fetched are prepared as in a run. Nothing is tokenized here.
 """
 
 from __future__ import annotations
@@ -25,8 +25,11 @@ from studio.values import DatasetValue
 
 @dataclass(frozen=True)
 class Item:
-    """Row ``number`` of the data: the stored row, or why it cannot be read. ``split`` is ``train``,
-    ``validation`` or ``left_out``. With ``ends_file`` nothing behind it in its file can be read."""
+    """Row ``number`` of the data: the stored row, or the reason why it cannot be read.
+
+    ``split`` is ``train``, ``validation`` or ``left_out``. With ``ends_file`` the rest of the file
+    cannot be read.
+    """
 
     number: int
     split: str
@@ -38,40 +41,43 @@ class Item:
 
 
 class Rows(Protocol):
-    """Rows from 1 to ``count``."""
+    """Rows with numbers from 1 to ``count``."""
 
     count: int
 
     def rows(self, first: int, last: int) -> list[Item]:
-        """The rows from ``first`` to ``last``, both included."""
+        """The rows from ``first`` to ``last``, inclusive."""
         ...
 
     def close(self) -> None:
-        """Let go of the files."""
+        """Release open files."""
         ...
 
 
 class PreparedRows:
-    """The rows of a prepared data set, in the order of the user's file where that is known."""
+    """The rows of a prepared data set, in the order of the user's file if that order is stored."""
 
     def __init__(self, dataset: DatasetValue, seed: int | None) -> None:
         self._order = SourceOrder(dataset, seed)
         self.count = self._order.count
 
     def rows(self, first: int, last: int) -> list[Item]:
-        """The rows from ``first`` to ``last``, both included."""
+        """The rows from ``first`` to ``last``, inclusive."""
         found = self._order.rows(first, min(last, self.count))
         return [
             Item(s.number, s.split, str(s.row["source"]), int(s.row["line"]), s.row) for s in found
         ]
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Does nothing: no file is kept open."""
 
 
 class WindowRows:
-    """The rows of a Dataset node, read where they are. ``title`` is the node's name, for errors; ``tick``
-    is told how many rows are done where all have to be looked at first, and may raise."""
+    """The rows of a Dataset node, read in place.
+
+    ``title`` is the node's title, for errors. ``tick`` is called with the number of rows done while
+    all rows are scanned, and may raise.
+    """
 
     def __init__(
         self,
@@ -87,7 +93,7 @@ class WindowRows:
         self._sides = SidesByNumber(window, self._used_row, tick)
 
     def rows(self, first: int, last: int) -> list[Item]:
-        """The rows from ``first`` to ``last``, both included."""
+        """The rows from ``first`` to ``last``, inclusive."""
         found = self._window.rows(first, min(last, self.count))
         return [self._item(number, row) for number, row in enumerate(found, start=first)]
 
@@ -102,7 +108,9 @@ class WindowRows:
         try:
             fault = row.error or self._sides.fault(row)
             if fault is not None:
-                split = split if dropped else "train"  # nothing leaves it out: a step stops there
+                split = (
+                    split if dropped else "train"
+                )  # nothing excludes it: the step ends with an error there
                 raise fault
             canonical = self._canonical(row)
         except StudioError as error:
@@ -112,7 +120,7 @@ class WindowRows:
         return Item(number, split, source, row.line, stored)
 
     def _is_dropped(self, number: int, row: SourceRow) -> bool:
-        if not self._drops or row.ends_file:  # nothing passes what ends a file
+        if not self._drops or row.ends_file:  # an unreadable rest of a file cannot be excluded
             return False
         return self._drops.has(number, row.path, row.line)
 
@@ -122,7 +130,7 @@ class WindowRows:
         return self._window.chosen.convert(row, row.path)
 
     def _used_row(self, ordinal: int, row: SourceRow) -> Mapping[str, Any] | None:
-        """The canonical row, where it is used."""
+        """The canonical row if the row is used."""
         try:
             canonical = self._canonical(row)
         except StudioError:

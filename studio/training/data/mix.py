@@ -1,7 +1,8 @@
-"""The Mix step: rows of several prepared data sets, drawn by a seed, written down as one.
+"""The Mix step: rows of several prepared data sets, sampled with a seed and written as one data
+set.
 
-Training rows come from training rows and validation rows from validation rows. Rows are streamed;
-what they say is not looked at.
+Training rows are mixed with training rows, and validation rows with validation rows. Rows are
+streamed, and their content is not inspected.
 """
 
 from __future__ import annotations
@@ -38,12 +39,14 @@ _WORDS = {
 def mix_datasets(
     context: StepContext, inputs: Mapping[str, Any], settings: MixSettings
 ) -> DatasetValue:
-    """Write ``train`` and ``validation``; raises ``StudioError`` when the data sets do not go together."""
+    """Write ``train`` and ``validation``; raises ``StudioError`` when the data sets are
+    incompatible.
+    """
     parts = {p: DatasetValue.model_validate(v) for p, v in sorted(inputs.items())}
     _refuse_odd_shapes(context, parts)
     name = _fingerprint(parts, settings)
     counts = {}
-    with disk.told("the rows", context.folder):
+    with disk.explain_errors("the rows", context.folder):
         for side in ("train", "validation"):
             rows = {p: _rows(v, side) for p, v in parts.items()}
             counts[side] = _write(context, parts, settings, side, draws(rows, settings, side), name)
@@ -85,13 +88,13 @@ def _refuse_odd_shapes(context: StepContext, parts: Mapping[str, DatasetValue]) 
 
 
 def _shape(parts: Mapping[str, DatasetValue]) -> Any:
-    """The shape of all, or the one with the most structure."""
+    """The common shape of the data sets, or the most structured one if they differ."""
     shapes = {v.shape for v in parts.values()}
     return next((s for s in ("messages", "prompt", "text") if s in shapes), next(iter(shapes)))
 
 
 def _fingerprint(parts: Mapping[str, DatasetValue], settings: MixSettings) -> str:
-    """Names what becomes of these rows under these settings."""
+    """Identifies the mixed rows: depends on the inputs and the settings."""
     names = {
         p: [
             open_rows(Path(v.path) / s)._fingerprint for s in ("train", "validation") if _rows(v, s)
@@ -110,7 +113,7 @@ def _write(
     drawn: Sequence[Draw],
     name: str,
 ) -> int:
-    """Write one side; returns how many rows it has."""
+    """Write the training or the validation rows; returns their number."""
     total = sum(d.rows for d in drawn)
     for draw in drawn:
         for sentence in draw.notes:
@@ -129,9 +132,9 @@ def _write(
 
 
 def _masks(draw: Draw, seed: int) -> Iterator[Any]:
-    """Which rows of the data set are taken: all of them some times, then the rest by rank."""
-    whole, rest = divmod(draw.rows, draw.there) if draw.there else (0, 0)
-    for _ in range(whole):
+    """Masks of the rows to take: full repetitions of the data set, then the remaining rows by rank."""
+    full, rest = divmod(draw.rows, draw.there) if draw.there else (0, 0)
+    for _ in range(full):
         yield np.ones(draw.there, dtype=bool)
     if rest:
         mask = np.zeros(draw.there, dtype=bool)
@@ -140,18 +143,18 @@ def _masks(draw: Draw, seed: int) -> Iterator[Any]:
 
 
 def _taken(folder: Path, mask: Any) -> Iterator[pa.Table]:
-    """The rows of a data set under a mask, in batches; read as a stream, not through mapped memory."""
+    """The rows selected by a mask, in batches, read as a stream and not through mapped memory."""
     start = 0
     for part in open_rows(folder).cache_files:
         with pa.OSFile(part["filename"], "rb") as file:
             for batch in pa.ipc.open_stream(file):
                 chosen = batch.filter(pa.array(mask[start : start + batch.num_rows]))
                 start += batch.num_rows
-                yield _whole(pa.Table.from_batches([chosen]))
+                yield _all_columns(pa.Table.from_batches([chosen]))
 
 
-def _whole(table: pa.Table) -> pa.Table:
-    """The table with every canonical column; one it lacks is null."""
+def _all_columns(table: pa.Table) -> pa.Table:
+    """The table with every canonical column; missing columns are null."""
     schema = FEATURES.arrow_schema
     for field in schema:
         if field.name not in table.column_names:

@@ -1,4 +1,4 @@
-"""How many rows of each data set go into a mix. Numbers only; no rows are touched."""
+"""How many rows of each data set go into a mix. Computes with numbers only and reads no rows."""
 
 from __future__ import annotations
 
@@ -10,8 +10,11 @@ from studio.node_settings.mix import MixSettings
 
 @dataclass(frozen=True)
 class Draw:
-    """``rows`` rows out of ``there`` of the data set at ``port``; more than there are means repeats.
-    ``notes`` are sentences about what could not be met."""
+    """Take ``rows`` of the ``there`` rows of the data set at ``port``; a larger ``rows`` repeats
+    them.
+
+    ``notes`` are sentences about settings that could not be met.
+    """
 
     port: str
     there: int
@@ -20,7 +23,7 @@ class Draw:
 
 
 def draws(there: Mapping[str, int], settings: MixSettings, side: str) -> list[Draw]:
-    """What is drawn from each data set for a side (``train`` or ``validation``)."""
+    """What is drawn from each data set for one split (``train`` or ``validation``)."""
     if settings.mode == "weights":
         return _by_weights(there, settings, side)
     if settings.mode == "counts" and side == "train":
@@ -38,12 +41,15 @@ def _counted(port: str, there: int, wanted: int) -> Draw:
 
 
 def _by_weights(there: Mapping[str, int], settings: MixSettings, side: str) -> list[Draw]:
-    """The rows of each in the ratio of the weights. A data set without rows on a side is passed over."""
+    """The number of rows of each data set, in the ratio of the weights.
+
+    Data sets without rows in this split are skipped.
+    """
     weights = {p: getattr(settings, f"weight_{p}") for p in there}
     used = {p: w for p, w in weights.items() if w > 0 and there[p]}
     if not used:
         return [Draw(p, n, 0) for p, n in there.items()]
-    sizes = [there[p] / w for p, w in used.items()]  # rows per unit of weight that each could give
+    sizes = [there[p] / w for p, w in used.items()]  # available rows per unit of weight
     repeat = settings.fit == "repeat" and side == "train"
     unit = max(sizes) if repeat else min(sizes)
     most = settings.max_repeats if repeat else 1

@@ -1,6 +1,6 @@
-"""What the Dataset step counts while it reads, and how it tells the user.
+"""Counts the rows while the Dataset step reads them, and reports the counts as notices.
 
-Memory is one byte a row, and eight more where contents are compared. It decides nothing.
+Uses one byte per row, and eight more where contents are compared.
 """
 
 from __future__ import annotations
@@ -20,8 +20,11 @@ _REMARKS = {"duplicate_key": ("names a key twice", "name a key twice", "the last
 
 
 class RowCounts:
-    """Counts of one reading. ``sides`` holds 1 for a validation row, ``ordinals`` where each kept
-    row stood among all."""
+    """The counts of one pass over the files.
+
+    ``sides`` holds 1 for a validation row, ``ordinals`` the position of each kept row among all
+    rows.
+    """
 
     def __init__(self) -> None:
         self.sides = bytearray()
@@ -36,31 +39,31 @@ class RowCounts:
 
     @property
     def rows(self) -> int:
-        """How many rows are kept."""
+        """The number of kept rows."""
         return len(self.sides)
 
     def seen(self, row: SourceRow) -> None:
-        """Note what was accepted about a row."""
+        """Record the conversions that were made for a row."""
         if row.remark:
             entry = self._remarks.setdefault(row.remark, [0, row.path, row.line])
             entry[0] += 1
 
     def keep(self, canonical: Mapping[str, Any], held_out: bool, ordinal: int) -> None:
-        """Note a row that is used."""
+        """Record a row that is used."""
         if not self.sides:
             self.shape = shape_of(canonical)
         self.sides.append(held_out)
         self.ordinals.append(ordinal)
 
     def bad(self, error: StudioError, path: Path, line: int) -> None:
-        """Note a row that is left out because it is bad."""
+        """Record a row that is skipped because it is invalid."""
         self.skipped += 1
         self.first_error = self.first_error or error
         if len(self._bad) < _NAMED:
             self._bad.append(f"{path.name}:{error.line or line}")
 
     def tell(self, context: StepContext) -> None:
-        """Say what was accepted and left out."""
+        """Report conversions and skipped rows as notices."""
         for note in dict.fromkeys(self.notes[:20]):
             context.notice(note)
         for remark, (count, path, line) in self._remarks.items():
@@ -87,7 +90,7 @@ def _rows(count: int) -> str:
 
 
 def shape_of(canonical: Mapping[str, Any]) -> Shape:
-    """What kind of example a canonical row is."""
+    """The kind of example that a canonical row is."""
     if canonical.get("chosen") is not None:
         return "preference"
     if canonical.get("label") is not None:

@@ -1,7 +1,8 @@
 """The Dataset step: files become canonical rows in Arrow, split into train and validation.
 
-Rows are read once as a stream and written to one data set; the split then copies them, so that
-memory stays bounded whatever decides the sides. It must not tokenize: that depends on the model.
+Rows are read once as a stream and written to one data set. The split then copies them, so that
+memory stays bounded for every kind of split. Nothing is tokenized here, because that depends on the
+model.
 """
 
 from __future__ import annotations
@@ -42,12 +43,12 @@ from studio.values import DatasetValue
 
 _ROWS_AT_ONCE = 500
 _BYTES_AT_ONCE = 1_000_000
-_LARGE = 50_000_000  # bytes whose hash takes long enough to be told
+_LARGE = 50_000_000  # bytes; hashing a larger file is shown as a phase
 
 
 def prepare_rows(context: StepContext, settings: DatasetSettings) -> DatasetValue:
     """Read, check, convert and split the files; raises ``StudioError`` with file and line."""
-    with disk.told("the rows", context.folder):
+    with disk.explain_errors("the rows", context.folder):
         return _prepare(context, settings)
 
 
@@ -96,7 +97,7 @@ def _prepare(context: StepContext, settings: DatasetSettings) -> DatasetValue:
 def _files(
     context: StepContext, settings: DatasetSettings, counted: RowCounts, validation: bool = False
 ) -> tuple[Path, ...]:
-    """The files to read; those of a data set on the hub are fetched."""
+    """The files to read; data sets on the hub are downloaded first."""
     if is_hub(settings.validation_source if validation else settings.source):
         from studio.training.fetch.hub_data import fetch_data
 
@@ -111,7 +112,7 @@ def _named(files: tuple[Path, ...]) -> str:
 
 
 def _digest(files: tuple[Path, ...], context: StepContext) -> str:
-    """The sha256 of a file; of several, that of theirs."""
+    """The sha256 of a file, or the sha256 of the digests of several files."""
     found = []
     for path in files:
         refuse_absent(path)
@@ -131,13 +132,13 @@ def _digest(files: tuple[Path, ...], context: StepContext) -> str:
 
 
 def _fingerprint(digest: str, settings: DatasetSettings) -> str:
-    """Names what the files become under these settings."""
+    """Identifies the prepared rows: depends on the files and the settings."""
     text = digest + json.dumps(settings.model_dump(mode="json"), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 class _Reading:
-    """The rows of all files in canonical form, with their sides noted in the counted."""
+    """The rows of all files in canonical form; their splits are recorded in the counts."""
 
     def __init__(
         self,
@@ -155,7 +156,9 @@ class _Reading:
         self._ordinal = 0
 
     def rows(self, path: Path, held_out: bool) -> Iterator[tuple[dict[str, Any] | None, int]]:
-        """(row as stored, or ``None`` for one that is left out; bytes of the file done)."""
+        """Yields pairs: the row, or ``None`` if it is excluded, and the number of bytes read of the
+        file.
+        """
         source = str(path.resolve())
         for row in read_rows(path, self._options, strict=False):
             self._ordinal += 1
@@ -196,14 +199,14 @@ class _Reading:
         return 0 < self._settings.limit <= self._ordinal
 
     def unused_drops(self) -> str:
-        """The rows to leave out that were not there."""
+        """The excluded rows that do not occur in the files."""
         return self._drops.unused()
 
 
 def _write_all(
     reading: _Reading, own: tuple[Path, ...], held_out: tuple[Path, ...], target: Path, name: str
 ) -> None:
-    """Every row that is kept, in canonical form."""
+    """Write every kept row in canonical form."""
     files = [(p, False) for p in own] + [(p, True) for p in held_out]
     sizes = [p.stat().st_size / 1e6 for p, _ in files]
     total = sum(sizes)
@@ -227,7 +230,10 @@ def _write_all(
 def _batches(
     reading: _Reading, path: Path, held_out: bool
 ) -> Iterator[tuple[list[dict[str, Any]], int]]:
-    """Rows in handfuls; also without a row where many are left out, so that a stop is noticed."""
+    """Rows in small batches.
+
+    Batches may be empty where many rows are excluded, so that a stop takes effect.
+    """
     batch: list[dict[str, Any]] = []
     started = done = seen = 0
     for row, done in reading.rows(path, held_out):

@@ -1,7 +1,7 @@
 """The rows of a prepared data set in the order of the user's file.
 
-Why: train and validation rows are stored apart, but a user counts the rows of the file. The Dataset
-step keeps the order beside them: ``held_out.npy`` has one bit per row.
+Train and validation rows are stored separately, but users count the rows of their file. The Dataset
+step stores the order beside them: ``held_out.npy`` has one bit per row.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ ORDER = "held_out.npy"
 
 
 def write_order(folder: Path, held_out: Any) -> None:
-    """Keep which rows, in the order of the source, are held out."""
+    """Store which rows are held out, in the order of the source."""
     np.save(folder / ORDER, np.packbits(np.asarray(held_out, dtype=bool)))
 
 
 def read_order(folder: Path, count: int) -> Any:
-    """Which of ``count`` rows are held out, in the order of the source; ``None`` where unknown."""
+    """Which of ``count`` rows are held out, in the order of the source; ``None`` if unknown."""
     try:
         bits = np.unpackbits(np.load(folder / ORDER))
     except (OSError, ValueError):
@@ -36,7 +36,7 @@ def read_order(folder: Path, count: int) -> Any:
 
 @dataclass(frozen=True)
 class SourceRow:
-    """A canonical row of a prepared data set, its number in the data and its split."""
+    """A canonical row of a prepared data set, with its number and its split."""
 
     number: int
     split: str
@@ -44,8 +44,11 @@ class SourceRow:
 
 
 class SourceOrder:
-    """Rows by their number, from 1. Data that was made without a note of its order counts by the
-    ``seed`` of its split; without that, the validation rows come after those to train on."""
+    """Rows by number, from 1.
+
+    For data without a stored order, the order follows from the ``seed`` of the split. Without a
+    seed the validation rows come after the training rows.
+    """
 
     def __init__(self, dataset: DatasetValue, seed: int | None = None) -> None:
         train, held_out = dataset.train_rows, dataset.validation_rows
@@ -59,10 +62,10 @@ class SourceOrder:
         if known is None and seed is not None:
             known = held_out_by_count(self.count, held_out, seed)
         self._held_out = np.arange(self.count) >= train if known is None else known
-        self._before = np.cumsum(self._held_out)  # validation rows up to and with each row
+        self._before = np.cumsum(self._held_out)  # validation rows up to and including each row
 
     def rows(self, first: int, last: int) -> Iterator[SourceRow]:
-        """The rows from number ``first`` to ``last``, both included."""
+        """The rows from ``first`` to ``last``, inclusive."""
         for number in range(first, last + 1):
             held_out, before = bool(self._held_out[number - 1]), int(self._before[number - 1])
             split, index = (

@@ -1,7 +1,7 @@
-"""The rows that were read become the folders ``train`` and ``validation``.
+"""Writes the rows into the folders ``train`` and ``validation``.
 
-``studio.data.split`` decides the sides; this module writes them. Rows are copied as a stream, not
-through mapped memory.
+``studio.data.split`` assigns each row to its split. Rows are copied as a stream, not through mapped
+memory.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from studio.training.data.source_order import write_order
 def split_rows(
     context: StepContext, settings: DatasetSettings, counted: RowCounts, name: str
 ) -> tuple[int, int]:
-    """Copy ``rows`` into ``train`` and ``validation``; returns how many rows are in each."""
+    """Copy ``rows`` into ``train`` and ``validation``; returns the number of rows in each."""
     decision = _decide(context, settings, counted)
     counts = int(decision.train.sum()), int(decision.validation.sum())
     refuse_empty_side(settings, *counts)
@@ -45,7 +45,7 @@ def split_rows(
 
 
 def _decide(context: StepContext, settings: DatasetSettings, counted: RowCounts) -> Decision:
-    """The sides of all rows, and notices about those that were left out or moved."""
+    """The split of each row, and notices about rows that were excluded or moved."""
     decision = Split(settings).decide(
         np.array(counted.ordinals),
         np.frombuffer(bytes(counted.sides), np.uint8).astype(bool),
@@ -68,7 +68,7 @@ def _notice(context: StepContext, count: int, one: str, many: str, what: str) ->
 
 
 def _copy(context: StepContext, folder: Path, sides: Mapping[str, Any], name: str) -> None:
-    """Write the rows of each side, in one pass; a side without rows leaves no folder."""
+    """Write the rows of both splits in one pass; a split without rows gets no folder."""
     used = {side: mask for side, mask in sides.items() if mask.any()}
     total = len(sides["train"])
     start = 0

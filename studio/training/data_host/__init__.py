@@ -1,1 +1,1 @@
-"""The data host: rows and their tokens for whoever looks at them, in a process of its own."""
+"""The data host: a process that serves rows and their tokens for display."""

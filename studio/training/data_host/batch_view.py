@@ -1,7 +1,7 @@
-"""The rows of one batch of a training, padded as the trainer pads them.
+"""The rows of one training batch, with the same padding as in training.
 
-The order is the trainer's own (``studio.training.batch.row_order``); which rows take part is found by
-looking at all of them once. It must not know how rows are read.
+The order is the one of the training (``studio.training.batch.row_order``). Which rows take part is
+determined by one pass over all rows, whose source does not matter here.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from studio.training.report.row_facts import Facts
 
 @dataclass(frozen=True)
 class Unit:
-    """A row of the training: a part of row ``number``, ``length`` tokens long after cutting."""
+    """A row of the training: a part of row ``number`` with ``length`` tokens after truncation."""
 
     number: int
     part: int
@@ -30,7 +30,7 @@ class Unit:
 
 @dataclass
 class TrainingRows:
-    """Which rows a training takes, in the order of the data."""
+    """The rows used in training, in the order of the data."""
 
     deduplicate: bool = False
     move_leaks: bool = False
@@ -39,7 +39,7 @@ class TrainingRows:
     _trained: set[int] = field(default_factory=set)
 
     def add(self, facts: Facts) -> None:
-        """Take in the next row of the data."""
+        """Add the next row of the data."""
         if facts.row is None or facts.item.split == "left_out":
             return
         content = content_hash(facts.row) if self.deduplicate or self.move_leaks else 0
@@ -56,7 +56,7 @@ class TrainingRows:
         ]
 
     def units(self) -> list[Unit]:
-        """The rows to train on."""
+        """The training rows."""
         return [
             u
             for u in self._units
@@ -65,7 +65,7 @@ class TrainingRows:
 
 
 def order_of(units: Sequence[Unit], settings: Mapping[str, Any]) -> RowOrder:
-    """The order in which a training with these settings takes them."""
+    """The order of these rows in a training with these settings."""
     lengths, seed = [u.length for u in units], int(settings["seed"])
     if settings.get("batching") == "packed":
         room = int(settings.get("pack_length") or settings["max_length"])
@@ -79,7 +79,7 @@ def order_of(units: Sequence[Unit], settings: Mapping[str, Any]) -> RowOrder:
 def batch_of(
     units: Sequence[Unit], settings: Mapping[str, Any], number: int
 ) -> tuple[list[Unit], int]:
-    """The rows of batch ``number`` of the first epoch, from 1, and how many batches it has."""
+    """The rows of batch ``number`` of the first epoch, from 1, and the number of batches."""
     if not units:
         return [], 0
     order, size = order_of(units, settings), int(settings["batch_size"])
@@ -89,7 +89,7 @@ def batch_of(
 
 
 def padded(rows: Sequence[TokenRow], pad_id: int, pad_text: str) -> list[TokenRow]:
-    """The rows as the model gets them: cut, and filled up to the longest one."""
+    """The rows as the model receives them: truncated, and padded to the longest one."""
     width = max((len(r.kept) for r in rows), default=0)
     pad = Token(pad_id, pad_text, "padding", IGNORED, None, None, True)
     return [

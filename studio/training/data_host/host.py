@@ -1,9 +1,9 @@
-"""The data host: a process that has rows and tokenizer at hand for whoever shows them.
+"""The data host: a process that keeps rows and tokenizer in memory to answer requests about them.
 
-``studio.preview.protocol`` says what it is asked and what it answers. Short questions are answered at
-once; long ones are generators that advance in slices between them. It ends when its standard input
-ends, whatever it is doing, and leaves no file behind. It must not load weights, and writes only
-below a folder of its own and to the caches of models.
+Requests and replies are defined in ``studio.preview.protocol``. Short requests are answered at
+once; long ones are generators that advance in slices in between. The process ends at any time when
+its standard input ends, and leaves no file behind. It never loads weights, and writes only below a
+folder of its own and to the caches of models.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from studio.preview.protocol import Kind, line_of, message_in
 from studio.runs.failures import as_studio_error
 
 Slices = Iterator[tuple[Kind, Mapping[str, Any]] | None]
-"""A request at work: what it has to say as it goes on, ``None`` where it only lets others in."""
+"""A request in progress: yields replies, or ``None`` to let other requests advance."""
 
 AT_ONCE = ("rows", "preview")
 PATIENCE_S, END_WITHIN_S = 0.3, 1.0
@@ -34,9 +34,9 @@ _SELDOM = (5000, 20, 20)
 
 
 def main() -> int:
-    """Answer requests until there are no more; returns the exit code."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the asker decides what Ctrl+C ends
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # what was begun is tidied up
+    """Answer requests until standard input ends; returns the exit code."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the client handles Ctrl+C
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # runs the clean-up
     answers = _answers_apart()
     with tempfile.TemporaryDirectory(prefix="lora-studio-", ignore_cleanup_errors=True) as work:
         Host(answers, Path(work)).serve(sys.stdin)
@@ -44,14 +44,14 @@ def main() -> int:
 
 
 def _answers_apart() -> IO[str]:
-    """Standard output for replies alone; what a library prints goes to the log."""
+    """Reserve standard output for replies; the output of libraries goes to the log."""
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     return answers
 
 
 class Host:
-    """The requests in hand. One thread reads them, the main thread answers."""
+    """The requests in progress. One thread reads them, the main thread answers them."""
 
     def __init__(self, answers: IO[str], work: Path) -> None:
         self._answers = answers
@@ -65,7 +65,7 @@ class Host:
         self._is_settled = False
 
     def serve(self, requests: IO[str]) -> None:
-        """Answer until the requests end."""
+        """Answer requests until there are no more."""
         threading.Thread(target=self._read, args=(requests,), daemon=True).start()
         from studio.training.data_host.session import Session
 
@@ -82,7 +82,7 @@ class Host:
             self._take(request)
 
     def _read(self, requests: IO[str]) -> None:
-        """The reading thread. When nobody asks any more the process ends, also out of a long call."""
+        """The reading thread. It ends the process at the end of standard input, even during a long call."""
         for line in requests:
             request = message_in(line)
             if request is None or request.get("ask") == "close":
@@ -120,7 +120,7 @@ class Host:
             self._advance(number)
 
     def _advance(self, number: int) -> None:
-        """One slice of a request; errors are its last reply."""
+        """Advance a request by one slice; an error is its last reply."""
         self._current = number
         try:
             if number in self._gone:
@@ -139,8 +139,9 @@ class Host:
                 self._settle()
 
     def _settle(self) -> None:
-        """Let the collector pass over what the libraries made while they were loaded: to look through
-        it takes half a second, in which no row could be shown."""
+        """Exclude the objects of the libraries from later garbage collections, which take half a
+        second and would delay replies.
+        """
         if not self._is_settled:
             self._is_settled = True
             gc.freeze()
@@ -159,7 +160,7 @@ class Host:
     # -------------------------------------------------------------- replies
 
     def _say(self, kind: Kind, data: Mapping[str, Any]) -> None:
-        """Something about the request that is being answered."""
+        """Send a reply to the current request."""
         self._tell(self._current, kind, data)
 
     def _tell(self, number: int, kind: Kind, data: Mapping[str, Any]) -> None:
@@ -168,7 +169,7 @@ class Host:
 
 
 def _problem(error: Exception, title: str, work: Path) -> Mapping[str, Any]:
-    """An error as a ``Problem``; one that nobody expected is written to the log too."""
+    """An error as a ``Problem``; an unexpected one is also written to the log."""
     expected = as_studio_error(error, title, work)
     if expected is not None:
         return expected.problem().to_json()

@@ -1,7 +1,7 @@
-"""From a ``TokenRequest`` to rows and tokenizer: what ``open`` does in the data host.
+"""From a ``TokenRequest`` to rows and tokenizer: the ``open`` request of the data host.
 
-Steps that a run has finished are taken from it; others are run as a run would, in a folder of the
-host's own. Weights are never read.
+Results of steps that a run has completed are reused; other steps are run as in a run, in a folder
+of the host's own. Weights are never read.
 """
 
 from __future__ import annotations
@@ -31,8 +31,7 @@ Say = Callable[[Kind, Mapping[str, Any]], None]
 
 
 class Opener:
-    """Finds or makes data and model folder; ``stopped`` and ``say`` are those of the request that
-    is being answered."""
+    """Finds or prepares data and model folder; ``stopped`` and ``say`` belong to the current request."""
 
     def __init__(
         self, registry: Registry, work: Path, stopped: Callable[[], bool], say: Say
@@ -45,7 +44,7 @@ class Opener:
         self._title = ""
 
     def rows(self, request: TokenRequest, runs: Path) -> Rows:
-        """The rows of the request's data: in place where its files are here, else prepared."""
+        """The rows of the request's data: read in place if its files are local, otherwise prepared."""
         step = request.plan.step(request.dataset)
         if step.type == "dataset" and not is_hub(str(step.settings["source"])):
             return WindowRows(step.title, self._window(step, request.plan), self._looking)
@@ -61,7 +60,7 @@ class Opener:
             return open_window(settings, plan.project_dir, self._registry.variants["format"])
 
     def _outputs(self, plan: Plan, runs: RunFolder) -> dict[str, Any]:
-        """The outputs of the plan's steps: kept from a run where they are, else made."""
+        """The outputs of the plan's steps: reused from a run if available, otherwise computed."""
         hits = {s.node: find_hit(runs, s) for s in plan.steps}
         needed = needed_steps(plan, hits)
         outputs: dict[str, Any] = {
@@ -76,7 +75,7 @@ class Opener:
         return outputs
 
     def model_folder(self, request: TokenRequest, runs: Path) -> Path:
-        """The local folder of the base model, found as its step finds it."""
+        """The local folder of the base model, resolved as in its step."""
         from studio.training.model.base_model import check_folder, model_folder
 
         step = request.base
@@ -106,7 +105,7 @@ class Opener:
         )
 
     def _looking(self, done: int, total: int) -> None:
-        """All rows have to be looked at before the first can be shown."""
+        """Report progress while all rows are read before the first can be shown."""
         if self._stopped():
             raise Stopped
         if done:
@@ -122,7 +121,7 @@ class Opener:
             )
 
     def _tell_event(self, event: Event) -> None:
-        """What a step says, as far as somebody who waits wants to know it."""
+        """Forward the events of a step that concern a waiting user."""
         if event.name == "Notice" and event.get("level") != "info":
             words = f"{event.get('sentence')} {event.get('hint') or ''}".strip()
             self._say("notice", {"sentence": words})

@@ -1,6 +1,6 @@
-"""The first rows of a Dataset node as its format understands them, while somebody sets it up.
+"""The first rows of a Dataset node, converted by its format, while its settings are edited.
 
-Needs neither a model nor a graph that is complete. It must not tokenize.
+Needs neither a model nor a complete graph, and does not tokenize.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def preview(
     first: int,
     limit: int,
 ) -> dict[str, Any]:
-    """The answer to a ``preview`` request; raises ``StudioError`` where nothing can be shown."""
+    """The answer to a ``preview`` request; raises ``StudioError`` when no row can be shown."""
     parsed = parse(DatasetSettings, dict(settings))
     assert isinstance(parsed, DatasetSettings)
     if is_hub(parsed.source):
@@ -49,7 +49,7 @@ def preview(
 def _format(
     window: SourceWindow, settings: DatasetSettings, variants: Mapping[str, Variant]
 ) -> dict[str, Any]:
-    """Which format it is and why, what else would fit, and which column serves for what."""
+    """The detected format with the reason, other suitable formats, and the role of each column."""
     chosen = window.chosen
     sample = first_rows(window.files[0], options_of(settings), strict=False)
     columns = tuple(dict.fromkeys(name for row in sample for name in row.data))

@@ -1,7 +1,7 @@
-"""The data that is open in the data host, and the answers to the requests about it.
+"""The opened data of the data host, and the answers to requests about it.
 
-Each public method answers the request of its name (``studio.preview.protocol``) as a generator; the
-host advances it. It must not load weights.
+Each public method answers the request of the same name (``studio.preview.protocol``) as a
+generator, which the host advances. Weights are never loaded.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Opened:
 
 
 class Session:
-    """What is open; ``title`` is the name of its Train node."""
+    """The opened data; ``title`` is the title of its Train node."""
 
     def __init__(self, work: Path, stopped: Callable[[], bool], say: Say) -> None:
         self.title = ""
@@ -66,7 +66,7 @@ class Session:
     # -------------------------------------------------------------- requests
 
     def open(self, asked: Mapping[str, Any]) -> Answer:
-        """Data and tokenizer, ready to be asked about."""
+        """Open data and tokenizer."""
         if self._open is not None:
             self._open.rows.close()
         self._open = None
@@ -88,7 +88,7 @@ class Session:
         )
 
     def rows(self, asked: Mapping[str, Any]) -> Answer:
-        """Rows as tokens, or those of a batch."""
+        """Rows with their tokens, or the rows of a batch."""
         data = self._opened()
         if asked.get("batch"):
             yield from one_batch(data, max(1, int(asked["batch"])))
@@ -100,7 +100,7 @@ class Session:
         yield "result", {"rows": [v.to_json() for v in views], "count": data.rows.count}
 
     def report(self, asked: Mapping[str, Any]) -> Answer:
-        """A look at every row."""
+        """The data report over all rows."""
         del asked
         data = self._opened()
         yield from ReportMaker(
@@ -108,7 +108,7 @@ class Session:
         ).run()
 
     def templates(self, asked: Mapping[str, Any]) -> Answer:
-        """The chat templates to choose from, and what each makes of a sample."""
+        """The available chat templates, and the sample conversation rendered by each."""
         del asked
         samples = rendered_samples(self._tokenizer(self._opened().folder))
         yield "result", {"templates": [{**s, "sample": s["text"]} for s in samples]}
@@ -121,7 +121,7 @@ class Session:
         yield "result", preview(asked["settings"], place, variants, first, limit)
 
     def next_suspicious(self, asked: Mapping[str, Any]) -> Answer:
-        """The next row that somebody should look at."""
+        """Search after row ``after``, in slices, for a row with one of the flags."""
         data = self._opened()
         kinds = tuple(asked.get("kinds") or SUSPICIOUS)
         yield from next_suspicious(data, int(asked.get("after", 0)), kinds)
@@ -140,7 +140,7 @@ class Session:
 
 
 def encoder_of(tokenizer: Any, settings: Mapping[str, Any], title: str = "Train") -> Encoder:
-    """The encoder that a training with these settings of the Train node uses."""
+    """The encoder of a training with these settings of the Train node."""
     rules = {n: settings[n] for n in ("end_token", "bos", "long_text") if n in settings}
     with errors_of(title):
         chosen = with_template(tokenizer, settings)
@@ -148,15 +148,16 @@ def encoder_of(tokenizer: Any, settings: Mapping[str, Any], title: str = "Train"
 
 
 def as_taken(request: TokenRequest, positions: int | None) -> TokenRequest:
-    """The request with the max length that a training takes, which is the model's own where it has
-    learned fewer ``positions`` (``studio.training.tokens.limits``)."""
+    """The request with the effective maximum length, which is limited by the number of learned
+    ``positions`` (``studio.training.tokens.limits``).
+    """
     if positions is None or positions >= request.max_length:
         return request
     return replace(request, settings={**request.settings, "max_length": positions})
 
 
 def _longest_taken(folder: Path) -> int | None:
-    """How many tokens the model takes, where its weights or its config say so."""
+    """The maximum number of tokens of the model, if its weights or config define it."""
     positions = learned_positions(folder)
     if positions is not None:
         return positions
@@ -188,7 +189,7 @@ def next_suspicious(data: Opened, after: int, kinds: Sequence[str]) -> Answer:
 
 
 def _marks(index: RowIndex, facts: Facts) -> list[str]:
-    """The codes of a row, with whether a row says the same that was passed before."""
+    """The codes of a row, including whether it duplicates an earlier one."""
     if facts.item.split == "left_out":
         return []
     again = facts.row is not None and index.says_again(facts.item.number, content_hash(facts.row))
@@ -196,7 +197,7 @@ def _marks(index: RowIndex, facts: Facts) -> list[str]:
 
 
 def one_batch(data: Opened, number: int) -> Answer:
-    """The rows of a batch; the first time all rows are looked at to know which take part."""
+    """The rows of a batch; the first call reads all rows to determine which take part."""
     if not data.units:
         training = TrainingRows(
             bool(setting_of(data.request, "deduplicate")),
@@ -239,7 +240,7 @@ def _searching(done: int, total: int) -> dict[str, Any]:
 
 
 def _flagged(data: Opened, items: list[Item]) -> Iterator[tuple[TokenRow, tuple[str, ...]]]:
-    """The items as tokens, each with the codes of what looks wrong with it."""
+    """The items with their tokens and the codes of their findings."""
     flags: dict[int, tuple[str, ...]] = {}
     for facts in facts_of(data.request.title, data.encoder, items):
         known = data.index.of(facts.item.number) or ()
@@ -252,8 +253,10 @@ def _flagged(data: Opened, items: list[Item]) -> Iterator[tuple[TokenRow, tuple[
 
 
 def token_rows(data: Opened, items: list[Item], piece: int | None = None) -> list[TokenRow]:
-    """The items as tokens; one that cannot be shown says why. ``piece`` is the one to show of a text
-    that is split."""
+    """The items with their tokens; one that cannot be shown has the reason.
+
+    ``piece`` selects a piece of a divided text.
+    """
     with contextlib.suppress(StudioError):
         if all(i.row is not None and not is_giant(i.row) for i in items):
             return _shown(data, items, piece)
@@ -270,7 +273,7 @@ def _one(data: Opened, item: Item) -> list[TokenRow]:
     if item.row is not None and is_giant(item.row):
         error = StudioError(
             f"Row {item.number} is too long to be shown as tokens: more than {GIANT:,} characters.",
-            hint=_told_of_giant(item.row, data.encoder),
+            hint=_giant_hint(item.row, data.encoder),
         )
     if error is None:
         try:
@@ -291,7 +294,7 @@ def _one(data: Opened, item: Item) -> list[TokenRow]:
     ]
 
 
-def _told_of_giant(row: Mapping[str, Any], encoder: Encoder) -> str:
+def _giant_hint(row: Mapping[str, Any], encoder: Encoder) -> str:
     if row.get("text") is not None and encoder.long_text == "split":
         return "A training splits it into pieces of the max length."
     return "A training cuts it to the max length. Split it into several rows."

@@ -1,9 +1,8 @@
-"""Rows of data as the model will see them, token by token.
+"""Rows of data as the model receives them, token by token.
 
-Why: what is trained must be visible before a run. Ids and labels come from the very functions that
-a training uses (``data.rendered`` and ``data.Encoder``); this module only finds out which
-characters each token stands for, and proves that by getting the same ids again. It must not decide
-anything about masks.
+What is trained must be visible before a run. Ids and labels come from the functions used in
+training (``tokens.encoder``). This module determines which characters each token stands for, and
+verifies this by reproducing the same ids.
 """
 
 from __future__ import annotations
@@ -25,18 +24,17 @@ from studio.training.tokens.spans import Conversation, turn_start
 
 _Place = tuple[int, int] | None
 MOST_CUT = 1000
-"""So many tokens behind the cut are shown of a row; more would only be long to send and to draw."""
+"""The number of tokens shown beyond the truncation; more would take long to send and draw."""
 
 
 def view_rows(
     title: str, encoder: Encoder, rows: Iterable[SourceRow], piece: int | None = None
 ) -> list[TokenRow]:
-    """Each row as a training would see it, in order; some templates make several of one, and so may
-    a long text.
+    """Each row as in training, in order; some templates, and long texts, turn one row into several.
 
-    ``title`` is the name of the Train node, for errors. Of many pieces the first and the last are
-    shown; ``piece`` asks for one of them. Raises ``StudioError`` with file and line for a row that a
-    training would refuse too.
+    ``title`` is the title of the Train node, for errors. Of many pieces the first and the last are
+    shown; ``piece`` selects one of them. Raises ``StudioError`` with file and line for a row that a
+    training would refuse.
     """
     with errors_of(title):
         texts = [(s, rendered(encoder, dict(s.row))) for s in rows]
@@ -93,7 +91,7 @@ def _piece(
     places: Sequence[_Place],
     part: tuple[int, int],
 ) -> TokenRow:
-    """A piece with its own stretch of the text."""
+    """A piece with its part of the text."""
     first, last = places[0], places[-1]
     if first is None or last is None:
         view = _view(encoder, source, item, row, places, part)
@@ -132,10 +130,10 @@ def _view(
 
 
 def _places(tokenizer: Any, item: Rendered, ids: list[int]) -> Sequence[_Place]:
-    """The characters of every token; ``None`` for all when the tokenizer does not tell.
+    """The characters of every token; ``None`` for all if the tokenizer has no offsets.
 
-    The encoder tokenized the text as a whole or cut at the borders of its spans; whichever gives
-    its ids again tells the places.
+    The encoder tokenized the text at once or split at the boundaries of its spans; the offsets come
+    from the way that reproduces its ids.
     """
     borders = sorted({0, len(item.text), *itertools.chain.from_iterable(item.spans)})
     for cuts in ([0, len(item.text)], borders) if tokenizer.is_fast else ():
@@ -183,8 +181,9 @@ def _tokens(
 
 
 def _shares(place: _Place, following: _Place) -> bool:
-    """Whether the next token stands for some of the same characters (a blank that a tokenizer puts
-    in by itself, or a part of a character); the text goes to the later one."""
+    """Whether the next token shares characters with this one (a space that a tokenizer inserts, or
+    a part of a character); they are assigned to the later token.
+    """
     return place is not None and following is not None and following[0] < place[1]
 
 
@@ -195,8 +194,7 @@ def _state(index: int, label: int, max_length: int) -> State:
 
 
 def _joined(places: Sequence[_Place]) -> list[_Place]:
-    """Blanks that a tokenizer leaves out of its places belong to the token after them, as they do
-    in ``labels.span_of_tokens``."""
+    """Assign whitespace without a token to the next token, as in ``labels.span_of_tokens``."""
     reached = 0
     joined: list[_Place] = []
     for place in places:
@@ -210,7 +208,7 @@ def _joined(places: Sequence[_Place]) -> list[_Place]:
 
 
 def _text(tokenizer: Any, text: str, token: int, place: _Place, by_itself: bool) -> str:
-    """The token's own words: from the text where it is whole characters, else decoded alone."""
+    """The text of the token: from the source if it consists of complete characters, otherwise decoded."""
     alone = str(tokenizer.decode([token], clean_up_tokenization_spaces=False))
     if by_itself or place is None or place[0] == place[1] or "�" in alone:
         return alone
@@ -228,7 +226,7 @@ def _special_ids(tokenizer: Any) -> set[int]:
 def _roles(
     tokenizer: Any, row: Mapping[str, Any], text: str, tokens: Sequence[Token]
 ) -> tuple[RoleSpan, ...]:
-    """Who says which tokens, where it can be proven."""
+    """The role that each token belongs to, if it can be proven."""
     if any(t.start is None for t in tokens):
         return ()
     if row.get("messages"):
@@ -248,13 +246,16 @@ def _roles(
 
 
 def _first(starts: Sequence[int], place: int) -> int:
-    """The first token that starts at ``place`` or after it."""
+    """The first token that starts at or after ``place``."""
     return next((i for i, start in enumerate(starts) if start >= place), len(starts))
 
 
 def _message_spans(talk: Conversation, text: str) -> list[tuple[str, int, int]]:
-    """Role and characters of each message: what rendering one more message adds, without what the
-    template puts before the first one. Empty when it does not render them one after the other."""
+    """Role and characters of each message: the text that rendering one more message adds, without
+    what the template puts before the first one.
+
+    Empty when the template does not render messages one after the other.
+    """
     spans: list[tuple[str, int, int]] = []
     reached = turn_start(talk)
     for count, message in enumerate(talk.messages, start=1):

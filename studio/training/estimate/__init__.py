@@ -1,1 +1,1 @@
-"""Estimates that only torch can make: the dry run without memory, and the probe of two real steps."""
+"""Estimates that need torch: the dry run without memory, and the probe of two real steps."""

@@ -1,10 +1,10 @@
-"""A training step that computes nothing: every tensor is followed, none has memory.
+"""Dry run: traces a training step without computing and without allocating memory.
 
-The model is made of fake tensors, which have a shape and a size and no numbers. Forward, backward and
-optimizer step run through transformers, PEFT and autograd as they are; a dispatch mode sees each
-storage come and go. So the peak is that of the real code, for any architecture, method and optimizer,
-without a formula. What an allocator loses between tensors, and what kernels need inside, is not seen.
-It must not load weights.
+The model consists of fake tensors, which have a shape and a size but no data. Forward, backward and
+optimizer step run the real code of transformers, PEFT and autograd, while a dispatch mode tracks
+every storage. So the peak is that of the real code, for any architecture, method and optimizer,
+without a formula. Fragmentation of the allocator and workspaces inside kernels are not included.
+Weights are not loaded.
 """
 
 from __future__ import annotations
@@ -26,13 +26,14 @@ from studio.estimate.activations import Mode
 from studio.estimate.memory import CHUNK, Batch
 
 STEPS = 2
-"""The optimizer's states are there from the second step on."""
+"""The optimizer's states exist from the second step on."""
 
 
 @dataclass(frozen=True)
 class DryRun:
-    """Bytes that tensors hold: before the step, after the forward pass, and at most; and the
-    parameters as PEFT counts them."""
+    """Bytes held by tensors before the step, after the forward pass, and at the peak; and the
+    number of parameters counted by PEFT.
+    """
 
     standing: int
     forward: int
@@ -42,7 +43,7 @@ class DryRun:
 
 
 class LiveStorages(TorchDispatchMode):
-    """Adds up the storages that are alive; ``peak`` is the largest sum seen."""
+    """Sums up the sizes of live storages; ``peak`` is the maximum."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -50,7 +51,7 @@ class LiveStorages(TorchDispatchMode):
         self._alive: dict[int, Any] = {}
 
     def follow(self, tensor: torch.Tensor) -> None:
-        """Count the tensor's storage until it is gone."""
+        """Count the tensor's storage until it is freed."""
         storage = tensor.untyped_storage()
         key, size = id(storage), storage.nbytes()
         if key in self._alive:
@@ -73,7 +74,7 @@ class LiveStorages(TorchDispatchMode):
 
 
 def meta_model(config: Mapping[str, Any], dtype: torch.dtype) -> Any:
-    """The model that a ``config.json`` describes, without memory."""
+    """The model described by a ``config.json``, without memory."""
     named = {k: v for k, v in config.items() if k not in ("model_type", "quantization_config")}
     made = CONFIG_MAPPING[config["model_type"]](**named)
     made.use_cache = False
@@ -88,8 +89,11 @@ def dry_run(
     adapt: Callable[[Any], Any] | None = None,
     optimizer: Callable[[Any], torch.optim.Optimizer] | None = None,
 ) -> DryRun:
-    """Follow two steps of a training; ``adapt`` puts the adapter on the model, without it the whole
-    model is trained. A quantized base cannot be followed: raises ``ValueError``."""
+    """Trace two steps of a training.
+
+    ``adapt`` adds the adapter to the model; without it, full fine-tuning is traced. Raises
+    ``ValueError`` for a quantized base.
+    """
     if mode.quantization != "none":
         raise ValueError("a quantized model has no fake tensors")
     model = meta_model(config, torch.float32 if mode.weights == 4 else torch.bfloat16)
@@ -103,7 +107,7 @@ def dry_run(
     with FakeTensorMode(allow_non_fake_inputs=True), _masks(mode.masked):
         model = model.to_empty(device="cpu").train()
         inner = model.get_base_model() if hasattr(model, "get_base_model") else model
-        inner.tie_weights()  # to_empty makes two of a tied weight
+        inner.tie_weights()  # to_empty separates tied weights
         return _follow(model, mode, batch, optimizer)
 
 
@@ -132,8 +136,9 @@ def _follow(
 
 
 def _loss(model: Any, mode: Mode, batch: Batch) -> Any:
-    """As ``studio.training.loop.sft`` computes it; the label rows stand at the front, since a fake mask
-    has no numbers that could choose them."""
+    """The loss as computed by ``studio.training.loop.sft``; positions with labels come first,
+    because a fake mask has no data to select them.
+    """
     ids = torch.zeros(batch.rows, batch.length, dtype=torch.long)
     inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "use_cache": False}
     with _autocast(mode):
@@ -152,7 +157,7 @@ def _loss(model: Any, mode: Mode, batch: Batch) -> Any:
 
 
 def _kept(out: Any) -> Any:
-    """The loss with the logits on it, as a plain training loop keeps them."""
+    """The loss with the logits attached, which a plain training loop keeps alive."""
     out.loss.logits = out.logits
     return out.loss
 
@@ -163,7 +168,7 @@ def _autocast(mode: Mode) -> AbstractContextManager[Any]:
 
 @contextmanager
 def _masks(padded: bool) -> Iterator[None]:
-    """Rows without padding need no mask, but a fake mask cannot be asked whether it masks anything."""
+    """Skip masks: rows without padding need none, and a fake mask has no data to test."""
     before = masking_utils._ignore_causal_mask_sdpa
     if not padded:
         masking_utils._ignore_causal_mask_sdpa = lambda *a, **k: True

@@ -1,8 +1,8 @@
-"""The process that makes a dry run or a probe for whoever wants an estimate.
+"""The process that runs a dry run or a probe for an estimate.
 
 ``python -m studio.training.estimate.host`` reads one JSON object from standard input
-(``studio.estimate.ask.request``) and answers in JSON lines: ``progress``, then ``found``, or
-``error``. Ending the process is how it is cancelled; it writes nothing.
+(``studio.estimate.ask.request``) and answers in JSON lines: ``progress``, then ``found`` or
+``error``. It is cancelled by ending the process, and writes no files.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from studio.runs.failures import as_studio_error
 from studio.values import AdaptedModelValue, ModelValue
 
 _OWN_STATES = ("adamw", "adamw_fused", "adafactor", "muon", "sgd")
-"""Optimizers of torch itself: a dry run can step with them."""
+"""Optimizers of torch, which a dry run supports."""
 
 
 def main() -> int:
@@ -49,7 +49,7 @@ def main() -> int:
 
 
 def tell(**message: Any) -> None:
-    """One JSON line."""
+    """Print one JSON line."""
     print(json.dumps(message), flush=True)
 
 
@@ -58,8 +58,11 @@ def _settings(asked: Mapping[str, Any]) -> Any:
 
 
 def _dry(asked: Mapping[str, Any]) -> dict[str, Any]:
-    """Peak and parameters of a step without memory. States of bitsandbytes' optimizers are added
-    from the table: they have no fake form."""
+    """Peak and parameters of a dry run.
+
+    States of bitsandbytes optimizers are added from the table, because they have no fake
+    implementation.
+    """
     from studio.training.model.quiet import quiet_libraries
 
     quiet_libraries()
@@ -68,7 +71,7 @@ def _dry(asked: Mapping[str, Any]) -> dict[str, Any]:
 
     from studio.estimate.optimizers import state_bytes
     from studio.training.adapter.experts import name_experts
-    from studio.training.adapter.whole import mark_trained
+    from studio.training.adapter.full_fine_tuning import mark_trained
     from studio.training.estimate.dry_run import dry_run
     from studio.training.loop.optim import build_optimizer
 
@@ -81,7 +84,7 @@ def _dry(asked: Mapping[str, Any]) -> dict[str, Any]:
             return model
         method = load_registry().variants["adapter"][adapted.method]
         config = method.payload.build(adapted)
-        if hasattr(config, "init_lora_weights"):  # what some begin with needs real weights
+        if hasattr(config, "init_lora_weights"):  # some initializations need real weights
             config.init_lora_weights = True
         return get_peft_model(model, name_experts(model, config))
 
@@ -98,7 +101,7 @@ def _dry(asked: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _needs_numbers(error: RuntimeError) -> bool:
-    """Whether a step failed because a tensor without numbers was asked for them."""
+    """Whether a step failed because the data of a fake tensor was requested."""
     from torch._subclasses import fake_tensor as fake
 
     dynamic = (fake.DataDependentOutputException, fake.DynamicOutputShapeException)
@@ -117,7 +120,7 @@ def _not_followed(method: str) -> StudioError:
 
 
 def _probe(asked: Mapping[str, Any]) -> dict[str, Any]:
-    """Two real steps."""
+    """Run two real steps."""
     tell(progress={"title": "Loading the model"})
     from studio.training.estimate.probe import reset_peak, run_probe
     from studio.training.model.load import load_base, pick_device
@@ -141,11 +144,11 @@ def _probe(asked: Mapping[str, Any]) -> dict[str, Any]:
 
             model = build_adapter(context, load_base(context, value), adapted).model
         else:
-            from studio.training.adapter.whole import load_for_training, mark_trained
+            from studio.training.adapter.full_fine_tuning import load_for_training, mark_trained
 
             model, train = load_for_training(context, value), asked["train"]
             mark_trained(model, train["trained_layers"], train["train_embeddings"])
-        if value.quantization != "none":  # pages of the file were resident; they can be taken back
+        if value.quantization != "none":  # resident pages of the file can be reclaimed
             reset_peak(pick_device())
         return asdict(run_probe(model, mode, batch, _settings(asked), _step))
 

@@ -1,7 +1,7 @@
-"""Two real steps on the longest batch: what they need and how long the second takes.
+"""Probe: two real steps on the longest batch, to measure memory and the time of the second step.
 
-The model is loaded as for a run, with the run's adapter, loss, precision and optimizer; the tokens are
-made up, since memory and time do not depend on which they are. It writes nothing.
+The model is loaded as in a run, with the run's adapter, loss, precision and optimizer. The tokens
+are random, since memory and time do not depend on them. Writes no files.
 """
 
 from __future__ import annotations
@@ -28,8 +28,7 @@ STEPS = 2
 
 @dataclass(frozen=True)
 class Probed:
-    """Measured bytes at most (on a processor of the whole process), the seconds of the second step,
-    and its tokens."""
+    """Measured peak in bytes (on a CPU those of the process), the seconds of the second step, and its tokens."""
 
     peak: int
     seconds: float
@@ -43,7 +42,7 @@ def run_probe(
     settings: TrainSettings,
     before_step: Callable[[int], None],
 ) -> Probed:
-    """Train two steps of the model with its adapter; ``before_step`` may raise to end it."""
+    """Train two steps of the model with its adapter; ``before_step`` may raise to stop."""
     device = next(model.parameters()).device
     model.train()
     if mode.checkpointing:
@@ -61,25 +60,23 @@ def run_probe(
                 loss = summed_loss(model, rows, head)
             loss.backward()
             found = loss.detach()
-            del (
-                loss
-            )  # its graph would lie between the next pass's tensors, as it does in no training
+            del loss  # its graph would stay allocated during the next pass, unlike in a training
         optimizer.step()
         optimizer.zero_grad()
-        float(found)  # a GPU has finished then
+        float(found)  # synchronizes with the GPU
         seconds = time.perf_counter() - began
     return Probed(peak_bytes(device), seconds, batch.tokens * (2 if batch.accumulated else 1))
 
 
 def _batch(batch: Batch, vocabulary: int, device: torch.device) -> dict[str, torch.Tensor]:
-    """Rows of the longest length; the last tokens of each are learned."""
+    """Rows of the maximum length; the last tokens of each have labels."""
     draw = torch.Generator().manual_seed(0)
     ids = torch.randint(0, vocabulary, (batch.rows, batch.length), generator=draw)
     wanted = torch.full_like(ids, IGNORED)
     count = max(1, min(batch.length - 1, batch.labels // batch.rows))
     wanted[:, -count:] = ids[:, -count:]
     mask = torch.ones_like(ids)
-    mask[1:, -1:] = 0  # as padded rows have it
+    mask[1:, -1:] = 0  # like padded rows
     rows = {"input_ids": ids, "attention_mask": mask, "shift_labels": wanted}
     return {name: tensor.to(device) for name, tensor in rows.items()}
 
@@ -100,19 +97,20 @@ def _bf16() -> bool:
 
 
 def reset_peak(device: torch.device) -> None:
-    """Measure from here on."""
+    """Start measuring the peak."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         return
     try:
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
     except OSError:
-        return  # other systems: the process's own peak serves
+        return  # on other systems the process's overall peak is used
 
 
 def peak_bytes(device: torch.device) -> int:
-    """The most that was in use since ``reset_peak``: on a GPU what torch reserved and what the
-    device holds besides, on a processor the process's resident memory."""
+    """The peak since ``reset_peak``: on a GPU the memory reserved by torch and other memory used on
+    the device, on a CPU the process's resident memory.
+    """
     if device.type == "cuda":
         free, total = torch.cuda.mem_get_info(device)
         besides = total - free - torch.cuda.memory_reserved(device)

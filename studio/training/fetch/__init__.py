@@ -1,1 +1,1 @@
-"""Models and data from the hub, a GGUF file or the starter's package, onto this machine."""
+"""Downloads and imports: models and data from the hub, GGUF files, starter models."""

@@ -1,8 +1,8 @@
-"""Run a helper program that can be stopped at once: downloads and imports.
+"""Runs downloads and imports in a child process that can be stopped at once.
 
-Why a process: pip, the hub client and the GGUF reader cannot be interrupted from inside, and what
-they hold in memory is gone when they end. The child shares our process group, so that it never
-outlives the run. It speaks JSON lines on its standard output; other lines are told as text.
+pip, the hub client and the GGUF reader cannot be interrupted from inside, and their memory is freed
+when the process ends. The child belongs to our process group, so it never outlives the run. It
+writes JSON lines to its standard output; other lines are collected as text.
 """
 
 from __future__ import annotations
@@ -22,27 +22,27 @@ from studio.system.children import end_child, start_child
 
 POLL_S = 0.2
 GRACE_S = 1.0
-Told = Mapping[str, Any]
+Message = Mapping[str, Any]
 
 
 @dataclass
 class Ended:
-    """How a child ended: exit code, the last JSON line, and its last words on standard error."""
+    """How a child ended: exit code, last JSON line, and the end of its standard error."""
 
     code: int
-    said: Told
+    said: Message
     last_words: str
     lines: list[str] = field(default_factory=list)
 
     @property
     def reason(self) -> str:
-        """Why it failed: what it said itself, else the last of its last words."""
+        """Why the child failed: the error it reported, otherwise the last line of standard error."""
         words = self.last_words.splitlines() or ["no reason"]
         return str(self.said.get("error") or words[-1])
 
 
 def python(*arguments: str) -> list[str]:
-    """A command for this Python."""
+    """A command for this Python interpreter."""
     return [sys.executable, *arguments]
 
 
@@ -50,18 +50,19 @@ def run_child(
     context: StepContext,
     command: Sequence[str],
     *,
-    told: Callable[[Told], None] = lambda message: None,
+    on_message: Callable[[Message], None] = lambda message: None,
     tick: Callable[[list[str]], None] = lambda lines: None,
     environment: Mapping[str, str] | None = None,
 ) -> Ended:
-    """Run ``command`` to its end; ``told`` gets its JSON lines, ``tick`` is called regularly.
+    """Run ``command`` to its end. ``on_message`` receives its JSON lines; ``tick`` is called at
+    intervals.
 
-    Raises ``Stopped``, after ending the child, when the user asks for a stop.
+    Raises ``Stopped``, after ending the child, when the user stops the run.
     """
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as errors:
         process = start_child(command, errors, environment=environment)
         try:
-            ended = _follow(context, process, told, tick)
+            ended = _follow(context, process, on_message, tick)
         finally:
             end_child(process, GRACE_S)
         errors.seek(0)
@@ -72,7 +73,7 @@ def run_child(
 def _follow(
     context: StepContext,
     process: subprocess.Popen[str],
-    told: Callable[[Told], None],
+    on_message: Callable[[Message], None],
     tick: Callable[[list[str]], None],
 ) -> Ended:
     ended = Ended(-1, {}, "")
@@ -94,7 +95,7 @@ def _follow(
             ended.lines.append(line.rstrip())
         else:
             ended.said = message
-            told(message)
+            on_message(message)
     ended.code = process.wait()
     reader.join()
     return ended
@@ -106,7 +107,7 @@ def _read(stream: IO[str], lines: SimpleQueue[str | None]) -> None:
     lines.put(None)
 
 
-def _message(line: str) -> Told | None:
+def _message(line: str) -> Message | None:
     try:
         message = json.loads(line)
     except ValueError:

@@ -1,7 +1,7 @@
-"""A GGUF file as a base model: checked, imported once, kept in the cache.
+"""GGUF files as base models: verified, imported once, and cached.
 
-The cache's key is the content, so that two runs and two projects share one import. A run that is
-cut off leaves a staging folder that the next one removes; two runs at once wait for each other.
+The cache key is the content of the file, so that runs and projects share an import. The staging
+folder of an interrupted run is removed by the next one; concurrent imports wait for each other.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _CHUNK = 1 << 22
 
 
 def import_starter(context: StepContext, starter: Starter) -> Path:
-    """The folder of a starter model; downloaded and imported when it is not there yet."""
+    """The folder of a starter model; downloads and imports it if it is not cached."""
     final = imported_folder(starter.id, starter.sha256)
     if is_complete(final):
         return final
@@ -49,7 +49,7 @@ def import_starter(context: StepContext, starter: Starter) -> Path:
 
 
 def import_file(context: StepContext, file: Path) -> tuple[Path, str]:
-    """The folder of a GGUF file that the user chose, and the file's sha256."""
+    """The folder of a GGUF file chosen by the user, and the file's sha256."""
     if not file.is_file():
         raise StudioError(
             f"there is no file {file}.",
@@ -67,12 +67,12 @@ def import_file(context: StepContext, file: Path) -> tuple[Path, str]:
 
 
 def is_complete(folder: Path) -> bool:
-    """Whether an import was committed; the note is its last file."""
+    """Whether an import was committed; the note is the last file written."""
     return (folder / NOTE).is_file()
 
 
 def hash_file(context: StepContext, file: Path) -> str:
-    """The sha256 of a file, with progress and stop points."""
+    """The sha256 of a file; reports progress and can be stopped."""
     digest, total = hashlib.sha256(), file.stat().st_size
     with file.open("rb") as stream:
         while chunk := stream.read(_CHUNK):
@@ -98,7 +98,7 @@ def _refuse_other_content(context: StepContext, file: Path, starter: Starter) ->
 def _import(
     context: StepContext, file: Path, final: Path, sha256: str, note: dict[str, str]
 ) -> None:
-    """Import in a process of its own into a staging folder, then commit."""
+    """Import into a staging folder in a child process, then commit."""
     context.phase("import", "Importing the GGUF file")
     staging = _staging(final)
     target = staging / "model"
@@ -107,7 +107,7 @@ def _import(
     ended = run_child(
         context,
         python("-m", "studio.training.fetch.gguf_import", str(file), str(target)),
-        told=lambda m: context.phase("import", _STAGES.get(m.get("stage", ""), "Importing")),
+        on_message=lambda m: context.phase("import", _STAGES.get(m.get("stage", ""), "Importing")),
     )
     if ended.code:
         raise StudioError(
@@ -121,10 +121,10 @@ def _import(
     content = {**note, "sha256": sha256, "size": file.stat().st_size}
     (target / NOTE).write_text(json.dumps(content, indent=2), encoding="utf-8")
     for path in target.iterdir():
-        path.chmod(0o644)  # safetensors writes files for their owner alone
+        path.chmod(0o644)  # safetensors creates files that only their owner can read
         sync_file(path)
     sync_folder(target)
-    shutil.rmtree(final, ignore_errors=True)  # a folder without its note is torn
+    shutil.rmtree(final, ignore_errors=True)  # a folder without a note is incomplete
     os.replace(target, final)
     sync_folder(final.parent)
     shutil.rmtree(staging, ignore_errors=True)
@@ -136,7 +136,7 @@ def _staging(final: Path) -> Path:
 
 @contextmanager
 def _alone(context: StepContext, final: Path) -> Iterator[None]:
-    """Hold the lock of one import; a torn earlier attempt is removed first."""
+    """Hold the lock of one import; first removes an incomplete earlier attempt."""
     final.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(cache_dir() / "models" / f".{final.name}.lock")
     while True:

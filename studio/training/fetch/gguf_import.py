@@ -1,8 +1,8 @@
-"""Turn a GGUF file into a plain model folder. Run as a program: ``gguf_import FILE FOLDER``.
+"""Converts a GGUF file into a model folder. Run as a program: ``gguf_import FILE FOLDER``.
 
-Why: a GGUF base counts as quantized, cannot be trained or saved, and takes 15 to 40 s to load every
-time. Imported once it is an ordinary bfloat16 model that loads in half a second. It must not write
-anywhere but into the folder, which the caller commits.
+transformers treats a GGUF base as quantized: it cannot be trained or saved, and takes 15 to 40 s to
+load every time. Imported, it is an ordinary bfloat16 model that loads in half a second. Writes only
+into the given folder, which the caller commits.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-# Special tokens that pad by convention; the end-of-turn token must never be one of them, or the
-# model would not learn to stop.
+# Special tokens used for padding by convention. The end-of-turn token must not be used, or the model
+# would not learn to stop.
 PAD_TOKENS = (
     "<|endoftext|>",
     "<pad>",
@@ -27,18 +27,18 @@ PAD_TOKENS = (
 
 
 def tell(**message: Any) -> None:
-    """One JSON line for the parent process."""
+    """Print one JSON line for the parent process."""
     print(json.dumps(message), flush=True)
 
 
 def choose_pad_token(tokenizer: Any) -> str | None:
-    """A pad token that is not the end token, or ``None`` when the vocabulary has none."""
+    """A pad token other than the end token, or ``None`` if the vocabulary has none."""
     vocabulary = tokenizer.get_vocab()
     return next((t for t in PAD_TOKENS if t in vocabulary and t != tokenizer.eos_token), None)
 
 
 def mend_tokenizer(tokenizer: Any, longest: int | None) -> None:
-    """A pad token of its own, and a length limit that is one."""
+    """Set a pad token and a valid maximum length."""
     if tokenizer.pad_token_id is None or tokenizer.pad_token_id == tokenizer.eos_token_id:
         tokenizer.pad_token = choose_pad_token(tokenizer) or tokenizer.eos_token
     for key in (
@@ -52,14 +52,14 @@ def mend_tokenizer(tokenizer: Any, longest: int | None) -> None:
 
 
 def mend_model(model: Any, tokenizer: Any, name: str) -> None:
-    """Forget that the weights came from GGUF, and say what the tokenizer says."""
+    """Remove what the config keeps from loading GGUF, and copy the special tokens of the tokenizer."""
     model.hf_quantizer = None
     model.is_quantized = False
     model.quantization_method = None
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config
     model.config._name_or_path = name
-    model.config.__dict__.pop("_model_name_or_path", None)  # the name of some earlier training
+    model.config.__dict__.pop("_model_name_or_path", None)  # a name from an earlier training
     model.config.pad_token_id = tokenizer.pad_token_id
     generation = model.generation_config
     generation._from_model_config = False
@@ -91,7 +91,7 @@ def import_gguf(file: Path, folder: Path) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """The program: exit code 0, or 1 with an ``error`` line."""
+    """Run the program; returns 0, or 1 after printing an ``error`` line."""
     file, folder = map(Path, arguments)
     try:
         import_gguf(file, folder)

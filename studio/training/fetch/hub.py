@@ -1,7 +1,7 @@
-"""A model from the Hugging Face hub, pinned to the commit that its revision names now.
+"""Models from the Hugging Face hub, pinned to the current commit of a revision.
 
-The download runs in a process of its own (``hub_download``), so that a stop ends it at once; what
-was fetched stays in the hub's cache and the next try goes on from there.
+The download runs in a child process (``hub_download``), so that it can be stopped at once.
+Downloaded files stay in the hub's cache, and the next attempt continues from there.
 """
 
 from __future__ import annotations
@@ -27,8 +27,7 @@ def fetch_from_hub(
 ) -> tuple[Path, str]:
     """The snapshot folder of ``repo`` and the commit it is pinned to.
 
-    A model that is whole on this machine is taken as it is, without any network, unless the user
-    wants to look for updates.
+    A model that is completely cached is used without a network, unless ``look_for_updates`` is set.
     """
     found = kept(repo, revision)
     if found is not None and not look_for_updates:
@@ -52,17 +51,17 @@ def fetch_from_hub(
             code=code,
         )
     folder, commit = Path(ended.said["path"]), str(ended.said["revision"])
-    if ended.said.get("fetched"):  # not what an offline fallback found: it may be half a model
+    if ended.said.get("fetched"):  # an offline fallback may be incomplete
         note_kept(repo, revision, folder, commit)
     return folder, commit
 
 
 def run_download(context: StepContext, repo: str, program: str, *arguments: str) -> Ended:
-    """Run a download program to its end; its notices are told, and its progress as files arrive."""
+    """Run a download program to its end, and report its notices and progress."""
     context.phase("download", f"Looking for {repo} on the hub")
     following: dict[str, Any] = {}
 
-    def told(message: Any) -> None:
+    def on_message(message: Any) -> None:
         if "total" in message:
             following.update(message)
             context.phase("download", f"Downloading {repo}")
@@ -75,11 +74,11 @@ def run_download(context: StepContext, repo: str, program: str, *arguments: str)
             done = min(_bytes_in(Path(following["blobs"])), following["total"])
             context.progress("download", done, following["total"], "bytes")
 
-    return run_child(context, python("-m", program, *arguments), told=told, tick=tick)
+    return run_child(context, python("-m", program, *arguments), on_message=on_message, tick=tick)
 
 
 def _bytes_in(folder: Path) -> int:
-    """Bytes that have arrived; files may vanish while they are counted."""
+    """The bytes downloaded so far; files may disappear while they are counted."""
     total = 0
     for path in folder.glob("*"):
         try:

@@ -1,7 +1,7 @@
-"""A data set from the Hugging Face hub, pinned to the commit that its revision names now.
+"""Data sets from the Hugging Face hub, pinned to the current commit of a revision.
 
-The download runs in a process of its own, so that a stop ends it at once; what was fetched stays in
-the hub's cache, and what is whole is taken from there without any network.
+The download runs in a child process, so that it can be stopped at once. Downloaded files stay in
+the hub's cache; a data set that is completely cached is used without a network.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _FIELDS = {"no_revision": "hub_revision", "no_such_part": "hub_split"}
 def fetch_data(
     context: StepContext, settings: DatasetSettings, validation: bool = False
 ) -> tuple[Path, ...]:
-    """The files of the data set that the settings name."""
+    """The files of the data set in the settings."""
     source = hub_source(settings, validation)
     found = fetched(source)
     if found is None or settings.hub_look_for_updates:

@@ -1,8 +1,8 @@
-"""Fetch the data files of one split of a data set. Run as a program:
-``hub_data_download REPO REVISION CONFIG SPLIT``.
+"""Downloads the data files of one split of a data set. Run as a program: ``hub_data_download REPO
+REVISION CONFIG SPLIT``.
 
-It says on standard output, as JSON lines, how much there is to fetch and where it ended up. Only
-files with rows are fetched; code of the data set is neither fetched nor run.
+Prints JSON lines with the size of the download and the resulting folder. Only files with rows are
+downloaded; code of the data set is neither downloaded nor run.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from studio.training.fetch.hub_files import NoSuchPart, files_of
 
 
 def fetch(repo: str, revision: str, config: str, split: str) -> int:
-    """Resolve the commit, choose the files, download, and tell the folder."""
+    """Resolve the commit, select the files, download them, and print the folder."""
     from huggingface_hub import HfApi, constants, snapshot_download
     from huggingface_hub import errors as hub
     from huggingface_hub.utils import disable_progress_bars
@@ -25,7 +25,7 @@ def fetch(repo: str, revision: str, config: str, split: str) -> int:
     disable_progress_bars()
     wanted = revision or "main"
     gated = f"{repo} is gated: its owner asks you to accept a licence first."
-    # Which HTTP library the client uses is its own business; its error class tells.
+    # The client may use any HTTP library, so errors are recognized by their class.
     broken = (hub.HfHubHTTPError, *hub.HfHubHTTPError.__bases__, OSError)
     try:
         info = HfApi().dataset_info(repo, revision=wanted, files_metadata=True)
@@ -60,7 +60,7 @@ def fetch(repo: str, revision: str, config: str, split: str) -> int:
 
 
 def _configs(info: Any) -> list[Any]:
-    """What the card says about configurations and their files."""
+    """The configurations and their files from the data set card."""
     card = info.card_data.to_dict() if info.card_data is not None else {}
     found = card.get("configs")
     return [c for c in found if isinstance(c, dict)] if isinstance(found, list) else []

@@ -1,7 +1,7 @@
-"""Fetch a hub model's files. Run as a program: ``hub_download REPO [REVISION]``.
+"""Downloads the files of a hub model. Run as a program: ``hub_download REPO [REVISION]``.
 
-It says on standard output, as JSON lines, how much there is to fetch and where it ended up. Only
-safetensors, configs and tokenizer files are fetched, and code only as text for a person to read: no pickles.
+Prints JSON lines with the size of the download and the resulting folder. Only safetensors, configs
+and tokenizer files are downloaded, and code only as text for a person to read: no pickles.
 """
 
 from __future__ import annotations
@@ -22,31 +22,31 @@ PATTERNS = [
     "README.md",
     "LICENSE*",
 ]
-# The same weights for other programs: in folders of their own, or beside those of transformers.
+# The same weights in formats of other programs.
 OTHERS = ["*/*", "consolidated*"]
 TEMPLATES = "additional_chat_templates/*.jinja"  # where a tokenizer has several by name
 
 
 def tell(**message: Any) -> None:
-    """One JSON line for the parent process."""
+    """Print one JSON line for the parent process."""
     print(json.dumps(message), flush=True)
 
 
 def fail(code: str, error: str) -> int:
-    """An error line; the program's exit code."""
+    """Print an error line; returns the program's exit code."""
     tell(code=code, error=error)
     return 1
 
 
 def fetch(repo: str, revision: str) -> int:
-    """Resolve the commit, download, and tell the folder."""
+    """Resolve the commit, download the files, and print the folder."""
     from huggingface_hub import HfApi, constants, snapshot_download
     from huggingface_hub import errors as hub
     from huggingface_hub.utils import disable_progress_bars
 
     disable_progress_bars()
     wanted = revision or "main"
-    # Which HTTP library the client uses is its own business; its error class tells.
+    # The client may use any HTTP library, so errors are recognized by their class.
     broken = (hub.HfHubHTTPError, *hub.HfHubHTTPError.__bases__, OSError)
     try:
         info = HfApi().model_info(repo, revision=wanted, files_metadata=True)
@@ -71,14 +71,14 @@ def fetch(repo: str, revision: str) -> int:
         return fail("gated", f"{repo} is gated: its owner asks you to accept a licence first.")
     except (hub.LocalEntryNotFoundError, *broken) as error:
         return fail("download_failed", f"the download of {repo} broke off: {_first_line(error)}")
-    if _asks_for_code(Path(path)):  # to be looked at; nothing here runs it
+    if _asks_for_code(Path(path)):  # for review by the user; it is not run
         snapshot_download(repo, revision=info.sha, allow_patterns=["*.py"])
     tell(path=path, revision=info.sha, fetched=True)
     return 0
 
 
 def _from_cache(repo: str, revision: str, error: Exception) -> int:
-    """Without a network: the snapshot that was fetched earlier, if there is one."""
+    """The snapshot of an earlier download, for use without a network."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 

@@ -1,7 +1,7 @@
 """Which files of a data set on the hub belong to a configuration and a split.
 
-Its card says so in ``configs``; without that, the names of files and folders do. It asks nobody and
-opens nothing.
+This is declared under ``configs`` in the data set card, and otherwise follows from the names of
+files and folders. Works on names only: no network, no file is opened.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _NO_DATA = {
 
 
 class NoSuchPart(Exception):
-    """The data set lacks what is asked for; the text is a clause about it."""
+    """The data set has no such configuration or split; the text is a clause about it."""
 
 
 def files_of(
@@ -88,7 +88,7 @@ def _by_card(names: Sequence[str], data_files: Any) -> dict[str, list[str]]:
 
 
 def _matches(pattern: str, name: str) -> bool:
-    """As shells match paths: ``*`` within a folder, ``**`` through folders."""
+    """Match a path like a shell: ``*`` within a folder, ``**`` across folders."""
     text = re.escape(pattern.removeprefix("./"))
     text = text.replace(r"\*\*/", "(?:.*/)?").replace(r"\*\*", ".*").replace(r"\*", "[^/]*")
     return re.fullmatch(text.replace(r"\?", "[^/]"), name) is not None
@@ -105,7 +105,9 @@ def _below(names: Sequence[str], folder: str) -> list[str]:
 
 
 def _by_name(names: Sequence[str]) -> dict[str, list[str]]:
-    """The files of the commonest kind, by what their paths say; all for training where they do not."""
+    """The files of the most frequent type that belong to the split by their paths; files without a
+    split in their path are training files.
+    """
     data = {n: kind_of_name(_path(n)) for n in names if _path(n).name.lower() not in _NO_DATA}
     kinds = Counter(k for k in data.values() if k and k != "text") or Counter(
         filter(None, data.values())
@@ -123,7 +125,7 @@ def _by_name(names: Sequence[str]) -> dict[str, list[str]]:
 
 
 def _split_in(name: str) -> str:
-    """The split that a path names, its last part first; empty where it names none."""
+    """The split named in a path, searched from its end; empty if there is none."""
     for part in reversed(PurePosixPath(name).parts):
         for word in re.split(r"[^a-z]+", part.lower()):
             if _plain(word) in _SPLITS:

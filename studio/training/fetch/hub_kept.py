@@ -1,8 +1,8 @@
-"""Which hub models are whole on this machine, so that no network is needed for them.
+"""Which hub models are completely cached, so that they need no network.
 
-Why: the hub's cache may hold half a model after a download that broke off, and only asking the hub
-tells. So a finished download leaves a note with its commit and its files' sizes; a model counts as
-kept when all of them are still there. It must not ask any network.
+After an interrupted download the hub's cache may hold part of a model, and only the hub knows which
+files are missing. So a finished download leaves a note with its commit and file sizes; a model
+counts as cached when all of these files exist.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from studio.system.paths import cache_dir
 
 
 def note_kept(repo: str, revision: str, folder: Path, commit: str) -> None:
-    """Remember that ``folder`` is the whole of ``repo`` at ``commit``, asked for as ``revision``."""
+    """Record that ``folder`` holds all files of ``repo`` at ``commit``, requested as ``revision``."""
     files = {p.relative_to(folder).as_posix(): p.stat().st_size for p in _files(folder)}
     note = {"path": str(folder), "commit": commit, "files": files}
     for name in {revision or "main", commit}:
@@ -24,12 +24,12 @@ def note_kept(repo: str, revision: str, folder: Path, commit: str) -> None:
 
 
 def kept(repo: str, revision: str) -> tuple[Path, str] | None:
-    """Folder and commit of a model that is whole on this machine, or ``None``."""
+    """Folder and commit of a completely cached model, or ``None``."""
     try:
         note = json.loads(_note(repo, revision or "main").read_text(encoding="utf-8"))
         folder = Path(note["path"])
-        whole = all((folder / n).stat().st_size == size for n, size in note["files"].items())
-        return (folder, str(note["commit"])) if whole and note["files"] else None
+        complete = all((folder / n).stat().st_size == size for n, size in note["files"].items())
+        return (folder, str(note["commit"])) if complete and note["files"] else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 

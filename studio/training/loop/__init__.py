@@ -1,1 +1,1 @@
-"""The training itself: optimizer, schedule, loss, measurements, checkpoints and why it ends."""
+"""The training loop: optimizer, scheduler, loss, evaluation, samples, checkpoints and stopping."""

@@ -1,9 +1,9 @@
-"""Head and loss in chunks of label rows: the (labels × vocabulary) logits never exist at once.
+"""Computes head and loss in chunks of labels, without storing all (labels × vocabulary) logits.
 
-Why: with a vocabulary of 150,000 the logits, their softmax and their gradient are the largest
-tensors of a step. Here the gradient with regard to the hidden states is computed together with the
-loss, chunk by chunk, and only that is kept; a frozen head needs no other. Which models this is right
-for is tried out by ``sft.choose_head``; this module must not decide it.
+With a vocabulary of 150,000 the logits, their softmax and their gradient are the largest tensors of
+a step. Here the gradient with respect to the hidden states is computed together with the loss,
+chunk by chunk, and only this gradient is kept; a frozen head needs no other. ``sft.choose_head``
+tests which models support this.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from typing import Any
 import torch
 
 CHUNK_ELEMENTS = 1 << 24
-"""Logits of one chunk: 64 MiB in float32. Smaller chunks are slower, larger ones hardly quicker."""
+"""Logits per chunk: 64 MiB in float32. Smaller chunks are slower, larger ones hardly faster."""
 
 Loss = Callable[[torch.Tensor, torch.Tensor, torch.Tensor | None], torch.Tensor]
 
 
 def frozen_head(model: Any) -> Any | None:
-    """The model's last layer when it is a plain frozen matrix, else ``None``.
+    """The model's output layer if it is a plain frozen matrix, otherwise ``None``.
 
-    Not in float16: its small gradients live only by the loss scaling, which comes later.
+    Not in float16: small gradients need the loss scaling, which is applied later.
     """
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
     head = base.get_output_embeddings()
@@ -34,13 +34,13 @@ def frozen_head(model: Any) -> Any | None:
 
 
 def worth_it(labels: int, head: Any) -> bool:
-    """Whether the logits fill more than one chunk."""
+    """Whether the logits take more than one chunk."""
     return bool(labels * head.weight.shape[0] > CHUNK_ELEMENTS)
 
 
 @contextmanager
 def without_head(head: Any) -> Iterator[None]:
-    """Within the block the head hands on what it gets, so that a model returns hidden states."""
+    """Within the block the head returns its input, so that the model returns hidden states."""
     before = head.__dict__.get("forward")
     head.forward = lambda hidden: hidden
     try:
@@ -56,7 +56,7 @@ def chunked_loss(
 ) -> torch.Tensor:
     """``loss(head(hidden), wanted, weights)`` summed over chunks; ``hidden`` is (labels, size)."""
     rows = max(1, CHUNK_ELEMENTS // head.weight.shape[0])
-    hidden = hidden.to(head.weight.dtype)  # back from float32, into which autocast turns outputs
+    hidden = hidden.to(head.weight.dtype)  # autocast returns float32
     total: torch.Tensor = _ChunkedLoss.apply(hidden, head, wanted, weights, loss, rows)
     return total
 

@@ -1,7 +1,7 @@
 """The validation loss during a training.
 
-It is the mean loss per label token, like the training loss, on rows that are not trained. Measuring does
-not change the training: it draws no random number, and running out of memory costs only time.
+It is the mean loss per label token, like the training loss, on held-out rows. Evaluation does not
+affect the training: it draws no random number, and recovers from running out of memory.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class Evaluator:
-    """Measures the validation loss of the model in ``state``, on rows that are chosen once."""
+    """Computes the validation loss of the model in ``state`` on a fixed selection of rows."""
 
     def __init__(
         self,
@@ -60,7 +60,7 @@ class Evaluator:
         return loss
 
     def _loss_in_memory(self) -> float:
-        """The loss, with the batch size halved whenever memory runs out."""
+        """The loss; the batch size is halved whenever memory runs out."""
         tuning = self.state.tuning
         while True:
             try:
@@ -102,7 +102,7 @@ def evaluator_of(
     tokens: Tokenized,
     pad_id: int,
 ) -> Callable[[], float] | None:
-    """The evaluator, or ``None`` when there is nothing to evaluate on."""
+    """The evaluator, or ``None`` if there are no validation rows."""
     if tokens.validation is None or not cadence.eval_every:
         return None
     return Evaluator(context, state, settings, cadence, tokens.validation, pad_id)
@@ -123,7 +123,7 @@ def validation_loss(
     pad_id: int,
     progress: Callable[[int, int], None],
 ) -> float:
-    """Mean loss per label token (per unit of weight) over the numbered rows; ``progress`` is also the stop point."""
+    """Mean loss per label token (per unit of weight) over the numbered rows; ``progress`` may raise to stop."""
     device = next(model.parameters()).device
     total, count = 0.0, 0.0
     model.eval()

@@ -1,7 +1,7 @@
-"""The metrics that a checkpoint carries along, so that a resumed training knows them.
+"""The metrics stored in a checkpoint, with which a resumed training continues.
 
-The field names are the keys in ``state.json`` of every checkpoint: renaming one breaks resuming older runs.
-What follows from the settings is not stored.
+The field names are the keys in ``state.json`` of every checkpoint: renaming one breaks resuming
+older runs. Values that follow from the settings are not stored.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from typing import Any
 class Metrics:
     """Losses, the best evaluation and the history of a training. A step is -1 while there is none.
 
-    ``waited`` counts the evaluations since the validation loss last improved on ``awaited_loss`` by at
-    least the minimum change. ``untrained_loss`` is the loss before the first update that changed the
-    weights; it never counts as the best. ``micro_batch`` is 0 as long as the batch size that was set
+    ``waited`` counts the evaluations since the validation loss last improved on ``awaited_loss`` by
+    at least the minimum change. ``untrained_loss`` is the loss before the first update that changed
+    the weights; it never counts as the best. ``micro_batch`` is 0 while the configured batch size
     fits into memory; ``recoveries`` counts how often it was halved.
     """
 
@@ -69,6 +69,6 @@ class Metrics:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Metrics:
-        """The exact inverse of ``to_json``."""
+        """The inverse of ``to_json``."""
         known = {k: float(data[k]) for k in vars(cls()) if k in data}
         return cls(**known)

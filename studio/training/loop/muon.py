@@ -1,8 +1,8 @@
-"""Muon (Jordan et al., 2024) for matrices, AdamW for everything else, as one optimizer.
+"""Muon (Jordan et al., 2024) for matrices and AdamW for all other parameters, as one optimizer.
 
-Why one: scheduler, checkpoints and training loop know a single optimizer. Each Muon step is scaled to the
-size of an AdamW step (Liu et al., 2025, arXiv:2502.16982), so that learning rates carry over. It must
-not put a vector through Muon: it is defined for matrices.
+Scheduler, checkpoints and training loop expect a single optimizer. Each Muon update is scaled to
+the size of an AdamW update (Liu et al., 2025, arXiv:2502.16982), so that learning rates carry over.
+Muon is defined for matrices and not used for vectors.
 """
 
 from __future__ import annotations
@@ -13,14 +13,15 @@ from typing import Any
 import torch
 from torch.optim._muon import muon
 
-_COEFFICIENTS = (3.4445, -4.775, 2.0315)  # of the quintic Newton-Schulz iteration
+_COEFFICIENTS = (3.4445, -4.775, 2.0315)  # quintic Newton-Schulz iteration
 _ITERATIONS = 5
 _NORM_EPSILON = 1e-7
 
 
 class MuonAdamW(torch.optim.AdamW):
-    """AdamW whose groups of matrices are stepped by Muon; vectors, and groups marked ``table``
-    (embeddings), keep AdamW."""
+    """AdamW with Muon updates for groups of matrices; vectors, and groups marked ``table``
+    (embeddings), use AdamW.
+    """
 
     param_groups: list[dict[str, Any]]
 
@@ -51,7 +52,7 @@ class MuonAdamW(torch.optim.AdamW):
     def _muon_step(self, group: dict[str, Any]) -> None:
         moved = [p for p in group["params"] if p.grad is not None]
         for p in moved:
-            if not self.state[p]:  # AdamW looks for a step when a checkpoint is put back
+            if not self.state[p]:  # AdamW requires a step when a checkpoint is loaded
                 self.state[p] = {"step": torch.zeros(()), "momentum_buffer": torch.zeros_like(p)}
         muon(
             moved,

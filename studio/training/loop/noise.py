@@ -1,8 +1,10 @@
-"""NEFTune: uniform noise on the input embeddings while training (Jain et al. 2023, arXiv:2310.05914).
+"""NEFTune: uniform noise on the input embeddings during training (Jain et al. 2023,
+arXiv:2310.05914).
 
-Why our own: the noise of a row depends on the row's own length, and a batch without padding holds
-several rows in one sequence. The hook exists only around one forward pass, so that nothing of it
-can be saved. Its random numbers come from torch's generator, whose state every checkpoint holds.
+Existing implementations scale the noise by the length of the sequence, but a padding-free batch
+holds several rows in one sequence, and the noise depends on each row's length. The hook exists only
+during one forward pass, so it is never saved. Random numbers come from torch's generator, whose
+state is part of every checkpoint.
 """
 
 from __future__ import annotations

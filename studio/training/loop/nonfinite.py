@@ -1,7 +1,7 @@
-"""A training whose numbers are no numbers any more: what it says and shows.
+"""What a training reports when its loss or gradient is not finite.
 
-Why apart: the rows of the step are the best clue, and they must be named as the user knows them: file,
-line and a few words. It must not judge which setting is to blame.
+The rows of the step are the best clue, so they are described by file, line and their first words.
+Which setting is the cause is not decided here.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def diverged(
     rows: Sequence[dict[str, Any]],
     kept: int | None,
 ) -> StudioError:
-    """Tell ``NonFinite`` and give the error to raise; ``kept`` is the step of the last checkpoint."""
+    """Emit ``NonFinite`` and return the error to raise; ``kept`` is the step of the last checkpoint."""
     context.emit("NonFinite", step=step, what=what, value=value, rows=list(rows), kept=kept)
     begin = {
         "loss": f"the loss of step {step} is {value}, not a number",
@@ -61,7 +61,7 @@ def _named(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def row_places(rows: Dataset, tokenizer: Any, numbers: Sequence[int]) -> list[dict[str, Any]]:
-    """Where rows come from and how they begin: ``file``, ``line``, ``text``."""
+    """The position and beginning of rows: ``file``, ``line``, ``text``."""
     picked = rows[list(numbers[:SHOWN_ROWS])]
     return [
         {"file": file, "line": line, "text": _excerpt(tokenizer, ids)}

@@ -1,7 +1,7 @@
-"""Optimizer and learning-rate schedule of a training.
+"""Optimizer and learning-rate scheduler of a training.
 
-Frozen weights are left out. SGD and LARS in 8 bits are not offered: they leave bfloat16 weights where
-they are.
+Only trainable parameters are passed to the optimizer. SGD and LARS in 8 bits are not offered: they
+do not update bfloat16 weights.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ Groups = list[dict[str, Any]]
 def build_optimizer(
     model: Any, settings: TrainSettings, rate: Callable[[str], float] = lambda name: 1.0
 ) -> torch.optim.Optimizer:
-    """The chosen optimizer over the trainable weights."""
+    """The chosen optimizer for the trainable parameters."""
     return _BUILDERS[settings.optimizer](parameter_groups(model, settings, rate), settings)
 
 
 def parameter_groups(
     model: Any, settings: TrainSettings, rate: Callable[[str], float] = lambda name: 1.0
 ) -> Groups:
-    """The trainable weights by learning rate and decay; vectors are never decayed.
+    """The trainable parameters by learning rate and weight decay; vectors have no weight decay.
 
-    ``rate(name)`` is what the learning rate of a weight is multiplied with.
+    ``rate(name)`` is the factor of a parameter's learning rate.
     """
     muon = settings.optimizer == "muon"
     tables = _tables(model) if muon else set()
@@ -52,13 +52,13 @@ def parameter_groups(
 
 
 def _tables(model: Any) -> set[int]:
-    """Embedding and head: a row for each token, not a matrix in Muon's sense."""
+    """Embedding and head: tables with a row for each token, to which Muon does not apply."""
     found = (model.get_input_embeddings(), model.get_output_embeddings())
     return {id(p) for module in found if module is not None for p in module.parameters()}
 
 
 def build_schedule(optimizer: torch.optim.Optimizer, settings: TrainSettings, steps: int) -> Any:
-    """The learning rate over ``steps`` optimizer steps, with warm-up."""
+    """The scheduler over ``steps`` optimizer steps, with warmup."""
 
     def factor(step: int) -> float:
         return rate_factor(settings, step, steps)
@@ -75,15 +75,15 @@ def _betas(settings: TrainSettings, beta2: float = OTHERS_BETA2) -> tuple[float,
 
 
 def _adamw(groups: Groups, settings: TrainSettings) -> torch.optim.Optimizer:
-    # Not the fused kernel: it is 1 % faster and rounds otherwise, so that bfloat16 losses leave
-    # those of plain PEFT within a few steps. Like this they are equal to the last bit.
+    # Not the fused kernel: it is 1 % faster and rounds differently, so that bfloat16 losses deviate
+    # from those of plain PEFT within a few steps. Without it they are bit-identical.
     return torch.optim.AdamW(
         groups, lr=settings.learning_rate, betas=_betas(settings), eps=settings.epsilon
     )
 
 
 def _adamw_fused(groups: Groups, settings: TrainSettings) -> torch.optim.Optimizer:
-    """Fused where all weights are on a GPU; on a processor it is the plain one."""
+    """The fused AdamW if all weights are on a GPU, otherwise the default one."""
     if not _on_gpu(groups):
         return _adamw(groups, settings)
     return torch.optim.AdamW(
@@ -94,7 +94,7 @@ def _adamw_fused(groups: Groups, settings: TrainSettings) -> torch.optim.Optimiz
 def _adamw_of_bitsandbytes(
     bits: int, paged: bool = False
 ) -> Callable[[Groups, Any], torch.optim.Optimizer]:
-    """AdamW with states of 8 or 32 bits; paging is for a GPU, a processor has nowhere to page to."""
+    """AdamW with states of 8 or 32 bits; paging is only available on a GPU."""
 
     def build(groups: Groups, settings: TrainSettings) -> torch.optim.Optimizer:
         import bitsandbytes as bnb
@@ -113,7 +113,7 @@ def _adamw_of_bitsandbytes(
 
 
 def _lion(bits: int) -> Callable[[Groups, Any], torch.optim.Optimizer]:
-    """Lion (Chen et al., 2023, arXiv:2302.06675): the sign of the momentum is the step."""
+    """Lion (Chen et al., 2023, arXiv:2302.06675): the update is the sign of the momentum."""
 
     def build(groups: Groups, settings: TrainSettings) -> torch.optim.Optimizer:
         import bitsandbytes as bnb
@@ -127,12 +127,12 @@ def _lion(bits: int) -> Callable[[Groups, Any], torch.optim.Optimizer]:
 
 
 def _ademamix(bits: int) -> Callable[[Groups, Any], torch.optim.Optimizer]:
-    """AdEMAMix (Pagliardini et al., 2024, arXiv:2409.03137): a fast and a slow memory of gradients."""
+    """AdEMAMix (Pagliardini et al., 2024, arXiv:2409.03137): a fast and a slow average of the gradients."""
 
     def build(groups: Groups, settings: TrainSettings) -> torch.optim.Optimizer:
         import bitsandbytes as bnb
 
-        # Not AdEMAMix32bit: it makes states of half the size and then fails (bitsandbytes 0.50).
+        # Not AdEMAMix32bit: it allocates states of half the size and then fails (bitsandbytes 0.50).
         made: torch.optim.Optimizer = bnb.optim.AdEMAMix(
             groups,
             optim_bits=bits,
@@ -147,7 +147,7 @@ def _ademamix(bits: int) -> Callable[[Groups, Any], torch.optim.Optimizer]:
 
 
 def _adafactor(groups: Groups, settings: TrainSettings) -> torch.optim.Optimizer:
-    """Adafactor (Shazeer and Stern, 2018, arXiv:1804.04235) at the learning rate that was set."""
+    """Adafactor (Shazeer and Stern, 2018, arXiv:1804.04235) with the configured learning rate."""
     from transformers.optimization import Adafactor
 
     return Adafactor(groups, lr=settings.learning_rate, scale_parameter=False, relative_step=False)

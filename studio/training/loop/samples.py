@@ -1,8 +1,8 @@
-"""Samples: what the model answers to a fixed sheet of prompts while it is trained.
+"""Samples: the model's answers to a fixed list of prompts during training.
 
-Why: a falling loss does not say what was learned; answers do. It must not change the training: random
-numbers are put back, the model returns to the mode it was in, and running out of memory costs samples,
-never the run.
+A falling loss does not show what was learned; answers do. Sampling does not affect the training:
+random number generators and the model's mode are restored, and running out of memory only skips
+samples.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _AT_ONCE = 16
 
 @dataclass(frozen=True)
 class Prompt:
-    """What is asked, as people and as the model read it, and the right answer where it is known."""
+    """A prompt as shown and as token ids, and the reference answer if there is one."""
 
     shown: str
     ids: list[int]
@@ -48,7 +48,7 @@ class Prompt:
 
 @dataclass(frozen=True)
 class Answer:
-    """What was written; ``cut`` says that it had not ended at the limit."""
+    """A generated answer; ``cut`` if it reached the token limit."""
 
     text: str
     tokens: int
@@ -64,7 +64,7 @@ def sampler_of(
     tokenizer: Any,
     pad_id: int,
 ) -> Callable[[int, dict[str, Any] | None], None]:
-    """The function that writes samples; prompts that cannot be asked are refused here."""
+    """The function that generates samples; raises ``StudioError`` for prompts that the template refuses."""
     prompts = [_asked(context, line, tokenizer) for line in _lines(settings.sample_prompts)]
     if settings.sample_rows and dataset.validation_rows:
         questions = questions_of(context, dataset, tokenizer, settings.sample_rows, settings.bos)
@@ -76,7 +76,7 @@ def sampler_of(
 
 
 def _distinct(prompts: list[Prompt]) -> list[Prompt]:
-    """The prompts, with repeated questions numbered: rows may ask the same in different conversations."""
+    """The prompts; repeated questions are numbered, because several conversations may contain the same one."""
     found: dict[str, Prompt] = {}
     for prompt in prompts:
         words, count = prompt.shown[:MOST_LETTERS], 1
@@ -104,7 +104,7 @@ def _asked(context: StepContext, question: str, tokenizer: Any) -> Prompt:
 
 
 class Sampler:
-    """Answers the prompts with the model in ``state``."""
+    """Generates answers with the model in ``state``."""
 
     def __init__(
         self,
@@ -123,7 +123,7 @@ class Sampler:
         self.off = False
 
     def __call__(self, step: int, command: dict[str, Any] | None) -> None:
-        """Answer the sheet, or what a command asks instead, with the weights of ``step``."""
+        """Answer the list of prompts, or the prompts of a command, with the weights after ``step``."""
         prompts = self._wanted(command)
         if self.off or not prompts:
             if command is not None and not command.get("prompts"):
@@ -149,13 +149,13 @@ class Sampler:
         lines = [line for text in own for line in _lines(str(text))]
         try:
             asked = [_asked(self.context, line, self.tokenizer) for line in lines[:MOST_PROMPTS]]
-        except StudioError as error:  # a question of the moment must not end the training
+        except StudioError as error:  # a prompt sent by the user must not end the training
             self.context.notice(f"{self.context.title}: {error.sentence}", error.hint)
             return []
         return self._short_enough(_distinct(asked))
 
     def _short_enough(self, prompts: list[Prompt]) -> list[Prompt]:
-        """The prompts that leave room for an answer; the others are told."""
+        """The prompts that leave room for an answer; a notice names the others."""
         fit = [p for p in prompts if new_tokens([p.ids], 1, self.limit) > 0]
         if len(fit) < len(prompts):
             self.context.notice(
@@ -177,7 +177,7 @@ class Sampler:
             self.context.progress("sample", done, len(prompts), "prompts")
 
     def _careful(self, part: Sequence[Prompt]) -> list[Answer]:
-        """The answers; none when memory ran out, and then fewer are asked at once."""
+        """The answers; none when memory ran out, after which fewer are generated at once."""
         try:
             return self._answers(part)
         except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:

@@ -1,8 +1,8 @@
 """Writes the checkpoints of one training, and the weights of its best evaluation.
 
-The best weights are kept beside the checkpoints and outside their rotation, without the optimizer: only the
-weights are wanted again, and an optimizer's state is several times their size. At most two are kept, the
-best so far and the one that the newest checkpoint names, so that a run killed at any moment finds it.
+The best weights are kept beside the checkpoints and outside their rotation, without the optimizer,
+whose state is several times their size and is not needed. At most two are kept, the best so far and
+the one named by the newest checkpoint, so that a run killed at any moment finds it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from studio.node_settings.train import TrainSettings
 
 SAVE_SHARE = 0.01
-"""Largest share of the time that checkpoints of the automatic cadence may cost."""
+"""The largest share of the training time for automatic checkpoints."""
 
 BEST = "best"
 """The folder of the best weights, beside the checkpoints."""
@@ -60,7 +60,7 @@ class Saver:
         return self.step if self.step > 0 else None
 
     def affordable(self) -> bool:
-        """Whether an automatic checkpoint is worth its time."""
+        """Whether an automatic checkpoint is worth the time it takes."""
         since = time.perf_counter() - self._saved_at
         return self.seconds <= SAVE_SHARE * since
 
@@ -113,7 +113,7 @@ class Saver:
         )
 
     def choose_weights(self) -> None:
-        """At the end: load the weights of the best evaluation into the model, if the user wants them."""
+        """Load the weights of the best evaluation into the model at the end, if the settings say so."""
         state, metrics = self.state, self.state.metrics
         best, metrics.kept_step = int(metrics.best_eval_step), state.step
         if self.settings.keep == "best" and metrics.untrained_loss < metrics.best_eval_loss:

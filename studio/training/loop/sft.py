@@ -1,8 +1,8 @@
-"""Supervised fine-tuning loss: the head runs only where a token is to be learned.
+"""Supervised fine-tuning loss; the output head is computed only for positions with labels.
 
-Why: with loss on answers most positions need no logits, and logits of (batch, seq, vocabulary) are
-the largest tensors of a step. The result equals the plain loss (PERFORMANCE measurements in
-``benchmarks``). It must not assume what a model's forward takes: ``choose_head`` tries it out once.
+When only answers are trained most positions need no logits, and logits of (batch, seq, vocabulary)
+are the largest tensors of a step. The result equals the standard loss (see ``benchmarks`` for
+measurements). ``choose_head`` tests once what the model's forward supports.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any, Literal
 import torch
 from torch.nn.functional import cross_entropy
 
-from studio.training.batch.attention import rows_laid
+from studio.training.batch.attention import row_boundaries
 from studio.training.batch.batches import Batch
 from studio.training.loop.chunked_head import chunked_loss, frozen_head, without_head, worth_it
 from studio.training.tokens.masks import IGNORED
@@ -25,11 +25,11 @@ _PROBE_TOKENS = 12
 
 
 def choose_head(model: Any, batch: Batch) -> Head:
-    """How ``model`` may compute logits so that they are those of the full head.
+    """How to compute logits with ``model`` so that they equal those of the full head.
 
-    ``rows``: chosen rows alone. ``chunks``: these in several parts when they are many. Tried on the
-    first few tokens of one row, without gradients and in evaluation mode, so that no random number
-    is drawn. Models without ``logits_to_keep`` take the full head.
+    ``rows``: only for selected positions. ``chunks``: for selected positions, in several parts if
+    there are many. Tested on the first few tokens of one row, without gradients and in evaluation
+    mode, so that no random number is drawn. Models without ``logits_to_keep`` use the full head.
     """
     if not _takes_logits_to_keep(model):
         return "full"
@@ -50,8 +50,7 @@ def choose_head(model: Any, batch: Batch) -> Head:
 
 
 def _parts(model: Any, ids: torch.Tensor, keep: torch.Tensor, logits: torch.Tensor) -> Head:
-    """``chunks`` when the head alone gives the logits to the last bit: nothing is done to them
-    later, such as capping or scaling."""
+    """``chunks`` if the head alone gives bit-identical logits, that is, without later capping or scaling."""
     head = frozen_head(model)
     if head is None:
         return "rows"
@@ -78,11 +77,11 @@ def _takes_logits_to_keep(model: Any) -> bool:
 def summed_loss(
     model: Any, batch: Batch, head: Head, options: LossOptions = PLAIN_LOSS
 ) -> torch.Tensor:
-    """Cross-entropy summed over the batch's label tokens, each times its weight, in float32."""
+    """Cross-entropy summed over the batch's label tokens, each multiplied by its weight, in float32."""
     wanted = batch["shift_labels"]
     keep = wanted != IGNORED
     weights = batch["weights"][keep] if "weights" in batch else None
-    with rows_laid(batch.get("lengths"), wanted.device):
+    with row_boundaries(batch.get("lengths"), wanted.device):
         if head == "chunks" and worth_it(int(keep.sum()), last := frozen_head(model)):
             with without_head(last):
                 hidden = model(**_inputs(batch), logits_to_keep=keep).logits  # (labels, size)
@@ -119,12 +118,12 @@ def loss_of(
 
 
 def total_weight(batch: Batch) -> torch.Tensor:
-    """What a batch's summed loss is divided by: its label tokens, or the sum of their weights."""
+    """The divisor of a batch's summed loss: its number of label tokens, or the sum of their weights."""
     keep = batch["shift_labels"] != IGNORED
     return batch["weights"][keep].sum() if "weights" in batch else keep.sum()
 
 
 def _inputs(batch: Batch) -> dict[str, Any]:
-    """What the model gets: a padded batch with its mask, rows in one sequence with positions."""
+    """The arguments of the model: ids with an attention mask if padded, otherwise with position ids."""
     names = ("input_ids", "position_ids") if "lengths" in batch else ("input_ids", "attention_mask")
     return {**{name: batch[name] for name in names}, "use_cache": False}

@@ -32,9 +32,12 @@ _MIXED_PRECISION = {"bfloat16": "bf16", "float16": "fp16"}
 
 @dataclass
 class TrainingState:
-    """``step`` counts the optimizer steps that were completed, and ``random_state`` is that of the random
-    number generators after the last one. ``optimizer`` and ``scheduler`` are torch's own; ``accelerator``
-    (device, mixed precision, loss scaling) and ``head`` (how logits are computed) are set while training."""
+    """``step`` is the number of completed optimizer steps, ``random_state`` the state of the random
+    number generators after the last one.
+
+    ``optimizer`` and ``scheduler`` are torch's own; ``accelerator`` (device, mixed precision, loss
+    scaling) and ``head`` (how logits are computed) are set while training.
+    """
 
     tuning: Tuning
     objective: Objective
@@ -56,7 +59,7 @@ class TrainingState:
         return cls(tuning, objective, metrics, resumed.step)
 
     def choose_head(self, batch: Batch) -> Any:
-        """How the objective computes logits with this model; tried out once on ``batch``."""
+        """Choose how the objective computes logits with this model; tested once on ``batch``."""
         if self.head is None:
             self.head = self.objective.choose_head(self.tuning.model, batch)
         return self.head
@@ -67,8 +70,9 @@ class TrainingState:
         return {"scaler": scaler.state_dict()} if scaler is not None else {}
 
     def restore(self, resumed: Checkpoint | None) -> None:
-        """At the start of a pass: restore optimizer, scheduler, loss scaling and random numbers, from the
-        pass before or from the checkpoint that the run resumes."""
+        """Restore optimizer, scheduler, loss scaling and random number generators at the start of a
+        pass, from the previous pass or from the checkpoint that the run resumes.
+        """
         if self.random_state:
             self._restore_suspended()
             return
@@ -79,7 +83,7 @@ class TrainingState:
         self.random_state = read_random()
 
     def suspend(self) -> None:
-        """Keep what a new pass needs and release the memory of the one that failed."""
+        """Keep what a new pass needs and release the memory of the failed one."""
         self._suspended = {"optimizer": dict(self.optimizer.state), **self.scaler_state()}
         self.optimizer.state.clear()  # accelerate would copy it
         self.tuning.model.zero_grad(set_to_none=True)
@@ -97,8 +101,11 @@ class TrainingState:
 
     @property
     def is_loss_scale_reducible(self) -> bool:
-        """Whether float16's loss scaling can still react to a gradient that is not finite: it skips the step
-        and halves its factor. At a factor of 1 the gradient itself overflows, and so would every later one."""
+        """Whether float16's loss scaling can still handle a non-finite gradient, by skipping the
+        step and halving its factor.
+
+        At a factor of 1 the gradient itself overflows, and so would all later ones.
+        """
         scaler = self.accelerator.scaler
         return scaler is not None and scaler.get_scale() > 1.0
 
@@ -107,7 +114,7 @@ def make_accelerator(dtype: str) -> Accelerator:
     """Device, autocast and loss scaling for a model in ``dtype``, on one device."""
     AcceleratorState._reset_state(
         reset_partial_state=True
-    )  # it keeps the precision of the run before
+    )  # it keeps the precision of the previous run
     return Accelerator(
         mixed_precision=_MIXED_PRECISION.get(dtype, "no"), cpu=pick_device().type == "cpu"
     )

@@ -1,7 +1,7 @@
-"""The Train step from start to end: data, model, training, adapter folder, verification.
+"""The Train step from start to end: data, model, training, saving, verification.
 
-It reads top to bottom like the feature; the optimizer steps are in ``training_loop``. Only one model is in
-memory at a time.
+Functions are in the order of the work; the optimizer steps are in ``training_loop``. Only one model
+is in memory at a time.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from transformers import set_seed
 from studio.errors import StudioError
 from studio.graph.context import StepContext
 from studio.runs.cadence import cadence_of, length_of
+from studio.training.adapter.full_fine_tuning import full_fine_tuning_of, tuned_model
 from studio.training.adapter.insight import InsightMeter
-from studio.training.adapter.subject import subject_of
+from studio.training.adapter.trainable import trainable_of
 from studio.training.adapter.tuning import Tuning
 from studio.training.adapter.verify import Expected, expect
-from studio.training.adapter.whole import tuned_model, whole_of
 from studio.training.batch.batches import Batches, RowOrder
 from studio.training.batch.batching import BatchPlan, plan_batches
 from studio.training.loop.evaluation import evaluator_of
@@ -37,7 +37,7 @@ from studio.training.loop.sft import total_weight
 from studio.training.loop.state import TrainingState
 from studio.training.loop.training_loop import TrainingLoop, in_rows
 from studio.training.model.load import free_memory
-from studio.training.model.out_of_memory import told_in_words, what_to_change
+from studio.training.model.out_of_memory import explain_out_of_memory, what_to_change
 from studio.training.model.quiet import quiet_libraries
 from studio.training.saved.checkpoint import Checkpoint, newest, remove_torn, unusable
 from studio.training.saved.snapshot import load_adapter, read_method
@@ -57,10 +57,10 @@ if TYPE_CHECKING:
     from studio.node_settings.train import TrainSettings
 
 _PREPARING_ROWS = 64
-"""Rows that a method may look at before the training: enough for directions and quick to compute."""
+"""Rows for initializing a method before the training: enough for its directions, and fast."""
 
 _ADDED_LATER = {"rank_pattern", "alpha_pattern", "modules_to_save", "trained_tokens"}
-"""Left out while empty, so that checkpoints from before these settings can still be continued."""
+"""Omitted while empty, so that checkpoints from before these settings existed can be resumed."""
 
 _CADENCE = {
     "keep_checkpoints",
@@ -77,24 +77,24 @@ _CADENCE = {
     "sample_max_tokens",
     "sample_temperature",
 }
-"""Settings that do not change what a step does."""
+"""Settings that do not affect the result of a step."""
 
 
 def train_adapter(
     context: StepContext, inputs: Mapping[str, Any], settings: TrainSettings
 ) -> AdapterValue:
-    """Train the adapter that ``inputs`` describe, verify it from disk, and describe it."""
+    """Train the adapter described by ``inputs``, verify the saved files, and return its description."""
     dataset = DatasetValue.model_validate(inputs["dataset"])
     adapted = AdaptedModelValue.model_validate(inputs["model"])
     return _trained_from(context, dataset, adapted, settings)
 
 
-def train_whole(
+def train_model(
     context: StepContext, inputs: Mapping[str, Any], settings: TrainSettings
 ) -> ModelValue:
-    """Train the model that ``inputs`` describe itself, verify it from disk, and describe it."""
+    """Fully fine-tune the model described by ``inputs``, verify the saved files, and return its description."""
     dataset = DatasetValue.model_validate(inputs["dataset"])
-    adapted = whole_of(context, ModelValue.model_validate(inputs["model"]), settings)
+    adapted = full_fine_tuning_of(context, ModelValue.model_validate(inputs["model"]), settings)
     return tuned_model(context, _trained_from(context, dataset, adapted, settings))
 
 
@@ -104,7 +104,7 @@ def _trained_from(
     quiet_libraries()
     if context.threads:
         torch.set_num_threads(context.threads)
-    subject = subject_of(adapted)
+    trainable = trainable_of(adapted)
     own = load_tokenizer(adapted.model.path)
     tokenizer = with_template(own, settings.model_dump())
     tell_choice(context, own, tokenizer, settings.model_dump())
@@ -119,17 +119,17 @@ def _trained_from(
         long_text=settings.long_text,
         max_length=max_length_for(context, adapted.model, settings.max_length),
     )
-    folder = context.folder / subject.folder
+    folder = context.folder / trainable.folder
     _settle_garbage()
     hint = what_to_change(settings, adapted, 1)
-    with told_in_words(context, "training", hint, "gradient_checkpointing"):
+    with explain_out_of_memory(context, "training", hint, "gradient_checkpointing"):
         expected, metrics = _train(context, adapted, dataset, tokens, tokenizer, settings, folder)
         del tokens
         free_memory()
-        difference = subject.verify(context, adapted, folder, expected)
+        difference = trainable.verify(context, adapted, folder, expected)
     shutil.rmtree(context.folder / "tokens", ignore_errors=True)
     shown = _shown(metrics)
-    context.artifact(subject.kind, folder, reload_difference=difference, **shown)
+    context.artifact(trainable.kind, folder, reload_difference=difference, **shown)
     return AdapterValue(
         path=str(folder),
         model=adapted,
@@ -149,10 +149,10 @@ def _train(
     settings: TrainSettings,
     folder: Path,
 ) -> tuple[Expected, Metrics]:
-    """Train and write what was trained; the model is gone when this returns."""
+    """Train and save the result; the model is freed when this returns."""
     set_seed(settings.seed)
-    subject = subject_of(adapted)
-    base = subject.load(context, adapted.model)
+    trainable = trainable_of(adapted)
+    base = trainable.load(context, adapted.model)
     refuse_unknown_tokens(context, base, tokens, tokenizer)
     tell_unquantized(context, base, adapted.model)
     identity = identity_of(adapted, dataset, settings)
@@ -161,21 +161,22 @@ def _train(
         context, base, tokens.train, settings, pad_id_of(base, tokenizer), adapted.method
     )
     facts = _facts(context, plan, settings)
-    tuning = subject.build(context, base, adapted, facts, resumed.path if resumed else None)
+    tuning = trainable.build(context, base, adapted, facts, resumed.path if resumed else None)
     if resumed is not None:
         load_adapter(resumed.path, tuning.model)
         tuning.restore(*read_method(resumed.path))
     metrics = _trained(
         context, tuning, dataset, tokens, tokenizer, plan, settings, identity, resumed
     )
-    context.phase("save", subject.title)
-    subject.write(context, tuning, tokenizer, folder)
+    context.phase("save", trainable.title)
+    trainable.write(context, tuning, tokenizer, folder)
     return expect(tuning.model, tokens.train), metrics
 
 
 def _facts(context: StepContext, plan: BatchPlan, settings: TrainSettings) -> TrainingFacts:
-    """What the LoRA method may know of this training; its batches, always padded, begin anew for
-    each reader."""
+    """What the LoRA method may use of this training; its batches, always padded, start from the
+    beginning for each reader.
+    """
     length = length_of(settings, plan.units)
     rows = min(settings.batch_size * length.steps, len(plan.rows), _PREPARING_ROWS)
     order = RowOrder(len(plan.rows), settings.seed)
@@ -200,7 +201,7 @@ def _trained(
     identity: str,
     resumed: Checkpoint | None,
 ) -> Metrics:
-    """Run the optimizer steps that are left, and choose the weights to keep."""
+    """Run the remaining optimizer steps, and choose the weights to keep."""
     length = length_of(settings, plan.units)
     cadence = cadence_of(settings, in_rows(length, plan), len(tokens.validation or ()))
     state = TrainingState.at(tuning, _objective(context, settings), resumed)
@@ -224,7 +225,7 @@ def _trained(
 
 
 def identity_of(adapted: AdaptedModelValue, dataset: DatasetValue, settings: TrainSettings) -> str:
-    """What a checkpoint belongs to: everything that changes the numbers, and nothing else."""
+    """The identity of a training for its checkpoints: everything that affects the numbers, and nothing else."""
     model = adapted.model_dump(mode="json", exclude={"model": {"path", "base", "merged_from"}})
     model = {k: v for k, v in model.items() if k not in _ADDED_LATER or v}
     chosen = settings.model_dump(mode="json", exclude_defaults=True)
@@ -234,7 +235,7 @@ def identity_of(adapted: AdaptedModelValue, dataset: DatasetValue, settings: Tra
 
 
 def _resumable(context: StepContext, identity: str) -> Checkpoint | None:
-    """The newest sound checkpoint; what had to be passed over is told."""
+    """The newest usable checkpoint; a notice names those that were skipped."""
     remove_torn(context.checkpoints)
     found = newest(context.checkpoints, identity)
     for reason in unusable(context.checkpoints, identity):
@@ -254,7 +255,7 @@ def _objective(context: StepContext, settings: TrainSettings) -> Objective:
 
 
 def _shown(metrics: Metrics) -> dict[str, float]:
-    """The metrics that the result carries."""
+    """The metrics of the result."""
     named = {
         "loss": metrics.last_loss,
         "eval_loss": metrics.last_eval_loss,
@@ -268,6 +269,6 @@ def _shown(metrics: Metrics) -> dict[str, float]:
 
 
 def _settle_garbage() -> None:
-    """Take the libraries' half a million objects out of every later collection (0.4 s each)."""
+    """Exclude the half a million objects of the libraries from later garbage collections (0.4 s each)."""
     gc.collect()
     gc.freeze()

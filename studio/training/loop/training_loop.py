@@ -1,10 +1,11 @@
-"""The training loop. ``TrainingLoop.train_step`` is one optimizer step from its micro-batches to its checkpoint.
+"""The training loop. ``TrainingLoop.train_step`` is one optimizer step from its micro-batches to
+its checkpoint.
 
-The loop is our own and not that of the transformers Trainer, so that this order can be read in one place;
-accelerate brings device, autocast and loss scaling. When memory runs out in a step, a new pass begins at
-that step with half the micro-batch: weights, optimizer and random numbers are as after the last completed
-step, and every optimizer step sees the same rows in the same order. A failed update of the optimizer ends
-the run instead, because some of its weights may have moved.
+It replaces the transformers Trainer, so that the order of a step can be read in one place;
+accelerate provides device, autocast and loss scaling. When memory runs out in a step, a new pass
+begins at that step with half the micro-batch: weights, optimizer and random numbers are as after
+the last completed step, and every optimizer step sees the same rows in the same order. A failed
+update of the optimizer ends the run instead, because some of its weights may have changed.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
     from studio.node_settings.train import TrainSettings
 
 MOST_RECOVERIES = 3
-"""How often the micro-batch is halved at most."""
+"""The maximum number of times the micro-batch is halved."""
 
 STOP_SAVE_BUDGET_S = 3.0
 """A stop writes a checkpoint when the last one took less time than this."""
@@ -82,20 +83,20 @@ class TrainingLoop:
         self.loss_options = LossOptions(
             settings.label_smoothing, settings.z_loss, settings.neftune_alpha
         )
-        self.optimizer: Any = None  # accelerate's, around the state's own
-        self.micro_losses: list[torch.Tensor] = []  # of the present step
+        self.optimizer: Any = None  # accelerate's wrapper of the state's optimizer
+        self.micro_losses: list[torch.Tensor] = []  # of the current step
         self._updating = False
         self._pass_began = self._step_ended = 0.0
         self._first_step = 0
 
     @property
     def micro_batch(self) -> int:
-        """Units computed at once: the batch size, or less after memory ran out."""
+        """Units per forward pass: the batch size, or less after memory ran out."""
         return int(self.state.metrics.micro_batch) or self.settings.batch_size
 
     @property
     def accumulation(self) -> int:
-        """Micro-batches of an optimizer step."""
+        """Micro-batches per optimizer step."""
         return math.ceil(self.length.rows_per_step / self.micro_batch)
 
     @property
@@ -111,7 +112,7 @@ class TrainingLoop:
 
     @property
     def finished(self) -> bool:
-        """Whether no step is left to train."""
+        """Whether all steps are trained."""
         return self.state.step >= self.length.steps or self.stopped_early
 
     @property
@@ -125,7 +126,7 @@ class TrainingLoop:
     # ------------------------------------------------------------------ a pass, a step
 
     def run(self, resumed: Checkpoint | None = None) -> None:
-        """Run the steps that are left, with smaller micro-batches where memory runs out."""
+        """Run the remaining steps, with smaller micro-batches when memory runs out."""
         tuning, state = self.state.tuning, self.state
         state.optimizer = build_optimizer(tuning.model, self.settings, tuning.rate)
         state.scheduler = build_schedule(state.optimizer, self.settings, self.length.steps)
@@ -139,7 +140,7 @@ class TrainingLoop:
             failure = self._pass(resumed)
 
     def _pass(self, resumed: Checkpoint | None) -> str | None:
-        """Train from the present step. Returns the allocator's message when memory runs out.
+        """Train from the current step. Returns the allocator's message when memory runs out.
 
         Only the message, not the error: its traceback would keep the tensors of the step alive.
         """
@@ -167,8 +168,11 @@ class TrainingLoop:
         return None
 
     def train_step(self, batches: Sequence[Batch]) -> None:
-        """One optimizer step, and what is due after it. This order makes a resumed run equal to one that
-        was never interrupted: a checkpoint includes the metrics, evaluation and samples of its step."""
+        """One optimizer step, and everything that is due after it.
+
+        This order makes a resumed run equal to an uninterrupted one: a checkpoint includes the
+        metrics, evaluation and samples of its step.
+        """
         state, model = self.state, self.state.tuning.model
 
         label_weight = self._label_weight(batches)
@@ -211,8 +215,11 @@ class TrainingLoop:
     def forward_backward(
         self, batch: Batch, label_weight: torch.Tensor, micro_batches: int
     ) -> tuple[torch.Tensor, float]:
-        """Add the gradients of one micro-batch. Returns its part of the step's loss, and how much of that
-        is the method's penalty, which is shared by all ``micro_batches`` of the step."""
+        """Add the gradients of one micro-batch.
+
+        Returns its part of the step's loss, and how much of that is the method's penalty, which is
+        divided among the ``micro_batches`` of the step.
+        """
         state, model = self.state, self.state.tuning.model
         model.train()
         device = state.accelerator.device
@@ -236,7 +243,7 @@ class TrainingLoop:
         return total.float().to(self.state.accelerator.device)
 
     def _clip_gradients(self) -> float:
-        """Clip to the maximum norm, if there is one. Returns the norm before clipping."""
+        """Clip to the maximum norm, if set. Returns the norm before clipping."""
         parameters = self.state.tuning.model.parameters()
         limit = self.settings.max_grad_norm or math.inf
         return float(self.state.accelerator.clip_grad_norm_(parameters, limit))
@@ -251,7 +258,7 @@ class TrainingLoop:
             raise self._diverged("gradient", grad_norm, range(len(losses)))
 
     def _diverged(self, what: str, value: float, micro_batches: Sequence[int]) -> StudioError:
-        """Save the last step, whose weights are finite, and say what went wrong."""
+        """Save the last step, whose weights are finite, and report the error."""
         state, saver = self.state, self.saver
         if state.step > 0:
             with contextlib.suppress(OSError, SafetensorError):
@@ -335,8 +342,9 @@ class TrainingLoop:
             self._stop()
 
     def _measure_insight_if_due(self) -> None:
-        """How far the layers have moved: with each evaluation (without any, when checkpoints are due),
-        and at the end."""
+        """Measure the change of the layers: with each evaluation (or with checkpoints if there is
+        none), and at the end.
+        """
         step, steps = self.state.step, self.length.steps
         due = self.cadence.evaluates if self.cadence.eval_every > 0 else self.cadence.saves
         if self.insight is not None and (self.finished or due(step, steps)):
@@ -363,7 +371,7 @@ class TrainingLoop:
             self._stop()
 
     def report_early_stop(self) -> None:
-        """Say why the training ends before its last step."""
+        """Report why the training ends before its last step."""
         metrics = self.state.metrics
         best = int(metrics.best_eval_step)
         self.context.emit(
@@ -378,19 +386,19 @@ class TrainingLoop:
     # ------------------------------------------------------------------ stop, catch up, recover
 
     def _check_commands(self) -> None:
-        """Before each forward pass: stop if asked to, and answer prompts that the user sent."""
+        """Before each forward pass: stop if requested, and answer prompts sent by the user."""
         if self.context.stop_requested():
             self._stop()
         self._sample_if_asked()
 
     def _stop(self) -> NoReturn:
-        """Save the last completed step if that is quick, then end."""
+        """Save the last completed step if that is quick, then end the run."""
         if self.state.step > 0 and self.saver.seconds < STOP_SAVE_BUDGET_S:
             self.saver.save("stop")
         raise Stopped(self.context.node)
 
     def _catch_up(self) -> None:
-        """What is due before the first step, or was still due when the run was stopped."""
+        """Do what is due before the first step, or was still due when the run was stopped."""
         state = self.state
         interrupted = state.step > 0 and not self.up_to_date
         if state.metrics.last_eval_step < state.step:
@@ -404,7 +412,7 @@ class TrainingLoop:
                 self.report_early_stop()
 
     def _halve_micro_batch(self, failure: str) -> None:
-        """Halve the micro-batch, or raise with what to change when that cannot help."""
+        """Halve the micro-batch, or raise with what to change if that cannot help."""
         metrics = self.state.metrics
         adapted = self.state.tuning.adapted
         if metrics.recoveries >= MOST_RECOVERIES or self.micro_batch == 1 or self._updating:
@@ -429,8 +437,10 @@ class TrainingLoop:
 
 
 class StepBatches:
-    """The micro-batches of each optimizer step. With any ``micro_batch`` a step has the same units of the
-    plan in the same order."""
+    """The micro-batches of each optimizer step.
+
+    A step has the same units in the same order for any ``micro_batch``.
+    """
 
     def __init__(self, plan: BatchPlan, length: Length, micro_batch: int) -> None:
         self.plan, self.length, self.micro_batch = plan, length, micro_batch

@@ -1,1 +1,1 @@
-"""What is made of a trained adapter: merged, resized or exported, and checked against the original."""
+"""Results of a trained adapter: merged, resized and exported models, verified against the original."""

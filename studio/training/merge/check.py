@@ -1,7 +1,7 @@
-"""Does the merged model on disk answer as base and adapter do?
+"""Verifies that the merged model on disk computes the same logits as base and adapter.
 
-Both are loaded by plain transformers and plain PEFT, one after the other, and asked the same few
-texts. It must not share code with the merge that it checks.
+Both are loaded by plain transformers and plain PEFT, one after the other, and run on the same few
+texts. Shares no code with the merge.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from studio.values import AdapterValue, ModelValue
 
 EXACT = 1e-3
 _EXACT_SHARE = 1e-4
-"""float32 rounds relative to the logits' size, and deep models have large ones."""
+"""Rounding of float32 is relative to the logits, which are large in deep models."""
 
 _ROUNDED_SHARE = 0.25
 _TEXTS = (
@@ -40,10 +40,10 @@ _QUESTION = "Name three animals that live in the sea."
 
 
 def merge_difference(context: StepContext, adapter: AdapterValue, merged: ModelValue) -> float:
-    """The largest logit difference between the merged model and base plus adapter.
+    """The largest difference between the logits of the merged model and those of base plus adapter.
 
-    Compared in float32 where memory allows, and on the CPU where the GPU is too small for the
-    unquantized model. Raises ``StudioError`` when it is more than rounding.
+    Compared in float32 if memory allows, and on the CPU if the GPU is too small for the unquantized
+    model. Raises ``StudioError`` when it exceeds rounding.
     """
     texts = _token_rows(adapter.path)
     device, dtype = _place(merged)
@@ -65,7 +65,7 @@ def merge_difference(context: StepContext, adapter: AdapterValue, merged: ModelV
 
 
 def quantized_difference(context: StepContext, adapter: AdapterValue, merged: ModelValue) -> float:
-    """How far the merged model is from the quantized one that was trained: its rounding, undone."""
+    """The difference between the merged model and the quantized one that was trained, caused by quantization."""
     texts = _token_rows(adapter.path)
     model = load_base(context, merged, "Loading the merged model", roomy_device(merged))
     found = _logits(context, model, texts)
@@ -78,7 +78,7 @@ def quantized_difference(context: StepContext, adapter: AdapterValue, merged: Mo
 
 
 def adapter_difference(context: StepContext, adapter: AdapterValue, other: Path) -> float:
-    """The largest logit difference between an adapter and another one in ``other``, on its base."""
+    """The largest difference between the logits of an adapter and those of the one in ``other``, on its base."""
     texts = _token_rows(adapter.path)
     base = load_base(context, adapter.model.model, "Loading the base model to compare")
     context.phase("verify", "Comparing the two adapters")
@@ -95,14 +95,15 @@ def adapter_difference(context: StepContext, adapter: AdapterValue, other: Path)
 def _token_rows(folder: str) -> list[list[int]]:
     tokenizer = load_tokenizer(folder)
     texts = list(_TEXTS)
-    with suppress(TemplateRefused):  # the plain texts are enough
+    with suppress(TemplateRefused):  # the plain texts are sufficient
         texts.append(render(tokenizer, [{"role": "user", "content": _QUESTION}], ask=True))
     return [tokenizer(t, add_special_tokens=False, verbose=False)["input_ids"] for t in texts]
 
 
 def _place(merged: ModelValue) -> tuple[torch.device, str]:
-    """Device and precision of the comparison: float32 before half, the GPU before the CPU; the
-    smallest on the CPU where nothing fits."""
+    """Device and precision of the comparison: float32 before half precision, the GPU before the
+    CPU; the smallest on the CPU if nothing fits.
+    """
     free_memory()
     devices = list(dict.fromkeys([pick_device(), torch.device("cpu")]))
     choices = [(device, dtype) for device in devices for dtype in ("float32", merged.dtype)]
@@ -135,7 +136,7 @@ def _refuse(
 ) -> None:
     exact = merged.dtype == "float32" and dtype == "float32"
     allowed = max(EXACT, _EXACT_SHARE * largest) if exact else _ROUNDED_SHARE * largest
-    if difference <= allowed:  # a NaN is refused
+    if difference <= allowed:  # refuses NaN
         return
     raise StudioError(
         f"the merged model does not answer as the adapter does: its logits differ "

@@ -1,7 +1,7 @@
-"""The Export step: one folder with everything another program needs, and a model card.
+"""The Export step: one folder with everything that another program needs, and a model card.
 
-Written beside its place and renamed when it is whole: a full disk or a stop leaves nothing half
-done. What is written is the exporter's business; this module only places it.
+It is written to a staging folder and renamed when complete, so that a full disk or a stop leaves no
+partial export. The exporter decides what is written.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 def export(
     context: StepContext, value_json: Mapping[str, Any], settings: ExportSettings
 ) -> dict[str, Any]:
-    """Write the folder; it has no outputs. Raises ``StudioError`` naming folder and space."""
+    """Write the folder; the node has no outputs. Raises ``StudioError`` with the folder and the free space."""
     value = _value(value_json)
     variant = context.variant("exporter", settings.format)
     exporter: Exporter = variant.payload
@@ -42,9 +42,9 @@ def export(
     place = settings.folder.strip()
     folder = context.resolve(place) if place else context.folder / "export"
     needed = exporter.size(value)
-    told = disk.told("the export", folder, needed=needed, field="folder")
-    with told, replaced(folder) as staging:
-        if place:  # inside the run, weights are linked and take no room
+    disk_errors = disk.explain_errors("the export", folder, needed=needed, field="folder")
+    with disk_errors, replaced(folder) as staging:
+        if place:  # inside the run, weights are linked and take no space
             _refuse_full(folder, needed)
         exporter.write(context, value, own, staging)
         _describe(context, value, exporter, staging)
@@ -65,7 +65,7 @@ def _refuse_full(folder: Path, needed: int) -> None:
 
 
 def _describe(context: StepContext, value: Exportable, exporter: Exporter, folder: Path) -> None:
-    """Model card and manifest."""
+    """Write model card and manifest."""
     card = model_card(value, context.project_name)
     (folder / "README.md").write_text(card, encoding="utf-8")
     write_manifest(folder, exporter.artifact_kind(value), {"project": context.project_name})

@@ -1,9 +1,9 @@
-"""The adapter's effect on each weight, by PEFT's own merge code, one layer at a time.
+"""Merges the adapter into each weight with PEFT's own code, one layer at a time.
 
-Why not ``merge_and_unload`` on a loaded model: that holds the whole model. Why not a formula of our
-own: every method (LoRA, rsLoRA, DoRA, transposed layers, ...) has its rules, and PEFT's are the ones
-that its forward pass uses. So the model is built without storage, the adapter is put on it, and a
-layer gets its real weight only while it is merged. Computed in float32.
+``merge_and_unload`` needs the complete model in memory. Each method (LoRA, rsLoRA, DoRA, transposed
+layers, ...) has its own formula, and PEFT's code is the one used in the forward pass. So the model
+is built without storage, the adapter is added to it, and a layer gets its real weight only while it
+is merged. Computed in float32.
 """
 
 from __future__ import annotations
@@ -24,11 +24,13 @@ from studio.training.model.weights_file import Entry, StoredWeights
 
 
 class CannotMerge(Exception):
-    """The adapter cannot be merged into these weights; the text says why."""
+    """The adapter cannot be merged into these weights; the text is the reason."""
 
 
 class OtherNames(CannotMerge):
-    """The stored weights are not named like the model's layers, or a layer of their own (experts)."""
+    """A stored weight does not correspond to one layer of the model: it has another name or is
+    joined (experts).
+    """
 
 
 @dataclass
@@ -36,9 +38,9 @@ class MergePlan:
     """Which stored tensors change, and what is written.
 
     ``layers`` maps the parameter path of an adapted layer to its PEFT module, ``replaced`` holds
-    parameters that the adapter brings along as a whole, ``names`` maps each written name to the
-    stored tensor it comes from, ``ready`` keeps results until they are asked for. ``tokens`` maps an
-    embedding's path to its trained layer, whose rows take the place of the stored ones.
+    parameters that the adapter stores completely, ``names`` maps each written name to the stored
+    tensor it comes from, ``ready`` keeps results until they are requested. ``tokens`` maps an
+    embedding's path to its trained layer, whose rows replace the stored ones.
     """
 
     stored: StoredWeights
@@ -54,7 +56,7 @@ class MergePlan:
     ready: dict[str, torch.Tensor] = field(default_factory=dict)
 
     def tensor(self, name: str) -> torch.Tensor:
-        """The merged tensor of a written name, in the target dtype."""
+        """The merged tensor for a written name, in the target dtype."""
         if name not in self.ready:
             self.ready.update(self._computed(name))
         value = self.ready.pop(name)
@@ -89,13 +91,15 @@ class MergePlan:
             value = self.replaced.get(path)
             if value is None:
                 value = self.stored.tensor(self.names[name])
-            own_copy = value.to(torch.float32, copy=True)  # PEFT adds in place; the file is mapped
+            own_copy = value.to(
+                torch.float32, copy=True
+            )  # PEFT adds in place, and the file is memory-mapped
             setattr(base, parameter, torch.nn.Parameter(own_copy, requires_grad=False))
         with torch.no_grad():
             layer.merge(safe_merge=False)
         if getattr(layer, "_base_weight_before_merge", None) is not None:
             layer._base_weight_before_merge = (
-                None  # for an unmerge: a copy of every weight in the end
+                None  # used to unmerge; would keep a copy of every weight
             )
         self.merged.add(owner)
         found = {name: getattr(base, parameter).data for name, parameter in own.items()}
@@ -107,13 +111,13 @@ class MergePlan:
         return found
 
     def unmerged(self) -> list[str]:
-        """Adapted layers for which no stored weight came by."""
+        """Adapted layers whose stored weight was not found."""
         trained = {n for n, layer in self.tokens.items() if layer.tied_adapter is None}
         return sorted({*self.layers, *trained} - self.merged)
 
 
 def plan_merge(base: Path, adapter: Path, dtype: torch.dtype) -> MergePlan:
-    """Lay the adapter over the stored weights; raises ``CannotMerge``."""
+    """Match the adapter with the stored weights; raises ``CannotMerge``."""
     model = _skeleton(base)
     try:
         adapted = PeftModel.from_pretrained(
@@ -139,14 +143,14 @@ def plan_merge(base: Path, adapter: Path, dtype: torch.dtype) -> MergePlan:
 
 
 def _with_rows(weight: torch.Tensor, layer: TrainableTokensLayer) -> torch.Tensor:
-    """(vocabulary, hidden) with the trained rows in their places, in float32."""
+    """(vocabulary, hidden) with the trained rows inserted, in float32."""
     merged = weight.to(torch.float32, copy=True)
     merged[layer.token_indices["default"]] = layer.trainable_tokens_delta["default"].data.float()
     return merged
 
 
 def _tokens(model: Any) -> dict[str, TrainableTokensLayer]:
-    """The layers that hold trained tokens, by the path of what they stand for."""
+    """The layers with trained tokens, by the path of the embedding they replace."""
     return {
         name: module.token_adapter
         for name, module in model.named_modules()
@@ -157,7 +161,8 @@ def _tokens(model: Any) -> dict[str, TrainableTokensLayer]:
 def _skeleton(base: Path) -> Any:
     """The model's structure with weights that read as zeros and take no memory.
 
-    Not on the meta device: PEFT moves an adapter to where its layer is, and it would be lost there.
+    Not on the meta device: PEFT moves an adapter to the device of its layer, where its values would
+    be lost.
     """
     from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -181,7 +186,7 @@ def _is_stub(value: torch.Tensor) -> bool:
 
 
 def _layers(model: Any) -> dict[str, Any]:
-    """Adapted layers by the path that they have without PEFT."""
+    """Adapted layers by their path without PEFT."""
     found = {
         _plain_path(name): module
         for name, module in model.named_modules()
@@ -200,7 +205,7 @@ def _plain_path(name: str) -> str:
 
 
 def _replaced(model: Any) -> dict[str, torch.Tensor]:
-    """Parameters that the adapter holds as a whole: modules to save, and trained biases."""
+    """Parameters that the adapter stores completely: modules to save, and trained biases."""
     found: dict[str, torch.Tensor] = {}
     for name, module in model.named_modules():
         if isinstance(module, AuxiliaryTrainingWrapper) and not isinstance(
@@ -216,13 +221,14 @@ def _replaced(model: Any) -> dict[str, torch.Tensor]:
 
 
 def _is_adapter(name: str) -> bool:
-    """Whether a parameter is the adapter's own: it lies in a table named by adapter."""
+    """Whether a parameter belongs to the adapter: it is in a dictionary keyed by adapter name."""
     return ".default" in name
 
 
 def _prefix(model: Any, names: list[str], layers: dict[str, Any]) -> str:
-    """What must stand before stored names so that they name the model's modules: often nothing,
-    or the base model's attribute where only that part was saved."""
+    """The prefix that turns stored names into the model's names: often empty, or the attribute of
+    the base model if only that part was saved.
+    """
     owners = {name.rpartition(".")[0] for name in names}
     for prefix in ("", f"{model.base_model_prefix}."):
         if all(layer.removeprefix(prefix) in owners or _tied(model, layer) for layer in layers):
@@ -247,7 +253,7 @@ def _untie(
     replaced: dict[str, torch.Tensor],
     written: dict[str, str],
 ) -> bool:
-    """Where head and embedding share one tensor and only one of them was trained, both are written."""
+    """Write head and embedding separately if they share one tensor and only one of them was trained."""
     if not getattr(model.config, "tie_word_embeddings", False):
         return False
     head = _path_of(model, model.get_output_embeddings())

@@ -1,8 +1,8 @@
-"""The Merge step: the adapter is added into the base model's stored weights.
+"""The Merge step: adds the adapter to the base model's stored weights.
 
-Weights are read, merged and written one tensor at a time, in float32, and stored in the graph's
-precision; a quantized base is merged into its unquantized weights. The result is then compared
-with base and adapter, because a merge can be wrong without any error.
+Weights are read, merged in float32 and written one tensor at a time, and stored in the graph's
+precision; a quantized base is merged into its unquantized weights. The result is then compared with
+base and adapter, because a merge can be wrong without raising an error.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from studio.graph.context import StepContext
 from studio.system import disk
 from studio.training.adapter.build import method_of
 from studio.training.merge.check import merge_difference, quantized_difference
+from studio.training.merge.in_memory import merge_in_memory
 from studio.training.merge.layers import (
     CannotMerge,
     MergePlan,
     OtherNames,
     plan_merge,
 )
-from studio.training.merge.whole import merge_whole
 from studio.training.model.configs import write_surroundings
-from studio.training.model.out_of_memory import told_in_words
+from studio.training.model.out_of_memory import explain_out_of_memory
 from studio.training.model.quiet import quiet_libraries
 from studio.training.model.weights_file import SHARD_BYTES, write_weights
 from studio.training.tokens.chat import load_tokenizer
@@ -45,7 +45,7 @@ def merge_adapter(
     settings: MergeSettings,
     shard_bytes: int = SHARD_BYTES,
 ) -> ModelValue:
-    """Write the merged model, prove that it equals base plus adapter, and describe it."""
+    """Write the merged model, verify that it equals base plus adapter, and return its description."""
     adapter = AdapterValue.model_validate(adapter_json)
     base = adapter.model.model
     quiet_libraries()
@@ -56,11 +56,11 @@ def merge_adapter(
     needed = _size(plan, base, dtype)
     untied = plan is not None and plan.untied
     try:
-        with _told(context, folder, needed):
+        with _explain_errors(context, folder, needed):
             folder.mkdir(parents=True, exist_ok=True)
             _refuse_full(folder, needed)
             if plan is None:
-                digest = _write_whole(context, adapter, dtype, folder, shard_bytes)
+                digest = _write_in_memory(context, adapter, dtype, folder, shard_bytes)
             else:
                 digest = _write(context, plan, folder, needed, shard_bytes)
             tokenizer = load_tokenizer(adapter.path)
@@ -79,21 +79,21 @@ def merge_adapter(
 
 
 def _planned(context: StepContext, adapter: AdapterValue, dtype: str) -> MergePlan | None:
-    """How to merge tensor by tensor; ``None`` where only the whole model can be merged."""
+    """The plan to merge tensor by tensor; ``None`` when the model has to be merged in memory."""
     method = method_of(context, adapter.model)
     if method.cannot_merge:
         raise _refused(context, method.cannot_merge)
-    if method.merge_whole:
+    if method.merge_in_memory:
         context.notice(
-            "Adapters of this method are merged with the whole model in memory.", level="info"
+            "Adapters of this method are merged with the model loaded into memory.", level="info"
         )
         return None
     try:
         return plan_merge(Path(adapter.model.model.path), Path(adapter.path), getattr(torch, dtype))
     except OtherNames:
         context.notice(
-            "This model's files name their weights otherwise than the loaded model, or join its experts, "
-            "so it is merged as a whole in memory.",
+            "The weights in this model's files are named or joined differently than in the loaded model, "
+            "so the model is loaded into memory and merged there.",
             level="info",
         )
         return None
@@ -111,18 +111,18 @@ def _refused(context: StepContext, reason: str) -> StudioError:
 
 
 @contextmanager
-def _told(context: StepContext, folder: Path, needed: int) -> Iterator[None]:
-    """Full disks and small memories in words."""
+def _explain_errors(context: StepContext, folder: Path, needed: int) -> Iterator[None]:
+    """Turn a full disk and running out of memory into a ``StudioError``."""
     hint = "Close other programs, or export the adapter itself: PEFT loads it on top of the base model."
     with (
-        disk.told("the merged model", folder, needed=needed),
-        told_in_words(context, "merge", hint),
+        disk.explain_errors("the merged model", folder, needed=needed),
+        explain_out_of_memory(context, "merge", hint),
     ):
         yield
 
 
 def _size(plan: MergePlan | None, base: ModelValue, dtype: str) -> int:
-    """Bytes of the merged weights."""
+    """The size of the merged weights in bytes."""
     if plan is None:
         return int(base.parameters * getattr(torch, dtype).itemsize)
     return sum(e.size for e in plan.entries)
@@ -134,11 +134,11 @@ def _refuse_full(folder: Path, needed: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
 
-def _write_whole(
+def _write_in_memory(
     context: StepContext, adapter: AdapterValue, dtype: str, folder: Path, shard_bytes: int
 ) -> str:
     try:
-        return merge_whole(context, adapter, dtype, folder, shard_bytes)
+        return merge_in_memory(context, adapter, dtype, folder, shard_bytes)
     except CannotMerge as error:
         raise _refused(context, str(error)) from error
 

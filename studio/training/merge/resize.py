@@ -1,10 +1,10 @@
-"""A trained adapter with a lower rank: the best one there is, by singular values.
+"""Reduces the rank of a trained adapter by a truncated singular value decomposition.
 
-Of all matrices of rank k, the first k singular directions of ΔW = s·B·A are nearest to it (Eckart and
-Young, 1936). They come from the QR of B and Aᵀ and a small decomposition, so no matrix of a layer's
-size is built and nothing is approximated. What is kept is told per layer as a share of ‖ΔW‖². The
-result is a plain LoRA that plain PEFT loads; it must not pretend that methods with more than A and B
-can be shrunk this way.
+Of all matrices of rank k, the one made of the first k singular directions is nearest to ΔW = s·B·A
+(Eckart and Young, 1936). They follow from the QR of B and Aᵀ and a small decomposition, so no
+matrix of a layer's size is built and nothing is approximated. The retained share of ‖ΔW‖² is
+reported per layer. The result is a LoRA that plain PEFT loads; methods with more than A and B are
+not supported.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _A, _B = ".lora_A.weight", ".lora_B.weight"
 _REFUSED = {
     "use_dora": "DoRA trains the length of the weights too, which has no rank",
     "lora_bias": "it trains biases of its own",
-    "target_parameters": "it adapts whole parameters of experts",
+    "target_parameters": "it adapts joined parameters of experts",
     "use_qalora": "QALoRA joins groups of inputs",
     "use_bdlora": "BD-LoRA keeps only the blocks of a diagonal, which a smaller pair would fill",
 }
@@ -40,7 +40,7 @@ _REFUSED = {
 
 @dataclass(frozen=True)
 class Shrunk:
-    """One layer: new A (k, in) and B (out, k) with scale 1, its old rank, and the share of ‖ΔW‖² kept."""
+    """One layer: new A (k, in) and B (out, k) with scale 1, its old rank, and the retained share of ‖ΔW‖²."""
 
     a: torch.Tensor
     b: torch.Tensor
@@ -55,8 +55,9 @@ class Shrunk:
 
 
 def shrink(a: torch.Tensor, b: torch.Tensor, scale: float, most: int, share: float = 1.0) -> Shrunk:
-    """The nearest pair of rank ``most`` or less to scale·b·a; ``share`` < 1 takes only as many
-    directions as hold that share of the energy."""
+    """The nearest pair of rank ``most`` or less to scale·b·a; with ``share`` < 1 only as many
+    directions as hold that share of the squared norm.
+    """
     q_b, r_b = torch.linalg.qr(b.double())
     q_a, r_a = torch.linalg.qr(a.double().T)
     u, values, vt = torch.linalg.svd(scale * r_b @ r_a.T, full_matrices=False)
@@ -73,7 +74,7 @@ def shrink(a: torch.Tensor, b: torch.Tensor, scale: float, most: int, share: flo
 def resize_adapter(
     context: StepContext, adapter_json: Mapping[str, Any], settings: ResizeSettings
 ) -> AdapterValue:
-    """Write the shrunk adapter, compare it with the given one, and describe it."""
+    """Write the resized adapter, compare it with the original, and return its description."""
     value = AdapterValue.model_validate(adapter_json)
     source, folder = Path(value.path), context.folder / "adapter"
     config = json.loads((source / CONFIG).read_text(encoding="utf-8"))
@@ -119,7 +120,7 @@ def _refuse(context: StepContext, value: AdapterValue, config: Mapping[str, Any]
 def _shrunk(
     context: StepContext, source: Path, config: Mapping[str, Any], settings: ResizeSettings
 ) -> tuple[dict[str, Shrunk], dict[str, torch.Tensor]]:
-    """The layers by name, and every other tensor as it is."""
+    """The layers by name, and all other tensors unchanged."""
     tensors = load_file(source / ADAPTER)
     names = [n.removesuffix(_A) for n in tensors if n.endswith(_A)]
     layers: dict[str, Shrunk] = {}
@@ -136,7 +137,7 @@ def _shrunk(
 
 
 def _scale(config: Mapping[str, Any], name: str, r: int) -> float:
-    """What PEFT multiplies B·A with."""
+    """The factor by which PEFT multiplies B·A."""
     alpha = _by_pattern(config.get("alpha_pattern") or {}, name, config["lora_alpha"])
     return float(alpha) / (math.sqrt(r) if config.get("use_rslora") else r)
 
@@ -158,7 +159,7 @@ def _write(
     layers: Mapping[str, Shrunk],
     others: Mapping[str, torch.Tensor],
 ) -> None:
-    """A plain LoRA with scale 1 everywhere: alpha equals the rank, layer by layer."""
+    """Write a plain LoRA with scale 1: alpha equals the rank in every layer."""
     rewritten = shutil.ignore_patterns(ADAPTER, CONFIG)
     shutil.copytree(source, folder, ignore=rewritten, dirs_exist_ok=True)
     top, ranks = _ranks(layers)
@@ -180,7 +181,7 @@ def _write(
 
 
 def _ranks(layers: Mapping[str, Shrunk]) -> tuple[int, dict[str, int]]:
-    """The highest rank, and those of the layers that have another."""
+    """The highest rank, and the ranks of the layers that differ."""
     top = max(s.r for s in layers.values())
     plain = {n.removeprefix("base_model.model."): s.r for n, s in layers.items()}
     return top, {n: r for n, r in plain.items() if r != top}

@@ -1,1 +1,1 @@
-"""The base model as files and in memory: found, identified, loaded, and what happens when it does not fit."""
+"""The base model on disk and in memory: found, identified, loaded; and out-of-memory errors."""

@@ -1,7 +1,7 @@
-"""The Base model step: whatever the user named becomes a local folder that transformers loads.
+"""The Base model step: provides the chosen model as a local folder that transformers can load.
 
-Nothing is loaded here. The folder is checked (config, safetensors, a causal language model), its
-weights are identified, and the precision is settled for the hardware of this machine.
+The model is not loaded here. The folder is checked (config, safetensors, causal language model),
+its weights are identified, and the precision is chosen for this machine's hardware.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def prepare_base_model(context: StepContext, settings: BaseModelSettings) -> Mod
 
 
 def model_folder(context: StepContext, settings: BaseModelSettings) -> tuple[Path, str, str | None]:
-    """Folder, source and revision of the chosen model, fetched or imported if need be."""
+    """Folder, source and revision of the chosen model; downloads or imports it if necessary."""
     model = settings.model.strip()
     kind = kind_of(model, context.project_dir)
     if kind == "starter":
@@ -72,7 +72,7 @@ def model_folder(context: StepContext, settings: BaseModelSettings) -> tuple[Pat
 def check_folder(
     context: StepContext, folder: Path, source: str, revision: str | None = None
 ) -> None:
-    """Refuse a folder that is not a causal language model in safetensors."""
+    """Raise ``StudioError`` unless the folder holds a causal language model in safetensors."""
     config = _read_config(context, folder, source)
     files = _weights(context, folder, source)
     if not files:
@@ -104,7 +104,7 @@ def check_folder(
 
 
 def _weights(context: StepContext, folder: Path, source: str) -> list[Path]:
-    """The files of the weights, all of them there."""
+    """The weight files; raises ``StudioError`` if one is missing."""
     try:
         files = weight_files(folder)
         reason = next((f"there is no {p.name}" for p in files if not p.is_file()), "")
@@ -139,8 +139,9 @@ def _read_config(context: StepContext, folder: Path, source: str) -> dict[str, A
 def _check_architecture(
     context: StepContext, folder: Path, source: str, revision: str | None
 ) -> None:
-    """Whether transformers knows the model as a causal language model by itself, or the user has
-    trusted the code that comes with it."""
+    """Raise ``StudioError`` unless transformers supports the model as a causal language model, or
+    the user trusts the code that comes with it.
+    """
     from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig
 
     try:
@@ -165,7 +166,7 @@ def _check_architecture(
 
 
 def _trusted_code(context: StepContext, folder: Path, source: str, revision: str | None) -> bool:
-    """Whether the model brings code that the user trusts; code that he does not is an error."""
+    """Whether the model has code of its own that the user trusts; raises ``StudioError`` if it is not trusted."""
     code = own_code(folder, source, revision)
     if code is None:
         return False
@@ -196,7 +197,7 @@ def _trusted_code(context: StepContext, folder: Path, source: str, revision: str
 
 
 def _dtype(context: StepContext, wanted: str) -> DType:
-    """The chosen precision; auto takes bfloat16 where the hardware computes it well."""
+    """The chosen precision; ``auto`` is bfloat16 where the hardware supports it efficiently."""
     import torch
 
     if wanted == "auto":
@@ -220,7 +221,7 @@ def _computes_bfloat16(torch: Any) -> bool:
 
 
 def _check_quantization(context: StepContext, value: ModelValue) -> None:
-    """Refuse a quantization that this machine cannot compute; never fall back in silence."""
+    """Raise ``StudioError`` for a quantization that this machine does not support; there is no fallback."""
     if value.quantization == "none":
         return
     try:
@@ -239,7 +240,7 @@ def _check_quantization(context: StepContext, value: ModelValue) -> None:
 
 
 def _check_attention(context: StepContext, value: ModelValue) -> None:
-    """Refuse an attention that this machine lacks, before anything is loaded."""
+    """Raise ``StudioError`` for an attention that is not available on this machine."""
     if value.attention != "flash_attention_2":
         return
     from transformers.utils import is_flash_attn_2_available

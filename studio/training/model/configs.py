@@ -1,7 +1,8 @@
-"""What lies beside the weights of a saved model: configs, tokenizer, and the code of its base.
+"""The files beside the weights of a saved model: configs, tokenizer, and code of the base model.
 
-Why: a model that learned another chat template ends its answers with another token than its base
-did, and programs that ask it look into ``generation_config.json``. Nothing may drop what stood there.
+A model trained with another chat template ends its answers with another token than its base model,
+and inference programs read the end tokens from ``generation_config.json``. Existing entries are
+kept.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from studio.training.tokens.ends import turn_end_id
 def write_surroundings(
     base: Path, folder: Path, dtype: str, tokenizer: Any, untied: bool = False
 ) -> None:
-    """Everything but the weights of a model made from ``base``, as it was trained with ``tokenizer``."""
+    """Write all files except the weights of a model made from ``base`` and trained with ``tokenizer``."""
     config = merged_config(base, dtype, untied)
     (folder / "config.json").write_text(config, encoding="utf-8")
     with suppress(FileNotFoundError):
@@ -34,8 +35,7 @@ def write_surroundings(
 
 
 def write_stop_token(folder: Path, tokenizer: Any) -> None:
-    """Add the token that ends an answer of the tokenizer's chat template to the model's end tokens,
-    if it is not one of them."""
+    """Add the token that ends an answer in the tokenizer's chat template to the model's end tokens."""
     end = turn_end_id(tokenizer)
     if end is None:
         end = tokenizer.eos_token_id

@@ -1,8 +1,8 @@
-"""Load a base model for training or for a comparison; the one place that does.
+"""Loads a base model for training or for a comparison.
 
-Why: device, precision, quantization and the switches that keep a load safe (no remote code, no
-network, no pickles) must be the same for the model that trains and for the fresh one that checks
-it. It must not fall back to another precision without a word.
+Device, precision, quantization and the safety switches (no remote code, no network, no pickles)
+must be the same for the trained model and for the new one that verifies it. There is no silent
+fallback to another precision.
 """
 
 from __future__ import annotations
@@ -25,34 +25,37 @@ from studio.values import ModelValue
 
 FOUR_BITS = ("nf4", "fp4")
 HEADROOM = 1.2
-"""A model that answers takes this many times its weights."""
+"""Memory for inference, as a multiple of the size of the weights."""
 
 
 def pick_device() -> torch.device:
-    """The device that training uses: the first CUDA GPU, else the CPU.
+    """The device for training: the first CUDA GPU, otherwise the CPU.
 
-    Not Apple's GPU: bitsandbytes, bfloat16 autocast and exact resume are not proven there.
+    Apple GPUs are not used: bitsandbytes, bfloat16 autocast and exact resume are untested there.
     """
     return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
 
 
 def free_memory() -> None:
-    """Give back the memory of models that nobody holds any more; they are full of cycles."""
+    """Free the memory of unreferenced models, which contain reference cycles."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
 
 
 def free_bytes(device: torch.device) -> int:
-    """Memory that a model may take on ``device``."""
+    """The memory available for a model on ``device``."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     return int(psutil.virtual_memory().available)
 
 
 def roomy_device(value: ModelValue) -> torch.device:
-    """Where a model that only answers is loaded: the training device, or the CPU when the model
-    does not fit there. A quantized one was trained on that device, so it fits."""
+    """The device for a model used for inference only: the training device, or the CPU if the model
+    does not fit.
+
+    A quantized model was trained on that device, so it fits.
+    """
     free_memory()
     device = pick_device()
     needed = value.parameters * getattr(torch, value.dtype).itemsize * HEADROOM
@@ -66,7 +69,7 @@ def load_base(
     title: str = "Loading the model",
     device: torch.device | None = None,
 ) -> Any:
-    """The frozen base model in its dtype and quantization, on ``device`` or the training device."""
+    """Load the frozen base model with its dtype and quantization, on ``device`` or the training device."""
     from transformers import AutoModelForCausalLM
 
     quiet_libraries()
@@ -118,9 +121,9 @@ def _quantization(value: ModelValue) -> Any:
 
 
 def _after_quantizing(model: Any, value: ModelValue) -> None:
-    """Check that layers were quantized at all, and keep them trainable on every CPU.
+    """Check that layers were quantized, and keep them trainable on every CPU.
 
-    On CPUs with AVX512-BF16 a forward pass without gradients repacks 4-bit weights for good:
+    On CPUs with AVX512-BF16 a forward pass without gradients repacks 4-bit weights permanently:
     gradients are lost and dequantizing reads garbage. The switch below prevents it.
     """
     import bitsandbytes as bnb
@@ -142,10 +145,10 @@ def _after_quantizing(model: Any, value: ModelValue) -> None:
 
 
 def _leave_the_file(model: Any) -> None:
-    """Copy what was not quantized out of the weights' file.
+    """Copy tensors that were not quantized out of the memory-mapped weight file.
 
-    On a processor such tensors are views of the mapped file; while one lives, every page that was
-    read for the quantized ones stays resident too (261 MiB instead of 54 for SmolLM2-135M).
+    On a CPU such tensors are views of the mapped file. While one of them exists, all pages read for
+    the quantized tensors stay resident too (261 MiB instead of 54 for SmolLM2-135M).
     """
     own = {id(t): t for t in (*model.parameters(), *model.buffers())}
     for tensor in own.values():
@@ -155,7 +158,7 @@ def _leave_the_file(model: Any) -> None:
 
 @contextmanager
 def _stoppable_load(context: StepContext) -> Iterator[None]:
-    """Each weight that is loaded is a stop point and a step of progress."""
+    """Make each loaded weight a point where the run can stop, and report progress."""
     from transformers.utils import logging
 
     def hook(factory: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -172,7 +175,7 @@ def _stoppable_load(context: StepContext) -> Iterator[None]:
 
 
 class _followed:
-    """An iterable in place of a progress bar; it answers the calls that bars get with silence."""
+    """An iterable that replaces a progress bar and ignores the calls made to one."""
 
     def __init__(self, context: StepContext, items: Any) -> None:
         self.context = context

@@ -1,7 +1,7 @@
-"""Running out of memory, in words and with what to change.
+"""Out-of-memory errors as a ``StudioError`` that says what to change.
 
-Why: on a graphics card of 8 GiB it is the error that people meet most. torch, CUDA's libraries and the
-CPU allocator each say it in their own way. No other error is touched.
+On a GPU with 8 GiB this is the most frequent error. torch, the CUDA libraries and the CPU allocator report
+it in different ways; other errors pass unchanged.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ _SHORT_TOKENS = 256
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says, in any of the known ways, that memory ran out."""
+    """Whether an error is one of the known reports of running out of memory."""
     known = isinstance(error, (torch.OutOfMemoryError, MemoryError))
     return known or any(words in str(error).lower() for words in _SAID)
 
 
 @contextmanager
-def told_in_words(
+def explain_out_of_memory(
     context: StepContext, what: str, hint: str, field: str | None = None
 ) -> Iterator[None]:
-    """Turn such an error into a ``StudioError``; ``what`` was done: “training”."""
+    """Turn an out-of-memory error into a ``StudioError``; ``what`` names the task, such as “training”."""
     try:
         yield
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
@@ -43,7 +43,7 @@ def told_in_words(
 def not_enough(
     context: StepContext, what: str, said: str, field: str | None, hint: str
 ) -> StudioError:
-    """The error in words; ``said`` are the allocator's own, with the name of its error."""
+    """The ``StudioError``; ``said`` is the original error, with the name of its type."""
     lower = said.lower()
     gpu = "outofmemoryerror" in lower or "cuda" in lower or "cublas" in lower
     return StudioError(
@@ -56,7 +56,7 @@ def not_enough(
 
 
 def what_to_change(settings: TrainSettings, adapted: AdaptedModelValue, micro_batch: int) -> str:
-    """What would help, the least harmful first; only what has not been done."""
+    """Changes that save memory and are not made yet, the least harmful first."""
     ways = []
     if micro_batch > 1:
         rows_per_step = settings.batch_size * settings.gradient_accumulation_steps
@@ -65,12 +65,12 @@ def what_to_change(settings: TrainSettings, adapted: AdaptedModelValue, micro_ba
         ways.append("switch gradient checkpointing on")
     if settings.optimizer not in _LIGHT_OPTIMIZERS:
         ways.append("choose the optimizer AdamW 8-bit, paged")
-    whole = adapted.method == FULL_FINE_TUNING
-    if adapted.model.quantization == "none" and not whole:
+    full = adapted.method == FULL_FINE_TUNING
+    if adapted.model.quantization == "none" and not full:
         ways.append("quantize the base model to 4 bits")
     if settings.max_length > _SHORT_TOKENS:
         ways.append(f"lower the max length from {settings.max_length} tokens")
-    if whole:
+    if full:
         ways.append("train an adapter: put a LoRA node between model and training")
     else:
         ways.append(f"lower the rank from {adapted.r}, or adapt fewer layers")

@@ -1,7 +1,7 @@
-"""Libraries speak to the log, never to standard output.
+"""Sends the output of libraries to the log instead of standard output.
 
-Why: standard output belongs to the program's own protocol (``--json``), and a progress bar in a log
-file is noise. It must not hide warnings: they go to ``logging`` like every other record.
+Standard output belongs to the program's own protocol (``--json``), and progress bars are noise in a
+log file. Warnings are kept: they go to ``logging`` like every other record.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from collections.abc import Iterator
 
 logger = logging.getLogger("studio.libraries")
 
-# Said about internals that we do not choose; nothing for a user to act on.
+# Warnings about internals that a user cannot change.
 _POINTLESS = (r".*is_gradient_checkpointing. is deprecated.*",)
 
 
 def quiet_libraries() -> None:
-    """Send transformers' and peft's messages to ``logging`` and switch their bars off."""
+    """Send the messages of transformers and peft to ``logging`` and disable their progress bars."""
     from datasets.utils.logging import disable_progress_bar as no_datasets_bar
     from transformers.utils import logging as transformers_logging
 
@@ -33,7 +33,7 @@ def quiet_libraries() -> None:
 
 @contextlib.contextmanager
 def output_to_log() -> Iterator[None]:
-    """Whatever is printed inside goes to the log (bitsandbytes prints while it loads)."""
+    """Send everything printed inside the block to the log (bitsandbytes prints while it loads)."""
     text = io.StringIO()
     try:
         with contextlib.redirect_stdout(text):

@@ -1,7 +1,7 @@
-"""What identifies a model's weights: a hash of their content, computed once per file.
+"""Identifies a model's weights by a hash of their content, computed once per file.
 
-Why: fingerprints and the check of checkpoints need to know whether two folders hold the same
-model. Hashing gigabytes takes seconds, so results are remembered by path, size and time.
+Fingerprints and checkpoints need to know whether two folders hold the same model. Hashing gigabytes
+takes seconds, so hashes are cached by path, size and modification time.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def weights_sha256(context: StepContext, folder: Path) -> str:
 
 
 def parameter_count(folder: Path) -> int:
-    """The number of weights, from the files' headers."""
+    """The number of parameters, from the files' headers."""
     try:
         shapes = [s for file in weight_files(folder) for _, s in tensor_shapes(file)]
     except (OSError, ValueError) as error:
@@ -61,7 +61,7 @@ def _read_known() -> dict[str, str]:
 
 
 def _write_known(known: dict[str, str]) -> None:
-    """Replace the cache as a whole; losing an entry, or all of it, only costs time."""
+    """Replace the cache file; a lost entry is computed again."""
     file = _cache_file()
     temporary = file.with_suffix(f".{os.getpid()}")
     with contextlib.suppress(OSError):

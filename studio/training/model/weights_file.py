@@ -1,9 +1,8 @@
-"""Safetensors files, written tensor by tensor.
+"""Writes safetensors files tensor by tensor.
 
-Why not ``save_file``: it needs every tensor of a file in memory at once and cannot be stopped half
-way. The header only needs names, shapes and dtypes, which are known before, so memory stays at one
-tensor. Format: https://huggingface.co/docs/safetensors (8 bytes of length, JSON header, raw data).
-It must not know what the tensors are for.
+``save_file`` needs all tensors of a file in memory and cannot be stopped. The header only needs
+names, shapes and dtypes, which are known in advance, so one tensor in memory is enough. Format:
+https://huggingface.co/docs/safetensors (8 bytes of length, JSON header, raw data).
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ DTYPES = {name: dtype for dtype, name in _NAMES.items()}
 
 @dataclass(frozen=True)
 class Entry:
-    """A tensor that will be written: its name, shape and dtype."""
+    """A tensor to be written: its name, shape and dtype."""
 
     name: str
     shape: tuple[int, ...]
@@ -47,12 +46,12 @@ class Entry:
 
     @property
     def size(self) -> int:
-        """Bytes of its data."""
+        """The size of its data in bytes."""
         return math.prod(self.shape) * self.dtype.itemsize
 
 
 def plan_shards(entries: Sequence[Entry], limit: int = SHARD_BYTES) -> list[list[Entry]]:
-    """The entries in order, cut into files of at most ``limit`` bytes (one tensor at least)."""
+    """The entries in order, divided into files of at most ``limit`` bytes (and at least one tensor)."""
     shards: list[list[Entry]] = []
     room = -1
     for entry in entries:
@@ -65,7 +64,7 @@ def plan_shards(entries: Sequence[Entry], limit: int = SHARD_BYTES) -> list[list
 
 
 def shard_names(count: int) -> list[str]:
-    """File names as transformers looks for them."""
+    """The file names that transformers expects."""
     if count == 1:
         return ["model.safetensors"]
     return [f"model-{i + 1:05d}-of-{count:05d}.safetensors" for i in range(count)]
@@ -78,9 +77,9 @@ def write_weights(
     tick: Callable[[int], None],
     limit: int = SHARD_BYTES,
 ) -> str:
-    """Write all entries, asking ``tensor(name)`` for each; returns the sha256 over the files.
+    """Write all entries, calling ``tensor(name)`` for each; returns the sha256 over the files.
 
-    ``tick(bytes done)`` is called every few MiB and may raise to stop. ``OSError`` passes through.
+    ``tick(bytes done)`` is called every few MiB and may raise to stop. ``OSError`` is not caught.
     """
     shards = plan_shards(entries, limit)
     names = shard_names(len(shards))
@@ -139,7 +138,7 @@ def _write_index(folder: Path, names: Sequence[str], shards: Sequence[Sequence[E
 
 
 class StoredWeights:
-    """The tensors of a model folder by name, read one at a time; one file is open at once."""
+    """The tensors of a model folder by name, read one at a time with one file open."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -155,7 +154,7 @@ class StoredWeights:
         return Entry(name, tuple(stored.get_shape()), DTYPES[stored.get_dtype()])
 
     def tensor(self, name: str) -> torch.Tensor:
-        """One tensor as it is stored."""
+        """One tensor as stored."""
         found: torch.Tensor = self._file(name).get_tensor(name)
         return found
 
@@ -167,7 +166,7 @@ class StoredWeights:
         return self._open[1]
 
     def close(self) -> None:
-        """Let go of the open file."""
+        """Close the open file."""
         self._open = ("", None)
 
 

@@ -1,1 +1,1 @@
-"""What the data report finds over all rows: checks of one row, tallies, findings and their remedies."""
+"""The data report over all rows: checks of single rows, totals, findings and fixes."""

@@ -1,7 +1,7 @@
-"""The remedies that a report offers: changes of settings that lose nothing by surprise.
+"""The fixes offered by a report: changes of settings, which lose no data unexpectedly.
 
-A fix is on offer only where its node has the setting; whoever applies it edits the project as by
-hand (``studio.preview.report.apply_fix``).
+A fix is only offered if its node has the setting. It is applied like an edit by the user
+(``studio.preview.report.apply_fix``).
 """
 
 from __future__ import annotations
@@ -20,8 +20,10 @@ _DEAR = 4
 
 
 def fixes_for(request: TokenRequest, lengths: Any, longest_taken: int | None) -> dict[str, Fix]:
-    """The fixes by the code of the finding that they fix. ``longest_taken`` is how many tokens the
-    model takes, where that is known."""
+    """The fixes by the code of their finding.
+
+    ``longest_taken`` is the model's maximum number of tokens, if known.
+    """
     fixes = {code: fix for code, fix in _dataset_fixes(request).items() if fix is not None}
     longer = longer_fix(request, lengths, longest_taken)
     if longer is not None:
@@ -32,7 +34,7 @@ def fixes_for(request: TokenRequest, lengths: Any, longest_taken: int | None) ->
 
 
 def longer_fix(request: TokenRequest, lengths: Any, longest_taken: int | None) -> Fix | None:
-    """A max length that cuts nothing; where that is much longer, one that cuts one row in 100."""
+    """A maximum length that truncates no row, or one row in 100 if that is much shorter."""
     present = request.max_length
     if not len(lengths) or int(lengths.max()) <= present:
         return None
@@ -44,7 +46,7 @@ def longer_fix(request: TokenRequest, lengths: Any, longest_taken: int | None) -
         return None
     cut = int((lengths > wanted).sum())
     if cut == int((lengths > present).sum()):
-        return None  # it would cost memory and fix nothing
+        return None  # it would take memory without fixing anything
     rest = ("nothing is cut", "1 row is cut")[cut] if cut < 2 else f"{cut} rows are cut"
     title = f"Raise the max length to {wanted} tokens, so that {rest}"
     return Fix("raise_max_length", title, (Change(request.train, "max_length", wanted),))
@@ -55,7 +57,7 @@ def _rounded(length: int) -> int:
 
 
 def _dataset_fixes(request: TokenRequest) -> dict[str, Fix | None]:
-    """What the Dataset node can do about rows, where one node made them all."""
+    """The fixes in the Dataset node, if a single node provides all rows."""
     alike = _dataset_fix(request, "deduplicate", "Remove duplicates", True)
     leaks = _dataset_fix(request, "drop_validation_leaks", "Move leaks to training", True)
     bad = _dataset_fix(request, "on_bad_rows", "Skip invalid rows", "skip")
@@ -74,7 +76,7 @@ def _dataset_fix(request: TokenRequest, setting: str, title: str, value: Any) ->
 
 
 def drop_fix(request: TokenRequest, code: str, found: Found) -> Fix | None:
-    """Leaving out the rows of a finding by their numbers; only where all of them are named."""
+    """Exclude the rows of a finding by number; only if all of them are listed."""
     step = request.plan.step(request.dataset)
     if step.type != "dataset" or "drop_rows" not in step.settings:
         return None
@@ -87,6 +89,6 @@ def drop_fix(request: TokenRequest, code: str, found: Found) -> Fix | None:
 
 
 def setting_of(request: TokenRequest, name: str) -> Any:
-    """A setting of the Dataset node that made the rows; ``None`` without one."""
+    """A setting of the Dataset node that provides the rows; ``None`` without one."""
     step = request.plan.step(request.dataset)
     return step.settings.get(name) if step.type == "dataset" else None

@@ -1,7 +1,7 @@
-"""The data report: every row is looked at once, in slices, as a training would see it.
+"""The data report: reads every row once, in slices, and evaluates it as in training.
 
-The parts: ``row_facts`` judges a row, ``totals`` collects, ``words`` and ``fixes`` say what
-it means. This module reads the rows and reports progress.
+``row_facts`` checks a row, ``totals`` accumulates, ``words`` and ``fixes`` turn the totals into
+findings. This module reads the rows and reports progress.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ Answer = Iterator[tuple[Kind, Mapping[str, Any]] | None]
 
 
 class Pace:
-    """How many rows fit into a slice, judged by how long the last ones took."""
+    """The number of rows per slice, from the time of the last slices."""
 
     def __init__(self) -> None:
         self.rows = 8
 
     def took(self, seconds: float) -> None:
-        """The last ``rows`` rows took so long."""
+        """Record the time that the last ``rows`` rows took."""
         if seconds < SLICE_S / 2:
             self.rows = min(MOST_AT_ONCE, self.rows * 2)
         elif seconds > SLICE_S:
@@ -52,7 +52,7 @@ class Pace:
 
 @dataclass
 class ReportMaker:
-    """Makes the report of one set of data; findings are written into ``index``."""
+    """Creates the report of one data set; findings per row are written into ``index``."""
 
     request: TokenRequest
     rows: Rows
@@ -61,7 +61,7 @@ class ReportMaker:
     longest_taken: int | None = None
 
     def run(self) -> Answer:
-        """Progress, partial reports and the result."""
+        """Yields progress, partial reports and the result."""
         pace = Pace()
         totals = Totals(
             deduplicate=bool(setting_of(self.request, "deduplicate")),
@@ -134,8 +134,11 @@ class ReportMaker:
 
 
 def histogram(lengths: Any, max_length: int, cut: int, end_lost: int) -> Histogram:
-    """About two dozen bins of a round width. The few longest rows share the last one; where rows are
-    cut, a bin begins with the first length that is."""
+    """About two dozen bins of a round width.
+
+    The last bin contains the few longest rows. If rows are truncated, a bin begins at the first
+    truncated length.
+    """
     if not len(lengths):
         return Histogram(max_length=max_length)
     shortest, longest = int(lengths.min()), int(lengths.max())
@@ -160,7 +163,7 @@ def histogram(lengths: Any, max_length: int, cut: int, end_lost: int) -> Histogr
 
 
 def _by_length(lengths: Any) -> tuple[int, tuple[int, ...], tuple[int, ...]]:
-    """The lengths that occur, rounded up so far that they are not too many, and the rows of each."""
+    """The occurring lengths, rounded up to limit their number, and the number of rows of each."""
     grain = 1
     while True:
         found, rows = np.unique(-(-lengths // grain) * grain, return_counts=True)

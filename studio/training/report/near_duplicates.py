@@ -1,8 +1,7 @@
-"""Rows that say nearly the same: MinHash signatures over word triples, found by banding.
+"""Near-duplicates: MinHash signatures over word triples, found by banding.
 
 Broder (1997) for the signatures, Leskovec, Rajaraman and Ullman (“Mining of Massive Datasets”,
-chapter 3) for the banding. The memory is bounded: 256 bytes a row, and no more than ``MOST_ROWS``
-rows. It must not know what a row is for.
+chapter 3) for the banding. Memory is bounded: 256 bytes per row, and at most ``MOST_ROWS`` rows.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ SIMILAR = 0.8
 MOST_ROWS = 300_000
 _FEWEST_WORDS, _MOST_WORDS, _WORDS = 8, 4000, 3
 _CHUNK = 4096
-# A word, or one character of a script that writes without spaces.
+# A word, or one character in scripts without spaces.
 _WORD = re.compile(
     r"[\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]|[^\W\u0e00-\u9fff\uac00-\ud7af]+"
 )
@@ -35,8 +34,9 @@ Signature = NDArray[np.uint32]
 
 @dataclass(frozen=True)
 class Pair:
-    """Two rows by the numbers they were added with, the earlier one first, and how similar they
-    are: the share of word triples that both have (estimated)."""
+    """Two rows by their numbers, the earlier one first, and their estimated similarity: the share
+    of word triples that they have in common.
+    """
 
     first: int
     second: int
@@ -60,7 +60,7 @@ def signature(text: str) -> Signature | None:
 
 
 class NearDuplicates:
-    """Collects signatures; ``pairs`` finds those that are similar."""
+    """Collects signatures; ``pairs`` finds similar ones."""
 
     def __init__(self) -> None:
         self._numbers: list[int] = []
@@ -69,11 +69,11 @@ class NearDuplicates:
 
     @property
     def is_full(self) -> bool:
-        """Whether further rows are not taken."""
+        """Whether the maximum number of rows is reached."""
         return len(self._numbers) >= MOST_ROWS
 
     def add(self, number: int, text: str) -> None:
-        """Take in a row; a text that is too short, or one too many, is left out."""
+        """Add a row; texts that are too short, and rows beyond the maximum, are ignored."""
         if self.is_full or (found := signature(text)) is None:
             return
         place = len(self._numbers) % _CHUNK
@@ -84,8 +84,7 @@ class NearDuplicates:
             self._chunk = np.empty((_CHUNK, HASHES), np.uint32)
 
     def pairs(self) -> Iterator[list[Pair]]:
-        """What each band of the signatures finds, one after the other; a row comes as ``second`` of
-        one pair at most."""
+        """The pairs found in each band of the signatures; a row is the ``second`` of at most one pair."""
         rest = len(self._numbers) - len(self._full) * _CHUNK
         signatures = np.concatenate([*self._full, self._chunk[:rest]])
         seen: set[int] = set()
@@ -100,7 +99,7 @@ class NearDuplicates:
 
 
 def _alike(signatures: Signature, start: int, width: int) -> list[tuple[int, int, float]]:
-    """Rows (their places, in order) that agree in a band and are similar as a whole."""
+    """Rows (as indices, in order) that are equal in a band and whose complete signatures are similar."""
     with np.errstate(over="ignore"):
         keys = (signatures[:, start : start + width].astype(np.uint64) * _MIX[:width]).sum(axis=1)
     order = np.argsort(keys, kind="stable")

@@ -1,6 +1,6 @@
-"""What can be seen in a stored row without a tokenizer: who speaks, what is said, damaged characters.
+"""Checks of a stored row that need no tokenizer: order of roles, content, damaged characters.
 
-Pure functions of one row (``studio.data.canonical``); they judge and never change it.
+Pure functions of one row (``studio.data.canonical``).
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from typing import Any
 Row = Mapping[str, Any]
 
 _LISTS = ("messages", "chosen", "rejected")
-# Two or more characters of UTF-8 that were read as Windows-1252 or Latin-1: a leading byte as a
-# letter, and what follows from the upper half of that code page.
+# Two or more bytes of UTF-8 decoded as Windows-1252 or Latin-1: a leading byte as a
+# letter, followed by characters from the upper half of that code page.
 _UPPER = "\u0080-\u00bf€‚ƒ„…†‡ˆ‰Š‹ŒŽ‘’“”•–—˜™š›œžŸ"
 _TWICE = re.compile(f"[\u00c2-\u00df][{_UPPER}]|[\u00e0-\u00ef][{_UPPER}]{{2}}|ð[{_UPPER}]{{3}}")
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
 
 def texts_of(row: Row, *, system: bool = True) -> list[str]:
-    """Everything that is said in the row, in order; without ``system`` not what systems say."""
+    """All texts of the row, in order; ``system=False`` omits system messages."""
     texts = [str(row[name]) for name in ("prompt", "completion", "text") if row.get(name)]
     for name in _LISTS:
         for message in row.get(name) or ():
@@ -31,7 +31,7 @@ def texts_of(row: Row, *, system: bool = True) -> list[str]:
 
 
 def answer_of(row: Row) -> str | None:
-    """The last answer of the row; ``None`` when it holds none."""
+    """The last answer of the row; ``None`` if it has none."""
     if row.get("completion") is not None:
         return str(row["completion"])
     messages = row.get("chosen") or row.get("messages") or ()
@@ -40,7 +40,7 @@ def answer_of(row: Row) -> str | None:
 
 
 def role_error(row: Row) -> str:
-    """What is odd about who speaks when; empty when nothing is."""
+    """What is wrong with the order of the roles; empty if nothing is."""
     roles = [str(m["role"]) for m in row.get("messages") or ()]
     if not roles:
         return ""
@@ -68,8 +68,10 @@ def _order_error(row: Row, roles: Sequence[str]) -> str:
 
 
 def _call_error(messages: Sequence[Row]) -> str:
-    """Calls of tools and their results that do not belong together. A call can also be written in
-    the text of an answer: then it has a bracket."""
+    """Tool calls and results that do not match.
+
+    A call can also be written in the text of an answer, which then contains a bracket.
+    """
     for before, after in itertools.pairwise(messages):
         if before["role"] != "assistant":
             continue
@@ -82,7 +84,7 @@ def _call_error(messages: Sequence[Row]) -> str:
 
 
 def damage(text: str) -> str:
-    """A sign that the text was decoded wrongly or cut inside a character; empty when there is none."""
+    """A sign that the text was decoded incorrectly or cut within a character; empty if there is none."""
     if "\ufffd" in text:
         return "replacement characters (�)"
     control = _CONTROL.search(text)

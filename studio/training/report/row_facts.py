@@ -1,7 +1,7 @@
-"""What the report has to know of one row: its tokens in numbers, and what looks wrong with it.
+"""The facts of one row for the report: its token counts and its findings.
 
-The numbers come from the encoder and the flags of ``studio.training.report.row_flags``, so that they are
-those of a training. It must not collect anything over rows: see ``studio.training.report.make``.
+They come from the encoder and the flags of ``studio.training.report.row_flags``, so that they match
+the training. Totals over rows are in ``studio.training.report.totals``.
 """
 
 from __future__ import annotations
@@ -19,14 +19,16 @@ from studio.training.tokens.encoder import Encoder, rendered
 from studio.training.tokens.masks import Rendered
 
 GIANT = 1_000_000
-"""A row of more characters is neither shown as tokens nor looked at closer: that can take minutes,
-in which nothing else could be shown."""
+"""Rows with more characters are neither tokenized nor checked further, which could take minutes."""
 
 
 @dataclass(frozen=True)
 class Facts:
-    """One row. ``parts`` has the numbers of each training row that is made of it;
-    ``marks`` maps the codes of what looks wrong (``studio.preview.report``) to a few words."""
+    """One row.
+
+    ``parts`` has the counts of each training row made from it; ``marks`` maps the codes of its
+    findings (``studio.preview.report``) to short texts.
+    """
 
     item: Item
     parts: tuple[RowFlags, ...] = ()
@@ -39,12 +41,12 @@ class Facts:
 
     @property
     def divided(self) -> bool:
-        """Whether the parts are the pieces of one long text."""
+        """Whether the parts are pieces of one long text."""
         return len(self.parts) > 1 and self.parts[-1].continues
 
     @property
     def lengths(self) -> tuple[int, ...]:
-        """Tokens of the row, uncut: one number for each part that is a row of its own."""
+        """Tokens of the row before truncation: one number for each training row."""
         if self.divided:
             return (sum(p.total - p.continues for p in self.parts),)
         return tuple(p.total for p in self.parts)
@@ -82,30 +84,30 @@ def _facts(
 ) -> Facts:
     if item.row is None:
         code = "broken_file" if item.ends_file else "bad_row"
-        return Facts(item, (), {code: _told(item.error) or "it cannot be read"})
+        return Facts(item, (), {code: _message(item.error) or "it cannot be read"})
     if refused is None and is_giant(item.row):
         size = sum(len(t) for t in texts_of(item.row))
         code = _long(item.row.get("text") is not None, encoder.long_text)
         return Facts(item, (), {code: f"{size:,} characters: too long to be looked at closer"})
     marks = _text_marks(item.row)
     if refused is not None:
-        return Facts(item, (), {"refused_row": _told(refused), **marks})
+        return Facts(item, (), {"refused_row": _message(refused), **marks})
     facts = Facts(item, parts)
     return replace(facts, marks={**_token_marks(facts), **marks})
 
 
 def is_giant(row: Mapping[str, Any]) -> bool:
-    """Whether the row is too long to be tokenized while somebody waits."""
+    """Whether the row is too long to be tokenized interactively."""
     return sum(len(t) for t in texts_of(row)) > GIANT
 
 
-def _told(error: StudioError | None) -> str:
-    """What is wrong, and what to do."""
+def _message(error: StudioError | None) -> str:
+    """The error and its hint."""
     return f"{error.sentence} {error.hint or ''}".strip() if error else ""
 
 
 def _refuse_other_shapes(row: Mapping[str, Any]) -> None:
-    """Raise for rows that supervised training does not take (``tokenize_dataset`` refuses them)."""
+    """Raise ``StudioError`` for rows that supervised training does not support (as ``tokenize_dataset`` does)."""
     for name, what in (("chosen", "a preference"), ("label", "a label of a good or bad answer")):
         if row.get(name) is not None:
             raise StudioError(
@@ -115,14 +117,14 @@ def _refuse_other_shapes(row: Mapping[str, Any]) -> None:
 
 
 def _long(plain: bool, long_text: str) -> str:
-    """What a row that is longer than the max length is called."""
+    """The code of a row that is longer than the maximum length."""
     if not plain:
         return "cut_row"
     return "split_text" if long_text == "split" else "cut_text"
 
 
 def _token_marks(facts: Facts) -> dict[str, str]:
-    """What looks wrong with the row's tokens."""
+    """The findings about the row's tokens."""
     parts, total = facts.parts, sum(facts.lengths)
     marks = {}
     if all(p.zero_trained for p in parts):

@@ -1,7 +1,7 @@
-"""What is remarkable about one encoded row, for the data report and for whoever jumps to such rows.
+"""The flags of one encoded row, for the data report and for navigating to such rows.
 
-It judges what a training gets (``Encoder.encode``); it must not encode anything by itself, except to
-count the tokens of a short answer.
+They describe the row as a training receives it (``Encoder.encode``). Nothing is encoded here,
+except to count the tokens of a short answer.
 """
 
 from __future__ import annotations
@@ -14,29 +14,30 @@ from studio.training.tokens.labels import Encoded
 from studio.training.tokens.masks import Rendered
 
 _SHORT = 64
-"""No single token is an answer of more characters than this."""
+"""An answer with more characters is more than one token."""
 
 
 def flags_of(encoder: Encoder, rendered: Rendered, encoded: Encoded) -> tuple[RowFlags, ...]:
-    """The flags of a row, or of each piece of a long text; ``encoded`` is what the encoder made of
-    ``rendered``, uncut."""
-    whole = _flags(encoder, rendered, encoded)
+    """The flags of a row, or of each piece of a long text; ``encoded`` is the encoded ``rendered``
+    before truncation.
+    """
+    row = _flags(encoder, rendered, encoded)
     pieces = encoder.rows_of(rendered, encoded)
     if len(pieces) == 1:
-        return (whole,)
-    return tuple(_of_piece(whole, p, i, len(pieces)) for i, p in enumerate(pieces))
+        return (row,)
+    return tuple(_of_piece(row, p, i, len(pieces)) for i, p in enumerate(pieces))
 
 
-def _of_piece(whole: RowFlags, piece: Encoded, index: int, pieces: int) -> RowFlags:
+def _of_piece(row: RowFlags, piece: Encoded, index: int, pieces: int) -> RowFlags:
     size = len(piece.ids)
     return replace(
-        whole,
+        row,
         trained=sum(v != IGNORED for v in piece.labels[1:]),
         kept=size,
         total=size,
         cut=False,
-        missing_end=whole.missing_end and index == pieces - 1,
-        double_bos=whole.double_bos and not index,
+        missing_end=row.missing_end and index == pieces - 1,
+        double_bos=row.double_bos and not index,
         continues=index > 0,
     )
 
@@ -61,7 +62,7 @@ def _flags(encoder: Encoder, rendered: Rendered, encoded: Encoded) -> RowFlags:
 
 
 def _missing_end(encoder: Encoder, encoded: Encoded) -> bool:
-    """Whether the last run of trained tokens does not end with a token that ends an answer."""
+    """Whether the last run of trained tokens lacks an end token."""
     trained = [v for v in encoded.labels if v != IGNORED]
     return bool(trained) and not encoder.ends.is_ended(trained)
 

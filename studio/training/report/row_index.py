@@ -1,6 +1,6 @@
-"""Which rows have been looked at, and what is wrong with them: four bytes a row.
+"""Which rows have been checked, and their findings, in four bytes per row.
 
-Why: whoever jumps from one suspicious row to the next must not look at a row twice.
+Navigating from one flagged row to the next checks no row twice.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ _LOOKED_AT = np.uint32(1 << 31)
 
 
 class RowIndex:
-    """Marks of rows by number, from 1 to ``count``."""
+    """The findings of rows by number, from 1 to ``count``."""
 
     def __init__(self, count: int) -> None:
         self._marks = np.zeros(count, dtype=np.uint32)
         self._first: dict[int, int] = {}
 
     def put(self, number: int, codes: Iterable[str]) -> None:
-        """Note what is wrong with a row, which counts as looked at from now on."""
+        """Record the findings of a row, which counts as checked from now on."""
         found = _LOOKED_AT
         for code in codes:
             found |= _BITS[code]
         self._marks[number - 1] |= found
 
     def says_again(self, number: int, content: int) -> bool:
-        """Whether an earlier row, of those asked about here, has the same content (a hash)."""
+        """Whether an earlier checked row has the same content (a hash)."""
         first = self._first.get(content)
         if first is None and len(self._first) >= MOST_HASHES:
             return False
@@ -40,15 +40,16 @@ class RowIndex:
         return first is not None and first < number
 
     def of(self, number: int) -> tuple[str, ...] | None:
-        """What is wrong with a row; ``None`` when nobody has looked at it."""
+        """The findings of a row; ``None`` if it has not been checked."""
         marks = self._marks[number - 1]
         if not marks & _LOOKED_AT:
             return None
         return tuple(code for code, bit in _BITS.items() if marks & bit)
 
     def next(self, after: int, codes: Iterable[str]) -> tuple[int, bool]:
-        """The first row behind ``after`` that has one of these codes (``True``) or has not been
-        looked at (``False``); row 0 when there is neither."""
+        """The first row after ``after`` that has one of these codes (``True``) or has not been
+        checked (``False``); row 0 if there is neither.
+        """
         wanted = np.uint32(0)
         for code in codes:
             wanted |= _BITS.get(code, np.uint32(0))

@@ -1,7 +1,6 @@
-"""Which writing systems the data uses, by their share of all letters.
+"""The writing systems of the data, by their share of all letters.
 
-Counted from the code blocks of Unicode; what language it is cannot be told from that, and is not
-guessed.
+Counted by Unicode blocks. The language does not follow from the writing system and is not guessed.
 """
 
 from __future__ import annotations
@@ -57,7 +56,7 @@ _LEAST_SHARE = 0.001
 
 
 class Scripts:
-    """Counts letters; of every row the first 2000 characters."""
+    """Counts the letters of the first 2000 characters of each row."""
 
     def __init__(self) -> None:
         self._counts = np.zeros(len(_RANGES), dtype=np.int64)
@@ -71,7 +70,7 @@ class Scripts:
         self._counts += np.bincount(place[known], minlength=len(_RANGES))
 
     def shares(self) -> tuple[Share, ...]:
-        """Every script with at least a thousandth of the letters, the commonest first."""
+        """Every script with at least a thousandth of the letters, in descending order."""
         counts: dict[str, int] = {}
         for (_, _, name), count in zip(_RANGES, self._counts, strict=True):
             counts[name] = counts.get(name, 0) + int(count)

@@ -1,7 +1,7 @@
 """Totals of the data report over all rows.
 
-Memory stays bounded however many rows there are: numbers of tokens, a hash a row, the first places
-of each finding. It must not read or encode rows.
+Memory is bounded for any number of rows: token counts, one hash per row, the first positions of
+each finding. Rows are read and encoded elsewhere.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ _LONGEST = 10
 
 @dataclass
 class Found:
-    """How often something was found, and the first places of it."""
+    """The number of occurrences of a finding, and the first positions."""
 
     count: int = 0
     places: list[Place] = field(default_factory=list)
 
     def add(self, place: Place) -> None:
-        """One more."""
+        """Add one occurrence."""
         self.count += 1
         if len(self.places) < PLACES:
             self.places.append(place)
 
 
 class Answers:
-    """Counts equal answers. Where there are very many, those that came once make room."""
+    """Counts equal answers. If there are very many, those that occurred once are discarded."""
 
     def __init__(self) -> None:
         self._counts: dict[str, list[int]] = {}
@@ -54,13 +54,13 @@ class Answers:
             self._counts = {a: c for a, c in self._counts.items() if c[0] > 1}
 
     def most_repeated(self, limit: int = 5) -> tuple[Repeat, ...]:
-        """The answers that come more than once, the commonest first."""
+        """The answers that occur more than once, in descending order."""
         repeated = [Repeat(a, c, first) for a, (c, first) in self._counts.items() if c > 1 and a]
         return tuple(sorted(repeated, key=lambda r: (-r.count, r.number))[:limit])
 
 
 class Totals:
-    """Everything that was found so far."""
+    """All totals so far."""
 
     def __init__(self, *, deduplicate: bool = False, move_leaks: bool = False) -> None:
         self._deduplicate, self._move_leaks = deduplicate, move_leaks
@@ -80,15 +80,15 @@ class Totals:
 
     @property
     def hashes_full(self) -> bool:
-        """Whether duplicates of later rows go unseen."""
+        """Whether duplicates among later rows are not detected."""
         return len(self._first) >= MOST_HASHES
 
     def note(self, code: str, place: Place) -> None:
-        """One more finding of a kind."""
+        """Add one occurrence of a finding."""
         self.found.setdefault(code, Found()).add(place)
 
     def add(self, facts: Facts) -> bool:
-        """Take in a row; whether an earlier one says the same."""
+        """Add a row; returns whether it duplicates an earlier one."""
         self.done += 1
         if facts.item.split == "left_out":
             self.left_out += 1
@@ -134,7 +134,7 @@ class Totals:
     # -------------------------------------------------------------- rows that say the same
 
     def _again(self, facts: Facts) -> bool:
-        """Whether an earlier row says exactly the same."""
+        """Whether an earlier row has the same content."""
         assert facts.row is not None
         code = content_hash(facts.row)
         first = self._first.get(code)
@@ -145,7 +145,7 @@ class Totals:
         return first is not None
 
     def _compare(self, facts: Facts, again: bool) -> None:
-        """Keep what is needed to find leaks and rows that are nearly the same."""
+        """Store what is needed to find leaks and near-duplicates."""
         assert facts.row is not None
         number, code = facts.item.number, content_hash(facts.row)
         held_out = facts.item.split == "validation"
@@ -159,7 +159,7 @@ class Totals:
             self.near.add(number, "\n".join(texts_of(facts.row, system=False)))
 
     def leaks(self) -> Found:
-        """Validation rows that are also rows to train on."""
+        """Validation rows that also occur among the training rows."""
         leaks = Found()
         for code, place, _, _ in () if self._move_leaks else self._held_out:
             if (other := self._trained.get(code)) is not None:
@@ -168,19 +168,19 @@ class Totals:
         return leaks
 
     def moved(self) -> tuple[int, int, int]:
-        """Rows that go to training because they leak, and what they feed and train."""
+        """Rows that move to training because they leak, with their tokens and trained tokens."""
         if not self._move_leaks:
             return 0, 0, 0
         moved = [(fed, trained) for c, _, fed, trained in self._held_out if c in self._trained]
         return len(moved), sum(m[0] for m in moved), sum(m[1] for m in moved)
 
     def add_near(self, pairs: Iterable[Pair]) -> None:
-        """Take in rows that nearly say the same."""
+        """Add pairs of near-duplicates."""
         for pair in pairs:
             one, two = self._places[pair.first], self._places[pair.second]
             across = one[1] != two[1]
             if across and one[1]:
-                one, two = two, one  # the validation row is the one to name
+                one, two = two, one  # report the validation row
             place, other = two[0], one[0].number
             note = f"{percent(pair.similarity)} like row {other}" + ", which is trained on" * across
             code = "near_leak" if across else "near_duplicate"
@@ -188,7 +188,7 @@ class Totals:
 
 
 def _fed(facts: Facts) -> tuple[int, int]:
-    """Tokens that the row feeds to the model in an epoch, and how many of them are trained."""
+    """The row's tokens per epoch, and how many of them are trained."""
     parts = [p for p in facts.parts if p.trained]
     return sum(p.kept for p in parts), sum(p.trained for p in parts)
 

@@ -1,6 +1,6 @@
-"""From the totals to the findings, in sentences.
+"""Turns the totals into findings with sentences.
 
-Every kind of finding has its severity and its words here. It must not look at rows.
+Severity and text of every kind of finding are defined here.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _DROPPED = (
     "near_duplicate",
     "near_leak",
 )
-"""Findings that leaving the rows out fixes."""
+"""Findings that are fixed by excluding the rows."""
 
 # Code -> severity, and the sentence for one row and for {n} rows.
 _WORDS: dict[str, tuple[Severity, str, str]] = {
@@ -121,8 +121,11 @@ def findings(
     complete: bool,
     skipped: bool,
 ) -> tuple[Finding, ...]:
-    """Every finding, the worst first. ``fixes`` are by code, and ``drop`` makes the one that leaves
-    rows out; ``skipped`` says that the user lets bad rows be left out."""
+    """All findings, the most severe first.
+
+    ``fixes`` are by code, ``drop`` makes the fix that excludes rows, and ``skipped`` is set if
+    invalid rows are skipped.
+    """
     everything = {**totals.found, "leak": totals.leaks()}
     made = []
     for code, found in everything.items():
@@ -144,7 +147,7 @@ def _finding(
     severity, one, many = _WORDS[code]
     sentence = (one if found.count == 1 else many).format(n=found.count, max_length=max_length)
     if code == "bad_row" and found.count * 2 > done:
-        fix = None  # most rows: then the format or its settings are wrong, not the rows
+        fix = None  # most rows are affected: the format or its settings are wrong
     if code == "bad_row" and skipped:
         severity, fix = "warning", None
         sentence = sentence.removesuffix(".") + "; skipped, as set on the Dataset node."
@@ -164,7 +167,7 @@ def _nothing_trained(totals: Totals, fixes: Mapping[str, Fix]) -> Finding:
 
 
 def _repeated(totals: Totals) -> list[Finding]:
-    """One answer that stands in a large part of the rows."""
+    """One answer that occurs in a large share of the rows."""
     most = totals.answers.most_repeated(1)
     if not most or most[0].count < max(_REPEATED_ROWS, _REPEATED_SHARE * totals.answers.total):
         return []

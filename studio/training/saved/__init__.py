@@ -1,1 +1,1 @@
-"""Checkpoints and the state of a training as files."""
+"""Checkpoints and the training state as files."""

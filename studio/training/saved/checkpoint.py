@@ -1,9 +1,9 @@
-"""Committed checkpoints: a folder is there as a whole, and provably so, or it does not count.
+"""Checkpoints that are committed atomically: a folder is either complete and verified, or ignored.
 
-Why: a stock Trainer checkpoint that is killed while it is written can seldom be resumed. Here the
-files go to a staging folder, are flushed to disk, listed with size and sha256 in a manifest, and
-the folder is renamed; only then do old checkpoints go. This module knows nothing of models: what
-is written and read inside a folder is ``snapshot``'s business.
+A stock Trainer checkpoint that is killed while it is written can seldom be resumed. Here the files
+go to a staging folder, are flushed to disk and listed with size and sha256 in a manifest, and the
+folder is renamed. Old checkpoints are removed after that. The content of a checkpoint is defined in
+``snapshot``.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _CHUNK = 1 << 20
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A committed checkpoint; ``identity`` says which training it belongs to."""
+    """A committed checkpoint; ``identity`` identifies the training it belongs to."""
 
     path: Path
     step: int
@@ -36,10 +36,10 @@ class Checkpoint:
 def commit(
     folder: Path, step: int, identity: str, write: Callable[[Path], None], keep: int | None
 ) -> Checkpoint:
-    """Write a checkpoint of ``step`` through ``write(staging)`` and drop all but the newest ``keep``
+    """Write a checkpoint of ``step`` with ``write(staging)`` and remove all but the newest ``keep``
     (``None`` keeps all).
 
-    Killed at any moment it leaves the earlier checkpoints intact.
+    If it is killed at any moment, the earlier checkpoints remain intact.
     """
     folder.mkdir(parents=True, exist_ok=True)
     remove_torn(folder)
@@ -49,11 +49,11 @@ def commit(
     try:
         write(staging)
         _write_manifest(staging, step, identity)
-    except BaseException:  # a full disk has room again for what comes next
+    except BaseException:  # frees space on a full disk
         shutil.rmtree(staging, ignore_errors=True)
         raise
     final = folder / name
-    if final.exists():  # an earlier attempt at this very step, no longer wanted
+    if final.exists():  # an earlier attempt at this step
         _set_aside(final)
     os.replace(staging, final)
     sync_folder(folder)
@@ -63,7 +63,7 @@ def commit(
 
 
 def newest(folder: Path, identity: str) -> Checkpoint | None:
-    """The newest checkpoint of this training whose files are all as its manifest says."""
+    """The newest checkpoint of this training whose files match its manifest."""
     for path in sorted(_committed(folder), key=_step_of, reverse=True):
         found = _sound(path, identity)
         if found is not None:
@@ -72,7 +72,7 @@ def newest(folder: Path, identity: str) -> Checkpoint | None:
 
 
 def of_step(folder: Path, step: int, identity: str) -> Checkpoint | None:
-    """The checkpoint of this very step, when it is there and whole."""
+    """The checkpoint of this step, if it exists and is complete."""
     return _sound(folder / f"step-{step:06d}", identity)
 
 
@@ -84,14 +84,14 @@ def _sound(path: Path, identity: str) -> Checkpoint | None:
 
 
 def drop_others(folder: Path, steps: Container[int]) -> None:
-    """Remove every checkpoint in ``folder`` but those of ``steps``."""
+    """Remove every checkpoint in ``folder`` except those of ``steps``."""
     for path in _committed(folder):
         if _step_of(path) not in steps:
             _set_aside(path)
 
 
 def unusable(folder: Path, identity: str) -> list[str]:
-    """Names of checkpoints that ``newest`` passes over, each with its reason."""
+    """The checkpoints skipped by ``newest``, each with the reason."""
     reasons = []
     for path in sorted(_committed(folder), key=_step_of):
         manifest = read_manifest(path)
@@ -105,7 +105,7 @@ def unusable(folder: Path, identity: str) -> list[str]:
 
 
 def read_manifest(path: Path) -> dict[str, Any] | None:
-    """The manifest of a checkpoint, or ``None`` when it is missing or torn."""
+    """The manifest of a checkpoint, or ``None`` when it is missing or incomplete."""
     try:
         manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
         known = {"step", "identity", "files"} <= manifest.keys()
@@ -115,7 +115,7 @@ def read_manifest(path: Path) -> dict[str, Any] | None:
 
 
 def damage(path: Path, manifest: dict[str, Any]) -> list[str]:
-    """What differs between the files and the manifest; empty when all is well."""
+    """The first difference between the files and the manifest; empty if there is none."""
     found = []
     for name, wanted in manifest["files"].items():
         file = path / name
@@ -129,7 +129,7 @@ def damage(path: Path, manifest: dict[str, Any]) -> list[str]:
 
 
 def remove_torn(folder: Path) -> None:
-    """Remove what an interrupted commit or rotation left behind."""
+    """Remove the remains of an interrupted commit or rotation."""
     for path in folder.glob(_STAGING + "*"):
         shutil.rmtree(path, ignore_errors=True)
 
@@ -144,13 +144,13 @@ def sha256_of(file: Path) -> str:
 
 
 def sync_file(file: Path) -> None:
-    """Wait until a file's content is on the disk."""
+    """Flush a file's content to the disk."""
     with file.open("rb+") as stream:
         os.fsync(stream.fileno())
 
 
 def sync_folder(folder: Path) -> None:
-    """Wait until a folder's entries are on the disk (Windows has no such call)."""
+    """Flush a folder's entries to the disk (does nothing on Windows)."""
     if os.name == "nt":
         return
     handle = os.open(folder, os.O_RDONLY)
@@ -191,10 +191,11 @@ def _step_of(path: Path) -> int:
 
 
 def _rotate(folder: Path, step: int, keep: int) -> None:
-    """Keep the newest up to ``step``. Later ones could not be resumed from, or ``step`` would not have
-    been trained again: they must not push out the new ones.
+    """Keep the newest checkpoints up to ``step``.
 
-    Old checkpoints lose their name before their files, so that none is ever half there.
+    Later checkpoints cannot be resumed from, because ``step`` was trained again; they must not
+    displace the new ones. Old checkpoints are renamed before their files are deleted, so that no
+    partial checkpoint remains under its name.
     """
     found = sorted(_committed(folder), key=_step_of)
     kept = [path for path in found if _step_of(path) <= step][-keep:]

@@ -1,7 +1,7 @@
-"""The state of a training as files: adapter, optimizer, scheduler, random numbers, metrics.
+"""The training state as files: adapter, optimizer, scheduler, random number generators, metrics.
 
-Why: what is written here and read back must continue the run bit by bit. Tensors go to safetensors
-and everything else to JSON: a checkpoint holds no pickle and cannot run code.
+A restored state continues the run bit for bit. Tensors are stored as safetensors and everything
+else as JSON: a checkpoint contains no pickle and cannot run code.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _RANDOM = "random"
 
 
 def read_random() -> dict[str, Any]:
-    """The state of every random number generator that training may use: one GPU at most."""
+    """The state of every random number generator used in training (of one GPU at most)."""
     state: dict[str, Any] = {"python": random.getstate(), "cpu": torch.get_rng_state()}
     if torch.cuda.is_available():
         state["cuda"] = [torch.cuda.get_rng_state(0)]
@@ -37,7 +37,7 @@ def read_random() -> dict[str, Any]:
 
 
 def restore_random(state: dict[str, Any]) -> None:
-    """Put the generators back to where ``read_random`` found them."""
+    """Restore the generators to the state returned by ``read_random``."""
     version, numbers, gauss = state["python"]
     random.setstate((version, tuple(numbers), gauss))
     torch.set_rng_state(state["cpu"])
@@ -54,8 +54,11 @@ def write_snapshot(
     metrics: dict[str, Any],
     method: tuple[dict[str, Any], dict[str, Any]] | None = None,
 ) -> None:
-    """Write the whole state into ``folder``; ``metrics`` are JSON numbers, and
-    ``method`` is what the LoRA method keeps beside the weights: tensors and JSON values."""
+    """Write the complete training state into ``folder``.
+
+    ``metrics`` are JSON numbers; ``method`` is the additional state of the LoRA method: tensors and
+    JSON values.
+    """
     values = _write_model(folder, model, method)
     tensors, rest = _split(optimizer.state_dict()["state"])
     for name, value in _random_tensors(random_state).items():
@@ -65,7 +68,7 @@ def write_snapshot(
         "optimizer": {"rest": rest, "groups": optimizer.state_dict()["param_groups"]},
         "scheduler": _plain(scheduler.state_dict()),
         "python_random": random_state["python"],
-        "figures": metrics,  # the key that checkpoints have always had
+        "figures": metrics,  # the key of the checkpoint format
         "method": values,
     }
     (folder / STATE).write_text(json.dumps(state), encoding="utf-8")
@@ -74,7 +77,7 @@ def write_snapshot(
 def write_weights(
     folder: Path, model: Any, method: tuple[dict[str, Any], dict[str, Any]] | None = None
 ) -> None:
-    """Write what ``load_adapter`` and ``read_method`` read, and nothing of the optimizer."""
+    """Write only what ``load_adapter`` and ``read_method`` need, without the optimizer."""
     values = _write_model(folder, model, method)
     (folder / STATE).write_text(json.dumps({"figures": {}, "method": values}), encoding="utf-8")
 
@@ -82,22 +85,25 @@ def write_weights(
 def _write_model(
     folder: Path, model: Any, method: tuple[dict[str, Any], dict[str, Any]] | None
 ) -> dict[str, Any]:
-    save_adapter(model, folder, whole=True)
+    save_adapter(model, folder, all_ranks=True)
     kept, values = method or ({}, {})
     if kept:
         save_file(_on_cpu(kept), folder / METHOD)
     return values
 
 
-def save_adapter(model: Any, folder: Path, whole: bool = False) -> None:
-    """The adapter's weights and config, as plain PEFT loads them. ``whole`` also keeps the parts that
-    AdaLoRA has switched off: a resumed run may switch them on again."""
-    if not hasattr(model, "peft_config"):  # the model itself is trained
+def save_adapter(model: Any, folder: Path, all_ranks: bool = False) -> None:
+    """Save the adapter's weights and config in the format of PEFT.
+
+    ``all_ranks`` includes the ranks that AdaLoRA has pruned, because a resumed run may restore
+    them.
+    """
+    if not hasattr(model, "peft_config"):  # full fine-tuning
         trained = {n: p for n, p in model.named_parameters() if p.requires_grad}
         save_file(_on_cpu(trained), folder / ADAPTER, metadata={"format": "pt"})
         return
     config = model.peft_config["default"]
-    with _every_rank(config, whole):
+    with _every_rank(config, all_ranks):
         state = get_peft_model_state_dict(model, save_embedding_layers=False)
     save_file(_on_cpu(state), folder / ADAPTER, metadata={"format": "pt"})
     was, config.inference_mode = config.inference_mode, True
@@ -108,7 +114,7 @@ def save_adapter(model: Any, folder: Path, whole: bool = False) -> None:
 
 @contextmanager
 def _every_rank(config: Any, wanted: bool = True) -> Iterator[None]:
-    """Within the block PEFT takes AdaLoRA's layers as they are, and does not cut their ranks."""
+    """Within the block PEFT uses all ranks of AdaLoRA's layers instead of the pruned ones."""
     cut = wanted and config.peft_type == "ADALORA"
     pattern = getattr(config, "rank_pattern", None)
     if cut:
@@ -121,14 +127,16 @@ def _every_rank(config: Any, wanted: bool = True) -> Iterator[None]:
 
 
 def same_mode(folder: Path, like: str) -> None:
-    """Give weights the permissions of ``like``: safetensors writes them for their owner alone."""
+    """Give weight files the permissions of ``like``: safetensors creates files that only their
+    owner can read.
+    """
     mode = stat.S_IMODE((folder / like).stat().st_mode)
     for file in folder.glob("*.safetensors"):
         file.chmod(mode)
 
 
 def trained_is_finite(model: Any) -> bool:
-    """Whether every trained weight is a number."""
+    """Whether all trainable parameters are finite."""
     return all(bool(p.isfinite().all()) for p in model.parameters() if p.requires_grad)
 
 
@@ -138,14 +146,16 @@ def read_metrics(folder: Path) -> dict[str, Any]:
 
 
 def read_method(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Tensors and values that the LoRA method kept in a snapshot."""
+    """Tensors and values of the LoRA method in a snapshot."""
     state = json.loads((folder / STATE).read_text(encoding="utf-8"))
     kept = load_file(folder / METHOD) if (folder / METHOD).is_file() else {}
     return kept, dict(state.get("method") or {})
 
 
 def _trained_names(model: Any) -> list[list[str]]:
-    """The names of every trained weight: it has several where layers share it (VB-LoRA, TinyLoRA)."""
+    """The names of each trainable parameter; a parameter shared between layers has several
+    (VB-LoRA, TinyLoRA).
+    """
     names: dict[int, list[str]] = {}
     for name, parameter in model.named_parameters(remove_duplicate=False):
         if parameter.requires_grad:
@@ -154,9 +164,9 @@ def _trained_names(model: Any) -> list[list[str]]:
 
 
 def load_adapter(folder: Path, model: Any) -> None:
-    """Put the trained weights into ``model``; every one of them must be there."""
+    """Load the trained weights into ``model``; raises ``StudioError`` if one is missing."""
     if not hasattr(model, "peft_config"):
-        _load_whole(folder, model)
+        _load_model(folder, model)
         return
     with _every_rank(model.peft_config["default"]):
         result = set_peft_model_state_dict(model, load_file(folder / ADAPTER))
@@ -166,7 +176,7 @@ def load_adapter(folder: Path, model: Any) -> None:
 
 
 @torch.no_grad()
-def _load_whole(folder: Path, model: Any) -> None:
+def _load_model(folder: Path, model: Any) -> None:
     kept = load_file(folder / ADAPTER)
     trained = {n: p for n, p in model.named_parameters() if p.requires_grad}
     _refuse_missing(folder, sorted(trained.keys() ^ kept.keys()))
@@ -186,7 +196,9 @@ def _refuse_missing(folder: Path, missing: list[str]) -> None:
 
 
 def restore_optimizer(folder: Path, optimizer: torch.optim.Optimizer, scheduler: Any) -> None:
-    """Put optimizer, schedule and random numbers back; the optimizer is the bare one."""
+    """Restore optimizer, scheduler and random number generators; ``optimizer`` is the unwrapped
+    one.
+    """
     tensors = load_file(folder / OPTIMIZER)
     state = json.loads((folder / STATE).read_text(encoding="utf-8"))
     found = _random_state(tensors, state["python_random"])
@@ -201,7 +213,7 @@ def restore_optimizer(folder: Path, optimizer: torch.optim.Optimizer, scheduler:
 
 
 def _split(state: dict[int, dict[str, Any]]) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """Tensors by ``"index.name"``, and what is not a tensor in the same naming.
+    """Tensors by ``"index.name"``, and the other values under the same names.
 
     Some optimizers nest their state (bitsandbytes); each level adds a part to the name.
     """
@@ -249,7 +261,7 @@ def _random_state(tensors: dict[str, torch.Tensor], python: Any) -> dict[str, An
 
 
 def _on_cpu(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The tensors as safetensors takes them: on the CPU, contiguous, none sharing memory."""
+    """The tensors as safetensors requires them: on the CPU, contiguous, without shared memory."""
     seen: set[int] = set()
     ready = {}
     for name, value in tensors.items():
@@ -262,7 +274,9 @@ def _on_cpu(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def _plain(value: Any) -> Any:
-    """The parts of a state that JSON holds; a schedule's functions are rebuilt, not stored."""
+    """The parts of a state that JSON can represent; the functions of a scheduler are rebuilt, not
+    stored.
+    """
     if isinstance(value, dict):
         return {k: _plain(v) for k, v in value.items() if k != "lr_lambdas"} | (
             {"lr_lambdas": [None] * len(value["lr_lambdas"])} if "lr_lambdas" in value else {}

@@ -1,1 +1,1 @@
-"""From a prepared row to ids, labels and weights: chat template, mask, ends, limits, and the cache of it."""
+"""From prepared rows to token ids, labels and weights: chat template, mask, BOS and end token, limits, cache."""

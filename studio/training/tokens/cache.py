@@ -1,10 +1,9 @@
-"""Tokenised rows kept between runs, found again by the content of everything that made them.
+"""Caches tokenized rows between runs, keyed by everything that determines them.
 
-Why: turning millions of rows into tokens takes minutes, and a resumed run or a run with another
-learning rate needs the very same ones. An entry is named by a hash over the rows, the tokenizer, the
-encoder's settings and the code; it is committed by a rename, and its files are compared with the
-hashes in its manifest each time before they are used. Trouble with the cache never ends a run: it
-only costs the time again. It must not know how rows are encoded.
+Tokenizing millions of rows takes minutes, and a resumed run or a run with another learning rate
+needs the same tokens. The key is a hash over the rows, the tokenizer, the encoder's settings and
+the code. An entry is committed by a rename, and its files are verified against the hashes of its
+manifest before each use. Errors of the cache do not end a run; the rows are tokenized again.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from studio.system import paths
 from studio.system.settings import load_settings
 
 LAYOUT = 1
-"""Raised when entries of an older layout must not be used."""
+"""The version of the layout; increased when older entries become unusable."""
 
 _MANIFEST = "manifest.json"
 _STAGING = ".staging-"
@@ -36,13 +35,16 @@ Check = Callable[[], None]
 
 
 def folder() -> Path:
-    """Where the entries lie."""
+    """The folder of the cache."""
     return paths.cache_dir() / "tokens"
 
 
 def key_of(rows: Path, encoder: Any, check: Check) -> str:
-    """The name of the tokens that ``encoder``, a dataclass with a tokenizer, makes of the data sets
-    below ``rows``. ``check`` is called now and then and may raise."""
+    """The cache key for the tokens that ``encoder``, a dataclass with a tokenizer, makes of the
+    data sets below ``rows``.
+
+    ``check`` is called at intervals and may raise.
+    """
     digest = hashlib.sha256()
     for part in _made_of(encoder):
         digest.update(f"{len(part)}:".encode() + part)
@@ -52,7 +54,8 @@ def key_of(rows: Path, encoder: Any, check: Check) -> str:
 
 
 def fetch(key: str, target: Path, check: Check) -> dict[str, Any] | None:
-    """Put the tokens of this name into ``target``; returns their figures, or ``None``.
+    """Copy or link the cached tokens into ``target``; returns their counts, or ``None`` if there is
+    no entry.
 
     A damaged entry is removed.
     """
@@ -76,8 +79,8 @@ def fetch(key: str, target: Path, check: Check) -> dict[str, Any] | None:
     return dict(manifest["figures"])
 
 
-def store(key: str, source: Path, figures: Mapping[str, Any], check: Check) -> None:
-    """Keep the tokens in ``source`` under this name and drop the longest unused ones beyond the limit."""
+def store(key: str, source: Path, counts: Mapping[str, Any], check: Check) -> None:
+    """Cache the tokens in ``source``, and remove the least recently used entries beyond the limit."""
     limit = limit_bytes()
     files = sorted(p for p in source.rglob("*") if p.is_file())
     size = sum(p.stat().st_size for p in files)
@@ -90,19 +93,20 @@ def store(key: str, source: Path, figures: Mapping[str, Any], check: Check) -> N
         for name in names:
             _place(source / name, staging / name)
         hashes = {name: sha256_of(staging / name, check) for name in names}
-        manifest = {"layout": LAYOUT, "bytes": size, "files": hashes, "figures": dict(figures)}
+        manifest = {"layout": LAYOUT, "bytes": size, "files": hashes, "figures": dict(counts)}
         (staging / _MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
         make_room(limit - size)
         os.replace(staging, folder() / key)
     except OSError:
-        pass  # no room, no right to write, or another run was quicker
+        pass  # the disk is full, the folder is read-only, or another run stored the entry first
     finally:
         shutil.rmtree(staging, ignore_errors=True)
 
 
 def make_room(limit: int) -> None:
-    """Remove the longest unused entries until the rest takes at most ``limit`` bytes, and what
-    interrupted runs left behind."""
+    """Remove the least recently used entries until at most ``limit`` bytes remain, and the remains
+    of interrupted runs.
+    """
     entries = sorted(_entries(), key=lambda e: e[0], reverse=True)
     kept = 0
     for _, size, path in entries:
@@ -116,12 +120,12 @@ def make_room(limit: int) -> None:
 
 
 def limit_bytes() -> int:
-    """How much the user lets the cache take; 0 switches it off."""
+    """The maximum size of the cache in the program settings; 0 disables it."""
     return int(load_settings().settings.token_cache_gb * 1e9)
 
 
 def sha256_of(path: Path, check: Check) -> str:
-    """The hash of a file's content."""
+    """The sha256 of a file's content."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(_BLOCK):
@@ -131,7 +135,7 @@ def sha256_of(path: Path, check: Check) -> str:
 
 
 def _entries() -> Iterator[tuple[float, int, Path]]:
-    """Last use, size and folder of every entry; a torn one counts as never used."""
+    """Last use, size and folder of every entry; an incomplete entry counts as never used."""
     for path in folder().iterdir() if folder().is_dir() else ():
         if path.name.startswith("."):
             continue
@@ -152,9 +156,10 @@ def _manifest(entry: Path) -> dict[str, Any] | None:
 
 
 def _place(source: Path, target: Path) -> None:
-    """The same file at another place: a second name for it where the disk allows, else a copy.
+    """Provide a file at another path: a hard link where the file system supports it, otherwise a
+    copy.
 
-    Nothing ever writes into such a file, and each name can be removed by itself.
+    Such files are never modified, and each path can be removed independently.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -167,7 +172,7 @@ def _place(source: Path, target: Path) -> None:
 
 
 def _made_of(encoder: Any) -> Iterator[bytes]:
-    """Everything but the rows: settings, tokenizer, code and libraries."""
+    """Everything that determines the tokens besides the rows: settings, tokenizer, code and libraries."""
     yield str(LAYOUT).encode()
     for field in dataclasses.fields(encoder):
         if field.name != "tokenizer":
@@ -179,7 +184,7 @@ def _made_of(encoder: Any) -> Iterator[bytes]:
 
 
 def _tokenizer(tokenizer: Any) -> Iterator[bytes]:
-    """The content of a tokenizer, wherever it was loaded from."""
+    """The content of a tokenizer, independent of where it was loaded from."""
     plain = {k: v for k, v in tokenizer.init_kwargs.items() if isinstance(v, (bool, int, str))}
     plain.pop("name_or_path", None)
     plain = {k: v for k, v in plain.items() if not k.endswith("_file")}

@@ -1,6 +1,6 @@
-"""What happened to the rows while they became tokens, told in counted sentences.
+"""Counts what happened to the rows while they were tokenized, and reports it as notices.
 
-Why: a row that was cut or left out must never pass in silence. This module must not tokenize.
+No row is truncated or excluded silently.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from studio.values import DatasetValue
 
 @dataclass
 class Counts:
-    """Rows and tokens of one split; ``tokens`` and ``trained`` count after cutting.
+    """Rows and tokens of one split; ``tokens`` and ``trained`` are counted after truncation.
 
-    ``cut``, ``dropped``, ``split`` and ``divided`` count source rows that were shortened, left out,
-    turned into one row per answer, or into ``pieces`` of their text; ``first`` maps these words to
-    the line of the first such row.
+    ``cut``, ``dropped``, ``split`` and ``divided`` count source rows that were truncated, excluded,
+    turned into one row per answer, or divided into ``pieces`` of their text. ``first`` maps these
+    names to the line of the first such row.
     """
 
     rows: int = 0
@@ -47,7 +47,7 @@ class Counts:
 def refuse_empty(
     context: StepContext, dataset: DatasetValue, counts: Counts, max_length: int
 ) -> None:
-    """Raise ``StudioError`` when no training row is left."""
+    """Raise ``StudioError`` when no training row remains."""
     if counts.rows:
         return
     reason = (
@@ -66,7 +66,7 @@ def refuse_empty(
 
 
 def tell_added_end(context: StepContext, tokenizer: Any) -> None:
-    """Say that the chat template does not end answers by itself."""
+    """Report that the chat template does not end answers and an end token was added."""
     if tokenizer.eos_token is None:
         context.notice(
             "The chat template ends answers with nothing, and the tokenizer has no end token: the model "
@@ -91,7 +91,7 @@ def tell(
     *,
     plain_text: bool,
 ) -> None:
-    """Notices about everything that is not as it stands in the user's file."""
+    """Report everything in which the training rows differ from the user's file."""
     both = train + held_out
     if both.cut:
         other = ", or set “Long plain text” to Split" if plain_text else ""

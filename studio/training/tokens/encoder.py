@@ -1,8 +1,7 @@
-"""Rows become tokens and labels, stored as memory-mapped Arrow.
+"""Tokenizes rows into token ids and labels, stored as memory-mapped Arrow.
 
-Why here and not in the training loop: what is trained is decided once, can be looked at, and costs
-nothing on resume. Labels are -100 where nothing is trained. It must not know about batches,
-padding or devices.
+This happens once before the training loop, so that the result can be inspected and is not computed
+again on resume. Labels are -100 for tokens that are not trained. Batches and padding come later.
 """
 
 from __future__ import annotations
@@ -50,9 +49,12 @@ _CHARACTERS_AT_ONCE = 200_000
 
 @dataclass(frozen=True)
 class Tokenized:
-    """The rows as tokens: ``input_ids`` and ``labels`` of equal length per row, and ``weights``,
-    null where every trained token weighs 1. ``line`` and ``source`` say where a row comes from,
-    ``row`` which row of its split it was (some templates, and long texts, make several of one)."""
+    """The tokenized rows: ``input_ids`` and ``labels`` of equal length per row, and ``weights``,
+    which is null when all trained tokens have weight 1.
+
+    ``line`` and ``source`` are the row's position in the user's files, ``row`` its index in its
+    split; some templates, and long texts, turn one row into several.
+    """
 
     train: Dataset
     validation: Dataset | None
@@ -61,7 +63,7 @@ class Tokenized:
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a row comes from: line of the file ``source``, and index in its split."""
+    """Where a row comes from: the line of the file ``source``, and the index in its split."""
 
     line: int
     source: str
@@ -80,7 +82,7 @@ class Encoder:
     long_text: str = "cut"
 
     def encode(self, texts: list[Rendered]) -> list[Encoded]:
-        """Ids, labels and weights of rendered texts, uncut, in one call of the tokenizer."""
+        """Ids, labels and weights of rendered texts before truncation, in one call of the tokenizer."""
         fast = bool(self.tokenizer.is_fast)
         batch = self.tokenizer(
             [t.text for t in texts],
@@ -108,8 +110,9 @@ class Encoder:
         return self.ends.answered(row) if item.answered else row
 
     def rows_of(self, text: Rendered, row: Encoded) -> list[Encoded]:
-        """The rows that a training makes of an encoded text: itself, uncut, or the pieces of long
-        plain text that is to be split."""
+        """The training rows of an encoded text: the text itself before truncation, or the pieces of
+        a long plain text that is to be divided.
+        """
         if text.plain and self.long_text == "split" and len(row.ids) > self.max_length:
             return pieces_of(row, self.max_length)
         return [row]
@@ -134,10 +137,10 @@ def tokenize_dataset(
 ) -> Tokenized:
     """Tokenize every row of ``dataset`` into ``folder`` and open the result.
 
-    Rows are cut to ``max_length`` tokens, plain text also split into pieces of them
-    (``long_text="split"``); a row without a trained token is left out and counted.
-    Raises ``StudioError`` when nothing at all would be trained, when the chat template refuses a
-    row, or when it cannot be proven which of its characters are the answer.
+    Rows are truncated to ``max_length`` tokens; with ``long_text="split"`` plain text is divided
+    into pieces instead. A row without trained tokens is excluded and counted. Raises
+    ``StudioError`` when no token would be trained, when the chat template refuses a row, or when
+    the position of the answer in the text cannot be proven.
     """
     refuse_shape(context, dataset)
     context.phase("tokenize", "Turning rows into tokens")
@@ -153,7 +156,7 @@ def tokenize_dataset(
 
 
 def refuse_shape(context: StepContext, dataset: DatasetValue) -> None:
-    """Raise ``StudioError`` for rows that supervised fine-tuning cannot learn from."""
+    """Raise ``StudioError`` for rows that supervised fine-tuning does not support."""
     what = {"preference": "preferences", "label": "labels for good and bad answers"}.get(
         dataset.shape
     )
@@ -171,26 +174,26 @@ def refuse_shape(context: StepContext, dataset: DatasetValue) -> None:
 def _from_cache(
     context: StepContext, dataset: DatasetValue, encoder: Encoder, folder: Path
 ) -> tuple[Counts, Counts]:
-    """Take the tokens from the cache, or make and keep them; the counts of both splits."""
+    """Take the tokens from the cache, or tokenize and cache them; returns the counts of both splits."""
     if not token_cache.limit_bytes():
         return _write(context, dataset, encoder, folder, dataset.sha256)
     key = token_cache.key_of(Path(dataset.path), encoder, context.check)
-    figures = token_cache.fetch(key, folder, context.check)
-    if figures is not None:
+    counts = token_cache.fetch(key, folder, context.check)
+    if counts is not None:
         context.notice(
             "Tokens taken from the cache: rows, tokenizer and settings are as before.", level="info"
         )
-        return Counts(**figures["train"]), Counts(**figures["validation"])
+        return Counts(**counts["train"]), Counts(**counts["validation"])
     train, held_out = _write(context, dataset, encoder, folder, key)
-    figures = {"train": asdict(train), "validation": asdict(held_out)}
-    token_cache.store(key, folder, figures, context.check)
+    counts = {"train": asdict(train), "validation": asdict(held_out)}
+    token_cache.store(key, folder, counts, context.check)
     return train, held_out
 
 
 def _write(
     context: StepContext, dataset: DatasetValue, encoder: Encoder, folder: Path, name: str
 ) -> tuple[Counts, Counts]:
-    """Tokenize both splits; ``name`` stands for the content."""
+    """Tokenize both splits; ``name`` identifies the content."""
     train, held_out = Counts(), Counts()
     _write_split(context, encoder, dataset, folder / "train", name[:16], train)
     refuse_empty(context, dataset, train, encoder.max_length)
@@ -207,7 +210,7 @@ def _write_split(
     name: str,
     counts: Counts,
 ) -> None:
-    """Tokenize one split; ``target`` is named like the split."""
+    """Tokenize one split; the name of ``target`` is the split."""
     rows = open_rows(Path(dataset.path) / target.name)
     before = dataset.train_rows if target.name == "validation" else 0
     total = dataset.train_rows + dataset.validation_rows
@@ -232,7 +235,7 @@ def _columns(rows: list[tuple[Encoded, Origin]]) -> dict[str, list[Any]]:
 def _batches(
     context: StepContext, encoder: Encoder, rows: Dataset, counts: Counts
 ) -> Iterator[tuple[list[Rendered], list[Origin], int]]:
-    """Rendered texts with where they come from and the number of rows done so far."""
+    """Batches of rendered texts with their origins, and the number of rows done."""
     texts: list[Rendered] = []
     origins: list[Origin] = []
     size = 0
@@ -279,7 +282,7 @@ def rendered(encoder: Encoder, row: dict[str, Any]) -> list[Rendered]:
 def _kept(
     encoder: Encoder, texts: list[Rendered], origins: list[Origin], counts: Counts
 ) -> list[tuple[Encoded, Origin]]:
-    """The rows that train something, within the limit; the first token is never predicted."""
+    """The rows with at least one trained token within the limit; the first token of a row is never predicted."""
     kept = []
     for row, origin in _in_pieces(encoder, texts, origins, counts):
         if len(row.ids) > encoder.max_length:
@@ -299,7 +302,7 @@ def _kept(
 def _in_pieces(
     encoder: Encoder, texts: list[Rendered], origins: list[Origin], counts: Counts
 ) -> Iterator[tuple[Encoded, Origin]]:
-    """Every row with its origin, long plain text in pieces where it is to be split."""
+    """Every row with its origin; long plain text is divided into pieces if so configured."""
     for text, row, origin in zip(texts, encoder.encode(texts), origins, strict=True):
         pieces = encoder.rows_of(text, row)
         if len(pieces) > 1:

@@ -1,15 +1,15 @@
-"""Where a row starts and ends: BOS and end token, never twice.
+"""BOS and end token of a row; each is added at most once.
 
-The rules, in one place:
+The rules:
 
-- A chat template says itself where BOS stands; nothing is added in front of what it writes. Raw text
-  gets BOS where the tokenizer would add it (``bos="auto"``), always or never.
-- A row that ends with an answer must end with something at which generation stops: a token of the
-  tokenizer's own list of added tokens, blanks after it aside. Where the template writes none, the end
-  token is added and trained (``end_token="auto"``). ``always`` adds it wherever it is not the last
-  token; ``never`` adds nothing. Raw text follows the same words, but gets the end token itself.
+- A chat template places BOS itself; nothing is added before its text. Raw text gets BOS where the
+  tokenizer would add it (``bos="auto"``), always or never.
+- A row that ends with an answer must end with a token that stops generation: one of the tokenizer's
+  added tokens, optionally followed by whitespace. If the template writes none, the end token is added
+  and trained (``end_token="auto"``). ``always`` adds it unless it is already the last token; ``never``
+  adds nothing. The same values apply to raw text, which gets the end token itself.
 
-Nothing here may look at text.
+Works on token ids only.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ _PROBE = ({"role": "user", "content": "QxA"}, {"role": "assistant", "content": "
 
 
 def closing_ids(tokenizer: Any) -> list[int] | None:
-    """The tokens that the chat template writes after an answer; ``None`` when it does not show."""
+    """The tokens that the chat template writes after an answer; ``None`` if they cannot be determined."""
     talk = Conversation(tokenizer, _PROBE)
     try:
-        whole = talk.text()
-        place = content_span(talk, 1, whole)
+        full_text = talk.text()
+        place = content_span(talk, 1, full_text)
     except TemplateRefused:
         return None
     if place is None:
         return None
-    after = tokenizer(whole[place[1] :], add_special_tokens=False, verbose=False)
+    after = tokenizer(full_text[place[1] :], add_special_tokens=False, verbose=False)
     return list(after["input_ids"])
 
 
@@ -55,7 +55,7 @@ class Ends:
         return row if self.end_token == "never" else self._ended(row)
 
     def answered(self, row: Encoded) -> Encoded:
-        """A conversation whose last token belongs to an answer, with its end."""
+        """A conversation that ends with an answer, with its end token."""
         if self.end_token == "never" or (self.end_token == "auto" and self.is_ended(row.ids)):
             return row
         return self._ended(row)
@@ -65,19 +65,19 @@ class Ends:
         return row if eos is None or row.ids[-1:] == [eos] else row.before(eos)
 
     def is_ended(self, ids: list[int]) -> bool:
-        """Whether the tokens end with one at which generation can stop, blanks aside."""
+        """Whether the tokens end with one that stops generation, ignoring trailing whitespace."""
         last = next((i for i in reversed(ids) if not self._is_blank(i)), None)
         return last is not None and last in self._enders
 
     @cached_property
     def template_ends(self) -> bool:
-        """Whether the chat template itself ends answers; true where that cannot be found out."""
+        """Whether the chat template ends answers itself; true if this cannot be determined."""
         closing = closing_ids(self.tokenizer)
         return closing is None or self.is_ended(closing)
 
     @cached_property
     def bos_first(self) -> bool:
-        """Whether raw text gets BOS in front of it."""
+        """Whether raw text gets a BOS token."""
         if self.tokenizer.bos_token_id is None or self.bos == "never":
             return False
         return self.bos == "always" or starts_with_bos(self.tokenizer)
@@ -100,7 +100,7 @@ class Ends:
 
 
 def turn_end_id(tokenizer: Any) -> int | None:
-    """The first special token that the chat template puts after an answer, if it does."""
+    """The first special token that the chat template writes after an answer, if any."""
     added = tokenizer.added_tokens_decoder
     closing = closing_ids(tokenizer) or []
     return next((i for i in closing if i in added and added[i].special), None)

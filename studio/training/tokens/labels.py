@@ -1,7 +1,7 @@
-"""Spans of characters become labels and weights of tokens.
+"""Converts character spans into labels and weights of tokens.
 
-Why apart: a text is tokenized as a whole where no token lies across the border of a span, and in
-pieces where one would. It must not know about messages or templates.
+A text is tokenized at once if no token crosses the boundary of a span, and otherwise in pieces.
+Independent of messages and templates.
 """
 
 from __future__ import annotations
@@ -20,9 +20,12 @@ Span = tuple[int, int]
 
 @dataclass(frozen=True)
 class Encoded:
-    """A row as the model gets it, uncut: ``ids``, ``labels`` (-100 where nothing is trained) and
-    ``weights``, the factor of each token's loss (0 where nothing is trained), or ``None`` when every
-    trained token weighs 1. All have the same length."""
+    """A row before truncation: ``ids``, ``labels`` (-100 for tokens that are not trained) and
+    ``weights``, the factor of each token's loss, or ``None`` when all trained tokens have weight
+    1.
+
+    All have the same length; weights of tokens that are not trained are 0.
+    """
 
     ids: list[int]
     labels: list[int]
@@ -34,20 +37,22 @@ class Encoded:
         return Encoded(self.ids[:length], self.labels[:length], weights)
 
     def after(self, token: int, *, trained: bool) -> Encoded:
-        """The row with one more token in front of it."""
+        """The row with one token prepended."""
         weights = None if self.weights is None else [1.0 if trained else 0.0, *self.weights]
         label = token if trained else IGNORED
         return Encoded([token, *self.ids], [label, *self.labels], weights)
 
     def before(self, token: int) -> Encoded:
-        """The row with one more trained token at its end; it counts as much as the one before."""
+        """The row with one trained token appended; its weight is that of the token before it."""
         weights = None if self.weights is None else [*self.weights, *(self.weights[-1:] or [1.0])]
         return Encoded([*self.ids, token], [*self.labels, token], weights)
 
 
 def encoded(ids: list[int], owners: Sequence[int], weights: Sequence[float]) -> Encoded:
-    """The row whose token ``i`` belongs to span ``owners[i]``, or to none where that is -1.
-    ``weights`` is per span, empty when all weigh 1."""
+    """The row whose token ``i`` belongs to span ``owners[i]``, or to no span for -1.
+
+    ``weights`` has one value per span; it is empty when all are 1.
+    """
     labels = [t if o >= 0 else IGNORED for t, o in zip(ids, owners, strict=True)]
     if not weights:
         return Encoded(ids, labels)
@@ -55,10 +60,10 @@ def encoded(ids: list[int], owners: Sequence[int], weights: Sequence[float]) -> 
 
 
 def span_of_tokens(offsets: Any, spans: Sequence[Span]) -> list[int] | None:
-    """The span that each token belongs to, -1 for none; ``None`` when a token lies across a border.
+    """The span of each token, -1 for none; ``None`` when a token crosses a boundary.
 
-    ``offsets`` are (start, end) characters per token. Characters that no token claims (blanks that
-    a tokenizer trims from its offsets) belong to the token after them.
+    ``offsets`` are (start, end) characters per token. Characters without a token (whitespace that a
+    tokenizer trims from its offsets) belong to the next token.
     """
     places = np.asarray(offsets, dtype=np.int64).reshape(-1, 2)
     starts, ends = places[:, 0].copy(), np.maximum.accumulate(places[:, 1])
@@ -74,10 +79,11 @@ def span_of_tokens(offsets: Any, spans: Sequence[Span]) -> list[int] | None:
 
 
 def token_pieces(tokenizer: Any, text: str, spans: Sequence[Span]) -> tuple[list[int], list[int]]:
-    """Ids and their spans with the text cut at the spans' borders, each piece tokenized by itself.
+    """Ids and their spans, with the text split at the spans' boundaries and each piece tokenized
+    separately.
 
-    That is how the model meets the text when it is asked: the prompt is complete before the answer
-    begins, so no token can lie across the border.
+    This matches inference: the prompt is complete before the answer begins, so no token can cross
+    the boundary.
     """
     borders = sorted({0, len(text), *(b for span in spans for b in span)})
     ids: list[int] = []

@@ -1,8 +1,7 @@
-"""What a model can read at all: tokens that it has a vector for, and positions that it has learned;
-and how much of it a quantization reached.
+"""The limits of a model: its vocabulary, its learned positions, and what a quantization reached.
 
-Why: beyond either limit a GPU ends the whole process with an assertion that names neither row nor
-reason. It must not cut a model whose positions are computed (rotary): those have no such limit.
+Beyond these limits a GPU aborts the process with an assertion that names neither the row nor
+the reason. Models with computed positions (rotary) have no limit of positions.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ _OPT_OFFSET = 2  # OPT's table has two more rows than positions
 
 
 def learned_positions(folder: Path) -> int | None:
-    """How many positions a model has learned; ``None`` where they are computed."""
+    """The number of learned positions; ``None`` if positions are computed."""
     shapes = [s for file in weight_files(folder) for s in tensor_shapes(file)]
     for name, shape in shapes:
         seen = set(TOWERS).isdisjoint(name.split("."))
@@ -36,7 +35,7 @@ def learned_positions(folder: Path) -> int | None:
 
 
 def max_length_for(context: StepContext, model: ModelValue, wanted: int) -> int:
-    """The max length that the user set, or the model's own where that is smaller; it is told."""
+    """The maximum length in the settings, or the model's own, with a notice, if that is smaller."""
     limit = learned_positions(Path(model.path))
     if limit is None or wanted <= limit:
         return wanted
@@ -48,7 +47,7 @@ def max_length_for(context: StepContext, model: ModelValue, wanted: int) -> int:
 
 
 def pad_id_of(model: Any, tokenizer: Any) -> int:
-    """The token that fills up rows. It is masked everywhere, so any that the model has will do."""
+    """The padding token. It is masked everywhere, so any token of the vocabulary is suitable."""
     pad = tokenizer.pad_token_id
     return int(pad) if pad is not None and pad < _vocabulary(model) else 0
 
@@ -56,7 +55,7 @@ def pad_id_of(model: Any, tokenizer: Any) -> int:
 def refuse_unknown_tokens(
     context: StepContext, model: Any, tokens: Tokenized, tokenizer: Any
 ) -> None:
-    """Raise ``StudioError`` when a row holds a token that the model has no vector for."""
+    """Raise ``StudioError`` when a row contains a token outside the model's vocabulary."""
     known = _vocabulary(model)
     if len(tokenizer) <= known:
         return
@@ -74,7 +73,7 @@ def refuse_unknown_tokens(
 
 
 def tell_unquantized(context: StepContext, model: Any, value: ModelValue) -> None:
-    """A notice when most of the weights stay as large as they were."""
+    """A notice when most weights were not quantized."""
     if value.quantization == "none" or not value.parameters:
         return
     layers = [m for m in model.modules() if type(m).__name__ in _QUANTIZED]
@@ -87,5 +86,5 @@ def tell_unquantized(context: StepContext, model: Any, value: ModelValue) -> Non
 
 
 def _vocabulary(model: Any) -> int:
-    """Rows of the embedding."""
+    """The number of rows of the embedding."""
     return int(model.get_input_embeddings().weight.shape[0])

@@ -1,9 +1,9 @@
-"""Which characters of a row are trained, and how much each counts.
+"""Which characters of a row are trained, and with which weight.
 
-Why: a wrong mask is the commonest silent failure of fine-tuning. The spans come from the chat
-template's own structure (``spans``): an answer is what rendering one more message adds after the
-generation prompt. Where a template does not allow that proof, the next provable way is taken, or the
-row is refused; text is never searched for marker strings.
+A wrong mask is the most frequent silent error in fine-tuning. The spans follow from the structure
+of the chat template (``spans``): an answer is what rendering one more message adds after the
+generation prompt. If a template does not allow this proof, the next provable method is used, or the
+row is refused. The text is never searched for marker strings.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ TrainOn = Literal["answers", "last_answer", "weights", "all"]
 
 @dataclass(frozen=True)
 class Rendered:
-    """Text and the character spans that are trained; ``raw`` text still lacks BOS and end token.
+    """A text and its trained character spans; ``raw`` text does not have BOS and end token yet.
 
-    ``weights`` has the weight of each span (empty: all weigh 1). ``said`` has what each trained
-    message says by itself, without what the template writes around it. ``answered``: the text ends
-    where an answer does. ``plain``: text that answers nothing, and may be split.
+    ``weights`` has the weight of each span (empty: all are 1). ``said`` holds the content of each
+    trained message without the template's text. ``answered``: the text ends with an answer.
+    ``plain``: the text has no answers and may be divided.
     """
 
     text: str
@@ -50,7 +50,7 @@ class Rendered:
 
 @dataclass(frozen=True)
 class Target:
-    """A message that is to be trained, and how much it counts."""
+    """A message to be trained, and its weight."""
 
     index: int
     weight: float
@@ -58,14 +58,13 @@ class Target:
 
 
 class UnprovableMask(Exception):
-    """The template gives no way to tell what is trained apart from the rest."""
+    """The trained part of the text cannot be determined with this template."""
 
 
 def render_row(tokenizer: Any, row: dict[str, Any], train_on: str = "answers") -> list[Rendered]:
-    """The canonical row as one training text, or one per answer where only that can be proven.
+    """The canonical row as one training text, or one text per answer where only that can be proven.
 
-    With ``train_on="all"`` nothing has to be proven. Raises ``TemplateRefused`` or
-    ``UnprovableMask``.
+    ``train_on="all"`` needs no proof. Raises ``TemplateRefused`` or ``UnprovableMask``.
     """
     if row.get("messages"):
         talk = Conversation(tokenizer, messages_of(row), tools_of(row))
@@ -76,16 +75,16 @@ def render_row(tokenizer: Any, row: dict[str, Any], train_on: str = "answers") -
         text = row["text"]
         return [Rendered(text, ((0, len(text)),), True, said=(text,), plain=True)]
     prompt, completion = row["prompt"], row["completion"]
-    whole = prompt + completion
-    return [Rendered(whole, ((len(prompt), len(whole)),), True, said=(completion,))]
+    full_text = prompt + completion
+    return [Rendered(full_text, ((len(prompt), len(full_text)),), True, said=(completion,))]
 
 
 def _everything(talk: Conversation) -> Rendered:
-    whole = talk.text()
+    full_text = talk.text()
     answers = [m for m in talk.messages if m["role"] == "assistant"]
     return Rendered(
-        whole,
-        ((0, len(whole)),),
+        full_text,
+        ((0, len(full_text)),),
         said=tuple(_said(m) for m in answers),
         answered=bool(answers) and talk.messages[-1] is answers[-1],
     )
@@ -94,11 +93,11 @@ def _everything(talk: Conversation) -> Rendered:
 def targets_of(
     messages: Sequence[Any], weights: Sequence[float | None], train_on: str
 ) -> list[Target]:
-    """The messages that are trained, in order.
+    """The trained messages, in order.
 
-    A weight of 0 in the data always keeps a message out; other weights count with
-    ``train_on="weights"`` only, where a message of any role with a weight is trained. An answer
-    without a weight that stands before any question is context: nothing asked for it.
+    A weight of 0 in the data always excludes a message. Other weights are used only with
+    ``train_on="weights"``, which trains a message of any role that has a weight. An answer without
+    a weight before the first question is context, because it answers nothing.
     """
     found = [
         Target(i, 1.0 if train_on != "weights" or w is None else float(w), answer)
@@ -114,40 +113,41 @@ def _asked(messages: Sequence[Any], index: int) -> bool:
 
 
 def render_messages(talk: Conversation, targets: Sequence[Target]) -> list[Rendered]:
-    """A conversation with the span of everything that is trained; see ``render_row``."""
-    whole = talk.text()
-    _refuse_lost(talk, whole)
-    spans = [_span(talk, t, whole) for t in targets]
+    """A conversation with the spans of all trained messages; see ``render_row``."""
+    full_text = talk.text()
+    _refuse_lost(talk, full_text)
+    spans = [_span(talk, t, full_text) for t in targets]
     if all(s is not None for s in spans):
-        return [_rendered(talk, whole, targets, spans)]
+        return [_rendered(talk, full_text, targets, spans)]
     marked = _marked(talk, targets)
     if marked is not None:
-        return [_rendered(talk, whole, targets, marked)]
+        return [_rendered(talk, full_text, targets, marked)]
     return _one_by_one(talk, targets)
 
 
-def _refuse_lost(talk: Conversation, whole: str) -> None:
-    """Many templates know no tools and write an empty answer where a tool is called; some write
-    nothing of a text that is not a list of parts."""
+def _refuse_lost(talk: Conversation, full_text: str) -> None:
+    """Raise when the template drops content: many templates do not support tools and write an empty
+    answer for a tool call; some ignore content that is not a list of parts.
+    """
     calls = [c for m in talk.messages for c in m.get("tool_calls") or ()]
     names = [str((c.get("function") or c).get("name", "")) for c in calls]
-    if any(n not in whole for n in names):
+    if any(n not in full_text for n in names):
         raise TemplateRefused("it leaves out the calls of tools")
     said = (str(m.get("content") or "").strip() for m in talk.messages if m["role"] == "assistant")
     if any(
-        s[-_TAIL:] not in whole for s in said
+        s[-_TAIL:] not in full_text for s in said
     ):  # its beginning may be thoughts, which it may drop
         raise TemplateRefused("it leaves out what the answers say")
 
 
-def _span(talk: Conversation, target: Target, whole: str) -> Span | None:
+def _span(talk: Conversation, target: Target, full_text: str) -> Span | None:
     if target.answer and _asked(talk.messages, target.index):
-        return answer_span(talk, target.index, whole)
-    return message_span(talk, target.index, whole)
+        return answer_span(talk, target.index, full_text)
+    return message_span(talk, target.index, full_text)
 
 
 def _marked(talk: Conversation, targets: Sequence[Target]) -> list[Span] | None:
-    """The template's own marks, where it marks each assistant message once."""
+    """The spans that the template marks itself, if it marks each assistant message once."""
     marked = generation_spans(talk)
     answers = [i for i, m in enumerate(talk.messages) if m["role"] == "assistant"]
     if marked is None or len(marked) != len(answers) or not all(t.answer for t in targets):
@@ -156,7 +156,7 @@ def _marked(talk: Conversation, targets: Sequence[Target]) -> list[Span] | None:
 
 
 def _one_by_one(talk: Conversation, targets: Sequence[Target]) -> list[Rendered]:
-    """One text per answer, each ending with it; what else is trained goes with the next answer."""
+    """One text per answer, each ending with it; other trained messages go with the next answer."""
     parts: list[Rendered] = []
     waiting: list[Target] = []
     for target in targets:
@@ -168,24 +168,24 @@ def _one_by_one(talk: Conversation, targets: Sequence[Target]) -> list[Rendered]
 
 
 def _proven(talk: Conversation, targets: Sequence[Target]) -> Rendered:
-    whole = talk.text()
-    spans = [_span(talk, t, whole) for t in targets]
+    full_text = talk.text()
+    spans = [_span(talk, t, full_text) for t in targets]
     if any(s is None for s in spans):
         raise UnprovableMask
-    return _rendered(talk, whole, targets, spans)
+    return _rendered(talk, full_text, targets, spans)
 
 
 def _rendered(
-    talk: Conversation, whole: str, targets: Sequence[Target], spans: Sequence[Span | None]
+    talk: Conversation, full_text: str, targets: Sequence[Target], spans: Sequence[Span | None]
 ) -> Rendered:
     weights = tuple(t.weight for t in targets)
     found = tuple(s for s in spans if s is not None)
     return Rendered(
-        whole,
+        full_text,
         found,
         weights=weights if any(w != 1 for w in weights) else (),
         said=tuple(_said(talk.messages[t.index]) for t in targets),
-        answered=bool(targets) and targets[-1].answer and found[-1][1] == len(whole),
+        answered=bool(targets) and targets[-1].answer and found[-1][1] == len(full_text),
     )
 
 

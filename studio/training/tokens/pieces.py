@@ -1,9 +1,9 @@
-"""Long plain text as several rows of at most the max length, so that none of it is lost.
+"""Divides long plain text into several rows of at most the maximum length.
 
-Why: continued pretraining wants every token, also those behind the max length. The first token of a
-row is never predicted, so each piece but the first begins with the last token of the one before it,
-as context: every token is trained exactly once. BOS and end token stand where the text itself begins
-and ends, and nowhere else. It must not know about tokenizers or about what a row means.
+Continued pretraining should use every token, including those beyond the maximum length. The first
+token of a row is never predicted, so each piece but the first begins with the last token of the
+previous piece as context: every token is trained exactly once. BOS and end token occur only where
+the text itself begins and ends. Works on token ids only.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from studio.training.tokens.labels import Encoded
 
 
 def piece_starts(tokens: int, length: int) -> range:
-    """Where the pieces of a row of so many tokens begin; one where it is not longer than ``length``."""
+    """The start of each piece of a row with this many tokens; one piece if it is not longer than ``length``."""
     return range(0, max(tokens - 1, 1), max(length - 1, 1))
 
 
 def pieces_of(row: Encoded, length: int) -> list[Encoded]:
-    """The row as pieces of ``length`` tokens, of which the last may be shorter."""
+    """The row as pieces of ``length`` tokens; the last one may be shorter."""
     return [_piece(row, start, length) for start in piece_starts(len(row.ids), length)]
 
 

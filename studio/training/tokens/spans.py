@@ -1,8 +1,7 @@
-"""Where a message stands in the text that a chat template makes of a conversation.
+"""Where a message is in the text that a chat template makes of a conversation.
 
-Why apart from ``masks``: these are the proofs. Each compares renderings of the template with one
-another; none searches the text for marker strings. A place that cannot be proven is ``None``. What
-is trained is decided elsewhere.
+These are the proofs used by ``masks``. Each compares several renderings of the template; none
+searches the text for marker strings. A position that cannot be proven is ``None``.
 """
 
 from __future__ import annotations
@@ -17,57 +16,63 @@ from studio.training.tokens.chat import Message, TemplateRefused, refused_in_wor
 Span = tuple[int, int]
 
 _PROBES = ("QxA", "ZyB")
-"""Two contents that differ in their first and in their last character; nothing looks for them."""
+"""Two contents that differ in their first and last character; the text is not searched for them."""
 _GENERATION = re.compile(r"\{%-?\s*generation\s*-?%\}")
 
 
 @dataclass(frozen=True)
 class Conversation:
-    """Messages as chat templates take them, and the tools that are offered to the model."""
+    """Messages in the form that chat templates take, and the tools offered to the model."""
 
     tokenizer: Any
     messages: Sequence[Message]
     tools: Any = None
 
     def text(self, count: int | None = None, *, ask: bool = False) -> str:
-        """The first ``count`` messages (all without it) as text; raises ``TemplateRefused``."""
+        """The first ``count`` messages as text, by default all; raises ``TemplateRefused``."""
         part = self.messages if count is None else self.messages[:count]
         return render(self.tokenizer, part, ask=ask, tools=self.tools)
 
     def first(self, count: int) -> Conversation:
-        """The conversation that ends after ``count`` messages."""
+        """The first ``count`` messages as a conversation."""
         return Conversation(self.tokenizer, self.messages[:count], self.tools)
 
 
-def answer_span(talk: Conversation, index: int, whole: str) -> Span | None:
-    """Where answer ``index`` stands in ``whole``: from the end of its generation prompt to the end
-    of what rendering it adds. ``None`` when the template changes earlier text on the way."""
+def answer_span(talk: Conversation, index: int, full_text: str) -> Span | None:
+    """The span of answer ``index`` in ``full_text``: from the end of its generation prompt to the end
+    of the text that the answer adds.
+
+    ``None`` when the template changes earlier text.
+    """
     head = talk.text(index, ask=True)
     last = index == len(talk.messages) - 1
-    upto = whole if last else talk.text(index + 1)
-    if whole.startswith(upto) and upto.startswith(head) and len(upto) > len(head):
+    upto = full_text if last else talk.text(index + 1)
+    if full_text.startswith(upto) and upto.startswith(head) and len(upto) > len(head):
         return len(head), len(upto)
     return None
 
 
-def message_span(talk: Conversation, index: int, whole: str) -> Span | None:
-    """Where the content of any message stands in ``whole``, with what closes its turn where the
-    template shows that; never its header."""
-    content = content_span(talk, index, whole)
+def message_span(talk: Conversation, index: int, full_text: str) -> Span | None:
+    """The span of a message's content in ``full_text``, including the end of its turn if the template
+    shows it, but without its header.
+    """
+    content = content_span(talk, index, full_text)
     if content is None:
         return None
     try:
         upto = talk.text(index + 1)
     except TemplateRefused:
         return content
-    closed = whole.startswith(upto) and len(upto) > content[1]
+    closed = full_text.startswith(upto) and len(upto) > content[1]
     return content[0], len(upto) if closed else content[1]
 
 
-def content_span(talk: Conversation, index: int, whole: str) -> Span | None:
-    """Where the content of message ``index`` stands, found by rendering other contents in its place:
-    what both renderings share before and after it must be there in ``whole`` too, and what lies
-    between must be the content, blanks at its ends aside."""
+def content_span(talk: Conversation, index: int, full_text: str) -> Span | None:
+    """The span of the content of message ``index``, found by rendering other contents in its place.
+
+    The text that both renderings share before and after the content must also surround it in
+    ``full_text``, and the text between must equal the content, ignoring whitespace at its ends.
+    """
     content = str(talk.messages[index].get("content") or "")
     try:
         first, second = (_with_content(talk, index, probe).text() for probe in _PROBES)
@@ -75,19 +80,24 @@ def content_span(talk: Conversation, index: int, whole: str) -> Span | None:
         return None
     before = first[: _shared(first, second)]
     after = first[len(first) - _shared(first[::-1], second[::-1]) :]
-    start, end = len(before), len(whole) - len(after)
-    if not (content.strip() and start < end and whole.startswith(before) and whole.endswith(after)):
+    start, end = len(before), len(full_text) - len(after)
+    if not (
+        content.strip()
+        and start < end
+        and full_text.startswith(before)
+        and full_text.endswith(after)
+    ):
         return None
-    return (start, end) if whole[start:end].strip() == content.strip() else None
+    return (start, end) if full_text[start:end].strip() == content.strip() else None
 
 
 def turn_start(talk: Conversation) -> int:
-    """Where the turn of the first message begins; what stands before it was put there by the template
-    (a system prompt of its own, a list of tools).
+    """Where the turn of the first message begins; the template itself wrote the text before it (a
+    default system prompt, a list of tools).
 
-    The proof is the turn of the same message behind one of another role: what rendering it there adds
-    must be what the text of the first message ends with. 0 where that cannot be shown, and where nothing but
-    the start token stands before it.
+    Proof: the same message is rendered after a message of another role, and the text that this adds
+    must be the end of the first message's text. 0 if this cannot be shown, or if only the BOS token
+    comes before it.
     """
     first = talk.messages[0]
     if first["role"] == "system":
@@ -109,7 +119,7 @@ def turn_start(talk: Conversation) -> int:
 
 
 def _shared(first: str, second: str) -> int:
-    """How many characters both begin with."""
+    """The length of the common prefix."""
     pairs = enumerate(zip(first, second, strict=False))
     return next((i for i, (a, b) in pairs if a != b), min(len(first), len(second)))
 
@@ -121,12 +131,12 @@ def _with_content(talk: Conversation, index: int, content: str) -> Conversation:
 
 
 def marks_answers(tokenizer: Any) -> bool:
-    """Whether the template itself marks its answers with ``{% generation %}``."""
+    """Whether the template marks its answers with ``{% generation %}``."""
     return bool(_GENERATION.search(str(tokenizer.chat_template)))
 
 
 def generation_spans(talk: Conversation) -> tuple[Span, ...] | None:
-    """The spans that the template itself marks with ``{% generation %}``, if it does."""
+    """The spans that the template marks with ``{% generation %}``, if any."""
     if not marks_answers(talk.tokenizer):
         return None
     from transformers.utils.chat_template_utils import render_jinja_template

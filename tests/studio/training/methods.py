@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from studio.graph.registry import load_registry
-from studio.training.adapter import subject
+from studio.training.adapter import trainable
 from studio.training.adapter.build import build_adapter
 from studio.training.adapter.tuning import Tuning
 from studio.training.loop.train import train_adapter
@@ -124,7 +124,7 @@ def trained(
 ) -> Trained:
     """Train, save and verify; the model is looked at just before it is written."""
     seen: dict[str, Any] = {}
-    real = subject.write_adapter
+    real = trainable.write_adapter
 
     def looking(tuning: Any, tokenizer: Any, folder: Path) -> None:
         named = dict(tuning.model.named_parameters())
@@ -132,7 +132,7 @@ def trained(
         seen["trainable"] = {n for n, p in named.items() if p.requires_grad}
         real(tuning, tokenizer, folder)
 
-    monkeypatch.setattr(subject, "write_adapter", looking)
+    monkeypatch.setattr(trainable, "write_adapter", looking)
     recorder = Recorder()
     value = train_adapter(
         make_context(root, recorder),

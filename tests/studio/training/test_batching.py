@@ -11,7 +11,13 @@ from typing import Any
 
 import pytest
 
-from studio.training.batch.batches import Batches, lay_rows, pad_rows, row_lengths, tokens_in
+from studio.training.batch.batches import (
+    Batches,
+    concatenate_rows,
+    pad_rows,
+    row_lengths,
+    tokens_in,
+)
 from studio.training.batch.batching import plan_batches, rows_stay_apart
 from studio.training.batch.packing import pack
 from studio.training.batch.row_order import GroupedOrder, PackedOrder, RowOrder
@@ -121,7 +127,7 @@ def test_every_way_of_batching_gives_one_loss_and_one_gradient(
     }
     for name, settings in ways.items():
         batching = plan(model, rows, told, tmp_path, **settings)
-        assert batching.laid == (name not in ("grouped",)), name
+        assert batching.padding_free == (name not in ("grouped",)), name
         for size in (1, 2, 6):
             loss, gradients = step(model, list(batching.batches(0, batching.units, size)))
             assert loss == pytest.approx(plain[0], rel=TOLERANCE), (name, size)
@@ -157,7 +163,7 @@ def test_a_model_that_remembers_across_rows_is_trained_padded(tmp_path: Path) ->
     for mode in ("packed", "padding_free"):
         told = Recorder()
         batching = plan(model, rows_of(), told, tmp_path, batching=mode)
-        assert not batching.laid
+        assert not batching.padding_free
         assert batching.units == len(LENGTHS)
         (sentence,) = [e.get("sentence") for e in told.named("Notice")]
         assert "would see each other" in sentence
@@ -169,7 +175,7 @@ def test_a_method_that_looks_for_a_place_in_each_sequence_is_trained_padded(tmp_
     told = Recorder()
     context = make_context(tmp_path, told)
     settings = settings_of(batching="packed")
-    assert not plan_batches(context, model, rows_of(), settings, 0, method="alora").laid
+    assert not plan_batches(context, model, rows_of(), settings, 0, method="alora").padding_free
     assert [e.name for e in told.events] == ["Notice"]
 
 
@@ -183,7 +189,7 @@ def test_attention_per_row_is_used_where_it_can_be(tmp_path: Path) -> None:
         ("Gemma2, capped", "eager"),
     ):
         model = plain_model(make_model(tmp_path / family, family))
-        assert plan(model, rows_of(), Recorder(), tmp_path, batching="padding_free").laid
+        assert plan(model, rows_of(), Recorder(), tmp_path, batching="padding_free").padding_free
         assert model.config._attn_implementation == wanted
 
 
@@ -242,7 +248,7 @@ def test_a_head_in_chunks_gives_the_loss_and_gradients_of_the_whole(
 
     model = adapted(tmp_path / "model", family)
     rows = rows_of(weighted=True)
-    for batch in (pad_rows(rows, range(6), 0), lay_rows(rows, range(6))):
+    for batch in (pad_rows(rows, range(6), 0), concatenate_rows(rows, range(6))):
         whole, wanted = step(model, [batch], options, "full")
         seen: list[int] = []
         head = model.get_base_model().get_output_embeddings()
@@ -323,7 +329,7 @@ def test_an_order_is_a_function_of_seed_epoch_and_index(make: Any) -> None:
         [
             b["input_ids"][b["input_ids"] > 0].tolist()
             for b in Batches(
-                rows, make(n), 4, 2 * units, size, 0, laid=isinstance(whole, PackedOrder)
+                rows, make(n), 4, 2 * units, size, 0, padding_free=isinstance(whole, PackedOrder)
             )
         ]
         for size in (2, 4)
@@ -350,7 +356,7 @@ def test_grouped_batches_hold_like_lengths_and_are_cut_where_training_cuts() -> 
 
 def test_a_laid_batch_is_what_it_says() -> None:
     rows = rows_of((3, 2), weighted=True)
-    batch = lay_rows(rows, [0, 1])
+    batch = concatenate_rows(rows, [0, 1])
     a, b = rows[0]["input_ids"], rows[1]["input_ids"]
     assert batch["input_ids"].tolist() == [a + b]
     assert batch["position_ids"].tolist() == [[0, 1, 2, 0, 1]]
@@ -376,8 +382,8 @@ def losses_of(root: Path, **settings: Any) -> list[float]:
 def test_a_training_without_padding_has_the_losses_of_a_padded_one(tmp_path: Path) -> None:
     """Through the Trainer, with accumulation and validation."""
     padded = losses_of(tmp_path / "a", gradient_accumulation_steps=2)
-    laid = losses_of(tmp_path / "b", gradient_accumulation_steps=2, batching="padding_free")
-    assert laid == pytest.approx(padded, abs=5e-5)
+    concatenated = losses_of(tmp_path / "b", gradient_accumulation_steps=2, batching="padding_free")
+    assert concatenated == pytest.approx(padded, abs=5e-5)
     packed = losses_of(tmp_path / "c", batching="packed", pack_length=200)
     assert packed[4] < packed[0]
 

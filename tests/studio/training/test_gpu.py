@@ -12,7 +12,7 @@ import torch
 
 from studio.errors import Stopped
 from studio.node_settings.merge import MergeSettings
-from studio.training.loop.train import train_adapter, train_whole
+from studio.training.loop.train import train_adapter, train_model
 from studio.training.merge import check as merge_check
 from studio.training.merge.make import merge_adapter
 from tests.studio.training.steps import Recorder, make_context, make_inputs, settings_of
@@ -65,12 +65,14 @@ def test_rows_without_padding_train_as_padded_ones(tmp_path: Path, dtype: str) -
     inputs = make_inputs(tmp_path, 8)
     inputs["model"]["model"]["dtype"] = dtype
     common = {"max_steps": 3, "batch_size": 8, "learning_rate": 1e-4}
-    laid, padded = Recorder(), Recorder()
+    padding_free, padded = Recorder(), Recorder()
     settings = settings_of(**common, batching="padding_free")
-    train_adapter(make_context(tmp_path / "laid", laid), inputs, settings)
+    train_adapter(make_context(tmp_path / "padding_free", padding_free), inputs, settings)
     train_adapter(make_context(tmp_path / "padded", padded), inputs, settings_of(**common))
-    assert not any("Rows are padded" in e.get("sentence") for e in laid.named("Notice"))
-    assert laid.losses() == pytest.approx(padded.losses(), rel=1e-4 if dtype == "float32" else 2e-2)
+    assert not any("Rows are padded" in e.get("sentence") for e in padding_free.named("Notice"))
+    assert padding_free.losses() == pytest.approx(
+        padded.losses(), rel=1e-4 if dtype == "float32" else 2e-2
+    )
 
 
 def test_a_resume_in_the_middle_goes_on(tmp_path: Path) -> None:
@@ -100,8 +102,8 @@ def test_full_fine_tuning(tmp_path: Path, dtype: str) -> None:
     )
     told, again = Recorder(), Recorder()
     with pytest.raises(Stopped):
-        train_whole(make_context(tmp_path, told, lambda: len(told.losses()) >= 6), inputs, settings)
-    value = train_whole(make_context(tmp_path, again), inputs, settings)
+        train_model(make_context(tmp_path, told, lambda: len(told.losses()) >= 6), inputs, settings)
+    value = train_model(make_context(tmp_path, again), inputs, settings)
     losses = told.losses() + again.losses()
     assert len(losses) == 12
     assert sum(losses[-4:]) < sum(losses[:4])

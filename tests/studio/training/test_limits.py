@@ -17,7 +17,7 @@ from studio.training.loop.train import train_adapter
 from studio.training.merge import check as merge_check
 from studio.training.model import load
 from studio.training.model.base_model import check_folder
-from studio.training.model.out_of_memory import told_in_words
+from studio.training.model.out_of_memory import explain_out_of_memory
 from studio.training.model.weights import parameter_count
 from studio.training.tokens.limits import learned_positions
 from tests.studio.training.adapters import save_family
@@ -175,11 +175,14 @@ def test_a_missing_file_of_weights_is_a_sentence(tmp_path: Path) -> None:
 def test_a_full_memory_is_a_sentence(tmp_path: Path, error: Exception, place: str) -> None:
     """However it is said; and nothing else is taken for it."""
     context = make_context(tmp_path, Recorder())
-    told = told_in_words(context, "training", "Less.", "batch_size")
+    told = explain_out_of_memory(context, "training", "Less.", "batch_size")
     with pytest.raises(StudioError, match=f"the {place}'s memory") as caught, told:
         raise error
     assert (caught.value.code, caught.value.field) == ("out_of_memory", "batch_size")
-    with pytest.raises(RuntimeError, match="shape"), told_in_words(context, "training", "Less."):
+    with (
+        pytest.raises(RuntimeError, match="shape"),
+        explain_out_of_memory(context, "training", "Less."),
+    ):
         raise RuntimeError("shape mismatch")
 
 

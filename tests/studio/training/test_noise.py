@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from studio.training.batch.batches import lay_rows, pad_rows
+from studio.training.batch.batches import concatenate_rows, pad_rows
 from studio.training.loop.noise import noisy_embeddings
 from studio.training.loop.train import train_adapter
 from tests.studio.training.adapters import plain_model
@@ -18,15 +18,15 @@ from tests.tiny import make_tiny_model
 pytestmark = pytest.mark.usefixtures("quiet_transformers")
 
 
-@pytest.mark.parametrize("laid", [False, True])
-def test_the_noise_is_the_papers(tmp_path: Path, laid: bool) -> None:
+@pytest.mark.parametrize("padding_free", [False, True])
+def test_the_noise_is_the_papers(tmp_path: Path, padding_free: bool) -> None:
     """alpha / sqrt(L d) times a uniform number, with the row's own length L; none on padding."""
     import torch
 
     model = plain_model(make_tiny_model(tmp_path / "model"))
     embeddings = model.get_input_embeddings()
     rows, lengths = rows_of((5, 20)), torch.tensor([5, 20])
-    batch = lay_rows(rows, [0, 1]) if laid else pad_rows(rows, [0, 1], 0)
+    batch = concatenate_rows(rows, [0, 1]) if padding_free else pad_rows(rows, [0, 1], 0)
     plain = embeddings(batch["input_ids"])
     torch.manual_seed(3)
     with noisy_embeddings(model, batch, 7.0), torch.no_grad():
@@ -34,7 +34,7 @@ def test_the_noise_is_the_papers(tmp_path: Path, laid: bool) -> None:
     torch.manual_seed(3)
     uniform = torch.empty_like(plain).uniform_(-1, 1)
     reach = 7.0 / (lengths * plain.shape[-1]).sqrt()
-    if laid:
+    if padding_free:
         wanted = uniform * reach.repeat_interleave(lengths)[None, :, None]
     else:
         wanted = uniform * reach[:, None, None] * batch["attention_mask"][..., None]

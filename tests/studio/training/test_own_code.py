@@ -11,7 +11,7 @@ from studio.errors import StudioError
 from studio.model import trust
 from studio.node_settings.base_model import BaseModelSettings
 from studio.node_settings.merge import MergeSettings
-from studio.training.loop.train import train_adapter, train_whole
+from studio.training.loop.train import train_adapter, train_model
 from studio.training.merge.make import merge_adapter
 from studio.training.model.base_model import prepare_base_model
 from studio.values import ModelValue
@@ -129,7 +129,7 @@ def test_trusted_code_is_trained_as_a_whole(tmp_path: Path, home: Path) -> None:
     assert code is not None
     trust.trust(code)
     inputs = {**make_inputs(tmp_path), "model": prepared(tmp_path, model).to_json()}
-    tuned = train_whole(make_context(tmp_path, Recorder()), inputs, settings_of(max_steps=3))
+    tuned = train_model(make_context(tmp_path, Recorder()), inputs, settings_of(max_steps=3))
     kept = trust.own_code(Path(tuned.path))
     assert kept is not None
     assert kept.files == code.files

@@ -12,7 +12,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from studio.errors import StudioError
-from studio.training.adapter import subject as subject_module
+from studio.training.adapter import trainable as trainable_module
 from studio.training.adapter import verify
 from studio.training.adapter.verify import tolerance
 from studio.training.loop.train import train_adapter
@@ -66,7 +66,7 @@ def test_a_hub_base_is_named_by_id_and_commit(tmp_path: Path) -> None:
 
 def test_a_damaged_adapter_fails_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A weight lost between training and disk: the sentence says how far the logits are off."""
-    real = subject_module.write_adapter
+    real = trainable_module.write_adapter
 
     def lossy(tuning: Any, tokenizer: Any, folder: Path) -> None:
         real(tuning, tokenizer, folder)
@@ -74,7 +74,7 @@ def test_a_damaged_adapter_fails_the_run(tmp_path: Path, monkeypatch: pytest.Mon
         weights = load_file(file)
         save_file({k: v * 0 if "layers.1" in k else v for k, v in weights.items()}, file)
 
-    monkeypatch.setattr(subject_module, "write_adapter", lossy)
+    monkeypatch.setattr(trainable_module, "write_adapter", lossy)
     with pytest.raises(StudioError, match=r"logits differ by \d") as caught:
         train_adapter(make_context(tmp_path, Recorder()), make_inputs(tmp_path), settings_of())
     assert caught.value.code == "reload_mismatch"
@@ -86,13 +86,13 @@ def test_the_trained_model_is_gone_before_the_fresh_one_comes(
     """Verification must not double the memory: nothing holds the trained model any more."""
     from peft import PeftModel
 
-    real, alive = subject_module.ADAPTER, []
+    real, alive = trainable_module.ADAPTER, []
 
     def counting(*args: Any) -> float:
         alive.append([o for o in gc.get_objects() if isinstance(o, PeftModel)])
         return real.verify(*args)
 
-    monkeypatch.setattr(subject_module, "ADAPTER", replace(real, verify=counting))
+    monkeypatch.setattr(trainable_module, "ADAPTER", replace(real, verify=counting))
     inputs = make_inputs(tmp_path, 20, 4)
     train_adapter(make_context(tmp_path, Recorder()), inputs, settings_of(max_steps=3))
     assert alive == [[]]

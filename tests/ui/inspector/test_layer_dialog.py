@@ -10,7 +10,7 @@ from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QDialogButtonBox, QPushButton, QWidget
 
 from studio.model.layers import LinearModule
-from studio.model.targets import WholeModule
+from studio.model.targets import FullyTrainedModule
 from ui.inspector.editors.layer_dialog import LayerDialog
 from ui.inspector.editors.layer_tree import ALPHA, COUNT, RANK, TRAINED
 
@@ -33,7 +33,10 @@ NODE: dict[str, Any] = {
     "method": "lora",
     "method_settings": {},
 }
-WHOLE = [WholeModule("embed_tokens", 2_000_000, True), WholeModule("lm_head", 2_000_000, True)]
+WHOLE = [
+    FullyTrainedModule("embed_tokens", 2_000_000, True),
+    FullyTrainedModule("lm_head", 2_000_000, True),
+]
 
 
 def shown(qtbot: Any, modules: list[LinearModule] | None = None, **changes: Any) -> LayerDialog:

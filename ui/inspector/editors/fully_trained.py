@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from PySide6.QtCore import Signal
 from PySide6.QtWidgets import QCheckBox, QHBoxLayout, QVBoxLayout, QWidget
 
-from studio.model.targets import WholeModule
+from studio.model.targets import FullyTrainedModule
 from ui.style.widgets import MutedLabel
 
 _HEADS = ("lm_head", "embed_out")
@@ -27,7 +27,7 @@ class FullyTrainedBoxes(QWidget):
     edited = Signal(object)
 
     def __init__(
-        self, parts: Sequence[WholeModule], dtype: str, parent: QWidget | None = None
+        self, parts: Sequence[FullyTrainedModule], dtype: str, parent: QWidget | None = None
     ) -> None:
         super().__init__(parent)
         self._parts, self._names = list(parts), list[str]()
@@ -68,7 +68,7 @@ class FullyTrainedBoxes(QWidget):
         self.note.setVisible(tied)
 
 
-def part_words(part: WholeModule, dtype: str) -> str:
+def part_words(part: FullyTrainedModule, dtype: str) -> str:
     """“Head (lm_head), 28.3 million, 57 MB”; both sizes if the precision is unknown."""
     kind = "Head" if part.name in _HEADS else "Embedding"
     sizes = {"float32": (4,), "auto": (2, 4), "": (2, 4)}.get(dtype, (2,))

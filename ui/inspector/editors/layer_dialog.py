@@ -26,7 +26,7 @@ from PySide6.QtWidgets import (
 
 from studio.model.layers import LinearModule
 from studio.model.shapes import Linear
-from studio.model.targets import FieldError, WholeModule
+from studio.model.targets import FieldError, FullyTrainedModule
 from ui.inspector.editors.layer_tree import LayerTree
 from ui.inspector.editors.layer_words import count_words, row_words
 from ui.inspector.editors.layers import by_block, checked_of, kinds
@@ -57,7 +57,7 @@ class LayerDialog(QDialog):
         layers: Sequence[LinearModule],
         values: Mapping[str, Any],
         why_not: str = "",
-        parts: Sequence[WholeModule] = (),
+        parts: Sequence[FullyTrainedModule] = (),
         dtype: str = "",
         no_ranks: str = "",
         parent: QWidget | None = None,

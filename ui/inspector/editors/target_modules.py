@@ -12,7 +12,7 @@ from typing import Any
 from PySide6.QtWidgets import QComboBox, QDialog, QWidget
 
 from studio.graph.schema import FieldSpec
-from studio.model.models import whole_choices
+from studio.model.models import fully_trained_choices
 from ui.inspector.editors.base import Editor, FieldContext
 from ui.inspector.editors.choices import narrow, widen_popup
 from ui.inspector.editors.layer_dialog import LayerDialog
@@ -73,7 +73,7 @@ class TargetModulesEditor(Editor):
             layers,
             values,
             why_not,
-            whole_choices(model, folder) if model else (),
+            fully_trained_choices(model, folder) if model else (),
             str(self.context.base_value("dtype") or ""),
             self._no_ranks(values),
             self,

@@ -20,7 +20,7 @@ from studio.model.layers import LinearModule
 from studio.model.shapes import Linear, joined_linears
 from studio.model.targets import (
     Chosen,
-    WholeModule,
+    FullyTrainedModule,
     choose,
     listed,
     named_number,
@@ -48,7 +48,7 @@ class TargetState:
 
     modules: Sequence[LinearModule]
     values: Mapping[str, Any]
-    parts: Sequence[WholeModule] = ()
+    parts: Sequence[FullyTrainedModule] = ()
     ticked: set[str] = field(init=False)
     strange: list[str] = field(init=False)
     expression: str = field(init=False)

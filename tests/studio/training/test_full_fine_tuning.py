@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from studio.errors import Stopped, StudioError
 from studio.model.layer_names import block_number
-from studio.training.loop.train import train_whole
+from studio.training.loop.train import train_model
 from studio.values import ModelValue
 from tests.studio.training.steps import (
     Recorder,
@@ -55,7 +55,7 @@ def trained(
     model = settings.pop("model", {})
     values = {"max_steps": 8, "learning_rate": 1e-3, **settings}
     context = make_context(root, recorder or Recorder(), stop or (lambda: False))
-    return train_whole(context, whole_inputs(root, **model), settings_of(**values))
+    return train_model(context, whole_inputs(root, **model), settings_of(**values))
 
 
 def moved(root: Path, value: ModelValue) -> set[str]:
@@ -142,7 +142,7 @@ def test_what_cannot_be_is_told(tmp_path: Path) -> None:
     with pytest.raises(StudioError, match="does not support full fine-tuning") as caught:
         trained(tmp_path, model={"quantization": "nf4"})
     assert caught.value.code == "whole_quantized"
-    with pytest.raises(StudioError, match="it has 2 layers") as caught:
+    with pytest.raises(StudioError, match="the model's 2 layers") as caught:
         trained(tmp_path, trained_layers="7", train_embeddings=False)
     assert caught.value.field == "trained_layers"
     with pytest.raises(StudioError, match="did not change the model"):

@@ -1,9 +1,8 @@
-"""The merge for models whose files name their weights otherwise than the loaded model does.
+"""Merging a model that is loaded completely, for weights that cannot be merged tensor by tensor.
 
-Why: transformers renames and joins weights while it loads some models (mixtures of experts, models
-that also see), so a stored tensor has no layer of its own and cannot be merged one at a time. Such a
-model is loaded as a whole, merged by PEFT, and saved with the names that its files had. It takes the
-memory of the model; every other model goes through ``merge_layers``.
+transformers renames and joins weights while it loads some models (mixtures of experts, vision models),
+so that a stored tensor does not belong to one layer. Such a model is loaded, merged by PEFT, and saved
+with the names of its files. This needs memory for all weights; all other models use ``layers``.
 """
 
 from __future__ import annotations
@@ -29,11 +28,13 @@ _CPU = torch.device("cpu")
 _GIB = 2**30
 
 
-def merge_whole(
+def merge_in_memory(
     context: StepContext, adapter: AdapterValue, dtype: str, folder: Path, shard_bytes: int
 ) -> str:
-    """Write the merged weights into ``folder``; returns a hash over them. Raises ``CannotMerge``,
-    or ``StudioError`` when the memory is too small."""
+    """Write the merged weights into ``folder`` and return their hash.
+
+    Raises ``CannotMerge``, or ``StudioError`` when the memory is too small.
+    """
     base = adapter.model.model.model_copy(update={"dtype": dtype, "quantization": "none"})
     _refuse_too_large(context, adapter, dtype)
     model = load_base(context, base, "Loading the model to merge into", _CPU)
@@ -62,9 +63,9 @@ def _refuse_too_large(context: StepContext, adapter: AdapterValue, dtype: str) -
     room = free_bytes(_CPU)
     if needed > room:
         raise StudioError(
-            f"this model is merged as a whole, which takes "
-            f"{needed / _GIB:.1f} GiB of memory, and {room / _GIB:.1f} GiB are free.",
-            title="The memory is too small to merge",
+            f"merging this model in memory takes {needed / _GIB:.1f} GiB, and "
+            f"{room / _GIB:.1f} GiB are free.",
+            title="Not enough memory to merge",
             hint="Export the adapter itself; PEFT loads it on top of the base model.",
             code="out_of_memory",
         )

@@ -1,7 +1,8 @@
-"""What is trained: an adapter on a frozen model, or the model itself.
+"""What a training updates: an adapter on a frozen model, or the weights of the model itself.
 
-Why: data, loop, checkpoints and measurements are the same for both; only loading, marking what is
-trained, writing and checking differ. Those four are here, so that ``train`` reads the same for both.
+Data, training loop, checkpoints and evaluation are the same for both. Loading the model, selecting the
+trainable parameters, writing the result and verifying it differ, and are the four functions of
+``Trainable``.
 """
 
 from __future__ import annotations
@@ -13,9 +14,14 @@ from typing import Any
 
 from studio.graph.context import StepContext
 from studio.training.adapter.build import build_adapter, write_adapter
+from studio.training.adapter.full_fine_tuning import (
+    build_full_fine_tuning,
+    load_for_training,
+    verify_model,
+    write_model,
+)
 from studio.training.adapter.tuning import Tuning
 from studio.training.adapter.verify import Expected, verify_adapter
-from studio.training.adapter.whole import build_whole, load_for_training, verify_whole, write_whole
 from studio.training.model.load import load_base
 from studio.values import FULL_FINE_TUNING, AdaptedModelValue, ModelValue
 from studio.variants.lora_method import TrainingFacts
@@ -24,9 +30,12 @@ Build = Callable[[StepContext, Any, AdaptedModelValue, TrainingFacts | None, Pat
 
 
 @dataclass(frozen=True)
-class Subject:
-    """``folder`` is the name of the result's folder, ``kind`` the kind of its artifact, ``title`` what
-    is said while it is written. ``write`` may change the model: it is not trained any more."""
+class Trainable:
+    """The functions that differ between the two kinds of training.
+
+    ``folder`` is the name of the result's folder, ``kind`` the kind of its artifact, and ``title`` is shown
+    while it is written. ``write`` may change the model, because no training step follows it.
+    """
 
     folder: str
     kind: str
@@ -42,7 +51,7 @@ def _write_adapter(context: StepContext, tuning: Tuning, tokenizer: Any, folder:
     write_adapter(tuning, tokenizer, folder)
 
 
-ADAPTER = Subject(
+ADAPTER = Trainable(
     "adapter",
     "adapter",
     "Writing the adapter",
@@ -51,17 +60,17 @@ ADAPTER = Subject(
     _write_adapter,
     verify_adapter,
 )
-MODEL = Subject(
+MODEL = Trainable(
     "model",
     "tuned_model",
     "Writing the model",
     load_for_training,
-    build_whole,
-    write_whole,
-    verify_whole,
+    build_full_fine_tuning,
+    write_model,
+    verify_model,
 )
 
 
-def subject_of(adapted: AdaptedModelValue) -> Subject:
-    """What a training of this description trains."""
+def trainable_of(adapted: AdaptedModelValue) -> Trainable:
+    """The functions for a training with this description."""
     return MODEL if adapted.method == FULL_FINE_TUNING else ADAPTER

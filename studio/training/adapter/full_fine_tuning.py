@@ -1,9 +1,9 @@
-"""Full fine-tuning: the model's own weights are trained, all of them or those of some layers.
+"""Full fine-tuning: training the model's own weights, all of them or those of selected layers.
 
-Why: for small models it is the strongest method, and it goes through the same training as an
-adapter. The weights are trained in float32 (steps of a fine-tuning are too small for bfloat16, which
-would round most of them away) and written in the precision that the Base model node names. It must
-not keep a second model in memory: what moved is seen on a few rows of each weight.
+It uses the same training loop as an adapter. The weights are trained in float32, because most updates
+of a fine-tuning are smaller than the resolution of bfloat16, and are saved in the precision set in the
+Base model node. To see whether the weights changed, a few rows of each are compared instead of a second
+copy of the model.
 """
 
 from __future__ import annotations
@@ -36,9 +36,10 @@ _SHARD = "5GB"
 _METHOD = LoraMethod(build=lambda value: None)
 
 
-def whole_of(context: StepContext, base: ModelValue, settings: TrainSettings) -> AdaptedModelValue:
-    """A base model as something to be trained as a whole. Raises ``StudioError`` where that is
-    impossible."""
+def full_fine_tuning_of(
+    context: StepContext, base: ModelValue, settings: TrainSettings
+) -> AdaptedModelValue:
+    """Describe full fine-tuning of ``base``. Raises ``StudioError`` for a quantized model."""
     if base.quantization != "none":
         raise StudioError(
             f"a model quantized to {base.quantization} does not support full fine-tuning.",
@@ -60,33 +61,33 @@ def whole_of(context: StepContext, base: ModelValue, settings: TrainSettings) ->
 
 
 def load_for_training(context: StepContext, value: ModelValue) -> Any:
-    """The model with its weights in float32."""
+    """Load the model with its weights in float32."""
     return load_base(context, value.model_copy(update={"dtype": "float32"}))
 
 
 @dataclass
-class WholeTuning(Tuning):
-    """``before`` are a few rows of each trained weight, as they were before the training."""
+class FullFineTuning(Tuning):
+    """``before`` holds the first rows of each trained weight from before the training."""
 
     before: dict[str, torch.Tensor] = field(default_factory=dict)
 
 
-def build_whole(
+def build_full_fine_tuning(
     context: StepContext,
     model: Any,
     adapted: AdaptedModelValue,
     facts: TrainingFacts | None = None,
     resumed: Path | None = None,
 ) -> Tuning:
-    """Mark what is trained; everything else stays frozen."""
+    """Make the selected weights trainable and freeze all others."""
     del facts, resumed
     wanted = adapted.method_settings
     count = mark_trained(model, str(wanted["layers"]), bool(wanted["embeddings"]))
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     if not trained:
         raise StudioError(
-            f"nothing of the model would be trained: it has {count} layers, and "
-            f"“{wanted['layers']}” names none of them.",
+            f"no parameter would be trained: “{wanted['layers']}” matches none of the model's "
+            f"{count} layers.",
             title="Nothing to train",
             field="trained_layers",
             code="no_trained_layers",
@@ -94,15 +95,17 @@ def build_whole(
         )
     total = sum(p.numel() for p in model.parameters())
     context.notice(
-        f"{trained:,} of {total:,} weights are trained ({percent(trained / total)}), in float32.",
+        f"{trained:,} of {total:,} parameters are trainable ({percent(trained / total)}), in float32.",
         level="info",
     )
-    return WholeTuning(_METHOD, adapted, model, before=probe_of(model))
+    return FullFineTuning(_METHOD, adapted, model, before=probe_of(model))
 
 
 def mark_trained(model: Any, words: str, embeddings: bool) -> int:
-    """Freeze everything but the layers that ``words`` name; returns how many layers there are. Parts
-    that see or hear have layers of their own, which no row of text reaches: they stay frozen."""
+    """Freeze all parameters except those of the layers selected by ``words``; return the number of layers.
+
+    Vision and audio towers stay frozen: rows of text do not pass through them.
+    """
     numbers = [n for n in map(block_number, _text_weights(model)) if n is not None]
     count = 1 + max(numbers, default=-1)
     chosen = chosen_layers(words, count)
@@ -122,13 +125,13 @@ def _text_weights(model: Any) -> dict[str, Any]:
 
 
 def _embeddings(model: Any) -> list[Any]:
-    """The weights of the embedding and of the head."""
+    """The weights of the input embedding and of the output head."""
     found = [model.get_input_embeddings(), model.get_output_embeddings()]
     return [m.weight for m in found if m is not None]
 
 
 def probe_of(model: Any) -> dict[str, torch.Tensor]:
-    """A few rows of each trained weight, to see later whether it moved."""
+    """Copies of the first rows of each trained weight, to detect later whether it changed."""
     return {
         n: p.detach()[:_PROBED_ROWS].cpu().clone()
         for n, p in model.named_parameters()
@@ -137,16 +140,19 @@ def probe_of(model: Any) -> dict[str, torch.Tensor]:
 
 
 def _to_stored_precision(model: Any, dtype: torch.dtype) -> None:
-    """Round what is written. Not ``model.to``: it also rounds the frequencies of rotary embeddings, which
-    are made anew in float32 whenever a model is loaded (on 30 layers that moves logits by 0.9 of 30)."""
+    """Convert the saved tensors to ``dtype`` in place.
+
+    ``model.to`` would also round the frequencies of rotary embeddings, which are not saved and are
+    computed in float32 whenever a model is loaded (on 30 layers that moves logits by 0.9 of 30).
+    """
     for value in model.state_dict(keep_vars=True).values():
         if value.is_floating_point():
             value.data = value.data.to(dtype)
 
 
-def write_whole(context: StepContext, tuning: Tuning, tokenizer: Any, folder: Path) -> None:
-    """Write the model in its own precision, as plain transformers loads it."""
-    assert isinstance(tuning, WholeTuning)
+def write_model(context: StepContext, tuning: Tuning, tokenizer: Any, folder: Path) -> None:
+    """Save the model in its own precision, in the format of transformers."""
+    assert isinstance(tuning, FullFineTuning)
     model, adapted, before = tuning.model, tuning.adapted, tuning.before
     folder.mkdir(parents=True, exist_ok=True)
     dtype = getattr(torch, adapted.model.dtype)
@@ -154,8 +160,8 @@ def write_whole(context: StepContext, tuning: Tuning, tokenizer: Any, folder: Pa
     after = probe_of(model)
     if all(torch.equal(after[n].float(), before[n].to(dtype).float()) for n in after):
         raise StudioError(
-            f"the training did not change the model: in {adapted.model.dtype} every "
-            "weight that was looked at is as it was.",
+            f"the training did not change the model: all compared weights are unchanged in "
+            f"{adapted.model.dtype}.",
             title="Nothing was learned",
             code="model_unmoved",
             field="learning_rate",
@@ -167,10 +173,13 @@ def write_whole(context: StepContext, tuning: Tuning, tokenizer: Any, folder: Pa
     same_mode(folder, "config.json")
 
 
-def verify_whole(
+def verify_model(
     context: StepContext, adapted: AdaptedModelValue, folder: Path, expected: Expected
 ) -> float:
-    """The largest logit difference of the model on disk; refuse it when it is not small."""
+    """Load the saved model and return the largest difference of its logits from the trained model's.
+
+    Raises ``StudioError`` when the difference exceeds rounding.
+    """
     context.phase("verify", "Loading the saved model")
     saved = adapted.model.model_copy(update={"path": str(folder)})
     model = load_base(context, saved, "Loading the saved model to compare")
@@ -178,18 +187,18 @@ def verify_whole(
     difference, allowed = largest_difference(model, adapted.model.dtype, expected)
     if not difference <= allowed:
         raise StudioError(
-            f"the saved model does not do what was trained: its logits differ by "
-            f"{difference:.3g} (at most {allowed:.3g} is rounding).",
+            f"the logits of the saved model differ from those of the trained model by "
+            f"{difference:.3g}; rounding explains at most {allowed:.3g}.",
             title="The saved model differs from the trained one",
             code="reload_mismatch",
-            hint="The checkpoints are kept. Set the Base model's precision to float32.",
+            hint="Checkpoints are kept. Set the Base model's precision to float32.",
             file=str(folder),
         )
     return difference
 
 
 def tuned_model(context: StepContext, trained: AdapterValue) -> ModelValue:
-    """The trained model as a model that other nodes take."""
+    """The trained model as the input of other nodes."""
     base, folder = trained.model.model, Path(trained.path)
     digest = hashlib.sha256()
     for file in weight_files(folder):
