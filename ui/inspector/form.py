@@ -51,7 +51,7 @@ class Form(QWidget):
         self._variants: dict[str, VariantPart] = {}
         self._sections: dict[str, Section] = {}
         self._read_only = False
-        self.setMinimumWidth(1)  # narrower than the hints of its rows: they are then laid out again
+        self.setMinimumWidth(1)  # narrower than the hints of its rows: the layout is then updated
         self._column = QVBoxLayout(self)
         self._column.setContentsMargins(0, 0, 0, 0)
         self._column.setSpacing(_GAP_PX)
