@@ -85,10 +85,10 @@ def advice(insight: Insight) -> list[str]:
 def _about_rank(moved: Sequence[ModuleUse]) -> list[str]:
     ranks = {m.r for m in moved}
     r, used = max(ranks), sorted(m.used for m in moved)
-    middle, most = int(statistics.median(used)), used[math.ceil(0.9 * len(used)) - 1]
+    median, most = int(statistics.median(used)), used[math.ceil(0.9 * len(used)) - 1]
     sentences = [
-        f"In the median layer, {middle} of {r} singular directions hold {100 * ENERGY:.0f} % of "
-        f"the change; in 90 % of the layers, at most {most} do."
+        f"Median over layers: {median} of {r} singular directions hold {100 * ENERGY:.0f} % of the "
+        f"change; in 90 % of the layers, at most {most} do."
     ]
     if r < 4 or len(ranks) > 1:
         return sentences
@@ -97,7 +97,7 @@ def _about_rank(moved: Sequence[ModuleUse]) -> list[str]:
             f"A rank of {_next_rank(most)} would preserve nearly all of it: train with a lower "
             "rank, or reduce this adapter with a Resize node."
         )
-    elif middle >= _FULL * r:
+    elif median >= _FULL * r:
         sentences.append("Nearly all singular directions are in use: a higher rank may learn more.")
     return sentences
 

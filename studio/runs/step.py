@@ -116,7 +116,7 @@ def _checked(node_type: NodeType[Settings], outputs: Mapping[str, Any]) -> dict[
     """The outputs as JSON data; raises ``TypeError`` or ``ValueError`` for a faulty node type."""
     missing = [p.name for p in node_type.outputs if p.name not in outputs]
     if missing:
-        raise ValueError(f"{node_type.id} gave no output called {', '.join(missing)}")
+        raise ValueError(f"{node_type.id} returned no output named {', '.join(missing)}")
     data: dict[str, Any] = json.loads(json.dumps(dict(outputs), allow_nan=False))
     return data
 

@@ -51,11 +51,11 @@ def training(folder: Path) -> Path:
         write_rows(folder / "r.jsonl"),
         train=settings,
     )
-    whole = json.loads(path.read_text(encoding="utf-8"))
+    project_data = json.loads(path.read_text(encoding="utf-8"))
     kept = {"data", "base", "lora", "train"}
-    whole["nodes"] = [n for n in whole["nodes"] if n["id"] in kept]
-    whole["wires"] = [w for w in whole["wires"] if w["to"].split(".")[0] in kept]
-    path.write_text(json.dumps(whole), encoding="utf-8")
+    project_data["nodes"] = [n for n in project_data["nodes"] if n["id"] in kept]
+    project_data["wires"] = [w for w in project_data["wires"] if w["to"].split(".")[0] in kept]
+    path.write_text(json.dumps(project_data), encoding="utf-8")
     return path
 
 

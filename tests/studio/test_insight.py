@@ -24,23 +24,23 @@ def test_json_and_names() -> None:
 
 def test_a_roomy_rank_is_told() -> None:
     """Five of sixteen directions: eight would do."""
-    told = " ".join(advice(Insight(60, modules(5))))
-    assert "5 of 16 singular directions" in told
-    assert "A rank of 8 would preserve" in told
+    sentences = " ".join(advice(Insight(60, modules(5))))
+    assert "5 of 16 singular directions" in sentences
+    assert "A rank of 8 would preserve" in sentences
 
 
 def test_a_full_rank_is_told() -> None:
     """All directions in use: more may help; and never both advices."""
-    told = " ".join(advice(Insight(60, modules(16))))
-    assert "a higher rank may learn more" in told
-    assert "would preserve" not in told
+    sentences = " ".join(advice(Insight(60, modules(16))))
+    assert "a higher rank may learn more" in sentences
+    assert "would preserve" not in sentences
 
 
 def test_places_that_stand_out() -> None:
     """A layer that moved much more, and layers that did not."""
-    told = " ".join(advice(Insight(60, modules(10, norms=[1.0] * 7 + [9.0, 0.001, 0.002]))))
-    assert "9 times the median, is in model.layers.7.self_attn.q_proj" in told
-    assert "2 of 10 layers hardly changed" in told
+    sentences = " ".join(advice(Insight(60, modules(10, norms=[1.0] * 7 + [9.0, 0.001, 0.002]))))
+    assert "9 times the median, is in model.layers.7.self_attn.q_proj" in sentences
+    assert "2 of 10 layers hardly changed" in sentences
 
 
 def test_nothing_is_advised_before_anything_moved() -> None:

@@ -74,9 +74,9 @@ def test_pointing_reads_a_token_out_and_a_click_pins_it(view: RowView) -> None:
     assert view.read_out.text() == "Position 2 · id 7 · “·there” · context · user"
     click(view, 4)
     QTest.mouseMove(view.flow.viewport(), view.flow.viewport().rect().bottomRight())
-    told = "Position 4 · id 11 · “Hello” · trained, weight 1 · assistant"
-    assert view.read_out.text() == told
-    assert view.flow.accessibleDescription() == told
+    details = "Position 4 · id 11 · “Hello” · trained, weight 1 · assistant"
+    assert view.read_out.text() == details
+    assert view.flow.accessibleDescription() == details
     click(view, 4)
     QTest.mouseMove(view.flow.viewport(), view.flow.viewport().rect().bottomRight())
     assert view.read_out.text() == POINT
@@ -106,7 +106,7 @@ def test_line_breaks_and_speakers_begin_a_line(view: RowView) -> None:
 
 
 def test_states_differ_without_colour(qapp: QApplication) -> None:
-    """In grey, the chips of all states are still told apart."""
+    """In grey, the chips of all states can still be distinguished."""
     pictures = []
     for state in STATES:
         image = QImage(60, 24, QImage.Format.Format_RGB32)

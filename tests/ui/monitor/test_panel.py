@@ -118,8 +118,8 @@ def test_the_best_a_recovery_and_an_early_end_are_marked(
     panel.show_state(state)
     assert panel.header.text_of("best").endswith(" at 120")
     at = fake_run.START + 500
-    figures = {"step": 33, "batch_size": 4, "accumulation": 4, "attempt": 1, "most": 3}
-    state.apply(Event("MemoryRecovered", at, "train", figures))
+    values = {"step": 33, "batch_size": 4, "accumulation": 4, "attempt": 1, "most": 3}
+    state.apply(Event("MemoryRecovered", at, "train", values))
     reason = "The validation loss has not fallen in the last 3 evaluations."
     ended = {"step": 120, "steps": 200, "reason": reason, "best_step": 80, "best_eval_loss": 1.0142}
     state.apply(Event("EarlyStopped", at, "train", ended))
@@ -139,9 +139,9 @@ def test_the_best_a_recovery_and_an_early_end_are_marked(
 def test_one_evaluation_is_not_yet_the_best(panel: MonitorPanel) -> None:
     state = RunState()
     for step, loss in ((10, 1.5), (20, 1.25)):
-        figures = {"step": step, "steps": 40, "eval_loss": loss}
+        values = {"step": step, "steps": 40, "eval_loss": loss}
         state.apply(Event("Metric", fake_run.START + step, "train", {"step": step, "loss": loss}))
-        state.apply(Event("Metric", fake_run.START + step, "train", figures))
+        state.apply(Event("Metric", fake_run.START + step, "train", values))
         panel.show_state(state)
         panel.draw_now()
         assert panel.header.text_of("best") == ("–" if step == 10 else "1.25 at 20")
@@ -201,8 +201,8 @@ def test_log_scale_time_axis_and_smoothing(
 
 
 def test_gpu_memory_takes_the_place_of_ram(panel: MonitorPanel, state: RunState) -> None:
-    figures = {"vram_allocated_gib": 3.5, "vram_reserved_gib": 4.0, "vram_device_gib": 5.0}
-    state.apply(Event("Memory", fake_run.START + 100, "train", figures))
+    values = {"vram_allocated_gib": 3.5, "vram_reserved_gib": 4.0, "vram_device_gib": 5.0}
+    state.apply(Event("Memory", fake_run.START + 100, "train", values))
     panel.show_state(state)
     assert panel.plot("memory").spec.title == "GPU memory"
     assert panel.plot("memory").points("vram_reserved_gib")[1].tolist() == [4.0]
