@@ -55,7 +55,7 @@ The first start creates an environment in .venv. Exit codes: 0 completed, 1 fail
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Do what the command line says; returns the exit code."""
+    """Run the given command; returns the exit code."""
     try:
         return _main(list(sys.argv[1:] if argv is None else argv))
     except KeyboardInterrupt:
@@ -82,7 +82,7 @@ def _main(arguments: list[str]) -> int:
 
 
 def _prepare(arguments: Sequence[str]) -> None:
-    """Return with all packages at hand, or continue in the environment that has them."""
+    """Return if all packages are installed; otherwise continue in the environment that has them."""
     bootstrap.ensure([str(Path(__file__).resolve()), *arguments])
 
 
@@ -120,7 +120,7 @@ def _window(arguments: list[str]) -> int:
 
 
 def window_problem() -> str | None:
-    """What keeps the window from opening on this machine, in a sentence, or None."""
+    """Why the window cannot open on this machine, as a sentence, or None."""
     from bootstrap import requirements, system
 
     x11 = not os.environ.get("WAYLAND_DISPLAY") and bool(os.environ.get("DISPLAY"))
@@ -133,7 +133,7 @@ def window_problem() -> str | None:
 def display_available(
     environment: Mapping[str, str] = os.environ, platform: str = sys.platform
 ) -> bool:
-    """Whether a window can be shown to somebody; an address nobody answers at does not count."""
+    """Whether a display server is available and answers."""
     if environment.get("QT_QPA_PLATFORM", "").startswith(("offscreen", "minimal")):
         return False
     if platform in ("win32", "darwin"):

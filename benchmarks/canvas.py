@@ -64,25 +64,25 @@ def median_ms(work: Callable[[], object], rounds: int = ROUNDS) -> float:
 
 
 def measure(nodes: int) -> dict[str, float]:
-    """All figures for a graph of that many nodes, in milliseconds."""
+    """All values for a graph of that many nodes, in milliseconds."""
     document = Document()
     view = CanvasView(document, load_registry())
     view.resize(1280, 800)
     view.show()
     QApplication.processEvents()
-    figures = {"add 500 nodes": _adding(view)}
+    values = {"add 500 nodes": _adding(view)}
     document.replace(chains(nodes), None)
     view.zoom_to(1.0)
     view.centerOn(2000, 1000)
-    figures["repaint at 100 %"] = median_ms(view.viewport().repaint)
-    figures["pan step at 100 %"] = median_ms(_pan(view))
-    figures["zoom step"] = median_ms(_zoom(view))
-    figures["fit all"] = median_ms(lambda: (view.zoom_to(1.0), view.fit_all(), _paint(view)))
-    figures["repaint fitted"] = median_ms(view.viewport().repaint)
-    figures["move one node"] = median_ms(_move(view))
-    figures["look under the mouse"] = median_ms(lambda: view.hover(QPointF(640, 400)))
+    values["repaint at 100 %"] = median_ms(view.viewport().repaint)
+    values["pan step at 100 %"] = median_ms(_pan(view))
+    values["zoom step"] = median_ms(_zoom(view))
+    values["fit all"] = median_ms(lambda: (view.zoom_to(1.0), view.fit_all(), _paint(view)))
+    values["repaint fitted"] = median_ms(view.viewport().repaint)
+    values["move one node"] = median_ms(_move(view))
+    values["look under the mouse"] = median_ms(lambda: view.hover(QPointF(640, 400)))
     view.deleteLater()
-    return figures
+    return values
 
 
 def _adding(view: CanvasView) -> float:
@@ -135,14 +135,14 @@ LIMITS = {"add 500 nodes": 100.0, "pan step at 100 %": 16.0, "fit all": 50.0}
 
 
 def main() -> int:
-    """Print the figures; the exit code is 1 when one is over its limit."""
+    """Print the values; the exit code is 1 when one is over its limit."""
     nodes = int(sys.argv[1]) if len(sys.argv) > 1 else 1000
     app = QApplication.instance() or QApplication([])
     theme.apply(app, "dark")
-    figures = measure(nodes)
+    values = measure(nodes)
     over = 0
     print(f"{nodes} nodes, medians of {ROUNDS}, 1280 x 800")
-    for name, value in figures.items():
+    for name, value in values.items():
         limit = LIMITS.get(name)
         slow = limit is not None and value > limit
         over += slow

@@ -103,12 +103,12 @@ def window(source: Path, rows: int) -> dict[str, Any]:
         shown.rows(rows - 1, rows - 1)
         times.append(time.perf_counter())
     names = ("first_row_s", "count_s", "row_near_end_s")
-    figures = {n: b - a for n, a, b in zip(names, times, times[1:], strict=False)}
-    return {**figures, "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000}
+    values = {n: b - a for n, a, b in zip(names, times, times[1:], strict=False)}
+    return {**values, "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000}
 
 
 def measured(*arguments: object) -> dict[str, Any]:
-    """The figures of a part, from a fresh process."""
+    """The values of a part, from a fresh process."""
     done = subprocess.run(
         [sys.executable, __file__, *map(str, arguments)], capture_output=True, text=True, check=True
     )
@@ -116,10 +116,10 @@ def measured(*arguments: object) -> dict[str, Any]:
     return found
 
 
-def show(title: str, figures: dict[str, Any]) -> bool:
-    """Print the figures of a part; whether all keep their limits."""
+def show(title: str, values: dict[str, Any]) -> bool:
+    """Print the values of a part; whether all keep their limits."""
     good = True
-    for name, value in figures.items():
+    for name, value in values.items():
         if value is None:
             continue
         limit = LIMITS.get(name)

@@ -47,8 +47,8 @@ MODES = {
     "bf16, checkpointing": Mode(checkpointing=True),
     "float32": Mode(weights=4, autocast=False),
     "bf16, no autocast": Mode(autocast=False),
-    "whole model, bf16": Mode(weights=4, full=True),
-    "whole model, float32": Mode(weights=4, full=True, autocast=False),
+    "full fine-tuning, bf16": Mode(weights=4, full=True),
+    "full fine-tuning, float32": Mode(weights=4, full=True, autocast=False),
     "last 2 layers, bf16": Mode(weights=4, full=True),
     "bf16, dropout": Mode(dropout=0.05),
     "bf16, dropout, checkpointing": Mode(dropout=0.05, checkpointing=True),
@@ -60,7 +60,7 @@ def both(
     name: str, mode: Mode, layers: int | None, batch: Batch, last: int = 0
 ) -> tuple[int, int, float]:
     """Peak by formula and by dry run, and the dry run's seconds. With ``last`` only so many layers are
-    trained, of a whole model."""
+    trained in full fine-tuning."""
     from peft import LoraConfig, get_peft_model
 
     from studio.training.estimate.dry_run import dry_run

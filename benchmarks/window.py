@@ -33,9 +33,9 @@ BEAT_MS = 10
 SETTLE_MS = 4000
 
 
-def tell(name: str, **figures: Any) -> None:
+def tell(name: str, **values: Any) -> None:
     """One line of JSON."""
-    print(json.dumps({"benchmark": name, **figures}), flush=True)
+    print(json.dumps({"benchmark": name, **values}), flush=True)
 
 
 def startup() -> None:

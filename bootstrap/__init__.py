@@ -24,7 +24,7 @@ SOURCE = Path(__file__).resolve().parent.parent
 
 
 class BootstrapError(Exception):
-    """An expected failure, told in one sentence; `details` is the tail of a tool's output."""
+    """An expected failure, described in one sentence; `details` is the tail of a tool's output."""
 
     def __init__(self, sentence: str, details: str = "") -> None:
         super().__init__(sentence)
@@ -107,4 +107,4 @@ def _hand_over(python: Path, restart: list[str]) -> NoReturn:
         try:
             sys.exit(process.wait())
         except KeyboardInterrupt:
-            continue  # the child received it too and decides
+            continue  # the child received the signal too and handles it

@@ -1,7 +1,7 @@
 """Makes `.venv` and fills it: torch first and on its own, then everything else.
 
-Why: one path for a fresh machine, for a set-up that was cut off, and for changed requirements.
-Every step can be repeated; the stamp that says "complete" is written last. It must not touch an
+Why: one path for a fresh machine, for an interrupted set-up, and for changed requirements. Every
+step can be repeated; the stamp that says "complete" is written last. It must not touch an
 environment that works, beyond installing packages into it.
 """
 
@@ -44,7 +44,7 @@ _PIP_ENVIRONMENT = {
 
 @dataclass
 class Setup:
-    """One set-up at work: where, with what, and how it tells."""
+    """One set-up: its environment, source of torch, and progress output."""
 
     source: Path
     venv: Path
@@ -53,7 +53,7 @@ class Setup:
     lock_file: int = -1
 
     def pip(self, arguments: Sequence[str]) -> tuple[int, str]:
-        """Run pip of the environment; exit status and the tail of its output."""
+        """Run pip in the environment; returns the exit status and the tail of its output."""
         python = str(requirements.venv_python(self.venv))
         command = [python, "-m", "pip", *arguments]
         keep_open = [self.lock_file] if self.lock_file >= 0 else []
@@ -61,13 +61,13 @@ class Setup:
 
 
 def set_up(source: Path, venv: Path, extras: Sequence[str]) -> None:
-    """Bring `venv` to the state that `source` asks for; raises BootstrapError."""
+    """Install what `source` requires into `venv`; raises BootstrapError."""
     setup = Setup(source, venv, sorted({*extras, *requirements.stamped_extras(venv)}))
     setup.progress.phase(f"Setting up LoRA Studio in {venv} (only once; this takes a few minutes)")
     system.check_windows_runtime()
     with locked(venv, setup):
         if requirements.stamp_covers(venv, source, extras):
-            return  # another start was faster
+            return  # another process has completed the set-up
         check_space(venv)
         make_environment(setup)
         heal(venv)
@@ -78,7 +78,7 @@ def set_up(source: Path, venv: Path, extras: Sequence[str]) -> None:
 
 
 def check_space(venv: Path) -> None:
-    """Refuse early where a fresh environment cannot fit."""
+    """Fail early if there is not enough disk space for a new environment."""
     if requirements.venv_python(venv).exists():
         return
     free_gib = shutil.disk_usage(venv.parent).free / 2**30
@@ -111,14 +111,16 @@ def make_environment(setup: Setup) -> None:
 
 
 def has_ensurepip() -> bool:
-    """Whether this Python can make environments; Debian ships that part on its own."""
+    """Whether this Python can make environments; Debian packages ensurepip separately."""
     importlib.invalidate_caches()
     specs = [importlib.util.find_spec(name) for name in ("venv", "ensurepip")]
-    return all(spec is not None and spec.origin for spec in specs)  # an empty folder has no origin
+    return all(
+        spec is not None and spec.origin for spec in specs
+    )  # an empty namespace package has no origin
 
 
 def works(python: Path, statement: str) -> bool:
-    """Whether that interpreter is new enough and can run the statement."""
+    """Whether the interpreter is new enough and can run the statement."""
     if not python.exists():
         return False
     check = f"import sys; assert sys.version_info >= (3, 11); {statement}"
@@ -137,7 +139,8 @@ def site_packages(venv: Path) -> list[Path]:
 
 
 def heal(venv: Path) -> None:
-    """Remove what an install that was cut off left behind, so that pip does it again.
+    """Remove packages that an interrupted installation left incomplete, so that pip installs them
+    again.
 
     pip writes RECORD last: a package without it is not complete, but pip would call it installed.
     """
@@ -151,7 +154,7 @@ def heal(venv: Path) -> None:
 
 @contextlib.contextmanager
 def locked(venv: Path, setup: Setup) -> Iterator[None]:
-    """Hold the lock beside `venv`, so that two starts do not install at once."""
+    """Hold the lock beside `venv`, so that two processes never install at the same time."""
     venv.parent.mkdir(parents=True, exist_ok=True)
     with open(venv.with_name(venv.name + ".lock"), "a+b") as file:
         if not _lock(file.fileno(), wait=False):
@@ -188,7 +191,7 @@ def _lock(descriptor: int, wait: bool) -> bool:
 
 
 def install_torch(setup: Setup) -> None:
-    """Install the pinned torch on its own, from the first source that gives the right build."""
+    """Install the pinned torch on its own, from the first source that provides the right build."""
     sources = sources_here(setup)
     if torch_source.acceptable(torch_source.installed(site_packages(setup.venv)), sources[-1]):
         return
@@ -211,7 +214,7 @@ def install_torch(setup: Setup) -> None:
 
 
 def sources_here(setup: Setup) -> list[torch_source.Source]:
-    """The places to try for torch on this machine."""
+    """The sources of torch to try on this machine."""
     python = str(requirements.venv_python(setup.venv))
     answer = subprocess.run(
         [python, "-m", "pip", "config", "list"], capture_output=True, text=True, check=False

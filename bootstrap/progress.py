@@ -1,4 +1,4 @@
-"""Shows what the set-up is doing: a line per phase, and the package that is at work now.
+"""Shows what the set-up is doing: a line per phase, and the current package.
 
 Why: the first start takes minutes, and silence looks like a hang. On a terminal the last line is
 rewritten in place; elsewhere every step is a plain line. All of it goes to standard error.
@@ -40,7 +40,7 @@ class Progress:
         print(f"{self.elapsed()} {text}", file=self.stream, flush=True)
 
     def detail(self, text: str) -> None:
-        """Name the package at work now."""
+        """Show the current package."""
         self.current = text
         if self.stream.isatty():
             self.tick()
@@ -48,14 +48,14 @@ class Progress:
             print(f"{self.elapsed()}   {text}", file=self.stream, flush=True)
 
     def tick(self) -> None:
-        """Rewrite the last line of a terminal with the time gone by."""
+        """Rewrite the last line of a terminal with the elapsed time."""
         if self.stream.isatty():
             line = f"{self.elapsed()}   {self.current}"[: _columns() - 1]
             self.stream.write("\r\x1b[2K" + line)
             self.stream.flush()
 
     def heartbeat(self) -> None:
-        """A sign of life where lines cannot be rewritten."""
+        """Print a line from time to time where lines cannot be rewritten."""
         if not self.stream.isatty():
             print(f"{self.elapsed()}   still working: {self.current}", file=self.stream, flush=True)
 
@@ -72,7 +72,7 @@ def _columns() -> int:
 
 
 def pip_detail(line: str) -> str | None:
-    """What a line of pip's output says about the package at work, or None."""
+    """The current package according to a line of pip's output, or None."""
     line = line.strip()
     match = re.match(r"(Collecting|Building wheel for|Processing) (\S+)", line)
     if match:

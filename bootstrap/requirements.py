@@ -118,7 +118,7 @@ def _compare(have: tuple[int, ...], operator: str, limit: tuple[int, ...]) -> bo
 def pyside_problem(
     version: str | None = None, python: tuple[int, int] = sys.version_info[:2]
 ) -> str | None:
-    """The sentence that refuses a PySide6 which aborts on this Python, or None."""
+    """An error message if this version of PySide6 crashes on this version of Python, else None."""
     from importlib import metadata
 
     if version is None:

@@ -1,4 +1,4 @@
-"""Finds out what the operating system lacks, and with which command it comes.
+"""Finds missing system packages and the command that installs them.
 
 Why: Qt's wheels load libraries that only the system has, and Debian ships `venv` apart. A missing
 one shows up later as a crash without a reason; here it becomes a command to type. As root on
@@ -91,18 +91,19 @@ def package_manager(which: Callable[[str], str | None] = shutil.which) -> str:
 
 
 def packages_for(missing: Iterable[Names], manager: str) -> list[str]:
-    """Names of the packages in that manager's language, each once."""
+    """Names of the packages for this package manager, without duplicates."""
     column = MANAGERS.index(manager)
     return list(dict.fromkeys(names[column] for names in missing))
 
 
 def install_command(manager: str, packages: Sequence[str], root: bool) -> str:
-    """The command to type."""
+    """The command that installs the packages."""
     return f"{'' if root else 'sudo '}{_INSTALL[manager]} {' '.join(packages)}"
 
 
 def libraries_problem(window: bool) -> str | None:
-    """A sentence with the command that brings what Qt lacks, or None; installs as root on apt."""
+    """An error message with the command that installs what Qt needs, or None; with apt as root,
+    install it."""
     missing = missing_libraries(window)
     if not missing:
         return None
@@ -126,14 +127,14 @@ def is_root() -> bool:
 
 
 def apt_install(packages: Sequence[str]) -> str:
-    """Install Debian packages as root; the last line of the output where that failed."""
+    """Install Debian packages as root; returns the last line of the output if that failed."""
     progress = Progress()
     progress.phase(f"Installing system packages: {' '.join(packages)}")
     environment = {"DEBIAN_FRONTEND": "noninteractive"}
     wait = ["-o", "DPkg::Lock::Timeout=120"]
     run(
         ["apt-get", *wait, "update"], progress, apt_detail, environment
-    )  # install tells if it fails
+    )  # the install command below reports failures
     command = ["apt-get", *wait, "install", "-y", "--no-install-recommends", *packages]
     status, tail = run(command, progress, apt_detail, environment)
     lines = tail.strip().splitlines()
@@ -141,7 +142,8 @@ def apt_install(packages: Sequence[str]) -> str:
 
 
 def provide_venv() -> None:
-    """Bring Debian's python3-venv, or say what to install; raises BootstrapError."""
+    """Install Debian's python3-venv; raises BootstrapError with the command if that is not
+    possible."""
     from bootstrap.install import has_ensurepip
 
     manager = package_manager()
@@ -160,7 +162,7 @@ def provide_venv() -> None:
 
 
 def check_windows_runtime() -> None:
-    """Refuse early where torch could not load on Windows."""
+    """Fail early if torch cannot be loaded on Windows."""
     if sys.platform != "win32" or loads("msvcp140.dll"):
         return
     raise BootstrapError(

@@ -27,7 +27,7 @@ PROBE_S = 5.0
 
 @dataclass(frozen=True)
 class Source:
-    """One way to get torch: the requirement, pip's extra arguments, and what it must be."""
+    """One way to get torch: the requirement, pip's extra arguments, and the required build."""
 
     label: str
     requirement: str = f"torch=={VERSION}"
@@ -88,7 +88,7 @@ def has_nvidia(environment: Mapping[str, str] = os.environ) -> bool:
     try:
         answer = subprocess.run([str(found), "-L"], capture_output=True, timeout=15, check=False)
     except (OSError, subprocess.TimeoutExpired):
-        return True  # a driver is installed but slow: better a CUDA build too many
+        return True  # a driver is installed but slow to answer: prefer the CUDA build
     return answer.returncode == 0
 
 
@@ -124,7 +124,8 @@ def _ask(index: str, timeout_s: float, answers: list[bool]) -> None:
 
 
 def installed(site_packages: Sequence[Path]) -> str:
-    """The version of torch that lies complete in one of these folders, or an empty string."""
+    """The version of torch that is completely installed in one of these folders, or an empty
+    string."""
     for folder in site_packages:
         for record in folder.glob("torch-*.dist-info/RECORD"):
             return record.parent.name[len("torch-") : -len(".dist-info")]
@@ -132,7 +133,7 @@ def installed(site_packages: Sequence[Path]) -> str:
 
 
 def acceptable(version: str, source: Source) -> bool:
-    """Whether an installed version fulfils what `source` promises."""
+    """Whether an installed version is the build that `source` provides."""
     if version.partition("+")[0] != VERSION:
         return False
     return "+cu" in version or not source.must_be_cuda

@@ -1,4 +1,4 @@
-"""The program's start: makes every part once and hands it to those who need it.
+"""The start of the program: creates every part once and connects them.
 
 ``run_window`` opens a project, ``run_demo`` also runs the starter. The window is shown before
 anything slow; torch is never imported in this process.
@@ -93,22 +93,23 @@ def open_session(app: QApplication, project: Path | None = None) -> Session:
 
 
 def _open_first(session: Session, wanted: Path | None) -> str:
-    """Open what was asked for, else the last project, else the starter; tells what failed."""
-    told = ""
+    """Open the requested project, else the last one, else the starter; returns an error message or
+    an empty string."""
+    message = ""
     for path in (wanted, session.store.last_project() if wanted is None else None, starter_path()):
         if path is None:
             continue
         try:
             session.project.show(load_project(path), path.resolve())
         except StudioError as error:
-            told = told or f"{error.sentence} {error.hint}".strip()
+            message = message or f"{error.sentence} {error.hint}".strip()
         else:
             break
-    return told
+    return message
 
 
 def _note_startup() -> None:
-    """For the start-up test: how long the process has lived, and what it has imported."""
+    """For the start-up test: log the age of the process and the heavy modules it has imported."""
     path = os.environ.get(STARTUP_LOG)
     if not path:
         return

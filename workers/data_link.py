@@ -1,8 +1,8 @@
 """The window's way to the data host: requests from the main thread, replies on the main thread.
 
-``studio.preview.client`` starts the host with the first request and starts a new one after a crash. Its
-callbacks come from a thread of its own; this hands them to the thread that this object lives on. It
-must not know any widget, nor what the answers mean.
+``studio.preview.client`` starts the host with the first request and starts a new one after a crash.
+Its callbacks come from a thread of its own; this hands them to the thread that this object lives
+on. It knows no widgets and does not interpret the replies.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from shiboken6 import isValid
 from studio.preview.client import DataClient
 from studio.preview.protocol import Reply
 
-Told = Callable[[Reply], object]
+Receiver = Callable[[Reply], object]
 Read = Callable[[Mapping[str, Any]], Any]
 
 
 class DataLink(QObject):
     """One data host. ``ask`` sends a request; its receiver is called on this object's thread.
 
-    ``read`` makes something of a result's data in the client's thread, so that long lists are not
-    built on the main thread; it then stands in the reply's data as ``"read"``.
+    ``read`` converts the data of a result in the client's thread, so that long lists are not built
+    on the main thread; the reply's data contain its result as ``"read"``.
     """
 
     _heard = Signal(object)
@@ -32,7 +32,7 @@ class DataLink(QObject):
     def __init__(self, parent: QObject | None = None) -> None:
         super().__init__(parent)
         self._client: DataClient | None = None
-        self._told: dict[int, Told] = {}
+        self._receivers: dict[int, Receiver] = {}
         self._closed = False
         self._heard.connect(self._deliver)  # to this object's thread: never the client's
 
@@ -41,7 +41,7 @@ class DataLink(QObject):
         """The host's process id while there is one."""
         return self._client.process_id if self._client is not None else None
 
-    def ask(self, what: str, told: Told, read: Read | None = None, **more: Any) -> int:
+    def ask(self, what: str, receiver: Receiver, read: Read | None = None, **more: Any) -> int:
         """Send a request; returns its number, for ``cancel``. After ``close`` nothing is sent."""
         if self._closed:
             return 0
@@ -53,29 +53,31 @@ class DataLink(QObject):
             heard.emit(_with_read(reply, read))
 
         number = self._client.ask(what, hand_over, **more)
-        self._told[number] = told
+        self._receivers[number] = receiver
         return number
 
     def cancel(self, number: int) -> None:
-        """End a request; its receiver hears nothing more."""
-        if self._told.pop(number, None) is not None and self._client is not None:
+        """Cancel a request; its receiver is not called any more."""
+        if self._receivers.pop(number, None) is not None and self._client is not None:
             self._client.cancel(number)
 
     def close(self) -> None:
         """End the host; no receiver is called after this."""
         self._closed = True
-        self._told.clear()
+        self._receivers.clear()
         client, self._client = self._client, None
         if client is not None:
             client.close()
 
     @Slot(object)
     def _deliver(self, reply: Reply) -> None:
-        told = self._told.pop(reply.id, None) if reply.last else self._told.get(reply.id)
-        owner = getattr(told, "__self__", None)
-        if told is None or (isinstance(owner, QObject) and not isValid(owner)):
+        receiver = (
+            self._receivers.pop(reply.id, None) if reply.last else self._receivers.get(reply.id)
+        )
+        owner = getattr(receiver, "__self__", None)
+        if receiver is None or (isinstance(owner, QObject) and not isValid(owner)):
             return
-        told(reply)
+        receiver(reply)
 
 
 def _with_read(reply: Reply, read: Read | None) -> Reply:

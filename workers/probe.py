@@ -1,6 +1,6 @@
 """The probe of a training for the window: two real steps in a helper process, with progress and cancel.
 
-The helper is waited for on a pool thread; signals reach the window's thread. It must not touch a widget.
+A pool thread waits for the helper; signals reach the window's thread. It must not touch a widget.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from workers.task import Task, run_task
 
 
 class Probe(QObject):
-    """One probe. ``progress`` carries the title of what goes on, ``done`` the new ``Estimate``,
-    ``failed`` a ``StudioError``; after ``cancel`` none of them comes."""
+    """One probe. ``progress`` carries the title of the current phase, ``done`` the new
+    ``Estimate``, ``failed`` a ``StudioError``; after ``cancel`` none of them comes."""
 
     progress = Signal(object)
     done = Signal(object)
@@ -32,11 +32,11 @@ class Probe(QObject):
         self._task: Task | None = None
 
     def start(self, job: Job, facts: Facts) -> None:
-        """Begin."""
+        """Start the probe."""
         self._task = run_task(lambda: self._work(job, facts), self._took, self._missed)
 
     def cancel(self) -> None:
-        """End the helper; nothing is told any more."""
+        """End the helper; no signal is emitted any more."""
         self._cancelled = True
         if self._task is not None:
             self._task.cancel()
@@ -44,7 +44,8 @@ class Probe(QObject):
             self._end()
 
     def _work(self, job: Job, facts: Facts) -> Estimate | None:
-        """On the pool thread, which only waits: its place in the pool is lent to other work."""
+        """Run on the pool thread, which only waits: its place in the pool is released to other
+        work."""
         pool = QThreadPool.globalInstance()
         pool.releaseThread()
         try:

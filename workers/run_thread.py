@@ -25,7 +25,7 @@ from studio.runs.watch import Watch
 
 Mode = Literal["host", "attach", "thread"]
 BEAT_S = 0.05
-CATCH_UP_S = 0.008  # between batches of what was written before; the receiver's loop turns in it
+CATCH_UP_S = 0.008  # between batches of earlier events, so that the receiver's event loop runs
 BATCH = 500
 
 logger = logging.getLogger(__name__)
@@ -60,7 +60,7 @@ class RunThread(QThread):
         self._leave_core = leave_core
         self._registry = registry
         self._control = Control()
-        # Commands that are given before the host is up are for it all the same.
+        # Commands given before the host has started also apply to it.
         self._commands_from = size_of(folder.commands_path)
         self._wishes: list[str] = []
         self._detached = threading.Event()
@@ -69,10 +69,10 @@ class RunThread(QThread):
         self.events.connect(self._note_taken)
         self.finished.connect(self._tell_ended)
 
-    # ------------------------------------------------------------ what the window asks
+    # ------------------------------------------------------------ called by the window
 
     def start(self, priority: QThread.Priority = QThread.Priority.InheritPriority) -> None:
-        """Start the thread. It is kept alive until it has ended, whoever forgets it."""
+        """Start the thread. A reference is kept until it has ended."""
         self.setParent(None)
         _running.add(self)
         super().start(priority)
@@ -86,7 +86,7 @@ class RunThread(QThread):
         self._wish("suspend")
 
     def command(self, name: str, **data: object) -> None:
-        """Ask the run for something else: ``save``, ``sample``."""
+        """Send another command to the run: ``save``, ``sample``."""
         if self.mode == "thread":
             self._control.request(name, dict(data))
         else:
@@ -94,7 +94,7 @@ class RunThread(QThread):
 
     def detach(self) -> None:
         """Stop following and leave the host alone; ``ended`` is not emitted then. A run on the
-        thread itself cannot go on without it and is stopped."""
+        thread itself is stopped."""
         if self.mode == "thread":
             self.stop()
         else:
@@ -117,7 +117,7 @@ class RunThread(QThread):
                 self._run_here()
             else:
                 self._follow_host()
-        except Exception:  # finished is emitted anyway: without a status nobody would know
+        except Exception:  # finished is emitted anyway: the status must be set
             logger.exception("following %s failed", self.folder.id)
             self.status = self.status or "interrupted"
 
@@ -142,7 +142,8 @@ class RunThread(QThread):
             watch.stop() if name == "stop" else watch.suspend()
 
     def _rest(self, behind: bool) -> None:
-        """Until the next beat; when far behind, only until the last batch is being taken in."""
+        """Sleep until the next beat; when far behind, only until the last batch has been
+        received."""
         if behind:
             self._taken.wait(BEAT_S)
         self._taken.clear()
@@ -157,7 +158,7 @@ class RunThread(QThread):
         if not lock.acquire(2.0):
             raise RuntimeError(f"{self.folder.id} is running already")
         reader = CommandReader(self.folder.commands_path, self._commands_from)
-        watcher = Watcher(self._control, reader, lambda: None)  # a thread cannot be ended
+        watcher = Watcher(self._control, reader, lambda: None)  # a thread cannot be killed
         beat.start()
         watcher.start()
         sink = EventSink(self.folder)
@@ -182,7 +183,7 @@ class RunThread(QThread):
             while batch := reader.read(BATCH):
                 self.events.emit(batch)
 
-    # ------------------------------------------------------------ back on the maker's thread
+    # ------------------------------------------------------------ back on the creator's thread
 
     @Slot(object)
     def _note_taken(self, events: object) -> None:

@@ -20,7 +20,7 @@ _waiting: set[Task] = set()
 
 
 class Task(QObject):
-    """Work that was handed over. ``cancel`` drops the result; the function itself runs on."""
+    """A submitted task. ``cancel`` drops the result; the function itself continues."""
 
     _settled = Signal(object, object)
 
@@ -34,7 +34,7 @@ class Task(QObject):
 
     @property
     def cancelled(self) -> bool:
-        """Whether nobody wants the result any more; long functions may ask."""
+        """Whether the task was cancelled; long functions may check it."""
         return self._cancelled
 
     def cancel(self) -> None:
@@ -60,7 +60,7 @@ class Task(QObject):
             _call(self._failed, error)
         else:
             assert isinstance(error, Exception)
-            raise error  # a bug that nobody expected: Qt hands it to sys.excepthook
+            raise error  # an unexpected bug: Qt passes it to sys.excepthook
 
 
 def _call(receiver: Callable[..., object] | None, value: object) -> None:

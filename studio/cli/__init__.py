@@ -1,8 +1,8 @@
 """The terminal: the same engine without a window.
 
-Exit codes: 0 completed, 1 failed, 2 bad arguments or Problems, 3 stopped. With ``--json`` standard
-output carries one JSON object a line and nothing else; words go to standard error. It must not
-import torch: ``doctor`` asks another process.
+Exit codes: 0 completed, 1 failed, 2 invalid arguments or Problems, 3 stopped. With ``--json``
+standard output contains one JSON object per line and nothing else; messages go to standard error.
+It must not import torch: ``doctor`` asks another process.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def main(argv: Sequence[str]) -> int:
         options = parse_arguments(argv)
     except SystemExit as error:
         return int(error.code or 0)
-    _take_any_letter()
+    _escape_unsupported_characters()
     try:
         return _obey(options)
     except BrokenPipeError:
@@ -40,18 +40,19 @@ def _obey(options: argparse.Namespace) -> int:
     except StudioError as error:
         tell_error(error, as_json=bool(getattr(options, "json", False)))
         return 2
-    except KeyboardInterrupt:  # before a run began, or in a command that runs nothing
+    except KeyboardInterrupt:  # before a run has started, or in a command without a run
         print("\nStopped.", file=sys.stderr)
         return 3
     try:
         sys.stdout.flush()
-    except BrokenPipeError:  # the work is done; only its last words found no reader
+    except BrokenPipeError:  # the command has completed, but its output was closed early
         _close_output()
     return code
 
 
-def _take_any_letter() -> None:
-    """A letter that the terminal's encoding lacks is escaped; without an output nothing is said."""
+def _escape_unsupported_characters() -> None:
+    """Escape characters that the terminal's encoding lacks; without standard output, print
+    nothing."""
     if sys.stdout is None:
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -59,12 +60,12 @@ def _take_any_letter() -> None:
 
 
 def tell_error(error: StudioError, *, as_json: bool) -> None:
-    """Say an expected error."""
+    """Print an expected error."""
     if as_json:
         print(json.dumps({"event": "Problem", **error.problem().to_json()}), flush=True)
     print(f"{error.sentence} {error.hint}".strip(), file=sys.stderr)
 
 
 def _close_output() -> None:
-    """Nobody reads any more; keep the interpreter from complaining about that at exit."""
+    """The reader has closed the pipe; prevent an error of the interpreter at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

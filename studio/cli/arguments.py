@@ -1,4 +1,4 @@
-"""The command line's grammar: which commands there are and what they take. No behaviour."""
+"""The argument parser: all commands and their arguments."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ _ONLY = "; values of --set are not written"
 
 
 def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
-    """The options; ``options.command`` is what to call. Exits with 2 when not understood."""
+    """The options; ``options.command`` is what to call. Exits with 2 if the arguments are
+    invalid."""
     parser = argparse.ArgumentParser(
         prog="lora-studio", description="Fine-tune language models with LoRA.", allow_abbrev=False
     )

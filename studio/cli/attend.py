@@ -1,7 +1,7 @@
-"""Staying with a run in the terminal until it ends: events out, Ctrl+C in.
+"""Follow a run in the terminal until it ends: print its events, handle Ctrl+C.
 
-The first Ctrl+C (or SIGTERM) asks for a stop and waits; the second ends the host at once. A reader
-that went away (a closed pipe) ends the run too, as it would end any program.
+The first Ctrl+C (or SIGTERM) asks for a stop and waits; the second ends the host at once. A closed
+output pipe ends the run too, as for any other program.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ def _caught() -> Iterator[_Interrupts]:
 def attend(
     begin: Callable[[], Watch], *, as_json: bool, quiet: bool = False
 ) -> tuple[str, RunState]:
-    """Begin to watch a run and follow it to its end; returns its status and state. What happened
-    before a resume is known but not told again. A Ctrl+C while it begins counts already."""
+    """Follow a run to its end; returns its status and state. Events from before a resume update the
+    state but are not printed again. Ctrl+C is handled from the start."""
     state = RunState()
     with _caught() as interrupts:
         watch = begin()

@@ -1,7 +1,7 @@
 """The commands that run, resume, stop and check. Each returns the exit code.
 
-Runs go through the run host, exactly as the window's do, so that a terminal that is closed does not
-end them and the window can show them.
+Runs go through the run host, exactly as the window's do, so that closing the terminal does not end
+them and the window can show them.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ EXIT_CODES = {"completed": 0, "failed": 1, "interrupted": 1, "stopped": 3, "susp
 
 
 def demo(options: argparse.Namespace) -> int:
-    """Run the starter project that ships with the program, and show what it did."""
+    """Run the starter project and print its results."""
     file = paths.assets_dir() / "starter.studio"
     if not options.json:
         print("The starter project runs in this terminal. Press Ctrl+C to stop it.", flush=True)
@@ -41,7 +41,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def check(options: argparse.Namespace) -> int:
-    """Say what is wrong with a project; 2 when something blocks a run."""
+    """Print the problems of a project; 2 if one of them blocks a run."""
     registry = _registry()
     graph = with_changes(load_project(options.file), options.changes, registry)
     compiled = compile_plan(graph, registry, options.file.resolve().parent)
@@ -54,7 +54,7 @@ def check(options: argparse.Namespace) -> int:
 
 
 def resume(options: argparse.Namespace) -> int:
-    """Go on with a run from its last checkpoint; finished steps are not run again."""
+    """Resume a run from its last checkpoint; completed steps are not run again."""
     folder = find_run(runs_dir(options), options.run)
     if folder.is_running():
         raise StudioError(f"{folder.id} is already running.", hint="Stop it first.", code="running")
@@ -63,7 +63,7 @@ def resume(options: argparse.Namespace) -> int:
 
 
 def stop(options: argparse.Namespace) -> int:
-    """End a run that goes on elsewhere, and wait until it has ended."""
+    """Stop a run of another process, and wait until it has ended."""
     folder = find_run(runs_dir(options), options.run)
     if not folder.is_running() and folder.status() != "preparing":
         raise StudioError(f"{folder.id} is not running.", code="not_running")
@@ -83,12 +83,12 @@ def runs_dir(options: argparse.Namespace) -> Path:
 
 
 def leave_core(options: argparse.Namespace) -> bool:
-    """Whether a run leaves one core to other programs."""
+    """Whether a run reserves one CPU core for other programs."""
     return not options.all_cores and _settings(options).leave_core
 
 
 def _settings(options: argparse.Namespace) -> AppSettings:
-    """The program's settings, read once for a command, so that its notice is told once."""
+    """The program's settings, read once per command, so that a notice is printed only once."""
     if not hasattr(options, "settings"):
         loaded = load_settings()
         if loaded.notice:
@@ -141,7 +141,7 @@ def _tell_problems(problems: tuple[Problem, ...], file: Path, as_json: bool) -> 
 
 
 def describe(problem: Problem, file: Path) -> str:
-    """One line: where, how bad, what, and what to do."""
+    """One line: node, severity, sentence and hint."""
     where = problem.file or str(file)
     if problem.line:
         where += f":{problem.line}"

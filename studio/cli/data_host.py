@@ -1,6 +1,6 @@
-"""The data host as a terminal command uses it: ask, wait, and tell how far it is on standard error.
+"""The data host for terminal commands: sends a request and shows its progress on standard error.
 
-Progress is on one line of a terminal; elsewhere only what takes long is told.
+A terminal shows progress on one line; other outputs only list the long phases.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ LONG = ("download", "import")
 
 
 class DataHost:
-    """A data host for one command; it ends with it."""
+    """A data host that lives as long as one command."""
 
     def __init__(self) -> None:
         self._client = DataClient()
@@ -41,7 +41,7 @@ class DataHost:
         partial: Callable[[Mapping[str, Any]], None] = lambda data: None,
         **more: Any,
     ) -> Mapping[str, Any]:
-        """The result of a request; raises ``StudioError`` when there is none."""
+        """The result of a request; raises ``StudioError`` if it fails."""
         for reply in self._client.replies(what, **more):
             if reply.kind == "progress":
                 self._progress(reply.data)
@@ -57,15 +57,15 @@ class DataHost:
                 raise _error(reply.data)
         raise AssertionError("a request ends with its last reply")
 
-    def _progress(self, told: Mapping[str, Any]) -> None:
-        title = told.get("title")
+    def _progress(self, progress: Mapping[str, Any]) -> None:
+        title = progress.get("title")
         if not sys.stderr.isatty():
-            if title and told.get("phase") in LONG and title != self._line:
+            if title and progress.get("phase") in LONG and title != self._line:
                 self._say(f"{title} ...")
                 self._line = str(title)
             return
         self._erase()
-        self._line = f"{title}{_share(told)} ..." if title else ""
+        self._line = f"{title}{_share(progress)} ..." if title else ""
         print(self._line, end="", file=sys.stderr, flush=True)
 
     def _say(self, sentence: str) -> None:
@@ -78,8 +78,8 @@ class DataHost:
             self._line = ""
 
 
-def _share(told: Mapping[str, Any]) -> str:
-    done, total, eta = told.get("done"), told.get("total"), told.get("eta_s")
+def _share(progress: Mapping[str, Any]) -> str:
+    done, total, eta = progress.get("done"), progress.get("total"), progress.get("eta_s")
     if not total or done is None:
         return ""
     left = f", {_duration(eta)} left" if eta else ""

@@ -1,7 +1,7 @@
-"""``report``: look at every row of a project's data, say what is wrong, and mend what can be mended.
+"""``report``: analyze all rows of a project's data, print the findings, and apply fixes.
 
-The data host does the looking. Progress goes to standard error; 1 is returned when something that
-was found stands in the way of a run. ``--fix`` changes settings in the project file, never data.
+The data host reads the rows. Progress goes to standard error; the exit code is 1 if a finding
+blocks a run. ``--fix`` changes settings in the project file, never data.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from studio.preview.report import DataReport, Fix, apply_fix, report_from_json
 
 
 def report(options: argparse.Namespace) -> int:
-    """Show the report; 2 when the project or the arguments do not allow it, 1 when rows block a run."""
+    """Print the report; 2 if the project or the arguments are invalid, 1 if a finding blocks a
+    run."""
     request = requested(options)
     if request is None:
         return 2
@@ -30,7 +31,7 @@ def report(options: argparse.Namespace) -> int:
     except StudioError as error:
         return tell_failure(error)
     if options.fix is not None:
-        return _mend(found, options)
+        return _apply(found, options)
     if options.json:
         print(json.dumps(found.to_json()))
     else:
@@ -38,7 +39,7 @@ def report(options: argparse.Namespace) -> int:
     return 1 if found.errors else 0
 
 
-def _mend(found: DataReport, options: argparse.Namespace) -> int:
+def _apply(found: DataReport, options: argparse.Namespace) -> int:
     """Apply a fix to the project file."""
     fix = found.fix(options.fix)
     if fix is None:

@@ -1,4 +1,5 @@
-"""The data report as text: figures, the lengths as bars, and every finding with its lines."""
+"""The data report as text: statistics, a histogram of the lengths, and all findings with their
+rows."""
 
 from __future__ import annotations
 
@@ -18,7 +19,7 @@ _ASCII = str.maketrans(
 
 
 def report_text(report: DataReport, encoding: str | None = "utf-8") -> str:
-    """The whole report, in letters that the encoding has."""
+    """The report, in characters that the encoding supports."""
     text = "\n".join(_lines(report))
     try:
         text.encode(encoding or "utf-8")
@@ -60,18 +61,18 @@ def _lines(report: DataReport) -> Iterator[str]:
 
 
 def _histogram(found: Histogram) -> Iterator[str]:
-    """A bar for each range of lengths, and a line where rows are cut."""
+    """A bar for each range of lengths, and a line at the maximum length."""
     if not found.counts:
         return
     yield "Tokens per row"
-    most, told = max(found.counts), False
+    most, marked = max(found.counts), False
     for first, after, count in zip(found.edges, found.edges[1:], found.counts, strict=False):
-        if not told and first > found.max_length:
-            told = True
+        if not marked and first > found.max_length:
+            marked = True
             yield f"  {'─' * 13} max length {found.max_length}: {_cut(found)}"
         bar = "█" * round(_BAR * count / most) or ("▏" if count else "")
         yield f"  {first:>6}-{after - 1:<6} {bar} {count}".rstrip()
-    if not told and found.cut + found.divided:
+    if not marked and found.cut + found.divided:
         yield f"  {'─' * 13} max length {found.max_length}: {_cut(found)}"
 
 

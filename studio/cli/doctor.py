@@ -1,7 +1,7 @@
 """``doctor``: versions, devices, memory, disk, and what works here.
 
-Torch's facts come from a short process of its own: importing it takes seconds, and a broken
-installation must not break the report.
+A separate process asks torch: importing it takes seconds, and a broken installation must not break
+the report.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ print(json.dumps({
 
 
 def doctor(options: argparse.Namespace) -> int:
-    """Say what this computer offers; 1 when the engine cannot work."""
+    """Print what this computer supports; 1 if the engine cannot work."""
     facts = gather()
     if options.json:
         print(json.dumps(facts))
@@ -46,7 +46,7 @@ def doctor(options: argparse.Namespace) -> int:
 
 
 def gather() -> dict[str, Any]:
-    """Everything that is known, as JSON data."""
+    """All facts, as JSON data."""
     registry = load_registry()
     return {
         "python": platform.python_version(),
@@ -66,7 +66,7 @@ def gather() -> dict[str, Any]:
 
 
 def torch_facts() -> dict[str, Any]:
-    """What torch says about itself, or ``error``."""
+    """The version and devices of torch, or ``error``."""
     try:
         done = subprocess.run(
             [sys.executable, "-P", "-c", _TORCH_FACTS],
@@ -105,7 +105,7 @@ def _folder(path: Path) -> dict[str, Any]:
 
 
 def as_text(facts: dict[str, Any]) -> str:
-    """The report for people."""
+    """The report as text."""
     lines = [f"Python {facts['python']} on {facts['system']}"]
     lines.append(f"CPU: {facts['cpu']}, {facts['cpu_count']} cores")
     lines.append(f"Memory: {facts['ram_free_gib']} of {facts['ram_total_gib']} GiB available")
@@ -124,12 +124,12 @@ def as_text(facts: dict[str, Any]) -> str:
 def _torch_line(torch: dict[str, Any]) -> str:
     if torch.get("error"):
         return f"torch cannot be used: {torch['error']}"
-    devices = ", ".join(torch["devices"]) or _processor(torch)
+    devices = ", ".join(torch["devices"]) or _cpu_words(torch)
     return f"torch {torch['version']}: {devices}"
 
 
-def _processor(torch: dict[str, Any]) -> str:
-    """Training uses CUDA or the processor; said plainly where there is an Apple GPU."""
+def _cpu_words(torch: dict[str, Any]) -> str:
+    """The devices for training: CUDA or the CPU. On a Mac, state that its GPU is not supported."""
     return "CPU only (Apple GPUs are not supported yet)" if torch["mps"] else "CPU only"
 
 

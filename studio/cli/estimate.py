@@ -1,8 +1,8 @@
-"""``estimate``: what a project's training will need, before it runs.
+"""``estimate``: the memory, parameters, steps and time of a project's trainings.
 
-By the formulas of ``studio.estimate``, at once. ``--dry-run`` and ``--probe`` ask a helper process:
-the first follows every tensor of a step that computes nothing, the second trains two real steps. With
-``--json`` standard output carries one object for each Train node.
+The formulas of ``studio.estimate`` need no training. ``--dry-run`` and ``--probe`` use a helper
+process: the first traces every tensor of a step without computing it, the second trains two real
+steps. With ``--json`` standard output contains one object per Train node.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from studio.graph.registry import Registry, load_registry
 
 
 def estimate(options: argparse.Namespace) -> int:
-    """Tell the estimate of each Train node; 1 when one does not fit into the free memory."""
+    """Print the estimate of each Train node; 1 if one does not fit into the free memory."""
     from studio.cli.commands import leave_core, runs_dir
 
     registry = load_registry()
@@ -55,7 +55,7 @@ def _estimated(
     node: str,
     options: argparse.Namespace,
 ) -> Estimate | None:
-    """By formula, or by what the helper process finds."""
+    """The estimate by formula, or by the helper process."""
     if not (options.probe or options.dry_run):
         return estimate_graph(graph, registry, project_dir, facts, node)
     job = job_of(graph, registry, project_dir, graph.node(node))
@@ -83,8 +83,8 @@ def _one(
     if options.fit or options.apply:
         proposals, after = propose(graph, registry, project_dir, facts, found.node)
     if options.json:
-        told = {**found.to_json(), "proposals": [vars(p) for p in proposals]}
-        print(json.dumps(told), flush=True)
+        data = {**found.to_json(), "proposals": [vars(p) for p in proposals]}
+        print(json.dumps(data), flush=True)
     else:
         _tell(found)
         if options.fit or options.apply:

@@ -32,7 +32,7 @@ def runs(options: argparse.Namespace) -> int:
 
 
 def _run_row(folder: RunFolder) -> dict[str, Any]:
-    """One run; a damaged one is listed with what is known."""
+    """One run; a damaged one is listed with the facts that can be read."""
     try:
         name, steps = folder.plan().name, len(folder.plan().steps)
     except StudioError:

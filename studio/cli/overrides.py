@@ -1,7 +1,8 @@
-"""``--set NODE.SETTING=VALUE``: one change of a project for one run, and what is written to the file.
+"""``--set NODE.SETTING=VALUE``: settings for one invocation; and saving proposed settings to the
+project file.
 
-An unknown node or setting is refused with the nearest names; whether the value is allowed is judged
-with the rest of the project, by the same Problems as in the window.
+An unknown node or setting is an error that names similar ones; values are validated with the rest
+of the project, by the same Problems as in the window.
 """
 
 from __future__ import annotations
@@ -21,15 +22,15 @@ from studio.graph.registry import Registry, variant_fields
 
 
 def with_changes(graph: Graph, changes: Iterable[str], registry: Registry) -> Graph:
-    """The graph with every change made; raises ``StudioError`` for one that is not understood."""
+    """The graph with all changes; raises ``StudioError`` for an invalid one."""
     for change in changes:
         graph = _with_change(graph, change, registry)
     return graph
 
 
 def write_proposed(options: argparse.Namespace, change: Callable[[Graph], Graph]) -> None:
-    """Make what was proposed in the project file, and nothing else: ``--set`` is for this time. Where
-    the proposal was made with such values, that they were not written is told."""
+    """Write the proposed settings to the project file. Values of ``--set`` apply to this invocation
+    only and are not written; a message says so."""
     save_project(options.file, change(load_project(options.file)))
     if options.changes:
         print(
@@ -56,7 +57,7 @@ def _with_change(graph: Graph, change: str, registry: Registry) -> Graph:
 
 
 def _node(graph: Graph, place: str, change: str) -> Node:
-    """The node that the change names; ids may hold dots, so the longest one wins."""
+    """The node of a change; IDs may contain dots, so the longest match applies."""
     found = [n for n in graph.nodes if place.startswith(f"{n.id}.") and len(place) > len(n.id) + 1]
     if not found:
         name = place.partition(".")[0]
@@ -65,8 +66,8 @@ def _node(graph: Graph, place: str, change: str) -> Node:
 
 
 def setting_names(node: Node, registry: Registry) -> list[str] | None:
-    """Every setting of a node that can be changed, those of its chosen variants too; ``None``
-    when its type is not installed."""
+    """All settings of a node, including those of its selected variants; ``None`` if its type is not
+    installed."""
     node_type = registry.node_type(node.type)
     if node_type is None:
         return None
@@ -81,15 +82,15 @@ def setting_names(node: Node, registry: Registry) -> list[str] | None:
 
 
 def _is_text(node: Node, setting: str, registry: Registry) -> bool:
-    """Whether a setting takes nothing but text."""
+    """Whether a setting accepts only text."""
     node_type = registry.node_type(node.type)
     info = node_type.settings.model_fields.get(setting) if node_type else None
     return info is not None and info.annotation is str
 
 
 def _value(text: str, is_text: bool) -> Any:
-    """JSON where it is JSON, else the text as it stands. For a setting that takes text only a JSON
-    text counts: a revision 7e53421 or a folder 2024 is no number."""
+    """The value parsed as JSON, or the text itself if it is not JSON. For a text setting only a
+    JSON string is parsed: a revision 7e53421 or a folder 2024 is not a number."""
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):

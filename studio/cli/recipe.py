@@ -1,7 +1,7 @@
-"""``recipe``: propose values for a training, with a reason for each, and set them with ``--apply``.
+"""``recipe``: recommend values for a training, each with a reason; ``--apply`` saves them.
 
-The data report gives number and length of the rows; a kept one is used, else the data host looks at
-them. Nothing is changed without ``--apply``.
+The number and lengths of the rows come from the data report, which is cached or created by the data
+host.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ from studio.runs.token_request import token_request
 
 
 def recipe(options: argparse.Namespace) -> int:
-    """Show the recipe, or apply it; 2 when the project does not allow one, 1 when the data fail."""
+    """Print the recipe, or apply it; 2 if the project is invalid, 1 if the data cannot be read."""
     registry = load_registry()
     graph = with_changes(load_project(options.file), options.changes, registry)
     project_dir = options.file.resolve().parent
-    recipe_facts(graph, registry, project_dir, options.node)  # the right node, before any work
+    recipe_facts(graph, registry, project_dir, options.node)  # validates the node before any work
     try:
         report = _report(graph, registry, options)
     except StudioError as error:
         return tell_failure(error)
     proposals = propose(recipe_facts(graph, registry, project_dir, options.node, report))
     if options.apply:
-        graph = load_project(options.file)  # what changes in it, whatever --set says
+        graph = load_project(options.file)  # compared with the file, not with --set
         write_proposed(options, lambda stored: apply_recipe(stored, proposals))
     rows = [(p, present_value(graph, registry, p)) for p in proposals]
     for proposal, present in rows:
@@ -49,7 +49,7 @@ def recipe(options: argparse.Namespace) -> int:
 
 
 def _report(graph: Graph, registry: Registry, options: argparse.Namespace) -> DataReport | None:
-    """The data report, or ``None`` where the project has no data that can be looked at."""
+    """The data report, or ``None`` if the data cannot be read yet."""
     request, _ = token_request(graph, registry, options.file.resolve().parent, options.node)
     if request is None:
         print(

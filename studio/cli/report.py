@@ -1,6 +1,6 @@
 """A run as text: progress on one line in a terminal, a line every 5 % elsewhere, results at the end.
 
-It only reads events and the state made of them; it never decides anything.
+It reads events and the run state; it controls nothing.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ NOT_RESUMABLE = ("changed_since_plan", "other_version", "damaged_plan", "newer_p
 
 
 class Reporter:
-    """Tells the events of one run on standard output."""
+    """Prints the events of one run to standard output."""
 
     def __init__(self, state: RunState) -> None:
         self._state = state
         self._live = sys.stdout.isatty()
         self._line = ""
         self._drawn_at = 0.0
-        self._told: dict[tuple[str | None, str], int] = {}
+        self._reported: dict[tuple[str | None, str], int] = {}
 
     def tell(self, event: Event) -> None:
-        """Show one event (the state knows it already)."""
+        """Print one event (the state already includes it)."""
         teller = _TELLERS.get(event.name)
         text = teller(self._state, event) if teller else None
         if event.name == "Metric":
@@ -71,9 +71,9 @@ class Reporter:
             return True
         part = math.floor(100 * step / steps / EVERY_PERCENT)
         key = (event.node, kind)
-        if self._told.get(key, -1) >= part and step != 1:
+        if self._reported.get(key, -1) >= part and step != 1:
             return False
-        self._told[key] = part
+        self._reported[key] = part
         return True
 
     def _progress(self, event: Event) -> None:
@@ -90,8 +90,8 @@ class Reporter:
             return
         part = math.floor(100 * (node.done or 0) / node.total / EVERY_PERCENT)
         key = (event.node, node.phase)
-        if self._told.get(key, 0) < part:
-            self._told[key] = part
+        if self._reported.get(key, 0) < part:
+            self._reported[key] = part
             print(f"  {node.title}: {node.phase} {part * EVERY_PERCENT} %", flush=True)
 
     def _draw(self, node: NodeState) -> None:
@@ -128,12 +128,12 @@ def progress_line(node: NodeState, left_s: float | None) -> str:
 
 def duration(seconds: float | None) -> str:
     """``42 s``, ``3 min 05 s``, ``1 h 12 min``."""
-    whole = max(0, round(seconds or 0))
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    total = max(0, round(seconds or 0))
+    if total < 60:
+        return f"{total} s"
+    if total < 3600:
+        return f"{total // 60} min {total % 60:02d} s"
+    return f"{total // 3600} h {total % 3600 // 60:02d} min"
 
 
 def _figure(value: Any) -> str:

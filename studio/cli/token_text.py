@@ -1,7 +1,6 @@
-"""Rows of tokens as text for a terminal: colours where there are some, else brackets.
+"""Rows of tokens as text for a terminal, in colours or with brackets.
 
-What the data holds is never let through to the terminal as a command: control characters are
-written out.
+Control characters in the data are escaped, so that the terminal never interprets them.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ _JOINERS = ("\u200c", "\u200d")
 
 @dataclass(frozen=True)
 class Paint:
-    """How to show a state: in colours, or in brackets that the terminal's letters allow."""
+    """How to show a state: in colours, or in brackets that the terminal's encoding supports."""
 
     colours: bool
     letters: bool = True
@@ -47,7 +46,7 @@ def paint_for(colours: bool, encoding: str | None) -> Paint:
 
 
 def legend(paint: Paint, max_length: int) -> str:
-    """What the marks mean."""
+    """The legend of the colours or brackets."""
     words = {
         "trained": "trained",
         "context": "context",
@@ -60,7 +59,7 @@ def legend(paint: Paint, max_length: int) -> str:
 
 
 def row_text(row: TokenRow, count: int, paint: Paint) -> str:
-    """A row of ``count``: where it is from, who speaks, and its tokens."""
+    """A row of ``count``: its source, its roles and its tokens."""
     heads = [_header(row, count), _roles(row)]
     dot = "·" if paint.letters else "-"
     head = "\n".join(h for h in heads if h).replace("·", dot)
@@ -90,14 +89,14 @@ def _header(row: TokenRow, count: int) -> str:
 
 
 def _roles(row: TokenRow) -> str:
-    """Who says which tokens, counted from 1."""
+    """The role of each range of tokens, counted from 1."""
     own = [f"added by the chat template 1-{row.inserted}"] if row.inserted else []
     spans = [f"{visible(r.role)} {r.first + 1}-{r.after}" for r in row.roles if r.after > r.first]
     return "  " + " · ".join([*own, *spans]) if spans else ""
 
 
 def _pieces(row: TokenRow) -> Iterator[tuple[Token, str]]:
-    """Each token with what is shown for it; where several make one character, the first has it."""
+    """Each token with its text; if several tokens form one character, the first one shows it."""
     shown = 0
     for token in row.tokens:
         piece = token.text
@@ -118,7 +117,7 @@ def _in_colours(row: TokenRow, letters: bool) -> str:
 
 
 def _coloured(text: str, state: str, index: int, *, special: bool = False) -> str:
-    """Neighbours differ a little, so that single tokens can be told apart."""
+    """Alternate two shades, so that single tokens can be distinguished."""
     code = _COLOURS.get(state, _PLAIN_COLOURS)[index % 2] + (_SPECIAL if special else "")
     lines = text.split("\n")
     return "\n".join(f"{code}{line}{_RESET}" if code and line else line for line in lines)
@@ -136,7 +135,7 @@ def _in_brackets(row: TokenRow, paint: Paint) -> str:
 
 
 def visible(text: str, *, letters: bool = True) -> str:
-    """The text with its line ends shown, and nothing in it that a terminal obeys."""
+    """The text with visible line ends and escaped control characters."""
     return "".join(_shown(c, letters) for c in text)
 
 

@@ -1,7 +1,7 @@
-"""``tokens``: rows as the model will see them, token by token, before anything is trained.
+"""``tokens``: rows as the model sees them, token by token.
 
-The data host prepares data and tokenizer as a run would (``studio.training.data_host.host``); this one
-shows the rows as they come. Torch stays out of it.
+The data host prepares data and tokenizer as a run does (``studio.training.data_host.host``); this
+module prints the rows as they arrive, without torch.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Show = Callable[[TokenRow, Mapping[str, Any]], bool]
 
 
 def tokens(options: argparse.Namespace) -> int:
-    """Show rows as tokens; 2 when the project or the arguments do not allow it, 1 when it fails."""
+    """Print rows as tokens; 2 if the project or the arguments are invalid, 1 if it fails."""
     request = requested(options)
     if request is None:
         return 2
@@ -42,7 +42,8 @@ def tokens(options: argparse.Namespace) -> int:
 
 
 def requested(options: argparse.Namespace) -> TokenRequest | None:
-    """What to ask for; ``None`` when project or arguments do not allow it, which has been told."""
+    """The token request; ``None`` after printing why the project or the arguments do not allow
+    one."""
     try:
         return _requested(options)
     except StudioError as error:
@@ -68,14 +69,14 @@ def _requested(options: argparse.Namespace) -> TokenRequest | None:
 
 
 def opened(host: DataHost, request: TokenRequest, options: argparse.Namespace) -> Mapping[str, Any]:
-    """The data opened in the data host, and what it says of them."""
+    """Open the data in the data host; returns its description of them."""
     from studio.cli.commands import runs_dir
 
     return host.ask("open", request=request.to_json(), runs=str(runs_dir(options).resolve()))
 
 
 def tell_failure(error: StudioError) -> int:
-    """Say what went wrong while the data were looked at; the exit code."""
+    """Print why the data could not be read; returns the exit code."""
     where = f"{error.file}:{error.line}: " if error.line else ""
     print(f"{where}{error.sentence} {error.hint}".strip(), file=sys.stderr)
     return 1
@@ -120,7 +121,7 @@ def _rows_in_words(count: int) -> str:
 
 
 def _suspicious(host: DataHost, first: int, limit: int) -> Iterator[TokenRow]:
-    """Up to ``limit`` rows from ``first`` on that look wrong."""
+    """Up to ``limit`` rows with findings, starting at ``first``."""
     number = first - 1
     for _ in range(limit):
         number = int(host.ask("next_suspicious", after=number)["number"])
@@ -130,7 +131,7 @@ def _suspicious(host: DataHost, first: int, limit: int) -> Iterator[TokenRow]:
 
 
 def _as_json(row: TokenRow, begin: Mapping[str, Any]) -> bool:
-    """One object a row; what was cut off is only counted."""
+    """One object per row; truncated tokens are only counted."""
     kept = row.kept
     shown: dict[str, Any] = {
         "row": row.number,
@@ -155,7 +156,7 @@ def _as_json(row: TokenRow, begin: Mapping[str, Any]) -> bool:
 
 
 class _Page:
-    """Prints rows until the screen is full; without a screen, all of them."""
+    """Prints rows until the screen is full, or all of them without a terminal."""
 
     def __init__(self, screen: os.terminal_size | None) -> None:
         self._screen = screen
@@ -165,7 +166,7 @@ class _Page:
         self._paint = paint_for(colours, sys.stdout.encoding)
 
     def __call__(self, row: TokenRow, begin: Mapping[str, Any]) -> bool:
-        """Show a row; whether another one is wanted."""
+        """Print a row; returns whether to print another one."""
         needed = self._height(row, begin)
         if self._shown and needed > self._left:
             print(

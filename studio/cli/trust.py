@@ -1,7 +1,7 @@
-"""``trust``: look at the code that a model brings, and trust it or take the trust back.
+"""``trust``: review the custom code of a model, and trust it or revoke the trust.
 
-The terminal's form of the window's dialog. It must not run that code, and it never trusts without
-a typed answer or ``--yes`` with the hash that was looked at.
+It is the counterpart of the window's dialog. It must not run that code, and it never trusts without
+a typed answer or ``--yes`` with the hash of the reviewed files.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from studio.model.models import local_folder
 
 
 def trust(options: argparse.Namespace) -> int:
-    """Show the files; remember or forget that the user trusts them."""
+    """Show the files; store or revoke the user's trust."""
     if options.revoke:
         count = store.revoke(options.model)
         print(f"{options.model}: trust revoked." if count else "The model was not trusted.")
@@ -54,12 +54,12 @@ def _code(model: str) -> store.OwnCode:
     return code
 
 
-def _show(code: store.OwnCode, whole: bool) -> None:
+def _show(code: store.OwnCode, contents: bool) -> None:
     print(f"{code.source} requires custom Python code, in {code.folder}:")
     for name, digest in code.files.items():
         lines = code.text(name)
         print(f"  {name}  {lines.count(chr(10)) + 1} lines  sha256 {digest}")
-        if whole:
+        if contents:
             print("\n".join(f"    {line}" for line in lines.splitlines()))
     print("This code runs with all your permissions. Review it first (--show prints it).")
 

@@ -1,8 +1,9 @@
-"""What autograd keeps of one decoder layer until the backward pass, in bytes.
+"""The bytes that autograd stores for the backward pass of one decoder layer.
 
-Each function names one operation of transformers' models and what it keeps; the sum over a layer is
-the k of the usual formulas. ``w`` is the width of the stream of activations in bytes. Checked to the
-byte against a dry run (``studio.training.estimate.dry_run``) by ``tests/studio/estimate/test_dry_run.py``.
+Each function covers one operation of transformers' models; the sum over a layer is the k of the
+usual formulas. ``w`` is the width of the stream of activations in bytes. Checked to the byte
+against a dry run (``studio.training.estimate.dry_run``) by
+``tests/studio/estimate/test_dry_run.py``.
 
 A frozen linear layer keeps nothing. A LoRA beside it keeps the input of A and of B. PEFT holds
 adapters in float32: without autocast the input of A is a float32 copy, with autocast a copy in the
@@ -54,7 +55,7 @@ class Mode:
         if self.adapter == self.weights:
             return None
         if self.quantization != "none" and self.autocast and self.device == "cuda":
-            return None  # PEFT leaves the cast to autocast there; on a processor it does not
+            return None  # PEFT leaves the cast to autocast there; on a CPU it does not
         return self.weights if self.autocast else self.adapter
 
     @property
@@ -173,7 +174,7 @@ def is_down(shape: Shape, linear: Linear) -> bool:
 
 
 def _casts(targets: Sequence[Target], mode: Mode) -> int:
-    """Autocast keeps a copy of each trained matrix in the stream's width through the whole step."""
+    """Autocast keeps a copy of each trained matrix in the stream's width during the entire step."""
     if not mode.autocast or mode.adapter == mode.stream:
         return 0
     if mode.full:
@@ -193,13 +194,13 @@ def _outputs(targets: Sequence[Target], mode: Mode) -> int:
 
 
 def _matrices(targets: Sequence[Target], mode: Mode) -> int:
-    """Matrices that the method computes and keeps, whatever the number of tokens."""
+    """Matrices that the method computes and stores, independent of the number of tokens."""
     casts = mode.autocast and mode.adapter != mode.stream
     return sum(mode.inner * (t.kept.matrices + casts * t.kept.casts) for t in targets)
 
 
 def moment_bytes(targets: Sequence[Target], mode: Mode) -> int:
-    """The most that one of these layers needs only while it computes."""
+    """The largest temporary memory of one of these layers."""
     casts = mode.adapter != mode.stream
     each = (
         mode.adapter * (t.kept.moment + casts * t.kept.moment_casts) + mode.inner * t.kept.brief
@@ -216,6 +217,6 @@ def moment_gradients(targets: Sequence[Target], mode: Mode) -> int:
 
 
 def _dropouts(shape: Shape, mode: Mode) -> int:
-    """A noise per dropped number: on a processor in the stream's width, on a GPU one byte."""
+    """A noise per dropped number: on a CPU in the stream's width, on a GPU one byte."""
     noise = mode.stream if mode.device == "cpu" else MASK_BYTES
     return noise * 2 * shape.hidden if shape.dropout.get("residual") else 0

@@ -1,7 +1,7 @@
-"""Ask the helper process for a dry run or a probe, and put what it found into the estimate.
+"""Run a dry run or a probe in the helper process, and update the estimate with its result.
 
-The helper has torch; this side has not. ``ask`` yields titles of what goes on and ends with the new
-estimate; closing the generator ends the helper, which is how the window cancels it.
+Only the helper imports torch. ``ask`` yields the titles of its phases and returns the new estimate;
+closing the generator ends the helper, which is how the window cancels it.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ GRACE_S = 3.0
 def ask(
     kind: Kind, job: Job, facts: Facts, started: Callable[[Callable[[], None]], None] | None = None
 ) -> Generator[str, None, Estimate]:
-    """Titles of what goes on; returns the estimate with what was found. Raises ``StudioError``.
-    ``started`` is given a function that ends the helper from another thread."""
+    """The titles of the phases; returns the updated estimate. Raises ``StudioError``. ``started``
+    receives a function that ends the helper from another thread."""
     asked = request(kind, job, facts)
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as errors:
         process = start_child(
@@ -65,7 +65,7 @@ def ask(
 
 
 def request(kind: Kind, job: Job, facts: Facts) -> dict[str, Any]:
-    """What the helper is asked, as JSON data. Raises ``StudioError`` when something is missing."""
+    """The request to the helper, as JSON data. Raises ``StudioError`` if something is missing."""
     if job.train is None or job.base is None or not job.base.model.strip():
         raise StudioError("Connect a Base model node first.", node=job.node, code="no_base_model")
     folder = local_folder(job.base.model.strip(), job.project_dir)
@@ -112,8 +112,8 @@ def _tied(job: Job) -> bool:
 
 
 def _refuse_probe(job: Job, folder: Path, facts: Facts) -> None:
-    """What cannot be tried out is told before torch is loaded. On a processor a training that is too
-    large could take everything else on the machine down with it; a GPU only refuses it."""
+    """Raise if a probe is not possible, before torch is loaded. On a CPU a training that is too
+    large can affect other programs; on a GPU it only fails."""
     if not weight_files(folder):
         raise StudioError(
             f"{folder} contains no weights, which a probe requires.",
@@ -166,9 +166,7 @@ def _adapted(job: Job, model: Mapping[str, Any]) -> dict[str, Any] | None:
         "rank_pattern": chosen.ranks,
         "alpha_pattern": chosen.alphas,
         "modules_to_save": listed(lora.modules_to_save),
-        "trained_tokens": list(
-            range(len(set(listed(lora.trained_tokens))))
-        ),  # which ones, no matter
+        "trained_tokens": list(range(len(set(listed(lora.trained_tokens))))),  # any tokens will do
     }
 
 
@@ -177,14 +175,14 @@ def _follow(
 ) -> Generator[str, None, Mapping[str, Any] | None]:
     assert process.stdin is not None
     assert process.stdout is not None
-    with contextlib.suppress(BrokenPipeError):  # its end says why
+    with contextlib.suppress(BrokenPipeError):  # its exit status gives the reason
         json.dump(asked, process.stdin)
         process.stdin.close()
     for line in process.stdout:
         try:
             message = json.loads(line)
         except ValueError:
-            continue  # what a library prints
+            continue  # output of a library
         if "progress" in message:
             yield message["progress"]["title"]
         elif "error" in message:
@@ -212,7 +210,7 @@ def _with_dry(job: Job, facts: Facts, found: Mapping[str, Any]) -> Estimate:
 
 
 def _with_probe(job: Job, facts: Facts, found: Mapping[str, Any]) -> Estimate:
-    """Keep the measured peak and speed, and estimate again with them."""
+    """Store the measured peak and speed, and update the estimate."""
     assert job.shape is not None
     mode = mode_of(job, facts.machine)
     data, _ = rows_of(job, facts)
@@ -220,7 +218,7 @@ def _with_probe(job: Job, facts: Facts, found: Mapping[str, Any]) -> Estimate:
     counted, _ = counted_of(job, job.shape)
     machine = facts.machine
     parts = memory(
-        job.shape, counted, mode, batch, job.train.optimizer, machine.framework, machine.holes
+        job.shape, counted, mode, batch, job.train.optimizer, machine.framework, machine.fragments
     )
     each = operations_per_token(
         job.shape,
@@ -250,5 +248,5 @@ def _with_probe(job: Job, facts: Facts, found: Mapping[str, Any]) -> Estimate:
 
 
 def _environment(threads: int) -> dict[str, str]:
-    """As many threads as a run has, and none that spin while they wait."""
+    """The thread count of a run, with threads that do not spin while they wait."""
     return {"OMP_WAIT_POLICY": "PASSIVE", **({"OMP_NUM_THREADS": str(threads)} if threads else {})}

@@ -1,4 +1,4 @@
-"""The correction of a peak by a probe: where one counts, and what is said where one does not."""
+"""The correction of the estimated peak by a probe, and the sentence if a probe does not apply."""
 
 from __future__ import annotations
 
@@ -19,13 +19,14 @@ from studio.estimate.measured import (
 from studio.estimate.memory import Batch
 from studio.estimate.pace import day_of
 from studio.estimate.trainable import Counted
+from studio.values import FULL_FINE_TUNING
 
-MOST_TOLD = 2
-"""Differences that are named."""
+MOST_DIFFERENCES = 2
+"""Maximum number of differences that are named."""
 
 
 def conditions_of(job: Job, facts: Facts, counted: Counted, mode: Mode, batch: Batch) -> Conditions:
-    """Everything that a figure of this training is measured for."""
+    """The conditions under which this training would be measured."""
     return Conditions(
         model=str(job.base.model).strip(),
         config=job.config,
@@ -45,16 +46,16 @@ def conditions_of(job: Job, facts: Facts, counted: Counted, mode: Mode, batch: B
 
 
 def method_of(job: Job) -> str:
-    """The LoRA method, or ``whole``."""
-    return str(job.lora.method) if job.lora is not None else "whole"
+    """The LoRA method, or that of full fine-tuning."""
+    return str(job.lora.method) if job.lora is not None else FULL_FINE_TUNING
 
 
 def correction(now: Conditions) -> tuple[Measured | None, str]:
-    """The figure that corrects the peak, or a sentence about the probe that does not count here."""
+    """The measurement that corrects the peak, or a sentence about a probe that does not apply."""
     measured, other = find_measured(now)
     if other is None:
         return measured, ""
-    changed = names(differences(now, other.of)[:MOST_TOLD])
+    changed = names(differences(now, other.of)[:MOST_DIFFERENCES])
     return None, (
         f"The probe {day_of(other.when)} does not apply: it was made {changed}. Run the probe "
         "again to measure this training."

@@ -1,8 +1,9 @@
-"""What can be told about the rows of a project in milliseconds: how many, how long, how much is learned.
+"""Facts about the rows of a project, found in milliseconds: number, length and fraction of trained
+tokens.
 
-Lengths in tokens are counted characters divided by four, the usual ratio for English; that is an
-assumption, and the estimate says so. It must not read a large file whole: it looks at the first rows
-and goes by the file's size.
+Lengths in tokens are estimated as a quarter of the number of characters, the usual ratio for
+English; the estimate says so. A large file is not read completely: the first rows and the file's
+size are enough.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from studio.data.row_format import named
 SAMPLE_BYTES = 2**20
 CHARACTERS_PER_TOKEN = 4.0
 TEMPLATE_TOKENS = 8
-"Approximate number of tokens that a chat template adds to each turn."
+"Approximate number of tokens that a chat template adds per message."
 _TEXT_COLUMNS = COLUMNS["text_column"]
 _ANSWERS = ("completion", "output", "response", "answer", "chosen")
 
@@ -42,7 +43,7 @@ class DataFacts:
 
 
 def in_pieces(data: DataFacts, length: int) -> DataFacts:
-    """The rows that a training makes of plain text, where what is longer is split
+    """The rows that a training makes of plain text, where longer text is split
     (``studio.training.tokens.pieces``); other rows stay as they are."""
     if not data.texts:
         return data
@@ -75,17 +76,17 @@ def _facts(path: Path, stamp: int, size: int) -> DataFacts | None:
     del stamp
     with path.open("rb") as file:
         head = file.read(SAMPLE_BYTES)
-    rows = list(_rows(path, head, whole=size <= SAMPLE_BYTES))
+    rows = list(_rows(path, head, complete=size <= SAMPLE_BYTES))
     if not rows:
         return None
     lengths = [_tokens(row) for row in rows]
-    told = [_answer(row) for row in rows]
+    answered = [_answer(row) for row in rows]
     characters = sum(len(json.dumps(r, ensure_ascii=False)) for r in rows) + len(rows)
     count = (
         len(rows) if size <= SAMPLE_BYTES else max(len(rows), round(size / characters * len(rows)))
     )
-    answers = sum(a for a in told if a is not None)
-    share = answers / max(1, sum(lengths)) if all(a is not None for a in told) else 1.0
+    answers = sum(a for a in answered if a is not None)
+    share = answers / max(1, sum(lengths)) if all(a is not None for a in answered) else 1.0
     return DataFacts(
         count,
         sum(lengths) / len(lengths),
@@ -95,13 +96,13 @@ def _facts(path: Path, stamp: int, size: int) -> DataFacts | None:
     )
 
 
-def _rows(path: Path, head: bytes, *, whole: bool) -> Iterator[Any]:
+def _rows(path: Path, head: bytes, *, complete: bool) -> Iterator[Any]:
     text = head.decode("utf-8-sig", errors="replace")
-    if path.suffix == ".json" and whole:
+    if path.suffix == ".json" and complete:
         data = json.loads(text)
         yield from data if isinstance(data, list) else []
         return
-    lines = text.splitlines() if whole else text.splitlines()[:-1]
+    lines = text.splitlines() if complete else text.splitlines()[:-1]
     if path.suffix in (".jsonl", ".ndjson"):
         yield from (json.loads(line) for line in lines if line.strip())
     elif path.suffix == ".csv":
@@ -137,7 +138,7 @@ def _tokens(row: Any) -> int:
 
 
 def _answer(row: Any) -> float | None:
-    """Tokens of the answers of a row; ``None`` where it cannot be told which part they are."""
+    """Tokens of the answers of a row; ``None`` if the answers cannot be identified."""
     if not isinstance(row, Mapping):
         return None
     for key in _ANSWERS:

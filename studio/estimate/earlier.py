@@ -1,7 +1,7 @@
-"""The trainings that this machine has done: the run folders, read as paces.
+"""Earlier trainings on this machine: the speeds in its run folders.
 
-Only runs on the same device count, on a processor with the same number of threads. A run is read
-once, and again when it has gone on. It must not write, and a damaged run is passed over.
+Only runs on the same device count, on a CPU with the same number of threads. A run is read once,
+and again after it has continued. Nothing is written, and damaged runs are skipped.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ GOES_ON_S = 30.0
 
 @dataclass(frozen=True)
 class _Known:
-    """What was read of a run, and of which state of its events."""
+    """The facts read from a run, and the state of its events file at that time."""
 
     stamp: tuple[int, int]
     read_at: float
@@ -47,7 +47,7 @@ _known: dict[Path, _Known] = {}
 def facts_here(
     runs_dir: Path, registry: Registry, leave_core: bool, machine: Machine | None = None
 ) -> Facts:
-    """What an estimate goes by on this machine: memory, and earlier trainings and probes."""
+    """The facts about this machine for an estimate: memory, and earlier trainings and probes."""
     machine = machine or this_machine()
     threads = planned_threads(leave_core) if machine.device == "cpu" else 0
     paces = (*paces_of(runs_dir, registry, machine, threads), *probed_paces(threads))
@@ -67,7 +67,7 @@ def paces_of(
 
 @lru_cache(maxsize=4)
 def _newest(runs_dir: Path, stamp: int) -> tuple[RunFolder, ...]:
-    del stamp  # only there to look again when a run was added or removed
+    del stamp  # part of the cache key: read again when a run was added or removed
     return tuple(list_runs(runs_dir)[:LOOK_AT_RUNS])
 
 
@@ -75,10 +75,10 @@ def _of_run(
     folder: RunFolder, registry: Registry, machine: Machine, threads: int
 ) -> tuple[Pace, ...]:
     try:
-        told = folder.events_path.stat()
+        events = folder.events_path.stat()
     except OSError:
         return ()
-    stamp, now = (told.st_mtime_ns, told.st_size), time.monotonic()
+    stamp, now = (events.st_mtime_ns, events.st_size), time.monotonic()
     known = _known.get(folder.path)
     if known is None or (known.stamp != stamp and _may_read_again(folder, known, now)):
         known = _Known(stamp, now, *_read(folder, registry, machine))
@@ -92,7 +92,7 @@ def _may_read_again(folder: RunFolder, known: _Known, now: float) -> bool:
 
 
 def _read(folder: RunFolder, registry: Registry, machine: Machine) -> tuple[int, tuple[Pace, ...]]:
-    """The threads that a run computed with, and the pace of each of its trainings."""
+    """The thread count of a run, and the speed of each of its trainings."""
     there = folder.environment()
     name = f"{there.get('device')} / {there.get('cpu')} / {there.get('cpu_count')}"
     if name != machine_key():
@@ -101,7 +101,7 @@ def _read(folder: RunFolder, registry: Registry, machine: Machine) -> tuple[int,
     try:
         return int(threads or 0), tuple(_paces(folder, registry, machine))
     except (OSError, StudioError, KeyError, TypeError, ValueError, ZeroDivisionError):
-        return 0, ()  # a damaged run, or one of another version
+        return 0, ()  # a damaged run, or a run of another version
 
 
 def _paces(folder: RunFolder, registry: Registry, machine: Machine) -> Iterator[Pace]:

@@ -1,4 +1,5 @@
-"""“Make it fit”: changes of settings until the estimate is below the free memory, least harm first.
+"""“Make it fit”: changes of settings until the estimate is below the free memory, those with the
+least effect on the result first.
 
 1. accumulation for batch: the same rows in each optimizer step, only slower;
 2. gradient checkpointing: the same numbers, about a third slower;
@@ -83,7 +84,7 @@ def propose(
 
 
 def _needed(job: Job, facts: Facts, taken: list[list[Change]]) -> list[list[Change]]:
-    """Without the changes, the harshest first, that the others make needless."""
+    """The changes without those that the others make unnecessary, checked from the harshest on."""
     for fields in reversed(taken[:-1]):
         others = [t for t in taken if t is not fields]
         if estimate_job(_with(job, others), facts).fits:
@@ -108,9 +109,9 @@ def _proposals(
 
 
 def carried(facts: Facts, now: Estimate) -> Facts:
-    """What changed settings are estimated by. A probe counts for what it measured only; where it found
-    more than the formula, as much more is assumed after a change, so that no peak is promised that the
-    machine has been seen to exceed."""
+    """The facts for estimating changed settings. A probe only applies to the settings it measured;
+    if it measured more than the formula, the same ratio is assumed after a change, so that the
+    estimate is not too low."""
     if now.basis != "measured here" or not now.parts or not now.peak:
         return facts
     return replace(facts, least_ratio=max(1.0, now.peak / now.parts.peak))
@@ -130,7 +131,7 @@ Change = tuple[str, str, Any, str]
 def _batch(job: Job, facts: Facts, registry: Registry) -> Iterator[list[Change]]:
     del facts, registry
     rows, times = job.train.batch_size, job.train.gradient_accumulation_steps
-    whole = rows * times
+    effective = rows * times
     while rows > 1:
         rows = max(n for n in range(1, rows) if rows % n == 0) if rows % 2 else rows // 2
         yield [
@@ -138,7 +139,7 @@ def _batch(job: Job, facts: Facts, registry: Registry) -> Iterator[list[Change]]
             (
                 "train",
                 "gradient_accumulation_steps",
-                whole // rows,
+                effective // rows,
                 "Keeps the effective batch size, so the result is the same.",
             ),
         ]

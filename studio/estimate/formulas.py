@@ -1,8 +1,8 @@
 """How many parameters each LoRA method trains in one layer, by formula.
 
 Each formula is one that the method's paper gives for a matrix of ``width_in`` × ``width_out``;
-``tests/studio/estimate`` holds them to PEFT. A method without one is counted by the helper process on the
-meta device; it must not be guessed here.
+``tests/studio/estimate`` holds them to PEFT. For a method without a formula the helper process
+counts the parameters on the meta device.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def _of_a(m: Linear, r: int, settings: Settings) -> int:
 
 
 def _coefficients(m: Linear, r: int, settings: Settings) -> int:
-    """As many as were asked for; the default is that of the method (Gao et al., 2024)."""
+    """The number of coefficients in the settings (Gao et al., 2024)."""
     from studio.adapters.research.fourierft import FourierftSettings
 
     del m, r
@@ -112,7 +112,7 @@ def _coefficients(m: Linear, r: int, settings: Settings) -> int:
 
 
 def _wavelets(m: Linear, r: int, settings: Settings) -> int:
-    """As many as were asked for (Bilican et al., 2025)."""
+    """The number of coefficients in the settings (Bilican et al., 2025)."""
     from studio.adapters.research.waveft import WaveftSettings
 
     del m, r
@@ -120,7 +120,7 @@ def _wavelets(m: Linear, r: int, settings: Settings) -> int:
 
 
 def _numbers(m: Linear, r: int, settings: Settings) -> int:
-    """As many as were asked for (TinyLoRA, 2026)."""
+    """The number of parameters in the settings (TinyLoRA, 2026)."""
     from studio.adapters.research.tinylora import TinyloraSettings
 
     del m, r

@@ -1,8 +1,7 @@
-"""The estimate of a Train node, from the graph alone: the function that the window calls live.
+"""The estimate of a Train node from the graph, which the window updates after every edit.
 
-``estimate_graph`` takes well under 5 ms once the model's shape has been read, so that it can follow a
-slider. It never raises for a project that is not finished: it says in ``notes`` what is missing, and
-what is not known is ``None``.
+``estimate_graph`` takes well under 5 ms once the model's shape has been read. It never raises for
+an incomplete project: ``notes`` says what is missing, and unknown values are ``None``.
 """
 
 from __future__ import annotations
@@ -35,14 +34,13 @@ MARGIN = 0.95
 
 @dataclass(frozen=True)
 class Estimate:
-    """What one Train node will need.
+    """The estimate of one Train node.
 
-    ``parts`` are bytes by part with their ``peak``; ``available`` the bytes that the device has free,
-    ``fits`` whether the peak is below 95 % of them. ``seconds`` are those of the whole Train
-    node, known only where a training or a probe was timed on this machine (``seconds_from``), with the
-    range that they are likely to be in, and by part. ``basis`` says where the peak comes from, and
-    ``dropped`` which probe does not count here. ``None`` means unknown; ``notes`` are sentences for
-    the user.
+    ``parts`` are bytes by part with their ``peak``; ``available`` the bytes that the device has
+    free, ``fits`` whether the peak is below 95 % of them. ``seconds`` is the time of the Train
+    node, known only if a training or a probe was timed on this machine (``seconds_from``), with its
+    likely range, and by part. ``basis`` is the source of the peak, and ``dropped`` says which probe
+    does not apply. ``None`` means unknown; ``notes`` are sentences for the user.
     """
 
     node: str
@@ -104,7 +102,7 @@ def estimate_job(job: Job, facts: Facts) -> Estimate:
     batch = longest_batch(job, data, mode)
     framework = facts.machine.framework
     parts = memory(
-        job.shape, counted, mode, batch, job.train.optimizer, framework, facts.machine.holes
+        job.shape, counted, mode, batch, job.train.optimizer, framework, facts.machine.fragments
     )
     found = _with_memory(found, parts, *_correction(job, facts, counted, mode, batch), facts)
     found = replace(found, **_counts(job, job.shape, counted, mode), notes=(*notes, *said))
@@ -127,7 +125,7 @@ def _counts(job: Job, shape: Shape, counted: Counted, mode: Mode) -> dict[str, A
 def _with_memory(
     found: Estimate, parts: Parts | None, known: Measured | None, dropped: str, facts: Facts
 ) -> Estimate:
-    if parts is None:  # no formula: only what the probe needed
+    if parts is None:  # no formula: only the peak of the probe
         if known is None:
             return replace(found, dropped=dropped)
         return replace(
@@ -174,15 +172,15 @@ def _with_time(
         steps=steps,
         tokens=seen_tokens(job.train, data, steps),
     )
-    told = duration(work, facts.paces) if work is not None else None
-    if told is None:
+    timed = duration(work, facts.paces) if work is not None else None
+    if timed is None:
         return found
     return replace(
         found,
-        seconds=told.seconds,
-        seconds_low=told.low,
-        seconds_high=told.high,
-        seconds_from=told.source,
-        seconds_parts=told.parts,
-        notes=(*found.notes, *told.missing),
+        seconds=timed.seconds,
+        seconds_low=timed.low,
+        seconds_high=timed.high,
+        seconds_from=timed.source,
+        seconds_parts=timed.parts,
+        notes=(*found.notes, *timed.missing),
     )

@@ -1,6 +1,7 @@
-"""What a training is, from the graph alone: the nodes wired to a Train node, its batches, how it computes.
+"""The description of a training in the graph: the nodes connected to a Train node, its batches and
+precision.
 
-It must not estimate anything and never raises for a project that is not finished.
+It estimates nothing and never raises for an incomplete project.
 """
 
 from __future__ import annotations
@@ -46,8 +47,8 @@ STARTER_CONFIGS: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class Facts:
-    """What the estimate goes by besides the graph. ``data`` replaces what is read from the files;
-    ``paces`` are earlier trainings on this machine (``earlier``); where no probe counts, the peak is
+    """The facts for an estimate besides the graph. ``data`` replaces what is read from the files;
+    ``paces`` are earlier trainings on this machine (``earlier``); if no probe applies, the peak is
     multiplied by ``least_ratio``. ``threads`` are those of a run."""
 
     machine: Machine
@@ -59,8 +60,8 @@ class Facts:
 
 @dataclass(frozen=True)
 class Job:
-    """A Train node and what is wired to it, as settings models; ``config`` identifies the content of the
-    model's config.json."""
+    """A Train node and the nodes connected to it, as settings models; ``config`` identifies the
+    content of the model's config.json."""
 
     node: str
     train: Any
@@ -73,7 +74,7 @@ class Job:
 
 
 def job_of(graph: Graph, registry: Registry, project_dir: Path, train: Node) -> Job:
-    """What is wired to a Train node; ``None`` in its place where it is missing or invalid."""
+    """The nodes connected to a Train node; ``None`` for a missing or invalid one."""
     near = _model_nodes(graph, train.id)
     base = next((n for n in near if n.type == "base_model"), None)
     lora = next((n for n in near if n.type == "lora"), None)
@@ -146,9 +147,9 @@ def config_of_model(model: str, project_dir: Path) -> str:
 
 
 def counted_of(job: Job, shape: Shape) -> tuple[Counted, list[str]]:
-    """The trained parameters, and what has to be said about them."""
+    """The trained parameters, and notes about them."""
     if job.lora is None:
-        return _whole(job, shape), []
+        return _full_fine_tuning(job, shape), []
     lora = job.lora
     chosen = choose(shape.modules(), lora, job.base.model)
     targets = matched(shape, chosen.names, rank_for(lora.r, chosen.ranks))
@@ -175,8 +176,8 @@ def counted_of(job: Job, shape: Shape) -> tuple[Counted, list[str]]:
     return counted, notes
 
 
-def _whole(job: Job, shape: Shape) -> Counted:
-    """Full fine-tuning: everything, or the chosen layers."""
+def _full_fine_tuning(job: Job, shape: Shape) -> Counted:
+    """Full fine-tuning of all or of the selected layers."""
     layers = chosen_layers(job.train.trained_layers, shape.layers)
     ends = shape.embedding + shape.head if job.train.train_embeddings else 0
     inner = [m for m in shape.linears if layers is None or block_number(m.name) in layers]
@@ -210,8 +211,8 @@ def mode_of(job: Job, machine: Machine) -> Mode:
 
 
 def longest_batch(job: Job, data: DataFacts | None, mode: Mode) -> Batch:
-    """The largest micro-batch that can come. How far answers reach is not known for single rows, so
-    half as many again as the mean share may be learned, and of unknown data everything."""
+    """The largest possible micro-batch. The fraction of trained tokens of single rows is unknown,
+    so it is assumed to be 1.5 times the mean, and 1 for unknown data."""
     train = job.train
     length = train.max_length
     if train.batching == "packed":

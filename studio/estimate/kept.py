@@ -1,9 +1,10 @@
-"""What a method keeps until the gradient, and what it stores and needs for a moment, where that is not LoRA's.
+"""The memory of methods that differs from LoRA's: what they store for the backward pass, and their
+temporary memory.
 
-Why: some methods make a matrix as large as the layer's weight in each step, which for a short row is
-more than all activations; others keep nothing of what a LoRA keeps. Read off PEFT's forward passes, and
-held to a dry run by ``tests/studio/estimate/test_dry_run.py``. A method without an entry is taken to
-keep what LoRA keeps.
+Why: some methods make a matrix as large as the layer's weight in each step, which for a short row
+is more than all activations; others keep nothing of what a LoRA keeps. Read off PEFT's forward
+passes, and held to a dry run by ``tests/studio/estimate/test_dry_run.py``. A method without an
+entry is assumed to store what LoRA stores.
 """
 
 from __future__ import annotations
@@ -144,7 +145,7 @@ def _ia3(m: Linear, r: int, settings: Settings) -> Kept:
 
 
 def _beft(m: Linear, r: int, settings: Settings) -> Kept:
-    """A sum keeps nothing."""
+    """A sum stores nothing."""
     del m, r, settings
     return Kept(reads=False, middle=0, factors=0)
 

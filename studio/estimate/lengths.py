@@ -1,6 +1,6 @@
 """Steps and tokens of a training, by the arithmetic of a run (``studio.runs.cadence``).
 
-Also the tokens of its evaluations and samples: what they cost is part of the time.
+Also the tokens of its evaluations and samples, whose time counts, too.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def rows_per_unit(train: Any, data: DataFacts) -> float:
 
 
 def optimizer_steps(train: Any, data: DataFacts | None) -> int | None:
-    """Optimizer steps; ``None`` where it depends on rows that are not known."""
+    """The number of optimizer steps; ``None`` if it depends on unknown rows."""
     if train.max_steps:
         return int(train.max_steps)
     if data is None:
@@ -29,7 +29,7 @@ def optimizer_steps(train: Any, data: DataFacts | None) -> int | None:
 
 
 def tokens_per_step(train: Any, data: DataFacts) -> float:
-    """Tokens of a whole optimizer step, without padding."""
+    """Tokens of an optimizer step, without padding."""
     rows = float(train.batch_size * train.gradient_accumulation_steps) * rows_per_unit(train, data)
     return rows * mean_length(train, data)
 
@@ -67,7 +67,7 @@ def measuring_tokens(train: Any, data: DataFacts | None) -> tuple[float, float]:
 
 
 def _times(every: int, steps: int) -> int:
-    """How often something is due that comes every so many steps, and at the end."""
+    """How often an action is due that happens every ``every`` steps and at the end."""
     return steps // every + bool(steps % every) if every else 0
 
 

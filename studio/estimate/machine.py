@@ -1,7 +1,7 @@
-"""What this machine can hold and how fast it was seen to train, without torch.
+"""The memory and the measured training speed of this machine, without torch.
 
-Free memory is read again after ``FRESH_S`` seconds. A speed is only ever a measured one: of an
-earlier run or of the probe.
+Free memory is read again after ``FRESH_S`` seconds. Speeds are always measured, by an earlier run
+or by a probe.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ FRAMEWORK = {"cpu": 620 * 10**6, "cuda": 600 * 10**6}
 
 @dataclass(frozen=True)
 class Machine:
-    """The device that trains. ``available`` are bytes that a run may take; ``bfloat16`` whether Auto
-    would take that precision; ``holes`` whether freed tensors leave holes in a process's memory, as
-    they do with glibc."""
+    """The device that trains. ``available`` are bytes that a run may take; ``bfloat16`` whether
+    Auto would take that precision; ``fragments`` whether freed tensors fragment the heap, as with
+    glibc."""
 
     name: str
     device: str
@@ -42,11 +42,11 @@ class Machine:
     bfloat16: bool
     framework: int
     cores: int = 1
-    holes: bool = False
+    fragments: bool = False
 
 
 def this_machine() -> Machine:
-    """This machine now."""
+    """The current state of this machine."""
     return _machine(int(time.monotonic() / FRESH_S))
 
 
@@ -73,25 +73,25 @@ def _machine(moment: int) -> Machine:
         cpu_computes_bfloat16(),
         FRAMEWORK["cpu"],
         cpu_count(),
-        leaves_holes(),
+        allocator_fragments(),
     )
 
 
 @lru_cache(maxsize=1)
 def _gpu_computes_bfloat16() -> bool:
-    """Ampere and later do."""
+    """Whether the GPU is Ampere or newer."""
     try:
         import pynvml
 
         pynvml.nvmlInit()
         handle = pynvml.nvmlDeviceGetHandleByIndex(0)
         return int(pynvml.nvmlDeviceGetCudaComputeCapability(handle)[0]) >= 8
-    except Exception:  # no driver, no library, or one of another version
+    except Exception:  # no driver, no library, or another version of it
         return True
 
 
 @lru_cache(maxsize=1)
-def leaves_holes() -> bool:
+def allocator_fragments() -> bool:
     """Whether glibc's own allocator serves the processes that are started here."""
     other = ("tcmalloc", "jemalloc", "mimalloc")
     loaded = os.environ.get("LD_PRELOAD", "")
@@ -100,7 +100,7 @@ def leaves_holes() -> bool:
 
 @lru_cache(maxsize=1)
 def cpu_computes_bfloat16(cpuinfo: str = "/proc/cpuinfo") -> bool:
-    """Whether the processor has matrix units for bfloat16; what torch asks it too."""
+    """Whether the CPU has matrix units for bfloat16, as torch checks it."""
     try:
         flags = Path(cpuinfo).read_text(encoding="utf-8")
     except OSError:
@@ -110,5 +110,5 @@ def cpu_computes_bfloat16(cpuinfo: str = "/proc/cpuinfo") -> bool:
 
 @lru_cache(maxsize=1)
 def machine_key() -> str:
-    """What measured figures belong to."""
+    """The identity of this machine for measurements."""
     return f"{describe_device()} / {cpu_model()} / {cpu_count()}"

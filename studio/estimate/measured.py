@@ -1,8 +1,9 @@
-"""What probes measured, kept in the cache with everything that it was measured for.
+"""The measurements of probes, cached with their conditions.
 
-A peak corrects an estimate only where all of that is still so: the formula it is the ratio to, the
-model's config, method, precision, batch, machine and libraries. Where something differs, the figure is
-not used and the difference is told. A file that cannot be read costs only the correction.
+A measured peak corrects an estimate only under the same conditions: the formula it is the ratio to,
+the model's config, method, precision, batch, machine and libraries. If something differs, the
+measurement is not used and the difference is reported. A file that cannot be read costs only the
+correction.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any
 
 from studio.runs.environment import versions
 from studio.system import paths
+from studio.values import FULL_FINE_TUNING
 
 LARGEST_CORRECTION = 3.0
 NEARLY = 0.1
@@ -47,7 +49,7 @@ _MODE_WORDS = {
 
 @dataclass(frozen=True)
 class Conditions:
-    """What a figure was measured for. ``config`` identifies the model's config.json."""
+    """The conditions of a measurement. ``config`` identifies the model's config.json."""
 
     model: str
     config: str
@@ -67,8 +69,8 @@ class Conditions:
 
 @dataclass(frozen=True)
 class Measured:
-    """``ratio`` is measured peak by formula; ``operations`` are those per token of the probe's batch,
-    ``weights`` the model's in its linear layers, ``batching`` how rows were put together."""
+    """``ratio`` is measured peak by formula; ``operations`` are those per token of the probe's
+    batch, ``weights`` the model's in its linear layers, ``batching`` the batching mode."""
 
     of: Conditions
     ratio: float
@@ -82,7 +84,7 @@ class Measured:
 
 @lru_cache(maxsize=1)
 def formula_version() -> str:
-    """Identifies the formula of the memory: the files that it is written in."""
+    """Identifies the formula of the memory: a hash of its source files."""
     studio = Path(__file__).parents[1]
     content = b"".join(
         (studio / room / f"{name}.py").read_bytes()
@@ -94,32 +96,33 @@ def formula_version() -> str:
 
 @lru_cache(maxsize=1)
 def libraries() -> dict[str, str | None]:
-    """The versions of what computes a step."""
+    """The versions of the libraries that compute a step."""
     found = versions()
     return {name: found[name] for name in _LIBRARIES}
 
 
 def differences(now: Conditions, then: Conditions) -> list[str]:
-    """What has changed since a figure was measured, in the user's words; empty when it still counts."""
-    told = []
+    """What has changed since a measurement, in words for the user; empty if it still applies."""
+    found = []
     if then.machine != now.machine:
-        told.append("on another machine")
+        found.append("on another machine")
     if then.formula != now.formula:
-        told.append("with another version of the estimate")
-    told += _libraries_changed(now.versions, then.versions)
+        found.append("with another version of the estimate")
+    found += _libraries_changed(now.versions, then.versions)
     if then.config != now.config:
-        told.append("with other model files")
+        found.append("with other model files")
     if then.method != now.method:
-        told.append(f"with the method {then.method}")
+        full = then.method == FULL_FINE_TUNING
+        found.append("with full fine-tuning" if full else f"with the method {then.method}")
     changed = (word for k, word in _MODE_WORDS.items() if now.mode[k] != then.mode.get(k))
-    told += [f"with different {word}" for word in dict.fromkeys(changed)]
+    found += [f"with different {word}" for word in dict.fromkeys(changed)]
     if then.optimizer != now.optimizer:
-        told.append(f"with the optimizer {then.optimizer}")
+        found.append(f"with the optimizer {then.optimizer}")
     if then.threads != now.threads:
-        told.append(f"with {then.threads} thread{'s' if then.threads != 1 else ''}")
+        found.append(f"with {then.threads} thread{'s' if then.threads != 1 else ''}")
     if then.method == now.method and not _nearly(then.trained, now.trained):
-        told.append("with a different number of trainable parameters")
-    return told + _batch_changed(now, then)
+        found.append("with a different number of trainable parameters")
+    return found + _batch_changed(now, then)
 
 
 def _batch_changed(now: Conditions, then: Conditions) -> list[str]:
@@ -140,8 +143,8 @@ def _nearly(a: float, b: float) -> bool:
 
 
 def find_measured(now: Conditions) -> tuple[Measured | None, Measured | None]:
-    """The newest figure that counts under these conditions; else, second, the one of the same model
-    that differs least."""
+    """The newest measurement that applies under these conditions; else, as the second value, the
+    one of the same model with the fewest differences."""
     same = [m for m in all_measured() if m.of.model == now.model]
     for measured in same:
         if not differences(now, measured.of):
@@ -151,7 +154,7 @@ def find_measured(now: Conditions) -> tuple[Measured | None, Measured | None]:
 
 
 def all_measured() -> tuple[Measured, ...]:
-    """Every figure that is kept, newest first; read again when one was added."""
+    """All measurements, newest first; read again when one was added."""
     try:
         return _read(_folder(), _folder().stat().st_mtime_ns)
     except OSError:
@@ -159,7 +162,8 @@ def all_measured() -> tuple[Measured, ...]:
 
 
 def store_measured(measured: Measured) -> None:
-    """Keep a figure; one of the same conditions is replaced, and the oldest go when there are many."""
+    """Store a measurement; one with the same conditions is replaced, and the oldest are removed
+    when there are many."""
     from studio.system.atomic import write_atomic
 
     folder = _folder()
@@ -190,10 +194,10 @@ def _one(file: Path) -> Measured | None:
         found = Measured(**{**data, "of": Conditions(**data["of"])})
         sane = 1 / LARGEST_CORRECTION < found.ratio < LARGEST_CORRECTION
     except (OSError, ValueError, TypeError, KeyError):
-        return None  # of another version of the program, or damaged
+        return None  # from another version of the program, or damaged
     return found if sane else None
 
 
 def names(words: Sequence[str]) -> str:
-    """Differences as one phrase."""
+    """The differences as one phrase."""
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"

@@ -1,15 +1,15 @@
 """Memory of a training step by part, and its peak.
 
-The peak is the largest of three moments, each summed from what is alive then:
+The peak is the largest of three moments, each the sum of the tensors alive at that time:
 
 1. the loss has been computed and its gradient begins: everything that the layers keep, and logits, then
    the gradient of a trained head, then what the last layer's gradient needs;
 2. the gradient reaches the first layers: all gradients, one layer's activations;
 3. the optimizer steps: all gradients and the states, no activations.
 
-With gradient checkpointing the layers keep their inputs only, and one layer is computed again while
-its gradient is taken. Quantized matrices are made whole one at a time. It must not add a safety
-margin: whoever compares the peak with free memory does.
+With gradient checkpointing the layers keep their inputs only, and one layer is recomputed during
+its backward pass. Quantized matrices are dequantized one at a time. It adds no safety margin: the
+comparison with the free memory does.
 """
 
 from __future__ import annotations
@@ -37,20 +37,21 @@ CHUNK = 1 << 24
 LOGIT_BYTES = {"chunks": 12, "rows": 12, "full": 12, "plain": 14}
 """Per logit at the peak of the loss: log-probabilities, their gradient and the logits' gradient, each
 in float32; a model's own loss also keeps its logits in 16 bits."""
-HOLES = 1.6
+FRAGMENTATION = 1.6
 """What glibc loses beside adapters, as a share of the outputs of all of them: a fitted factor
-(docs/estimate.md). Tensors are aligned to 64 bytes, and glibc takes such a block only from a hole that is
-larger by more than that, so that a freed tensor may leave no room for one of its own size. An adapter's
-output, its scaled copy and the sum come and go between tensors that stay."""
+(docs/estimate.md). Tensors are aligned to 64 bytes, and glibc places such a block only in a gap
+that is larger by more than that, so that the gap of a freed tensor may be too small for another of
+its size. An adapter's output, its scaled copy and the sum come and go between tensors that stay."""
 NORM_GRADIENT = 20
 """Bytes per number of the last norm's input while its gradient is taken in float32: five copies."""
 
 
 @dataclass(frozen=True)
 class Parts:
-    """Bytes by part. ``activations`` is what layers keep, ``logits`` the loss above that, ``workspace``
-    what one layer's gradient needs for a moment, ``allocator`` what the system's allocator holds in
-    holes. They do not all lie in memory at once: ``peak`` says how much does."""
+    """Bytes by part. ``activations`` is what layers keep, ``logits`` the loss above that,
+    ``workspace`` what one layer's gradient needs for a moment, ``allocator`` what the system's
+    allocator loses to fragmentation. They are not all in memory at the same time; ``peak`` is the
+    maximum."""
 
     weights: int = 0
     quantization: int = 0
@@ -88,12 +89,12 @@ def memory(
     batch: Batch,
     optimizer: str = "adamw",
     framework: int = 0,
-    holes: bool = False,
+    fragments: bool = False,
 ) -> Parts | None:
-    """The memory of one step; ``None`` where trained parameters or optimizer are not known.
-    A trained token costs its model a changed copy of the embedding, kept where the head shares it, and a
-    gradient of the embedding's size. ``holes``: the allocator is one that does not use freed blocks
-    again (``Machine.holes``)."""
+    """The memory of one step; ``None`` where trained parameters or optimizer are not known. A
+    trained token costs its model a changed copy of the embedding, kept where the head shares it,
+    and a gradient of the embedding's size. ``fragments``: freed blocks are not reused completely
+    (``Machine.fragments``)."""
     trained = counted.trainable
     state = state_bytes(optimizer, mode.device)
     if trained is None or state is None:
@@ -106,7 +107,7 @@ def memory(
     used = _activations(shape, counted, mode, batch)
     kept, workspace, logits = used.kept, used.workspace, used.logits
     head = width * counted.head
-    lost = _lost(shape, counted, mode, batch, kept) if holes else 0
+    lost = _lost(shape, counted, mode, batch, kept) if fragments else 0
     standing = weights + constants + adapter + states
     first = kept + max(logits, head, head - _head_copy(shape, mode) + workspace)
     first += gradients if batch.accumulated else 0
@@ -132,7 +133,8 @@ def memory(
 
 
 def _own(counted: Counted, mode: Mode) -> int:
-    """Copies of whole layers, and what the method stores untrained; biases are the model's own."""
+    """Copies of fully trained layers, and frozen tensors of the method; biases belong to the
+    model."""
     kept = [t.kept for t in counted.targets]
     shared = sum(max((k.shared[n] for k in kept), default=0) for n in (0, 1))
     return mode.adapter * (counted.copies + sum(k.frozen for k in kept) + shared)
@@ -199,13 +201,14 @@ def _own_gradients(shape: Shape, mode: Mode) -> int:
 
 
 def _lost(shape: Shape, counted: Counted, mode: Mode, batch: Batch, kept: int) -> int:
-    """Bytes that lie in holes of the heap at the peak. Of a whole model: gradients come while
-    activations go, and do not take their room; the head's comes before any has gone."""
+    """Bytes lost to fragmentation at the peak. In full fine-tuning, gradients are allocated while
+    activations are freed and do not reuse their blocks; the gradient of the head comes before any
+    is freed."""
     if mode.full:
         gradients = mode.weights * ((counted.trainable or 0) - counted.head)
         return min(gradients, kept - _head_copy(shape, mode))
     return round(
-        HOLES * batch.tokens * sum(mode.inner * t.linear.width_out for t in counted.targets)
+        FRAGMENTATION * batch.tokens * sum(mode.inner * t.linear.width_out for t in counted.targets)
     )
 
 

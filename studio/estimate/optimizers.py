@@ -1,4 +1,4 @@
-"""Bytes of state that each optimizer keeps per trained number.
+"""Bytes of state that each optimizer stores per trained parameter.
 
 Why a table: bitsandbytes and torch allocate it at the first step. Matrices below 4,096 elements keep
 32-bit states in bitsandbytes; that is left out here, since it is a few kilobytes. Every choice of the
@@ -24,8 +24,8 @@ STATE_BYTES: dict[str, float | None] = {
     "muon": 4.0,
     "sgd": 0.0,
 }
-"""Per trained number. Paged states lie in main memory, so they are 0 on a GPU (and 8 or 2 on a
-processor: ``state_bytes``). Adafactor keeps a row and a column per matrix: next to nothing."""
+"""Per trained number. Paged states are in main memory, so they are 0 on a GPU (and 8 or 2 on a CPU:
+``state_bytes``). Adafactor keeps a row and a column per matrix: next to nothing."""
 _PAGED = {"paged_adamw": 8.0, "paged_adamw_8bit": EIGHT_BIT}
 
 

@@ -1,10 +1,10 @@
-"""The time of a training, from how fast an earlier one went on this machine.
+"""The time of a training, from the speed of earlier trainings on this machine.
 
 An earlier training of the same model gives its tokens a second, scaled by the operations per token
-where method, length or checkpointing differ; one of another model gives the operations a second that
-this machine reached. The nearest one is taken; the further it is, the wider the range that is told.
-What came between and around the steps (evaluations, samples, saving, loading) is taken as it was seen.
-It reads no file, and without an earlier training or a probe it knows nothing.
+where method, length or checkpointing differ; one of another model gives the operations a second
+that this machine reached. The most similar one is used; the less similar it is, the wider is the
+range. The time between and around the steps (evaluations, samples, saving, loading) is taken from
+it, too. It reads no file, and without an earlier training or a probe the time is unknown.
 """
 
 from __future__ import annotations
@@ -19,19 +19,20 @@ from studio.runs.cadence import FORWARD_SHARE
 
 _SAME_SIZE = 1.5
 _NEAR, _OTHER_SETTINGS, _PROBED, _OTHER_MODEL, _OTHER_PRECISION = 1.25, 1.5, 1.5, 2.5, 3.5
-"""How many times longer or shorter a training may take than told: after a run like it, after one of
-the same model, after a probe of it, after a training of another model or method, or in another
-precision (docs/estimate.md)."""
+"""The factor by which a training may take longer or shorter than estimated: after a run like it,
+after one of the same model, after a probe of it, after a training of another model or method, or in
+another precision (docs/estimate.md)."""
 _OTHER_DATA = 1.15
 _WIDEST = 4.0
 _TOO_FAR = 100.0
-"""A model so many times larger or smaller says nothing: small ones wait for Python, not for the device."""
+"""Largest ratio of model sizes at which an earlier training is used: small models wait for Python,
+not for the device."""
 
 
 @dataclass(frozen=True)
 class Way:
-    """How a training computes. What ``kernel`` names decides how many operations a second are
-    reached; ``method`` and ``checkpointing`` mostly how many there are."""
+    """How a training computes. ``kernel`` names what determines the operations per second;
+    ``method`` and ``checkpointing`` mostly determine their number."""
 
     kernel: tuple[object, ...]
     method: str
@@ -41,7 +42,7 @@ class Way:
 
 @dataclass(frozen=True)
 class Pace:
-    """How fast a training went on this machine.
+    """The measured speed of a training on this machine.
 
     ``operations`` are those per token, ``batch_tokens`` the tokens of a micro-batch, ``counted`` the
     tokens of its rows by those that an estimate assumes for them, ``spread`` how far the middle half
@@ -70,7 +71,7 @@ class Pace:
 
 @dataclass(frozen=True)
 class Work:
-    """What a training will do. ``evaluated`` are tokens of all evaluations, ``sampled`` those that
+    """The work of a training. ``evaluated`` are tokens of all evaluations, ``sampled`` those that
     samples write at most."""
 
     model: str
@@ -86,8 +87,7 @@ class Work:
 
 @dataclass(frozen=True)
 class Duration:
-    """Seconds of a training, the range that they are sure to about, where that is from in words, and
-    the seconds by part."""
+    """Seconds of a training, their likely range, their source in words, and the seconds by part."""
 
     seconds: float
     low: float
@@ -99,7 +99,7 @@ class Duration:
 
 
 def duration(work: Work, paces: Sequence[Pace], now: float | None = None) -> Duration | None:
-    """How long ``work`` takes; ``None`` without an earlier training that can tell."""
+    """How long ``work`` takes; ``None`` without a comparable earlier training."""
     usable = sorted((p for p in paces if _tells(work, p)), key=lambda p: _distance(work, p))
     if not usable:
         return None
@@ -143,8 +143,8 @@ def _completed(paces: Sequence[Pace]) -> Pace:
 
 
 def _tells(work: Work, pace: Pace) -> bool:
-    """Whether an earlier training says anything: of the same model, or in the same precision of one
-    that is not too far in size."""
+    """Whether an earlier training is comparable: of the same model, or in the same precision of a
+    model of similar size."""
     same = work.model == pace.model
     return pace.tokens_per_s > 0 and (
         same
@@ -153,12 +153,12 @@ def _tells(work: Work, pace: Pace) -> bool:
 
 
 def _apart(a: float, b: float) -> float:
-    """How many times the larger is the smaller."""
+    """The ratio of the larger to the smaller."""
     return max(a, b, 1.0) / max(1.0, min(a, b))
 
 
 def _distance(work: Work, pace: Pace) -> tuple[float, float]:
-    """How far an earlier training is from this one, then how long ago."""
+    """The difference of an earlier training from this one, then its age."""
     ours, its = work.way, pace.way
     sizes = math.log(_apart(work.batch_tokens, pace.batch_tokens))
     kernels = sum(a != b for a, b in zip(ours.kernel, its.kernel, strict=True))
@@ -213,7 +213,7 @@ def _source(work: Work, pace: Pace, now: float | None) -> str:
 
 
 def short_name(model: str) -> str:
-    """The last part of a folder, hub id or starter's name."""
+    """The last part of a folder, Hub ID or starter's name."""
     return model.rstrip("/\\").replace("\\", "/").replace(":", "/").rpartition("/")[2] or model
 
 
@@ -228,10 +228,10 @@ def day_of(when: float, now: float | None = None) -> str:
 
 
 def _missing(work: Work, pace: Pace) -> tuple[str, ...]:
-    """What could not be told, in sentences."""
-    told = []
+    """The missing parts of the estimate, in sentences."""
+    sentences = []
     if work.sampled and pace.sampling_s is None:
-        told.append("Sampling time is not included: earlier runs generated no samples.")
+        sentences.append("Sampling time is not included: earlier runs generated no samples.")
     if pace.around_s is None:
-        told.append("Loading the model and verifying the adapter are not included.")
-    return tuple(told)
+        sentences.append("Loading the model and verifying the adapter are not included.")
+    return tuple(sentences)

@@ -1,4 +1,4 @@
-"""The rows that a training sees and those that it is measured on, from the files of its Dataset nodes."""
+"""The training rows and validation rows, from the files of the Dataset nodes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from studio.node_settings.dataset import DatasetSettings
 
 
 def rows_of(job: Job, facts: Facts) -> tuple[DataFacts | None, list[str]]:
-    """The rows that are trained on, without those kept for validation; and what is taken for granted."""
+    """The training rows without those held out for validation; and the assumptions made."""
     if facts.data is not None:
         return facts.data, []
     each = []
@@ -50,8 +50,8 @@ def _facts(source: str, job: Job) -> DataFacts | None:
 
 
 def _validation(settings: DatasetSettings, count: int, job: Job) -> tuple[int, int]:
-    """Rows held out of ``count`` for validation, and those that lie in a file of their own. What a
-    column says is not known without reading all rows: none is assumed."""
+    """Rows held out of ``count`` for validation, and those that lie in a file of their own. The
+    effect of a split column is unknown without reading all rows: none is assumed."""
     if settings.split_mode in ("fraction", "group"):
         return round(count * settings.validation_fraction), 0
     if settings.split_mode == "count":

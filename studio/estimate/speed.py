@@ -1,4 +1,4 @@
-"""Time of a training: operations per token, and how many of them this machine was seen to do a second.
+"""The operations per token of a training, from which a measured speed gives its time.
 
 N are the weights of the decoder's linear layers, ρ the share of tokens that are learned, P the
 adapter's parameters, q = heads × head size, s the length, L the layers:
@@ -7,9 +7,9 @@ adapter's parameters, q = heads × head size, s the length, L the layers:
     with checkpointing:  + 2·N + 2·P + 2·q·s·L
     full fine-tuning:    6·N + 6·h·V (+ 2·N with checkpointing)
 
-A frozen matrix needs its input's gradient but not its own: 4 in place of 6. The share of the device's
-peak that a program reaches differs by a factor of three between programs, so nothing is assumed: the
-time is known once a run or a probe was measured here, else not.
+A frozen matrix needs its input's gradient but not its own: 4 in place of 6. The fraction of the
+device's peak that programs reach differs by a factor of three, so none is assumed: the time is
+known only after a run or a probe on this machine.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""What a training's events tell about its time: the steps, and everything around and between them.
+"""The time of a training, from its events: the steps, and everything around and between them.
 
-A finished or broken-off run is read from its events file, line by line; only the lines that say
-something about time are parsed. Of a run that was resumed, the longest unbroken part counts: the
-pauses are nobody's work. It must not read more of a long run than its first ``MOST_STEPS`` steps.
+The events file of a completed or interrupted run is read line by line; only lines about time are
+parsed. Of a resumed run the longest uninterrupted part counts. Only the first ``MOST_STEPS`` steps
+of a long run are read.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from studio.events import Event, from_line
 
 MOST_STEPS = 1000
 _SLEPT = 20.0
-"""A step that took so many times the usual for its tokens had the machine asleep in it."""
+"""A step that took longer than this multiple of the usual time is ignored: the machine was
+asleep."""
 _NAMES = (
     "RunStarted",
     "StepStarted",
@@ -47,7 +48,8 @@ class Timing:
     between_s: float = 0.0
 
     def steady(self) -> list[tuple[float, float]]:
-        """The steps without the first, which warms up, and without those that slept."""
+        """The steps without the first, which warms up, and without those during which the machine
+        was asleep."""
         later = self.steps[1:] or self.steps
         usual = median(seconds / tokens for tokens, seconds in later)
         return [(t, s) for t, s in later if s / t < _SLEPT * usual]
@@ -77,27 +79,27 @@ def read_timing(events: Path, node: str) -> Timing | None:
     """The timing of one Train node in an events file; ``None`` when no step of it was trained.
     Raises ``OSError``."""
     with events.open(encoding="utf-8", errors="replace") as lines:
-        return timing(_told(lines), node)
+        return timing(_events(lines), node)
 
 
-def _told(lines: Iterable[str]) -> Iterable[Event]:
+def _events(lines: Iterable[str]) -> Iterable[Event]:
     for line in lines:
         if line.startswith(_HEADS) and (found := from_line(line)) is not None:
             yield found
 
 
 def timing(events: Iterable[Event], node: str) -> Timing | None:
-    """The longest unbroken part of one node's training."""
+    """The longest uninterrupted part of one node's training."""
     best: Timing | None = None
     reader = _Reader()
     for event in events:
         if event.name in ("RunStarted", "TrainResumed") or event.node == node:
             if event.name in ("RunStarted", "StepStarted", "TrainResumed"):
-                best, reader = _longer(best, reader.told), _Reader()
+                best, reader = _longer(best, reader.timing), _Reader()
             reader.take(event)
-            if len(reader.told.steps) >= MOST_STEPS:
+            if len(reader.timing.steps) >= MOST_STEPS:
                 break
-    return _longer(best, reader.told)
+    return _longer(best, reader.timing)
 
 
 def _longer(one: Timing | None, other: Timing) -> Timing | None:
@@ -105,10 +107,10 @@ def _longer(one: Timing | None, other: Timing) -> Timing | None:
 
 
 class _Reader:
-    """Adds up one unbroken part. What a phase took is known when the next thing is told."""
+    """Adds up one uninterrupted part. The time of a phase is known at the next event."""
 
     def __init__(self) -> None:
-        self.told = Timing()
+        self.timing = Timing()
         self._last: float | None = None
         self._phase = ""
 
@@ -120,9 +122,9 @@ class _Reader:
         else:
             self._spend(passed)
         if event.name == "Metric" and "eval_loss" in event.data:
-            self.told.evaluated += float(event.get("eval_rows") or 0)
+            self.timing.evaluated += float(event.get("eval_rows") or 0)
         elif event.name == "Sample":
-            self.told.sampled += float(event.get("tokens") or 0)
+            self.timing.sampled += float(event.get("tokens") or 0)
         elif event.name == "Phase":
             self._phase = str(event.get("phase", ""))
         self._last = event.time
@@ -133,18 +135,18 @@ class _Reader:
             return
         seconds = tokens / speed
         self._spend(max(0.0, passed - seconds))
-        self.told.steps.append((tokens, seconds))
+        self.timing.steps.append((tokens, seconds))
 
     def _spend(self, seconds: float) -> None:
-        """Seconds that belong to the present phase."""
-        told = self.told
+        """Add seconds to the current phase."""
+        timing = self.timing
         if self._phase == "evaluate":
-            told.evaluating_s += seconds
+            timing.evaluating_s += seconds
         elif self._phase == "sample":
-            told.sampling_s += seconds
-        elif not told.steps:
-            told.before_s += seconds
+            timing.sampling_s += seconds
+        elif not timing.steps:
+            timing.before_s += seconds
         elif self._phase == "train":
-            told.between_s += seconds
+            timing.between_s += seconds
         else:
-            told.after_s += seconds
+            timing.after_s += seconds

@@ -1,7 +1,7 @@
 """How many parameters a LoRA method trains, counted as PEFT counts them.
 
-Why by formula (``formulas.py``): the number has to move with the slider. A method without one is counted
-by the helper process on the meta device; until then its number is unknown, never guessed.
+It uses formulas (``formulas.py``), so that the number updates with each edit. Without a formula the
+helper process counts on the meta device; until then the number is unknown.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ class Target:
 
 @dataclass(frozen=True)
 class Counted:
-    """What is trained: ``adapter`` parameters beside the model, ``biases`` and other ``own`` ones of
-    the model, ``copies`` of its layers and rows of its embedding; ``tokens`` is the number of those rows.
-    ``adapter`` is ``None`` where no formula is known. Nothing below ``first_layer`` has a gradient.
-    ``head``: numbers of the trained head (of the embedding, where they are one)."""
+    """The trained parameters: ``adapter`` parameters beside the model, ``biases`` and other ``own``
+    ones of the model, ``copies`` of its layers and rows of its embedding; ``tokens`` is the number
+    of those rows. ``adapter`` is ``None`` where no formula is known. Nothing below ``first_layer``
+    has a gradient. ``head``: numbers of the trained head (of the embedding, where they are one)."""
 
     targets: tuple[Target, ...]
     adapter: int | None
@@ -102,7 +102,7 @@ def _biases(shape: Shape, targets: Sequence[Target], bias: str) -> int:
 
 
 def _copies(shape: Shape, saved: Sequence[str]) -> int:
-    """Whole layers that PEFT copies and trains (``modules_to_save``): embedding and head."""
+    """Fully trained layers, which PEFT copies (``modules_to_save``): embedding and head."""
     heads = sum(n.rpartition(".")[2] in ("lm_head", "embed_out") for n in saved)
     others = len(saved) - heads
     return others * shape.embedding + heads * (shape.vocabulary * shape.hidden + shape.head_bias)

@@ -32,12 +32,12 @@ def gib(size: int | float) -> str:
 
 
 def number(size: int | float) -> str:
-    """The figure of ``gib`` without its unit, for “~5.2 of 8.0 GiB”."""
+    """The number of ``gib`` without its unit, for “~5.2 of 8.0 GiB”."""
     return f"{size / GIB:.{1 if size < 10 * GIB else 0}f}"
 
 
 def short(found: Estimate) -> str:
-    """What stands on the node: ``~5.2 of 8.0 GiB · ~12 min``, as far as it is known."""
+    """The short form on the node: ``~5.2 of 8.0 GiB · ~12 min``, as far as it is known."""
     known = []
     if found.peak is not None and found.available:
         known.append(f"~{number(found.peak)} of {number(found.available)} GiB")
@@ -90,7 +90,7 @@ def duration(found: Estimate) -> str:
 
 
 def parts_of_time(found: Estimate) -> list[tuple[str, float]]:
-    """The seconds by part, as far as they are worth telling."""
+    """The seconds by part, without negligible ones."""
     least = 0.01 * (found.seconds or 0.0)
     return [(name, took) for name, took in found.seconds_parts.items() if took > least]
 
@@ -102,7 +102,7 @@ def time_parts(found: Estimate) -> str:
 
 
 def facts(found: Estimate) -> list[tuple[str, str]]:
-    """Label and value of each figure beside the memory."""
+    """Label and value of each fact besides the memory."""
     steps = "unknown" if found.steps is None else f"{found.steps:,}"
     tokens = "unknown" if found.tokens is None else f"about {counted(found.tokens, 3)}"
     return [

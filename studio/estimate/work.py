@@ -1,4 +1,4 @@
-"""What a training will do, in operations and tokens; and what a probe of it says about the speed."""
+"""The work of a training in operations and tokens, and the speed measured by a probe."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from studio.estimate.trainable import Counted
 from studio.model.shapes import Shape
 
 _KERNEL = ("weights", "adapter", "autocast", "quantization", "full", "device")
-"""What of a mode decides how many operations a second are reached."""
+"""The fields of a mode that determine the operations per second."""
 
 
 def operations_of(
@@ -47,7 +47,7 @@ def way_of(mode: dict[str, Any], method: str, batching: str) -> Way:
 def work_of(
     job: Job, shape: Shape, counted: Counted, mode: Mode, data: DataFacts | None
 ) -> Work | None:
-    """The work of a training; ``None`` where its rows are not known."""
+    """The work of a training; ``None`` if its rows are unknown."""
     tokens = seen_tokens(job.train, data, optimizer_steps(job.train, data))
     if data is None or tokens is None:
         return None

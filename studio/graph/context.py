@@ -1,4 +1,4 @@
-"""What a step may use while it runs: where to write, how to tell, when to stop.
+"""What a running step may use: its folders, its events, and the stop request.
 
 The engine makes one per step; tests make one with plain functions. Steps never write outside
 ``folder`` and ``checkpoints`` (except to caches with a commit of their own, and exports to the
@@ -57,13 +57,14 @@ class StepContext:
             raise Stopped(self.node)
 
     def phase(self, phase: str, title: str = "") -> None:
-        """A new phase of the step begins; also a stop point."""
+        """Begin a new phase of the step; raises ``Stopped`` after a stop request."""
         self.check()
         self._started.pop(phase, None)
         self.emit("Phase", phase=phase, title=title)
 
     def progress(self, phase: str, done: float, total: float | None, unit: str = "") -> None:
-        """Tell how far a phase is (at most five times a second) and stop here if asked."""
+        """Report the progress of a phase (at most five times per second); raises ``Stopped`` after
+        a stop request."""
         self.check()
         now = time.monotonic()
         first = self._started.setdefault(phase, (now, done))
@@ -77,11 +78,11 @@ class StepContext:
         self.emit("Progress", phase=phase, done=done, total=total, unit=unit, eta_s=eta)
 
     def notice(self, sentence: str, hint: str = "", level: str = "warning") -> None:
-        """Tell the user something that does not end the run."""
+        """Show a notice to the user; it does not end the run."""
         self.emit("Notice", level=level, sentence=sentence, hint=hint)
 
     def artifact(self, kind: str, path: Path, **details: Any) -> None:
-        """Note an artifact; ``ArtifactSaved`` is sent when the step has been committed."""
+        """Register an artifact; ``ArtifactSaved`` is sent once the step has been committed."""
         self.artifacts.append({"kind": kind, "path": str(path), **details})
 
     def resolve(self, path: str) -> Path:

@@ -1,7 +1,7 @@
 """The Document: the current Graph, its undo history, its path and whether it has unsaved changes.
 
-It has identity, so it is a class; it knows nothing of Qt. Listeners are plain callables that are
-told after every change and read what they need.
+It is independent of Qt. Listeners are plain callables; they are called after every change and read
+what they need.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ class _Entry:
 class Document:
     """A graph under edit.
 
-    ``edit`` replaces the graph and records the old one. Edits in a row with the same merge key
-    (typing in one field, one drag) count as one undo step.
+    ``edit`` replaces the graph and records the old one. Consecutive edits with the same merge key
+    (typing in one field, one drag) are one undo step.
     """
 
     def __init__(self, graph: Graph | None = None, path: Path | None = None) -> None:
@@ -55,12 +55,12 @@ class Document:
 
     @property
     def undo_label(self) -> str | None:
-        """What Undo would take back, or ``None``."""
+        """The label of the edit that Undo reverts, or ``None``."""
         return self._undo[-1].label if self._undo else None
 
     @property
     def redo_label(self) -> str | None:
-        """What Redo would bring back, or ``None``."""
+        """The label of the edit that Redo repeats, or ``None``."""
         return self._redo[-1].label if self._redo else None
 
     def listen(self, listener: Callable[[], None]) -> Callable[[], None]:
@@ -78,13 +78,15 @@ class Document:
         self._merge_key = merge_key
         self._redo.clear()
         self._graph = graph
-        if merge_key is not None and graph == self._undo[-1].graph:  # typed, and typed back
+        if (
+            merge_key is not None and graph == self._undo[-1].graph
+        ):  # back to the graph from before the merged edits
             self._undo.pop()
             self._merge_key = None
         self._tell()
 
     def end_merge(self) -> None:
-        """Close the current merge: the next edit is an undo step of its own."""
+        """End the current merge: the next edit is a separate undo step."""
         self._merge_key = None
 
     def undo(self) -> None:
@@ -105,7 +107,7 @@ class Document:
         self._tell()
 
     def mark_saved(self, path: Path) -> None:
-        """The current graph is now what the file holds."""
+        """Mark the current graph as saved."""
         self._saved = self._graph
         self._merge_key = None
         self.path = path

@@ -63,7 +63,7 @@ def move(graph: Graph, positions: Mapping[str, Position]) -> Graph:
 
 
 def retitle(graph: Graph, node_id: str, title: str) -> Graph:
-    """The graph with a node under another title; an empty one means the type's own."""
+    """The graph with a node under another title; an empty title means the title of the type."""
     return _map(graph, {node_id: {"title": title.strip()}})
 
 
@@ -87,7 +87,7 @@ def set_setting(graph: Graph, node_id: str, path: str, value: Any) -> Graph:
 
 
 def reset_setting(graph: Graph, node_id: str, path: str) -> Graph:
-    """The graph with one setting back at its default (that is: left out)."""
+    """The graph with one setting reset to its default, which removes it."""
     node = graph.node(node_id)
     head, _, rest = path.partition(".")
     settings = dict(node.settings)
@@ -102,7 +102,7 @@ def reset_setting(graph: Graph, node_id: str, path: str) -> Graph:
 
 
 def _inner(settings: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """A variant's own settings; what a damaged file has in their place gives way."""
+    """The settings of a variant; invalid data of a damaged file is replaced."""
     found = settings.get(name)
     return dict(found) if isinstance(found, Mapping) else {}
 
@@ -118,7 +118,7 @@ def raise_nodes(graph: Graph, node_ids: Iterable[str]) -> Graph:
 
 
 def subgraph(graph: Graph, node_ids: Iterable[str]) -> Graph:
-    """These nodes and the wires among them (what Copy takes)."""
+    """These nodes and the wires between them, as copied to the clipboard."""
     wanted = set(node_ids)
     return Graph(
         graph.name,

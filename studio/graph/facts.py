@@ -27,5 +27,5 @@ def facts_of(
 
 
 def short_line(facts: Sequence[Fact]) -> str:
-    """The few words of the facts that are drawn on the node itself."""
+    """The short form of the facts, which is drawn on the node."""
     return " · ".join(f.short for f in facts if f.short)

@@ -1,8 +1,8 @@
 """The Graph: a frozen value of nodes and wires.
 
 Edits are functions Graph -> Graph (``studio.graph.edits``); nothing is changed in place, so undo is
-a list of graphs. Settings are plain JSON data here: an unknown node type or setting is kept as it
-is, and only ``problems`` judges it.
+a list of graphs. Settings are plain JSON data here: an unknown node type or setting is preserved,
+and only ``problems`` validates it.
 """
 
 from __future__ import annotations

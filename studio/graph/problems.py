@@ -1,4 +1,4 @@
-"""Everything that stands in the way of a run and can be seen without running.
+"""Everything that prevents a run and can be found without running.
 
 Fast (milliseconds), no torch, no network; the canvas calls it after every edit.
 """
@@ -29,7 +29,7 @@ def settings_of(node: Node, node_type: NodeType[Settings]) -> Settings | None:
 
 
 def find_problems(graph: Graph, registry: Registry, project_dir: Path) -> list[Problem]:
-    """Every Problem of the graph, in drawing order of the nodes, those of the whole graph first."""
+    """All Problems: first those of the entire graph, then those of the nodes in drawing order."""
     found = _graph_problems(graph, registry)
     parsed = {n.id: _parsed(n, registry) for n in graph.nodes}
     for node in graph.nodes:
@@ -178,7 +178,7 @@ def _own_problems(
         return list(node_type.check(settings, context))
     except StudioError as error:
         return [replace(error.problem(), node=error.node or node.id)]
-    except (OSError, ValueError, RuntimeError) as error:  # a path that no system takes: ~nobody/x
+    except (OSError, ValueError, RuntimeError) as error:  # an invalid path, such as ~nobody/x
         return [
             Problem(
                 f"{context.title}: its settings cannot be checked: {error}.",

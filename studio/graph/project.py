@@ -51,7 +51,8 @@ def _tidy(value: float) -> float | int:
 
 
 def from_data(data: Any, name: str = "project") -> Graph:
-    """The graph in JSON data; raises ``StudioError`` that says what is wrong in file ``name``."""
+    """The graph in JSON data; raises ``StudioError`` that describes what is wrong in file
+    ``name``."""
     if not isinstance(data, dict) or data.get("format") != FORMAT:
         raise _bad(
             name, "it is not a LoRA Studio project", "Choose a file that was saved by LoRA Studio."
@@ -106,7 +107,7 @@ def _node(data: dict[str, Any]) -> Node:
 
 
 def _finite(value: Any) -> float:
-    """A coordinate; one that is no place (NaN, infinity) becomes 0, as it matters to no run."""
+    """A coordinate; NaN and infinity become 0."""
     number = float(value)
     return number if math.isfinite(number) else 0.0
 
@@ -153,7 +154,7 @@ def load_project(path: Path) -> Graph:
         raise problem from error
     except RecursionError as error:
         raise _damaged(path, "it is nested too deeply") from error
-    except ValueError as error:  # a number of thousands of digits
+    except ValueError as error:  # an integer with thousands of digits
         raise _damaged(path, f"it is not valid JSON ({error})") from error
     return from_data(data, str(path))
 
@@ -175,8 +176,8 @@ def save_project(path: Path, graph: Graph) -> None:
 
 
 def json_text(data: Any, indent: int | None = None) -> str:
-    """Data as JSON for a UTF-8 file. Letters stay readable, except in a text that UTF-8 cannot hold
-    (half a surrogate pair, a file name in another encoding): that one is escaped."""
+    """Data as JSON for a UTF-8 file. Characters stay readable, except in text that UTF-8 cannot
+    encode (lone surrogates, file names in another encoding), which is escaped."""
     text = json.dumps(data, indent=indent, ensure_ascii=False)
     try:
         text.encode("utf-8")

@@ -63,14 +63,14 @@ class Registry:
         return variant.settings if variant else NoSettings
 
     def with_nodes(self, extra: Iterable[NodeType[Settings]]) -> Registry:
-        """A registry that also knows these node types; an id that is taken is refused."""
+        """A registry that also knows these node types; a duplicate ID raises ``ValueError``."""
         nodes = dict(self.nodes)
         for node_type in extra:
             _add(nodes, node_type.id, node_type)
         return Registry(nodes, self.variants, self.failures)
 
     def with_variants(self, extra: Iterable[Variant]) -> Registry:
-        """A registry that also knows these variants; an id that is taken is refused."""
+        """A registry that also knows these variants; a duplicate ID raises ``ValueError``."""
         variants = {kind: dict(found) for kind, found in self.variants.items()}
         for variant in extra:
             _add(variants.setdefault(variant.kind, {}), variant.id, variant)

@@ -1,7 +1,7 @@
-"""Keeping relative paths right when a project moves to another folder.
+"""Adapts relative paths when a project moves to another folder.
 
-Settings may hold paths that start from the project's folder. Saving the project elsewhere must not
-make them point at nothing. No file is moved or copied here.
+Settings may contain paths relative to the project's folder, which must stay valid when the project
+is saved elsewhere. No file is moved or copied.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def relocated(graph: Graph, registry: Registry, old_dir: Path, new_dir: Path) ->
     """The graph whose relative paths, seen from ``new_dir``, lead where they led from ``old_dir``.
 
     Only paths of things that exist are rewritten: relative where they lie below ``new_dir``, else
-    absolute. Names that are no paths (a hub id) stay as they are.
+    absolute. Names that are not paths (a Hub ID) stay unchanged.
     """
     old_dir, new_dir = old_dir.resolve(), new_dir.resolve()
     if old_dir == new_dir:

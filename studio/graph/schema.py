@@ -1,4 +1,4 @@
-"""One settings schema, many faces.
+"""The schema of settings.
 
 A settings model is a pydantic model whose fields carry label, help, unit, limits and choices. From
 it come the inspector's form, validation, the saved file, ``--set`` on the command line and the
@@ -123,7 +123,7 @@ class FieldSpec:
     max_length: int | None = None
 
     def choice_label(self, value: Any) -> str:
-        """The words shown for one choice."""
+        """The label of one choice."""
         labels: dict[object, str] = dict(self.meta.choice_labels)
         return labels.get(value, str(value))
 
@@ -211,7 +211,7 @@ def problems_in(
     except ValidationError as error:
         found: dict[str, Problem] = {}
         for problem in (_problem(model, e, node, title, prefix) for e in error.errors()):
-            # A field that takes several kinds (text or a list) fails once for each: told once.
+            # A field of several types (text or a list) fails once per type: report it once.
             found.setdefault(problem.field or problem.sentence, problem)
         return list(found.values())
     return []

@@ -1,6 +1,6 @@
-"""One check for wires, used while dragging, on loading a file and before a run.
+"""The check for wires, used while dragging, when loading a file and before a run.
 
-The answer is ``None`` (may be made) or a ``Refusal`` with a named reason and one sentence.
+It returns ``None`` for a valid wire, else a ``Refusal`` with a reason and a sentence.
 """
 
 from __future__ import annotations

@@ -242,7 +242,7 @@ class DatasetSettings(Settings):
 
 
 def keeps_validation(settings: Settings) -> bool:
-    """Whether the settings of a Dataset node keep rows out of training."""
+    """Whether the settings of a Dataset node hold out validation rows."""
     mode = getattr(settings, "split_mode", "fraction")
     if mode in ("fraction", "group"):
         return bool(getattr(settings, "validation_fraction", 1))

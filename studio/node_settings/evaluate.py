@@ -6,7 +6,7 @@ from studio.graph.schema import Settings, setting
 
 
 class EvaluateSettings(Settings):
-    """How many rows are asked and how long an answer may be."""
+    """How many rows are evaluated and how long an answer may be."""
 
     rows: int = setting(
         96,

@@ -1,4 +1,4 @@
-"""The language of layer ranges: “all”, “last 4”, “first 4”, “8-15”, “0, 4-7”, “0-30/2”.
+"""The syntax of layer ranges: “all”, “last 4”, “first 4”, “8-15”, “0, 4-7”, “0-30/2”.
 
 The LoRA node's Layer range and the Train node's Trained layers are read here, and nowhere else. Layers are
 counted from 0.
@@ -16,12 +16,12 @@ _SPAN = re.compile(r"(\d{1,5})(?:\s*-\s*(\d{1,5})(?:\s*/\s*([1-9]\d{0,4}))?)?")
 
 
 class LayerRangeError(ValueError):
-    """What is wrong with a layer range: a sentence for the user."""
+    """An invalid layer range; the message is a sentence for the user."""
 
 
 def layer_spans(text: str, count: int) -> list[range] | None:
-    """The parts of a layer range for a model with ``count`` layers; ``None`` for “all”. Numbers that are
-    written out may lie beyond the last layer. Raises ``LayerRangeError``."""
+    """The parts of a layer range for a model with ``count`` layers; ``None`` for “all”. Explicit
+    numbers may exceed the last layer. Raises ``LayerRangeError``."""
     parts = [part.strip() for part in text.split(",")]
     if [p.lower() for p in parts] == [ALL]:
         return None
@@ -29,7 +29,7 @@ def layer_spans(text: str, count: int) -> list[range] | None:
 
 
 def layer_numbers(text: str, count: int) -> frozenset[int] | None:
-    """The numbers that a layer range names, also those beyond the last layer; ``None`` for “all”.
+    """The layer numbers of a range, including those beyond the last layer; ``None`` for “all”.
     Raises ``LayerRangeError``."""
     spans = layer_spans(text, count)
     return None if spans is None else frozenset(n for span in spans for n in span)

@@ -35,7 +35,7 @@ def _count(port: str) -> Any:
 
 
 class MixSettings(Settings):
-    """How much of each data set goes into the mix."""
+    """How much of each dataset goes into the mix."""
 
     mode: Literal["all", "weights", "counts"] = setting(
         "all",

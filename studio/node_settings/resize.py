@@ -8,7 +8,7 @@ from studio.graph.schema import Settings, setting
 
 
 class ResizeSettings(Settings):
-    """How small the adapter may become."""
+    """The new size of the adapter."""
 
     by: Literal["energy", "rank"] = setting(
         "energy",

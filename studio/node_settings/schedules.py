@@ -24,13 +24,13 @@ FIELDS = (
 """The settings that a schedule depends on; its length comes from elsewhere."""
 
 INVERSE_SQRT_SCALE = 10_000
-"""Steps after which the inverse square root has fallen to 1/√2, when there is no warm-up."""
+"""Number of steps after which the inverse square root has fallen to 1/√2 without warmup."""
 
 
 def warmup_steps(settings: TrainSettings, steps: int) -> int:
-    """How many steps the rate rises for: set in steps, else as a share of the run.
+    """The number of warmup steps: set in steps, else as a fraction of the run.
 
-    The first step of a warm-up has rate 0: a run of a single step would learn nothing.
+    The first warmup step has a learning rate of 0, so a run of a single step would learn nothing.
     """
     if steps <= 1:
         return 0
@@ -39,7 +39,7 @@ def warmup_steps(settings: TrainSettings, steps: int) -> int:
 
 
 def rate_factor(settings: TrainSettings, step: int, steps: int) -> float:
-    """The share of the learning rate at ``step`` (from 0) of ``steps``."""
+    """The factor of the learning rate at ``step`` (from 0) of ``steps``."""
     warmup = warmup_steps(settings, steps)
     if step < warmup:
         rising = step / max(1, warmup)
@@ -54,7 +54,7 @@ def rate_factor(settings: TrainSettings, step: int, steps: int) -> float:
 
 
 def _falling(settings: TrainSettings, step: int, warmup: int, steps: int) -> float:
-    """The curves that go by how much of the time after the warm-up is over."""
+    """The schedules that depend on the fraction of the steps after warmup."""
     name, low = settings.lr_scheduler, float(settings.min_lr_ratio)
     if name == "constant":
         return 1.0
@@ -91,6 +91,6 @@ def _stable_then_down(settings: TrainSettings, step: int, steps: int) -> float:
 
 
 def decay_steps(settings: TrainSettings, steps: int) -> int:
-    """How many steps at the end the schedule “warm-up, stable, decay” falls for."""
+    """The number of decay steps of the schedule “warmup, stable, decay”."""
     wanted: int = math.ceil(settings.decay_ratio * steps)
     return max(0, min(wanted, steps - warmup_steps(settings, steps)))

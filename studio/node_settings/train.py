@@ -154,7 +154,7 @@ class TrainSettings(Settings):
         shown_if={"batching": "packed"},
     )
 
-    # What is trained, and how a conversation is written
+    # Trained tokens and chat template
 
     train_on: Literal["answers", "last_answer", "weights", "all"] = setting(
         "answers",
@@ -230,7 +230,7 @@ class TrainSettings(Settings):
         choice_labels={"auto": "Tokenizer default", "always": "Always", "never": "Never"},
     )
 
-    # What is added to the loss
+    # Additions to the loss
 
     label_smoothing: float = setting(
         0.0,

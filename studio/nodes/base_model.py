@@ -23,7 +23,7 @@ def files(settings: BaseModelSettings, project_dir: Path) -> Iterable[Path]:
 
 
 def check(settings: BaseModelSettings, context: CheckContext) -> Iterable[Problem]:
-    """Whether the name can be a model at all, without any network."""
+    """Whether the name can be a model, without network access."""
     from studio.model.models import quick_check
 
     return quick_check(settings, context)
@@ -40,7 +40,7 @@ def run(
 
 
 def facts(settings: BaseModelSettings, project_dir: Path) -> Iterable[Fact]:
-    """What the model's files tell without loading them."""
+    """Facts from the model's files, without loading its weights."""
     from studio.model.facts import describe, model_facts
 
     found = model_facts(settings.model, project_dir)

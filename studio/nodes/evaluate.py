@@ -1,4 +1,4 @@
-"""The Evaluate node: the same questions to the base and to the tuned model, side by side."""
+"""The Evaluate node: answers of the base model and of the tuned model to the same questions."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def check(settings: ExportSettings, context: CheckContext) -> Iterable[Problem]:
-    """Whether the folder can be written and the exporter takes what is wired."""
+    """Whether the folder is writable and the exporter supports the connected input."""
     from studio.exporters.folder import quick_check
 
     return quick_check(settings, context)

@@ -33,7 +33,7 @@ def run(
 
 
 def summary(settings: LoraSettings) -> str:
-    """The method (by id or title), with rank and alpha where it has use for them."""
+    """The method (by id or title), with rank and alpha if it uses them."""
     from studio.graph.registry import load_registry
 
     methods = load_registry().choices("adapter")

@@ -1,4 +1,4 @@
-"""The Mix node: two to four data sets become one, as they are, by weights or by numbers of rows."""
+"""The Mix node: combines two to four datasets: all rows, by weights, or fixed numbers of rows."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def check(settings: MixSettings, context: CheckContext) -> Iterable[Problem]:
-    """Weights that leave nothing over."""
+    """Weights that are all 0."""
     ports = [p for p in PORTS if p in context.inputs]
     weights = [getattr(settings, f"weight_{p}") for p in ports]
     if settings.mode == "weights" and ports and not any(weights):
@@ -30,7 +30,7 @@ def check(settings: MixSettings, context: CheckContext) -> Iterable[Problem]:
 def run(
     context: StepContext, inputs: Mapping[str, Any], settings: MixSettings
 ) -> Mapping[str, Any]:
-    """Draw the rows and write them down as one data set."""
+    """Sample the rows and write them as one dataset."""
     from studio.training.data.mix import mix_datasets
 
     return {"dataset": mix_datasets(context, inputs, settings).to_json()}

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def check(settings: ResizeSettings, context: CheckContext) -> Iterable[Problem]:
-    """Whether the adapter that is wired in can be shrunk, and would become smaller."""
+    """Whether the connected adapter can be resized, and would become smaller."""
     lora = next((s for t, s in context.upstream.values() if t == "lora" and s), None)
     if lora is None:
         return

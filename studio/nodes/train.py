@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def check(settings: TrainSettings, context: CheckContext) -> Iterable[Problem]:
-    """Settings that contradict each other or what is wired; data that train nothing."""
+    """Settings that contradict each other or the connected nodes; data without trained tokens."""
     yield from check_full_fine_tuning(settings, context)
     yield from check_rate(settings, context)
     yield from kept_problems(settings, context)
@@ -61,7 +61,7 @@ def _without_validation(settings: TrainSettings, context: CheckContext) -> Itera
 def run(
     context: StepContext, inputs: Mapping[str, Any], settings: TrainSettings
 ) -> Mapping[str, Any]:
-    """Train, verify what was written on a fresh load, and describe it."""
+    """Train, verify the saved adapter on a freshly loaded model, and describe it."""
     from studio.training.loop.train import train_adapter, train_model
 
     if inputs["model"]["kind"] == "model":
@@ -70,7 +70,7 @@ def run(
 
 
 def _summary(settings: TrainSettings) -> str:
-    """Short: the canvas draws it large when it is zoomed out."""
+    """A short summary: the canvas enlarges it when zoomed out."""
     count, unit = (settings.max_steps, "step") if settings.max_steps else (settings.epochs, "epoch")
     rate = f"{settings.learning_rate:.2g}"
     if settings.learning_rate < 1e-3:  # 2e-4, as the inspector writes it
@@ -87,7 +87,8 @@ def is_full_fine_tuning(context: CheckContext) -> bool:
 
 
 def check_full_fine_tuning(settings: TrainSettings, context: CheckContext) -> Iterable[Problem]:
-    """Full fine-tuning gives a model and no adapter, cannot be quantized, and wants small steps."""
+    """Full fine-tuning produces a model instead of an adapter, does not support quantization, and
+    needs a lower learning rate."""
     full = is_full_fine_tuning(context)
     wrong, right = ("adapter", "Tuned model") if full else ("model", "Adapter")
     if "model" in context.inputs and wrong in context.used_outputs:
@@ -128,7 +129,7 @@ def check_full_fine_tuning(settings: TrainSettings, context: CheckContext) -> It
 
 
 _FAR = 2.0
-"""A learning rate is far outside a range when it is so many times below or above it."""
+"""A learning rate is far outside a range if it is lower or higher by more than this factor."""
 
 
 def check_rate(settings: TrainSettings, context: CheckContext) -> Iterable[Problem]:
@@ -162,7 +163,7 @@ _WAITING = {
 
 
 def check_data(settings: TrainSettings, context: CheckContext) -> Iterable[Problem]:
-    """Templates that cannot work or need a second thought, and data for another objective."""
+    """Invalid or unusual chat templates, and data for another objective."""
     if settings.chat_template == "custom":
         yield from _custom_problems(settings, context)
     elif settings.chat_template != "model":

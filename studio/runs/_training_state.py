@@ -1,6 +1,7 @@
-"""What the events of a training do to a ``RunState``: curves, checkpoints, samples, insights, recoveries.
+"""How the events of a training change a ``RunState``: curves, checkpoints, samples, insights,
+recoveries.
 
-The other half of ``state``, which knows runs and steps. Pure, as that one is.
+The counterpart of ``state``, which handles runs and steps. It is pure, too.
 """
 
 from __future__ import annotations
@@ -89,11 +90,11 @@ def _evaluation(state: RunState, event: Event) -> None:
 
 
 def _insight(state: RunState, event: Event) -> None:
-    """Of the training that told last. A resumed run may tell a step again; of many, every other one
-    is forgotten."""
+    """Keep the insights of the latest training. A resumed run may report a step again; beyond the
+    limit every second insight is dropped."""
     try:
         found = insight_from(event.data)
-    except (KeyError, TypeError, ValueError):  # a torn or foreign event
+    except (KeyError, TypeError, ValueError):  # a damaged or unknown event
         return
     same = state.insight_node == event.node
     kept = [i for i in state.insights if same and i.step < found.step]

@@ -1,4 +1,5 @@
-"""How long a training is and when it measures and saves: plain arithmetic, no torch."""
+"""The length of a training and its intervals of evaluation and checkpoints: plain arithmetic, no
+torch."""
 
 from __future__ import annotations
 
@@ -14,7 +15,7 @@ AUTO_SHARE = 0.2
 "Largest share of the training time that automatic evaluations may take."
 
 MOST_PROMPTS = 64
-"Maximum number of prompts that are answered at a time."
+"Maximum number of prompts that are answered in one batch."
 
 FORWARD_SHARE = 1 / 3  # of a training step's work on the same row
 _FEWEST_ROWS = 16
@@ -46,7 +47,8 @@ def length_of(settings: TrainSettings, epoch_rows: int) -> Length:
 
 @dataclass(frozen=True)
 class Cadence:
-    """Every how many steps to evaluate (0: never) and to save, and on how many rows to evaluate.
+    """The intervals in steps of evaluation (0: never) and of checkpoints, and the number of rows to
+    evaluate.
 
     With ``save_auto`` a checkpoint may be left out when it would cost too much time. ``at_start``
     also evaluates before the first step.
@@ -96,9 +98,9 @@ def cadence_of(settings: TrainSettings, length: Length, validation_rows: int) ->
 
 
 def _asked_eval_every(settings: TrainSettings, length: Length) -> int:
-    """Every how many steps the user wants an evaluation; 0 leaves it to the studio."""
+    """The evaluation interval in steps that the user has set; 0 if it is automatic."""
     if settings.eval_by == "steps":
         return int(settings.eval_steps)
     by_epoch = settings.eval_by == "epoch"
-    whole = length.epoch_rows / length.rows_per_step if by_epoch else length.steps
-    return max(1, round(float(settings.eval_share) * whole))
+    unit = length.epoch_rows / length.rows_per_step if by_epoch else length.steps
+    return max(1, round(float(settings.eval_share) * unit))

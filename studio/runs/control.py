@@ -1,8 +1,8 @@
-"""What a run is asked to do while it runs: stop, suspend, save, sample.
+"""Commands to a running run: stop, suspend, save, sample.
 
-``Control`` holds the wishes; ``CommandReader`` takes them from ``commands.jsonl``; ``Watcher`` is
-the host's thread that feeds the one from the other and enforces the hard limit on a stop. Nothing
-here knows what a step does.
+``Control`` holds the requests; ``CommandReader`` reads them from ``commands.jsonl``; ``Watcher`` is
+the host's thread that passes them on and enforces the time limit of a stop. This module does not
+know what a step does.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ _LIMITS = {"stop": STOP_LIMIT_S, "suspend": SUSPEND_LIMIT_S}
 
 
 class Control:
-    """The wishes of the user, safe to use from several threads."""
+    """The requests of the user; thread-safe."""
 
     def __init__(self) -> None:
-        # Re-entrant: a signal's handler asks for a stop in the middle of whatever runs here.
+        # Re-entrant: a signal handler may request a stop while this lock is held.
         self._lock = threading.RLock()
         self._wish: str | None = None
         self._asked_at = 0.0
@@ -33,7 +33,7 @@ class Control:
         self._given_up = threading.Event()
 
     def request(self, name: str, data: dict[str, Any] | None = None) -> None:
-        """Ask for something. A stop overrides a suspend, never the other way round."""
+        """Add a request. A stop overrides a suspend, never the other way round."""
         with self._lock:
             if name not in _LIMITS:
                 self._commands.setdefault(name, deque()).append(dict(data or {}))
@@ -45,7 +45,7 @@ class Control:
         return self._wish is not None
 
     def stopped_status(self) -> str:
-        """How a run that ends because of the wish is called."""
+        """The status of a run that ends because of the request."""
         return "suspended" if self._wish == "suspend" else "stopped"
 
     def take(self, name: str) -> dict[str, Any] | None:
@@ -55,17 +55,17 @@ class Control:
             return waiting.popleft() if waiting else None
 
     def overdue(self) -> bool:
-        """Whether the step has had its time to honour the wish."""
+        """Whether the step has exceeded the time limit of the request."""
         wish = self._wish
         return wish is not None and time.monotonic() - self._asked_at > _LIMITS[wish]
 
     def give_up(self) -> None:
-        """From now on no result may be committed: the process is about to be ended."""
+        """Forbid further commits: the process is about to be terminated."""
         self._given_up.set()
 
     @property
     def given_up(self) -> bool:
-        """Whether the watcher is ending the process."""
+        """Whether the watcher is terminating the process."""
         return self._given_up.is_set()
 
 
@@ -77,11 +77,11 @@ class CommandReader:
         self._offset = offset
 
     def folder_is_gone(self) -> bool:
-        """Whether somebody deleted the run's folder."""
+        """Whether the run's folder has been deleted."""
         return not self._path.parent.exists()
 
     def read(self) -> list[dict[str, Any]]:
-        """The commands that came since the last time."""
+        """The commands since the last call."""
         try:
             with self._path.open("rb") as file:
                 file.seek(self._offset)
@@ -110,7 +110,7 @@ def size_of(path: Path) -> int:
 
 
 class Watcher(threading.Thread):
-    """Reads commands while the steps run; calls ``hard_stop`` when a wish is overdue."""
+    """Reads commands while the steps run; calls ``hard_stop`` when a request is overdue."""
 
     def __init__(
         self, control: Control, reader: CommandReader, hard_stop: Callable[[], None]
@@ -133,7 +133,7 @@ class Watcher(threading.Thread):
                 return
 
     def end(self) -> None:
-        """The run is over; no hard stop happens after this returns."""
+        """End the thread; no hard stop happens after this returns."""
         self._done.set()
         if threading.current_thread() is not self:
             self.join()

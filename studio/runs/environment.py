@@ -1,4 +1,5 @@
-"""What a run ran on: versions, device, threads, seeds. Written beside the run for the reader.
+"""The environment of a run: versions, device, threads, seeds. Stored in the run folder for
+reference.
 
 Versions are read from package metadata, so that nothing heavy is imported. No environment
 variables are copied: they may hold tokens.
@@ -49,7 +50,7 @@ def _version(name: str) -> str | None:
 
 
 def describe(plan: Plan, threads: int | None) -> dict[str, Any]:
-    """The surroundings of a run as JSON data."""
+    """The environment of a run as JSON data."""
     return {
         "python": platform.python_version(),
         "system": platform.platform(),
@@ -66,7 +67,7 @@ def describe(plan: Plan, threads: int | None) -> dict[str, Any]:
 
 
 def write_environment(folder: RunFolder, plan: Plan, threads: int | None) -> dict[str, Any]:
-    """Describe the present surroundings in the run folder; earlier ones of a resumed run stay."""
+    """Write the current environment to the run folder; those from before a resume are kept."""
     known = folder.environment()
     earlier = known.pop("earlier", [])
     data = describe(plan, threads)

@@ -1,8 +1,8 @@
 """Running a plan: ``execute(plan, folder, emit, control, registry)``, an ordinary function.
 
-It can be called from a test, the terminal, the run host or a QThread. It is the only place where
-an exception becomes an event, and every call ends with exactly one ``RunFinished``. It knows no
-node type by name and must not import torch: the steps do.
+It can be called from a test, the terminal, the run host or a QThread. Only here does an exception
+become an event, and every call ends with exactly one ``RunFinished``. It knows no node type by name
+and must not import torch: the steps do.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class _Execution:
-    """What one call of ``execute`` keeps at hand."""
+    """The state of one call of ``execute``."""
 
     plan: Plan
     folder: RunFolder
@@ -46,9 +46,10 @@ class _Execution:
 
 
 def execute(plan: Plan, folder: RunFolder, emit: Emit, control: Control, registry: Registry) -> str:
-    """Run what is not there yet; returns ``completed``, ``stopped``, ``suspended`` or ``failed``.
+    """Run the steps without a result; returns ``completed``, ``stopped``, ``suspended`` or
+    ``failed``.
 
-    Raises ``OSError`` only when not even the end of the run can be written.
+    Raises ``OSError`` only if not even the end of the run can be written.
     """
     started = time.monotonic()
     run = _Execution(plan, folder, emit, control, registry, folder.events_path.exists())
@@ -63,7 +64,7 @@ def execute(plan: Plan, folder: RunFolder, emit: Emit, control: Control, registr
 
 
 def _guarded(run: _Execution, sampler: MemorySampler) -> str:
-    """Run the steps; whatever is raised becomes a status and, if it is a failure, an event."""
+    """Run the steps; an exception becomes a status and, if it is a failure, an event."""
     try:
         run.folder.remove_staging()
         _tell_start(run)
@@ -81,7 +82,7 @@ def _guarded(run: _Execution, sampler: MemorySampler) -> str:
 
 
 def _failed(run: _Execution, error: BaseException) -> str:
-    """Tell a failure. After a stop request, what breaks is the stop's doing (killed helpers)."""
+    """Report a failure. After a stop request, errors are caused by the stop (killed helpers)."""
     step = run.current
     title = step.title if step else run.plan.name
     expected = as_studio_error(error, title, run.folder.path)
@@ -92,7 +93,7 @@ def _failed(run: _Execution, error: BaseException) -> str:
         logger.error("%s failed", title, exc_info=error)
     else:
         logger.info("%s failed: %s", title, expected, exc_info=error)
-    # First the room, then the words: a full disk may take them once half results are gone.
+    # Remove partial results first: on a full disk this makes room for the event.
     run.folder.remove_staging()
     node = (expected.node if expected else None) or (step.node if step else None)
     run.emit(event("StepFailed", node, **failure(error, title, run.folder.path)))
@@ -116,7 +117,7 @@ def _tell_start(run: _Execution) -> None:
 
 
 def threads() -> int | None:
-    """How many threads the numeric libraries were told to use."""
+    """The number of threads that the numeric libraries are set to."""
     value = os.environ.get("OMP_NUM_THREADS", "")
     return int(value) if value.isdigit() and int(value) > 0 else None
 
@@ -139,16 +140,16 @@ def _run_steps(run: _Execution) -> None:
             run.outputs[step.node] = record.outputs
             _tell_end(run, step, record, cached=False)
         else:
-            # Nothing that still has to run asks for it, and what came from it is there.
+            # No step that still has to run needs it, and the results made from it exist.
             run.emit(event("StepFinished", step.node, seconds=0.0, cached=True, outputs={}))
         run.current = None
 
 
 def needed_steps(plan: Plan, hits: Mapping[str, Hit]) -> set[str]:
-    """The steps that have to run: results that are missing, and whatever those are made from.
+    """The steps that have to run: those without a result, and the steps they depend on.
 
-    Results are the ends of the graph, and steps whose files were there and have been removed.
-    A step that nobody asks for, because everything made from it is kept, does not run.
+    Results are the ends of the graph, and steps whose files were there and have been removed. A
+    step does not run if everything made from it is reused.
     """
     used = {source for step in plan.steps for source, _ in step.inputs.values()}
     needed: set[str] = set()

@@ -1,4 +1,4 @@
-"""From an exception to the words of a ``StepFailed`` event.
+"""Turns an exception into the fields of a ``StepFailed`` event.
 
 Expected errors keep their own sentence; a full disk and exhausted memory get one; anything else is
 a bug and carries its trace. It must not import torch: its errors are known by name.
@@ -31,7 +31,7 @@ def as_studio_error(error: BaseException, title: str, folder: Path) -> StudioErr
 
 
 def _of_the_system(error: BaseException, folder: Path) -> StudioError | None:
-    """What the operating system refused: room on the disk, a file, or memory."""
+    """An error of the operating system: disk space, a file, or memory."""
     if is_full(error):
         return _disk_full(error, folder)
     if isinstance(error, OSError) and error.errno in _REFUSED and error.filename:

@@ -1,4 +1,4 @@
-"""Fingerprints: what a step's result depends on, as one sha256.
+"""Fingerprints: a sha256 of everything that a step's result depends on.
 
 Equal fingerprints mean that an earlier result may be used again, so everything counts that can
 change the result (type, version, full settings, inputs, content of files read) and nothing else
@@ -69,7 +69,7 @@ def step_fingerprint(
 def _anchored(
     model: type[Settings], settings: Mapping[str, Any], project_dir: Path
 ) -> dict[str, Any]:
-    """Folders to write to count by their full path: a moved project exports to a new place."""
+    """Output folders count by their full path: a moved project exports to a new place."""
     data = dict(settings)
     for spec in fields_of(model):
         value = data.get(spec.name)
@@ -122,7 +122,7 @@ def _read_cache() -> dict[str, Any]:
 
 
 def _remember(key: str, entry: list[Any]) -> None:
-    """Keep a hash; a cache that cannot be written only costs time."""
+    """Cache a hash; a cache that cannot be written only costs time."""
     with _lock:
         data = _read_cache()
         data.pop(key, None)

@@ -1,7 +1,7 @@
 """The run folder: the protocol between the host, the window, the terminal and other machines.
 
-Everything that is known about a run is a file here; ``RunFolder`` is only a path with names. It
-must keep nothing in memory and must work on a folder that another process writes to.
+All data of a run are files in this folder; ``RunFolder`` is only a path with names. It must cache
+nothing and must work while another process writes to the folder.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class RunFolder:
 
     @property
     def id(self) -> str:
-        """The run's name: when it was made and what its project is called."""
+        """The ID of the run: its time and the name of its project."""
         return self.path.name
 
     @property
@@ -61,12 +61,12 @@ class RunFolder:
 
     @property
     def events_path(self) -> Path:
-        """What happened; only ever appended to."""
+        """The events; this file is only appended to."""
         return self.path / "events.jsonl"
 
     @property
     def commands_path(self) -> Path:
-        """What the host was asked to do."""
+        """The commands to the host."""
         return self.path / "commands.jsonl"
 
     @property
@@ -86,12 +86,12 @@ class RunFolder:
 
     @property
     def host_path(self) -> Path:
-        """Which process the host is or was."""
+        """The process of the host."""
         return self.path / "host.json"
 
     @property
     def artifacts(self) -> Path:
-        """Finished results, one folder a step."""
+        """Completed results, one folder per step."""
         return self.path / "artifacts"
 
     @property
@@ -100,11 +100,11 @@ class RunFolder:
         return self.path / "steps"
 
     def checkpoints(self, node: str) -> Path:
-        """Where a step keeps what it resumes from."""
+        """The folders of the checkpoints that steps resume from."""
         return self.path / "checkpoints" / file_name(node)
 
     def staging(self, node: str) -> Path:
-        """Where a step writes before its result counts."""
+        """The folders that steps write to before their results are committed."""
         return self.artifacts / f"{STAGING}{file_name(node)}"
 
     def plan(self) -> Plan:
@@ -116,7 +116,7 @@ class RunFolder:
         return load_project(self.graph_path)
 
     def environment(self) -> dict[str, Any]:
-        """What the host wrote about its surroundings; empty before it has started."""
+        """The environment of the host; empty before it has started."""
         try:
             data = read_json(self.environment_path)
         except StudioError:
@@ -128,7 +128,7 @@ class RunFolder:
         append_line(self.events_path, event.to_line(), sync=event.name == "RunFinished")
 
     def command(self, name: str, **data: Any) -> None:
-        """Ask the host for something: ``stop``, ``suspend``, ``save``, ``sample``."""
+        """Send a command to the host: ``stop``, ``suspend``, ``save``, ``sample``."""
         line = json.dumps({"command": name, "time": round(time.time(), 4), **data})
         append_line(self.commands_path, line + "\n")
 
@@ -147,7 +147,7 @@ class RunFolder:
 
     def status(self) -> str:
         """``preparing``, ``running``, ``completed``, ``stopped``, ``suspended``, ``failed`` or
-        ``interrupted``: a host that died without a word."""
+        ``interrupted``: the host has died."""
         finished = self.finished_status()
         if finished is not None:
             return finished
@@ -158,13 +158,13 @@ class RunFolder:
         return "interrupted"
 
     def remove_staging(self) -> None:
-        """Remove half-written results. Only while no step of this run is alive."""
+        """Remove partial results. Only call it while no step of this run is alive."""
         for path in self.artifacts.glob(f"{STAGING}*"):
             shutil.rmtree(path, ignore_errors=True)
 
 
 def create_run(runs_dir: Path, plan: Plan, graph: Graph) -> RunFolder:
-    """A new run folder. It appears under its id at once and complete, also when several are made
+    """A new run folder. It appears under its ID complete and at once, even if several are created
     in the same second. Raises ``StudioError`` when it cannot be written."""
     try:
         runs_dir.mkdir(parents=True, exist_ok=True)
@@ -241,7 +241,7 @@ def find_run(runs_dir: Path, name: str) -> RunFolder:
 
 
 def file_name(node: str) -> str:
-    """A node id as a name for files: kept if plain, else made safe and unmistakable."""
+    """A node ID as a file name: unchanged if plain, else escaped and unique."""
     if _PLAIN_NAME.fullmatch(node) and not _DEVICES.fullmatch(node):
         return node
     digest = hashlib.sha256(node.encode("utf-8", "surrogatepass")).hexdigest()[:8]
@@ -294,6 +294,6 @@ def _tail(path: Path) -> list[Event]:
 
 def _age_s(path: Path) -> float:
     try:
-        return abs(time.time() - path.stat().st_mtime)  # a clock that was put back too
+        return abs(time.time() - path.stat().st_mtime)  # also if the clock was set back
     except OSError:
         return float("inf")

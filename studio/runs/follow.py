@@ -1,7 +1,7 @@
-"""Reading a run's events: from the start, and on as they are written.
+"""Reading a run's events, from the start and while they are written.
 
-The same reader serves the window, the terminal, the library and tests. It must never write into
-the run folder and must cope with a line that is only half there.
+The same reader serves the window, the terminal, the library and tests. It must never write into the
+run folder and must handle a line that is only partly written.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class EventReader:
         return found
 
     def _load(self) -> bool:
-        """Take the next whole lines; a line without its newline stays for the next time."""
+        """Read the next complete lines; a line without its newline is left for the next call."""
         try:
             with self._path.open("rb") as file:
                 file.seek(self._loaded)
@@ -70,7 +70,9 @@ class EventReader:
 def read_state(folder: RunFolder) -> RunState:
     """The state of a run as it is now; a host that died shows as ``interrupted``."""
     state = RunState()
-    running = folder.is_running()  # asked first: events of a host that ends meanwhile are read
+    running = (
+        folder.is_running()
+    )  # checked first, so that the last events of a host that ends now are read
     for event in EventReader(folder.events_path).read():
         state.apply(event)
     if state.status in ("preparing", "running") and not running:

@@ -1,8 +1,8 @@
 """The run host: a process of its own that executes one run folder.
 
-``python -m studio.runs.host RUN_DIR`` holds the lock while it lives, so that a killed host shows
-as interrupted at once. It prints into ``host.log``, survives whoever started it, and leaves no
-process behind. It must not import torch before it has set the environment for it; the steps do.
+``python -m studio.runs.host RUN_DIR`` holds the lock while it lives, so that a killed host shows as
+interrupted at once. It prints into ``host.log``, survives whoever started it, and leaves no process
+behind. It must not import torch, which the steps do, before it has set the environment.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _started: list[subprocess.Popen[bytes]] = []
 logger = logging.getLogger(__name__)
 
 
-# ------------------------------------------------------------------ the starter's side
+# ------------------------------------------------------------------ starting a host
 
 
 def start(
@@ -81,13 +81,13 @@ def start(
 
 
 def _flags() -> int:
-    """Windows: a process group of its own and no console window."""
+    """Windows: a separate process group and no console window."""
     group = int(getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0))
     return group | int(getattr(subprocess, "CREATE_NO_WINDOW", 0))
 
 
 def _environment(folder: RunFolder) -> dict[str, str]:
-    """The starter's environment, with this program found from any folder, and the run's mark."""
+    """The caller's environment, with this program on the path, and the run's mark."""
     inherited = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     places = [str(_ROOT), *(os.path.abspath(p) for p in inherited if p)]
     path = os.pathsep.join(dict.fromkeys(places))
@@ -104,7 +104,7 @@ def host_of(folder: RunFolder) -> tuple[int, float] | None:
 
 
 def kill(folder: RunFolder, process: subprocess.Popen[bytes] | None = None) -> None:
-    """End the run's host and everything it started, at once."""
+    """Kill the run's host and all its child processes."""
     known = host_of(folder)
     if process is not None and process.poll() is None:
         with contextlib.suppress(psutil.Error):
@@ -115,7 +115,7 @@ def kill(folder: RunFolder, process: subprocess.Popen[bytes] | None = None) -> N
         processes.kill_host(*known, processes.mark(folder.path))
 
 
-# ------------------------------------------------------------------ the host's side
+# ------------------------------------------------------------------ inside the host
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -159,7 +159,7 @@ def _settle(folder: RunFolder, control: Control) -> None:
 
 
 def _hold(folder: RunFolder, control: Control, reader: CommandReader, leave_core: bool) -> int:
-    """With the lock held: set up, execute, tidy."""
+    """With the lock held: set up, execute, clean up."""
     earlier = host_of(folder)
     if earlier is not None and earlier[0] != os.getpid():
         processes.kill_host(*earlier, processes.mark(folder.path))  # helpers of a killed host
@@ -182,8 +182,8 @@ def _hold(folder: RunFolder, control: Control, reader: CommandReader, leave_core
 
 
 def set_threads(folder: RunFolder, leave_core: bool) -> int:
-    """Environment for torch, before anything imports it. A resumed run takes the thread count it
-    had, because sums in another order differ in the last bits."""
+    """Environment for torch, before anything imports it. A resumed run keeps its thread count,
+    because sums in another order differ in the last bits."""
     earlier = folder.environment().get("threads")
     wanted = hardware.planned_threads(leave_core)
     if isinstance(earlier, int) and earlier > 0:
@@ -191,13 +191,13 @@ def set_threads(folder: RunFolder, leave_core: bool) -> int:
     os.environ["OMP_NUM_THREADS"] = str(wanted)
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    for name in CLUSTER:  # left by a launcher: a run here is one process on one device
+    for name in CLUSTER:  # set by a launcher: a run is one process on one device
         os.environ.pop(name, None)
     return wanted
 
 
 def _execute(folder: RunFolder, control: Control, sink: EventSink) -> str:
-    """Read the plan and run it; what fails before the first step is told like any failure."""
+    """Read the plan and run it; an error before the first step is reported like any failure."""
     try:
         plan = folder.plan()
         registry = load_registry()
@@ -214,7 +214,7 @@ def _execute(folder: RunFolder, control: Control, sink: EventSink) -> str:
 
 
 def _hard_stop(folder: RunFolder, control: Control, sink: EventSink) -> NoReturn:
-    """The step did not stop in time: end the run here and now, whatever it is doing."""
+    """Terminate the process at once: the step did not stop in time."""
     control.give_up()
     if sink.finished is None:
         logger.info("the step did not stop in time; ending the process")
@@ -230,7 +230,7 @@ def _hard_stop(folder: RunFolder, control: Control, sink: EventSink) -> NoReturn
 
 
 def _leave(code: int) -> NoReturn:
-    """End without waiting for threads of libraries, which may hang or crash at exit."""
+    """Exit without waiting for threads of libraries, which may hang or crash at exit."""
     logging.shutdown()
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):

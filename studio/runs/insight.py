@@ -1,7 +1,7 @@
-"""What an adapter did to each layer, as plain figures, and what they advise.
+"""The change of each layer by an adapter, as plain numbers, and the advice that follows.
 
-The figures come from ``studio.training.adapter.insight``; this is their form for events and screens. It must
-not import torch, and it only advises what the figures show.
+The numbers come from ``studio.training.adapter.insight``; this is their form in events and for
+screens. It must not import torch, and its advice only follows from the numbers.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 from studio.model.layer_names import block_and_part, block_number
 
 ENERGY = 0.95
-"Share of the squared singular values that the “used” directions hold."
+"Fraction of the squared singular values that the “used” directions hold."
 
 _STILL = 0.05
 "A layer whose change is below this share of the median hardly changed."
@@ -75,7 +75,7 @@ def parts(modules: Iterable[ModuleUse]) -> list[str]:
 
 
 def advice(insight: Insight) -> list[str]:
-    """Sentences that the figures support; none before anything has moved."""
+    """Advice that follows from the numbers; empty before any layer has changed."""
     moved = [m for m in insight.modules if m.norm > 0]
     if not moved:
         return []
@@ -85,21 +85,21 @@ def advice(insight: Insight) -> list[str]:
 def _about_rank(moved: Sequence[ModuleUse]) -> list[str]:
     ranks = {m.r for m in moved}
     r, used = max(ranks), sorted(m.used for m in moved)
-    middle, most = int(statistics.median(used)), used[math.ceil(0.9 * len(used)) - 1]
-    told = [
-        f"In the median layer, {middle} of {r} singular directions hold {100 * ENERGY:.0f} % of "
-        f"the change; in 90 % of the layers, at most {most} do."
+    median, most = int(statistics.median(used)), used[math.ceil(0.9 * len(used)) - 1]
+    sentences = [
+        f"Median over layers: {median} of {r} singular directions hold {100 * ENERGY:.0f} % of the "
+        f"change; in 90 % of the layers, at most {most} do."
     ]
     if r < 4 or len(ranks) > 1:
-        return told
+        return sentences
     if most <= _ROOMY * r:
-        told.append(
+        sentences.append(
             f"A rank of {_next_rank(most)} would preserve nearly all of it: train with a lower "
             "rank, or reduce this adapter with a Resize node."
         )
-    elif middle >= _FULL * r:
-        told.append("Nearly all singular directions are in use: a higher rank may learn more.")
-    return told
+    elif median >= _FULL * r:
+        sentences.append("Nearly all singular directions are in use: a higher rank may learn more.")
+    return sentences
 
 
 def _next_rank(used: int) -> int:
@@ -111,16 +111,16 @@ def _about_place(moved: Sequence[ModuleUse]) -> list[str]:
     sized = [(m.relative if m.relative is not None else m.norm, m) for m in moved]
     middle = statistics.median(v for v, _ in sized)
     largest, where = max(sized, key=lambda pair: pair[0])
-    told = []
+    sentences = []
     if middle > 0 and largest > 5 * middle:
-        told.append(
+        sentences.append(
             f"The largest change, {largest / middle:.0f} times the median, is in {where.name}."
         )
     still = [m for v, m in sized if v < _STILL * middle]
     if still:
         names = ", ".join(parts(still)[:3])
-        told.append(
+        sentences.append(
             f"{len(still)} of {len(moved)} layers hardly changed ({names}): excluding them would "
             "make the adapter smaller."
         )
-    return told
+    return sentences

@@ -1,8 +1,8 @@
-"""The host's lock: held for as long as the run host lives, freed by the system when it dies.
+"""The host's lock: held while the run host lives, released by the system when it dies.
 
-Record locks (not ``flock``) are used on purpose: children that the host forks do not inherit
-them, so a worker that outlives a killed host cannot make a dead run look alive. They are lost
-when the process closes any descriptor of the file, so nothing else may open ``host.lock``.
+It uses record locks instead of ``flock``: forked children do not inherit them, so a worker that
+outlives a killed host cannot make the run look alive. They are lost when the process closes any
+descriptor of the file, so nothing else may open ``host.lock``.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import threading
 import time
 from pathlib import Path
 
-# Far behind any content: Windows locks are mandatory and would block readers of the file.
+# Beyond any content: Windows locks are mandatory and would block readers of the file.
 _OFFSET = 1 << 30
 RETRY_S = 0.05
 
@@ -28,7 +28,7 @@ class HostLock:
         self._key = str(path.resolve())
 
     def acquire(self, timeout_s: float = 0.0) -> bool:
-        """Take the lock; ``False`` when somebody else still holds it after the time."""
+        """Acquire the lock; ``False`` if another process still holds it after the timeout."""
         deadline = time.monotonic() + timeout_s
         while not self._try():
             if time.monotonic() >= deadline:
@@ -37,7 +37,7 @@ class HostLock:
         return True
 
     def release(self) -> None:
-        """Give the lock back; does nothing when it is not held."""
+        """Release the lock; does nothing if it is not held."""
         with _guard:
             handle = _held.pop(self._key, None)
             if handle is not None:
@@ -56,7 +56,7 @@ class HostLock:
 
 
 def is_locked(path: Path) -> bool:
-    """Whether a live process holds the lock; it is not disturbed by asking."""
+    """Whether a live process holds the lock; the check does not affect that process."""
     key = str(path.resolve())
     with _guard:
         if key in _held:

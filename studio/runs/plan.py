@@ -1,7 +1,7 @@
 """The Plan: a graph compiled into ordered steps, each with its full settings and fingerprint.
 
-``compile_plan`` either gives a plan or says what stands in the way. It looks at files (to hash
-them) but runs nothing, loads no model and must not import torch.
+``compile_plan`` returns either a plan or the Problems that prevent one. It reads files to hash
+them, but runs nothing, loads no model and must not import torch.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Plan:
-    """Steps in an order in which every input is there before it is needed."""
+    """Steps in topological order."""
 
     name: str
     project_dir: Path
@@ -75,7 +75,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Compiled:
-    """A plan, or the Problems that block one. Warnings may stand beside a plan."""
+    """A plan, or the Problems that block one. A plan may come with warnings."""
 
     plan: Plan | None
     problems: tuple[Problem, ...] = ()
@@ -117,7 +117,7 @@ def plan_from_json(data: Any, name: str = "plan.json") -> Plan:
 
 
 def compile_plan(graph: Graph, registry: Registry, project_dir: Path) -> Compiled:
-    """Every node of the graph as a step, or the Problems that stand in the way."""
+    """All nodes of the graph as steps, or the Problems that prevent a run."""
     project_dir = project_dir.resolve()
     problems = find_problems(graph, registry, project_dir)
     if any(p.blocks for p in problems):
@@ -154,7 +154,7 @@ def input_fingerprints(
 
 def _type_of(node: Node, registry: Registry) -> NodeType[Settings]:
     found = registry.node_type(node.type)
-    if found is None:  # find_problems has refused such a graph
+    if found is None:  # find_problems has rejected such a graph
         raise KeyError(node.type)
     return found
 

@@ -1,8 +1,8 @@
-"""Ending processes for good: the host's helpers, and what a killed host left behind.
+"""Terminating processes: the host's helpers, and those that a killed host left behind.
 
 A host leads a session of its own, so its helpers can be found by session even after it died. Only
-processes that demonstrably belong to a run are ended: numbers of processes come again after a
-restart or in another container, so what a dead host left must also carry its run's mark.
+processes that demonstrably belong to a run are terminated: process IDs are reused after a restart
+or in another container, so the processes of a dead host must also carry its run's mark.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _SAME_S = 1.0
 
 
 def mark(run: Path) -> str:
-    """What the processes of the run in this folder carry as ``MARK``."""
+    """The value of ``MARK`` for the processes of the run in this folder."""
     return str(run.resolve())
 
 
@@ -38,7 +38,7 @@ def adopt_orphans() -> None:
 
 
 def kill_children(patience_s: float = 2.0) -> None:
-    """End every process below this one."""
+    """Kill all descendants of this process."""
     deadline = time.monotonic() + patience_s
     while time.monotonic() < deadline:
         children = psutil.Process().children(recursive=True)
@@ -101,7 +101,7 @@ def _children(process: psutil.Process) -> list[psutil.Process]:
 
 
 def _kill(process: psutil.Process) -> bool:
-    """Kill one process; whether it was there to be killed (a zombie is not)."""
+    """Kill one process; returns whether it was alive (a zombie is not)."""
     try:
         if process.status() == psutil.STATUS_ZOMBIE:
             _reap(process.pid)
@@ -119,7 +119,7 @@ def _reap(pid: int) -> None:
 
 
 def is_alive(pid: int, created: float) -> bool:
-    """Whether this very process still runs."""
+    """Whether exactly this process is still running."""
     try:
         process = psutil.Process(pid)
         same = abs(process.create_time() - created) < _SAME_S
@@ -129,7 +129,7 @@ def is_alive(pid: int, created: float) -> bool:
 
 
 def be_kind() -> None:
-    """Lower this process's priority a little, so that the desktop stays quick."""
+    """Lower this process's priority a little, so that the desktop stays responsive."""
     with contextlib.suppress(psutil.Error, OSError):
         if sys.platform == "win32":
             psutil.Process().nice(psutil.BELOW_NORMAL_PRIORITY_CLASS)

@@ -1,8 +1,8 @@
-"""Records of finished steps, and finding one to use again.
+"""Records of completed steps, and the search for one to reuse.
 
-A record is written after a step's result has its final place, so that whatever a crash leaves is
-never a hit. A hit is a record of the same fingerprint, in any run beside this one, whose files are
-all still there. It must not delete or change anything but its own record.
+A record is written after a step's result is in its final place, so that the remains of a crash are
+never reused. A hit is a record of the same fingerprint, in any run beside this one, whose files are
+all still there. It must not delete or change anything except its own record.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ _SLACK_S = 2.0
 
 @dataclass(frozen=True)
 class Record:
-    """What a finished step left. ``files`` lists (path, bytes, modification time in ns);
-    ``evaluations`` are the measurements it told, to be told again when it is kept."""
+    """The result of a completed step. ``files`` lists (path, bytes, modification time in ns);
+    ``evaluations`` are its reported measurements, which are reported again when it is reused."""
 
     node: str
     type: str
@@ -52,14 +52,15 @@ class Record:
 
 @dataclass(frozen=True)
 class Hit:
-    """What is known of a step: ``ready`` to use, ``gone`` (its files were removed), ``none``."""
+    """The result of a search: ``ready`` for reuse, ``gone`` (its files were removed), or
+    ``none``."""
 
     kind: Literal["ready", "gone", "none"]
     record: Record | None = None
 
 
 def write_record(folder: RunFolder, record: Record) -> None:
-    """Make a finished step a hit for later runs."""
+    """Record a completed step, so that later runs can reuse it."""
     folder.steps.mkdir(exist_ok=True)
     path = folder.steps / f"{record.fingerprint}.json"
     write_atomic(path, json_text(record.to_json()))

@@ -1,6 +1,6 @@
 """A ``Memory`` event once a second, in every phase, from a thread beside the steps.
 
-It must not be the one to import torch, and must not end a run: a reading that fails is left out.
+It must not import torch itself, and must not end a run: a failed reading is skipped.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ EVERY_S = 1.0
 
 
 class MemorySampler(threading.Thread):
-    """Emits readings for the node that ``node`` names at the moment."""
+    """Emits readings for the current node, which ``node`` returns."""
 
     def __init__(self, emit: Callable[[Event], None], node: Callable[[], str | None]) -> None:
         super().__init__(name="run-memory", daemon=True)
@@ -33,7 +33,7 @@ class MemorySampler(threading.Thread):
                 continue
             try:
                 self._emit(event("Memory", node, **reading))
-            except OSError:  # the step's own events meet the same disk and end the run
+            except OSError:  # the step's own events fail on the same disk and end the run
                 return
 
     def end(self) -> None:
@@ -43,8 +43,8 @@ class MemorySampler(threading.Thread):
 
 
 def read_now() -> dict[str, Any]:
-    """Memory in use (GiB). While torch is just being imported there is no reading: asking for it
-    would wait for the import."""
+    """Memory in use (GiB). While torch is being imported there is no reading: it would wait for the
+    import."""
     torch = sys.modules.get("torch")
     if torch is not None and getattr(torch.__spec__, "_initializing", False):
         return {}
@@ -52,5 +52,5 @@ def read_now() -> dict[str, Any]:
         from studio.system.memory import read_memory
 
         return read_memory()
-    except Exception:  # a driver may fail in any way; a plot with a gap is no reason to stop
+    except Exception:  # a driver may fail in any way; a gap in a plot must not end the run
         return {}

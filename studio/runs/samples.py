@@ -1,7 +1,7 @@
-"""The answers that a model gave while it was trained, as a grid: prompts by checkpoints.
+"""The answers that a model generated during training, as a grid: prompts by steps.
 
-Plain Python that only grows up to a bound: a long run must not fill the memory of a screen. It knows
-nothing of how the answers came about.
+Plain Python with a bounded size, so that a long run does not fill the memory of the window. It does
+not know how the answers are generated.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ MOST_STEPS = 200
 
 @dataclass(frozen=True)
 class Sample:
-    """One answer. ``expected`` is the right one, where the prompt came from a row; ``cut``: it had
-    not ended when it reached its longest length."""
+    """One answer. ``expected`` is the right one, where the prompt came from a row; ``cut``: it was
+    truncated at the maximum length."""
 
     text: str
     tokens: int = 0
@@ -38,7 +38,7 @@ class SampleGrid:
     cells: dict[tuple[str, int], Sample] = field(default_factory=dict)
 
     def add(self, data: Mapping[str, Any]) -> None:
-        """Take a ``Sample`` event's fields in; one that comes again replaces the earlier."""
+        """Add the fields of a ``Sample`` event; a repeated one replaces the earlier one."""
         prompt, step = str(data.get("prompt", "")), _whole(data.get("step"))
         if prompt not in self.prompts:
             if len(self.prompts) >= MOST_PROMPTS:
@@ -60,12 +60,12 @@ class SampleGrid:
         return self.cells.get((prompt, step))
 
     def cut_after(self, step: float) -> None:
-        """Forget the answers after a step: they were never part of the run that goes on."""
+        """Drop the answers after a step: they are not part of the resumed run."""
         self.steps = [s for s in self.steps if s <= step]
         self.cells = {key: cell for key, cell in self.cells.items() if key[1] <= step}
 
     def _thin(self) -> None:
-        """Beyond the bound every second step goes; the first and the newest stay."""
+        """Beyond the bound drop every second step, except the first and the newest."""
         if len(self.steps) <= MOST_STEPS:
             return
         kept = {*self.steps[::2], self.steps[-1]}

@@ -1,7 +1,7 @@
-"""Series of one node's figures over a run: plain lists that only grow, except after a resume.
+"""Series of one node's metrics over a run: plain lists that only grow, except after a resume.
 
-Lists of one kind have equal lengths; a figure that a step did not report is NaN. Times are Unix
-seconds. Plain Python on purpose: screens turn them into arrays at their own pace.
+Lists of one kind have equal lengths; a metric that a step did not report is NaN. Times are Unix
+seconds. Plots convert the lists to arrays as they need them.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Memory = dict[str, tuple[list[float], list[float]]]
 
 @dataclass
 class Series:
-    """Figures by optimizer step; ``steps`` is how many there will be, 0 when unknown."""
+    """Metrics by optimizer step; ``steps`` is the total number of steps, 0 if unknown."""
 
     step: list[float] = field(default_factory=list)
     time: list[float] = field(default_factory=list)
@@ -42,8 +42,7 @@ class Series:
     steps: int = 0
 
     def add(self, when: float, data: Mapping[str, Any]) -> None:
-        """One ``Metric``. A step that came before (a resume without a word) replaces the later
-        points."""
+        """One ``Metric``. A repeated step (a resume without an event) replaces the later points."""
         self.steps = int(data.get("steps") or self.steps)
         if "loss" in data:
             self._add(_TRAIN, when, data)
@@ -61,7 +60,7 @@ class Series:
             getattr(self, name).append(number(data.get(name)))
 
     def cut_after(self, step: float) -> None:
-        """Forget the points after a step: they were never part of the run that goes on."""
+        """Drop the points after a step: they are not part of the resumed run."""
         self._cut(_TRAIN, bisect_right(self.step, step))
         self._cut(_EVAL, bisect_right(self.eval_step, step))
 
@@ -76,14 +75,14 @@ class Series:
         return min(finite)[::-1] if finite else None
 
     def shift(self, seconds: float) -> None:
-        """Move every time, so that a pause of the run leaves no gap in the plots."""
+        """Shift all times, so that a pause of the run leaves no gap in the plots."""
         self.time = [t + seconds for t in self.time]
         self.eval_time = [t + seconds for t in self.eval_time]
         shift_memory(self.memory, seconds)
 
 
 def add_memory(memory: Memory, when: float, data: Mapping[str, Any]) -> None:
-    """Append the memory figures (GiB) that an event carries."""
+    """Append the memory readings (GiB) of an event."""
     for name in MEMORY_FIELDS:
         value = data.get(name)
         if value is not None:
@@ -93,13 +92,13 @@ def add_memory(memory: Memory, when: float, data: Mapping[str, Any]) -> None:
 
 
 def shift_memory(memory: Memory, seconds: float) -> None:
-    """Move every time of memory figures."""
+    """Shift the times of the memory readings."""
     for name, (times, values) in memory.items():
         memory[name] = ([t + seconds for t in times], values)
 
 
 def number(value: Any) -> float:
-    """A figure as a float; missing ones are NaN, and ``"nan"`` or ``"inf"`` are read back."""
+    """A metric as a float; missing ones are NaN, and ``"nan"`` or ``"inf"`` are parsed."""
     try:
         return float(value)
     except (TypeError, ValueError):

@@ -1,8 +1,8 @@
-"""The one door through which a run's events reach the disk.
+"""Writes a run's events to the disk.
 
-It guarantees that nothing follows ``RunFinished`` and that it is written once, whoever asks first:
-the engine or the watcher that ends a stuck step. A small reserve file is given back when the disk
-is full, so that the end of a run can still be told. It must not decide anything about the run.
+It guarantees that ``RunFinished`` is the last event and is written once, either by the engine or by
+the watcher that ends a stuck step. A small reserve file is deleted when the disk is full, so that
+the end of a run can still be written. It must not decide anything about the run.
 """
 
 from __future__ import annotations
@@ -27,27 +27,28 @@ logger = logging.getLogger(__name__)
 class EventSink:
     """Appends events to a run folder, in order, from any thread."""
 
-    def __init__(self, folder: RunFolder, told: Callable[[Event], None] | None = None) -> None:
+    def __init__(self, folder: RunFolder, listener: Callable[[Event], None] | None = None) -> None:
         self._folder = folder
-        self._told = told
+        self._listener = listener
         self._lock = threading.Lock()
         self._reserve = folder.path / "reserve"
         self._broken: OSError | None = None
         self.finished: Event | None = None
 
     def open(self) -> None:
-        """Put the reserve aside; a disk without room for it is told by the first event."""
+        """Create the reserve file; if there is no room for it, the first event reports the
+        error."""
         with contextlib.suppress(OSError):
             self._reserve.write_bytes(b"\0" * RESERVE_BYTES)
 
     def close(self) -> None:
-        """Give the reserve back."""
+        """Delete the reserve file."""
         with contextlib.suppress(OSError):
             self._reserve.unlink(missing_ok=True)
 
     def emit(self, event: Event) -> None:
-        """Write one event. After ``RunFinished`` it is dropped; raises ``OSError`` when the disk
-        refuses, and then for every event but the last words."""
+        """Write one event. After ``RunFinished`` it is dropped; raises ``OSError`` if writing
+        fails, and then for every event except the last ones."""
         # A write that hangs must not keep the watcher from ending the process.
         owned = self._lock.acquire(timeout=_PATIENCE_S)
         try:
@@ -59,8 +60,8 @@ class EventSink:
         finally:
             if owned:
                 self._lock.release()
-        if self._told is not None:
-            self._told(event)
+        if self._listener is not None:
+            self._listener(event)
 
     def _write(self, event: Event) -> None:
         if self._broken is not None and event.name not in _LAST_WORDS:

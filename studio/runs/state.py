@@ -1,8 +1,8 @@
-"""RunState: what a screen shows of a run, reduced from its events one by one.
+"""RunState: the state of a run for the window and the terminal, reduced from its events one by one.
 
 Pure: it reads no file and no clock, so the same events give the same state in the window, the
-terminal and a test. Unknown events are passed over. It must stay cheap: a reopened run applies
-every event it ever had.
+terminal and a test. Unknown events are ignored. It must stay cheap: reopening a run applies all its
+events.
 """
 
 from __future__ import annotations
@@ -25,8 +25,9 @@ _BREAKS = ("evaluate", "sample")
 
 @dataclass
 class NodeState:
-    """Where one node is. ``done`` of ``total`` ``unit`` counts the present phase; ``eta_s`` was
-    told at ``eta_at`` (Unix time). ``message`` is the sentence of a failure or the last notice."""
+    """The state of one node. ``done`` of ``total`` ``unit`` counts the current phase; ``eta_s`` was
+    reported at ``eta_at`` (Unix time). ``message`` is the sentence of a failure or the last
+    notice."""
 
     title: str = ""
     type: str = ""
@@ -46,7 +47,7 @@ class NodeState:
 
 @dataclass(frozen=True)
 class Notice:
-    """Something the user should know that does not end the run."""
+    """A message to the user that does not end the run."""
 
     time: float
     node: str | None
@@ -57,9 +58,9 @@ class Notice:
 
 @dataclass
 class RunState:
-    """The whole run. ``status`` is ``preparing`` before the first event, then ``running``, and at
-    the end what ``RunFinished`` says, or ``interrupted``. Times are Unix seconds; ``started``
-    moves on when a run is resumed, so that pauses do not count."""
+    """The state of a run. ``status`` is ``preparing`` before the first event, then ``running``, and
+    at the end what ``RunFinished`` says, or ``interrupted``. Times are Unix seconds; ``started`` is
+    shifted when a run is resumed, so that pauses do not count."""
 
     status: str = "preparing"
     run: str = ""
@@ -88,18 +89,20 @@ class RunState:
     non_finite: dict[str, Any] | None = None
 
     def apply(self, event: Event) -> None:
-        """Take one event in."""
+        """Apply one event."""
         handler = _HANDLERS.get(event.name)
         if handler is not None:
             handler(self, event)
         self.last_time = max(self.last_time, event.time)
 
     def interrupt(self, when: float) -> None:
-        """The host died without ``RunFinished``: said by the reader, there is no such event."""
+        """The host died without ``RunFinished``; called by the reader, since there is no such
+        event."""
         self._end("interrupted", when)
 
     def time_left_s(self, now: float) -> float | None:
-        """Seconds that the running step expects to need from ``now`` on, when it said so."""
+        """The remaining time of the running step in seconds from ``now``, if it has reported
+        one."""
         node = self.nodes.get(self.current or "")
         if self.status != "running" or node is None or node.eta_s is None:
             return None
@@ -159,7 +162,8 @@ def _phase(state: RunState, event: Event) -> None:
 
 
 def _in_training(state: RunState, name: str | None, phase: str) -> bool:
-    """Whether a phase is a break of a training that has told its time, or its going on."""
+    """Whether a phase is a pause within a training that has reported its remaining time, or its
+    continuation."""
     series = state.metrics.get(name or "")
     return phase in (*_BREAKS, "train") and series is not None and bool(series.step)
 
@@ -176,7 +180,7 @@ def _progress(state: RunState, event: Event) -> None:
 
 
 def _artifact(state: RunState, event: Event) -> None:
-    """A path that is saved again (a resumed run) keeps one entry."""
+    """Add an artifact; a path that is saved again (a resumed run) keeps one entry."""
     path = event.get("path")
     state.artifacts = [a for a in state.artifacts if a.get("path") != path]
     state.artifacts.append(record_of(event))

@@ -1,7 +1,7 @@
 """Running one step: staging folder, the node type's ``run``, commit, record.
 
-The result counts from the moment its record is written. Until then everything lies in a staging
-folder that the next start removes. Errors pass through; ``execute`` turns them into events.
+A result is valid once its record has been written. Until then it is in a staging folder, which the
+next start removes. Errors are passed on; ``execute`` turns them into events.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def run_step(
     registry: Registry,
     threads: int | None,
 ) -> Record:
-    """Run a step and commit what it made; raises what the step raises, or ``Stopped``."""
+    """Run a step and commit its result; raises the errors of the step, or ``Stopped``."""
     node_type = _type_of(step, registry)
     _check_unchanged(step, node_type, plan)
     staging = folder.staging(step.node)
@@ -100,7 +100,8 @@ def _type_of(step: Step, registry: Registry) -> NodeType[Settings]:
 
 
 def _check_unchanged(step: Step, node_type: NodeType[Settings], plan: Plan) -> None:
-    """A file that changed since the plan was made would poison the cache under its old name."""
+    """Raise if a file has changed since the plan was made: the result would be cached under the old
+    fingerprint."""
     inputs = input_fingerprints(step.inputs, {s.node: s for s in plan.steps})
     now = step_fingerprint(node_type, step.settings, inputs, plan.project_dir)
     if now != step.fingerprint:
@@ -115,7 +116,7 @@ def _checked(node_type: NodeType[Settings], outputs: Mapping[str, Any]) -> dict[
     """The outputs as JSON data; raises ``TypeError`` or ``ValueError`` for a faulty node type."""
     missing = [p.name for p in node_type.outputs if p.name not in outputs]
     if missing:
-        raise ValueError(f"{node_type.id} gave no output called {', '.join(missing)}")
+        raise ValueError(f"{node_type.id} returned no output named {', '.join(missing)}")
     data: dict[str, Any] = json.loads(json.dumps(dict(outputs), allow_nan=False))
     return data
 
@@ -127,7 +128,7 @@ def _commit(
     context: StepContext,
     started: float,
 ) -> Record:
-    """Give the result its final place; it counts once the record is written."""
+    """Move the result to its final place; it is valid once the record has been written."""
     final = folder.artifacts / f"{file_name(step.node)}-{step.fingerprint[:8]}"
     _put_in_place(context.folder, final)
     outputs = moved(outputs, context.folder, final)
@@ -139,8 +140,8 @@ def _commit(
 
 
 def _put_in_place(staging: Path, final: Path) -> None:
-    """Rename the staging folder; a result that was there before (its files had been damaged) goes
-    away, and an empty one leaves no folder."""
+    """Rename the staging folder; an earlier result whose files were damaged is removed, and an
+    empty result leaves no folder."""
     if final.exists():
         old = staging.with_name(f"{staging.name}-old-{secrets.token_hex(4)}")
         os.rename(final, old)
@@ -152,7 +153,7 @@ def _put_in_place(staging: Path, final: Path) -> None:
 
 
 def moved(data: Any, staging: Path, final: Path) -> Any:
-    """The same JSON data with paths in the staging folder turned into their final places."""
+    """The same JSON data with paths in the staging folder replaced by the final ones."""
     if isinstance(data, Mapping):
         return {k: moved(v, staging, final) for k, v in data.items()}
     if isinstance(data, (list, tuple)):

@@ -1,8 +1,8 @@
-"""What has to be known to show rows as tokens: the part of a project that decides it.
+"""The part of a project that determines how rows are shown as tokens.
 
 That is the steps that make a Train node's data, the base model at the other end of its model input,
-and its settings. Problems elsewhere in the graph do not stand in the way. Nothing is run or
-loaded here, and no model file is read.
+and its settings. Problems elsewhere in the graph are ignored. Nothing is run or loaded here, and no
+model file is read.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ class TokenRequest:
 
     @property
     def max_length(self) -> int:
-        """Where rows are cut, in tokens."""
+        """The maximum length in tokens."""
         return int(self.settings["max_length"])
 
     @property
     def train_on(self) -> str:
-        """What of a row is trained."""
+        """Which tokens are trained."""
         return str(self.settings["train_on"])
 
     def to_json(self) -> dict[str, Any]:
@@ -69,10 +69,10 @@ def request_from_json(data: Mapping[str, Any]) -> TokenRequest:
 def token_request(
     graph: Graph, registry: Registry, project_dir: Path, train: str | None = None
 ) -> tuple[TokenRequest | None, tuple[Problem, ...]]:
-    """What to ask for, or the Problems in the way; warnings may stand beside a request.
+    """The token request, or the Problems that prevent it; a request may come with warnings.
 
     ``train`` names the Train node where there are several. Raises ``StudioError`` when there is no
-    such node. Bad rows do not stand in the way: they are among what is to be shown.
+    such node. Invalid rows are not a problem: they are shown, too.
     """
     node = _train_node(graph, train)
     data = graph.wire_into(node.id, "dataset")
@@ -108,13 +108,13 @@ def token_request(
 def _problems(
     graph: Graph, registry: Registry, project_dir: Path, needed: Collection[str]
 ) -> list[Problem]:
-    """The Problems of these nodes, but not those for which one wants to look at the rows."""
+    """The Problems of these nodes, except those that the rows help to solve."""
     found = find_problems(graph, registry, project_dir)
     return [p for p in found if (p.node is None or p.node in needed) and p.code not in _OF_ROWS]
 
 
 def _without_bad_rows(graph: Graph, makers: Collection[str]) -> Graph:
-    """The graph with its Dataset nodes set to leave bad rows out."""
+    """The graph with its Dataset nodes set to skip invalid rows."""
     for node in graph.nodes:
         if node.id in makers and node.type == "dataset":
             graph = set_setting(graph, node.id, _BAD_ROWS, "skip")
@@ -122,7 +122,7 @@ def _without_bad_rows(graph: Graph, makers: Collection[str]) -> Graph:
 
 
 def _as_set(plan: Plan, graph: Graph) -> Plan:
-    """The plan with what the user chose about bad rows."""
+    """The plan with the user's choice for invalid rows."""
     steps = []
     for step in plan.steps:
         own = graph.node(step.node).settings.get(_BAD_ROWS, "stop")
@@ -161,8 +161,8 @@ def _train_node(graph: Graph, wanted: str | None) -> Node:
 
 
 def _base_of(graph: Graph, train: Node) -> Node | None:
-    """The Base model node that the model of ``train`` comes from, through whatever is between. Data
-    that earlier trainings used does not count."""
+    """The Base model node that the model of ``train`` comes from, through all nodes between them.
+    Data of earlier trainings does not count."""
     waiting, seen = [train.id], set()
     while waiting:
         current = waiting.pop()
@@ -201,7 +201,7 @@ def _part(graph: Graph, nodes: Iterable[str]) -> Graph:
 
 def _settings(node: Node, registry: Registry) -> dict[str, Any]:
     node_type = registry.node_type(node.type)
-    assert node_type is not None  # find_problems has refused such a graph
+    assert node_type is not None  # find_problems has rejected such a graph
     return node_type.settings.model_validate(dict(node.settings)).model_dump(mode="json")
 
 

@@ -1,8 +1,8 @@
-"""Following a run to its end, and ending it when asked: the part that window and terminal share.
+"""Following a run to its end and stopping it on request; shared by window and terminal.
 
-A ``Watch`` is polled; it has no thread and no Qt. It notices a host that died, and a stop that the
-host did not honour in time: then it ends the host from outside, which also works when the step is
-stuck in a call that lets no other thread run.
+A ``Watch`` is polled; it has no thread and no Qt. It detects a dead host, and a stop that the host
+did not perform in time: then it kills the host from outside, which also works if the step is stuck
+in a call that blocks all other threads.
 """
 
 from __future__ import annotations
@@ -55,8 +55,8 @@ class Watch:
         return Watch(folder, process, past)
 
     def catch_up(self, limit: int | None = None) -> list[Event]:
-        """The next events of earlier executions; none when all were given. ``poll`` gives them
-        first if nobody asks for them here."""
+        """The next events of earlier executions; empty after the last one. ``poll`` returns them
+        first if this is not called."""
         return self._reader.read(limit, self._past)
 
     def stop(self) -> None:
@@ -73,14 +73,16 @@ class Watch:
             self._asked, self._asked_at = name, time.monotonic()
 
     def kill(self) -> None:
-        """End the host now; the run counts as stopped."""
+        """Kill the host now; the run counts as stopped."""
         self._asked = self._asked or "stop"
         host.kill(self.folder, self._process)
 
     def poll(self, limit: int | None = None) -> list[Event]:
-        """The next events. When ``status`` is set after a poll, the run has ended and every event
-        of it has been given."""
-        alive = self._host_alive()  # asked first: what a dying host wrote is still read
+        """The next events. If ``status`` is set after a poll, the run has ended and all its events
+        have been returned."""
+        alive = (
+            self._host_alive()
+        )  # checked first, so that the last events of a dying host are read
         events = self._read(limit)
         if self.status is not None or (limit is not None and len(events) >= limit):
             return events
@@ -103,7 +105,7 @@ class Watch:
         return past + events
 
     def _bury(self) -> list[Event]:
-        """The host is gone: take its last events, tidy up, and settle the status."""
+        """The host has died: read its last events, clean up, and determine the status."""
         events = self._read(None)
         if self._said is None:
             _clean_up(self.folder, stopped=self._asked is not None)
@@ -112,8 +114,8 @@ class Watch:
         return events
 
     def _let_go(self) -> None:
-        """The end was told; a host that then hangs in some library is ended. One that has only
-        just taken the run up again, and has not said so yet, is not the one that told it."""
+        """The run has finished: a host that hangs in a library is killed, unless it is a new host
+        that has just resumed the run."""
         known = host.host_of(self.folder)
         same = known is None or self._pid is None or known[0] == self._pid
         if same and time.monotonic() - self._said_at > LINGER_S:
@@ -128,7 +130,7 @@ class Watch:
             return False
         if self._process is not None:
             if self._process.poll() is not None:
-                # Another host may have had the run all along: then that one is followed.
+                # Another host may hold the run: then follow that one.
                 self._process, self._alive = None, self._said is None and self.folder.is_running()
         elif time.monotonic() - self._looked_at > _LOCK_EVERY_S:
             self._looked_at = time.monotonic()
@@ -137,8 +139,8 @@ class Watch:
 
 
 def _clean_up(folder: RunFolder, *, stopped: bool) -> None:
-    """After a host died without a word: end its helpers, remove half results, and say ``stopped``
-    if that was asked for. The lock keeps out a second follower who does the same, and a new host."""
+    """After a host has died: kill its helpers, remove partial results, and report ``stopped`` if a
+    stop was requested. The lock excludes other followers and a new host."""
     known = host.host_of(folder)
     if known is not None and not processes.is_alive(*known):
         processes.kill_host(*known, processes.mark(folder.path))

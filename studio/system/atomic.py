@@ -1,4 +1,4 @@
-"""Writing a file so that a reader sees the old content or the new one, never a part."""
+"""Atomic writing: a reader sees the old content or the new one, never a part."""
 
 from __future__ import annotations
 

@@ -24,7 +24,8 @@ def module_command(module: str) -> list[str]:
 
 
 def child_environment(more: Mapping[str, str]) -> dict[str, str]:
-    """Ours, with this program found from any folder, output at once and in UTF-8."""
+    """The environment of a child: ours, with this program on the path and unbuffered output in
+    UTF-8."""
     root = str(Path(studio.__file__).resolve().parents[1])
     inherited = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     places = [root, *(os.path.abspath(p) for p in inherited if p)]
@@ -59,7 +60,7 @@ def start_child(
 
 
 def end_child(process: subprocess.Popen[str], grace_s: float) -> None:
-    """Ask the child to end, then make it."""
+    """Terminate the child; kill it if it does not end in time."""
     if process.poll() is None:
         process.terminate()
         try:

@@ -1,4 +1,4 @@
-"""Trouble with the disk, told in one sentence: what, where, how much space.
+"""Errors of the disk as one sentence: what was written, where, and the free space.
 
 Why one place: data, merge and export all write gigabytes, and "No space left on device" alone helps
 nobody. It must not decide what happens to half-written files; the writers clean up.

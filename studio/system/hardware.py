@@ -1,4 +1,4 @@
-"""What this computer has, told without torch: processor, memory, graphics cards.
+"""The hardware of this computer, found without torch: CPU, memory, GPUs.
 
 Used by ``doctor``, the window's status line and ``RunStarted``. A driver that is missing or broken
 means "no GPU", never an error.
@@ -30,7 +30,7 @@ class Gpu:
 
 @lru_cache(maxsize=1)
 def cpu_model() -> str:
-    """The processor's name."""
+    """The name of the CPU."""
     if sys.platform == "linux":
         try:
             for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
@@ -38,7 +38,7 @@ def cpu_model() -> str:
                     return line.partition(":")[2].strip()
         except OSError:
             pass
-    return platform.processor() or platform.machine() or "unknown processor"
+    return platform.processor() or platform.machine() or "unknown CPU"
 
 
 def cpu_count() -> int:
@@ -64,17 +64,17 @@ def ram_total_gib() -> float:
 
 
 def ram_free_gib() -> float:
-    """Memory that programs can still take."""
+    """Memory that is available to programs."""
     return round(float(psutil.virtual_memory().available) / GIB, 2)
 
 
 def gpus() -> list[Gpu]:
-    """NVIDIA cards that the driver knows."""
+    """The NVIDIA GPUs that the driver lists."""
     try:
         import pynvml
 
         pynvml.nvmlInit()
-    except Exception:  # no driver, no library, or one of another version
+    except Exception:  # no driver, no library, or another version of it
         return []
     try:
         return [_gpu(i) for i in range(pynvml.nvmlDeviceGetCount())]
@@ -106,7 +106,7 @@ def _visible(wanted: str | None) -> list[Gpu]:
 
 
 def describe_device() -> str:
-    """One line: the first GPU that may be used, else the processor and its cores."""
+    """One line: the first GPU that may be used, else the CPU and its cores."""
     found = _visible(os.environ.get("CUDA_VISIBLE_DEVICES"))
     if found:
         more = f" and {len(found) - 1} more" if len(found) > 1 else ""

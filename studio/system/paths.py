@@ -1,4 +1,4 @@
-"""Where LoRA Studio keeps its own files: caches, settings, runs.
+"""The folders of LoRA Studio: caches, settings, runs.
 
 ``LORA_STUDIO_HOME`` moves all three below one folder (used by tests and portable installs);
 ``LORA_STUDIO_CACHE`` moves only the cache of models, which is large and can be shared. Folders
@@ -21,7 +21,7 @@ def _home() -> Path | None:
 
 
 def cache_dir() -> Path:
-    """Folder for things that can be fetched or computed again: models, hashes."""
+    """Folder for files that can be downloaded or computed again: models, hashes."""
     value = os.environ.get("LORA_STUDIO_CACHE")
     if value:
         return Path(value).expanduser().resolve()
@@ -36,7 +36,7 @@ def config_dir() -> Path:
 
 
 def data_dir() -> Path:
-    """Folder for what the user made: runs, by default."""
+    """Folder for the user's data: runs, by default."""
     home = _home()
     return home / "data" if home else Path(platformdirs.user_data_dir(_NAME, appauthor=False))
 

@@ -24,9 +24,9 @@ RECENT_LIMIT = 10
 
 
 class AppSettings(BaseModel):
-    """What the user chose for the program as a whole. An empty ``runs_folder`` means the default;
-    ``token_cache_gb`` bounds the tokenised data that is kept for later runs, 0 keeps none; keys of a
-    newer version are kept."""
+    """The user's settings of the program. An empty ``runs_folder`` means the default;
+    ``token_cache_gb`` bounds the tokenised data that is kept for later runs, 0 keeps none; keys of
+    a newer version are kept."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
@@ -50,7 +50,7 @@ class AppSettings(BaseModel):
 
 @dataclass(frozen=True)
 class Loaded:
-    """Settings, and a sentence for the user when something in the file was not usable."""
+    """Settings, and a sentence for the user if a part of the file was invalid."""
 
     settings: AppSettings
     notice: str = ""
@@ -62,7 +62,7 @@ def settings_path() -> Path:
 
 
 def load_settings(path: Path | None = None) -> Loaded:
-    """The settings in the file; defaults, and a notice, for what cannot be used."""
+    """The settings in the file; defaults and a notice for invalid ones."""
     path = path or settings_path()
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8-sig"))
@@ -74,14 +74,14 @@ def load_settings(path: Path | None = None) -> Loaded:
 
 
 def _usable(data: dict[str, Any], path: Path) -> Loaded:
-    """The settings that are valid; a wrong one takes its default."""
+    """The settings with defaults for invalid ones."""
     try:
         return Loaded(AppSettings.model_validate(data))
     except ValidationError as error:
         wrong = {str(e["loc"][0]) for e in error.errors() if e["loc"]}
         kept = {k: v for k, v in data.items() if k not in wrong}
         names = ", ".join(sorted(wrong))
-        notice = f"Not understood in {path} and set to its default: {names}."
+        notice = f"Invalid settings in {path} were reset to their defaults: {names}."
         return Loaded(AppSettings.model_validate(kept), notice)
 
 

@@ -95,9 +95,9 @@ def test_check_names_the_place(damage: Callable[[Path], None], model: Path, tmp_
     damage(project)
     before = project.read_bytes()
     for arguments in (("check", project), ("run", project, "--runs", tmp_path / "runs")):
-        told = studio(*arguments)
-        text = told.out + told.err
-        assert told.code == 2, text
+        result = studio(*arguments)
+        text = result.out + result.err
+        assert result.code == 2, text
         assert "Traceback" not in text
         assert [w for w in BAD[damage] if w not in text] == [], text
     assert project.read_bytes() == before
@@ -133,6 +133,6 @@ def test_bad_arguments(
     arguments: tuple[str, str], words: list[str], model: Path, tmp_path: Path
 ) -> None:
     project = write_project(tmp_path / "talk.studio", model, write_rows(tmp_path / "rows.jsonl"))
-    told = studio("run", project, *arguments)
-    assert told.code == 2
-    assert [w for w in words if w not in told.out + told.err] == [], told.out + told.err
+    result = studio("run", project, *arguments)
+    assert result.code == 2
+    assert [w for w in words if w not in result.out + result.err] == [], result.out + result.err

@@ -95,10 +95,10 @@ def test_a_project_compiles_to_the_same_plan(
 
 def test_the_terminal_finds_the_same_problems(place: Path, recorded: dict[str, Any]) -> None:
     for name in ("wrong.studio", "full.studio"):
-        told = studio("check", place / name, "--json")
+        result = studio("check", place / name, "--json")
         wanted = [without_texts(p) for p in recorded["checks"][name]]
-        assert [without_texts(p) for p in told.events] == wanted
-        assert told.code == (0 if recorded["projects"][name]["steps"] else 2)
+        assert [without_texts(p) for p in result.events] == wanted
+        assert result.code == (0 if recorded["projects"][name]["steps"] else 2)
 
 
 @pytest.mark.parametrize("name", RUNS)
@@ -156,8 +156,8 @@ def test_no_command_or_option_is_gone(place: Path) -> None:
     helped = studio("--help").out
     for command, options in json.loads((place / "commands.json").read_text()).items():
         assert f"main.py {command}" in helped
-        told = studio(command, "--help").out.split()
-        offered = {word.strip("[],.") for word in told}
+        result = studio(command, "--help").out.split()
+        offered = {word.strip("[],.") for word in result}
         assert set(options) <= offered, (command, options)
 
 

@@ -95,7 +95,7 @@ def test_chosen_by_dialog_is_what_is_trained(
         titles = [dialog.tree.topLevelItem(i).text(0) for i in range(7)]
         dialog.tree.setCurrentItem(dialog.tree.topLevelItem(titles.index("down_proj")))
         write(dialog, "rows-rank", "2")
-        QTest.mouseClick(dialog.findChild(QWidget, "whole:lm_head"), LEFT)
+        QTest.mouseClick(dialog.findChild(QWidget, "fully-trained:lm_head"), LEFT)
         return QDialogButtonBox.StandardButton.Ok
 
     in_dialog(panel, choose)

@@ -1,4 +1,4 @@
-"""The time that is told from one real run, against what the next run takes."""
+"""The time estimated from one real run, compared with the time of the next run."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ def test_the_next_run_takes_about_as_long_as_was_told(tmp_path: Path) -> None:
         for setting in ("max_steps=40", "batch_size=4", "gradient_checkpointing=true")
         for word in ("--set", f"train.{setting}")
     ]
-    told = json.loads(studio("estimate", project, "--json", *runs, *changes).out)
-    assert told["seconds_from"].endswith("with other settings")
-    assert told["seconds_low"] < told["seconds"] < told["seconds_high"]
+    estimate = json.loads(studio("estimate", project, "--json", *runs, *changes).out)
+    assert estimate["seconds_from"].endswith("with other settings")
+    assert estimate["seconds_low"] < estimate["seconds"] < estimate["seconds_high"]
     ran = studio("run", project, "--json", *runs, *changes)
     steps = [e for e in ran.of("Metric") if e["node"] == "train" and "loss" in e]
     trained = sum(e["tokens"] / e["tokens_per_s"] for e in steps)
-    assert trained / FACTOR < told["seconds_parts"]["training"] < trained * FACTOR
+    assert trained / FACTOR < estimate["seconds_parts"]["training"] < trained * FACTOR
     (took,) = [e["seconds"] for e in ran.of("StepFinished") if e["node"] == "train"]
-    assert took / FACTOR < told["seconds"] < took * FACTOR
+    assert took / FACTOR < estimate["seconds"] < took * FACTOR
 
 
 def only_training(project: Path) -> None:

@@ -51,11 +51,11 @@ def training(folder: Path) -> Path:
         write_rows(folder / "r.jsonl"),
         train=settings,
     )
-    whole = json.loads(path.read_text(encoding="utf-8"))
+    project_data = json.loads(path.read_text(encoding="utf-8"))
     kept = {"data", "base", "lora", "train"}
-    whole["nodes"] = [n for n in whole["nodes"] if n["id"] in kept]
-    whole["wires"] = [w for w in whole["wires"] if w["to"].split(".")[0] in kept]
-    path.write_text(json.dumps(whole), encoding="utf-8")
+    project_data["nodes"] = [n for n in project_data["nodes"] if n["id"] in kept]
+    project_data["wires"] = [w for w in project_data["wires"] if w["to"].split(".")[0] in kept]
+    path.write_text(json.dumps(project_data), encoding="utf-8")
     return path
 
 
@@ -90,7 +90,7 @@ def test_a_training_is_watched_and_asked(session: Session, qtbot: QtBot) -> None
     marked(session, qtbot)
     samples_are_read(session, qtbot)
     insight_is_read(session)
-    assert window.monitor.header.figure("status") == "✓ Completed"
+    assert window.monitor.header.text_of("status") == "✓ Completed"
 
 
 def write_prompts(session: Session, qtbot: QtBot) -> None:
@@ -147,7 +147,7 @@ def marked(session: Session, qtbot: QtBot) -> None:
     assert any("stopped early" in line for line in window.log.lines())
     open_tab(session, CURVES)
     window.monitor.draw_now()
-    assert window.monitor.header.figure("best").endswith(f" at {step:.0f}")
+    assert window.monitor.header.text_of("best").endswith(f" at {step:.0f}")
     assert window.monitor.loss.marks.best == (step, loss)
     assert window.monitor.loss.lines.end.isVisible()
     adapter = next(a for a in state.artifacts if a["kind"] == "adapter")
@@ -206,13 +206,13 @@ def test_a_probe_measures_and_can_be_cancelled(session: Session, qtbot: QtBot) -
     assert strip.probe.text() == "Cancel Probe"
     qtbot.waitUntil(lambda: bool(helpers()))
     QTest.mouseClick(strip.probe, LEFT)
-    assert (strip.probe.text(), strip.told.text()) == ("Probe", "The probe was cancelled.")
+    assert (strip.probe.text(), strip.status.text()) == ("Probe", "The probe was cancelled.")
     qtbot.waitUntil(lambda: not helpers())
     assert "by formula" in strip.words.text()
 
     QTest.mouseClick(strip.probe, LEFT)
     qtbot.waitUntil(lambda: strip.probe.text() == "Probe")
-    assert strip.told.text() == "Two steps were trained and measured on this machine."
+    assert strip.status.text() == "Two steps were trained and measured on this machine."
     qtbot.waitUntil(lambda: "corrected by a probe" in strip.words.text())
     assert strip.time.text().startswith("Time: about ")
     assert "from a probe of today" in strip.time.text()
@@ -223,7 +223,7 @@ def test_a_probe_measures_and_can_be_cancelled(session: Session, qtbot: QtBot) -
     qtbot.waitUntil(strip.dropped.isVisible)
     assert "does not apply" in strip.dropped.text()
     assert "by formula" in strip.words.text()
-    assert not strip.told.isVisible()
+    assert not strip.status.isVisible()
     session.document.undo()
     qtbot.waitUntil(lambda: "corrected by a probe" in strip.words.text())
     assert not strip.dropped.isVisible()

@@ -134,11 +134,11 @@ def test_a_project_that_cannot_be_opened_leaves_the_old_one(
 ) -> None:
     newer = tmp_path / "newer.studio"
     newer.write_text('{"format": "lora-studio", "version": 99}')
-    told: list[str] = []
+    sentences: list[str] = []
     session = make_session(load_project(project), project)
-    monkeypatch.setattr(session.project, "_tell", lambda error: told.append(error.sentence))
+    monkeypatch.setattr(session.project, "_tell", lambda error: sentences.append(error.sentence))
     assert not session.project.open(newer)
-    assert "newer LoRA Studio" in told[0]
+    assert "newer LoRA Studio" in sentences[0]
     assert session.document.path == project
 
 

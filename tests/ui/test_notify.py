@@ -19,6 +19,6 @@ def test_only_a_window_in_the_background_asks_for_attention(
     monkeypatch.setattr(window, "isActiveWindow", lambda: active)
     monkeypatch.setattr(QApplication, "alert", asked.append)
     notifier = Notifier(window)
-    notifier.tell("Training", "It has ended.")
+    notifier.notify("Training", "It has ended.")
     notifier.close()
     assert asked == ([] if active else [window])

@@ -1,4 +1,4 @@
-"""The link to the data host: replies come to the main thread, a crash is told, close ends the host."""
+"""The link to the data host: replies come to the main thread, a crash is reported, close ends the host."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ def test_replies_reach_the_main_thread_and_a_dead_host_is_started_again(
     path = tmp_path / "rows.jsonl"
     path.write_text(json.dumps({"prompt": "Hi", "completion": "Hello"}) + "\n")
     heard: list[tuple[Reply, int]] = []
-    told = lambda reply: heard.append((reply, threading.get_ident()))  # noqa: E731
+    receive = lambda reply: heard.append((reply, threading.get_ident()))  # noqa: E731
 
     def ask() -> int:
         heard.clear()
         asked = {"settings": {"source": str(path)}, "project_dir": str(tmp_path)}
-        return link.ask("preview", told, lambda d: len(d["rows"]), first=1, limit=5, **asked)
+        return link.ask("preview", receive, lambda d: len(d["rows"]), first=1, limit=5, **asked)
 
     assert link.process_id is None  # nothing is started before something is asked
     ask()
@@ -61,6 +61,6 @@ def test_replies_reach_the_main_thread_and_a_dead_host_is_started_again(
     link.cancel(asked)
     link.close()
     assert not host.is_running() or host.status() == psutil.STATUS_ZOMBIE
-    assert link.ask("preview", told) == 0
+    assert link.ask("preview", receive) == 0
     qtbot.wait(50)
     assert heard == []

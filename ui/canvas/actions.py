@@ -1,7 +1,7 @@
 """The canvas's actions: text, icon, keys and tip in one table, for menus, tool bars and the keyboard.
 
 They call methods of ``Commands`` by name. Keys act while the canvas has the focus; Undo and Redo
-act in the whole window.
+act in the entire window.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The ground of the canvas: a grid of dots, and a hint while there is nothing on it."""
+"""The background of the canvas: a grid of dots, and a hint while it is empty."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the canvas looks: zoom at a point, pan, fit. It moves a view and touches nothing else."""
+"""The view of the canvas: zoom at a point, pan, fit."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ FIT_MARGIN_PX = 48
 
 
 class Camera:
-    """Zoom and pan of one view. ``fitted`` while the whole graph is shown and nobody moved it."""
+    """Zoom and pan of one view. ``fitted`` while the entire graph is shown and the view has not
+    been moved."""
 
     def __init__(self, view: QGraphicsView) -> None:
         self._view = view
@@ -31,13 +32,13 @@ class Camera:
 
     @property
     def detail(self) -> Detail:
-        """How much of a node can be seen at this scale."""
+        """The level of detail at this scale."""
         if self.scale < PLAIN_BELOW:
             return "plain"
         return "titles" if self.scale < TITLES_BELOW else "full"
 
     def zoom_to(self, scale: float, anchor: QPointF | None = None) -> None:
-        """Take a scale within the limits; the scene stays put below ``anchor`` (view pixels)."""
+        """Set the scale within the limits; the scene stays put below ``anchor`` (view pixels)."""
         self.fitted = False
         target = min(MAX_SCALE, max(MIN_SCALE, scale))
         at = anchor if anchor is not None else QPointF(self._view.viewport().rect().center())
@@ -58,7 +59,7 @@ class Camera:
         down.setValue(down.value() - delta.y())
 
     def fit(self, rect: QRectF, most: float = 1.0) -> None:
-        """Show a rectangle of the scene whole and centred, no larger than ``most``."""
+        """Fit a rectangle of the scene into the view, centred, at a scale of at most ``most``."""
         if rect.isEmpty():
             self.zoom_to(1.0)
             self._view.centerOn(0, 0)

@@ -25,7 +25,7 @@ _DIRECTIONS = {
 
 
 class Commands:
-    """Commands of one canvas."""
+    """The commands of one canvas."""
 
     def __init__(self, view: CanvasView) -> None:
         self._view = view
@@ -59,7 +59,7 @@ class Commands:
         self._view.select(self._view.editor.paste(piece, (at.x(), at.y())))
 
     def duplicate(self) -> None:
-        """Copy the selected nodes beside themselves and select the copies."""
+        """Copy the selected nodes next to the originals and select the copies."""
         self._view.select(self._view.editor.duplicate(self._view.selected_ids()))
 
     def delete(self) -> None:
@@ -94,7 +94,7 @@ class Commands:
         self._view.camera.zoom_to(1.0)
 
     def fit(self) -> None:
-        """Show the whole graph."""
+        """Show the entire graph."""
         rect = self._view.graph_scene.content_rect()
         self._view.camera.fit(rect)
         self._view.camera.fitted = not rect.isEmpty()

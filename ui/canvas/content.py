@@ -1,7 +1,7 @@
-"""What a node shows, worked out from the graph and the registry; plain data without Qt.
+"""What a node shows, computed from the graph and the registry; plain data without Qt.
 
 A node type that is not installed gets the ports that its wires name, so that nothing of a project
-is hidden. This file must not judge settings: that is ``studio.graph.problems``.
+is hidden. Settings are validated in ``studio.graph.problems``, not here.
 """
 
 from __future__ import annotations
@@ -88,12 +88,12 @@ def summary_of(node: Node, node_type: NodeType[Settings], registry: Registry) ->
     try:
         settings = parse(node_type.settings, dict(node.settings))
         return node_type.summary(settings.model_copy(update=_titles(settings, registry)))
-    except Exception:  # an extension's summary may fail in any way; the canvas must draw
+    except Exception:  # an extension's summary may raise any exception; the canvas must still draw
         return UNREADABLE
 
 
 def _titles(settings: Settings, registry: Registry) -> dict[str, str]:
-    """What is chosen among variants, by title: DoRA and not dora."""
+    """The titles of selected variants, such as DoRA instead of dora."""
     chosen = {
         name: registry.variant(kind, getattr(settings, name))
         for name, kind in variant_fields(type(settings)).items()

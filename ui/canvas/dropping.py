@@ -18,12 +18,12 @@ GAP = 40.0
 
 
 def suits(data: QMimeData) -> bool:
-    """Whether a drop of this could do anything."""
+    """Whether the canvas accepts this drop."""
     return data.hasFormat(palette.MIME) or bool(local_paths(data))
 
 
 def take(view: CanvasView, data: QMimeData, at: QPointF) -> bool:
-    """Do what a drop asks for; ``at`` is in scene coordinates. False if there was nothing to do."""
+    """Handle a drop at ``at`` (scene coordinates); False if there was nothing to do."""
     if data.hasFormat(palette.MIME):
         type_id = bytes(data.data(palette.MIME).data()).decode("utf-8", "replace")
         if type_id not in view.registry.nodes:
@@ -49,7 +49,7 @@ def take(view: CanvasView, data: QMimeData, at: QPointF) -> bool:
 
 
 def _replace_source(view: CanvasView, paths: list[Path], at: QPointF) -> bool:
-    """Files of examples on a Dataset node take the place of those that it reads."""
+    """Data files dropped on a Dataset node replace its files."""
     document = view.document
     target = next(
         (n for n, item in view.graph_scene.nodes.items() if item.scene_card().contains(at)), None

@@ -1,4 +1,4 @@
-"""What a dropped file or folder becomes: a dataset, a base model, or nothing the canvas knows."""
+"""The node for a dropped file or folder: a dataset, a base model, or none."""
 
 from __future__ import annotations
 
@@ -56,12 +56,12 @@ def source_of(paths: Sequence[Path], document: Document) -> str:
 
 
 def joined(paths: Sequence[Path], document: Document) -> bool:
-    """Whether several files can be named in one source: no name holds what separates them."""
+    """Whether several files can be listed in one source: no name contains the separator."""
     return len(parts_of(source_of(paths, document), document.project_dir)) == len(paths)
 
 
 def _holds_data(folder: Path) -> bool:
-    """Whether there are examples in it; a folder too large to be looked through counts as none."""
+    """Whether a folder contains data files; False for a folder that is too large to search."""
     return bool(sources_or_none(str(folder), folder))
 
 
@@ -74,7 +74,7 @@ def _model_in(folder: Path) -> Path | None:
 
 
 def _model(path: Path, document: Document) -> str:
-    """As ``_written``, but never to be taken for a hub id such as ``owner/name``."""
+    """As ``_written``, but never ambiguous with a Hub ID such as ``owner/name``."""
     written = _written(path, document)
     return written if Path(written).is_absolute() else f"./{written}"
 

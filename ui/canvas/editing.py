@@ -1,7 +1,7 @@
-"""What the canvas does to the document: every edit with a label, so that Undo can name it.
+"""The edits of the canvas to the document, each with a label for Undo.
 
-Why apart from the view: the same edits come from the mouse, the keyboard, menus and drops, and
-can be tested without any of them. It knows no items and no events.
+Why apart from the view: the same edits come from the mouse, the keyboard, menus and drops, and can
+be tested without any of them. It uses no items and no events.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class Editor:
             self.document.edit(edits.move(self.graph, changed), label, merge_key)
 
     def nudge(self, node_ids: Iterable[str], dx: float, dy: float) -> None:
-        """Shift nodes; a row of nudges of the same nodes is one step."""
+        """Shift nodes; consecutive nudges of the same nodes are one step."""
         ids = tuple(node_ids)
         spots = {i: self.graph.node(i).position for i in ids}
         shifted = {i: (x + dx, y + dy) for i, (x, y) in spots.items()}
@@ -95,7 +95,7 @@ class Editor:
         self.document.edit(edits.remove(self.graph, ids, single), f"Delete {what}")
 
     def connect(self, wire: Wire, instead_of: Wire | None = None) -> Wire | None:
-        """Make a wire; returns the other wire that it pushed out of its input, if any."""
+        """Add a wire; returns the wire that it replaced at its input, if any."""
         pushed = self.graph.wire_into(wire.target, wire.target_port)
         label = "Move wire" if instead_of else "Connect"
         target = self.title(wire.target)
@@ -120,7 +120,7 @@ class Editor:
         return data
 
     def paste(self, piece: Graph, corner: Position) -> tuple[str, ...]:
-        """Put a piece with its top-left corner at ``corner``; returns the new ids."""
+        """Paste a subgraph with its top-left corner at ``corner``; returns the new IDs."""
         left = min(n.position[0] for n in piece.nodes)
         top = min(n.position[1] for n in piece.nodes)
         first = min(piece.nodes, key=lambda n: (n.position[1], n.position[0]))
@@ -142,7 +142,7 @@ class Editor:
 
 
 def piece_in(data: QMimeData) -> Graph | None:
-    """The graph on a clipboard, or ``None`` when there is something else."""
+    """The graph on the clipboard, or ``None`` if it contains something else."""
     raw = bytes(data.data(MIME).data()).decode("utf-8", "replace") if data.hasFormat(MIME) else ""
     text = raw or (data.text() if data.hasText() else "")
     if project.FORMAT not in text:
@@ -155,7 +155,7 @@ def piece_in(data: QMimeData) -> Graph | None:
 
 
 def free_spot(graph: Graph, position: Position) -> Position:
-    """``position`` on the grid, moved on while another node lies at exactly that place."""
+    """``position`` on the grid, moved until no other node is at exactly that place."""
     taken = {node.position for node in graph.nodes}
     x, y = layout.snap(position[0]), layout.snap(position[1])
     while (x, y) in taken:

@@ -56,7 +56,7 @@ def ranked(query: str, items: Iterable[T], text_of: Callable[[T], tuple[str, str
 
 
 def _by_word(query: str, more: str) -> float | None:
-    """Longer texts only match by whole beginnings of words, or everything would match."""
+    """Longer texts only match at the beginnings of words, or everything would match."""
     words = more.lower().split()
     asked = query.lower().split()
     return 1.0 if all(any(w.startswith(a) for w in words) for a in asked) else None

@@ -1,6 +1,6 @@
 """One object per mouse gesture: pan, box select, drag nodes (wires are in ``wire_gesture``).
 
-A gesture is made on press, told of every move, and ends with ``release`` or ``cancel`` (Esc).
+A gesture is created on press, receives every move, and ends with ``release`` or ``cancel`` (Esc).
 Only ``release`` may edit the document, and it does so once: a drag is one undo step.
 """
 
@@ -55,10 +55,10 @@ class Gesture:
         """The mouse is at ``at`` while the drag lasts."""
 
     def release(self, at: QPointF, modifiers: Modifiers) -> None:
-        """The button was let go: make the edit."""
+        """The button was released: make the edit."""
 
     def cancel(self) -> None:
-        """Put everything back as it was before."""
+        """Restore the state from before the gesture."""
 
 
 class Pan(Gesture):
@@ -153,7 +153,7 @@ class DragNodes(Gesture):
             view.make_current(item.id)
 
     def start(self) -> None:
-        """Note where everything is."""
+        """Remember all positions."""
         ids = self.view.selected_ids()
         self._from = {i: QPointF(self.view.graph_scene.nodes[i].pos()) for i in ids}
 
@@ -167,7 +167,7 @@ class DragNodes(Gesture):
         self.view.graph_scene.place({i: p + delta for i, p in self._from.items()})
 
     def release(self, at: QPointF, modifiers: Modifiers) -> None:
-        """One edit for the whole drag; a plain click selects just this node."""
+        """One edit for the entire drag; a plain click selects only this node."""
         if self.started:
             nodes = self.view.graph_scene.nodes
             spots = {i: (nodes[i].pos().x(), nodes[i].pos().y()) for i in self._from}

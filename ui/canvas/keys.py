@@ -1,4 +1,4 @@
-"""Keys of the canvas that are in no menu: Esc, Space, arrows, Ctrl+Tab, Enter."""
+"""Keys of the canvas without a menu action: Esc, Space, arrows, Ctrl+Tab, Enter."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _TABS = (Qt.Key.Key_Tab, Qt.Key.Key_Backtab)
 
 
 def press(view: CanvasView, event: QKeyEvent) -> bool:
-    """Do what a key asks for; False when it means nothing here."""
+    """Handle a key; False if the canvas does not use it."""
     key, modifiers = Qt.Key(event.key()), event.modifiers()
     ctrl = bool(modifiers & Qt.KeyboardModifier.ControlModifier)
     if key == Qt.Key.Key_Escape:

@@ -1,4 +1,4 @@
-"""Where the parts of a node lie, in scene pixels from its top-left corner. Numbers only, no painting."""
+"""The layout of a node in scene pixels from its top-left corner. Numbers only, no painting."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def port_y(row: int) -> float:
 
 
 def port_point(content: NodeContent, side: Side, name: str) -> QPointF:
-    """Centre of a port; a port that is not there lies at the end of its side."""
+    """Centre of a port; a missing port is placed at the end of its side."""
     ports = content.ports(side)
     row = next((i for i, p in enumerate(ports) if p.name == name), max(0, len(ports) - 1))
     return QPointF(0.0 if side == "input" else WIDTH, port_y(row))
@@ -42,12 +42,12 @@ def body_height(content: NodeContent) -> float:
 
 
 def footer_height(lines: int, bar: bool) -> float:
-    """Height of the footer with so many lines of text; none: no footer."""
+    """Height of the footer with ``lines`` lines of text; 0 without any."""
     return FOOTER_LINE * lines + 2 * FOOTER_PAD + (BAR if bar else 0) if lines else 0.0
 
 
 def card(content: NodeContent, footer: float = 0.0) -> QRectF:
-    """The whole card."""
+    """The rectangle of the card."""
     return QRectF(0, 0, WIDTH, body_height(content) + footer)
 
 

@@ -15,7 +15,7 @@ _WIRE = ("delete",)
 
 
 def open_menu(view: CanvasView, at: QPointF, on_screen: QPoint, by_key: bool) -> QMenu | None:
-    """Open what suits the place ``at`` (viewport pixels); by key: what suits the current node."""
+    """Open the menu for the place ``at`` (viewport pixels), or by key for the current node."""
     scene = view.graph_scene
     point = view.camera.to_scene(at)
     node = scene.nodes.get(view.current_id() or "") if by_key else scene.node_at(point)

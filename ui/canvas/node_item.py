@@ -1,4 +1,4 @@
-"""One node on the canvas: what it shows and how it is marked right now. Painted, never a widget.
+"""One node on the canvas, with its content and state. It is painted, never a widget.
 
 It holds view state only; the graph decides what exists and where. Painting is in ``node_paint``.
 It must not edit the document.

@@ -198,7 +198,8 @@ def _footer_line(
     right: str,
     c: theme.Colors,
 ) -> None:
-    """Words on the left, a figure on the right that is never cut; grown only while both fit."""
+    """Text on the left, a number on the right that is never truncated; enlarged only while both
+    fit."""
     pixels = text.size(text.SMALL, item.grown)
     while pixels > text.SMALL and (
         text.width(left[0], pixels, left[2]) + text.width(right, pixels) + 28 > line.width()
@@ -211,7 +212,7 @@ def _footer_line(
 
 
 def _progress(painter: QPainter, item: NodeItem, fraction: float | None, c: theme.Colors) -> None:
-    """A bar along the card's lower edge; without a known end it is a faint full one."""
+    """A progress bar along the card's lower edge; faint and full if the total is unknown."""
     track = QRectF(_PAD, item.card.height() - layout.BAR - 5, layout.WIDTH - 2 * _PAD, layout.BAR)
     painter.setPen(Qt.PenStyle.NoPen)
     painter.setBrush(theme.blend(c.surface_raised, c.accent, 0.25))

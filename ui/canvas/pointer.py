@@ -1,7 +1,6 @@
 """A graphics view whose mouse is handled by gesture objects: one at a time, Esc cancels it.
 
-It knows zoom, pan and the hand (Space), and nothing of nodes; ``CanvasView`` says which gesture a
-press begins.
+It handles zoom, pan and the hand (Space); ``CanvasView`` decides which gesture a press begins.
 """
 
 from __future__ import annotations
@@ -54,14 +53,14 @@ class PointerView(QGraphicsView):
         raise NotImplementedError
 
     def resizeEvent(self, event: QResizeEvent) -> None:
-        """Qt: what was shown whole stays whole."""
+        """Qt: a fitted graph stays fitted."""
         super().resizeEvent(event)
         if self.camera.fitted and self._gesture is None:
             self.fit_all()
 
     @property
     def gesture(self) -> Gesture | None:
-        """The gesture that lasts, if any."""
+        """The current gesture, if any."""
         return self._gesture
 
     def cursor_view(self) -> QPointF:
@@ -73,7 +72,7 @@ class PointerView(QGraphicsView):
         return self.camera.to_scene(self.cursor_view())
 
     def cancel_gesture(self) -> bool:
-        """Undo what the gesture has shown; whether there was one."""
+        """Cancel the current gesture; returns whether there was one."""
         gesture, self._gesture = self._gesture, None
         if gesture is not None:
             gesture.cancel()
@@ -81,7 +80,7 @@ class PointerView(QGraphicsView):
         return gesture is not None
 
     def mousePressEvent(self, event: QMouseEvent) -> None:
-        """Qt: a gesture begins; a second button is ignored while one lasts."""
+        """Qt: begin a gesture; a second button is ignored during one."""
         self.setFocus(Qt.FocusReason.MouseFocusReason)
         self._mouse = event.position()
         left = event.button() == Qt.MouseButton.LeftButton
@@ -94,7 +93,7 @@ class PointerView(QGraphicsView):
         event.accept()
 
     def mouseMoveEvent(self, event: QMouseEvent) -> None:
-        """Qt: feed the gesture, else look what is under the mouse."""
+        """Qt: update the gesture, else the hovered item."""
         self._mouse = event.position()
         if self._gesture is not None:
             self._gesture.drag(event.position(), event.modifiers())
@@ -141,14 +140,14 @@ class PointerView(QGraphicsView):
         self._show_cursor()
 
     def keyReleaseEvent(self, event: QKeyEvent) -> None:
-        """Qt: Space is let go."""
+        """Qt: Space is released."""
         if event.key() == Qt.Key.Key_Space and not event.isAutoRepeat():
             self.hold_hand(False)
         else:
             event.ignore()
 
     def focusOutEvent(self, event: QFocusEvent) -> None:
-        """Qt: a key that is let go elsewhere is not seen."""
+        """Qt: a key released in another window would be missed."""
         self.hold_hand(False)
         super().focusOutEvent(event)
 

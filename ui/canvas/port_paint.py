@@ -1,4 +1,4 @@
-"""Painting of a node's ports and their titles; the shape and colour of a port say what it carries.
+"""Painting of a node's ports and their titles; shape and colour of a port show its type.
 
 Reads a ``NodeItem`` and the theme; keeps nothing.
 """
@@ -23,7 +23,7 @@ _LABEL_PAD = 16.0
 
 
 def paint_ports(painter: QPainter, item: NodeItem, c: theme.Colors, labels: bool) -> None:
-    """Every port of a node; with ``labels`` its title too, and what is known of the node's thing."""
+    """Every port of a node; with ``labels`` also its title and the facts of the node."""
     for side in ("input", "output"):
         for row, port in enumerate(item.content.ports(side)):
             at = layout.port_point(item.content, side, port.name)
@@ -37,13 +37,13 @@ def paint_ports(painter: QPainter, item: NodeItem, c: theme.Colors, labels: bool
 
 
 def _facts(painter: QPainter, item: NodeItem, c: theme.Colors) -> None:
-    """What is known about the thing that the node names; where inputs would be."""
+    """The facts of the node, drawn in place of inputs."""
     pixels = text.size(text.SMALL, item.grown)
     taken = max((text.width(p.title, pixels) for p in item.content.outputs), default=0.0)
     room = layout.WIDTH - _PAD - _LABEL_PAD - taken - 14
     rect = QRectF(_PAD, layout.port_y(0) - 11, room, 22)
     line = short_line(item.content.facts)
-    if text.width(line, pixels) > room:  # half a figure is worse than none
+    if text.width(line, pixels) > room:  # a truncated number would be misleading
         line = line.partition(" · ")[0]
     text.draw(painter, item, line, rect, c.text_muted, pixels)
 
@@ -57,12 +57,12 @@ def _label(
     lit: bool,
     faded: bool,
 ) -> None:
-    """A port's title beside it; it may use what the title across leaves free."""
+    """A port's title; it may use the space that the opposite title leaves free."""
     pixels = text.size(text.LABEL, item.grown)
-    room = whole = layout.WIDTH - 2 * _LABEL_PAD
+    room = width = layout.WIDTH - 2 * _LABEL_PAD
     across = item.content.ports("output" if port.side == "input" else "input")
     if row < len(across):
-        room = max(whole / 2 - 4, whole - 8 - text.width(across[row].title, pixels))
+        room = max(width / 2 - 4, width - 8 - text.width(across[row].title, pixels))
     left = _LABEL_PAD if port.side == "input" else layout.WIDTH - _LABEL_PAD - room
     rect = QRectF(left, layout.port_y(row) - 11, room, 22)
     color = theme.blend(c.surface_raised, c.text_muted, 0.4) if faded else c.text_muted

@@ -124,7 +124,7 @@ class GraphScene(QGraphicsScene):
         return port.type if port else ""
 
     def route(self, node_ids: Iterable[str]) -> None:
-        """Let the wires of these nodes follow them."""
+        """Update the wires of these nodes."""
         moved = set(node_ids)
         if not moved:
             return
@@ -139,14 +139,14 @@ class GraphScene(QGraphicsScene):
         item.set_ends(start, self.nodes[wire.target].port_point("input", wire.target_port))
 
     def place(self, positions: Mapping[str, QPointF]) -> None:
-        """Show nodes elsewhere without an edit (while they are dragged)."""
+        """Show nodes at other positions without an edit (during a drag)."""
         for node_id, point in positions.items():
             if node_id in self.nodes:
                 self.nodes[node_id].setPos(point)
         self.route(positions)
 
     def set_problems(self, problems: Iterable[Problem]) -> None:
-        """Badges for these problems; those of the whole graph are not the canvas's."""
+        """Badges for these problems; those of the entire graph are not shown on the canvas."""
         found: dict[str, list[Problem]] = {}
         for problem in problems:
             if problem.node is not None:
@@ -162,7 +162,7 @@ class GraphScene(QGraphicsScene):
             item.set_note(*self._notes.get(node_id, ("", False)))
 
     def set_run_state(self, state: Any) -> None:
-        """Footers for a run; ``None`` takes them away."""
+        """Show a run in the footers; ``None`` removes them."""
         self._run_state = state
         for node_id, item in self.nodes.items():
             item.set_status(self._status(node_id))
@@ -173,7 +173,7 @@ class GraphScene(QGraphicsScene):
         return status_of(nodes.get(node_id), ended)
 
     def refresh(self) -> None:
-        """Lay out and paint everything anew (theme or font changed)."""
+        """Lay out and repaint everything (theme or font changed)."""
         for item in self.nodes.values():
             item.refresh()
         self.update()

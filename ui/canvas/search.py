@@ -1,6 +1,6 @@
 """The search palette: a small popup at the cursor that adds a node, driven by the keyboard alone.
 
-Up and Down choose, Enter takes, Esc closes. It only reports the choice; it edits nothing.
+Up and Down choose, Enter takes, Esc closes. It only emits the choice and edits nothing.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class SearchPopup(QFrame):
         self.list.itemClicked.connect(self._take)
 
     def open_at(self, at: QPoint, types: Iterable[NodeType[Settings]], title: str = "") -> None:
-        """Show these types at a point of the screen; ``title`` says what is looked for."""
+        """Show these types at a point of the screen; ``title`` describes the search."""
         self._types = tuple(types)
         self.title.setText(title)
         self.title.setVisible(bool(title))
@@ -115,7 +115,7 @@ class SearchPopup(QFrame):
             self.chosen.emit(type_id)
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:
-        """Qt: the line keeps the focus; keys that choose go to the list."""
+        """Qt: the input keeps the focus; navigation keys go to the list."""
         if watched is self.line and event.type() == QEvent.Type.KeyPress:
             by = _ROWS_BY_KEY.get(event.key()) if isinstance(event, QKeyEvent) else None
             if by is not None:
@@ -129,6 +129,6 @@ class SearchPopup(QFrame):
         self.list.setCurrentRow(row % rows if abs(by) == 1 else min(rows - 1, max(0, row)))
 
     def hideEvent(self, event: QHideEvent) -> None:
-        """Qt: tell the canvas, which may hold a loose wire for this choice."""
+        """Qt: notify the canvas, which may hold a loose wire for this choice."""
         super().hideEvent(event)
         self.closed.emit()

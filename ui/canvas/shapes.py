@@ -1,4 +1,4 @@
-"""The shapes of port types and the curve of a wire: the type is told by shape as well as colour."""
+"""The shapes of port types and the curve of a wire: a type has a shape as well as a colour."""
 
 from __future__ import annotations
 

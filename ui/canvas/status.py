@@ -1,7 +1,7 @@
-"""A node's part of a run in words: state, time, progress, last loss. Plain data without Qt.
+"""The state of a node in a run as text: state, time, progress, last loss. Plain data without Qt.
 
-The state object is written by ``studio.runs.state``; it is read by attribute and nothing is taken
-for granted, so that a canvas also draws a run of another version.
+The state object is written by ``studio.runs.state``; attributes may be missing, so that the canvas
+also draws a run of another version.
 """
 
 from __future__ import annotations
@@ -65,8 +65,8 @@ class NodeStatus:
 
 
 def status_of(node_state: Any, ended: bool = False) -> NodeStatus | None:
-    """The status of one ``NodeState``, or ``None`` when there is nothing to show. What still waits
-    when the run has ``ended`` was not run."""
+    """The status of one ``NodeState``, or ``None`` when there is nothing to show. Nodes that are
+    still waiting when the run has ``ended`` were not run."""
     state = str(getattr(node_state, "state", "") or "")
     if node_state is None or state not in _WORDS:
         return None
@@ -122,9 +122,9 @@ def _number(value: Any) -> float | None:
 
 def duration(seconds: float) -> str:
     """A length of time in at most two units: ``42 s``, ``3 min 05 s``, ``1 h 12 min``."""
-    whole = max(0, round(seconds))
-    if whole < 60:
-        return f"{seconds:.1f} s" if seconds < 10 and whole != seconds else f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    total = max(0, round(seconds))
+    if total < 60:
+        return f"{seconds:.1f} s" if seconds < 10 and total != seconds else f"{total} s"
+    if total < 3600:
+        return f"{total // 60} min {total % 60:02d} s"
+    return f"{total // 3600} h {total % 3600 // 60:02d} min"

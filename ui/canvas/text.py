@@ -1,4 +1,5 @@
-"""Text and icons on the canvas: the program's font in scene pixels, cut to its room, larger when zoomed out.
+"""Text and icons on the canvas: the program's font in scene pixels, elided to its space, larger
+when zoomed out.
 
 A graph that is fitted into a small canvas is drawn at half size; titles and labels grow within
 their rows, so that they can still be read.
@@ -39,7 +40,7 @@ def font(pixels: int, bold: bool = False) -> tuple[QFont, QFontMetricsF]:
 
 
 def growth(scale: float) -> int:
-    """0, 1 or 2: how far text is grown at a scale of the view."""
+    """The enlargement of text at a scale of the view: 0, 1 or 2."""
     return sum(scale < step for step in _STEPS)
 
 
@@ -49,7 +50,7 @@ def size(kind: int, grown: int) -> int:
 
 
 def width(text: str, pixels: int, bold: bool = False) -> float:
-    """Room that a text takes."""
+    """The width of a text."""
     return font(pixels, bold)[1].horizontalAdvance(text)
 
 
@@ -63,7 +64,8 @@ def draw(
     bold: bool = False,
     flags: Qt.AlignmentFlag = LEFT,
 ) -> None:
-    """One line, cut to its room; the cut text is kept on the item until it is laid out again."""
+    """Draw one line, elided to its space; the elided text is cached on the item until its next
+    layout."""
     if not text:
         return
     face, metrics = font(pixels, bold)
@@ -78,7 +80,7 @@ def draw(
 
 
 def draw_icon(painter: QPainter, name: str, rect: QRectF, color: QColor) -> None:
-    """An icon, rendered for the pixels it really covers."""
+    """Draw an icon, rendered in device pixels."""
     ratio = painter.deviceTransform().m11()
     steps = next((s for s in (1.0, 1.5, 2.0, 3.0) if s >= ratio - 0.01), 4.0)
     pixmap = icons.pixmap(name, round(rect.width()), color, steps)

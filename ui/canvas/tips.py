@@ -1,4 +1,4 @@
-"""What the canvas says in words: tooltips, and the node at the keyboard for screen readers.
+"""Tooltips of the canvas, and the current node for screen readers.
 
 Why not an interface per node: objects of ``QAccessibleInterface`` made in Python are owned by Qt's
 cache and by Python alike, and the program crashes when it ends (PySide6 6.11). The canvas speaks
@@ -25,7 +25,7 @@ NOTHING = "Nothing selected"
 
 
 def tip_at(scene: GraphScene, point: QPointF) -> str:
-    """What lies at a point of the scene, in a few lines; empty for nothing."""
+    """The tooltip at a point of the scene; empty if there is none."""
     port = scene.port_at(point)
     if port is not None:
         item, side, name = port
@@ -76,7 +76,7 @@ def spoken(item: NodeItem) -> str:
 
 
 def describe(view: QWidget, text: str, place: int, count: int) -> None:
-    """Say where the keyboard is; ``place`` counts from 1, an empty ``text`` means nowhere."""
+    """Announce the current node; ``place`` counts from 1, an empty ``text`` means none."""
     line = f"{text}, {place} of {count}" if text else NOTHING
     if line == view.accessibleDescription():
         return

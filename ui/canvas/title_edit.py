@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class TitleEdit(QObject):
-    """Opens the line, and renames when Enter is pressed or the focus leaves; Esc leaves it be."""
+    """Opens the line, and renames when Enter is pressed or the focus leaves; Esc cancels."""
 
     def __init__(self, view: CanvasView) -> None:
         super().__init__(view)

@@ -2,7 +2,7 @@
 
 What is drawn is a function of the document's graph and of view state (selection, zoom, problems,
 run state). Mouse gestures are objects of their own, commands are in ``commands``, edits in
-``editing``, painting in the items. This class only routes between them.
+``editing``, painting in the items. This class only connects them.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class CanvasView(PointerView):
         self.sync()
         self.centerOn(0, 0)
 
-    # What others ask for. -----------------------------------------------------------------
+    # Interface. ---------------------------------------------------------------------------
 
     def actions(self) -> dict[str, QAction]:  # type: ignore[override]
         """The canvas's actions by name (in place of Qt's list)."""
@@ -92,7 +92,7 @@ class CanvasView(PointerView):
         self.graph_scene.set_run_state(state)
 
     def fit_all(self) -> None:
-        """Show the whole graph."""
+        """Show the entire graph."""
         self.commands.fit()
 
     def zoom_to(self, scale: float) -> None:
@@ -152,7 +152,7 @@ class CanvasView(PointerView):
         self.select(left if node_id in self._selected else (*self._selected, node_id))
 
     def make_current(self, node_id: str | None) -> None:
-        """Let the keyboard move from this node, and show the selection."""
+        """Make this node the current one for the keyboard, and show the selection."""
         self._current = node_id
         chosen = set(self._selected)
         for item in self.graph_scene.nodes.values():
@@ -192,7 +192,7 @@ class CanvasView(PointerView):
             background.paint_hint(painter, self.viewport().rect())
 
     def scrollContentsBy(self, dx: int, dy: int) -> None:
-        """Qt: the hint stays where it is, so an empty canvas is painted whole."""
+        """Qt: the hint does not scroll, so an empty canvas is repainted completely."""
         super().scrollContentsBy(dx, dy)
         if self.scene() is not None and not self.graph_scene.nodes:
             self.viewport().update()
@@ -268,7 +268,7 @@ class CanvasView(PointerView):
     # Drag and drop. ---------------------------------------------------------------------------
 
     def dragEnterEvent(self, event: QDragEnterEvent) -> None:
-        """Qt: take what could become a node."""
+        """Qt: accept what could become a node."""
         if dropping.suits(event.mimeData()):
             event.acceptProposedAction()
 
@@ -285,7 +285,7 @@ class CanvasView(PointerView):
 
 
 def _follow(document: Document, view: CanvasView) -> Any:
-    """Let a view follow a document that may live longer than it."""
+    """Connect a view to a document that may outlive it."""
     found = weakref.ref(view)
 
     def tell() -> None:

@@ -1,7 +1,7 @@
 """Dragging a wire from either end, with live acceptance.
 
-Ports that would take it light up, all others dim; over one that would not, a note says why, in
-the words of ``studio.graph.wires.check_wire``. A wire taken off an input is moved, not copied.
+Ports that accept it light up, all others dim; over one that does not, a note gives the reason from
+``studio.graph.wires.check_wire``. A wire taken off an input is moved, not copied.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class DragWire(Gesture):
         self._note = Note()
 
     def start(self) -> None:
-        """Take the wire up: mark every port, show the loose wire."""
+        """Begin the drag: mark every port, show the loose wire."""
         scene = self.view.graph_scene
         self._good = acceptable(self._graph, self.view.registry, self._fixed)
         if self._fixed.node not in scene.nodes:
@@ -65,7 +65,7 @@ class DragWire(Gesture):
             scene.wires[self._moving].setVisible(False)
 
     def move(self, at: QPointF, modifiers: Modifiers) -> None:
-        """Find what is under the mouse and say whether the wire may end there."""
+        """Find the target under the mouse and show whether the wire may end there."""
         point = self.view.camera.to_scene(at)
         self._find(point)
         loose = point
@@ -113,7 +113,7 @@ class DragWire(Gesture):
         return next(iter(free + fitting + ports), None)
 
     def release(self, at: QPointF, modifiers: Modifiers) -> None:
-        """Connect, move, take off, or ask which node to add."""
+        """Connect, move or remove the wire, or ask which node to add."""
         target, reason, moving = self._target, self._reason, self._moving
         self._tidy()
         if not self.started:
@@ -138,7 +138,7 @@ class DragWire(Gesture):
             self.view.message.emit(f"Replaced the wire from {source}.")
 
     def cancel(self) -> None:
-        """Leave everything as it was."""
+        """Leave the graph unchanged."""
         self._tidy()
 
     def _tidy(self) -> None:

@@ -1,7 +1,7 @@
-"""Which ports a dragged wire may end at, for a whole graph at once.
+"""The ports at which a dragged wire may end, for all ports at once.
 
-``studio.graph.wires.check_wire`` is the judge of every single wire; this file only answers the
-same question for all ports in one pass, so that they can light up while the mouse moves.
+``studio.graph.wires.check_wire`` decides for a single wire; this file does the same for all ports
+in one pass, so that they can light up while the mouse moves.
 """
 
 from __future__ import annotations

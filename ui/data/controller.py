@@ -1,8 +1,8 @@
-"""The data of one window: which are open, and the newest report about them.
+"""The data of one window: the open dataset and its latest report.
 
-It follows the document: after an edit the data are opened anew, and a report that was made for other
-data is stale. What it knows comes from the data host through ``workers.data_link``. It holds no
-widget, and edits the document only where a fix was pressed.
+It follows the document: after an edit the data are opened again, and a report of other data is
+stale. The data host answers its requests through ``workers.data_link``. It holds no widget, and
+edits the document only to apply a fix.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from studio.preview.protocol import HOST_ENDED, Reply
 from studio.preview.report import DataReport, Fix, apply_fix, report_from_json
 from studio.preview.report_cache import kept
 from studio.runs.token_request import TokenRequest, token_request
-from workers.data_link import DataLink, Read, Told
+from workers.data_link import DataLink, Read, Receiver
 from workers.task import Task, run_task
 
 WAIT_MS = 350
 SMALL_ROWS = 5000
-MOST_RESTARTS = 2  # of a host that dies over the same data
+MOST_RESTARTS = 2  # restarts of a host that crashes on the same data
 State = Literal["closed", "opening", "open", "failed"]
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far something is: ``done`` of ``total``, either may be unknown."""
+    """Progress: ``done`` of ``total``; either may be unknown."""
 
     title: str
     done: int = 0
@@ -43,10 +43,11 @@ class Progress:
 
 
 class DataController(QObject):
-    """One Train node's data at a time, the one that was asked for last.
+    """The data of one Train node at a time, the one requested last.
 
-    ``changed``: another state. ``report_changed``: another report, or how far it is. ``report_done``:
-    every row was looked at. ``edited``: the graph changed. ``message`` carries a sentence.
+    ``changed``: the state has changed. ``report_changed``: the report or its progress has changed.
+    ``report_done``: the report is complete. ``edited``: the graph was edited. ``message`` carries a
+    sentence.
     """
 
     changed = Signal()
@@ -84,10 +85,10 @@ class DataController(QObject):
         self._timer.timeout.connect(self._look)
         self._stop_listening: Callable[[], None] | None = document.listen(self._document_changed)
 
-    # ------------------------------------------------------------ what others ask for
+    # ------------------------------------------------------------ interface
 
     def look_at(self, train: str | None) -> None:
-        """From now on show the data of this Train node; ``None``: of none."""
+        """Show the data of this Train node, or none."""
         if train == self.train and (self.state in ("opening", "open") or train is None):
             return
         self.train = train
@@ -99,49 +100,49 @@ class DataController(QObject):
         self.report_changed.emit()
 
     def retry(self) -> None:
-        """Try again what has failed."""
+        """Retry after an error."""
         self.request = None
         self._look()
 
-    def ask(self, what: str, told: Told, read: Read | None = None, **more: Any) -> int:
-        """Ask the host about the open data."""
-        return self.link.ask(what, told, read, **more)
+    def ask(self, what: str, receiver: Receiver, read: Read | None = None, **more: Any) -> int:
+        """Send a request about the open data to the host."""
+        return self.link.ask(what, receiver, read, **more)
 
     @property
     def stale(self) -> bool:
-        """Whether the report is about other data or settings than those of now."""
+        """Whether the data or settings have changed since the report."""
         if self.report is None:
             return False
         return self.request is None or self.state != "open" or self.report.key != self.request.key
 
     @property
     def reporting(self) -> bool:
-        """Whether a report is being made."""
+        """Whether a report is being created."""
         return bool(self._reporting)
 
     def start_report(self) -> None:
-        """Look at every row, in the background."""
+        """Create a report in the background."""
         if self.state != "open" or self._reporting:
             return
         self.report_problem = None
         self.report_progress = Progress("Analyzing all rows", 0, self.rows)
-        self._reporting = self.ask("report", self._report_told, _read_report)
+        self._reporting = self.ask("report", self._report_replied, _read_report)
         self.report_changed.emit()
 
     def renew_report(self) -> None:
-        """Open the data anew, since files may have changed, and then look at every row."""
+        """Open the data again, since files may have changed, and then create a report."""
         self._report_wanted = True
         self.retry()
 
     def cancel_report(self) -> None:
-        """Stop looking; what was found so far stays."""
+        """Cancel the report; the findings so far are kept."""
         if self._reporting:
             self.link.cancel(self._reporting)
         self._reporting, self.report_progress = 0, None
         self.report_changed.emit()
 
     def apply(self, fix: Fix) -> None:
-        """Do what a fix says, as one step that Undo takes back."""
+        """Apply a fix, as one undo step."""
         graph = self.document.graph
         if all(graph.has(c.node) for c in fix.changes):
             self.document.end_merge()
@@ -150,7 +151,7 @@ class DataController(QObject):
 
     @property
     def max_length(self) -> int | None:
-        """What the Train node is set to now."""
+        """The current maximum length of the Train node."""
         graph = self.document.graph
         if self.train is None or not graph.has(self.train):
             return None
@@ -160,7 +161,7 @@ class DataController(QObject):
         return getattr(found, "max_length", None)
 
     def set_max_length(self, tokens: int) -> None:
-        """Set where rows are cut, as one step that Undo takes back."""
+        """Set the maximum length, as one undo step."""
         if self.train is not None and self.document.graph.has(self.train):
             self.document.end_merge()
             changed = set_setting(self.document.graph, self.train, "max_length", tokens)
@@ -184,7 +185,7 @@ class DataController(QObject):
             self._timer.start()
 
     def _look(self) -> None:
-        """Find out what to open, in the background: it may read files."""
+        """Find the data to open, in the background: it may read files."""
         self._timer.stop()
         graph, place = self.document.graph, self.document.project_dir
         if self.train is None or not graph.has(self.train):
@@ -246,11 +247,11 @@ class DataController(QObject):
         if found is not None:
             self.report = found
         runs = str(self._runs_dir())
-        self._opening = self.ask("open", self._open_told, request=request.to_json(), runs=runs)
+        self._opening = self.ask("open", self._open_replied, request=request.to_json(), runs=runs)
         self.changed.emit()
         self.report_changed.emit()
 
-    def _open_told(self, reply: Reply) -> None:
+    def _open_replied(self, reply: Reply) -> None:
         if reply.kind == "progress":
             self.progress = progress_of(reply)
             self.changed.emit()
@@ -268,8 +269,8 @@ class DataController(QObject):
                 self.start_report()
 
     def host_failed(self, reply: Reply) -> bool:
-        """Whether a reply says that the host is gone; then the data are opened again, but not for
-        ever: something in them may be what ends it."""
+        """Whether a reply reports that the host has died; then the data are opened again, but only
+        a few times: the data may be the cause."""
         if reply.kind != "error" or reply.data.get("code") not in (HOST_ENDED, "not_open"):
             return False
         if self.state == "open" and self.request is not None:
@@ -282,7 +283,7 @@ class DataController(QObject):
 
     # ------------------------------------------------------------ the report
 
-    def _report_told(self, reply: Reply) -> None:
+    def _report_replied(self, reply: Reply) -> None:
         if reply.kind == "progress":
             self.report_progress = progress_of(reply)
         elif reply.kind in ("partial", "result"):
@@ -301,7 +302,7 @@ def _read_report(data: Any) -> DataReport:
 
 
 def progress_of(reply: Reply) -> Progress:
-    """What a progress reply says."""
+    """The progress in a reply."""
     data = reply.data
     return Progress(
         str(data["title"]),
@@ -312,5 +313,5 @@ def progress_of(reply: Reply) -> Progress:
 
 
 def problem_of(reply: Reply) -> Problem:
-    """The Problem of an error reply."""
+    """The Problem in an error reply."""
     return Problem(**dict(reply.data))

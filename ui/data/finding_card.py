@@ -1,6 +1,6 @@
-"""One finding of the report as a card: how bad, what, which rows, and the button that mends it.
+"""One finding of the report as a card: severity, sentence, rows, and the button that fixes it.
 
-Severity is told by icon, word and colour. It must not edit anything: it signals.
+Icon, word and colour show the severity. It edits nothing and only emits signals.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ class FindingCard(QFrame):
 
 
 class RowLinks(QLabel):
-    """Rows as links: number and line; ``row_wanted`` carries the number of a pressed one."""
+    """Rows as links: number and line; ``row_wanted`` carries the number of a clicked one."""
 
     row_wanted = Signal(object)
 

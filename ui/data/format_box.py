@@ -1,6 +1,7 @@
-"""Which format the rows are in, why, what else would fit, and which column serves for what.
+"""The format of the rows: the detected one with its reason, alternatives, and the columns of each
+field.
 
-Every choice is signalled as settings of the Dataset node; it must not edit the document itself.
+Every choice is emitted as settings of the Dataset node; the document is not edited here.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ AUTOMATIC = "auto"
 
 
 class FormatBox(QWidget):
-    """``format_chosen`` carries an id, ``column_chosen`` a pair of setting and column (``None``: the
-    default again)."""
+    """``format_chosen`` carries an id, ``column_chosen`` a pair of setting and column (``None``:
+    the default)."""
 
     format_chosen = Signal(object)
     column_chosen = Signal(object)
@@ -57,7 +58,7 @@ class FormatBox(QWidget):
         column.addWidget(self.unused)
 
     def show_found(self, settings: Mapping[str, Any], found: Mapping[str, Any]) -> None:
-        """Show what ``preview`` answered for these settings of the node."""
+        """Show the reply of ``preview`` for these settings of the node."""
         shown = (dict(settings), {k: v for k, v in found.items() if k != "rows"})
         if shown == self._shown:
             return
@@ -68,7 +69,7 @@ class FormatBox(QWidget):
         self._show_columns(settings, found)
 
     def show_unknown(self, settings: Mapping[str, Any]) -> None:
-        """Nothing could be read: only the format can be chosen."""
+        """The data could not be read: only the format can be selected."""
         self._shown = None
         self._show_formats(str(settings.get("format", AUTO)), {})
         self.reason.setText("")
@@ -150,7 +151,7 @@ _TIP = 3  # Qt.ItemDataRole.ToolTipRole
 
 
 def reason_words(chosen: str, found: Mapping[str, Any]) -> str:
-    """How the format was found, in one line."""
+    """How the format was detected, in one line."""
     if chosen == AUTO:
         return f"{found['title']}, {percent(found['confidence'])} confidence: {found['reason']}"
     best = next(iter(found.get("formats") or ()), None)

@@ -1,7 +1,7 @@
-"""How long the rows are: bars by length in tokens, with the line behind which rows are cut.
+"""A histogram of the row lengths in tokens, with a line at the maximum length.
 
-The line can be dragged, or moved with the arrow keys; whoever owns the widget is told and sets the max
-length. Painted by hand; it shows a ``studio.preview.report.Histogram`` and must not count anything itself.
+The line can be dragged, or moved with the arrow keys; the owner of the widget receives a signal and
+sets the max length. It paints a ``studio.preview.report.Histogram`` and counts nothing itself.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _LABEL_GAP_PX = 8.0
 _LEAST_BAR_PX = 2.0
 _GRAB_PX = 7.0
 _SETTLE_MS = 700
-_SHORTEST = 8  # the Train node takes no smaller max length
+_SHORTEST = 8  # the minimum of the Train node
 _KEYS = {
     Qt.Key.Key_Left: -1,
     Qt.Key.Key_Down: -1,
@@ -44,10 +44,10 @@ _KEYS = {
 
 
 class LengthHistogram(QWidget):
-    """One bar for each bin; what lies behind the max length is hatched.
+    """One bar for each bin; tokens beyond the max length are hatched.
 
-    ``moved`` carries the max length while its line is on the way, ``chosen`` the one at which it was
-    let go.
+    ``moved`` carries the max length while its line is moved, ``chosen`` the one at which it was
+    released.
     """
 
     moved = Signal(object)
@@ -66,7 +66,7 @@ class LengthHistogram(QWidget):
         theme.changed.connect(self.update)
 
     def show_histogram(self, shown: Histogram, length: int | None = None) -> None:
-        """Show these lengths; the line stands at ``length``, or where it stood for the report. A line
+        """Show these lengths; the line is at ``length``, or at the max length of the report. A line
         that is being moved stays where it is."""
         self._shown = shown
         self._length = length or shown.max_length
@@ -78,12 +78,12 @@ class LengthHistogram(QWidget):
 
     @property
     def shown(self) -> Histogram:
-        """The lengths on the screen."""
+        """The displayed lengths."""
         return self._shown
 
     @property
     def length(self) -> int:
-        """The max length at which the line stands."""
+        """The max length of the line."""
         return self._length if self._moving is None else self._moving
 
     def _describe(self) -> None:
@@ -106,8 +106,8 @@ class LengthHistogram(QWidget):
 
     def _area(self) -> QRectF:
         line = QFontMetricsF(self.font()).height()
-        whole = QRectF(self.rect()).adjusted(_PAD_PX, line + 4, -_PAD_PX, -(line + 4))
-        return whole
+        inner = QRectF(self.rect()).adjusted(_PAD_PX, line + 4, -_PAD_PX, -(line + 4))
+        return inner
 
     def _scale(self) -> Scale:
         area = self._area()
@@ -126,7 +126,7 @@ class LengthHistogram(QWidget):
         self.moved.emit(self._moving)
 
     def _let_go(self) -> None:
-        """The line stays where it is; one that was only touched changes nothing."""
+        """Release the line; if it was not moved, nothing changes."""
         self._settle.stop()
         wanted, self._moving = self._moving, None
         if wanted is not None and wanted != self._length:
@@ -144,7 +144,7 @@ class LengthHistogram(QWidget):
         return bool(self._shown.lengths) and abs(x - self._line_at()) <= _GRAB_PX
 
     def mousePressEvent(self, event: QMouseEvent) -> None:
-        """Qt: take the line."""
+        """Qt: grab the line."""
         if event.button() == Qt.MouseButton.LeftButton and self._grabs(event.position().x()):
             self._moving = self.length
             event.accept()
@@ -152,7 +152,7 @@ class LengthHistogram(QWidget):
         super().mousePressEvent(event)
 
     def mouseMoveEvent(self, event: QMouseEvent) -> None:
-        """Qt: the line follows; without a button, the pointer says where it can be taken."""
+        """Qt: move the line; without a button, the cursor shows where it can be grabbed."""
         x = event.position().x()
         if self._moving is not None and event.buttons() & Qt.MouseButton.LeftButton:
             self._move(self._scale().length_at(x, self._shown.grain))
@@ -160,7 +160,7 @@ class LengthHistogram(QWidget):
         self.setCursor(Qt.CursorShape.SplitHCursor if grabs else Qt.CursorShape.ArrowCursor)
 
     def mouseReleaseEvent(self, event: QMouseEvent) -> None:
-        """Qt: the line stays here."""
+        """Qt: release the line."""
         if event.button() == Qt.MouseButton.LeftButton and self._moving is not None:
             self._let_go()
 
@@ -184,7 +184,7 @@ class LengthHistogram(QWidget):
             super().keyPressEvent(event)
 
     def focusOutEvent(self, event: QFocusEvent) -> None:
-        """Qt: what the keys chose stays."""
+        """Qt: keep the length chosen by keyboard."""
         self._let_go()
         super().focusOutEvent(event)
 
@@ -234,7 +234,7 @@ class LengthHistogram(QWidget):
         cuts = self.length < self._shown.longest
         painter.setPen(QPen(look.danger if cuts else look.text_muted, 2))
         painter.drawLine(int(x), int(area.top()), int(x), int(area.bottom()))
-        if self._shown.lengths:  # it can be taken here
+        if self._shown.lengths:  # it can be grabbed here
             grip = QRectF(x - 3, area.center().y() - 8, 6, 16)
             painter.setBrush(look.accent if self.hasFocus() else look.background)
             painter.drawRoundedRect(grip, 3, 3)
@@ -244,7 +244,7 @@ class LengthHistogram(QWidget):
         painter.drawText(QRectF(left, 0, wide + 4, area.top()), 0, words)
 
     def event(self, event: QEvent) -> bool:
-        """Qt: a tip reads a bar out."""
+        """Qt: a tooltip describes a bar."""
         if isinstance(event, QHelpEvent) and self._shown.counts:
             area = self._area()
             share = (event.pos().x() - area.left()) / max(1.0, area.width())
@@ -261,7 +261,7 @@ class LengthHistogram(QWidget):
 
 
 def caption(shown: Histogram, length: int | None = None) -> str:
-    """What the histogram says about the max length that the report was made with, or about another."""
+    """The caption for the max length of the report, or for another."""
     if length is not None and length != shown.max_length:
         return _would(shown, length)
     longest = f"The longest row has {shown.longest:,}."
@@ -272,12 +272,12 @@ def caption(shown: Histogram, length: int | None = None) -> str:
     if not shown.cut:
         return f"{split} longer than {most} and split. {longest}"
     rows = "1 row is" if shown.cut == 1 else f"{shown.cut:,} rows are"
-    told = f"{rows} longer than {most} and truncated"
+    words = f"{rows} longer than {most} and truncated"
     if shown.end_lost:
-        told += f"; {shown.end_lost:,} of them lose the end of an answer"
+        words += f"; {shown.end_lost:,} of them lose the end of an answer"
     if shown.divided:
-        told += f"; {split} longer and split"
-    return f"{told}. {longest}"
+        words += f"; {split} longer and split"
+    return f"{words}. {longest}"
 
 
 def _would(shown: Histogram, length: int) -> str:

@@ -1,6 +1,6 @@
 """The legend of the token view: a chip of each state with its name and how many tokens are in it.
 
-It paints with ``token_paint``, so that it cannot say anything else than the tokens do.
+It paints with ``token_paint``, so that it always matches the tokens.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _APART_PX = 12.0
 
 
 class Legend(QWidget):
-    """What the looks of a token mean."""
+    """The legend of the token states."""
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -42,7 +42,7 @@ class Legend(QWidget):
         self.update()
 
     def text(self) -> str:
-        """The same in words."""
+        """The legend as text."""
         return ", ".join(words for _, words, _ in self._entries())
 
     def heightForWidth(self, width: int) -> int:
@@ -90,7 +90,7 @@ class Legend(QWidget):
         painter.end()
 
     def event(self, event: object) -> bool:
-        """Qt: a tip says what a state is."""
+        """Qt: a tooltip explains a state."""
         if isinstance(event, QHelpEvent):
             for (state, _, special), place in zip(
                 self._entries(), self._places(self.width()), strict=True

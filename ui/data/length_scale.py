@@ -1,7 +1,7 @@
-"""Where a number of tokens stands on the histogram's axis, and back.
+"""Conversion between a number of tokens and its position on the histogram's axis.
 
-Bars are equally wide whatever their bins hold, so the scale is straight within a bin only. Numbers; no
-widgets.
+Bars are equally wide whatever their bins hold, so the scale is linear within a bin only. Numbers;
+no widgets.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ class Scale:
         return self.width / max(1, len(self.edges) - 1)
 
     def x_of(self, length: int) -> float:
-        """Where the line of a max length stands: behind the rows of so many tokens."""
+        """The position of a max length: after the rows with that many tokens."""
         place = min(max(length + 1, self.edges[0]), self.edges[-1])
         index = min(bisect_right(self.edges, place), len(self.edges) - 1) - 1
         first, after = self.edges[index], self.edges[index + 1]
         return self.left + (index + (place - first) / (after - first)) * self._bin_px
 
     def length_at(self, x: float, grain: int) -> int:
-        """The max length whose line stands nearest to ``x``, as a round number."""
+        """The max length nearest to ``x``, as a round number."""
         at = min(max((x - self.left) / self._bin_px, 0.0), len(self.edges) - 1.0)
         index = min(int(at), len(self.edges) - 2)
         first, after = self.edges[index], self.edges[index + 1]
@@ -40,7 +40,7 @@ class Scale:
         return max(step, round((first + (at - index) * (after - first) - 1) / step) * step)
 
     def step_at(self, length: int, grain: int) -> int:
-        """How far the line goes at once there: a power of two that can be seen, at least ``grain``."""
+        """The step of the line at that place: a visible power of two, at least ``grain``."""
         index = min(max(bisect_right(self.edges, length) - 1, 0), len(self.edges) - 2)
         tokens_per_px = (self.edges[index + 1] - self.edges[index]) / self._bin_px
         step = grain

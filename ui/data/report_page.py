@@ -1,6 +1,7 @@
-"""The Report tab: what a look at every row found, how long it takes, and what can be done about it.
+"""The Report tab: findings about all rows, progress, and fixes.
 
-It starts by itself where the data are small. It shows a ``DataReport`` and must not judge rows.
+For small data the report starts automatically. It shows a ``DataReport`` and analyzes nothing
+itself.
 """
 
 from __future__ import annotations
@@ -36,14 +37,14 @@ class ReportPage(QWidget):
         self.button = QPushButton("Create report", self)
         self.button.setObjectName("make-report")
         self.button.clicked.connect(self._pressed)
-        self.told = TextLabel("", self)
-        self.told.setObjectName("report-told")
+        self.status = TextLabel("", self)
+        self.status.setObjectName("report-status")
         self.progress = QProgressBar(self)
         self.progress.setObjectName("report-progress")
         self.progress.setTextVisible(False)
         self.progress.setMaximumHeight(8)
-        self.trouble = MutedLabel("", self)
-        self.trouble.setObjectName("report-trouble")
+        self.error = MutedLabel("", self)
+        self.error.setObjectName("report-error")
         self.view = ReportView(self)
         self.view.row_wanted.connect(self.row_wanted)
         self.view.fix_wanted.connect(controller.apply)
@@ -59,13 +60,13 @@ class ReportPage(QWidget):
         row = QHBoxLayout()
         row.setSpacing(10)
         row.addWidget(self.button)
-        row.addWidget(self.told, 1)
+        row.addWidget(self.status, 1)
         top = QVBoxLayout()
         top.setContentsMargins(12, 10, 12, 4)
         top.setSpacing(6)
         top.addLayout(row)
         top.addWidget(self.progress)
-        top.addWidget(self.trouble)
+        top.addWidget(self.error)
         full = QWidget(self)
         fill(full, top, scrolling(self.view, self))
         self._stack = PageStack(self, self.state, full)
@@ -83,7 +84,7 @@ class ReportPage(QWidget):
             return
         wanted = (
             controller.max_length if controller.stale else None
-        )  # else the one that a training takes
+        )  # else the one that a training uses
         self.view.show_report(controller.report, stale=controller.stale, max_length=wanted)
         self._show_state()
         self._start_alone()
@@ -109,17 +110,17 @@ class ReportPage(QWidget):
         problem = controller.report_problem or (
             controller.problem if controller.state == "failed" else None
         )
-        self.trouble.setText(f"{problem.sentence} {problem.hint}".strip() if problem else "")
-        self.trouble.setVisible(problem is not None)
+        self.error.setText(f"{problem.sentence} {problem.hint}".strip() if problem else "")
+        self.error.setVisible(problem is not None)
 
-    def _say(self, button: str, icon: str, told: str) -> None:
+    def _say(self, button: str, icon: str, text: str) -> None:
         if self.button.text() != button:
             self.button.setText(button)
             icons.put(self.button, icon, "text_muted")
-        self.told.setText(told)
+        self.status.setText(text)
 
     def _start_alone(self) -> None:
-        """Small data are looked at without asking, also after each change."""
+        """Reports of small data start automatically, also after each change."""
         controller = self._controller
         if not self.isVisible() or controller.state != "open" or controller.reporting:
             return
@@ -141,7 +142,7 @@ class ReportPage(QWidget):
                 self._controller.start_report()
 
     def showEvent(self, event: QShowEvent) -> None:
-        """Qt: look at small data as soon as somebody wants to see the report."""
+        """Qt: start the report of small data when the tab is shown."""
         super().showEvent(event)
         self._start_alone()
 

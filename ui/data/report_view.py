@@ -1,6 +1,7 @@
-"""A report laid out: findings first, then figures, lengths, scripts and repeated answers.
+"""The view of a report: findings first, then statistics, lengths, writing systems and repeated
+answers.
 
-It shows a ``DataReport``; it must not start one.
+It shows a ``DataReport`` and never starts one.
 """
 
 from __future__ import annotations
@@ -39,13 +40,13 @@ class ReportView(QWidget):
         super().__init__(parent)
         self._findings: tuple[Finding, ...] | None = None
         self.cards: list[FindingCard] = []
-        self._figures: Sequence[tuple[str, str]] | None = None
+        self._statistics: Sequence[tuple[str, str]] | None = None
         self._places = QVBoxLayout()
         self._places.setSpacing(8)
-        self.figures = QGridLayout()
-        self.figures.setHorizontalSpacing(12)
-        self.figures.setVerticalSpacing(3)
-        self.figures.setColumnStretch(1, 1)
+        self.statistics = QGridLayout()
+        self.statistics.setHorizontalSpacing(12)
+        self.statistics.setVerticalSpacing(3)
+        self.statistics.setColumnStretch(1, 1)
         self.histogram = LengthHistogram(self)
         self.histogram.moved.connect(self._show_length)
         self.histogram.chosen.connect(self.length_wanted)
@@ -68,7 +69,7 @@ class ReportView(QWidget):
         column.addLayout(self._places)
         self._heads: list[QLabel] = []
         for title, part in (
-            ("Rows and tokens", self.figures),
+            ("Rows and tokens", self.statistics),
             ("Row lengths", self.histogram),
             ("", self.lengths),
             ("Writing systems", self.scripts),
@@ -87,8 +88,8 @@ class ReportView(QWidget):
     def show_report(
         self, report: DataReport | None, *, stale: bool, max_length: int | None = None
     ) -> None:
-        """Show a report, or nothing; the fixes of a stale one cannot be pressed. ``max_length`` is
-        the one of now, where it may be another than the report's."""
+        """Show a report, or nothing; the fixes of a stale one are disabled. ``max_length`` is the
+        current one, which may differ from the report's."""
         findings = report.findings if report is not None else ()
         if findings != self._findings:
             self._findings = findings
@@ -96,7 +97,7 @@ class ReportView(QWidget):
         for card in self.cards:
             if card.fix_button is not None:
                 card.fix_button.setEnabled(not stale)
-        self._show_figures(figures_of(report) if report is not None else ())
+        self._show_statistics(statistics_of(report) if report is not None else ())
         histogram = report.histogram if report is not None else Histogram()
         self.histogram.show_histogram(histogram, max_length)
         self._show_length()
@@ -135,17 +136,17 @@ class ReportView(QWidget):
             self.cards.append(card)
             card.show()
 
-    def _show_figures(self, figures: Sequence[tuple[str, str]]) -> None:
-        if figures == self._figures:
+    def _show_statistics(self, statistics: Sequence[tuple[str, str]]) -> None:
+        if statistics == self._statistics:
             return
-        self._figures = figures
-        clear(self.figures)
-        for row, (name, value) in enumerate(figures):
+        self._statistics = statistics
+        clear(self.statistics)
+        for row, (name, value) in enumerate(statistics):
             called = QLabel(name, self)
             called.setForegroundRole(called.palette().ColorRole.PlaceholderText)
-            self.figures.addWidget(called, row, 0, Qt.AlignmentFlag.AlignTop)
+            self.statistics.addWidget(called, row, 0, Qt.AlignmentFlag.AlignTop)
             label = TextLabel(value, self)
-            self.figures.addWidget(label, row, 1)
+            self.statistics.addWidget(label, row, 1)
 
 
 def _head(title: str, parent: QWidget) -> QLabel:
@@ -157,8 +158,8 @@ def _head(title: str, parent: QWidget) -> QLabel:
     return label
 
 
-def figures_of(report: DataReport) -> tuple[tuple[str, str], ...]:
-    """Names and values of a report's figures."""
+def statistics_of(report: DataReport) -> tuple[tuple[str, str], ...]:
+    """Names and values of a report's statistics."""
     rows = [("Rows", f"{report.rows:,}")]
     if not report.complete:
         rows.append(("Analyzed", f"{report.done:,}"))

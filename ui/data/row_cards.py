@@ -1,6 +1,6 @@
-"""Rows as their format understands them: small conversations, or raw text, or why a row cannot be read.
+"""Rows as their format understands them: small conversations, or raw text, or the error of a row.
 
-It shows what the data host's ``preview`` answers; it knows no tokens.
+It shows the reply to ``preview`` of the data host, without tokens.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class RowCards(QWidget):
         self._column.setSpacing(8)
 
     def show_rows(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Show these rows; cards of rows that stay the same stay too."""
+        """Show these rows; cards of unchanged rows are kept."""
         rows = list(rows)
         same = 0
         while same < min(len(rows), len(self._shown)) and rows[same] == self._shown[same]:
@@ -90,7 +90,7 @@ class RowCard(QFrame):
 
 
 def turns_of(row: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Who says what in a canonical row."""
+    """The roles and texts of a canonical row."""
     turns = [(title, str(row[key])) for key, title in _PLAIN.items() if row.get(key) is not None]
     turns += [_turn(m) for m in row.get("messages") or ()]
     for key in ("chosen", "rejected"):

@@ -1,6 +1,6 @@
-"""One row as tokens: what it is called, how much of it is trained, the chips, and the read-out.
+"""One row as tokens: headline, trained share, chips, and details of a token.
 
-It shows what it is given. It must not ask for rows.
+It only shows a row and never requests one.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from PySide6.QtWidgets import QComboBox, QHBoxLayout, QVBoxLayout, QWidget
 from ui.data.legend import Legend
 from ui.data.rows_model import Entry
 from ui.data.token_flow import TokenFlow
-from ui.data.token_words import figures, flag_words, headline, part_words, token_words
+from ui.data.token_words import count_words, flag_words, headline, part_words, token_words
 from ui.style import theme
 from ui.style.widgets import MutedLabel, TextLabel
 
@@ -34,8 +34,8 @@ class RowView(QWidget):
         self.part = QComboBox(self)
         self.part.setAccessibleName("Part of the row")
         self.part.activated.connect(self._show_part)
-        self.figures = TextLabel("", self)
-        self.figures.setObjectName("row-figures")
+        self.counts = TextLabel("", self)
+        self.counts.setObjectName("row-counts")
         self.flags = TextLabel("", self)
         self.flags.setObjectName("row-flags")
         self.legend = Legend(self)
@@ -59,7 +59,7 @@ class RowView(QWidget):
         column.setContentsMargins(10, 8, 10, 6)
         column.setSpacing(4)
         column.addLayout(top)
-        for widget in (self.figures, self.flags, self.legend):
+        for widget in (self.counts, self.flags, self.legend):
             column.addWidget(widget)
         column.addWidget(self.flow, 1)
         column.addWidget(self.read_out)
@@ -78,7 +78,7 @@ class RowView(QWidget):
         index = max(0, self.part.currentIndex())
         row = self._entry.views[index] if self._entry is not None else None
         self.headline.setText(headline(row) if row is not None else "")
-        self.figures.setText(figures(row) if row is not None else "")
+        self.counts.setText(count_words(row) if row is not None else "")
         flags = flag_words(row) if row is not None else ""
         self.flags.setText(f"⚠ {flags}" if flags else "")
         self.flags.setVisible(bool(flags))

@@ -1,7 +1,7 @@
-"""All rows of the open data as a table that fetches the pages that are looked at.
+"""All rows of the open data as a table that fetches visible pages.
 
-A file of 100,000 rows costs no more than what is on the screen: pages are asked for newest first and
-old ones forgotten. It must not decide which data are open.
+A file of 100,000 rows costs no more than the visible rows: the newest requests are sent first and
+old pages are dropped. It does not decide which data are open.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ Role = Qt.ItemDataRole
 
 @dataclass(frozen=True)
 class Entry:
-    """A row of the table: the training rows that one row of the data became, and some of its text."""
+    """A row of the table: the training rows made from one row of the data, and some of its text."""
 
     number: int
     views: tuple[TokenRow, ...]
@@ -64,7 +64,7 @@ def entries_in(data: Mapping[str, Any]) -> list[Entry]:
 
 
 def entry_of(number: int, views: tuple[TokenRow, ...]) -> Entry:
-    """An entry with a preview of what the user asks."""
+    """An entry with a preview of the user's message."""
     view = views[0]
     spans = [r for r in view.roles if r.role == "user"] or list(view.roles[:1])
     tokens = view.tokens[spans[0].first : spans[0].after] if spans else view.tokens
@@ -74,7 +74,7 @@ def entry_of(number: int, views: tuple[TokenRow, ...]) -> Entry:
 
 
 def _message_in(tokens: Sequence[Token]) -> Sequence[Token]:
-    """What stands behind the last special token: templates put a system prompt before the message."""
+    """The text after the last special token: templates put a system prompt before the message."""
     end = len(tokens)
     while end and (tokens[end - 1].special or not tokens[end - 1].text.strip()):
         end -= 1
@@ -102,14 +102,14 @@ class RowsModel(QAbstractTableModel):
         self._timer.timeout.connect(self._fetch)
 
     def show_all(self, count: int) -> None:
-        """Show the rows from 1 to ``count``; what was known of them is forgotten."""
+        """Show the rows from 1 to ``count``; cached ones are dropped."""
         self.beginResetModel()
         self._forget()
         self._count, self._batch = count, None
         self.endResetModel()
 
     def show_batch(self, entries: Sequence[Entry]) -> None:
-        """Show only these."""
+        """Show only these rows."""
         self.beginResetModel()
         self._batch = list(entries)
         self.endResetModel()
@@ -122,7 +122,7 @@ class RowsModel(QAbstractTableModel):
             self.endResetModel()
 
     def entry(self, at: int) -> Entry | None:
-        """What is in a line of the table (from 0), once it is known; else it is fetched."""
+        """The entry in a line of the table (from 0); requested if it has not been fetched yet."""
         if self._batch is not None:
             return self._batch[at] if 0 <= at < len(self._batch) else None
         if not 0 <= at < self._count:
@@ -151,11 +151,11 @@ class RowsModel(QAbstractTableModel):
         ):
             page = self._wanted.pop()
             number = self._controller.ask(
-                "rows", self._told, entries_in, first=page * PAGE_ROWS + 1, limit=PAGE_ROWS
+                "rows", self._replied, entries_in, first=page * PAGE_ROWS + 1, limit=PAGE_ROWS
             )
             self._asked[number] = page
 
-    def _told(self, reply: Reply) -> None:
+    def _replied(self, reply: Reply) -> None:
         if not reply.last or reply.id not in self._asked:
             return
         page = self._asked.pop(reply.id)
@@ -187,7 +187,7 @@ class RowsModel(QAbstractTableModel):
     # ------------------------------------------------------------ Qt
 
     def rowCount(self, parent: Index | None = None) -> int:
-        """Qt: every row, known or not."""
+        """Qt: the number of rows, fetched or not."""
         if parent is not None and parent.isValid():
             return 0
         return self._count if self._batch is None else len(self._batch)
@@ -203,7 +203,7 @@ class RowsModel(QAbstractTableModel):
         return _side(section) if role == Role.TextAlignmentRole else None
 
     def data(self, index: Index, role: int = 0) -> Any:
-        """Qt: what stands in a cell."""
+        """Qt: the content of a cell."""
         if role == Role.TextAlignmentRole:
             return _side(index.column())
         if role not in (
@@ -229,12 +229,12 @@ class RowsModel(QAbstractTableModel):
 
 
 def cell(entry: Entry, column: int) -> str:
-    """The words of a cell."""
+    """The text of a cell."""
     view = entry.view
     if column == NUMBER:
         return str(entry.number)
     if column == TRAINED:
-        if view.divided:  # not all of its pieces may be here
+        if view.divided:  # some of its pieces may not have been fetched
             return f"{view.whole_trained}/{view.whole_tokens}"
         trained = sum(v.count("trained") for v in entry.views)
         return "–" if view.error else f"{trained}/{sum(length(v) for v in entry.views)}"

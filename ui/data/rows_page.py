@@ -1,4 +1,4 @@
-"""The Rows tab: what the file is, which column serves for what, and the first rows.
+"""The Rows tab: the format of the file, its columns, and the first rows.
 
 Choices here are ordinary edits of the Dataset node's settings. Rows come from the data host's
 ``preview``, which needs neither a model nor a graph that is complete.
@@ -56,8 +56,8 @@ class RowsPage(QWidget):
         self.box = FormatBox(controller.registry, self)
         self.box.format_chosen.connect(self._choose_format)
         self.box.column_chosen.connect(self._choose_column)
-        self.trouble = ErrorLabel("", self)
-        self.trouble.setObjectName("rows-trouble")
+        self.error = ErrorLabel("", self)
+        self.error.setObjectName("rows-error")
         self.hint = MutedLabel("", self)
         self.cards = RowCards(self)
         self.more = QPushButton("Load more rows", self)
@@ -73,7 +73,7 @@ class RowsPage(QWidget):
         self._column.setContentsMargins(12, 10, 12, 14)
         self._column.setSpacing(10)
         self._column.addWidget(self.box)
-        for widget in (self.trouble, self.hint, self.cards):
+        for widget in (self.error, self.hint, self.cards):
             self._column.addWidget(widget)
         self._column.addWidget(self.more, 0, Qt.AlignmentFlag.AlignLeft)
         self._column.addStretch(1)
@@ -114,8 +114,8 @@ class RowsPage(QWidget):
                 self._timer.start(0 if at_once else WAIT_MS)
 
     def _absent(self, settings: dict[str, Any]) -> Problem | None:
-        """What is wrong with the files themselves; nobody has to wait for the data host to hear it.
-        Patterns are left to the host: they may go through a whole disk."""
+        """The Problem of missing files, found without waiting for the data host. Patterns are left
+        to the host: they may search an entire disk."""
         if glob.has_magic(str(settings["source"])):
             return None
         try:
@@ -127,7 +127,7 @@ class RowsPage(QWidget):
         except StudioError as error:
             return error.problem()
         except (ValueError, OSError):
-            return None  # a setting is invalid: the preview says which
+            return None  # a setting is invalid: the preview reports it
         return None
 
     def _say_absent(self, settings: dict[str, Any], problem: Problem) -> None:
@@ -136,7 +136,7 @@ class RowsPage(QWidget):
             self._controller.link.cancel(self._asked)
             self._asked = 0
         self._stack.show_full(True)
-        self._show_trouble(settings, problem)
+        self._show_error(settings, problem)
 
     def _place(self) -> str:
         return str(self._controller.document.project_dir)
@@ -150,14 +150,14 @@ class RowsPage(QWidget):
         self._seen = (settings, self._limit, self._place())
         self._asked = self._controller.ask(
             "preview",
-            self._told,
+            self._replied,
             settings=settings,
             project_dir=self._place(),
             first=1,
             limit=self._limit,
         )
 
-    def _told(self, reply: Reply) -> None:
+    def _replied(self, reply: Reply) -> None:
         if not reply.last:
             return
         self._asked = 0
@@ -167,7 +167,7 @@ class RowsPage(QWidget):
         self._stack.show_full(True)
         if reply.kind == "error":
             self._controller.host_failed(reply)
-            self._show_trouble(settings, problem_of(reply))
+            self._show_error(settings, problem_of(reply))
             return
         self.box.show_found(settings, reply.data)
         self._tell("", "")
@@ -175,18 +175,18 @@ class RowsPage(QWidget):
         self.cards.show_rows(rows)
         self.more.setVisible(self._limit <= len(rows) < MOST_ROWS)
 
-    def _show_trouble(self, settings: dict[str, Any], problem: Problem) -> None:
-        self._seen = None  # the file may be mended: look again when asked
+    def _show_error(self, settings: dict[str, Any], problem: Problem) -> None:
+        self._seen = None  # the file may be fixed: read it again on request
         self.box.show_unknown(settings)
         line = f" (line {problem.line})" if problem.line else ""
-        told = "" if line.strip(" ()") in problem.sentence else line
-        self._tell(problem.sentence + told, problem.hint)
+        place = "" if line.strip(" ()") in problem.sentence else line
+        self._tell(problem.sentence + place, problem.hint)
         self.cards.show_rows(())
         self.more.hide()
 
     def _tell(self, sentence: str, hint: str) -> None:
-        self.trouble.setText(sentence)
-        self.trouble.setVisible(bool(sentence))
+        self.error.setText(sentence)
+        self.error.setVisible(bool(sentence))
         self.hint.setText(hint)
         self.hint.setVisible(bool(hint))
 
@@ -204,7 +204,7 @@ class RowsPage(QWidget):
         self._apply(Change("format", chosen, spec, reset=chosen == AUTO))
 
     def _choose_column(self, pair: tuple[str, str | None]) -> None:
-        """A column for a setting; the detected format is then chosen too, so that both agree."""
+        """Select a column for a field, together with the detected format, so that both agree."""
         name, column = pair
         settings = self._settings()
         if settings is None or self._node is None or self._seen is None:
@@ -234,7 +234,7 @@ class RowsPage(QWidget):
     # ------------------------------------------------------------ the custom format
 
     def _show_form(self, settings: dict[str, Any]) -> None:
-        """The templates of the custom format, with what is wrong with them beside each."""
+        """The templates of the custom format, with their Problems."""
         if settings.get("format") != CUSTOM:
             self._drop_form()
             return
@@ -257,7 +257,7 @@ class RowsPage(QWidget):
             self._form = None
 
     def showEvent(self, event: QShowEvent) -> None:
-        """Qt: nothing is read before somebody wants to see it."""
+        """Qt: nothing is read before the page is shown."""
         super().showEvent(event)
         self._seen = None  # the file may have changed meanwhile
         self._follow(at_once=True)

@@ -1,4 +1,4 @@
-"""Shares of a whole as bars with their names and numbers. It must not know what they are shares of."""
+"""Percentages as bars with their names and numbers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _NUMBER_PX = 56.0
 
 
 class ShareBars(QWidget):
-    """One line for each share."""
+    """One bar for each share."""
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -26,7 +26,7 @@ class ShareBars(QWidget):
         theme.changed.connect(self.update)
 
     def show_shares(self, shares: Sequence[Share]) -> None:
-        """Show these."""
+        """Show these shares."""
         self._shares = tuple(shares)
         self.setAccessibleName(self.text())
         self.setVisible(bool(shares))
@@ -34,14 +34,14 @@ class ShareBars(QWidget):
         self.update()
 
     def text(self) -> str:
-        """The same in words."""
+        """The shares as text."""
         return ", ".join(f"{s.name} {percent(s.share)}" for s in self._shares)
 
     def _line(self) -> float:
         return QFontMetricsF(self.font()).height() + 5
 
     def sizeHint(self) -> QSize:
-        """Qt: a line for each."""
+        """Qt: one line for each share."""
         return QSize(240, round(self._line() * max(1, len(self._shares))))
 
     def paintEvent(self, event: QPaintEvent) -> None:
@@ -51,15 +51,15 @@ class ShareBars(QWidget):
         painter.setFont(self.font())
         middle = int(Qt.AlignmentFlag.AlignVCenter)
         name = self.width() * _NAME_SHARE
-        whole = max(10.0, self.width() - name - _NUMBER_PX)
+        width = max(10.0, self.width() - name - _NUMBER_PX)
         for index, share in enumerate(self._shares):
             top = index * line
             painter.setPen(look.text)
             painter.drawText(QRectF(0, top, name - 6, line), middle, share.name)
-            track = QRectF(name, top + line / 2 - 4, whole, 8)
+            track = QRectF(name, top + line / 2 - 4, width, 8)
             painter.fillRect(track, look.border)
-            track.setWidth(max(2.0, whole * share.share))
+            track.setWidth(max(2.0, width * share.share))
             painter.fillRect(track, look.series[0])
-            number = QRectF(name + whole + 6, top, _NUMBER_PX - 6, line)
+            number = QRectF(name + width + 6, top, _NUMBER_PX - 6, line)
             painter.drawText(number, middle, percent(share.share))
         painter.end()

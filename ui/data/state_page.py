@@ -1,6 +1,6 @@
-"""What stands in place of rows or a report while there are none: why, and what to do about it.
+"""The page in place of rows or a report while there are none: the reason, and what to do.
 
-It shows a sentence, a hint, progress and at most one button. It must not decide anything.
+It shows a sentence, a hint, progress and at most one button.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ NO_TRAIN_HINT = (
 
 
 class StatePage(QWidget):
-    """``pressed`` is sent by its button."""
+    """``pressed`` is emitted by its button."""
 
     pressed = Signal()
 
@@ -69,7 +69,7 @@ class StatePage(QWidget):
         self._paint()
 
     def show_progress(self, progress: Progress | None, title: str) -> None:
-        """Show how far something is."""
+        """Show progress."""
         self.say(progress.title if progress is not None else title, icon="loader")
         left = left_words(progress.eta_s) if progress is not None else ""
         self.hint.setText(left)
@@ -78,7 +78,7 @@ class StatePage(QWidget):
         self.bar.show()
 
     def show_state_of(self, controller: DataController) -> None:
-        """Why there is nothing to show."""
+        """Show why there are no data."""
         if controller.state == "failed" and controller.problem is not None:
             icon = "circle-alert"
             self.say(controller.problem.sentence, controller.problem.hint, icon, "Try again")
@@ -94,7 +94,7 @@ class StatePage(QWidget):
 
 
 class PageStack(QStackedWidget):
-    """Fills a page with its state page, or with the whole of what it has to show."""
+    """A page that shows either its state page or its content."""
 
     def __init__(self, page: QWidget, state: StatePage, full: QWidget) -> None:
         super().__init__(page)
@@ -103,12 +103,12 @@ class PageStack(QStackedWidget):
         fill(page, self)
 
     def show_full(self, shown: bool) -> None:
-        """The page itself, or why there is nothing to show."""
+        """Show the content, or the state page."""
         self.setCurrentIndex(1 if shown else 0)
 
 
 def fill(page: QWidget, *parts: QWidget | QLayout) -> None:
-    """Put parts under each other, without margins; the last one takes the room."""
+    """Stack the parts vertically without margins; the last one takes the remaining space."""
     column = QVBoxLayout(page)
     column.setContentsMargins(0, 0, 0, 0)
     column.setSpacing(0)
@@ -121,6 +121,6 @@ def fill(page: QWidget, *parts: QWidget | QLayout) -> None:
 
 
 def show_bar(bar: QProgressBar, progress: Progress | None) -> None:
-    """Progress on a bar; it only moves where the whole is unknown."""
+    """Progress on a bar; it is indeterminate if the total is unknown."""
     bar.setMaximum(progress.total if progress is not None else 0)
     bar.setValue(progress.done if progress is not None else 0)

@@ -1,7 +1,7 @@
 """The inspector's tabs for data: Settings, Rows, Tokens, Report.
 
-It decides which data a selected node is about and makes the pages when they are first shown. The
-form of the settings stays the inspector's.
+It finds the data of a selected node and creates the pages when they are first shown. The form of
+the settings belongs to the inspector.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class DataTabs(NodeTabs):
         controller.edited.connect(self.follow)
 
     def show_node(self, node: str | None) -> bool:
-        """Be about this node; False where there is nothing to show about it."""
+        """Show the data of this node; False if it has none."""
         graph = self.controller.document.graph
         fits = node is not None and graph.has(node) and graph.node(node).type in NODES
         self._node = node if fits else None
@@ -49,7 +49,7 @@ class DataTabs(NodeTabs):
         return fits
 
     def page(self, tab: str) -> QWidget | None:
-        """The page of a tab, made now if need be; ``None`` for the settings."""
+        """The page of a tab, created if necessary; ``None`` for the settings."""
         if tab == TOKENS:
             return self._token_page()
         if tab == ROWS:
@@ -105,7 +105,7 @@ class DataTabs(NodeTabs):
         return button
 
     def _choose_template(self) -> None:
-        """The dialog of the Train node whose data are shown, or would be."""
+        """Open the dialog for the Train node of the data."""
         from ui.data.template_dialog import TemplateDialog
 
         graph = self.controller.document.graph
@@ -118,7 +118,7 @@ class DataTabs(NodeTabs):
     # ------------------------------------------------------------ which data
 
     def follow(self) -> None:
-        """Tell the controller and the pages what they are about; nothing is opened for the settings."""
+        """Update the controller and the pages; nothing is opened for the settings."""
         graph = self.controller.document.graph
         if self._node is None or not graph.has(self._node) or self.tab == SETTINGS:
             return
@@ -130,7 +130,7 @@ class DataTabs(NodeTabs):
 
 
 def train_fed_by(graph: Graph, node: str) -> str | None:
-    """The first Train node that learns from the rows of this Dataset node, through mixes too."""
+    """The first Train node that uses the rows of this Dataset node, also through Mix nodes."""
     for train in (n for n in graph.nodes if n.type == "train"):
         wire = graph.wire_into(train.id, "dataset")
         if wire is not None and node in {wire.source, *graph.upstream(wire.source)}:
@@ -139,7 +139,7 @@ def train_fed_by(graph: Graph, node: str) -> str | None:
 
 
 def dataset_of(graph: Graph, train: str) -> str | None:
-    """The first Dataset node whose rows a Train node learns from."""
+    """The first Dataset node whose rows a Train node uses."""
     wire = graph.wire_into(train, "dataset")
     if wire is None:
         return None

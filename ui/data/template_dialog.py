@@ -1,4 +1,5 @@
-"""Choose a chat template by what it makes of a conversation; says where it differs from the model's.
+"""Select a chat template by its rendering of a conversation; shows where it differs from the
+model's.
 
 The choice is an ordinary edit of the Train node's setting. Templates are rendered by the data host.
 """
@@ -33,7 +34,7 @@ SAFE = "The model was trained with this template. It is nearly always the right 
 
 
 class TemplateDialog(QDialog):
-    """A list of templates and what the chosen one makes of a sample."""
+    """A list of templates and a sample rendered with the selected one."""
 
     def __init__(
         self, controller: DataController, train: str, parent: QWidget | None = None
@@ -50,8 +51,8 @@ class TemplateDialog(QDialog):
         self.list.currentRowChanged.connect(self._show)
         self.list.itemActivated.connect(lambda _: self._take())
         self.looks = MutedLabel("", self)
-        self.told = TextLabel("Rendering the templates…", self)
-        self.told.setObjectName("template-told")
+        self.status = TextLabel("Rendering the templates…", self)
+        self.status.setObjectName("template-status")
         self.sample = QPlainTextEdit(self)
         self.sample.setObjectName("template-sample")
         self.sample.setAccessibleName("A sample conversation formatted with the template")
@@ -72,7 +73,7 @@ class TemplateDialog(QDialog):
     def _lay_out(self) -> None:
         right = QVBoxLayout()
         right.setSpacing(8)
-        for widget in (self.looks, self.told):
+        for widget in (self.looks, self.status):
             right.addWidget(widget)
         right.addWidget(self.sample, 1)
         row = QHBoxLayout()
@@ -89,22 +90,23 @@ class TemplateDialog(QDialog):
         self.resize(side * 46, side * 28)
 
     def _ask(self) -> None:
-        """Ask once the data are open, which brings the tokenizer with it; say why they are not."""
+        """Request the samples once the data and the tokenizer are loaded, or show why they are
+        not."""
         controller = self._controller
         if controller.state == "failed" and controller.problem is not None:
-            self.told.setText(f"{controller.problem.sentence} {controller.problem.hint}".strip())
+            self.status.setText(f"{controller.problem.sentence} {controller.problem.hint}".strip())
         elif controller.state == "open" and not self._asked:
             self._asked = controller.ask("templates", self._rendered)
 
     def _rendered(self, reply: Reply) -> None:
         if reply.kind == "error":
             problem = problem_of(reply)
-            self.told.setText(f"{problem.sentence} {problem.hint}".strip())
+            self.status.setText(f"{problem.sentence} {problem.hint}".strip())
         elif reply.kind == "result":
             self.show_samples(reply.data["templates"])
 
     def show_samples(self, samples: Sequence[Mapping[str, Any]]) -> None:
-        """Show these templates; the one that the node has is chosen."""
+        """Show these templates; the node's one is selected."""
         self._samples = list(samples)
         for sample in self._samples:
             sign = " ≠" if sample["differs"] else ""
@@ -123,7 +125,7 @@ class TemplateDialog(QDialog):
         sample = self._samples[row]
         self.looks.setText(str(sample["looks"]).replace("⏎", "↵"))
         self.looks.setVisible(bool(sample["looks"]))
-        self.told.setText(judgement(sample))
+        self.status.setText(judgement(sample))
         self.sample.setPlainText(str(sample["sample"]))
 
     def _allow(self) -> None:
@@ -145,7 +147,7 @@ class TemplateDialog(QDialog):
         self.accept()
 
     def done(self, result: int) -> None:
-        """Qt: closed; what was asked for is not needed any more."""
+        """Qt: cancel the request when the dialog is closed."""
         self._controller.link.cancel(self._asked)
         super().done(result)
 
@@ -154,8 +156,8 @@ def judgement(sample: Mapping[str, Any]) -> str:
     """What to know before choosing a template."""
     if sample["id"] == OWN:
         return SAFE if sample["sample"] else "The model has no chat template."
-    told = DIFFERS if sample["differs"] else SAME
+    words = DIFFERS if sample["differs"] else SAME
     missing = list(sample["missing_tokens"])
     if missing:
-        told += f" The tokenizer splits {', '.join(missing)} into several tokens."
-    return told
+        words += f" The tokenizer splits {', '.join(missing)} into several tokens."
+    return words

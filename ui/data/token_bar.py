@@ -1,6 +1,6 @@
-"""The controls above the token view: row by row, to a number, to the next suspicious row, by batch.
+"""The controls above the token view: previous and next row, row number, next finding, by batch.
 
-It holds no rows; each wish is a signal.
+It holds no rows; it emits signals.
 """
 
 from __future__ import annotations
@@ -60,8 +60,8 @@ class TokenBar(QWidget):
         self.progress.setMaximumHeight(8)
         self.progress.setTextVisible(False)
         self.cancel = IconButton("x", "Stop searching", self)
-        self.told = MutedLabel("", self)
-        self.told.setObjectName("search-told")
+        self.result = MutedLabel("", self)
+        self.result.setObjectName("search-result")
         self._lay_out()
         self._connect()
         self.end_search("")
@@ -85,7 +85,7 @@ class TokenBar(QWidget):
         column.setSpacing(6)
         column.addLayout(first)
         column.addLayout(second)
-        column.addWidget(self.told)
+        column.addWidget(self.result)
         for button in (self.search, self.batch, self.templates):
             button.setStyleSheet("QPushButton { padding: 3px 8px; }")
         tab_order(
@@ -112,22 +112,22 @@ class TokenBar(QWidget):
         return self.batch.isChecked()
 
     def show_rows(self, count: int) -> None:
-        """There are so many rows."""
+        """Set the number of rows."""
         self._count = count
         self.leave_batch()
         self._range(count)
 
     def show_number(self, number: int) -> None:
-        """This row is shown."""
+        """Show the number of the current row."""
         self._quietly(number)
 
     def show_batches(self, number: int, count: int) -> None:
-        """This batch of so many is shown."""
+        """Show the number of the current batch."""
         self._range(count)
         self._quietly(number)
 
     def leave_batch(self) -> None:
-        """All rows are shown again."""
+        """Switch back to all rows."""
         if self.batch.isChecked():
             self.batch.blockSignals(True)
             self.batch.setChecked(False)
@@ -136,20 +136,20 @@ class TokenBar(QWidget):
         self._range(self._count)
 
     def show_search(self, progress: Progress | None) -> None:
-        """A search goes on."""
-        self.told.hide()
+        """Show that a search is running."""
+        self.result.hide()
         self.progress.show()
         self.cancel.show()
         self.search.setEnabled(False)
         show_bar(self.progress, progress)
 
-    def end_search(self, told: str) -> None:
-        """No search goes on; ``told`` says how it ended."""
+    def end_search(self, result: str) -> None:
+        """Show the result of a search that has ended."""
         self.progress.hide()
         self.cancel.hide()
         self.search.setEnabled(True)
-        self.told.setText(told)
-        self.told.setVisible(bool(told))
+        self.result.setText(result)
+        self.result.setVisible(bool(result))
 
     def _batch_toggled(self, on: bool) -> None:
         self._name("batch" if on else "row")

@@ -1,7 +1,7 @@
-"""The tokens of one row as chips that flow like text: painted, so that 8,000 of them stay quick.
+"""The tokens of one row as chips that flow like text; painted, so that 8,000 of them are fast.
 
-Pointing at a chip reads it out, a click or the arrow keys pin it, Escape lets it go. It shows a
-``TokenRow``; it must not ask for one.
+Hovering a chip shows its details, a click or the arrow keys pin it, Escape releases it. It shows a
+``TokenRow`` and never requests one.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ Key = Qt.Key
 
 @dataclass
 class _Line:
-    """A line of chips from ``first`` up to but without ``after``; ``label`` is who begins to speak."""
+    """A line of chips from ``first`` up to but without ``after``; ``label`` is the role that begins
+    there."""
 
     top: float
     first: int
@@ -59,7 +60,7 @@ class TokenFlow(QAbstractScrollArea):
 
     @property
     def row(self) -> TokenRow | None:
-        """What is shown."""
+        """The shown row."""
         return self._row
 
     def show_row(self, row: TokenRow | None, note: str = "") -> None:
@@ -72,7 +73,7 @@ class TokenFlow(QAbstractScrollArea):
         self._tell()
 
     def place_of(self, index: int) -> QRectF:
-        """Where a token's chip is, in pixels of the viewport."""
+        """The rectangle of a token's chip in viewport pixels."""
         line = self._line_of(index)
         top = self._lines[line].top + self._label_height(self._lines[line])
         return QRectF(
@@ -93,7 +94,7 @@ class TokenFlow(QAbstractScrollArea):
         return next(found, None)
 
     def pin(self, index: int | None) -> None:
-        """Keep a token read out, and in sight."""
+        """Pin a token and scroll to it."""
         self.pinned = index
         if index is not None:
             place = self.place_of(index)
@@ -121,7 +122,8 @@ class TokenFlow(QAbstractScrollArea):
         return self._metrics().height() + 3 if line.label else 0.0
 
     def _lay_out(self) -> None:
-        """Place every chip; a line ends at the width, at a line break, and where another speaks."""
+        """Place every chip; a line ends at the width, at a line break, and where the role
+        changes."""
         metrics = self._metrics()
         known: dict[str, float] = {}
         starts = speakers(self._row) if self._row is not None else {}
@@ -160,18 +162,18 @@ class TokenFlow(QAbstractScrollArea):
     # ------------------------------------------------------------ Qt
 
     def resizeEvent(self, event: QResizeEvent) -> None:
-        """Flow anew."""
+        """Lay out again."""
         super().resizeEvent(event)
         self._lay_out()
 
     def changeEvent(self, event: QEvent) -> None:
-        """Flow anew with another font."""
+        """Lay out again with another font."""
         super().changeEvent(event)
         if event.type() == QEvent.Type.FontChange:
             self._lay_out()
 
     def paintEvent(self, event: QPaintEvent) -> None:
-        """The lines that can be seen."""
+        """Qt: paint the visible lines."""
         del event
         painter = QPainter(self.viewport())
         painter.setRenderHint(QPainter.RenderHint.Antialiasing)
@@ -209,25 +211,25 @@ class TokenFlow(QAbstractScrollArea):
                     paint_frame(painter, place, index == self.pinned)
 
     def mouseMoveEvent(self, event: QMouseEvent) -> None:
-        """Read out the token under the mouse."""
+        """Qt: show the details of the token under the mouse."""
         found = self.token_at(event.position())
         if found != self._hovered:
             self._hovered = found
             self._tell()
 
     def leaveEvent(self, event: QEvent) -> None:
-        """Nothing is pointed at any more."""
+        """Qt: clear the hovered token."""
         super().leaveEvent(event)
         self._hovered = None
         self._tell()
 
     def mousePressEvent(self, event: QMouseEvent) -> None:
-        """Pin the token, or let it go."""
+        """Qt: pin or release the token."""
         found = self.token_at(event.position())
         self.pin(None if found == self.pinned else found)
 
     def keyPressEvent(self, event: QKeyEvent) -> None:
-        """Arrows go from token to token, Home and End to the first and last, Escape lets go."""
+        """Arrows go from token to token, Home and End to the first and last, Escape releases it."""
         if not self._texts:
             super().keyPressEvent(event)
             return
@@ -248,7 +250,7 @@ class TokenFlow(QAbstractScrollArea):
             super().keyPressEvent(event)
 
     def _below(self, at: int | None, step: int) -> int:
-        """The token under or over the pinned one."""
+        """The token below or above the pinned one."""
         if at is None:
             return 0
         number = min(len(self._lines) - 1, max(0, self._line_of(at) + step))

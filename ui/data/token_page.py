@@ -1,7 +1,6 @@
-"""The Tokens tab: the list of rows, and the chosen row as the model will see it.
+"""The Tokens tab: the list of rows, and the selected row as the model sees it.
 
-Rows come from ``RowsModel``; going to a row, to the next suspicious one, and the rows of a batch are
-asked for here. It must not know where in the window it stands.
+Rows come from ``RowsModel``; this page requests the next finding and the rows of a batch.
 """
 
 from __future__ import annotations
@@ -105,11 +104,11 @@ class TokenPage(QWidget):
         bar.batch_wanted.connect(self._show_batch)
         bar.templates.clicked.connect(self.templates_wanted)
 
-    # ------------------------------------------------------------ what others ask for
+    # ------------------------------------------------------------ interface
 
     @property
     def current(self) -> int:
-        """The number of the chosen row; 0 when there is none."""
+        """The number of the selected row; 0 if there is none."""
         at = self.table.currentIndex().row()
         if self.bar.by_batch:
             entry = self.model.entry(at)
@@ -117,7 +116,7 @@ class TokenPage(QWidget):
         return at + 1
 
     def go_to(self, number: int) -> None:
-        """Choose a row by its number, as soon as the data are open."""
+        """Select a row by its number as soon as the data are open."""
         if self._controller.state != "open" or self._opened is None:
             self._go_to = number
             return
@@ -134,15 +133,15 @@ class TokenPage(QWidget):
         self.table.scrollTo(index, QAbstractItemView.ScrollHint.PositionAtCenter)
 
     def next_suspicious(self) -> None:
-        """Look for the next row that somebody should look at."""
+        """Search for the next row with a finding."""
         if self._controller.state == "open" and not self._search:
             self._search = self._controller.ask(
-                "next_suspicious", self._search_told, after=self.current, kinds=[]
+                "next_suspicious", self._search_replied, after=self.current, kinds=[]
             )
             self.bar.show_search(None)
 
     def cancel_search(self) -> None:
-        """Stop looking."""
+        """Cancel the search."""
         self._controller.link.cancel(self._search)
         self._search = 0
         self.bar.end_search("")
@@ -156,7 +155,7 @@ class TokenPage(QWidget):
             and self._opened is not None
             and controller.train == self._train
         ):
-            return  # after an edit; what is shown stays until there is something new
+            return  # after an edit; keep showing the old rows until there are new ones
         if controller.state != "open":
             self._opened = None
             self._search = self._batching = 0
@@ -210,7 +209,7 @@ class TokenPage(QWidget):
 
     # ------------------------------------------------------------ searching, batches
 
-    def _search_told(self, reply: Reply) -> None:
+    def _search_replied(self, reply: Reply) -> None:
         if reply.kind == "progress":
             self.bar.show_search(progress_of(reply))
         if not reply.last:
@@ -227,7 +226,7 @@ class TokenPage(QWidget):
                 self.go_to(number)
 
     def _show_batch(self, number: int) -> None:
-        """The rows of a batch as the trainer pads them; 0: all rows again."""
+        """Show the rows of a batch with padding; 0 shows all rows."""
         if self._batching:
             self._controller.link.cancel(self._batching)
             self._batching = 0
@@ -238,9 +237,9 @@ class TokenPage(QWidget):
             self.go_to(entry.number if entry is not None else chosen)
             return
         self.row_view.show_entry(None, "Building batches…")
-        self._batching = self._controller.ask("rows", self._batch_told, entries_in, batch=number)
+        self._batching = self._controller.ask("rows", self._batch_replied, entries_in, batch=number)
 
-    def _batch_told(self, reply: Reply) -> None:
+    def _batch_replied(self, reply: Reply) -> None:
         if not reply.last:
             return
         self._batching = 0
@@ -261,13 +260,13 @@ class TokenPage(QWidget):
         if self.splitter.orientation() != wanted or not self._sized:
             self._sized = True
             self.splitter.setOrientation(wanted)
-            whole = event.size().width() if wide else event.size().height()
+            total = event.size().width() if wide else event.size().height()
             share = 0.4 if wide else 0.32
-            self.splitter.setSizes([round(whole * share), round(whole * (1 - share))])
+            self.splitter.setSizes([round(total * share), round(total * (1 - share))])
         self._fit_columns()
 
     def _fit_columns(self) -> None:
-        """The text of the rows before their side, which the chosen row tells too."""
+        """Prefer the text column over the split column, which the selected row shows, too."""
         beside = self.splitter.orientation() == Qt.Orientation.Horizontal
         room = self.splitter.sizes()[0] if beside else self.width()
         digits = self.table.fontMetrics().horizontalAdvance("0")

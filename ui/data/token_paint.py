@@ -1,7 +1,7 @@
-"""How a token's chip looks: a colour and a second sign for each state. The legend paints the same.
+"""Painting of a token's chip: a colour and a second sign for each state, shared with the legend.
 
-Trained is tinted and underlined, context is plain, cut is hatched and faded, padding is dotted;
-special tokens have an outline. It knows no widget.
+Trained tokens are tinted and underlined, context is plain, truncated tokens are hatched and faded,
+padding is dotted; special tokens have an outline.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Tokens and rows in words: what a chip shows, what the read-out says, names of states and flags.
+"""Tokens and rows as text: chips, token details, names of states and flags.
 
-Plain functions, so that painting and screen readers say the same. No widgets here.
+Plain functions, so that painting and screen readers use the same words.
 """
 
 from __future__ import annotations
@@ -31,31 +31,31 @@ _LONGEST_SHOWN = 60
 
 
 def visible(text: str) -> str:
-    """The text with signs for what cannot be seen."""
+    """The text with symbols for invisible characters."""
     shown = "".join(_SIGNS.get(c, c if c.isprintable() else f"\\x{ord(c):02x}") for c in text)
     return shown if len(shown) <= _LONGEST_SHOWN else shown[:_LONGEST_SHOWN] + "…"
 
 
 def chip_text(token: Token) -> str:
-    """What stands on a token's chip."""
+    """The text of a token's chip."""
     return visible(token.text) or "∅"
 
 
 def role_at(row: TokenRow, index: int) -> str:
-    """Who says a token; empty where that cannot be told."""
+    """The role of a token; empty if unknown."""
     if index < row.inserted:
         return TEMPLATE
     return next((r.role for r in row.roles if r.first <= index < r.after), "")
 
 
 def speakers(row: TokenRow) -> dict[int, str]:
-    """The tokens at which somebody begins to speak, and who."""
+    """The tokens at which a role begins, with that role."""
     own = {0: TEMPLATE} if row.inserted else {}
     return own | {r.first: r.role for r in row.roles}
 
 
 def token_words(row: TokenRow, index: int) -> str:
-    """All that is known of a token, on one line."""
+    """The details of a token on one line."""
     token = row.tokens[index]
     parts = [f"Position {index}", f"id {token.id}", f"“{visible(token.text)}”"]
     state = STATE_WORDS[token.state].lower()
@@ -67,12 +67,12 @@ def token_words(row: TokenRow, index: int) -> str:
 
 
 def length(row: TokenRow) -> int:
-    """How many tokens a row has, uncut and without padding."""
+    """The length of a row in tokens, without truncation and padding."""
     return row.count("trained") + row.count("context") + row.count("cut")
 
 
 def headline(row: TokenRow) -> str:
-    """Number, file, line and side of a row."""
+    """Number, file, line and split of a row."""
     part = f", {part_words(row).lower()}" if row.parts > 1 else ""
     place = f"{Path(row.source).name} line {row.line}" if row.line else Path(row.source).name
     return f"Row {row.number}{part} · {place} · {SPLIT_WORDS.get(row.split, row.split)}"
@@ -83,8 +83,8 @@ def part_words(row: TokenRow) -> str:
     return f"{'Piece' if row.divided else 'Part'} {row.part} of {row.parts}"
 
 
-def figures(row: TokenRow) -> str:
-    """How many of a row's tokens are trained."""
+def count_words(row: TokenRow) -> str:
+    """The number of trained tokens of a row."""
     if row.error:
         return row.error
     total, trained = length(row), row.count("trained")
@@ -94,7 +94,7 @@ def figures(row: TokenRow) -> str:
 
 
 def flag_words(row: TokenRow) -> str:
-    """What looks wrong with a row."""
+    """The findings of a row."""
     return " · ".join(KINDS.get(flag, flag) for flag in row.flags)
 
 

@@ -1,4 +1,4 @@
-"""About: name, version, what it runs on, licence, where to look. No network, and no torch."""
+"""The About dialog: name, versions, licence and links. No network, and no torch."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ LINKS = (
 
 
 def versions() -> list[tuple[str, str]]:
-    """Names and versions of what matters; read from the metadata, so nothing heavy is imported."""
+    """Names and versions of the main packages, read from their metadata without importing them."""
     rows = [
         ("LoRA Studio", __version__),
         ("Python", platform.python_version()),
@@ -83,7 +83,7 @@ class AboutDialog(QDialog):
         column.setSizeConstraint(
             QLayout.SizeConstraint.SetNoConstraint
         )  # a table of wrapped labels
-        self.setMinimumHeight(self.height())  # has a least height of its own, far too high
+        self.setMinimumHeight(self.height())  # has a minimum height that is far too large
 
     def _table(self, rows: Iterable[tuple[str, str]]) -> QGridLayout:
         grid = QGridLayout()

@@ -1,6 +1,6 @@
-"""A question with named answers: one sentence, one line of detail, buttons that say what they do.
+"""A question with named answers: a sentence, a line of detail, and descriptive buttons.
 
-The base of the small questions. It only returns the answer; it must not act on it.
+It is the base of the small dialogs and only returns the answer.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _WIDTH_IN_DIGITS = 58
 
 @dataclass(frozen=True)
 class Choice:
-    """One answer: its id, its words, and whether it is the proposed or the careful one."""
+    """One answer: its ID, its label, and whether it is the default or the cautious one."""
 
     id: str
     words: str

@@ -1,6 +1,6 @@
-"""What is shown for a bug: a sentence first, the trace on demand, and one click to copy it.
+"""The dialog for a bug: a sentence, the trace on demand, and a button to copy it.
 
-It only shows text. Writing logs and deciding whether to go on is not its business.
+It only shows text and writes no logs.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _DIGITS, _LINES = 78, 14
 
 
 class CrashDialog(QDialog):
-    """Title, sentence, hint; the details fold out and can be copied."""
+    """Title, sentence and hint; the details can be expanded and copied."""
 
     def __init__(
         self, title: str, sentence: str, hint: str, details: str, parent: QWidget | None = None
@@ -61,7 +61,7 @@ class CrashDialog(QDialog):
         close.setFocus()
 
     def add_button(self, words: str) -> QPushButton:
-        """One more button on the left, such as “Show log”."""
+        """Add a button on the left, such as “Show log”."""
         button = QPushButton(words, self)
         button.setAutoDefault(False)
         self._buttons.insertWidget(2, button)

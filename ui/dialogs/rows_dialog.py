@@ -1,6 +1,6 @@
-"""The rows of the step whose numbers were no numbers: file, line and how each begins.
+"""The rows of a step with non-finite values: file, line and the beginning of each.
 
-They are the best clue to what went wrong. It only shows and copies.
+They are the best clue to the cause. It only shows and copies text.
 """
 
 from __future__ import annotations
@@ -72,14 +72,14 @@ class RowsDialog(QDialog):
 
 
 def _line(row: Mapping[str, Any]) -> str:
-    """How a row begins, without line breaks."""
+    """The beginning of a row, without line breaks."""
     return " ".join(str(row.get("text") or "").split())
 
 
 def headline(record: Mapping[str, Any]) -> str:
-    """Which figure of which step was no number."""
+    """The value and the step that were not finite."""
     what = {"loss": "The loss", "gradient": "The gradient", "weights": "A trained weight"}
-    name = what.get(str(record.get("what")), "A figure")
+    name = what.get(str(record.get("what")), "A value")
     return f"{name} of step {record.get('step')} is {record.get('value')}. These rows were in the step:"
 
 

@@ -1,6 +1,6 @@
 """The settings of the program, in the same generated form as those of a node.
 
-It shows values and hands new ones back; it must not save them.
+It shows values and emits new ones; it saves nothing.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _WIDTH_IN_DIGITS = 62
 
 
 class ProgramSettings(Settings):
-    """What the form offers: the part of ``AppSettings`` that a person chooses."""
+    """The fields of the form: the part of ``AppSettings`` that users edit."""
 
     theme: Literal["system", "dark", "light"] = setting(
         "system",
@@ -66,7 +66,7 @@ class ProgramSettings(Settings):
 
 
 class SettingsDialog(QDialog):
-    """OK hands the new settings to ``accepted_settings``; Cancel changes nothing."""
+    """OK emits the new settings as ``accepted_settings``; Cancel changes nothing."""
 
     accepted_settings = Signal(object)
 
@@ -100,7 +100,7 @@ class SettingsDialog(QDialog):
         return self._before.model_copy(update=self._values)
 
     def accept(self) -> None:
-        """Hand the settings over, if they are valid."""
+        """Emit the settings if they are valid."""
         if self._judge():
             self.accepted_settings.emit(self.settings())
             super().accept()

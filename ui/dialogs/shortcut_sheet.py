@@ -1,4 +1,5 @@
-"""All keys on one sheet, in groups, with a search line. It reads actions and never triggers them."""
+"""All keyboard shortcuts in groups, with a search field. It reads actions and never triggers
+them."""
 
 from __future__ import annotations
 
@@ -32,8 +33,8 @@ class KeyGroup:
 
 
 def group_of(title: str, actions: Iterable[QAction]) -> KeyGroup:
-    """The keys of actions; those without any are left out. An action whose text changes (Undo Move)
-    carries its lasting one as ``plain-text``."""
+    """The shortcuts of actions that have any. An action whose text changes (Undo Move) has its
+    permanent text as ``plain-text``."""
     rows = []
     for action in actions:
         keys = [k.toString(QKeySequence.SequenceFormat.NativeText) for k in action.shortcuts()]

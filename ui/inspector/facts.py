@@ -1,6 +1,6 @@
-"""What is known about the thing that a node names, as a small table under the node's header.
+"""The facts of a node, such as the size of its model, as a small table under its header.
 
-The facts come from the node type; this file only lays them out. It must not read files itself.
+The facts come from the node type; this file only displays them and reads no files.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class FactsTable(QFrame):
         self.hide()
 
     def show_facts(self, facts: Sequence[Fact]) -> None:
-        """Show these facts; the table is left alone while they are the same."""
+        """Show these facts; the table is not rebuilt if they are unchanged."""
         if tuple(facts) == self._facts:
             return
         self._facts = tuple(facts)
@@ -54,7 +54,7 @@ class FactsTable(QFrame):
         return label, value
 
     def _place(self) -> None:
-        """Put the facts into the grid, unless they stand there as they should already."""
+        """Put the facts into the grid, unless it is already up to date."""
         columns = self._columns_that_fit()
         if columns == self._columns:
             return
@@ -69,7 +69,7 @@ class FactsTable(QFrame):
             self._grid.addWidget(value, row, 2 * column + 1, 1, width, Qt.AlignmentFlag.AlignTop)
 
     def _columns_that_fit(self) -> int:
-        """2 where no value has to be broken or cut, else 1."""
+        """The number of columns: 2 if no value has to wrap, else 1."""
         pairs = self._pairs[:-1]
         labels = [max((p[0].sizeHint().width() for p in pairs[k::2]), default=0) for k in (0, 1)]
         wide = self.fontMetrics().horizontalAdvance

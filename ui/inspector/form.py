@@ -1,7 +1,7 @@
 """A form for any settings model: rows in sections, advanced ones folded, variants with their own.
 
-It turns values into editors and edits into ``Change``s. It must not know documents, nodes or
-files; whoever owns it stores the values.
+It turns values into editors and edits into ``Change``s. It does not know documents, nodes or files;
+its owner stores the values.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Form(QWidget):
         self._variants: dict[str, VariantPart] = {}
         self._sections: dict[str, Section] = {}
         self._read_only = False
-        self.setMinimumWidth(1)  # narrower than its rows ask for: they are laid out again then
+        self.setMinimumWidth(1)  # narrower than the hints of its rows: the layout is then updated
         self._column = QVBoxLayout(self)
         self._column.setContentsMargins(0, 0, 0, 0)
         self._column.setSpacing(_GAP_PX)
@@ -70,7 +70,7 @@ class Form(QWidget):
                 yield from self._variants[name].rows()
 
     def set_values(self, values: Mapping[str, Any]) -> None:
-        """Show these settings; what is left out has its default. Nothing is signalled."""
+        """Show these settings; missing ones have their defaults. Emits nothing."""
         self._values = dict(values)
         differs = False
         for name, row in self._rows.items():
@@ -86,7 +86,7 @@ class Form(QWidget):
             self._show_notes()
 
     def own_problems(self, title: str) -> list[Problem]:
-        """What is wrong with the values themselves, said as the whole program says it."""
+        """The Problems of the values themselves, in the same words as everywhere."""
         found = problems_in(self._model, self._values, None, title, self._prefix)
         for part in self._variants.values():
             found += part.own_problems(title)
@@ -110,7 +110,7 @@ class Form(QWidget):
         return [p for p in problems if p.field not in rows]
 
     def set_read_only(self, read_only: bool) -> None:
-        """Show only, or let the user edit."""
+        """Make the form read-only, or editable again."""
         self._read_only = read_only
         for row in self._rows.values():
             row.set_read_only(read_only)
@@ -118,7 +118,7 @@ class Form(QWidget):
             part.set_read_only(read_only)
 
     def focus_field(self, path: str) -> QWidget | None:
-        """Unfold what hides a field, give it the focus, and return its row."""
+        """Expand the section of a field, give it the focus, and return its row."""
         for name, row in self._rows.items():
             nested = self._variants[name].focus_field(path) if name in self._variants else None
             if row.path == path or nested is not None:
@@ -129,7 +129,7 @@ class Form(QWidget):
         return None
 
     def lay_out(self, width: int, label_width: int, stacked: bool) -> None:
-        """Lay the rows out alike; one whose value needs more room has its label above."""
+        """Align the rows; one that needs more space has its label above."""
         for row in self._rows.values():
             row.lay_out(stacked or not row.room_beside(width, label_width), label_width)
         for part in self._variants.values():
@@ -190,9 +190,9 @@ class Form(QWidget):
         self.set_read_only(self._read_only)
 
     def _show_use(self) -> None:
-        """Grey out fields that do not matter with the present values, and say why. Those that the
-        chosen variant makes no use of are hidden, unless they were changed: such a field can be seen
-        and put back."""
+        """Grey out fields that have no effect with the current values, with the reason. Fields that
+        the selected variant does not use are hidden, unless they were changed, so that they can be
+        reset."""
         unused = self._unused()
         for name, row in self._rows.items():
             reasons = [f"Not used by {unused[name]}."] if name in unused else []
@@ -205,7 +205,7 @@ class Form(QWidget):
             row.set_off(" ".join(reasons))
 
     def _unused(self) -> dict[str, str]:
-        """Fields that a chosen variant makes no use of, and the title of that variant."""
+        """Fields that a selected variant does not use, and the title of that variant."""
         chosen = [
             self._context.registry.variant(row.spec.meta.variant, str(row.value))
             for row in self._rows.values()

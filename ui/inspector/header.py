@@ -27,7 +27,7 @@ class TitleEdit(QLineEdit):
         self.setFont(font)
 
     def event(self, event: QEvent) -> bool:
-        """Leave undo keys to the window; say when the focus goes."""
+        """Qt: leave undo keys to the window; emit a signal when the focus is lost."""
         if is_undo_key(event):
             event.ignore()
             return False
@@ -43,7 +43,7 @@ class TitleEdit(QLineEdit):
 
 
 class NodeHeader(QWidget):
-    """Says which node is shown."""
+    """The header of the shown node."""
 
     retitled = Signal(object)
     left = Signal()

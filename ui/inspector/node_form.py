@@ -1,7 +1,7 @@
 """The form of one node, tied to the Document: it shows the node's settings and edits them.
 
 Each change is one ``document.edit`` under a merge key of its field, so typing is one undo step. A
-value equal to the default is left out of the settings. Nothing is judged here; Problems are shown.
+value equal to the default is left out of the settings. It validates nothing; it shows Problems.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ READ_ONLY_WORDS = "These are the settings of the selected run. They are read-onl
 
 
 class NodeForm(QWidget):
-    """Header, problems of the node as a whole, and the generated form."""
+    """Header, Problems of the node itself, and the generated form."""
 
     moved = Signal(object)
 
@@ -87,12 +87,12 @@ class NodeForm(QWidget):
         return QSize(1, 1)
 
     def add_part(self, part: QWidget | None) -> None:
-        """Put something of somebody else's under header and facts."""
+        """Add a widget of another room under header and facts."""
         if part is not None:
             self._column.insertWidget(2, part)
 
     def refresh(self) -> None:
-        """Show the node as it is now, after any change of the document."""
+        """Update the form after a change of the document."""
         self._header.show_node(self.node, self._node_type)
         self._facts.show_facts(facts_of(self.node, self._node_type, self._document.project_dir))
         self._own_code.show_code(self._code())
@@ -107,7 +107,7 @@ class NodeForm(QWidget):
         self._show_problems()
 
     def set_read_only(self, read_only: bool) -> None:
-        """Show only, while a run is being looked at."""
+        """Make the form read-only while a run is shown."""
         self._note.setVisible(read_only)
         self._header.set_read_only(read_only)
         self._strangers.setEnabled(not read_only)
@@ -136,13 +136,13 @@ class NodeForm(QWidget):
 
     def _apply(self, change: Change) -> None:
         if not self._document.graph.has(self.node_id):
-            return  # the node went while its field still had the focus
+            return  # the node was deleted while its field had the focus
         graph = apply_change(self._document.graph, self.node_id, change, self._registry)
         key = None if change.reset else f"{self.node_id}.{change.path}"
         self._document.edit(graph, change.label, key)
 
     def _apply_many(self, values: Mapping[str, Any], words: str) -> None:
-        """Several settings as one step; a value equal to the default is left out."""
+        """Store several settings as one step; a value equal to the default is left out."""
         if not self._document.graph.has(self.node_id) or self._node_type is None:
             return
         graph = self._document.graph
@@ -172,7 +172,7 @@ class NodeForm(QWidget):
         title = title_of(self.node, self._registry)
         found = list(self._problems)
         if self._form is not None:
-            # The form judges its own values at once; a check that came before is out of date.
+            # The form validates its own values immediately; the last check is out of date.
             found = [p for p in found if p.code not in OWN_CODES]
             found += self._form.own_problems(title)
             found = self._form.set_problems(found)
@@ -213,18 +213,18 @@ class NodeForm(QWidget):
         return None
 
     def add_below(self, widget: QWidget) -> None:
-        """Put a widget below the settings; a second one of its name does not come in."""
+        """Add a widget below the settings, once per name."""
         if self.findChild(QWidget, widget.objectName()) is not None:
             widget.deleteLater()
             return
         self._column.insertWidget(self._column.count() - 1, widget, 0, Qt.AlignmentFlag.AlignLeft)
 
     def review_code(self) -> None:
-        """Look at the code that the node's model brings."""
+        """Review the custom code of the node's model."""
         self._own_code.review()
 
     def _code(self) -> OwnCode | None:
-        """The code of the model that this node names, if it names one that brings any."""
+        """The custom code of this node's model, if there is any."""
         fields = fields_of(self._node_type.settings) if self._node_type else ()
         named = next((s for s in fields if s.meta.widget == "model"), None)
         if named is None:
@@ -247,7 +247,7 @@ class NodeForm(QWidget):
 
 
 def apply_change(graph: Graph, node_id: str, change: Change, registry: Registry) -> Graph:
-    """The graph after a change; another variant keeps only those settings that it has too."""
+    """The graph after a change; a new variant keeps only the settings it shares."""
     if change.reset or same(change.value, change.spec.default):
         graph = reset_setting(graph, node_id, change.path)
     else:

@@ -1,6 +1,6 @@
 """What the inspector shows when no single node is selected: the project, its nodes, its problems.
 
-Choosing a node or a problem only signals; whoever listens moves the selection.
+Choosing a node or a problem emits a signal; the window moves the selection.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ Index = QModelIndex | QPersistentModelIndex
 
 
 class WrappedItem(QStyledItemDelegate):
-    """An item of several lines that is as high as its text needs: Qt forgets the padding."""
+    """An item of several lines that is as high as its text needs: Qt ignores the padding."""
 
     def sizeHint(self, option: QStyleOptionViewItem, index: Index) -> QSize:
         """Qt: the size of an item."""
@@ -52,7 +52,7 @@ class WrappedItem(QStyledItemDelegate):
 
 
 class Overview(QWidget):
-    """The project's name, its nodes, and the list of problems that jumps."""
+    """The project's name, its nodes, and a list of problems that lead to their nodes."""
 
     problem_activated = Signal(object)
     node_activated = Signal(object)
@@ -87,21 +87,21 @@ class Overview(QWidget):
         self.refresh()
 
     def show_several(self, ids: Sequence[str]) -> None:
-        """Say how many nodes are selected, or with none show the whole project."""
+        """Show the number of selected nodes, or the project if none is selected."""
         self._chosen = tuple(ids)
         self.refresh()
 
     def set_problems(self, problems: Sequence[Problem]) -> None:
-        """The problems of the whole graph."""
+        """Show the problems of the entire graph."""
         self._problems = tuple(problems)
         self.refresh()
 
     def set_read_only(self, read_only: bool) -> None:
-        """Show only, or let the user rename the project."""
+        """Make the name read-only, or editable again."""
         self._name.setReadOnly(read_only)
 
     def refresh(self) -> None:
-        """Show the document as it is now."""
+        """Update the overview from the document."""
         graph = self._document.graph
         if not self._name.hasFocus() or graph.name != "Untitled":
             self._name.show_text(graph.name)

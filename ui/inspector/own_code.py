@@ -1,6 +1,6 @@
-"""A strip in a model's form that says the model brings code, and leads to looking at it.
+"""A strip in a model's form that reports custom code, with a button to review it.
 
-Shown only for models that ask for code of their own. The decision is the dialog's.
+It is shown only for models with custom code. The decision is made in the dialog.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ui.style.widgets import MutedLabel
 
 
 def code_of(model: str, revision: str, project_dir: Path) -> trust.OwnCode | None:
-    """The code of a model that is on this machine; a hub model's is that of its snapshot."""
+    """The custom code of a local model, or of the snapshot of a Hub model."""
     folder = local_folder(model.strip(), project_dir)
     if folder is None:
         return None
@@ -26,7 +26,7 @@ def code_of(model: str, revision: str, project_dir: Path) -> trust.OwnCode | Non
 
 
 class OwnCodeStrip(QWidget):
-    """“The model brings its own code” and a button; ``decided`` is sent after an answer."""
+    """A sentence about the custom code and a button; ``decided`` is emitted after an answer."""
 
     decided = Signal()
 
@@ -55,7 +55,7 @@ class OwnCodeStrip(QWidget):
         self._words.setText(f"This model uses custom code ({files}), {state}.")
 
     def review(self) -> None:
-        """Look at the code, and trust it or not."""
+        """Open the dialog to review the code."""
         if self._code is None:
             return
         dialog = TrustDialog(self._code, self.window())

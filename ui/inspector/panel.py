@@ -1,7 +1,7 @@
 """The inspector panel: the form of the selected node, or an overview of the project.
 
-It follows the Document and the Problems it is given. It must not run checks of the whole graph,
-change the selection or open the canvas: it signals instead.
+It follows the Document and the Problems it is given. It does not check the graph or change the
+selection: it emits signals.
 """
 
 from __future__ import annotations
@@ -63,14 +63,14 @@ class InspectorPanel(QWidget):
         self.destroyed.connect(document.listen(self._document_changed))
 
     def use_tabs(self, tabs: NodeTabs) -> None:
-        """Show data beside the settings of those nodes that have any."""
+        """Show tabs with data next to the settings of nodes that have data."""
         self.tabs = tabs
         self._column.insertWidget(0, tabs)
         tabs.chosen.connect(self._show_page)
         self.show_nodes(self._ids)
 
     def put_under_header(self, make: MakePart) -> None:
-        """Let somebody add a part under the header of the forms that it is for."""
+        """Register a widget to be added under the header of matching forms."""
         self._make_part = make
 
     def show_tab(self, node_id: str, tab: str) -> None:
@@ -95,20 +95,20 @@ class InspectorPanel(QWidget):
             self._show_page()
 
     def set_problems(self, problems: Sequence[Problem]) -> None:
-        """The Problems of the whole graph, after each check."""
+        """Show the Problems of the entire graph after each check."""
         self._problems = tuple(problems)
         self._overview.set_problems(self._problems)
         if self._form is not None:
             self._form.set_problems(self._problems)
 
     def review_code(self, node_id: str) -> None:
-        """Look at the code that a node's model brings."""
+        """Review the custom code of a node's model."""
         self.show_nodes((node_id,))
         if self._form is not None:
             self._form.review_code()
 
     def set_read_only(self, read_only: bool) -> None:
-        """Show only, while a run is being looked at."""
+        """Make the panel read-only while a run is shown."""
         self._read_only = read_only
         self._overview.set_read_only(read_only)
         if self._form is not None:
@@ -124,7 +124,7 @@ class InspectorPanel(QWidget):
             QTimer.singleShot(0, self, lambda: self._scroll_to(row))
 
     def keyPressEvent(self, event: QKeyEvent) -> None:
-        """Undo and redo from a field, where no action of the window took them."""
+        """Qt: undo and redo from a field, if no action of the window handled them."""
         if event.matches(QKeySequence.StandardKey.Undo):
             self._document.undo()
         elif event.matches(QKeySequence.StandardKey.Redo):
@@ -171,7 +171,7 @@ class InspectorPanel(QWidget):
         self._stack.setCurrentWidget(self._scroll)
 
     def _make_scroll(self) -> QScrollArea:
-        """A new one for each form: moving a form between parents would style it twice."""
+        """A new scroll area for each form: moving a form between parents would style it twice."""
         scroll = scrolling(None, self)
         scroll.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         return scroll

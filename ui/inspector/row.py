@@ -1,7 +1,7 @@
 """One field of a form: label, help, editor, reset button, and the Problems that belong to it.
 
-The row knows its field and its value, and nothing of documents. A change is said once, as a
-``Change``; whoever owns the form decides what to do with it.
+The row knows its field and its value. A change is emitted once, as a ``Change``; the owner of the
+form handles it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _ANY_WIDTH = 16777215
 
 @dataclass(frozen=True)
 class Change:
-    """What the user did to one field; ``reset`` says that the default is wanted again."""
+    """An edit of one field; ``reset`` restores the default."""
 
     path: str
     value: Any
@@ -36,12 +36,12 @@ class Change:
 
     @property
     def label(self) -> str:
-        """The words for the Edit menu."""
+        """The label for the Edit menu."""
         return f"{'Reset' if self.reset else 'Change'} {self.spec.meta.label}"
 
 
 class FieldRow(QWidget):
-    """Label and editor side by side where there is room, else one above the other."""
+    """Label and editor side by side if there is space, else one above the other."""
 
     changed = Signal(object)
     left = Signal()
@@ -101,7 +101,7 @@ class FieldRow(QWidget):
         return same(self.value, self.spec.default)
 
     def set_problems(self, problems: Sequence[Problem]) -> None:
-        """Show what is wrong, directly beneath the editor."""
+        """Show Problems directly below the editor."""
         if tuple(problems) == self._shown_problems:
             return
         self._shown_problems = tuple(problems)
@@ -115,13 +115,13 @@ class FieldRow(QWidget):
         self._describe()
 
     def set_off(self, why: str) -> None:
-        """Grey the field out with its reason; an empty reason puts it back in use."""
+        """Grey the field out with a reason; an empty reason enables it again."""
         if why != self._why_off:
             self._why_off = why
             self._apply_enabled()
 
     def set_read_only(self, read_only: bool) -> None:
-        """Show only, while a run is being looked at."""
+        """Make the field read-only while a run is shown."""
         if read_only != self._read_only:
             self._read_only = read_only
             self._apply_enabled()
@@ -138,7 +138,7 @@ class FieldRow(QWidget):
         return longest + self._info.width() + 8
 
     def room_beside(self, width: int, label_width: int) -> bool:
-        """Whether the editor can be read beside a label of this width (pixels)."""
+        """Whether there is enough space for the editor next to a label of this width (pixels)."""
         rest = width - label_width - self._reset.width() - 2 * self._grid.horizontalSpacing()
         return not self.editor.wide and self.editor.needed_width() <= rest
 
@@ -181,7 +181,7 @@ class FieldRow(QWidget):
         if isinstance(event, QKeyEvent) and event.key() == Qt.Key.Key_F1:
             if event.type() == QEvent.Type.KeyPress:
                 self.toggle_help()
-            event.accept()  # also the offer to a shortcut of the window: the field comes first
+            event.accept()  # also before shortcuts of the window: the field comes first
             return True
         return super().eventFilter(watched, event)
 

@@ -1,4 +1,4 @@
-"""A titled part of a form that folds away. It must not know what is in it."""
+"""A titled part of a form that can be collapsed. It does not depend on its content."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Section(QWidget):
         self._header.setChecked(True)
 
     def set_note(self, note: str) -> None:
-        """A few words after the title, such as “2 changed”."""
+        """Show a note after the title, such as “2 changed”."""
         text = f"{self._title} · {note}" if note else self._title
         self._header.setText(text)
         self._header.setAccessibleName(text)

@@ -1,7 +1,6 @@
-"""The tabs above a node's form: the settings, pages that another room adds, and the button for width.
+"""The tabs above a node's form: the settings, pages of other rooms, and a button for the width.
 
-It shows which tab is chosen; the panel shows the page of it. What the pages hold is decided in a
-subclass.
+It shows the selected tab; the panel shows its page. A subclass provides the pages.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ NARROW, WIDE = "Restore the width of the inspector", "Widen the inspector to sho
 
 
 class NodeTabs(QWidget):
-    """``chosen`` carries the id of a tab, ``widen_wanted`` whether it shall be wide."""
+    """``chosen`` carries the id of a tab, ``widen_wanted`` whether the inspector should be wide."""
 
     chosen = Signal(object)
     widen_wanted = Signal(object)
@@ -50,11 +49,11 @@ class NodeTabs(QWidget):
         return str(self.bar.tabData(self.bar.currentIndex()))
 
     def choose(self, tab: str) -> None:
-        """Bring a tab to the front."""
+        """Select a tab."""
         self.bar.setCurrentIndex(self._ids.index(tab))
 
     def show_wide(self, wide: bool) -> None:
-        """The inspector is wide, or not."""
+        """Show whether the inspector is wide."""
         self.wide.blockSignals(True)
         self.wide.setChecked(wide)
         self.wide.blockSignals(False)
@@ -63,7 +62,7 @@ class NodeTabs(QWidget):
     # ------------------------------------------------------------ for the subclass
 
     def show_node(self, node: str | None) -> bool:
-        """Be about this node; False where there is nothing to show about it."""
+        """Show the tabs of this node; False if it has none."""
         raise NotImplementedError
 
     def page(self, tab: str) -> QWidget | None:
@@ -75,7 +74,7 @@ class NodeTabs(QWidget):
         return None
 
     def follow(self) -> None:
-        """Bring the page of the chosen tab up to date."""
+        """Update the page of the selected tab."""
 
     # ------------------------------------------------------------ signals
 

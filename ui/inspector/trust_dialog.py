@@ -1,7 +1,7 @@
-"""Looking at the code that a model brings, and trusting it or not.
+"""The dialog to review the custom code of a model and to trust it.
 
-It shows every file and asks for one deliberate tick. It must not run or import anything, and it
-trusts nothing by itself: whoever asked gets the answer.
+It shows every file and requires a deliberate confirmation. It must not run or import anything, and
+it stores no trust itself: its caller receives the answer.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _WIDTH_IN_DIGITS, _HEIGHT_IN_LINES, _LIST_IN_DIGITS = 118, 34, 26
 
 
 class TrustDialog(QDialog):
-    """Shows the files of a model's own code; accepted when the user trusts them."""
+    """Shows the files of custom code; accepted if the user trusts them."""
 
     def __init__(self, code: OwnCode, parent: QWidget | None = None) -> None:
         super().__init__(parent)

@@ -1,6 +1,6 @@
-"""What stands below a field that chooses a variant: its help, and the form of its own settings.
+"""The part below a field that selects a variant: its help, and the form of its settings.
 
-It rebuilds itself when another variant is chosen. It must not store values; the form above does.
+It is rebuilt when another variant is selected. It stores no values; the form above does.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class VariantPart(QWidget):
             self._form.set_values(values)
 
     def own_problems(self, title: str) -> list[Problem]:
-        """What is wrong with the variant's settings."""
+        """The Problems of the variant's settings."""
         return self._form.own_problems(title) if self._form is not None else []
 
     def focus_field(self, path: str) -> QWidget | None:
@@ -73,12 +73,12 @@ class VariantPart(QWidget):
         return self._form.focus_field(path) if self._form is not None else None
 
     def set_read_only(self, read_only: bool) -> None:
-        """Show only, or let the user edit."""
+        """Make the form read-only, or editable again."""
         if self._form is not None:
             self._form.set_read_only(read_only)
 
     def lay_out(self, width: int, label_width: int, stacked: bool) -> None:
-        """Lay the rows out like those around."""
+        """Align the rows with the surrounding form."""
         if self._form is not None:
             self._form.lay_out(width, label_width, stacked)
 

@@ -1,6 +1,6 @@
-"""What a run looks like: curves, log, results and the list of runs.
+"""The panels of a run: curves, log, results and the list of runs.
 
 The panels read a ``RunState`` and events; they never start, stop or change a run. pyqtgraph is
 imported in this package only (``plot`` and what builds on it), so that the rest of the window can
-show before it is loaded.
+be shown before it is loaded.
 """

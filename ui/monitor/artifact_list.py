@@ -1,4 +1,4 @@
-"""What a run left on disk: kind, name, size and path, with “Show in folder” and “Copy path”.
+"""The artifacts of a run: kind, name, size and path, with “Show in folder” and “Copy path”.
 
 Sizes are read once per artifact. It opens and copies; it never changes or deletes anything.
 """
@@ -42,7 +42,7 @@ KIND_ROLE = Qt.ItemDataRole.UserRole + 1
 
 
 class ArtifactList(QWidget):
-    """A list of artifacts and what can be done with the chosen one."""
+    """A list of artifacts, and actions for the selected one."""
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -86,7 +86,7 @@ class ArtifactList(QWidget):
         return tree
 
     def show_artifacts(self, artifacts: Iterable[Mapping[str, Any]]) -> None:
-        """Show these artifacts; what is shown already is left alone."""
+        """Show these artifacts; existing items are kept."""
         wanted = [
             (str(a.get("kind") or "file"), str(a.get("path") or ""), bool(a.get("cached")))
             for a in artifacts
@@ -107,8 +107,8 @@ class ArtifactList(QWidget):
     def _item(self, kind: str, path: str, cached: bool) -> QTreeWidgetItem:
         mark = " (reused)" if cached else ""
         found = size_of(Path(path))
-        told = words.size(found) if found is not None else "gone"
-        item = QTreeWidgetItem([words.kind_words(kind) + mark, told, path])
+        shown_size = words.size(found) if found is not None else "gone"
+        item = QTreeWidgetItem([words.kind_words(kind) + mark, shown_size, path])
         item.setData(0, PATH_ROLE, path)
         item.setData(0, KIND_ROLE, kind)
         item.setToolTip(2, path)
@@ -168,7 +168,7 @@ def path_of(item: QTreeWidgetItem) -> Path:
 
 
 def size_of(path: Path) -> int | None:
-    """Bytes of a file, or of all files in a folder; ``None`` when it is gone."""
+    """Bytes of a file, or of all files in a folder; ``None`` if it is missing."""
     try:
         if path.is_file():
             return path.stat().st_size

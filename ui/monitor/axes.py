@@ -1,6 +1,6 @@
-"""Axes of the plots: whole steps, time as 3:07, and short numbers.
+"""Axes of the plots: integer steps, time as 3:07, and short numbers.
 
-Why: pyqtgraph's own axes print steps as 12.5 and seconds as k. Drawing stays pyqtgraph's.
+Why: pyqtgraph's own axes print steps as 12.5 and seconds as k. pyqtgraph still draws them.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class XAxis(pg.AxisItem):
         self.enableAutoSIPrefix(False)
 
     def set_time(self, on: bool) -> None:
-        """Show seconds as 3:07 (True) or whole steps (False)."""
+        """Show seconds as 3:07 (True) or steps (False)."""
         self.time = on
         self.picture = None
         self.update()
@@ -65,7 +65,7 @@ class YAxis(pg.AxisItem):
         return levels
 
     def tickStrings(self, values: Sequence[float], scale: float, spacing: float) -> list[str]:
-        """The words at the ticks, with the digits that the spacing needs."""
+        """The labels of the ticks, with the digits that the spacing needs."""
         if self.logMode:
             return self.logTickStrings(values, scale, spacing)
         return [short(v, self._finest, self._largest) for v in values]
@@ -88,8 +88,8 @@ def short(value: float, spacing: float, largest: float) -> str:
 
 
 def _clock(seconds: float) -> str:
-    whole = round(abs(seconds))
+    rounded = round(abs(seconds))
     sign = "-" if seconds < 0 else ""
-    hours, rest = divmod(whole, 3600)
+    hours, rest = divmod(rounded, 3600)
     minutes, left = divmod(rest, 60)
     return f"{sign}{hours}:{minutes:02}:{left:02}" if hours else f"{sign}{minutes}:{left:02}"

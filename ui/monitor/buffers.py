@@ -1,4 +1,4 @@
-"""Arrays that follow growing lists, so that a long run is not converted again at every beat.
+"""Arrays that follow growing lists, so that a long run is not converted again at every update.
 
 A ``RunState`` keeps plain lists. Turning a million numbers into an array takes tens of
 milliseconds, so each curve keeps its array and copies only what came since the last look. A list

@@ -117,7 +117,7 @@ class CurveFeed:
     def points(self, state: RunState, node: str, key: str, axis: Axis) -> Points:
         """The points (n,), (n,) of one curve; x is the step, or seconds since the run started.
 
-        Memory is that of the whole run, always over time.
+        Memory is that of the entire run, always over time.
         """
         if key in MEMORY_KEYS:
             return self._memory(state, key)

@@ -1,4 +1,4 @@
-"""Long series made short for the screen: the lowest and highest value of each pixel column.
+"""Downsampling of long series for the screen: the lowest and highest value of each pixel column.
 
 A million points repaint in tens of milliseconds raw and in about two when each column of pixels
 gets at most two points; peaks stay visible, unlike with averaging or picking. Pure numpy: no Qt
@@ -35,18 +35,18 @@ def min_max(x: Floats, y: Floats, columns: int) -> tuple[Floats, Floats]:
     if columns < 1 or count <= 2 * columns:
         return x, y
     per_column = -(-count // columns)
-    whole = count // per_column
-    body = y[: whole * per_column].reshape(whole, per_column)
-    starts = np.arange(whole) * per_column
-    picked = np.empty((whole, 2), dtype=np.int64)
+    full = count // per_column
+    body = y[: full * per_column].reshape(full, per_column)
+    starts = np.arange(full) * per_column
+    picked = np.empty((full, 2), dtype=np.int64)
     picked[:, 0] = starts + np.argmin(_filled(body, np.inf), axis=1)
     picked[:, 1] = starts + np.argmax(_filled(body, -np.inf), axis=1)
     picked.sort(axis=1)
     indices = picked.ravel()
-    if whole * per_column < count:
-        tail = y[whole * per_column :]
+    if full * per_column < count:
+        tail = y[full * per_column :]
         ends = [int(np.argmin(_filled(tail, np.inf))), int(np.argmax(_filled(tail, -np.inf)))]
-        indices = np.concatenate([indices, np.sort(np.array(ends)) + whole * per_column])
+        indices = np.concatenate([indices, np.sort(np.array(ends)) + full * per_column])
     return x[indices], y[indices]
 
 
@@ -58,6 +58,6 @@ def _filled(values: Floats, filler: float) -> Floats:
 def for_screen(
     x: Floats, y: Floats, left: float, right: float, columns: int
 ) -> tuple[Floats, Floats]:
-    """The points to draw between two x values on so many pixel columns."""
+    """The points to draw between two x values on ``columns`` pixel columns."""
     part = visible(x, left, right)
     return min_max(x[part], y[part], columns)

@@ -1,6 +1,6 @@
 """The questions of an evaluation with the answers before and after tuning, side by side.
 
-A right answer has a tick and a wrong one a cross: colour is never the only sign.
+A correct answer has a check mark and a wrong one a cross: colour is never the only sign.
 """
 
 from __future__ import annotations

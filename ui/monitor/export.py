@@ -1,7 +1,7 @@
 """A plot or its numbers as a file: PNG, SVG, CSV.
 
-SVG goes through QSvgGenerator because pyqtgraph's own exporter fails on current PySide6. CSV holds
-the full series, not what was thinned for the screen. Asks nothing; the caller chose the path.
+SVG goes through QSvgGenerator because pyqtgraph's own exporter fails on current PySide6. CSV
+contains the full series, not the points downsampled for the screen. The caller chooses the path.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
-"""The small plots: all in a grid where there is height, else one at a time with buttons.
+"""The small plots: all in a grid if there is enough height, else one at a time with buttons.
 
-Why: a bottom dock of 250 pixels has no room for four readable plots; four plots in one are worse
-than one with a switch. It must not know what the plots show.
+Why: a bottom dock of 250 pixels is too small for four readable plots.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ COLUMNS = 2
 
 
 class PlotGrid(QWidget):
-    """Arranges plots by the room there is."""
+    """Arranges plots by the available space."""
 
     def __init__(self, plots: Sequence[LivePlot], parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -61,7 +60,7 @@ class PlotGrid(QWidget):
         return bar
 
     def show_plot(self, index: int) -> None:
-        """The plot to show where there is room for one."""
+        """Select the plot to show if there is space for one."""
         self._buttons.button(index).setChecked(True)
         self._arrange()
 

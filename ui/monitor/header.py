@@ -1,7 +1,7 @@
-"""The line over the curves: where the run is, in figures.
+"""The line above the curves: the state of the run in numbers.
 
-Captions are small, figures stand out; what does not fit is left out from the right, least needed
-first. It reads a ``RunState`` and keeps nothing of it.
+Captions are small, values are bold; values that do not fit are hidden, the least important first.
+It reads a ``RunState`` and keeps nothing of it.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ OPTIONAL = ("device", "left", "eval_loss", "best", "speed")
 SPACING_PX = 16
 
 
-class Figure(QWidget):
-    """A caption and its figure, in one line."""
+class CaptionedValue(QWidget):
+    """A caption and its value in one line."""
 
     def __init__(self, caption: str, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -56,67 +56,67 @@ class Figure(QWidget):
         layout.addWidget(self._value)
 
     def set_value(self, text: str) -> None:
-        """Show a figure."""
+        """Show a value."""
         if text != self._value.text():
             self._value.setText(text)
             self.setAccessibleName(f"{self._caption}: {text}")
 
     def value(self) -> str:
-        """The figure that is shown."""
+        """The shown value."""
         return self._value.text()
 
 
 class HeaderLine(QWidget):
-    """All figures of a run in one row."""
+    """The main values of a run in one row."""
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._layout = QHBoxLayout(self)
         self._layout.setContentsMargins(8, 2, 8, 2)
         self._layout.setSpacing(SPACING_PX)
-        self._figures = {key: Figure(text, self) for key, text in CAPTIONS.items()}
-        for figure in self._figures.values():
-            self._layout.addWidget(figure)
+        self._values = {key: CaptionedValue(text, self) for key, text in CAPTIONS.items()}
+        for value_label in self._values.values():
+            self._layout.addWidget(value_label)
         self._layout.addStretch(1)
         self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
 
-    def figure(self, key: str) -> str:
-        """What one figure says (for tests)."""
-        return self._figures[key].value()
+    def text_of(self, key: str) -> str:
+        """The text of one value (for tests)."""
+        return self._values[key].value()
 
-    def show_figures(self, state: RunState, node: str | None) -> None:
-        """Read the figures of a run and of its training node, if there is one."""
+    def show_state(self, state: RunState, node: str | None) -> None:
+        """Show the values of a run and of its training node, if there is one."""
         series = state.metrics.get(node) if node else None
         best = best_of(state, node)
         values = {
             "status": words.status_words(state.status),
             "step": _step(series),
-            "loss": words.figure(_last(series, "loss")),
-            "eval_loss": words.figure(_last(series, "eval_loss")),
+            "loss": words.number_text(_last(series, "loss")),
+            "eval_loss": words.number_text(_last(series, "eval_loss")),
             "best": best_words(best) if best else words.MISSING,
-            "speed": words.figure(_last(series, "tokens_per_s"), 3),
+            "speed": words.number_text(_last(series, "tokens_per_s"), 3),
             "left": words.duration(state.time_left_s(time.time())),
             "elapsed": words.duration(elapsed(state)),
             "device": state.device or words.MISSING,
         }
         for key, text in values.items():
-            self._figures[key].set_value(text)
+            self._values[key].set_value(text)
         self._drop()
 
     def resizeEvent(self, event: Any) -> None:
-        """Leave out what does not fit."""
+        """Qt: hide values that do not fit."""
         super().resizeEvent(event)
         self._drop()
 
     def _drop(self) -> None:
-        hidden = {k for k in OPTIONAL if self.figure(k) == words.MISSING}
-        widths = {k: f.sizeHint().width() + SPACING_PX for k, f in self._figures.items()}
+        hidden = {k for k in OPTIONAL if self.text_of(k) == words.MISSING}
+        widths = {k: f.sizeHint().width() + SPACING_PX for k, f in self._values.items()}
         for key in DROPPED_FIRST:
             if sum(w for k, w in widths.items() if k not in hidden) <= self.width():
                 break
             hidden.add(key)
-        for key, figure in self._figures.items():
-            figure.setVisible(key not in hidden)
+        for key, value_label in self._values.items():
+            value_label.setVisible(key not in hidden)
 
 
 def elapsed(state: RunState, now: float | None = None) -> float | None:
@@ -128,7 +128,7 @@ def elapsed(state: RunState, now: float | None = None) -> float | None:
 
 
 def _last(series: Series | None, name: str) -> float | None:
-    """The last figure that was measured, among the last few."""
+    """The last measured value, among the last few."""
     values: list[float] = getattr(series, name) if series is not None else []
     return next((v for v in reversed(values[-50:]) if not math.isnan(v)), None)
 

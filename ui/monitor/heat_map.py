@@ -1,7 +1,7 @@
 """A grid of coloured cells with their numbers: layers across, parts of a layer down.
 
-Painted by hand, so that two hundred cells cost nothing and stay crisp. It draws what it is given and
-reads out the cell under the mouse; it must not know what the numbers mean.
+Painted by hand, so that two hundred cells cost nothing and stay crisp. It draws its cells and shows
+the tip of the cell under the mouse; it does not know what the numbers mean.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from ui.style import theme
 _PAD_PX, _GAP_PX = 10, 1
 _LEAST_CELL_PX, _MOST_CELL_PX, _ROW_PX = 7, 48, 24
 _SPARSE = 5
-"""Where columns are too narrow for every number, each fifth has one."""
+"""If columns are too narrow for every number, every fifth has one."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """``value`` is the colour's strength from 0 to 1, ``text`` stands in the cell where it fits,
-    ``tip`` is the whole story."""
+    """``value`` is the colour's strength from 0 to 1, ``text`` is drawn in the cell if it fits,
+    ``tip`` has all details."""
 
     value: float
     text: str
@@ -52,7 +52,7 @@ class HeatMap(QWidget):
     def show_cells(
         self, rows: Sequence[str], columns: Sequence[str], cells: Sequence[Sequence[Cell | None]]
     ) -> None:
-        """Show these cells from now on."""
+        """Show these cells."""
         self._rows, self._columns, self._cells = rows, columns, cells
         self._hovered = None
         self.updateGeometry()
@@ -80,7 +80,7 @@ class HeatMap(QWidget):
         return QSize(420, round(height))
 
     def minimumSizeHint(self) -> QSize:
-        """Every cell can still be seen."""
+        """The size at which every cell is still visible."""
         width = self._label_width() + _LEAST_CELL_PX * len(self._columns) + 2 * _PAD_PX
         return QSize(round(width), round(2 * _PAD_PX + self._head() + 14 * len(self._rows)))
 
@@ -154,11 +154,11 @@ class HeatMap(QWidget):
             painter.drawText(place, Qt.AlignmentFlag.AlignCenter, cell.text)
 
     def mouseMoveEvent(self, event: QMouseEvent) -> None:
-        """Read out the cell under the mouse."""
+        """Qt: show the tip of the cell under the mouse."""
         self._point(self.cell_at(event.position().x(), event.position().y()))
 
     def leaveEvent(self, event: QEvent) -> None:
-        """Nothing is pointed at any more."""
+        """Qt: clear the tip."""
         super().leaveEvent(event)
         self._point(None)
 

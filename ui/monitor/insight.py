@@ -1,7 +1,8 @@
-"""Inside the adapter: how far every layer has moved, how many directions that took, and what it means.
+"""The Insight tab: the change of every layer by the adapter, the singular directions it uses, and
+advice.
 
-A grid of layers that fills while a run trains, a slider back through the run, and the advice that the
-figures support. It reads a ``RunState``; it must not compute anything about matrices.
+A grid of layers that is updated during training, a slider over the steps, and advice that follows
+from the numbers. It reads a ``RunState`` and computes nothing about matrices.
 """
 
 from __future__ import annotations
@@ -68,12 +69,12 @@ class InsightPanel(QWidget):
         column.addWidget(self._stack)
 
     def show_state(self, state: RunState | None) -> None:
-        """Show this run from now on; ``None`` shows the empty text."""
+        """Show this run; ``None`` shows the empty text."""
         self._state, self._known = state, 0
         self.refresh()
 
     def refresh(self) -> None:
-        """Bring what is new; a slider at its end follows the run."""
+        """Show new data; a slider at its end follows the run."""
         found = self._insights()
         self._stack.setCurrentIndex(1 if found else 0)
         if not found:
@@ -88,7 +89,7 @@ class InsightPanel(QWidget):
         self._draw()
 
     def shown(self) -> Insight | None:
-        """What the grid shows now."""
+        """The insight that the grid shows."""
         found = self._insights()
         return found[min(self.slider.value(), len(found) - 1)] if found else None
 

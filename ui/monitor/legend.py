@@ -1,7 +1,8 @@
-"""The line above a plot: its title, and for every curve a sample of its line, its name and a value.
+"""The legend above a plot: its title, and for every curve a sample of its line, its name and a
+value.
 
-It is legend and read-out in one: values follow the crosshair, else they are the last ones. A widget
-of its own because text in the plot would cover curves. It must not know where values come from.
+The values follow the crosshair, else they are the last ones. It is a separate widget because text
+in the plot would cover curves.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ class Entry:
 
 
 class LegendRow(QWidget):
-    """Title and curves in one line; names are dropped, then values, when there is no room."""
+    """Title and curves in one line; names are hidden, then values, if there is not enough space."""
 
     def __init__(self, title: str, entries: list[Entry], parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -56,7 +57,7 @@ class LegendRow(QWidget):
         self.update()
 
     def text(self) -> str:
-        """The whole line as text, for screen readers and tests."""
+        """The legend as text, for screen readers and tests."""
         parts = [f"{e.label} {e.value}".strip() for e in self._entries if not e.faint]
         return f"{self._title} {self._where}: " + ", ".join(parts)
 
@@ -65,7 +66,7 @@ class LegendRow(QWidget):
         return QSize(120, QFontMetricsF(self.font()).height().__ceil__() + 6)
 
     def minimumSizeHint(self) -> QSize:
-        """Any width will do; see ``paintEvent``."""
+        """No minimum width; see ``paintEvent``."""
         return QSize(40, self.sizeHint().height())
 
     def paintEvent(self, event: QPaintEvent) -> None:

@@ -1,7 +1,7 @@
 """The log of a run: what happened, in plain words with times; filter, search and copy.
 
-Lines come in batches from events and are appended in one go; the oldest fall out. It never reads a
-file and never shows one signal per line.
+Lines come in batches of events and are appended together; the oldest are removed. It never reads a
+file.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ class LogPanel(QWidget):
         layout.addWidget(self.text, 1)
 
     def start(self) -> None:
-        """Begin with another run: nothing is shown."""
+        """Clear the log for another run."""
         self._writer = LogWriter()
         self._lines.clear()
         self.text.clear()
@@ -108,13 +108,13 @@ class LogPanel(QWidget):
         self._append([line for line in fresh if self._wanted(line)])
 
     def add_note(self, line: LogLine) -> None:
-        """A line that no event tells (the window could not start a run)."""
+        """Add a line without an event (the window could not start a run)."""
         self._lines.append(line)
         if self._wanted(line):
             self._append([line])
 
     def lines(self) -> list[str]:
-        """What is shown, line by line."""
+        """The shown lines."""
         text = self.text.toPlainText()
         return text.split("\n") if text else []
 

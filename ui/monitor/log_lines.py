@@ -1,7 +1,7 @@
 """Events turned into the lines of the log, in plain words.
 
-Not every event is a line: figures that a curve shows come every few seconds, progress never.
-No Qt here; the panel only paints what this returns.
+Not every event is a line: metrics, which the curves show, are logged every few seconds, progress
+never. No Qt here; the panel only paints the lines.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ REASON_WORDS = {
 
 @dataclass(frozen=True)
 class LogLine:
-    """One line: when (Unix seconds), how serious, and what it says."""
+    """One line: time (Unix seconds), severity and text."""
 
     time: float
     level: Level
@@ -58,7 +58,8 @@ class LogLine:
 
 
 class LogWriter:
-    """Makes lines from events in their order; remembers node titles and when a figure was told."""
+    """Makes lines from events in their order; remembers node titles and when a metric was last
+    logged."""
 
     def __init__(self) -> None:
         self._titles: dict[str, str] = {}
@@ -118,11 +119,11 @@ class LogWriter:
         if event.get("loss") is None or not self._due(event):
             return
         speed = event.get("tokens_per_s")
-        told = f", {_number(speed)} tokens/s" if speed is not None else ""
+        extra = f", {_number(speed)} tokens/s" if speed is not None else ""
         yield LogLine(
             event.time,
             "detail",
-            f"{self._title(event)}: {where}, loss {_number(event.get('loss'))}{told}.",
+            f"{self._title(event)}: {where}, loss {_number(event.get('loss'))}{extra}.",
         )
 
     def _due(self, event: Event) -> bool:
@@ -163,8 +164,8 @@ class LogWriter:
     def _evaluation(self, event: Event) -> Iterable[LogLine]:
         for name, pair in (event.get("measures") or {}).items():
             before, after = pair.get("before"), pair.get("after")
-            told = f"{_share(before)} before, {_share(after)} after tuning"
-            yield _info(event, f"{self._title(event)}: {name.replace('_', ' ')} {told}.")
+            extra = f"{_share(before)} before, {_share(after)} after tuning"
+            yield _info(event, f"{self._title(event)}: {name.replace('_', ' ')} {extra}.")
 
     def _artifact(self, event: Event) -> Iterable[LogLine]:
         kind = words.kind_words(str(event.get("kind") or "file"))
@@ -204,7 +205,7 @@ def _info(event: Event, text: str) -> LogLine:
 
 
 def _number(value: object) -> str:
-    return words.figure(value) if isinstance(value, (int, float)) else str(value)
+    return words.number_text(value) if isinstance(value, (int, float)) else str(value)
 
 
 def _share(value: object) -> str:

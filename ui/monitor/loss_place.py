@@ -1,7 +1,7 @@
-"""Where the loss is drawn, or the sentence that says why there is none.
+"""The plot of the loss, or a sentence if there is none.
 
-A run whose Train step was unchanged has nothing to draw: its adapter came from an earlier run, and
-the button shows that one. The place reads a ``RunState`` and opens no run itself.
+A run whose Train step was reused has no loss: its adapter comes from an earlier run, which the
+button shows. It reads a ``RunState`` and opens no run itself.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ NOT_TRAINED = "This run did not train, so it has no loss."
 
 
 class LossPlace(QStackedWidget):
-    """The plot, or a sentence. ``run_wanted`` carries the ``RunFolder`` whose curves are asked for."""
+    """The plot, or a sentence. ``run_wanted`` carries the ``RunFolder`` whose curves are
+    requested."""
 
     run_wanted = Signal(object)
 
@@ -46,7 +47,7 @@ class LossPlace(QStackedWidget):
         self.addWidget(note)
 
     def look(self, state: RunState, trained: bool) -> None:
-        """Choose what is shown; cheap when nothing has changed."""
+        """Update the view; cheap if nothing has changed."""
         seen = (id(state), trained, state.status, len(state.artifacts))
         if seen == self._seen:
             return
@@ -64,7 +65,7 @@ class LossPlace(QStackedWidget):
 
 
 def kept_training(state: RunState) -> tuple[str, RunFolder] | None:
-    """The title of the step whose adapter was kept, and the run that trained it."""
+    """The title of the step whose adapter was reused, and the run that trained it."""
     for artifact in state.artifacts:
         if not artifact.get("cached") or artifact.get("kind") != "adapter":
             continue

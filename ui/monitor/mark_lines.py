@@ -1,6 +1,6 @@
 """The marks of a plot as lines and a star: checkpoints, resumes, recoveries, an early end, the best.
 
-It draws a ``Marks``; which marks there are is found in ``marks``. It must not know about the curves.
+It draws a ``Marks``, which ``marks`` creates.
 """
 
 from __future__ import annotations
@@ -33,19 +33,20 @@ class MarkLines:
         self.best = view.plot([], [], pen=None, symbol="star", symbolSize=STAR_PX)
         self.best.setZValue(OVER_CURVES)
 
-    def show(self, marks: Marks, *, whole: bool) -> None:
-        """Draw these; the star and the word at the end only on the ``whole`` plot of the loss."""
+    def show(self, marks: Marks, *, large: bool) -> None:
+        """Draw these marks; the star and the label at the end only on the ``large`` plot of the
+        loss."""
         self.checkpoints.setXVals(list(marks.checkpoints))
         self.resumes.setXVals(list(marks.resumes))
         self.recoveries.setXVals(list(marks.recoveries))
         self.end.setVisible(marks.ended_early is not None)
         self.end.setValue(marks.ended_early or 0.0)
-        self.end.label.setVisible(whole)  # the small plots have no room
-        starred = [[v] for v in marks.best] if marks.best is not None and whole else [[], []]
+        self.end.label.setVisible(large)  # the small plots have no room
+        starred = [[v] for v in marks.best] if marks.best is not None and large else [[], []]
         self.best.setData(*starred)
 
     def restyle(self) -> None:
-        """Take the colours of the theme."""
+        """Apply the colours of the theme."""
         look = style.look()
         self.checkpoints.setPen(pg.mkPen(look.success, width=2))
         self.resumes.setPen(pg.mkPen(look.warning, width=1, style=Qt.PenStyle.DashLine))

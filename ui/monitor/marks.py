@@ -1,6 +1,6 @@
-"""What is marked on the curves besides the curves: checkpoints, resumes, recoveries, the best, the end.
+"""The marks on the curves: checkpoints, resumes, recoveries, the best evaluation, the end.
 
-Read from a ``RunState``, with a sentence for each mark that the mouse finds. No Qt here; ``plot`` draws.
+Read from a ``RunState``, with a tooltip for each mark. No Qt here; ``plot`` draws.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 from studio.runs.state import RunState
 from ui.monitor import words
 
-FEWEST_EVALUATIONS = 2  # of which one can be called the best
+FEWEST_EVALUATIONS = 2  # evaluations, so that one is the best
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Marks:
     tips: tuple[tuple[float, str], ...] = ()
 
     def tip_at(self, x: float, reach: float) -> str:
-        """What the marks within ``reach`` of a step mean, or nothing."""
+        """The tooltip of the marks within ``reach`` of a step, or an empty text."""
         near = [(abs(step - x), tip) for step, tip in self.tips if abs(step - x) <= reach]
         if not near:
             return ""
@@ -40,17 +40,17 @@ NO_MARKS = Marks()
 
 
 def best_of(state: RunState, node: str | None) -> tuple[float, float] | None:
-    """Step and loss of the best evaluation, once there is more than one: the one that the training
-    itself goes by where it said so (a least change can make it another than the lowest)."""
+    """Step and loss of the best evaluation, if there is more than one: the one reported by the
+    training, if any (with a minimum improvement it may not be the lowest)."""
     series = state.metrics.get(node or "")
     if series is None or len(series.eval_step) < FEWEST_EVALUATIONS:
         return None
     ended = state.early_stops.get(node or "", {})
     kept = [c for c in state.checkpoints if c["node"] == node and c.get("reason") == "best"]
-    told = _pair(ended, "best_step", "best_eval_loss") or (
+    reported = _pair(ended, "best_step", "best_eval_loss") or (
         _pair(kept[-1], "step", "eval_loss") if kept else None
     )
-    return told or series.best_eval()
+    return reported or series.best_eval()
 
 
 def marks_of(state: RunState, node: str | None) -> Marks:
@@ -80,11 +80,11 @@ def marks_of(state: RunState, node: str | None) -> Marks:
 
 def best_words(best: tuple[float, float]) -> str:
     """``0.2769 at 40``: loss and step of the best evaluation."""
-    return f"{words.figure(best[1])} at {best[0]:,.0f}"
+    return f"{words.number_text(best[1])} at {best[0]:,.0f}"
 
 
 def recovery_words(record: Mapping[str, Any]) -> str:
-    """What was done when memory ran out, and that the rows of a step stay the same."""
+    """The change made after running out of memory."""
     return (
         f"Out of memory in step {record.get('step')}: training continues with batch size "
         f"{record.get('batch_size')} and {record.get('accumulation')} accumulation steps; each "
@@ -93,7 +93,7 @@ def recovery_words(record: Mapping[str, Any]) -> str:
 
 
 def early_words(record: Mapping[str, Any]) -> str:
-    """Where a training ended before its last step, and why."""
+    """The step and the reason of an early stop."""
     where = f"Stopped early after step {record.get('step')} of {record.get('steps')}."
     return f"{where} {record.get('reason') or ''}".strip()
 

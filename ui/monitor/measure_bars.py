@@ -1,4 +1,4 @@
-"""Before and after as two bars with their numbers: did tuning help?
+"""Measures before and after tuning as two bars with their numbers.
 
 Painted, so that it stays crisp and small; the numbers are text beside the bars, so that the length
 or colour of a bar is never the only sign.
@@ -47,7 +47,7 @@ class MeasureBars(QWidget):
         self.update()
 
     def text(self) -> str:
-        """The same in words: ``Exact match: 0 % before, 86 % after``."""
+        """The bars as text: ``Exact match: 0 % before, 86 % after``."""
         return "; ".join(
             f"{title(name)}: {_words(before)} before, {_words(after)} after"
             for name, (before, after) in self._measures.items()
@@ -58,7 +58,7 @@ class MeasureBars(QWidget):
         return QSize(320, round(2 * MARGIN_PX + len(self._measures) * self._measure_height()))
 
     def minimumSizeHint(self) -> QSize:
-        """Bars may get short; the numbers may not."""
+        """Bars may be short; numbers must be readable."""
         return QSize(LABEL_WIDTH_PX + NUMBER_WIDTH_PX + 80, self.sizeHint().height())
 
     def _measure_height(self) -> float:
@@ -98,8 +98,8 @@ class MeasureBars(QWidget):
         painter.drawText(area, Qt.AlignmentFlag.AlignLeft, title(name))
         if before is not None and after is not None:
             painter.setPen(look.success if after > before else look.text_muted)
-            told = f"{_words(before)} → {_words(after)}"
-            painter.drawText(area, Qt.AlignmentFlag.AlignRight, told)
+            change = f"{_words(before)} → {_words(after)}"
+            painter.drawText(area, Qt.AlignmentFlag.AlignRight, change)
 
     def _paint_bar(
         self, painter: QPainter, top: float, label: str, value: float | None, color: Any

@@ -1,8 +1,7 @@
-"""The curves of a run: figures on top, the loss large, the other plots beside it.
+"""The curves of a run: values at the top, a large plot of the loss, the other plots next to it.
 
-``show_state`` chooses the run, ``refresh`` says that something came; drawing happens at most
-ten times a second and only while the panel can be seen. It reads a ``RunState`` and changes
-nothing. It must not follow events or files itself.
+``show_state`` sets the run, ``refresh`` requests an update; the panel draws at most ten times a
+second and only while it is visible. It reads a ``RunState`` and follows no events or files itself.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ EMPTY_TEXT = "Press Run to see loss, speed and memory here, or open an earlier r
 class MonitorPanel(QWidget):
     """Live curves of one run, or of an earlier one that was opened again.
 
-    ``run_wanted`` carries the folder of another run whose curves the user asks for.
+    ``run_wanted`` carries the folder of another run whose curves the user requests.
     """
 
     run_wanted = Signal(object)
@@ -100,7 +99,7 @@ class MonitorPanel(QWidget):
         outside.addWidget(self._stack)
 
     def take_tools(self) -> PlotTools:
-        """Give the controls away, to stand where there is more room (beside the tabs)."""
+        """Return the controls, to be placed next to the tabs."""
         self._top.removeWidget(self.tools)
         return self.tools
 
@@ -114,10 +113,10 @@ class MonitorPanel(QWidget):
             plot.hovered.connect(self._share_cross)
             plot.menu_wanted.connect(self._menu)
 
-    # ------------------------------------------------------------ what is shown
+    # ------------------------------------------------------------ data
 
     def show_state(self, state: RunState | None) -> None:
-        """Show this run from now on; ``None`` shows the empty text."""
+        """Show this run; ``None`` shows the empty text."""
         self._state = state
         self._node = None
         self._feed = CurveFeed()
@@ -127,21 +126,21 @@ class MonitorPanel(QWidget):
         self.draw_now()
 
     def refresh(self) -> None:
-        """Something came for the run that is shown; draws soon, not at once."""
+        """Schedule an update for new data of the run."""
         if not self._draw_timer.isActive():
             self._draw_timer.start()
 
     def draw_now(self) -> None:
-        """Bring everything up to date at once, if it can be seen."""
-        state = self._show_figures()
+        """Update everything immediately, if visible."""
+        state = self._show_header()
         if state is not None:
             self._due = []
             for plot in self.plots:
                 self._draw(plot, state)
 
     def _begin_drawing(self) -> None:
-        """Bring it up to date one plot after the other, so that no moment is long."""
-        if self._show_figures() is not None and not self._due:
+        """Update one plot after the other, so that the window stays responsive."""
+        if self._show_header() is not None and not self._due:
             self._due = list(self.plots)
             self._draw_next()
 
@@ -151,8 +150,8 @@ class MonitorPanel(QWidget):
         if self._due:
             self._next_timer.start()
 
-    def _show_figures(self) -> RunState | None:
-        """Show the header and what belongs to it; the state to draw, ``None`` without one."""
+    def _show_header(self) -> RunState | None:
+        """Update the header and the controls; returns the state to draw, or ``None``."""
         if not self.isVisible():
             return None
         state = self._state
@@ -163,7 +162,7 @@ class MonitorPanel(QWidget):
             return None
         self._follow_nodes(state)
         self._marks = marks_of(state, self._node)
-        self.header.show_figures(state, self._node)
+        self.header.show_state(state, self._node)
         self._loss_place.look(state, self._node is not None)
         memory = self.plot("memory")
         wanted = memory_spec(state)
@@ -189,10 +188,10 @@ class MonitorPanel(QWidget):
         known = self._state.nodes.get(node) if self._state else None
         return known.title if known else node
 
-    # ------------------------------------------------------------ what the user does
+    # ------------------------------------------------------------ user actions
 
     def reset_view(self) -> None:
-        """Every plot shows everything again and follows."""
+        """Reset the view of every plot."""
         for plot in self.plots:
             plot.reset_view()
 
@@ -224,14 +223,14 @@ class MonitorPanel(QWidget):
 
     def _tick(self) -> None:
         if self.isVisible() and self._state is not None:
-            self.header.show_figures(self._state, self._node)
+            self.header.show_state(self._state, self._node)
 
     def resizeEvent(self, event: Any) -> None:
-        """The tabs beside the controls need room too."""
+        """Qt: leave space for the tabs next to the controls."""
         super().resizeEvent(event)
         self.tools.set_room(self.width())
 
     def showEvent(self, event: Any) -> None:
-        """What came while the panel was hidden is drawn now."""
+        """Qt: draw the data that arrived while hidden."""
         super().showEvent(event)
         self.refresh()

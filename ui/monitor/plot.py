@@ -1,8 +1,8 @@
 """One live plot: a few curves, a crosshair, markers, and what a right click offers.
 
-It keeps the full series and hands pyqtgraph only what the pixels can show (``decimate``), again
-whenever the view changes. It follows the newest data until the user pans or zooms. It must not know
-about runs: the panel gives it points.
+It keeps the full series and passes downsampled points (``decimate``) to pyqtgraph whenever the view
+changes. It follows the newest data until the user pans or zooms. The panel gives it points; it does
+not know runs.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from ui.monitor.marks import NO_MARKS, Marks
 from ui.style import theme
 
 Y_PADDING = 0.06
-X_PADDING = 0.025  # room for half of a star at the end
+X_PADDING = 0.025  # space for half of a star at the end
 MARKER_PX = 6
 AXIS_WIDTH_PX = 46
 AXIS_FONT_SHARE = 0.86
@@ -36,8 +36,8 @@ REACH_PX = 5
 class LivePlot(QWidget):
     """A plot of the curves in ``spec``.
 
-    ``hovered`` tells the x under the crosshair, or ``None``; ``menu_wanted`` a right click (global
-    position).
+    ``hovered`` carries the x of the crosshair, or ``None``; ``menu_wanted`` the global position of
+    a right click.
     """
 
     hovered = Signal(object)
@@ -68,7 +68,7 @@ class LivePlot(QWidget):
         self._column.addWidget(self.legend)
         self._column.addWidget(self.view, 1)
         item = self.view.getPlotItem()
-        # pyqtgraph leaves its own menu, which we never show, without an owner: it would leak.
+        # pyqtgraph's own menu is never shown and has no owner: it would leak.
         item.ctrlMenu.setParent(self.view, item.ctrlMenu.windowFlags())
         item.hideButtons()
         item.setClipToView(True)
@@ -89,7 +89,7 @@ class LivePlot(QWidget):
         theme.changed.connect(self.restyle)
 
     def set_spec(self, spec: PlotSpec) -> None:
-        """Show other curves (the memory plot, once it is known what was measured)."""
+        """Show other curves (the memory plot, once the measured memory is known)."""
         for item in self._items.values():
             self.view.removeItem(item)
         self.spec = spec
@@ -122,11 +122,11 @@ class LivePlot(QWidget):
         self.redraw()
 
     def set_marks(self, marks: Marks) -> None:
-        """What is marked besides the curves."""
+        """Set the marks of the plot."""
         if marks == self.marks:
             return
         self.marks = marks
-        self.lines.show(marks, whole="eval_loss" in self._items)
+        self.lines.show(marks, large="eval_loss" in self._items)
         self.view.setAccessibleDescription(". ".join(tip for _, tip in marks.tips))
 
     def points(self, key: str) -> Points:
@@ -134,12 +134,12 @@ class LivePlot(QWidget):
         return self._points[key]
 
     def drawn(self, key: str) -> int:
-        """How many points of a curve are on the screen."""
+        """The number of drawn points of a curve."""
         x = self._items[key].getOriginalDataset()[0]
         return 0 if x is None else len(x)
 
     def redraw(self) -> None:
-        """Thin the series to the pixels in view, fit the axes when following, and draw."""
+        """Downsample the series to the pixels in view, fit the axes if following, and draw."""
         if not self.isVisible():
             return
         self._drawing = True
@@ -195,18 +195,18 @@ class LivePlot(QWidget):
     # ------------------------------------------------------------ view
 
     def set_log(self, on: bool) -> None:
-        """Logarithmic or linear height."""
+        """Set a logarithmic or linear axis."""
         self.log = on
         self.view.getPlotItem().setLogMode(y=on)
         self.reset_view()
 
     def reset_view(self) -> None:
-        """Everything in view again, and follow new points."""
+        """Show all points, and follow new ones."""
         self.following = True
         self.redraw()
 
     def resizeEvent(self, event: Any) -> None:
-        """Name the lower axis where there is height for it."""
+        """Qt: label the horizontal axis if there is enough height."""
         super().resizeEvent(event)
         self._name_axis()
 
@@ -229,7 +229,7 @@ class LivePlot(QWidget):
     # ------------------------------------------------------------ crosshair
 
     def show_cross(self, x: float | None) -> None:
-        """Put the crosshair at an x and read every curve there; ``None`` takes it away."""
+        """Set the crosshair to an x and show the values of all curves there; ``None`` hides it."""
         self._cross.setVisible(x is not None)
         if x is None:
             self._show_last()
@@ -237,11 +237,13 @@ class LivePlot(QWidget):
         self._cross.setValue(x)
         values = [self._value_at(c.key, x) for c in self.spec.curves]
         where = words.duration(x) if self._axis == "time" else f"step {x:.0f}"
-        self.legend.set_values([words.figure(v, 4) if v is not None else "" for v in values], where)
+        self.legend.set_values(
+            [words.number_text(v, 4) if v is not None else "" for v in values], where
+        )
 
     def _show_last(self) -> None:
         lasts = [y[-1] if len(y) else None for _, y in (self._points[k] for k in self._items)]
-        self.legend.set_values([words.figure(v, 4) if v is not None else "" for v in lasts])
+        self.legend.set_values([words.number_text(v, 4) if v is not None else "" for v in lasts])
 
     def _value_at(self, key: str, x: float) -> float | None:
         xs, ys = self._points[key]
@@ -263,7 +265,7 @@ class LivePlot(QWidget):
         self.hovered.emit(x)
 
     def eventFilter(self, watched: Any, event: QEvent) -> bool:
-        """The mouse leaves: the crosshair goes. A double click: everything in view again."""
+        """Qt: hide the crosshair when the mouse leaves; a double click resets the view."""
         if isinstance(event, QHelpEvent) and event.type() == QEvent.Type.ToolTip:
             QToolTip.showText(event.globalPos(), self._tip, self.view)
             return True
@@ -276,14 +278,14 @@ class LivePlot(QWidget):
         return super().eventFilter(watched, event)
 
     def showEvent(self, event: Any) -> None:
-        """Draw what came while the plot was hidden."""
+        """Qt: draw the data that arrived while hidden."""
         super().showEvent(event)
         self.redraw()
 
     # ------------------------------------------------------------ looks
 
     def restyle(self) -> None:
-        """Take the colours of the theme."""
+        """Apply the colours of the theme."""
         look = style.look()
         self.view.setBackground(look.background)
         font = QFont(self.font())

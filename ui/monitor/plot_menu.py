@@ -1,6 +1,6 @@
-"""What a right click on a plot offers: reset, log scale, and saving as picture or table.
+"""The context menu of a plot: reset, log scale, and saving as picture or table.
 
-It asks for the place and says when a file could not be written; writing is ``export``'s.
+It asks for the path and reports errors; ``export`` writes the files.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def show_menu(plot: LivePlot, panel: QWidget, position: QPoint) -> None:
 
 
 def save(plot: LivePlot, kind: str, widget: QWidget) -> None:
-    """Ask where, write, and say so if that failed."""
+    """Ask for a path, write the file, and report an error."""
     name = f"{plot.spec.key}.{kind}" if widget is plot else f"curves.{kind}"
     chosen, _ = QFileDialog.getSaveFileName(plot, "Save", name, f"{kind.upper()} (*.{kind})")
     if not chosen:

@@ -1,6 +1,6 @@
-"""What came out of a run: artifacts on disk, and whether tuning helped.
+"""The results of a run: artifacts on disk, and measures before and after tuning.
 
-It reads a ``RunState``; ``refresh`` brings what is new. It never runs or deletes anything.
+It reads a ``RunState``; ``refresh`` shows new data. It never runs or deletes anything.
 """
 
 from __future__ import annotations
@@ -48,12 +48,12 @@ class ResultsPanel(QWidget):
         layout.addWidget(self._stack)
 
     def show_state(self, state: RunState | None) -> None:
-        """Show this run from now on; ``None`` shows the empty text."""
+        """Show this run; ``None`` shows the empty text."""
         self._state = state
         self.refresh()
 
     def refresh(self) -> None:
-        """Bring what is new in the run that is shown."""
+        """Show new data of the run."""
         artifacts = self._state.artifacts if self._state else []
         evaluation = (self._state.evaluation if self._state else None) or {}
         self.artifacts.show_artifacts(artifacts)

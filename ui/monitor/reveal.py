@@ -1,6 +1,6 @@
 """Show a file or folder in the system's file manager.
 
-Windows and macOS select the file; elsewhere its folder opens. Nothing is opened that is not there.
+Windows and macOS select the file; elsewhere its folder opens. Missing files are not opened.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from PySide6.QtGui import QDesktopServices
 
 
 def reveal(path: Path) -> bool:
-    """Open the file manager at ``path``; False when it is gone or nothing could be opened."""
+    """Open the file manager at ``path``; False if it is missing or nothing could be opened."""
     if not path.exists():
         return False
     if sys.platform == "win32":

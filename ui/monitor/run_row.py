@@ -1,6 +1,6 @@
-"""How a run looks in the list: name and state in one line, when, how long and loss below.
+"""A run in the list: name and status in one line, date, duration and loss below.
 
-A delegate, so that three hundred runs need no widgets.
+It is a delegate, so that hundreds of runs need no widgets.
 """
 
 from __future__ import annotations
@@ -87,12 +87,12 @@ def details(summary: RunSummary) -> str:
     if summary.seconds is not None:
         parts.append(words.duration(summary.seconds))
     if summary.loss is not None:
-        parts.append(f"loss {words.figure(summary.loss, 3)}")
+        parts.append(f"loss {words.number_text(summary.loss, 3)}")
     return " · ".join(parts)
 
 
 def sentence(summary: RunSummary) -> str:
-    """The whole row as text, for screen readers and tests."""
+    """The row as text, for screen readers and tests."""
     return f"{summary.name}: {words.STATUS_WORDS.get(summary.status, summary.status)}, " + details(
         summary
     )

@@ -1,7 +1,7 @@
-"""One line about a run, read from the last part of its folder.
+"""The summary of a run, read from the last part of its events.
 
-Why not the whole: a list of two hundred runs must show at once. Reads only; no Qt here, so it can
-run anywhere.
+Reading all events would be too slow for a list of two hundred runs. It only reads; no Qt here, so
+it can run in any thread.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ HEAD_BYTES = 8 * 1024
 
 @dataclass(frozen=True)
 class RunSummary:
-    """What the list of runs shows; times are Unix seconds."""
+    """A row of the list of runs; times are Unix seconds."""
 
     folder: RunFolder
     name: str
@@ -32,7 +32,7 @@ class RunSummary:
 
 
 def summarize(folder: RunFolder) -> RunSummary:
-    """The summary of a run as it is now."""
+    """The current summary of a run."""
     first = _events(folder.events_path, HEAD_BYTES, head=True)
     last = _events(folder.events_path, TAIL_BYTES, head=False)
     started = first[0].time if first else _stamp(folder.id)
@@ -49,7 +49,7 @@ def summarize(folder: RunFolder) -> RunSummary:
 
 
 def changed_at(folder: RunFolder) -> tuple[int, int]:
-    """Something that changes whenever the summary may have changed."""
+    """A stamp that changes whenever the summary may have changed."""
     try:
         stat = folder.events_path.stat()
         return stat.st_mtime_ns, stat.st_size
@@ -58,9 +58,9 @@ def changed_at(folder: RunFolder) -> tuple[int, int]:
 
 
 def _name(folder: RunFolder, first: list[Event]) -> str:
-    told = next((e.get("name") for e in first if e.name == "RunStarted"), None)
-    if told:
-        return str(told)
+    name = next((e.get("name") for e in first if e.name == "RunStarted"), None)
+    if name:
+        return str(name)
     try:
         return folder.plan().name
     except StudioError:

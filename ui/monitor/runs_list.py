@@ -1,7 +1,7 @@
 """The list of earlier runs: open their curves, resume, show in folder, delete.
 
-Summaries are read a few at a time so that a long list never holds up the window. It tells what the
-user wants; only deleting (after asking) is done here.
+Summaries are read a few at a time, so that a long list does not block the window. It emits the
+user's choices; only deleting (after confirmation) is done here.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class RunsPanel(QWidget):
         self.refresh()
 
     def refresh(self) -> None:
-        """Look which runs there are; new and changed ones are read in the background of events."""
+        """Update the list; new and changed runs are read between other events."""
         runs = list_runs(self._runs_dir)[:MAX_SHOWN]
         ids = [run.id for run in runs]
         if [self._id(i) for i in range(self.list.count())] != ids:
@@ -142,7 +142,7 @@ class RunsPanel(QWidget):
         return found if isinstance(found, RunSummary) else None
 
     def choose(self, run_id: str) -> None:
-        """Mark the run that the panels show, also when it is listed only later."""
+        """Mark the run that the panels show, even if it is listed only later."""
         self._shown_id = run_id
         item = self._item(run_id)
         if item is not None:
@@ -158,7 +158,7 @@ class RunsPanel(QWidget):
         self.open_wanted.emit(item.data(Qt.ItemDataRole.UserRole))
 
     def menu_for(self, run: RunFolder) -> QMenu:
-        """What can be done with a run."""
+        """The context menu of a run."""
         status = run.status()
         menu = QMenu(self)
         icons.put(menu.addAction("Show curves", lambda: self.open_wanted.emit(run)), "chart-line")
@@ -200,12 +200,12 @@ class RunsPanel(QWidget):
         self.refresh()
 
     def showEvent(self, event: Any) -> None:
-        """Look while the list can be seen."""
+        """Qt: refresh while visible."""
         super().showEvent(event)
         self.refresh()
         self._look.start()
 
     def hideEvent(self, event: Any) -> None:
-        """Do not look while nobody sees it."""
+        """Qt: stop refreshing while hidden."""
         super().hideEvent(event)
         self._look.stop()

@@ -1,6 +1,6 @@
-"""One sample in full, beside the grid: prompt, answer, what was expected, and a button that copies it.
+"""One sample in full, next to the grid: prompt, answer, expected answer, and a button to copy it.
 
-A pane and not a window, so that the next cell can be read with one key. It only shows.
+It is a pane, so that the next cell can be read with one key.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from ui.style.widgets import IconButton, MutedLabel
 
 
 class SampleReader(QWidget):
-    """Hidden until a cell is opened; ``closed`` tells that it was put away."""
+    """Hidden until a cell is opened; ``closed`` is emitted when it is hidden again."""
 
     closed = Signal()
 
@@ -63,9 +63,9 @@ class SampleReader(QWidget):
         self._facts.setText(facts_of(sample))
         expected = f"\n\nExpected\n{sample.expected}" if sample.expected else ""
         answer = sample.text or "(nothing)"
-        whole = f"Prompt\n{prompt}\n\nAnswer\n{answer}{expected}"
-        if whole != self.text.toPlainText():
-            self.text.setPlainText(whole)
+        text = f"Prompt\n{prompt}\n\nAnswer\n{answer}{expected}"
+        if text != self.text.toPlainText():
+            self.text.setPlainText(text)
         self.show()
 
     def put_away(self) -> None:
@@ -85,10 +85,10 @@ class SampleReader(QWidget):
 
 
 def facts_of(sample: Sample) -> str:
-    """What is worth knowing of an answer, in a line."""
+    """Facts about an answer in one line."""
     count = "1 token" if sample.tokens == 1 else f"{sample.tokens} tokens"
-    told = [count, f"{sample.seconds:.2g} s"]
+    facts = [count, f"{sample.seconds:.2g} s"]
     if sample.cut:
-        told.append("truncated at the maximum number of new tokens")
+        facts.append("truncated at the maximum number of new tokens")
     judged = {True: "matches", False: "does not match", None: ""}[right(sample)]
-    return ", ".join([*told, judged] if judged else told) + "."
+    return ", ".join([*facts, judged] if judged else facts) + "."

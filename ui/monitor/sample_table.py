@@ -1,7 +1,7 @@
 """The grid of samples: one row for each prompt, one column for each step, answers that wrap.
 
-Why a model of its own: answers come in by the dozen while a run trains, and a cell that has not changed
-must not be made again. It draws a ``SampleGrid``; it must not ask the model for anything.
+Why its own item model: answers arrive in batches during training, and unchanged cells must not be
+rebuilt. It draws a ``SampleGrid`` and requests nothing.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ def right(sample: Sample) -> bool | None:
 
 
 def cell_text(sample: Sample) -> str:
-    """An answer as its cell shows it: one paragraph; ✓ and ✕ judge it, “…” says it was cut."""
+    """The text of a cell: one paragraph, with ✓ or ✕ if an answer is expected, and “…” if it was
+    truncated."""
     text = " ".join(sample.text[:SHOWN_CHARS].split()) or "(nothing)"
     cut = "…" if sample.cut or len(sample.text) > SHOWN_CHARS else ""
     judged = {True: "✓  ", False: "✕  ", None: ""}[right(sample)]
@@ -46,7 +47,7 @@ def cell_text(sample: Sample) -> str:
 
 
 class SampleModel(QAbstractTableModel):
-    """Prompts down, steps across."""
+    """The item model: a row per prompt, a column per step."""
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -94,7 +95,7 @@ class SampleModel(QAbstractTableModel):
         return self._grid.at(self.prompt(row), self.step(column))
 
     def expected(self, row: int) -> str:
-        """The right answer to a prompt, where it came from a row."""
+        """The expected answer to a prompt from a row."""
         prompt = self.prompt(row)
         found = (self._grid.at(prompt, step) for step in self._shape[1])
         return next((s.expected for s in found if s is not None and s.expected), "")
@@ -151,12 +152,12 @@ class PromptHeader(QHeaderView):
         expected = self._model.expected(section)
         if expected:
             low = inside.adjusted(0, inside.height() - lines.height(), 0, 0)
-            told = f"Expected: {' '.join(expected[:SHOWN_CHARS].split())}"
+            expected_text = f"Expected: {' '.join(expected[:SHOWN_CHARS].split())}"
             painter.setPen(look.text_muted)
             painter.drawText(
                 low,
                 Qt.AlignmentFlag.AlignLeft,
-                lines.elidedText(told, Qt.TextElideMode.ElideRight, low.width()),
+                lines.elidedText(expected_text, Qt.TextElideMode.ElideRight, low.width()),
             )
             inside.adjust(0, 0, 0, -lines.height() - 2)
         painter.setPen(look.text)
@@ -167,7 +168,7 @@ class PromptHeader(QHeaderView):
 
 
 class AnswerCell(QStyledItemDelegate):
-    """Paints whole lines only: the style would cut the last one through its middle."""
+    """Paints complete lines only: the style would clip the last one."""
 
     def paint(self, painter: QPainter, option: QStyleOptionViewItem, index: Index) -> None:
         """Qt: one answer."""
@@ -218,8 +219,8 @@ class SampleTable(QTableView):
         self.clicked.connect(self._open)
 
     def show_grid(self, grid: SampleGrid) -> None:
-        """Show a grid; the newest column comes into view if the last one was, and what is being
-        read stays chosen."""
+        """Show a grid; scroll to the newest column if the last one was visible, and keep the
+        selection."""
         bar, at = self.horizontalScrollBar(), self.currentIndex()
         follows = bar.value() >= bar.maximum()
         chosen = (
@@ -241,7 +242,7 @@ class SampleTable(QTableView):
             bar.setValue(bar.maximum())
 
     def show_current(self) -> None:
-        """Bring the chosen cell into view."""
+        """Scroll to the selected cell."""
         if self.currentIndex().isValid():
             self.scrollTo(self.currentIndex())
 

@@ -1,6 +1,6 @@
-"""The Samples tab: what the model answers while it is trained, prompt by prompt and step by step.
+"""The Samples tab: the model's answers during training by prompt and step.
 
-It reads a ``RunState`` and signals what the user wants; it must not speak to a run itself.
+It reads a ``RunState`` and emits requests; it does not communicate with a run itself.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from ui.monitor.sample_table import SampleTable
 from ui.style import icons
 from ui.style.widgets import MutedLabel, tab_order
 
-SETTLE_MS = 50  # until the splitter has given the reader its room
+SETTLE_MS = 50  # until the splitter has given the reader its space
 EMPTY_TEXT = (
     "The model's answers during training appear here: before the first step, at every evaluation "
     "and at the end. Enter prompts in the Train node, under Samples."
@@ -39,8 +39,8 @@ ASKED_TEXT = "Requested. The answers are generated between two steps."
 class SamplesPanel(QWidget):
     """The samples of one run.
 
-    ``sample_wanted`` carries the prompts to ask now (none: those of the project);
-    ``prompts_wanted`` says that the user wants to write prompts.
+    ``sample_wanted`` carries the prompts to answer now (none: those of the project);
+    ``prompts_wanted`` is emitted to edit the prompts.
     """
 
     sample_wanted = Signal(object)
@@ -69,7 +69,7 @@ class SamplesPanel(QWidget):
         self.now.setObjectName("sample-now")
         icons.put(self.now, "message-square")
         self.now.clicked.connect(self._ask)
-        self.told = MutedLabel("", self)
+        self.status = MutedLabel("", self)
         self._stack = QStackedWidget(self)
         self._stack.addWidget(self._empty())
         self._stack.addWidget(self._grid())
@@ -82,13 +82,13 @@ class SamplesPanel(QWidget):
         self._show_asking()
 
     def show_state(self, state: RunState | None) -> None:
-        """Show this run from now on; ``None`` shows the empty text."""
+        """Show this run; ``None`` shows the empty text."""
         self._state, self.asked = state, False
         self.reader.hide()
         self.refresh()
 
     def add_events(self, events: Iterable[Event]) -> None:
-        """What came of the run: an answer to “Sample Now” may be among it."""
+        """Handle new events, which may contain answers to “Sample Now”."""
         for event in events:
             began = event.name == "Phase" and event.get("phase") == "train"
             if began or event.name in ("Sample", "Notice", "StepFinished", "RunFinished"):
@@ -96,14 +96,14 @@ class SamplesPanel(QWidget):
         self.refresh()
 
     def set_may_ask(self, may: bool) -> None:
-        """Whether the run that is shown trains right now."""
+        """Set whether the shown run is training now."""
         if may != self._may_ask:
             self._may_ask = may
             self.asked = self.asked and may
             self._show_asking()
 
     def refresh(self) -> None:
-        """Bring what is new."""
+        """Show new data."""
         grid = self.grid()
         self.table.show_grid(grid)
         waiting = self._state is not None and self._state.status == "running"
@@ -112,7 +112,7 @@ class SamplesPanel(QWidget):
         self._show_asking()
 
     def grid(self) -> SampleGrid:
-        """The samples of the newest training that wrote any."""
+        """The samples of the latest training that generated any."""
         found = [g for g in self._state.samples.values() if g.steps] if self._state else []
         return found[-1] if found else SampleGrid()
 
@@ -125,7 +125,7 @@ class SamplesPanel(QWidget):
         row.setSpacing(8)
         row.addWidget(self.question, 2)
         row.addWidget(self.now)
-        row.addWidget(self.told, 3)
+        row.addWidget(self.status, 3)
         return bar
 
     def _empty(self) -> QWidget:
@@ -168,7 +168,7 @@ class SamplesPanel(QWidget):
         self.now.setEnabled(self._may_ask and not self.asked)
         self.now.setText("Generating…" if self.asked else "Sample Now")
         self.question.setEnabled(self._may_ask)
-        self.told.setText(ASKED_TEXT if self.asked else _summary(self.grid()))
+        self.status.setText(ASKED_TEXT if self.asked else _summary(self.grid()))
         tip = (
             "Generate answers with the current weights"
             if self._may_ask

@@ -1,4 +1,4 @@
-"""Exponential moving average of a curve, as a training tool's smoothing slider means it.
+"""Exponential moving average of a curve for the smoothing slider.
 
 Weighted as TensorBoard does it: each point keeps ``factor`` of the average so far, and the start is
 corrected for the missing past. Computed in blocks with numpy, and only for what is new, so that a

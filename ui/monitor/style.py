@@ -1,7 +1,6 @@
 """How curves are drawn: pens, dashes and the colours of the theme, in one place.
 
-Colours come from ``ui.style.theme`` at the time of drawing; nothing is kept, so a theme change needs only
-a repaint. It must not know what the curves mean.
+Colours come from ``ui.style.theme`` at the time of drawing, so a theme change needs only a repaint.
 """
 
 from __future__ import annotations
@@ -25,12 +24,12 @@ WIDTH_PX = 1.8
 
 
 def look() -> theme.Colors:
-    """The colours of now."""
+    """The current colours."""
     return theme.colors()
 
 
 def color(spec: CurveSpec) -> QColor:
-    """A curve's colour; a faint one lets the curve drawn over it stand out."""
+    """A curve's colour; ``faint`` makes the curve drawn above it stand out."""
     found = QColor(look().series[spec.color])
     if spec.faint:
         found.setAlpha(FAINT_ALPHA)

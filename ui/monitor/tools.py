@@ -1,6 +1,6 @@
-"""The small controls over the curves: smoothing, axis, log scale, reset, which training.
+"""The controls above the curves: smoothing, axis, log scale, reset, training.
 
-They only tell what the user chose; the panel acts.
+They only emit the user's choices.
 """
 
 from __future__ import annotations
@@ -81,8 +81,8 @@ class PlotTools(QWidget):
         return button
 
     def set_room(self, room: int) -> None:
-        """Leave out what has no room (pixels) beside the tabs: words first, which the slider's tip has
-        too, then the log axis, then the slider."""
+        """Hide controls that do not fit next to the tabs (pixels): labels first, then the log axis,
+        then the slider."""
         for part in (self._caption, self._value):
             part.setVisible(room >= ROOM_FOR_WORDS_PX)
         self.log.setVisible(room >= ROOM_FOR_LOG_PX)
@@ -93,7 +93,7 @@ class PlotTools(QWidget):
         return self.slider.value() / 100
 
     def set_nodes(self, titles: dict[str, str], chosen: str | None) -> None:
-        """Offer a choice when a run trains more than once."""
+        """Show a list of trainings if a run has several."""
         known = {self.nodes.itemData(i): self.nodes.itemText(i) for i in range(self.nodes.count())}
         if known != titles:
             self.nodes.clear()

@@ -1,7 +1,7 @@
-"""Numbers and states in words: durations, sizes, dates, figures, the status of a run.
+"""Numbers and states as text: durations, sizes, dates, metrics, the status of a run.
 
-One place, so that the header, the log, the results and the list of runs say the same thing the
-same way. Plain functions without Qt.
+They are shared, so that the header, the log, the results and the list of runs use the same format.
+Plain functions without Qt.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def status_words(status: str) -> str:
 
 
 def kind_words(kind: str) -> str:
-    """What an artifact is: ``merged_model`` becomes “Merged model”."""
+    """The name of an artifact kind: ``merged_model`` becomes “Merged model”."""
     return KIND_WORDS.get(kind, kind.replace("_", " ").capitalize())
 
 
@@ -64,14 +64,14 @@ def duration(seconds: float | None) -> str:
         return MISSING
     if seconds < 60:
         return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
-    whole = round(seconds)
-    hours, rest = divmod(whole, 3600)
+    rounded = round(seconds)
+    hours, rest = divmod(rounded, 3600)
     minutes, left = divmod(rest, 60)
     return f"{hours}:{minutes:02}:{left:02}" if hours else f"{minutes}:{left:02}"
 
 
 def size(count: float | None) -> str:
-    """Bytes in the unit a file manager would choose: ``98.2 MB``."""
+    """Bytes in the unit of a file manager: ``98.2 MB``."""
     if count is None:
         return MISSING
     value = float(count)
@@ -82,8 +82,8 @@ def size(count: float | None) -> str:
     raise AssertionError("the last unit ends the loop")
 
 
-def figure(value: float | None, digits: int = 4) -> str:
-    """A number as a reader wants it: significant digits, no noise; a dash when unknown."""
+def number_text(value: float | None, digits: int = 4) -> str:
+    """A number with a fixed number of significant digits; a dash if unknown."""
     if value is None:
         return MISSING
     if not math.isfinite(value):

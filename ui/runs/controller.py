@@ -1,8 +1,8 @@
-"""Runs of this window: start, stop, resume, attach, look at an earlier one.
+"""The runs of this window: start, stop, resume, attach, show an earlier one.
 
-At most one run is ``live`` (started here or found running); what the panels show (``shown``) may be
-another, earlier one. It links Document, RunThread and RunState; compiling, running and reading
-events are ``studio.runs`` and ``workers``. It knows no widget.
+At most one run is ``live`` (started here or found running); the panels may show another, earlier
+one (``shown``). It links Document, RunThread and RunState; compiling, running and reading events
+are in ``studio.runs`` and ``workers``. It uses no widgets.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ LOOK_AT_RUNS = 30
 
 
 class RunController(QObject):
-    """What can be done with runs, and which one is shown.
+    """The actions for runs, and the shown run.
 
-    ``changed``: what can be done may have changed. ``refused``: Run found Problems (a list).
-    ``trouble``: a StudioError or another exception kept a run from starting. ``shown_changed``:
+    ``changed``: the available actions may have changed. ``refused``: Run found Problems (a list).
+    ``start_failed``: a StudioError or another exception while starting a run. ``shown_changed``:
     panels show another run. ``advanced``: a batch of events of the shown run was applied.
     ``run_ended``: the live run ended (the follower).
     """
 
     changed = Signal()
     refused = Signal(object)
-    trouble = Signal(object)
+    start_failed = Signal(object)
     shown_changed = Signal()
     advanced = Signal(object)
     run_started = Signal(object)
@@ -59,7 +59,9 @@ class RunController(QObject):
         self._task: Task | None = None
         self._compiled_graph: Graph | None = None
         self._resumable: RunFolder | None = None
-        self._of_project: set[str] = set()  # ids of runs started here, whatever it is called later
+        self._of_project: set[str] = (
+            set()
+        )  # IDs of runs started here, even if the project is renamed
 
     # ------------------------------------------------------------ state
 
@@ -70,7 +72,7 @@ class RunController(QObject):
 
     @property
     def leaves_core(self) -> bool:
-        """Whether a run leaves one core to other programs."""
+        """Whether a run reserves one CPU core for other programs."""
         return self._settings().leave_core
 
     @property
@@ -84,7 +86,7 @@ class RunController(QObject):
 
     @property
     def resumable(self) -> RunFolder | None:
-        """The newest run of this project, if it can go on and nothing runs."""
+        """The newest run of this project, if it can be resumed and no run is live."""
         return self._resumable if self.phase == "idle" else None
 
     def look_for_resumable(self) -> None:
@@ -96,7 +98,7 @@ class RunController(QObject):
         self.changed.emit()
 
     def is_of_project(self, run: RunFolder) -> bool:
-        """Whether a run was made from the project that is open."""
+        """Whether a run belongs to the open project."""
         if run.id in self._of_project:
             return True
         try:
@@ -107,13 +109,13 @@ class RunController(QObject):
         return (plan.name, plan.project_dir) == here
 
     def project_opened(self) -> None:
-        """Another project is open now."""
+        """Handle that another project was opened."""
         self._of_project.clear()
 
     # ------------------------------------------------------------ run
 
     def run(self) -> None:
-        """Compile the graph as it is now and run it, or tell what stands in the way."""
+        """Compile the current graph and run it, or emit the Problems that prevent it."""
         if self.phase != "idle":
             return
         graph, registry = self._document.graph, self._registry
@@ -136,7 +138,7 @@ class RunController(QObject):
             folder = RunFolder.create(self.runs_dir, compiled.plan, graph)
         except StudioError as error:
             self.changed.emit()
-            self.trouble.emit(error)
+            self.start_failed.emit(error)
             return
         self._of_project.add(folder.id)
         self._go(folder, self._settings().run_in)
@@ -144,17 +146,17 @@ class RunController(QObject):
     def _not_compiled(self, error: Exception) -> None:
         self._task = None
         self.changed.emit()
-        self.trouble.emit(error)
+        self.start_failed.emit(error)
 
     def resume(self, folder: RunFolder | None = None) -> None:
-        """Go on with a run in its own folder; without one, with this project's newest."""
+        """Resume a run in its folder; by default the newest one of this project."""
         folder = folder or self.resumable
         if folder is None or self.phase != "idle" or folder.status() not in RESUMABLE:
             return
         self._go(folder, self._settings().run_in)
 
     def attach(self, folder: RunFolder) -> None:
-        """Follow a run that is going on in a host of its own."""
+        """Follow a run that is running in another host."""
         if self.phase == "idle":
             self._go(folder, "attach")
 
@@ -177,14 +179,14 @@ class RunController(QObject):
         return follower
 
     def stop(self) -> None:
-        """Stop the live run; it saves first."""
+        """Stop the live run after a checkpoint."""
         if self.live is not None and self.phase == "running":
             self.live.stop()
             self.changed.emit()
 
     @property
     def may_sample(self) -> bool:
-        """Whether the run that is shown is being trained, so that it can be asked something."""
+        """Whether the shown run is training, so that samples can be requested."""
         live = self.live
         if live is None or live is not self.shown or self.phase != "running":
             return False
@@ -192,7 +194,8 @@ class RunController(QObject):
         return node is not None and node.type == "train"
 
     def sample(self, prompts: Sequence[str] = ()) -> None:
-        """Ask the model that is being trained: these prompts, or those of the project."""
+        """Request answers of the model during training to these prompts, or to those of the
+        project."""
         if self.live is not None and self.may_sample:
             self.live.sample(prompts)
 
@@ -236,7 +239,7 @@ class RunController(QObject):
         self.shown_changed.emit()
 
     def forget(self, folder: RunFolder) -> None:
-        """A run's folder was deleted: show it no longer."""
+        """Stop showing a run whose folder was deleted."""
         if self.shown is not None and self.shown.folder.id == folder.id:
             self._show(None)
         if self.live is not None and self.live.folder.id == folder.id and not self.live.alive:
@@ -252,7 +255,7 @@ class RunController(QObject):
         follower.deleteLater()
 
     def running_elsewhere(self) -> RunFolder | None:
-        """The newest run that goes on without this window."""
+        """The newest run that is running without this window."""
         for run in list_runs(self.runs_dir)[:LOOK_AT_RUNS]:
             mine = self.live is not None and self.live.alive and self.live.folder.id == run.id
             if not mine and run.is_running():
@@ -260,7 +263,7 @@ class RunController(QObject):
         return None
 
     def close(self) -> None:
-        """Let go of everything; runs in hosts of their own go on."""
+        """Stop following; runs in separate hosts continue."""
         if self._task is not None:
             self._task.cancel()
             self._task = None

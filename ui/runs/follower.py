@@ -1,7 +1,7 @@
-"""One run as the window sees it: its folder, the thread that follows it, and its state.
+"""One run in the window: its folder, the thread that follows it, and its state.
 
 Batches of events from ``RunThread`` are applied to a ``RunState`` here, on the main thread, and
-passed on once per batch. It must not know any panel.
+passed on once per batch. It knows no panels.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ WAIT_MS = 5000
 
 
 class RunFollower(QObject):
-    """Follows one run until it ends or is let go.
+    """Follows one run until it ends or is detached.
 
-    ``advanced`` carries a batch after it was applied; ``ended`` the status. ``story`` keeps what a
-    log needs, for a panel that is shown this run later.
+    ``advanced`` carries a batch after it was applied; ``ended`` the status. ``story`` keeps the
+    events for a log panel that shows this run later.
     """
 
     advanced = Signal(object)
@@ -44,27 +44,27 @@ class RunFollower(QObject):
         thread.ended.connect(self._end)
 
     def start(self) -> None:
-        """Begin to follow (and to run, unless the thread only attaches)."""
+        """Start following (and running, unless the thread only attaches)."""
         self._thread.start()
 
     @property
     def alive(self) -> bool:
-        """Whether the run goes on and is followed."""
+        """Whether the run is running and followed."""
         return not self.over
 
     def stop(self) -> None:
-        """Ask the run to stop and save."""
+        """Request a stop with a checkpoint."""
         if not self.stopping and not self.over:
             self.stopping = True
             self._thread.stop()
 
     def sample(self, prompts: Sequence[str] = ()) -> None:
-        """Ask the model as it is now; without prompts, those of the project."""
+        """Request answers of the current model; by default to the prompts of the project."""
         if not self.over:
             self._thread.command("sample", prompts=list(prompts))
 
     def let_go(self) -> None:
-        """Follow no longer; a run in a host of its own goes on."""
+        """Stop following; a run in a separate host continues."""
         self.over = True
         self._thread.detach()
         self._thread.wait(WAIT_MS)

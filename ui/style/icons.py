@@ -1,7 +1,7 @@
 """Icons: the bundled Lucide drawings (ISC, see assets/icons/LICENSE), in the colours of the theme.
 
-Why: one look at every size and in both schemes, without any network. This file must not decide
-where an icon is used. A name that is not bundled raises ``KeyError``.
+Why: the same look at every size and in both schemes, without network access. A name that is not
+bundled raises ``KeyError``.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def pixmap(name: str, size: int, color: QColor | None = None, ratio: float = 1.0
 def icon(name: str, color: QColor | str | None = None) -> QIcon:
     """An icon in ``color`` (the theme's text if ``None``), fainter when disabled.
 
-    It keeps the colours of the moment; use ``put`` for things that live through a theme change.
+    It keeps the current colours; use ``put`` for icons that follow theme changes.
     """
     if name not in _files():
         raise KeyError(name)
@@ -101,7 +101,7 @@ class _Repainter(QObject):
         self.renew()
 
     def renew(self) -> None:
-        """Set the icon in the colours of now."""
+        """Set the icon in the current colours."""
         color = getattr(theme.colors(), self._role) if self._role else None
         target = self.parent()
         if isinstance(target, (QAction, QAbstractButton)):

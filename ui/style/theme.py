@@ -1,7 +1,7 @@
 """The look of the program: Fusion, our palette, and a short style sheet.
 
-``apply`` may be called again at any time; whoever paints by hand reads ``colors()`` and connects
-to ``changed`` (a signal without arguments). This file must not know any of our widgets.
+``apply`` may be called again at any time; custom painting reads ``colors()`` and connects to
+``changed`` (a signal without arguments). This file does not depend on our widgets.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ class _Signals(QObject):
     changed = Signal()
 
     def follow_system(self) -> None:
-        """The desktop changed its scheme: follow it, when the user asked for that."""
+        """Follow a change of the desktop's scheme, if the user has selected that."""
         app = QApplication.instance()
         if _state.scheme == "system" and isinstance(app, QApplication):
             apply(app, "system")
 
 
 class _State:
-    """What is applied now."""
+    """The applied scheme."""
 
     scheme: Scheme = "dark"
     colors: Colors = DARK
@@ -50,17 +50,17 @@ changed = _signals.changed
 
 
 def colors() -> Colors:
-    """The colours that are shown now (dark before the first ``apply``)."""
+    """The current colours (dark before the first ``apply``)."""
     return _state.colors
 
 
 def scheme() -> Scheme:
-    """What was asked for last: ``dark``, ``light`` or ``system``."""
+    """The last requested scheme: ``dark``, ``light`` or ``system``."""
     return _state.scheme
 
 
 def apply(app: QApplication, scheme: Scheme = "system") -> None:
-    """Give the whole application one scheme; ``system`` follows the desktop, dark if unknown."""
+    """Apply a scheme to the application; ``system`` follows the desktop, dark if unknown."""
     _state.scheme = scheme
     _tell_platform(scheme)
     _state.colors = resolve(scheme)
@@ -76,7 +76,7 @@ def apply(app: QApplication, scheme: Scheme = "system") -> None:
 
 
 def resolve(scheme: Scheme) -> Colors:
-    """The colours a scheme stands for here and now."""
+    """The current colours of a scheme."""
     if scheme == "system":
         known = QGuiApplication.styleHints().colorScheme()
         return LIGHT if known == Qt.ColorScheme.Light else DARK
@@ -84,7 +84,7 @@ def resolve(scheme: Scheme) -> Colors:
 
 
 def _tell_platform(scheme: Scheme) -> None:
-    """Let the platform draw its own parts (title bars) alike; does nothing on bare X11."""
+    """Let the platform draw its parts (title bars) in the same scheme; no effect on plain X11."""
     hints = QGuiApplication.styleHints()
     if not hasattr(hints, "setColorScheme"):  # Qt 6.7 and older
         return
@@ -93,7 +93,7 @@ def _tell_platform(scheme: Scheme) -> None:
 
 
 def _font(current: QFont) -> QFont:
-    """The desktop's font; where it names none, a better one that is installed."""
+    """The desktop's font; if it has none, a suitable installed one."""
     if current.family().lower() not in _GENERIC_FONTS:
         return current
     installed = set(QFontDatabase.families())
@@ -143,7 +143,7 @@ def palette(c: Colors) -> QPalette:
 
 
 def style_sheet(c: Colors) -> str:
-    """The style sheet with this scheme's colours put in for ``@name``."""
+    """The style sheet with ``@name`` replaced by the colours of this scheme."""
     folder = assets_dir() / "theme"
     values = {
         "assets": folder.as_posix(),

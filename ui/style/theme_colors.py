@@ -1,7 +1,7 @@
-"""The colours of both schemes, as plain data, and the sums that judge their contrast.
+"""The colours of both schemes as plain data, and the calculation of their contrast.
 
-Why apart from ``ui.style.theme``: values can be read and tested without an application. This file must
-not touch widgets or palettes.
+They are separate from ``ui.style.theme``, so that they can be tested without an application. This
+file must not touch widgets or palettes.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Labels, small buttons and helpers for layouts and trees that every room uses.
+"""Labels, small buttons and helpers for layouts and trees, shared by all rooms.
 
-Colours come from the theme, never from here.
+Colours come from the theme.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ def icon_side(widget: QWidget, share: float = 0.9) -> int:
 
 
 def fit(dialog: QWidget, layout: QLayout, digits: int) -> None:
-    """Give a dialog of this layout a width in digits of its font, and the height that its texts need
-    there; it is wider where its buttons need that."""
+    """Size a dialog with this layout to a width in digits of its font, or wider if its buttons need
+    it, and to the height of its texts."""
     wanted = dialog.fontMetrics().horizontalAdvance("0") * digits
     width = max(wanted, layout.totalMinimumSize().width())
     dialog.setMinimumWidth(width)
@@ -45,7 +45,7 @@ def row_size(widget: QWidget) -> QSize:
 
 
 def retire(widget: QWidget) -> None:
-    """Take a widget out of use: it goes with the event loop, but its names are free at once."""
+    """Delete a widget later, and free its object names at once."""
     widget.hide()
     for named in (widget, *widget.findChildren(QWidget)):
         named.setObjectName("")
@@ -53,7 +53,7 @@ def retire(widget: QWidget) -> None:
 
 
 def clear(layout: QLayout, keep: int = 0) -> None:
-    """Take everything but the first ``keep`` items out of a layout, and retire its widgets."""
+    """Remove all but the first ``keep`` items from a layout, and delete their widgets."""
     while (item := layout.takeAt(keep)) is not None:
         widget = item.widget()
         if widget is not None:
@@ -73,13 +73,13 @@ def child_items(item: QTreeWidgetItem) -> list[QTreeWidgetItem]:
 
 
 def tab_order(*widgets: QWidget) -> None:
-    """Let Tab go through these in this order, which is the one that they are seen in."""
+    """Set the tab order of these widgets to their visual order."""
     for before, behind in itertools.pairwise(widgets):
         QWidget.setTabOrder(before, behind)
 
 
 def scrolling(inside: QWidget | None, parent: QWidget) -> QScrollArea:
-    """Room for something that is as wide as its parent and may be higher."""
+    """A vertical scroll area for a widget as wide as its parent."""
     scroll = QScrollArea(parent)
     scroll.setWidgetResizable(True)
     scroll.setFrameShape(QFrame.Shape.NoFrame)
@@ -110,7 +110,7 @@ class MutedLabel(TextLabel):
 
 
 class ErrorLabel(TextLabel):
-    """A sentence about something wrong; it follows the theme."""
+    """An error message in the colour of the theme."""
 
     def __init__(self, text: str = "", parent: QWidget | None = None) -> None:
         super().__init__(text, parent)

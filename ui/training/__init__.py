@@ -1,1 +1,1 @@
-"""What a training will need, and what is proposed for it: estimate, “Make it fit”, recipe."""
+"""Estimates of a training, and proposed settings: “Make it fit”, recipe."""

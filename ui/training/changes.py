@@ -1,4 +1,4 @@
-"""Proposals of the engine as changes of the graph: their words, and the one edit that makes them."""
+"""Proposals of the engine as changes of the graph: their texts, and the edit that applies them."""
 
 from __future__ import annotations
 

@@ -1,6 +1,8 @@
-"""Proposed changes of settings, each with its reason and a tick; what is ticked is applied as one edit.
+"""Proposed changes of settings, each with its reason and a check box; the selected ones are applied
+as one edit.
 
-For “Make it fit” and for the recipe. It returns what was ticked; it must not edit the document.
+It serves “Make it fit” and the recipe. It returns the selected changes and does not edit the
+document.
 """
 
 from __future__ import annotations
@@ -31,8 +33,8 @@ _AROUND = 132
 
 @dataclass(frozen=True)
 class ProposedChange:
-    """One setting: where, its names, what it is now and would be (in words too), why, and what that
-    saves."""
+    """One setting: its node and names, the old and the new value (also as text), the reason, and
+    the saved memory."""
 
     node: str
     field: str
@@ -45,7 +47,7 @@ class ProposedChange:
 
 
 class ChangeRow(QFrame):
-    """A tick, the setting with both values, and the reason."""
+    """A check box, the setting with both values, and the reason."""
 
     def __init__(self, change: ProposedChange, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -65,7 +67,9 @@ class ChangeRow(QFrame):
             top.addWidget(saves)
         reason = MutedLabel(change.reason, self)
         reason.setContentsMargins(26, 0, 0, 0)
-        reason.setMinimumHeight(reason.fontMetrics().height())  # Qt's own is that of wrapped words
+        reason.setMinimumHeight(
+            reason.fontMetrics().height()
+        )  # Qt's own hint is that of wrapped text
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 4, 0, 6)
         column.setSpacing(2)
@@ -74,7 +78,7 @@ class ChangeRow(QFrame):
 
 
 class ChangesDialog(QDialog):
-    """Asks which changes to make. ``outcome`` says in words what those that are ticked come to."""
+    """Asks which changes to apply. ``outcome`` describes the effect of the selected ones."""
 
     def __init__(
         self,
@@ -119,7 +123,7 @@ class ChangesDialog(QDialog):
         )
 
     def ticked(self) -> tuple[ProposedChange, ...]:
-        """The changes that are wanted, in their order."""
+        """The selected changes, in order."""
         return tuple(row.change for row in self.rows if row.tick.isChecked())
 
     def _list(self) -> QWidget:

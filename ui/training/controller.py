@@ -1,7 +1,7 @@
-"""Training in one window: estimates in the inspector and on the nodes, and what is proposed.
+"""Training in one window: estimates in the inspector and on the nodes, and proposals.
 
-It links estimates, probe, “Make it fit” and recipe to the document. What is proposed is decided in
-``studio``; what is applied is one undoable edit.
+It links estimates, probe, “Make it fit” and recipe to the document. The proposals come from
+``studio``; they are applied as one undoable edit.
 """
 
 from __future__ import annotations
@@ -55,13 +55,13 @@ class TrainingController(QObject):
         self._strip: EstimateStrip | None = None
         self._node = ""
         self._probe: Probe | None = None
-        self._told_of, self._probe_words = "", ""  # a node, and what is told of its probe
+        self._probed_node, self._probe_words = "", ""  # a node, and the status of its probe
         self._task: Task | None = None
         self.dialog: ChangesDialog | None = None
         self.watch = EstimateWatch(document, registry, runs, self._idle, self)
         self.watch.changed.connect(self._show)
         runs.changed.connect(self._show_probe)
-        runs.changed.connect(self.watch.look_soon)  # a run that has ended tells how fast it went
+        runs.changed.connect(self.watch.look_soon)  # a run that has ended provides a new speed
         inspector.put_under_header(self.strip_for)
 
     def close(self) -> None:
@@ -79,7 +79,7 @@ class TrainingController(QObject):
     # ------------------------------------------------------------ shown
 
     def strip_for(self, node: str, kind: str, parent: QWidget) -> QWidget | None:
-        """What stands under the header of a node's form."""
+        """The estimate under the header of a node's form."""
         if kind != "train":
             return None
         self._strip, self._node = EstimateStrip(parent), node
@@ -91,7 +91,7 @@ class TrainingController(QObject):
         return self._strip
 
     def _shown_strip(self) -> EstimateStrip | None:
-        """The strip, while its form lives."""
+        """The strip, if its form still exists."""
         if self._strip is not None and not isValid(self._strip):
             self._strip = None
         return self._strip
@@ -107,7 +107,7 @@ class TrainingController(QObject):
         for picture in self._inspector.findChildren(SchedulePicture):
             picture.set_steps(shown.steps if shown is not None else None)
         if self._probe is None and self._probe_words and shown is not None and shown.dropped:
-            self._probe_words = ""  # what it said is of other settings
+            self._probe_words = ""  # the message belongs to other settings
             self._show_probe()
 
     @Slot()
@@ -115,25 +115,25 @@ class TrainingController(QObject):
         strip = self._shown_strip()
         if strip is None:
             return
-        told = self._probe_words if self._told_of == self._node else ""
+        message = self._probe_words if self._probed_node == self._node else ""
         may = self._runs.phase == "idle" and self._probe is None
         if self._probe is not None and self._probe.node == self._node:
-            strip.show_probe(told or "Starting", may=may)
+            strip.show_probe(message or "Starting", may=may)
         else:
-            strip.show_probe("", may=may, failed=told)
+            strip.show_probe("", may=may, failed=message)
 
     # ------------------------------------------------------------ probe
 
     @Slot()
     def probe(self) -> None:
-        """Begin a probe of the node that is shown, or cancel the one that goes on."""
+        """Start a probe of the shown node, or cancel the running one."""
         if self._probe is not None:
             self._probe.cancel()
             self._end_probe("The probe was cancelled.")
             return
         self._probe = probe = Probe(self._node, self)
-        self._told_of, self._probe_words = self._node, ""
-        probe.progress.connect(self._probe_told)
+        self._probed_node, self._probe_words = self._node, ""
+        probe.progress.connect(self._probe_progressed)
         probe.done.connect(self._probed)
         probe.failed.connect(self._probe_failed)
         document = self._document
@@ -143,14 +143,14 @@ class TrainingController(QObject):
         self._show_probe()
 
     @Slot(object)
-    def _probe_told(self, title: str) -> None:
+    def _probe_progressed(self, title: str) -> None:
         if self.sender() is self._probe:
             self._probe_words = title
             self._show_probe()
 
     @Slot(object)
     def _probed(self, found: Estimate) -> None:
-        del found  # the watch estimates again with what was measured, for every node
+        del found  # updates the estimates of all nodes with the measurement
         self._end_probe("Two steps were trained and measured on this machine.")
         self.watch.check()
 
@@ -168,7 +168,8 @@ class TrainingController(QObject):
 
     @Slot()
     def make_it_fit(self) -> None:
-        """Show what would bring the training into the free memory, and apply what is ticked."""
+        """Show changes that make the training fit into the free memory, and apply the selected
+        ones."""
         document, registry, facts = self._document, self._registry, self.watch.facts()
         graph, folder, node = document.graph, document.project_dir, self._node
         proposals, after = fit.propose(graph, registry, folder, facts, node)
@@ -194,7 +195,7 @@ class TrainingController(QObject):
 
     @Slot()
     def recipe(self) -> None:
-        """Show the values that model, data and machine suggest, and apply what is ticked."""
+        """Show the recommended values, and apply the selected ones."""
         document, registry, node = self._document, self._registry, self._node
         graph, folder = document.graph, document.project_dir
         self._task = run_task(
@@ -241,7 +242,9 @@ class TrainingController(QObject):
 
     def _apply(self, dialog: ChangesDialog, title: str, graph: Graph) -> None:
         document = self._document
-        if document.graph is graph:  # the dialog is modal: only an undo key could have come between
+        if (
+            document.graph is graph
+        ):  # the dialog is modal: only an undo shortcut could have changed the graph
             document.edit(applied(graph, self._registry, dialog.ticked()), title)
 
     @Slot()
@@ -252,7 +255,7 @@ class TrainingController(QObject):
 
 
 def _offered(changes: bool, fits: bool) -> str:
-    """What the changes come to, above them."""
+    """The sentence above the changes."""
     if not changes:
         return "No further changes are possible: use a smaller model, or free some memory."
     if fits:
@@ -267,7 +270,8 @@ def _offered(changes: bool, fits: bool) -> str:
 
 
 def _saved(proposal: fit.Proposal) -> str:
-    """What a change saves; accumulation itself saves nothing, it goes with the smaller batch."""
+    """The memory that a change saves; accumulation saves none itself, it belongs to the smaller
+    batch."""
     alone = proposal.field != "gradient_accumulation_steps"
     return f"saves {gib(proposal.saves)}" if alone else ""
 
@@ -275,7 +279,7 @@ def _saved(proposal: fit.Proposal) -> str:
 def _recipe(
     graph: Graph, registry: Registry, folder: Path, node: str
 ) -> tuple[list[Proposal], bool]:
-    """The recipe's proposals, and whether a data report was there to go by."""
+    """The recipe's proposals, and whether a data report was available."""
     request, _ = token_request(graph, registry, folder, node)
     report = kept(request.key) if request is not None else None
     return propose(recipe_facts(graph, registry, folder, node, report)), report is not None

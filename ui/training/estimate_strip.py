@@ -1,6 +1,6 @@
-"""The estimate under the header of a Train node: does it fit, what takes the memory, how long it takes.
+"""The estimate under the header of a Train node: whether it fits, memory by part, and time.
 
-It shows one ``Estimate`` and signals what is pressed; it must not compute anything.
+It shows one ``Estimate`` and emits button clicks; it computes nothing.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Swatch(QWidget):
 
 class EstimateStrip(QFrame):
     """Hidden until there is an estimate. ``fit_wanted``, ``probe_wanted`` (also to cancel it) and
-    ``recipe_wanted`` say which button was pressed."""
+    ``recipe_wanted`` are emitted by the buttons."""
 
     fit_wanted = Signal()
     probe_wanted = Signal()
@@ -68,9 +68,9 @@ class EstimateStrip(QFrame):
         self.probe = self._button("probe", "Probe", "gauge", self.probe_wanted)
         self.recipe = self._button("recipe", "Recipe…", "book-open", self.recipe_wanted)
         self.recipe.setToolTip("Recommended values for this training, each with its reason")
-        self.told = MutedLabel("", self)
-        self.told.setObjectName("probe-told")
-        self.told.hide()
+        self.status = MutedLabel("", self)
+        self.status.setObjectName("probe-status")
+        self.status.hide()
         self.details = Section("Estimate", False, self)
         self._grid = QGridLayout()
         self._grid.setHorizontalSpacing(8)
@@ -84,7 +84,7 @@ class EstimateStrip(QFrame):
         self.show_probe("", may=True)
 
     def show_estimate(self, found: Estimate | None) -> None:
-        """Show this one; ``None`` leaves only the recipe."""
+        """Show an estimate; ``None`` leaves only the recipe."""
         self._found = found
         for part in (self.words, self.time, self.bar, self.details, self.probe):
             part.setVisible(found is not None)
@@ -106,7 +106,8 @@ class EstimateStrip(QFrame):
         self._paint()
 
     def show_probe(self, title: str, *, may: bool, failed: str = "") -> None:
-        """How far a probe is: ``title`` while it goes on; ``may`` says whether one can be started."""
+        """Show the progress of a probe: ``title`` while it is running; ``may`` is whether one can
+        be started."""
         self.probe.setText("Cancel Probe" if title else "Probe")
         self.probe.setEnabled(bool(title) or may)
         self.probe.setToolTip(
@@ -114,8 +115,8 @@ class EstimateStrip(QFrame):
             if may or title
             else "Not available during a run: both would need the memory"
         )
-        self.told.setText(f"{title}…" if title else failed)
-        self.told.setVisible(bool(title or failed))
+        self.status.setText(f"{title}…" if title else failed)
+        self.status.setVisible(bool(title or failed))
 
     # ------------------------------------------------------------ parts
 
@@ -140,7 +141,7 @@ class EstimateStrip(QFrame):
             column.addWidget(part)
         column.addWidget(self.fit, 0, Qt.AlignmentFlag.AlignLeft)
         column.addLayout(buttons)
-        column.addWidget(self.told)
+        column.addWidget(self.status)
         column.addWidget(self.details)
         tab_order(self.fit, self.recipe, self.probe, self.details)
 
@@ -156,11 +157,11 @@ class EstimateStrip(QFrame):
             label = QLabel(title, self)
             label.setForegroundRole(QPalette.ColorRole.PlaceholderText)
             self._grid.addWidget(label, number, 1, Qt.AlignmentFlag.AlignTop)
-            told = TextLabel(value, self)
-            told.setObjectName(f"estimate:{title}")
-            told.setAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignTop)
-            told.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
-            self._grid.addWidget(told, number, 2)
+            label = TextLabel(value, self)
+            label.setObjectName(f"estimate:{title}")
+            label.setAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignTop)
+            label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+            self._grid.addWidget(label, number, 2)
 
     def _paint(self) -> None:
         look = theme.colors()

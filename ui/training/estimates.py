@@ -1,7 +1,7 @@
-"""The estimates of all Train nodes, made again shortly after every edit, in the background.
+"""The estimates of all Train nodes, updated shortly after every edit in the background.
 
-Free memory is looked at only while nothing runs: what a run of ours has taken is no reason to say that
-the same run does not fit. It shows nothing: canvas and inspector listen.
+Free memory is read only while nothing runs, so that the memory of a running training does not count
+against it. Canvas and inspector listen to its signal.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Found = tuple[Facts | None, dict[str, Estimate]]
 
 
 class EstimateWatch(QObject):
-    """``changed`` carries the estimates by node id after each look."""
+    """``changed`` carries the estimates by node ID after each update."""
 
     changed = Signal(object)
 
@@ -58,16 +58,16 @@ class EstimateWatch(QObject):
             self._task.cancel()
 
     def facts(self) -> Facts:
-        """What the newest estimates go by."""
+        """The facts of the newest estimates."""
         return self._facts or Facts(this_machine())
 
     @Slot()
     def look_soon(self) -> None:
-        """Look again shortly."""
+        """Schedule an update."""
         self._timer.start()
 
     def check(self) -> None:
-        """Look now, or once the look that goes on has ended."""
+        """Update now, or after the running update."""
         self._timer.stop()
         if self._task is not None:
             self._again = True

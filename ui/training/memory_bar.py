@@ -1,7 +1,7 @@
 """The memory of a training as one bar: its parts in colours, and a line where the free memory ends.
 
-What lies beyond the line is hatched: colour is never the only sign. The parts do not all lie in memory at
-once, so the bar is drawn to the peak and the parts share it. Painting only.
+Memory beyond the line is hatched: colour is never the only sign. The parts are not all in memory at
+the same time, so the bar is as long as the peak and the parts share it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _ROUND_PX = 4
 
 
 def shares(found: Estimate) -> list[tuple[str, int, float]]:
-    """Name, bytes and share of the peak of each part that there is."""
+    """Name, bytes and share of the peak of each part."""
     if found.parts is None or not found.peak:
         return []
     sizes = [(title, int(getattr(found.parts, name))) for name, title in PARTS]
@@ -45,7 +45,7 @@ class MemoryBar(QWidget):
         theme.changed.connect(self.update)
 
     def show_estimate(self, found: Estimate) -> None:
-        """Show this one."""
+        """Show an estimate."""
         self._found = found
         parts = "; ".join(f"{title} {gib(size)}" for title, size, _ in shares(found))
         self.setAccessibleName(f"{headline(found)} {parts}")
@@ -56,7 +56,7 @@ class MemoryBar(QWidget):
         return QSize(120, HEIGHT_PX + 6)
 
     def part_at(self, x: float) -> str:
-        """What lies under an x of this widget, in words."""
+        """The part at an x of this widget, as text."""
         left = 0.0
         for title, size, share in shares(self._found) if self._found else ():
             right = left + share * self._peak_px()
@@ -66,7 +66,7 @@ class MemoryBar(QWidget):
         return headline(self._found) if self._found else ""
 
     def _scale(self) -> float:
-        """Bytes that the whole width stands for."""
+        """Bytes that the full width represents."""
         assert self._found is not None
         return float(max(self._found.peak or 1, self._found.available, 1))
 
@@ -75,14 +75,14 @@ class MemoryBar(QWidget):
         return self.width() * (self._found.peak or 0) / self._scale()
 
     def event(self, event: QEvent) -> bool:
-        """Qt: the part under the mouse is told."""
+        """Qt: a tooltip names the part under the mouse."""
         if event.type() == QEvent.Type.ToolTip and isinstance(event, QHelpEvent):
             QToolTip.showText(event.globalPos(), self.part_at(event.pos().x()), self)
             return True
         return super().event(event)
 
     def paintEvent(self, event: QPaintEvent) -> None:
-        """Qt: track, parts, the hatch over what is too much, the line of the free memory."""
+        """Qt: paint the track, the parts, the hatched excess, and the line of the free memory."""
         del event
         if self._found is None:
             return

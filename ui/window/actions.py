@@ -1,7 +1,6 @@
 """The window's own actions: text, icon, keys and tip in one table. The canvas has its own.
 
-Why a table: menus, tool bar, shortcut sheet and tests read the same words. What an action does is
-connected by the main window.
+Menus, tool bar, shortcut sheet and tests read the same table. The main window connects the actions.
 """
 
 from __future__ import annotations
@@ -71,7 +70,7 @@ def make_actions(window: QWidget) -> dict[str, QAction]:
     for spec in SPECS:
         action = QAction(spec.text, window)
         action.setObjectName(spec.name)
-        action.setProperty("plain-text", spec.text)  # Run says Preparing… for a while
+        action.setProperty("plain-text", spec.text)  # Run is labelled Preparing… for a while
         action.setShortcuts([QKeySequence(key) for key in spec.keys])
         action.setStatusTip(spec.tip)
         action.setToolTip(tool_tip(spec))

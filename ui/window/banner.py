@@ -1,7 +1,7 @@
-"""A line over the canvas that offers something: resume a run, recover changes.
+"""A line above the canvas with an offer, such as to resume a run or to recover changes.
 
-Why not a box: nothing is blocked while it is there. One offer at a time; a newer one replaces it, except
-one that must be answered: then the newest of the others waits behind it.
+Unlike a dialog it blocks nothing. It shows one offer at a time; a newer one replaces it, unless it
+must be answered: then the newest of the others waits.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Offer = tuple[str, Callable[[], object]]
 
 
 class Banner(QFrame):
-    """Icon, a sentence, buttons, and a cross to dismiss it. Hidden while there is nothing."""
+    """Icon, sentence, buttons, and a cross to dismiss it. Hidden without an offer."""
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -57,8 +57,8 @@ class Banner(QFrame):
         *,
         must_answer: bool = False,
     ) -> None:
-        """Show a sentence with buttons; pressing one dismisses the banner first. One that
-        ``must_answer`` stays until a button of it is pressed."""
+        """Show a sentence with buttons; pressing one dismisses the banner first. With
+        ``must_answer`` it stays until one of its buttons is pressed."""
         if self._must_answer and not must_answer:
             self._waiting = (key, icon, sentence, offers)
             return
@@ -83,14 +83,14 @@ class Banner(QFrame):
         act()
 
     def _answered(self) -> None:
-        """The user has seen it: show what waits behind it."""
+        """The offer was answered: show the waiting one."""
         self._clear()
         waiting, self._waiting = self._waiting, None
         if waiting is not None:
             self.offer(*waiting)
 
     def dismiss(self, key: str | None = None) -> None:
-        """Take away what need not be answered; with a key, only that one, whatever it is."""
+        """Dismiss an offer that need not be answered; with a key, only that offer."""
         if self._waiting is not None and key in (None, self._waiting[0]):
             self._waiting = None
         if key == self.key:
@@ -108,7 +108,7 @@ class Banner(QFrame):
         self._buttons = []
 
     def text(self) -> str:
-        """The sentence that is shown, or nothing."""
+        """The shown sentence, or an empty text."""
         return self._text.text() if not self.isHidden() else ""
 
     def button(self, title: str) -> QPushButton:

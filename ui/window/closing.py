@@ -1,6 +1,6 @@
-"""What to do with a run when its window is closed: go on, stop, or stay.
+"""What happens to a run when its window is closed: keep running, stop, or cancel.
 
-The question, and the wait for a run that is to stop first. Unsaved changes are not its business.
+It asks the question, and waits for a run that stops first.
 """
 
 from __future__ import annotations
@@ -48,14 +48,14 @@ class CloseWhileRunning(ChoiceDialog):
 
 
 class Leaving:
-    """``begun`` from when the window waits for its run to stop until it closes by itself."""
+    """``begun`` while the window waits for its run to stop before it closes."""
 
     def __init__(self, window: MainWindow, runs: RunController, preferences: Preferences) -> None:
         self._window, self._runs, self._preferences = window, runs, preferences
         self.begun = False
 
     def may_leave_run(self) -> bool:
-        """Whether the window may close now; asks when a run goes on."""
+        """Whether the window may close now; asks if a run is running."""
         live = self._runs.live
         if self._runs.phase not in ("running", "stopping") or live is None:
             return True

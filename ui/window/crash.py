@@ -1,7 +1,7 @@
-"""A bug in the window: keep its trace in a file and tell the user once, then go on.
+"""Handling of a bug in the window: log its trace, notify the user once, and continue.
 
-Set as ``sys.excepthook`` by ``ui.app``. Expected errors never come here; they are StudioErrors and
-are shown where they belong.
+Set as ``sys.excepthook`` by ``ui.app``. Expected errors are StudioErrors and are shown where they
+belong.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class CrashReporter:
     def handle(
         self, kind: type[BaseException], error: BaseException, trace: TracebackType | None
     ) -> None:
-        """Log it; on the main thread, also show it."""
+        """Log an exception; on the main thread, also show it."""
         if issubclass(kind, KeyboardInterrupt):
             sys.__excepthook__(kind, error, trace)
             return

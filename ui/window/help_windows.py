@@ -1,7 +1,6 @@
-"""Opens the small windows of ``ui.dialogs`` when they are asked for.
+"""Opens the windows of ``ui.dialogs`` on demand.
 
-They are imported here and only then: the first paint does not wait for them. They block nothing:
-a run goes on behind them.
+They are imported on first use, so that the first paint does not wait for them. They are not modal.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ def _open(dialog: QDialog) -> None:
 
 
 def show_settings(window: MainWindow, preferences: Preferences) -> None:
-    """The settings window; what is accepted is taken over at once."""
+    """Open the settings window; accepted settings apply at once."""
     from ui.dialogs.settings_dialog import SettingsDialog
 
     dialog = SettingsDialog(preferences.values, window)

@@ -1,4 +1,4 @@
-"""The main window: what stands where. Layout only; ``ui.window.session`` links the parts.
+"""The layout of the main window; ``ui.window.session`` links its parts.
 
 Canvas in the middle, nodes and runs left, inspector right, curves, log and results below. The
 curves are made after the first paint, because pyqtgraph takes a third of a second to load.
@@ -53,11 +53,10 @@ Area = Qt.DockWidgetArea
 
 
 class MainWindow(QMainWindow):
-    """All parts of the window, under their names.
+    """All parts of the window.
 
-    ``shown_first`` is sent once, after the first paint. ``may_close`` decides whether the window
-    closes; ``closing`` is sent when it does. ``project_dropped`` carries a path.
-    """
+    ``shown_first`` is emitted once, after the first paint. ``may_close`` decides whether the window
+    closes; ``closing`` is emitted when it does. ``project_dropped`` carries a path."""
 
     shown_first = Signal()
     closing = Signal()
@@ -108,7 +107,7 @@ class MainWindow(QMainWindow):
             "monitor": self._dock("monitor", "Run", self.tabs, Area.BottomDockWidgetArea),
         }
         self.docks["monitor"].toggleViewAction().setText("Curves, Log and Results")
-        self.docks["monitor"].setTitleBarWidget(QWidget(self))  # its tabs say what it is
+        self.docks["monitor"].setTitleBarWidget(QWidget(self))  # its tabs are its title
         self.setStatusBar(self.status)
         canvas_actions = self.canvas.actions()
         fill_menus(self, self.own, canvas_actions, self._panel_actions(), self.recent_menu)
@@ -118,7 +117,7 @@ class MainWindow(QMainWindow):
         self._color()
 
     def _color(self) -> None:
-        """Run stands out: it is what the window is for."""
+        """Highlight the Run button."""
         look = theme.colors()
         soft = theme.blend(look.surface, look.success, 0.16).name()
         hover = theme.blend(look.surface, look.success, 0.28).name()
@@ -168,14 +167,14 @@ class MainWindow(QMainWindow):
         return self.monitor
 
     def _tab_changed(self, index: int) -> None:
-        """The controls of the curves belong to the curves."""
+        """Show the controls of the curves with the curves only."""
         if self.monitor is not None:
             self.monitor.tools.setVisible(index == CURVES)
 
     # ------------------------------------------------------------ sizes
 
     def place(self, available: QRect) -> None:
-        """Size and place on the first start; on a small screen the window takes all of it."""
+        """Set size and position on the first start; on a small screen the window fills it."""
         wanted = available.size() * SCREEN_SHARE
         size = wanted.expandedTo(FIRST_SIZE).boundedTo(LARGEST).boundedTo(available.size())
         place = QRect(available.topLeft(), size)
@@ -186,7 +185,7 @@ class MainWindow(QMainWindow):
         self.share_space(size)
 
     def share_space(self, size: QSize) -> None:
-        """Give the docks sensible parts of the window."""
+        """Set the initial sizes of the docks."""
         left = min(max(round(size.width() * 0.155), 200), 260)
         right = min(max(round(size.width() * 0.235), 290), 400)
         below = min(max(round(size.height() * 0.35), 240), 420)
@@ -199,8 +198,8 @@ class MainWindow(QMainWindow):
         )
 
     def widen_inspector(self, wide: bool, narrow_px: int) -> int:
-        """Give the inspector more than half of the window, or its old width; returns the width it
-        had."""
+        """Widen the inspector to more than half of the window, or restore its width; returns the
+        previous width."""
         dock, left = self.docks["inspector"], self.docks["nodes"]
         before = dock.width()
         if wide:
@@ -218,12 +217,12 @@ class MainWindow(QMainWindow):
     # ------------------------------------------------------------ Qt
 
     def paintEvent(self, event: Any) -> None:
-        """Qt: tell once that the window can be seen."""
+        """Qt: emit ``shown_first`` once."""
         super().paintEvent(event)
         self._tell_shown()
 
     def showEvent(self, event: Any) -> None:
-        """Qt: a window whose parts cover it wholly may never be painted itself."""
+        """Qt: a window that is completely covered by its parts may never be painted itself."""
         super().showEvent(event)
         QTimer.singleShot(FIRST_PAINT_MS, self, self._tell_shown)
 

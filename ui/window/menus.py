@@ -1,6 +1,6 @@
-"""The menu bar and the tool bar: which action stands where.
+"""The menu bar and the tool bar.
 
-It only arranges actions that exist already; it decides nothing about what they do.
+They only arrange existing actions.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def _add(menu: QMenu, actions: Actions, names: Sequence[str | None]) -> None:
 
 
 def make_tool_bar(window: QMainWindow, own: Actions, canvas: Actions) -> QToolBar:
-    """Run and Stop first and with words; the rest as icons."""
+    """Run and Stop first and with text; the others as icons."""
     bar = QToolBar("Tools", window)
     bar.setObjectName("tools")
     bar.setMovable(False)

@@ -1,7 +1,6 @@
-"""Tells that a run has ended when the window is not in front.
+"""Notifies the user that a run has ended if the window is in the background: with a message of the
+system tray if there is one, else by an alert of the task bar entry..
 
-A message of the system tray where there is one, else the task bar entry asks for attention. Never a
-dialog and never a sound of our own.
 """
 
 from __future__ import annotations
@@ -18,8 +17,8 @@ class Notifier:
         self._window = window
         self._tray: QSystemTrayIcon | None = None
 
-    def tell(self, title: str, text: str) -> None:
-        """Tell it, unless the window has the user's attention anyway."""
+    def notify(self, title: str, text: str) -> None:
+        """Show a notification, unless the window is active."""
         if self._window.isActiveWindow():
             return
         QApplication.alert(self._window)
@@ -32,6 +31,6 @@ class Notifier:
         self._tray.showMessage(title, text, self._window.windowIcon(), SHOWN_MS)
 
     def close(self) -> None:
-        """Take the tray icon away."""
+        """Remove the tray icon."""
         if self._tray is not None:
             self._tray.hide()

@@ -1,7 +1,7 @@
 """The program's settings while it runs: read once, changed in one place, saved at every change.
 
-Constructed by ``ui.app`` and handed to those who need it. A file that cannot be written is told,
-never fatal.
+Constructed by ``ui.app`` and handed to those who need it. A file that cannot be written is
+reported, never fatal.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from studio.system.settings import AppSettings, save_settings
 
 
 class Preferences(QObject):
-    """``values`` are the settings of now; ``changed`` follows every change, ``trouble`` carries a
-    StudioError when they could not be saved."""
+    """``values`` are the current settings; ``changed`` is emitted after every change,
+    ``save_failed`` carries a StudioError if they could not be saved."""
 
     changed = Signal()
-    trouble = Signal(object)
+    save_failed = Signal(object)
 
     def __init__(self, values: AppSettings, path: Path | None = None) -> None:
         super().__init__()
@@ -32,14 +32,14 @@ class Preferences(QObject):
         self.replace(self.values.model_copy(update=updates))
 
     def replace(self, values: AppSettings) -> None:
-        """Take other settings and save them; the same ones change nothing."""
+        """Replace and save the settings; equal ones change nothing."""
         if values == self.values:
             return
         self.values = values
         try:
             save_settings(values, self._path)
         except StudioError as error:
-            self.trouble.emit(error)
+            self.save_failed.emit(error)
         self.changed.emit()
 
     def recent(self) -> list[Path]:

@@ -1,6 +1,7 @@
-"""Leads the user to what stands in the way of a run: badges, fields, the count, the next problem.
+"""Leads the user to the Problems that prevent a run: badges, fields, the count, the next problem.
 
-Never a box: a refused Run selects the node, opens the field and says why in the status line.
+Instead of a dialog, a refused Run selects the node, focuses the field and shows the reason in the
+status bar.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ class ProblemGuide(QObject):
         self._window.own["next_problem"].setEnabled(bool(problems))
 
     def go_to_next(self) -> None:
-        """Jump to the next problem; after the last comes the first."""
+        """Go to the next problem, cyclically."""
         found = self._watch.problems
         if found:
             self.go_to(found[self._next % len(found)])
@@ -40,7 +41,7 @@ class ProblemGuide(QObject):
 
     @Slot(object)
     def go_to(self, problem: Problem) -> None:
-        """Show where a problem can be mended."""
+        """Show where a problem can be fixed."""
         hint = f" {problem.hint}" if problem.hint else ""
         self._window.status.tell(problem.sentence + hint)
         if problem.node is None or not self._document.graph.has(problem.node):
@@ -55,7 +56,7 @@ class ProblemGuide(QObject):
 
     @Slot(object)
     def refused(self, problems: list[Problem]) -> None:
-        """Run was pressed and cannot be: show all Problems and lead to the first."""
+        """Show all Problems after a refused Run, and go to the first."""
         self._watch.show(problems)
         blocking = [p for p in problems if p.blocks]
         if not blocking:
@@ -66,7 +67,7 @@ class ProblemGuide(QObject):
 
     @Slot()
     def go_to_prompts(self) -> None:
-        """Lead to the prompts that the first Train node asks while it trains."""
+        """Go to the sample prompts of the first Train node."""
         node = next((n.id for n in self._document.graph.nodes if n.type == "train"), None)
         if node is None:
             self._window.status.tell("Add a Train node first: prompts are set there under Samples.")

@@ -1,7 +1,7 @@
-"""Problems of the document, found again shortly after every edit.
+"""Problems of the document, updated shortly after every edit.
 
-Checks may look at files, so they wait until typing pauses. It shows nothing: canvas, inspector and
-status line listen.
+Checks may read files, so they wait until typing pauses. Canvas, inspector and status bar listen to
+its signal.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from studio.graph.problems import find_problems
 from studio.graph.registry import Registry
 
 WAIT_MS = 150
-_TEMPLATE_S = 0.3  # the window stands still while a custom template is tried
+_TEMPLATE_S = 0.3  # the window is blocked while a custom template is tried
 
 
 class ProblemWatch(QObject):
@@ -37,7 +37,7 @@ class ProblemWatch(QObject):
         self._stop_listening()
 
     def check(self) -> list[Problem]:
-        """Look now and tell."""
+        """Check now."""
         self._timer.stop()
         document = self._document
         with patience(_TEMPLATE_S):
@@ -46,7 +46,7 @@ class ProblemWatch(QObject):
         return self.problems
 
     def show(self, problems: list[Problem]) -> None:
-        """Tell Problems that somebody else found (the compiler, when Run was pressed)."""
+        """Emit Problems found elsewhere (by the compiler, after Run was pressed)."""
         self._timer.stop()
         self.problems = problems
         self.changed.emit(problems)

@@ -1,7 +1,7 @@
 """New, open, save, recent, autosave, recovery: what happens to the project's file.
 
-It holds the Document's file side and asks the user where that is needed. Widgets other than
-questions and file dialogs are not its business, nor is running.
+It manages the Document's file and asks the user if necessary. It uses no widgets other than
+questions and file dialogs.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class ProjectController(QObject):
 
     @property
     def read_only(self) -> bool:
-        """Whether the project is one that ships with the program: saving asks for a place."""
+        """Whether the project ships with the program: saving then asks for a path."""
         path = self._document.path
         return path is not None and path.resolve().is_relative_to(assets_dir())
 
@@ -84,7 +84,7 @@ class ProjectController(QObject):
         )
 
     def _journal_base(self) -> Path:
-        """The path beside which unsaved changes are kept."""
+        """The path next to which unsaved changes are kept."""
         if self._document.path is not None and not self.read_only:
             return self._document.path
         return data_dir() / "unsaved" / f"project{SUFFIX}"
@@ -106,7 +106,7 @@ class ProjectController(QObject):
         return bool(chosen) and self.open(Path(chosen))
 
     def open(self, path: Path) -> bool:
-        """Open a project after asking about unsaved changes; tells why when that fails."""
+        """Open a project after asking about unsaved changes; shows an error if that fails."""
         if not self.may_leave():
             return False
         try:
@@ -146,23 +146,23 @@ class ProjectController(QObject):
             self.recovery_found.emit(found)
 
     def recover(self, graph: Graph) -> None:
-        """Take unsaved changes of an earlier session as an edit: Undo takes it back."""
+        """Apply unsaved changes of an earlier session as an edit, which Undo reverts."""
         self._document.edit(graph, "recovered changes")
 
     def discard_recovery(self) -> None:
-        """Throw unsaved changes of an earlier session away."""
+        """Discard unsaved changes of an earlier session."""
         journal_path(self._journal_base()).unlink(missing_ok=True)
 
     # ------------------------------------------------------------ save
 
     def save(self) -> bool:
-        """Save; asks for a place where there is none yet. False when it was not saved."""
+        """Save the project; asks for a path if it has none. False if it was not saved."""
         if self._document.path is None or self.read_only:
             return self.save_as()
         return self._save_to(self._document.path)
 
     def save_as(self) -> bool:
-        """Ask for a place and save there."""
+        """Ask for a path and save there."""
         name = self._document.graph.name.replace("/", "-") + SUFFIX
         start = self._document.path
         if start is None or self.read_only:
@@ -180,7 +180,7 @@ class ProjectController(QObject):
         old_base = self._journal_base()
         graph = self._document.graph
         if self._document.path is None and graph.name == Graph().name:
-            graph = rename(graph, path.stem)  # the file's name says more than “Untitled”
+            graph = rename(graph, path.stem)  # the file's name is more useful than “Untitled”
         graph = relocated(graph, self._registry, self._document.project_dir, path.parent)
         try:
             save_project(path, graph)
@@ -218,7 +218,7 @@ class ProjectController(QObject):
             self._autosave.stop()
 
     def write_journal(self) -> None:
-        """Keep unsaved changes beside the project; a full disk is told, not raised."""
+        """Keep unsaved changes next to the project; a full disk is reported, not raised."""
         if not self._document.dirty:
             return
         base = self._journal_base()
@@ -226,7 +226,7 @@ class ProjectController(QObject):
             base.parent.mkdir(parents=True, exist_ok=True)
             write_journal(base, self._document.graph)
             if base != self._document.path:
-                self._store.set_last_project(None)  # the next start looks beside the starter
+                self._store.set_last_project(None)  # the next start looks next to the starter
         except OSError as error:
             self.message.emit(f"Unsaved changes could not be backed up: {error.strerror or error}.")
 

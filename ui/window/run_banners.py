@@ -1,7 +1,4 @@
-"""What the banner says about runs and recovery: the sentences and the buttons.
-
-Functions of a session, so that the words stand in one place. They decide nothing else.
-"""
+"""The banners about runs and recovery: sentences and buttons, as functions of a session.."""
 
 from __future__ import annotations
 
@@ -31,7 +28,7 @@ HOW = {
 
 
 def attached(session: Session, run: RunFolder) -> None:
-    """A run was found that goes on without a window."""
+    """A run was found that is running without a window."""
     name = summarize(run).name
     session.window.banner.offer(
         "attached",
@@ -42,7 +39,7 @@ def attached(session: Session, run: RunFolder) -> None:
 
 
 def resumable(session: Session, run: RunFolder) -> None:
-    """This project's newest run can go on."""
+    """This project's newest run can be resumed."""
     found = summarize(run)
     how = HOW.get(found.status, "did not finish")
     session.window.banner.offer(
@@ -71,11 +68,11 @@ def recovery(session: Session, graph: Graph) -> None:
 
 
 def earlier_run(session: Session) -> None:
-    """The panels show another run than the one that goes on."""
+    """The panels show a run other than the live one."""
     live, shown = session.runs.live, session.runs.shown
     session.window.banner.dismiss("earlier")
     if shown is not live:
-        session.window.banner.dismiss("ended")  # its buttons are about the run that ended
+        session.window.banner.dismiss("ended")  # its buttons belong to the run that ended
     if live is None or not live.alive or shown is None or shown is live:
         return
     session.window.banner.offer(
@@ -87,7 +84,7 @@ def earlier_run(session: Session) -> None:
 
 
 def ended(session: Session, follower: RunFollower) -> None:
-    """The run of this window ended: what can be done now."""
+    """The run of this window ended: offer the next actions."""
     state, window = follower.state, session.window
     window.banner.dismiss("attached")
     name = state.name or follower.folder.id
@@ -129,13 +126,13 @@ def show_node(window: MainWindow, node: str, field: str | None) -> None:
 
 
 def review_code(window: MainWindow, node: str) -> None:
-    """Select a node, and look at the code that its model brings."""
+    """Select a node, and review the custom code of its model."""
     window.canvas.select((node,))
     window.inspector.review_code(node)
 
 
 def recovered(window: MainWindow, event: Event) -> None:
-    """Memory ran out, and the run goes on with smaller batches."""
+    """Memory ran out, and the run continues with smaller batches."""
     window.banner.offer(
         "memory",
         "memory-stick",
@@ -145,19 +142,19 @@ def recovered(window: MainWindow, event: Event) -> None:
 
 
 def completed_sentence(follower: RunFollower) -> str:
-    """What came out, in one line: ``Starter is done in 3:07. Exact match: 0 % → 86 %.``"""
+    """The results in one line: ``Starter finished in 3:07. Exact match: 0 % → 86 %.``"""
     state = follower.state
     if state.nodes and all(node.state == "skipped" for node in state.nodes.values()):
         return "Nothing has changed since the last run; all results were reused."
     spent = ""
     if state.started is not None and state.finished is not None:
         spent = f" in {words.duration(state.finished - state.started)}"
-    told = f"{state.name or follower.folder.id} finished{spent}."
+    sentence = f"{state.name or follower.folder.id} finished{spent}."
     for ended_early in state.early_stops.values():
-        told += f" {early_words(ended_early)}"
+        sentence += f" {early_words(ended_early)}"
     for name, pair in ((state.evaluation or {}).get("measures") or {}).items():
         before, after = pair.get("before"), pair.get("after")
         if isinstance(before, (int, float)) and isinstance(after, (int, float)):
             title = name.replace("_", " ").capitalize()
-            told += f" {title}: {percent(before)} → {percent(after)}."
-    return told
+            sentence += f" {title}: {percent(before)} → {percent(after)}."
+    return sentence

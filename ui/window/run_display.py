@@ -1,7 +1,7 @@
 """The shown run in the panels: curves, log, results, node badges, status line.
 
-Batches go to the log and mark the rest as due; painting is left to timers, so that two hundred
-events a second cost no more than twenty. It decides nothing about runs.
+Batches go to the log and schedule updates of the other panels; timers paint them, so that two
+hundred events per second cost no more than twenty.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ SAMPLE_EVENTS = (
 
 
 class RunDisplay(QObject):
-    """Keeps the panels of a window at the run that its controller shows."""
+    """Updates the panels of a window for the run that its controller shows."""
 
     def __init__(self, window: MainWindow, runs: RunController, parent: QObject) -> None:
         super().__init__(parent)
@@ -42,7 +42,7 @@ class RunDisplay(QObject):
 
     @Slot()
     def show_run(self) -> None:
-        """The panels show another run: everything that is known of it at once."""
+        """Show another run in the panels."""
         window, shown = self._window, self._runs.shown
         state = shown.state if shown else None
         story: Iterable[Event] = shown.story if shown else ()

@@ -1,7 +1,7 @@
-"""One window at work: links the document, its problems, its runs and the panels.
+"""The session of one window: links the document, its problems, its runs and the panels.
 
-Slots here are short and only pass things on; what they pass on is decided in the controllers. The
-panels know nothing of each other.
+Slots here are short and only forward; decisions are made in the controllers. The panels are
+independent of each other.
 """
 
 from __future__ import annotations
@@ -123,10 +123,10 @@ class Session(QObject):
         self.project.message.connect(window.status.tell)
         self.project.recovery_found.connect(self._offer_recovery)
         self.preferences.changed.connect(self._preferences_changed)
-        self.preferences.trouble.connect(self._tell_trouble)
+        self.preferences.save_failed.connect(self._show_error)
         runs.changed.connect(self._run_changed)
         runs.refused.connect(self.guide.refused)
-        runs.trouble.connect(self._tell_trouble)
+        runs.start_failed.connect(self._show_error)
         runs.shown_changed.connect(self._shown_changed)
         runs.run_started.connect(self._run_started)
         runs.run_ended.connect(self._run_ended)
@@ -136,7 +136,7 @@ class Session(QObject):
         QTimer.singleShot(0, self, self._finish_opening)
 
     def _finish_opening(self) -> None:
-        """What may wait until the window can be seen: curves, problems, runs that go on."""
+        """Complete what can wait until the window is visible: curves, problems, running runs."""
         self.window.make_monitor().run_wanted.connect(self.runs.show_run)
         self.window.canvas.fit_all()
         self.problems.check()
@@ -144,7 +144,8 @@ class Session(QObject):
         self.look_at_runs()
 
     def look_at_runs(self) -> None:
-        """Follow a run that goes on without a window; else offer to resume this project's run."""
+        """Follow a run that is running without a window; else offer to resume this project's
+        run."""
         going_on = self.runs.running_elsewhere() if self.runs.phase == "idle" else None
         if going_on is not None:
             self.runs.attach(going_on)
@@ -236,24 +237,26 @@ class Session(QObject):
     def _run_ended(self, follower: RunFollower) -> None:
         state = follower.state
         self.window.runs.refresh()
-        told = words.STATUS_WORDS.get(state.status, state.status).lower()
-        self.window.status.tell(f"Run {told}." if state.status != "completed" else "Run completed.")
-        self.notifier.tell(f"Run {told}", state.name or follower.folder.id)
+        status = words.STATUS_WORDS.get(state.status, state.status).lower()
+        self.window.status.tell(
+            f"Run {status}." if state.status != "completed" else "Run completed."
+        )
+        self.notifier.notify(f"Run {status}", state.name or follower.folder.id)
         if self.leaving.begun:
             QTimer.singleShot(0, self.window, self.window.close)
             return
         run_banners.ended(self, follower)
 
     @Slot(object)
-    def _tell_trouble(self, error: Exception) -> None:
+    def _show_error(self, error: Exception) -> None:
         if not isinstance(error, StudioError):
             raise error
         hint = f" {error.hint}" if error.hint else ""
         self.window.status.tell(error.sentence + hint)
-        self.window.banner.offer("trouble", "circle-alert", error.sentence + hint)
+        self.window.banner.offer("error", "circle-alert", error.sentence + hint)
 
     def note(self, text: str) -> None:
-        """A line of the window's own in the log."""
+        """Add a line of the window itself to the log."""
         self.window.log.add_note(LogLine(time.time(), "info", text))
 
     # ------------------------------------------------------------ program
@@ -291,14 +294,14 @@ class Session(QObject):
     # ------------------------------------------------------------ closing
 
     def may_close(self) -> bool:
-        """Unsaved changes first, then what to do with a run that goes on."""
+        """Ask about unsaved changes first, then about a running run."""
         if self.leaving.begun:
             return self.runs.phase in ("idle", "preparing")
         return self.project.may_leave() and self.leaving.may_leave_run()
 
     @Slot()
     def close(self) -> None:
-        """The window closes: keep its layout, let go of runs and listeners."""
+        """Handle closing: save the layout, detach runs and listeners."""
         self.store.save_layout(self.window)
         self._stop_listening()
         self.problems.close()

@@ -1,7 +1,6 @@
 """The status bar: messages left; problems, run, time left, device and memory right.
 
-It shows what it is told; a click on the problems jumps to the next one. It looks at the memory of
-this computer itself, every two seconds.
+A click on the problems goes to the next one. The memory of this computer is read every two seconds.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ RUN_WORDS = {
 
 
 class StatusStrip(QStatusBar):
-    """The window's bottom line."""
+    """The status bar of the window."""
 
     problems_clicked = Signal()
 
@@ -63,11 +62,11 @@ class StatusStrip(QStatusBar):
         self._show_memory()
 
     def tell(self, text: str) -> None:
-        """A message for a few seconds."""
+        """Show a message for a few seconds."""
         self.showMessage(text, MESSAGE_MS)
 
     def show_problems(self, problems: list[Problem]) -> None:
-        """How many there are; no colour without a word."""
+        """Show the number of problems."""
         errors = sum(p.blocks for p in problems)
         warnings = len(problems) - errors
         if not problems:
@@ -85,7 +84,7 @@ class StatusStrip(QStatusBar):
         icons.put(self.problems, icon, role)
 
     def show_run(self, phase: str, state: RunState | None) -> None:
-        """What the run is doing, how far it is, and how long it will take."""
+        """Show the state, progress and remaining time of the run."""
         words = RUN_WORDS.get(phase, phase)
         node = state.nodes.get(state.current or "") if state else None
         running = phase in ("running", "stopping") and node is not None
@@ -116,18 +115,18 @@ class StatusStrip(QStatusBar):
         self.memory.setToolTip("Used and total memory of this computer")
 
     def showEvent(self, event: Any) -> None:
-        """Look at the memory while it can be seen."""
+        """Qt: read the memory while visible."""
         super().showEvent(event)
         self._timer.start()
 
     def hideEvent(self, event: Any) -> None:
-        """Do not look while nobody sees it."""
+        """Qt: stop reading while hidden."""
         super().hideEvent(event)
         self._timer.stop()
 
 
 def _rough(seconds: float) -> str:
-    """Time left as a person says it: about two figures."""
+    """The remaining time, rounded to about two digits."""
     if seconds < 60:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)

@@ -1,4 +1,4 @@
-"""What the window remembers between starts: its place, its docks, the last project.
+"""The stored state of the window: its geometry, its docks, the last project.
 
 An INI file in the config folder, so that it can be read, copied and deleted by hand. Settings that
 change what a run does, and recent projects, are in ``studio.system.settings``.
@@ -38,12 +38,12 @@ class WindowStore:
         return window.restoreGeometry(geometry) and window.restoreState(docks, LAYOUT_VERSION)
 
     def narrow_px(self) -> int:
-        """How wide the inspector was before it was widened; 0 when it is not wide."""
+        """The width of the inspector before it was widened; 0 if it is not wide."""
         text = str(self._settings.value("inspector/narrow_px") or "0")
         return int(text) if text.isdigit() else 0
 
     def set_narrow_px(self, width: int) -> None:
-        """The inspector is wide and was so wide before; 0: it is not."""
+        """Store that width; 0 if the inspector is not wide."""
         self._settings.setValue("inspector/narrow_px", width)
         self._settings.sync()
 

@@ -78,10 +78,10 @@ def test_run_in_json_and_nothing_else(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("how", "code"), [("studio_error", 1), ("fail", 1)])
 def test_a_failed_run(tmp_path: Path, how: str, code: int) -> None:
     file = toy_runs.project(tmp_path, block={"how": how})
-    told = studio("run", file, "--runs", tmp_path / "runs")
-    assert told[0] == code
-    assert "failed: block" in told[1]
-    assert "resume" in told[1]
+    result = studio("run", file, "--runs", tmp_path / "runs")
+    assert result[0] == code
+    assert "failed: block" in result[1]
+    assert "resume" in result[1]
 
 
 def test_problems_end_with_2_and_make_no_run(tmp_path: Path) -> None:

@@ -20,8 +20,8 @@ def row(*pieces: tuple[str, State]) -> TokenRow:
         end = reached + len(text)
         tokens.append(Token(number, text, state, label, reached, end, text.startswith("<|")))
         reached = end
-    whole = "".join(t.text for t in tokens)
-    return TokenRow(7, "/data/talk.jsonl", 9, "validation", whole, tuple(tokens))
+    text = "".join(t.text for t in tokens)
+    return TokenRow(7, "/data/talk.jsonl", 9, "validation", text, tuple(tokens))
 
 
 PLAIN = row(

@@ -113,7 +113,7 @@ def test_what_is_kept_by_a_method_that_fake_tensors_cannot_follow(method: str, m
 @pytest.mark.parametrize("name", ["SmolLM2-135M", "Qwen3-0.6B"])
 def test_the_gradient_of_a_head_lies_beside_all_activations(name: str) -> None:
     """Rows so long that activations weigh more than the optimizer's step."""
-    formula, followed, _ = both(name, MODES["whole model, float32"], 4, Batch(4, 1024, 16))
+    formula, followed, _ = both(name, MODES["full fine-tuning, float32"], 4, Batch(4, 1024, 16))
     assert formula == pytest.approx(followed, rel=0.02)
 
 
@@ -142,7 +142,7 @@ def test_glibc_costs_more_than_the_tensors() -> None:
     assert shape is not None
     targets = matched(shape, resolve_targets(shape.modules(), "all-linear")[0], rank_for(16, None))
     counted, how, batch = count(shape, "lora", targets), MODES["float32"], Batch(2, 256, 256)
-    other, glibc = (memory(shape, counted, how, batch, holes=holes) for holes in (False, True))
+    other, glibc = (memory(shape, counted, how, batch, fragments=holes) for holes in (False, True))
     assert other is not None
     assert glibc is not None
     assert other.allocator == 0
@@ -155,7 +155,7 @@ def test_what_glibc_loses_of_a_whole_model() -> None:
     assert shape is not None
     counted = Counted((), 0, shape.parameters, head=shape.vocabulary * shape.hidden)
     for batch in (Batch(1, 32, 32), Batch(2, 256, 256)):
-        tight, glibc = (memory(shape, counted, mode, batch, holes=h) for h in (False, True))
+        tight, glibc = (memory(shape, counted, mode, batch, fragments=h) for h in (False, True))
         assert tight is not None
         assert glibc is not None
         assert 0 < glibc.allocator <= min(glibc.gradients, glibc.activations)
@@ -243,13 +243,13 @@ def test_a_probe_corrects_later_estimates(tmp_path: Path, monkeypatch: pytest.Mo
 
 @pytest.mark.slow(seconds=16, kind="nf4")
 @pytest.mark.skipif(
-    platform.libc_ver()[0] != "glibc", reason="what its allocator loses is a part of the figure"
+    platform.libc_ver()[0] != "glibc", reason="what its allocator loses is a part of the result"
 )
 @pytest.mark.parametrize(
     "cell",
     [
         Cell("NF4", "SmolLM2-135M", 10, 2, 256, base={"quantization": "nf4"}),
-        Cell("whole model", "SmolLM2-135M", 10, 2, 256, lora=None),
+        Cell("full fine-tuning", "SmolLM2-135M", 10, 2, 256, lora=None),
     ],
     ids=lambda cell: cell.name,
 )

@@ -1,4 +1,4 @@
-"""A probe's correction counts only for what it was measured for; where it does not, that is told."""
+"""A probe's correction counts only for what it was measured for; otherwise the estimate says so."""
 
 from __future__ import annotations
 
@@ -182,7 +182,7 @@ def test_the_terminal_says_what_does_not_count(
 ) -> None:
     del graph
     cli(["estimate", str(tmp_path / "p.studio"), "--runs", str(tmp_path / "none")])
-    told = capsys.readouterr().out
-    assert "The probe of today" in told  # made with other threads than a run has here
-    assert "does not apply" in told
-    assert "Time: unknown: run a probe or train once." in told
+    output = capsys.readouterr().out
+    assert "The probe of today" in output  # made with other threads than a run has here
+    assert "does not apply" in output
+    assert "Time: unknown: run a probe or train once." in output

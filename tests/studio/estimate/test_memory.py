@@ -216,9 +216,9 @@ def test_what_cannot_fit_is_said(project: Path) -> None:
 
 def test_the_terminal_tells_it(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     cli(["estimate", str(project), "--fit"])
-    told = capsys.readouterr().out
-    assert "41,943,040 of 8,072,204,288 parameters are trainable (0.52 %)" in told
-    assert "Peak" in told
+    output = capsys.readouterr().out
+    assert "41,943,040 of 8,072,204,288 parameters are trainable (0.52 %)" in output
+    assert "Peak" in output
     code = cli(["estimate", str(project), "--json"])
     found = json.loads(capsys.readouterr().out)
     assert found["trainable"] == 41_943_040
@@ -230,13 +230,13 @@ def test_the_terminal_applies_it(project: Path, capsys: pytest.CaptureFixture[st
     changes = [w for k, v in big.items() for w in ("--set", f"{k}={v}")]
     before = dict(load_project(project).node("train").settings)
     cli(["estimate", str(project), "--apply", "--json", *changes])
-    told = capsys.readouterr()
-    proposed = {p["field"]: p["value"] for p in json.loads(told.out)["proposals"]}
+    output = capsys.readouterr()
+    proposed = {p["field"]: p["value"] for p in json.loads(output.out)["proposals"]}
     assert proposed["batch_size"] < 4096
     after = load_project(project).node("train").settings
     assert after == before | {k: v for k, v in proposed.items() if k in after}
     assert after.get("max_length") != 1_000_000
     assert (
         "Not written, because --set applies to this invocation only: train.batch_size=4096"
-        in told.err
+        in output.err
     )

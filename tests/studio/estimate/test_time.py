@@ -1,4 +1,4 @@
-"""The time of a training: read from earlier runs, scaled to this one, told with its source and range."""
+"""The time of a training: read from earlier runs, scaled to this one, with its source and range."""
 
 from __future__ import annotations
 
@@ -110,12 +110,12 @@ def test_a_pause_and_a_machine_asleep_are_nobodys_work() -> None:
 
 
 def test_the_same_training_again_takes_as_long() -> None:
-    told = duration(WORK, [RUN], NOW)
-    assert told is not None
-    assert told.parts["training"] == pytest.approx(600)
-    assert told.seconds == pytest.approx(600 * 1.02 + 20)
-    assert told.source == "from your run of 21 Nov"
-    assert told.low < told.seconds < told.high <= 1.5 * told.seconds
+    estimate = duration(WORK, [RUN], NOW)
+    assert estimate is not None
+    assert estimate.parts["training"] == pytest.approx(600)
+    assert estimate.seconds == pytest.approx(600 * 1.02 + 20)
+    assert estimate.source == "from your run of 21 Nov"
+    assert estimate.low < estimate.seconds < estimate.high <= 1.5 * estimate.seconds
 
 
 @pytest.mark.parametrize(
@@ -126,22 +126,22 @@ def test_other_settings_are_scaled_by_their_operations(
     changes: dict[str, Any], times: float
 ) -> None:
     checkpointing = dataclasses.replace(PLAIN, checkpointing=True)
-    told = duration(dataclasses.replace(WORK, way=checkpointing, **changes), [RUN], NOW)
-    assert told is not None
-    assert told.parts["training"] == pytest.approx(600 * times)
-    assert told.source == "from your run of 21 Nov, with other settings"
+    estimate = duration(dataclasses.replace(WORK, way=checkpointing, **changes), [RUN], NOW)
+    assert estimate is not None
+    assert estimate.parts["training"] == pytest.approx(600 * times)
+    assert estimate.source == "from your run of 21 Nov, with other settings"
     same = duration(WORK, [RUN], NOW)
     assert same is not None
-    assert told.high / told.seconds > same.high / same.seconds
+    assert estimate.high / estimate.seconds > same.high / same.seconds
 
 
 def test_another_model_goes_by_the_operations_a_second_of_this_machine() -> None:
     other = dataclasses.replace(WORK, model="./llama-1b", operations=4e9, weights=10**9)
-    told = duration(other, [RUN], NOW)
-    assert told is not None
-    assert told.parts["training"] == pytest.approx(60_000 * 4e9 / (100 * 5e8))
-    assert told.source == "from your run of smollm2-135m of 21 Nov"
-    assert told.high / told.seconds > 2
+    estimate = duration(other, [RUN], NOW)
+    assert estimate is not None
+    assert estimate.parts["training"] == pytest.approx(60_000 * 4e9 / (100 * 5e8))
+    assert estimate.source == "from your run of smollm2-135m of 21 Nov"
+    assert estimate.high / estimate.seconds > 2
     quantized = dataclasses.replace(
         other, way=dataclasses.replace(PLAIN, kernel=(2, 4, True, "nf4", False, "cpu"))
     )
@@ -156,10 +156,10 @@ def test_the_nearest_and_then_the_newest_run_tells() -> None:
         RUN, when=NOW, way=dataclasses.replace(PLAIN, kernel=(2, 4, True, "nf4", False, "cpu"))
     )
     probe = dataclasses.replace(RUN, origin="probe", when=NOW, around_s=None)
-    told = duration(WORK, [older, nf4, probe, RUN], NOW)
-    assert told is not None
-    assert told.source == "from your run of 21 Nov"
-    assert told.high / told.seconds == pytest.approx(2.0)  # the other run was half as fast
+    estimate = duration(WORK, [older, nf4, probe, RUN], NOW)
+    assert estimate is not None
+    assert estimate.source == "from your run of 21 Nov"
+    assert estimate.high / estimate.seconds == pytest.approx(2.0)  # the other run was half as fast
     only = duration(WORK, [probe], NOW)
     assert only is not None
     assert only.source == "from a probe of today, 12:00"
@@ -185,18 +185,18 @@ def test_the_nearest_precision_tells() -> None:
     half = dataclasses.replace(PLAIN, kernel=(2, 4, True, "none", False, "cpu"))
     bf16 = dataclasses.replace(RUN, when=NOW, way=half, tokens_per_s=400.0)
     nf4 = dataclasses.replace(PLAIN, kernel=(4, 4, False, "nf4", False, "cpu"))
-    told = duration(dataclasses.replace(WORK, way=nf4), [bf16, RUN], NOW)
-    assert told is not None
-    assert told.source == "from your run of 21 Nov, with other settings"
-    assert told.high / told.seconds > 3
+    estimate = duration(dataclasses.replace(WORK, way=nf4), [bf16, RUN], NOW)
+    assert estimate is not None
+    assert estimate.source == "from your run of 21 Nov, with other settings"
+    assert estimate.high / estimate.seconds > 3
 
 
 def test_evaluations_and_samples_are_in_it() -> None:
     measured = dataclasses.replace(WORK, evaluated=3000.0, sampled=640.0)
-    told = duration(measured, [RUN], NOW)
-    assert told is not None
-    assert told.parts["evaluations"] == pytest.approx(10)
-    assert told.parts["samples"] == pytest.approx(64)
+    estimate = duration(measured, [RUN], NOW)
+    assert estimate is not None
+    assert estimate.parts["evaluations"] == pytest.approx(10)
+    assert estimate.parts["samples"] == pytest.approx(64)
     silent = duration(measured, [dataclasses.replace(RUN, sampling_s=None)], NOW)
     assert silent is not None
     assert any("samples" in sentence for sentence in silent.missing)

@@ -1,4 +1,4 @@
-"""The engine in this process: what runs, what is kept, how every kind of end is told."""
+"""The engine in this process: what runs, what is reused, and how every kind of end is reported."""
 
 from __future__ import annotations
 
@@ -38,9 +38,11 @@ def badges(run: RunFolder) -> list[str]:
 
 
 def test_a_place_that_may_not_be_used_is_no_bug(tmp_path: Path) -> None:
-    told = failure(OSError(errno.EROFS, "Read-only file system", "/mnt/x/model"), "Merge", tmp_path)
-    assert told["sentence"] == "Merge: cannot use /mnt/x/model: Read-only file system."
-    assert "trace" not in told
+    reported = failure(
+        OSError(errno.EROFS, "Read-only file system", "/mnt/x/model"), "Merge", tmp_path
+    )
+    assert reported["sentence"] == "Merge: cannot use /mnt/x/model: Read-only file system."
+    assert "trace" not in reported
 
 
 def test_a_whole_run(tmp_path: Path) -> None:

@@ -48,9 +48,9 @@ def test_find_run_by_id_and_path(tmp_path: Path) -> None:
     run = toy_runs.folder(tmp_path)
     assert find_run(tmp_path / "runs", run.id).path == run.path
     assert find_run(tmp_path, str(run.path)).path == run.path
-    with pytest.raises(StudioError, match="no run “x”") as told:
+    with pytest.raises(StudioError, match="no run “x”") as caught:
         find_run(tmp_path / "runs", "x")
-    assert run.id in told.value.hint
+    assert run.id in caught.value.hint
 
 
 def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:

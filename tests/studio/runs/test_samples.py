@@ -84,8 +84,10 @@ def test_the_best_evaluation() -> None:
 
 
 def test_a_new_start_forgets_that_numbers_were_none() -> None:
-    told = event("NonFinite", "train", step=3, what="loss", value=float("nan"), rows=[], kept=2)
-    state = state_of(told)
+    event_of_step = event(
+        "NonFinite", "train", step=3, what="loss", value=float("nan"), rows=[], kept=2
+    )
+    state = state_of(event_of_step)
     assert state.non_finite is not None
     assert state.non_finite["step"] == 3
     state.apply(event("RunStarted", None, run="r", nodes=[]))

@@ -37,13 +37,13 @@ def test_before_anything() -> None:
 
 
 def test_insights_of_two_trainings_do_not_mix() -> None:
-    """Shown are those of the one that told last, and none that a resumed run has gone back behind."""
+    """The insights of the latest training are shown, without those that a resumed run has undone."""
 
-    def told(when: float, node: str, step: int) -> Event:
+    def insight(when: float, node: str, step: int) -> Event:
         return at(when, "Insight", node, step=step, modules=[["q_proj", 1.0, 0.1, 2, 4]])
 
-    first = [told(1, "a", 2), told(2, "a", 4), told(3, "a", 6)]
-    assert [i.step for i in state_of(*first, told(4, "b", 5)).insights] == [5]
+    first = [insight(1, "a", 2), insight(2, "a", 4), insight(3, "a", 6)]
+    assert [i.step for i in state_of(*first, insight(4, "b", 5)).insights] == [5]
     assert [i.step for i in state_of(*first, at(4, "TrainResumed", "a", step=4)).insights] == [2, 4]
     assert len(state_of(*first, at(4, "TrainResumed", "b", step=4)).insights) == 3
 

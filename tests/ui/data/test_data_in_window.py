@@ -42,7 +42,7 @@ def choose_llama_3(session: Session, qtbot: QtBot) -> None:
     dialog.list.setFocus()
     QTest.keyClicks(dialog.list, "Llama 3")
     assert "<|start_header_id|>user" in dialog.sample.toPlainText()
-    assert "differs from the model’s own" in dialog.told.text()
+    assert "differs from the model’s own" in dialog.status.text()
     assert "Llama 3 ≠" in titles
     ok = dialog.buttons.button(dialog.buttons.StandardButton.Ok)
     QTest.mouseClick(ok, LEFT)
@@ -88,8 +88,8 @@ def test_rows_of_tokens(open_session: OpenSession, qtbot: QtBot) -> None:
     qtbot.waitUntil(lambda: row_number(page) == 121)
     assert "Roles out of order" in page.row_view.flags.text()
     QTest.mouseClick(page.bar.search, LEFT)
-    qtbot.waitUntil(lambda: page.bar.told.isVisible())
-    assert page.bar.told.text() == "No more findings after row 121."
+    qtbot.waitUntil(lambda: page.bar.result.isVisible())
+    assert page.bar.result.text() == "No more findings after row 121."
 
     QTest.mouseClick(page.bar.batch, LEFT)
     qtbot.waitUntil(lambda: page.model.rowCount() == 4)
@@ -120,10 +120,10 @@ def report_waits_can_be_cancelled_and_grows_stale(session: Session, qtbot: QtBot
     assert session.data.reporting  # a partial report is shown while it goes on
     assert page.view.histogram.isVisible()
     QTest.mouseClick(page.button, LEFT)
-    assert page.told.text().startswith("⚠ Cancelled after")
+    assert page.status.text().startswith("⚠ Cancelled after")
     shorter = set_setting(session.document.graph, "train", "max_length", 12)
     session.document.edit(shorter, "Change Max length")
-    qtbot.waitUntil(lambda: page.told.text() == f"⚠ {STALE}")
+    qtbot.waitUntil(lambda: page.status.text() == f"⚠ {STALE}")
     assert page.button.text() == "Update"
 
 
@@ -207,8 +207,8 @@ def test_the_format_of_the_rows(open_session: OpenSession, qtbot: QtBot) -> None
     QTest.keyClicks(text, "About {{ topic }}")
     qtbot.waitUntil(lambda: "About t0" in shown_cards(session))
     QTest.keyClicks(text, "{% if %}")
-    qtbot.waitUntil(page.trouble.isVisible)
-    assert "template" in page.trouble.text()
+    qtbot.waitUntil(page.error.isVisible)
+    assert "template" in page.error.text()
     session.document.undo()
     session.document.undo()
     assert settings()["format"] == "prompt_completion"
@@ -250,15 +250,15 @@ def test_a_missing_file_is_told_before_the_data_host_is_there(
     graph = session.document.graph
     session.document.edit(set_setting(graph, "data", "source", "gone.jsonl"), "Another file")
     page = show(session, "data", ROWS)
-    assert page.trouble.isVisible()  # no event loop has run since the click
-    assert page.trouble.text().startswith("gone.jsonl does not exist")
+    assert page.error.isVisible()  # no event loop has run since the click
+    assert page.error.text().startswith("gone.jsonl does not exist")
     assert page.hint.text() == "Choose the file again."
     assert session.data.link.process_id is None
     session.document.undo()
     qtbot.waitUntil(lambda: page.findChild(QWidget, "row-card:1") is not None)
-    assert not page.trouble.isVisible()
+    assert not page.error.isVisible()
     edited = set_setting(session.document.graph, "data", "source", "lost.jsonl")
     session.document.edit(edited, "Another file")
-    assert page.trouble.text().startswith("lost.jsonl does not exist")
+    assert page.error.text().startswith("lost.jsonl does not exist")
     qtbot.wait(400)
-    assert page.trouble.isVisible()
+    assert page.error.isVisible()

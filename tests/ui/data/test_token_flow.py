@@ -63,7 +63,7 @@ def click(view: RowView, index: int) -> None:
 
 def test_the_row_is_told_in_words(view: RowView) -> None:
     assert view.headline.text() == "Row 3 · chats.jsonl line 4 · training"
-    assert view.figures.text() == "3 of 8 tokens trained (38 %)"
+    assert view.counts.text() == "3 of 8 tokens trained (38 %)"
     assert "Answers cut by the max length" in view.flags.text()
     assert view.legend.text() == "Trained 3, Context 4, Truncated 1, Padding 1, Special 3"
     assert view.read_out.text() == POINT
@@ -74,9 +74,9 @@ def test_pointing_reads_a_token_out_and_a_click_pins_it(view: RowView) -> None:
     assert view.read_out.text() == "Position 2 · id 7 · “·there” · context · user"
     click(view, 4)
     QTest.mouseMove(view.flow.viewport(), view.flow.viewport().rect().bottomRight())
-    told = "Position 4 · id 11 · “Hello” · trained, weight 1 · assistant"
-    assert view.read_out.text() == told
-    assert view.flow.accessibleDescription() == told
+    details = "Position 4 · id 11 · “Hello” · trained, weight 1 · assistant"
+    assert view.read_out.text() == details
+    assert view.flow.accessibleDescription() == details
     click(view, 4)
     QTest.mouseMove(view.flow.viewport(), view.flow.viewport().rect().bottomRight())
     assert view.read_out.text() == POINT
@@ -106,7 +106,7 @@ def test_line_breaks_and_speakers_begin_a_line(view: RowView) -> None:
 
 
 def test_states_differ_without_colour(qapp: QApplication) -> None:
-    """In grey, the chips of all states are still told apart."""
+    """In grey, the chips of all states can still be distinguished."""
     pictures = []
     for state in STATES:
         image = QImage(60, 24, QImage.Format.Format_RGB32)
@@ -155,7 +155,7 @@ def test_a_row_that_cannot_be_read_says_why(view: RowView) -> None:
         chat_row(), tokens=(), roles=(), error="Line 4 is no JSON.", hint="Mend it.", flags=()
     )
     view.show_entry(entry_of(3, (bad,)), "")
-    assert view.figures.text() == "Line 4 is no JSON."
+    assert view.counts.text() == "Line 4 is no JSON."
     assert view.read_out.text() == ""
     assert not view.part.isVisible()
 

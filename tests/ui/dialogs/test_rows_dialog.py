@@ -27,9 +27,9 @@ def test_rows_are_listed_and_copied(qtbot: Any) -> None:
     dialog = RowsDialog(RECORD)
     qtbot.addWidget(dialog)
     dialog.show()
-    told = " ".join(label.text() for label in dialog.findChildren(QLabel))
-    assert "The loss of step 7 is nan" in told
-    assert "The checkpoint of step 6 was saved before it." in told
+    text = " ".join(label.text() for label in dialog.findChildren(QLabel))
+    assert "The loss of step 7 is nan" in text
+    assert "The checkpoint of step 6 was saved before it." in text
     shown = [dialog.list.topLevelItem(i) for i in range(dialog.list.topLevelItemCount())]
     assert [[i.text(0), i.text(1), i.text(2)] for i in shown] == [
         ["talk.jsonl", "12", "say ax"],

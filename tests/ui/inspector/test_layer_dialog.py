@@ -249,20 +249,20 @@ def test_what_the_settings_say_is_shown_again(qtbot: Any) -> None:
     assert dialog.count.text() == (
         f"3 of 16 layers; {16 * (16 + 2 + 4)} trainable parameters in adapters, 2,000,000 in fully trained modules."
     )
-    assert part(dialog, "whole:lm_head").isChecked()
+    assert part(dialog, "fully-trained:lm_head").isChecked()
     assert part(dialog, "layer-every").value() == 2
-    press(dialog, "whole:embed_tokens")
+    press(dialog, "fully-trained:embed_tokens")
     assert dialog.changes() == {"modules_to_save": "embed_tokens, lm_head, norm"}
 
 
 def test_parts_that_are_trained_whole_with_size_and_warning(
     dialog: LayerDialog, qtbot: Any
 ) -> None:
-    box = part(dialog, "whole:lm_head")
+    box = part(dialog, "fully-trained:lm_head")
     assert box.text() == "Head (lm_head), 2.0 million, 4 to 8 MB"
     box.setFocus()
     QTest.keyClick(box, Qt.Key.Key_Space)
-    assert "ties its input" in part(dialog, "whole-note").text()
+    assert "ties its input" in part(dialog, "fully-trained-note").text()
     qtbot.waitUntil(lambda: "2,000,000 in fully trained modules" in dialog.count.text())
     assert dialog.changes() == {"modules_to_save": "lm_head"}
 
@@ -321,4 +321,4 @@ def test_the_tab_key_reaches_every_control_in_order(dialog: LayerDialog) -> None
         seen.append(dialog.focusWidget().objectName())
     assert seen[:3] == ["rows-rank", "rows-alpha", "layer-use-expression"]
     assert seen[3:8] == ["layer-expression", "layer-range", "layer-from", "layer-to", "layer-every"]
-    assert seen[8:11] == ["layer-exclude", "whole:embed_tokens", "whole:lm_head"]
+    assert seen[8:11] == ["layer-exclude", "fully-trained:embed_tokens", "fully-trained:lm_head"]

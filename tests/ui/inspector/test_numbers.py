@@ -47,7 +47,7 @@ def problems_shown(panel: InspectorPanel) -> list[str]:
 )
 def test_text_of_a_number_reads_back_exactly(value: float, text: str) -> None:
     assert number_text.to_text(value) == text
-    assert number_text.from_text(text, whole=isinstance(value, int)) == value
+    assert number_text.from_text(text, integer=isinstance(value, int)) == value
 
 
 def test_typing_r_is_one_undo_step(

@@ -180,11 +180,11 @@ def test_durations(seconds: float | None, text: str) -> None:
 
 
 def test_figures_sizes_and_shares() -> None:
-    assert words.figure(0.37185) == "0.3718" or words.figure(0.37185) == "0.3719"
-    assert words.figure(1.91e-5) == "1.91e-05"
-    assert words.figure(12345.0) == "12,345"
-    assert words.figure(5.0003) == "5.000"
-    assert words.figure(0.5) == "0.5"
+    assert words.number_text(0.37185) == "0.3718" or words.number_text(0.37185) == "0.3719"
+    assert words.number_text(1.91e-5) == "1.91e-05"
+    assert words.number_text(12345.0) == "12,345"
+    assert words.number_text(5.0003) == "5.000"
+    assert words.number_text(0.5) == "0.5"
     assert words.size(98_200_000) == "98.2 MB"
 
 

@@ -74,8 +74,8 @@ def test_points_come_while_training_runs(
         state.apply(event)
     panel.refresh()
     qtbot.waitUntil(lambda: panel.plot("loss").drawn("loss") == 160)
-    assert panel.header.figure("step") == "160 / 200"
-    assert panel.header.figure("status") == "▶ Running"
+    assert panel.header.text_of("step") == "160 / 200"
+    assert panel.header.text_of("status") == "▶ Running"
 
 
 def test_many_batches_are_one_drawing(
@@ -116,15 +116,15 @@ def test_the_best_a_recovery_and_an_early_end_are_marked(
 ) -> None:
     """A star, a dotted line and a named line; the mouse reads what they mean, the header the best."""
     panel.show_state(state)
-    assert panel.header.figure("best").endswith(" at 120")
+    assert panel.header.text_of("best").endswith(" at 120")
     at = fake_run.START + 500
-    figures = {"step": 33, "batch_size": 4, "accumulation": 4, "attempt": 1, "most": 3}
-    state.apply(Event("MemoryRecovered", at, "train", figures))
+    values = {"step": 33, "batch_size": 4, "accumulation": 4, "attempt": 1, "most": 3}
+    state.apply(Event("MemoryRecovered", at, "train", values))
     reason = "The validation loss has not fallen in the last 3 evaluations."
     ended = {"step": 120, "steps": 200, "reason": reason, "best_step": 80, "best_eval_loss": 1.0142}
     state.apply(Event("EarlyStopped", at, "train", ended))
     panel.draw_now()
-    assert panel.header.figure("best") == "1.014 at 80"
+    assert panel.header.text_of("best") == "1.014 at 80"
     assert list(panel.loss.lines.recoveries.xvals) == [33.0]
     assert panel.loss.lines.end.isVisible()
     assert panel.loss.lines.best.getOriginalDataset()[1].tolist() == [1.0142]
@@ -139,12 +139,12 @@ def test_the_best_a_recovery_and_an_early_end_are_marked(
 def test_one_evaluation_is_not_yet_the_best(panel: MonitorPanel) -> None:
     state = RunState()
     for step, loss in ((10, 1.5), (20, 1.25)):
-        figures = {"step": step, "steps": 40, "eval_loss": loss}
+        values = {"step": step, "steps": 40, "eval_loss": loss}
         state.apply(Event("Metric", fake_run.START + step, "train", {"step": step, "loss": loss}))
-        state.apply(Event("Metric", fake_run.START + step, "train", figures))
+        state.apply(Event("Metric", fake_run.START + step, "train", values))
         panel.show_state(state)
         panel.draw_now()
-        assert panel.header.figure("best") == ("–" if step == 10 else "1.25 at 20")
+        assert panel.header.text_of("best") == ("–" if step == 10 else "1.25 at 20")
 
 
 def hover(plot: LivePlot, step: int, qtbot: QtBot) -> str:
@@ -201,8 +201,8 @@ def test_log_scale_time_axis_and_smoothing(
 
 
 def test_gpu_memory_takes_the_place_of_ram(panel: MonitorPanel, state: RunState) -> None:
-    figures = {"vram_allocated_gib": 3.5, "vram_reserved_gib": 4.0, "vram_device_gib": 5.0}
-    state.apply(Event("Memory", fake_run.START + 100, "train", figures))
+    values = {"vram_allocated_gib": 3.5, "vram_reserved_gib": 4.0, "vram_device_gib": 5.0}
+    state.apply(Event("Memory", fake_run.START + 100, "train", values))
     panel.show_state(state)
     assert panel.plot("memory").spec.title == "GPU memory"
     assert panel.plot("memory").points("vram_reserved_gib")[1].tolist() == [4.0]

@@ -128,7 +128,7 @@ def test_sample_now_asks_and_shows_that_it_waits(panel: SamplesPanel, qtbot: Any
         QTest.mouseClick(panel.now, LEFT)
     assert asked.args == [[]]
     assert not panel.now.isEnabled()
-    assert (panel.now.text(), panel.told.text()) == ("Generating…", ASKED_TEXT)
+    assert (panel.now.text(), panel.status.text()) == ("Generating…", ASKED_TEXT)
     panel.add_events([sample(12, "Say hello.", "Hi.")])
     assert panel.now.isEnabled()
     QTest.keyClicks(panel.question, "Who are you?")

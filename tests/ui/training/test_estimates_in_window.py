@@ -131,8 +131,8 @@ def write_run(session: Session) -> None:
     folder.append(Event("RunStarted", 0.0, None, {}))
     folder.append(Event("StepStarted", 1.0, "train", {}))
     for n in range(6):
-        told = {"step": n + 1, "loss": 1.0, "tokens": 100, "tokens_per_s": 50.0}
-        folder.append(Event("Metric", 10.0 + 2 * n, "train", told))
+        metrics = {"step": n + 1, "loss": 1.0, "tokens": 100, "tokens_per_s": 50.0}
+        folder.append(Event("Metric", 10.0 + 2 * n, "train", metrics))
     folder.append(Event("RunFinished", 23.0, None, {"status": "completed"}))
 
 
@@ -188,8 +188,8 @@ def test_what_cannot_be_made_to_fit_is_not_promised(session: Session, qtbot: QtB
     QTest.mouseClick(strip(session).fit, LEFT)
     dialog = session.training.dialog
     assert dialog is not None
-    told = " ".join(label.text() for label in dialog.findChildren(QLabel))
-    assert "Even with all of these changes the training does not fit" in told
+    words = " ".join(label.text() for label in dialog.findChildren(QLabel))
+    assert "Even with all of these changes the training does not fit" in words
     assert "It does not fit" in dialog.result_words.text()
     dialog.reject()
 
@@ -218,22 +218,22 @@ def test_the_recipe_gives_reasons_and_takes_what_is_ticked(session: Session, qtb
 
 
 def test_a_model_without_weights_is_not_probed(session: Session, qtbot: QtBot) -> None:
-    """It is told at once, and the button can be pressed again."""
+    """The error is shown at once, and the button can be pressed again."""
     shown = strip(session)
     QTest.mouseClick(shown.probe, LEFT)
-    qtbot.waitUntil(lambda: "contains no weights" in shown.told.text())
-    assert shown.told.isVisible()
+    qtbot.waitUntil(lambda: "contains no weights" in shown.status.text())
+    assert shown.status.isVisible()
     assert shown.probe.text() == "Probe"
     assert shown.probe.isEnabled()
 
-    other = session.window.canvas.add_node_at_center("train")  # what was told is not about this one
+    other = session.window.canvas.add_node_at_center("train")  # the message is not about this one
     qtbot.waitUntil(lambda: session.window.canvas.selected_ids() == (other,))
     qtbot.waitUntil(lambda: strip(session) is not shown)
     second = strip(session)
-    assert second.told.isHidden()
+    assert second.status.isHidden()
     session.window.canvas.select(("train",))
     qtbot.waitUntil(lambda: strip(session) is not second)
-    assert "contains no weights" in strip(session).told.text()
+    assert "contains no weights" in strip(session).status.text()
 
 
 def test_proposals_for_another_state_of_the_graph_are_not_applied(

@@ -1,7 +1,7 @@
-"""What every editor is: a control for one value, with one signal for what the user did.
+"""The base of all editors: a control for one value, with a signal for edits by the user.
 
 ``set_value`` never emits. The wheel scrolls the panel unless the control has the focus, and undo
-keys go to the window: the document undoes, not the text box.
+keys go to the window, since the document has the undo history.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _UNDO_KEYS = (QKeySequence.StandardKey.Undo, QKeySequence.StandardKey.Redo)
 
 @dataclass(frozen=True)
 class FieldContext:
-    """What an editor may ask its surroundings.
+    """The environment of an editor.
 
     ``base_model`` gives the model that flows into the node of this form, as its setting is
     written, or ``None``. With ``relative_paths`` a path in the project's folder is stored
@@ -44,12 +44,13 @@ class FieldContext:
 
 
 class Editor(QWidget):
-    """Base of the editors: ``edited`` carries the new value, ``left`` says the focus is gone."""
+    """Base of the editors: ``edited`` carries the new value, ``left`` is emitted when it loses the
+    focus."""
 
     edited = Signal(object)
     left = Signal()
     wide = False
-    """Whether this editor needs the whole width, below its label."""
+    """Whether this editor needs the full width, below its label."""
     below: QWidget | None = None
     """What is shown under the field, as wide as the form."""
 
@@ -65,7 +66,7 @@ class Editor(QWidget):
         self.row.setSpacing(4)
 
     def adopt(self, control: QWidget) -> None:
-        """Make ``control`` the one that has the focus, the name and the description."""
+        """Use ``control`` for the focus, the accessible name and the description."""
         self.control = control
         control.setObjectName(f"field:{self.path}")
         control.setAccessibleName(self.spec.meta.label)
@@ -80,11 +81,11 @@ class Editor(QWidget):
         return self.fontMetrics().horizontalAdvance("0") * _DIGITS + _FRAME_PX
 
     def set_value(self, value: Any) -> None:
-        """Show a value without telling anyone."""
+        """Show a value; emits nothing."""
         raise NotImplementedError
 
     def set_read_only(self, read_only: bool) -> None:
-        """Show only, or let the user edit."""
+        """Make the editor read-only, or editable again."""
         self.setEnabled(not read_only)
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:

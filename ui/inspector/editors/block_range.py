@@ -1,6 +1,6 @@
 """The editor of a layer range: a line of text, and from, to and every n-th for most cases.
 
-The text is the setting; the three numbers write it. The Problems of the node say what is wrong with it.
+The text is the setting; the three numbers write it. Errors are shown as Problems of the node.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ class BlockRange(QWidget):
 
     @property
     def controls(self) -> tuple[QWidget, ...]:
-        """What takes the focus, in order."""
+        """The focusable controls, in order."""
         return self.line, self._from, self._to, self._every
 
     def show_text(self, text: str) -> None:
-        """Show a range; nothing is signalled."""
+        """Show a range; emits nothing."""
         if self.line.text() != text:
             self.line.setText(text)
         self._show_numbers(text)
@@ -70,7 +70,7 @@ class BlockRange(QWidget):
         if spans is None:
             spans = [range(first, last + 1)]
         if len(spans) > 1 or not spans[0]:
-            return  # three numbers cannot say it
+            return  # not expressible as three numbers
         (span,) = spans
         low, high, every = span.start, span.stop - 1, span.step
         for box, value in ((self._from, low), (self._to, high), (self._every, every)):
@@ -79,7 +79,7 @@ class BlockRange(QWidget):
             box.blockSignals(False)
 
     def _set(self) -> None:
-        """Write the three numbers as text; a first one after the last takes it along."""
+        """Write the three numbers as text; a first number above the last raises the last, too."""
         low, high, every = self._from.value(), self._to.value(), self._every.value()
         if low > high:
             moved = self._to if self.sender() is self._from else self._from

@@ -16,7 +16,7 @@ _FRAME_PX = 44
 
 
 class ChoiceEditor(Editor):
-    """A drop-down list; a value that is not in it is shown as it is, and kept."""
+    """A drop-down list; an unknown value is shown and kept."""
 
     def __init__(
         self, spec: FieldSpec, path: str, context: FieldContext, parent: QWidget | None = None
@@ -70,7 +70,7 @@ class ChoiceEditor(Editor):
         return self.spec.meta.variant == METHODS and not self.spec.meta.special
 
     def _research(self) -> set[str]:
-        """The ids of the methods that are folded away at first."""
+        """The IDs of the methods that are collapsed at first."""
         found = self.context.registry.choices(METHODS) if self._lists_methods else ()
         return {v.id for v in found if methods.is_research(v)}
 
@@ -90,7 +90,7 @@ class ChoiceEditor(Editor):
 
 
 def narrow(combo: QComboBox) -> None:
-    """Let a list be as narrow as its place, whatever its longest entry."""
+    """Let a list be narrower than its longest entry."""
     combo.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
     combo.setMinimumContentsLength(8)
 

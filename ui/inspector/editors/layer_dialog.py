@@ -1,7 +1,8 @@
-"""Where an adapter goes: the model's linear layers as a tree to tick, an expression, a range, ranks.
+"""Selects the layers of an adapter: the model's linear layers as a tree with check boxes, an
+expression, a range, ranks.
 
-Every control changes one state, and everything shown is read from it. Or, where the model is not here
-yet, lines to type in. It returns settings; it must not store them.
+Every control changes one state, and everything shown is read from it. If the model is not on this
+machine yet, names can be typed. It returns settings and stores nothing.
 """
 
 from __future__ import annotations
@@ -82,17 +83,18 @@ class LayerDialog(QDialog):
         self._fill()
 
     def changes(self) -> dict[str, Any]:
-        """The settings that another choice was made for."""
+        """The changed settings."""
         self.tree.flush()
         return self.state.changes()
 
     def selection(self) -> Any:
-        """The setting of the target modules as it is chosen now."""
+        """The target modules setting for the current selection."""
         self.tree.flush()
         return self.state.target_modules()
 
     def choose(self, preset: str) -> None:
-        """Tick what a preset stands for; “feed-forward” is what “attention” leaves, an empty one is none."""
+        """Check the layers of a preset; “feed-forward” is the complement of “attention”, an empty
+        preset checks none."""
         rest = preset == "feed-forward"
         names = (
             checked_of("attention" if rest else preset, self.state.modules)[0] if preset else set()
@@ -100,7 +102,7 @@ class LayerDialog(QDialog):
         self._tick({r.name for r in self.state.rows if names.issuperset(r.aliases) != rest})
 
     def judge(self) -> None:
-        """Show what the choices come to, and what is wrong with them."""
+        """Show the counts of the selection, and its errors."""
         self._soon.stop()
         state = self.state
         chosen = state.chosen()
@@ -111,12 +113,12 @@ class LayerDialog(QDialog):
         self.fields.show_errors(state.by_expression, errors)
         self.count.setText(count_words(state, rows))
         self._show_picked()
-        typed = bool(state.strange) and not state.modules  # nobody can judge them yet
+        typed = bool(state.strange) and not state.modules  # they cannot be validated yet
         ok = self._buttons.button(QDialogButtonBox.StandardButton.Ok)
         ok.setEnabled(typed or (bool(rows) and not chosen.errors))
 
     def accept(self) -> None:
-        """Take what was typed last into account first."""
+        """Apply the last edit before accepting."""
         self.tree.flush()
         self.judge()
         if self._buttons.button(QDialogButtonBox.StandardButton.Ok).isEnabled():
@@ -171,7 +173,8 @@ class LayerDialog(QDialog):
         self.resize(wanted.boundedTo(room))
 
     def _order(self) -> None:
-        """The way of the Tab key: the tree and its rows, the lines below, then what is above the tree."""
+        """The tab order: the tree and its rows, the lines below, then the controls above the
+        tree."""
         way = (
             self.tree,
             *self.numbers.controls,
@@ -205,21 +208,21 @@ class LayerDialog(QDialog):
         self.judge()
 
     def _switch(self, used: bool) -> None:
-        """Use the expression, or go on by hand from what it matches."""
+        """Use the expression, or select by hand, starting from its matches."""
         if not used:
             self.state.tick(self.state.matched())
         self.state.by_expression = used
         self.judge()
 
     def _set(self, name: str, value: Any) -> None:
-        """Take what was typed; an expression is used from its first letter on."""
+        """Apply an edit; an expression is used from its first character on."""
         setattr(self.state, name, value)
         if name == "expression":
             self.state.by_expression = bool(value)
         self._soon.start()
 
     def _give(self, own: dict[str, int], number: int) -> None:
-        """Give the selected rows a number of their own, or with 0 the node's."""
+        """Set a rank or alpha for the selected rows; 0 means the node's."""
         for row in self.tree.picked():
             own.pop(row.name, None)
             if number:

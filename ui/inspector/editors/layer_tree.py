@@ -1,7 +1,8 @@
-"""A tree of linear layers in groups, each with a tick; a group is ticked, partly ticked or not.
+"""A tree of linear layers in groups, with check boxes; a group is checked, partially checked or
+unchecked.
 
-The keyboard does all of it: arrows, and the space bar ticks every selected row. A row that is ticked and
-yet gets no adapter (out of the range, or excepted) is grey. It knows rows, not settings.
+The keyboard does all of it: arrows, and the space bar ticks every selected row. A checked row
+without an adapter (outside the range, or excluded) is grey. It knows rows, not settings.
 """
 
 from __future__ import annotations
@@ -70,7 +71,7 @@ class LayerTree(QTreeWidget):
             self.setCurrentItem(first)
 
     def check(self, checked: set[str]) -> None:
-        """Tick these rows and no others; nothing is signalled."""
+        """Check exactly these rows; emits nothing."""
         self.blockSignals(True)
         for item in self._leaves():
             state = _ON if self.rows_of(item)[0].name in checked else _OFF
@@ -80,7 +81,7 @@ class LayerTree(QTreeWidget):
         self.viewport().update()
 
     def show_numbers(self, adapted: set[str], words: Words) -> None:
-        """Say how many layers of each row get an adapter, with which rank, alpha and parameters."""
+        """Show the number of adapted layers of each row, with rank, alpha and parameters."""
         self.blockSignals(True)
         muted = self.palette().brush(QPalette.ColorRole.PlaceholderText)
         plain = self.palette().brush(QPalette.ColorRole.Text)
@@ -93,7 +94,7 @@ class LayerTree(QTreeWidget):
         self.viewport().update()
 
     def checked(self) -> set[str]:
-        """The names of the ticked rows."""
+        """The names of the checked rows."""
         return {self.rows_of(i)[0].name for i in self._leaves() if i.checkState(NAME) == _ON}
 
     def picked(self) -> list[Linear]:
@@ -109,16 +110,16 @@ class LayerTree(QTreeWidget):
         """Show only layers whose name, or whose group's, holds the text."""
         wanted = text.strip().lower()
         for top in top_items(self):
-            whole = wanted in top.text(NAME).lower()
+            group_matches = wanted in top.text(NAME).lower()
             shown = 0
             for child in child_items(top):
-                hidden = not whole and wanted not in child.text(NAME).lower()
+                hidden = not group_matches and wanted not in child.text(NAME).lower()
                 child.setHidden(hidden)
                 shown += not hidden
             top.setHidden(not shown)
 
     def keyPressEvent(self, event: QKeyEvent) -> None:
-        """The space bar ticks all selected rows alike."""
+        """Qt: the space bar toggles all selected rows together."""
         items = self.selectedItems()
         if event.key() != Qt.Key.Key_Space or len(items) < 2:
             super().keyPressEvent(event)
@@ -131,12 +132,12 @@ class LayerTree(QTreeWidget):
         self._tell_ticks()
 
     def _changed(self, item: QTreeWidgetItem, column: int) -> None:
-        """A tick on a group comes with one for each of its rows: all are told at once, soon."""
+        """Toggling a group toggles each of its rows: emit one signal for all, shortly after."""
         if column == NAME:
             self._soon.start()
 
     def flush(self) -> None:
-        """Tell at once of a tick that is about to be told."""
+        """Emit a pending signal immediately."""
         if self._soon.isActive():
             self._soon.stop()
             self._tell_ticks()

@@ -1,4 +1,4 @@
-"""The words and numbers of the target dialog: ranks and parameters of rows, and the sum of it all."""
+"""The texts of the target dialog: ranks and parameters of rows, and their sums."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def row_words(state: TargetState, rows: Sequence[Linear]) -> tuple[str, str, str
 
 
 def _one(numbers: set[int]) -> str:
-    """The number that they share; none is known where the node has no such setting."""
+    """The common value of the rows; ``None`` if the node has no such setting."""
     if len(numbers) > 1:
         return "several"
     (number,) = numbers
@@ -42,10 +42,10 @@ def count_words(state: TargetState, rows: Sequence[Linear]) -> str:
             f"{words}. The number of trainable parameters of this method is known once the adapter "
             "is built."
         )
-    whole = state.whole_parameters()
-    if whole:
+    full = state.fully_trained_parameters()
+    if full:
         return (
-            f"{words}; {sum(known):,} trainable parameters in adapters, {whole:,} in fully trained "
+            f"{words}; {sum(known):,} trainable parameters in adapters, {full:,} in fully trained "
             "modules."
         )
     return f"{words}; {sum(known):,} trainable parameters." if known else f"{words}."

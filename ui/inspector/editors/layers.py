@@ -1,7 +1,7 @@
 """The linear layers of a base model, grouped by the last part of their name.
 
-A bridge to ``studio.model.models``, which knows how to read them without torch. A model that cannot be
-read here is no error: the sentence says why, and names can be typed instead.
+A bridge to ``studio.model.models``, which knows how to read them without torch. A model that cannot
+be read is not an error: a sentence gives the reason, and names can be typed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from studio.model.shapes import Linear
 
 
 def find_layers(model: str | None, project_dir: Path) -> tuple[list[LinearModule], str]:
-    """The model's linear layers, and a sentence that says why there are none."""
+    """The model's linear layers, and a sentence if there are none."""
     if not model:
         return [], "No base model is connected, so its layers are unknown."
     found = linear_modules(model, project_dir)
@@ -46,8 +46,8 @@ def checked_of(value: Any, modules: Sequence[LinearModule]) -> tuple[set[str], l
 def written(
     checked: set[str], rows: Sequence[Linear], modules: Sequence[LinearModule], named: bool = False
 ) -> str | list[str]:
-    """The shortest setting for these rows: a preset (unless they are to be ``named``), else kinds that
-    are wanted whole and the full names of the others."""
+    """The shortest setting for these rows: a preset (unless they are to be ``named``), else
+    complete kinds and the full names of the other layers."""
     for preset, targets in presets(modules).items() if checked and not named else ():
         taken = taker(targets)
         if checked == {r.name for r in rows if any(map(taken, r.aliases))}:

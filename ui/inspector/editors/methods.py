@@ -1,7 +1,7 @@
 """The list of LoRA methods: in groups, each method with a line that says when to use it.
 
-Research methods are folded away until their heading is chosen or the node uses one of them. Methods that
-the present model refuses stay in the list; the Problem beside the field says why.
+Research methods are collapsed until their heading is selected or the node uses one of them. Methods
+that the model does not support stay in the list; a Problem at the field gives the reason.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def is_research(variant: Variant) -> bool:
 
 
 def group_of(variant: Variant) -> str:
-    """The heading that a method stands under."""
+    """The heading of a method."""
     if is_research(variant):
         return RESEARCH
     return COMMON if variant.order < COMMON_BELOW else MORE

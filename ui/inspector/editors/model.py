@@ -1,6 +1,6 @@
 """The editor for a base model: a starter, something used before, a folder, a .gguf, or a hub id.
 
-It only writes a name down. Whether the model exists is said by the node's check.
+It only stores a name; the node's check reports whether the model exists.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class ModelEditor(Editor):
         self._line.setAcceptDrops(False)
 
     def set_value(self, value: Any) -> None:
-        """Show a model; the caret stays where it is while the text is the same."""
+        """Show a model; the cursor stays in place while the text is unchanged."""
         text = str(value or "")
         if text == self._line.text():
             return

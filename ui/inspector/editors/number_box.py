@@ -1,7 +1,7 @@
-"""A box for whole and decimal numbers that keeps what was typed, even when it is wrong.
+"""A box for integers and decimal numbers that keeps the typed text, even if it is invalid.
 
-Qt's own spin boxes refuse or change text that is out of limits; here the limits hold for the
-arrows, and what is typed is handed on as it is, so that a Problem can say what is wrong with it.
+Qt's spin boxes reject or change text outside the limits; here the limits apply to the arrows only,
+and typed text is passed on unchanged, so that a Problem can describe the error.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _ROOM_FOR_DIGITS = "000000"
 class NumberBox(QAbstractSpinBox):
     """Typed limits, steps that suit the field (2e-4 → 5e-4, 16 → 32), special words, a unit.
 
-    ``value()`` is the number, or the text where it is no number.
+    ``value()`` is the number, or the text if it is not a number.
     """
 
     value_edited = Signal(object)
@@ -31,7 +31,7 @@ class NumberBox(QAbstractSpinBox):
     def __init__(self, spec: FieldSpec, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._spec = spec
-        self._whole = spec.kind == "int"
+        self._integer = spec.kind == "int"
         self._special = dict(spec.meta.special)
         self._value: Any = spec.default
         self._unit = QLabel(spec.meta.unit, self.lineEdit())
@@ -43,11 +43,11 @@ class NumberBox(QAbstractSpinBox):
         self.setValue(spec.default)
 
     def value(self) -> Any:
-        """The number, or the text where it is no number."""
+        """The number, or the text if it is not a number."""
         return self._value
 
     def setValue(self, value: Any) -> None:
-        """Show a value; no signal. The text is left alone when it already means this value."""
+        """Show a value; emits nothing. The text stays if it already has this value."""
         if self.hasFocus() and self._read() == value and value == self._value:
             return
         self._value = value
@@ -64,7 +64,7 @@ class NumberBox(QAbstractSpinBox):
         self.value_edited.emit(wanted)
 
     def stepEnabled(self) -> QAbstractSpinBox.StepEnabledFlag:
-        """Which arrows can do something."""
+        """The enabled arrows."""
         flag = QAbstractSpinBox.StepEnabledFlag
         found = flag.StepNone
         if self.isReadOnly():
@@ -76,17 +76,17 @@ class NumberBox(QAbstractSpinBox):
         return found
 
     def validate(self, text: str, position: int) -> tuple[QValidator.State, str, int]:
-        """Any text may stay; what is wrong with it is said beside the field."""
+        """Accept any text; errors are shown at the field."""
         return QValidator.State.Acceptable, text, position
 
     def focusOutEvent(self, event: QFocusEvent) -> None:
-        """Take what is in the box as final."""
+        """Commit the text."""
         if event.reason() != Qt.FocusReason.PopupFocusReason:
             self.commit()
         super().focusOutEvent(event)
 
     def commit(self) -> None:
-        """Hand on text that is no number, or tidy a number; an empty box shows its value again."""
+        """Emit invalid text, or format a number; an empty box shows its value again."""
         text = self.lineEdit().text()
         if not text.strip() and self._spec.optional and self._value is not None:
             self._value = None
@@ -134,7 +134,7 @@ class NumberBox(QAbstractSpinBox):
         for value, words in self._special.items():
             if text.strip().casefold() == words.casefold():
                 return value
-        return number_text.from_text(text, self._whole)
+        return number_text.from_text(text, self._integer)
 
     def _show(self) -> None:
         value = self._value
@@ -149,14 +149,14 @@ class NumberBox(QAbstractSpinBox):
 
     def _moved(self, value: Any, steps: int) -> Any:
         meta = self._spec.meta
-        if meta.log_scale and self._whole:
+        if meta.log_scale and self._integer:
             return number_text.step_doubling(value, steps)
         if meta.log_scale:
             return number_text.step_decades(value, steps)
-        return number_text.step_plain(value, steps, meta.step or (1 if self._whole else 0.1))
+        return number_text.step_plain(value, steps, meta.step or (1 if self._integer else 0.1))
 
     def _next(self, steps: int) -> Any:
-        """The value that many steps away, kept inside the limits; ``None`` if there is no way."""
+        """The value ``steps`` steps away within the limits; ``None`` if there is none."""
         current = self._read()
         if not _is_number(current):
             return None
@@ -176,7 +176,7 @@ class NumberBox(QAbstractSpinBox):
         return low, high
 
     def _inside(self, limit: float, direction: int) -> Any:
-        if self._whole:
+        if self._integer:
             return int(limit) + direction
         tiny = 1e-9 if self._spec.meta.log_scale else 1e-6
         return number_text.step_plain(limit, direction, self._spec.meta.step or tiny)

@@ -1,4 +1,4 @@
-"""Numbers as people write them: 0.0002 is shown as 2e-4, and 0,5 is understood as 0.5.
+"""Numbers as text: 0.0002 is shown as 2e-4, and 0,5 is read as 0.5.
 
 Pure functions, so that the number box has no arithmetic of its own. Text and value are exact
 inverses: what is shown reads back as the same float.
@@ -26,31 +26,33 @@ def to_text(value: float) -> str:
     return f"{format(number.scaleb(-power).normalize(), 'f')}e{power}"
 
 
-def from_text(text: str, whole: bool) -> int | float | None:
-    """The number in a text, or ``None``. ``whole`` wants an integer; a lone comma is a point."""
+def from_text(text: str, integer: bool) -> int | float | None:
+    """The number in a text, or ``None``. ``integer`` requires an integer; a single comma is a
+    decimal point."""
     plain = text.strip().replace(" ", "").replace("\u202f", "").replace("−", "-")
-    if plain.count(",") == 1 and "." not in plain and not whole:
+    if plain.count(",") == 1 and "." not in plain and not integer:
         plain = plain.replace(",", ".")
     if "_" in plain:
         return None
     try:
-        number = int(plain) if whole else float(plain)
+        number = int(plain) if integer else float(plain)
     except ValueError:
         return None
     return number if math.isfinite(number) else None
 
 
 def may_continue(text: str) -> bool:
-    """Whether this looks like the start of a number (``2e-``, ``-``, ``.``): no time to complain."""
+    """Whether this may be the beginning of a number (``2e-``, ``-``, ``.``), which is not an error
+    yet."""
     plain = text.strip().lower().replace(",", ".")
     if plain in ("", "-", "+", "."):
         return True
     mantissa, e, power = plain.partition("e")
-    return bool(e) and power in ("", "-", "+") and from_text(mantissa, whole=False) is not None
+    return bool(e) and power in ("", "-", "+") and from_text(mantissa, integer=False) is not None
 
 
 def step_plain(value: float, steps: int, step: float) -> float:
-    """``value`` moved by whole steps, without the dust of binary fractions."""
+    """``value`` moved by ``steps`` steps, without binary rounding errors."""
     if isinstance(value, int) and float(step).is_integer():
         return value + steps * int(step)
     return float(Decimal(repr(float(value))) + steps * Decimal(repr(float(step))))

@@ -1,7 +1,7 @@
 """The editor for a file or a folder: type it, browse for it, or drop it.
 
 A path inside the project's folder is kept relative to it, so that the project can be moved. Nothing
-is opened here: whether the file is any good is said by the node's check.
+is opened here: the node's check validates the file.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class PathEditor(LineEditor):
         self.setAcceptDrops(True)
 
     def browse(self) -> None:
-        """Ask for a path, starting where the present one lies."""
+        """Ask for a path, starting at the current one."""
         start = start_folder(self.line.text(), self.context.project_dir())
         title = f"Select: {self.spec.meta.label}"
         if self._folder:
@@ -95,7 +95,7 @@ def relative_to_project(path: Path, project_dir: Path) -> str:
 
 
 def start_folder(text: str, project_dir: Path) -> Path:
-    """Where a file window opens: at the present file, else in the project's folder."""
+    """The start folder of a file dialog: that of the current file, else the project's folder."""
     if text:
         present = project_dir / Path(text).expanduser()
         for candidate in (present, present.parent):

@@ -16,7 +16,7 @@ _PARAGRAPH_LINES = 5
 
 
 class NumberEditor(Editor):
-    """A whole or decimal number."""
+    """An integer or decimal number."""
 
     def __init__(
         self, spec: FieldSpec, path: str, context: FieldContext, parent: QWidget | None = None
@@ -32,7 +32,7 @@ class NumberEditor(Editor):
 
 
 class SwitchEditor(Editor):
-    """Yes or no, said in a word and not by the tick alone."""
+    """A switch whose state is also shown as a word."""
 
     def __init__(
         self, spec: FieldSpec, path: str, context: FieldContext, parent: QWidget | None = None
@@ -100,30 +100,30 @@ class ListEditor(LineEditor):
         return [word.strip() for word in text.split(",") if word.strip()]
 
     def set_value(self, value: Any) -> None:
-        """Leave the text alone while it means the same list, so that a comma can be typed."""
+        """Keep the text while it means the same list, so that a comma can be typed."""
         if self.line.hasFocus() and self.from_text(self.line.text()) == value:
             return
         super().set_value(value)
 
 
 class DataEditor(LineEditor):
-    """Raw JSON data, for fields that have no better form."""
+    """Raw JSON data, for fields without a better editor."""
 
     wide = True
 
     def to_text(self, value: Any) -> str:
-        """JSON in one line; text that is no JSON as it is."""
+        """JSON in one line; text that is not JSON unchanged."""
         return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
     def from_text(self, text: str) -> Any:
-        """The data, or the text where it is no JSON."""
+        """The data, or the text if it is not JSON."""
         try:
             return json.loads(text)
         except ValueError:
             return text
 
     def set_value(self, value: Any) -> None:
-        """Leave the text alone while it means the same data."""
+        """Keep the text while it means the same data."""
         if self.line.hasFocus() and self.from_text(self.line.text()) == value:
             return
         super().set_value(value)

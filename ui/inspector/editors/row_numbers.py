@@ -1,6 +1,6 @@
-"""Rank and alpha of the rows that are selected in the tree; left empty, they are those of the node.
+"""Rank and alpha of the rows that are selected in the tree; empty fields mean those of the node.
 
-It shows and tells numbers. It must not know which setting they are written to.
+It shows and emits numbers, and does not know their settings.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class RowNumbers(QWidget):
 
     @property
     def controls(self) -> tuple[QWidget, ...]:
-        """What takes the focus, in order."""
+        """The focusable controls, in order."""
         return self._rank, self._alpha, self._reset
 
     def show_rows(
@@ -56,8 +56,8 @@ class RowNumbers(QWidget):
         node: tuple[int, int],
         why_not: str,
     ) -> None:
-        """Show the numbers of ``count`` rows, ``None`` for the node's; ``why_not`` says why there can
-        be none of their own."""
+        """Show the numbers of ``count`` rows, ``None`` for the node's; ``why_not`` is the reason if
+        they cannot be set."""
         chosen = f"{count:,} selected {'layer' if count == 1 else 'layers'}"
         self._words.setText(why_not or (chosen if count else "Select rows to set their rank."))
         usable = bool(count) and not why_not
@@ -83,7 +83,7 @@ class RowNumbers(QWidget):
 def _show(line: QLineEdit, numbers: set[int | None], usual: int) -> None:
     one = next(iter(numbers)) if len(numbers) == 1 else None
     text = str(one) if one is not None else ""
-    if line.text() != text:  # the cursor stays where somebody types
+    if line.text() != text:  # keep the cursor of a box that is being edited
         line.setText(text)
     line.setPlaceholderText("several" if len(numbers) > 1 else str(usual or ""))
 

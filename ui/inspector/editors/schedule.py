@@ -1,7 +1,7 @@
 """The field for the learning rate schedule: a list, and under it a picture of the chosen schedule.
 
-The picture shows the rate that training will use at each step, warm-up included. It reads settings
-and never changes them.
+The picture shows the learning rate at each step, including warmup. It reads settings and never
+changes them.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from ui.inspector.editors.number_text import to_text
 from ui.style import theme
 
 UNKNOWN_STEPS = 1000
-"""The length of the run that is drawn while the number of steps is not known."""
+"""The drawn length of a run with an unknown number of steps."""
 WARMUP_SHARE = 10
-"""A run of unknown length is drawn at least this many times as long as its warm-up."""
+"""The minimum drawn length of such a run, as a multiple of its warmup."""
 POINTS = 400
 _LINES = 5
 _TEXT_SHARE = 0.85
@@ -85,13 +85,13 @@ class SchedulePicture(QWidget):
         self._compute()
 
     def set_steps(self, steps: int | None) -> None:
-        """How many steps the run is estimated to have; ``None`` while that is not known."""
+        """Set the estimated number of steps; ``None`` if it is unknown."""
         if steps != self._estimated:
             self._estimated = steps
             self._compute()
 
     def _known_steps(self) -> int:
-        """The number of steps, 0 while it is not known: set by the user, else estimated."""
+        """The number of steps: set by the user, else estimated; 0 if unknown."""
         fixed = self._settings.max_steps if self._settings is not None else 0
         return fixed or self._estimated or 0
 

@@ -1,7 +1,8 @@
-"""The lines below the tree of layers: expression, range, exceptions, and modules to save.
+"""The lines below the tree of layers: expression, range, excluded layers, and fully trained
+modules.
 
-Each line shows a part of the target state and tells what was typed; beneath it stands what is wrong with
-it. Lines for settings that the node does not have are not shown.
+Each line shows a part of the target state with its error below, and emits edits. Lines for settings
+that the node does not have are hidden.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ from PySide6.QtWidgets import QCheckBox, QGridLayout, QLabel, QLineEdit, QWidget
 from studio.model.layer_pattern import PATTERN
 from studio.model.targets import FieldError
 from ui.inspector.editors.block_range import BlockRange
+from ui.inspector.editors.fully_trained import FullyTrainedBoxes
 from ui.inspector.editors.target_state import TargetState, typed_names
-from ui.inspector.editors.whole_boxes import WholeBoxes
 from ui.style.widgets import ErrorLabel
 
 _EXAMPLE = "model.layers.0.self_attn.q_proj"
@@ -43,7 +44,7 @@ class TargetFields(QWidget):
         self._exclude = self._line("exclude", "Excluded layers", "none, or k_proj, down_proj")
         self._names = self._line("names", "Module names", "q_proj, v_proj")
         self._range = BlockRange(*(state.blocks or (0, 0)), self)
-        self._whole = WholeBoxes(state.parts, dtype, self)
+        self._fully_trained = FullyTrainedBoxes(state.parts, dtype, self)
         self._wrong = {name: ErrorLabel("", self) for name in _JUDGED}
         for name, label in self._wrong.items():
             label.setObjectName(f"wrong:{name}")
@@ -52,13 +53,13 @@ class TargetFields(QWidget):
 
     @property
     def controls(self) -> tuple[QWidget, ...]:
-        """What takes the focus, in order."""
-        boxes = self._whole.boxes.values()
+        """The focusable controls, in order."""
+        boxes = self._fully_trained.boxes.values()
         ranges = self._range.controls
         return self._use, self._expression, self._names, *ranges, self._exclude, *boxes
 
     def show_errors(self, by_expression: bool, errors: Sequence[FieldError]) -> None:
-        """Show whether the expression is used, and beneath each line what is wrong with it."""
+        """Show whether the expression is used, and the errors below the lines."""
         self._use.setChecked(by_expression)
         for name, label in self._wrong.items():
             said = next((_sentence(s, h) for field, s, h in errors if field == name), "")
@@ -71,15 +72,15 @@ class TargetFields(QWidget):
         self._exclude.setText(state.exclude)
         self._names.setText(", ".join(state.strange))
         self._range.show_text(state.layers)
-        self._whole.show_names(state.whole)
+        self._fully_trained.show_names(state.fully_trained)
         self._expression.textEdited.connect(lambda t: self.changed.emit("expression", t.strip()))
         self._exclude.textEdited.connect(lambda t: self.changed.emit("exclude", t.strip()))
         self._names.textEdited.connect(lambda t: self.changed.emit("strange", typed_names(t)))
         self._range.edited.connect(lambda text: self.changed.emit("layers", text))
-        self._whole.edited.connect(lambda names: self.changed.emit("whole", names))
+        self._fully_trained.edited.connect(lambda names: self.changed.emit("fully_trained", names))
 
     def _lay_out(self) -> None:
-        """A label and a control in each line; what has no line is hidden."""
+        """Place a label and a control in each line, and hide unused controls."""
         state, known, grid = self._state, bool(self._state.modules), QGridLayout(self)
         grid.setContentsMargins(0, 0, 0, 0)
         grid.setVerticalSpacing(6)
@@ -97,8 +98,10 @@ class TargetFields(QWidget):
             _row(grid, self._label("&Except", self._exclude), self._exclude)
             _row(grid, None, self._wrong["exclude"])
         if state.parts and "modules_to_save" in state.values:
-            label = self._label("&Fully trained modules", next(iter(self._whole.boxes.values())))
-            _row(grid, label, self._whole)
+            label = self._label(
+                "&Fully trained modules", next(iter(self._fully_trained.boxes.values()))
+            )
+            _row(grid, label, self._fully_trained)
             grid.setAlignment(label, Qt.AlignmentFlag.AlignTop)
         for part in (
             self._use,
@@ -106,7 +109,7 @@ class TargetFields(QWidget):
             self._names,
             self._range,
             self._exclude,
-            self._whole,
+            self._fully_trained,
             *self._wrong.values(),
         ):
             part.setVisible(grid.indexOf(part) >= 0)
@@ -132,6 +135,6 @@ def _row(grid: QGridLayout, label: QWidget | None, control: QWidget) -> None:
 
 
 def _sentence(sentence: str, hint: str) -> str:
-    """A sentence of a Problem, on its own."""
+    """A Problem as a sentence."""
     text = f"{sentence} {hint}".strip().replace(PATTERN, "")
     return text[:1].upper() + text[1:]

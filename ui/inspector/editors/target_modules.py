@@ -1,7 +1,7 @@
-"""The editor for target modules: a preset, or layers ticked in a list of the model's real ones.
+"""The editor for target modules: a preset, or layers selected in a list of the model's layers.
 
-Layer names come from ``studio.model.models``, which reads only the model's description. Where that is
-not possible (a hub model that is not here yet), names can be typed.
+Layer names come from ``studio.model.models``, which reads only the model's description. If that is
+not possible (a Hub model that has not been downloaded), names can be typed.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class TargetModulesEditor(Editor):
         widen_popup(self._combo)
 
     def choose(self) -> None:
-        """Open the tree of layers and take every setting that was changed there, in one step."""
+        """Open the tree of layers and store the changed settings in one step."""
         model, folder = self.context.base_model(), self.context.project_dir()
         layers, why_not = find_layers(model, folder)
         values = {n: v for n in _READ if (v := self.context.value(n)) is not None}
@@ -83,7 +83,7 @@ class TargetModulesEditor(Editor):
         dialog.deleteLater()
 
     def _no_ranks(self, values: Mapping[str, Any]) -> str:
-        """Why layers can have no rank of their own with the node's method."""
+        """The reason if the node's method does not support ranks per layer."""
         found = self.context.registry.variants.get("adapter", {}).get(str(values.get("method")))
         if found is not None and getattr(found.payload, "own_layers", False):
             return f"{found.title} selects its layers automatically."

@@ -1,7 +1,8 @@
-"""What the dialog of target modules holds: the settings of a LoRA node that say where it is put.
+"""The state of the target dialog: the settings of a LoRA node that select its layers.
 
-Why apart from the widgets: every control changes this and every count is read from it, so that what is
-shown is what the node does (``studio.model.targets.choose`` decides both). It must not know Qt.
+It is separate from the widgets: every control changes it and every count is read from it, so that
+the dialog shows what the node does (``studio.model.targets.choose`` decides both). It does not
+depend on Qt.
 """
 
 from __future__ import annotations
@@ -42,8 +43,8 @@ _NO_PATTERNS: dict[str, Any] = {"rank_pattern": "", "alpha_pattern": ""}
 
 @dataclass
 class TargetState:
-    """``values`` are the node's settings, those that it has; ``r`` and ``alpha`` are of layers that have
-    none of their own. Layers go by the names of their rows: an expert by the weight it is joined in."""
+    """``values`` are the node's settings, those that it has; ``r`` and ``alpha`` apply to layers
+    without overrides. Layers have the names of their rows: an expert that of its joined weight."""
 
     modules: Sequence[LinearModule]
     values: Mapping[str, Any]
@@ -56,7 +57,7 @@ class TargetState:
     exclude: str = field(init=False)
     ranks: dict[str, int] = field(init=False)
     alphas: dict[str, int] = field(init=False)
-    whole: list[str] = field(init=False)
+    fully_trained: list[str] = field(init=False)
     before: dict[str, Any] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -66,12 +67,12 @@ class TargetState:
         names, strange = checked_of(wanted, self.modules)
         self.ticked = {r.name for r in self.rows if names.issuperset(r.aliases)}
         self.strange = [] if self.by_expression else strange
-        if self.by_expression and not self.modules:  # shown as it was typed
+        if self.by_expression and not self.modules:  # shown as entered
             self.by_expression, self.strange = False, [str(wanted)]
         self.layers, self.exclude = self._text("layers"), self._text("exclude")
         self.ranks = self._numbers("rank_pattern")
         self.alphas = self._numbers("alpha_pattern")
-        self.whole = listed(self._text("modules_to_save"))
+        self.fully_trained = listed(self._text("modules_to_save"))
         self.before = self.settings()
 
     @cached_property
@@ -81,7 +82,7 @@ class TargetState:
 
     @cached_property
     def blocks(self) -> tuple[int, int] | None:
-        """The first and last number of a block, where the model has any."""
+        """The first and last block number, if the model has blocks."""
         found = [n for r in self.rows if (n := block_number(r.name)) is not None]
         return (min(found), max(found)) if found else None
 
@@ -107,7 +108,7 @@ class TargetState:
         return list(dict.fromkeys([*found, *self.strange]))
 
     def chosen(self) -> Chosen:
-        """What the node would do with these choices; nobody knows where no layers are known."""
+        """The targets selected by these settings; unknown if no layers are known."""
         if not self.modules:
             return Chosen([], [])
         return choose(
@@ -120,18 +121,18 @@ class TargetState:
         return [r for r in self.rows if taken.issuperset(r.aliases)]
 
     def matched(self) -> set[str]:
-        """The rows that are ticked, by hand or by the expression."""
+        """The rows that are checked, by hand or by the expression."""
         if not self.by_expression:
             return set(self.ticked)
         names, _ = checked_of(PATTERN + self.expression, self.modules)
         return {r.name for r in self.rows if names.issuperset(r.aliases)}
 
     def nothing_is_ticked(self) -> bool:
-        """Whether the user has taken every tick away."""
+        """Whether the user has unchecked all layers."""
         return bool(self.modules) and not (self.by_expression or self.ticked or self.strange)
 
     def tick(self, names: Iterable[str]) -> None:
-        """Choose by hand from now on; the expression is kept, unused."""
+        """Select by hand from now on; the expression is kept but not used."""
         self.ticked, self.by_expression = set(names), False
 
     def rank_of(self, row: Linear) -> int:
@@ -141,30 +142,30 @@ class TargetState:
         return self.alphas.get(row.name, self.alpha)
 
     def parameters(self, row: Linear) -> int | None:
-        """What the node's method trains in a row; ``None`` where no formula is known."""
+        """The trained parameters of a row; ``None`` if there is no formula."""
         formula = FORMULAS.get(str(self.values.get("method") or "lora"))
         own = self.values.get("method_settings")
         if formula is None or not self.r:
             return None
         return formula(row, self.rank_of(row), own if isinstance(own, Mapping) else {})
 
-    def whole_parameters(self) -> int:
-        """Parameters of the parts that are trained as a whole."""
-        return sum(p.parameters for p in self.parts if p.name in self.whole)
+    def fully_trained_parameters(self) -> int:
+        """Parameters of the fully trained modules."""
+        return sum(p.parameters for p in self.parts if p.name in self.fully_trained)
 
     def settings(self) -> dict[str, Any]:
-        """Every setting that the node has, as these choices write it."""
+        """The settings of the node for this selection."""
         rows = self.adapted(self.chosen())
         found = {
             **self._where(),
             "rank_pattern": pattern_words(rows, self.rows, self.ranks, self.r),
             "alpha_pattern": pattern_words(rows, self.rows, self.alphas, self.alpha),
-            "modules_to_save": ", ".join(self.whole),
+            "modules_to_save": ", ".join(self.fully_trained),
         }
         return {name: found[name] for name in WRITTEN if name in self.values}
 
     def changes(self) -> dict[str, Any]:
-        """The settings that another choice was made for; the others stay as they were typed."""
+        """The changed settings; the others stay as entered."""
         return {n: v for n, v in self.settings().items() if v != self.before[n]}
 
     def _where(self) -> dict[str, Any]:
@@ -197,10 +198,10 @@ def _any(fits: Any, row: Linear) -> bool:
 def pattern_words(
     rows: Sequence[Linear], every: Sequence[Linear], own: Mapping[str, int], default: int
 ) -> str:
-    """Ranks or alphas as the setting is written: single layers first, then whole kinds. The first name
-    that fits a layer counts."""
+    """Ranks or alphas in the format of the setting: single layers first, then kinds. The first
+    matching name applies."""
     single: list[str] = []
-    whole: list[str] = []
+    by_kind: list[str] = []
     names = {r.name for r in rows}
     for kind, members in kinds(every).items():
         numbers = {m.name: own.get(m.name, default) for m in members if m.name in names}
@@ -208,10 +209,10 @@ def pattern_words(
             continue
         ((usual, _),) = Counter(numbers.values()).most_common(1)
         single += [f"{name}={n}" for name, n in numbers.items() if n != usual]
-        whole += [f"{kind}={usual}"] if usual != default else []
-    return ", ".join(single + whole)
+        by_kind += [f"{kind}={usual}"] if usual != default else []
+    return ", ".join(single + by_kind)
 
 
 def typed_names(text: str) -> list[str]:
-    """Names with commas between them; an expression may hold commas of its own."""
+    """Names separated by commas; an expression may contain commas."""
     return [text.strip()] if text.strip().startswith(PATTERN) else listed(text)

@@ -1,6 +1,7 @@
-"""Embedding and head as modules to save: a check box each, with its size, and a note on tied weights.
+"""Embedding and head as fully trained modules: a check box each with its size, and a note on tied
+weights.
 
-Other names in the setting are kept. It must not read files.
+Other names in the setting are kept.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ TIED = (
 )
 
 
-class WholeBoxes(QWidget):
-    """``edited`` carries the names that are ticked."""
+class FullyTrainedBoxes(QWidget):
+    """``edited`` carries the selected names."""
 
     edited = Signal(object)
 
@@ -32,12 +33,12 @@ class WholeBoxes(QWidget):
         self._parts, self._names = list(parts), list[str]()
         self.boxes = {p.name: QCheckBox(part_words(p, dtype), self) for p in parts}
         self.note = MutedLabel("", self)
-        self.note.setObjectName("whole-note")
+        self.note.setObjectName("fully-trained-note")
         self.note.hide()
         row = QHBoxLayout()
         row.setSpacing(16)
         for name, box in self.boxes.items():
-            box.setObjectName(f"whole:{name}")
+            box.setObjectName(f"fully-trained:{name}")
             box.toggled.connect(self._toggled)
             row.addWidget(box)
         row.addStretch(1)
@@ -47,7 +48,7 @@ class WholeBoxes(QWidget):
         column.addWidget(self.note)
 
     def show_names(self, names: Sequence[str]) -> None:
-        """Tick these parts; nothing is signalled."""
+        """Check these parts; emits nothing."""
         self._names = list(names)
         for name, box in self.boxes.items():
             box.blockSignals(True)
@@ -68,7 +69,7 @@ class WholeBoxes(QWidget):
 
 
 def part_words(part: FullyTrainedModule, dtype: str) -> str:
-    """“Head (lm_head), 28.3 million, 57 MB”; both sizes where the precision is not decided."""
+    """“Head (lm_head), 28.3 million, 57 MB”; both sizes if the precision is unknown."""
     kind = "Head" if part.name in _HEADS else "Embedding"
     sizes = {"float32": (4,), "auto": (2, 4), "": (2, 4)}.get(dtype, (2,))
     size = " to ".join(f"{part.parameters * each / 1e6:,.0f}" for each in sizes)
