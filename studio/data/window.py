@@ -61,16 +61,12 @@ class SourceWindow:
 
     def count(self) -> int:
         """How many rows there are, bad ones included."""
-        return self._count(0, len(self.files))
+        return self.own_count() + sum(self._size(i) for i in range(self._own, len(self.files)))
 
     def own_count(self) -> int:
-        """How many of them are not from the validation file."""
-        return self._count(0, self._own)
-
-    def _count(self, first: int, last: int) -> int:
-        total = sum(self._size(i) for i in range(first, last))
-        limit = self.settings.limit
-        return min(total, limit) if limit and first == 0 and last == self._own else total
+        """How many of them are not from the validation file. The row limit is for these."""
+        total = sum(self._size(i) for i in range(self._own))
+        return min(total, self.settings.limit) if self.settings.limit else total
 
     def rows(self, first: int, last: int) -> list[SourceRow]:
         """The rows from number ``first`` to ``last``, both included, as far as there are any."""
