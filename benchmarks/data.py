@@ -46,14 +46,19 @@ def step(source: Path, folder: Path, stop_after: float) -> dict[str, Any]:
     from studio.node_settings.dataset import DatasetSettings
     from studio.training.data.rows import prepare_rows
 
-    signs = [time.perf_counter()]
-    asked = 0.0
+    signs, computed = [time.perf_counter()], [time.process_time()]
+    asked = asked_cpu = 0.0
 
     def stop() -> bool:
-        nonlocal asked
+        nonlocal asked, asked_cpu
         if stop_after and time.perf_counter() - signs[0] > stop_after and not asked:
             asked = time.perf_counter() + 0.05  # as if the user pressed Stop a moment later
+            asked_cpu = time.process_time()
         return bool(asked) and time.perf_counter() >= asked
+
+    def sign(event: object) -> None:
+        signs.append(time.perf_counter())
+        computed.append(time.process_time())
 
     context = StepContext(
         node="data",
@@ -62,7 +67,7 @@ def step(source: Path, folder: Path, stop_after: float) -> dict[str, Any]:
         checkpoints=folder / "kept",
         project_dir=folder,
         registry=load_registry(),
-        emit_event=lambda event: signs.append(time.perf_counter()),
+        emit_event=sign,
         stop_requested=stop,
     )
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
@@ -79,7 +84,9 @@ def step(source: Path, folder: Path, stop_after: float) -> dict[str, Any]:
         "rows": rows,
         "seconds": now - signs[0],
         "stop_s": now - asked if asked else None,
+        "stop_cpu_s": time.process_time() - asked_cpu if asked else None,
         "silence_s": max(b - a for a, b in pairwise(signs)),
+        "silence_cpu_s": max(b - a for a, b in pairwise(computed)),
         "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000,
         "start_mb": before,
     }

@@ -61,16 +61,12 @@ class SourceWindow:
 
     def count(self) -> int:
         """The number of rows, including bad ones."""
-        return self._count(0, len(self.files))
+        return self.own_count() + sum(self._size(i) for i in range(self._own, len(self.files)))
 
     def own_count(self) -> int:
-        """The number of rows without those of the validation file."""
-        return self._count(0, self._own)
-
-    def _count(self, first: int, last: int) -> int:
-        total = sum(self._size(i) for i in range(first, last))
-        limit = self.settings.limit
-        return min(total, limit) if limit and first == 0 and last == self._own else total
+        """The number of rows without those of the validation file; the row limit applies to these."""
+        total = sum(self._size(i) for i in range(self._own))
+        return min(total, self.settings.limit) if self.settings.limit else total
 
     def rows(self, first: int, last: int) -> list[SourceRow]:
         """The rows from number ``first`` to ``last``, inclusive, as far as they exist."""

@@ -166,7 +166,7 @@ def test_no_command_or_option_is_gone(place: Path) -> None:
 def test_a_completed_run_is_not_trained_again(tmp_path: Path, name: str) -> None:
     place = relocate(tmp_path)
     runs = place / {"talk": "runs-completed", "full": "runs-full"}[name]
-    again = studio("run", place / f"{name}.studio", "--runs", runs, "--json", timeout=200)
+    again = studio("run", place / f"{name}.studio", "--runs", runs, "--json")
     assert again.status == "completed", again.err[-2000:]
     assert all(e["cached"] for e in again.of("StepFinished")), again.of("StepFinished")
 
@@ -178,14 +178,12 @@ def test_an_unfinished_run_resumes(tmp_path: Path, name: str) -> None:
     place = relocate(tmp_path)
     runs = place / f"runs-{name}"
     (folder,) = list_runs(runs)
-    resumed = studio("resume", folder.id, "--runs", runs, "--json", timeout=200)
+    resumed = studio("resume", folder.id, "--runs", runs, "--json")
     assert resumed.status == "completed", resumed.err[-2000:]
     (went_on,) = resumed.of("TrainResumed")
     assert went_on["step"] >= 20
     shutil.copy(folder.graph_path, place / "again.studio")  # with the values of --set
-    straight = studio(
-        "run", place / "again.studio", "--runs", place / "straight", "--json", timeout=200
-    )
+    straight = studio("run", place / "again.studio", "--runs", place / "straight", "--json")
     wanted = {e["step"]: e["loss"] for e in straight.of("Metric") if "loss" in e}
     losses = {e["step"]: e["loss"] for e in resumed.of("Metric") if "loss" in e}
     assert list(losses) == list(range(went_on["step"] + 1, 61))

@@ -66,7 +66,7 @@ def test_the_whole_model_is_trained(tmp_path: Path) -> None:
     make_tiny_model(tmp_path / "model")
     write_rows(tmp_path / "rows.jsonl")
     project = write(tmp_path / "whole.studio")
-    ran = studio("run", project, "--runs", tmp_path / "runs", "--json", timeout=200)
+    ran = studio("run", project, "--runs", tmp_path / "runs", "--json")
     assert ran.code == 0, ran.err[-2000:]
     assert len(ran.saved("tuned_model")) == 2  # in the run, and in the folder of the user
     before = load_file(tmp_path / "model" / "model.safetensors")

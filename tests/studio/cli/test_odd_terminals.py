@@ -7,7 +7,6 @@ import os
 import shutil
 import signal
 import subprocess
-import time
 from pathlib import Path
 
 from studio.events import Event
@@ -17,15 +16,17 @@ from studio.runs.host import start as start_host
 from tests.studio.cli.test_cli import COMMAND, only_run, rows, start, studio
 from tests.studio.runs import toy_runs
 from tests.studio.runs.toy_runs import finished
+from tests.timing import WAIT_S, wait_until
 
 
 def test_ctrl_c_before_the_run_begins_ends_with_3(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "endless.txt")  # its fingerprint takes for ever
     file = toy_runs.project(tmp_path, source={"file": "endless.txt"})
     process = start("run", file, "--runs", tmp_path / "runs")
-    time.sleep(1.5)
+    pipe = os.open(tmp_path / "endless.txt", os.O_WRONLY)  # once the other end is being read
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=20)
+    out, err = process.communicate(timeout=WAIT_S)
+    os.close(pipe)
     assert (process.returncode, out, err.strip()) == (3, "", "Stopped.")
     assert not (tmp_path / "runs").exists()
 
@@ -73,14 +74,11 @@ def test_stop_while_the_host_is_still_starting(tmp_path: Path) -> None:
     assert run.status() == "preparing"
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     process = start("stop", run.id, "--runs", run.path.parent, **quiet)
-    deadline = time.monotonic() + 20
-    while not run.commands_path.exists():
-        assert time.monotonic() < deadline
-        assert process.poll() is None
-        time.sleep(0.02)
+    wait_until(lambda: run.commands_path.exists() or process.poll() is not None)
+    assert process.poll() is None
     host = start_host(run, commands_from=0)
-    assert process.wait(20) == 0
-    assert host.wait(20) == 3
+    assert process.wait(WAIT_S) == 0
+    assert host.wait(WAIT_S) == 3
     assert finished(run) == ["stopped"]
 
 

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import re
-import time
 from typing import Any
 
 import pytest
 
+from studio.chat_templates import render
 from studio.data.row_format import RowError
 from studio.graph.registry import load_registry
 from studio.graph.schema import problems_in
 
 CUSTOM = load_registry().variants["format"]["custom"]
-LONGEST_S = 3.0
 LOOP = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
 
 
@@ -113,25 +112,22 @@ def test_a_template_with_a_mistake_is_a_problem_of_its_field(template: str, word
     ],
 )
 def test_a_template_that_does_too_much_ends_with_one_sentence(template: str, words: str) -> None:
-    started = time.monotonic()
     with pytest.raises(RowError) as caught:
         as_text(template, a="x")
-    assert time.monotonic() - started < LONGEST_S
     assert re.search(words, caught.value.what)
     assert "\n" not in caught.value.what
     assert caught.value.hint
     assert as_text("{{ a }}", a="still here") == "still here"
 
 
-def test_what_was_ended_is_not_waited_for_again() -> None:
+def test_what_was_ended_is_not_waited_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """A form that is drawn again, or a file whose every row loops, must not cost 2 s each time."""
     looping = LOOP + "{{ a }}"
     with pytest.raises(RowError, match="ended"):
         as_text(looping, a="again")
-    started = time.monotonic()
+    monkeypatch.setattr(render._helper, "_exchange", lambda request: pytest.fail(request))
     with pytest.raises(RowError, match="ended"):
         as_text(looping, a="again")
-    assert time.monotonic() - started < 0.5
 
 
 def test_a_row_with_odd_values_reaches_the_template() -> None:

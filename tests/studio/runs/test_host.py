@@ -19,6 +19,7 @@ from studio.runs.lock import HostLock
 from studio.runs.watch import Watch
 from tests.studio.runs import toy_runs
 from tests.studio.runs.toy_runs import calls, events_of, finished, follow, names, start
+from tests.timing import WAIT_S
 
 
 def test_a_run_in_its_own_process(tmp_path: Path) -> None:
@@ -62,7 +63,7 @@ def test_it_leads_a_session_is_kind_and_loads_no_torch(tmp_path: Path) -> None:
 def test_exit_codes(tmp_path: Path, how: str, code: int, status: str) -> None:
     run = toy_runs.folder(tmp_path, block={"how": how})
     process = host.start(run)
-    assert process.wait(30) == code
+    assert process.wait(WAIT_S) == code
     assert run.status() == status
     if how == "fail":
         assert "a bug in a toy" in run.log_path.read_text()
@@ -76,7 +77,7 @@ def test_by_hand_from_any_folder(tmp_path: Path) -> None:
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": root},
         capture_output=True,
-        timeout=60,
+        timeout=WAIT_S,
         check=False,
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
@@ -110,7 +111,7 @@ def test_a_second_host_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         code = "import studio.runs.host as h, sys; h.LOCK_PATIENCE_S = 0.3; sys.exit(h.main(sys.argv[1:]))"
         done = subprocess.run(
             [sys.executable, "-c", code, str(run.path)],
-            timeout=60,
+            timeout=WAIT_S,
             check=False,
             cwd=Path(host.__file__).resolve().parents[2],
         )

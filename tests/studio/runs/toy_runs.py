@@ -21,6 +21,7 @@ from studio.runs.plan import Plan, compile_plan
 from studio.runs.sink import EventSink
 from studio.runs.watch import Watch
 from tests.studio.runs import toys
+from tests.timing import WAIT_S
 
 CHAIN = (
     Wire("source", "dataset", "train", "dataset"),
@@ -69,16 +70,16 @@ def run_here(run: RunFolder, control: Control | None = None) -> str:
     return execute(run.plan(), run, sink.emit, control or Control(), registry())
 
 
-def follow(watch: Watch, timeout_s: float = 30.0, until: Callable[[Event], bool] | None = None):
+def follow(watch: Watch, until: Callable[[Event], bool] | None = None):
     """Poll a watch to the end, or until an event; returns the events."""
     events: list[Event] = []
-    deadline = time.monotonic() + timeout_s
+    deadline = time.monotonic() + WAIT_S
     while watch.status is None:
         fresh = watch.poll()
         events += fresh
         if until is not None and any(map(until, fresh)):
             break
-        assert time.monotonic() < deadline, f"not within {timeout_s} s: {events[-3:]}"
+        assert time.monotonic() < deadline, f"not within {WAIT_S:.0f} s: {events[-3:]}"
         time.sleep(0.02)
     return events
 

