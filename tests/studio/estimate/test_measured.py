@@ -185,4 +185,4 @@ def test_the_terminal_says_what_does_not_count(
     told = capsys.readouterr().out
     assert "The probe of today" in told  # made with other threads than a run has here
     assert "does not apply" in told
-    assert "Time: unknown: run a probe or train once." in told
+    assert "Time: unknown (run a probe or train once)." in told
