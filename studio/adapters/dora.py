@@ -19,7 +19,7 @@ VARIANT = Variant(
     title="DoRA",
     order=30,
     help="Trains the length of the weights apart from their direction. When to use it: low rank (4 to "
-    "16), when a slower and larger training is worth a little more. Liu et al. 2024, arXiv:2402.09353.",
+    "16), where training may be slower and take more memory. Liu et al. 2024, arXiv:2402.09353.",
     payload=LoraMethod(
         _build,
         # 1e-4 to 2e-4 in the paper, 3e-4 in PEFT's example.

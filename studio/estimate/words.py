@@ -23,7 +23,7 @@ BASIS = {
     "dry run": "by dry run",
     "measured here": "corrected by a probe",
 }
-UNKNOWN_TIME = "unknown: run a probe or train once"
+UNKNOWN_TIME = "unknown (run a probe or train once)"
 
 
 def gib(size: int | float) -> str:
@@ -52,8 +52,8 @@ def headline(found: Estimate) -> str:
         return " ".join(("The memory requirement is unknown.", *found.notes[:1]))
     verdict = "It fits" if found.fits else "It does not fit"
     return (
-        f"{verdict}: about {gib(found.peak)} needed, {gib(found.available)} free, "
-        f"{BASIS[found.basis]}."
+        f"{verdict}: about {gib(found.peak)} needed ({BASIS[found.basis]}), "
+        f"{gib(found.available)} free."
     )
 
 

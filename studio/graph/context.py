@@ -44,12 +44,16 @@ class StepContext:
     threads: int | None = None
     project_name: str = ""
     artifacts: list[dict[str, Any]] = field(default_factory=list)
+    evaluations: list[Event] = field(default_factory=list)
     _last_progress: dict[str, float] = field(default_factory=dict)
     _started: dict[str, tuple[float, float]] = field(default_factory=dict)
 
     def emit(self, name: str, /, **data: Any) -> None:
         """Send an event of this node."""
-        self.emit_event(event(name, self.node, **data))
+        sent = event(name, self.node, **data)
+        if name == "Evaluation":  # kept in the step's record, so that a cached step sends it again
+            self.evaluations.append(sent)
+        self.emit_event(sent)
 
     def check(self) -> None:
         """Raise ``Stopped`` if the user asked for a stop. Call it at least once a second."""

@@ -45,13 +45,6 @@ def run_step(
     staging = folder.staging(step.node)
     staging.mkdir(parents=True)
     folder.checkpoints(step.node).mkdir(parents=True, exist_ok=True)
-    evaluations: list[Mapping[str, Any]] = []
-
-    def tell(event: Event) -> None:
-        if event.name == "Evaluation":
-            evaluations.append(dict(event.to_json()))
-        emit(event)
-
     context = StepContext(
         node=step.node,
         title=step.title,
@@ -59,7 +52,7 @@ def run_step(
         checkpoints=folder.checkpoints(step.node),
         project_dir=plan.project_dir,
         registry=registry,
-        emit_event=tell,
+        emit_event=emit,
         stop_requested=control.stop_requested,
         take_command=control.take,
         threads=threads,
@@ -72,13 +65,13 @@ def run_step(
     if control.given_up:
         raise Stopped(step.node)
     made = _commit(step, folder, outputs, context, started)
-    record = replace(made, seconds=seconds, evaluations=tuple(map(_fields, evaluations)))
+    record = replace(made, seconds=seconds, evaluations=tuple(map(_fields, context.evaluations)))
     write_record(folder, record)
     return record
 
 
-def _fields(event: Mapping[str, Any]) -> dict[str, Any]:
-    return {k: v for k, v in event.items() if k not in ("event", "time", "node")}
+def _fields(event: Event) -> dict[str, Any]:
+    return {k: v for k, v in event.to_json().items() if k not in ("event", "time", "node")}
 
 
 def _type_of(step: Step, registry: Registry) -> NodeType[Settings]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 
 import pytest
@@ -13,6 +14,7 @@ from studio.graph.ports import PORT_TYPES
 from studio.graph.registry import load_registry
 from ui.style import icons, theme
 from ui.style.theme_colors import DARK, LIGHT, Colors
+from ui.training.memory_bar import color
 
 SCHEMES = pytest.mark.parametrize("c", [DARK, LIGHT], ids=["dark", "light"])
 GROUNDS = ("background", "surface", "surface_raised")
@@ -44,6 +46,17 @@ def test_outlines_and_marks_stand_out(c: Colors, ground: str) -> None:
 def test_text_on_coloured_ground(c: Colors) -> None:
     for role in ("accent", "success", "warning", "danger"):
         assert theme.contrast(c.text_on_accent, getattr(c, role)) >= 4.5
+
+
+@SCHEMES
+def test_the_largest_parts_of_the_memory_bar_can_be_told_apart(
+    qapp: QApplication, c: Colors
+) -> None:
+    theme.apply(qapp, c.name)
+    parts = [color(title) for title in ("Weights", "Activations", "Logits")]
+    for first, second in itertools.pairwise(parts):
+        channels = zip(first.getRgb()[:3], second.getRgb()[:3], strict=True)
+        assert sum((a - b) ** 2 for a, b in channels) ** 0.5 > 100, (first.name(), second.name())
 
 
 @SCHEMES

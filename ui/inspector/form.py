@@ -14,6 +14,7 @@ from PySide6.QtGui import QResizeEvent
 from PySide6.QtWidgets import QVBoxLayout, QWidget
 
 from studio.errors import Problem
+from studio.graph.node_type import Variant
 from studio.graph.schema import FieldSpec, Settings, problems_in
 from ui.inspector.editors.base import FieldContext
 from ui.inspector.row import Change, FieldRow, same, words_for
@@ -30,6 +31,7 @@ class Form(QWidget):
     """Rows for the fields of one settings model, and below a variant the form of its settings.
 
     ``folds`` keeps which sections are folded, by prefix and title, for as long as the caller keeps it.
+    ``variant`` is the title of the variant whose settings these are.
     """
 
     changed = Signal(object)
@@ -42,9 +44,11 @@ class Form(QWidget):
         prefix: str = "",
         folds: dict[str, bool] | None = None,
         parent: QWidget | None = None,
+        variant: str = "",
     ) -> None:
         super().__init__(parent)
         self._model, self._context, self._prefix = model, context, prefix
+        self._variant = variant
         self._folds = {} if folds is None else folds
         self._values: dict[str, Any] = {}
         self._rows: dict[str, FieldRow] = {}
@@ -164,15 +168,17 @@ class Form(QWidget):
             self._variants[spec.name] = part
             place.addWidget(part)
 
-    def _nested(self, model: type[Settings], prefix: str, parent: QWidget) -> Form:
-        return Form(model, self._context, prefix, self._folds, parent)
+    def _nested(self, variant: Variant, prefix: str, parent: QWidget) -> Form:
+        context, folds = self._context, self._folds
+        return Form(variant.settings, context, prefix, folds, parent, variant.title)
 
     def _place(self, title: str) -> QVBoxLayout:
         if not title:
             return self._column
         if title not in self._sections:
             key = self._prefix + title
-            section = Section(title, not self._folds.get(key, title == ADVANCED), self)
+            words = f"{title} ({self._variant})" if self._variant else title
+            section = Section(words, not self._folds.get(key, title == ADVANCED), self)
             section.folded.connect(lambda shown: self._folds.update({key: not shown}))
             self._sections[title] = section
             if title != ADVANCED:

@@ -12,6 +12,7 @@ from PySide6.QtCore import Signal
 from PySide6.QtWidgets import QVBoxLayout, QWidget
 
 from studio.errors import Problem
+from studio.graph.node_type import Variant
 from studio.graph.schema import FieldSpec, Settings, fields_of
 from ui.inspector.editors.base import FieldContext
 from ui.inspector.row import FieldRow
@@ -20,7 +21,7 @@ from ui.style.widgets import MutedLabel, retire
 if TYPE_CHECKING:
     from ui.inspector.form import Form
 
-MakeForm = Callable[[type[Settings], str, QWidget], "Form"]
+MakeForm = Callable[[Variant, str, QWidget], "Form"]
 INDENT_PX = 12
 _GAP_PX = 10
 
@@ -91,7 +92,7 @@ class VariantPart(QWidget):
         self._help.setText(variant.help if variant else "")
         self._help.setVisible(bool(variant and variant.help))
         if variant is not None and shown_fields(variant.settings):
-            self._form = self._make_form(variant.settings, self._prefix, self)
+            self._form = self._make_form(variant, self._prefix, self)
             self._form.changed.connect(self.changed)
             self._form.left.connect(self.left)
             self._column.addWidget(self._form)

@@ -120,7 +120,7 @@ LIGHT = Colors(
     ),
     categories=_table(Data="#b85d00", Model="#1c6fc2", Training="#8a43c4", Result="#12804d"),
     series=_series(
-        "#0072b2", "#d55e00", "#009e73", "#b3588b", "#b07a00", "#2f8fc7", "#7a7000", "#444444"
+        "#0072b2", "#d55e00", "#009e73", "#b3588b", "#b07a00", "#7a7000", "#2f8fc7", "#444444"
     ),
 )
 

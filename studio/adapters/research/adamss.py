@@ -169,8 +169,8 @@ VARIANT = Variant(
     settings=AdamssSettings,
     help="Sorts the outputs of each layer into groups and trains a small pair for each, inside the base's "
     "main directions. Not on layers with a bias, and on a float32 base only. Saved as a plain LoRA. "
-    "When to use it: an adapter of a tenth of LoRA's trained parameters that still reaches "
-    "every layer. Zheng et al. 2025, openreview.net/forum?id=8ZdWmpYxT0.",
+    "When to use it: every layer with a tenth of LoRA's trained parameters. "
+    "Zheng et al. 2025, openreview.net/forum?id=8ZdWmpYxT0.",
     payload=LoraMethod(
         _build,
         # 5e-4 to 1e-2 in the paper (table 19).

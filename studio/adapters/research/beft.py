@@ -19,7 +19,7 @@ VARIANT = Variant(
     title="BEFT",
     order=590,
     help="Adds one trained number to each output of the chosen layers. When to use it: a few "
-    "dozen rows; the paper adapts the value projections alone (v_proj as target modules), at a learning "
+    "dozen rows. The paper adapts the value projections alone (v_proj as target modules), at a learning "
     "rate of 1e-3 to 1e-2. It cannot be merged. arXiv:2509.15974.",
     payload=LoraMethod(
         _build,

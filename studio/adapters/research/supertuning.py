@@ -80,7 +80,7 @@ VARIANT = Variant(
     order=530,
     settings=SupertuningSettings,
     help="Trains the largest entries of each weight, one in a hundred, and nothing else. "
-    "When to use it: a sharp change of few numbers; while it trains, each chosen layer holds a changed "
+    "When to use it: a sharp change of few numbers. While it trains, each chosen layer holds a changed "
     "copy of its weight. arXiv:2607.09287.",
     payload=LoraMethod(
         _build,

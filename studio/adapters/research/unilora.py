@@ -73,7 +73,7 @@ VARIANT = Variant(
     order=570,
     settings=UniloraSettings,
     help="One trained vector holds every entry of all A and B; a fixed random layout says which. "
-    "When to use it: the smallest adapters, files of some kilobytes; the learning rate is 10 "
+    "When to use it: the smallest adapters, files of some kilobytes. The learning rate is 10 "
     "to 100 times LoRA's. Li et al. 2025, arXiv:2506.00799.",
     payload=LoraMethod(
         _build,

@@ -185,4 +185,4 @@ def test_the_terminal_says_what_does_not_count(
     output = capsys.readouterr().out
     assert "The probe of today" in output  # made with other threads than a run has here
     assert "does not apply" in output
-    assert "Time: unknown: run a probe or train once." in output
+    assert "Time: unknown (run a probe or train once)." in output

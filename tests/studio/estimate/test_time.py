@@ -243,7 +243,7 @@ def test_it_is_said_in_plain_words(seconds: float, words: str) -> None:
 
 
 def test_what_is_not_known_says_what_to_do() -> None:
-    assert in_words(Estimate("train")) == "unknown: run a probe or train once"
+    assert in_words(Estimate("train")) == "unknown (run a probe or train once)"
 
 
 def test_days_are_told_as_people_do() -> None:

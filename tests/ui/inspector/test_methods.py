@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from PySide6.QtCore import Qt
 from PySide6.QtTest import QTest
-from PySide6.QtWidgets import QComboBox, QWidget
+from PySide6.QtWidgets import QComboBox, QPushButton, QWidget
 from pytestqt.qtbot import QtBot
 
 from studio.graph.document import Document
@@ -20,10 +20,12 @@ from ui.inspector.editors.methods import OPEN_RESEARCH, ROLE_WHEN, fill, in_grou
 from ui.inspector.panel import InspectorPanel
 from ui.inspector.row import FieldRow
 
+POPUP_LETTERS = 70  # as many fit into one line of the list
+
 
 def test_every_method_says_when_to_use_it_in_one_line() -> None:
     for variant in load_registry().choices("adapter"):
-        assert 8 <= len(when_of(variant)) < 160, variant.id
+        assert 8 <= len(when_of(variant)) <= POPUP_LETTERS, variant.id
         assert "arXiv" not in when_of(variant), variant.id
 
 
@@ -76,6 +78,17 @@ def test_a_node_with_a_research_method_shows_it(lora: InspectorPanel, document: 
     (combo,) = lora.findChildren(QComboBox, "field:method")
     assert (combo.currentData(), combo.currentText()) == ("hira", "HiRA")
     assert OPEN_RESEARCH not in {combo.itemData(i) for i in range(combo.count())}
+
+
+def test_the_two_sections_of_advanced_settings_have_different_titles(
+    lora: InspectorPanel, document: Document
+) -> None:
+    titles = lambda: {  # noqa: E731
+        w.objectName() for w in lora.findChildren(QPushButton) if "Advanced" in w.objectName()
+    }
+    assert titles() == {"section:Advanced", "section:Advanced (LoRA)"}
+    document.edit(set_setting(document.graph, "lora", "method", "rslora"), "Method")
+    assert "section:Advanced (LoRA)" not in titles()
 
 
 SHARED = ("r", "alpha", "dropout", "bias", "rank_pattern", "alpha_pattern", "trained_tokens")
