@@ -2,7 +2,7 @@
 
 Each is a ``.jinja`` file beside this one, written after the family's published token format; it takes
 the variables that transformers gives to chat templates. What is different from the tokenizer files of
-a family is said in ``looks``. Nothing here may import torch or transformers.
+a family is said in ``looks``. Nothing here may import torch; transformers only in the helper process.
 """
 
 from __future__ import annotations

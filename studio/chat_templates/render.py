@@ -1,4 +1,4 @@
-"""Custom templates of rows and of chats, rendered by a helper process that can be ended at any moment.
+"""Custom templates of rows, rendered by a helper process that can be ended at any moment.
 
 Why: a template comes from a project file, and a file may come from a stranger. The sandbox keeps it
 away from the system, the helper's watchdog and memory limit bound its time and size. The helper is
@@ -7,22 +7,19 @@ started at the first row and kept; it ends with this process. It must not know c
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import json
-import subprocess
-import sys
 import threading
 import time
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from contextvars import ContextVar
-from pathlib import Path
 from typing import Any
+
+from studio.chat_templates.process import HelperProcess
 
 SECONDS_A_ROW = 2.0
 LARGEST_TEXT = 1_000_000
-_HOST = Path(__file__).with_name("render_host.py")
 _STUCK_AT_MOST = 3
 _REMEMBERED = 64
 _patience_s: ContextVar[float] = ContextVar("patience_s", default=SECONDS_A_ROW)
@@ -42,23 +39,19 @@ class _Helper:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._process: subprocess.Popen[str] | None = None
+        self._process = HelperProcess()
         self._stuck: OrderedDict[tuple[str, ...], dict[str, float]] = OrderedDict()
 
-    def ask(
-        self, sources: tuple[str, ...], row: Mapping[str, Any], seconds: float, chat: bool
-    ) -> Any:
+    def ask(self, sources: tuple[str, ...], row: Mapping[str, Any], seconds: float) -> Any:
         """The helper's reply, or ``None`` when it took too long and was ended."""
         given = json.dumps(row, default=str)
         with self._lock:
             known = {g: s for g, s in self._stuck.get(sources, {}).items() if s >= seconds}
             if given in known or len(known) >= _STUCK_AT_MOST:
                 return None  # neither a form nor a file of bad rows waits for it again and again
-            rest = json.dumps(
-                {"sources": sources, "seconds": seconds, "largest": LARGEST_TEXT, "chat": chat}
-            )
+            rest = json.dumps({"sources": sources, "seconds": seconds, "largest": LARGEST_TEXT})
             started = time.monotonic()
-            reply = self._exchange(f'{{"row": {given}, {rest[1:]}')
+            reply = self._process.exchange(f'{{"row": {given}, {rest[1:]}')
             if reply is None and time.monotonic() - started < seconds:
                 return {"at": 0, "error": "the program that renders templates ended unexpectedly"}
             if reply is None:
@@ -70,49 +63,8 @@ class _Helper:
         while len(self._stuck) > _REMEMBERED:
             self._stuck.popitem(last=False)
 
-    def _exchange(self, request: str) -> Any:
-        process = self._running()
-        assert process.stdin is not None
-        assert process.stdout is not None
-        line = ""
-        with contextlib.suppress(BrokenPipeError):
-            process.stdin.write(request + "\n")
-            process.stdin.flush()
-            line = process.stdout.readline()
-        if not line:
-            self.close()
-            return None
-        return json.loads(line)
-
-    def _running(self) -> subprocess.Popen[str]:
-        if self._process is None or self._process.poll() is not None:
-            self.close()
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", str(_HOST)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                text=True,
-                encoding="utf-8",
-                creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
-            )
-        return self._process
-
-    def close(self) -> None:
-        """End the process; the next row starts another."""
-        process, self._process = self._process, None
-        if process is None:
-            return
-        process.kill()
-        process.wait()
-        for pipe in (process.stdin, process.stdout):
-            if pipe is not None:
-                with contextlib.suppress(OSError):
-                    pipe.close()
-
 
 _helper = _Helper()
-atexit.register(_helper.close)
 
 
 @contextlib.contextmanager
@@ -134,16 +86,14 @@ def render(
     sources: Sequence[str],
     row: Mapping[str, Any],
     seconds: float | None = None,
-    *,
-    chat: bool = False,
 ) -> list[str]:
     """The templates with the row's columns as names, and the whole row as ``row``.
 
-    With ``chat`` they are chat templates: with the filters, functions and blanks of these. Raises
-    ``TemplateFailed``, also when the row takes longer than ``seconds`` (else than ``patience``).
+    Raises ``TemplateFailed``, also when the row takes longer than ``seconds`` (else than
+    ``patience``).
     """
     seconds = _patience_s.get() if seconds is None else seconds
-    reply = _helper.ask(tuple(sources), row, seconds, chat)
+    reply = _helper.ask(tuple(sources), row, seconds)
     if reply is None:
         raise TemplateFailed(0, f"was ended after {seconds:g} seconds", slow=True)
     if "texts" in reply:

@@ -1,9 +1,12 @@
-"""A program that renders custom templates, one request a line, until its input ends.
+"""A program that renders templates, one request a line, until its input ends.
 
 Why a process of its own: a template may loop for ever or build a number of a billion digits in one
 step, which nothing in the same process can end. The watchdog of faulthandler runs in C beside the
 interpreter and ends this program when a row takes too long; whoever started it sees its output
 end. It imports nothing of the studio and must not be imported for its functions elsewhere.
+
+Two kinds of requests: templates of a row, with plain Jinja, and conversations with a chat template,
+with transformers' function for these (loaded at the first one; torch is not).
 """
 
 from __future__ import annotations
@@ -12,12 +15,12 @@ import faulthandler
 import json
 import os
 import sys
-from datetime import datetime
+import time
 from functools import lru_cache
-from typing import Any
+from pathlib import Path
+from typing import Any, TextIO
 
 from jinja2 import StrictUndefined, TemplateError, UndefinedError
-from jinja2.ext import Extension, loopcontrols
 from jinja2.sandbox import ImmutableSandboxedEnvironment, SecurityError
 from jinja2.utils import missing
 
@@ -65,45 +68,17 @@ def _shown(value: Any) -> Any:
 _ENVIRONMENT = _Bounded(undefined=_Named, keep_trailing_newline=True, finalize=_shown)
 
 
-class _Generation(Extension):
-    """``{% generation %}``, with which chat templates mark answers: what it wraps is kept."""
-
-    tags = {"generation"}
-
-    def parse(self, parser: Any) -> Any:
-        next(parser.stream)
-        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
-
-
-def _raise(message: str) -> None:
-    raise TemplateError(message)
-
-
-def _tojson(value: Any, ensure_ascii: bool = False, **options: Any) -> str:
-    return json.dumps(value, ensure_ascii=ensure_ascii, **options)
-
-
-_CHAT = _Bounded(trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols])
-"""With what chat templates have beside plain Jinja."""
-_CHAT.filters["tojson"] = _tojson
-_CHAT.globals.update(
-    raise_exception=_raise, strftime_now=lambda form: datetime.now().strftime(form)
-)
-
-
 @lru_cache(maxsize=64)
-def _compiled(source: str, chat: bool) -> Any:
-    return (_CHAT if chat else _ENVIRONMENT).from_string(source)
+def _compiled(source: str) -> Any:
+    return _ENVIRONMENT.from_string(source)
 
 
-def render(
-    sources: list[str], row: dict[str, Any], largest: int, chat: bool = False
-) -> dict[str, Any]:
+def render(sources: list[str], row: dict[str, Any], largest: int) -> dict[str, Any]:
     """The rendered texts, or which template failed and why."""
     texts: list[str] = []
     for index, source in enumerate(sources):
         try:
-            texts.append(_text(_compiled(source, chat), row, largest))
+            texts.append(_text(_compiled(source), row, largest))
         except UndefinedError as error:
             kind, found, name = str(error).partition("column:")
             if found and not kind:
@@ -134,27 +109,112 @@ def _text(template: Any, row: dict[str, Any], largest: int) -> str:
     return "".join(pieces)
 
 
-def _bound_memory() -> None:
+# ------------------------------------------------------------------ chat templates
+
+
+@lru_cache(maxsize=1)
+def _transformers() -> Any:
+    """transformers' module for chat templates, with the sandbox of this one, within a memory limit
+    of its own: what it loads does not count."""
+    _bound_memory(None)
+    from transformers.utils import chat_template_utils
+
+    chat_template_utils.ImmutableSandboxedEnvironment = _Bounded
+    _bound_memory(_MEMORY_BYTES)
+    return chat_template_utils
+
+
+def render_talks(request: dict[str, Any], watchdog: _Watchdog) -> dict[str, Any]:
+    """For each conversation its wanted texts: a text that the first one begins with as its length,
+    a failure with its reason."""
+    found = []
+    for messages, tools, wanted in request["talks"]:
+        # As apply_chat_template does: many templates take a null for a value.
+        given = [{k: v for k, v in m.items() if v is not None} for m in messages]
+        texts: list[Any] = []
+        for count, ask in wanted:
+            watchdog.restart()
+            made = _chat(request, given[:count], tools, ask)
+            if texts and isinstance(texts[0], str) and isinstance(made, str):
+                made = len(made) if texts[0].startswith(made) else made
+            texts.append(made)
+        found.append(texts)
+    return {"talks": found}
+
+
+def _chat(request: dict[str, Any], messages: list[Any], tools: Any, ask: bool) -> Any:
+    try:
+        if not messages:
+            raise ValueError("there are no messages")
+        (text,), marks = _transformers().render_jinja_template(
+            conversations=[messages],
+            tools=tools,
+            chat_template=request["chat"],
+            add_generation_prompt=ask,
+            return_assistant_tokens_mask=request["marks"],
+            **request["tokens"],
+        )
+        largest = request["largest"]
+        _refuse(len(text) > largest, f"makes more than {largest:,} characters")
+    except MemoryError:
+        return {"error": "needs too much memory"}
+    except Exception as error:  # a template may fail in any way that Jinja can
+        return {"error": str(error) or type(error).__name__}
+    return {"text": text, "marks": marks[0]} if request["marks"] else text
+
+
+# ------------------------------------------------------------------ limits and requests
+
+
+class _Watchdog:
+    """Ends this program when a text takes too long."""
+
+    def __init__(self, seconds: float, report: TextIO) -> None:
+        self._seconds, self._report = seconds, report
+        self._started = -seconds
+
+    def restart(self) -> None:
+        """Another text begins. A restart starts a thread, so it is left out where hardly any time
+        has passed since the last one."""
+        now = time.monotonic()
+        if now - self._started > self._seconds / 10:
+            self._started = now
+            faulthandler.dump_traceback_later(self._seconds, exit=True, file=self._report)
+
+
+def _bound_memory(more: int | None) -> None:
+    """Let the program take so much more memory than it has; without a number, as much as there is."""
     try:
         import resource
 
-        resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, _MEMORY_BYTES))
+        most = resource.RLIM_INFINITY
+        _, hard = resource.getrlimit(resource.RLIMIT_AS)
+        if more is not None:
+            pages = int(Path("/proc/self/statm").read_text().split()[0])
+            most = pages * resource.getpagesize() + more
+        resource.setrlimit(resource.RLIMIT_AS, (most if hard < 0 else min(most, hard), hard))
     except (ImportError, ValueError, OSError):
         return  # not on this system: the time limit and the bounds on operators remain
 
 
 def main() -> None:
-    """Answer requests ``{"sources", "row", "seconds", "largest", "chat"}`` until the input ends."""
-    _bound_memory()
+    """Answer requests until the input ends: ``{"sources", "row", "seconds", "largest"}`` for a row,
+    ``{"chat", "tokens", "talks", "marks", "seconds", "largest"}`` for conversations."""
+    _bound_memory(_MEMORY_BYTES)
     quiet = open(os.devnull, "w")  # noqa: SIM115 - open until the end, for the watchdog
     for line in sys.stdin:
         request = json.loads(line)
-        faulthandler.dump_traceback_later(request["seconds"], exit=True, file=quiet)
-        reply = json.dumps(
-            render(request["sources"], request["row"], request["largest"], request["chat"])
-        )
+        if "chat" in request:
+            _transformers()
+        watchdog = _Watchdog(request["seconds"], quiet)
+        watchdog.restart()
+        if "chat" in request:
+            reply = render_talks(request, watchdog)
+        else:
+            reply = render(request["sources"], request["row"], request["largest"])
+        text = json.dumps(reply)
         faulthandler.cancel_dump_traceback_later()
-        sys.stdout.write(reply + "\n")
+        sys.stdout.write(text + "\n")
         sys.stdout.flush()
 
 

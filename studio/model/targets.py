@@ -90,7 +90,9 @@ def _half_chosen(every: Weights, kept: Weights, exclude: str) -> list[FieldError
         return []
     weight, missing = found
     field_name = "exclude" if exclude.strip() else "target_modules"
-    sentence = f"{missing.name} is joined with others in one weight; all of them must be trained together."
+    sentence = (
+        f"{missing.name} is joined with others in one weight; all of them must be trained together."
+    )
     return [
         (
             field_name,

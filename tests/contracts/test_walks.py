@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-MARKS = ("(signal)", "(callback)", "(file)", "(registry)")
+MARKS = ("(signal)", "(callback)", "(file)", "(process)", "(registry)")
 FORMER = (29, 45, 17)
 """How many files the same walks had before the rooms were laid out by idea."""
 

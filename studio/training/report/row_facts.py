@@ -16,7 +16,8 @@ from studio.training.data.by_number import Item
 from studio.training.report.row_checks import damage, role_error, texts_of
 from studio.training.report.row_flags import flags_of
 from studio.training.tokens.encoder import Encoder, rendered
-from studio.training.tokens.masks import Rendered
+from studio.training.tokens.masks import Rendered, talks_of
+from studio.training.tokens.spans import Conversation
 
 GIANT = 1_000_000
 """Rows with more characters are neither tokenized nor checked further, which could take minutes."""
@@ -56,6 +57,7 @@ def facts_of(title: str, encoder: Encoder, items: Sequence[Item]) -> list[Facts]
     """The facts of each item, in order; rows are encoded together."""
     texts: list[list[Rendered]] = []
     refused: dict[int, StudioError] = {}
+    talks = _talks(encoder, items)
     for place, item in enumerate(items):
         try:
             _refuse_other_shapes(item.row or {})
@@ -63,7 +65,8 @@ def facts_of(title: str, encoder: Encoder, items: Sequence[Item]) -> list[Facts]
                 texts.append([])
                 continue
             with errors_of(title):
-                texts.append([] if item.row is None else rendered(encoder, dict(item.row)))
+                talk = talks.get(place)
+                texts.append([] if item.row is None else rendered(encoder, dict(item.row), talk))
         except StudioError as error:
             refused[place] = error
             texts.append([])
@@ -77,6 +80,17 @@ def facts_of(title: str, encoder: Encoder, items: Sequence[Item]) -> list[Facts]
         )
         for place, (item, parts) in enumerate(zip(items, texts, strict=True))
     ]
+
+
+def _talks(encoder: Encoder, items: Sequence[Item]) -> dict[int, Conversation | None]:
+    """The conversations of the rows that are looked at closer, by place; rendered together."""
+    rows = {
+        place: dict(item.row)
+        for place, item in enumerate(items)
+        if item.row is not None and not is_giant(item.row)
+    }
+    talks = talks_of(encoder.tokenizer, list(rows.values()), encoder.train_on)
+    return dict(zip(rows, talks, strict=True))
 
 
 def _facts(

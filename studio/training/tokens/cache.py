@@ -20,6 +20,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from studio.chat_templates import chats
 from studio.system import paths
 from studio.system.settings import load_settings
 
@@ -179,8 +180,9 @@ def _made_of(encoder: Any) -> Iterator[bytes]:
             yield repr((field.name, getattr(encoder, field.name))).encode()
     yield from _tokenizer(encoder.tokenizer)
     yield repr([(name, version(name)) for name in _LIBRARIES]).encode()
-    for path in sorted(Path(__file__).parent.glob("*.py")):
-        yield path.read_bytes()
+    for folder_of_code in (Path(__file__).parent, Path(chats.__file__).parent):
+        for path in sorted(folder_of_code.glob("*.py")):
+            yield path.read_bytes()
 
 
 def _tokenizer(tokenizer: Any) -> Iterator[bytes]:

@@ -7,20 +7,20 @@ tuned model is asked as it was taught. Nothing here may guess from rendered text
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from studio.chat_templates import template
+from studio.chat_templates.chats import Chat, ChatTemplate, render_chats
+from studio.chat_templates.render import TemplateFailed
 from studio.data.canonical import as_template_messages
 from studio.errors import StudioError
 from studio.model.trust import may_run_code
-from studio.training.tokens.bounded import TookTooLong, bounded
 
 Message = Mapping[str, Any]
-Result = TypeVar("Result")
 
 _PLAIN = template("plain").source
 """``role: content`` on a line of its own; an answer ends with the end-of-text token."""
@@ -71,24 +71,63 @@ def render(
     tokenizer: Any, messages: Sequence[Message], *, ask: bool = False, tools: Any = None
 ) -> str:
     """The conversation as text; with ``ask`` it ends where the next answer starts. ``messages`` are
-    stored or plain ones; ``tools`` is what the row offers to the model."""
-    given = as_template_messages(messages)
-    return str(
-        refused_in_words(
-            lambda: tokenizer.apply_chat_template(
-                given, tools=tools, tokenize=False, add_generation_prompt=ask
-            ),
-            tokenizer,
-        )
+    stored or plain ones; ``tools`` is what the row offers to the model. Raises ``TemplateRefused``."""
+    chat = Chat(as_template_messages(messages), tools, [(len(messages), ask)])
+    ((outcome,),) = render_many(tokenizer, [chat])
+    if isinstance(outcome, TemplateRefused):
+        raise outcome
+    return outcome
+
+
+def render_many(tokenizer: Any, chats: Sequence[Chat]) -> list[list[str | TemplateRefused]]:
+    """The wanted texts of conversations, or why the template rejects one; see ``Chat``.
+
+    A template is rendered in a process that is ended when it takes too long. A tokenizer with an
+    ``apply_chat_template`` of its own is Python code that the user allowed to run: it is called here,
+    without a time limit, because it may need anything of the tokenizer, and could do more harm than
+    not to end.
+    """
+    if has_own_rendering(tokenizer):
+        return [[_own_text(tokenizer, c, *wanted) for wanted in c.wanted] for c in chats]
+    if isinstance(tokenizer.chat_template, str):
+        return _rendered(tokenizer, chats)
+    # Several templates by name: the tools decide which one.
+    return [found for chat in chats for found in _rendered(tokenizer, [chat])]
+
+
+def chat_template(tokenizer: Any, tools: Any = None) -> ChatTemplate:
+    """What ``apply_chat_template`` of transformers gives to the template of this tokenizer."""
+    return ChatTemplate(
+        tokenizer.get_chat_template(None, tools), dict(tokenizer.special_tokens_map)
     )
 
 
-def refused_in_words(render: Callable[[], Result], tokenizer: Any) -> Result:
-    """What rendering with the tokenizer's template gives; raises ``TemplateRefused`` where that fails,
-    in whatever way, or does not come to an end."""
+def has_own_rendering(tokenizer: Any) -> bool:
+    """Whether the tokenizer renders conversations with Python code of its own."""
+    return type(tokenizer).apply_chat_template is not PreTrainedTokenizerBase.apply_chat_template
+
+
+def _rendered(tokenizer: Any, chats: Sequence[Chat]) -> list[list[str | TemplateRefused]]:
     try:
-        return bounded(render, str(tokenizer.chat_template))
-    except TookTooLong as error:
-        raise TemplateRefused("it does not come to an end") from error
-    except Exception as error:  # a template may fail in any way that Jinja can
-        raise TemplateRefused(str(error) or type(error).__name__) from error
+        found = render_chats(chat_template(tokenizer, chats[0].tools), chats)
+    except (ValueError, TypeError, RecursionError) as error:  # no such template, no JSON
+        return [[refused(error)] * len(c.wanted) for c in chats]
+    return [[t if isinstance(t, str) else refused(t) for t in texts] for texts in found]
+
+
+def _own_text(tokenizer: Any, chat: Chat, count: int, ask: bool) -> str | TemplateRefused:
+    try:
+        return str(
+            tokenizer.apply_chat_template(
+                chat.messages[:count], tools=chat.tools, tokenize=False, add_generation_prompt=ask
+            )
+        )
+    except Exception as error:  # code of a model may fail in any way
+        return refused(error)
+
+
+def refused(error: Exception) -> TemplateRefused:
+    """A failure of the template in words."""
+    if isinstance(error, TemplateFailed) and error.slow:
+        return TemplateRefused("it does not come to an end")
+    return TemplateRefused(str(error) or type(error).__name__)

@@ -1,7 +1,7 @@
 """Which chat template a training writes conversations with, and what each would make of a sample.
 
 Why apart from ``chat``: that one renders with whatever the tokenizer has; this one decides what the
-tokenizer has. A custom template is tried in a process of its own before it may run in this one. The
+tokenizer has. A template is tried on a plain conversation before any row is read. The
 choice lives in the tokenizer, so it is saved with the adapter and used wherever that is loaded.
 """
 
@@ -13,8 +13,8 @@ from typing import Any
 
 from studio import chat_templates
 from studio.chat_templates import TemplateInfo
-from studio.chat_templates.render import TemplateFailed
-from studio.chat_templates.render import render as render_apart
+from studio.chat_templates.chats import Chat, ChatTemplate, render_chats
+from studio.chat_templates.render import LARGEST_TEXT, SECONDS_A_ROW, TemplateFailed
 from studio.errors import StudioError
 from studio.graph.context import StepContext
 from studio.training.tokens.chat import Message, TemplateRefused, render, starts_with_bos
@@ -72,11 +72,11 @@ def library_source(tokenizer: Any, info: TemplateInfo) -> str:
 
 def refuse_broken(tokenizer: Any) -> None:
     """Raise ``StudioError`` when the template fails on plain conversations, loops or writes too
-    much. It is tried in a process of its own, which is ended when it takes too long."""
+    much."""
     try:
         text = _tried(tokenizer)
     except TemplateFailed as error:
-        raise _broken(error.why or f"there is no “{error.missing}”") from error
+        raise _broken(error.why) from error
     if not all(str(m["content"]) in text for m in _ANSWERED[1:]):
         raise _broken("it leaves out what the messages say")
 
@@ -99,15 +99,17 @@ def refuse_endless(tokenizer: Any) -> None:
 
 def _tried(tokenizer: Any) -> str:
     """A plain conversation as the template writes it in the process that can be ended."""
-    variables = {
-        **tokenizer.special_tokens_map,
-        "messages": [dict(m) for m in _ANSWERED[1:]],
-        "tools": None,
-        "documents": None,
-        "add_generation_prompt": False,
-    }
-    (text,) = render_apart([str(tokenizer.chat_template)], variables, chat=True)
-    return text
+    template = ChatTemplate(
+        str(tokenizer.chat_template),
+        dict(tokenizer.special_tokens_map),
+        SECONDS_A_ROW,
+        LARGEST_TEXT,
+    )
+    chat = Chat(_ANSWERED[1:], None, [(len(_ANSWERED) - 1, False)])
+    ((outcome,),) = render_chats(template, [chat])
+    if isinstance(outcome, TemplateFailed):
+        raise outcome
+    return outcome
 
 
 def _broken(why: str) -> StudioError:

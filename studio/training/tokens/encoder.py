@@ -6,8 +6,9 @@ again on resume. Labels are -100 for tokens that are not trained. Batches and pa
 
 from __future__ import annotations
 
+import itertools
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -27,8 +28,9 @@ from studio.training.tokens.chat import (
 from studio.training.tokens.counts import Counts, refuse_empty, tell, tell_added_end
 from studio.training.tokens.ends import Ends
 from studio.training.tokens.labels import Encoded, encoded, span_of_tokens, token_pieces
-from studio.training.tokens.masks import IGNORED, Rendered, UnprovableMask, render_row
+from studio.training.tokens.masks import IGNORED, Rendered, UnprovableMask, render_row, talks_of
 from studio.training.tokens.pieces import pieces_of
+from studio.training.tokens.spans import Conversation
 from studio.values import DatasetValue
 
 __all__ = ["IGNORED", "Encoded", "Encoder", "Tokenized", "load_tokenizer", "tokenize_dataset"]
@@ -44,6 +46,7 @@ FEATURES = Features(
     }
 )
 _ROWS_AT_ONCE = 128
+_RENDERED_AT_ONCE = 32
 _CHARACTERS_AT_ONCE = 200_000
 
 
@@ -239,8 +242,7 @@ def _batches(
     texts: list[Rendered] = []
     origins: list[Origin] = []
     size = 0
-    for index, row in enumerate(rows):
-        parts = rendered(encoder, row)
+    for index, (row, parts) in enumerate(_rendered_rows(encoder, rows)):
         if len(parts) > 1:
             counts.note("split", row["line"])
         texts += parts
@@ -253,12 +255,30 @@ def _batches(
         yield texts, origins, len(rows)
 
 
-def rendered(encoder: Encoder, row: dict[str, Any]) -> list[Rendered]:
-    """The row's training texts; raises ``StudioError`` with its line."""
+def _rendered_rows(
+    encoder: Encoder, rows: Iterable[dict[str, Any]]
+) -> Iterator[tuple[dict[str, Any], list[Rendered]]]:
+    """Each row with its training texts; raises ``StudioError`` with the line of one that is refused."""
+    for some in _groups(rows):
+        talks = talks_of(encoder.tokenizer, some, encoder.train_on)
+        yield from ((r, rendered(encoder, r, t)) for r, t in zip(some, talks, strict=True))
+
+
+def _groups(rows: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    rest = iter(rows)
+    while some := list(itertools.islice(rest, _RENDERED_AT_ONCE)):
+        yield some
+
+
+def rendered(
+    encoder: Encoder, row: dict[str, Any], talk: Conversation | None = None
+) -> list[Rendered]:
+    """The row's training texts, from its conversation when that is there already; raises
+    ``StudioError`` with its line."""
     where = {"file": row["source"], "line": row["line"]}
     place = f"{Path(row['source']).name}, line {row['line']}"
     try:
-        return render_row(encoder.tokenizer, row, encoder.train_on)
+        return render_row(encoder.tokenizer, row, encoder.train_on, talk)
     except TemplateRefused as error:
         raise StudioError(
             f"the chat template rejects {place}: {error}.",

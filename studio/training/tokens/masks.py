@@ -19,9 +19,11 @@ from studio.training.tokens.chat import TemplateRefused
 from studio.training.tokens.spans import (
     Conversation,
     Span,
+    Wanted,
     answer_span,
     generation_spans,
     message_span,
+    render_ahead,
 )
 
 __all__ = ["IGNORED", "Rendered", "Span", "TrainOn", "UnprovableMask", "render_row"]
@@ -61,13 +63,45 @@ class UnprovableMask(Exception):
     """The trained part of the text cannot be determined with this template."""
 
 
-def render_row(tokenizer: Any, row: dict[str, Any], train_on: str = "answers") -> list[Rendered]:
+def talks_of(
+    tokenizer: Any, rows: Sequence[dict[str, Any]], train_on: str = "answers"
+) -> list[Conversation | None]:
+    """The conversations of canonical rows, with the texts that ``render_row`` compares rendered
+    together; ``None`` for other rows."""
+    talks = [
+        Conversation(tokenizer, messages_of(row), tools_of(row)) if row.get("messages") else None
+        for row in rows
+    ]
+    render_ahead([(t, _wanted(t, r, train_on)) for t, r in zip(talks, rows, strict=True) if t])
+    return talks
+
+
+def _wanted(talk: Conversation, row: dict[str, Any], train_on: str) -> list[Wanted]:
+    """The whole text, and where each message that is trained starts and ends."""
+    wanted: list[Wanted] = [(len(talk.messages), False)]
+    if train_on != "all":
+        for target in targets_of(talk.messages, weights_of(row), train_on):
+            if target.answer and _asked(talk.messages, target.index):
+                wanted.append((target.index, True))
+            wanted.append((target.index + 1, False))
+    return list(dict.fromkeys(wanted))
+
+
+def render_row(
+    tokenizer: Any,
+    row: dict[str, Any],
+    train_on: str = "answers",
+    talk: Conversation | None = None,
+) -> list[Rendered]:
     """The canonical row as one training text, or one text per answer where only that can be proven.
 
-    ``train_on="all"`` needs no proof. Raises ``TemplateRefused`` or ``UnprovableMask``.
+    ``train_on="all"`` needs no proof. ``talk`` is the conversation of the row, if it was already
+    made. Raises ``TemplateRefused`` or ``UnprovableMask``.
     """
     if row.get("messages"):
-        talk = Conversation(tokenizer, messages_of(row), tools_of(row))
+        if talk is None:
+            (talk,) = talks_of(tokenizer, [row], train_on)
+            assert talk is not None
         if train_on != "all":
             return render_messages(talk, targets_of(talk.messages, weights_of(row), train_on))
         return [_everything(talk)]

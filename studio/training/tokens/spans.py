@@ -8,34 +8,67 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from studio.training.tokens.chat import Message, TemplateRefused, refused_in_words, render
+from studio.chat_templates.chats import Chat, marked_spans
+from studio.chat_templates.render import TemplateFailed
+from studio.training.tokens.chat import (
+    Message,
+    TemplateRefused,
+    chat_template,
+    refused,
+    render,
+    render_many,
+)
 
 Span = tuple[int, int]
+Wanted = tuple[int, bool]
+"""The text of so many messages, with or without the start of the next answer."""
 
 _PROBES = ("QxA", "ZyB")
 """Two contents that differ in their first and last character; the text is not searched for them."""
+_CHARACTERS_AHEAD = 20_000_000
+"""Texts are rendered ahead only for conversations below this size, to limit memory."""
 _GENERATION = re.compile(r"\{%-?\s*generation\s*-?%\}")
 
 
 @dataclass(frozen=True)
 class Conversation:
-    """Messages in the form that chat templates take, and the tools offered to the model."""
+    """Messages in the form that chat templates take, and the tools offered to the model; ``ahead``
+    holds texts that were rendered in advance (see ``render_ahead``)."""
 
     tokenizer: Any
     messages: Sequence[Message]
     tools: Any = None
+    ahead: dict[Wanted, str | TemplateRefused] = field(default_factory=dict)
 
     def text(self, count: int | None = None, *, ask: bool = False) -> str:
         """The first ``count`` messages as text, by default all; raises ``TemplateRefused``."""
-        part = self.messages if count is None else self.messages[:count]
-        return render(self.tokenizer, part, ask=ask, tools=self.tools)
+        count = len(self.messages) if count is None else count
+        found = self.ahead.get((count, ask))
+        if found is None:
+            return render(self.tokenizer, self.messages[:count], ask=ask, tools=self.tools)
+        if isinstance(found, TemplateRefused):
+            raise found
+        return found
 
     def first(self, count: int) -> Conversation:
         """The first ``count`` messages as a conversation."""
-        return Conversation(self.tokenizer, self.messages[:count], self.tools)
+        return Conversation(self.tokenizer, self.messages[:count], self.tools, self.ahead)
+
+
+def render_ahead(talks: Sequence[tuple[Conversation, Sequence[Wanted]]]) -> None:
+    """Render texts of many conversations with one tokenizer in few requests to the helper process;
+    one request per text takes five times as long."""
+    chats = [Chat(talk.messages, talk.tools, wanted) for talk, wanted in talks]
+    several = [n for n, chat in enumerate(chats) if chat.size <= _CHARACTERS_AHEAD]
+    if not several:
+        return
+    found = render_many(talks[0][0].tokenizer, [chats[n] for n in several])
+    for n, texts in zip(several, found, strict=True):
+        talk, wanted = talks[n]
+        talk.ahead.update(zip(wanted, texts, strict=True))
 
 
 def answer_span(talk: Conversation, index: int, full_text: str) -> Span | None:
@@ -74,8 +107,10 @@ def content_span(talk: Conversation, index: int, full_text: str) -> Span | None:
     ``full_text``, and the text between must equal the content, ignoring whitespace at its ends.
     """
     content = str(talk.messages[index].get("content") or "")
+    others = [_with_content(talk, index, probe) for probe in _PROBES]
+    render_ahead([(other, [(len(other.messages), False)]) for other in others])
     try:
-        first, second = (_with_content(talk, index, probe).text() for probe in _PROBES)
+        first, second = (other.text() for other in others)
     except TemplateRefused:
         return None
     before = first[: _shared(first, second)]
@@ -139,16 +174,9 @@ def generation_spans(talk: Conversation) -> tuple[Span, ...] | None:
     """The spans that the template marks with ``{% generation %}``, if any."""
     if not marks_answers(talk.tokenizer):
         return None
-    from transformers.utils.chat_template_utils import render_jinja_template
-
-    _, marked = refused_in_words(
-        lambda: render_jinja_template(
-            conversations=[[dict(m) for m in talk.messages]],
-            tools=talk.tools,
-            chat_template=talk.tokenizer.chat_template,
-            return_assistant_tokens_mask=True,
-            **talk.tokenizer.special_tokens_map,
-        ),
-        talk.tokenizer,
-    )
-    return tuple((int(a), int(b)) for a, b in marked[0]) or None
+    chat = Chat(talk.messages, talk.tools, [(len(talk.messages), False)])
+    try:
+        marked = marked_spans(chat_template(talk.tokenizer, talk.tools), chat)
+    except TemplateFailed as error:
+        raise refused(error) from error
+    return tuple(marked) or None

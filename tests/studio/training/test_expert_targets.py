@@ -276,7 +276,11 @@ def test_the_estimate_counts_what_is_trained(name: str, settings: dict[str, Any]
     ("settings", "field", "said"),
     [
         ({"target_modules": "w1"}, "target_modules", "w3 is joined with others in one weight"),
-        ({"target_modules": r"re:.*experts\.[01]\..*"}, "target_modules", "must be trained together"),
+        (
+            {"target_modules": r"re:.*experts\.[01]\..*"},
+            "target_modules",
+            "must be trained together",
+        ),
         ({"exclude": "w3"}, "exclude", "is joined with others"),
         ({"rank_pattern": "w1=2"}, "rank_pattern", "they have one number"),
         ({"target_modules": "experts.gate_proj"}, "target_modules", "matches no linear layer"),
