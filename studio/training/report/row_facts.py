@@ -104,6 +104,8 @@ def _facts(
         code = _long(item.row.get("text") is not None, encoder.long_text)
         return Facts(item, (), {code: f"{size:,} characters: too long to be looked at closer"})
     marks = _text_marks(item.row)
+    if item.unused:
+        marks["unused_column"] = ", ".join(f"“{name}”" for name in item.unused)
     if refused is not None:
         return Facts(item, (), {"refused_row": _message(refused), **marks})
     facts = Facts(item, parts)

@@ -7,6 +7,7 @@ each finding. Rows are read and encoded elsewhere.
 from __future__ import annotations
 
 from array import array
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -71,6 +72,7 @@ class Totals:
         self.lengths = array("q")
         self.longest: list[tuple[int, Place]] = []
         self.answers = Answers()
+        self.unused: Counter[str] = Counter()
         self.scripts = Scripts()
         self.near = NearDuplicates()
         self._first: dict[int, int] = {}
@@ -97,6 +99,7 @@ class Totals:
         if again and self._deduplicate:
             self.left_out += 1
             return True
+        self.unused.update(facts.item.unused)
         for code, words in facts.marks.items():
             self.note(code, _place(facts, words))
         if facts.row is None:
