@@ -91,6 +91,8 @@ def _named(columns: tuple[str, ...], default: str, aliases: tuple[str, ...]) -> 
 @lru_cache(maxsize=4096)
 def is_bookkeeping(name: str) -> bool:
     """Whether a column or key describes the row and is not content."""
+    if normalized(name) in CONTENT:
+        return False
     return normalized(name) in BOOKKEEPING or bool(_BOOKKEEPING_END.search(name))
 
 

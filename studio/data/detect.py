@@ -27,6 +27,7 @@ from studio.node_settings.dataset import DatasetSettings
 
 AUTO = "auto"
 _SURE_ENOUGH = 0.3
+_LONG_ENOUGH = 32
 _LOST = 0.5  # the confidence of a format for each column with content that it does not use
 _CLOSE = 0.1
 
@@ -137,6 +138,8 @@ def _occurs(value: Any, canonical: Canonical) -> bool:
     wanted = value.strip()
     texts = [canonical.get(n) or "" for n in ("text", "prompt", "completion")]
     texts += [m["content"] for n in _LISTS for m in canonical.get(n) or ()]
+    if len(wanted) < _LONG_ENOUGH:  # a short text occurs by chance
+        return any(wanted == said.strip() for said in texts)
     return any(wanted in said for said in texts)
 
 
