@@ -93,7 +93,11 @@ STYLES = (
         re.compile(r"<\|(?P<role>system|user|assistant|observation|tool)\|>"),
         ("<|end|>",),
     ),
-    Style("Granite", "<|start_of_role|>", re.compile(r"<\|start_of_role\|>(?P<role>\w+)<\|end_of_role\|>")),
+    Style(
+        "Granite",
+        "<|start_of_role|>",
+        re.compile(r"<\|start_of_role\|>(?P<role>\w+)<\|end_of_role\|>"),
+    ),
     Style(
         "DeepSeek",
         "<｜User｜>",
@@ -123,7 +127,9 @@ STYLES = (
         ("### End",),
         preamble=True,
     ),
-    Style("Vicuna", "USER:", re.compile(r"(?:\A|(?<=[\s>]))(?P<role>USER|ASSISTANT):"), preamble=True),
+    Style(
+        "Vicuna", "USER:", re.compile(r"(?:\A|(?<=[\s>]))(?P<role>USER|ASSISTANT):"), preamble=True
+    ),
     Style("HH-RLHF", "Assistant:", re.compile(r"(?:\A\s*|\n\n)(?P<role>Human|Assistant):")),
 )
 
