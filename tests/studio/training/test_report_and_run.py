@@ -18,7 +18,7 @@ from studio.errors import StudioError
 from studio.graph.registry import load_registry
 from studio.node_settings.dataset import DatasetSettings
 from studio.preview.report import DataReport
-from studio.training.data.by_number import WindowRows
+from studio.training.data.by_number import PreparedRows, Rows, WindowRows
 from studio.training.data.rows import prepare_rows
 from studio.training.data_host.batch_view import TrainingRows
 from studio.training.report.row_facts import facts_of
@@ -88,13 +88,11 @@ def trained_places(value: DatasetValue) -> list[tuple[str, int]]:
     return list(zip(rows["source"], rows["line"], strict=True))
 
 
-def places_in_batches(folder: Path, settings: DatasetSettings) -> list[tuple[str, int]]:
+def places_in_batches(rows: Rows) -> list[tuple[str, int]]:
     """File and line of every row that the view of the batches takes."""
-    with open_window(settings, folder, load_registry().variants["format"]) as window:
-        rows, taken = WindowRows("Dataset", window), TrainingRows(settings)
-        items = rows.rows(1, rows.count)
-        for facts in facts_of("Train", Encoder(make_tiny_tokenizer(), LENGTH), items):
-            taken.add(facts)
+    taken, items = TrainingRows(rows.settings), rows.rows(1, rows.count)
+    for facts in facts_of("Train", Encoder(make_tiny_tokenizer(), LENGTH), items):
+        taken.add(facts)
     return [(items[u.number - 1].source, items[u.number - 1].line) for u in taken.units()]
 
 
@@ -136,7 +134,9 @@ def test_the_report_counts_what_the_run_makes(
     used = value.train_rows + value.validation_rows
     assert report.left_out == report.rows - used - value.skipped
     assert (report.tokens_per_epoch, report.trained_tokens) == tokens_of(value)
-    assert sorted(places_in_batches(tmp_path, settings)) == sorted(trained_places(value))
+    with open_window(settings, tmp_path, load_registry().variants["format"]) as window:
+        assert places_in_batches(WindowRows("Dataset", window)) == trained_places(value)
+    assert places_in_batches(PreparedRows(value, settings.seed)) == trained_places(value)
 
     alone = run(tmp_path / "alone", settings, deduplicate=True)
     moved = run(tmp_path / "moved", settings, drop_validation_leaks=True)
