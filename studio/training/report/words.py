@@ -19,6 +19,7 @@ _DROPPED = (
     "refused_row",
     "zero_trained",
     "empty_answer",
+    "control_tokens",
     "role_error",
     "encoding",
     "near_duplicate",
@@ -85,6 +86,21 @@ _WORDS: dict[str, tuple[Severity, str, str]] = {
         "1 row has columns or keys that are not used for training: {names}.",
         "{n} rows have columns or keys that are not used for training: {names}.",
     ),
+    "rendered_chat": (
+        "warning",
+        "1 text is a conversation that a chat template has already rendered; its questions are trained, too.",
+        "{n} texts are conversations that a chat template has already rendered; their questions are trained, too.",
+    ),
+    "control_tokens": (
+        "warning",
+        "1 row contains a control token in its text, which the model reads as a mark of the template.",
+        "{n} rows contain control tokens in their text, which the model reads as marks of the template.",
+    ),
+    "written_end": (
+        "info",
+        "1 row already ends an answer or a text with an end token; no second one is added.",
+        "{n} rows already end an answer or a text with an end token; no second one is added.",
+    ),
     "role_error": (
         "warning",
         "In 1 row the roles are out of order.",
@@ -124,7 +140,6 @@ def findings(
     fixes: Mapping[str, Fix],
     drop: Callable[[str, Found], Fix | None],
     *,
-    complete: bool,
     skipped: bool,
 ) -> tuple[Finding, ...]:
     """All findings, the most severe first.
@@ -141,7 +156,7 @@ def findings(
             fix = drop(code, found)
         if found.count:
             made.append(_finding(code, found, max_length, names, fix, skipped, totals.done))
-    if complete and totals.done and not totals.trained:
+    if totals.complete and totals.done and not totals.split().trained:
         made.append(_nothing_trained(totals, fixes))
     made += _repeated(totals)
     order = list(KINDS)
@@ -155,6 +170,8 @@ def _finding(
     sentence = (one if found.count == 1 else many).format(
         n=found.count, max_length=max_length, names=names
     )
+    if code == "rendered_chat" and found.count * 2 <= done:
+        fix = None  # the other rows could not be read as conversations
     if code == "bad_row" and found.count * 2 > done:
         fix = None  # most rows are affected: the format or its settings are wrong
     if code == "bad_row" and skipped:
