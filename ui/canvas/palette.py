@@ -20,6 +20,7 @@ from ui.style.widgets import child_items, top_items
 
 MIME = "application/x-lora-studio-node-type"
 ROW_PX = 30
+_AROUND_TITLE_PX = 40
 CATEGORIES = ("Data", "Model", "Training", "Result")
 _TYPE_ID = Qt.ItemDataRole.UserRole
 
@@ -80,6 +81,13 @@ class NodePalette(QWidget):
         theme.changed.connect(self._fill)
         self._fill()
 
+    def minimumSizeHint(self) -> QSize:
+        """Qt: wide enough for every title beside the scroll bar."""
+        margins = self.layout().contentsMargins()
+        bar = self.tree.verticalScrollBar().sizeHint().width()
+        width = self.tree.sizeHintForColumn(0) + bar + margins.left() + margins.right()
+        return QSize(width, super().minimumSizeHint().height())
+
     def type_ids(self) -> list[str]:
         """The types that are listed now, from top to bottom."""
         return [str(row.data(0, _TYPE_ID)) for row in self._rows()]
@@ -121,7 +129,8 @@ class NodePalette(QWidget):
             row.setIcon(0, icons.icon(icons.known(node_type.icon), tint))
             row.setToolTip(0, f"{node_type.help}\nDrag it onto the canvas, or double-click.")
             row.setData(0, _TYPE_ID, node_type.id)
-            row.setSizeHint(0, QSize(0, ROW_PX))
+            width = self.tree.fontMetrics().horizontalAdvance(node_type.title) + _AROUND_TITLE_PX
+            row.setSizeHint(0, QSize(width, ROW_PX))
             group.addChild(row)
 
     def _take_first(self) -> None:

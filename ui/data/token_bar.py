@@ -19,7 +19,7 @@ from PySide6.QtWidgets import (
 from ui.data.controller import Progress
 from ui.data.state_page import show_bar
 from ui.style import icons
-from ui.style.widgets import IconButton, MutedLabel, tab_order
+from ui.style.widgets import NUMBER_LEFT_PX, IconButton, MutedLabel, tab_order
 
 
 class TokenBar(QWidget):
@@ -42,6 +42,7 @@ class TokenBar(QWidget):
         self.number.setToolTip("Go to row")
         self.number.setKeyboardTracking(False)
         self.number.setMinimum(1)
+        self.number.lineEdit().setTextMargins(NUMBER_LEFT_PX, 0, 0, 0)
         self.total = QLabel("", self)
         self.search = QPushButton("Next finding", self)
         self.search.setObjectName("next-suspicious")
