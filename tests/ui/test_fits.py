@@ -117,12 +117,11 @@ def test_every_node_type_is_named_in_full(starter: Session) -> None:
         assert place.width() >= tree.fontMetrics().horizontalAdvance(item.text(0)), item.text(0)
 
 
-def test_no_text_of_a_form_is_clipped(starter: Session) -> None:
+def test_no_text_of_a_form_is_clipped(starter: Session, qtbot: QtBot) -> None:
     narrow(starter)
     for node in NODES:
         starter.window.canvas.select((node,))
-        QApplication.processEvents()
-        assert clipped(starter.window.inspector) == [], node
+        qtbot.waitUntil(lambda: clipped(starter.window.inspector) == [])
 
 
 def test_no_field_of_the_settings_is_clipped(qtbot: QtBot, home: Path) -> None:

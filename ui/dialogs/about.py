@@ -64,7 +64,7 @@ class AboutDialog(QDialog):
         places = [("Runs", str(runs_dir())), ("Settings", str(config_dir()))]
         buttons = QDialogButtonBox(QDialogButtonBox.StandardButton.Close, self)
         buttons.rejected.connect(self.reject)
-        self._copy = QPushButton("Copy versions", self)
+        self._copy = QPushButton("Copy Versions", self)
         self._copy.setObjectName("copy")
         self._copy.setAutoDefault(False)
         self._copy.clicked.connect(self._copy_versions)

@@ -141,7 +141,7 @@ class Totals:
         if first is None and not self.hashes_full:
             self._first[code] = facts.item.number
         if first is not None and not self._deduplicate:
-            self.note("duplicate", _place(facts, f"the same as row {first}", first))
+            self.note("duplicate", _place(facts, f"identical to row {first}", first))
         return first is not None
 
     def _compare(self, facts: Facts, again: bool) -> None:
@@ -163,7 +163,7 @@ class Totals:
         leaks = Found()
         for code, place, _, _ in () if self._move_leaks else self._held_out:
             if (other := self._trained.get(code)) is not None:
-                note = f"the same as row {other}, which is trained on"
+                note = f"identical to training row {other}"
                 leaks.add(Place(place.number, place.source, place.line, note, other))
         return leaks
 
@@ -182,7 +182,7 @@ class Totals:
             if across and one[1]:
                 one, two = two, one  # report the validation row
             place, other = two[0], one[0].number
-            note = f"{percent(pair.similarity)} like row {other}" + ", which is trained on" * across
+            note = f"{percent(pair.similarity)} similar to {'training ' * across}row {other}"
             code = "near_leak" if across else "near_duplicate"
             self.note(code, Place(place.number, place.source, place.line, note, other))
 

@@ -53,7 +53,7 @@ def test_a_click_on_a_row_leads_to_it(view: ReportView, qtbot: QtBot) -> None:
     with qtbot.waitSignal(view.row_wanted) as wanted:
         QTest.mouseClick(links, LEFT, Qt.KeyboardModifier.NoModifier, QPoint(12, 8))
     assert wanted.args == [5]
-    assert "the same as row 2" in links.text()
+    assert "identical to row 2" in links.text()
 
 
 def test_answers_are_text_and_never_markup(view: ReportView) -> None:
