@@ -20,7 +20,7 @@ from ui.style.widgets import child_items, top_items
 
 MIME = "application/x-lora-studio-node-type"
 ROW_PX = 30
-_AROUND_TITLE_PX = 40
+_AROUND_TITLE_PX, _MARGIN_PX = 40, 8
 CATEGORIES = ("Data", "Model", "Training", "Result")
 _TYPE_ID = Qt.ItemDataRole.UserRole
 
@@ -70,7 +70,7 @@ class NodePalette(QWidget):
         self.tree.setDragEnabled(True)
         self.tree.setDragDropMode(QTreeWidget.DragDropMode.DragOnly)
         box = QVBoxLayout(self)
-        box.setContentsMargins(8, 8, 8, 8)
+        box.setContentsMargins(*(4 * (_MARGIN_PX,)))
         box.setSpacing(6)
         box.addWidget(self.line)
         box.addWidget(self.tree)
@@ -83,9 +83,8 @@ class NodePalette(QWidget):
 
     def minimumSizeHint(self) -> QSize:
         """Qt: wide enough for every title beside the scroll bar."""
-        margins = self.layout().contentsMargins()
         bar = self.tree.verticalScrollBar().sizeHint().width()
-        width = self.tree.sizeHintForColumn(0) + bar + margins.left() + margins.right()
+        width = self.tree.sizeHintForColumn(0) + bar + 2 * _MARGIN_PX
         return QSize(width, super().minimumSizeHint().height())
 
     def type_ids(self) -> list[str]:

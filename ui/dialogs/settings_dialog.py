@@ -87,7 +87,7 @@ class SettingsDialog(QDialog):
         self._buttons.accepted.connect(self.accept)
         self._buttons.rejected.connect(self.reject)
         self._restore().clicked.connect(self._restore_defaults)
-        column = QVBoxLayout(self)
+        self._column = column = QVBoxLayout(self)
         column.setContentsMargins(18, 18, 18, 14)
         column.setSpacing(16)
         column.addWidget(self._form)
@@ -103,7 +103,7 @@ class SettingsDialog(QDialog):
         """Qt: grow with the form, whose labels wrap and move above their fields after it has its width."""
         handled = super().event(event)
         if event.type() == QEvent.Type.LayoutRequest:
-            needed = self.layout().totalHeightForWidth(self.width())
+            needed = self._column.totalHeightForWidth(self.width())
             if self.height() < needed:
                 self.resize(self.width(), needed)
         return handled
