@@ -82,13 +82,13 @@ def convert(row: Row, settings: ChatExportSettings) -> Canonical:
 def _path(row: Row) -> list[Mapping[str, Any]]:
     """The nodes from the first message to the one that was shown last."""
     nodes: Mapping[str, Any] = row[_TREE]
-    at: Any = row.get("current_node")
-    if at not in nodes:
-        at = next((k for k in reversed(list(nodes)) if not nodes[k].get("children")), None)
+    last = row.get("current_node")
+    if not isinstance(last, str) or last not in nodes:
+        last = next((k for k in reversed(list(nodes)) if not nodes[k].get("children")), None)
     found: list[Mapping[str, Any]] = []
-    while at in nodes and len(found) <= len(nodes):
-        found.append(nodes[at])
-        at = nodes[at].get("parent")
+    while isinstance(last, str) and last in nodes and len(found) < len(nodes):
+        found.append(nodes[last])
+        last = nodes[last].get("parent")
     return found[::-1]
 
 
@@ -101,8 +101,10 @@ def _node_message(node: Mapping[str, Any]) -> Message | None:
     role = str(author.get("role")) if isinstance(author, Mapping) else ""
     if not isinstance(content, Mapping):
         return None
-    parts: Any = content.get("parts") if "parts" in content else [content.get("text")]
-    parts = [p for p in parts or () if has_content(p)]
+    parts: list[Any] = (
+        _listed(content.get("parts")) if "parts" in content else [content.get("text")]
+    )
+    parts = [p for p in parts if has_content(p)]
     if not parts or role not in _ROLES:
         return None
     for part in parts:
@@ -120,6 +122,10 @@ def _node_message(node: Mapping[str, Any]) -> Message | None:
     return {"role": _ROLES[role], "content": text}
 
 
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
 def _list_message(given: Any, number: int) -> Message | None:
     place = f"message {number} of column “{_LIST}”"
     role = _ROLES.get(str(given.get("sender"))) if isinstance(given, Mapping) else None
@@ -132,7 +138,7 @@ def _list_message(given: Any, number: int) -> Message | None:
         )
     text = given.get("text")
     if not has_content(text):
-        parts = [p for p in given.get("content") or () if isinstance(p, Mapping)]
+        parts = [p for p in _listed(given.get("content")) if isinstance(p, Mapping)]
         text = "\n".join(str(p["text"]) for p in parts if has_content(p.get("text")))
     if not has_content(text):
         return None  # a message that was cancelled, or that has only attachments (see ``unused``)
@@ -151,7 +157,7 @@ def unused(row: Row, settings: ChatExportSettings) -> list[str]:
         if any(id(n) in used and _said(n) and _node_message(n) is None for n in nodes):
             found.append("mapping: messages of tools")
         return found
-    return [f"{_LIST}[].{key}" for key in unused_keys(row.get(_LIST) or (), _USED)]
+    return [f"{_LIST}[].{key}" for key in unused_keys(_listed(row.get(_LIST)), _USED)]
 
 
 def _said(node: Mapping[str, Any]) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ import pytest
 
 from studio.data.detect import choose_format
 from studio.data.reading.source import SourceRow
+from studio.data.row_format import RowError
 from studio.errors import StudioError
 from studio.graph.registry import load_registry
 
@@ -240,32 +243,28 @@ def test_an_export_of_chatgpt() -> None:
         read(one)
 
 
-def test_an_export_of_claude() -> None:
-    messages = [
-        {
-            "uuid": "1",
-            "sender": "human",
-            "text": "Q",
-            "content": [{"type": "text", "text": "Q"}],
-            "attachments": [],
-        },
-        {
-            "uuid": "2",
-            "sender": "assistant",
-            "text": "",
-            "content": [{"type": "text", "text": "A"}],
-            "files": [],
-        },
-    ]
-    row = {
-        "uuid": "c",
-        "name": "T",
-        "created_at": "2026",
-        "account": {"uuid": "u"},
-        "chat_messages": messages,
+def claude() -> dict[str, Any]:
+    """A conversation as Claude exports it."""
+    human = {
+        "sender": "human",
+        "text": "Q",
+        "content": [{"type": "text", "text": "Q"}],
+        "attachments": [],
     }
+    reply = {
+        "sender": "assistant",
+        "text": "",
+        "content": [{"type": "text", "text": "A"}],
+        "files": [],
+    }
+    account = {"uuid": "u"}
+    return {"uuid": "c", "name": "T", "account": account, "chat_messages": [human, reply]}
+
+
+def test_an_export_of_claude() -> None:
+    row = claude()
     assert read(row) == ("chat_export", {"messages": [ASKED, REPLIED]}, ())
-    messages[0]["attachments"] = [{"file_name": "a.txt", "extracted_content": "..."}]
+    row["chat_messages"][0]["attachments"] = [{"file_name": "a.txt", "extracted_content": "..."}]
     assert read(row)[2] == ("chat_messages[].attachments",)
 
 
@@ -290,3 +289,37 @@ def test_files_that_cannot_be_read_are_named(row: dict[str, Any], words: str) ->
     with pytest.raises(StudioError, match=words) as caught:
         read(row)
     assert caught.value.hint
+
+
+def test_a_damaged_export_is_read_or_refused() -> None:
+    """Whatever stands in one place of an export, the row is read or refused with a sentence."""
+    rng = random.Random(0)
+    odd: list[Any] = [None, 0, "", "x", [], {}, [None], {"a": 1}, float("nan"), "\ud800", True]
+
+    def places(value: Any) -> Iterator[tuple[Any, Any]]:
+        keys = (
+            value
+            if isinstance(value, dict)
+            else range(len(value))
+            if isinstance(value, list)
+            else ()
+        )
+        for key in list(keys):
+            yield value, key
+            yield from places(value[key])
+
+    payload = FORMATS["chat_export"].payload
+    settings = FORMATS["chat_export"].settings()
+    read_rows = 0
+    for _ in range(600):
+        row = chatgpt() if rng.random() < 0.5 else claude()
+        holder, key = rng.choice(list(places(row)))
+        holder[key] = rng.choice(odd)
+        try:
+            payload.convert(row, settings)
+            payload.unused(row, settings)
+            read_rows += 1
+        except RowError as error:
+            assert error.what
+            assert error.hint.endswith(".")
+    assert 50 < read_rows < 600
