@@ -65,7 +65,21 @@ def _dataset_fixes(request: TokenRequest) -> dict[str, Fix | None]:
         "duplicate": alike and replace(alike, id="deduplicate"),
         "leak": leaks and replace(leaks, id="leaks_to_train"),
         "bad_row": bad and replace(bad, id="skip_bad_rows"),
+        "rendered_chat": _conversations_fix(request),
     }
+
+
+def _conversations_fix(request: TokenRequest) -> Fix | None:
+    """Read rendered conversations in the text column as messages."""
+    step = request.plan.step(request.dataset)
+    if step.type != "dataset" or step.settings.get("format") not in ("auto", "text"):
+        return None
+    own = dict(step.settings.get("format_settings") or {})
+    changes = [Change(step.node, "format", "rendered_chat")]
+    kept = {name: value for name, value in own.items() if name == "text_column"}
+    if kept != own:
+        changes.append(Change(step.node, "format_settings", kept))
+    return Fix("read_as_conversations", "Read as conversations", tuple(changes))
 
 
 def _dataset_fix(request: TokenRequest, setting: str, title: str, value: Any) -> Fix | None:

@@ -18,6 +18,7 @@ _DROPPED = (
     "refused_row",
     "zero_trained",
     "empty_answer",
+    "control_tokens",
     "role_error",
     "encoding",
     "near_duplicate",
@@ -78,6 +79,21 @@ _WORDS: dict[str, tuple[Severity, str, str]] = {
         "warning",
         "1 row begins with two start tokens.",
         "{n} rows begin with two start tokens.",
+    ),
+    "rendered_chat": (
+        "warning",
+        "1 text is a conversation that a chat template has already rendered; its questions are trained, too.",
+        "{n} texts are conversations that a chat template has already rendered; their questions are trained, too.",
+    ),
+    "control_tokens": (
+        "warning",
+        "1 row contains a control token in its text, which the model reads as a mark of the template.",
+        "{n} rows contain control tokens in their text, which the model reads as marks of the template.",
+    ),
+    "written_end": (
+        "info",
+        "1 row already ends an answer or a text with an end token; no second one is added.",
+        "{n} rows already end an answer or a text with an end token; no second one is added.",
     ),
     "role_error": (
         "warning",
@@ -145,6 +161,8 @@ def _finding(
 ) -> Finding:
     severity, one, many = _WORDS[code]
     sentence = (one if found.count == 1 else many).format(n=found.count, max_length=max_length)
+    if code == "rendered_chat" and found.count * 2 <= done:
+        fix = None  # the other rows could not be read as conversations
     if code == "bad_row" and found.count * 2 > done:
         fix = None  # most rows are affected: the format or its settings are wrong
     if code == "bad_row" and skipped:
