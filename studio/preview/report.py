@@ -27,6 +27,7 @@ KINDS: dict[str, str] = {
     "cut_text": "Texts cut by the max length",
     "missing_end": "Answers without an end token",
     "double_bos": "Two start tokens",
+    "unused_column": "Columns that are not used",
     "rendered_chat": "Conversations rendered as text",
     "control_tokens": "Control tokens in the text",
     "written_end": "Answers that already end with an end token",

@@ -131,6 +131,8 @@ def _facts(
         code = "broken_file" if item.ends_file else "bad_row"
         return Facts(item, (), {code: _message(item.error) or "it cannot be read"})
     marks = _text_marks(tokenizer, item.row)
+    if item.unused:
+        marks["unused_column"] = ", ".join(f"“{name}”" for name in item.unused)
     if refused is not None:
         return Facts(item, (), {"refused_row": _message(refused), **marks})
     facts = Facts(item, parts)

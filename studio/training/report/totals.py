@@ -7,6 +7,7 @@ of each finding. Rows are read and encoded elsewhere; ``studio.data.split.sides`
 from __future__ import annotations
 
 from array import array
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -90,6 +91,7 @@ class Totals:
         self.lengths = array("q")
         self.longest: list[tuple[int, Place]] = []
         self.answers = Answers()
+        self.unused: Counter[str] = Counter()
         self.scripts = Scripts()
         self.near = NearDuplicates()
         # Of each row that is used:
@@ -124,6 +126,7 @@ class Totals:
             first = self._sides.add(item.number, item.split == "validation", content_hash(row))
         if first and self._sides.excludes_duplicates:
             return True
+        self.unused.update(facts.item.unused)
         if first:
             self.note("duplicate", _place(facts, f"the same as row {first}", first))
         for code, words in facts.marks.items():
