@@ -22,9 +22,9 @@ KINDS: dict[str, str] = {
     "refused_row": "Rows that cannot be trained on",
     "zero_trained": "Rows with nothing to train",
     "empty_answer": "Empty answers",
-    "one_token_answer": "Answers of one token",
-    "cut_answer": "Answers cut by the max length",
-    "cut_text": "Texts cut by the max length",
+    "one_token_answer": "One-token answers",
+    "cut_answer": "Truncated answers",
+    "cut_text": "Truncated texts",
     "missing_end": "Answers without an end token",
     "double_bos": "Two start tokens",
     "unused_column": "Columns that are not used",
@@ -35,11 +35,11 @@ KINDS: dict[str, str] = {
     "encoding": "Damaged characters",
     "duplicate": "Duplicates",
     "near_duplicate": "Near-duplicates",
-    "leak": "Validation rows that are also trained on",
-    "near_leak": "Validation rows that are nearly trained on",
+    "leak": "Validation rows that are also training rows",
+    "near_leak": "Validation rows similar to training rows",
     "cut_row": "Rows longer than the max length",
     "split_text": "Texts split into pieces",
-    "repeated_answer": "One answer again and again",
+    "repeated_answer": "Repeated answers",
 }
 """Code of a finding -> its title. The flags of a row use the same codes."""
 

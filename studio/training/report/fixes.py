@@ -111,7 +111,7 @@ def drop_fix(request: TokenRequest, code: str, found: Found) -> Fix | None:
     numbers = ", ".join(str(p.number) for p in found.places)
     rows = "this row" if found.count == 1 else f"these {found.count} rows"
     wanted = ", ".join(filter(None, [str(step.settings["drop_rows"]), numbers]))
-    return Fix(f"drop_{code}", f"Leave out {rows}", (Change(step.node, "drop_rows", wanted),))
+    return Fix(f"drop_{code}", f"Exclude {rows}", (Change(step.node, "drop_rows", wanted),))
 
 
 def setting_of(request: TokenRequest, name: str) -> Any:

@@ -42,19 +42,19 @@ _WORDS: dict[str, tuple[Severity, str, str]] = {
     ),
     "zero_trained": (
         "warning",
-        "1 row has no token to train and is left out.",
-        "{n} rows have no token to train and are left out.",
+        "1 row has no trained token and is skipped.",
+        "{n} rows have no trained token and are skipped.",
     ),
     "empty_answer": ("warning", "1 row has an empty answer.", "{n} rows have an empty answer."),
     "one_token_answer": (
         "info",
-        "1 row has an answer of one token.",
-        "{n} rows have an answer of one token.",
+        "1 row has a one-token answer.",
+        "{n} rows have a one-token answer.",
     ),
     "cut_answer": (
         "warning",
-        "1 row loses the end of its answer to the max length of {max_length} tokens.",
-        "{n} rows lose the end of their answer to the max length of {max_length} tokens.",
+        "1 row is truncated within its answer at the max length of {max_length} tokens.",
+        "{n} rows are truncated within their answer at the max length of {max_length} tokens.",
     ),
     "cut_text": (
         "warning",
@@ -68,8 +68,8 @@ _WORDS: dict[str, tuple[Severity, str, str]] = {
     ),
     "cut_row": (
         "info",
-        "1 row is longer than {max_length} tokens and is cut.",
-        "{n} rows are longer than {max_length} tokens and are cut.",
+        "1 row is longer than {max_length} tokens and is truncated.",
+        "{n} rows are longer than {max_length} tokens and are truncated.",
     ),
     "missing_end": (
         "warning",
@@ -118,18 +118,18 @@ _WORDS: dict[str, tuple[Severity, str, str]] = {
     ),
     "near_duplicate": (
         "info",
-        "1 row is nearly the same as an earlier one.",
-        "{n} rows are nearly the same as an earlier one.",
+        "1 row is nearly identical to an earlier one.",
+        "{n} rows are nearly identical to earlier ones.",
     ),
     "leak": (
         "warning",
-        "1 validation row is also trained on, so the validation loss is too low.",
-        "{n} validation rows are also trained on, so the validation loss is too low.",
+        "1 validation row is also a training row, so the validation loss is too low.",
+        "{n} validation rows are also training rows, so the validation loss is too low.",
     ),
     "near_leak": (
         "warning",
-        "1 validation row is nearly the same as one that is trained on.",
-        "{n} validation rows are nearly the same as one that is trained on.",
+        "1 validation row is nearly identical to a training row.",
+        "{n} validation rows are nearly identical to training rows.",
     ),
 }
 
