@@ -128,7 +128,7 @@ def _weights(folder: Path) -> tuple[int | None, int | None]:
 
 def _by_shape(config: Mapping[str, Any]) -> int | None:
     """The number of parameters of a known architecture, without its weights."""
-    from studio.model.shapes import shape_of_config
+    from studio.model.read_shape import shape_of_config
 
     shape = shape_of_config(config)
     return shape.parameters if shape is not None else None
@@ -153,7 +153,7 @@ def describe(facts: ModelFacts) -> list[Fact]:
         ("Context", f"{facts.context:,} tokens" if facts.context else None, ""),
         ("Vocabulary", f"{facts.vocabulary:,} tokens" if facts.vocabulary else None, ""),
         ("Chat template", {True: "yes", False: "none", None: None}[facts.chat_template], ""),
-        ("Licence", facts.licence or "not stated", ""),
+        ("License", facts.licence or "not stated", ""),
         ("On disk", sized(facts.bytes_on_disk), ""),
         ("Architecture", facts.architecture, ""),
     ]

@@ -22,7 +22,8 @@ from studio.graph.graph import Graph, Node, Wire
 from studio.graph.project import load_project, save_project
 from studio.graph.registry import load_registry
 from studio.model.layers import resolve_targets
-from studio.model.shapes import Shape, shape_of_config
+from studio.model.read_shape import shape_of_config
+from studio.model.shapes import Shape
 from studio.system.paths import assets_dir
 from tests.studio.estimate.architectures import ARCHITECTURES
 from tests.timing import cpu_limit
