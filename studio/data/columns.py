@@ -132,7 +132,7 @@ def unused_keys(objects: Iterable[Any], used: frozenset[str]) -> list[str]:
     """The keys with content in a list of objects that are neither used nor bookkeeping; each once."""
     found: dict[str, None] = {}
     for given in objects:
-        if isinstance(given, Mapping):
+        if isinstance(given, Mapping) and not used.issuperset(given):
             for key in given.keys() - used:
                 if not is_bookkeeping(str(key)) and has_content(given[key]):
                     found[str(key)] = None
