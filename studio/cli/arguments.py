@@ -85,7 +85,9 @@ def _runs(parser: argparse.ArgumentParser) -> None:
 
 def _all_cores(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--all-cores", action="store_true", help="reserve one CPU core for the desktop"
+        "--all-cores",
+        action="store_true",
+        help="use all CPU cores, even if the settings reserve one for other programs",
     )
 
 

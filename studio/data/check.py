@@ -107,8 +107,8 @@ def source_files(
         if found is not None:
             return Found(found.files)
         raise StudioError(
-            f"{source.strip()} is on the hub and not on this machine yet.",
-            hint="Run the Dataset node once; what is fetched is kept.",
+            f"{source.strip()} is a dataset on the Hub that is not on this machine yet.",
+            hint="Run the Dataset node to download it.",
             field=field,
             code="not_fetched",
         )
@@ -223,5 +223,5 @@ def _first_rows(
     except StudioError as error:
         return error
     if not rows and path.stat().st_size < 256 * 1024:
-        return bad_file(path, "holds no rows", "Choose a file with rows in it.", "no_rows")
+        return bad_file(path, "contains no rows", "Choose a file that contains rows.", "no_rows")
     return rows

@@ -221,7 +221,7 @@ REFUSED = [
         80_002,
         True,
     ),
-    Refused("quotes.csv", b'text,a\nb,c\n"d,e\nf,g\n', "corrupt_csv", ("never ends",), 3),
+    Refused("quotes.csv", b'text,a\nb,c\n"d,e\nf,g\n', "corrupt_csv", ("not closed",), 3),
     Refused("quoteend.csv", b'text,a\n"b" c,d\n', "corrupt_csv", ("valid CSV",), 2),
     Refused("twohead.csv", b"text,text\na,b\n", "bad_header", ("twice",), 1),
     Refused(

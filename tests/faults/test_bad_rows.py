@@ -87,7 +87,7 @@ TABLE = [
         "messages",
         {"messages": [[ASK, TELL]]},
         "not_messages",
-        ("no object in message 1",),
+        ("not contain an object in message 1",),
     ),
     Bad("text-messages", "messages", {"messages": ["a", "b"]}, "not_messages", ("message 1",)),
     Bad(
@@ -185,7 +185,7 @@ TABLE = [
         "messages",
         call(function={"arguments": "{}"}),
         "bad_tool_call",
-        ("name of a tool",),
+        ("name of the tool",),
     ),
     Bad(
         "number-call",
@@ -469,7 +469,13 @@ TABLE = [
         "bad_label",
         ("a list", "“label”"),
     ),
-    Bad("label-blank", "classification", {"text": "a", "label": " "}, "empty_content", ("blank",)),
+    Bad(
+        "label-blank",
+        "classification",
+        {"text": "a", "label": " "},
+        "empty_content",
+        ("empty label",),
+    ),
     Bad(
         "label-null",
         "classification",
@@ -503,7 +509,7 @@ TABLE = [
         "preference",
         {"chosen": "yes", "rejected": "no"},
         "no_prompt",
-        ("begin differently",),
+        ("start differently",),
     ),
     Bad(
         "ends-early",

@@ -291,7 +291,12 @@ def test_no_method_complains_of_the_starter_model_at_its_defaults() -> None:
         ),
         ("supertuning", {"percent": 0.0001}, "method_settings.percent", "is less than one"),
         ("fourierft", {"frequencies": 999_999}, "method_settings.frequencies", "more than the"),
-        ("adalora", {"target_r": 16}, "method_settings.target_r", "not lower than the initial rank 16"),
+        (
+            "adalora",
+            {"target_r": 16},
+            "method_settings.target_r",
+            "not lower than the initial rank 16",
+        ),
     ],
 )
 def test_sizes_that_do_not_fit_the_layers(

@@ -46,36 +46,37 @@ class InstructionSettings(Settings):
     instruction_column: str = setting(
         "instruction",
         "Instruction column",
-        "What is asked. “task” is found too.",
+        "Column with the instruction. Also detected: “task”.",
         min_length=1,
         max_length=200,
     )
     input_column: str = setting(
         "input",
         "Input column",
-        "What the instruction is about; added after a blank line where a row "
-        "has it. “context” is found too.",
+        "Column with the input of the instruction, which is added after a blank "
+        "line. May be missing. Also detected: “context”.",
         max_length=200,
     )
     output_column: str = setting(
         "output",
         "Output column",
-        "The answer that is learnt. “response”, “answer”, “completion” and “target” are found too.",
+        "Column with the answer that the model learns. Also detected: “response”, "
+        "“answer”, “completion” and “target”.",
         min_length=1,
         max_length=200,
     )
     system_column: str = setting(
         "system",
         "System column",
-        "A system message, where a row has one.",
+        "Column with a system message. May be missing.",
         advanced=True,
         max_length=200,
     )
     history_column: str = setting(
         "history",
         "History column",
-        "Earlier turns, where a row has them: a list of [question, answer] "
-        "pairs. They come before the instruction. Leave it empty to ignore them.",
+        "Column with earlier turns: a list of [question, answer] pairs, which "
+        "precede the instruction. May be missing. Leave empty to ignore it.",
         advanced=True,
         max_length=200,
     )
@@ -130,7 +131,7 @@ def _pair(pair: Any, number: int, name: str) -> list[Message]:
 
 def _bad_history(what: str, name: str) -> RowError:
     return RowError(
-        f"{what}, where a pair of question and answer belongs",
+        f"{what} instead of a pair of question and answer",
         "Write earlier turns as [[question, answer], …], or leave “History column” empty.",
         column=name,
         code="bad_history",
@@ -142,8 +143,8 @@ VARIANT = Variant(
     id="instruction",
     title="Instruction (Alpaca)",
     order=20,
-    help="Columns instruction, input and output; the input may be missing. System and history columns "
-    "are used where they are there.",
+    help="Columns instruction, input and output; the input may be missing. The "
+    "columns system and history are used if present.",
     settings=InstructionSettings,
     payload=RowFormat(detect, convert, COLUMNS),
 )

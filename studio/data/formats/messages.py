@@ -35,22 +35,24 @@ class MessagesSettings(Settings):
     messages_column: str = setting(
         "messages",
         "Messages column",
-        "The list of messages. “conversations”, “conversation”, “dialog” and “chat” are found too.",
+        "Column with the list of messages. Also detected: “conversations”, "
+        "“conversation”, “dialog” and “chat”.",
         min_length=1,
         max_length=200,
     )
     tools_column: str = setting(
         "tools",
         "Tools column",
-        "The tools that the model may call, where a row has them: a list or "
-        "JSON text. “functions” is found too. Templates without tools leave them out.",
+        "Column with the tools that the model may call: a list or JSON text. May "
+        "be missing. Also detected: “functions”. Templates without tool support "
+        "omit them.",
         max_length=200,
         advanced=True,
     )
     role_key: str = setting(
         "role",
         "Role key",
-        "Who speaks. “from”, as ShareGPT writes it, is found too.",
+        "Key of the speaker. Also detected: “from”, as in ShareGPT.",
         min_length=1,
         max_length=200,
         advanced=True,
@@ -58,7 +60,7 @@ class MessagesSettings(Settings):
     content_key: str = setting(
         "content",
         "Content key",
-        "What is said. “value”, as ShareGPT writes it, is found too.",
+        "Key of the text. Also detected: “value”, as in ShareGPT.",
         min_length=1,
         max_length=200,
         advanced=True,
@@ -74,7 +76,7 @@ def detect(columns: Sequence[str], rows: Sequence[Row]) -> Detection:
     if keys is None:
         return NOT_MINE
     sure = 0.97 if keys == ("role", "content") else 0.6
-    return Detection(sure, f"the column {name} holds messages with {keys[0]} and {keys[1]}")
+    return Detection(sure, f"the column {name} contains messages with {keys[0]} and {keys[1]}")
 
 
 def convert(row: Row, settings: MessagesSettings) -> Canonical:
@@ -99,8 +101,8 @@ VARIANT = Variant(
     id="messages",
     title="Chat messages (OpenAI)",
     order=10,
-    help="A column “messages” with a list of {role, content}: system, user, assistant and tool. Tool "
-    "calls and weights of messages are kept.",
+    help="A column “messages” with a list of {role, content}: system, user, "
+    "assistant and tool. Tool calls and message weights are supported.",
     settings=MessagesSettings,
     payload=RowFormat(detect, convert, COLUMNS),
 )

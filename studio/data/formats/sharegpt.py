@@ -37,29 +37,30 @@ class ShareGptSettings(Settings):
     conversations_column: str = setting(
         "conversations",
         "Conversations column",
-        "The list of turns. “conversation”, “messages”, “dialog” and “chat” are found too.",
+        "Column with the list of turns. Also detected: “conversation”, “messages”, "
+        "“dialog” and “chat”.",
         min_length=1,
         max_length=200,
     )
     system_column: str = setting(
         "system",
         "System column",
-        "A system message, where a row has one beside its turns. “system_prompt” is found too.",
+        "Column with a system message. May be missing. Also detected: “system_prompt”.",
         max_length=200,
         advanced=True,
     )
     tools_column: str = setting(
         "tools",
         "Tools column",
-        "The tools that the model may call, where a row has them: a list or "
-        "JSON text. Templates without tools leave them out.",
+        "Column with the tools that the model may call: a list or JSON text. May "
+        "be missing. Templates without tool support omit them.",
         max_length=200,
         advanced=True,
     )
     role_key: str = setting(
         "from",
         "Role key",
-        "Who speaks. “role” is found too.",
+        "Key of the speaker. Also detected: “role”.",
         min_length=1,
         max_length=200,
         advanced=True,
@@ -67,7 +68,7 @@ class ShareGptSettings(Settings):
     content_key: str = setting(
         "value",
         "Content key",
-        "What is said. “content” is found too.",
+        "Key of the text. Also detected: “content”.",
         min_length=1,
         max_length=200,
         advanced=True,
@@ -85,7 +86,7 @@ def detect(columns: Sequence[str], rows: Sequence[Row]) -> Detection:
     if keys is None:
         return NOT_MINE
     sure = 0.97 if keys == ("from", "value") else 0.5
-    return Detection(sure, f"the column {name} holds turns with {keys[0]} and {keys[1]}")
+    return Detection(sure, f"the column {name} contains turns with {keys[0]} and {keys[1]}")
 
 
 def convert(row: Row, settings: ShareGptSettings) -> Canonical:

@@ -177,7 +177,7 @@ def _row(source: Input, table: Table, lines: _Lines, record: list[str]) -> Sourc
     if error is None and any("\0" in value for value in record):
         error = bad_file(
             source.path,
-            "holds NUL characters, which no text has",
+            "contains NUL characters, which are not valid in text",
             "Save the table again as CSV.",
             "bad_character",
             line=line,
@@ -191,13 +191,13 @@ def _row(source: Input, table: Table, lines: _Lines, record: list[str]) -> Sourc
 def _broken(path: Path, line: int, reason: str, ended: bool) -> StudioError:
     what = f"is not valid CSV ({reason})"
     if ended or "64 MB" in reason or "field larger" in reason:
-        what = "opens a quoted value that never ends"
+        what = "starts a quoted value that is not closed"
     elif "new-line character" in reason:
-        what = "holds a bare carriage return"
+        what = "contains a bare carriage return"
     return bad_file(
         path,
         what,
-        "Correct the quotes of that record; write a quote inside a value twice.",
+        "Correct the quotes in that record; a quote inside a value is written twice.",
         "corrupt_csv",
         line=line,
     )
@@ -215,11 +215,11 @@ def _header(record: list[str], path: Path, line: int) -> tuple[str, ...]:
     names = tuple(name.strip() for name in record)
     for name in names:
         if not name or names.count(name) > 1:
-            what = f"names the column “{name}” twice" if name else "has a column without a name"
+            what = f"has the column name “{name}” twice" if name else "has a column without a name"
             raise bad_file(
                 path,
                 what,
-                "Give every column a name of its own in the first line.",
+                "Give each column a unique name in the first line.",
                 "bad_header",
                 line=line,
             )
@@ -234,8 +234,8 @@ def _width_error(
     values = "1 value" if len(record) == 1 else f"{len(record)} values"
     return bad_file(
         path,
-        f"has {values}, but the first line names {len(header)} columns",
-        "Put values that hold the separator in double quotes.",
+        f"has {values}, but the first line has {len(header)} columns",
+        "Put values that contain the separator in double quotes.",
         "wrong_width",
         line=line,
     )

@@ -42,13 +42,15 @@ def detect_encoding(path: Path, encoding: str) -> Detected:
     if packed and not named:
         raise bad_file(
             path,
-            "is gzip-compressed, but its name does not say so",
-            f"Rename it to {path.name}.gz, or unpack it first.",
+            "is gzip-compressed, but its name does not end in .gz",
+            f"Rename it to {path.name}.gz, or decompress it first.",
             "wrong_encoding",
         )
     notes = []
     if named and not packed:
-        notes.append(f"{path.name} is called .gz, but is not compressed; it was read as it is.")
+        notes.append(
+            f"{path.name} has the suffix .gz, but is not compressed; it was read as it is."
+        )
     if packed:
         with gzip.open(path) as file_:
             head = _first_of(file_)
@@ -58,7 +60,7 @@ def detect_encoding(path: Path, encoding: str) -> Detected:
     line_end, old = ("\n".encode(codec), "\r".encode(codec))
     bare_cr = old in text and line_end not in text
     if bare_cr:
-        more.append(f"{path.name} ends its lines with a bare carriage return; that was accepted.")
+        more.append(f"The lines of {path.name} end with a bare carriage return; this was accepted.")
     return Detected(packed, codec, skip, bare_cr, (*notes, *more))
 
 
@@ -88,22 +90,24 @@ def _refuse_archive(path: Path, head: bytes) -> None:
     kind = next((k for mark, k in kinds.items() if head.startswith(mark)), None)
     if kind is not None:
         hint = (
-            "Give it the right ending." if kind.endswith(" file") else "Unpack or export it first."
+            "Rename it with the correct suffix."
+            if kind.endswith(" file")
+            else "Unpack or export it first."
         )
         raise bad_file(path, f"is {kind}, not text", hint, "wrong_encoding")
     rows = {s.lower() for s in path.suffixes} & {".jsonl", ".ndjson", ".json", ".csv", ".tsv"}
     if rows and head[:512].lstrip().lower().startswith((b"<!doctype html", b"<html")):
         raise bad_file(
             path,
-            "is a web page, not data",
-            "Download the file itself, not the page that shows it.",
+            "is a web page instead of data",
+            "Download the file itself instead of the page that shows it.",
             "web_page",
         )
     if head.startswith(b"version https://git-lfs"):
         raise bad_file(
             path,
-            "is only a pointer to a file (Git LFS), not the data",
-            "Fetch the file itself, with “git lfs pull” or from where it is kept.",
+            "is a Git LFS pointer instead of the data",
+            "Download the file itself with “git lfs pull” or from its source.",
             "lfs_pointer",
         )
 
@@ -113,10 +117,10 @@ def _codec(path: Path, head: bytes, wanted: str) -> tuple[str, int, list[str]]:
     if head.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
         raise bad_file(path, "is UTF-32, not UTF-8 text", SAVE_AS_UTF8, "wrong_encoding")
     if head.startswith(codecs.BOM_UTF8):
-        return "utf-8", 3, [f"{path.name} starts with a byte order mark; it was left out."]
+        return "utf-8", 3, [f"{path.name} starts with a byte order mark, which was ignored."]
     for mark, codec in ((codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be")):
         if head.startswith(mark) and wanted in ("auto", "utf-16"):
-            return codec, 2, [f"{path.name} is UTF-16; it was read as such."]
+            return codec, 2, [f"{path.name} was read as UTF-16."]
     likely = _unmarked_utf16(head)
     if wanted == "utf-16":
         return likely or "utf-16-le", 0, []

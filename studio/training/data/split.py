@@ -57,7 +57,7 @@ def _decide(context: StepContext, settings: DatasetSettings, counted: RowCounts)
         decision.leaks,
         "validation row was",
         "validation rows were",
-        "moved to training, where the same content is",
+        "moved to training, which contains the same rows",
     )
     return decision
 

@@ -112,7 +112,7 @@ class Opener:
             self._say(
                 "progress",
                 {
-                    "title": "Finding the side of each row",
+                    "title": "Determining the split of each row",
                     "phase": "sides",
                     "done": done,
                     "total": total,

@@ -102,7 +102,7 @@ def _facts(
     if refused is None and is_giant(item.row):
         size = sum(len(t) for t in texts_of(item.row))
         code = _long(item.row.get("text") is not None, encoder.long_text)
-        return Facts(item, (), {code: f"{size:,} characters: too long to be looked at closer"})
+        return Facts(item, (), {code: f"{size:,} characters: too long for a detailed check"})
     marks = _text_marks(item.row)
     if refused is not None:
         return Facts(item, (), {"refused_row": _message(refused), **marks})
@@ -125,8 +125,8 @@ def _refuse_other_shapes(row: Mapping[str, Any]) -> None:
     for name, what in (("chosen", "a preference"), ("label", "a label of a good or bad answer")):
         if row.get(name) is not None:
             raise StudioError(
-                f"it is {what}, which this training does not learn from.",
-                hint="Choose another format on the Dataset node, or other data.",
+                f"it is {what}, which this objective does not use.",
+                hint="Choose another format in the Dataset node, or other data.",
             )
 
 
@@ -144,18 +144,18 @@ def _token_marks(facts: Facts) -> dict[str, str]:
     if all(p.zero_trained for p in parts):
         cut = any(p.answer_cut for p in parts)
         marks["zero_trained"] = (
-            "the answer lies beyond the max length" if cut else "no answer to learn"
+            "no answer to train on" if cut else "the answer is beyond the maximum length"
         )
     if any(p.cut for p in parts):
         marks[_long(parts[0].plain, "cut")] = f"{total} tokens"
     if facts.divided:
-        marks["split_text"] = f"{total} tokens, {len(parts)} pieces"
+        marks["split_text"] = f"{total} tokens, {len(parts)} rows"
     if any(p.answer_cut for p in parts):
         marks["cut_answer"] = f"{total} tokens"
     if any(p.missing_end for p in parts):
-        marks["missing_end"] = "nothing ends the answer"
+        marks["missing_end"] = "no end token after the answer"
     if any(p.double_bos for p in parts):
-        marks["double_bos"] = "begins with two start tokens"
+        marks["double_bos"] = "starts with two BOS tokens"
     if any(p.empty_answer for p in parts):
         marks["empty_answer"] = "an empty answer"
     if any(p.one_token_answer for p in parts):

@@ -30,18 +30,18 @@ _WORDS: dict[str, tuple[Severity, str, str]] = {
     "bad_row": ("error", "1 row cannot be read.", "{n} rows cannot be read."),
     "broken_file": (
         "error",
-        "1 file cannot be read to its end, and a training stops there.",
-        "{n} files cannot be read to their end, and a training stops there.",
+        "1 file cannot be read completely, and training would stop there.",
+        "{0} files cannot be read completely, and training would stop there.",
     ),
     "refused_row": (
         "error",
-        "1 row cannot be trained on as it is.",
-        "{n} rows cannot be trained on as they are.",
+        "1 row cannot be used for training as it is.",
+        "{n} rows cannot be used for training as they are.",
     ),
     "zero_trained": (
         "warning",
-        "1 row has no token to train and is left out.",
-        "{n} rows have no token to train and are left out.",
+        "1 row has no trained tokens and is excluded.",
+        "{n} rows have no trained tokens and are excluded.",
     ),
     "empty_answer": ("warning", "1 row has an empty answer.", "{n} rows have an empty answer."),
     "one_token_answer": (
@@ -51,38 +51,38 @@ _WORDS: dict[str, tuple[Severity, str, str]] = {
     ),
     "cut_answer": (
         "warning",
-        "1 row loses the end of its answer to the max length of {max_length} tokens.",
-        "{n} rows lose the end of their answer to the max length of {max_length} tokens.",
+        "The maximum length of {max_length} tokens truncates the answer of 1 row.",
+        "The maximum length of {max_length} tokens truncates the answers of {n} rows.",
     ),
     "cut_text": (
         "warning",
-        "1 text is longer than {max_length} tokens; the rest is not trained.",
-        "{n} texts are longer than {max_length} tokens; the rest is not trained.",
+        "1 text is longer than {max_length} tokens; the rest is not trained on.",
+        "{n} texts are longer than {max_length} tokens; the rest is not trained on.",
     ),
     "split_text": (
         "info",
-        "1 text is longer than {max_length} tokens and is split into pieces.",
-        "{n} texts are longer than {max_length} tokens and are split into pieces.",
+        "1 text is longer than {max_length} tokens and is split into several rows.",
+        "{n} texts are longer than {max_length} tokens and are split into several rows.",
     ),
     "cut_row": (
         "info",
-        "1 row is longer than {max_length} tokens and is cut.",
-        "{n} rows are longer than {max_length} tokens and are cut.",
+        "1 row is longer than {max_length} tokens and is truncated.",
+        "{n} rows are longer than {max_length} tokens and are truncated.",
     ),
     "missing_end": (
         "warning",
-        "1 row ends its answer without an end token, so the model does not learn to stop.",
-        "{n} rows end their answer without an end token, so the model does not learn to stop.",
+        "The answer of 1 row has no end token, so the model does not learn to stop.",
+        "The answers of {n} rows have no end token, so the model does not learn to stop.",
     ),
     "double_bos": (
         "warning",
-        "1 row begins with two start tokens.",
-        "{n} rows begin with two start tokens.",
+        "1 row starts with two BOS tokens.",
+        "{n} rows start with two BOS tokens.",
     ),
     "role_error": (
         "warning",
-        "In 1 row the roles are out of order.",
-        "In {n} rows the roles are out of order.",
+        "The roles are out of order in 1 row.",
+        "The roles are out of order in {n} rows.",
     ),
     "encoding": (
         "warning",
@@ -96,18 +96,18 @@ _WORDS: dict[str, tuple[Severity, str, str]] = {
     ),
     "near_duplicate": (
         "info",
-        "1 row is nearly the same as an earlier one.",
-        "{n} rows are nearly the same as an earlier one.",
+        "1 row is similar to an earlier one.",
+        "{n} rows are similar to an earlier one.",
     ),
     "leak": (
         "warning",
-        "1 validation row is also trained on, so the validation loss is too low.",
-        "{n} validation rows are also trained on, so the validation loss is too low.",
+        "1 validation row also occurs in training, so the validation loss is too low.",
+        "{n} validation rows also occur in training, so the validation loss is too low.",
     ),
     "near_leak": (
         "warning",
-        "1 validation row is nearly the same as one that is trained on.",
-        "{n} validation rows are nearly the same as one that is trained on.",
+        "1 validation row is similar to a training row.",
+        "{n} validation rows are similar to training rows.",
     ),
 }
 
@@ -159,7 +159,7 @@ def _nothing_trained(totals: Totals, fixes: Mapping[str, Fix]) -> Finding:
     return Finding(
         "nothing_trained",
         "error",
-        f"None of the {totals.done} rows has a token to train.",
+        f"None of the {totals.done} rows has trained tokens.",
         totals.done,
         tuple(places),
         fixes.get("zero_trained"),

@@ -166,12 +166,12 @@ def _refuse_lost(talk: Conversation, full_text: str) -> None:
     calls = [c for m in talk.messages for c in m.get("tool_calls") or ()]
     names = [str((c.get("function") or c).get("name", "")) for c in calls]
     if any(n not in full_text for n in names):
-        raise TemplateRefused("it leaves out the calls of tools")
+        raise TemplateRefused("it omits tool calls")
     said = (str(m.get("content") or "").strip() for m in talk.messages if m["role"] == "assistant")
     if any(
         s[-_TAIL:] not in full_text for s in said
     ):  # its beginning may be thoughts, which it may drop
-        raise TemplateRefused("it leaves out what the answers say")
+        raise TemplateRefused("it omits the contents of answers")
 
 
 def _span(talk: Conversation, target: Target, full_text: str) -> Span | None:

@@ -141,5 +141,5 @@ def test_a_row_with_odd_values_reaches_the_template() -> None:
 
 
 def test_an_empty_answer_is_refused() -> None:
-    with pytest.raises(RowError, match="renders to nothing with the answer template"):
+    with pytest.raises(RowError, match="renders to an empty text with the answer template"):
         converted({"a": " "}, user_template="hi", assistant_template="{{ a }}")

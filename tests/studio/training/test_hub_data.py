@@ -106,7 +106,7 @@ def test_a_split_is_fetched_once_and_pinned(
             "hub_split",
             "has no configuration “odd”; it has: short, long",
         ),
-        ({"source": "hub:not a name"}, "bad_hub_name", "source", "cannot be the name"),
+        ({"source": "hub:not a name"}, "bad_hub_name", "source", "is not a valid name"),
     ],
 )
 def test_what_is_not_there_is_told(

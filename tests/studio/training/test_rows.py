@@ -221,7 +221,7 @@ def test_a_column_says_the_side_and_test_rows_are_left_out(tmp_path: Path) -> No
             tmp_path, step="b", source="rows.jsonl", split_mode="column", validation_values="dev"
         )
     assert bad.value.field == "split_column"
-    with pytest.raises(StudioError, match="has nothing in the column “side”"):
+    with pytest.raises(StudioError, match="has no value in the column “side”"):
         prepared(tmp_path, step="c", source="rows.jsonl", split_mode="column", split_column="side")
 
 
@@ -274,7 +274,7 @@ def test_a_bad_row_does_not_move_the_others(tmp_path: Path) -> None:
 
 def test_nothing_but_bad_rows(tmp_path: Path) -> None:
     (tmp_path / "rows.jsonl").write_text('{"prompt": "a", "completion": null}\n' * 3)
-    with pytest.raises(StudioError, match=r"line 1 of rows\.jsonl has nothing in column"):
+    with pytest.raises(StudioError, match=r"line 1 of rows\.jsonl has no value in column"):
         prepared(tmp_path, source="rows.jsonl", on_bad_rows="skip")
 
 
@@ -291,7 +291,7 @@ def test_rows_that_are_named_are_left_out(tmp_path: Path) -> None:
     assert lines_of(value, "train") == [n for n in range(1, 30) if n not in (2, 5, 6, 7)]
     assert "5 rows left out by number." in sentences(recorder)
     assert "The rows to leave out name rows that are not there: 99." in sentences(recorder)
-    with pytest.raises(StudioError, match="“seven” does not say which rows") as caught:
+    with pytest.raises(StudioError, match="“seven” is neither a row number") as caught:
         prepared(tmp_path, step="b", source="rows.jsonl", drop_rows="1, seven")
     assert caught.value.field == "drop_rows"
 
