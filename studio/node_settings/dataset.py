@@ -35,9 +35,9 @@ class DatasetSettings(Settings):
         "fraction",
         "Validation rows",
         "How validation rows are selected. Validation rows are not trained on. With a share, "
-        "appending rows to the file never moves an existing row to the other side; with a fixed "
-        "number, appended rows may replace validation rows. All rows of a group stay on the same "
-        "side.",
+        "appending rows to the file never moves an existing row to another split; with a fixed "
+        "number, appended rows may replace validation rows. All rows of a group stay in the same "
+        "split.",
         group="Split",
         choice_labels={
             "fraction": "A share",

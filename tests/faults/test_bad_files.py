@@ -318,7 +318,7 @@ TAKEN = [
         "twice.jsonl",
         b'{"text": "a", "text": "b"}\n' * 3 + rows(1),
         (1, 2, 3, 4),
-        ("3 rows name a key twice", "line 1"),
+        ("3 rows contain a key twice", "line 1"),
     ),
     Taken("big.jsonl", LINE_60_MB + rows(1), (1, 2)),
     Taken("array.jsonl", b'[\n{"text": "a"},\n{"text": "b"}]\n', (2, 3), ("one JSON value",)),

@@ -80,7 +80,7 @@ def test_names_stay_short_where_nothing_was_taken_away() -> None:
         ({"layers": "3-1"}, "layers", "“3-1” runs backwards; write 1-3."),
         ({"layers": "0-3/0"}, "layers", "is not a layer range"),
         ({"exclude": "k_proj"}, "exclude", "“k_proj” matches none of the chosen layers."),
-        ({"exclude": "q_proj, v_proj, down_proj"}, "target_modules", "no layer is left"),
+        ({"exclude": "q_proj, v_proj, down_proj"}, "target_modules", "no layers are left"),
         ({"target_modules": "re:q_proj"}, "target_modules", "matches no linear layer"),
         ({"target_modules": "re:("}, "target_modules", "is not a regular expression"),
         ({"rank_pattern": "down_proj"}, "rank_pattern", "is not written as name=number"),

@@ -47,7 +47,7 @@ def not_enough(
     lower = said.lower()
     gpu = "outofmemoryerror" in lower or "cuda" in lower or "cublas" in lower
     return StudioError(
-        f"there is not enough {'GPU' if gpu else 'computer'} memory for this {what}.",
+        f"there is not enough {'GPU memory' if gpu else 'memory'} for this {what}.",
         title="Out of memory",
         hint=hint,
         field=field,

@@ -88,13 +88,13 @@ def test_a_template_with_a_mistake_is_a_problem_of_its_field(template: str, word
 @pytest.mark.parametrize(
     ("template", "words"),
     [
-        (LOOP, "was ended after 2 seconds"),
+        (LOOP, "was stopped after 2 seconds"),
         (
             "{{ range(99999)|map('string')|join|length|string + lipsum(n=10**7) }}",
-            "was ended after",
+            "was stopped after",
         ),
         ("{% for a in range(99999) %}{{ 'x' * 5000 }}{% endfor %}", "more than 1,000,000"),
-        ("{{ 'x' * 10**10 }}", "repeats something too often"),
+        ("{{ 'x' * 10**10 }}", "repeats a sequence too often"),
         ("{{ 2**(10**9) }}", "power that is too large"),
         ("{{ 'x' | center(99999999999) }}", "too much memory"),
         ("{{ '%99999999999d' | format(1) }}", "too much memory"),

@@ -66,7 +66,7 @@ def test_golden_pieces_with_bos_and_end_at_the_true_ends(tmp_path: Path) -> None
     assert (tokens.train["row"], tokens.train["line"]) == ([0, 0, 0, 1], [1, 1, 1, 2])
     assert tokens.counts.trained == 18 + 7
     said = sentences_of(recorder)
-    split = "1 row was longer than 8 tokens and split into 3 pieces; the first is line 1."
+    split = "1 row was longer than 8 tokens and split into 3 rows; the first is line 1."
     assert split in said
     assert not any("cut" in s for s in said)
 

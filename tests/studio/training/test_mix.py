@@ -94,9 +94,9 @@ def test_numbers_of_rows(tmp_path: Path) -> None:
     value = mixed(tmp_path, recorder, settings=settings, a=a, b=b, c=c)
     assert counted(value, "train") == {"one": 7, "two": 8, "six": 8}
     assert counted(value, "validation") == {"one": 10, "two": 2, "six": 2}
-    assert "data set C has 8 training rows, not the 300" in recorder.named("Notice")[0].get(
-        "sentence"
-    )
+    assert "dataset C has 8 training rows, fewer than the requested 300" in recorder.named(
+        "Notice"
+    )[0].get("sentence")
 
 
 def test_kinds_that_go_together_and_kinds_that_do_not(tmp_path: Path) -> None:

@@ -348,7 +348,7 @@ def test_a_giant_row_holds_nothing_up_and_is_told(tmp_path: Path) -> None:
         report = make_report(tmp_path, [_clean(1), giant, _clean(2)])
     (found,) = report.findings
     assert (found.code, found.rows[0].line, found.fix) == ("cut_row", 2, None)
-    assert "characters: too long to be looked at closer" in found.rows[0].note
+    assert "characters: too long for a detailed check" in found.rows[0].note
     assert report.train_rows == 3
 
 
@@ -389,16 +389,16 @@ def test_damaged_characters(text: str, sign: str) -> None:
         ("user call tool tool assistant", ""),
         ("user call", ""),
         ("user written tool assistant", ""),
-        ("user assistant tool assistant", "calls none"),
-        ("user call user assistant", "instead of it"),
+        ("user assistant tool assistant", "without a tool call"),
+        ("user call user assistant", "instead of a result"),
         ("user user assistant", "two user turns"),
         ("user assistant assistant", "two assistant"),
         ("user", "no assistant"),
-        ("user assistant user", "nothing answers"),
-        ("assistant user assistant", "speaks first"),
-        ("user tool assistant", "answers a user"),
+        ("user assistant user", "no answer"),
+        ("assistant user assistant", "first message is from the assistant"),
+        ("user tool assistant", "follows a user message"),
         ("user system assistant", "not the first"),
-        ("tool assistant", "before anybody"),
+        ("tool assistant", "first message is a tool result"),
     ],
 )
 def test_roles_out_of_order(roles: str, words: str) -> None:

@@ -213,7 +213,7 @@ def test_a_column_says_the_side_and_test_rows_are_left_out(tmp_path: Path) -> No
     value = prepared(tmp_path, recorder, source="rows.jsonl", split_mode="column")
     assert lines_of(value, "validation") == [2, 7, 12, 17]
     assert value.train_rows == 12
-    assert "4 rows left out as the split column says." in sentences(recorder)
+    assert "4 rows excluded by the split column." in sentences(recorder)
     with pytest.raises(
         StudioError, match=r"line 2 of rows\.jsonl has “val” in the split column"
     ) as bad:
@@ -290,7 +290,7 @@ def test_rows_that_are_named_are_left_out(tmp_path: Path) -> None:
     )
     assert lines_of(value, "train") == [n for n in range(1, 30) if n not in (2, 5, 6, 7)]
     assert "5 rows left out by number." in sentences(recorder)
-    assert "The rows to leave out name rows that are not there: 99." in sentences(recorder)
+    assert "Some of the excluded rows do not exist: 99." in sentences(recorder)
     with pytest.raises(StudioError, match="“seven” is neither a row number") as caught:
         prepared(tmp_path, step="b", source="rows.jsonl", drop_rows="1, seven")
     assert caught.value.field == "drop_rows"
@@ -320,7 +320,7 @@ def test_duplicates_and_leaks(tmp_path: Path) -> None:
         assert mended[line] == ("train" if leaks else side)
     moved = sum(leaky[n] != mended[n] for n in leaky)
     assert (
-        f"{moved} validation rows were moved to training, where the same content is."
+        f"{moved} validation rows were moved to training, which contains the same rows."
         in sentences(recorder)
     )
 
@@ -380,5 +380,5 @@ def test_a_row_with_a_key_twice_is_told_in_the_singular(tmp_path: Path) -> None:
     path.write_text(twice + path.read_text(encoding="utf-8"), encoding="utf-8")
     recorder = Recorder()
     prepared(tmp_path, recorder, source="rows.jsonl")
-    wanted = "1 row names a key twice; the last value counts (first: line 1 of rows.jsonl)."
+    wanted = "1 row contains a key twice; the last value is used (first: line 1 of rows.jsonl)."
     assert wanted in sentences(recorder)
