@@ -165,7 +165,7 @@ def _one_family(folder: Path, files: Sequence[Path]) -> Found:
 def _left_out(folder: Path, texts: list[Path]) -> str:
     names = ", ".join(p.name for p in texts[:3]) + (" …" if len(texts) > 3 else "")
     number = "1 text file" if len(texts) == 1 else f"{len(texts)} text files"
-    return f"{number} next to the tables in {folder.name} were ignored ({names})."
+    return f"Ignored {number} next to the tables in {folder.name} ({names})."
 
 
 def sources_or_none(

@@ -51,7 +51,7 @@ def _decide(context: StepContext, settings: DatasetSettings, counted: RowCounts)
         np.frombuffer(bytes(counted.sides), np.uint8).astype(bool),
         np.array(counted.hashes, dtype=np.uint64),
     )
-    _notice(context, decision.duplicates, "duplicate was", "duplicates were", "left out")
+    _notice(context, decision.duplicates, "duplicate was", "duplicates were", "removed")
     _notice(
         context,
         decision.leaks,

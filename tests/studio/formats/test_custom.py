@@ -123,10 +123,10 @@ def test_a_template_that_does_too_much_ends_with_one_sentence(template: str, wor
 def test_what_was_ended_is_not_waited_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """A form that is drawn again, or a file whose every row loops, must not cost 2 s each time."""
     looping = LOOP + "{{ a }}"
-    with pytest.raises(RowError, match="ended"):
+    with pytest.raises(RowError, match="stopped"):
         as_text(looping, a="again")
     monkeypatch.setattr(render._helper, "_exchange", lambda request: pytest.fail(request))
-    with pytest.raises(RowError, match="ended"):
+    with pytest.raises(RowError, match="stopped"):
         as_text(looping, a="again")
 
 

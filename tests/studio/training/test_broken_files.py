@@ -118,7 +118,7 @@ def test_a_damaged_row_group_of_parquet_is_bad_rows_and_the_next_one_is_read(
         with pytest.raises(StudioError) as caught:
             step(path, on_bad_rows)
         assert found.rows[0].note == f"Dataset: {caught.value.sentence} {caught.value.hint}"
-        assert "line 301 of rows.parquet lies in a damaged part" in caught.value.sentence
+        assert "line 301 of rows.parquet is in a damaged part" in caught.value.sentence
         assert found.fix is not None
         return
     value = step(path, on_bad_rows)

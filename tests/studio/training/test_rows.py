@@ -253,8 +253,8 @@ def test_bad_rows_are_left_out_and_counted(tmp_path: Path) -> None:
     options = {"source": "rows.jsonl", "validation_fraction": 0}
     value = prepared(tmp_path, recorder, on_bad_rows="skip", **options)
     assert (value.train_rows, value.skipped) == (11, 8)
-    (notice,) = [s for s in sentences(recorder) if "bad rows" in s]
-    assert notice.startswith("8 bad rows were left out: rows.jsonl:4, rows.jsonl:6,")
+    (notice,) = [s for s in sentences(recorder) if "invalid rows" in s]
+    assert notice.startswith("8 invalid rows were skipped: rows.jsonl:4, rows.jsonl:6,")
     assert "and 3 more. The first: line 4 of rows.jsonl is not valid JSON" in notice
     with pytest.raises(StudioError, match=r"line 4 of rows\.jsonl is not valid JSON"):
         prepared(tmp_path, step="b", **options)
@@ -289,7 +289,7 @@ def test_rows_that_are_named_are_left_out(tmp_path: Path) -> None:
         drop_rows="2; 5-7, rows.jsonl:30, 99",
     )
     assert lines_of(value, "train") == [n for n in range(1, 30) if n not in (2, 5, 6, 7)]
-    assert "5 rows left out by number." in sentences(recorder)
+    assert "5 rows excluded by number." in sentences(recorder)
     assert "Some of the excluded rows do not exist: 99." in sentences(recorder)
     with pytest.raises(StudioError, match="“seven” is neither a row number") as caught:
         prepared(tmp_path, step="b", source="rows.jsonl", drop_rows="1, seven")
@@ -302,7 +302,7 @@ def test_duplicates_and_leaks(tmp_path: Path) -> None:
     recorder = Recorder()
     value = prepared(tmp_path, recorder, source="rows.jsonl", deduplicate=True)
     assert sorted(sided(value)) == list(range(1, 41))
-    assert "60 duplicates were left out." in sentences(recorder)
+    assert "60 duplicates were removed." in sentences(recorder)
     leaky = sided(prepared(tmp_path, step="b", source="rows.jsonl", validation_fraction=0.2))
     recorder = Recorder()
     value = prepared(
