@@ -72,7 +72,7 @@ class ReportMaker:
         while first <= self.rows.count:
             started = time.monotonic()
             last = min(self.rows.count, first + pace.rows - 1)
-            self._look(totals, first, last)
+            yield from self._look(totals, first, last)
             first = last + 1
             now = time.monotonic()
             pace.took(now - started)
@@ -90,9 +90,12 @@ class ReportMaker:
         keep(report)
         yield "result", {"report": report.to_json()}
 
-    def _look(self, totals: Totals, first: int, last: int) -> None:
+    def _look(self, totals: Totals, first: int, last: int) -> Iterator[None]:
         items = self.rows.rows(first, last)
         for facts in facts_of(self.request.title, self.encoder, items):
+            if facts is None:
+                yield None
+                continue
             again = totals.add(facts)
             self.index.put(facts.item.number, [*facts.marks, *["duplicate"] * again])
 

@@ -26,7 +26,6 @@ from studio.training.report.scripts import Scripts
 from studio.training.tokens.encoder import Encoder, open_rows
 from studio.values import DatasetValue
 from tests.studio.training.steps import Recorder, make_context
-from tests.timing import cpu_limit
 from tests.tiny import make_tiny_tokenizer
 
 LENGTH = 400
@@ -340,16 +339,6 @@ def test_rows_that_cannot_be_read_say_what_to_do_and_most_of_them_are_not_left_o
     assert few.rows[0].note.endswith("Correct or remove that line.")
     found = make_report(tmp_path, [_clean(1), "{", "{", "{"]).findings
     assert [f.fix for f in found if f.code == "bad_row"] == [None]
-
-
-def test_a_giant_row_holds_nothing_up_and_is_told(tmp_path: Path) -> None:
-    giant = _turns(("user", "x" * 20_000_000), ("assistant", _story(3)))
-    with cpu_limit(10.0):
-        report = make_report(tmp_path, [_clean(1), giant, _clean(2)])
-    (found,) = report.findings
-    assert (found.code, found.rows[0].line, found.fix) == ("cut_row", 2, None)
-    assert "characters: too long for a detailed check" in found.rows[0].note
-    assert report.train_rows == 3
 
 
 def test_one_answer_again_and_again(tmp_path: Path) -> None:
