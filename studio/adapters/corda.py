@@ -28,7 +28,7 @@ class CordaSettings(Settings):
         "Preview trains the directions that are most important for your data and "
         "learns fastest. Preserve trains the least important ones and forgets "
         "least.",
-        choice_labels={"ipm": "Instruction preview", "kpm": "Knowledge preserved"},
+        choice_labels={"ipm": "Preview (instructions)", "kpm": "Preserve (knowledge)"},
     )
 
 

@@ -22,8 +22,8 @@ class LoraGaSettings(Settings):
         advanced=True,
         choice_labels={
             "stable": "Stable",
-            "weight_svd": "As the weights",
-            "gd_scale": "One gradient step",
+            "weight_svd": "Weight SVD",
+            "gd_scale": "Gradient step",
             "unit": "Unit",
         },
     )

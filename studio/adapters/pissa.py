@@ -20,7 +20,7 @@ class PissaSettings(Settings):
         "Fast SVD",
         "Number of iterations of the fast, approximate SVD. 16 iterations are "
         "close to the exact SVD and take seconds instead of minutes.",
-        unit="rounds",
+        unit="iterations",
         ge=0,
         le=100,
         special={0: "exact SVD"},

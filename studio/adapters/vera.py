@@ -24,7 +24,7 @@ class VeraSettings(Settings):
     )
     d_initial: float = setting(
         0.1,
-        "Start of d",
+        "Initial d",
         "Initial value of the inner vector. Typical values are 1e-7 to 1; 0.1 is a good default.",
         gt=0.0,
         le=1.0,

@@ -228,7 +228,7 @@ class DatasetSettings(Settings):
         "records its commit.",
         group="Hub",
         advanced=True,
-        placeholder="newest",
+        placeholder="latest",
         max_length=200,
     )
     hub_look_for_updates: bool = setting(

@@ -18,7 +18,7 @@ class GloraSettings(Settings):
         "Weight terms",
         "Form of A, which scales the weight, and of B, which is added to it. Low "
         "rank has twice the parameters of LoRA; a vector has one value per output.",
-        choice_labels={"lora": "Low rank", "vector": "Vector", "constant": "One number"},
+        choice_labels={"lora": "Low rank", "vector": "Vector", "constant": "Scalar"},
     )
     coupling: Literal["lora", "vector", "none"] = setting(
         "lora",
@@ -32,7 +32,7 @@ class GloraSettings(Settings):
         "Bias terms",
         "Form of D, which scales the bias, and of E, which is added to it. Applies "
         "to layers with a bias.",
-        choice_labels={"vector": "Vector", "constant": "One number", "none": "None"},
+        choice_labels={"vector": "Vector", "constant": "Scalar", "none": "None"},
         advanced=True,
     )
 

@@ -40,7 +40,7 @@ class MontecloraSettings(Settings):
     )
     prior: float = setting(
         1e-5,
-        "Weight of the prior",
+        "Prior weight",
         "Weight of the regularization that keeps the spread above zero. Typical "
         "values are 1e-6 to 1e-3; 0 disables it.",
         ge=0.0,

@@ -15,7 +15,7 @@ class ShiraSettings(Settings):
 
     seed: int = setting(
         0,
-        "Entry seed",
+        "Element seed",
         "Seed for selecting the trained elements.",
         ge=0,
         le=2**31 - 1,

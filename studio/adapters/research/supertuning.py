@@ -17,7 +17,7 @@ class SupertuningSettings(Settings):
 
     percent: float = setting(
         1.0,
-        "Trained entries",
+        "Trained elements",
         "Percentage of the elements of each weight that is trained. Typical values "
         "are 0.1 to 5; the paper uses 1. The file also stores their positions.",
         unit="%",
@@ -27,7 +27,7 @@ class SupertuningSettings(Settings):
     )
     which: Literal["largest", "smallest"] = setting(
         "largest",
-        "Entries",
+        "Elements",
         "Which elements of a weight are trained. The better choice depends on the "
         "model and the task.",
         choice_labels={"largest": "Largest", "smallest": "Smallest"},
@@ -35,7 +35,7 @@ class SupertuningSettings(Settings):
     )
     with_lora: bool = setting(
         False,
-        "With a LoRA",
+        "Add a LoRA",
         "Also train a LoRA with the rank, alpha and dropout of the node (Supra in "
         "the paper). If off, rank, alpha and dropout have no effect.",
     )

@@ -17,7 +17,7 @@ class TinyloraSettings(Settings):
         2, "Directions", "Number of singular directions of the base weights to use.", ge=1, le=64
     )
     numbers: int = setting(
-        64, "Numbers", "Number of trained values per layer.", ge=1, le=4096, log_scale=True
+        64, "Values per layer", "Number of trained values per layer.", ge=1, le=4096, log_scale=True
     )
     seed: int = setting(
         42, "Projection seed", "Seed of the fixed projection.", ge=0, le=2**31 - 1, advanced=True

@@ -33,7 +33,7 @@ class UniloraSettings(Settings):
     )
     bound: float = setting(
         0.02,
-        "Start",
+        "Initial bound",
         "The vector is initialized uniformly between minus and plus this value.",
         gt=0.0,
         le=1.0,

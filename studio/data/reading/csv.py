@@ -199,7 +199,7 @@ def _refuse_unnamed(
             raise bad_file(
                 path,
                 f"has a column without a name (column {place + 1})",
-                "Give every column a name of its own in the first line.",
+                "Give each column a unique name in the first line.",
                 "bad_header",
                 line=line,
             )
@@ -212,12 +212,12 @@ def _left_out(path: Path, table: Table) -> Iterator[str]:
         which = "the first column" if one else f"the first {len(table.index)} columns"
         yield (
             f"{path.name}: {which} {'counts' if one else 'count'} the rows and "
-            f"{'has' if one else 'have'} no name, as pandas writes the index; left out."
+            f"{'has' if one else 'have'} no name, as pandas writes the index; ignored."
         )
     empty = table.header.count("") - len(table.index)
     if empty:
         columns = "1 column" if empty == 1 else f"{empty} columns"
-        yield f"{path.name}: {columns} without a name and without values left out."
+        yield f"{path.name}: {columns} without a name and without values ignored."
 
 
 def _chained(first: Sequence[_Line], lines: Iterator[_Line]) -> Iterator[_Line]:
@@ -237,7 +237,7 @@ def _records(
         except StopIteration:
             if blank:
                 rows = "1 empty row" if blank == 1 else f"{blank} empty rows"
-                options.note(f"{source.path.name}: {rows} left out.")
+                options.note(f"{source.path.name}: {rows} ignored.")
             return
         except csv.Error as error:
             if options.limit is not None and lines.ended and source.file.read(1):
@@ -304,7 +304,7 @@ def _unnamed_error(record: list[str], table: Table, path: Path, line: int) -> St
         return bad_file(
             path,
             f"has a value in column {place + 1}, which has no name in the first line",
-            "Give every column a name of its own in the first line.",
+            "Give each column a unique name in the first line.",
             "bad_header",
             line=line,
         )

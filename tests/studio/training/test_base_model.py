@@ -306,7 +306,7 @@ def test_a_hub_model_is_pinned_to_its_commit(
     recorder = Recorder()
     asked = prepared(tmp_path, recorder, model="someone/tiny", look_for_updates=True)
     assert asked.path == value.path
-    assert "The hub cannot be reached" in recorder.named("Notice")[0].get("sentence")
+    assert "The Hub cannot be reached" in recorder.named("Notice")[0].get("sentence")
 
 
 def test_half_a_model_in_the_cache_is_fetched_again(

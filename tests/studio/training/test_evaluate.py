@@ -123,7 +123,7 @@ def test_rows_that_were_trained_on_are_told(tmp_path: Path) -> None:
     adapter = random_adapter(tmp_path, tiny_base(tmp_path))
     recorder = Recorder()
     report(tmp_path, adapter.dataset, adapter, recorder, rows=2)
-    assert any("was trained on" in e.get("sentence") for e in recorder.named("Notice"))
+    assert any("the model was trained" in e.get("sentence") for e in recorder.named("Notice"))
 
 
 def test_plain_text_cannot_be_asked(tmp_path: Path) -> None:

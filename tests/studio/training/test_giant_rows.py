@@ -81,5 +81,5 @@ def test_a_giant_row_without_an_answer_blocks_as_the_training_does(
     rows = [_chat("a b " * 500, "me")]
     report = report_of(tmp_path, rows)
     assert [f.code for f in report.errors] == ["nothing_trained"]
-    with pytest.raises(StudioError, match="not one token"):
+    with pytest.raises(StudioError, match="no tokens of the"):
         tokenized(tmp_path, rows, max_length=400)
