@@ -68,7 +68,7 @@ TABLE = [
         "messages",
         talk(ASK, ASK),
         "no_answer",
-        ("none of the 2 messages", "assistant"),
+        ("none of its 2 messages", "assistant"),
     ),
     Bad("only-system", "messages", talk(said("system", "a")), "no_answer", ("assistant",)),
     Bad("no-messages", "messages", talk(), "no_answer", ("0 messages",)),
@@ -109,7 +109,7 @@ TABLE = [
         "messages",
         talk(ASK, {"role": "assistant"}),
         "missing_column",
-        ("lacks “content”", "message 2"),
+        ("no key “content”", "message 2"),
     ),
     Bad(
         "flag-content",
@@ -251,7 +251,7 @@ TABLE = [
         "sharegpt",
         {"conversations": [{"from": "human", "text": "a"}]},
         "missing_column",
-        ("lacks “value”", "from, text"),
+        ("no key “value”", "from, text"),
     ),
     Bad(
         "system-number",
@@ -365,7 +365,7 @@ TABLE = [
         "question_answer",
         {**GOOD["question_answer"], "answer": "C"},
         "bad_answer",
-        ("“C”", "none of its 2 choices"),
+        ("“C”", "not one of its 2 choices"),
     ),
     Bad(
         "other-text",
