@@ -11,6 +11,7 @@ from studio.preview.report import KINDS, Finding, Fix, Severity
 from studio.system.number_text import percent
 from studio.training.report.totals import Found, Totals
 
+_NAMED = 20
 _REPEATED_SHARE, _REPEATED_ROWS = 0.05, 10
 _ORDER = {"error": 0, "warning": 1, "info": 2}
 
@@ -18,6 +19,7 @@ _DROPPED = (
     "refused_row",
     "zero_trained",
     "empty_answer",
+    "control_tokens",
     "role_error",
     "encoding",
     "near_duplicate",
@@ -79,6 +81,26 @@ _WORDS: dict[str, tuple[Severity, str, str]] = {
         "1 row starts with two BOS tokens.",
         "{n} rows start with two BOS tokens.",
     ),
+    "unused_column": (
+        "warning",
+        "1 row has columns or keys that are not used for training: {names}.",
+        "{n} rows have columns or keys that are not used for training: {names}.",
+    ),
+    "rendered_chat": (
+        "warning",
+        "1 text is a conversation that a chat template has already rendered; its questions are trained, too.",
+        "{n} texts are conversations that a chat template has already rendered; their questions are trained, too.",
+    ),
+    "control_tokens": (
+        "warning",
+        "1 row contains a control token in its text, which the model reads as a mark of the template.",
+        "{n} rows contain control tokens in their text, which the model reads as marks of the template.",
+    ),
+    "written_end": (
+        "info",
+        "1 row already ends an answer or a text with an end token; no second one is added.",
+        "{n} rows already end an answer or a text with an end token; no second one is added.",
+    ),
     "role_error": (
         "warning",
         "The roles are out of order in 1 row.",
@@ -118,7 +140,6 @@ def findings(
     fixes: Mapping[str, Fix],
     drop: Callable[[str, Found], Fix | None],
     *,
-    complete: bool,
     skipped: bool,
 ) -> tuple[Finding, ...]:
     """All findings, the most severe first.
@@ -127,14 +148,15 @@ def findings(
     invalid rows are skipped.
     """
     everything = {**totals.found, "leak": totals.leaks()}
+    names = unused_names(totals)
     made = []
     for code, found in everything.items():
         fix = fixes.get(code)
         if fix is None and code in _DROPPED and found.count * 2 <= totals.done:
             fix = drop(code, found)
         if found.count:
-            made.append(_finding(code, found, max_length, fix, skipped, totals.done))
-    if complete and totals.done and not totals.trained:
+            made.append(_finding(code, found, max_length, names, fix, skipped, totals.done))
+    if totals.complete and totals.done and not totals.split().trained:
         made.append(_nothing_trained(totals, fixes))
     made += _repeated(totals)
     order = list(KINDS)
@@ -142,16 +164,31 @@ def findings(
 
 
 def _finding(
-    code: str, found: Found, max_length: int, fix: Fix | None, skipped: bool, done: int
+    code: str, found: Found, max_length: int, names: str, fix: Fix | None, skipped: bool, done: int
 ) -> Finding:
     severity, one, many = _WORDS[code]
-    sentence = (one if found.count == 1 else many).format(n=found.count, max_length=max_length)
+    sentence = (one if found.count == 1 else many).format(
+        n=found.count, max_length=max_length, names=names
+    )
+    if code == "rendered_chat" and found.count * 2 <= done:
+        fix = None  # the other rows could not be read as conversations
     if code == "bad_row" and found.count * 2 > done:
         fix = None  # most rows are affected: the format or its settings are wrong
     if code == "bad_row" and skipped:
         severity, fix = "warning", None
         sentence = sentence.removesuffix(".") + "; skipped, as set on the Dataset node."
     return Finding(code, severity, sentence, found.count, tuple(found.places), fix)
+
+
+def unused_names(totals: Totals) -> str:
+    """The columns and keys that are not used, with their number of rows where it differs."""
+    rows = totals.found.get("unused_column", Found()).count
+    named = [
+        f"“{name}”" + (f" ({count} rows)" if count < rows else "")
+        for name, count in totals.unused.most_common(_NAMED)
+    ]
+    more = len(totals.unused) - len(named)
+    return ", ".join(named) + (f" and {more} more" if more > 0 else "")
 
 
 def _nothing_trained(totals: Totals, fixes: Mapping[str, Fix]) -> Finding:

@@ -19,8 +19,8 @@ class Counts:
     """Rows and tokens of one split; ``tokens`` and ``trained`` are counted after truncation.
 
     ``cut``, ``dropped``, ``split`` and ``divided`` count source rows that were truncated, excluded,
-    turned into one row per answer, or divided into ``pieces`` of their text. ``first`` maps these
-    names to the line of the first such row.
+    turned into one row per answer, or divided into ``pieces`` of their text; ``ended`` those that
+    already end with an end token. ``first`` maps these names to the line of the first such row.
     """
 
     rows: int = 0
@@ -31,10 +31,11 @@ class Counts:
     split: int = 0
     divided: int = 0
     pieces: int = 0
+    ended: int = 0
     first: dict[str, int] = field(default_factory=dict)
 
     def note(self, what: str, line: int) -> None:
-        """Count a row under ``cut``, ``dropped``, ``split`` or ``divided``."""
+        """Count a row under ``cut``, ``dropped``, ``split``, ``divided`` or ``ended``."""
         setattr(self, what, getattr(self, what) + 1)
         self.first.setdefault(what, line)
 
@@ -116,6 +117,13 @@ def tell(
         context.notice(
             f"{_rows(both.split)} split into one row per answer, because the chat template "
             "renders earlier answers differently.",
+            level="info",
+        )
+    if both.ended:
+        one = both.ended == 1
+        context.notice(
+            f"{'1 row already ends' if one else f'{both.ended} rows already end'} an answer or a text with "
+            f"an end token; no second one is added. The first is line {both.first['ended']}.",
             level="info",
         )
     if plain_template:

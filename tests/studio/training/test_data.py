@@ -214,7 +214,7 @@ def single_turns(count: int) -> list[list[dict[str, str]]]:
     chats = [json.loads(r)["messages"] for r in rows]
     talk = (ASSETS / "chatterbot_en_alpaca.jsonl").read_text(encoding="utf-8").splitlines()[:count]
     pairs = [(r["instruction"], r["output"]) for r in map(json.loads, talk)]
-    odd = [("a", "\n b"), ("a ", " b"), ("ü雪", "🙂 ok"), ("", "\n\n"), ("a", "b<|im_end|>")]
+    odd = [("a", "\n b"), ("a ", " b"), ("ü雪", "🙂 ok"), ("", "\n\n"), ("a", "<|im_end|>b")]
     return chats + [messages(f"u:{q}", f"a:{a}") for q, a in [*pairs, *odd]]
 
 
