@@ -101,7 +101,7 @@ def test_a_template_with_a_mistake_is_a_problem_of_its_field(template: str, word
         (
             "{% set n = namespace(s='xxxxxxxx') %}{% for i in range(90) %}{% set n.s = n.s ~ n.s %}"
             "{% endfor %}{{ n.s }}",
-            "too much memory|was ended",
+            "too much memory|was stopped",
         ),
         ("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "calls itself"),
         ("{{ ''.__class__.__mro__ }}", "unsafe"),

@@ -57,7 +57,7 @@ def test_a_foreign_tokenizer_is_refused(tmp_path: Path) -> None:
     tokenizer = make_tiny_tokenizer()
     tokenizer.add_tokens([f"<{i}>" for i in range(8)] + ["oak"])
     tokenizer.save_pretrained(str(tmp_path / "model"))
-    with pytest.raises(StudioError, match=r"the token “oak” \(number 267\).* 264 tokens") as caught:
+    with pytest.raises(StudioError, match=r"the token “oak” \(ID 267\).* 264 tokens") as caught:
         train_adapter(make_context(tmp_path, Recorder()), inputs, settings_of())
     assert caught.value.code == "unknown_token"
 

@@ -255,7 +255,7 @@ def test_bad_rows_are_left_out_and_counted(tmp_path: Path) -> None:
     assert (value.train_rows, value.skipped) == (11, 8)
     (notice,) = [s for s in sentences(recorder) if "invalid rows" in s]
     assert notice.startswith("8 invalid rows were skipped: rows.jsonl:4, rows.jsonl:6,")
-    assert "and 3 more. The first: line 4 of rows.jsonl is not valid JSON" in notice
+    assert "and 3 more. First error: line 4 of rows.jsonl is not valid JSON" in notice
     with pytest.raises(StudioError, match=r"line 4 of rows\.jsonl is not valid JSON"):
         prepared(tmp_path, step="b", **options)
 
