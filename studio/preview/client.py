@@ -144,7 +144,7 @@ class DataClient:
         _end(process)
         problem = {
             "sentence": f"The helper process that reads the data exited with code {code}.",
-            "hint": f"Its last output: {tail}" if tail else "Try again; the process is restarted.",
+            "hint": f"Its last output: {tail}" if tail else "Try again: it will be restarted.",
             "code": HOST_ENDED,
         }
         for number, handler in waiting.items():

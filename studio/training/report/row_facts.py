@@ -181,7 +181,7 @@ def _token_marks(facts: Facts) -> dict[str, str]:
     if any(p.empty_answer for p in parts):
         marks["empty_answer"] = "an empty answer"
     if any(p.one_token_answer for p in parts):
-        marks["one_token_answer"] = "an answer of one token"
+        marks["one_token_answer"] = "a one-token answer"
     return marks
 
 

@@ -42,19 +42,19 @@ _WORDS: dict[str, tuple[Severity, str, str]] = {
     ),
     "zero_trained": (
         "warning",
-        "1 row has no trained tokens and is excluded.",
-        "{n} rows have no trained tokens and are excluded.",
+        "1 row has no trained token and is skipped.",
+        "{n} rows have no trained token and are skipped.",
     ),
     "empty_answer": ("warning", "1 row has an empty answer.", "{n} rows have an empty answer."),
     "one_token_answer": (
         "info",
-        "1 row has an answer of one token.",
-        "{n} rows have an answer of one token.",
+        "1 row has a one-token answer.",
+        "{n} rows have a one-token answer.",
     ),
     "cut_answer": (
         "warning",
-        "The maximum length of {max_length} tokens truncates the answer of 1 row.",
-        "The maximum length of {max_length} tokens truncates the answers of {n} rows.",
+        "1 row is truncated within its answer at the max length of {max_length} tokens.",
+        "{n} rows are truncated within their answer at the max length of {max_length} tokens.",
     ),
     "cut_text": (
         "warning",
@@ -118,18 +118,18 @@ _WORDS: dict[str, tuple[Severity, str, str]] = {
     ),
     "near_duplicate": (
         "info",
-        "1 row is similar to an earlier one.",
-        "{n} rows are similar to an earlier one.",
+        "1 row is nearly identical to an earlier one.",
+        "{n} rows are nearly identical to earlier ones.",
     ),
     "leak": (
         "warning",
-        "1 validation row also occurs in training, so the validation loss is too low.",
-        "{n} validation rows also occur in training, so the validation loss is too low.",
+        "1 validation row is also a training row, so the validation loss is too low.",
+        "{n} validation rows are also training rows, so the validation loss is too low.",
     ),
     "near_leak": (
         "warning",
-        "1 validation row is similar to a training row.",
-        "{n} validation rows are similar to training rows.",
+        "1 validation row is nearly identical to a training row.",
+        "{n} validation rows are nearly identical to training rows.",
     ),
 }
 

@@ -109,9 +109,9 @@ def tell(
         )
     if both.dropped:
         context.notice(
-            f"{_rows(both.dropped)} excluded, because no tokens of them would be trained; the "
-            f"first is line {both.first['dropped']}.",
-            "Their answers are missing or beyond the maximum length.",
+            f"{_rows(both.dropped)} skipped, because no token of them would be trained; the first "
+            f"is line {both.first['dropped']}.",
+            "Their answers are missing or lie beyond the max length.",
         )
     if both.split:
         context.notice(
@@ -135,8 +135,8 @@ def tell(
         )
     share = percent(train.trained / max(1, train.tokens))
     context.notice(
-        f"{train.rows} training rows with {train.tokens} tokens, of which "
-        f"{train.trained} ({share}) are trained.",
+        f"{train.rows} training rows with {train.tokens} tokens; the loss is computed on "
+        f"{train.trained} of them ({share}).",
         level="info",
     )
 

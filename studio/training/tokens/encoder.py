@@ -184,7 +184,7 @@ def _from_cache(
     counts = token_cache.fetch(key, folder, context.check)
     if counts is not None:
         context.notice(
-            "Tokens are reused from the cache: rows, tokenizer and settings are unchanged.",
+            "Tokens read from the cache: rows, tokenizer and settings have not changed.",
             level="info",
         )
         return Counts(**counts["train"]), Counts(**counts["validation"])
