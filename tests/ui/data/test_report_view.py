@@ -35,7 +35,7 @@ def view(qtbot: QtBot, qapp: QApplication) -> ReportView:
 def test_findings_say_how_bad_they_are_in_words(view: ReportView) -> None:
     assert [c.accessibleName() for c in view.cards] == [
         "Warning: Duplicates. 1 row says what an earlier one says.",
-        "Note: Rows longer than the maximum length. 7 rows are cut.",
+        "Note: Rows longer than the max length. 7 rows are cut.",
     ]
 
 
