@@ -257,7 +257,7 @@ def _refuse_too_few(path: Path, counted: RowCounts, settings: DatasetSettings) -
         error = bad_file(
             path,
             "contains one row, too few to hold out validation rows",
-            "Set the validation share to 0, or add rows.",
+            "Set the validation fraction to 0, or add rows.",
             "too_few_rows",
         )
         error.field = "validation_fraction"
