@@ -404,7 +404,7 @@ def test_damaged_characters(text: str, sign: str) -> None:
         ("user written tool assistant", ""),
         ("user assistant tool assistant", "without a tool call"),
         ("user call user assistant", "instead of a result"),
-        ("user user assistant", "two user turns"),
+        ("user user assistant", "two user messages"),
         ("user assistant assistant", "two assistant"),
         ("user", "no assistant"),
         ("user assistant user", "no answer"),
