@@ -28,6 +28,12 @@ _DIRECTIONS = {
     Qt.Key.Key_Up: (0, -1),
     Qt.Key.Key_Down: (0, 1),
 }
+_WINDOW_WIDE = ("undo", "redo")
+_ARROWS = (Qt.Key.Key_Left, Qt.Key.Key_Right, Qt.Key.Key_Up, Qt.Key.Key_Down)
+_ENTER = (Qt.Key.Key_Return, Qt.Key.Key_Enter)
+_TABS = (Qt.Key.Key_Tab, Qt.Key.Key_Backtab)
+_NODE = ("rename", "duplicate", "", "cut", "copy", "paste", "", "frame", "delete")
+_WIRE = ("delete",)
 
 
 class Commands:
@@ -201,7 +207,6 @@ SPECS = (
     Spec("fit", "Fit All", "maximize", ("Home", "Shift+1"), "Show the entire graph", "any"),
     Spec("frame", "Frame Selection", "scan", ("F",), "Show the selected nodes", "nodes"),
 )
-_WINDOW_WIDE = ("undo", "redo")
 
 
 def make_actions(view: CanvasView) -> dict[str, QAction]:
@@ -247,11 +252,6 @@ def update_actions(view: CanvasView, actions: dict[str, QAction]) -> None:
         actions[name].setEnabled(label is not None)
 
 
-_ARROWS = (Qt.Key.Key_Left, Qt.Key.Key_Right, Qt.Key.Key_Up, Qt.Key.Key_Down)
-_ENTER = (Qt.Key.Key_Return, Qt.Key.Key_Enter)
-_TABS = (Qt.Key.Key_Tab, Qt.Key.Key_Backtab)
-
-
 def press_key(view: CanvasView, event: QKeyEvent) -> bool:
     """Handle a key without an action (Esc, Space, arrows, Ctrl+Tab, Enter); False if the canvas does
     not use it."""
@@ -280,10 +280,6 @@ def _arrow(view: CanvasView, key: Qt.Key, modifiers: Qt.KeyboardModifier) -> Non
         view.commands.walk(key)
     elif view.selected_ids():
         view.commands.nudge(key, bool(modifiers & Qt.KeyboardModifier.ShiftModifier))
-
-
-_NODE = ("rename", "duplicate", "", "cut", "copy", "paste", "", "frame", "delete")
-_WIRE = ("delete",)
 
 
 def open_menu(view: CanvasView, at: QPointF, on_screen: QPoint, by_key: bool) -> QMenu | None:

@@ -21,6 +21,8 @@ from ui.canvas import layout, palette
 if TYPE_CHECKING:
     from ui.canvas.view import CanvasView
 
+GAP = 40.0
+
 
 @dataclass(frozen=True)
 class DroppedNode:
@@ -120,9 +122,6 @@ def sorted_out(paths: Iterable[Path], document: Document) -> tuple[list[DroppedN
         else:
             nodes.append(node)
     return nodes, others
-
-
-GAP = 40.0
 
 
 def suits(data: QMimeData) -> bool:

@@ -34,6 +34,17 @@ from ui.style import icons, theme
 if TYPE_CHECKING:
     from ui.canvas.view import CanvasView
 
+WIDTH_PX = 300
+ROW_PX = 32
+MAX_ROWS = 9
+_TYPE_ID = Qt.ItemDataRole.UserRole
+_ROWS_BY_KEY: dict[int, int] = {
+    Qt.Key.Key_Up: -1,
+    Qt.Key.Key_Down: 1,
+    Qt.Key.Key_PageUp: -MAX_ROWS,
+    Qt.Key.Key_PageDown: MAX_ROWS,
+}
+
 
 class Finder(QObject):
     """The search palette of one canvas."""
@@ -89,18 +100,6 @@ class Finder(QObject):
         ports = matching_ports(self._start(end), end, self._view.registry.nodes[type_id])
         content = content_of(Node("new", type_id), self._view.registry)
         return layout.port_point(content, side, ports[0])
-
-
-WIDTH_PX = 300
-ROW_PX = 32
-MAX_ROWS = 9
-_TYPE_ID = Qt.ItemDataRole.UserRole
-_ROWS_BY_KEY: dict[int, int] = {
-    Qt.Key.Key_Up: -1,
-    Qt.Key.Key_Down: 1,
-    Qt.Key.Key_PageUp: -MAX_ROWS,
-    Qt.Key.Key_PageDown: MAX_ROWS,
-}
 
 
 class SearchPopup(QFrame):
