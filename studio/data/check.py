@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from functools import lru_cache
 from operator import is_
 from pathlib import Path
@@ -17,7 +18,7 @@ from studio.data.detect import AUTO, Chosen, choose_format
 from studio.data.reading.folder import Found, find_files, is_hub, parts_of
 from studio.data.reading.hub import fetched, hub_source
 from studio.data.reading.reader import check_file, read_rows
-from studio.data.reading.source import ReadOptions, SourceRow, bad_file
+from studio.data.reading.source import Note, ReadOptions, SourceRow, bad_file
 from studio.errors import Problem, StudioError
 from studio.graph.node_type import CheckContext, Variant
 from studio.node_settings.dataset import DatasetSettings
@@ -47,6 +48,7 @@ def quick_check(settings: DatasetSettings, context: CheckContext) -> Iterable[Pr
             severity="warning" if error.code == _TOO_SLOW and is_hasty() else "error",
         )
         return
+    yield from _warnings(settings, context)
     if chosen is not None and chosen.reason and chosen.confidence < _UNSURE:
         yield context.problem(
             f"the format was detected as “{chosen.variant.title}”, but not with certainty: {chosen.reason}.",
@@ -62,15 +64,28 @@ def _check(
 ) -> Chosen | None:
     """The format of the first file, if it was determined."""
     chosen: list[Chosen | None] = []
+    for path in _checked_files(settings, project_dir):  # all have the format of the first one
+        first = next(iter(chosen), None)
+        chosen.append(check_first_rows(path, settings, variants, first))
+    return next(iter(chosen), None)
+
+
+def _checked_files(settings: DatasetSettings, project_dir: Path) -> Iterator[Path]:
+    """The first files of the source and of the validation file."""
     for validation in (False, True) if settings.split_mode == "file" else (False,):
         source = settings.validation_source if validation else settings.source
         if is_hub(source) and fetched(hub_source(settings, validation)) is None:
             continue  # the step downloads it
-        files = source_files(settings, project_dir, validation=validation).files[:_LOOKED_AT]
-        for path in files:  # all files have the format of the first one
-            first = next(iter(chosen), None)
-            chosen.append(check_first_rows(path, settings, variants, first))
-    return next(iter(chosen), None)
+        yield from source_files(settings, project_dir, validation=validation).files[:_LOOKED_AT]
+
+
+def _warnings(settings: DatasetSettings, context: CheckContext) -> Iterator[Problem]:
+    """What readers noted about the first rows of each file, as far as it is a warning."""
+    for path in _checked_files(settings, context.project_dir):
+        for note in notes_of(path, options_of(settings)):
+            yield context.problem(
+                note, note.field, hint=note.hint, code=note.code, file=str(path), severity="warning"
+            )
 
 
 def detected_format(
@@ -201,10 +216,7 @@ def first_rows(
 
     If ``strict`` is off, invalid rows are skipped.
     """
-    options = options or ReadOptions()
-    check_file(path, options)
-    stat = path.stat()
-    found = _first_rows(path, options, stat.st_mtime_ns, stat.st_size)
+    found, _ = _looked_at(path, options or ReadOptions())
     if isinstance(found, StudioError):
         raise copy.copy(found)  # callers add the node's name to the error
     bad = next((r.error for r in found if r.error is not None), None)
@@ -213,15 +225,32 @@ def first_rows(
     return [r for r in found if r.error is None]
 
 
+def notes_of(path: Path, options: ReadOptions) -> tuple[Note, ...]:
+    """The notes about a file that are warnings, as far as its first rows show them."""
+    return _looked_at(path, options)[1]
+
+
+def _looked_at(
+    path: Path, options: ReadOptions
+) -> tuple[list[SourceRow] | StudioError, tuple[Note, ...]]:
+    check_file(path, options)
+    stat = path.stat()
+    return _first_rows(path, options, stat.st_mtime_ns, stat.st_size)
+
+
 @lru_cache(maxsize=64)
 def _first_rows(
     path: Path, options: ReadOptions, changed_ns: int, size: int
-) -> list[SourceRow] | StudioError:
+) -> tuple[list[SourceRow] | StudioError, tuple[Note, ...]]:
     del changed_ns, size  # part of the cache key, so that a changed file is read again
+    notes: list[str] = []
+    options = replace(options, note=notes.append)
+    rows: list[SourceRow] | StudioError
     try:
         rows = list(read_rows(path, options, quick=True, strict=False))
     except StudioError as error:
-        return error
-    if not rows and path.stat().st_size < 256 * 1024:
-        return bad_file(path, "holds no rows", "Choose a file with rows in it.", "no_rows")
-    return rows
+        rows = error
+    if rows == [] and path.stat().st_size < 256 * 1024:
+        rows = bad_file(path, "holds no rows", "Choose a file with rows in it.", "no_rows")
+    found = (n for n in dict.fromkeys(notes) if isinstance(n, Note) and n.code)
+    return rows, tuple(found)

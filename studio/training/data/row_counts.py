@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from studio.data.reading.source import SourceRow
+from studio.data.reading.source import Note, SourceRow
 from studio.errors import StudioError
 from studio.graph.context import StepContext
 
@@ -64,8 +64,8 @@ class RowCounts:
 
     def tell(self, context: StepContext) -> None:
         """Report conversions and skipped rows as notices."""
-        for note in dict.fromkeys(self.notes[:20]):
-            context.notice(note)
+        for note in list(dict.fromkeys(self.notes))[:20]:
+            context.notice(note, note.hint if isinstance(note, Note) else "")
         for remark, (count, path, line) in self._remarks.items():
             one, many, so = _REMARKS.get(remark, (remark, remark, ""))
             what = "; ".join(filter(None, (one if count == 1 else many, so)))
