@@ -140,7 +140,7 @@ def test_a_message_without_a_conversation_is_a_bad_row(tmp_path: Path) -> None:
     path = write(tmp_path / "chat.jsonl", rows)
     found = list(read_rows(path, strict=False))
     assert [len(r.data.get("messages", ())) for r in found] == [2, 2, 0]
-    assert "line 3 of chat.jsonl has no value in column “conversation_id”" in str(found[2].error)
+    assert "line 3 of chat.jsonl has nothing in column “conversation_id”" in str(found[2].error)
 
 
 def test_rows_can_be_kept_as_examples_or_must_be_messages(tmp_path: Path) -> None:
