@@ -86,6 +86,15 @@ class DatasetSettings(Settings):
     format_settings: dict[str, Any] = setting(
         {}, "Format settings", "Settings of the selected format.", advanced=True
     )
+    row_unit: Literal["auto", "example", "message"] = setting(
+        "auto",
+        "One row is",
+        "Detect joins the rows of a table with one message per row (columns such as conversation_id, "
+        "role and content, or message_id and parent_id) into conversations.",
+        group="Rows",
+        advanced=True,
+        choice_labels={"auto": "Detect", "example": "An example", "message": "A message"},
+    )
     ignored_columns: list[str] = setting(
         [],
         "Ignored columns",
