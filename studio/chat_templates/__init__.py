@@ -115,6 +115,28 @@ def mistake_in(source: str) -> str:
     """What is wrong with the writing of a chat template, with its line; empty when nothing is.
     Nothing is rendered."""
     from jinja2 import TemplateSyntaxError
+
+    try:
+        _parsed(source)
+    except TemplateSyntaxError as error:
+        return f"has a mistake in line {error.lineno}: {error.message}".rstrip(".")
+    except RecursionError:
+        return "is nested too deeply"
+    return ""
+
+
+@lru_cache(maxsize=64)
+def names_in(source: str) -> frozenset[str] | None:
+    """The variables that a chat template reads; ``None`` if it cannot be parsed."""
+    from jinja2 import TemplateError, meta
+
+    try:
+        return frozenset(meta.find_undeclared_variables(_parsed(source)))
+    except (TemplateError, RecursionError):
+        return None
+
+
+def _parsed(source: str) -> Any:
     from jinja2.ext import Extension, loopcontrols
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
@@ -125,10 +147,4 @@ def mistake_in(source: str) -> str:
             next(parser.stream)
             return parser.parse_statements(("name:endgeneration",), drop_needle=True)
 
-    try:
-        ImmutableSandboxedEnvironment(extensions=[Generation, loopcontrols]).parse(source)
-    except TemplateSyntaxError as error:
-        return f"has a mistake in line {error.lineno}: {error.message}".rstrip(".")
-    except RecursionError:
-        return "is nested too deeply"
-    return ""
+    return ImmutableSandboxedEnvironment(extensions=[Generation, loopcontrols]).parse(source)

@@ -1,0 +1,133 @@
+"""What the chat template leaves out of a conversation: a system message, tools, results of tools,
+thoughts, calls, names.
+
+Each part is rendered once more with a mark at its end. A mark that is missing in the text belongs to
+a part that the template does not show. Where the marks change anything else in the text, each kind is
+changed by itself: it is left out when that changes nothing.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+from studio.chat_templates import names_in
+from studio.training.tokens.chat import Message, TemplateRefused
+from studio.training.tokens.spans import THOUGHTS_END, Conversation, Wanted
+
+SYSTEM, TOOLS, RESULTS = "lost_system", "lost_tools", "lost_results"
+THOUGHTS, CALLS, NAMES = "lost_thoughts", "lost_calls", "lost_names"
+TRAINED_CALLS, KWARGS = "lost_trained_calls", "lost_kwargs"
+EMPTY, PROMPT = "empty_thoughts", "other_prompt"
+
+_MARK = "qZvK{}kVzQ"
+
+
+def marked(talk: Conversation, kinds: Collection[str] = ()) -> Conversation | None:
+    """The conversation with a mark at the end of each part that a template may leave out, or of those
+    of some ``kinds``; ``None`` if it has none."""
+    numbers = itertools.count()
+    marks: dict[str, tuple[str, int]] = {}
+
+    def mark(kind: str, index: int) -> str:
+        if kinds and kind not in kinds:
+            return ""
+        made = _MARK.format(next(numbers))
+        marks[made] = kind, index
+        return made
+
+    messages = [_with_marks(m, i, mark) for i, m in enumerate(talk.messages)]
+    tools = copy.deepcopy(talk.tools)
+    for tool in tools or ():
+        inner = tool.get("function") or tool
+        inner["name"] = str(inner.get("name", "")) + mark(TOOLS, -1)
+    made = replace(talk, messages=messages, tools=tools, ahead={}, marks=marks, marked=None)
+    return made if marks else None
+
+
+def _with_marks(message: Message, index: int, mark: Any) -> Message:
+    found = copy.deepcopy(dict(message))
+    role, content = found["role"], str(found.get("content") or "")
+    if role in ("system", "tool") and content:
+        found["content"] = content + mark(SYSTEM if role == "system" else RESULTS, index)
+    if role == "assistant" and (last := _last_thought(content)):
+        found["content"] = content[:last] + mark(THOUGHTS, index) + content[last:]
+    if found.get("reasoning_content"):
+        found["reasoning_content"] += mark(THOUGHTS, index)
+    if role != "tool" and found.get("name"):
+        found["name"] = str(found["name"]) + mark(NAMES, index)
+    for call in found.get("tool_calls") or ():
+        inner = call.get("function") or call
+        inner["name"] = str(inner.get("name", "")) + mark(CALLS, index)
+    return found
+
+
+def _last_thought(content: str) -> int:
+    """Where the last thought within an answer ends; 0 if there is none."""
+    ends = [m.start() for m in THOUGHTS_END.finditer(content)]
+    return ends[-1] if ends and content[: ends[-1]].strip() else 0
+
+
+def wanted_marks(made: Conversation, trained: Sequence[int], *, at_once: bool) -> list[Wanted]:
+    """The texts of the marked conversation that ``left_out`` looks at: the whole one, and up to each
+    trained answer with a thought or a call, as it is trained."""
+    own = {i + 1 for kind, i in made.marks.values() if kind in (THOUGHTS, CALLS) and i in trained}
+    counts = {len(made.messages), *(() if at_once else own)}
+    return [(count, False) for count in sorted(counts, reverse=True)]
+
+
+def left_out(talk: Conversation, trained: Sequence[int], *, at_once: bool) -> tuple[str, ...]:
+    """The kinds of parts that the template does not show. Thoughts and calls count where they are
+    trained: in the text up to their answer, or in the whole one if all are trained ``at_once``."""
+    found = [KWARGS] if unread(talk) else []
+    if talk.marked is not None:
+        for count, _ in wanted_marks(talk.marked, trained, at_once=at_once):
+            found += _missing(talk.first(count), talk.marked, trained, at_once)
+    return tuple(dict.fromkeys(found))
+
+
+def _missing(
+    talk: Conversation, made: Conversation, trained: Sequence[int], at_once: bool
+) -> Iterator[str]:
+    """What is missing in the text of the first messages."""
+    count = len(talk.messages)
+    try:
+        text, shown = talk.text(), made.text(count)
+    except TemplateRefused:
+        return
+    lost = set()
+    for mark, (kind, index) in made.marks.items():
+        own = kind in (THOUGHTS, CALLS) and index in trained
+        concerns = (at_once or index == count - 1) if own else count == len(made.messages)
+        if concerns and mark not in shown and (own or kind != THOUGHTS):
+            lost.add((kind, TRAINED_CALLS if kind == CALLS and own else kind))
+        shown = shown.replace(mark, "")
+    for kind, name in sorted(lost):
+        if shown == text or _changes_nothing(talk, kind, text):
+            yield name
+
+
+def _changes_nothing(talk: Conversation, kind: str, text: str) -> bool:
+    alone = marked(talk, (kind,))
+    try:
+        return alone is not None and alone.text() == text
+    except TemplateRefused:
+        return False
+
+
+# ------------------------------------------------------------------ variables of the template
+
+
+def unread(talk: Conversation) -> tuple[str, ...]:
+    """The row's ``chat_template_kwargs`` that the template does not read."""
+    names = names_read(talk.tokenizer) if talk.kwargs else frozenset(talk.kwargs)
+    return () if names is None else tuple(name for name in talk.kwargs if name not in names)
+
+
+def names_read(tokenizer: Any) -> frozenset[str] | None:
+    """The variables that the chat template reads; ``None`` where this is not known."""
+    template = tokenizer.chat_template
+    return names_in(template) if isinstance(template, str) else None
