@@ -9,13 +9,17 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from studio.chat_templates import template_kwargs
 from studio.data.reading.source import SourceRow, bad_file
-from studio.data.row_format import Canonical, Detection, RowError, RowFormat, optional_column
+from studio.data.reading.structs import without_filler
+from studio.data.row_format import Canonical, Detection, Row, RowError, RowFormat, optional_column
 from studio.errors import StudioError
 from studio.graph.node_type import Variant
 from studio.graph.schema import Settings, problems_in
 
 AUTO = "auto"
+KWARGS = "chat_template_kwargs"
+"""The key of a row with its own variables of the chat template, in every format."""
 _SURE_ENOUGH = 0.3
 _CLOSE = 0.1
 
@@ -33,12 +37,29 @@ class Chosen:
         """The canonical row; raises ``StudioError`` with file, line and column."""
         payload: RowFormat = self.variant.payload
         try:
-            return payload.convert(row.data, self.settings)
+            return _with_kwargs(payload.convert(row.data, self.settings), row.data)
         except RowError as error:
             located = bad_file(path, error.what, error.hint, error.code, line=row.line)
             if error.setting is not None:
                 located.field = "format" if self.reason else f"format_settings.{error.setting}"
             raise located from error
+
+
+def _with_kwargs(canonical: Canonical, row: Row) -> Canonical:
+    """The row with its own variables of the chat template, which any conversation may have."""
+    given = row.get(KWARGS)
+    if given is None or not canonical.get("messages"):
+        return canonical
+    try:
+        found = template_kwargs(without_filler(given))
+    except ValueError as error:
+        raise RowError(
+            f"has {error} in “{KWARGS}”",
+            "Write an object such as {“enable_thinking”: false}, or remove it.",
+            column=KWARGS,
+            code="bad_template_kwargs",
+        ) from error
+    return {**canonical, KWARGS: found} if found else canonical
 
 
 def choose_format(

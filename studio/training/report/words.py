@@ -6,10 +6,12 @@ Severity and text of every kind of finding are defined here.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from studio.preview.report import KINDS, Finding, Fix, Severity
 from studio.system.number_text import percent
 from studio.training.report.totals import Found, Totals
+from studio.training.tokens import left_out
 
 _REPEATED_SHARE, _REPEATED_ROWS = 0.05, 10
 _ORDER = {"error": 0, "warning": 1, "info": 2}
@@ -109,6 +111,7 @@ _WORDS: dict[str, tuple[Severity, str, str]] = {
         "1 validation row is nearly the same as one that is trained on.",
         "{n} validation rows are nearly the same as one that is trained on.",
     ),
+    **left_out.WORDS,
 }
 
 
@@ -120,11 +123,12 @@ def findings(
     *,
     complete: bool,
     skipped: bool,
+    ways: Mapping[str, str],
 ) -> tuple[Finding, ...]:
     """All findings, the most severe first.
 
     ``fixes`` are by code, ``drop`` makes the fix that excludes rows, and ``skipped`` is set if
-    invalid rows are skipped.
+    invalid rows are skipped. ``ways`` are sentences by code that say what to do.
     """
     everything = {**totals.found, "leak": totals.leaks()}
     made = []
@@ -133,7 +137,9 @@ def findings(
         if fix is None and code in _DROPPED and found.count * 2 <= totals.done:
             fix = drop(code, found)
         if found.count:
-            made.append(_finding(code, found, max_length, fix, skipped, totals.done))
+            finding = _finding(code, found, max_length, fix, skipped, totals.done)
+            way = ways.get(code, "")
+            made.append(replace(finding, sentence=f"{finding.sentence} {way}".rstrip()))
     if complete and totals.done and not totals.trained:
         made.append(_nothing_trained(totals, fixes))
     made += _repeated(totals)

@@ -5,12 +5,14 @@ No row is truncated or excluded silently.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field, fields
 from typing import Any
 
 from studio.errors import StudioError
 from studio.graph.context import StepContext
 from studio.system.number_text import percent
+from studio.training.tokens.left_out import WORDS
 from studio.values import DatasetValue
 
 
@@ -20,7 +22,8 @@ class Counts:
 
     ``cut``, ``dropped``, ``split`` and ``divided`` count source rows that were truncated, excluded,
     turned into one row per answer, or divided into ``pieces`` of their text. ``first`` maps these
-    names to the line of the first such row.
+    names to the line of the first such row. ``left_out`` counts source rows by what the chat template
+    does to them (``left_out.WORDS``), and ``ways`` says what to do about it.
     """
 
     rows: int = 0
@@ -32,16 +35,28 @@ class Counts:
     divided: int = 0
     pieces: int = 0
     first: dict[str, int] = field(default_factory=dict)
+    left_out: dict[str, int] = field(default_factory=dict)
+    ways: dict[str, str] = field(default_factory=dict)
 
     def note(self, what: str, line: int) -> None:
         """Count a row under ``cut``, ``dropped``, ``split`` or ``divided``."""
         setattr(self, what, getattr(self, what) + 1)
         self.first.setdefault(what, line)
 
+    def note_left_out(self, code: str, line: int) -> None:
+        """Count a row under what the chat template does to it."""
+        self.left_out[code] = self.left_out.get(code, 0) + 1
+        self.first.setdefault(code, line)
+
     def __add__(self, other: Counts) -> Counts:
-        names = (f.name for f in fields(self) if f.name != "first")
+        names = (f.name for f in fields(self) if f.type == "int")
         sums = {n: getattr(self, n) + getattr(other, n) for n in names}
-        return Counts(**sums, first={**other.first, **self.first})
+        return Counts(
+            **sums,
+            first={**other.first, **self.first},
+            left_out=dict(Counter(self.left_out) + Counter(other.left_out)),
+            ways={**other.ways, **self.ways},
+        )
 
 
 def refuse_empty(
@@ -117,6 +132,12 @@ def tell(
             f"{_rows(both.split)} split into one row per answer, because the chat template shows "
             "earlier answers differently.",
             level="info",
+        )
+    for code, count in both.left_out.items():
+        severity, one, many = WORDS[code]
+        words = (one if count == 1 else many).format(n=count).removesuffix(".")
+        context.notice(
+            f"{words}; the first is line {both.first[code]}.", both.ways.get(code, ""), severity
         )
     if plain_template:
         context.notice(

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
 from studio.chat_templates import names_in
+from studio.preview.report import Severity
 from studio.training.tokens.chat import Message, TemplateRefused
 from studio.training.tokens.spans import THOUGHTS_END, Conversation, Wanted
 
@@ -23,17 +24,74 @@ THOUGHTS, CALLS, NAMES = "lost_thoughts", "lost_calls", "lost_names"
 TRAINED_CALLS, KWARGS = "lost_trained_calls", "lost_kwargs"
 EMPTY, PROMPT = "empty_thoughts", "other_prompt"
 
+WORDS: dict[str, tuple[Severity, str, str]] = {
+    SYSTEM: (
+        "warning",
+        "In 1 row the chat template leaves out the system message.",
+        "In {n} rows the chat template leaves out the system message.",
+    ),
+    TOOLS: (
+        "warning",
+        "In 1 row the chat template leaves out the tools, so the model does not see what it may call.",
+        "In {n} rows the chat template leaves out the tools, so the model does not see what it may "
+        "call.",
+    ),
+    RESULTS: (
+        "warning",
+        "In 1 row the chat template leaves out what a tool returned, so the model does not see what its "
+        "answer is based on.",
+        "In {n} rows the chat template leaves out what tools returned, so the model does not see what "
+        "its answers are based on.",
+    ),
+    THOUGHTS: (
+        "warning",
+        "In 1 row the chat template leaves out the thoughts before an answer; they are not trained.",
+        "In {n} rows the chat template leaves out the thoughts before answers; they are not trained.",
+    ),
+    CALLS: (
+        "warning",
+        "In 1 row the chat template leaves out a tool call that is context.",
+        "In {n} rows the chat template leaves out tool calls that are context.",
+    ),
+    NAMES: (
+        "warning",
+        "In 1 row the chat template leaves out the name of a speaker.",
+        "In {n} rows the chat template leaves out the names of speakers.",
+    ),
+    KWARGS: (
+        "warning",
+        "1 row has chat_template_kwargs that the chat template does not read.",
+        "{n} rows have chat_template_kwargs that the chat template does not read.",
+    ),
+    PROMPT: (
+        "warning",
+        "In 1 row an answer does not begin as the generation prompt of the chat template does, with "
+        "which the tuned model is asked.",
+        "In {n} rows an answer does not begin as the generation prompt of the chat template does, with "
+        "which the tuned model is asked.",
+    ),
+    EMPTY: (
+        "info",
+        "In 1 row the chat template adds an empty thought before an answer, which is trained.",
+        "In {n} rows the chat template adds an empty thought before answers, which is trained.",
+    ),
+}
+"""Severity, and the sentence for one row and for {n} rows, of report and run."""
+
+Part = tuple[str, int]
+"""A kind of part, and the message that has it (-1: none)."""
+
 _MARK = "qZvK{}kVzQ"
 
 
-def marked(talk: Conversation, kinds: Collection[str] = ()) -> Conversation | None:
-    """The conversation with a mark at the end of each part that a template may leave out, or of those
-    of some ``kinds``; ``None`` if it has none."""
+def marked(talk: Conversation, only: Part | None = None) -> Conversation | None:
+    """The conversation with a mark at the end of each part that a template may leave out, or of one of
+    them; ``None`` if it has none."""
     numbers = itertools.count()
-    marks: dict[str, tuple[str, int]] = {}
+    marks: dict[str, Part] = {}
 
     def mark(kind: str, index: int) -> str:
-        if kinds and kind not in kinds:
+        if only not in (None, (kind, index)):
             return ""
         made = _MARK.format(next(numbers))
         marks[made] = kind, index
@@ -52,17 +110,23 @@ def _with_marks(message: Message, index: int, mark: Any) -> Message:
     found = copy.deepcopy(dict(message))
     role, content = found["role"], str(found.get("content") or "")
     if role in ("system", "tool") and content:
-        found["content"] = content + mark(SYSTEM if role == "system" else RESULTS, index)
+        found["content"] = _ended(content, mark(SYSTEM if role == "system" else RESULTS, index))
     if role == "assistant" and (last := _last_thought(content)):
-        found["content"] = content[:last] + mark(THOUGHTS, index) + content[last:]
+        found["content"] = _ended(content[:last], mark(THOUGHTS, index)) + content[last:]
     if found.get("reasoning_content"):
-        found["reasoning_content"] += mark(THOUGHTS, index)
+        found["reasoning_content"] = _ended(found["reasoning_content"], mark(THOUGHTS, index))
     if role != "tool" and found.get("name"):
         found["name"] = str(found["name"]) + mark(NAMES, index)
     for call in found.get("tool_calls") or ():
         inner = call.get("function") or call
         inner["name"] = str(inner.get("name", "")) + mark(CALLS, index)
     return found
+
+
+def _ended(text: str, mark: str) -> str:
+    """The text with a mark before the blanks at its end, which templates remove."""
+    last = len(text.rstrip())
+    return text[:last] + mark + text[last:]
 
 
 def _last_thought(content: str) -> int:
@@ -103,15 +167,16 @@ def _missing(
         own = kind in (THOUGHTS, CALLS) and index in trained
         concerns = (at_once or index == count - 1) if own else count == len(made.messages)
         if concerns and mark not in shown and (own or kind != THOUGHTS):
-            lost.add((kind, TRAINED_CALLS if kind == CALLS and own else kind))
+            lost.add((kind, index, TRAINED_CALLS if kind == CALLS and own else kind))
+    for mark in made.marks:
         shown = shown.replace(mark, "")
-    for kind, name in sorted(lost):
-        if shown == text or _changes_nothing(talk, kind, text):
+    for kind, index, name in sorted(lost):
+        if shown == text or _changes_nothing(talk, (kind, index), text):
             yield name
 
 
-def _changes_nothing(talk: Conversation, kind: str, text: str) -> bool:
-    alone = marked(talk, (kind,))
+def _changes_nothing(talk: Conversation, part: Part, text: str) -> bool:
+    alone = marked(talk, part)
     try:
         return alone is not None and alone.text() == text
     except TemplateRefused:

@@ -76,7 +76,7 @@ class Target:
 
 
 class UnprovableMask(Exception):
-    """The trained part of the text cannot be determined with this template."""
+    """The trained part of the text cannot be determined with this template; the text is its reason."""
 
 
 def talks_of(
@@ -122,7 +122,9 @@ def _answers(targets: Sequence[Target]) -> list[int]:
 def _wanted(talk: Conversation, targets: Sequence[Target], train_on: str) -> list[Wanted]:
     """The whole text, and where each message that is trained starts and ends."""
     wanted: list[Wanted] = [(len(talk.messages), False)]
-    for target in targets if train_on != "all" else ():
+    if train_on == "all":
+        targets = targets[-1:]  # only to see how its answer begins
+    for target in targets:
         if target.answer and _asked(talk.messages, target.index):
             wanted.append((target.index, True))
         wanted.append((target.index + 1, False))
@@ -161,11 +163,16 @@ def _everything(talk: Conversation, targets: Sequence[Target]) -> Rendered:
     answers = [talk.messages[t.index] for t in targets]
     for answer in answers:
         _refuse_lost(answer, full_text)
+    added: list[str] = []
+    for target in targets[-1:]:
+        start = len(talk.text(target.index, ask=True)) if target.index else 0
+        added += _added(talk, target.index, full_text, full_text[start:])
     text = Rendered(
         full_text,
         ((0, len(full_text)),),
         said=tuple(_said(m) for m in answers),
         answered=bool(answers) and talk.messages[-1] is answers[-1],
+        left_out=tuple(added),
     )
     return _compared(talk, targets, [text], at_once=True)[0]
 
@@ -274,8 +281,20 @@ def _proven(talk: Conversation, targets: Sequence[Target]) -> Rendered:
     (*others, last) = targets
     asked = None if others or not last.answer else asked_answer(talk)
     if asked is None:
-        raise UnprovableMask
+        failed = next(t for t, s in zip(targets, spans, strict=True) if s is None)
+        raise UnprovableMask(_why(talk, failed))
     return _rendered(talk, asked[0], targets, [asked[1]])
+
+
+def _why(talk: Conversation, target: Target) -> str:
+    """Why the place of a message cannot be proven."""
+    if target.answer and _asked(talk.messages, target.index):
+        before, head = talk.text(target.index), talk.text(target.index, ask=True)
+        upto = talk.text(target.index + 1)
+        if head.startswith(before) and upto.startswith(before) and not upto.startswith(head):
+            prompt = head[len(before) :].strip().replace("\n", "⏎")
+            return f"it asks for an answer with “{prompt}”, and does not begin the answer with it"
+    return "it rewrites earlier text"
 
 
 def _rendered(
