@@ -19,6 +19,7 @@ from studio.data.reading.source import SourceRow
 from studio.data.split.sides import SidesByNumber
 from studio.data.window import SourceWindow
 from studio.errors import StudioError
+from studio.node_settings.dataset import DatasetSettings
 from studio.training.data.source_order import SourceOrder
 from studio.values import DatasetValue
 
@@ -27,7 +28,8 @@ from studio.values import DatasetValue
 class Item:
     """Row ``number`` of the data: the stored row, or the reason why it cannot be read.
 
-    ``split`` is ``train``, ``validation`` or ``left_out``. With ``ends_file`` the rest of the file
+    ``split`` is ``train``, ``validation`` or ``left_out``. ``unused`` names the row's columns and
+    keys with content that the format does not use. With ``ends_file`` the rest of the file
     cannot be read.
     """
 
@@ -36,14 +38,20 @@ class Item:
     source: str
     line: int
     row: Mapping[str, Any] | None
+    unused: tuple[str, ...] = ()
     error: StudioError | None = None
     ends_file: bool = False
 
 
 class Rows(Protocol):
-    """Rows with numbers from 1 to ``count``."""
+    """Rows with numbers from 1 to ``count``.
+
+    ``settings`` are those of the Dataset node that still exclude and move rows, or ``None`` if that
+    has been done.
+    """
 
     count: int
+    settings: DatasetSettings | None
 
     def rows(self, first: int, last: int) -> list[Item]:
         """The rows from ``first`` to ``last``, inclusive."""
@@ -56,6 +64,8 @@ class Rows(Protocol):
 
 class PreparedRows:
     """The rows of a prepared data set, in the order of the user's file if that order is stored."""
+
+    settings: DatasetSettings | None = None
 
     def __init__(self, dataset: DatasetValue, seed: int | None) -> None:
         self._order = SourceOrder(dataset, seed)
@@ -90,6 +100,7 @@ class WindowRows:
         self._sources: dict[Path, str] = {}
         self._drops = Drops(window.settings.drop_rows)
         self.count = window.count()
+        self.settings: DatasetSettings | None = window.settings
         self._sides = SidesByNumber(window, self._used_row, tick)
 
     def rows(self, first: int, last: int) -> list[Item]:
@@ -112,27 +123,27 @@ class WindowRows:
                     split if dropped else "train"
                 )  # nothing excludes it: the step ends with an error there
                 raise fault
-            canonical = self._canonical(row)
+            canonical, unused = self._canonical(row)
         except StudioError as error:
             named = self._named(error)
-            return Item(number, split, source, row.line, None, named, row.ends_file)
+            return Item(number, split, source, row.line, None, (), named, row.ends_file)
         stored = to_arrow({**canonical, "line": row.line, "source": source})
-        return Item(number, split, source, row.line, stored)
+        return Item(number, split, source, row.line, stored, unused)
 
     def _is_dropped(self, number: int, row: SourceRow) -> bool:
         if not self._drops or row.ends_file:  # an unreadable rest of a file cannot be excluded
             return False
         return self._drops.has(number, row.path, row.line)
 
-    def _canonical(self, row: SourceRow) -> Mapping[str, Any]:
+    def _canonical(self, row: SourceRow) -> tuple[Mapping[str, Any], tuple[str, ...]]:
         if row.error is not None:
             raise row.error
-        return self._window.chosen.convert(row, row.path)
+        return self._window.chosen.read(row, row.path)
 
     def _used_row(self, ordinal: int, row: SourceRow) -> Mapping[str, Any] | None:
         """The canonical row if the row is used."""
         try:
-            canonical = self._canonical(row)
+            canonical, _ = self._canonical(row)
         except StudioError:
             return None
         return None if self._is_dropped(ordinal + 1, row) else canonical

@@ -212,10 +212,7 @@ def _marks(index: RowIndex, facts: Facts) -> list[str]:
 def one_batch(data: Opened, number: int) -> Answer:
     """The rows of a batch; the first call reads all rows to determine which take part."""
     if not data.units:
-        training = TrainingRows(
-            bool(setting_of(data.request, "deduplicate")),
-            bool(setting_of(data.request, "drop_validation_leaks")),
-        )
+        training = TrainingRows(data.rows.settings)
         pace, first, count = Pace(), 1, data.rows.count
         while first <= count:
             started = time.monotonic()

@@ -19,7 +19,13 @@ from studio.preview.report import DataReport, Histogram
 from studio.preview.report_cache import keep
 from studio.runs.token_request import TokenRequest
 from studio.training.data.by_number import Rows
-from studio.training.report.fixes import drop_fix, fixes_for, setting_of, template_fixes
+from studio.training.report.fixes import (
+    drop_fix,
+    fixes_for,
+    ignore_fix,
+    setting_of,
+    template_fixes,
+)
 from studio.training.report.near_duplicates import MOST_ROWS
 from studio.training.report.row_facts import facts_of
 from studio.training.report.row_index import RowIndex
@@ -67,10 +73,7 @@ class ReportMaker:
     def run(self) -> Answer:
         """Yields progress, partial reports and the result."""
         pace = Pace()
-        totals = Totals(
-            deduplicate=bool(setting_of(self.request, "deduplicate")),
-            move_leaks=bool(setting_of(self.request, "drop_validation_leaks")),
-        )
+        totals = Totals(self.rows.settings, self.rows.count)
         began = reported = shown = time.monotonic()
         first = 1
         while first <= self.rows.count:
@@ -111,10 +114,12 @@ class ReportMaker:
     def _report(self, totals: Totals) -> DataReport:
         length = self.request.max_length
         lengths = np.array(totals.lengths, dtype=np.int64)
-        complete = totals.done >= self.rows.count
         fixes = fixes_for(self.request, lengths, self.longest_taken)
         fixes |= template_fixes(self.request, {c: w.template for c, w in self.ways.items()})
-        moved, moved_fed, moved_trained = totals.moved()
+        ignore = ignore_fix(self.request, totals.unused)
+        if ignore is not None:
+            fixes["unused_column"] = ignore
+        split = totals.split()
         return DataReport(
             rows=self.rows.count,
             done=totals.done,
@@ -122,12 +127,12 @@ class ReportMaker:
             train_on=self.request.train_on,
             key=self.request.key,
             bad_rows=totals.bad,
-            left_out=totals.left_out,
-            train_rows=totals.train_rows + moved,
-            validation_rows=totals.validation_rows - moved,
+            left_out=split.left_out,
+            train_rows=split.train_rows,
+            validation_rows=split.validation_rows,
             tokens=totals.tokens,
-            tokens_per_epoch=totals.fed + moved_fed,
-            trained_tokens=totals.trained + moved_trained,
+            tokens_per_epoch=split.fed,
+            trained_tokens=split.trained,
             histogram=replace(
                 histogram(lengths, length, totals.cut, totals.end_lost), divided=totals.divided
             ),
@@ -139,7 +144,6 @@ class ReportMaker:
                 length,
                 fixes,
                 partial(drop_fix, self.request),
-                complete=complete,
                 skipped=setting_of(self.request, "on_bad_rows") == "skip",
                 ways={code: way.text for code, way in self.ways.items()},
             ),

@@ -21,9 +21,10 @@ class Counts:
     """Rows and tokens of one split; ``tokens`` and ``trained`` are counted after truncation.
 
     ``cut``, ``dropped``, ``split`` and ``divided`` count source rows that were truncated, excluded,
-    turned into one row per answer, or divided into ``pieces`` of their text. ``first`` maps these
-    names to the line of the first such row. ``left_out`` counts source rows by what the chat template
-    does to them (``left_out.WORDS``), and ``ways`` says what to do about it.
+    turned into one row per answer, or divided into ``pieces`` of their text; ``ended`` those that
+    already end with an end token. ``first`` maps these names to the line of the first such row.
+    ``left_out`` counts source rows by what the chat template does to them (``left_out.WORDS``), and
+    ``ways`` says what to do about it.
     """
 
     rows: int = 0
@@ -34,12 +35,13 @@ class Counts:
     split: int = 0
     divided: int = 0
     pieces: int = 0
+    ended: int = 0
     first: dict[str, int] = field(default_factory=dict)
     left_out: dict[str, int] = field(default_factory=dict)
     ways: dict[str, str] = field(default_factory=dict)
 
     def note(self, what: str, line: int) -> None:
-        """Count a row under ``cut``, ``dropped``, ``split`` or ``divided``."""
+        """Count a row under ``cut``, ``dropped``, ``split``, ``divided`` or ``ended``."""
         setattr(self, what, getattr(self, what) + 1)
         self.first.setdefault(what, line)
 
@@ -123,7 +125,7 @@ def tell(
         )
     if both.dropped:
         context.notice(
-            f"{_rows(both.dropped)} left out, because no token of them would be trained; the first "
+            f"{_rows(both.dropped)} skipped, because no token of them would be trained; the first "
             f"is line {both.first['dropped']}.",
             "Their answers are missing or lie beyond the max length.",
         )
@@ -139,6 +141,13 @@ def tell(
         context.notice(
             f"{words}; the first is line {both.first[code]}.", both.ways.get(code, ""), severity
         )
+    if both.ended:
+        single = both.ended == 1
+        context.notice(
+            f"{'1 row already ends' if single else f'{both.ended} rows already end'} an answer or a text "
+            f"with an end token; no second one is added. The first is line {both.first['ended']}.",
+            level="info",
+        )
     if plain_template:
         context.notice(
             "The model has no chat template: rows are written as “role: content” lines, and an "
@@ -148,8 +157,8 @@ def tell(
         )
     share = percent(train.trained / max(1, train.tokens))
     context.notice(
-        f"{train.rows} rows to train on, {train.tokens} tokens; {train.trained} of them "
-        f"({share}) are trained.",
+        f"{train.rows} training rows with {train.tokens} tokens; the loss is computed on "
+        f"{train.trained} of them ({share}).",
         level="info",
     )
 

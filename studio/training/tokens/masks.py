@@ -13,9 +13,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from studio.data.canonical import messages_of, template_kwargs_of, tools_of, weights_of
+from studio.data.canonical import template_kwargs_of, tools_of, weights_of
 from studio.preview.tokens import IGNORED
 from studio.training.tokens.chat import Message, TemplateRefused
+from studio.training.tokens.ends import messages_to_render
 from studio.training.tokens.left_out import (
     EMPTY,
     PROMPT,
@@ -105,7 +106,8 @@ def _talk(tokenizer: Any, row: dict[str, Any]) -> Conversation:
 
 def conversation_of(tokenizer: Any, row: Mapping[str, Any]) -> Conversation:
     """The conversation of a canonical row."""
-    return Conversation(tokenizer, messages_of(row), tools_of(row), template_kwargs_of(row))
+    messages = messages_to_render(tokenizer, row)
+    return Conversation(tokenizer, messages, tools_of(row), template_kwargs_of(row))
 
 
 def _targets(talk: Conversation, row: dict[str, Any], train_on: str) -> list[Target]:
