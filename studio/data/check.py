@@ -140,8 +140,8 @@ def source_files(
         if found is not None:
             return Found(found.files)
         raise StudioError(
-            f"{source.strip()} is on the hub and not on this machine yet.",
-            hint="Run the Dataset node once; what is fetched is kept.",
+            f"{source.strip()} is a dataset on the Hub that is not on this machine yet.",
+            hint="Run the Dataset node to download it.",
             field=field,
             code="not_fetched",
         )
@@ -274,6 +274,6 @@ def _first_rows(
     except StudioError as error:
         rows = error
     if rows == [] and path.stat().st_size < 256 * 1024:
-        rows = bad_file(path, "holds no rows", "Choose a file with rows in it.", "no_rows")
+        rows = bad_file(path, "contains no rows", "Choose a file that contains rows.", "no_rows")
     found = (n for n in dict.fromkeys(notes) if isinstance(n, Note) and n.code)
     return rows, tuple(found)

@@ -147,7 +147,7 @@ def tokenize_dataset(
     the position of the answer in the text cannot be proven.
     """
     refuse_shape(context, dataset)
-    context.phase("tokenize", "Turning rows into tokens")
+    context.phase("tokenize", "Tokenizing")
     shutil.rmtree(folder, ignore_errors=True)
     encoder = Encoder(tokenizer, max_length, train_on, end_token, bos, long_text)
     train, held_out = _from_cache(context, dataset, encoder, folder)
@@ -301,8 +301,8 @@ def rendered(
     except UnprovableMask as error:
         way = way_round(encoder.tokenizer, row, encoder.train_on, str(error), unprovable=True)
         raise StudioError(
-            "this model's chat template does not show which tokens of "
-            f"{place} are the answer, because {error}.",
+            f"the chat template of this model does not show which tokens of {place} belong to "
+            f"the answer, because {error}.",
             title="The answers cannot be located",
             hint=way.text,
             code="unstable_template",

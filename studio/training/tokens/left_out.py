@@ -1,4 +1,4 @@
-"""What the chat template leaves out of a conversation: a system message, tools, results of tools,
+"""What the chat template omits of a conversation: a system message, tools, results of tools,
 thoughts, calls, names.
 
 Each part is rendered once more with a mark at its end. A mark that is missing in the text belongs to
@@ -27,36 +27,36 @@ EMPTY, PROMPT = "empty_thoughts", "other_prompt"
 WORDS: dict[str, tuple[Severity, str, str]] = {
     SYSTEM: (
         "warning",
-        "In 1 row the chat template leaves out the system message.",
-        "In {n} rows the chat template leaves out the system message.",
+        "In 1 row the chat template omits the system message.",
+        "In {n} rows the chat template omits the system message.",
     ),
     TOOLS: (
         "warning",
-        "In 1 row the chat template leaves out the tools, so the model does not see what it may call.",
-        "In {n} rows the chat template leaves out the tools, so the model does not see what it may "
+        "In 1 row the chat template omits the tools, so the model does not see what it may call.",
+        "In {n} rows the chat template omits the tools, so the model does not see what it may "
         "call.",
     ),
     RESULTS: (
         "warning",
-        "In 1 row the chat template leaves out what a tool returned, so the model does not see what its "
+        "In 1 row the chat template omits what a tool returned, so the model does not see what its "
         "answer is based on.",
-        "In {n} rows the chat template leaves out what tools returned, so the model does not see what "
+        "In {n} rows the chat template omits what tools returned, so the model does not see what "
         "its answers are based on.",
     ),
     THOUGHTS: (
         "warning",
-        "In 1 row the chat template leaves out the thoughts before an answer; they are not trained.",
-        "In {n} rows the chat template leaves out the thoughts before answers; they are not trained.",
+        "In 1 row the chat template omits the thoughts before an answer; they are not trained.",
+        "In {n} rows the chat template omits the thoughts before answers; they are not trained.",
     ),
     CALLS: (
         "warning",
-        "In 1 row the chat template leaves out a tool call that is context.",
-        "In {n} rows the chat template leaves out tool calls that are context.",
+        "In 1 row the chat template omits a tool call that is context.",
+        "In {n} rows the chat template omits tool calls that are context.",
     ),
     NAMES: (
         "warning",
-        "In 1 row the chat template leaves out the name of a speaker.",
-        "In {n} rows the chat template leaves out the names of speakers.",
+        "In 1 row the chat template omits the name of a speaker.",
+        "In {n} rows the chat template omits the names of speakers.",
     ),
     KWARGS: (
         "warning",

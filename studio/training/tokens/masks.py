@@ -186,7 +186,7 @@ def _compared(
     that is something to be trained."""
     lost = left_out(talk, _answers(targets), at_once=at_once)
     if TRAINED_CALLS in lost:
-        raise TemplateRefused("it leaves out the calls of tools")
+        raise TemplateRefused("it omits tool calls")
     return [replace(t, left_out=(*lost, *t.left_out)) for t in texts] if lost else texts
 
 
@@ -244,7 +244,7 @@ def _refuse_lost(message: Message, shown: str) -> None:
     content = str(message.get("content") or "").strip()
     said = after_thoughts(content) or content
     if said[-_TAIL:] not in shown and not message.get("tool_calls"):
-        raise TemplateRefused("it leaves out what the answers say")
+        raise TemplateRefused("it omits the contents of answers")
 
 
 def _span(talk: Conversation, target: Target, full_text: str) -> Span | None:
@@ -296,7 +296,7 @@ def _why(talk: Conversation, target: Target) -> str:
         if head.startswith(before) and upto.startswith(before) and not upto.startswith(head):
             prompt = head[len(before) :].strip().replace("\n", "⏎")
             return f"it asks for an answer with “{prompt}”, and does not begin the answer with it"
-    return "it rewrites earlier text"
+    return "it changes earlier text"
 
 
 def _rendered(

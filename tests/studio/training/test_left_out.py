@@ -211,7 +211,7 @@ def test_report_and_run_say_what_is_left_out(tmp_path: Path, name: str, train_on
     found = outcome(tmp_path / "a", tokenizer_of(template), rows, train_on)
     if name == "a call that is context" and train_on == "all":
         assert found.error is not None  # all answers are trained
-        assert "leaves out the calls of tools" in found.error.sentence
+        assert "omits tool calls" in found.error.sentence
     else:
         assert found.error is None
         assert found.codes == codes
@@ -309,21 +309,21 @@ def test_a_prompt_that_begins_the_thoughts_names_a_template_that_works(
 
 def test_an_answer_of_thoughts_alone_is_refused(tmp_path: Path) -> None:
     error = refused(tmp_path / "a", R1, talk(QUESTION, said(f"<think>\n{THOUGHT}\n</think>")))
-    assert "leaves out what the answers say" in error.sentence
+    assert "omits the contents of answers" in error.sentence
 
 
 @pytest.mark.parametrize("train_on", ["answers", "all"])
 def test_a_trained_call_that_is_left_out_is_refused(tmp_path: Path, train_on: str) -> None:
     row = talk(QUESTION, said("", tool_calls=[CALL]), TOOL, said("It is 3."))
     error = refused(tmp_path / "a", "phi3", row, train_on)
-    assert "leaves out the calls of tools" in error.sentence
+    assert "omits tool calls" in error.sentence
     assert "Choose the chat template “Qwen 2.5”" in str(error.hint)
 
 
 def test_a_second_call_that_is_left_out_is_refused(tmp_path: Path) -> None:
     """GPT-OSS shows one call of a message; the name of the other is also that of the tool."""
     row = talk(QUESTION, said("", tool_calls=[CALL, CALL]), tools=TOOLS)
-    assert "leaves out the calls of tools" in refused(tmp_path / "a", "gptoss", row).sentence
+    assert "omits tool calls" in refused(tmp_path / "a", "gptoss", row).sentence
 
 
 def test_change_that_row_is_said_only_where_a_change_helps(tmp_path: Path) -> None:
