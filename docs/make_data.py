@@ -61,7 +61,7 @@ class Example:
     settings: dict[str, Any] = field(default_factory=dict)
 
 
-def said(role: str, content: str, **more: Any) -> dict[str, Any]:
+def said(role: str, content: Any, **more: Any) -> dict[str, Any]:
     """A message."""
     return {"role": role, "content": content, **more}
 
@@ -123,6 +123,20 @@ EXAMPLES: dict[str, tuple[Example, ...]] = {
                         said("user", "Weather in Oslo?"),
                         said("assistant", "", tool_calls=[{"function": CALL}]),
                         said("tool", "Rain."),
+                        said("assistant", "It rains."),
+                    ],
+                }
+            ],
+        ),
+        Example(
+            "Tool blocks of Anthropic",
+            [
+                {
+                    "tools": [TOOL],
+                    "messages": [
+                        said("user", "Weather in Oslo?"),
+                        said("assistant", [{"type": "tool_use", "id": "a", "name": "weather", "input": {"city": "Oslo"}}]),
+                        said("user", [{"type": "tool_result", "tool_use_id": "a", "content": "Rain."}]),
                         said("assistant", "It rains."),
                     ],
                 }
