@@ -74,7 +74,8 @@ TOOL = {
 }
 TURN = "<|im_start|>{}\n{}<|im_end|>\n"
 RENDERED = {"text": TURN.format("user", "Two and two?") + TURN.format("assistant", "Four.")}
-CALL = {"name": "weather", "arguments": {"city": "Oslo"}}
+CITY = {"city": "Oslo"}
+CALL = {"name": "weather", "arguments": CITY}
 EXAMPLES: dict[str, tuple[Example, ...]] = {
     "Conversations": (
         Example("Messages, as in the OpenAI API", [{"messages": [ASKED, REPLIED]}]),
@@ -135,7 +136,7 @@ EXAMPLES: dict[str, tuple[Example, ...]] = {
                     "tools": [TOOL],
                     "messages": [
                         said("user", "Weather in Oslo?"),
-                        said("assistant", [{"type": "tool_use", "id": "a", "name": "weather", "input": {"city": "Oslo"}}]),
+                        said("assistant", [{"type": "tool_use", "id": "a", "name": "weather", "input": CITY}]),
                         said("user", [{"type": "tool_result", "tool_use_id": "a", "content": "Rain."}]),
                         said("assistant", "It rains."),
                     ],
