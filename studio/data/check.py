@@ -24,7 +24,7 @@ from studio.graph.node_type import CheckContext, Variant
 from studio.node_settings.dataset import DatasetSettings
 
 _LOOKED_AT = 20  # the quick check opens the first of many files
-_UNSURE = 0.5
+UNSURE = 0.5
 _RESULTS_KEPT = 64
 _PATIENCE_S = 0.5  # slow templates: the remaining rows are checked in the step
 _TOO_SLOW = "template_too_slow"
@@ -67,7 +67,7 @@ def quick_check(settings: DatasetSettings, context: CheckContext) -> Iterable[Pr
             severity="warning",
         )
     chosen = looked[0].chosen if looked else None
-    if chosen is not None and chosen.reason and chosen.confidence < _UNSURE:
+    if chosen is not None and chosen.reason and chosen.confidence < UNSURE:
         yield context.problem(
             f"the format was detected as “{chosen.variant.title}”, but not with certainty: {chosen.reason}.",
             "format",
@@ -140,8 +140,8 @@ def source_files(
         if found is not None:
             return Found(found.files)
         raise StudioError(
-            f"{source.strip()} is on the hub and not on this machine yet.",
-            hint="Run the Dataset node once; what is fetched is kept.",
+            f"{source.strip()} is a dataset on the Hub that is not on this machine yet.",
+            hint="Run the Dataset node to download it.",
             field=field,
             code="not_fetched",
         )
@@ -274,6 +274,6 @@ def _first_rows(
     except StudioError as error:
         rows = error
     if rows == [] and path.stat().st_size < 256 * 1024:
-        rows = bad_file(path, "holds no rows", "Choose a file with rows in it.", "no_rows")
+        rows = bad_file(path, "contains no rows", "Choose a file that contains rows.", "no_rows")
     found = (n for n in dict.fromkeys(notes) if isinstance(n, Note) and n.code)
     return rows, tuple(found)

@@ -110,9 +110,9 @@ class DatasetSettings(Settings):
         "fraction",
         "Validation rows",
         "How validation rows are selected. Validation rows are not trained on. With a fraction, "
-        "appending rows to the file never moves an existing row to the other side; with a fixed "
-        "number, appended rows may replace validation rows. All rows of a group stay on the same "
-        "side.",
+        "appending rows to the file never moves an existing row to another split; with a fixed "
+        "number, appended rows may replace validation rows. All rows of a group stay in the same "
+        "split.",
         group="Split",
         choice_labels={
             "fraction": "A fraction",
@@ -308,7 +308,7 @@ class DatasetSettings(Settings):
         "records its commit.",
         group="Hub",
         advanced=True,
-        placeholder="newest",
+        placeholder="latest",
         max_length=200,
     )
     hub_look_for_updates: bool = setting(

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from studio.data.reading.input import Input, decode, lines_of, open_input
 from studio.data.reading.source import ReadOptions, SourceRow, bad_file, bad_row
-from studio.data.reading.table import JUDGED, Table, empty_rows_left_out, is_blank, table_from
+from studio.data.reading.table import JUDGED, Table, empty_rows_ignored, is_blank, table_from
 from studio.errors import StudioError
 
 _DELIMITERS = (",", ";", "\t", "|")
@@ -164,7 +164,7 @@ def _records(
             record = next(reader)
         except StopIteration:
             if blank:
-                options.note(empty_rows_left_out(source.path, blank))
+                options.note(empty_rows_ignored(source.path, blank))
             return
         except csv.Error as error:
             if options.limit is not None and lines.ended and source.file.read(1):
@@ -195,7 +195,7 @@ def _row(source: Input, table: CsvTable, lines: _Lines, record: list[str]) -> So
     if not isinstance(data, StudioError) and any("\0" in value for value in record):
         data = bad_file(
             source.path,
-            "holds NUL characters, which no text has",
+            "contains NUL characters, which are not valid in text",
             "Save the table again as CSV.",
             "bad_character",
             line=line,
@@ -208,13 +208,13 @@ def _row(source: Input, table: CsvTable, lines: _Lines, record: list[str]) -> So
 def _broken(path: Path, line: int, reason: str, ended: bool) -> StudioError:
     what = f"is not valid CSV ({reason})"
     if ended or "64 MB" in reason or "field larger" in reason:
-        what = "opens a quoted value that never ends"
+        what = "starts a quoted value that is not closed"
     elif "new-line character" in reason:
-        what = "holds a bare carriage return"
+        what = "contains a bare carriage return"
     return bad_file(
         path,
         what,
-        "Correct the quotes of that record; write a quote inside a value twice.",
+        "Correct the quotes in that record; a quote inside a value is written twice.",
         "corrupt_csv",
         line=line,
     )

@@ -97,7 +97,7 @@ def _matching(pattern: Path) -> list[Path]:
     files = [p for p in found if not p.is_dir() and kind_of_name(p)]
     if not files:
         raise bad_file(
-            pattern, "matches no data file", "Check the pattern; * stands for any name.", "no_match"
+            pattern, "matches no data file", "Check the pattern; * matches any name.", "no_match"
         )
     return files
 
@@ -123,7 +123,7 @@ def _refuse_several_sets(folder: Path) -> None:
     splits = ", ".join(sorted(p.parent.name for p in folder.glob(f"*/{_SAVED}")))
     raise bad_file(
         folder,
-        f"is a saved data set with several splits: {splits or 'none'}",
+        f"is a saved dataset with several splits: {splits or 'none'}",
         f"Choose the folder of one split, such as {folder.name}/train.",
         "several_splits",
     )
@@ -138,15 +138,15 @@ def _data_files(folder: Path) -> tuple[Path, ...]:
         raise bad_file(
             folder,
             f"contains more than {walk.MOST_NAMES:,} files and folders, too many to search",
-            "Choose a folder in it, or the files themselves: several with “;” between them, or a pattern "
-            "such as data/*.jsonl.",
+            "Choose a subfolder, or the files themselves: several paths separated by "
+            "“;”, or a pattern such as data/*.jsonl.",
             "folder_too_large",
         )
     if len(found.files) > MOST_FILES:
         raise bad_file(
             folder,
             f"contains more than {MOST_FILES:,} data files",
-            "Join them, or choose a folder in it.",
+            "Combine them, or choose a subfolder.",
             "too_many_files",
         )
     return found.files
@@ -160,8 +160,8 @@ def _one_family(folder: Path, files: Sequence[Path]) -> Found:
         kinds = " and ".join(f"{count} {name}" for name, count in sorted(tables.items()))
         raise bad_file(
             folder,
-            f"holds files of several kinds ({kinds}), which may be the same rows twice",
-            f"Choose one kind, such as {folder.name}/*.jsonl.",
+            f"contains files of several types ({kinds}), which may contain the same rows twice",
+            f"Choose one type, such as {folder.name}/*.jsonl.",
             "mixed_folder",
         )
     if not tables or "text" not in families:
@@ -173,7 +173,7 @@ def _one_family(folder: Path, files: Sequence[Path]) -> Found:
 def _left_out(folder: Path, texts: list[Path]) -> str:
     names = ", ".join(p.name for p in texts[:3]) + (" …" if len(texts) > 3 else "")
     number = "1 text file" if len(texts) == 1 else f"{len(texts)} text files"
-    return f"{number} beside the tables in {folder.name} were left out ({names})."
+    return f"Ignored {number} next to the tables in {folder.name} ({names})."
 
 
 def sources_or_none(

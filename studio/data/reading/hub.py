@@ -46,8 +46,8 @@ def hub_source(settings: DatasetSettings, validation: bool = False) -> HubSource
     repo, _, split = text.partition(":")
     if not _NAME.fullmatch(repo):
         raise StudioError(
-            f"“{repo}” cannot be the name of a data set on the hub.",
-            hint="Write it as hub:owner/name, as its page says.",
+            f"“{repo}” is not a valid name of a dataset on the Hub.",
+            hint="Write it as hub:owner/name, as shown on its page.",
             field=field,
             code="bad_hub_name",
         )

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from studio.data.reading.archive import local_file, refuse_bomb, stat_of
 from studio.data.reading.source import ReadOptions, SourceRow, bad_file, bad_row
-from studio.data.reading.table import JUDGED, Table, empty_rows_left_out, is_blank, table_from
+from studio.data.reading.table import JUDGED, Table, empty_rows_ignored, is_blank, table_from
 from studio.data.reading.tables import no_table, other_tables
 from studio.errors import StudioError
 
@@ -122,7 +122,7 @@ def _rows(path: Path, sheet: CalamineSheet, options: ReadOptions, size: int) -> 
         else:
             yield _row(path, table, number, record, size * number // total)
     if blank:
-        options.note(empty_rows_left_out(path, blank))
+        options.note(empty_rows_ignored(path, blank))
 
 
 def _row(path: Path, table: Table, line: int, record: list[Any], done: int) -> SourceRow:

@@ -1,6 +1,6 @@
 """The columns of a table, and what spreadsheets and data frames add to them.
 
-A column without a name that counts the rows, and columns and records without a value, are left out.
+A column without a name that counts the rows, and columns and records without a value, are ignored.
 A value that has no column name is an error.
 """
 
@@ -61,12 +61,12 @@ class Table:
             which = "the first column" if one else f"the first {len(self.index)} columns"
             yield (
                 f"{path.name}: {which} {'counts' if one else 'count'} the rows and "
-                f"{'has' if one else 'have'} no name, as pandas writes the index; left out."
+                f"{'has' if one else 'have'} no name, as pandas writes the index; ignored."
             )
         empty = self.header.count("") - len(self.index)
         if empty:
             columns = "1 column" if empty == 1 else f"{empty} columns"
-            yield f"{path.name}: {columns} without a name and without values left out."
+            yield f"{path.name}: {columns} without a name and without values ignored."
 
 
 def table_from(names: Record, judged: Sequence[Record], path: Path, line: int) -> Table:
@@ -90,9 +90,9 @@ def is_blank(record: Record) -> bool:
     return True
 
 
-def empty_rows_left_out(path: Path, count: int) -> str:
+def empty_rows_ignored(path: Path, count: int) -> str:
     """The note about records without a value."""
-    return f"{path.name}: {'1 empty row' if count == 1 else f'{count} empty rows'} left out."
+    return f"{path.name}: {'1 empty row' if count == 1 else f'{count} empty rows'} ignored."
 
 
 def _header(names: Record, path: Path, line: int) -> tuple[str, ...]:
@@ -101,8 +101,8 @@ def _header(names: Record, path: Path, line: int) -> tuple[str, ...]:
         if header.count(name) > 1:
             raise bad_file(
                 path,
-                f"names the column “{name}” twice",
-                "Give every column a name of its own in the first line.",
+                f"has the column name “{name}” twice",
+                "Give each column a unique name in the first line.",
                 "bad_header",
                 line=line,
             )
@@ -136,7 +136,7 @@ def _refuse_unnamed(
             raise bad_file(
                 path,
                 f"has a column without a name (column {place + 1})",
-                "Give every column a name of its own in the first line.",
+                "Give each column a unique name in the first line.",
                 "bad_header",
                 line=line,
             )
@@ -162,7 +162,7 @@ def _unnamed_error(record: Record, table: Table, path: Path, line: int) -> Studi
         return bad_file(
             path,
             f"has a value in column {place + 1}, which has no name in the first line",
-            "Give every column a name of its own in the first line.",
+            "Give each column a unique name in the first line.",
             "bad_header",
             line=line,
         )
@@ -177,8 +177,8 @@ def _width_error(
     values = "1 value" if len(record) == 1 else f"{len(record)} values"
     return bad_file(
         path,
-        f"has {values}, but the first line names {len(header)} columns",
-        "Put values that hold the separator in double quotes.",
+        f"has {values}, but the first line has {len(header)} columns",
+        "Put values that contain the separator in double quotes.",
         "wrong_width",
         line=line,
     )

@@ -45,7 +45,9 @@ def files_of(
         splits = _by_name(_below(listed, folder))
     if not any(splits.values()):
         kinds = ", ".join(sorted({PurePosixPath(n).suffix or n for n in listed})) or "nothing"
-        raise NoSuchPart(f"has no data files that can be read without its code (it holds {kinds})")
+        raise NoSuchPart(
+            f"has no data files that can be read without running its code (it contains {kinds})"
+        )
     found = splits.get(split) or splits.get(_plain(split)) or []
     if not found:
         raise NoSuchPart(
@@ -53,7 +55,7 @@ def files_of(
         )
     odd = next((n for n in found if kind_of_name(_path(n)) is None), None)
     if odd is not None:
-        raise NoSuchPart(f"keeps this split in a kind of file that is not read ({odd})")
+        raise NoSuchPart(f"stores this split in an unsupported file type ({odd})")
     return found
 
 
@@ -67,7 +69,7 @@ def _config(configs: Sequence[Mapping[str, Any]], wanted: str) -> Mapping[str, A
         return configs[names.index(wanted)]
     default = next((c for c in configs if c.get("default")), None)
     if default is None and len(configs) > 1 and "default" not in names:
-        raise NoSuchPart(f"has several configurations, and none is named: {', '.join(names)}")
+        raise NoSuchPart(f"has several configurations; choose one of: {', '.join(names)}")
     return default or configs[names.index("default") if "default" in names else 0]
 
 

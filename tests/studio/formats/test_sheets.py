@@ -82,9 +82,9 @@ def test_what_a_spreadsheet_adds_is_left_out_and_noted(tmp_path: Path) -> None:
     assert rows == [{"prompt": "a", "completion": "b"}, {"prompt": "c", "completion": "d"}]
     assert lines == [3, 6]
     assert notes == [
-        "a.xlsx: the first column counts the rows and has no name, as pandas writes the index; left out.",
-        "a.xlsx: 2 columns without a name and without values left out.",
-        "a.xlsx: 2 empty rows left out.",
+        "a.xlsx: the first column counts the rows and has no name, as pandas writes the index; ignored.",
+        "a.xlsx: 2 columns without a name and without values ignored.",
+        "a.xlsx: 2 empty rows ignored.",
     ]
 
 
