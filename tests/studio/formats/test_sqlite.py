@@ -80,7 +80,7 @@ def test_values_that_are_not_text(tmp_path: Path) -> None:
     assert everywhere(tmp_path, source="a.db").rows == rows
     settings = {"format": "prompt_completion", "format_settings": {"completion_column": "raw"}}
     (found,) = problems(tmp_path, source="a.db", **settings)
-    assert "holds bytes in column “raw”" in found.sentence
+    assert "bytes in column “raw”" in found.sentence
 
 
 def test_text_that_is_not_utf_8_is_refused_where_it_stands(tmp_path: Path) -> None:
