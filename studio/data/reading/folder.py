@@ -21,7 +21,15 @@ from studio.node_settings.dataset import DatasetSettings
 
 MOST_FILES = 10_000
 HUB = "hub:"
-_FAMILY = {"jsonl": "JSON", "json": "JSON", "csv": "CSV", "parquet": "Parquet", "arrow": "Arrow"}
+_FAMILY = {
+    "jsonl": "JSON",
+    "json": "JSON",
+    "csv": "CSV",
+    "parquet": "Parquet",
+    "arrow": "Arrow",
+    "sheet": "spreadsheet",
+    "sqlite": "SQLite",
+}
 _SAVED = "state.json"  # beside the Arrow files of datasets.save_to_disk
 
 
@@ -101,7 +109,7 @@ def _in_folder(folder: Path) -> Found:
         raise bad_file(
             folder,
             "is a folder without data files",
-            "Choose a file, or a folder with .jsonl, .json, .csv, .parquet, .arrow, .txt or .md files.",
+            "Choose a file, or a folder with .jsonl, .json, .csv, .parquet, .arrow, .xlsx, .sqlite, .txt or .md files.",
             "empty_folder",
         )
     if (folder / _SAVED).is_file():
