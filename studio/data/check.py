@@ -14,10 +14,9 @@ from pathlib import Path
 
 from studio.chat_templates.render import is_hasty
 from studio.data.detect import AUTO, Chosen, choose_format
-from studio.data.reading.folder import Found, find_files, is_hub, parts_of
-from studio.data.reading.hub import fetched, hub_source
 from studio.data.reading.reader import check_file, read_rows
 from studio.data.reading.source import ReadOptions, SourceRow, bad_file
+from studio.data.sources import Sources, describe_sources, sources_of
 from studio.errors import Problem, StudioError
 from studio.graph.node_type import CheckContext, Variant
 from studio.node_settings.dataset import DatasetSettings
@@ -33,7 +32,8 @@ _SHOWN_AT_THE_FIELD = ("invalid_setting", "unknown_setting")
 def quick_check(settings: DatasetSettings, context: CheckContext) -> Iterable[Problem]:
     """The problems of the chosen files that a quick check can find."""
     try:
-        chosen = _check(settings, context.project_dir, context.variants.get("format", {}))
+        sources = sources_of(settings, context.project_dir, downloads=True)
+        chosen = _check(sources, settings, context.variants.get("format", {}))
     except StudioError as error:
         if error.code in _SHOWN_AT_THE_FIELD and settings.format != "auto":
             return  # already reported by the check of the settings
@@ -55,19 +55,19 @@ def quick_check(settings: DatasetSettings, context: CheckContext) -> Iterable[Pr
             code="unsure_format",
             severity="warning",
         )
+    for remark in (*describe_sources(sources), *sources.remarks):
+        yield context.problem(
+            remark.sentence, "source", hint=remark.hint, code=remark.code, severity=remark.level
+        )
 
 
 def _check(
-    settings: DatasetSettings, project_dir: Path, variants: Mapping[str, Variant]
+    sources: Sources, settings: DatasetSettings, variants: Mapping[str, Variant]
 ) -> Chosen | None:
     """The format of the first file, if it was determined."""
     chosen: list[Chosen | None] = []
-    for validation in (False, True) if settings.split_mode == "file" else (False,):
-        source = settings.validation_source if validation else settings.source
-        if is_hub(source) and fetched(hub_source(settings, validation)) is None:
-            continue  # the step downloads it
-        files = source_files(settings, project_dir, validation=validation).files[:_LOOKED_AT]
-        for path in files:  # all files have the format of the first one
+    for files in (sources.train, sources.validation):
+        for path in files[:_LOOKED_AT]:  # all files have the format of the first one
             first = next(iter(chosen), None)
             chosen.append(check_first_rows(path, settings, variants, first))
     return next(iter(chosen), None)
@@ -80,7 +80,7 @@ def detected_format(
     if settings.format != AUTO:
         return settings.format
     try:
-        path = next(iter(source_files(settings, project_dir).files))
+        path = next(iter(sources_of(settings, project_dir).train))
         options = options_of(settings)
         key = (AUTO, _stamp(path), options)
         rows = first_rows(path, options, strict=False)
@@ -89,39 +89,6 @@ def detected_format(
         ).variant.id
     except (StudioError, OSError, StopIteration):
         return ""
-
-
-def source_files(
-    settings: DatasetSettings, project_dir: Path, *, validation: bool = False
-) -> Found:
-    """The data files of the settings; raises ``StudioError`` when none is chosen or found."""
-    field = "validation_source" if validation else "source"
-    source = str(getattr(settings, field))
-    if not source.strip():
-        what = "no validation file is chosen" if validation else "no file is chosen"
-        raise StudioError(
-            f"{what}.", hint="Choose a file with your examples.", field=field, code="no_file"
-        )
-    if is_hub(source):
-        found = fetched(hub_source(settings, validation))
-        if found is not None:
-            return Found(found.files)
-        raise StudioError(
-            f"{source.strip()} is on the hub and not on this machine yet.",
-            hint="Run the Dataset node once; what is fetched is kept.",
-            field=field,
-            code="not_fetched",
-        )
-    try:
-        return find_files(source, project_dir)
-    except StudioError as error:
-        error.field = field
-        raise
-
-
-def source_path(source: str, project_dir: Path) -> Path:
-    """The path of the first file; relative paths start from the project's folder."""
-    return next(iter(parts_of(source, project_dir)), project_dir)
 
 
 def options_of(settings: DatasetSettings) -> ReadOptions:

@@ -6,6 +6,10 @@ from typing import Any, Literal
 
 from studio.graph.schema import Settings, setting
 
+AUTOMATIC = "fraction"
+"""The default of ``split_mode``: by the names of files and folders, otherwise a share. Its value is
+that of the share in earlier versions, whose projects keep their meaning where no name decides."""
+
 
 class DatasetSettings(Settings):
     """Where the examples are, how to read them, and which are held out."""
@@ -14,7 +18,8 @@ class DatasetSettings(Settings):
         "",
         "File",
         "Training examples: JSONL, JSON, CSV, TSV, Parquet, Arrow, plain text or Markdown, "
-        "optionally compressed with gzip (.gz). A folder includes all such files in it, "
+        "optionally compressed with gzip (.gz). A folder includes all such files in it, split by "
+        "their names if some are named train, validation or test; "
         "“data/*.jsonl” all matching files; separate several paths with “;”. “hub:owner/name” "
         "downloads a dataset from the Hugging Face Hub. Relative paths start at the project "
         "folder.",
@@ -31,16 +36,21 @@ class DatasetSettings(Settings):
     format_settings: dict[str, Any] = setting(
         {}, "Format settings", "Settings of the selected format.", advanced=True
     )
-    split_mode: Literal["fraction", "count", "column", "group", "file", "none"] = setting(
-        "fraction",
+    split_mode: Literal["fraction", "share", "count", "column", "group", "file", "none"] = setting(
+        AUTOMATIC,
         "Validation rows",
-        "How validation rows are selected. Validation rows are not trained on. With a share, "
+        "How validation rows are selected. Validation rows are not trained on. Automatic uses the "
+        "files or folders of a folder that are named train, validation (valid, val, dev, eval) and "
+        "test, or the splits of its dataset card; if there are no validation files, a share of the "
+        "training rows is held out. With the other choices, training and validation files of a "
+        "folder are split together. Test files of a folder are never used. With a share, "
         "appending rows to the file never moves an existing row to the other side; with a fixed "
         "number, appended rows may replace validation rows. All rows of a group stay on the same "
         "side.",
         group="Split",
         choice_labels={
-            "fraction": "A share",
+            "fraction": "Automatic",
+            "share": "A share",
             "count": "A number",
             "column": "By column",
             "group": "Share of groups",
@@ -57,7 +67,7 @@ class DatasetSettings(Settings):
         le=0.9,
         step=0.01,
         group="Split",
-        shown_if={"split_mode": ["fraction", "group"]},
+        shown_if={"split_mode": ["fraction", "share", "group"]},
     )
     validation_count: int = setting(
         100,
@@ -135,7 +145,7 @@ class DatasetSettings(Settings):
         le=2**31 - 1,
         group="Split",
         advanced=True,
-        shown_if={"split_mode": ["fraction", "count", "group"]},
+        shown_if={"split_mode": ["fraction", "share", "count", "group"]},
     )
     on_bad_rows: Literal["stop", "skip"] = setting(
         "stop",
@@ -205,18 +215,20 @@ class DatasetSettings(Settings):
     )
     hub_config: str = setting(
         "",
-        "Hub configuration",
-        "Configuration (subset) of a Hub dataset that has several. Leave empty to use the default.",
-        group="Hub",
+        "Configuration",
+        "Configuration (subset) of a folder or a Hub dataset that has several, such as the folders "
+        "“en” and “de” with training files in each. Leave empty to use the default. For a folder, "
+        "separate several with commas; * uses all.",
+        group="Reading",
         advanced=True,
         placeholder="default",
         max_length=200,
     )
     hub_split: str = setting(
         "train",
-        "Hub split",
-        "Split of a Hub dataset to read.",
-        group="Hub",
+        "Split",
+        "Split of a folder or a Hub dataset to train on.",
+        group="Reading",
         advanced=True,
         min_length=1,
         max_length=200,
@@ -244,6 +256,6 @@ class DatasetSettings(Settings):
 def keeps_validation(settings: Settings) -> bool:
     """Whether the settings of a Dataset node hold out validation rows."""
     mode = getattr(settings, "split_mode", "fraction")
-    if mode in ("fraction", "group"):
+    if mode in ("fraction", "share", "group"):
         return bool(getattr(settings, "validation_fraction", 1))
     return bool(mode != "none")

@@ -41,9 +41,10 @@ class Item:
 
 
 class Rows(Protocol):
-    """Rows with numbers from 1 to ``count``."""
+    """Rows with numbers from 1 to ``count``; ``notes`` say which files hold no row of them."""
 
     count: int
+    notes: tuple[str, ...]
 
     def rows(self, first: int, last: int) -> list[Item]:
         """The rows from ``first`` to ``last``, inclusive."""
@@ -56,6 +57,8 @@ class Rows(Protocol):
 
 class PreparedRows:
     """The rows of a prepared data set, in the order of the user's file if that order is stored."""
+
+    notes: tuple[str, ...] = ()
 
     def __init__(self, dataset: DatasetValue, seed: int | None) -> None:
         self._order = SourceOrder(dataset, seed)
@@ -90,6 +93,7 @@ class WindowRows:
         self._sources: dict[Path, str] = {}
         self._drops = Drops(window.settings.drop_rows)
         self.count = window.count()
+        self.notes = tuple(window.remarks(numbers=True))
         self._sides = SidesByNumber(window, self._used_row, tick)
 
     def rows(self, first: int, last: int) -> list[Item]:

@@ -129,7 +129,7 @@ class ReportMaker:
                 complete=complete,
                 skipped=setting_of(self.request, "on_bad_rows") == "skip",
             ),
-            notes=_notes(totals),
+            notes=(*self.rows.notes, *_notes(totals)),
         )
 
 
