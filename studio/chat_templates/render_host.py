@@ -129,8 +129,7 @@ def render_talks(request: dict[str, Any], watchdog: _Watchdog) -> dict[str, Any]
     a failure with its reason."""
     found = []
     for messages, tools, wanted in request["talks"]:
-        # As apply_chat_template does: many templates take a null for a value.
-        given = [{k: v for k, v in m.items() if v is not None} for m in messages]
+        given = [_message(m) for m in messages]
         texts: list[Any] = []
         for count, ask in wanted:
             watchdog.restart()
@@ -140,6 +139,15 @@ def render_talks(request: dict[str, Any], watchdog: _Watchdog) -> dict[str, Any]
             texts.append(made)
         found.append(texts)
     return {"talks": found}
+
+
+def _message(given: dict[str, Any]) -> dict[str, Any]:
+    """As apply_chat_template does: without nulls, which many templates take for a value, and with the
+    thoughts under the name that GPT-OSS reads, too."""
+    message = {k: v for k, v in given.items() if v is not None}
+    if "reasoning_content" in message:
+        message.setdefault("thinking", message["reasoning_content"])
+    return message
 
 
 def _chat(request: dict[str, Any], messages: list[Any], tools: Any, ask: bool) -> Any:

@@ -41,6 +41,12 @@ ROLES = {
 CALLERS = ("function_call", "tool_call", "function-call", "tool_calls")
 """Roles of a turn that contains only a tool call, as JSON."""
 
+THOUGHTS = ("reasoning_content", "thinking", "reasoning")
+"""Keys of a message with what the assistant thinks before it answers; templates read the first."""
+
+_THOUGHT_PARTS = ("thinking", "reasoning", "reasoning_content", "thought")
+_TEXT_OF_THOUGHT = ("thinking", "reasoning", "text", "content", "summary")
+
 _LARGEST_WEIGHT = 1e6
 
 
@@ -128,6 +134,8 @@ def _message(given: Any, place: str, name: str, keys: Keys) -> Message:
             "content": "",
             "tool_calls": calls_in(content, place, name),
         }
+        if thought := _thought(given, "", place, name):
+            message["reasoning_content"] = thought
     else:
         message = _spoken(given, _role(said, place, name), place, name, keys)
     weight = _weight(given, place, name)
@@ -144,12 +152,15 @@ def _spoken(given: Mapping[str, Any], role: str, place: str, name: str, keys: Ke
         content = given[_key(given, keys.content, place, name)]
     if role == "tool" and not _is_parts(content) and isinstance(content, (Mapping, list)):
         content = clean_json(content, place, name)
+    content, thought = _without_thoughts(content, place, name)
     may_be_empty = role in ("system", "tool") or bool(calls)
     plain = as_text(_joined(content, place, name), place, name, empty=may_be_empty)
     message: Message = {"role": role, "content": plain}
-    for key in ("name", "tool_call_id", "reasoning_content"):
+    for key in ("name", "tool_call_id"):
         if isinstance(given.get(key), str) and given[key]:
             message[key] = as_text(given[key], f"“{key}” of {place}", name)
+    if thought := _thought(given, thought, place, name):
+        message["reasoning_content"] = thought
     if calls:
         message["tool_calls"] = calls_in(calls, place, name)
     return message
@@ -204,6 +215,52 @@ def _bad_weight(what: str, name: str) -> RowError:
         column=name,
         code="bad_weight",
     )
+
+
+def _thought(given: Mapping[str, Any], first: str, place: str, name: str) -> str:
+    """What the assistant thinks before it answers, from whichever key has it; ``first`` is what the
+    content holds of it. A flag (``"thinking": true``) is no thought."""
+    found = [first] if first else []
+    for key in THOUGHTS:
+        value = given.get(key)
+        if value is None or isinstance(value, bool):
+            continue
+        value = _joined(value, place, name) if _is_parts(value) else value
+        found.append(as_text(value, f"“{key}” of {place}", name, empty=True))
+    different = dict.fromkeys(text for text in found if text)
+    if len(different) > 1:
+        raise RowError(
+            f"has several different thoughts in {place}",
+            f"Keep one of {', '.join(f'“{key}”' for key in THOUGHTS)}.",
+            column=name,
+            code="several_thoughts",
+        )
+    return next(iter(different), "")
+
+
+def _without_thoughts(content: Any, place: str, name: str) -> tuple[Any, str]:
+    """A list of parts without those that are thoughts, and these as text."""
+    if not isinstance(content, (list, tuple)):
+        return content, ""
+    thinks = [isinstance(p, Mapping) and p.get("type") in _THOUGHT_PARTS for p in content]
+    if not any(thinks):
+        return content, ""
+    spoken = [p for p, is_thought in zip(content, thinks, strict=True) if not is_thought]
+    if any(thinks[thinks.index(False) :] if False in thinks else ()):
+        raise RowError(
+            f"has a thought after the beginning of the answer in {place}",
+            "Put thoughts before the answer, or write it as two messages.",
+            column=name,
+            code="late_thought",
+        )
+    texts = [_text_of_thought(p, place, name) for p in content[: sum(thinks)]]
+    return spoken or None, "\n\n".join(filter(None, texts))
+
+
+def _text_of_thought(part: Mapping[str, Any], place: str, name: str) -> str:
+    value = next((part[key] for key in _TEXT_OF_THOUGHT if part.get(key)), None)
+    text = _joined(value, place, name) if _is_parts(value) else value
+    return as_text(text, f"a thought of {place}", name, empty=True)
 
 
 def _is_parts(content: Any) -> bool:

@@ -1,9 +1,9 @@
 """Converts tools and tool calls to the form that chat templates take.
 
 Data contains arguments as JSON text or as an object, flat or nested calls, and tools with or
-without the outer ``{"type": "function"}``; templates expect one of these forms. Null values are
-removed: a table with a fixed schema (Parquet, Arrow) gives every call the arguments of all others
-as nulls, and a model would learn to write them.
+without the outer ``{"type": "function"}``; templates expect one of these forms. A null that was
+written is kept: the model is to write it. The nulls that a table with a fixed schema adds
+(``studio.data.reading.structs``) are removed.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from studio.data.reading.structs import without_filler
 from studio.data.row_format import RowError, as_text, kind_of
 
 Call = dict[str, Any]
@@ -22,7 +23,7 @@ def tools_in(value: Any, name: str) -> list[Any] | None:
     if value is None or value == "" or value == []:
         return None
     place = f"column “{name}”"
-    found = _parsed(value, place, name) if isinstance(value, str) else value
+    found = _parsed(value, place, name) if isinstance(value, str) else _unfilled(value, place, name)
     given = [found] if isinstance(found, Mapping) else found
     if not isinstance(given, (list, tuple)):
         raise _bad(
@@ -37,12 +38,13 @@ def _tool(given: Any, number: int, place: str, name: str) -> dict[str, Any]:
     if not isinstance(inner, Mapping) or not isinstance(inner.get("name"), str):
         raise _bad(f"has a tool without a name in {place}, the tool {number}", name, "bad_tools")
     call = dict(given) if "function" in given else {"type": "function", "function": dict(given)}
-    return _clean(call, place, name)
+    clean_json(call, place, name)
+    return call
 
 
 def calls_in(value: Any, place: str, name: str) -> list[Call]:
     """The calls of one message: a list, a single call, or JSON text of either."""
-    found = _parsed(value, place, name) if isinstance(value, str) else value
+    found = _parsed(value, place, name) if isinstance(value, str) else _unfilled(value, place, name)
     given = [found] if isinstance(found, Mapping) else found
     if not isinstance(given, (list, tuple)) or not given:
         raise _bad(
@@ -69,28 +71,21 @@ def _call(given: Any, place: str, name: str) -> Call:
     call: Call = {"type": "function", "function": function}
     if isinstance(given.get("id"), str) and given["id"]:
         call["id"] = given["id"]
-    return _clean(call, place, name)
+    clean_json(call, place, name)
+    return call
 
 
-def _clean(value: dict[str, Any], place: str, name: str) -> dict[str, Any]:
-    """The object without nulls; raises ``RowError`` for values that JSON or UTF-8 cannot represent."""
-    clean_json(value, place, name)
+def _unfilled(value: Any, place: str, name: str) -> Any:
     try:
-        return dict(_without_nulls(value))
+        return without_filler(value)
     except RecursionError as error:
         raise _bad(f"holds something in {place} that is nested too deeply", name) from error
-
-
-def _without_nulls(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {k: _without_nulls(v) for k, v in value.items() if v is not None}
-    return [_without_nulls(v) for v in value] if isinstance(value, list) else value
 
 
 def clean_json(value: Any, place: str, name: str) -> str:
     """The value as JSON text; raises ``RowError`` for values that JSON or UTF-8 cannot represent."""
     try:
-        written = json.dumps(value, ensure_ascii=False, allow_nan=False)
+        written = json.dumps(without_filler(value), ensure_ascii=False, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
         raise _bad(f"holds something in {place} that JSON cannot hold ({error})", name) from error
     return as_text(written, place, name)

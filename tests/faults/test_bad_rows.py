@@ -640,7 +640,7 @@ def judge(found: Problem, bad: Bad, folder: Path) -> None:
 def ended_rows(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The requests from now on whose templates take too long: each costs two seconds."""
     ended: list[str] = []
-    exchange = render._helper._exchange
+    exchange = render._helper._process.exchange
 
     def counted(request: str) -> Any:
         reply = exchange(request)
@@ -648,7 +648,7 @@ def ended_rows(monkeypatch: pytest.MonkeyPatch) -> list[str]:
             ended.append(request)
         return reply
 
-    monkeypatch.setattr(render._helper, "_exchange", counted)
+    monkeypatch.setattr(render._helper._process, "exchange", counted)
     return ended
 
 

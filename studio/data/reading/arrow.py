@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from studio.data.reading.class_labels import class_names, with_names
 from studio.data.reading.parquet import sound
 from studio.data.reading.source import ReadOptions, SourceRow, bad_file
+from studio.data.reading.structs import nested_columns, with_structs
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -28,9 +29,10 @@ def read_arrow(path: Path, options: ReadOptions) -> Iterator[SourceRow]:
     number = 0
     with sound(path, "Arrow"), open_arrow(path) as source:
         for batch in batches_in(source):
-            names = class_names(batch.schema)
+            names, nested = class_names(batch.schema), nested_columns(batch.schema)
             for start in range(0, batch.num_rows, _ROWS_AT_ONCE):
-                for data in with_names(batch.slice(start, _ROWS_AT_ONCE).to_pylist(), names):
+                rows = with_structs(batch.slice(start, _ROWS_AT_ONCE).to_pylist(), nested)
+                for data in with_names(rows, names):
                     number += 1
                     done = source.tell() if hasattr(source, "tell") else size
                     yield SourceRow(number, data, min(done, size), path)

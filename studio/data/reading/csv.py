@@ -1,15 +1,18 @@
 """CSV and TSV files: a header line, then one record per row; a record may span lines.
 
 The line of a row is where its record starts. After a record with broken quotes, reading continues
-at the next line.
+at the next line. What spreadsheets and data frames add is left out and noted: a column without a
+name that counts the rows, columns and records without a value.
 """
 
 from __future__ import annotations
 
 import csv
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
 from pathlib import Path
 
 from studio.data.reading.input import Input, decode, lines_of, open_input
@@ -18,6 +21,7 @@ from studio.errors import StudioError
 
 _DELIMITERS = (",", ";", "\t", "|")
 _LARGEST_RECORD = 64 * 1024 * 1024
+_JUDGED = 20  # records that decide what a column without a name is
 _Line = tuple[int, bytes, int]
 
 
@@ -78,10 +82,26 @@ class _Lines:
 
 @dataclass(frozen=True)
 class Table:
-    """The columns of a file and their delimiter."""
+    """The columns of a file and their delimiter.
+
+    ``header`` has an empty name for each column that is left out: those in ``index`` count the
+    rows, the others are empty.
+    """
 
     header: tuple[str, ...]
     delimiter: str
+    index: frozenset[int] = frozenset()
+
+    @cached_property
+    def complete(self) -> bool:
+        """Whether every column is read."""
+        return "" not in self.header
+
+    def holds_nothing(self, record: list[str]) -> bool:
+        """Whether a record has no value in the columns that are read."""
+        if self.complete or len(record) > len(self.header):
+            return _is_blank(record)
+        return _is_blank([v for v, name in zip(record, self.header, strict=False) if name])
 
 
 def read_csv(path: Path, options: ReadOptions) -> Iterator[SourceRow]:
@@ -104,6 +124,8 @@ def rows_from(
         table, lines = _table(source, lines)
         if table is None:
             return
+        for sentence in _left_out(source.path, table):
+            options.note(sentence)
     yield from _records(source, options, table, _Lines(lines, source.path))
 
 
@@ -122,21 +144,84 @@ def _table(source: Input, lines: Iterator[_Line]) -> tuple[Table | None, Iterato
         delimiter = text.strip()[4]  # as Excel writes it
     else:
         delimiter = _delimiter(source.path, text)
-        lines = _chained(first, lines)
+        lines = _chained([first], lines)
     own = _Lines(lines, source.path)
     reader = csv.reader(own, delimiter=delimiter, strict=True)
     try:
-        record = next((r for r in reader if r), [])
+        record = next((r for r in reader if not _is_blank(r)), [])
     except csv.Error as error:
         raise _broken(source.path, first[0], str(error), own.ended) from error
     except _Undecodable:
         assert own.last is not None
         raise own.last from None
-    return Table(_header(record, source.path, first[0]), delimiter), lines
+    line = own.record[-1][0] if own.record else first[0]
+    names = _header(record, source.path, line)
+    if "" not in names:
+        return Table(names, delimiter), lines
+    own.begin()
+    try:
+        judged = list(islice((r for r in reader if not _is_blank(r)), _JUDGED))
+    except (csv.Error, _Undecodable):
+        judged = []  # reported with the line when the records are read
+    index = _index_columns(names, judged)
+    _refuse_unnamed(source.path, line, names, index, judged)
+    return Table(names, delimiter, index), _chained(own.record, lines)
 
 
-def _chained(first: _Line, lines: Iterator[_Line]) -> Iterator[_Line]:
-    yield first
+def _is_blank(record: list[str]) -> bool:
+    return not any(record) or not any(map(str.strip, record))
+
+
+def _index_columns(names: tuple[str, ...], judged: list[list[str]]) -> frozenset[int]:
+    """The first columns, if they have no name and hold whole numbers: the index of a data frame."""
+    index: set[int] = set()
+    for place, name in enumerate(names):
+        if name or not all(_is_number(r[place]) for r in judged if place < len(r)):
+            break
+        index.add(place)
+    return frozenset(index)
+
+
+def _is_number(value: str) -> bool:
+    return value.strip().removeprefix("-").isdecimal()
+
+
+def _refuse_unnamed(
+    path: Path, line: int, names: tuple[str, ...], index: frozenset[int], judged: list[list[str]]
+) -> None:
+    """Refuse a column with values but no name."""
+    for place, name in enumerate(names):
+        if (
+            not name
+            and place not in index
+            and any("".join(r[place : place + 1]).strip() for r in judged)
+        ):
+            raise bad_file(
+                path,
+                f"has a column without a name (column {place + 1})",
+                "Give every column a name of its own in the first line.",
+                "bad_header",
+                line=line,
+            )
+
+
+def _left_out(path: Path, table: Table) -> Iterator[str]:
+    """Sentences about the columns that are left out."""
+    if table.index:
+        one = len(table.index) == 1
+        which = "the first column" if one else f"the first {len(table.index)} columns"
+        yield (
+            f"{path.name}: {which} {'counts' if one else 'count'} the rows and "
+            f"{'has' if one else 'have'} no name, as pandas writes the index; left out."
+        )
+    empty = table.header.count("") - len(table.index)
+    if empty:
+        columns = "1 column" if empty == 1 else f"{empty} columns"
+        yield f"{path.name}: {columns} without a name and without values left out."
+
+
+def _chained(first: Sequence[_Line], lines: Iterator[_Line]) -> Iterator[_Line]:
+    yield from first
     yield from lines
 
 
@@ -144,11 +229,15 @@ def _records(
     source: Input, options: ReadOptions, table: Table, lines: _Lines
 ) -> Iterator[SourceRow]:
     reader = csv.reader(lines, delimiter=table.delimiter, strict=True)
+    blank = 0
     while True:
         lines.begin()
         try:
             record = next(reader)
         except StopIteration:
+            if blank:
+                rows = "1 empty row" if blank == 1 else f"{blank} empty rows"
+                options.note(f"{source.path.name}: {rows} left out.")
             return
         except csv.Error as error:
             if options.limit is not None and lines.ended and source.file.read(1):
@@ -162,8 +251,10 @@ def _records(
             yield _bad(source, lines, lines.last)
             reader = csv.reader(lines, delimiter=table.delimiter, strict=True)
         else:
-            if record:
+            if not table.holds_nothing(record):
                 yield _row(source, table, lines, record)
+            elif record:
+                blank += 1
 
 
 def _bad(source: Input, lines: _Lines, error: StudioError) -> SourceRow:
@@ -173,7 +264,11 @@ def _bad(source: Input, lines: _Lines, error: StudioError) -> SourceRow:
 
 def _row(source: Input, table: Table, lines: _Lines, record: list[str]) -> SourceRow:
     line, _, place = lines.record[0]
+    if len(record) != len(table.header):
+        record = _fitted(record, table)
     error = _width_error(record, table.header, source.path, line)
+    if error is None and not table.complete:
+        error = _unnamed_error(record, table, source.path, line)
     if error is None and any("\0" in value for value in record):
         error = bad_file(
             source.path,
@@ -185,7 +280,35 @@ def _row(source: Input, table: Table, lines: _Lines, record: list[str]) -> Sourc
     if error is not None:
         return _bad(source, lines, error)
     data = dict(zip(table.header, record, strict=True))
+    data.pop("", None)
     return SourceRow(line, data, source.done(lines.end), source.path, None, place)
+
+
+def _fitted(record: list[str], table: Table) -> list[str]:
+    """The record without empty values beyond the header, and with the empty ones that are missing
+    in columns that are left out.
+    """
+    width = len(table.header)
+    if len(record) > width and _is_blank(record[width:]):
+        return record[:width]
+    if len(record) < width and not any(table.header[len(record) :]):
+        return record + [""] * (width - len(record))
+    return record
+
+
+def _unnamed_error(record: list[str], table: Table, path: Path, line: int) -> StudioError | None:
+    """The error for a value in a column that is left out."""
+    for place, (name, value) in enumerate(zip(table.header, record, strict=True)):
+        if name or not value.strip() or (place in table.index and _is_number(value)):
+            continue
+        return bad_file(
+            path,
+            f"has a value in column {place + 1}, which has no name in the first line",
+            "Give every column a name of its own in the first line.",
+            "bad_header",
+            line=line,
+        )
+    return None
 
 
 def _broken(path: Path, line: int, reason: str, ended: bool) -> StudioError:
@@ -213,12 +336,11 @@ def _delimiter(path: Path, first: str) -> str:
 
 def _header(record: list[str], path: Path, line: int) -> tuple[str, ...]:
     names = tuple(name.strip() for name in record)
-    for name in names:
-        if not name or names.count(name) > 1:
-            what = f"names the column “{name}” twice" if name else "has a column without a name"
+    for name in filter(None, names):
+        if names.count(name) > 1:
             raise bad_file(
                 path,
-                what,
+                f"names the column “{name}” twice",
                 "Give every column a name of its own in the first line.",
                 "bad_header",
                 line=line,

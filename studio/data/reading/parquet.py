@@ -11,6 +11,7 @@ from pathlib import Path
 
 from studio.data.reading.class_labels import class_names, with_names
 from studio.data.reading.source import ReadOptions, SourceRow, bad_file, bad_row
+from studio.data.reading.structs import nested_columns, with_structs
 from studio.errors import StudioError
 
 ROWS_AT_ONCE = 256
@@ -24,13 +25,15 @@ def read_parquet(path: Path, options: ReadOptions) -> Iterator[SourceRow]:
     with sound(path, "Parquet"):
         file = parquet.ParquetFile(path)
     with file:
-        names, total, number = class_names(file.schema_arrow), file.metadata.num_rows, 0
+        names, nested = class_names(file.schema_arrow), nested_columns(file.schema_arrow)
+        total, number = file.metadata.num_rows, 0
         for group in range(file.num_row_groups):
             last = number + file.metadata.row_group(group).num_rows
             try:
                 with sound(path, "Parquet"):
                     for batch in file.iter_batches(at_once, [group], use_threads=False):
-                        for data in with_names(batch.to_pylist(), names):
+                        rows = with_structs(batch.to_pylist(), nested)
+                        for data in with_names(rows, names):
                             number += 1
                             yield SourceRow(number, data, size * number // total, path)
             except StudioError as error:

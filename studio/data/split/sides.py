@@ -2,14 +2,15 @@
 
 All rules are here. The Dataset step calls ``Split`` while it reads, and once more when all rows are
 known: duplicates, leaks, a split by number and an empty split depend on all of them. Views use
-``SidesByNumber`` for single rows, which reads only the rows it needs.
+``SidesByNumber`` for single rows, which reads only the rows it needs, and ``SidesInOrder`` where they
+read all rows: the report and the rows of a batch.
 """
 
 from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -26,6 +27,8 @@ _SMALL = 2000
 """With fewer rows a split by share may be empty by chance."""
 _ROWS_AT_ONCE = 256
 _CANDIDATES = 64
+MOST_COMPARED = 3_000_000
+"""With more different contents, a view does not notice later duplicates while it reads."""
 
 
 @dataclass(frozen=True)
@@ -130,26 +133,29 @@ class Split:
             return error
         return None
 
-    def decide(self, ordinals: Any, held_out: Any, hashes: Any) -> Decision:
+    def decide(
+        self, ordinals: Any, held_out: Any, hashes: Any, *, all_rows: bool = True
+    ) -> Decision:
         """The splits of all used rows.
 
         ``ordinals`` are their positions among all rows, from 0, ``held_out`` is the result of
-        ``side``, ``hashes`` are their contents (empty unless ``compares_content``).
+        ``side``, ``hashes`` are their contents (empty unless ``compares_content``). Without
+        ``all_rows`` more rows follow, and what depends on all of them stays as ``held_out`` says.
         """
         settings = self._settings
         kept = np.ones(len(ordinals), dtype=bool)
         if settings.deduplicate:
             kept[:] = False
             kept[np.unique(hashes, return_index=True)[1]] = True  # the first row of each
-        if settings.split_mode == "count":
+        if all_rows and settings.split_mode == "count":
             held_out = self._by_number(ordinals, kept, settings.validation_count)
-        elif settings.split_mode == "fraction" and settings.validation_fraction > 0:
+        elif all_rows and settings.split_mode == "fraction" and settings.validation_fraction > 0:
             held_out = self._with_both_sides(ordinals, kept, held_out)
-        duplicates, leaks = int((~kept).sum()), 0
-        if settings.drop_validation_leaks:
-            leaking = kept & held_out & np.isin(hashes, hashes[kept & ~held_out])
-            held_out, leaks = held_out & ~leaking, int(leaking.sum())
-        return Decision(kept, held_out, duplicates, leaks)
+        decision = Decision(kept, held_out, int((~kept).sum()))
+        if not settings.drop_validation_leaks:
+            return decision
+        leaking = leaks_among(decision, hashes)
+        return replace(decision, held_out=held_out & ~leaking, leaks=int(leaking.sum()))
 
     def _by_number(self, ordinals: Any, kept: Any, wanted: int) -> Any:
         used = {int(n) for n in ordinals[kept]}
@@ -275,6 +281,70 @@ class SidesByNumber:
             places, np.array(own, dtype=bool), np.array(hashes, dtype=np.uint64)
         )
         return frozenset(places[decision.validation].tolist())
+
+
+class SidesInOrder:
+    """The split of all rows for a view that reads them in order: that of the Dataset step.
+
+    Duplicates are known at once, everything else from ``decision``. ``settings`` is ``None`` for
+    rows that have been split already, which stay as they are.
+    """
+
+    def __init__(self, settings: DatasetSettings | None) -> None:
+        self._split = None if settings is None else Split(settings)
+        self._first: dict[int, int] = {}
+        self._numbers, self._hashes = array("q"), array("Q")
+        self._held_out = bytearray()
+        self.excludes_duplicates = settings is not None and settings.deduplicate
+        self.excluded = 0
+
+    @property
+    def is_full(self) -> bool:
+        """Whether duplicates among later rows are not noticed by ``add``."""
+        return len(self._first) >= MOST_COMPARED
+
+    def add(self, number: int, held_out: bool, content: int) -> int:
+        """Add a used row: its number, from 1, the result of ``side``, and the hash of its content.
+
+        Returns the number of the first row with the same content, or 0. If duplicates are excluded,
+        such a row is only counted.
+        """
+        first = self._first.get(content, 0)
+        if first and self.excludes_duplicates:
+            self.excluded += 1
+            return first
+        if not first and not self.is_full:
+            self._first[content] = number
+        self._numbers.append(number)
+        self._hashes.append(content)
+        self._held_out.append(held_out)
+        return first
+
+    def number(self, index: int) -> int:
+        """The number of an added row."""
+        return self._numbers[index]
+
+    @property
+    def numbers(self) -> Any:
+        """The numbers of the added rows, in order."""
+        return np.array(self._numbers, dtype=np.int64)
+
+    @property
+    def hashes(self) -> Any:
+        """The hashes of the added rows."""
+        return np.array(self._hashes, dtype=np.uint64)
+
+    def decision(self, *, all_rows: bool) -> Decision:
+        """The splits of the added rows; without ``all_rows`` more follow."""
+        held_out = np.frombuffer(bytes(self._held_out), np.uint8).astype(bool)
+        if self._split is None:
+            return Decision(np.ones(len(held_out), dtype=bool), held_out)
+        return self._split.decide(self.numbers - 1, held_out, self.hashes, all_rows=all_rows)
+
+
+def leaks_among(decision: Decision, hashes: Any) -> Any:
+    """Which validation rows have the content of a training row, as a boolean array."""
+    return decision.validation & np.isin(hashes, hashes[decision.train])
 
 
 def refuse_empty_side(settings: DatasetSettings, train: int, validation: int) -> None:

@@ -19,6 +19,7 @@ from studio.data.reading.source import SourceRow
 from studio.data.split.sides import SidesByNumber
 from studio.data.window import SourceWindow
 from studio.errors import StudioError
+from studio.node_settings.dataset import DatasetSettings
 from studio.training.data.source_order import SourceOrder
 from studio.values import DatasetValue
 
@@ -41,9 +42,14 @@ class Item:
 
 
 class Rows(Protocol):
-    """Rows with numbers from 1 to ``count``; ``notes`` say which files hold no row of them."""
+    """Rows with numbers from 1 to ``count``; ``notes`` say which files hold none of them.
+
+    ``settings`` are those of the Dataset node that still exclude and move rows, or ``None`` if that
+    has been done.
+    """
 
     count: int
+    settings: DatasetSettings | None
     notes: tuple[str, ...]
 
     def rows(self, first: int, last: int) -> list[Item]:
@@ -59,6 +65,7 @@ class PreparedRows:
     """The rows of a prepared data set, in the order of the user's file if that order is stored."""
 
     notes: tuple[str, ...] = ()
+    settings: DatasetSettings | None = None
 
     def __init__(self, dataset: DatasetValue, seed: int | None) -> None:
         self._order = SourceOrder(dataset, seed)
@@ -94,6 +101,7 @@ class WindowRows:
         self._drops = Drops(window.settings.drop_rows)
         self.count = window.count()
         self.notes = tuple(window.remarks(numbers=True))
+        self.settings: DatasetSettings | None = window.settings
         self._sides = SidesByNumber(window, self._used_row, tick)
 
     def rows(self, first: int, last: int) -> list[Item]:

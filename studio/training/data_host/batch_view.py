@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from studio.data.canonical import content_hash
+from studio.data.split.sides import SidesInOrder
+from studio.node_settings.dataset import DatasetSettings
 from studio.preview.tokens import IGNORED, Token, TokenRow
 from studio.training.batch.row_order import GroupedOrder, PackedOrder, RowOrder
 from studio.training.report.row_facts import Facts
@@ -24,44 +26,34 @@ class Unit:
     number: int
     part: int
     length: int
-    held_out: bool
-    content: int
 
 
-@dataclass
 class TrainingRows:
-    """The rows used in training, in the order of the data."""
+    """The rows used in training, in the order of the data.
 
-    deduplicate: bool = False
-    move_leaks: bool = False
-    _units: list[Unit] = field(default_factory=list)
-    _seen: set[int] = field(default_factory=set)
-    _trained: set[int] = field(default_factory=set)
+    ``settings`` are those of the Dataset node, or ``None`` for rows that were split before.
+    """
+
+    def __init__(self, settings: DatasetSettings | None) -> None:
+        self._sides = SidesInOrder(settings)
+        self._units: list[Unit] = []
 
     def add(self, facts: Facts) -> None:
         """Add the next row of the data."""
-        if facts.row is None or facts.item.split == "left_out":
+        item = facts.item
+        if item.row is None or item.split == "left_out":
             return
-        content = content_hash(facts.row) if self.deduplicate or self.move_leaks else 0
-        if self.deduplicate and content in self._seen:
-            return
-        self._seen.add(content)
-        held_out = facts.item.split == "validation"
-        if not held_out:
-            self._trained.add(content)
+        self._sides.add(item.number, item.split == "validation", content_hash(item.row))
         self._units += [
-            Unit(facts.item.number, part, flags.kept, held_out, content)
+            Unit(item.number, part, flags.kept)
             for part, flags in enumerate(facts.parts, start=1)
             if flags.trained
         ]
 
     def units(self) -> list[Unit]:
-        """The training rows."""
-        return [
-            u
-            for u in self._units
-            if not u.held_out or (self.move_leaks and u.content in self._trained)
-        ]
+        """The training rows, when all rows have been added."""
+        trained = set(self._sides.numbers[self._sides.decision(all_rows=True).train].tolist())
+        return [u for u in self._units if u.number in trained]
 
 
 def order_of(units: Sequence[Unit], settings: Mapping[str, Any]) -> RowOrder:

@@ -179,6 +179,9 @@ def next_suspicious(data: Opened, after: int, kinds: Sequence[str]) -> Answer:
         started = time.monotonic()
         items = data.rows.rows(number, min(data.rows.count, number + pace.rows - 1))
         for facts in facts_of(data.request.title, data.encoder, items):
+            if facts is None:
+                yield None
+                continue
             data.index.put(facts.item.number, _marks(data.index, facts))
         after = number - 1
         pace.took(time.monotonic() - started)
@@ -199,15 +202,15 @@ def _marks(index: RowIndex, facts: Facts) -> list[str]:
 def one_batch(data: Opened, number: int) -> Answer:
     """The rows of a batch; the first call reads all rows to determine which take part."""
     if not data.units:
-        training = TrainingRows(
-            bool(setting_of(data.request, "deduplicate")),
-            bool(setting_of(data.request, "drop_validation_leaks")),
-        )
+        training = TrainingRows(data.rows.settings)
         pace, first, count = Pace(), 1, data.rows.count
         while first <= count:
             started = time.monotonic()
             items = data.rows.rows(first, min(count, first + pace.rows - 1))
             for facts in facts_of(data.request.title, data.encoder, items):
+                if facts is None:
+                    yield None
+                    continue
                 training.add(facts)
             first += len(items)
             pace.took(time.monotonic() - started)
@@ -241,9 +244,11 @@ def _searching(done: int, total: int) -> dict[str, Any]:
 
 def _flagged(data: Opened, items: list[Item]) -> Iterator[tuple[TokenRow, tuple[str, ...]]]:
     """The items with their tokens and the codes of their findings."""
-    flags: dict[int, tuple[str, ...]] = {}
-    for facts in facts_of(data.request.title, data.encoder, items):
-        known = data.index.of(facts.item.number) or ()
+    flags = {item.number: data.index.of(item.number) or () for item in items}
+    small = [i for i in items if i.row is None or not is_giant(i.row)]
+    for facts in facts_of(data.request.title, data.encoder, small):
+        assert facts is not None  # only for giant rows
+        known = flags[facts.item.number]
         flags[facts.item.number] = tuple(dict.fromkeys([*facts.marks, *known]))
     alone = setting_of(data.request, "deduplicate")
     for view in token_rows(data, items):

@@ -63,16 +63,13 @@ class ReportMaker:
     def run(self) -> Answer:
         """Yields progress, partial reports and the result."""
         pace = Pace()
-        totals = Totals(
-            deduplicate=bool(setting_of(self.request, "deduplicate")),
-            move_leaks=bool(setting_of(self.request, "drop_validation_leaks")),
-        )
+        totals = Totals(self.rows.settings, self.rows.count)
         began = reported = shown = time.monotonic()
         first = 1
         while first <= self.rows.count:
             started = time.monotonic()
             last = min(self.rows.count, first + pace.rows - 1)
-            self._look(totals, first, last)
+            yield from self._look(totals, first, last)
             first = last + 1
             now = time.monotonic()
             pace.took(now - started)
@@ -90,18 +87,20 @@ class ReportMaker:
         keep(report)
         yield "result", {"report": report.to_json()}
 
-    def _look(self, totals: Totals, first: int, last: int) -> None:
+    def _look(self, totals: Totals, first: int, last: int) -> Iterator[None]:
         items = self.rows.rows(first, last)
         for facts in facts_of(self.request.title, self.encoder, items):
+            if facts is None:
+                yield None
+                continue
             again = totals.add(facts)
             self.index.put(facts.item.number, [*facts.marks, *["duplicate"] * again])
 
     def _report(self, totals: Totals) -> DataReport:
         length = self.request.max_length
         lengths = np.array(totals.lengths, dtype=np.int64)
-        complete = totals.done >= self.rows.count
         fixes = fixes_for(self.request, lengths, self.longest_taken)
-        moved, moved_fed, moved_trained = totals.moved()
+        split = totals.split()
         return DataReport(
             rows=self.rows.count,
             done=totals.done,
@@ -109,12 +108,12 @@ class ReportMaker:
             train_on=self.request.train_on,
             key=self.request.key,
             bad_rows=totals.bad,
-            left_out=totals.left_out,
-            train_rows=totals.train_rows + moved,
-            validation_rows=totals.validation_rows - moved,
+            left_out=split.left_out,
+            train_rows=split.train_rows,
+            validation_rows=split.validation_rows,
             tokens=totals.tokens,
-            tokens_per_epoch=totals.fed + moved_fed,
-            trained_tokens=totals.trained + moved_trained,
+            tokens_per_epoch=split.fed,
+            trained_tokens=split.trained,
             histogram=replace(
                 histogram(lengths, length, totals.cut, totals.end_lost), divided=totals.divided
             ),
@@ -126,7 +125,6 @@ class ReportMaker:
                 length,
                 fixes,
                 partial(drop_fix, self.request),
-                complete=complete,
                 skipped=setting_of(self.request, "on_bad_rows") == "skip",
             ),
             notes=(*self.rows.notes, *_notes(totals)),

@@ -6,7 +6,10 @@ the training. Totals over rows are in ``studio.training.report.totals``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import TimeoutError as NotDone
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -16,11 +19,15 @@ from studio.training.data.by_number import Item
 from studio.training.report.row_checks import damage, role_error, texts_of
 from studio.training.report.row_flags import flags_of
 from studio.training.tokens.encoder import Encoder, rendered
+from studio.training.tokens.labels import Encoded
 from studio.training.tokens.masks import Rendered, talks_of
 from studio.training.tokens.spans import Conversation
 
 GIANT = 1_000_000
-"""Rows with more characters are neither tokenized nor checked further, which could take minutes."""
+"""A row with more characters is not shown as tokens. The report tokenizes it in a thread: about a
+second per million characters."""
+_CHARACTERS_AT_ONCE = 200_000
+_WAIT_S = 0.05
 
 
 @dataclass(frozen=True)
@@ -53,56 +60,71 @@ class Facts:
         return tuple(p.total for p in self.parts)
 
 
-def facts_of(title: str, encoder: Encoder, items: Sequence[Item]) -> list[Facts]:
-    """The facts of each item, in order; rows are encoded together."""
-    texts: list[list[Rendered]] = []
-    refused: dict[int, StudioError] = {}
+def facts_of(title: str, encoder: Encoder, items: Sequence[Item]) -> Iterator[Facts | None]:
+    """The facts of each item, in order; ``None`` while a giant row is tokenized."""
+    waiting: list[tuple[Item, list[Rendered], StudioError | None]] = []
+    size = 0
     talks = _talks(encoder, items)
     for place, item in enumerate(items):
-        try:
-            _refuse_other_shapes(item.row or {})
-            if item.row is not None and is_giant(item.row):
-                texts.append([])
-                continue
-            with errors_of(title):
-                talk = talks.get(place)
-                texts.append([] if item.row is None else rendered(encoder, dict(item.row), talk))
-        except StudioError as error:
-            refused[place] = error
-            texts.append([])
-    encoded = iter(encoder.encode([t for parts in texts for t in parts]) if any(texts) else ())
-    return [
-        _facts(
-            encoder,
-            item,
-            tuple(f for t in parts for f in flags_of(encoder, t, next(encoded))),
-            refused.get(place),
-        )
-        for place, (item, parts) in enumerate(zip(items, texts, strict=True))
-    ]
+        texts, refused = _texts_of(title, encoder, item, talks.get(place))
+        waiting.append((item, texts, refused))
+        size += sum(len(t.text) for t in texts)
+        if size >= _CHARACTERS_AT_ONCE or place == len(items) - 1:
+            yield from _encoded(encoder, waiting, giant=size > GIANT)
+            waiting, size = [], 0
+
+
+def _texts_of(
+    title: str, encoder: Encoder, item: Item, talk: Conversation | None
+) -> tuple[list[Rendered], StudioError | None]:
+    """The training texts of a row, or why there are none."""
+    if item.row is None:
+        return [], None
+    try:
+        _refuse_other_shapes(item.row)
+        with errors_of(title):
+            return rendered(encoder, dict(item.row), talk), None
+    except StudioError as error:
+        return [], error
+
+
+def _encoded(
+    encoder: Encoder,
+    waiting: Sequence[tuple[Item, list[Rendered], StudioError | None]],
+    *,
+    giant: bool,
+) -> Iterator[Facts | None]:
+    """The facts of rows that are tokenized in one call."""
+    everything = [t for _, texts, _ in waiting for t in texts]
+    rows: list[Encoded] = []
+    if giant:
+        pool = ThreadPoolExecutor(1)  # the tokenizer releases the interpreter lock
+        done = pool.submit(encoder.encode, everything)
+        pool.shutdown(wait=False)
+        while not done.done():
+            with suppress(NotDone):
+                done.result(_WAIT_S)
+            yield None
+        rows = done.result()
+    elif everything:
+        rows = encoder.encode(everything)
+    encoded = iter(rows)
+    for item, texts, refused in waiting:
+        parts = tuple(f for t in texts for f in flags_of(encoder, t, next(encoded)))
+        yield _facts(item, parts, refused)
 
 
 def _talks(encoder: Encoder, items: Sequence[Item]) -> dict[int, Conversation | None]:
-    """The conversations of the rows that are looked at closer, by place; rendered together."""
-    rows = {
-        place: dict(item.row)
-        for place, item in enumerate(items)
-        if item.row is not None and not is_giant(item.row)
-    }
+    """The conversations of the rows, by place; rendered together."""
+    rows = {place: dict(item.row) for place, item in enumerate(items) if item.row is not None}
     talks = talks_of(encoder.tokenizer, list(rows.values()), encoder.train_on)
     return dict(zip(rows, talks, strict=True))
 
 
-def _facts(
-    encoder: Encoder, item: Item, parts: tuple[RowFlags, ...], refused: StudioError | None
-) -> Facts:
+def _facts(item: Item, parts: tuple[RowFlags, ...], refused: StudioError | None) -> Facts:
     if item.row is None:
         code = "broken_file" if item.ends_file else "bad_row"
         return Facts(item, (), {code: _message(item.error) or "it cannot be read"})
-    if refused is None and is_giant(item.row):
-        size = sum(len(t) for t in texts_of(item.row))
-        code = _long(item.row.get("text") is not None, encoder.long_text)
-        return Facts(item, (), {code: f"{size:,} characters: too long to be looked at closer"})
     marks = _text_marks(item.row)
     if refused is not None:
         return Facts(item, (), {"refused_row": _message(refused), **marks})
@@ -111,7 +133,7 @@ def _facts(
 
 
 def is_giant(row: Mapping[str, Any]) -> bool:
-    """Whether the row is too long to be tokenized interactively."""
+    """Whether the row is too long to be shown as tokens."""
     return sum(len(t) for t in texts_of(row)) > GIANT
 
 
@@ -130,13 +152,6 @@ def _refuse_other_shapes(row: Mapping[str, Any]) -> None:
             )
 
 
-def _long(plain: bool, long_text: str) -> str:
-    """The code of a row that is longer than the maximum length."""
-    if not plain:
-        return "cut_row"
-    return "split_text" if long_text == "split" else "cut_text"
-
-
 def _token_marks(facts: Facts) -> dict[str, str]:
     """The findings about the row's tokens."""
     parts, total = facts.parts, sum(facts.lengths)
@@ -147,7 +162,7 @@ def _token_marks(facts: Facts) -> dict[str, str]:
             "the answer lies beyond the max length" if cut else "no answer to learn"
         )
     if any(p.cut for p in parts):
-        marks[_long(parts[0].plain, "cut")] = f"{total} tokens"
+        marks["cut_text" if parts[0].plain else "cut_row"] = f"{total} tokens"
     if facts.divided:
         marks["split_text"] = f"{total} tokens, {len(parts)} pieces"
     if any(p.answer_cut for p in parts):

@@ -9,10 +9,10 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from studio.data.split.sides import MOST_COMPARED
 from studio.preview.report import KINDS
 
 _BITS = {code: np.uint32(1 << place) for place, code in enumerate(KINDS)}
-MOST_HASHES = 3_000_000
 _LOOKED_AT = np.uint32(1 << 31)
 
 
@@ -33,7 +33,7 @@ class RowIndex:
     def says_again(self, number: int, content: int) -> bool:
         """Whether an earlier checked row has the same content (a hash)."""
         first = self._first.get(content)
-        if first is None and len(self._first) >= MOST_HASHES:
+        if first is None and len(self._first) >= MOST_COMPARED:
             return False
         if first is None or number < first:
             self._first[content] = number

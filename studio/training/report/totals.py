@@ -1,7 +1,7 @@
 """Totals of the data report over all rows.
 
-Memory is bounded for any number of rows: token counts, one hash per row, the first positions of
-each finding. Rows are read and encoded elsewhere.
+Memory is bounded for any number of rows: token counts, position and hash per row, the first positions
+of each finding. Rows are read and encoded elsewhere; ``studio.data.split.sides`` decides their split.
 """
 
 from __future__ import annotations
@@ -10,13 +10,16 @@ from array import array
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from studio.data.canonical import content_hash
+from studio.data.split.sides import Decision, SidesInOrder, leaks_among
+from studio.node_settings.dataset import DatasetSettings
 from studio.preview.report import Place, Repeat
 from studio.system.number_text import percent
 from studio.training.report.near_duplicates import NearDuplicates, Pair
 from studio.training.report.row_checks import answer_of, texts_of
 from studio.training.report.row_facts import Facts
-from studio.training.report.row_index import MOST_HASHES
 from studio.training.report.scripts import Scripts
 
 PLACES = 20
@@ -59,29 +62,51 @@ class Answers:
         return tuple(sorted(repeated, key=lambda r: (-r.count, r.number))[:limit])
 
 
-class Totals:
-    """All totals so far."""
+@dataclass(frozen=True)
+class SplitTotals:
+    """The rows of each split, and the tokens of the training rows: the model's input tokens per epoch,
+    and how many of them are trained."""
 
-    def __init__(self, *, deduplicate: bool = False, move_leaks: bool = False) -> None:
-        self._deduplicate, self._move_leaks = deduplicate, move_leaks
+    train_rows: int
+    validation_rows: int
+    left_out: int
+    fed: int
+    trained: int
+
+
+class Totals:
+    """All totals so far.
+
+    ``settings`` are those of the Dataset node, or ``None`` for rows that were split before.
+    ``rows`` is the number of rows that will be added.
+    """
+
+    def __init__(self, settings: DatasetSettings | None, rows: int) -> None:
+        self._sides = SidesInOrder(settings)
+        self._rows = rows
         self.found: dict[str, Found] = {}
-        self.left_out = 0
-        self.done = self.bad = self.train_rows = self.validation_rows = 0
-        self.tokens = self.fed = self.trained = self.cut = self.divided = self.end_lost = 0
+        self.done = self.bad = self._left_out = 0
+        self.tokens = self.cut = self.divided = self.end_lost = 0
         self.lengths = array("q")
         self.longest: list[tuple[int, Place]] = []
         self.answers = Answers()
         self.scripts = Scripts()
         self.near = NearDuplicates()
-        self._first: dict[int, int] = {}
-        self._trained: dict[int, int] = {}
-        self._held_out: list[tuple[int, Place, int, int]] = []
-        self._places: dict[int, tuple[Place, bool]] = {}
+        # Of each row that is used:
+        self._fed, self._trained, self._lines = array("q"), array("q"), array("q")
+        self._sources = array("l")
+        self._names: dict[str, int] = {}
+        self._decided: tuple[int, Decision] | None = None
+
+    @property
+    def complete(self) -> bool:
+        """Whether all rows have been added."""
+        return self.done >= self._rows
 
     @property
     def hashes_full(self) -> bool:
         """Whether duplicates among later rows are not detected."""
-        return len(self._first) >= MOST_HASHES
+        return self._sides.is_full
 
     def note(self, code: str, place: Place) -> None:
         """Add one occurrence of a finding."""
@@ -90,107 +115,97 @@ class Totals:
     def add(self, facts: Facts) -> bool:
         """Add a row; returns whether it duplicates an earlier one."""
         self.done += 1
-        if facts.item.split == "left_out":
-            self.left_out += 1
+        item, row = facts.item, facts.row
+        if item.split == "left_out":
+            self._left_out += 1
             return False
-        again = facts.row is not None and self._again(facts)
-        if again and self._deduplicate:
-            self.left_out += 1
+        first = 0
+        if row is not None:
+            first = self._sides.add(item.number, item.split == "validation", content_hash(row))
+        if first and self._sides.excludes_duplicates:
             return True
+        if first:
+            self.note("duplicate", _place(facts, f"the same as row {first}", first))
         for code, words in facts.marks.items():
             self.note(code, _place(facts, words))
-        if facts.row is None:
+        if row is None:
             self.bad += 1
             return False
         self._count_tokens(facts)
-        self._compare(facts, again)
-        for text in texts_of(facts.row):
+        if not first:
+            self.near.add(item.number, "\n".join(texts_of(row, system=False)))
+        for text in texts_of(row):
             self.scripts.add(text)
-        answer = answer_of(facts.row)
+        answer = answer_of(row)
         if answer is not None:
-            self.answers.add(answer, facts.item.number)
-        return again
+            self.answers.add(answer, item.number)
+        return bool(first)
 
     def _count_tokens(self, facts: Facts) -> None:
-        training = facts.item.split == "train"
-        self.train_rows += training
-        self.validation_rows += not training
         self.lengths.extend(facts.lengths)
         self.tokens += sum(facts.lengths)
         self.divided += facts.divided
         for part in facts.parts:
             self.cut += part.cut
             self.end_lost += part.answer_cut
-        if training:
-            fed, trained = _fed(facts)
-            self.fed += fed
-            self.trained += trained
+        parts = [p for p in facts.parts if p.trained]
+        self._fed.append(sum(p.kept for p in parts))
+        self._trained.append(sum(p.trained for p in parts))
+        self._lines.append(facts.item.line)
+        self._sources.append(self._names.setdefault(facts.item.source, len(self._names)))
         total = max(facts.lengths, default=0)
         if len(self.longest) < _LONGEST or total > self.longest[-1][0]:
             self.longest.append((total, _place(facts, f"{total} tokens")))
             self.longest.sort(key=lambda pair: -pair[0])
             del self.longest[_LONGEST:]
 
-    # -------------------------------------------------------------- rows that say the same
+    # -------------------------------------------------------------- the split of the rows
 
-    def _again(self, facts: Facts) -> bool:
-        """Whether an earlier row has the same content."""
-        assert facts.row is not None
-        code = content_hash(facts.row)
-        first = self._first.get(code)
-        if first is None and not self.hashes_full:
-            self._first[code] = facts.item.number
-        if first is not None and not self._deduplicate:
-            self.note("duplicate", _place(facts, f"the same as row {first}", first))
-        return first is not None
+    def _decision(self) -> Decision:
+        if self._decided is None or self._decided[0] != self.done:
+            self._decided = self.done, self._sides.decision(all_rows=self.complete)
+        return self._decided[1]
 
-    def _compare(self, facts: Facts, again: bool) -> None:
-        """Store what is needed to find leaks and near-duplicates."""
-        assert facts.row is not None
-        number, code = facts.item.number, content_hash(facts.row)
-        held_out = facts.item.split == "validation"
-        if held_out:
-            kept, trained = _fed(facts)
-            self._held_out.append((code, _place(facts, ""), kept, trained))
-        elif not self.hashes_full:
-            self._trained.setdefault(code, number)
-        if not again and not self.near.is_full:
-            self._places[number] = (_place(facts, ""), held_out)
-            self.near.add(number, "\n".join(texts_of(facts.row, system=False)))
+    def split(self) -> SplitTotals:
+        """The rows of each split, with their tokens."""
+        decision = self._decision()
+        fed, trained = (np.array(a, dtype=np.int64) for a in (self._fed, self._trained))
+        return SplitTotals(
+            train_rows=int(decision.train.sum()),
+            validation_rows=int(decision.validation.sum()),
+            left_out=self._left_out + self._sides.excluded + decision.duplicates,
+            fed=int(fed[decision.train].sum()),
+            trained=int(trained[decision.train].sum()),
+        )
 
     def leaks(self) -> Found:
         """Validation rows that also occur among the training rows."""
-        leaks = Found()
-        for code, place, _, _ in () if self._move_leaks else self._held_out:
-            if (other := self._trained.get(code)) is not None:
-                note = f"the same as row {other}, which is trained on"
-                leaks.add(Place(place.number, place.source, place.line, note, other))
+        decision, hashes = self._decision(), self._sides.hashes
+        leaking = np.flatnonzero(leaks_among(decision, hashes))
+        leaks = Found(len(leaking))
+        for index in leaking[:PLACES]:
+            twin = int(np.argmax(decision.train & (hashes == hashes[index])))
+            other = self._at(twin).number
+            note = f"the same as row {other}, which is trained on"
+            leaks.places.append(self._at(int(index), note, other))
         return leaks
 
-    def moved(self) -> tuple[int, int, int]:
-        """Rows that move to training because they leak, with their tokens and trained tokens."""
-        if not self._move_leaks:
-            return 0, 0, 0
-        moved = [(fed, trained) for c, _, fed, trained in self._held_out if c in self._trained]
-        return len(moved), sum(m[0] for m in moved), sum(m[1] for m in moved)
-
     def add_near(self, pairs: Iterable[Pair]) -> None:
-        """Add pairs of near-duplicates."""
+        """Add pairs of near-duplicates, after all rows."""
+        held_out, numbers = self._decision().validation, self._sides.numbers
         for pair in pairs:
-            one, two = self._places[pair.first], self._places[pair.second]
-            across = one[1] != two[1]
-            if across and one[1]:
+            one, two = np.searchsorted(numbers, (pair.first, pair.second)).tolist()
+            across = bool(held_out[one] != held_out[two])
+            if across and held_out[one]:
                 one, two = two, one  # report the validation row
-            place, other = two[0], one[0].number
+            other = self._at(one).number
             note = f"{percent(pair.similarity)} like row {other}" + ", which is trained on" * across
-            code = "near_leak" if across else "near_duplicate"
-            self.note(code, Place(place.number, place.source, place.line, note, other))
+            self.note("near_leak" if across else "near_duplicate", self._at(two, note, other))
 
-
-def _fed(facts: Facts) -> tuple[int, int]:
-    """The row's tokens per epoch, and how many of them are trained."""
-    parts = [p for p in facts.parts if p.trained]
-    return sum(p.kept for p in parts), sum(p.trained for p in parts)
+    def _at(self, index: int, note: str = "", other: int = 0) -> Place:
+        """The position of a used row."""
+        source = list(self._names)[self._sources[index]]
+        return Place(self._sides.number(index), source, self._lines[index], note, other)
 
 
 def _place(facts: Facts, note: str, other: int = 0) -> Place:

@@ -118,7 +118,6 @@ def findings(
     fixes: Mapping[str, Fix],
     drop: Callable[[str, Found], Fix | None],
     *,
-    complete: bool,
     skipped: bool,
 ) -> tuple[Finding, ...]:
     """All findings, the most severe first.
@@ -134,7 +133,7 @@ def findings(
             fix = drop(code, found)
         if found.count:
             made.append(_finding(code, found, max_length, fix, skipped, totals.done))
-    if complete and totals.done and not totals.trained:
+    if totals.complete and totals.done and not totals.split().trained:
         made.append(_nothing_trained(totals, fixes))
     made += _repeated(totals)
     order = list(KINDS)

@@ -15,12 +15,14 @@ from typing import Any, Literal
 
 from studio.data.canonical import messages_of, tools_of, weights_of
 from studio.preview.tokens import IGNORED
-from studio.training.tokens.chat import TemplateRefused
+from studio.training.tokens.chat import Message, TemplateRefused
 from studio.training.tokens.spans import (
     Conversation,
     Span,
     Wanted,
+    after_thoughts,
     answer_span,
+    asked_answer,
     generation_spans,
     message_span,
     render_ahead,
@@ -116,6 +118,8 @@ def render_row(
 def _everything(talk: Conversation) -> Rendered:
     full_text = talk.text()
     answers = [m for m in talk.messages if m["role"] == "assistant"]
+    for answer in answers:
+        _refuse_lost(answer, full_text)
     return Rendered(
         full_text,
         ((0, len(full_text)),),
@@ -149,7 +153,6 @@ def _asked(messages: Sequence[Any], index: int) -> bool:
 def render_messages(talk: Conversation, targets: Sequence[Target]) -> list[Rendered]:
     """A conversation with the spans of all trained messages; see ``render_row``."""
     full_text = talk.text()
-    _refuse_lost(talk, full_text)
     spans = [_span(talk, t, full_text) for t in targets]
     if all(s is not None for s in spans):
         return [_rendered(talk, full_text, targets, spans)]
@@ -159,18 +162,17 @@ def render_messages(talk: Conversation, targets: Sequence[Target]) -> list[Rende
     return _one_by_one(talk, targets)
 
 
-def _refuse_lost(talk: Conversation, full_text: str) -> None:
-    """Raise when the template drops content: many templates do not support tools and write an empty
-    answer for a tool call; some ignore content that is not a list of parts.
+def _refuse_lost(message: Message, shown: str) -> None:
+    """Raise when the text of a trained answer lacks what the message says: many templates do not
+    support tools and write an empty answer for a tool call; some ignore content that is not a list of
+    parts. Thoughts may be left out.
     """
-    calls = [c for m in talk.messages for c in m.get("tool_calls") or ()]
-    names = [str((c.get("function") or c).get("name", "")) for c in calls]
-    if any(n not in full_text for n in names):
+    calls = [c.get("function") or c for c in message.get("tool_calls") or ()]
+    if any(str(c.get("name", "")) not in shown for c in calls):
         raise TemplateRefused("it leaves out the calls of tools")
-    said = (str(m.get("content") or "").strip() for m in talk.messages if m["role"] == "assistant")
-    if any(
-        s[-_TAIL:] not in full_text for s in said
-    ):  # its beginning may be thoughts, which it may drop
+    content = str(message.get("content") or "").strip()
+    said = after_thoughts(content) or content
+    if said[-_TAIL:] not in shown:
         raise TemplateRefused("it leaves out what the answers say")
 
 
@@ -204,9 +206,13 @@ def _one_by_one(talk: Conversation, targets: Sequence[Target]) -> list[Rendered]
 def _proven(talk: Conversation, targets: Sequence[Target]) -> Rendered:
     full_text = talk.text()
     spans = [_span(talk, t, full_text) for t in targets]
-    if any(s is None for s in spans):
+    if all(s is not None for s in spans):
+        return _rendered(talk, full_text, targets, spans)
+    (*others, last) = targets
+    asked = None if others or not last.answer else asked_answer(talk)
+    if asked is None:
         raise UnprovableMask
-    return _rendered(talk, full_text, targets, spans)
+    return _rendered(talk, asked[0], targets, [asked[1]])
 
 
 def _rendered(
@@ -214,6 +220,9 @@ def _rendered(
 ) -> Rendered:
     weights = tuple(t.weight for t in targets)
     found = tuple(s for s in spans if s is not None)
+    for target, (start, end) in zip(targets, found, strict=True):
+        if target.answer:
+            _refuse_lost(talk.messages[target.index], full_text[start:end])
     return Rendered(
         full_text,
         found,

@@ -30,6 +30,9 @@ _PROBES = ("QxA", "ZyB")
 """Two contents that differ in their first and last character; the text is not searched for them."""
 _CHARACTERS_AHEAD = 20_000_000
 """Texts are rendered ahead only for conversations below this size, to limit memory."""
+_THOUGHTS_END = re.compile(
+    r"</(?:think|thinking|thought|seed:think)>|\[/THINK\]|<\|END_THINKING\|>"
+)
 _GENERATION = re.compile(r"\{%-?\s*generation\s*-?%\}")
 
 
@@ -83,6 +86,46 @@ def answer_span(talk: Conversation, index: int, full_text: str) -> Span | None:
     if full_text.startswith(upto) and upto.startswith(head) and len(upto) > len(head):
         return len(head), len(upto)
     return None
+
+
+def asked_answer(talk: Conversation) -> tuple[str, Span] | None:
+    """The last message with the text that the model has before it, where the template rewrites that
+    text once the answer is there: GPT-OSS shows the thought before a tool call only until the final
+    answer.
+
+    Proof: without these earlier thoughts the template makes the same text, which begins with its
+    generation prompt; the rest is the answer. ``None`` where this does not hold.
+    """
+    index = len(talk.messages) - 1
+    head, full_text = talk.text(index, ask=True), talk.text()
+    for keys in (("reasoning_content",), ("reasoning_content", "content")):
+        bare = _without_thoughts(talk, index, keys)
+        render_ahead([(bare, [(index + 1, False), (index, True)])])
+        try:
+            start = bare.text(index, ask=True)
+            if bare.text() == full_text and full_text.startswith(start):
+                answer = full_text[len(start) :]
+                return (head + answer, (len(head), len(head) + len(answer))) if answer else None
+        except TemplateRefused:
+            continue
+    return None
+
+
+def _without_thoughts(talk: Conversation, before: int, keys: Sequence[str]) -> Conversation:
+    """The conversation without the thoughts of earlier answers: their own key, and the content of a
+    message that calls a tool."""
+    messages = [dict(m) for m in talk.messages]
+    for message in messages[:before]:
+        if message["role"] == "assistant":
+            message.pop("reasoning_content", None)
+            if "content" in keys and message.get("tool_calls"):
+                message["content"] = ""
+    return Conversation(talk.tokenizer, messages, talk.tools)
+
+
+def after_thoughts(content: str) -> str:
+    """What follows the thoughts that are written into an answer; all of it where there are none."""
+    return _THOUGHTS_END.split(content)[-1].strip()
 
 
 def message_span(talk: Conversation, index: int, full_text: str) -> Span | None:

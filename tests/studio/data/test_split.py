@@ -10,7 +10,7 @@ import pytest
 
 from studio.data.reading.source import SourceRow
 from studio.data.split.hashing import held_out_by_share
-from studio.data.split.sides import Decision, SidesByNumber, Split
+from studio.data.split.sides import Decision, SidesByNumber, SidesInOrder, Split
 from studio.node_settings.dataset import DatasetSettings
 
 
@@ -151,3 +151,22 @@ def test_a_split_by_number_reads_few_rows_of_a_large_file() -> None:
     view = SidesByNumber(data, lambda ordinal, row: row.data)
     assert sum(view.side(n) == "validation" for n in range(1, 50_001)) == 10
     assert data.read < 200
+
+
+def in_order(contents: str, sides: str, settings: DatasetSettings | None) -> str:
+    """The sides of rows that a view reads in order; see ``decision``."""
+    order = SidesInOrder(settings)
+    for number, (content, side) in enumerate(zip(contents, sides, strict=True), start=1):
+        order.add(number, side == "v", ord(content))
+    return words(order.decision(all_rows=True))
+
+
+def test_rows_that_were_split_before_stay_as_they_are() -> None:
+    assert in_order("aabb", "tvvt", None) == "tvvt"
+
+
+def test_a_view_in_order_counts_duplicates_and_moves_leaks_as_the_step() -> None:
+    options = DatasetSettings(split_mode="column", drop_validation_leaks=True)
+    assert in_order("aabcb", "tvvvt", options) == "tttvt"
+    alone = DatasetSettings(split_mode="column", deduplicate=True)
+    assert in_order("aabcb", "tvvvt", alone) == "tvv"  # duplicates are not added

@@ -26,7 +26,6 @@ from studio.training.report.scripts import Scripts
 from studio.training.tokens.encoder import Encoder, open_rows
 from studio.values import DatasetValue
 from tests.studio.training.steps import Recorder, make_context
-from tests.timing import cpu_limit
 from tests.tiny import make_tiny_tokenizer
 
 LENGTH = 400
@@ -197,6 +196,30 @@ def test_a_near_leak_names_the_validation_row_whichever_comes_first(tmp_path: Pa
         assert (place.number, place.other) == ((1, 2) if number == 0 else (2, 1))
 
 
+def test_a_leak_that_moves_to_training_is_no_near_leak(tmp_path: Path) -> None:
+    """Row 1 is moved because row 3 is the same, so that row 2 is only nearly the same as a trained row."""
+    words = " ".join(f"word{i}" for i in range(36))
+    rows = [
+        json.dumps({"messages": _turns(("user", words + end), ("assistant", "yes")), "side": side})
+        for end, side in (("", "validation"), (" more", "train"), ("", "train"))
+    ]
+    rows.append(json.dumps({"messages": _clean(1), "side": "validation"}))
+    split: dict[str, Any] = {"split_mode": "column", "split_column": "side"}
+    assert "near_leak" in lines_of(make_report(tmp_path, rows, **split))
+    found = lines_of(make_report(tmp_path, rows, drop_validation_leaks=True, **split))
+    assert found == {"duplicate": [3], "near_duplicate": [2]}
+
+
+def test_the_only_rows_of_a_large_file_are_on_both_sides_as_in_the_run(tmp_path: Path) -> None:
+    """Of 2,100 rows only the last five are used; their positions make all of them training rows."""
+    used = (*range(20), *range(2095, 2100))
+    path = write_rows(tmp_path, [_clean(n) if n in used else "{broken" for n in range(2100)])
+    settings = {"validation_fraction": 0.1, "on_bad_rows": "skip", "drop_rows": "1-20"}
+    report = report_on(path, **settings)
+    assert (report.train_rows, report.validation_rows) == (4, 1)
+    _check_with_the_dataset_step(tmp_path / "run", path, report, settings)
+
+
 def test_every_fix_of_the_dataset_node_mends_what_it_is_for(tmp_path: Path) -> None:
     rows: list[Any] = [_clean(n % 20) for n in range(40)]
     rows[4] = "{oops"
@@ -340,16 +363,6 @@ def test_rows_that_cannot_be_read_say_what_to_do_and_most_of_them_are_not_left_o
     assert few.rows[0].note.endswith("Correct or remove that line.")
     found = make_report(tmp_path, [_clean(1), "{", "{", "{"]).findings
     assert [f.fix for f in found if f.code == "bad_row"] == [None]
-
-
-def test_a_giant_row_holds_nothing_up_and_is_told(tmp_path: Path) -> None:
-    giant = _turns(("user", "x" * 20_000_000), ("assistant", _story(3)))
-    with cpu_limit(10.0):
-        report = make_report(tmp_path, [_clean(1), giant, _clean(2)])
-    (found,) = report.findings
-    assert (found.code, found.rows[0].line, found.fix) == ("cut_row", 2, None)
-    assert "characters: too long to be looked at closer" in found.rows[0].note
-    assert report.train_rows == 3
 
 
 def test_one_answer_again_and_again(tmp_path: Path) -> None:
