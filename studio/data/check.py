@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from operator import is_
 from pathlib import Path
 
 from studio.chat_templates.render import is_hasty
-from studio.data.detect import AUTO, Chosen, choose_format
+from studio.data.detect import AUTO, UNUSED, UNUSED_HINT, Chosen, format_of
 from studio.data.reading.reader import check_file, read_rows
-from studio.data.reading.source import ReadOptions, SourceRow, bad_file
+from studio.data.reading.source import Note, ReadOptions, SourceRow, bad_file
 from studio.data.sources import Sources, describe_sources, sources_of
 from studio.errors import Problem, StudioError
 from studio.graph.node_type import CheckContext, Variant
@@ -29,11 +30,19 @@ _TOO_SLOW = "template_too_slow"
 _SHOWN_AT_THE_FIELD = ("invalid_setting", "unknown_setting")
 
 
+@dataclass(frozen=True)
+class FirstRows:
+    """The format of a file, and the columns and keys of its first rows that are not used."""
+
+    chosen: Chosen
+    unused: tuple[str, ...] = ()
+
+
 def quick_check(settings: DatasetSettings, context: CheckContext) -> Iterable[Problem]:
     """The problems of the chosen files that a quick check can find."""
     try:
         sources = sources_of(settings, context.project_dir, downloads=True)
-        chosen = _check(sources, settings, context.variants.get("format", {}))
+        looked = _check(sources, settings, context.variants.get("format", {}))
     except StudioError as error:
         if error.code in _SHOWN_AT_THE_FIELD and settings.format != "auto":
             return  # already reported by the check of the settings
@@ -47,6 +56,17 @@ def quick_check(settings: DatasetSettings, context: CheckContext) -> Iterable[Pr
             severity="warning" if error.code == _TOO_SLOW and is_hasty() else "error",
         )
         return
+    yield from _warnings(sources, settings, context)
+    unused = tuple(dict.fromkeys(name for found in looked for name in found.unused))
+    if unused:
+        yield context.problem(
+            f"{UNUSED}: {', '.join(f'“{name}”' for name in unused)}.",
+            "format",
+            hint=UNUSED_HINT,
+            code="unused_column",
+            severity="warning",
+        )
+    chosen = looked[0].chosen if looked else None
     if chosen is not None and chosen.reason and chosen.confidence < _UNSURE:
         yield context.problem(
             f"the format was detected as “{chosen.variant.title}”, but not with certainty: {chosen.reason}.",
@@ -63,14 +83,30 @@ def quick_check(settings: DatasetSettings, context: CheckContext) -> Iterable[Pr
 
 def _check(
     sources: Sources, settings: DatasetSettings, variants: Mapping[str, Variant]
-) -> Chosen | None:
-    """The format of the first file, if it was determined."""
-    chosen: list[Chosen | None] = []
-    for files in (sources.train, sources.validation):
-        for path in files[:_LOOKED_AT]:  # all files have the format of the first one
-            first = next(iter(chosen), None)
-            chosen.append(check_first_rows(path, settings, variants, first))
-    return next(iter(chosen), None)
+) -> list[FirstRows]:
+    """What the first rows of each file show, as far as it was determined."""
+    looked: list[FirstRows] = []
+    for path in _checked_files(sources):  # all have the format of the first one
+        first = looked[0].chosen if looked else None
+        found = check_first_rows(path, settings, variants, first)
+        looked += [found] if found is not None else []
+    return looked
+
+
+def _checked_files(sources: Sources) -> tuple[Path, ...]:
+    """The first files for training and for validation."""
+    return (*sources.train[:_LOOKED_AT], *sources.validation[:_LOOKED_AT])
+
+
+def _warnings(
+    sources: Sources, settings: DatasetSettings, context: CheckContext
+) -> Iterator[Problem]:
+    """What readers noted about the first rows of each file, as far as it is a warning."""
+    for path in _checked_files(sources):
+        for note in notes_of(path, options_of(settings)):
+            yield context.problem(
+                note, note.field, hint=note.hint, code=note.code, file=str(path), severity="warning"
+            )
 
 
 def detected_format(
@@ -81,12 +117,11 @@ def detected_format(
         return settings.format
     try:
         path = next(iter(sources_of(settings, project_dir).train))
-        options = options_of(settings)
-        key = (AUTO, _stamp(path), options)
-        rows = first_rows(path, options, strict=False)
+        key = (AUTO, _stamp(path), settings.model_dump_json())
+        rows = first_rows(path, options_of(settings), strict=False)
         return _kept(
-            key, variants, lambda: choose_format(path, AUTO, {}, rows, variants)
-        ).variant.id
+            key, variants, lambda: FirstRows(format_of(settings, path, rows, variants))
+        ).chosen.variant.id
     except (StudioError, OSError, StopIteration):
         return ""
 
@@ -101,9 +136,9 @@ def check_first_rows(
     settings: DatasetSettings,
     variants: Mapping[str, Variant],
     known: Chosen | None = None,
-) -> Chosen | None:
-    """The format of a file, or the ``known`` one; raises ``StudioError`` when its first rows are
-    invalid.
+) -> FirstRows | None:
+    """The format of a file, or the ``known`` one, and what it does not use; raises ``StudioError``
+    when its first rows are invalid.
 
     Checks one row, and further rows for up to half a second.
     """
@@ -117,25 +152,30 @@ def check_first_rows(
     if not rows or (settings.format != "auto" and settings.format not in variants):
         return None  # a giant first row is checked in the step; an unknown format is reported elsewhere
 
-    def convert_rows() -> Chosen:
-        chosen = known or choose_format(
-            path, settings.format, settings.format_settings, rows, variants
-        )
+    def convert_rows() -> FirstRows:
+        chosen = known or format_of(settings, path, rows, variants)
+        unused: dict[str, None] = {}
         started = 0.0
-        for row in () if skips else rows:
-            chosen.convert(row, path)
+        for row in rows:
+            try:
+                unused.update(dict.fromkeys(chosen.read(row, path)[1]))
+            except StudioError:
+                if not skips:
+                    raise
             started = started or time.monotonic()  # start-up for the first row is not counted
             if time.monotonic() - started > _PATIENCE_S:
                 break
-        return chosen
+        return FirstRows(chosen, tuple(unused))
 
     return _kept(key, variants, convert_rows)
 
 
-_results: dict[Hashable, tuple[tuple[Variant, ...], Chosen]] = {}
+_results: dict[Hashable, tuple[tuple[Variant, ...], FirstRows]] = {}
 
 
-def _kept(key: Hashable, variants: Mapping[str, Variant], find: Callable[[], Chosen]) -> Chosen:
+def _kept(
+    key: Hashable, variants: Mapping[str, Variant], find: Callable[[], FirstRows]
+) -> FirstRows:
     """The cached result of ``find`` for this key and these formats; errors are not cached."""
     formats = tuple(variants.values())
     known = _results.get(key)
@@ -168,10 +208,7 @@ def first_rows(
 
     If ``strict`` is off, invalid rows are skipped.
     """
-    options = options or ReadOptions()
-    check_file(path, options)
-    stat = path.stat()
-    found = _first_rows(path, options, stat.st_mtime_ns, stat.st_size)
+    found, _ = _looked_at(path, options or ReadOptions())
     if isinstance(found, StudioError):
         raise copy.copy(found)  # callers add the node's name to the error
     bad = next((r.error for r in found if r.error is not None), None)
@@ -180,15 +217,32 @@ def first_rows(
     return [r for r in found if r.error is None]
 
 
+def notes_of(path: Path, options: ReadOptions) -> tuple[Note, ...]:
+    """The notes about a file that are warnings, as far as its first rows show them."""
+    return _looked_at(path, options)[1]
+
+
+def _looked_at(
+    path: Path, options: ReadOptions
+) -> tuple[list[SourceRow] | StudioError, tuple[Note, ...]]:
+    check_file(path, options)
+    stat = path.stat()
+    return _first_rows(path, options, stat.st_mtime_ns, stat.st_size)
+
+
 @lru_cache(maxsize=64)
 def _first_rows(
     path: Path, options: ReadOptions, changed_ns: int, size: int
-) -> list[SourceRow] | StudioError:
+) -> tuple[list[SourceRow] | StudioError, tuple[Note, ...]]:
     del changed_ns, size  # part of the cache key, so that a changed file is read again
+    notes: list[str] = []
+    options = replace(options, note=notes.append)
+    rows: list[SourceRow] | StudioError
     try:
         rows = list(read_rows(path, options, quick=True, strict=False))
     except StudioError as error:
-        return error
-    if not rows and path.stat().st_size < 256 * 1024:
-        return bad_file(path, "holds no rows", "Choose a file with rows in it.", "no_rows")
-    return rows
+        rows = error
+    if rows == [] and path.stat().st_size < 256 * 1024:
+        rows = bad_file(path, "holds no rows", "Choose a file with rows in it.", "no_rows")
+    found = (n for n in dict.fromkeys(notes) if isinstance(n, Note) and n.code)
+    return rows, tuple(found)

@@ -14,7 +14,7 @@ from itertools import islice
 from pathlib import Path
 
 from studio.data.check import first_rows, options_of
-from studio.data.detect import Chosen, choose_format
+from studio.data.detect import Chosen, format_of
 from studio.data.reading.index import FileIndex, index_of
 from studio.data.reading.input import Input, open_seekable
 from studio.data.reading.reader import check_file, kind_of, read_rows
@@ -142,7 +142,7 @@ def open_window(
     sources = sources_of(settings, project_dir)
     first = sources.train[0]
     rows = _all_rows(first, options_of(settings))
-    chosen = choose_format(first, settings.format, settings.format_settings, rows, variants)
+    chosen = format_of(settings, first, rows, variants)
     return SourceWindow(sources, chosen)
 
 

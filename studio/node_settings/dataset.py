@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from studio.graph.schema import Settings, setting
@@ -9,6 +10,59 @@ from studio.graph.schema import Settings, setting
 AUTOMATIC = "fraction"
 """The default of ``split_mode``: by the names of files and folders, otherwise a share. Its value is
 that of the share in earlier versions, whose projects keep their meaning where no name decides."""
+Encoding = Literal[
+    "auto",
+    "utf-8",
+    "utf-16",
+    "latin-1",
+    "cp1252",
+    "cp1250",
+    "cp1257",
+    "cp1254",
+    "cp1258",
+    "cp1251",
+    "koi8-r",
+    "cp866",
+    "cp1253",
+    "cp1255",
+    "cp1256",
+    "cp874",
+    "gb18030",
+    "big5hkscs",
+    "cp932",
+    "euc_jp",
+    "cp949",
+    "cp437",
+    "cp850",
+    "mac_roman",
+]
+ENCODINGS: Mapping[Encoding, str] = {
+    "auto": "Auto",
+    "utf-8": "UTF-8",
+    "utf-16": "UTF-16",
+    "latin-1": "Western (Latin-1)",
+    "cp1252": "Western (Windows-1252)",
+    "cp1250": "Central European (Windows-1250)",
+    "cp1257": "Baltic (Windows-1257)",
+    "cp1254": "Turkish (Windows-1254)",
+    "cp1258": "Vietnamese (Windows-1258)",
+    "cp1251": "Cyrillic (Windows-1251)",
+    "koi8-r": "Cyrillic (KOI8-R)",
+    "cp866": "Cyrillic (DOS 866)",
+    "cp1253": "Greek (Windows-1253)",
+    "cp1255": "Hebrew (Windows-1255)",
+    "cp1256": "Arabic (Windows-1256)",
+    "cp874": "Thai (Windows-874)",
+    "gb18030": "Chinese (GBK, GB18030)",
+    "big5hkscs": "Chinese (Big5)",
+    "cp932": "Japanese (Shift-JIS)",
+    "euc_jp": "Japanese (EUC-JP)",
+    "cp949": "Korean (EUC-KR, CP949)",
+    "cp437": "Western (DOS 437)",
+    "cp850": "Western (DOS 850)",
+    "mac_roman": "Western (Mac Roman)",
+}
+"""The encodings of text files by their Python codec, with their names for users."""
 
 
 class DatasetSettings(Settings):
@@ -35,6 +89,16 @@ class DatasetSettings(Settings):
     )
     format_settings: dict[str, Any] = setting(
         {}, "Format settings", "Settings of the selected format.", advanced=True
+    )
+    ignored_columns: list[str] = setting(
+        [],
+        "Ignored columns",
+        "Columns and keys of messages that are intentionally not used for training. Other columns with "
+        "content that the format does not use are reported; those that are known to carry meaning, such "
+        "as a system message or images, are an error.",
+        advanced=True,
+        max_length=1000,
+        placeholder="category, score",
     )
     split_mode: Literal["fraction", "share", "count", "column", "group", "file", "none"] = setting(
         AUTOMATIC,
@@ -198,20 +262,15 @@ class DatasetSettings(Settings):
         advanced=True,
         choice_labels={"paragraph": "Paragraphs", "line": "Lines", "file": "Entire file"},
     )
-    encoding: Literal["auto", "utf-8", "utf-16", "latin-1", "cp1252"] = setting(
+    encoding: Encoding = setting(
         "auto",
         "Encoding",
-        "Character encoding of text files. Auto reads UTF-8, and UTF-16 with a byte order mark. "
-        "Old Windows files often use cp1252.",
+        "Character encoding of text files. Auto reads UTF-8, UTF-16 with a byte order mark, and "
+        "otherwise detects the encoding from the first part of the file, with a warning that names "
+        "it.",
         group="Reading",
         advanced=True,
-        choice_labels={
-            "auto": "Auto",
-            "utf-8": "UTF-8",
-            "utf-16": "UTF-16",
-            "latin-1": "Latin-1",
-            "cp1252": "Windows (cp1252)",
-        },
+        choice_labels={str(codec): name for codec, name in ENCODINGS.items()},
     )
     hub_config: str = setting(
         "",

@@ -67,7 +67,7 @@ TABLE = [
     Bad("text.jsonl", lines(GOOD, '"hello"'), "not_an_object", ("text",), 2),
     Bad(
         "latin.jsonl",
-        lines({"text": "a"}) + b'{"text": "caf\xe9"}\n',
+        lines('{"text": "é ü"}') + b'{"text": "caf\xe9"}\n',
         "wrong_encoding",
         ("UTF-8",),
         2,
@@ -144,7 +144,13 @@ TABLE = [
         ("two lists",),
         2,
     ),
-    Bad("latin.json", b'[{"text": "a"},\n{"text": "caf\xe9"}]', "wrong_encoding", ("UTF-8",), 2),
+    Bad(
+        "latin.json",
+        b'[{"text": "\xc3\xa9\xc3\xa9"},\n{"text": "caf\xe9"}]',
+        "wrong_encoding",
+        ("UTF-8",),
+        2,
+    ),
     Bad(
         "wide.csv", b"prompt,completion\na,b\nc,d,e\n", "wrong_width", ("3 values", "2 columns"), 3
     ),
@@ -157,7 +163,13 @@ TABLE = [
     Bad("twice.csv", b"text,text\na,b\n", "bad_header", ("twice",), 1),
     Bad("unnamed.csv", b"text,\na,b\n", "bad_header", ("without a name",), 1),
     Bad("header.csv", b"prompt,completion\n", "no_rows", ("no rows",)),
-    Bad("latin.csv", b"prompt,completion\na,b\ncaf\xe9,d\n", "wrong_encoding", ("UTF-8",), 3),
+    Bad(
+        "latin.csv",
+        b"prompt,completion\n\xc3\xa9,\xc3\xa9\ncaf\xe9,d\n",
+        "wrong_encoding",
+        ("UTF-8",),
+        3,
+    ),
     Bad("torn.parquet", b"PAR1 and then nothing", "corrupt_parquet", ("Parquet",)),
     Bad(
         "one.jsonl",

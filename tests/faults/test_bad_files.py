@@ -45,7 +45,9 @@ class Refused:
 
 @dataclass(frozen=True)
 class Taken:
-    """Lines of the rows that are read, how many are left out, and what is told."""
+    """Lines of the rows that are read, how many are left out, what is told, and the codes of the
+    warnings before the run.
+    """
 
     name: str
     content: Make
@@ -54,6 +56,7 @@ class Taken:
     skipped: int = 0
     settings: dict[str, Any] = field(default_factory=dict)
     source: str = ""
+    warnings: tuple[str, ...] = ()
 
 
 def row(text: str = "a") -> bytes:
@@ -137,9 +140,24 @@ SAVED_NOTHING = folder_of(
 
 REFUSED = [
     # letters and line ends
-    Refused("latin.txt", b"good\n\ncaf\xe9\n", "wrong_encoding", ("UTF-8", "byte 4"), 3),
     Refused(
-        "deep.csv", b"text\n" + b"abc\n" * 90_000 + b"caf\xe9\n", "wrong_encoding", (), 90_002, True
+        "latin.txt",
+        b"good\n\ncaf\xe9\n",
+        "wrong_encoding",
+        ("UTF-8", "byte 4"),
+        3,
+        settings={"encoding": "utf-8"},
+    ),
+    Refused(
+        "damaged.txt", "é ü\n\n".encode() + b"caf\xe9\n", "wrong_encoding", ("UTF-8", "byte 4"), 3
+    ),
+    Refused(
+        "deep.csv",
+        b"text\n" + b"abcdefghijk\n" * 800_000 + b"caf\xe9\n",
+        "wrong_encoding",
+        (),
+        800_002,
+        True,
     ),
     Refused("utf16.csv", "text\nhello\n".encode("utf-16-be"), "wrong_encoding", ("UTF-16",)),
     Refused("utf32.jsonl", '{"text": "a"}'.encode("utf-32"), "wrong_encoding", ("UTF-32",)),
@@ -305,6 +323,13 @@ TAKEN = [
         "nomark.jsonl", '{"text": "é"}\n'.encode("utf-16-be"), (1,), settings={"encoding": "utf-16"}
     ),
     Taken("latin.jsonl", b'{"text": "caf\xe9"}\n', (1,), settings={"encoding": "latin-1"}),
+    Taken(
+        "cafe.csv",
+        b"text\n" + b"abc\n" * 90_000 + b"caf\xe9\n",
+        tuple(range(2, 90_003)),
+        ("not UTF-8", "Western (Windows-1252)"),
+        warnings=("detected_encoding",),
+    ),
     Taken("windows.txt", b"\x93quoted\x94\n", (1,), settings={"encoding": "cp1252"}),
     Taken("crlf.jsonl", b'{"text": "a"}\r\n\r\n{"text": "b"}\r\n', (1, 3)),
     Taken("mac.jsonl", b'{"text": "a"}\r{"text": "b"}\r', (1, 2), ("carriage return",)),
@@ -349,7 +374,7 @@ TAKEN = [
         (1, 5),
         ("1 bad row was",),
         1,
-        settings={"on_bad_rows": "skip"},
+        settings={"on_bad_rows": "skip", "encoding": "utf-8"},
     ),
     Taken("packed.jsonl.gz", packed(b"\n" + rows(2)), (2, 3)),
     Taken("packed.csv.gz", packed(b"text\na\n"), (2,)),
@@ -436,7 +461,8 @@ def test_taken_and_told(case: Taken, tmp_path: Path) -> None:
     import datasets
 
     settings, _ = prepare(case, tmp_path)
-    assert not [p for p in problems(settings, tmp_path) if p.severity != "info"]
+    found = [p for p in problems(settings, tmp_path) if p.severity != "info"]
+    assert [(p.code, p.severity) for p in found] == [(c, "warning") for c in case.warnings]
     told = Recorder()
     context = make_context(tmp_path / "run", told)
     context.title, context.project_dir = "Dataset", tmp_path

@@ -62,7 +62,7 @@ class RowsPage(QWidget):
         self.files = MutedLabel("", self)
         self.files.setObjectName("row-files")
         self.cards = RowCards(self)
-        self.more = QPushButton("Load more rows", self)
+        self.more = QPushButton("Load More Rows", self)
         self.more.setObjectName("more-rows")
         self.more.clicked.connect(self._more)
         self.state = StatePage(self)

@@ -1,5 +1,6 @@
 """Detects the compression, encoding and line ends of a text file from its first 64 KB.
 
+The encoding of a file that starts with ASCII is judged at its first other characters, within 8 MB.
 Files that are not text are refused with their type.
 """
 
@@ -7,13 +8,28 @@ from __future__ import annotations
 
 import codecs
 import gzip
+import io
+import re
+import zlib
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
+from typing import Literal, cast
 
-from studio.data.reading.source import bad_file
+from studio.data.reading.source import Note, bad_file
+from studio.node_settings.dataset import ENCODINGS, Encoding
 
 SAVE_AS_UTF8 = "Save the file as UTF-8, or choose its encoding in the Dataset node."
 _HEAD = 1 << 16
+_SEARCHED = 1 << 23  # bytes in which the first character beyond ASCII is looked for
+_LATIN = ("cp1252", "cp1250", "cp1254", "cp1257", "cp1258")
+_DETECTED = (
+    *_LATIN,
+    *("cp1251", "koi8-r", "cp1253", "cp1255", "cp1256", "cp874"),
+    *("gb18030", "big5hkscs", "cp932", "euc_jis_2004", "cp949"),
+)
+_CODECS = {"euc_jis_2004": "euc_jp"}  # chardet's names for codecs of the settings
+_NEVER_IN_TEXT = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
 _GZIP = b"\x1f\x8b"
 
 
@@ -25,7 +41,7 @@ class Detected:
     encoding: str
     skip: int
     bare_cr: bool
-    notes: tuple[str, ...]
+    notes: tuple[Note, ...]
 
     @property
     def recoded(self) -> bool:
@@ -35,42 +51,57 @@ class Detected:
 
 def detect_encoding(path: Path, encoding: str) -> Detected:
     """Compression and encoding of a file; raises ``StudioError`` for a file that is not text."""
+    stat = path.stat()
+    return _detected(path, encoding, stat.st_mtime_ns, stat.st_size)
+
+
+@lru_cache(maxsize=64)
+def _detected(path: Path, encoding: str, changed_ns: int, size: int) -> Detected:
+    del changed_ns, size  # a changed file is judged again
     with path.open("rb") as file:
         head = file.read(_HEAD)
-    packed = head.startswith(_GZIP)
-    named = path.suffix.lower() == ".gz"
-    if packed and not named:
-        raise bad_file(
-            path,
-            "is gzip-compressed, but its name does not say so",
-            f"Rename it to {path.name}.gz, or unpack it first.",
-            "wrong_encoding",
-        )
-    notes = []
-    if named and not packed:
-        notes.append(f"{path.name} is called .gz, but is not compressed; it was read as it is.")
-    if packed:
-        with gzip.open(path) as file_:
-            head = _first_of(file_)
-    _refuse_archive(path, head)
-    codec, skip, more = _codec(path, head, encoding)
-    text = head[skip:]
+        packed = head.startswith(_GZIP)
+        named = path.suffix.lower() == ".gz"
+        if packed and not named:
+            raise bad_file(
+                path,
+                "is gzip-compressed, but its name does not say so",
+                f"Rename it to {path.name}.gz, or unpack it first.",
+                "wrong_encoding",
+            )
+        notes = []
+        if named and not packed:
+            notes.append(
+                Note(f"{path.name} is called .gz, but is not compressed; it was read as it is.")
+            )
+        text = file
+        if packed:
+            file.seek(0)
+            text = cast(io.BufferedReader, gzip.GzipFile(fileobj=file, mode="rb"))
+            head = _read(text, _HEAD)
+        _refuse_archive(path, head)
+        codec, skip, more = _codec(path, head, text, encoding)
+    letters = head[skip:]
     line_end, old = ("\n".encode(codec), "\r".encode(codec))
-    bare_cr = old in text and line_end not in text
+    bare_cr = old in letters and line_end not in letters
     if bare_cr:
-        more.append(f"{path.name} ends its lines with a bare carriage return; that was accepted.")
+        more.append(
+            Note(f"{path.name} ends its lines with a bare carriage return; that was accepted.")
+        )
     return Detected(packed, codec, skip, bare_cr, (*notes, *more))
 
 
-def _first_of(file: gzip.GzipFile) -> bytes:
-    """The part of the first bytes that can be decompressed; the reader reports damage with its line."""
-    head = b""
+def _read(file: io.BufferedReader, most: int) -> bytes:
+    """The next bytes; of damaged data what can be decompressed, as the reader reports the damage
+    with its line.
+    """
+    found = b""
     try:
-        while len(head) < _HEAD and (more := file.read1(_HEAD)):
-            head += more
-    except (EOFError, OSError):
+        while len(found) < most and (more := file.read1(most - len(found))):
+            found += more
+    except (EOFError, OSError, zlib.error):
         pass
-    return head
+    return found
 
 
 def _refuse_archive(path: Path, head: bytes) -> None:
@@ -108,15 +139,17 @@ def _refuse_archive(path: Path, head: bytes) -> None:
         )
 
 
-def _codec(path: Path, head: bytes, wanted: str) -> tuple[str, int, list[str]]:
-    """(codec, bytes of its byte order mark, notes)."""
+def _codec(
+    path: Path, head: bytes, rest: io.BufferedReader, wanted: str
+) -> tuple[str, int, list[Note]]:
+    """(codec, bytes of its byte order mark, notes); ``rest`` is the text after ``head``."""
     if head.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
         raise bad_file(path, "is UTF-32, not UTF-8 text", SAVE_AS_UTF8, "wrong_encoding")
     if head.startswith(codecs.BOM_UTF8):
-        return "utf-8", 3, [f"{path.name} starts with a byte order mark; it was left out."]
+        return "utf-8", 3, [Note(f"{path.name} starts with a byte order mark; it was left out.")]
     for mark, codec in ((codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be")):
         if head.startswith(mark) and wanted in ("auto", "utf-16"):
-            return codec, 2, [f"{path.name} is UTF-16; it was read as such."]
+            return codec, 2, [Note(f"{path.name} is UTF-16; it was read as such.")]
     likely = _unmarked_utf16(head)
     if wanted == "utf-16":
         return likely or "utf-16-le", 0, []
@@ -127,7 +160,79 @@ def _codec(path: Path, head: bytes, wanted: str) -> tuple[str, int, list[str]]:
             SAVE_AS_UTF8,
             "wrong_encoding",
         )
-    return ("utf-8" if wanted == "auto" else wanted), 0, []
+    if wanted != "auto":
+        return wanted, 0, []
+    codec = _guess(_beyond_ascii(head, rest))
+    if codec == "utf-8":
+        return codec, 0, []
+    note = Note(
+        f"{path.name} is not UTF-8; it was read as {ENCODINGS[codec]}, detected from its characters.",
+        "detected_encoding",
+        "encoding",
+        "Choose another encoding in the Dataset node if letters look wrong.",
+    )
+    return codec, 0, [note]
+
+
+def _beyond_ascii(head: bytes, rest: io.BufferedReader) -> bytes:
+    """The bytes from the line with the first character beyond ASCII on, as far as they were read."""
+    block, searched = head, len(head)
+    while block.isascii() and searched < _SEARCHED:
+        block = _read(rest, 1 << 20)
+        searched += len(block)
+        if not block:
+            break
+    first = re.search(rb"[\x80-\xff]", block)
+    if first is None:
+        return b""
+    start = block.rfind(b"\n", 0, first.start()) + 1
+    found = block[start : start + _HEAD]
+    return found if len(found) > _HEAD // 2 else found + _read(rest, _HEAD)
+
+
+def _guess(sample: bytes) -> Encoding:
+    """The encoding of text beyond ASCII; UTF-8 where no other is more likely."""
+    text = sample.decode("utf-8", errors="replace")
+    damaged = text.rstrip("\ufffd").count("\ufffd")  # a character may be cut at the end
+    if not damaged or sum(c > "\x7f" for c in text) - text.count("\ufffd") > damaged:
+        return "utf-8"  # single damaged characters are reported with their line
+    if _NEVER_IN_TEXT.search(sample):
+        return "utf-8"  # not text; refused at the first line that is not UTF-8
+    lines = b"".join(line for line in sample.splitlines(True) if not line.isascii())
+    if not any(c > "\x7f" and c.isalpha() for c in lines.decode("cp1252", errors="replace")):
+        return "cp1252"  # signs such as £ and quotation marks among ASCII letters
+    codec = _likeliest(lines, _DETECTED)
+    if codec not in _LATIN and _mixes_scripts(lines, codec):
+        codec = _likeliest(lines, _LATIN)
+    if codec and codec != "cp1252" and _same_text(lines, codec, "cp1252"):
+        return "cp1252"
+    return codec or "utf-8"
+
+
+def _likeliest(lines: bytes, codecs_: tuple[str, ...]) -> Encoding | Literal[""]:
+    import chardet  # takes time to import, and few files need it
+
+    found = chardet.detect(
+        lines, include_encodings=codecs_, compat_names=False, prefer_superset=True
+    )["encoding"]
+    named = _CODECS.get(str(found), str(found))
+    return cast(Encoding, named) if named in ENCODINGS else ""
+
+
+def _mixes_scripts(lines: bytes, codec: str) -> bool:
+    """Whether most words with letters beyond ASCII also have ASCII letters, as in “café”: such text
+    is Latin.
+    """
+    if codec not in ("cp1251", "koi8-r", "cp1253", "cp1255", "cp1256", "cp874"):
+        return False
+    words = re.findall(r"[^\W\d_]+", lines.decode(codec, errors="replace"))
+    beyond = [w for w in words if not w.isascii()]
+    mixed = [w for w in beyond if re.search("[A-Za-z]", w)]
+    return 2 * len(mixed) > len(beyond)
+
+
+def _same_text(lines: bytes, one: str, other: str) -> bool:
+    return lines.decode(one, errors="replace") == lines.decode(other, errors="replace")
 
 
 def _unmarked_utf16(head: bytes) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from studio.data.reading.input import Input, open_input
@@ -39,7 +40,7 @@ def rows_from(
 
 def is_lines(path: Path, options: ReadOptions, likely: bool) -> bool:
     """Whether a file contains JSON lines and not one JSON value; ``likely`` if both are possible."""
-    quiet = ReadOptions(options.encoding)
+    quiet = replace(options, note=lambda sentence: None)
     with open_input(path, quiet) as source:
         first = _next_line(source)
         second = _next_line(source)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from studio.data.reading.arrow import read_arrow
@@ -57,7 +58,7 @@ def read_rows(
     """
     options = options or ReadOptions()
     if quick:
-        options = ReadOptions(options.encoding, options.documents, QUICK_BYTES, options.note)
+        options = replace(options, limit=QUICK_BYTES)
     for number, row in enumerate(_read(check_file(path, options), path, options), start=1):
         if strict and row.error is not None:
             raise row.error

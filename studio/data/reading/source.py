@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from studio.errors import StudioError
+from studio.node_settings.dataset import Encoding
 
 HASHED_AT_ONCE = 1 << 20
-Encoding = Literal["auto", "utf-8", "utf-16", "latin-1", "cp1252"]
 Documents = Literal["file", "paragraph", "line"]
 
 
@@ -39,12 +39,28 @@ class SourceRow:
     ends_file: bool = False
 
 
+class Note(str):
+    """A sentence about something unusual in a file that was tolerated.
+
+    With a ``code`` it is also a warning before a run, beside the setting ``field``.
+    """
+
+    code: str
+    field: str
+    hint: str
+
+    def __new__(cls, sentence: str, code: str = "", field: str = "source", hint: str = "") -> Note:
+        made = super().__new__(cls, sentence)
+        made.code, made.field, made.hint = code, field, hint
+        return made
+
+
 @dataclass(frozen=True)
 class ReadOptions:
     """Options for reading files.
 
-    ``limit`` ends a quick check after about that many bytes; ``note`` is called with a sentence
-    about anything unusual that was tolerated.
+    ``limit`` ends a quick check after about that many bytes; ``note`` is called with a sentence, or
+    a ``Note``, about anything unusual that was tolerated.
     """
 
     encoding: Encoding = "auto"

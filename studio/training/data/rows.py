@@ -17,7 +17,7 @@ from typing import Any
 
 from studio.data.canonical import content_hash, to_arrow
 from studio.data.check import first_rows, options_of
-from studio.data.detect import Chosen, choose_format
+from studio.data.detect import Chosen, format_of
 from studio.data.drops import Drops
 from studio.data.reading.folder import is_hub
 from studio.data.reading.reader import read_rows
@@ -63,9 +63,7 @@ def _prepare(context: StepContext, settings: DatasetSettings) -> DatasetValue:
     strict = settings.on_bad_rows == "stop"
     rows = first_rows(own[0], options_of(settings), strict=strict)
     rows = rows or list(islice(read_rows(own[0], options_of(settings)), 1))  # one giant row
-    chosen = choose_format(
-        own[0], settings.format, settings.format_settings, rows, context.registry.variants["format"]
-    )
+    chosen = format_of(settings, own[0], rows, context.registry.variants["format"])
     if chosen.reason:
         context.notice(
             f"{own[0].name} was read as “{chosen.variant.title}” ({percent(chosen.confidence)} sure): "
@@ -181,15 +179,17 @@ class _Reading:
             if row.error is not None:
                 raise row.error
             side = self._split.side(self._ordinal - 1, row, validation_file=held_out)
-            canonical = {} if side == "left_out" else self._chosen.convert(row, path)
+            left_out = side == "left_out"
+            canonical, unused = ({}, ()) if left_out else self._chosen.read(row, path)
         except StudioError as error:
             if self._settings.on_bad_rows == "stop":
                 raise
             self.counted.bad(error, path, row.line)
             return None
-        if side == "left_out":
+        if left_out:
             self.counted.left_out += 1
             return None
+        self.counted.unused(unused, row)
         stored = to_arrow({**canonical, "line": row.line, "source": source})
         self.counted.keep(canonical, side == "validation", self._ordinal - 1)
         if self._split.compares_content:

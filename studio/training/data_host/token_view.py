@@ -12,12 +12,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from studio.data.canonical import messages_of, tools_of
+from studio.data.canonical import tools_of
 from studio.errors import errors_of
 from studio.preview.tokens import IGNORED, RoleSpan, State, Token, TokenRow
 from studio.training.data.source_order import SourceRow
 from studio.training.tokens.chat import TemplateRefused
 from studio.training.tokens.encoder import Encoded, Encoder, rendered
+from studio.training.tokens.ends import messages_to_render
 from studio.training.tokens.masks import Rendered, Span
 from studio.training.tokens.pieces import piece_starts
 from studio.training.tokens.spans import Conversation, turn_start
@@ -230,7 +231,9 @@ def _roles(
     if any(t.start is None for t in tokens):
         return ()
     if row.get("messages"):
-        spans = _message_spans(Conversation(tokenizer, messages_of(row), tools_of(row)), text)
+        spans = _message_spans(
+            Conversation(tokenizer, messages_to_render(tokenizer, row), tools_of(row)), text
+        )
     elif row.get("text") is None:
         asked = len(row["prompt"])
         spans = [("prompt", 0, asked), ("completion", asked, len(text))]

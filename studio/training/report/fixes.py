@@ -6,6 +6,7 @@ A fix is only offered if its node has the setting. It is applied like an edit by
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -52,6 +53,17 @@ def longer_fix(request: TokenRequest, lengths: Any, longest_taken: int | None) -
     return Fix("raise_max_length", title, (Change(request.train, "max_length", wanted),))
 
 
+def ignore_fix(request: TokenRequest, unused: Iterable[str]) -> Fix | None:
+    """State that columns and keys are intentionally not used."""
+    step = request.plan.step(request.dataset)
+    if step.type != "dataset":
+        return None
+    known = list(step.settings.get("ignored_columns") or ())
+    wanted = list(dict.fromkeys([*known, *(name.rpartition("[].")[2] for name in unused)]))
+    change = Change(step.node, "ignored_columns", wanted)
+    return Fix("ignore_columns", "Ignore these columns", (change,))
+
+
 def _rounded(length: int) -> int:
     return -(-length // _STEP) * _STEP
 
@@ -65,7 +77,21 @@ def _dataset_fixes(request: TokenRequest) -> dict[str, Fix | None]:
         "duplicate": alike and replace(alike, id="deduplicate"),
         "leak": leaks and replace(leaks, id="leaks_to_train"),
         "bad_row": bad and replace(bad, id="skip_bad_rows"),
+        "rendered_chat": _conversations_fix(request),
     }
+
+
+def _conversations_fix(request: TokenRequest) -> Fix | None:
+    """Read rendered conversations in the text column as messages."""
+    step = request.plan.step(request.dataset)
+    if step.type != "dataset" or step.settings.get("format") not in ("auto", "text"):
+        return None
+    own = dict(step.settings.get("format_settings") or {})
+    changes = [Change(step.node, "format", "rendered_chat")]
+    kept = {name: value for name, value in own.items() if name == "text_column"}
+    if kept != own:
+        changes.append(Change(step.node, "format_settings", kept))
+    return Fix("read_as_conversations", "Read as conversations", tuple(changes))
 
 
 def _dataset_fix(request: TokenRequest, setting: str, title: str, value: Any) -> Fix | None:
@@ -85,7 +111,7 @@ def drop_fix(request: TokenRequest, code: str, found: Found) -> Fix | None:
     numbers = ", ".join(str(p.number) for p in found.places)
     rows = "this row" if found.count == 1 else f"these {found.count} rows"
     wanted = ", ".join(filter(None, [str(step.settings["drop_rows"]), numbers]))
-    return Fix(f"drop_{code}", f"Leave out {rows}", (Change(step.node, "drop_rows", wanted),))
+    return Fix(f"drop_{code}", f"Exclude {rows}", (Change(step.node, "drop_rows", wanted),))
 
 
 def setting_of(request: TokenRequest, name: str) -> Any:

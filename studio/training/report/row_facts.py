@@ -13,12 +13,15 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from studio.data.rendered_chat import rendered_style
 from studio.errors import StudioError, errors_of
 from studio.preview.tokens import RowFlags
 from studio.training.data.by_number import Item
+from studio.training.report.control_tokens import control_token_in
 from studio.training.report.row_checks import damage, role_error, texts_of
 from studio.training.report.row_flags import flags_of
 from studio.training.tokens.encoder import Encoder, rendered
+from studio.training.tokens.ends import written_end
 from studio.training.tokens.labels import Encoded
 from studio.training.tokens.masks import Rendered, talks_of
 from studio.training.tokens.spans import Conversation
@@ -111,7 +114,7 @@ def _encoded(
     encoded = iter(rows)
     for item, texts, refused in waiting:
         parts = tuple(f for t in texts for f in flags_of(encoder, t, next(encoded)))
-        yield _facts(item, parts, refused)
+        yield _facts(encoder.tokenizer, item, parts, refused)
 
 
 def _talks(encoder: Encoder, items: Sequence[Item]) -> dict[int, Conversation | None]:
@@ -121,11 +124,15 @@ def _talks(encoder: Encoder, items: Sequence[Item]) -> dict[int, Conversation | 
     return dict(zip(rows, talks, strict=True))
 
 
-def _facts(item: Item, parts: tuple[RowFlags, ...], refused: StudioError | None) -> Facts:
+def _facts(
+    tokenizer: Any, item: Item, parts: tuple[RowFlags, ...], refused: StudioError | None
+) -> Facts:
     if item.row is None:
         code = "broken_file" if item.ends_file else "bad_row"
         return Facts(item, (), {code: _message(item.error) or "it cannot be read"})
-    marks = _text_marks(item.row)
+    marks = _text_marks(tokenizer, item.row)
+    if item.unused:
+        marks["unused_column"] = ", ".join(f"“{name}”" for name in item.unused)
     if refused is not None:
         return Facts(item, (), {"refused_row": _message(refused), **marks})
     facts = Facts(item, parts)
@@ -174,11 +181,18 @@ def _token_marks(facts: Facts) -> dict[str, str]:
     if any(p.empty_answer for p in parts):
         marks["empty_answer"] = "an empty answer"
     if any(p.one_token_answer for p in parts):
-        marks["one_token_answer"] = "an answer of one token"
+        marks["one_token_answer"] = "a one-token answer"
     return marks
 
 
-def _text_marks(row: Mapping[str, Any]) -> dict[str, str]:
-    marks = {"role_error": role_error(row)}
+def _text_marks(tokenizer: Any, row: Mapping[str, Any]) -> dict[str, str]:
+    style, end = rendered_style(row), written_end(tokenizer, row)
+    control = "" if style else control_token_in(tokenizer, row)
+    marks = {
+        "role_error": role_error(row),
+        "rendered_chat": style and f"in the style of {style}",
+        "control_tokens": control and f"“{control}” in its text",
+        "written_end": end and f"ends with “{end}”",
+    }
     marks["encoding"] = next((d for t in texts_of(row) if (d := damage(t))), "")
     return {code: words for code, words in marks.items() if words}

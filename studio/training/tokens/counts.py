@@ -19,8 +19,8 @@ class Counts:
     """Rows and tokens of one split; ``tokens`` and ``trained`` are counted after truncation.
 
     ``cut``, ``dropped``, ``split`` and ``divided`` count source rows that were truncated, excluded,
-    turned into one row per answer, or divided into ``pieces`` of their text. ``first`` maps these
-    names to the line of the first such row.
+    turned into one row per answer, or divided into ``pieces`` of their text; ``ended`` those that
+    already end with an end token. ``first`` maps these names to the line of the first such row.
     """
 
     rows: int = 0
@@ -31,10 +31,11 @@ class Counts:
     split: int = 0
     divided: int = 0
     pieces: int = 0
+    ended: int = 0
     first: dict[str, int] = field(default_factory=dict)
 
     def note(self, what: str, line: int) -> None:
-        """Count a row under ``cut``, ``dropped``, ``split`` or ``divided``."""
+        """Count a row under ``cut``, ``dropped``, ``split``, ``divided`` or ``ended``."""
         setattr(self, what, getattr(self, what) + 1)
         self.first.setdefault(what, line)
 
@@ -108,7 +109,7 @@ def tell(
         )
     if both.dropped:
         context.notice(
-            f"{_rows(both.dropped)} left out, because no token of them would be trained; the first "
+            f"{_rows(both.dropped)} skipped, because no token of them would be trained; the first "
             f"is line {both.first['dropped']}.",
             "Their answers are missing or lie beyond the max length.",
         )
@@ -116,6 +117,13 @@ def tell(
         context.notice(
             f"{_rows(both.split)} split into one row per answer, because the chat template shows "
             "earlier answers differently.",
+            level="info",
+        )
+    if both.ended:
+        one = both.ended == 1
+        context.notice(
+            f"{'1 row already ends' if one else f'{both.ended} rows already end'} an answer or a text with "
+            f"an end token; no second one is added. The first is line {both.first['ended']}.",
             level="info",
         )
     if plain_template:
@@ -127,8 +135,8 @@ def tell(
         )
     share = percent(train.trained / max(1, train.tokens))
     context.notice(
-        f"{train.rows} rows to train on, {train.tokens} tokens; {train.trained} of them "
-        f"({share}) are trained.",
+        f"{train.rows} training rows with {train.tokens} tokens; the loss is computed on "
+        f"{train.trained} of them ({share}).",
         level="info",
     )
 

@@ -26,7 +26,7 @@ from studio.training.tokens.chat import (
     load_tokenizer,
 )
 from studio.training.tokens.counts import Counts, refuse_empty, tell, tell_added_end
-from studio.training.tokens.ends import Ends
+from studio.training.tokens.ends import Ends, written_end
 from studio.training.tokens.labels import Encoded, encoded, span_of_tokens, token_pieces
 from studio.training.tokens.masks import IGNORED, Rendered, UnprovableMask, render_row, talks_of
 from studio.training.tokens.pieces import pieces_of
@@ -184,7 +184,8 @@ def _from_cache(
     counts = token_cache.fetch(key, folder, context.check)
     if counts is not None:
         context.notice(
-            "Tokens taken from the cache: rows, tokenizer and settings are as before.", level="info"
+            "Tokens read from the cache: rows, tokenizer and settings have not changed.",
+            level="info",
         )
         return Counts(**counts["train"]), Counts(**counts["validation"])
     train, held_out = _write(context, dataset, encoder, folder, key)
@@ -245,6 +246,8 @@ def _batches(
     for index, (row, parts) in enumerate(_rendered_rows(encoder, rows)):
         if len(parts) > 1:
             counts.note("split", row["line"])
+        if written_end(encoder.tokenizer, row):
+            counts.note("ended", row["line"])
         texts += parts
         origins += [Origin(row["line"], row["source"], index)] * len(parts)
         size += sum(len(r.text) for r in parts)

@@ -13,9 +13,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from studio.data.canonical import messages_of, tools_of, weights_of
+from studio.data.canonical import tools_of, weights_of
 from studio.preview.tokens import IGNORED
 from studio.training.tokens.chat import Message, TemplateRefused
+from studio.training.tokens.ends import messages_to_render
 from studio.training.tokens.spans import (
     Conversation,
     Span,
@@ -71,7 +72,9 @@ def talks_of(
     """The conversations of canonical rows, with the texts that ``render_row`` compares rendered
     together; ``None`` for other rows."""
     talks = [
-        Conversation(tokenizer, messages_of(row), tools_of(row)) if row.get("messages") else None
+        Conversation(tokenizer, messages_to_render(tokenizer, row), tools_of(row))
+        if row.get("messages")
+        else None
         for row in rows
     ]
     render_ahead([(t, _wanted(t, r, train_on)) for t, r in zip(talks, rows, strict=True) if t])

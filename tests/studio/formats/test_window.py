@@ -117,7 +117,7 @@ def test_any_row_of_a_hundred_thousand_is_there_within_a_second(tmp_path: Path) 
 
 def test_bad_rows_are_rows_with_an_error(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_bytes(
-        b'{"text": "a"}\n{broken\n\n{"text": "caf\xe9"}\n{"text": "b"}\n'
+        '{"text": "é ü"}\n{broken\n\n'.encode() + b'{"text": "caf\xe9"}\n{"text": "b"}\n'
     )
     with window(tmp_path, source="a.jsonl") as shown:
         rows = shown.rows(1, 10)

@@ -214,7 +214,7 @@ def single_turns(count: int) -> list[list[dict[str, str]]]:
     chats = [json.loads(r)["messages"] for r in rows]
     talk = (ASSETS / "chatterbot_en_alpaca.jsonl").read_text(encoding="utf-8").splitlines()[:count]
     pairs = [(r["instruction"], r["output"]) for r in map(json.loads, talk)]
-    odd = [("a", "\n b"), ("a ", " b"), ("ü雪", "🙂 ok"), ("", "\n\n"), ("a", "b<|im_end|>")]
+    odd = [("a", "\n b"), ("a ", " b"), ("ü雪", "🙂 ok"), ("", "\n\n"), ("a", "<|im_end|>b")]
     return chats + [messages(f"u:{q}", f"a:{a}") for q, a in [*pairs, *odd]]
 
 
@@ -366,7 +366,7 @@ def test_long_rows_are_cut_and_counted(tmp_path: Path) -> None:
     assert [len(r) for r in tokens.train["input_ids"]] == [23, 30]
     said = sentences_of(recorder)
     assert any("2 rows were longer than 30 tokens" in s and "line 2" in s for s in said)
-    assert any("1 row was left out" in s and "line 3" in s for s in said)
+    assert any("1 row was skipped" in s and "line 3" in s for s in said)
 
 
 def test_nothing_to_train_on_is_an_error(tmp_path: Path) -> None:

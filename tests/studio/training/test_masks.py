@@ -19,6 +19,8 @@ class _Tokenizer:
 
     chat_template = TEMPLATE
     special_tokens_map: dict[str, str] = {}
+    added_tokens_decoder: dict[int, Any] = {}
+    all_special_tokens: tuple[str, ...] = ()
 
     def apply_chat_template(
         self, messages: Any, *, tools: Any, tokenize: bool, add_generation_prompt: bool

@@ -252,6 +252,11 @@ CASES: dict[str, Case] = {
         "row": {"text": "T", "label": "pos"},
         "turns": f"u{LABEL}T|Apos",
     },
+    "rendered_chat": {
+        "format": "rendered_chat",
+        "row": {"text": "### Human: Q### Assistant: A"},
+        "turns": "uQ|AA",
+    },
     "custom": {
         "format": "custom",
         "row": {"q": "Q", "a": "A"},
