@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Mapping
 from contextlib import ExitStack
-from functools import cache, partial
-from itertools import islice
+from dataclasses import replace
+from itertools import count, islice
 from pathlib import Path
 
 from studio.data.check import first_rows, options_of
 from studio.data.detect import Chosen, format_of
+from studio.data.reading.conversations import Conversations, columns_of
 from studio.data.reading.index import FileIndex, index_of
 from studio.data.reading.input import Input, open_seekable
 from studio.data.reading.reader import check_file, kind_of, read_rows
@@ -25,6 +26,7 @@ from studio.graph.node_type import Variant
 from studio.node_settings.dataset import DatasetSettings
 
 _MOST_OPEN = 16
+_AT_ONCE = 256
 
 
 class SourceWindow:
@@ -66,13 +68,17 @@ class SourceWindow:
         total = sum(self._size(i) for i in range(self._own))
         return min(total, self.settings.limit) if self.settings.limit else total
 
+    def has_unreadable_file(self) -> bool:
+        """Whether no row of one of the files can be read."""
+        return any(isinstance(self._index(i), StudioError) for i in range(len(self.files)))
+
     def remarks(self, *, numbers: bool) -> list[str]:
         """What the names of the files decide, and which files are left out; with ``numbers`` of
         rows, for which all files are read."""
         sides = (0, 0, 0)
         if numbers and (self.sources.by_name or self.sources.test):
             own = self.own_count()
-            sides = own, self.count() - own, count_test_rows(self.sources)
+            sides = own, self.count() - own, count_test_rows(self.sources, self.chosen)
         found = (*describe_sources(self.sources, *sides), *self.sources.remarks)
         return [remark.sentence for remark in found]
 
@@ -116,7 +122,13 @@ class SourceWindow:
     def _make(self, path: Path) -> FileIndex | StudioError:
         try:
             check_file(path, self._options)
-            return index_of(path, kind_of(path, self._options), self._options, self._opened)
+            index = index_of(path, kind_of(path, self._options), self._options, self._opened)
+            first = next(iter(index.rows(0, 1)), None)
+            columns = columns_of(path, first, self._options) if first is not None else None
+            if columns is None:
+                return index
+            rows = (row for at in count(0, _AT_ONCE) for row in index.rows(at, at + _AT_ONCE))
+            return Conversations(path, columns, islice(rows, index.count()))
         except StudioError as error:
             return error
 
@@ -146,19 +158,10 @@ def open_window(
     return SourceWindow(sources, chosen)
 
 
-def count_test_rows(sources: Sources) -> int:
+def count_test_rows(sources: Sources, chosen: Chosen) -> int:
     """The number of rows in the test files; 0 if one of them cannot be read."""
-    total = 0
-    options = options_of(sources.settings)
-    for path in sources.test:
-        try:
-            check_file(path, options)
-            with ExitStack() as stack:
-                opened = cache(partial(open_seekable, options=options, stack=stack))
-                total += index_of(path, kind_of(path, options), options, opened).count()
-        except (StudioError, OSError):
-            return 0
-    return total
+    with SourceWindow(replace(sources, train=(), validation=sources.test), chosen) as tests:
+        return 0 if tests.has_unreadable_file() else tests.count()
 
 
 def _all_rows(path: Path, options: ReadOptions) -> list[SourceRow]:

@@ -8,8 +8,8 @@ from typing import Any, Literal
 from studio.graph.schema import Settings, setting
 
 AUTOMATIC = "fraction"
-"""The default of ``split_mode``: by the names of files and folders, otherwise a share. Its value is
-that of the share in earlier versions, whose projects keep their meaning where no name decides."""
+"""The default of ``split_mode``: by the names of files and folders, otherwise a fraction. Its value is
+that of the fraction in earlier versions, whose projects keep their meaning where no name decides."""
 Encoding = Literal[
     "auto",
     "utf-8",
@@ -90,6 +90,15 @@ class DatasetSettings(Settings):
     format_settings: dict[str, Any] = setting(
         {}, "Format settings", "Settings of the selected format.", advanced=True
     )
+    row_unit: Literal["auto", "example", "message"] = setting(
+        "auto",
+        "One row is",
+        "Detect joins the rows of a table with one message per row (columns such as conversation_id, "
+        "role and content, or message_id and parent_id) into conversations.",
+        group="Rows",
+        advanced=True,
+        choice_labels={"auto": "Detect", "example": "An example", "message": "A message"},
+    )
     ignored_columns: list[str] = setting(
         [],
         "Ignored columns",
@@ -105,16 +114,16 @@ class DatasetSettings(Settings):
         "Validation rows",
         "How validation rows are selected. Validation rows are not trained on. Automatic uses the "
         "files or folders of a folder that are named train, validation (valid, val, dev, eval) and "
-        "test, or the splits of its dataset card; if there are no validation files, a share of the "
+        "test, or the splits of its dataset card; if there are no validation files, a fraction of the "
         "training rows is held out. With the other choices, training and validation files of a "
-        "folder are split together. Test files of a folder are never used. With a share, "
+        "folder are split together. Test files of a folder are never used. With a fraction, "
         "appending rows to the file never moves an existing row to the other side; with a fixed "
         "number, appended rows may replace validation rows. All rows of a group stay on the same "
         "side.",
         group="Split",
         choice_labels={
             "fraction": "Automatic",
-            "share": "A share",
+            "share": "A fraction",
             "count": "A number",
             "column": "By column",
             "group": "Share of groups",
@@ -124,7 +133,7 @@ class DatasetSettings(Settings):
     )
     validation_fraction: float = setting(
         0.1,
-        "Validation share",
+        "Validation fraction",
         "Fraction of the rows (or groups) held out for validation. Typical values are 0.05 to "
         "0.2; 0 disables validation.",
         ge=0.0,

@@ -79,7 +79,8 @@ def _prepare(context: StepContext, settings: DatasetSettings) -> DatasetValue:
     counted.tell(context)
     _refuse_too_few(files[0], counted, settings)
     train, validation = split_rows(context, settings, counted, name)
-    for remark in describe_sources(sources, train, validation, count_test_rows(sources)):
+    test = count_test_rows(sources, chosen)
+    for remark in describe_sources(sources, train, validation, test):
         context.notice(remark.sentence, remark.hint, remark.level)
     context.artifact("dataset", context.folder, rows=train + validation, format=chosen.variant.id)
     return DatasetValue(
@@ -260,8 +261,8 @@ def _refuse_too_few(path: Path, counted: RowCounts, settings: DatasetSettings) -
     if counted.rows == 1 and (shares or settings.split_mode == "count"):
         error = bad_file(
             path,
-            "holds one row, too few to keep a share of them for validation",
-            "Set the validation share to 0, or add rows.",
+            "holds one row, too few to hold out a fraction for validation",
+            "Set the validation fraction to 0, or add rows.",
             "too_few_rows",
         )
         error.field = "validation_fraction"
