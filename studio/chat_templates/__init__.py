@@ -50,7 +50,7 @@ _LIBRARY = (
     TemplateInfo(
         "mistral",
         "Mistral (v0.3)",
-        "<s>[INST] …[/INST] …</s>; the system message stands in the first question",
+        "<s>[INST] …[/INST] …</s>; the system message is part of the first question",
         ("[INST]", "[/INST]"),
     ),
     TemplateInfo(
@@ -63,28 +63,28 @@ _LIBRARY = (
     TemplateInfo(
         "gemma",
         "Gemma",
-        "<bos><start_of_turn>user ⏎ …<end_of_turn>; the system message stands in the "
-        "first question",
+        "<bos><start_of_turn>user ⏎ …<end_of_turn>; the system message is part of the first "
+        "question",
         ("<start_of_turn>", "<end_of_turn>"),
     ),
     TemplateInfo(
         "phi-3",
         "Phi-3",
-        "<|user|> ⏎ …<|end|>; without the end-of-text token after the whole",
+        "<|user|> ⏎ …<|end|>; without an end-of-text token at the end",
         ("<|system|>", "<|user|>", "<|assistant|>", "<|end|>"),
     ),
     TemplateInfo("phi-4", "Phi-4", "<|im_start|>user<|im_sep|>…<|im_end|>", (*_TURN, "<|im_sep|>")),
     TemplateInfo(
         "qwen-2.5",
         "Qwen 2.5",
-        "ChatML with a system message of its own, and tools",
+        "ChatML with a default system message and tools",
         _TURN,
         tools=True,
     ),
     TemplateInfo(
         "qwen-3",
         "Qwen 3",
-        "ChatML with thoughts in <think> before the last answer, and tools",
+        "ChatML with reasoning in <think> before the last answer, and tools",
         (*_TURN, "<think>", "</think>"),
         tools=True,
     ),
@@ -128,7 +128,7 @@ def mistake_in(source: str) -> str:
     try:
         ImmutableSandboxedEnvironment(extensions=[Generation, loopcontrols]).parse(source)
     except TemplateSyntaxError as error:
-        return f"has a mistake in line {error.lineno}: {error.message}".rstrip(".")
+        return f"has a syntax error in line {error.lineno}: {error.message}".rstrip(".")
     except RecursionError:
         return "is nested too deeply"
     return ""

@@ -132,5 +132,5 @@ def _ask(template: ChatTemplate, chats: list[Chat], *, marks: bool) -> Any:
     slow = time.monotonic() - started >= seconds / 2
     _ended[template.source] += 1
     if slow:
-        return TemplateFailed(0, f"was ended after {seconds:g} seconds", slow=True)
-    return TemplateFailed(0, "the program that renders templates ended unexpectedly")
+        return TemplateFailed(0, f"was stopped after {seconds:g} seconds", slow=True)
+    return TemplateFailed(0, "the process that renders templates exited unexpectedly")

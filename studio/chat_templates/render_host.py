@@ -48,10 +48,10 @@ class _Bounded(ImmutableSandboxedEnvironment):
         if operator == "*":
             for text, times in ((left, right), (right, left)):
                 if isinstance(text, (str, list, tuple)) and isinstance(times, int):
-                    _refuse(len(text) * times > _LARGEST_REPEAT, "repeats something too often")
+                    _refuse(len(text) * times > _LARGEST_REPEAT, "repeats a sequence too often")
         elif isinstance(left, int) and isinstance(right, int):
             bits = left.bit_length() * max(right, 0)
-            _refuse(bits > _LARGEST_POWER_BITS, "takes a power that is too large")
+            _refuse(bits > _LARGEST_POWER_BITS, "computes a power that is too large")
         return super().call_binop(context, operator, left, right)
 
 
@@ -87,7 +87,7 @@ def render(sources: list[str], row: dict[str, Any], largest: int) -> dict[str, A
         except MemoryError:
             return {"at": index, "error": "needs too much memory"}
         except RecursionError:
-            return {"at": index, "error": "calls itself without an end"}
+            return {"at": index, "error": "calls itself without end"}
         except (
             TemplateError,
             ArithmeticError,
@@ -104,7 +104,7 @@ def _text(template: Any, row: dict[str, Any], largest: int) -> str:
     pieces, length = [], 0
     for piece in template.generate({"row": row, **row}):
         length += len(piece)
-        _refuse(length > largest, f"makes more than {largest:,} characters")
+        _refuse(length > largest, f"renders more than {largest:,} characters")
         pieces.append(piece)
     return "".join(pieces)
 
@@ -163,7 +163,7 @@ def _chat(request: dict[str, Any], messages: list[Any], tools: Any, ask: bool) -
             **request["tokens"],
         )
         largest = request["largest"]
-        _refuse(len(text) > largest, f"makes more than {largest:,} characters")
+        _refuse(len(text) > largest, f"renders more than {largest:,} characters")
     except MemoryError:
         return {"error": "needs too much memory"}
     except Exception as error:  # a template may fail in any way that Jinja can

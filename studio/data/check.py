@@ -243,6 +243,6 @@ def _first_rows(
     except StudioError as error:
         rows = error
     if rows == [] and path.stat().st_size < 256 * 1024:
-        rows = bad_file(path, "holds no rows", "Choose a file with rows in it.", "no_rows")
+        rows = bad_file(path, "contains no rows", "Choose a file that contains rows.", "no_rows")
     found = (n for n in dict.fromkeys(notes) if isinstance(n, Note) and n.code)
     return rows, tuple(found)

@@ -118,7 +118,7 @@ def answered(messages: Sequence[Message], name: str) -> list[Message]:
     """The messages unchanged; raises ``RowError`` if none is by the assistant."""
     if not any(m["role"] == "assistant" for m in messages):
         raise RowError(
-            f"has no answer: none of the {len(messages)} messages is the assistant's",
+            f"has no answer: none of its {len(messages)} messages has the role assistant",
             "Add an assistant message, or remove the row.",
             column=name,
             code="no_answer",
@@ -146,7 +146,7 @@ def untrained(messages: Sequence[Message]) -> list[Message]:
 def _message(given: Any, place: str, name: str, keys: Keys) -> Message:
     if not isinstance(given, Mapping):
         raise RowError(
-            f"has no object in {place}",
+            f"does not contain an object in {place}",
             "Write each message as an object with role and content.",
             column=name,
             code="not_messages",
@@ -195,8 +195,8 @@ def _key(given: Mapping[str, Any], wanted: Sequence[str], place: str, name: str)
     key = named(tuple(given), wanted[0], wanted[1:])
     if key is None:
         raise RowError(
-            f"lacks “{wanted[0]}” in {place}; the keys there are {', '.join(map(str, given)) or 'none'}",
-            "Name the right key in the format settings.",
+            f"has no key “{wanted[0]}” in {place}; its keys are {', '.join(map(str, given)) or 'none'}",
+            "Enter the correct key in the format settings.",
             column=name,
             code="missing_column",
         )
@@ -219,7 +219,7 @@ def _weight(given: Mapping[str, Any], place: str, name: str) -> float | None:
     """The weight of a message: ``weight``, or 0 if ``train`` is false."""
     value, train = given.get("weight"), given.get("train")
     if not isinstance(train, bool | None):
-        raise _bad_weight(f"has {train!r} as “train” of {place}", name)
+        raise _bad_weight(f"has {train!r} as “train” in {place}", name)
     if value is not None and (
         isinstance(value, bool) or not isinstance(value, (int, float)) or not _in_range(value)
     ):
@@ -236,7 +236,8 @@ def _in_range(value: float) -> bool:
 def _bad_weight(what: str, name: str) -> RowError:
     return RowError(
         what[:300],
-        "A weight is a number from 0 (not trained) on, 1 is usual; “train” is true or false.",
+        "A weight is a number of at least 0; 0 is not trained and 1 is the "
+        "default. “train” is true or false.",
         column=name,
         code="bad_weight",
     )
@@ -309,8 +310,8 @@ def _part(part: Any, number: int, place: str, name: str) -> str:
         f"of type {part.get('type')!r}" if isinstance(part, Mapping) else f"that is {kind_of(part)}"
     )
     raise RowError(
-        f"has a part {kind} in {place} (part {number}), where only text can be trained"[:300],
-        "Remove that part or the row.",
+        f"contains a part {kind} in {place} (part {number}); only text can be trained on"[:300],
+        "Remove the part or the row.",
         column=name,
         code="not_text",
     )

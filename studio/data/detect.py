@@ -188,8 +188,8 @@ def choose_format(
         columns = ", ".join(_columns(rows)) or "none"
         raise bad_file(
             path,
-            f"fits no known format; its columns are {columns}",
-            "Choose the format, and name its columns in the format settings.",
+            f"matches no known format; its columns are {columns}",
+            "Choose the format, and enter its columns in the format settings.",
             "unknown_format",
         )
     variant, detection = found[0]
@@ -258,7 +258,7 @@ def _rival(found: Sequence[tuple[Variant, Detection]]) -> str:
     if len(found) < 2 or next_best.confidence < _SURE_ENOUGH:
         return ""
     close = best.confidence - next_best.confidence < _CLOSE
-    return f"; “{other.title}” would fit too" if close else ""
+    return f"; “{other.title}” also matches" if close else ""
 
 
 def detect(

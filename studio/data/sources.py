@@ -44,7 +44,7 @@ def sources_of(settings: DatasetSettings, project_dir: Path, *, downloads: bool 
     """The files of the settings; raises ``StudioError`` when none is chosen or found, or when a
     choice is left to the user.
 
-    If ``downloads`` is set, a data set on the hub may still have to be downloaded, and has no files
+    If ``downloads`` is set, a dataset on the Hub may still have to be downloaded, and has no files
     until then.
     """
     found, elsewhere = _found(settings, project_dir, downloads)
@@ -97,9 +97,13 @@ def describe_sources(
     if count:
         what = _listed(sources.test) if sources.test else _count(count, "file")
         share = "" if sources.validation else _share(sources.settings)
+        they = (
+            "is excluded as a test split: it is"
+            if count == 1
+            else "are excluded as a test split: they are"
+        )
         yield Remark(
-            f"{what}{_rows(test)} {'is' if count == 1 else 'are'} left out, because the name is that "
-            f"of a test split: used neither for training nor for validation.{share}",
+            f"{what}{_rows(test)} {they} used neither for training nor for validation.{share}",
             "To train on test files, choose the files themselves.",
             "info",
             "test_left_out",
@@ -123,8 +127,8 @@ def source_path(source: str, project_dir: Path) -> Path:
 
 
 def dataset_files(settings: DatasetSettings, project_dir: Path) -> Iterator[Path]:
-    """The files of a Dataset node that its result depends on; none while they have an error. A data
-    set on the hub is identified by its name and revision."""
+    """The files of a Dataset node that its result depends on; none while they have an error. A dataset
+    on the Hub is identified by its name and revision."""
     try:
         sources = sources_of(settings, project_dir, downloads=True)
     except (StudioError, OSError, ValueError):
@@ -140,7 +144,7 @@ def dataset_files(settings: DatasetSettings, project_dir: Path) -> Iterator[Path
 
 
 def _found(settings: DatasetSettings, project_dir: Path, downloads: bool) -> tuple[Found, int]:
-    """The files of the source by their names, and the number of test files on the hub."""
+    """The files of the source by their names, and the number of test files on the Hub."""
     if not settings.source.strip():
         raise _no_file("no file is chosen", "source")
     if is_hub(settings.source):
@@ -183,8 +187,8 @@ def _fetched(settings: DatasetSettings, validation: bool, downloads: bool) -> Fe
         return found or Fetched((), "")
     field = "validation_source" if validation else "source"
     raise StudioError(
-        f"{str(getattr(settings, field)).strip()} is on the hub and not on this machine yet.",
-        hint="Run the Dataset node once; what is fetched is kept.",
+        f"{str(getattr(settings, field)).strip()} is a dataset on the Hub that is not on this machine yet.",
+        hint="Run the Dataset node to download it.",
         field=field,
         code="not_fetched",
     )

@@ -117,9 +117,9 @@ class DatasetSettings(Settings):
         "test, or the splits of its dataset card; if there are no validation files, a fraction of the "
         "training rows is held out. With the other choices, training and validation files of a "
         "folder are split together. Test files of a folder are never used. With a fraction, "
-        "appending rows to the file never moves an existing row to the other side; with a fixed "
-        "number, appended rows may replace validation rows. All rows of a group stay on the same "
-        "side.",
+        "appending rows to the file never moves an existing row to another split; with a fixed "
+        "number, appended rows may replace validation rows. All rows of a group stay in the same "
+        "split.",
         group="Split",
         choice_labels={
             "fraction": "Automatic",
@@ -308,7 +308,7 @@ class DatasetSettings(Settings):
         "records its commit.",
         group="Hub",
         advanced=True,
-        placeholder="newest",
+        placeholder="latest",
         max_length=200,
     )
     hub_look_for_updates: bool = setting(

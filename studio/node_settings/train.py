@@ -514,9 +514,9 @@ class TrainSettings(Settings):
         group="Evaluation and checkpoints",
         advanced=True,
         choice_labels={
-            "steps": "Max steps",
+            "steps": "Steps",
             "epoch": "Fraction of an epoch",
-            "run": ("Fraction of the run"),
+            "run": "Fraction of the run",
         },
     )
     eval_steps: int = setting(
@@ -638,7 +638,7 @@ class TrainSettings(Settings):
         ge=0.0,
         le=2.0,
         step=0.1,
-        special={0.0: "likeliest"},
+        special={0.0: "most likely token"},
         advanced=True,
     )
 

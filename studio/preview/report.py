@@ -17,10 +17,10 @@ Severity = Literal["error", "warning", "info"]
 
 KINDS: dict[str, str] = {
     "nothing_trained": "Nothing would be trained",
-    "broken_file": "Files that cannot be read to their end",
+    "broken_file": "Files that cannot be read completely",
     "bad_row": "Rows that cannot be read",
     "refused_row": "Rows that cannot be trained on",
-    "zero_trained": "Rows with nothing to train",
+    "zero_trained": "Rows without trained tokens",
     "empty_answer": "Empty answers",
     "one_token_answer": "One-token answers",
     "cut_answer": "Truncated answers",

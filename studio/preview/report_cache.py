@@ -96,7 +96,7 @@ def kept_problems(settings: Settings, context: CheckContext) -> Iterable[Problem
     for finding in report.errors:
         if finding.code == NOTHING_TRAINED:
             yield context.problem(
-                f"the data report says that nothing would be trained: {finding.sentence}",
-                hint="Look at the rows in the token view, and at the fixes that the report offers.",
+                f"the data report shows that nothing would be trained: {finding.sentence}",
+                hint="Check the rows in the Tokens tab and the fixes in the Report tab.",
                 code=NOTHING_TRAINED,
             )

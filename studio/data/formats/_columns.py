@@ -58,33 +58,35 @@ class BesideSettings(Settings):
     system_column: str = setting(
         "system",
         "System column",
-        "A system message. “system_prompt”, “system_message” and similar names are found too. Leave it "
-        "empty to ignore such a column.",
+        "Column with a system message. May be missing. Also detected: “system_prompt”, "
+        "“system_message” and similar names. Leave empty to ignore such columns.",
         max_length=200,
         advanced=True,
     )
     history_column: str = setting(
         "history",
         "History column",
-        "Earlier turns: a list of [question, answer] pairs, or of messages. “chat_history”, "
-        "“conversation_history” and similar names are found too. Leave it empty to ignore such a column.",
+        "Column with earlier turns: a list of [question, answer] pairs or of messages. May be "
+        "missing. Also detected: “chat_history”, “conversation_history” and similar names. Leave "
+        "empty to ignore such columns.",
         max_length=200,
         advanced=True,
     )
     tools_column: str = setting(
         "tools",
         "Tools column",
-        "The tools that the model may call: a list or JSON text. “functions”, “available_tools” and "
-        "“tool_definitions” are found too. Leave it empty to ignore such a column.",
+        "Column with the tools that the model may call: a list or JSON text. May be missing. Also "
+        "detected: “functions”, “available_tools” and “tool_definitions”. Leave empty to ignore "
+        "such columns.",
         max_length=200,
         advanced=True,
     )
     reasoning_column: str = setting(
         "reasoning",
         "Reasoning column",
-        "What the model thinks before its last answer. “reasoning_content”, “thinking”, “thoughts”, "
-        "“cot”, “chain_of_thought”, “rationale” and “Complex_CoT” are found too. Leave it empty to ignore "
-        "such a column.",
+        "Column with the reasoning before the last answer. May be missing. Also detected: "
+        "“reasoning_content”, “thinking”, “thoughts”, “cot”, “chain_of_thought”, “rationale” and "
+        "“Complex_CoT”. Leave empty to ignore such columns.",
         max_length=200,
         advanced=True,
     )

@@ -199,7 +199,7 @@ def _refuse_unnamed(
             raise bad_file(
                 path,
                 f"has a column without a name (column {place + 1})",
-                "Give every column a name of its own in the first line.",
+                "Give each column a unique name in the first line.",
                 "bad_header",
                 line=line,
             )
@@ -212,12 +212,12 @@ def _left_out(path: Path, table: Table) -> Iterator[str]:
         which = "the first column" if one else f"the first {len(table.index)} columns"
         yield (
             f"{path.name}: {which} {'counts' if one else 'count'} the rows and "
-            f"{'has' if one else 'have'} no name, as pandas writes the index; left out."
+            f"{'has' if one else 'have'} no name, as pandas writes the index; ignored."
         )
     empty = table.header.count("") - len(table.index)
     if empty:
         columns = "1 column" if empty == 1 else f"{empty} columns"
-        yield f"{path.name}: {columns} without a name and without values left out."
+        yield f"{path.name}: {columns} without a name and without values ignored."
 
 
 def _chained(first: Sequence[_Line], lines: Iterator[_Line]) -> Iterator[_Line]:
@@ -237,7 +237,7 @@ def _records(
         except StopIteration:
             if blank:
                 rows = "1 empty row" if blank == 1 else f"{blank} empty rows"
-                options.note(f"{source.path.name}: {rows} left out.")
+                options.note(f"{source.path.name}: {rows} ignored.")
             return
         except csv.Error as error:
             if options.limit is not None and lines.ended and source.file.read(1):
@@ -272,7 +272,7 @@ def _row(source: Input, table: Table, lines: _Lines, record: list[str]) -> Sourc
     if error is None and any("\0" in value for value in record):
         error = bad_file(
             source.path,
-            "holds NUL characters, which no text has",
+            "contains NUL characters, which are not valid in text",
             "Save the table again as CSV.",
             "bad_character",
             line=line,
@@ -304,7 +304,7 @@ def _unnamed_error(record: list[str], table: Table, path: Path, line: int) -> St
         return bad_file(
             path,
             f"has a value in column {place + 1}, which has no name in the first line",
-            "Give every column a name of its own in the first line.",
+            "Give each column a unique name in the first line.",
             "bad_header",
             line=line,
         )
@@ -314,13 +314,13 @@ def _unnamed_error(record: list[str], table: Table, path: Path, line: int) -> St
 def _broken(path: Path, line: int, reason: str, ended: bool) -> StudioError:
     what = f"is not valid CSV ({reason})"
     if ended or "64 MB" in reason or "field larger" in reason:
-        what = "opens a quoted value that never ends"
+        what = "starts a quoted value that is not closed"
     elif "new-line character" in reason:
-        what = "holds a bare carriage return"
+        what = "contains a bare carriage return"
     return bad_file(
         path,
         what,
-        "Correct the quotes of that record; write a quote inside a value twice.",
+        "Correct the quotes in that record; a quote inside a value is written twice.",
         "corrupt_csv",
         line=line,
     )
@@ -340,8 +340,8 @@ def _header(record: list[str], path: Path, line: int) -> tuple[str, ...]:
         if names.count(name) > 1:
             raise bad_file(
                 path,
-                f"names the column “{name}” twice",
-                "Give every column a name of its own in the first line.",
+                f"has the column name “{name}” twice",
+                "Give each column a unique name in the first line.",
                 "bad_header",
                 line=line,
             )
@@ -356,8 +356,8 @@ def _width_error(
     values = "1 value" if len(record) == 1 else f"{len(record)} values"
     return bad_file(
         path,
-        f"has {values}, but the first line names {len(header)} columns",
-        "Put values that hold the separator in double quotes.",
+        f"has {values}, but the first line has {len(header)} columns",
+        "Put values that contain the separator in double quotes.",
         "wrong_width",
         line=line,
     )

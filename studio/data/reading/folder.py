@@ -42,7 +42,7 @@ _SAVED_SPLITS = "dataset_dict.json"
 
 @dataclass(frozen=True)
 class Remark:
-    """What the selection of files left out or assumed."""
+    """What the selection of files excluded or assumed."""
 
     sentence: str
     hint: str = ""
@@ -155,7 +155,7 @@ def _matching(pattern: Path) -> Found:
     files = [p for p in found if not p.is_dir() and kind_of_name(p)]
     if not files:
         raise bad_file(
-            pattern, "matches no data file", "Check the pattern; * stands for any name.", "no_match"
+            pattern, "matches no data file", "Check the pattern; * matches any name.", "no_match"
         )
     magic = next(i for i, p in enumerate(pattern.parts) if glob.has_magic(p))
     root = Path(*pattern.parts[:magic])
@@ -236,8 +236,8 @@ def _found(root: Path, sides: Sides) -> Found:
 def _remarks(root: Path, sides: Sides) -> Iterator[Remark]:
     if sides.others:
         yield Remark(
-            f"Of the parts of {root.name}, {sides.config} is used, and {_names(sides.others)} "
-            f"{'is' if len(sides.others) == 1 else 'are'} left out.",
+            f"{root.name} has several parts: {sides.config} is used, {_names(sides.others)} "
+            f"{'is' if len(sides.others) == 1 else 'are'} not.",
             "Configuration and Split in the Dataset node select another one.",
             "info",
             "configuration",
@@ -274,15 +274,15 @@ def _data_files(folder: Path) -> tuple[list[Path], tuple[Remark, ...]]:
         raise bad_file(
             folder,
             f"contains more than {walk.MOST_NAMES:,} files and folders, too many to search",
-            "Choose a folder in it, or the files themselves: several with “;” between them, or a pattern "
-            "such as data/*.jsonl.",
+            "Choose a subfolder, or the files themselves: several paths separated by "
+            "“;”, or a pattern such as data/*.jsonl.",
             "folder_too_large",
         )
     if len(found.files) > MOST_FILES:
         raise bad_file(
             folder,
             f"contains more than {MOST_FILES:,} data files",
-            "Join them, or choose a folder in it.",
+            "Combine them, or choose a subfolder.",
             "too_many_files",
         )
     files = [p for p in found.files if p.name not in BOOKKEEPING]
@@ -328,8 +328,7 @@ def _other_types(folder: Path, others: Sequence[tuple[str, int]]) -> tuple[Remar
     count = sum(n for _, n in others)
     return (
         Remark(
-            f"{_files(count)} in {folder.name} {'is' if count == 1 else 'are'} left out, because "
-            f"such files are not read: {_kinds(others)}.",
+            f"Ignored {_files(count)} in {folder.name} of types that are not read: {_kinds(others)}.",
             "Convert what you need to a type that is read, or remove it from the folder.",
             code="files_skipped",
         ),
@@ -350,15 +349,15 @@ def _names(names: Sequence[str]) -> str:
 
 
 def _one_family(folder: Path, files: Sequence[Path]) -> tuple[list[Path], tuple[Remark, ...]]:
-    """Text files beside tables are left out; tables of several types may contain the same rows."""
+    """Text files beside tables are ignored; tables of several types may contain the same rows."""
     families = Counter(_FAMILY.get(str(kind_of_name(p)), "text") for p in files)
     tables = {n: c for n, c in families.items() if n != "text"}
     if len(tables) > 1:
         kinds = " and ".join(f"{count} {name}" for name, count in sorted(tables.items()))
         raise bad_file(
             folder,
-            f"holds files of several kinds ({kinds}), which may be the same rows twice",
-            f"Choose one kind, such as {folder.name}/*.jsonl.",
+            f"contains files of several types ({kinds}), which may contain the same rows twice",
+            f"Choose one type, such as {folder.name}/*.jsonl.",
             "mixed_folder",
         )
     if not tables or "text" not in families:
@@ -370,7 +369,7 @@ def _one_family(folder: Path, files: Sequence[Path]) -> tuple[list[Path], tuple[
 def _left_out(folder: Path, texts: list[Path]) -> tuple[Remark, ...]:
     names = ", ".join(p.name for p in texts[:3]) + (" …" if len(texts) > 3 else "")
     number = "1 text file" if len(texts) == 1 else f"{len(texts)} text files"
-    sentence = f"{number} beside the tables in {folder.name} were left out ({names})."
+    sentence = f"Ignored {number} next to the tables in {folder.name} ({names})."
     level: Literal["info", "warning"] = "info" if all(map(walk.describes, texts)) else "warning"
     return (Remark(sentence, level=level, code="files_skipped"),)
 

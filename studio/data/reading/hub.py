@@ -1,7 +1,7 @@
 """Data sets on the hub: the syntax of their names, and which of them are downloaded.
 
 ``hub:owner/name``, or ``hub:owner/name:split``; without a split, training and validation files
-follow from the data set itself. A finished download leaves a note with its commit
+follow from the dataset itself. A finished download leaves a note with its commit
 and files, so that the next use needs no network. This module never accesses the network.
 """
 
@@ -26,7 +26,7 @@ _NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
 @dataclass(frozen=True)
 class HubSource:
-    """A part of a data set: ``config`` and ``revision`` are empty for the default. Without a
+    """A part of a dataset: ``config`` and ``revision`` are empty for the default. Without a
     ``split`` it is the training and the validation files."""
 
     repo: str
@@ -49,14 +49,14 @@ class Fetched:
 
 
 def hub_source(settings: DatasetSettings, validation: bool = False) -> HubSource:
-    """The data set of the settings; raises ``StudioError`` for an invalid name."""
+    """The dataset of the settings; raises ``StudioError`` for an invalid name."""
     field = "validation_source" if validation else "source"
     text = str(getattr(settings, field)).strip().removeprefix(HUB).strip()
     repo, _, split = text.partition(":")
     if not _NAME.fullmatch(repo):
         raise StudioError(
-            f"“{repo}” cannot be the name of a data set on the hub.",
-            hint="Write it as hub:owner/name, as its page says.",
+            f"“{repo}” is not a valid name of a dataset on the Hub.",
+            hint="Write it as hub:owner/name, as shown on its page.",
             field=field,
             code="bad_hub_name",
         )

@@ -95,7 +95,7 @@ def kind_of(path: Path, options: ReadOptions) -> str:
         really = "jsonl" if is_lines(path, options, kind == "jsonl") else "json"
         if really != kind:
             words = {"jsonl": "JSON lines", "json": "one JSON value"}
-            options.note(f"{path.name} holds {words[really]} although its suffix says otherwise.")
+            options.note(f"{path.name} contains {words[really]}, although its suffix is different.")
         return really
     return kind
 
@@ -110,13 +110,13 @@ def _unknown(path: Path) -> Exception:
         return bad_file(
             path,
             f"is an archive (“{path.suffix}”)",
-            "Unpack it first; only .gz is read as it is.",
+            "Unpack it first; only .gz files are read directly.",
             "unknown_suffix",
         )
-    kind = f"ends in “{path.suffix}”" if path.suffix else "has no ending such as .jsonl"
+    kind = f"has the suffix “{path.suffix}”" if path.suffix else "has no suffix such as .jsonl"
     return bad_file(
         path,
-        f"{kind}, which is not a known kind of file",
+        f"{kind}, which is not a known file type",
         "Use a .jsonl, .json, .csv, .tsv, .parquet, .arrow, .txt or .md file.",
         "unknown_suffix",
     )

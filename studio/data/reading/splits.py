@@ -150,7 +150,7 @@ def by_split(splits: Mapping[str, Sequence[str]], wanted: str = TRAIN) -> Sides:
         validation = sides[VALIDATION]
         if len(train) > 1:
             raise NoSuchPart(
-                f"has several splits that can be trained: {', '.join(train)}", train, "split"
+                f"has several splits to train on; choose one of: {', '.join(train)}", train, "split"
             )
     used = {*train, *validation, *sides[TEST]}
 
@@ -180,7 +180,9 @@ def _splits_of(
         splits = _by_kind(_below(listed, folder))
     if not any(splits.values()):
         kinds = ", ".join(sorted({PurePosixPath(n).suffix or n for n in listed})) or "nothing"
-        raise NoSuchPart(f"has no data files that can be read without its code (it holds {kinds})")
+        raise NoSuchPart(
+            f"has no data files that can be read without running its code (it contains {kinds})"
+        )
     return splits
 
 
@@ -191,7 +193,7 @@ def _no_split(split: str, splits: Mapping[str, Sequence[str]]) -> str:
 def _readable(found: list[str]) -> list[str]:
     odd = next((n for n in found if kind_of_name(_path(n)) is None), None)
     if odd is not None:
-        raise NoSuchPart(f"keeps this split in a kind of file that is not read ({odd})")
+        raise NoSuchPart(f"stores this split in an unsupported file type ({odd})")
     return found
 
 
@@ -221,9 +223,7 @@ def _chosen(
         return asked
     default = next((n for n, c in configs.items() if c.get("default")), None)
     if default is None and len(names) > 1 and "default" not in names:
-        raise NoSuchPart(
-            f"has several configurations, and none is named: {', '.join(names)}", names
-        )
+        raise NoSuchPart(f"has several configurations; choose one of: {', '.join(names)}", names)
     return [default or ("default" if "default" in names else names[0])]
 
 
@@ -363,7 +363,7 @@ def _groups(
     if not config:
         if "default" in shown:
             return {shown["default"]}, None
-        raise NoSuchPart(f"has several configurations: {choices}", tuple(shown))
+        raise NoSuchPart(f"has several configurations; choose one of: {choices}", tuple(shown))
     wanted = [w.strip().strip("/").lower() or "." for w in config.split(",")]
     if all(w in shown for w in wanted):
         return {shown[w] for w in wanted}, None

@@ -51,16 +51,16 @@ def questions_of(
     questions = [q for q in asked if q is not None]
     if not questions:
         raise StudioError(
-            f"the rows of {file_names(dataset)} have no question with an answer.",
-            title="Nothing to ask",
-            hint="Use rows with a question and an answer, not plain text.",
+            f"the rows of {file_names(dataset)} contain no question with an answer.",
+            title="Nothing to evaluate",
+            hint="Use rows with a question and an answer instead of plain text.",
             field="dataset",
             code="nothing_to_ask",
             file=dataset.sources[0] if dataset.sources else None,
         )
     if len(questions) < count:
         context.notice(
-            f"{count - len(questions)} rows have no question with an answer and were left out."
+            f"{count - len(questions)} rows without a question and an answer were excluded."
         )
     return questions
 
@@ -87,7 +87,7 @@ def _question(
         text = talk.text(last, ask=True)
     except TemplateRefused as error:
         raise StudioError(
-            f"the model's chat template does not take line {row['line']} of "
+            f"the chat template of the model rejects line {row['line']} of "
             f"{Path(row['source']).name}: {error}.",
             code="template_refused",
             file=row["source"],

@@ -66,9 +66,9 @@ def _prepare(context: StepContext, settings: DatasetSettings) -> DatasetValue:
     chosen = format_of(settings, own[0], rows, context.registry.variants["format"])
     if chosen.reason:
         context.notice(
-            f"{own[0].name} was read as “{chosen.variant.title}” ({percent(chosen.confidence)} sure): "
-            f"{chosen.reason}.",
-            "Choose another format in the Dataset node if that is wrong.",
+            f"{own[0].name} was read as “{chosen.variant.title}” "
+            f"({percent(chosen.confidence)} certain): {chosen.reason}.",
+            "If this is wrong, choose another format in the Dataset node.",
             "info",
         )
     digest = _digest(files, context)
@@ -225,9 +225,7 @@ def _write_all(
                 reading.context.progress("read", round(so_far, 3), round(total, 3), "MB")
     missing = reading.unused_drops()
     if missing:
-        reading.counted.notes.append(
-            f"The rows to leave out name rows that are not there: {missing}."
-        )
+        reading.counted.notes.append(f"Some of the excluded rows do not exist: {missing}.")
 
 
 def _batches(
@@ -253,15 +251,15 @@ def _refuse_too_few(path: Path, counted: RowCounts, settings: DatasetSettings) -
     if not counted.rows:
         if counted.first_error is not None:
             raise counted.first_error
-        what = "holds no rows"
+        what = "contains no rows"
         if counted.dropped or counted.left_out:
-            what += " but those that the settings leave out"
-        raise bad_file(path, what, "Choose a file with rows in it.", "no_rows")
+            what += ", apart from those that the settings exclude"
+        raise bad_file(path, what, "Choose a file that contains rows.", "no_rows")
     shares = settings.split_mode in ("fraction", "group") and settings.validation_fraction > 0
     if counted.rows == 1 and (shares or settings.split_mode == "count"):
         error = bad_file(
             path,
-            "holds one row, too few to hold out a fraction for validation",
+            "contains one row, too few to hold out validation rows",
             "Set the validation fraction to 0, or add rows.",
             "too_few_rows",
         )

@@ -22,10 +22,12 @@ from studio.node_settings.dataset import DatasetSettings
 from studio.training.fetch.hub import run_download
 
 _HINTS = {
-    "not_found": "Check the spelling; a private data set needs a token with access to it.",
-    "gated": "Accept the data set's licence on its hub page and sign in with a token.",
-    "no_network": "Check the network connection, or choose files that are on this machine.",
-    "no_such_part": "Look at the data set's page, and name configuration and split in the Dataset node.",
+    "not_found": "Check the spelling; a private dataset needs a token with access to it.",
+    "gated": "Accept the licence of the dataset on its page on the Hub, and sign in with a token.",
+    "no_network": "Check the network connection, or choose files on this machine.",
+    "no_such_part": (
+        "See the page of the dataset, and enter its configuration and split in the Dataset node."
+    ),
 }
 _FIELDS = {"no_revision": "hub_revision", "no_such_part": "hub_split"}
 
@@ -40,7 +42,7 @@ def fetch_data(context: StepContext, settings: DatasetSettings, validation: bool
     count = len(found.files) + len(found.validation)
     part = source.split or ("train and validation" if found.validation else "train")
     context.notice(
-        f"{source.repo} ({part}) is taken at commit {found.commit[:12]}: "
+        f"{source.repo} ({part}) is used at commit {found.commit[:12]}: "
         f"{count} {'file' if count == 1 else 'files'}.",
         level="info",
     )
@@ -64,12 +66,12 @@ def _download(
         )
     code = str(ended.said.get("code", "download_failed"))
     if code == "no_network" and known is not None:
-        context.notice(f"The hub cannot be reached; {source.repo} is taken from this machine.")
+        context.notice(f"The Hub cannot be reached; {source.repo} is used from this machine.")
         return known
     raise StudioError(
         ended.reason,
-        title="The data could not be fetched",
-        hint=_HINTS.get(code, "Run again; what was downloaded is kept."),
+        title="The dataset could not be downloaded",
+        hint=_HINTS.get(code, "Run again; downloaded files are kept."),
         field=_FIELDS.get(code, field),
         code=code,
     )

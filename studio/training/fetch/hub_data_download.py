@@ -24,7 +24,7 @@ def fetch(repo: str, revision: str, config: str, split: str) -> int:
 
     disable_progress_bars()
     wanted = revision or "main"
-    gated = f"{repo} is gated: its owner asks you to accept a licence first."
+    gated = f"{repo} is gated: its licence must be accepted first."
     # The client may use any HTTP library, so errors are recognized by their class.
     broken = (hub.HfHubHTTPError, *hub.HfHubHTTPError.__bases__, OSError)
     try:
@@ -34,9 +34,9 @@ def fetch(repo: str, revision: str, config: str, split: str) -> int:
     except hub.RevisionNotFoundError:
         return fail("no_revision", f"{repo} has no revision “{wanted}”.")
     except (hub.RepositoryNotFoundError, hub.HFValidationError):
-        return fail("not_found", f"there is no data set {repo} on the hub, or it is private.")
+        return fail("not_found", f"there is no dataset {repo} on the Hub, or it is private.")
     except (hub.OfflineModeIsEnabled, *broken) as error:
-        return fail("no_network", f"the hub cannot be reached for {repo}: {_first_line(error)}")
+        return fail("no_network", f"the Hub cannot be reached for {repo}: {_first_line(error)}")
     sizes = {f.rfilename: f.size or 0 for f in info.siblings or []}
     try:
         names, configs = list(sizes), _configs(info)
@@ -59,7 +59,9 @@ def fetch(repo: str, revision: str, config: str, split: str) -> int:
     except hub.GatedRepoError:
         return fail("gated", gated)
     except (hub.LocalEntryNotFoundError, *broken) as error:
-        return fail("download_failed", f"the download of {repo} broke off: {_first_line(error)}")
+        return fail(
+            "download_failed", f"the download of {repo} was interrupted: {_first_line(error)}"
+        )
     tell(
         path=path,
         revision=info.sha,

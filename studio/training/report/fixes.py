@@ -30,7 +30,7 @@ def fixes_for(request: TokenRequest, lengths: Any, longest_taken: int | None) ->
     if longer is not None:
         fixes.update(dict.fromkeys(("cut_row", "cut_answer", "zero_trained"), longer))
     change = Change(request.train, "long_text", "split")
-    fixes["cut_text"] = Fix("split_text", "Split longer texts into pieces", (change,))
+    fixes["cut_text"] = Fix("split_text", "Split longer texts into several rows", (change,))
     return fixes
 
 
@@ -48,8 +48,12 @@ def longer_fix(request: TokenRequest, lengths: Any, longest_taken: int | None) -
     cut = int((lengths > wanted).sum())
     if cut == int((lengths > present).sum()):
         return None  # it would take memory without fixing anything
-    rest = ("nothing is cut", "1 row is cut")[cut] if cut < 2 else f"{cut} rows are cut"
-    title = f"Raise the max length to {wanted} tokens, so that {rest}"
+    rest = (
+        ("nothing is truncated", "1 row is truncated")[cut]
+        if cut < 2
+        else f"{cut} rows are truncated"
+    )
+    title = f"Raise the maximum length to {wanted} tokens, so that {rest}"
     return Fix("raise_max_length", title, (Change(request.train, "max_length", wanted),))
 
 

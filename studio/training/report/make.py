@@ -186,7 +186,7 @@ def _round_up(width: float) -> int:
 def _progress(done: int, total: int, seconds: float) -> dict[str, Any]:
     left = seconds * (total - done) / done if done else None
     return {
-        "title": "Looking at every row",
+        "title": "Analyzing rows",
         "phase": "report",
         "done": done,
         "total": total,
@@ -198,9 +198,10 @@ def _progress(done: int, total: int, seconds: float) -> dict[str, Any]:
 def _notes(totals: Totals) -> tuple[str, ...]:
     notes = []
     if totals.near.is_full:
-        notes.append(f"Near-duplicates were looked for in the first {MOST_ROWS} rows only.")
+        notes.append(f"Only the first {MOST_ROWS} rows were searched for near-duplicates.")
     if totals.hashes_full:
         notes.append(
-            "There are more rows than duplicates could be looked for in; later ones are missing."
+            "There are too many rows to search all of them for duplicates; later ones are not "
+            "included."
         )
     return tuple(notes)

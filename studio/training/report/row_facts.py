@@ -154,8 +154,8 @@ def _refuse_other_shapes(row: Mapping[str, Any]) -> None:
     for name, what in (("chosen", "a preference"), ("label", "a label of a good or bad answer")):
         if row.get(name) is not None:
             raise StudioError(
-                f"it is {what}, which this training does not learn from.",
-                hint="Choose another format on the Dataset node, or other data.",
+                f"it is {what}, which this objective does not use.",
+                hint="Choose another format in the Dataset node, or other data.",
             )
 
 
@@ -166,18 +166,18 @@ def _token_marks(facts: Facts) -> dict[str, str]:
     if all(p.zero_trained for p in parts):
         cut = any(p.answer_cut for p in parts)
         marks["zero_trained"] = (
-            "the answer lies beyond the max length" if cut else "no answer to learn"
+            "the answer is beyond the maximum length" if cut else "no answer to train on"
         )
     if any(p.cut for p in parts):
         marks["cut_text" if parts[0].plain else "cut_row"] = f"{total} tokens"
     if facts.divided:
-        marks["split_text"] = f"{total} tokens, {len(parts)} pieces"
+        marks["split_text"] = f"{total} tokens, {len(parts)} rows"
     if any(p.answer_cut for p in parts):
         marks["cut_answer"] = f"{total} tokens"
     if any(p.missing_end for p in parts):
-        marks["missing_end"] = "nothing ends the answer"
+        marks["missing_end"] = "no end token after the answer"
     if any(p.double_bos for p in parts):
-        marks["double_bos"] = "begins with two start tokens"
+        marks["double_bos"] = "starts with two BOS tokens"
     if any(p.empty_answer for p in parts):
         marks["empty_answer"] = "an empty answer"
     if any(p.one_token_answer for p in parts):

@@ -32,13 +32,13 @@ _WORDS: dict[str, tuple[Severity, str, str]] = {
     "bad_row": ("error", "1 row cannot be read.", "{n} rows cannot be read."),
     "broken_file": (
         "error",
-        "1 file cannot be read to its end, and a training stops there.",
-        "{n} files cannot be read to their end, and a training stops there.",
+        "1 file cannot be read completely, and training would stop there.",
+        "{0} files cannot be read completely, and training would stop there.",
     ),
     "refused_row": (
         "error",
-        "1 row cannot be trained on as it is.",
-        "{n} rows cannot be trained on as they are.",
+        "1 row cannot be used for training as it is.",
+        "{n} rows cannot be used for training as they are.",
     ),
     "zero_trained": (
         "warning",
@@ -58,13 +58,13 @@ _WORDS: dict[str, tuple[Severity, str, str]] = {
     ),
     "cut_text": (
         "warning",
-        "1 text is longer than {max_length} tokens; the rest is not trained.",
-        "{n} texts are longer than {max_length} tokens; the rest is not trained.",
+        "1 text is longer than {max_length} tokens; the rest is not trained on.",
+        "{n} texts are longer than {max_length} tokens; the rest is not trained on.",
     ),
     "split_text": (
         "info",
-        "1 text is longer than {max_length} tokens and is split into pieces.",
-        "{n} texts are longer than {max_length} tokens and are split into pieces.",
+        "1 text is longer than {max_length} tokens and is split into several rows.",
+        "{n} texts are longer than {max_length} tokens and are split into several rows.",
     ),
     "cut_row": (
         "info",
@@ -73,13 +73,13 @@ _WORDS: dict[str, tuple[Severity, str, str]] = {
     ),
     "missing_end": (
         "warning",
-        "1 row ends its answer without an end token, so the model does not learn to stop.",
-        "{n} rows end their answer without an end token, so the model does not learn to stop.",
+        "The answer of 1 row has no end token, so the model does not learn to stop.",
+        "The answers of {n} rows have no end token, so the model does not learn to stop.",
     ),
     "double_bos": (
         "warning",
-        "1 row begins with two start tokens.",
-        "{n} rows begin with two start tokens.",
+        "1 row starts with two BOS tokens.",
+        "{n} rows start with two BOS tokens.",
     ),
     "unused_column": (
         "warning",
@@ -103,8 +103,8 @@ _WORDS: dict[str, tuple[Severity, str, str]] = {
     ),
     "role_error": (
         "warning",
-        "In 1 row the roles are out of order.",
-        "In {n} rows the roles are out of order.",
+        "The roles are out of order in 1 row.",
+        "The roles are out of order in {n} rows.",
     ),
     "encoding": (
         "warning",
@@ -196,7 +196,7 @@ def _nothing_trained(totals: Totals, fixes: Mapping[str, Fix]) -> Finding:
     return Finding(
         "nothing_trained",
         "error",
-        f"None of the {totals.done} rows has a token to train.",
+        f"None of the {totals.done} rows has trained tokens.",
         totals.done,
         tuple(places),
         fixes.get("zero_trained"),

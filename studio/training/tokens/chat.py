@@ -40,7 +40,7 @@ def load_tokenizer(path: str | Path) -> Any:
         raise StudioError(
             f"The tokenizer in {path} cannot be loaded: {str(error).splitlines()[0]}",
             title="No tokenizer",
-            hint="Choose a model folder that holds its tokenizer files.",
+            hint="Choose a model folder that contains its tokenizer files.",
             code="no_tokenizer",
             file=str(path),
         ) from error
@@ -129,5 +129,5 @@ def _own_text(tokenizer: Any, chat: Chat, count: int, ask: bool) -> str | Templa
 def refused(error: Exception) -> TemplateRefused:
     """A failure of the template in words."""
     if isinstance(error, TemplateFailed) and error.slow:
-        return TemplateRefused("it does not come to an end")
+        return TemplateRefused("it does not terminate")
     return TemplateRefused(str(error) or type(error).__name__)

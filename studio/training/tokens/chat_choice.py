@@ -78,7 +78,7 @@ def refuse_broken(tokenizer: Any) -> None:
     except TemplateFailed as error:
         raise _broken(error.why) from error
     if not all(str(m["content"]) in text for m in _ANSWERED[1:]):
-        raise _broken("it leaves out what the messages say")
+        raise _broken("it omits the contents of the messages")
 
 
 def refuse_endless(tokenizer: Any) -> None:
@@ -89,7 +89,7 @@ def refuse_endless(tokenizer: Any) -> None:
     except TemplateFailed as error:
         if error.slow:
             raise StudioError(
-                f"the model's chat template does not come to an end: it {error.why}.",
+                f"the chat template of the model does not terminate: it {error.why}.",
                 title="The chat template does not work",
                 hint="Choose another chat template.",
                 field="chat_template",
@@ -114,7 +114,7 @@ def _tried(tokenizer: Any) -> str:
 
 def _broken(why: str) -> StudioError:
     return StudioError(
-        f"the custom chat template does not work on a plain conversation: {why.rstrip('.')}.",
+        f"the custom chat template fails on a simple conversation: {why.rstrip('.')}.",
         title="The chat template does not work",
         hint="Correct it, or choose another chat template.",
         field="custom_template",
@@ -128,17 +128,17 @@ def tell_choice(context: StepContext, own: Any, chosen: Any, settings: Mapping[s
         return
     if sample_text(chosen) != sample_text(own):
         context.notice(
-            "Conversations are written with another chat template than the model's own.",
-            "It is saved with the adapter; ask the tuned model with it.",
+            "Conversations are formatted with a different chat template than the model's own.",
+            "It is saved with the adapter; use it with the tuned model, too.",
             "info",
         )
     choice = str(settings.get("chat_template"))
     missing = () if choice == "custom" else missing_tokens(own, chat_templates.template(choice))
     if missing:
         context.notice(
-            f"The tokenizer has no token of its own for {', '.join(missing)}: the chat template's marks "
-            "are split into pieces.",
-            "It works, but is less clean; a template whose tokens the model knows is better.",
+            f"The vocabulary has no single token for {', '.join(missing)}: these special tokens "
+            "of the chat template are split into several.",
+            "A chat template whose special tokens are in the vocabulary is better.",
         )
 
 

@@ -52,14 +52,14 @@ def refuse_empty(
     if counts.rows:
         return
     reason = (
-        f"{counts.cut} of them are longer than the max length of {max_length} tokens"
+        f"{counts.cut} of them are longer than the maximum length of {max_length} tokens"
         if counts.cut
-        else "they hold no answers"
+        else "they contain no answers"
     )
     raise StudioError(
-        f"not one token of the {dataset.train_rows} rows would be trained; {reason}.",
+        f"no tokens of the {dataset.train_rows} rows would be trained; {reason}.",
         title="Nothing to train on",
-        hint="Raise the max length, or check that the rows have answers.",
+        hint="Raise the maximum length, or check that the rows have answers.",
         field="max_length" if counts.cut else "train_on",
         code="nothing_to_train",
         file=dataset.sources[0] if dataset.sources else None,
@@ -70,15 +70,15 @@ def tell_added_end(context: StepContext, tokenizer: Any) -> None:
     """Report that the chat template does not end answers and an end token was added."""
     if tokenizer.eos_token is None:
         context.notice(
-            "The chat template ends answers with nothing, and the tokenizer has no end token: the model "
-            "will not learn to stop.",
+            "The chat template adds no end token after answers, and the tokenizer has none: the "
+            "model will not learn to stop.",
             "Choose another chat template.",
         )
         return
     context.notice(
-        "The chat template ends answers with nothing at which the model could stop: "
-        f"“{tokenizer.eos_token}” is added where a row ends with an answer, and is trained.",
-        "Set “End token” to Never to leave it out.",
+        f"The chat template adds no end token after answers: “{tokenizer.eos_token}” is "
+        "added after rows that end with an answer, and is trained.",
+        "Set “End token” to Never to omit it.",
         "info",
     )
 
@@ -97,14 +97,14 @@ def tell(
     if both.cut:
         other = ", or set “Long plain text” to Split" if plain_text else ""
         context.notice(
-            f"{_rows(both.cut)} longer than {max_length} tokens and cut to that length; the first "
-            f"is line {both.first['cut']}.",
-            f"Raise the max length to train on all of them{other}.",
+            f"{_rows(both.cut)} longer than {max_length} tokens and truncated; the first is "
+            f"line {both.first['cut']}.",
+            f"Raise the maximum length to train on all tokens{other}.",
         )
     if both.divided:
         context.notice(
-            f"{_rows(both.divided)} longer than {max_length} tokens and split into {both.pieces} pieces; "
-            f"the first is line {both.first['divided']}.",
+            f"{_rows(both.divided)} longer than {max_length} tokens and split into "
+            f"{both.pieces} rows; the first is line {both.first['divided']}.",
             level="info",
         )
     if both.dropped:
@@ -115,8 +115,8 @@ def tell(
         )
     if both.split:
         context.notice(
-            f"{_rows(both.split)} split into one row per answer, because the chat template shows "
-            "earlier answers differently.",
+            f"{_rows(both.split)} split into one row per answer, because the chat template "
+            "renders earlier answers differently.",
             level="info",
         )
     if both.ended:
@@ -128,9 +128,9 @@ def tell(
         )
     if plain_template:
         context.notice(
-            "The model has no chat template: rows are written as “role: content” lines, and an "
-            "answer ends with the end-of-text token.",
-            "The template is saved with the adapter, so that it is asked the same way.",
+            "The model has no chat template: rows are formatted as “role: content” lines, and "
+            "answers end with the end-of-text token.",
+            "The template is saved with the adapter, so that the tuned model is used the same way.",
             "info",
         )
     share = percent(train.trained / max(1, train.tokens))

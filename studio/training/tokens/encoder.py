@@ -146,7 +146,7 @@ def tokenize_dataset(
     the position of the answer in the text cannot be proven.
     """
     refuse_shape(context, dataset)
-    context.phase("tokenize", "Turning rows into tokens")
+    context.phase("tokenize", "Tokenizing")
     shutil.rmtree(folder, ignore_errors=True)
     encoder = Encoder(tokenizer, max_length, train_on, end_token, bos, long_text)
     train, held_out = _from_cache(context, dataset, encoder, folder)
@@ -292,10 +292,10 @@ def rendered(
         ) from error
     except UnprovableMask as error:
         raise StudioError(
-            "this model's chat template does not show which tokens of "
-            f"{place} are the answer, because it rewrites earlier text.",
+            f"the chat template of this model does not show which tokens of {place} belong to "
+            "the answer, because it changes earlier text.",
             title="The answers cannot be located",
-            hint="Set “Train on” to Everything, or use a model with a plainer chat template.",
+            hint="Set “Train on” to All tokens, or use a model with a simpler chat template.",
             code="unstable_template",
             field="train_on",
             **where,

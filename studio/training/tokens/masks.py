@@ -172,11 +172,11 @@ def _refuse_lost(message: Message, shown: str) -> None:
     """
     calls = [c.get("function") or c for c in message.get("tool_calls") or ()]
     if any(str(c.get("name", "")) not in shown for c in calls):
-        raise TemplateRefused("it leaves out the calls of tools")
+        raise TemplateRefused("it omits tool calls")
     content = str(message.get("content") or "").strip()
     said = after_thoughts(content) or content
     if said[-_TAIL:] not in shown:
-        raise TemplateRefused("it leaves out what the answers say")
+        raise TemplateRefused("it omits the contents of answers")
 
 
 def _span(talk: Conversation, target: Target, full_text: str) -> Span | None:

@@ -1,4 +1,4 @@
-"""Folders that name their splits: their rows are trained, validated, or left out, and this is stated.
+"""Folders that name their splits: their rows are trained, validated, or excluded, and this is stated.
 
 Step, quick check, table and report are asked about the same folders and must agree.
 """
@@ -106,7 +106,7 @@ def shown_rows(root: Path, **settings: Any) -> tuple[list[str], list[str], tuple
 
 
 LAYOUTS: list[tuple[str, Layout, Layout, Layout, Layout]] = [
-    # as it lies in the folder; training, validation, left out
+    # as it lies in the folder; training, validation, excluded
     (
         "files",
         {"test.jsonl": 12, "train.jsonl": 12, "validation.jsonl": 12},
@@ -226,7 +226,7 @@ def test_a_share_is_held_out_where_no_file_is_for_validation(tmp_path: Path) -> 
     train, validation, notices = step_rows(tmp_path, source="set", validation_fraction=0.25)
     assert set(train) == set(validation) == {"train.jsonl"}
     assert (len(train), len(validation)) == (30, 10)
-    (notice,) = [s for s in notices if "test.jsonl (7 rows) is left out" in s]
+    (notice,) = [s for s in notices if "test.jsonl (7 rows) is excluded" in s]
     assert notice.endswith("25 % of the training rows are held out for validation.")
     shown = shown_rows(tmp_path, source="set", validation_fraction=0.25)
     assert shown[:2] == (train, validation)
@@ -253,7 +253,7 @@ def test_another_choice_splits_training_and_validation_files_together(
     assert codes["split_not_by_name"].severity == "warning"
     assert "Automatic" in codes["split_not_by_name"].hint
     assert any("validation.jsonl is named validation, but its rows" in s for s in notices)
-    assert any("test.jsonl (9 rows) is left out" in s for s in notices)
+    assert any("test.jsonl (9 rows) is excluded" in s for s in notices)
 
 
 def test_a_validation_file_of_its_own(tmp_path: Path) -> None:
@@ -363,7 +363,7 @@ def test_several_configurations_are_asked_for(tmp_path: Path) -> None:
     train, validation, notices = step_rows(tmp_path, source="set", hub_config="de")
     assert (set(train), set(validation)) == ({"de/train.jsonl"}, {"de/dev.jsonl"})
     assert shown_rows(tmp_path, source="set", hub_config="de")[:2] == (train, validation)
-    assert any("de is used, and en is left out" in s for s in notices)
+    assert any("de is used, en is not" in s for s in notices)
     both = step_rows(tmp_path, source="set", hub_config="*")
     assert (len(both[0]), len(both[1])) == (11, 3)
     assert step_rows(tmp_path, source="set", hub_config="en, de")[:2] == both[:2]
@@ -391,14 +391,14 @@ def test_the_configurations_of_a_dataset_card(tmp_path: Path) -> None:
     train, validation, notices = step_rows(tmp_path, **settings)
     assert set(train) == {"rows/main-a1.jsonl", "rows/main-a2.jsonl"}
     assert set(validation) == {"rows/main-b.jsonl"}
-    assert any("main-c.jsonl (5 rows) is left out" in s for s in notices)
+    assert any("main-c.jsonl (5 rows) is excluded" in s for s in notices)
     assert shown_rows(tmp_path, **settings)[:2] == (train, validation)
     card.write_text(CARD.format("default"))
     for path in (tmp_path / "set" / "rows").glob("main-*"):
         path.rename(path.with_name(path.name.replace("main", "default")))
     train, _, notices = step_rows(tmp_path, source="set")
     assert set(train) == {"rows/default-a1.jsonl", "rows/default-a2.jsonl"}
-    assert any("default is used, and other is left out" in s for s in notices)
+    assert any("default is used, other is not" in s for s in notices)
     (tmp_path / "set" / "rows" / "default-b.jsonl").unlink()
     codes = [p.code for p in problems(tmp_path, source="set")]
     assert "split_missing" in codes
@@ -416,7 +416,7 @@ def test_several_training_splits_of_a_card_are_asked_for(tmp_path: Path) -> None
     assert "train_sft, train_gen" in found.sentence
     train, _, notices = step_rows(tmp_path, source="set", hub_split="train_gen")
     assert set(train) == {"rows/train_gen.jsonl"}
-    assert any("test_sft.jsonl and test_gen.jsonl (11 rows) are left out" in s for s in notices)
+    assert any("test_sft.jsonl and test_gen.jsonl (11 rows) are excluded" in s for s in notices)
 
 
 def test_a_damaged_card_leaves_the_names(tmp_path: Path) -> None:
@@ -445,7 +445,7 @@ def test_saved_datasets_are_read(tmp_path: Path) -> None:
     assert {Path(p).parent.name for p in train} == {"train"}
     assert {Path(p).parent.name for p in validation} == {"validation"}
     assert (len(train), len(validation)) == (9, 4)
-    assert any("(3 rows) is left out" in s for s in notices)
+    assert any("(3 rows) is excluded" in s for s in notices)
     assert shown_rows(tmp_path, source="set")[:2] == (train, validation)
     assert {p.severity for p in problems(tmp_path, source="set")} == {"info"}
     one, none, _ = step_rows(tmp_path, source="set/train", split_mode="none")
@@ -474,8 +474,8 @@ def test_files_of_other_types_are_counted(tmp_path: Path) -> None:
         },
     )
     _, _, notices = step_rows(tmp_path, source="set")
-    (sentence,) = [s for s in notices if "such files are not read" in s]
-    assert sentence.startswith("4 files in set are left out")
+    (sentence,) = [s for s in notices if "types that are not read" in s]
+    assert sentence.startswith("Ignored 4 files in set")
     for kind in ("2 DOCX", "1 PNG", "1 without a suffix"):
         assert kind in sentence
     (found,) = problems(tmp_path, source="set")
@@ -519,7 +519,7 @@ def test_a_file_that_changes_sides_is_another_dataset(tmp_path: Path) -> None:
 
 def test_groups_share_what_belongs_to_none() -> None:
     names = ["en/train.jsonl", "de/train.jsonl", "dev.jsonl", "de/test.jsonl"]
-    with pytest.raises(NoSuchPart, match="several configurations: en, de"):
+    with pytest.raises(NoSuchPart, match="several configurations; choose one of: en, de"):
         by_names(names)
     found = by_names(names, "en")
     assert (found.train, found.validation, found.test) == (("en/train.jsonl",), ("dev.jsonl",), ())
