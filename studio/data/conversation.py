@@ -97,9 +97,9 @@ USED_KEYS = frozenset(
         "tool_call_id",
         "tool_calls",
         "function_call",
-        "reasoning_content",
         "weight",
         "train",
+        *THOUGHTS,
     ]
 )
 """Keys of a message that are used, besides those of role and content."""
