@@ -128,7 +128,7 @@ def detected_format(
 
 def options_of(settings: DatasetSettings) -> ReadOptions:
     """The read options of the settings."""
-    return ReadOptions(settings.encoding, settings.documents, settings.row_unit)
+    return ReadOptions(settings.encoding, settings.documents, settings.row_unit, settings.table)
 
 
 def check_first_rows(

@@ -15,10 +15,12 @@ from pathlib import Path
 
 from studio.data.check import first_rows, options_of
 from studio.data.detect import Chosen, format_of
+from studio.data.reading import spool
 from studio.data.reading.conversations import Conversations, columns_of
+from studio.data.reading.file_types import kind_of_name
 from studio.data.reading.index import FileIndex, index_of
 from studio.data.reading.input import Input, open_seekable
-from studio.data.reading.reader import check_file, kind_of, read_rows
+from studio.data.reading.reader import check_file, kind_of, read_rows, reader_of
 from studio.data.reading.source import ReadOptions, SourceRow, lost_row
 from studio.data.sources import Sources, describe_sources, sources_of
 from studio.errors import StudioError
@@ -135,7 +137,11 @@ class SourceWindow:
     def _opened(self, path: Path) -> Input:
         if path not in self._open:
             with ExitStack() as stack:
-                source = open_seekable(path, self._options, stack)
+                if kind_of_name(path) in spool.KINDS:
+                    reader = reader_of(path, self._options)
+                    source = spool.open_spooled(path, self._options, reader, stack)
+                else:
+                    source = open_seekable(path, self._options, stack)
                 self._open[path] = (source, stack.pop_all())
             if len(self._open) > _MOST_OPEN:
                 self._open.popitem(last=False)[1][1].close()

@@ -72,8 +72,9 @@ class DatasetSettings(Settings):
         "",
         "File",
         "Training examples: JSONL, JSON, CSV, TSV, Parquet, Arrow, plain text or Markdown, "
-        "optionally compressed with gzip (.gz). A folder includes all such files in it, split by "
-        "their names if some are named train, validation or test; "
+        "optionally compressed with gzip (.gz); Excel and OpenDocument spreadsheets, SQLite "
+        "databases. A folder includes all such files in it, split by their names if some are named "
+        "train, validation or test; "
         "“data/*.jsonl” all matching files; separate several paths with “;”. “hub:owner/name” "
         "downloads a dataset from the Hugging Face Hub. Relative paths start at the project "
         "folder.",
@@ -280,6 +281,16 @@ class DatasetSettings(Settings):
         group="Reading",
         advanced=True,
         choice_labels={str(codec): name for codec, name in ENCODINGS.items()},
+    )
+    table: str = setting(
+        "",
+        "Sheet or table",
+        "Sheet of a spreadsheet or table of a SQLite database to read. If empty, the first visible "
+        "sheet with values, or the only table with rows; further sheets are reported.",
+        group="Reading",
+        advanced=True,
+        placeholder="first",
+        max_length=200,
     )
     hub_config: str = setting(
         "",

@@ -35,7 +35,15 @@ from studio.errors import StudioError
 
 MOST_FILES = 10_000
 HUB = "hub:"
-_FAMILY = {"jsonl": "JSON", "json": "JSON", "csv": "CSV", "parquet": "Parquet", "arrow": "Arrow"}
+_FAMILY = {
+    "jsonl": "JSON",
+    "json": "JSON",
+    "csv": "CSV",
+    "parquet": "Parquet",
+    "arrow": "Arrow",
+    "sheet": "spreadsheet",
+    "sqlite": "SQLite",
+}
 _SAVED = "state.json"  # beside the Arrow files of datasets.save_to_disk
 _SAVED_SPLITS = "dataset_dict.json"
 
@@ -299,7 +307,7 @@ def _no_data_files(folder: Path, others: Sequence[tuple[str, int]] = ()) -> Stud
     return bad_file(
         folder,
         f"is a folder without data files{held}",
-        "Choose a file, or a folder with .jsonl, .json, .csv, .parquet, .arrow, .txt or .md files.",
+        "Choose a file, or a folder with .jsonl, .json, .csv, .parquet, .arrow, .xlsx, .sqlite, .txt or .md files.",
         "empty_folder",
     )
 

@@ -19,7 +19,16 @@ from studio.data.reading.file_types import kind_of_name
 MOST_NAMES = 20_000
 """The maximum number of names below a folder; a larger folder is refused."""
 _MOST_KEPT = 16
-_ABOUT = ("readme", "license", "licence", "citation", "changelog", "notice", "dataset_card")
+_ABOUT = (
+    "readme",
+    "license",
+    "licence",
+    "citation",
+    "changelog",
+    "notice",
+    "dataset_card",
+    "thumbs.db",
+)
 _SETTLED_NS = 2_000_000_000
 """A folder modified this recently may change again without a new modification time."""
 _TOO_LARGE_S = 5.0
