@@ -16,6 +16,7 @@ from studio.data.columns import (
     content_kind,
     has_content,
     is_bookkeeping,
+    media_mark,
     named,
     normalized,
 )
@@ -70,6 +71,7 @@ class Chosen:
             canonical = _with_kwargs(payload.convert(row.data, self.settings), row.data)
             unused = self._unused(row.data, canonical)
             self._refuse_lost_content(unused)
+            self._refuse_media(canonical)
         except RowError as error:
             located = bad_file(path, error.what, error.hint, error.code, line=row.line)
             if error.setting is not None:
@@ -127,6 +129,18 @@ class Chosen:
                 what,
                 f"{hint}, or add “{plain}” to “Ignored columns” to train without it.",
                 column=name,
+                code="unused_content",
+            )
+
+    def _refuse_media(self, canonical: Canonical) -> None:
+        """Raise ``RowError`` for a question with a mark that stands for an image, a video or a sound."""
+        texts = [canonical.get("prompt") or ""]
+        texts += [m["content"] for m in canonical.get("messages") or () if m["role"] != "assistant"]
+        mark = next((m for t in texts if "<" in t and (m := media_mark(t))), "")
+        if mark and normalized(mark) not in self.ignored:
+            raise RowError(
+                f"has the mark “{mark}”, which stands for something that this program cannot train on",
+                f"Remove the row or the mark, or add “{mark}” to “Ignored columns” to train with it as text.",
                 code="unused_content",
             )
 
