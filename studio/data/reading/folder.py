@@ -1,6 +1,6 @@
 """The files of a ``source`` setting: one file, several, a pattern, or a folder.
 
-Several are separated by “;” or line breaks. No file is opened.
+Several are separated by “;” or line breaks. Only ZIP archives are opened, for their list of files.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from studio.data.reading import walk
+from studio.data.reading.archive import archive_of, is_archive, members_of
 from studio.data.reading.file_types import kind_of_name
 from studio.data.reading.source import bad_file, unreadable
 from studio.errors import StudioError
@@ -76,12 +77,14 @@ def find_files(source: str, project_dir: Path) -> Found:
     for part in parts_of(source, project_dir):
         if os.path.isdir(part):
             found = _in_folder(part)
-            files += found.files
-            notes += found.notes
-        elif not _there(part) and glob.has_magic(str(part)):
-            files += _matching(part)
+        elif not _there(part) and archive_of(part) is None and glob.has_magic(str(part)):
+            found = _matching(part)
+        elif is_archive(part) and part.is_file():
+            found = _in_archive(part)
         else:
-            files.append(part)
+            found = Found((part,))
+        files += found.files
+        notes += found.notes
     if not files:
         raise StudioError(
             "no file is chosen.",
@@ -92,14 +95,46 @@ def find_files(source: str, project_dir: Path) -> Found:
     return Found(tuple(dict.fromkeys(files)), tuple(notes))
 
 
-def _matching(pattern: Path) -> list[Path]:
+def _matching(pattern: Path) -> Found:
     found = [Path(p) for p in sorted(glob.glob(str(pattern), recursive=True))]
-    files = [p for p in found if not p.is_dir() and kind_of_name(p)]
+    files = [p for p in found if not p.is_dir() and (kind_of_name(p) or is_archive(p))]
     if not files:
         raise bad_file(
             pattern, "matches no data file", "Check the pattern; * matches any name.", "no_match"
         )
-    return files
+    return _with_members(files)
+
+
+def _with_members(paths: Sequence[Path]) -> Found:
+    """The files, and in place of each archive its members."""
+    parts = [_in_archive(p) if is_archive(p) else Found((p,)) for p in paths]
+    return Found(
+        tuple(p for part in parts for p in part.files),
+        tuple(note for part in parts for note in part.notes),
+    )
+
+
+def _in_archive(archive: Path) -> Found:
+    """The data files of an archive, like those of a folder."""
+    members = members_of(archive)
+    files = [p for p in members if kind_of_name(p)]
+    if not files:
+        raise bad_file(
+            archive,
+            "is a ZIP archive without data files",
+            "Choose an archive with files such as .jsonl, .csv or .parquet.",
+            "empty_folder",
+        )
+    if any(p.name == _SAVED for p in files) and any(p.suffix == ".arrow" for p in files):
+        files = [p for p in files if p.suffix == ".arrow"]
+    found = _one_family(archive, files)
+    others = [p for p in members if not kind_of_name(p)]
+    if not others:
+        return found
+    names = ", ".join(p.name for p in others[:3]) + (" …" if len(others) > 3 else "")
+    number = "1 file" if len(others) == 1 else f"{len(others)} files"
+    note = f"{number} in {archive.name} that the program does not read were ignored ({names})."
+    return Found(found.files, (*found.notes, note))
 
 
 def _in_folder(folder: Path) -> Found:
@@ -114,7 +149,17 @@ def _in_folder(folder: Path) -> Found:
         )
     if (folder / _SAVED).is_file():
         return Found(tuple(p for p in files if p.suffix == ".arrow"))
-    return _one_family(folder, files)
+    data = [p for p in files if not is_archive(p)]
+    if not data:
+        return _with_members(files)
+    found = _one_family(folder, data)
+    archives = [p.name for p in files if is_archive(p)]
+    if not archives:
+        return found
+    names = ", ".join(archives[:3]) + (" …" if len(archives) > 3 else "")
+    number = "1 ZIP archive" if len(archives) == 1 else f"{len(archives)} ZIP archives"
+    note = f"{number} beside the other files in {folder.name} were ignored ({names})."
+    return Found(found.files, (*found.notes, note))
 
 
 def _refuse_several_sets(folder: Path) -> None:
@@ -193,4 +238,5 @@ def dataset_files(settings: DatasetSettings, project_dir: Path) -> Iterator[Path
         sources.append(settings.validation_source)
     for source in sources:
         if source.strip() and not is_hub(source):
-            yield from sources_or_none(source, project_dir)
+            files = sources_or_none(source, project_dir)
+            yield from dict.fromkeys(archive_of(path) or path for path in files)

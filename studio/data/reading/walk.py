@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from studio.data.reading.archive import is_archive
 from studio.data.reading.file_types import kind_of_name
 
 MOST_NAMES = 20_000
@@ -82,7 +83,7 @@ def _walked(folder: str) -> Walk:
             elif not entry.is_symlink():
                 below.append(entry.path)
         paths = (Path(place, name) for name in sorted(names))
-        files += (path for path in paths if kind_of_name(path) is not None)
+        files += (path for path in paths if kind_of_name(path) is not None or is_archive(path))
         waiting += sorted(below, reverse=True)  # the first one is visited next
     return Walk(tuple(files), tuple(folders), False, begun)
 
