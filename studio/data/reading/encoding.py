@@ -121,10 +121,8 @@ class _Unpacked(io.RawIOBase):
         return True
 
     def readinto(self, buffer: bytearray) -> int:  # type: ignore[override]
-        if hasattr(self._file, "read1"):
-            data = self._file.read1(len(buffer))
-        else:  # a read that reaches damaged data returns nothing
-            data = self._file.read(min(len(buffer), _PIECE))
+        # A read that reaches damaged data may return nothing, so pieces are small.
+        data = self._file.read1(min(len(buffer), _PIECE))
         buffer[: len(data)] = data
         self._count += len(data)
         refuse_ratio(self._path, self._count, self._size)
