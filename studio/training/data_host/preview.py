@@ -43,7 +43,11 @@ def preview(
     with open_window(parsed, project_dir, variants) as window:
         found = window.rows(first, first + min(limit, MOST_ROWS) - 1)
         rows = [_row(window, number, row) for number, row in enumerate(found, start=first)]
-        return {"rows": rows, **_format(window, parsed, variants)}
+        return {
+            "rows": rows,
+            "files": window.remarks(numbers=False),
+            **_format(window, parsed, variants),
+        }
 
 
 def _format(

@@ -147,7 +147,7 @@ class ReportMaker:
                 skipped=setting_of(self.request, "on_bad_rows") == "skip",
                 ways={code: way.text for code, way in self.ways.items()},
             ),
-            notes=(*self.notes, *_notes(totals)),
+            notes=(*self.rows.notes, *self.notes, *_notes(totals)),
         )
 
 

@@ -19,8 +19,10 @@ from studio.data.window import open_window
 from studio.errors import StudioError
 from studio.node_settings.dataset import DatasetSettings
 from studio.nodes.dataset import files
+from studio.training.data.rows import prepare_rows
 from tests.studio.formats.everyday import ROWS, VARIANTS, everywhere, problems, table_of, write_xlsx
 from tests.studio.formats.test_sqlite import write as write_sqlite
+from tests.studio.training.steps import Recorder, make_context
 
 
 def jsonl(rows: list[dict[str, Any]]) -> bytes:
@@ -103,10 +105,17 @@ def test_several_members_are_read_like_a_folder(tmp_path: Path) -> None:
     found = everywhere(tmp_path, source="data.zip")
     assert (found.rows, found.lines) == (ROWS, [1, 2, 3, 1, 2, 3])
     assert "README.md" in found.notices
-    assert "2 files in data.zip that the program does not read were ignored" in found.notices
-    assert "picture.png" in found.notices
+    assert "Ignored 2 files in data.zip of types that are not read:" in found.notices
     assert everywhere(tmp_path, source="data.zip/data/b.jsonl").rows == ROWS[3:]
-    assert everywhere(tmp_path, source="*.zip").rows == ROWS
+
+
+def test_members_named_after_splits_fill_the_sides(tmp_path: Path) -> None:
+    members = {"d/train.jsonl": ROWS[:3], "d/validation.jsonl": ROWS[3:5], "d/test.jsonl": ROWS[5:]}
+    pack(tmp_path / "data.zip", {name: jsonl(rows) for name, rows in members.items()})
+    context = make_context(tmp_path / "run", Recorder())
+    context.project_dir = tmp_path
+    value = prepare_rows(context, DatasetSettings(source="data.zip"))
+    assert (value.train_rows, value.validation_rows) == (3, 2)
 
 
 def test_a_saved_data_set_in_an_archive(tmp_path: Path) -> None:
@@ -119,14 +128,15 @@ def test_a_saved_data_set_in_an_archive(tmp_path: Path) -> None:
     assert everywhere(tmp_path, source="data.zip").rows == ROWS
 
 
-def test_an_archive_in_a_folder(tmp_path: Path) -> None:
+def test_an_archive_in_a_folder_is_named(tmp_path: Path) -> None:
     (tmp_path / "f").mkdir()
     pack(tmp_path / "f" / "data.zip", {"a.jsonl": jsonl(ROWS)})
-    assert everywhere(tmp_path, source="f").rows == ROWS
+    (found,) = problems(tmp_path, source="f")
+    assert (found.code, "1 ZIP" in found.sentence) == ("empty_folder", True)
     (tmp_path / "f" / "b.jsonl").write_bytes(jsonl(ROWS[:2]))
-    found = everywhere(tmp_path, source="f")
-    assert found.rows == ROWS[:2]
-    assert "1 ZIP archive beside the other files in f were ignored (data.zip)" in found.notices
+    read = everywhere(tmp_path, source="f")
+    assert read.rows == ROWS[:2]
+    assert "1 ZIP" in read.notices
 
 
 def test_a_changed_archive_is_read_anew_and_changes_the_fingerprint(tmp_path: Path) -> None:
