@@ -19,15 +19,13 @@ from studio.data.canonical import content_hash, to_arrow
 from studio.data.check import first_rows, options_of
 from studio.data.detect import Chosen, format_of
 from studio.data.drops import Drops
+from studio.data.reading.archive import HASHED_AT_ONCE, refuse_absent, sha256_of, stat_of
 from studio.data.reading.folder import is_hub
 from studio.data.reading.reader import read_rows
 from studio.data.reading.source import (
-    HASHED_AT_ONCE,
     ReadOptions,
     SourceRow,
     bad_file,
-    refuse_absent,
-    sha256_of,
 )
 from studio.data.sources import Sources, describe_sources, sources_of
 from studio.data.split.sides import Split
@@ -117,7 +115,7 @@ def _digest(files: tuple[Path, ...], context: StepContext) -> str:
     found = []
     for path in files:
         refuse_absent(path)
-    total = sum(p.stat().st_size for p in files)
+    total = sum(stat_of(p).size for p in files)
     done = 0
 
     def tick() -> None:
@@ -211,7 +209,7 @@ def _write_all(
 ) -> None:
     """Write every kept row in canonical form."""
     files = [(p, False) for p in own] + [(p, True) for p in held_out]
-    sizes = [p.stat().st_size / 1e6 for p, _ in files]
+    sizes = [stat_of(p).size / 1e6 for p, _ in files]
     total = sum(sizes)
     with RowWriter(target, FEATURES, name) as writer:
         for index, (path, is_held_out) in enumerate(files):
