@@ -97,7 +97,7 @@ def detected_format(
     try:
         path = next(iter(source_files(settings, project_dir).files))
         options = options_of(settings)
-        key = (AUTO, _stamp(path), options)
+        key = (AUTO, stamp_of(path), options)
         rows = first_rows(path, options, strict=False)
         return _kept(
             key, variants, lambda: choose_format(path, AUTO, {}, rows, variants)
@@ -158,7 +158,7 @@ def check_first_rows(
     skips = settings.on_bad_rows == "skip"
     key = (
         settings.model_dump_json(),
-        _stamp(path),
+        stamp_of(path),
         known and repr((known.variant.id, known.settings)),
     )
     rows = first_rows(path, options_of(settings), strict=not skips)
@@ -196,7 +196,7 @@ def _kept(key: Hashable, variants: Mapping[str, Variant], find: Callable[[], Cho
     return found
 
 
-def _stamp(path: Path) -> Hashable:
+def stamp_of(path: Path) -> Hashable:
     """A stamp that changes with the file.
 
     It is taken before the rows are read: rows that are newer than their stamp are only read once

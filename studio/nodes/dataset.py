@@ -23,10 +23,15 @@ def files(settings: DatasetSettings, project_dir: Path) -> Iterable[Path]:
 
 
 def check(settings: DatasetSettings, context: CheckContext) -> Iterable[Problem]:
-    """Quick look at the files: chosen, there, not empty, of a known kind."""
+    """Quick look at the files (chosen, there, not empty, of a known kind), and what a check of all rows
+    has found."""
     from studio.data.check import quick_check
+    from studio.data.full_check import kept_problems
 
-    return quick_check(settings, context)
+    found = list(quick_check(settings, context))
+    yield from found
+    if context.all_rows and not any(p.blocks for p in found):
+        yield from kept_problems(settings, context)
 
 
 def run(
