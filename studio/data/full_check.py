@@ -73,7 +73,8 @@ def check_rows(
         return Checked((*check.remarks(), error.problem()), used.read, used.read)
     except OSError:
         return Checked()  # the file changes, or is gone
-    return Checked(tuple(check.remarks()), used.read, check.total(own, held_out), complete)
+    total = used.read if complete else check.total(own, held_out)
+    return Checked(tuple(check.remarks()), used.read, total, complete)
 
 
 class _Check:
