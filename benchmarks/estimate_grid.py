@@ -24,7 +24,8 @@ from studio.estimate.memory import Batch, memory
 from studio.estimate.trainable import Counted, count, matched, rank_for
 from studio.model.layer_names import block_number
 from studio.model.layers import resolve_targets
-from studio.model.shapes import Shape, shape_of_config
+from studio.model.read_shape import shape_of_config
+from studio.model.shapes import Shape
 from tests.studio.estimate.architectures import ARCHITECTURES, shortened
 
 SHAPES = (

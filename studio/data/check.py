@@ -8,13 +8,13 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from operator import is_
 from pathlib import Path
 
 from studio.chat_templates.render import is_hasty
-from studio.data.detect import AUTO, Chosen, choose_format
+from studio.data.detect import AUTO, UNUSED, UNUSED_HINT, Chosen, format_of
 from studio.data.reading.folder import Found, find_files, is_hub, parts_of
 from studio.data.reading.hub import fetched, hub_source
 from studio.data.reading.reader import check_file, read_rows
@@ -31,10 +31,18 @@ _TOO_SLOW = "template_too_slow"
 _SHOWN_AT_THE_FIELD = ("invalid_setting", "unknown_setting")
 
 
+@dataclass(frozen=True)
+class FirstRows:
+    """The format of a file, and the columns and keys of its first rows that are not used."""
+
+    chosen: Chosen
+    unused: tuple[str, ...] = ()
+
+
 def quick_check(settings: DatasetSettings, context: CheckContext) -> Iterable[Problem]:
     """The problems of the chosen files that a quick check can find."""
     try:
-        chosen = _check(settings, context.project_dir, context.variants.get("format", {}))
+        looked = _check(settings, context.project_dir, context.variants.get("format", {}))
     except StudioError as error:
         if error.code in _SHOWN_AT_THE_FIELD and settings.format != "auto":
             return  # already reported by the check of the settings
@@ -49,6 +57,16 @@ def quick_check(settings: DatasetSettings, context: CheckContext) -> Iterable[Pr
         )
         return
     yield from _warnings(settings, context)
+    unused = tuple(dict.fromkeys(name for found in looked for name in found.unused))
+    if unused:
+        yield context.problem(
+            f"{UNUSED}: {', '.join(f'“{name}”' for name in unused)}.",
+            "format",
+            hint=UNUSED_HINT,
+            code="unused_column",
+            severity="warning",
+        )
+    chosen = looked[0].chosen if looked else None
     if chosen is not None and chosen.reason and chosen.confidence < _UNSURE:
         yield context.problem(
             f"the format was detected as “{chosen.variant.title}”, but not with certainty: {chosen.reason}.",
@@ -61,13 +79,14 @@ def quick_check(settings: DatasetSettings, context: CheckContext) -> Iterable[Pr
 
 def _check(
     settings: DatasetSettings, project_dir: Path, variants: Mapping[str, Variant]
-) -> Chosen | None:
-    """The format of the first file, if it was determined."""
-    chosen: list[Chosen | None] = []
+) -> list[FirstRows]:
+    """What the first rows of each file show, as far as it was determined."""
+    looked: list[FirstRows] = []
     for path in _checked_files(settings, project_dir):  # all have the format of the first one
-        first = next(iter(chosen), None)
-        chosen.append(check_first_rows(path, settings, variants, first))
-    return next(iter(chosen), None)
+        first = looked[0].chosen if looked else None
+        found = check_first_rows(path, settings, variants, first)
+        looked += [found] if found is not None else []
+    return looked
 
 
 def _checked_files(settings: DatasetSettings, project_dir: Path) -> Iterator[Path]:
@@ -96,12 +115,11 @@ def detected_format(
         return settings.format
     try:
         path = next(iter(source_files(settings, project_dir).files))
-        options = options_of(settings)
-        key = (AUTO, stamp_of(path), options)
-        rows = first_rows(path, options, strict=False)
+        key = (AUTO, stamp_of(path), settings.model_dump_json())
+        rows = first_rows(path, options_of(settings), strict=False)
         return _kept(
-            key, variants, lambda: choose_format(path, AUTO, {}, rows, variants)
-        ).variant.id
+            key, variants, lambda: FirstRows(format_of(settings, path, rows, variants))
+        ).chosen.variant.id
     except (StudioError, OSError, StopIteration):
         return ""
 
@@ -149,9 +167,9 @@ def check_first_rows(
     settings: DatasetSettings,
     variants: Mapping[str, Variant],
     known: Chosen | None = None,
-) -> Chosen | None:
-    """The format of a file, or the ``known`` one; raises ``StudioError`` when its first rows are
-    invalid.
+) -> FirstRows | None:
+    """The format of a file, or the ``known`` one, and what it does not use; raises ``StudioError``
+    when its first rows are invalid.
 
     Checks one row, and further rows for up to half a second.
     """
@@ -165,25 +183,30 @@ def check_first_rows(
     if not rows or (settings.format != "auto" and settings.format not in variants):
         return None  # a giant first row is checked in the step; an unknown format is reported elsewhere
 
-    def convert_rows() -> Chosen:
-        chosen = known or choose_format(
-            path, settings.format, settings.format_settings, rows, variants
-        )
+    def convert_rows() -> FirstRows:
+        chosen = known or format_of(settings, path, rows, variants)
+        unused: dict[str, None] = {}
         started = 0.0
-        for row in () if skips else rows:
-            chosen.convert(row, path)
+        for row in rows:
+            try:
+                unused.update(dict.fromkeys(chosen.read(row, path)[1]))
+            except StudioError:
+                if not skips:
+                    raise
             started = started or time.monotonic()  # start-up for the first row is not counted
             if time.monotonic() - started > _PATIENCE_S:
                 break
-        return chosen
+        return FirstRows(chosen, tuple(unused))
 
     return _kept(key, variants, convert_rows)
 
 
-_results: dict[Hashable, tuple[tuple[Variant, ...], Chosen]] = {}
+_results: dict[Hashable, tuple[tuple[Variant, ...], FirstRows]] = {}
 
 
-def _kept(key: Hashable, variants: Mapping[str, Variant], find: Callable[[], Chosen]) -> Chosen:
+def _kept(
+    key: Hashable, variants: Mapping[str, Variant], find: Callable[[], FirstRows]
+) -> FirstRows:
     """The cached result of ``find`` for this key and these formats; errors are not cached."""
     formats = tuple(variants.values())
     known = _results.get(key)

@@ -12,7 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from studio.data.row_format import RowError, as_text, kind_of, listed, named
+from studio.data.columns import named, unused_keys
+from studio.data.row_format import RowError, as_text, kind_of, listed
 from studio.data.tool_calls import calls_in, clean_json
 
 Message = dict[str, Any]
@@ -87,6 +88,30 @@ def messages_in(value: Any, name: str, keys: Keys = USUAL) -> list[Message]:
     return [
         _message(m, f"message {i} of column “{name}”", name, keys) for i, m in enumerate(found, 1)
     ]
+
+
+USED_KEYS = frozenset(
+    [
+        "role",
+        "name",
+        "tool_call_id",
+        "tool_calls",
+        "function_call",
+        "reasoning_content",
+        "weight",
+        "train",
+    ]
+)
+"""Keys of a message that are used, besides those of role and content."""
+
+
+def unused_message_keys(value: Any, name: str, keys: Keys = USUAL) -> list[str]:
+    """The keys with content of the messages in column ``name`` that are not used, as
+    ``name[].key``."""
+    found = message_keys(value, keys)
+    if found is None:
+        return []
+    return [f"{name}[].{key}" for key in unused_keys(listed(value) or (), USED_KEYS | set(found))]
 
 
 def answered(messages: Sequence[Message], name: str) -> list[Message]:

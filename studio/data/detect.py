@@ -2,43 +2,166 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
+from studio.data.columns import (
+    MEDIA,
+    content_kind,
+    has_content,
+    is_bookkeeping,
+    named,
+    normalized,
+)
 from studio.data.reading.source import SourceRow, bad_file
-from studio.data.row_format import Canonical, Detection, RowError, RowFormat, optional_column
+from studio.data.row_format import Canonical, Detection, Row, RowError, RowFormat, optional_column
 from studio.errors import StudioError
 from studio.graph.node_type import Variant
 from studio.graph.schema import Settings, problems_in
+from studio.node_settings.dataset import DatasetSettings
 
 AUTO = "auto"
 _SURE_ENOUGH = 0.3
+_LONG_ENOUGH = 32
+_LOST = 0.5  # the confidence of a format for each column with content that it does not use
 _CLOSE = 0.1
+
+
+UNUSED = "Not used for training"
+UNUSED_HINT = (
+    "Choose a format or a column setting that uses them, or add them to “Ignored columns” of the "
+    "Dataset node."
+)
 
 
 @dataclass(frozen=True)
 class Chosen:
-    """A format with its settings; ``reason`` says why it was detected, and is empty if it was chosen."""
+    """A format with its settings; ``reason`` says why it was detected, and is empty if it was chosen.
+
+    ``also_used`` are columns that other settings use, ``ignored`` (normalized) those that the user
+    does not want to use.
+    """
 
     variant: Variant
     settings: Settings
     reason: str = ""
     confidence: float = 1.0
+    also_used: frozenset[str] = frozenset()
+    ignored: frozenset[str] = frozenset()
 
     def convert(self, row: SourceRow, path: Path) -> Canonical:
         """The canonical row; raises ``StudioError`` with file, line and column."""
+        return self.read(row, path)[0]
+
+    def read(self, row: SourceRow, path: Path) -> tuple[Canonical, tuple[str, ...]]:
+        """The canonical row, and the names of its columns and keys that hold something and are not
+        used; raises ``StudioError`` with file, line and column."""
         payload: RowFormat = self.variant.payload
         try:
-            return payload.convert(row.data, self.settings)
+            canonical = payload.convert(row.data, self.settings)
+            unused = self._unused(row.data, canonical)
+            self._refuse_lost_content(unused)
         except RowError as error:
             located = bad_file(path, error.what, error.hint, error.code, line=row.line)
             if error.setting is not None:
                 located.field = "format" if self.reason else f"format_settings.{error.setting}"
             raise located from error
+        return canonical, unused
+
+    def columns_not_used(self, columns: Sequence[str]) -> tuple[str, ...]:
+        """The columns that the format does not use, without bookkeeping and ignored ones."""
+        return tuple(c for c in self._free_columns(tuple(columns)) if not is_bookkeeping(c))
+
+    def _free_columns(self, columns: tuple[str, ...]) -> tuple[str, ...]:
+        found = self._free.get(columns)
+        if found is None:
+            unused = column_map(self.variant, self.settings, columns)["unused"]
+            found = tuple(
+                c for c in unused if c not in self.also_used and normalized(c) not in self.ignored
+            )
+            self._free[columns] = found
+        return found
+
+    @cached_property
+    def _free(self) -> dict[tuple[str, ...], tuple[str, ...]]:
+        return {}
+
+    def _unused(self, row: Row, canonical: Canonical) -> tuple[str, ...]:
+        """Columns whose content is nowhere in the canonical row, and what the format leaves out."""
+        names = [
+            name
+            for name in self._free_columns(tuple(row))
+            if not is_bookkeeping(name)
+            and has_content(row[name])
+            and not _occurs(row[name], canonical)
+        ]
+        inner = self.variant.payload.unused(row, self.settings)
+        names += [n for n in inner if normalized(_last_part(n)) not in self.ignored]
+        return tuple(names)
+
+    def _refuse_lost_content(self, unused: Sequence[str]) -> None:
+        """Raise ``RowError`` for a column or key that is known to carry content."""
+        for name in unused:
+            kind = content_kind(_last_part(name))
+            if kind is None:
+                continue
+            plain = _last_part(name)
+            what = f"has {kind} in “{name}”, which "
+            if kind in MEDIA:
+                what += "this program cannot train on"
+                hint = "Remove the row"
+            else:
+                what += f"the format “{self.variant.title}” does not use"
+                hint = "Choose a format or a column setting that uses it"
+            raise RowError(
+                what,
+                f"{hint}, or add “{plain}” to “Ignored columns” to train without it.",
+                column=name,
+                code="unused_content",
+            )
+
+
+def _last_part(name: str) -> str:
+    """The key of ``messages[].key``; a column's name is unchanged."""
+    return name.rpartition("[].")[2]
+
+
+def _occurs(value: Any, canonical: Canonical) -> bool:
+    """Whether a text also stands in the canonical row, such as the prompt beside its messages."""
+    if not isinstance(value, str):
+        return False
+    wanted = value.strip()
+    texts = [canonical.get(n) or "" for n in ("text", "prompt", "completion")]
+    texts += [m["content"] for n in _LISTS for m in canonical.get(n) or ()]
+    if len(wanted) < _LONG_ENOUGH:  # a short text occurs by chance
+        return any(wanted == said.strip() for said in texts)
+    return any(wanted in said for said in texts)
+
+
+_LISTS = ("messages", "chosen", "rejected")
+
+
+def format_of(
+    settings: DatasetSettings,
+    path: Path,
+    rows: Sequence[SourceRow],
+    variants: Mapping[str, Variant],
+) -> Chosen:
+    """The format of a Dataset node's file: the one of the settings, or the one that fits best."""
+    return choose_format(
+        path,
+        settings.format,
+        settings.format_settings,
+        rows,
+        variants,
+        also_used=_columns_of_split(settings),
+        ignored=settings.ignored_columns,
+    )
 
 
 def choose_format(
@@ -47,12 +170,19 @@ def choose_format(
     own_settings: Mapping[str, Any],
     rows: Sequence[SourceRow],
     variants: Mapping[str, Variant],
+    *,
+    also_used: Collection[str] = (),
+    ignored: Collection[str] = (),
 ) -> Chosen:
-    """The named format, or for ``auto`` the one that best fits the first rows."""
+    """The named format, or for ``auto`` the one that best fits the first rows.
+
+    ``also_used`` are columns that other settings use, ``ignored`` those that need not be used.
+    """
+    also, skipped = frozenset(also_used), frozenset(map(normalized, ignored))
     if format_id != AUTO:
         variant = variants[format_id]
-        return Chosen(variant, _parsed(variant, own_settings))
-    found = detect(rows, variants)
+        return Chosen(variant, _parsed(variant, own_settings), also_used=also, ignored=skipped)
+    found = detect(rows, variants, {*also, *ignored})
     if not found or found[0][1].confidence < _SURE_ENOUGH:
         columns = ", ".join(_columns(rows)) or "none"
         raise bad_file(
@@ -64,7 +194,13 @@ def choose_format(
     variant, detection = found[0]
     known = {k: v for k, v in own_settings.items() if k in variant.settings.model_fields}
     reason = detection.reason + _rival(found)
-    return Chosen(variant, _parsed(variant, known), reason, detection.confidence)
+    return Chosen(variant, _parsed(variant, known), reason, detection.confidence, also, skipped)
+
+
+def _columns_of_split(settings: DatasetSettings) -> list[str]:
+    """The columns that decide on the split."""
+    by_mode = {"column": settings.split_column, "group": settings.group_column}
+    return [name for mode, name in by_mode.items() if settings.split_mode == mode]
 
 
 def _rival(found: Sequence[tuple[Variant, Detection]]) -> str:
@@ -77,11 +213,27 @@ def _rival(found: Sequence[tuple[Variant, Detection]]) -> str:
 
 
 def detect(
-    rows: Sequence[SourceRow], variants: Mapping[str, Variant]
+    rows: Sequence[SourceRow],
+    variants: Mapping[str, Variant],
+    ignored: Collection[str] = (),
 ) -> list[tuple[Variant, Detection]]:
-    """All formats with their confidence, in descending order."""
+    """All formats with their confidence, in descending order.
+
+    A format that leaves out a column that is known to carry content is less likely. ``ignored`` are
+    columns that no format has to use.
+    """
     columns, data = _columns(rows), [r.data for r in rows]
-    judged = [(v, v.payload.detect(columns, data)) for v in variants.values()]
+    skipped = set(map(normalized, ignored))
+    content = [c for c in columns if content_kind(c) and normalized(c) not in skipped]
+    content = [c for c in content if any(has_content(r.get(c)) for r in data)]
+    judged = []
+    for variant in variants.values():
+        detection = variant.payload.detect(columns, data)
+        if detection.confidence > 0 and content:
+            unused = column_map(variant, variant.settings(), columns)["unused"]
+            lost = [c for c in content if c in unused]
+            detection = replace(detection, confidence=detection.confidence * _LOST ** len(lost))
+        judged.append((variant, detection))
     return sorted(judged, key=lambda pair: (-pair[1].confidence, pair[0].order))
 
 
@@ -96,11 +248,16 @@ def describe_detection(
 def column_map(variant: Variant, settings: Settings, columns: Sequence[str]) -> dict[str, Any]:
     """``bound``: the column of this file for each setting that names a column, or ``None``.
 
-    ``unused``: the columns that the format does not use, in the order of the file.
+    ``unused``: the columns that the format does not use, in the order of the file. A setting that was
+    left empty ignores the columns that it would find otherwise.
     """
     payload: RowFormat = variant.payload
     bound = {f: optional_column(columns, settings, f, a) for f, a in payload.columns.items()}
     taken = {*bound.values(), *payload.used(settings)}
+    for field, aliases in payload.columns.items():
+        default = type(settings).model_fields[field].default
+        if default and not getattr(settings, field):
+            taken.add(named(columns, default, aliases))
     unused = () if "row" in taken else tuple(c for c in columns if c not in taken)
     return {"bound": bound, "unused": unused}
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from studio.data.canonical import content_hash, to_arrow
 from studio.data.check import options_of, source_files, stamp_of
-from studio.data.detect import choose_format
+from studio.data.detect import format_of
 from studio.data.reading.folder import is_hub
 from studio.data.rendered_chat import rendered_style
 from studio.data.split.sides import refuse_empty_side
@@ -60,7 +60,7 @@ def check_rows(
     try:
         own, held_out = _files(settings, project_dir)
         rows = rows_for_format(own[0], settings)
-        chosen = choose_format(own[0], settings.format, settings.format_settings, rows, variants)
+        chosen = format_of(settings, own[0], rows, variants)
     except (StudioError, KeyError, OSError, ValueError):
         return Checked()
     used = UsedRows(settings, chosen, options_of(settings))

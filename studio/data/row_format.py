@@ -19,16 +19,19 @@ Formats are independent of files, lines and tokens; the reader adds file and lin
 
 from __future__ import annotations
 
+import ast
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from studio.data.columns import named
 from studio.graph.schema import Settings
 
 Row = Mapping[str, Any]
 Canonical = dict[str, Any]
 _LONGEST = 1000
+_LONGEST_LITERAL = 2_000_000
 
 
 @dataclass(frozen=True)
@@ -60,13 +63,15 @@ class RowFormat:
     ``detect(columns, rows)`` evaluates the first rows; ``columns`` are all names that occur in
     them. ``convert(row, settings)`` returns the canonical row or raises ``RowError``. ``columns``
     maps each setting that names a column to other names that are also accepted; ``used`` returns
-    the columns that other settings (templates) use.
+    the columns that other settings (templates) use. ``unused(row, settings)`` names what the format
+    leaves out inside the columns that it uses, such as a key of a message.
     """
 
     detect: Callable[[Sequence[str], Sequence[Row]], Detection]
     convert: Callable[[Row, Any], Canonical]
     columns: Mapping[str, Sequence[str]] = field(default_factory=dict)
     used: Callable[[Any], Iterable[str]] = lambda settings: ()
+    unused: Callable[[Row, Any], Iterable[str]] = lambda row, settings: ()
 
 
 class RowError(Exception):
@@ -91,11 +96,6 @@ class RowError(Exception):
         self.column = column
         self.code = code
         self.setting = setting
-
-
-def named(columns: Sequence[str], default: str, aliases: Sequence[str]) -> str | None:
-    """The first of a column's usual names that exists, or ``None``."""
-    return next((name for name in (default, *aliases) if name in columns), None)
 
 
 def optional_column(
@@ -153,14 +153,46 @@ def as_text(value: Any, place: str, name: str, *, empty: bool = False) -> str:
     return value
 
 
+def answer_text(row: Row, name: str) -> str:
+    """The answer in a column as text: an object or a list is written as JSON."""
+    value = row[name]
+    if isinstance(value, (Mapping, list, tuple)) and value:
+        return as_json(value, f"column “{name}”", name)
+    return text(row, name)
+
+
+def as_json(value: Any, place: str, name: str) -> str:
+    """A value as JSON text; raises ``RowError`` for values that JSON or UTF-8 cannot represent."""
+    try:
+        written = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise RowError(
+            f"holds something in {place} that JSON cannot represent ({error})",
+            "Write it as text, or remove the row.",
+            column=name,
+            code="not_json",
+        ) from error
+    return as_text(written, place, name)
+
+
 def listed(value: Any) -> list[Any] | None:
-    """A value that is a list, or a list as JSON text, as in CSV and Parquet files."""
+    """A value that is a list, or the text of one: JSON, or Python's notation as pandas writes it."""
     if isinstance(value, str) and value.lstrip().startswith("["):
-        try:
-            value = json.loads(value)
-        except (ValueError, RecursionError):
-            return None
+        value = _parsed_list(value)
     return list(value) if isinstance(value, (list, tuple)) else None
+
+
+def _parsed_list(value: str) -> Any:
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError):
+        pass
+    if len(value) > _LONGEST_LITERAL:
+        return None
+    try:
+        return ast.literal_eval(value.strip())
+    except (ValueError, SyntaxError, RecursionError, MemoryError):
+        return None
 
 
 def _refuse_half_characters(value: str, place: str, name: str) -> None:

@@ -26,13 +26,14 @@ class UsedRow:
     """A row of a file; ``ordinal`` counts the rows of all files from 0.
 
     ``canonical`` is the converted row, or ``None``: the row has an ``error``, is ``dropped`` by its
-    number, or is left out as its split says.
+    number, or is left out as its split says. ``unused`` are its columns that the format does not use.
     """
 
     row: SourceRow
     ordinal: int
     side: Side
     canonical: Canonical | None = None
+    unused: tuple[str, ...] = ()
     error: StudioError | None = None
     dropped: bool = False
 
@@ -64,10 +65,12 @@ class UsedRows:
             if row.error is not None:
                 raise row.error
             side = self.split.side(ordinal, row, validation_file=held_out)
-            canonical = None if side == "left_out" else self._chosen.convert(row, path)
+            if side == "left_out":
+                return UsedRow(row, ordinal, side)
+            canonical, unused = self._chosen.read(row, path)
         except StudioError as error:
             return UsedRow(row, ordinal, "left_out", error=error)
-        return UsedRow(row, ordinal, side, canonical)
+        return UsedRow(row, ordinal, side, canonical, unused)
 
     def full(self) -> bool:
         """Whether the row limit is reached."""

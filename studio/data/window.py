@@ -13,7 +13,7 @@ from itertools import islice
 from pathlib import Path
 
 from studio.data.check import first_rows, options_of, source_files
-from studio.data.detect import Chosen, choose_format
+from studio.data.detect import Chosen, format_of
 from studio.data.reading.index import FileIndex, index_of
 from studio.data.reading.input import Input, open_seekable
 from studio.data.reading.reader import check_file, kind_of, read_rows
@@ -139,7 +139,7 @@ def open_window(
     if settings.split_mode == "file":
         held_out = source_files(settings, project_dir, validation=True).files
     rows = _all_rows(own[0], options_of(settings))
-    chosen = choose_format(own[0], settings.format, settings.format_settings, rows, variants)
+    chosen = format_of(settings, own[0], rows, variants)
     return SourceWindow(settings, own, held_out, chosen)
 
 

@@ -16,8 +16,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from studio.data.columns import named
 from studio.data.formats.text import COLUMNS
-from studio.data.row_format import named
 
 SAMPLE_BYTES = 2**20
 CHARACTERS_PER_TOKEN = 4.0

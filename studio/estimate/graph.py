@@ -87,7 +87,10 @@ def estimate_job(job: Job, facts: Facts) -> Estimate:
     """The estimate of one training."""
     found = Estimate(job.node, available=facts.machine.available, device=facts.machine.name)
     if job.train is None or job.base is None:
-        return replace(found, notes=("Connect a Base model and a Dataset to see the estimate.",))
+        return replace(
+            found,
+            notes=("Connect a Base model, and correct invalid settings, to see the estimate.",),
+        )
     if job.shape is None:
         return replace(
             found,

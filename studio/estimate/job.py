@@ -26,7 +26,8 @@ from studio.graph.graph import Graph, Node
 from studio.graph.registry import Registry
 from studio.model.layer_names import block_number
 from studio.model.models import local_folder, starter_of
-from studio.model.shapes import Shape, read_shape, shape_of_config
+from studio.model.read_shape import read_shape, shape_of_config
+from studio.model.shapes import Shape
 from studio.model.targets import choose, listed
 from studio.node_settings.layer_range import chosen_layers
 

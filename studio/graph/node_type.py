@@ -17,6 +17,7 @@ from studio.graph.ports import Port
 from studio.graph.schema import NoSettings, Settings
 
 if TYPE_CHECKING:
+    # Import cycle: ``run`` is given a StepContext, which holds the registry of all node types.
     from studio.graph.context import StepContext
 
 Values = Mapping[str, Any]

@@ -128,7 +128,7 @@ def _weights(folder: Path) -> tuple[int | None, int | None]:
 
 def _by_shape(config: Mapping[str, Any]) -> int | None:
     """The number of parameters of a known architecture, without its weights."""
-    from studio.model.shapes import shape_of_config
+    from studio.model.read_shape import shape_of_config
 
     shape = shape_of_config(config)
     return shape.parameters if shape is not None else None

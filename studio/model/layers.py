@@ -84,14 +84,14 @@ def read_linear_modules(folder: Path) -> list[LinearModule] | None:
     """The linear layers of a model folder in order, or ``None`` when it cannot be read."""
     try:
         files = (folder / "config.json", *weight_files(folder))
-        stamps = tuple(f.stat().st_mtime_ns for f in files)
+        stamps = tuple((s.st_mtime_ns, s.st_size) for s in (f.stat() for f in files))
     except (OSError, ValueError):
         return None
     return list(_read(files, stamps)) or None
 
 
 @lru_cache(maxsize=8)
-def _read(files: tuple[Path, ...], stamps: tuple[int, ...]) -> tuple[LinearModule, ...]:
+def _read(files: tuple[Path, ...], stamps: tuple[tuple[int, int], ...]) -> tuple[LinearModule, ...]:
     """The linear layers of these files, the config first; ``stamps`` change with the files.
 
     Cached, because a mixture has many thousands of layers and every edit of the graph needs them.

@@ -86,6 +86,16 @@ class DatasetSettings(Settings):
     format_settings: dict[str, Any] = setting(
         {}, "Format settings", "Settings of the selected format.", advanced=True
     )
+    ignored_columns: list[str] = setting(
+        [],
+        "Ignored columns",
+        "Columns and keys of messages that are intentionally not used for training. Other columns with "
+        "content that the format does not use are reported; those that are known to carry meaning, such "
+        "as a system message or images, are an error.",
+        advanced=True,
+        max_length=1000,
+        placeholder="category, score",
+    )
     split_mode: Literal["fraction", "count", "column", "group", "file", "none"] = setting(
         "fraction",
         "Validation rows",

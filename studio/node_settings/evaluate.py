@@ -21,7 +21,7 @@ class EvaluateSettings(Settings):
     )
     max_new_tokens: int = setting(
         16,
-        "Maximum new tokens",
+        "Max new tokens",
         "Maximum number of generated tokens per answer.",
         unit="tokens",
         ge=1,

@@ -16,7 +16,7 @@ class MergeSettings(Settings):
         "Base keeps the precision the model was trained in. bfloat16 halves the size of a float32 "
         "model and rounds the merged weights; the difference is measured and reported.",
         choice_labels={
-            "base": "Same as the base",
+            "base": "Same as the base model",
             "float32": "float32",
             "bfloat16": "bfloat16",
             "float16": "float16",

@@ -621,7 +621,7 @@ class TrainSettings(Settings):
     )
     sample_max_tokens: int = setting(
         64,
-        "Maximum new tokens",
+        "Max new tokens",
         "Maximum number of generated tokens per answer.",
         unit="tokens",
         group="Samples",

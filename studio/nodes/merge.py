@@ -54,5 +54,5 @@ NODE = NodeType(
     check=check,
     inputs=(input_("adapter", ADAPTER, "Adapter"),),
     outputs=(output("model", MODEL, "Merged model"),),
-    summary=lambda s: "as base" if s.dtype == "base" else s.dtype,
+    summary=lambda s: "same as base" if s.dtype == "base" else s.dtype,
 )

@@ -144,7 +144,7 @@ class DataClient:
         _end(process)
         problem = {
             "sentence": f"The helper process that reads the data has ended (code {code}).",
-            "hint": f"Its last words: {tail}" if tail else "Try again; it is started anew.",
+            "hint": f"Its last words: {tail}" if tail else "Try again: it will be restarted.",
             "code": HOST_ENDED,
         }
         for number, handler in waiting.items():

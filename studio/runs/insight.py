@@ -87,8 +87,8 @@ def _about_rank(moved: Sequence[ModuleUse]) -> list[str]:
     r, used = max(ranks), sorted(m.used for m in moved)
     median, most = int(statistics.median(used)), used[math.ceil(0.9 * len(used)) - 1]
     sentences = [
-        f"Median over layers: {median} of {r} singular directions hold {100 * ENERGY:.0f} % of the "
-        f"change; in 90 % of the layers, at most {most} do."
+        f"{100 * ENERGY:.0f}\u00a0% of the change of a layer lies in {median} of {r} singular "
+        f"directions (median over layers; 90th percentile: {most})."
     ]
     if r < 4 or len(ranks) > 1:
         return sentences

@@ -1,4 +1,5 @@
-"""Rooms depend on one another in one direction, and leave each other's private names alone.
+"""Rooms depend on one another in one direction, and leave each other's private names alone. A cycle
+inside a room has a comment that says why.
 
 A room is ``studio/NAME``, ``studio/training/NAME`` or ``ui/NAME``. Imports inside functions and under
 TYPE_CHECKING count as well: a stranger has to read both files.
@@ -31,8 +32,8 @@ def room_of(module: str) -> str:
     return ".".join(parts[:3] if parts[:2] == ["studio", "training"] else parts[:2])
 
 
-def imports(root: Path) -> Iterator[Import]:
-    """All imports between rooms below ``root``."""
+def imports(root: Path, *, inside: bool = False) -> Iterator[Import]:
+    """All imports between rooms below ``root``, or all ``inside`` the rooms."""
     files = [p for top in ("studio", "ui") for p in sorted((root / top).rglob("*.py"))]
     names = {".".join(p.relative_to(root).with_suffix("").parts) for p in files}
     modules = names | {n.removesuffix(".__init__") for n in names}
@@ -47,7 +48,7 @@ def imports(root: Path) -> Iterator[Import]:
                 continue
             for target in targets:
                 found = target if target in modules else target.rpartition(".")[0]
-                if found in modules and room_of(found) != room_of(module):
+                if found in modules and (room_of(found) == room_of(module)) is inside:
                     yield Import(module, node.lineno, target)
 
 
@@ -56,8 +57,8 @@ def room_of_target(target: str) -> str:
     return room_of(target)
 
 
-def circle(found: list[Import]) -> list[Import]:
-    """Imports that close a circle between rooms."""
+def cycle(found: list[Import]) -> list[Import]:
+    """Imports that close a cycle between rooms."""
     edges: dict[str, set[str]] = {}
     for i in found:
         edges.setdefault(room_of(i.module), set()).add(room_of_target(i.target))
@@ -79,6 +80,25 @@ def _reached(edges: dict[str, set[str]], start: str) -> set[str]:
     return reached
 
 
+def cycles_inside(root: Path) -> list[set[str]]:
+    """The modules of each import cycle inside a room."""
+    edges: dict[str, set[str]] = {}
+    for i in imports(root, inside=True):
+        is_module = root.joinpath(*i.target.split(".")).with_suffix(".py").is_file()
+        target = i.target if is_module else i.target.rpartition(".")[0]
+        if target != i.module:
+            edges.setdefault(i.module, set()).add(target)
+    reached = {m: {r for t in targets for r in _reached(edges, t)} for m, targets in edges.items()}
+    cycles = {frozenset(n for n in r if m in reached.get(n, ())) for m, r in reached.items()}
+    return [set(c) for c in cycles if c]
+
+
+def says_why(root: Path, modules: set[str]) -> bool:
+    """Whether a comment in one of the modules says why their cycle stays."""
+    files = (root.joinpath(*m.split(".")).with_suffix(".py") for m in modules)
+    return any("# Import cycle: " in f.read_text(encoding="utf-8") for f in files)
+
+
 def private(found: list[Import]) -> list[Import]:
     """Imports of an underscore module or name of another room."""
     return [
@@ -94,16 +114,37 @@ def found() -> list[Import]:
     return list(imports(ROOT))
 
 
-def test_no_circle_between_rooms(found: list[Import]) -> None:
-    assert circle(found) == []
+def test_no_cycle_between_rooms(found: list[Import]) -> None:
+    assert cycle(found) == []
 
 
 def test_no_private_name_of_another_room(found: list[Import]) -> None:
     assert private(found) == []
 
 
+def test_cycles_inside_a_room_say_why() -> None:
+    assert [c for c in cycles_inside(ROOT) if not says_why(ROOT, c)] == []
+
+
+def test_a_cycle_inside_a_room_is_found(tmp_path: Path) -> None:
+    texts = {
+        "studio/a/one.py": "def f():\n    from studio.a.two import g\n",
+        "studio/a/two.py": "from studio.a import three\n",
+        "studio/a/three.py": "if TYPE_CHECKING:\n    from studio.a.one import f\n",
+        "studio/a/four.py": "from studio.a import one\n",
+    }
+    for name, text in texts.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    (found,) = cycles_inside(tmp_path)
+    assert found == {"studio.a.one", "studio.a.two", "studio.a.three"}
+    assert not says_why(tmp_path, found)
+    (tmp_path / "studio/a/two.py").write_text("# Import cycle: x\nfrom studio.a import three\n")
+    assert says_why(tmp_path, found)
+
+
 def test_what_is_found_in_a_small_tree(tmp_path: Path) -> None:
-    """A circle through a function and a TYPE_CHECKING import, and two private names."""
+    """A cycle through a function and a TYPE_CHECKING import, and two private names."""
     texts = {
         "studio/a/one.py": "def f():\n    from studio.b.two import g\n",
         "studio/b/two.py": "if TYPE_CHECKING:\n    from studio.c import three\n",
@@ -116,7 +157,7 @@ def test_what_is_found_in_a_small_tree(tmp_path: Path) -> None:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text, encoding="utf-8")
     made = list(imports(tmp_path))
-    assert {i.module for i in circle(made)} == {
+    assert {i.module for i in cycle(made)} == {
         "studio.a.one",
         "studio.b.two",
         "studio.c.three",

@@ -19,7 +19,7 @@ from studio.graph.registry import Registry, variant_fields
 from studio.graph.schema import Settings, parse
 
 Side = Literal["input", "output"]
-UNREADABLE = "see the settings"
+UNREADABLE = "invalid settings"
 
 
 @dataclass(frozen=True)

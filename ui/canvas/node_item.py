@@ -13,6 +13,8 @@ from PySide6.QtWidgets import QGraphicsItem
 
 from studio.errors import Problem
 from studio.graph.graph import Node
+
+# Import cycle: the painting is given the item, and names its class in type hints only.
 from ui.canvas import layout, node_paint
 from ui.canvas.content import NodeContent, Side
 from ui.canvas.status import NodeStatus

@@ -20,6 +20,7 @@ from ui.style.widgets import child_items, top_items
 
 MIME = "application/x-lora-studio-node-type"
 ROW_PX = 30
+_AROUND_TITLE_PX, _MARGIN_PX = 40, 8
 CATEGORIES = ("Data", "Model", "Training", "Result")
 _TYPE_ID = Qt.ItemDataRole.UserRole
 
@@ -69,7 +70,7 @@ class NodePalette(QWidget):
         self.tree.setDragEnabled(True)
         self.tree.setDragDropMode(QTreeWidget.DragDropMode.DragOnly)
         box = QVBoxLayout(self)
-        box.setContentsMargins(8, 8, 8, 8)
+        box.setContentsMargins(*(4 * (_MARGIN_PX,)))
         box.setSpacing(6)
         box.addWidget(self.line)
         box.addWidget(self.tree)
@@ -79,6 +80,12 @@ class NodePalette(QWidget):
         self.tree.entered.connect(self._take)
         theme.changed.connect(self._fill)
         self._fill()
+
+    def minimumSizeHint(self) -> QSize:
+        """Qt: wide enough for every title beside the scroll bar."""
+        bar = self.tree.verticalScrollBar().sizeHint().width()
+        width = self.tree.sizeHintForColumn(0) + bar + 2 * _MARGIN_PX
+        return QSize(width, super().minimumSizeHint().height())
 
     def type_ids(self) -> list[str]:
         """The types that are listed now, from top to bottom."""
@@ -121,7 +128,8 @@ class NodePalette(QWidget):
             row.setIcon(0, icons.icon(icons.known(node_type.icon), tint))
             row.setToolTip(0, f"{node_type.help}\nDrag it onto the canvas, or double-click.")
             row.setData(0, _TYPE_ID, node_type.id)
-            row.setSizeHint(0, QSize(0, ROW_PX))
+            width = self.tree.fontMetrics().horizontalAdvance(node_type.title) + _AROUND_TITLE_PX
+            row.setSizeHint(0, QSize(width, ROW_PX))
             group.addChild(row)
 
     def _take_first(self) -> None:

@@ -30,6 +30,8 @@ from studio.errors import Problem
 from studio.graph.document import Document
 from studio.graph.graph import Wire
 from studio.graph.registry import Registry
+
+# Import cycle: most of these are given the view, and name its class in type hints only.
 from ui.canvas import background, dropping, keys, layout, menu, text, tips
 from ui.canvas.actions import make_actions, update_actions
 from ui.canvas.commands import Commands

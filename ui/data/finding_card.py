@@ -106,16 +106,18 @@ class RowLinks(QLabel):
             | Qt.TextInteractionFlag.LinksAccessibleByKeyboard
         )
         self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
-        links = [_link(place) for place in rows[:_ROWS_SHOWN]]
+        notes = len({place.note for place in rows}) > 1 or len(rows) == 1
+        links = [_link(place, notes) for place in rows[:_ROWS_SHOWN]]
         more = count - len(links)
         self.setText(" · ".join(links) + (f" · {more:,} more" if more > 0 else ""))
         self.setToolTip("Click a row to see its tokens")
         self.linkActivated.connect(lambda link: self.row_wanted.emit(int(link)))
 
 
-def _link(place: Place) -> str:
+def _link(place: Place, notes: bool) -> str:
+    """``notes``: with the note, which says nothing where all rows have the same one."""
     line = f" (line {place.line})" if place.line and place.line != place.number else ""
     other = f" like row {place.other}" if place.other else ""
-    note = f": {escape(place.note)}" if place.note else other
+    note = f": {escape(place.note)}" if place.note and notes else other
     title = escape(f"{Path(place.source).name} line {place.line}")
     return f'<a href="{place.number}" title="{title}">Row {place.number}</a>{line}{note}'

@@ -82,7 +82,7 @@ class FormatBox(QWidget):
         ranked = list(found.get("formats") or ())
         self.format.clear()
         best = ranked[0] if ranked else None
-        detected = f"Detect ({best['title']}, {percent(best['confidence'])})" if best else "Detect"
+        detected = f"Detect: {best['title']}, {percent(best['confidence'])}" if best else "Detect"
         self.format.addItem(detected, AUTO)
         for entry in ranked:
             self.format.addItem(

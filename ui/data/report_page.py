@@ -34,7 +34,7 @@ class ReportPage(QWidget):
         self.setObjectName("report-page")
         self._controller = controller
         self._cancelled: TokenRequest | None = None
-        self.button = QPushButton("Create report", self)
+        self.button = QPushButton("Create Report", self)
         self.button.setObjectName("make-report")
         self.button.clicked.connect(self._pressed)
         self.status = TextLabel("", self)
@@ -99,14 +99,14 @@ class ReportPage(QWidget):
             left = left_words(progress.eta_s) if progress else ""
             self._say("Cancel", "x", f"{done} · {left}" if left else done)
         elif controller.report is None:
-            self._say("Create report", "search", BEFORE)
+            self._say("Create Report", "search", BEFORE)
         elif controller.stale:
             self._say("Update", "refresh-cw", f"⚠ {STALE}")
         elif not controller.report.complete:
             part = f"Cancelled after {controller.report.done:,} of {controller.report.rows:,} rows."
-            self._say("Create report", "search", f"⚠ {part}")
+            self._say("Create Report", "search", f"⚠ {part}")
         else:
-            self._say("Restart", "refresh-cw", _found_words(len(controller.report.findings)))
+            self._say("Refresh", "refresh-cw", _found_words(len(controller.report.findings)))
         problem = controller.report_problem or (
             controller.problem if controller.state == "failed" else None
         )

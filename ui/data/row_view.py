@@ -16,7 +16,7 @@ from ui.data.token_words import count_words, flag_words, headline, part_words, t
 from ui.style import theme
 from ui.style.widgets import MutedLabel, TextLabel
 
-POINT = "Point at a token to see its details. Click to pin it; use the arrow keys to move."
+POINT = "Hover over a token to see its details. Click to pin it; use the arrow keys to move."
 NO_TOKENS = "This row has no tokens."
 
 

@@ -60,7 +60,7 @@ class RowsPage(QWidget):
         self.error.setObjectName("rows-error")
         self.hint = MutedLabel("", self)
         self.cards = RowCards(self)
-        self.more = QPushButton("Load more rows", self)
+        self.more = QPushButton("Load More Rows", self)
         self.more.setObjectName("more-rows")
         self.more.clicked.connect(self._more)
         self.state = StatePage(self)

@@ -42,7 +42,7 @@ class StatePage(QWidget):
         self.bar = QProgressBar(self)
         self.bar.setTextVisible(False)
         self.bar.setMaximumHeight(8)
-        self.button = QPushButton("Try again", self)
+        self.button = QPushButton("Try Again", self)
         self.button.setObjectName("data-retry")
         self.button.clicked.connect(self.pressed)
         column = QVBoxLayout(self)
@@ -70,7 +70,8 @@ class StatePage(QWidget):
 
     def show_progress(self, progress: Progress | None, title: str) -> None:
         """Show progress."""
-        self.say(progress.title if progress is not None else title, icon="loader")
+        words = progress.title if progress is not None else title
+        self.say(f"{words.removesuffix('…')}…", icon="loader")
         left = left_words(progress.eta_s) if progress is not None else ""
         self.hint.setText(left)
         self.hint.setVisible(bool(left))
@@ -81,7 +82,7 @@ class StatePage(QWidget):
         """Show why there are no data."""
         if controller.state == "failed" and controller.problem is not None:
             icon = "circle-alert"
-            self.say(controller.problem.sentence, controller.problem.hint, icon, "Try again")
+            self.say(controller.problem.sentence, controller.problem.hint, icon, "Try Again")
         elif controller.state == "closed":
             self.say(NO_TRAIN, NO_TRAIN_HINT, "unlink")
         else:

@@ -97,7 +97,7 @@ class DataTabs(NodeTabs):
         graph = self.controller.document.graph
         if self._node is None or graph.node(self._node).type != "train":
             return None
-        button = QPushButton("Compare chat templates…")
+        button = QPushButton("Compare Chat Templates…")
         button.setObjectName("compare-templates")
         button.setToolTip("Shows how each chat template formats a conversation")
         icons.put(button, "message-square", "text_muted")

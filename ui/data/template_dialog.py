@@ -63,7 +63,7 @@ class TemplateDialog(QDialog):
         )
         self.buttons.accepted.connect(self._take)
         self.buttons.rejected.connect(self.reject)
-        self.buttons.button(QDialogButtonBox.StandardButton.Ok).setText("Use this template")
+        self.buttons.button(QDialogButtonBox.StandardButton.Ok).setText("Use This Template")
         self._lay_out()
         self._asked = 0
         controller.changed.connect(self._ask)

@@ -19,7 +19,7 @@ from PySide6.QtWidgets import (
 from ui.data.controller import Progress
 from ui.data.state_page import show_bar
 from ui.style import icons
-from ui.style.widgets import IconButton, MutedLabel, tab_order
+from ui.style.widgets import NUMBER_LEFT_PX, IconButton, MutedLabel, tab_order
 
 
 class TokenBar(QWidget):
@@ -42,17 +42,18 @@ class TokenBar(QWidget):
         self.number.setToolTip("Go to row")
         self.number.setKeyboardTracking(False)
         self.number.setMinimum(1)
+        self.number.lineEdit().setTextMargins(NUMBER_LEFT_PX, 0, 0, 0)
         self.total = QLabel("", self)
-        self.search = QPushButton("Next finding", self)
+        self.search = QPushButton("Next Finding", self)
         self.search.setObjectName("next-suspicious")
         self.search.setToolTip(
             "Go to the next row with a problem: no trained tokens, truncated, empty, damaged…"
         )
-        self.batch = QPushButton("By batch", self)
+        self.batch = QPushButton("By Batch", self)
         self.batch.setObjectName("by-batch")
         self.batch.setCheckable(True)
         self.batch.setToolTip("Show the rows of one training batch, with padding")
-        self.templates = QPushButton("Chat template…", self)
+        self.templates = QPushButton("Chat Template…", self)
         self.templates.setObjectName("chat-templates")
         self.templates.setToolTip("Compare how other chat templates format a conversation")
         icons.put(self.templates, "message-square", "text_muted")

@@ -64,7 +64,7 @@ class AboutDialog(QDialog):
         places = [("Runs", str(runs_dir())), ("Settings", str(config_dir()))]
         buttons = QDialogButtonBox(QDialogButtonBox.StandardButton.Close, self)
         buttons.rejected.connect(self.reject)
-        self._copy = QPushButton("Copy versions", self)
+        self._copy = QPushButton("Copy Versions", self)
         self._copy.setObjectName("copy")
         self._copy.setAutoDefault(False)
         self._copy.clicked.connect(self._copy_versions)
@@ -91,10 +91,11 @@ class AboutDialog(QDialog):
         grid.setVerticalSpacing(3)
         grid.setColumnStretch(1, 1)
         for place, (name, value) in enumerate(rows):
-            grid.addWidget(MutedLabel(name, self), place, 0)
+            title, label = MutedLabel(name, self), TextLabel(value, self)
+            for text in (title, label):  # both: selectable text is drawn one pixel higher
+                text.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+            grid.addWidget(title, place, 0)
             grid.setColumnMinimumWidth(0, self.fontMetrics().horizontalAdvance("transformers  "))
-            label = TextLabel(value, self)
-            label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
             grid.addWidget(label, place, 1)
         return grid
 

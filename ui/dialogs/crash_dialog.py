@@ -33,12 +33,12 @@ class CrashDialog(QDialog):
         self.setWindowTitle(title)
         self.setAccessibleDescription(f"{sentence} {hint}")
         self._details = self._make_details(details)
-        self._show = QPushButton("Show details", self)
+        self._show = QPushButton("Show Details", self)
         self._show.setObjectName("details")
         self._show.setCheckable(True)
         self._show.setAutoDefault(False)
         self._show.toggled.connect(self._fold)
-        self._copy = QPushButton("Copy details", self)
+        self._copy = QPushButton("Copy Details", self)
         self._copy.setObjectName("copy")
         self._copy.setAutoDefault(False)
         self._copy.clicked.connect(self._copy_details)
@@ -102,7 +102,7 @@ class CrashDialog(QDialog):
         return box
 
     def _fold(self, shown: bool) -> None:
-        self._show.setText("Hide details" if shown else "Show details")
+        self._show.setText("Hide Details" if shown else "Show Details")
         self._details.setVisible(shown)
         self.adjustSize()
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from PySide6.QtCore import Signal
+from PySide6.QtCore import QEvent, Signal
 from PySide6.QtWidgets import QDialog, QDialogButtonBox, QPushButton, QVBoxLayout, QWidget
 
 from studio.graph.registry import Registry
@@ -87,7 +87,7 @@ class SettingsDialog(QDialog):
         self._buttons.accepted.connect(self.accept)
         self._buttons.rejected.connect(self.reject)
         self._restore().clicked.connect(self._restore_defaults)
-        column = QVBoxLayout(self)
+        self._column = column = QVBoxLayout(self)
         column.setContentsMargins(18, 18, 18, 14)
         column.setSpacing(16)
         column.addWidget(self._form)
@@ -98,6 +98,15 @@ class SettingsDialog(QDialog):
     def settings(self) -> AppSettings:
         """The settings as the form shows them; what it does not show is kept."""
         return self._before.model_copy(update=self._values)
+
+    def event(self, event: QEvent) -> bool:
+        """Qt: grow with the form, whose labels wrap and move above their fields after it has its width."""
+        handled = super().event(event)
+        if event.type() == QEvent.Type.LayoutRequest:
+            needed = self._column.totalHeightForWidth(self.width())
+            if self.height() < needed:
+                self.resize(self.width(), needed)
+        return handled
 
     def accept(self) -> None:
         """Emit the settings if they are valid."""

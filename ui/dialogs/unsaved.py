@@ -17,7 +17,7 @@ class UnsavedChangesDialog(ChoiceDialog):
     def __init__(self, project: str, parent: QWidget | None = None) -> None:
         choices = (
             Choice("save", "Save", default=True),
-            Choice("discard", "Don't save"),
+            Choice("discard", "Don't Save"),
             Choice("cancel", "Cancel"),
         )
         sentence = f"Save the changes to “{project}”?"

@@ -49,7 +49,8 @@ class FactsTable(QFrame):
         label.setForegroundRole(QPalette.ColorRole.PlaceholderText)
         value = TextLabel(fact.value, self)
         value.setObjectName(f"fact:{fact.label}")
-        value.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        for text in (label, value):  # both: selectable text is drawn one pixel higher
+            text.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         value.setToolTip(fact.value)
         return label, value
 

@@ -60,7 +60,7 @@ class NodeForm(QWidget):
         self._facts = FactsTable(self)
         self._own_code = OwnCodeStrip(self)
         self._list = ProblemList(self)
-        self._strangers = QPushButton("Remove unknown", self)
+        self._strangers = QPushButton("Remove Unknown", self)
         self._strangers.setObjectName("remove-unknown")
         self._strangers.setToolTip("Remove settings that the node type does not define")
         self._strangers.clicked.connect(self._remove_strangers)

@@ -5,6 +5,7 @@ Choosing a node or a problem emits a signal; the window moves the selection.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from PySide6.QtCore import QModelIndex, QPersistentModelIndex, QSize, Qt, Signal
@@ -106,20 +107,20 @@ class Overview(QWidget):
         if not self._name.hasFocus() or graph.name != "Untitled":
             self._name.show_text(graph.name)
         nodes = [n for n in graph.nodes if not self._chosen or n.id in self._chosen]
-        faulty = {p.node for p in self._problems}
-        shown = (theme.colors().name, [(n.id, n.type, n.title, n.id in faulty) for n in nodes])
+        counts = Counter(p.node for p in self._problems)
+        shown = (theme.colors().name, [(n.id, n.type, n.title, counts[n.id]) for n in nodes])
         if shown != self._shown:
             self._shown = shown
-            self._fill(nodes, faulty)
+            self._fill(nodes, counts)
         self._nodes.setVisible(bool(nodes))
         self._note.setText(self._words(len(graph.nodes)))
         self._show_problems()
 
-    def _fill(self, nodes: Sequence[Node], faulty: set[str | None]) -> None:
+    def _fill(self, nodes: Sequence[Node], counts: Counter[str | None]) -> None:
         self._nodes.clear()
         for node in nodes:
             node_type = self._registry.node_type(node.type)
-            sign = "  ·  has problems" if node.id in faulty else ""
+            sign = f"  ·  {_problems(counts[node.id])}" if counts[node.id] else ""
             item = QListWidgetItem(f"{title_of(node, self._registry)}{sign}")
             item.setIcon(self._icon(node_type))
             item.setData(_DATA, node.id)
@@ -144,8 +145,7 @@ class Overview(QWidget):
             self._fill_problems()
         count = len(self._problems)
         self._problem_list.setVisible(bool(count))
-        words = "1 problem" if count == 1 else f"{count} problems"
-        self._problem_title.setText(words if count else "No problems: ready to run.")
+        self._problem_title.setText(_problems(count) if count else "No problems: ready to run.")
         self._problem_title.setVisible(bool(count) or bool(self._document.graph.nodes))
 
     def _fill_problems(self) -> None:
@@ -192,3 +192,7 @@ class Overview(QWidget):
     def _left(self) -> None:
         self._document.end_merge()
         self._name.show_text(self._document.graph.name)
+
+
+def _problems(count: int) -> str:
+    return "1 problem" if count == 1 else f"{count} problems"

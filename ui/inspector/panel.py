@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from PySide6.QtCore import Qt, QTimer, Signal
+from PySide6.QtCore import QSize, Qt, QTimer, Signal
 from PySide6.QtGui import QKeyEvent, QKeySequence
 from PySide6.QtWidgets import QScrollArea, QStackedLayout, QVBoxLayout, QWidget
 
@@ -59,8 +59,12 @@ class InspectorPanel(QWidget):
         self._stack = QStackedLayout()
         self._column.addLayout(self._stack, 1)
         self._stack.addWidget(self._overview)
-        self.setMinimumWidth(_MINIMUM_WIDTH_PX)
         self.destroyed.connect(document.listen(self._document_changed))
+
+    def minimumSizeHint(self) -> QSize:
+        """Qt: wide enough for all tabs, also while a node without tabs is shown."""
+        tabs = self.tabs.minimumSizeHint().width() if self.tabs is not None else 0
+        return QSize(max(_MINIMUM_WIDTH_PX, tabs), 0)
 
     def use_tabs(self, tabs: NodeTabs) -> None:
         """Show tabs with data next to the settings of nodes that have data."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from PySide6.QtCore import Signal
+from PySide6.QtCore import Qt, Signal
 from PySide6.QtWidgets import QHBoxLayout, QTabBar, QWidget
 
 from ui.style.widgets import IconButton
@@ -27,6 +27,8 @@ class NodeTabs(QWidget):
         self.bar = QTabBar(self)
         self.bar.setDrawBase(False)
         self.bar.setExpanding(False)
+        self.bar.setUsesScrollButtons(False)  # the inspector is never narrower than all tabs
+        self.bar.setElideMode(Qt.TextElideMode.ElideNone)
         self.bar.setStyleSheet("QTabBar::tab { padding: 7px 7px; margin: 0; }")
         self._ids = [SETTINGS, *titles]
         for tab, title in {SETTINGS: "Settings", **titles}.items():

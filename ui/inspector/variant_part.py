@@ -19,6 +19,7 @@ from ui.inspector.row import FieldRow
 from ui.style.widgets import MutedLabel, retire
 
 if TYPE_CHECKING:
+    # Import cycle: a form holds variant parts, and each of these holds the form of its variant.
     from ui.inspector.form import Form
 
 MakeForm = Callable[[Variant, str, QWidget], "Form"]

@@ -1,4 +1,4 @@
-"""The artifacts of a run: kind, name, size and path, with “Show in folder” and “Copy path”.
+"""The artifacts of a run: kind, name, size and path, with “Show in Folder” and “Copy Path”.
 
 Sizes are read once per artifact. It opens and copies; it never changes or deletes anything.
 """
@@ -48,10 +48,10 @@ class ArtifactList(QWidget):
         super().__init__(parent)
         self._shown: list[tuple[str, str, bool]] = []
         self.tree = self._tree()
-        self.show_button = QPushButton("Show in folder", self)
+        self.show_button = QPushButton("Show in Folder", self)
         icons.put(self.show_button, "folder-open")
         self.show_button.clicked.connect(self.show_in_folder)
-        self.copy_button = QPushButton("Copy path", self)
+        self.copy_button = QPushButton("Copy Path", self)
         icons.put(self.copy_button, "copy")
         self.copy_button.clicked.connect(self.copy_path)
         buttons = QHBoxLayout()
@@ -107,7 +107,7 @@ class ArtifactList(QWidget):
     def _item(self, kind: str, path: str, cached: bool) -> QTreeWidgetItem:
         mark = " (reused)" if cached else ""
         found = size_of(Path(path))
-        shown_size = words.size(found) if found is not None else "gone"
+        shown_size = words.size(found) if found is not None else "missing"
         item = QTreeWidgetItem([words.kind_words(kind) + mark, shown_size, path])
         item.setData(0, PATH_ROLE, path)
         item.setData(0, KIND_ROLE, kind)
@@ -140,7 +140,7 @@ class ArtifactList(QWidget):
         """Open the file manager where the chosen artifact is."""
         item = self.tree.currentItem()
         if item is not None and not reveal(path_of(item)):
-            item.setText(1, "gone")
+            item.setText(1, "missing")
 
     def copy_path(self) -> None:
         """Put the chosen artifact's path on the clipboard."""
@@ -156,8 +156,8 @@ class ArtifactList(QWidget):
         if self.tree.itemAt(position) is None:
             return
         menu = QMenu(self)
-        icons.put(menu.addAction("Show in folder", self.show_in_folder), "folder-open")
-        icons.put(menu.addAction("Copy path", self.copy_path), "copy")
+        icons.put(menu.addAction("Show in Folder", self.show_in_folder), "folder-open")
+        icons.put(menu.addAction("Copy Path", self.copy_path), "copy")
         menu.aboutToHide.connect(menu.deleteLater)
         menu.popup(self.tree.viewport().mapToGlobal(position))
 

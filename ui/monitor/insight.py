@@ -26,8 +26,8 @@ from ui.monitor.heat_map import Cell, HeatMap
 from ui.style.widgets import MutedLabel, TextLabel
 
 EMPTY_TEXT = (
-    "During adapter training, this shows how much each layer has changed and how many singular "
-    "directions its change uses."
+    "This tab shows the change of each layer while an adapter is trained:\n"
+    "its size and the number of singular directions that it uses."
 )
 SIZE, DIRECTIONS = "size", "directions"
 _ADVICE_PX = 300
@@ -140,7 +140,7 @@ class InsightPanel(QWidget):
         self._point("")
 
     def _point(self, tip: str) -> None:
-        self.read_out.setText(tip or "Point at a cell to see its values.")
+        self.read_out.setText(tip or "Hover over a cell to see its values.")
 
 
 def grid_of(insight: Insight, measure: str) -> tuple[list[str], list[str], list[list[Cell | None]]]:
@@ -170,7 +170,7 @@ def _cell(module: ModuleUse, measure: str, largest: float) -> Cell:
     )
     tip = (
         f"{module.name}: norm of the change {module.norm:.3g}{share}; {module.used} of {module.r} "
-        f"singular directions hold {100 * ENERGY:.0f} % of it"
+        f"singular directions account for {100 * ENERGY:.0f} % of it"
     )
     scale = 1.0 if measure == DIRECTIONS else largest
     return Cell(value / scale, text, tip)

@@ -164,7 +164,7 @@ class LogWriter:
     def _evaluation(self, event: Event) -> Iterable[LogLine]:
         for name, pair in (event.get("measures") or {}).items():
             before, after = pair.get("before"), pair.get("after")
-            extra = f"{_share(before)} before, {_share(after)} after tuning"
+            extra = f"{_share(before)} before and {_share(after)} after fine-tuning"
             yield _info(event, f"{self._title(event)}: {name.replace('_', ' ')} {extra}.")
 
     def _artifact(self, event: Event) -> Iterable[LogLine]:

@@ -19,17 +19,17 @@ from ui.style import icons
 def make_menu(plot: LivePlot, panel: QWidget) -> QMenu:
     """The menu of one plot; ``panel`` is what “all plots” means."""
     menu = QMenu(plot)
-    reset = menu.addAction("Reset view", plot.reset_view)
+    reset = menu.addAction("Reset View", plot.reset_view)
     icons.put(reset, "maximize")
-    log = menu.addAction("Logarithmic scale")
+    log = menu.addAction("Logarithmic Scale")
     log.setCheckable(True)
     log.setChecked(plot.log)
     log.toggled.connect(plot.set_log)
     menu.addSeparator()
-    menu.addAction("Save this plot as PNG…", lambda: save(plot, "png", plot))
-    menu.addAction("Save this plot as SVG…", lambda: save(plot, "svg", plot))
-    menu.addAction("Save the data as CSV…", lambda: save(plot, "csv", plot))
-    menu.addAction("Save all plots as PNG…", lambda: save(plot, "png", panel))
+    menu.addAction("Save This Plot as PNG…", lambda: save(plot, "png", plot))
+    menu.addAction("Save This Plot as SVG…", lambda: save(plot, "svg", plot))
+    menu.addAction("Save the Data as CSV…", lambda: save(plot, "csv", plot))
+    menu.addAction("Save All Plots as PNG…", lambda: save(plot, "png", panel))
     return menu
 
 

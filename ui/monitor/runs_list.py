@@ -161,11 +161,11 @@ class RunsPanel(QWidget):
         """The context menu of a run."""
         status = run.status()
         menu = QMenu(self)
-        icons.put(menu.addAction("Show curves", lambda: self.open_wanted.emit(run)), "chart-line")
+        icons.put(menu.addAction("Show Curves", lambda: self.open_wanted.emit(run)), "chart-line")
         resume = menu.addAction("Resume", lambda: self.resume_wanted.emit(run))
         icons.put(resume, "play")
         resume.setEnabled(status in words.RESUMABLE)
-        icons.put(menu.addAction("Show in folder", lambda: reveal(run.path)), "folder-open")
+        icons.put(menu.addAction("Show in Folder", lambda: reveal(run.path)), "folder-open")
         menu.addSeparator()
         delete = menu.addAction("Delete…", lambda: self.delete(run))
         icons.put(delete, "trash-2")

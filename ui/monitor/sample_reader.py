@@ -62,7 +62,7 @@ class SampleReader(QWidget):
         self._title.setText("Before training" if step == 0 else f"Step {step:,}")
         self._facts.setText(facts_of(sample))
         expected = f"\n\nExpected\n{sample.expected}" if sample.expected else ""
-        answer = sample.text or "(nothing)"
+        answer = sample.text or "(empty)"
         text = f"Prompt\n{prompt}\n\nAnswer\n{answer}{expected}"
         if text != self.text.toPlainText():
             self.text.setPlainText(text)

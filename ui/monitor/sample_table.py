@@ -40,7 +40,7 @@ def right(sample: Sample) -> bool | None:
 def cell_text(sample: Sample) -> str:
     """The text of a cell: one paragraph, with ✓ or ✕ if an answer is expected, and “…” if it was
     truncated."""
-    text = " ".join(sample.text[:SHOWN_CHARS].split()) or "(nothing)"
+    text = " ".join(sample.text[:SHOWN_CHARS].split()) or "(empty)"
     cut = "…" if sample.cut or len(sample.text) > SHOWN_CHARS else ""
     judged = {True: "✓  ", False: "✕  ", None: ""}[right(sample)]
     return f"{judged}{text}{cut}"

@@ -196,5 +196,5 @@ def _summary(grid: SampleGrid) -> str:
     if not grid.steps:
         return ""
     prompts = "1 prompt" if len(grid.prompts) == 1 else f"{len(grid.prompts)} prompts"
-    times = "1 time" if len(grid.steps) == 1 else f"{len(grid.steps)} times"
-    return f"{prompts}, {times}. Click an answer to read all of it."
+    times = "once" if len(grid.steps) == 1 else f"{len(grid.steps)} times"
+    return f"{prompts}, sampled {times}. Click an answer to read it in full."

@@ -42,7 +42,7 @@ class PlotTools(QWidget):
         self.axis.setToolTip("Quantity on the horizontal axis")
         self.axis.setAccessibleName("Horizontal axis")
         self.axis.activated.connect(self._axis_chosen)
-        self.log = self._button("Log axis", "Logarithmic loss axis", checkable=True)
+        self.log = self._button("Log Axis", "Logarithmic loss axis", checkable=True)
         self.log.toggled.connect(self.log_changed.emit)
         self.reset = self._button("", "Reset the view and follow new data (double-click)")
         icons.put(self.reset, "maximize")

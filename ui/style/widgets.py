@@ -23,6 +23,9 @@ from PySide6.QtWidgets import (
 
 from ui.style import icons, theme
 
+NUMBER_LEFT_PX = 6
+"""Space before the text of a ``QSpinBox``, which takes no padding from the style sheet."""
+
 
 def icon_side(widget: QWidget, share: float = 0.9) -> int:
     """The side (pixels) of an icon beside this widget's text; it grows with the font."""

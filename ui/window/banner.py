@@ -9,11 +9,19 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from PySide6.QtCore import Qt
+from PySide6.QtGui import QColor
 from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QPushButton, QToolButton, QWidget
 
 from ui.style import icons, theme
 
 Offer = tuple[str, Callable[[], object]]
+_ROLES = {
+    "circle-alert": "danger",
+    "circle-x": "danger",
+    "triangle-alert": "warning",
+    "circle-check": "success",
+}
+"""Icon -> the theme colour of the banner; others have the accent colour."""
 
 
 class Banner(QFrame):
@@ -117,11 +125,10 @@ class Banner(QFrame):
 
     def _color(self) -> None:
         look = theme.colors()
-        back = theme.blend(look.surface, look.accent, 0.14).name()
+        color: QColor = getattr(look, _ROLES.get(self._icon_name, "accent"))
+        back = theme.blend(look.surface, color, 0.14).name()
         self.setStyleSheet(
             f"#banner {{ background: {back}; border: none;"
             f" border-bottom: 1px solid {look.border.name()}; }}"
         )
-        self._icon.setPixmap(
-            icons.pixmap(self._icon_name, 16, look.accent, self.devicePixelRatioF())
-        )
+        self._icon.setPixmap(icons.pixmap(self._icon_name, 16, color, self.devicePixelRatioF()))

@@ -15,8 +15,8 @@ from ui.window.main_window import MainWindow
 from ui.window.preferences import Preferences
 
 Answer = Literal["keep", "stop", "cancel"]
-KEEP = Choice("keep", "Keep running in the background", default=True)
-STOP = Choice("stop", "Stop and save")
+KEEP = Choice("keep", "Keep Running in the Background", default=True)
+STOP = Choice("stop", "Stop and Save")
 CANCEL = Choice("cancel", "Cancel")
 
 

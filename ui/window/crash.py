@@ -69,7 +69,7 @@ class CrashReporter:
             text,
             QApplication.activeWindow(),
         )
-        dialog.add_button("Show log file").clicked.connect(self.show_log)
+        dialog.add_button("Show Log File").clicked.connect(self.show_log)
         dialog.exec()
         dialog.deleteLater()
 

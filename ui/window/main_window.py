@@ -72,6 +72,7 @@ class MainWindow(QMainWindow):
         self.canvas = CanvasView(document, registry, self)
         self.palette_panel = NodePalette(registry, self)
         self.runs = RunsPanel(runs_dir, self)
+        self.runs.setMinimumWidth(LEFT_LEAST_PX)
         self.inspector = InspectorPanel(document, registry, self)
         self.monitor: MonitorPanel | None = None
         self.log = LogPanel(self)
@@ -131,6 +132,8 @@ class MainWindow(QMainWindow):
     def _make_tabs(self) -> QTabWidget:
         tabs = QTabWidget(self)
         tabs.setDocumentMode(True)
+        tabs.setUsesScrollButtons(False)
+        tabs.setElideMode(Qt.TextElideMode.ElideNone)
         tabs.tabBar().setDrawBase(False)
         self._curves_place = QWidget(self)
         self._curves_column = QVBoxLayout(self._curves_place)
@@ -146,8 +149,6 @@ class MainWindow(QMainWindow):
         dock = QDockWidget(title, self)
         dock.setObjectName(name)
         dock.setWidget(widget)
-        if area == Area.LeftDockWidgetArea:
-            widget.setMinimumWidth(LEFT_LEAST_PX)
         self.addDockWidget(area, dock)
         return dock
 

@@ -17,6 +17,7 @@ from ui.window.banner import Offer
 from ui.window.main_window import CURVES, LOG, RESULTS, MainWindow
 
 if TYPE_CHECKING:
+    # Import cycle: the session shows these banners, and their buttons act on the session.
     from ui.window.session import Session
 
 HOW = {

@@ -1,15 +1,183 @@
-"""Common column names that several formats accept.
+"""Columns that several formats share: their common names, and those beside question and answer (system
+message, earlier turns, tools, reasoning).
 
 Each list starts with the most usual name.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from studio.data.columns import has_content, named
+from studio.data.conversation import Message, message_keys, messages_in
+from studio.data.row_format import (
+    Canonical,
+    Row,
+    RowError,
+    as_text,
+    kind_of,
+    listed,
+    optional_column,
+    text,
+)
+from studio.data.tool_calls import tools_in
+from studio.graph.schema import Settings, setting
+
 CONVERSATION = ("conversations", "conversation", "messages", "dialog", "chat")
 PROMPT = ("prompt", "question", "instruction", "query", "input")
-SYSTEM = ("system", "system_prompt")
+_SYSTEM = ("system_prompt", "system_message", "system_instruction", "sys_prompt")
+_HISTORY = ("chat_history", "conversation_history", "dialog_history", "previous_turns")
+_TOOLS = ("functions", "available_tools", "tool_definitions")
+_REASONING = (
+    "reasoning_content",
+    "thinking",
+    "thoughts",
+    "thought",
+    "cot",
+    "complex_cot",
+    "chain_of_thought",
+    "rationale",
+)
+_TURN = (
+    ("question", "user", "human", "prompt", "query", "input", "instruction"),
+    ("answer", "assistant", "bot", "gpt", "response", "output", "completion"),
+)
+BESIDE = {
+    "system_column": _SYSTEM,
+    "history_column": _HISTORY,
+    "tools_column": _TOOLS,
+    "reasoning_column": _REASONING,
+}
+"""The settings of ``BesideSettings`` with other names that are also accepted."""
+
+
+class BesideSettings(Settings):
+    """Names of the columns beside question and answer, where a row has them."""
+
+    system_column: str = setting(
+        "system",
+        "System column",
+        "A system message. “system_prompt”, “system_message” and similar names are found too. Leave it "
+        "empty to ignore such a column.",
+        max_length=200,
+        advanced=True,
+    )
+    history_column: str = setting(
+        "history",
+        "History column",
+        "Earlier turns: a list of [question, answer] pairs, or of messages. “chat_history”, "
+        "“conversation_history” and similar names are found too. Leave it empty to ignore such a column.",
+        max_length=200,
+        advanced=True,
+    )
+    tools_column: str = setting(
+        "tools",
+        "Tools column",
+        "The tools that the model may call: a list or JSON text. “functions”, “available_tools” and "
+        "“tool_definitions” are found too. Leave it empty to ignore such a column.",
+        max_length=200,
+        advanced=True,
+    )
+    reasoning_column: str = setting(
+        "reasoning",
+        "Reasoning column",
+        "What the model thinks before its last answer. “reasoning_content”, “thinking”, “thoughts”, "
+        "“cot”, “chain_of_thought”, “rationale” and “Complex_CoT” are found too. Leave it empty to ignore "
+        "such a column.",
+        max_length=200,
+        advanced=True,
+    )
 
 
 def other_names(names: tuple[str, ...], usual: str) -> tuple[str, ...]:
     """The names without the ``usual`` one, which is the default of the format's setting."""
     return tuple(name for name in names if name != usual)
+
+
+def with_columns_beside(
+    row: Row, settings: BesideSettings, messages: Sequence[Message]
+) -> Canonical:
+    """The conversation with system message, earlier turns, tools and reasoning of the row."""
+    found = {field: optional_column(row, settings, field, BESIDE[field]) for field in BESIDE}
+    made = [*_history(row, found["history_column"]), *messages]
+    made = _with_system(row, found["system_column"], made)
+    _add_reasoning(row, found["reasoning_column"], made)
+    tools = found["tools_column"]
+    offered = tools_in(row[tools], tools) if tools else None
+    return {"messages": made, "tools": offered} if offered else {"messages": made}
+
+
+def columns_beside(row: Row, settings: BesideSettings) -> list[str]:
+    """The columns of a row that ``with_columns_beside`` would use, as far as they hold anything."""
+    found = (optional_column(row, settings, field, names) for field, names in BESIDE.items())
+    return [name for name in found if name and has_content(row[name])]
+
+
+def _with_system(row: Row, name: str | None, messages: list[Message]) -> list[Message]:
+    preamble = text(row, name, empty=True) if name else ""
+    if not preamble.strip():
+        return messages
+    if messages and messages[0]["role"] == "system":
+        if messages[0]["content"].strip() == preamble.strip():
+            return messages
+        raise _given_twice("system message", name or "", "system_column")
+    return [{"role": "system", "content": preamble}, *messages]
+
+
+def _add_reasoning(row: Row, name: str | None, messages: list[Message]) -> None:
+    thoughts = text(row, name, empty=True) if name else ""
+    if not thoughts.strip():
+        return
+    index = max(i for i, m in enumerate(messages) if m["role"] == "assistant")
+    given = messages[index].get("reasoning_content")
+    if given and given.strip() != thoughts.strip():
+        raise _given_twice("reasoning of the last answer", name or "", "reasoning_column")
+    messages[index] = {**messages[index], "reasoning_content": thoughts}
+
+
+def _given_twice(what: str, name: str, field: str) -> RowError:
+    title = BesideSettings.model_fields[field].title
+    return RowError(
+        f"has the {what} twice: in column “{name}” and, with other words, in its messages",
+        f"Leave “{title}” empty in the format settings to use the messages, or correct the row.",
+        column=name,
+        code="given_twice",
+    )
+
+
+# ------------------------------------------------------------------ earlier turns
+
+
+def _history(row: Row, name: str | None) -> list[Message]:
+    """The earlier turns of a row."""
+    value = row[name] if name else None
+    if name is None or not has_content(value):
+        return []
+    if message_keys(value) is not None:
+        return messages_in(value, name)
+    pairs = listed(value)
+    if pairs is None:
+        raise _bad_history(f"has {kind_of(value)} in column “{name}”", name)
+    return [m for i, pair in enumerate(pairs, start=1) for m in _pair(pair, i, name)]
+
+
+def _pair(pair: Any, number: int, name: str) -> list[Message]:
+    place = f"turn {number} of column “{name}”"
+    if isinstance(pair, Mapping):
+        pair = [pair[key] for names in _TURN if (key := named(tuple(pair), names[0], names[1:]))]
+    if not isinstance(pair, (list, tuple)):
+        raise _bad_history(f"has {kind_of(pair)} in {place}", name)
+    if len(pair) != 2:
+        raise _bad_history(f"has {len(pair)} texts in {place}", name)
+    said = [as_text(t, place, name) for t in pair]
+    return [{"role": r, "content": c} for r, c in zip(("user", "assistant"), said, strict=True)]
+
+
+def _bad_history(what: str, name: str) -> RowError:
+    return RowError(
+        f"{what}, where a pair of question and answer belongs",
+        "Write earlier turns as [[question, answer], …], or leave “History column” empty.",
+        column=name,
+        code="bad_history",
+    )

@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic import field_validator
 
+from studio.data.columns import named
 from studio.data.reading.class_labels import ClassNumber
 from studio.data.row_format import (
     NOT_MINE,
@@ -23,7 +24,6 @@ from studio.data.row_format import (
     column,
     judged,
     kind_of,
-    named,
     text,
 )
 from studio.graph.node_type import Variant

@@ -7,26 +7,23 @@ earlier turns (history) come before it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
+from studio.data.columns import named
 from studio.data.conversation import Message
+from studio.data.formats._columns import BESIDE, BesideSettings, with_columns_beside
 from studio.data.row_format import (
     NOT_MINE,
     Canonical,
     Detection,
     Row,
-    RowError,
     RowFormat,
-    as_text,
+    answer_text,
     column,
-    kind_of,
-    listed,
-    named,
     optional_column,
     text,
 )
 from studio.graph.node_type import Variant
-from studio.graph.schema import Settings, setting
+from studio.graph.schema import setting
 
 _INSTRUCTION = ("task",)
 _INPUT = ("context",)
@@ -35,12 +32,11 @@ COLUMNS = {
     "instruction_column": _INSTRUCTION,
     "input_column": _INPUT,
     "output_column": _OUTPUT,
-    "system_column": (),
-    "history_column": (),
+    **BESIDE,
 }
 
 
-class InstructionSettings(Settings):
+class InstructionSettings(BesideSettings):
     """Names of the columns."""
 
     instruction_column: str = setting(
@@ -64,21 +60,6 @@ class InstructionSettings(Settings):
         min_length=1,
         max_length=200,
     )
-    system_column: str = setting(
-        "system",
-        "System column",
-        "A system message, where a row has one.",
-        advanced=True,
-        max_length=200,
-    )
-    history_column: str = setting(
-        "history",
-        "History column",
-        "Earlier turns, where a row has them: a list of [question, answer] "
-        "pairs. They come before the instruction. Leave it empty to ignore them.",
-        advanced=True,
-        max_length=200,
-    )
 
 
 def detect(columns: Sequence[str], rows: Sequence[Row]) -> Detection:
@@ -97,44 +78,13 @@ def convert(row: Row, settings: InstructionSettings) -> Canonical:
     asked = column(row, settings, "instruction_column", _INSTRUCTION)
     answered = column(row, settings, "output_column", _OUTPUT)
     about = optional_column(row, settings, "input_column", _INPUT)
-    system = optional_column(row, settings, "system_column")
-    history = optional_column(row, settings, "history_column")
     question = text(row, asked)
     extra = text(row, about, empty=True) if about else ""
-    preamble = text(row, system, empty=True) if system else ""
-    messages: list[Message] = [{"role": "system", "content": preamble}] if preamble else []
-    messages += _history(row[history], history) if history else []
-    messages.append({"role": "user", "content": f"{question}\n\n{extra}" if extra else question})
-    return {"messages": [*messages, {"role": "assistant", "content": text(row, answered)}]}
-
-
-def _history(value: Any, name: str) -> list[Message]:
-    """The earlier turns of a row."""
-    if value is None or value == "":
-        return []
-    pairs = listed(value)
-    if pairs is None:
-        raise _bad_history(f"has {kind_of(value)} in column “{name}”", name)
-    return [m for i, pair in enumerate(pairs, start=1) for m in _pair(pair, i, name)]
-
-
-def _pair(pair: Any, number: int, name: str) -> list[Message]:
-    place = f"turn {number} of column “{name}”"
-    if not isinstance(pair, (list, tuple)):
-        raise _bad_history(f"has {kind_of(pair)} in {place}", name)
-    if len(pair) != 2:
-        raise _bad_history(f"has {len(pair)} texts in {place}", name)
-    said = [as_text(t, place, name) for t in pair]
-    return [{"role": r, "content": c} for r, c in zip(("user", "assistant"), said, strict=True)]
-
-
-def _bad_history(what: str, name: str) -> RowError:
-    return RowError(
-        f"{what}, where a pair of question and answer belongs",
-        "Write earlier turns as [[question, answer], …], or leave “History column” empty.",
-        column=name,
-        code="bad_history",
-    )
+    messages: list[Message] = [
+        {"role": "user", "content": f"{question}\n\n{extra}" if extra else question},
+        {"role": "assistant", "content": answer_text(row, answered)},
+    ]
+    return with_columns_beside(row, settings, messages)
 
 
 VARIANT = Variant(

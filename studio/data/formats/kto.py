@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from studio.data.columns import named
 from studio.data.conversation import answered, may_be_turns, turns_in, untrained
 from studio.data.formats._columns import PROMPT, other_names
 from studio.data.row_format import (
@@ -20,7 +21,6 @@ from studio.data.row_format import (
     column,
     judged,
     kind_of,
-    named,
 )
 from studio.graph.node_type import Variant
 from studio.graph.schema import Settings, setting

@@ -8,8 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from studio.data.conversation import USUAL, Keys, answered, message_keys, messages_in
-from studio.data.formats._columns import CONVERSATION, other_names
+from studio.data.columns import named
+from studio.data.conversation import (
+    USUAL,
+    Keys,
+    answered,
+    message_keys,
+    messages_in,
+    unused_message_keys,
+)
+from studio.data.formats._columns import (
+    BESIDE,
+    CONVERSATION,
+    BesideSettings,
+    other_names,
+    with_columns_beside,
+)
 from studio.data.row_format import (
     NOT_MINE,
     Canonical,
@@ -17,19 +31,15 @@ from studio.data.row_format import (
     Row,
     RowFormat,
     column,
-    named,
-    optional_column,
 )
-from studio.data.tool_calls import tools_in
 from studio.graph.node_type import Variant
-from studio.graph.schema import Settings, setting
+from studio.graph.schema import setting
 
 _MESSAGES = other_names(CONVERSATION, "messages")
-_TOOLS = ("functions",)
-COLUMNS = {"messages_column": _MESSAGES, "tools_column": _TOOLS}
+COLUMNS = {"messages_column": _MESSAGES, **BESIDE}
 
 
-class MessagesSettings(Settings):
+class MessagesSettings(BesideSettings):
     """Names of the columns and of the keys inside a message."""
 
     messages_column: str = setting(
@@ -38,14 +48,6 @@ class MessagesSettings(Settings):
         "The list of messages. “conversations”, “conversation”, “dialog” and “chat” are found too.",
         min_length=1,
         max_length=200,
-    )
-    tools_column: str = setting(
-        "tools",
-        "Tools column",
-        "The tools that the model may call, where a row has them: a list or "
-        "JSON text. “functions” is found too. Templates without tools leave them out.",
-        max_length=200,
-        advanced=True,
     )
     role_key: str = setting(
         "role",
@@ -80,10 +82,14 @@ def detect(columns: Sequence[str], rows: Sequence[Row]) -> Detection:
 def convert(row: Row, settings: MessagesSettings) -> Canonical:
     """The messages with the roles that chat templates know."""
     name = column(row, settings, "messages_column", _MESSAGES)
-    tools = optional_column(row, settings, "tools_column", _TOOLS)
-    found: Canonical = {"messages": answered(messages_in(row[name], name, _keys(settings)), name)}
-    offered = tools_in(row[tools], tools) if tools else None
-    return {**found, "tools": offered} if offered else found
+    messages = answered(messages_in(row[name], name, _keys(settings)), name)
+    return with_columns_beside(row, settings, messages)
+
+
+def unused(row: Row, settings: MessagesSettings) -> list[str]:
+    """The keys of the messages that are not used."""
+    name = column(row, settings, "messages_column", _MESSAGES)
+    return unused_message_keys(row[name], name, _keys(settings))
 
 
 def _keys(settings: MessagesSettings) -> Keys:
@@ -102,5 +108,5 @@ VARIANT = Variant(
     help="A column “messages” with a list of {role, content}: system, user, assistant and tool. Tool "
     "calls and weights of messages are kept.",
     settings=MessagesSettings,
-    payload=RowFormat(detect, convert, COLUMNS),
+    payload=RowFormat(detect, convert, COLUMNS, unused=unused),
 )

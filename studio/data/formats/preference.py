@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from studio.data.columns import named
 from studio.data.conversation import Message, message_keys, messages_in, turns_in
-from studio.data.formats._columns import PROMPT, SYSTEM, other_names
+from studio.data.formats._columns import BESIDE, PROMPT, other_names
 from studio.data.formats._pairs import Split, is_transcript, split_messages, split_texts, transcript
 from studio.data.row_format import (
     NOT_MINE,
@@ -22,7 +23,6 @@ from studio.data.row_format import (
     as_text,
     column,
     judged,
-    named,
     optional_column,
     text,
 )
@@ -32,7 +32,7 @@ from studio.graph.schema import Settings, setting
 _PROMPT = other_names(PROMPT, "prompt")
 _CHOSEN = ("preferred", "accepted", "chosen_response")
 _REJECTED = ("dispreferred", "rejected_response")
-_SYSTEM = other_names(SYSTEM, "system")
+_SYSTEM = BESIDE["system_column"]
 COLUMNS = {
     "prompt_column": _PROMPT,
     "chosen_column": _CHOSEN,

@@ -6,10 +6,24 @@ directly follows the prompt, as for base models.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from studio.data.conversation import answered, may_be_turns, message_keys, turns_in, untrained
+from studio.data.columns import named
+from studio.data.conversation import (
+    answered,
+    may_be_turns,
+    message_keys,
+    turns_in,
+    untrained,
+    unused_message_keys,
+)
+from studio.data.formats._columns import (
+    BESIDE,
+    BesideSettings,
+    columns_beside,
+    with_columns_beside,
+)
 from studio.data.row_format import (
     NOT_MINE,
     Canonical,
@@ -17,20 +31,21 @@ from studio.data.row_format import (
     Row,
     RowError,
     RowFormat,
+    answer_text,
+    as_json,
     column,
     judged,
-    named,
     text,
 )
 from studio.graph.node_type import Variant
-from studio.graph.schema import Settings, setting
+from studio.graph.schema import setting
 
 _PROMPT = ("question", "query", "input")
 _COMPLETION = ("answer", "response", "output", "target")
-COLUMNS = {"prompt_column": _PROMPT, "completion_column": _COMPLETION}
+COLUMNS = {"prompt_column": _PROMPT, "completion_column": _COMPLETION, **BESIDE}
 
 
-class PromptCompletionSettings(Settings):
+class PromptCompletionSettings(BesideSettings):
     """Names of the columns, and whether the chat template is used."""
 
     prompt_column: str = setting(
@@ -69,9 +84,7 @@ def detect(columns: Sequence[str], rows: Sequence[Row]) -> Detection:
     usual = (prompt, completion) == ("prompt", "completion")
     sure = 0.95 if usual else 0.7 if prompt == "question" else 0.8
     reason = f"the rows have the columns {prompt} and {completion}"
-    return judged(
-        sure, reason, rows, lambda r: all(may_be_turns(r.get(n)) for n in (prompt, completion))
-    )
+    return judged(sure, reason, rows, lambda r: may_be_turns(r.get(prompt)))
 
 
 def convert(row: Row, settings: PromptCompletionSettings) -> Canonical:
@@ -80,7 +93,8 @@ def convert(row: Row, settings: PromptCompletionSettings) -> Canonical:
     replied = column(row, settings, "completion_column", _COMPLETION)
     if settings.chat_template:
         prompt, completion = turns_in(row[asked], asked, "user"), row[replied]
-        return {"messages": [*untrained(prompt), *_reply(completion, replied)]}
+        messages = [*untrained(prompt), *_reply(completion, replied)]
+        return with_columns_beside(row, settings, messages)
     chats = [n for n in (asked, replied) if message_keys(row[n]) is not None]
     if chats:
         raise RowError(
@@ -89,10 +103,29 @@ def convert(row: Row, settings: PromptCompletionSettings) -> Canonical:
             column=chats[0],
             code="needs_template",
         )
-    return {"prompt": text(row, asked), "completion": text(row, replied)}
+    beside = columns_beside(row, settings)
+    if beside:
+        raise RowError(
+            f"has something in column “{beside[0]}”, which needs the chat template",
+            "Turn on “Use the chat template”, or leave the setting of this column empty to ignore it.",
+            column=beside[0],
+            code="needs_template",
+        )
+    return {"prompt": text(row, asked), "completion": answer_text(row, replied)}
+
+
+def unused(row: Row, settings: PromptCompletionSettings) -> list[str]:
+    """The keys of messages in the columns that are not used."""
+    names = (
+        column(row, settings, "prompt_column", _PROMPT),
+        column(row, settings, "completion_column", _COMPLETION),
+    )
+    return [key for n in names for key in unused_message_keys(row[n], n)]
 
 
 def _reply(completion: Any, name: str) -> list[dict[str, Any]]:
+    if isinstance(completion, (Mapping, list)) and completion and not may_be_turns(completion):
+        completion = as_json(completion, f"column “{name}”", name)
     return answered(turns_in(completion, name, "assistant"), name)
 
 
@@ -103,5 +136,5 @@ VARIANT = Variant(
     order=30,
     help="Two columns: what is asked and what is answered, as text or as lists of messages.",
     settings=PromptCompletionSettings,
-    payload=RowFormat(detect, convert, COLUMNS),
+    payload=RowFormat(detect, convert, COLUMNS, unused=unused),
 )

@@ -10,8 +10,9 @@ import random
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+from studio.data.columns import has_content, named
 from studio.data.formats._choices import LETTERS, Choices, choices_in, right_choice
-from studio.data.formats._columns import SYSTEM, other_names
+from studio.data.formats._columns import BESIDE, BesideSettings, with_columns_beside
 from studio.data.row_format import (
     NOT_MINE,
     Canonical,
@@ -19,16 +20,16 @@ from studio.data.row_format import (
     Row,
     RowError,
     RowFormat,
+    as_json,
     as_text,
     column,
     judged,
     listed,
-    named,
     optional_column,
     text,
 )
 from studio.graph.node_type import Variant
-from studio.graph.schema import Settings, setting
+from studio.graph.schema import setting
 
 _QUESTION = ("question_stem", "query", "ctx")
 _ANSWER = (
@@ -42,13 +43,12 @@ _ANSWER = (
 )
 _CONTEXT = ("passage", "paragraph", "article", "support", "story")
 _CHOICES = ("options", "endings")
-_SYSTEM = other_names(SYSTEM, "system")
 COLUMNS = {
     "question_column": _QUESTION,
     "answer_column": _ANSWER,
     "context_column": _CONTEXT,
     "choices_column": _CHOICES,
-    "system_column": _SYSTEM,
+    **BESIDE,
 }
 _ASK = {
     "letter": "Answer with the letter of the right choice.",
@@ -57,7 +57,7 @@ _ASK = {
 }
 
 
-class QuestionAnswerSettings(Settings):
+class QuestionAnswerSettings(BesideSettings):
     """Names of the columns, and the form of choices and answers."""
 
     question_column: str = setting(
@@ -122,13 +122,6 @@ class QuestionAnswerSettings(Settings):
         advanced=True,
         placeholder="The text does not say.",
     )
-    system_column: str = setting(
-        "system",
-        "System column",
-        "A system message, where a row has one. “system_prompt” is found too.",
-        advanced=True,
-        max_length=200,
-    )
 
 
 def detect(columns: Sequence[str], rows: Sequence[Row]) -> Detection:
@@ -161,7 +154,6 @@ def convert(row: Row, settings: QuestionAnswerSettings) -> Canonical:
     replied = column(row, settings, "answer_column", _ANSWER)
     about = optional_column(row, settings, "context_column", _CONTEXT)
     offered = optional_column(row, settings, "choices_column", _CHOICES)
-    system = optional_column(row, settings, "system_column", _SYSTEM)
     question, context = text(row, asked), text(row, about, empty=True) if about else ""
     if offered and row[offered] not in (None, "", [], {}):
         question, answer = _with_choices(question, row, offered, replied, settings)
@@ -169,10 +161,18 @@ def convert(row: Row, settings: QuestionAnswerSettings) -> Canonical:
         answer = _plain_answer(row[replied], replied, settings)
     asking = f"{context}\n\n{question}" if context else question
     messages = [{"role": "user", "content": asking}, {"role": "assistant", "content": answer}]
-    preamble = text(row, system, empty=True) if system else ""
-    return {
-        "messages": [{"role": "system", "content": preamble}, *messages] if preamble else messages
-    }
+    return with_columns_beside(row, settings, messages)
+
+
+def unused(row: Row, settings: QuestionAnswerSettings) -> list[str]:
+    """The answers after the first one, where several are given."""
+    replied = column(row, settings, "answer_column", _ANSWER)
+    offered = optional_column(row, settings, "choices_column", _CHOICES)
+    given = _alternatives(row[replied], replied)
+    if not given or (offered and has_content(row[offered])):
+        return []
+    others = any(has_content(a) and a != given[0] for a in given)
+    return [f"{replied}: all but the first"] if others else []
 
 
 def _with_choices(
@@ -199,21 +199,30 @@ def _order(question: str, choices: Choices) -> list[int]:
 def _plain_answer(value: Any, name: str, settings: QuestionAnswerSettings) -> str:
     if isinstance(value, bool):
         return "Yes" if value else "No"
-    if isinstance(value, Mapping) and "text" in value:
-        value = value["text"]
-    found = listed(value) if not isinstance(value, str) else None
-    if found is not None:
-        value = found[0] if found else None
+    given = _alternatives(value, name)
+    if given is not None:
+        value = given[0] if given else None
     if value in (None, "") and settings.no_answer_text:
         return settings.no_answer_text
-    if found == []:
+    if given == []:
         raise RowError(
             f"has no answer in column “{name}”",
             "Set “Text without an answer” in the format settings, or remove the row.",
             column=name,
             code="empty_content",
         )
+    if isinstance(value, (Mapping, list, tuple)):
+        return as_json(value, f"column “{name}”", name)
     return as_text(value, f"column “{name}”", name)
+
+
+def _alternatives(value: Any, name: str) -> list[Any] | None:
+    """The answers of a row that may give several for one question, as SQuAD does; ``None`` for one."""
+    if isinstance(value, Mapping) and "text" in value:
+        value = value["text"]
+    elif not name.rstrip().lower().endswith("s"):
+        return None
+    return listed(value) if not isinstance(value, str) else None
 
 
 VARIANT = Variant(
@@ -224,5 +233,5 @@ VARIANT = Variant(
     help="Columns question and answer, with a context or choices where there are some, as in SQuAD, "
     "BoolQ, ARC, MMLU and GSM8K.",
     settings=QuestionAnswerSettings,
-    payload=RowFormat(detect, convert, COLUMNS),
+    payload=RowFormat(detect, convert, COLUMNS, unused=unused),
 )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from studio.data.columns import named
 from studio.data.formats.text import COLUMNS, TextSettings
 from studio.data.rendered_chat import messages_in_text, style_of
 from studio.data.row_format import (
@@ -16,7 +17,6 @@ from studio.data.row_format import (
     Row,
     RowFormat,
     column,
-    named,
     text,
 )
 from studio.graph.node_type import Variant

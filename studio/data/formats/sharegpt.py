@@ -8,8 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from studio.data.conversation import Keys, answered, message_keys, messages_in
-from studio.data.formats._columns import CONVERSATION, SYSTEM, other_names
+from studio.data.columns import named
+from studio.data.conversation import (
+    Keys,
+    answered,
+    message_keys,
+    messages_in,
+    unused_message_keys,
+)
+from studio.data.formats._columns import (
+    BESIDE,
+    CONVERSATION,
+    BesideSettings,
+    other_names,
+    with_columns_beside,
+)
 from studio.data.row_format import (
     NOT_MINE,
     Canonical,
@@ -17,21 +30,16 @@ from studio.data.row_format import (
     Row,
     RowFormat,
     column,
-    named,
-    optional_column,
-    text,
 )
-from studio.data.tool_calls import tools_in
 from studio.graph.node_type import Variant
-from studio.graph.schema import Settings, setting
+from studio.graph.schema import setting
 
 _CONVERSATIONS = other_names(CONVERSATION, "conversations")
-_SYSTEM = other_names(SYSTEM, "system")
 _KEYS = Keys(("from", "role"), ("value", "content"))
-COLUMNS = {"conversations_column": _CONVERSATIONS, "system_column": _SYSTEM, "tools_column": ()}
+COLUMNS = {"conversations_column": _CONVERSATIONS, **BESIDE}
 
 
-class ShareGptSettings(Settings):
+class ShareGptSettings(BesideSettings):
     """Names of the columns and of the keys inside a turn."""
 
     conversations_column: str = setting(
@@ -40,21 +48,6 @@ class ShareGptSettings(Settings):
         "The list of turns. “conversation”, “messages”, “dialog” and “chat” are found too.",
         min_length=1,
         max_length=200,
-    )
-    system_column: str = setting(
-        "system",
-        "System column",
-        "A system message, where a row has one beside its turns. “system_prompt” is found too.",
-        max_length=200,
-        advanced=True,
-    )
-    tools_column: str = setting(
-        "tools",
-        "Tools column",
-        "The tools that the model may call, where a row has them: a list or "
-        "JSON text. Templates without tools leave them out.",
-        max_length=200,
-        advanced=True,
     )
     role_key: str = setting(
         "from",
@@ -91,18 +84,22 @@ def detect(columns: Sequence[str], rows: Sequence[Row]) -> Detection:
 def convert(row: Row, settings: ShareGptSettings) -> Canonical:
     """The turns as messages with the roles that chat templates know."""
     name = column(row, settings, "conversations_column", _CONVERSATIONS)
-    keys = Keys(
-        _KEYS.role if settings.role_key == "from" else (settings.role_key,),
-        _KEYS.content if settings.content_key == "value" else (settings.content_key,),
+    messages = answered(messages_in(row[name], name, _keys(settings)), name)
+    return with_columns_beside(row, settings, messages)
+
+
+def unused(row: Row, settings: ShareGptSettings) -> list[str]:
+    """The keys of the turns that are not used."""
+    name = column(row, settings, "conversations_column", _CONVERSATIONS)
+    return unused_message_keys(row[name], name, _keys(settings))
+
+
+def _keys(settings: ShareGptSettings) -> Keys:
+    role, content = settings.role_key, settings.content_key
+    return Keys(
+        _KEYS.role if role == "from" else (role,),
+        _KEYS.content if content == "value" else (content,),
     )
-    messages = answered(messages_in(row[name], name, keys), name)
-    beside = optional_column(row, settings, "system_column", _SYSTEM)
-    preamble = text(row, beside, empty=True) if beside else ""
-    if preamble and messages[0]["role"] != "system":
-        messages.insert(0, {"role": "system", "content": preamble})
-    tools = optional_column(row, settings, "tools_column")
-    offered = tools_in(row[tools], tools) if tools else None
-    return {"messages": messages, "tools": offered} if offered else {"messages": messages}
 
 
 VARIANT = Variant(
@@ -113,5 +110,5 @@ VARIANT = Variant(
     help="A column “conversations” with a list of {from, value}: human, gpt, system, function_call and "
     "observation.",
     settings=ShareGptSettings,
-    payload=RowFormat(detect, convert, COLUMNS),
+    payload=RowFormat(detect, convert, COLUMNS, unused=unused),
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from studio.data.columns import STRUCTURE, content_kind, named, normalized
 from studio.data.row_format import (
     NOT_MINE,
     Canonical,
@@ -12,7 +13,6 @@ from studio.data.row_format import (
     RowFormat,
     column,
     judged,
-    named,
     text,
 )
 from studio.graph.node_type import Variant
@@ -37,7 +37,7 @@ class TextSettings(Settings):
 def detect(columns: Sequence[str], rows: Sequence[Row]) -> Detection:
     """Rows whose text column holds text."""
     name = named(columns, "text", _TEXT)
-    if name is None:
+    if name is None or any(normalized(c) in STRUCTURE or content_kind(c) for c in columns):
         return NOT_MINE
     sure = 0.9 if len(columns) == 1 else 0.5
     reason = f"the rows have the column {name} and no column of a conversation"

@@ -28,7 +28,8 @@ from studio.values import DatasetValue
 class Item:
     """Row ``number`` of the data: the stored row, or the reason why it cannot be read.
 
-    ``split`` is ``train``, ``validation`` or ``left_out``. With ``ends_file`` the rest of the file
+    ``split`` is ``train``, ``validation`` or ``left_out``. ``unused`` names the row's columns and
+    keys with content that the format does not use. With ``ends_file`` the rest of the file
     cannot be read.
     """
 
@@ -37,6 +38,7 @@ class Item:
     source: str
     line: int
     row: Mapping[str, Any] | None
+    unused: tuple[str, ...] = ()
     error: StudioError | None = None
     ends_file: bool = False
 
@@ -121,27 +123,27 @@ class WindowRows:
                     split if dropped else "train"
                 )  # nothing excludes it: the step ends with an error there
                 raise fault
-            canonical = self._canonical(row)
+            canonical, unused = self._canonical(row)
         except StudioError as error:
             named = self._named(error)
-            return Item(number, split, source, row.line, None, named, row.ends_file)
+            return Item(number, split, source, row.line, None, (), named, row.ends_file)
         stored = to_arrow({**canonical, "line": row.line, "source": source})
-        return Item(number, split, source, row.line, stored)
+        return Item(number, split, source, row.line, stored, unused)
 
     def _is_dropped(self, number: int, row: SourceRow) -> bool:
         if not self._drops or row.ends_file:  # an unreadable rest of a file cannot be excluded
             return False
         return self._drops.has(number, row.path, row.line)
 
-    def _canonical(self, row: SourceRow) -> Mapping[str, Any]:
+    def _canonical(self, row: SourceRow) -> tuple[Mapping[str, Any], tuple[str, ...]]:
         if row.error is not None:
             raise row.error
-        return self._window.chosen.convert(row, row.path)
+        return self._window.chosen.read(row, row.path)
 
     def _used_row(self, ordinal: int, row: SourceRow) -> Mapping[str, Any] | None:
         """The canonical row if the row is used."""
         try:
-            canonical = self._canonical(row)
+            canonical, _ = self._canonical(row)
         except StudioError:
             return None
         return None if self._is_dropped(ordinal + 1, row) else canonical

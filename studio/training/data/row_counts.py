@@ -10,12 +10,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+from studio.data.detect import UNUSED, UNUSED_HINT
 from studio.data.reading.source import Note, SourceRow
 from studio.errors import StudioError
 from studio.graph.context import StepContext
 
 Shape = Literal["messages", "prompt", "text", "preference", "label"]
 _NAMED = 5
+_UNUSED_NAMED = 20
 _REMARKS = {"duplicate_key": ("names a key twice", "name a key twice", "the last value counts")}
 
 
@@ -36,6 +38,7 @@ class RowCounts:
         self.first_error: StudioError | None = None
         self._bad: list[str] = []
         self._remarks: dict[str, list[Any]] = {}
+        self._unused: dict[str, list[Any]] = {}
 
     @property
     def rows(self) -> int:
@@ -46,6 +49,12 @@ class RowCounts:
         """Record the conversions that were made for a row."""
         if row.remark:
             entry = self._remarks.setdefault(row.remark, [0, row.path, row.line])
+            entry[0] += 1
+
+    def unused(self, names: tuple[str, ...], row: SourceRow) -> None:
+        """Record the columns and keys with content that a row has and the format does not use."""
+        for name in names:
+            entry = self._unused.setdefault(name, [0, row.path, row.line])
             entry[0] += 1
 
     def keep(self, canonical: Mapping[str, Any], held_out: bool, ordinal: int) -> None:
@@ -70,6 +79,7 @@ class RowCounts:
             one, many, so = _REMARKS.get(remark, (remark, remark, ""))
             what = "; ".join(filter(None, (one if count == 1 else many, so)))
             context.notice(f"{_rows(count)} {what} (first: line {line} of {path.name}).")
+        self._tell_unused(context)
         if self.skipped and self.first_error is not None:
             more = f" and {self.skipped - _NAMED} more" if self.skipped > _NAMED else ""
             context.notice(
@@ -83,6 +93,15 @@ class RowCounts:
         ):
             if count:
                 context.notice(f"{_rows(count)} left out {why}.", level="info")
+
+    def _tell_unused(self, context: StepContext) -> None:
+        """One notice for all columns and keys that are not used."""
+        if not self._unused:
+            return
+        named = [f"“{n}” ({_rows(c)})" for n, (c, *_) in list(self._unused.items())[:_UNUSED_NAMED]]
+        more = len(self._unused) - len(named)
+        rest = f" and {more} more" if more > 0 else ""
+        context.notice(f"{UNUSED}: {', '.join(named)}{rest}.", UNUSED_HINT)
 
 
 def _rows(count: int) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 
 from studio.data.canonical import content_hash, to_arrow
 from studio.data.check import options_of, source_files
-from studio.data.detect import Chosen, choose_format
+from studio.data.detect import Chosen, format_of
 from studio.data.reading.folder import is_hub
 from studio.data.reading.source import (
     HASHED_AT_ONCE,
@@ -55,9 +55,7 @@ def _prepare(context: StepContext, settings: DatasetSettings) -> DatasetValue:
     files = (*own, *held_out)
     options = replace(options_of(settings), note=counted.notes.append)
     rows = rows_for_format(own[0], settings)
-    chosen = choose_format(
-        own[0], settings.format, settings.format_settings, rows, context.registry.variants["format"]
-    )
+    chosen = format_of(settings, own[0], rows, context.registry.variants["format"])
     if chosen.reason:
         context.notice(
             f"{own[0].name} was read as “{chosen.variant.title}” ({percent(chosen.confidence)} sure): "
@@ -165,6 +163,7 @@ class _Reading:
             self.counted.dropped += used.dropped
             self.counted.left_out += not used.dropped
             return None
+        self.counted.unused(used.unused, used.row)
         stored = to_arrow({**used.canonical, "line": used.row.line, "source": source})
         self.counted.keep(used.canonical, used.side == "validation", used.ordinal)
         if self.used.split.compares_content:

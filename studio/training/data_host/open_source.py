@@ -112,7 +112,7 @@ class Opener:
             self._say(
                 "progress",
                 {
-                    "title": "Finding the side of each row",
+                    "title": "Assigning rows to training and validation",
                     "phase": "sides",
                     "done": done,
                     "total": total,

@@ -6,6 +6,7 @@ A fix is only offered if its node has the setting. It is applied like an edit by
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -50,6 +51,17 @@ def longer_fix(request: TokenRequest, lengths: Any, longest_taken: int | None) -
     rest = ("nothing is cut", "1 row is cut")[cut] if cut < 2 else f"{cut} rows are cut"
     title = f"Raise the max length to {wanted} tokens, so that {rest}"
     return Fix("raise_max_length", title, (Change(request.train, "max_length", wanted),))
+
+
+def ignore_fix(request: TokenRequest, unused: Iterable[str]) -> Fix | None:
+    """State that columns and keys are intentionally not used."""
+    step = request.plan.step(request.dataset)
+    if step.type != "dataset":
+        return None
+    known = list(step.settings.get("ignored_columns") or ())
+    wanted = list(dict.fromkeys([*known, *(name.rpartition("[].")[2] for name in unused)]))
+    change = Change(step.node, "ignored_columns", wanted)
+    return Fix("ignore_columns", "Ignore these columns", (change,))
 
 
 def _rounded(length: int) -> int:
@@ -99,7 +111,7 @@ def drop_fix(request: TokenRequest, code: str, found: Found) -> Fix | None:
     numbers = ", ".join(str(p.number) for p in found.places)
     rows = "this row" if found.count == 1 else f"these {found.count} rows"
     wanted = ", ".join(filter(None, [str(step.settings["drop_rows"]), numbers]))
-    return Fix(f"drop_{code}", f"Leave out {rows}", (Change(step.node, "drop_rows", wanted),))
+    return Fix(f"drop_{code}", f"Exclude {rows}", (Change(step.node, "drop_rows", wanted),))
 
 
 def setting_of(request: TokenRequest, name: str) -> Any:

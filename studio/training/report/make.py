@@ -19,7 +19,7 @@ from studio.preview.report import DataReport, Histogram
 from studio.preview.report_cache import keep
 from studio.runs.token_request import TokenRequest
 from studio.training.data.by_number import Rows
-from studio.training.report.fixes import drop_fix, fixes_for, setting_of
+from studio.training.report.fixes import drop_fix, fixes_for, ignore_fix, setting_of
 from studio.training.report.near_duplicates import MOST_ROWS
 from studio.training.report.row_facts import facts_of
 from studio.training.report.row_index import RowIndex
@@ -100,6 +100,9 @@ class ReportMaker:
         length = self.request.max_length
         lengths = np.array(totals.lengths, dtype=np.int64)
         fixes = fixes_for(self.request, lengths, self.longest_taken)
+        ignore = ignore_fix(self.request, totals.unused)
+        if ignore is not None:
+            fixes["unused_column"] = ignore
         split = totals.split()
         return DataReport(
             rows=self.rows.count,

@@ -131,6 +131,8 @@ def _facts(
         code = "broken_file" if item.ends_file else "bad_row"
         return Facts(item, (), {code: _message(item.error) or "it cannot be read"})
     marks = _text_marks(tokenizer, item.row)
+    if item.unused:
+        marks["unused_column"] = ", ".join(f"“{name}”" for name in item.unused)
     if refused is not None:
         return Facts(item, (), {"refused_row": _message(refused), **marks})
     facts = Facts(item, parts)
@@ -179,7 +181,7 @@ def _token_marks(facts: Facts) -> dict[str, str]:
     if any(p.empty_answer for p in parts):
         marks["empty_answer"] = "an empty answer"
     if any(p.one_token_answer for p in parts):
-        marks["one_token_answer"] = "an answer of one token"
+        marks["one_token_answer"] = "a one-token answer"
     return marks
 
 

@@ -7,6 +7,7 @@ of each finding. Rows are read and encoded elsewhere; ``studio.data.split.sides`
 from __future__ import annotations
 
 from array import array
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -90,6 +91,7 @@ class Totals:
         self.lengths = array("q")
         self.longest: list[tuple[int, Place]] = []
         self.answers = Answers()
+        self.unused: Counter[str] = Counter()
         self.scripts = Scripts()
         self.near = NearDuplicates()
         # Of each row that is used:
@@ -124,8 +126,9 @@ class Totals:
             first = self._sides.add(item.number, item.split == "validation", content_hash(row))
         if first and self._sides.excludes_duplicates:
             return True
+        self.unused.update(facts.item.unused)
         if first:
-            self.note("duplicate", _place(facts, f"the same as row {first}", first))
+            self.note("duplicate", _place(facts, f"identical to row {first}", first))
         for code, words in facts.marks.items():
             self.note(code, _place(facts, words))
         if row is None:
@@ -186,7 +189,7 @@ class Totals:
         for index in leaking[:PLACES]:
             twin = int(np.argmax(decision.train & (hashes == hashes[index])))
             other = self._at(twin).number
-            note = f"the same as row {other}, which is trained on"
+            note = f"identical to training row {other}"
             leaks.places.append(self._at(int(index), note, other))
         return leaks
 
@@ -199,7 +202,7 @@ class Totals:
             if across and held_out[one]:
                 one, two = two, one  # report the validation row
             other = self._at(one).number
-            note = f"{percent(pair.similarity)} like row {other}" + ", which is trained on" * across
+            note = f"{percent(pair.similarity)} similar to {'training ' * across}row {other}"
             self.note("near_leak" if across else "near_duplicate", self._at(two, note, other))
 
     def _at(self, index: int, note: str = "", other: int = 0) -> Place:

@@ -11,6 +11,7 @@ from studio.preview.report import KINDS, Finding, Fix, Severity
 from studio.system.number_text import percent
 from studio.training.report.totals import Found, Totals
 
+_NAMED = 20
 _REPEATED_SHARE, _REPEATED_ROWS = 0.05, 10
 _ORDER = {"error": 0, "warning": 1, "info": 2}
 
@@ -41,19 +42,19 @@ _WORDS: dict[str, tuple[Severity, str, str]] = {
     ),
     "zero_trained": (
         "warning",
-        "1 row has no token to train and is left out.",
-        "{n} rows have no token to train and are left out.",
+        "1 row has no trained token and is skipped.",
+        "{n} rows have no trained token and are skipped.",
     ),
     "empty_answer": ("warning", "1 row has an empty answer.", "{n} rows have an empty answer."),
     "one_token_answer": (
         "info",
-        "1 row has an answer of one token.",
-        "{n} rows have an answer of one token.",
+        "1 row has a one-token answer.",
+        "{n} rows have a one-token answer.",
     ),
     "cut_answer": (
         "warning",
-        "1 row loses the end of its answer to the max length of {max_length} tokens.",
-        "{n} rows lose the end of their answer to the max length of {max_length} tokens.",
+        "1 row is truncated within its answer at the max length of {max_length} tokens.",
+        "{n} rows are truncated within their answer at the max length of {max_length} tokens.",
     ),
     "cut_text": (
         "warning",
@@ -67,8 +68,8 @@ _WORDS: dict[str, tuple[Severity, str, str]] = {
     ),
     "cut_row": (
         "info",
-        "1 row is longer than {max_length} tokens and is cut.",
-        "{n} rows are longer than {max_length} tokens and are cut.",
+        "1 row is longer than {max_length} tokens and is truncated.",
+        "{n} rows are longer than {max_length} tokens and are truncated.",
     ),
     "missing_end": (
         "warning",
@@ -79,6 +80,11 @@ _WORDS: dict[str, tuple[Severity, str, str]] = {
         "warning",
         "1 row begins with two start tokens.",
         "{n} rows begin with two start tokens.",
+    ),
+    "unused_column": (
+        "warning",
+        "1 row has columns or keys that are not used for training: {names}.",
+        "{n} rows have columns or keys that are not used for training: {names}.",
     ),
     "rendered_chat": (
         "warning",
@@ -112,18 +118,18 @@ _WORDS: dict[str, tuple[Severity, str, str]] = {
     ),
     "near_duplicate": (
         "info",
-        "1 row is nearly the same as an earlier one.",
-        "{n} rows are nearly the same as an earlier one.",
+        "1 row is nearly identical to an earlier one.",
+        "{n} rows are nearly identical to earlier ones.",
     ),
     "leak": (
         "warning",
-        "1 validation row is also trained on, so the validation loss is too low.",
-        "{n} validation rows are also trained on, so the validation loss is too low.",
+        "1 validation row is also a training row, so the validation loss is too low.",
+        "{n} validation rows are also training rows, so the validation loss is too low.",
     ),
     "near_leak": (
         "warning",
-        "1 validation row is nearly the same as one that is trained on.",
-        "{n} validation rows are nearly the same as one that is trained on.",
+        "1 validation row is nearly identical to a training row.",
+        "{n} validation rows are nearly identical to training rows.",
     ),
 }
 
@@ -142,13 +148,14 @@ def findings(
     invalid rows are skipped.
     """
     everything = {**totals.found, "leak": totals.leaks()}
+    names = unused_names(totals)
     made = []
     for code, found in everything.items():
         fix = fixes.get(code)
         if fix is None and code in _DROPPED and found.count * 2 <= totals.done:
             fix = drop(code, found)
         if found.count:
-            made.append(_finding(code, found, max_length, fix, skipped, totals.done))
+            made.append(_finding(code, found, max_length, names, fix, skipped, totals.done))
     if totals.complete and totals.done and not totals.split().trained:
         made.append(_nothing_trained(totals, fixes))
     made += _repeated(totals)
@@ -157,10 +164,12 @@ def findings(
 
 
 def _finding(
-    code: str, found: Found, max_length: int, fix: Fix | None, skipped: bool, done: int
+    code: str, found: Found, max_length: int, names: str, fix: Fix | None, skipped: bool, done: int
 ) -> Finding:
     severity, one, many = _WORDS[code]
-    sentence = (one if found.count == 1 else many).format(n=found.count, max_length=max_length)
+    sentence = (one if found.count == 1 else many).format(
+        n=found.count, max_length=max_length, names=names
+    )
     if code == "rendered_chat" and found.count * 2 <= done:
         fix = None  # the other rows could not be read as conversations
     if code == "bad_row" and found.count * 2 > done:
@@ -169,6 +178,17 @@ def _finding(
         severity, fix = "warning", None
         sentence = sentence.removesuffix(".") + "; skipped, as set on the Dataset node."
     return Finding(code, severity, sentence, found.count, tuple(found.places), fix)
+
+
+def unused_names(totals: Totals) -> str:
+    """The columns and keys that are not used, with their number of rows where it differs."""
+    rows = totals.found.get("unused_column", Found()).count
+    named = [
+        f"“{name}”" + (f" ({count} rows)" if count < rows else "")
+        for name, count in totals.unused.most_common(_NAMED)
+    ]
+    more = len(totals.unused) - len(named)
+    return ", ".join(named) + (f" and {more} more" if more > 0 else "")
 
 
 def _nothing_trained(totals: Totals, fixes: Mapping[str, Fix]) -> Finding:

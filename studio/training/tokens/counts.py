@@ -109,7 +109,7 @@ def tell(
         )
     if both.dropped:
         context.notice(
-            f"{_rows(both.dropped)} left out, because no token of them would be trained; the first "
+            f"{_rows(both.dropped)} skipped, because no token of them would be trained; the first "
             f"is line {both.first['dropped']}.",
             "Their answers are missing or lie beyond the max length.",
         )
@@ -135,8 +135,8 @@ def tell(
         )
     share = percent(train.trained / max(1, train.tokens))
     context.notice(
-        f"{train.rows} rows to train on, {train.tokens} tokens; {train.trained} of them "
-        f"({share}) are trained.",
+        f"{train.rows} training rows with {train.tokens} tokens; the loss is computed on "
+        f"{train.trained} of them ({share}).",
         level="info",
     )
 

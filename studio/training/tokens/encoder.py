@@ -184,7 +184,8 @@ def _from_cache(
     counts = token_cache.fetch(key, folder, context.check)
     if counts is not None:
         context.notice(
-            "Tokens taken from the cache: rows, tokenizer and settings are as before.", level="info"
+            "Tokens read from the cache: rows, tokenizer and settings have not changed.",
+            level="info",
         )
         return Counts(**counts["train"]), Counts(**counts["validation"])
     train, held_out = _write(context, dataset, encoder, folder, key)

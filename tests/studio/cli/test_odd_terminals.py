@@ -25,8 +25,8 @@ def test_ctrl_c_before_the_run_begins_ends_with_3(tmp_path: Path) -> None:
     process = start("run", file, "--runs", tmp_path / "runs")
     pipe = os.open(tmp_path / "endless.txt", os.O_WRONLY)  # once the other end is being read
     process.send_signal(signal.SIGINT)
+    os.close(pipe)  # a signal between two system calls leaves the next one waiting
     out, err = process.communicate(timeout=WAIT_S)
-    os.close(pipe)
     assert (process.returncode, out, err.strip()) == (3, "", "Stopped.")
     assert not (tmp_path / "runs").exists()
 

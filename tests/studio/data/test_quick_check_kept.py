@@ -21,13 +21,13 @@ from studio.graph.registry import Registry, load_registry
 def converted(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """The files whose rows were converted."""
     seen: list[Path] = []
-    real = Chosen.convert
+    real = Chosen.read
 
     def convert(chosen: Chosen, row: Any, path: Path) -> Any:
         seen.append(path)
         return real(chosen, row, path)
 
-    monkeypatch.setattr(Chosen, "convert", convert)
+    monkeypatch.setattr(Chosen, "read", convert)
     check._results.clear()
     return seen
 

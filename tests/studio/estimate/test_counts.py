@@ -15,7 +15,8 @@ from studio.estimate.trainable import count, matched, rank_for
 from studio.graph.registry import load_registry
 from studio.model.families import FAMILIES
 from studio.model.layers import TOWERS, resolve_targets
-from studio.model.shapes import Shape, shape_of_config
+from studio.model.read_shape import shape_of_config
+from studio.model.shapes import Shape
 from studio.values import AdaptedModelValue
 from tests.studio.estimate.architectures import ARCHITECTURES, Config, meta_model, shortened
 

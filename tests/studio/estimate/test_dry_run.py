@@ -23,7 +23,7 @@ from studio.estimate.trainable import Counted, count, matched, rank_for
 from studio.graph.graph import Graph, Node, Wire
 from studio.graph.registry import load_registry
 from studio.model.layers import resolve_targets
-from studio.model.shapes import shape_of_config
+from studio.model.read_shape import shape_of_config
 from tests.studio.estimate.architectures import ARCHITECTURES, shortened
 from tests.studio.estimate.test_counts import adapted
 

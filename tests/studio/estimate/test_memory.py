@@ -22,7 +22,9 @@ from studio.graph.graph import Graph, Node, Wire
 from studio.graph.project import load_project, save_project
 from studio.graph.registry import load_registry
 from studio.model.layers import resolve_targets
-from studio.model.shapes import Shape, shape_of_config
+from studio.model.read_shape import shape_of_config
+from studio.model.shapes import Shape
+from studio.system.paths import assets_dir
 from tests.studio.estimate.architectures import ARCHITECTURES
 from tests.timing import cpu_limit
 
@@ -237,3 +239,13 @@ def test_the_terminal_applies_it(project: Path, capsys: pytest.CaptureFixture[st
         "Not written, because --set applies to this invocation only: train.batch_size=4096"
         in output.err
     )
+
+
+def test_invalid_settings_are_named_as_the_reason() -> None:
+    """A connected model is not asked for; the invalid value is."""
+    graph = load_project(assets_dir() / "starter.studio")
+    wrong = set_setting(graph, "train", "batch_size", -3)
+    found = estimate_graph(wrong, load_registry(), assets_dir())
+    assert found is not None
+    assert found.peak is None
+    assert "correct invalid settings" in found.notes[0]

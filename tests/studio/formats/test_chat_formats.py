@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from studio.data.row_format import RowError
 from studio.graph.registry import load_registry
 
 FORMATS = load_registry().variants["format"]
@@ -148,15 +149,18 @@ def test_sharegpt_with_calls_and_observations() -> None:
     }
 
 
-def test_sharegpt_keeps_the_system_turn_that_it_has() -> None:
+def test_a_system_column_that_differs_from_the_system_turn_is_refused() -> None:
     turns = [
         {"from": "system", "value": "own"},
         {"from": "user", "value": "a"},
         {"from": "bot", "value": "b"},
     ]
-    assert converted("sharegpt", {"conversations": turns, "system": "other", "tools": ""}) == {
-        "messages": [said("system", "own"), said("user", "a"), said("assistant", "b")]
-    }
+    own = {"messages": [said("system", "own"), said("user", "a"), said("assistant", "b")]}
+    row = {"conversations": turns, "system": "other", "tools": ""}
+    with pytest.raises(RowError, match="system message twice: in column “system”"):
+        converted("sharegpt", row)
+    assert converted("sharegpt", row, system_column="") == own
+    assert converted("sharegpt", {**row, "system": " own"}) == own
 
 
 @pytest.mark.parametrize("spelling", ["human", "user", "prompter", "Human ", "USER"])

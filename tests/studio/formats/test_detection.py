@@ -255,6 +255,8 @@ def test_the_column_map_says_what_is_bound_and_what_is_left() -> None:
             "output_column": "response",
             "system_column": None,
             "history_column": None,
+            "tools_column": None,
+            "reasoning_column": None,
         },
         "unused": ("category",),
     }

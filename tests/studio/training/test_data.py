@@ -366,7 +366,7 @@ def test_long_rows_are_cut_and_counted(tmp_path: Path) -> None:
     assert [len(r) for r in tokens.train["input_ids"]] == [23, 30]
     said = sentences_of(recorder)
     assert any("2 rows were longer than 30 tokens" in s and "line 2" in s for s in said)
-    assert any("1 row was left out" in s and "line 3" in s for s in said)
+    assert any("1 row was skipped" in s and "line 3" in s for s in said)
 
 
 def test_nothing_to_train_on_is_an_error(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from studio.adapters.configure import describe
 from studio.errors import StudioError
 from studio.estimate.trainable import count, matched, rank_for
 from studio.model.layers import read_linear_modules
-from studio.model.shapes import read_shape, shape_of_config
+from studio.model.read_shape import read_shape, shape_of_config
 from studio.model.targets import choose
 from studio.node_settings.lora import LoraSettings
 from studio.node_settings.merge import MergeSettings

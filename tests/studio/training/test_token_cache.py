@@ -15,7 +15,7 @@ from tests.studio.training.steps import Recorder, make_context
 from tests.studio.training.test_data import messages, write
 from tests.tiny import make_tiny_tokenizer
 
-SAID = "Tokens taken from the cache"
+SAID = "Tokens read from the cache"
 
 
 @pytest.fixture(autouse=True)

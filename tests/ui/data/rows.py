@@ -52,7 +52,7 @@ FIX = Fix("deduplicate", "Remove duplicates", (Change("data", "deduplicate", Tru
 
 def report(**changes: object) -> DataReport:
     """A report with two findings, one of which can be mended."""
-    rows = (Place(5, "/data/chats.jsonl", 6, "the same as row 2", 2),)
+    rows = (Place(5, "/data/chats.jsonl", 6, "identical to row 2", 2),)
     values: dict[str, object] = {
         "rows": 40,
         "done": 40,

@@ -111,7 +111,7 @@ def report_waits_can_be_cancelled_and_grows_stale(session: Session, qtbot: QtBot
     """What the Report tab does where there are many rows."""
     page = show(session, "train", REPORT)
     qtbot.waitUntil(page.button.isVisible)
-    assert page.button.text() == "Create report"  # not by itself: these are many rows
+    assert page.button.text() == "Create Report"  # not by itself: these are many rows
     assert not session.data.reporting
     QTest.mouseClick(page.button, LEFT)
     assert page.button.text() == "Cancel"

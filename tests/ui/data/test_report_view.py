@@ -8,8 +8,9 @@ from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QApplication, QLabel, QPushButton
 from pytestqt.qtbot import QtBot
 
-from studio.preview.report import Histogram
+from studio.preview.report import Histogram, Place
 from tests.ui.data.rows import FIX, report
+from ui.data.finding_card import RowLinks
 from ui.data.histogram import caption
 from ui.data.report_view import ReportView
 from ui.style import theme
@@ -53,7 +54,7 @@ def test_a_click_on_a_row_leads_to_it(view: ReportView, qtbot: QtBot) -> None:
     with qtbot.waitSignal(view.row_wanted) as wanted:
         QTest.mouseClick(links, LEFT, Qt.KeyboardModifier.NoModifier, QPoint(12, 8))
     assert wanted.args == [5]
-    assert "the same as row 2" in links.text()
+    assert "identical to row 2" in links.text()
 
 
 def test_answers_are_text_and_never_markup(view: ReportView) -> None:
@@ -82,3 +83,13 @@ def test_the_same_findings_keep_their_cards_and_new_ones_replace_them(view: Repo
     assert view.cards == []
     view.show_report(None, stale=False)
     assert not view.histogram.isVisible()
+
+
+@pytest.mark.parametrize(("note", "shown"), [("empty", False), ("identical to row 1", True)])
+def test_a_note_that_all_rows_share_is_not_repeated(qtbot: QtBot, note: str, shown: bool) -> None:
+    """The sentence of the finding says it already."""
+    rows = (Place(5, "chats.jsonl", 5, "empty"), Place(7, "chats.jsonl", 7, note))
+    links = RowLinks(rows, 2)
+    qtbot.addWidget(links)
+    assert ("empty" in links.text()) is shown
+    assert "Row 5" in links.text()

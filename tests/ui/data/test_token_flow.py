@@ -64,7 +64,7 @@ def click(view: RowView, index: int) -> None:
 def test_the_row_is_told_in_words(view: RowView) -> None:
     assert view.headline.text() == "Row 3 · chats.jsonl line 4 · training"
     assert view.counts.text() == "3 of 8 tokens trained (38 %)"
-    assert "Answers cut by the max length" in view.flags.text()
+    assert "Truncated answers" in view.flags.text()
     assert view.legend.text() == "Trained 3, Context 4, Truncated 1, Padding 1, Special 3"
     assert view.read_out.text() == POINT
 

@@ -259,7 +259,7 @@ def test_parts_that_are_trained_whole_with_size_and_warning(
     dialog: LayerDialog, qtbot: Any
 ) -> None:
     box = part(dialog, "fully-trained:lm_head")
-    assert box.text() == "Head (lm_head), 2.0 million, 4 to 8 MB"
+    assert box.text() == "Head (lm_head): 2.0 M, 4 to 8 MB"
     box.setFocus()
     QTest.keyClick(box, Qt.Key.Key_Space)
     assert "ties its input" in part(dialog, "fully-trained-note").text()

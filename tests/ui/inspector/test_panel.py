@@ -33,7 +33,7 @@ def test_overview_lists_nodes_and_problems(panel: InspectorPanel, qtbot: Any) ->
     panel.set_problems([problem])
     panel.show_nodes(())
     nodes = panel.findChild(QListWidget, "overview-nodes")
-    assert [nodes.item(i).text() for i in range(2)] == ["Base", "Toy  ·  has problems"]
+    assert [nodes.item(i).text() for i in range(2)] == ["Base", "Toy  ·  1 problem"]
     found = panel.findChild(QListWidget, "overview-problems")
     assert "Toy: File is missing." in found.item(0).text()
     with qtbot.waitSignal(panel.problem_activated) as caught:

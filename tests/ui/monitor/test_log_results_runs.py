@@ -57,7 +57,7 @@ def test_the_log_tells_the_run_in_plain_words(log: LogPanel, tmp_path: Path) -> 
     assert "Run “Starter” started on CPU." in text
     assert "Train: validation loss" in text
     assert "Train: checkpoint saved at step 20." in text
-    assert "Evaluate: exact match 0 % before, 86 % after tuning." in text
+    assert "Evaluate: exact match 0 % before and 86 % after fine-tuning." in text
     assert f"Adapter saved: {tmp_path / 'adapter'}" in text
     assert text.endswith("Run completed after 2:37.")
 

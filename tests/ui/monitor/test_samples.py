@@ -84,7 +84,7 @@ def test_right_answers_are_told_apart_by_a_sign(panel: SamplesPanel) -> None:
     texts = [panel.table.samples.index(0, c).data() for c in (0, 1)]
     assert texts == ["✕  A bird, 10.", "✓  A bird, 20."]
     assert panel.table.samples.index(1, 0).data().endswith("…")
-    assert cell_text(Sample("")) == "(nothing)"
+    assert cell_text(Sample("")) == "(empty)"
     assert panel.table.samples.expected(0) == "A bird, 20."
 
 

@@ -9,8 +9,7 @@ from PySide6.QtCore import Signal
 from PySide6.QtWidgets import QHBoxLayout, QLabel, QLineEdit, QSpinBox, QWidget
 
 from studio.node_settings.layer_range import LayerRangeError, layer_spans
-
-_TEXT_LEFT_PX = 6
+from ui.style.widgets import NUMBER_LEFT_PX
 
 
 class BlockRange(QWidget):
@@ -53,7 +52,7 @@ class BlockRange(QWidget):
         box.setAccessibleName(words)
         box.setRange(least, most)
         box.setValue(value)
-        box.lineEdit().setTextMargins(_TEXT_LEFT_PX, 0, 0, 0)
+        box.lineEdit().setTextMargins(NUMBER_LEFT_PX, 0, 0, 0)
         box.valueChanged.connect(self._set)
         return box
 

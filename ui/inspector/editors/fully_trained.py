@@ -69,8 +69,8 @@ class FullyTrainedBoxes(QWidget):
 
 
 def part_words(part: FullyTrainedModule, dtype: str) -> str:
-    """“Head (lm_head), 28.3 million, 57 MB”; both sizes if the precision is unknown."""
+    """“Head (lm_head): 28.3 M, 57 MB”; both sizes if the precision is unknown."""
     kind = "Head" if part.name in _HEADS else "Embedding"
     sizes = {"float32": (4,), "auto": (2, 4), "": (2, 4)}.get(dtype, (2,))
     size = " to ".join(f"{part.parameters * each / 1e6:,.0f}" for each in sizes)
-    return f"{kind} ({part.name}), {part.parameters / 1e6:,.1f} million, {size} MB"
+    return f"{kind} ({part.name}): {part.parameters / 1e6:,.1f} M, {size} MB"

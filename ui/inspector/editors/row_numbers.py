@@ -28,7 +28,7 @@ class RowNumbers(QWidget):
         self._words = MutedLabel("", self)
         self._rank = self._line("rank", "Rank of the selected rows", self.rank)
         self._alpha = self._line("alpha", "Alpha of the selected rows", self.alpha)
-        self._reset = QPushButton("Same as &node", self)
+        self._reset = QPushButton("Same as &Node", self)
         self._reset.setObjectName("rows-reset")
         self._reset.setAutoDefault(False)
         self._reset.setToolTip("Use the node's rank and alpha for the selected rows")

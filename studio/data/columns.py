@@ -1,0 +1,125 @@
+"""Names of columns and keys: which names mean the same, which are bookkeeping, and which carry content
+that must not be left out unnoticed.
+
+Independent of formats, files and settings.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+_SEPARATORS = re.compile(r"[\s_\-./]+")
+
+
+def _names(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+BOOKKEEPING = _names("""
+    id ids idx index rowid rownumber uuid guid hash sha sha256 md5 serial
+    source sources src origin dataset datasetname datasource subset config split fold
+    url urls uri link href license licence copyright userid
+    date datetime time timestamp created createdat createtime updated updatedat updatetime modified
+    version revision language lang locale languagecode
+    model modelname modelslug generator engine temperature topp maxtokens seed
+    length numtokens tokens tokencount ntokens tokensused wordcount numwords chars numchars
+    numturns turns turncount
+    file filename filepath path page pagenumber line linenumber offset
+    answerstart answerend indexlevel0 cachecontrol
+""")
+"""Names, as ``normalized`` writes them, of columns and keys that describe a row and are not content."""
+
+_BOOKKEEPING_END = re.compile(
+    r"[_\-\s.](?:ids?|idx|index|hash|urls?|uuid|at|date|timestamp)$"
+    r"|(?<=[a-z])(?:Ids?|Idx|Index|Hash|Urls?|URLs?|UUID|At|Date|Timestamp)$"
+)
+
+_CONTENT = {
+    "a system message": "system systemprompt systemmessage systeminstruction systeminstructions sysprompt",
+    "earlier turns": "history chathistory conversationhistory dialoghistory dialoguehistory previousturns",
+    "tools": "tools functions availabletools tooldefinitions toolcalls functioncall functioncalls",
+    "images": "image images img imgs imageurl imageurls imagepath imagepaths picture pictures photo photos"
+    " pixelvalues screenshot screenshots",
+    "videos": "video videos videopath videopaths",
+    "audio": "audio audios audiopath audiopaths speech wav waveform",
+    "reasoning": "reasoning reasoningcontent thinking thought thoughts cot chainofthought complexcot"
+    " rationale rationales",
+    "a summary": "summary summaries highlights tldr",
+}
+CONTENT = {name: kind for kind, names in _CONTENT.items() for name in _names(names)}
+"""Names, as ``normalized`` writes them, that are known to carry content, and what it is. A column with
+such a name is used by the format, or the row is refused."""
+
+MEDIA = ("images", "videos", "audio")
+"""The kinds of ``CONTENT`` that no training of this program can use."""
+
+STRUCTURE = _names("""
+    role from speaker sender parentid parentmessageid parent conversationid convid threadid thread
+    sessionid session chatid dialogid dialogueid messageid turnid messagetreeid rank
+    label labels answer answers response completion output target question prompt instruction
+""")
+"""Names, as ``normalized`` writes them, of columns beside which a text is not plain text."""
+
+
+@lru_cache(maxsize=4096)
+def normalized(name: str) -> str:
+    """The name in lower case without spaces, underscores, hyphens, dots and slashes."""
+    return _SEPARATORS.sub("", name).casefold()
+
+
+def named(columns: Sequence[str], default: str, aliases: Sequence[str] = ()) -> str | None:
+    """The first of a column's usual names that exists, or ``None``.
+
+    Exact names come first; then capitals, spaces, underscores and hyphens do not matter.
+    """
+    return _named(tuple(columns), default, tuple(aliases))
+
+
+@lru_cache(maxsize=4096)
+def _named(columns: tuple[str, ...], default: str, aliases: tuple[str, ...]) -> str | None:
+    wanted = (default, *aliases)
+    for name in wanted:
+        if name in columns:
+            return name
+    found = {normalized(c): c for c in reversed(columns) if isinstance(c, str)}
+    return next((found[n] for n in map(normalized, wanted) if n and n in found), None)
+
+
+@lru_cache(maxsize=4096)
+def is_bookkeeping(name: str) -> bool:
+    """Whether a column or key describes the row and is not content."""
+    if normalized(name) in CONTENT:
+        return False
+    return normalized(name) in BOOKKEEPING or bool(_BOOKKEEPING_END.search(name))
+
+
+def content_kind(name: str) -> str | None:
+    """What a column or key with this name is known to hold, or ``None``."""
+    return CONTENT.get(normalized(name))
+
+
+def has_content(value: Any) -> bool:
+    """Whether a value holds anything: not null, NaN, blank text, or an empty list or object."""
+    if value is None or value != value:
+        return False
+    if isinstance(value, str):
+        return bool(value.strip())
+    if isinstance(value, Mapping):
+        return any(has_content(v) for v in value.values())
+    if isinstance(value, (list, tuple)):
+        return any(has_content(v) for v in value)
+    return True
+
+
+def unused_keys(objects: Iterable[Any], used: frozenset[str]) -> list[str]:
+    """The keys with content in a list of objects that are neither used nor bookkeeping; each once."""
+    found: dict[str, None] = {}
+    for given in objects:
+        if isinstance(given, Mapping):
+            for key in given.keys() - used:
+                if not is_bookkeeping(str(key)) and has_content(given[key]):
+                    found[str(key)] = None
+    return list(found)

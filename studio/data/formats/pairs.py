@@ -1,0 +1,198 @@
+"""The text pair format: a text and what becomes of it, such as a summary, a solution or a translation.
+
+The row becomes a user message and its answer. A column of translations, ``{"en": ..., "de": ...}``, is
+a pair of two languages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from studio.data.columns import has_content, named
+from studio.data.formats._columns import BESIDE, BesideSettings, with_columns_beside
+from studio.data.row_format import (
+    NOT_MINE,
+    Canonical,
+    Detection,
+    Row,
+    RowError,
+    RowFormat,
+    answer_text,
+    as_text,
+    column,
+    judged,
+    optional_column,
+    text,
+)
+from studio.graph.node_type import Variant
+from studio.graph.schema import setting
+
+_SOURCE = ("problem", "document", "article", "dialogue", "dialog", "user", "human", "src", "text")
+_TARGET = ("solution", "summary", "highlights", "assistant", "bot", "gpt", "tgt")
+_TRANSLATION = ("translations",)
+_CERTAIN = {
+    ("document", "summary"): 0.9,
+    ("article", "summary"): 0.9,
+    ("article", "highlights"): 0.9,
+    ("dialogue", "summary"): 0.9,
+    ("dialog", "summary"): 0.9,
+    ("text", "summary"): 0.85,
+    ("problem", "solution"): 0.9,
+    ("user", "assistant"): 0.9,
+    ("human", "assistant"): 0.9,
+    ("user", "bot"): 0.85,
+    ("human", "bot"): 0.85,
+    ("human", "gpt"): 0.85,
+    ("source", "target"): 0.8,
+    ("src", "tgt"): 0.8,
+}
+"""How certain it is that two columns are such a pair; other combinations need the user's choice."""
+COLUMNS = {
+    "source_column": _SOURCE,
+    "target_column": _TARGET,
+    "translation_column": _TRANSLATION,
+    **BESIDE,
+}
+
+
+class PairSettings(BesideSettings):
+    """Names of the columns, the languages of translations, and the instruction."""
+
+    source_column: str = setting(
+        "source",
+        "Text column",
+        "The text that is given. “problem”, “document”, “article”, “dialogue”, “user”, “human”, “src” and "
+        "“text” are found too.",
+        min_length=1,
+        max_length=200,
+    )
+    target_column: str = setting(
+        "target",
+        "Target column",
+        "The text that is learned. “solution”, “summary”, “highlights”, “assistant”, “bot” and “tgt” are "
+        "found too.",
+        min_length=1,
+        max_length=200,
+    )
+    translation_column: str = setting(
+        "translation",
+        "Translation column",
+        "An object with one text per language, such as {“en”: …, “de”: …}, instead of the two columns.",
+        max_length=200,
+        advanced=True,
+    )
+    source_language: str = setting(
+        "",
+        "From language",
+        "Key of the language to translate from. If empty, the first one of the row.",
+        max_length=50,
+        advanced=True,
+    )
+    target_language: str = setting(
+        "",
+        "To language",
+        "Key of the language to translate to. If empty, the second one of the row.",
+        max_length=50,
+        advanced=True,
+    )
+    instruction: str = setting(
+        "",
+        "Instruction",
+        "Placed before each text, followed by a blank line, for example “Summarize this text.” Without "
+        "it, the model learns to do the same with any text.",
+        widget="multiline",
+        max_length=4000,
+    )
+
+
+def detect(columns: Sequence[str], rows: Sequence[Row]) -> Detection:
+    """Rows with two columns that are known as a pair, or with translations."""
+    for (source, target), sure in _CERTAIN.items():
+        names = named(columns, source), named(columns, target)
+        if None not in names:
+            reason = f"the rows have the columns {names[0]} and {names[1]}"
+            return judged(sure, reason, rows, lambda r, n=names: _is_text(r.get(n[0])))  # type: ignore[misc]
+    name = named(columns, "translation", _TRANSLATION)
+    if name is None:
+        return NOT_MINE
+    first = next((r[name] for r in rows if _languages(r.get(name))), None)
+    if first is None:
+        return NOT_MINE
+    languages = _languages(first)
+    reason = (
+        f"the column {name} holds translations ({', '.join(languages)}); the direction is from "
+        f"{languages[0]} to {languages[1]} unless the format settings say otherwise"
+    )
+    return judged(0.45, reason, rows, lambda r: bool(_languages(r.get(name))))
+
+
+def _is_text(value: Any) -> bool:
+    return not isinstance(value, (list, tuple, Mapping))
+
+
+def _languages(value: Any) -> list[str]:
+    """The languages of a translation; empty if the value is not one."""
+    if not isinstance(value, Mapping) or len(value) < 2:
+        return []
+    return list(value) if all(isinstance(v, str) for v in value.values()) else []
+
+
+def convert(row: Row, settings: PairSettings) -> Canonical:
+    """The text, with the instruction before it, and its target as messages."""
+    translation = optional_column(row, settings, "translation_column", _TRANSLATION)
+    if translation and _languages(row[translation]):
+        given, wanted = _translated(row[translation], translation, settings)
+    else:
+        given = text(row, column(row, settings, "source_column", _SOURCE))
+        wanted = answer_text(row, column(row, settings, "target_column", _TARGET))
+    instruction = settings.instruction.strip()
+    question = f"{instruction}\n\n{given}" if instruction else given
+    messages = [{"role": "user", "content": question}, {"role": "assistant", "content": wanted}]
+    return with_columns_beside(row, settings, messages)
+
+
+def _translated(value: Mapping[str, Any], name: str, settings: PairSettings) -> tuple[str, str]:
+    """The texts of the two languages of a translation."""
+    source, target = _direction(value, settings)
+    for language, field in ((source, "source_language"), (target, "target_language")):
+        if language not in value:
+            raise RowError(
+                f"has no language “{language}” in column “{name}”; it has {', '.join(value)}",
+                "Choose the languages in the format settings.",
+                column=name,
+                code="missing_language",
+                setting=field,
+            )
+    texts = [as_text(value[n], f"“{n}” of column “{name}”", name) for n in (source, target)]
+    return texts[0], texts[1]
+
+
+def _direction(value: Mapping[str, Any], settings: PairSettings) -> tuple[str, str]:
+    source, target = settings.source_language.strip(), settings.target_language.strip()
+    rest = [n for n in value if n not in (source, target)]
+    source = source or (rest.pop(0) if rest else "")
+    return source, target or (rest.pop(0) if rest else "")
+
+
+def unused(row: Row, settings: PairSettings) -> list[str]:
+    """The other languages of a translation."""
+    name = optional_column(row, settings, "translation_column", _TRANSLATION)
+    if name is None or not _languages(row[name]):
+        return []
+    direction = _direction(row[name], settings)
+    return [
+        f"{name}.{n}" for n, said in row[name].items() if n not in direction and has_content(said)
+    ]
+
+
+VARIANT = Variant(
+    kind="format",
+    id="pairs",
+    title="Text pairs",
+    order=32,
+    help="A text and its target, such as document and summary, problem and solution, user and assistant, "
+    "or two languages of a translation.",
+    settings=PairSettings,
+    payload=RowFormat(detect, convert, COLUMNS, unused=unused),
+)
