@@ -5,20 +5,24 @@ The step and the check of all rows both read here, so that they agree on what st
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
-from studio.data.check import first_rows, options_of
+from studio.data.check import first_rows, options_of, stamp_of
 from studio.data.detect import Chosen
 from studio.data.drops import Drops
 from studio.data.reading.reader import read_rows
 from studio.data.reading.source import ReadOptions, SourceRow, bad_file
-from studio.data.row_format import Canonical
+from studio.data.row_format import Canonical, RowFormat
 from studio.data.split.sides import Side, Split
 from studio.errors import StudioError
+from studio.graph.schema import Settings
 from studio.node_settings.dataset import DatasetSettings
+
+_RESULTS_KEPT = 16
 
 
 @dataclass(frozen=True)
@@ -86,6 +90,47 @@ def rows_for_format(path: Path, settings: DatasetSettings) -> Sequence[SourceRow
     options = options_of(settings)
     rows = first_rows(path, options, strict=settings.on_bad_rows == "stop")
     return rows or list(islice(read_rows(path, options), 1))  # one giant row
+
+
+_MOST_ROWS = 200_000
+_completed: dict[Hashable, tuple[Settings, str]] = {}
+
+
+def completed(
+    chosen: Chosen, settings: DatasetSettings, own: Sequence[Path], held_out: Sequence[Path]
+) -> Chosen:
+    """The format with what it needs from all rows, such as the labels; from the first 200,000 of a
+    larger data set, so that table, report and run use the same. The result is kept for these files.
+    """
+    payload: RowFormat = chosen.variant.payload
+    if payload.complete is None:
+        return chosen
+    stamps = tuple(stamp_of(p) for p in (*own, *held_out))
+    reading = settings.encoding, settings.documents, settings.limit, len(own)
+    key = (chosen.variant.id, chosen.settings.model_dump_json(), reading, stamps)
+    if key not in _completed:
+        rows = islice(_readable(settings, own, held_out), _MOST_ROWS)
+        found = payload.complete((row.data for row in rows), chosen.settings)
+        if len(_completed) >= _RESULTS_KEPT:
+            _completed.clear()
+        _completed[key] = found
+    own_settings, remark = _completed[key]
+    return replace(chosen, settings=own_settings, remark=remark)
+
+
+def _readable(
+    settings: DatasetSettings, own: Sequence[Path], held_out: Sequence[Path]
+) -> Iterator[SourceRow]:
+    """The rows of all files that can be read, up to the row limit."""
+    count = 0
+    for path, is_own in [*((p, True) for p in own), *((p, False) for p in held_out)]:
+        with suppress(StudioError):  # damage is reported where the rows are used
+            for row in read_rows(path, options_of(settings), strict=False):
+                if is_own and 0 < settings.limit <= count:
+                    break
+                count += is_own
+                if row.error is None:
+                    yield row
 
 
 def refuse_too_few(

@@ -18,6 +18,7 @@ from studio.data.reading.index import FileIndex, index_of
 from studio.data.reading.input import Input, open_seekable
 from studio.data.reading.reader import check_file, kind_of, read_rows
 from studio.data.reading.source import ReadOptions, SourceRow, lost_row
+from studio.data.used_rows import completed
 from studio.errors import StudioError
 from studio.graph.node_type import Variant
 from studio.node_settings.dataset import DatasetSettings
@@ -140,7 +141,7 @@ def open_window(
         held_out = source_files(settings, project_dir, validation=True).files
     rows = _all_rows(own[0], options_of(settings))
     chosen = format_of(settings, own[0], rows, variants)
-    return SourceWindow(settings, own, held_out, chosen)
+    return SourceWindow(settings, own, held_out, completed(chosen, settings, own, held_out))
 
 
 def _all_rows(path: Path, options: ReadOptions) -> list[SourceRow]:

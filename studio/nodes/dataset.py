@@ -47,7 +47,7 @@ def run(
 NODE = NodeType(
     id="dataset",
     title="Dataset",
-    version=3,
+    version=4,
     category="Data",
     icon="database",
     help="Training examples. Each row becomes one example.",

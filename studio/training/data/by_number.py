@@ -47,10 +47,11 @@ class Rows(Protocol):
     """Rows with numbers from 1 to ``count``.
 
     ``settings`` are those of the Dataset node that still exclude and move rows, or ``None`` if that
-    has been done.
+    has been done. ``remark`` says what the format has found in all rows.
     """
 
     count: int
+    remark: str
     settings: DatasetSettings | None
 
     def rows(self, first: int, last: int) -> list[Item]:
@@ -70,6 +71,7 @@ class PreparedRows:
     def __init__(self, dataset: DatasetValue, seed: int | None) -> None:
         self._order = SourceOrder(dataset, seed)
         self.count = self._order.count
+        self.remark = ""
 
     def rows(self, first: int, last: int) -> list[Item]:
         """The rows from ``first`` to ``last``, inclusive."""
@@ -100,6 +102,7 @@ class WindowRows:
         self._sources: dict[Path, str] = {}
         self._drops = Drops(window.settings.drop_rows)
         self.count = window.count()
+        self.remark = window.chosen.remark
         self.settings: DatasetSettings | None = window.settings
         self._sides = SidesByNumber(window, self._used_row, tick)
 

@@ -24,7 +24,7 @@ from studio.data.reading.source import (
     refuse_absent,
     sha256_of,
 )
-from studio.data.used_rows import UsedRow, UsedRows, refuse_too_few, rows_for_format
+from studio.data.used_rows import UsedRow, UsedRows, completed, refuse_too_few, rows_for_format
 from studio.graph.context import StepContext
 from studio.node_settings.dataset import DatasetSettings
 from studio.system import disk
@@ -56,6 +56,7 @@ def _prepare(context: StepContext, settings: DatasetSettings) -> DatasetValue:
     options = replace(options_of(settings), note=counted.notes.append)
     rows = rows_for_format(own[0], settings)
     chosen = format_of(settings, own[0], rows, context.registry.variants["format"])
+    chosen = completed(chosen, settings, own, held_out)
     if chosen.reason:
         context.notice(
             f"{own[0].name} was read as “{chosen.variant.title}” ({percent(chosen.confidence)} sure): "
@@ -63,6 +64,8 @@ def _prepare(context: StepContext, settings: DatasetSettings) -> DatasetValue:
             "Choose another format in the Dataset node if that is wrong.",
             "info",
         )
+    if chosen.remark:
+        context.notice(chosen.remark, level="info")
     digest = _digest(files, context)
     name = _fingerprint(digest, settings)
     context.phase("read", f"Reading {_named(files)}")

@@ -130,7 +130,7 @@ class ReportMaker:
                 partial(drop_fix, self.request),
                 skipped=setting_of(self.request, "on_bad_rows") == "skip",
             ),
-            notes=_notes(totals),
+            notes=(*filter(None, [self.rows.remark]), *_notes(totals)),
         )
 
 
