@@ -159,7 +159,7 @@ def source_path(source: str, project_dir: Path) -> Path:
 
 def options_of(settings: DatasetSettings) -> ReadOptions:
     """The read options of the settings."""
-    return ReadOptions(settings.encoding, settings.documents)
+    return ReadOptions(settings.encoding, settings.documents, settings.row_unit)
 
 
 def check_first_rows(

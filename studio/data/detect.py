@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -185,6 +185,7 @@ def choose_format(
         return Chosen(variant, _parsed(variant, own_settings), also_used=also, ignored=skipped)
     found = detect(rows, variants, {*also, *ignored})
     if not found or found[0][1].confidence < _SURE_ENOUGH:
+        _refuse_known_export(path, rows)
         columns = ", ".join(_columns(rows)) or "none"
         raise bad_file(
             path,
@@ -196,6 +197,54 @@ def choose_format(
     known = {k: v for k, v in own_settings.items() if k in variant.settings.model_fields}
     reason = detection.reason + _rival(found)
     return Chosen(variant, _parsed(variant, known), reason, detection.confidence, also, skipped)
+
+
+def _refuse_known_export(path: Path, rows: Sequence[SourceRow]) -> None:
+    """Raise ``StudioError`` for the files of other programs that are known and cannot be read."""
+    for row in rows[:1]:
+        for fits, what, hint in _EXPORTS:
+            if fits(row.data):
+                raise bad_file(path, what, hint, "unknown_format")
+
+
+def _is_span(value: Any) -> bool:
+    numbers = value[:2] if isinstance(value, (list, tuple)) and len(value) == 3 else ()
+    return len(numbers) == 2 and all(isinstance(n, int) for n in numbers)
+
+
+_EXPORTS: tuple[tuple[Callable[[Row], bool], str, str], ...] = (
+    (
+        lambda r: isinstance(r.get("annotations"), list) and isinstance(r.get("data"), Mapping),
+        "is an export of Label Studio with nested annotations",
+        "Export it as JSON-MIN or CSV: then each row has its text and its label as columns.",
+    ),
+    (
+        lambda r: (
+            isinstance(r.get("fields"), Mapping)
+            and any(n in r for n in ("responses", "suggestions", "annotations"))
+        ),
+        "is an export of Argilla with nested fields and responses",
+        "Export it with its method to_datasets, and keep the columns of the text and of the answer.",
+    ),
+    (
+        lambda r: (
+            isinstance(r.get("chat"), str) and "USER:" in r["chat"] and "ASSISTANT:" in r["chat"]
+        ),
+        "holds conversations as one text with USER: and ASSISTANT: (Glaive's function calling data)",
+        "Convert each row to a list of messages with role and content.",
+    ),
+    (
+        lambda r: any(isinstance(v, list) and v and all(map(_is_span, v)) for v in r.values()),
+        "holds labels of parts of a text (start, end, label), which no format here can use",
+        "Write what the model has to answer as a text, or choose a custom template.",
+    ),
+    (
+        lambda r: any(str(n).endswith("_tags") and isinstance(v, list) for n, v in r.items()),
+        "holds a label for each word, which no format here can use",
+        "Write what the model has to answer as a text, or choose a custom template.",
+    ),
+)
+"""Files of other programs: how they are recognized, what they are, and what to do."""
 
 
 def _columns_of_split(settings: DatasetSettings) -> list[str]:

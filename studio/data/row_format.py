@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import ast
 import json
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -131,14 +132,22 @@ def text(row: Row, name: str, *, empty: bool = False) -> str:
 
 def as_text(value: Any, place: str, name: str, *, empty: bool = False) -> str:
     """A value as text. ``place`` describes it in sentences, ``name`` is its column."""
-    if isinstance(value, float) and value != value:
+    is_nan = isinstance(value, float) and value != value
+    if is_nan:
         value = None  # an empty cell of a table
+    if isinstance(value, float) and math.isinf(value):
+        raise RowError(
+            f"holds an infinite number in {place}",
+            "Correct it, or remove the row.",
+            column=name,
+            code="not_text",
+        )
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         value = str(value)
     if value is None or value == "":
         if empty:
             return ""
-        what = "null" if value is None else "empty"
+        what = "NaN" if is_nan else "null" if value is None else "empty"
         raise RowError(
             f"has nothing in {place}: it is {what}",
             "Fill it in, or remove the row.",

@@ -148,8 +148,8 @@ def refuse_too_few(
     if rows == 1 and (shares or settings.split_mode == "count"):
         error = bad_file(
             path,
-            "holds one row, too few to keep a share of them for validation",
-            "Set the validation share to 0, or add rows.",
+            "holds one row, too few to hold out a fraction for validation",
+            "Set the validation fraction to 0, or add rows.",
             "too_few_rows",
         )
         error.field = "validation_fraction"

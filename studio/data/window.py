@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 
 from studio.data.check import first_rows, options_of, source_files
 from studio.data.detect import Chosen, format_of
+from studio.data.reading.conversations import Conversations, columns_of
 from studio.data.reading.index import FileIndex, index_of
 from studio.data.reading.input import Input, open_seekable
 from studio.data.reading.reader import check_file, kind_of, read_rows
@@ -24,6 +25,7 @@ from studio.graph.node_type import Variant
 from studio.node_settings.dataset import DatasetSettings
 
 _MOST_OPEN = 16
+_AT_ONCE = 256
 
 
 class SourceWindow:
@@ -109,7 +111,13 @@ class SourceWindow:
     def _make(self, path: Path) -> FileIndex | StudioError:
         try:
             check_file(path, self._options)
-            return index_of(path, kind_of(path, self._options), self._options, self._opened)
+            index = index_of(path, kind_of(path, self._options), self._options, self._opened)
+            first = next(iter(index.rows(0, 1)), None)
+            columns = columns_of(path, first, self._options) if first is not None else None
+            if columns is None:
+                return index
+            rows = (row for at in count(0, _AT_ONCE) for row in index.rows(at, at + _AT_ONCE))
+            return Conversations(path, columns, islice(rows, index.count()))
         except StudioError as error:
             return error
 

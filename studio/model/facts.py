@@ -153,7 +153,7 @@ def describe(facts: ModelFacts) -> list[Fact]:
         ("Context", f"{facts.context:,} tokens" if facts.context else None, ""),
         ("Vocabulary", f"{facts.vocabulary:,} tokens" if facts.vocabulary else None, ""),
         ("Chat template", {True: "yes", False: "none", None: None}[facts.chat_template], ""),
-        ("Licence", facts.licence or "not stated", ""),
+        ("License", facts.licence or "not stated", ""),
         ("On disk", sized(facts.bytes_on_disk), ""),
         ("Architecture", facts.architecture, ""),
     ]

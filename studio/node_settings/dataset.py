@@ -86,6 +86,15 @@ class DatasetSettings(Settings):
     format_settings: dict[str, Any] = setting(
         {}, "Format settings", "Settings of the selected format.", advanced=True
     )
+    row_unit: Literal["auto", "example", "message"] = setting(
+        "auto",
+        "One row is",
+        "Detect joins the rows of a table with one message per row (columns such as conversation_id, "
+        "role and content, or message_id and parent_id) into conversations.",
+        group="Rows",
+        advanced=True,
+        choice_labels={"auto": "Detect", "example": "An example", "message": "A message"},
+    )
     ignored_columns: list[str] = setting(
         [],
         "Ignored columns",
@@ -99,13 +108,13 @@ class DatasetSettings(Settings):
     split_mode: Literal["fraction", "count", "column", "group", "file", "none"] = setting(
         "fraction",
         "Validation rows",
-        "How validation rows are selected. Validation rows are not trained on. With a share, "
+        "How validation rows are selected. Validation rows are not trained on. With a fraction, "
         "appending rows to the file never moves an existing row to the other side; with a fixed "
         "number, appended rows may replace validation rows. All rows of a group stay on the same "
         "side.",
         group="Split",
         choice_labels={
-            "fraction": "A share",
+            "fraction": "A fraction",
             "count": "A number",
             "column": "By column",
             "group": "Share of groups",
@@ -115,7 +124,7 @@ class DatasetSettings(Settings):
     )
     validation_fraction: float = setting(
         0.1,
-        "Validation share",
+        "Validation fraction",
         "Fraction of the rows (or groups) held out for validation. Typical values are 0.05 to "
         "0.2; 0 disables validation.",
         ge=0.0,

@@ -60,7 +60,7 @@ TABLE = [
     Bad("cut.jsonl", lines(GOOD, GOOD) + b'{"messages": [', "corrupt_json", ("valid JSON",), 3),
     Bad("two.jsonl", lines(GOOD, '{"a": 1} {"b": 2}'), "corrupt_json", ("Extra data",), 2),
     Bad("single.jsonl", lines("{'text': 'a'}"), "corrupt_json", ("double quotes",), 1),
-    Bad("nan.jsonl", lines('{"text": NaN}'), "corrupt_json", ("NaN",), 1),
+    Bad("nan.jsonl", lines('{"text": NaN}'), "empty_content", ("NaN",), 1),
     Bad("deep.jsonl", lines("[" * 100_000), "corrupt_json", ("deeply",), 1),
     Bad("list.jsonl", lines(GOOD, [1, 2]), "not_an_object", ("a list", "not an object"), 2),
     Bad("null.jsonl", lines(GOOD, "null"), "not_an_object", ("null",), 2),

@@ -196,7 +196,36 @@ REFUSED = [
     Refused(
         "infinity.jsonl", rows(1) + b'{"text": -Infinity}\n', "corrupt_json", ("-Infinity",), 2
     ),
-    Refused("nan.json", b'[\n{"text": NaN}]', "corrupt_json", ("NaN",), 2),
+    Refused("nan.json", b'[\n{"text": NaN}]', "empty_content", ("NaN", "“text”"), 2),
+    Refused("infinity.json", b'[\n{"text": "a", "n": Infinity}]', "corrupt_json", ("Infinity",), 2),
+    Refused("huge.jsonl", rows(1) + b'{"text": 1e400}\n', "corrupt_json", ("1e400",), 2),
+    Refused(
+        "unused.jsonl", rows(2, n=1.5) + b'{"text": "a", "n": -1E999}\n', "corrupt_json", (), 3
+    ),
+    Refused(
+        "digits.json",
+        b'[{"text": "a"},\n' + b'{"n": ' + b"9" * 400 + b".0}]",
+        "corrupt_json",
+        ("99999999999999999... is larger",),
+        2,
+    ),
+    Refused(
+        "late.jsonl",
+        rows(30_000) + b'{"text": "a", "n": [1e400]}\n',
+        "corrupt_json",
+        ("1e400",),
+        30_001,
+        True,
+    ),
+    Refused(
+        "nangroup.jsonl",
+        rows(3, topic="a") + b'{"text": "a", "topic": NaN}\n',
+        "no_split_column",
+        ("“topic”",),
+        4,
+        True,
+        settings={"split_mode": "group", "group_column": "topic"},
+    ),
     Refused("deep.json", b"[" * 100_000, "corrupt_json", ("deeply",), 1),
     Refused(
         "deepobject.jsonl",
@@ -318,6 +347,16 @@ def hole(content: bytes) -> bytes:
 
 
 TAKEN = [
+    Taken("nan.jsonl", b'{"text": "a", "score": NaN, "more": {"n": [NaN]}}\n' * 3, (1, 2, 3)),
+    Taken("nan.json", b'[{"text": "a", "score": NaN},\n{"text": "b", "score": 1e308}]', (1, 2)),
+    Taken(
+        "nanskip.jsonl",
+        rows(1) + b'{"text": NaN}\n' + rows(1),
+        (1, 3),
+        ("it is NaN",),
+        1,
+        settings={"on_bad_rows": "skip"},
+    ),
     Taken("mark.jsonl", b"\xef\xbb\xbf" + rows(2), (1, 2), ("byte order mark",)),
     Taken("mark.csv", b"\xef\xbb\xbftext\na\n", (2,), ("byte order mark",)),
     Taken("wide.jsonl", '{"text": "é"}\n{"text": "雪"}\n'.encode("utf-16"), (1, 2), ("UTF-16",)),

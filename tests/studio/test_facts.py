@@ -52,7 +52,7 @@ def test_a_starter_is_known_before_it_is_fetched(tmp_path: Path) -> None:
     node = Node("base", "base_model", {"model": "starter:smollm2-135m"})
     facts = facts_of(node, registry.node_type("base_model"), tmp_path)
     assert short_line(facts) == "135 M · 30 layers"
-    assert ("Licence", "Apache-2.0") in {(f.label, f.value) for f in facts}
+    assert ("License", "Apache-2.0") in {(f.label, f.value) for f in facts}
 
 
 def test_what_is_not_here_has_no_facts(tmp_path: Path) -> None:

@@ -6,7 +6,9 @@ older projects use this format for them.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
+from typing import Any
 
 from studio.data.columns import named
 from studio.data.conversation import (
@@ -31,11 +33,14 @@ from studio.data.row_format import (
     Row,
     RowFormat,
     column,
+    judged,
+    listed,
 )
 from studio.graph.node_type import Variant
 from studio.graph.schema import setting
 
-_MESSAGES = other_names(CONVERSATION, "messages")
+_MESSAGES = (*other_names(CONVERSATION, "messages"), "dialogue", "turns", "data")
+_TURNS = ("user", "assistant")
 COLUMNS = {"messages_column": _MESSAGES, **BESIDE}
 
 
@@ -45,7 +50,8 @@ class MessagesSettings(BesideSettings):
     messages_column: str = setting(
         "messages",
         "Messages column",
-        "The list of messages. “conversations”, “conversation”, “dialog” and “chat” are found too.",
+        "The list of messages. “conversations”, “conversation”, “dialog”, “chat”, “dialogue”, "
+        "“turns” and “data” are found too.",
         min_length=1,
         max_length=200,
     )
@@ -73,6 +79,9 @@ def detect(columns: Sequence[str], rows: Sequence[Row]) -> Detection:
     if name is None:
         return NOT_MINE
     keys = next((k for k in (message_keys(r.get(name)) for r in rows) if k), None)
+    if keys is None and any(_texts(r.get(name)) for r in rows):
+        reason = f"the column {name} holds lists of texts, taken as question and answer in turn"
+        return judged(0.6, reason, rows, lambda r: bool(_texts(r.get(name))))
     if keys is None:
         return NOT_MINE
     sure = 0.97 if keys == ("role", "content") else 0.6
@@ -82,8 +91,16 @@ def detect(columns: Sequence[str], rows: Sequence[Row]) -> Detection:
 def convert(row: Row, settings: MessagesSettings) -> Canonical:
     """The messages with the roles that chat templates know."""
     name = column(row, settings, "messages_column", _MESSAGES)
-    messages = answered(messages_in(row[name], name, _keys(settings)), name)
+    texts = _texts(row[name])
+    given = [{"role": r, "content": t} for r, t in zip(itertools.cycle(_TURNS), texts)]
+    messages = answered(messages_in(given or row[name], name, _keys(settings)), name)
     return with_columns_beside(row, settings, messages)
+
+
+def _texts(value: Any) -> list[str]:
+    """A list of texts as in UltraChat: question and answer in turn; empty for anything else."""
+    found = listed(value) or []
+    return found if len(found) > 1 and all(isinstance(t, str) for t in found) else []
 
 
 def unused(row: Row, settings: MessagesSettings) -> list[str]:

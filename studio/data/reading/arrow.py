@@ -10,10 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from studio.data.reading.class_labels import class_names, with_names
+from studio.data.reading.arrow_rows import ArrowRows
 from studio.data.reading.parquet import sound
 from studio.data.reading.source import ReadOptions, SourceRow, bad_file
-from studio.data.reading.structs import nested_columns, with_structs
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -24,15 +23,17 @@ _ROWS_AT_ONCE = 256
 
 def read_arrow(path: Path, options: ReadOptions) -> Iterator[SourceRow]:
     """The rows of the file; raises ``StudioError`` when it is damaged."""
-    del options
     size = path.stat().st_size
     number = 0
+    rows: ArrowRows | None = None
     with sound(path, "Arrow"), open_arrow(path) as source:
         for batch in batches_in(source):
-            names, nested = class_names(batch.schema), nested_columns(batch.schema)
+            if rows is None:
+                rows = ArrowRows(batch.schema)
+                for note in rows.notes(path.name):
+                    options.note(note)
             for start in range(0, batch.num_rows, _ROWS_AT_ONCE):
-                rows = with_structs(batch.slice(start, _ROWS_AT_ONCE).to_pylist(), nested)
-                for data in with_names(rows, names):
+                for data in rows.of(batch.slice(start, _ROWS_AT_ONCE)):
                     number += 1
                     done = source.tell() if hasattr(source, "tell") else size
                     yield SourceRow(number, data, min(done, size), path)

@@ -21,11 +21,10 @@ from studio.data.reading import json as _json
 from studio.data.reading import jsonl as _jsonl
 from studio.data.reading import text as _text
 from studio.data.reading.arrow import batches_in
-from studio.data.reading.class_labels import class_names, with_names
+from studio.data.reading.arrow_rows import ArrowRows
 from studio.data.reading.input import Input
 from studio.data.reading.parquet import ROWS_AT_ONCE, damaged_row, sound
 from studio.data.reading.source import ReadOptions, SourceRow, broken_gzip, lost_row
-from studio.data.reading.structs import nested_columns, with_structs
 from studio.errors import StudioError
 
 _STRIDE = 16
@@ -196,8 +195,7 @@ class _Parquet:
         self.path = path
         with sound(path, "Parquet"):
             self._file = parquet.ParquetFile(path)
-        self._names = class_names(self._file.schema_arrow)
-        self._nested = nested_columns(self._file.schema_arrow)
+        self._rows = ArrowRows(self._file.schema_arrow)
         meta = self._file.metadata
         sizes = [meta.row_group(i).num_rows for i in range(meta.num_row_groups)]
         self._first = [0, *np.cumsum(sizes).tolist()]
@@ -226,8 +224,7 @@ class _Parquet:
             self._cursor = None
             end = min(last, self._first[self._group(first) + 1])
             return [damaged_row(self.path, n + 1, error) for n in range(first, end)]
-        block = batch.slice(first - start, last - first).to_pylist()
-        block = with_names(with_structs(block, self._nested), self._names)
+        block = self._rows.of(batch.slice(first - start, last - first))
         return [SourceRow(first + 1 + i, d, 0, self.path) for i, d in enumerate(block)]
 
     def _group(self, number: int) -> int:
@@ -264,8 +261,7 @@ class _Arrow:
                 raise
             self._failure = lost_row(error, path, sum(b.num_rows for b in batches) + 1)
         self._table = pa.Table.from_batches(batches) if batches else pa.table({})
-        self._names = class_names(self._table.schema)
-        self._nested = nested_columns(self._table.schema)
+        self._rows = ArrowRows(self._table.schema)
 
     def count(self, upto: int | None = None) -> int:
         """The number of rows."""
@@ -274,8 +270,7 @@ class _Arrow:
 
     def rows(self, first: int, last: int) -> list[SourceRow]:
         """The rows from ``first`` up to ``last``, exclusive."""
-        block = self._table.slice(first, max(0, last - first)).to_pylist()
-        part = with_names(with_structs(block, self._nested), self._names)
+        part = self._rows.of(self._table.slice(first, max(0, last - first)))
         found = [SourceRow(first + 1 + i, d, 0, self.path) for i, d in enumerate(part)]
         if self._failure is not None and first <= self._table.num_rows < last:
             found.append(self._failure)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from studio.data.reading.input import Input, decode, lines_of, open_input
 from studio.data.reading.source import ReadOptions, SourceRow, bad_file, bad_row
@@ -35,12 +36,16 @@ def rows_from(
 
 
 class Parser:
-    """A parser for standard JSON that notes duplicate keys."""
+    """A parser for standard JSON that notes duplicate keys.
+
+    NaN, which JSON does not define but many programs write, is a value that formats refuse where
+    they need one.
+    """
 
     def __init__(self) -> None:
         self._twice = False
         self.decoder = json.JSONDecoder(
-            parse_constant=refuse_constant, object_pairs_hook=self._object
+            parse_constant=_constant, parse_float=_finite, object_pairs_hook=self._object
         )
 
     def _object(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -67,9 +72,20 @@ class Parser:
         return value
 
 
-def refuse_constant(name: str) -> NoReturn:
-    """Refuse NaN and Infinity, which Python accepts but JSON does not define."""
+def _constant(name: str) -> float:
+    """NaN; Infinity is refused."""
+    if name == "NaN":
+        return math.nan
     raise ValueError(f"{name} is not a JSON value")
+
+
+def _finite(digits: str) -> float:
+    """The number; one that is too large would become infinite without a word."""
+    value = float(digits)
+    if math.isinf(value):
+        shown = digits if len(digits) <= 20 else f"{digits[:17]}..."
+        raise ValueError(f"{shown} is larger than any number a program can store")
+    return value
 
 
 def not_json(path: Path, line: int, reason: str) -> StudioError:

@@ -9,9 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from studio.data.reading.class_labels import class_names, with_names
+from studio.data.reading.arrow_rows import ArrowRows
 from studio.data.reading.source import ReadOptions, SourceRow, bad_file, bad_row
-from studio.data.reading.structs import nested_columns, with_structs
 from studio.errors import StudioError
 
 ROWS_AT_ONCE = 256
@@ -25,15 +24,15 @@ def read_parquet(path: Path, options: ReadOptions) -> Iterator[SourceRow]:
     with sound(path, "Parquet"):
         file = parquet.ParquetFile(path)
     with file:
-        names, nested = class_names(file.schema_arrow), nested_columns(file.schema_arrow)
-        total, number = file.metadata.num_rows, 0
+        rows, total, number = ArrowRows(file.schema_arrow), file.metadata.num_rows, 0
+        for note in rows.notes(path.name):
+            options.note(note)
         for group in range(file.num_row_groups):
             last = number + file.metadata.row_group(group).num_rows
             try:
                 with sound(path, "Parquet"):
                     for batch in file.iter_batches(at_once, [group], use_threads=False):
-                        rows = with_structs(batch.to_pylist(), nested)
-                        for data in with_names(rows, names):
+                        for data in rows.of(batch):
                             number += 1
                             yield SourceRow(number, data, size * number // total, path)
             except StudioError as error:

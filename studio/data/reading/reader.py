@@ -9,9 +9,11 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 from studio.data.reading.arrow import read_arrow
+from studio.data.reading.conversations import with_conversations
 from studio.data.reading.csv import read_csv
 from studio.data.reading.file_types import kind_of_name
 from studio.data.reading.json import is_lines, read_json
@@ -59,12 +61,12 @@ def read_rows(
     options = options or ReadOptions()
     if quick:
         options = replace(options, limit=QUICK_BYTES)
-    for number, row in enumerate(_read(check_file(path, options), path, options), start=1):
+    found = _read(check_file(path, options), path, options)
+    found = islice(found, QUICK_ROWS) if quick else found
+    for row in with_conversations(path, options, found, quick=quick):
         if strict and row.error is not None:
             raise row.error
         yield row
-        if quick and number >= QUICK_ROWS:
-            return
 
 
 def _read(reader: Reader, path: Path, options: ReadOptions) -> Iterator[SourceRow]:

@@ -17,6 +17,7 @@ from studio.node_settings.dataset import Encoding
 
 HASHED_AT_ONCE = 1 << 20
 Documents = Literal["file", "paragraph", "line"]
+RowUnit = Literal["auto", "example", "message"]
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,7 @@ class ReadOptions:
 
     encoding: Encoding = "auto"
     documents: Documents = "paragraph"
+    row_unit: RowUnit = "auto"
     limit: int | None = None
     note: Callable[[str], None] = field(default=lambda sentence: None, compare=False)
 

@@ -410,7 +410,8 @@ def _side_by_value(settings: DatasetSettings) -> Mapping[str, Side]:
 
 
 def _value(row: SourceRow, name: str, field: str) -> str:
-    if row.data.get(name) is None:
+    value = row.data.get(name)
+    if value is None or value != value:  # null or NaN
         error = bad_file(
             row.path,
             f"has nothing in the column “{name}”, which decides its side of the split",
@@ -420,4 +421,4 @@ def _value(row: SourceRow, name: str, field: str) -> str:
         )
         error.field = field
         raise error
-    return str(row.data[name])
+    return str(value)

@@ -17,7 +17,11 @@ from studio.data.reading.source import SourceRow
 from studio.data.row_format import RowError
 from studio.graph.registry import load_registry
 
-FORMATS = {k: v for k, v in load_registry().variants["format"].items() if k != "custom"}
+FORMATS = {
+    k: v
+    for k, v in load_registry().variants["format"].items()
+    if k not in ("custom", "chat_export")
+}
 NAMES = sorted(
     {
         n

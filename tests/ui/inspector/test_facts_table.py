@@ -18,7 +18,7 @@ FACTS = tuple(
         ("Context", "8,192 tokens"),
         ("Vocabulary", "49,152 tokens"),
         ("Chat template", "yes"),
-        ("Licence", "Apache-2.0"),
+        ("License", "Apache-2.0"),
         ("On disk", "269 MB"),
         ("Architecture", "LlamaForCausalLM"),
     )

@@ -1,0 +1,325 @@
+"""Well-known shapes of data: read as what they are, or refused with the name of what they are."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from studio.data.detect import choose_format
+from studio.data.reading.source import SourceRow
+from studio.data.row_format import RowError
+from studio.errors import StudioError
+from studio.graph.registry import load_registry
+
+FORMATS = load_registry().variants["format"]
+FILE = Path("data.json")
+TOOL = {"name": "weather", "description": "d", "parameters": {"type": "object", "properties": {}}}
+CALL = {"name": "weather", "arguments": {"city": "Oslo"}}
+
+
+def said(role: str, content: str, **more: Any) -> dict[str, Any]:
+    return {"role": role, "content": content, **more}
+
+
+def read(row: dict[str, Any], **settings: Any) -> tuple[str, dict[str, Any], tuple[str, ...]]:
+    """The detected format, the canonical row, and what is not used."""
+    given = SourceRow(1, row, 0)
+    chosen = choose_format(FILE, "auto", settings, [given], FORMATS)
+    canonical, unused = chosen.read(given, FILE)
+    return chosen.variant.id, canonical, unused
+
+
+ASKED, REPLIED = said("user", "Q"), said("assistant", "A")
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"problem": "Q", "solution": "A"},
+        {"Problem": "Q", "Solution": "A"},
+        {"source": "Q", "target": "A"},
+        {"document": "Q", "summary": "A"},
+        {"article": "Q", "highlights": "A", "id": "x"},
+        {"dialogue": "Q", "summary": "A"},
+        {"text": "Q", "summary": "A"},
+        {"user": "Q", "assistant": "A"},
+        {"Human": "Q", "Assistant": "A"},
+        {"human": "Q", "bot": "A"},
+        {"src": "Q", "tgt": "A"},
+        {"Question": "Q", "Answer": "A"},
+        {"QUERY": "Q", "Response": "A"},
+        {"Instruction": "Q", "Output": "A"},
+        {"instruction": "Q", "input": "", "output": "A", "history": []},
+        {"prompt": "Q", "completion": "A"},
+        {"data": ["Q", "A"], "id": "0"},
+        {"conversations": [{"from": "human", "value": "Q"}, {"from": "gpt", "value": "A"}]},
+        {"messages": "[{'role': 'user', 'content': 'Q'}, {'role': 'assistant', 'content': 'A'}]"},
+    ],
+    ids=lambda row: "+".join(row),
+)
+def test_a_question_and_its_answer_by_any_name(row: dict[str, Any]) -> None:
+    assert read(row)[1:] == ({"messages": [ASKED, REPLIED]}, ())
+
+
+@pytest.mark.parametrize("name", ["system", "system_prompt", "System Prompt", "systemMessage"])
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"messages": [ASKED, REPLIED]},
+        {"prompt": "Q", "completion": "A"},
+        {"question": "Q", "answer": "A"},
+        {"problem": "Q", "solution": "A"},
+        {"instruction": "Q", "output": "A"},
+        {"conversations": [{"from": "human", "value": "Q"}, {"from": "gpt", "value": "A"}]},
+    ],
+    ids=lambda row: "+".join(row),
+)
+def test_a_system_message_beside_any_of_them(row: dict[str, Any], name: str) -> None:
+    expected = [said("system", "Be brief."), ASKED, REPLIED]
+    assert read({**row, name: "Be brief."})[1:] == ({"messages": expected}, ())
+
+
+@pytest.mark.parametrize(
+    "name", ["cot", "reasoning", "thoughts", "Complex_CoT", "chain of thought", "rationale"]
+)
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"question": "Q", "answer": "A"},
+        {"prompt": "Q", "response": "A"},
+        {"instruction": "Q", "output": "A"},
+        {"Question": "Q", "Response": "A"},
+        {"messages": [ASKED, REPLIED]},
+    ],
+    ids=lambda row: "+".join(row),
+)
+def test_reasoning_beside_an_answer(row: dict[str, Any], name: str) -> None:
+    expected = [ASKED, {**REPLIED, "reasoning_content": "Hm."}]
+    assert read({**row, name: "Hm."})[1:] == ({"messages": expected}, ())
+
+
+@pytest.mark.parametrize(
+    "history",
+    [
+        [["q", "a"]],
+        '[["q", "a"]]',
+        "[('q', 'a')]",
+        [{"question": "q", "answer": "a"}],
+        [{"assistant": "a", "user": "q"}],
+        [said("user", "q"), said("assistant", "a")],
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("query", "response"),
+        ("question", "answer"),
+        ("prompt", "completion"),
+        ("user", "assistant"),
+    ],
+)
+def test_earlier_turns_beside_a_question(names: tuple[str, str], history: Any) -> None:
+    row = {names[0]: "Q", names[1]: "A", "history": history}
+    expected = [said("user", "q"), said("assistant", "a"), ASKED, REPLIED]
+    assert read(row)[1:] == ({"messages": expected}, ())
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"query": "Q", "tools": [TOOL], "answers": [CALL]},
+        {
+            "id": 3,
+            "query": "Q",
+            "answers": '[{"name": "weather", "arguments": {"city": "Oslo"}}]',
+            "tools": [TOOL],
+        },
+        {"question": "Q", "functions": [TOOL], "calls": [CALL]},
+        {"instruction": "Q", "tools": [TOOL], "tool_calls": [CALL]},
+        {"prompt": "Q", "available_tools": [TOOL], "function_calls": [CALL]},
+    ],
+    ids=lambda row: "+".join(row),
+)
+def test_function_calls(row: dict[str, Any]) -> None:
+    call = {"type": "function", "function": CALL}
+    name, canonical, unused = read(row)
+    assert (name, unused) == ("function_calling", ())
+    assert canonical["messages"] == [ASKED, said("assistant", "", tool_calls=[call])]
+    assert canonical["tools"] == [{"type": "function", "function": TOOL}]
+
+
+@pytest.mark.parametrize(
+    ("answer", "text"),
+    [
+        ({"order": 1, "item": "pen"}, '{"order": 1, "item": "pen"}'),
+        ([1, 2], "[1, 2]"),
+        (["a", "ü"], '["a", "ü"]'),
+        ([{"a": None}], '[{"a": null}]'),
+    ],
+)
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("prompt", "completion"),
+        ("question", "answer"),
+        ("instruction", "output"),
+        ("problem", "solution"),
+    ],
+)
+def test_objects_and_lists_are_answered_as_json(
+    names: tuple[str, str], answer: Any, text: str
+) -> None:
+    assert read({names[0]: "Q", names[1]: answer})[1] == {
+        "messages": [ASKED, said("assistant", text)]
+    }
+
+
+def test_a_translation_asks_for_its_direction() -> None:
+    row = {"translation": {"en": "Q", "de": "A"}}
+    chosen = choose_format(FILE, "auto", {}, [SourceRow(1, row, 0)], FORMATS)
+    assert chosen.variant.id == "pairs"
+    assert chosen.confidence < 0.5
+    assert "from en to de" in chosen.reason
+    other = read(row, source_language="de", target_language="en", instruction="Translate.")
+    assert other[1]["messages"] == [said("user", "Translate.\n\nA"), said("assistant", "Q")]
+    with pytest.raises(
+        StudioError, match="has no language “fr” in column “translation”; it has en, de"
+    ):
+        read(row, target_language="fr")
+
+
+def chatgpt() -> dict[str, Any]:
+    """A conversation as ChatGPT exports it: a system node, a question, two answers to it."""
+
+    def node(
+        name: str, parent: str | None, children: list[str], role: str = "", *parts: Any
+    ) -> Any:
+        message = {
+            "author": {"role": role},
+            "content": {"content_type": "text", "parts": list(parts)},
+        }
+        return {
+            "id": name,
+            "parent": parent,
+            "children": children,
+            "message": message if role else None,
+        }
+
+    mapping = {
+        "root": node("root", None, ["s"]),
+        "s": node("s", "root", ["q"], "system", ""),
+        "q": node("q", "s", ["a1", "a2"], "user", "Q"),
+        "a1": node("a1", "q", [], "assistant", "first try"),
+        "a2": node("a2", "q", [], "assistant", "A"),
+    }
+    return {
+        "title": "T",
+        "create_time": 1.0,
+        "mapping": mapping,
+        "current_node": "a2",
+        "conversation_id": "x",
+    }
+
+
+def test_an_export_of_chatgpt() -> None:
+    assert read(chatgpt()) == (
+        "chat_export",
+        {"messages": [ASKED, REPLIED]},
+        ("mapping: other branches",),
+    )
+    one = chatgpt()
+    del one["mapping"]["a1"]
+    assert read(one)[1:] == ({"messages": [ASKED, REPLIED]}, ())
+    one["mapping"]["q"]["message"]["content"]["parts"] = [
+        "Q",
+        {"content_type": "image_asset_pointer"},
+    ]
+    with pytest.raises(StudioError, match="part “image_asset_pointer”"):
+        read(one)
+
+
+def claude() -> dict[str, Any]:
+    """A conversation as Claude exports it."""
+    human = {
+        "sender": "human",
+        "text": "Q",
+        "content": [{"type": "text", "text": "Q"}],
+        "attachments": [],
+    }
+    reply = {
+        "sender": "assistant",
+        "text": "",
+        "content": [{"type": "text", "text": "A"}],
+        "files": [],
+    }
+    account = {"uuid": "u"}
+    return {"uuid": "c", "name": "T", "account": account, "chat_messages": [human, reply]}
+
+
+def test_an_export_of_claude() -> None:
+    row = claude()
+    assert read(row) == ("chat_export", {"messages": [ASKED, REPLIED]}, ())
+    row["chat_messages"][0]["attachments"] = [{"file_name": "a.txt", "extracted_content": "..."}]
+    assert read(row)[2] == ("chat_messages[].attachments",)
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        (
+            {"id": 1, "data": {"text": "Q"}, "annotations": [{"result": []}]},
+            "an export of Label Studio",
+        ),
+        ({"fields": {"text": "Q"}, "responses": [{"values": {}}]}, "an export of Argilla"),
+        (
+            {"system": "SYSTEM: s", "chat": "USER: Q\n\n\nASSISTANT: A"},
+            "Glaive's function calling data",
+        ),
+        ({"text": "Ada in Oslo", "label": [[0, 3, "PER"]]}, "labels of parts of a text"),
+        ({"tokens": ["Ada"], "ner_tags": [1]}, "a label for each word"),
+    ],
+    ids=lambda value: "+".join(value) if isinstance(value, dict) else "",
+)
+def test_files_that_cannot_be_read_are_named(row: dict[str, Any], words: str) -> None:
+    with pytest.raises(StudioError, match=words) as caught:
+        read(row)
+    assert caught.value.hint
+
+
+def test_a_damaged_export_is_read_or_refused() -> None:
+    """Whatever stands in one place of an export, the row is read or refused with a sentence."""
+    rng = random.Random(0)
+    odd: list[Any] = [None, 0, "", "x", [], {}, [None], {"a": 1}, float("nan"), "\ud800", True]
+
+    def places(value: Any) -> Iterator[tuple[Any, Any]]:
+        keys = (
+            value
+            if isinstance(value, dict)
+            else range(len(value))
+            if isinstance(value, list)
+            else ()
+        )
+        for key in list(keys):
+            yield value, key
+            yield from places(value[key])
+
+    payload = FORMATS["chat_export"].payload
+    settings = FORMATS["chat_export"].settings()
+    read_rows = 0
+    for _ in range(600):
+        row = chatgpt() if rng.random() < 0.5 else claude()
+        holder, key = rng.choice(list(places(row)))
+        holder[key] = rng.choice(odd)
+        try:
+            payload.convert(row, settings)
+            payload.unused(row, settings)
+            read_rows += 1
+        except RowError as error:
+            assert error.what
+            assert error.hint.endswith(".")
+    assert 50 < read_rows < 600
