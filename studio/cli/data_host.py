@@ -1,17 +1,24 @@
-"""The data host for terminal commands: sends a request and shows its progress on standard error.
+"""The data host for terminal commands: opens the data of a project, sends requests, and shows their
+progress and errors on standard error.
 
 A terminal shows progress on one line; other outputs only list the long phases.
 """
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any
 
+from studio.cli.commands import describe, runs_dir
+from studio.cli.overrides import with_changes
 from studio.errors import StudioError
+from studio.graph.project import load_project
+from studio.graph.registry import load_registry
 from studio.preview.client import DataClient
+from studio.runs.token_request import TokenRequest, token_request
 
 LONG = ("download", "import")
 
@@ -98,3 +105,40 @@ def _error(problem: Mapping[str, Any]) -> StudioError:
         file=problem.get("file"),
         line=problem.get("line"),
     )
+
+
+def requested(options: argparse.Namespace) -> TokenRequest | None:
+    """The token request; ``None`` after printing why the project or the arguments do not allow
+    one."""
+    try:
+        return _requested(options)
+    except StudioError as error:
+        print(f"{error.sentence} {error.hint}".strip(), file=sys.stderr)
+        return None
+
+
+def _requested(options: argparse.Namespace) -> TokenRequest | None:
+    for name in ("row", "limit"):
+        if (value := getattr(options, name, None)) is not None and value < 1:
+            raise StudioError(f"--{name} {value}: must be at least 1.", code="bad_argument")
+    registry = load_registry()
+    for sentence in registry.failures:
+        print(sentence, file=sys.stderr)
+    graph = with_changes(load_project(options.file), options.changes, registry)
+    project_dir = options.file.resolve().parent
+    request, problems = token_request(graph, registry, project_dir, options.node)
+    for problem in problems:
+        print(describe(problem, options.file), file=sys.stderr)
+    return request
+
+
+def opened(host: DataHost, request: TokenRequest, options: argparse.Namespace) -> Mapping[str, Any]:
+    """Open the data in the data host; returns its description of them."""
+    return host.ask("open", request=request.to_json(), runs=str(runs_dir(options).resolve()))
+
+
+def tell_failure(error: StudioError) -> int:
+    """Print why the data could not be read; returns the exit code."""
+    where = f"{error.file}:{error.line}: " if error.line else ""
+    print(f"{where}{error.sentence} {error.hint}".strip(), file=sys.stderr)
+    return 1

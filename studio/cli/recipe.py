@@ -11,9 +11,8 @@ import json
 import sys
 from typing import Any
 
-from studio.cli.data_host import DataHost
+from studio.cli.data_host import DataHost, opened, tell_failure
 from studio.cli.overrides import with_changes, write_proposed
-from studio.cli.tokens import opened, tell_failure
 from studio.errors import StudioError
 from studio.graph.graph import Graph
 from studio.graph.project import load_project

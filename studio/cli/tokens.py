@@ -15,14 +15,11 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from studio.cli.data_host import DataHost
-from studio.cli.overrides import with_changes
+from studio.cli.data_host import DataHost, opened, requested, tell_failure
 from studio.cli.token_text import Paint, legend, paint_for, row_text
 from studio.errors import StudioError
-from studio.graph.project import load_project
-from studio.graph.registry import load_registry
 from studio.preview.tokens import TokenRow, row_from_json
-from studio.runs.token_request import TokenRequest, token_request
+from studio.runs.token_request import TokenRequest
 
 FEWEST_LINES = 3
 ROWS_AT_ONCE = 64
@@ -39,47 +36,6 @@ def tokens(options: argparse.Namespace) -> int:
             return _show(host, request, options)
     except StudioError as error:
         return tell_failure(error)
-
-
-def requested(options: argparse.Namespace) -> TokenRequest | None:
-    """The token request; ``None`` after printing why the project or the arguments do not allow
-    one."""
-    try:
-        return _requested(options)
-    except StudioError as error:
-        print(f"{error.sentence} {error.hint}".strip(), file=sys.stderr)
-        return None
-
-
-def _requested(options: argparse.Namespace) -> TokenRequest | None:
-    from studio.cli.commands import describe
-
-    for name in ("row", "limit"):
-        if (value := getattr(options, name, None)) is not None and value < 1:
-            raise StudioError(f"--{name} {value}: must be at least 1.", code="bad_argument")
-    registry = load_registry()
-    for sentence in registry.failures:
-        print(sentence, file=sys.stderr)
-    graph = with_changes(load_project(options.file), options.changes, registry)
-    project_dir = options.file.resolve().parent
-    request, problems = token_request(graph, registry, project_dir, options.node)
-    for problem in problems:
-        print(describe(problem, options.file), file=sys.stderr)
-    return request
-
-
-def opened(host: DataHost, request: TokenRequest, options: argparse.Namespace) -> Mapping[str, Any]:
-    """Open the data in the data host; returns its description of them."""
-    from studio.cli.commands import runs_dir
-
-    return host.ask("open", request=request.to_json(), runs=str(runs_dir(options).resolve()))
-
-
-def tell_failure(error: StudioError) -> int:
-    """Print why the data could not be read; returns the exit code."""
-    where = f"{error.file}:{error.line}: " if error.line else ""
-    print(f"{where}{error.sentence} {error.hint}".strip(), file=sys.stderr)
-    return 1
 
 
 def _show(host: DataHost, request: TokenRequest, options: argparse.Namespace) -> int:

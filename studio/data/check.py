@@ -24,7 +24,7 @@ from studio.graph.node_type import CheckContext, Variant
 from studio.node_settings.dataset import DatasetSettings
 
 _LOOKED_AT = 20  # the quick check opens the first of many files
-_UNSURE = 0.5
+UNSURE = 0.5
 _RESULTS_KEPT = 64
 _PATIENCE_S = 0.5  # slow templates: the remaining rows are checked in the step
 _TOO_SLOW = "template_too_slow"
@@ -67,7 +67,7 @@ def quick_check(settings: DatasetSettings, context: CheckContext) -> Iterable[Pr
             severity="warning",
         )
     chosen = looked[0].chosen if looked else None
-    if chosen is not None and chosen.reason and chosen.confidence < _UNSURE:
+    if chosen is not None and chosen.reason and chosen.confidence < UNSURE:
         yield context.problem(
             f"the format was detected as “{chosen.variant.title}”, but not with certainty: {chosen.reason}.",
             "format",

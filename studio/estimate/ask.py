@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from studio.errors import StudioError
-from studio.estimate.correction import conditions_of
 from studio.estimate.graph import MARGIN, Estimate, estimate_job
 from studio.estimate.job import (
     STARTER_CONFIGS,
@@ -26,11 +25,10 @@ from studio.estimate.job import (
     longest_batch,
     mode_of,
 )
-from studio.estimate.measured import Measured, store_measured
+from studio.estimate.measured import Measured, conditions_of, store_measured
 from studio.estimate.memory import memory
 from studio.estimate.rows import rows_of
-from studio.estimate.speed import operations_per_token
-from studio.estimate.work import probed_paces
+from studio.estimate.work import operations_per_token, probed_paces
 from studio.model.layers import weight_files
 from studio.model.models import local_folder, starter_of
 from studio.model.targets import choose, listed

@@ -13,8 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from studio.errors import StudioError
-from studio.estimate.correction import method_of
-from studio.estimate.job import Facts, Job, counted_of, job_of, mode_of
+from studio.estimate.job import Facts, Job, counted_of, job_of, method_of, mode_of
 from studio.estimate.lengths import tokens_per_step
 from studio.estimate.machine import Machine, machine_key, this_machine
 from studio.estimate.pace import Pace

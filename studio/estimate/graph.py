@@ -12,12 +12,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from studio.estimate.activations import Mode
-from studio.estimate.correction import conditions_of, correction
 from studio.estimate.data_facts import DataFacts
 from studio.estimate.job import Facts, Job, counted_of, job_of, longest_batch, mode_of
 from studio.estimate.lengths import optimizer_steps, seen_tokens
 from studio.estimate.machine import this_machine
-from studio.estimate.measured import Measured
+from studio.estimate.measured import Measured, conditions_of, correction
 from studio.estimate.memory import Batch, Parts, memory
 from studio.estimate.pace import Work, duration
 from studio.estimate.rows import rows_of

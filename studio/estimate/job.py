@@ -30,6 +30,7 @@ from studio.model.read_shape import read_shape, shape_of_config
 from studio.model.shapes import Shape
 from studio.model.targets import choose, listed
 from studio.node_settings.layer_range import chosen_layers
+from studio.values import FULL_FINE_TUNING
 
 STARTER_CONFIGS: dict[str, dict[str, Any]] = {
     "smollm2-135m": {
@@ -188,6 +189,11 @@ def _full_fine_tuning(job: Job, shape: Shape) -> Counted:
     first = 0 if layers is None or ends else min(layers, default=shape.layers)
     head = shape.vocabulary * shape.hidden if ends else 0
     return Counted((), 0, own, first_layer=first, head=head)
+
+
+def method_of(job: Job) -> str:
+    """The LoRA method, or that of full fine-tuning."""
+    return str(job.lora.method) if job.lora is not None else FULL_FINE_TUNING
 
 
 def mode_of(job: Job, machine: Machine) -> Mode:

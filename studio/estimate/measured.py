@@ -1,4 +1,4 @@
-"""The measurements of probes, cached with their conditions.
+"""The measurements of probes, cached with their conditions, and the correction that they give.
 
 A measured peak corrects an estimate only under the same conditions: the formula it is the ratio to,
 the model's config, method, precision, batch, machine and libraries. If something differs, the
@@ -17,6 +17,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from studio.estimate.activations import Mode
+from studio.estimate.job import Facts, Job, method_of
+from studio.estimate.machine import machine_key
+from studio.estimate.memory import Batch
+from studio.estimate.pace import day_of
+from studio.estimate.trainable import Counted
 from studio.runs.environment import versions
 from studio.system import paths
 from studio.values import FULL_FINE_TUNING
@@ -45,6 +51,8 @@ _MODE_WORDS = {
     "head": "loss",
     "full": "method",
 }
+MOST_DIFFERENCES = 2
+"""Maximum number of differences that are named."""
 
 
 @dataclass(frozen=True)
@@ -201,3 +209,35 @@ def _one(file: Path) -> Measured | None:
 def names(words: Sequence[str]) -> str:
     """The differences as one phrase."""
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
+
+
+def conditions_of(job: Job, facts: Facts, counted: Counted, mode: Mode, batch: Batch) -> Conditions:
+    """The conditions under which this training would be measured."""
+    return Conditions(
+        model=str(job.base.model).strip(),
+        config=job.config,
+        method=method_of(job),
+        optimizer=job.train.optimizer,
+        trained=counted.trainable or 0,
+        mode=asdict(mode),
+        rows=batch.rows,
+        length=batch.length,
+        labels=batch.labels,
+        accumulated=batch.accumulated,
+        machine=machine_key(),
+        threads=facts.threads if mode.device == "cpu" else 0,
+        formula=formula_version(),
+        versions=libraries(),
+    )
+
+
+def correction(now: Conditions) -> tuple[Measured | None, str]:
+    """The measurement that corrects the peak, or a sentence about a probe that does not apply."""
+    measured, other = find_measured(now)
+    if other is None:
+        return measured, ""
+    changed = names(differences(now, other.of)[:MOST_DIFFERENCES])
+    return None, (
+        f"The probe {day_of(other.when)} does not apply: it was made {changed}. Run the probe "
+        "again to measure this training."
+    )

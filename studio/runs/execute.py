@@ -3,27 +3,37 @@
 It can be called from a test, the terminal, the run host or a QThread. Only here does an exception
 become an event, and every call ends with exactly one ``RunFinished``. It knows no node type by name
 and must not import torch: the steps do.
+
+The result of a step is valid once its record has been written. Until then it is in a staging
+folder, which the next start removes.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import os
+import secrets
+import shutil
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
-from studio.errors import Stopped
+from studio.errors import Stopped, StudioError
 from studio.events import Event, event
+from studio.graph.context import StepContext
+from studio.graph.node_type import NodeType
 from studio.graph.registry import Registry
+from studio.graph.schema import Settings
 from studio.runs.control import Control
 from studio.runs.failures import as_studio_error, failure
-from studio.runs.folder import RunFolder
-from studio.runs.plan import Plan, Step
-from studio.runs.records import Hit, Record, find_hit
+from studio.runs.fingerprint import step_fingerprint
+from studio.runs.folder import RunFolder, file_name
+from studio.runs.plan import Plan, Step, input_fingerprints
+from studio.runs.records import Hit, Record, files_of, find_hit, write_record
 from studio.runs.sampler import MemorySampler
-from studio.runs.step import run_step
 from studio.system import hardware
 
 Emit = Callable[[Event], None]
@@ -136,7 +146,7 @@ def _run_steps(run: _Execution) -> None:
             run.outputs[step.node] = hit.record.outputs
             _tell_end(run, step, hit.record, cached=True)
         elif step.node in needed:
-            record = _fresh(run, step)
+            record = _run_step(run, step)
             run.outputs[step.node] = record.outputs
             _tell_end(run, step, record, cached=False)
         else:
@@ -162,13 +172,6 @@ def needed_steps(plan: Plan, hits: Mapping[str, Hit]) -> set[str]:
     return {n for n in needed if hits[n].kind != "ready"}
 
 
-def _fresh(run: _Execution, step: Step) -> Record:
-    inputs = {port: run.outputs[node][out] for port, (node, out) in step.inputs.items()}
-    return run_step(
-        step, inputs, run.plan, run.folder, run.emit, run.control, run.registry, threads()
-    )
-
-
 def _tell_end(run: _Execution, step: Step, record: Record, *, cached: bool) -> None:
     for evaluation in record.evaluations if cached else ():
         run.emit(event("Evaluation", step.node, **evaluation))
@@ -184,3 +187,129 @@ def _tell_end(run: _Execution, step: Step, record: Record, *, cached: bool) -> N
             outputs=dict(record.outputs),
         )
     )
+
+
+def _run_step(run: _Execution, step: Step) -> Record:
+    """Run a step and commit its result; raises the errors of the step, or ``Stopped``."""
+    plan, folder, control = run.plan, run.folder, run.control
+    node_type = _type_of(step, run.registry)
+    _check_unchanged(step, node_type, plan)
+    inputs = {port: run.outputs[node][out] for port, (node, out) in step.inputs.items()}
+    staging = folder.staging(step.node)
+    staging.mkdir(parents=True)
+    folder.checkpoints(step.node).mkdir(parents=True, exist_ok=True)
+    context = StepContext(
+        node=step.node,
+        title=step.title,
+        folder=staging,
+        checkpoints=folder.checkpoints(step.node),
+        project_dir=plan.project_dir,
+        registry=run.registry,
+        emit_event=run.emit,
+        stop_requested=control.stop_requested,
+        take_command=control.take,
+        threads=threads(),
+        project_name=plan.name,
+    )
+    settings = node_type.settings.model_validate(dict(step.settings))
+    started, clock = time.time(), time.monotonic()
+    outputs = _checked(node_type, node_type.run(context, inputs, settings))
+    seconds = round(time.monotonic() - clock, 3)
+    if control.given_up:
+        raise Stopped(step.node)
+    made = _commit(step, folder, outputs, context, started)
+    record = replace(made, seconds=seconds, evaluations=tuple(map(_fields, context.evaluations)))
+    write_record(folder, record)
+    return record
+
+
+def _fields(event: Event) -> dict[str, Any]:
+    return {k: v for k, v in event.to_json().items() if k not in ("event", "time", "node")}
+
+
+def _type_of(step: Step, registry: Registry) -> NodeType[Settings]:
+    found = registry.node_type(step.type)
+    if found is None:
+        raise StudioError(
+            f"the node type “{step.type}” is not installed.",
+            hint="Install the extension it comes from, then resume.",
+            code="unknown_type",
+        )
+    if found.version != step.version:
+        raise StudioError(
+            f"this run was planned with version {step.version} of “{step.type}”, "
+            f"and version {found.version} is installed.",
+            hint="Run the project again instead of resuming this run.",
+            code="other_version",
+        )
+    return found
+
+
+def _check_unchanged(step: Step, node_type: NodeType[Settings], plan: Plan) -> None:
+    """Raise if a file has changed since the plan was made: the result would be cached under the old
+    fingerprint."""
+    inputs = input_fingerprints(step.inputs, {s.node: s for s in plan.steps})
+    now = step_fingerprint(node_type, step.settings, inputs, plan.project_dir)
+    if now != step.fingerprint:
+        raise StudioError(
+            "its files or settings have changed since this run was planned.",
+            hint="Run the project again instead of resuming this run.",
+            code="changed_since_plan",
+        )
+
+
+def _checked(node_type: NodeType[Settings], outputs: Mapping[str, Any]) -> dict[str, Any]:
+    """The outputs as JSON data; raises ``TypeError`` or ``ValueError`` for a faulty node type."""
+    missing = [p.name for p in node_type.outputs if p.name not in outputs]
+    if missing:
+        raise ValueError(f"{node_type.id} returned no output named {', '.join(missing)}")
+    data: dict[str, Any] = json.loads(json.dumps(dict(outputs), allow_nan=False))
+    return data
+
+
+def _commit(
+    step: Step,
+    folder: RunFolder,
+    outputs: dict[str, Any],
+    context: StepContext,
+    started: float,
+) -> Record:
+    """Move the result to its final place; it is valid once the record has been written."""
+    final = folder.artifacts / f"{file_name(step.node)}-{step.fingerprint[:8]}"
+    _put_in_place(context.folder, final)
+    outputs = moved(outputs, context.folder, final)
+    artifacts = moved(context.artifacts, context.folder, final)
+    for artifact in artifacts:
+        artifact["path"] = os.path.abspath(artifact["path"])
+    files = files_of(final, outputs, artifacts, started)
+    return Record(step.node, step.type, step.fingerprint, outputs, tuple(artifacts), files, 0.0)
+
+
+def _put_in_place(staging: Path, final: Path) -> None:
+    """Rename the staging folder; an earlier result whose files were damaged is removed, and an
+    empty result leaves no folder."""
+    if final.exists():
+        old = staging.with_name(f"{staging.name}-old-{secrets.token_hex(4)}")
+        os.rename(final, old)
+        shutil.rmtree(old, ignore_errors=True)
+    if any(staging.iterdir()):
+        os.rename(staging, final)
+    else:
+        staging.rmdir()
+
+
+def moved(data: Any, staging: Path, final: Path) -> Any:
+    """The same JSON data with paths in the staging folder replaced by the final ones."""
+    if isinstance(data, Mapping):
+        return {k: moved(v, staging, final) for k, v in data.items()}
+    if isinstance(data, (list, tuple)):
+        return [moved(v, staging, final) for v in data]
+    if isinstance(data, Path):
+        data = str(data)
+    if isinstance(data, str):
+        old = str(staging)
+        if data == old:
+            return str(final)
+        if data.startswith((old + os.sep, old + "/")):
+            return str(final) + data[len(old) :]
+    return data

@@ -1,20 +1,26 @@
-"""What the canvas's menus and keys do; every method is one command.
+"""The commands of the canvas, and how they are reached: actions, keys, context menu.
 
-They join the editor (document), the camera and the selection; none of them paints.
+``Commands`` uses the editor (document), the camera and the selection, and paints nothing. ``SPECS``
+names the commands that are actions, with text, icon, keys and tip: for menus, tool bars and the
+keyboard. Their keys act while the canvas has the focus; Undo and Redo act in the entire window.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from PySide6.QtCore import QPointF, QRectF, Qt
-from PySide6.QtGui import QGuiApplication
+from PySide6.QtCore import QPoint, QPointF, QRectF, Qt
+from PySide6.QtGui import QAction, QGuiApplication, QKeyEvent, QKeySequence
+from PySide6.QtWidgets import QMenu
 
 from ui.canvas import camera, layout
 from ui.canvas.editing import piece_in
+from ui.style import icons
 
 if TYPE_CHECKING:
     from ui.canvas.view import CanvasView
+
 
 _DIRECTIONS = {
     Qt.Key.Key_Left: (-1, 0),
@@ -22,10 +28,16 @@ _DIRECTIONS = {
     Qt.Key.Key_Up: (0, -1),
     Qt.Key.Key_Down: (0, 1),
 }
+_WINDOW_WIDE = ("undo", "redo")
+_ARROWS = (Qt.Key.Key_Left, Qt.Key.Key_Right, Qt.Key.Key_Up, Qt.Key.Key_Down)
+_ENTER = (Qt.Key.Key_Return, Qt.Key.Key_Enter)
+_TABS = (Qt.Key.Key_Tab, Qt.Key.Key_Backtab)
+_NODE = ("rename", "duplicate", "", "cut", "copy", "paste", "", "frame", "delete")
+_WIRE = ("delete",)
 
 
 class Commands:
-    """The commands of one canvas."""
+    """The commands of one canvas; every method is one command."""
 
     def __init__(self, view: CanvasView) -> None:
         self._view = view
@@ -148,3 +160,150 @@ class Commands:
         )
         if not shown.contains(card):
             self._view.centerOn(QPointF(card.center()))
+
+
+@dataclass(frozen=True)
+class Spec:
+    """One action."""
+
+    name: str
+    text: str
+    icon: str
+    keys: tuple[str, ...]
+    tip: str
+    needs: str = ""  # "nodes": something is selected; "one": exactly one node; "any": not empty
+
+
+SPECS = (
+    Spec("undo", "Undo", "undo-2", ("Ctrl+Z",), "Undo the last change"),
+    Spec("redo", "Redo", "redo-2", ("Ctrl+Shift+Z", "Ctrl+Y"), "Redo the last undone change"),
+    Spec(
+        "cut", "Cut", "scissors", ("Ctrl+X",), "Move the selected nodes to the clipboard", "nodes"
+    ),
+    Spec("copy", "Copy", "copy", ("Ctrl+C",), "Copy the selected nodes and their wires", "nodes"),
+    Spec("paste", "Paste", "clipboard-paste", ("Ctrl+V",), "Paste nodes at the cursor"),
+    Spec(
+        "duplicate",
+        "Duplicate",
+        "copy-plus",
+        ("Ctrl+D",),
+        "Duplicate the selected nodes",
+        "nodes",
+    ),
+    Spec("delete", "Delete", "trash-2", ("Del", "Backspace"), "Delete the selection", "selection"),
+    Spec("rename", "Rename", "pencil", ("F2",), "Rename the node", "one"),
+    Spec(
+        "select_all",
+        "Select All",
+        "square-dashed-mouse-pointer",
+        ("Ctrl+A",),
+        "Select all nodes",
+        "any",
+    ),
+    Spec("palette", "Add Node…", "plus", ("Tab",), "Search for a node to add at the cursor"),
+    Spec("zoom_in", "Zoom In", "zoom-in", ("Ctrl++", "Ctrl+="), "Enlarge the graph"),
+    Spec("zoom_out", "Zoom Out", "zoom-out", ("Ctrl+-",), "Shrink the graph"),
+    Spec("zoom_reset", "Actual Size", "search", ("Ctrl+0",), "Show the graph at 100 %"),
+    Spec("fit", "Fit All", "maximize", ("Home", "Shift+1"), "Show the entire graph", "any"),
+    Spec("frame", "Frame Selection", "scan", ("F",), "Show the selected nodes", "nodes"),
+)
+
+
+def make_actions(view: CanvasView) -> dict[str, QAction]:
+    """All actions by name; children of the view."""
+    made: dict[str, QAction] = {}
+    for spec in SPECS:
+        action = QAction(spec.text, view)
+        action.setProperty("plain-text", spec.text)
+        action.setShortcuts([QKeySequence(key) for key in spec.keys])
+        action.setShortcutContext(
+            Qt.ShortcutContext.WindowShortcut
+            if spec.name in _WINDOW_WIDE
+            else Qt.ShortcutContext.WidgetShortcut
+        )
+        action.triggered.connect(getattr(view.commands, spec.name))
+        icons.put(action, spec.icon)
+        view.addAction(action)
+        made[spec.name] = action
+    update_actions(view, made)
+    return made
+
+
+def update_actions(view: CanvasView, actions: dict[str, QAction]) -> None:
+    """Enable what can be done now; Undo and Redo name their step."""
+    count = len(view.selected_ids())
+    met = {
+        "": True,
+        "nodes": count > 0,
+        "one": count == 1,
+        "any": bool(view.document.graph.nodes),
+        "selection": count > 0 or bool(view.selected_wires()),
+    }
+    for spec in SPECS:
+        action = actions[spec.name]
+        action.setEnabled(met[spec.needs])
+        native = QKeySequence.SequenceFormat.NativeText
+        keys = " or ".join(QKeySequence(key).toString(native) for key in spec.keys)
+        action.setToolTip(f"{spec.tip} ({keys})")
+        action.setStatusTip(spec.tip)
+    for name, label in (("undo", view.document.undo_label), ("redo", view.document.redo_label)):
+        word = name.capitalize()
+        actions[name].setText(f"{word} {label}" if label else word)
+        actions[name].setEnabled(label is not None)
+
+
+def press_key(view: CanvasView, event: QKeyEvent) -> bool:
+    """Handle a key without an action (Esc, Space, arrows, Ctrl+Tab, Enter); False if the canvas does
+    not use it."""
+    key, modifiers = Qt.Key(event.key()), event.modifiers()
+    ctrl = bool(modifiers & Qt.KeyboardModifier.ControlModifier)
+    if key == Qt.Key.Key_Escape:
+        if not view.cancel_gesture():
+            view.select(())
+    elif key == Qt.Key.Key_Space and not ctrl:
+        if not event.isAutoRepeat():
+            view.hold_hand(True)
+    elif key in _ARROWS and not ctrl:
+        _arrow(view, key, modifiers)
+    elif key in _TABS and ctrl:
+        view.commands.step(-1 if key == Qt.Key.Key_Backtab else 1)
+    elif key in _ENTER and not ctrl and view.current_id() is not None:
+        view.node_activated.emit(view.current_id())
+    else:
+        return False
+    return True
+
+
+def _arrow(view: CanvasView, key: Qt.Key, modifiers: Qt.KeyboardModifier) -> None:
+    """Alt walks from node to node; otherwise the selection is nudged, ten steps with Shift."""
+    if modifiers & Qt.KeyboardModifier.AltModifier:
+        view.commands.walk(key)
+    elif view.selected_ids():
+        view.commands.nudge(key, bool(modifiers & Qt.KeyboardModifier.ShiftModifier))
+
+
+def open_menu(view: CanvasView, at: QPointF, on_screen: QPoint, by_key: bool) -> QMenu | None:
+    """Open the context menu of the node or wire at ``at`` (viewport pixels), or by key that of the
+    current node; on empty canvas, the search palette."""
+    scene = view.graph_scene
+    point = view.camera.to_scene(at)
+    node = scene.nodes.get(view.current_id() or "") if by_key else scene.node_at(point)
+    wire = scene.wire_at(point) if node is None else None
+    if node is not None and not node.selected:
+        view.select((node.id,))
+    elif wire is not None:
+        view.select((), (wire.wire,))
+    if node is None and wire is None:
+        view.finder.open(at)
+        return None
+    menu = QMenu(view)
+    menu.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+    for name in _NODE if node is not None else _WIRE:
+        if name:
+            menu.addAction(view.actions()[name])
+        else:
+            menu.addSeparator()
+    if by_key and node is not None:
+        on_screen = view.viewport().mapToGlobal(view.node_rect_in_view(node.id).center())
+    menu.popup(on_screen)
+    return menu

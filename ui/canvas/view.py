@@ -32,17 +32,15 @@ from studio.graph.graph import Wire
 from studio.graph.registry import Registry
 
 # Import cycle: most of these are given the view, and name its class in type hints only.
-from ui.canvas import background, dropping, keys, layout, menu, text, tips
-from ui.canvas.actions import make_actions, update_actions
-from ui.canvas.commands import Commands
+from ui.canvas import background, dropping, layout, text, tips
+from ui.canvas.commands import Commands, make_actions, open_menu, press_key, update_actions
 from ui.canvas.content import Side
 from ui.canvas.editing import Editor
 from ui.canvas.finder import Finder
-from ui.canvas.gestures import BoxSelect, DragNodes, Gesture, toggles
+from ui.canvas.gestures import BoxSelect, DragNodes, DragWire, Gesture, toggles
 from ui.canvas.pointer import PointerView
 from ui.canvas.scene import GraphScene
 from ui.canvas.title_edit import TitleEdit
-from ui.canvas.wire_gesture import DragWire
 from ui.style import theme
 
 
@@ -245,7 +243,7 @@ class CanvasView(PointerView):
         self.cancel_gesture()
         by_key = event.reason() == QContextMenuEvent.Reason.Keyboard
         at = self.cursor_view() if by_key else QPointF(event.pos())
-        menu.open_menu(self, at, event.globalPos(), by_key)
+        open_menu(self, at, event.globalPos(), by_key)
 
     def viewportEvent(self, event: QEvent) -> bool:
         """Qt: tooltips."""
@@ -264,7 +262,7 @@ class CanvasView(PointerView):
 
     def keyPressEvent(self, event: QKeyEvent) -> None:
         """Qt: keys that are not actions of a menu."""
-        if not keys.press(self, event):
+        if not press_key(self, event):
             event.ignore()
 
     # Drag and drop. ---------------------------------------------------------------------------

@@ -21,11 +21,11 @@ from studio.graph.registry import Registry
 from studio.graph.schema import FieldSpec, fields_of
 from studio.graph.wires import title_of
 from studio.model.trust import OwnCode
+from ui.inspector.custom_code import OwnCodeStrip, code_of
 from ui.inspector.editors.base import FieldContext
 from ui.inspector.facts import FactsTable
 from ui.inspector.form import OWN_CODES, Form
 from ui.inspector.header import NodeHeader
-from ui.inspector.own_code import OwnCodeStrip, code_of
 from ui.inspector.problem_label import ProblemList
 from ui.inspector.row import Change, same
 from ui.style.widgets import MutedLabel

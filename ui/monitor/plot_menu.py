@@ -1,17 +1,22 @@
-"""The context menu of a plot: reset, log scale, and saving as picture or table.
+"""The context menu of a plot: reset, log scale, and saving as picture (PNG, SVG) or table (CSV).
 
-It asks for the path and reports errors; ``export`` writes the files.
+SVG goes through QSvgGenerator because pyqtgraph's own exporter fails on current PySide6. CSV
+contains the full series, not the points downsampled for the screen.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import csv
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from PySide6.QtCore import QPoint
-from PySide6.QtWidgets import QFileDialog, QMenu, QMessageBox, QWidget
+import numpy as np
+from PySide6.QtCore import QPoint, QRectF, QSize
+from PySide6.QtGui import QPainter
+from PySide6.QtSvg import QSvgGenerator
+from PySide6.QtWidgets import QFileDialog, QGraphicsView, QMenu, QMessageBox, QWidget
 
-from ui.monitor import export
+from ui.monitor.curves import Floats
 from ui.monitor.plot import LivePlot
 from ui.style import icons
 
@@ -47,8 +52,8 @@ def save(plot: LivePlot, kind: str, widget: QWidget) -> None:
     if not chosen:
         return
     writers: dict[str, Callable[[Path], None]] = {
-        "png": lambda path: export.save_png(widget, path),
-        "svg": lambda path: export.save_svg(plot.view, path, plot.spec.title),
+        "png": lambda path: save_png(widget, path),
+        "svg": lambda path: save_svg(plot.view, path, plot.spec.title),
         "csv": lambda path: write_csv(plot, path),
     }
     try:
@@ -60,4 +65,42 @@ def save(plot: LivePlot, kind: str, widget: QWidget) -> None:
 def write_csv(plot: LivePlot, path: Path) -> None:
     """Every curve of the plot that has points, under its name."""
     curves = {c.label: plot.points(c.key) for c in plot.spec.curves if len(plot.points(c.key)[0])}
-    export.save_csv(curves, "seconds" if plot.x_axis.time else "step", path)
+    save_csv(curves, "seconds" if plot.x_axis.time else "step", path)
+
+
+def save_png(widget: QWidget, path: Path) -> None:
+    """The widget as it looks now."""
+    if not widget.grab().save(str(path), "PNG"):
+        raise OSError(f"{path} could not be written")
+
+
+def save_svg(view: QGraphicsView, path: Path, title: str) -> None:
+    """The plot's scene as vectors."""
+    generator = QSvgGenerator()
+    generator.setFileName(str(path))
+    size = QSize(view.width(), view.height())
+    generator.setSize(size)
+    generator.setViewBox(QRectF(0, 0, size.width(), size.height()))
+    generator.setTitle(title)
+    painter = QPainter()
+    if not painter.begin(generator):
+        raise OSError(f"{path} could not be written")
+    painter.fillRect(QRectF(0, 0, size.width(), size.height()), view.backgroundBrush())
+    view.render(painter)
+    painter.end()
+
+
+def save_csv(curves: Mapping[str, tuple[Floats, Floats]], x_name: str, path: Path) -> None:
+    """One row per x value of any curve, one column per curve; empty where unmeasured."""
+    table: dict[float, dict[str, float]] = {}
+    for name, (x, y) in curves.items():
+        for at, value in zip(x.tolist(), y.tolist(), strict=True):
+            table.setdefault(at, {})[name] = value
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow([x_name, *curves])
+        for at in sorted(table):
+            row = [table[at].get(name) for name in curves]
+            writer.writerow(
+                [f"{at:g}", *("" if v is None or np.isnan(v) else repr(v) for v in row)]
+            )

@@ -10,8 +10,7 @@ from PySide6.QtWidgets import QLabel, QSplitter, QStackedWidget, QVBoxLayout, QW
 
 from studio.runs.state import RunState
 from ui.monitor.artifact_list import ArtifactList
-from ui.monitor.examples import ExampleTable
-from ui.monitor.measure_bars import MeasureBars
+from ui.monitor.evaluation import ExampleTable, MeasureBars
 
 EMPTY_TEXT = "No results yet. Adapters, models and reports appear here when a step has finished."
 

@@ -33,9 +33,8 @@ from ui.monitor.results import ResultsPanel
 from ui.monitor.runs_list import RunsPanel
 from ui.monitor.samples import SamplesPanel
 from ui.style import icons, theme
-from ui.window.actions import make_actions
+from ui.window.actions import fill_menus, make_actions, make_tool_bar
 from ui.window.banner import Banner
-from ui.window.menus import fill_menus, make_tool_bar
 from ui.window.status import StatusStrip
 
 if TYPE_CHECKING:

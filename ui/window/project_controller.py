@@ -7,6 +7,7 @@ questions and file dialogs.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal, cast
 
 from PySide6.QtCore import QObject, QTimer, Signal
 from PySide6.QtWidgets import QFileDialog, QMessageBox, QWidget
@@ -26,12 +27,32 @@ from studio.graph.project import (
 from studio.graph.registry import Registry
 from studio.graph.relocate import relocated
 from studio.system.paths import assets_dir, data_dir
-from ui.dialogs.unsaved import ask_unsaved
+from ui.dialogs.choice_dialog import Choice, ChoiceDialog
 from ui.window.preferences import Preferences
 from ui.window.window_store import WindowStore
 
+Answer = Literal["save", "discard", "cancel"]
 AUTOSAVE_MS = 2000
 FILTER = f"LoRA Studio projects (*{SUFFIX})"
+
+
+class UnsavedChangesDialog(ChoiceDialog):
+    """Save, Don't save, or Cancel; Escape cancels."""
+
+    def __init__(self, project: str, parent: QWidget | None = None) -> None:
+        choices = (
+            Choice("save", "Save", default=True),
+            Choice("discard", "Don't Save"),
+            Choice("cancel", "Cancel"),
+        )
+        sentence = f"Save the changes to “{project}”?"
+        detail = "If you don't save, your changes are lost."
+        super().__init__("Unsaved changes", sentence, detail, choices, "save", parent)
+
+
+def ask_unsaved(project: str, parent: QWidget | None = None) -> Answer:
+    """What to do with unsaved changes of this project."""
+    return cast(Answer, UnsavedChangesDialog(project, parent).ask())
 
 
 class ProjectController(QObject):

@@ -27,13 +27,12 @@ from ui.runs.controller import RunController
 from ui.runs.follower import RunFollower
 from ui.style import theme
 from ui.training.controller import TrainingController
-from ui.window import help_windows, menus, run_banners
+from ui.window import actions, help_windows, run_banners
 from ui.window.closing import Leaving
 from ui.window.main_window import CURVES, LOG, MainWindow
 from ui.window.notify import Notifier
 from ui.window.preferences import Preferences
-from ui.window.problem_guide import ProblemGuide
-from ui.window.problem_watch import ProblemWatch
+from ui.window.problems import ProblemGuide, ProblemWatch
 from ui.window.project_controller import ProjectController
 from ui.window.run_display import RunDisplay
 from ui.window.window_store import WindowStore
@@ -173,7 +172,7 @@ class Session(QObject):
     def _project_saved(self) -> None:
         self.window.setWindowTitle(f"{self.project.title()}[*] – LoRA Studio")
         self._document_changed()
-        menus.fill_recent(self.window.recent_menu, self.preferences.recent(), self.project.open)
+        actions.fill_recent(self.window.recent_menu, self.preferences.recent(), self.project.open)
 
     @Slot()
     def _project_opened(self) -> None:
@@ -276,7 +275,7 @@ class Session(QObject):
         if isinstance(app, QApplication) and theme.scheme() != values.theme:
             theme.apply(app, values.theme)
         self.window.runs.set_runs_dir(values.runs_dir())
-        menus.fill_recent(self.window.recent_menu, self.preferences.recent(), self.project.open)
+        actions.fill_recent(self.window.recent_menu, self.preferences.recent(), self.project.open)
 
     def switch_theme(self) -> None:
         """Dark to light or back."""

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from studio.estimate.optimizers import state_bytes
-from studio.estimate.speed import operations_per_token
 from studio.estimate.trainable import count, matched, rank_for
+from studio.estimate.work import operations_per_token
 from studio.graph.registry import load_registry
 from studio.model.families import FAMILIES
 from studio.model.layers import TOWERS, resolve_targets

@@ -10,13 +10,12 @@ from typing import Any
 import pytest
 
 from studio.cli import main as cli
-from studio.estimate import correction, measured
-from studio.estimate.correction import conditions_of
+from studio.estimate import measured
 from studio.estimate.fit import propose
 from studio.estimate.graph import Estimate, estimate_job
 from studio.estimate.job import Facts, counted_of, job_of, longest_batch, mode_of
 from studio.estimate.machine import Machine
-from studio.estimate.measured import Measured, store_measured
+from studio.estimate.measured import Measured, conditions_of, store_measured
 from studio.estimate.rows import rows_of
 from studio.estimate.work import probed_paces
 from studio.graph.edits import set_setting
@@ -105,15 +104,14 @@ def test_it_does_not_count_elsewhere_or_later(
     graph: Graph, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(correction, "machine_key", lambda: "another / machine / 8")
+        patch.setattr(measured, "machine_key", lambda: "another / machine / 8")
         assert "on another machine" in estimated(graph, tmp_path).dropped
     with monkeypatch.context() as patch:
-        patch.setattr(correction, "formula_version", lambda: "newer")
+        patch.setattr(measured, "formula_version", lambda: "newer")
         assert "another version of the estimate" in estimated(graph, tmp_path).dropped
+    other = {**measured.libraries(), "transformers": "99.0"}
     with monkeypatch.context() as patch:
-        patch.setattr(
-            correction, "libraries", lambda: {**measured.libraries(), "transformers": "99.0"}
-        )
+        patch.setattr(measured, "libraries", lambda: other)
         assert "with transformers " in estimated(graph, tmp_path).dropped
     more = dataclasses.replace(FACTS, threads=3)
     assert "with 2 threads" in estimated(graph, tmp_path, more).dropped

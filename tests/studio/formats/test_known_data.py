@@ -310,7 +310,7 @@ def test_a_damaged_export_is_read_or_refused() -> None:
 
     payload = FORMATS["chat_export"].payload
     settings = FORMATS["chat_export"].settings()
-    read_rows = 0
+    read_rows, refused = 0, list[RowError]()
     for _ in range(600):
         row = chatgpt() if rng.random() < 0.5 else claude()
         holder, key = rng.choice(list(places(row)))
@@ -320,6 +320,6 @@ def test_a_damaged_export_is_read_or_refused() -> None:
             payload.unused(row, settings)
             read_rows += 1
         except RowError as error:
-            assert error.what
-            assert error.hint.endswith(".")
-    assert 50 < read_rows < 600
+            refused.append(error)
+    assert all(e.what and e.hint.endswith(".") for e in refused)
+    assert min(read_rows, len(refused)) > 50

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from studio.cli.data_report_text import report_text
+from studio.cli.data_report import report_text
 from studio.cli.token_text import paint_for, row_text
 from studio.errors import Stopped
 from studio.preview.tokens import TokenRow

@@ -14,7 +14,7 @@ from pytestqt.qtbot import QtBot
 from studio.training.report.make import histogram
 from tests.ui.data.conftest import OpenSession, chats, show
 from tests.ui.data.rows import report
-from ui.data.length_scale import Scale
+from ui.data.histogram import Scale
 from ui.data.report_view import ReportView
 from ui.data.tabs import REPORT
 

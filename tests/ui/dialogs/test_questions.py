@@ -11,7 +11,7 @@ from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QApplication, QPlainTextEdit, QPushButton, QWidget
 
 from ui.dialogs.crash_dialog import CrashDialog
-from ui.dialogs.unsaved import UnsavedChangesDialog, ask_unsaved
+from ui.window.project_controller import UnsavedChangesDialog, ask_unsaved
 
 
 @pytest.mark.parametrize("answer", ["save", "discard", "cancel"])

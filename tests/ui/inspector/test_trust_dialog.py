@@ -15,8 +15,8 @@ from studio.graph.graph import Graph, Node
 from studio.graph.registry import load_registry
 from studio.model import trust
 from tests.own_code import make_model_with_code
+from ui.inspector.custom_code import TrustDialog
 from ui.inspector.panel import InspectorPanel
-from ui.inspector.trust_dialog import TrustDialog
 
 
 def panel_for(qtbot: Any, model: Path) -> InspectorPanel:

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ui.monitor.buffers import Follower
+from ui.monitor.curves import Follower
 from ui.monitor.decimate import for_screen, min_max, visible
 from ui.monitor.smoothing import Smoother, smooth
 

@@ -28,7 +28,6 @@ from studio.model.layers import LinearModule
 from studio.model.shapes import Linear
 from studio.model.targets import FieldError, FullyTrainedModule
 from ui.inspector.editors.layer_tree import LayerTree
-from ui.inspector.editors.layer_words import count_words, row_words
 from ui.inspector.editors.layers import by_block, checked_of, kinds
 from ui.inspector.editors.row_numbers import RowNumbers, own_numbers
 from ui.inspector.editors.target_fields import TargetFields
@@ -46,6 +45,7 @@ _SIZE = 58, 46  # in heights of a line
 _ROOM = 0.94  # of the screen's height
 _WAIT_MS = 120
 _NOTHING = ("target_modules", "Select at least one layer.", "")
+_NONE = "–"
 
 
 class LayerDialog(QDialog):
@@ -248,3 +248,44 @@ def first_of(errors: Sequence[FieldError]) -> list[FieldError]:
     """Without layers to choose from, only that is worth telling."""
     found = [t for t in errors if t[0] == "target_modules"]
     return found[:1] or list(errors)
+
+
+def row_words(state: TargetState, rows: Sequence[Linear]) -> tuple[str, str, str, set[str]]:
+    """Rank, alpha and trained parameters of rows that get an adapter; ``rank`` and ``alpha`` where any
+    of them has its own."""
+    if not rows:
+        return _NONE, _NONE, _NONE, set()
+    counted = [state.parameters(r) for r in rows]
+    known = [c for c in counted if c is not None]
+    trained = f"{sum(known):,}" if len(known) == len(counted) else _NONE
+    given = {"rank": state.ranks, "alpha": state.alphas}
+    own = {name for name, numbers in given.items() if any(r.name in numbers for r in rows)}
+    ranks, alphas = {state.rank_of(r) for r in rows}, {state.alpha_of(r) for r in rows}
+    return _one(ranks), _one(alphas), trained, own
+
+
+def _one(numbers: set[int]) -> str:
+    """The common value of the rows; ``None`` if the node has no such setting."""
+    if len(numbers) > 1:
+        return "several"
+    (number,) = numbers
+    return f"{number:,}" if number else _NONE
+
+
+def count_words(state: TargetState, rows: Sequence[Linear]) -> str:
+    """How many layers get an adapter, and how many parameters are trained in all."""
+    words = f"{len(rows):,} of {len(state.rows):,} layers"
+    counted = [state.parameters(r) for r in rows]
+    known = [c for c in counted if c is not None]
+    if len(known) < len(counted):
+        return (
+            f"{words}. The number of trainable parameters of this method is known once the adapter "
+            "is built."
+        )
+    full = state.fully_trained_parameters()
+    if full:
+        return (
+            f"{words}; {sum(known):,} trainable parameters in adapters, {full:,} in fully trained "
+            "modules."
+        )
+    return f"{words}; {sum(known):,} trainable parameters." if known else f"{words}."

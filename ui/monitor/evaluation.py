@@ -1,17 +1,23 @@
-"""Measures before and after tuning as two bars with their numbers.
+"""An evaluation before and after tuning: its measures as bars, its questions with both answers.
 
-Painted, so that it stays crisp and small; the numbers are text beside the bars, so that the length
-or colour of a bar is never the only sign.
+Colour or length is never the only sign: the numbers are text beside the bars, a correct answer has
+a check mark and a wrong one a cross.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from PySide6.QtCore import QRectF, QSize, Qt
 from PySide6.QtGui import QFont, QFontMetricsF, QPainter, QPaintEvent
-from PySide6.QtWidgets import QSizePolicy, QWidget
+from PySide6.QtWidgets import (
+    QAbstractItemView,
+    QSizePolicy,
+    QTableWidget,
+    QTableWidgetItem,
+    QWidget,
+)
 
 from studio.system.number_text import percent
 from ui.monitor import words
@@ -25,10 +31,19 @@ NUMBER_WIDTH_PX = 62
 MARGIN_PX = 10
 RADIUS_PX = 4
 BIG_SHARE = 1.25
+COLUMNS = (
+    ("prompt", "Question"),
+    ("expected", "Expected"),
+    ("before", "Before"),
+    ("after", "After"),
+)
+JUDGED = ("before", "after")
+SHARES = (0.38, 0.19, 0.23)
+MAX_SHOWN_CHARS = 400
 
 
 class MeasureBars(QWidget):
-    """Each measure (a share of 0 to 1) before and after tuning."""
+    """Each measure (a share of 0 to 1) before and after tuning, as two painted bars with numbers."""
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -134,3 +149,59 @@ def _share(value: Any) -> float | None:
 
 def _words(value: float | None) -> str:
     return words.MISSING if value is None else percent(value)
+
+
+class ExampleTable(QTableWidget):
+    """One row per question, with the answers side by side."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(0, len(COLUMNS), parent)
+        self._examples: list[dict[str, Any]] = []
+        self.setHorizontalHeaderLabels([title for _, title in COLUMNS])
+        self.verticalHeader().hide()
+        self.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
+        self.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
+        self.setShowGrid(False)
+        self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self.setAlternatingRowColors(True)
+        self.setWordWrap(False)
+        self.setStyleSheet("QTableWidget::item { padding-left: 6px; }")
+        self.setAccessibleName("Examples before and after tuning")
+        header = self.horizontalHeader()
+        header.setDefaultAlignment(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter)
+        header.setHighlightSections(False)
+        header.setStretchLastSection(True)
+        header.setMinimumSectionSize(40)
+        theme.changed.connect(self._fill)
+
+    def resizeEvent(self, event: Any) -> None:
+        """Share the width."""
+        super().resizeEvent(event)
+        for column, share in enumerate(SHARES):
+            self.setColumnWidth(column, round(self.viewport().width() * share))
+
+    def show_examples(self, examples: Sequence[dict[str, Any]]) -> None:
+        """Show these examples: ``{prompt, expected, before, after}``."""
+        if list(examples) == self._examples:
+            return
+        self._examples = list(examples)
+        self._fill()
+
+    def _fill(self) -> None:
+        self.setRowCount(len(self._examples))
+        for row, example in enumerate(self._examples):
+            for column, (key, _) in enumerate(COLUMNS):
+                self.setItem(row, column, _cell(key, example))
+
+
+def _cell(key: str, example: dict[str, Any]) -> QTableWidgetItem:
+    look = theme.colors()
+    full = str(example.get(key) or "").strip()
+    text = " ".join(full[:MAX_SHOWN_CHARS].split())
+    item = QTableWidgetItem(text)
+    item.setToolTip(full)
+    if key in JUDGED and example.get("expected") is not None:
+        right = full == str(example["expected"]).strip()
+        item.setText(f"{'✓' if right else '✕'}  {text}")
+        item.setForeground(look.success if right else look.text_muted)
+    return item

@@ -1,22 +1,62 @@
-"""Leads the user to the Problems that prevent a run: badges, fields, the count, the next problem.
+"""Problems of the document in one window: found shortly after every edit, and shown to the user.
 
-Instead of a dialog, a refused Run selects the node, focuses the field and shows the reason in the
-status bar.
+Checks may read files, so they wait until typing pauses. Instead of a dialog, a refused Run selects
+the node, focuses the field and shows the reason in the status bar.
 """
 
 from __future__ import annotations
 
-from PySide6.QtCore import QObject, Slot
+from PySide6.QtCore import QObject, QTimer, Signal, Slot
 
+from studio.chat_templates.render import patience
 from studio.errors import Problem
 from studio.graph.document import Document
+from studio.graph.problems import find_problems
+from studio.graph.registry import Registry
 from ui.data.tabs import REPORT
 from ui.window.main_window import MainWindow
-from ui.window.problem_watch import ProblemWatch
+
+WAIT_MS = 150
+_TEMPLATE_S = 0.3  # the window is blocked while a custom template is tried
+
+
+class ProblemWatch(QObject):
+    """``changed`` carries the list of Problems after each check."""
+
+    changed = Signal(object)
+
+    def __init__(self, document: Document, registry: Registry, parent: QObject) -> None:
+        super().__init__(parent)
+        self._document, self._registry = document, registry
+        self.problems: list[Problem] = []
+        self._timer = QTimer(self, singleShot=True, interval=WAIT_MS)
+        self._timer.timeout.connect(self.check)
+        self._stop_listening = document.listen(self._timer.start)
+
+    def close(self) -> None:
+        """Stop following the document."""
+        self._timer.stop()
+        self._stop_listening()
+
+    def check(self) -> list[Problem]:
+        """Check now."""
+        self._timer.stop()
+        document = self._document
+        with patience(_TEMPLATE_S):
+            self.problems = find_problems(document.graph, self._registry, document.project_dir)
+        self.changed.emit(self.problems)
+        return self.problems
+
+    def show(self, problems: list[Problem]) -> None:
+        """Emit Problems found elsewhere (by the compiler, after Run was pressed)."""
+        self._timer.stop()
+        self.problems = problems
+        self.changed.emit(problems)
 
 
 class ProblemGuide(QObject):
-    """Shows the Problems that a watch finds in every part of a window."""
+    """Shows the Problems that a watch finds in every part of a window: badges, fields, the count, the
+    next problem."""
 
     def __init__(self, window: MainWindow, watch: ProblemWatch, document: Document) -> None:
         super().__init__(window)
