@@ -163,10 +163,14 @@ class _Check:
                 severity="warning",
             )
         if self._rendered:
+            what = (
+                "is a conversation that a chat template has already rendered"
+                if self._rendered == 1
+                else "are conversations that a chat template has already rendered"
+            )
             yield Problem(
-                f"{self._rendered:,} of {self._texts:,} texts are conversations that a chat template "
-                f"has already rendered (in the style of {self._style}): their questions are trained, "
-                "too.",
+                f"{self._rendered:,} of {self._texts:,} texts {what} (in the style of {self._style}): "
+                f"{'its' if self._rendered == 1 else 'their'} questions are trained, too.",
                 field="format",
                 hint="Read as conversations: set Format to “Rendered conversations”."
                 if self._rendered * 2 > self._texts
