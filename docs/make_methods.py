@@ -89,7 +89,7 @@ def _section(title: str, variants: list[Variant]) -> list[str]:
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
         *(_row(v) for v in variants),
         "",
-        "When to use which:",
+        "Descriptions:",
         "",
         *(f"- **{v.title}** (`{v.id}`): {v.help}" for v in variants),
         "",

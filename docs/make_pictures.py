@@ -1,8 +1,8 @@
-"""Makes the README's pictures: the real window, clicked through the starter project.
+"""Creates the README's screenshots by operating the window on the starter project.
 
-Run it from the project's folder where there is a display (or under Xvfb); it takes as long as the
-starter project does. ``--tokens`` takes only the picture of the token view, which needs no training.
-Results of its runs go to a folder that is removed at the end.
+Requires a display (or Xvfb), and takes as long as the starter project. ``--tokens`` creates only the
+screenshot of the token view, which needs no training. The runs are written to a folder that is removed
+at the end.
 """
 
 from __future__ import annotations

@@ -37,8 +37,8 @@ class AdaloraSettings(Settings):
     target_r: int = setting(
         8,
         "Target rank",
-        "Mean rank of the layers at the end; Rank (r) is where each begins. Half to two "
-        "thirds of r is usual.",
+        "Average rank of the layers at the end of training. Training starts with "
+        "Rank (r). Typical values are half to two thirds of r.",
         ge=1,
         le=1024,
         log_scale=True,
@@ -46,7 +46,7 @@ class AdaloraSettings(Settings):
     delta_t: int = setting(
         1,
         "Reallocate every",
-        "Steps between two decisions. Longer runs can do with 10.",
+        "Number of steps between reallocations of the ranks. In long runs 10 is sufficient.",
         unit="steps",
         ge=1,
         le=10_000,
@@ -55,7 +55,8 @@ class AdaloraSettings(Settings):
     orthogonality: float = setting(
         0.5,
         "Orthogonality",
-        "Weight of the term that keeps P and Q orthogonal. 0.1 to 0.5; 0 switches it off.",
+        "Weight of the regularization that keeps P and Q orthogonal. Typical "
+        "values are 0.1 to 0.5; 0 disables it.",
         ge=0.0,
         le=10.0,
         step=0.1,
@@ -84,9 +85,7 @@ def _fits(node: Any, own: Any, layers: Sequence[LinearModule]) -> Iterable[tuple
     if own.target_r >= node.r:
         yield (
             "method_settings.target_r",
-            (
-                f"the target rank is {own.target_r}, which is not below the rank {node.r} that it begins with."
-            ),
+            (f"the target rank {own.target_r} is not lower than the initial rank {node.r}."),
         )
 
 
@@ -94,7 +93,8 @@ def _fit(config: Any, facts: TrainingFacts) -> None:
     """The schedule: no pruning for a tenth of the steps, then down to the target, then training continues."""
     if facts.steps < _FEWEST:
         raise StudioError(
-            f"AdaLoRA decides about ranks from step to step, and this training has only {facts.steps}.",
+            "AdaLoRA reallocates ranks between the steps of a training, and this "
+            f"training has too few ({facts.steps}).",
             title="Too few steps for AdaLoRA",
             code="too_few_steps",
             hint=f"Train for {_FEWEST} steps or more, or choose LoRA on the LoRA node.",
@@ -159,9 +159,10 @@ VARIANT = Variant(
     title="AdaLoRA",
     order=45,
     settings=AdaloraSettings,
-    help="Begins with the same rank everywhere and moves it to the layers that need it. When to use it: "
-    "long runs with a small budget of parameters. Saved as a LoRA with a rank for each layer. "
-    "Zhang et al. 2023, arXiv:2303.10512.",
+    help="Starts with the same rank in all layers and reallocates it to the layers "
+    "that need it. When to use it: long runs with a small budget of "
+    "parameters. Saved as a LoRA with a rank for each layer. Zhang et al. "
+    "2023, arXiv:2303.10512.",
     payload=LoraMethod(
         _build,
         # 5e-4 to 2.2e-3 in the paper; at 2e-4 it hardly learns.

@@ -20,8 +20,9 @@ class AloraSettings(Settings):
     invocation: str = setting(
         "",
         "Invocation",
-        "The text from whose last occurrence on the adapter acts. Empty: what the chat "
-        "template writes before an answer. Rows without it are not changed.",
+        "The adapter is active from the last occurrence of this text. Leave empty "
+        "to use the text that the chat template writes before an answer. Rows "
+        "without the text are not affected by the adapter.",
         placeholder="start of the answer",
         max_length=500,
     )
@@ -41,9 +42,10 @@ def _tokens(folder: Path, text: str) -> list[int]:
     ids = list(tokenizer(text, add_special_tokens=False)["input_ids"]) if text else []
     if not ids:
         raise StudioError(
-            "aLoRA needs to know where an answer begins, and the model has no chat template that says so.",
+            "aLoRA needs the text that precedes an answer, and the model has no chat "
+            "template that defines it.",
             title="No invocation",
-            hint="Write the text before an answer into Invocation.",
+            hint="Enter the text that precedes an answer in Invocation.",
             field="method_settings.invocation",
             code="no_invocation",
         )
@@ -66,14 +68,16 @@ VARIANT = Variant(
     title="aLoRA",
     order=130,
     settings=AloraSettings,
-    help="LoRA that acts only from a phrase onwards, so that what was computed before it can be reused. "
-    "When to use it: many skills on one long context. It cannot be merged. Greenewald et al. 2025, "
-    "arXiv:2504.12397.",
+    help="LoRA that is active only after an invocation text, so that the cached "
+    "keys and values of the text before it can be reused. When to use it: "
+    "several adapters on one long context. It cannot be merged. Greenewald et "
+    "al. 2025, arXiv:2504.12397.",
     payload=LoraMethod(
         _build,
         # 3e-4 in PEFT's example.
         learning_rates=(2e-5, 3e-4, 2e-3),
         paper="arXiv:2504.12397",
-        cannot_merge="they act on a part of the text only, which merged weights cannot",
+        cannot_merge="they are active in a part of the text only, which merged weights cannot "
+        "express",
     ),
 )

@@ -18,7 +18,7 @@ class BoftSettings(Settings):
     block_size: int = setting(
         4,
         "Block size",
-        "Width of the blocks; it must divide the inputs of every chosen layer.",
+        "Size of the rotated blocks. It must divide the input width of every adapted layer.",
         ge=2,
         le=256,
         log_scale=True,
@@ -26,7 +26,7 @@ class BoftSettings(Settings):
     factors: int = setting(
         1,
         "Butterfly factors",
-        "Factors of the rotation. More: finer and slower.",
+        "Number of factors of the rotation. More factors are finer and slower.",
         ge=1,
         le=8,
     )
@@ -54,8 +54,9 @@ VARIANT = Variant(
     title="BOFT",
     order=250,
     settings=BoftSettings,
-    help="OFT with a rotation of the full width with few parameters. Slow. When to use it: when OFT's "
-    "blocks are too coarse. Liu et al. 2024, arXiv:2311.06243.",
+    help="OFT with a butterfly factorization, which rotates the full width with few "
+    "parameters. Slow. When to use it: when the blocks of OFT are too coarse. "
+    "Liu et al. 2024, arXiv:2311.06243.",
     payload=LoraMethod(
         _build,
         # 1e-4 in PEFT's method comparison, 3e-5 in PEFT's example.

@@ -32,8 +32,9 @@ def large_batches(facts: TrainingFacts, tokens: int) -> list[dict[str, Any]]:
             waiting = []
     if not found:
         raise StudioError(
-            f"The method looks at {tokens} tokens before it begins, and the first rows have fewer.",
-            title="Too few tokens to begin from",
+            f"The initialization of this method requires {tokens} tokens, and the first rows "
+            "contain fewer.",
+            title="Too few tokens for the initialization",
             code="too_few_tokens",
             hint="Lower the rank, add rows, or choose LoRA.",
             field="r",

@@ -97,21 +97,26 @@ def layer_errors(
     if experts is not None and not method.experts:
         yield (
             "method",
-            f"{variant.title} cannot be put on the experts of a mixture, such as {experts}.",
+            (
+                f"{variant.title} does not support the experts of a mixture-of-experts model, such as "
+                f"{experts}."
+            ),
             "Set the target modules to Attention, or choose LoRA.",
         )
     turned = next((m.name for m in layers if m.transposed), None)
     if turned is not None and not method.transposed:
         yield (
             "method",
-            f"{variant.title} cannot be put on layers that store their weights transposed "
-            f"(Conv1D), such as {turned}.",
+            (
+                f"{variant.title} does not support layers that store their weights transposed (Conv1D), "
+                f"such as {turned}."
+            ),
             "Choose LoRA or DoRA for this model.",
         )
     if experts is not None and settings.dropout:
         yield (
             "dropout",
-            "the experts of a mixture cannot be trained with dropout.",
+            "the experts of a mixture-of-experts model cannot be trained with dropout.",
             "Set Dropout to 0, or the target modules to Attention.",
         )
     if method.fits is None:
@@ -136,7 +141,7 @@ def _unused(settings: LoraSettings, context: CheckContext, variant: Variant) -> 
             f"{variant.title} does not use {spec.meta.label}.",
             field,
             code="setting_unused",
-            hint="Put it back to its default, or choose another method.",
+            hint="Reset it to its default, or choose another method.",
             severity="warning",
         )
 
@@ -192,7 +197,7 @@ def _refuse_misfits(context: StepContext, settings: LoraSettings, chosen: Chosen
     for field, sentence, hint in layer_errors(settings, variant, chosen.layers):
         raise StudioError(
             sentence,
-            title="Method and layers do not go together",
+            title="Method and layers are incompatible",
             hint=hint,
             node=context.node,
             field=field,
@@ -211,7 +216,7 @@ def _modules_to_save(context: StepContext, model: ModelValue, settings: LoraSett
                 title="Unknown module",
                 field="modules_to_save",
                 code="unknown_module",
-                hint="Usual names are embed_tokens and lm_head, or wte for GPT-2.",
+                hint="Typical names are embed_tokens and lm_head, or wte for GPT-2.",
             )
         _report_fully_trained(context, model, found)
     return names
@@ -223,13 +228,13 @@ def _report_fully_trained(
     bytes_each = 4 if model.dtype == "float32" else 2
     size = found.parameters * bytes_each / 1e6
     context.notice(
-        f"“{found.name}” is fully trained: {found.parameters:,} parameters, {size:,.0f} MB more in "
-        "the adapter's file.",
+        f"“{found.name}” is fully trained: {found.parameters:,} parameters, {size:,.0f} MB more in the adapter file.",
         level="info",
     )
     if found.tied:
         context.notice(
-            f"The model shares one matrix between its embedding and its head. Only “{found.name}” is "
-            "trained: from here on they differ, and a merged model holds both.",
+            "The model shares one matrix between its embedding and its head. Only "
+            f"“{found.name}” is trained, so the two will differ, and a merged model contains "
+            "both.",
             level="info",
         )

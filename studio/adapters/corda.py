@@ -25,9 +25,10 @@ class CordaSettings(Settings):
     mode: Literal["ipm", "kpm"] = setting(
         "ipm",
         "Mode",
-        "Preview trains the directions that your rows use most and learns fastest. Preserve "
-        "trains those they use least and forgets least.",
-        choice_labels={"ipm": "Instruction preview", "kpm": "Knowledge preserved"},
+        "Preview trains the directions that are most important for your data and "
+        "learns fastest. Preserve trains the least important ones and forgets "
+        "least.",
+        choice_labels={"ipm": "Preview (instructions)", "kpm": "Preserve (knowledge)"},
     )
 
 
@@ -122,9 +123,11 @@ VARIANT = Variant(
     title="CorDA",
     order=80,
     settings=CordaSettings,
-    help="LoRA that begins with directions of the base chosen by your data. When to use it: to learn "
-    "faster than LoRA (preview), or to forget less (preserve). Needs memory for a covariance a layer. "
-    "Saved as a plain LoRA of twice the rank. Yang et al. 2024, arXiv:2406.05223.",
+    help="LoRA initialized with directions of the base weights that are chosen with "
+    "your data. When to use it: to learn faster than LoRA (preview), or to "
+    "forget less (preserve). Needs memory for one covariance matrix per layer. "
+    "Saved as a plain LoRA of twice the rank. Yang et al. 2024, "
+    "arXiv:2406.05223.",
     payload=LoraMethod(
         _build,
         # 2e-5 in PEFT's example.
@@ -133,6 +136,7 @@ VARIANT = Variant(
         starts_from_base=True,
         paper="arXiv:2406.05223",
         hooks=Hooks(prepare=_prepare),
-        why_not_quantized="it begins with directions of the base's own weights, which rounding hides",
+        why_not_quantized="it is initialized from directions of the base weights, which quantization "
+        "obscures",
     ),
 )

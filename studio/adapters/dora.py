@@ -18,14 +18,15 @@ VARIANT = Variant(
     id="dora",
     title="DoRA",
     order=30,
-    help="Trains the length of the weights apart from their direction. When to use it: low rank (4 to "
-    "16), where training may be slower and take more memory. Liu et al. 2024, arXiv:2402.09353.",
+    help="Trains the magnitude and the direction of the weights separately. When to "
+    "use it: low ranks (4 to 16), if slower training and more memory are "
+    "acceptable. Liu et al. 2024, arXiv:2402.09353.",
     payload=LoraMethod(
         _build,
         # 1e-4 to 2e-4 in the paper, 3e-4 in PEFT's example.
         learning_rates=(2e-5, 2e-4, 2e-3),
         quantized=("nf4",),
         paper="arXiv:2402.09353",
-        why_not_quantized="peft 0.21 crashes while it trains in 8 bits",
+        why_not_quantized="PEFT 0.21 crashes during training in 8 bits",
     ),
 )

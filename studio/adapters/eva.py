@@ -25,8 +25,8 @@ class EvaSettings(Settings):
     rho: float = setting(
         2.0,
         "Redistribution",
-        "How far a layer's rank may grow at the cost of others, as a multiple of r. "
-        "1 gives every layer the same rank.",
+        "Maximum rank of a layer as a multiple of r. Layers gain rank at the cost "
+        "of others. 1 gives all layers the same rank.",
         unit="× r",
         ge=1.0,
         le=8.0,
@@ -35,13 +35,16 @@ class EvaSettings(Settings):
     tau: float = setting(
         0.99,
         "Convergence",
-        "Likeness of the directions between two batches at which the search ends.",
+        "Cosine similarity of the directions of two consecutive batches at which "
+        "the initialization ends.",
         ge=0.5,
         lt=1.0,
         step=0.01,
         advanced=True,
     )
-    whiten: bool = setting(False, "Whiten", "Divide each direction by its strength.", advanced=True)
+    whiten: bool = setting(
+        False, "Whiten", "Divide each direction by its singular value.", advanced=True
+    )
 
 
 def _build(value: AdaptedModelValue) -> Any:
@@ -76,8 +79,8 @@ class _Passes:
             self.facts.check()
             yield dict(batch)
         raise StudioError(
-            "The directions of EVA did not settle on these rows.",
-            title="EVA found no start",
+            "The initialization of EVA did not converge on these rows.",
+            title="The initialization did not converge",
             hint="Lower Convergence or the rank, or choose LoRA.",
             field="method_settings.tau",
             code="eva_not_converged",
@@ -90,9 +93,10 @@ VARIANT = Variant(
     title="EVA",
     order=70,
     settings=EvaSettings,
-    help="LoRA that begins with the main directions of your data in each layer, and gives more rank to "
-    "layers that need it. When to use it: to learn faster than LoRA at the same size. Paischer et al. "
-    "2024, arXiv:2410.07170.",
+    help="LoRA initialized with the principal directions of the layer inputs on "
+    "your data; layers that need more rank receive more. When to use it: to "
+    "learn faster than LoRA at the same size. Paischer et al. 2024, "
+    "arXiv:2410.07170.",
     payload=LoraMethod(
         _build,
         # 5e-4 in PEFT's example.

@@ -25,8 +25,9 @@ VARIANT = Variant(
     id="ia3",
     title="IA³",
     order=200,
-    help="One trained factor for each channel: a thousandth of LoRA's size. When to use it: few rows, "
-    "a small change, and a learning rate of 1e-3 to 1e-2. Liu et al. 2022, arXiv:2205.05638.",
+    help="Trains one scaling factor per channel, which needs about a thousandth of "
+    "the parameters of LoRA. When to use it: few rows and a small change, with "
+    "a learning rate of 1e-3 to 1e-2. Liu et al. 2022, arXiv:2205.05638.",
     payload=LoraMethod(
         _build,
         # 3e-3 in the paper, 1e-3 and 5e-3 in PEFT's method comparison.

@@ -21,9 +21,10 @@ VARIANT = Variant(
     id="ln_tuning",
     title="LN tuning",
     order=260,
-    help="Trains the model's norm layers and nothing else; the target modules do not matter. On a float32 "
-    "base only, because the norms are trained in the base's precision. When to use it: few rows, a change "
-    "of tone. Zhao et al. 2023, arXiv:2312.11420.",
+    help="Trains only the normalization layers of the model; the target modules "
+    "have no effect. Requires a float32 base, because the norms are trained in "
+    "the precision of the base. When to use it: few rows, or a change of tone. "
+    "Zhao et al. 2023, arXiv:2312.11420.",
     payload=LoraMethod(
         _build,
         # 1e-4 in PEFT's method comparison.

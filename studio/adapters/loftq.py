@@ -58,8 +58,9 @@ VARIANT = Variant(
     id="loftq",
     title="LoftQ",
     order=100,
-    help="LoRA that begins by making good what rounding the base to 4 bits lost. When to use it: on a "
-    "4-bit base (NF4), and only there. Li et al. 2023, arXiv:2310.08659.",
+    help="LoRA initialized to compensate for the quantization error of a 4-bit "
+    "base. When to use it: only on a 4-bit base (NF4). Li et al. 2023, "
+    "arXiv:2310.08659.",
     payload=LoraMethod(
         lora_config,
         # 1e-4 to 3e-4 in the paper.
@@ -67,8 +68,9 @@ VARIANT = Variant(
         quantized=("nf4",),
         only_quantized=True,
         paper="arXiv:2310.08659",
-        cannot_merge="they also hold what rounding lost, which the unquantized weights still have",
-        why_not_quantized="it makes good the rounding of NF4",
+        cannot_merge="they also compensate for the quantization error, which the unquantized "
+        "weights do not have",
+        why_not_quantized="it compensates for the quantization error of NF4",
         hooks=Hooks(initialise=_initialise),
     ),
 )

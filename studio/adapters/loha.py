@@ -26,8 +26,9 @@ VARIANT = Variant(
     id="loha",
     title="LoHa",
     order=220,
-    help="Two low-rank products multiplied entry by entry: rank up to r² from 4 r vectors. When to use "
-    "it: a task that needs more rank than LoRA gives. Hyeon-Woo et al. 2022, arXiv:2108.06098.",
+    help="Multiplies two low-rank products elementwise, which gives a rank of up to "
+    "r² from 4 r vectors. When to use it: a task that needs a higher rank than "
+    "LoRA provides. Hyeon-Woo et al. 2022, arXiv:2108.06098.",
     payload=LoraMethod(
         _build,
         # 1e-4 in PEFT's method comparison.

@@ -16,7 +16,7 @@ class LokrSettings(Settings):
     factor: int = setting(
         0,
         "Factor",
-        "Size of the smaller matrix of the product. Larger: more parameters.",
+        "Size of the smaller matrix of the Kronecker product. Larger values give more parameters.",
         ge=0,
         le=4096,
         special={0: "near the square root"},
@@ -24,7 +24,7 @@ class LokrSettings(Settings):
     decompose_both: bool = setting(
         False,
         "Decompose both",
-        "Also make the smaller matrix of low rank: still smaller files.",
+        "Also factorize the smaller matrix, which gives even smaller files.",
         advanced=True,
     )
 
@@ -50,8 +50,9 @@ VARIANT = Variant(
     title="LoKr",
     order=230,
     settings=LokrSettings,
-    help="A Kronecker product instead of B A: very small files. When to use it: when the adapter's "
-    "size matters most. Yeh et al. 2023, arXiv:2309.14859.",
+    help="Uses a Kronecker product instead of B A, which gives very small files. "
+    "When to use it: if the size of the adapter matters most. Yeh et al. 2023, "
+    "arXiv:2309.14859.",
     payload=LoraMethod(
         _build,
         # 1e-3 and 3e-3 in PEFT's method comparison.

@@ -17,9 +17,10 @@ class LoraOwnSettings(Settings):
 
     init: Literal["default", "gaussian", "orthogonal"] = setting(
         "default",
-        "Start",
-        "How A begins; B begins at zero, but for Orthogonal. Default suits nearly "
-        "always. Orthogonal needs an even rank and learns a little faster at low rank.",
+        "Initialization",
+        "Initialization of A. B is initialized to zero, except with Orthogonal. "
+        "Default is nearly always a good choice. Orthogonal requires an even rank "
+        "and learns slightly faster at low ranks.",
         advanced=True,
         choice_labels={
             "default": "Default (uniform)",
@@ -42,7 +43,10 @@ def _fits(
     if own.init == "orthogonal" and expert is not None:
         yield (
             "method_settings.init",
-            f"the experts of a mixture, such as {expert}, cannot begin orthogonal.",
+            (
+                f"the experts of a mixture-of-experts model, such as {expert}, do not support "
+                "the orthogonal initialization."
+            ),
         )
 
 
@@ -52,8 +56,9 @@ VARIANT = Variant(
     title="LoRA",
     order=10,
     settings=LoraOwnSettings,
-    help="The plain method: two small matrices beside each chosen layer. When to use it: suits most "
-    "jobs; begin here. Hu et al. 2021, arXiv:2106.09685.",
+    help="The standard method: two small matrices are added to each target module. "
+    "When to use it: most tasks; a good default. Hu et al. 2021, "
+    "arXiv:2106.09685.",
     payload=LoraMethod(
         _build,
         # 2e-4 for 7B in the QLoRA paper; arXiv:2602.04998 sweeps 1e-5 to 6e-3.

@@ -16,9 +16,9 @@ VARIANT = Variant(
     id="lora_fa",
     title="LoRA-FA",
     order=110,
-    help="Trains B alone; its gradient is projected so that B A follows the full gradient best. When to "
-    "use it: long rows and little memory, because A's inputs are not kept. Zhang et al. 2023, "
-    "arXiv:2308.03303.",
+    help="Trains only B, and projects its gradient so that B A follows the gradient "
+    "of full fine-tuning. When to use it: long rows and little memory, because "
+    "the inputs of A are not stored. Zhang et al. 2023, arXiv:2308.03303.",
     payload=LoraMethod(
         lora_config,
         # 7e-5 in PEFT's example, 1e-4 in PEFT's method comparison.

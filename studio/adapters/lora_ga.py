@@ -18,19 +18,19 @@ class LoraGaSettings(Settings):
     scale: Literal["stable", "weight_svd", "gd_scale", "unit"] = setting(
         "stable",
         "Scale",
-        "How large A and B begin. Stable suits most.",
+        "Scaling of the initial A and B. Stable is a good default.",
         advanced=True,
         choice_labels={
             "stable": "Stable",
-            "weight_svd": "As the weights",
-            "gd_scale": "One gradient step",
+            "weight_svd": "Weight SVD",
+            "gd_scale": "Gradient step",
             "unit": "Unit",
         },
     )
     gamma: int = setting(
         16,
         "Gamma",
-        "Stable only: larger begins smaller.",
+        "Used by Stable only. Larger values give smaller initial matrices.",
         ge=1,
         le=1024,
         advanced=True,
@@ -64,9 +64,10 @@ VARIANT = Variant(
     title="LoRA-GA",
     order=90,
     settings=LoraGaSettings,
-    help="LoRA that begins along the gradient of the first rows, so that its first steps are those of "
-    "full fine-tuning. When to use it: short runs. Needs memory for the gradients before the training. "
-    "Saved as a plain LoRA of twice the rank. Wang et al. 2024, arXiv:2407.05000.",
+    help="LoRA initialized along the gradient of the first rows, so that its first "
+    "steps approximate full fine-tuning. When to use it: short runs. Needs "
+    "memory for the gradients before training. Saved as a plain LoRA of twice "
+    "the rank. Wang et al. 2024, arXiv:2407.05000.",
     payload=LoraMethod(
         _build,
         # 2e-5 in the paper, 3e-5 in PEFT's example.
@@ -75,6 +76,6 @@ VARIANT = Variant(
         starts_from_base=True,
         paper="arXiv:2407.05000",
         hooks=Hooks(prepare=_prepare),
-        why_not_quantized="it needs gradients of the base's weights",
+        why_not_quantized="it needs gradients of the base weights",
     ),
 )

@@ -13,9 +13,9 @@ class LoraPlusSettings(Settings):
 
     ratio: float = setting(
         16.0,
-        "B learns faster by",
-        "Learning rate of B divided by that of A. 2 to 16 is usual. Lower "
-        "the learning rate a little when you raise it.",
+        "Learning rate ratio",
+        "Learning rate of B divided by that of A. Typical values are 2 to 16. With "
+        "a higher ratio, use a slightly lower learning rate.",
         unit="times",
         ge=1.0,
         le=1000.0,
@@ -34,8 +34,8 @@ VARIANT = Variant(
     title="LoRA+",
     order=40,
     settings=LoraPlusSettings,
-    help="LoRA whose B has a higher learning rate than A. When to use it: to learn faster with the "
-    "same memory. Hayou et al. 2024, arXiv:2402.12354.",
+    help="LoRA with a higher learning rate for B than for A. When to use it: to "
+    "learn faster with the same memory. Hayou et al. 2024, arXiv:2402.12354.",
     payload=LoraMethod(
         lora_config,
         # The rate of A; 5e-5 in PEFT's documentation, with a ratio of 16.

@@ -23,8 +23,9 @@ VARIANT = Variant(
     id="miss",
     title="MiSS",
     order=390,
-    help="One trained matrix that shards of the weight share: faster than LoRA. When to "
-    "use it: a high rank with little time. Kang and Yin 2024, arXiv:2409.15371.",
+    help="Trains a single matrix per layer that is shared by shards of the weight; "
+    "faster than LoRA. When to use it: a high rank with little training time. "
+    "Kang and Yin 2024, arXiv:2409.15371.",
     payload=LoraMethod(
         _build,
         # 2e-5 in PEFT's example, 1e-4 in PEFT's method comparison.

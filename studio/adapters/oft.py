@@ -16,19 +16,19 @@ class OftSettings(Settings):
     block_size: int = setting(
         32,
         "Block size",
-        "Width of the blocks that are rotated. Larger: more parameters. Fitted to each "
-        "layer where it does not divide its width.",
+        "Size of the rotated blocks. Larger blocks have more parameters. It is "
+        "adjusted in layers whose width it does not divide.",
         ge=2,
         le=1024,
         log_scale=True,
     )
     constrained: bool = setting(
-        False, "Constrained", "Keep the rotation close to none.", advanced=True
+        False, "Constrained", "Limit the rotation to small angles.", advanced=True
     )
     share: bool = setting(
         False,
         "Share blocks",
-        "One rotation for all blocks of a layer: far fewer parameters.",
+        "Use the same rotation for all blocks of a layer, which needs far fewer parameters.",
         advanced=True,
     )
 
@@ -52,8 +52,9 @@ VARIANT = Variant(
     title="OFT",
     order=240,
     settings=OftSettings,
-    help="Rotates the weights instead of adding to them, which keeps the angles between them. When to "
-    "use it: to change style with little forgetting. Qiu et al. 2023, arXiv:2306.07280.",
+    help="Rotates the weights instead of adding to them, which preserves the angles "
+    "between them. When to use it: to change the style with little forgetting. "
+    "Qiu et al. 2023, arXiv:2306.07280.",
     payload=LoraMethod(
         _build,
         # 1e-4 in PEFT's method comparison.

@@ -18,8 +18,9 @@ VARIANT = Variant(
     id="olora",
     title="OLoRA",
     order=60,
-    help="LoRA that begins with orthonormal directions of the base (QR). When to use it: to learn faster "
-    "than LoRA, with a quicker start than PiSSA's. Saved as a plain LoRA of twice the rank. "
+    help="LoRA initialized with orthonormal directions of the base weights (QR "
+    "decomposition). When to use it: to learn faster than LoRA, with a faster "
+    "initialization than PiSSA. Saved as a plain LoRA of twice the rank. "
     "Büyükakyüz 2024, arXiv:2406.01775.",
     payload=LoraMethod(
         _build,
@@ -29,6 +30,7 @@ VARIANT = Variant(
         quantized=(),
         starts_from_base=True,
         paper="arXiv:2406.01775",
-        why_not_quantized="it begins with directions of the base's own weights, which rounding hides",
+        why_not_quantized="it is initialized from directions of the base weights, which quantization "
+        "obscures",
     ),
 )

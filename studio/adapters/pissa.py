@@ -18,9 +18,9 @@ class PissaSettings(Settings):
     niter: int = setting(
         0,
         "Fast SVD",
-        "Rounds of the fast, approximate SVD; 16 is close to the exact one and takes "
-        "seconds where the exact one takes minutes.",
-        unit="rounds",
+        "Number of iterations of the fast, approximate SVD. 16 iterations are "
+        "close to the exact SVD and take seconds instead of minutes.",
+        unit="iterations",
         ge=0,
         le=100,
         special={0: "exact SVD"},
@@ -38,9 +38,10 @@ VARIANT = Variant(
     title="PiSSA",
     order=50,
     settings=PissaSettings,
-    help="LoRA that begins with the base's largest singular directions and leaves the rest frozen. When "
-    "to use it: to learn faster than LoRA in short runs. Saved as a plain LoRA of twice the rank. "
-    "Meng et al. 2024, arXiv:2404.02948.",
+    help="LoRA initialized with the largest singular directions of the base "
+    "weights; the remainder stays frozen. When to use it: to learn faster than "
+    "LoRA in short runs. Saved as a plain LoRA of twice the rank. Meng et al. "
+    "2024, arXiv:2404.02948.",
     payload=LoraMethod(
         _build,
         # 2e-5 in the paper; its optimum lies below LoRA's (arXiv:2602.04998).
@@ -48,6 +49,7 @@ VARIANT = Variant(
         quantized=(),
         starts_from_base=True,
         paper="arXiv:2404.02948",
-        why_not_quantized="it begins with directions of the base's own weights, which rounding hides",
+        why_not_quantized="it is initialized from directions of the base weights, which quantization "
+        "obscures",
     ),
 )

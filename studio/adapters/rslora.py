@@ -18,8 +18,9 @@ VARIANT = Variant(
     id="rslora",
     title="rsLoRA",
     order=20,
-    help="LoRA with the scale alpha / √r, so that a high rank learns as strongly as a low one. When to "
-    "use it: ranks of 64 and more. Kalajdzievski 2023, arXiv:2312.03732.",
+    help="LoRA with the scaling alpha / √r, so that high ranks learn as well as low "
+    "ones. When to use it: ranks of 64 and more. Kalajdzievski 2023, "
+    "arXiv:2312.03732.",
     payload=LoraMethod(
         _build,
         # The same as LoRA at equal scale.

@@ -37,8 +37,8 @@ def token_errors(settings: LoraSettings) -> Iterator[FieldError]:
         if name.rpartition(".")[2] in _ENDS:
             yield (
                 "trained_tokens",
-                f"“{name}” is already fully trained, and these tokens with it.",
-                "Empty one of the two settings.",
+                f"“{name}” is fully trained, which includes these tokens.",
+                "Clear one of the two settings.",
             )
             return
 
@@ -66,17 +66,18 @@ def _token_id(context: StepContext, tokenizer: Any, text: str, rows: int) -> int
             return int(text)
         raise _refusal(
             context,
-            f"there is no token {text}: the ids of this model are 0 to {rows - 1:,}.",
-            "Write a token of the model, or a smaller number.",
+            f"there is no token {text}: the token IDs of this model are 0 to {rows - 1:,}.",
+            "Enter a token of the model, or a smaller ID.",
         )
     ids = list(tokenizer(text, add_special_tokens=False)["input_ids"])
     if len(ids) == 1:
         return int(ids[0])
     raise _refusal(
         context,
-        f"“{text}” is not a single token of this model: it is made of {len(ids)}.",
-        "Write tokens that the model has, or their ids. New tokens would need a larger embedding, which "
-        "is not made here; ids of rows that the model does not use can be trained.",
+        f"“{text}” is not a single token of this model: it consists of {len(ids)} tokens.",
+        "Enter tokens that the vocabulary contains, or their IDs. New tokens would "
+        "require a larger embedding, which is not supported; unused token IDs of "
+        "the model can be trained.",
     )
 
 

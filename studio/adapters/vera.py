@@ -16,16 +16,16 @@ class VeraSettings(Settings):
     width: int = setting(
         256,
         "Width",
-        "Rank of the shared random matrices. 256 to 1024 is usual; each layer trains one "
-        "number for each.",
+        "Rank of the shared random matrices. Typical values are 256 to 1024; each "
+        "layer trains one value per rank.",
         ge=1,
         le=8192,
         log_scale=True,
     )
     d_initial: float = setting(
         0.1,
-        "Start of d",
-        "What the inner vector begins with. 1e-7 to 1; 0.1 suits mostly.",
+        "Initial d",
+        "Initial value of the inner vector. Typical values are 1e-7 to 1; 0.1 is a good default.",
         gt=0.0,
         le=1.0,
         log_scale=True,
@@ -60,8 +60,9 @@ VARIANT = Variant(
     title="VeRA",
     order=210,
     settings=VeraSettings,
-    help="All layers share one random A and B; only two vectors a layer are trained. When to use it: "
-    "many small adapters on one base. Kopiczko et al. 2024, arXiv:2310.11454.",
+    help="All layers share the same random A and B; only two vectors per layer are "
+    "trained. When to use it: many small adapters on one base. Kopiczko et al. "
+    "2024, arXiv:2310.11454.",
     payload=LoraMethod(
         _build,
         # 4e-3 to 2e-2 in the paper, 1e-3 in PEFT's method comparison.

@@ -53,7 +53,7 @@ class _Helper:
             started = time.monotonic()
             reply = self._process.exchange(f'{{"row": {given}, {rest[1:]}')
             if reply is None and time.monotonic() - started < seconds:
-                return {"at": 0, "error": "the program that renders templates ended unexpectedly"}
+                return {"at": 0, "error": "the process that renders templates exited unexpectedly"}
             if reply is None:
                 self._remember(sources, given, seconds)
             return reply
@@ -95,7 +95,7 @@ def render(
     seconds = _patience_s.get() if seconds is None else seconds
     reply = _helper.ask(tuple(sources), row, seconds)
     if reply is None:
-        raise TemplateFailed(0, f"was ended after {seconds:g} seconds", slow=True)
+        raise TemplateFailed(0, f"was stopped after {seconds:g} seconds", slow=True)
     if "texts" in reply:
         return list(reply["texts"])
     raise TemplateFailed(reply["at"], reply.get("error", ""), reply.get("missing", ""))
@@ -111,13 +111,13 @@ def mistake_in(source: str) -> str:
     try:
         for node in environment.parse(source).find_all((nodes.Filter, nodes.Test, *others)):
             if isinstance(node, others):
-                return f"takes in another file in line {node.lineno}, which does not work here"
+                return f"includes another file in line {node.lineno}, which is not supported"
             known = environment.filters if isinstance(node, nodes.Filter) else environment.tests
             if node.name not in known:
                 kind = "filter" if isinstance(node, nodes.Filter) else "test"
-                return f"has a mistake in line {node.lineno}: there is no {kind} “{node.name}”"
+                return f"has an error in line {node.lineno}: there is no {kind} “{node.name}”"
     except TemplateSyntaxError as error:
-        return f"has a mistake in line {error.lineno}: {error.message}"
+        return f"has a syntax error in line {error.lineno}: {error.message}"
     except RecursionError:
         return "is nested too deeply"
     return ""

@@ -48,10 +48,10 @@ class _Bounded(ImmutableSandboxedEnvironment):
         if operator == "*":
             for text, times in ((left, right), (right, left)):
                 if isinstance(text, (str, list, tuple)) and isinstance(times, int):
-                    _refuse(len(text) * times > _LARGEST_REPEAT, "repeats something too often")
+                    _refuse(len(text) * times > _LARGEST_REPEAT, "repeats a sequence too often")
         elif isinstance(left, int) and isinstance(right, int):
             bits = left.bit_length() * max(right, 0)
-            _refuse(bits > _LARGEST_POWER_BITS, "takes a power that is too large")
+            _refuse(bits > _LARGEST_POWER_BITS, "computes a power that is too large")
         return super().call_binop(context, operator, left, right)
 
 
@@ -87,7 +87,7 @@ def render(sources: list[str], row: dict[str, Any], largest: int) -> dict[str, A
         except MemoryError:
             return {"at": index, "error": "needs too much memory"}
         except RecursionError:
-            return {"at": index, "error": "calls itself without an end"}
+            return {"at": index, "error": "calls itself without end"}
         except (
             TemplateError,
             ArithmeticError,
@@ -104,7 +104,7 @@ def _text(template: Any, row: dict[str, Any], largest: int) -> str:
     pieces, length = [], 0
     for piece in template.generate({"row": row, **row}):
         length += len(piece)
-        _refuse(length > largest, f"makes more than {largest:,} characters")
+        _refuse(length > largest, f"renders more than {largest:,} characters")
         pieces.append(piece)
     return "".join(pieces)
 
@@ -128,12 +128,12 @@ def render_talks(request: dict[str, Any], watchdog: _Watchdog) -> dict[str, Any]
     """For each conversation its wanted texts: a text that the first one begins with as its length,
     a failure with its reason."""
     found = []
-    for messages, tools, wanted in request["talks"]:
+    for messages, tools, wanted, kwargs in request["talks"]:
         given = [_message(m) for m in messages]
         texts: list[Any] = []
         for count, ask in wanted:
             watchdog.restart()
-            made = _chat(request, given[:count], tools, ask)
+            made = _chat(request, given[:count], tools, ask, kwargs)
             if texts and isinstance(texts[0], str) and isinstance(made, str):
                 made = len(made) if texts[0].startswith(made) else made
             texts.append(made)
@@ -150,7 +150,9 @@ def _message(given: dict[str, Any]) -> dict[str, Any]:
     return message
 
 
-def _chat(request: dict[str, Any], messages: list[Any], tools: Any, ask: bool) -> Any:
+def _chat(
+    request: dict[str, Any], messages: list[Any], tools: Any, ask: bool, kwargs: dict[str, Any]
+) -> Any:
     try:
         if not messages:
             raise ValueError("there are no messages")
@@ -160,10 +162,10 @@ def _chat(request: dict[str, Any], messages: list[Any], tools: Any, ask: bool) -
             chat_template=request["chat"],
             add_generation_prompt=ask,
             return_assistant_tokens_mask=request["marks"],
-            **request["tokens"],
+            **{**request["tokens"], **kwargs},
         )
         largest = request["largest"]
-        _refuse(len(text) > largest, f"makes more than {largest:,} characters")
+        _refuse(len(text) > largest, f"renders more than {largest:,} characters")
     except MemoryError:
         return {"error": "needs too much memory"}
     except Exception as error:  # a template may fail in any way that Jinja can

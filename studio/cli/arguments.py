@@ -20,7 +20,7 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     """The options; ``options.command`` is what to call. Exits with 2 if the arguments are
     invalid."""
     parser = argparse.ArgumentParser(
-        prog="lora-studio", description="Fine-tune language models with LoRA.", allow_abbrev=False
+        description="Fine-tune language models with LoRA.", allow_abbrev=False
     )
     table = parser.add_subparsers(metavar="COMMAND", required=True)
     _demo(_add(table, "demo", commands.demo, "run the starter project"))
@@ -85,7 +85,9 @@ def _runs(parser: argparse.ArgumentParser) -> None:
 
 def _all_cores(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--all-cores", action="store_true", help="reserve one CPU core for the desktop"
+        "--all-cores",
+        action="store_true",
+        help="use all CPU cores, even if the settings reserve one for other programs",
     )
 
 

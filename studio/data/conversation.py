@@ -14,6 +14,7 @@ from typing import Any
 
 from studio.data.columns import named, unused_keys
 from studio.data.row_format import RowError, as_text, kind_of, listed
+from studio.data.tool_blocks import as_tool_messages
 from studio.data.tool_calls import calls_in, clean_json
 
 Message = dict[str, Any]
@@ -55,8 +56,8 @@ _LARGEST_WEIGHT = 1e6
 class Keys:
     """The possible names of a message's role and content keys, the most likely first."""
 
-    role: tuple[str, ...] = ("role", "from")
-    content: tuple[str, ...] = ("content", "value")
+    role: tuple[str, ...] = ("role", "from", "speaker", "sender")
+    content: tuple[str, ...] = ("content", "value", "text", "parts")
 
 
 USUAL = Keys()
@@ -85,9 +86,8 @@ def messages_in(value: Any, name: str, keys: Keys = USUAL) -> list[Message]:
             column=name,
             code="not_messages",
         )
-    return [
-        _message(m, f"message {i} of column “{name}”", name, keys) for i, m in enumerate(found, 1)
-    ]
+    messages = enumerate(as_tool_messages(found), start=1)
+    return [_message(m, f"message {i} of column “{name}”", name, keys) for i, m in messages]
 
 
 USED_KEYS = frozenset(
@@ -97,9 +97,10 @@ USED_KEYS = frozenset(
         "tool_call_id",
         "tool_calls",
         "function_call",
-        "reasoning_content",
         "weight",
         "train",
+        "type",
+        *THOUGHTS,
     ]
 )
 """Keys of a message that are used, besides those of role and content."""
@@ -111,14 +112,15 @@ def unused_message_keys(value: Any, name: str, keys: Keys = USUAL) -> list[str]:
     found = message_keys(value, keys)
     if found is None:
         return []
-    return [f"{name}[].{key}" for key in unused_keys(listed(value) or (), USED_KEYS | set(found))]
+    messages = as_tool_messages(listed(value) or ())
+    return [f"{name}[].{key}" for key in unused_keys(messages, USED_KEYS | set(found))]
 
 
 def answered(messages: Sequence[Message], name: str) -> list[Message]:
     """The messages unchanged; raises ``RowError`` if none is by the assistant."""
     if not any(m["role"] == "assistant" for m in messages):
         raise RowError(
-            f"has no answer: none of the {len(messages)} messages is the assistant's",
+            f"has no answer: none of its {len(messages)} messages has the role assistant",
             "Add an assistant message, or remove the row.",
             column=name,
             code="no_answer",
@@ -146,7 +148,7 @@ def untrained(messages: Sequence[Message]) -> list[Message]:
 def _message(given: Any, place: str, name: str, keys: Keys) -> Message:
     if not isinstance(given, Mapping):
         raise RowError(
-            f"has no object in {place}",
+            f"does not contain an object in {place}",
             "Write each message as an object with role and content.",
             column=name,
             code="not_messages",
@@ -195,8 +197,8 @@ def _key(given: Mapping[str, Any], wanted: Sequence[str], place: str, name: str)
     key = named(tuple(given), wanted[0], wanted[1:])
     if key is None:
         raise RowError(
-            f"lacks “{wanted[0]}” in {place}; the keys there are {', '.join(map(str, given)) or 'none'}",
-            "Name the right key in the format settings.",
+            f"has no key “{wanted[0]}” in {place}; its keys are {', '.join(map(str, given)) or 'none'}",
+            "Enter the correct key in the format settings.",
             column=name,
             code="missing_column",
         )
@@ -219,7 +221,7 @@ def _weight(given: Mapping[str, Any], place: str, name: str) -> float | None:
     """The weight of a message: ``weight``, or 0 if ``train`` is false."""
     value, train = given.get("weight"), given.get("train")
     if not isinstance(train, bool | None):
-        raise _bad_weight(f"has {train!r} as “train” of {place}", name)
+        raise _bad_weight(f"has {train!r} as “train” in {place}", name)
     if value is not None and (
         isinstance(value, bool) or not isinstance(value, (int, float)) or not _in_range(value)
     ):
@@ -236,7 +238,8 @@ def _in_range(value: float) -> bool:
 def _bad_weight(what: str, name: str) -> RowError:
     return RowError(
         what[:300],
-        "A weight is a number from 0 (not trained) on, 1 is usual; “train” is true or false.",
+        "A weight is a number of at least 0; 0 is not trained and 1 is the "
+        "default. “train” is true or false.",
         column=name,
         code="bad_weight",
     )
@@ -309,8 +312,8 @@ def _part(part: Any, number: int, place: str, name: str) -> str:
         f"of type {part.get('type')!r}" if isinstance(part, Mapping) else f"that is {kind_of(part)}"
     )
     raise RowError(
-        f"has a part {kind} in {place} (part {number}), where only text can be trained"[:300],
-        "Remove that part or the row.",
+        f"contains a part {kind} in {place} (part {number}); only text can be trained on"[:300],
+        "Remove the part or the row.",
         column=name,
         code="not_text",
     )

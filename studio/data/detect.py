@@ -10,15 +10,18 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from studio.chat_templates import template_kwargs
 from studio.data.columns import (
     MEDIA,
     content_kind,
     has_content,
     is_bookkeeping,
+    media_mark,
     named,
     normalized,
 )
 from studio.data.reading.source import SourceRow, bad_file
+from studio.data.reading.structs import without_filler
 from studio.data.row_format import Canonical, Detection, Row, RowError, RowFormat, optional_column
 from studio.errors import StudioError
 from studio.graph.node_type import Variant
@@ -26,6 +29,8 @@ from studio.graph.schema import Settings, problems_in
 from studio.node_settings.dataset import DatasetSettings
 
 AUTO = "auto"
+KWARGS = "chat_template_kwargs"
+"""The key of a row with its own variables of the chat template, in every format."""
 _SURE_ENOUGH = 0.3
 _LONG_ENOUGH = 32
 _LOST = 0.5  # the confidence of a format for each column with content that it does not use
@@ -64,9 +69,10 @@ class Chosen:
         used; raises ``StudioError`` with file, line and column."""
         payload: RowFormat = self.variant.payload
         try:
-            canonical = payload.convert(row.data, self.settings)
+            canonical = _with_kwargs(payload.convert(row.data, self.settings), row.data)
             unused = self._unused(row.data, canonical)
             self._refuse_lost_content(unused)
+            self._refuse_media(canonical)
         except RowError as error:
             located = bad_file(path, error.what, error.hint, error.code, line=row.line)
             if error.setting is not None:
@@ -98,6 +104,7 @@ class Chosen:
             name
             for name in self._free_columns(tuple(row))
             if not is_bookkeeping(name)
+            and not (name == KWARGS and canonical.get("messages"))
             and has_content(row[name])
             and not _occurs(row[name], canonical)
         ]
@@ -123,6 +130,18 @@ class Chosen:
                 what,
                 f"{hint}, or add “{plain}” to “Ignored columns” to train without it.",
                 column=name,
+                code="unused_content",
+            )
+
+    def _refuse_media(self, canonical: Canonical) -> None:
+        """Raise ``RowError`` for a question with a mark that stands for an image, a video or a sound."""
+        texts = [canonical.get("prompt") or ""]
+        texts += [m["content"] for m in canonical.get("messages") or () if m["role"] != "assistant"]
+        mark = next((m for t in texts if "<" in t and (m := media_mark(t))), "")
+        if mark and normalized(mark) not in self.ignored:
+            raise RowError(
+                f"has the mark “{mark}”, which stands for something that this program cannot train on",
+                f"Remove the row or the mark, or add “{mark}” to “Ignored columns” to train with it as text.",
                 code="unused_content",
             )
 
@@ -165,6 +184,23 @@ def format_of(
     )
 
 
+def _with_kwargs(canonical: Canonical, row: Row) -> Canonical:
+    """The row with its own variables of the chat template, which any conversation may have."""
+    given = row.get(KWARGS)
+    if given is None or not canonical.get("messages"):
+        return canonical
+    try:
+        found = template_kwargs(without_filler(given))
+    except ValueError as error:
+        raise RowError(
+            f"has {error} in “{KWARGS}”",
+            "Write an object such as {“enable_thinking”: false}, or remove it.",
+            column=KWARGS,
+            code="bad_template_kwargs",
+        ) from error
+    return {**canonical, KWARGS: found} if found else canonical
+
+
 def choose_format(
     path: Path,
     format_id: str,
@@ -189,8 +225,8 @@ def choose_format(
         columns = ", ".join(_columns(rows)) or "none"
         raise bad_file(
             path,
-            f"fits no known format; its columns are {columns}",
-            "Choose the format, and name its columns in the format settings.",
+            f"matches no known format; its columns are {columns}",
+            "Choose the format, and enter its columns in the format settings.",
             "unknown_format",
         )
     variant, detection = found[0]
@@ -259,7 +295,7 @@ def _rival(found: Sequence[tuple[Variant, Detection]]) -> str:
     if len(found) < 2 or next_best.confidence < _SURE_ENOUGH:
         return ""
     close = best.confidence - next_best.confidence < _CLOSE
-    return f"; “{other.title}” would fit too" if close else ""
+    return f"; “{other.title}” also matches" if close else ""
 
 
 def detect(

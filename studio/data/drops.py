@@ -29,8 +29,8 @@ class Drops:
         last = int(found["last"] or first) if found else 0
         if found is None or not 1 <= first <= last:
             raise StudioError(
-                f"“{entry}” does not say which rows to leave out.",
-                hint="Write row numbers such as 3 or 10-20, or lines such as chats.jsonl:17.",
+                f"“{entry}” is neither a row number nor a line of a file.",
+                hint="Enter row numbers such as 3 or 10-20, or lines such as chats.jsonl:17.",
                 field="drop_rows",
                 code="bad_drop_rows",
             )

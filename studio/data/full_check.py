@@ -16,14 +16,15 @@ from pathlib import Path
 import numpy as np
 
 from studio.data.canonical import content_hash, to_arrow
-from studio.data.check import options_of, source_files, stamp_of
+from studio.data.check import options_of, stamp_of
 from studio.data.detect import format_of
 from studio.data.reading.folder import is_hub
 from studio.data.rendered_chat import rendered_style
+from studio.data.sources import sources_of
 from studio.data.split.sides import refuse_empty_side
 from studio.data.used_rows import UsedRow, UsedRows, refuse_too_few, rows_for_format
 from studio.errors import Problem, StudioError
-from studio.graph.node_type import CheckContext, Variant
+from studio.graph.node_type import CheckContext, Fact, Variant
 from studio.node_settings.dataset import DatasetSettings
 
 _NAMED = 5
@@ -58,7 +59,8 @@ def check_rows(
     """Read the rows until all are read or ``late``, which is asked after each row, says so. What the
     quick check refuses gives an empty result."""
     try:
-        own, held_out = _files(settings, project_dir)
+        sources = sources_of(settings, project_dir)
+        settings, own, held_out = sources.settings, sources.train, sources.validation
         rows = rows_for_format(own[0], settings)
         chosen = format_of(settings, own[0], rows, variants)
     except (StudioError, KeyError, OSError, ValueError):
@@ -180,35 +182,23 @@ class _Check:
             )
 
 
-def _files(
-    settings: DatasetSettings, project_dir: Path
-) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
-    """The files for training and for validation; of the hub, those that are on this machine."""
-    own = source_files(settings, project_dir).files
-    if settings.split_mode != "file":
-        return own, ()
-    return own, source_files(settings, project_dir, validation=True).files
-
-
 # ------------------------------------------------------------------ kept results
 
 _results: dict[Hashable, Checked] = {}
 
 
-def key_of(
-    settings: DatasetSettings, project_dir: Path, variants: Mapping[str, Variant]
-) -> Hashable:
+def key_of(settings: DatasetSettings, project_dir: Path) -> Hashable:
     """Identifies the files as they are now, and the settings; ``None`` if there are no files."""
     if is_hub(settings.source) and settings.hub_look_for_updates:
         return None  # a run may read newer files
     try:
-        own, held_out = _files(settings, project_dir.resolve())
+        sources = sources_of(settings, project_dir.resolve())
     except (StudioError, OSError, ValueError):
         return None
-    stamps = tuple(stamp_of(p) for p in (*own, *held_out))
+    stamps = tuple(stamp_of(p) for p in (*sources.train, *sources.validation))
     if not stamps or None in stamps:
         return None
-    return settings.model_dump_json(), stamps, len(own), tuple(variants)
+    return settings.model_dump_json(), stamps, len(sources.train)
 
 
 def keep(key: Hashable, checked: Checked) -> None:
@@ -225,8 +215,7 @@ def kept(key: Hashable) -> Checked | None:
 
 def kept_problems(settings: DatasetSettings, context: CheckContext) -> Iterator[Problem]:
     """The Problems of a Dataset node that the check of all rows has found for these files."""
-    variants = context.variants.get("format", {})
-    checked = kept(key_of(settings, context.project_dir, variants)) if _results else None
+    checked = kept(key_of(settings, context.project_dir)) if _results else None
     if checked is None:
         return
     for p in checked.problems:
@@ -246,3 +235,10 @@ def kept_problems(settings: DatasetSettings, context: CheckContext) -> Iterator[
             code="rows_not_checked",
             severity="info",
         )
+
+
+def kept_facts(settings: DatasetSettings, project_dir: Path) -> Iterator[Fact]:
+    """How far the check of all rows came, for the node."""
+    checked = kept(key_of(settings, project_dir)) if _results else None
+    if checked is not None and checked.reached:
+        yield Fact("Check", f"{checked.reached.capitalize()}; a run checks the others.")

@@ -118,7 +118,7 @@ def column(row: Row, settings: Settings, field: str, aliases: Sequence[str] = ()
         chosen = str(getattr(settings, field))
         raise RowError(
             f"has no column “{chosen}”; its columns are {', '.join(row) or 'none'}",
-            "Choose another format, or name the right column in the format settings.",
+            "Choose another format, or enter the correct column in the format settings.",
             column=chosen,
             code="missing_column",
         )
@@ -149,15 +149,15 @@ def as_text(value: Any, place: str, name: str, *, empty: bool = False) -> str:
             return ""
         what = "NaN" if is_nan else "null" if value is None else "empty"
         raise RowError(
-            f"has nothing in {place}: it is {what}",
-            "Fill it in, or remove the row.",
+            f"has no value in {place}: it is {what}",
+            "Enter a value, or remove the row.",
             column=name,
             code="empty_content",
         )
     if not isinstance(value, str):
         raise RowError(
-            f"holds {kind_of(value)} in {place}, where text belongs",
-            "Write it as text, or choose another column.",
+            f"has {kind_of(value)} in {place} instead of text",
+            "Convert it to text, or choose another column.",
             column=name,
             code="not_text",
         )
@@ -212,8 +212,8 @@ def _refuse_half_characters(value: str, place: str, name: str) -> None:
         value.encode("utf-8")
     except UnicodeEncodeError as error:
         raise RowError(
-            f"has half a character (a lone surrogate) in {place}, at position {error.start + 1}",
-            "Write the character again, or remove it.",
+            f"contains half a character (a lone surrogate) in {place}, at position {error.start + 1}",
+            "Enter the character again, or remove it.",
             column=name,
             code="bad_character",
         ) from error

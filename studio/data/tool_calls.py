@@ -26,9 +26,7 @@ def tools_in(value: Any, name: str) -> list[Any] | None:
     found = _parsed(value, place, name) if isinstance(value, str) else _unfilled(value, place, name)
     given = [found] if isinstance(found, Mapping) else found
     if not isinstance(given, (list, tuple)):
-        raise _bad(
-            f"holds {kind_of(given)} in {place}, where a list of tools belongs", name, "bad_tools"
-        )
+        raise _bad(f"has {kind_of(given)} in {place} instead of a list of tools", name, "bad_tools")
     tools = [_parsed(t, place, name) if isinstance(t, str) else t for t in given]
     return [_tool(t, i, place, name) for i, t in enumerate(tools, start=1)] or None
 
@@ -36,10 +34,16 @@ def tools_in(value: Any, name: str) -> list[Any] | None:
 def _tool(given: Any, number: int, place: str, name: str) -> dict[str, Any]:
     inner = given.get("function", given) if isinstance(given, Mapping) else None
     if not isinstance(inner, Mapping) or not isinstance(inner.get("name"), str):
-        raise _bad(f"has a tool without a name in {place}, the tool {number}", name, "bad_tools")
-    call = dict(given) if "function" in given else {"type": "function", "function": dict(given)}
+        raise _bad(f"has a tool without a name in {place} (tool {number})", name, "bad_tools")
+    call = dict(given) if "function" in given else {"type": "function", "function": _flat(given)}
     clean_json(call, place, name)
     return call
+
+
+def _flat(given: Mapping[str, Any]) -> dict[str, Any]:
+    """A tool without the outer object; Anthropic names its parameters ``input_schema``."""
+    names = {"input_schema": "parameters"}
+    return {names.get(k, k): v for k, v in given.items() if (k, v) != ("type", "function")}
 
 
 def calls_in(value: Any, place: str, name: str) -> list[Call]:
@@ -47,9 +51,7 @@ def calls_in(value: Any, place: str, name: str) -> list[Call]:
     found = _parsed(value, place, name) if isinstance(value, str) else _unfilled(value, place, name)
     given = [found] if isinstance(found, Mapping) else found
     if not isinstance(given, (list, tuple)) or not given:
-        raise _bad(
-            f"holds {kind_of(given)} as the tool calls of {place}, where a list belongs", name
-        )
+        raise _bad(f"has {kind_of(given)} instead of a list as the tool calls of {place}", name)
     return [_call(c, place, name) for c in given]
 
 
@@ -58,7 +60,7 @@ def _call(given: Any, place: str, name: str) -> Call:
         given = _parsed(given, place, name)
     inner = given.get("function", given) if isinstance(given, Mapping) else None
     if not isinstance(inner, Mapping) or not isinstance(inner.get("name"), str):
-        raise _bad(f"has a tool call without the name of a tool in {place}", name)
+        raise _bad(f"has a tool call without the name of the tool in {place}", name)
     arguments = inner.get("arguments", inner.get("parameters"))
     if isinstance(arguments, str):
         arguments = _parsed(arguments, place, name) if arguments.strip() else {}
@@ -79,7 +81,7 @@ def _unfilled(value: Any, place: str, name: str) -> Any:
     try:
         return without_filler(value)
     except RecursionError as error:
-        raise _bad(f"holds something in {place} that is nested too deeply", name) from error
+        raise _bad(f"contains a value in {place} that is nested too deeply", name) from error
 
 
 def clean_json(value: Any, place: str, name: str) -> str:
@@ -87,7 +89,9 @@ def clean_json(value: Any, place: str, name: str) -> str:
     try:
         written = json.dumps(without_filler(value), ensure_ascii=False, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
-        raise _bad(f"holds something in {place} that JSON cannot hold ({error})", name) from error
+        raise _bad(
+            f"contains a value in {place} that JSON does not support ({error})", name
+        ) from error
     return as_text(written, place, name)
 
 
@@ -96,7 +100,7 @@ def _parsed(value: str, place: str, name: str) -> Any:
         return json.loads(value)
     except (ValueError, RecursionError) as error:
         reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
-        raise _bad(f"holds text that is not valid JSON in {place} ({reason})", name) from error
+        raise _bad(f"contains text that is not valid JSON in {place} ({reason})", name) from error
 
 
 def _bad(what: str, name: str, code: str = "bad_tool_call") -> RowError:

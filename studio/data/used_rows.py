@@ -140,15 +140,15 @@ def refuse_too_few(
     if not rows:
         if first_error is not None:
             raise first_error
-        what = "holds no rows"
+        what = "contains no rows"
         if unused:
-            what += " but those that the settings leave out"
-        raise bad_file(path, what, "Choose a file with rows in it.", "no_rows")
+            what += ", apart from those that the settings exclude"
+        raise bad_file(path, what, "Choose a file that contains rows.", "no_rows")
     shares = settings.split_mode in ("fraction", "group") and settings.validation_fraction > 0
     if rows == 1 and (shares or settings.split_mode == "count"):
         error = bad_file(
             path,
-            "holds one row, too few to hold out a fraction for validation",
+            "contains one row, too few to hold out validation rows",
             "Set the validation fraction to 0, or add rows.",
             "too_few_rows",
         )

@@ -34,9 +34,9 @@ def quick_check(settings: ExportSettings, context: CheckContext) -> Iterable[Pro
     wired = _KIND_OF.get(context.inputs.get("model", ("", None))[0])
     if variant is not None and wired is not None and wired not in variant.payload.accepts:
         yield context.problem(
-            f"the format {variant.title} does not take {_article(wired)}.",
+            f"the format {variant.title} does not support {_article(wired)}.",
             "format",
-            hint="Choose another format, or wire something else to it.",
+            hint="Choose another format, or connect something else.",
             code="wrong_export",
         )
     if settings.folder.strip():
@@ -60,7 +60,7 @@ def refusal(folder: Path) -> tuple[str, str, str] | None:
         foreign = foreign_files(folder)
         if foreign:
             return (
-                f"{folder} holds files that are not from an export, such as {foreign[0]}",
+                f"{folder} contains files that are not from an export, such as {foreign[0]}",
                 "Choose an empty or new folder.",
                 "folder_not_empty",
             )
@@ -68,9 +68,9 @@ def refusal(folder: Path) -> tuple[str, str, str] | None:
     while not place.exists() and place != place.parent:
         place = place.parent
     if not place.is_dir():
-        return f"{folder} cannot be made, because {place} is a file", other, "file_in_the_way"
+        return f"{folder} cannot be created, because {place} is a file", other, "file_in_the_way"
     if not os.access(place, os.W_OK | os.X_OK):
-        return f"{folder} cannot be made, because {place} may not be written", other, "not_writable"
+        return f"{folder} cannot be created, because {place} is not writable", other, "not_writable"
     return None
 
 
@@ -113,7 +113,7 @@ def replaced(folder: Path) -> Iterator[Path]:
     if what is not None:
         raise StudioError(
             f"{what[0]}.",
-            title="The export has no place",
+            title="Invalid output folder",
             hint=what[1],
             code=what[2],
             field="folder",

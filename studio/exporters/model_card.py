@@ -87,8 +87,8 @@ def _merged_card(value: ModelValue, title: str) -> str:
         _front_matter(base, "transformers", "finetune"),
         [
             f"# {title or 'Merged model'}",
-            f"{_shown_base(base)} with a {adapter.model.method} adapter merged into its weights "
-            f"({value.dtype}), made with LoRA Studio.",
+            f"{_shown_base(base)} with a {adapter.model.method} adapter merged into its "
+            f"weights ({value.dtype}), created with LoRA Studio.",
         ],
         [_base(base), *_training(adapter), _table("Checks", ("check", "value"), checks)],
         [_loading(model=True, base=None)],
@@ -102,7 +102,8 @@ def _tuned_card(value: ModelValue, trained: AdapterValue, title: str) -> str:
         _front_matter(base, "transformers", "finetune", lora=False),
         [
             f"# {title or 'Tuned model'}",
-            f"{_shown_base(base)} after full fine-tuning ({value.dtype}), made with LoRA Studio.",
+            f"{_shown_base(base)} after full fine-tuning ({value.dtype}), created with LoRA "
+            "Studio.",
         ],
         [_base(base), *_training(trained), _table("Checks", ("check", "value"), checks)],
         [_loading(model=True, base=None)],
@@ -140,14 +141,14 @@ def _base(base: ModelValue) -> str:
         ("quantization in training", base.quantization),
         ("parameters", f"{base.parameters:,}"),
         ("sha256 of the weights", base.weights_sha256),
-        ("licence", licence_of(base) or "not known; see where the base model comes from"),
+        ("licence", licence_of(base) or "unknown; see the base model for its source"),
     ]
     table = _table("Base model", ("fact", "value"), rows)
     if starter is None:
         return table
     return (
-        f"{table}\n\nThe base is the copy of {starter.repo} that the Python package "
-        f"{starter.requirement} carries: its weights were rounded to 4 bits once."
+        f"{table}\n\nThe base model is the copy of {starter.repo} in the Python package "
+        f"{starter.requirement}: its weights were once rounded to 4 bits."
     )
 
 
@@ -237,4 +238,4 @@ def _loading(*, model: bool, base: ModelValue | None) -> str:
             'model = PeftModel.from_pretrained(base, "THIS_FOLDER")',
             'tokenizer = AutoTokenizer.from_pretrained("THIS_FOLDER")',
         ]
-    return "\n".join(["## How to load it", "", "```python", *lines, "```"])
+    return "\n".join(["## Usage", "", "```python", *lines, "```"])

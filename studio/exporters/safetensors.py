@@ -32,8 +32,8 @@ def write(context: StepContext, value: Exportable, settings: NoSettings, folder:
         _name_base(folder / _ADAPTER_CONFIG, value)
         if base_name(value.model.model) is None:
             context.notice(
-                f"{_ADAPTER_CONFIG} names the base model by its folder on this machine.",
-                "Write the base's public name there before you give the adapter to others.",
+                f"{_ADAPTER_CONFIG} contains the path of the base model on this machine.",
+                "Replace it with the Hub ID of the base model before you share the adapter.",
                 "info",
             )
 

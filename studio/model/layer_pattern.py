@@ -33,7 +33,9 @@ def matched_names(setting: str, names: Iterable[str]) -> list[str]:
     try:
         return [n for n in names if any(_matches(pattern, m, until) for m in {n, joined_name(n)})]
     except TimeoutError:
-        raise PatternError(f"“{setting}” takes too long on the names of this model.") from None
+        raise PatternError(
+            f"matching “{setting}” with the module names of this model takes too long."
+        ) from None
 
 
 def _matches(pattern: regex.Pattern[str], name: str, until: float) -> bool:

@@ -156,7 +156,7 @@ def quick_check(settings: BaseModelSettings, context: CheckContext) -> Iterable[
         yield context.problem(
             f"there is no starter model called “{model}”.",
             "model",
-            hint=f"Known: {known}.",
+            hint=f"Available: {known}.",
             code="unknown_starter",
         )
     elif kind == "gguf" and not path.is_file():
@@ -170,24 +170,26 @@ def quick_check(settings: BaseModelSettings, context: CheckContext) -> Iterable[
 def _check_folder(model: str, path: Path, context: CheckContext) -> Iterable[Problem]:
     if not path.is_dir():
         yield context.problem(
-            f"{model} is neither a folder nor a possible hub id.",
+            f"{model} is neither a folder nor a valid Hub ID.",
             "model",
             code="missing_file",
-            hint="A hub id looks like owner/name.",
+            hint="A Hub ID has the form owner/name.",
             file=str(path),
         )
     elif not (path / "config.json").is_file():
         yield context.problem(
             f"the folder {path} has no config.json, so it is not a model.",
             "model",
-            hint="Choose the folder that holds config.json and the .safetensors files.",
+            hint="Choose the folder that contains config.json and the .safetensors files.",
             code="not_a_model",
             file=str(path),
         )
     elif not any(path.glob("*.safetensors")):
         pickles = any(path.glob("*.bin"))
         why = (
-            "only has weights as .bin pickles, which can run code" if pickles else "has no weights"
+            "contains weights only as .bin pickles, which can run code"
+            if pickles
+            else "has no weights"
         )
         yield context.problem(
             f"the folder {path} {why}.",

@@ -78,7 +78,7 @@ def _chosen(
     elif not all_kept:
         names = [m.name for m in kept]
     if not kept and not errors:
-        errors.append(("target_modules", "no layer is left to train.", "Choose more layers."))
+        errors.append(("target_modules", "no layers are left to train.", "Choose more layers."))
     ranks, more = _pattern(rank_pattern, kept, "rank_pattern")
     alphas, also = _pattern(alpha_pattern, kept, "alpha_pattern")
     return Chosen(names, kept, ranks, alphas, [*errors, *more, *also])
@@ -91,13 +91,13 @@ def _half_chosen(every: Weights, kept: Weights, exclude: str) -> list[FieldError
     weight, missing = found
     field_name = "exclude" if exclude.strip() else "target_modules"
     sentence = (
-        f"{missing.name} is joined with others in one weight; all of them must be trained together."
+        f"{missing.name} is part of a joined weight; all of its parts must be trained together."
     )
     return [
         (
             field_name,
             sentence,
-            f"Write experts.{weight.rpartition('.')[2]}, or leave its parts out.",
+            f"Enter experts.{weight.rpartition('.')[2]}, or remove its parts.",
         )
     ]
 
@@ -111,7 +111,7 @@ def _wanted(
             found = matched_names(wanted, (m.name for m in modules))
         except PatternError as error:
             return [], [("target_modules", str(error), "")]
-        hint = f"It must match the full name, such as {modules[0].name}."
+        hint = f"The expression must match full names, such as {modules[0].name}."
         unmatched = ("target_modules", f"“{wanted}” matches no linear layer of {model}.", hint)
         return found, [] if found else [unmatched]
     names, wrong = resolve_targets(modules, wanted)
@@ -140,7 +140,7 @@ def _within(
     errors: list[FieldError] = []
     missing = sorted(numbers - there)
     if missing:
-        last = f"The last one is {max(there)}." if there else ""
+        last = f"The last layer is {max(there)}." if there else ""
         errors.append(("layers", f"{model} has no layer {missing[0]}.", last))
     return [m for m in layers if block_number(m.name) in numbers], errors
 
@@ -223,11 +223,11 @@ def _uneven(weights: Weights, own: dict[str, int], setting: str) -> list[FieldEr
     for weight, members in weights.items():
         if len({own.get(m.name) for m in members}) > 1:
             given = next(m.name for m in members if m.name in own)
-            hint = f"Write experts.{weight.rpartition('.')[2]}={own[given]}."
+            hint = f"Enter experts.{weight.rpartition('.')[2]}={own[given]}."
             return [
                 (
                     setting,
-                    f"{given} is joined with others in one weight: they have one number.",
+                    f"{given} is part of a joined weight, whose parts share one value.",
                     hint,
                 )
             ]
@@ -243,7 +243,7 @@ def nearest_hint(modules: Sequence[LinearModule], name: str) -> str:
     """The real names nearest to a wrong one, then all of them."""
     real = sorted({m.name.rpartition(".")[2] for m in modules})
     near = difflib.get_close_matches(name.rpartition(".")[2], real, n=3, cutoff=0.5)
-    listed_names = "The model has: " + ", ".join(real) + "."
+    listed_names = "The model contains: " + ", ".join(real) + "."
     return f"Did you mean {' or '.join(near)}? {listed_names}" if near else listed_names
 
 

@@ -23,7 +23,7 @@ class BaseModelSettings(Settings):
             "Branch, tag or commit of a model on the Hub. Leave empty to use the latest version; "
             "the run records its commit."
         ),
-        placeholder="newest",
+        placeholder="latest",
         advanced=True,
     )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = setting(

@@ -41,7 +41,7 @@ class MixSettings(Settings):
         "all",
         "Mix",
         "Use all rows, mix the datasets by weight, or use a fixed number of rows from each. "
-        "Training and validation rows are mixed separately and never change sides.",
+        "Training and validation rows are mixed separately.",
         choice_labels={
             "all": "All rows",
             "weights": "By weights",

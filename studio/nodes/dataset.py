@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from studio.errors import Problem
-from studio.graph.node_type import CheckContext, NodeType
+from studio.graph.node_type import CheckContext, Fact, NodeType
 from studio.graph.ports import DATASET, output
 from studio.node_settings.dataset import DatasetSettings
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def files(settings: DatasetSettings, project_dir: Path) -> Iterable[Path]:
     """The files that are read."""
-    from studio.data.reading.folder import dataset_files
+    from studio.data.sources import dataset_files
 
     return dataset_files(settings, project_dir)
 
@@ -32,6 +32,15 @@ def check(settings: DatasetSettings, context: CheckContext) -> Iterable[Problem]
     yield from found
     if context.all_rows and not any(p.blocks for p in found):
         yield from kept_problems(settings, context)
+
+
+def facts(settings: DatasetSettings, project_dir: Path) -> Iterable[Fact]:
+    """What the names of the files decide, and how many rows were checked if not all were."""
+    from studio.data.full_check import kept_facts
+    from studio.data.sources import facts_of_sources
+
+    yield from facts_of_sources(settings, project_dir)
+    yield from kept_facts(settings, project_dir)
 
 
 def run(
@@ -55,6 +64,7 @@ NODE = NodeType(
     run=run,
     files=files,
     check=check,
+    facts=facts,
     outputs=(
         output("dataset", DATASET, "Dataset", ("The rows, split into training and validation.")),
     ),

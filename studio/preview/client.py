@@ -143,8 +143,8 @@ class DataClient:
             waiting, self._waiting = self._waiting, {}
         _end(process)
         problem = {
-            "sentence": f"The helper process that reads the data has ended (code {code}).",
-            "hint": f"Its last words: {tail}" if tail else "Try again: it will be restarted.",
+            "sentence": f"The helper process that reads the data exited with code {code}.",
+            "hint": f"Its last output: {tail}" if tail else "Try again: it will be restarted.",
             "code": HOST_ENDED,
         }
         for number, handler in waiting.items():

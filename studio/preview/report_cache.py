@@ -54,7 +54,7 @@ def _stamps(settings: Settings | None, project_dir: Path) -> list[tuple[str, int
     """Name, size and time of the files of a Dataset node."""
     if not isinstance(settings, DatasetSettings):
         return []
-    from studio.data.reading.folder import dataset_files
+    from studio.data.sources import dataset_files
 
     stamps = []
     for path in dataset_files(settings, project_dir):
@@ -96,7 +96,7 @@ def kept_problems(settings: Settings, context: CheckContext) -> Iterable[Problem
     for finding in report.errors:
         if finding.code == NOTHING_TRAINED:
             yield context.problem(
-                f"the data report says that nothing would be trained: {finding.sentence}",
-                hint="Look at the rows in the token view, and at the fixes that the report offers.",
+                f"the data report shows that nothing would be trained: {finding.sentence}",
+                hint="Check the rows in the Tokens tab and the fixes in the Report tab.",
                 code=NOTHING_TRAINED,
             )

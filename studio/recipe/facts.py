@@ -72,9 +72,9 @@ def _train_node(graph: Graph, wanted: str | None) -> Node:
     names = ", ".join(n.id for n in graph.nodes if n.type == "train")
     what = f"there is no Train node “{wanted}”" if wanted else f"there are {len(found)} Train nodes"
     raise StudioError(
-        f"The recipe is for one Train node, and {what}.",
+        f"A recipe applies to one Train node, and {what}.",
         code="bad_argument",
-        hint=f"Name one of {names} with --node." if names else "Add a Train node.",
+        hint=f"Select one of {names} with --node." if names else "Add a Train node.",
     )
 
 
@@ -93,7 +93,7 @@ def _splitting(before: list[Node], registry: Registry) -> str | None:
     if len(data) != 1:
         return None
     settings = _settings(data[0], registry)
-    by_share = settings is not None and settings.split_mode == "fraction"
+    by_share = settings is not None and settings.split_mode in ("fraction", "share")
     return data[0].id if by_share else None
 
 

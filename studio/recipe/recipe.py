@@ -69,15 +69,15 @@ def _data(facts: RecipeFacts) -> Iterator[Proposal]:
             facts.dataset,
             "validation_fraction",
             0.1,
-            "Without validation rows nobody sees when the training begins to learn by heart.",
+            "Without validation rows, overfitting cannot be detected.",
         )
     if facts.cut_texts:
         yield Proposal(
             facts.train,
             "long_text",
             "split",
-            f"{facts.cut_texts} texts are longer than {facts.max_length} tokens; in pieces they are trained "
-            "to the end.",
+            f"{facts.cut_texts} texts are longer than {facts.max_length} tokens; split into "
+            "several rows, they are trained on completely.",
         )
     if facts.cut > facts.cut_texts and facts.longest:
         limit = min(facts.context or facts.longest, 4096)
@@ -87,8 +87,8 @@ def _data(facts: RecipeFacts) -> Iterator[Proposal]:
                 facts.train,
                 "max_length",
                 wanted,
-                f"{facts.cut - facts.cut_texts} rows are longer than {facts.max_length} tokens, and what is cut off is "
-                "often the end of the answer.",
+                f"{facts.cut - facts.cut_texts} rows are longer than {facts.max_length} tokens, "
+                "and the truncated part often contains the end of the answer.",
             )
 
 
@@ -105,23 +105,23 @@ def _model(facts: RecipeFacts) -> Iterator[Proposal]:
             facts.base,
             "quantization",
             "nf4",
-            f"In 16 bits the model does not leave enough of {room} for training; in 4 bits it takes "
-            "less than a third (QLoRA, Dettmers et al. 2023).",
+            f"In 16 bits the model does not leave enough of {room} for training; in 4 bits it "
+            "needs less than a third of the memory (QLoRA, Dettmers et al. 2023).",
         )
     if checkpointing:
         yield Proposal(
             facts.train,
             "gradient_checkpointing",
             True,
-            f"One row of {facts.max_length} tokens would not fit in {room} otherwise; it costs about a "
-            "third more time.",
+            f"Otherwise a row of {facts.max_length} tokens does not fit into {room}. Training "
+            "takes about a third longer.",
         )
     if facts.full_fine_tuning and facts.gpu:
         yield Proposal(
             facts.train,
             "optimizer",
             "paged_adamw_8bit",
-            "When all weights are trained, the optimizer keeps 8 bytes for each; in 8 bits it keeps 2.",
+            "In full fine-tuning, the optimizer keeps 8 bytes per parameter; in 8 bits it keeps 2.",
         )
 
 
@@ -130,19 +130,19 @@ def _batch(facts: RecipeFacts) -> Iterator[Proposal]:
         return
     wanted = rows_per_step(facts.rows)
     most = _LARGEST_MICRO if facts.gpu else _CPU_MICRO
-    why = "more at once is hardly faster on a processor" if not facts.gpu else "it fits"
+    why = "larger batches are hardly faster on a CPU" if not facts.gpu else "it fits"
     if facts.memory_gb and facts.parameters:
         fitting = best_fit(facts)[0]
         if fitting < min(most, wanted):
             most, why = fitting, f"more rows of {facts.max_length} tokens may not fit in memory"
     micro = min(wanted, most)
-    yield Proposal(facts.train, "batch_size", micro, f"{_rows(micro)} at once: {why}.")
+    yield Proposal(facts.train, "batch_size", micro, f"{_rows(micro)} per batch: {why}.")
     yield Proposal(
         facts.train,
         "gradient_accumulation_steps",
         wanted // micro,
-        f"Each step then learns from {wanted} rows, which suits {facts.rows} rows: fewer make it "
-        "restless, more leave too few steps.",
+        f"The effective batch size is then {wanted}, which suits {facts.rows} rows: "
+        "smaller ones give noisy gradients, larger ones leave too few steps.",
     )
 
 
@@ -158,12 +158,18 @@ def _length(facts: RecipeFacts) -> Iterator[Proposal]:
         return
     epochs = epochs_for(facts.rows)
     if epochs > 3:
-        reason = f"{facts.rows} rows are few: seen {epochs} times they give {steps_for(facts.rows)} steps."
+        reason = (
+            f"{facts.rows} rows are few: with {epochs} epochs they give "
+            f"{steps_for(facts.rows)} steps."
+        )
     elif epochs > 1:
-        reason = "Two or three times is usual for fine-tuning; after that a model begins to learn by heart."
+        reason = (
+            "Two or three epochs are typical for fine-tuning; with more, the model starts to "
+            "overfit."
+        )
     else:
-        reason = f"{facts.rows} rows are many: once is enough."
-    yield Proposal(facts.train, "max_steps", 0, "The length goes by epochs.")
+        reason = f"{facts.rows} rows are many: one epoch is enough."
+    yield Proposal(facts.train, "max_steps", 0, "The length is determined by the number of epochs.")
     yield Proposal(facts.train, "epochs", float(epochs), reason)
 
 
@@ -192,7 +198,8 @@ def _rate(facts: RecipeFacts) -> Iterator[Proposal]:
             facts.train,
             "learning_rate",
             _round(rate_for(facts.parameters) * _FULL_FINE_TUNING_FACTOR),
-            f"For {size}: a tenth of LoRA's, because every weight moves (Schulman et al. 2025).",
+            f"For {size}: a tenth of the learning rate of LoRA, because all weights are trained "
+            "(Schulman et al. 2025).",
         )
     elif variant is not None and rates is not None:
         low, usual, high = rates
@@ -201,14 +208,14 @@ def _rate(facts: RecipeFacts) -> Iterator[Proposal]:
             facts.train,
             "learning_rate",
             _round(min(high, max(low, usual * by_size))),
-            f"Usual for {variant.title} on {size}: its useful range is {rate_text(low)} to "
-            f"{rate_text(high)}, and the larger the model, the lower.",
+            f"Typical for {variant.title} with {size}. The useful range is {rate_text(low)} "
+            f"to {rate_text(high)}; larger models need lower learning rates.",
         )
     yield Proposal(
         facts.train,
         "lr_scheduler",
         "cosine",
-        "Large steps first and small ones at the end; no other schedule is better in general.",
+        "Large steps at first and small ones at the end; no other scheduler is better in general.",
     )
     if facts.rows:
         short = steps_for(facts.rows) < 300
@@ -216,9 +223,12 @@ def _rate(facts: RecipeFacts) -> Iterator[Proposal]:
             facts.train,
             "warmup_ratio",
             0.1 if short else 0.03,
-            "A short run needs a tenth of its steps until the optimizer knows the gradients' size."
+            (
+                "In a short run, the optimizer needs a tenth of the steps to estimate the magnitude "
+                "of the gradients."
+            )
             if short
-            else "In a long run 3 % of the steps are enough to begin gently.",
+            else "In a long run, 3 % of the steps are enough for the warmup.",
         )
 
 
@@ -239,24 +249,25 @@ def _adapter(facts: RecipeFacts) -> Iterator[Proposal]:
         facts.lora,
         "r",
         r,
-        f"{facts.rows} rows hold what rank {r} can learn; a higher one costs memory and invites learning "
-        "by heart.",
+        f"Rank {r} has enough capacity for {facts.rows} rows; a higher rank needs more "
+        "memory and overfits sooner.",
     )
     alpha = round(2 * math.sqrt(r)) if facts.method == "rslora" else 2 * r
     yield Proposal(
         facts.lora,
         "alpha",
         alpha,
-        "The adapter's scale stays 2, whatever the rank; the learning rate above goes with that.",
+        "The scaling of the adapter stays 2 for any rank; the recommended learning rate "
+        "assumes it.",
     )
     few = facts.rows < SMALL_ROWS
     yield Proposal(
         facts.lora,
         "dropout",
         0.05 if few else 0.0,
-        "With few rows a little dropout keeps the adapter from learning them by heart."
+        "With few rows, a little dropout reduces overfitting."
         if few
-        else "With many rows dropout only slows the training.",
+        else "With many rows, dropout only slows down training.",
     )
 
 
@@ -264,25 +275,28 @@ def _measuring(facts: RecipeFacts) -> Iterator[Proposal]:
     if not facts.rows or not facts.validation_rows:
         return
     yield Proposal(
-        facts.train, "eval_by", "run", "So that evaluations spread over the run, however long."
+        facts.train, "eval_by", "run", "Distributes the evaluations evenly over the run."
     )
     yield Proposal(
-        facts.train, "eval_share", 0.1, "Ten evaluations show where the validation loss turns."
+        facts.train,
+        "eval_share",
+        0.1,
+        "Ten evaluations show where the validation loss starts to rise.",
     )
     again = epochs_for(facts.rows) > 1
     yield Proposal(
         facts.train,
         "keep",
         "best" if again else "last",
-        "Rows are seen several times: the best evaluation may come before the last step."
+        ("Rows are trained on several times, so the best evaluation may come before the last step.")
         if again
-        else "Rows are seen once: the last step has learned most.",
+        else "Rows are trained on once, so the last step is the best.",
     )
     yield Proposal(
         facts.train,
         "early_stopping",
         3 if again else 0,
-        "Three evaluations without a fall mean that it learns by heart."
+        "Three evaluations without improvement indicate overfitting."
         if again
-        else "There is nothing to learn by heart in a single pass.",
+        else "A single epoch is unlikely to overfit.",
     )

@@ -120,7 +120,7 @@ def _about_place(moved: Sequence[ModuleUse]) -> list[str]:
     if still:
         names = ", ".join(parts(still)[:3])
         sentences.append(
-            f"{len(still)} of {len(moved)} layers hardly changed ({names}): excluding them would "
-            "make the adapter smaller."
+            f"{len(still)} of {len(moved)} layers hardly changed ({names}): excluding them "
+            "would make the adapter smaller."
         )
     return sentences

@@ -15,12 +15,11 @@ from studio.node_settings.dataset import DatasetSettings
 
 def unchecked(graph: Graph, registry: Registry, project_dir: Path) -> Iterator[DatasetSettings]:
     """The settings of the Dataset nodes whose rows have not been checked since they changed."""
-    formats = registry.variants["format"]
     for node in graph.nodes:
         node_type = registry.node_type(node.type)
         settings = settings_of(node, node_type) if node_type is not None else None
         if isinstance(settings, DatasetSettings):
-            key = key_of(settings, project_dir, formats)
+            key = key_of(settings, project_dir)
             if key is not None and kept(key) is None:
                 yield settings
 
@@ -46,7 +45,7 @@ def check_all_rows(
         return stopped() or time.monotonic() >= deadline
 
     for settings in unchecked(graph, registry, project_dir):
-        key = key_of(settings, project_dir, formats)  # before reading: newer rows are read again
+        key = key_of(settings, project_dir)  # before reading: newer rows are read again
         checked = check_rows(settings, project_dir, formats, late)
         if stopped():
             return any_kept

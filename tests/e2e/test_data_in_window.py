@@ -132,7 +132,7 @@ def test_import_report_fix_run(session: Session, qtbot: QtBot, tmp_path: Path) -
     press_fix(session, qtbot, "deduplicate", duplicate=None)
     press_fix(session, qtbot, "raise_max_length", cut_answer=None)
     assert document.graph.node("train").settings["max_length"] > MAX_LENGTH
-    assert document.undo_label.startswith("Fix: Raise the max length")
+    assert document.undo_label.startswith("Fix: Raise the maximum length")
 
     window.canvas.setFocus()
     QTest.keyClick(window.canvas, Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)

@@ -44,7 +44,7 @@ def test_findings_name_their_lines_and_a_fix_mends_one(model: Path, tmp_path: Pa
     assert done.out.startswith("30 rows: 24 for training, 6 for validation\n")
     assert "max length 128: 1 row is truncated; 1 answer incomplete" in done.out
     assert "    row 12, rows.jsonl:12: " in done.out
-    assert "    row 21, rows.jsonl:21: UTF-8 that was read as another encoding (“Ã©”)" in done.out
+    assert "    row 21, rows.jsonl:21: UTF-8 decoded with another encoding (“Ã©”)" in done.out
     assert "--fix raise_max_length: " in done.out
     before = project.read_text(encoding="utf-8")
     done = studio("report", project, "--fix", "nonsense")
@@ -74,10 +74,10 @@ def test_data_that_train_nothing_end_with_1_and_block_the_run(model: Path, tmp_p
     assert studio("check", project).code == 0  # nobody has looked at the rows yet
     done = studio("report", project)
     assert (done.code, done.err) == (1, "")
-    assert "✗ None of the 4 rows has a token to train." in done.out
+    assert "✗ None of the 4 rows has trained tokens." in done.out
     done = studio("check", project)
     assert done.code == 2
-    assert "train: Train: the data report says that nothing would be trained" in done.err
+    assert "train: Train: the data report shows that nothing would be trained" in done.err
     done = studio("tokens", project, "--row", 1)  # the rows can still be looked at
     assert (done.code, done.err) == (0, "")
     _project(tmp_path, model, [_chat(f"say {n}", f"it is {n}") for n in range(9)])

@@ -55,14 +55,14 @@ TABLE = [
     Bad("empty.jsonl", b"", "empty_file", ("is empty",)),
     Bad("blank.jsonl", b"\n  \n\n", "no_rows", ("no rows",)),
     Bad("folder.jsonl", lambda p: p.mkdir(), "empty_folder", ("is a folder", "without data files")),
-    Bad("rows.docx", b"abc", "unknown_suffix", (".docx", "known kind")),
-    Bad("rows", b"abc", "unknown_suffix", ("no ending",)),
+    Bad("rows.docx", b"abc", "unknown_suffix", (".docx", "known file type")),
+    Bad("rows", b"abc", "unknown_suffix", ("no suffix",)),
     Bad("cut.jsonl", lines(GOOD, GOOD) + b'{"messages": [', "corrupt_json", ("valid JSON",), 3),
     Bad("two.jsonl", lines(GOOD, '{"a": 1} {"b": 2}'), "corrupt_json", ("Extra data",), 2),
     Bad("single.jsonl", lines("{'text': 'a'}"), "corrupt_json", ("double quotes",), 1),
     Bad("nan.jsonl", lines('{"text": NaN}'), "empty_content", ("NaN",), 1),
     Bad("deep.jsonl", lines("[" * 100_000), "corrupt_json", ("deeply",), 1),
-    Bad("list.jsonl", lines(GOOD, [1, 2]), "not_an_object", ("a list", "not an object"), 2),
+    Bad("list.jsonl", lines(GOOD, [1, 2]), "not_an_object", ("a list", "instead of an object"), 2),
     Bad("null.jsonl", lines(GOOD, "null"), "not_an_object", ("null",), 2),
     Bad("text.jsonl", lines(GOOD, '"hello"'), "not_an_object", ("text",), 2),
     Bad(
@@ -155,7 +155,7 @@ TABLE = [
         "wide.csv", b"prompt,completion\na,b\nc,d,e\n", "wrong_width", ("3 values", "2 columns"), 3
     ),
     Bad("narrow.csv", b"prompt,completion\na\n", "wrong_width", ("1 value,",), 2),
-    Bad("quote.csv", b'prompt,completion\na,b\n"c,d\ne,f\n', "corrupt_csv", ("never ends",), 3),
+    Bad("quote.csv", b'prompt,completion\na,b\n"c,d\ne,f\n', "corrupt_csv", ("not closed",), 3),
     Bad("stray.csv", b'prompt,completion\n"a"b,c\n', "corrupt_csv", ("valid CSV",), 2),
     Bad(
         "embedded.csv", b'prompt,completion\n"a\nb",c\nd,\n', "empty_content", ("“completion”",), 4

@@ -68,7 +68,7 @@ TABLE = [
         "messages",
         talk(ASK, ASK),
         "no_answer",
-        ("none of the 2 messages", "assistant"),
+        ("none of its 2 messages", "assistant"),
     ),
     Bad("only-system", "messages", talk(said("system", "a")), "no_answer", ("assistant",)),
     Bad("no-messages", "messages", talk(), "no_answer", ("0 messages",)),
@@ -87,7 +87,7 @@ TABLE = [
         "messages",
         {"messages": [[ASK, TELL]]},
         "not_messages",
-        ("no object in message 1",),
+        ("not contain an object in message 1",),
     ),
     Bad("text-messages", "messages", {"messages": ["a", "b"]}, "not_messages", ("message 1",)),
     Bad(
@@ -109,7 +109,7 @@ TABLE = [
         "messages",
         talk(ASK, {"role": "assistant"}),
         "missing_column",
-        ("lacks “content”", "message 2"),
+        ("no key “content”", "message 2"),
     ),
     Bad(
         "flag-content",
@@ -185,7 +185,7 @@ TABLE = [
         "messages",
         call(function={"arguments": "{}"}),
         "bad_tool_call",
-        ("name of a tool",),
+        ("name of the tool",),
     ),
     Bad(
         "number-call",
@@ -251,7 +251,7 @@ TABLE = [
         "sharegpt",
         {"conversations": [{"from": "human", "text": "a"}]},
         "missing_column",
-        ("lacks “value”", "from, text"),
+        ("no key “value”", "from, text"),
     ),
     Bad(
         "system-number",
@@ -365,7 +365,7 @@ TABLE = [
         "question_answer",
         {**GOOD["question_answer"], "answer": "C"},
         "bad_answer",
-        ("“C”", "none of its 2 choices"),
+        ("“C”", "not one of its 2 choices"),
     ),
     Bad(
         "other-text",
@@ -469,7 +469,13 @@ TABLE = [
         "bad_label",
         ("a list", "“label”"),
     ),
-    Bad("label-blank", "classification", {"text": "a", "label": " "}, "empty_content", ("blank",)),
+    Bad(
+        "label-blank",
+        "classification",
+        {"text": "a", "label": " "},
+        "empty_content",
+        ("empty label",),
+    ),
     Bad(
         "label-null",
         "classification",
@@ -503,7 +509,7 @@ TABLE = [
         "preference",
         {"chosen": "yes", "rejected": "no"},
         "no_prompt",
-        ("begin differently",),
+        ("start differently",),
     ),
     Bad(
         "ends-early",

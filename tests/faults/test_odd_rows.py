@@ -129,7 +129,7 @@ def test_a_first_row_that_loops_is_told_by_the_check_in_a_fresh_process(tmp_path
         check=False,
     )
     assert ran.returncode == 2
-    assert "line 1 of rows.jsonl cannot be rendered: the template was ended" in ran.stdout
+    assert "line 1 of rows.jsonl cannot be rendered: the template was stopped" in ran.stdout
     assert "Traceback" not in ran.stdout + ran.stderr
 
 

@@ -223,7 +223,7 @@ def test_a_host_that_dies_is_told_once_and_the_next_request_gets_another(
     os.kill(first, signal.SIGKILL)
     reply = heard.get(timeout=WAIT_S)
     assert (reply.kind, reply.data["code"]) == ("error", HOST_ENDED)
-    assert reply.data["sentence"].endswith("has ended (code -9).")
+    assert reply.data["sentence"].endswith("exited with code -9.")
     assert heard.empty()
     assert last(client, "open", **asked(project)).kind == "result"
     assert client.process_id != first

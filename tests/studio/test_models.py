@@ -67,8 +67,8 @@ def test_good_names_have_no_problem(tmp_path: Path) -> None:
     [
         ("", "missing_setting", "no model is chosen"),
         ("starter:gpt5", "unknown_starter", "no starter model called"),
-        ("./nothing", "missing_file", "neither a folder nor a possible hub id"),
-        ("not an id!", "missing_file", "neither a folder nor a possible hub id"),
+        ("./nothing", "missing_file", "neither a folder nor a valid Hub ID"),
+        ("not an id!", "missing_file", "neither a folder nor a valid Hub ID"),
         ("gone.gguf", "missing_file", "there is no file"),
         ("./empty", "not_a_model", "has no config.json"),
         ("./pickled", "pickle_weights", ".bin pickles"),

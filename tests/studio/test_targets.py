@@ -80,7 +80,7 @@ def test_names_stay_short_where_nothing_was_taken_away() -> None:
         ({"layers": "3-1"}, "layers", "“3-1” runs backwards; write 1-3."),
         ({"layers": "0-3/0"}, "layers", "is not a layer range"),
         ({"exclude": "k_proj"}, "exclude", "“k_proj” matches none of the chosen layers."),
-        ({"exclude": "q_proj, v_proj, down_proj"}, "target_modules", "no layer is left"),
+        ({"exclude": "q_proj, v_proj, down_proj"}, "target_modules", "no layers are left"),
         ({"target_modules": "re:q_proj"}, "target_modules", "matches no linear layer"),
         ({"target_modules": "re:("}, "target_modules", "is not a regular expression"),
         ({"rank_pattern": "down_proj"}, "rank_pattern", "is not written as name=number"),
@@ -282,7 +282,7 @@ def test_no_method_complains_of_the_starter_model_at_its_defaults() -> None:
         ("road", {"group_size": 50}, "method_settings.group_size", "50 does not divide"),
         ("gralora", {"blocks": 5}, "method_settings.blocks", "5 does not divide"),
         ("bdlora", {"blocks": 3}, "method_settings.blocks", "3 does not divide"),
-        ("osf", {"kept": 0.001}, "method_settings.kept", "nothing would be kept"),
+        ("osf", {"kept": 0.001}, "method_settings.kept", "no direction would stay frozen"),
         (
             "adamss",
             {"parts": 64, "rank": 4},
@@ -291,7 +291,12 @@ def test_no_method_complains_of_the_starter_model_at_its_defaults() -> None:
         ),
         ("supertuning", {"percent": 0.0001}, "method_settings.percent", "is less than one"),
         ("fourierft", {"frequencies": 999_999}, "method_settings.frequencies", "more than the"),
-        ("adalora", {"target_r": 16}, "method_settings.target_r", "not below the rank 16"),
+        (
+            "adalora",
+            {"target_r": 16},
+            "method_settings.target_r",
+            "not lower than the initial rank 16",
+        ),
     ],
 )
 def test_sizes_that_do_not_fit_the_layers(
@@ -319,7 +324,7 @@ def test_a_setting_without_effect_is_a_warning() -> None:
 def test_quantized_bases_are_refused_with_the_reason(quantization: str) -> None:
     (found,) = problems(LoraSettings(method="pissa"), quantization=quantization)
     assert (found.field, found.code) == ("method", "method_quantization")
-    assert "begins with directions of the base's own weights" in found.sentence
+    assert "initialized from directions of the base weights" in found.sentence
     assert problems(LoraSettings(method="lora"), quantization=quantization) == []
 
 
@@ -328,7 +333,7 @@ def test_a_merge_of_what_cannot_be_merged_is_a_problem_before_the_run() -> None:
     context = CheckContext("m", "Merge", Path(), upstream=upstream, variants=REGISTRY.variants)
     (found,) = merge.check(MergeSettings(), context)
     assert (found.code, found.blocks) == ("cannot_merge", True)
-    assert "act on a part of the text only" in found.sentence
+    assert "active in a part of the text only" in found.sentence
 
 
 @pytest.mark.parametrize("method", ["dora", "vera", "pissa"])
@@ -359,7 +364,7 @@ def test_tokens_to_train_are_named_by_text_or_id(tmp_path: Path) -> None:
     assert value.trained_tokens == [1, 2, 263]
     assert "“<|im_end|>” (2)" in recorder.named("Notice")[0].get("sentence")
     for text, said in (
-        ("cat", "“cat” is not a single token of this model: it is made of 3"),
+        ("cat", "“cat” is not a single token of this model: it consists of 3 tokens"),
         ("264", "no token 264"),
     ):
         with pytest.raises(StudioError, match=said) as caught:

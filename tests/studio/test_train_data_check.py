@@ -63,7 +63,7 @@ def test_a_custom_template_must_be_there_and_well_written(tmp_path: Path) -> Non
     (empty,) = problems(tmp_path, chat_template="custom")
     (wrong,) = problems(tmp_path, chat_template="custom", custom_template="a\n{% for m in %}")
     assert (empty.field, empty.blocks) == ("custom_template", True)
-    assert "has a mistake in line 2" in wrong.sentence
+    assert "has a syntax error in line 2" in wrong.sentence
     assert problems(tmp_path, chat_template="custom", custom_template="{{ messages }}") == []
 
 

@@ -20,7 +20,7 @@ from ui.style.widgets import child_items, top_items
 
 MIME = "application/x-lora-studio-node-type"
 ROW_PX = 30
-_AROUND_TITLE_PX, _MARGIN_PX = 40, 8
+_AROUND_TITLE_PX, _MARGIN_PX = 56, 8
 CATEGORIES = ("Data", "Model", "Training", "Result")
 _TYPE_ID = Qt.ItemDataRole.UserRole
 

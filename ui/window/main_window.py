@@ -131,8 +131,6 @@ class MainWindow(QMainWindow):
     def _make_tabs(self) -> QTabWidget:
         tabs = QTabWidget(self)
         tabs.setDocumentMode(True)
-        tabs.setUsesScrollButtons(False)
-        tabs.setElideMode(Qt.TextElideMode.ElideNone)
         tabs.tabBar().setDrawBase(False)
         self._curves_place = QWidget(self)
         self._curves_column = QVBoxLayout(self._curves_place)

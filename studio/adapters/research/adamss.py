@@ -37,19 +37,26 @@ class AdamssSettings(Settings):
     directions: int = setting(
         100,
         "Directions",
-        "Main directions of each weight that make the basis. 50 to 500; more than a layer "
-        "has are taken as all.",
+        "Number of principal directions of each weight that form the basis. "
+        "Typical values are 50 to 500; layers with fewer directions use all of "
+        "them.",
         ge=1,
         le=8192,
         log_scale=True,
     )
     parts: int = setting(
-        5, "Groups", "Groups that the outputs of each layer are sorted into. 3 to 10.", ge=1, le=64
+        5,
+        "Groups",
+        "Number of groups into which the outputs of each layer are divided. "
+        "Typical values are 3 to 10.",
+        ge=1,
+        le=64,
     )
     rank: int = setting(
         1,
-        "Rank of a group",
-        "Rank of the change in each group. 1 to 4; the saved LoRA has groups × this.",
+        "Group rank",
+        "Rank of the change in each group. Typical values are 1 to 4. The rank of "
+        "the saved LoRA is the number of groups times this value.",
         ge=1,
         le=64,
     )
@@ -94,13 +101,15 @@ def _fits(node: Any, own: Any, layers: Sequence[LinearModule]) -> Iterable[tuple
     if small is not None:
         yield (
             "method_settings.parts",
-            f"{own.parts} groups of rank {own.rank} need more than the {small.width_out} outputs of "
-            f"{small.name}.",
+            f"{own.parts} groups of rank {own.rank} need more than the {small.width_out} outputs of {small.name}.",
         )
         return
     basis = next((m for m in layers if min(own.directions, m.width_in) < own.rank), None)
     if basis is not None:
-        yield "method_settings.rank", f"{own.rank} is more than the directions of {basis.name}."
+        yield (
+            "method_settings.rank",
+            f"{own.rank} exceeds the number of directions of {basis.name}.",
+        )
 
 
 def _refuse_biases(base: Any, config: Any, facts: TrainingFacts) -> None:
@@ -112,11 +121,11 @@ def _refuse_biases(base: Any, config: Any, facts: TrainingFacts) -> None:
         wanted = any(matches(name, t) for t in config.target_modules)
         if wanted and getattr(module, "bias", None) is not None:
             raise StudioError(
-                f"AdaMSS cannot be put on layers with a bias, such as {name}.",
-                title="Method and layers do not go together",
+                f"AdaMSS does not support layers with a bias, such as {name}.",
+                title="Method and layers are incompatible",
                 code="method_layers",
                 field="method",
-                hint="Choose layers without one, often those of the feed-forward, or choose LoRA.",
+                hint="Choose layers without a bias, often those of the MLP, or choose LoRA.",
             )
 
 
@@ -138,10 +147,11 @@ def _restore(model: Any, tensors: dict[str, Any], values: dict[str, Any]) -> Non
         kept = tensors.get(f"{name}.groups")
         if kept is None or not kept.equal(layer.scatter_index["default"].cpu()):
             raise StudioError(
-                f"The checkpoint's groups of {name} are not those that this machine finds.",
+                f"The groups of {name} in the checkpoint differ from those computed on this "
+                "machine.",
                 title="The checkpoint cannot be used",
                 code="checkpoint_mismatch",
-                hint="Continue on the machine where the training began, or train anew.",
+                hint="Resume on the machine on which the training started, or start a new run.",
             )
 
 
@@ -167,10 +177,11 @@ VARIANT = Variant(
     title="AdaMSS",
     order=560,
     settings=AdamssSettings,
-    help="Sorts the outputs of each layer into groups and trains a small pair for each, inside the base's "
-    "main directions. Not on layers with a bias, and on a float32 base only. Saved as a plain LoRA. "
-    "When to use it: every layer with a tenth of LoRA's trained parameters. "
-    "Zheng et al. 2025, openreview.net/forum?id=8ZdWmpYxT0.",
+    help="Divides the outputs of each layer into groups and trains a small LoRA for "
+    "each, within the principal directions of the base weight. Requires layers "
+    "without a bias and a float32 base. Saved as a plain LoRA. When to use it: "
+    "all layers with a tenth of the parameters of LoRA. Zheng et al. 2025, "
+    "openreview.net/forum?id=8ZdWmpYxT0.",
     payload=LoraMethod(
         _build,
         # 5e-4 to 1e-2 in the paper (table 19).
@@ -183,7 +194,7 @@ VARIANT = Variant(
         saved_as="LoRA",
         dtypes=("float32",),
         paper="openreview.net/forum?id=8ZdWmpYxT0",
-        why_not_quantized="the main directions of quantized weights cannot be computed",
+        why_not_quantized="the principal directions of quantized weights cannot be computed",
         hooks=Hooks(prepare=_refuse_biases, state=_state, restore=_restore, save=_save),
     ),
 )

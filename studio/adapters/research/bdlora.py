@@ -39,8 +39,9 @@ class BdloraSettings(Settings):
     blocks: int = setting(
         2,
         "Blocks",
-        "Blocks of the diagonal: the number of GPUs that the model will be served on. It must "
-        "divide the rank and the widths of every chosen layer. 1 is a plain LoRA.",
+        "Number of diagonal blocks: the number of GPUs that will serve the model. "
+        "It must divide the rank and the widths of every adapted layer. 1 is a "
+        "plain LoRA.",
         ge=1,
         le=64,
     )
@@ -73,7 +74,13 @@ def _fits(node: Any, own: Any, layers: Sequence[LinearModule]) -> Iterable[tuple
         last = layer.name.rpartition(".")[2]
         twin = next((n for n in names if n in last and by_rows(n) != by_rows(last)), None)
         if twin is not None:
-            yield "method", f"BD-LoRA cannot tell {last} from {twin}, which is split the other way."
+            yield (
+                "method",
+                (
+                    f"BD-LoRA cannot distinguish {last} from {twin}, which is split along the other "
+                    "dimension."
+                ),
+            )
             return
         split, side = (layer.width_in, "inputs") if by_rows(last) else (layer.width_out, "outputs")
         if split % own.blocks:
@@ -90,9 +97,10 @@ VARIANT = Variant(
     title="BD-LoRA",
     order=540,
     settings=BdloraSettings,
-    help="LoRA whose A or B is block-diagonal, so that a server with several GPUs needs no traffic for it. "
-    "Smaller than LoRA at the same rank. When to use it: many adapters served on several "
-    "GPUs at once. Wang et al. 2025, arXiv:2510.23346.",
+    help="LoRA with a block-diagonal A or B, so that a server with several GPUs "
+    "needs no communication for it. Smaller than LoRA at the same rank. When "
+    "to use it: many adapters served on several GPUs. Wang et al. 2025, "
+    "arXiv:2510.23346.",
     payload=LoraMethod(
         _build,
         research=True,
@@ -100,6 +108,6 @@ VARIANT = Variant(
         quantized=(),
         paper="arXiv:2510.23346",
         fits=_fits,
-        why_not_quantized="PEFT would train a plain LoRA there without a word",
+        why_not_quantized="PEFT would silently train a plain LoRA there",
     ),
 )

@@ -18,9 +18,10 @@ VARIANT = Variant(
     id="beft",
     title="BEFT",
     order=590,
-    help="Adds one trained number to each output of the chosen layers. When to use it: a few "
-    "dozen rows. The paper adapts the value projections alone (v_proj as target modules), at a learning "
-    "rate of 1e-3 to 1e-2. It cannot be merged. arXiv:2509.15974.",
+    help="Trains a bias for each output of the target modules. When to use it: a "
+    "few dozen rows. The paper adapts only the value projections (v_proj as "
+    "target modules), with a learning rate of 1e-3 to 1e-2. It cannot be "
+    "merged. arXiv:2509.15974.",
     payload=LoraMethod(
         _build,
         # 1e-3 to 1e-2 in the paper.
@@ -29,6 +30,7 @@ VARIANT = Variant(
         transposed=False,
         paper="arXiv:2509.15974",
         uses=frozenset(),
-        cannot_merge="they add biases, and most models' layers have none that they could be added to",
+        cannot_merge="they add biases, and the layers of most models have no bias to merge them "
+        "into",
     ),
 )

@@ -18,7 +18,7 @@ class C3aSettings(Settings):
     block_size: int = setting(
         64,
         "Block size",
-        "It must divide the widths of every chosen layer. Smaller: more parameters.",
+        "It must divide the widths of every adapted layer. Smaller blocks have more parameters.",
         ge=1,
         le=8192,
         log_scale=True,
@@ -46,8 +46,9 @@ VARIANT = Variant(
     title="C3A",
     order=360,
     settings=C3aSettings,
-    help="Adds block-circulant matrices: full rank from few parameters. When to use it: "
-    "a task that needs high rank in a small file. Chen et al. 2024, arXiv:2407.19342.",
+    help="Adds block-circulant matrices, which have full rank with few parameters. "
+    "When to use it: a task that needs a high rank in a small file. Chen et "
+    "al. 2024, arXiv:2407.19342.",
     payload=LoraMethod(
         _build,
         # 3e-1 in PEFT's method comparison.

@@ -20,7 +20,7 @@ def count_setting(default: int) -> Any:
     return setting(
         default,
         "Coefficients",
-        "Trained numbers a layer, at most its entries.",
+        "Number of trained coefficients per layer, at most the number of its weights.",
         ge=1,
         le=1_000_000,
         log_scale=True,
@@ -29,13 +29,18 @@ def count_setting(default: int) -> Any:
 
 def scale_setting(default: float) -> Any:
     """The factor of the change."""
-    return setting(default, "Scale", "What the change is multiplied with.", gt=0.0, le=10000.0)
+    return setting(default, "Scale", "Scaling of the change.", gt=0.0, le=10000.0)
 
 
 def seed_setting() -> Any:
     """The seed of the positions."""
     return setting(
-        777, "Location seed", "Which coefficients are trained.", ge=0, le=2**31 - 1, advanced=True
+        777,
+        "Coefficient seed",
+        "Seed for selecting the trained coefficients.",
+        ge=0,
+        le=2**31 - 1,
+        advanced=True,
     )
 
 

@@ -16,8 +16,8 @@ class DeftSettings(Settings):
     projection: Literal["relu", "qr"] = setting(
         "relu",
         "Projection",
-        "How the part is taken out. ReLU is quick; QR takes out exactly the "
-        "directions of P, and computes a decomposition in every step.",
+        "How the part is removed. ReLU is fast. QR removes exactly the directions "
+        "of P, and computes a decomposition in every step.",
         choice_labels={"relu": "ReLU", "qr": "Orthogonal (QR)"},
     )
 
@@ -40,9 +40,9 @@ VARIANT = Variant(
     title="DEFT",
     order=470,
     settings=DeftSettings,
-    help="Takes a low-rank part out of the weight and puts a trained one in its place. When "
-    "to use it: to learn something new and forget little; proven on images. Kumar et al. 2025, "
-    "arXiv:2509.22793.",
+    help="Removes a low-rank part of the weight and replaces it with a trained one. "
+    "When to use it: to learn something new with little forgetting; evaluated "
+    "on images. Kumar et al. 2025, arXiv:2509.22793.",
     payload=LoraMethod(
         _build,
         # 3e-4 in PEFT's example.
@@ -51,6 +51,7 @@ VARIANT = Variant(
         quantized=(),
         paper="arXiv:2509.22793",
         uses=frozenset({"r", "alpha", "dropout"}),
-        why_not_quantized="its start is a product of the weight itself, which is packed there",
+        why_not_quantized="its initialization is a product with the weight itself, which is packed "
+        "there",
     ),
 )

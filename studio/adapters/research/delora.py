@@ -16,8 +16,9 @@ class DeloraSettings(Settings):
     strength: int = setting(
         1,
         "Bound",
-        "Start of the length that the change may have. Larger bounds learn sooner and diverge "
-        "sooner: 15 did on a model of 135 M at every rate tried.",
+        "Initial bound on the norm of the change. Larger bounds learn and diverge "
+        "sooner: with 15, a model with 135 M parameters diverged at every learning "
+        "rate tried.",
         ge=1,
         le=1000,
     )
@@ -41,8 +42,9 @@ VARIANT = Variant(
     title="DeLoRA",
     order=410,
     settings=DeloraSettings,
-    help="LoRA whose change has a bounded, trained length. When to use it: when training "
-    "diverges or forgets. Bini et al. 2025, arXiv:2503.18225.",
+    help="LoRA whose change has a bounded, trained norm. When to use it: if "
+    "training diverges or the model forgets. Bini et al. 2025, "
+    "arXiv:2503.18225.",
     payload=LoraMethod(
         _build,
         # 1e-3 in PEFT's method comparison, 3e-3 in PEFT's example.

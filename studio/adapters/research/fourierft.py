@@ -36,8 +36,9 @@ VARIANT = Variant(
     title="FourierFT",
     order=340,
     settings=FourierftSettings,
-    help="Trains a few Fourier coefficients of each layer's change. When to use it: very "
-    "small files; the learning rate is 10 to 100 times LoRA's. Gao et al. 2024, arXiv:2405.03003.",
+    help="Trains a few Fourier coefficients of the change of each layer. When to "
+    "use it: very small files. The learning rate is 10 to 100 times that of "
+    "LoRA. Gao et al. 2024, arXiv:2405.03003.",
     payload=LoraMethod(
         _build,
         # 1e-3 to 1e-1 in the paper.

@@ -15,23 +15,24 @@ class GloraSettings(Settings):
 
     weight: Literal["lora", "vector", "constant"] = setting(
         "lora",
-        "Paths of the weight",
-        "Form of A, which scales the weight, and of B, which is added. Low "
-        "rank: twice a LoRA's parameters. A vector: one number for each output.",
-        choice_labels={"lora": "Low rank", "vector": "Vector", "constant": "One number"},
+        "Weight terms",
+        "Form of A, which scales the weight, and of B, which is added to it. Low "
+        "rank has twice the parameters of LoRA; a vector has one value per output.",
+        choice_labels={"lora": "Low rank", "vector": "Vector", "constant": "Scalar"},
     )
     coupling: Literal["lora", "vector", "none"] = setting(
         "lora",
         "Weight to bias",
-        "Form of C: W C is added to the bias. Only in layers with a bias.",
+        "Form of C: W C is added to the bias. Applies to layers with a bias.",
         choice_labels={"lora": "Low rank", "vector": "Vector", "none": "None"},
         advanced=True,
     )
     bias: Literal["vector", "constant", "none"] = setting(
         "constant",
-        "Paths of the bias",
-        "Form of D, which scales the bias, and of E, which is added. Only in layers with a bias.",
-        choice_labels={"vector": "Vector", "constant": "One number", "none": "None"},
+        "Bias terms",
+        "Form of D, which scales the bias, and of E, which is added to it. Applies "
+        "to layers with a bias.",
+        choice_labels={"vector": "Vector", "constant": "Scalar", "none": "None"},
         advanced=True,
     )
 
@@ -54,9 +55,10 @@ VARIANT = Variant(
     title="GLoRA",
     order=490,
     settings=GloraSettings,
-    help="Scales the weight entry by entry and adds to it, each by a product of low rank, and changes the "
-    "bias where there is one. When to use it: a task that needs more than adding. Chavan et "
-    "al. 2023, arXiv:2306.07967.",
+    help="Scales the weight elementwise and adds to it, with a low-rank product for "
+    "each, and changes the bias, if there is one. When to use it: a task for "
+    "which an added matrix is not sufficient. Chavan et al. 2023, "
+    "arXiv:2306.07967.",
     payload=LoraMethod(
         _build,
         # 5e-4 in PEFT's method comparison, 3e-4 in PEFT's example.
@@ -66,6 +68,6 @@ VARIANT = Variant(
         quantized=(),
         paper="arXiv:2306.07967",
         uses=frozenset({"r"}),
-        why_not_quantized="it scales the entries of the weight, which are packed there",
+        why_not_quantized="it scales the elements of the weight, which are packed there",
     ),
 )

@@ -18,7 +18,7 @@ class GraloraSettings(Settings):
     blocks: int = setting(
         2,
         "Blocks",
-        "Blocks a side; they must divide the rank and the widths of every chosen layer.",
+        "Number of blocks per side. It must divide the rank and the widths of every adapted layer.",
         ge=1,
         le=64,
     )
@@ -47,8 +47,9 @@ VARIANT = Variant(
     title="GraLoRA",
     order=420,
     settings=GraloraSettings,
-    help="Cuts each weight into k × k blocks with a small LoRA each. When to use it: "
-    "ranks of 64 and more, where LoRA stops gaining. Jung et al. 2025, arXiv:2505.20355.",
+    help="Divides each weight into k × k blocks with a small LoRA each. When to use "
+    "it: ranks of 64 and more, where LoRA stops improving. Jung et al. 2025, "
+    "arXiv:2505.20355.",
     payload=LoraMethod(
         _build,
         # 2e-4 in PEFT's method comparison.

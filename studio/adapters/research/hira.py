@@ -24,8 +24,9 @@ VARIANT = Variant(
     id="hira",
     title="HiRA",
     order=430,
-    help="Multiplies the weight, entry by entry, with B A: high rank at LoRA's size. "
-    "When to use it: a task that needs more rank than LoRA gives. Huang et al. 2025, ICLR.",
+    help="Multiplies the weight elementwise with B A, which gives a high rank at "
+    "the size of LoRA. When to use it: a task that needs a higher rank than "
+    "LoRA provides. Huang et al. 2025, ICLR.",
     payload=LoraMethod(
         _build,
         # 4.5e-3 in PEFT's method comparison, 3e-4 in PEFT's example.

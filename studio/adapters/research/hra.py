@@ -16,7 +16,7 @@ class HraSettings(Settings):
     orthogonal: bool = setting(
         False,
         "Orthogonal reflections",
-        "Make the reflections orthogonal to each other; slower.",
+        "Keep the reflections orthogonal to each other, which is slower.",
         advanced=True,
     )
 
@@ -37,8 +37,9 @@ VARIANT = Variant(
     title="HRA",
     order=320,
     settings=HraSettings,
-    help="Rotates the weights by r reflections. Slow, and needs much memory. When to use "
-    "it: like OFT, with a rank to choose. Yuan et al. 2024, arXiv:2405.17484.",
+    help="Rotates the weights by r reflections. Slow, and needs much memory. When "
+    "to use it: as an alternative to OFT with a selectable rank. Yuan et al. "
+    "2024, arXiv:2405.17484.",
     payload=LoraMethod(
         _build,
         research=True,

@@ -18,8 +18,9 @@ VARIANT = Variant(
     id="mica",
     title="MiCA",
     order=310,
-    help="Writes only into the base's least used directions, and trains A alone. When to "
-    "use it: to keep what the model knows. arXiv:2604.01694.",
+    help="Trains only A, and writes only into the least used directions of the base "
+    "weights. When to use it: to preserve the knowledge of the model. "
+    "arXiv:2604.01694.",
     payload=LoraMethod(
         _build,
         research=True,

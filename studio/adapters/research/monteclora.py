@@ -23,24 +23,26 @@ class MontecloraSettings(Settings):
     samples: int = setting(
         4,
         "Samples",
-        "Draws whose weighted mean is one A. 2 to 16; more make it smoother and slower, and "
-        "need memory for as many copies of A.",
+        "Number of samples that are averaged to one A. Typical values are 2 to 16. "
+        "More samples are smoother and slower, and each needs memory for a copy of "
+        "A.",
         ge=2,
         le=64,
     )
     spread: float = setting(
         3e-4,
         "Spread",
-        "What the drawn noise is multiplied with. 1e-5 to 1e-2; A's own entries are some "
-        "hundredths.",
+        "Scaling of the sampled noise. Typical values are 1e-5 to 1e-2; the "
+        "elements of A are of the order of 1e-2.",
         gt=0.0,
         le=1.0,
         log_scale=True,
     )
     prior: float = setting(
         1e-5,
-        "Weight of the prior",
-        "Weight of the term that keeps the spread from vanishing. 1e-6 to 1e-3; 0 switches it off.",
+        "Prior weight",
+        "Weight of the regularization that keeps the spread above zero. Typical "
+        "values are 1e-6 to 1e-3; 0 disables it.",
         ge=0.0,
         le=1.0,
         advanced=True,
@@ -101,9 +103,9 @@ VARIANT = Variant(
     title="MonteCLoRA",
     order=550,
     settings=MontecloraSettings,
-    help="LoRA that draws A anew around its mean at each training step, with a trained spread. Saved as a "
-    "plain LoRA. When to use it: few or noisy rows, where LoRA's result hangs on the "
-    "learning rate. arXiv:2411.04358.",
+    help="LoRA that samples A around its mean at each training step, with a trained "
+    "spread. Saved as a plain LoRA. When to use it: few or noisy rows, for "
+    "which LoRA is sensitive to the learning rate. arXiv:2411.04358.",
     payload=LoraMethod(
         _build,
         # 2e-4 in PEFT's example.
@@ -113,7 +115,7 @@ VARIANT = Variant(
         quantized=(),
         paper="arXiv:2411.04358",
         saved_as="LoRA",
-        why_not_quantized="PEFT would train a plain LoRA there without a word",
+        why_not_quantized="PEFT would silently train a plain LoRA there",
         hooks=Hooks(initialise=_initialise, restore=_restore, penalty=_penalty, save=_save),
     ),
 )

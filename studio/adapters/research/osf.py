@@ -25,10 +25,10 @@ class OsfSettings(Settings):
 
     kept: float = setting(
         0.9,
-        "Kept directions",
-        "Share of each weight's singular directions that stay as they are, the "
-        "strongest first. 0.9 trains about a fifth as many numbers as a square layer has, 0.5 about as many "
-        "as it has.",
+        "Frozen directions",
+        "Fraction of the singular directions of each weight that stay frozen, "
+        "largest first. For a square layer, 0.9 trains about a fifth of its number "
+        "of parameters, and 0.5 about as many as it has.",
         ge=0.001,
         le=0.999,
         step=0.05,
@@ -52,7 +52,10 @@ def _fits(node: Any, own: Any, layers: Sequence[LinearModule]) -> Iterable[tuple
         if int(most * own.kept) < 1:
             yield (
                 "method_settings.kept",
-                f"{own.kept:g} of the {most} directions of {layer.name} is none: nothing would be kept.",
+                (
+                    f"{own.kept:g} of the {most} directions of {layer.name} is less than one, so no direction would "
+                    "stay frozen."
+                ),
             )
             return
 
@@ -83,10 +86,11 @@ VARIANT = Variant(
     title="OSF",
     order=520,
     settings=OsfSettings,
-    help="Trains the weakest singular directions of each weight directly and projects the gradient away "
-    "from the strongest, which stay. Saved as a plain LoRA of twice the trained directions, which is large. "
-    "On a float32 base only. When to use it: one task after another without forgetting the "
-    "first. Nayak et al. 2025, arXiv:2504.07097.",
+    help="Trains the smallest singular directions of each weight and projects the "
+    "gradient away from the largest, which stay frozen. Saved as a plain LoRA "
+    "of twice the trained directions, which is large. Requires a float32 base. "
+    "When to use it: several tasks in sequence without forgetting the first. "
+    "Nayak et al. 2025, arXiv:2504.07097.",
     payload=LoraMethod(
         _build,
         # 5e-6 to 3e-4 in PEFT's documentation.

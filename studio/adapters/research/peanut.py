@@ -16,19 +16,20 @@ class PeanutSettings(Settings):
     depth: int = setting(
         0,
         "Inner layers",
-        "Pairs of r × r layers between A and B. 0 to 3; deeper learns more and is slower.",
+        "Number of pairs of r × r layers between A and B. Typical values are 0 to "
+        "3; deeper networks learn more and are slower.",
         ge=0,
         le=8,
     )
     activation: Literal["relu", "silu", "gelu", "tanh"] = setting(
         "relu",
         "Activation",
-        "The non-linear function between the layers. ReLU is the paper's.",
+        "Activation function between the layers. The paper uses ReLU.",
         advanced=True,
         choice_labels={"relu": "ReLU", "silu": "SiLU", "gelu": "GELU", "tanh": "Tanh"},
     )
     scaling: float = setting(
-        1.0, "Scale", "What the change is multiplied with.", gt=0.0, le=100.0, log_scale=True
+        1.0, "Scale", "Scaling of the change.", gt=0.0, le=100.0, log_scale=True
     )
 
 
@@ -50,9 +51,10 @@ VARIANT = Variant(
     title="PEANuT",
     order=460,
     settings=PeanutSettings,
-    help="A small network turns the weight itself into its change, which need not be linear. Slower than "
-    "LoRA, and it keeps a copy of each chosen weight in memory. When to use it: very few "
-    "parameters, where LoRA of rank 1 or 2 learns too little. Zhong et al. 2024, arXiv:2410.01870.",
+    help="Computes the change from the weight itself with a small, nonlinear "
+    "network. Slower than LoRA, and needs memory for a copy of each adapted "
+    "weight. When to use it: very few parameters, if LoRA of rank 1 or 2 "
+    "learns too little. Zhong et al. 2024, arXiv:2410.01870.",
     payload=LoraMethod(
         _build,
         # 1e-4 in PEFT's example.
@@ -62,6 +64,6 @@ VARIANT = Variant(
         quantized=(),
         paper="arXiv:2410.01870",
         uses=frozenset({"r"}),
-        why_not_quantized="it computes the change out of the weight itself, which is packed there",
+        why_not_quantized="it computes the change from the weight itself, which is packed there",
     ),
 )

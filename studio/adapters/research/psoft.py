@@ -39,8 +39,9 @@ VARIANT = Variant(
     id="psoft",
     title="PSOFT",
     order=450,
-    help="Rotates the weights inside their r main directions. Saved as a LoRA of the same rank. "
-    "When to use it: like OFT, with far fewer parameters. arXiv:2505.11235.",
+    help="Rotates the weights within their r principal directions. Saved as a LoRA "
+    "of the same rank. When to use it: as an alternative to OFT with far fewer "
+    "parameters. arXiv:2505.11235.",
     payload=LoraMethod(
         _build,
         # 5e-4 in PEFT's example.

@@ -16,7 +16,7 @@ class RandloraSettings(Settings):
     rank: int = setting(
         32,
         "Basis rank",
-        "Rank of each random basis. Smaller: more bases and more parameters.",
+        "Rank of each random basis. Smaller values give more bases and more parameters.",
         ge=1,
         le=1024,
         log_scale=True,
@@ -24,7 +24,7 @@ class RandloraSettings(Settings):
     strength: int = setting(
         640,
         "Strength",
-        "What the sum is multiplied with; 20 times the rank is usual.",
+        "Scaling of the sum. A typical value is 20 times the rank.",
         ge=1,
         le=65536,
     )
@@ -52,8 +52,9 @@ VARIANT = Variant(
     title="RandLoRA",
     order=370,
     settings=RandloraSettings,
-    help="Sums many fixed random bases with trained scales: full rank. Large files. When "
-    "to use it: when LoRA's rank is not enough. Albert et al. 2025, arXiv:2502.00987.",
+    help="Sums many fixed random bases with trained scales, which gives full rank. "
+    "Large files. When to use it: if the rank of LoRA is not sufficient. "
+    "Albert et al. 2025, arXiv:2502.00987.",
     payload=LoraMethod(
         _build,
         # 3e-4 in PEFT's example, 1e-4 in PEFT's method comparison.

@@ -11,9 +11,9 @@ VARIANT = Variant(
     id="riemannian",
     title="Riemannian LoRA",
     order=120,
-    help="LoRA whose gradients are scaled by r × r matrices, so that A and B learn alike at any size. "
-    "When to use it: when the learning rate of LoRA is hard to find. Zhang and Pilanci 2024, "
-    "arXiv:2402.02347.",
+    help="LoRA whose gradients are preconditioned by r × r matrices, so that A and "
+    "B learn equally fast at any scale. When to use it: if the learning rate "
+    "of LoRA is difficult to tune. Zhang and Pilanci 2024, arXiv:2402.02347.",
     payload=LoraMethod(
         lora_config,
         # 1e-4 in PEFT's method comparison.

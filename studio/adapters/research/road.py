@@ -18,14 +18,14 @@ class RoadSettings(Settings):
     variant: Literal["road_1", "road_2", "road_4"] = setting(
         "road_1",
         "Variant",
-        "How many numbers a pair has: 1, 2 or 4.",
+        "Number of trained values per pair of outputs: 1, 2 or 4.",
         choice_labels={"road_1": "RoAd 1", "road_2": "RoAd 2", "road_4": "RoAd 4"},
     )
     group_size: int = setting(
         64,
         "Group size",
-        "Even; it must divide the outputs of every chosen layer. It changes nothing "
-        "but which outputs make a pair.",
+        "An even number that divides the output width of every adapted layer. It "
+        "only determines which outputs form a pair.",
         ge=2,
         le=4096,
         advanced=True,
@@ -48,8 +48,8 @@ VARIANT = Variant(
     title="RoAd",
     order=400,
     settings=RoadSettings,
-    help="Rotates and scales pairs of outputs. Tiny. When to use it: many small adapters "
-    "on one base. Liao and Monz 2024, arXiv:2409.00119.",
+    help="Rotates and scales pairs of outputs. Very few parameters. When to use it: "
+    "many small adapters on one base. Liao and Monz 2024, arXiv:2409.00119.",
     payload=LoraMethod(
         _build,
         # 1e-3 in PEFT's method comparison and example.

@@ -14,7 +14,12 @@ class ShiraSettings(Settings):
     """Settings of SHiRA."""
 
     seed: int = setting(
-        0, "Entry seed", "Which entries are trained.", ge=0, le=2**31 - 1, advanced=True
+        0,
+        "Element seed",
+        "Seed for selecting the trained elements.",
+        ge=0,
+        le=2**31 - 1,
+        advanced=True,
     )
 
 
@@ -29,8 +34,9 @@ VARIANT = Variant(
     title="SHiRA",
     order=380,
     settings=ShiraSettings,
-    help="Trains a few scattered entries of each weight, as many as a LoRA of that rank. "
-    "When to use it: adapters that are switched often. Bhardwaj et al. 2024, arXiv:2406.13175.",
+    help="Trains a few scattered elements of each weight, as many as a LoRA of that "
+    "rank. When to use it: adapters that are switched often. Bhardwaj et al. "
+    "2024, arXiv:2406.13175.",
     payload=LoraMethod(
         _build,
         # 3e-4 in PEFT's method comparison.

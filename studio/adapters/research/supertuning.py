@@ -17,9 +17,9 @@ class SupertuningSettings(Settings):
 
     percent: float = setting(
         1.0,
-        "Trained entries",
-        "Share of each weight's entries that is trained. 0.1 to 5 is usual; 1 is "
-        "the paper's. Each needs its place in the file too.",
+        "Trained elements",
+        "Percentage of the elements of each weight that is trained. Typical values "
+        "are 0.1 to 5; the paper uses 1. The file also stores their positions.",
         unit="%",
         gt=0.0,
         le=50.0,
@@ -27,16 +27,17 @@ class SupertuningSettings(Settings):
     )
     which: Literal["largest", "smallest"] = setting(
         "largest",
-        "Entries",
-        "Which entries of a weight. Which is better depends on the model and the task.",
+        "Elements",
+        "Which elements of a weight are trained. The better choice depends on the "
+        "model and the task.",
         choice_labels={"largest": "Largest", "smallest": "Smallest"},
         advanced=True,
     )
     with_lora: bool = setting(
         False,
-        "With a LoRA",
-        "Trains a LoRA of the node's rank, alpha and dropout beside the entries (the "
-        "paper's Supra). Off: rank, alpha and dropout do not matter.",
+        "Add a LoRA",
+        "Also train a LoRA with the rank, alpha and dropout of the node (Supra in "
+        "the paper). If off, rank, alpha and dropout have no effect.",
     )
 
 
@@ -68,7 +69,7 @@ def _fits(node: Any, own: Any, layers: Sequence[LinearModule]) -> Iterable[tuple
         if trained_entries(layer.width_in, layer.width_out, own.percent) < 1:
             yield (
                 "method_settings.percent",
-                f"{own.percent:g} % of the {layer.parameters} entries of {layer.name} is less than one.",
+                f"{own.percent:g} % of the {layer.parameters} elements of {layer.name} is less than one.",
             )
             return
 
@@ -79,9 +80,9 @@ VARIANT = Variant(
     title="Super-Tuning",
     order=530,
     settings=SupertuningSettings,
-    help="Trains the largest entries of each weight, one in a hundred, and nothing else. "
-    "When to use it: a sharp change of few numbers. While it trains, each chosen layer holds a changed "
-    "copy of its weight. arXiv:2607.09287.",
+    help="Trains only the largest elements of each weight, one in a hundred. When "
+    "to use it: a targeted change of few parameters. During training, each "
+    "adapted layer holds a modified copy of its weight. arXiv:2607.09287.",
     payload=LoraMethod(
         _build,
         # 1e-4 in PEFT's example.
@@ -92,6 +93,6 @@ VARIANT = Variant(
         paper="arXiv:2607.09287",
         uses=frozenset({"r", "alpha", "dropout"}),
         fits=_fits,
-        why_not_quantized="single entries of quantized weights cannot be changed",
+        why_not_quantized="single elements of quantized weights cannot be changed",
     ),
 )

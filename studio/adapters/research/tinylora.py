@@ -14,9 +14,11 @@ class TinyloraSettings(Settings):
     """Settings of TinyLoRA."""
 
     rank: int = setting(
-        2, "Directions", "Singular directions of the base that are used.", ge=1, le=64
+        2, "Directions", "Number of singular directions of the base weights to use.", ge=1, le=64
     )
-    numbers: int = setting(64, "Numbers", "Trained numbers a layer.", ge=1, le=4096, log_scale=True)
+    numbers: int = setting(
+        64, "Values per layer", "Number of trained values per layer.", ge=1, le=4096, log_scale=True
+    )
     seed: int = setting(
         42, "Projection seed", "Seed of the fixed projection.", ge=0, le=2**31 - 1, advanced=True
     )
@@ -40,8 +42,9 @@ VARIANT = Variant(
     title="TinyLoRA",
     order=440,
     settings=TinyloraSettings,
-    help="Trains a short vector a layer inside the base's own directions. When to use "
-    "it: to find out how little is enough. arXiv:2602.04118.",
+    help="Trains a short vector per layer within the singular directions of the "
+    "base weights. When to use it: to find the smallest number of parameters "
+    "that is sufficient. arXiv:2602.04118.",
     payload=LoraMethod(
         _build,
         # 1e-3 in PEFT's method comparison.

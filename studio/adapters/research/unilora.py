@@ -16,8 +16,8 @@ class UniloraSettings(Settings):
     rank: int = setting(
         4,
         "Rank",
-        "Rank of the change in each layer. 4 is the paper's; more layers and rank share the same "
-        "numbers.",
+        "Rank of the change in each layer. The paper uses 4. With more layers or a "
+        "higher rank, more elements share the same values.",
         ge=1,
         le=256,
         log_scale=True,
@@ -25,29 +25,35 @@ class UniloraSettings(Settings):
     length: int = setting(
         8192,
         "Vector length",
-        "The number of trained parameters of the model. 256 to 500,000; more "
-        "learn more, and quicker.",
+        "Number of trained parameters of the model. Typical values are 256 to "
+        "500,000; longer vectors learn more, and faster.",
         ge=16,
         le=2**24,
         log_scale=True,
     )
     bound: float = setting(
         0.02,
-        "Start",
-        "The vector begins between minus and plus this.",
+        "Initial bound",
+        "The vector is initialized uniformly between minus and plus this value.",
         gt=0.0,
         le=1.0,
         log_scale=True,
         advanced=True,
     )
     seed: int = setting(
-        42, "Layout seed", "Which entries share a number.", ge=0, le=2**31 - 1, advanced=True
+        42,
+        "Layout seed",
+        "Seed for assigning the elements to the values of the vector.",
+        ge=0,
+        le=2**31 - 1,
+        advanced=True,
     )
     keep_places: bool = setting(
         False,
         "Save the layout",
-        "Off: the file holds the vector alone, and the layout is drawn again from "
-        "its seed by NumPy. On: the file is larger than a LoRA's and depends on nobody's random numbers.",
+        "If off, the file contains only the vector, and the layout is generated "
+        "again from its seed by NumPy. If on, the file is larger than that of a "
+        "LoRA and does not depend on a random number generator.",
         advanced=True,
     )
 
@@ -72,9 +78,10 @@ VARIANT = Variant(
     title="Uni-LoRA",
     order=570,
     settings=UniloraSettings,
-    help="One trained vector holds every entry of all A and B; a fixed random layout says which. "
-    "When to use it: the smallest adapters, files of some kilobytes. The learning rate is 10 "
-    "to 100 times LoRA's. Li et al. 2025, arXiv:2506.00799.",
+    help="One trained vector contains all elements of all A and B; a fixed random "
+    "layout assigns them. When to use it: the smallest adapters, with files of "
+    "a few kilobytes. The learning rate is 10 to 100 times that of LoRA. Li et "
+    "al. 2025, arXiv:2506.00799.",
     payload=LoraMethod(
         _build,
         # At LoRA's rate a model of 135M parameters hardly learned.
@@ -83,6 +90,6 @@ VARIANT = Variant(
         quantized=(),
         paper="arXiv:2506.00799",
         uses=frozenset({"dropout"}),
-        why_not_quantized="PEFT rounds its scales to integers there, and nothing is learned",
+        why_not_quantized="PEFT rounds its scales to integers there, so that nothing is learned",
     ),
 )

@@ -15,19 +15,25 @@ from studio.variants.lora_method import LoraMethod, misfit, own_settings, peft_c
 class VbloraSettings(Settings):
     """Settings of VB-LoRA."""
 
-    rank: int = setting(4, "Rank", "Rank of the mixed matrices.", ge=1, le=256)
+    rank: int = setting(4, "Rank", "Rank of the composed matrices.", ge=1, le=256)
     vectors: int = setting(
         256, "Vectors", "Number of vectors in the bank.", ge=2, le=65536, log_scale=True
     )
     length: int = setting(
         64,
         "Vector length",
-        "It must divide the widths of every chosen layer.",
+        "It must divide the widths of every adapted layer.",
         ge=1,
         le=4096,
         log_scale=True,
     )
-    topk: int = setting(2, "Mixed at once", "Vectors that make one part.", ge=1, le=64)
+    topk: int = setting(
+        2,
+        "Vectors per part",
+        "Number of vectors that are combined to one part of a matrix.",
+        ge=1,
+        le=64,
+    )
 
 
 def _build(value: AdaptedModelValue) -> Any:
@@ -54,8 +60,8 @@ VARIANT = Variant(
     title="VB-LoRA",
     order=330,
     settings=VbloraSettings,
-    help="A and B are mixed from one shared bank of vectors. When to use it: very small "
-    "files. Li et al. 2024, arXiv:2405.15179.",
+    help="A and B are composed of vectors from one shared bank. When to use it: "
+    "very small files. Li et al. 2024, arXiv:2405.15179.",
     payload=LoraMethod(
         _build,
         # 1e-3 in the paper, 5e-4 in PEFT's method comparison.

@@ -16,7 +16,8 @@ class VeloraSettings(Settings):
     groups: int = setting(
         64,
         "Groups",
-        "Parts that an input is compressed to. Fewer: less memory, coarser gradients.",
+        "Number of groups to which an input is compressed. Fewer groups need less "
+        "memory and give coarser gradients.",
         ge=1,
         le=4096,
         log_scale=True,
@@ -24,7 +25,7 @@ class VeloraSettings(Settings):
     scale: float = setting(
         1.0,
         "Scale",
-        "What the restored inputs are multiplied with.",
+        "Scaling of the reconstructed inputs.",
         gt=0.0,
         le=100.0,
         advanced=True,
@@ -44,7 +45,8 @@ VARIANT = Variant(
     title="VeLoRA",
     order=300,
     settings=VeloraSettings,
-    help="LoRA that keeps compressed inputs for the backward pass. When to use it: when "
-    "activations do not fit into memory. Miles et al. 2024, arXiv:2405.17991.",
+    help="LoRA that stores compressed inputs for the backward pass. When to use it: "
+    "if activations do not fit into memory. Miles et al. 2024, "
+    "arXiv:2405.17991.",
     payload=LoraMethod(_build, research=True, quantized=(), paper="arXiv:2405.17991"),
 )

@@ -36,8 +36,8 @@ VARIANT = Variant(
     title="WaveFT",
     order=350,
     settings=WaveftSettings,
-    help="Trains a few wavelet coefficients of each layer's change. When to use it: very "
-    "small files. Bilican et al. 2025, arXiv:2505.12532.",
+    help="Trains a few wavelet coefficients of the change of each layer. When to "
+    "use it: very small files. Bilican et al. 2025, arXiv:2505.12532.",
     payload=LoraMethod(
         _build,
         research=True,

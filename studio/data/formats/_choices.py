@@ -70,9 +70,9 @@ def right_choice(answer: Any, choices: Choices, first: int, name: str) -> int:
         said = int(said)
     if isinstance(said, bool) or not isinstance(said, (str, int)) or said == "":
         raise RowError(
-            f"has {'nothing' if said in (None, '') else kind_of(said)} in column “{name}”, where the right "
-            "choice belongs",
-            "Write its number, its letter or its text.",
+            f"has {'nothing' if said in (None, '') else kind_of(said)} in column “{name}” instead of the "
+            "correct choice",
+            "Enter its number, its letter or its text.",
             column=name,
             code="bad_answer",
         )
@@ -82,7 +82,7 @@ def right_choice(answer: Any, choices: Choices, first: int, name: str) -> int:
             return found
         if not said.lstrip("-").isdecimal():
             raise RowError(
-                f"answers “{said[:80]}” in column “{name}”, which is none of its {count} choices",
+                f"has the answer “{said[:80]}” in column “{name}”, which is not one of its {count} choices",
                 f"Use a letter from A to {LETTERS[count - 1]}, or the text of a choice.",
                 column=name,
                 code="bad_answer",
@@ -90,9 +90,10 @@ def right_choice(answer: Any, choices: Choices, first: int, name: str) -> int:
     index = int(said) - first
     if not 0 <= index < count:
         raise RowError(
-            f"names the choice {said} in column “{name}”, but its {count} choices go from {first} to "
-            f"{first + count - 1}",
-            "Correct the number, or set “Number of the first choice” to the one that the file starts with.",
+            f"has the choice {said} in column “{name}”, but its {count} choices are numbered from "
+            f"{first} to {first + count - 1}",
+            "Correct the number, or set “Number of the first choice” to the number at "
+            "which the file starts.",
             column=name,
             code="bad_answer",
         )

@@ -53,8 +53,8 @@ def split_texts(chosen: str, rejected: str, names: tuple[str, str]) -> tuple[str
     prompt = chosen[:end]
     if not prompt.strip():
         raise RowError(
-            f"has no prompt: columns “{names[0]}” and “{names[1]}” begin differently",
-            "Name the column of the prompt in the format settings, or add one.",
+            f"has no prompt: columns “{names[0]}” and “{names[1]}” start differently",
+            "Enter the prompt column in the format settings, or add one.",
             column=names[0],
             code="no_prompt",
         )

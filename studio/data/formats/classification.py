@@ -44,35 +44,35 @@ class ClassificationSettings(Settings):
     text_column: str = setting(
         "text",
         "Text column",
-        "The text that is judged. “sentence”, “content”, “review”, “tweet”, "
-        "“document”, “comment” and “title” are found too.",
+        "Column with the text to classify. Also detected: “sentence”, “content”, "
+        "“review”, “tweet”, “document”, “comment” and “title”.",
         min_length=1,
         max_length=200,
     )
     label_column: str = setting(
         "label",
         "Label column",
-        "Its label: a name, or a number that counts the label names from 0. "
-        "“label_text”, “labels”, “category”, “class”, “intent”, “sentiment” and “emotion” are found "
-        "too.",
+        "Column with the label: a name, or the index of a label name, starting at "
+        "0. Also detected: “label_text”, “labels”, “category”, “class”, “intent”, "
+        "“sentiment” and “emotion”.",
         min_length=1,
         max_length=200,
     )
     label_names: list[str] = setting(
         [],
         "Label names",
-        "The names in the order of their numbers, such as negative, positive. Needed "
-        "where labels are numbers and the file does not name them itself; otherwise a list of what is "
-        "allowed.",
+        "Label names in the order of their numbers, such as negative, positive. "
+        "Required if the labels are numbers and the file does not contain their "
+        "names; otherwise they restrict the allowed labels.",
         max_length=1000,
         placeholder="negative, positive",
     )
     template: str = setting(
         "Which label fits this text? Answer with the label only.\nLabels: {labels}\n\n{text}",
         "Question",
-        "What the model is asked. {text} is the row's text, {labels} the label names with commas: those "
-        "above, else those that occur in the data, at most 100. A line with {labels} is left out if "
-        "there are more.",
+        "Prompt for the model. {text} is replaced by the text of the row, {labels} by the label names "
+        "separated by commas: those above, otherwise those that occur in the data, at most 100. Lines "
+        "with {labels} are omitted if there are none, or more.",
         widget="multiline",
         min_length=1,
         max_length=4000,
@@ -82,7 +82,9 @@ class ClassificationSettings(Settings):
     @classmethod
     def _has_text(cls, value: str) -> str:
         if "{text}" not in value:
-            raise ValueError("The question lacks {text}, the place where the row's text goes.")
+            raise ValueError(
+                "The question does not contain {text}, which is replaced by the text of the row."
+            )
         return value
 
     @field_validator("label_names")
@@ -90,7 +92,7 @@ class ClassificationSettings(Settings):
     def _are_names(cls, value: list[str]) -> list[str]:
         names = [n.strip() for n in value]
         if any(not n for n in names) or len(set(names)) < len(names):
-            raise ValueError("Each label name must be there once and not be empty.")
+            raise ValueError("Label names must be unique and not empty.")
         return names
 
 
@@ -139,7 +141,7 @@ def detect(columns: Sequence[str], rows: Sequence[Row]) -> Detection:
     usual = (name, label) == ("text", "label")
     reason = f"the rows have the columns {name} and {label}"
     if any(isinstance(g, int) and not isinstance(g, (bool, ClassNumber)) for g in given):
-        reason += ", and the label is a number, which needs “Label names”"
+        reason += ", and the label is a number, which requires “Label names”"
     sure = 0.9 if usual else 0.8 if label == "label" else 0.6
     if len(given) >= _ENOUGH and len(set(map(str, given))) > len(given) / 2:
         sure = 0.35  # values hardly repeat: titles or topics rather than labels
@@ -182,16 +184,16 @@ def _label(value: Any, name: str, names: Sequence[str]) -> str:
         return _numbered(int(value), name, names)
     if isinstance(value, (list, tuple, dict)):
         raise RowError(
-            f"has {kind_of(value)} in column “{name}”, where one label belongs",
-            "Keep one label a row, or join them to one text.",
+            f"has {kind_of(value)} in column “{name}” instead of a single label",
+            "Keep one label per row, or join them into one text.",
             column=name,
             code="bad_label",
         )
     said = as_text(value, f"column “{name}”", name).strip()
     if not said:
         raise RowError(
-            f"has nothing in column “{name}”: it is blank",
-            "Fill it in, or remove the row.",
+            f"has an empty label in column “{name}”",
+            "Enter a label, or remove the row.",
             column=name,
             code="empty_content",
         )
@@ -209,17 +211,19 @@ def _numbered(value: int, name: str, names: Sequence[str]) -> str:
 def _unnamed(value: str, name: str, names: Sequence[str]) -> str:
     if not names:
         raise RowError(
-            f"has the label {value} in column “{name}”, a number without a name",
-            "Write the label names in the order of their numbers, in the settings of the format "
-            "“Classification”.",
+            f"has the label {value} in column “{name}”, a number without a label name",
+            "Enter the label names in the order of their numbers in the settings of "
+            "the format “Classification”.",
             column=name,
             code="unnamed_label",
             setting="label_names",
         )
     known = ", ".join(names)
     raise RowError(
-        f"has the label “{value[:80]}” in column “{name}”, which is none of the {len(names)} label names",
-        f"Correct the label or the label names ({known[:200]}). A label of -1 usually means that there is none.",
+        f"has the label “{value[:80]}” in column “{name}”, which is not one of the {len(names)} label "
+        "names",
+        f"Correct the label or the label names ({known[:200]}). A label of -1 usually means "
+        "that the row has no label.",
         column=name,
         code="unknown_label",
     )
@@ -230,8 +234,8 @@ VARIANT = Variant(
     id="classification",
     title="Classification",
     order=38,
-    help="A text and its label. The row becomes a question that lists the labels, and the label's name "
-    "as the answer.",
+    help="A text and its label. Each row becomes a question that lists the labels, "
+    "answered with the label name.",
     settings=ClassificationSettings,
     payload=RowFormat(detect, convert, COLUMNS, complete=complete),
 )

@@ -39,16 +39,16 @@ class CustomSettings(Settings):
     shape: Literal["chat", "text"] = setting(
         "chat",
         "Make",
-        "A question with its answer, put into the model's chat template; or one plain "
-        "text that is learnt as it stands.",
+        "Create a question with an answer, formatted with the chat template, or "
+        "plain text that is trained as it is.",
         choice_labels={"chat": "Question and answer", "text": "Plain text"},
     )
     user_template: str = setting(
         "{{ prompt }}",
         "Question",
-        "What is asked. Write a column's name in double braces, such as "
-        '{{ title }}, or {{ row["long name"] }} for a name with spaces. Jinja\'s if, for and filters '
-        "work: {{ title | trim }}.",
+        "Template of the prompt. Write column names in double braces, such as {{ "
+        'title }}, or {{ row["long name"] }} for names with spaces. Jinja\'s if, '
+        "for and filters are supported: {{ title | trim }}.",
         widget="multiline",
         min_length=1,
         max_length=20_000,
@@ -57,7 +57,7 @@ class CustomSettings(Settings):
     assistant_template: str = setting(
         "{{ completion }}",
         "Answer",
-        "What the model learns to say.",
+        "Template of the answer that the model learns.",
         widget="multiline",
         min_length=1,
         max_length=20_000,
@@ -66,7 +66,8 @@ class CustomSettings(Settings):
     system_template: str = setting(
         "",
         "System message",
-        "What stands before the question; nothing where it renders to nothing.",
+        "Template of the system message. If it renders to an empty text, there is "
+        "no system message.",
         widget="multiline",
         max_length=20_000,
         shown_if=_CHAT,
@@ -74,7 +75,7 @@ class CustomSettings(Settings):
     text_template: str = setting(
         "{{ text }}",
         "Text",
-        "The complete text of a row; only the end token is added.",
+        "Template of the complete text of a row. Only the end token is added.",
         widget="multiline",
         min_length=1,
         max_length=20_000,
@@ -128,7 +129,7 @@ def _fields(settings: CustomSettings) -> list[str]:
 def _filled(said: dict[str, str], name: str) -> str:
     if not said[name].strip():
         raise RowError(
-            f"renders to nothing with the {_TITLES[name]}",
+            f"renders to an empty text with the {_TITLES[name]}",
             "Change the template, or remove the row.",
             code="empty_content",
         )
@@ -139,10 +140,9 @@ def _row_error(error: TemplateFailed, fields: Sequence[str], row: Row) -> RowErr
     title = _TITLES[fields[error.at]]
     if error.missing:
         return RowError(
-            f"has no column “{error.missing}”, which the {title} names; its columns are "
-            f"{', '.join(row) or 'none'}",
-            f'Name one of these columns in the template, or write {{{{ {error.missing} | default("") }}}} '
-            "where it may be missing.",
+            f"has no column “{error.missing}”, which the {title} uses; its columns are {', '.join(row) or 'none'}",
+            f'Use one of these columns in the template, or write {{{{ {error.missing} | default("") '
+            "}} if the column may be missing.",
             column=error.missing,
             code="missing_column",
             setting=fields[error.at],
@@ -150,7 +150,7 @@ def _row_error(error: TemplateFailed, fields: Sequence[str], row: Row) -> RowErr
     if error.slow:
         return RowError(
             f"cannot be rendered: the template {error.why}",
-            "It loops for ever, or does far too much. Make it simpler.",
+            "It loops forever or takes too long. Simplify it.",
             code="template_too_slow",
             setting=fields[0] if len(fields) == 1 else None,
         )
@@ -173,7 +173,7 @@ VARIANT = Variant(
     id="custom",
     title="Custom template",
     order=70,
-    help="Your own templates with the columns as names: for rows that fit no other format.",
+    help="Custom templates that use the columns as variables, for rows that match no other format.",
     settings=CustomSettings,
     payload=RowFormat(detect, convert, used=used),
 )

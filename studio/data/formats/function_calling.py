@@ -44,15 +44,15 @@ class FunctionCallingSettings(BesideSettings):
     question_column: str = setting(
         "query",
         "Question column",
-        "What is asked. “prompt”, “question”, “instruction” and “input” are found too.",
+        "Column with the question. Also detected: “prompt”, “question”, “instruction” and “input”.",
         min_length=1,
         max_length=200,
     )
     calls_column: str = setting(
         "answers",
         "Calls column",
-        "The calls that are learned: a list of {name, arguments}, or JSON text of one. “calls”, "
-        "“tool_calls”, “function_calls” and “answer” are found too.",
+        "Column with the calls that the model learns: a list of {name, arguments}, or JSON text. "
+        "Also detected: “calls”, “tool_calls”, “function_calls” and “answer”.",
         min_length=1,
         max_length=200,
     )
@@ -91,7 +91,7 @@ VARIANT = Variant(
     id="function_calling",
     title="Function calls (xLAM)",
     order=14,
-    help="Columns query, tools and answers: what is asked, the tools offered, and the calls to make.",
+    help="Columns query, tools and answers: a question, the available tools, and the correct calls.",
     settings=FunctionCallingSettings,
     payload=RowFormat(detect, convert, COLUMNS),
 )

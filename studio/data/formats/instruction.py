@@ -42,21 +42,22 @@ class InstructionSettings(BesideSettings):
     instruction_column: str = setting(
         "instruction",
         "Instruction column",
-        "What is asked. “task” is found too.",
+        "Column with the instruction. Also detected: “task”.",
         min_length=1,
         max_length=200,
     )
     input_column: str = setting(
         "input",
         "Input column",
-        "What the instruction is about; added after a blank line where a row "
-        "has it. “context” is found too.",
+        "Column with the input of the instruction, which is added after a blank "
+        "line. May be missing. Also detected: “context”.",
         max_length=200,
     )
     output_column: str = setting(
         "output",
         "Output column",
-        "The answer that is learnt. “response”, “answer”, “completion” and “target” are found too.",
+        "Column with the answer that the model learns. Also detected: “response”, "
+        "“answer”, “completion” and “target”.",
         min_length=1,
         max_length=200,
     )
@@ -92,8 +93,8 @@ VARIANT = Variant(
     id="instruction",
     title="Instruction (Alpaca)",
     order=20,
-    help="Columns instruction, input and output; the input may be missing. System and history columns "
-    "are used where they are there.",
+    help="Columns instruction, input and output; the input may be missing. The "
+    "columns system and history are used if present.",
     settings=InstructionSettings,
     payload=RowFormat(detect, convert, COLUMNS),
 )

@@ -38,23 +38,24 @@ class KtoSettings(Settings):
     prompt_column: str = setting(
         "prompt",
         "Prompt column",
-        "What is asked: text or messages. “question”, “instruction”, “query” "
-        "and “input” are found too.",
+        "Column with the prompt: text or messages. Also detected: “question”, "
+        "“instruction”, “query” and “input”.",
         min_length=1,
         max_length=200,
     )
     completion_column: str = setting(
         "completion",
         "Completion column",
-        "The answer: text or messages. “response”, “answer” and “output” are found too.",
+        "Column with the answer: text or messages. Also detected: “response”, "
+        "“answer” and “output”.",
         min_length=1,
         max_length=200,
     )
     label_column: str = setting(
         "label",
         "Label column",
-        "Whether the answer was good: true or false, also written as 1 or 0. "
-        "“kto_label”, “desirable” and “kto_tag” are found too.",
+        "Column that states whether the answer is good: true or false, or 1 or 0. "
+        "Also detected: “kto_label”, “desirable” and “kto_tag”.",
         min_length=1,
         max_length=200,
     )
@@ -84,8 +85,8 @@ def convert(row: Row, settings: KtoSettings) -> Canonical:
     if good is None:
         said = f"“{row[label][:80]}”" if isinstance(row[label], str) else kind_of(row[label])
         raise RowError(
-            f"has {said} in column “{label}”, where true or false belongs",
-            "Write true for a good answer and false for a bad one.",
+            f"has {said} in column “{label}” instead of true or false",
+            "Enter true for a good answer and false for a bad one.",
             column=label,
             code="bad_label",
         )
@@ -106,8 +107,8 @@ VARIANT = Variant(
     id="kto",
     title="Good or bad answers (KTO)",
     order=48,
-    help="Columns prompt, completion and label: one answer and whether it was good. For objectives that "
-    "learn from such labels.",
+    help="Columns prompt, completion and label: one answer, and whether it is good. "
+    "For objectives that learn from such labels.",
     settings=KtoSettings,
     payload=RowFormat(detect, convert, COLUMNS),
 )

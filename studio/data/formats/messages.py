@@ -50,15 +50,15 @@ class MessagesSettings(BesideSettings):
     messages_column: str = setting(
         "messages",
         "Messages column",
-        "The list of messages. “conversations”, “conversation”, “dialog”, “chat”, “dialogue”, "
-        "“turns” and “data” are found too.",
+        "Column with the list of messages. Also detected: “conversations”, “conversation”, "
+        "“dialog”, “chat”, “dialogue”, “turns” and “data”.",
         min_length=1,
         max_length=200,
     )
     role_key: str = setting(
         "role",
         "Role key",
-        "Who speaks. “from”, as ShareGPT writes it, is found too.",
+        "Key of the speaker. Also detected: “from”, as in ShareGPT.",
         min_length=1,
         max_length=200,
         advanced=True,
@@ -66,7 +66,7 @@ class MessagesSettings(BesideSettings):
     content_key: str = setting(
         "content",
         "Content key",
-        "What is said. “value”, as ShareGPT writes it, is found too.",
+        "Key of the text. Also detected: “value”, as in ShareGPT.",
         min_length=1,
         max_length=200,
         advanced=True,
@@ -85,7 +85,7 @@ def detect(columns: Sequence[str], rows: Sequence[Row]) -> Detection:
     if keys is None:
         return NOT_MINE
     sure = 0.97 if keys == ("role", "content") else 0.6
-    return Detection(sure, f"the column {name} holds messages with {keys[0]} and {keys[1]}")
+    return Detection(sure, f"the column {name} contains messages with {keys[0]} and {keys[1]}")
 
 
 def convert(row: Row, settings: MessagesSettings) -> Canonical:
@@ -122,8 +122,8 @@ VARIANT = Variant(
     id="messages",
     title="Chat messages (OpenAI)",
     order=10,
-    help="A column “messages” with a list of {role, content}: system, user, assistant and tool. Tool "
-    "calls and weights of messages are kept.",
+    help="A column “messages” with a list of {role, content}: system, user, "
+    "assistant and tool. Tool calls and message weights are supported.",
     settings=MessagesSettings,
     payload=RowFormat(detect, convert, COLUMNS, unused=unused),
 )

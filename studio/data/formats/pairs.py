@@ -62,16 +62,16 @@ class PairSettings(BesideSettings):
     source_column: str = setting(
         "source",
         "Text column",
-        "The text that is given. “problem”, “document”, “article”, “dialogue”, “user”, “human”, “src” and "
-        "“text” are found too.",
+        "Column with the input text. Also detected: “problem”, “document”, “article”, “dialogue”, "
+        "“user”, “human”, “src” and “text”.",
         min_length=1,
         max_length=200,
     )
     target_column: str = setting(
         "target",
         "Target column",
-        "The text that is learned. “solution”, “summary”, “highlights”, “assistant”, “bot” and “tgt” are "
-        "found too.",
+        "Column with the text that the model learns. Also detected: “solution”, “summary”, "
+        "“highlights”, “assistant”, “bot” and “tgt”.",
         min_length=1,
         max_length=200,
     )

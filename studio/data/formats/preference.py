@@ -47,30 +47,32 @@ class PreferenceSettings(Settings):
     prompt_column: str = setting(
         "prompt",
         "Prompt column",
-        "What is asked: text or messages. Without it, the prompt is what both "
-        "answers begin with. “question”, “instruction”, “query” and “input” are found too.",
+        "Column with the prompt: text or messages. If it is missing, the common "
+        "beginning of both answers is the prompt. Also detected: “question”, "
+        "“instruction”, “query” and “input”.",
         max_length=200,
     )
     chosen_column: str = setting(
         "chosen",
         "Chosen column",
-        "The better answer: text, messages, or a complete conversation. "
-        "“preferred”, “accepted” and “chosen_response” are found too.",
+        "Column with the better answer: text, messages, or a complete "
+        "conversation. Also detected: “preferred”, “accepted” and "
+        "“chosen_response”.",
         min_length=1,
         max_length=200,
     )
     rejected_column: str = setting(
         "rejected",
         "Rejected column",
-        "The worse answer, written like the better one. “dispreferred” "
-        "and “rejected_response” are found too.",
+        "Column with the worse answer, in the same form as the better one. Also "
+        "detected: “dispreferred” and “rejected_response”.",
         min_length=1,
         max_length=200,
     )
     system_column: str = setting(
         "system",
         "System column",
-        "A system message, where a row has one. “system_prompt” is found too.",
+        "Column with a system message. May be missing. Also detected: “system_prompt”.",
         max_length=200,
         advanced=True,
     )
@@ -95,7 +97,7 @@ def detect(columns: Sequence[str], rows: Sequence[Row]) -> Detection:
     )
     if conversations.confidence:
         return conversations
-    reason += ", and no prompt but what both begin with"
+    reason += ", and their common beginning is the prompt"
     return judged(0.6, reason, rows, lambda r: all(_is_answer(r.get(n)) for n in sides))
 
 
@@ -164,10 +166,10 @@ def _refuse_no_pair(
     _refuse_equal(chosen == rejected, names)
     for side, name in zip((chosen, rejected), names, strict=True):
         if not side or side[0]["role"] != "assistant":
-            said = f"goes on with a message of the {side[0]['role']}" if side else "ends"
+            said = f"continues with a message of the {side[0]['role']}" if side else "ends"
             raise RowError(
                 f"has no answer in column “{name}”: after the shared prompt it {said}",
-                "Both sides need the same prompt and then an assistant message.",
+                "Both columns need the same prompt, followed by an assistant message.",
                 column=name,
                 code="no_answer",
             )
@@ -177,7 +179,7 @@ def _refuse_equal(equal: bool, names: tuple[str, str]) -> None:
     if equal:
         raise RowError(
             f"has the same answer in columns “{names[0]}” and “{names[1]}”",
-            "Remove the row: there is nothing to prefer.",
+            "Remove the row: there is no preference to learn.",
             column=names[1],
             code="same_pair",
         )
@@ -188,8 +190,8 @@ VARIANT = Variant(
     id="preference",
     title="Preference pairs (DPO)",
     order=44,
-    help="Columns prompt, chosen and rejected: a better and a worse answer, as text or as messages. "
-    "For objectives that learn from preferences.",
+    help="Columns prompt, chosen and rejected: a better and a worse answer, as text "
+    "or messages. For objectives that learn from preferences.",
     settings=PreferenceSettings,
     payload=RowFormat(detect, convert, COLUMNS),
 )

@@ -51,25 +51,24 @@ class PromptCompletionSettings(BesideSettings):
     prompt_column: str = setting(
         "prompt",
         "Prompt column",
-        "What is asked: text, or a list of messages. “question”, “query” and "
-        "“input” are found too.",
+        "Column with the prompt: text, or a list of messages. Also detected: "
+        "“question”, “query” and “input”.",
         min_length=1,
         max_length=200,
     )
     completion_column: str = setting(
         "completion",
         "Completion column",
-        "The answer that is learnt: text, or a list of messages. "
-        "“answer”, “response”, “output” and “target” are found too.",
+        "Column with the answer that the model learns: text, or a list of "
+        "messages. Also detected: “answer”, “response”, “output” and “target”.",
         min_length=1,
         max_length=200,
     )
     chat_template: bool = setting(
         True,
         "Use the chat template",
-        "On: the prompt is a user's message and the completion the "
-        "answer, as a chat model expects. Off: the completion follows the prompt with nothing "
-        "between them.",
+        "If on, the prompt is a user message and the completion its answer, as a "
+        "chat model expects. If off, the completion follows the prompt directly.",
     )
 
 
@@ -98,8 +97,8 @@ def convert(row: Row, settings: PromptCompletionSettings) -> Canonical:
     chats = [n for n in (asked, replied) if message_keys(row[n]) is not None]
     if chats:
         raise RowError(
-            f"has messages in column “{chats[0]}”, which need the chat template",
-            "Switch on “Use the chat template”, or choose columns of text.",
+            f"has messages in column “{chats[0]}”, which require the chat template",
+            "Turn on “Use the chat template”, or choose columns that contain text.",
             column=chats[0],
             code="needs_template",
         )
@@ -134,7 +133,7 @@ VARIANT = Variant(
     id="prompt_completion",
     title="Prompt and completion",
     order=30,
-    help="Two columns: what is asked and what is answered, as text or as lists of messages.",
+    help="Two columns: a prompt and its completion, as text or as lists of messages.",
     settings=PromptCompletionSettings,
     payload=RowFormat(detect, convert, COLUMNS, unused=unused),
 )

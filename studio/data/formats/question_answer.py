@@ -63,61 +63,62 @@ class QuestionAnswerSettings(BesideSettings):
     question_column: str = setting(
         "question",
         "Question column",
-        "What is asked. “question_stem”, “query” and “ctx” are found too.",
+        "Column with the question. Also detected: “question_stem”, “query” and “ctx”.",
         min_length=1,
         max_length=200,
     )
     answer_column: str = setting(
         "answer",
         "Answer column",
-        "What is learnt: text, yes or no, the answers of SQuAD, or, with "
-        "choices, the number, letter or text of the right one. “answers”, “answerKey”, "
-        "“correct_answer”, “response” and “label” are found too.",
+        "Column with the answer: text, yes or no, the answers of SQuAD, or, with "
+        "choices, the number, letter or text of the correct choice. Also detected: "
+        "“answers”, “answerKey”, “correct_answer”, “response” and “label”.",
         min_length=1,
         max_length=200,
     )
     context_column: str = setting(
         "context",
         "Context column",
-        "A text that the question is about, put before it where a row has "
-        "one. “passage”, “paragraph”, “article”, “support” and “story” are found too.",
+        "Column with a text that the question refers to, which is placed before "
+        "the question. May be missing. Also detected: “passage”, “paragraph”, "
+        "“article”, “support” and “story”.",
         max_length=200,
     )
     choices_column: str = setting(
         "choices",
         "Choices column",
-        "The answers to choose from, where a row has them; they are shown "
-        "with the letters A, B, C … “options” and “endings” are found too.",
+        "Column with the choices, which are shown with the letters A, B, C … May "
+        "be missing. Also detected: “options” and “endings”.",
         max_length=200,
     )
     answer_with: Literal["letter", "text", "letter_and_text"] = setting(
         "letter",
         "Answer with",
-        "What the model learns to say when there are choices. The letter is "
-        "the easiest to score; the text teaches more words per row.",
+        "What the model answers if there are choices. The letter is easiest to "
+        "evaluate; the text gives more tokens to train on per row.",
         choice_labels={"letter": "Letter", "text": "Text", "letter_and_text": "Letter and text"},
     )
     mix_choices: bool = setting(
         False,
-        "Mix the choices",
-        "Puts the choices of each row into another order, always the same for "
-        "the same row. Switch it on where the right choice stands mostly in one place, or the model "
-        "learns the place. Leave it off where choices speak of each other (“both A and B”).",
+        "Shuffle the choices",
+        "Shuffle the choices of each row; the order of a row is always the same. "
+        "Turn this on if the correct choice is mostly at the same position, "
+        "because the model would learn the position. Leave it off if choices refer "
+        "to each other (“both A and B”).",
     )
     first_number: int = setting(
         0,
         "Number of the first choice",
-        "Whether the file counts its choices from 0 or from 1; matters "
-        "only where the answer is a number.",
+        "Whether the file numbers its choices from 0 or from 1. Used only if the "
+        "answer is a number.",
         ge=0,
         le=1,
         advanced=True,
     )
     no_answer_text: str = setting(
         "",
-        "Text without an answer",
-        "What the model learns to say where a question has no answer, as "
-        "in SQuAD 2. Left empty, such a row is an error.",
+        "Text for no answer",
+        "Answer for questions without an answer, as in SQuAD 2. If empty, such a row is an error.",
         max_length=2000,
         advanced=True,
         placeholder="The text does not say.",
@@ -135,7 +136,7 @@ def detect(columns: Sequence[str], rows: Sequence[Row]) -> Detection:
     sure = 0.96 if choices else 0.92 if context else 0.85
     reason = f"the rows have the columns {', '.join(names[:-1])} and {names[-1]}"
     if choices and _always_first([(r.get(choices), r.get(replied)) for r in rows]):
-        reason += "; the right choice is always the first, so “Mix the choices” is worth a look"
+        reason += "; the correct choice is always the first, so consider “Shuffle the choices”"
     return judged(sure, reason, rows, lambda r: not isinstance(r.get(asked), (list, dict)))
 
 
@@ -207,7 +208,7 @@ def _plain_answer(value: Any, name: str, settings: QuestionAnswerSettings) -> st
     if given == []:
         raise RowError(
             f"has no answer in column “{name}”",
-            "Set “Text without an answer” in the format settings, or remove the row.",
+            "Set “Text for no answer” in the format settings, or remove the row.",
             column=name,
             code="empty_content",
         )
@@ -230,8 +231,8 @@ VARIANT = Variant(
     id="question_answer",
     title="Question and answer",
     order=34,
-    help="Columns question and answer, with a context or choices where there are some, as in SQuAD, "
-    "BoolQ, ARC, MMLU and GSM8K.",
+    help="Columns question and answer, optionally with a context or choices, as in "
+    "SQuAD, BoolQ, ARC, MMLU and GSM8K.",
     settings=QuestionAnswerSettings,
     payload=RowFormat(detect, convert, COLUMNS, unused=unused),
 )

@@ -45,9 +45,9 @@ VARIANT = Variant(
     id="rendered_chat",
     title="Rendered conversations",
     order=58,
-    help="One column of text with conversations that a chat template has already rendered: ChatML, Llama, Gemma, "
-    "Mistral, Zephyr, Phi, DeepSeek, Alpaca, Vicuna and others. They are read as messages again; the "
-    "Train node's template renders them, and only answers are trained.",
+    help="One column of text with conversations already rendered by a chat template: ChatML, Llama, Gemma, "
+    "Mistral, Zephyr, Phi, DeepSeek, Alpaca, Vicuna and others. They are converted back to "
+    "messages and rendered with the chat template of the Train node; only answers are trained on.",
     settings=TextSettings,
     payload=RowFormat(detect, convert, COLUMNS),
 )

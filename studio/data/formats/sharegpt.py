@@ -45,14 +45,15 @@ class ShareGptSettings(BesideSettings):
     conversations_column: str = setting(
         "conversations",
         "Conversations column",
-        "The list of turns. “conversation”, “messages”, “dialog” and “chat” are found too.",
+        "Column with the list of turns. Also detected: “conversation”, “messages”, "
+        "“dialog” and “chat”.",
         min_length=1,
         max_length=200,
     )
     role_key: str = setting(
         "from",
         "Role key",
-        "Who speaks. “role” is found too.",
+        "Key of the speaker. Also detected: “role”.",
         min_length=1,
         max_length=200,
         advanced=True,
@@ -60,7 +61,7 @@ class ShareGptSettings(BesideSettings):
     content_key: str = setting(
         "value",
         "Content key",
-        "What is said. “content” is found too.",
+        "Key of the text. Also detected: “content”.",
         min_length=1,
         max_length=200,
         advanced=True,
@@ -78,7 +79,7 @@ def detect(columns: Sequence[str], rows: Sequence[Row]) -> Detection:
     if keys is None:
         return NOT_MINE
     sure = 0.97 if keys == ("from", "value") else 0.5
-    return Detection(sure, f"the column {name} holds turns with {keys[0]} and {keys[1]}")
+    return Detection(sure, f"the column {name} contains turns with {keys[0]} and {keys[1]}")
 
 
 def convert(row: Row, settings: ShareGptSettings) -> Canonical:

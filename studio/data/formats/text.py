@@ -28,7 +28,8 @@ class TextSettings(Settings):
     text_column: str = setting(
         "text",
         "Text column",
-        "The text that is learnt, all of it. “content”, “document” and “body” are found too.",
+        "Column with the text, all of which is trained on. Also detected: "
+        "“content”, “document” and “body”.",
         min_length=1,
         max_length=200,
     )
@@ -40,7 +41,7 @@ def detect(columns: Sequence[str], rows: Sequence[Row]) -> Detection:
     if name is None or any(normalized(c) in STRUCTURE or content_kind(c) for c in columns):
         return NOT_MINE
     sure = 0.9 if len(columns) == 1 else 0.5
-    reason = f"the rows have the column {name} and no column of a conversation"
+    reason = f"the rows have the column {name} and no columns of a conversation"
     return judged(sure, reason, rows, lambda r: not isinstance(r.get(name), (list, dict)))
 
 
@@ -55,7 +56,7 @@ VARIANT = Variant(
     id="text",
     title="Plain text",
     order=60,
-    help="One column of text for continued pretraining; nothing is added but the end token.",
+    help="One column of text, for continued pretraining. Only the end token is added.",
     settings=TextSettings,
     payload=RowFormat(detect, convert, COLUMNS),
 )

@@ -50,7 +50,7 @@ def open_arrow(path: Path) -> Iterator[Any]:
         raise bad_file(
             path,
             "is a Feather file of version 1",
-            "Write it as Feather 2 or Parquet.",
+            "Convert it to Feather 2 or Parquet.",
             "old_feather",
         )
     with pa.OSFile(str(path), "rb") as source:

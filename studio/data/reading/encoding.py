@@ -65,14 +65,16 @@ def _detected(path: Path, encoding: str, changed_ns: int, size: int) -> Detected
         if packed and not named:
             raise bad_file(
                 path,
-                "is gzip-compressed, but its name does not say so",
-                f"Rename it to {path.name}.gz, or unpack it first.",
+                "is gzip-compressed, but its name does not end in .gz",
+                f"Rename it to {path.name}.gz, or decompress it first.",
                 "wrong_encoding",
             )
         notes = []
         if named and not packed:
             notes.append(
-                Note(f"{path.name} is called .gz, but is not compressed; it was read as it is.")
+                Note(
+                    f"{path.name} has the suffix .gz, but is not compressed; it was read as it is."
+                )
             )
         text = file
         if packed:
@@ -86,7 +88,7 @@ def _detected(path: Path, encoding: str, changed_ns: int, size: int) -> Detected
     bare_cr = old in letters and line_end not in letters
     if bare_cr:
         more.append(
-            Note(f"{path.name} ends its lines with a bare carriage return; that was accepted.")
+            Note(f"The lines of {path.name} end with a bare carriage return; this was accepted.")
         )
     return Detected(packed, codec, skip, bare_cr, (*notes, *more))
 
@@ -119,22 +121,24 @@ def _refuse_archive(path: Path, head: bytes) -> None:
     kind = next((k for mark, k in kinds.items() if head.startswith(mark)), None)
     if kind is not None:
         hint = (
-            "Give it the right ending." if kind.endswith(" file") else "Unpack or export it first."
+            "Rename it with the correct suffix."
+            if kind.endswith(" file")
+            else "Unpack or export it first."
         )
         raise bad_file(path, f"is {kind}, not text", hint, "wrong_encoding")
     rows = {s.lower() for s in path.suffixes} & {".jsonl", ".ndjson", ".json", ".csv", ".tsv"}
     if rows and head[:512].lstrip().lower().startswith((b"<!doctype html", b"<html")):
         raise bad_file(
             path,
-            "is a web page, not data",
-            "Download the file itself, not the page that shows it.",
+            "is a web page instead of data",
+            "Download the file itself instead of the page that shows it.",
             "web_page",
         )
     if head.startswith(b"version https://git-lfs"):
         raise bad_file(
             path,
-            "is only a pointer to a file (Git LFS), not the data",
-            "Fetch the file itself, with “git lfs pull” or from where it is kept.",
+            "is a Git LFS pointer instead of the data",
+            "Download the file itself with “git lfs pull” or from its source.",
             "lfs_pointer",
         )
 
@@ -146,10 +150,10 @@ def _codec(
     if head.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
         raise bad_file(path, "is UTF-32, not UTF-8 text", SAVE_AS_UTF8, "wrong_encoding")
     if head.startswith(codecs.BOM_UTF8):
-        return "utf-8", 3, [Note(f"{path.name} starts with a byte order mark; it was left out.")]
+        return "utf-8", 3, [Note(f"{path.name} starts with a byte order mark, which was ignored.")]
     for mark, codec in ((codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be")):
         if head.startswith(mark) and wanted in ("auto", "utf-16"):
-            return codec, 2, [Note(f"{path.name} is UTF-16; it was read as such.")]
+            return codec, 2, [Note(f"{path.name} was read as UTF-16.")]
     likely = _unmarked_utf16(head)
     if wanted == "utf-16":
         return likely or "utf-16-le", 0, []

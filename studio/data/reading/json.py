@@ -78,7 +78,7 @@ def _rows(text: JsonText, options: ReadOptions) -> Iterator[SourceRow]:
     else:
         raise not_json(text.path, text.line, "a list of rows was expected")
     if text.peek():
-        raise not_json(text.path, text.line, "more text after the end of the data")
+        raise not_json(text.path, text.line, "text after the end of the data")
 
 
 def _array(text: JsonText) -> Iterator[SourceRow]:
@@ -126,7 +126,7 @@ def _in_object(text: JsonText, options: ReadOptions) -> Iterator[SourceRow]:
             if found:
                 raise bad_file(
                     text.path,
-                    f"holds two lists, “{found}” and “{key}”",
+                    f"contains two lists, “{found}” and “{key}”",
                     "Keep one list of rows in the file.",
                     "two_lists",
                     line=text.line,
@@ -145,4 +145,6 @@ def _in_object(text: JsonText, options: ReadOptions) -> Iterator[SourceRow]:
             "Put the rows into a list: [{...}, {...}].",
             "no_list",
         )
-    options.note(f"{text.path.name} is one object; its rows are the list “{found}” in it.")
+    options.note(
+        f"{text.path.name} contains one object; its rows were read from the list “{found}”."
+    )

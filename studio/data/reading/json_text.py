@@ -109,7 +109,7 @@ class JsonText:
                 reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
                 raise not_json(self.path, self.line, reason) from error
             if len(self._buffer) - self._at > _LARGEST:
-                raise not_json(self.path, self.line, "an element without an end")
+                raise not_json(self.path, self.line, "an element that does not end")
             self._more()
 
     def _broken(self, error: json.JSONDecodeError) -> Exception:

@@ -104,7 +104,7 @@ def not_object(path: Path, line: int, value: Any) -> StudioError:
     kinds = {list: "a list", str: "text", bool: "true or false", int: "a number", float: "a number"}
     return bad_file(
         path,
-        f"is {kinds.get(type(value), 'null')}, not an object with columns",
+        f"is {kinds.get(type(value), 'null')} instead of an object with columns",
         'Write each row as {"column": "text", ...}.',
         "not_an_object",
         line=line,

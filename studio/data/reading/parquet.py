@@ -45,8 +45,8 @@ def damaged_row(path: Path, number: int, error: StudioError, done: int = 0) -> S
     """A bad row for the unreadable rest of a row group."""
     located = bad_file(
         path,
-        f"lies in a damaged part of the file ({_reason(error.__cause__ or error)})",
-        "Write the file again, or leave out the rows that cannot be read.",
+        f"is in a damaged part of the file ({_reason(error.__cause__ or error)})",
+        "Create the file again, or skip the rows that cannot be read.",
         "corrupt_parquet",
         line=number,
     )
@@ -63,8 +63,8 @@ def sound(path: Path, kind: str) -> Iterator[None]:
     except (pa.ArrowException, OSError) as error:
         raise bad_file(
             path,
-            f"is not a sound {kind} file ({_reason(error)})",
-            "Write it again, or use JSONL.",
+            f"is not a valid {kind} file ({_reason(error)})",
+            "Create it again, or use JSONL.",
             f"corrupt_{kind.lower()}",
         ) from error
 

@@ -19,6 +19,7 @@ from studio.data.reading.file_types import kind_of_name
 from studio.data.reading.json import is_lines, read_json
 from studio.data.reading.jsonl import read_jsonl
 from studio.data.reading.parquet import read_parquet
+from studio.data.reading.sheet import read_sheet
 from studio.data.reading.source import (
     Reader,
     ReadOptions,
@@ -29,6 +30,7 @@ from studio.data.reading.source import (
     rest_lost,
     unreadable,
 )
+from studio.data.reading.sqlite import read_sqlite
 from studio.data.reading.text import read_text
 from studio.errors import StudioError
 
@@ -40,6 +42,8 @@ _READERS: Mapping[str, Reader] = {
     "csv": read_csv,
     "parquet": read_parquet,
     "arrow": read_arrow,
+    "sheet": read_sheet,
+    "sqlite": read_sqlite,
     "text": read_text,
 }
 
@@ -95,7 +99,7 @@ def kind_of(path: Path, options: ReadOptions) -> str:
         really = "jsonl" if is_lines(path, options, kind == "jsonl") else "json"
         if really != kind:
             words = {"jsonl": "JSON lines", "json": "one JSON value"}
-            options.note(f"{path.name} holds {words[really]} although its suffix says otherwise.")
+            options.note(f"{path.name} contains {words[really]}, although its suffix is different.")
         return really
     return kind
 
@@ -110,13 +114,13 @@ def _unknown(path: Path) -> Exception:
         return bad_file(
             path,
             f"is an archive (“{path.suffix}”)",
-            "Unpack it first; only .gz is read as it is.",
+            "Unpack it first; only .gz files are read directly.",
             "unknown_suffix",
         )
-    kind = f"ends in “{path.suffix}”" if path.suffix else "has no ending such as .jsonl"
+    kind = f"has the suffix “{path.suffix}”" if path.suffix else "has no suffix such as .jsonl"
     return bad_file(
         path,
-        f"{kind}, which is not a known kind of file",
-        "Use a .jsonl, .json, .csv, .tsv, .parquet, .arrow, .txt or .md file.",
+        f"{kind}, which is not a known file type",
+        "Use a .jsonl, .json, .csv, .tsv, .parquet, .arrow, .xlsx, .sqlite, .txt or .md file.",
         "unknown_suffix",
     )

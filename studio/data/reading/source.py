@@ -67,6 +67,7 @@ class ReadOptions:
     encoding: Encoding = "auto"
     documents: Documents = "paragraph"
     row_unit: RowUnit = "auto"
+    table: str = ""
     limit: int | None = None
     note: Callable[[str], None] = field(default=lambda sentence: None, compare=False)
 
@@ -113,7 +114,7 @@ def refuse_absent(path: Path) -> None:
     except OSError as error:
         raise unreadable(path, error) from error
     if size == 0:
-        raise bad_file(path, "is empty", "Choose a file with rows in it.", "empty_file")
+        raise bad_file(path, "is empty", "Choose a file that contains rows.", "empty_file")
 
 
 def unreadable(path: Path, error: OSError) -> StudioError:
@@ -129,9 +130,9 @@ def rest_lost(error: StudioError, path: Path, row: int) -> StudioError:
     if row == 1:
         return error
     located = copy.copy(error)
-    located.sentence = f"{error.sentence.rstrip('.')}; row {row} of {path.name} and everything after it cannot be read."
+    located.sentence = f"{error.sentence.rstrip('.')}; row {row} of {path.name} and all following rows cannot be read."
     located.args = (located.sentence,)
-    located.hint = f"{error.hint} Leaving out bad rows does not help here."
+    located.hint = f"{error.hint} Skipping invalid rows does not help here."
     return located
 
 
@@ -140,8 +141,8 @@ def broken_gzip(path: Path, line: int) -> StudioError:
     place = f"after line {line}" if line else "before its first row ends"
     return bad_file(
         path,
-        f"is damaged: its gzip data is cut off, or followed by other data, {place}",
-        "Download or copy it again, or unpack it and use the complete rows.",
+        f"is damaged: its gzip data is truncated, or followed by other data, {place}",
+        "Download or copy it again, or decompress it and use the complete rows.",
         "corrupt_gzip",
     )
 

@@ -59,7 +59,7 @@ def _row(source: Input, kept: list[bytes], line: int, begin: int, end: int) -> S
     if "\0" in text:
         nul = bad_file(
             source.path,
-            "holds NUL characters, which no text has",
+            "contains NUL characters, which are not valid in text",
             "Save the file as UTF-8 text.",
             "bad_character",
             line=line,

@@ -113,8 +113,8 @@ class Split:
         if side is None:
             error = bad_file(
                 row.path,
-                f"has “{value}” in the split column “{name}”, which names no side",
-                "Name that value in the settings of the split.",
+                f"has “{value}” in the split column “{name}”, which is not one of the split values",
+                "Add the value in the split settings.",
                 "unknown_side",
                 line=row.line,
             )
@@ -351,25 +351,28 @@ def refuse_empty_side(settings: DatasetSettings, train: int, validation: int) ->
     """Raise ``StudioError`` when a split is empty although the settings require it."""
     if train == 0:
         raise StudioError(
-            "no row is left to train on: all are validation rows.",
-            hint="Choose another split, or look at the values of its column.",
+            "no training rows are left: all rows are validation rows.",
+            hint="Choose another split, or check the values of its column.",
             field="split_mode",
             code="no_train_rows",
         )
     if validation == 0 and settings.split_mode in ("column", "file"):
         raise StudioError(
-            "no row is a validation row."
+            "there are no validation rows."
             if settings.split_mode == "file"
-            else f"no row is a validation row: the column “{settings.split_column}” never says so.",
+            else (
+                f"there are no validation rows: the column “{settings.split_column}” contains none of the "
+                "validation values."
+            ),
             hint="Choose another split, or “None”.",
             field="split_mode",
             code="no_validation_rows",
         )
     if validation == 0 and settings.split_mode == "group" and settings.validation_fraction > 0:
         raise StudioError(
-            f"all rows have the same value in the column “{settings.group_column}”, so that no group "
-            "can be held out.",
-            hint="Name another column, or choose another split.",
+            f"all rows have the same value in the column “{settings.group_column}”, so no group can be held "
+            "out.",
+            hint="Choose another column, or another split.",
             field="group_column",
             code="one_group",
         )
@@ -414,8 +417,8 @@ def _value(row: SourceRow, name: str, field: str) -> str:
     if value is None or value != value:  # null or NaN
         error = bad_file(
             row.path,
-            f"has nothing in the column “{name}”, which decides its side of the split",
-            "Fill it in, or name another column.",
+            f"has no value in the column “{name}”, which determines its split",
+            "Enter a value, or choose another column.",
             "no_split_column",
             line=row.line,
         )

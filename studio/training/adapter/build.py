@@ -53,9 +53,9 @@ def build_adapter(
             raise
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise StudioError(
-            f"the adapter cannot be put on this model: {reason}",
+            f"the adapter cannot be added to this model: {reason}",
             title="The adapter does not fit",
-            hint="Check the LoRA node's settings.",
+            hint="Check the settings of the LoRA node.",
             code="adapter_build",
         ) from error
     if not method.own_layers:
@@ -170,7 +170,7 @@ def refuse_precision(context: StepContext, method: LoraMethod, adapted: AdaptedM
     if reason:
         raise StudioError(
             reason,
-            title="Method and quantization do not go together",
+            title="Method and quantization are incompatible",
             hint="Set Quantization to 4-bit NF4, or choose LoRA."
             if method.only_quantized
             else "Set Quantization to None, or choose LoRA.",
@@ -179,7 +179,7 @@ def refuse_precision(context: StepContext, method: LoraMethod, adapted: AdaptedM
     if dtype not in method.dtypes:
         raise StudioError(
             f"the method {adapted.method} does not train in {dtype}.",
-            title="Method and precision do not go together",
+            title="Method and precision are incompatible",
             hint=f"Set the Base model's precision to {' or '.join(method.dtypes)}, or choose LoRA.",
             code="method_dtype",
         )
@@ -203,10 +203,10 @@ def _check_own_precision(context: StepContext, adapted: AdaptedModelValue) -> No
     not change).
     """
     found = [
-        ("biases", "Bias to None", "bias_dtype", adapted.bias != "none"),
+        ("biases", "set Bias to None", "bias_dtype", adapted.bias != "none"),
         (
             "fully trained modules",
-            "“Fully trained modules” to nothing",
+            "clear “Fully trained modules”",
             "saved_dtype",
             bool(adapted.modules_to_save),
         ),
@@ -214,17 +214,17 @@ def _check_own_precision(context: StepContext, adapted: AdaptedModelValue) -> No
     for what, setting, code, is_trained in found:
         if is_trained and adapted.model.dtype == "bfloat16":
             context.notice(
-                f"The {what} are trained in bfloat16, the model's precision: most of their small steps "
-                "are rounded away.",
-                f"Set {setting} in the LoRA node, or the precision to float32.",
+                f"The {what} are trained in bfloat16, the precision of the model: rounding discards "
+                "most of their small updates.",
+                f"In the LoRA node {setting}, or in the Base model node set Precision to float32.",
             )
         if is_trained and adapted.model.dtype == "float16":
             raise StudioError(
                 f"{what} cannot be trained in float16.",
-                title="These weights and float16 do not go together",
+                title="Float16 is not supported for these weights",
                 code=code,
-                hint=f"Set {setting} in the LoRA node, or the Base model's precision to bfloat16 or "
-                "float32.",
+                hint=f"In the LoRA node {setting}, or in the Base model node set Precision to "
+                "bfloat16 or float32.",
             )
 
 
@@ -246,11 +246,12 @@ def _refuse_missing(context: StepContext, model: Any, adapted: AdaptedModelValue
     missing = [t for t in adapted.target_modules if not any(matches(n, t) for n in everywhere)]
     if missing:
         raise StudioError(
-            f"“{missing[0]}” is in the files of {adapted.model.source}, but is no "
-            "layer of the loaded model that can be adapted.",
-            title="A target module is missing",
+            f"“{missing[0]}” is in the files of {adapted.model.source}, but the loaded model "
+            "has no such layer that supports an adapter.",
+            title="Target module not found",
             code="unknown_target",
-            hint="Choose other target modules in the LoRA node; their last names are enough.",
+            hint="Choose other target modules in the LoRA node; the last part of their names is "
+            "sufficient.",
         )
 
 

@@ -84,8 +84,8 @@ def _refuse_packed(base: Any, names: list[str]) -> None:
     for name in names:
         if not base.get_submodule(name).weight.is_floating_point():
             raise StudioError(
-                f"{name} cannot get an adapter on a quantized base: peft 0.21 takes it for an expert.",
-                title="A layer beside the experts",
+                f"{name} cannot be adapted on a quantized base: PEFT 0.21 treats it as an expert.",
+                title="Unsupported layer",
                 field="target_modules",
                 code="experts_quantized",
                 hint="Set the target modules to Attention, or Quantization to None.",

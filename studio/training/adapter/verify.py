@@ -61,11 +61,10 @@ def verify_adapter(
     difference, allowed = largest_difference(model, adapted.model.dtype, expected, rewritten)
     if not difference <= allowed:  # also refuses NaN
         raise StudioError(
-            f"the saved adapter does not do what was trained: on a fresh model its "
-            f"logits differ by {difference:.3g} (at most {allowed:.3g} is rounding).",
+            "the saved adapter differs from the trained one: on a freshly loaded model its "
+            f"logits differ by {difference:.3g} (rounding explains at most {allowed:.3g}).",
             title="The saved adapter differs from the trained one",
-            hint="Its answers would not be those of the training. Try another LoRA method, or turn "
-            "quantization off; the checkpoints are kept.",
+            hint="Use another LoRA method, or turn off quantization. Checkpoints are kept.",
             code="reload_mismatch",
             file=str(folder),
         )
@@ -111,10 +110,10 @@ def _refuse_unmoved(context: StepContext, folder: Path) -> None:
         moved = not names or any(bool(file.get_tensor(n).any()) for n in names)
     if not moved:
         raise StudioError(
-            "the training did not change the adapter at all: every trained matrix is still zero.",
+            "the training did not change the adapter: all trained matrices are still zero.",
             title="Nothing was learned",
-            hint="Raise the learning rate or the number of steps, and check that the chosen layers "
-            "take part in the model's answer.",
+            hint="Raise the learning rate or the number of steps, and check that the adapted layers "
+            "are used by the model.",
             code="adapter_unmoved",
             field="learning_rate",
         )

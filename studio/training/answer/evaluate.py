@@ -81,17 +81,22 @@ def _both(
     before = None
     if value.base is not None:
         model = _loaded(context, value.base, "Loading the base model")
-        before = ask(model, "Asking the base model")
+        before = ask(model, "Generating answers with the base model")
         del model
     else:
         context.notice(
-            "This model was not tuned here, so there is nothing to compare it with: only one figure "
-            "is measured.",
-            "Wire a merged model or an adapter to see before and after.",
+            "The model was not fine-tuned in this project, so there are no answers before tuning "
+            "to compare with.",
+            "Connect a merged model or an adapter to compare before and after.",
             "info",
         )
     model = _loaded(context, value, "Loading the tuned model" if before else "Loading the model")
-    return before, ask(model, "Asking the tuned model" if before else "Asking the model")
+    return before, ask(
+        model,
+        "Generating answers with the tuned model"
+        if before
+        else "Generating answers with the model",
+    )
 
 
 def _loaded(context: StepContext, value: ModelValue, title: str) -> Any:
@@ -99,8 +104,9 @@ def _loaded(context: StepContext, value: ModelValue, title: str) -> Any:
     device = roomy_device(value)
     if device != pick_device():
         context.notice(
-            "The GPU's memory is too small for this model: it answers on the processor, which is slow.",
-            "Evaluate the adapter on its quantized base instead, or ask fewer rows.",
+            "The model does not fit into GPU memory: answers are generated on the CPU, which is "
+            "slow.",
+            "Evaluate the adapter on its quantized base instead, or use fewer rows.",
         )
     return load_base(context, value, title, device)
 
@@ -110,14 +116,14 @@ def _with_adapter(
 ) -> tuple[list[str], list[str]]:
     base = value.model.model
     model = _loaded(context, base, "Loading the base model")
-    before = ask(model, "Asking the base model")
+    before = ask(model, "Generating answers with the base model")
     model = PeftModel.from_pretrained(model, value.path)
     mergeable = not method_of(context, value.model).cannot_merge
     if (
         mergeable and base.quantization == "none"
     ):  # a quantized weight would lose the adapter to rounding
         model = model.merge_and_unload()
-    return before, ask(model, "Asking the tuned model")
+    return before, ask(model, "Generating answers with the tuned model")
 
 
 def _warn_if_trained_on(
@@ -129,9 +135,9 @@ def _warn_if_trained_on(
     if dataset.validation_rows and dataset.path == trained.path:
         return
     context.notice(
-        f"The test rows come from {file_names(dataset)}, which the model was trained on: the figure shows "
-        "how well it remembers, not how well it learned.",
-        "Wire rows from another file.",
+        f"The evaluated rows come from {file_names(dataset)}, on which the model was "
+        "trained: the result shows memorization, not learning.",
+        "Connect rows from another file.",
     )
 
 
@@ -144,8 +150,8 @@ def _limit_of(
     long = sum(len(q.ids) >= limit for q in questions) if limit else 0
     if long:
         context.notice(
-            f"{long} of {len(questions)} questions are too long for the model, which reads {limit} tokens: "
-            "they are not asked, and count as wrong.",
+            f"{long} of {len(questions)} questions exceed the context length of the model "
+            f"({limit} tokens): they are skipped and count as wrong.",
             "Use rows with shorter questions.",
         )
     return limit

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from studio.data.canonical import tools_of
 from studio.errors import StudioError
 from studio.graph.context import StepContext
 from studio.training.data.arrow import open_rows
 from studio.training.tokens.chat import Message, TemplateRefused
-from studio.training.tokens.ends import Ends, messages_to_render
+from studio.training.tokens.ends import Ends
+from studio.training.tokens.masks import conversation_of
 from studio.training.tokens.spans import Conversation
 from studio.values import DatasetValue
 
@@ -51,16 +51,16 @@ def questions_of(
     questions = [q for q in asked if q is not None]
     if not questions:
         raise StudioError(
-            f"the rows of {file_names(dataset)} have no question with an answer.",
-            title="Nothing to ask",
-            hint="Use rows with a question and an answer, not plain text.",
+            f"the rows of {file_names(dataset)} contain no question with an answer.",
+            title="Nothing to evaluate",
+            hint="Use rows with a question and an answer instead of plain text.",
             field="dataset",
             code="nothing_to_ask",
             file=dataset.sources[0] if dataset.sources else None,
         )
     if len(questions) < count:
         context.notice(
-            f"{count - len(questions)} rows have no question with an answer and were left out."
+            f"{count - len(questions)} rows without a question and an answer were excluded."
         )
     return questions
 
@@ -79,7 +79,7 @@ def _question(
         if ends.bos_first and ids[:1] != [tokenizer.bos_token_id]:
             ids = [tokenizer.bos_token_id, *ids]
         return Question(row["prompt"], ids, row["completion"])
-    talk = Conversation(tokenizer, messages_to_render(tokenizer, row), tools_of(row))
+    talk = conversation_of(tokenizer, row)
     last = _last_answer(talk.messages)
     if last == 0:
         return None
@@ -87,7 +87,7 @@ def _question(
         text = talk.text(last, ask=True)
     except TemplateRefused as error:
         raise StudioError(
-            f"the model's chat template does not take line {row['line']} of "
+            f"the chat template of the model rejects line {row['line']} of "
             f"{Path(row['source']).name}: {error}.",
             code="template_refused",
             file=row["source"],

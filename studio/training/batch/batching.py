@@ -102,9 +102,9 @@ def _can_concatenate(
         if rows_stay_apart(model, rows, pad_id):
             return True
     context.notice(
-        "Rows are padded: with this model or LoRA method, rows that share a sequence would see each "
-        "other.",
-        "Set “Batching” to Padded to train the same way without this notice.",
+        "Rows are padded: with this model or LoRA method, rows in the same sequence would "
+        "attend to each other.",
+        "Set Batching to Padded to train the same way without this notice.",
     )
     return False
 

@@ -44,15 +44,16 @@ class Item:
 
 
 class Rows(Protocol):
-    """Rows with numbers from 1 to ``count``.
+    """Rows with numbers from 1 to ``count``; ``notes`` say which files hold none of them, and what
+    the format has found in all rows.
 
     ``settings`` are those of the Dataset node that still exclude and move rows, or ``None`` if that
-    has been done. ``remark`` says what the format has found in all rows.
+    has been done.
     """
 
     count: int
-    remark: str
     settings: DatasetSettings | None
+    notes: tuple[str, ...]
 
     def rows(self, first: int, last: int) -> list[Item]:
         """The rows from ``first`` to ``last``, inclusive."""
@@ -66,12 +67,12 @@ class Rows(Protocol):
 class PreparedRows:
     """The rows of a prepared data set, in the order of the user's file if that order is stored."""
 
+    notes: tuple[str, ...] = ()
     settings: DatasetSettings | None = None
 
     def __init__(self, dataset: DatasetValue, seed: int | None) -> None:
         self._order = SourceOrder(dataset, seed)
         self.count = self._order.count
-        self.remark = ""
 
     def rows(self, first: int, last: int) -> list[Item]:
         """The rows from ``first`` to ``last``, inclusive."""
@@ -102,7 +103,7 @@ class WindowRows:
         self._sources: dict[Path, str] = {}
         self._drops = Drops(window.settings.drop_rows)
         self.count = window.count()
-        self.remark = window.chosen.remark
+        self.notes = tuple(window.remarks(numbers=True))
         self.settings: DatasetSettings | None = window.settings
         self._sides = SidesByNumber(window, self._used_row, tick)
 

@@ -52,8 +52,8 @@ def mix_datasets(
             counts[side] = _write(context, parts, settings, side, draws(rows, settings, side), name)
     if not counts["train"]:
         raise StudioError(
-            "no training row is used.",
-            hint="Look at the weights and numbers of rows.",
+            "no training rows are used.",
+            hint="Check the weights and numbers of rows.",
             field="mode",
             code="no_train_rows",
         )
@@ -79,10 +79,10 @@ def _refuse_odd_shapes(context: StepContext, parts: Mapping[str, DatasetValue]) 
     shapes = {v.shape for v in parts.values()}
     if len(shapes) == 1 or shapes <= _TOGETHER:
         return
-    contents = ", ".join(f"{p.upper()} holds {_WORDS[v.shape]}" for p, v in parts.items())
+    contents = ", ".join(f"{p.upper()} contains {_WORDS[v.shape]}" for p, v in parts.items())
     raise StudioError(
-        f"these data sets do not go together: {contents}.",
-        hint="Mix data of one kind; conversations, prompts and plain text may be mixed.",
+        f"these datasets cannot be mixed: {contents}.",
+        hint="Mix data of the same kind. Conversations, prompts and plain text can be mixed.",
         code="odd_shapes",
     )
 

@@ -34,9 +34,7 @@ def draws(there: Mapping[str, int], settings: MixSettings, side: str) -> list[Dr
 def _counted(port: str, there: int, wanted: int) -> Draw:
     if not wanted or wanted <= there:
         return Draw(port, there, wanted or there)
-    note = (
-        f"data set {port.upper()} has {there} training rows, not the {wanted} that are asked for."
-    )
+    note = f"dataset {port.upper()} has {there} training rows, fewer than the requested {wanted}."
     return Draw(port, there, there, (note,))
 
 
@@ -67,6 +65,6 @@ def _capped(
     if rows == wanted or not repeat or side != "train":
         return ()
     return (
-        f"data set {port.upper()} would be repeated {wanted / there:.1f} times to meet its weight; it "
-        f"is repeated {rows // there} times, so its part is smaller than asked for.",
+        f"dataset {port.upper()} would be repeated {wanted / there:.1f} times to reach "
+        f"its weight; it is repeated {rows // there} times, so its share is smaller.",
     )

@@ -18,7 +18,9 @@ from studio.graph.context import StepContext
 Shape = Literal["messages", "prompt", "text", "preference", "label"]
 _NAMED = 5
 _UNUSED_NAMED = 20
-_REMARKS = {"duplicate_key": ("names a key twice", "name a key twice", "the last value counts")}
+_REMARKS = {
+    "duplicate_key": ("contains a key twice", "contain a key twice", "the last value is used")
+}
 
 
 class RowCounts:
@@ -83,16 +85,17 @@ class RowCounts:
         if self.skipped and self.first_error is not None:
             more = f" and {self.skipped - _NAMED} more" if self.skipped > _NAMED else ""
             context.notice(
-                f"{self.skipped} bad {'row was' if self.skipped == 1 else 'rows were'} left out: "
-                f"{', '.join(self._bad)}{more}. The first: {self.first_error.sentence}",
+                f"{self.skipped} invalid {'row was' if self.skipped == 1 else 'rows were'} "
+                f"skipped: {', '.join(self._bad)}{more}. First error: "
+                f"{self.first_error.sentence}",
                 self.first_error.hint,
             )
         for count, why in (
             (self.dropped, "by number"),
-            (self.left_out, "as the split column says"),
+            (self.left_out, "by the split column"),
         ):
             if count:
-                context.notice(f"{_rows(count)} left out {why}.", level="info")
+                context.notice(f"{_rows(count)} excluded {why}.", level="info")
 
     def _tell_unused(self, context: StepContext) -> None:
         """One notice for all columns and keys that are not used."""

@@ -51,13 +51,13 @@ def _decide(context: StepContext, settings: DatasetSettings, counted: RowCounts)
         np.frombuffer(bytes(counted.sides), np.uint8).astype(bool),
         np.array(counted.hashes, dtype=np.uint64),
     )
-    _notice(context, decision.duplicates, "duplicate was", "duplicates were", "left out")
+    _notice(context, decision.duplicates, "duplicate was", "duplicates were", "removed")
     _notice(
         context,
         decision.leaks,
         "validation row was",
         "validation rows were",
-        "moved to training, where the same content is",
+        "moved to training, which contains the same rows",
     )
     return decision
 

@@ -175,7 +175,7 @@ def _problem(error: Exception, title: str, work: Path) -> Mapping[str, Any]:
         return expected.problem().to_json()
     traceback.print_exc()
     sentence = f"{title or 'The data'}: {type(error).__name__}: {error}"
-    return Problem(sentence, hint="This is a fault of the program.", code="unexpected").to_json()
+    return Problem(sentence, hint="This is a bug in LoRA Studio.", code="unexpected").to_json()
 
 
 if __name__ == "__main__":

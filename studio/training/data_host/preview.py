@@ -36,14 +36,18 @@ def preview(
     assert isinstance(parsed, DatasetSettings)
     if is_hub(parsed.source):
         raise StudioError(
-            "A data set from the hub is shown once it is here.",
-            hint="Run the project once, or look at the report.",
+            "A dataset on the Hub is shown after it has been downloaded.",
+            hint="Run the project once, or open the Report tab.",
             code="not_here_yet",
         )
     with open_window(parsed, project_dir, variants) as window:
         found = window.rows(first, first + min(limit, MOST_ROWS) - 1)
         rows = [_row(window, number, row) for number, row in enumerate(found, start=first)]
-        return {"rows": rows, **_format(window, parsed, variants)}
+        return {
+            "rows": rows,
+            "files": window.remarks(numbers=False),
+            **_format(window, parsed, variants),
+        }
 
 
 def _format(

@@ -32,7 +32,11 @@ from studio.training.report.fixes import setting_of
 from studio.training.report.make import PROGRESS_EVERY_S, Pace, ReportMaker
 from studio.training.report.row_facts import GIANT, Facts, facts_of, is_giant
 from studio.training.report.row_index import RowIndex
-from studio.training.tokens.chat_choice import rendered_samples, with_template
+from studio.training.tokens.chat_choice import (
+    rendered_samples,
+    unread_arguments,
+    with_template,
+)
 from studio.training.tokens.encoder import Encoder, load_tokenizer
 from studio.training.tokens.limits import learned_positions
 
@@ -103,8 +107,14 @@ class Session:
         """The data report over all rows."""
         del asked
         data = self._opened()
+        unread = unread_arguments(self._tokenizer(data.folder), data.request.settings)
         yield from ReportMaker(
-            data.request, data.rows, data.encoder, data.index, _longest_taken(data.folder)
+            data.request,
+            data.rows,
+            data.encoder,
+            data.index,
+            _longest_taken(data.folder),
+            tuple(f"The chat template does not read the argument “{name}”." for name in unread),
         ).run()
 
     def templates(self, asked: Mapping[str, Any]) -> Answer:
@@ -214,7 +224,7 @@ def one_batch(data: Opened, number: int) -> Answer:
                 training.add(facts)
             first += len(items)
             pace.took(time.monotonic() - started)
-            yield "progress", {**_searching(first - 1, count), "title": "Putting batches together"}
+            yield "progress", {**_searching(first - 1, count), "title": "Creating batches"}
         data.units.extend(training.units())
     settings = data.request.settings
     units, batches = batch_of(data.units, settings, number)
@@ -233,7 +243,7 @@ def _part(data: Opened, unit: Unit) -> TokenRow:
 
 def _searching(done: int, total: int) -> dict[str, Any]:
     return {
-        "title": "Looking for a suspicious row",
+        "title": "Searching for a row with findings",
         "phase": "search",
         "done": done,
         "total": total,
@@ -277,7 +287,8 @@ def _one(data: Opened, item: Item) -> list[TokenRow]:
     error = item.error
     if item.row is not None and is_giant(item.row):
         error = StudioError(
-            f"Row {item.number} is too long to be shown as tokens: more than {GIANT:,} characters.",
+            f"Row {item.number} is too long to be shown as tokens: it has more than {GIANT:,} "
+            "characters.",
             hint=_giant_hint(item.row, data.encoder),
         )
     if error is None:
@@ -301,5 +312,5 @@ def _one(data: Opened, item: Item) -> list[TokenRow]:
 
 def _giant_hint(row: Mapping[str, Any], encoder: Encoder) -> str:
     if row.get("text") is not None and encoder.long_text == "split":
-        return "A training splits it into pieces of the max length."
-    return "A training cuts it to the max length. Split it into several rows."
+        return "In training it is split into rows of the maximum length."
+    return "In training it is truncated at the maximum length. Split it into several rows."

@@ -39,7 +39,7 @@ def main() -> int:
     except Exception as error:
         expected = as_studio_error(error, "Estimate", Path(tempfile.gettempdir()))
         if expected is None and isinstance(error, (ValueError, KeyError, RuntimeError)):
-            expected = StudioError(f"This training cannot be tried out: {error}.", code="estimate")
+            expected = StudioError(f"This training cannot be estimated: {error}.", code="estimate")
         if expected is None:
             raise
         tell(error=expected.problem().to_json())
@@ -66,7 +66,7 @@ def _dry(asked: Mapping[str, Any]) -> dict[str, Any]:
     from studio.training.model.quiet import quiet_libraries
 
     quiet_libraries()
-    tell(progress={"title": "Following a step that computes nothing"})
+    tell(progress={"title": "Tracing a step without computing it"})
     from peft import get_peft_model
 
     from studio.estimate.optimizers import state_bytes
@@ -112,9 +112,9 @@ def _needs_numbers(error: RuntimeError) -> bool:
 def _not_followed(method: str) -> StudioError:
     title = load_registry().variants["adapter"][method].title
     return StudioError(
-        f"A dry run cannot follow {title}: PEFT looks at numbers of the weights there, and a dry run has "
-        "none.",
-        hint="Use the probe: it runs two real steps.",
+        f"A dry run does not support {title}: PEFT reads values of the weights, which a dry "
+        "run does not have.",
+        hint="Use a probe, which runs two real steps.",
         code="estimate",
     )
 

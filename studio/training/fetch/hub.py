@@ -16,8 +16,8 @@ from studio.training.fetch.hub_kept import kept, note_kept
 
 _HINTS = {
     "not_found": "Check the spelling; a private model needs a token with access to it.",
-    "gated": "Accept the model's licence on its hub page and sign in with a token.",
-    "no_network": "Check the network connection, or choose a model that is on this machine.",
+    "gated": "Accept the licence of the model on its page on the Hub, and sign in with a token.",
+    "no_network": "Check the network connection, or choose a model on this machine.",
     "no_weights": "Choose a repository with .safetensors files.",
 }
 
@@ -32,8 +32,9 @@ def fetch_from_hub(
     found = kept(repo, revision)
     if found is not None and not look_for_updates:
         context.notice(
-            f"{repo} is taken from this machine, at commit {found[1][:12]}; the hub was not asked.",
-            "Switch on “Check for updates” in the Base model node to get a newer version.",
+            f"{repo} is used from this machine, at commit {found[1][:12]}; the Hub was not "
+            "checked for updates.",
+            "Turn on “Check for updates” in the Base model node to use a newer version.",
             "info",
         )
         return found
@@ -41,12 +42,12 @@ def fetch_from_hub(
     if ended.code or "path" not in ended.said:
         code = str(ended.said.get("code", "download_failed"))
         if code == "no_network" and found is not None:
-            context.notice(f"The hub cannot be reached; {repo} is taken from this machine.")
+            context.notice(f"The Hub cannot be reached; {repo} is used from this machine.")
             return found
         raise StudioError(
             ended.reason,
-            title="The model could not be fetched",
-            hint=_HINTS.get(code, "Run again; what was downloaded is kept."),
+            title="The model could not be downloaded",
+            hint=_HINTS.get(code, "Run again; downloaded files are kept."),
             field="revision" if code == "no_revision" else "model",
             code=code,
         )
@@ -58,7 +59,7 @@ def fetch_from_hub(
 
 def run_download(context: StepContext, repo: str, program: str, *arguments: str) -> Ended:
     """Run a download program to its end, and report its notices and progress."""
-    context.phase("download", f"Looking for {repo} on the hub")
+    context.phase("download", f"Looking up {repo} on the Hub")
     following: dict[str, Any] = {}
 
     def on_message(message: Any) -> None:

@@ -8,35 +8,44 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from studio.data.reading.hub import Fetched, HubSource, fetched, hub_source, note_fetched
+from studio.data.reading.hub import (
+    Fetched,
+    HubSource,
+    fetched,
+    fetched_before,
+    hub_source,
+    note_fetched,
+)
 from studio.errors import StudioError
 from studio.graph.context import StepContext
 from studio.node_settings.dataset import DatasetSettings
 from studio.training.fetch.hub import run_download
 
 _HINTS = {
-    "not_found": "Check the spelling; a private data set needs a token with access to it.",
-    "gated": "Accept the data set's licence on its hub page and sign in with a token.",
-    "no_network": "Check the network connection, or choose files that are on this machine.",
-    "no_such_part": "Look at the data set's page, and name configuration and split in the Dataset node.",
+    "not_found": "Check the spelling; a private dataset needs a token with access to it.",
+    "gated": "Accept the licence of the dataset on its page on the Hub, and sign in with a token.",
+    "no_network": "Check the network connection, or choose files on this machine.",
+    "no_such_part": (
+        "See the page of the dataset, and enter its configuration and split in the Dataset node."
+    ),
 }
 _FIELDS = {"no_revision": "hub_revision", "no_such_part": "hub_split"}
 
 
-def fetch_data(
-    context: StepContext, settings: DatasetSettings, validation: bool = False
-) -> tuple[Path, ...]:
-    """The files of the data set in the settings."""
+def fetch_data(context: StepContext, settings: DatasetSettings, validation: bool = False) -> None:
+    """Download the data set in the settings, unless it is complete on this machine."""
     source = hub_source(settings, validation)
     found = fetched(source)
     if found is None or settings.hub_look_for_updates:
-        found = _download(context, source, found, "validation_source" if validation else "source")
+        known = fetched_before(source)
+        found = _download(context, source, known, "validation_source" if validation else "source")
+    count = len(found.files) + len(found.validation)
+    part = source.split or ("train and validation" if found.validation else "train")
     context.notice(
-        f"{source.repo} ({source.split}) is taken at commit {found.commit[:12]}: "
-        f"{len(found.files)} {'file' if len(found.files) == 1 else 'files'}.",
+        f"{source.repo} ({part}) is used at commit {found.commit[:12]}: "
+        f"{count} {'file' if count == 1 else 'files'}.",
         level="info",
     )
-    return found.files
 
 
 def _download(
@@ -47,15 +56,22 @@ def _download(
     ended = run_download(context, source.repo, program, *part)
     if not ended.code and "path" in ended.said:
         said = ended.said
-        return note_fetched(source, Path(said["path"]), list(said["files"]), str(said["revision"]))
+        return note_fetched(
+            source,
+            Path(said["path"]),
+            list(said["files"]),
+            str(said["revision"]),
+            list(said["validation"]),
+            int(said["test"]),
+        )
     code = str(ended.said.get("code", "download_failed"))
     if code == "no_network" and known is not None:
-        context.notice(f"The hub cannot be reached; {source.repo} is taken from this machine.")
+        context.notice(f"The Hub cannot be reached; {source.repo} is used from this machine.")
         return known
     raise StudioError(
         ended.reason,
-        title="The data could not be fetched",
-        hint=_HINTS.get(code, "Run again; what was downloaded is kept."),
+        title="The dataset could not be downloaded",
+        hint=_HINTS.get(code, "Run again; downloaded files are kept."),
         field=_FIELDS.get(code, field),
         code=code,
     )

@@ -51,11 +51,11 @@ def fetch(repo: str, revision: str) -> int:
     try:
         info = HfApi().model_info(repo, revision=wanted, files_metadata=True)
     except hub.GatedRepoError:
-        return fail("gated", f"{repo} is gated: its owner asks you to accept a licence first.")
+        return fail("gated", f"{repo} is gated: its licence must be accepted first.")
     except hub.RevisionNotFoundError:
         return fail("no_revision", f"{repo} has no revision “{wanted}”.")
     except (hub.RepositoryNotFoundError, hub.HFValidationError):
-        return fail("not_found", f"there is no model {repo} on the hub, or it is private.")
+        return fail("not_found", f"there is no model {repo} on the Hub, or it is private.")
     except (hub.OfflineModeIsEnabled, *broken) as error:
         return _from_cache(repo, wanted, error)
     sizes = {f.rfilename: f.size or 0 for f in info.siblings or [] if _wanted(f.rfilename)}
@@ -68,9 +68,11 @@ def fetch(repo: str, revision: str) -> int:
             repo, revision=info.sha, allow_patterns=[glob.escape(name) for name in sizes]
         )
     except hub.GatedRepoError:
-        return fail("gated", f"{repo} is gated: its owner asks you to accept a licence first.")
+        return fail("gated", f"{repo} is gated: its licence must be accepted first.")
     except (hub.LocalEntryNotFoundError, *broken) as error:
-        return fail("download_failed", f"the download of {repo} broke off: {_first_line(error)}")
+        return fail(
+            "download_failed", f"the download of {repo} was interrupted: {_first_line(error)}"
+        )
     if _asks_for_code(Path(path)):  # for review by the user; it is not run
         snapshot_download(repo, revision=info.sha, allow_patterns=["*.py"])
     tell(path=path, revision=info.sha, fetched=True)
@@ -91,8 +93,8 @@ def _from_cache(repo: str, revision: str, error: Exception) -> int:
             ignore_patterns=OTHERS,
         )
     except (LocalEntryNotFoundError, HFValidationError):
-        return fail("no_network", f"the hub cannot be reached for {repo}: {_first_line(error)}")
-    tell(notice=f"The hub cannot be reached; {repo} is taken from this machine's cache.")
+        return fail("no_network", f"the Hub cannot be reached for {repo}: {_first_line(error)}")
+    tell(notice=f"The Hub cannot be reached; {repo} is used from the cache on this machine.")
     tell(path=path, revision=Path(path).name)
     return 0
 

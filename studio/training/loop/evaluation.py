@@ -46,15 +46,15 @@ class Evaluator:
         self.numbers = sorted(numbers, key=lambda i: lengths[i])
         if len(numbers) < len(rows):
             context.notice(
-                f"The validation loss is measured on {len(numbers)} of {len(rows)} rows, so that "
-                "it takes little time.",
+                f"The validation loss is computed on {len(numbers)} of {len(rows)} rows to save "
+                "time.",
                 "Set “Evaluate every” to a number to use all rows.",
                 "info",
             )
 
     def __call__(self) -> float:
         """The mean loss per label token."""
-        self.context.phase("evaluate", "Measuring the validation loss")
+        self.context.phase("evaluate", "Computing the validation loss")
         loss = self._loss_in_memory()
         self.context.emit("Phase", phase="train", title="Training")
         return loss
@@ -85,8 +85,8 @@ class Evaluator:
             self.batch_size //= 2
             free_memory()
             self.context.notice(
-                "Memory ran out in an evaluation; from now on evaluations take "
-                f"{self.batch_size} rows at once.",
+                "Memory ran out during an evaluation; further evaluations use a batch size of "
+                f"{self.batch_size}.",
                 level="info",
             )
 

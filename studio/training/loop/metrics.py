@@ -58,7 +58,7 @@ class Metrics:
         times = "evaluation" if waited == 1 else f"{waited} evaluations"
         reason = f"The validation loss has not fallen in the last {times}"
         if self.untrained_loss < self.best_eval_loss:
-            reason += f"; it was lowest before the training: {self.untrained_loss:.4g}"
+            reason += f"; it was lowest before training: {self.untrained_loss:.4g}"
         elif best >= 0:
             reason += f"; it was lowest after step {best}: {self.best_eval_loss:.4g}"
         return reason + "."

@@ -32,17 +32,17 @@ def diverged(
     """Emit ``NonFinite`` and return the error to raise; ``kept`` is the step of the last checkpoint."""
     context.emit("NonFinite", step=step, what=what, value=value, rows=list(rows), kept=kept)
     begin = {
-        "loss": f"the loss of step {step} is {value}, not a number",
-        "gradient": f"the gradient of step {step} is {value}, not a number",
-        "weights": f"a trained weight after step {step} is infinite, not a number",
+        "loss": f"the loss of step {step} is not finite ({value})",
+        "gradient": f"the gradient of step {step} is not finite ({value})",
+        "weights": f"a trained weight is not finite after step {step}",
     }[what]
-    last = f"The last checkpoint, of step {kept}, is from before it." if kept else ""
+    last = f"The last checkpoint (step {kept}) was saved before." if kept else ""
     first = rows[0] if rows else {}
     return StudioError(
         f"{begin}{_named(rows)}.",
         title="The training diverged",
-        hint="Look at these rows, lower the learning rate, raise the warm-up, or train in float32 or "
-        f"bfloat16. {last}".strip(),
+        hint="Check these rows, lower the learning rate, increase the warmup, or train in float32 "
+        f"or bfloat16. {last}".strip(),
         field="learning_rate",
         code="loss_not_finite",
         file=first.get("file"),

@@ -70,7 +70,7 @@ def sampler_of(
         questions = questions_of(context, dataset, tokenizer, settings.sample_rows, settings.bos)
         prompts += [Prompt(q.shown, q.ids, q.expected) for q in questions]
     if len(prompts) > MOST_PROMPTS:
-        context.notice(f"Only the first {MOST_PROMPTS} of {len(prompts)} prompts are asked.")
+        context.notice(f"Only the first {MOST_PROMPTS} of {len(prompts)} prompts are answered.")
     prompts = _distinct(prompts[:MOST_PROMPTS])
     return Sampler(context, state, settings, tokenizer, pad_id, prompts)
 
@@ -96,7 +96,7 @@ def _asked(context: StepContext, question: str, tokenizer: Any) -> Prompt:
         text = render(tokenizer, [{"role": "user", "content": question}], ask=True)
     except TemplateRefused as error:
         raise StudioError(
-            f"the model's chat template does not take the prompt “{question[:60]}”: {error}.",
+            f"the chat template of the model rejects the prompt “{question[:60]}”: {error}.",
             field="sample_prompts",
             code="template_refused",
         ) from error
@@ -131,7 +131,7 @@ class Sampler:
                     "There is no prompt to answer.", "Add prompts in the Train node.", "info"
                 )
             return
-        self.context.phase("sample", "Writing samples")
+        self.context.phase("sample", "Generating samples")
         random_state = read_random()
         model = self.state.tuning.model
         training = model.training
@@ -159,8 +159,8 @@ class Sampler:
         fit = [p for p in prompts if new_tokens([p.ids], 1, self.limit) > 0]
         if len(fit) < len(prompts):
             self.context.notice(
-                f"{len(prompts) - len(fit)} of {len(prompts)} prompts are too long for the model, which "
-                f"reads {self.limit} tokens: they are not asked.",
+                f"{len(prompts) - len(fit)} of {len(prompts)} prompts exceed the context length "
+                f"of the model ({self.limit} tokens) and are skipped.",
                 "Shorten them.",
             )
         return fit
@@ -188,8 +188,8 @@ class Sampler:
         self.at_once = max(1, min(self.at_once, len(part)) // 2)
         if self.off:
             self.context.notice(
-                "There is not enough memory for samples: none are written from now on.",
-                "Lower the longest answer in the Train node.",
+                "There is not enough memory to generate samples; no further samples are generated.",
+                "Lower “Maximum new tokens” in the Train node.",
             )
         return []
 

@@ -118,21 +118,22 @@ class Saver:
         best, metrics.kept_step = int(metrics.best_eval_step), state.step
         if self.settings.keep == "best" and metrics.untrained_loss < metrics.best_eval_loss:
             self.context.notice(
-                f"The validation loss was lowest before the training: {metrics.untrained_loss:.4g}. "
-                "The result is the best of what was trained.",
-                "Lower the learning rate, and check that the validation rows are like the others.",
+                f"The validation loss was lowest before training: {metrics.untrained_loss:.4g}. The "
+                "result has the best weights since then.",
+                "Lower the learning rate, and check that the validation rows resemble the training "
+                "rows.",
             )
         if self.settings.keep != "best" or best in (-1, state.step):
             return
         if not load_best(self.folder, best, self.identity, state.tuning):
             self.context.notice(
-                f"The weights of step {best}, the best evaluation, are not there any more: the "
-                f"result has those of step {state.step}.",
+                f"The weights of step {best}, the best evaluation, no longer exist: the result has "
+                f"those of step {state.step}.",
             )
             return
         metrics.kept_step = best
         self.context.notice(
-            f"The result has the weights of step {best}, whose validation loss was the lowest: "
+            f"The result has the weights of step {best}, which had the lowest validation loss: "
             f"{metrics.best_eval_loss:.4g}.",
             level="info",
         )

@@ -303,8 +303,8 @@ class TrainingLoop:
             self._stop()
         if not math.isfinite(loss):
             self.context.notice(
-                f"The validation loss after step {step} is {loss}, not a number: this evaluation "
-                "counts as no better.",
+                f"The validation loss after step {step} is not finite ({loss}); this evaluation "
+                "counts as no improvement.",
                 "Look for very long or damaged validation rows.",
             )
         # The first step of a warm-up has a learning rate of 0.
@@ -430,9 +430,10 @@ class TrainingLoop:
             most=MOST_RECOVERIES,
         )
         self.context.notice(
-            f"Memory ran out in step {step}. Training continues there with a batch size of "
-            f"{self.micro_batch} and an accumulation of {self.accumulation}: the same rows in each step.",
-            "Set these numbers in the Train node to begin with them next time.",
+            f"Memory ran out in step {step}. Training continues with a batch size of "
+            f"{self.micro_batch} and a gradient accumulation of {self.accumulation}; each "
+            "step has the same rows as before.",
+            "Set these values in the Train node to use them from the start of the next run.",
         )
 
 

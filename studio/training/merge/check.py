@@ -139,8 +139,8 @@ def _refuse(
     if difference <= allowed:  # refuses NaN
         return
     raise StudioError(
-        f"the merged model does not answer as the adapter does: its logits differ "
-        f"by {difference:.3g}, and rounding explains at most {allowed:.3g}.",
+        "the merged model differs from the adapter: their logits differ by "
+        f"{difference:.3g}, and rounding explains at most {allowed:.3g}.",
         title="The merge changed the model",
         hint="Export the adapter instead, or use another LoRA method or other target modules.",
         code="merge_mismatch",

@@ -32,7 +32,7 @@ def export(
     exporter: Exporter = variant.payload
     if value.kind not in exporter.accepts:
         raise StudioError(
-            f"the format {variant.title} does not take what is wired to it.",
+            f"the format {variant.title} does not support its input.",
             hint="Choose another format.",
             field="format",
             code="wrong_export",

@@ -63,7 +63,7 @@ def _refuse_too_large(context: StepContext, adapter: AdapterValue, dtype: str) -
     room = free_bytes(_CPU)
     if needed > room:
         raise StudioError(
-            f"merging this model in memory takes {needed / _GIB:.1f} GiB, and "
+            f"merging this model in memory needs {needed / _GIB:.1f} GiB, and "
             f"{room / _GIB:.1f} GiB are free.",
             title="Not enough memory to merge",
             hint="Export the adapter itself; PEFT loads it on top of the base model.",

@@ -71,8 +71,8 @@ def merge_adapter(
         raise
     if untied:
         context.notice(
-            "The model shares one matrix between its embedding and its head, and the adapter changed "
-            "only one of them: the merged model holds both.",
+            "The model shares one matrix between its embedding and its head, and the adapter "
+            "changed only one of them: the merged model contains both.",
             level="info",
         )
     return merged
@@ -84,16 +84,14 @@ def _planned(context: StepContext, adapter: AdapterValue, dtype: str) -> MergePl
     if method.cannot_merge:
         raise _refused(context, method.cannot_merge)
     if method.merge_in_memory:
-        context.notice(
-            "Adapters of this method are merged with the model loaded into memory.", level="info"
-        )
+        context.notice("Adapters of this method are merged with the model in memory.", level="info")
         return None
     try:
         return plan_merge(Path(adapter.model.model.path), Path(adapter.path), getattr(torch, dtype))
     except OtherNames:
         context.notice(
-            "The weights in this model's files are named or joined differently than in the loaded model, "
-            "so the model is loaded into memory and merged there.",
+            "The weights in the files of this model are named or joined differently than in the "
+            "loaded model, so the model is merged in memory.",
             level="info",
         )
         return None
@@ -189,8 +187,8 @@ def _described(
         "max_logit_difference": difference,
     }
     context.notice(
-        f"The merged model ({dtype}) answers as the adapter does: its logits differ by at most "
-        f"{difference:.2g}.",
+        f"The merged model ({dtype}) agrees with the adapter: their logits differ by at "
+        f"most {difference:.2g}.",
         level="info",
     )
     if base.quantization != "none":

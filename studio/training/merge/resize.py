@@ -30,11 +30,11 @@ from studio.values import AdapterValue
 
 _A, _B = ".lora_A.weight", ".lora_B.weight"
 _REFUSED = {
-    "use_dora": "DoRA trains the length of the weights too, which has no rank",
-    "lora_bias": "it trains biases of its own",
+    "use_dora": "DoRA also trains the magnitude of the weights, which has no rank",
+    "lora_bias": "it trains biases",
     "target_parameters": "it adapts joined parameters of experts",
-    "use_qalora": "QALoRA joins groups of inputs",
-    "use_bdlora": "BD-LoRA keeps only the blocks of a diagonal, which a smaller pair would fill",
+    "use_qalora": "QALoRA groups inputs",
+    "use_bdlora": "BD-LoRA stores only diagonal blocks, which a smaller adapter would not preserve",
 }
 
 
@@ -79,7 +79,7 @@ def resize_adapter(
     source, folder = Path(value.path), context.folder / "adapter"
     config = json.loads((source / CONFIG).read_text(encoding="utf-8"))
     _refuse(context, value, config)
-    context.phase("resize", "Finding the directions that matter")
+    context.phase("resize", "Computing singular directions")
     layers, others = _shrunk(context, source, config, settings)
     _write(source, folder, config, layers, others)
     kept = sum(s.kept * s.energy for s in layers.values())
@@ -106,12 +106,12 @@ def resize_adapter(
 def _refuse(context: StepContext, value: AdapterValue, config: Mapping[str, Any]) -> None:
     reason = next((why for name, why in _REFUSED.items() if config.get(name)), "")
     if config.get("peft_type") != "LORA":
-        reason = f"{value.model.method} is not made of two matrices A and B"
+        reason = f"{value.model.method} does not consist of two matrices A and B"
     if reason:
         raise StudioError(
-            f"this adapter cannot be shrunk: {reason}.",
-            title="Cannot be resized",
-            hint="Train it with LoRA, rsLoRA, LoRA+ or PiSSA to be able to shrink it.",
+            f"this adapter cannot be resized: {reason}.",
+            title="The adapter cannot be resized",
+            hint="Adapters of LoRA, rsLoRA, LoRA+ and PiSSA can be resized.",
             code="cannot_resize",
             file=value.path,
         )
@@ -132,7 +132,7 @@ def _shrunk(
         layers[name] = shrink(a, b, _scale(config, name, a.shape[0]), most, share)
         context.progress("resize", done, len(names), "layers")
     if not layers:
-        raise StudioError("the adapter holds no A and B.", code="cannot_resize")
+        raise StudioError("the adapter contains no A and B.", code="cannot_resize")
     return layers, tensors
 
 
@@ -194,8 +194,9 @@ def _tell(
     old, ranks = max(s.old for s in layers.values()), sorted({s.r for s in layers.values()})
     new = str(ranks[0]) if len(ranks) == 1 else f"{ranks[0]} to {ranks[-1]}"
     context.notice(
-        f"Rank {old} became {new}; {100 * share:.2f} % of the change is kept, at least "
-        f"{100 * layers[worst].kept:.2f} % in every layer ({worst.removeprefix('base_model.model.')}). Logits "
-        f"differ from the given adapter's by at most {difference:.2g}.",
+        f"Rank {old} was reduced to {new}; {100 * share:.2f} % of the change "
+        f"is kept, and at least {100 * layers[worst].kept:.2f} % in every layer "
+        f"({worst.removeprefix('base_model.model.')}). The logits differ from those of the "
+        f"input adapter by at most {difference:.2g}.",
         level="info",
     )

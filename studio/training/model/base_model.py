@@ -54,7 +54,7 @@ def model_folder(context: StepContext, settings: BaseModelSettings) -> tuple[Pat
             raise StudioError(
                 f"there is no starter model called “{model}”.",
                 field="model",
-                hint=f"Known: {known}.",
+                hint=f"Available: {known}.",
                 code="unknown_starter",
             )
         return import_starter(context, starter), model, starter.sha256
@@ -78,7 +78,7 @@ def check_folder(
     if not files:
         pickles = any(folder.glob("*.bin"))
         why = (
-            "has its weights only as .bin pickles, which can run code"
+            "contains weights only as .bin pickles, which can run code"
             if pickles
             else "has no weights"
         )
@@ -97,7 +97,7 @@ def check_folder(
             title="A quantized model",
             field="model",
             code="quantized_source",
-            hint="Choose the model's original and set Quantization here.",
+            hint="Choose the original model and set Quantization here.",
             file=str(folder),
         )
     _check_architecture(context, folder, source, revision)
@@ -117,7 +117,7 @@ def _weights(context: StepContext, folder: Path, source: str) -> list[Path]:
             field="model",
             code="bad_weights",
             file=str(folder),
-            hint="Fetch or copy the model again.",
+            hint="Download or copy the model again.",
         )
     return files
 
@@ -132,7 +132,7 @@ def _read_config(context: StepContext, folder: Path, source: str) -> dict[str, A
             field="model",
             code="not_a_model",
             file=str(folder),
-            hint="Choose the folder that holds config.json and the .safetensors files.",
+            hint="Choose the folder that contains config.json and the .safetensors files.",
         ) from error
 
 
@@ -160,7 +160,7 @@ def _check_architecture(
             title="Not a causal language model",
             field="model",
             code="unsupported_model",
-            hint="Choose a model that transformers knows.",
+            hint="Choose a model that transformers supports.",
             file=str(folder),
         )
 
@@ -172,26 +172,26 @@ def _trusted_code(context: StepContext, folder: Path, source: str, revision: str
         return False
     if names_other_repos(folder):
         raise StudioError(
-            f"{source} asks for code from another repository, which cannot be looked at here.",
-            title="Code from elsewhere",
+            f"{source} requires code from another repository, which cannot be reviewed here.",
+            title="Code from another repository",
             field="model",
             code="foreign_code",
             file=str(folder),
-            hint="Choose another model, or copy that code into the model's folder.",
+            hint="Choose another model, or copy the code into the folder of the model.",
         )
     if not trusted(code):
         raise StudioError(
-            f"{source} is only usable with Python code of its own "
-            f"({', '.join(code.files)}), and you have not trusted it.",
-            title="The model brings its own code",
+            f"{source} requires custom Python code ({', '.join(code.files)}), which has not "
+            "been trusted.",
+            title="The model requires custom code",
             field="model",
             code="needs_own_code",
             hint="Review the code in the Base model node (or with “main.py trust”). It would run with "
-            "all your rights.",
+            "all your permissions.",
             file=str(folder),
         )
     context.notice(
-        f"{source} runs its own code ({len(code.files)} files), which you trusted.", level="info"
+        f"{source} runs custom code ({len(code.files)} files), which was trusted.", level="info"
     )
     return True
 
@@ -205,7 +205,7 @@ def _dtype(context: StepContext, wanted: str) -> DType:
     if wanted == "float16" and not torch.cuda.is_available():
         raise StudioError(
             "training in float16 needs a GPU.",
-            title="No float16 here",
+            title="float16 is not available",
             hint="Choose bfloat16 or float32.",
             field="dtype",
             code="dtype_unsupported",
@@ -231,8 +231,8 @@ def _check_quantization(context: StepContext, value: ModelValue) -> None:
             import bitsandbytes  # noqa: F401
     except (ImportError, OSError, RuntimeError) as error:
         raise StudioError(
-            f"quantization needs bitsandbytes, which does not load here: {error}",
-            title="No quantization here",
+            f"quantization requires bitsandbytes, which cannot be loaded: {error}",
+            title="Quantization is not available",
             hint="Set Quantization to None.",
             field="quantization",
             code="quantization_unsupported",
@@ -247,13 +247,13 @@ def _check_attention(context: StepContext, value: ModelValue) -> None:
 
     reason = ""
     if not is_flash_attn_2_available():
-        reason = "it needs an NVIDIA GPU and the flash-attn package"
+        reason = "it requires an NVIDIA GPU and the flash-attn package"
     elif value.dtype == "float32":
-        reason = "it computes in bfloat16 or float16 only"
+        reason = "it supports only bfloat16 and float16"
     if reason:
         raise StudioError(
-            f"FlashAttention 2 does not work here: {reason}.",
-            title="No FlashAttention",
+            f"FlashAttention 2 is not available: {reason}.",
+            title="FlashAttention 2 is not available",
             hint="Set Attention to Auto.",
             field="attention",
             code="attention_unsupported",

@@ -202,7 +202,7 @@ def _cannot_load(context: StepContext, value: ModelValue, error: Exception) -> S
     return StudioError(
         f"the model {value.source} cannot be loaded: {reason}",
         title="The model cannot be loaded",
-        hint="Run the Base model step again, or choose another.",
+        hint="Run the Base model step again, or choose another model.",
         code="model_load",
         file=value.path,
     )

@@ -47,7 +47,7 @@ def not_enough(
     lower = said.lower()
     gpu = "outofmemoryerror" in lower or "cuda" in lower or "cublas" in lower
     return StudioError(
-        f"the {'GPU' if gpu else 'computer'}'s memory is not enough for this {what}.",
+        f"there is not enough {'GPU memory' if gpu else 'memory'} for this {what}.",
         title="Out of memory",
         hint=hint,
         field=field,
@@ -60,20 +60,22 @@ def what_to_change(settings: TrainSettings, adapted: AdaptedModelValue, micro_ba
     ways = []
     if micro_batch > 1:
         rows_per_step = settings.batch_size * settings.gradient_accumulation_steps
-        ways.append(f"set the batch size to 1 and the accumulation to {rows_per_step}")
+        ways.append(f"set the batch size to 1 and the gradient accumulation to {rows_per_step}")
     if not settings.gradient_checkpointing:
-        ways.append("switch gradient checkpointing on")
+        ways.append("turn on gradient checkpointing")
     if settings.optimizer not in _LIGHT_OPTIMIZERS:
         ways.append("choose the optimizer AdamW 8-bit, paged")
     full = adapted.method == FULL_FINE_TUNING
     if adapted.model.quantization == "none" and not full:
         ways.append("quantize the base model to 4 bits")
     if settings.max_length > _SHORT_TOKENS:
-        ways.append(f"lower the max length from {settings.max_length} tokens")
+        ways.append(f"lower the maximum length from {settings.max_length} tokens")
     if full:
-        ways.append("train an adapter: put a LoRA node between model and training")
+        ways.append("train an adapter: insert a LoRA node before Train")
     else:
         ways.append(f"lower the rank from {adapted.r}, or adapt fewer layers")
     ways.append("choose a smaller model")
     listed = " ".join(f"{i}. {way[0].upper()}{way[1:]}." for i, way in enumerate(ways, 1))
-    return f"What helps, the least harmful first: {listed} Work up to the last checkpoint is kept."
+    return (
+        f"Ways to save memory, with the least effect first: {listed} The last checkpoint is kept."
+    )

@@ -43,7 +43,7 @@ def parameter_count(folder: Path) -> int:
             f"the weights in {folder} cannot be read: {error}",
             field="model",
             code="bad_weights",
-            hint="The files may be cut off; fetch the model again.",
+            hint="The files may be truncated; download the model again.",
             file=str(folder),
         ) from error
     return sum(math.prod(shape) for shape in shapes)

@@ -6,12 +6,13 @@ A fix is only offered if its node has the setting. It is applied like an edit by
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from studio.chat_templates import template
 from studio.preview.report import Change, Fix
 from studio.runs.token_request import TokenRequest
 from studio.training.report.totals import Found
@@ -30,7 +31,7 @@ def fixes_for(request: TokenRequest, lengths: Any, longest_taken: int | None) ->
     if longer is not None:
         fixes.update(dict.fromkeys(("cut_row", "cut_answer", "zero_trained"), longer))
     change = Change(request.train, "long_text", "split")
-    fixes["cut_text"] = Fix("split_text", "Split longer texts into pieces", (change,))
+    fixes["cut_text"] = Fix("split_text", "Split longer texts into several rows", (change,))
     return fixes
 
 
@@ -48,8 +49,12 @@ def longer_fix(request: TokenRequest, lengths: Any, longest_taken: int | None) -
     cut = int((lengths > wanted).sum())
     if cut == int((lengths > present).sum()):
         return None  # it would take memory without fixing anything
-    rest = ("nothing is cut", "1 row is cut")[cut] if cut < 2 else f"{cut} rows are cut"
-    title = f"Raise the max length to {wanted} tokens, so that {rest}"
+    rest = (
+        ("nothing is truncated", "1 row is truncated")[cut]
+        if cut < 2
+        else f"{cut} rows are truncated"
+    )
+    title = f"Raise the maximum length to {wanted} tokens, so that {rest}"
     return Fix("raise_max_length", title, (Change(request.train, "max_length", wanted),))
 
 
@@ -99,6 +104,19 @@ def _dataset_fix(request: TokenRequest, setting: str, title: str, value: Any) ->
     if step.type != "dataset" or step.settings.get(setting, value) == value:
         return None
     return Fix(setting, title, (Change(step.node, setting, value),))
+
+
+def template_fixes(request: TokenRequest, templates: Mapping[str, str]) -> dict[str, Fix]:
+    """Another chat template by the code of a finding, where one of the library solves it."""
+    return {
+        code: Fix(
+            f"template_{name}",
+            f"Use the chat template “{template(name).title}”",
+            (Change(request.train, "chat_template", name),),
+        )
+        for code, name in templates.items()
+        if name
+    }
 
 
 def drop_fix(request: TokenRequest, code: str, found: Found) -> Fix | None:

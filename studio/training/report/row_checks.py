@@ -45,25 +45,25 @@ def role_error(row: Row) -> str:
     if not roles:
         return ""
     if row.get("chosen") is None and "assistant" not in roles:
-        return "no assistant turn"
+        return "no assistant message"
     if "system" in roles[1:]:
-        return "a system turn that is not the first"
+        return "a system message that is not the first message"
     spoken = [m for m in row["messages"] if m["role"] != "system"]
     return _order_error(row, [str(m["role"]) for m in spoken]) or _call_error(spoken)
 
 
 def _order_error(row: Row, roles: Sequence[str]) -> str:
     if roles[0] == "assistant":
-        return "the assistant speaks first"
+        return "the first message is from the assistant"
     if roles[0] == "tool":
-        return "a tool answers before anybody asked"
+        return "the first message is a tool result"
     for before, after in itertools.pairwise(roles):
         if before == after and after in ("user", "assistant"):
-            return f"two {after} turns in a row"
+            return f"two {after} messages in a row"
         if after == "tool" and before == "user":
-            return "a tool answers a user"
+            return "a tool result follows a user message"
     if roles[-1] != "assistant" and row.get("chosen") is None:
-        return f"the last turn is of the {roles[-1]}, so nothing answers it"
+        return f"the last message has the role {roles[-1]} and no answer"
     return ""
 
 
@@ -77,9 +77,9 @@ def _call_error(messages: Sequence[Row]) -> str:
             continue
         calls = "tool_calls" in (before.get("extra") or "")
         if calls and after["role"] == "user":
-            return "a tool is called, and the user speaks instead of it"
+            return "a tool call is followed by a user message instead of a result"
         if after["role"] == "tool" and not (calls or set("{[(<") & set(before["content"] or "")):
-            return "a tool answers a turn that calls none"
+            return "a tool result follows a message without a tool call"
     return ""
 
 
@@ -93,7 +93,7 @@ def damage(text: str) -> str:
     if text.isascii():
         return ""
     twice = next((m.group() for m in _TWICE.finditer(text) if _was_utf8(m.group())), None)
-    return f"UTF-8 that was read as another encoding (“{twice}”)" if twice else ""
+    return f"UTF-8 decoded with another encoding (“{twice}”)" if twice else ""
 
 
 def _was_utf8(piece: str) -> bool:

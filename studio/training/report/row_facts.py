@@ -20,6 +20,7 @@ from studio.training.data.by_number import Item
 from studio.training.report.control_tokens import control_token_in
 from studio.training.report.row_checks import damage, role_error, texts_of
 from studio.training.report.row_flags import flags_of
+from studio.training.tokens import left_out
 from studio.training.tokens.encoder import Encoder, rendered
 from studio.training.tokens.ends import written_end
 from studio.training.tokens.labels import Encoded
@@ -31,6 +32,19 @@ GIANT = 1_000_000
 second per million characters."""
 _CHARACTERS_AT_ONCE = 200_000
 _WAIT_S = 0.05
+
+
+_LEFT_OUT = {
+    left_out.SYSTEM: "the system message",
+    left_out.TOOLS: "the tools",
+    left_out.RESULTS: "the result of a tool",
+    left_out.THOUGHTS: "the thoughts",
+    left_out.CALLS: "a tool call",
+    left_out.NAMES: "the name of a speaker",
+    left_out.KWARGS: "chat_template_kwargs",
+    left_out.PROMPT: "begins differently",
+    left_out.EMPTY: "an empty thought",
+}
 
 
 @dataclass(frozen=True)
@@ -154,8 +168,8 @@ def _refuse_other_shapes(row: Mapping[str, Any]) -> None:
     for name, what in (("chosen", "a preference"), ("label", "a label of a good or bad answer")):
         if row.get(name) is not None:
             raise StudioError(
-                f"it is {what}, which this training does not learn from.",
-                hint="Choose another format on the Dataset node, or other data.",
+                f"it is {what}, which this objective does not use.",
+                hint="Choose another format in the Dataset node, or other data.",
             )
 
 
@@ -166,22 +180,23 @@ def _token_marks(facts: Facts) -> dict[str, str]:
     if all(p.zero_trained for p in parts):
         cut = any(p.answer_cut for p in parts)
         marks["zero_trained"] = (
-            "the answer lies beyond the max length" if cut else "no answer to learn"
+            "the answer is beyond the maximum length" if cut else "no answer to train on"
         )
     if any(p.cut for p in parts):
         marks["cut_text" if parts[0].plain else "cut_row"] = f"{total} tokens"
     if facts.divided:
-        marks["split_text"] = f"{total} tokens, {len(parts)} pieces"
+        marks["split_text"] = f"{total} tokens, {len(parts)} rows"
     if any(p.answer_cut for p in parts):
         marks["cut_answer"] = f"{total} tokens"
     if any(p.missing_end for p in parts):
-        marks["missing_end"] = "nothing ends the answer"
+        marks["missing_end"] = "no end token after the answer"
     if any(p.double_bos for p in parts):
-        marks["double_bos"] = "begins with two start tokens"
+        marks["double_bos"] = "starts with two BOS tokens"
     if any(p.empty_answer for p in parts):
         marks["empty_answer"] = "an empty answer"
     if any(p.one_token_answer for p in parts):
         marks["one_token_answer"] = "a one-token answer"
+    marks.update({code: _LEFT_OUT[code] for p in parts for code in p.left_out})
     return marks
 
 

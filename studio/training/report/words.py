@@ -6,10 +6,12 @@ Severity and text of every kind of finding are defined here.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from studio.preview.report import KINDS, Finding, Fix, Severity
 from studio.system.number_text import percent
 from studio.training.report.totals import Found, Totals
+from studio.training.tokens import left_out
 
 _NAMED = 20
 _REPEATED_SHARE, _REPEATED_ROWS = 0.05, 10
@@ -32,13 +34,13 @@ _WORDS: dict[str, tuple[Severity, str, str]] = {
     "bad_row": ("error", "1 row cannot be read.", "{n} rows cannot be read."),
     "broken_file": (
         "error",
-        "1 file cannot be read to its end, and a training stops there.",
-        "{n} files cannot be read to their end, and a training stops there.",
+        "1 file cannot be read completely, and training would stop there.",
+        "{0} files cannot be read completely, and training would stop there.",
     ),
     "refused_row": (
         "error",
-        "1 row cannot be trained on as it is.",
-        "{n} rows cannot be trained on as they are.",
+        "1 row cannot be used for training as it is.",
+        "{n} rows cannot be used for training as they are.",
     ),
     "zero_trained": (
         "warning",
@@ -58,13 +60,13 @@ _WORDS: dict[str, tuple[Severity, str, str]] = {
     ),
     "cut_text": (
         "warning",
-        "1 text is longer than {max_length} tokens; the rest is not trained.",
-        "{n} texts are longer than {max_length} tokens; the rest is not trained.",
+        "1 text is longer than {max_length} tokens; the rest is not trained on.",
+        "{n} texts are longer than {max_length} tokens; the rest is not trained on.",
     ),
     "split_text": (
         "info",
-        "1 text is longer than {max_length} tokens and is split into pieces.",
-        "{n} texts are longer than {max_length} tokens and are split into pieces.",
+        "1 text is longer than {max_length} tokens and is split into several rows.",
+        "{n} texts are longer than {max_length} tokens and are split into several rows.",
     ),
     "cut_row": (
         "info",
@@ -73,13 +75,13 @@ _WORDS: dict[str, tuple[Severity, str, str]] = {
     ),
     "missing_end": (
         "warning",
-        "1 row ends its answer without an end token, so the model does not learn to stop.",
-        "{n} rows end their answer without an end token, so the model does not learn to stop.",
+        "The answer of 1 row has no end token, so the model does not learn to stop.",
+        "The answers of {n} rows have no end token, so the model does not learn to stop.",
     ),
     "double_bos": (
         "warning",
-        "1 row begins with two start tokens.",
-        "{n} rows begin with two start tokens.",
+        "1 row starts with two BOS tokens.",
+        "{n} rows start with two BOS tokens.",
     ),
     "unused_column": (
         "warning",
@@ -103,8 +105,8 @@ _WORDS: dict[str, tuple[Severity, str, str]] = {
     ),
     "role_error": (
         "warning",
-        "In 1 row the roles are out of order.",
-        "In {n} rows the roles are out of order.",
+        "The roles are out of order in 1 row.",
+        "The roles are out of order in {n} rows.",
     ),
     "encoding": (
         "warning",
@@ -131,6 +133,7 @@ _WORDS: dict[str, tuple[Severity, str, str]] = {
         "1 validation row is nearly identical to a training row.",
         "{n} validation rows are nearly identical to training rows.",
     ),
+    **left_out.WORDS,
 }
 
 
@@ -141,11 +144,12 @@ def findings(
     drop: Callable[[str, Found], Fix | None],
     *,
     skipped: bool,
+    ways: Mapping[str, str],
 ) -> tuple[Finding, ...]:
     """All findings, the most severe first.
 
     ``fixes`` are by code, ``drop`` makes the fix that excludes rows, and ``skipped`` is set if
-    invalid rows are skipped.
+    invalid rows are skipped. ``ways`` are sentences by code that say what to do.
     """
     everything = {**totals.found, "leak": totals.leaks()}
     names = unused_names(totals)
@@ -155,7 +159,9 @@ def findings(
         if fix is None and code in _DROPPED and found.count * 2 <= totals.done:
             fix = drop(code, found)
         if found.count:
-            made.append(_finding(code, found, max_length, names, fix, skipped, totals.done))
+            finding = _finding(code, found, max_length, names, fix, skipped, totals.done)
+            way = ways.get(code, "")
+            made.append(replace(finding, sentence=f"{finding.sentence} {way}".rstrip()))
     if totals.complete and totals.done and not totals.split().trained:
         made.append(_nothing_trained(totals, fixes))
     made += _repeated(totals)
@@ -196,7 +202,7 @@ def _nothing_trained(totals: Totals, fixes: Mapping[str, Fix]) -> Finding:
     return Finding(
         "nothing_trained",
         "error",
-        f"None of the {totals.done} rows has a token to train.",
+        f"None of the {totals.done} rows has trained tokens.",
         totals.done,
         tuple(places),
         fixes.get("zero_trained"),

@@ -124,7 +124,7 @@ def damage(path: Path, manifest: dict[str, Any]) -> list[str]:
         elif file.stat().st_size != wanted["size"]:
             found.append(f"{name} has {file.stat().st_size} bytes instead of {wanted['size']}")
         elif sha256_of(file) != wanted["sha256"]:
-            found.append(f"{name} has other content than was written")
+            found.append(f"{name} has a different hash than in the manifest")
     return found
 
 

@@ -40,8 +40,9 @@ def max_length_for(context: StepContext, model: ModelValue, wanted: int) -> int:
     if limit is None or wanted <= limit:
         return wanted
     context.notice(
-        f"{model.source} reads at most {limit} tokens at once: that is the max length, not {wanted}.",
-        "Shorten the longest rows, or choose a model that reads more.",
+        f"{model.source} supports at most {limit} tokens: this is used as the maximum "
+        f"length instead of {wanted}.",
+        "Shorten the longest rows, or choose a model with a longer context.",
     )
     return limit
 
@@ -63,11 +64,11 @@ def refuse_unknown_tokens(
     largest = max(pc.max(pc.list_flatten(s.data.column("input_ids"))).as_py() for s in splits)
     if largest >= known:
         raise StudioError(
-            f"the rows hold the token “{tokenizer.convert_ids_to_tokens(largest)}” "
-            f"(number {largest}), but the model has only {known} tokens: its tokenizer belongs to "
+            f"the rows contain the token “{tokenizer.convert_ids_to_tokens(largest)}” (ID "
+            f"{largest}), but the model has only {known} tokens: the tokenizer belongs to "
             "another model.",
-            title="Tokenizer and model do not go together",
-            hint="Choose a model folder whose tokenizer files are the model's own.",
+            title="Tokenizer and model do not match",
+            hint="Choose a model folder with the tokenizer files of the model.",
             code="unknown_token",
         )
 
@@ -80,8 +81,9 @@ def tell_unquantized(context: StepContext, model: Any, value: ModelValue) -> Non
     share = sum(m.in_features * m.out_features for m in layers) / value.parameters
     if share < _MOST:
         context.notice(
-            f"Only {percent(share)} of the weights of {value.source} could be quantized; the others, such as "
-            f"embeddings and experts, stay in {value.dtype} and take that much memory.",
+            f"Only {percent(share)} of the weights of {value.source} could be quantized; the "
+            f"others, such as embeddings and experts, stay in {value.dtype} and need the "
+            "corresponding memory.",
         )
 
 

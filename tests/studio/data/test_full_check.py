@@ -15,6 +15,7 @@ import pytest
 from studio.data import full_check
 from studio.data.full_check import Checked, check_rows, kept, key_of
 from studio.errors import StudioError
+from studio.graph.facts import facts_of
 from studio.graph.graph import Graph, Node
 from studio.graph.problems import find_problems
 from studio.graph.registry import load_registry
@@ -290,6 +291,11 @@ def test_a_part_is_stated_as_information(tmp_path: Path) -> None:
     assert (problem.severity, problem.blocks, problem.code) == ("info", False, "rows_not_checked")
     assert problem.sentence.startswith("Dataset: the first 1 of about 1,")
     assert problem.sentence.endswith(" rows were checked; a run checks the others.")
+    node_type = REGISTRY.node_type("dataset")
+    assert node_type is not None
+    facts = facts_of(graph.node("data"), node_type, tmp_path)
+    assert [f.label for f in facts] == ["Check"]
+    assert facts[0].value.startswith("The first 1 of about 1,")
 
 
 def test_a_changed_file_is_read_again(tmp_path: Path) -> None:
@@ -306,7 +312,7 @@ def test_a_stopped_check_keeps_nothing(tmp_path: Path) -> None:
     graph = graph_of(broken_line(tmp_path))
     assert not check_all_rows(graph, REGISTRY, tmp_path, 60.0, lambda: True)
     settings = DatasetSettings(source="rows.jsonl")
-    assert kept(key_of(settings, tmp_path, FORMATS)) is None
+    assert kept(key_of(settings, tmp_path)) is None
 
 
 def test_a_file_that_is_not_there_is_left_to_the_quick_check(tmp_path: Path) -> None:

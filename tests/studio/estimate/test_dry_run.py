@@ -189,7 +189,7 @@ def test_a_method_without_formula_is_counted_by_the_helper(tmp_path: Path) -> No
     facts = Facts(Machine("a processor", "cpu", 10**10, 10**10, False, 0))
     job = job_of(graph, load_registry(), folder, graph.node("train"))
     titles, found = answered(ask("dry run", job, facts))
-    assert titles == ["Following a step that computes nothing"]
+    assert titles == ["Tracing a step without computing it"]
     assert found.basis == "dry run"
     assert found.trainable is not None
     assert found.total is not None
@@ -205,7 +205,7 @@ def test_a_method_that_cannot_be_followed_is_told(tmp_path: Path, method: str, t
     graph, folder = project(tmp_path, method=method, method_settings=own)
     facts = Facts(Machine("a processor", "cpu", 10**10, 10**10, False, 0))
     job = job_of(graph, load_registry(), folder, graph.node("train"))
-    with pytest.raises(StudioError, match=f"A dry run cannot follow {title}") as caught:
+    with pytest.raises(StudioError, match=f"A dry run does not support {title}") as caught:
         answered(ask("dry run", job, facts))
     assert "probe" in (caught.value.hint or "")
 

@@ -200,7 +200,7 @@ def test_bytes_are_refused_where_they_are_used(kind: Any, write: Write, tmp_path
     assert [chosen.convert(r, unused)["text"] for r in read_rows(unused)] == ["a"]
     used = write(pa.table({"text": pa.array([b"abc"], kind)}), tmp_path)
     chosen = choose_format(used, "text", {}, [], FORMATS)
-    with pytest.raises(StudioError, match="holds bytes in column “text”"):
+    with pytest.raises(StudioError, match="has bytes in column “text”"):
         chosen.convert(next(read_rows(used)), used)
 
 

@@ -88,20 +88,20 @@ def test_a_template_with_a_mistake_is_a_problem_of_its_field(template: str, word
 @pytest.mark.parametrize(
     ("template", "words"),
     [
-        (LOOP, "was ended after 2 seconds"),
+        (LOOP, "was stopped after 2 seconds"),
         (
             "{{ range(99999)|map('string')|join|length|string + lipsum(n=10**7) }}",
-            "was ended after",
+            "was stopped after",
         ),
         ("{% for a in range(99999) %}{{ 'x' * 5000 }}{% endfor %}", "more than 1,000,000"),
-        ("{{ 'x' * 10**10 }}", "repeats something too often"),
+        ("{{ 'x' * 10**10 }}", "repeats a sequence too often"),
         ("{{ 2**(10**9) }}", "power that is too large"),
         ("{{ 'x' | center(99999999999) }}", "too much memory"),
         ("{{ '%99999999999d' | format(1) }}", "too much memory"),
         (
             "{% set n = namespace(s='xxxxxxxx') %}{% for i in range(90) %}{% set n.s = n.s ~ n.s %}"
             "{% endfor %}{{ n.s }}",
-            "too much memory|was ended",
+            "too much memory|was stopped",
         ),
         ("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "calls itself"),
         ("{{ ''.__class__.__mro__ }}", "unsafe"),
@@ -123,10 +123,10 @@ def test_a_template_that_does_too_much_ends_with_one_sentence(template: str, wor
 def test_what_was_ended_is_not_waited_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """A form that is drawn again, or a file whose every row loops, must not cost 2 s each time."""
     looping = LOOP + "{{ a }}"
-    with pytest.raises(RowError, match="ended"):
+    with pytest.raises(RowError, match="stopped"):
         as_text(looping, a="again")
     monkeypatch.setattr(render._helper._process, "exchange", lambda request: pytest.fail(request))
-    with pytest.raises(RowError, match="ended"):
+    with pytest.raises(RowError, match="stopped"):
         as_text(looping, a="again")
 
 
@@ -141,5 +141,5 @@ def test_a_row_with_odd_values_reaches_the_template() -> None:
 
 
 def test_an_empty_answer_is_refused() -> None:
-    with pytest.raises(RowError, match="renders to nothing with the answer template"):
+    with pytest.raises(RowError, match="renders to an empty text with the answer template"):
         converted({"a": " "}, user_template="hi", assistant_template="{{ a }}")

@@ -184,7 +184,7 @@ def test_what_is_detected_can_be_read(name: str, wanted: str, row: dict[str, Any
     ],
 )
 def test_what_is_not_known_is_not_guessed(row: dict[str, Any], tmp_path: Path) -> None:
-    with pytest.raises(StudioError, match="fits no known format") as caught:
+    with pytest.raises(StudioError, match="matches no known format") as caught:
         choose_format(tmp_path / "x.jsonl", "auto", {}, as_rows(row), FORMATS)
     assert all(name in caught.value.sentence for name in row)
 
@@ -212,7 +212,7 @@ def test_a_close_second_is_named(tmp_path: Path) -> None:
     row = {"prompt": "a", "completion": "b", "label": True}
     chosen = choose_format(tmp_path / "x", "auto", {}, as_rows(row), FORMATS)
     assert chosen.variant.id == "kto"
-    assert "“Prompt and completion” would fit too" in chosen.reason
+    assert "“Prompt and completion” also matches" in chosen.reason
     plain = choose_format(tmp_path / "x", "auto", {}, as_rows({"text": "a"}), FORMATS)
     assert "too" not in plain.reason
 

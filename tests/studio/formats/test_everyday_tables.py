@@ -30,7 +30,7 @@ def read(path: Path) -> tuple[list[dict[str, Any]], list[int], list[str]]:
     return [r.data for r in rows], [r.line for r in rows], notes
 
 
-INDEX = "counts the rows and has no name, as pandas writes the index; left out."
+INDEX = "counts the rows and has no name, as pandas writes the index; ignored."
 LEFT_OUT = [
     pytest.param(
         ",prompt,completion\n" + "".join(f"{n},What is {n}?,It is {n}.\n" for n in range(3)),
@@ -57,7 +57,7 @@ LEFT_OUT = [
         [2, 3, 4],
         [
             "a.csv: the first 2 columns count the rows and have no name, as pandas writes the index; "
-            "left out."
+            "ignored."
         ],
         id="two levels of an index",
     ),
@@ -68,8 +68,8 @@ LEFT_OUT = [
         [2, 3, 4],
         [
             f"a.csv: the first column {INDEX}",
-            "a.csv: 2 columns without a name and without values left out.",
-            "a.csv: 2 empty rows left out.",
+            "a.csv: 2 columns without a name and without values ignored.",
+            "a.csv: 2 empty rows ignored.",
         ],
         id="an index and what Excel adds",
     ),
@@ -78,15 +78,15 @@ LEFT_OUT = [
         + ",,,\n" * 5,
         [2, 4, 5],
         [
-            "a.csv: 2 columns without a name and without values left out.",
-            "a.csv: 6 empty rows left out.",
+            "a.csv: 2 columns without a name and without values ignored.",
+            "a.csv: 6 empty rows ignored.",
         ],
         id="Excel",
     ),
     pytest.param(
         "prompt,,completion\nWhat is 0?,,It is 0.\nWhat is 1?,,It is 1.\nWhat is 2?,,It is 2.\n",
         [2, 3, 4],
-        ["a.csv: 1 column without a name and without values left out."],
+        ["a.csv: 1 column without a name and without values ignored."],
         id="an empty column between",
     ),
     pytest.param(
@@ -98,7 +98,7 @@ LEFT_OUT = [
     pytest.param(
         'prompt,completion\n"",""\nWhat is 0?,It is 0.\n" ",\nWhat is 1?,It is 1.\nWhat is 2?,It is 2.\n',
         [3, 5, 6],
-        ["a.csv: 2 empty rows left out."],
+        ["a.csv: 2 empty rows ignored."],
         id="empty values in quotes",
     ),
 ]

@@ -104,7 +104,7 @@ def test_a_tool_call_keeps_its_thought() -> None:
             {"content": [{"type": "text", "text": "4"}, {"type": "thinking", "thinking": "a"}]},
             "a thought after the beginning of the answer in message 2",
         ),
-        ({"content": [{"type": "thinking", "thinking": "a"}]}, "nothing in message 2"),
+        ({"content": [{"type": "thinking", "thinking": "a"}]}, "no value in message 2"),
         (
             {
                 "content": [

@@ -302,11 +302,11 @@ def test_a_hub_model_is_pinned_to_its_commit(
     for revision in ("", COMMIT):
         offline = prepared(tmp_path, recorder, model="someone/tiny", revision=revision)
         assert (offline.path, offline.revision) == (value.path, COMMIT)
-    assert "the hub was not asked" in recorder.named("Notice")[0].get("sentence")
+    assert "the Hub was not checked" in recorder.named("Notice")[0].get("sentence")
     recorder = Recorder()
     asked = prepared(tmp_path, recorder, model="someone/tiny", look_for_updates=True)
     assert asked.path == value.path
-    assert "The hub cannot be reached" in recorder.named("Notice")[0].get("sentence")
+    assert "The Hub cannot be reached" in recorder.named("Notice")[0].get("sentence")
 
 
 def test_half_a_model_in_the_cache_is_fetched_again(
@@ -375,7 +375,7 @@ def test_a_stop_ends_a_download(tmp_path: Path, hub: Any, monkeypatch: pytest.Mo
 def test_flash_attention_is_refused_where_it_is_missing(tmp_path: Path) -> None:
     """Before anything is loaded, on its field."""
     make_tiny_model(tmp_path / "tiny")
-    with pytest.raises(StudioError, match="FlashAttention 2 does not work here") as caught:
+    with pytest.raises(StudioError, match="FlashAttention 2 is not available") as caught:
         prepared(tmp_path, model="tiny", attention="flash_attention_2")
     assert (caught.value.code, caught.value.field) == ("attention_unsupported", "attention")
 

@@ -166,7 +166,7 @@ def test_a_model_that_remembers_across_rows_is_trained_padded(tmp_path: Path) ->
         assert not batching.padding_free
         assert batching.units == len(LENGTHS)
         (sentence,) = [e.get("sentence") for e in recorder.named("Notice")]
-        assert "would see each other" in sentence
+        assert "would attend to each other" in sentence
 
 
 def test_a_method_that_looks_for_a_place_in_each_sequence_is_trained_padded(tmp_path: Path) -> None:

@@ -85,14 +85,14 @@ def test_what_is_behind_the_damage_is_lost_and_never_called_skipped(
     row = row or place.number  # how far gzip data can be read is up to zlib
     assert (place.number, report.rows) == (row, row)
     assert place.note == f"Dataset: {caught.value.sentence} {caught.value.hint}"
-    assert f"row {row} of {name} and everything after it cannot be read." in caught.value.sentence
-    assert "Leaving out bad rows does not help" in caught.value.hint
+    assert f"row {row} of {name} and all following rows cannot be read." in caught.value.sentence
+    assert "Skipping invalid rows does not help" in caught.value.hint
 
 
 def test_a_file_that_cannot_be_read_at_all_says_only_that(tmp_path: Path) -> None:
     path = tmp_path / "rows.json"
     path.write_text('{"rows": [{"text": "a"}], "more": [{"text": "b"}]}')
-    with pytest.raises(StudioError, match="holds two lists"):
+    with pytest.raises(StudioError, match="contains two lists"):
         step(path, "skip")
     path.write_text("[nothing")
     with pytest.raises(StudioError) as caught:
@@ -118,7 +118,7 @@ def test_a_damaged_row_group_of_parquet_is_bad_rows_and_the_next_one_is_read(
         with pytest.raises(StudioError) as caught:
             step(path, on_bad_rows)
         assert found.rows[0].note == f"Dataset: {caught.value.sentence} {caught.value.hint}"
-        assert "line 301 of rows.parquet lies in a damaged part" in caught.value.sentence
+        assert "line 301 of rows.parquet is in a damaged part" in caught.value.sentence
         assert found.fix is not None
         return
     value = step(path, on_bad_rows)

@@ -24,7 +24,7 @@ def test_settings_that_peft_refuses_are_to_be_checked(
         return real(**{**named, "init_lora_weights": "no such initialization"})
 
     monkeypatch.setattr(peft, "LoraConfig", config)
-    with pytest.raises(StudioError, match="the adapter cannot be put on this model") as caught:
+    with pytest.raises(StudioError, match="the adapter cannot be added to this model") as caught:
         train_adapter(make_context(tmp_path, Recorder()), make_inputs(tmp_path), settings_of())
     assert caught.value.code == "adapter_build"
     assert "LoRA node" in caught.value.hint

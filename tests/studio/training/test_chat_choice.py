@@ -72,13 +72,13 @@ def test_a_custom_template_works() -> None:
     [
         (
             "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
-            "ended after",
+            "stopped after",
         ),
         ("{{ 'a' * 10 ** 7 }}", "more than"),
         ("{{ messages[9].content }}", "no element 9"),
         ("{{ raise_exception('Only one role.') }}", "Only one role"),
         ("{{ messages | nothing }}", "nothing"),
-        ("Hello", "leaves out what the messages say"),
+        ("Hello", "omits the contents of the messages"),
     ],
 )
 def test_a_custom_template_that_does_not_work_is_told_in_one_sentence(
@@ -86,7 +86,7 @@ def test_a_custom_template_that_does_not_work_is_told_in_one_sentence(
 ) -> None:
     with pytest.raises(StudioError, match=reason) as caught:
         custom(source)
-    assert str(caught.value).startswith("the custom chat template does not work")
+    assert str(caught.value).startswith("the custom chat template fails")
     assert (caught.value.code, caught.value.field) == ("bad_template", "custom_template")
 
 
@@ -95,7 +95,7 @@ def test_a_template_of_the_model_that_never_ends_is_refused() -> None:
     tokenizer.chat_template = (
         "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
     )
-    with pytest.raises(StudioError, match="does not come to an end") as caught:
+    with pytest.raises(StudioError, match="does not terminate") as caught:
         with_template(tokenizer, {})
     assert (caught.value.code, caught.value.field) == ("bad_template", "chat_template")
     tokenizer.chat_template = "{{ raise_exception('Only my own rows.') }}"
@@ -123,7 +123,7 @@ def test_another_template_is_told(tmp_path: Path) -> None:
         tell_choice(context, own, with_template(own, settings), settings)
     sentences = [e.get("sentence") for e in recorder.named("Notice")]
     assert len(sentences) == 2
-    assert "another chat template than the model's own" in sentences[0]
+    assert "a different chat template than the model's own" in sentences[0]
     assert "<start_of_turn>, <end_of_turn>" in sentences[1]
 
 
@@ -138,7 +138,7 @@ def test_a_training_saves_the_template_it_used_and_the_merge_stops_at_its_end(
     adapter = train_adapter(make_context(tmp_path, recorder), inputs, settings)
     saved = load_tokenizer(adapter.path)
     assert saved.chat_template == template("gemma").source
-    assert any("another chat template" in e.get("sentence") for e in recorder.named("Notice"))
+    assert any("a different chat template" in e.get("sentence") for e in recorder.named("Notice"))
     model = merged(tmp_path, adapter)
     assert load_tokenizer(model.path).chat_template == template("gemma").source
     generation = json.loads((Path(model.path) / "generation_config.json").read_text())

@@ -370,7 +370,7 @@ def test_long_rows_are_cut_and_counted(tmp_path: Path) -> None:
 
 
 def test_nothing_to_train_on_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(StudioError, match="max length of 10 tokens") as caught:
+    with pytest.raises(StudioError, match="maximum length of 10 tokens") as caught:
         tokenized(tmp_path, [{"messages": messages("u:a", "a:b")}], max_length=10)
     assert (caught.value.field, caught.value.code) == ("max_length", "nothing_to_train")
 

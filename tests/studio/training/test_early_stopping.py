@@ -160,9 +160,9 @@ def test_what_has_learned_nothing_is_never_the_result(
     )
     assert value.metrics["kept_step"] == 2
     sentences = [e.get("sentence") for e in recorder.named("Notice")]
-    assert sum("lowest before the training: 0." in sentence for sentence in sentences) == 1
+    assert sum("lowest before training: 0." in sentence for sentence in sentences) == 1
     for event in recorder.named("EarlyStopped"):
-        assert "lowest before the training: 0." in event.get("reason")
+        assert "lowest before training: 0." in event.get("reason")
 
 
 def test_two_best_weights_are_there_at_most(
@@ -238,7 +238,7 @@ def test_best_weights_that_are_gone_are_told(
         make_context(tmp_path, recorder), make_inputs(tmp_path, 20, 4), best_settings()
     )
     assert value.metrics["kept_step"] == 20
-    assert any("not there any more" in e.get("sentence") for e in recorder.named("Notice"))
+    assert any("no longer exist" in e.get("sentence") for e in recorder.named("Notice"))
 
 
 def test_patience_counts_from_the_last_fall_that_was_large_enough() -> None:

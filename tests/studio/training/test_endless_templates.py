@@ -72,7 +72,7 @@ def test_a_template_that_loops_on_a_row_is_ended_and_the_row_is_named(
     chosen = with_template(tokenizer, settings)  # plain conversations do not loop
     with pytest.raises(StudioError) as caught:
         tokenized(tmp_path, rows("a", "b", "say it again", "c"), chosen)
-    assert "rows.jsonl, line 3: it does not come to an end" in caught.value.sentence
+    assert "rows.jsonl, line 3: it does not terminate" in caught.value.sentence
     assert caught.value.line == 3
 
 
@@ -85,7 +85,7 @@ def test_a_report_goes_on_behind_such_rows() -> None:
     items = [Item(n, "train", "rows.jsonl", n, row) for n, row in enumerate(stored, 1)]
     found = [f for f in facts_of("Train", encoder, items) if f is not None]
     assert ["refused_row" in f.marks for f in found] == [False, *[True] * 4, False]
-    assert "does not come to an end" in found[1].marks["refused_row"]
+    assert "does not terminate" in found[1].marks["refused_row"]
 
 
 def test_a_template_that_was_often_ended_has_less_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,13 +111,13 @@ def test_a_template_that_fails_in_any_way_names_the_row(tmp_path: Path) -> None:
     ("source", "reason"),
     [
         ("{{ (10**7)**(10**7) }}", "power that is too large"),
-        ("{{ 'a' * 10**11 }}", "repeats something too often"),
+        ("{{ 'a' * 10**11 }}", "repeats a sequence too often"),
         pytest.param(
             GROWS,
             "too much memory",
             marks=pytest.mark.skipif(sys.platform != "linux", reason="memory is not limited"),
         ),
-        (SQUARES, "does not come to an end"),
+        (SQUARES, "does not terminate"),
         ("{% macro a() %}{{ a() }}{% endmacro %}{{ a() }}", "recursion"),
         ("{{ raise_exception('Only one role.') }}", "Only one role."),
     ],

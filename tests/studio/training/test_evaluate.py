@@ -85,7 +85,10 @@ def test_batches_answer_as_each_question_alone(tmp_path: Path) -> None:
         assert len(event.get("examples")) == 8
         assert set(event.get("examples")[0]) == {"prompt", "expected", "before", "after"}
         phases = [e.get("title") for e in recorder.named("Phase") if e.get("phase") == "generate"]
-        assert phases == ["Asking the base model", "Asking the tuned model"]
+        assert phases == [
+            "Generating answers with the base model",
+            "Generating answers with the tuned model",
+        ]
 
 
 def test_rows_are_spread_and_the_held_out_split_is_taken(tmp_path: Path) -> None:
@@ -103,7 +106,9 @@ def test_an_untuned_model_has_one_figure(tmp_path: Path) -> None:
         tmp_path, write(tmp_path / "rows", rows(["a"] * 11)), tiny_base(tmp_path), recorder
     )
     assert set(found.measures["exact_match"]) == {"after"}
-    assert any("not tuned here" in e.get("sentence") for e in recorder.named("Notice"))
+    assert any(
+        "not fine-tuned in this project" in e.get("sentence") for e in recorder.named("Notice")
+    )
 
 
 def test_case_and_blanks_do_not_count(tmp_path: Path) -> None:
@@ -118,12 +123,12 @@ def test_rows_that_were_trained_on_are_told(tmp_path: Path) -> None:
     adapter = random_adapter(tmp_path, tiny_base(tmp_path))
     recorder = Recorder()
     report(tmp_path, adapter.dataset, adapter, recorder, rows=2)
-    assert any("was trained on" in e.get("sentence") for e in recorder.named("Notice"))
+    assert any("the model was trained" in e.get("sentence") for e in recorder.named("Notice"))
 
 
 def test_plain_text_cannot_be_asked(tmp_path: Path) -> None:
     data = write(tmp_path / "rows", [{"text": "a"}, {"text": "b"}])
-    with pytest.raises(StudioError, match=r"the rows of rows\.jsonl have no question"):
+    with pytest.raises(StudioError, match=r"the rows of rows\.jsonl contain no question"):
         report(tmp_path, data, tiny_base(tmp_path), Recorder())
 
 
@@ -162,7 +167,9 @@ def test_a_question_too_long_for_the_model_is_told_and_wrong(tmp_path: Path) -> 
     assert found.rows == 2
     assert json.loads(Path(found.path).read_text())["answers"][1]["after"] == ""
     sentences = [e.get("sentence") for e in recorder.named("Notice")]
-    assert sum("1 of 2 questions are too long for the model" in s for s in sentences) == 1
+    assert (
+        sum("1 of 2 questions exceed the context length of the model" in s for s in sentences) == 1
+    )
 
 
 def test_the_end_of_a_turn_is_read_from_the_template() -> None:

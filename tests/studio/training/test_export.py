@@ -97,7 +97,8 @@ def test_a_folder_of_this_machine_in_the_config_is_told(
         "adapter_config.json"
     ]
     assert any(
-        "by its folder on this machine" in e.get("sentence") for e in recorder.named("Notice")
+        "the path of the base model on this machine" in e.get("sentence")
+        for e in recorder.named("Notice")
     )
 
 

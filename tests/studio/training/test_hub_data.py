@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
+from studio.data.reading.splits import NoSuchPart, files_of
 from studio.data.window import open_window
 from studio.errors import StudioError
 from studio.graph.node_type import CheckContext
 from studio.graph.registry import load_registry
 from studio.node_settings.dataset import DatasetSettings
 from studio.nodes.dataset import check
-from studio.training.fetch.hub_files import NoSuchPart, files_of
 from tests.studio.training.hub_server import COMMIT, serve_hub
 from tests.studio.training.steps import Recorder
 from tests.studio.training.test_rows import prepared, sentences
@@ -81,7 +81,7 @@ def test_a_split_is_fetched_once_and_pinned(
     assert again.sha256 == value.sha256
     recorder = Recorder()
     prepared(tmp_path, recorder, step="three", hub_look_for_updates=True, **options)
-    assert any("hub cannot be reached" in s for s in sentences(recorder))
+    assert any("Hub cannot be reached" in s for s in sentences(recorder))
     assert not list(check(DatasetSettings(**options), context))
     settings = DatasetSettings(**options)
     with open_window(settings, tmp_path, load_registry().variants["format"]) as window:
@@ -92,7 +92,7 @@ def test_a_split_is_fetched_once_and_pinned(
 @pytest.mark.parametrize(
     ("settings", "code", "field", "words"),
     [
-        ({"source": "hub:someone/else"}, "not_found", "source", "no data set someone/else"),
+        ({"source": "hub:someone/else"}, "not_found", "source", "no dataset someone/else"),
         ({"source": "hub:someone/rows", "hub_revision": "v9"}, "no_revision", "hub_revision", "v9"),
         (
             {"source": "hub:someone/rows", "hub_split": "dev"},
@@ -106,7 +106,7 @@ def test_a_split_is_fetched_once_and_pinned(
             "hub_split",
             "has no configuration “odd”; it has: short, long",
         ),
-        ({"source": "hub:not a name"}, "bad_hub_name", "source", "cannot be the name"),
+        ({"source": "hub:not a name"}, "bad_hub_name", "source", "is not a valid name"),
     ],
 )
 def test_what_is_not_there_is_told(
@@ -128,11 +128,53 @@ def test_what_is_not_there_is_told(
     assert error.hint
 
 
+def test_validation_files_of_the_hub_are_used_and_test_files_are_not_fetched(
+    tmp_path: Path, hub: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from studio.training.data.by_number import WindowRows
+
+    CARD["configs"][0]["data_files"].append({"split": "validation", "path": "checked/*.jsonl"})
+    write(tmp_path / "served" / "checked" / "v.jsonl", 4, "v")
+    try:
+        with hub() as endpoint:
+            monkeypatch.setenv("HF_ENDPOINT", endpoint)
+            recorder = Recorder()
+            value = prepared(tmp_path, recorder, source="hub:someone/rows")
+            share = prepared(tmp_path, step="two", source="hub:someone/rows", split_mode="share")
+    finally:
+        CARD["configs"][0]["data_files"].pop()
+    assert (value.train_rows, value.validation_rows) == (10, 4)
+    assert (share.train_rows, share.validation_rows) == (9, 1)
+    told = sentences(recorder)
+    assert any("v.jsonl for validation (4 rows)" in s for s in told)
+    assert any(s.startswith("1 file is excluded") and "test split" in s for s in told)
+    assert not list((tmp_path / "hub-cache").rglob("test.jsonl"))
+    settings = DatasetSettings(source="hub:someone/rows")  # from here on nobody answers any more
+    with open_window(settings, tmp_path, load_registry().variants["format"]) as window:
+        shown = WindowRows("Dataset", window)
+        splits = [item.split for item in shown.rows(1, shown.count)]
+    assert splits == ["train"] * 10 + ["validation"] * 4
+    context = CheckContext("data", "Dataset", tmp_path, variants=load_registry().variants)
+    assert [p.code for p in check(settings, context)] == ["split_by_name", "test_left_out"]
+
+
+def test_what_an_earlier_version_downloaded_is_used_without_a_network(
+    tmp_path: Path, hub: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with hub() as endpoint:
+        monkeypatch.setenv("HF_ENDPOINT", endpoint)
+        prepared(tmp_path, source="hub:someone/rows:train")
+    recorder = Recorder()
+    value = prepared(tmp_path, recorder, step="two", source="hub:someone/rows")
+    assert value.train_rows + value.validation_rows == 10
+    assert any("Hub cannot be reached" in s for s in sentences(recorder))
+
+
 def test_no_network_and_nothing_kept(
     tmp_path: Path, hub: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
-    with pytest.raises(StudioError, match="the hub cannot be reached") as caught:
+    with pytest.raises(StudioError, match="the Hub cannot be reached") as caught:
         prepared(tmp_path, source="hub:someone/rows")
     assert caught.value.code == "no_network"
 
@@ -175,9 +217,9 @@ def test_a_star_of_the_card_stays_in_its_folder() -> None:
 @pytest.mark.parametrize(
     ("names", "configs", "words"),
     [
-        (["loading.py"], [], "without its code"),
+        (["loading.py"], [], "without running its code"),
         (["a.jsonl"], [{"config_name": "x"}, {"config_name": "y"}], "several configurations"),
-        (["a.zip"], [{"data_files": "*.zip"}], "kind of file that is not read"),
+        (["a.zip"], [{"data_files": "*.zip"}], "unsupported file type"),
     ],
 )
 def test_data_sets_that_cannot_be_read(

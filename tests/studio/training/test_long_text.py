@@ -66,7 +66,7 @@ def test_golden_pieces_with_bos_and_end_at_the_true_ends(tmp_path: Path) -> None
     assert (tokens.train["row"], tokens.train["line"]) == ([0, 0, 0, 1], [1, 1, 1, 2])
     assert tokens.counts.trained == 18 + 7
     said = sentences_of(recorder)
-    split = "1 row was longer than 8 tokens and split into 3 pieces; the first is line 1."
+    split = "1 row was longer than 8 tokens and split into 3 rows; the first is line 1."
     assert split in said
     assert not any("cut" in s for s in said)
 
@@ -96,7 +96,9 @@ def test_without_the_setting_text_is_cut_and_the_notice_says_what_to_do(tmp_path
     recorder = Recorder()
     tokens = tokenized(tmp_path, [{"text": "a" * 50}], recorder=recorder, max_length=30)
     assert tokens.train["input_ids"] == [ids("a" * 30)]
-    (hint,) = [e.get("hint") for e in recorder.named("Notice") if "cut" in str(e.get("sentence"))]
+    (hint,) = [
+        e.get("hint") for e in recorder.named("Notice") if "truncated" in str(e.get("sentence"))
+    ]
     assert "to Split" in hint
     assert settings_of().long_text == "cut"  # what existing projects did
 
@@ -162,8 +164,8 @@ def test_the_report_counts_texts_and_pieces_and_offers_the_split(tmp_path: Path)
     split = report_on(path, max_length=30, long_text="split")
     assert [(f.code, f.severity, f.count) for f in split.findings] == [("split_text", "info", 2)]
     assert [p.note for p in split.findings[0].rows] == [
-        "100 tokens, 4 pieces",
-        "61 tokens, 3 pieces",
+        "100 tokens, 4 rows",
+        "61 tokens, 3 rows",
     ]
     assert split.tokens == cut.tokens == 100 + 21 + 61
     assert (split.trained_tokens, split.tokens_per_epoch) == (99 + 20 + 60, 182 + 3 + 2)

@@ -82,7 +82,7 @@ def test_weights_by_repeating_rows_within_bounds(tmp_path: Path) -> None:
     assert set(Counter(n for s, n in rows_of(value, "train") if s == "two").values()) == {4}
     assert counted(value, "validation") == {"one": 4, "two": 2}
     (notice,) = recorder.named("Notice")
-    assert "data set B would be repeated 5.0 times" in notice.get("sentence")
+    assert "dataset B would be repeated 5.0 times" in notice.get("sentence")
     settings["max_repeats"] = 10
     assert counted(mixed(tmp_path, step="more", settings=settings, a=a, b=b), "train")["two"] == 40
 
@@ -94,9 +94,9 @@ def test_numbers_of_rows(tmp_path: Path) -> None:
     value = mixed(tmp_path, recorder, settings=settings, a=a, b=b, c=c)
     assert counted(value, "train") == {"one": 7, "two": 8, "six": 8}
     assert counted(value, "validation") == {"one": 10, "two": 2, "six": 2}
-    assert "data set C has 8 training rows, not the 300" in recorder.named("Notice")[0].get(
-        "sentence"
-    )
+    assert "dataset C has 8 training rows, fewer than the requested 300" in recorder.named(
+        "Notice"
+    )[0].get("sentence")
 
 
 def test_kinds_that_go_together_and_kinds_that_do_not(tmp_path: Path) -> None:
@@ -108,7 +108,7 @@ def test_kinds_that_go_together_and_kinds_that_do_not(tmp_path: Path) -> None:
     pairs = prose.model_copy(update={"shape": "preference"})
     with pytest.raises(StudioError) as caught:
         mixed(tmp_path, step="odd", a=chat, b=pairs)
-    assert "A holds conversations, B holds preferences" in caught.value.sentence
+    assert "A contains conversations, B contains preferences" in caught.value.sentence
     assert caught.value.hint
 
 

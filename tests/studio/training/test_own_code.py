@@ -64,7 +64,7 @@ def test_a_changed_file_ends_the_trust(tmp_path: Path, home: Path) -> None:
     assert trust.trusted(code)
     assert not trust.trusted(trust.OwnCode(str(model), "other", model, code.files))
     (model / "modeling_tinytalk.py").write_text("import os\n")
-    with pytest.raises(StudioError, match="you have not trusted it"):
+    with pytest.raises(StudioError, match="which has not been trusted"):
         prepared(tmp_path, model)
     assert trust.revoke(str(model)) == 1
     assert not trust.trusted(code)
@@ -97,7 +97,7 @@ def test_a_broken_trust_store_trusts_nothing(tmp_path: Path, home: Path) -> None
     store = home / "studio" / "config" / "trusted_code.json"
     store.parent.mkdir(parents=True)
     store.write_text('[{"digest": ')
-    with pytest.raises(StudioError, match="you have not trusted it"):
+    with pytest.raises(StudioError, match="which has not been trusted"):
         prepared(tmp_path, model)
 
 

@@ -166,7 +166,7 @@ def test_three_times_at_most_then_what_to_change(
     """The list is in order, and names only what has not been done."""
     watch_steps(monkeypatch, lambda step, size: True)
     recorder = Recorder()
-    with pytest.raises(StudioError, match="memory is not enough") as caught:
+    with pytest.raises(StudioError, match="there is not enough memory") as caught:
         train_adapter(
             make_context(tmp_path, recorder),
             make_inputs(tmp_path, 40),
@@ -174,7 +174,10 @@ def test_three_times_at_most_then_what_to_change(
         )
     assert [e.get("batch_size") for e in recorder.named("MemoryRecovered")] == [16, 8, 4]
     hint = caught.value.hint
-    assert "1. Set the batch size to 1 and the accumulation to 32. 2. Choose the optimizer" in hint
+    assert (
+        "1. Set the batch size to 1 and the gradient accumulation to 32. 2. Choose the optimizer"
+        in hint
+    )
     assert "gradient checkpointing" not in hint
 
 
@@ -189,7 +192,7 @@ def test_an_update_that_does_not_fit_is_not_repeated(
 
     monkeypatch.setattr(*where, full)
     recorder = Recorder()
-    with pytest.raises(StudioError, match="memory is not enough"):
+    with pytest.raises(StudioError, match="there is not enough memory"):
         train_adapter(
             make_context(tmp_path, recorder), make_inputs(tmp_path), settings_of(batch_size=4)
         )
@@ -219,7 +222,7 @@ def test_an_evaluation_takes_fewer_rows_when_memory_runs_out(
     ]
     assert evals[1] == pytest.approx(evals[0], abs=1e-5)
     assert recorder.losses() == whole.losses()
-    assert sum("2 rows at once" in e.get("sentence") for e in recorder.named("Notice")) == 1
+    assert sum("a batch size of 2" in e.get("sentence") for e in recorder.named("Notice")) == 1
 
 
 def test_an_evaluation_that_never_fits_says_what_to_change(
@@ -232,7 +235,7 @@ def test_an_evaluation_that_never_fits_says_what_to_change(
 
     monkeypatch.setattr(evaluation, "pad_rows", full)
     recorder = Recorder()
-    with pytest.raises(StudioError, match="not enough for this evaluation"):
+    with pytest.raises(StudioError, match="memory for this evaluation"):
         train_adapter(
             make_context(tmp_path, recorder),
             make_inputs(tmp_path, 20, 4),
@@ -301,14 +304,14 @@ def test_weights_that_are_no_numbers_end_the_run_in_words(
 
     monkeypatch.setattr(TrainingLoop, "_evaluate_if_due", evaluate)
     recorder = Recorder()
-    with pytest.raises(StudioError, match="a trained weight after step 3 is infinite") as caught:
+    with pytest.raises(StudioError, match="a trained weight is not finite after step 3") as caught:
         train_adapter(
             make_context(tmp_path, recorder),
             make_inputs(tmp_path, 20, 4),
             settings_of(eval_steps=3, save_steps=2),
         )
     assert recorder.named("Insight") == []
-    assert "The last checkpoint, of step 2, is from before it." in caught.value.hint
+    assert "The last checkpoint (step 2) was saved before." in caught.value.hint
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="the limit on a file's size is of POSIX")

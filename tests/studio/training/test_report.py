@@ -74,6 +74,7 @@ def report_on(
     max_length: int = LENGTH,
     longest_taken: int | None = None,
     long_text: str = "cut",
+    tokenizer: Any = None,
     **dataset: Any,
 ) -> DataReport:
     """The report of a file under these settings of the Dataset node."""
@@ -90,7 +91,7 @@ def report_on(
     )
     with open_window(settings, path.parent, load_registry().variants["format"]) as window:
         rows = WindowRows("Dataset", window)
-        encoder = Encoder(make_tiny_tokenizer(), max_length, long_text=long_text)
+        encoder = Encoder(tokenizer or make_tiny_tokenizer(), max_length, long_text=long_text)
         maker = ReportMaker(request, rows, encoder, RowIndex(rows.count), longest_taken)
         *_, last = (said for said in maker.run() if said is not None)
     assert last[0] == "result"
@@ -402,16 +403,16 @@ def test_damaged_characters(text: str, sign: str) -> None:
         ("user call tool tool assistant", ""),
         ("user call", ""),
         ("user written tool assistant", ""),
-        ("user assistant tool assistant", "calls none"),
-        ("user call user assistant", "instead of it"),
-        ("user user assistant", "two user turns"),
+        ("user assistant tool assistant", "without a tool call"),
+        ("user call user assistant", "instead of a result"),
+        ("user user assistant", "two user messages"),
         ("user assistant assistant", "two assistant"),
         ("user", "no assistant"),
-        ("user assistant user", "nothing answers"),
-        ("assistant user assistant", "speaks first"),
-        ("user tool assistant", "answers a user"),
+        ("user assistant user", "no answer"),
+        ("assistant user assistant", "first message is from the assistant"),
+        ("user tool assistant", "follows a user message"),
         ("user system assistant", "not the first"),
-        ("tool assistant", "before anybody"),
+        ("tool assistant", "first message is a tool result"),
     ],
 )
 def test_roles_out_of_order(roles: str, words: str) -> None:

@@ -99,6 +99,6 @@ def test_a_still_layer_keeps_one_direction() -> None:
 def test_dora_is_refused(tmp_path: Path) -> None:
     """Its vector of lengths has no singular values."""
     adapter = random_adapter(tmp_path, tiny_base(tmp_path), use_dora=True)
-    with pytest.raises(StudioError, match="DoRA trains the length") as caught:
+    with pytest.raises(StudioError, match="DoRA also trains the magnitude") as caught:
         resized(tmp_path, adapter, by="rank", r=2)
     assert caught.value.code == "cannot_resize"

@@ -213,7 +213,7 @@ def test_a_column_says_the_side_and_test_rows_are_left_out(tmp_path: Path) -> No
     value = prepared(tmp_path, recorder, source="rows.jsonl", split_mode="column")
     assert lines_of(value, "validation") == [2, 7, 12, 17]
     assert value.train_rows == 12
-    assert "4 rows left out as the split column says." in sentences(recorder)
+    assert "4 rows excluded by the split column." in sentences(recorder)
     with pytest.raises(
         StudioError, match=r"line 2 of rows\.jsonl has “val” in the split column"
     ) as bad:
@@ -221,7 +221,7 @@ def test_a_column_says_the_side_and_test_rows_are_left_out(tmp_path: Path) -> No
             tmp_path, step="b", source="rows.jsonl", split_mode="column", validation_values="dev"
         )
     assert bad.value.field == "split_column"
-    with pytest.raises(StudioError, match="has nothing in the column “side”"):
+    with pytest.raises(StudioError, match="has no value in the column “side”"):
         prepared(tmp_path, step="c", source="rows.jsonl", split_mode="column", split_column="side")
 
 
@@ -253,9 +253,9 @@ def test_bad_rows_are_left_out_and_counted(tmp_path: Path) -> None:
     options = {"source": "rows.jsonl", "validation_fraction": 0}
     value = prepared(tmp_path, recorder, on_bad_rows="skip", **options)
     assert (value.train_rows, value.skipped) == (11, 8)
-    (notice,) = [s for s in sentences(recorder) if "bad rows" in s]
-    assert notice.startswith("8 bad rows were left out: rows.jsonl:4, rows.jsonl:6,")
-    assert "and 3 more. The first: line 4 of rows.jsonl is not valid JSON" in notice
+    (notice,) = [s for s in sentences(recorder) if "invalid rows" in s]
+    assert notice.startswith("8 invalid rows were skipped: rows.jsonl:4, rows.jsonl:6,")
+    assert "and 3 more. First error: line 4 of rows.jsonl is not valid JSON" in notice
     with pytest.raises(StudioError, match=r"line 4 of rows\.jsonl is not valid JSON"):
         prepared(tmp_path, step="b", **options)
 
@@ -274,7 +274,7 @@ def test_a_bad_row_does_not_move_the_others(tmp_path: Path) -> None:
 
 def test_nothing_but_bad_rows(tmp_path: Path) -> None:
     (tmp_path / "rows.jsonl").write_text('{"prompt": "a", "completion": null}\n' * 3)
-    with pytest.raises(StudioError, match=r"line 1 of rows\.jsonl has nothing in column"):
+    with pytest.raises(StudioError, match=r"line 1 of rows\.jsonl has no value in column"):
         prepared(tmp_path, source="rows.jsonl", on_bad_rows="skip")
 
 
@@ -289,9 +289,9 @@ def test_rows_that_are_named_are_left_out(tmp_path: Path) -> None:
         drop_rows="2; 5-7, rows.jsonl:30, 99",
     )
     assert lines_of(value, "train") == [n for n in range(1, 30) if n not in (2, 5, 6, 7)]
-    assert "5 rows left out by number." in sentences(recorder)
-    assert "The rows to leave out name rows that are not there: 99." in sentences(recorder)
-    with pytest.raises(StudioError, match="“seven” does not say which rows") as caught:
+    assert "5 rows excluded by number." in sentences(recorder)
+    assert "Some of the excluded rows do not exist: 99." in sentences(recorder)
+    with pytest.raises(StudioError, match="“seven” is neither a row number") as caught:
         prepared(tmp_path, step="b", source="rows.jsonl", drop_rows="1, seven")
     assert caught.value.field == "drop_rows"
 
@@ -302,7 +302,7 @@ def test_duplicates_and_leaks(tmp_path: Path) -> None:
     recorder = Recorder()
     value = prepared(tmp_path, recorder, source="rows.jsonl", deduplicate=True)
     assert sorted(sided(value)) == list(range(1, 41))
-    assert "60 duplicates were left out." in sentences(recorder)
+    assert "60 duplicates were removed." in sentences(recorder)
     leaky = sided(prepared(tmp_path, step="b", source="rows.jsonl", validation_fraction=0.2))
     recorder = Recorder()
     value = prepared(
@@ -320,7 +320,7 @@ def test_duplicates_and_leaks(tmp_path: Path) -> None:
         assert mended[line] == ("train" if leaks else side)
     moved = sum(leaky[n] != mended[n] for n in leaky)
     assert (
-        f"{moved} validation rows were moved to training, where the same content is."
+        f"{moved} validation rows were moved to training, which contains the same rows."
         in sentences(recorder)
     )
 
@@ -380,5 +380,5 @@ def test_a_row_with_a_key_twice_is_told_in_the_singular(tmp_path: Path) -> None:
     path.write_text(twice + path.read_text(encoding="utf-8"), encoding="utf-8")
     recorder = Recorder()
     prepared(tmp_path, recorder, source="rows.jsonl")
-    wanted = "1 row names a key twice; the last value counts (first: line 1 of rows.jsonl)."
+    wanted = "1 row contains a key twice; the last value is used (first: line 1 of rows.jsonl)."
     assert wanted in sentences(recorder)

@@ -154,10 +154,10 @@ def test_what_a_template_leaves_out_is_never_trained_as_nothing() -> None:
             {"role": "assistant", "content": "", "tool_calls": call},
         ]
     }
-    with pytest.raises(TemplateRefused, match="leaves out the calls of tools"):
+    with pytest.raises(TemplateRefused, match="omits tool calls"):
         encode(row)
     parts = NO_END.replace("m['content']", "m['content'][0].text | default('')")
-    with pytest.raises(TemplateRefused, match="leaves out what the answers say"):
+    with pytest.raises(TemplateRefused, match="omits the contents of answers"):
         encode(weighted("u:one", "a:uno"), template=parts)
 
 

@@ -144,7 +144,7 @@ def test_a_question_that_the_template_refuses_does_not_end_the_training(tmp_path
     )
     sentences = [e.get("sentence") for e in recorder.named("Notice")]
     assert asked
-    assert sum("does not take the prompt “a bad one”" in sentence for sentence in sentences) == 1
+    assert sum("rejects the prompt “a bad one”" in sentence for sentence in sentences) == 1
     assert not any("no prompt to answer" in sentence for sentence in sentences)
     assert {step for step, _, _ in cells(recorder)} == {0, 6}
 
@@ -184,7 +184,7 @@ def test_answers_end_where_the_model_has_learned_its_last_position(tmp_path: Pat
     assert max(e.get("tokens") for e in found) < 96
     sentences = [e.get("sentence") for e in recorder.named("Notice")]
     assert (
-        sum("1 of 2 prompts are too long for the model, which reads 96" in t for t in sentences)
+        sum("1 of 2 prompts exceed the context length of the model (96" in t for t in sentences)
         == 1
     )
 
@@ -207,7 +207,10 @@ def test_too_little_memory_costs_samples_not_the_run(
     train_adapter(make_context(tmp_path / "b", recorder), inputs, sampled())
     assert recorder.losses() == whole.losses()
     assert cells(recorder) == [c for c in cells(whole) if c[0] < 4]
-    assert sum("memory for samples" in e.get("sentence") for e in recorder.named("Notice")) == 1
+    assert (
+        sum("memory to generate samples" in e.get("sentence") for e in recorder.named("Notice"))
+        == 1
+    )
 
 
 @pytest.mark.parametrize("more", [{"batching": "packed"}, {"gradient_checkpointing": True}])

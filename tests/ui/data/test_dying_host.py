@@ -24,7 +24,7 @@ def test_a_host_that_dies_again_and_again_is_told(
     session = open_session(chats(3))
     page = show(session, "train", TOKENS)
     qtbot.waitUntil(lambda: session.data.state == "failed")
-    assert page.state.sentence.text().startswith("The helper process that reads the data has ended")
+    assert page.state.sentence.text().startswith("The helper process that reads the data exited")
     assert "no memory left" in page.state.hint.text()
     assert starts.read_text().count("started") == 1 + MOST_RESTARTS
 
