@@ -56,7 +56,7 @@ def run(
 NODE = NodeType(
     id="dataset",
     title="Dataset",
-    version=4,
+    version=3,
     category="Data",
     icon="database",
     help="Training examples. Each row becomes one example.",
