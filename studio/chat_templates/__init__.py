@@ -134,21 +134,21 @@ _RESERVED = (
 
 def template_kwargs(given: Any) -> dict[str, Any]:
     """Further variables of a chat template from a JSON object, or JSON text of one; empty for nothing.
-    Raises ``ValueError`` with what is wrong."""
+    Raises ``ValueError`` with what is wrong, as the end of a sentence."""
     if isinstance(given, str) and given.strip():
         try:
             given = json.loads(given)
         except (ValueError, RecursionError) as error:
-            raise ValueError(f"not valid JSON ({error})") from error
+            raise ValueError(f"are not valid JSON ({error})") from error
     if given is None or given == "" or (isinstance(given, str) and not given.strip()):
         return {}
     if not isinstance(given, Mapping):
-        raise ValueError("not a JSON object such as {“enable_thinking”: false}")
+        raise ValueError('are not a JSON object such as {"enable_thinking": false}')
     for name in given:
         if name in _RESERVED:
-            raise ValueError(f"the name “{name}”, which the program sets itself")
+            raise ValueError(f"contain “{name}”, which the program sets itself")
         if not str(name).isidentifier():
-            raise ValueError(f"the name “{name}”, which cannot be a variable")
+            raise ValueError(f"contain “{name}”, which cannot be the name of a variable")
     return dict(given)
 
 

@@ -193,8 +193,8 @@ def _with_kwargs(canonical: Canonical, row: Row) -> Canonical:
         found = template_kwargs(without_filler(given))
     except ValueError as error:
         raise RowError(
-            f"has {error} in “{KWARGS}”",
-            "Write an object such as {“enable_thinking”: false}, or remove it.",
+            f"has “{KWARGS}” that {error}",
+            'Write an object such as {"enable_thinking": false}, or remove it.',
             column=KWARGS,
             code="bad_template_kwargs",
         ) from error

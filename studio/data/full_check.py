@@ -18,6 +18,7 @@ import numpy as np
 from studio.data.canonical import content_hash, to_arrow
 from studio.data.check import options_of, stamp_of
 from studio.data.detect import format_of
+from studio.data.reading.archive import stat_of
 from studio.data.reading.folder import is_hub
 from studio.data.rendered_chat import rendered_style
 from studio.data.sources import sources_of
@@ -71,11 +72,11 @@ def check_rows(
         complete = check.read(own, held_out, late)
         if complete:
             check.refuse_split(own[0])
+        total = used.read if complete else check.total(own, held_out)
     except StudioError as error:
         return Checked((*check.remarks(), error.problem()), used.read, used.read)
     except OSError:
         return Checked()  # the file changes, or is gone
-    total = used.read if complete else check.total(own, held_out)
     return Checked(tuple(check.remarks()), used.read, total, complete)
 
 
@@ -103,7 +104,7 @@ class _Check:
                 self._bytes = done + row.row.offset
                 if late():
                     return False
-            done += path.stat().st_size
+            done += stat_of(path).size
         return True
 
     def _take(self, used: UsedRow, path: Path) -> None:
@@ -145,7 +146,7 @@ class _Check:
 
     def total(self, own: Iterable[Path], held_out: Iterable[Path]) -> int:
         """About how many rows there are, from the bytes read so far."""
-        size = sum(p.stat().st_size for p in (*own, *held_out))
+        size = sum(stat_of(p).size for p in (*own, *held_out))
         about = self._used.read * size // self._bytes if self._bytes else 0
         if self._settings.limit:
             about = min(about, self._settings.limit)

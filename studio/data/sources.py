@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from studio.data.reading import walk
+from studio.data.reading.archive import archive_of
 from studio.data.reading.folder import Found, Remark, find_files, is_hub, parts_of
 from studio.data.reading.hub import Fetched, fetched_before, hub_source
 from studio.errors import StudioError
@@ -134,13 +135,15 @@ def dataset_files(settings: DatasetSettings, project_dir: Path) -> Iterator[Path
     except (StudioError, OSError, ValueError):
         return
     own_file = settings.split_mode == "file"
+    train = dict.fromkeys(archive_of(p) or p for p in sources.train)
+    validation = dict.fromkeys(archive_of(p) or p for p in sources.validation)
     if not is_hub(settings.source):
-        yield from sources.train
-        if sources.validation and not own_file:
+        yield from train
+        if validation and not own_file:
             yield _HELD_APART  # a file that changes sides changes the result
-            yield from sources.validation
+            yield from validation
     if own_file and not is_hub(settings.validation_source):
-        yield from sources.validation
+        yield from validation
 
 
 def _found(settings: DatasetSettings, project_dir: Path, downloads: bool) -> tuple[Found, int]:

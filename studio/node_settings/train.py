@@ -214,8 +214,8 @@ class TrainSettings(Settings):
     chat_template_kwargs: str = setting(
         "",
         "Template arguments",
-        "Further variables of the chat template, as a JSON object: {“enable_thinking”: false} asks "
-        "Qwen 3 for answers without thoughts, {“reasoning_effort”: “high”} is for GPT-OSS. They are "
+        'Further variables of the chat template, as a JSON object: {"enable_thinking": false} asks '
+        'Qwen 3 for answers without thoughts, {"reasoning_effort": "high"} is for GPT-OSS. They are '
         "saved with the chat template, so that the tuned model is asked in the same way. A row may "
         "have its own in the key “chat_template_kwargs”.",
         group="Data",
@@ -230,7 +230,7 @@ class TrainSettings(Settings):
         try:
             found = chat_templates.template_kwargs(given)
         except ValueError as error:
-            raise ValueError(f"Template arguments: {error}.") from error
+            raise ValueError(f"The template arguments {error}.") from error
         return json.dumps(found, ensure_ascii=False) if found else ""
 
     end_token: Literal["auto", "always", "never"] = setting(

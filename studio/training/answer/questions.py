@@ -17,7 +17,7 @@ from studio.training.data.arrow import open_rows
 from studio.training.tokens.chat import Message, TemplateRefused
 from studio.training.tokens.ends import Ends
 from studio.training.tokens.masks import conversation_of
-from studio.training.tokens.spans import Conversation
+from studio.training.tokens.spans import Conversation, after_thoughts
 from studio.values import DatasetValue
 
 
@@ -118,7 +118,8 @@ def _taught(talk: Conversation, asked: str) -> str:
 
 
 def exact_match(answers: Sequence[str], questions: Sequence[Question]) -> float:
-    """The share of answers that equal the expected one, ignoring case and surrounding whitespace."""
+    """The share of answers that equal the expected one, ignoring case, surrounding whitespace and the
+    thoughts before an answer."""
     right = [
         _plain(answer) in (_plain(q.expected), _plain(q.taught or q.expected))
         for answer, q in zip(answers, questions, strict=True)
@@ -127,4 +128,4 @@ def exact_match(answers: Sequence[str], questions: Sequence[Question]) -> float:
 
 
 def _plain(text: str) -> str:
-    return text.strip().casefold()
+    return (after_thoughts(text) or text.strip()).casefold()

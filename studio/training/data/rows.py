@@ -17,12 +17,10 @@ from typing import Any
 from studio.data.canonical import content_hash, to_arrow
 from studio.data.check import options_of
 from studio.data.detect import Chosen, format_of
+from studio.data.reading.archive import HASHED_AT_ONCE, refuse_absent, sha256_of, stat_of
 from studio.data.reading.folder import is_hub
 from studio.data.reading.source import (
-    HASHED_AT_ONCE,
     ReadOptions,
-    refuse_absent,
-    sha256_of,
 )
 from studio.data.sources import Sources, describe_sources, sources_of
 from studio.data.used_rows import UsedRow, UsedRows, completed, refuse_too_few, rows_for_format
@@ -113,7 +111,7 @@ def _digest(files: tuple[Path, ...], context: StepContext) -> str:
     found = []
     for path in files:
         refuse_absent(path)
-    total = sum(p.stat().st_size for p in files)
+    total = sum(stat_of(p).size for p in files)
     done = 0
 
     def tick() -> None:
@@ -182,7 +180,7 @@ def _write_all(
 ) -> None:
     """Write every kept row in canonical form."""
     files = [(p, False) for p in own] + [(p, True) for p in held_out]
-    sizes = [p.stat().st_size / 1e6 for p, _ in files]
+    sizes = [stat_of(p).size / 1e6 for p, _ in files]
     total = sum(sizes)
     with RowWriter(target, FEATURES, name) as writer:
         for index, (path, is_held_out) in enumerate(files):

@@ -8,8 +8,9 @@ changed by itself: it is left out when that changes nothing.
 
 from __future__ import annotations
 
-import copy
 import itertools
+import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -98,16 +99,13 @@ def marked(talk: Conversation, only: Part | None = None) -> Conversation | None:
         return made
 
     messages = [_with_marks(m, i, mark) for i, m in enumerate(talk.messages)]
-    tools = copy.deepcopy(talk.tools)
-    for tool in tools or ():
-        inner = tool.get("function") or tool
-        inner["name"] = str(inner.get("name", "")) + mark(TOOLS, -1)
+    tools = talk.tools and [_with_name(tool, mark(TOOLS, -1)) for tool in talk.tools]
     made = replace(talk, messages=messages, tools=tools, ahead={}, marks=marks, marked=None)
     return made if marks else None
 
 
 def _with_marks(message: Message, index: int, mark: Any) -> Message:
-    found = copy.deepcopy(dict(message))
+    found = dict(message)
     role, content = found["role"], str(found.get("content") or "")
     if role in ("system", "tool") and content:
         found["content"] = _ended(content, mark(SYSTEM if role == "system" else RESULTS, index))
@@ -117,10 +115,16 @@ def _with_marks(message: Message, index: int, mark: Any) -> Message:
         found["reasoning_content"] = _ended(found["reasoning_content"], mark(THOUGHTS, index))
     if role != "tool" and found.get("name"):
         found["name"] = str(found["name"]) + mark(NAMES, index)
-    for call in found.get("tool_calls") or ():
-        inner = call.get("function") or call
-        inner["name"] = str(inner.get("name", "")) + mark(CALLS, index)
+    if found.get("tool_calls"):
+        found["tool_calls"] = [_with_name(c, mark(CALLS, index)) for c in found["tool_calls"]]
     return found
+
+
+def _with_name(given: Message, mark: str) -> Message:
+    """A tool or a call with the mark at the end of its name."""
+    if given.get("function"):
+        return {**given, "function": _with_name(given["function"], mark)}
+    return {**given, "name": str(given.get("name", "")) + mark}
 
 
 def _ended(text: str, mark: str) -> str:
@@ -147,10 +151,66 @@ def left_out(talk: Conversation, trained: Sequence[int], *, at_once: bool) -> tu
     """The kinds of parts that the template does not show. Thoughts and calls count where they are
     trained: in the text up to their answer, or in the whole one if all are trained ``at_once``."""
     found = [KWARGS] if unread(talk) else []
-    if talk.marked is not None:
-        for count, _ in wanted_marks(talk.marked, trained, at_once=at_once):
-            found += _missing(talk.first(count), talk.marked, trained, at_once)
-    return tuple(dict.fromkeys(found))
+    shape = shape_of(talk, trained, at_once=at_once)
+    known = _known.get(shape) if shape is not None else None
+    if known is None:
+        made = talk.marked or marked(talk)
+        counts = wanted_marks(made, trained, at_once=at_once) if made is not None else ()
+        lost = [
+            kind
+            for count, _ in counts
+            if made is not None
+            for kind in _missing(talk.first(count), made, trained, at_once)
+        ]
+        known = tuple(dict.fromkeys(lost))
+        if shape is not None:
+            _known[shape] = known
+            if len(_known) > _MOST_KNOWN:
+                _known.pop(next(iter(_known)))
+    return (*found, *known)
+
+
+# ------------------------------------------------------------------ rows alike
+
+_MOST_KNOWN = 10_000
+_known: dict[Any, tuple[str, ...]] = {}
+"""What was found for a template and conversations of one shape."""
+
+_INSPECTS = re.compile(
+    r"\bin\b(?!\s*(?:loop_)?(?:messages|tools)\b)|with\(|split|find|replace|count|index\(|length|:\d|\d:"
+    r"|(?:content|text)['\"\]]*\s*[=!<>]="
+)
+"""Signs that a template looks at what messages say: then the outcome may differ between rows."""
+
+
+def shape_of(talk: Conversation, trained: Sequence[int], *, at_once: bool) -> Any:
+    """Everything that decides what a template shows of a conversation if it does not look at what
+    messages say; ``None`` if it may do so."""
+    template = talk.tokenizer.chat_template
+    if not isinstance(template, str) or _INSPECTS.search(template):
+        return None
+    messages = tuple(
+        (
+            m["role"],
+            bool(m.get("content")),
+            bool(_last_thought(str(m.get("content") or ""))),
+            bool(m.get("reasoning_content")),
+            bool(m.get("name")),
+            len(m.get("tool_calls") or ()),
+        )
+        for m in talk.messages
+    )
+    kwargs = json.dumps(talk.kwargs, sort_keys=True, default=str)
+    return template, at_once, tuple(trained), messages, len(talk.tools or ()), kwargs
+
+
+def is_known(talk: Conversation, trained: Sequence[int], *, at_once: bool) -> bool:
+    """Whether ``left_out`` needs no marks for this conversation."""
+    shape = shape_of(talk, trained, at_once=at_once)
+    return shape is not None and shape in _known
+
+
+# ------------------------------------------------------------------ what is missing
 
 
 def _missing(

@@ -22,6 +22,7 @@ from studio.training.tokens.left_out import (
     PROMPT,
     THOUGHTS,
     TRAINED_CALLS,
+    is_known,
     left_out,
     marked,
     wanted_marks,
@@ -85,23 +86,23 @@ def talks_of(
 ) -> list[Conversation | None]:
     """The conversations of canonical rows, with the texts that ``render_row`` compares rendered
     together; ``None`` for other rows."""
-    talks = [_talk(tokenizer, row) if row.get("messages") else None for row in rows]
+    talks: list[Conversation | None] = []
     wanted = []
-    for talk, row in zip(talks, rows, strict=True):
-        if talk is not None:
-            targets = _targets(talk, row, train_on)
-            wanted.append((talk, _wanted(talk, targets, train_on)))
-            if talk.marked is not None:
-                answers = _answers(targets)
-                at_once = train_on == "all"
-                wanted.append((talk.marked, wanted_marks(talk.marked, answers, at_once=at_once)))
+    for row in rows:
+        if not row.get("messages"):
+            talks.append(None)
+            continue
+        talk = conversation_of(tokenizer, row)
+        targets, at_once = _targets(talk, row, train_on), train_on == "all"
+        answers = _answers(targets)
+        made = None if is_known(talk, answers, at_once=at_once) else marked(talk)
+        if made is not None:
+            talk = replace(talk, marked=made)
+            wanted.append((made, wanted_marks(made, answers, at_once=at_once)))
+        wanted.append((talk, _wanted(talk, targets, train_on)))
+        talks.append(talk)
     render_ahead(wanted)
     return talks
-
-
-def _talk(tokenizer: Any, row: dict[str, Any]) -> Conversation:
-    talk = conversation_of(tokenizer, row)
-    return replace(talk, marked=marked(talk))
 
 
 def conversation_of(tokenizer: Any, row: Mapping[str, Any]) -> Conversation:
@@ -233,7 +234,8 @@ def render_messages(talk: Conversation, targets: Sequence[Target]) -> list[Rende
 
 def _has_thoughts(talk: Conversation) -> bool:
     """Whether a text of the whole conversation may lack thoughts of earlier answers."""
-    return talk.marked is not None and any(k == THOUGHTS for k, _ in talk.marked.marks.values())
+    made = talk.marked or marked(talk)
+    return made is not None and any(kind == THOUGHTS for kind, _ in made.marks.values())
 
 
 def _refuse_lost(message: Message, shown: str) -> None:

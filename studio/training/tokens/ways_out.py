@@ -153,7 +153,7 @@ def _without_empty(tokenizer: Any, row: Row, train_on: str) -> str:
         asked = {**row, "chat_template_kwargs": f'{{"{name}": {value}}}'}
         if _keeps(tokenizer, asked, train_on, left_out.EMPTY):
             ways.append(
-                f"set “Template arguments” to {{“{name}”: {value}}}, with which the empty thought is "
+                f'set “Template arguments” to {{"{name}": {value}}}, with which the empty thought is '
                 "given and not trained"
             )
     return _sentence(ways)

@@ -227,6 +227,22 @@ def test_the_count_and_the_first_rows(tmp_path: Path) -> None:
     assert finding.rows[0].note == "the result of a tool"
 
 
+SOME_SYSTEM = NO_SYSTEM.replace("m.role != 'system'", "m.role != 'system' or 'keep' in m.content")
+
+
+def test_rows_of_one_shape_are_told_apart_where_the_template_looks_at_contents(
+    tmp_path: Path,
+) -> None:
+    kept = talk({"role": "system", "content": "keep this"}, QUESTION, said("4"))
+    found = outcome(tmp_path / "a", tokenizer_of(SOME_SYSTEM), [SYSTEM, kept, SYSTEM | {"n": 1}])
+    assert found.sentences["lost_system"][2] == 2
+    agree(found)
+    with_empty = talk({"role": "system", "content": ""}, QUESTION, said("4"))
+    found = outcome(tmp_path / "b", tokenizer_of(NO_SYSTEM), [SYSTEM, with_empty, THINKS, SYSTEM])
+    assert found.sentences["lost_system"][2] == 2
+    assert found.sentences["lost_thoughts"][2] == 1
+
+
 WAYS = [
     ("chatml", [THINKS], "Qwen 3"),
     ("qwen2_5", [THINKS], "Qwen 3"),
@@ -382,7 +398,7 @@ def test_arguments_are_honoured(
 def test_without_thinking_the_empty_thought_is_given_and_not_trained(tmp_path: Path) -> None:
     tokenizer = tokenizer_of("qwen3")
     first = outcome(tmp_path / "a", tokenizer, [SYSTEM])
-    assert "{“enable_thinking”: false}" in first.sentences["empty_thoughts"][1]
+    assert '{"enable_thinking": false}' in first.sentences["empty_thoughts"][1]
     second = outcome(tmp_path / "b", tokenizer, [SYSTEM], chat_template_kwargs=json.dumps(OFF))
     assert second.codes == []
     assert second.report.trained_tokens < first.report.trained_tokens
@@ -432,7 +448,7 @@ def test_arguments_that_the_template_does_not_read_are_said(tmp_path: Path) -> N
         ("[1]", "not a JSON object"),
         ('{"messages": []}', "“messages”, which the program sets itself"),
         ('{"add_generation_prompt": true}', "sets itself"),
-        ('{"a b": 1}', "“a b”, which cannot be a variable"),
+        ('{"a b": 1}', "“a b”, which cannot be the name"),
     ],
 )
 def test_arguments_that_cannot_be_given_are_refused(tmp_path: Path, given: str, words: str) -> None:
