@@ -13,8 +13,8 @@ from PySide6.QtCore import Qt, QTimer
 from PySide6.QtGui import QShowEvent
 from PySide6.QtWidgets import QPushButton, QVBoxLayout, QWidget
 
+from studio.data.reading.archive import refuse_absent
 from studio.data.reading.folder import is_hub
-from studio.data.reading.source import refuse_absent
 from studio.data.sources import sources_of
 from studio.errors import Problem, StudioError
 from studio.graph.edits import reset_setting, set_setting
