@@ -20,6 +20,7 @@ from typing import Any, Literal
 from studio.data.reading import walk
 from studio.data.reading.archive import archive_of, is_archive, members_of
 from studio.data.reading.card import card_configs
+from studio.data.reading.document import INSTALL, can_read
 from studio.data.reading.file_types import kind_of_name
 from studio.data.reading.source import bad_file, unreadable
 from studio.data.reading.splits import (
@@ -204,6 +205,12 @@ def _by_side(
     folder: Path, files: list[Path], others: tuple[Remark, ...], config: str, split: str
 ) -> Found:
     """The files of a folder or archive by the side of the split that their names say."""
+    documents = [p for p in files if kind_of_name(p) == "document"]
+    if documents and not can_read() and len(documents) < len(files):
+        files = [p for p in files if p not in documents]
+        number = "1 document" if len(documents) == 1 else f"{len(documents)} documents"
+        sentence = f"Ignored {number} in {folder.name}, which need the package markitdown."
+        others = (*others, Remark(sentence, f"Install it with: {INSTALL}", code="files_skipped"))
     try:
         if (folder / _SAVED_SPLITS).is_file():
             sides = by_split(_saved_splits(folder, files), split)
@@ -399,8 +406,8 @@ def _one_family(folder: Path, files: Sequence[Path]) -> tuple[list[Path], tuple[
         )
     if not tables or "text" not in families:
         return list(files), ()
-    kept = [p for p in files if kind_of_name(p) != "text"]
-    return kept, _left_out(folder, [p for p in files if kind_of_name(p) == "text"])
+    kept = [p for p in files if kind_of_name(p) in _FAMILY]
+    return kept, _left_out(folder, [p for p in files if kind_of_name(p) not in _FAMILY])
 
 
 def _left_out(folder: Path, texts: list[Path]) -> tuple[Remark, ...]:
