@@ -17,8 +17,8 @@ from studio.data.reading.folder import Found, Remark, find_files, is_hub, parts_
 from studio.data.reading.hub import Fetched, fetched_before, hub_source
 from studio.errors import StudioError
 from studio.graph.node_type import Fact
-from studio.graph.schema import fields_of
-from studio.node_settings.dataset import AUTOMATIC, DatasetSettings
+from studio.graph.schema import Settings, fields_of
+from studio.node_settings.dataset import AUTOMATIC, DatasetSettings, keeps_validation
 from studio.system.number_text import percent
 
 _HELD_APART = Path("validation")
@@ -237,6 +237,16 @@ def _without_split(found: Found) -> Iterator[Remark]:
         "the folder has training files and other splits, and the name says none of them",
         "Rename what you need so that it begins with train or validation.",
     )
+
+
+def holds_out(settings: Settings, project_dir: Path) -> bool:
+    """Whether a Dataset node has validation rows, as far as settings and names of files tell."""
+    if keeps_validation(settings) or not isinstance(settings, DatasetSettings):
+        return keeps_validation(settings)
+    try:
+        return bool(sources_of(settings, project_dir, downloads=True).validation)
+    except (StudioError, OSError, ValueError):
+        return False
 
 
 def facts_of_sources(settings: DatasetSettings, project_dir: Path) -> Iterator[Fact]:
