@@ -412,7 +412,8 @@ def _one_family(folder: Path, files: Sequence[Path]) -> tuple[list[Path], tuple[
 
 def _left_out(folder: Path, texts: list[Path]) -> tuple[Remark, ...]:
     names = ", ".join(p.name for p in texts[:3]) + (" …" if len(texts) > 3 else "")
-    number = "1 text file" if len(texts) == 1 else f"{len(texts)} text files"
+    noun = "text file" if all(kind_of_name(p) == "text" for p in texts) else "text or document file"
+    number = f"1 {noun}" if len(texts) == 1 else f"{len(texts)} {noun}s"
     sentence = f"Ignored {number} next to the tables in {folder.name} ({names})."
     level: Literal["info", "warning"] = "info" if all(map(walk.describes, texts)) else "warning"
     return (Remark(sentence, level=level, code="files_skipped"),)
