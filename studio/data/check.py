@@ -118,7 +118,7 @@ def detected_format(
         return settings.format
     try:
         path = next(iter(sources_of(settings, project_dir).train))
-        key = (AUTO, _stamp(path), settings.model_dump_json())
+        key = (AUTO, stamp_of(path), settings.model_dump_json())
         rows = first_rows(path, options_of(settings), strict=False)
         return _kept(
             key, variants, lambda: FirstRows(format_of(settings, path, rows, variants))
@@ -146,7 +146,7 @@ def check_first_rows(
     skips = settings.on_bad_rows == "skip"
     key = (
         settings.model_dump_json(),
-        _stamp(path),
+        stamp_of(path),
         known and repr((known.variant.id, known.settings)),
     )
     rows = first_rows(path, options_of(settings), strict=not skips)
@@ -189,7 +189,7 @@ def _kept(
     return found
 
 
-def _stamp(path: Path) -> Hashable:
+def stamp_of(path: Path) -> Hashable:
     """A stamp that changes with the file.
 
     It is taken before the rows are read: rows that are newer than their stamp are only read once

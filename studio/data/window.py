@@ -24,6 +24,7 @@ from studio.data.reading.input import Input, open_seekable
 from studio.data.reading.reader import check_file, kind_of, read_rows, reader_of
 from studio.data.reading.source import ReadOptions, SourceRow, lost_row
 from studio.data.sources import Sources, describe_sources, sources_of
+from studio.data.used_rows import completed
 from studio.errors import StudioError
 from studio.graph.node_type import Variant
 from studio.node_settings.dataset import DatasetSettings
@@ -78,14 +79,14 @@ class SourceWindow:
         return any(isinstance(self._index(i), StudioError) for i in range(len(self.files)))
 
     def remarks(self, *, numbers: bool) -> list[str]:
-        """What the names of the files decide, and which files are left out; with ``numbers`` of
-        rows, for which all files are read."""
+        """What the names of the files decide, which files are left out, and what the format has found in
+        all rows; with ``numbers`` of rows, for which all files are read."""
         sides = (0, 0, 0)
         if numbers and (self.sources.by_name or self.sources.test):
             own = self.own_count()
             sides = own, self.count() - own, count_test_rows(self.sources, self.chosen)
         found = (*describe_sources(self.sources, *sides), *self.sources.remarks)
-        return [remark.sentence for remark in found]
+        return [*(remark.sentence for remark in found), *filter(None, [self.chosen.remark])]
 
     def rows(self, first: int, last: int) -> list[SourceRow]:
         """The rows from number ``first`` to ``last``, inclusive, as far as they exist."""
@@ -170,6 +171,7 @@ def open_window(
     first = sources.train[0]
     rows = _all_rows(first, options_of(settings))
     chosen = format_of(settings, first, rows, variants)
+    chosen = completed(chosen, sources.settings, sources.train, sources.validation)
     return SourceWindow(sources, chosen)
 
 
