@@ -140,9 +140,6 @@ def _plain(value: Any) -> Any:
     """A cell as JSON can hold it."""
     if isinstance(value, float):
         return int(value) if value.is_integer() and abs(value) < _LARGEST_EXACT else value
-    if isinstance(value, datetime.datetime):
-        is_date = value.time() == datetime.time()
-        return value.date().isoformat() if is_date else value.isoformat()
-    if isinstance(value, (datetime.date, datetime.time)):
+    if isinstance(value, (datetime.date, datetime.time)):  # a moment is a date, too
         return value.isoformat()
     return str(value) if isinstance(value, datetime.timedelta) else value
