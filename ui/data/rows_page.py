@@ -14,10 +14,12 @@ from PySide6.QtGui import QShowEvent
 from PySide6.QtWidgets import QPushButton, QVBoxLayout, QWidget
 
 from studio.data.check import source_files
+from studio.data.columns import ignored_name, normalized
 from studio.data.reading.folder import is_hub
 from studio.data.reading.source import refuse_absent
 from studio.errors import Problem, StudioError
 from studio.graph.edits import reset_setting, set_setting
+from studio.graph.graph import Graph
 from studio.graph.schema import Settings, fields_of, parse
 from studio.node_settings.dataset import DatasetSettings
 from studio.preview.protocol import Reply
@@ -56,6 +58,7 @@ class RowsPage(QWidget):
         self.box = FormatBox(controller.registry, self)
         self.box.format_chosen.connect(self._choose_format)
         self.box.column_chosen.connect(self._choose_column)
+        self.box.ignore_chosen.connect(self._choose_ignored)
         self.error = ErrorLabel("", self)
         self.error.setObjectName("rows-error")
         self.hint = MutedLabel("", self)
@@ -211,17 +214,25 @@ class RowsPage(QWidget):
             return
         graph, path = self._controller.document.graph, f"format_settings.{name}"
         if settings.get("format", AUTO) == AUTO and column is not None:
-            graph = set_setting(graph, self._node, "format", self._detected())
+            graph = set_setting(graph, self._node, "format", self.box.found_format)
         if column is None:
             graph = reset_setting(graph, self._node, path)
         else:
             graph = set_setting(graph, self._node, path, column)
+        if column:
+            graph = with_ignored(graph, self._node, column, False)
         self._controller.document.end_merge()
         self._controller.document.edit(graph, f"Change column for {name}")
 
-    def _detected(self) -> str:
-        best = self.box.format.itemData(1)
-        return str(best) if best is not None else AUTO
+    def _choose_ignored(self, pair: tuple[str, bool]) -> None:
+        """Ignore a column or key, or stop ignoring it."""
+        name, ignored = pair
+        document = self._controller.document
+        if self._node is None or not document.graph.has(self._node):
+            return
+        document.end_merge()
+        graph = with_ignored(document.graph, self._node, name, ignored)
+        document.edit(graph, f"{'Ignore' if ignored else 'Stop ignoring'} {name}")
 
     def _apply(self, change: Change) -> None:
         document = self._controller.document
@@ -261,3 +272,16 @@ class RowsPage(QWidget):
         super().showEvent(event)
         self._seen = None  # the file may have changed meanwhile
         self._follow(at_once=True)
+
+
+def with_ignored(graph: Graph, node: str, name: str, ignored: bool) -> Graph:
+    """The graph in which a Dataset node ignores a column or key, or does not."""
+    name = ignored_name(name)
+    before = list(graph.node(node).settings.get("ignored_columns") or ())
+    after = [n for n in before if normalized(str(n)) != normalized(name)]
+    after += [name] if ignored else []
+    if after == before:
+        return graph
+    if not after:
+        return reset_setting(graph, node, "ignored_columns")
+    return set_setting(graph, node, "ignored_columns", after)
