@@ -61,7 +61,7 @@ class Example:
     settings: dict[str, Any] = field(default_factory=dict)
 
 
-def said(role: str, content: str, **more: Any) -> dict[str, Any]:
+def said(role: str, content: Any, **more: Any) -> dict[str, Any]:
     """A message."""
     return {"role": role, "content": content, **more}
 
@@ -74,7 +74,8 @@ TOOL = {
 }
 TURN = "<|im_start|>{}\n{}<|im_end|>\n"
 RENDERED = {"text": TURN.format("user", "Two and two?") + TURN.format("assistant", "Four.")}
-CALL = {"name": "weather", "arguments": {"city": "Oslo"}}
+CITY = {"city": "Oslo"}
+CALL = {"name": "weather", "arguments": CITY}
 EXAMPLES: dict[str, tuple[Example, ...]] = {
     "Conversations": (
         Example("Messages, as in the OpenAI API", [{"messages": [ASKED, REPLIED]}]),
@@ -123,6 +124,20 @@ EXAMPLES: dict[str, tuple[Example, ...]] = {
                         said("user", "Weather in Oslo?"),
                         said("assistant", "", tool_calls=[{"function": CALL}]),
                         said("tool", "Rain."),
+                        said("assistant", "It rains."),
+                    ],
+                }
+            ],
+        ),
+        Example(
+            "Tool blocks of Anthropic",
+            [
+                {
+                    "tools": [TOOL],
+                    "messages": [
+                        said("user", "Weather in Oslo?"),
+                        said("assistant", [{"type": "tool_use", "id": "a", "name": "weather", "input": CITY}]),
+                        said("user", [{"type": "tool_result", "tool_use_id": "a", "content": "Rain."}]),
                         said("assistant", "It rains."),
                     ],
                 }

@@ -7,6 +7,8 @@ a family is said in ``looks``. Nothing here may import torch; transformers only 
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -89,6 +91,12 @@ _LIBRARY = (
         tools=True,
     ),
     TemplateInfo(
+        "deepseek-r1",
+        "DeepSeek R1",
+        "DeepSeek with thoughts in <think> before the last answer; it asks with <think>",
+        ("<｜User｜>", "<｜Assistant｜>", "<｜end▁of▁sentence｜>", "<think>", "</think>"),
+    ),
+    TemplateInfo(
         "deepseek",
         "DeepSeek",
         "<｜User｜>…<｜Assistant｜>…<｜end▁of▁sentence｜>",
@@ -111,10 +119,87 @@ def template(name: str) -> TemplateInfo:
     return {t.id: t for t in _LIBRARY}[name]
 
 
+_RESERVED = (
+    "messages",
+    "conversation",
+    "conversations",
+    "tools",
+    "chat_template",
+    "add_generation_prompt",
+    "continue_final_message",
+    "return_assistant_tokens_mask",
+    "tokenize",
+)
+
+
+def template_kwargs(given: Any) -> dict[str, Any]:
+    """Further variables of a chat template from a JSON object, or JSON text of one; empty for nothing.
+    Raises ``ValueError`` with what is wrong, as the end of a sentence."""
+    if isinstance(given, str) and given.strip():
+        try:
+            given = json.loads(given)
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"are not valid JSON ({error})") from error
+    if given is None or given == "" or (isinstance(given, str) and not given.strip()):
+        return {}
+    if not isinstance(given, Mapping):
+        raise ValueError('are not a JSON object such as {"enable_thinking": false}')
+    for name in given:
+        if name in _RESERVED:
+            raise ValueError(f"contain “{name}”, which the program sets itself")
+        if not str(name).isidentifier():
+            raise ValueError(f"contain “{name}”, which cannot be the name of a variable")
+    return dict(given)
+
+
+def with_defaults(source: str, values: Mapping[str, Any]) -> str:
+    """The chat template with values for variables that it is not given; whoever renders it, does so
+    with them."""
+    lines = "".join(
+        f"{{%- if {name} is not defined %}}{{%- set {name} = {_literal(value)} %}}{{%- endif %}}"
+        for name, value in values.items()
+    )
+    return f"{lines}{{{{- '' }}}}{source}" if lines else source
+
+
+def _literal(value: Any) -> str:
+    """A JSON value as Jinja writes it."""
+    if value is None or isinstance(value, bool):
+        return {None: "none", True: "true", False: "false"}[value]
+    if isinstance(value, Mapping):
+        pairs = (f"{_literal(str(k))}: {_literal(v)}" for k, v in value.items())
+        return "{" + ", ".join(pairs) + "}"
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(map(_literal, value)) + "]"
+    return json.dumps(value, ensure_ascii=False)
+
+
 def mistake_in(source: str) -> str:
     """What is wrong with the writing of a chat template, with its line; empty when nothing is.
     Nothing is rendered."""
     from jinja2 import TemplateSyntaxError
+
+    try:
+        _parsed(source)
+    except TemplateSyntaxError as error:
+        return f"has a syntax error in line {error.lineno}: {error.message}".rstrip(".")
+    except RecursionError:
+        return "is nested too deeply"
+    return ""
+
+
+@lru_cache(maxsize=64)
+def names_in(source: str) -> frozenset[str] | None:
+    """The variables that a chat template reads; ``None`` if it cannot be parsed."""
+    from jinja2 import TemplateError, meta
+
+    try:
+        return frozenset(meta.find_undeclared_variables(_parsed(source)))
+    except (TemplateError, RecursionError):
+        return None
+
+
+def _parsed(source: str) -> Any:
     from jinja2.ext import Extension, loopcontrols
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
@@ -125,10 +210,4 @@ def mistake_in(source: str) -> str:
             next(parser.stream)
             return parser.parse_statements(("name:endgeneration",), drop_needle=True)
 
-    try:
-        ImmutableSandboxedEnvironment(extensions=[Generation, loopcontrols]).parse(source)
-    except TemplateSyntaxError as error:
-        return f"has a syntax error in line {error.lineno}: {error.message}".rstrip(".")
-    except RecursionError:
-        return "is nested too deeply"
-    return ""
+    return ImmutableSandboxedEnvironment(extensions=[Generation, loopcontrols]).parse(source)

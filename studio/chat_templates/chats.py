@@ -12,7 +12,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from studio.chat_templates.process import HelperProcess
@@ -34,11 +34,13 @@ _ended: Counter[str] = Counter()
 @dataclass(frozen=True)
 class Chat:
     """A conversation as chat templates take it, and which texts of it are wanted: of its first
-    messages, so many, with or without the start of the next answer."""
+    messages, so many, with or without the start of the next answer. ``kwargs`` are further variables
+    of the template (``enable_thinking``)."""
 
     messages: Sequence[Mapping[str, Any]]
     tools: Any
     wanted: Sequence[tuple[int, bool]]
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def size(self) -> int:
@@ -123,7 +125,7 @@ def _ask(template: ChatTemplate, chats: list[Chat], *, marks: bool) -> Any:
         "seconds": seconds,
         "largest": template.largest,
         "marks": marks,
-        "talks": [(c.messages, c.tools, c.wanted) for c in chats],
+        "talks": [(c.messages, c.tools, c.wanted, dict(c.kwargs)) for c in chats],
     }
     started = time.monotonic()
     reply = _helper.exchange(json.dumps(request, default=str))

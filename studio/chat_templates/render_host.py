@@ -128,12 +128,12 @@ def render_talks(request: dict[str, Any], watchdog: _Watchdog) -> dict[str, Any]
     """For each conversation its wanted texts: a text that the first one begins with as its length,
     a failure with its reason."""
     found = []
-    for messages, tools, wanted in request["talks"]:
+    for messages, tools, wanted, kwargs in request["talks"]:
         given = [_message(m) for m in messages]
         texts: list[Any] = []
         for count, ask in wanted:
             watchdog.restart()
-            made = _chat(request, given[:count], tools, ask)
+            made = _chat(request, given[:count], tools, ask, kwargs)
             if texts and isinstance(texts[0], str) and isinstance(made, str):
                 made = len(made) if texts[0].startswith(made) else made
             texts.append(made)
@@ -150,7 +150,9 @@ def _message(given: dict[str, Any]) -> dict[str, Any]:
     return message
 
 
-def _chat(request: dict[str, Any], messages: list[Any], tools: Any, ask: bool) -> Any:
+def _chat(
+    request: dict[str, Any], messages: list[Any], tools: Any, ask: bool, kwargs: dict[str, Any]
+) -> Any:
     try:
         if not messages:
             raise ValueError("there are no messages")
@@ -160,7 +162,7 @@ def _chat(request: dict[str, Any], messages: list[Any], tools: Any, ask: bool) -
             chat_template=request["chat"],
             add_generation_prompt=ask,
             return_assistant_tokens_mask=request["marks"],
-            **request["tokens"],
+            **{**request["tokens"], **kwargs},
         )
         largest = request["largest"]
         _refuse(len(text) > largest, f"renders more than {largest:,} characters")

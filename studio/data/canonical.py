@@ -15,6 +15,7 @@ from typing import Any
 COLUMNS = (
     "messages",
     "tools",
+    "chat_template_kwargs",
     "chosen",
     "rejected",
     "label",
@@ -38,6 +39,10 @@ def to_arrow(row: Mapping[str, Any]) -> dict[str, Any]:
             stored[name] = [_stored(m) for m in stored[name]]
     if stored["tools"] is not None:
         stored["tools"] = json.dumps(stored["tools"], ensure_ascii=False)
+    if stored["chat_template_kwargs"] is not None:
+        stored["chat_template_kwargs"] = json.dumps(
+            stored["chat_template_kwargs"], ensure_ascii=False
+        )
     return stored
 
 
@@ -56,6 +61,12 @@ def weights_of(row: Mapping[str, Any], name: str = "messages") -> list[float | N
 def tools_of(row: Mapping[str, Any]) -> list[Any] | None:
     """The tools of a stored row, or ``None``."""
     return json.loads(row["tools"]) if row.get("tools") else None
+
+
+def template_kwargs_of(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The row's further variables of the chat template."""
+    found: dict[str, Any] = json.loads(row.get("chat_template_kwargs") or "{}")
+    return found
 
 
 def content_hash(row: Mapping[str, Any]) -> int:

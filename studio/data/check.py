@@ -15,10 +15,9 @@ from pathlib import Path
 
 from studio.chat_templates.render import is_hasty
 from studio.data.detect import AUTO, UNUSED, UNUSED_HINT, Chosen, format_of
-from studio.data.reading.folder import Found, find_files, is_hub, parts_of
-from studio.data.reading.hub import fetched, hub_source
 from studio.data.reading.reader import check_file, read_rows
 from studio.data.reading.source import Note, ReadOptions, SourceRow, bad_file
+from studio.data.sources import Sources, describe_sources, sources_of
 from studio.errors import Problem, StudioError
 from studio.graph.node_type import CheckContext, Variant
 from studio.node_settings.dataset import DatasetSettings
@@ -42,7 +41,8 @@ class FirstRows:
 def quick_check(settings: DatasetSettings, context: CheckContext) -> Iterable[Problem]:
     """The problems of the chosen files that a quick check can find."""
     try:
-        looked = _check(settings, context.project_dir, context.variants.get("format", {}))
+        sources = sources_of(settings, context.project_dir, downloads=True)
+        looked = _check(sources, settings, context.variants.get("format", {}))
     except StudioError as error:
         if error.code in _SHOWN_AT_THE_FIELD and settings.format != "auto":
             return  # already reported by the check of the settings
@@ -56,7 +56,7 @@ def quick_check(settings: DatasetSettings, context: CheckContext) -> Iterable[Pr
             severity="warning" if error.code == _TOO_SLOW and is_hasty() else "error",
         )
         return
-    yield from _warnings(settings, context)
+    yield from _warnings(sources, settings, context)
     unused = tuple(dict.fromkeys(name for found in looked for name in found.unused))
     if unused:
         yield context.problem(
@@ -75,32 +75,34 @@ def quick_check(settings: DatasetSettings, context: CheckContext) -> Iterable[Pr
             code="unsure_format",
             severity="warning",
         )
+    for remark in (*describe_sources(sources), *sources.remarks):
+        yield context.problem(
+            remark.sentence, "source", hint=remark.hint, code=remark.code, severity=remark.level
+        )
 
 
 def _check(
-    settings: DatasetSettings, project_dir: Path, variants: Mapping[str, Variant]
+    sources: Sources, settings: DatasetSettings, variants: Mapping[str, Variant]
 ) -> list[FirstRows]:
     """What the first rows of each file show, as far as it was determined."""
     looked: list[FirstRows] = []
-    for path in _checked_files(settings, project_dir):  # all have the format of the first one
+    for path in _checked_files(sources):  # all have the format of the first one
         first = looked[0].chosen if looked else None
         found = check_first_rows(path, settings, variants, first)
         looked += [found] if found is not None else []
     return looked
 
 
-def _checked_files(settings: DatasetSettings, project_dir: Path) -> Iterator[Path]:
-    """The first files of the source and of the validation file."""
-    for validation in (False, True) if settings.split_mode == "file" else (False,):
-        source = settings.validation_source if validation else settings.source
-        if is_hub(source) and fetched(hub_source(settings, validation)) is None:
-            continue  # the step downloads it
-        yield from source_files(settings, project_dir, validation=validation).files[:_LOOKED_AT]
+def _checked_files(sources: Sources) -> tuple[Path, ...]:
+    """The first files for training and for validation."""
+    return (*sources.train[:_LOOKED_AT], *sources.validation[:_LOOKED_AT])
 
 
-def _warnings(settings: DatasetSettings, context: CheckContext) -> Iterator[Problem]:
+def _warnings(
+    sources: Sources, settings: DatasetSettings, context: CheckContext
+) -> Iterator[Problem]:
     """What readers noted about the first rows of each file, as far as it is a warning."""
-    for path in _checked_files(settings, context.project_dir):
+    for path in _checked_files(sources):
         for note in notes_of(path, options_of(settings)):
             yield context.problem(
                 note, note.field, hint=note.hint, code=note.code, file=str(path), severity="warning"
@@ -114,7 +116,7 @@ def detected_format(
     if settings.format != AUTO:
         return settings.format
     try:
-        path = next(iter(source_files(settings, project_dir).files))
+        path = next(iter(sources_of(settings, project_dir).train))
         key = (AUTO, _stamp(path), settings.model_dump_json())
         rows = first_rows(path, options_of(settings), strict=False)
         return _kept(
@@ -124,42 +126,9 @@ def detected_format(
         return ""
 
 
-def source_files(
-    settings: DatasetSettings, project_dir: Path, *, validation: bool = False
-) -> Found:
-    """The data files of the settings; raises ``StudioError`` when none is chosen or found."""
-    field = "validation_source" if validation else "source"
-    source = str(getattr(settings, field))
-    if not source.strip():
-        what = "no validation file is chosen" if validation else "no file is chosen"
-        raise StudioError(
-            f"{what}.", hint="Choose a file with your examples.", field=field, code="no_file"
-        )
-    if is_hub(source):
-        found = fetched(hub_source(settings, validation))
-        if found is not None:
-            return Found(found.files)
-        raise StudioError(
-            f"{source.strip()} is a dataset on the Hub that is not on this machine yet.",
-            hint="Run the Dataset node to download it.",
-            field=field,
-            code="not_fetched",
-        )
-    try:
-        return find_files(source, project_dir)
-    except StudioError as error:
-        error.field = field
-        raise
-
-
-def source_path(source: str, project_dir: Path) -> Path:
-    """The path of the first file; relative paths start from the project's folder."""
-    return next(iter(parts_of(source, project_dir)), project_dir)
-
-
 def options_of(settings: DatasetSettings) -> ReadOptions:
     """The read options of the settings."""
-    return ReadOptions(settings.encoding, settings.documents, settings.row_unit)
+    return ReadOptions(settings.encoding, settings.documents, settings.row_unit, settings.table)
 
 
 def check_first_rows(

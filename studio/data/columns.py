@@ -56,6 +56,20 @@ such a name is used by the format, or the row is refused."""
 MEDIA = ("images", "videos", "audio")
 """The kinds of ``CONTENT`` that no training of this program can use."""
 
+_MEDIA_MARK = re.compile(
+    r"<(image|video|audio)(?:[_-]?(?:\d+|placeholder))?>|<\|(?:vision_start|(?:image|video|audio)(?:_pad|_\d+)?)\|>"
+)
+
+
+def media_mark(text: str) -> str:
+    """The first mark in a text that stands for an image, a video or a sound, such as ``<image>``; empty
+    without one. An element of HTML or XML, which is closed, is not such a mark."""
+    for found in _MEDIA_MARK.finditer(text):
+        if not (found[1] and f"</{found[1]}>" in text):
+            return found.group()
+    return ""
+
+
 STRUCTURE = _names("""
     role from speaker sender parentid parentmessageid parent conversationid convid threadid thread
     sessionid session chatid dialogid dialogueid messageid turnid messagetreeid rank
@@ -123,7 +137,7 @@ def unused_keys(objects: Iterable[Any], used: frozenset[str]) -> list[str]:
     """The keys with content in a list of objects that are neither used nor bookkeeping; each once."""
     found: dict[str, None] = {}
     for given in objects:
-        if isinstance(given, Mapping):
+        if isinstance(given, Mapping) and not used.issuperset(given):
             for key in given.keys() - used:
                 if not is_bookkeeping(str(key)) and has_content(given[key]):
                     found[str(key)] = None

@@ -14,6 +14,7 @@ from typing import Any
 
 from studio.data.columns import named, unused_keys
 from studio.data.row_format import RowError, as_text, kind_of, listed
+from studio.data.tool_blocks import as_tool_messages
 from studio.data.tool_calls import calls_in, clean_json
 
 Message = dict[str, Any]
@@ -55,8 +56,8 @@ _LARGEST_WEIGHT = 1e6
 class Keys:
     """The possible names of a message's role and content keys, the most likely first."""
 
-    role: tuple[str, ...] = ("role", "from")
-    content: tuple[str, ...] = ("content", "value")
+    role: tuple[str, ...] = ("role", "from", "speaker", "sender")
+    content: tuple[str, ...] = ("content", "value", "text", "parts")
 
 
 USUAL = Keys()
@@ -85,9 +86,8 @@ def messages_in(value: Any, name: str, keys: Keys = USUAL) -> list[Message]:
             column=name,
             code="not_messages",
         )
-    return [
-        _message(m, f"message {i} of column “{name}”", name, keys) for i, m in enumerate(found, 1)
-    ]
+    messages = enumerate(as_tool_messages(found), start=1)
+    return [_message(m, f"message {i} of column “{name}”", name, keys) for i, m in messages]
 
 
 USED_KEYS = frozenset(
@@ -97,9 +97,10 @@ USED_KEYS = frozenset(
         "tool_call_id",
         "tool_calls",
         "function_call",
-        "reasoning_content",
         "weight",
         "train",
+        "type",
+        *THOUGHTS,
     ]
 )
 """Keys of a message that are used, besides those of role and content."""
@@ -111,7 +112,8 @@ def unused_message_keys(value: Any, name: str, keys: Keys = USUAL) -> list[str]:
     found = message_keys(value, keys)
     if found is None:
         return []
-    return [f"{name}[].{key}" for key in unused_keys(listed(value) or (), USED_KEYS | set(found))]
+    messages = as_tool_messages(listed(value) or ())
+    return [f"{name}[].{key}" for key in unused_keys(messages, USED_KEYS | set(found))]
 
 
 def answered(messages: Sequence[Message], name: str) -> list[Message]:

@@ -10,16 +10,19 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from studio.chat_templates import template_kwargs
 from studio.data.columns import (
     MEDIA,
     content_kind,
     has_content,
     ignored_name,
     is_bookkeeping,
+    media_mark,
     named,
     normalized,
 )
 from studio.data.reading.source import SourceRow, bad_file
+from studio.data.reading.structs import without_filler
 from studio.data.row_format import Canonical, Detection, Row, RowError, RowFormat, optional_column
 from studio.errors import StudioError
 from studio.graph.node_type import Variant
@@ -27,6 +30,8 @@ from studio.graph.schema import Settings, problems_in
 from studio.node_settings.dataset import DatasetSettings
 
 AUTO = "auto"
+KWARGS = "chat_template_kwargs"
+"""The key of a row with its own variables of the chat template, in every format."""
 _SURE_ENOUGH = 0.3
 _LONG_ENOUGH = 32
 _LOST = 0.5  # the confidence of a format for each column with content that it does not use
@@ -69,7 +74,7 @@ class Chosen:
         """The canonical row; unlike ``convert``, it accepts rows with content that is not used."""
         payload: RowFormat = self.variant.payload
         try:
-            return payload.convert(row.data, self.settings)
+            return _with_kwargs(payload.convert(row.data, self.settings), row.data)
         except RowError as error:
             raise self._located(error, row, path) from error
 
@@ -114,19 +119,28 @@ class Chosen:
             name
             for name in self._free_columns(tuple(row))
             if not is_bookkeeping(name)
+            and not (name == KWARGS and canonical.get("messages"))
             and has_content(row[name])
             and not _occurs(row[name], canonical)
         ]
         inner = self.variant.payload.unused(row, self.settings)
-        names += [n for n in inner if normalized(ignored_name(n)) not in self.ignored]
+        names += [n for n in (*inner, _mark_in(canonical)) if self._counts(n)]
         return tuple(names)
 
+    def _counts(self, name: str) -> bool:
+        return bool(name) and normalized(ignored_name(name)) not in self.ignored
+
     def lost_content(self, name: str, row: SourceRow, path: Path) -> StudioError | None:
-        """The error for an unused column or key of a row if it is known to carry content."""
+        """The error for an unused column or key of a row if it is known to carry content, or for a mark
+        that stands for media."""
         plain = ignored_name(name)
         kind = content_kind(plain)
-        if kind is None:
+        if kind is None and media_mark(name) != name:
             return None
+        if kind is None:
+            what = f"has the mark “{name}”, which stands for something that this program cannot train on"
+            hint = f"Remove the row or the mark, or add “{name}” to “Ignored columns” to train with it as text."
+            return self._located(RowError(what, hint, code="unused_content"), row, path)
         what = f"has {kind} in “{name}”, which "
         if kind in MEDIA:
             what += "this program cannot train on"
@@ -136,6 +150,13 @@ class Chosen:
             hint = "Choose a format or a column setting that uses it"
         hint += f", or add “{plain}” to “Ignored columns” to train without it."
         return self._located(RowError(what, hint, code="unused_content"), row, path)
+
+
+def _mark_in(canonical: Canonical) -> str:
+    """The first mark in the questions of a row that stands for an image, a video or a sound, or ``""``."""
+    texts = [canonical.get("prompt") or ""]
+    texts += [m["content"] for m in canonical.get("messages") or () if m["role"] != "assistant"]
+    return next((m for t in texts if "<" in t and (m := media_mark(t))), "")
 
 
 def _occurs(value: Any, canonical: Canonical) -> bool:
@@ -169,6 +190,23 @@ def format_of(
         also_used=_columns_of_split(settings),
         ignored=settings.ignored_columns,
     )
+
+
+def _with_kwargs(canonical: Canonical, row: Row) -> Canonical:
+    """The row with its own variables of the chat template, which any conversation may have."""
+    given = row.get(KWARGS)
+    if given is None or not canonical.get("messages"):
+        return canonical
+    try:
+        found = template_kwargs(without_filler(given))
+    except ValueError as error:
+        raise RowError(
+            f"has “{KWARGS}” that {error}",
+            'Write an object such as {"enable_thinking": false}, or remove it.',
+            column=KWARGS,
+            code="bad_template_kwargs",
+        ) from error
+    return {**canonical, KWARGS: found} if found else canonical
 
 
 def choose_format(

@@ -35,9 +35,15 @@ def _tool(given: Any, number: int, place: str, name: str) -> dict[str, Any]:
     inner = given.get("function", given) if isinstance(given, Mapping) else None
     if not isinstance(inner, Mapping) or not isinstance(inner.get("name"), str):
         raise _bad(f"has a tool without a name in {place} (tool {number})", name, "bad_tools")
-    call = dict(given) if "function" in given else {"type": "function", "function": dict(given)}
+    call = dict(given) if "function" in given else {"type": "function", "function": _flat(given)}
     clean_json(call, place, name)
     return call
+
+
+def _flat(given: Mapping[str, Any]) -> dict[str, Any]:
+    """A tool without the outer object; Anthropic names its parameters ``input_schema``."""
+    names = {"input_schema": "parameters"}
+    return {names.get(k, k): v for k, v in given.items() if (k, v) != ("type", "function")}
 
 
 def calls_in(value: Any, place: str, name: str) -> list[Call]:

@@ -7,18 +7,22 @@ files unchanged, before other settings exclude or move rows.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from itertools import count, islice
 from pathlib import Path
 
-from studio.data.check import first_rows, options_of, source_files
+from studio.data.check import first_rows, options_of
 from studio.data.detect import Chosen, format_of
+from studio.data.reading import spool
 from studio.data.reading.conversations import Conversations, columns_of
+from studio.data.reading.file_types import kind_of_name
 from studio.data.reading.index import FileIndex, index_of
 from studio.data.reading.input import Input, open_seekable
-from studio.data.reading.reader import check_file, kind_of, read_rows
+from studio.data.reading.reader import check_file, kind_of, read_rows, reader_of
 from studio.data.reading.source import ReadOptions, SourceRow, lost_row
+from studio.data.sources import Sources, describe_sources, sources_of
 from studio.errors import StudioError
 from studio.graph.node_type import Variant
 from studio.node_settings.dataset import DatasetSettings
@@ -30,21 +34,17 @@ _AT_ONCE = 256
 class SourceWindow:
     """Rows of all files by number, from 1. Call ``close`` when it is no longer needed.
 
-    ``chosen`` is the format; its ``convert`` makes the canonical row.
+    ``chosen`` is the format; its ``convert`` makes the canonical row. ``settings`` are those of the
+    node with the split that applies to these files.
     """
 
-    def __init__(
-        self,
-        settings: DatasetSettings,
-        files: Sequence[Path],
-        held_out: Sequence[Path],
-        chosen: Chosen,
-    ) -> None:
-        self.settings = settings
-        self.files = (*files, *held_out)
+    def __init__(self, sources: Sources, chosen: Chosen) -> None:
+        self.sources = sources
+        self.settings = sources.settings
+        self.files = (*sources.train, *sources.validation)
         self.chosen = chosen
-        self._own = len(files)
-        self._options = options_of(settings)
+        self._own = len(sources.train)
+        self._options = options_of(self.settings)
         self._indexes: list[FileIndex | StudioError] = []
         self._open: OrderedDict[Path, tuple[Input, ExitStack]] = OrderedDict()
 
@@ -69,6 +69,20 @@ class SourceWindow:
         """The number of rows without those of the validation file; the row limit applies to these."""
         total = sum(self._size(i) for i in range(self._own))
         return min(total, self.settings.limit) if self.settings.limit else total
+
+    def has_unreadable_file(self) -> bool:
+        """Whether no row of one of the files can be read."""
+        return any(isinstance(self._index(i), StudioError) for i in range(len(self.files)))
+
+    def remarks(self, *, numbers: bool) -> list[str]:
+        """What the names of the files decide, and which files are left out; with ``numbers`` of
+        rows, for which all files are read."""
+        sides = (0, 0, 0)
+        if numbers and (self.sources.by_name or self.sources.test):
+            own = self.own_count()
+            sides = own, self.count() - own, count_test_rows(self.sources, self.chosen)
+        found = (*describe_sources(self.sources, *sides), *self.sources.remarks)
+        return [remark.sentence for remark in found]
 
     def rows(self, first: int, last: int) -> list[SourceRow]:
         """The rows from number ``first`` to ``last``, inclusive, as far as they exist."""
@@ -123,7 +137,11 @@ class SourceWindow:
     def _opened(self, path: Path) -> Input:
         if path not in self._open:
             with ExitStack() as stack:
-                source = open_seekable(path, self._options, stack)
+                if kind_of_name(path) in spool.KINDS:
+                    reader = reader_of(path, self._options)
+                    source = spool.open_spooled(path, self._options, reader, stack)
+                else:
+                    source = open_seekable(path, self._options, stack)
                 self._open[path] = (source, stack.pop_all())
             if len(self._open) > _MOST_OPEN:
                 self._open.popitem(last=False)[1][1].close()
@@ -132,23 +150,24 @@ class SourceWindow:
 
 
 def open_window(
-    settings: DatasetSettings,
-    project_dir: Path,
-    variants: Mapping[str, Variant],
-    files: Sequence[Path] | None = None,
+    settings: DatasetSettings, project_dir: Path, variants: Mapping[str, Variant]
 ) -> SourceWindow:
     """Open a window on the rows of a Dataset node; ``variants`` are the formats by id.
 
-    ``files`` returns the files of a data set on the hub. Raises ``StudioError`` when there is no
-    file, its first rows cannot be read, or they fit no format.
+    Raises ``StudioError`` when there is no file, its first rows cannot be read, or they fit no
+    format.
     """
-    own = list(files) if files is not None else list(source_files(settings, project_dir).files)
-    held_out: Sequence[Path] = ()
-    if settings.split_mode == "file":
-        held_out = source_files(settings, project_dir, validation=True).files
-    rows = _all_rows(own[0], options_of(settings))
-    chosen = format_of(settings, own[0], rows, variants)
-    return SourceWindow(settings, own, held_out, chosen)
+    sources = sources_of(settings, project_dir)
+    first = sources.train[0]
+    rows = _all_rows(first, options_of(settings))
+    chosen = format_of(settings, first, rows, variants)
+    return SourceWindow(sources, chosen)
+
+
+def count_test_rows(sources: Sources, chosen: Chosen) -> int:
+    """The number of rows in the test files; 0 if one of them cannot be read."""
+    with SourceWindow(replace(sources, train=(), validation=sources.test), chosen) as tests:
+        return 0 if tests.has_unreadable_file() else tests.count()
 
 
 def _all_rows(path: Path, options: ReadOptions) -> list[SourceRow]:

@@ -36,14 +36,14 @@ def rows_of(job: Job, facts: Facts) -> tuple[DataFacts | None, list[str]]:
 
 def sources_of(job: Job) -> tuple[str, ...]:
     """The files that a training's rows are from, resolved."""
-    from studio.data.check import source_path
+    from studio.data.sources import source_path
 
     named = (str(settings.source).strip() for settings in job.datasets)
     return tuple(sorted(str(source_path(name, job.project_dir)) for name in named if name))
 
 
 def _facts(source: str, job: Job) -> DataFacts | None:
-    from studio.data.check import source_path
+    from studio.data.sources import source_path
 
     source = source.strip()
     return read_data_facts(source_path(source, job.project_dir)) if source else None
@@ -52,7 +52,7 @@ def _facts(source: str, job: Job) -> DataFacts | None:
 def _validation(settings: DatasetSettings, count: int, job: Job) -> tuple[int, int]:
     """Rows held out of ``count`` for validation, and those that lie in a file of their own. The
     effect of a split column is unknown without reading all rows: none is assumed."""
-    if settings.split_mode in ("fraction", "group"):
+    if settings.split_mode in ("fraction", "share", "group"):
         return round(count * settings.validation_fraction), 0
     if settings.split_mode == "count":
         return min(settings.validation_count, max(0, count - 1)), 0

@@ -7,6 +7,9 @@ from typing import Any, Literal
 
 from studio.graph.schema import Settings, setting
 
+AUTOMATIC = "fraction"
+"""The default of ``split_mode``: by the names of files and folders, otherwise a fraction. Its value is
+that of the fraction in earlier versions, whose projects keep their meaning where no name decides."""
 Encoding = Literal[
     "auto",
     "utf-8",
@@ -69,7 +72,9 @@ class DatasetSettings(Settings):
         "",
         "File",
         "Training examples: JSONL, JSON, CSV, TSV, Parquet, Arrow, plain text or Markdown, "
-        "optionally compressed with gzip (.gz). A folder includes all such files in it, "
+        "optionally compressed with gzip (.gz); Excel and OpenDocument spreadsheets, SQLite "
+        "databases. A folder includes all such files in it, split by their names if some are named "
+        "train, validation or test; "
         "“data/*.jsonl” all matching files; separate several paths with “;”. “hub:owner/name” "
         "downloads a dataset from the Hugging Face Hub. Relative paths start at the project "
         "folder.",
@@ -105,16 +110,21 @@ class DatasetSettings(Settings):
         max_length=1000,
         placeholder="category, score",
     )
-    split_mode: Literal["fraction", "count", "column", "group", "file", "none"] = setting(
-        "fraction",
+    split_mode: Literal["fraction", "share", "count", "column", "group", "file", "none"] = setting(
+        AUTOMATIC,
         "Validation rows",
-        "How validation rows are selected. Validation rows are not trained on. With a fraction, "
+        "How validation rows are selected. Validation rows are not trained on. Automatic uses the "
+        "files or folders of a folder that are named train, validation (valid, val, dev, eval) and "
+        "test, or the splits of its dataset card; if there are no validation files, a fraction of the "
+        "training rows is held out. With the other choices, training and validation files of a "
+        "folder are split together. Test files of a folder are never used. With a fraction, "
         "appending rows to the file never moves an existing row to another split; with a fixed "
         "number, appended rows may replace validation rows. All rows of a group stay in the same "
         "split.",
         group="Split",
         choice_labels={
-            "fraction": "A fraction",
+            "fraction": "Automatic",
+            "share": "A fraction",
             "count": "A number",
             "column": "By column",
             "group": "Share of groups",
@@ -131,7 +141,7 @@ class DatasetSettings(Settings):
         le=0.9,
         step=0.01,
         group="Split",
-        shown_if={"split_mode": ["fraction", "group"]},
+        shown_if={"split_mode": ["fraction", "share", "group"]},
     )
     validation_count: int = setting(
         100,
@@ -209,7 +219,7 @@ class DatasetSettings(Settings):
         le=2**31 - 1,
         group="Split",
         advanced=True,
-        shown_if={"split_mode": ["fraction", "count", "group"]},
+        shown_if={"split_mode": ["fraction", "share", "count", "group"]},
     )
     on_bad_rows: Literal["stop", "skip"] = setting(
         "stop",
@@ -272,20 +282,32 @@ class DatasetSettings(Settings):
         advanced=True,
         choice_labels={str(codec): name for codec, name in ENCODINGS.items()},
     )
+    table: str = setting(
+        "",
+        "Sheet or table",
+        "Sheet of a spreadsheet or table of a SQLite database to read. If empty, the first visible "
+        "sheet with values, or the only table with rows; further sheets are reported.",
+        group="Reading",
+        advanced=True,
+        placeholder="first",
+        max_length=200,
+    )
     hub_config: str = setting(
         "",
-        "Hub configuration",
-        "Configuration (subset) of a Hub dataset that has several. Leave empty to use the default.",
-        group="Hub",
+        "Configuration",
+        "Configuration (subset) of a folder or a Hub dataset that has several, such as the folders "
+        "“en” and “de” with training files in each. Leave empty to use the default. For a folder, "
+        "separate several with commas; * uses all.",
+        group="Reading",
         advanced=True,
         placeholder="default",
         max_length=200,
     )
     hub_split: str = setting(
         "train",
-        "Hub split",
-        "Split of a Hub dataset to read.",
-        group="Hub",
+        "Split",
+        "Split of a folder or a Hub dataset to train on.",
+        group="Reading",
         advanced=True,
         min_length=1,
         max_length=200,
@@ -313,6 +335,6 @@ class DatasetSettings(Settings):
 def keeps_validation(settings: Settings) -> bool:
     """Whether the settings of a Dataset node hold out validation rows."""
     mode = getattr(settings, "split_mode", "fraction")
-    if mode in ("fraction", "group"):
+    if mode in ("fraction", "share", "group"):
         return bool(getattr(settings, "validation_fraction", 1))
     return bool(mode != "none")

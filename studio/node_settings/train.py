@@ -6,6 +6,7 @@ A form shows fields in order of declaration, grouped by ``group``. What the sett
 
 from __future__ import annotations
 
+import json
 from typing import Any, Literal
 
 from pydantic import field_validator
@@ -182,6 +183,7 @@ class TrainSettings(Settings):
         "phi-4",
         "qwen-2.5",
         "qwen-3",
+        "deepseek-r1",
         "deepseek",
         "zephyr",
         "alpaca",
@@ -209,6 +211,28 @@ class TrainSettings(Settings):
         shown_if={"chat_template": "custom"},
         max_length=100_000,
     )
+    chat_template_kwargs: str = setting(
+        "",
+        "Template arguments",
+        'Further variables of the chat template, as a JSON object: {"enable_thinking": false} asks '
+        'Qwen 3 for answers without thoughts, {"reasoning_effort": "high"} is for GPT-OSS. They are '
+        "saved with the chat template, so that the tuned model is asked in the same way. A row may "
+        "have its own in the key “chat_template_kwargs”.",
+        group="Data",
+        advanced=True,
+        placeholder='{"enable_thinking": false}',
+        max_length=10_000,
+    )
+
+    @field_validator("chat_template_kwargs", mode="before")
+    @classmethod
+    def _json_object(cls, given: Any) -> str:
+        try:
+            found = chat_templates.template_kwargs(given)
+        except ValueError as error:
+            raise ValueError(f"The template arguments {error}.") from error
+        return json.dumps(found, ensure_ascii=False) if found else ""
+
     end_token: Literal["auto", "always", "never"] = setting(
         "auto",
         "End token",

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from studio.errors import Problem
-from studio.graph.node_type import CheckContext, NodeType
+from studio.graph.node_type import CheckContext, Fact, NodeType
 from studio.graph.ports import DATASET, output
 from studio.node_settings.dataset import DatasetSettings
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def files(settings: DatasetSettings, project_dir: Path) -> Iterable[Path]:
     """The files that are read."""
-    from studio.data.reading.folder import dataset_files
+    from studio.data.sources import dataset_files
 
     return dataset_files(settings, project_dir)
 
@@ -27,6 +27,13 @@ def check(settings: DatasetSettings, context: CheckContext) -> Iterable[Problem]
     from studio.data.check import quick_check
 
     return quick_check(settings, context)
+
+
+def facts(settings: DatasetSettings, project_dir: Path) -> Iterable[Fact]:
+    """What the names of the files decide."""
+    from studio.data.sources import facts_of_sources
+
+    return facts_of_sources(settings, project_dir)
 
 
 def run(
@@ -42,7 +49,7 @@ def run(
 NODE = NodeType(
     id="dataset",
     title="Dataset",
-    version=3,
+    version=4,
     category="Data",
     icon="database",
     help="Training examples. Each row becomes one example.",
@@ -50,6 +57,7 @@ NODE = NodeType(
     run=run,
     files=files,
     check=check,
+    facts=facts,
     outputs=(
         output("dataset", DATASET, "Dataset", ("The rows, split into training and validation.")),
     ),

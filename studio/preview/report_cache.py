@@ -24,7 +24,7 @@ from studio.system.atomic import write_atomic
 FOLDER = "data-reports"
 MOST_KEPT = 100
 NOTHING_TRAINED = "nothing_trained"
-_VERSION = 1
+_VERSION = 2
 _DECIDING = ("max_length", "long_text", "objective", "objective_settings")
 _WITHOUT_SAY = ("lora",)
 
@@ -54,7 +54,7 @@ def _stamps(settings: Settings | None, project_dir: Path) -> list[tuple[str, int
     """Name, size and time of the files of a Dataset node."""
     if not isinstance(settings, DatasetSettings):
         return []
-    from studio.data.reading.folder import dataset_files
+    from studio.data.sources import dataset_files
 
     stamps = []
     for path in dataset_files(settings, project_dir):

@@ -115,7 +115,8 @@ class RowFlags:
     token of the previous piece. ``answer_cut``: a trained answer extends beyond the maximum length,
     so its end is never learned. ``missing_end``: even without truncation the last answer has no end
     token. ``empty_answer`` and ``one_token_answer`` refer to the content of the trained messages,
-    without the chat template's text.
+    without the chat template's text. ``left_out`` are the codes of what the chat template does to the
+    row.
     """
 
     trained: int
@@ -129,6 +130,7 @@ class RowFlags:
     one_token_answer: bool
     plain: bool = False
     continues: bool = False
+    left_out: tuple[str, ...] = ()
 
     @property
     def zero_trained(self) -> bool:

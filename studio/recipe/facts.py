@@ -93,7 +93,7 @@ def _splitting(before: list[Node], registry: Registry) -> str | None:
     if len(data) != 1:
         return None
     settings = _settings(data[0], registry)
-    by_share = settings is not None and settings.split_mode == "fraction"
+    by_share = settings is not None and settings.split_mode in ("fraction", "share")
     return data[0].id if by_share else None
 
 

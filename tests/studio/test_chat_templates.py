@@ -33,6 +33,7 @@ WRITES = {  # of: system S, user A, assistant B, user C, and the start of the ne
     "plain": "system: S\nuser: A\nassistant: B</s>\nuser: C\nassistant: ",
 }
 WRITES["qwen-2.5"] = WRITES["qwen-3"] = WRITES["chatml"]
+WRITES["deepseek-r1"] = WRITES["deepseek"] + "<think>\n"
 
 
 def write(name: str, turns: str, ask: bool = False, tools: object = None) -> str:
@@ -65,6 +66,10 @@ def test_system_messages_that_a_family_has_by_itself() -> None:
     )
     assert write("qwen-3", "uA aB") == (
         "<|im_start|>user\nA<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\nB<|im_end|>\n"
+    )
+    assert write("deepseek-r1", "uA aB uC aD") == (
+        "<s><｜User｜>A<｜Assistant｜>B<｜end▁of▁sentence｜><｜User｜>C<｜Assistant｜><think>\n\n</think>\n\n"
+        "D<｜end▁of▁sentence｜>"
     )
     assert write("alpaca", "uA").startswith("Below is an instruction that describes a task.")
     assert write("vicuna", "uA").startswith("A chat between a curious user and")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from PySide6.QtCore import QMimeData, QPointF
 
 from studio.data.reading.file_types import kind_of_name
-from studio.data.reading.folder import parts_of, sources_or_none
+from studio.data.reading.folder import holds_data, parts_of
 from studio.graph.document import Document
 from studio.graph.edits import set_setting
 from ui.canvas import layout, palette
@@ -38,7 +38,7 @@ def node_for(path: Path, document: Document) -> DroppedNode | None:
         model = _model_in(path)
         if model is not None:
             return DroppedNode("base_model", {"model": _model(model, document)})
-        return dataset_for([path], document) if _holds_data(path) else None
+        return dataset_for([path], document) if holds_data(path) else None
     suffix = path.suffix.lower()
     if is_data(path):
         return dataset_for([path], document)
@@ -52,7 +52,7 @@ def node_for(path: Path, document: Document) -> DroppedNode | None:
 def is_data(path: Path) -> bool:
     """Whether a path is a file or folder of examples."""
     if path.is_dir():
-        return _model_in(path) is None and _holds_data(path)
+        return _model_in(path) is None and holds_data(path)
     return kind_of_name(path) is not None
 
 
@@ -69,11 +69,6 @@ def source_of(paths: Sequence[Path], document: Document) -> str:
 def joined(paths: Sequence[Path], document: Document) -> bool:
     """Whether several files can be listed in one source: no name contains the separator."""
     return len(parts_of(source_of(paths, document), document.project_dir)) == len(paths)
-
-
-def _holds_data(folder: Path) -> bool:
-    """Whether a folder contains data files; False for a folder that is too large to search."""
-    return bool(sources_or_none(str(folder), folder))
 
 
 def _model_in(folder: Path) -> Path | None:

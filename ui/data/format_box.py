@@ -122,7 +122,7 @@ class FormatBox(QWidget):
         for name, column in bound.items():
             self._fill(self._combos[name], columns, column, named.get(name), specs[name])
         roles = {name: specs[name].meta.label for name in bound}
-        self.left_over.show_left_over(found["left_over"], found["refused"], roles)
+        self.left_over.show_left_over(found["left_over"], found["refused"], columns, roles)
 
     def _add_column(self, spec: FieldSpec) -> None:
         label = QLabel(spec.meta.label, self)

@@ -51,6 +51,7 @@ class LeftOverBox(QWidget):
         self._left: list[tuple[str, str]] = []
         self._refused: Mapping[str, Any] = {}
         self._roles: Mapping[str, str] = {}
+        self._columns: frozenset[str] = frozenset()
         self._structure: Any = None
         self._all = False
         self._rows: dict[str, _Row] = {}
@@ -76,13 +77,14 @@ class LeftOverBox(QWidget):
         self,
         left: Sequence[Sequence[str]],
         refused: Mapping[str, Any],
+        columns: Sequence[str],
         roles: Mapping[str, str],
     ) -> None:
         """Show these names with their reasons, and the errors of refused ones. ``roles`` are the labels of
-        the settings that name a column."""
+        the settings that one of the ``columns`` can have."""
         pairs = [(str(name), str(reason)) for name, reason in left]
         self._left = sorted(pairs, key=lambda pair: pair[1] in _LAST)  # keeps the order of the file
-        self._refused, self._roles = refused, roles
+        self._refused, self._roles, self._columns = refused, roles, frozenset(columns)
         self._show()
 
     def _show(self) -> None:
@@ -134,7 +136,7 @@ class LeftOverBox(QWidget):
             use.addItem("Ignore", True)
         elif reason == "ignored":
             use.addItem("Stop ignoring", False)
-        if reason != "template" and "[]." not in name:
+        if reason != "template" and name in self._columns:
             for setting, label in self._roles.items():
                 use.addItem(f"Use as {label[:1].lower()}{label[1:]}", setting)
         use.setEnabled(use.count() > 1)

@@ -13,10 +13,10 @@ from PySide6.QtCore import Qt, QTimer
 from PySide6.QtGui import QShowEvent
 from PySide6.QtWidgets import QPushButton, QVBoxLayout, QWidget
 
-from studio.data.check import source_files
 from studio.data.columns import ignored_name, normalized
 from studio.data.reading.folder import is_hub
 from studio.data.reading.source import refuse_absent
+from studio.data.sources import sources_of
 from studio.errors import Problem, StudioError
 from studio.graph.edits import reset_setting, set_setting
 from studio.graph.graph import Graph
@@ -62,6 +62,8 @@ class RowsPage(QWidget):
         self.error = ErrorLabel("", self)
         self.error.setObjectName("rows-error")
         self.hint = MutedLabel("", self)
+        self.files = MutedLabel("", self)
+        self.files.setObjectName("row-files")
         self.cards = RowCards(self)
         self.more = QPushButton("Load More Rows", self)
         self.more.setObjectName("more-rows")
@@ -76,7 +78,7 @@ class RowsPage(QWidget):
         self._column.setContentsMargins(12, 10, 12, 14)
         self._column.setSpacing(10)
         self._column.addWidget(self.box)
-        for widget in (self.error, self.hint, self.cards):
+        for widget in (self.error, self.hint, self.files, self.cards):
             self._column.addWidget(widget)
         self._column.addWidget(self.more, 0, Qt.AlignmentFlag.AlignLeft)
         self._column.addStretch(1)
@@ -126,7 +128,7 @@ class RowsPage(QWidget):
             assert isinstance(found, DatasetSettings)
             if not is_hub(found.source):
                 place = self._controller.document.project_dir
-                refuse_absent(source_files(found, place).files[0])
+                refuse_absent(sources_of(found, place).train[0])
         except StudioError as error:
             return error.problem()
         except (ValueError, OSError):
@@ -174,6 +176,7 @@ class RowsPage(QWidget):
             return
         self.box.show_found(settings, reply.data)
         self._tell("", "")
+        self._tell_files("\n".join(reply.data["files"]))
         rows = list(reply.data["rows"])
         self.cards.show_rows(rows)
         self.more.setVisible(self._limit <= len(rows) < MOST_ROWS)
@@ -184,6 +187,7 @@ class RowsPage(QWidget):
         line = f" (line {problem.line})" if problem.line else ""
         place = "" if line.strip(" ()") in problem.sentence else line
         self._tell(problem.sentence + place, problem.hint)
+        self._tell_files("")
         self.cards.show_rows(())
         self.more.hide()
 
@@ -192,6 +196,10 @@ class RowsPage(QWidget):
         self.error.setVisible(bool(sentence))
         self.hint.setText(hint)
         self.hint.setVisible(bool(hint))
+
+    def _tell_files(self, sentences: str) -> None:
+        self.files.setText(sentences)
+        self.files.setVisible(bool(sentences))
 
     def _more(self) -> None:
         self._limit = min(MOST_ROWS, self._limit + MORE_ROWS)

@@ -30,7 +30,10 @@ _TEMPLATE_S = 0.3  # the window is blocked while a custom template is tried
 
 
 class ProblemWatch(QObject):
-    """``changed`` carries the list of Problems after each check."""
+    """``changed`` carries the list of Problems after each check.
+
+    Those of severity ``info`` are facts of the node, and are shown as such.
+    """
 
     changed = Signal(object)
 
@@ -52,15 +55,16 @@ class ProblemWatch(QObject):
         self._timer.stop()
         document = self._document
         with patience(_TEMPLATE_S):
-            self.problems = find_problems(document.graph, self._registry, document.project_dir)
+            found = find_problems(document.graph, self._registry, document.project_dir)
+        self.problems = [p for p in found if p.severity != "info"]
         self.changed.emit(self.problems)
         return self.problems
 
     def show(self, problems: list[Problem]) -> None:
         """Emit Problems found elsewhere (by the compiler, after Run was pressed)."""
         self._timer.stop()
-        self.problems = problems
-        self.changed.emit(problems)
+        self.problems = [p for p in problems if p.severity != "info"]
+        self.changed.emit(self.problems)
 
 
 class ProblemGuide(QObject):

@@ -7,6 +7,7 @@ Each list starts with the most usual name.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from studio.data.columns import has_content, named
@@ -101,19 +102,34 @@ def with_columns_beside(
     row: Row, settings: BesideSettings, messages: Sequence[Message]
 ) -> Canonical:
     """The conversation with system message, earlier turns, tools and reasoning of the row."""
-    found = {field: optional_column(row, settings, field, BESIDE[field]) for field in BESIDE}
-    made = [*_history(row, found["history_column"]), *messages]
-    made = _with_system(row, found["system_column"], made)
-    _add_reasoning(row, found["reasoning_column"], made)
-    tools = found["tools_column"]
+    system, history, tools, reasoning = _found(row, settings)
+    made = [*_history(row, history), *messages] if history else list(messages)
+    made = _with_system(row, system, made)
+    _add_reasoning(row, reasoning, made)
     offered = tools_in(row[tools], tools) if tools else None
     return {"messages": made, "tools": offered} if offered else {"messages": made}
 
 
 def columns_beside(row: Row, settings: BesideSettings) -> list[str]:
     """The columns of a row that ``with_columns_beside`` would use, as far as they hold anything."""
-    found = (optional_column(row, settings, field, names) for field, names in BESIDE.items())
-    return [name for name in found if name and has_content(row[name])]
+    return [name for name in _found(row, settings) if name and has_content(row[name])]
+
+
+def _found(row: Row, settings: BesideSettings) -> tuple[str | None, ...]:
+    """The columns of ``BESIDE`` that a row has, in their order."""
+    named = (
+        settings.system_column,
+        settings.history_column,
+        settings.tools_column,
+        settings.reasoning_column,
+    )
+    return _columns_beside(tuple(row), named)
+
+
+@lru_cache(maxsize=1024)
+def _columns_beside(columns: tuple[str, ...], names: tuple[str, ...]) -> tuple[str | None, ...]:
+    settings = BesideSettings(**dict(zip(BESIDE, names, strict=True)))
+    return tuple(optional_column(columns, settings, field, BESIDE[field]) for field in BESIDE)
 
 
 def _with_system(row: Row, name: str | None, messages: list[Message]) -> list[Message]:

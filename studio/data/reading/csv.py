@@ -11,17 +11,16 @@ import csv
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import islice
 from pathlib import Path
 
 from studio.data.reading.input import Input, decode, lines_of, open_input
 from studio.data.reading.source import ReadOptions, SourceRow, bad_file, bad_row
+from studio.data.reading.table import JUDGED, Table, empty_rows_ignored, is_blank, table_from
 from studio.errors import StudioError
 
 _DELIMITERS = (",", ";", "\t", "|")
 _LARGEST_RECORD = 64 * 1024 * 1024
-_JUDGED = 20  # records that decide what a column without a name is
 _Line = tuple[int, bytes, int]
 
 
@@ -81,27 +80,10 @@ class _Lines:
 
 
 @dataclass(frozen=True)
-class Table:
-    """The columns of a file and their delimiter.
+class CsvTable(Table):
+    """The columns of a file and their delimiter."""
 
-    ``header`` has an empty name for each column that is left out: those in ``index`` count the
-    rows, the others are empty.
-    """
-
-    header: tuple[str, ...]
-    delimiter: str
-    index: frozenset[int] = frozenset()
-
-    @cached_property
-    def complete(self) -> bool:
-        """Whether every column is read."""
-        return "" not in self.header
-
-    def holds_nothing(self, record: list[str]) -> bool:
-        """Whether a record has no value in the columns that are read."""
-        if self.complete or len(record) > len(self.header):
-            return _is_blank(record)
-        return _is_blank([v for v, name in zip(record, self.header, strict=False) if name])
+    delimiter: str = ","
 
 
 def read_csv(path: Path, options: ReadOptions) -> Iterator[SourceRow]:
@@ -113,7 +95,7 @@ def read_csv(path: Path, options: ReadOptions) -> Iterator[SourceRow]:
 def rows_from(
     source: Input,
     options: ReadOptions,
-    table: Table | None = None,
+    table: CsvTable | None = None,
     start: int | None = None,
     number: int = 0,
 ) -> Iterator[SourceRow]:
@@ -124,17 +106,17 @@ def rows_from(
         table, lines = _table(source, lines)
         if table is None:
             return
-        for sentence in _left_out(source.path, table):
+        for sentence in table.notes(source.path):
             options.note(sentence)
     yield from _records(source, options, table, _Lines(lines, source.path))
 
 
-def table_of(source: Input) -> Table | None:
+def table_of(source: Input) -> CsvTable | None:
     """The header of a file, or ``None`` if it is empty; raises ``StudioError``."""
     return _table(source, lines_of(source))[0]
 
 
-def _table(source: Input, lines: Iterator[_Line]) -> tuple[Table | None, Iterator[_Line]]:
+def _table(source: Input, lines: Iterator[_Line]) -> tuple[CsvTable | None, Iterator[_Line]]:
     """The header, and the lines after it."""
     first = next((line for line in lines if not line[1].isspace()), None)
     if first is None:
@@ -148,76 +130,22 @@ def _table(source: Input, lines: Iterator[_Line]) -> tuple[Table | None, Iterato
     own = _Lines(lines, source.path)
     reader = csv.reader(own, delimiter=delimiter, strict=True)
     try:
-        record = next((r for r in reader if not _is_blank(r)), [])
+        record = next((r for r in reader if not is_blank(r)), [])
     except csv.Error as error:
         raise _broken(source.path, first[0], str(error), own.ended) from error
     except _Undecodable:
         assert own.last is not None
         raise own.last from None
     line = own.record[-1][0] if own.record else first[0]
-    names = _header(record, source.path, line)
-    if "" not in names:
-        return Table(names, delimiter), lines
     own.begin()
+    judged: list[list[str]] = []
     try:
-        judged = list(islice((r for r in reader if not _is_blank(r)), _JUDGED))
+        if not all(map(str.strip, record)):
+            judged = list(islice((r for r in reader if not is_blank(r)), JUDGED))
     except (csv.Error, _Undecodable):
-        judged = []  # reported with the line when the records are read
-    index = _index_columns(names, judged)
-    _refuse_unnamed(source.path, line, names, index, judged)
-    return Table(names, delimiter, index), _chained(own.record, lines)
-
-
-def _is_blank(record: list[str]) -> bool:
-    return not any(record) or not any(map(str.strip, record))
-
-
-def _index_columns(names: tuple[str, ...], judged: list[list[str]]) -> frozenset[int]:
-    """The first columns, if they have no name and hold whole numbers: the index of a data frame."""
-    index: set[int] = set()
-    for place, name in enumerate(names):
-        if name or not all(_is_number(r[place]) for r in judged if place < len(r)):
-            break
-        index.add(place)
-    return frozenset(index)
-
-
-def _is_number(value: str) -> bool:
-    return value.strip().removeprefix("-").isdecimal()
-
-
-def _refuse_unnamed(
-    path: Path, line: int, names: tuple[str, ...], index: frozenset[int], judged: list[list[str]]
-) -> None:
-    """Refuse a column with values but no name."""
-    for place, name in enumerate(names):
-        if (
-            not name
-            and place not in index
-            and any("".join(r[place : place + 1]).strip() for r in judged)
-        ):
-            raise bad_file(
-                path,
-                f"has a column without a name (column {place + 1})",
-                "Give each column a unique name in the first line.",
-                "bad_header",
-                line=line,
-            )
-
-
-def _left_out(path: Path, table: Table) -> Iterator[str]:
-    """Sentences about the columns that are left out."""
-    if table.index:
-        one = len(table.index) == 1
-        which = "the first column" if one else f"the first {len(table.index)} columns"
-        yield (
-            f"{path.name}: {which} {'counts' if one else 'count'} the rows and "
-            f"{'has' if one else 'have'} no name, as pandas writes the index; ignored."
-        )
-    empty = table.header.count("") - len(table.index)
-    if empty:
-        columns = "1 column" if empty == 1 else f"{empty} columns"
-        yield f"{path.name}: {columns} without a name and without values ignored."
+        pass  # reported with the line when the records are read
+    columns = table_from(record, judged, source.path, line)
+    return CsvTable(columns.header, columns.index, delimiter), _chained(own.record, lines)
 
 
 def _chained(first: Sequence[_Line], lines: Iterator[_Line]) -> Iterator[_Line]:
@@ -226,7 +154,7 @@ def _chained(first: Sequence[_Line], lines: Iterator[_Line]) -> Iterator[_Line]:
 
 
 def _records(
-    source: Input, options: ReadOptions, table: Table, lines: _Lines
+    source: Input, options: ReadOptions, table: CsvTable, lines: _Lines
 ) -> Iterator[SourceRow]:
     reader = csv.reader(lines, delimiter=table.delimiter, strict=True)
     blank = 0
@@ -236,8 +164,7 @@ def _records(
             record = next(reader)
         except StopIteration:
             if blank:
-                rows = "1 empty row" if blank == 1 else f"{blank} empty rows"
-                options.note(f"{source.path.name}: {rows} ignored.")
+                options.note(empty_rows_ignored(source.path, blank))
             return
         except csv.Error as error:
             if options.limit is not None and lines.ended and source.file.read(1):
@@ -262,53 +189,20 @@ def _bad(source: Input, lines: _Lines, error: StudioError) -> SourceRow:
     return bad_row(line, source.path, error, source.done(lines.end), place)
 
 
-def _row(source: Input, table: Table, lines: _Lines, record: list[str]) -> SourceRow:
+def _row(source: Input, table: CsvTable, lines: _Lines, record: list[str]) -> SourceRow:
     line, _, place = lines.record[0]
-    if len(record) != len(table.header):
-        record = _fitted(record, table)
-    error = _width_error(record, table.header, source.path, line)
-    if error is None and not table.complete:
-        error = _unnamed_error(record, table, source.path, line)
-    if error is None and any("\0" in value for value in record):
-        error = bad_file(
+    data = table.values(record, source.path, line)
+    if not isinstance(data, StudioError) and any("\0" in value for value in record):
+        data = bad_file(
             source.path,
             "contains NUL characters, which are not valid in text",
             "Save the table again as CSV.",
             "bad_character",
             line=line,
         )
-    if error is not None:
-        return _bad(source, lines, error)
-    data = dict(zip(table.header, record, strict=True))
-    data.pop("", None)
+    if isinstance(data, StudioError):
+        return _bad(source, lines, data)
     return SourceRow(line, data, source.done(lines.end), source.path, None, place)
-
-
-def _fitted(record: list[str], table: Table) -> list[str]:
-    """The record without empty values beyond the header, and with the empty ones that are missing
-    in columns that are left out.
-    """
-    width = len(table.header)
-    if len(record) > width and _is_blank(record[width:]):
-        return record[:width]
-    if len(record) < width and not any(table.header[len(record) :]):
-        return record + [""] * (width - len(record))
-    return record
-
-
-def _unnamed_error(record: list[str], table: Table, path: Path, line: int) -> StudioError | None:
-    """The error for a value in a column that is left out."""
-    for place, (name, value) in enumerate(zip(table.header, record, strict=True)):
-        if name or not value.strip() or (place in table.index and _is_number(value)):
-            continue
-        return bad_file(
-            path,
-            f"has a value in column {place + 1}, which has no name in the first line",
-            "Give each column a unique name in the first line.",
-            "bad_header",
-            line=line,
-        )
-    return None
 
 
 def _broken(path: Path, line: int, reason: str, ended: bool) -> StudioError:
@@ -332,32 +226,3 @@ def _delimiter(path: Path, first: str) -> str:
     if name.suffix.lower() == ".tsv":
         return "\t"
     return max(_DELIMITERS, key=lambda mark: (first.count(mark), -_DELIMITERS.index(mark)))
-
-
-def _header(record: list[str], path: Path, line: int) -> tuple[str, ...]:
-    names = tuple(name.strip() for name in record)
-    for name in filter(None, names):
-        if names.count(name) > 1:
-            raise bad_file(
-                path,
-                f"has the column name “{name}” twice",
-                "Give each column a unique name in the first line.",
-                "bad_header",
-                line=line,
-            )
-    return names
-
-
-def _width_error(
-    record: list[str], header: tuple[str, ...], path: Path, line: int
-) -> StudioError | None:
-    if len(record) == len(header):
-        return None
-    values = "1 value" if len(record) == 1 else f"{len(record)} values"
-    return bad_file(
-        path,
-        f"has {values}, but the first line has {len(header)} columns",
-        "Put values that contain the separator in double quotes.",
-        "wrong_width",
-        line=line,
-    )

@@ -15,6 +15,14 @@ KINDS: Mapping[str, str] = {
     ".arrow": "arrow",
     ".feather": "arrow",
     ".ipc": "arrow",
+    ".xlsx": "sheet",
+    ".xlsm": "sheet",
+    ".xlsb": "sheet",
+    ".xls": "sheet",
+    ".ods": "sheet",
+    ".sqlite": "sqlite",
+    ".sqlite3": "sqlite",
+    ".db": "sqlite",
     ".txt": "text",
     ".text": "text",
     ".md": "text",
@@ -22,11 +30,14 @@ KINDS: Mapping[str, str] = {
 }
 """Suffix -> file type. Files of text may be gzip-compressed and end in ``.gz``."""
 
-BINARY = frozenset({"parquet", "arrow"})
+BINARY = frozenset({"parquet", "arrow", "sheet", "sqlite"})
+_NO_DATA = ("thumbs.db",)
 
 
 def kind_of_name(path: Path) -> str | None:
     """The file type of a name, or ``None``."""
+    if path.name.lower() in _NO_DATA:
+        return None
     packed = path.suffix.lower() == ".gz"
     kind = KINDS.get(Path(path.stem).suffix.lower() if packed else path.suffix.lower())
     return None if packed and kind in BINARY else kind

@@ -19,12 +19,14 @@ import numpy as np
 from studio.data.reading import csv as _csv
 from studio.data.reading import json as _json
 from studio.data.reading import jsonl as _jsonl
+from studio.data.reading import spool as _spool
 from studio.data.reading import text as _text
 from studio.data.reading.arrow import batches_in
 from studio.data.reading.arrow_rows import ArrowRows
 from studio.data.reading.input import Input
 from studio.data.reading.parquet import ROWS_AT_ONCE, damaged_row, sound
 from studio.data.reading.source import ReadOptions, SourceRow, broken_gzip, lost_row
+from studio.data.reading.sqlite import SqliteIndex
 from studio.errors import StudioError
 
 _STRIDE = 16
@@ -49,6 +51,10 @@ def index_of(path: Path, kind: str, options: ReadOptions, open_text: Open) -> Fi
         return _Parquet(path)
     if kind == "arrow":
         return _Arrow(path)
+    if kind == "sqlite":
+        return SqliteIndex(path, options)
+    if kind in _spool.KINDS:
+        return _Spooled(path, kind, options, open_text)
     if kind == "jsonl":
         return _Lines(path, kind, options, open_text)
     return _Scanned(path, kind, options, open_text)
@@ -64,7 +70,7 @@ class _Scanned:
         self._known = 0
         self._ended = False
         self._failure: SourceRow | None = None
-        self._table: _csv.Table | None = None
+        self._table: _csv.CsvTable | None = None
 
     def count(self, upto: int | None = None) -> int:
         """The number of rows; with ``upto`` counting may stop there."""
@@ -184,6 +190,17 @@ class _Lines(_Scanned):
         self._rows += len(numbers)
         self._known = self._rows
         self._line += len(starts)
+
+
+class _Spooled(_Lines):
+    """Files whose rows are spooled as JSON lines."""
+
+    def _read(self, mark: int) -> Iterator[SourceRow]:
+        source = self._open(self.path)
+        if mark < len(self._starts):
+            return _spool.rows_from(source, self._starts[mark], self._before[mark])
+        source.file.seek(source.base)
+        return _spool.rows_from(source, None, 0)
 
 
 class _Parquet:

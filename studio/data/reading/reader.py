@@ -19,6 +19,7 @@ from studio.data.reading.file_types import kind_of_name
 from studio.data.reading.json import is_lines, read_json
 from studio.data.reading.jsonl import read_jsonl
 from studio.data.reading.parquet import read_parquet
+from studio.data.reading.sheet import read_sheet
 from studio.data.reading.source import (
     Reader,
     ReadOptions,
@@ -29,6 +30,7 @@ from studio.data.reading.source import (
     rest_lost,
     unreadable,
 )
+from studio.data.reading.sqlite import read_sqlite
 from studio.data.reading.text import read_text
 from studio.errors import StudioError
 
@@ -40,6 +42,8 @@ _READERS: Mapping[str, Reader] = {
     "csv": read_csv,
     "parquet": read_parquet,
     "arrow": read_arrow,
+    "sheet": read_sheet,
+    "sqlite": read_sqlite,
     "text": read_text,
 }
 
@@ -117,6 +121,6 @@ def _unknown(path: Path) -> Exception:
     return bad_file(
         path,
         f"{kind}, which is not a known file type",
-        "Use a .jsonl, .json, .csv, .tsv, .parquet, .arrow, .txt or .md file.",
+        "Use a .jsonl, .json, .csv, .tsv, .parquet, .arrow, .xlsx, .sqlite, .txt or .md file.",
         "unknown_suffix",
     )

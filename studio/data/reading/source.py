@@ -67,6 +67,7 @@ class ReadOptions:
     encoding: Encoding = "auto"
     documents: Documents = "paragraph"
     row_unit: RowUnit = "auto"
+    table: str = ""
     limit: int | None = None
     note: Callable[[str], None] = field(default=lambda sentence: None, compare=False)
 

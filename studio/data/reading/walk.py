@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,16 @@ from studio.data.reading.file_types import kind_of_name
 MOST_NAMES = 20_000
 """The maximum number of names below a folder; a larger folder is refused."""
 _MOST_KEPT = 16
+_ABOUT = (
+    "readme",
+    "license",
+    "licence",
+    "citation",
+    "changelog",
+    "notice",
+    "dataset_card",
+    "thumbs.db",
+)
 _SETTLED_NS = 2_000_000_000
 """A folder modified this recently may change again without a new modification time."""
 _TOO_LARGE_S = 5.0
@@ -29,13 +40,15 @@ class Walk:
     """The data files found, in sorted order, without hidden ones and links to folders.
 
     ``folders`` are the visited folders with their modification times (ns). ``too_large``: the limit
-    of names was reached, and the list is incomplete.
+    of names was reached, and the list is incomplete. ``others`` counts the remaining files by
+    suffix, without those that describe a dataset, such as a license.
     """
 
     files: tuple[Path, ...]
     folders: tuple[tuple[str, int], ...]
     too_large: bool
     begun_ns: int
+    others: tuple[tuple[str, int], ...] = ()
 
     def holds(self) -> bool:
         """Whether walking again would give the same result."""
@@ -65,6 +78,7 @@ def _walked(folder: str) -> Walk:
     begun = time.time_ns()
     files: list[Path] = []
     folders: list[tuple[str, int]] = []
+    others: Counter[str] = Counter()
     waiting, looked_at = [folder], 0
     while waiting:
         place = waiting.pop()
@@ -81,10 +95,19 @@ def _walked(folder: str) -> Walk:
                 names.append(entry.name)
             elif not entry.is_symlink():
                 below.append(entry.path)
-        paths = (Path(place, name) for name in sorted(names))
-        files += (path for path in paths if kind_of_name(path) is not None)
+        for path in (Path(place, name) for name in sorted(names)):
+            if kind_of_name(path) is not None:
+                files.append(path)
+            elif not describes(path):
+                others[path.suffix.lower()] += 1
         waiting += sorted(below, reverse=True)  # the first one is visited next
-    return Walk(tuple(files), tuple(folders), False, begun)
+    return Walk(tuple(files), tuple(folders), False, begun, tuple(others.most_common()))
+
+
+def describes(path: Path) -> bool:
+    """Whether a file describes a dataset and is not expected to hold rows."""
+    name = path.name.lower()
+    return name.startswith(_ABOUT) or path.suffix.lower() in (".lock", ".sha256", ".md5")
 
 
 def _listed(place: str) -> Iterator[os.DirEntry[str]]:

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from studio.data.canonical import tools_of
 from studio.errors import StudioError
 from studio.graph.context import StepContext
 from studio.training.data.arrow import open_rows
 from studio.training.tokens.chat import Message, TemplateRefused
-from studio.training.tokens.ends import Ends, messages_to_render
-from studio.training.tokens.spans import Conversation
+from studio.training.tokens.ends import Ends
+from studio.training.tokens.masks import conversation_of
+from studio.training.tokens.spans import Conversation, after_thoughts
 from studio.values import DatasetValue
 
 
@@ -79,7 +79,7 @@ def _question(
         if ends.bos_first and ids[:1] != [tokenizer.bos_token_id]:
             ids = [tokenizer.bos_token_id, *ids]
         return Question(row["prompt"], ids, row["completion"])
-    talk = Conversation(tokenizer, messages_to_render(tokenizer, row), tools_of(row))
+    talk = conversation_of(tokenizer, row)
     last = _last_answer(talk.messages)
     if last == 0:
         return None
@@ -118,7 +118,8 @@ def _taught(talk: Conversation, asked: str) -> str:
 
 
 def exact_match(answers: Sequence[str], questions: Sequence[Question]) -> float:
-    """The share of answers that equal the expected one, ignoring case and surrounding whitespace."""
+    """The share of answers that equal the expected one, ignoring case, surrounding whitespace and the
+    thoughts before an answer."""
     right = [
         _plain(answer) in (_plain(q.expected), _plain(q.taught or q.expected))
         for answer, q in zip(answers, questions, strict=True)
@@ -127,4 +128,4 @@ def exact_match(answers: Sequence[str], questions: Sequence[Question]) -> float:
 
 
 def _plain(text: str) -> str:
-    return text.strip().casefold()
+    return (after_thoughts(text) or text.strip()).casefold()

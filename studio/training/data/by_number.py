@@ -44,7 +44,7 @@ class Item:
 
 
 class Rows(Protocol):
-    """Rows with numbers from 1 to ``count``.
+    """Rows with numbers from 1 to ``count``; ``notes`` say which files hold none of them.
 
     ``settings`` are those of the Dataset node that still exclude and move rows, or ``None`` if that
     has been done.
@@ -52,6 +52,7 @@ class Rows(Protocol):
 
     count: int
     settings: DatasetSettings | None
+    notes: tuple[str, ...]
 
     def rows(self, first: int, last: int) -> list[Item]:
         """The rows from ``first`` to ``last``, inclusive."""
@@ -65,6 +66,7 @@ class Rows(Protocol):
 class PreparedRows:
     """The rows of a prepared data set, in the order of the user's file if that order is stored."""
 
+    notes: tuple[str, ...] = ()
     settings: DatasetSettings | None = None
 
     def __init__(self, dataset: DatasetValue, seed: int | None) -> None:
@@ -100,6 +102,7 @@ class WindowRows:
         self._sources: dict[Path, str] = {}
         self._drops = Drops(window.settings.drop_rows)
         self.count = window.count()
+        self.notes = tuple(window.remarks(numbers=True))
         self.settings: DatasetSettings | None = window.settings
         self._sides = SidesByNumber(window, self._used_row, tick)
 

@@ -14,6 +14,7 @@ FEATURES = Features(
     {
         "messages": List(_MESSAGE),
         "tools": Value("string"),
+        "chat_template_kwargs": Value("string"),
         "chosen": List(_MESSAGE),
         "rejected": List(_MESSAGE),
         "label": Value("bool"),

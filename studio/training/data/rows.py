@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from studio.data.canonical import content_hash, to_arrow
-from studio.data.check import first_rows, options_of, source_files
+from studio.data.check import first_rows, options_of
 from studio.data.detect import Chosen, format_of
 from studio.data.drops import Drops
 from studio.data.reading.folder import is_hub
@@ -29,7 +29,9 @@ from studio.data.reading.source import (
     refuse_absent,
     sha256_of,
 )
+from studio.data.sources import Sources, describe_sources, sources_of
 from studio.data.split.sides import Split
+from studio.data.window import count_test_rows
 from studio.errors import StudioError
 from studio.graph.context import StepContext
 from studio.node_settings.dataset import DatasetSettings
@@ -54,10 +56,8 @@ def prepare_rows(context: StepContext, settings: DatasetSettings) -> DatasetValu
 
 def _prepare(context: StepContext, settings: DatasetSettings) -> DatasetValue:
     counted = RowCounts()
-    own = _files(context, settings, counted)
-    held_out = (
-        _files(context, settings, counted, validation=True) if settings.split_mode == "file" else ()
-    )
+    sources = _sources(context, settings)
+    own, held_out, settings = sources.train, sources.validation, sources.settings
     files = (*own, *held_out)
     options = replace(options_of(settings), note=counted.notes.append)
     strict = settings.on_bad_rows == "stop"
@@ -72,13 +72,16 @@ def _prepare(context: StepContext, settings: DatasetSettings) -> DatasetValue:
             "info",
         )
     digest = _digest(files, context)
-    name = _fingerprint(digest, settings)
+    name = _fingerprint(f"{digest} {len(own)}" if held_out else digest, settings)
     context.phase("read", f"Reading {_named(files)}")
     reading = _Reading(context, settings, chosen, options, counted)
     _write_all(reading, own, held_out, context.folder / "rows", name)
     counted.tell(context)
     _refuse_too_few(files[0], counted, settings)
     train, validation = split_rows(context, settings, counted, name)
+    test = count_test_rows(sources, chosen)
+    for remark in describe_sources(sources, train, validation, test):
+        context.notice(remark.sentence, remark.hint, remark.level)
     context.artifact("dataset", context.folder, rows=train + validation, format=chosen.variant.id)
     return DatasetValue(
         path=str(context.folder),
@@ -92,17 +95,17 @@ def _prepare(context: StepContext, settings: DatasetSettings) -> DatasetValue:
     )
 
 
-def _files(
-    context: StepContext, settings: DatasetSettings, counted: RowCounts, validation: bool = False
-) -> tuple[Path, ...]:
+def _sources(context: StepContext, settings: DatasetSettings) -> Sources:
     """The files to read; data sets on the hub are downloaded first."""
-    if is_hub(settings.validation_source if validation else settings.source):
-        from studio.training.fetch.hub_data import fetch_data
+    for validation in (False, True) if settings.split_mode == "file" else (False,):
+        if is_hub(settings.validation_source if validation else settings.source):
+            from studio.training.fetch.hub_data import fetch_data
 
-        return fetch_data(context, settings, validation=validation)
-    found = source_files(settings, context.project_dir, validation=validation)
-    counted.notes += found.notes
-    return found.files
+            fetch_data(context, settings, validation=validation)
+    sources = sources_of(settings, context.project_dir)
+    for remark in sources.remarks:
+        context.notice(remark.sentence, remark.hint, remark.level)
+    return sources
 
 
 def _named(files: tuple[Path, ...]) -> str:

@@ -51,7 +51,11 @@ def preview(
             for number, (row, canonical, error) in enumerate(converted, first)
         ]
         readable = [(row, canonical) for row, canonical, _ in converted if row.error is None]
-        return {"rows": rows, **_format(window, parsed, variants, readable)}
+        return {
+            "rows": rows,
+            "files": window.remarks(numbers=False),
+            **_format(window, parsed, variants, readable),
+        }
 
 
 def _format(

@@ -32,7 +32,11 @@ from studio.training.report.fixes import setting_of
 from studio.training.report.make import PROGRESS_EVERY_S, Pace, ReportMaker
 from studio.training.report.row_facts import GIANT, Facts, facts_of, is_giant
 from studio.training.report.row_index import RowIndex
-from studio.training.tokens.chat_choice import rendered_samples, with_template
+from studio.training.tokens.chat_choice import (
+    rendered_samples,
+    unread_arguments,
+    with_template,
+)
 from studio.training.tokens.encoder import Encoder, load_tokenizer
 from studio.training.tokens.limits import learned_positions
 
@@ -103,8 +107,14 @@ class Session:
         """The data report over all rows."""
         del asked
         data = self._opened()
+        unread = unread_arguments(self._tokenizer(data.folder), data.request.settings)
         yield from ReportMaker(
-            data.request, data.rows, data.encoder, data.index, _longest_taken(data.folder)
+            data.request,
+            data.rows,
+            data.encoder,
+            data.index,
+            _longest_taken(data.folder),
+            tuple(f"The chat template does not read the argument “{name}”." for name in unread),
         ).run()
 
     def templates(self, asked: Mapping[str, Any]) -> Answer:

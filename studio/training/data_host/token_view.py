@@ -12,14 +12,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from studio.data.canonical import tools_of
 from studio.errors import errors_of
 from studio.preview.tokens import IGNORED, RoleSpan, State, Token, TokenRow
 from studio.training.data.source_order import SourceRow
 from studio.training.tokens.chat import TemplateRefused
 from studio.training.tokens.encoder import Encoded, Encoder, rendered
-from studio.training.tokens.ends import messages_to_render
-from studio.training.tokens.masks import Rendered, Span
+from studio.training.tokens.masks import Rendered, Span, conversation_of
 from studio.training.tokens.pieces import piece_starts
 from studio.training.tokens.spans import Conversation, turn_start
 
@@ -231,9 +229,7 @@ def _roles(
     if any(t.start is None for t in tokens):
         return ()
     if row.get("messages"):
-        spans = _message_spans(
-            Conversation(tokenizer, messages_to_render(tokenizer, row), tools_of(row)), text
-        )
+        spans = _message_spans(conversation_of(tokenizer, row), text)
     elif row.get("text") is None:
         asked = len(row["prompt"])
         spans = [("prompt", 0, asked), ("completion", asked, len(text))]

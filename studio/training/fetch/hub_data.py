@@ -8,7 +8,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from studio.data.reading.hub import Fetched, HubSource, fetched, hub_source, note_fetched
+from studio.data.reading.hub import (
+    Fetched,
+    HubSource,
+    fetched,
+    fetched_before,
+    hub_source,
+    note_fetched,
+)
 from studio.errors import StudioError
 from studio.graph.context import StepContext
 from studio.node_settings.dataset import DatasetSettings
@@ -25,20 +32,20 @@ _HINTS = {
 _FIELDS = {"no_revision": "hub_revision", "no_such_part": "hub_split"}
 
 
-def fetch_data(
-    context: StepContext, settings: DatasetSettings, validation: bool = False
-) -> tuple[Path, ...]:
-    """The files of the data set in the settings."""
+def fetch_data(context: StepContext, settings: DatasetSettings, validation: bool = False) -> None:
+    """Download the data set in the settings, unless it is complete on this machine."""
     source = hub_source(settings, validation)
     found = fetched(source)
     if found is None or settings.hub_look_for_updates:
-        found = _download(context, source, found, "validation_source" if validation else "source")
+        known = fetched_before(source)
+        found = _download(context, source, known, "validation_source" if validation else "source")
+    count = len(found.files) + len(found.validation)
+    part = source.split or ("train and validation" if found.validation else "train")
     context.notice(
-        f"{source.repo} ({source.split}) is used at commit {found.commit[:12]}: "
-        f"{len(found.files)} {'file' if len(found.files) == 1 else 'files'}.",
+        f"{source.repo} ({part}) is used at commit {found.commit[:12]}: "
+        f"{count} {'file' if count == 1 else 'files'}.",
         level="info",
     )
-    return found.files
 
 
 def _download(
@@ -49,7 +56,14 @@ def _download(
     ended = run_download(context, source.repo, program, *part)
     if not ended.code and "path" in ended.said:
         said = ended.said
-        return note_fetched(source, Path(said["path"]), list(said["files"]), str(said["revision"]))
+        return note_fetched(
+            source,
+            Path(said["path"]),
+            list(said["files"]),
+            str(said["revision"]),
+            list(said["validation"]),
+            int(said["test"]),
+        )
     code = str(ended.said.get("code", "download_failed"))
     if code == "no_network" and known is not None:
         context.notice(f"The Hub cannot be reached; {source.repo} is used from this machine.")

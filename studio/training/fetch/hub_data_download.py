@@ -1,5 +1,5 @@
-"""Downloads the data files of one split of a data set. Run as a program: ``hub_data_download REPO
-REVISION CONFIG SPLIT``.
+"""Downloads the data files of one split of a data set; without a split, the training and validation
+files. Run as a program: ``hub_data_download REPO REVISION CONFIG SPLIT``.
 
 Prints JSON lines with the size of the download and the resulting folder. Only files with rows are
 downloaded; code of the data set is neither downloaded nor run.
@@ -12,8 +12,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from studio.data.reading.splits import NoSuchPart, Sides, files_of, sides_of
 from studio.training.fetch.hub_download import fail, tell
-from studio.training.fetch.hub_files import NoSuchPart, files_of
 
 
 def fetch(repo: str, revision: str, config: str, split: str) -> int:
@@ -39,9 +39,14 @@ def fetch(repo: str, revision: str, config: str, split: str) -> int:
         return fail("no_network", f"the Hub cannot be reached for {repo}: {_first_line(error)}")
     sizes = {f.rfilename: f.size or 0 for f in info.siblings or []}
     try:
-        files = files_of(list(sizes), _configs(info), config, split)
+        names, configs = list(sizes), _configs(info)
+        if split:
+            sides = Sides(tuple(files_of(names, configs, config, split)))
+        else:
+            sides = sides_of(names, configs, config)
     except NoSuchPart as error:
         return fail("no_such_part", f"{repo} {error}.")
+    files = [*sides.train, *sides.validation]
     blobs = Path(constants.HF_HUB_CACHE) / ("datasets--" + repo.replace("/", "--")) / "blobs"
     tell(total=sum(sizes[f] for f in files), blobs=str(blobs))
     try:
@@ -57,7 +62,13 @@ def fetch(repo: str, revision: str, config: str, split: str) -> int:
         return fail(
             "download_failed", f"the download of {repo} was interrupted: {_first_line(error)}"
         )
-    tell(path=path, revision=info.sha, files=files)
+    tell(
+        path=path,
+        revision=info.sha,
+        files=sides.train,
+        validation=sides.validation,
+        test=len(sides.test),
+    )
     return 0
 
 

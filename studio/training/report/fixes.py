@@ -6,12 +6,13 @@ A fix is only offered if its node has the setting. It is applied like an edit by
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from studio.chat_templates import template
 from studio.preview.report import Change, Fix
 from studio.runs.token_request import TokenRequest
 from studio.training.report.totals import Found
@@ -103,6 +104,19 @@ def _dataset_fix(request: TokenRequest, setting: str, title: str, value: Any) ->
     if step.type != "dataset" or step.settings.get(setting, value) == value:
         return None
     return Fix(setting, title, (Change(step.node, setting, value),))
+
+
+def template_fixes(request: TokenRequest, templates: Mapping[str, str]) -> dict[str, Fix]:
+    """Another chat template by the code of a finding, where one of the library solves it."""
+    return {
+        code: Fix(
+            f"template_{name}",
+            f"Use the chat template “{template(name).title}”",
+            (Change(request.train, "chat_template", name),),
+        )
+        for code, name in templates.items()
+        if name
+    }
 
 
 def drop_fix(request: TokenRequest, code: str, found: Found) -> Fix | None:

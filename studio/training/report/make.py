@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -19,13 +19,21 @@ from studio.preview.report import DataReport, Histogram
 from studio.preview.report_cache import keep
 from studio.runs.token_request import TokenRequest
 from studio.training.data.by_number import Rows
-from studio.training.report.fixes import drop_fix, fixes_for, ignore_fix, setting_of
+from studio.training.report.fixes import (
+    drop_fix,
+    fixes_for,
+    ignore_fix,
+    setting_of,
+    template_fixes,
+)
 from studio.training.report.near_duplicates import MOST_ROWS
 from studio.training.report.row_facts import facts_of
 from studio.training.report.row_index import RowIndex
 from studio.training.report.totals import Totals
 from studio.training.report.words import findings
 from studio.training.tokens.encoder import Encoder
+from studio.training.tokens.left_out import WORDS
+from studio.training.tokens.ways_out import WayOut, way_out
 
 SLICE_S = 0.08
 PROGRESS_EVERY_S, PARTIAL_EVERY_S = 0.25, 2.0
@@ -59,6 +67,8 @@ class ReportMaker:
     encoder: Encoder
     index: RowIndex
     longest_taken: int | None = None
+    notes: tuple[str, ...] = ()
+    ways: dict[str, WayOut] = field(default_factory=dict)
 
     def run(self) -> Answer:
         """Yields progress, partial reports and the result."""
@@ -95,11 +105,17 @@ class ReportMaker:
                 continue
             again = totals.add(facts)
             self.index.put(facts.item.number, [*facts.marks, *["duplicate"] * again])
+            for code in WORDS.keys() & facts.marks.keys() & totals.found.keys() - self.ways.keys():
+                assert facts.row is not None  # only rendered rows have these codes
+                self.ways[code] = way_out(
+                    self.encoder.tokenizer, facts.row, self.encoder.train_on, code
+                )
 
     def _report(self, totals: Totals) -> DataReport:
         length = self.request.max_length
         lengths = np.array(totals.lengths, dtype=np.int64)
         fixes = fixes_for(self.request, lengths, self.longest_taken)
+        fixes |= template_fixes(self.request, {c: w.template for c, w in self.ways.items()})
         ignore = ignore_fix(self.request, totals.unused)
         if ignore is not None:
             fixes["unused_column"] = ignore
@@ -129,8 +145,9 @@ class ReportMaker:
                 fixes,
                 partial(drop_fix, self.request),
                 skipped=setting_of(self.request, "on_bad_rows") == "skip",
+                ways={code: way.text for code, way in self.ways.items()},
             ),
-            notes=_notes(totals),
+            notes=(*self.rows.notes, *self.notes, *_notes(totals)),
         )
 
 

@@ -20,6 +20,7 @@ from studio.training.data.by_number import Item
 from studio.training.report.control_tokens import control_token_in
 from studio.training.report.row_checks import damage, role_error, texts_of
 from studio.training.report.row_flags import flags_of
+from studio.training.tokens import left_out
 from studio.training.tokens.encoder import Encoder, rendered
 from studio.training.tokens.ends import written_end
 from studio.training.tokens.labels import Encoded
@@ -31,6 +32,19 @@ GIANT = 1_000_000
 second per million characters."""
 _CHARACTERS_AT_ONCE = 200_000
 _WAIT_S = 0.05
+
+
+_LEFT_OUT = {
+    left_out.SYSTEM: "the system message",
+    left_out.TOOLS: "the tools",
+    left_out.RESULTS: "the result of a tool",
+    left_out.THOUGHTS: "the thoughts",
+    left_out.CALLS: "a tool call",
+    left_out.NAMES: "the name of a speaker",
+    left_out.KWARGS: "chat_template_kwargs",
+    left_out.PROMPT: "begins differently",
+    left_out.EMPTY: "an empty thought",
+}
 
 
 @dataclass(frozen=True)
@@ -182,6 +196,7 @@ def _token_marks(facts: Facts) -> dict[str, str]:
         marks["empty_answer"] = "an empty answer"
     if any(p.one_token_answer for p in parts):
         marks["one_token_answer"] = "a one-token answer"
+    marks.update({code: _LEFT_OUT[code] for p in parts for code in p.left_out})
     return marks
 
 

@@ -58,6 +58,7 @@ def _flags(encoder: Encoder, rendered: Rendered, encoded: Encoded) -> RowFlags:
         empty_answer=any(not s for s in said),
         one_token_answer=any(_is_one_token(encoder, s) for s in said if s),
         plain=rendered.plain,
+        left_out=rendered.left_out,
     )
 
 

@@ -1,4 +1,4 @@
-"""Which rows have been checked, and their findings, in four bytes per row.
+"""Which rows have been checked, and their findings, in eight bytes per row.
 
 Navigating from one flagged row to the next checks no row twice.
 """
@@ -12,15 +12,15 @@ import numpy as np
 from studio.data.split.sides import MOST_COMPARED
 from studio.preview.report import KINDS
 
-_BITS = {code: np.uint32(1 << place) for place, code in enumerate(KINDS)}
-_LOOKED_AT = np.uint32(1 << 31)
+_BITS = {code: np.uint64(1 << place) for place, code in enumerate(KINDS)}
+_LOOKED_AT = np.uint64(1 << 63)
 
 
 class RowIndex:
     """The findings of rows by number, from 1 to ``count``."""
 
     def __init__(self, count: int) -> None:
-        self._marks = np.zeros(count, dtype=np.uint32)
+        self._marks = np.zeros(count, dtype=np.uint64)
         self._first: dict[int, int] = {}
 
     def put(self, number: int, codes: Iterable[str]) -> None:
@@ -50,9 +50,9 @@ class RowIndex:
         """The first row after ``after`` that has one of these codes (``True``) or has not been
         checked (``False``); row 0 if there is neither.
         """
-        wanted = np.uint32(0)
+        wanted = np.uint64(0)
         for code in codes:
-            wanted |= _BITS.get(code, np.uint32(0))
+            wanted |= _BITS.get(code, np.uint64(0))
         rest = self._marks[max(0, after) :]
         hits = np.flatnonzero(((rest & wanted) != 0) | ((rest & _LOOKED_AT) == 0))
         if not len(hits):

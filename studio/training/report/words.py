@@ -6,10 +6,12 @@ Severity and text of every kind of finding are defined here.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from studio.preview.report import KINDS, Finding, Fix, Severity
 from studio.system.number_text import percent
 from studio.training.report.totals import Found, Totals
+from studio.training.tokens import left_out
 
 _NAMED = 20
 _REPEATED_SHARE, _REPEATED_ROWS = 0.05, 10
@@ -131,6 +133,7 @@ _WORDS: dict[str, tuple[Severity, str, str]] = {
         "1 validation row is nearly identical to a training row.",
         "{n} validation rows are nearly identical to training rows.",
     ),
+    **left_out.WORDS,
 }
 
 
@@ -141,11 +144,12 @@ def findings(
     drop: Callable[[str, Found], Fix | None],
     *,
     skipped: bool,
+    ways: Mapping[str, str],
 ) -> tuple[Finding, ...]:
     """All findings, the most severe first.
 
     ``fixes`` are by code, ``drop`` makes the fix that excludes rows, and ``skipped`` is set if
-    invalid rows are skipped.
+    invalid rows are skipped. ``ways`` are sentences by code that say what to do.
     """
     everything = {**totals.found, "leak": totals.leaks()}
     names = unused_names(totals)
@@ -155,7 +159,9 @@ def findings(
         if fix is None and code in _DROPPED and found.count * 2 <= totals.done:
             fix = drop(code, found)
         if found.count:
-            made.append(_finding(code, found, max_length, names, fix, skipped, totals.done))
+            finding = _finding(code, found, max_length, names, fix, skipped, totals.done)
+            way = ways.get(code, "")
+            made.append(replace(finding, sentence=f"{finding.sentence} {way}".rstrip()))
     if totals.complete and totals.done and not totals.split().trained:
         made.append(_nothing_trained(totals, fixes))
     made += _repeated(totals)

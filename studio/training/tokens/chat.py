@@ -7,7 +7,10 @@ tuned model is asked as it was taught. Nothing here may guess from rendered text
 
 from __future__ import annotations
 
+import copy
+import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +30,15 @@ _PLAIN = template("plain").source
 
 
 class TemplateRefused(Exception):
-    """The chat template rejects these messages; the text is its reason."""
+    """The chat template rejects these messages; the text is its reason. ``slow``: it was ended."""
+
+    def __init__(self, why: str, *, slow: bool = False) -> None:
+        super().__init__(why)
+        self.slow = slow
+
+
+_take_text: set[str] = set()
+"""Templates that were found to take the arguments of tool calls as text."""
 
 
 def load_tokenizer(path: str | Path) -> Any:
@@ -68,11 +79,17 @@ def starts_with_bos(tokenizer: Any) -> bool:
 
 
 def render(
-    tokenizer: Any, messages: Sequence[Message], *, ask: bool = False, tools: Any = None
+    tokenizer: Any,
+    messages: Sequence[Message],
+    *,
+    ask: bool = False,
+    tools: Any = None,
+    kwargs: Message | None = None,
 ) -> str:
     """The conversation as text; with ``ask`` it ends where the next answer starts. ``messages`` are
-    stored or plain ones; ``tools`` is what the row offers to the model. Raises ``TemplateRefused``."""
-    chat = Chat(as_template_messages(messages), tools, [(len(messages), ask)])
+    stored or plain ones; ``tools`` is what the row offers to the model, ``kwargs`` its further
+    variables of the template. Raises ``TemplateRefused``."""
+    chat = Chat(as_template_messages(messages), tools, [(len(messages), ask)], kwargs or {})
     ((outcome,),) = render_many(tokenizer, [chat])
     if isinstance(outcome, TemplateRefused):
         raise outcome
@@ -82,11 +99,72 @@ def render(
 def render_many(tokenizer: Any, chats: Sequence[Chat]) -> list[list[str | TemplateRefused]]:
     """The wanted texts of conversations, or why the template rejects one; see ``Chat``.
 
+    The arguments of tool calls are objects; a template that takes them as JSON text (DeepSeek) fails
+    with objects, or writes them as Python does, and is given text.
+
     A template is rendered in a process that is ended when it takes too long. A tokenizer with an
     ``apply_chat_template`` of its own is Python code that the user allowed to run: it is called here,
     without a time limit, because it may need anything of the tokenizer, and could do more harm than
     not to end.
     """
+    chats = [as_taken(tokenizer, chat) for chat in chats]
+    found = _texts(tokenizer, chats)
+    doubtful = [n for n, c in enumerate(chats) if _doubtful(c, found[n])]
+    if doubtful:
+        others = [_with_text_arguments(chats[n]) for n in doubtful]
+        for n, texts in zip(doubtful, _texts(tokenizer, others), strict=True):
+            if _fits_better(chats[n], found[n], texts):
+                _take_text.add(str(tokenizer.chat_template))
+                found[n] = texts
+    return found
+
+
+def as_taken(tokenizer: Any, chat: Chat) -> Chat:
+    """The conversation with arguments of tool calls as this template was found to take them."""
+    takes_text = str(tokenizer.chat_template) in _take_text and _arguments(chat)
+    return _with_text_arguments(chat) if takes_text else chat
+
+
+def _arguments(chat: Chat) -> list[Any]:
+    """The arguments of all tool calls that are objects."""
+    calls = [c.get("function") or c for m in chat.messages for c in m.get("tool_calls") or ()]
+    return [c["arguments"] for c in calls if isinstance(c.get("arguments"), Mapping)]
+
+
+def _with_text_arguments(chat: Chat) -> Chat:
+    messages = copy.deepcopy(list(chat.messages))
+    for message in messages:
+        for call in message.get("tool_calls") or ():
+            inner = call.get("function") or call
+            if isinstance(inner.get("arguments"), Mapping):
+                inner["arguments"] = json.dumps(inner["arguments"], ensure_ascii=False)
+    return replace(chat, messages=messages)
+
+
+def _doubtful(chat: Chat, texts: Sequence[str | TemplateRefused]) -> bool:
+    """Whether arguments as text may fit the template better."""
+    objects = _arguments(chat)
+    return bool(objects) and (
+        any(isinstance(t, TemplateRefused) and not t.slow for t in texts)
+        or _as_python(objects, texts)
+    )
+
+
+def _as_python(objects: Sequence[Any], texts: Sequence[str | TemplateRefused]) -> bool:
+    """Whether a text shows arguments as Python writes a dict."""
+    return any(o and str(o) in t for o in objects for t in texts if isinstance(t, str))
+
+
+def _fits_better(
+    chat: Chat, before: Sequence[str | TemplateRefused], after: Sequence[str | TemplateRefused]
+) -> bool:
+    """Whether the template takes more with arguments as text, or no longer writes them as Python."""
+    failed = [sum(isinstance(t, TemplateRefused) for t in texts) for texts in (before, after)]
+    objects = _arguments(chat)
+    return failed[1] < failed[0] or (failed[1] == failed[0] == 0 and not _as_python(objects, after))
+
+
+def _texts(tokenizer: Any, chats: Sequence[Chat]) -> list[list[str | TemplateRefused]]:
     if has_own_rendering(tokenizer):
         return [[_own_text(tokenizer, c, *wanted) for wanted in c.wanted] for c in chats]
     if isinstance(tokenizer.chat_template, str):
@@ -119,7 +197,11 @@ def _own_text(tokenizer: Any, chat: Chat, count: int, ask: bool) -> str | Templa
     try:
         return str(
             tokenizer.apply_chat_template(
-                chat.messages[:count], tools=chat.tools, tokenize=False, add_generation_prompt=ask
+                chat.messages[:count],
+                tools=chat.tools,
+                tokenize=False,
+                add_generation_prompt=ask,
+                **chat.kwargs,
             )
         )
     except Exception as error:  # code of a model may fail in any way
@@ -129,5 +211,5 @@ def _own_text(tokenizer: Any, chat: Chat, count: int, ask: bool) -> str | Templa
 def refused(error: Exception) -> TemplateRefused:
     """A failure of the template in words."""
     if isinstance(error, TemplateFailed) and error.slow:
-        return TemplateRefused("it does not terminate")
+        return TemplateRefused("it does not terminate", slow=True)
     return TemplateRefused(str(error) or type(error).__name__)

@@ -8,7 +8,7 @@ choice lives in the tokenizer, so it is saved with the adapter and used wherever
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from studio import chat_templates
@@ -17,7 +17,14 @@ from studio.chat_templates.chats import Chat, ChatTemplate, render_chats
 from studio.chat_templates.render import LARGEST_TEXT, SECONDS_A_ROW, TemplateFailed
 from studio.errors import StudioError
 from studio.graph.context import StepContext
-from studio.training.tokens.chat import Message, TemplateRefused, render, starts_with_bos
+from studio.training.tokens.chat import (
+    Message,
+    TemplateRefused,
+    has_own_rendering,
+    render,
+    starts_with_bos,
+)
+from studio.training.tokens.left_out import names_read
 
 _CALL = {"type": "function", "function": {"name": "add", "arguments": {"a": 2, "b": 2}}}
 _NUMBER = {"type": "integer"}
@@ -51,9 +58,14 @@ def with_template(tokenizer: Any, settings: Mapping[str, Any]) -> Any:
     stays as it is. Raises ``StudioError`` for a custom template that does not work, and for one of
     the model's that never ends."""
     choice = str(settings.get("chat_template", "model"))
+    kwargs = chat_templates.template_kwargs(settings.get("chat_template_kwargs"))
     if choice == "model":
         refuse_endless(tokenizer)
-        return tokenizer
+        return _with_kwargs(tokenizer, kwargs) if kwargs else tokenizer
+    return _with_kwargs(_chosen(tokenizer, choice, settings), kwargs)
+
+
+def _chosen(tokenizer: Any, choice: str, settings: Mapping[str, Any]) -> Any:
     chosen = copy.copy(tokenizer)
     if choice == "custom":
         chosen.chat_template = str(settings.get("custom_template", ""))
@@ -61,6 +73,36 @@ def with_template(tokenizer: Any, settings: Mapping[str, Any]) -> Any:
     else:
         chosen.chat_template = library_source(tokenizer, chat_templates.template(choice))
     return chosen
+
+
+def _with_kwargs(tokenizer: Any, kwargs: Mapping[str, Any]) -> Any:
+    """The tokenizer whose template has these variables unless it is given others."""
+    chosen = copy.copy(tokenizer)
+    source = tokenizer.chat_template
+    if kwargs and (has_own_rendering(tokenizer) or not isinstance(source, (str, dict))):
+        raise StudioError(
+            "the tokenizer of this model renders conversations with its own code, which takes no "
+            "template arguments.",
+            hint="Remove the template arguments.",
+            field="chat_template_kwargs",
+            code="no_template_kwargs",
+        )
+    if isinstance(source, dict):
+        chosen.chat_template = {
+            n: chat_templates.with_defaults(text, kwargs) for n, text in source.items()
+        }
+    else:
+        chosen.chat_template = chat_templates.with_defaults(source, kwargs)
+    return chosen
+
+
+def unread_arguments(tokenizer: Any, settings: Mapping[str, Any]) -> tuple[str, ...]:
+    """The template arguments of these settings that the chosen template does not read."""
+    kwargs = chat_templates.template_kwargs(settings.get("chat_template_kwargs"))
+    if not kwargs:
+        return ()
+    names = names_read(with_template(tokenizer, {**settings, "chat_template_kwargs": ""}))
+    return () if names is None else tuple(name for name in kwargs if name not in names)
 
 
 def library_source(tokenizer: Any, info: TemplateInfo) -> str:
@@ -126,6 +168,19 @@ def tell_choice(context: StepContext, own: Any, chosen: Any, settings: Mapping[s
     """Notices about a template that is not the model's own."""
     if chosen is own:
         return
+    if unread := unread_arguments(own, settings):
+        context.notice(
+            f"The chat template does not read {_listed(unread)}.",
+            "Correct or remove the template arguments, or choose a template that reads them.",
+        )
+    if str(settings.get("chat_template", "model")) == "model":
+        context.notice(
+            "Conversations are written with these template arguments: "
+            f"{settings.get('chat_template_kwargs')}.",
+            "They are saved with the chat template of the adapter.",
+            "info",
+        )
+        return
     if sample_text(chosen) != sample_text(own):
         context.notice(
             "Conversations are formatted with a different chat template than the model's own.",
@@ -140,6 +195,10 @@ def tell_choice(context: StepContext, own: Any, chosen: Any, settings: Mapping[s
             "of the chat template are split into several.",
             "A chat template whose special tokens are in the vocabulary is better.",
         )
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(f"“{name}”" for name in names)
 
 
 def missing_tokens(tokenizer: Any, info: TemplateInfo) -> tuple[str, ...]:

@@ -5,12 +5,14 @@ No row is truncated or excluded silently.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field, fields
 from typing import Any
 
 from studio.errors import StudioError
 from studio.graph.context import StepContext
 from studio.system.number_text import percent
+from studio.training.tokens.left_out import WORDS
 from studio.values import DatasetValue
 
 
@@ -21,6 +23,8 @@ class Counts:
     ``cut``, ``dropped``, ``split`` and ``divided`` count source rows that were truncated, excluded,
     turned into one row per answer, or divided into ``pieces`` of their text; ``ended`` those that
     already end with an end token. ``first`` maps these names to the line of the first such row.
+    ``left_out`` counts source rows by what the chat template does to them (``left_out.WORDS``), and
+    ``ways`` says what to do about it.
     """
 
     rows: int = 0
@@ -33,16 +37,28 @@ class Counts:
     pieces: int = 0
     ended: int = 0
     first: dict[str, int] = field(default_factory=dict)
+    left_out: dict[str, int] = field(default_factory=dict)
+    ways: dict[str, str] = field(default_factory=dict)
 
     def note(self, what: str, line: int) -> None:
         """Count a row under ``cut``, ``dropped``, ``split``, ``divided`` or ``ended``."""
         setattr(self, what, getattr(self, what) + 1)
         self.first.setdefault(what, line)
 
+    def note_left_out(self, code: str, line: int) -> None:
+        """Count a row under what the chat template does to it."""
+        self.left_out[code] = self.left_out.get(code, 0) + 1
+        self.first.setdefault(code, line)
+
     def __add__(self, other: Counts) -> Counts:
-        names = (f.name for f in fields(self) if f.name != "first")
+        names = (f.name for f in fields(self) if f.type == "int")
         sums = {n: getattr(self, n) + getattr(other, n) for n in names}
-        return Counts(**sums, first={**other.first, **self.first})
+        return Counts(
+            **sums,
+            first={**other.first, **self.first},
+            left_out=dict(Counter(self.left_out) + Counter(other.left_out)),
+            ways={**other.ways, **self.ways},
+        )
 
 
 def refuse_empty(
@@ -119,11 +135,17 @@ def tell(
             "renders earlier answers differently.",
             level="info",
         )
-    if both.ended:
-        one = both.ended == 1
+    for code, count in both.left_out.items():
+        severity, one, many = WORDS[code]
+        words = (one if count == 1 else many).format(n=count).removesuffix(".")
         context.notice(
-            f"{'1 row already ends' if one else f'{both.ended} rows already end'} an answer or a text with "
-            f"an end token; no second one is added. The first is line {both.first['ended']}.",
+            f"{words}; the first is line {both.first[code]}.", both.ways.get(code, ""), severity
+        )
+    if both.ended:
+        single = both.ended == 1
+        context.notice(
+            f"{'1 row already ends' if single else f'{both.ended} rows already end'} an answer or a text "
+            f"with an end token; no second one is added. The first is line {both.first['ended']}.",
             level="info",
         )
     if plain_template:

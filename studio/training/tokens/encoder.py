@@ -31,6 +31,7 @@ from studio.training.tokens.labels import Encoded, encoded, span_of_tokens, toke
 from studio.training.tokens.masks import IGNORED, Rendered, UnprovableMask, render_row, talks_of
 from studio.training.tokens.pieces import pieces_of
 from studio.training.tokens.spans import Conversation
+from studio.training.tokens.ways_out import way_out, way_round
 from studio.values import DatasetValue
 
 __all__ = ["IGNORED", "Encoded", "Encoder", "Tokenized", "load_tokenizer", "tokenize_dataset"]
@@ -246,6 +247,11 @@ def _batches(
     for index, (row, parts) in enumerate(_rendered_rows(encoder, rows)):
         if len(parts) > 1:
             counts.note("split", row["line"])
+        for code in dict.fromkeys(c for p in parts for c in p.left_out):
+            counts.note_left_out(code, row["line"])
+            if code not in counts.ways:
+                found = way_out(encoder.tokenizer, row, encoder.train_on, code)
+                counts.ways[code] = found.text
         if written_end(encoder.tokenizer, row):
             counts.note("ended", row["line"])
         texts += parts
@@ -283,21 +289,24 @@ def rendered(
     try:
         return render_row(encoder.tokenizer, row, encoder.train_on, talk)
     except TemplateRefused as error:
+        way = way_round(encoder.tokenizer, row, encoder.train_on, str(error))
         raise StudioError(
-            f"the chat template rejects {place}: {error}.",
+            f"the chat template rejects {place}: {str(error).rstrip('.!')}.",
             title="The chat template rejects a row",
-            hint="Change that row, or choose another chat template on the Train node.",
+            hint=way.text,
             code="template_refused",
+            field="chat_template",
             **where,
         ) from error
     except UnprovableMask as error:
+        way = way_round(encoder.tokenizer, row, encoder.train_on, str(error), unprovable=True)
         raise StudioError(
             f"the chat template of this model does not show which tokens of {place} belong to "
-            "the answer, because it changes earlier text.",
+            f"the answer, because {error}.",
             title="The answers cannot be located",
-            hint="Set “Train on” to All tokens, or use a model with a simpler chat template.",
+            hint=way.text,
             code="unstable_template",
-            field="train_on",
+            field="chat_template" if way.template else "train_on",
             **where,
         ) from error
 

@@ -7,8 +7,8 @@ searches the text for marker strings. A position that cannot be proven is ``None
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from studio.chat_templates.chats import Chat, marked_spans
@@ -16,6 +16,7 @@ from studio.chat_templates.render import TemplateFailed
 from studio.training.tokens.chat import (
     Message,
     TemplateRefused,
+    as_taken,
     chat_template,
     refused,
     render,
@@ -30,41 +31,57 @@ _PROBES = ("QxA", "ZyB")
 """Two contents that differ in their first and last character; the text is not searched for them."""
 _CHARACTERS_AHEAD = 20_000_000
 """Texts are rendered ahead only for conversations below this size, to limit memory."""
-_THOUGHTS_END = re.compile(
-    r"</(?:think|thinking|thought|seed:think)>|\[/THINK\]|<\|END_THINKING\|>"
+_TAGS = r"(?:think|thinking|thought|seed:think)"
+THOUGHTS_END = re.compile(rf"</{_TAGS}>|\[/THINK\]|<\|END_THINKING\|>")
+EMPTY_THOUGHT = re.compile(
+    rf"\s*(?:<{_TAGS}>|\[THINK\]|<\|START_THINKING\|>)?\s*(?:{THOUGHTS_END.pattern})"
 )
 _GENERATION = re.compile(r"\{%-?\s*generation\s*-?%\}")
 
 
 @dataclass(frozen=True)
 class Conversation:
-    """Messages in the form that chat templates take, and the tools offered to the model; ``ahead``
-    holds texts that were rendered in advance (see ``render_ahead``)."""
+    """Messages in the form that chat templates take, the tools offered to the model, and further
+    variables of the template; ``ahead`` holds texts that were rendered in advance (see
+    ``render_ahead``). ``marked`` is the same conversation with ``marks`` (see ``left_out``)."""
 
     tokenizer: Any
     messages: Sequence[Message]
     tools: Any = None
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
     ahead: dict[Wanted, str | TemplateRefused] = field(default_factory=dict)
+    marked: Conversation | None = None
+    marks: Mapping[str, tuple[str, int]] = field(default_factory=dict)
 
     def text(self, count: int | None = None, *, ask: bool = False) -> str:
         """The first ``count`` messages as text, by default all; raises ``TemplateRefused``."""
         count = len(self.messages) if count is None else count
         found = self.ahead.get((count, ask))
         if found is None:
-            return render(self.tokenizer, self.messages[:count], ask=ask, tools=self.tools)
+            return render(
+                self.tokenizer,
+                self.messages[:count],
+                ask=ask,
+                tools=self.tools,
+                kwargs=self.kwargs,
+            )
         if isinstance(found, TemplateRefused):
             raise found
         return found
 
     def first(self, count: int) -> Conversation:
         """The first ``count`` messages as a conversation."""
-        return Conversation(self.tokenizer, self.messages[:count], self.tools, self.ahead)
+        return replace(self, messages=self.messages[:count])
+
+    def with_messages(self, messages: Sequence[Message]) -> Conversation:
+        """Other messages with the same tools and variables."""
+        return replace(self, messages=messages, ahead={}, marked=None)
 
 
 def render_ahead(talks: Sequence[tuple[Conversation, Sequence[Wanted]]]) -> None:
     """Render texts of many conversations with one tokenizer in few requests to the helper process;
     one request per text takes five times as long."""
-    chats = [Chat(talk.messages, talk.tools, wanted) for talk, wanted in talks]
+    chats = [Chat(talk.messages, talk.tools, wanted, talk.kwargs) for talk, wanted in talks]
     several = [n for n, chat in enumerate(chats) if chat.size <= _CHARACTERS_AHEAD]
     if not several:
         return
@@ -120,12 +137,39 @@ def _without_thoughts(talk: Conversation, before: int, keys: Sequence[str]) -> C
             message.pop("reasoning_content", None)
             if "content" in keys and message.get("tool_calls"):
                 message["content"] = ""
-    return Conversation(talk.tokenizer, messages, talk.tools)
+    return talk.with_messages(messages)
 
 
 def after_thoughts(content: str) -> str:
     """What follows the thoughts that are written into an answer; all of it where there are none."""
-    return _THOUGHTS_END.split(content)[-1].strip()
+    return THOUGHTS_END.split(content)[-1].strip()
+
+
+def call_span(talk: Conversation, index: int, full_text: str) -> Span | None:
+    """The span of a tool call in ``full_text`` where the generation prompt goes on with what a call
+    does not begin with: DeepSeek asks with “<think>”, and writes calls right after the header.
+
+    Proof: the header is what the template writes before two different answers, and both the
+    generation prompt and the call begin with it.
+    """
+    if not talk.messages[index].get("tool_calls"):
+        return None
+    before, head = talk.text(index), talk.text(index, ask=True)
+    upto = talk.text(index + 1)
+    others = [
+        talk.with_messages([*talk.messages[:index], {"role": "assistant", "content": probe}])
+        for probe in _PROBES
+    ]
+    render_ahead([(other, [(index + 1, False)]) for other in others])
+    try:
+        first, second = (other.text() for other in others)
+    except TemplateRefused:
+        return None
+    start = _shared(first, second)
+    header = first[len(before) : start]
+    begin_alike = all(t.startswith(before + header) for t in (first, head, upto))
+    proven = header and begin_alike and full_text.startswith(upto) and len(upto) > start
+    return (start, len(upto)) if proven else None
 
 
 def message_span(talk: Conversation, index: int, full_text: str) -> Span | None:
@@ -185,8 +229,8 @@ def turn_start(talk: Conversation) -> int:
     for before in ([first, other], [system]):
         try:
             alone = talk.text(1)
-            earlier = Conversation(talk.tokenizer, before, talk.tools).text()
-            later = Conversation(talk.tokenizer, [*before, first], talk.tools).text()
+            earlier = talk.with_messages(before).text()
+            later = talk.with_messages([*before, first]).text()
         except TemplateRefused:
             continue
         turn = later[len(earlier) :]
@@ -205,7 +249,7 @@ def _shared(first: str, second: str) -> int:
 def _with_content(talk: Conversation, index: int, content: str) -> Conversation:
     messages = [dict(m) for m in talk.messages]
     messages[index]["content"] = content
-    return Conversation(talk.tokenizer, messages, talk.tools)
+    return talk.with_messages(messages)
 
 
 def marks_answers(tokenizer: Any) -> bool:
@@ -217,7 +261,8 @@ def generation_spans(talk: Conversation) -> tuple[Span, ...] | None:
     """The spans that the template marks with ``{% generation %}``, if any."""
     if not marks_answers(talk.tokenizer):
         return None
-    chat = Chat(talk.messages, talk.tools, [(len(talk.messages), False)])
+    chat = Chat(talk.messages, talk.tools, [(len(talk.messages), False)], talk.kwargs)
+    chat = as_taken(talk.tokenizer, chat)
     try:
         marked = marked_spans(chat_template(talk.tokenizer, talk.tools), chat)
     except TemplateFailed as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -85,6 +86,37 @@ def test_text_beside_other_content_is_not_taken_for_plain_text(columns: tuple[st
     row = {c: f"some {c}" for c in columns}
     found = detect([SourceRow(1, row, 0)], FORMATS)
     assert found[0][0].id != "text" or found[0][1].confidence == 0
+
+
+@pytest.mark.parametrize(
+    "mark",
+    [
+        "<image>",
+        "<|image|>",
+        "<video>",
+        "<audio>",
+        "<image_1>",
+        "<|image_pad|>",
+        "<|vision_start|>",
+    ],
+)
+@pytest.mark.parametrize("format_id", ["messages", "prompt_completion"])
+def test_a_mark_for_an_image_is_refused_by_name(mark: str, format_id: str) -> None:
+    text = f"{mark}\nWhat is this?"
+    row: dict[str, Any] = {"prompt": text, "completion": "A cat."}
+    if format_id == "messages":
+        row = {"messages": [{"role": "user", "content": text}, CHAT[1]]}
+    with pytest.raises(StudioError, match=re.escape(f"has the mark “{mark}”")):
+        read(row, format_id)
+    assert texts(text)[1:-1] in texts(read(row, format_id, ignored=[mark])[1])
+
+
+@pytest.mark.parametrize(
+    "text", ["<image><url>a.png</url></image>", "a <video> tag: <video></video>", "x <imagine>"]
+)
+def test_markup_is_not_a_mark_for_an_image(text: str) -> None:
+    row = {"messages": [{"role": "user", "content": text}, CHAT[1]]}
+    assert read(row, "messages")[1]["messages"][0]["content"] == text
 
 
 def test_an_empty_column_setting_ignores_the_column() -> None:

@@ -21,7 +21,7 @@ TOOL = {"name": "weather", "description": "d", "parameters": {"type": "object", 
 CALL = {"name": "weather", "arguments": {"city": "Oslo"}}
 
 
-def said(role: str, content: str, **more: Any) -> dict[str, Any]:
+def said(role: str, content: Any, **more: Any) -> dict[str, Any]:
     return {"role": role, "content": content, **more}
 
 
@@ -266,6 +266,97 @@ def test_an_export_of_claude() -> None:
     assert read(row) == ("chat_export", {"messages": [ASKED, REPLIED]}, ())
     row["chat_messages"][0]["attachments"] = [{"file_name": "a.txt", "extracted_content": "..."}]
     assert read(row)[2] == ("chat_messages[].attachments",)
+
+
+WEATHER = {"type": "function", "function": {"name": "weather", "arguments": {"city": "Oslo"}}}
+
+
+def test_tool_blocks_of_anthropic() -> None:
+    messages = [
+        said("user", "Weather?"),
+        said(
+            "assistant",
+            [
+                {"type": "thinking", "thinking": "I need the tool."},
+                {"type": "text", "text": "Let me look."},
+                {"type": "tool_use", "id": "t1", "name": "weather", "input": {"city": "Oslo"}},
+            ],
+        ),
+        said(
+            "user",
+            [
+                {
+                    "type": "tool_result",
+                    "tool_use_id": "t1",
+                    "content": [{"type": "text", "text": "rain"}],
+                },
+                {"type": "text", "text": "So?"},
+            ],
+        ),
+        said("assistant", "It rains."),
+    ]
+    tool = {"name": "weather", "input_schema": {"type": "object"}}
+    _, canonical, unused = read({"messages": messages, "tools": [tool]})
+    assert unused == ()
+    assert canonical["messages"] == [
+        said("user", "Weather?"),
+        said(
+            "assistant",
+            "Let me look.",
+            reasoning_content="I need the tool.",
+            tool_calls=[{**WEATHER, "id": "t1"}],
+        ),
+        said("tool", "rain", tool_call_id="t1"),
+        said("user", "So?"),
+        said("assistant", "It rains."),
+    ]
+    assert canonical["tools"] == [
+        {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}
+    ]
+
+
+def test_tool_items_of_openai() -> None:
+    messages = [
+        {"type": "message", **said("user", [{"type": "input_text", "text": "Weather?"}])},
+        {"type": "reasoning", "summary": [{"type": "summary_text", "text": "Two tools."}]},
+        {
+            "type": "function_call",
+            "call_id": "a",
+            "name": "weather",
+            "arguments": '{"city": "Oslo"}',
+        },
+        {"type": "function_call", "call_id": "b", "name": "time", "arguments": "{}"},
+        {"type": "function_call_output", "call_id": "a", "output": "rain"},
+        {"type": "function_call_output", "call_id": "b", "output": "noon"},
+        {"type": "message", **said("assistant", [{"type": "output_text", "text": "It rains."}])},
+    ]
+    _, canonical, unused = read({"messages": messages})
+    assert unused == ()
+    time = {"type": "function", "function": {"name": "time", "arguments": {}}, "id": "b"}
+    assert canonical["messages"] == [
+        said("user", "Weather?"),
+        said(
+            "assistant",
+            "",
+            reasoning_content="Two tools.",
+            tool_calls=[{**WEATHER, "id": "a"}, time],
+        ),
+        said("tool", "rain", tool_call_id="a"),
+        said("tool", "noon", tool_call_id="b"),
+        said("assistant", "It rains."),
+    ]
+
+
+@pytest.mark.parametrize(
+    "turns",
+    [
+        [{"role": "user", "parts": [{"text": "Q"}]}, {"role": "model", "parts": [{"text": "A"}]}],
+        [{"speaker": "human", "text": "Q"}, {"speaker": "bot", "text": "A"}],
+        [{"sender": "user", "content": "Q"}, {"sender": "assistant", "content": "A"}],
+    ],
+)
+def test_other_keys_of_messages(turns: list[dict[str, Any]]) -> None:
+    assert read({"messages": turns})[1:] == ({"messages": [ASKED, REPLIED]}, ())
 
 
 @pytest.mark.parametrize(

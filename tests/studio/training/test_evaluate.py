@@ -190,3 +190,5 @@ def test_an_answer_as_the_template_teaches_it_is_right(tmp_path: Path) -> None:
     assert (question.shown, question.expected) == ("q", "cat")
     asked = [question] * 3
     assert exact_match(["<think></think>cat", " Cat\n", "<think></think>dog"], asked) == 2 / 3
+    thoughtful = ["<think>\nIt meows.\n</think>\n\ncat", "Cat", "<think>cat</think>dog"]
+    assert exact_match(thoughtful, asked) == 2 / 3

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
+from studio.data.reading.splits import NoSuchPart, files_of
 from studio.data.window import open_window
 from studio.errors import StudioError
 from studio.graph.node_type import CheckContext
 from studio.graph.registry import load_registry
 from studio.node_settings.dataset import DatasetSettings
 from studio.nodes.dataset import check
-from studio.training.fetch.hub_files import NoSuchPart, files_of
 from tests.studio.training.hub_server import COMMIT, serve_hub
 from tests.studio.training.steps import Recorder
 from tests.studio.training.test_rows import prepared, sentences
@@ -126,6 +126,48 @@ def test_what_is_not_there_is_told(
     assert (error.code, error.field) == (code, field)
     assert words in error.sentence
     assert error.hint
+
+
+def test_validation_files_of_the_hub_are_used_and_test_files_are_not_fetched(
+    tmp_path: Path, hub: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from studio.training.data.by_number import WindowRows
+
+    CARD["configs"][0]["data_files"].append({"split": "validation", "path": "checked/*.jsonl"})
+    write(tmp_path / "served" / "checked" / "v.jsonl", 4, "v")
+    try:
+        with hub() as endpoint:
+            monkeypatch.setenv("HF_ENDPOINT", endpoint)
+            recorder = Recorder()
+            value = prepared(tmp_path, recorder, source="hub:someone/rows")
+            share = prepared(tmp_path, step="two", source="hub:someone/rows", split_mode="share")
+    finally:
+        CARD["configs"][0]["data_files"].pop()
+    assert (value.train_rows, value.validation_rows) == (10, 4)
+    assert (share.train_rows, share.validation_rows) == (9, 1)
+    told = sentences(recorder)
+    assert any("v.jsonl for validation (4 rows)" in s for s in told)
+    assert any(s.startswith("1 file is excluded") and "test split" in s for s in told)
+    assert not list((tmp_path / "hub-cache").rglob("test.jsonl"))
+    settings = DatasetSettings(source="hub:someone/rows")  # from here on nobody answers any more
+    with open_window(settings, tmp_path, load_registry().variants["format"]) as window:
+        shown = WindowRows("Dataset", window)
+        splits = [item.split for item in shown.rows(1, shown.count)]
+    assert splits == ["train"] * 10 + ["validation"] * 4
+    context = CheckContext("data", "Dataset", tmp_path, variants=load_registry().variants)
+    assert [p.code for p in check(settings, context)] == ["split_by_name", "test_left_out"]
+
+
+def test_what_an_earlier_version_downloaded_is_used_without_a_network(
+    tmp_path: Path, hub: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with hub() as endpoint:
+        monkeypatch.setenv("HF_ENDPOINT", endpoint)
+        prepared(tmp_path, source="hub:someone/rows:train")
+    recorder = Recorder()
+    value = prepared(tmp_path, recorder, step="two", source="hub:someone/rows")
+    assert value.train_rows + value.validation_rows == 10
+    assert any("Hub cannot be reached" in s for s in sentences(recorder))
 
 
 def test_no_network_and_nothing_kept(

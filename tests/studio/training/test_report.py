@@ -74,6 +74,7 @@ def report_on(
     max_length: int = LENGTH,
     longest_taken: int | None = None,
     long_text: str = "cut",
+    tokenizer: Any = None,
     **dataset: Any,
 ) -> DataReport:
     """The report of a file under these settings of the Dataset node."""
@@ -90,7 +91,7 @@ def report_on(
     )
     with open_window(settings, path.parent, load_registry().variants["format"]) as window:
         rows = WindowRows("Dataset", window)
-        encoder = Encoder(make_tiny_tokenizer(), max_length, long_text=long_text)
+        encoder = Encoder(tokenizer or make_tiny_tokenizer(), max_length, long_text=long_text)
         maker = ReportMaker(request, rows, encoder, RowIndex(rows.count), longest_taken)
         *_, last = (said for said in maker.run() if said is not None)
     assert last[0] == "result"

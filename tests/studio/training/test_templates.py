@@ -152,4 +152,7 @@ def test_a_prompt_that_starts_the_thoughts_is_refused(tmp_path: Path) -> None:
     tokenizer.chat_template = THINKS_FIRST
     with pytest.raises(StudioError) as caught:
         tokenized(tmp_path, [{"messages": messages("u:a", "a:b")}], tokenizer, Recorder())
-    assert (caught.value.code, caught.value.field) == ("unstable_template", "train_on")
+    assert (caught.value.code, caught.value.field) == ("unstable_template", "chat_template")
+    assert "asks for an answer with" in caught.value.sentence
+    assert caught.value.hint is not None
+    assert "Choose the chat template “" in caught.value.hint

@@ -17,7 +17,9 @@ from ui.inspector.editors.base import FieldContext
 from ui.inspector.editors.plain import LineEditor
 from ui.style.widgets import IconButton
 
-_DATA_FILTER = "Data (*.jsonl *.json *.csv *.parquet);;All files (*)"
+_DATA_FILTER = (
+    "Data (*.jsonl *.json *.csv *.tsv *.parquet *.xlsx *.sqlite *.txt *.md *.gz);;All files (*)"
+)
 
 
 class PathEditor(LineEditor):
