@@ -115,12 +115,13 @@ class FormatBox(QWidget):
         own = settings.get("format_settings")
         named = own if isinstance(own, Mapping) else {}
         columns = [str(c) for c in found["columns"]]
-        if list(bound) != list(self._combos):
+        shown = [n for n, c in bound.items() if c is not None or n in named or specs[n].min_length]
+        if shown != list(self._combos):
             self._clear()
-            for name in bound:
+            for name in shown:
                 self._add_column(specs[name])
-        for name, column in bound.items():
-            self._fill(self._combos[name], columns, column, named.get(name), specs[name])
+        for name in shown:
+            self._fill(self._combos[name], columns, bound[name], named.get(name), specs[name])
         roles = {name: specs[name].meta.label for name in bound}
         self.left_over.show_left_over(found["left_over"], found["refused"], columns, roles)
 

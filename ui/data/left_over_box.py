@@ -6,22 +6,21 @@ It shows the ``left_over`` columns of a preview, and edits nothing.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from PySide6.QtCore import Qt, Signal
 from PySide6.QtWidgets import QComboBox, QGridLayout, QLabel, QPushButton, QVBoxLayout, QWidget
 
-from studio.errors import Problem
-from ui.inspector.problem_label import ProblemLabel
 from ui.style import icons, theme
-from ui.style.widgets import TextLabel, clear, icon_side
+from ui.style.widgets import ErrorLabel, MutedLabel, TextLabel, clear, icon_side
 
 _SHOWN = 20
 _TIP = Qt.ItemDataRole.ToolTipRole
 REASONS: Mapping[str, tuple[str, str]] = {
     "unused": ("Not used", "It is not used for training."),
-    "refused": ("Not used: refused", "Rows with content in it are refused."),
+    "refused": ("Refused", "Rows with content in it are refused."),
     "ignored": ("Ignored", "It is one of the ignored columns of this node."),
     "declined": ("Ignored", "The setting that would use it is “not used”."),
     "split": ("Split", "It decides which rows are held out for validation."),
@@ -31,6 +30,8 @@ REASONS: Mapping[str, tuple[str, str]] = {
     "empty": ("Empty", "It holds nothing in the first rows."),
 }
 """Word and explanation for each reason, the order in which they are shown."""
+_BREAK = re.compile(r"(?<=[_.\-/\]])|(?<=[a-z])(?=[A-Z])")
+"""Where a long name may continue on the next line."""
 _LAST = ("template", "repeated", "bookkeeping", "empty")
 _SIGNS = {"unused": ("triangle-alert", "warning"), "refused": ("circle-alert", "danger")}
 
@@ -55,7 +56,7 @@ class LeftOverBox(QWidget):
         self._structure: Any = None
         self._all = False
         self._rows: dict[str, _Row] = {}
-        self.title = TextLabel("Other columns", self)
+        title = TextLabel("Other columns", self)
         self._grid = QGridLayout()
         self._grid.setHorizontalSpacing(8)
         self._grid.setVerticalSpacing(5)
@@ -67,7 +68,7 @@ class LeftOverBox(QWidget):
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 4, 0, 0)
         column.setSpacing(6)
-        column.addWidget(self.title)
+        column.addWidget(title)
         column.addLayout(self._grid)
         column.addWidget(self.more, 0, Qt.AlignmentFlag.AlignLeft)
         theme.changed.connect(self._paint)
@@ -110,7 +111,8 @@ class LeftOverBox(QWidget):
 
     def _add(self, name: str) -> None:
         at = self._grid.rowCount()
-        label = TextLabel(name, self)
+        label = TextLabel(_BREAK.sub("\u200b", name), self)
+        label.setAccessibleName(name)
         label.setToolTip(name)
         use = QComboBox(self)
         use.setObjectName(f"left-over:{name}")
@@ -123,8 +125,10 @@ class LeftOverBox(QWidget):
         error = self._refused.get(name)
         if error is not None:
             sentence = str(error["sentence"])
-            problem = Problem(sentence[:1].upper() + sentence[1:], hint=str(error["hint"]))
-            self._grid.addWidget(ProblemLabel(problem, self), at + 1, 0, 1, 3)
+            shown = ErrorLabel(sentence[:1].upper() + sentence[1:], self)
+            shown.setObjectName("column-error")
+            self._grid.addWidget(shown, at + 1, 1, 1, 2)
+            self._grid.addWidget(MutedLabel(str(error["hint"]), self), at + 2, 1, 1, 2)
 
     def _fill(self, use: QComboBox, name: str, reason: str) -> None:
         word, explanation = REASONS[reason]

@@ -154,14 +154,14 @@ def test_content_that_refuses_rows_is_an_error_beside_its_column(
     page = session.tabs.page(ROWS)
     qtbot.waitUntil(lambda: bool(uses(page)))
     assert uses(page) == {
-        "images": "Not used: refused",
-        "videos": "Not used: refused",
+        "images": "Refused",
+        "videos": "Refused",
         "messages[].mood": "Not used",
         "id": "Bookkeeping",
         "prompt": "Repeated",
     }
     box = page.box.left_over
-    errors = [w.text() for w in box.findChildren(QLabel, "problem") if w.isVisible()]
+    errors = [w.text() for w in box.findChildren(QLabel, "column-error") if w.isVisible()]
     assert [e.partition(" has ")[2] for e in errors] == [
         "images in “images”, which this program cannot train on.",
         "videos in “videos”, which this program cannot train on.",
@@ -174,13 +174,13 @@ def test_content_that_refuses_rows_is_an_error_beside_its_column(
         QTest.keyClicks(listed, "Ign")
         assert written in settings(session)["ignored_columns"]
         qtbot.waitUntil(lambda n=name: uses(page)[n] == "Ignored")
-    assert not [w for w in box.findChildren(QLabel, "problem") if w.isVisible()]
+    assert not [w for w in box.findChildren(QLabel, "column-error") if w.isVisible()]
     assert problems(session) == []
     assert combo(page, "left-over:messages[].mood").count() == 2  # a key cannot get a role
     for _ in range(3):
         session.document.undo()
     assert "ignored_columns" not in settings(session)
-    qtbot.waitUntil(lambda: uses(page)["images"] == "Not used: refused")
+    qtbot.waitUntil(lambda: uses(page)["images"] == "Refused")
 
 
 def test_a_column_can_lose_its_role(open_session: OpenSession, qtbot: QtBot) -> None:
