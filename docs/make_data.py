@@ -23,6 +23,8 @@ from studio import chat_templates  # noqa: E402
 from studio.data.canonical import to_arrow  # noqa: E402
 from studio.data.check import UNSURE, first_rows, options_of, quick_check  # noqa: E402
 from studio.data.detect import format_of  # noqa: E402
+from studio.data.full_check import check_rows  # noqa: E402
+from studio.data.used_rows import completed  # noqa: E402
 from studio.errors import StudioError  # noqa: E402
 from studio.graph.node_type import CheckContext  # noqa: E402
 from studio.graph.registry import Registry, load_registry  # noqa: E402
@@ -158,7 +160,10 @@ EXAMPLES: dict[str, tuple[Example, ...]] = {
         ),
         Example("Choices", [{"question": "Two and two?", "choices": ["three", "four"], "answer": 1}]),
         Example("An object as the answer", [{"prompt": "Extract: one pen", "completion": {"item": "pen", "count": 1}}]),
-        Example("A text and its label", [{"text": "Lovely!", "label": "positive"}]),
+        Example(
+            "A text and its label",
+            [{"text": "Lovely!", "label": "positive"}, {"text": "Dull.", "label": "negative"}],
+        ),
     ),
     "Pairs of texts": (
         Example("Document and summary", [{"document": "A long text about ships.", "summary": "Ships."}]),
@@ -229,6 +234,7 @@ def _outcome(path: Path, settings: dict[str, Any], registry: Registry) -> Iterat
     dataset = DatasetSettings(source=str(path), **settings)
     rows = first_rows(path, options_of(dataset))
     chosen = format_of(dataset, path, rows, registry.variants["format"])
+    chosen = completed(chosen, dataset, [path], [])
     canonical = chosen.convert(rows[0], path)
     asked = chosen.confidence < UNSURE
     reason = chosen.reason or "the format that was chosen"
@@ -238,6 +244,10 @@ def _outcome(path: Path, settings: dict[str, Any], registry: Registry) -> Iterat
         if problem.code != "unsure_format":
             yield ""
             yield f"**Warning**: {problem.sentence.partition(': ')[2]} {problem.hint or ''}".rstrip()
+    for problem in check_rows(dataset, path.parent, registry.variants["format"]).problems:
+        if not problem.blocks:  # an example of one row is too short for a split
+            yield ""
+            yield f"**Warning**: {problem.sentence} {problem.hint or ''}".rstrip()
     yield ""
     yield "```text"
     yield from _token_view(canonical)

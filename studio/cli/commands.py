@@ -20,10 +20,13 @@ from studio.graph.project import load_project
 from studio.graph.registry import Registry, load_registry
 from studio.runs.folder import RunFolder, find_run
 from studio.runs.plan import compile_plan
+from studio.runs.row_check import check_all_rows
 from studio.runs.watch import Watch
 from studio.system import paths
 from studio.system.settings import AppSettings, load_settings
 
+CHECK_S = 10.0
+"""How long ``check`` reads data at most."""
 EXIT_CODES = {"completed": 0, "failed": 1, "interrupted": 1, "stopped": 3, "suspended": 3}
 
 
@@ -41,10 +44,12 @@ def run(options: argparse.Namespace) -> int:
 
 
 def check(options: argparse.Namespace) -> int:
-    """Print the problems of a project; 2 if one of them blocks a run."""
+    """Read the data, and print the problems of a project; 2 if one of them blocks a run."""
     registry = _registry()
     graph = with_changes(load_project(options.file), options.changes, registry)
-    compiled = compile_plan(graph, registry, options.file.resolve().parent)
+    place = options.file.resolve().parent
+    check_all_rows(graph, registry, place, CHECK_S)
+    compiled = compile_plan(graph, registry, place)
     _tell_problems(compiled.problems, options.file, options.json)
     if compiled.plan is None:
         return 2

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from studio.chat_templates.render import is_hasty
 from studio.data.detect import AUTO, UNUSED, UNUSED_HINT, Chosen, format_of
+from studio.data.reading.archive import archive_of, stat_of
 from studio.data.reading.reader import check_file, read_rows
 from studio.data.reading.source import Note, ReadOptions, SourceRow, bad_file
 from studio.data.sources import Sources, describe_sources, sources_of
@@ -117,7 +118,7 @@ def detected_format(
         return settings.format
     try:
         path = next(iter(sources_of(settings, project_dir).train))
-        key = (AUTO, _stamp(path), settings.model_dump_json())
+        key = (AUTO, stamp_of(path), settings.model_dump_json())
         rows = first_rows(path, options_of(settings), strict=False)
         return _kept(
             key, variants, lambda: FirstRows(format_of(settings, path, rows, variants))
@@ -145,7 +146,7 @@ def check_first_rows(
     skips = settings.on_bad_rows == "skip"
     key = (
         settings.model_dump_json(),
-        _stamp(path),
+        stamp_of(path),
         known and repr((known.variant.id, known.settings)),
     )
     rows = first_rows(path, options_of(settings), strict=not skips)
@@ -188,14 +189,14 @@ def _kept(
     return found
 
 
-def _stamp(path: Path) -> Hashable:
+def stamp_of(path: Path) -> Hashable:
     """A stamp that changes with the file.
 
     It is taken before the rows are read: rows that are newer than their stamp are only read once
     more.
     """
     try:
-        stat = path.stat()
+        stat = (archive_of(path) or path).stat()
     except (OSError, ValueError):
         return None  # an invalid name, or no file: reported when rows are read
     return str(path), stat.st_mtime_ns, stat.st_ctime_ns, stat.st_size, stat.st_ino
@@ -226,15 +227,15 @@ def _looked_at(
     path: Path, options: ReadOptions
 ) -> tuple[list[SourceRow] | StudioError, tuple[Note, ...]]:
     check_file(path, options)
-    stat = path.stat()
-    return _first_rows(path, options, stat.st_mtime_ns, stat.st_size)
+    stat = stat_of(path)
+    return _first_rows(path, options, stat.changed_ns, stat.size)
 
 
 @lru_cache(maxsize=64)
 def _first_rows(
     path: Path, options: ReadOptions, changed_ns: int, size: int
 ) -> tuple[list[SourceRow] | StudioError, tuple[Note, ...]]:
-    del changed_ns, size  # part of the cache key, so that a changed file is read again
+    del changed_ns  # part of the cache key, so that a changed file is read again
     notes: list[str] = []
     options = replace(options, note=notes.append)
     rows: list[SourceRow] | StudioError
@@ -242,7 +243,7 @@ def _first_rows(
         rows = list(read_rows(path, options, quick=True, strict=False))
     except StudioError as error:
         rows = error
-    if rows == [] and path.stat().st_size < 256 * 1024:
+    if rows == [] and size < 256 * 1024:
         rows = bad_file(path, "contains no rows", "Choose a file that contains rows.", "no_rows")
     found = (n for n in dict.fromkeys(notes) if isinstance(n, Note) and n.code)
     return rows, tuple(found)

@@ -50,7 +50,7 @@ class Chosen:
     """A format with its settings; ``reason`` says why it was detected, and is empty if it was chosen.
 
     ``also_used`` are columns that other settings use, ``ignored`` (normalized) those that the user
-    does not want to use.
+    does not want to use. ``remark`` says what was found in all rows and is used for each of them.
     """
 
     variant: Variant
@@ -59,6 +59,7 @@ class Chosen:
     confidence: float = 1.0
     also_used: frozenset[str] = frozenset()
     ignored: frozenset[str] = frozenset()
+    remark: str = ""
 
     def convert(self, row: SourceRow, path: Path) -> Canonical:
         """The canonical row; raises ``StudioError`` with file, line and column."""

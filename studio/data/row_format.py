@@ -65,7 +65,9 @@ class RowFormat:
     them. ``convert(row, settings)`` returns the canonical row or raises ``RowError``. ``columns``
     maps each setting that names a column to other names that are also accepted; ``used`` returns
     the columns that other settings (templates) use. ``unused(row, settings)`` names what the format
-    leaves out inside the columns that it uses, such as a key of a message.
+    leaves out inside the columns that it uses, such as a key of a message. ``complete(rows, settings)``
+    is asked once, before rows are converted: it returns the settings with what has to be found in all
+    rows, such as the labels, and a sentence about it.
     """
 
     detect: Callable[[Sequence[str], Sequence[Row]], Detection]
@@ -73,6 +75,7 @@ class RowFormat:
     columns: Mapping[str, Sequence[str]] = field(default_factory=dict)
     used: Callable[[Any], Iterable[str]] = lambda settings: ()
     unused: Callable[[Row, Any], Iterable[str]] = lambda row, settings: ()
+    complete: Callable[[Iterable[Row], Any], tuple[Any, str]] | None = None
 
 
 class RowError(Exception):

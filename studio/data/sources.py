@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from studio.data.reading import walk
+from studio.data.reading.archive import archive_of
 from studio.data.reading.folder import Found, Remark, find_files, is_hub, parts_of
 from studio.data.reading.hub import Fetched, fetched_before, hub_source
 from studio.errors import StudioError
 from studio.graph.node_type import Fact
-from studio.graph.schema import fields_of
-from studio.node_settings.dataset import AUTOMATIC, DatasetSettings
+from studio.graph.schema import Settings, fields_of
+from studio.node_settings.dataset import AUTOMATIC, DatasetSettings, keeps_validation
 from studio.system.number_text import percent
 
 _HELD_APART = Path("validation")
@@ -134,13 +135,15 @@ def dataset_files(settings: DatasetSettings, project_dir: Path) -> Iterator[Path
     except (StudioError, OSError, ValueError):
         return
     own_file = settings.split_mode == "file"
+    train = dict.fromkeys(archive_of(p) or p for p in sources.train)
+    validation = dict.fromkeys(archive_of(p) or p for p in sources.validation)
     if not is_hub(settings.source):
-        yield from sources.train
-        if sources.validation and not own_file:
+        yield from train
+        if validation and not own_file:
             yield _HELD_APART  # a file that changes sides changes the result
-            yield from sources.validation
+            yield from validation
     if own_file and not is_hub(settings.validation_source):
-        yield from sources.validation
+        yield from validation
 
 
 def _found(settings: DatasetSettings, project_dir: Path, downloads: bool) -> tuple[Found, int]:
@@ -234,6 +237,16 @@ def _without_split(found: Found) -> Iterator[Remark]:
         "the folder has training files and other splits, and the name says none of them",
         "Rename what you need so that it begins with train or validation.",
     )
+
+
+def holds_out(settings: Settings, project_dir: Path) -> bool:
+    """Whether a Dataset node has validation rows, as far as settings and names of files tell."""
+    if keeps_validation(settings) or not isinstance(settings, DatasetSettings):
+        return keeps_validation(settings)
+    try:
+        return bool(sources_of(settings, project_dir, downloads=True).validation)
+    except (StudioError, OSError, ValueError):
+        return False
 
 
 def facts_of_sources(settings: DatasetSettings, project_dir: Path) -> Iterator[Fact]:

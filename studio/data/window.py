@@ -16,13 +16,15 @@ from pathlib import Path
 from studio.data.check import first_rows, options_of
 from studio.data.detect import Chosen, format_of
 from studio.data.reading import spool
+from studio.data.reading.archive import local_file
 from studio.data.reading.conversations import Conversations, columns_of
-from studio.data.reading.file_types import kind_of_name
+from studio.data.reading.file_types import BINARY, kind_of_name
 from studio.data.reading.index import FileIndex, index_of
 from studio.data.reading.input import Input, open_seekable
 from studio.data.reading.reader import check_file, kind_of, read_rows, reader_of
 from studio.data.reading.source import ReadOptions, SourceRow, lost_row
 from studio.data.sources import Sources, describe_sources, sources_of
+from studio.data.used_rows import completed
 from studio.errors import StudioError
 from studio.graph.node_type import Variant
 from studio.node_settings.dataset import DatasetSettings
@@ -47,6 +49,7 @@ class SourceWindow:
         self._options = options_of(self.settings)
         self._indexes: list[FileIndex | StudioError] = []
         self._open: OrderedDict[Path, tuple[Input, ExitStack]] = OrderedDict()
+        self._copies = ExitStack()
 
     def __enter__(self) -> SourceWindow:
         return self
@@ -60,6 +63,7 @@ class SourceWindow:
             stack.close()
         self._open.clear()
         self._indexes.clear()
+        self._copies.close()
 
     def count(self) -> int:
         """The number of rows, including bad ones."""
@@ -75,14 +79,14 @@ class SourceWindow:
         return any(isinstance(self._index(i), StudioError) for i in range(len(self.files)))
 
     def remarks(self, *, numbers: bool) -> list[str]:
-        """What the names of the files decide, and which files are left out; with ``numbers`` of
-        rows, for which all files are read."""
+        """What the names of the files decide, which files are left out, and what the format has found in
+        all rows; with ``numbers`` of rows, for which all files are read."""
         sides = (0, 0, 0)
         if numbers and (self.sources.by_name or self.sources.test):
             own = self.own_count()
             sides = own, self.count() - own, count_test_rows(self.sources, self.chosen)
         found = (*describe_sources(self.sources, *sides), *self.sources.remarks)
-        return [remark.sentence for remark in found]
+        return [*(remark.sentence for remark in found), *filter(None, [self.chosen.remark])]
 
     def rows(self, first: int, last: int) -> list[SourceRow]:
         """The rows from number ``first`` to ``last``, inclusive, as far as they exist."""
@@ -124,7 +128,9 @@ class SourceWindow:
     def _make(self, path: Path) -> FileIndex | StudioError:
         try:
             check_file(path, self._options)
-            index = index_of(path, kind_of(path, self._options), self._options, self._opened)
+            kind = kind_of(path, self._options)
+            file = self._local(path) if kind in BINARY else path
+            index = index_of(path, kind, self._options, self._opened, file)
             first = next(iter(index.rows(0, 1)), None)
             columns = columns_of(path, first, self._options) if first is not None else None
             if columns is None:
@@ -133,6 +139,10 @@ class SourceWindow:
             return Conversations(path, columns, islice(rows, index.count()))
         except StudioError as error:
             return error
+
+    def _local(self, path: Path) -> Path:
+        """A file that libraries can open: a copy, kept until ``close``, of a member of an archive."""
+        return self._copies.enter_context(local_file(path))
 
     def _opened(self, path: Path) -> Input:
         if path not in self._open:
@@ -161,6 +171,7 @@ def open_window(
     first = sources.train[0]
     rows = _all_rows(first, options_of(settings))
     chosen = format_of(settings, first, rows, variants)
+    chosen = completed(chosen, sources.settings, sources.train, sources.validation)
     return SourceWindow(sources, chosen)
 
 

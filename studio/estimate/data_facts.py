@@ -71,7 +71,7 @@ def read_data_facts(path: Path) -> DataFacts | None:
         return None
 
 
-@lru_cache(maxsize=32)
+@lru_cache(maxsize=128)
 def _facts(path: Path, stamp: int, size: int) -> DataFacts | None:
     del stamp
     with path.open("rb") as file:

@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
 
+from studio.errors import StudioError
 from studio.estimate.data_facts import DataFacts, in_pieces, read_data_facts
 from studio.estimate.job import Facts, Job
 from studio.node_settings.dataset import DatasetSettings
+
+if TYPE_CHECKING:
+    from studio.data.sources import Sources
+
+_FILES_READ = 16
 
 
 def rows_of(job: Job, facts: Facts) -> tuple[DataFacts | None, list[str]]:
@@ -15,11 +23,12 @@ def rows_of(job: Job, facts: Facts) -> tuple[DataFacts | None, list[str]]:
         return facts.data, []
     each = []
     for settings in job.datasets:
-        found = _facts(str(settings.source), job)
-        if found is None:
+        sources = _files(settings, job)
+        found = _facts(sources.train) if sources is not None else None
+        if sources is None or found is None:
             return None, ["Row lengths are unknown; the maximum length is assumed for all rows."]
         count = min(found.rows, settings.limit) if settings.limit else found.rows
-        held_out, kept_apart = _validation(settings, count, job)
+        held_out, kept_apart = _validation(sources, count)
         rest = replace(found, rows=count - held_out, validation=held_out + kept_apart)
         split = job.train.long_text == "split"
         each.append(in_pieces(rest, job.train.max_length) if split else rest)
@@ -42,21 +51,45 @@ def sources_of(job: Job) -> tuple[str, ...]:
     return tuple(sorted(str(source_path(name, job.project_dir)) for name in named if name))
 
 
-def _facts(source: str, job: Job) -> DataFacts | None:
-    from studio.data.sources import source_path
+def _files(settings: DatasetSettings, job: Job) -> Sources | None:
+    """The files for training and validation; ``None`` while they have an error."""
+    from studio.data.sources import sources_of
 
-    source = source.strip()
-    return read_data_facts(source_path(source, job.project_dir)) if source else None
+    try:
+        return sources_of(settings, job.project_dir, downloads=True)
+    except (StudioError, OSError, ValueError):
+        return None
 
 
-def _validation(settings: DatasetSettings, count: int, job: Job) -> tuple[int, int]:
-    """Rows held out of ``count`` for validation, and those that lie in a file of their own. The
+def _facts(files: tuple[Path, ...]) -> DataFacts | None:
+    """Facts of all files together; of many, the first ones stand for the rest."""
+    read = [read_data_facts(path) for path in files[:_FILES_READ]]
+    known = [facts for facts in read if facts is not None]
+    if not known or len(known) < len(read):
+        return None
+    if len(files) == 1:
+        return known[0]
+    rows = sum(f.rows for f in known)
+    mean = sum(f.rows * f.mean for f in known) / max(1, rows)
+    labels = sum(f.rows * f.mean * f.labels for f in known) / max(1.0, rows * mean)
+    return DataFacts(
+        round(rows * len(files) / len(known)),
+        mean,
+        max(f.longest for f in known),
+        labels,
+        texts=tuple(n for f in known for n in f.texts) if all(f.texts for f in known) else (),
+    )
+
+
+def _validation(sources: Sources, count: int) -> tuple[int, int]:
+    """Rows held out of ``count`` for validation, and those that lie in files of their own. The
     effect of a split column is unknown without reading all rows: none is assumed."""
-    if settings.split_mode in ("fraction", "share", "group"):
+    settings = sources.settings
+    if settings.split_mode in ("fraction", "group"):
         return round(count * settings.validation_fraction), 0
     if settings.split_mode == "count":
         return min(settings.validation_count, max(0, count - 1)), 0
     if settings.split_mode == "file":
-        found = _facts(str(settings.validation_source), job)
+        found = _facts(sources.validation)
         return 0, found.rows if found is not None else 0
     return 0, 0

@@ -43,7 +43,7 @@ class CheckContext:
     the node at the other end, so that e.g. an exporter can see whether an adapter or a model is
     wired to it; ``upstream`` gives the same for every node before this one, by node id.
     ``input_types`` names the type that each connected input carries, and ``used_outputs`` the
-    output ports that somebody takes.
+    output ports that somebody takes. ``all_rows``: what an earlier check of all rows found counts.
     """
 
     node: str
@@ -54,6 +54,7 @@ class CheckContext:
     variants: Mapping[str, Mapping[str, Variant]] = field(default_factory=dict)
     input_types: Mapping[str, str] = field(default_factory=dict)
     used_outputs: frozenset[str] = frozenset()
+    all_rows: bool = True
 
     def problem(self, sentence: str, field: str | None = None, **more: Any) -> Problem:
         """A Problem on this node; the sentence is prefixed with the node's title."""

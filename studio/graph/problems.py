@@ -28,8 +28,13 @@ def settings_of(node: Node, node_type: NodeType[Settings]) -> Settings | None:
         return None
 
 
-def find_problems(graph: Graph, registry: Registry, project_dir: Path) -> list[Problem]:
-    """All Problems: first those of the entire graph, then those of the nodes in drawing order."""
+def find_problems(
+    graph: Graph, registry: Registry, project_dir: Path, *, all_rows: bool = True
+) -> list[Problem]:
+    """All Problems: first those of the entire graph, then those of the nodes in drawing order.
+
+    ``all_rows`` includes what an earlier check of all rows has found (``studio.data.full_check``).
+    """
     found = _graph_problems(graph, registry)
     parsed = {n.id: _parsed(n, registry) for n in graph.nodes}
     for node in graph.nodes:
@@ -39,7 +44,7 @@ def find_problems(graph: Graph, registry: Registry, project_dir: Path) -> list[P
             continue
         found += _setting_problems(node, node_type, registry)
         found += _port_problems(graph, node, node_type, registry)
-        found += _own_problems(graph, node, node_type, registry, project_dir, parsed)
+        found += _own_problems(graph, node, node_type, registry, project_dir, parsed, all_rows)
     return found
 
 
@@ -154,6 +159,7 @@ def _own_problems(
     registry: Registry,
     project_dir: Path,
     parsed: Mapping[str, tuple[str, Settings | None]],
+    all_rows: bool,
 ) -> list[Problem]:
     settings = parsed[node.id][1]
     if settings is None:
@@ -173,6 +179,7 @@ def _own_problems(
         registry.variants,
         _input_types(graph, node, registry),
         frozenset(w.source_port for w in graph.wires if w.source == node.id),
+        all_rows,
     )
     try:
         return list(node_type.check(settings, context))

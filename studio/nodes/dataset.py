@@ -23,17 +23,24 @@ def files(settings: DatasetSettings, project_dir: Path) -> Iterable[Path]:
 
 
 def check(settings: DatasetSettings, context: CheckContext) -> Iterable[Problem]:
-    """Quick look at the files: chosen, there, not empty, of a known kind."""
+    """Quick look at the files (chosen, there, not empty, of a known kind), and what a check of all rows
+    has found."""
     from studio.data.check import quick_check
+    from studio.data.full_check import kept_problems
 
-    return quick_check(settings, context)
+    found = list(quick_check(settings, context))
+    yield from found
+    if context.all_rows and not any(p.blocks for p in found):
+        yield from kept_problems(settings, context)
 
 
 def facts(settings: DatasetSettings, project_dir: Path) -> Iterable[Fact]:
-    """What the names of the files decide."""
+    """What the names of the files decide, and how many rows were checked if not all were."""
+    from studio.data.full_check import kept_facts
     from studio.data.sources import facts_of_sources
 
-    return facts_of_sources(settings, project_dir)
+    yield from facts_of_sources(settings, project_dir)
+    yield from kept_facts(settings, project_dir)
 
 
 def run(
@@ -49,7 +56,7 @@ def run(
 NODE = NodeType(
     id="dataset",
     title="Dataset",
-    version=4,
+    version=3,
     category="Data",
     icon="database",
     help="Training examples. Each row becomes one example.",

@@ -9,7 +9,6 @@ from studio import chat_templates
 from studio.errors import Problem
 from studio.graph.node_type import CheckContext, NodeType
 from studio.graph.ports import ADAPTED_MODEL, ADAPTER, DATASET, MODEL, input_, output
-from studio.node_settings.dataset import keeps_validation
 from studio.node_settings.train import TrainSettings
 from studio.preview.report_cache import kept_problems
 from studio.variants.lora_method import rate_text
@@ -24,8 +23,10 @@ def check(settings: TrainSettings, context: CheckContext) -> Iterable[Problem]:
     yield from check_rate(settings, context)
     yield from kept_problems(settings, context)
     yield from check_data(settings, context)
+    from studio.data.sources import holds_out
+
     data = [s for t, s in context.upstream.values() if t == "dataset" and s]
-    if data and not any(keeps_validation(s) for s in data):
+    if data and not any(holds_out(s, context.project_dir) for s in data):
         yield from _without_validation(settings, context)
     if settings.max_steps and settings.save_steps > settings.max_steps:
         yield context.problem(

@@ -116,10 +116,12 @@ def plan_from_json(data: Any, name: str = "plan.json") -> Plan:
         ) from error
 
 
-def compile_plan(graph: Graph, registry: Registry, project_dir: Path) -> Compiled:
-    """All nodes of the graph as steps, or the Problems that prevent a run."""
+def compile_plan(
+    graph: Graph, registry: Registry, project_dir: Path, *, all_rows: bool = True
+) -> Compiled:
+    """All nodes of the graph as steps, or the Problems that prevent a run; see ``find_problems``."""
     project_dir = project_dir.resolve()
-    problems = find_problems(graph, registry, project_dir)
+    problems = find_problems(graph, registry, project_dir, all_rows=all_rows)
     if any(p.blocks for p in problems):
         return Compiled(None, tuple(problems))
     steps: dict[str, Step] = {}

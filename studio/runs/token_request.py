@@ -88,7 +88,7 @@ def token_request(
         return None, tuple(problems)
     if data is None or base is None:
         return None, (*problems, _no_base(node, registry))
-    compiled = compile_plan(_part(readable, makers), registry, project_dir)
+    compiled = compile_plan(_part(readable, makers), registry, project_dir, all_rows=False)
     if compiled.plan is None:
         return None, compiled.problems
     plan = _as_set(compiled.plan, graph)
@@ -109,7 +109,7 @@ def _problems(
     graph: Graph, registry: Registry, project_dir: Path, needed: Collection[str]
 ) -> list[Problem]:
     """The Problems of these nodes, except those that the rows help to solve."""
-    found = find_problems(graph, registry, project_dir)
+    found = find_problems(graph, registry, project_dir, all_rows=False)
     return [p for p in found if (p.node is None or p.node in needed) and p.code not in _OF_ROWS]
 
 

@@ -89,7 +89,7 @@ TABLE = [
         "not_messages",
         ("not contain an object in message 1",),
     ),
-    Bad("text-messages", "messages", {"messages": ["a", "b"]}, "not_messages", ("message 1",)),
+    Bad("text-messages", "messages", {"messages": ["a", 1]}, "not_messages", ("message 1",)),
     Bad(
         "null-content",
         "messages",
@@ -332,11 +332,11 @@ TABLE = [
         {"chat_template": False},
     ),
     Bad(
-        "other-case",
+        "other-name",
         "prompt_completion",
-        {"Prompt": "a", "completion": "b"},
+        {"Prompts": "a", "completion": "b"},
         "missing_column",
-        ("“prompt”", "Prompt, completion"),
+        ("“prompt”", "Prompts, completion"),
     ),
     Bad(
         "half",

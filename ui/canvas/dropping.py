@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QMimeData, QPointF
 
+from studio.data.reading.archive import is_archive
 from studio.data.reading.file_types import kind_of_name
 from studio.data.reading.folder import holds_data, parts_of
 from studio.graph.document import Document
@@ -53,7 +54,7 @@ def is_data(path: Path) -> bool:
     """Whether a path is a file or folder of examples."""
     if path.is_dir():
         return _model_in(path) is None and holds_data(path)
-    return kind_of_name(path) is not None
+    return kind_of_name(path) is not None or is_archive(path)
 
 
 def dataset_for(paths: Sequence[Path], document: Document) -> DroppedNode:

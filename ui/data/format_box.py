@@ -16,6 +16,7 @@ from studio.graph.registry import Registry
 from studio.graph.schema import FieldSpec, fields_of
 from studio.system.number_text import percent
 from ui.data.left_over_box import LeftOverBox
+from ui.inspector.editors.choices import narrow, widen_popup
 from ui.style.widgets import MutedLabel, TextLabel, clear
 
 AUTO = "auto"
@@ -131,13 +132,14 @@ class FormatBox(QWidget):
         combo = QComboBox(self)
         combo.setObjectName(f"column:{spec.name}")
         combo.setAccessibleName(f"Column for {spec.meta.label}")
-        combo.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+        narrow(combo)
         combo.activated.connect(
             lambda _=0, c=combo, name=spec.name: self.column_chosen.emit((name, c.currentData()))
         )
         row = len(self._combos)
-        self._grid.addWidget(label, row, 0)
-        self._grid.addWidget(combo, row, 1)
+        for at, widget in enumerate((label, combo)):
+            self._grid.addWidget(widget, row, at)
+            widget.show()
         self._combos[spec.name] = combo
 
     def _fill(
@@ -153,6 +155,7 @@ class FormatBox(QWidget):
             combo.addItem(DECLINED, "")
         if own and bound is None:
             combo.addItem(f"{own} (not found)", str(own))
+        widen_popup(combo)
         shown = own if bound is None else bound
         combo.setCurrentIndex(max(0, combo.findData(shown)) if own is not None else 0)
 

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from PySide6.QtCore import Qt, Signal
 from PySide6.QtWidgets import QComboBox, QGridLayout, QLabel, QPushButton, QVBoxLayout, QWidget
 
+from ui.inspector.editors.choices import narrow, widen_popup
 from ui.style import icons, theme
 from ui.style.widgets import ErrorLabel, MutedLabel, TextLabel, clear, icon_side
 
@@ -117,11 +118,12 @@ class LeftOverBox(QWidget):
         use = QComboBox(self)
         use.setObjectName(f"left-over:{name}")
         use.setAccessibleName(f"Use of {name}")
-        use.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+        narrow(use)
         use.activated.connect(lambda _=0, name=name, use=use: self._chosen(name, use))
         row = self._rows[name] = _Row(QLabel(self), use)
         for column, widget in enumerate((row.sign, label, use)):
             self._grid.addWidget(widget, at, column)
+            widget.show()
         error = self._refused.get(name)
         if error is not None:
             sentence = str(error["sentence"])
@@ -144,6 +146,7 @@ class LeftOverBox(QWidget):
             for setting, label in self._roles.items():
                 use.addItem(f"Use as {label[:1].lower()}{label[1:]}", setting)
         use.setEnabled(use.count() > 1)
+        widen_popup(use)
 
     def _chosen(self, name: str, use: QComboBox) -> None:
         chosen = use.currentData()

@@ -104,6 +104,7 @@ class NodeForm(QWidget):
     def set_problems(self, problems: Sequence[Problem]) -> None:
         """The Problems of this node, as the last check of the graph found them."""
         self._problems = tuple(p for p in problems if p.node == self.node_id)
+        self._facts.show_facts(facts_of(self.node, self._node_type, self._document.project_dir))
         self._show_problems()
 
     def set_read_only(self, read_only: bool) -> None:

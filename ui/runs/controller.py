@@ -20,6 +20,7 @@ from studio.runs.folder import RunFolder, list_runs
 from studio.runs.plan import Compiled, compile_plan
 from studio.system.settings import AppSettings
 from ui.runs.follower import RunFollower
+from workers.row_check import check_before_run
 from workers.run_thread import Mode, RunThread
 from workers.task import Task, run_task
 
@@ -121,9 +122,12 @@ class RunController(QObject):
         graph, registry = self._document.graph, self._registry
         folder = self._document.project_dir
         self._compiled_graph = graph
-        self._task = run_task(
-            lambda: compile_plan(graph, registry, folder), self._compiled, self._not_compiled
-        )
+
+        def prepare() -> Compiled:
+            check_before_run(graph, registry, folder)
+            return compile_plan(graph, registry, folder)
+
+        self._task = run_task(prepare, self._compiled, self._not_compiled)
         self.changed.emit()
 
     def _compiled(self, compiled: Compiled) -> None:

@@ -36,6 +36,7 @@ from ui.window.problems import ProblemGuide, ProblemWatch
 from ui.window.project_controller import ProjectController
 from ui.window.run_display import RunDisplay
 from ui.window.window_store import WindowStore
+from workers.row_check import RowCheck
 
 
 class Session(QObject):
@@ -55,6 +56,7 @@ class Session(QObject):
         self.project = ProjectController(document, registry, preferences, store, window)
         self.runs = RunController(document, registry, lambda: preferences.values, self)
         self.problems = ProblemWatch(document, registry, self)
+        self.row_check = RowCheck(registry, self)
         self.guide = ProblemGuide(window, self.problems, document)
         self.data = DataController(document, registry, lambda: preferences.values.runs_dir(), self)
         self.tabs = DataTabs(self.data)
@@ -108,6 +110,8 @@ class Session(QObject):
         self.tabs.show_wide(bool(self.store.narrow_px()))
         self.tabs.widen_wanted.connect(self._widen)
         self.data.report_done.connect(self.problems.check)
+        self.problems.changed.connect(self._check_rows)
+        self.row_check.checked.connect(self.problems.check)
         self.data.message.connect(window.status.tell)
         window.inspector.problem_activated.connect(self.guide.go_to)
         window.inspector.node_activated.connect(self._node_activated)
@@ -160,6 +164,10 @@ class Session(QObject):
     def _document_changed(self) -> None:
         self.window.setWindowModified(self.document.dirty)
         self.window.own["save"].setEnabled(self.document.dirty or self.document.path is None)
+
+    @Slot()
+    def _check_rows(self) -> None:
+        self.row_check.look(self.document.graph, self.document.project_dir)
 
     @Slot()
     def _project_saved(self) -> None:
@@ -305,6 +313,7 @@ class Session(QObject):
         self.store.save_layout(self.window)
         self._stop_listening()
         self.problems.close()
+        self.row_check.cancel()
         self.window.hide()  # ending the helper process may take a second
         self.data.close()
         self.training.close()

@@ -6,7 +6,8 @@ settings, because a number alone carries no meaning.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import Any
 
 from pydantic import field_validator
@@ -24,6 +25,7 @@ from studio.data.row_format import (
     column,
     judged,
     kind_of,
+    optional_column,
     text,
 )
 from studio.graph.node_type import Variant
@@ -32,6 +34,7 @@ from studio.graph.schema import Settings, setting
 _TEXT = ("sentence", "content", "review", "tweet", "document", "comment", "title")
 _LABEL = ("label_text", "labels", "category", "class", "intent", "sentiment", "emotion")
 _ENOUGH = 10
+_MOST_LISTED, _LONGEST_LIST = 100, 2000
 COLUMNS = {"text_column": _TEXT, "label_column": _LABEL}
 
 
@@ -67,9 +70,9 @@ class ClassificationSettings(Settings):
     template: str = setting(
         "Which label fits this text? Answer with the label only.\nLabels: {labels}\n\n{text}",
         "Question",
-        "Prompt for the model. {text} is replaced by the text of the row, {labels} "
-        "by the label names separated by commas. Without label names, lines with "
-        "{labels} are omitted.",
+        "Prompt for the model. {text} is replaced by the text of the row, {labels} by the label names "
+        "separated by commas: those above, otherwise those that occur in the data, at most 100. Lines "
+        "with {labels} are omitted if there are none, or more.",
         widget="multiline",
         min_length=1,
         max_length=4000,
@@ -91,6 +94,42 @@ class ClassificationSettings(Settings):
         if any(not n for n in names) or len(set(names)) < len(names):
             raise ValueError("Label names must be unique and not empty.")
         return names
+
+
+class _Listed(ClassificationSettings):
+    """The settings with the labels that occur in the data."""
+
+    occurring: tuple[str, ...] = ()
+
+
+def complete(
+    rows: Iterable[Row], settings: ClassificationSettings
+) -> tuple[ClassificationSettings, str]:
+    """The settings with the labels of all rows, so that each question can list them."""
+    if settings.label_names or "{labels}" not in settings.template:
+        return settings, ""
+    found: set[str] = set()
+    for row in rows:
+        name = optional_column(row, settings, "label_column", _LABEL)
+        value = row[name] if name else None
+        if isinstance(value, ClassNumber):
+            return settings, ""  # the file names its labels
+        if name is None:
+            continue
+        with suppress(RowError):
+            found.add(_label(value, name, ()))
+        if len(found) > _MOST_LISTED:
+            break
+    names = tuple(sorted(found, key=lambda label: (label.casefold(), label)))
+    if not names:
+        return settings, ""
+    if len(names) > _MOST_LISTED or sum(map(len, names)) > _LONGEST_LIST:
+        return settings, (
+            "The questions list no labels: the data has too many. Write those to list into “Label names”."
+        )
+    shown = ", ".join(names[:10]) + (" …" if len(names) > 10 else "")
+    listed = _Listed(**settings.model_dump(), occurring=names)
+    return listed, f"The questions list the {len(names)} labels that occur in the data: {shown}."
 
 
 def detect(columns: Sequence[str], rows: Sequence[Row]) -> Detection:
@@ -126,7 +165,7 @@ def convert(row: Row, settings: ClassificationSettings) -> Canonical:
     known = value.names if isinstance(value, ClassNumber) else ()
     names = settings.label_names or known
     said = _label(value, label, names)
-    shown = ", ".join(names)
+    shown = ", ".join(names or getattr(settings, "occurring", ()))
     kept = [li for li in settings.template.split("\n") if shown or "{labels}" not in li]
     head, *rest = "\n".join(kept).replace("{labels}", shown).split("{text}")
     question = text(row, name).join([head, *rest])
@@ -198,5 +237,5 @@ VARIANT = Variant(
     help="A text and its label. Each row becomes a question that lists the labels, "
     "answered with the label name.",
     settings=ClassificationSettings,
-    payload=RowFormat(detect, convert, COLUMNS),
+    payload=RowFormat(detect, convert, COLUMNS, complete=complete),
 )

@@ -6,20 +6,24 @@ that unpack to an implausible size are refused.
 
 from __future__ import annotations
 
+import hashlib
+import io
 import os
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Iterator, Sequence
+import zlib
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import IO
 
 from studio.data.reading.source import bad_file, unreadable
 
 SUFFIX = ".zip"
+HASHED_AT_ONCE = 1 << 20
 LARGEST_RATIO = 200
 """A larger file of more than ``ALWAYS_ALLOWED`` bytes is taken for a decompression bomb."""
 ALWAYS_ALLOWED = 100_000_000
@@ -34,10 +38,15 @@ class Stat:
     size: int
 
 
+def is_archive(path: Path) -> bool:
+    """Whether a path has the suffix of an archive."""
+    return path.suffix.lower() == SUFFIX
+
+
 def archive_of(path: Path) -> Path | None:
     """The archive that a path leads into, or ``None`` for an ordinary path."""
     for parent in path.parents:
-        if parent.suffix.lower() == SUFFIX and parent.is_file():
+        if is_archive(parent) and parent.is_file():
             return parent
     return None
 
@@ -54,7 +63,9 @@ def members_of(archive: Path) -> Sequence[Path]:
 
 
 def stat_of(path: Path) -> Stat:
-    """Size and time of a file or member; raises ``OSError``."""
+    """Size and time of a file or member; raises ``OSError``, or ``StudioError`` for an archive that
+    cannot be read.
+    """
     archive = archive_of(path)
     if archive is None:
         found = path.stat()
@@ -62,19 +73,45 @@ def stat_of(path: Path) -> Stat:
     return Stat(archive.stat().st_mtime_ns, _info(archive, path).file_size)
 
 
-def open_file(path: Path) -> BinaryIO:
-    """A file or member, opened for reading; of a member as a stream without ``seek`` at low cost."""
+def open_file(path: Path) -> io.BufferedReader:
+    """A file or member, opened for reading."""
     archive = archive_of(path)
     if archive is None:
         return path.open("rb")
-    packed = zipfile.ZipFile(archive)
+    info = _info(archive, path)
     try:
-        member = packed.open(_info(archive, path))
+        with zipfile.ZipFile(archive) as packed:
+            member = packed.open(info)  # keeps the archive open
     except (NotImplementedError, RuntimeError, zipfile.BadZipFile) as error:
-        packed.close()
         raise _unreadable_member(path, error) from error
-    packed.close()  # the member keeps the file open
-    return cast(BinaryIO, member)
+    return io.BufferedReader(_Member(path, member), HASHED_AT_ONCE)  # type: ignore[arg-type]
+
+
+class _Member(io.RawIOBase):
+    """The data of a member; damage is an error that names the member."""
+
+    def __init__(self, path: Path, file: IO[bytes]) -> None:
+        self._path, self._file = path, file
+        self._place = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: bytearray) -> int:  # type: ignore[override]
+        try:
+            data = self._file.read(len(buffer))
+        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+            raise _unreadable_member(self._path, error) from error
+        buffer[: len(data)] = data
+        self._place += len(data)
+        return len(data)
+
+    def tell(self) -> int:
+        return self._place
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
 
 
 @contextmanager
@@ -91,11 +128,39 @@ def copy_to(path: Path, folder: Path) -> Path:
     """Copy a member into a folder."""
     copy = folder / path.name
     with open_file(path) as member, copy.open("wb") as target:
-        try:
-            shutil.copyfileobj(member, target, 1 << 20)
-        except (zipfile.BadZipFile, EOFError) as error:
-            raise _unreadable_member(path, error) from error
+        shutil.copyfileobj(member, target, HASHED_AT_ONCE)
     return copy
+
+
+def refuse_absent(path: Path) -> None:
+    """Raise ``StudioError`` for a file that is missing, empty or cannot be opened."""
+    try:
+        if path.is_dir():
+            raise bad_file(path, "is a folder", "Choose one file in it.", "folder_not_file")
+        size = stat_of(path).size
+        with open_file(path):
+            pass
+    except (FileNotFoundError, ValueError) as error:  # ValueError: a NUL character in the name
+        raise bad_file(
+            path,
+            f"does not exist (looked in {path.parent})",
+            "Choose the file again.",
+            "missing_file",
+        ) from error
+    except OSError as error:
+        raise unreadable(path, error) from error
+    if size == 0:
+        raise bad_file(path, "is empty", "Choose a file that contains rows.", "empty_file")
+
+
+def sha256_of(path: Path, tick: Callable[[], None] = lambda: None) -> str:
+    """The sha256 of a file's content; ``tick`` is called for each block and may raise."""
+    digest = hashlib.sha256()
+    with open_file(path) as file:
+        while block := file.read(HASHED_AT_ONCE):
+            digest.update(block)
+            tick()
+    return digest.hexdigest()
 
 
 def refuse_bomb(path: Path, file: Path) -> None:
@@ -112,15 +177,19 @@ def refuse_bomb(path: Path, file: Path) -> None:
         return  # reported by the reader of the file
 
 
-def _refuse_bomb(path: Path, infos: Sequence[zipfile.ZipInfo], size: int) -> None:
-    unpacked = sum(info.file_size for info in infos)
+def refuse_ratio(path: Path, unpacked: int, size: int) -> None:
+    """Refuse a file of ``size`` bytes that unpacks to an implausible size."""
     if unpacked > ALWAYS_ALLOWED and unpacked > LARGEST_RATIO * size:
         raise bad_file(
             path,
-            f"would unpack to {unpacked / 1e9:,.1f} GB, {unpacked // max(size, 1):,} times its size",
+            f"unpacks to {unpacked / 1e9:,.1f} GB or more, {unpacked // max(size, 1):,} times its size",
             "Such files are made to fill the disk. If you trust it, unpack it first.",
             "zip_bomb",
         )
+
+
+def _refuse_bomb(path: Path, infos: Sequence[zipfile.ZipInfo], size: int) -> None:
+    refuse_ratio(path, sum(info.file_size for info in infos), size)
 
 
 def _directory(archive: Path) -> dict[str, zipfile.ZipInfo]:

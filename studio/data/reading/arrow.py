@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from studio.data.reading.archive import local_file
 from studio.data.reading.arrow_rows import ArrowRows
 from studio.data.reading.parquet import sound
 from studio.data.reading.source import ReadOptions, SourceRow, bad_file
@@ -23,10 +24,10 @@ _ROWS_AT_ONCE = 256
 
 def read_arrow(path: Path, options: ReadOptions) -> Iterator[SourceRow]:
     """The rows of the file; raises ``StudioError`` when it is damaged."""
-    size = path.stat().st_size
     number = 0
     rows: ArrowRows | None = None
-    with sound(path, "Arrow"), open_arrow(path) as source:
+    with local_file(path) as file, sound(path, "Arrow"), open_arrow(path, file) as source:
+        size = file.stat().st_size
         for batch in batches_in(source):
             if rows is None:
                 rows = ArrowRows(batch.schema)
@@ -40,11 +41,11 @@ def read_arrow(path: Path, options: ReadOptions) -> Iterator[SourceRow]:
 
 
 @contextmanager
-def open_arrow(path: Path) -> Iterator[Any]:
+def open_arrow(path: Path, local: Path) -> Iterator[Any]:
     """The opened file, read as a byte stream: mapped pages would count as our memory."""
     import pyarrow as pa
 
-    with path.open("rb") as file:
+    with local.open("rb") as file:
         head = file.read(6)
     if head.startswith(b"FEA1"):
         raise bad_file(
@@ -53,7 +54,7 @@ def open_arrow(path: Path) -> Iterator[Any]:
             "Convert it to Feather 2 or Parquet.",
             "old_feather",
         )
-    with pa.OSFile(str(path), "rb") as source:
+    with pa.OSFile(str(local), "rb") as source:
         yield source
 
 

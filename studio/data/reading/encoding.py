@@ -11,16 +11,20 @@ import gzip
 import io
 import re
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
+from studio.data.reading.archive import open_file, refuse_ratio, stat_of
 from studio.data.reading.source import Note, bad_file
 from studio.node_settings.dataset import ENCODINGS, Encoding
 
 SAVE_AS_UTF8 = "Save the file as UTF-8, or choose its encoding in the Dataset node."
 _HEAD = 1 << 16
+_BLOCK = 1 << 18
+_PIECE = 1 << 14
 _SEARCHED = 1 << 23  # bytes in which the first character beyond ASCII is looked for
 _LATIN = ("cp1252", "cp1250", "cp1254", "cp1257", "cp1258")
 _DETECTED = (
@@ -30,14 +34,16 @@ _DETECTED = (
 )
 _CODECS = {"euc_jis_2004": "euc_jp"}  # chardet's names for codecs of the settings
 _NEVER_IN_TEXT = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
-_GZIP = b"\x1f\x8b"
+Packed = Literal["", "gzip", "zstd"]
+_MARKS: Mapping[Packed, bytes] = {"gzip": b"\x1f\x8b", "zstd": b"\x28\xb5\x2f\xfd"}
+_NAMES: Mapping[str, Packed] = {".gz": "gzip", ".zst": "zstd"}
 
 
 @dataclass(frozen=True)
 class Detected:
     """``encoding`` is a codec, ``skip`` the bytes of its byte order mark; ``bare_cr``: lines end in \\r alone."""
 
-    packed: bool
+    packed: Packed
     encoding: str
     skip: int
     bare_cr: bool
@@ -51,36 +57,34 @@ class Detected:
 
 def detect_encoding(path: Path, encoding: str) -> Detected:
     """Compression and encoding of a file; raises ``StudioError`` for a file that is not text."""
-    stat = path.stat()
-    return _detected(path, encoding, stat.st_mtime_ns, stat.st_size)
+    stat = stat_of(path)
+    return _detected(path, encoding, stat.changed_ns, stat.size)
 
 
 @lru_cache(maxsize=64)
 def _detected(path: Path, encoding: str, changed_ns: int, size: int) -> Detected:
     del changed_ns, size  # a changed file is judged again
-    with path.open("rb") as file:
+    with open_file(path) as file:
         head = file.read(_HEAD)
-        packed = head.startswith(_GZIP)
-        named = path.suffix.lower() == ".gz"
-        if packed and not named:
-            raise bad_file(
-                path,
-                "is gzip-compressed, but its name does not end in .gz",
-                f"Rename it to {path.name}.gz, or decompress it first.",
-                "wrong_encoding",
-            )
-        notes = []
-        if named and not packed:
-            notes.append(
-                Note(
-                    f"{path.name} has the suffix .gz, but is not compressed; it was read as it is."
-                )
-            )
-        text = file
-        if packed:
-            file.seek(0)
-            text = cast(io.BufferedReader, gzip.GzipFile(fileobj=file, mode="rb"))
-            head = _read(text, _HEAD)
+    packed = next((kind for kind, mark in _MARKS.items() if head.startswith(mark)), "")
+    named = _NAMES.get(path.suffix.lower(), "")
+    if packed and packed != named:
+        suffix = next(suffix for suffix, kind in _NAMES.items() if kind == packed)
+        raise bad_file(
+            path,
+            f"is {packed}-compressed, but its name does not say so",
+            f"Rename it to {path.name}{suffix}, or unpack it first.",
+            "wrong_encoding",
+        )
+    notes = []
+    if named and not packed:
+        suffix = path.suffix.lower()
+        notes.append(
+            Note(f"{path.name} is called {suffix}, but is not compressed; it was read as it is.")
+        )
+    with open_file(path) as file:
+        text = unpacked(path, file, packed) if packed else file
+        head = _read(text, _HEAD)
         _refuse_archive(path, head)
         codec, skip, more = _codec(path, head, text, encoding)
     letters = head[skip:]
@@ -91,6 +95,42 @@ def _detected(path: Path, encoding: str, changed_ns: int, size: int) -> Detected
             Note(f"The lines of {path.name} end with a bare carriage return; this was accepted.")
         )
     return Detected(packed, codec, skip, bare_cr, (*notes, *more))
+
+
+def unpacked(path: Path, file: io.BufferedReader, packed: Packed) -> io.BufferedReader:
+    """The decompressed data of an opened file."""
+    stream: Any
+    if packed == "zstd":
+        import pyarrow as pa
+
+        stream = pa.CompressedInputStream(pa.PythonFile(file, "r"), "zstd")
+    else:
+        stream = gzip.GzipFile(fileobj=file, mode="rb")
+    raw = _Unpacked(path, stream, stat_of(path).size)
+    return io.BufferedReader(raw, _BLOCK)  # type: ignore[arg-type]
+
+
+class _Unpacked(io.RawIOBase):
+    """Decompressed data; data before a damaged part is returned before the error is raised."""
+
+    def __init__(self, path: Path, file: Any, size: int) -> None:
+        self._path, self._file, self._size = path, file, size
+        self._count = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: bytearray) -> int:  # type: ignore[override]
+        # A read that reaches damaged data may return nothing, so pieces are small.
+        data = self._file.read1(min(len(buffer), _PIECE))
+        buffer[: len(data)] = data
+        self._count += len(data)
+        refuse_ratio(self._path, self._count, self._size)
+        return len(data)
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
 
 
 def _read(file: io.BufferedReader, most: int) -> bytes:
@@ -114,7 +154,7 @@ def _refuse_archive(path: Path, head: bytes) -> None:
         b"7z\xbc\xaf": "a 7z archive",
         b"BZh": "bzip2-compressed",
         b"\xfd7zXZ": "xz-compressed",
-        b"\x28\xb5\x2f\xfd": "zstd-compressed",
+        b"\xd0\xcf\x11\xe0": "an old Excel file",
         b"%PDF": "a PDF document",
         b"SQLite format": "an SQLite database",
     }

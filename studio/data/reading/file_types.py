@@ -28,8 +28,9 @@ KINDS: Mapping[str, str] = {
     ".md": "text",
     ".markdown": "text",
 }
-"""Suffix -> file type. Files of text may be gzip-compressed and end in ``.gz``."""
+"""Suffix -> file type. Files of text may be compressed and end in ``.gz`` or ``.zst``."""
 
+PACKED = (".gz", ".zst")
 BINARY = frozenset({"parquet", "arrow", "sheet", "sqlite"})
 _NO_DATA = ("thumbs.db",)
 
@@ -38,6 +39,6 @@ def kind_of_name(path: Path) -> str | None:
     """The file type of a name, or ``None``."""
     if path.name.lower() in _NO_DATA:
         return None
-    packed = path.suffix.lower() == ".gz"
+    packed = path.suffix.lower() in PACKED
     kind = KINDS.get(Path(path.stem).suffix.lower() if packed else path.suffix.lower())
     return None if packed and kind in BINARY else kind

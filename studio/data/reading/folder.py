@@ -1,8 +1,8 @@
 """The files of a ``source`` setting by the side of the split that their names say: one file,
 several, a pattern, or a folder.
 
-Several are separated by “;” or line breaks. Files with rows are not opened; only a dataset card and
-the JSON files of ``save_to_disk`` are.
+Several are separated by “;” or line breaks. Files with rows are not opened; only a dataset card,
+the JSON files of ``save_to_disk`` and the list of files in a ZIP archive are read.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from studio.data.reading import walk
+from studio.data.reading.archive import archive_of, is_archive, members_of
 from studio.data.reading.card import card_configs
 from studio.data.reading.file_types import kind_of_name
 from studio.data.reading.source import bad_file, unreadable
@@ -116,7 +117,9 @@ def find_files(source: str, project_dir: Path, config: str = "", split: str = TR
     for part in parts:
         if os.path.isdir(part):
             found.append(_in_folder(part, config, split))
-        elif not _there(part) and glob.has_magic(str(part)):
+        elif is_archive(part) and part.is_file():
+            found.append(_in_archive(part, config, split))
+        elif not _there(part) and archive_of(part) is None and glob.has_magic(str(part)):
             found.append(_matching(part))
         else:
             found.append(Found((part,)))
@@ -175,6 +178,32 @@ def _matching(pattern: Path) -> Found:
 
 def _in_folder(folder: Path, config: str, split: str) -> Found:
     files, others = _data_files(folder)
+    return _by_side(folder, files, others, config, split)
+
+
+def _in_archive(archive: Path, config: str, split: str) -> Found:
+    """The data files of a ZIP archive, like those of a folder."""
+    members = [p for p in members_of(archive) if p.name not in BOOKKEEPING]
+    files = [p for p in members if kind_of_name(p)]
+    saved = {p.parent for p in members_of(archive) if p.name == _SAVED}
+    files = [p for p in files if p.parent not in saved or p.suffix == ".arrow"]
+    types = Counter(p.suffix.lower() for p in members if not kind_of_name(p))
+    others = [(s, n) for s, n in types.most_common() if not walk.describes(Path(f"a{s}"))]
+    if not files:
+        held = f" (it has {_kinds(others)})" if others else ""
+        raise bad_file(
+            archive,
+            f"is a ZIP archive without data files{held}",
+            "Choose an archive with files such as .jsonl, .csv or .parquet.",
+            "empty_folder",
+        )
+    return _by_side(archive, files, _other_types(archive, others), config, split)
+
+
+def _by_side(
+    folder: Path, files: list[Path], others: tuple[Remark, ...], config: str, split: str
+) -> Found:
+    """The files of a folder or archive by the side of the split that their names say."""
     try:
         if (folder / _SAVED_SPLITS).is_file():
             sides = by_split(_saved_splits(folder, files), split)

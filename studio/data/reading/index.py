@@ -25,7 +25,7 @@ from studio.data.reading.arrow import batches_in
 from studio.data.reading.arrow_rows import ArrowRows
 from studio.data.reading.input import Input
 from studio.data.reading.parquet import ROWS_AT_ONCE, damaged_row, sound
-from studio.data.reading.source import ReadOptions, SourceRow, broken_gzip, lost_row
+from studio.data.reading.source import ReadOptions, SourceRow, broken_packed, lost_row
 from studio.data.reading.sqlite import SqliteIndex
 from studio.errors import StudioError
 
@@ -45,14 +45,17 @@ class FileIndex(Protocol):
         """The rows from ``first`` up to ``last``, exclusive."""
 
 
-def index_of(path: Path, kind: str, options: ReadOptions, open_text: Open) -> FileIndex:
-    """The index for a file of this type; raises ``StudioError``."""
+def index_of(path: Path, kind: str, options: ReadOptions, open_text: Open, file: Path) -> FileIndex:
+    """The index for a file of this type; raises ``StudioError``.
+
+    ``file`` is where libraries open it: a copy, if ``path`` leads into an archive.
+    """
     if kind == "parquet":
-        return _Parquet(path)
+        return _Parquet(path, file)
     if kind == "arrow":
-        return _Arrow(path)
+        return _Arrow(path, file)
     if kind == "sqlite":
-        return SqliteIndex(path, options)
+        return SqliteIndex(path, options, file)
     if kind in _spool.KINDS:
         return _Spooled(path, kind, options, open_text)
     if kind == "jsonl":
@@ -137,7 +140,7 @@ class _Scanned:
     def _fail(self, error: Exception) -> None:
         if not isinstance(error, StudioError):
             line = self._before[-1] + 1 if self._before else 0
-            error = broken_gzip(self.path, line)
+            error = broken_packed(self.path, line)
         self._failure = lost_row(error, self.path, self._known + 1)
         self._known += 1
         self._ended = True
@@ -206,12 +209,12 @@ class _Spooled(_Lines):
 class _Parquet:
     """Parquet: row groups are located by the file's metadata, and read in small blocks."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, file: Path) -> None:
         from pyarrow import parquet
 
         self.path = path
         with sound(path, "Parquet"):
-            self._file = parquet.ParquetFile(path)
+            self._file = parquet.ParquetFile(file)
         self._rows = ArrowRows(self._file.schema_arrow)
         meta = self._file.metadata
         sizes = [meta.row_group(i).num_rows for i in range(meta.num_row_groups)]
@@ -264,7 +267,7 @@ class _Parquet:
 class _Arrow:
     """Arrow: batches up to the first damaged one."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, file: Path) -> None:
         import pyarrow as pa
 
         self.path = path
@@ -272,7 +275,7 @@ class _Arrow:
         batches: list[pa.RecordBatch] = []
         try:
             with sound(path, "Arrow"):
-                batches.extend(batches_in(pa.memory_map(str(path))))
+                batches.extend(batches_in(pa.memory_map(str(file))))
         except StudioError as error:
             if not batches:
                 raise

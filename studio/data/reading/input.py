@@ -7,7 +7,6 @@ that readers need not, and line numbers are those of the text.
 from __future__ import annotations
 
 import codecs
-import gzip
 import io
 import tempfile
 import zlib
@@ -17,8 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from studio.data.reading.encoding import SAVE_AS_UTF8, Detected, detect_encoding
-from studio.data.reading.source import ReadOptions, bad_file, broken_gzip
+from studio.data.reading.archive import archive_of, open_file
+from studio.data.reading.encoding import SAVE_AS_UTF8, Detected, detect_encoding, unpacked
+from studio.data.reading.source import ReadOptions, bad_file, broken_packed
 from studio.errors import StudioError
 
 LARGEST_LINE = 256 * 1024 * 1024
@@ -60,7 +60,7 @@ def open_seekable(path: Path, options: ReadOptions, stack: ExitStack) -> Input:
     Text that has to be decompressed or converted is written to an anonymous temporary file.
     """
     detected = detect_encoding(path, options.encoding)
-    if not detected.packed and not detected.recoded:
+    if not detected.packed and not detected.recoded and archive_of(path) is None:
         return _opened(path, detected, stack)
     copy = stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115
     damage: StudioError | None = None
@@ -69,11 +69,11 @@ def open_seekable(path: Path, options: ReadOptions, stack: ExitStack) -> Input:
             text = cast(io.BufferedReader, _opened(path, detected, own).file)
             while piece := text.read1(_PIECE):  # read would lose the data before the damage
                 copy.write(piece)
-        except (EOFError, zlib.error, gzip.BadGzipFile, StudioError) as error:
+        except (EOFError, zlib.error, OSError, StudioError) as error:
             lines = _complete_lines(copy)
             if not lines:
                 raise
-            damage = error if isinstance(error, StudioError) else broken_gzip(path, lines)
+            damage = error if isinstance(error, StudioError) else broken_packed(path, lines)
     copy.seek(0)
     return Input(path, copy, copy, plain=True, damage=damage)
 
@@ -92,33 +92,16 @@ def _complete_lines(copy: BinaryIO) -> int:
 
 
 def _opened(path: Path, detected: Detected, stack: ExitStack) -> Input:
-    disk = stack.enter_context(path.open("rb"))
-    file: io.BufferedReader = disk
+    disk = stack.enter_context(open_file(path))
+    file = disk
     if detected.packed:
-        unpacked = stack.enter_context(gzip.GzipFile(fileobj=disk, mode="rb"))
-        packed = _Unpacked(unpacked)
-        file = io.BufferedReader(packed, _BLOCK)  # type: ignore[arg-type]
+        file = stack.enter_context(unpacked(path, disk, detected.packed))
     file.read(detected.skip)
     if detected.recoded:
         recoded = _Recoded(path, file, detected)
         text = io.BufferedReader(recoded, _BLOCK)  # type: ignore[type-var]
         return Input(path, text, disk, plain=False)
     return Input(path, file, disk, plain=not detected.packed, base=detected.skip)
-
-
-class _Unpacked(io.RawIOBase):
-    """Gzip data; data before a damaged part is returned before the error is raised."""
-
-    def __init__(self, file: gzip.GzipFile) -> None:
-        self._file = file
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: bytearray) -> int:  # type: ignore[override]
-        data = self._file.read1(len(buffer))
-        buffer[: len(data)] = data
-        return len(data)
 
 
 class _Recoded(io.RawIOBase):

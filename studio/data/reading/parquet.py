@@ -6,9 +6,10 @@ Row groups are read one by one, so that damage only affects the rest of its grou
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from studio.data.reading.archive import local_file
 from studio.data.reading.arrow_rows import ArrowRows
 from studio.data.reading.source import ReadOptions, SourceRow, bad_file, bad_row
 from studio.errors import StudioError
@@ -20,10 +21,12 @@ def read_parquet(path: Path, options: ReadOptions) -> Iterator[SourceRow]:
     """The rows of the file; raises ``StudioError`` when its metadata is damaged."""
     from pyarrow import parquet
 
-    size, at_once = path.stat().st_size, 50 if options.limit is not None else ROWS_AT_ONCE
-    with sound(path, "Parquet"):
-        file = parquet.ParquetFile(path)
-    with file:
+    at_once = 50 if options.limit is not None else ROWS_AT_ONCE
+    with ExitStack() as stack:
+        local = stack.enter_context(local_file(path))
+        size = local.stat().st_size
+        with sound(path, "Parquet"):
+            file = stack.enter_context(parquet.ParquetFile(local))
         rows, total, number = ArrowRows(file.schema_arrow), file.metadata.num_rows, 0
         for note in rows.notes(path.name):
             options.note(note)

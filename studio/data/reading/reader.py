@@ -12,6 +12,7 @@ from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
+from studio.data.reading.archive import refuse_absent
 from studio.data.reading.arrow import read_arrow
 from studio.data.reading.conversations import with_conversations
 from studio.data.reading.csv import read_csv
@@ -25,8 +26,7 @@ from studio.data.reading.source import (
     ReadOptions,
     SourceRow,
     bad_file,
-    broken_gzip,
-    refuse_absent,
+    broken_packed,
     rest_lost,
     unreadable,
 )
@@ -83,10 +83,10 @@ def _read(reader: Reader, path: Path, options: ReadOptions) -> Iterator[SourceRo
     except StudioError as error:
         raise rest_lost(error, path, number + 1) from error
     except (EOFError, zlib.error) as error:
-        raise rest_lost(broken_gzip(path, line), path, number + 1) from error
+        raise rest_lost(broken_packed(path, line), path, number + 1) from error
     except OSError as error:
         if error.errno is None:
-            raise rest_lost(broken_gzip(path, line), path, number + 1) from error
+            raise rest_lost(broken_packed(path, line), path, number + 1) from error
         raise unreadable(path, error) from error
 
 
@@ -110,11 +110,11 @@ def reader_of(path: Path, options: ReadOptions) -> Reader:
 
 
 def _unknown(path: Path) -> Exception:
-    if path.suffix.lower() in (".zip", ".tar", ".tgz", ".7z", ".bz2", ".xz", ".zst"):
+    if path.suffix.lower() in (".tar", ".tgz", ".7z", ".bz2", ".xz", ".zst"):
         return bad_file(
             path,
             f"is an archive (“{path.suffix}”)",
-            "Unpack it first; only .gz files are read directly.",
+            "Unpack it first; only .zip, .gz and .zst files are read directly.",
             "unknown_suffix",
         )
     kind = f"has the suffix “{path.suffix}”" if path.suffix else "has no suffix such as .jsonl"

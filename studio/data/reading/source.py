@@ -6,7 +6,6 @@ Used by every reader. Independent of file types and of what a row means.
 from __future__ import annotations
 
 import copy
-import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +14,6 @@ from typing import Any, Literal
 from studio.errors import StudioError
 from studio.node_settings.dataset import Encoding
 
-HASHED_AT_ONCE = 1 << 20
 Documents = Literal["file", "paragraph", "line"]
 RowUnit = Literal["auto", "example", "message"]
 
@@ -96,27 +94,6 @@ def bad_row(row_line: int, path: Path, error: StudioError, done: int, start: int
     return SourceRow(row_line, {}, done, path, error, start)
 
 
-def refuse_absent(path: Path) -> None:
-    """Raise ``StudioError`` for a file that is missing, empty or cannot be opened."""
-    try:
-        if path.is_dir():
-            raise bad_file(path, "is a folder", "Choose one file in it.", "folder_not_file")
-        size = path.stat().st_size
-        with path.open("rb"):
-            pass
-    except (FileNotFoundError, ValueError) as error:  # ValueError: a NUL character in the name
-        raise bad_file(
-            path,
-            f"does not exist (looked in {path.parent})",
-            "Choose the file again.",
-            "missing_file",
-        ) from error
-    except OSError as error:
-        raise unreadable(path, error) from error
-    if size == 0:
-        raise bad_file(path, "is empty", "Choose a file that contains rows.", "empty_file")
-
-
 def unreadable(path: Path, error: OSError) -> StudioError:
     """The error for a file without read permission."""
     reason = error.strerror or str(error)
@@ -136,14 +113,15 @@ def rest_lost(error: StudioError, path: Path, row: int) -> StudioError:
     return located
 
 
-def broken_gzip(path: Path, line: int) -> StudioError:
-    """The error for gzip data that is truncated or followed by other data."""
+def broken_packed(path: Path, line: int) -> StudioError:
+    """The error for compressed data that is truncated or followed by other data."""
     place = f"after line {line}" if line else "before its first row ends"
+    kind = "zstd" if path.suffix.lower() == ".zst" else "gzip"
     return bad_file(
         path,
-        f"is damaged: its gzip data is truncated, or followed by other data, {place}",
-        "Download or copy it again, or decompress it and use the complete rows.",
-        "corrupt_gzip",
+        f"is damaged: its {kind} data is cut off, or followed by other data, {place}",
+        "Download or copy it again, or unpack it and use the complete rows.",
+        f"corrupt_{kind}",
     )
 
 
@@ -151,13 +129,3 @@ def lost_row(error: StudioError, path: Path, row: int) -> SourceRow:
     """The last row of a file that cannot be read to its end."""
     located = rest_lost(error, path, row)
     return SourceRow(error.line or 0, {}, 0, path, located, ends_file=True)
-
-
-def sha256_of(path: Path, tick: Callable[[], None] = lambda: None) -> str:
-    """The sha256 of a file's content; ``tick`` is called for each block and may raise."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(HASHED_AT_ONCE):
-            digest.update(block)
-            tick()
-    return digest.hexdigest()

@@ -29,9 +29,9 @@ def read_sqlite(path: Path, options: ReadOptions) -> Iterator[SourceRow]:
 class SqliteIndex:
     """The rows of a table by number."""
 
-    def __init__(self, path: Path, options: ReadOptions) -> None:
-        self._path = path
-        with local_file(path) as file, _opened(path, file) as database:
+    def __init__(self, path: Path, options: ReadOptions, file: Path) -> None:
+        self._path, self._file = path, file
+        with _opened(path, file) as database:
             self._table = _table(path, database, options)
             self._count = 0
             if self._table is not None:
@@ -49,7 +49,7 @@ class SqliteIndex:
             return []
         found: list[SourceRow] = []
         try:
-            with local_file(self._path) as file, _opened(self._path, file) as database:
+            with _opened(self._path, self._file) as database:
                 for data in _rows(database, self._table, first, last - first):
                     found.append(SourceRow(first + len(found) + 1, data, 0, self._path))
         except StudioError as error:

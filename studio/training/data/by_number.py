@@ -44,7 +44,8 @@ class Item:
 
 
 class Rows(Protocol):
-    """Rows with numbers from 1 to ``count``; ``notes`` say which files hold none of them.
+    """Rows with numbers from 1 to ``count``; ``notes`` say which files hold none of them, and what
+    the format has found in all rows.
 
     ``settings`` are those of the Dataset node that still exclude and move rows, or ``None`` if that
     has been done.

@@ -11,28 +11,20 @@ import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from studio.data.canonical import content_hash, to_arrow
-from studio.data.check import first_rows, options_of
+from studio.data.check import options_of
 from studio.data.detect import Chosen, format_of
-from studio.data.drops import Drops
+from studio.data.reading.archive import HASHED_AT_ONCE, refuse_absent, sha256_of, stat_of
 from studio.data.reading.folder import is_hub
-from studio.data.reading.reader import read_rows
 from studio.data.reading.source import (
-    HASHED_AT_ONCE,
     ReadOptions,
-    SourceRow,
-    bad_file,
-    refuse_absent,
-    sha256_of,
 )
 from studio.data.sources import Sources, describe_sources, sources_of
-from studio.data.split.sides import Split
+from studio.data.used_rows import UsedRow, UsedRows, completed, refuse_too_few, rows_for_format
 from studio.data.window import count_test_rows
-from studio.errors import StudioError
 from studio.graph.context import StepContext
 from studio.node_settings.dataset import DatasetSettings
 from studio.system import disk
@@ -60,10 +52,9 @@ def _prepare(context: StepContext, settings: DatasetSettings) -> DatasetValue:
     own, held_out, settings = sources.train, sources.validation, sources.settings
     files = (*own, *held_out)
     options = replace(options_of(settings), note=counted.notes.append)
-    strict = settings.on_bad_rows == "stop"
-    rows = first_rows(own[0], options_of(settings), strict=strict)
-    rows = rows or list(islice(read_rows(own[0], options_of(settings)), 1))  # one giant row
+    rows = rows_for_format(own[0], settings)
     chosen = format_of(settings, own[0], rows, context.registry.variants["format"])
+    chosen = completed(chosen, settings, own, held_out)
     if chosen.reason:
         context.notice(
             f"{own[0].name} was read as “{chosen.variant.title}” "
@@ -71,13 +62,16 @@ def _prepare(context: StepContext, settings: DatasetSettings) -> DatasetValue:
             "If this is wrong, choose another format in the Dataset node.",
             "info",
         )
+    if chosen.remark:
+        context.notice(chosen.remark, level="info")
     digest = _digest(files, context)
     name = _fingerprint(f"{digest} {len(own)}" if held_out else digest, settings)
     context.phase("read", f"Reading {_named(files)}")
     reading = _Reading(context, settings, chosen, options, counted)
     _write_all(reading, own, held_out, context.folder / "rows", name)
     counted.tell(context)
-    _refuse_too_few(files[0], counted, settings)
+    unused = counted.dropped + counted.left_out
+    refuse_too_few(files[0], settings, counted.rows, counted.first_error, unused)
     train, validation = split_rows(context, settings, counted, name)
     test = count_test_rows(sources, chosen)
     for remark in describe_sources(sources, train, validation, test):
@@ -117,7 +111,7 @@ def _digest(files: tuple[Path, ...], context: StepContext) -> str:
     found = []
     for path in files:
         refuse_absent(path)
-    total = sum(p.stat().st_size for p in files)
+    total = sum(stat_of(p).size for p in files)
     done = 0
 
     def tick() -> None:
@@ -151,59 +145,34 @@ class _Reading:
     ) -> None:
         self.context = context
         self.counted = counted
-        self._settings, self._chosen, self._options = settings, chosen, options
-        self._split = Split(settings)
-        self._drops = Drops(settings.drop_rows)
-        self._ordinal = 0
+        self._settings = settings
+        self.used = UsedRows(settings, chosen, options)
 
     def rows(self, path: Path, held_out: bool) -> Iterator[tuple[dict[str, Any] | None, int]]:
         """Yields pairs: the row, or ``None`` if it is excluded, and the number of bytes read of the
         file.
         """
         source = str(path.resolve())
-        for row in read_rows(path, self._options, strict=False):
-            self._ordinal += 1
-            self.counted.seen(row)
-            stored = self._row(row, path, source, held_out)
-            yield stored, row.offset
-            if self._ordinal == self._settings.limit and not held_out:
-                return
+        for used in self.used.rows(path, held_out):
+            self.counted.seen(used.row)
+            yield self._stored(used, path, source), used.row.offset
 
-    def _row(
-        self, row: SourceRow, path: Path, source: str, held_out: bool
-    ) -> dict[str, Any] | None:
-        if self._drops and self._drops.has(self._ordinal, path, row.line):
-            self.counted.dropped += 1
-            self._split.side_or_left_out(self._ordinal - 1, row)
-            return None
-        try:
-            if row.error is not None:
-                raise row.error
-            side = self._split.side(self._ordinal - 1, row, validation_file=held_out)
-            left_out = side == "left_out"
-            canonical, unused = ({}, ()) if left_out else self._chosen.read(row, path)
-        except StudioError as error:
+    def _stored(self, used: UsedRow, path: Path, source: str) -> dict[str, Any] | None:
+        if used.error is not None:
             if self._settings.on_bad_rows == "stop":
-                raise
-            self.counted.bad(error, path, row.line)
+                raise used.error
+            self.counted.bad(used.error, path, used.row.line)
             return None
-        if left_out:
-            self.counted.left_out += 1
+        if used.canonical is None:
+            self.counted.dropped += used.dropped
+            self.counted.left_out += not used.dropped
             return None
-        self.counted.unused(unused, row)
-        stored = to_arrow({**canonical, "line": row.line, "source": source})
-        self.counted.keep(canonical, side == "validation", self._ordinal - 1)
-        if self._split.compares_content:
+        self.counted.unused(used.unused, used.row)
+        stored = to_arrow({**used.canonical, "line": used.row.line, "source": source})
+        self.counted.keep(used.canonical, used.side == "validation", used.ordinal)
+        if self.used.split.compares_content:
             self.counted.hashes.append(content_hash(stored))
         return stored
-
-    def full(self) -> bool:
-        """Whether the row limit is reached."""
-        return 0 < self._settings.limit <= self._ordinal
-
-    def unused_drops(self) -> str:
-        """The excluded rows that do not occur in the files."""
-        return self._drops.unused()
 
 
 def _write_all(
@@ -211,19 +180,19 @@ def _write_all(
 ) -> None:
     """Write every kept row in canonical form."""
     files = [(p, False) for p in own] + [(p, True) for p in held_out]
-    sizes = [p.stat().st_size / 1e6 for p, _ in files]
+    sizes = [stat_of(p).size / 1e6 for p, _ in files]
     total = sum(sizes)
     with RowWriter(target, FEATURES, name) as writer:
         for index, (path, is_held_out) in enumerate(files):
             before = sum(sizes[:index])
-            if not is_held_out and reading.full():
+            if not is_held_out and reading.used.full():
                 continue
             for batch, done in _batches(reading, path, is_held_out):
                 if batch:
                     writer.write({n: [row[n] for row in batch] for n in FEATURES})
                 so_far = min(before + done / 1e6, total)
                 reading.context.progress("read", round(so_far, 3), round(total, 3), "MB")
-    missing = reading.unused_drops()
+    missing = reading.used.unused_drops()
     if missing:
         reading.counted.notes.append(f"Some of the excluded rows do not exist: {missing}.")
 
@@ -245,23 +214,3 @@ def _batches(
             yield batch, done
             batch, started, seen = [], done, 0
     yield batch, done
-
-
-def _refuse_too_few(path: Path, counted: RowCounts, settings: DatasetSettings) -> None:
-    if not counted.rows:
-        if counted.first_error is not None:
-            raise counted.first_error
-        what = "contains no rows"
-        if counted.dropped or counted.left_out:
-            what += ", apart from those that the settings exclude"
-        raise bad_file(path, what, "Choose a file that contains rows.", "no_rows")
-    shares = settings.split_mode in ("fraction", "group") and settings.validation_fraction > 0
-    if counted.rows == 1 and (shares or settings.split_mode == "count"):
-        error = bad_file(
-            path,
-            "contains one row, too few to hold out validation rows",
-            "Set the validation fraction to 0, or add rows.",
-            "too_few_rows",
-        )
-        error.field = "validation_fraction"
-        raise error

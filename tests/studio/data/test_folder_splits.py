@@ -523,3 +523,40 @@ def test_groups_share_what_belongs_to_none() -> None:
         by_names(names)
     found = by_names(names, "en")
     assert (found.train, found.validation, found.test) == (("en/train.jsonl",), ("dev.jsonl",), ())
+
+
+def test_the_train_node_knows_validation_files(tmp_path: Path) -> None:
+    """Without a fraction, validation rows come from the files alone."""
+    write(tmp_path / "set", {"train.jsonl": 4, "dev.jsonl": 2, "alone/rows.jsonl": 3})
+    train = load_registry().nodes["train"]
+
+    def codes(source: str) -> set[str]:
+        data = DatasetSettings(source=source, validation_fraction=0.0)
+        context = CheckContext(
+            "train",
+            "Train",
+            tmp_path,
+            variants=load_registry().variants,
+            upstream={"data": ("dataset", data)},
+        )
+        return {p.code for p in train.check(train.settings(eval_steps=5), context)}
+
+    assert "no_validation_rows" not in codes("set")
+    assert "no_validation_rows" in codes("set/alone")
+
+
+def test_the_estimate_counts_the_rows_of_each_split(tmp_path: Path) -> None:
+    from studio.estimate.job import Facts, Job
+    from studio.estimate.machine import this_machine
+    from studio.estimate.rows import rows_of
+    from studio.node_settings.train import TrainSettings
+
+    write(
+        tmp_path / "set",
+        {"train/a.jsonl": 30, "train/b.jsonl": 20, "val/c.jsonl": 7, "test.jsonl": 9},
+    )
+    sets = (DatasetSettings(source="set"),)
+    job = Job("train", TrainSettings(), None, None, sets, None, tmp_path)
+    data, _ = rows_of(job, Facts(this_machine()))
+    assert data is not None
+    assert (data.rows, data.validation) == (50, 7)

@@ -84,7 +84,7 @@ def test_layers_keep_what_they_need(tmp_path: Path) -> None:
     assert small.model.rank_pattern[LAYER.removeprefix("base_model.model.")] == 1  # in the card
     assert small.metrics["retained_energy"] >= 0.99
     sentence = recorder.named("Notice")[-1].get("sentence")
-    assert "Rank 4 became 1 to" in sentence
+    assert "Rank 4 was reduced to 1 to" in sentence
     difference = (logits(plain_adapted(small)) - logits(plain_adapted(adapter))).abs().max()
     assert float(difference) <= small.metrics["resize_logit_difference"] * 3 + 1e-3
 

@@ -6,15 +6,16 @@ from typing import Any
 
 from PySide6.QtCore import QPoint, Qt
 from PySide6.QtTest import QTest
-from PySide6.QtWidgets import QComboBox, QLabel, QWidget
+from PySide6.QtWidgets import QApplication, QComboBox, QLabel, QWidget
 from pytestqt.qtbot import QtBot
 
 from studio.errors import Problem
+from studio.graph.edits import set_setting
 from studio.graph.problems import find_problems
 from tests.ui.data.conftest import LEFT, OpenSession, chats, show
 from ui.canvas.node_paint import badge_rect
 from ui.data.rows_page import RowsPage
-from ui.data.tabs import ROWS, SETTINGS
+from ui.data.tabs import REPORT, ROWS, SETTINGS, TOKENS
 from ui.window.session import Session
 
 PROVENANCE = [
@@ -22,6 +23,7 @@ PROVENANCE = [
     for n in range(20)
 ]  # fmt: skip
 """A file that looks like pairs of source and target."""
+TOOLS = [{"type": "function", "function": {"name": "weather", "parameters": {}}}]
 
 
 def problems(session: Session) -> list[Problem]:
@@ -51,6 +53,7 @@ def uses(page: RowsPage) -> dict[str, str]:
 def pick(qtbot: QtBot, page: RowsPage, name: str, entry: str) -> None:
     """Open a list with the mouse and click one of its entries."""
     box = combo(page, name)
+    QApplication.processEvents()  # the list has its place only after the layout is done
     page._stack.currentWidget().ensureWidgetVisible(box)
     QTest.mouseClick(box, LEFT)
     view = box.view()
@@ -210,3 +213,25 @@ def test_many_columns_are_shown_on_request(open_session: OpenSession, qtbot: QtB
     qtbot.waitUntil(lambda: len(uses(page)) == 31)
     assert [uses(page)[name] for name in ("url", "c29")] == ["Bookkeeping", "Not used"]
     assert not more.isVisible()
+
+
+def test_what_the_template_omits_is_a_finding_and_shown_with_the_rows(
+    open_session: OpenSession, qtbot: QtBot
+) -> None:
+    rows = [{"tools": TOOLS, **row} for row in chats(6)]
+    session = open_session(rows)
+    page = show(session, "data", ROWS)
+    qtbot.waitUntil(lambda: "say 0" in card_text(page))
+    assert not page.omitted.isVisible()  # not known before a report
+    report = show(session, "data", REPORT)
+    qtbot.waitUntil(lambda: session.data.report is not None and session.data.report.complete)
+    card = report.view.card("lost_tools")
+    assert card.finding.sentence.startswith("In 6 rows the chat template omits the tools")
+    tokens = show(session, "data", TOKENS)
+    qtbot.waitUntil(lambda: "Tools that the chat template omits" in tokens.row_view.flags.text())
+    show(session, "data", ROWS)
+    assert page.omitted.isVisible()
+    assert page.omitted.text() == card.finding.sentence
+    edited = set_setting(session.document.graph, "data", "limit", 3)
+    session.document.edit(edited, "Fewer rows")
+    qtbot.waitUntil(lambda: not page.omitted.isVisible())  # the report is about other rows

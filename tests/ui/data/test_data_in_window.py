@@ -12,8 +12,11 @@ from PySide6.QtWidgets import QComboBox, QPlainTextEdit, QPushButton, QWidget
 from pytestqt.qtbot import QtBot
 
 from studio.graph.edits import set_setting
+from studio.graph.facts import short_line
+from studio.graph.registry import load_registry
 from tests.ui.conftest import close
 from tests.ui.data.conftest import LEFT, OpenSession, chats, show
+from ui.canvas.content import content_of
 from ui.data.report_page import STALE
 from ui.data.rows_model import TEXT
 from ui.data.state_page import NO_TRAIN
@@ -258,3 +261,27 @@ def test_a_missing_file_is_told_before_the_data_host_is_there(
     assert page.error.text().startswith("lost.jsonl does not exist")
     qtbot.wait(400)
     assert page.error.isVisible()
+
+
+def test_a_folder_with_splits(open_session: OpenSession, qtbot: QtBot) -> None:
+    """Node, Rows and Tokens say what its names decide; no warning is shown for it."""
+    session = open_session(chats(3))
+    folder = session.document.project_dir / "set"
+    folder.mkdir()
+    row = '{"prompt": "say", "completion": "it is said"}\n'
+    for name, count in (("test", 2), ("train", 5), ("validation", 4)):
+        (folder / f"{name}.jsonl").write_text(row * count)
+    session.document.edit(set_setting(session.document.graph, "data", "source", "set"), "Change")
+    page = show(session, "data", ROWS)
+    files = page.findChild(QWidget, "row-files")
+    qtbot.waitUntil(files.isVisible)
+    assert "train.jsonl for training, validation.jsonl for validation" in files.text()
+    assert "test.jsonl is excluded as a test split" in files.text()
+    assert not [p for p in session.problems.check() if p.node == "data"]
+    content = content_of(
+        session.document.graph.node("data"), load_registry(), (), session.document.project_dir
+    )
+    assert short_line(content.facts) == "split by file names"
+    tokens = show(session, "data", TOKENS)
+    qtbot.waitUntil(lambda: row_number(tokens) == 1)
+    assert tokens.bar.total.text() == "of 9"

@@ -18,7 +18,8 @@ from ui.inspector.editors.plain import LineEditor
 from ui.style.widgets import IconButton
 
 _DATA_FILTER = (
-    "Data (*.jsonl *.json *.csv *.tsv *.parquet *.xlsx *.sqlite *.txt *.md *.gz);;All files (*)"
+    "Data (*.jsonl *.json *.csv *.tsv *.parquet *.xlsx *.sqlite *.txt *.md *.gz *.zst *.zip)"
+    ";;All files (*)"
 )
 
 

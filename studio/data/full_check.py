@@ -1,0 +1,245 @@
+"""The check of all rows before a run: every file is read, and every row is converted as in the run.
+
+The quick check (``studio.data.check``) looks at the first rows after each edit. This takes as long
+as reading the files, at most some seconds: the terminal calls it, the window calls it on a worker.
+The result is kept for the same files and settings, and the Problems of the node include it. Memory
+is bounded: nine bytes for each row, eight more where contents are compared.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from studio.data.canonical import content_hash, to_arrow
+from studio.data.check import options_of, stamp_of
+from studio.data.detect import format_of
+from studio.data.reading.archive import stat_of
+from studio.data.reading.folder import is_hub
+from studio.data.rendered_chat import rendered_style
+from studio.data.sources import sources_of
+from studio.data.split.sides import refuse_empty_side
+from studio.data.used_rows import UsedRow, UsedRows, refuse_too_few, rows_for_format
+from studio.errors import Problem, StudioError
+from studio.graph.node_type import CheckContext, Fact, Variant
+from studio.node_settings.dataset import DatasetSettings
+
+_NAMED = 5
+_RESULTS_KEPT = 64
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What the check found, as Problems without a node. ``rows`` were read of about ``total``; all
+    of them if ``complete``."""
+
+    problems: tuple[Problem, ...] = ()
+    rows: int = 0
+    total: int = 0
+    complete: bool = True
+
+    @property
+    def reached(self) -> str:
+        """How far the check came, if not to the end."""
+        if self.complete:
+            return ""
+        about = f" of about {self.total:,}" if self.total > self.rows else ""
+        return f"the first {self.rows:,}{about} rows were checked"
+
+
+def check_rows(
+    settings: DatasetSettings,
+    project_dir: Path,
+    variants: Mapping[str, Variant],
+    late: Callable[[], bool] = lambda: False,
+) -> Checked:
+    """Read the rows until all are read or ``late``, which is asked after each row, says so. What the
+    quick check refuses gives an empty result."""
+    try:
+        sources = sources_of(settings, project_dir)
+        settings, own, held_out = sources.settings, sources.train, sources.validation
+        rows = rows_for_format(own[0], settings)
+        chosen = format_of(settings, own[0], rows, variants)
+    except (StudioError, KeyError, OSError, ValueError):
+        return Checked()
+    used = UsedRows(settings, chosen, options_of(settings))
+    check = _Check(settings, used)
+    try:
+        complete = check.read(own, held_out, late)
+        if complete:
+            check.refuse_split(own[0])
+        total = used.read if complete else check.total(own, held_out)
+    except StudioError as error:
+        return Checked((*check.remarks(), error.problem()), used.read, used.read)
+    except OSError:
+        return Checked()  # the file changes, or is gone
+    return Checked(tuple(check.remarks()), used.read, total, complete)
+
+
+class _Check:
+    """The counts of one pass over the files of a Dataset node."""
+
+    def __init__(self, settings: DatasetSettings, used: UsedRows) -> None:
+        self._settings, self._used = settings, used
+        self._ordinals, self._hashes, self._sides = array("q"), array("Q"), bytearray()
+        self._unused = self._bad = self._texts = self._rendered = 0
+        self._bad_places: list[str] = []
+        self._first_bad: StudioError | None = None
+        self._style = ""
+        self._bytes = 0
+
+    def read(self, own: Iterable[Path], held_out: Iterable[Path], late: Callable[[], bool]) -> bool:
+        """Read the files; returns whether all rows were read in time. Raises ``StudioError`` for
+        what stops a run."""
+        done = 0
+        for path, is_held_out in [*((p, False) for p in own), *((p, True) for p in held_out)]:
+            if not is_held_out and self._used.full():
+                continue
+            for row in self._used.rows(path, is_held_out):
+                self._take(row, path)
+                self._bytes = done + row.row.offset
+                if late():
+                    return False
+            done += stat_of(path).size
+        return True
+
+    def _take(self, used: UsedRow, path: Path) -> None:
+        if used.error is not None:
+            if self._settings.on_bad_rows == "stop":
+                raise used.error
+            self._bad += 1
+            self._first_bad = self._first_bad or used.error
+            if len(self._bad_places) < _NAMED:
+                self._bad_places.append(f"{path.name}:{used.row.line}")
+        elif used.canonical is None:
+            self._unused += 1
+        else:
+            self._keep(used)
+
+    def _keep(self, used: UsedRow) -> None:
+        assert used.canonical is not None
+        self._ordinals.append(used.ordinal)
+        self._sides.append(used.side == "validation")
+        if self._used.split.compares_content:
+            self._hashes.append(content_hash(to_arrow(used.canonical)))
+        if used.canonical.get("text") is not None:
+            self._texts += 1
+            style = rendered_style(used.canonical)
+            self._rendered += bool(style)
+            self._style = self._style or style
+
+    def refuse_split(self, path: Path) -> None:
+        """Raise ``StudioError`` when the split of all rows stops a run."""
+        rows = len(self._ordinals)
+        refuse_too_few(path, self._settings, rows, self._first_bad, self._unused)
+        decision = self._used.split.decide(
+            np.array(self._ordinals),
+            np.frombuffer(bytes(self._sides), np.uint8).astype(bool),
+            np.array(self._hashes, dtype=np.uint64),
+        )
+        train, validation = int(decision.train.sum()), int(decision.validation.sum())
+        refuse_empty_side(self._settings, train, validation)
+
+    def total(self, own: Iterable[Path], held_out: Iterable[Path]) -> int:
+        """About how many rows there are, from the bytes read so far."""
+        size = sum(stat_of(p).size for p in (*own, *held_out))
+        about = self._used.read * size // self._bytes if self._bytes else 0
+        if self._settings.limit:
+            about = min(about, self._settings.limit)
+        digits = max(0, len(str(about)) - 2)
+        return max(self._used.read, round(about, -digits))
+
+    def remarks(self) -> Iterator[Problem]:
+        """What a run does not stop at."""
+        if self._bad and self._first_bad is not None:
+            more = f" and {self._bad - _NAMED} more" if self._bad > _NAMED else ""
+            yield Problem(
+                f"{self._bad:,} invalid {'row is' if self._bad == 1 else 'rows are'} skipped: "
+                f"{', '.join(self._bad_places)}{more}. The first: {self._first_bad.sentence}",
+                field="on_bad_rows",
+                hint=self._first_bad.hint,
+                code="rows_skipped",
+                severity="warning",
+            )
+        if self._rendered:
+            what = (
+                "is a conversation that a chat template has already rendered"
+                if self._rendered == 1
+                else "are conversations that a chat template has already rendered"
+            )
+            yield Problem(
+                f"{self._rendered:,} of {self._texts:,} texts {what} (in the style of {self._style}): "
+                f"{'its' if self._rendered == 1 else 'their'} questions are trained, too.",
+                field="format",
+                hint="Read as conversations: set Format to “Rendered conversations”."
+                if self._rendered * 2 > self._texts
+                else "Look at these rows in the data report.",
+                code="rendered_chat",
+                severity="warning",
+            )
+
+
+# ------------------------------------------------------------------ kept results
+
+_results: dict[Hashable, Checked] = {}
+
+
+def key_of(settings: DatasetSettings, project_dir: Path) -> Hashable:
+    """Identifies the files as they are now, and the settings; ``None`` if there are no files."""
+    if is_hub(settings.source) and settings.hub_look_for_updates:
+        return None  # a run may read newer files
+    try:
+        sources = sources_of(settings, project_dir.resolve())
+    except (StudioError, OSError, ValueError):
+        return None
+    stamps = tuple(stamp_of(p) for p in (*sources.train, *sources.validation))
+    if not stamps or None in stamps:
+        return None
+    return settings.model_dump_json(), stamps, len(sources.train)
+
+
+def keep(key: Hashable, checked: Checked) -> None:
+    """Keep a result for this session."""
+    if len(_results) >= _RESULTS_KEPT:
+        _results.clear()
+    _results[key] = checked
+
+
+def kept(key: Hashable) -> Checked | None:
+    """The result for these files and settings, if there is one."""
+    return _results.get(key)
+
+
+def kept_problems(settings: DatasetSettings, context: CheckContext) -> Iterator[Problem]:
+    """The Problems of a Dataset node that the check of all rows has found for these files."""
+    checked = kept(key_of(settings, context.project_dir)) if _results else None
+    if checked is None:
+        return
+    for p in checked.problems:
+        yield context.problem(
+            p.sentence,
+            p.field,
+            hint=p.hint,
+            code=p.code,
+            severity=p.severity,
+            file=p.file,
+            line=p.line,
+        )
+    if checked.reached:
+        yield context.problem(
+            f"{checked.reached}; a run checks the others.",
+            "source",
+            code="rows_not_checked",
+            severity="info",
+        )
+
+
+def kept_facts(settings: DatasetSettings, project_dir: Path) -> Iterator[Fact]:
+    """How far the check of all rows came, for the node."""
+    checked = kept(key_of(settings, project_dir)) if _results else None
+    if checked is not None and checked.reached:
+        yield Fact("Check", f"{checked.reached.capitalize()}; a run checks the others.")

@@ -1,0 +1,55 @@
+"""Checks all rows of the Dataset nodes of a graph before a run (``studio.data.full_check``)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from studio.data.full_check import check_rows, keep, kept, key_of
+from studio.graph.graph import Graph
+from studio.graph.problems import settings_of
+from studio.graph.registry import Registry
+from studio.node_settings.dataset import DatasetSettings
+
+
+def unchecked(graph: Graph, registry: Registry, project_dir: Path) -> Iterator[DatasetSettings]:
+    """The settings of the Dataset nodes whose rows have not been checked since they changed."""
+    for node in graph.nodes:
+        node_type = registry.node_type(node.type)
+        settings = settings_of(node, node_type) if node_type is not None else None
+        if isinstance(settings, DatasetSettings):
+            key = key_of(settings, project_dir)
+            if key is not None and kept(key) is None:
+                yield settings
+
+
+def check_all_rows(
+    graph: Graph,
+    registry: Registry,
+    project_dir: Path,
+    budget_s: float,
+    stopped: Callable[[], bool] = lambda: False,
+    *,
+    keep_parts: bool = True,
+) -> bool:
+    """Check the rows of all Dataset nodes for at most ``budget_s``; returns whether a result was kept.
+
+    ``stopped`` ends it without a result. Without ``keep_parts`` a check that did not come to the end
+    is not kept.
+    """
+    deadline = time.monotonic() + budget_s
+    formats, any_kept = registry.variants["format"], False
+
+    def late() -> bool:
+        return stopped() or time.monotonic() >= deadline
+
+    for settings in unchecked(graph, registry, project_dir):
+        key = key_of(settings, project_dir)  # before reading: newer rows are read again
+        checked = check_rows(settings, project_dir, formats, late)
+        if stopped():
+            return any_kept
+        if key is not None and (keep_parts or checked.complete):
+            keep(key, checked)
+            any_kept = True
+    return any_kept
