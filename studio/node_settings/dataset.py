@@ -73,7 +73,8 @@ class DatasetSettings(Settings):
         "File",
         "Training examples: JSONL, JSON, CSV, TSV, Parquet, Arrow, plain text or Markdown, "
         "optionally compressed (.gz, .zst); Excel and OpenDocument spreadsheets, SQLite "
-        "databases, ZIP archives of such files. A folder includes all such files in it, split by "
+        "databases; PDF, Word (.docx), HTML and EPUB documents as text (with the package markitdown); "
+        "ZIP archives of such files. A folder includes all such files in it, split by "
         "their names if some are named train, validation or test; "
         "“data/*.jsonl” all matching files; separate several paths with “;”. “hub:owner/name” "
         "downloads a dataset from the Hugging Face Hub. Relative paths start at the project "

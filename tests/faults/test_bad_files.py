@@ -318,7 +318,7 @@ REFUSED = [
     Refused("pointer.jsonl", pointer, "lfs_pointer", ("Git LFS",)),
     Refused("loop.jsonl", loop, "unreadable_file", ("symbolic links",)),
     Refused("secret.jsonl", unreadable, "unreadable_file", ("ermission",)),
-    Refused("page.html", b"<html>", "unknown_suffix", (".html",)),
+    Refused("page.rtf", b"{rtf}", "unknown_suffix", (".rtf",)),
     Refused(
         "pattern",
         folder_of(a_dot_jsonl=rows(2)),

@@ -23,6 +23,11 @@ KINDS: Mapping[str, str] = {
     ".sqlite": "sqlite",
     ".sqlite3": "sqlite",
     ".db": "sqlite",
+    ".pdf": "document",
+    ".docx": "document",
+    ".html": "document",
+    ".htm": "document",
+    ".epub": "document",
     ".txt": "text",
     ".text": "text",
     ".md": "text",
@@ -31,7 +36,7 @@ KINDS: Mapping[str, str] = {
 """Suffix -> file type. Files of text may be compressed and end in ``.gz`` or ``.zst``."""
 
 PACKED = (".gz", ".zst")
-BINARY = frozenset({"parquet", "arrow", "sheet", "sqlite"})
+BINARY = frozenset({"parquet", "arrow", "sheet", "sqlite", "document"})
 _NO_DATA = ("thumbs.db",)
 
 

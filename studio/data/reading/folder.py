@@ -20,6 +20,7 @@ from typing import Any, Literal
 from studio.data.reading import walk
 from studio.data.reading.archive import archive_of, is_archive, members_of
 from studio.data.reading.card import card_configs
+from studio.data.reading.document import INSTALL, can_read
 from studio.data.reading.file_types import kind_of_name
 from studio.data.reading.source import bad_file, unreadable
 from studio.data.reading.splits import (
@@ -204,6 +205,12 @@ def _by_side(
     folder: Path, files: list[Path], others: tuple[Remark, ...], config: str, split: str
 ) -> Found:
     """The files of a folder or archive by the side of the split that their names say."""
+    documents = [p for p in files if kind_of_name(p) == "document"]
+    if documents and not can_read() and len(documents) < len(files):
+        files = [p for p in files if p not in documents]
+        number = "1 document" if len(documents) == 1 else f"{len(documents)} documents"
+        sentence = f"Ignored {number} in {folder.name}, which need the package markitdown."
+        others = (*others, Remark(sentence, f"Install it with: {INSTALL}", code="files_skipped"))
     try:
         if (folder / _SAVED_SPLITS).is_file():
             sides = by_split(_saved_splits(folder, files), split)
@@ -399,13 +406,14 @@ def _one_family(folder: Path, files: Sequence[Path]) -> tuple[list[Path], tuple[
         )
     if not tables or "text" not in families:
         return list(files), ()
-    kept = [p for p in files if kind_of_name(p) != "text"]
-    return kept, _left_out(folder, [p for p in files if kind_of_name(p) == "text"])
+    kept = [p for p in files if kind_of_name(p) in _FAMILY]
+    return kept, _left_out(folder, [p for p in files if kind_of_name(p) not in _FAMILY])
 
 
 def _left_out(folder: Path, texts: list[Path]) -> tuple[Remark, ...]:
     names = ", ".join(p.name for p in texts[:3]) + (" …" if len(texts) > 3 else "")
-    number = "1 text file" if len(texts) == 1 else f"{len(texts)} text files"
+    noun = "text file" if all(kind_of_name(p) == "text" for p in texts) else "text or document file"
+    number = f"1 {noun}" if len(texts) == 1 else f"{len(texts)} {noun}s"
     sentence = f"Ignored {number} next to the tables in {folder.name} ({names})."
     level: Literal["info", "warning"] = "info" if all(map(walk.describes, texts)) else "warning"
     return (Remark(sentence, level=level, code="files_skipped"),)

@@ -16,6 +16,7 @@ from studio.data.reading.archive import refuse_absent
 from studio.data.reading.arrow import read_arrow
 from studio.data.reading.conversations import with_conversations
 from studio.data.reading.csv import read_csv
+from studio.data.reading.document import read_document
 from studio.data.reading.file_types import kind_of_name
 from studio.data.reading.json import is_lines, read_json
 from studio.data.reading.jsonl import read_jsonl
@@ -42,6 +43,7 @@ _READERS: Mapping[str, Reader] = {
     "csv": read_csv,
     "parquet": read_parquet,
     "arrow": read_arrow,
+    "document": read_document,
     "sheet": read_sheet,
     "sqlite": read_sqlite,
     "text": read_text,
@@ -121,6 +123,6 @@ def _unknown(path: Path) -> Exception:
     return bad_file(
         path,
         f"{kind}, which is not a known file type",
-        "Use a .jsonl, .json, .csv, .tsv, .parquet, .arrow, .xlsx, .sqlite, .txt or .md file.",
+        "Use a .jsonl, .json, .csv, .tsv, .parquet, .arrow, .xlsx, .sqlite, .txt, .md or .pdf file.",
         "unknown_suffix",
     )

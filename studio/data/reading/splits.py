@@ -278,7 +278,7 @@ def _below(names: Sequence[str], folder: str) -> list[str]:
 def _by_kind(names: Sequence[str]) -> dict[str, list[str]]:
     """The files of the most frequent type by their split; without any, all are training files."""
     data = {n: kind_of_name(_path(n)) for n in names if _path(n).name.lower() not in _NO_DATA}
-    kinds = Counter(k for k in data.values() if k and k != "text") or Counter(
+    kinds = Counter(k for k in data.values() if k and k not in ("text", "document")) or Counter(
         filter(None, data.values())
     )
     if not kinds:

@@ -81,6 +81,10 @@ def _way_round(tokenizer: Any, row: Row, train_on: str, *, unprovable: bool) -> 
     if other is not None:
         ways.append(f"choose the chat template “{other.title}” on the Train node")
     if unprovable:
+        for name, value in _no_thinking(tokenizer):
+            asked = {**row, "chat_template_kwargs": f'{{"{name}": {value}}}'}
+            if _lost(tokenizer, asked, train_on) == ():
+                ways.append(f'set “Template arguments” to {{"{name}": {value}}}')
         if _lost(tokenizer, row, "all") == ():
             ways.append("set “Train on” to All tokens")
     elif _takes_others(tokenizer):

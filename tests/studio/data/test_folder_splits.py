@@ -466,8 +466,8 @@ def test_files_of_other_types_are_counted(tmp_path: Path) -> None:
         tmp_path / "set",
         {
             "rows.jsonl": 5,
-            "a.docx": 1,
-            "b.docx": 1,
+            "a.rtf": 1,
+            "b.rtf": 1,
             "deep/photo.png": 1,
             "LICENSE": 1,
             "notes": 1,
@@ -476,7 +476,7 @@ def test_files_of_other_types_are_counted(tmp_path: Path) -> None:
     _, _, notices = step_rows(tmp_path, source="set")
     (sentence,) = [s for s in notices if "types that are not read" in s]
     assert sentence.startswith("Ignored 4 files in set")
-    for kind in ("2 DOCX", "1 PNG", "1 without a suffix"):
+    for kind in ("2 RTF", "1 PNG", "1 without a suffix"):
         assert kind in sentence
     (found,) = problems(tmp_path, source="set")
     assert (found.severity, found.code) == ("warning", "files_skipped")
@@ -485,7 +485,7 @@ def test_files_of_other_types_are_counted(tmp_path: Path) -> None:
     for path in ("rows.jsonl",):
         (tmp_path / "set" / path).unlink()
     (empty,) = problems(tmp_path, source="set")
-    assert "without data files (it has 2 DOCX" in empty.sentence
+    assert "without data files (it has 2 RTF" in empty.sentence
 
 
 # ------------------------------------------------------------------ on the node, and reuse

@@ -330,3 +330,19 @@ def test_a_file_that_is_not_there_is_left_to_the_quick_check(tmp_path: Path) -> 
     graph = graph_of(tmp_path / "nowhere.jsonl")
     assert not check_all_rows(graph, REGISTRY, tmp_path, 60.0)
     assert [p.code for p in find_problems(graph, REGISTRY, tmp_path)] == ["missing_file"]
+
+
+@pytest.mark.parametrize("make", [broken_line, cut_archive])
+def test_the_rows_can_still_be_looked_at(make: Callable[[Path], Path], tmp_path: Path) -> None:
+    from studio.graph.project import load_project
+    from studio.runs.plan import compile_plan
+    from studio.runs.token_request import token_request
+    from tests.e2e.studio_cli import write_project
+    from tests.tiny import make_tiny_model
+
+    make_tiny_model(tmp_path / "model")
+    graph = load_project(write_project(tmp_path / "p.studio", "model", make(tmp_path)))
+    assert check_all_rows(graph, REGISTRY, tmp_path, 60.0)
+    assert compile_plan(graph, REGISTRY, tmp_path).plan is None
+    request, _ = token_request(graph, REGISTRY, tmp_path)
+    assert request is not None

@@ -97,7 +97,8 @@ def test_too_many_labels_are_not_listed_and_that_is_stated(
 ) -> None:
     from studio.data.formats import classification
 
-    monkeypatch.setattr(classification, "_LONGEST_LIST", 500)
+    if len(set(labels)) < 100:
+        monkeypatch.setattr(classification, "_LONGEST_LIST", 500)
     path = write(tmp_path, labels)
     assert in_table(path, format="classification")[0] == f"{HEAD}\nText 0."
     trained, said = in_run(path, tmp_path / "run", format="classification")

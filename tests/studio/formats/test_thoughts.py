@@ -4,7 +4,6 @@ the fixed schema of a table."""
 from __future__ import annotations
 
 import json
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +11,11 @@ import pytest
 
 from studio.data.canonical import messages_of, to_arrow, tools_of
 from studio.data.conversation import messages_in
-from studio.data.reading.index import index_of
-from studio.data.reading.input import Input, open_seekable
-from studio.data.reading.reader import kind_of, read_rows
-from studio.data.reading.source import ReadOptions
+from studio.data.reading.reader import read_rows
 from studio.data.row_format import RowError
+from studio.data.window import open_window
 from studio.graph.registry import load_registry
+from studio.node_settings.dataset import DatasetSettings
 
 THOUGHT = "Two plus two makes four."
 QUESTION = {"role": "user", "content": "Two and two?"}
@@ -199,12 +197,7 @@ def to_arrow_tools(given: Any) -> Any:
 def rows_of(file: Path) -> list[dict[str, Any]]:
     """The rows of a file as a run reads them, which are those that the window reads by number."""
     found = [r.data for r in read_rows(file)]
-    options = ReadOptions()
-    with ExitStack() as stack:
-
-        def opened(path: Path) -> Input:
-            return open_seekable(path, options, stack)
-
-        index = index_of(file, kind_of(file, options), options, opened)
-        assert [r.data for r in index.rows(0, len(found))] == found
+    settings = DatasetSettings(source=str(file))
+    with open_window(settings, file.parent, load_registry().variants["format"]) as window:
+        assert [r.data for r in window.rows(1, len(found))] == found
     return found

@@ -323,6 +323,20 @@ def test_a_prompt_that_begins_the_thoughts_names_a_template_that_works(
         assert THOUGHT in again.texts[0]
 
 
+def test_an_argument_that_ends_the_thoughts_is_named_where_it_works(tmp_path: Path) -> None:
+    hint = str(refused(tmp_path / "a", "nemotron_3_nano", SYSTEM).hint)
+    assert 'set “Template arguments” to {"enable_thinking": false}' in hint
+    found = outcome(
+        tmp_path / "b",
+        tokenizer_of("nemotron_3_nano"),
+        [SYSTEM],
+        chat_template_kwargs='{"enable_thinking": false}',
+    )
+    assert found.error is None
+    hint = str(refused(tmp_path / "c", "deepseekv3", SYSTEM).hint)
+    assert "Template arguments" not in hint
+
+
 def test_an_answer_of_thoughts_alone_is_refused(tmp_path: Path) -> None:
     error = refused(tmp_path / "a", R1, talk(QUESTION, said(f"<think>\n{THOUGHT}\n</think>")))
     assert "omits the contents of answers" in error.sentence

@@ -166,7 +166,7 @@ def test_three_times_at_most_then_what_to_change(
     """The list is in order, and names only what has not been done."""
     watch_steps(monkeypatch, lambda step, size: True)
     recorder = Recorder()
-    with pytest.raises(StudioError, match="there is not enough (GPU )?memory") as caught:
+    with pytest.raises(StudioError, match=r"there is not enough (GPU )?memory") as caught:
         train_adapter(
             make_context(tmp_path, recorder),
             make_inputs(tmp_path, 40),
@@ -192,7 +192,7 @@ def test_an_update_that_does_not_fit_is_not_repeated(
 
     monkeypatch.setattr(*where, full)
     recorder = Recorder()
-    with pytest.raises(StudioError, match="there is not enough (GPU )?memory"):
+    with pytest.raises(StudioError, match=r"there is not enough (GPU )?memory"):
         train_adapter(
             make_context(tmp_path, recorder), make_inputs(tmp_path), settings_of(batch_size=4)
         )

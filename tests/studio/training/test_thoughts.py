@@ -147,6 +147,76 @@ def test_two_calls_with_thoughts_of_gpt_oss() -> None:
         assert thought in text
 
 
+# ------------------------------------------------------------------ arguments of tool calls
+
+WEATHER = {"type": "function", "function": {"name": "w", "arguments": '{"c": "Rome"}'}}
+TALK = [
+    {"role": "user", "content": "Weather?"},
+    {"role": "assistant", "content": None, "tool_calls": [{"id": "call00001", **WEATHER}]},
+    {"role": "tool", "tool_call_id": "call00001", "content": "sun"},
+    {"role": "assistant", "content": "It is sunny."},
+]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "deepseekv3",
+        "deepseekv3_training",
+        "qwen2_5",
+        "qwen3",
+        "glm4moe",
+        "qwen3_5_nothink",
+        "llama3_1",
+    ],
+)
+def test_arguments_reach_the_template_as_it_takes_them(name: str) -> None:
+    """The text is the one of transformers when it is given the form that the template takes."""
+    row = stored(TALK)
+    tokenizer = tokenizer_with(name)
+    given = messages_of(row)
+    if name == "deepseekv3":
+        given[1]["tool_calls"][0]["function"]["arguments"] = '{"c": "Rome"}'
+    texts = render_row(tokenizer, row)
+    counts = [4] if len(texts) == 1 else [2, 4]
+    for text, count in zip(texts, counts, strict=True):
+        assert text.text == tokenizer.apply_chat_template(given[:count], tokenize=False)
+        assert "Rome" in text.text
+        assert '\\"Rome' not in text.text
+    answers = [t.text[a:b] for t in texts for a, b in t.spans]
+    assert "Rome" in answers[0]
+    assert "It is sunny." in answers[1]
+
+
+def test_a_template_that_writes_arguments_as_python_does_is_given_text() -> None:
+    tokenizer = tokenizer_with("chatml")
+    tokenizer.chat_template = (
+        "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' }}{{ m.content }}"
+        "{% for c in m.tool_calls or [] %}{{ c.function.name }} {{ c.function.arguments }}{% endfor %}"
+        "{{ '<|im_end|>\n' }}{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    )
+    (text,) = render_row(tokenizer, stored(TALK))
+    assert 'w {"c": "Rome"}' in text.text
+    quoted = [{**TALK[0], "content": "Why is it {'c': 'Rome'}?"}, *TALK[1:]]
+    (other,) = render_row(tokenizer_with("qwen2_5"), stored(quoted))
+    assert '"arguments": {"c": "Rome"}' in other.text
+
+
+@pytest.mark.parametrize("name", ["qwen2_5", "qwen3", "qwen-2.5", "qwen-3", "mistral-tekken"])
+def test_nulls_in_arguments_are_trained(name: str) -> None:
+    arguments = '{"from": "Bern", "to": null, "via": null}'
+    call = {"type": "function", "function": {"name": "trains", "arguments": arguments}}
+    tool = {
+        "name": "trains",
+        "parameters": {"type": "object", "properties": {"to": {"default": None}}},
+    }
+    messages = [QUESTION, said(None, tool_calls=[call]), TOOL, said("There are no trains today.")]
+    texts = render_row(tokenizer_with(name), stored(messages, [tool]))
+    ((start, end), *_) = texts[0].spans
+    assert arguments in texts[0].text[start:end]
+    assert '"default": null' in texts[0].text
+
+
 def test_json_stays_json() -> None:
     """The rows of this file are what a JSONL file holds."""
     row = stored([QUESTION, said("4", thinking=THOUGHT)])

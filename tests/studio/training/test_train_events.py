@@ -122,7 +122,7 @@ def test_out_of_memory_says_what_to_change(tmp_path: Path, monkeypatch: pytest.M
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
     monkeypatch.setattr(TrainingLoop, "forward_backward", full)
-    with pytest.raises(StudioError, match="there is not enough (GPU )?memory") as caught:
+    with pytest.raises(StudioError, match=r"there is not enough (GPU )?memory") as caught:
         train_adapter(make_context(tmp_path, Recorder()), make_inputs(tmp_path), settings_of())
     assert "1. Turn on gradient checkpointing." in caught.value.hint
     assert caught.value.field == "gradient_checkpointing"
