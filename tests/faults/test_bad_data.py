@@ -55,7 +55,7 @@ TABLE = [
     Bad("empty.jsonl", b"", "empty_file", ("is empty",)),
     Bad("blank.jsonl", b"\n  \n\n", "no_rows", ("no rows",)),
     Bad("folder.jsonl", lambda p: p.mkdir(), "empty_folder", ("is a folder", "without data files")),
-    Bad("rows.docx", b"abc", "unknown_suffix", (".docx", "known file type")),
+    Bad("rows.rtf", b"abc", "unknown_suffix", (".rtf", "known file type")),
     Bad("rows", b"abc", "unknown_suffix", ("no suffix",)),
     Bad("cut.jsonl", lines(GOOD, GOOD) + b'{"messages": [', "corrupt_json", ("valid JSON",), 3),
     Bad("two.jsonl", lines(GOOD, '{"a": 1} {"b": 2}'), "corrupt_json", ("Extra data",), 2),

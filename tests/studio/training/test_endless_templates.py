@@ -114,7 +114,7 @@ def test_a_template_that_fails_in_any_way_names_the_row(tmp_path: Path) -> None:
         ("{{ 'a' * 10**11 }}", "repeats a sequence too often"),
         pytest.param(
             GROWS,
-            "too much memory",
+            "too much memory|does not terminate",  # whichever limit a machine reaches first
             marks=pytest.mark.skipif(sys.platform != "linux", reason="memory is not limited"),
         ),
         (SQUARES, "does not terminate"),

@@ -263,6 +263,23 @@ CASES: dict[str, Case] = {
         "turns": "uQ?|AA!",
         "settings": {"user_template": "{{ q }}?", "assistant_template": "{{ a }}!"},
     },
+    "pairs": {
+        "format": "pairs",
+        "row": {"source": "Q", "target": "A", "system": "S"},
+        "turns": "sS|uQ|AA",
+    },
+    "chat_export": {
+        "format": "chat_export",
+        "row": {
+            "chat_messages": [
+                {"sender": "human", "text": "Q"},
+                {"sender": "assistant", "text": "A"},
+                {"sender": "human", "text": "R"},
+                {"sender": "assistant", "text": "B"},
+            ]
+        },
+        "turns": "uQ|AA|uR|AB",
+    },
     "kto": {
         "format": "kto",
         "row": {"prompt": "Q", "completion": "A", "label": True},
@@ -382,6 +399,11 @@ TOOL_CASES: dict[str, Case] = {
             "tools": [TOOL],
         },
     },
+    "function_calling": {
+        "format": "function_calling",
+        "row": {"query": "Q", "tools": [TOOL], "answers": [CALL["function"]]},
+        "only_call": True,
+    },
 }
 RAW: dict[str, Case] = {
     "prompt_completion, raw": {
@@ -446,11 +468,19 @@ def goldens() -> dict[str, dict[str, list[dict[str, Any]]]]:
         for case, values in CASES.items()
     }
     tooled = {
-        case: {name: [golden(tokenizer, row) for row in rows] for name, rows in TOOLED.items()}
-        for case in TOOL_CASES
+        case: {
+            name: [golden(tokenizer, row) for row in _tooled(rows, values)]
+            for name, rows in TOOLED.items()
+        }
+        for case, values in TOOL_CASES.items()
     }
     raw = {c: {"none": [golden(tokenizer, [tuple(p) for p in v["parts"]])]} for c, v in RAW.items()}
     return {**found, **tooled, **raw}
+
+
+def _tooled(rows: list[Any], values: Case) -> list[Any]:
+    """The rows with a call, its result and an answer, or only the call."""
+    return [rows[0][:2]] if values.get("only_call") else rows
 
 
 def _rows(tokenizer: Any, rows: list[Row], weights: Sequence[float]) -> list[dict[str, Any]]:
