@@ -115,6 +115,11 @@ def content_kind(name: str) -> str | None:
     return CONTENT.get(normalized(name))
 
 
+def ignored_name(name: str) -> str:
+    """The name in “Ignored columns” for a column or a key: ``mood`` for ``messages[].mood``."""
+    return name.rpartition("[].")[2]
+
+
 def has_content(value: Any) -> bool:
     """Whether a value holds anything: not null, NaN, blank text, or an empty list or object."""
     if value is None or value != value:

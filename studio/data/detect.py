@@ -15,6 +15,7 @@ from studio.data.columns import (
     MEDIA,
     content_kind,
     has_content,
+    ignored_name,
     is_bookkeeping,
     media_mark,
     named,
@@ -67,18 +68,33 @@ class Chosen:
     def read(self, row: SourceRow, path: Path) -> tuple[Canonical, tuple[str, ...]]:
         """The canonical row, and the names of its columns and keys that hold something and are not
         used; raises ``StudioError`` with file, line and column."""
+        canonical = self.canonical(row, path)
+        return canonical, self.check_unused(row, path, canonical)
+
+    def canonical(self, row: SourceRow, path: Path) -> Canonical:
+        """The canonical row; unlike ``convert``, it accepts rows with content that is not used."""
         payload: RowFormat = self.variant.payload
         try:
-            canonical = _with_kwargs(payload.convert(row.data, self.settings), row.data)
-            unused = self._unused(row.data, canonical)
-            self._refuse_lost_content(unused)
-            self._refuse_media(canonical)
+            return _with_kwargs(payload.convert(row.data, self.settings), row.data)
         except RowError as error:
-            located = bad_file(path, error.what, error.hint, error.code, line=row.line)
-            if error.setting is not None:
-                located.field = "format" if self.reason else f"format_settings.{error.setting}"
-            raise located from error
-        return canonical, unused
+            raise self._located(error, row, path) from error
+
+    def check_unused(self, row: SourceRow, path: Path, canonical: Canonical) -> tuple[str, ...]:
+        """What is not used of a row; raises ``StudioError`` where it is known to carry content."""
+        try:
+            unused = self.unused(row.data, canonical)
+        except RowError as error:
+            raise self._located(error, row, path) from error
+        lost = next(filter(None, (self.lost_content(n, row, path) for n in unused)), None)
+        if lost is not None:
+            raise lost
+        return unused
+
+    def _located(self, error: RowError, row: SourceRow, path: Path) -> StudioError:
+        located = bad_file(path, error.what, error.hint, error.code, line=row.line)
+        if error.setting is not None:
+            located.field = "format" if self.reason else f"format_settings.{error.setting}"
+        return located
 
     def columns_not_used(self, columns: Sequence[str]) -> tuple[str, ...]:
         """The columns that the format does not use, without bookkeeping and ignored ones."""
@@ -98,7 +114,7 @@ class Chosen:
     def _free(self) -> dict[tuple[str, ...], tuple[str, ...]]:
         return {}
 
-    def _unused(self, row: Row, canonical: Canonical) -> tuple[str, ...]:
+    def unused(self, row: Row, canonical: Canonical) -> tuple[str, ...]:
         """Columns whose content is nowhere in the canonical row, and what the format leaves out."""
         names = [
             name
@@ -109,46 +125,39 @@ class Chosen:
             and not _occurs(row[name], canonical)
         ]
         inner = self.variant.payload.unused(row, self.settings)
-        names += [n for n in inner if normalized(_last_part(n)) not in self.ignored]
+        names += [n for n in (*inner, _mark_in(canonical)) if self._counts(n)]
         return tuple(names)
 
-    def _refuse_lost_content(self, unused: Sequence[str]) -> None:
-        """Raise ``RowError`` for a column or key that is known to carry content."""
-        for name in unused:
-            kind = content_kind(_last_part(name))
-            if kind is None:
-                continue
-            plain = _last_part(name)
-            what = f"has {kind} in “{name}”, which "
-            if kind in MEDIA:
-                what += "this program cannot train on"
-                hint = "Remove the row"
-            else:
-                what += f"the format “{self.variant.title}” does not use"
-                hint = "Choose a format or a column setting that uses it"
-            raise RowError(
-                what,
-                f"{hint}, or add “{plain}” to “Ignored columns” to train without it.",
-                column=name,
-                code="unused_content",
-            )
+    def _counts(self, name: str) -> bool:
+        return bool(name) and normalized(ignored_name(name)) not in self.ignored
 
-    def _refuse_media(self, canonical: Canonical) -> None:
-        """Raise ``RowError`` for a question with a mark that stands for an image, a video or a sound."""
-        texts = [canonical.get("prompt") or ""]
-        texts += [m["content"] for m in canonical.get("messages") or () if m["role"] != "assistant"]
-        mark = next((m for t in texts if "<" in t and (m := media_mark(t))), "")
-        if mark and normalized(mark) not in self.ignored:
-            raise RowError(
-                f"has the mark “{mark}”, which stands for something that this program cannot train on",
-                f"Remove the row or the mark, or add “{mark}” to “Ignored columns” to train with it as text.",
-                code="unused_content",
-            )
+    def lost_content(self, name: str, row: SourceRow, path: Path) -> StudioError | None:
+        """The error for an unused column or key of a row if it is known to carry content, or for a mark
+        that stands for media."""
+        plain = ignored_name(name)
+        kind = content_kind(plain)
+        if kind is None and media_mark(name) != name:
+            return None
+        if kind is None:
+            what = f"has the mark “{name}”, which stands for something that this program cannot train on"
+            hint = f"Remove the row or the mark, or add “{name}” to “Ignored columns” to train with it as text."
+            return self._located(RowError(what, hint, code="unused_content"), row, path)
+        what = f"has {kind} in “{name}”, which "
+        if kind in MEDIA:
+            what += "this program cannot train on"
+            hint = "Remove the row"
+        else:
+            what += f"the format “{self.variant.title}” does not use"
+            hint = "Choose a format or a column setting that uses it"
+        hint += f", or add “{plain}” to “Ignored columns” to train without it."
+        return self._located(RowError(what, hint, code="unused_content"), row, path)
 
 
-def _last_part(name: str) -> str:
-    """The key of ``messages[].key``; a column's name is unchanged."""
-    return name.rpartition("[].")[2]
+def _mark_in(canonical: Canonical) -> str:
+    """The first mark in the questions of a row that stands for an image, a video or a sound, or ``""``."""
+    texts = [canonical.get("prompt") or ""]
+    texts += [m["content"] for m in canonical.get("messages") or () if m["role"] != "assistant"]
+    return next((m for t in texts if "<" in t and (m := media_mark(t))), "")
 
 
 def _occurs(value: Any, canonical: Canonical) -> bool:
@@ -305,12 +314,13 @@ def detect(
 ) -> list[tuple[Variant, Detection]]:
     """All formats with their confidence, in descending order.
 
-    A format that leaves out a column that is known to carry content is less likely. ``ignored`` are
-    columns that no format has to use.
+    A format that leaves out a column that is known to carry content is less likely, except for media,
+    which no format uses. ``ignored`` are columns that no format has to use.
     """
     columns, data = _columns(rows), [r.data for r in rows]
     skipped = set(map(normalized, ignored))
-    content = [c for c in columns if content_kind(c) and normalized(c) not in skipped]
+    content = [c for c in columns if content_kind(c) not in (None, *MEDIA)]
+    content = [c for c in content if normalized(c) not in skipped]
     content = [c for c in content if any(has_content(r.get(c)) for r in data)]
     judged = []
     for variant in variants.values():
@@ -324,10 +334,12 @@ def detect(
 
 
 def describe_detection(
-    rows: Sequence[SourceRow], variants: Mapping[str, Variant]
+    rows: Sequence[SourceRow],
+    variants: Mapping[str, Variant],
+    ignored: Collection[str] = (),
 ) -> list[tuple[str, str, float, str]]:
     """(id, title, confidence, reason) of every format that fits, by descending confidence."""
-    found = detect(rows, variants)
+    found = detect(rows, variants, ignored)
     return [(v.id, v.title, d.confidence, d.reason) for v, d in found if d.confidence > 0]
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from itertools import count, islice
 from pathlib import Path
@@ -183,13 +183,19 @@ def count_test_rows(sources: Sources, chosen: Chosen) -> int:
 
 def _all_rows(path: Path, options: ReadOptions) -> list[SourceRow]:
     """The first readable rows; raises ``StudioError`` when there is none."""
-    rows: list[SourceRow] = []
     try:
+        rows = first_rows(path, options, strict=False)
+    except StudioError:
+        rows = _rows_before_damage(path, options)
+        if not rows:
+            raise
+    return rows or list(islice(read_rows(path, options), 1))  # one giant row
+
+
+def _rows_before_damage(path: Path, options: ReadOptions) -> list[SourceRow]:
+    rows: list[SourceRow] = []
+    with suppress(StudioError):
         for row in read_rows(path, options, quick=True, strict=False):
             if row.error is None:
                 rows.append(row)
-    except StudioError:
-        if not rows:
-            raise
-    rows = rows or first_rows(path, options)  # raises the error
-    return rows or list(islice(read_rows(path, options), 1))  # one giant row
+    return rows

@@ -27,10 +27,12 @@ for others; nobody else should need to read this. Nothing here may import torch 
   template makes of it, ``missing_tokens`` are special tokens that the tokenizer splits into pieces.
 - ``preview`` ``{settings, project_dir, first, limit}``: rows as a Dataset node with these settings
   reads them, without any tokenizer; needs no ``open``. Result ``{rows, format, title, reason,
-  confidence, formats, columns, column_map}``: each row ``{number, line, source, row}`` with the
+  confidence, formats, columns, bound, left_over, refused}``: each row ``{number, line, source, row}`` with the
   canonical row (see ``studio.data.row_format``), or ``{number, line, source, error, hint}``;
-  ``formats`` are all that would fit, ``{id, title, confidence, reason}`` each; ``column_map`` is
-  ``{bound, unused}`` (see ``studio.data.detect.column_map``).
+  ``formats`` are all that would fit, ``{id, title, confidence, reason}`` each; ``bound``
+  are the columns of the format's settings (see ``studio.data.detect.column_map``); ``left_over`` are
+  pairs of a column or key without a role and the reason (see ``studio.data.left_over``); ``refused`` has
+  ``{sentence, hint}`` of those that carry content.
 - ``cancel`` ``{request}``: end the request with this id. It has no reply of its own.
 - ``close`` ``{}``: end the host.
 

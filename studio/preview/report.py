@@ -52,6 +52,9 @@ KINDS: dict[str, str] = {
 }
 """Code of a finding -> its title. The flags of a row use the same codes."""
 
+OMITTED = tuple(code for code in KINDS if code.startswith("lost_"))
+"""The codes of what the chat template omits."""
+
 SUSPICIOUS = (
     "broken_file",
     "bad_row",

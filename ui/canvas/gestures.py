@@ -178,8 +178,10 @@ class DragNodes(Gesture):
             nodes = self.view.graph_scene.nodes
             spots = {i: (nodes[i].pos().x(), nodes[i].pos().y()) for i in self._from}
             self.view.editor.move(spots)
-        elif self._was_selected and not toggles(modifiers):
-            self.view.select((self._id,))
+        elif not toggles(modifiers):
+            if self._was_selected:
+                self.view.select((self._id,))
+            self.view.node_clicked(self._id, at)
 
     def cancel(self) -> None:
         """Put the nodes back."""

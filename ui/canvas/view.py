@@ -38,6 +38,7 @@ from ui.canvas.content import Side
 from ui.canvas.editing import Editor
 from ui.canvas.finder import Finder
 from ui.canvas.gestures import BoxSelect, DragNodes, DragWire, Gesture, toggles
+from ui.canvas.node_paint import badge_rect
 from ui.canvas.pointer import PointerView
 from ui.canvas.scene import GraphScene
 from ui.canvas.title_edit import TitleEdit
@@ -49,6 +50,7 @@ class CanvasView(PointerView):
 
     selection_changed = Signal(object)
     node_activated = Signal(object)
+    problem_activated = Signal(object)
     message = Signal(object)
     files_dropped = Signal(object)
     data_dropped = Signal(object)
@@ -218,6 +220,14 @@ class CanvasView(PointerView):
         else:
             self.select((), (wire.wire,))
         return None
+
+    def node_clicked(self, node_id: str, at: QPointF) -> None:
+        """A click on a node's badge leads to its first problem."""
+        item = self.graph_scene.nodes.get(node_id)
+        if item is None or not item.problems:
+            return
+        if badge_rect(item).contains(self.camera.to_scene(at) - item.pos()):
+            self.problem_activated.emit(item.problems[0])
 
     def hover(self, at: QPointF | None) -> None:
         """Show which port or wire is under the mouse."""

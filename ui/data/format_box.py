@@ -1,5 +1,5 @@
-"""The format of the rows: the detected one with its reason, alternatives, and the columns of each
-field.
+"""The format of the rows: the detected one with its reason, alternatives, the column of each setting, and
+the columns that have no role.
 
 Every choice is emitted as settings of the Dataset node; the document is not edited here.
 """
@@ -15,23 +15,28 @@ from PySide6.QtWidgets import QComboBox, QGridLayout, QLabel, QVBoxLayout, QWidg
 from studio.graph.registry import Registry
 from studio.graph.schema import FieldSpec, fields_of
 from studio.system.number_text import percent
+from ui.data.left_over_box import LeftOverBox
+from ui.inspector.editors.choices import narrow, widen_popup
 from ui.style.widgets import MutedLabel, TextLabel, clear
 
 AUTO = "auto"
 AUTOMATIC = "auto"
+DECLINED = "not used"
 
 
 class FormatBox(QWidget):
     """``format_chosen`` carries an id, ``column_chosen`` a pair of setting and column (``None``:
-    the default)."""
+    the default), ``ignore_chosen`` a column or key and whether to ignore it."""
 
     format_chosen = Signal(object)
     column_chosen = Signal(object)
+    ignore_chosen = Signal(object)
 
     def __init__(self, registry: Registry, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._registry = registry
         self._shown: Any = None
+        self.found_format = AUTO
         self._combos: dict[str, QComboBox] = {}
         self.format = QComboBox(self)
         self.format.setObjectName("row-format")
@@ -42,8 +47,9 @@ class FormatBox(QWidget):
         self.format.activated.connect(self._format_activated)
         self.reason = MutedLabel("", self)
         self.reason.setObjectName("format-reason")
-        self.unused = MutedLabel("", self)
-        self.unused.setObjectName("unused-columns")
+        self.left_over = LeftOverBox(self)
+        self.left_over.role_chosen.connect(self.column_chosen)
+        self.left_over.ignore_chosen.connect(self.ignore_chosen)
         self._grid = QGridLayout()
         self._grid.setHorizontalSpacing(10)
         self._grid.setVerticalSpacing(5)
@@ -55,7 +61,7 @@ class FormatBox(QWidget):
         column.addWidget(self.format)
         column.addWidget(self.reason)
         column.addLayout(self._grid)
-        column.addWidget(self.unused)
+        column.addWidget(self.left_over)
 
     def show_found(self, settings: Mapping[str, Any], found: Mapping[str, Any]) -> None:
         """Show the reply of ``preview`` for these settings of the node."""
@@ -63,6 +69,7 @@ class FormatBox(QWidget):
         if shown == self._shown:
             return
         self._shown = shown
+        self.found_format = str(found["format"])
         chosen = str(settings.get("format", AUTO))
         self._show_formats(chosen, found)
         self.reason.setText(reason_words(chosen, found))
@@ -74,7 +81,7 @@ class FormatBox(QWidget):
         self._show_formats(str(settings.get("format", AUTO)), {})
         self.reason.setText("")
         self._clear()
-        self.unused.hide()
+        self.left_over.hide()
 
     # ------------------------------------------------------------ formats
 
@@ -105,19 +112,19 @@ class FormatBox(QWidget):
     def _show_columns(self, settings: Mapping[str, Any], found: Mapping[str, Any]) -> None:
         variant = self._registry.variants.get("format", {}).get(str(found["format"]))
         specs = {s.name: s for s in fields_of(variant.settings)} if variant is not None else {}
-        bound = {n: c for n, c in found["column_map"]["bound"].items() if n in specs}
+        bound = {n: c for n, c in found["bound"].items() if n in specs}
         own = settings.get("format_settings")
         named = own if isinstance(own, Mapping) else {}
         columns = [str(c) for c in found["columns"]]
-        if list(bound) != list(self._combos):
+        shown = [n for n, c in bound.items() if c is not None or n in named or specs[n].min_length]
+        if shown != list(self._combos):
             self._clear()
-            for name in bound:
+            for name in shown:
                 self._add_column(specs[name])
-        for name, column in bound.items():
-            self._fill(self._combos[name], columns, column, name in named)
-        unused = [str(c) for c in found["column_map"]["unused"]]
-        self.unused.setText(f"Unused: {', '.join(unused)}" if unused else "")
-        self.unused.setVisible(bool(unused))
+        for name in shown:
+            self._fill(self._combos[name], columns, bound[name], named.get(name), specs[name])
+        roles = {name: specs[name].meta.label for name in bound}
+        self.left_over.show_left_over(found["left_over"], found["refused"], columns, roles)
 
     def _add_column(self, spec: FieldSpec) -> None:
         label = QLabel(spec.meta.label, self)
@@ -125,22 +132,32 @@ class FormatBox(QWidget):
         combo = QComboBox(self)
         combo.setObjectName(f"column:{spec.name}")
         combo.setAccessibleName(f"Column for {spec.meta.label}")
-        combo.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+        narrow(combo)
         combo.activated.connect(
             lambda _=0, c=combo, name=spec.name: self.column_chosen.emit((name, c.currentData()))
         )
         row = len(self._combos)
-        self._grid.addWidget(label, row, 0)
-        self._grid.addWidget(combo, row, 1)
+        for at, widget in enumerate((label, combo)):
+            self._grid.addWidget(widget, row, at)
+            widget.show()
         self._combos[spec.name] = combo
 
-    def _fill(self, combo: QComboBox, columns: list[str], bound: str | None, chosen: bool) -> None:
+    def _fill(
+        self, combo: QComboBox, columns: list[str], bound: str | None, own: Any, spec: FieldSpec
+    ) -> None:
+        """``own`` is the value in the node's settings, ``None`` if they have none."""
         combo.clear()
         found = bound if bound is not None else "none"
-        combo.addItem(AUTOMATIC if chosen else f"{found} ({AUTOMATIC})", None)
+        combo.addItem(AUTOMATIC if own is not None else f"{found} ({AUTOMATIC})", None)
         for column in columns:
             combo.addItem(column, column)
-        combo.setCurrentIndex(max(0, combo.findData(bound)) if chosen else 0)
+        if spec.default and not spec.min_length:
+            combo.addItem(DECLINED, "")
+        if own and bound is None:
+            combo.addItem(f"{own} (not found)", str(own))
+        widen_popup(combo)
+        shown = own if bound is None else bound
+        combo.setCurrentIndex(max(0, combo.findData(shown)) if own is not None else 0)
 
     def _clear(self) -> None:
         self._combos.clear()

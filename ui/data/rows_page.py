@@ -13,14 +13,17 @@ from PySide6.QtCore import Qt, QTimer
 from PySide6.QtGui import QShowEvent
 from PySide6.QtWidgets import QPushButton, QVBoxLayout, QWidget
 
+from studio.data.columns import ignored_name, normalized
 from studio.data.reading.archive import refuse_absent
 from studio.data.reading.folder import is_hub
 from studio.data.sources import sources_of
 from studio.errors import Problem, StudioError
 from studio.graph.edits import reset_setting, set_setting
+from studio.graph.graph import Graph
 from studio.graph.schema import Settings, fields_of, parse
 from studio.node_settings.dataset import DatasetSettings
 from studio.preview.protocol import Reply
+from studio.preview.report import OMITTED
 from ui.data.controller import DataController, problem_of
 from ui.data.format_box import AUTO, FormatBox
 from ui.data.row_cards import RowCards
@@ -28,6 +31,7 @@ from ui.data.state_page import PageStack, StatePage
 from ui.inspector.editors.base import FieldContext
 from ui.inspector.form import Form
 from ui.inspector.node_form import apply_change
+from ui.inspector.problem_label import ProblemList
 from ui.inspector.row import Change
 from ui.style.widgets import ErrorLabel, MutedLabel, scrolling
 
@@ -38,6 +42,7 @@ NO_DATASET_HINT = "Connect a Dataset node to its “Dataset” input, or drop a 
 NO_FILE = "No file selected."
 NO_FILE_HINT = "Select a file under Settings, or drop one on this node."
 CUSTOM = "custom"
+OMITTED_HINT = "See the Report tab."
 
 
 class RowsPage(QWidget):
@@ -48,6 +53,7 @@ class RowsPage(QWidget):
         self.setObjectName("rows-page")
         self._controller = controller
         self._node: str | None = None
+        self._train: str | None = None
         self._asked, self._limit = 0, FIRST_ROWS
         self._seen: Any = None
         self._form: Form | None = None
@@ -56,6 +62,9 @@ class RowsPage(QWidget):
         self.box = FormatBox(controller.registry, self)
         self.box.format_chosen.connect(self._choose_format)
         self.box.column_chosen.connect(self._choose_column)
+        self.box.ignore_chosen.connect(self._choose_ignored)
+        self.omitted = ProblemList(self)
+        self.omitted.setObjectName("omitted-by-template")
         self.error = ErrorLabel("", self)
         self.error.setObjectName("rows-error")
         self.hint = MutedLabel("", self)
@@ -68,6 +77,7 @@ class RowsPage(QWidget):
         self.state = StatePage(self)
         self._lay_out()
         controller.edited.connect(self._follow)
+        controller.report_changed.connect(self._show_omitted)
 
     def _lay_out(self) -> None:
         body = QWidget(self)
@@ -75,14 +85,16 @@ class RowsPage(QWidget):
         self._column.setContentsMargins(12, 10, 12, 14)
         self._column.setSpacing(10)
         self._column.addWidget(self.box)
-        for widget in (self.error, self.hint, self.files, self.cards):
+        for widget in (self.omitted, self.error, self.hint, self.files, self.cards):
             self._column.addWidget(widget)
         self._column.addWidget(self.more, 0, Qt.AlignmentFlag.AlignLeft)
         self._column.addStretch(1)
         self._stack = PageStack(self, self.state, scrolling(body, self))
 
-    def show_dataset(self, node: str | None) -> None:
-        """Show the rows of this Dataset node."""
+    def show_dataset(self, node: str | None, train: str | None) -> None:
+        """Show the rows of this Dataset node, which are used by this Train node."""
+        self._train = train
+        self._show_omitted()
         if node != self._node:
             self._node, self._limit, self._seen = node, FIRST_ROWS, None
             self._drop_form()
@@ -198,6 +210,19 @@ class RowsPage(QWidget):
         self.files.setText(sentences)
         self.files.setVisible(bool(sentences))
 
+    def _show_omitted(self) -> None:
+        """What the chat template omits, if there is a report about these rows."""
+        controller = self._controller
+        known = controller.report if controller.train == self._train else None
+        findings = known.findings if known is not None and not controller.stale else ()
+        self.omitted.show_problems(
+            [
+                Problem(f.sentence, hint=OMITTED_HINT, severity="warning")
+                for f in findings
+                if f.code in OMITTED
+            ]
+        )
+
     def _more(self) -> None:
         self._limit = min(MOST_ROWS, self._limit + MORE_ROWS)
         self._follow(at_once=True)
@@ -219,17 +244,25 @@ class RowsPage(QWidget):
             return
         graph, path = self._controller.document.graph, f"format_settings.{name}"
         if settings.get("format", AUTO) == AUTO and column is not None:
-            graph = set_setting(graph, self._node, "format", self._detected())
+            graph = set_setting(graph, self._node, "format", self.box.found_format)
         if column is None:
             graph = reset_setting(graph, self._node, path)
         else:
             graph = set_setting(graph, self._node, path, column)
+        if column:
+            graph = with_ignored(graph, self._node, column, False)
         self._controller.document.end_merge()
         self._controller.document.edit(graph, f"Change column for {name}")
 
-    def _detected(self) -> str:
-        best = self.box.format.itemData(1)
-        return str(best) if best is not None else AUTO
+    def _choose_ignored(self, pair: tuple[str, bool]) -> None:
+        """Ignore a column or key, or stop ignoring it."""
+        name, ignored = pair
+        document = self._controller.document
+        if self._node is None or not document.graph.has(self._node):
+            return
+        document.end_merge()
+        graph = with_ignored(document.graph, self._node, name, ignored)
+        document.edit(graph, f"{'Ignore' if ignored else 'Stop ignoring'} {name}")
 
     def _apply(self, change: Change) -> None:
         document = self._controller.document
@@ -269,3 +302,16 @@ class RowsPage(QWidget):
         super().showEvent(event)
         self._seen = None  # the file may have changed meanwhile
         self._follow(at_once=True)
+
+
+def with_ignored(graph: Graph, node: str, name: str, ignored: bool) -> Graph:
+    """The graph in which a Dataset node ignores a column or key, or does not."""
+    name = ignored_name(name)
+    before = list(graph.node(node).settings.get("ignored_columns") or ())
+    after = [n for n in before if normalized(str(n)) != normalized(name)]
+    after += [name] if ignored else []
+    if after == before:
+        return graph
+    if not after:
+        return reset_setting(graph, node, "ignored_columns")
+    return set_setting(graph, node, "ignored_columns", after)

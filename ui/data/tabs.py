@@ -123,10 +123,12 @@ class DataTabs(NodeTabs):
         if self._node is None or not graph.has(self._node) or self.tab == SETTINGS:
             return
         is_train = graph.node(self._node).type == "train"
+        train = self._node if is_train else train_fed_by(graph, self._node)
         if self.tab in (TOKENS, REPORT):
-            self.controller.look_at(self._node if is_train else train_fed_by(graph, self._node))
+            self.controller.look_at(train)
         elif self._rows is not None:
-            self._rows.show_dataset(dataset_of(graph, self._node) if is_train else self._node)
+            dataset = dataset_of(graph, self._node) if is_train else self._node
+            self._rows.show_dataset(dataset, train)
 
 
 def train_fed_by(graph: Graph, node: str) -> str | None:

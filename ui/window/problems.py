@@ -13,10 +13,19 @@ from studio.errors import Problem
 from studio.graph.document import Document
 from studio.graph.problems import find_problems
 from studio.graph.registry import Registry
-from ui.data.tabs import REPORT
+from ui.data.tabs import REPORT, ROWS
 from ui.window.main_window import MainWindow
 
 WAIT_MS = 150
+_TABS = {
+    "nothing_trained": REPORT,
+    "unused_column": ROWS,
+    "unused_content": ROWS,
+    "missing_column": ROWS,
+    "unknown_format": ROWS,
+    "unsure_format": ROWS,
+}
+"""The problems that are fixed in a tab of the data."""
 _TEMPLATE_S = 0.3  # the window is blocked while a custom template is tried
 
 
@@ -93,8 +102,9 @@ class ProblemGuide(QObject):
             return
         self._window.canvas.select((problem.node,))
         self._window.docks["inspector"].show()
-        if problem.code == "nothing_trained":
-            self._window.inspector.show_tab(problem.node, REPORT)
+        tab = _TABS.get(problem.code)
+        if tab is not None:
+            self._window.inspector.show_tab(problem.node, tab)
         else:
             self._window.inspector.focus_field(problem.node, problem.field)
 

@@ -104,6 +104,7 @@ class Session(QObject):
         window.canvas.message.connect(window.status.tell)
         window.canvas.selection_changed.connect(window.inspector.show_nodes)
         window.canvas.node_activated.connect(self._node_activated)
+        window.canvas.problem_activated.connect(self.guide.go_to)
         window.canvas.data_dropped.connect(self._data_dropped)
         window.inspector.use_tabs(self.tabs)
         self.tabs.show_wide(bool(self.store.narrow_px()))

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from studio.data.check import first_rows, options_of
 from studio.data.detect import column_map, describe_detection
+from studio.data.left_over import left_over
 from studio.data.reading.folder import is_hub
 from studio.data.reading.source import SourceRow
+from studio.data.row_format import Canonical
 from studio.data.window import SourceWindow, open_window
 from studio.errors import StudioError
 from studio.graph.node_type import Variant
@@ -42,29 +44,44 @@ def preview(
         )
     with open_window(parsed, project_dir, variants) as window:
         found = window.rows(first, first + min(limit, MOST_ROWS) - 1)
-        rows = [_row(window, number, row) for number, row in enumerate(found, start=first)]
+        converted = [(row, *_converted(window, row)) for row in found]
+        paths = {row.path: str(row.path.resolve()) for row in found}
+        rows = [
+            _row(number, paths[row.path], row, canonical, error)
+            for number, (row, canonical, error) in enumerate(converted, first)
+        ]
+        readable = [(row, canonical) for row, canonical, _ in converted if row.error is None]
         return {
             "rows": rows,
             "files": window.remarks(numbers=False),
-            **_format(window, parsed, variants),
+            **_format(window, parsed, variants, readable),
         }
 
 
 def _format(
-    window: SourceWindow, settings: DatasetSettings, variants: Mapping[str, Variant]
+    window: SourceWindow,
+    settings: DatasetSettings,
+    variants: Mapping[str, Variant],
+    rows: Sequence[tuple[SourceRow, Canonical | None]],
 ) -> dict[str, Any]:
     """The detected format with the reason, other suitable formats, and the role of each column."""
     chosen = window.chosen
     sample = first_rows(window.files[0], options_of(settings), strict=False)
-    columns = tuple(dict.fromkeys(name for row in sample for name in row.data))
-    detected = describe_detection(sample, variants)
+    given = (*sample, *(row for row, _ in rows))
+    columns = tuple(dict.fromkeys(name for row in given for name in row.data))
+    detected = describe_detection(sample, variants, {*chosen.also_used, *settings.ignored_columns})
+    left = left_over(chosen, columns, rows, sample)
     return {
         "format": chosen.variant.id,
         "title": chosen.variant.title,
         "reason": chosen.reason,
         "confidence": chosen.confidence,
         "columns": columns,
-        "column_map": column_map(chosen.variant, chosen.settings, columns),
+        "bound": column_map(chosen.variant, chosen.settings, columns)["bound"],
+        "left_over": [[x.name, x.reason] for x in left],
+        "refused": {
+            x.name: {"sentence": x.error.sentence, "hint": x.error.hint} for x in left if x.error
+        },
         "formats": [dict(zip(_DETECTED, d, strict=True)) for d in detected],
     }
 
@@ -72,12 +89,23 @@ def _format(
 _DETECTED = ("id", "title", "confidence", "reason")
 
 
-def _row(window: SourceWindow, number: int, row: SourceRow) -> dict[str, Any]:
-    place = {"number": number, "line": row.line, "source": str(row.path.resolve())}
+def _converted(window: SourceWindow, row: SourceRow) -> tuple[Canonical | None, StudioError | None]:
+    """The canonical row, as far as it exists, and the error of the row."""
+    canonical = None
     try:
         if row.error is not None:
             raise copy.copy(row.error)
-        canonical = window.chosen.convert(row, row.path)
+        canonical = window.chosen.canonical(row, row.path)
+        window.chosen.check_unused(row, row.path, canonical)
     except StudioError as error:
+        return canonical, error
+    return canonical, None
+
+
+def _row(
+    number: int, source: str, row: SourceRow, canonical: Canonical | None, error: StudioError | None
+) -> dict[str, Any]:
+    place = {"number": number, "line": row.line, "source": source}
+    if error is not None:
         return {**place, "error": error.sentence, "hint": error.hint}
     return {**place, "row": json.loads(json.dumps(canonical, default=str))}

@@ -8,7 +8,7 @@ import signal
 import psutil
 from PySide6.QtCore import QPoint, Qt
 from PySide6.QtTest import QTest
-from PySide6.QtWidgets import QPlainTextEdit, QPushButton, QWidget
+from PySide6.QtWidgets import QComboBox, QPlainTextEdit, QPushButton, QWidget
 from pytestqt.qtbot import QtBot
 
 from studio.graph.edits import set_setting
@@ -184,7 +184,8 @@ def test_the_format_of_the_rows(open_session: OpenSession, qtbot: QtBot) -> None
     card = lambda: page.findChild(QWidget, "row-card:1")  # noqa: E731
     qtbot.waitUntil(lambda: card() is not None)
     assert page.box.reason.text().startswith("Prompt and completion")
-    assert page.box.unused.text() == "Unused: topic"
+    topic = page.findChild(QComboBox, "left-over:topic")
+    assert topic.currentText() == "Not used"
     assert "p0" in shown_cards(session)
 
     combo = page.findChild(QWidget, "column:prompt_column")
