@@ -112,7 +112,7 @@ def is_reading(process: subprocess.Popen[str], file: Path) -> bool:
 
 def test_ctrl_c_ends_it(model: Path, tmp_path: Path) -> None:
     rows = [
-        _chat(f"say {n}", "words " * 50) for n in range(60_000)
+        _chat(f"say {n}", "words " * 50) for n in range(200_000)
     ]  # far more than are read by then
     project = _project(tmp_path, model, rows)
     with start("report", project) as process:

@@ -120,9 +120,9 @@ TABLE = [
     Bad("none.jsonl", lines(GOOD, chat()), "no_answer", ("0 messages",), 2),
     Bad(
         "keys.jsonl",
-        lines(GOOD, chat({"speaker": "a", "content": "b"}, ANSWER)),
+        lines(GOOD, chat({"who": "a", "content": "b"}, ANSWER)),
         "missing_column",
-        ("“role”", "speaker"),
+        ("“role”", "who"),
         2,
     ),
     Bad("plain.jsonl", lines(GOOD, chat("hello")), "not_messages", ("message 1",), 2),

@@ -155,7 +155,7 @@ def test_a_look_in_a_hurry_waits_less_for_a_template_and_only_warns(tmp_path: Pa
     with patience(0.3):
         (found,) = check(DatasetSettings(**given), look)
     assert (found.code, found.severity) == ("template_too_slow", "warning")
-    assert "ended after 0.3 seconds" in found.sentence
+    assert "stopped after 0.3 seconds" in found.sentence
     (again,) = check(DatasetSettings(**given), look)
     assert (again.severity, "ended after 2 seconds" in again.sentence) == ("error", True)
 

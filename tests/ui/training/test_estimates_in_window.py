@@ -214,7 +214,7 @@ def test_the_recipe_gives_reasons_and_takes_what_is_ticked(session: Session, qtb
     assert dialog is not None
     by_field = {row.change.field: row for row in dialog.rows}
     assert "0.002 → " in by_field["learning_rate"].tick.text()
-    assert "Usual for LoRA" in by_field["learning_rate"].change.reason
+    assert "Typical for LoRA" in by_field["learning_rate"].change.reason
     for field, row in by_field.items():
         if field != "learning_rate":
             click(row.tick)
