@@ -59,6 +59,8 @@ def reasons(
         ({"messages": [{**CHAT[0], "mood": "x"}, CHAT[1]]}, {}, {"messages[].mood": "unused"}),
         ({"messages": [{**CHAT[0], "mood": "x"}, CHAT[1]]}, {"ignored": ["mood"]}, {"messages[].mood": "ignored"}),
         ({"messages": [{"role": "user", "content": "See <image>"}, CHAT[1]]}, {}, {"<image>": "refused"}),
+        ({"messages": [{"role": "user", "content": "See <image>"}, CHAT[1]]}, {"ignored": ["<image>"]},
+         {"<image>": "ignored"}),
         ({"a": "b", "c": "d"}, {"format_id": "custom", "user_template": "{{ a }}", "assistant_template": "x"},
          {"a": "template", "c": "unused"}),
         ({"q": "b", "a": "d", "id": 1}, {"format_id": "question_answer"},

@@ -121,7 +121,9 @@ def test_a_loss_that_is_not_a_number_ends_the_run(
     monkeypatch.setattr(TrainingLoop, "forward_backward", forward_backward)
     settings = settings_of(max_steps=8, save_steps=1)
     recorder = Recorder()
-    with pytest.raises(StudioError, match=r"the loss of step 4 is not finite \((nan|inf)\)") as caught:
+    with pytest.raises(
+        StudioError, match=r"the loss of step 4 is not finite \((nan|inf)\)"
+    ) as caught:
         train_adapter(make_context(tmp_path, recorder), make_inputs(tmp_path), settings)
     assert caught.value.code == "loss_not_finite"
     last = recorder.named("CheckpointSaved")[-1]
