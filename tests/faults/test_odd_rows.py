@@ -157,7 +157,7 @@ def test_a_look_in_a_hurry_waits_less_for_a_template_and_only_warns(tmp_path: Pa
     assert (found.code, found.severity) == ("template_too_slow", "warning")
     assert "stopped after 0.3 seconds" in found.sentence
     (again,) = check(DatasetSettings(**given), look)
-    assert (again.severity, "ended after 2 seconds" in again.sentence) == ("error", True)
+    assert (again.severity, "stopped after 2 seconds" in again.sentence) == ("error", True)
 
 
 def test_a_format_that_is_hardly_sure_is_a_warning(tmp_path: Path) -> None:
