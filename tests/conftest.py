@@ -11,6 +11,7 @@ import gc
 import logging
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import threading
@@ -30,6 +31,10 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 # Settings and runs go to a folder of this session; a shared model cache stays, when one is set.
 _HOME = tempfile.mkdtemp(prefix="lora-studio-tests-")
 os.environ["LORA_STUDIO_HOME"] = _HOME
+
+# A process in the background may ignore SIGINT, and so would every process that a test interrupts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 OUR_LOGGERS = ("studio", "workers", "ui")
 GRACE_S = 30.0

@@ -18,6 +18,7 @@ from typing import Any
 from studio.graph.node_type import Fact
 from studio.model.layers import tensor_shapes, weight_files
 from studio.model.models import local_folder, starter_of
+from studio.system.file_stamp import Stamp, file_stamp
 from studio.system.number_text import counted
 
 GB = 1e9
@@ -62,17 +63,14 @@ def folder_facts(folder: Path) -> ModelFacts | None:
     """The facts of a model folder, or ``None`` if it has no readable config."""
     config = folder / "config.json"
     try:
-        return _facts(folder, config.stat().st_mtime_ns, folder.stat().st_mtime_ns)
+        return _facts(folder, file_stamp(config), file_stamp(folder))
     except OSError:
         return None
 
 
 @lru_cache(maxsize=64)
-def _facts(folder: Path, changed_ns: int, folder_changed_ns: int) -> ModelFacts | None:
-    del (
-        changed_ns,
-        folder_changed_ns,
-    )  # part of the cache key, so that a changed folder is read again
+def _facts(folder: Path, stamp: Stamp, folder_stamp: Stamp) -> ModelFacts | None:
+    del stamp, folder_stamp  # part of the cache key, so that a changed folder is read again
     config = _json(folder / "config.json")
     if not config:
         return None

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from studio.model.layer_names import GATE_UP, is_joined, taker
+from studio.system.file_stamp import Stamp, file_stamp
 
 _LARGEST_HEADER = 100 * 2**20
 _NOT_ADAPTED = {
@@ -84,14 +85,14 @@ def read_linear_modules(folder: Path) -> list[LinearModule] | None:
     """The linear layers of a model folder in order, or ``None`` when it cannot be read."""
     try:
         files = (folder / "config.json", *weight_files(folder))
-        stamps = tuple((s.st_mtime_ns, s.st_size) for s in (f.stat() for f in files))
+        stamps = tuple(map(file_stamp, files))
     except (OSError, ValueError):
         return None
     return list(_read(files, stamps)) or None
 
 
 @lru_cache(maxsize=8)
-def _read(files: tuple[Path, ...], stamps: tuple[tuple[int, int], ...]) -> tuple[LinearModule, ...]:
+def _read(files: tuple[Path, ...], stamps: tuple[Stamp, ...]) -> tuple[LinearModule, ...]:
     """The linear layers of these files, the config first; ``stamps`` change with the files.
 
     Cached, because a mixture has many thousands of layers and every edit of the graph needs them.
@@ -142,11 +143,11 @@ def weight_files(folder: Path) -> list[Path]:
 
 def tensor_shapes(file: Path) -> tuple[tuple[str, tuple[int, ...]], ...]:
     """Names and shapes of the tensors in a safetensors file. Raises OSError or ValueError."""
-    return _shapes(file, file.stat().st_mtime_ns)
+    return _shapes(file, file_stamp(file))
 
 
 @lru_cache(maxsize=64)
-def _shapes(file: Path, stamp: int) -> tuple[tuple[str, tuple[int, ...]], ...]:
+def _shapes(file: Path, stamp: Stamp) -> tuple[tuple[str, tuple[int, ...]], ...]:
     """Tensor names and shapes from a safetensors header; ``stamp`` changes with the file."""
     del stamp
     with file.open("rb") as stream:

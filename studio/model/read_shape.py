@@ -16,6 +16,7 @@ from typing import Any
 from studio.model.family_shape import family_shape
 from studio.model.layers import read_linear_modules, tensor_shapes, weight_files
 from studio.model.shapes import Shape, joined_linears
+from studio.system.file_stamp import Stamp, file_stamp
 
 
 def text_config(config: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -36,13 +37,13 @@ def read_shape(folder: Path) -> Shape | None:
     """The shape of the model in a folder that has at least a ``config.json``."""
     file = folder / "config.json"
     try:
-        return _read(folder, file.stat().st_mtime_ns)
+        return _read(folder, file_stamp(file))
     except OSError:
         return None
 
 
 @lru_cache(maxsize=32)
-def _read(folder: Path, stamp: int) -> Shape | None:
+def _read(folder: Path, stamp: Stamp) -> Shape | None:
     del stamp
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))

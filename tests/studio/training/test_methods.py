@@ -132,7 +132,7 @@ def test_adalora_ends_at_its_budget(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_adalora_with_one_step_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(StudioError, match="this training has only 1") as caught:
+    with pytest.raises(StudioError, match=r"this training has too few \(1\)") as caught:
         trained(monkeypatch, tmp_path, "adalora", steps=1)
     assert "3 steps" in caught.value.hint
     assert trained(monkeypatch, tmp_path / "three", "adalora", steps=3).losses
