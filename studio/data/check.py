@@ -16,7 +16,7 @@ from pathlib import Path
 from studio.chat_templates.render import is_hasty
 from studio.data.detect import AUTO, UNUSED, UNUSED_HINT, Chosen, format_of
 from studio.data.reading.archive import archive_of, stat_of
-from studio.data.reading.reader import check_file, read_rows
+from studio.data.reading.reader import QUICK_ROWS, check_file, read_rows
 from studio.data.reading.source import Note, ReadOptions, SourceRow, bad_file
 from studio.data.sources import Sources, describe_sources, sources_of
 from studio.errors import Problem, StudioError
@@ -143,7 +143,7 @@ def check_first_rows(
 
     Checks one row, and further rows for up to half a second.
     """
-    skips = settings.on_bad_rows == "skip"
+    skips = not stops_at_first_rows(settings)
     key = (
         settings.model_dump_json(),
         stamp_of(path),
@@ -200,6 +200,19 @@ def stamp_of(path: Path) -> Hashable:
     except (OSError, ValueError):
         return None  # an invalid name, or no file: reported when rows are read
     return str(path), stat.st_mtime_ns, stat.st_ctime_ns, stat.st_size, stat.st_ino
+
+
+def stops_at_first_rows(settings: DatasetSettings) -> bool:
+    """Whether an invalid row among the first rows of a file stops a run.
+
+    It does not if the settings may exclude it; the check of all rows then decides.
+    """
+    may_exclude = (
+        bool(settings.drop_rows.strip())
+        or settings.split_mode == "column"
+        or 0 < settings.limit < QUICK_ROWS
+    )
+    return settings.on_bad_rows == "stop" and not may_exclude
 
 
 def first_rows(

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
-from studio.data.check import first_rows, options_of, stamp_of
+from studio.data.check import first_rows, options_of, stamp_of, stops_at_first_rows
 from studio.data.detect import Chosen
 from studio.data.drops import Drops
 from studio.data.reading.reader import read_rows
@@ -88,7 +88,7 @@ class UsedRows:
 def rows_for_format(path: Path, settings: DatasetSettings) -> Sequence[SourceRow]:
     """The rows of the first file from which its format is detected; raises ``StudioError``."""
     options = options_of(settings)
-    rows = first_rows(path, options, strict=settings.on_bad_rows == "stop")
+    rows = first_rows(path, options, strict=stops_at_first_rows(settings))
     return rows or list(islice(read_rows(path, options), 1))  # one giant row
 
 

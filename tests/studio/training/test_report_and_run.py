@@ -52,7 +52,7 @@ def random_settings(draw: random.Random, mode: str, folder: Path) -> dict[str, A
     """Settings of the split and of the rows."""
     excluded = {"limit": draw.choice((0, 3, 10)), "drop_rows": draw.choice(("", "1", "2-6, 9"))}
     if draw.random() < 0.5:
-        excluded = {"on_bad_rows": "stop"}
+        excluded["on_bad_rows"] = "stop"
     return {
         "split_mode": mode,
         "validation_fraction": draw.choice((0.0, 0.02, 0.1, 0.5, 0.9)),
