@@ -57,7 +57,9 @@ MEDIA = ("images", "videos", "audio")
 """The kinds of ``CONTENT`` that no training of this program can use."""
 
 _MEDIA_MARK = re.compile(
-    r"<(image|video|audio)(?:[_-]?(?:\d+|placeholder))?>|<\|(?:vision_start|(?:image|video|audio)(?:_pad|_\d+)?)\|>"
+    r"<(image|video|audio)(?:[_-]?(?:\d+|placeholder|soft_token))?>|<(?:start|begin)_of_(?:image|video|audio)>"
+    r"|<\|(?:vision_start|(?:begin_of_)?(?:image|video|audio)(?:_pad|_\d+)?)\|>|\[(IMG)\]",
+    re.IGNORECASE,
 )
 
 
@@ -65,7 +67,8 @@ def media_mark(text: str) -> str:
     """The first mark in a text that stands for an image, a video or a sound, such as ``<image>``; empty
     without one. An element of HTML or XML, which is closed, is not such a mark."""
     for found in _MEDIA_MARK.finditer(text):
-        if not (found[1] and f"</{found[1]}>" in text):
+        closed = f"</{found[1]}>" if found[1] else f"[/{found[2]}]" if found[2] else ""
+        if not (closed and closed.lower() in text.lower()):
             return found.group()
     return ""
 

@@ -59,6 +59,13 @@ class Keys:
     role: tuple[str, ...] = ("role", "from", "speaker", "sender")
     content: tuple[str, ...] = ("content", "value", "text", "parts")
 
+    def chosen(self, role: str, content: str) -> Keys:
+        """These keys where a format's settings have their first names, else the names of the settings."""
+        return Keys(
+            self.role if role == self.role[0] else (role,),
+            self.content if content == self.content[0] else (content,),
+        )
+
 
 USUAL = Keys()
 
@@ -106,6 +113,17 @@ USED_KEYS = frozenset(
 """Keys of a message that are used, besides those of role and content."""
 
 
+_USED_IN_PARTS = frozenset(["type", "text", "signature", *THOUGHTS, *_TEXT_OF_THOUGHT])
+_USED_IN_CALLS = frozenset(
+    ["id", "call_id", "type", "index", "function", "name", "arguments", "parameters"]
+)
+
+
+def unused_call_keys(calls: Sequence[Any], name: str) -> list[str]:
+    """The keys with content of tool calls in column ``name`` that are not used."""
+    return [f"{name}[].{key}" for key in unused_keys(calls, _USED_IN_CALLS)]
+
+
 def unused_message_keys(value: Any, name: str, keys: Keys = USUAL) -> list[str]:
     """The keys with content of the messages in column ``name`` that are not used, as
     ``name[].key``."""
@@ -113,7 +131,12 @@ def unused_message_keys(value: Any, name: str, keys: Keys = USUAL) -> list[str]:
     if found is None:
         return []
     messages = as_tool_messages(listed(value) or ())
-    return [f"{name}[].{key}" for key in unused_keys(messages, USED_KEYS | set(found))]
+    names = [f"{name}[].{key}" for key in unused_keys(messages, USED_KEYS | set(found))]
+    for key, used in ((found[1], _USED_IN_PARTS), ("tool_calls", _USED_IN_CALLS)):
+        lists = (m.get(key) for m in messages if isinstance(m, Mapping))
+        inner = [part for value in lists if isinstance(value, list) for part in value]
+        names += [f"{name}[].{key}[].{k}" for k in unused_keys(inner, used)]
+    return names
 
 
 def answered(messages: Sequence[Message], name: str) -> list[Message]:

@@ -157,7 +157,7 @@ def _mark_in(canonical: Canonical) -> str:
     """The first mark in the questions of a row that stands for an image, a video or a sound, or ``""``."""
     texts = [canonical.get("prompt") or ""]
     texts += [m["content"] for m in canonical.get("messages") or () if m["role"] != "assistant"]
-    return next((m for t in texts if "<" in t and (m := media_mark(t))), "")
+    return next((m for t in texts if ("<" in t or "[" in t) and (m := media_mark(t))), "")
 
 
 def _occurs(value: Any, canonical: Canonical) -> bool:

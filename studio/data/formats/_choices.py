@@ -25,11 +25,19 @@ class Choices:
     labels: tuple[str, ...]
 
 
+CHOICE_KEYS = frozenset(("text", "label", "labels"))
+
+
+def names_texts(value: Any) -> bool:
+    """Whether choices are given as ``{"text": [...], "label": [...]}``."""
+    return isinstance(value, Mapping) and isinstance(value.get("text"), (list, tuple))
+
+
 def choices_in(value: Any, name: str) -> Choices:
     """The choices in column ``name``; raises ``RowError`` for anything else."""
     if isinstance(value, str):
         value = _from_text(value)
-    if isinstance(value, Mapping) and isinstance(value.get("text"), (list, tuple)):
+    if names_texts(value):
         texts, labels = list(value["text"]), list(value.get("label") or value.get("labels") or [])
     elif isinstance(value, Mapping):
         texts, labels = list(value.values()), list(value)

@@ -10,8 +10,13 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-from studio.data.columns import has_content, named
-from studio.data.conversation import Message, message_keys, messages_in
+from studio.data.columns import has_content, named, unused_keys
+from studio.data.conversation import (
+    Message,
+    message_keys,
+    messages_in,
+    unused_message_keys,
+)
 from studio.data.row_format import (
     Canonical,
     Row,
@@ -110,6 +115,23 @@ def with_columns_beside(
     return {"messages": made, "tools": offered} if offered else {"messages": made}
 
 
+def unused_beside(row: Row, settings: BesideSettings) -> list[str]:
+    """The keys of earlier turns that ``with_columns_beside`` does not use."""
+    name = _found(row, settings)[1]
+    if name is None or not has_content(row[name]):
+        return []
+    if message_keys(row[name]) is not None:
+        return unused_message_keys(row[name], name)
+    pairs = [p for p in listed(row[name]) or () if isinstance(p, Mapping)]
+    used = frozenset(key for pair in pairs for key in _keys_of_turn(pair))
+    return [f"{name}[].{key}" for key in unused_keys(pairs, used)]
+
+
+def _keys_of_turn(pair: Mapping[str, Any]) -> list[str]:
+    """The keys of question and answer."""
+    return [key for names in _TURN if (key := named(tuple(pair), names[0], names[1:]))]
+
+
 def columns_beside(row: Row, settings: BesideSettings) -> list[str]:
     """The columns of a row that ``with_columns_beside`` would use, as far as they hold anything."""
     return [name for name in _found(row, settings) if name and has_content(row[name])]
@@ -183,7 +205,7 @@ def _history(row: Row, name: str | None) -> list[Message]:
 def _pair(pair: Any, number: int, name: str) -> list[Message]:
     place = f"turn {number} of column “{name}”"
     if isinstance(pair, Mapping):
-        pair = [pair[key] for names in _TURN if (key := named(tuple(pair), names[0], names[1:]))]
+        pair = [pair[key] for key in _keys_of_turn(pair)]
     if not isinstance(pair, (list, tuple)):
         raise _bad_history(f"has {kind_of(pair)} in {place}", name)
     if len(pair) != 2:

@@ -10,12 +10,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from studio.data.columns import named
-from studio.data.conversation import Message
+from studio.data.conversation import Message, unused_call_keys
 from studio.data.formats._columns import (
     BESIDE,
     PROMPT,
     BesideSettings,
     other_names,
+    unused_beside,
     with_columns_beside,
 )
 from studio.data.row_format import (
@@ -86,6 +87,13 @@ def convert(row: Row, settings: FunctionCallingSettings) -> Canonical:
     return with_columns_beside(row, settings, messages)
 
 
+def unused(row: Row, settings: FunctionCallingSettings) -> list[str]:
+    """The keys of the calls that are not used."""
+    called = column(row, settings, "calls_column", _CALLS)
+    keys = unused_call_keys(listed(row[called]) or (), called)
+    return [*keys, *unused_beside(row, settings)]
+
+
 VARIANT = Variant(
     kind="format",
     id="function_calling",
@@ -93,5 +101,5 @@ VARIANT = Variant(
     order=14,
     help="Columns query, tools and answers: a question, the available tools, and the correct calls.",
     settings=FunctionCallingSettings,
-    payload=RowFormat(detect, convert, COLUMNS),
+    payload=RowFormat(detect, convert, COLUMNS, unused=unused),
 )

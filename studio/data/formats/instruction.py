@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from studio.data.columns import named
 from studio.data.conversation import Message
-from studio.data.formats._columns import BESIDE, BesideSettings, with_columns_beside
+from studio.data.formats._columns import BESIDE, BesideSettings, unused_beside, with_columns_beside
 from studio.data.row_format import (
     NOT_MINE,
     Canonical,
@@ -96,5 +96,5 @@ VARIANT = Variant(
     help="Columns instruction, input and output; the input may be missing. The "
     "columns system and history are used if present.",
     settings=InstructionSettings,
-    payload=RowFormat(detect, convert, COLUMNS),
+    payload=RowFormat(detect, convert, COLUMNS, unused=unused_beside),
 )

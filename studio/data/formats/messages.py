@@ -13,7 +13,6 @@ from typing import Any
 from studio.data.columns import named
 from studio.data.conversation import (
     USUAL,
-    Keys,
     answered,
     message_keys,
     messages_in,
@@ -24,6 +23,7 @@ from studio.data.formats._columns import (
     CONVERSATION,
     BesideSettings,
     other_names,
+    unused_beside,
     with_columns_beside,
 )
 from studio.data.row_format import (
@@ -93,7 +93,8 @@ def convert(row: Row, settings: MessagesSettings) -> Canonical:
     name = column(row, settings, "messages_column", _MESSAGES)
     texts = _texts(row[name])
     given = [{"role": r, "content": t} for r, t in zip(itertools.cycle(_TURNS), texts)]
-    messages = answered(messages_in(given or row[name], name, _keys(settings)), name)
+    keys = USUAL.chosen(settings.role_key, settings.content_key)
+    messages = answered(messages_in(given or row[name], name, keys), name)
     return with_columns_beside(row, settings, messages)
 
 
@@ -106,15 +107,10 @@ def _texts(value: Any) -> list[str]:
 def unused(row: Row, settings: MessagesSettings) -> list[str]:
     """The keys of the messages that are not used."""
     name = column(row, settings, "messages_column", _MESSAGES)
-    return unused_message_keys(row[name], name, _keys(settings))
-
-
-def _keys(settings: MessagesSettings) -> Keys:
-    role, content = settings.role_key, settings.content_key
-    return Keys(
-        USUAL.role if role == "role" else (role,),
-        USUAL.content if content == "content" else (content,),
+    keys = unused_message_keys(
+        row[name], name, USUAL.chosen(settings.role_key, settings.content_key)
     )
+    return [*keys, *unused_beside(row, settings)]
 
 
 VARIANT = Variant(

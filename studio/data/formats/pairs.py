@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from studio.data.columns import has_content, named
-from studio.data.formats._columns import BESIDE, BesideSettings, with_columns_beside
+from studio.data.formats._columns import BESIDE, BesideSettings, unused_beside, with_columns_beside
 from studio.data.row_format import (
     NOT_MINE,
     Canonical,
@@ -178,10 +178,11 @@ def _direction(value: Mapping[str, Any], settings: PairSettings) -> tuple[str, s
 def unused(row: Row, settings: PairSettings) -> list[str]:
     """The other languages of a translation."""
     name = optional_column(row, settings, "translation_column", _TRANSLATION)
+    beside = unused_beside(row, settings)
     if name is None or not _languages(row[name]):
-        return []
+        return beside
     direction = _direction(row[name], settings)
-    return [
+    return beside + [
         f"{name}.{n}" for n, said in row[name].items() if n not in direction and has_content(said)
     ]
 

@@ -22,6 +22,7 @@ from studio.data.formats._columns import (
     BESIDE,
     BesideSettings,
     columns_beside,
+    unused_beside,
     with_columns_beside,
 )
 from studio.data.row_format import (
@@ -119,7 +120,8 @@ def unused(row: Row, settings: PromptCompletionSettings) -> list[str]:
         column(row, settings, "prompt_column", _PROMPT),
         column(row, settings, "completion_column", _COMPLETION),
     )
-    return [key for n in names for key in unused_message_keys(row[n], n)]
+    keys = [key for n in names for key in unused_message_keys(row[n], n)]
+    return [*keys, *unused_beside(row, settings)]
 
 
 def _reply(completion: Any, name: str) -> list[dict[str, Any]]:

@@ -10,9 +10,16 @@ import random
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from studio.data.columns import has_content, named
-from studio.data.formats._choices import LETTERS, Choices, choices_in, right_choice
-from studio.data.formats._columns import BESIDE, BesideSettings, with_columns_beside
+from studio.data.columns import has_content, named, unused_keys
+from studio.data.formats._choices import (
+    CHOICE_KEYS,
+    LETTERS,
+    Choices,
+    choices_in,
+    names_texts,
+    right_choice,
+)
+from studio.data.formats._columns import BESIDE, BesideSettings, unused_beside, with_columns_beside
 from studio.data.row_format import (
     NOT_MINE,
     Canonical,
@@ -166,11 +173,18 @@ def convert(row: Row, settings: QuestionAnswerSettings) -> Canonical:
 
 
 def unused(row: Row, settings: QuestionAnswerSettings) -> list[str]:
-    """The answers after the first one, where several are given."""
+    """The answers after the first one, where several are given, and other keys of the choices."""
+    return [*_unused_here(row, settings), *unused_beside(row, settings)]
+
+
+def _unused_here(row: Row, settings: QuestionAnswerSettings) -> list[str]:
     replied = column(row, settings, "answer_column", _ANSWER)
     offered = optional_column(row, settings, "choices_column", _CHOICES)
     given = _alternatives(row[replied], replied)
-    if not given or (offered and has_content(row[offered])):
+    if offered and has_content(row[offered]):
+        keys = unused_keys([row[offered]], CHOICE_KEYS) if names_texts(row[offered]) else []
+        return [f"{offered}.{key}" for key in keys]
+    if not given:
         return []
     others = any(has_content(a) and a != given[0] for a in given)
     return [f"{replied}: all but the first"] if others else []

@@ -21,6 +21,7 @@ from studio.data.formats._columns import (
     CONVERSATION,
     BesideSettings,
     other_names,
+    unused_beside,
     with_columns_beside,
 )
 from studio.data.row_format import (
@@ -85,22 +86,19 @@ def detect(columns: Sequence[str], rows: Sequence[Row]) -> Detection:
 def convert(row: Row, settings: ShareGptSettings) -> Canonical:
     """The turns as messages with the roles that chat templates know."""
     name = column(row, settings, "conversations_column", _CONVERSATIONS)
-    messages = answered(messages_in(row[name], name, _keys(settings)), name)
+    messages = answered(
+        messages_in(row[name], name, _KEYS.chosen(settings.role_key, settings.content_key)), name
+    )
     return with_columns_beside(row, settings, messages)
 
 
 def unused(row: Row, settings: ShareGptSettings) -> list[str]:
     """The keys of the turns that are not used."""
     name = column(row, settings, "conversations_column", _CONVERSATIONS)
-    return unused_message_keys(row[name], name, _keys(settings))
-
-
-def _keys(settings: ShareGptSettings) -> Keys:
-    role, content = settings.role_key, settings.content_key
-    return Keys(
-        _KEYS.role if role == "from" else (role,),
-        _KEYS.content if content == "value" else (content,),
+    keys = unused_message_keys(
+        row[name], name, _KEYS.chosen(settings.role_key, settings.content_key)
     )
+    return [*keys, *unused_beside(row, settings)]
 
 
 VARIANT = Variant(

@@ -98,6 +98,10 @@ def test_text_beside_other_content_is_not_taken_for_plain_text(columns: tuple[st
         "<image_1>",
         "<|image_pad|>",
         "<|vision_start|>",
+        "<start_of_image>",
+        "<|image_1|>",
+        "[IMG]",
+        "<|AUDIO|>",
     ],
 )
 @pytest.mark.parametrize("format_id", ["messages", "prompt_completion"])
@@ -112,7 +116,13 @@ def test_a_mark_for_an_image_is_refused_by_name(mark: str, format_id: str) -> No
 
 
 @pytest.mark.parametrize(
-    "text", ["<image><url>a.png</url></image>", "a <video> tag: <video></video>", "x <imagine>"]
+    "text",
+    [
+        "<image><url>a.png</url></image>",
+        "a <video> tag: <video></video>",
+        "x <imagine>",
+        "[img]a.png[/img]",
+    ],
 )
 def test_markup_is_not_a_mark_for_an_image(text: str) -> None:
     row = {"messages": [{"role": "user", "content": text}, CHAT[1]]}

@@ -414,3 +414,65 @@ def test_a_damaged_export_is_read_or_refused() -> None:
             refused.append(error)
     assert all(e.what and e.hint.endswith(".") for e in refused)
     assert min(read_rows, len(refused)) > 50
+
+
+def test_a_failed_tool_of_anthropic_is_an_error_for_the_model() -> None:
+    call = {"type": "tool_use", "id": "t", "name": "weather", "input": {}}
+    result = {
+        "type": "tool_result",
+        "tool_use_id": "t",
+        "content": "no such city",
+        "is_error": True,
+    }
+    messages = [ASKED, said("assistant", [call]), said("user", [result]), REPLIED]
+    assert read({"messages": messages})[1]["messages"][2] == said(
+        "tool", '{"error": "no such city"}', tool_call_id="t"
+    )
+
+
+def test_a_text_after_a_call_stays_after_it() -> None:
+    call = {"type": "tool_use", "id": "t", "name": "weather", "input": {}}
+    parts = [{"type": "text", "text": "First."}, call, {"type": "text", "text": "Then."}]
+    made = read({"messages": [ASKED, said("assistant", parts)]})[1]["messages"]
+    assert [m["content"] for m in made] == ["Q", "First.", "Then."]
+    assert ["tool_calls" in m for m in made] == [False, True, False]
+
+
+@pytest.mark.parametrize("current", [None, "gone", 7])
+def test_an_export_of_chatgpt_without_its_last_message(current: Any) -> None:
+    """The last leaf is taken."""
+    row = chatgpt()
+    row["current_node"] = current
+    assert read(row)[1] == {"messages": [ASKED, REPLIED]}
+    del row["current_node"]
+    assert read(row)[1] == {"messages": [ASKED, REPLIED]}
+
+
+CALLED = {"function": CALL, "result": "rain"}
+QUOTED = {"type": "text", "text": "A", "quote": "x"}
+TURN = {"question": "q", "answer": "a", "mood": "calm"}
+CHOICES = {"text": ["a", "b"], "label": ["A", "B"], "why": ["x", "y"]}
+
+
+@pytest.mark.parametrize(
+    ("row", "unused"),
+    [
+        (
+            {"messages": [ASKED, said("assistant", "", tool_calls=[CALLED])]},
+            "messages[].tool_calls[].result",
+        ),
+        ({"messages": [ASKED, said("assistant", [QUOTED])]}, "messages[].content[].quote"),
+        (
+            {"query": "Q", "tools": [TOOL], "answers": [{**CALL, "result": "rain"}]},
+            "answers[].result",
+        ),
+        ({"question": "Q", "answer": "A", "history": [TURN]}, "history[].mood"),
+        (
+            {"instruction": "Q", "output": "A", "history": [{**ASKED, "mood": "calm"}, REPLIED]},
+            "history[].mood",
+        ),
+        ({"question": "Q", "choices": CHOICES, "answer": "A"}, "choices.why"),
+    ],
+)
+def test_keys_inside_used_columns_are_named(row: dict[str, Any], unused: str) -> None:
+    assert read(row)[2] == (unused,)
