@@ -164,7 +164,7 @@ def open_window(
 ) -> SourceWindow:
     """Open a window on the rows of a Dataset node; ``variants`` are the formats by id.
 
-    Raises ``StudioError`` when there is no file, its first rows cannot be read, or they fit no
+    Raises ``StudioError`` if no file is found, if its first rows cannot be read, or if they match no
     format.
     """
     sources = sources_of(settings, project_dir)

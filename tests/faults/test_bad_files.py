@@ -45,8 +45,8 @@ class Refused:
 
 @dataclass(frozen=True)
 class Taken:
-    """Lines of the rows that are read, how many are left out, what is told, and the codes of the
-    warnings before the run.
+    """The lines of the rows that are read, the number of excluded rows, words of the notices, and the
+    codes of the warnings before the run.
     """
 
     name: str

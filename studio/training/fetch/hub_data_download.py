@@ -34,7 +34,7 @@ def fetch(repo: str, revision: str, config: str, split: str) -> int:
     except hub.RevisionNotFoundError:
         return fail("no_revision", f"{repo} has no revision “{wanted}”.")
     except (hub.RepositoryNotFoundError, hub.HFValidationError):
-        return fail("not_found", f"there is no dataset {repo} on the Hub, or it is private.")
+        return fail("not_found", f"the dataset {repo} does not exist on the Hub, or it is private.")
     except (hub.OfflineModeIsEnabled, *broken) as error:
         return fail("no_network", f"the Hub cannot be reached for {repo}: {_first_line(error)}")
     sizes = {f.rfilename: f.size or 0 for f in info.siblings or []}

@@ -55,7 +55,7 @@ def fetch(repo: str, revision: str) -> int:
     except hub.RevisionNotFoundError:
         return fail("no_revision", f"{repo} has no revision “{wanted}”.")
     except (hub.RepositoryNotFoundError, hub.HFValidationError):
-        return fail("not_found", f"there is no model {repo} on the Hub, or it is private.")
+        return fail("not_found", f"the model {repo} does not exist on the Hub, or it is private.")
     except (hub.OfflineModeIsEnabled, *broken) as error:
         return _from_cache(repo, wanted, error)
     sizes = {f.rfilename: f.size or 0 for f in info.siblings or [] if _wanted(f.rfilename)}
