@@ -173,16 +173,22 @@ def answer_text(row: Row, name: str) -> str:
     return text(row, name)
 
 
-def as_json(value: Any, place: str, name: str) -> str:
+def as_json(
+    value: Any,
+    place: str,
+    name: str,
+    hint: str = "Write it as text, or remove the row.",
+    code: str = "not_json",
+) -> str:
     """A value as JSON text; raises ``RowError`` for values that JSON or UTF-8 cannot represent."""
     try:
         written = json.dumps(value, ensure_ascii=False, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
         raise RowError(
-            f"holds something in {place} that JSON cannot represent ({error})",
-            "Write it as text, or remove the row.",
+            f"contains a value in {place} that JSON does not support ({error})",
+            hint,
             column=name,
-            code="not_json",
+            code=code,
         ) from error
     return as_text(written, place, name)
 

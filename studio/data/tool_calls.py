@@ -13,9 +13,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from studio.data.reading.structs import without_filler
-from studio.data.row_format import RowError, as_text, kind_of
+from studio.data.row_format import RowError, as_json, kind_of
 
 Call = dict[str, Any]
+_CALL_HINT = "Write a call as {“name”: …, “arguments”: {…}}, or remove the row."
 
 
 def tools_in(value: Any, name: str) -> list[Any] | None:
@@ -86,13 +87,7 @@ def _unfilled(value: Any, place: str, name: str) -> Any:
 
 def clean_json(value: Any, place: str, name: str) -> str:
     """The value as JSON text; raises ``RowError`` for values that JSON or UTF-8 cannot represent."""
-    try:
-        written = json.dumps(without_filler(value), ensure_ascii=False, allow_nan=False)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise _bad(
-            f"contains a value in {place} that JSON does not support ({error})", name
-        ) from error
-    return as_text(written, place, name)
+    return as_json(_unfilled(value, place, name), place, name, _CALL_HINT, "bad_tool_call")
 
 
 def _parsed(value: str, place: str, name: str) -> Any:
@@ -106,7 +101,7 @@ def _parsed(value: str, place: str, name: str) -> Any:
 def _bad(what: str, name: str, code: str = "bad_tool_call") -> RowError:
     return RowError(
         what,
-        "Write a call as {“name”: …, “arguments”: {…}}, or remove the row."
+        _CALL_HINT
         if code == "bad_tool_call"
         else "Write a tool as {“name”: …, “description”: …, “parameters”: {…}}, or remove the row.",
         column=name,
