@@ -11,7 +11,7 @@ import logging
 import threading
 from typing import Literal
 
-from PySide6.QtCore import QCoreApplication, QObject, QThread, Signal, Slot
+from PySide6.QtCore import QObject, QThread, Signal, Slot
 
 from studio.graph.registry import Registry, load_registry
 from studio.runs.control import CommandReader, Control, Watcher, size_of
@@ -210,8 +210,3 @@ def detach_all(timeout_s: float = 10.0) -> None:
     for thread in running_threads():
         thread.wait(int(timeout_s * 1000))
         _running.discard(thread)
-
-
-def detach_at_exit(app: QCoreApplication) -> None:
-    """Call ``detach_all`` when the application is about to quit."""
-    app.aboutToQuit.connect(detach_all)

@@ -107,16 +107,6 @@ def _inner(settings: Mapping[str, Any], name: str) -> dict[str, Any]:
     return dict(found) if isinstance(found, Mapping) else {}
 
 
-def raise_nodes(graph: Graph, node_ids: Iterable[str]) -> Graph:
-    """The graph with these nodes drawn last, on top of the others."""
-    top = set(node_ids)
-    return replace(
-        graph,
-        nodes=tuple(n for n in graph.nodes if n.id not in top)
-        + tuple(n for n in graph.nodes if n.id in top),
-    )
-
-
 def subgraph(graph: Graph, node_ids: Iterable[str]) -> Graph:
     """These nodes and the wires between them, as copied to the clipboard."""
     wanted = set(node_ids)

@@ -7,7 +7,7 @@ and only ``problems`` validates it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
@@ -80,11 +80,6 @@ class Graph:
     def wire_into(self, node_id: str, port: str) -> Wire | None:
         """The wire that ends at this input, if any (an input takes one wire)."""
         return next((w for w in self.wires if (w.target, w.target_port) == (node_id, port)), None)
-
-    def wires_of(self, node_ids: Iterable[str]) -> tuple[Wire, ...]:
-        """Every wire that touches one of the nodes."""
-        wanted = set(node_ids)
-        return tuple(w for w in self.wires if w.source in wanted or w.target in wanted)
 
     def downstream(self, node_id: str) -> frozenset[str]:
         """Ids that can be reached along wires from this node, itself included."""

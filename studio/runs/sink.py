@@ -8,7 +8,6 @@ the end of a run can still be written. It must not decide anything about the run
 from __future__ import annotations
 
 import contextlib
-import errno
 import logging
 import threading
 from collections.abc import Callable
@@ -17,7 +16,6 @@ from studio.events import Event
 from studio.runs.folder import RunFolder
 
 RESERVE_BYTES = 256 * 1024
-DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _LAST_WORDS = ("StepFailed", "RunFinished")
 _PATIENCE_S = 1.0
 

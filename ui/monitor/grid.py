@@ -59,11 +59,6 @@ class PlotGrid(QWidget):
         self._buttons.button(0).setChecked(True)
         return bar
 
-    def show_plot(self, index: int) -> None:
-        """Select the plot to show if there is space for one."""
-        self._buttons.button(index).setChecked(True)
-        self._arrange()
-
     def resizeEvent(self, event: Any) -> None:
         """Switch between grid and one plot."""
         super().resizeEvent(event)

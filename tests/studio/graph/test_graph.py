@@ -34,7 +34,6 @@ def test_order_and_reach() -> None:
     assert graph.downstream("b") == {"b", "c"}
     assert graph.upstream("b") == {"a", "b"}
     assert graph.wire_into("b", "in") == Wire("a", "out", "b", "in")
-    assert graph.wires_of(["c"]) == (graph.wires[1],)
 
 
 def test_a_cycle_names_its_nodes() -> None:
@@ -97,10 +96,6 @@ def test_paste_keeps_inner_wires_under_new_ids() -> None:
     assert Wire("a2", "out", "b2", "in") in pasted.wires
     assert pasted.node("a2").position == (10, 20)
     assert len(pasted.wires) == 3
-
-
-def test_raised_nodes_are_drawn_last() -> None:
-    assert edits.raise_nodes(chain("a", "b", "c"), ["a"]).ids() == ("b", "c", "a")
 
 
 @given(graphs(), NAMES, POSITIONS)
