@@ -6,13 +6,10 @@ run folder and must handle a line that is only partly written.
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from pathlib import Path
 
 from studio.events import Event, from_line
-from studio.runs.folder import RunFolder
-from studio.runs.state import RunState
 
 _CHUNK_BYTES = 256 * 1024
 _LONGEST_LINE_BYTES = 64 * 1024 * 1024
@@ -65,25 +62,3 @@ class EventReader:
         self._loaded += end
         self._waiting.extend(data[:end].split(b"\n")[:-1])
         return True
-
-
-def read_state(folder: RunFolder) -> RunState:
-    """The state of a run as it is now; a host that died shows as ``interrupted``."""
-    state = RunState()
-    running = (
-        folder.is_running()
-    )  # checked first, so that the last events of a host that ends now are read
-    for event in EventReader(folder.events_path).read():
-        state.apply(event)
-    if state.status in ("preparing", "running") and not running:
-        status = folder.status()
-        if status == "interrupted":
-            state.interrupt(_last_change(folder.events_path))
-    return state
-
-
-def _last_change(path: Path) -> float:
-    try:
-        return path.stat().st_mtime
-    except OSError:
-        return time.time()

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from studio.runs.folder import find_run
-from studio.runs.follow import read_state
 from tests.e2e.studio_cli import studio, write_project, write_rows
+from tests.run_state import read_state
 from tests.tiny import make_tiny_model
 
 

@@ -18,9 +18,9 @@ import pytest
 from studio.graph.project import load_project, save_project
 from studio.graph.registry import load_registry
 from studio.runs.folder import list_runs
-from studio.runs.follow import read_state
 from studio.runs.plan import compile_plan
 from tests.e2e.studio_cli import studio
+from tests.run_state import read_state
 
 FILES = Path(__file__).parents[1] / "fixtures" / "before" / "files"
 ROOT_LENGTH = 160

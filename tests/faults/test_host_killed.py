@@ -15,8 +15,9 @@ import pytest
 
 from studio.events import Event
 from studio.runs import host
-from studio.runs.follow import EventReader, read_state
+from studio.runs.follow import EventReader
 from studio.runs.watch import Watch
+from tests.run_state import read_state
 from tests.studio.runs import toy_runs
 from tests.studio.runs.toy_runs import calls, events_of, finished, follow, start
 from tests.timing import wait_until

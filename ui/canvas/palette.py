@@ -87,10 +87,6 @@ class NodePalette(QWidget):
         width = self.tree.sizeHintForColumn(0) + bar + 2 * _MARGIN_PX
         return QSize(width, super().minimumSizeHint().height())
 
-    def type_ids(self) -> list[str]:
-        """The types that are listed now, from top to bottom."""
-        return [str(row.data(0, _TYPE_ID)) for row in self._rows()]
-
     def select(self, type_id: str) -> None:
         """Make one type the current row."""
         for row in self._rows():

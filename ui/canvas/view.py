@@ -11,7 +11,7 @@ import weakref
 from collections.abc import Iterable
 from typing import Any
 
-from PySide6.QtCore import QEvent, QPoint, QPointF, QRect, QRectF, Qt, Signal
+from PySide6.QtCore import QEvent, QPointF, QRect, QRectF, Qt, Signal
 from PySide6.QtGui import (
     QAction,
     QContextMenuEvent,
@@ -34,7 +34,6 @@ from studio.graph.registry import Registry
 # Import cycle: most of these are given the view, and name its class in type hints only.
 from ui.canvas import background, dropping, layout, text, tips
 from ui.canvas.commands import Commands, make_actions, open_menu, press_key, update_actions
-from ui.canvas.content import Side
 from ui.canvas.editing import Editor
 from ui.canvas.finder import Finder
 from ui.canvas.gestures import BoxSelect, DragNodes, DragWire, Gesture, toggles
@@ -118,11 +117,6 @@ class CanvasView(PointerView):
         """A node's card in viewport pixels."""
         card = self.graph_scene.nodes[node_id].scene_card()
         return self.viewportTransform().mapRect(card).toRect()
-
-    def port_pos_in_view(self, node_id: str, side: Side, port: str) -> QPoint:
-        """A port's centre in viewport pixels."""
-        point = self.graph_scene.nodes[node_id].port_point(side, port)
-        return self.viewportTransform().map(point).toPoint()
 
     # Selection is view state. ---------------------------------------------------------------
 

@@ -16,9 +16,9 @@ from studio.runs.control import Control
 from studio.runs.execute import execute, needed_steps
 from studio.runs.failures import failure
 from studio.runs.folder import RunFolder
-from studio.runs.follow import read_state
 from studio.runs.records import Hit
 from studio.runs.sink import EventSink
+from tests.run_state import read_state
 from tests.studio.runs import toy_runs
 from tests.studio.runs.toy_runs import calls, events_of, finished, names, run_here
 

@@ -14,9 +14,9 @@ import psutil
 import pytest
 
 from studio.runs import host
-from studio.runs.follow import read_state
 from studio.runs.lock import HostLock
 from studio.runs.watch import Watch
+from tests.run_state import read_state
 from tests.studio.runs import toy_runs
 from tests.studio.runs.toy_runs import calls, events_of, finished, follow, names, start
 from tests.timing import WAIT_S

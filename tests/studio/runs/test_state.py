@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 from studio.events import EVENTS, Event
 from studio.runs.folder import RunFolder
-from studio.runs.follow import EventReader, read_state
+from studio.runs.follow import EventReader
 from studio.runs.series import MEMORY_FIELDS
 from studio.runs.state import RunState
+from tests.run_state import read_state
 from tests.timing import cpu_limit
 
 NODES = [{"id": n, "type": n, "title": n.title()} for n in ("data", "train", "export")]

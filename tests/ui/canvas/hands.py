@@ -153,7 +153,8 @@ def header(view: CanvasView, node_id: str) -> QPoint:
 def port(view: CanvasView, end: str, side: str) -> QPoint:
     """The centre of the port ``node.port``."""
     node_id, _, name = end.partition(".")
-    return view.port_pos_in_view(node_id, side, name)
+    point = view.graph_scene.nodes[node_id].port_point(side, name)
+    return view.viewportTransform().map(point).toPoint()
 
 
 def wires(view: CanvasView) -> set[str]:

@@ -134,7 +134,7 @@ def test_node_list_double_click(node_list, qtbot):
     QTest.mouseClick(node_list.tree.viewport(), Qt.MouseButton.LeftButton, pos=place)
     with qtbot.waitSignal(node_list.node_chosen) as chosen:
         QTest.mouseDClick(node_list.tree.viewport(), Qt.MouseButton.LeftButton, pos=place)
-    assert chosen.args == [node_list.type_ids()[1]]
+    assert chosen.args == ["mix"]
 
 
 def test_dragging_from_the_list_adds_where_it_is_dropped(canvas, node_list):

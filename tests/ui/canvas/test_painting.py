@@ -13,7 +13,7 @@ from benchmarks.canvas import chains
 from studio.errors import Problem
 from studio.graph.graph import Graph
 from tests.timing import cpu_limit
-from tests.ui.canvas.hands import starter
+from tests.ui.canvas.hands import port, starter
 from ui.canvas import shapes, text
 from ui.canvas.status import ICONS, ROLES, duration, status_of
 from ui.canvas.tips import node_tip, spoken, tip_at
@@ -186,7 +186,7 @@ def test_selection_and_hover_are_visible(canvas):
     canvas.select(("train",))
     assert picture(canvas, "train") != plain
     canvas.select(())
-    canvas.hover(QPointF(canvas.port_pos_in_view("train", "input", "model")))
+    canvas.hover(QPointF(port(canvas, "train.model", "input")))
     assert picture(canvas, "train") != plain
     canvas.hover(None)
     assert picture(canvas, "train") == plain
