@@ -92,7 +92,12 @@ def test_a_split_is_fetched_once_and_pinned(
 @pytest.mark.parametrize(
     ("settings", "code", "field", "words"),
     [
-        ({"source": "hub:someone/else"}, "not_found", "source", "the dataset someone/else does not exist"),
+        (
+            {"source": "hub:someone/else"},
+            "not_found",
+            "source",
+            "the dataset someone/else does not exist",
+        ),
         ({"source": "hub:someone/rows", "hub_revision": "v9"}, "no_revision", "hub_revision", "v9"),
         (
             {"source": "hub:someone/rows", "hub_split": "dev"},
