@@ -25,6 +25,7 @@ from studio.graph.project import json_text, load_project, to_data
 from studio.runs.lock import is_locked
 from studio.runs.plan import Plan, plan_from_json
 from studio.system.atomic import write_atomic
+from studio.system.stored_json import open_regular, parse, read_regular
 
 STAGING = ".staging-"
 PREPARING_S = 30.0
@@ -251,10 +252,10 @@ def file_name(node: str) -> str:
 def read_json(path: Path) -> Any:
     """The JSON in a file; raises ``StudioError`` that names the file."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return parse(read_regular(path))
     except (OSError, ValueError) as error:
         raise StudioError(
-            f"{path} cannot be read ({error}).",
+            f"{path} cannot be read ({getattr(error, 'strerror', None) or error}).",
             hint="The run folder is damaged.",
             code="damaged_run",
             file=str(path),
@@ -283,7 +284,7 @@ def append_line(path: Path, line: str, sync: bool = False) -> None:
 def _tail(path: Path) -> list[Event]:
     """The events in the last part of a file."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             size = file.seek(0, os.SEEK_END)
             file.seek(max(0, size - _TAIL_BYTES))
             lines = file.read().decode("utf-8", "replace").split("\n")

@@ -11,6 +11,7 @@ import argparse
 import contextlib
 import json
 import logging
+import math
 import os
 import signal
 import subprocess
@@ -27,7 +28,7 @@ from studio.events import event
 from studio.graph.registry import load_registry
 from studio.runs import processes
 from studio.runs.control import CommandReader, Control, Watcher, size_of
-from studio.runs.environment import write_environment
+from studio.runs.environment import threads_of, write_environment
 from studio.runs.execute import execute
 from studio.runs.failures import failure
 from studio.runs.folder import RunFolder, read_json
@@ -40,6 +41,7 @@ CLUSTER = ("LOCAL_RANK", "RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR"
 EXIT_CODES = {"completed": 0, "failed": 1, "stopped": 3, "suspended": 3}
 LOCK_PATIENCE_S = 10.0
 _ROOT = Path(__file__).resolve().parents[2]
+_LARGEST_PID = 1 << 31
 _started: list[subprocess.Popen[bytes]] = []
 
 logger = logging.getLogger(__name__)
@@ -98,9 +100,10 @@ def host_of(folder: RunFolder) -> tuple[int, float] | None:
     """Process id and creation time of the run's host, alive or dead."""
     try:
         data = read_json(folder.host_path)
-        return int(data["pid"]), float(data["created"])
-    except (StudioError, KeyError, TypeError, ValueError):
+        pid, created = int(data["pid"]), float(data["created"])
+    except (StudioError, KeyError, TypeError, ValueError, OverflowError):
         return None
+    return (pid, created) if 1 < pid < _LARGEST_PID and math.isfinite(created) else None
 
 
 def kill(folder: RunFolder, process: subprocess.Popen[bytes] | None = None) -> None:
@@ -135,7 +138,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     _settle(folder, control)
     lock = HostLock(folder.lock_path)
-    if not lock.acquire(LOCK_PATIENCE_S):
+    try:
+        acquired = lock.acquire(LOCK_PATIENCE_S)
+    except OSError as error:  # no host can hold it
+        _unprepared(folder, EventSink(folder), error)
+        return 1
+    if not acquired:
         logger.error("another host runs %s", folder.path)
         return 1
     return _hold(folder, control, reader, options.leave_core)
@@ -163,11 +171,9 @@ def _hold(folder: RunFolder, control: Control, reader: CommandReader, leave_core
     earlier = host_of(folder)
     if earlier is not None and earlier[0] != os.getpid():
         processes.kill_host(*earlier, processes.mark(folder.path))  # helpers of a killed host
-    created = psutil.Process().create_time()
-    write_atomic(folder.host_path, json.dumps({"pid": os.getpid(), "created": created}))
-    set_threads(folder, leave_core)
     sink = EventSink(folder)
     sink.open()
+    set_threads(folder, leave_core)
     watcher = Watcher(control, reader, lambda: _hard_stop(folder, control, sink))
     watcher.start()
     try:
@@ -184,10 +190,7 @@ def _hold(folder: RunFolder, control: Control, reader: CommandReader, leave_core
 def set_threads(folder: RunFolder, leave_core: bool) -> int:
     """Environment for torch, before anything imports it. A resumed run keeps its thread count,
     because sums in another order differ in the last bits."""
-    earlier = folder.environment().get("threads")
-    wanted = hardware.planned_threads(leave_core)
-    if isinstance(earlier, int) and earlier > 0:
-        wanted = earlier
+    wanted = threads_of(folder.environment()) or hardware.planned_threads(leave_core)
     os.environ["OMP_NUM_THREADS"] = str(wanted)
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -199,18 +202,25 @@ def set_threads(folder: RunFolder, leave_core: bool) -> int:
 def _execute(folder: RunFolder, control: Control, sink: EventSink) -> str:
     """Read the plan and run it; an error before the first step is reported like any failure."""
     try:
+        created = psutil.Process().create_time()
+        write_atomic(folder.host_path, json.dumps({"pid": os.getpid(), "created": created}))
         plan = folder.plan()
         registry = load_registry()
         for sentence in registry.failures:
             logger.warning("%s", sentence)
         write_environment(folder, plan, int(os.environ["OMP_NUM_THREADS"]))
     except Exception as error:
-        logger.error("the run could not be prepared", exc_info=error)
-        sink.emit(event("RunStarted", run=folder.id, name=folder.id, resumed=False, nodes=[]))
-        sink.emit(event("StepFailed", None, **failure(error, "The run", folder.path)))
-        sink.emit(event("RunFinished", status="failed", seconds=0.0))
-        return "failed"
+        return _unprepared(folder, sink, error)
     return execute(plan, folder, sink.emit, control, registry)
+
+
+def _unprepared(folder: RunFolder, sink: EventSink, error: Exception) -> str:
+    """Report why the run could not begin."""
+    logger.error("the run could not be prepared", exc_info=error)
+    sink.emit(event("RunStarted", run=folder.id, name=folder.id, resumed=False, nodes=[]))
+    sink.emit(event("StepFailed", None, **failure(error, "The run", folder.path)))
+    sink.emit(event("RunFinished", status="failed", seconds=0.0))
+    return "failed"
 
 
 def _hard_stop(folder: RunFolder, control: Control, sink: EventSink) -> NoReturn:

@@ -101,5 +101,5 @@ def number(value: Any) -> float:
     """A metric as a float; missing ones are NaN, and ``"nan"`` or ``"inf"`` are parsed."""
     try:
         return float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return math.nan

@@ -292,7 +292,7 @@ def _insight(state: RunState, event: Event) -> None:
     limit every second insight is dropped."""
     try:
         found = insight_from(event.data)
-    except (KeyError, TypeError, ValueError):  # a damaged or unknown event
+    except (KeyError, TypeError, ValueError, OverflowError):  # a damaged or unknown event
         return
     same = state.insight_node == event.node
     kept = [i for i in state.insights if same and i.step < found.step]

@@ -7,7 +7,7 @@ older runs. Values that follow from the settings are not stored.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 
@@ -72,3 +72,17 @@ class Metrics:
         """The inverse of ``to_json``."""
         known = {k: float(data[k]) for k in vars(cls()) if k in data}
         return cls(**known)
+
+    @classmethod
+    def problem(cls, data: dict[str, Any]) -> str:
+        """Why stored metrics cannot be used; empty if they can."""
+        try:
+            found = cls.from_json(data)
+        except (TypeError, ValueError, OverflowError):
+            return "its metrics are not numbers"
+        wrong = [k for k, v in vars(found).items() if k in _FINITE and not math.isfinite(v)]
+        return f"its metric {wrong[0]} is {getattr(found, wrong[0])}" if wrong else ""
+
+
+_FINITE = {f.name for f in fields(Metrics) if math.isfinite(f.default)}
+"""The counters and steps; losses may be NaN or infinite."""
