@@ -36,6 +36,7 @@ from studio.runs.lock import HostLock
 from studio.runs.sink import EventSink
 from studio.system import hardware
 from studio.system.atomic import write_atomic
+from studio.system.stored_json import open_regular
 
 CLUSTER = ("LOCAL_RANK", "RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 EXIT_CODES = {"completed": 0, "failed": 1, "stopped": 3, "suspended": 3}
@@ -54,7 +55,8 @@ def start(
     folder: RunFolder, *, leave_core: bool = True, commands_from: int | None = None
 ) -> subprocess.Popen[bytes]:
     """Start a host for a run, new or resumed. Commands written from now on are for it, or those
-    behind ``commands_from`` bytes. The process outlives the caller."""
+    behind ``commands_from`` bytes. The process outlives the caller. Raises ``OSError`` if the run
+    folder cannot be written or no process can be started."""
     _started[:] = [p for p in _started if p.poll() is None]
     offset = size_of(folder.commands_path) if commands_from is None else commands_from
     command = [
@@ -67,6 +69,9 @@ def start(
         str(offset),
         *(["--leave-core"] if leave_core else []),
     ]
+    if os.path.lexists(folder.events_path):  # a host that cannot write events cannot report it
+        open_regular(folder.events_path).close()
+        os.close(os.open(folder.events_path, os.O_WRONLY))
     with folder.log_path.open("ab") as log:
         process = subprocess.Popen(
             command,
@@ -141,7 +146,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         acquired = lock.acquire(LOCK_PATIENCE_S)
     except OSError as error:  # no host can hold it
-        _unprepared(folder, EventSink(folder), error)
+        with contextlib.suppress(OSError):
+            _unprepared(folder, EventSink(folder), error)
         return 1
     if not acquired:
         logger.error("another host runs %s", folder.path)

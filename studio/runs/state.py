@@ -131,7 +131,7 @@ def _run_started(state: RunState, event: Event) -> None:
     state.device, state.pid = str(event.get("device") or ""), event.get("pid")
     state.nodes = {
         str(n["id"]): NodeState(title=str(n.get("title") or n["id"]), type=str(n.get("type", "")))
-        for n in event.get("nodes", ())
+        for n in event.get("nodes") or ()
     }
 
 
