@@ -75,6 +75,10 @@ class Watch:
         """Ask for a checkpoint and then the end."""
         self._ask("suspend")
 
+    def finish(self) -> None:
+        """Ask the training to end with its current step; the later steps of the run follow."""
+        self.folder.command("finish")
+
     def _ask(self, name: str) -> None:
         with contextlib.suppress(OSError):  # then the host is killed after the time limit
             self.folder.command(name)
