@@ -7,7 +7,7 @@ older runs. Values that follow from the settings are not stored.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 
@@ -88,5 +88,5 @@ class Metrics:
         return f"its metric {wrong[0]} is {getattr(found, wrong[0])}" if wrong else ""
 
 
-_FINITE = {f.name for f in fields(Metrics) if math.isfinite(f.default)}
+_FINITE = {name for name, value in vars(Metrics()).items() if math.isfinite(value)}
 """The counters and steps; losses may be NaN or infinite."""
