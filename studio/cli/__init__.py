@@ -42,7 +42,7 @@ def _obey(options: argparse.Namespace) -> int:
     except StudioError as error:
         tell_error(error, as_json=bool(getattr(options, "json", False)))
         return 2
-    except (OSError, MemoryError) as error:
+    except Exception as error:
         known = system_error(error, Path.cwd())
         if known is None:
             raise

@@ -19,6 +19,7 @@ from studio.errors import StudioError
 from studio.system.disk import is_full, is_severe, number_of, what_to_do
 
 GIB = 2**30
+_LONGEST = 2000
 _REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
@@ -41,6 +42,8 @@ def system_error(error: BaseException, folder: Path) -> StudioError | None:
             return _disk_full(cause, folder)
         if is_severe(cause):
             return _unusable(cause, folder)
+        if "surrogates not allowed" in str(cause)[:_LONGEST]:
+            return _not_utf8(cause)
     if isinstance(error, OSError) and not isinstance(error, ConnectionError) and error.errno:
         return _out_of_memory(error) if error.errno == errno.ENOMEM else _unusable(error, folder)
     return None
@@ -111,6 +114,17 @@ def _unusable(error: BaseException, folder: Path) -> StudioError:
         hint=hint,
         code="no_permission" if number in _REFUSED else "file_error",
         file=os.fsdecode(name) if isinstance(name, str | bytes) else str(folder),
+    )
+
+
+def _not_utf8(error: BaseException) -> StudioError:
+    """A name in another encoding than UTF-8, which a library refused."""
+    text = error.object if isinstance(error, UnicodeEncodeError) else ""
+    return StudioError(
+        f"the name of a file or folder is not valid UTF-8{f': {text}' if text else ''}.",
+        title="A file or folder cannot be used",
+        hint="Rename it, or choose another location.",
+        code="not_utf8",
     )
 
 

@@ -25,6 +25,8 @@ from studio.graph.project import json_text, load_project, to_data
 from studio.runs.lock import is_locked
 from studio.runs.plan import Plan, plan_from_json
 from studio.system.atomic import write_atomic
+from studio.system.disk import what_to_do
+from studio.system.paths import is_utf8
 from studio.system.stored_json import open_regular, parse, read_regular
 
 STAGING = ".staging-"
@@ -168,6 +170,8 @@ def create_run(runs_dir: Path, plan: Plan, graph: Graph) -> RunFolder:
     """A new run folder. It appears under its ID complete and at once, even if several are created
     in the same second. Raises ``StudioError`` when it cannot be written."""
     try:
+        if not is_utf8(runs_dir):
+            raise OSError(errno.EILSEQ, "its name is not valid UTF-8")
         runs_dir.mkdir(parents=True, exist_ok=True)
         draft = runs_dir / f".new-{secrets.token_hex(6)}"
         draft.mkdir()
@@ -180,7 +184,7 @@ def create_run(runs_dir: Path, plan: Plan, graph: Graph) -> RunFolder:
     except OSError as error:
         raise StudioError(
             f"Cannot create the run folder in {runs_dir}: {error.strerror or error}.",
-            hint="Choose another runs folder, or free some space.",
+            hint=f"{what_to_do(error)} Or choose another runs folder.".strip(),
             code="runs_folder",
             file=str(runs_dir),
         ) from error

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import json
 import logging
 import math
@@ -36,6 +37,7 @@ from studio.runs.lock import HostLock
 from studio.runs.sink import EventSink
 from studio.system import hardware
 from studio.system.atomic import write_atomic
+from studio.system.paths import is_utf8
 from studio.system.stored_json import open_regular
 
 CLUSTER = ("LOCAL_RANK", "RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
@@ -69,6 +71,8 @@ def start(
         str(offset),
         *(["--leave-core"] if leave_core else []),
     ]
+    if not is_utf8(folder.path):
+        raise OSError(errno.EILSEQ, "its name is not valid UTF-8", str(folder.path))
     if os.path.lexists(folder.events_path):  # a host that cannot write events cannot report it
         open_regular(folder.events_path).close()
         os.close(os.open(folder.events_path, os.O_WRONLY))

@@ -17,12 +17,15 @@ from studio.errors import Stopped, StudioError
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _NUMBER = re.compile(r"(?:os error|[Ee]rrno) (\d+)")
+_SPACE = "Free some space, or choose a folder on another disk."
 _PERMISSIONS = "Change its permissions, or choose another location."
 _CONNECTION = "Check that the disk or network folder is connected, then try again."
-_NAME = "Use a shorter name without special characters, or a folder with a shorter path."
+_NAME = "Use a shorter name in UTF-8, or a folder with a shorter path."
 _IN_PLACE = "Rename or remove what is there, then try again."
 
 _HINTS = {
+    "ENOSPC": _SPACE,
+    "EDQUOT": _SPACE,
     "EACCES": _PERMISSIONS,
     "EPERM": _PERMISSIONS,
     "EROFS": "The disk is mounted read-only: make it writable, or choose a folder on another disk.",
@@ -94,7 +97,7 @@ def disk_error(
             f"{what} could not be written to {folder}, the disk is full"
             f"{' (' + ', '.join(sizes) + ')' if sizes else ''}.",
             title="The disk is full",
-            hint="Free some space, or choose a folder on another disk.",
+            hint=_SPACE,
             field=field,
             code="disk_full",
             file=str(folder),
