@@ -74,7 +74,8 @@ def media_mark(text: str) -> str:
 
 
 STRUCTURE = _names("""
-    role from speaker sender parentid parentmessageid parent conversationid convid threadid thread
+    role from speaker sender user username authorid authortype sendertype sentby ts threadts channel channelid
+    recipient replyto parentid parentmessageid parent conversationid convid threadid thread
     sessionid session chatid dialogid dialogueid messageid turnid messagetreeid rank
     label labels answer answers response completion output target question prompt instruction
 """)
