@@ -162,15 +162,42 @@ def answered(messages: Sequence[Message], name: str) -> list[Message]:
 
 
 def may_be_turns(value: Any) -> bool:
-    """Whether ``turns_in`` may accept the value: text, or a list of messages."""
-    return not isinstance(value, (list, dict)) or message_keys(value) is not None
+    """Whether ``turns_in`` may accept the value: text, a list of messages, or one message."""
+    return not isinstance(value, (list, dict)) or message_keys(in_list(value)) is not None
 
 
 def turns_in(value: Any, name: str, role: str) -> list[Message]:
-    """One part of a row: text becomes one message of ``role``, a list of messages is converted."""
+    """One part of a row: text becomes one message of ``role``, messages are converted."""
+    value = in_list(value)
     if message_keys(value) is not None:
         return messages_in(value, name)
     return [{"role": role, "content": as_text(value, f"column “{name}”", name)}]
+
+
+def in_list(value: Any) -> Any:
+    """A single message as a list of messages; anything else unchanged. An object that only looks like
+    one, such as {"role": "nurse", ...}, is none."""
+    if not isinstance(value, Mapping):
+        return value
+    keys = message_keys([value])
+    known = (
+        keys is not None
+        and isinstance(value[keys[0]], str)
+        and value[keys[0]].strip().lower() in ROLES
+        and not value.keys() - {*keys, *USED_KEYS}
+    )
+    return [value] if known else value
+
+
+def text_of_parts(value: Any, place: str, name: str) -> Any:
+    """A list of text parts, also as the value of “parts”, as one text; other values are unchanged."""
+    if isinstance(value, Mapping) and value.keys() <= {"role", "parts"}:
+        value = value.get("parts")
+    if isinstance(value, (list, tuple)) and all(
+        isinstance(p, Mapping) and "text" in p for p in value
+    ):
+        return _joined(value, place, name)
+    return value
 
 
 def untrained(messages: Sequence[Message]) -> list[Message]:

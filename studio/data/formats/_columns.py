@@ -15,6 +15,7 @@ from studio.data.conversation import (
     Message,
     message_keys,
     messages_in,
+    text_of_parts,
     unused_message_keys,
 )
 from studio.data.row_format import (
@@ -32,8 +33,24 @@ from studio.graph.schema import Settings, setting
 
 CONVERSATION = ("conversations", "conversation", "messages", "dialog", "chat")
 PROMPT = ("prompt", "question", "instruction", "query", "input")
-_SYSTEM = ("system_prompt", "system_message", "system_instruction", "sys_prompt")
-_HISTORY = ("chat_history", "conversation_history", "dialog_history", "previous_turns")
+_SYSTEM = (
+    "system_prompt",
+    "system_message",
+    "system_instruction",
+    "system_instructions",
+    "sys_prompt",
+)
+_HISTORY = (
+    "chat_history",
+    "conversation_history",
+    "dialog_history",
+    "dialogue_history",
+    "message_history",
+    "history_messages",
+    "previous_turns",
+    "past_turns",
+    "previous_messages",
+)
 _TOOLS = ("functions", "available_tools", "tool_definitions")
 _REASONING = (
     "reasoning_content",
@@ -47,7 +64,7 @@ _REASONING = (
 )
 _TURN = (
     ("question", "user", "human", "prompt", "query", "input", "instruction"),
-    ("answer", "assistant", "bot", "gpt", "response", "output", "completion"),
+    ("answer", "assistant", "bot", "gpt", "ai", "response", "output", "completion"),
 )
 BESIDE = {
     "system_column": _SYSTEM,
@@ -122,9 +139,7 @@ def unused_beside(row: Row, settings: BesideSettings) -> list[str]:
         return []
     if message_keys(row[name]) is not None:
         return unused_message_keys(row[name], name)
-    pairs = [p for p in listed(row[name]) or () if isinstance(p, Mapping)]
-    used = frozenset(key for pair in pairs for key in _keys_of_turn(pair))
-    return [f"{name}[].{key}" for key in unused_keys(pairs, used)]
+    return unused_in_pairs(row[name], name)
 
 
 def _keys_of_turn(pair: Mapping[str, Any]) -> list[str]:
@@ -155,7 +170,8 @@ def _columns_beside(columns: tuple[str, ...], names: tuple[str, ...]) -> tuple[s
 
 
 def _with_system(row: Row, name: str | None, messages: list[Message]) -> list[Message]:
-    preamble = text(row, name, empty=True) if name else ""
+    given = text_of_parts(row[name], f"column “{name}”", name) if name else ""
+    preamble = as_text(given, f"column “{name}”", name or "", empty=True)
     if not preamble.strip():
         return messages
     if messages and messages[0]["role"] == "system":
@@ -199,6 +215,28 @@ def _history(row: Row, name: str | None) -> list[Message]:
     pairs = listed(value)
     if pairs is None:
         raise _bad_history(f"has {kind_of(value)} in column “{name}”", name)
+    if len(pairs) % 2 == 0 and all(isinstance(p, str) for p in pairs):
+        pairs = list(zip(pairs[::2], pairs[1::2], strict=True))  # question and answer in turn
+    return turns_of_pairs(pairs, name)
+
+
+def is_list_of_pairs(value: Any) -> bool:
+    """Whether a value is a list of objects with a question and its answer each."""
+    found = listed(value)
+    return bool(found) and all(
+        isinstance(pair, Mapping) and len(_keys_of_turn(pair)) == 2 for pair in found or ()
+    )
+
+
+def unused_in_pairs(value: Any, name: str) -> list[str]:
+    """The keys with content of a list of pairs that are not used."""
+    pairs = [p for p in listed(value) or () if isinstance(p, Mapping)]
+    used = frozenset(key for pair in pairs for key in _keys_of_turn(pair))
+    return [f"{name}[].{key}" for key in unused_keys(pairs, used)]
+
+
+def turns_of_pairs(pairs: Sequence[Any], name: str) -> list[Message]:
+    """A user message and an assistant message for each pair in column ``name``."""
     return [m for i, pair in enumerate(pairs, start=1) for m in _pair(pair, i, name)]
 
 
@@ -209,7 +247,8 @@ def _pair(pair: Any, number: int, name: str) -> list[Message]:
     if not isinstance(pair, (list, tuple)):
         raise _bad_history(f"has {kind_of(pair)} in {place}", name)
     if len(pair) != 2:
-        raise _bad_history(f"has {len(pair)} texts in {place}", name)
+        texts = "1 text" if len(pair) == 1 else f"{len(pair)} texts"
+        raise _bad_history(f"has {texts} in {place}", name)
     said = [as_text(t, place, name) for t in pair]
     return [{"role": r, "content": c} for r, c in zip(("user", "assistant"), said, strict=True)]
 
@@ -217,7 +256,8 @@ def _pair(pair: Any, number: int, name: str) -> list[Message]:
 def _bad_history(what: str, name: str) -> RowError:
     return RowError(
         f"{what}, where a pair of question and answer belongs",
-        "Write earlier turns as [[question, answer], …], or leave “History column” empty.",
+        "Write turns as [[question, answer], …] or as messages; leave “History column” empty to ignore "
+        "earlier turns.",
         column=name,
         code="bad_history",
     )

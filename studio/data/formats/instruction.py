@@ -25,7 +25,7 @@ from studio.data.row_format import (
 from studio.graph.node_type import Variant
 from studio.graph.schema import setting
 
-_INSTRUCTION = ("task",)
+_INSTRUCTION = ("instructions", "task")
 _INPUT = ("context",)
 _OUTPUT = ("response", "answer", "completion", "target")
 COLUMNS = {
@@ -42,7 +42,7 @@ class InstructionSettings(BesideSettings):
     instruction_column: str = setting(
         "instruction",
         "Instruction column",
-        "Column with the instruction. Also detected: “task”.",
+        "Column with the instruction. Also detected: “instructions” and “task”.",
         min_length=1,
         max_length=200,
     )

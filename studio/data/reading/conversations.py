@@ -1,8 +1,9 @@
 """Tables with one message per row: groups the rows of a file into conversations.
 
 A conversation is all rows with the same conversation id, in the order of an order column (numbers, or
-dates that begin with the year) or of the file. Where rows name their parent message, a conversation is the path from the first message to an
-answer that nobody continued; where siblings are ranked, only the best-ranked path of each tree is used.
+dates that begin with the year) or of the file. Where rows name their parent message, a conversation is
+the path from the first message to an answer that nobody continued; where siblings are ranked, only the
+best-ranked path of each tree is used.
 The rows are sorted by SQLite in a temporary database, so that memory stays bounded.
 """
 
@@ -18,7 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from studio.data.columns import has_content, is_bookkeeping, named
+from studio.data.columns import has_content, is_bookkeeping, named, normalized
 from studio.data.reading.source import Note, ReadOptions, SourceRow, bad_file
 
 _CONVERSATION = (
@@ -41,6 +42,7 @@ _ORDER = (
 _ID = ("message_id", "msg_id", "id", "uuid")
 _PARENT = ("parent_id", "parent_message_id", "parent", "reply_to")
 _RANK = ("rank",)
+_ASKS = ("system", "user", "human", "prompter", "customer", "client")
 _ANSWERS = (
     "assistant", "gpt", "chatgpt", "bot", "model", "ai", "ai assistant", "agent", "support agent", "support",
 )  # fmt: skip
@@ -93,11 +95,12 @@ def is_lone_message(row: Mapping[str, Any]) -> bool:
     """Whether a row looks like one message, with a person and a text, and says not where it belongs."""
     columns = tuple(row)
     content = _found(columns, _CONTENT)
-    return (
-        message_columns(row) is None
-        and content is not None
-        and isinstance(row[content], str)
-        and _found(tuple(c for c in columns if c != content), _PERSON) is not None
+    if message_columns(row) is not None or content is None or not isinstance(row[content], str):
+        return False
+    person = _found(tuple(c for c in columns if c != content), _PERSON)
+    # a “role” is often a profession
+    return person is not None and (
+        normalized(person) != "role" or str(row[person]).strip().lower() in (*_ASKS, *_ANSWERS)
     )
 
 
