@@ -41,7 +41,7 @@ from studio.preview.tokens import TokenRow  # noqa: E402
 TEMPLATE = "qwen-3"
 SPECIAL, MARKS = (
     ("<|endoftext|>", "<|im_start|>", "<|im_end|>"),
-    ("<think>", "</think>", "<tool_call>", "</tool_call>"),
+    ("<think>", "</think>", "<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>"),
 )
 WORDS = r" ?\p{L}+|\p{N}|\s*[\r\n]+| ?[^\s\p{L}\p{N}]+|\s+"
 JSON_WIDTH = 110

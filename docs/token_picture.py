@@ -13,8 +13,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
 
-from PySide6.QtGui import QColor
-
 from studio.preview.tokens import State, Token, TokenRow
 from ui.data.token_paint import (
     PAD_PX,
@@ -34,7 +32,7 @@ WIDTH_PX = 760
 ADVANCE_PX, FONT_PX = 7.2, 12
 MARGIN_PX, GAP_PX = 12.0, 2.0
 CHIP_PX, LINE_PX, LABEL_PX = 19.0, 23.0, 18.0
-FIRST_LINES, LAST_LINES = 3, 1
+FIRST_LINES, LAST_LINES = 3, 5
 """The lines shown of a long message without trained tokens."""
 FIRST_TRAINED, LAST_TRAINED = 10, 2
 """The lines shown of a long message with trained tokens."""
@@ -70,7 +68,7 @@ def picture(rows: Sequence[TokenRow]) -> str:
                 parts.append(_words(y, line.label, "l"))
                 y += LABEL_PX
             if line.note:
-                parts.append(_words(y, line.note, "l"))
+                parts.append(_words(y + 1.5, line.note, "l"))
             else:
                 parts.append(_moved(y, _chips(row, line)))
             y += LINE_PX
@@ -244,13 +242,14 @@ def _head(rows: Sequence[TokenRow], height: float) -> Iterator[str]:
 
 def _rules(look: Colors) -> str:
     """The style rules of a scheme."""
+    hatch = hatch_color(look)
     rules = [
         f"text{{fill:{text_color('trained', look).name()}}}",
         f".l{{fill:{text_color('cut', look).name()}}}",
         f".m{{fill:{sign_color(look).name()}}}",
         f".b{{fill:{look.background.name()}}}",
         f".u{{fill:{look.success.name()}}}",
-        f".k{{stroke:{_rgba(hatch_color(look))}}}",
+        f".k{{stroke:{hatch.name()};stroke-opacity:{hatch.alphaF():.2f}}}",
     ]
     for state, name in _CLASSES.items():
         fill = chip_fill(state, look)
@@ -258,7 +257,3 @@ def _rules(look: Colors) -> str:
         rules.append(f".{name}{{fill:{fill.name()}}}")
         rules.append(f".{name}.s{{stroke:{chip_edge(state, look).name()}}}")
     return "".join(rules)
-
-
-def _rgba(color: QColor) -> str:
-    return f"rgba({color.red()},{color.green()},{color.blue()},{color.alphaF():.2f})"
