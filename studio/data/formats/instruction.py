@@ -25,7 +25,7 @@ from studio.data.row_format import (
 from studio.graph.node_type import Variant
 from studio.graph.schema import setting
 
-_INSTRUCTION = ("instructions", "task")
+_INSTRUCTION = ("task",)
 _INPUT = ("context",)
 _OUTPUT = ("response", "answer", "completion", "target")
 COLUMNS = {
@@ -42,7 +42,7 @@ class InstructionSettings(BesideSettings):
     instruction_column: str = setting(
         "instruction",
         "Instruction column",
-        "Column with the instruction. Also detected: “instructions” and “task”.",
+        "Column with the instruction. Also detected: “task”.",
         min_length=1,
         max_length=200,
     )
@@ -71,6 +71,8 @@ def detect(columns: Sequence[str], rows: Sequence[Row]) -> Detection:
     if asked is None or answered is None:
         return NOT_MINE
     sure = 0.95 if (asked, answered) == ("instruction", "output") else 0.85
+    if asked == "task" and named(columns, "input", _INPUT) is None:
+        sure = 0.75  # often only the name of the task
     return Detection(sure, f"the rows have the columns {asked} and {answered}")
 
 

@@ -53,20 +53,23 @@ _CERTAIN = {
     ("message", "response"): 0.8,
     ("input_text", "output_text"): 0.9,
     ("input_text", "target_text"): 0.9,
-    ("inputs", "targets"): 0.8,
-    ("inputs", "outputs"): 0.8,
+    ("inputs", "targets"): 0.9,
+    ("inputs", "outputs"): 0.9,
     ("source_text", "target_text"): 0.85,
     ("src_text", "tgt_text"): 0.85,
+    ("problem", "generated_solution"): 0.85,
+    ("question", "solution"): 0.8,
+    ("problem", "answer"): 0.75,
     ("source", "target"): 0.8,
     ("src", "tgt"): 0.8,
 }
 """How certain it is that two columns are such a pair; other combinations need the user's choice."""
 _CERTAINTY = {(normalized(s), normalized(t)): sure for (s, t), sure in _CERTAIN.items()}
-_LAST = ("post", "body", "content", "text", "source", "src")
-_SOURCE = (*dict.fromkeys(s for s, _ in _CERTAIN if s not in ("document", *_LAST)), *_LAST)
-_TARGET = tuple(dict.fromkeys(t for _, t in _CERTAIN if t != "summary"))
-_TRANSLATION = ("translations",)
+_LAST = ("post", "body", "content", "text", "source", "src", "question")
+_SOURCE = (*dict.fromkeys(s for s, _ in _CERTAIN if s not in ("problem", *_LAST)), *_LAST)
+_TARGET = (*dict.fromkeys(t for _, t in _CERTAIN if t not in ("solution", "answer")), "answer")
 """Names that often stand beside such a pair, such as “text” and “source”, come last."""
+_TRANSLATION = ("translations",)
 COLUMNS = {
     "source_column": _SOURCE,
     "target_column": _TARGET,
@@ -79,20 +82,20 @@ class PairSettings(BesideSettings):
     """Names of the columns, the languages of translations, and the instruction."""
 
     source_column: str = setting(
-        "document",
+        "problem",
         "Text column",
-        "Column with the input text. Also detected: “article”, “dialogue”, “conversation”, “transcript”, "
-        "“text”, “problem”, “user”, “human”, “user_message”, “message”, “inputs”, “input_text”, “source” "
-        "and similar names.",
+        "Column with the input text. Also detected: “document”, “article”, “dialogue”, “conversation”, "
+        "“transcript”, “user”, “human”, “user_message”, “message”, “inputs”, “input_text”, “text”, "
+        "“source”, “question” and similar names.",
         min_length=1,
         max_length=200,
     )
     target_column: str = setting(
-        "summary",
+        "solution",
         "Target column",
-        "Column with the text that the model learns. Also detected: “highlights”, “tldr”, “abstract”, "
-        "“solution”, “assistant”, “bot”, “assistant_message”, “reply”, “targets”, “output_text”, “target” "
-        "and similar names.",
+        "Column with the text that the model learns. Also detected: “summary”, “highlights”, “tldr”, "
+        "“abstract”, “assistant”, “bot”, “assistant_message”, “reply”, “targets”, “output_text”, "
+        "“target”, “answer” and similar names.",
         min_length=1,
         max_length=200,
     )
@@ -129,7 +132,7 @@ class PairSettings(BesideSettings):
 
 def detect(columns: Sequence[str], rows: Sequence[Row]) -> Detection:
     """Rows with two columns that are known as a pair, or with translations."""
-    source, target = named(columns, "document", _SOURCE), named(columns, "summary", _TARGET)
+    source, target = named(columns, "problem", _SOURCE), named(columns, "solution", _TARGET)
     if source is not None and target is not None:
         sure = _CERTAINTY.get((normalized(source), normalized(target)), 0.0)
         if sure:

@@ -10,7 +10,7 @@ import random
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from studio.data.columns import has_content, named, normalized, unused_keys
+from studio.data.columns import has_content, named, unused_keys
 from studio.data.formats._choices import (
     CHOICE_KEYS,
     LETTERS,
@@ -38,7 +38,7 @@ from studio.data.row_format import (
 from studio.graph.node_type import Variant
 from studio.graph.schema import setting
 
-_QUESTION = ("question_stem", "query", "ctx", "problem")
+_QUESTION = ("question_stem", "query", "ctx")
 _ANSWER = (
     "answers",
     "answerKey",
@@ -47,7 +47,6 @@ _ANSWER = (
     "correct",
     "final_answer",
     "response",
-    "solution",
     "label",
     "answer_idx",
 )
@@ -73,7 +72,7 @@ class QuestionAnswerSettings(BesideSettings):
     question_column: str = setting(
         "question",
         "Question column",
-        "Column with the question. Also detected: “question_stem”, “query”, “ctx” and “problem”.",
+        "Column with the question. Also detected: “question_stem”, “query” and “ctx”.",
         min_length=1,
         max_length=200,
     )
@@ -82,7 +81,7 @@ class QuestionAnswerSettings(BesideSettings):
         "Answer column",
         "Column with the answer: text, yes or no, the answers of SQuAD, or, with "
         "choices, the number, letter or text of the correct choice. Also detected: "
-        "“answers”, “answerKey”, “correct_answer”, “correct”, “final_answer”, “response”, “solution” "
+        "“answers”, “answerKey”, “correct_answer”, “correct”, “final_answer”, “response” "
         "and “label”.",
         min_length=1,
         max_length=200,
@@ -145,8 +144,6 @@ def detect(columns: Sequence[str], rows: Sequence[Row]) -> Detection:
         return NOT_MINE
     names = [n for n in (context, asked, choices, replied) if n]
     sure = 0.96 if choices else 0.92 if context else 0.85
-    if normalized(asked) == "problem":
-        sure = min(sure, 0.75)
     reason = f"the rows have the columns {', '.join(names[:-1])} and {names[-1]}"
     if choices and _always_first([(r.get(choices), r.get(replied)) for r in rows]):
         reason += "; the correct choice is always the first, so consider “Shuffle the choices”"

@@ -65,7 +65,6 @@ ASKED, REPLIED = said("user", "Q"), said("assistant", "A")
         {" question ": "Q", "final answer": "A"},
         {"question": "Q", "Solution": "A"},
         {"Problem": "Q", "answer": "A"},
-        {"Instructions": "Q", "input": "", "Output": "A"},
         {"User Query": "Q", "Bot Response": "A"},
         {"user_message": "Q", "assistant_message": "A"},
         {"input_text": "Q", "output_text": "A"},
