@@ -256,7 +256,7 @@ TABLE = [
     Bad(
         "system-number",
         "sharegpt",
-        {**GOOD["sharegpt"], "system": ["a"]},
+        {**GOOD["sharegpt"], "system": [["a"], ["b"]]},
         "not_text",
         ("“system”", "a list"),
     ),
@@ -291,7 +291,7 @@ TABLE = [
     Bad(
         "flat-history",
         "instruction",
-        {**GOOD["instruction"], "history": ["a", "b"]},
+        {**GOOD["instruction"], "history": ["a", "b", "c"]},
         "bad_history",
         ("text", "turn 1"),
     ),
