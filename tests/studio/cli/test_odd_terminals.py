@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from studio.cli import main
 from studio.events import Event
 from studio.graph.graph import Graph, Node
 from studio.graph.project import load_project, save_project
@@ -80,7 +81,9 @@ def test_runs_in_a_folder_whose_name_is_no_utf8(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", [b"caf\xe9", b"\xff\xfe", b"a\x80", b"\xc3", b"\xed\xa0\x80"])
 @pytest.mark.parametrize("field", ["data.source", "base.model", "export.folder"])
-def test_settings_that_are_no_utf8(tmp_path: Path, field: str, name: bytes) -> None:
+def test_settings_that_are_no_utf8(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], field: str, name: bytes
+) -> None:
     """A path of the data, of the model or of the export: one problem, at its field."""
     place = Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name))
     place.mkdir()
@@ -90,23 +93,24 @@ def test_settings_that_are_no_utf8(tmp_path: Path, field: str, name: bytes) -> N
     file = tmp_path / "p.studio"
     path = str(place / "rows.jsonl" if node == "data" else place)
     save_project(file, Graph("x", (Node(node, types[node], {setting: path}),), ()))
-    code, out, err = studio("check", file)
-    assert code == 2
+    assert main(["check", str(file)]) == 2
+    err = capsys.readouterr().err
     named = [row for row in err.splitlines() if "not valid Unicode" in row]
     assert len(named) == 1
     assert f"{node}.{setting}: " in named[0]
     assert "surrogates" not in err
 
 
-def test_relative_paths_in_a_project_folder_that_is_no_utf8(tmp_path: Path) -> None:
+def test_relative_paths_in_a_project_folder_that_is_no_utf8(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     place = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9"))
     place.mkdir()
     (place / "rows.jsonl").write_text('{"text": "a"}\n')
     nodes = (Node("data", "dataset", {"source": "rows.jsonl"}), Node("base", "base_model", {}))
     save_project(place / "p.studio", Graph("x", nodes, ()))
-    code, _, err = studio("check", place / "p.studio")
-    assert code == 2
-    assert [r.count("data.source: Dataset: source") for r in err.splitlines()].count(1) == 1
+    assert main(["check", str(place / "p.studio")]) == 2
+    assert capsys.readouterr().err.count("data.source: Dataset: source") == 1
 
 
 def test_a_letter_that_breaks_lines_breaks_no_event(tmp_path: Path) -> None:
