@@ -17,7 +17,7 @@ from pathlib import Path
 from studio.cli.arguments import parse_arguments
 from studio.cli.terminal import safe_output
 from studio.errors import StudioError
-from studio.runs.failures import system_error
+from studio.runs.failures import as_studio_error
 
 __all__ = ["main"]
 
@@ -43,7 +43,7 @@ def _obey(options: argparse.Namespace) -> int:
         tell_error(error, as_json=bool(getattr(options, "json", False)))
         return 2
     except Exception as error:
-        known = system_error(error, Path.cwd())
+        known = as_studio_error(error, "", Path.cwd())
         if known is None:
             raise
         tell_error(known, as_json=bool(getattr(options, "json", False)))

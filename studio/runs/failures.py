@@ -25,14 +25,18 @@ _REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 def as_studio_error(error: BaseException, title: str, folder: Path) -> StudioError | None:
     """The error as one the user can act on, or ``None`` for a bug. ``folder`` is where the step
-    writes when the error names no file."""
-    found = error if isinstance(error, StudioError) else system_error(error, folder)
-    if found is not None and found is not error:
+    writes when the error names no file; ``title`` is that of its node, empty outside of a step."""
+    if isinstance(error, StudioError):
+        return error
+    found = _system_error(error, folder)
+    if found is not None and title:
         found.put_title(title)
+    elif found is not None:
+        found.sentence = found.sentence[:1].upper() + found.sentence[1:]
     return found
 
 
-def system_error(error: BaseException, folder: Path) -> StudioError | None:
+def _system_error(error: BaseException, folder: Path) -> StudioError | None:
     """An error of the operating system (disk space, a file, memory) in words, or ``None`` for any
     other. ``folder`` is named when the error names no file."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":

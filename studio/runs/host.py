@@ -41,7 +41,16 @@ from studio.system.paths import is_utf8
 from studio.system.stored_json import open_regular
 
 CLUSTER = ("LOCAL_RANK", "RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-EXIT_CODES = {"completed": 0, "failed": 1, "stopped": 3, "suspended": 3}
+UNWRITABLE = 4
+"""The exit code of a host that could not write the end of its run."""
+
+EXIT_CODES = {
+    "completed": 0,
+    "failed": 1,
+    "stopped": 3,
+    "suspended": 3,
+    "unwritable": UNWRITABLE,
+}
 LOCK_PATIENCE_S = 10.0
 _ROOT = Path(__file__).resolve().parents[2]
 _LARGEST_PID = 1 << 31
@@ -131,7 +140,7 @@ def kill(folder: RunFolder, process: subprocess.Popen[bytes] | None = None) -> N
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Execute the run; returns 0 completed, 1 failed, 3 stopped."""
+    """Execute the run; returns 0 completed, 1 failed, 3 stopped, 4 unwritable."""
     parser = argparse.ArgumentParser(prog="studio.runs.host")
     parser.add_argument("folder", type=Path)
     parser.add_argument("--commands-from", type=int, default=None)
@@ -150,8 +159,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         acquired = lock.acquire(LOCK_PATIENCE_S)
     except OSError as error:  # no host can hold it
-        with contextlib.suppress(OSError):
+        try:
             _unprepared(folder, EventSink(folder), error)
+        except OSError:
+            return UNWRITABLE
         return 1
     if not acquired:
         logger.error("another host runs %s", folder.path)
@@ -190,7 +201,7 @@ def _hold(folder: RunFolder, control: Control, reader: CommandReader, leave_core
         status = _execute(folder, control, sink)
     except OSError as error:
         logger.error("the end of the run could not be written: %s", error)
-        status = "failed"
+        status = "unwritable"
     watcher.end()
     sink.close()
     processes.kill_children()

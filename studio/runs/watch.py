@@ -8,6 +8,8 @@ in a call that blocks all other threads.
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
 import subprocess
 import time
 
@@ -46,6 +48,7 @@ class Watch:
         self._looked_at = 0.0
         self._alive = True
         self._refused: Event | None = None
+        self._code: int | None = None
 
     @staticmethod
     def start(
@@ -119,7 +122,7 @@ class Watch:
         return past + events
 
     def _give_up(self, refused: Event) -> list[Event]:
-        """No host could be started: only this watch can report it."""
+        """No host could be started, or it could not write: only this watch can report it."""
         events = [*self.catch_up(), refused, event("RunFinished", status="failed", seconds=0.0)]
         self.status = "failed"
         return events
@@ -130,6 +133,8 @@ class Watch:
         if self._said is None:
             _clean_up(self.folder, stopped=self._asked is not None)
             events += self._read(None)
+        if self._said is None and self._code == host.UNWRITABLE:
+            return events + self._give_up(_unwritable(self.folder))
         self.status = self._said or "interrupted"
         return events
 
@@ -150,12 +155,23 @@ class Watch:
             return False
         if self._process is not None:
             if self._process.poll() is not None:
+                self._code = self._process.returncode
                 # Another host may hold the run: then follow that one.
                 self._process, self._alive = None, self._said is None and self.folder.is_running()
         elif time.monotonic() - self._looked_at > _LOCK_EVERY_S:
             self._looked_at = time.monotonic()
             self._alive = self.folder.is_running() or self.folder.status() == "preparing"
         return self._alive
+
+
+def _unwritable(folder: RunFolder) -> Event:
+    """The failure of a host that could not write its events, with the reason if it persists."""
+    error = OSError(errno.EIO, os.strerror(errno.EIO), str(folder.events_path))
+    try:
+        os.close(os.open(folder.events_path, os.O_WRONLY | os.O_APPEND))
+    except OSError as found:
+        error = found
+    return event("StepFailed", **failure(error, "The run", folder.path))
 
 
 def _clean_up(folder: RunFolder, *, stopped: bool) -> None:

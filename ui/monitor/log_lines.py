@@ -12,11 +12,13 @@ from typing import Literal
 
 from studio.events import Event
 from studio.system.number_text import percent
+from studio.system.shown_text import line
 from ui.monitor import words
 
 Level = Literal["detail", "info", "warning", "error"]
 LEVELS: tuple[Level, ...] = ("detail", "info", "warning", "error")
 METRIC_EVERY_S = 5.0
+MOST_IN_LINE = 4000
 
 PHASE_WORDS = {
     "load": "loading the model",
@@ -54,7 +56,7 @@ class LogLine:
     def shown(self) -> str:
         """The line as the panel shows and copies it."""
         mark = {"warning": "Warning: ", "error": "Error: "}.get(self.level, "")
-        return f"{words.clock(self.time)}  {mark}{self.text}"
+        return f"{words.clock(self.time)}  {mark}{line(self.text, MOST_IN_LINE)}"
 
 
 class LogWriter:

@@ -12,6 +12,7 @@ from PySide6.QtCore import Qt
 from PySide6.QtGui import QColor
 from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QPushButton, QToolButton, QWidget
 
+from studio.system import shown_text
 from ui.style import icons, theme
 
 Offer = tuple[str, Callable[[], object]]
@@ -73,6 +74,7 @@ class Banner(QFrame):
         self._clear()
         self.key, self._must_answer = key, must_answer
         self._icon_name = icon
+        sentence = shown_text.sentence(sentence)
         self._text.setText(sentence)
         self.setAccessibleName(sentence)
         for title, act in offers:
