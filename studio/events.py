@@ -89,6 +89,8 @@ def from_line(line: str) -> Event | None:
     wrong = [k for k, v in data.items() if k in _VALID and v is not None and not _VALID[k](v)]
     for key in wrong:
         del data[key]
+    if name == "NonFinite" and not isinstance(data.get("rows"), list):
+        data.pop("rows", None)
     return Event(name, when, node, data)
 
 

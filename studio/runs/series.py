@@ -52,6 +52,8 @@ class Series:
     def _add(self, names: tuple[str, ...], when: float, data: Mapping[str, Any]) -> None:
         steps: list[float] = getattr(self, names[0])
         step = number(data.get("step"))
+        if not math.isfinite(step):  # a damaged event
+            return
         if steps and step <= steps[-1]:
             self._cut(names, bisect_left(steps, step))
         steps.append(step)

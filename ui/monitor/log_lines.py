@@ -191,8 +191,8 @@ class LogWriter:
         yield LogLine(event.time, "error", f"{head}{event.get('sentence') or title}")
         if event.get("hint"):
             yield LogLine(event.time, "error", f"Hint: {event.get('hint')}")
-        for line in str(event.get("trace") or "").splitlines():
-            yield LogLine(event.time, "detail", f"    {line}")
+        for row in str(event.get("trace") or "").splitlines():
+            yield LogLine(event.time, "detail", f"    {row}")
 
     def _run_finished(self, event: Event) -> Iterable[LogLine]:
         status = str(event.get("status"))
