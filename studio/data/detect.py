@@ -85,9 +85,10 @@ class Chosen:
             unused = self.unused(row.data, canonical)
         except RowError as error:
             raise self._located(error, row, path) from error
-        lost = next(filter(None, (self.lost_content(n, row, path) for n in unused)), None)
-        if lost is not None:
-            raise lost
+        for name in unused:
+            lost = self.lost_content(name, row, path)
+            if lost is not None:
+                raise lost
         return unused
 
     def _located(self, error: RowError, row: SourceRow, path: Path) -> StudioError:
@@ -98,14 +99,16 @@ class Chosen:
 
     def columns_not_used(self, columns: Sequence[str]) -> tuple[str, ...]:
         """The columns that the format does not use, without bookkeeping and ignored ones."""
-        return tuple(c for c in self._free_columns(tuple(columns)) if not is_bookkeeping(c))
-
-    def _free_columns(self, columns: tuple[str, ...]) -> tuple[str, ...]:
+        columns = tuple(columns)
         found = self._free.get(columns)
         if found is None:
             unused = column_map(self.variant, self.settings, columns)["unused"]
             found = tuple(
-                c for c in unused if c not in self.also_used and normalized(c) not in self.ignored
+                c
+                for c in unused
+                if c not in self.also_used
+                and normalized(c) not in self.ignored
+                and not is_bookkeeping(c)
             )
             self._free[columns] = found
         return found
@@ -118,9 +121,8 @@ class Chosen:
         """Columns whose content is nowhere in the canonical row, and what the format leaves out."""
         names = [
             name
-            for name in self._free_columns(tuple(row))
-            if not is_bookkeeping(name)
-            and not (name == KWARGS and canonical.get("messages"))
+            for name in self.columns_not_used(tuple(row))
+            if not (name == KWARGS and canonical.get("messages"))
             and has_content(row[name])
             and not _occurs(row[name], canonical)
         ]

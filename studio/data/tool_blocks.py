@@ -11,6 +11,8 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from studio.data.columns import OBJECT
+
 _CALL, _RESULT = "tool_use", "tool_result"
 _ITEMS = ("function_call", "function_call_output", "reasoning")
 
@@ -18,7 +20,7 @@ _ITEMS = ("function_call", "function_call_output", "reasoning")
 def as_tool_messages(messages: Sequence[Any]) -> Sequence[Any]:
     """The messages with calls in ``tool_calls`` and results in messages of their own; unchanged where
     there are no such parts or items."""
-    if not any(_has_blocks(m) for m in messages):
+    if not any(map(_has_blocks, messages)):
         return messages
     made: list[Any] = []
     thought: Any = None
@@ -36,13 +38,16 @@ def as_tool_messages(messages: Sequence[Any]) -> Sequence[Any]:
 
 
 def _has_blocks(message: Any) -> bool:
-    if not isinstance(message, Mapping):
+    if not isinstance(message, OBJECT):
         return False
     content = message.get("content")
-    parts = content if isinstance(content, list) else ()
-    return any(isinstance(p, Mapping) and p.get("type") in (_CALL, _RESULT) for p in parts) or any(
-        _is_item(message, kind) for kind in _ITEMS
-    )
+    if isinstance(content, list) and any(map(_is_block, content)):
+        return True
+    return "role" not in message and message.get("type") in _ITEMS
+
+
+def _is_block(part: Any) -> bool:
+    return isinstance(part, OBJECT) and part.get("type") in (_CALL, _RESULT)
 
 
 def _is_item(message: Mapping[str, Any], kind: str) -> bool:

@@ -129,7 +129,7 @@ def unused_beside(row: Row, settings: BesideSettings) -> list[str]:
 
 def _keys_of_turn(pair: Mapping[str, Any]) -> list[str]:
     """The keys of question and answer."""
-    return [key for names in _TURN if (key := named(tuple(pair), names[0], names[1:]))]
+    return [key for names in _TURN if (key := named(pair, names[0], names[1:]))]
 
 
 def columns_beside(row: Row, settings: BesideSettings) -> list[str]:

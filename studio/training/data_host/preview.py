@@ -45,7 +45,7 @@ def preview(
     with open_window(parsed, project_dir, variants) as window:
         found = window.rows(first, first + min(limit, MOST_ROWS) - 1)
         converted = [(row, *_converted(window, row)) for row in found]
-        paths = {row.path: str(row.path.resolve()) for row in found}
+        paths = {path: str(path.resolve()) for path in {row.path for row in found}}
         rows = [
             _row(number, paths[row.path], row, canonical, error)
             for number, (row, canonical, error) in enumerate(converted, first)
