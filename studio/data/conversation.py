@@ -201,7 +201,8 @@ def _message(given: Any, place: str, name: str, keys: Keys) -> Message:
             code="not_messages",
         )
     said = given[_key(given, keys.role, place, name)]
-    if isinstance(said, str) and said.strip().lower() in CALLERS:
+    role = ROLES.get(said) if isinstance(said, str) else None  # most roles are written this way
+    if role is None and isinstance(said, str) and said.strip().lower() in CALLERS:
         content = given[_key(given, keys.content, place, name)]
         message: Message = {
             "role": "assistant",
@@ -211,7 +212,7 @@ def _message(given: Any, place: str, name: str, keys: Keys) -> Message:
         if thought := _thought(given, "", place, name):
             message["reasoning_content"] = thought
     else:
-        message = _spoken(given, _role(said, place, name), place, name, keys)
+        message = _spoken(given, role or _role(said, place, name), place, name, keys)
     weight = _weight(given, place, name)
     if weight is not None:
         message["weight"] = weight
@@ -269,6 +270,8 @@ def _role(given: Any, place: str, name: str) -> str:
 
 def _weight(given: Mapping[str, Any], place: str, name: str) -> float | None:
     """The weight of a message: ``weight``, or 0 if ``train`` is false."""
+    if "weight" not in given and "train" not in given:
+        return None
     value, train = given.get("weight"), given.get("train")
     if not isinstance(train, bool | None):
         raise _bad_weight(f"has {train!r} as “train” in {place}", name)
