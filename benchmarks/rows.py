@@ -77,14 +77,19 @@ def measure(source: Path) -> dict[str, float]:
     }
     with open_window(DatasetSettings(source=source.name), folder, variants) as window:
         chosen = window.chosen
-    rows = list(islice(read_rows(source), CONVERTED))
 
-    def convert(_: int) -> None:
-        for row in rows:
+    def convert(rows: int) -> None:
+        for row in islice(read_rows(source), rows):
             chosen.convert(row, row.path)
 
-    found["convert, µs a row"] = median_ms(convert, [0] * 3, time.process_time) * 1000 / CONVERTED
-    del rows
+    def read(rows: int) -> None:
+        for _ in islice(read_rows(source), rows):
+            pass
+
+    sizes = [CONVERTED] * 5
+    both = median_ms(convert, sizes, time.process_time)
+    alone = median_ms(read, sizes, time.process_time)
+    found["convert, µs a row"] = (both - alone) * 1000 / CONVERTED
     began = time.process_time()
     for row in read_rows(source):
         chosen.convert(row, row.path)

@@ -203,7 +203,10 @@ def as_json(
 
 
 def listed(value: Any) -> list[Any] | None:
-    """A value that is a list, or the text of one: JSON, or Python's notation as pandas writes it."""
+    """A value that is a list, or the text of one: JSON, or Python's notation as pandas writes it. The list
+    may be that of the row: it is not to be changed."""
+    if isinstance(value, list):
+        return value
     if isinstance(value, str) and value.lstrip().startswith("["):
         value = _parsed_list(value)
     return list(value) if isinstance(value, (list, tuple)) else None
