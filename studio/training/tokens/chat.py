@@ -211,5 +211,6 @@ def _own_text(tokenizer: Any, chat: Chat, count: int, ask: bool) -> str | Templa
 def refused(error: Exception) -> TemplateRefused:
     """A failure of the template in words."""
     if isinstance(error, TemplateFailed) and error.slow:
-        return TemplateRefused("it does not terminate", slow=True)
+        why = "does not terminate" if error.why.startswith("was stopped") else error.why
+        return TemplateRefused(f"it {why}", slow=True)
     return TemplateRefused(str(error) or type(error).__name__)
