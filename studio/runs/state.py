@@ -109,6 +109,13 @@ class RunState:
             return None
         return max(0.0, node.eta_s - max(0.0, now - node.eta_at))
 
+    def is_training(self) -> bool:
+        """Whether a training has completed a step and is running further ones."""
+        node = self.nodes.get(self.current or "")
+        if self.status != "running" or node is None:
+            return False
+        return _in_training(self, self.current, node.phase)
+
     def node(self, node_id: str | None) -> NodeState:
         """A node's state; one that ``RunStarted`` did not name is added."""
         return self.nodes.setdefault(node_id or "", NodeState(title=node_id or ""))

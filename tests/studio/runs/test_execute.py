@@ -89,6 +89,21 @@ def test_only_what_changed_runs(tmp_path: Path) -> None:
     assert ran == ["train", "block", "export"]
 
 
+def test_a_result_that_was_cut_short_is_reused_by_its_own_run_only(tmp_path: Path) -> None:
+    """A finished training, and everything made from it: another run does it as the settings say."""
+    run, control = toy_runs.folder(tmp_path), Control()
+    control.request("finish")
+    assert run_here(run, control) == "completed"
+    assert len([e for e in events_of(run) if e.name == "Metric"]) == 1
+    (run.steps / f"{run.plan().steps[-1].fingerprint}.json").unlink()
+    assert run_here(run) == "completed"
+    assert calls(tmp_path) == [*ALL, "export"]
+    _, ran = again(tmp_path)
+    assert ran == ["train", "block", "export"]
+    _, ran = again(tmp_path)
+    assert ran == []
+
+
 @pytest.mark.parametrize("node", ALL)
 def test_a_deleted_result_is_made_again_and_nothing_else(tmp_path: Path, node: str) -> None:
     first, _ = again(tmp_path)
