@@ -135,7 +135,7 @@ def test_a_chat_template_that_is_no_text_is_refused(
     shutil.copytree(sound, tmp_path, dirs_exist_ok=True)
     (tmp_path / "chat_template.jinja").unlink()
     value(CONFIG, "chat_template", to=template)(tmp_path)
-    with pytest.raises(StudioError, match="is not text|does not fit its tokenizer"):
+    with pytest.raises(StudioError, match=r"is not text|does not fit its tokenizer"):
         load_tokenizer(tmp_path)
 
 
@@ -144,7 +144,10 @@ SLOW = {"type": "Split", "pattern": {"Regex": "(a+)+$"}, "behavior": "Isolated",
 
 @pytest.mark.parametrize(
     "change",
-    [value(TOKENIZER, "pre_tokenizer", to=SLOW), value(CONFIG, "tokenizer_class", to="BertTokenizer")],
+    [
+        value(TOKENIZER, "pre_tokenizer", to=SLOW),
+        value(CONFIG, "tokenizer_class", to="BertTokenizer"),
+    ],
     ids=["pattern", "no unknown token"],
 )
 def test_a_tokenizer_that_fails_on_a_text_only(change: Change, sound: Path, tmp_path: Path) -> None:
