@@ -3,7 +3,7 @@
 An expected error is a ``StudioError``: a title, one sentence, a hint, and the place it belongs to.
 A ``Problem`` is the same thing found before a run. Anything else that is raised is a bug and is
 shown with its trace. Sentences and hints may quote what was received: both have no control characters,
-and long quotes are truncated. This module imports nothing else of the project.
+and long quotes are truncated. This module must import no room of the project.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from studio.system.shown_text import sentence as shown
+from studio.shown_text import sentence as shown
 
 Severity = Literal["error", "warning", "info"]
 

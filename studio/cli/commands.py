@@ -25,9 +25,9 @@ from studio.runs.follow import state_at_present
 from studio.runs.plan import compile_plan
 from studio.runs.row_check import check_all_rows
 from studio.runs.watch import Watch
+from studio.shown_text import MOST_IN_QUOTES, line
 from studio.system import paths
 from studio.system.settings import AppSettings, load_settings
-from studio.system.shown_text import MOST_IN_QUOTES, line
 
 CHECK_S = 10.0
 """How long ``check`` reads data at most."""

@@ -20,7 +20,7 @@ from studio.graph.project import load_project
 from studio.graph.registry import load_registry
 from studio.preview.client import DataClient
 from studio.runs.token_request import TokenRequest, token_request
-from studio.system.shown_text import MOST_IN_QUOTES, line
+from studio.shown_text import MOST_IN_QUOTES, line
 
 LONG = ("download", "import")
 

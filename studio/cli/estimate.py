@@ -23,7 +23,7 @@ from studio.estimate.words import BASIS, PARTS, duration, gib, time_parts
 from studio.graph.graph import Graph
 from studio.graph.project import load_project
 from studio.graph.registry import Registry, load_registry
-from studio.system.shown_text import MOST_IN_QUOTES, line
+from studio.shown_text import MOST_IN_QUOTES, line
 
 
 def estimate(options: argparse.Namespace) -> int:

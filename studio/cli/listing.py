@@ -13,7 +13,7 @@ from studio.graph.ports import Port
 from studio.graph.registry import Registry, load_registry
 from studio.graph.schema import Settings, to_json_schema
 from studio.runs.folder import RunFolder, list_runs
-from studio.system.shown_text import MOST_IN_QUOTES, line
+from studio.shown_text import MOST_IN_QUOTES, line
 
 
 def runs(options: argparse.Namespace) -> int:

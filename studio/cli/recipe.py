@@ -22,7 +22,7 @@ from studio.preview.report_cache import kept
 from studio.recipe.facts import apply_recipe, present_value, recipe_facts
 from studio.recipe.recipe import Proposal, propose
 from studio.runs.token_request import token_request
-from studio.system.shown_text import MOST_IN_QUOTES, line
+from studio.shown_text import MOST_IN_QUOTES, line
 
 
 def recipe(options: argparse.Namespace) -> int:

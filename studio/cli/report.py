@@ -17,7 +17,7 @@ from studio.cli.terminal import draw
 from studio.events import Event
 from studio.runs.folder import RunFolder
 from studio.runs.state import NodeState, RunState
-from studio.system.shown_text import line, short
+from studio.shown_text import line, short
 
 EVERY_PERCENT = 5
 BAR_WIDTH = 24

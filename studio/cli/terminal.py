@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO
 
-from studio.system.shown_text import plain
+from studio.shown_text import plain
 
 _KEPT = "\n\t"
 

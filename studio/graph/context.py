@@ -17,7 +17,7 @@ from studio.errors import Stopped
 from studio.events import Event, event
 from studio.graph.node_type import Variant
 from studio.graph.registry import Registry
-from studio.system.shown_text import sentence as shown
+from studio.shown_text import sentence as shown
 
 PROGRESS_EVERY_S = 0.2
 

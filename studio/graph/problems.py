@@ -20,8 +20,8 @@ from studio.graph.node_type import CheckContext, NodeType
 from studio.graph.registry import Registry, variant_fields
 from studio.graph.schema import Settings, problems_in
 from studio.graph.wires import check_wire, title_of
+from studio.shown_text import short
 from studio.system.paths import is_utf8
-from studio.system.shown_text import short
 
 
 def settings_of(node: Node, node_type: NodeType[Settings]) -> Settings | None:

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
 
 from studio.errors import Problem
-from studio.system.shown_text import line, short
+from studio.shown_text import line, short
 
 Widget = Literal[
     "auto", "file", "folder", "model", "target_modules", "multiline", "schedule", "slider"

@@ -13,7 +13,7 @@ from studio.graph.node_type import NodeType
 from studio.graph.ports import Port
 from studio.graph.registry import Registry
 from studio.graph.schema import Settings
-from studio.system.shown_text import line
+from studio.shown_text import line
 
 MOST_IN_TITLE = 80
 

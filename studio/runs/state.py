@@ -16,7 +16,7 @@ from studio.events import Event
 from studio.runs.insight import Insight, insight_from
 from studio.runs.samples import SampleGrid
 from studio.runs.series import Memory, Series, add_memory, number, shift_memory
-from studio.system.shown_text import MOST_IN_QUOTES, line
+from studio.shown_text import MOST_IN_QUOTES, line
 
 MOST_INSIGHTS = 100
 NODE_STATES = ("waiting", "running", "done", "skipped", "failed", "stopped")

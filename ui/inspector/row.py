@@ -16,7 +16,7 @@ from PySide6.QtWidgets import QGridLayout, QHBoxLayout, QLabel, QWidget
 
 from studio.errors import Problem
 from studio.graph.schema import FieldSpec
-from studio.system.shown_text import MOST_IN_QUOTES, line
+from studio.shown_text import MOST_IN_QUOTES, line
 from ui.inspector.editors import editor_for
 from ui.inspector.editors.base import FieldContext
 from ui.inspector.editors.number_text import to_text

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from studio.events import Event
+from studio.shown_text import line
 from studio.system.number_text import percent
-from studio.system.shown_text import line
 from ui.monitor import words
 
 Level = Literal["detail", "info", "warning", "error"]

@@ -14,7 +14,7 @@ from pathlib import Path
 from studio.errors import StudioError
 from studio.events import Event, from_line
 from studio.runs.folder import RunFolder
-from studio.system.shown_text import MOST_IN_QUOTES, line
+from studio.shown_text import MOST_IN_QUOTES, line
 from studio.system.stored_json import open_regular
 
 TAIL_BYTES = 64 * 1024

@@ -12,7 +12,7 @@ from PySide6.QtCore import Qt
 from PySide6.QtGui import QColor
 from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QPushButton, QToolButton, QWidget
 
-from studio.system import shown_text
+from studio import shown_text
 from ui.style import icons, theme
 
 Offer = tuple[str, Callable[[], object]]

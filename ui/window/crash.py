@@ -19,7 +19,7 @@ from PySide6.QtWidgets import QApplication
 
 from studio.errors import StudioError
 from studio.runs.failures import as_studio_error
-from studio.system.shown_text import sentence
+from studio.shown_text import sentence
 from ui.dialogs.crash_dialog import CrashDialog
 from ui.monitor.reveal import reveal
 

@@ -14,7 +14,7 @@ from PySide6.QtWidgets import QLabel, QProgressBar, QStatusBar, QToolButton, QWi
 
 from studio.errors import Problem
 from studio.runs.state import RunState
-from studio.system.shown_text import line
+from studio.shown_text import line
 from ui.style import icons
 
 MEMORY_EVERY_MS = 2000

@@ -345,8 +345,8 @@ def test_events_with_absurd_fields_are_read(tmp_path: Path) -> None:
             reporter.tell(found)
         for node in state.nodes.values():
             assert progress_line(node, state.time_left_s(time.time()))
-        if state.evaluation:
-            assert evaluation_table(state.evaluation)
+        for evaluation in state.evaluations.values():
+            assert evaluation_table(evaluation)
 
 
 @pytest.mark.parametrize(

@@ -355,3 +355,13 @@ def test_a_file_that_cannot_be_read_is_named(
     assert found is not None
     assert found.step == 4
     assert skipped == [f"step-000006: its files cannot be read ({os.strerror(errno.EIO)})"]
+
+
+def test_a_manifest_that_no_longer_lists_a_file_is_passed_over(tmp_path: Path) -> None:
+    """The file would not be checked: only the hash of the manifest shows it."""
+    last = commit(tmp_path, 6, "me", writer(6), keep=2)
+    file = last.path / "manifest.json"
+    content = json.loads(file.read_text())
+    del content["files"]["weights"]
+    file.write_text(json.dumps(content))
+    assert newest(tmp_path, "me") is None
