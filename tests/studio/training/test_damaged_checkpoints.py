@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from studio.errors import Stopped, StudioError
 from studio.events import Event
+from studio.runs.failures import failure
 from studio.system.stored_json import with_hash
 from studio.training.loop.train import train_adapter
 from tests.studio.training.steps import Recorder, make_context, make_inputs, settings_of
@@ -167,3 +171,57 @@ def test_a_state_that_does_not_fit_the_optimizer_is_refused_in_words(
     with pytest.raises(StudioError, match="step-000004 does not fit") as caught:
         train_adapter(make_context(tmp_path, recorder), inputs, SETTINGS)
     assert "Delete" in caught.value.hint
+
+
+def system_error(number: int) -> OSError:
+    return OSError(number, os.strerror(number))
+
+
+FAULTS: dict[str, tuple[str, Exception]] = {
+    "EIO at the end": ("checkpoint.sync_file", system_error(errno.EIO)),
+    "EIO of the folder": ("checkpoint.sync_folder", system_error(errno.EIO)),
+    "full": ("checkpoint.sync_file", system_error(errno.ENOSPC)),
+    "full, in Rust": (
+        "snapshot.save_file",
+        SafetensorError("I/O error: No space left on device (os error 28)"),
+    ),
+    "EIO in Rust": (
+        "snapshot.save_file",
+        SafetensorError("I/O error: Input/output error (os error 5)"),
+    ),
+    "read-only": ("snapshot.save_adapter", system_error(errno.EROFS)),
+    "stale": ("checkpoint.remove_torn", system_error(errno.ESTALE)),
+    "too many files": ("snapshot.save_file", system_error(errno.EMFILE)),
+    "a file in place of the folder": ("checkpoint.sha256_of", system_error(errno.ENOTDIR)),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_checkpoint_that_cannot_be_written_fails_in_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: bytes, fault: str
+) -> None:
+    """The folder is named; once the disk works again, the run is resumed with the same numbers."""
+    inputs = make_inputs(tmp_path, dropout=0.2)
+    place, error = FAULTS[fault]
+    name = f"studio.training.saved.{place}"
+    recorder = Recorder()
+
+    def failing(*arguments: Any, **more: Any) -> Any:
+        if len(recorder.losses()) >= 4:
+            raise error
+        return real(*arguments, **more)
+
+    module, _, function = name.rpartition(".")
+    real = getattr(sys.modules[module], function)
+    with monkeypatch.context() as patched:
+        patched.setattr(name, failing)
+        with pytest.raises(type(error)) as caught:
+            train_adapter(make_context(tmp_path, recorder), inputs, SETTINGS)
+    reported = failure(caught.value, "Train", tmp_path)
+    assert reported["code"] != "bug"
+    assert str(tmp_path) in reported["sentence"]
+    assert "resume the run" in reported["hint"]
+    again = Recorder()
+    train_adapter(make_context(tmp_path, again), inputs, SETTINGS)
+    assert [e.get("step") for e in again.named("TrainResumed")] == [2]
+    assert adapter_bytes(tmp_path) == whole
