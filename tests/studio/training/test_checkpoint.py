@@ -264,7 +264,8 @@ def test_a_key_that_occurs_twice_hides_no_file(tmp_path: Path) -> None:
     last = commit(tmp_path, 6, "me", writer(6), keep=2)
     as_earlier_versions_wrote_it(last.path)
     file = last.path / "manifest.json"
-    file.write_text(file.read_text().replace('"weights"', '"state.json"'))
+    file.write_text(file.read_text().replace('"state.json"', '"weights"'))
+    (last.path / "state.json").write_text("{}")
     assert newest(tmp_path, "me") is None
 
 
