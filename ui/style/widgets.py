@@ -134,7 +134,9 @@ class IconButton(QToolButton):
         self.setAutoRaise(True)
         self.setToolTip(words)
         self.setAccessibleName(words)
-        self.setStyleSheet("QToolButton { padding: 1px; border-radius: 4px; }")
+        self.setStyleSheet(
+            "QToolButton { padding: 1px; border-radius: 4px; } QToolButton::menu-indicator { image: none; }"
+        )
         icons.put(self, name, "text_muted")
         self._size()
 

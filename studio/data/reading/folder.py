@@ -246,6 +246,7 @@ def _not_chosen(folder: Path, error: NoSuchPart) -> StudioError:
         f"several_{error.of}s" if "several" in str(error) else f"no_such_{error.of}",
     )
     found.field = "hub_config" if error.of == "configuration" else "hub_split"
+    found.choices = error.choices
     return found
 
 
