@@ -37,6 +37,8 @@ _BOOKKEEPING_END = re.compile(
     r"|(?<=[a-z])(?:Ids?|Idx|Index|Hash|Urls?|URLs?|UUID|At|Date|Timestamp)$"
 )
 
+_SPLIT_COLUMNS = _names("split splits subset fold partition set datasplit splitname")
+_HELD_OUT = _names("validation valid val dev eval evaluation holdout test testing")
 _INDEX = re.compile(r"unnamed: ?0(?:\.\d+)*|level_\d|__index_level_\d+__", re.IGNORECASE)
 """Names that pandas gives to the index of a data frame."""
 
@@ -145,6 +147,16 @@ def is_bookkeeping(name: str) -> bool:
     if normalized(name) in CONTENT:
         return False
     return normalized(name) in BOOKKEEPING or bool(_BOOKKEEPING_END.search(name))
+
+
+def is_split_name(name: str) -> bool:
+    """Whether a column with this name usually assigns rows to splits."""
+    return normalized(name) in _SPLIT_COLUMNS
+
+
+def marks_held_out(name: str, value: Any) -> bool:
+    """Whether a column such as “split” says that its row is for validation or a test."""
+    return isinstance(value, str) and is_split_name(name) and value.strip().casefold() in _HELD_OUT
 
 
 def is_index_name(name: str) -> bool:
