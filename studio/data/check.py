@@ -14,6 +14,7 @@ from operator import is_
 from pathlib import Path
 
 from studio.chat_templates.render import is_hasty
+from studio.data.columns import without_split_names
 from studio.data.detect import AUTO, UNUSED, Chosen, format_of, unused_hint
 from studio.data.reading.archive import archive_of, stat_of
 from studio.data.reading.reader import QUICK_ROWS, check_file, read_rows
@@ -95,6 +96,8 @@ def look_at(
     for path in _checked_files(sources):  # all have the format of the first one
         first = looked[0].chosen if looked else None
         found = check_first_rows(path, settings, variants, first)
+        if found is not None and path in sources.validation:
+            found = replace(found, unused=without_split_names(found.unused))
         looked += [found] if found is not None else []
     return looked
 

@@ -159,6 +159,11 @@ def marks_held_out(name: str, value: Any) -> bool:
     return isinstance(value, str) and is_split_name(name) and value.strip().casefold() in _HELD_OUT
 
 
+def without_split_names(names: Iterable[str]) -> tuple[str, ...]:
+    """The unused columns of a validation row: that a column marks it as one is no loss."""
+    return tuple(n for n in names if not is_split_name(n))
+
+
 def is_index_name(name: str) -> bool:
     """Whether pandas gives this name to a column that counts the rows."""
     return bool(_INDEX.fullmatch(name))
