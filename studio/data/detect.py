@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -52,15 +52,16 @@ UNUSED_HINT = (
 )
 
 
-def unused_hint(names: Iterable[str]) -> str:
+def unused_hint(names: Collection[str]) -> str:
     """What to do about unused columns; for a column that assigns rows to splits, how to use it."""
     split = next((n for n in names if is_split_name(n)), "")
     if not split:
         return UNUSED_HINT
-    return (
-        f"Rows that “{split}” marks as validation or test are trained: to keep them out, set “Validation "
-        f"rows” to “By column” and “Split column” to “{split}”."
+    hint = (
+        f"Rows that “{split}” marks as validation or test, if any, are trained like the others: to keep them "
+        f"out, set “Validation rows” to “By column” and “Split column” to “{split}”."
     )
+    return hint if len(names) == 1 else f"{UNUSED_HINT} {hint}"
 
 
 @dataclass(frozen=True)
