@@ -296,13 +296,6 @@ _EXPORTS: tuple[tuple[Callable[[Row], bool], str, str], ...] = (
         "Export it with its method to_datasets, and keep the columns of the text and of the answer.",
     ),
     (
-        lambda r: (
-            isinstance(r.get("chat"), str) and "USER:" in r["chat"] and "ASSISTANT:" in r["chat"]
-        ),
-        "holds conversations as one text with USER: and ASSISTANT: (Glaive's function calling data)",
-        "Convert each row to a list of messages with role and content.",
-    ),
-    (
         lambda r: any(isinstance(v, list) and v and all(map(_is_span, v)) for v in r.values()),
         "holds labels of parts of a text (start, end, label), which no format here can use",
         "Write what the model has to answer as a text, or choose a custom template.",

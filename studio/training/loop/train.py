@@ -12,6 +12,7 @@ import json
 import math
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +42,7 @@ from studio.training.model.out_of_memory import explain_out_of_memory, what_to_c
 from studio.training.model.quiet import quiet_libraries
 from studio.training.saved.checkpoint import Checkpoint, newest, remove_torn, unusable
 from studio.training.saved.snapshot import load_adapter, read_method
+from studio.training.tokens.chat import answer_start
 from studio.training.tokens.chat_choice import tell_choice, with_template
 from studio.training.tokens.encoder import Tokenized, load_tokenizer, tokenize_dataset
 from studio.training.tokens.limits import (
@@ -160,7 +162,13 @@ def _train(
     plan = plan_batches(
         context, base, tokens.train, settings, pad_id_of(base, tokenizer), adapted.method
     )
-    facts = _facts(context, plan, settings)
+    facts = replace(
+        _facts(context, plan, settings),
+        adapted=adapted,
+        answer_start=tuple(
+            tokenizer(answer_start(tokenizer), add_special_tokens=False)["input_ids"]
+        ),
+    )
     tuning = trainable.build(context, base, adapted, facts, resumed.path if resumed else None)
     if resumed is not None:
         load_adapter(resumed.path, tuning.model)

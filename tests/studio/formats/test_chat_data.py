@@ -305,14 +305,74 @@ def test_a_question_without_a_fitting_tool() -> None:
     """As in the irrelevance rows of xLAM."""
     row = {"query": "Q", "tools": [TOOL], "answers": "[]"}
     with pytest.raises(StudioError, match="has an empty list of tool calls in column “answers”"):
-        read(row) if read(row)[0] == "function_calling" else read_as_calls(row)
+        choose_format(FILE, "function_calling", {}, [], FORMATS).read(SourceRow(1, row, 0), FILE)
 
 
-def read_as_calls(row: dict[str, Any]) -> None:
-    """The row as one of a file that mostly has calls."""
+GLAIVE = (
+    'USER: Q\n\n\nASSISTANT: One moment. <functioncall> {"name": "weather", "arguments": '
+    '\'{"city": "Oslo", "note": "it\\\'s"}\'} <|endoftext|>\n\n\nFUNCTION RESPONSE: {"temp": 3}\n\n\n'
+    "ASSISTANT: A <|endoftext|>\n\n\nUSER: Steps?\n\n\nASSISTANT: First:\n\nA USER: mark in a line.\n"
+)
+OFFERED = (
+    "SYSTEM: Use them if required -\n" + json.dumps(TOOL, indent=4) + '\n\n{"name": "other"}\n'
+)
 
-    chosen = choose_format(FILE, "function_calling", {}, [SourceRow(1, row, 0)], FORMATS)
-    chosen.read(SourceRow(1, row, 0), FILE)
+
+@pytest.mark.parametrize(
+    "row",
+    [{"system": OFFERED, "chat": GLAIVE}, {"sample": f"{OFFERED}\n{GLAIVE}"}],
+    ids=["v2", "v1"],
+)
+def test_function_calls_as_text(row: dict[str, Any]) -> None:
+    call = {"name": "weather", "arguments": {"city": "Oslo", "note": "it's"}}
+    name, canonical, unused = read(row)
+    assert (name, unused) == ("glaive", ())
+    assert canonical["messages"] == [
+        said("system", "Use them if required -"),
+        ASKED,
+        said("assistant", "One moment.", tool_calls=[{"type": "function", "function": call}]),
+        said("tool", '{"temp": 3}'),
+        REPLIED,
+        said("user", "Steps?"),
+        said("assistant", "First:\n\nA USER: mark in a line."),
+    ]
+    assert [t["function"]["name"] for t in canonical["tools"]] == ["weather", "other"]
+
+
+def test_a_chat_as_text_without_functions() -> None:
+    system = "SYSTEM: You are a helpful assistant, with no access to external functions.\n"
+    row = {"system": system, "chat": "USER: Q\n\n\nASSISTANT: A <|endoftext|>\n\n\n"}
+    head = said("system", "You are a helpful assistant, with no access to external functions.")
+    assert read(row)[1:] == ({"messages": [head, ASKED, REPLIED]}, ())
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        (
+            {"chat": "Hello. \nUSER: Q\nASSISTANT: A"},
+            "does not begin with USER: or SYSTEM: in column “chat”",
+        ),
+        ({"chat": "USER: Q\nASSISTANT: \nUSER: Q"}, "has no text in turn 2 of column “chat”"),
+        (
+            {"chat": "USER: Q\nASSISTANT: A <|endoftext|> B"},
+            "has <|endoftext|> in turn 2".replace("|", "\\|"),
+        ),
+        ({"chat": "USER: Q\nASSISTANT: <functioncall> f()"}, "calls a function in turn 2"),
+        (
+            {"system": "SYSTEM: f {x}", "chat": "USER: Q\nASSISTANT: A"},
+            "functions that are not valid JSON in column “system”",
+        ),
+        (
+            {"chat": 'USER: Q\nASSISTANT: <functioncall> {"name": "f", "arguments": \'{x}\'}'},
+            "not valid JSON in turn 2",
+        ),
+    ],
+    ids=lambda value: json.dumps(value)[:60],
+)
+def test_a_chat_as_text_that_is_not_whole_is_refused(row: dict[str, Any], words: str) -> None:
+    with pytest.raises(StudioError, match=words):
+        read(row)
 
 
 # ------------------------------------------------------------------ columns
