@@ -145,6 +145,45 @@ EXAMPLES: dict[str, tuple[Example, ...]] = {
                 }
             ],
         ),
+        Example(
+            "Parts of Gemini",
+            [
+                {
+                    "systemInstruction": {"parts": [{"text": "Be brief."}]},
+                    "tools": [{"functionDeclarations": [TOOL]}],
+                    "contents": [
+                        {"role": "user", "parts": [{"text": "Weather in Oslo?"}]},
+                        {"role": "model", "parts": [{"functionCall": {"name": "weather", "args": CITY}}]},
+                        {"role": "user", "parts": [{"functionResponse": {"name": "weather", "response": CITY}}]},
+                        {"role": "model", "parts": [{"text": "It rains."}]},
+                    ],
+                }
+            ],
+        ),
+        Example(
+            "Channels of GPT-OSS",
+            [
+                {
+                    "messages": [
+                        ASKED,
+                        said("assistant", "Two plus two is four.", channel="analysis"),
+                        {**REPLIED, "channel": "final"},
+                    ]
+                }
+            ],
+        ),
+        Example("A setting, not a thought", [{"messages": [ASKED, REPLIED], "reasoning": "off"}]),
+        Example(
+            "Function calls as text, as in Glaive's data",
+            [
+                {
+                    "system": "SYSTEM: Use these functions - " + json.dumps(TOOL),
+                    "chat": "USER: Weather in Oslo?\n\n\nASSISTANT: <functioncall> "
+                    "{\"name\": \"weather\", \"arguments\": '{\"city\": \"Oslo\"}'} <|endoftext|>\n\n\n"
+                    "FUNCTION RESPONSE: Rain.\n\n\nASSISTANT: It rains. <|endoftext|>",
+                }
+            ],
+        ),
         Example("Function calls, as in xLAM", [{"query": "Weather in Oslo?", "tools": [TOOL], "answers": [CALL]}]),
     ),
     "Questions and answers": (
@@ -188,6 +227,7 @@ EXAMPLES: dict[str, tuple[Example, ...]] = {
     ),
     "Refused": (
         Example("Images", [{"messages": [ASKED, REPLIED], "images": ["a.png"]}]),
+        Example("Sound in a column of any name", [{**QUESTION, "spoken": {"array": [0.1], "sampling_rate": 8000}}]),
         Example(
             "A part that is not text",
             [{"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": "a.png"}]}, REPLIED]}],

@@ -26,6 +26,7 @@ from studio.data.columns import (
 )
 from studio.data.reading.source import SourceRow, bad_file
 from studio.data.reading.structs import without_filler
+from studio.data.rendered_chat import style_of
 from studio.data.row_format import Canonical, Detection, Row, RowError, RowFormat, optional_column
 from studio.errors import StudioError
 from studio.graph.node_type import Variant
@@ -158,7 +159,9 @@ class Chosen:
             hint = "Remove the row"
         else:
             what += f"the format “{self.variant.title}” does not use"
-            hint = "Choose a format or a column setting that uses it"
+            hint = (
+                "Choose a format or a column setting that uses it" if name == plain else "Remove it"
+            )
         hint += f", or add “{plain}” to “Ignored columns” to train without it."
         return self._located(RowError(what, hint, code="unused_content"), row, path)
 
@@ -269,6 +272,15 @@ def _refuse_known_export(path: Path, rows: Sequence[SourceRow]) -> None:
                     "of a known format",
                     "Choose data with a text and its answer, or a format for the other columns, with "
                     f"“{name}” in “Ignored columns”.",
+                    "unknown_format",
+                )
+        for name, value in row.data.items():
+            style = style_of(value) if isinstance(value, str) else None
+            if style is not None:
+                raise bad_file(
+                    path,
+                    f"holds conversations as text in “{name}”, in the style of {style.title}",
+                    f"Choose the format “Rendered conversations”, with “{name}” as its text column.",
                     "unknown_format",
                 )
         for fits, what, hint in _EXPORTS:

@@ -103,7 +103,7 @@ def convert(row: Row, settings: MessagesSettings) -> Canonical:
     given = [{"role": r, "content": t} for r, t in zip(itertools.cycle(_TURNS), texts)]
     keys = USUAL.chosen(settings.role_key, settings.content_key)
     messages = answered(messages_in(given or row[name], name, keys), name)
-    return with_columns_beside(row, settings, messages)
+    return with_columns_beside(row, settings, messages, name)
 
 
 def _texts(value: Any) -> list[str]:
