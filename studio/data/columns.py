@@ -7,11 +7,15 @@ Independent of formats, files and settings.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-_SEPARATORS = re.compile(r"[\s_\-./]+")
+_SEPARATORS = re.compile(r"""[\s_\-./:;?!*#'"()]+""")
+
+OBJECT = (dict, Mapping)
+"""What counts as an object of JSON in ``isinstance``. ``dict`` comes first, because the check of an
+abstract class is slow, and every message of every row is checked several times."""
 
 
 def _names(text: str) -> frozenset[str]:
@@ -28,7 +32,7 @@ BOOKKEEPING = _names("""
     length numtokens tokens tokencount ntokens tokensused wordcount numwords chars numchars
     numturns turns turncount
     file filename filepath path page pagenumber line linenumber offset
-    answerstart answerend indexlevel0 cachecontrol
+    answerstart answerend cachecontrol
 """)
 """Names, as ``normalized`` writes them, of columns and keys that describe a row and are not content."""
 
@@ -37,9 +41,13 @@ _BOOKKEEPING_END = re.compile(
     r"|(?<=[a-z])(?:Ids?|Idx|Index|Hash|Urls?|URLs?|UUID|At|Date|Timestamp)$"
 )
 
+_INDEX = re.compile(r"unnamed: ?0(?:\.\d+)*|level_\d|__index_level_\d+__", re.IGNORECASE)
+"""Names that pandas gives to the index of a data frame."""
+
 _CONTENT = {
     "a system message": "system systemprompt systemmessage systeminstruction systeminstructions sysprompt",
-    "earlier turns": "history chathistory conversationhistory dialoghistory dialoguehistory previousturns",
+    "earlier turns": "history chathistory conversationhistory dialoghistory dialoguehistory previousturns pastturns"
+    " previousmessages messagehistory historymessages",
     "tools": "tools functions availabletools tooldefinitions toolcalls functioncall functioncalls",
     "images": "image images img imgs imageurl imageurls imagepath imagepaths picture pictures photo photos"
     " pixelvalues screenshot screenshots",
@@ -101,24 +109,29 @@ def media_mark(text: str) -> str:
 
 
 STRUCTURE = _names("""
-    role from speaker sender parentid parentmessageid parent conversationid convid threadid thread
-    sessionid session chatid dialogid dialogueid messageid turnid messagetreeid rank
-    label labels answer answers response completion output target question prompt instruction
+    problem solution resolution query translation input reply replies abstract chosen rejected
+    assistant human bot correctanswer role from speaker sender user username authorid authortype
+    sendertype sentby ts threadts channel channelid recipient replyto parentid parentmessageid
+    parent conversationid convid threadid thread sessionid session chatid dialogid dialogueid
+    messageid turnid messagetreeid rank label labels answer answers response completion output
+    target question prompt instruction
 """)
 """Names, as ``normalized`` writes them, of columns beside which a text is not plain text."""
 
 
 @lru_cache(maxsize=4096)
 def normalized(name: str) -> str:
-    """The name in lower case without spaces, underscores, hyphens, dots and slashes."""
+    """The name in lower case without spaces, underscores and punctuation."""
     return _SEPARATORS.sub("", name).casefold()
 
 
-def named(columns: Sequence[str], default: str, aliases: Sequence[str] = ()) -> str | None:
+def named(columns: Collection[str], default: str, aliases: Sequence[str] = ()) -> str | None:
     """The first of a column's usual names that exists, or ``None``.
 
-    Exact names come first; then capitals, spaces, underscores and hyphens do not matter.
+    Exact names come first; then capitals, spaces, underscores and punctuation do not matter.
     """
+    if default in columns:  # as in most rows
+        return default
     return _named(tuple(columns), default, tuple(aliases))
 
 
@@ -138,6 +151,18 @@ def is_bookkeeping(name: str) -> bool:
     if normalized(name) in CONTENT:
         return False
     return normalized(name) in BOOKKEEPING or bool(_BOOKKEEPING_END.search(name))
+
+
+def is_index_name(name: str) -> bool:
+    """Whether pandas gives this name to a column that counts the rows."""
+    return bool(_INDEX.fullmatch(name))
+
+
+def counts_rows(name: str, value: Any) -> bool:
+    """Whether a value is the index of a row in a column that counts the rows."""
+    return (
+        is_index_name(name) and str(value).strip().removeprefix("-").removesuffix(".0").isdecimal()
+    )
 
 
 _SWITCHES = _names(
@@ -165,7 +190,7 @@ def _media_name(name: str) -> str | None:
 
 def media_kind(name: str, value: Any) -> str | None:
     """The kind of media in a column, by its name or by its value; ``None`` for text and numbers."""
-    if isinstance(value, Mapping):
+    if isinstance(value, OBJECT):
         keys = value.keys()
         if {"array", "sampling_rate"} <= keys or {"audio", "sampling_rate"} <= keys:
             return "audio"
@@ -230,7 +255,7 @@ def unused_keys(objects: Iterable[Any], used: frozenset[str]) -> list[str]:
     """The keys with content in a list of objects that are neither used nor bookkeeping; each once."""
     found: dict[str, None] = {}
     for given in objects:
-        if isinstance(given, Mapping) and not used.issuperset(given):
+        if isinstance(given, OBJECT) and not used.issuperset(given):
             for key in given:
                 if key not in used and not is_bookkeeping(str(key)) and has_content(given[key]):
                     found[str(key)] = None

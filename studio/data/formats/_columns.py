@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-from studio.data.columns import has_content, is_switch, named, unused_keys
+from studio.data.columns import OBJECT, has_content, is_switch, named, unused_keys
 from studio.data.conversation import (
     Message,
     inline_thought,
@@ -29,16 +29,26 @@ from studio.data.row_format import (
     listed,
     optional_column,
 )
+from studio.data.tool_blocks import is_plain
 from studio.data.tool_calls import tools_in
 from studio.graph.schema import Settings, setting
 
 CONVERSATION = ("conversations", "conversation", "messages", "dialog", "chat")
 PROMPT = ("prompt", "question", "instruction", "query", "input")
 _SYSTEM = (
-    *("system_prompt", "system_message", "system_instruction", "sys_prompt"),
+    *("system_prompt", "system_message", "system_instruction", "system_instructions", "sys_prompt"),
     *("developer_message", "developer_prompt", "instructions"),
 )
-_HISTORY = ("chat_history", "conversation_history", "dialog_history", "previous_turns")
+_HISTORY = (
+    *(
+        "chat_history",
+        "conversation_history",
+        "dialog_history",
+        "dialogue_history",
+        "message_history",
+    ),
+    *("history_messages", "previous_turns", "past_turns", "previous_messages"),
+)
 _TOOLS = ("functions", "available_tools", "tool_definitions", "tool_config")
 _REASONING = (
     "reasoning_content",
@@ -55,7 +65,7 @@ _REASONING = (
 )
 _TURN = (
     ("question", "user", "human", "prompt", "query", "input", "instruction"),
-    ("answer", "assistant", "bot", "gpt", "response", "output", "completion"),
+    ("answer", "assistant", "bot", "gpt", "ai", "response", "output", "completion"),
 )
 BESIDE = {
     "system_column": _SYSTEM,
@@ -148,7 +158,9 @@ def unused_turn_keys(value: Any, name: str) -> list[str]:
 def are_turns(value: Any) -> bool:
     """Whether a value is a list of objects with a question and its answer each."""
     pairs = listed(value) or []
-    return bool(pairs) and all(isinstance(p, Mapping) and len(_keys_of_turn(p)) == 2 for p in pairs)
+    if not pairs or is_plain(pairs[0]):  # a message, as in most lists
+        return False
+    return all(isinstance(p, OBJECT) and len(_keys_of_turn(p)) == 2 for p in pairs)
 
 
 def turns_of(value: Any, name: str) -> list[Message]:
@@ -157,9 +169,14 @@ def turns_of(value: Any, name: str) -> list[Message]:
     return [m for i, pair in enumerate(pairs, start=1) for m in _pair(pair, i, name)]
 
 
-def _keys_of_turn(pair: Mapping[str, Any]) -> list[str]:
+def _keys_of_turn(pair: Mapping[str, Any]) -> tuple[str, ...]:
     """The keys of question and answer."""
-    return [key for names in _TURN if (key := named(tuple(pair), names[0], names[1:]))]
+    return _turn_in(tuple(pair))
+
+
+@lru_cache(maxsize=1024)
+def _turn_in(keys: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(key for names in _TURN if (key := named(keys, names[0], names[1:])))
 
 
 def columns_beside(row: Row, settings: BesideSettings) -> list[str]:
@@ -231,6 +248,9 @@ def _history(row: Row, name: str | None) -> list[Message]:
         return messages_in(value, name)
     if listed(value) is None:
         raise _bad_history(f"has {kind_of(value)} in column “{name}”", name)
+    texts = listed(value) or []
+    if len(texts) % 2 == 0 and all(isinstance(t, str) for t in texts):
+        value = list(zip(texts[::2], texts[1::2], strict=True))  # question and answer in turn
     return turns_of(value, name)
 
 
@@ -241,7 +261,8 @@ def _pair(pair: Any, number: int, name: str) -> list[Message]:
     if not isinstance(pair, (list, tuple)):
         raise _bad_history(f"has {kind_of(pair)} in {place}", name)
     if len(pair) != 2:
-        raise _bad_history(f"has {len(pair)} texts in {place}", name)
+        texts = "1 text" if len(pair) == 1 else f"{len(pair)} texts"
+        raise _bad_history(f"has {texts} in {place}", name)
     said = [as_text(t, place, name) for t in pair]
     return [{"role": r, "content": c} for r, c in zip(("user", "assistant"), said, strict=True)]
 
@@ -249,7 +270,8 @@ def _pair(pair: Any, number: int, name: str) -> list[Message]:
 def _bad_history(what: str, name: str) -> RowError:
     return RowError(
         f"{what}, where a pair of question and answer belongs",
-        "Write earlier turns as [[question, answer], …], or leave “History column” empty.",
+        "Write turns as [[question, answer], …] or as messages; leave “History column” empty to ignore "
+        "earlier turns.",
         column=name,
         code="bad_history",
     )
