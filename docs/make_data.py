@@ -275,10 +275,6 @@ EXAMPLES: dict[str, tuple[Example, ...]] = {
         ),
         Example("Columns with unknown names", [{"a": "Two and two?", "b": "Four."}]),
         Example("Labels without names", [{"text": "Lovely!", "label": 1}, {"text": "Dull.", "label": 0}]),
-        Example(
-            "Function calls, as in Glaive",
-            [{"system": "SYSTEM: You may call functions.", "chat": "USER: Hi\n\nASSISTANT: Hello"}],
-        ),
         Example("Text beside a column with a role", [{"text": "Hello", "role": "user", "post": 1}]),
         Example(
             "Two different system messages",
