@@ -367,7 +367,10 @@ def _no_data_files(folder: Path, others: Sequence[tuple[str, int]] = ()) -> Stud
     return bad_file(
         folder,
         f"is a folder without data files{held}",
-        "Choose a file, or a folder with .jsonl, .json, .csv, .parquet, .arrow, .xlsx, .sqlite, .txt or .md files.",
+        "Choose the ZIP archive itself."
+        if any(suffix == ".zip" for suffix, _ in others)
+        else "Choose a file, or a folder with .jsonl, .json, .csv, .parquet, .arrow, .xlsx, .sqlite, .txt or "
+        ".md files.",
         "empty_folder",
     )
 
@@ -397,7 +400,12 @@ def _other_types(folder: Path, others: Sequence[tuple[str, int]]) -> tuple[Remar
     return (
         Remark(
             f"Ignored {_files(count)} in {folder.name} of types that are not read: {_kinds(others)}.",
-            "Convert what you need to a type that is read, or remove it from the folder.",
+            "Convert what you need to a type that is read, or remove it from the folder."
+            + (
+                " A ZIP archive is read when it is chosen itself."
+                if dict(others).get(".zip")
+                else ""
+            ),
             code="files_skipped",
         ),
     )
