@@ -106,7 +106,8 @@ class TrainSettings(Settings):
     max_length: int = setting(
         512,
         "Max length",
-        "Maximum length in tokens; longer rows are truncated. Memory grows with it.",
+        "Maximum length in tokens. Longer rows are truncated; plain text is split into several rows. "
+        "Memory grows with it.",
         unit="tokens",
         group="Batch",
         ge=8,
@@ -114,11 +115,11 @@ class TrainSettings(Settings):
         log_scale=True,
     )
     long_text: Literal["cut", "split"] = setting(
-        "cut",
+        "split",
         "Long plain text",
-        "How plain text longer than the maximum length is handled. Truncate drops the rest. Split "
-        "turns it into several rows, so that each token is trained on once; use it for continued "
-        "pretraining. Conversations and prompts are always truncated.",
+        "How plain text longer than the maximum length is handled. Split turns it into several "
+        "rows, so that each token is trained on once, as in continued pretraining. Truncate drops "
+        "the rest. Conversations and prompts are always truncated.",
         group="Batch",
         choice_labels={"cut": "Truncate", "split": "Split"},
     )
