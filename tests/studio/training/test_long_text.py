@@ -92,7 +92,7 @@ def test_conversations_and_prompts_are_cut_all_the_same(tmp_path: Path) -> None:
         assert [len(r) for r in tokens.train["input_ids"]] == [30]
 
 
-def test_without_the_setting_text_is_cut_and_the_notice_says_what_to_do(tmp_path: Path) -> None:
+def test_where_text_is_truncated_the_notice_says_what_to_do(tmp_path: Path) -> None:
     recorder = Recorder()
     tokens = tokenized(tmp_path, [{"text": "a" * 50}], recorder=recorder, max_length=30)
     assert tokens.train["input_ids"] == [ids("a" * 30)]
@@ -100,7 +100,7 @@ def test_without_the_setting_text_is_cut_and_the_notice_says_what_to_do(tmp_path
         e.get("hint") for e in recorder.named("Notice") if "truncated" in str(e.get("sentence"))
     ]
     assert "to Split" in hint
-    assert settings_of().long_text == "cut"  # what existing projects did
+    assert settings_of().long_text == "split"
 
 
 # ------------------------------------------------------------------ what is shown
