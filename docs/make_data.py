@@ -50,6 +50,10 @@ system message, earlier turns, tools, reasoning, images and others) are used, or
 in “Ignored columns” to train without it. Bookkeeping (id, index, source, url, date and others) is left out without a
 warning.
 
+Text and Markdown files, and documents (PDF, Word, HTML, EPUB), are plain text: the entire file is one row, and training
+splits it into several rows of at most the maximum length, so that every token is trained once. “Rows in text files”
+makes a row of each paragraph or line instead. A single file as one row is trained without validation.
+
 ![The token view: trained tokens are highlighted](tokens-light.png)
 """
 
@@ -231,7 +235,8 @@ def _section(example: Example, registry: Registry) -> Iterator[str]:
 
 def _outcome(path: Path, settings: dict[str, Any], registry: Registry) -> Iterator[str]:
     """What the program makes of the first row of a file; raises ``StudioError``."""
-    dataset = DatasetSettings(source=str(path), **settings)
+    none = {"split_mode": "none"}  # an example of one row is too short for a split
+    dataset = DatasetSettings(**{"source": str(path), **none, **settings})
     rows = first_rows(path, options_of(dataset))
     chosen = format_of(dataset, path, rows, registry.variants["format"])
     chosen = completed(chosen, dataset, [path], [])
@@ -245,7 +250,7 @@ def _outcome(path: Path, settings: dict[str, Any], registry: Registry) -> Iterat
             yield ""
             yield f"**Warning**: {problem.sentence.partition(': ')[2]} {problem.hint or ''}".rstrip()
     for problem in check_rows(dataset, path.parent, registry.variants["format"]).problems:
-        if not problem.blocks:  # an example of one row is too short for a split
+        if not problem.blocks:
             yield ""
             yield f"**Warning**: {problem.sentence} {problem.hint or ''}".rstrip()
     yield ""

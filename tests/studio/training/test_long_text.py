@@ -141,7 +141,7 @@ def test_of_very_many_pieces_the_first_and_the_last_are_shown_or_the_one_asked_f
     assert [r.part for r in shown] == [*range(1, (MOST_CUT + 101) // 100 + 2), 50]
     assert shown[-1].tokens[-1].id == END_ID
     assert shown[0].whole_tokens == 5001
-    (one,) = view(rows, make_tiny_tokenizer(), 101, piece=40)
+    (one,) = view(rows, make_tiny_tokenizer(), 101, pieces={40})
     assert (one.part, one.parts) == (40, 50)
     assert one.text == rows[0]["text"][3900:4001]
     assert "piece 40 of 50 of a long text" in row_text(one, 1, paint_for(False, "utf-8"))
