@@ -31,7 +31,7 @@ EVENTS: dict[str, str] = {
     "MemoryRecovered": "node, step (that is done again), batch_size, accumulation, attempt, most",
     "NonFinite": "node, step, what: loss|gradient|weights, value, rows: [{file, line, text}], kept (step or null)",
     "Insight": "node, step, modules: [[name, norm of the change, relative norm or null, directions used, r]]",
-    "Evaluation": "node, measures: {name: {before, after}}, rows, examples: [{prompt, expected, before, after}]",
+    "Evaluation": "node, measures: {name: {before, after}}, rows, examples: [{prompt, expected, before, after, ...}]",
     "ArtifactSaved": "node, kind: dataset|base_model|adapter|merged_model|tuned_model|report|..., path, cached, more",
     "Notice": "node, level: info|warning, sentence, hint",
     "StepFinished": "node, seconds, cached, outputs",

@@ -14,7 +14,7 @@ from typing import Any
 
 from studio.data.columns import named, unused_keys
 from studio.data.row_format import RowError, as_text, kind_of, listed
-from studio.data.tool_blocks import as_tool_messages
+from studio.data.tool_blocks import USED_IN_BLOCKS, as_tool_messages, is_item
 from studio.data.tool_calls import calls_in, clean_json
 
 Message = dict[str, Any]
@@ -40,13 +40,19 @@ ROLES = {
 }
 """Names of roles in data -> the four roles of chat templates."""
 
-CALLERS = ("function_call", "tool_call", "function-call", "tool_calls")
+CALLERS = ("function_call", "tool_call", "tool_calls")
 """Roles of a turn that contains only a tool call, as JSON."""
 
-THOUGHTS = ("reasoning_content", "thinking", "reasoning")
+THOUGHTS = (
+    *("reasoning_content", "thinking", "reasoning", "thought", "thoughts", "reasoning_text"),
+    *("chain_of_thought", "cot", "rationale", "reasoning_details", "thinking_blocks"),
+)
 """Keys of a message with what the assistant thinks before it answers; templates read the first."""
 
-_THOUGHT_PARTS = ("thinking", "reasoning", "reasoning_content", "thought")
+_THOUGHT_PARTS = (
+    *("thinking", "reasoning", "reasoning_content", "thought"),
+    *("reasoning.text", "reasoning.summary", "reasoning_text"),
+)
 _TEXT_OF_THOUGHT = ("thinking", "reasoning", "text", "content", "summary")
 
 _LARGEST_WEIGHT = 1e6
@@ -76,6 +82,8 @@ def message_keys(value: Any, keys: Keys = USUAL) -> tuple[str, str] | None:
     first = found[0] if found else None
     if not isinstance(first, Mapping):
         return None
+    if is_item(first):
+        return keys.role[0], keys.content[0]
     role = named(tuple(first), keys.role[0], keys.role[1:])
     content = named(tuple(first), keys.content[0], keys.content[1:])
     if role is None or (content is None and not first.get("tool_calls")):
@@ -93,7 +101,7 @@ def messages_in(value: Any, name: str, keys: Keys = USUAL) -> list[Message]:
             column=name,
             code="not_messages",
         )
-    messages = enumerate(as_tool_messages(found), start=1)
+    messages = enumerate(as_tool_messages(found, name), start=1)
     return [_message(m, f"message {i} of column “{name}”", name, keys) for i, m in messages]
 
 
@@ -107,13 +115,14 @@ USED_KEYS = frozenset(
         "weight",
         "train",
         "type",
+        "channel",
         *THOUGHTS,
     ]
 )
 """Keys of a message that are used, besides those of role and content."""
 
 
-_USED_IN_PARTS = frozenset(["type", "text", "signature", *THOUGHTS, *_TEXT_OF_THOUGHT])
+_USED_IN_PARTS = USED_IN_BLOCKS | {"type", "text", "signature", *THOUGHTS, *_TEXT_OF_THOUGHT}
 _USED_IN_CALLS = frozenset(
     ["id", "call_id", "type", "index", "function", "name", "arguments", "parameters"]
 )
@@ -130,13 +139,26 @@ def unused_message_keys(value: Any, name: str, keys: Keys = USUAL) -> list[str]:
     found = message_keys(value, keys)
     if found is None:
         return []
-    messages = as_tool_messages(listed(value) or ())
+    messages = as_tool_messages(listed(value) or (), name)
     names = [f"{name}[].{key}" for key in unused_keys(messages, USED_KEYS | set(found))]
     for key, used in ((found[1], _USED_IN_PARTS), ("tool_calls", _USED_IN_CALLS)):
         lists = (m.get(key) for m in messages if isinstance(m, Mapping))
         inner = [part for value in lists if isinstance(value, list) for part in value]
         names += [f"{name}[].{key}[].{k}" for k in unused_keys(inner, used)]
     return names
+
+
+def text_in(value: Any, name: str) -> str:
+    """The text in column ``name``, which may be a list of text parts, or an object that holds one, as
+    Anthropic, Bedrock and Gemini write a system message."""
+    place = f"column “{name}”"
+    if isinstance(value, Mapping):
+        value = next((value[k] for k in USUAL.content if value.get(k) is not None), value)
+    if isinstance(value, (list, tuple)) and (
+        len(value) == 1 or all(isinstance(p, Mapping) for p in value)
+    ):
+        value = _joined(value, place, name)
+    return as_text(value, place, name, empty=True)
 
 
 def answered(messages: Sequence[Message], name: str) -> list[Message]:
@@ -176,8 +198,9 @@ def _message(given: Any, place: str, name: str, keys: Keys) -> Message:
             column=name,
             code="not_messages",
         )
+    _refuse_item(given, place, name)
     said = given[_key(given, keys.role, place, name)]
-    if isinstance(said, str) and said.strip().lower() in CALLERS:
+    if isinstance(said, str) and said.strip().lower().replace("-", "_") in CALLERS:
         content = given[_key(given, keys.content, place, name)]
         message: Message = {
             "role": "assistant",
@@ -192,6 +215,18 @@ def _message(given: Any, place: str, name: str, keys: Keys) -> Message:
     if weight is not None:
         message["weight"] = weight
     return message
+
+
+def _refuse_item(given: Mapping[str, Any], place: str, name: str) -> None:
+    """Raise ``RowError`` for an item without a role, such as a web search of the Responses API."""
+    kind = given.get("type")
+    if isinstance(kind, str) and not {"role", "from", "speaker", "sender"} & set(given):
+        raise RowError(
+            f"contains an item of type {kind!r} in {place}, which cannot be trained on"[:300],
+            "Remove the item or the row.",
+            column=name,
+            code="unknown_item",
+        )
 
 
 def _spoken(given: Mapping[str, Any], role: str, place: str, name: str, keys: Keys) -> Message:
@@ -229,7 +264,8 @@ def _key(given: Mapping[str, Any], wanted: Sequence[str], place: str, name: str)
 
 
 def _role(given: Any, place: str, name: str) -> str:
-    role = ROLES.get(given.strip().lower()) if isinstance(given, str) else None
+    said = given.strip().lower().replace("-", "_") if isinstance(given, str) else ""
+    role = ROLES.get(said)
     if role is None:
         raise RowError(
             f"has the unknown role {given!r} in {place}"[:300],
@@ -276,9 +312,9 @@ def _thought(given: Mapping[str, Any], first: str, place: str, name: str) -> str
         value = given.get(key)
         if value is None or isinstance(value, bool):
             continue
-        value = _joined(value, place, name) if _is_parts(value) else value
+        value = _joined_thoughts(value, place, name) if _is_parts(value) else value
         found.append(as_text(value, f"“{key}” of {place}", name, empty=True))
-    different = dict.fromkeys(text for text in found if text)
+    different = {text.strip(): text for text in found if text.strip()}
     if len(different) > 1:
         raise RowError(
             f"has several different thoughts in {place}",
@@ -286,7 +322,7 @@ def _thought(given: Mapping[str, Any], first: str, place: str, name: str) -> str
             column=name,
             code="several_thoughts",
         )
-    return next(iter(different), "")
+    return next(iter(different.values()), "")
 
 
 def _without_thoughts(content: Any, place: str, name: str) -> tuple[Any, str]:
@@ -306,6 +342,15 @@ def _without_thoughts(content: Any, place: str, name: str) -> tuple[Any, str]:
         )
     texts = [_text_of_thought(p, place, name) for p in content[: sum(thinks)]]
     return spoken or None, "\n\n".join(filter(None, texts))
+
+
+def _joined_thoughts(parts: Sequence[Any], place: str, name: str) -> str:
+    """The thought in a list of texts or parts; parts that are encrypted have none."""
+    if not any(isinstance(p, Mapping) and p.get("type") in _THOUGHT_PARTS for p in parts):
+        parts = [p for p in parts if not (isinstance(p, Mapping) and "data" in p)]
+        return str(_joined(parts, place, name))
+    thoughts = [p for p in parts if isinstance(p, Mapping) and p.get("type") in _THOUGHT_PARTS]
+    return "\n\n".join(filter(None, (_text_of_thought(p, place, name) for p in thoughts)))
 
 
 def _text_of_thought(part: Mapping[str, Any], place: str, name: str) -> str:
@@ -331,9 +376,10 @@ def _part(part: Any, number: int, place: str, name: str) -> str:
     text = part.get("text") if isinstance(part, Mapping) else part
     if isinstance(text, str):
         return text
-    kind = (
-        f"of type {part.get('type')!r}" if isinstance(part, Mapping) else f"that is {kind_of(part)}"
-    )
+    kind = f"that is {kind_of(part)}"
+    if isinstance(part, Mapping):
+        keys = [str(key) for key, value in part.items() if value is not None and key != "index"]
+        kind = f"of type {part['type']!r}" if part.get("type") else f"“{', '.join(keys)}”"
     raise RowError(
         f"contains a part {kind} in {place} (part {number}); only text can be trained on"[:300],
         "Remove the part or the row.",

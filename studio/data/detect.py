@@ -15,8 +15,11 @@ from studio.data.columns import (
     MEDIA,
     content_kind,
     has_content,
+    holds_thoughts,
     ignored_name,
     is_bookkeeping,
+    is_prose,
+    media_kind,
     media_mark,
     named,
     normalized,
@@ -119,7 +122,7 @@ class Chosen:
         names = [
             name
             for name in self._free_columns(tuple(row))
-            if not is_bookkeeping(name)
+            if (not is_bookkeeping(name) or media_kind(name, row[name]))
             and not (name == KWARGS and canonical.get("messages"))
             and has_content(row[name])
             and not _occurs(row[name], canonical)
@@ -129,13 +132,20 @@ class Chosen:
         return tuple(names)
 
     def _counts(self, name: str) -> bool:
-        return bool(name) and normalized(ignored_name(name)) not in self.ignored
+        plain = ignored_name(name)
+        names = {normalized(plain), normalized(plain.partition(":")[0])}
+        return bool(name) and names.isdisjoint(self.ignored)
 
     def lost_content(self, name: str, row: SourceRow, path: Path) -> StudioError | None:
         """The error for an unused column or key of a row if it is known to carry content, or for a mark
         that stands for media."""
         plain = ignored_name(name)
-        kind = content_kind(plain)
+        value = row.data.get(name)
+        kind = (media_kind(name, value) if name in row.data else None) or content_kind(plain)
+        if kind in MEDIA and is_prose(value):
+            return None
+        if kind is None and holds_thoughts(name, value):
+            kind = "reasoning"
         if kind is None and media_mark(name) != name:
             return None
         if kind is None:
@@ -166,10 +176,11 @@ def _occurs(value: Any, canonical: Canonical) -> bool:
         return False
     wanted = value.strip()
     texts = [canonical.get(n) or "" for n in ("text", "prompt", "completion")]
-    texts += [m["content"] for n in _LISTS for m in canonical.get(n) or ()]
+    said = [m for n in _LISTS for m in canonical.get(n) or ()]
+    texts += [m.get(key) or "" for m in said for key in ("content", "reasoning_content")]
     if len(wanted) < _LONG_ENOUGH:  # a short text occurs by chance
-        return any(wanted == said.strip() for said in texts)
-    return any(wanted in said for said in texts)
+        return any(wanted == text.strip() for text in texts)
+    return any(wanted in text for text in texts)
 
 
 _LISTS = ("messages", "chosen", "rejected")
@@ -235,7 +246,8 @@ def choose_format(
         raise bad_file(
             path,
             f"matches no known format; its columns are {columns}",
-            "Choose the format, and enter its columns in the format settings.",
+            "Choose the format, and enter its columns in the format settings; the format “Custom template” "
+            "takes any columns.",
             "unknown_format",
         )
     variant, detection = found[0]
@@ -245,8 +257,20 @@ def choose_format(
 
 
 def _refuse_known_export(path: Path, rows: Sequence[SourceRow]) -> None:
-    """Raise ``StudioError`` for the files of other programs that are known and cannot be read."""
+    """Raise ``StudioError`` for media, and for the files of other programs that are known and cannot be
+    read."""
     for row in rows[:1]:
+        for name, value in row.data.items():
+            kind = media_kind(name, value) if has_content(value) else None
+            if kind is not None:
+                raise bad_file(
+                    path,
+                    f"has {kind} in “{name}”, which this program cannot train on, and no text and answer "
+                    "of a known format",
+                    "Choose data with a text and its answer, or a format for the other columns, with "
+                    f"“{name}” in “Ignored columns”.",
+                    "unknown_format",
+                )
         for fits, what, hint in _EXPORTS:
             if fits(row.data):
                 raise bad_file(path, what, hint, "unknown_format")

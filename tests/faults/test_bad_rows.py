@@ -256,7 +256,7 @@ TABLE = [
     Bad(
         "system-number",
         "sharegpt",
-        {**GOOD["sharegpt"], "system": ["a"]},
+        {**GOOD["sharegpt"], "system": [["a"], ["b"]]},
         "not_text",
         ("“system”", "a list"),
     ),

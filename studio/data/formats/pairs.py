@@ -28,8 +28,14 @@ from studio.data.row_format import (
 from studio.graph.node_type import Variant
 from studio.graph.schema import setting
 
-_SOURCE = ("problem", "document", "article", "dialogue", "dialog", "user", "human", "src", "text")
-_TARGET = ("solution", "summary", "highlights", "assistant", "bot", "gpt", "tgt")
+_SOURCE = (
+    *("document", "article", "dialogue", "dialog", "user", "human", "src", "inputs", "text"),
+    *("source", "question"),
+)
+_TARGET = (
+    *("summary", "highlights", "assistant", "bot", "gpt", "tgt", "targets", "target"),
+    *("generated_solution", "answer"),
+)
 _TRANSLATION = ("translations",)
 _CERTAIN = {
     ("document", "summary"): 0.9,
@@ -44,6 +50,10 @@ _CERTAIN = {
     ("user", "bot"): 0.85,
     ("human", "bot"): 0.85,
     ("human", "gpt"): 0.85,
+    ("inputs", "targets"): 0.9,
+    ("problem", "generated_solution"): 0.85,
+    ("question", "solution"): 0.8,
+    ("problem", "answer"): 0.75,
     ("source", "target"): 0.8,
     ("src", "tgt"): 0.8,
 }
@@ -60,18 +70,18 @@ class PairSettings(BesideSettings):
     """Names of the columns, the languages of translations, and the instruction."""
 
     source_column: str = setting(
-        "source",
+        "problem",
         "Text column",
-        "Column with the input text. Also detected: “problem”, “document”, “article”, “dialogue”, "
-        "“user”, “human”, “src” and “text”.",
+        "Column with the input text. Also detected: “document”, “article”, “dialogue”, “user”, “human”, "
+        "“src”, “inputs”, “text”, “source” and “question”.",
         min_length=1,
         max_length=200,
     )
     target_column: str = setting(
-        "target",
+        "solution",
         "Target column",
-        "Column with the text that the model learns. Also detected: “solution”, “summary”, "
-        "“highlights”, “assistant”, “bot” and “tgt”.",
+        "Column with the text that the model learns. Also detected: “summary”, “highlights”, "
+        "“assistant”, “bot”, “tgt”, “targets”, “target”, “generated_solution” and “answer”.",
         min_length=1,
         max_length=200,
     )

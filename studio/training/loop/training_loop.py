@@ -111,16 +111,22 @@ class TrainingLoop:
         return bool(patience) and self.state.metrics.waited >= patience
 
     @property
+    def last_step(self) -> int:
+        """The step with which the training ends: that of a Finish request, else the last one."""
+        asked_at = int(self.state.metrics.finish_step)
+        return asked_at if asked_at >= 0 else self.length.steps
+
+    @property
     def finished(self) -> bool:
-        """Whether all steps are trained."""
-        return self.state.step >= self.length.steps or self.stopped_early
+        """Whether all steps are trained, or the training has ended before."""
+        return self.state.step >= self.last_step or self.stopped_early
 
     @property
     def up_to_date(self) -> bool:
         """Whether the evaluation and the samples that are due after this step were done before a stop."""
-        metrics, step, steps = self.state.metrics, self.state.step, self.length.steps
-        evaluated = metrics.last_eval_step >= step or not self.cadence.evaluates(step, steps)
-        sampled = metrics.sampled_step >= step or not self.cadence.samples(step, steps)
+        metrics, step, last = self.state.metrics, self.state.step, self.last_step
+        evaluated = metrics.last_eval_step >= step or not self.cadence.evaluates(step, last)
+        sampled = metrics.sampled_step >= step or not self.cadence.samples(step, last)
         return evaluated and sampled
 
     # ------------------------------------------------------------------ a pass, a step
@@ -203,8 +209,12 @@ class TrainingLoop:
 
         tokens = sum(map(tokens_in, batches))
         self._report(float(step_loss), tokens, float(learning_rate), grad_norm)
+        self._finish_if_asked()
         self._evaluate_if_due()
         self._sample_if_due()
+        if self._finish_if_asked():  # during a long evaluation
+            self._evaluate_if_due()
+            self._sample_if_due()
         self._measure_insight_if_due()
         self._save_if_due()
         self._stop_if_due()
@@ -293,9 +303,20 @@ class TrainingLoop:
             "Progress", phase="train", done=step, total=steps, unit="steps", eta_s=eta
         )
 
+    def _finish_if_asked(self) -> bool:
+        """End the training with this step, as its last one, if the user asks for it.
+
+        The request is part of the metrics: a run killed afterwards does not train on when resumed.
+        """
+        asked = self.context.take_command("finish") is not None
+        if asked and not self.finished:
+            self.state.metrics.finish_step = self.state.step
+        return asked
+
     def _evaluate_if_due(self) -> None:
         state, step, steps = self.state, self.state.step, self.length.steps
-        if self.evaluate is None or not self.cadence.evaluates(step, steps):
+        due = self.cadence.evaluates(step, self.last_step)
+        if self.evaluate is None or not due or state.metrics.last_eval_step >= step:
             return
         try:
             loss = self.evaluate()
@@ -323,7 +344,7 @@ class TrainingLoop:
 
     def _sample_if_due(self) -> None:
         metrics, step = self.state.metrics, self.state.step
-        if metrics.sampled_step < step and self.cadence.samples(step, self.length.steps):
+        if metrics.sampled_step < step and self.cadence.samples(step, self.last_step):
             self._sample(None)
             metrics.sampled_step = step
         self._sample_if_asked()
@@ -345,16 +366,16 @@ class TrainingLoop:
         """Measure the change of the layers: with each evaluation (or with checkpoints if there is
         none), and at the end.
         """
-        step, steps = self.state.step, self.length.steps
+        step, last = self.state.step, self.last_step
         due = self.cadence.evaluates if self.cadence.eval_every > 0 else self.cadence.saves
-        if self.insight is not None and (self.finished or due(step, steps)):
+        if self.insight is not None and (self.finished or due(step, last)):
             found = self.insight.measure(step)
             if found.modules:
                 self.context.emit("Insight", **found.to_json())
 
     def _save_if_due(self) -> None:
         asked = self.context.take_command("save") is not None
-        due = self.cadence.saves(self.state.step, self.length.steps)
+        due = self.cadence.saves(self.state.step, self.last_step)
         if self.finished:
             self.saver.save("end")
         elif asked:
@@ -365,7 +386,7 @@ class TrainingLoop:
     def _stop_if_due(self) -> None:
         if self.state.step >= self.length.steps:
             return
-        if self.stopped_early:
+        if self.finished:
             self.report_early_stop()
         elif self.context.stop_requested():
             self._stop()
@@ -374,6 +395,8 @@ class TrainingLoop:
         """Report why the training ends before its last step."""
         metrics = self.state.metrics
         best = int(metrics.best_eval_step)
+        if metrics.finish_step >= 0:
+            self.context.reusable = False
         self.context.emit(
             "EarlyStopped",
             step=self.state.step,
@@ -400,9 +423,15 @@ class TrainingLoop:
     def _catch_up(self) -> None:
         """Do what is due before the first step, or was still due when the run was stopped."""
         state = self.state
+        if state.step > 0:
+            self._finish_if_asked()
+        elif self.context.take_command("finish") is not None:
+            self.context.notice(
+                "Finish was requested before the first step of this training: there is nothing to "
+                "keep yet, and the training goes on."
+            )
         interrupted = state.step > 0 and not self.up_to_date
-        if state.metrics.last_eval_step < state.step:
-            self._evaluate_if_due()
+        self._evaluate_if_due()
         self._sample_if_due()
         if interrupted or self.finished:
             self._measure_insight_if_due()
