@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-_SEPARATORS = re.compile(r"[\s_\-./]+")
+_SEPARATORS = re.compile(r"""[\s_\-./:;?!*#'"()]+""")
 
 
 def _names(text: str) -> frozenset[str]:
@@ -28,7 +28,7 @@ BOOKKEEPING = _names("""
     length numtokens tokens tokencount ntokens tokensused wordcount numwords chars numchars
     numturns turns turncount
     file filename filepath path page pagenumber line linenumber offset
-    answerstart answerend indexlevel0 cachecontrol
+    answerstart answerend cachecontrol
 """)
 """Names, as ``normalized`` writes them, of columns and keys that describe a row and are not content."""
 
@@ -37,9 +37,13 @@ _BOOKKEEPING_END = re.compile(
     r"|(?<=[a-z])(?:Ids?|Idx|Index|Hash|Urls?|URLs?|UUID|At|Date|Timestamp)$"
 )
 
+_INDEX = re.compile(r"unnamed: ?0(?:\.\d+)*|level_\d|__index_level_\d+__", re.IGNORECASE)
+"""Names that pandas gives to the index of a data frame."""
+
 _CONTENT = {
     "a system message": "system systemprompt systemmessage systeminstruction systeminstructions sysprompt",
-    "earlier turns": "history chathistory conversationhistory dialoghistory dialoguehistory previousturns",
+    "earlier turns": "history chathistory conversationhistory dialoghistory dialoguehistory previousturns pastturns"
+    " previousmessages messagehistory historymessages",
     "tools": "tools functions availabletools tooldefinitions toolcalls functioncall functioncalls",
     "images": "image images img imgs imageurl imageurls imagepath imagepaths picture pictures photo photos"
     " pixelvalues screenshot screenshots",
@@ -101,23 +105,26 @@ def media_mark(text: str) -> str:
 
 
 STRUCTURE = _names("""
-    role from speaker sender parentid parentmessageid parent conversationid convid threadid thread
-    sessionid session chatid dialogid dialogueid messageid turnid messagetreeid rank
-    label labels answer answers response completion output target question prompt instruction
+    problem solution resolution query translation input reply replies abstract chosen rejected
+    assistant human bot correctanswer role from speaker sender user username authorid authortype
+    sendertype sentby ts threadts channel channelid recipient replyto parentid parentmessageid
+    parent conversationid convid threadid thread sessionid session chatid dialogid dialogueid
+    messageid turnid messagetreeid rank label labels answer answers response completion output
+    target question prompt instruction
 """)
 """Names, as ``normalized`` writes them, of columns beside which a text is not plain text."""
 
 
 @lru_cache(maxsize=4096)
 def normalized(name: str) -> str:
-    """The name in lower case without spaces, underscores, hyphens, dots and slashes."""
+    """The name in lower case without spaces, underscores and punctuation."""
     return _SEPARATORS.sub("", name).casefold()
 
 
 def named(columns: Sequence[str], default: str, aliases: Sequence[str] = ()) -> str | None:
     """The first of a column's usual names that exists, or ``None``.
 
-    Exact names come first; then capitals, spaces, underscores and hyphens do not matter.
+    Exact names come first; then capitals, spaces, underscores and punctuation do not matter.
     """
     return _named(tuple(columns), default, tuple(aliases))
 
@@ -138,6 +145,18 @@ def is_bookkeeping(name: str) -> bool:
     if normalized(name) in CONTENT:
         return False
     return normalized(name) in BOOKKEEPING or bool(_BOOKKEEPING_END.search(name))
+
+
+def is_index_name(name: str) -> bool:
+    """Whether pandas gives this name to a column that counts the rows."""
+    return bool(_INDEX.fullmatch(name))
+
+
+def counts_rows(name: str, value: Any) -> bool:
+    """Whether a value is the index of a row in a column that counts the rows."""
+    return (
+        is_index_name(name) and str(value).strip().removeprefix("-").removesuffix(".0").isdecimal()
+    )
 
 
 _SWITCHES = _names(

@@ -8,6 +8,7 @@ settings of formats.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -25,11 +26,20 @@ ROLES = {
     "user": "user",
     "human": "user",
     "prompter": "user",
+    "customer": "user",
+    "client": "user",
+    "visitor": "user",
+    "end_user": "user",
     "assistant": "assistant",
     "gpt": "assistant",
     "chatgpt": "assistant",
     "bot": "assistant",
     "model": "assistant",
+    "ai": "assistant",
+    "ai_assistant": "assistant",
+    "agent": "assistant",
+    "support_agent": "assistant",
+    "support": "assistant",
     "tool": "tool",
     "function": "tool",
     "observation": "tool",
@@ -174,15 +184,31 @@ def answered(messages: Sequence[Message], name: str) -> list[Message]:
 
 
 def may_be_turns(value: Any) -> bool:
-    """Whether ``turns_in`` may accept the value: text, or a list of messages."""
-    return not isinstance(value, (list, dict)) or message_keys(value) is not None
+    """Whether ``turns_in`` may accept the value: text, a list of messages, or one message."""
+    return not isinstance(value, (list, dict)) or message_keys(in_list(value)) is not None
 
 
 def turns_in(value: Any, name: str, role: str) -> list[Message]:
-    """One part of a row: text becomes one message of ``role``, a list of messages is converted."""
+    """One part of a row: text becomes one message of ``role``, messages are converted."""
+    value = in_list(value)
     if message_keys(value) is not None:
         return messages_in(value, name)
     return [{"role": role, "content": as_text(value, f"column “{name}”", name)}]
+
+
+def in_list(value: Any) -> Any:
+    """A single message as a list of messages; anything else unchanged. An object that only looks like
+    one, such as {"role": "nurse", ...}, is none."""
+    if not isinstance(value, Mapping):
+        return value
+    keys = message_keys([value])
+    known = (
+        keys is not None
+        and isinstance(value[keys[0]], str)
+        and value[keys[0]].strip().lower() in ROLES
+        and not value.keys() - {*keys, *USED_KEYS}
+    )
+    return [value] if known else value
 
 
 def untrained(messages: Sequence[Message]) -> list[Message]:
@@ -264,7 +290,7 @@ def _key(given: Mapping[str, Any], wanted: Sequence[str], place: str, name: str)
 
 
 def _role(given: Any, place: str, name: str) -> str:
-    said = given.strip().lower().replace("-", "_") if isinstance(given, str) else ""
+    said = "_".join(re.split(r"[\s_-]+", given.strip().lower())) if isinstance(given, str) else ""
     role = ROLES.get(said)
     if role is None:
         raise RowError(

@@ -14,6 +14,7 @@ from studio.chat_templates import template_kwargs
 from studio.data.columns import (
     MEDIA,
     content_kind,
+    counts_rows,
     has_content,
     holds_thoughts,
     ignored_name,
@@ -24,6 +25,7 @@ from studio.data.columns import (
     named,
     normalized,
 )
+from studio.data.reading.conversations import is_lone_message
 from studio.data.reading.source import SourceRow, bad_file
 from studio.data.reading.structs import without_filler
 from studio.data.row_format import Canonical, Detection, Row, RowError, RowFormat, optional_column
@@ -123,6 +125,7 @@ class Chosen:
             name
             for name in self._free_columns(tuple(row))
             if (not is_bookkeeping(name) or media_kind(name, row[name]))
+            and not counts_rows(name, row[name])
             and not (name == KWARGS and canonical.get("messages"))
             and has_content(row[name])
             and not _occurs(row[name], canonical)
@@ -281,7 +284,43 @@ def _is_span(value: Any) -> bool:
     return len(numbers) == 2 and all(isinstance(n, int) for n in numbers)
 
 
+def _is_nested_squad(row: Row) -> bool:
+    found = row.get("paragraphs")
+    return isinstance(found, list) and any(isinstance(p, Mapping) and "qas" in p for p in found)
+
+
+def _is_message_tree(row: Row) -> bool:
+    return isinstance(row.get("prompt"), Mapping) and "replies" in row["prompt"]
+
+
 _EXPORTS: tuple[tuple[Callable[[Row], bool], str, str], ...] = (
+    (
+        is_lone_message,
+        "looks like a table with one message per row, and no column says which conversation a message "
+        "belongs to",
+        "Add a column conversation_id, and a column role with user and assistant. To train on each "
+        "message as a plain text, choose the format “Plain text”.",
+    ),
+    (
+        _is_nested_squad,
+        "is SQuAD in its nested form, with paragraphs and their questions",
+        "Write one row per question with the columns context, question and answers.",
+    ),
+    (
+        _is_message_tree,
+        "holds trees of messages (a prompt with replies), as OpenAssistant exports them",
+        "Use the file with one message per row (message_id, parent_id, role, text), which is read.",
+    ),
+    (
+        lambda r: {"conversation_a", "conversation_b"} <= r.keys(),
+        "compares two conversations, as LMSYS exports its arena",
+        "Write the better conversation into a column chosen and the other into rejected.",
+    ),
+    (
+        lambda r: {"preferred_output", "non_preferred_output"} <= r.keys(),
+        "holds preferences as OpenAI takes them, with nested messages",
+        "Write the columns prompt (the messages of the input), chosen and rejected.",
+    ),
     (
         lambda r: isinstance(r.get("annotations"), list) and isinstance(r.get("data"), Mapping),
         "is an export of Label Studio with nested annotations",

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from studio.data.columns import has_content, ignored_name, is_bookkeeping, normalized
+from studio.data.columns import has_content, ignored_name, is_bookkeeping, is_index_name, normalized
 from studio.data.detect import Chosen, column_map
 from studio.data.reading.source import SourceRow
 from studio.data.row_format import Canonical, RowError
@@ -77,6 +77,8 @@ def _judged(chosen: Chosen, name: str, unused: dict[str, SourceRow | None]) -> L
     if name not in unused:
         return LeftOver(name, "empty")
     row = unused[name]
+    if row is None and is_index_name(name):
+        return LeftOver(name, "bookkeeping")
     if row is None:
         return LeftOver(name, "repeated")
     error = chosen.lost_content(name, row, row.path)

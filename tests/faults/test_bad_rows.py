@@ -291,7 +291,7 @@ TABLE = [
     Bad(
         "flat-history",
         "instruction",
-        {**GOOD["instruction"], "history": ["a", "b"]},
+        {**GOOD["instruction"], "history": ["a", "b", "c"]},
         "bad_history",
         ("text", "turn 1"),
     ),

@@ -33,10 +33,19 @@ from studio.graph.schema import Settings, setting
 CONVERSATION = ("conversations", "conversation", "messages", "dialog", "chat")
 PROMPT = ("prompt", "question", "instruction", "query", "input")
 _SYSTEM = (
-    *("system_prompt", "system_message", "system_instruction", "sys_prompt"),
+    *("system_prompt", "system_message", "system_instruction", "system_instructions", "sys_prompt"),
     *("developer_message", "developer_prompt", "instructions"),
 )
-_HISTORY = ("chat_history", "conversation_history", "dialog_history", "previous_turns")
+_HISTORY = (
+    *(
+        "chat_history",
+        "conversation_history",
+        "dialog_history",
+        "dialogue_history",
+        "message_history",
+    ),
+    *("history_messages", "previous_turns", "past_turns", "previous_messages"),
+)
 _TOOLS = ("functions", "available_tools", "tool_definitions", "tool_config")
 _REASONING = (
     "reasoning_content",
@@ -53,7 +62,7 @@ _REASONING = (
 )
 _TURN = (
     ("question", "user", "human", "prompt", "query", "input", "instruction"),
-    ("answer", "assistant", "bot", "gpt", "response", "output", "completion"),
+    ("answer", "assistant", "bot", "gpt", "ai", "response", "output", "completion"),
 )
 BESIDE = {
     "system_column": _SYSTEM,
@@ -223,6 +232,9 @@ def _history(row: Row, name: str | None) -> list[Message]:
         return messages_in(value, name)
     if listed(value) is None:
         raise _bad_history(f"has {kind_of(value)} in column “{name}”", name)
+    texts = listed(value) or []
+    if len(texts) % 2 == 0 and all(isinstance(t, str) for t in texts):
+        value = list(zip(texts[::2], texts[1::2], strict=True))  # question and answer in turn
     return turns_of(value, name)
 
 
@@ -233,7 +245,8 @@ def _pair(pair: Any, number: int, name: str) -> list[Message]:
     if not isinstance(pair, (list, tuple)):
         raise _bad_history(f"has {kind_of(pair)} in {place}", name)
     if len(pair) != 2:
-        raise _bad_history(f"has {len(pair)} texts in {place}", name)
+        texts = "1 text" if len(pair) == 1 else f"{len(pair)} texts"
+        raise _bad_history(f"has {texts} in {place}", name)
     said = [as_text(t, place, name) for t in pair]
     return [{"role": r, "content": c} for r, c in zip(("user", "assistant"), said, strict=True)]
 
@@ -241,7 +254,8 @@ def _pair(pair: Any, number: int, name: str) -> list[Message]:
 def _bad_history(what: str, name: str) -> RowError:
     return RowError(
         f"{what}, where a pair of question and answer belongs",
-        "Write earlier turns as [[question, answer], …], or leave “History column” empty.",
+        "Write turns as [[question, answer], …] or as messages; leave “History column” empty to ignore "
+        "earlier turns.",
         column=name,
         code="bad_history",
     )
