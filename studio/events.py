@@ -28,7 +28,7 @@ EVENTS: dict[str, str] = {
     "eval_loss)|finite (the step before a loss that is no number)",
     "EarlyStopped": "node, step, steps, reason (a sentence), best_step (or null), best_eval_loss",
     "Sample": "node, step, index, prompt, text, tokens, seconds, expected (of a validation row), cut (bool)",
-    "MemoryRecovered": "node, step (that is done again), batch_size, accumulation, attempt, most",
+    "MemoryRecovered": "node, step (that is done again), batch_size, accumulation, checkpointing (bool), attempt",
     "NonFinite": "node, step, what: loss|gradient|weights, value, rows: [{file, line, text}], kept (step or null)",
     "Insight": "node, step, modules: [[name, norm of the change, relative norm or null, directions used, r]]",
     "Evaluation": "node, measures: {name: {before, after}}, rows, examples: [{prompt, expected, before, after, ...}]",

@@ -7,11 +7,15 @@ Independent of formats, files and settings.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
 _SEPARATORS = re.compile(r"""[\s_\-./:;?!*#'"()]+""")
+
+OBJECT = (dict, Mapping)
+"""What counts as an object of JSON in ``isinstance``. ``dict`` comes first, because the check of an
+abstract class is slow, and every message of every row is checked several times."""
 
 
 def _names(text: str) -> frozenset[str]:
@@ -121,11 +125,13 @@ def normalized(name: str) -> str:
     return _SEPARATORS.sub("", name).casefold()
 
 
-def named(columns: Sequence[str], default: str, aliases: Sequence[str] = ()) -> str | None:
+def named(columns: Collection[str], default: str, aliases: Sequence[str] = ()) -> str | None:
     """The first of a column's usual names that exists, or ``None``.
 
     Exact names come first; then capitals, spaces, underscores and punctuation do not matter.
     """
+    if default in columns:  # as in most rows
+        return default
     return _named(tuple(columns), default, tuple(aliases))
 
 
@@ -184,7 +190,7 @@ def _media_name(name: str) -> str | None:
 
 def media_kind(name: str, value: Any) -> str | None:
     """The kind of media in a column, by its name or by its value; ``None`` for text and numbers."""
-    if isinstance(value, Mapping):
+    if isinstance(value, OBJECT):
         keys = value.keys()
         if {"array", "sampling_rate"} <= keys or {"audio", "sampling_rate"} <= keys:
             return "audio"
@@ -249,7 +255,7 @@ def unused_keys(objects: Iterable[Any], used: frozenset[str]) -> list[str]:
     """The keys with content in a list of objects that are neither used nor bookkeeping; each once."""
     found: dict[str, None] = {}
     for given in objects:
-        if isinstance(given, Mapping) and not used.issuperset(given):
+        if isinstance(given, OBJECT) and not used.issuperset(given):
             for key in given:
                 if key not in used and not is_bookkeeping(str(key)) and has_content(given[key]):
                     found[str(key)] = None

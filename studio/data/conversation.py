@@ -13,9 +13,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from studio.data.columns import named, unused_keys
+from studio.data.columns import OBJECT, named, unused_keys
 from studio.data.row_format import RowError, as_text, kind_of, listed
-from studio.data.tool_blocks import USED_IN_BLOCKS, as_tool_messages, is_item
+from studio.data.tool_blocks import USED_IN_BLOCKS, as_tool_messages, is_item, is_plain
 from studio.data.tool_calls import calls_in, clean_json
 
 Message = dict[str, Any]
@@ -59,6 +59,7 @@ THOUGHTS = (
 )
 """Keys of a message with what the assistant thinks before it answers; templates read the first."""
 
+_THOUGHTS = frozenset(THOUGHTS)
 _THOUGHT_PARTS = (
     *("thinking", "reasoning", "reasoning_content", "thought"),
     *("reasoning.text", "reasoning.summary", "reasoning_text"),
@@ -77,6 +78,8 @@ class Keys:
 
     def chosen(self, role: str, content: str) -> Keys:
         """These keys where a format's settings have their first names, else the names of the settings."""
+        if role == self.role[0] and content == self.content[0]:
+            return self
         return Keys(
             self.role if role == self.role[0] else (role,),
             self.content if content == self.content[0] else (content,),
@@ -90,12 +93,12 @@ def message_keys(value: Any, keys: Keys = USUAL) -> tuple[str, str] | None:
     """The names of role and content in a list of messages, or ``None`` if it is not one."""
     found = listed(value)
     first = found[0] if found else None
-    if not isinstance(first, Mapping):
+    if not isinstance(first, OBJECT):
         return None
     if is_item(first):
         return keys.role[0], keys.content[0]
-    role = named(tuple(first), keys.role[0], keys.role[1:])
-    content = named(tuple(first), keys.content[0], keys.content[1:])
+    role = named(first, keys.role[0], keys.role[1:])
+    content = named(first, keys.content[0], keys.content[1:])
     if role is None or (content is None and not first.get("tool_calls")):
         return None
     return role, content or keys.content[0]
@@ -146,13 +149,14 @@ def unused_call_keys(calls: Sequence[Any], name: str) -> list[str]:
 def unused_message_keys(value: Any, name: str, keys: Keys = USUAL) -> list[str]:
     """The keys with content of the messages in column ``name`` that are not used, as
     ``name[].key``."""
-    found = message_keys(value, keys)
-    if found is None:
+    given = listed(value) or ()
+    found = message_keys(given, keys)
+    if found is None or all(is_plain(m) and found[0] in m and found[1] in m for m in given):
         return []
-    messages = as_tool_messages(listed(value) or (), name)
+    messages = as_tool_messages(given, name)
     names = [f"{name}[].{key}" for key in unused_keys(messages, USED_KEYS | set(found))]
     for key, used in ((found[1], _USED_IN_PARTS), ("tool_calls", _USED_IN_CALLS)):
-        lists = (m.get(key) for m in messages if isinstance(m, Mapping))
+        lists = [m[key] for m in messages if isinstance(m, OBJECT) and key in m]
         inner = [part for value in lists if isinstance(value, list) for part in value]
         names += [f"{name}[].{key}[].{k}" for k in unused_keys(inner, used)]
     return names
@@ -217,7 +221,11 @@ def untrained(messages: Sequence[Message]) -> list[Message]:
 
 
 def _message(given: Any, place: str, name: str, keys: Keys) -> Message:
-    if not isinstance(given, Mapping):
+    if keys is USUAL and is_plain(given):
+        speaker, said = ("role", "content") if "role" in given else ("from", "value")
+        role = ROLES[given[speaker]]
+        return {"role": role, "content": as_text(given[said], place, name, empty=role == "system")}
+    if not isinstance(given, OBJECT):
         raise RowError(
             f"does not contain an object in {place}",
             "Write each message as an object with role and content.",
@@ -258,14 +266,17 @@ def _refuse_item(given: Mapping[str, Any], place: str, name: str) -> None:
 def _spoken(given: Mapping[str, Any], role: str, place: str, name: str, keys: Keys) -> Message:
     calls = given.get("tool_calls") or given.get("function_call")
     if calls:
-        content = given.get(named(tuple(given), keys.content[0], keys.content[1:]) or "")
+        content = given.get(named(given, keys.content[0], keys.content[1:]) or "")
     else:
         content = given[_key(given, keys.content, place, name)]
-    if role == "tool" and not _is_parts(content) and isinstance(content, (Mapping, list)):
-        content = clean_json(content, place, name)
-    content, thought = _without_thoughts(content, place, name)
+    thought = ""
+    if not isinstance(content, str):
+        if role == "tool" and not _is_parts(content) and isinstance(content, (Mapping, list)):
+            content = clean_json(content, place, name)
+        content, thought = _without_thoughts(content, place, name)
+        content = _joined(content, place, name)
     may_be_empty = role in ("system", "tool") or bool(calls)
-    plain = as_text(_joined(content, place, name), place, name, empty=may_be_empty)
+    plain = as_text(content, place, name, empty=may_be_empty)
     message: Message = {"role": role, "content": plain}
     for key in ("name", "tool_call_id"):
         if isinstance(given.get(key), str) and given[key]:
@@ -278,7 +289,7 @@ def _spoken(given: Mapping[str, Any], role: str, place: str, name: str, keys: Ke
 
 
 def _key(given: Mapping[str, Any], wanted: Sequence[str], place: str, name: str) -> str:
-    key = named(tuple(given), wanted[0], wanted[1:])
+    key = named(given, wanted[0], wanted[1:])
     if key is None:
         raise RowError(
             f"has no key “{wanted[0]}” in {place}; its keys are {', '.join(map(str, given)) or 'none'}",
@@ -304,6 +315,8 @@ def _role(given: Any, place: str, name: str) -> str:
 
 def _weight(given: Mapping[str, Any], place: str, name: str) -> float | None:
     """The weight of a message: ``weight``, or 0 if ``train`` is false."""
+    if "weight" not in given and "train" not in given:
+        return None
     value, train = given.get("weight"), given.get("train")
     if not isinstance(train, bool | None):
         raise _bad_weight(f"has {train!r} as “train” in {place}", name)
@@ -333,6 +346,8 @@ def _bad_weight(what: str, name: str) -> RowError:
 def _thought(given: Mapping[str, Any], first: str, place: str, name: str) -> str:
     """What the assistant thinks before it answers, from whichever key has it; ``first`` is what the
     content holds of it. A flag (``"thinking": true``) is no thought."""
+    if not first and _THOUGHTS.isdisjoint(given):
+        return ""
     found = [first] if first else []
     for key in THOUGHTS:
         value = given.get(key)

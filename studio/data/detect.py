@@ -90,9 +90,10 @@ class Chosen:
             unused = self.unused(row.data, canonical)
         except RowError as error:
             raise self._located(error, row, path) from error
-        lost = next(filter(None, (self.lost_content(n, row, path) for n in unused)), None)
-        if lost is not None:
-            raise lost
+        for name in unused:
+            lost = self.lost_content(name, row, path)
+            if lost is not None:
+                raise lost
         return unused
 
     def _located(self, error: RowError, row: SourceRow, path: Path) -> StudioError:

@@ -12,12 +12,14 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from studio.data.columns import OBJECT
 from studio.data.row_format import RowError
 
 _CALL, _RESULT, _THOUGHT = "tool_use", "tool_result", "thinking"
 _ITEMS = ("function_call", "function_call_output", "reasoning")
 _THINKERS = ("reasoning", "thinking", "thought", "thoughts", "analysis")
 """Roles of a turn that contains only the thought before the next answer."""
+_USUAL_ROLES = ("user", "assistant", "system", "human", "gpt")
 _ROLE_KEYS = ("role", "from", "speaker", "sender")
 _CONTENT_KEYS = ("content", "value", "text", "parts")
 _PARTS = {
@@ -35,16 +37,26 @@ USED_IN_BLOCKS = frozenset(["closed", "thoughtSignature", "thought_signature"])
 def is_item(message: Any, *kinds: str) -> bool:
     """Whether a message is an item of the Responses API without a role, of one of these kinds."""
     return (
-        isinstance(message, Mapping)
+        isinstance(message, OBJECT)
         and message.get("type") in (kinds or _ITEMS)
         and not any(message.get(key) for key in _ROLE_KEYS)
     )
 
 
+def is_plain(message: Any) -> bool:
+    """Whether a message is only a text with a usual role, as most are: it needs no further checks."""
+    if not isinstance(message, dict) or len(message) != 2:
+        return False
+    role, content = message.get("role"), message.get("content")
+    if content is None:
+        role, content = message.get("from"), message.get("value")
+    return isinstance(content, str) and role in _USUAL_ROLES
+
+
 def as_tool_messages(messages: Sequence[Any], name: str) -> Sequence[Any]:
     """The messages of column ``name`` with calls in ``tool_calls``, results in messages of their own, and
     thoughts in their answers; unchanged where there are no such parts, items or channels."""
-    if not any(_has_blocks(m) for m in messages):
+    if all(map(is_plain, messages)) or not any(map(_has_blocks, messages)):
         return messages
     made: list[Any] = []
     thoughts: list[Any] = []

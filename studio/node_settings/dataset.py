@@ -264,7 +264,7 @@ class DatasetSettings(Settings):
         advanced=True,
         group="Rows",
     )
-    documents: Literal["paragraph", "line", "file"] = setting(
+    documents: Literal["file", "paragraph", "line"] = setting(
         "file",
         "Rows in text files",
         "What counts as one row in .txt and .md files and in documents: the entire file, a paragraph "

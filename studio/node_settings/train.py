@@ -114,14 +114,14 @@ class TrainSettings(Settings):
         le=1_048_576,
         log_scale=True,
     )
-    long_text: Literal["cut", "split"] = setting(
+    long_text: Literal["split", "cut"] = setting(
         "split",
         "Long plain text",
         "How plain text longer than the maximum length is handled. Split turns it into several "
         "rows, so that each token is trained on once, as in continued pretraining. Truncate drops "
         "the rest. Conversations and prompts are always truncated.",
         group="Batch",
-        choice_labels={"cut": "Truncate", "split": "Split"},
+        choice_labels={"split": "Split", "cut": "Truncate"},
     )
     batching: Literal["padded", "padding_free", "packed"] = setting(
         "padded",

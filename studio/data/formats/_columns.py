@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-from studio.data.columns import has_content, is_switch, named, unused_keys
+from studio.data.columns import OBJECT, has_content, is_switch, named, unused_keys
 from studio.data.conversation import (
     Message,
     message_keys,
@@ -27,6 +27,7 @@ from studio.data.row_format import (
     listed,
     optional_column,
 )
+from studio.data.tool_blocks import is_plain
 from studio.data.tool_calls import tools_in
 from studio.graph.schema import Settings, setting
 
@@ -152,7 +153,9 @@ def unused_turn_keys(value: Any, name: str) -> list[str]:
 def are_turns(value: Any) -> bool:
     """Whether a value is a list of objects with a question and its answer each."""
     pairs = listed(value) or []
-    return bool(pairs) and all(isinstance(p, Mapping) and len(_keys_of_turn(p)) == 2 for p in pairs)
+    if not pairs or is_plain(pairs[0]):  # a message, as in most lists
+        return False
+    return all(isinstance(p, OBJECT) and len(_keys_of_turn(p)) == 2 for p in pairs)
 
 
 def turns_of(value: Any, name: str) -> list[Message]:
@@ -161,9 +164,14 @@ def turns_of(value: Any, name: str) -> list[Message]:
     return [m for i, pair in enumerate(pairs, start=1) for m in _pair(pair, i, name)]
 
 
-def _keys_of_turn(pair: Mapping[str, Any]) -> list[str]:
+def _keys_of_turn(pair: Mapping[str, Any]) -> tuple[str, ...]:
     """The keys of question and answer."""
-    return [key for names in _TURN if (key := named(tuple(pair), names[0], names[1:]))]
+    return _turn_in(tuple(pair))
+
+
+@lru_cache(maxsize=1024)
+def _turn_in(keys: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(key for names in _TURN if (key := named(keys, names[0], names[1:])))
 
 
 def columns_beside(row: Row, settings: BesideSettings) -> list[str]:

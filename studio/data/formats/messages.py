@@ -97,29 +97,31 @@ def detect(columns: Sequence[str], rows: Sequence[Row]) -> Detection:
 def convert(row: Row, settings: MessagesSettings) -> Canonical:
     """The messages with the roles that chat templates know."""
     name = column(row, settings, "messages_column", _MESSAGES)
-    if are_turns(row[name]):
-        return with_columns_beside(row, settings, turns_of(row[name], name))
-    texts = _texts(row[name])
-    given = [{"role": r, "content": t} for r, t in zip(itertools.cycle(_TURNS), texts)]
+    found = listed(row[name])
+    if are_turns(found):
+        return with_columns_beside(row, settings, turns_of(found, name))
+    given = [{"role": r, "content": t} for r, t in zip(itertools.cycle(_TURNS), _texts(found))]
     keys = USUAL.chosen(settings.role_key, settings.content_key)
-    messages = answered(messages_in(given or row[name], name, keys), name)
+    value = row[name] if found is None else found  # a list in JSON text is parsed once
+    messages = answered(messages_in(given or value, name, keys), name)
     return with_columns_beside(row, settings, messages)
 
 
 def _texts(value: Any) -> list[str]:
     """A list of texts as in UltraChat: question and answer in turn; empty for anything else."""
     found = listed(value) or []
-    return found if len(found) > 1 and all(isinstance(t, str) for t in found) else []
+    if len(found) < 2 or not isinstance(found[0], str):
+        return []
+    return found if all(isinstance(t, str) for t in found) else []
 
 
 def unused(row: Row, settings: MessagesSettings) -> list[str]:
     """The keys of the messages that are not used."""
     name = column(row, settings, "messages_column", _MESSAGES)
-    if are_turns(row[name]):
-        return [*unused_turn_keys(row[name], name), *unused_beside(row, settings)]
-    keys = unused_message_keys(
-        row[name], name, USUAL.chosen(settings.role_key, settings.content_key)
-    )
+    found = listed(row[name])
+    if are_turns(found):
+        return [*unused_turn_keys(found, name), *unused_beside(row, settings)]
+    keys = unused_message_keys(found, name, USUAL.chosen(settings.role_key, settings.content_key))
     return [*keys, *unused_beside(row, settings)]
 
 

@@ -19,7 +19,8 @@ class Metrics:
     at least the minimum change. ``untrained_loss`` is the loss before the first update that changed
     the weights; it never counts as the best. ``finish_step`` is the step after which the user asked
     to finish. ``micro_batch`` is 0 while the configured batch size
-    fits into memory; ``recoveries`` counts how often it was halved.
+    fits into memory; ``checkpointing`` is 1 if gradient checkpointing
+    was turned on because memory ran out; ``recoveries`` counts both changes.
     """
 
     last_loss: float = math.nan
@@ -34,6 +35,7 @@ class Metrics:
     sampled_step: float = -1
     finish_step: float = -1
     micro_batch: float = 0
+    checkpointing: float = 0
     recoveries: float = 0
     tokens: float = 0
     seconds: float = 0.0

@@ -3,8 +3,9 @@ its checkpoint.
 
 It replaces the transformers Trainer, so that the order of a step can be read in one place;
 accelerate provides device, autocast and loss scaling. When memory runs out in a step, a new pass
-begins at that step with half the micro-batch: weights, optimizer and random numbers are as after
-the last completed step, and every optimizer step sees the same rows in the same order. A failed
+begins at that step with half the micro-batch, down to 1, then with gradient checkpointing: weights,
+optimizer and random numbers are as after the last completed step, and every optimizer step sees the
+same rows in the same order. A failed
 update of the optimizer ends the run instead, because some of its weights may have changed.
 """
 
@@ -36,6 +37,7 @@ from studio.training.loop.saver import Saver
 from studio.training.loop.sft import total_weight
 from studio.training.loop.state import (
     TrainingState,
+    can_checkpoint,
     enable_gradient_checkpointing,
     make_accelerator,
     release,
@@ -48,9 +50,6 @@ from studio.variants.objective import LossOptions
 
 if TYPE_CHECKING:
     from studio.node_settings.train import TrainSettings
-
-MOST_RECOVERIES = 3
-"""The maximum number of times the micro-batch is halved."""
 
 STOP_SAVE_BUDGET_S = 3.0
 """A stop writes a checkpoint when the last one took less time than this."""
@@ -95,6 +94,11 @@ class TrainingLoop:
         return int(self.state.metrics.micro_batch) or self.settings.batch_size
 
     @property
+    def recomputes_activations(self) -> bool:
+        """Whether gradient checkpointing is on, by the settings or after memory ran out."""
+        return self.settings.gradient_checkpointing or bool(self.state.metrics.checkpointing)
+
+    @property
     def accumulation(self) -> int:
         """Micro-batches per optimizer step."""
         return math.ceil(self.length.rows_per_step / self.micro_batch)
@@ -132,7 +136,7 @@ class TrainingLoop:
     # ------------------------------------------------------------------ a pass, a step
 
     def run(self, resumed: Checkpoint | None = None) -> None:
-        """Run the remaining steps, with smaller micro-batches when memory runs out."""
+        """Run the remaining steps, with less memory per step when it runs out."""
         tuning, state = self.state.tuning, self.state
         state.optimizer = build_optimizer(tuning.model, self.settings, tuning.rate)
         state.scheduler = build_schedule(state.optimizer, self.settings, self.length.steps)
@@ -142,7 +146,7 @@ class TrainingLoop:
             self.optimizer = None
             self.micro_losses = []
             free_memory()
-            self._halve_micro_batch(failure)
+            self._save_memory(failure)
             failure = self._pass(resumed)
 
     def _pass(self, resumed: Checkpoint | None) -> str | None:
@@ -154,7 +158,7 @@ class TrainingLoop:
         state, model = self.state, self.state.tuning.model
         accelerator = make_accelerator(state.tuning.adapted.model.dtype)
         state.accelerator, state.head = accelerator, None
-        if self.settings.gradient_checkpointing:
+        if self.recomputes_activations:
             enable_gradient_checkpointing(model)
         try:
             _, self.optimizer = accelerator.prepare(model, state.optimizer)
@@ -440,14 +444,20 @@ class TrainingLoop:
             if self.state.step < self.length.steps:
                 self.report_early_stop()
 
-    def _halve_micro_batch(self, failure: str) -> None:
-        """Halve the micro-batch, or raise with what to change if that cannot help."""
-        metrics = self.state.metrics
-        adapted = self.state.tuning.adapted
-        if metrics.recoveries >= MOST_RECOVERIES or self.micro_batch == 1 or self._updating:
-            hint = what_to_change(self.settings, adapted, self.micro_batch)
+    def _save_memory(self, failure: str) -> None:
+        """Halve the micro-batch, at 1 turn on gradient checkpointing; raise with what to change if
+        neither can help."""
+        metrics, tuning = self.state.metrics, self.state.tuning
+        last_resort = not self.recomputes_activations and can_checkpoint(tuning.model)
+        if self._updating or (self.micro_batch == 1 and not last_resort):
+            hint = what_to_change(
+                self.settings, tuning.adapted, self.micro_batch, self.recomputes_activations
+            )
             raise not_enough(self.context, "training", failure, "gradient_checkpointing", hint)
-        metrics.micro_batch = self.micro_batch // 2
+        if self.micro_batch > 1:
+            metrics.micro_batch = self.micro_batch // 2
+        else:
+            metrics.checkpointing = 1
         metrics.recoveries += 1
         step = min(self.state.step + 1, self.length.steps)  # it may have run out after the last one
         self.context.emit(
@@ -455,13 +465,20 @@ class TrainingLoop:
             step=step,
             batch_size=self.micro_batch,
             accumulation=self.accumulation,
+            checkpointing=bool(metrics.checkpointing),
             attempt=int(metrics.recoveries),
-            most=MOST_RECOVERIES,
         )
+        with_less = f"a batch size of {self.micro_batch}"
+        if metrics.checkpointing:
+            with_less += (
+                f", a gradient accumulation of {self.accumulation} and gradient checkpointing, "
+                "which is slower"
+            )
+        else:
+            with_less += f" and a gradient accumulation of {self.accumulation}"
         self.context.notice(
-            f"Memory ran out in step {step}. Training continues with a batch size of "
-            f"{self.micro_batch} and a gradient accumulation of {self.accumulation}; each "
-            "step has the same rows as before.",
+            f"Memory ran out in step {step}. Training continues with {with_less}; each step has the "
+            "same rows as before.",
             "Set these values in the Train node to use them from the start of the next run.",
         )
 
