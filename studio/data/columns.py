@@ -41,6 +41,8 @@ _BOOKKEEPING_END = re.compile(
     r"|(?<=[a-z])(?:Ids?|Idx|Index|Hash|Urls?|URLs?|UUID|At|Date|Timestamp)$"
 )
 
+_SPLIT_COLUMNS = _names("split splits subset fold partition set datasplit splitname")
+_HELD_OUT = _names("validation valid val dev eval evaluation holdout test testing")
 _INDEX = re.compile(r"unnamed: ?0(?:\.\d+)*|level_\d|__index_level_\d+__", re.IGNORECASE)
 """Names that pandas gives to the index of a data frame."""
 
@@ -153,6 +155,23 @@ def is_bookkeeping(name: str) -> bool:
     return normalized(name) in BOOKKEEPING or bool(_BOOKKEEPING_END.search(name))
 
 
+@lru_cache(maxsize=4096)
+def is_split_name(name: str) -> bool:
+    """Whether a column with this name usually assigns rows to splits."""
+    return normalized(name) in _SPLIT_COLUMNS
+
+
+def marks_held_out(name: str, value: Any) -> bool:
+    """Whether a column such as “split” says that its row is for validation or a test."""
+    return isinstance(value, str) and is_split_name(name) and value.strip().casefold() in _HELD_OUT
+
+
+def without_split_names(names: Iterable[str]) -> tuple[str, ...]:
+    """The unused columns of a validation row: that a column marks it as one is no loss."""
+    return tuple(n for n in names if not is_split_name(n))
+
+
+@lru_cache(maxsize=4096)
 def is_index_name(name: str) -> bool:
     """Whether pandas gives this name to a column that counts the rows."""
     return bool(_INDEX.fullmatch(name))

@@ -20,6 +20,8 @@ from studio.data.columns import (
     ignored_name,
     is_bookkeeping,
     is_prose,
+    is_split_name,
+    marks_held_out,
     media_kind,
     media_mark,
     named,
@@ -48,6 +50,18 @@ UNUSED_HINT = (
     "Choose a format or a column setting that uses them, or add them to “Ignored columns” of the "
     "Dataset node."
 )
+
+
+def unused_hint(names: Collection[str]) -> str:
+    """What to do about unused columns; for a column that assigns rows to splits, how to use it."""
+    split = next((n for n in names if is_split_name(n)), "")
+    if not split:
+        return UNUSED_HINT
+    hint = (
+        f"Rows that “{split}” marks as validation or test, if any, are trained like the others: to keep them "
+        f"out, set “Validation rows” to “By column” and “Split column” to “{split}”."
+    )
+    return hint if len(names) == 1 else f"{UNUSED_HINT} {hint}"
 
 
 @dataclass(frozen=True)
@@ -125,7 +139,11 @@ class Chosen:
         names = [
             name
             for name in self._free_columns(tuple(row))
-            if (not is_bookkeeping(name) or media_kind(name, row[name]))
+            if (
+                not is_bookkeeping(name)
+                or media_kind(name, row[name])
+                or marks_held_out(name, row[name])
+            )
             and not counts_rows(name, row[name])
             and not (name == KWARGS and canonical.get("messages"))
             and has_content(row[name])

@@ -240,12 +240,13 @@ def _not_chosen(folder: Path, error: NoSuchPart) -> StudioError:
     found = bad_file(
         folder,
         str(error),
-        f"Write one of these names into {label} in the Dataset node{several}."
+        f"Choose one of these names as {label} in the Dataset node{several}."
         if example
         else f"Empty {label} in the Dataset node, or choose another folder.",
         f"several_{error.of}s" if "several" in str(error) else f"no_such_{error.of}",
     )
     found.field = "hub_config" if error.of == "configuration" else "hub_split"
+    found.choices = error.choices
     return found
 
 
@@ -367,7 +368,10 @@ def _no_data_files(folder: Path, others: Sequence[tuple[str, int]] = ()) -> Stud
     return bad_file(
         folder,
         f"is a folder without data files{held}",
-        "Choose a file, or a folder with .jsonl, .json, .csv, .parquet, .arrow, .xlsx, .sqlite, .txt or .md files.",
+        "Choose the ZIP archive itself."
+        if any(suffix == ".zip" for suffix, _ in others)
+        else "Choose a file, or a folder with .jsonl, .json, .csv, .parquet, .arrow, .xlsx, .sqlite, .txt or "
+        ".md files.",
         "empty_folder",
     )
 
@@ -397,7 +401,12 @@ def _other_types(folder: Path, others: Sequence[tuple[str, int]]) -> tuple[Remar
     return (
         Remark(
             f"Ignored {_files(count)} in {folder.name} of types that are not read: {_kinds(others)}.",
-            "Convert what you need to a type that is read, or remove it from the folder.",
+            "Convert what you need to a type that is read, or remove it from the folder."
+            + (
+                " A ZIP archive is read when it is chosen itself."
+                if dict(others).get(".zip")
+                else ""
+            ),
             code="files_skipped",
         ),
     )

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from studio.data.reading.file_types import kind_of_name
+from studio.data.reading.file_types import PACKED, kind_of_name
 
 TRAIN, VALIDATION, TEST = "train", "validation", "test"
 ALL = "*"
@@ -458,7 +458,7 @@ def _group_word(folder: str) -> str:
 
 
 def _stem(file: str) -> str:
-    while kind_of_name(_path(file)) or _path(file).suffix.lower() in (".gz", ".zst", ".zip"):
+    while kind_of_name(_path(file)) or _path(file).suffix.lower() in (*PACKED, ".zip"):
         stem = _path(file).stem
         if stem == file:
             break
