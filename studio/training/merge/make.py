@@ -75,8 +75,8 @@ def merge_adapter(
         raise
     if untied:
         context.notice(
-            "The model shares one matrix between its embedding and its head, and the adapter "
-            "changed only one of them: the merged model contains both.",
+            "The model shares one matrix between its embedding and its head, which the adapter "
+            "changed differently: the merged model contains both.",
             level="info",
         )
     return merged

@@ -52,6 +52,8 @@ METHODS: dict[str, dict[str, Any]] = {
     "embedding of tied weights": {"target_modules": ["embed_tokens", "q_proj"]},
     "head of tied weights": {"target_modules": ["lm_head", "q_proj"]},
     "saved embedding": {"target_modules": ["q_proj"], "modules_to_save": ["embed_tokens"]},
+    "saved head": {"target_modules": ["q_proj"], "modules_to_save": ["lm_head"]},
+    "saved ends": {"target_modules": ["q_proj"], "modules_to_save": ["lm_head", "embed_tokens"]},
     "tokens of tied weights": {"target_modules": ["q_proj"], "trainable_token_indices": [1, 70]},
     "saved norm": {"target_modules": ["q_proj"], "modules_to_save": ["input_layernorm"]},
 }
