@@ -135,6 +135,7 @@ class LeftOverBox(QWidget):
         if example:
             below.append(MutedLabel(example, self))
             below[0].setObjectName(f"example:{name}")
+            below[0].setContentsMargins(0, 0, 0, 6)  # nearer to its own name than to the next
         error = self._refused.get(name)
         if error is not None:
             sentence = str(error["sentence"])
