@@ -29,9 +29,9 @@ from studio.estimate.measured import Measured, conditions_of, store_measured
 from studio.estimate.memory import memory
 from studio.estimate.rows import rows_of
 from studio.estimate.work import operations_per_token, probed_paces
-from studio.model.layers import weight_files
 from studio.model.models import local_folder, starter_of
 from studio.model.targets import choose, listed
+from studio.model.weight_files import weight_files
 from studio.system.children import end_child, module_command, start_child
 
 Kind = Literal["dry run", "probe"]

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from studio.graph.node_type import Fact
-from studio.model.layers import tensor_shapes, weight_files
 from studio.model.models import local_folder, starter_of
+from studio.model.weight_files import tensor_shapes, weight_files
 from studio.system.file_stamp import Stamp, file_stamp
 from studio.system.number_text import counted
 

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from studio.model.family_shape import family_shape
-from studio.model.layers import read_linear_modules, tensor_shapes, weight_files
+from studio.model.layers import read_linear_modules
 from studio.model.shapes import Shape, joined_linears
+from studio.model.weight_files import tensor_shapes, weight_files
 from studio.system.file_stamp import Stamp, file_stamp
 
 

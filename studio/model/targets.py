@@ -19,7 +19,8 @@ from pathlib import Path
 from studio.model.experts import Weights, half_chosen, joined, weight_names
 from studio.model.layer_names import block_number, is_joined, joined_name, matches, taker
 from studio.model.layer_pattern import PATTERN, PatternError, matched_names
-from studio.model.layers import LinearModule, resolve_targets, tensor_shapes, weight_files
+from studio.model.layers import LinearModule, resolve_targets
+from studio.model.weight_files import tensor_shapes, weight_files
 from studio.node_settings.layer_range import HINT, LayerRangeError, layer_numbers
 from studio.node_settings.lora import LoraSettings
 

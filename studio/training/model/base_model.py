@@ -12,9 +12,9 @@ from typing import Any
 
 from studio.errors import StudioError
 from studio.graph.context import StepContext
-from studio.model.layers import weight_files
 from studio.model.models import STARTER_PREFIX, STARTERS, kind_of, starter_of
 from studio.model.trust import names_other_repos, own_code, trusted
+from studio.model.weight_files import weight_files
 from studio.node_settings.base_model import BaseModelSettings
 from studio.training.fetch.gguf import import_file, import_starter
 from studio.training.fetch.hub import fetch_from_hub

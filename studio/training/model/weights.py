@@ -15,7 +15,7 @@ from pathlib import Path
 
 from studio.errors import StudioError
 from studio.graph.context import StepContext
-from studio.model.layers import tensor_shapes, weight_files
+from studio.model.weight_files import tensor_shapes, weight_files
 from studio.system.paths import cache_dir
 from studio.training.fetch.gguf import hash_file
 
