@@ -32,8 +32,8 @@ _OLD_EXPERTS = {"mixtral": "block_sparse_moe"}
 class Differences:
     """How the stored tensors differ from those that the config describes; all empty if they do not.
 
-    ``shapes`` maps a name to its stored and its described shape, ``layers`` are the numbers of stored
-    and of described layers.
+    ``shapes`` maps a name to its stored and its described shape. ``layers`` are the numbers of stored
+    and of described layers; they differ only if nothing else does.
     """
 
     missing: tuple[str, ...]
@@ -63,16 +63,25 @@ def differences(config: Config, stored: Mapping[str, Stored]) -> Differences | N
             surplus.append(name)
     missing = [n for n in expected if n not in place]
     ends = {f"{family.embedding}.weight", f"{family.head}.weight"}
-    if shape.tied and ends & place.keys():
-        missing = [n for n in missing if n not in ends]
+    if shape.tied:  # one of them is enough
+        there = ends if ends & place.keys() else {f"{family.head}.weight"}
+        missing = [n for n in missing if n not in there]
     wrong = {
         place[n]: (stored[place[n]].shape, wanted)
         for n, wanted in expected.items()
         if n in place and stored[place[n]].shape != wanted
     }
-    blocks = {b for n in stored if (b := block_number(n)) is not None}
-    layers = (1 + max(blocks, default=-1), shape.layers)
+    layers = (_layers(stored, family), shape.layers)
+    beyond = [block_number(n) or 0 for n in (*missing, *surplus)]
+    if min(beyond, default=0) < min(layers):  # other tensors differ, too
+        layers = (shape.layers, shape.layers)
     return Differences(tuple(missing), tuple(surplus), wrong, layers)
+
+
+def _layers(stored: Collection[str], family: Family) -> int:
+    """The number of layers in the weights, from the largest number in their names."""
+    layer = re.compile(rf"(?:^|\.){family.prefix.rpartition('.')[2]}\.(\d{{1,9}})\.")
+    return 1 + max((int(m[1]) for n in stored if (m := layer.search(n))), default=-1)
 
 
 def _is_plain(config: Config, shape: Shape) -> bool:

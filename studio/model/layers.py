@@ -7,13 +7,13 @@ models with fused projections.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from studio.model.folder_files import read_json
 from studio.model.layer_names import GATE_UP, is_joined, taker
 from studio.model.weight_files import tensor_shapes, weight_files
 from studio.system.file_stamp import Stamp, file_stamp
@@ -98,7 +98,7 @@ def _read(files: tuple[Path, ...], stamps: tuple[Stamp, ...]) -> tuple[LinearMod
     """
     del stamps
     try:
-        config = json.loads(files[0].read_text(encoding="utf-8"))
+        config = read_json(files[0].parent, files[0].name)
         shapes = [item for file in files[1:] for item in tensor_shapes(file)]
     except (OSError, ValueError):
         return ()
@@ -137,7 +137,7 @@ def _linear(name: str, shape: tuple[int, ...], config: dict[str, Any]) -> Linear
     if config.get("vocab_size", (text or {}).get("vocab_size")) == shape[0]:
         return None
     width_out, width_in = shape
-    if config.get("model_type") in CONV1D_MODELS:  # Conv1D stores (in, out)
+    if str(config.get("model_type")) in CONV1D_MODELS:  # Conv1D stores (in, out)
         return LinearModule(stem, *shape, transposed=True)
     return LinearModule(stem, width_in, width_out)
 

@@ -9,7 +9,6 @@ adapter with fewer layers than requested. No torch.
 from __future__ import annotations
 
 import difflib
-import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -17,9 +16,11 @@ from functools import lru_cache
 from pathlib import Path
 
 from studio.model.experts import Weights, half_chosen, joined, weight_names
+from studio.model.folder_files import read_json
 from studio.model.layer_names import block_number, is_joined, joined_name, matches, taker
 from studio.model.layer_pattern import PATTERN, PatternError, matched_names
 from studio.model.layers import LinearModule, resolve_targets
+from studio.model.read_shape import text_config
 from studio.model.weight_files import tensor_shapes, weight_files
 from studio.node_settings.layer_range import HINT, LayerRangeError, layer_numbers
 from studio.node_settings.lora import LoraSettings
@@ -264,8 +265,8 @@ def fully_trained_modules(
 
     A head that shares its weights with the embedding is not in the files, but can be trained.
     """
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    text = config.get("text_config") or config
+    config = read_json(folder, "config.json")
+    text = text_config(config)
     tied = bool(config.get("tie_word_embeddings", text.get("tie_word_embeddings", False)))
     shapes = [item for file in weight_files(folder) for item in tensor_shapes(file)]
     sizes = {n: _size(shape) for n, shape in shapes}
