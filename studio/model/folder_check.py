@@ -9,6 +9,7 @@ loads it, but never the other way round: what loads properly has no faults.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -43,6 +44,7 @@ _LAYERS = ("num_hidden_layers", "n_layer", "num_layers", "n_layers")
 _COUNTS = (*_LAYERS, "num_attention_heads", "num_experts", "num_local_experts", "n_routed_experts")
 _MOST = 100_000
 _OTHER_FILES = ("transformers_weights", "configuration_files")
+_EXPERT = re.compile(r"(.+\.experts)\.(\d+)\.(.+)")
 _FLOATS = ("F64", "F32", "F16", "BF16")
 _NAMED = 3
 
@@ -380,6 +382,8 @@ def _tensors(folder: Path, names: Collection[str]) -> Iterator[Fault]:
     found = differences(config, stored)
     if found is not None:
         yield from _difference_faults(found, where)
+    elif lost := _uneven_experts(stored):
+        yield from tensor_faults(lost, (), {}, where)
 
 
 def _not_in_their_files(folder: Path) -> Iterator[Fault]:
@@ -404,6 +408,23 @@ def _too_many_layers(config: Mapping[str, Any], stored: Collection[str]) -> tupl
             if isinstance(value, int) and value > len(stored):
                 return key, value
     return None
+
+
+def _uneven_experts(stored: Collection[str]) -> list[str]:
+    """Tensors that other experts of the same layer have. transformers joins the experts of a layer, and does
+    not name what is missing.
+    """
+    layers: dict[str, dict[str, set[str]]] = {}
+    for name in stored:
+        if found := _EXPERT.fullmatch(name):
+            layer, number, part = found.groups()
+            layers.setdefault(layer, {}).setdefault(number, set()).add(part)
+    return [
+        f"{layer}.{number}.{part}"
+        for layer, experts in layers.items()
+        for number, parts in experts.items()
+        for part in sorted(set().union(*experts.values()) - parts)
+    ]
 
 
 def _difference_faults(found: Differences, where: str) -> Iterator[Fault]:
