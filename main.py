@@ -25,6 +25,7 @@ COMMANDS = (
     "recipe",
     "resume",
     "stop",
+    "finish",
     "runs",
     "nodes",
     "trust",
@@ -43,6 +44,7 @@ usage: main.py [PROJECT.studio]                     open the window
        main.py recipe FILE [--apply] [--json]       recommend values for a training, with reasons
        main.py resume RUN                           resume an interrupted run
        main.py stop RUN                             save a checkpoint and stop a run
+       main.py finish RUN                           end the training now, then merge, export, evaluate
        main.py runs [--json]                        list runs
        main.py nodes [--json]                       list node types and their settings
        main.py trust MODEL [--show] [--revoke]      review the custom code of a model and trust it

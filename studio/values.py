@@ -51,9 +51,9 @@ class ModelValue(Value):
 
     ``source`` is what the user chose (``starter:...``, a folder, a hub id), ``revision`` the commit
     it was pinned to (or the sha256 of what a starter was made from). ``dtype`` is the dtype to load
-    it in, ``attention`` the implementation of attention (``auto``: the model's own choice).
-    ``weights_sha256`` identifies the weights. ``merged_from`` describes adapters that were
-    merged into it, oldest first.
+    it in, ``stored_dtype`` that of its files if it is known to be another one, ``attention`` the
+    implementation of attention (``auto``: the model's own choice). ``weights_sha256`` identifies the
+    weights. ``merged_from`` describes adapters that were merged into it, oldest first.
     """
 
     kind: Literal["model"] = "model"
@@ -61,6 +61,7 @@ class ModelValue(Value):
     source: str
     revision: str | None = None
     dtype: DType
+    stored_dtype: DType | None = None
     quantization: str = "none"
     double_quant: bool = True
     attention: str = "auto"

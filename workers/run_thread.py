@@ -86,7 +86,7 @@ class RunThread(QThread):
         self._wish("suspend")
 
     def command(self, name: str, **data: object) -> None:
-        """Send another command to the run: ``save``, ``sample``."""
+        """Send another command to the run: ``save``, ``sample``, ``finish``."""
         if self.mode == "thread":
             self._control.request(name, dict(data))
         else:

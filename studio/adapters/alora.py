@@ -54,12 +54,15 @@ def _tokens(folder: Path, text: str) -> list[int]:
 
 def _answer_start(tokenizer: Any) -> str:
     """The chat template's generation prompt."""
-    if not getattr(tokenizer, "chat_template", None):
-        return ""
+    from studio.training.tokens.chat import TemplateRefused, render
+
     question = [{"role": "user", "content": "?"}]
-    without = tokenizer.apply_chat_template(question, tokenize=False)
-    with_start = tokenizer.apply_chat_template(question, tokenize=False, add_generation_prompt=True)
-    return str(with_start).removeprefix(str(without)) if with_start != without else ""
+    try:
+        without = render(tokenizer, question)
+        with_start = render(tokenizer, question, ask=True)
+    except TemplateRefused:
+        return ""
+    return with_start.removeprefix(without) if with_start != without else ""
 
 
 VARIANT = Variant(

@@ -208,6 +208,7 @@ def _refuse_misfits(context: StepContext, settings: LoraSettings, chosen: Chosen
 def _modules_to_save(context: StepContext, model: ModelValue, settings: LoraSettings) -> list[str]:
     """The modules to save; a notice reports the size of each."""
     names = listed(settings.modules_to_save)
+    tied = []
     for name, found in fully_trained_modules(Path(model.path), names):
         if found is None:
             raise StudioError(
@@ -219,6 +220,15 @@ def _modules_to_save(context: StepContext, model: ModelValue, settings: LoraSett
                 hint="Typical names are embed_tokens and lm_head, or wte for GPT-2.",
             )
         _report_fully_trained(context, model, found)
+        tied += [name] if found.tied else []
+    if tied:
+        what = f"Only “{tied[0]}” is" if len(tied) == 1 else "Both are"
+        each = "" if len(tied) == 1 else ", each for itself"
+        context.notice(
+            "The model shares one matrix between its embedding and its head. "
+            f"{what} trained{each}, so the two will differ, and a merged model contains both.",
+            level="info",
+        )
     return names
 
 
@@ -231,10 +241,3 @@ def _report_fully_trained(
         f"“{found.name}” is fully trained: {found.parameters:,} parameters, {size:,.0f} MB more in the adapter file.",
         level="info",
     )
-    if found.tied:
-        context.notice(
-            "The model shares one matrix between its embedding and its head. Only "
-            f"“{found.name}” is trained, so the two will differ, and a merged model contains "
-            "both.",
-            level="info",
-        )

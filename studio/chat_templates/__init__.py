@@ -14,7 +14,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from studio.chat_templates.process import PLAIN, HelperEnded
+
 _FOLDER = Path(__file__).parent
+LARGEST_SOURCE = 2_000_000
 
 
 @dataclass(frozen=True)
@@ -179,24 +182,32 @@ def mistake_in(source: str) -> str:
     Nothing is rendered."""
     from jinja2 import TemplateSyntaxError
 
+    if len(source) > LARGEST_SOURCE:
+        return f"has more than {LARGEST_SOURCE:,} characters"
     try:
         _parsed(source)
     except TemplateSyntaxError as error:
         return f"has a syntax error in line {error.lineno}: {error.message}".rstrip(".")
     except RecursionError:
         return "is nested too deeply"
+    except ValueError as error:  # a number with too many digits
+        return f"cannot be read: {error}"
     return ""
+
+
+_NAMES_S = 2.0
 
 
 @lru_cache(maxsize=64)
 def names_in(source: str) -> frozenset[str] | None:
-    """The variables that a chat template reads; ``None`` if it cannot be parsed."""
-    from jinja2 import TemplateError, meta
-
-    try:
-        return frozenset(meta.find_undeclared_variables(_parsed(source)))
-    except (TemplateError, RecursionError):
+    """The variables that a template reads; ``None`` if it cannot be parsed, in time."""
+    if len(source) > LARGEST_SOURCE:
         return None
+    try:
+        reply = PLAIN.exchange(json.dumps({"names": source, "seconds": _NAMES_S}))
+    except HelperEnded:
+        return None
+    return None if reply["names"] is None else frozenset(reply["names"])
 
 
 def _parsed(source: str) -> Any:

@@ -9,13 +9,13 @@ where the rendering itself takes 0.15 ms, so that one request carries all texts 
 from __future__ import annotations
 
 import json
-import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from studio.chat_templates.process import HelperProcess
+from studio.chat_templates import LARGEST_SOURCE
+from studio.chat_templates.process import HelperEnded, HelperProcess
 from studio.chat_templates.render import TemplateFailed
 
 SECONDS = 5.0
@@ -24,11 +24,17 @@ LARGEST_TEXT = 50_000_000
 _SHORT_S, _AFTER = 1.0, 3
 """After so many conversations that a template did not end for, it has less time for the next ones:
 nobody waits for each row of a file."""
+PATIENCE_S = 20.0
+"""The time that one template may waste in all: with texts that it does not end for, and the CPU time
+of slow ones. After that it is not tried again."""
+_RESTART_S = 2.0
+"""About what a new process takes until it renders."""
 _CHATS_AT_ONCE = 64
 _CHARACTERS_AT_ONCE = 2_000_000
 
 _helper = HelperProcess()
 _ended: Counter[str] = Counter()
+_wasted: dict[str, float] = defaultdict(float)
 
 
 @dataclass(frozen=True)
@@ -111,28 +117,39 @@ def _outcomes(found: list[Any]) -> list[str | TemplateFailed]:
         if isinstance(text, int):
             text = str(outcomes[0])[:text]
         if isinstance(text, dict):
-            text = TemplateFailed(0, text["error"]) if "error" in text else text["text"]
+            text = (
+                TemplateFailed(0, text["error"], slow=bool(text.get("slow")))
+                if "error" in text
+                else text["text"]
+            )
         outcomes.append(text)
     return outcomes
 
 
 def _ask(template: ChatTemplate, chats: list[Chat], *, marks: bool) -> Any:
     """The helper's reply, or why there is none."""
-    seconds = template.time_limit
+    if len(template.source) > LARGEST_SOURCE:
+        return TemplateFailed(0, f"has more than {LARGEST_SOURCE:,} characters")
+    left = PATIENCE_S - _wasted[template.source]
+    if left <= 0:
+        return TemplateFailed(0, "takes too long", slow=True)
+    seconds = min(template.time_limit, left)
     request = {
         "chat": template.source,
         "tokens": template.tokens,
         "seconds": seconds,
         "largest": template.largest,
         "marks": marks,
+        "budget": left,
         "talks": [(c.messages, c.tools, c.wanted, dict(c.kwargs)) for c in chats],
     }
-    started = time.monotonic()
-    reply = _helper.exchange(json.dumps(request, default=str))
-    if reply is not None:
-        return reply["talks"]
-    slow = time.monotonic() - started >= seconds / 2
-    _ended[template.source] += 1
-    if slow:
-        return TemplateFailed(0, f"was stopped after {seconds:g} seconds", slow=True)
-    return TemplateFailed(0, "the process that renders templates exited unexpectedly")
+    try:
+        reply = _helper.exchange(json.dumps(request, default=str))
+    except HelperEnded as error:
+        _ended[template.source] += 1
+        _wasted[template.source] += seconds if error.slow else _RESTART_S
+        if error.slow:
+            return TemplateFailed(0, f"was stopped after {seconds:.2g} seconds", slow=True)
+        return TemplateFailed(0, error.why)
+    _wasted[template.source] += reply["spent"]
+    return reply["talks"]

@@ -10,16 +10,18 @@ from __future__ import annotations
 import contextlib
 import json
 import threading
-import time
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from typing import Any
 
-from studio.chat_templates.process import HelperProcess
+from studio.chat_templates.process import PLAIN, HelperEnded
 
 SECONDS_A_ROW = 2.0
 LARGEST_TEXT = 1_000_000
+PATIENCE_S = 20.0
+"""The CPU time that slow rows of one template may take in all."""
+_RESTART_S = 0.2
 _STUCK_AT_MOST = 3
 _REMEMBERED = 64
 _patience_s: ContextVar[float] = ContextVar("patience_s", default=SECONDS_A_ROW)
@@ -39,8 +41,8 @@ class _Helper:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._process = HelperProcess()
         self._stuck: OrderedDict[tuple[str, ...], dict[str, float]] = OrderedDict()
+        self._wasted: dict[tuple[str, ...], float] = defaultdict(float)
 
     def ask(self, sources: tuple[str, ...], row: Mapping[str, Any], seconds: float) -> Any:
         """The helper's reply, or ``None`` when it took too long and was ended."""
@@ -49,14 +51,19 @@ class _Helper:
             known = {g: s for g, s in self._stuck.get(sources, {}).items() if s >= seconds}
             if given in known or len(known) >= _STUCK_AT_MOST:
                 return None  # neither a form nor a file of bad rows waits for it again and again
+            if self._wasted[sources] > PATIENCE_S:
+                return {"at": 0, "error": "takes too long or exits too often"}
             rest = json.dumps({"sources": sources, "seconds": seconds, "largest": LARGEST_TEXT})
-            started = time.monotonic()
-            reply = self._process.exchange(f'{{"row": {given}, {rest[1:]}')
-            if reply is None and time.monotonic() - started < seconds:
-                return {"at": 0, "error": "the process that renders templates exited unexpectedly"}
-            if reply is None:
+            try:
+                reply = PLAIN.exchange(f'{{"row": {given}, {rest[1:]}')
+                self._wasted[sources] += reply["spent"]
+                return reply
+            except HelperEnded as error:
+                if not error.slow:
+                    self._wasted[sources] += _RESTART_S
+                    return {"at": 0, "error": error.why}
                 self._remember(sources, given, seconds)
-            return reply
+                return None
 
     def _remember(self, sources: tuple[str, ...], given: str, seconds: float) -> None:
         self._stuck.setdefault(sources, {})[given] = seconds
@@ -120,15 +127,6 @@ def mistake_in(source: str) -> str:
         return f"has a syntax error in line {error.lineno}: {error.message}"
     except RecursionError:
         return "is nested too deeply"
+    except ValueError as error:  # a number with too many digits
+        return f"cannot be read: {error}"
     return ""
-
-
-def names_in(source: str) -> set[str]:
-    """The columns that a template takes; none of one with a mistake in it."""
-    from jinja2 import TemplateSyntaxError, meta
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
-
-    try:
-        return set(meta.find_undeclared_variables(ImmutableSandboxedEnvironment().parse(source)))
-    except (TemplateSyntaxError, RecursionError):
-        return set()

@@ -5,8 +5,9 @@ step, which nothing in the same process can end. The watchdog of faulthandler ru
 interpreter and ends this program when a row takes too long; whoever started it sees its output
 end. It imports nothing of the studio and must not be imported for its functions elsewhere.
 
-Two kinds of requests: templates of a row, with plain Jinja, and conversations with a chat template,
-with transformers' function for these (loaded at the first one; torch is not).
+Three kinds of requests: templates of a row, with plain Jinja; conversations with a chat template,
+with transformers' function for these (loaded at the first one; torch is not); and the names in a
+template, because Jinja computes constants when it looks for them.
 """
 
 from __future__ import annotations
@@ -20,11 +21,16 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, TextIO
 
-from jinja2 import StrictUndefined, TemplateError, UndefinedError
+from jinja2 import StrictUndefined, UndefinedError, meta
+from jinja2.ext import Extension, loopcontrols
 from jinja2.sandbox import ImmutableSandboxedEnvironment, SecurityError
 from jinja2.utils import missing
 
 _MEMORY_BYTES = 512 << 20
+_NO_MEMORY, _FAILED = 4, 3
+"""Exit codes (``studio.chat_templates.process``)."""
+_FREE_S, _FREE_S_A_CHARACTER = 0.05, 2e-7
+"""CPU time of one text that does not count as slow: hundreds of times what templates need."""
 _LARGEST_REPEAT = 10_000_000
 _LARGEST_POWER_BITS = 100_000
 
@@ -85,17 +91,10 @@ def render(sources: list[str], row: dict[str, Any], largest: int) -> dict[str, A
                 return {"at": index, "missing": name}
             return {"at": index, "error": str(error)}
         except MemoryError:
-            return {"at": index, "error": "needs too much memory"}
+            return {"at": index, "error": "needs too much memory", "memory": True}
         except RecursionError:
             return {"at": index, "error": "calls itself without end"}
-        except (
-            TemplateError,
-            ArithmeticError,
-            TypeError,
-            ValueError,
-            LookupError,
-            AttributeError,
-        ) as error:
+        except Exception as error:  # a template may fail in any way that Jinja can
             return {"at": index, "error": str(error) or type(error).__name__}
     return {"texts": texts}
 
@@ -107,6 +106,30 @@ def _text(template: Any, row: dict[str, Any], largest: int) -> str:
         _refuse(length > largest, f"renders more than {largest:,} characters")
         pieces.append(piece)
     return "".join(pieces)
+
+
+# ------------------------------------------------------------------ names
+
+
+class _Generation(Extension):
+    """The tag of chat templates that marks what the model writes."""
+
+    tags = {"generation"}
+
+    def parse(self, parser: Any) -> Any:
+        next(parser.stream)
+        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+
+
+_PARSER = _Bounded(extensions=[_Generation, loopcontrols])
+
+
+def names(source: str) -> list[str] | None:
+    """The variables that a template reads; ``None`` if it cannot be parsed."""
+    try:
+        return sorted(meta.find_undeclared_variables(_PARSER.parse(source)))
+    except Exception:
+        return None
 
 
 # ------------------------------------------------------------------ chat templates
@@ -126,19 +149,34 @@ def _transformers() -> Any:
 
 def render_talks(request: dict[str, Any], watchdog: _Watchdog) -> dict[str, Any]:
     """For each conversation its wanted texts: a text that the first one begins with as its length,
-    a failure with its reason."""
+    a failure with its reason. ``spent`` is the CPU time of slow texts; beyond the request's
+    ``budget`` no further text is rendered."""
     found = []
+    spent, memory = 0.0, False
     for messages, tools, wanted, kwargs in request["talks"]:
         given = [_message(m) for m in messages]
         texts: list[Any] = []
         for count, ask in wanted:
+            if spent > request["budget"]:
+                texts.append({"error": "takes too long", "slow": True})
+                continue
             watchdog.restart()
+            began = time.process_time()
             made = _chat(request, given[:count], tools, ask, kwargs)
+            size = len(made) if isinstance(made, str) else 0
+            spent += _slow_s(began, size)
+            memory = memory or (isinstance(made, dict) and bool(made.get("memory")))
             if texts and isinstance(texts[0], str) and isinstance(made, str):
-                made = len(made) if texts[0].startswith(made) else made
+                made = size if texts[0].startswith(made) else made
             texts.append(made)
         found.append(texts)
-    return {"talks": found}
+    return {"talks": found, "spent": spent, "memory": memory}
+
+
+def _slow_s(began: float, characters: int) -> float:
+    """The CPU time since ``began`` that is more than any such text needs."""
+    free = _FREE_S + characters * _FREE_S_A_CHARACTER
+    return max(0.0, time.process_time() - began - free)
 
 
 def _message(given: dict[str, Any]) -> dict[str, Any]:
@@ -167,7 +205,9 @@ def _chat(
         largest = request["largest"]
         _refuse(len(text) > largest, f"renders more than {largest:,} characters")
     except MemoryError:
-        return {"error": "needs too much memory"}
+        return {"error": "needs too much memory", "memory": True}
+    except RecursionError:
+        return {"error": "calls itself without end, or is nested too deeply"}
     except Exception as error:  # a template may fail in any way that Jinja can
         return {"error": str(error) or type(error).__name__}
     return {"text": text, "marks": marks[0]} if request["marks"] else text
@@ -209,7 +249,8 @@ def _bound_memory(more: int | None) -> None:
 
 def main() -> None:
     """Answer requests until the input ends: ``{"sources", "row", "seconds", "largest"}`` for a row,
-    ``{"chat", "tokens", "talks", "marks", "seconds", "largest"}`` for conversations."""
+    ``{"chat", "tokens", "talks", "marks", "seconds", "largest", "budget"}`` for conversations,
+    ``{"names", "seconds"}`` for the names in a template."""
     _bound_memory(_MEMORY_BYTES)
     quiet = open(os.devnull, "w")  # noqa: SIM115 - open until the end, for the watchdog
     for line in sys.stdin:
@@ -220,8 +261,12 @@ def main() -> None:
         watchdog.restart()
         if "chat" in request:
             reply = render_talks(request, watchdog)
+        elif "names" in request:
+            reply = {"names": names(request["names"])}
         else:
+            began = time.process_time()
             reply = render(request["sources"], request["row"], request["largest"])
+            reply["spent"] = _slow_s(began, sum(map(len, reply.get("texts", ()))))
         text = json.dumps(reply)
         faulthandler.cancel_dump_traceback_later()
         sys.stdout.write(text + "\n")
@@ -229,4 +274,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except BaseException as error:  # the exit code 1 is that of the watchdog
+        os._exit(_NO_MEMORY if isinstance(error, MemoryError) else _FAILED)

@@ -39,6 +39,14 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     _recipe(_add(table, "recipe", recipe, "recommend values for a training, with reasons"))
     _resume(_add(table, "resume", commands.resume, "resume an interrupted run"))
     _run_name(_add(table, "stop", commands.stop, "stop a run"))
+    _run_name(
+        _add(
+            table,
+            "finish",
+            commands.finish,
+            "end a training at its current step and go on with merge, export and evaluation",
+        )
+    )
     _runs(_add(table, "runs", listing.runs, "list runs"))
     _add(table, "nodes", listing.nodes, "list node types, variants and their settings")
     _trust(_add(table, "trust", trust, "review the custom code of a model and trust it"))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from studio.cli.attend import attend
@@ -18,7 +19,9 @@ from studio.errors import Problem, StudioError
 from studio.graph.graph import Graph
 from studio.graph.project import load_project
 from studio.graph.registry import Registry, load_registry
+from studio.runs.control import size_of
 from studio.runs.folder import RunFolder, find_run
+from studio.runs.follow import state_at_present
 from studio.runs.plan import compile_plan
 from studio.runs.row_check import check_all_rows
 from studio.runs.watch import Watch
@@ -82,6 +85,28 @@ def stop(options: argparse.Namespace) -> int:
     return 0 if status == "stopped" else EXIT_CODES[status]
 
 
+def finish(options: argparse.Namespace) -> int:
+    """End the training of a run at its current step, and follow the run to its end."""
+    folder = find_run(runs_dir(options), options.run)
+    if not folder.is_running():
+        raise StudioError(f"{folder.id} is not running.", code="not_running")
+    if not state_at_present(folder.events_path).is_training():
+        raise StudioError(
+            f"{folder.id} is not training at the moment, so there is no training to finish.",
+            hint="“main.py stop” ends a run in any other step.",
+            code="not_training",
+        )
+    if not options.json:
+        print("The training ends with its current step; the rest of the run follows.", flush=True)
+
+    def begin() -> Watch:
+        watch = Watch(folder, past=size_of(folder.events_path))
+        watch.finish()
+        return watch
+
+    return _follow(folder, begin, options)
+
+
 def runs_dir(options: argparse.Namespace) -> Path:
     """The folder of runs: the option, else the setting, else the default."""
     return Path(options.runs) if options.runs is not None else _settings(options).runs_dir()
@@ -118,7 +143,11 @@ def _attend(folder: RunFolder, options: argparse.Namespace, graph: Graph) -> int
     if not options.json:
         print(f"{graph.name}: run {folder.id}", flush=True)
     leaves = leave_core(options)
-    status, state = attend(lambda: Watch.start(folder, leave_core=leaves), as_json=options.json)
+    return _follow(folder, lambda: Watch.start(folder, leave_core=leaves), options)
+
+
+def _follow(folder: RunFolder, begin: Callable[[], Watch], options: argparse.Namespace) -> int:
+    status, state = attend(begin, as_json=options.json)
     if not options.json:
         print_results(folder, state, status)
     elif status == "interrupted":

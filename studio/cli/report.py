@@ -214,8 +214,10 @@ def print_results(folder: RunFolder, state: RunState, status: str) -> None:
     """How a run ended: what was measured, and where things are."""
     took = (state.finished or 0.0) - (state.started or 0.0)
     print(f"{status.capitalize()} after {duration(took)}.")
-    if state.evaluation:
-        print(evaluation_table(state.evaluation))
+    for node, evaluation in state.evaluations.items():
+        if len(state.evaluations) > 1:
+            print(f"{state.title_of(node)}:")
+        print(evaluation_table(evaluation))
     for artifact in state.artifacts:
         words = RESULTS.get(str(artifact.get("kind")))
         if words:

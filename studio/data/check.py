@@ -14,7 +14,8 @@ from operator import is_
 from pathlib import Path
 
 from studio.chat_templates.render import is_hasty
-from studio.data.detect import AUTO, UNUSED, UNUSED_HINT, Chosen, format_of
+from studio.data.columns import without_split_names
+from studio.data.detect import AUTO, UNUSED, Chosen, format_of, unused_hint
 from studio.data.reading.archive import archive_of, stat_of
 from studio.data.reading.reader import QUICK_ROWS, check_file, read_rows
 from studio.data.reading.source import Note, ReadOptions, SourceRow, bad_file
@@ -41,9 +42,10 @@ class FirstRows:
 
 def quick_check(settings: DatasetSettings, context: CheckContext) -> Iterable[Problem]:
     """The problems of the chosen files that a quick check can find."""
+    sources = None
     try:
         sources = sources_of(settings, context.project_dir, downloads=True)
-        looked = _check(sources, settings, context.variants.get("format", {}))
+        looked = look_at(sources, settings, context.variants.get("format", {}))
     except StudioError as error:
         if error.code in _SHOWN_AT_THE_FIELD and settings.format != "auto":
             return  # already reported by the check of the settings
@@ -56,6 +58,10 @@ def quick_check(settings: DatasetSettings, context: CheckContext) -> Iterable[Pr
             line=error.line,
             severity="warning" if error.code == _TOO_SLOW and is_hasty() else "error",
         )
+        if (
+            sources is not None and error.code == "unknown_format"
+        ):  # perhaps the wrong sheet is read
+            yield from _warnings(sources, settings, context)
         return
     yield from _warnings(sources, settings, context)
     unused = tuple(dict.fromkeys(name for found in looked for name in found.unused))
@@ -63,7 +69,7 @@ def quick_check(settings: DatasetSettings, context: CheckContext) -> Iterable[Pr
         yield context.problem(
             f"{UNUSED}: {', '.join(f'“{name}”' for name in unused)}.",
             "format",
-            hint=UNUSED_HINT,
+            hint=unused_hint(unused),
             code="unused_column",
             severity="warning",
         )
@@ -82,7 +88,7 @@ def quick_check(settings: DatasetSettings, context: CheckContext) -> Iterable[Pr
         )
 
 
-def _check(
+def look_at(
     sources: Sources, settings: DatasetSettings, variants: Mapping[str, Variant]
 ) -> list[FirstRows]:
     """What the first rows of each file show, as far as it was determined."""
@@ -90,6 +96,8 @@ def _check(
     for path in _checked_files(sources):  # all have the format of the first one
         first = looked[0].chosen if looked else None
         found = check_first_rows(path, settings, variants, first)
+        if found is not None and path in sources.validation:
+            found = replace(found, unused=without_split_names(found.unused))
         looked += [found] if found is not None else []
     return looked
 

@@ -8,13 +8,14 @@ settings of formats.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from studio.data.columns import named, unused_keys
+from studio.data.columns import OBJECT, named, unused_keys
 from studio.data.row_format import RowError, as_text, kind_of, listed
-from studio.data.tool_blocks import as_tool_messages
+from studio.data.tool_blocks import USED_IN_BLOCKS, as_tool_messages, is_item, is_plain
 from studio.data.tool_calls import calls_in, clean_json
 
 Message = dict[str, Any]
@@ -25,11 +26,20 @@ ROLES = {
     "user": "user",
     "human": "user",
     "prompter": "user",
+    "customer": "user",
+    "client": "user",
+    "visitor": "user",
+    "end_user": "user",
     "assistant": "assistant",
     "gpt": "assistant",
     "chatgpt": "assistant",
     "bot": "assistant",
     "model": "assistant",
+    "ai": "assistant",
+    "ai_assistant": "assistant",
+    "agent": "assistant",
+    "support_agent": "assistant",
+    "support": "assistant",
     "tool": "tool",
     "function": "tool",
     "observation": "tool",
@@ -40,13 +50,20 @@ ROLES = {
 }
 """Names of roles in data -> the four roles of chat templates."""
 
-CALLERS = ("function_call", "tool_call", "function-call", "tool_calls")
+CALLERS = ("function_call", "tool_call", "tool_calls")
 """Roles of a turn that contains only a tool call, as JSON."""
 
-THOUGHTS = ("reasoning_content", "thinking", "reasoning")
+THOUGHTS = (
+    *("reasoning_content", "thinking", "reasoning", "thought", "thoughts", "reasoning_text"),
+    *("chain_of_thought", "cot", "rationale", "reasoning_details", "thinking_blocks"),
+)
 """Keys of a message with what the assistant thinks before it answers; templates read the first."""
 
-_THOUGHT_PARTS = ("thinking", "reasoning", "reasoning_content", "thought")
+_THOUGHTS = frozenset(THOUGHTS)
+_THOUGHT_PARTS = (
+    *("thinking", "reasoning", "reasoning_content", "thought"),
+    *("reasoning.text", "reasoning.summary", "reasoning_text"),
+)
 _TEXT_OF_THOUGHT = ("thinking", "reasoning", "text", "content", "summary")
 
 _LARGEST_WEIGHT = 1e6
@@ -61,6 +78,8 @@ class Keys:
 
     def chosen(self, role: str, content: str) -> Keys:
         """These keys where a format's settings have their first names, else the names of the settings."""
+        if role == self.role[0] and content == self.content[0]:
+            return self
         return Keys(
             self.role if role == self.role[0] else (role,),
             self.content if content == self.content[0] else (content,),
@@ -74,10 +93,12 @@ def message_keys(value: Any, keys: Keys = USUAL) -> tuple[str, str] | None:
     """The names of role and content in a list of messages, or ``None`` if it is not one."""
     found = listed(value)
     first = found[0] if found else None
-    if not isinstance(first, Mapping):
+    if not isinstance(first, OBJECT):
         return None
-    role = named(tuple(first), keys.role[0], keys.role[1:])
-    content = named(tuple(first), keys.content[0], keys.content[1:])
+    if is_item(first):
+        return keys.role[0], keys.content[0]
+    role = named(first, keys.role[0], keys.role[1:])
+    content = named(first, keys.content[0], keys.content[1:])
     if role is None or (content is None and not first.get("tool_calls")):
         return None
     return role, content or keys.content[0]
@@ -93,7 +114,7 @@ def messages_in(value: Any, name: str, keys: Keys = USUAL) -> list[Message]:
             column=name,
             code="not_messages",
         )
-    messages = enumerate(as_tool_messages(found), start=1)
+    messages = enumerate(as_tool_messages(found, name), start=1)
     return [_message(m, f"message {i} of column “{name}”", name, keys) for i, m in messages]
 
 
@@ -107,13 +128,14 @@ USED_KEYS = frozenset(
         "weight",
         "train",
         "type",
+        "channel",
         *THOUGHTS,
     ]
 )
 """Keys of a message that are used, besides those of role and content."""
 
 
-_USED_IN_PARTS = frozenset(["type", "text", "signature", *THOUGHTS, *_TEXT_OF_THOUGHT])
+_USED_IN_PARTS = USED_IN_BLOCKS | {"type", "text", "signature", *THOUGHTS, *_TEXT_OF_THOUGHT}
 _USED_IN_CALLS = frozenset(
     ["id", "call_id", "type", "index", "function", "name", "arguments", "parameters"]
 )
@@ -127,16 +149,30 @@ def unused_call_keys(calls: Sequence[Any], name: str) -> list[str]:
 def unused_message_keys(value: Any, name: str, keys: Keys = USUAL) -> list[str]:
     """The keys with content of the messages in column ``name`` that are not used, as
     ``name[].key``."""
-    found = message_keys(value, keys)
-    if found is None:
+    given = listed(value) or ()
+    found = message_keys(given, keys)
+    if found is None or all(is_plain(m) and found[0] in m and found[1] in m for m in given):
         return []
-    messages = as_tool_messages(listed(value) or ())
+    messages = as_tool_messages(given, name)
     names = [f"{name}[].{key}" for key in unused_keys(messages, USED_KEYS | set(found))]
     for key, used in ((found[1], _USED_IN_PARTS), ("tool_calls", _USED_IN_CALLS)):
-        lists = (m.get(key) for m in messages if isinstance(m, Mapping))
+        lists = [m[key] for m in messages if isinstance(m, OBJECT) and key in m]
         inner = [part for value in lists if isinstance(value, list) for part in value]
         names += [f"{name}[].{key}[].{k}" for k in unused_keys(inner, used)]
     return names
+
+
+def text_in(value: Any, name: str) -> str:
+    """The text in column ``name``, which may be a list of text parts, or an object that holds one, as
+    Anthropic, Bedrock and Gemini write a system message."""
+    place = f"column “{name}”"
+    if isinstance(value, Mapping):
+        value = next((value[k] for k in USUAL.content if value.get(k) is not None), value)
+    if isinstance(value, (list, tuple)) and (
+        len(value) == 1 or all(isinstance(p, Mapping) for p in value)
+    ):
+        value = _joined(value, place, name)
+    return as_text(value, place, name, empty=True)
 
 
 def answered(messages: Sequence[Message], name: str) -> list[Message]:
@@ -152,15 +188,31 @@ def answered(messages: Sequence[Message], name: str) -> list[Message]:
 
 
 def may_be_turns(value: Any) -> bool:
-    """Whether ``turns_in`` may accept the value: text, or a list of messages."""
-    return not isinstance(value, (list, dict)) or message_keys(value) is not None
+    """Whether ``turns_in`` may accept the value: text, a list of messages, or one message."""
+    return not isinstance(value, (list, dict)) or message_keys(in_list(value)) is not None
 
 
 def turns_in(value: Any, name: str, role: str) -> list[Message]:
-    """One part of a row: text becomes one message of ``role``, a list of messages is converted."""
+    """One part of a row: text becomes one message of ``role``, messages are converted."""
+    value = in_list(value)
     if message_keys(value) is not None:
         return messages_in(value, name)
     return [{"role": role, "content": as_text(value, f"column “{name}”", name)}]
+
+
+def in_list(value: Any) -> Any:
+    """A single message as a list of messages; anything else unchanged. An object that only looks like
+    one, such as {"role": "nurse", ...}, is none."""
+    if not isinstance(value, Mapping):
+        return value
+    keys = message_keys([value])
+    known = (
+        keys is not None
+        and isinstance(value[keys[0]], str)
+        and value[keys[0]].strip().lower() in ROLES
+        and not value.keys() - {*keys, *USED_KEYS}
+    )
+    return [value] if known else value
 
 
 def untrained(messages: Sequence[Message]) -> list[Message]:
@@ -169,15 +221,20 @@ def untrained(messages: Sequence[Message]) -> list[Message]:
 
 
 def _message(given: Any, place: str, name: str, keys: Keys) -> Message:
-    if not isinstance(given, Mapping):
+    if keys is USUAL and is_plain(given):
+        speaker, said = ("role", "content") if "role" in given else ("from", "value")
+        role = ROLES[given[speaker]]
+        return {"role": role, "content": as_text(given[said], place, name, empty=role == "system")}
+    if not isinstance(given, OBJECT):
         raise RowError(
             f"does not contain an object in {place}",
             "Write each message as an object with role and content.",
             column=name,
             code="not_messages",
         )
+    _refuse_item(given, place, name)
     said = given[_key(given, keys.role, place, name)]
-    if isinstance(said, str) and said.strip().lower() in CALLERS:
+    if isinstance(said, str) and said.strip().lower().replace("-", "_") in CALLERS:
         content = given[_key(given, keys.content, place, name)]
         message: Message = {
             "role": "assistant",
@@ -194,17 +251,32 @@ def _message(given: Any, place: str, name: str, keys: Keys) -> Message:
     return message
 
 
+def _refuse_item(given: Mapping[str, Any], place: str, name: str) -> None:
+    """Raise ``RowError`` for an item without a role, such as a web search of the Responses API."""
+    kind = given.get("type")
+    if isinstance(kind, str) and not {"role", "from", "speaker", "sender"} & set(given):
+        raise RowError(
+            f"contains an item of type {kind!r} in {place}, which cannot be trained on"[:300],
+            "Remove the item or the row.",
+            column=name,
+            code="unknown_item",
+        )
+
+
 def _spoken(given: Mapping[str, Any], role: str, place: str, name: str, keys: Keys) -> Message:
     calls = given.get("tool_calls") or given.get("function_call")
     if calls:
-        content = given.get(named(tuple(given), keys.content[0], keys.content[1:]) or "")
+        content = given.get(named(given, keys.content[0], keys.content[1:]) or "")
     else:
         content = given[_key(given, keys.content, place, name)]
-    if role == "tool" and not _is_parts(content) and isinstance(content, (Mapping, list)):
-        content = clean_json(content, place, name)
-    content, thought = _without_thoughts(content, place, name)
+    thought = ""
+    if not isinstance(content, str):
+        if role == "tool" and not _is_parts(content) and isinstance(content, (Mapping, list)):
+            content = clean_json(content, place, name)
+        content, thought = _without_thoughts(content, place, name)
+        content = _joined(content, place, name)
     may_be_empty = role in ("system", "tool") or bool(calls)
-    plain = as_text(_joined(content, place, name), place, name, empty=may_be_empty)
+    plain = as_text(content, place, name, empty=may_be_empty)
     message: Message = {"role": role, "content": plain}
     for key in ("name", "tool_call_id"):
         if isinstance(given.get(key), str) and given[key]:
@@ -217,7 +289,7 @@ def _spoken(given: Mapping[str, Any], role: str, place: str, name: str, keys: Ke
 
 
 def _key(given: Mapping[str, Any], wanted: Sequence[str], place: str, name: str) -> str:
-    key = named(tuple(given), wanted[0], wanted[1:])
+    key = named(given, wanted[0], wanted[1:])
     if key is None:
         raise RowError(
             f"has no key “{wanted[0]}” in {place}; its keys are {', '.join(map(str, given)) or 'none'}",
@@ -229,7 +301,8 @@ def _key(given: Mapping[str, Any], wanted: Sequence[str], place: str, name: str)
 
 
 def _role(given: Any, place: str, name: str) -> str:
-    role = ROLES.get(given.strip().lower()) if isinstance(given, str) else None
+    said = "_".join(re.split(r"[\s_-]+", given.strip().lower())) if isinstance(given, str) else ""
+    role = ROLES.get(said)
     if role is None:
         raise RowError(
             f"has the unknown role {given!r} in {place}"[:300],
@@ -242,6 +315,8 @@ def _role(given: Any, place: str, name: str) -> str:
 
 def _weight(given: Mapping[str, Any], place: str, name: str) -> float | None:
     """The weight of a message: ``weight``, or 0 if ``train`` is false."""
+    if "weight" not in given and "train" not in given:
+        return None
     value, train = given.get("weight"), given.get("train")
     if not isinstance(train, bool | None):
         raise _bad_weight(f"has {train!r} as “train” in {place}", name)
@@ -271,14 +346,16 @@ def _bad_weight(what: str, name: str) -> RowError:
 def _thought(given: Mapping[str, Any], first: str, place: str, name: str) -> str:
     """What the assistant thinks before it answers, from whichever key has it; ``first`` is what the
     content holds of it. A flag (``"thinking": true``) is no thought."""
+    if not first and _THOUGHTS.isdisjoint(given):
+        return ""
     found = [first] if first else []
     for key in THOUGHTS:
         value = given.get(key)
         if value is None or isinstance(value, bool):
             continue
-        value = _joined(value, place, name) if _is_parts(value) else value
+        value = _joined_thoughts(value, place, name) if _is_parts(value) else value
         found.append(as_text(value, f"“{key}” of {place}", name, empty=True))
-    different = dict.fromkeys(text for text in found if text)
+    different = {text.strip(): text for text in found if text.strip()}
     if len(different) > 1:
         raise RowError(
             f"has several different thoughts in {place}",
@@ -286,7 +363,7 @@ def _thought(given: Mapping[str, Any], first: str, place: str, name: str) -> str
             column=name,
             code="several_thoughts",
         )
-    return next(iter(different), "")
+    return next(iter(different.values()), "")
 
 
 def _without_thoughts(content: Any, place: str, name: str) -> tuple[Any, str]:
@@ -306,6 +383,15 @@ def _without_thoughts(content: Any, place: str, name: str) -> tuple[Any, str]:
         )
     texts = [_text_of_thought(p, place, name) for p in content[: sum(thinks)]]
     return spoken or None, "\n\n".join(filter(None, texts))
+
+
+def _joined_thoughts(parts: Sequence[Any], place: str, name: str) -> str:
+    """The thought in a list of texts or parts; parts that are encrypted have none."""
+    if not any(isinstance(p, Mapping) and p.get("type") in _THOUGHT_PARTS for p in parts):
+        parts = [p for p in parts if not (isinstance(p, Mapping) and "data" in p)]
+        return str(_joined(parts, place, name))
+    thoughts = [p for p in parts if isinstance(p, Mapping) and p.get("type") in _THOUGHT_PARTS]
+    return "\n\n".join(filter(None, (_text_of_thought(p, place, name) for p in thoughts)))
 
 
 def _text_of_thought(part: Mapping[str, Any], place: str, name: str) -> str:
@@ -331,9 +417,10 @@ def _part(part: Any, number: int, place: str, name: str) -> str:
     text = part.get("text") if isinstance(part, Mapping) else part
     if isinstance(text, str):
         return text
-    kind = (
-        f"of type {part.get('type')!r}" if isinstance(part, Mapping) else f"that is {kind_of(part)}"
-    )
+    kind = f"that is {kind_of(part)}"
+    if isinstance(part, Mapping):
+        keys = [str(key) for key, value in part.items() if value is not None and key != "index"]
+        kind = f"of type {part['type']!r}" if part.get("type") else f"“{', '.join(keys)}”"
     raise RowError(
         f"contains a part {kind} in {place} (part {number}); only text can be trained on"[:300],
         "Remove the part or the row.",

@@ -14,13 +14,20 @@ from studio.chat_templates import template_kwargs
 from studio.data.columns import (
     MEDIA,
     content_kind,
+    counts_rows,
     has_content,
+    holds_thoughts,
     ignored_name,
     is_bookkeeping,
+    is_prose,
+    is_split_name,
+    marks_held_out,
+    media_kind,
     media_mark,
     named,
     normalized,
 )
+from studio.data.reading.conversations import is_lone_message
 from studio.data.reading.source import SourceRow, bad_file
 from studio.data.reading.structs import without_filler
 from studio.data.row_format import Canonical, Detection, Row, RowError, RowFormat, optional_column
@@ -43,6 +50,18 @@ UNUSED_HINT = (
     "Choose a format or a column setting that uses them, or add them to “Ignored columns” of the "
     "Dataset node."
 )
+
+
+def unused_hint(names: Collection[str]) -> str:
+    """What to do about unused columns; for a column that assigns rows to splits, how to use it."""
+    split = next((n for n in names if is_split_name(n)), "")
+    if not split:
+        return UNUSED_HINT
+    hint = (
+        f"Rows that “{split}” marks as validation or test, if any, are trained like the others: to keep them "
+        f"out, set “Validation rows” to “By column” and “Split column” to “{split}”."
+    )
+    return hint if len(names) == 1 else f"{UNUSED_HINT} {hint}"
 
 
 @dataclass(frozen=True)
@@ -85,9 +104,10 @@ class Chosen:
             unused = self.unused(row.data, canonical)
         except RowError as error:
             raise self._located(error, row, path) from error
-        lost = next(filter(None, (self.lost_content(n, row, path) for n in unused)), None)
-        if lost is not None:
-            raise lost
+        for name in unused:
+            lost = self.lost_content(name, row, path)
+            if lost is not None:
+                raise lost
         return unused
 
     def _located(self, error: RowError, row: SourceRow, path: Path) -> StudioError:
@@ -119,7 +139,12 @@ class Chosen:
         names = [
             name
             for name in self._free_columns(tuple(row))
-            if not is_bookkeeping(name)
+            if (
+                not is_bookkeeping(name)
+                or media_kind(name, row[name])
+                or marks_held_out(name, row[name])
+            )
+            and not counts_rows(name, row[name])
             and not (name == KWARGS and canonical.get("messages"))
             and has_content(row[name])
             and not _occurs(row[name], canonical)
@@ -129,13 +154,20 @@ class Chosen:
         return tuple(names)
 
     def _counts(self, name: str) -> bool:
-        return bool(name) and normalized(ignored_name(name)) not in self.ignored
+        plain = ignored_name(name)
+        names = {normalized(plain), normalized(plain.partition(":")[0])}
+        return bool(name) and names.isdisjoint(self.ignored)
 
     def lost_content(self, name: str, row: SourceRow, path: Path) -> StudioError | None:
         """The error for an unused column or key of a row if it is known to carry content, or for a mark
         that stands for media."""
         plain = ignored_name(name)
-        kind = content_kind(plain)
+        value = row.data.get(name)
+        kind = (media_kind(name, value) if name in row.data else None) or content_kind(plain)
+        if kind in MEDIA and is_prose(value):
+            return None
+        if kind is None and holds_thoughts(name, value):
+            kind = "reasoning"
         if kind is None and media_mark(name) != name:
             return None
         if kind is None:
@@ -166,10 +198,11 @@ def _occurs(value: Any, canonical: Canonical) -> bool:
         return False
     wanted = value.strip()
     texts = [canonical.get(n) or "" for n in ("text", "prompt", "completion")]
-    texts += [m["content"] for n in _LISTS for m in canonical.get(n) or ()]
+    said = [m for n in _LISTS for m in canonical.get(n) or ()]
+    texts += [m.get(key) or "" for m in said for key in ("content", "reasoning_content")]
     if len(wanted) < _LONG_ENOUGH:  # a short text occurs by chance
-        return any(wanted == said.strip() for said in texts)
-    return any(wanted in said for said in texts)
+        return any(wanted == text.strip() for text in texts)
+    return any(wanted in text for text in texts)
 
 
 _LISTS = ("messages", "chosen", "rejected")
@@ -235,7 +268,8 @@ def choose_format(
         raise bad_file(
             path,
             f"matches no known format; its columns are {columns}",
-            "Choose the format, and enter its columns in the format settings.",
+            "Choose the format, and enter its columns in the format settings; the format “Custom template” "
+            "takes any columns.",
             "unknown_format",
         )
     variant, detection = found[0]
@@ -245,8 +279,20 @@ def choose_format(
 
 
 def _refuse_known_export(path: Path, rows: Sequence[SourceRow]) -> None:
-    """Raise ``StudioError`` for the files of other programs that are known and cannot be read."""
+    """Raise ``StudioError`` for media, and for the files of other programs that are known and cannot be
+    read."""
     for row in rows[:1]:
+        for name, value in row.data.items():
+            kind = media_kind(name, value) if has_content(value) else None
+            if kind is not None:
+                raise bad_file(
+                    path,
+                    f"has {kind} in “{name}”, which this program cannot train on, and no text and answer "
+                    "of a known format",
+                    "Choose data with a text and its answer, or a format for the other columns, with "
+                    f"“{name}” in “Ignored columns”.",
+                    "unknown_format",
+                )
         for fits, what, hint in _EXPORTS:
             if fits(row.data):
                 raise bad_file(path, what, hint, "unknown_format")
@@ -257,7 +303,43 @@ def _is_span(value: Any) -> bool:
     return len(numbers) == 2 and all(isinstance(n, int) for n in numbers)
 
 
+def _is_nested_squad(row: Row) -> bool:
+    found = row.get("paragraphs")
+    return isinstance(found, list) and any(isinstance(p, Mapping) and "qas" in p for p in found)
+
+
+def _is_message_tree(row: Row) -> bool:
+    return isinstance(row.get("prompt"), Mapping) and "replies" in row["prompt"]
+
+
 _EXPORTS: tuple[tuple[Callable[[Row], bool], str, str], ...] = (
+    (
+        is_lone_message,
+        "looks like a table with one message per row, and no column says which conversation a message "
+        "belongs to",
+        "Add a column conversation_id, and a column role with user and assistant. To train on each "
+        "message as a plain text, choose the format “Plain text”.",
+    ),
+    (
+        _is_nested_squad,
+        "is SQuAD in its nested form, with paragraphs and their questions",
+        "Write one row per question with the columns context, question and answers.",
+    ),
+    (
+        _is_message_tree,
+        "holds trees of messages (a prompt with replies), as OpenAssistant exports them",
+        "Use the file with one message per row (message_id, parent_id, role, text), which is read.",
+    ),
+    (
+        lambda r: {"conversation_a", "conversation_b"} <= r.keys(),
+        "compares two conversations, as LMSYS exports its arena",
+        "Write the better conversation into a column chosen and the other into rejected.",
+    ),
+    (
+        lambda r: {"preferred_output", "non_preferred_output"} <= r.keys(),
+        "holds preferences as OpenAI takes them, with nested messages",
+        "Write the columns prompt (the messages of the input), chosen and rejected.",
+    ),
     (
         lambda r: isinstance(r.get("annotations"), list) and isinstance(r.get("data"), Mapping),
         "is an export of Label Studio with nested annotations",

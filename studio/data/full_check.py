@@ -10,14 +10,15 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from studio.data.canonical import content_hash, to_arrow
-from studio.data.check import options_of, stamp_of
-from studio.data.detect import format_of
+from studio.data.check import look_at, options_of, stamp_of
+from studio.data.detect import UNUSED, format_of, unused_hint
 from studio.data.reading.archive import stat_of
 from studio.data.reading.folder import is_hub
 from studio.data.rendered_chat import rendered_style
@@ -29,6 +30,7 @@ from studio.graph.node_type import CheckContext, Fact, Variant
 from studio.node_settings.dataset import DatasetSettings
 
 _NAMED = 5
+_MOST_NAMED = 20
 _RESULTS_KEPT = 64
 
 
@@ -59,6 +61,7 @@ def check_rows(
 ) -> Checked:
     """Read the rows until all are read or ``late``, which is asked after each row, says so. What the
     quick check refuses gives an empty result."""
+    given = settings
     try:
         sources = sources_of(settings, project_dir)
         settings, own, held_out = sources.settings, sources.train, sources.validation
@@ -68,6 +71,8 @@ def check_rows(
         return Checked()
     used = UsedRows(settings, chosen, options_of(settings))
     check = _Check(settings, used)
+    with suppress(StudioError, OSError):  # stops the check below, too
+        check.known = {n for found in look_at(sources, given, variants) for n in found.unused}
     try:
         complete = check.read(own, held_out, late)
         if complete:
@@ -90,6 +95,9 @@ class _Check:
         self._bad_places: list[str] = []
         self._first_bad: StudioError | None = None
         self._style = ""
+        self._late: dict[str, int] = {}
+        self.known: set[str] = set()
+        """What the quick check reports as unused."""
         self._bytes = 0
 
     def read(self, own: Iterable[Path], held_out: Iterable[Path], late: Callable[[], bool]) -> bool:
@@ -122,6 +130,9 @@ class _Check:
 
     def _keep(self, used: UsedRow) -> None:
         assert used.canonical is not None
+        for name in used.unused:
+            if name not in self.known:
+                self._late[name] = self._late.get(name, 0) + 1
         self._ordinals.append(used.ordinal)
         self._sides.append(used.side == "validation")
         if self._used.split.compares_content:
@@ -163,6 +174,16 @@ class _Check:
                 field="on_bad_rows",
                 hint=self._first_bad.hint,
                 code="rows_skipped",
+                severity="warning",
+            )
+        if self._late:
+            named = [f"“{n}” ({c:,} row{'' if c == 1 else 's'})" for n, c in self._late.items()]
+            more = f" and {len(named) - _MOST_NAMED} more" if len(named) > _MOST_NAMED else ""
+            yield Problem(
+                f"{UNUSED}, in later rows: {', '.join(named[:_MOST_NAMED])}{more}.",
+                field="format",
+                hint=unused_hint(self._late),
+                code="unused_column",
                 severity="warning",
             )
         if self._rendered:

@@ -9,7 +9,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from studio.data.columns import has_content, ignored_name, is_bookkeeping, normalized
+from studio.data.columns import (
+    has_content,
+    ignored_name,
+    is_bookkeeping,
+    is_index_name,
+    marks_held_out,
+    normalized,
+)
 from studio.data.detect import Chosen, column_map
 from studio.data.reading.source import SourceRow
 from studio.data.row_format import Canonical, RowError
@@ -72,11 +79,16 @@ def _judged(chosen: Chosen, name: str, unused: dict[str, SourceRow | None]) -> L
         return LeftOver(name, "split")
     if normalized(ignored_name(name)) in chosen.ignored:
         return LeftOver(name, "ignored")
-    if is_bookkeeping(name):
+    held_out = unused.get(name)
+    if is_bookkeeping(name) and not (
+        held_out is not None and marks_held_out(name, held_out.data.get(name))
+    ):
         return LeftOver(name, "bookkeeping")
     if name not in unused:
         return LeftOver(name, "empty")
     row = unused[name]
+    if row is None and is_index_name(name):
+        return LeftOver(name, "bookkeeping")
     if row is None:
         return LeftOver(name, "repeated")
     error = chosen.lost_content(name, row, row.path)

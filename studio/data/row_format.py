@@ -22,8 +22,9 @@ from __future__ import annotations
 import ast
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 from studio.data.columns import named
@@ -103,12 +104,18 @@ class RowError(Exception):
 
 
 def optional_column(
-    row: Iterable[str], settings: Settings, field: str, aliases: Sequence[str] = ()
+    row: Collection[str], settings: Settings, field: str, aliases: Sequence[str] = ()
 ) -> str | None:
     """The column of a settings field; other names are only tried while it has its default."""
     chosen = str(getattr(settings, field))
-    default = type(settings).model_fields[field].default
-    return named(tuple(row), chosen, aliases if chosen == default else ())
+    if chosen in row:
+        return chosen
+    return named(row, chosen, aliases if chosen == _default(type(settings), field) else ())
+
+
+@cache
+def _default(model: type[Settings], field: str) -> Any:
+    return model.model_fields[field].default
 
 
 def column(row: Row, settings: Settings, field: str, aliases: Sequence[str] = ()) -> str:
@@ -132,6 +139,9 @@ def text(row: Row, name: str, *, empty: bool = False) -> str:
 
 def as_text(value: Any, place: str, name: str, *, empty: bool = False) -> str:
     """A value as text. ``place`` describes it in sentences, ``name`` is its column."""
+    if isinstance(value, str) and value:
+        _refuse_half_characters(value, place, name)
+        return value
     is_nan = isinstance(value, float) and value != value
     if is_nan:
         value = None  # an empty cell of a table
@@ -161,7 +171,6 @@ def as_text(value: Any, place: str, name: str, *, empty: bool = False) -> str:
             column=name,
             code="not_text",
         )
-    _refuse_half_characters(value, place, name)
     return value
 
 
@@ -194,7 +203,10 @@ def as_json(
 
 
 def listed(value: Any) -> list[Any] | None:
-    """A value that is a list, or the text of one: JSON, or Python's notation as pandas writes it."""
+    """A value that is a list, or the text of one: JSON, or Python's notation as pandas writes it. The list
+    may be that of the row: it is not to be changed."""
+    if isinstance(value, list):
+        return value
     if isinstance(value, str) and value.lstrip().startswith("["):
         value = _parsed_list(value)
     return list(value) if isinstance(value, (list, tuple)) else None
@@ -214,6 +226,8 @@ def _parsed_list(value: str) -> Any:
 
 
 def _refuse_half_characters(value: str, place: str, name: str) -> None:
+    if value.isascii():
+        return
     try:
         value.encode("utf-8")
     except UnicodeEncodeError as error:

@@ -206,9 +206,11 @@ def _no_file(what: str, field: str) -> StudioError:
 def _nothing_to_train(settings: DatasetSettings, found: Found) -> StudioError:
     sides = [w for w, files in (("validation", found.validation), ("test", found.test)) if files]
     files = _count(len((*found.validation, *found.test)), "file")
+    what = f"all it has are named {' or '.join(sides)} ({files})"
+    if found.declared:
+        what = f"its dataset card lists only {' and '.join(sides)} files that are there ({files})"
     return StudioError(
-        f"{settings.source.strip()} has no training files: all it has are named "
-        f"{' or '.join(sides)} ({files}).",
+        f"{settings.source.strip()} has no training files: {what}.",
         hint="Choose a folder with training files. To train on one of these files, choose the file "
         "itself.",
         field="source",
@@ -232,11 +234,12 @@ def _pooled(settings: DatasetSettings, files: tuple[Path, ...]) -> Iterator[Rema
 
 def _without_split(found: Found) -> Iterator[Remark]:
     files = [p for p in found.unnamed if not walk.describes(p)]
-    yield from _unused(
-        files,
-        "the folder has training files and other splits, and the name says none of them",
-        "Rename what you need so that it begins with train or validation.",
-    )
+    why = "the folder has training files and other splits, and the name says none of them"
+    hint = "Rename what you need so that it begins with train or validation."
+    if found.declared:
+        why = "the dataset card lists it for no split"
+        hint = "Choose the files themselves if you need them."
+    yield from _unused(files, why, hint)
 
 
 def holds_out(settings: Settings, project_dir: Path) -> bool:

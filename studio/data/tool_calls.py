@@ -9,7 +9,7 @@ written is kept: the model is to write it. The nulls that a table with a fixed s
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from studio.data.reading.structs import without_filler
@@ -25,11 +25,24 @@ def tools_in(value: Any, name: str) -> list[Any] | None:
         return None
     place = f"column “{name}”"
     found = _parsed(value, place, name) if isinstance(value, str) else _unfilled(value, place, name)
+    if isinstance(found, Mapping) and isinstance(found.get("tools"), list):
+        found = found["tools"]  # the toolConfig of Bedrock
     given = [found] if isinstance(found, Mapping) else found
     if not isinstance(given, (list, tuple)):
         raise _bad(f"has {kind_of(given)} in {place} instead of a list of tools", name, "bad_tools")
     tools = [_parsed(t, place, name) if isinstance(t, str) else t for t in given]
+    tools = [declared for t in tools for declared in _declared(t)]
     return [_tool(t, i, place, name) for i, t in enumerate(tools, start=1)] or None
+
+
+def _declared(given: Any) -> Sequence[Any]:
+    """The tools in one entry: Gemini declares several functions at once, Bedrock wraps each."""
+    if not isinstance(given, Mapping):
+        return [given]
+    several = given.get("functionDeclarations") or given.get("function_declarations")
+    if isinstance(several, list):
+        return several
+    return [given["toolSpec"]] if isinstance(given.get("toolSpec"), Mapping) else [given]
 
 
 def _tool(given: Any, number: int, place: str, name: str) -> dict[str, Any]:
@@ -42,16 +55,22 @@ def _tool(given: Any, number: int, place: str, name: str) -> dict[str, Any]:
 
 
 def _flat(given: Mapping[str, Any]) -> dict[str, Any]:
-    """A tool without the outer object; Anthropic names its parameters ``input_schema``."""
-    names = {"input_schema": "parameters"}
-    return {names.get(k, k): v for k, v in given.items() if (k, v) != ("type", "function")}
+    """A tool without the outer object; Anthropic and others name its parameters ``input_schema``."""
+    names = {"input_schema": "parameters", "inputSchema": "parameters"}
+    flat = {names.get(k, k): v for k, v in given.items() if (k, v) != ("type", "function")}
+    schema = flat.get("parameters")
+    if isinstance(schema, Mapping) and set(schema) == {"json"}:  # Bedrock
+        flat["parameters"] = schema["json"]
+    return flat
 
 
 def calls_in(value: Any, place: str, name: str) -> list[Call]:
     """The calls of one message: a list, a single call, or JSON text of either."""
     found = _parsed(value, place, name) if isinstance(value, str) else _unfilled(value, place, name)
     given = [found] if isinstance(found, Mapping) else found
-    if not isinstance(given, (list, tuple)) or not given:
+    if isinstance(given, (list, tuple)) and not given:
+        raise _bad(f"has an empty list of tool calls in {place}", name)
+    if not isinstance(given, (list, tuple)):
         raise _bad(f"has {kind_of(given)} instead of a list as the tool calls of {place}", name)
     return [_call(c, place, name) for c in given]
 
@@ -60,11 +79,18 @@ def _call(given: Any, place: str, name: str) -> Call:
     if isinstance(given, str):
         given = _parsed(given, place, name)
     inner = given.get("function", given) if isinstance(given, Mapping) else None
+    if isinstance(given, Mapping) and isinstance(given.get("custom"), Mapping):
+        called = given["custom"].get("name")
+        raise _bad(
+            f"calls the custom tool “{called}” with free text in {place}, which chat templates do not take",
+            name,
+        )
     if not isinstance(inner, Mapping) or not isinstance(inner.get("name"), str):
         raise _bad(f"has a tool call without the name of the tool in {place}", name)
     arguments = inner.get("arguments", inner.get("parameters"))
     if isinstance(arguments, str):
-        arguments = _parsed(arguments, place, name) if arguments.strip() else {}
+        where = f"the arguments of the tool call “{inner['name']}” in {place}"
+        arguments = _parsed(arguments, where, name) if arguments.strip() else {}
     if not isinstance(arguments, Mapping | None):
         raise _bad(
             f"has {kind_of(arguments)} as arguments of the tool call “{inner['name']}” in {place}",

@@ -12,6 +12,7 @@ from itertools import islice
 from pathlib import Path
 
 from studio.data.check import first_rows, options_of, stamp_of, stops_at_first_rows
+from studio.data.columns import without_split_names
 from studio.data.detect import Chosen
 from studio.data.drops import Drops
 from studio.data.reading.reader import read_rows
@@ -74,6 +75,7 @@ class UsedRows:
             canonical, unused = self._chosen.read(row, path)
         except StudioError as error:
             return UsedRow(row, ordinal, "left_out", error=error)
+        unused = without_split_names(unused) if side == "validation" else unused
         return UsedRow(row, ordinal, side, canonical, unused)
 
     def full(self) -> bool:

@@ -88,7 +88,7 @@ def _merged_card(value: ModelValue, title: str) -> str:
         [
             f"# {title or 'Merged model'}",
             f"{_shown_base(base)} with a {adapter.model.method} adapter merged into its "
-            f"weights ({value.dtype}), created with LoRA Studio.",
+            f"weights ({value.stored_dtype or value.dtype}), created with LoRA Studio.",
         ],
         [_base(base), *_training(adapter), _table("Checks", ("check", "value"), checks)],
         [_loading(model=True, base=None)],

@@ -29,7 +29,8 @@ class StepContext:
     paths inside it that occur in outputs and artifacts are rewritten. ``checkpoints`` is the step's
     own folder in the run folder; it survives a stop. ``project_dir`` is where relative paths in
     settings start. ``take_command`` returns and removes the oldest command of a name (``save``,
-    ``sample``), or ``None``.
+    ``sample``, ``finish``), or ``None``. A step sets ``reusable`` to False if its result is not what
+    the settings describe, for example because a training was finished early: no other run reuses it.
     """
 
     node: str
@@ -43,6 +44,7 @@ class StepContext:
     take_command: Callable[[str], dict[str, Any] | None] = lambda name: None
     threads: int | None = None
     project_name: str = ""
+    reusable: bool = True
     artifacts: list[dict[str, Any]] = field(default_factory=list)
     evaluations: list[Event] = field(default_factory=list)
     _last_progress: dict[str, float] = field(default_factory=dict)

@@ -10,17 +10,18 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from studio.model.experts import Weights, half_chosen, joined, weight_names
+from studio.model.families import FAMILIES
 from studio.model.folder_files import read_json
 from studio.model.layer_names import block_number, is_joined, joined_name, matches, taker
 from studio.model.layer_pattern import PATTERN, PatternError, matched_names
 from studio.model.layers import LinearModule, resolve_targets
-from studio.model.read_shape import text_config
 from studio.model.weight_files import tensor_shapes, weight_files
 from studio.node_settings.layer_range import HINT, LayerRangeError, layer_numbers
 from studio.node_settings.lora import LoraSettings
@@ -117,9 +118,7 @@ def _wanted(
         unmatched = ("target_modules", f"“{wanted}” matches no linear layer of {model}.", hint)
         return found, [] if found else [unmatched]
     names, wrong = resolve_targets(modules, wanted)
-    errors = [
-        ("target_modules", wrong_target_sentence(n, model), nearest_hint(modules, n)) for n in wrong
-    ]
+    errors = [_wrong_target(modules, n, model) for n in wrong]
     if not names and not wrong:
         sentence = wrong_target_sentence("an empty list", model)
         errors.append(("target_modules", sentence, nearest_hint(modules, "")))
@@ -236,6 +235,20 @@ def _uneven(weights: Weights, own: dict[str, int], setting: str) -> list[FieldEr
     return []
 
 
+def _wrong_target(modules: Sequence[LinearModule], name: str, model: str) -> FieldError:
+    """The error of a target without a match; embedding and head have another setting."""
+    last = name.rpartition(".")[2]
+    if last not in ENDS or any(m.name.rpartition(".")[2] == last for m in modules):
+        return "target_modules", wrong_target_sentence(name, model), nearest_hint(modules, name)
+    what = "output head" if last in _HEADS else "embedding"
+    return (
+        "target_modules",
+        f"“{name}” is the {what} of a model, which receives no adapter here.",
+        "Remove it, and enter it under “Fully trained modules”: it is then trained in full. To train the "
+        "embeddings of a few tokens only, enter these under “Trainable tokens”.",
+    )
+
+
 def wrong_target_sentence(name: str, model: str) -> str:
     """The sentence about a target module without a match."""
     return f"“{name}” matches no linear layer of {model}."
@@ -265,22 +278,34 @@ def fully_trained_modules(
 
     A head that shares its weights with the embedding is not in the files, but can be trained.
     """
-    config = read_json(folder, "config.json")
-    text = text_config(config)
-    tied = bool(config.get("tie_word_embeddings", text.get("tie_word_embeddings", False)))
+    tied = _is_tied(read_json(folder, "config.json"))
     shapes = [item for file in weight_files(folder) for item in tensor_shapes(file)]
     sizes = {n: _size(shape) for n, shape in shapes}
     embedding = next((n for n in sizes if n.endswith(_EMBEDDINGS)), None)
     for name in names:
         inside = [n for n in sizes if matches(n.rpartition(".")[0], name)]
-        ends = any(n == embedding for n in inside)
-        if not inside and name == "lm_head" and embedding is not None:
+        ends = any(n == embedding or n.rpartition(".")[0] in _HEADS for n in inside)
+        if not inside and tied and name in _HEADS and embedding is not None:
             inside, ends = [embedding], True
         total = sum(sizes[n] for n in inside)
         yield name, FullyTrainedModule(name, total, tied and ends) if inside else None
 
 
-ENDS = ("embed_tokens", "wte", "word_embeddings", "embed_in", "lm_head", "embed_out")
+def _is_tied(config: Mapping[str, Any]) -> bool:
+    """Whether embedding and head are one matrix; where the config says nothing, as in the class of
+    the model."""
+    text = config.get("text_config")
+    family = FAMILIES.get(str(config.get("model_type")))
+    given = [
+        c["tie_word_embeddings"]
+        for c in (config, text)
+        if isinstance(c, dict) and "tie_word_embeddings" in c
+    ]
+    return bool(given[0]) if given else bool(family and family.tied)
+
+
+_HEADS = ("lm_head", "embed_out")
+ENDS = ("embed_tokens", "wte", "word_embeddings", "embed_in", *_HEADS)
 """Names of embeddings and heads."""
 _EMBEDDINGS = ("embed_tokens.weight", "wte.weight", "word_embeddings.weight", "embed_in.weight")
 

@@ -31,6 +31,7 @@ Encoding = Literal[
     "big5hkscs",
     "cp932",
     "euc_jp",
+    "iso2022_jp",
     "cp949",
     "cp437",
     "cp850",
@@ -57,6 +58,7 @@ ENCODINGS: Mapping[Encoding, str] = {
     "big5hkscs": "Chinese (Big5)",
     "cp932": "Japanese (Shift-JIS)",
     "euc_jp": "Japanese (EUC-JP)",
+    "iso2022_jp": "Japanese (ISO-2022-JP)",
     "cp949": "Korean (EUC-KR, CP949)",
     "cp437": "Western (DOS 437)",
     "cp850": "Western (DOS 850)",
@@ -72,7 +74,7 @@ class DatasetSettings(Settings):
         "",
         "File",
         "Training examples: JSONL, JSON, CSV, TSV, Parquet, Arrow, plain text or Markdown, "
-        "optionally compressed (.gz, .zst); Excel and OpenDocument spreadsheets, SQLite "
+        "optionally compressed (.gz, .bz2, .xz, .zst); Excel and OpenDocument spreadsheets, SQLite "
         "databases; PDF, Word (.docx), HTML and EPUB documents as text (with the package markitdown); "
         "ZIP archives of such files. A folder includes all such files in it, split by "
         "their names if some are named train, validation or test; "

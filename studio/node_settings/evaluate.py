@@ -20,12 +20,16 @@ class EvaluateSettings(Settings):
         special={0: "all"},
     )
     max_new_tokens: int = setting(
-        16,
+        0,
         "Max new tokens",
-        "Maximum number of generated tokens per answer.",
+        (
+            "Maximum number of generated tokens per answer. 0: the length of the longest expected "
+            "answer and a quarter more. A longer answer is cut there and marked."
+        ),
         unit="tokens",
-        ge=1,
+        ge=0,
         le=4096,
+        special={0: "automatic"},
     )
     batch_size: int = setting(
         16,

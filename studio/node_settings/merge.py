@@ -13,8 +13,9 @@ class MergeSettings(Settings):
     dtype: Literal["base", "float32", "bfloat16", "float16"] = setting(
         "base",
         "Precision",
-        "Base keeps the precision the model was trained in. bfloat16 halves the size of a float32 "
-        "model and rounds the merged weights; the difference is measured and reported.",
+        "Base keeps the precision in which the base model is stored, so that the merged model is as "
+        "large. bfloat16 and float16 round the merged weights; the difference is measured and "
+        "reported. float32 keeps them as trained.",
         choice_labels={
             "base": "Same as the base model",
             "float32": "float32",

@@ -28,6 +28,15 @@ def check(settings: TrainSettings, context: CheckContext) -> Iterable[Problem]:
     data = [s for t, s in context.upstream.values() if t == "dataset" and s]
     if data and not any(holds_out(s, context.project_dir) for s in data):
         yield from _without_validation(settings, context)
+    if settings.early_stopping and settings.keep == "last":
+        yield context.problem(
+            f"early stopping ends the training {settings.early_stopping} evaluations after the best "
+            "one, but the result has the weights of the last step.",
+            "keep",
+            hint="Set Result to Best evaluation.",
+            code="early_stopping_keeps_last",
+            severity="warning",
+        )
     if settings.max_steps and settings.save_steps > settings.max_steps:
         yield context.problem(
             f"a checkpoint every {settings.save_steps} steps is never saved in "

@@ -1,4 +1,4 @@
-"""Commands to a running run: stop, suspend, save, sample.
+"""Commands to a running run: stop, suspend, finish, save, sample.
 
 ``Control`` holds the requests; ``CommandReader`` reads them from ``commands.jsonl``; ``Watcher`` is
 the host's thread that passes them on and enforces the time limit of a stop. This module does not

@@ -52,6 +52,7 @@ class _Execution:
     resumed: bool
     hits: dict[str, Hit] = field(default_factory=dict)
     outputs: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    only_here: set[str] = field(default_factory=set)  # nodes whose result no other run may reuse
     current: Step | None = None
 
 
@@ -143,15 +144,19 @@ def _run_steps(run: _Execution) -> None:
         run.emit(event("StepStarted", step.node, title=step.title, index=index, count=count))
         hit = run.hits[step.node]
         if hit.kind == "ready" and hit.record is not None:
-            run.outputs[step.node] = hit.record.outputs
-            _tell_end(run, step, hit.record, cached=True)
+            record = hit.record
+            run.outputs[step.node] = record.outputs
+            _tell_end(run, step, record, cached=True)
         elif step.node in needed:
             record = _run_step(run, step)
             run.outputs[step.node] = record.outputs
             _tell_end(run, step, record, cached=False)
         else:
             # No step that still has to run needs it, and the results made from it exist.
+            record = None
             run.emit(event("StepFinished", step.node, seconds=0.0, cached=True, outputs={}))
+        if record is not None and not record.reusable:
+            run.only_here.add(step.node)
         run.current = None
 
 
@@ -218,7 +223,13 @@ def _run_step(run: _Execution, step: Step) -> Record:
     if control.given_up:
         raise Stopped(step.node)
     made = _commit(step, folder, outputs, context, started)
-    record = replace(made, seconds=seconds, evaluations=tuple(map(_fields, context.evaluations)))
+    sources = {source for source, _ in step.inputs.values()}
+    record = replace(
+        made,
+        seconds=seconds,
+        evaluations=tuple(map(_fields, context.evaluations)),
+        reusable=context.reusable and not sources & run.only_here,
+    )
     write_record(folder, record)
     return record
 

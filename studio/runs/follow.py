@@ -10,6 +10,7 @@ from collections import deque
 from pathlib import Path
 
 from studio.events import Event, from_line
+from studio.runs.state import RunState
 
 _CHUNK_BYTES = 256 * 1024
 _LONGEST_LINE_BYTES = 64 * 1024 * 1024
@@ -62,3 +63,11 @@ class EventReader:
         self._loaded += end
         self._waiting.extend(data[:end].split(b"\n")[:-1])
         return True
+
+
+def state_at_present(events: Path) -> RunState:
+    """The state of a run after the events that have been written so far."""
+    state = RunState()
+    for event in EventReader(events).read():
+        state.apply(event)
+    return state

@@ -25,7 +25,8 @@ _SLACK_S = 2.0
 @dataclass(frozen=True)
 class Record:
     """The result of a completed step. ``files`` lists (path, bytes, modification time in ns);
-    ``evaluations`` are its reported measurements, which are reported again when it is reused."""
+    ``evaluations`` are its reported measurements, which are reported again when it is reused. Only
+    its own run reuses a record that is not ``reusable``: it is not the result of its settings."""
 
     node: str
     type: str
@@ -35,6 +36,7 @@ class Record:
     files: tuple[tuple[str, int, int], ...]
     seconds: float
     evaluations: tuple[Mapping[str, Any], ...] = ()
+    reusable: bool = True
 
     def to_json(self) -> dict[str, Any]:
         """The record as JSON data."""
@@ -47,6 +49,7 @@ class Record:
             "artifacts": [dict(a) for a in self.artifacts],
             "files": [list(f) for f in self.files],
             "evaluations": [dict(e) for e in self.evaluations],
+            "reusable": self.reusable,
         }
 
 
@@ -72,6 +75,8 @@ def find_hit(folder: RunFolder, step: Step) -> Hit:
     for path in _record_paths(folder, step.fingerprint):
         record = _read(path)
         if record is None or record.type != step.type:
+            continue
+        if not record.reusable and path.parent.parent != folder.path:
             continue
         if _intact(record, path.parent.parent):
             return Hit("ready", record)
@@ -105,6 +110,7 @@ def _read(path: Path) -> Record | None:
             tuple((str(p), int(size), int(mtime)) for p, size, mtime in data["files"]),
             float(data["seconds"]),
             tuple(dict(e) for e in data.get("evaluations", ())),
+            bool(data.get("reusable", True)),
         )
     except (StudioError, KeyError, TypeError, ValueError):
         return None

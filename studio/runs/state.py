@@ -78,7 +78,7 @@ class RunState:
     memory: Memory = field(default_factory=dict)
     artifacts: list[dict[str, Any]] = field(default_factory=list)
     notices: list[Notice] = field(default_factory=list)
-    evaluation: dict[str, Any] | None = None
+    evaluations: dict[str, dict[str, Any]] = field(default_factory=dict)
     insights: list[Insight] = field(default_factory=list)
     insight_node: str | None = None
     checkpoints: list[dict[str, Any]] = field(default_factory=list)
@@ -108,6 +108,19 @@ class RunState:
         if self.status != "running" or node is None or node.eta_s is None:
             return None
         return max(0.0, node.eta_s - max(0.0, now - node.eta_at))
+
+    def title_of(self, node_id: str) -> str:
+        """A node's title, with its ID if another node of the run has the same title."""
+        title = self.node(node_id).title
+        same = [n for n in self.nodes.values() if n.title == title]
+        return f"{title} ({node_id})" if len(same) > 1 else title
+
+    def is_training(self) -> bool:
+        """Whether a training has completed a step and is running further ones."""
+        node = self.nodes.get(self.current or "")
+        if self.status != "running" or node is None:
+            return False
+        return _in_training(self, self.current, node.phase)
 
     def node(self, node_id: str | None) -> NodeState:
         """A node's state; one that ``RunStarted`` did not name is added."""
@@ -284,7 +297,8 @@ def _non_finite(state: RunState, event: Event) -> None:
 
 
 def _evaluation(state: RunState, event: Event) -> None:
-    state.evaluation = record_of(event)
+    state.evaluations.pop(event.node or "", None)  # the newest one is the last
+    state.evaluations[event.node or ""] = record_of(event)
 
 
 def _insight(state: RunState, event: Event) -> None:

@@ -67,6 +67,10 @@ class Watch:
         """Ask for a checkpoint and then the end."""
         self._ask("suspend")
 
+    def finish(self) -> None:
+        """Ask the training to end with its current step; the later steps of the run follow."""
+        self.folder.command("finish")
+
     def _ask(self, name: str) -> None:
         self.folder.command(name)
         if self._asked is None or (name == "stop" and self._asked == "suspend"):

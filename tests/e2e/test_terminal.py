@@ -169,6 +169,28 @@ def test_ctrl_c_stops_saves_and_says_so(place: Path, tmp_path: Path) -> None:
     assert (last["event"], last["status"]) == ("RunFinished", "stopped")
 
 
+def test_finish_ends_the_training_and_completes_the_run(place: Path, tmp_path: Path) -> None:
+    """Merge, export and evaluation follow."""
+    runs = tmp_path / "runs"
+    with start("run", place / "talk.studio", "--runs", runs, "--json", *LONG) as follower:
+        wait_for(runs, '"Metric"')
+        (run,) = runs.iterdir()
+        finished = studio("finish", run.name, "--runs", runs)
+        assert finished.code == 0, finished.err[-2000:]
+        assert "finished on request" in finished.out
+        assert "Merged model" in finished.out
+        follower.communicate(timeout=WAIT_S)
+        assert follower.returncode == 0
+    events = [json.loads(line) for line in (run / "events.jsonl").read_text().splitlines()]
+    (ended,) = [e for e in events if e["event"] == "EarlyStopped"]
+    assert ended["step"] < 400
+    saved = {e["kind"] for e in events if e["event"] == "ArtifactSaved"}
+    assert {"adapter", "merged_model"} <= saved
+    refused = studio("finish", run.name, "--runs", runs)
+    assert refused.code == 2
+    assert "is not running" in refused.err
+
+
 def test_a_killed_terminal_leaves_the_run_going(place: Path, tmp_path: Path) -> None:
     runs = tmp_path / "runs"
     follower = start("run", place / "talk.studio", "--runs", runs, "--set", "train.max_steps=60")

@@ -6,9 +6,11 @@ graph is edited or in the step, or is accepted and told. Nothing hangs.
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import io
 import json
+import lzma
 import os
 import zipfile
 from collections.abc import Callable
@@ -285,7 +287,13 @@ REFUSED = [
     Refused("plain.jsonl", packed(rows(3)), "wrong_encoding", ("gzip", "name")),
     Refused("zip.jsonl", zipped(rows(3)), "wrong_encoding", ("ZIP",)),
     Refused("rows.jsonl.zst", b"\x28\xb5\x2f\xfdrest", "corrupt_zstd", ("zstd",)),
-    Refused("rows.jsonl.xz", b"\xfd7zXZ", "unknown_suffix", ("archive",)),
+    Refused("cut.jsonl.xz", lzma.compress(rows(9))[:-30], "corrupt_xz", ("xz data is cut off",)),
+    Refused("cut.csv.bz2", bz2.compress(b"text\na\n")[:-9], "corrupt_bzip2", ("bzip2 data",)),
+    Refused("name.jsonl", bz2.compress(rows(3)), "wrong_encoding", ("bzip2-compressed", "name")),
+    Refused("rows.tar.gz", packed(rows(3)), "unknown_suffix", ("archive (“.tar.gz”)",)),
+    Refused("rows.tgz", packed(rows(3)), "unknown_suffix", ("archive (“.tgz”)",)),
+    Refused("rows.parquet.xz", lzma.compress(rows(3)), "unknown_suffix", ("is compressed",)),
+    Refused("p.parquet", b"version https://git-lfs.github.com/spec/v1\n", "lfs_pointer", ("LFS",)),
     Refused("table.csv", parquet_bytes(3), "wrong_encoding", ("Parquet",)),
     Refused("book.txt", b"%PDF-1.7 rest", "wrong_encoding", ("PDF",)),
     Refused("rows.parquet", rows(3), "corrupt_parquet", ("Parquet",)),

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from studio.chat_templates import render
+from studio.chat_templates.process import HelperEnded
 from studio.errors import Problem, StudioError, errors_of
 from studio.graph.node_type import CheckContext
 from studio.graph.registry import load_registry
@@ -256,7 +257,7 @@ TABLE = [
     Bad(
         "system-number",
         "sharegpt",
-        {**GOOD["sharegpt"], "system": ["a"]},
+        {**GOOD["sharegpt"], "system": [["a"], ["b"]]},
         "not_text",
         ("“system”", "a list"),
     ),
@@ -291,7 +292,7 @@ TABLE = [
     Bad(
         "flat-history",
         "instruction",
-        {**GOOD["instruction"], "history": ["a", "b"]},
+        {**GOOD["instruction"], "history": ["a", "b", "c"]},
         "bad_history",
         ("text", "turn 1"),
     ),
@@ -646,15 +647,16 @@ def judge(found: Problem, bad: Bad, folder: Path) -> None:
 def ended_rows(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The requests from now on whose templates take too long: each costs two seconds."""
     ended: list[str] = []
-    exchange = render._helper._process.exchange
+    exchange = render.PLAIN.exchange
 
     def counted(request: str) -> Any:
-        reply = exchange(request)
-        if reply is None:
+        try:
+            return exchange(request)
+        except HelperEnded:
             ended.append(request)
-        return reply
+            raise
 
-    monkeypatch.setattr(render._helper._process, "exchange", counted)
+    monkeypatch.setattr(render.PLAIN, "exchange", counted)
     return ended
 
 

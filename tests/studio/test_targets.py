@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -390,8 +391,77 @@ def test_whole_modules_are_told_with_their_size(tmp_path: Path) -> None:
     sentences = [e.get("sentence") for e in recorder.named("Notice")]
     assert "8,448 parameters" in sentences[0]
     assert "shares one matrix" in sentences[1]
+    assert "Only “lm_head” is trained, so the two will differ" in sentences[1]
     with pytest.raises(StudioError, match="“heads” is not a module of"):
         describe(make_context(tmp_path, Recorder()), model, LoraSettings(modules_to_save="heads"))
+
+
+@pytest.mark.parametrize("config", ["tied", "untied", "unsaid"])
+def test_notices_about_tied_heads_are_true(config: str, tmp_path: Path) -> None:
+    """What the class of the model does counts where the config says nothing; two trained copies are
+    not one."""
+    from transformers import (
+        AutoConfig,
+        AutoModelForCausalLM,
+        GPT2Config,
+        GPT2LMHeadModel,
+        LlamaForCausalLM,
+    )
+
+    folder = make_tiny_model(tmp_path / "model")
+    if config == "unsaid":
+        small = GPT2Config(vocab_size=264, n_positions=64, n_embd=32, n_layer=1, n_head=4)
+        GPT2LMHeadModel(small).save_pretrained(folder)
+        edit_config(folder, lambda c: c.pop("tie_word_embeddings", None))
+    elif config == "untied":
+        edit_config(folder, lambda c: c.update(tie_word_embeddings=False))
+        LlamaForCausalLM(AutoConfig.from_pretrained(folder)).save_pretrained(folder)
+    real = AutoModelForCausalLM.from_pretrained(folder)
+    shared = real.get_input_embeddings().weight is real.get_output_embeddings().weight
+    assert shared == (config != "untied")
+    embedding = "wte" if config == "unsaid" else "embed_tokens"
+    for names in (embedding, "lm_head", f"{embedding}, lm_head"):
+        recorder = Recorder()
+        describe(
+            make_context(tmp_path, recorder),
+            model_value(folder).to_json(),
+            LoraSettings(modules_to_save=names),
+        )
+        said = [e.get("sentence") for e in recorder.named("Notice")]
+        ties = [s for s in said if "shares one matrix" in s]
+        assert len(ties) == shared
+        if shared:
+            expected = "Both are trained, each for itself" if "," in names else f"Only “{names}” is"
+            assert expected in ties[0]
+
+
+def edit_config(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    path = folder / "config.json"
+    data = json.loads(path.read_text())
+    change(data)
+    path.write_text(json.dumps(data))
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "lm_head",
+        "embed_tokens",
+        "model.embed_tokens",
+        "wte",
+        "transformer.wte",
+        "embed_out",
+        "embed_in",
+    ],
+)
+def test_targets_at_the_ends_of_a_model_are_refused_with_what_trains_them(target: str) -> None:
+    modules = [LinearModule("model.layers.0.self_attn.q_proj", 8, 8)]
+    (error,) = choose(modules, LoraSettings(target_modules=["q_proj", target]), "it").errors
+    assert error[0] == "target_modules"
+    assert f"“{target}” is the " in error[1]
+    assert ("output head" in error[1]) == ("head" in target or "out" in target)
+    assert "“Fully trained modules”" in error[2]
+    assert "“Trainable tokens”" in error[2]
 
 
 def test_a_model_that_changed_is_read_anew(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from studio.graph.registry import load_registry
 from studio.node_settings.base_model import BaseModelSettings
 from studio.node_settings.dataset import DatasetSettings
 from studio.node_settings.train import TrainSettings
-from studio.nodes.train import check_data
+from studio.nodes.train import check, check_data
 from studio.preview.report_cache import report_key
 
 
@@ -88,3 +88,20 @@ def test_another_template_than_the_models_is_a_warning(tmp_path: Path) -> None:
     assert problems(tmp_path, model=own) == []
     none = model_folder(tmp_path / "none", None)
     assert problems(tmp_path, model=none, chat_template="gemma") == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "codes"),
+    [
+        ({"early_stopping": 3, "keep": "last"}, ["early_stopping_keeps_last"]),
+        ({"early_stopping": 3, "keep": "best"}, []),
+        ({"early_stopping": 0, "keep": "last"}, []),
+    ],
+)
+def test_early_stopping_that_keeps_the_last_weights_is_a_warning(
+    tmp_path: Path, settings: dict[str, Any], codes: list[str]
+) -> None:
+    context = CheckContext("train", "Tune", tmp_path, variants=load_registry().variants)
+    found = list(check(TrainSettings(**settings), context))
+    assert [p.code for p in found] == codes
+    assert not any(p.blocks for p in found)

@@ -59,6 +59,25 @@ def test_run_shows_points_and_ends_with_results(make_session: MakeSession, qtbot
     assert chosen.id == runs_of(session)[0].id
 
 
+def test_finish_ends_the_training_and_completes_the_run(
+    make_session: MakeSession, qtbot: QtBot
+) -> None:
+    session = make_session(toys.toy_graph(**LONG))
+    window = session.window
+    assert not window.own["finish"].isEnabled()
+    window.own["run"].trigger()
+    qtbot.waitUntil(lambda: points(session) > 5)
+    qtbot.waitUntil(window.own["finish"].isEnabled)
+    qtbot.mouseClick(button(session, "finish"), LEFT)
+    assert window.own["finish"].text() == "Finishing…"
+    assert not window.own["finish"].isEnabled()
+    wait_for(session, qtbot, "idle")
+    assert runs_of(session)[0].status() == "completed"
+    assert window.own["finish"].text() == "Finish Training"
+    assert "finished on request" in window.banner.text()
+    assert not window.own["resume"].isVisible()
+
+
 def test_stop_saves_and_resume_goes_on_in_the_same_folder(
     make_session: MakeSession, qtbot: QtBot
 ) -> None:

@@ -58,6 +58,11 @@ def run(context, inputs, settings):
                          ram_process_gib=1.0, ram_system_gib=2.0)
             done = step
             context.progress("train", step, settings.steps, "steps")
+            if context.take_command("finish") is not None:
+                context.emit("EarlyStopped", step=step, steps=settings.steps,
+                             reason="The training was finished on request.",
+                             best_step=None, best_eval_loss=None)
+                break
     except Stopped:
         context.checkpoints.mkdir(parents=True, exist_ok=True)
         saved.write_text(json.dumps(done))

@@ -22,6 +22,14 @@ from ui.style.widgets import MutedLabel, TextLabel, clear
 AUTO = "auto"
 AUTOMATIC = "auto"
 DECLINED = "not used"
+_STARTS = (
+    ("question_answer", ("question_column", "answer_column")),
+    ("messages", ("messages_column",)),
+    ("text", ("text_column",)),
+    ("classification", ("text_column", "label_column")),
+    ("preference", ("chosen_column", "rejected_column")),
+)
+"""The roles that a column can be given while no format is known; each selects its format."""
 
 
 class FormatBox(QWidget):
@@ -48,7 +56,7 @@ class FormatBox(QWidget):
         self.reason = MutedLabel("", self)
         self.reason.setObjectName("format-reason")
         self.left_over = LeftOverBox(self)
-        self.left_over.role_chosen.connect(self.column_chosen)
+        self.left_over.role_chosen.connect(self._role_chosen)
         self.left_over.ignore_chosen.connect(self.ignore_chosen)
         self._grid = QGridLayout()
         self._grid.setHorizontalSpacing(10)
@@ -83,13 +91,42 @@ class FormatBox(QWidget):
         self._clear()
         self.left_over.hide()
 
+    def show_no_format(self, settings: Mapping[str, Any], found: Mapping[str, Any]) -> None:
+        """The rows match no format: each column can be given a role, which selects the format."""
+        self.show_unknown(settings)
+        self._show_formats(str(settings.get("format", AUTO)), found)
+        left = [(str(name), "open") for name in found["columns"]]
+        names = [name for name, _ in left]
+        self.left_over.show_left_over(left, {}, names, self._starts(), found["examples"], "Columns")
+
+    def _starts(self) -> dict[str, str]:
+        """``format.setting`` with its label, for each of the first roles."""
+        starts: dict[str, str] = {}
+        variants = self._registry.variants.get("format", {})
+        for format_id, names in _STARTS:
+            specs = fields_of(variants[format_id].settings) if format_id in variants else ()
+            for spec in specs:
+                if spec.name in names:
+                    label = f"{spec.meta.label} ({variants[format_id].title})"
+                    starts[f"{format_id}.{spec.name}"] = label
+        return starts
+
+    def _role_chosen(self, pair: tuple[str, str]) -> None:
+        setting, column = pair
+        format_id, dot, name = setting.partition(".")
+        if dot:
+            self.found_format = format_id
+        self.column_chosen.emit((name if dot else setting, column))
+
     # ------------------------------------------------------------ formats
 
     def _show_formats(self, chosen: str, found: Mapping[str, Any]) -> None:
         ranked = list(found.get("formats") or ())
         self.format.clear()
         best = ranked[0] if ranked else None
-        detected = f"Detect: {best['title']}, {percent(best['confidence'])}" if best else "Detect"
+        detected = "Detect"
+        if best and "format" in found:
+            detected = f"Detect: {best['title']}, {percent(best['confidence'])}"
         self.format.addItem(detected, AUTO)
         for entry in ranked:
             self.format.addItem(
@@ -124,7 +161,9 @@ class FormatBox(QWidget):
         for name in shown:
             self._fill(self._combos[name], columns, bound[name], named.get(name), specs[name])
         roles = {name: specs[name].meta.label for name in bound}
-        self.left_over.show_left_over(found["left_over"], found["refused"], columns, roles)
+        self.left_over.show_left_over(
+            found["left_over"], found["refused"], columns, roles, found["examples"]
+        )
 
     def _add_column(self, spec: FieldSpec) -> None:
         label = QLabel(spec.meta.label, self)

@@ -20,6 +20,7 @@ from ui.style.widgets import ErrorLabel, MutedLabel, TextLabel, clear, icon_side
 _SHOWN = 20
 _TIP = Qt.ItemDataRole.ToolTipRole
 REASONS: Mapping[str, tuple[str, str]] = {
+    "open": ("Choose…", "Its use is not known, because the rows match no format."),
     "unused": ("Not used", "It is not used for training."),
     "refused": ("Refused", "Rows with content in it are refused."),
     "ignored": ("Ignored", "It is one of the ignored columns of this node."),
@@ -33,6 +34,7 @@ REASONS: Mapping[str, tuple[str, str]] = {
 """Word and explanation for each reason, the order in which they are shown."""
 _BREAK = re.compile(r"(?<=[_.\-/\]])|(?<=[a-z])(?=[A-Z])")
 """Where a long name may continue on the next line."""
+_WITH_EXAMPLE = ("open", "unused", "refused")
 _LAST = ("template", "repeated", "bookkeeping", "empty")
 _SIGNS = {"unused": ("triangle-alert", "warning"), "refused": ("circle-alert", "danger")}
 
@@ -57,7 +59,8 @@ class LeftOverBox(QWidget):
         self._structure: Any = None
         self._all = False
         self._rows: dict[str, _Row] = {}
-        title = TextLabel("Other columns", self)
+        self._examples: Mapping[str, str] = {}
+        self._title = TextLabel("Other columns", self)
         self._grid = QGridLayout()
         self._grid.setHorizontalSpacing(8)
         self._grid.setVerticalSpacing(5)
@@ -69,7 +72,7 @@ class LeftOverBox(QWidget):
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 4, 0, 0)
         column.setSpacing(6)
-        column.addWidget(title)
+        column.addWidget(self._title)
         column.addLayout(self._grid)
         column.addWidget(self.more, 0, Qt.AlignmentFlag.AlignLeft)
         theme.changed.connect(self._paint)
@@ -81,9 +84,13 @@ class LeftOverBox(QWidget):
         refused: Mapping[str, Any],
         columns: Sequence[str],
         roles: Mapping[str, str],
+        examples: Mapping[str, str],
+        title: str = "Other columns",
     ) -> None:
-        """Show these names with their reasons, and the errors of refused ones. ``roles`` are the labels of
-        the settings that one of the ``columns`` can have."""
+        """Show these names with their reasons and examples, and the errors of refused ones. ``roles`` are
+        the labels of the settings that one of the ``columns`` can have."""
+        self._title.setText(title)
+        self._examples = examples
         pairs = [(str(name), str(reason)) for name, reason in left]
         self._left = sorted(pairs, key=lambda pair: pair[1] in _LAST)  # keeps the order of the file
         self._refused, self._roles, self._columns = refused, roles, frozenset(columns)
@@ -91,13 +98,13 @@ class LeftOverBox(QWidget):
 
     def _show(self) -> None:
         shown = self._left if self._all else self._left[:_SHOWN]
-        structure = ([name for name, _ in shown], {n: self._refused.get(n) for n, _ in shown})
+        structure = [(n, self._example(n, reason), self._refused.get(n)) for n, reason in shown]
         if structure != self._structure:
             self._structure = structure
             self._rows.clear()
             clear(self._grid)
-            for name, _ in shown:
-                self._add(name)
+            for name, reason in shown:
+                self._add(name, self._example(name, reason))
         for name, reason in shown:
             self._fill(self._rows[name].use, name, reason)
         hidden = len(self._left) - len(shown)
@@ -110,7 +117,10 @@ class LeftOverBox(QWidget):
         self._all = True
         self._show()
 
-    def _add(self, name: str) -> None:
+    def _example(self, name: str, reason: str) -> str:
+        return self._examples.get(name, "") if reason in _WITH_EXAMPLE else ""
+
+    def _add(self, name: str, example: str) -> None:
         at = self._grid.rowCount()
         label = TextLabel(_BREAK.sub("\u200b", name), self)
         label.setAccessibleName(name)
@@ -124,13 +134,19 @@ class LeftOverBox(QWidget):
         for column, widget in enumerate((row.sign, label, use)):
             self._grid.addWidget(widget, at, column)
             widget.show()
+        below: list[QLabel] = []
+        if example:
+            below.append(MutedLabel(example, self))
+            below[0].setObjectName(f"example:{name}")
         error = self._refused.get(name)
         if error is not None:
             sentence = str(error["sentence"])
             shown = ErrorLabel(sentence[:1].upper() + sentence[1:], self)
             shown.setObjectName("column-error")
-            self._grid.addWidget(shown, at + 1, 1, 1, 2)
-            self._grid.addWidget(MutedLabel(str(error["hint"]), self), at + 2, 1, 1, 2)
+            below += [shown, MutedLabel(str(error["hint"]), self)]
+        for line, widget in enumerate(below, start=at + 1):
+            self._grid.addWidget(widget, line, 1, 1, 2)
+            widget.show()
 
     def _fill(self, use: QComboBox, name: str, reason: str) -> None:
         word, explanation = REASONS[reason]

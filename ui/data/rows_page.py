@@ -41,6 +41,7 @@ NO_DATASET = "This Train node has no dataset."
 NO_DATASET_HINT = "Connect a Dataset node to its “Dataset” input, or drop a file on the canvas."
 NO_FILE = "No file selected."
 NO_FILE_HINT = "Select a file under Settings, or drop one on this node."
+NO_FORMAT_HINT = "Choose the format, or select below what one of the columns is."
 CUSTOM = "custom"
 OMITTED_HINT = "See the Report tab."
 
@@ -84,8 +85,7 @@ class RowsPage(QWidget):
         self._column = QVBoxLayout(body)
         self._column.setContentsMargins(12, 10, 12, 14)
         self._column.setSpacing(10)
-        self._column.addWidget(self.box)
-        for widget in (self.omitted, self.error, self.hint, self.files, self.cards):
+        for widget in (self.error, self.hint, self.box, self.omitted, self.files, self.cards):
             self._column.addWidget(widget)
         self._column.addWidget(self.more, 0, Qt.AlignmentFlag.AlignLeft)
         self._column.addStretch(1)
@@ -183,8 +183,12 @@ class RowsPage(QWidget):
             self._controller.host_failed(reply)
             self._show_error(settings, problem_of(reply))
             return
-        self.box.show_found(settings, reply.data)
-        self._tell("", "")
+        if "error" in reply.data:
+            self.box.show_no_format(settings, reply.data)
+            self._tell(Problem(**reply.data["error"]).sentence, NO_FORMAT_HINT)
+        else:
+            self.box.show_found(settings, reply.data)
+            self._tell("", "")
         self._tell_files("\n".join(reply.data["files"]))
         rows = list(reply.data["rows"])
         self.cards.show_rows(rows)
@@ -287,7 +291,7 @@ class RowsPage(QWidget):
             self._form = Form(model, context, "format_settings.", parent=self)
             self._form.changed.connect(self._apply)
             self._form.left.connect(self._controller.document.end_merge)
-            self._column.insertWidget(1, self._form)
+            self._column.insertWidget(self._column.indexOf(self.box) + 1, self._form)
         self._form.set_values(settings.get("format_settings") or {})
         self._form.set_problems(self._form.own_problems("Custom"))
 

@@ -181,7 +181,7 @@ class ExampleTable(QTableWidget):
             self.setColumnWidth(column, round(self.viewport().width() * share))
 
     def show_examples(self, examples: Sequence[dict[str, Any]]) -> None:
-        """Show these examples: ``{prompt, expected, before, after}``."""
+        """Show these examples: ``{prompt, expected, before, after, right, cut}``."""
         if list(examples) == self._examples:
             return
         self._examples = list(examples)
@@ -201,7 +201,18 @@ def _cell(key: str, example: dict[str, Any]) -> QTableWidgetItem:
     item = QTableWidgetItem(text)
     item.setToolTip(full)
     if key in JUDGED and example.get("expected") is not None:
-        right = full == str(example["expected"]).strip()
-        item.setText(f"{'✓' if right else '✕'}  {text}")
+        right = _is_right(key, full, example)
+        mark, tail = "✓" if right else "✕", ""
+        if key in (example.get("cut") or ()):
+            tail = " … (cut)"
+            item.setToolTip(f"{full} …\n\nCut at the maximum number of new tokens.")
+        item.setText(f"{mark}  {text}{tail}")
         item.setForeground(look.success if right else look.text_muted)
     return item
+
+
+def _is_right(key: str, answer: str, example: dict[str, Any]) -> bool:
+    """As it was counted; runs of earlier versions do not tell it for each answer."""
+    if "right" in example:
+        return key in (example["right"] or ())
+    return answer == str(example["expected"]).strip()

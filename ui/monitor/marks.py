@@ -85,9 +85,10 @@ def best_words(best: tuple[float, float]) -> str:
 
 def recovery_words(record: Mapping[str, Any]) -> str:
     """The change made after running out of memory."""
+    also = " and gradient checkpointing" if record.get("checkpointing") else ""
     return (
         f"Out of memory in step {record.get('step')}: training continues with batch size "
-        f"{record.get('batch_size')} and {record.get('accumulation')} accumulation steps; each "
+        f"{record.get('batch_size')}, {record.get('accumulation')} accumulation steps{also}; each "
         "optimizer step uses the same rows"
     )
 

@@ -6,7 +6,7 @@ It reads a ``RunState``; ``refresh`` shows new data. It never runs or deletes an
 from __future__ import annotations
 
 from PySide6.QtCore import Qt
-from PySide6.QtWidgets import QLabel, QSplitter, QStackedWidget, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QLabel, QSplitter, QStackedWidget, QTabBar, QVBoxLayout, QWidget
 
 from studio.runs.state import RunState
 from ui.monitor.artifact_list import ArtifactList
@@ -22,12 +22,19 @@ class ResultsPanel(QWidget):
         super().__init__(parent)
         self._state: RunState | None = None
         self.artifacts = ArtifactList(self)
+        self.evaluations = QTabBar(self)
+        self.evaluations.setAccessibleName("Evaluations of this run")
+        self.evaluations.setExpanding(False)
+        self.evaluations.setDrawBase(False)
+        self.evaluations.setElideMode(Qt.TextElideMode.ElideRight)
+        self.evaluations.currentChanged.connect(self._show_evaluation)
         self.bars = MeasureBars(self)
         self.examples = ExampleTable(self)
         self._comparison = QWidget(self)
         inside = QVBoxLayout(self._comparison)
         inside.setContentsMargins(0, 0, 0, 0)
         inside.setSpacing(0)
+        inside.addWidget(self.evaluations)
         inside.addWidget(self.bars)
         inside.addWidget(self.examples, 1)
         self._split = QSplitter(self)
@@ -54,10 +61,33 @@ class ResultsPanel(QWidget):
     def refresh(self) -> None:
         """Show new data of the run."""
         artifacts = self._state.artifacts if self._state else []
-        evaluation = (self._state.evaluation if self._state else None) or {}
+        evaluations = self._state.evaluations if self._state else {}
         self.artifacts.show_artifacts(artifacts)
-        measures = evaluation.get("measures") or {}
-        self._comparison.setVisible(bool(measures))
-        self.bars.show_measures(measures)
-        self.examples.show_examples(evaluation.get("examples") or [])
-        self._stack.setCurrentIndex(1 if artifacts or measures else 0)
+        self._list_evaluations(list(evaluations))
+        self._comparison.setVisible(bool(evaluations))
+        self._show_evaluation()
+        self._stack.setCurrentIndex(1 if artifacts or evaluations else 0)
+
+    def _list_evaluations(self, nodes: list[str]) -> None:
+        """A tab for each Evaluate node of the run, if there are several; a new one is selected."""
+        tabs = self.evaluations
+        tabs.blockSignals(True)
+        shown = {tabs.tabData(i): i for i in range(tabs.count())}
+        for node in [n for n in shown if n not in nodes]:
+            tabs.removeTab(next(i for i in range(tabs.count()) if tabs.tabData(i) == node))
+        for node in nodes:
+            if node not in shown:
+                index = tabs.addTab("")
+                tabs.setTabData(index, node)
+                tabs.setCurrentIndex(index)
+        for index in range(tabs.count()):
+            title = self._state.title_of(tabs.tabData(index)) if self._state else ""
+            tabs.setTabText(index, title.replace("&", "&&"))
+        tabs.setVisible(len(nodes) > 1)
+        tabs.blockSignals(False)
+
+    def _show_evaluation(self) -> None:
+        node = self.evaluations.tabData(self.evaluations.currentIndex())
+        found = (self._state.evaluations if self._state else {}).get(node) or {}
+        self.bars.show_measures(found.get("measures") or {})
+        self.examples.show_examples(found.get("examples") or [])

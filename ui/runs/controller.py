@@ -189,6 +189,20 @@ class RunController(QObject):
             self.changed.emit()
 
     @property
+    def may_finish(self) -> bool:
+        """Whether the live run is training and has not been asked to finish yet."""
+        live = self.live
+        if live is None or self.phase != "running" or live.finishing:
+            return False
+        return live.state.is_training()
+
+    def finish(self) -> None:
+        """End the training of the live run with its current step; the later steps follow."""
+        if self.live is not None and self.may_finish:
+            self.live.finish()
+            self.changed.emit()
+
+    @property
     def may_sample(self) -> bool:
         """Whether the shown run is training, so that samples can be requested."""
         live = self.live

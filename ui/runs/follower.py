@@ -38,6 +38,7 @@ class RunFollower(QObject):
         self.story: deque[Event] = deque(maxlen=STORY_LENGTH)
         self.attached = thread.mode == "attach"
         self.stopping = False
+        self.finishing = False
         self.over = False
         self._thread = thread
         thread.events.connect(self._take)
@@ -57,6 +58,12 @@ class RunFollower(QObject):
         if not self.stopping and not self.over:
             self.stopping = True
             self._thread.stop()
+
+    def finish(self) -> None:
+        """Ask the training to end with its current step."""
+        if not self.finishing and not self.over:
+            self.finishing = True
+            self._thread.command("finish")
 
     def sample(self, prompts: Sequence[str] = ()) -> None:
         """Request answers of the current model; by default to the prompts of the project."""

@@ -66,6 +66,14 @@ SPECS = (
     Spec("run", "Run", "play", ("Ctrl+Return", "Ctrl+Enter"), "Run the project", "success"),
     Spec("stop", "Stop", "square", ("Ctrl+.",), "Save a checkpoint and stop the run", "danger"),
     Spec(
+        "finish",
+        "Finish Training",
+        "circle-check",
+        (),
+        "End the training with its current step, keep the best weights, and go on with merge, "
+        "export and evaluation",
+    ),
+    Spec(
         "resume",
         "Resume",
         "skip-forward",
@@ -132,7 +140,7 @@ def fill_menus(
     view.addSeparator()
     view.addAction(own["theme"])
     run = bar.addMenu("&Run")
-    _add(run, own, ("run", "stop", "resume", None, "next_problem", "runs_folder"))
+    _add(run, own, ("run", "stop", "finish", "resume", None, "next_problem", "runs_folder"))
     help_ = bar.addMenu("&Help")
     _add(help_, own, ("shortcuts", "about"))
 
@@ -152,7 +160,7 @@ def make_tool_bar(window: QMainWindow, own: Actions, canvas: Actions) -> QToolBa
     bar.setMovable(False)
     bar.setIconSize(QSize(ICON_PX, ICON_PX))
     bar.setContextMenuPolicy(Qt.ContextMenuPolicy.PreventContextMenu)
-    for name in ("run", "stop", "resume"):
+    for name in ("run", "stop", "finish", "resume"):
         bar.addAction(own[name])
         button = bar.widgetForAction(own[name])
         if isinstance(button, QToolButton):

@@ -153,9 +153,12 @@ def completed_sentence(follower: RunFollower) -> str:
     sentence = f"{state.name or follower.folder.id} finished{spent}."
     for ended_early in state.early_stops.values():
         sentence += f" {early_words(ended_early)}"
-    for name, pair in ((state.evaluation or {}).get("measures") or {}).items():
-        before, after = pair.get("before"), pair.get("after")
-        if isinstance(before, (int, float)) and isinstance(after, (int, float)):
-            title = name.replace("_", " ").capitalize()
-            sentence += f" {title}: {percent(before)} → {percent(after)}."
+    several = len(state.evaluations) > 1
+    for node, evaluation in state.evaluations.items():
+        for name, pair in (evaluation.get("measures") or {}).items():
+            before, after = pair.get("before"), pair.get("after")
+            if isinstance(before, (int, float)) and isinstance(after, (int, float)):
+                title = name.replace("_", " ").capitalize()
+                title = f"{state.title_of(node)}, {title.lower()}" if several else title
+                sentence += f" {title}: {percent(before)} → {percent(after)}."
     return sentence

@@ -82,11 +82,19 @@ class RunDisplay(QObject):
         if not self._timer.isActive():
             self._timer.start()
 
+    def show_finish(self) -> None:
+        """Whether Finish Training is available, or the training is ending because of it."""
+        live, action = self._runs.live, self._window.own["finish"]
+        action.setEnabled(self._runs.may_finish)
+        ending = live is not None and live.alive and live.finishing and live.state.is_training()
+        action.setText("Finishing…" if ending else action.property("plain-text"))
+
     def show_progress(self) -> None:
         """Node badges, the status line, the number of results."""
         window, shown, live = self._window, self._runs.shown, self._runs.live
         window.canvas.set_run_state(shown.state if shown and self._own else None)
         window.status.show_run(self._runs.phase, live.state if live else None)
         window.samples.set_may_ask(self._runs.may_sample)
+        self.show_finish()
         count = len(shown.state.artifacts) if shown else 0
         window.tabs.setTabText(RESULTS, f"Results ({count})" if count else "Results")

@@ -84,6 +84,7 @@ class Session(QObject):
             "quit": self.window.close,
             "run": self.runs.run,
             "stop": self.runs.stop,
+            "finish": self.runs.finish,
             "resume": self.runs.resume,
             "next_problem": self.guide.go_to_next,
             "runs_folder": self.show_runs_folder,
@@ -225,6 +226,7 @@ class Session(QObject):
         own["run"].setText("Preparing…" if phase == "preparing" else "Run")
         own["stop"].setEnabled(phase == "running")
         own["stop"].setText("Stopping…" if phase == "stopping" else "Stop")
+        self.display.show_finish()
         own["resume"].setEnabled(self.runs.resumable is not None)
         own["resume"].setVisible(self.runs.resumable is not None)
         self.display.show_progress()

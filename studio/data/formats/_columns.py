@@ -10,11 +10,12 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-from studio.data.columns import has_content, named, unused_keys
+from studio.data.columns import OBJECT, has_content, is_switch, named, unused_keys
 from studio.data.conversation import (
     Message,
     message_keys,
     messages_in,
+    text_in,
     unused_message_keys,
 )
 from studio.data.row_format import (
@@ -25,16 +26,28 @@ from studio.data.row_format import (
     kind_of,
     listed,
     optional_column,
-    text,
 )
+from studio.data.tool_blocks import is_plain
 from studio.data.tool_calls import tools_in
 from studio.graph.schema import Settings, setting
 
 CONVERSATION = ("conversations", "conversation", "messages", "dialog", "chat")
 PROMPT = ("prompt", "question", "instruction", "query", "input")
-_SYSTEM = ("system_prompt", "system_message", "system_instruction", "sys_prompt")
-_HISTORY = ("chat_history", "conversation_history", "dialog_history", "previous_turns")
-_TOOLS = ("functions", "available_tools", "tool_definitions")
+_SYSTEM = (
+    *("system_prompt", "system_message", "system_instruction", "system_instructions", "sys_prompt"),
+    *("developer_message", "developer_prompt", "instructions"),
+)
+_HISTORY = (
+    *(
+        "chat_history",
+        "conversation_history",
+        "dialog_history",
+        "dialogue_history",
+        "message_history",
+    ),
+    *("history_messages", "previous_turns", "past_turns", "previous_messages"),
+)
+_TOOLS = ("functions", "available_tools", "tool_definitions", "tool_config")
 _REASONING = (
     "reasoning_content",
     "thinking",
@@ -44,10 +57,13 @@ _REASONING = (
     "complex_cot",
     "chain_of_thought",
     "rationale",
+    "reasoning_trace",
+    "thinking_trajectory",
+    "deepseek_reasoning",
 )
 _TURN = (
     ("question", "user", "human", "prompt", "query", "input", "instruction"),
-    ("answer", "assistant", "bot", "gpt", "response", "output", "completion"),
+    ("answer", "assistant", "bot", "gpt", "ai", "response", "output", "completion"),
 )
 BESIDE = {
     "system_column": _SYSTEM,
@@ -117,19 +133,45 @@ def with_columns_beside(
 
 def unused_beside(row: Row, settings: BesideSettings) -> list[str]:
     """The keys of earlier turns that ``with_columns_beside`` does not use."""
-    name = _found(row, settings)[1]
+    _, name, _, reasoning = _found(row, settings)
+    switch = reasoning is not None and has_content(row[reasoning]) and is_switch(row[reasoning])
+    left = [f"{reasoning}: no thought, but a setting"] if switch else []
     if name is None or not has_content(row[name]):
-        return []
+        return left
     if message_keys(row[name]) is not None:
-        return unused_message_keys(row[name], name)
-    pairs = [p for p in listed(row[name]) or () if isinstance(p, Mapping)]
+        return left + unused_message_keys(row[name], name)
+    return left + unused_turn_keys(row[name], name)
+
+
+def unused_turn_keys(value: Any, name: str) -> list[str]:
+    """The keys of pairs of question and answer that are not used, as ``name[].key``."""
+    pairs = [p for p in listed(value) or () if isinstance(p, Mapping)]
     used = frozenset(key for pair in pairs for key in _keys_of_turn(pair))
     return [f"{name}[].{key}" for key in unused_keys(pairs, used)]
 
 
-def _keys_of_turn(pair: Mapping[str, Any]) -> list[str]:
+def are_turns(value: Any) -> bool:
+    """Whether a value is a list of objects with a question and its answer each."""
+    pairs = listed(value) or []
+    if not pairs or is_plain(pairs[0]):  # a message, as in most lists
+        return False
+    return all(isinstance(p, OBJECT) and len(_keys_of_turn(p)) == 2 for p in pairs)
+
+
+def turns_of(value: Any, name: str) -> list[Message]:
+    """The messages of a list of pairs of question and answer."""
+    pairs = listed(value) or []
+    return [m for i, pair in enumerate(pairs, start=1) for m in _pair(pair, i, name)]
+
+
+def _keys_of_turn(pair: Mapping[str, Any]) -> tuple[str, ...]:
     """The keys of question and answer."""
-    return [key for names in _TURN if (key := named(tuple(pair), names[0], names[1:]))]
+    return _turn_in(tuple(pair))
+
+
+@lru_cache(maxsize=1024)
+def _turn_in(keys: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(key for names in _TURN if (key := named(keys, names[0], names[1:])))
 
 
 def columns_beside(row: Row, settings: BesideSettings) -> list[str]:
@@ -155,7 +197,7 @@ def _columns_beside(columns: tuple[str, ...], names: tuple[str, ...]) -> tuple[s
 
 
 def _with_system(row: Row, name: str | None, messages: list[Message]) -> list[Message]:
-    preamble = text(row, name, empty=True) if name else ""
+    preamble = text_in(row[name], name) if name else ""
     if not preamble.strip():
         return messages
     if messages and messages[0]["role"] == "system":
@@ -166,7 +208,7 @@ def _with_system(row: Row, name: str | None, messages: list[Message]) -> list[Me
 
 
 def _add_reasoning(row: Row, name: str | None, messages: list[Message]) -> None:
-    thoughts = text(row, name, empty=True) if name else ""
+    thoughts = text_in(row[name], name) if name and not is_switch(row[name]) else ""
     if not thoughts.strip():
         return
     index = max(i for i, m in enumerate(messages) if m["role"] == "assistant")
@@ -196,10 +238,12 @@ def _history(row: Row, name: str | None) -> list[Message]:
         return []
     if message_keys(value) is not None:
         return messages_in(value, name)
-    pairs = listed(value)
-    if pairs is None:
+    if listed(value) is None:
         raise _bad_history(f"has {kind_of(value)} in column “{name}”", name)
-    return [m for i, pair in enumerate(pairs, start=1) for m in _pair(pair, i, name)]
+    texts = listed(value) or []
+    if len(texts) % 2 == 0 and all(isinstance(t, str) for t in texts):
+        value = list(zip(texts[::2], texts[1::2], strict=True))  # question and answer in turn
+    return turns_of(value, name)
 
 
 def _pair(pair: Any, number: int, name: str) -> list[Message]:
@@ -209,7 +253,8 @@ def _pair(pair: Any, number: int, name: str) -> list[Message]:
     if not isinstance(pair, (list, tuple)):
         raise _bad_history(f"has {kind_of(pair)} in {place}", name)
     if len(pair) != 2:
-        raise _bad_history(f"has {len(pair)} texts in {place}", name)
+        texts = "1 text" if len(pair) == 1 else f"{len(pair)} texts"
+        raise _bad_history(f"has {texts} in {place}", name)
     said = [as_text(t, place, name) for t in pair]
     return [{"role": r, "content": c} for r, c in zip(("user", "assistant"), said, strict=True)]
 
@@ -217,7 +262,8 @@ def _pair(pair: Any, number: int, name: str) -> list[Message]:
 def _bad_history(what: str, name: str) -> RowError:
     return RowError(
         f"{what}, where a pair of question and answer belongs",
-        "Write earlier turns as [[question, answer], …], or leave “History column” empty.",
+        "Write turns as [[question, answer], …] or as messages; leave “History column” empty to ignore "
+        "earlier turns.",
         column=name,
         code="bad_history",
     )

@@ -1,6 +1,7 @@
 """The chat export format: ``conversations.json`` as exported by ChatGPT and by Claude.
 
 A conversation of ChatGPT is a tree of messages; the path to the message that was shown last is used.
+What the assistant thought before an answer is kept as its reasoning.
 """
 
 from __future__ import annotations
@@ -31,6 +32,10 @@ _DESCRIBING = (
 )
 """The keys of an exported conversation that are used, or that describe it."""
 _USED = frozenset(["sender", "text", "content", "uuid", "index", "created_at", "updated_at"])
+_USED_CONTENT = frozenset(
+    ["content_type", "parts", "text", "thoughts", "language", "response_format_name", "content"]
+)
+"""The keys of a content of ChatGPT that are used; “content” says how long the model thought."""
 
 
 class ChatExportSettings(Settings):
@@ -65,8 +70,7 @@ def convert(row: Row, settings: ChatExportSettings) -> Canonical:
     """The messages of the conversation."""
     del settings
     if _is_tree(row.get(_TREE)):
-        messages = [m for node in _path(row) if (m := _node_message(node)) is not None]
-        return {"messages": answered(messages, _TREE)}
+        return {"messages": answered(_messages_of(_path(row)), _TREE)}
     given = row.get(_LIST)
     if not isinstance(given, list):
         raise RowError(
@@ -92,10 +96,41 @@ def _path(row: Row) -> list[Mapping[str, Any]]:
     return found[::-1]
 
 
-def _node_message(node: Mapping[str, Any]) -> Message | None:
-    """The message of a node; ``None`` for nodes without text, such as hidden ones."""
+def _messages_of(path: Sequence[Mapping[str, Any]]) -> list[Message]:
+    """The messages of the nodes; thoughts belong to the next answer."""
+    messages: list[Message] = []
+    thoughts: list[str] = []
+    for node in path:
+        thoughts += _node_thoughts(node)
+        message = _node_message(node)
+        if message is None:
+            continue
+        if message["role"] == "assistant" and thoughts:
+            message["reasoning_content"] = "\n\n".join(thoughts)
+        thoughts = []
+        messages.append(message)
+    return messages
+
+
+def _node_thoughts(node: Mapping[str, Any]) -> list[str]:
+    """The thoughts that a node holds instead of a message."""
+    content = _content(node)
+    given = _listed(content.get("thoughts")) if content else []
+    texts = [t.get("content") or t.get("summary") for t in given if isinstance(t, Mapping)]
+    return [as_text(t, "a thought", _TREE) for t in texts if has_content(t)]
+
+
+def _content(node: Mapping[str, Any]) -> Mapping[str, Any] | None:
     given = node.get("message")
-    if not isinstance(given, Mapping):
+    content = given.get("content") if isinstance(given, Mapping) else None
+    return content if isinstance(content, Mapping) else None
+
+
+def _node_message(node: Mapping[str, Any]) -> Message | None:
+    """The message of a node; ``None`` for nodes without text, such as hidden ones, and for what is
+    written to a tool."""
+    given = node.get("message")
+    if not isinstance(given, Mapping) or given.get("recipient") not in (None, "", "all"):
         return None
     author, content = given.get("author"), given.get("content")
     role = str(author.get("role")) if isinstance(author, Mapping) else ""
@@ -136,17 +171,26 @@ def _list_message(given: Any, number: int) -> Message | None:
             column=_LIST,
             code="unknown_role",
         )
+    parts = [p for p in _listed(given.get("content")) if isinstance(p, Mapping)]
     text = given.get("text")
-    if not has_content(text):
-        parts = [p for p in _listed(given.get("content")) if isinstance(p, Mapping)]
-        text = "\n".join(str(p["text"]) for p in parts if has_content(p.get("text")))
+    if not has_content(text) or any(p.get("type") not in ("text", "thinking") for p in parts):
+        # “text” holds a remark in the place of each other part
+        said = "\n".join(str(p["text"]) for p in parts if has_content(p.get("text")))
+        text = said if parts else text
     if not has_content(text):
         return None  # a message that was cancelled, or that has only attachments (see ``unused``)
-    return {"role": role, "content": as_text(text, place, _LIST)}
+    message = {"role": role, "content": as_text(text, place, _LIST)}
+    thoughts = [p.get("thinking") for p in parts if has_content(p.get("thinking"))]
+    if role == "assistant" and thoughts:
+        message["reasoning_content"] = "\n\n".join(
+            as_text(t, f"a thought of {place}", _LIST) for t in thoughts
+        )
+    return message
 
 
 def unused(row: Row, settings: ChatExportSettings) -> list[str]:
-    """The other branches and tool messages of ChatGPT, attachments of Claude."""
+    """The other branches, tool messages and other contents of ChatGPT; attachments of Claude, and parts
+    that are neither text nor thoughts."""
     del settings
     if _is_tree(row.get(_TREE)):
         used = {id(node) for node in _path(row)}
@@ -156,8 +200,16 @@ def unused(row: Row, settings: ChatExportSettings) -> list[str]:
             found.append("mapping: other branches")
         if any(id(n) in used and _said(n) and _node_message(n) is None for n in nodes):
             found.append("mapping: messages of tools")
+        others = [c for n in nodes if id(n) in used and (c := _content(n)) is not None]
+        found += [f"mapping: {key}" for key in unused_keys(others, _USED_CONTENT)]
         return found
-    return [f"{_LIST}[].{key}" for key in unused_keys(_listed(row.get(_LIST)), _USED)]
+    given = _listed(row.get(_LIST))
+    parts = [p for m in given if isinstance(m, Mapping) for p in _listed(m.get("content"))]
+    kinds = dict.fromkeys(str(p.get("type")) for p in parts if isinstance(p, Mapping))
+    return [
+        *(f"{_LIST}[].{key}" for key in unused_keys(given, _USED)),
+        *(f"{_LIST}[].content: {kind}" for kind in kinds if kind not in ("text", "thinking")),
+    ]
 
 
 def _said(node: Mapping[str, Any]) -> bool:

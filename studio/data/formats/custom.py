@@ -11,7 +11,8 @@ from typing import Literal
 
 from pydantic import field_validator
 
-from studio.chat_templates.render import TemplateFailed, mistake_in, names_in, render
+from studio.chat_templates import names_in
+from studio.chat_templates.render import TemplateFailed, mistake_in, render
 from studio.data.row_format import (
     NOT_MINE,
     Canonical,
@@ -165,7 +166,7 @@ def _row_error(error: TemplateFailed, fields: Sequence[str], row: Row) -> RowErr
 
 def used(settings: CustomSettings) -> Iterable[str]:
     """The columns that the templates use."""
-    return set().union(*(names_in(getattr(settings, f)) for f in _fields(settings)))
+    return set().union(*(names_in(getattr(settings, f)) or () for f in _fields(settings)))
 
 
 VARIANT = Variant(

@@ -71,6 +71,8 @@ def detect(columns: Sequence[str], rows: Sequence[Row]) -> Detection:
     if asked is None or answered is None:
         return NOT_MINE
     sure = 0.95 if (asked, answered) == ("instruction", "output") else 0.85
+    if asked == "task" and named(columns, "input", _INPUT) is None:
+        sure = 0.75  # often only the name of the task
     return Detection(sure, f"the rows have the columns {asked} and {answered}")
 
 

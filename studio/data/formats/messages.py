@@ -22,8 +22,11 @@ from studio.data.formats._columns import (
     BESIDE,
     CONVERSATION,
     BesideSettings,
+    are_turns,
     other_names,
+    turns_of,
     unused_beside,
+    unused_turn_keys,
     with_columns_beside,
 )
 from studio.data.row_format import (
@@ -39,7 +42,7 @@ from studio.data.row_format import (
 from studio.graph.node_type import Variant
 from studio.graph.schema import setting
 
-_MESSAGES = (*other_names(CONVERSATION, "messages"), "dialogue", "turns", "data")
+_MESSAGES = (*other_names(CONVERSATION, "messages"), "dialogue", "turns", "contents", "data")
 _TURNS = ("user", "assistant")
 COLUMNS = {"messages_column": _MESSAGES, **BESIDE}
 
@@ -51,7 +54,7 @@ class MessagesSettings(BesideSettings):
         "messages",
         "Messages column",
         "Column with the list of messages. Also detected: “conversations”, “conversation”, "
-        "“dialog”, “chat”, “dialogue”, “turns” and “data”.",
+        "“dialog”, “chat”, “dialogue”, “turns”, “contents” and “data”.",
         min_length=1,
         max_length=200,
     )
@@ -82,6 +85,9 @@ def detect(columns: Sequence[str], rows: Sequence[Row]) -> Detection:
     if keys is None and any(_texts(r.get(name)) for r in rows):
         reason = f"the column {name} holds lists of texts, taken as question and answer in turn"
         return judged(0.6, reason, rows, lambda r: bool(_texts(r.get(name))))
+    if keys is None and any(are_turns(r.get(name)) for r in rows):
+        reason = f"the column {name} holds lists of questions with their answers"
+        return judged(0.6, reason, rows, lambda r: are_turns(r.get(name)))
     if keys is None:
         return NOT_MINE
     sure = 0.97 if keys == ("role", "content") else 0.6
@@ -91,25 +97,31 @@ def detect(columns: Sequence[str], rows: Sequence[Row]) -> Detection:
 def convert(row: Row, settings: MessagesSettings) -> Canonical:
     """The messages with the roles that chat templates know."""
     name = column(row, settings, "messages_column", _MESSAGES)
-    texts = _texts(row[name])
-    given = [{"role": r, "content": t} for r, t in zip(itertools.cycle(_TURNS), texts)]
+    found = listed(row[name])
+    if are_turns(found):
+        return with_columns_beside(row, settings, turns_of(found, name))
+    given = [{"role": r, "content": t} for r, t in zip(itertools.cycle(_TURNS), _texts(found))]
     keys = USUAL.chosen(settings.role_key, settings.content_key)
-    messages = answered(messages_in(given or row[name], name, keys), name)
+    value = row[name] if found is None else found  # a list in JSON text is parsed once
+    messages = answered(messages_in(given or value, name, keys), name)
     return with_columns_beside(row, settings, messages)
 
 
 def _texts(value: Any) -> list[str]:
     """A list of texts as in UltraChat: question and answer in turn; empty for anything else."""
     found = listed(value) or []
-    return found if len(found) > 1 and all(isinstance(t, str) for t in found) else []
+    if len(found) < 2 or not isinstance(found[0], str):
+        return []
+    return found if all(isinstance(t, str) for t in found) else []
 
 
 def unused(row: Row, settings: MessagesSettings) -> list[str]:
     """The keys of the messages that are not used."""
     name = column(row, settings, "messages_column", _MESSAGES)
-    keys = unused_message_keys(
-        row[name], name, USUAL.chosen(settings.role_key, settings.content_key)
-    )
+    found = listed(row[name])
+    if are_turns(found):
+        return [*unused_turn_keys(found, name), *unused_beside(row, settings)]
+    keys = unused_message_keys(found, name, USUAL.chosen(settings.role_key, settings.content_key))
     return [*keys, *unused_beside(row, settings)]
 
 

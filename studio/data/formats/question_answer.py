@@ -44,6 +44,8 @@ _ANSWER = (
     "answerKey",
     "answer_key",
     "correct_answer",
+    "correct",
+    "final_answer",
     "response",
     "label",
     "answer_idx",
@@ -79,7 +81,8 @@ class QuestionAnswerSettings(BesideSettings):
         "Answer column",
         "Column with the answer: text, yes or no, the answers of SQuAD, or, with "
         "choices, the number, letter or text of the correct choice. Also detected: "
-        "“answers”, “answerKey”, “correct_answer”, “response” and “label”.",
+        "“answers”, “answerKey”, “correct_answer”, “correct”, “final_answer”, “response” "
+        "and “label”.",
         min_length=1,
         max_length=200,
     )

@@ -1,8 +1,9 @@
 """Tables with one message per row: groups the rows of a file into conversations.
 
-A conversation is all rows with the same conversation id, in the order of an order column or of the
-file. Where rows name their parent message, a conversation is the path from the first message to an
-answer that nobody continued; where siblings are ranked, only the best-ranked path of each tree is used.
+A conversation is all rows with the same conversation id, in the order of an order column (numbers, or
+dates that begin with the year) or of the file. Where rows name their parent message, a conversation is
+the path from the first message to an answer that nobody continued; where siblings are ranked, only the
+best-ranked path of each tree is used.
 The rows are sorted by SQLite in a temporary database, so that memory stays bounded.
 """
 
@@ -10,29 +11,42 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from studio.data.columns import has_content, is_bookkeeping, named
-from studio.data.reading.source import ReadOptions, SourceRow, bad_file
+from studio.data.columns import has_content, is_bookkeeping, named, normalized
+from studio.data.reading.source import Note, ReadOptions, SourceRow, bad_file
 
 _CONVERSATION = (
     "conversation_id", "conversation", "conv_id", "thread_id", "thread", "session_id", "session", "chat_id",
-    "dialog_id", "dialogue_id", "dialog", "dialogue", "message_tree_id",
+    "dialog_id", "dialogue_id", "dialog", "dialogue", "message_tree_id", "ticket_id", "ticket", "case_id",
+    "interaction_id", "thread_ts",
 )  # fmt: skip
-_ROLE = ("role", "from", "speaker", "sender", "author_role", "author")
+_ROLE = (
+    "role", "message_role", "author_role", "author_type", "sender_role", "sender_type", "speaker_role",
+    "from", "speaker", "sender", "author",
+)  # fmt: skip
+_PERSON = (*_ROLE, "user", "username", "user_name", "author_id", "sent_by")
 _CONTENT = ("content", "text", "message", "value", "body", "utterance", "msg")
 _ORDER = (
-    "turn", "turn_id", "turn_index", "turn_number", "message_index", "order", "position", "seq", "sequence",
-    "step", "index", "timestamp", "time", "datetime", "created_at", "created", "date",
+    "turn", "turn_id", "turn_index", "turn_idx", "turn_number", "turn_no", "message_index", "message_idx",
+    "message_number", "message_no", "msg_index", "order", "position", "ordinal", "seq", "seq_no", "sequence",
+    "sequence_number", "step", "index", "timestamp", "ts", "time", "datetime", "created_at", "created_utc",
+    "created", "sent_at", "sent", "date",
 )  # fmt: skip
 _ID = ("message_id", "msg_id", "id", "uuid")
 _PARENT = ("parent_id", "parent_message_id", "parent", "reply_to")
 _RANK = ("rank",)
-_ANSWERS = ("assistant", "gpt", "chatgpt", "bot", "model", "agent", "support")
+_ASKS = ("system", "user", "human", "prompter", "customer", "client")
+_ANSWERS = (
+    "assistant", "gpt", "chatgpt", "bot", "model", "ai", "ai assistant", "agent", "support agent", "support",
+)  # fmt: skip
+_YEAR_FIRST = re.compile(r"\d{4}\D\d{1,2}\D\d{1,2}(?:[T ]+\d{1,2}(?::\d{1,2}){1,2})?")
 
 
 @dataclass(frozen=True)
@@ -77,6 +91,19 @@ def message_columns(row: Mapping[str, Any]) -> MessageColumns | None:
     return MessageColumns(role, content, conversation, order, own, parent, _found(columns, _RANK))
 
 
+def is_lone_message(row: Mapping[str, Any]) -> bool:
+    """Whether a row looks like one message, with a person and a text, and says not where it belongs."""
+    columns = tuple(row)
+    content = _found(columns, _CONTENT)
+    if message_columns(row) is not None or content is None or not isinstance(row[content], str):
+        return False
+    person = _found(tuple(c for c in columns if c != content), _PERSON)
+    # a “role” is often a profession
+    return person is not None and (
+        normalized(person) != "role" or str(row[person]).strip().lower() in (*_ASKS, *_ANSWERS)
+    )
+
+
 def _found(columns: tuple[str, ...], names: tuple[str, ...]) -> str | None:
     return named(columns, names[0], names[1:])
 
@@ -94,6 +121,7 @@ class Conversations:
             "CREATE TABLE m (seq INTEGER PRIMARY KEY, conv TEXT, ord, line INTEGER, data TEXT)"
         )
         self._tree: dict[str, _Node] = {}
+        self._unsorted = ""
         self._db.executemany("INSERT INTO m VALUES (?, ?, ?, ?, ?)", self._stored(rows))
         self._paths = self._make_paths()
         self._tree = {}
@@ -135,10 +163,14 @@ class Conversations:
             elif not has_content(conversation):
                 self._bad.append(self._without_conversation(row))
                 continue
+            order = row.data.get(c.order) if c.order else None
+            place = _place(order)
+            if place is None and has_content(order):
+                self._unsorted = self._unsorted or str(order)
             yield (
                 seq,
                 str(conversation),
-                _sortable(row.data.get(c.order) if c.order else None),
+                place,
                 row.line,
                 json.dumps(data, ensure_ascii=False, default=str),
             )
@@ -171,8 +203,21 @@ class Conversations:
     def _make_paths(self) -> list[tuple[int, ...]]:
         """The messages of each conversation."""
         if not self._columns.is_tree:
-            self._db.execute("CREATE INDEX by_conv ON m (conv, ord, seq)")
-            order = "SELECT conv, seq FROM m ORDER BY conv, ord, seq"
+            if self._unsorted:
+                self._db.execute("UPDATE m SET ord = NULL")
+                self.notes.append(
+                    Note(
+                        f"{self._path.name}: the messages of a conversation are in the order of the file, "
+                        f"because column “{self._columns.order}” holds values such as "
+                        f"“{self._unsorted[:40]}”.",
+                        "order_of_file",
+                        "row_unit",
+                        "If that is not their order, sort the rows, or write numbers or dates such as "
+                        "2026-01-31 10:30 into the column.",
+                    )
+                )
+            self._db.execute("CREATE INDEX by_conv ON m (conv, ord IS NULL, ord, seq)")
+            order = "SELECT conv, seq FROM m ORDER BY conv, ord IS NULL, ord, seq"
             grouped: dict[str, list[int]] = {}
             for conv, seq in self._db.execute(order):
                 grouped.setdefault(conv, []).append(seq)
@@ -261,15 +306,29 @@ class _Node:
         return float("inf") if self.rank is None else self.rank
 
 
-def _sortable(value: Any) -> Any:
-    """A value by which SQLite sorts: numbers as numbers, anything else as text."""
+def _place(value: Any) -> float | None:
+    """The place of a message by its number or time; ``None`` for a value that does not say it, such as
+    a date whose day and month cannot be told apart."""
     if isinstance(value, (int, float)) and not isinstance(value, bool):
-        return value
+        return None if value != value else float(value)
     text = str(value or "").strip()
     try:
         return float(text)
     except ValueError:
-        return text
+        pass
+    numbers = re.findall(r"\d+", text)
+    if len(numbers) == 1 and text.endswith(numbers[0]):  # turn_12
+        return float(numbers[0])
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        if not _YEAR_FIRST.fullmatch(text):
+            return None
+        try:
+            found = datetime(*map(int, numbers))  # type: ignore[arg-type]
+        except ValueError:
+            return None
+    return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
 
 
 def with_conversations(
@@ -292,8 +351,9 @@ def with_conversations(
         return
     made = Conversations(path, columns, itertools.chain(first, rows))
     try:
-        for note in () if quick else made.notes:
-            options.note(note)
+        for note in made.notes:
+            if not quick or isinstance(note, Note):
+                options.note(note)
         found = (made.rows(number, number + 1)[0] for number in range(made.count()))
         if quick:
             everything = list(found)

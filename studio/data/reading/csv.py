@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
+from studio.data.reading.file_types import PACKED
 from studio.data.reading.input import Input, decode, lines_of, open_input
 from studio.data.reading.source import ReadOptions, SourceRow, bad_file, bad_row
 from studio.data.reading.table import JUDGED, Table, empty_rows_ignored, is_blank, table_from
@@ -222,7 +223,7 @@ def _broken(path: Path, line: int, reason: str, ended: bool) -> StudioError:
 
 def _delimiter(path: Path, first: str) -> str:
     """The most frequent delimiter in the first line."""
-    name = path.with_suffix("") if path.suffix.lower() == ".gz" else path
+    name = path.with_suffix("") if path.suffix.lower() in PACKED else path
     if name.suffix.lower() == ".tsv":
         return "\t"
     return max(_DELIMITERS, key=lambda mark: (first.count(mark), -_DELIMITERS.index(mark)))

@@ -6,9 +6,11 @@ Files that are not text are refused with their type.
 
 from __future__ import annotations
 
+import bz2
 import codecs
 import gzip
 import io
+import lzma
 import re
 import zlib
 from collections.abc import Mapping
@@ -34,9 +36,18 @@ _DETECTED = (
 )
 _CODECS = {"euc_jis_2004": "euc_jp"}  # chardet's names for codecs of the settings
 _NEVER_IN_TEXT = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
-Packed = Literal["", "gzip", "zstd"]
-_MARKS: Mapping[Packed, bytes] = {"gzip": b"\x1f\x8b", "zstd": b"\x28\xb5\x2f\xfd"}
-_NAMES: Mapping[str, Packed] = {".gz": "gzip", ".zst": "zstd"}
+_CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\ufffd]")
+_ISO_2022_JP = re.compile(
+    rb"\x1b(?:\$[@B]|\([JI])"
+)  # switches to Japanese characters in ASCII text
+Packed = Literal["", "gzip", "zstd", "bzip2", "xz"]
+_MARKS: Mapping[Packed, bytes] = {
+    "gzip": b"\x1f\x8b",
+    "zstd": b"\x28\xb5\x2f\xfd",
+    "bzip2": b"BZh",
+    "xz": b"\xfd7zXZ\x00",
+}
+_NAMES: Mapping[str, Packed] = {".gz": "gzip", ".zst": "zstd", ".bz2": "bzip2", ".xz": "xz"}
 
 
 @dataclass(frozen=True)
@@ -104,6 +115,10 @@ def unpacked(path: Path, file: io.BufferedReader, packed: Packed) -> io.Buffered
         import pyarrow as pa
 
         stream = pa.CompressedInputStream(pa.PythonFile(file, "r"), "zstd")
+    elif packed == "bzip2":
+        stream = bz2.BZ2File(file)
+    elif packed == "xz":
+        stream = lzma.LZMAFile(file)  # noqa: SIM115
     else:
         stream = gzip.GzipFile(fileobj=file, mode="rb")
     raw = _Unpacked(path, stream, stat_of(path).size)
@@ -122,7 +137,10 @@ class _Unpacked(io.RawIOBase):
 
     def readinto(self, buffer: bytearray) -> int:  # type: ignore[override]
         # A read that reaches damaged data may return nothing, so pieces are small.
-        data = self._file.read1(min(len(buffer), _PIECE))
+        try:
+            data = self._file.read1(min(len(buffer), _PIECE))
+        except lzma.LZMAError as error:
+            raise EOFError(str(error)) from error  # as the other compressions report damage
         buffer[: len(data)] = data
         self._count += len(data)
         refuse_ratio(self._path, self._count, self._size)
@@ -152,8 +170,6 @@ def _refuse_archive(path: Path, head: bytes) -> None:
         b"PAR1": "a Parquet file",
         b"ARROW1": "an Arrow file",
         b"7z\xbc\xaf": "a 7z archive",
-        b"BZh": "bzip2-compressed",
-        b"\xfd7zXZ": "xz-compressed",
         b"\xd0\xcf\x11\xe0": "an old Excel file",
         b"%PDF": "a PDF document",
         b"SQLite format": "an SQLite database",
@@ -174,6 +190,11 @@ def _refuse_archive(path: Path, head: bytes) -> None:
             "Download the file itself instead of the page that shows it.",
             "web_page",
         )
+    refuse_pointer(path, head)
+
+
+def refuse_pointer(path: Path, head: bytes) -> None:
+    """Refuse the small text that Git LFS leaves in the place of a file; ``head`` is how it starts."""
     if head.startswith(b"version https://git-lfs"):
         raise bad_file(
             path,
@@ -206,7 +227,8 @@ def _codec(
         )
     if wanted != "auto":
         return wanted, 0, []
-    codec = _guess(_beyond_ascii(head, rest))
+    japanese = head.isascii() and _ISO_2022_JP.search(head)
+    codec = "iso2022_jp" if japanese else _guess(_beyond_ascii(head, rest))
     if codec == "utf-8":
         return codec, 0, []
     note = Note(
@@ -280,11 +302,20 @@ def _same_text(lines: bytes, one: str, other: str) -> bool:
 
 
 def _unmarked_utf16(head: bytes) -> str:
-    """UTF-16 without a byte order mark, if nearly every second byte is zero as in western text."""
+    """UTF-16 without a byte order mark: nearly every second byte is zero as in western text, or the text
+    has line ends and no control characters only in this encoding.
+    """
     even, odd = head[0::2], head[1::2]
     if len(odd) < 2:
         return ""
     shares = even.count(0) / len(even), odd.count(0) / len(odd)
     if shares[1] > 0.7 and shares[0] < 0.3:
         return "utf-16-le"
-    return "utf-16-be" if shares[0] > 0.7 and shares[1] < 0.3 else ""
+    if shares[0] > 0.7 and shares[1] < 0.3:
+        return "utf-16-be"
+    if 0 in head:  # other scripts have zeros only in line ends, spaces and punctuation
+        for codec in ("utf-16-le", "utf-16-be"):
+            text = head[: len(head) // 2 * 2].decode(codec, errors="replace")
+            if "\n" in text and not _CONTROL.search(text[:-1]):
+                return codec
+    return ""

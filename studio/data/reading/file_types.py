@@ -33,9 +33,9 @@ KINDS: Mapping[str, str] = {
     ".md": "text",
     ".markdown": "text",
 }
-"""Suffix -> file type. Files of text may be compressed and end in ``.gz`` or ``.zst``."""
+"""Suffix -> file type. Files of text may be compressed and end in ``PACKED``."""
 
-PACKED = (".gz", ".zst")
+PACKED = (".gz", ".bz2", ".xz", ".zst")
 BINARY = frozenset({"parquet", "arrow", "sheet", "sqlite", "document"})
 _NO_DATA = ("thumbs.db",)
 

@@ -65,7 +65,7 @@ class Found:
     """Files in reading order, and remarks for the user about the selection.
 
     ``files`` are those for training, ``validation`` and ``test`` those that a folder names so. With
-    these, ``unnamed`` files belong to no split.
+    these, ``unnamed`` files belong to no split. ``declared``: a dataset card decides.
     """
 
     files: tuple[Path, ...]
@@ -73,6 +73,7 @@ class Found:
     test: tuple[Path, ...] = ()
     unnamed: tuple[Path, ...] = ()
     remarks: tuple[Remark, ...] = ()
+    declared: bool = False
 
     @property
     def all(self) -> tuple[Path, ...]:
@@ -143,6 +144,7 @@ def find_files(source: str, project_dir: Path, config: str = "", split: str = TR
         tuple(p for p in join(f.test for f in found) if p not in files),
         tuple(p for p in join(f.unnamed for f in found) if p not in files),
         (*(r for f in found for r in f.remarks), *listed),
+        any(f.declared for f in found),
     )
 
 
@@ -220,9 +222,10 @@ def _by_side(
             names = [_relative(p, folder) for p in files]
             sides = by_card(names, card_configs(folder), config, split)
             if not sides.train and not sides.named:
-                sides = by_names(names, config)
+                absent, sides = sides.absent, by_names(names, config)
                 if split != TRAIN and sides.named:
                     sides = by_split(_as_splits(sides), split)
+                sides = replace(sides, absent=absent)
     except NoSuchPart as error:
         raise _not_chosen(folder, error) from error
     found = _found(folder, sides)
@@ -274,6 +277,7 @@ def _found(root: Path, sides: Sides) -> Found:
         paths(sides.test),
         paths(sides.unnamed),
         tuple(_remarks(root, sides)),
+        sides.declared,
     )
 
 
@@ -293,15 +297,35 @@ def _remarks(root: Path, sides: Sides) -> Iterator[Remark]:
             "Download the dataset again if you need them.",
             code="split_missing",
         )
-
-    if sides.doubtful:
-        names = [n.rpartition("/")[2] for n in sides.doubtful]
+    if sides.joined:
         yield Remark(
-            f"{_names(names)} {'is' if len(names) == 1 else 'are'} used for training, although the name "
-            "has the name of a test or validation split in it.",
+            f"{_files_named(sides.joined)} used for training like the files named train.",
             "Rename it so that it begins with test or validation, if its rows must not be trained.",
-            code="split_doubtful",
+            "info",
+            "split_joined",
         )
+    for side, files in (("", sides.train), ("validation", sides.validation), ("test", sides.test)):
+        names = [n for n in sides.doubtful if n in files]
+        if names and side:
+            yield Remark(
+                f"{_files_named(names)} taken for a {side} split, because the name begins or ends "
+                f"with one.",
+                "To train on its rows, rename it or choose the files themselves.",
+                code="split_doubtful",
+            )
+        elif names:
+            yield Remark(
+                f"{_files_named(names)} used for training, although the name begins or ends with the "
+                "name of a test or validation split: there are no other files to train on.",
+                "Choose another folder if its rows must not be trained.",
+                code="split_doubtful",
+            )
+
+
+def _files_named(names: Sequence[str]) -> str:
+    """The names of files, and the verb."""
+    own = [n.rpartition("/")[2] for n in names]
+    return f"{_names(own)} {'is' if len(own) == 1 else 'are'}"
 
 
 def _relative(path: Path, root: Path) -> str:
@@ -343,7 +367,10 @@ def _no_data_files(folder: Path, others: Sequence[tuple[str, int]] = ()) -> Stud
     return bad_file(
         folder,
         f"is a folder without data files{held}",
-        "Choose a file, or a folder with .jsonl, .json, .csv, .parquet, .arrow, .xlsx, .sqlite, .txt or .md files.",
+        "Choose the ZIP archive itself."
+        if any(suffix == ".zip" for suffix, _ in others)
+        else "Choose a file, or a folder with .jsonl, .json, .csv, .parquet, .arrow, .xlsx, .sqlite, .txt or "
+        ".md files.",
         "empty_folder",
     )
 
@@ -373,7 +400,12 @@ def _other_types(folder: Path, others: Sequence[tuple[str, int]]) -> tuple[Remar
     return (
         Remark(
             f"Ignored {_files(count)} in {folder.name} of types that are not read: {_kinds(others)}.",
-            "Convert what you need to a type that is read, or remove it from the folder.",
+            "Convert what you need to a type that is read, or remove it from the folder."
+            + (
+                " A ZIP archive is read when it is chosen itself."
+                if dict(others).get(".zip")
+                else ""
+            ),
             code="files_skipped",
         ),
     )
@@ -404,8 +436,15 @@ def _one_family(folder: Path, files: Sequence[Path]) -> tuple[list[Path], tuple[
             f"Choose one type, such as {folder.name}/*.jsonl.",
             "mixed_folder",
         )
-    if not tables or "text" not in families:
+    if "text" not in families:
         return list(files), ()
+    if not tables:
+        kept = [p for p in files if not walk.describes(p)]
+        if not kept:
+            raise _no_data_files(folder, Counter(p.suffix.lower() for p in files).most_common())
+        about = [p.name for p in files if walk.describes(p)]
+        sentence = f"Ignored {_names(about)} in {folder.name}, which describes the data."
+        return kept, (Remark(sentence, level="info", code="files_skipped"),) if about else ()
     kept = [p for p in files if kind_of_name(p) in _FAMILY]
     return kept, _left_out(folder, [p for p in files if kind_of_name(p) not in _FAMILY])
 

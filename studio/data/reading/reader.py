@@ -12,12 +12,13 @@ from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
-from studio.data.reading.archive import refuse_absent
+from studio.data.reading.archive import open_file, refuse_absent
 from studio.data.reading.arrow import read_arrow
 from studio.data.reading.conversations import with_conversations
 from studio.data.reading.csv import read_csv
 from studio.data.reading.document import read_document
-from studio.data.reading.file_types import kind_of_name
+from studio.data.reading.encoding import refuse_pointer
+from studio.data.reading.file_types import BINARY, PACKED, kind_of_name
 from studio.data.reading.json import is_lines, read_json
 from studio.data.reading.jsonl import read_jsonl
 from studio.data.reading.parquet import read_parquet
@@ -53,6 +54,9 @@ _READERS: Mapping[str, Reader] = {
 def check_file(path: Path, options: ReadOptions | None = None) -> Reader:
     """The reader for a file that exists, is not empty and has a known type; raises ``StudioError``."""
     refuse_absent(path)
+    if kind_of_name(path) in BINARY:
+        with open_file(path) as file:
+            refuse_pointer(path, file.read(64))
     return reader_of(path, options or ReadOptions())
 
 
@@ -112,11 +116,20 @@ def reader_of(path: Path, options: ReadOptions) -> Reader:
 
 
 def _unknown(path: Path) -> Exception:
-    if path.suffix.lower() in (".tar", ".tgz", ".7z", ".bz2", ".xz", ".zst"):
+    endings = "".join(path.suffixes[-2:] if path.suffix.lower() in PACKED else [path.suffix])
+    if ".tar" in endings.lower() or path.suffix.lower() in (".tgz", ".tbz2", ".txz", ".7z", ".rar"):
         return bad_file(
             path,
-            f"is an archive (“{path.suffix}”)",
-            "Unpack it first; only .zip, .gz and .zst files are read directly.",
+            f"is an archive (“{endings}”)",
+            "Unpack it first, and choose its folder; of archives, only .zip is read directly.",
+            "unknown_suffix",
+        )
+    if path.suffix.lower() in PACKED:
+        return bad_file(
+            path,
+            f"is compressed, but “{endings}” does not say what it contains",
+            f"Name it for example rows.jsonl{path.suffix}; Parquet, Excel and other binary files have to be "
+            "unpacked first.",
             "unknown_suffix",
         )
     kind = f"has the suffix “{path.suffix}”" if path.suffix else "has no suffix such as .jsonl"

@@ -116,7 +116,8 @@ def rest_lost(error: StudioError, path: Path, row: int) -> StudioError:
 def broken_packed(path: Path, line: int) -> StudioError:
     """The error for compressed data that is truncated or followed by other data."""
     place = f"after line {line}" if line else "before its first row ends"
-    kind = "zstd" if path.suffix.lower() == ".zst" else "gzip"
+    kinds = {".zst": "zstd", ".bz2": "bzip2", ".xz": "xz"}
+    kind = kinds.get(path.suffix.lower(), "gzip")
     return bad_file(
         path,
         f"is damaged: its {kind} data is cut off, or followed by other data, {place}",

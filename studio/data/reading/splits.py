@@ -6,7 +6,9 @@ folders on this machine and datasets on the Hub follow the same rules.
 
 A name counts as a split if it consists of the split, besides numbers of shards and words such as
 “data” (``train-00000-of-00002.parquet``, ``dev-v2.0.json``, ``test_data.csv``). A name with further
-words (``squad_train.json``) counts only beside a file that has the same words and another split.
+words (``squad_train.json``) counts beside a file that has the same words and another split. One that
+only begins or ends with a test or validation split (``blind_test.jsonl``) counts beside any file for
+training, which is stated: rows of a test are never trained by accident.
 """
 
 from __future__ import annotations
@@ -18,18 +20,19 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from studio.data.reading.file_types import kind_of_name
+from studio.data.reading.file_types import PACKED, kind_of_name
 
 TRAIN, VALIDATION, TEST = "train", "validation", "test"
 ALL = "*"
 _WORDS: Mapping[str, tuple[str, ...]] = {
-    TRAIN: ("train", "training"),
-    VALIDATION: ("validation", "valid", "val", "dev", "eval", "evaluation"),
-    TEST: ("test", "testing"),
+    TRAIN: ("train", "training", "trn"),
+    VALIDATION: ("validation", "valid", "val", "vld", "dev", "eval", "evaluation", "holdout"),
+    TEST: ("test", "tests", "testing", "tst"),
 }
 _FILLERS = {"data", "dataset", "datasets", "set", "split", "splits"}
 _SHARDS = {"part", "parts", "shard", "shards", "chunk", "chunks", "file", "of"}
 _DECLARED = re.compile(r"(.+)-\d{5}-of-\d{5}")
+_HOLDOUT = re.compile(r"(?<![a-z])h[eo]ld[\s_-]?out(?![a-z])", re.IGNORECASE)
 _HASH = re.compile(r"[-_.](?=[a-f]*\d)[0-9a-f]{8,}$")
 BOOKKEEPING = frozenset({"dataset_infos.json", "dataset_info.json", "dataset_dict.json"})
 """JSON files that describe a dataset and hold no rows."""
@@ -54,7 +57,8 @@ class Sides:
 
     ``unnamed`` files belong to no split. ``config`` is the configuration (or split) that was
     selected, and ``others`` the remaining ones. ``absent`` are splits of the dataset card without a file,
-    ``doubtful`` training files with test or validation in their name that belong to no other file.
+    ``doubtful`` files of any side whose name has test or validation in it, but belongs to no other file;
+    ``joined`` are training files beside others that are named train. ``declared``: a dataset card decides.
     """
 
     train: tuple[str, ...] = ()
@@ -65,6 +69,8 @@ class Sides:
     others: tuple[str, ...] = ()
     absent: tuple[str, ...] = ()
     doubtful: tuple[str, ...] = ()
+    joined: tuple[str, ...] = ()
+    declared: bool = False
 
     @property
     def named(self) -> bool:
@@ -106,7 +112,7 @@ def by_card(
     found = {str(c.get("config_name", "default")): _declared(names, c) for c in configs}
     there = {name: splits for name, splits in found.items() if any(splits.values())}
     if not there:
-        return Sides()
+        return Sides(absent=tuple(dict.fromkeys(s for splits in found.values() for s in splits)))
     chosen = _chosen(
         {n: next((c for c in configs if _is(c, n)), {}) for n in there}, config, several=True
     )
@@ -124,6 +130,7 @@ def by_card(
         ", ".join(chosen) if len(found) > 1 else sides.config,
         (*(n for n in found if n not in chosen), *sides.others),
         tuple(s for n in chosen for s, files in there[n].items() if not files),
+        declared=True,
     )
 
 
@@ -262,7 +269,14 @@ def _matches(pattern: str, name: str) -> bool:
     """Match a path like a shell: ``*`` within a folder, ``**`` across folders."""
     text = re.escape(pattern.removeprefix("./"))
     text = text.replace(r"\*\*/", "(?:.*/)?").replace(r"\*\*", ".*").replace(r"\*", "[^/]*")
+    text = re.sub(r"\\\[(!?)([^\[\]]+)\\\]", _character_set, text)
     return re.fullmatch(text.replace(r"\?", "[^/]"), name) is not None
+
+
+def _character_set(found: re.Match[str]) -> str:
+    """``[a-c]`` of a pattern, whose signs ``re.escape`` has escaped."""
+    characters = found[2].replace("\\-", "-")
+    return f"[{'^' if found[1] else ''}{characters}]"
 
 
 def _below(names: Sequence[str], folder: str) -> list[str]:
@@ -300,11 +314,13 @@ def _by_kind(names: Sequence[str]) -> dict[str, list[str]]:
 @dataclass(frozen=True)
 class _Place:
     """A split that a part of a path names. ``group`` is the rest of the path, which files of the
-    same data have in common; without ``sure`` it needs a file of another split to count."""
+    same data have in common; without ``sure`` it needs a file of another split to count. ``at_end``:
+    the part begins or ends with it."""
 
     side: str
     group: tuple[str, ...]
     sure: bool
+    at_end: bool
 
 
 def by_names(names: Sequence[str], config: str = "") -> Sides:
@@ -322,13 +338,16 @@ def by_names(names: Sequence[str], config: str = "") -> Sides:
         found = by_names(below, ALL)
         return Sides(found.train, found.validation, found.test, found.unnamed, config.strip())
     sides: dict[str, list[str]] = defaultdict(list)
-    doubtful = [n for n, p in placed.items() if p is None and _hints_at_held_out(n)]
+    doubtful = {n: side for n, p in placed.items() if p is None and (side := _hinted_side(n))}
+    certain = any(n not in doubtful and (p is None or p.side == TRAIN) for n, p in placed.items())
     for name, place in placed.items():
         if place is None:
-            sides[""].append(name)
+            sides[doubtful.get(name, "") if certain else ""].append(name)
         elif place.group in chosen or place.group not in groups:  # shared by all groups
             sides[place.side].append(name)
+    joined: list[str] = []
     if not sides[TRAIN] or not (sides[VALIDATION] or sides[TEST]):
+        joined = sides[""] if sides[TRAIN] else []
         sides[TRAIN] = [n for n in placed if n in {*sides[TRAIN], *sides[""]}]
         sides[""] = []
     several = len(groups) > 1
@@ -339,7 +358,8 @@ def by_names(names: Sequence[str], config: str = "") -> Sides:
         tuple(sides[""]),
         ", ".join(n for n, g in shown.items() if g in chosen) if several else "",
         tuple(n for n, g in shown.items() if g not in chosen),
-        doubtful=tuple(n for n in doubtful if n in sides[TRAIN]),
+        doubtful=tuple(doubtful),
+        joined=tuple(joined),
     )
 
 
@@ -348,8 +368,12 @@ def named_split(name: str) -> str:
     return max((p.side for p in _places(name) if p.sure), key=_caution, default="")
 
 
-def _hints_at_held_out(name: str) -> bool:
-    return any(place.side != TRAIN for place in _places(name))
+def _hinted_side(name: str) -> str:
+    """The side that a name begins or ends with, if it is validation or test and no other is named."""
+    places = _places(name)
+    if any(p.side == TRAIN for p in places):
+        return ""
+    return max((p.side for p in places if p.at_end), key=_caution, default="")
 
 
 def _groups(
@@ -406,13 +430,15 @@ def _places(name: str) -> list[_Place]:
         before = tuple(filter(None, map(_group_word, parts[:index])))
         declared = index == len(folders) and _DECLARED.fullmatch(part)
         words = _without_numbers(_words(declared.group(1) if declared else part))
-        for at in sorted({0, len(words) - 1}) if words else ():
-            side = _side_of_word(words[at])
+        ends = [at for at, word in enumerate(words) if word not in _FILLERS]
+        for at, word in enumerate(words):
+            side = _side_of_word(word)
             if side:
                 rest = [w for w in words[:at] if w not in _FILLERS]
                 rest += [w for w in words[at + 1 :] if not _is_number(w) and w not in _FILLERS]
                 group = (*before, "_".join(rest)) if rest else before
-                found.append(_Place(side, group, not rest or bool(declared)))
+                at_end = at in (ends[0], ends[-1])
+                found.append(_Place(side, group, not rest or bool(declared), at_end))
     return found
 
 
@@ -432,7 +458,7 @@ def _group_word(folder: str) -> str:
 
 
 def _stem(file: str) -> str:
-    while kind_of_name(_path(file)) or _path(file).suffix.lower() in (".gz", ".zst", ".zip"):
+    while kind_of_name(_path(file)) or _path(file).suffix.lower() in (*PACKED, ".zip"):
         stem = _path(file).stem
         if stem == file:
             break
@@ -442,7 +468,7 @@ def _stem(file: str) -> str:
 
 def _words(text: str) -> list[str]:
     """The words and numbers of a name, in lower case; TrainSet are two words."""
-    spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", text)
+    spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", _HOLDOUT.sub("holdout", text))
     return [w.lower() for w in re.findall(r"[^\W\d_]+|\d+", spaced)]
 
 

@@ -17,6 +17,9 @@ from studio.errors import StudioError
 
 JUDGED = 20  # records that decide what a column without a name is
 Record = Sequence[Any]
+_UNIQUE = (
+    "Give each column a unique name in the first line, and remove lines above it, such as a title."
+)
 
 
 @dataclass(frozen=True)
@@ -102,7 +105,7 @@ def _header(names: Record, path: Path, line: int) -> tuple[str, ...]:
             raise bad_file(
                 path,
                 f"has the column name “{name}” twice",
-                "Give each column a unique name in the first line.",
+                _UNIQUE,
                 "bad_header",
                 line=line,
             )
@@ -136,7 +139,7 @@ def _refuse_unnamed(
             raise bad_file(
                 path,
                 f"has a column without a name (column {place + 1})",
-                "Give each column a unique name in the first line.",
+                _UNIQUE,
                 "bad_header",
                 line=line,
             )
@@ -162,7 +165,7 @@ def _unnamed_error(record: Record, table: Table, path: Path, line: int) -> Studi
         return bad_file(
             path,
             f"has a value in column {place + 1}, which has no name in the first line",
-            "Give each column a unique name in the first line.",
+            _UNIQUE,
             "bad_header",
             line=line,
         )
@@ -178,7 +181,9 @@ def _width_error(
     return bad_file(
         path,
         f"has {values}, but the first line has {len(header)} columns",
-        "Put values that contain the separator in double quotes.",
+        "Put values that contain the separator in double quotes."
+        if len(header) > 1
+        else "Remove lines above the names of the columns, or choose a file of another type.",
         "wrong_width",
         line=line,
     )

@@ -17,8 +17,14 @@ from peft import PeftModel
 from studio.graph.context import StepContext
 from studio.system import disk
 from studio.training.adapter.build import method_of
-from studio.training.answer.generate import greedy_answers
-from studio.training.answer.questions import Question, exact_match, file_names, questions_of
+from studio.training.answer.generate import Answer, greedy_answers
+from studio.training.answer.questions import (
+    Question,
+    answer_length,
+    exact_match,
+    file_names,
+    questions_of,
+)
 from studio.training.model.load import load_base, pick_device, roomy_device
 from studio.training.model.out_of_memory import explain_out_of_memory
 from studio.training.model.quiet import quiet_libraries
@@ -50,14 +56,15 @@ def evaluate(
     questions = questions_of(context, dataset, tokenizer, settings.rows, _bos_rule(value))
     _warn_if_trained_on(context, dataset, value)
     limit = _limit_of(context, value, questions)
+    longest = settings.max_new_tokens or answer_length(questions)
 
-    def ask(model: Any, title: str) -> list[str]:
+    def ask(model: Any, title: str) -> list[Answer]:
         context.phase("generate", title)
         return greedy_answers(
             model,
             tokenizer,
             [q.ids for q in questions],
-            max_new_tokens=settings.max_new_tokens,
+            max_new_tokens=longest,
             batch_size=settings.batch_size,
             check=context.check,
             progress=lambda done: context.progress("generate", done, len(questions), "rows"),
@@ -66,15 +73,17 @@ def evaluate(
 
     with explain_out_of_memory(context, "evaluation", "Lower the batch size.", "batch_size"):
         before, after = _both(context, value, ask)
-    return _reported(context, questions, before, after, settings.model_dump(mode="json"))
+    _tell_cut(context, after, longest)
+    used = {**settings.model_dump(mode="json"), "max_new_tokens": longest}
+    return _reported(context, questions, before, after, used)
 
 
-Ask = Callable[[Any, str], list[str]]
+Ask = Callable[[Any, str], list[Answer]]
 
 
 def _both(
     context: StepContext, value: ModelValue | AdapterValue, ask: Ask
-) -> tuple[list[str] | None, list[str]]:
+) -> tuple[list[Answer] | None, list[Answer]]:
     """Answers before (``None`` when the model was not tuned here) and after tuning."""
     if isinstance(value, AdapterValue):
         return _with_adapter(context, value, ask)
@@ -113,7 +122,7 @@ def _loaded(context: StepContext, value: ModelValue, title: str) -> Any:
 
 def _with_adapter(
     context: StepContext, value: AdapterValue, ask: Ask
-) -> tuple[list[str], list[str]]:
+) -> tuple[list[Answer], list[Answer]]:
     base = value.model.model
     model = _loaded(context, base, "Loading the base model")
     before = ask(model, "Generating answers with the base model")
@@ -173,16 +182,27 @@ def _trained_on(value: ModelValue | AdapterValue) -> DatasetValue | None:
     return AdapterValue.model_validate(value.merged_from[-1]["adapter"]).dataset
 
 
+def _tell_cut(context: StepContext, answers: Sequence[Answer], longest: int) -> None:
+    cut = sum(answer.cut for answer in answers)
+    if cut:
+        context.notice(
+            f"{cut} of {len(answers)} answers were cut after {longest} tokens; they are marked, and "
+            "count by what was generated.",
+            "Raise Max new tokens if the answers are right so far; a model that never ends its "
+            "answers has not learned the end token.",
+        )
+
+
 def _reported(
     context: StepContext,
     questions: Sequence[Question],
-    before: list[str] | None,
-    after: list[str],
+    before: list[Answer] | None,
+    after: list[Answer],
     settings: dict[str, Any],
 ) -> ReportValue:
-    measured = {"after": exact_match(after, questions)}
+    measured = {"after": exact_match([a.text for a in after], questions)}
     if before is not None:
-        measured = {"before": exact_match(before, questions), **measured}
+        measured = {"before": exact_match([a.text for a in before], questions), **measured}
     measures = {"exact_match": measured}
     rows = [_example(i, q, before, after) for i, q in enumerate(questions)]
     count = min(_EXAMPLES, len(rows))
@@ -197,11 +217,17 @@ def _reported(
 
 
 def _example(
-    number: int, question: Question, before: list[str] | None, after: list[str]
-) -> dict[str, str]:
+    number: int, question: Question, before: list[Answer] | None, after: list[Answer]
+) -> dict[str, Any]:
+    """A row of the report: ``right`` and ``cut`` name those of the answers that are so."""
+    answers = {"after": after[number]}
+    if before is not None:
+        answers = {"before": before[number], **answers}
     return {
         "prompt": question.shown[:_SHOWN],
         "expected": question.expected[:_SHOWN],
-        "before": before[number].strip() if before is not None else "",
-        "after": after[number].strip(),
+        "before": "",
+        **{name: answer.text.strip() for name, answer in answers.items()},
+        "right": [n for n, answer in answers.items() if question.is_answered_by(answer.text)],
+        "cut": [n for n, answer in answers.items() if answer.cut],
     }

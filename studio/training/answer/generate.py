@@ -8,12 +8,19 @@ stopped at every token.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaList
 
 from studio.training.tokens.ends import turn_end_id
+
+
+class Answer(NamedTuple):
+    """A generated text; ``cut`` if it reached the maximum length before its end."""
+
+    text: str
+    cut: bool = False
 
 
 class EachToken(StoppingCriteria):
@@ -47,7 +54,7 @@ def greedy_answers(
     check: Callable[[], None],
     progress: Callable[[int], None],
     limit: int | None = None,
-) -> list[str]:
+) -> list[Answer]:
     """The generated text for each prompt, without special tokens.
 
     ``progress(rows done)`` is called after each batch. A prompt that leaves no room below ``limit``
@@ -56,7 +63,8 @@ def greedy_answers(
     model.eval()
     asked = [i for i, p in enumerate(prompts) if new_tokens([p], 1, limit) > 0]
     order = sorted(asked, key=lambda i: len(prompts[i]))
-    answers = [""] * len(prompts)
+    answers = [Answer("")] * len(prompts)
+    ends = end_ids(model, tokenizer)
     for start in range(0, len(order), batch_size):
         check()
         numbers = order[start : start + batch_size]
@@ -65,7 +73,7 @@ def greedy_answers(
             max_new_tokens=new_tokens(rows, max_new_tokens, limit),
             do_sample=False,
             use_cache=True,
-            eos_token_id=end_ids(model, tokenizer),
+            eos_token_id=ends,
             pad_token_id=tokenizer.pad_token_id,
         )
         batch = left_padded(rows, tokenizer.pad_token_id, model.device)
@@ -75,10 +83,9 @@ def greedy_answers(
             stopping_criteria=StoppingCriteriaList([EachToken(check)]),
         )
         new = out[:, batch["input_ids"].shape[1] :]
-        for i, text in zip(
-            numbers, tokenizer.batch_decode(new, skip_special_tokens=True), strict=True
-        ):
-            answers[i] = text
+        texts = tokenizer.batch_decode(new, skip_special_tokens=True)
+        for i, text, ids in zip(numbers, texts, new.tolist(), strict=True):
+            answers[i] = Answer(text, cut=not set(ends).intersection(ids))
         progress(start + len(numbers))
     return answers
 

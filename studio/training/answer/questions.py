@@ -27,13 +27,20 @@ class Question:
     answer.
 
     ``taught`` is the answer as the chat template writes it in training: some templates put an empty
-    block of thoughts before it.
+    block of thoughts before it. ``tokens`` is its length with everything that the template adds,
+    such as the end token.
     """
 
     shown: str
     ids: list[int]
     expected: str
     taught: str = ""
+    tokens: int = 0
+
+    def is_answered_by(self, answer: str) -> bool:
+        """Whether ``answer`` equals the expected one, ignoring case, surrounding whitespace and the
+        thoughts before an answer."""
+        return _plain(answer) in (_plain(self.expected), _plain(self.taught or self.expected))
 
 
 def questions_of(
@@ -74,11 +81,15 @@ def _question(
     context: StepContext, row: dict[str, Any], tokenizer: Any, ends: Ends
 ) -> Question | None:
     """The row up to its last text answer, or ``None`` if it has no question with one."""
+
+    def length(text: str) -> int:
+        return len(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+
     if row["prompt"] is not None:
         ids = tokenizer(row["prompt"], add_special_tokens=False)["input_ids"]
         if ends.bos_first and ids[:1] != [tokenizer.bos_token_id]:
             ids = [tokenizer.bos_token_id, *ids]
-        return Question(row["prompt"], ids, row["completion"])
+        return Question(row["prompt"], ids, row["completion"], tokens=length(row["completion"]))
     talk = conversation_of(tokenizer, row)
     last = _last_answer(talk.messages)
     if last == 0:
@@ -94,8 +105,15 @@ def _question(
             line=row["line"],
         ) from error
     ids = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
-    taught = _taught(talk.first(last + 1), text)
-    return Question(talk.messages[last - 1]["content"], ids, talk.messages[last]["content"], taught)
+    shown, expected = talk.messages[last - 1]["content"], talk.messages[last]["content"]
+    written = _written(talk.first(last + 1), text)
+    if written is None:
+        return Question(shown, ids, expected, tokens=length(expected))
+    taught = tokenizer.decode(
+        tokenizer(written, add_special_tokens=False, verbose=False)["input_ids"],
+        skip_special_tokens=True,
+    )
+    return Question(shown, ids, expected, str(taught), length(written))
 
 
 def _last_answer(messages: Sequence[Message]) -> int:
@@ -104,26 +122,28 @@ def _last_answer(messages: Sequence[Message]) -> int:
     return answers[-1] if answers else 0
 
 
-def _taught(talk: Conversation, asked: str) -> str:
-    """The text that the template adds to the question for the answer, without special tokens."""
+def _written(talk: Conversation, asked: str) -> str | None:
+    """What the template adds to the question for the answer, or ``None`` if it cannot be told."""
     try:
         full_text = talk.text()
     except TemplateRefused:
-        return ""
-    if not full_text.startswith(asked):
-        return ""
-    tokenizer = talk.tokenizer
-    ids = tokenizer(full_text[len(asked) :], add_special_tokens=False, verbose=False)["input_ids"]
-    return str(tokenizer.decode(ids, skip_special_tokens=True))
+        return None
+    return full_text[len(asked) :] if full_text.startswith(asked) else None
+
+
+LONGEST_ANSWER = 4096
+"""The maximum number of tokens of an answer."""
+
+
+def answer_length(questions: Sequence[Question]) -> int:
+    """The maximum number of tokens to generate: the longest expected answer and a quarter more."""
+    longest = max(q.tokens for q in questions)
+    return min(LONGEST_ANSWER, longest + max(8, longest // 4))
 
 
 def exact_match(answers: Sequence[str], questions: Sequence[Question]) -> float:
-    """The share of answers that equal the expected one, ignoring case, surrounding whitespace and the
-    thoughts before an answer."""
-    right = [
-        _plain(answer) in (_plain(q.expected), _plain(q.taught or q.expected))
-        for answer, q in zip(answers, questions, strict=True)
-    ]
+    """The share of questions that are answered as expected."""
+    right = [q.is_answered_by(answer) for answer, q in zip(answers, questions, strict=True)]
     return sum(right) / len(right)
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from studio.data.canonical import to_arrow
+from studio.data.columns import without_split_names
 from studio.data.drops import Drops
 from studio.data.reading.source import SourceRow
 from studio.data.split.sides import SidesByNumber
@@ -132,6 +133,7 @@ class WindowRows:
             named = self._named(error)
             return Item(number, split, source, row.line, None, (), named, row.ends_file)
         stored = to_arrow({**canonical, "line": row.line, "source": source})
+        unused = without_split_names(unused) if split == "validation" else unused
         return Item(number, split, source, row.line, stored, unused)
 
     def _is_dropped(self, number: int, row: SourceRow) -> bool:

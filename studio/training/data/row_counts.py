@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from studio.data.detect import UNUSED, UNUSED_HINT
+from studio.data.detect import UNUSED, unused_hint
 from studio.data.reading.source import Note, SourceRow
 from studio.errors import StudioError
 from studio.graph.context import StepContext
@@ -104,7 +104,7 @@ class RowCounts:
         named = [f"“{n}” ({_rows(c)})" for n, (c, *_) in list(self._unused.items())[:_UNUSED_NAMED]]
         more = len(self._unused) - len(named)
         rest = f" and {more} more" if more > 0 else ""
-        context.notice(f"{UNUSED}: {', '.join(named)}{rest}.", UNUSED_HINT)
+        context.notice(f"{UNUSED}: {', '.join(named)}{rest}.", unused_hint(self._unused))
 
 
 def _rows(count: int) -> str:

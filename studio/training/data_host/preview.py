@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from studio.data.check import first_rows, options_of
+from studio.data.columns import has_content
 from studio.data.detect import column_map, describe_detection
 from studio.data.left_over import left_over
 from studio.data.reading.folder import is_hub
 from studio.data.reading.source import SourceRow
 from studio.data.row_format import Canonical
+from studio.data.sources import sources_of
 from studio.data.window import SourceWindow, open_window
 from studio.errors import StudioError
 from studio.graph.node_type import Variant
@@ -24,6 +26,7 @@ from studio.graph.schema import parse
 from studio.node_settings.dataset import DatasetSettings
 
 MOST_ROWS = 200
+_LONGEST_EXAMPLE = 80
 
 
 def preview(
@@ -42,10 +45,16 @@ def preview(
             hint="Run the project once, or open the Report tab.",
             code="not_here_yet",
         )
-    with open_window(parsed, project_dir, variants) as window:
+    try:
+        opened = open_window(parsed, project_dir, variants)
+    except StudioError as error:
+        if error.code != "unknown_format":
+            raise
+        return _without_format(parsed, project_dir, variants, error)
+    with opened as window:
         found = window.rows(first, first + min(limit, MOST_ROWS) - 1)
         converted = [(row, *_converted(window, row)) for row in found]
-        paths = {row.path: str(row.path.resolve()) for row in found}
+        paths = {path: str(path.resolve()) for path in {row.path for row in found}}
         rows = [
             _row(number, paths[row.path], row, canonical, error)
             for number, (row, canonical, error) in enumerate(converted, first)
@@ -56,6 +65,43 @@ def preview(
             "files": window.remarks(numbers=False),
             **_format(window, parsed, variants, readable),
         }
+
+
+def _without_format(
+    settings: DatasetSettings,
+    project_dir: Path,
+    variants: Mapping[str, Variant],
+    error: StudioError,
+) -> dict[str, Any]:
+    """The columns of rows that match no format, and the error that says so."""
+    first = sources_of(settings, project_dir).train[0]
+    sample = first_rows(first, options_of(settings), strict=False)
+    columns = tuple(dict.fromkeys(name for row in sample for name in row.data))
+    detected = describe_detection(sample, variants, settings.ignored_columns)
+    return {
+        "rows": [],
+        "files": [],
+        "error": error.problem().to_json(),
+        "columns": columns,
+        "examples": _examples(columns, sample),
+        "formats": [dict(zip(_DETECTED, d, strict=True)) for d in detected],
+    }
+
+
+def _examples(columns: Sequence[str], rows: Sequence[SourceRow]) -> dict[str, str]:
+    """The first value of each column that holds something, as the beginning of a text in one line."""
+    found: dict[str, str] = {}
+    for name in columns:
+        value = next((r.data[name] for r in rows if has_content(r.data.get(name))), None)
+        if value is not None:
+            text = value if isinstance(value, str) else _as_text(value)
+            words = " ".join(text[: 2 * _LONGEST_EXAMPLE].split())
+            found[name] = words[:_LONGEST_EXAMPLE] + "…" * (len(words) > _LONGEST_EXAMPLE)
+    return found
+
+
+def _as_text(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, default=str)
 
 
 def _format(
@@ -79,6 +125,7 @@ def _format(
         "columns": columns,
         "bound": column_map(chosen.variant, chosen.settings, columns)["bound"],
         "left_over": [[x.name, x.reason] for x in left],
+        "examples": _examples([x.name for x in left], given),
         "refused": {
             x.name: {"sentence": x.error.sentence, "hint": x.error.hint} for x in left if x.error
         },

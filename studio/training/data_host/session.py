@@ -78,9 +78,13 @@ class Session:
         self.title = request.title
         runs = Path(asked["runs"])
         rows = self._opener.rows(request, runs)
-        folder = self._opener.model_folder(request, runs)
-        request = as_taken(request, learned_positions(folder))
-        encoder = encoder_of(self._tokenizer(folder), request.settings, request.title)
+        try:
+            folder = self._opener.model_folder(request, runs)
+            request = as_taken(request, learned_positions(folder))
+            encoder = encoder_of(self._tokenizer(folder), request.settings, request.title)
+        except BaseException:
+            rows.close()
+            raise
         self._open = Opened(request, rows, encoder, folder, RowIndex(rows.count))
         yield (
             "result",

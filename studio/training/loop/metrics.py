@@ -17,8 +17,10 @@ class Metrics:
 
     ``waited`` counts the evaluations since the validation loss last improved on ``awaited_loss`` by
     at least the minimum change. ``untrained_loss`` is the loss before the first update that changed
-    the weights; it never counts as the best. ``micro_batch`` is 0 while the configured batch size
-    fits into memory; ``recoveries`` counts how often it was halved.
+    the weights; it never counts as the best. ``finish_step`` is the step after which the user asked
+    to finish. ``micro_batch`` is 0 while the configured batch size
+    fits into memory; ``checkpointing`` is 1 if gradient checkpointing
+    was turned on because memory ran out; ``recoveries`` counts both changes.
     """
 
     last_loss: float = math.nan
@@ -31,7 +33,9 @@ class Metrics:
     waited: float = 0
     kept_step: float = -1
     sampled_step: float = -1
+    finish_step: float = -1
     micro_batch: float = 0
+    checkpointing: float = 0
     recoveries: float = 0
     tokens: float = 0
     seconds: float = 0.0
@@ -54,6 +58,8 @@ class Metrics:
 
     def early_stop_reason(self) -> str:
         """Why early stopping ends the training, as a sentence."""
+        if self.finish_step >= 0:
+            return "The training was finished on request."
         waited, best = int(self.waited), int(self.best_eval_step)
         times = "evaluation" if waited == 1 else f"{waited} evaluations"
         reason = f"The validation loss has not fallen in the last {times}"

@@ -120,6 +120,11 @@ def make_accelerator(dtype: str) -> Accelerator:
     )
 
 
+def can_checkpoint(model: Any) -> bool:
+    """Whether the model supports gradient checkpointing."""
+    return bool(getattr(model, "supports_gradient_checkpointing", False))
+
+
 def enable_gradient_checkpointing(model: Any) -> None:
     """Recompute activations in the backward pass instead of keeping them."""
     options = {"use_reentrant": False}

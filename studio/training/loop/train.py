@@ -228,7 +228,9 @@ def _trained(
 
 def identity_of(adapted: AdaptedModelValue, dataset: DatasetValue, settings: TrainSettings) -> str:
     """The identity of a training for its checkpoints: everything that affects the numbers, and nothing else."""
-    model = adapted.model_dump(mode="json", exclude={"model": {"path", "base", "merged_from"}})
+    model = adapted.model_dump(
+        mode="json", exclude={"model": {"path", "base", "merged_from", "stored_dtype"}}
+    )
     model = {k: v for k, v in model.items() if k not in _ADDED_LATER or v}
     chosen = settings.model_dump(mode="json", exclude_defaults=True)
     train = {k: v for k, v in chosen.items() if k not in _CADENCE}

@@ -3,8 +3,9 @@ its checkpoint.
 
 It replaces the transformers Trainer, so that the order of a step can be read in one place;
 accelerate provides device, autocast and loss scaling. When memory runs out in a step, a new pass
-begins at that step with half the micro-batch: weights, optimizer and random numbers are as after
-the last completed step, and every optimizer step sees the same rows in the same order. A failed
+begins at that step with half the micro-batch, down to 1, then with gradient checkpointing: weights,
+optimizer and random numbers are as after the last completed step, and every optimizer step sees the
+same rows in the same order. A failed
 update of the optimizer ends the run instead, because some of its weights may have changed.
 """
 
@@ -36,6 +37,7 @@ from studio.training.loop.saver import Saver
 from studio.training.loop.sft import total_weight
 from studio.training.loop.state import (
     TrainingState,
+    can_checkpoint,
     enable_gradient_checkpointing,
     make_accelerator,
     release,
@@ -48,9 +50,6 @@ from studio.variants.objective import LossOptions
 
 if TYPE_CHECKING:
     from studio.node_settings.train import TrainSettings
-
-MOST_RECOVERIES = 3
-"""The maximum number of times the micro-batch is halved."""
 
 STOP_SAVE_BUDGET_S = 3.0
 """A stop writes a checkpoint when the last one took less time than this."""
@@ -95,6 +94,11 @@ class TrainingLoop:
         return int(self.state.metrics.micro_batch) or self.settings.batch_size
 
     @property
+    def recomputes_activations(self) -> bool:
+        """Whether gradient checkpointing is on, by the settings or after memory ran out."""
+        return self.settings.gradient_checkpointing or bool(self.state.metrics.checkpointing)
+
+    @property
     def accumulation(self) -> int:
         """Micro-batches per optimizer step."""
         return math.ceil(self.length.rows_per_step / self.micro_batch)
@@ -111,22 +115,28 @@ class TrainingLoop:
         return bool(patience) and self.state.metrics.waited >= patience
 
     @property
+    def last_step(self) -> int:
+        """The step with which the training ends: that of a Finish request, else the last one."""
+        asked_at = int(self.state.metrics.finish_step)
+        return asked_at if asked_at >= 0 else self.length.steps
+
+    @property
     def finished(self) -> bool:
-        """Whether all steps are trained."""
-        return self.state.step >= self.length.steps or self.stopped_early
+        """Whether all steps are trained, or the training has ended before."""
+        return self.state.step >= self.last_step or self.stopped_early
 
     @property
     def up_to_date(self) -> bool:
         """Whether the evaluation and the samples that are due after this step were done before a stop."""
-        metrics, step, steps = self.state.metrics, self.state.step, self.length.steps
-        evaluated = metrics.last_eval_step >= step or not self.cadence.evaluates(step, steps)
-        sampled = metrics.sampled_step >= step or not self.cadence.samples(step, steps)
+        metrics, step, last = self.state.metrics, self.state.step, self.last_step
+        evaluated = metrics.last_eval_step >= step or not self.cadence.evaluates(step, last)
+        sampled = metrics.sampled_step >= step or not self.cadence.samples(step, last)
         return evaluated and sampled
 
     # ------------------------------------------------------------------ a pass, a step
 
     def run(self, resumed: Checkpoint | None = None) -> None:
-        """Run the remaining steps, with smaller micro-batches when memory runs out."""
+        """Run the remaining steps, with less memory per step when it runs out."""
         tuning, state = self.state.tuning, self.state
         state.optimizer = build_optimizer(tuning.model, self.settings, tuning.rate)
         state.scheduler = build_schedule(state.optimizer, self.settings, self.length.steps)
@@ -136,7 +146,7 @@ class TrainingLoop:
             self.optimizer = None
             self.micro_losses = []
             free_memory()
-            self._halve_micro_batch(failure)
+            self._save_memory(failure)
             failure = self._pass(resumed)
 
     def _pass(self, resumed: Checkpoint | None) -> str | None:
@@ -148,7 +158,7 @@ class TrainingLoop:
         state, model = self.state, self.state.tuning.model
         accelerator = make_accelerator(state.tuning.adapted.model.dtype)
         state.accelerator, state.head = accelerator, None
-        if self.settings.gradient_checkpointing:
+        if self.recomputes_activations:
             enable_gradient_checkpointing(model)
         try:
             _, self.optimizer = accelerator.prepare(model, state.optimizer)
@@ -203,8 +213,12 @@ class TrainingLoop:
 
         tokens = sum(map(tokens_in, batches))
         self._report(float(step_loss), tokens, float(learning_rate), grad_norm)
+        self._finish_if_asked()
         self._evaluate_if_due()
         self._sample_if_due()
+        if self._finish_if_asked():  # during a long evaluation
+            self._evaluate_if_due()
+            self._sample_if_due()
         self._measure_insight_if_due()
         self._save_if_due()
         self._stop_if_due()
@@ -293,9 +307,20 @@ class TrainingLoop:
             "Progress", phase="train", done=step, total=steps, unit="steps", eta_s=eta
         )
 
+    def _finish_if_asked(self) -> bool:
+        """End the training with this step, as its last one, if the user asks for it.
+
+        The request is part of the metrics: a run killed afterwards does not train on when resumed.
+        """
+        asked = self.context.take_command("finish") is not None
+        if asked and not self.finished:
+            self.state.metrics.finish_step = self.state.step
+        return asked
+
     def _evaluate_if_due(self) -> None:
         state, step, steps = self.state, self.state.step, self.length.steps
-        if self.evaluate is None or not self.cadence.evaluates(step, steps):
+        due = self.cadence.evaluates(step, self.last_step)
+        if self.evaluate is None or not due or state.metrics.last_eval_step >= step:
             return
         try:
             loss = self.evaluate()
@@ -323,7 +348,7 @@ class TrainingLoop:
 
     def _sample_if_due(self) -> None:
         metrics, step = self.state.metrics, self.state.step
-        if metrics.sampled_step < step and self.cadence.samples(step, self.length.steps):
+        if metrics.sampled_step < step and self.cadence.samples(step, self.last_step):
             self._sample(None)
             metrics.sampled_step = step
         self._sample_if_asked()
@@ -345,16 +370,16 @@ class TrainingLoop:
         """Measure the change of the layers: with each evaluation (or with checkpoints if there is
         none), and at the end.
         """
-        step, steps = self.state.step, self.length.steps
+        step, last = self.state.step, self.last_step
         due = self.cadence.evaluates if self.cadence.eval_every > 0 else self.cadence.saves
-        if self.insight is not None and (self.finished or due(step, steps)):
+        if self.insight is not None and (self.finished or due(step, last)):
             found = self.insight.measure(step)
             if found.modules:
                 self.context.emit("Insight", **found.to_json())
 
     def _save_if_due(self) -> None:
         asked = self.context.take_command("save") is not None
-        due = self.cadence.saves(self.state.step, self.length.steps)
+        due = self.cadence.saves(self.state.step, self.last_step)
         if self.finished:
             self.saver.save("end")
         elif asked:
@@ -365,7 +390,7 @@ class TrainingLoop:
     def _stop_if_due(self) -> None:
         if self.state.step >= self.length.steps:
             return
-        if self.stopped_early:
+        if self.finished:
             self.report_early_stop()
         elif self.context.stop_requested():
             self._stop()
@@ -374,6 +399,8 @@ class TrainingLoop:
         """Report why the training ends before its last step."""
         metrics = self.state.metrics
         best = int(metrics.best_eval_step)
+        if metrics.finish_step >= 0:
+            self.context.reusable = False
         self.context.emit(
             "EarlyStopped",
             step=self.state.step,
@@ -400,9 +427,15 @@ class TrainingLoop:
     def _catch_up(self) -> None:
         """Do what is due before the first step, or was still due when the run was stopped."""
         state = self.state
+        if state.step > 0:
+            self._finish_if_asked()
+        elif self.context.take_command("finish") is not None:
+            self.context.notice(
+                "Finish was requested before the first step of this training: there is nothing to "
+                "keep yet, and the training goes on."
+            )
         interrupted = state.step > 0 and not self.up_to_date
-        if state.metrics.last_eval_step < state.step:
-            self._evaluate_if_due()
+        self._evaluate_if_due()
         self._sample_if_due()
         if interrupted or self.finished:
             self._measure_insight_if_due()
@@ -411,14 +444,20 @@ class TrainingLoop:
             if self.state.step < self.length.steps:
                 self.report_early_stop()
 
-    def _halve_micro_batch(self, failure: str) -> None:
-        """Halve the micro-batch, or raise with what to change if that cannot help."""
-        metrics = self.state.metrics
-        adapted = self.state.tuning.adapted
-        if metrics.recoveries >= MOST_RECOVERIES or self.micro_batch == 1 or self._updating:
-            hint = what_to_change(self.settings, adapted, self.micro_batch)
+    def _save_memory(self, failure: str) -> None:
+        """Halve the micro-batch, at 1 turn on gradient checkpointing; raise with what to change if
+        neither can help."""
+        metrics, tuning = self.state.metrics, self.state.tuning
+        last_resort = not self.recomputes_activations and can_checkpoint(tuning.model)
+        if self._updating or (self.micro_batch == 1 and not last_resort):
+            hint = what_to_change(
+                self.settings, tuning.adapted, self.micro_batch, self.recomputes_activations
+            )
             raise not_enough(self.context, "training", failure, "gradient_checkpointing", hint)
-        metrics.micro_batch = self.micro_batch // 2
+        if self.micro_batch > 1:
+            metrics.micro_batch = self.micro_batch // 2
+        else:
+            metrics.checkpointing = 1
         metrics.recoveries += 1
         step = min(self.state.step + 1, self.length.steps)  # it may have run out after the last one
         self.context.emit(
@@ -426,13 +465,20 @@ class TrainingLoop:
             step=step,
             batch_size=self.micro_batch,
             accumulation=self.accumulation,
+            checkpointing=bool(metrics.checkpointing),
             attempt=int(metrics.recoveries),
-            most=MOST_RECOVERIES,
         )
+        with_less = f"a batch size of {self.micro_batch}"
+        if metrics.checkpointing:
+            with_less += (
+                f", a gradient accumulation of {self.accumulation} and gradient checkpointing, "
+                "which is slower"
+            )
+        else:
+            with_less += f" and a gradient accumulation of {self.accumulation}"
         self.context.notice(
-            f"Memory ran out in step {step}. Training continues with a batch size of "
-            f"{self.micro_batch} and a gradient accumulation of {self.accumulation}; each "
-            "step has the same rows as before.",
+            f"Memory ran out in step {step}. Training continues with {with_less}; each step has the "
+            "same rows as before.",
             "Set these values in the Train node to use them from the start of the next run.",
         )
 

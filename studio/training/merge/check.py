@@ -134,7 +134,8 @@ def _largest_difference(found: list[torch.Tensor], wanted: list[torch.Tensor]) -
 def _refuse(
     context: StepContext, merged: ModelValue, dtype: str, difference: float, largest: float
 ) -> None:
-    exact = merged.dtype == "float32" and dtype == "float32"
+    stored = merged.stored_dtype or merged.dtype
+    exact = stored == "float32" and dtype == "float32"
     allowed = max(EXACT, _EXACT_SHARE * largest) if exact else _ROUNDED_SHARE * largest
     if difference <= allowed:  # refuses NaN
         return

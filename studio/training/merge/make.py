@@ -1,7 +1,7 @@
 """The Merge step: adds the adapter to the base model's stored weights.
 
-Weights are read, merged in float32 and written one tensor at a time, and stored in the graph's
-precision; a quantized base is merged into its unquantized weights. The result is then compared with
+Weights are read, merged in float32 and written one tensor at a time, by default in the precision in
+which the base is stored; a quantized base is merged into its unquantized weights. The result is then compared with
 base and adapter, because a merge can be wrong without raising an error.
 """
 
@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import errno
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import torch
+from safetensors import SafetensorError
 
 from studio.errors import StudioError
 from studio.graph.context import StepContext
@@ -31,7 +33,7 @@ from studio.training.merge.layers import (
 from studio.training.model.configs import write_surroundings
 from studio.training.model.out_of_memory import explain_out_of_memory
 from studio.training.model.quiet import quiet_libraries
-from studio.training.model.weights_file import SHARD_BYTES, write_weights
+from studio.training.model.weights_file import SHARD_BYTES, StoredWeights, write_weights
 from studio.training.tokens.chat import load_tokenizer
 from studio.values import AdapterValue, DType, ModelValue
 
@@ -49,7 +51,8 @@ def merge_adapter(
     adapter = AdapterValue.model_validate(adapter_json)
     base = adapter.model.model
     quiet_libraries()
-    dtype: DType = base.dtype if settings.dtype == "base" else settings.dtype
+    same = settings.dtype == "base"
+    dtype: DType = _stored_dtype(base) if same else settings.dtype  # type: ignore[assignment]
     folder = context.folder / "model"
     context.phase("merge", "Adding the adapter to the model")
     plan = _planned(context, adapter, dtype)
@@ -65,17 +68,32 @@ def merge_adapter(
                 digest = _write(context, plan, folder, needed, shard_bytes)
             tokenizer = load_tokenizer(adapter.path)
             write_surroundings(Path(base.path), folder, dtype, tokenizer, untied)
-            merged = _described(context, adapter, dtype, folder, digest)
+            loaded_in = base.dtype if same else dtype
+            merged = _described(context, adapter, dtype, loaded_in, folder, digest)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
     if untied:
         context.notice(
-            "The model shares one matrix between its embedding and its head, and the adapter "
-            "changed only one of them: the merged model contains both.",
+            "The model shares one matrix between its embedding and its head, which the adapter "
+            "changed differently: the merged model contains both.",
             level="info",
         )
     return merged
+
+
+def _stored_dtype(base: ModelValue) -> DType:
+    """The precision of most of the base's stored weights; that of the training for other formats."""
+    try:
+        stored = StoredWeights(Path(base.path))
+        sizes: Counter[torch.dtype] = Counter()
+        for entry in stored.entries():
+            sizes[entry.dtype] += entry.size
+        stored.close()
+    except (OSError, KeyError, ValueError, SafetensorError):
+        return base.dtype
+    names: dict[torch.dtype, DType] = {getattr(torch, name): name for name in get_args(DType)}
+    return names.get(sizes.most_common(1)[0][0], base.dtype) if sizes else base.dtype
 
 
 def _planned(context: StepContext, adapter: AdapterValue, dtype: str) -> MergePlan | None:
@@ -168,15 +186,23 @@ def _tick(context: StepContext, needed: int) -> Callable[[int], None]:
 
 
 def _described(
-    context: StepContext, adapter: AdapterValue, dtype: DType, folder: Path, digest: str
+    context: StepContext,
+    adapter: AdapterValue,
+    dtype: DType,
+    loaded_in: DType,
+    folder: Path,
+    digest: str,
 ) -> ModelValue:
-    """The merged model's description, with the measured difference."""
+    """The merged model's description, with the measured difference. ``dtype`` is that of its files,
+    ``loaded_in`` the one in which later steps load it.
+    """
     base = adapter.model.model
     value = ModelValue(
         path=str(folder),
         source=base.source,
         revision=base.revision,
-        dtype=dtype,
+        dtype=loaded_in,
+        stored_dtype=dtype if dtype != loaded_in else None,
         weights_sha256=digest,
         parameters=base.parameters,
         base=base,
@@ -189,6 +215,10 @@ def _described(
     context.notice(
         f"The merged model ({dtype}) agrees with the adapter: their logits differ by at "
         f"most {difference:.2g}.",
+        "The merged weights are rounded to the precision of the base model's files. Set Precision to "
+        "float32 in the Merge node to keep them as trained."
+        if dtype != "float32" and base.dtype == "float32" and dtype != loaded_in
+        else "",
         level="info",
     )
     if base.quantization != "none":

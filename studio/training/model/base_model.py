@@ -11,13 +11,14 @@ from typing import Any
 
 from studio.errors import StudioError
 from studio.graph.context import StepContext
+from studio.model.damaged import reading
 from studio.model.folder_check import refuse_faults
 from studio.model.models import STARTER_PREFIX, STARTERS, kind_of, starter_of
 from studio.model.trust import names_other_repos, own_code, trusted
 from studio.node_settings.base_model import BaseModelSettings
 from studio.training.fetch.gguf import import_file, import_starter
 from studio.training.fetch.hub import fetch_from_hub
-from studio.training.model.load import first_line, refuse_other_tensors, tell_kernel
+from studio.training.model.load import refuse_other_tensors, tell_kernel
 from studio.training.model.weights import parameter_count, weights_sha256
 from studio.values import DType, ModelValue
 
@@ -93,24 +94,25 @@ def _check_architecture(
     from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig
 
     try:
-        config = AutoConfig.from_pretrained(
-            str(folder), trust_remote_code=False, local_files_only=True
-        )
-        known = type(config) in MODEL_FOR_CAUSAL_LM_MAPPING
-        reason = f"{config.model_type} is not a causal language model"
-    except Exception as error:  # the config may contain anything
-        known, reason = False, first_line(error)
-    if not known and _trusted_code(context, folder, source, revision):
-        return
-    if not known:
-        raise StudioError(
-            f"{source} cannot be fine-tuned here: {reason}.",
+        with reading(folder, "config", source, "model"):
+            config = AutoConfig.from_pretrained(
+                str(folder), trust_remote_code=False, local_files_only=True
+            )
+        if type(config) in MODEL_FOR_CAUSAL_LM_MAPPING:
+            return
+        error = StudioError(
+            f"{source} cannot be fine-tuned here: {config.model_type} is not a causal language "
+            "model.",
             title="Not a causal language model",
             field="model",
             code="unsupported_model",
             hint="Choose a model that transformers supports.",
             file=str(folder / "config.json"),
         )
+    except StudioError as unusable:
+        error = unusable
+    if not _trusted_code(context, folder, source, revision):
+        raise error
 
 
 def _trusted_code(context: StepContext, folder: Path, source: str, revision: str | None) -> bool:

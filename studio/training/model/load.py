@@ -19,6 +19,7 @@ import torch
 
 from studio.errors import Stopped, StudioError
 from studio.graph.context import StepContext
+from studio.model.damaged import of_the_files, unreadable
 from studio.model.folder_check import refuse_faults, tensor_faults
 from studio.model.folder_files import shown
 from studio.model.trust import may_run_code
@@ -95,9 +96,9 @@ def load_base(
         except (StudioError, Stopped):
             raise
         except Exception as error:  # the config may contain anything
-            if is_out_of_memory(error):
+            if is_out_of_memory(error) or not of_the_files(error):
                 raise
-            raise _cannot_load(context, value, error) from error
+            raise unreadable(folder, "model", error, value.source) from error
     _refuse_other_weights(loaded, folder)
     if value.quantization != "none":
         _after_quantizing(model, value)
@@ -287,18 +288,3 @@ class _followed:
 
     def __getattr__(self, name: str) -> Callable[..., None]:
         return lambda *args, **kwargs: None
-
-
-def first_line(error: Exception) -> str:
-    """The first line of an error of a library, as it may stand in a sentence."""
-    return shown((str(error).strip().splitlines() or [type(error).__name__])[0], 300)
-
-
-def _cannot_load(context: StepContext, value: ModelValue, error: Exception) -> StudioError:
-    return StudioError(
-        f"the model {value.source} cannot be loaded: {first_line(error)}",
-        title="The model cannot be loaded",
-        hint="Run the Base model step again, or choose another model.",
-        code="model_load",
-        file=value.path,
-    )

@@ -55,13 +55,19 @@ def not_enough(
     )
 
 
-def what_to_change(settings: TrainSettings, adapted: AdaptedModelValue, micro_batch: int) -> str:
-    """Changes that save memory and are not made yet, the least harmful first."""
+def what_to_change(
+    settings: TrainSettings,
+    adapted: AdaptedModelValue,
+    micro_batch: int,
+    checkpointing: bool = False,
+) -> str:
+    """Changes that save memory and are not made yet, the least harmful first. ``checkpointing``: the
+    run has turned on gradient checkpointing itself."""
     ways = []
     if micro_batch > 1:
         rows_per_step = settings.batch_size * settings.gradient_accumulation_steps
         ways.append(f"set the batch size to 1 and the gradient accumulation to {rows_per_step}")
-    if not settings.gradient_checkpointing:
+    if not (settings.gradient_checkpointing or checkpointing):
         ways.append("turn on gradient checkpointing")
     if settings.optimizer not in _LIGHT_OPTIMIZERS:
         ways.append("choose the optimizer AdamW 8-bit, paged")

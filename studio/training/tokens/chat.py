@@ -21,6 +21,7 @@ from studio.chat_templates.chats import Chat, ChatTemplate, render_chats
 from studio.chat_templates.render import TemplateFailed
 from studio.data.canonical import as_template_messages
 from studio.errors import StudioError
+from studio.model.damaged import reading
 from studio.model.trust import may_run_code
 
 Message = Mapping[str, Any]
@@ -43,23 +44,49 @@ _take_text: set[str] = set()
 
 def load_tokenizer(path: str | Path) -> Any:
     """The tokenizer of a local folder, with a pad token, and a chat template in any case."""
-    try:
+    folder = Path(path)
+    with reading(folder, "tokenizer"):
         tokenizer = AutoTokenizer.from_pretrained(
-            str(path), trust_remote_code=may_run_code(Path(path)), local_files_only=True
+            str(path), trust_remote_code=may_run_code(folder), local_files_only=True
         )
-    except (OSError, ValueError) as error:
-        raise StudioError(
-            f"The tokenizer in {path} cannot be loaded: {str(error).splitlines()[0]}",
-            title="No tokenizer",
-            hint="Choose a model folder that contains its tokenizer files.",
-            code="no_tokenizer",
-            file=str(path),
-        ) from error
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
-    if not tokenizer.chat_template:
-        tokenizer.chat_template = plain_template(tokenizer)
+        if tokenizer.pad_token_id is None:
+            tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
+        _try_out(tokenizer)
+        if not tokenizer.chat_template:
+            tokenizer.chat_template = plain_template(tokenizer)
+    _refuse_incomplete(tokenizer, folder)
     return tokenizer
+
+
+def _try_out(tokenizer: Any) -> None:
+    """Use all that is used of a tokenizer: odd values in its files fail only then."""
+    tokenizer.decode(tokenizer("a b", add_special_tokens=False, verbose=False)["input_ids"])
+    starts_with_bos(tokenizer)
+    dict(tokenizer.special_tokens_map)
+    list(tokenizer.all_special_ids)
+    list(tokenizer.added_tokens_decoder.items())
+
+
+def _refuse_incomplete(tokenizer: Any, folder: Path) -> None:
+    named = tokenizer.chat_template
+    texts = list(named.values()) if isinstance(named, dict) else [named]
+    if not all(isinstance(t, str) for t in texts):
+        raise StudioError(
+            f"the chat template of {folder} is not text.",
+            title="The chat template does not work",
+            hint="Correct chat_template in its tokenizer_config.json.",
+            code="bad_template",
+            file=str(folder / "tokenizer_config.json"),
+        )
+    if tokenizer.pad_token_id is None:
+        raise StudioError(
+            f"the tokenizer of {folder} names no token for the end of a text, for padding, or for "
+            "what it does not know.",
+            title="No tokenizer",
+            hint="Set eos_token in its tokenizer_config.json, or copy that file again.",
+            code="no_tokenizer",
+            file=str(folder / "tokenizer_config.json"),
+        )
 
 
 def plain_template(tokenizer: Any) -> str:
@@ -211,5 +238,6 @@ def _own_text(tokenizer: Any, chat: Chat, count: int, ask: bool) -> str | Templa
 def refused(error: Exception) -> TemplateRefused:
     """A failure of the template in words."""
     if isinstance(error, TemplateFailed) and error.slow:
-        return TemplateRefused("it does not terminate", slow=True)
+        why = "does not terminate" if error.why.startswith("was stopped") else error.why
+        return TemplateRefused(f"it {why}", slow=True)
     return TemplateRefused(str(error) or type(error).__name__)

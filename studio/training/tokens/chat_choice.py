@@ -140,12 +140,13 @@ def refuse_endless(tokenizer: Any) -> None:
 
 
 def _tried(tokenizer: Any) -> str:
-    """A plain conversation as the template writes it in the process that can be ended."""
+    """A plain conversation as the template writes it in the process that can be ended; of several
+    templates by name, the default one."""
+    source = tokenizer.chat_template
+    if isinstance(source, dict):
+        source = source.get("default", next(iter(source.values()), ""))
     template = ChatTemplate(
-        str(tokenizer.chat_template),
-        dict(tokenizer.special_tokens_map),
-        SECONDS_A_ROW,
-        LARGEST_TEXT,
+        str(source), dict(tokenizer.special_tokens_map), SECONDS_A_ROW, LARGEST_TEXT
     )
     chat = Chat(_ANSWERED[1:], None, [(len(_ANSWERED) - 1, False)])
     ((outcome,),) = render_chats(template, [chat])

@@ -18,6 +18,7 @@ from datasets import Dataset, Features, List, Value
 
 from studio.errors import StudioError
 from studio.graph.context import StepContext
+from studio.model.damaged import reading
 from studio.training.data.arrow import RowWriter, open_rows
 from studio.training.tokens import cache as token_cache
 from studio.training.tokens.chat import (
@@ -88,13 +89,14 @@ class Encoder:
     def encode(self, texts: list[Rendered]) -> list[Encoded]:
         """Ids, labels and weights of rendered texts before truncation, in one call of the tokenizer."""
         fast = bool(self.tokenizer.is_fast)
-        batch = self.tokenizer(
-            [t.text for t in texts],
-            add_special_tokens=False,
-            verbose=False,
-            return_attention_mask=False,
-            return_offsets_mapping=fast,
-        )
+        with reading(Path(self.tokenizer.name_or_path), "tokenizer"):
+            batch = self.tokenizer(
+                [t.text for t in texts],
+                add_special_tokens=False,
+                verbose=False,
+                return_attention_mask=False,
+                return_offsets_mapping=fast,
+            )
         offsets = batch["offset_mapping"] if fast else [None] * len(texts)
         return [
             self._finish(t, ids, o)

@@ -13,6 +13,10 @@ from typing import Any
 
 import pytest
 
+from studio.cli.report import print_results
+from studio.events import Event
+from studio.runs.folder import RunFolder
+from studio.runs.state import RunState
 from tests.studio.runs import toy_runs
 from tests.studio.runs.toy_runs import calls, finished
 from tests.timing import WAIT_S, wait_until
@@ -307,3 +311,18 @@ def test_torch_is_not_imported_by_the_terminal() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, check=False)
     assert done.returncode == 0
+
+
+def test_each_evaluation_of_a_run_is_printed_under_its_node(capsys, tmp_path: Path) -> None:
+    """Two Evaluate nodes: two tables, each with the title of its node."""
+    state = RunState()
+    for node, title, after in (("a", "Easy", 0.5), ("b", "Hard", 0.25)):
+        state.node(node).title = title
+        measures = {"exact_match": {"before": 0.0, "after": after}}
+        state.apply(Event("Evaluation", 1.0, node, {"rows": 4, "measures": measures}))
+    print_results(RunFolder(tmp_path), state, "completed")
+    lines = [line for line in capsys.readouterr().out.splitlines() if line]
+    titles = [lines.index("Easy:"), lines.index("Hard:")]
+    measured = [i for i, line in enumerate(lines) if "exact match" in line]
+    assert [lines[i].split()[-2] for i in measured] == ["50.0", "25.0"]
+    assert titles[0] < measured[0] < titles[1] < measured[1]

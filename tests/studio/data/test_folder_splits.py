@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -330,10 +331,61 @@ def test_a_name_with_further_words_needs_its_counterpart(tmp_path: Path) -> None
     assert by_names(["squad_train.json", "squad_dev.json"]).validation == ("squad_dev.json",)
     assert by_names(["chats.jsonl", "chats_test.jsonl"]).test == ("chats_test.jsonl",)
     assert by_names(["train_of_trains.csv", "test_of_trains.csv"]).test == ("test_of_trains.csv",)
+
+
+HELD_OUT: list[tuple[str, list[str], list[str], list[str]]] = [
+    # all names; of them for validation, and excluded as test
+    ("one word more", ["chats.jsonl", "support_test.jsonl"], [], ["support_test.jsonl"]),
+    ("several tests", ["train.csv", "public_test.csv", "private_test.csv"], [], ["p*_test.csv"]),
+    ("two kinds", ["train.json", "dev_matched.json", "dev_other.json"], ["dev_*"], []),
+    ("unseen", ["train.json", "test_seen.json", "test_unseen.json"], [], ["test_*"]),
+    ("in the middle", ["sft_train_en.json", "sft_test_en.json"], [], ["sft_test_en.json"]),
+    ("with a filler", ["my_train_set.csv", "mmlu_test_set.csv"], [], ["mmlu_test_set.csv"]),
+    ("abbreviated", ["trn.jsonl", "vld.jsonl", "tst.jsonl"], ["vld.jsonl"], ["tst.jsonl"]),
+    ("held out", ["rows.jsonl", "held-out.jsonl"], ["held-out.jsonl"], []),
+    ("holdout", ["train.jsonl", "HoldOut.jsonl"], ["HoldOut.jsonl"], []),
+    ("tests folder", ["train/a.jsonl", "tests/a.jsonl"], [], ["tests/a.jsonl"]),
+    ("blind", ["data/a.parquet", "data/blind-test.parquet"], [], ["data/blind-test.parquet"]),
+]
+
+
+@pytest.mark.parametrize(
+    ("names", "validation", "test"), [c[1:] for c in HELD_OUT], ids=[c[0] for c in HELD_OUT]
+)
+def test_held_out_files_are_never_trained(
+    names: list[str], validation: list[str], test: list[str]
+) -> None:
+    found = by_names(names)
+
+    def matching(patterns: list[str]) -> set[str]:
+        return {n for n in names for p in patterns if fnmatch(n, p)}
+
+    assert set(found.validation) == matching(validation)
+    assert set(found.test) == matching(test)
+    assert set(found.train) == {*names} - matching([*validation, *test])
+
+
+def test_a_name_that_only_ends_with_a_split_is_stated(tmp_path: Path) -> None:
     write(tmp_path / "set", {"chats.jsonl": 9, "support_test.jsonl": 3})
+    train, validation, notices = step_rows(tmp_path, source="set")
+    assert set(train + validation) == {"chats.jsonl"}
+    assert shown_rows(tmp_path, source="set")[:2] == (train, validation)
+    assert any(s.startswith("support_test.jsonl is taken for a test split") for s in notices)
+    found = {p.code: p for p in problems(tmp_path, source="set")}
+    assert found["split_doubtful"].severity == "warning"
+    assert "rename" in found["split_doubtful"].hint
+    (tmp_path / "set" / "chats.jsonl").unlink()  # nothing else to train on
     train, _, notices = step_rows(tmp_path, source="set", split_mode="none")
-    assert set(train) == {"chats.jsonl", "support_test.jsonl"}
+    assert set(train) == {"support_test.jsonl"}
     assert any(s.startswith("support_test.jsonl is used for training") for s in notices)
+
+
+def test_a_file_beside_training_files_is_trained_and_stated(tmp_path: Path) -> None:
+    write(tmp_path / "set", {"train.jsonl": 5, "gold.jsonl": 3})
+    train, _, notices = step_rows(tmp_path, source="set", split_mode="none")
+    assert set(train) == {"train.jsonl", "gold.jsonl"}
+    assert any(s.startswith("gold.jsonl is used for training") for s in notices)
+    assert "split_joined" in [p.code for p in problems(tmp_path, source="set")]
 
 
 def test_a_file_of_no_split_beside_splits_is_left_out_and_stated(tmp_path: Path) -> None:
@@ -425,6 +477,44 @@ def test_a_damaged_card_leaves_the_names(tmp_path: Path) -> None:
         (tmp_path / "set" / "README.md").write_text(text)
         found = sources_of(DatasetSettings(source="set"), tmp_path)
         assert [p.name for p in (*found.train, *found.validation)] == ["train.jsonl", "dev.jsonl"]
+
+
+def card_of(root: Path, train: str, test: str = "c.jsonl") -> None:
+    lines = ["---", "configs:", "- config_name: default", "  data_files:"]
+    lines += [
+        f'  - split: {s}\n    path: "{p}"' for s, p in (("train", train), ("test", test)) if p
+    ]
+    (root / "set" / "README.md").write_text("\n".join([*lines, "---", ""]))
+
+
+def test_patterns_of_a_card_and_files_that_it_does_not_list(tmp_path: Path) -> None:
+    write(tmp_path / "set", {"a1.jsonl": 4, "a2.jsonl": 3, "b.jsonl": 2, "c.jsonl": 5})
+    card_of(tmp_path, "a[0-3].jsonl")
+    train, validation, notices = step_rows(tmp_path, source="set")
+    assert set(train + validation) == {"a1.jsonl", "a2.jsonl"}
+    (found,) = [p for p in problems(tmp_path, source="set") if p.code == "files_left_out"]
+    assert (
+        "b.jsonl is not trained, because the dataset card lists it for no split" in found.sentence
+    )
+    assert any("c.jsonl (5 rows) is excluded" in s for s in notices)
+    card_of(tmp_path, "gone/*.jsonl")
+    (error,) = [p for p in problems(tmp_path, source="set") if p.blocks]
+    assert "its dataset card lists only test files that are there (1 file)" in error.sentence
+    card_of(tmp_path, "gone/*.jsonl", "")  # nothing of the card is there: the names decide
+    (missing,) = [p for p in problems(tmp_path, source="set") if p.code == "split_missing"]
+    assert "names files for train that are not there" in missing.sentence
+
+
+@pytest.mark.parametrize("name", ["README.md", "readme.txt", "LICENSE.txt"])
+def test_a_folder_that_is_only_described_holds_no_rows(name: str, tmp_path: Path) -> None:
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / name).write_text("# Rows\n\nAbout them.\n\nMore.\n")
+    (found,) = problems(tmp_path, source="set")
+    assert found.code == "empty_folder"
+    (tmp_path / "set" / "story.txt").write_text("One.\n\nTwo.\n\nThree.\n")
+    train, _, notices = step_rows(tmp_path, source="set", split_mode="none")
+    assert train == ["story.txt"] * 3
+    assert f"Ignored {name} in set, which describes the data." in notices
 
 
 # ------------------------------------------------------------------ save_to_disk

@@ -346,3 +346,41 @@ def test_the_rows_can_still_be_looked_at(make: Callable[[Path], Path], tmp_path:
     assert compile_plan(graph, REGISTRY, tmp_path).plan is None
     request, _ = token_request(graph, REGISTRY, tmp_path)
     assert request is not None
+
+
+def test_columns_that_later_rows_do_not_use_are_reported(tmp_path: Path) -> None:
+    lines = pairs(3000)
+    lines[2500] = json.dumps({"prompt": "q", "completion": "a", "remark": "late"})
+    lines[0] = json.dumps({"prompt": "q", "completion": "a", "mood": "early"})
+    (found,) = check(write(tmp_path / "rows.jsonl", lines)).problems
+    assert (found.severity, found.code, found.field) == ("warning", "unused_column", "format")
+    assert "in later rows: “remark” (1 row)" in found.sentence
+    assert "mood" not in found.sentence  # the quick check reports it
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("split", "test"), ("Subset", "Dev"), ("fold", "VALID")]
+)
+def test_a_column_that_marks_test_rows_is_reported(name: str, value: str, tmp_path: Path) -> None:
+    rows = [{"prompt": f"q{n}", "completion": f"a{n}", name: "train"} for n in range(900)]
+    rows[800][name] = value
+    path = write(tmp_path / "rows.jsonl", [json.dumps(r) for r in rows])
+    (found,) = check(path).problems
+    assert (found.severity, found.code) == ("warning", "unused_column")
+    assert f"“{name}” (1 row)" in found.sentence
+    assert "“By column”" in found.hint
+    by_column = check(path, split_mode="column", split_column=name).problems
+    assert "unused_column" not in [p.code for p in by_column]
+    told = Recorder()
+    context = make_context(tmp_path / "run", told)
+    prepare_rows(context, DatasetSettings(source=str(path)))
+    (notice,) = [e for e in told.named("Notice") if "Not used" in str(e.get("sentence"))]
+    assert f"“{name}” (1 row)" in str(notice.get("sentence"))
+    assert "“By column”" in str(notice.get("hint"))
+
+
+def test_a_validation_file_may_mark_its_rows(tmp_path: Path) -> None:
+    for split in ("train", "dev"):
+        rows = [{"prompt": f"{split}{n}", "completion": "a", "split": split} for n in range(9)]
+        write(tmp_path / f"{split}.jsonl", [json.dumps(r) for r in rows])
+    assert check(tmp_path).problems == ()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import bz2
 import hashlib
 import io
 import json
+import lzma
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -78,6 +80,8 @@ MEMBERS: dict[str, Any] = {
     "rows.xlsx": lambda folder: sheet_of(ROWS, folder),
     "rows.db": lambda folder: sqlite_of(ROWS, folder),
     "rows.jsonl.zst": lambda folder: zstd(jsonl(ROWS)),
+    "rows.jsonl.xz": lambda folder: lzma.compress(jsonl(ROWS)),
+    "rows.csv.bz2": lambda folder: bz2.compress(csv(ROWS)),
     "a b/rows ü.jsonl": lambda folder: jsonl(ROWS),
 }
 
@@ -274,7 +278,7 @@ def test_zstd_that_is_cut_off_shows_what_is_complete(tmp_path: Path) -> None:
     [
         ("a.jsonl", zstd(jsonl(ROWS)), "wrong_encoding", "a.jsonl is zstd-compressed"),
         ("a.jsonl.gz", zstd(jsonl(ROWS)), "wrong_encoding", "is zstd-compressed, but its name"),
-        ("a.zst", zstd(jsonl(ROWS)), "unknown_suffix", "archive"),
+        ("a.zst", zstd(jsonl(ROWS)), "unknown_suffix", "is compressed"),
         ("a.tar.zst", zstd(jsonl(ROWS)), "unknown_suffix", "archive"),
         ("a.jsonl.zst", zstd(b""), "no_rows", "no rows"),
     ],
@@ -297,3 +301,23 @@ def test_a_bomb_of_one_file_is_refused(suffix: str, tmp_path: Path) -> None:
     (tmp_path / f"a.jsonl.{suffix}").write_bytes(packed)
     with pytest.raises(StudioError, match="times its size"):
         list(read_rows(tmp_path / f"a.jsonl.{suffix}"))
+
+
+@pytest.mark.parametrize("name", ["rows.jsonl.xz", "rows.csv.bz2", "rows.json.bz2", "rows.tsv.xz"])
+def test_other_compressions_are_read_everywhere(name: str, tmp_path: Path) -> None:
+    plain = {"jsonl": jsonl(ROWS), "csv": csv(ROWS), "json": json.dumps(ROWS).encode()}
+    plain["tsv"] = csv(ROWS).replace(b",", b"\t")
+    pack_with = lzma.compress if name.endswith(".xz") else bz2.compress
+    (tmp_path / name).write_bytes(pack_with(plain[name.split(".")[1]]))
+    assert everywhere(tmp_path, source=name).rows == ROWS
+
+
+def test_a_zip_archive_in_a_folder_is_to_be_chosen_itself(tmp_path: Path) -> None:
+    (tmp_path / "set").mkdir()
+    pack(tmp_path / "set" / "a.zip", {"rows.jsonl": jsonl(ROWS)})
+    (found,) = problems(tmp_path, source="set")
+    assert (found.code, found.hint) == ("empty_folder", "Choose the ZIP archive itself.")
+    (tmp_path / "set" / "rows.jsonl").write_bytes(jsonl(ROWS[:3]))
+    (found,) = problems(tmp_path, source="set")
+    assert found.code == "files_skipped"
+    assert "A ZIP archive is read when it is chosen itself" in found.hint

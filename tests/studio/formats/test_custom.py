@@ -125,7 +125,7 @@ def test_what_was_ended_is_not_waited_for_again(monkeypatch: pytest.MonkeyPatch)
     looping = LOOP + "{{ a }}"
     with pytest.raises(RowError, match="stopped"):
         as_text(looping, a="again")
-    monkeypatch.setattr(render._helper._process, "exchange", lambda request: pytest.fail(request))
+    monkeypatch.setattr(render.PLAIN, "exchange", lambda request: pytest.fail(request))
     with pytest.raises(RowError, match="stopped"):
         as_text(looping, a="again")
 

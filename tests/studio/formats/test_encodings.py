@@ -25,6 +25,7 @@ SENTENCES = {
     "big5hkscs": ("植物為什麼需要陽光？", "植物用陽光把水和二氧化碳變成養分。"),
     "cp932": ("植物にはなぜ光が必要ですか？", "光を使って水と二酸化炭素から養分を作るからです。"),
     "euc_jp": ("植物にはなぜ光が必要ですか？", "光を使って水と二酸化炭素から養分を作るからです。"),
+    "iso2022_jp": ("植物にはなぜ光が必要ですか？", "光を使って養分を作るからです。"),
     "cp949": ("식물은 왜 빛이 필요합니까?", "빛으로 물과 이산화탄소에서 양분을 만들기 때문입니다."),
     "cp1251": ("Зачем растениям свет?", "Они получают из воды и воздуха питательные вещества."),
     "koi8-r": ("Зачем растениям свет?", "Они получают из воды и воздуха питательные вещества."),
@@ -144,3 +145,17 @@ def test_a_changed_file_is_detected_anew(tmp_path: Path) -> None:
     assert detect_encoding(path, "auto").encoding == "cp1251"
     path.write_bytes(SENTENCES["cp1251"][0].encode("utf-8"))
     assert detect_encoding(path, "auto").encoding == "utf-8"
+
+
+@pytest.mark.parametrize("codec", ["utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("number", ["cp1251", "cp932", "cp1253", "cp1252"])
+def test_utf16_without_a_mark_is_named_in_any_script(
+    number: str, codec: str, tmp_path: Path
+) -> None:
+    question, answer = SENTENCES[number]
+    (tmp_path / "rows.csv").write_bytes(as_csv(question, answer).encode(codec))
+    (found,) = problems(DatasetSettings(source="rows.csv"), tmp_path)
+    assert "looks like UTF-16 without a byte order mark" in found.sentence
+    chosen = DatasetSettings(source="rows.csv", encoding="utf-16")
+    assert problems(chosen, tmp_path) == []
+    assert shown(tmp_path, source="rows.csv", encoding="utf-16")[0]["prompt"] == question

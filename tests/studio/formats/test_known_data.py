@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from studio.data.detect import choose_format
+from studio.data.detect import choose_format, detect
 from studio.data.reading.source import SourceRow
 from studio.data.row_format import RowError
 from studio.errors import StudioError
@@ -56,6 +56,34 @@ ASKED, REPLIED = said("user", "Q"), said("assistant", "A")
         {"instruction": "Q", "input": "", "output": "A", "history": []},
         {"prompt": "Q", "completion": "A"},
         {"data": ["Q", "A"], "id": "0"},
+        # a pair beside names that say where a row is from
+        {"source": "aops", "problem": "Q", "solution": "A"},
+        {"source": "cnn", "text": "Q", "summary": "A"},
+        {"src": "web", "user": "Q", "assistant": "A"},
+        # further spellings
+        {"Question:": "Q", "Answer:": "A"},
+        {" question ": "Q", "final answer": "A"},
+        {"question": "Q", "Solution": "A"},
+        {"Problem": "Q", "answer": "A"},
+        {"User Query": "Q", "Bot Response": "A"},
+        {"user_message": "Q", "assistant_message": "A"},
+        {"input_text": "Q", "output_text": "A"},
+        {"inputs": "Q", "targets": "A"},
+        {"source_text": "Q", "target_text": "A"},
+        {"comment": "Q", "reply": "A"},
+        {"body": "Q", "TL;DR": "A"},
+        {"article": "Q", "abstract": "A"},
+        {"Content": "Q", "SUMMARY": "A"},
+        {"post": "Q", "tldr": "A"},
+        {"transcript": "Q", "summary": "A"},
+        {"conversation": [{"human": "Q", "assistant": "A"}]},
+        {"conversation": [{"input": "Q", "output": "A"}]},
+        {
+            "contents": [
+                {"role": r, "parts": [{"text": t}]} for r, t in (("user", "Q"), ("model", "A"))
+            ]
+        },
+        {"input": [said("user", "Q")], "output": said("assistant", "A")},
         {"conversations": [{"from": "human", "value": "Q"}, {"from": "gpt", "value": "A"}]},
         {"messages": "[{'role': 'user', 'content': 'Q'}, {'role': 'assistant', 'content': 'A'}]"},
     ],
@@ -111,6 +139,8 @@ def test_reasoning_beside_an_answer(row: dict[str, Any], name: str) -> None:
         [{"question": "q", "answer": "a"}],
         [{"assistant": "a", "user": "q"}],
         [said("user", "q"), said("assistant", "a")],
+        ["q", "a"],
+        [{"Human": "q", "AI": "a"}],
     ],
     ids=str,
 )
@@ -127,6 +157,37 @@ def test_earlier_turns_beside_a_question(names: tuple[str, str], history: Any) -
     row = {names[0]: "Q", names[1]: "A", "history": history}
     expected = [said("user", "q"), said("assistant", "a"), ASKED, REPLIED]
     assert read(row)[1:] == ({"messages": expected}, ())
+
+
+@pytest.mark.parametrize(
+    "name", ["dialogue_history", "Previous Messages", "message-history", "past_turns"]
+)
+def test_earlier_turns_by_other_names(name: str) -> None:
+    row = {"query": "Q", "response": "A", name: [["q", "a"]]}
+    expected = [said("user", "q"), said("assistant", "a"), ASKED, REPLIED]
+    assert read(row)[1:] == ({"messages": expected}, ())
+
+
+@pytest.mark.parametrize(
+    "system",
+    [[{"type": "text", "text": "Be brief."}], {"parts": [{"text": "Be "}, {"text": "brief."}]}],
+)
+def test_a_system_message_in_parts(system: Any) -> None:
+    row = {"systemInstruction": system, "messages": [ASKED, REPLIED]}
+    assert read(row)[1]["messages"] == [said("system", "Be brief."), ASKED, REPLIED]
+
+
+def test_an_object_that_only_looks_like_a_message_is_an_answer_in_json() -> None:
+    row = {"prompt": "Q", "completion": {"role": "nurse", "content": "A"}}
+    answer = said("assistant", '{"role": "nurse", "content": "A"}')
+    assert read(row)[1]["messages"] == [ASKED, answer]
+    other = {"prompt": "Q", "completion": {"role": "user", "content": "A", "age": 3}}
+    assert '"age": 3' in read(other)[1]["messages"][1]["content"]
+
+
+def test_a_key_beside_a_question_and_its_answer_is_named() -> None:
+    turns = [{"human": "Q", "assistant": "A", "mood": "glad"}]
+    assert read({"conversation": turns})[2] == ("conversation[].mood",)
 
 
 @pytest.mark.parametrize(
@@ -191,6 +252,17 @@ def test_a_translation_asks_for_its_direction() -> None:
         StudioError, match="has no language “fr” in column “translation”; it has en, de"
     ):
         read(row, target_language="fr")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        '{"en": "Q", "de": "A"}',
+        {"language": ["en", "de"], "translation": ["Q", "A"]},
+    ],
+)
+def test_other_notations_of_a_translation(value: Any) -> None:
+    assert read({"translation": value})[1] == {"messages": [ASKED, REPLIED]}
 
 
 def chatgpt() -> dict[str, Any]:
@@ -266,6 +338,42 @@ def test_an_export_of_claude() -> None:
     assert read(row) == ("chat_export", {"messages": [ASKED, REPLIED]}, ())
     row["chat_messages"][0]["attachments"] = [{"file_name": "a.txt", "extracted_content": "..."}]
     assert read(row)[2] == ("chat_messages[].attachments",)
+
+
+def test_thoughts_in_exports_are_kept_and_what_is_dropped_is_named() -> None:
+    row = claude()
+    answer = row["chat_messages"][1]
+    answer["content"].insert(0, {"type": "thinking", "thinking": "Hm."})
+    answer["text"] = "A"
+    thought = {**REPLIED, "reasoning_content": "Hm."}
+    assert read(row)[1:] == ({"messages": [ASKED, thought]}, ())
+    answer["content"].insert(1, {"type": "tool_use", "name": "search", "input": {"q": "x"}})
+    answer["text"] = "This block is not supported.\n\nA"
+    assert read(row)[1:] == (
+        {"messages": [ASKED, thought]},
+        ("chat_messages[].content: tool_use",),
+    )
+
+    tree = chatgpt()
+    del tree["mapping"]["a1"]
+
+    def before_the_answer(name: str, content: dict[str, Any], **more: Any) -> None:
+        last = tree["mapping"]["a2"]
+        message = {"author": {"role": "assistant"}, "content": content, **more}
+        node = {"id": name, "parent": last["parent"], "children": ["a2"], "message": message}
+        tree["mapping"][name] = node
+        last["parent"] = name
+
+    thoughts = [{"summary": "Think", "content": "Hm."}]
+    before_the_answer("t", {"content_type": "thoughts", "thoughts": thoughts})
+    before_the_answer("r", {"content_type": "reasoning_recap", "content": "Thought for 2 s"})
+    assert read(tree)[1:] == ({"messages": [ASKED, thought]}, ())
+    before_the_answer("c", {"content_type": "code", "text": "print(1)"}, recipient="python")
+    before_the_answer("u", {"content_type": "user_editable_context", "user_profile": "I am."})
+    assert read(tree)[1:] == (
+        {"messages": [ASKED, thought]},
+        ("mapping: messages of tools", "mapping: user_profile"),
+    )
 
 
 WEATHER = {"type": "function", "function": {"name": "weather", "arguments": {"city": "Oslo"}}}
@@ -373,6 +481,14 @@ def test_other_keys_of_messages(turns: list[dict[str, Any]]) -> None:
         ),
         ({"text": "Ada in Oslo", "label": [[0, 3, "PER"]]}, "labels of parts of a text"),
         ({"tokens": ["Ada"], "ner_tags": [1]}, "a label for each word"),
+        ({"Date": "2/1/26", "Sender": "Ada", "Message": "Hi"}, "one message per row"),  # WhatsApp
+        ({"type": "message", "user": "U1", "text": "Hi", "ts": "1.2"}, "one message per row"),
+        ({"AuthorID": "1", "Author": "ada", "Content": "Hi"}, "one message per row"),  # Discord
+        ({"role": "user", "content": "Hi"}, "one message per row"),
+        ({"title": "T", "paragraphs": [{"context": "c", "qas": []}]}, "SQuAD in its nested form"),
+        ({"prompt": {"text": "Q", "replies": []}, "tree_state": "x"}, "as OpenAssistant exports"),
+        ({"conversation_a": [ASKED], "conversation_b": [ASKED]}, "as LMSYS exports"),
+        ({"input": {}, "preferred_output": [], "non_preferred_output": []}, "as OpenAI takes"),
     ],
     ids=lambda value: "+".join(value) if isinstance(value, dict) else "",
 )
@@ -476,3 +592,20 @@ CHOICES = {"text": ["a", "b"], "label": ["A", "B"], "why": ["x", "y"]}
 )
 def test_keys_inside_used_columns_are_named(row: dict[str, Any], unused: str) -> None:
     assert read(row)[2] == (unused,)
+
+
+@pytest.mark.parametrize("name", ["Unnamed: 0", "Unnamed: 0.1", "level_0", "__index_level_0__"])
+def test_the_index_of_a_data_frame_is_bookkeeping(name: str) -> None:
+    row = {name: 7, "question": "Q", "answer": "A"}
+    assert read(row)[1:] == ({"messages": [ASKED, REPLIED]}, ())
+    assert read({**row, name: "7.0"})[2] == ()
+    assert read({**row, name: "a remark"})[2] == (name,)
+
+
+@pytest.mark.parametrize(
+    "name", ["reply", "resolution", "user", "Solution", "author_type", "TL;DR"]
+)
+def test_a_text_beside_such_a_column_is_no_plain_text(name: str) -> None:
+    given = [SourceRow(1, {"body": "Q", "kind": "a", name: "A"}, 0)]
+    found = detect(given, FORMATS)
+    assert not found or found[0][1].confidence < 0.3 or found[0][0].id != "text"

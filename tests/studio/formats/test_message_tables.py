@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from studio.data.check import options_of
+from studio.data.check import notes_of, options_of
 from studio.data.reading.reader import read_rows
 from studio.data.window import open_window
 from studio.errors import StudioError
@@ -78,6 +78,8 @@ def test_interleaved_messages_are_sorted_by_their_order(tmp_path: Path) -> None:
         ("chat_id", "from", "value"),
         ("dialogue_id", "author_role", "text"),
         ("ConversationID", "Role", "Text"),
+        ("Ticket ID", "author-type", "body"),
+        ("CASE_ID", "Sender Type", "Msg"),
     ],
 )
 def test_usual_names(tmp_path: Path, conversation: str, role: str, content: str) -> None:
@@ -87,6 +89,53 @@ def test_usual_names(tmp_path: Path, conversation: str, role: str, content: str)
         for m in chat(n)
     ]
     assert conversations(write(tmp_path / "chat.csv", rows)) == [turns(n) for n in range(3)]
+
+
+@pytest.mark.parametrize(
+    ("name", "times"),
+    [
+        ("sent_at", ["2026-01-01 9:00", "2026-01-01 10:05", "2026-01-02 8:00", "2026-01-10 7:00"]),
+        (
+            "created_at",
+            ["2026-01-01T09:00:00Z", "2026-01-01T09:00:00.5Z", "2026-01-01T09:01Z", "2027-01-01"],
+        ),
+        ("ts", ["1700000000.000100", "1700000000.000200", "1700000001", "1800000000"]),
+        ("turn_idx", ["turn_2", "turn_9", "turn_10", "turn_11"]),
+        ("Message Number", ["9", "10", "100", "1000"]),
+    ],
+)
+def test_messages_are_sorted_by_time_or_number(tmp_path: Path, name: str, times: list[str]) -> None:
+    rows = [{**m, name: t} for m, t in zip([*chat(0), *chat(1)], times, strict=True)]
+    rows = [{**m, "conversation_id": "c"} for m in rows]
+    path = write(tmp_path / "chat.csv", rows[::-1])
+    assert conversations(path) == [[*turns(0), *turns(1)]]
+
+
+@pytest.mark.parametrize("times", [["1/9/2026 9:00", "1/10/2026 9:00"], ["9:05 am", "1:00 pm"]])
+def test_a_time_that_cannot_be_sorted_leaves_the_order_of_the_file(
+    tmp_path: Path, times: list[str]
+) -> None:
+    rows = [{**m, "timestamp": t} for m, t in zip(chat(0), times, strict=True)]
+    path = write(tmp_path / "chat.csv", rows)
+    assert conversations(path) == [turns(0)]
+    (warning,) = notes_of(path, options_of(DatasetSettings()))
+    assert warning.code == "order_of_file"
+    assert f"column “timestamp” holds values such as “{times[0]}”" in warning
+
+
+@pytest.mark.parametrize(
+    ("asks", "answers"),
+    [
+        ("Customer", "Agent"),
+        ("client", "Support Agent"),
+        ("end-user", "AI"),
+        ("visitor", "support"),
+    ],
+)
+def test_other_names_of_the_roles(tmp_path: Path, asks: str, answers: str) -> None:
+    names = {"user": asks, "assistant": answers}
+    rows = [{**m, "role": names[m["role"]]} for n in range(2) for m in chat(n)]
+    assert conversations(write(tmp_path / "chat.jsonl", rows)) == [turns(0), turns(1)]
 
 
 def test_columns_that_all_messages_share_belong_to_the_conversation(tmp_path: Path) -> None:

@@ -74,10 +74,10 @@ def test_an_unchanged_graph_runs_nothing(tmp_path: Path) -> None:
     ]
     assert saved[0] == saved[1]
     assert {e.get("cached") for e in events_of(second) if e.name == "StepFinished"} == {True}
-    evaluations = [read_state(r).evaluation for r in (first, second)]
+    evaluations = [list(read_state(r).evaluations.values()) for r in (first, second)]
     assert evaluations[0]
     assert evaluations[1]
-    assert evaluations[0]["measures"] == evaluations[1]["measures"]
+    assert [e["measures"] for e in evaluations[0]] == [e["measures"] for e in evaluations[1]]
 
 
 def test_only_what_changed_runs(tmp_path: Path) -> None:
@@ -87,6 +87,21 @@ def test_only_what_changed_runs(tmp_path: Path) -> None:
     assert (tmp_path / "out" / "model.txt").exists()
     _, ran = again(tmp_path, train={"steps": 6})
     assert ran == ["train", "block", "export"]
+
+
+def test_a_result_that_was_cut_short_is_reused_by_its_own_run_only(tmp_path: Path) -> None:
+    """A finished training, and everything made from it: another run does it as the settings say."""
+    run, control = toy_runs.folder(tmp_path), Control()
+    control.request("finish")
+    assert run_here(run, control) == "completed"
+    assert len([e for e in events_of(run) if e.name == "Metric"]) == 1
+    (run.steps / f"{run.plan().steps[-1].fingerprint}.json").unlink()
+    assert run_here(run) == "completed"
+    assert calls(tmp_path) == [*ALL, "export"]
+    _, ran = again(tmp_path)
+    assert ran == ["train", "block", "export"]
+    _, ran = again(tmp_path)
+    assert ran == []
 
 
 @pytest.mark.parametrize("node", ALL)

@@ -103,8 +103,8 @@ def test_a_run_from_start_to_end() -> None:
     assert (state.status, state.started, state.finished) == ("completed", 10, 21)
     assert (train.state, train.seconds) == ("done", 9.0)
     assert [a["kind"] for a in state.artifacts] == ["adapter"]
-    assert state.evaluation is not None
-    assert state.evaluation["rows"] == 9
+    assert state.evaluations
+    assert state.evaluations["export"]["rows"] == 9
     assert state.time_left_s(22) is None
 
 

@@ -99,6 +99,9 @@ def train(
         if step % settings.save_every == 0:
             saved.write_text(str(step))
             context.emit("CheckpointSaved", step=step, path=str(saved), reason="cadence")
+        if context.take_command("finish") is not None:
+            context.reusable = False
+            break
     context.emit("Evaluation", measures={"exact": {"before": 0.0, "after": 1.0}}, rows=3)
     path = context.folder / "adapter.txt"
     path.write_text(str(settings.steps))

@@ -3,6 +3,7 @@ others write is what transformers makes of them."""
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from collections.abc import Iterator
@@ -12,8 +13,11 @@ from typing import Any
 import pytest
 from transformers import PreTrainedTokenizerFast
 
+from studio.adapters import alora
 from studio.chat_templates import chats as module
-from studio.chat_templates import library
+from studio.chat_templates import library, mistake_in, names_in, process
+from studio.chat_templates.render import TemplateFailed
+from studio.chat_templates.render import render as render_rows
 from studio.errors import StudioError
 from studio.training.data.by_number import Item
 from studio.training.report.row_facts import facts_of
@@ -23,6 +27,7 @@ from studio.training.tokens.encoder import Encoder
 from studio.training.tokens.spans import Conversation, render_ahead
 from tests.studio.training.test_data import MARKED, messages, tokenized
 from tests.studio.training.test_data import with_template as own_template
+from tests.timing import WAIT_S
 from tests.tiny import make_tiny_tokenizer
 
 LOOPS = "{% for m in messages %}{% if 'again' in m['content'] %}{% for a in range(99999) %}" + (
@@ -52,8 +57,10 @@ TALK: list[dict[str, Any]] = [
 def less_patience(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(module, "SECONDS", 1.0)
     module._ended.clear()
+    module._wasted.clear()
     yield
     module._ended.clear()
+    module._wasted.clear()
 
 
 def rows(*said: str) -> list[dict[str, Any]]:
@@ -118,7 +125,7 @@ def test_a_template_that_fails_in_any_way_names_the_row(tmp_path: Path) -> None:
             marks=pytest.mark.skipif(sys.platform != "linux", reason="memory is not limited"),
         ),
         (SQUARES, "does not terminate"),
-        ("{% macro a() %}{{ a() }}{% endmacro %}{{ a() }}", "recursion"),
+        ("{% macro a() %}{{ a() }}{% endmacro %}{{ a() }}", "calls itself without end"),
         ("{{ raise_exception('Only one role.') }}", "Only one role."),
     ],
 )
@@ -192,3 +199,94 @@ def test_of_several_templates_the_one_for_tools_is_taken() -> None:
         [module.Chat(messages("u:a"), t, [(1, False)]) for t in (None, SAMPLE_TOOLS)],
     )
     assert found == [["no tools"], ["with tools"]]
+
+
+HOSTILE = {
+    "range": "{% for i in range(10**9) %}{% endfor %}",
+    "center": "{{ 'a' | center(1000000000) }}",
+    "indent": "{{ 'a\nb' | indent(1000000000) }}",
+    "format filter": "{{ '%0999999999d' | format(1) }}",
+    "format method": "{{ '{:{w}}'.format(1, w=999999999) }}",
+    "lipsum": "{{ lipsum(n=100000000) }}",
+    "constant": "{{ [1] | slice(1000000000) | list | length }}",  # computed when it is compiled
+    "caller": "{% macro a() %}{{ caller() }}{{ caller() }}{% endmacro %}"
+    + "{% call a() %}" * 18
+    + "{{ range(99999) | join }}"
+    + "{% endcall %}" * 18,
+    "two macros": "{% macro a(n) %}{{ b(n) }}{% endmacro %}{% macro b(n) %}{{ a(n) }}{% endmacro %}{{ a(0) }}",
+    "parentheses": "{{ " + "(" * 50000 + "1" + ")" * 50000 + " }}",
+    "ifs": "{% if messages %}" * 400 + "x" + "{% endif %}" * 400,
+    "fors": "{% for m in messages %}" * 60 + "x" + "{% endfor %}" * 60,
+    "terms": "{{ " + "+".join(["a"] * 100_000) + " }}",
+    "chain": "{{ a" + ".b" * 50000 + " }}",
+    "digits": "{{ " + "9" * 5000 + " }}",
+    "tojson": "{{ messages | tojson(indent=999999999) }}",
+    "recursive loop": "{% for i in [1] recursive %}{{ loop([1]) }}{% endfor %}",
+    "long": "{# a #}" * 400_000,
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_every_hostile_template_is_refused_in_time(name: str) -> None:
+    source = HOSTILE[name]
+    names_in(source)  # nothing of a template is computed in this process
+    mistake_in(source)
+    ((outcome,),) = render_many(
+        own_template(source), [module.Chat(messages("u:a"), None, [(1, False)])]
+    )
+    assert isinstance(outcome, TemplateRefused)
+    assert "exited" not in str(outcome)
+    with pytest.raises(TemplateFailed):
+        render_rows([source], {"messages": [1]}, 1.0)
+    assert render_rows(["{{ a }}"], {"a": 1}) == ["1"]
+
+
+def test_a_slow_template_is_not_tried_for_each_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PATIENCE_S", 0.3)
+    slow = "{% for a in range(9999) %}{% for b in range(999) %}{% endfor %}{% endfor %}"
+    tokenizer = own_template(slow + make_tiny_tokenizer().chat_template)
+    chat = module.Chat(messages("u:a"), None, [(1, False)])
+    *_, last = (found[0] for found in render_many(tokenizer, [chat] * 500))
+    assert isinstance(last, TemplateRefused)
+    assert str(last) == "it takes too long"
+    requests: list[str] = []
+    monkeypatch.setattr(module._helper, "exchange", requests.append)
+    assert [type(t) for t in render_many(tokenizer, [chat])[0]] == [TemplateRefused]
+    assert not requests
+
+
+def test_where_the_system_bounds_no_memory_the_process_is_watched(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(process, "WATCHED", True)
+    monkeypatch.setattr(process, "MOST_BYTES", 60 << 20)
+    helper = process.HelperProcess()
+    grows = "{% set n = namespace(t=[]) %}{% for i in range(99999) %}{% set n.t = [n.t, 'a' * 9999 ~ i] %}{% endfor %}"
+    asked = {"row": {}, "sources": [grows], "seconds": WAIT_S, "largest": 100}
+    with pytest.raises(process.HelperEnded, match="too much memory"):
+        helper.exchange(json.dumps(asked))
+    assert helper.exchange(json.dumps({**asked, "sources": ["a"]}))["texts"] == ["a"]
+    helper.close()
+
+
+def test_memory_that_earlier_templates_keep_is_not_charged_to_the_next(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    helper = process.HelperProcess()
+    replies = [{"texts": ["a"]}, {"error": "", "memory": True}, {"texts": ["b"]}]
+    monkeypatch.setattr(helper, "_exchanged", lambda r: [replies.pop(0), helper.count()][0])
+    monkeypatch.setattr(helper, "count", lambda: setattr(helper, "_replies", 1), raising=False)
+    assert [helper.exchange("{}") for _ in range(2)] == [{"texts": ["a"]}, {"texts": ["b"]}]
+
+
+def test_several_templates_by_name_are_tried_before_the_rows() -> None:
+    tokenizer = own_template(None)
+    tokenizer.chat_template = {"default": LOOPS.replace("'again'", "''"), "tool_use": "a"}
+    with pytest.raises(StudioError, match="does not terminate"):
+        with_template(tokenizer, {"chat_template": "model"})
+
+
+@pytest.mark.parametrize("source", ["{{ (10**7)**(10**7) }}", LOOPS.replace("'again'", "''")])
+def test_the_start_of_an_answer_is_not_looked_for_without_end(source: str) -> None:
+    assert alora._answer_start(own_template(source)) == ""
+    assert alora._answer_start(make_tiny_tokenizer()) == "<|im_start|>assistant\n"

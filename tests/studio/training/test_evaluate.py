@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from studio.errors import Stopped, StudioError
 from studio.node_settings.evaluate import EvaluateSettings
 from studio.training.answer.evaluate import evaluate
+from studio.training.answer.generate import Answer, greedy_answers
 from studio.training.answer.questions import _question, exact_match
 from studio.training.tokens.ends import Ends, turn_end_id
 from studio.values import AdapterValue, DatasetValue, ModelValue, ReportValue
@@ -83,7 +85,8 @@ def test_batches_answer_as_each_question_alone(tmp_path: Path) -> None:
         assert event.get("measures") == found.measures == written["measures"]
         assert event.get("rows") == len(QUESTIONS)
         assert len(event.get("examples")) == 8
-        assert set(event.get("examples")[0]) == {"prompt", "expected", "before", "after"}
+        names = {"prompt", "expected", "before", "after", "right", "cut"}
+        assert set(event.get("examples")[0]) == names
         phases = [e.get("title") for e in recorder.named("Phase") if e.get("phase") == "generate"]
         assert phases == [
             "Generating answers with the base model",
@@ -117,6 +120,73 @@ def test_case_and_blanks_do_not_count(tmp_path: Path) -> None:
     answers = [plain_answer(model, q).upper() + "  " for q in QUESTIONS]
     found = report(tmp_path, write(tmp_path / "rows", rows(answers)), base, Recorder())
     assert found.measures["exact_match"]["after"] == 1.0
+
+
+def cut(written: dict[str, Any]) -> list[str]:
+    """The questions whose answer after tuning is marked as cut."""
+    return [a["prompt"] for a in written["answers"] if "after" in a["cut"]]
+
+
+def test_an_answer_may_be_as_long_as_the_longest_expected_one(tmp_path: Path) -> None:
+    """Forty tokens, which the model writes itself: none is lost, and none is marked."""
+    base = tiny_base(tmp_path)
+    tokenizer, model = make_tiny_tokenizer(), plain_model(base.path)
+    ids = tokenizer.apply_chat_template(messages("u:odd 1?"), add_generation_prompt=True)
+    ids = torch.tensor([ids["input_ids"] if hasattr(ids, "keys") else ids])
+    out = model.generate(ids, max_new_tokens=40, min_new_tokens=40, do_sample=False, pad_token_id=0)
+    answer = str(tokenizer.decode(out[0][ids.shape[1] :], skip_special_tokens=True))
+    row = {"messages": messages("u:odd 1?", f"a:{answer}")}
+    data = write(tmp_path / "rows", [row])
+    found = report(tmp_path, data, base, Recorder(), max_new_tokens=0)
+    written = json.loads(Path(found.path).read_text(encoding="utf-8"))
+    assert written["answers"][0]["after"].startswith(answer.strip())
+    assert written["settings"]["max_new_tokens"] > 40
+
+
+def test_a_cut_answer_is_marked_and_counted(tmp_path: Path) -> None:
+    """Two tokens of room: every answer that has not ended by then is named."""
+    base = tiny_base(tmp_path)
+    data = write(tmp_path / "rows", rows(["a"] * 11))
+    recorder = Recorder()
+    found = report(tmp_path, data, base, recorder, max_new_tokens=2)
+    written = json.loads(Path(found.path).read_text(encoding="utf-8"))
+    model, tokenizer = plain_model(base.path), make_tiny_tokenizer()
+    going_on = []
+    for question in QUESTIONS:
+        prompt = tokenizer.apply_chat_template(
+            messages(f"u:{question}"), add_generation_prompt=True, return_tensors="pt"
+        )["input_ids"]
+        out = model.generate(
+            prompt, max_new_tokens=2, do_sample=False, eos_token_id=END_ID, pad_token_id=0
+        )
+        if END_ID not in out[0][prompt.shape[1] :].tolist():
+            going_on.append(question)
+    assert going_on
+    assert cut(written) == going_on
+    sentences = [e.get("sentence") for e in recorder.named("Notice")]
+    assert any(f"{len(going_on)} of 11 answers were cut after 2 tokens" in s for s in sentences)
+
+
+def test_an_answer_that_ends_is_not_marked_as_cut(tmp_path: Path) -> None:
+    """The model writes the end token first: empty, but whole."""
+    base = tiny_base(tmp_path)
+    model = plain_model(base.path)
+    with torch.no_grad():
+        head = torch.nn.Linear(model.config.hidden_size, model.config.vocab_size, bias=True)
+        head.weight.zero_()
+        head.bias.zero_()
+        head.bias[END_ID] = 9.0
+    model.lm_head = head
+    (answer,) = greedy_answers(
+        model,
+        make_tiny_tokenizer(),
+        [[5, 6, 7]],
+        max_new_tokens=1,
+        batch_size=1,
+        check=lambda: None,
+        progress=lambda done: None,
+    )
+    assert answer == Answer("", cut=False)
 
 
 def test_rows_that_were_trained_on_are_told(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from studio.errors import Stopped, StudioError
+from studio.exporters.model_card import model_card
 from studio.node_settings.merge import MergeSettings
 from studio.training.merge.make import merge_adapter
 from studio.values import AdapterValue, ModelValue
@@ -51,6 +52,8 @@ METHODS: dict[str, dict[str, Any]] = {
     "embedding of tied weights": {"target_modules": ["embed_tokens", "q_proj"]},
     "head of tied weights": {"target_modules": ["lm_head", "q_proj"]},
     "saved embedding": {"target_modules": ["q_proj"], "modules_to_save": ["embed_tokens"]},
+    "saved head": {"target_modules": ["q_proj"], "modules_to_save": ["lm_head"]},
+    "saved ends": {"target_modules": ["q_proj"], "modules_to_save": ["lm_head", "embed_tokens"]},
     "tokens of tied weights": {"target_modules": ["q_proj"], "trainable_token_indices": [1, 70]},
     "saved norm": {"target_modules": ["q_proj"], "modules_to_save": ["input_layernorm"]},
 }
@@ -191,12 +194,46 @@ def test_the_change_is_added_in_float32(tmp_path: Path) -> None:
         assert torch.equal(written[name].float(), torch.full_like(stored[name], 1 + 2**-7))
 
 
-def test_the_graph_decides_the_precision_not_the_file(tmp_path: Path) -> None:
-    """A base stored in bfloat16 and trained in float32 merges into float32, as it was trained."""
+@pytest.mark.parametrize("stored", ["bfloat16", "float16", "float32"])
+def test_the_merged_model_is_stored_as_its_base(tmp_path: Path, stored: str) -> None:
+    """A base trained in float32 does not grow; later steps load the merged one as it was trained."""
+    from safetensors.torch import load_file
+
+    adapter = random_adapter(tmp_path, tiny_base(tmp_path, dtype=stored))
+    recorder = Recorder()
+    value = merged(tmp_path, adapter, recorder)
+    weights = load_file(Path(value.path) / "model.safetensors")
+    assert {str(w.dtype) for w in weights.values()} == {f"torch.{stored}"}
+    assert json.loads((Path(value.path) / "config.json").read_text())["dtype"] == stored
+    assert (value.dtype, value.stored_dtype) == ("float32", None if stored == "float32" else stored)
+    hints = [e.get("hint") for e in recorder.named("Notice")]
+    assert any("keep them as trained" in h for h in hints) == (stored != "float32")
+    assert f"({stored})" in model_card(value, "Merged")
+
+
+def test_a_float32_merge_is_exact_for_any_base(tmp_path: Path) -> None:
     adapter = random_adapter(tmp_path, tiny_base(tmp_path, dtype="bfloat16"))
-    value = merged(tmp_path, adapter)
-    assert value.dtype == "float32"
+    value = merged(tmp_path, adapter, dtype="float32")
+    assert (value.dtype, value.stored_dtype) == ("float32", None)
     assert difference(value, adapter) < 1e-5
+
+
+@pytest.mark.parametrize("odd", ["sharded", "biases in float32"])
+def test_the_precision_of_most_weights_counts(tmp_path: Path, odd: str) -> None:
+    from safetensors.torch import load_file, save_file
+
+    base = tiny_base(tmp_path, dtype="bfloat16")
+    folder = Path(base.path)
+    if odd == "sharded":
+        model = plain_model(base.path).bfloat16()
+        (folder / "model.safetensors").unlink()
+        model.save_pretrained(folder, max_shard_size="20KB")
+    else:
+        weights = load_file(folder / "model.safetensors")
+        mixed = {n: w.float() if w.dim() == 1 else w for n, w in weights.items()}
+        save_file(mixed, folder / "model.safetensors", metadata={"format": "pt"})
+    value = merged(tmp_path, random_adapter(tmp_path, base))
+    assert value.stored_dtype == "bfloat16"
 
 
 def test_an_adapter_that_does_not_fit_is_refused(tmp_path: Path) -> None:

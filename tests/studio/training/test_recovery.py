@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
 import sys
 from collections import defaultdict
 from collections.abc import Callable
@@ -19,6 +22,7 @@ from studio.training.loop.train import train_adapter
 from studio.training.loop.training_loop import TrainingLoop
 from studio.training.saved.snapshot import load_file
 from tests.studio.training.steps import Recorder, make_context, make_inputs, settings_of
+from tests.timing import WAIT_S
 
 Rows = dict[int, list[list[int]]]
 Fails = Callable[[int, int], bool]
@@ -160,7 +164,49 @@ def test_random_numbers_drawn_in_a_failed_step_are_drawn_again(
     assert torch.equal(states[0], states[1])
 
 
-def test_three_times_at_most_then_what_to_change(
+def test_at_one_row_gradient_checkpointing_is_tried(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same rows, losses and weights; also after a stop, which does not try without it again."""
+    settings = settings_of(batch_size=8, max_steps=4)
+    inputs = make_inputs(tmp_path, 40, dropout=0.2)
+    real, seen = TrainingLoop.forward_backward, []
+
+    def forward_backward(self: Any, inputs: Any, *more: Any) -> Any:
+        layers = self.state.tuning.model.get_base_model().model.layers
+        recomputes = all(layer.gradient_checkpointing for layer in layers)
+        seen.append((len(inputs["input_ids"]), recomputes))
+        if self.state.step >= 1 and not recomputes:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return real(self, inputs, *more)
+
+    whole = Recorder()
+    one = settings.model_copy(update={"batch_size": 1, "gradient_accumulation_steps": 8})
+    train_adapter(make_context(tmp_path / "a", whole), inputs, one)
+    monkeypatch.setattr(TrainingLoop, "forward_backward", forward_backward)
+    first, second = Recorder(), Recorder()
+    with pytest.raises(Stopped):
+        train_adapter(
+            make_context(tmp_path / "b", first, lambda: len(first.losses()) >= 2), inputs, settings
+        )
+    assert seen[0] == (8, False)
+    recovered = [
+        (e.get("batch_size"), e.get("checkpointing")) for e in first.named("MemoryRecovered")
+    ]
+    assert recovered == [(4, False), (2, False), (1, False), (1, True)]
+    said = [e.get("sentence") for e in first.named("Notice")]
+    assert "gradient checkpointing" in said[-1]
+    assert not any("gradient checkpointing" in s for s in said[:-1])
+    seen.clear()
+    train_adapter(make_context(tmp_path / "b", second), inputs, settings)
+    assert set(seen) == {(1, True)}
+    assert second.named("MemoryRecovered") == []
+    trained = first.losses() + second.losses()
+    assert trained[1:] == pytest.approx(whole.losses()[1:], abs=2e-2)
+    assert len(trained) == 4
+
+
+def test_without_a_way_left_it_says_what_to_change(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The list is in order, and names only what has not been done."""
@@ -172,13 +218,81 @@ def test_three_times_at_most_then_what_to_change(
             make_inputs(tmp_path, 40),
             settings_of(batch_size=32, gradient_checkpointing=True),
         )
-    assert [e.get("batch_size") for e in recorder.named("MemoryRecovered")] == [16, 8, 4]
+    assert [e.get("batch_size") for e in recorder.named("MemoryRecovered")] == [16, 8, 4, 2, 1]
     hint = caught.value.hint
-    assert (
-        "1. Set the batch size to 1 and the gradient accumulation to 32. 2. Choose the optimizer"
-        in hint
-    )
+    assert "1. Choose the optimizer" in hint
+    assert "batch size" not in hint
     assert "gradient checkpointing" not in hint
+
+
+LIMITED = """
+import json, resource, sys
+from pathlib import Path
+
+from studio.training.loop.train import train_adapter
+from studio.training.loop.training_loop import TrainingLoop
+from tests.studio.training import steps
+from tests.tiny import make_tiny_model
+
+place, room = Path(sys.argv[1]), int(sys.argv[2]) * 2**20
+real_run, real_rows = TrainingLoop.run, steps.rows_of
+
+
+def run(self, resumed=None):
+    if room:
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        most = pages * resource.getpagesize() + room
+        resource.setrlimit(resource.RLIMIT_AS, (most, resource.RLIM_INFINITY))
+    real_run(self, resumed)
+    resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+
+
+def long_rows(count, start=0):
+    rows = real_rows(count, start)
+    for row in rows:
+        row["messages"][0]["content"] = "very " * 80 + row["messages"][0]["content"]
+    return rows
+
+
+TrainingLoop.run, steps.rows_of = run, long_rows
+if not (place / "model").exists():
+    make_tiny_model(place / "model", layers=3, hidden=128)
+recorder = steps.Recorder()
+settings = steps.settings_of(batch_size=32, max_steps=2, max_length=512)
+context = steps.make_context(place / f"run-{room}", recorder)
+train_adapter(context, steps.make_inputs(place, 64), settings)
+recovered = [e.get("batch_size") for e in recorder.named("MemoryRecovered")]
+print(json.dumps([recorder.losses(), recovered]))
+"""
+
+
+def limited(place: Path, room_mib: int) -> tuple[list[float], list[int]]:
+    """Losses and recoveries of a training in a process that may take this much more memory than it
+    has before the first step; 0 is without a limit."""
+    done = subprocess.run(
+        [sys.executable, "-c", LIMITED, str(place), str(room_mib)],
+        cwd=Path(__file__).parents[3],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=WAIT_S,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    losses, recovered = json.loads(done.stdout.splitlines()[-1])
+    return losses, recovered
+
+
+@pytest.mark.slow(seconds=25)
+@pytest.mark.skipif(sys.platform != "linux", reason="the limit on the address space is Linux's")
+def test_a_real_limit_on_memory_is_survived(tmp_path: Path) -> None:
+    """Where a smaller micro-batch fits, the training ends with the losses of the large one."""
+    losses, recovered = limited(tmp_path, 0)
+    assert recovered == []
+    less, halved = limited(tmp_path, 100)
+    assert halved
+    assert halved == [16, 8, 4, 2, 1][: len(halved)]
+    assert less == pytest.approx(losses, abs=1e-3)
 
 
 @pytest.mark.parametrize("where", [(torch.optim.AdamW, "step"), (Tuning, "after_step")])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from PySide6.QtCore import QPoint, Qt
+from PySide6.QtCore import QPoint, QRegularExpression, Qt
 from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QApplication, QComboBox, QLabel, QWidget
 from pytestqt.qtbot import QtBot
@@ -14,7 +14,7 @@ from studio.graph.edits import set_setting
 from studio.graph.problems import find_problems
 from tests.ui.data.conftest import LEFT, OpenSession, chats, show
 from ui.canvas.node_paint import badge_rect
-from ui.data.rows_page import RowsPage
+from ui.data.rows_page import NO_FORMAT_HINT, RowsPage
 from ui.data.tabs import REPORT, ROWS, SETTINGS, TOKENS
 from ui.window.session import Session
 
@@ -139,6 +139,64 @@ def test_from_a_misdetected_file_to_the_right_columns(
     pick(qtbot, page, "left-over:notes", "Stop ignoring")
     qtbot.waitUntil(lambda: uses(page)["notes"] == "Not used")
     assert [p.code for p in problems(session)] == ["unused_column"]
+
+
+def examples(page: RowsPage) -> dict[str, str]:
+    """The example value that is shown below each name."""
+    found = page.box.left_over.findChildren(QLabel, QRegularExpression("^example:"))
+    return {w.objectName().partition(":")[2]: w.text() for w in found if w.isVisible()}
+
+
+def test_from_a_file_that_matches_no_format_to_the_right_columns(
+    open_session: OpenSession, qtbot: QtBot
+) -> None:
+    rows = [
+        {"ask": f"Why  {n}?\n", "reply": f"Because {n}.", "hints": {"n": n}, "nothing": None}
+        for n in range(9)
+    ]
+    session = open_session(rows)
+    qtbot.waitUntil(lambda: any(p.code == "unknown_format" for p in session.problems.problems))
+    click_badge(session)
+    assert session.tabs.tab == ROWS
+    page = session.tabs.page(ROWS)
+    qtbot.waitUntil(lambda: len(uses(page)) == 4)
+    assert set(uses(page).values()) == {"Choose…"}
+    assert examples(page) == {"ask": "Why 0?", "reply": "Because 0.", "hints": '{"n": 0}'}
+    assert "matches no known format" in page.error.text()
+    assert page.hint.text() == NO_FORMAT_HINT
+    assert combo(page, "row-format").currentText() == "Detect"
+
+    pick(qtbot, page, "left-over:ask", "Use as question column (Question and answer)")
+    qtbot.waitUntil(lambda: "ask" not in uses(page) and not page.error.isVisible())
+    assert combo(page, "row-format").currentText().startswith("Question and answer")
+    assert combo(page, "column:question_column").currentText() == "ask"
+    assert "has no column “answer”" in card_text(page)
+    assert examples(page) == {"reply": "Because 0.", "hints": '{"n": 0}'}
+    pick(qtbot, page, "left-over:reply", "Use as answer column")
+    qtbot.waitUntil(lambda: "Because 0." in card_text(page))
+    assert uses(page) == {"hints": "Not used", "nothing": "Empty"}
+    pick(qtbot, page, "left-over:hints", "Ignore")
+    qtbot.waitUntil(lambda: uses(page)["hints"] == "Ignored")
+    assert problems(session) == []
+    right = {"question_column": "ask", "answer_column": "reply"}
+    assert settings(session)["format"] == "question_answer"
+    assert settings(session)["format_settings"] == right
+    for _ in range(3):
+        session.document.undo()
+    qtbot.waitUntil(lambda: set(uses(page).values()) == {"Choose…"})
+    assert "format" not in settings(session)
+
+
+def test_rows_of_an_export_that_matches_no_format_show_their_columns(
+    open_session: OpenSession, qtbot: QtBot
+) -> None:
+    rows = [{"data": {"body": "x" * 500}, "annotations": [{"result": []}]} for _ in range(3)]
+    page = show(open_session(rows), "data", ROWS)
+    qtbot.waitUntil(lambda: len(uses(page)) == 2)
+    assert "Label Studio" in page.error.text()
+    assert examples(page)["data"].startswith('{"body": "xxx')
+    assert examples(page)["data"].endswith("x…")
+    assert len(examples(page)["data"]) < 100
 
 
 def test_content_that_refuses_rows_is_an_error_beside_its_column(

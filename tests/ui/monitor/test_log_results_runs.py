@@ -134,6 +134,51 @@ def test_results_show_artifacts_and_what_tuning_changed(qtbot: QtBot, tmp_path: 
     assert QApplication.clipboard().text() == str(tmp_path / "adapter")
 
 
+def evaluated(node: str, share: float, **example: object) -> Event:
+    """An evaluation of one question by an Evaluate node."""
+    row = {"prompt": "cat?", "expected": "Yes", "before": "no", "after": "yes", **example}
+    measures = {"exact_match": {"before": 0.0, "after": share}}
+    return Event("Evaluation", 5.0, node, {"rows": 1, "examples": [row], "measures": measures})
+
+
+def test_each_evaluate_node_has_its_own_table(qtbot: QtBot) -> None:
+    """The newest is shown first; the others are a click away, also when a further one arrives."""
+    nodes = [{"id": n, "type": "evaluate", "title": t} for n, t in (("a", "Easy"), ("b", "Hard"))]
+    panel, state = ResultsPanel(), RunState()
+    qtbot.addWidget(panel)
+    panel.resize(900, 400)
+    panel.show()
+    panel.show_state(state)
+    state.apply(Event("RunStarted", 1.0, None, {"run": "r", "name": "R", "nodes": nodes}))
+    state.apply(evaluated("a", 0.5))
+    panel.refresh()
+    assert not panel.evaluations.isVisible()
+    assert panel.bars.text() == "Exact match: 0 % before, 50 % after"
+    state.apply(evaluated("b", 1.0, after="Yes"))
+    panel.refresh()
+    tabs = panel.evaluations
+    assert [tabs.tabText(i) for i in range(tabs.count())] == ["Easy", "Hard"]
+    assert panel.bars.text() == "Exact match: 0 % before, 100 % after"
+    qtbot.mouseClick(tabs, Qt.MouseButton.LeftButton, pos=tabs.tabRect(0).center())
+    assert panel.bars.text() == "Exact match: 0 % before, 50 % after"
+    assert panel.examples.item(0, 3).text() == "✕  yes"
+    panel.refresh()
+    assert panel.bars.text() == "Exact match: 0 % before, 50 % after"
+    panel.show_state(RunState())
+    assert tabs.count() == 0
+
+
+def test_an_answer_is_judged_as_it_was_counted_and_a_cut_one_is_marked(qtbot: QtBot) -> None:
+    panel, state = ResultsPanel(), RunState()
+    qtbot.addWidget(panel)
+    panel.show_state(state)
+    state.apply(evaluated("a", 1.0, right=["after"], cut=["before"]))
+    panel.refresh()
+    assert panel.examples.item(0, 3).text() == "✓  yes"
+    assert panel.examples.item(0, 2).text() == "✕  no … (cut)"
+    assert "Cut at the maximum number" in panel.examples.item(0, 2).toolTip()
+
+
 def test_a_reused_artifact_says_so(qtbot: QtBot, tmp_path: Path) -> None:
     panel = ResultsPanel()
     qtbot.addWidget(panel)

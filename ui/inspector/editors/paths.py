@@ -18,7 +18,7 @@ from ui.inspector.editors.plain import LineEditor
 from ui.style.widgets import IconButton
 
 _DATA_FILTER = (
-    "Data (*.jsonl *.json *.csv *.tsv *.parquet *.xlsx *.sqlite *.txt *.md *.gz *.zst *.zip)"
+    "Data (*.jsonl *.json *.csv *.tsv *.parquet *.xlsx *.sqlite *.txt *.md *.gz *.bz2 *.xz *.zst *.zip)"
     ";;All files (*)"
 )
 
