@@ -46,8 +46,11 @@ class StudioError(Exception):
     """An error that the user can do something about.
 
     ``str(error)`` is the sentence alone. A step raises it without the title of its node, and
-    usually without ``node``: the engine adds both (see ``put_title``).
+    usually without ``node``: the engine adds both (see ``put_title``). ``choices`` are the possible values
+    of ``field``, where they are known.
     """
+
+    choices: tuple[str, ...] = ()
 
     def __init__(
         self,

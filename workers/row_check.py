@@ -14,7 +14,7 @@ from PySide6.QtCore import QObject, QThreadPool, Signal
 
 from studio.graph.graph import Graph
 from studio.graph.registry import Registry
-from studio.runs.row_check import check_all_rows, unchecked
+from studio.runs.row_check import check_all_rows, is_unchecked
 from workers.task import Task, run_task
 
 BUDGET_S = 20.0
@@ -47,7 +47,7 @@ class RowCheck(QObject):
         if self._task is not None and self._same_data(graph):
             return
         self.cancel()
-        if next(unchecked(graph, self._registry, project_dir), None) is None:
+        if not is_unchecked(graph, self._registry, project_dir):
             return
         self._graph, self._stop = graph, Event()
         stop, registry = self._stop, self._registry
@@ -79,7 +79,17 @@ class RowCheck(QObject):
 
 
 def _data_nodes(graph: Graph) -> list[tuple[str, object]]:
-    return [(n.id, n.settings) for n in graph.nodes if n.type == "dataset"]
+    """What is checked, as far as it is in the graph."""
+    found: list[tuple[str, object]] = []
+    for node in graph.nodes:
+        if node.type == "dataset":
+            found.append((node.id, node.settings))
+        else:
+            found.append((node.id, [node.settings.get(name) for name in _OF_TEMPLATES]))
+    return found
+
+
+_OF_TEMPLATES = ("model", "chat_template", "custom_template", "chat_template_kwargs")
 
 
 def check_before_run(graph: Graph, registry: Registry, project_dir: Path) -> None:

@@ -299,6 +299,8 @@ def _refuse_known_export(path: Path, rows: Sequence[SourceRow]) -> None:
 
 
 def _is_span(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return {"start", "end"} <= value.keys()
     numbers = value[:2] if isinstance(value, (list, tuple)) and len(value) == 3 else ()
     return len(numbers) == 2 and all(isinstance(n, int) for n in numbers)
 

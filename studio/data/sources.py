@@ -15,6 +15,9 @@ from studio.data.reading import walk
 from studio.data.reading.archive import archive_of
 from studio.data.reading.folder import Found, Remark, find_files, is_hub, parts_of
 from studio.data.reading.hub import Fetched, fetched_before, hub_source
+from studio.data.reading.reader import read_rows
+from studio.data.reading.source import ReadOptions
+from studio.data.reading.splits import ALL
 from studio.errors import StudioError
 from studio.graph.node_type import Fact
 from studio.graph.schema import Settings, fields_of
@@ -120,6 +123,31 @@ def _share(settings: DatasetSettings) -> str:
 
 def _rows(count: int) -> str:
     return f" ({_count(count, 'row')})" if count else ""
+
+
+_NO_NAME = "\0"
+"""No configuration, split, sheet or table has this name: the error about it has the choices."""
+
+
+def choices_of(settings: DatasetSettings, project_dir: Path, field: str) -> tuple[str, ...]:
+    """The configurations or splits of a folder, or the sheets or tables of a file, that a setting can name;
+    empty where there are none or they are not known, as for a dataset on the Hub."""
+    asked = settings.model_copy(update={field: _NO_NAME})
+    try:
+        if is_hub(settings.source):
+            return ()
+        if field != "table":
+            find_files(asked.source, project_dir, asked.hub_config, asked.hub_split)
+            return ()
+        options = ReadOptions(table=_NO_NAME)
+        next(iter(read_rows(sources_of(settings, project_dir).train[0], options)), None)
+    except StudioError as error:
+        found = error.choices if error.field == field else ()
+        several = field == "hub_config" and len(found) > 1
+        return (*found, ALL) if several else found
+    except (OSError, ValueError):
+        pass
+    return ()
 
 
 def source_path(source: str, project_dir: Path) -> Path:

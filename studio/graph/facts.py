@@ -26,6 +26,19 @@ def facts_of(
         return ()
 
 
+def choices_of(
+    node: Node, node_type: NodeType[Settings] | None, project_dir: Path, field: str
+) -> tuple[str, ...]:
+    """What a setting of a node can be, as far as its type knows."""
+    if node_type is None:
+        return ()
+    try:
+        settings = parse(node_type.settings, dict(node.settings))
+        return tuple(node_type.choices(settings, project_dir, field))
+    except Exception:
+        return ()
+
+
 def short_line(facts: Sequence[Fact]) -> str:
     """The short form of the facts, which is drawn on the node."""
     return " · ".join(f.short for f in facts if f.short)

@@ -7,7 +7,7 @@ imported inside ``run``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -76,6 +76,11 @@ def _no_facts(settings: Settings, project_dir: Path) -> Iterable[Fact]:
     return ()
 
 
+def _no_choices(settings: Settings, project_dir: Path, field: str) -> Sequence[str]:
+    del settings, project_dir, field
+    return ()
+
+
 @dataclass(frozen=True)
 class NodeType(Generic[S]):
     """A kind of node.
@@ -86,7 +91,8 @@ class NodeType(Generic[S]):
     settings alone cannot show. ``version`` grows when the same settings give another result.
     ``summary(settings)`` is the short line drawn on the node; there, a setting that chooses a
     variant holds the variant's title. ``facts(settings, project_dir)`` says what is known about
-    what the settings name, in a few milliseconds.
+    what the settings name, in a few milliseconds. ``choices(settings, project_dir, field)`` lists what
+    a text with the widget ``names`` can be; other texts are possible.
     """
 
     id: str
@@ -103,6 +109,7 @@ class NodeType(Generic[S]):
     check: Callable[[S, CheckContext], Iterable[Problem]] = _no_check
     summary: Callable[[S], str] = lambda settings: ""
     facts: Callable[[S, Path], Iterable[Fact]] = _no_facts
+    choices: Callable[[S, Path, str], Sequence[str]] = _no_choices
 
     def input(self, name: str) -> Port | None:
         """The input port with this name, or ``None``."""

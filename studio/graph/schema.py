@@ -19,7 +19,7 @@ from pydantic.fields import FieldInfo
 from studio.errors import Problem
 
 Widget = Literal[
-    "auto", "file", "folder", "model", "target_modules", "multiline", "schedule", "slider"
+    "auto", "file", "folder", "model", "names", "target_modules", "multiline", "schedule", "slider"
 ]
 
 

@@ -292,6 +292,7 @@ class DatasetSettings(Settings):
         "sheet with values, or the only table with rows; further sheets are reported.",
         group="Reading",
         advanced=True,
+        widget="names",
         placeholder="first",
         max_length=200,
     )
@@ -303,6 +304,7 @@ class DatasetSettings(Settings):
         "separate several with commas; * uses all.",
         group="Reading",
         advanced=True,
+        widget="names",
         placeholder="default",
         max_length=200,
     )
@@ -312,6 +314,7 @@ class DatasetSettings(Settings):
         "Split of a folder or a Hub dataset to train on.",
         group="Reading",
         advanced=True,
+        widget="names",
         min_length=1,
         max_length=200,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +43,13 @@ def facts(settings: DatasetSettings, project_dir: Path) -> Iterable[Fact]:
     yield from kept_facts(settings, project_dir)
 
 
+def choices(settings: DatasetSettings, project_dir: Path, field: str) -> Sequence[str]:
+    """The configurations, splits, sheets or tables of the files."""
+    from studio.data.sources import choices_of
+
+    return choices_of(settings, project_dir, field)
+
+
 def run(
     context: StepContext, inputs: Mapping[str, Any], settings: DatasetSettings
 ) -> Mapping[str, Any]:
@@ -65,6 +72,7 @@ NODE = NodeType(
     files=files,
     check=check,
     facts=facts,
+    choices=choices,
     outputs=(
         output("dataset", DATASET, "Dataset", ("The rows, split into training and validation.")),
     ),

@@ -24,6 +24,9 @@ def check(settings: TrainSettings, context: CheckContext) -> Iterable[Problem]:
     yield from kept_problems(settings, context)
     yield from check_data(settings, context)
     from studio.data.sources import holds_out
+    from studio.preview import template_check
+
+    yield from template_check.kept_problems(settings, context)
 
     data = [s for t, s in context.upstream.values() if t == "dataset" and s]
     if data and not any(holds_out(s, context.project_dir) for s in data):

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from PySide6.QtCore import QRect, QSize, Qt
+from PySide6.QtCore import QPoint, QRect, QSize, Qt
 from PySide6.QtGui import QColor
+from PySide6.QtTest import QTest
 from PySide6.QtWidgets import (
     QAbstractSpinBox,
     QApplication,
@@ -33,6 +34,7 @@ from ui.data.token_bar import TokenBar
 from ui.dialogs.settings_dialog import SettingsDialog
 from ui.inspector.facts import Fact, FactsTable
 from ui.style import icons, theme
+from ui.style.widgets import ErrorLabel
 from ui.window.banner import Banner
 from ui.window.session import Session
 
@@ -195,3 +197,31 @@ def test_a_wide_inspector_has_nearly_half_of_the_window(starter: Session) -> Non
     starter.window.widen_inspector(True, 0)
     QApplication.processEvents()
     assert starter.window.docks["inspector"].width() > 0.45 * starter.window.width()
+
+
+WORD = "x" * 200
+PATHS = (WORD, f"/data/{'folder_' * 20}/rows.jsonl", "word " * 40, f"“{'Ж' * 150}” is missing")
+
+
+@pytest.mark.parametrize("text", PATHS)
+def test_a_long_word_continues_on_the_next_line_and_is_copied_as_it_is(
+    qtbot: QtBot, text: str
+) -> None:
+    label = ErrorLabel(text)
+    label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+    qtbot.addWidget(label)
+    label.setFixedWidth(240)
+    label.resize(240, label.heightForWidth(240))
+    label.show()
+    qtbot.waitExposed(label)
+    lines = label.height() / label.fontMetrics().lineSpacing()
+    assert lines * 240 > label.fontMetrics().horizontalAdvance(text)  # nothing is beyond the edge
+    right = label.grab().toImage().copy(label.width() - 1, 0, 1, label.height())
+    assert len({right.pixel(0, y) for y in range(right.height())}) == 1
+    assert label.text() == text
+    QTest.mousePress(label, Qt.MouseButton.LeftButton, pos=QPoint(0, 1))
+    QTest.mouseMove(label, label.rect().bottomRight())
+    QTest.mouseRelease(label, Qt.MouseButton.LeftButton, pos=label.rect().bottomRight())
+    QTest.keyClick(label, Qt.Key.Key_C, Qt.KeyboardModifier.ControlModifier)
+    assert QApplication.clipboard().text() == text
+    assert label.selectedText() == text

@@ -6,7 +6,6 @@ It shows the ``left_over`` columns of a preview, and edits nothing.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -32,8 +31,6 @@ REASONS: Mapping[str, tuple[str, str]] = {
     "empty": ("Empty", "It holds nothing in the first rows."),
 }
 """Word and explanation for each reason, the order in which they are shown."""
-_BREAK = re.compile(r"(?<=[_.\-/\]])|(?<=[a-z])(?=[A-Z])")
-"""Where a long name may continue on the next line."""
 _WITH_EXAMPLE = ("open", "unused", "refused")
 _LAST = ("template", "repeated", "bookkeeping", "empty")
 _SIGNS = {"unused": ("triangle-alert", "warning"), "refused": ("circle-alert", "danger")}
@@ -122,7 +119,7 @@ class LeftOverBox(QWidget):
 
     def _add(self, name: str, example: str) -> None:
         at = self._grid.rowCount()
-        label = TextLabel(_BREAK.sub("\u200b", name), self)
+        label = TextLabel(name, self)
         label.setAccessibleName(name)
         label.setToolTip(name)
         use = QComboBox(self)
@@ -138,6 +135,7 @@ class LeftOverBox(QWidget):
         if example:
             below.append(MutedLabel(example, self))
             below[0].setObjectName(f"example:{name}")
+            below[0].setContentsMargins(0, 0, 0, 6)  # nearer to its own name than to the next
         error = self._refused.get(name)
         if error is not None:
             sentence = str(error["sentence"])

@@ -15,7 +15,7 @@ from PySide6.QtWidgets import QPushButton, QVBoxLayout, QWidget
 from studio.errors import Problem
 from studio.graph.document import Document
 from studio.graph.edits import reset_setting, retitle, set_setting
-from studio.graph.facts import facts_of
+from studio.graph.facts import choices_of, facts_of
 from studio.graph.graph import Graph, Node
 from studio.graph.registry import Registry
 from studio.graph.schema import FieldSpec, fields_of
@@ -129,6 +129,7 @@ class NodeForm(QWidget):
             value=self._value_of,
             base_value=self._base_value,
             edit_many=self._apply_many,
+            choices=self._choices,
         )
         form = Form(self._node_type.settings, context, folds=folds, parent=self)
         form.changed.connect(self._apply)
@@ -184,6 +185,10 @@ class NodeForm(QWidget):
         specs = fields_of(self._node_type.settings) if self._node_type else ()
         default = next((s.default for s in specs if s.name == name), None)
         return self.node.settings.get(name, default)
+
+    def _choices(self, name: str) -> tuple[str, ...]:
+        """What a setting of this node can be, as its files say."""
+        return choices_of(self.node, self._node_type, self._document.project_dir, name)
 
     def _model_upstream(self) -> str | None:
         """The model setting of the nearest node before this one that has such a field."""

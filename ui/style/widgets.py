@@ -6,13 +6,15 @@ Colours come from the theme.
 from __future__ import annotations
 
 import itertools
+import re
 
 from PySide6.QtCore import QEvent, QSize, Qt
-from PySide6.QtGui import QPalette
+from PySide6.QtGui import QContextMenuEvent, QGuiApplication, QKeyEvent, QKeySequence, QPalette
 from PySide6.QtWidgets import (
     QFrame,
     QLabel,
     QLayout,
+    QMenu,
     QScrollArea,
     QSizePolicy,
     QToolButton,
@@ -92,16 +94,73 @@ def scrolling(inside: QWidget | None, parent: QWidget) -> QScrollArea:
     return scroll
 
 
+_BREAK = "\u200b"
+_LETTERS = r"[!-~\u00a1-\u024f\u0370-\u04ff]"
+_WORD, _LONG_WORD = re.compile(_LETTERS + "{9,}"), re.compile(_LETTERS + "{24,}")
+_PARTS = re.compile(r"(?<=[_.\-/\\=,:;\]])|(?<=[a-z])(?=[A-Z])")
+
+
+def breakable(text: str) -> str:
+    """The text with invisible places where long words (paths, names of columns, hashes) may continue on
+    the next line: at their separators, and anywhere in parts without one."""
+    return _WORD.sub(lambda word: _BREAK.join(map(_loose, _PARTS.split(word[0]))), text)
+
+
+def _loose(part: str) -> str:
+    return part if not _LONG_WORD.match(part) else _BREAK.join(part)
+
+
 class TextLabel(QLabel):
-    """Plain text that wraps, can be selected with the mouse and never widens its parent."""
+    """Plain text that wraps, also inside long words, and never widens its parent. ``text`` and what is
+    copied are without the places where words may be broken."""
 
     def __init__(self, text: str = "", parent: QWidget | None = None) -> None:
-        super().__init__(text, parent)
+        super().__init__(parent)
+        self._text = ""
+        self.setText(text)
         self.setTextFormat(Qt.TextFormat.PlainText)
         self.setWordWrap(True)
         policy = QSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Minimum)
         policy.setHeightForWidth(True)
         self.setSizePolicy(policy)
+
+    def setText(self, text: str) -> None:
+        """Qt: show a text."""
+        self._text = text
+        super().setText(breakable(text))
+
+    def text(self) -> str:
+        """Qt: the text as it was given."""
+        return self._text
+
+    def selectedText(self) -> str:
+        """Qt: the selected text as it was given."""
+        selected = super().selectedText()
+        return selected.replace(_BREAK, "") if self._is_broken() else selected
+
+    def keyPressEvent(self, event: QKeyEvent) -> None:
+        """Qt: copy the text as it was given."""
+        if self.hasSelectedText() and event.matches(QKeySequence.StandardKey.Copy):
+            self._copy()
+        else:
+            super().keyPressEvent(event)
+
+    def contextMenuEvent(self, event: QContextMenuEvent) -> None:
+        """Qt: the menu of a selectable text."""
+        if not self.textInteractionFlags() & Qt.TextInteractionFlag.TextSelectableByMouse:
+            super().contextMenuEvent(event)
+            return
+        menu = QMenu(self)
+        menu.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+        menu.addAction("Copy", self._copy).setEnabled(self.hasSelectedText())
+        menu.addAction("Select All", lambda: self.setSelection(0, len(breakable(self._text))))
+        menu.popup(event.globalPos())
+
+    def _copy(self) -> None:
+        QGuiApplication.clipboard().setText(self.selectedText())
+
+    def _is_broken(self) -> bool:
+        return len(super().text()) > len(self._text)
 
 
 class MutedLabel(TextLabel):
@@ -134,7 +193,9 @@ class IconButton(QToolButton):
         self.setAutoRaise(True)
         self.setToolTip(words)
         self.setAccessibleName(words)
-        self.setStyleSheet("QToolButton { padding: 1px; border-radius: 4px; }")
+        self.setStyleSheet(
+            "QToolButton { padding: 1px; border-radius: 4px; } QToolButton::menu-indicator { image: none; }"
+        )
         icons.put(self, name, "text_muted")
         self._size()
 

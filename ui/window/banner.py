@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from PySide6.QtCore import Qt
 from PySide6.QtGui import QColor
 from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QPushButton, QToolButton, QWidget
 
 from ui.style import icons, theme
+from ui.style.widgets import TextLabel
 
 Offer = tuple[str, Callable[[], object]]
 _ROLES = {
@@ -35,10 +35,8 @@ class Banner(QFrame):
         self._waiting: tuple[str, str, str, Sequence[Offer]] | None = None
         self._icon = QLabel(self)
         self._icon_name = "info"
-        self._text = QLabel(self)
-        self._text.setTextFormat(Qt.TextFormat.PlainText)
+        self._text = TextLabel("", self)
         self._text.setMinimumWidth(60)
-        self._text.setWordWrap(True)
         self._row = QHBoxLayout(self)
         self._row.setContentsMargins(12, 5, 6, 5)
         self._row.setSpacing(8)

@@ -240,12 +240,13 @@ def _not_chosen(folder: Path, error: NoSuchPart) -> StudioError:
     found = bad_file(
         folder,
         str(error),
-        f"Write one of these names into {label} in the Dataset node{several}."
+        f"Choose one of these names as {label} in the Dataset node{several}."
         if example
         else f"Empty {label} in the Dataset node, or choose another folder.",
         f"several_{error.of}s" if "several" in str(error) else f"no_such_{error.of}",
     )
     found.field = "hub_config" if error.of == "configuration" else "hub_split"
+    found.choices = error.choices
     return found
 
 

@@ -29,6 +29,7 @@ def no_table(path: Path, kind: str, wanted: str, names: Sequence[str]) -> Studio
         "no_table",
     )
     error.field = "table"
+    error.choices = tuple(names)
     return error
 
 

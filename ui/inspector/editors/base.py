@@ -6,7 +6,7 @@ keys go to the window, since the document has the undo history.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,8 @@ class FieldContext:
     written, or ``None``. With ``relative_paths`` a path in the project's folder is stored
     relative to it. ``value`` gives another setting of the same node, ``base_value`` one of the node
     that the model comes from; ``None`` where there is none. ``edit_many`` stores several settings of
-    this node as one step to undo, under the words for it.
+    this node as one step to undo, under the words for it. ``choices`` lists what a field with the widget
+    ``names`` can be.
     """
 
     registry: Registry
@@ -41,6 +42,7 @@ class FieldContext:
     value: Callable[[str], object] = lambda name: None
     base_value: Callable[[str], object] = lambda name: None
     edit_many: Callable[[Mapping[str, Any], str], None] | None = None
+    choices: Callable[[str], Sequence[str]] = lambda path: ()
 
 
 class Editor(QWidget):

@@ -13,6 +13,7 @@ from ui.inspector.editors.plain import (
     DataEditor,
     LineEditor,
     ListEditor,
+    NamesEditor,
     NumberEditor,
     ParagraphEditor,
     SwitchEditor,
@@ -26,6 +27,7 @@ BY_WIDGET: dict[str, type[Editor]] = {
     "model": ModelEditor,
     "target_modules": TargetModulesEditor,
     "multiline": ParagraphEditor,
+    "names": NamesEditor,
     "schedule": ScheduleEditor,
 }
 BY_KIND: dict[str, type[Editor]] = {

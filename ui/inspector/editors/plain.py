@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import Any
 
 from PySide6.QtCore import Qt
-from PySide6.QtWidgets import QCheckBox, QLineEdit, QPlainTextEdit, QWidget
+from PySide6.QtWidgets import QCheckBox, QLineEdit, QMenu, QPlainTextEdit, QToolButton, QWidget
 
 from studio.graph.schema import FieldSpec
 from ui.inspector.editors.base import Editor, FieldContext
 from ui.inspector.editors.number_box import NumberBox
+from ui.style.widgets import IconButton
 
 _PARAGRAPH_LINES = 5
+ALL = "*"
+NONE_FOUND = "No choices found"
 
 
 class NumberEditor(Editor):
@@ -84,6 +88,39 @@ class LineEditor(Editor):
 
     def _typed(self, text: str) -> None:
         self.edited.emit(self.from_text(text))
+
+
+class NamesEditor(LineEditor):
+    """One line of text, and a button that lists the names which are found when it is pressed."""
+
+    def __init__(
+        self, spec: FieldSpec, path: str, context: FieldContext, parent: QWidget | None = None
+    ) -> None:
+        super().__init__(spec, path, context, parent)
+        button = IconButton("chevron-down", f"Choose: {spec.meta.label}", self)
+        button.setObjectName(f"choose:{path}")
+        button.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
+        self.menu = QMenu(button)
+        self.menu.setToolTipsVisible(True)
+        self.menu.aboutToShow.connect(self._fill)
+        button.setMenu(self.menu)
+        self.row.addWidget(button)
+
+    def _fill(self) -> None:
+        self.menu.clear()
+        found = self.context.choices(self.path)
+        for name in found:
+            words = f"All ({name})" if name == ALL else name.replace("&", "&&")
+            action = self.menu.addAction(words, partial(self._chosen, name))
+            action.setCheckable(True)
+            action.setChecked(name == self.line.text())
+        if not found:
+            self.menu.addAction(NONE_FOUND).setEnabled(False)
+
+    def _chosen(self, name: str) -> None:
+        self.set_value(name)
+        self.edited.emit(name)
+        self.left.emit()
 
 
 class ListEditor(LineEditor):
