@@ -68,7 +68,12 @@ A column that holds something and is not used is a warning before the run. Colum
 system message, earlier turns, tools, reasoning, images and others) are used, or the row is refused; name such a column
 in “Ignored columns” to train without it. Bookkeeping (id, index, source, url, date and others) is left out without a
 warning.
-"""
+""",
+    "Plain text": """\
+Text and Markdown files, and documents (PDF, Word, HTML, EPUB), are plain text, too: the entire file is one row, and
+training splits it into rows of at most the maximum length, so that every token is trained once. “Rows in text files”
+makes a row of each paragraph or line instead. A single row is trained without validation.
+""",
 }
 
 
@@ -277,7 +282,9 @@ def _outcome(example: Example, registry: Registry) -> Outcome:
         path = Path(folder) / "data.jsonl"
         path.write_text("".join(json.dumps(r) + "\n" for r in example.rows), encoding="utf-8")
         try:
-            return _read(path, DatasetSettings(source=str(path), **example.settings), registry)
+            none = {"split_mode": "none"}  # an example of one row is too short for a split
+            settings = {"source": str(path), **none, **example.settings}
+            return _read(path, DatasetSettings(**settings), registry)
         except StudioError as error:
             return Outcome("Refused", "", (_said("Refused", error),))
 
@@ -297,7 +304,6 @@ def _read(path: Path, dataset: DatasetSettings, registry: Registry) -> Outcome:
     refused = [p for p in check_data(TrainSettings(), context) if p.blocks]
     sentences += [_said("Refused", p) for p in refused]
     warnings = [p for p in quick_check(dataset, context) if p.code != "unsure_format"]
-    # An example of one row is too short for a split, which blocks.
     warnings += [p for p in check_rows(dataset, path.parent, formats).problems if not p.blocks]
     sentences += [_said("Warning", p) for p in warnings]
     if refused:

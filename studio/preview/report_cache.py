@@ -24,7 +24,7 @@ from studio.system.atomic import write_atomic
 FOLDER = "data-reports"
 MOST_KEPT = 100
 NOTHING_TRAINED = "nothing_trained"
-_VERSION = 2
+_VERSION = 3
 _DECIDING = ("max_length", "long_text", "objective", "objective_settings")
 _WITHOUT_SAY = ("lora",)
 
