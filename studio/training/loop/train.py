@@ -21,6 +21,7 @@ from transformers import set_seed
 
 from studio.errors import StudioError
 from studio.graph.context import StepContext
+from studio.model.folder_check import refuse_faults
 from studio.runs.cadence import cadence_of, length_of
 from studio.training.adapter.full_fine_tuning import full_fine_tuning_of, tuned_model
 from studio.training.adapter.insight import InsightMeter
@@ -107,6 +108,7 @@ def _trained_from(
     if context.threads:
         torch.set_num_threads(context.threads)
     trainable = trainable_of(adapted)
+    refuse_faults(Path(adapted.model.path))
     own = load_tokenizer(adapted.model.path)
     tokenizer = with_template(own, settings.model_dump())
     tell_choice(context, own, tokenizer, settings.model_dump())
