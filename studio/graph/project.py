@@ -21,10 +21,28 @@ from studio.system.disk import what_to_do
 from studio.system.stored_json import parse, read_regular
 
 FORMAT = "lora-studio"
-VERSION = 1
+VERSION = 2
 SUFFIX = ".studio"
 
-UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
+_EARLIER_DEFAULTS = {"dataset": {"documents": "paragraph"}, "train": {"long_text": "cut"}}
+"""The defaults of version 1 that have changed, by node type."""
+
+
+def with_earlier_defaults(node_type: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a node of version 1. A file states only what differs from the defaults, so a
+    default that has changed since must be stated for the node to keep its meaning."""
+    return {**_EARLIER_DEFAULTS.get(node_type, {}), **settings}
+
+
+def _state_earlier_defaults(data: dict[str, Any]) -> dict[str, Any]:
+    nodes = [
+        {**n, "settings": with_earlier_defaults(str(n.get("type")), n.get("settings") or {})}
+        for n in data.get("nodes", [])
+    ]
+    return {**data, "nodes": nodes}
+
+
+UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _state_earlier_defaults}
 """Version n -> function from a version n file's data to version n + 1."""
 
 
@@ -71,9 +89,9 @@ def from_data(data: Any, name: str = "project") -> Graph:
             code="newer_project",
             file=name,
         )
-    for step in range(version, VERSION):
-        data = UPGRADES[step](data)
     try:
+        for step in range(version, VERSION):
+            data = UPGRADES[step](data)
         return _graph(data)
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise _bad(

@@ -25,7 +25,7 @@ from studio.system.stored_json import parse, read_regular
 FOLDER = "data-reports"
 MOST_KEPT = 100
 NOTHING_TRAINED = "nothing_trained"
-_VERSION = 2
+_VERSION = 3
 _DECIDING = ("max_length", "long_text", "objective", "objective_settings")
 _WITHOUT_SAY = ("lora",)
 

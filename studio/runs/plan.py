@@ -16,6 +16,7 @@ from studio.errors import Problem, StudioError
 from studio.graph.graph import Graph, Node, topological_order
 from studio.graph.node_type import NodeType
 from studio.graph.problems import find_problems
+from studio.graph.project import with_earlier_defaults
 from studio.graph.registry import Registry
 from studio.graph.schema import Settings
 from studio.graph.wires import title_of
@@ -91,7 +92,7 @@ def step_from_json(data: Mapping[str, Any]) -> Step:
         str(data["type"]),
         int(data["version"]),
         str(data["title"]),
-        dict(data["settings"]),
+        with_earlier_defaults(str(data["type"]), data["settings"]),
         inputs,
         str(data["fingerprint"]),
     )

@@ -11,8 +11,8 @@ from typing import Any
 
 from studio.errors import StudioError
 from studio.graph.context import StepContext
+from studio.model.hub_kept import kept, note_kept
 from studio.training.fetch.child import Ended, python, run_child
-from studio.training.fetch.hub_kept import kept, note_kept
 
 _HINTS = {
     "not_found": "Check the spelling; a private model needs a token with access to it.",

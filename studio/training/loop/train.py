@@ -12,6 +12,7 @@ import json
 import math
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ from transformers import set_seed
 
 from studio.errors import StudioError
 from studio.graph.context import StepContext
+from studio.model.folder_check import refuse_faults
 from studio.runs.cadence import cadence_of, length_of
 from studio.training.adapter.full_fine_tuning import full_fine_tuning_of, tuned_model
 from studio.training.adapter.insight import InsightMeter
@@ -41,6 +43,7 @@ from studio.training.model.out_of_memory import explain_out_of_memory, what_to_c
 from studio.training.model.quiet import quiet_libraries
 from studio.training.saved.checkpoint import Checkpoint, choose, remove_torn
 from studio.training.saved.snapshot import content_problem, load_adapter, read_method, read_metrics
+from studio.training.tokens.chat import answer_start
 from studio.training.tokens.chat_choice import tell_choice, with_template
 from studio.training.tokens.encoder import Tokenized, load_tokenizer, tokenize_dataset
 from studio.training.tokens.limits import (
@@ -105,6 +108,7 @@ def _trained_from(
     if context.threads:
         torch.set_num_threads(context.threads)
     trainable = trainable_of(adapted)
+    refuse_faults(Path(adapted.model.path))
     own = load_tokenizer(adapted.model.path)
     tokenizer = with_template(own, settings.model_dump())
     tell_choice(context, own, tokenizer, settings.model_dump())
@@ -160,7 +164,13 @@ def _train(
     plan = plan_batches(
         context, base, tokens.train, settings, pad_id_of(base, tokenizer), adapted.method
     )
-    facts = _facts(context, plan, settings)
+    facts = replace(
+        _facts(context, plan, settings),
+        adapted=adapted,
+        answer_start=tuple(
+            tokenizer(answer_start(tokenizer), add_special_tokens=False)["input_ids"]
+        ),
+    )
     tuning = trainable.build(context, base, adapted, facts, resumed.path if resumed else None)
     if resumed is not None:
         load_adapter(resumed.path, tuning.model)
