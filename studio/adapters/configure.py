@@ -7,7 +7,6 @@ Problem before the run.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from studio.errors import Problem, StudioError
 from studio.graph.context import StepContext
 from studio.graph.node_type import CheckContext, Variant
 from studio.graph.schema import fields_of
+from studio.model.folder_files import read_json
 from studio.model.layers import LinearModule, read_linear_modules
 from studio.model.models import ends_of, linear_modules
 from studio.model.targets import (
@@ -246,7 +246,7 @@ def _report_tied_ends(context: StepContext, folder: Path, layers: Sequence[Linea
     if not names:
         return
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        config = read_json(folder, "config.json")
     except (OSError, ValueError):
         return
     if is_tied(config):

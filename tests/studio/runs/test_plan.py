@@ -30,6 +30,25 @@ def test_a_plan_survives_json(tmp_path: Path) -> None:
     assert plan.step("train").settings == {"steps": 3, "pause": 0.0, "save_every": 2}
 
 
+def test_a_setting_that_an_older_plan_lacks_has_its_earlier_default() -> None:
+    step = {
+        "node": "t",
+        "type": "train",
+        "version": 2,
+        "title": "T",
+        "inputs": {},
+        "fingerprint": "",
+    }
+    for settings, wanted in (({}, "cut"), ({"long_text": "split"}, "split")):
+        data = {
+            "version": 1,
+            "name": "p",
+            "project_dir": "/",
+            "steps": [{**step, "settings": settings}],
+        }
+        assert plan_from_json(data).step("t").settings["long_text"] == wanted
+
+
 def test_a_damaged_plan_is_named() -> None:
     with pytest.raises(StudioError, match=r"plan\.json is damaged"):
         plan_from_json({"version": 1, "steps": [{"node": "a"}]})

@@ -104,7 +104,7 @@ def test_folders_that_cannot_be_trained_are_refused(tmp_path: Path) -> None:
         "cut": "bad_weights",
         "encoder": "unsupported_model",
         "quantized": "quantized_source",
-        "missing": "not_a_model",
+        "missing": "missing_file",
     }
 
 
