@@ -6,7 +6,6 @@ headers of safetensors files are read; nothing is downloaded.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Iterable, Sequence
@@ -27,6 +26,7 @@ from studio.node_settings.base_model import BaseModelSettings
 from studio.node_settings.lora import LoraSettings
 from studio.system.hardware import usable_gpus
 from studio.system.paths import cache_dir
+from studio.system.stored_json import parse, read_regular
 
 __all__ = [
     "STARTERS",
@@ -268,7 +268,10 @@ def _imported_gguf(path: Path) -> Path | None:
     if not path.is_file():
         return None
     for note in (cache_dir() / "models").glob("*/source.json"):
-        size = json.loads(note.read_text(encoding="utf-8")).get("size")
+        try:
+            size = parse(read_regular(note)).get("size")
+        except (OSError, ValueError, AttributeError):  # damaged: it is imported again
+            continue
         if size == path.stat().st_size and note.parent.name.startswith(path.stem):
             return note.parent
     return None

@@ -18,6 +18,7 @@ from typing import Any
 from studio.model.folder_files import is_readable, read_json
 from studio.system.atomic import write_atomic
 from studio.system.paths import config_dir
+from studio.system.stored_json import parse, read_regular
 
 
 @dataclass(frozen=True)
@@ -119,7 +120,7 @@ def _store() -> Path:
 def _entries() -> list[dict[str, Any]]:
     """The trusted files; an unreadable store means no trust."""
     try:
-        data = json.loads(_store().read_text(encoding="utf-8"))
+        data = parse(read_regular(_store()))
     except (OSError, ValueError):
         return []
     return [e for e in data if isinstance(e, dict)] if isinstance(data, list) else []

@@ -118,7 +118,8 @@ def _import(
             title="The GGUF file cannot be imported",
             field="model",
             code="gguf_import",
-            hint="Only GGUF files of architectures that transformers supports can be imported.",
+            hint=ended.hint
+            or "Only GGUF files of architectures that transformers supports can be imported.",
             file=str(file),
         )
     content = {**note, "sha256": sha256, "size": file.stat().st_size}

@@ -47,7 +47,7 @@ def fetch_from_hub(
         raise StudioError(
             ended.reason,
             title="The model could not be downloaded",
-            hint=_HINTS.get(code, "Run again; downloaded files are kept."),
+            hint=ended.hint or _HINTS.get(code, "Run again; downloaded files are kept."),
             field="revision" if code == "no_revision" else "model",
             code=code,
         )

@@ -16,6 +16,7 @@ from pathlib import Path
 from studio.graph.context import StepContext
 from studio.model.weight_files import tensor_shapes, weight_files
 from studio.system.paths import cache_dir
+from studio.system.stored_json import parse, read_regular
 from studio.training.fetch.gguf import hash_file
 
 
@@ -45,9 +46,10 @@ def _cache_file() -> Path:
 
 def _read_known() -> dict[str, str]:
     try:
-        return dict(json.loads(_cache_file().read_text(encoding="utf-8")))
+        known = parse(read_regular(_cache_file()))
     except (OSError, ValueError):
         return {}
+    return known if isinstance(known, dict) else {}
 
 
 def _write_known(known: dict[str, str]) -> None:
