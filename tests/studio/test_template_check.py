@@ -18,7 +18,8 @@ from studio.runs.plan import compile_plan
 from studio.runs.row_check import check_all_rows, is_unchecked
 from studio.runs.token_request import token_request
 from tests.e2e.studio_cli import write_project
-from tests.tiny import CHAT_TEMPLATE, make_tiny_model
+from tests.model_files import write_model
+from tests.tiny import CHAT_TEMPLATE
 
 ASKED = [{"role": "user", "content": "say a"}, {"role": "assistant", "content": "a"}]
 LOOPS = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
@@ -38,10 +39,8 @@ def _nothing_found(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def project(
     folder: Path, template: str = CHAT_TEMPLATE, rows: list[Any] | None = None, **train: Any
 ) -> Path:
-    """A project with a tiny model that has this template."""
-    model = folder / "model"
-    if not model.exists():
-        make_tiny_model(model, layers=1)
+    """A project with a model of which only the files are there that are looked at."""
+    model = write_model(folder / "model")
     (model / "tokenizer_config.json").write_text(json.dumps({"eos_token": {"content": "</s>"}}))
     (model / "chat_template.jinja").write_text(template, encoding="utf-8")
     lines = [{"messages": ASKED} for _ in range(5)] if rows is None else rows
