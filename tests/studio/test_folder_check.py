@@ -416,10 +416,14 @@ def test_a_layout_that_only_looks_like_the_cache(tmp_path: Path, outside: Path) 
     (repository / "blobs").symlink_to(outside.parent)
     (snapshot / "vocab.txt").symlink_to("../../blobs/secret.json")
     assert only(snapshot).code == "link_outside"
+    (repository / "blobs").unlink()
+    (repository / "blobs").mkdir()
+    (repository / "blobs" / "secret.json").write_text("x")
+    assert folder_faults(snapshot) == ()
+    shots = snapshot.parent.rename(repository / "shots")
+    assert only(shots / "abc").code == "link_outside"
+    shots.rename(repository / "snapshots")
     moved = repository.rename(tmp_path / "other")
-    (moved / "blobs").unlink()
-    (moved / "blobs").mkdir()
-    (moved / "blobs" / "secret.json").write_text("x")
     assert only(moved / "snapshots" / "abc").code == "link_outside"
 
 

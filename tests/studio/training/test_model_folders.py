@@ -21,6 +21,7 @@ from studio.training.model.configs import write_surroundings
 from studio.training.model.load import load_base
 from studio.values import ModelValue
 from tests.model_files import change_config, drop_tensor
+from tests.studio.training import tiny_gguf
 from tests.studio.training.adapters import random_adapter, save_family, tiny_base
 from tests.studio.training.steps import (
     Recorder,
@@ -291,3 +292,37 @@ def test_nothing_from_outside_is_copied_beside_merged_weights(kind: str, tmp_pat
     assert not (tmp_path / "out" / "generation_config.json").exists()
     with pytest.raises(StudioError, match=r"generation_config\.json"):
         prepared(tmp_path, base)
+
+
+# ------------------------------------------------------------------ GGUF
+
+
+@pytest.mark.parametrize("name", ["output_norm.weight", "blk.1.attn_k.weight", "token_embd.weight"])
+def test_a_gguf_file_without_a_tensor_is_not_imported(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LORA_STUDIO_CACHE", str(tmp_path / "cache"))
+    shapes = tiny_gguf._shapes
+    rest = lambda vocabulary: {n: s for n, s in shapes(vocabulary).items() if n != name}  # noqa: E731
+    monkeypatch.setattr(tiny_gguf, "_shapes", rest)
+    file = tiny_gguf.write_tiny_gguf(tmp_path / "model.gguf")
+    with pytest.raises(StudioError, match="cannot be imported") as caught:
+        prepared(tmp_path, file)
+    assert caught.value.code == "gguf_import"
+    if "norm" in name:
+        assert "model.norm.weight" in caught.value.sentence
+
+
+def test_a_damaged_import_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that lost a part of it; and a file that is truncated is not imported at all."""
+    monkeypatch.setenv("LORA_STUDIO_CACHE", str(tmp_path / "cache"))
+    file = tiny_gguf.write_tiny_gguf(tmp_path / "model.gguf")
+    value = prepared(tmp_path, file)
+    weights = Path(value.path) / "model.safetensors"
+    content = weights.read_bytes()
+    weights.write_bytes(content[:-100])
+    assert prepared(tmp_path, file).path == value.path
+    assert weights.stat().st_size == len(content)
+    file.write_bytes(file.read_bytes()[:-100])
+    with pytest.raises(StudioError, match=r"model\.gguf is truncated"):
+        prepared(tmp_path, file)
