@@ -14,6 +14,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import orjson
+
 EVENTS: dict[str, str] = {
     "RunStarted": "run, name, resumed (bool), nodes: [{id, type, title}], device, pid, threads",
     "StepStarted": "node, title, index, count",
@@ -42,7 +44,7 @@ EVENTS: dict[str, str] = {
 STATUSES = ("completed", "stopped", "suspended", "failed")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Event:
     """One event; ``data`` holds the fields beyond name, time and node."""
 
@@ -75,14 +77,21 @@ def event(name: str, node: str | None = None, /, **data: Any) -> Event:
     return Event(name, _time.time(), node, data)
 
 
-def from_line(line: str) -> Event | None:
+def from_line(line: bytes) -> Event | None:
     """The event in a line, or ``None`` when the line is not one (torn write, foreign text)."""
     try:
-        data = json.loads(line)
+        data = _parsed(line)
         name, when = str(data.pop("event")), float(data.pop("time"))
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
     return Event(name, when, data.pop("node", None), data)
+
+
+def _parsed(line: bytes) -> Any:
+    try:
+        return orjson.loads(line)
+    except orjson.JSONDecodeError:  # half a surrogate pair, from the name of a file, is no Unicode
+        return json.loads(line.decode("utf-8", "replace"))
 
 
 def _plain(value: Any) -> Any:
