@@ -68,7 +68,12 @@ A column that holds something and is not used is a warning before the run. Colum
 system message, earlier turns, tools, reasoning, images and others) are used, or the row is refused; name such a column
 in “Ignored columns” to train without it. Bookkeeping (id, index, source, url, date and others) is left out without a
 warning.
-"""
+""",
+    "Plain text": """\
+Text and Markdown files, and documents (PDF, Word, HTML, EPUB), are plain text, too: the entire file is one row, and
+training splits it into rows of at most the maximum length, so that every token is trained once. “Rows in text files”
+makes a row of each paragraph or line instead. A single row is trained without validation.
+""",
 }
 
 
@@ -185,6 +190,45 @@ EXAMPLES: dict[str, tuple[Example, ...]] = {
                 }
             ],
         ),
+        Example(
+            "Parts of Gemini",
+            [
+                {
+                    "systemInstruction": {"parts": [{"text": "Be brief."}]},
+                    "tools": [{"functionDeclarations": [TOOL]}],
+                    "contents": [
+                        {"role": "user", "parts": [{"text": "Weather in Oslo?"}]},
+                        {"role": "model", "parts": [{"functionCall": {"name": "weather", "args": CITY}}]},
+                        {"role": "user", "parts": [{"functionResponse": {"name": "weather", "response": CITY}}]},
+                        {"role": "model", "parts": [{"text": "It rains."}]},
+                    ],
+                }
+            ],
+        ),
+        Example(
+            "Channels of GPT-OSS",
+            [
+                {
+                    "messages": [
+                        ASKED,
+                        said("assistant", "Two plus two is four.", channel="analysis"),
+                        {**REPLIED, "channel": "final"},
+                    ]
+                }
+            ],
+        ),
+        Example("A setting, not a thought", [{"messages": [ASKED, REPLIED], "reasoning": "off"}]),
+        Example(
+            "Function calls as text, as in Glaive's data",
+            [
+                {
+                    "system": "SYSTEM: Use these functions - " + json.dumps(TOOL),
+                    "chat": "USER: Weather in Oslo?\n\n\nASSISTANT: <functioncall> "
+                    "{\"name\": \"weather\", \"arguments\": '{\"city\": \"Oslo\"}'} <|endoftext|>\n\n\n"
+                    "FUNCTION RESPONSE: Rain.\n\n\nASSISTANT: It rains. <|endoftext|>",
+                }
+            ],
+        ),
         Example("Function calls, as in xLAM", [{"query": "Weather in Oslo?", "tools": [TOOL], "answers": [CALL]}]),
     ),
     "Questions and answers": (
@@ -228,6 +272,7 @@ EXAMPLES: dict[str, tuple[Example, ...]] = {
     ),
     "Refused": (
         Example("Images", [{"messages": [ASKED, REPLIED], "images": ["a.png"]}]),
+        Example("Sound in a column of any name", [{**QUESTION, "spoken": {"array": [0.1], "sampling_rate": 8000}}]),
         Example("Audio", [{"messages": [ASKED, REPLIED], "audio": "a.wav"}]),
         Example(
             "A part that is not text",
@@ -235,10 +280,6 @@ EXAMPLES: dict[str, tuple[Example, ...]] = {
         ),
         Example("Columns with unknown names", [{"a": "Two and two?", "b": "Four."}]),
         Example("Labels without names", [{"text": "Lovely!", "label": 1}, {"text": "Dull.", "label": 0}]),
-        Example(
-            "Function calls, as in Glaive",
-            [{"system": "SYSTEM: You may call functions.", "chat": "USER: Hi\n\nASSISTANT: Hello"}],
-        ),
         Example("Text beside a column with a role", [{"text": "Hello", "role": "user", "post": 1}]),
         Example(
             "Two different system messages",
@@ -277,7 +318,9 @@ def _outcome(example: Example, registry: Registry) -> Outcome:
         path = Path(folder) / "data.jsonl"
         path.write_text("".join(json.dumps(r) + "\n" for r in example.rows), encoding="utf-8")
         try:
-            return _read(path, DatasetSettings(source=str(path), **example.settings), registry)
+            none = {"split_mode": "none"}  # an example of one row is too short for a split
+            settings = {"source": str(path), **none, **example.settings}
+            return _read(path, DatasetSettings(**settings), registry)
         except StudioError as error:
             return Outcome("Refused", "", (_said("Refused", error),))
 
@@ -297,7 +340,6 @@ def _read(path: Path, dataset: DatasetSettings, registry: Registry) -> Outcome:
     refused = [p for p in check_data(TrainSettings(), context) if p.blocks]
     sentences += [_said("Refused", p) for p in refused]
     warnings = [p for p in quick_check(dataset, context) if p.code != "unsure_format"]
-    # An example of one row is too short for a split, which blocks.
     warnings += [p for p in check_rows(dataset, path.parent, formats).problems if not p.blocks]
     sentences += [_said("Warning", p) for p in warnings]
     if refused:

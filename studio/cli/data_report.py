@@ -90,9 +90,11 @@ def report_text(report: DataReport, encoding: str | None = "utf-8") -> str:
 def _lines(report: DataReport) -> Iterator[str]:
     bad = f", {report.bad_rows} unreadable" if report.bad_rows else ""
     bad += f", {report.left_out} excluded" if report.left_out else ""
+    more = report.train_pieces > report.train_rows
+    sequences = f" ({report.train_pieces} sequences)" if more else ""
     yield (
-        f"{report.rows} rows: {report.train_rows} for training, {report.validation_rows} for "
-        f"validation{bad}"
+        f"{'1 row' if report.rows == 1 else f'{report.rows} rows'}: {report.train_rows} for training"
+        f"{sequences}, {report.validation_rows} for validation{bad}"
     )
     yield (
         f"{report.tokens_per_epoch} tokens per epoch, {report.trained_tokens} of them trained "

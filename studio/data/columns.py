@@ -78,7 +78,9 @@ _MEDIA_WORDS = {
     **dict.fromkeys(("audio", "audios", "wav", "mp3", "flac"), "audio"),
 }
 _WORDS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+|\d+")
-_FILE_WORDS = _names("path paths url urls uri file files filename bytes base64 b64 data name")
+_FILE_WORDS = _names(
+    "path paths filepath url urls uri file files filename bytes base64 b64 data name"
+)
 _COUNTED = _names("num number n count has is no with total")
 _THINKING = _names("thinking reasoning thought thoughts cot rationale rationales")
 _FILES = _names("file filename filepath path")
@@ -111,6 +113,7 @@ def media_mark(text: str) -> str:
 
 
 STRUCTURE = _names("""
+    entities spans nertags
     problem solution resolution query translation input reply replies abstract chosen rejected
     assistant human bot correctanswer role from speaker sender user username authorid authortype
     sendertype sentby ts threadts channel channelid recipient replyto parentid parentmessageid

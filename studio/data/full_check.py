@@ -20,11 +20,11 @@ from studio.data.canonical import content_hash, to_arrow
 from studio.data.check import look_at, options_of, stamp_of
 from studio.data.detect import UNUSED, format_of, unused_hint
 from studio.data.reading.archive import stat_of
-from studio.data.reading.folder import is_hub
+from studio.data.reading.folder import Remark, is_hub
 from studio.data.rendered_chat import rendered_style
-from studio.data.sources import sources_of
+from studio.data.sources import is_one_row, only_row, sources_of
 from studio.data.split.sides import refuse_empty_side
-from studio.data.used_rows import UsedRow, UsedRows, refuse_too_few, rows_for_format
+from studio.data.used_rows import UsedRow, UsedRows, refuse_no_rows, rows_for_format
 from studio.errors import Problem, StudioError
 from studio.graph.node_type import CheckContext, Fact, Variant
 from studio.node_settings.dataset import DatasetSettings
@@ -71,18 +71,27 @@ def check_rows(
         return Checked()
     used = UsedRows(settings, chosen, options_of(settings))
     check = _Check(settings, used)
+    alone: list[Problem] = []
     with suppress(StudioError, OSError):  # stops the check below, too
         check.known = {n for found in look_at(sources, given, variants) for n in found.unused}
     try:
         complete = check.read(own, held_out, late)
         if complete:
-            check.refuse_split(own[0])
+            counts = check.split(own[0])
+            alone = [] if is_one_row(sources) else _problems(only_row(sources, *counts))
         total = used.read if complete else check.total(own, held_out)
     except StudioError as error:
         return Checked((*check.remarks(), error.problem()), used.read, used.read)
     except OSError:
         return Checked()  # the file changes, or is gone
-    return Checked(tuple(check.remarks()), used.read, total, complete)
+    return Checked((*check.remarks(), *alone), used.read, total, complete)
+
+
+def _problems(remarks: Iterable[Remark]) -> list[Problem]:
+    return [
+        Problem(r.sentence, field="source", hint=r.hint, code=r.code, severity=r.level)
+        for r in remarks
+    ]
 
 
 class _Check:
@@ -143,10 +152,10 @@ class _Check:
             self._rendered += bool(style)
             self._style = self._style or style
 
-    def refuse_split(self, path: Path) -> None:
-        """Raise ``StudioError`` when the split of all rows stops a run."""
-        rows = len(self._ordinals)
-        refuse_too_few(path, self._settings, rows, self._first_bad, self._unused)
+    def split(self, path: Path) -> tuple[int, int]:
+        """The number of training and validation rows; raises ``StudioError`` when the split of all rows
+        stops a run."""
+        refuse_no_rows(path, len(self._ordinals), self._first_bad, self._unused)
         decision = self._used.split.decide(
             np.array(self._ordinals),
             np.frombuffer(bytes(self._sides), np.uint8).astype(bool),
@@ -154,6 +163,7 @@ class _Check:
         )
         train, validation = int(decision.train.sum()), int(decision.validation.sum())
         refuse_empty_side(self._settings, train, validation)
+        return train, validation
 
     def total(self, own: Iterable[Path], held_out: Iterable[Path]) -> int:
         """About how many rows there are, from the bytes read so far."""
@@ -215,12 +225,13 @@ def key_of(settings: DatasetSettings, project_dir: Path) -> Hashable:
         return None  # a run may read newer files
     try:
         sources = sources_of(settings, project_dir.resolve())
+        asked = settings.model_dump_json()
     except (StudioError, OSError, ValueError):
         return None
     stamps = tuple(stamp_of(p) for p in (*sources.train, *sources.validation))
     if not stamps or None in stamps:
         return None
-    return settings.model_dump_json(), stamps, len(sources.train)
+    return asked, stamps, len(sources.train)
 
 
 def keep(key: Hashable, checked: Checked) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from studio.data.reading import walk
 from studio.data.reading.archive import archive_of
+from studio.data.reading.file_types import kind_of_name
 from studio.data.reading.folder import Found, Remark, find_files, is_hub, parts_of
 from studio.data.reading.hub import Fetched, fetched_before, hub_source
 from studio.data.reading.reader import read_rows
@@ -112,6 +113,40 @@ def describe_sources(
             "info",
             "test_left_out",
         )
+    yield from only_row(sources, train, validation)
+
+
+def is_one_row(sources: Sources) -> bool:
+    """Whether the only file is read as a single row, whatever it contains."""
+    return (
+        len(sources.train) == 1
+        and not sources.validation
+        and sources.settings.documents == "file"
+        and kind_of_name(sources.train[0]) in ("text", "document")
+    )
+
+
+def only_row(sources: Sources, train: int = 0, validation: int = 0) -> Iterator[Remark]:
+    """Says that no row is left for validation, if there is only one; with the numbers of rows where
+    they are known."""
+    settings = sources.settings
+    chosen = settings.split_mode in (AUTOMATIC, "count") and keeps_validation(settings)
+    if not chosen or not (is_one_row(sources) or (train, validation) == (1, 0)):
+        return
+    hint = "Choose a validation file (“Validation rows”: Separate file), or add rows."
+    if is_one_row(sources):
+        hint = (
+            "Choose a validation file (“Validation rows”: Separate file), or set “Rows in text "
+            "files” to Paragraphs."
+        )
+    yield Remark(
+        f"{sources.train[0].name} is one row, so no row is left for validation, and no validation "
+        "loss is computed."
+        if len(sources.train) == 1
+        else "There is one row, so no row is left for validation, and no validation loss is computed.",
+        hint,
+        code="no_validation_rows",
+    )
 
 
 def _share(settings: DatasetSettings) -> str:
@@ -272,12 +307,14 @@ def _without_split(found: Found) -> Iterator[Remark]:
 
 def holds_out(settings: Settings, project_dir: Path) -> bool:
     """Whether a Dataset node has validation rows, as far as settings and names of files tell."""
-    if keeps_validation(settings) or not isinstance(settings, DatasetSettings):
-        return keeps_validation(settings)
+    keeps = keeps_validation(settings)
+    if not isinstance(settings, DatasetSettings):
+        return keeps
     try:
-        return bool(sources_of(settings, project_dir, downloads=True).validation)
+        sources = sources_of(settings, project_dir, downloads=True)
     except (StudioError, OSError, ValueError):
-        return False
+        return keeps
+    return bool(sources.validation) or (keeps and not is_one_row(sources))
 
 
 def facts_of_sources(settings: DatasetSettings, project_dir: Path) -> Iterator[Fact]:
@@ -286,10 +323,12 @@ def facts_of_sources(settings: DatasetSettings, project_dir: Path) -> Iterator[F
         sources = sources_of(settings, project_dir, downloads=True)
     except (StudioError, OSError, ValueError):
         return
-    sentences = [r.sentence for r in describe_sources(sources)]
-    if sentences:
+    remarks = [*describe_sources(sources)]
+    if remarks:
         short = "split by file names" if sources.by_name else "without test files"
-        yield Fact("Split", " ".join(sentences), short)
+        if any(only_row(sources)):
+            short = "no validation rows"
+        yield Fact("Split", " ".join(r.sentence for r in remarks), short)
 
 
 def _unused(files: list[Path], why: str, hint: str = "") -> Iterator[Remark]:

@@ -135,24 +135,13 @@ def _readable(
                     yield row
 
 
-def refuse_too_few(
-    path: Path, settings: DatasetSettings, rows: int, first_error: StudioError | None, unused: int
-) -> None:
-    """Raise ``StudioError`` when there are too few used rows; ``unused`` rows are left out."""
-    if not rows:
-        if first_error is not None:
-            raise first_error
-        what = "contains no rows"
-        if unused:
-            what += ", apart from those that the settings exclude"
-        raise bad_file(path, what, "Choose a file that contains rows.", "no_rows")
-    shares = settings.split_mode in ("fraction", "group") and settings.validation_fraction > 0
-    if rows == 1 and (shares or settings.split_mode == "count"):
-        error = bad_file(
-            path,
-            "contains one row, too few to hold out validation rows",
-            "Set the validation fraction to 0, or add rows.",
-            "too_few_rows",
-        )
-        error.field = "validation_fraction"
-        raise error
+def refuse_no_rows(path: Path, rows: int, first_error: StudioError | None, unused: int) -> None:
+    """Raise ``StudioError`` when no row is used; ``unused`` rows are left out."""
+    if rows:
+        return
+    if first_error is not None:
+        raise first_error
+    what = "contains no rows"
+    if unused:
+        what += ", apart from those that the settings exclude"
+    raise bad_file(path, what, "Choose a file that contains rows.", "no_rows")

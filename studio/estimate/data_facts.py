@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -18,6 +19,8 @@ from typing import Any
 
 from studio.data.columns import named
 from studio.data.formats.text import COLUMNS
+from studio.data.reading.file_types import PACKED, kind_of_name
+from studio.data.reading.source import Documents
 
 SAMPLE_BYTES = 2**20
 CHARACTERS_PER_TOKEN = 4.0
@@ -62,20 +65,23 @@ def in_pieces(data: DataFacts, length: int) -> DataFacts:
     )
 
 
-def read_data_facts(path: Path) -> DataFacts | None:
-    """Facts of a JSONL, JSON or CSV file; ``None`` for others and for unreadable ones."""
+def read_data_facts(path: Path, documents: Documents = "file") -> DataFacts | None:
+    """Facts of a JSONL, JSON, CSV, text or Markdown file, the last two divided into rows as
+    ``documents`` says; ``None`` for others and for unreadable ones."""
     try:
         found = path.stat()
-        return _facts(path, found.st_mtime_ns, found.st_size)
+        return _facts(path, documents, found.st_mtime_ns, found.st_size)
     except (OSError, ValueError):
         return None
 
 
 @lru_cache(maxsize=128)
-def _facts(path: Path, stamp: int, size: int) -> DataFacts | None:
+def _facts(path: Path, documents: Documents, stamp: int, size: int) -> DataFacts | None:
     del stamp
     with path.open("rb") as file:
         head = file.read(SAMPLE_BYTES)
+    if kind_of_name(path) == "text":
+        return _text_facts(head, size, documents) if path.suffix.lower() not in PACKED else None
     rows = list(_rows(path, head, complete=size <= SAMPLE_BYTES))
     if not rows:
         return None
@@ -94,6 +100,24 @@ def _facts(path: Path, stamp: int, size: int) -> DataFacts | None:
         min(1.0, share),
         texts=tuple(lengths) if all(_plain(r) for r in rows) else (),
     )
+
+
+def _text_facts(head: bytes, size: int, documents: Documents) -> DataFacts | None:
+    text = head.decode("utf-8-sig", errors="replace")
+    more = size / max(1, len(head))
+    if documents == "file":
+        lengths, more = [_text_tokens(len(text.strip("\n")) * more)] if text.strip() else [], 1.0
+    else:
+        found = text.splitlines() if documents == "line" else re.split(r"\n\s*\n", text)
+        lengths = [_text_tokens(len(part)) for part in found if part.strip()]
+    if not lengths:
+        return None
+    count, mean = round(len(lengths) * more), sum(lengths) / len(lengths)
+    return DataFacts(count, mean, max(lengths), 1.0, texts=tuple(lengths))
+
+
+def _text_tokens(characters: float) -> int:
+    return round(characters / CHARACTERS_PER_TOKEN) + 1  # and the end token
 
 
 def _rows(path: Path, head: bytes, *, complete: bool) -> Iterator[Any]:
@@ -132,7 +156,7 @@ def _plain(row: Any) -> str:
 
 def _tokens(row: Any) -> int:
     if text := _plain(row):
-        return round(len(text) / CHARACTERS_PER_TOKEN) + 1  # and the end token
+        return _text_tokens(len(text))
     turns = max(2, len(_turns(row)))
     return round(len(_text(row)) / CHARACTERS_PER_TOKEN) + TEMPLATE_TOKENS * turns
 

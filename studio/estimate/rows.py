@@ -24,7 +24,7 @@ def rows_of(job: Job, facts: Facts) -> tuple[DataFacts | None, list[str]]:
     each = []
     for settings in job.datasets:
         sources = _files(settings, job)
-        found = _facts(sources.train) if sources is not None else None
+        found = _facts(sources.train, settings) if sources is not None else None
         if sources is None or found is None:
             return None, ["Row lengths are unknown; the maximum length is assumed for all rows."]
         count = min(found.rows, settings.limit) if settings.limit else found.rows
@@ -61,9 +61,9 @@ def _files(settings: DatasetSettings, job: Job) -> Sources | None:
         return None
 
 
-def _facts(files: tuple[Path, ...]) -> DataFacts | None:
+def _facts(files: tuple[Path, ...], settings: DatasetSettings) -> DataFacts | None:
     """Facts of all files together; of many, the first ones stand for the rest."""
-    read = [read_data_facts(path) for path in files[:_FILES_READ]]
+    read = [read_data_facts(path, settings.documents) for path in files[:_FILES_READ]]
     known = [facts for facts in read if facts is not None]
     if not known or len(known) < len(read):
         return None
@@ -86,10 +86,13 @@ def _validation(sources: Sources, count: int) -> tuple[int, int]:
     effect of a split column is unknown without reading all rows: none is assumed."""
     settings = sources.settings
     if settings.split_mode in ("fraction", "group"):
-        return round(count * settings.validation_fraction), 0
+        if not settings.validation_fraction or count < 2:
+            return 0, 0
+        share = round(count * settings.validation_fraction)
+        return min(max(share, 1), count - 1), 0  # neither split is empty
     if settings.split_mode == "count":
         return min(settings.validation_count, max(0, count - 1)), 0
     if settings.split_mode == "file":
-        found = _facts(sources.validation)
+        found = _facts(sources.validation, settings)
         return 0, found.rows if found is not None else 0
     return 0, 0

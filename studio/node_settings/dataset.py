@@ -266,14 +266,16 @@ class DatasetSettings(Settings):
         advanced=True,
         group="Rows",
     )
-    documents: Literal["paragraph", "line", "file"] = setting(
-        "paragraph",
+    documents: Literal["file", "paragraph", "line"] = setting(
+        "file",
         "Rows in text files",
-        "What counts as one row in .txt and .md files: a paragraph (up to a blank line), a line, "
-        "or the entire file. Rows longer than the maximum length are truncated.",
+        "What counts as one row in .txt and .md files and in documents: the entire file, a paragraph "
+        "(up to a blank line), or a line. Training splits rows longer than the maximum length, or "
+        "truncates them (“Long plain text” in the Train node). A single file as one row leaves no "
+        "row for validation.",
         group="Reading",
         advanced=True,
-        choice_labels={"paragraph": "Paragraphs", "line": "Lines", "file": "Entire file"},
+        choice_labels={"file": "Entire file", "paragraph": "Paragraphs", "line": "Lines"},
     )
     encoding: Encoding = setting(
         "auto",

@@ -106,21 +106,22 @@ class TrainSettings(Settings):
     max_length: int = setting(
         512,
         "Max length",
-        "Maximum length in tokens; longer rows are truncated. Memory grows with it.",
+        "Maximum length in tokens. Longer rows are truncated; plain text is split into several rows. "
+        "Memory grows with it.",
         unit="tokens",
         group="Batch",
         ge=8,
         le=1_048_576,
         log_scale=True,
     )
-    long_text: Literal["cut", "split"] = setting(
-        "cut",
+    long_text: Literal["split", "cut"] = setting(
+        "split",
         "Long plain text",
-        "How plain text longer than the maximum length is handled. Truncate drops the rest. Split "
-        "turns it into several rows, so that each token is trained on once; use it for continued "
-        "pretraining. Conversations and prompts are always truncated.",
+        "How plain text longer than the maximum length is handled. Split turns it into several "
+        "rows, so that each token is trained on once, as in continued pretraining. Truncate drops "
+        "the rest. Conversations and prompts are always truncated.",
         group="Batch",
-        choice_labels={"cut": "Truncate", "split": "Split"},
+        choice_labels={"split": "Split", "cut": "Truncate"},
     )
     batching: Literal["padded", "padding_free", "packed"] = setting(
         "padded",

@@ -61,7 +61,6 @@ SUSPICIOUS = (
     "refused_row",
     "zero_trained",
     "empty_answer",
-    "one_token_answer",
     "cut_answer",
     "cut_text",
     "lost_results",
@@ -80,7 +79,8 @@ SUSPICIOUS = (
     "encoding",
     "duplicate",
 )
-"""The flags of a single row; ``duplicate`` applies from its second occurrence on."""
+"""The flags of a single row; ``duplicate`` applies from its second occurrence on. An answer of one token
+is usual in a classification."""
 
 
 @dataclass(frozen=True)
@@ -179,7 +179,8 @@ class Repeat:
 class DataReport:
     """The findings and counts of ``done`` of ``rows`` rows; final when both are equal.
 
-    ``left_out`` rows are excluded by the Dataset node from training and validation. ``tokens`` are
+    ``left_out`` rows are excluded by the Dataset node from training and validation. ``train_pieces``
+    are the sequences that training makes of ``train_rows``: long texts are split. ``tokens`` are
     those of all rows before truncation; ``tokens_per_epoch`` are the model's input tokens per
     epoch, of which ``trained_tokens`` are trained. ``key`` identifies data and settings
     (``studio.preview.report_cache``).
@@ -193,6 +194,7 @@ class DataReport:
     bad_rows: int = 0
     left_out: int = 0
     train_rows: int = 0
+    train_pieces: int = 0
     validation_rows: int = 0
     tokens: int = 0
     tokens_per_epoch: int = 0

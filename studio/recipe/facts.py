@@ -115,7 +115,8 @@ def _of_report(report: DataReport | None) -> dict[str, Any]:
     if report is None or not report.rows:
         return {}
     return {
-        "rows": report.train_rows,
+        "rows": report.train_pieces or report.train_rows,
+        "source_rows": report.train_rows,
         "validation_rows": report.validation_rows,
         "tokens": report.tokens / report.rows,
         "longest": report.histogram.longest or None,

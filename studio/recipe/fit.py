@@ -21,6 +21,7 @@ _STATE_BYTES = 16  # a float32 parameter, its gradient, and the two states of Ad
 class RecipeFacts:
     """Facts about a training; ``None`` if unknown.
 
+    ``rows`` are the training rows after long texts are split, ``source_rows`` those before.
     ``tokens`` is the mean length of a row, ``longest`` the length of the longest row, ``cut`` the
     number of truncated rows, and ``cut_texts`` how many of those are plain text. ``memory_gb`` is
     the memory of the device.
@@ -38,6 +39,7 @@ class RecipeFacts:
     vocabulary: int | None = None
     context: int | None = None
     rows: int | None = None
+    source_rows: int | None = None
     validation_rows: int | None = None
     tokens: float | None = None
     longest: int | None = None

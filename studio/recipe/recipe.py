@@ -64,7 +64,8 @@ def steps_for(rows: int) -> int:
 
 
 def _data(facts: RecipeFacts) -> Iterator[Proposal]:
-    if facts.dataset and facts.rows and facts.rows >= 50 and facts.validation_rows == 0:
+    rows = facts.rows if facts.source_rows is None else facts.source_rows
+    if facts.dataset and rows and rows >= 50 and facts.validation_rows == 0:
         yield Proposal(
             facts.dataset,
             "validation_fraction",

@@ -45,6 +45,8 @@ class Series:
         """One ``Metric``. A repeated step (a resume without an event) replaces the later points."""
         self.steps = int(data.get("steps") or self.steps)
         step, get = number(data.get("step")), data.get
+        if not math.isfinite(step):  # a damaged event
+            return
         if "loss" in data:
             if self.step and step <= self.step[-1]:
                 self._cut(_TRAIN, bisect_left(self.step, step))
@@ -111,5 +113,5 @@ def number(value: Any) -> float:
         return value
     try:
         return float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return math.nan

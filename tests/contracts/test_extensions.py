@@ -126,7 +126,7 @@ def run(folder: Path, site: Path) -> list[dict[str, object]]:
     ]
     project = {
         "format": "lora-studio",
-        "version": 1,
+        "version": 2,
         "nodes": [{"id": i, "type": t, "settings": s} for i, t, s in nodes],
         "wires": [{"from": a, "to": b} for a, b in wires],
     }

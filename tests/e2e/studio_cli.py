@@ -113,7 +113,7 @@ def write_project(path: Path, model: Path | str, rows: Path, **changes: dict[str
     ]
     project = {
         "format": "lora-studio",
-        "version": 1,
+        "version": 2,
         "name": "Small talk",
         "nodes": nodes,
         "wires": [{"from": a, "to": b} for a, b in wires],

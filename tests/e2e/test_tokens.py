@@ -237,7 +237,7 @@ def test_a_model_is_imported_or_downloaded_as_in_a_run(place: Path, tmp_path: Pa
 def test_rows_of_a_mix_name_the_file_they_come_from(place: Path, tmp_path: Path) -> None:
     project = json.loads((place / "talk.studio").read_text(encoding="utf-8"))
     (place / "prose.txt").write_text("one text\n\nanother text\n", encoding="utf-8")
-    more = {"source": str(place / "prose.txt"), "split_mode": "none"}
+    more = {"source": str(place / "prose.txt"), "split_mode": "none", "documents": "line"}
     project["nodes"] += [
         {"id": "more", "type": "dataset", "position": [0, 300], "settings": more},
         {"id": "mix", "type": "mix", "position": [200, 300], "settings": {}},

@@ -34,7 +34,6 @@ class Bad:
     line: int | None = None
     format: str = "auto"
     field: str = "source"
-    fraction: float = 0.0
 
 
 def lines(*rows: Any) -> bytes:
@@ -172,16 +171,6 @@ TABLE = [
     ),
     Bad("torn.parquet", b"PAR1 and then nothing", "corrupt_parquet", ("Parquet",)),
     Bad(
-        "one.jsonl",
-        lines(GOOD),
-        "too_few_rows",
-        ("one row",),
-        None,
-        "auto",
-        "validation_fraction",
-        0.1,
-    ),
-    Bad(
         "deep-line.jsonl", lines(*[GOOD] * 400, '{"messages"'), "corrupt_json", ("valid JSON",), 401
     ),
     Bad(
@@ -192,7 +181,7 @@ TABLE = [
         401,
     ),
 ]
-ONLY_THE_STEP = {"one.jsonl", "deep-line.jsonl", "deep-role.jsonl"}
+ONLY_THE_STEP = {"deep-line.jsonl", "deep-role.jsonl"}
 pytestmark = pytest.mark.parametrize("bad", TABLE, ids=lambda b: b.name)
 
 
@@ -224,7 +213,7 @@ def judge(found: Problem, bad: Bad, folder: Path) -> None:
 
 def test_the_check_says_so(bad: Bad, tmp_path: Path) -> None:
     make(bad, tmp_path)
-    settings = DatasetSettings(source=bad.name, format=bad.format, validation_fraction=bad.fraction)
+    settings = DatasetSettings(source=bad.name, format=bad.format, validation_fraction=0.0)
     context = CheckContext("data", "Dataset", tmp_path, variants=load_registry().variants)
     found = list(check(settings, context))
     if bad.name in ONLY_THE_STEP:
@@ -239,7 +228,7 @@ def test_the_step_says_so_and_leaves_no_rows(bad: Bad, tmp_path: Path) -> None:
     from tests.studio.training.steps import Recorder, make_context
 
     make(bad, tmp_path)
-    settings = DatasetSettings(source=bad.name, format=bad.format, validation_fraction=bad.fraction)
+    settings = DatasetSettings(source=bad.name, format=bad.format, validation_fraction=0.0)
     context = make_context(tmp_path, Recorder())
     context.title = "Dataset"
     with pytest.raises(StudioError) as caught, errors_of("Dataset"):

@@ -181,6 +181,26 @@ def test_texts_that_are_cut_are_split_instead_and_other_rows_get_more_room() -> 
     assert "train.long_text" not in values(BIG)
 
 
+def test_the_recipe_of_a_single_long_text_counts_its_pieces() -> None:
+    report = DataReport(
+        rows=1,
+        done=1,
+        max_length=512,
+        train_on="answers",
+        train_rows=1,
+        train_pieces=20_000,
+        tokens=10_000_000,
+        histogram=Histogram(longest=10_000_000, max_length=512, divided=1),
+    )
+    graph = load_project(STARTER)
+    facts = recipe_facts(graph, load_registry(), ROOT / "assets", None, report)
+    found = values(facts)
+    like_many_rows = values(replace(BIG, rows=20_000))
+    for name in ("train.epochs", "lora.r", "lora.dropout"):
+        assert found[name] == like_many_rows[name]
+    assert "data.validation_fraction" not in found  # one row cannot be divided
+
+
 def test_rslora_keeps_its_scale_at_two() -> None:
     found = values(replace(BIG, method="rslora"))
     assert found["lora.alpha"] / found["lora.r"] ** 0.5 == pytest.approx(2.0)

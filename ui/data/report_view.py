@@ -160,11 +160,13 @@ def _head(title: str, parent: QWidget) -> QLabel:
 
 def statistics_of(report: DataReport) -> tuple[tuple[str, str], ...]:
     """Names and values of a report's statistics."""
+    more = report.train_pieces > report.train_rows
+    sequences = f" ({report.train_pieces:,} sequences)" if more else ""
     rows = [("Rows", f"{report.rows:,}")]
     if not report.complete:
         rows.append(("Analyzed", f"{report.done:,}"))
     rows += [
-        ("Training", f"{report.train_rows:,}"),
+        ("Training", f"{report.train_rows:,}{sequences}"),
         ("Validation", f"{report.validation_rows:,}"),
     ]
     optional = (("Unreadable", report.bad_rows), ("Excluded", report.left_out))

@@ -6,11 +6,14 @@ lettered choices) and the answer. The notations of choices are in ``_choices``.
 
 from __future__ import annotations
 
+import itertools
 import random
+import re
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any, Literal
 
-from studio.data.columns import has_content, named, unused_keys
+from studio.data.columns import has_content, named, normalized, unused_keys
 from studio.data.formats._choices import (
     CHOICE_KEYS,
     LETTERS,
@@ -52,6 +55,7 @@ _ANSWER = (
 )
 _CONTEXT = ("passage", "paragraph", "article", "support", "story")
 _CHOICES = ("options", "endings")
+_CHOICE = re.compile(r"(?:option|opt|op|choice)?([a-h])")
 COLUMNS = {
     "question_column": _QUESTION,
     "answer_column": _ANSWER,
@@ -165,6 +169,7 @@ def convert(row: Row, settings: QuestionAnswerSettings) -> Canonical:
     replied = column(row, settings, "answer_column", _ANSWER)
     about = optional_column(row, settings, "context_column", _CONTEXT)
     offered = optional_column(row, settings, "choices_column", _CHOICES)
+    _refuse_spread_choices(row, settings, offered)
     question, context = text(row, asked), text(row, about, empty=True) if about else ""
     if offered and row[offered] not in (None, "", [], {}):
         question, answer = _with_choices(question, row, offered, replied, settings)
@@ -173,6 +178,29 @@ def convert(row: Row, settings: QuestionAnswerSettings) -> Canonical:
     asking = f"{context}\n\n{question}" if context else question
     messages = [{"role": "user", "content": asking}, {"role": "assistant", "content": answer}]
     return with_columns_beside(row, settings, messages)
+
+
+def _refuse_spread_choices(row: Row, settings: QuestionAnswerSettings, offered: str | None) -> None:
+    """Raise ``RowError`` for choices in columns of their own, without which the answer means nothing."""
+    if offered or not settings.choices_column:
+        return
+    names = _spread_choices(tuple(row))
+    if len(names) > 1 and all(has_content(row[n]) for n in names[:2]):
+        listed_names = f"{', '.join(names[:-1])} and {names[-1]}"
+        raise RowError(
+            f"has its choices in the columns {listed_names}, and not in one column",
+            "Write them as a list into one column “choices”, or use the format “Custom template”. Leave "
+            "“Choices column” empty to train without the choices.",
+            column=names[0],
+            code="spread_choices",
+        )
+
+
+@lru_cache(maxsize=1024)
+def _spread_choices(columns: tuple[str, ...]) -> tuple[str, ...]:
+    """The columns A, B, C ..., also named “option_a” or “choice A”, in their order."""
+    found = {m[1]: c for c in columns if (m := _CHOICE.fullmatch(normalized(c)))}
+    return tuple(found[letter] for letter in itertools.takewhile(found.__contains__, "abcdefgh"))
 
 
 def unused(row: Row, settings: QuestionAnswerSettings) -> list[str]:

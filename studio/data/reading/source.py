@@ -63,7 +63,7 @@ class ReadOptions:
     """
 
     encoding: Encoding = "auto"
-    documents: Documents = "paragraph"
+    documents: Documents = "file"
     row_unit: RowUnit = "auto"
     table: str = ""
     limit: int | None = None

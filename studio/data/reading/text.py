@@ -55,24 +55,27 @@ def _row(source: Input, kept: list[bytes], line: int, begin: int, end: int) -> S
         parts = [decode(raw, source.path, line + i) for i, raw in enumerate(kept)]
     except StudioError as error:
         return bad_row(line, source.path, error, done, begin)
-    text = "".join(parts).replace("\r\n", "\n").strip("\n")
-    if "\0" in text:
+    bad = next((i for i, part in enumerate(parts) if "\0" in part), None)
+    if bad is not None:
         nul = bad_file(
             source.path,
             "contains NUL characters, which are not valid in text",
             "Save the file as UTF-8 text.",
             "bad_character",
-            line=line,
+            line=line + bad,
         )
         return bad_row(line, source.path, nul, done, begin)
+    text = "".join(parts).replace("\r\n", "\n").strip("\n")
     return SourceRow(line, {"text": text}, done, source.path, None, begin)
 
 
 def _too_long(path: Path, line: int) -> StudioError:
-    return bad_file(
+    error = bad_file(
         path,
-        "starts a document of more than 64 MB",
-        "Choose one document per paragraph or per line, or split the file.",
+        "starts a row of more than 64 MB",
+        "Set “Rows in text files” to Paragraphs or Lines, or divide the file into several files.",
         "giant_document",
         line=line,
     )
+    error.field = "documents"
+    return error

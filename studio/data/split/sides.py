@@ -165,9 +165,12 @@ class Split:
         return np.isin(ordinals, list(drawn)) & kept
 
     def _with_both_sides(self, ordinals: Any, kept: Any, held_out: Any) -> Any:
-        """If excluded rows left a split empty, move the row of lowest rank there."""
+        """If excluded rows left a split empty, move the row of lowest rank there. A single row is
+        trained on."""
         sides = held_out[kept]
-        if len(sides) < 2 or sides.any() != sides.all():
+        if len(sides) < 2:
+            return np.zeros_like(held_out)
+        if sides.any() != sides.all():
             return held_out
         first = self._by_number(ordinals, kept, 1)
         return first if not sides.any() else ~first

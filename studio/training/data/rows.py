@@ -23,7 +23,7 @@ from studio.data.reading.source import (
     ReadOptions,
 )
 from studio.data.sources import Sources, describe_sources, sources_of
-from studio.data.used_rows import UsedRow, UsedRows, completed, refuse_too_few, rows_for_format
+from studio.data.used_rows import UsedRow, UsedRows, completed, refuse_no_rows, rows_for_format
 from studio.data.window import count_test_rows
 from studio.graph.context import StepContext
 from studio.node_settings.dataset import DatasetSettings
@@ -71,7 +71,7 @@ def _prepare(context: StepContext, settings: DatasetSettings) -> DatasetValue:
     _write_all(reading, own, held_out, context.folder / "rows", name)
     counted.tell(context)
     unused = counted.dropped + counted.left_out
-    refuse_too_few(files[0], settings, counted.rows, counted.first_error, unused)
+    refuse_no_rows(files[0], counted.rows, counted.first_error, unused)
     train, validation = split_rows(context, settings, counted, name)
     test = count_test_rows(sources, chosen)
     for remark in describe_sources(sources, train, validation, test):

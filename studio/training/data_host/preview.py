@@ -26,6 +26,7 @@ from studio.graph.schema import parse
 from studio.node_settings.dataset import DatasetSettings
 
 MOST_ROWS = 200
+MOST_CHARACTERS = 20_000
 _LONGEST_EXAMPLE = 80
 
 
@@ -155,4 +156,13 @@ def _row(
     place = {"number": number, "line": row.line, "source": source}
     if error is not None:
         return {**place, "error": error.sentence, "hint": error.hint}
-    return {**place, "row": json.loads(json.dumps(canonical, default=str))}
+    return {**place, "row": _shortened(json.loads(json.dumps(canonical, default=str)))}
+
+
+def _shortened(value: Any) -> Any:
+    """The value with the beginning of each long text: a row may be an entire book."""
+    if isinstance(value, str):
+        return value if len(value) <= MOST_CHARACTERS else f"{value[:MOST_CHARACTERS]}…"
+    if isinstance(value, list):
+        return [_shortened(v) for v in value]
+    return {k: _shortened(v) for k, v in value.items()} if isinstance(value, dict) else value

@@ -9,10 +9,11 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from studio.data.canonical import content_hash
 from studio.errors import StudioError, errors_of
@@ -28,9 +29,10 @@ from studio.training.data_host.open_source import Opener, Say
 from studio.training.data_host.preview import preview
 from studio.training.data_host.token_view import view_rows
 from studio.training.model.quiet import quiet_libraries
+from studio.training.report import row_facts
 from studio.training.report.fixes import setting_of
 from studio.training.report.make import PROGRESS_EVERY_S, Pace, ReportMaker
-from studio.training.report.row_facts import GIANT, Facts, facts_of, is_giant
+from studio.training.report.row_facts import Facts, facts_of, in_thread, is_giant
 from studio.training.report.row_index import RowIndex
 from studio.training.tokens.chat_choice import (
     rendered_samples,
@@ -41,7 +43,10 @@ from studio.training.tokens.encoder import Encoder, load_tokenizer
 from studio.training.tokens.limits import learned_positions
 
 Answer = Iterator[tuple[Kind, Mapping[str, Any]] | None]
+T = TypeVar("T")
+Waiting = Generator[None, None, T]
 MOST_ROWS = 500
+MOST_CHARACTERS = 20_000_000
 
 
 @dataclass(frozen=True)
@@ -104,7 +109,7 @@ class Session:
         first = max(1, int(asked.get("first", 1)))
         limit = min(MOST_ROWS, int(asked.get("limit", 50)))
         items = data.rows.rows(first, min(data.rows.count, first + limit - 1))
-        views = [replace(v, flags=flags) for v, flags in _flagged(data, items)]
+        views = yield from _flagged(data, items)
         yield "result", {"rows": [v.to_json() for v in views], "count": data.rows.count}
 
     def report(self, asked: Mapping[str, Any]) -> Answer:
@@ -232,7 +237,7 @@ def one_batch(data: Opened, number: int) -> Answer:
         data.units.extend(training.units())
     settings = data.request.settings
     units, batches = batch_of(data.units, settings, number)
-    views = [_part(data, unit) for unit in units]
+    views = yield from _parts(data, units)
     if settings.get("batching", "padded") == "padded":
         tokenizer = data.encoder.tokenizer
         views = padded(views, int(tokenizer.pad_token_id), str(tokenizer.pad_token))
@@ -240,9 +245,18 @@ def one_batch(data: Opened, number: int) -> Answer:
     yield "result", {**shown, "batch": number, "batches": batches}
 
 
-def _part(data: Opened, unit: Unit) -> TokenRow:
-    views = token_rows(data, data.rows.rows(unit.number, unit.number), unit.part)
-    return next(v for v in views if v.part == unit.part)
+def _parts(data: Opened, units: Sequence[Unit]) -> Waiting[list[TokenRow]]:
+    """The parts of rows that are in a batch, in its order; each row is tokenized once."""
+    wanted: dict[int, set[int]] = {}
+    for unit in units:
+        wanted.setdefault(unit.number, set()).add(unit.part)
+    found: dict[tuple[int, int], TokenRow] = {}
+    for number, pieces in wanted.items():
+        views = yield from token_rows(data, data.rows.rows(number, number), pieces)
+        found.update(((number, v.part), v) for v in views)
+        if views[0].error:  # it is too long
+            found.update(((number, part), replace(views[0], part=part)) for part in pieces)
+    return [found[unit.number, unit.part] for unit in units]
 
 
 def _searching(done: int, total: int) -> dict[str, Any]:
@@ -256,48 +270,65 @@ def _searching(done: int, total: int) -> dict[str, Any]:
     }
 
 
-def _flagged(data: Opened, items: list[Item]) -> Iterator[tuple[TokenRow, tuple[str, ...]]]:
+def _flagged(data: Opened, items: list[Item]) -> Waiting[list[TokenRow]]:
     """The items with their tokens and the codes of their findings."""
     flags = {item.number: data.index.of(item.number) or () for item in items}
     small = [i for i in items if i.row is None or not is_giant(i.row)]
     for facts in facts_of(data.request.title, data.encoder, small):
-        assert facts is not None  # only for giant rows
+        if facts is None:
+            yield None
+            continue
         known = flags[facts.item.number]
         flags[facts.item.number] = tuple(dict.fromkeys([*facts.marks, *known]))
     alone = setting_of(data.request, "deduplicate")
-    for view in token_rows(data, items):
-        if alone and "duplicate" in flags[view.number]:
-            view = replace(view, split="left_out")
-        yield view, flags[view.number]
+    views = []
+    for view in (yield from token_rows(data, items)):
+        left_out = alone and "duplicate" in flags[view.number]
+        split = "left_out" if left_out else view.split
+        views.append(replace(view, split=split, flags=flags[view.number]))
+    return views
 
 
-def token_rows(data: Opened, items: list[Item], piece: int | None = None) -> list[TokenRow]:
+def token_rows(
+    data: Opened, items: list[Item], pieces: Collection[int] | None = None
+) -> Waiting[list[TokenRow]]:
     """The items with their tokens; one that cannot be shown has the reason.
 
-    ``piece`` selects a piece of a divided text.
+    ``pieces`` selects those of a divided text.
     """
     with contextlib.suppress(StudioError):
         if all(i.row is not None and not is_giant(i.row) for i in items):
-            return _shown(data, items, piece)
-    return [row for item in items for row in _one(data, item)]
+            return (yield from _shown(data, items, pieces))
+    found: list[TokenRow] = []
+    for item in items:
+        found += yield from _one(data, item, pieces)
+    return found
 
 
-def _shown(data: Opened, items: list[Item], piece: int | None = None) -> list[TokenRow]:
+def _shown(
+    data: Opened, items: list[Item], pieces: Collection[int] | None
+) -> Waiting[list[TokenRow]]:
     rows = [SourceRow(i.number, i.split, i.row) for i in items if i.row is not None]
-    return view_rows(data.request.title, data.encoder, rows, piece)
+    tokenize = partial(view_rows, data.request.title, data.encoder, rows, pieces)
+    texts = [r.row.get("text") for r in rows]
+    if None not in texts and sum(map(len, filter(None, texts))) > row_facts.GIANT:
+        return (yield from in_thread(tokenize))
+    return (
+        tokenize()
+    )  # conversations are rendered by one process, which takes one request at a time
 
 
-def _one(data: Opened, item: Item) -> list[TokenRow]:
+def _one(data: Opened, item: Item, pieces: Collection[int] | None) -> Waiting[list[TokenRow]]:
     error = item.error
-    if item.row is not None and is_giant(item.row):
+    giant = item.row is not None and is_giant(item.row)
+    if giant and not _can_be_shown(item.row or {}):
         error = StudioError(
-            f"Row {item.number} is too long to be shown as tokens: it has more than {GIANT:,} "
-            "characters.",
-            hint=_giant_hint(item.row, data.encoder),
+            f"Row {item.number} is too long to be shown as tokens.",
+            hint=_giant_hint(item.row or {}, data.encoder),
         )
     if error is None:
         try:
-            return _shown(data, [item])
+            return (yield from _shown(data, [item], pieces))
         except StudioError as refused:
             error = refused
     return [
@@ -312,6 +343,14 @@ def _one(data: Opened, item: Item) -> list[TokenRow]:
             hint=error.hint,
         )
     ]
+
+
+def _can_be_shown(row: Mapping[str, Any]) -> bool:
+    """Whether a giant row can be shown: plain text, which needs no chat template, up to a length that
+    takes half a minute.
+    """
+    text = row.get("text")
+    return text is not None and len(text) <= MOST_CHARACTERS
 
 
 def _giant_hint(row: Mapping[str, Any], encoder: Encoder) -> str:

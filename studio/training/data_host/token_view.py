@@ -8,7 +8,7 @@ verifies this by reproducing the same ids.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -27,12 +27,15 @@ MOST_CUT = 1000
 
 
 def view_rows(
-    title: str, encoder: Encoder, rows: Iterable[SourceRow], piece: int | None = None
+    title: str,
+    encoder: Encoder,
+    rows: Iterable[SourceRow],
+    pieces: Collection[int] | None = None,
 ) -> list[TokenRow]:
     """Each row as in training, in order; some templates, and long texts, turn one row into several.
 
     ``title`` is the title of the Train node, for errors. Of many pieces the first and the last are
-    shown; ``piece`` selects one of them. Raises ``StudioError`` with file and line for a row that a
+    shown; ``pieces`` selects others. Raises ``StudioError`` with file and line for a row that a
     training would refuse.
     """
     with errors_of(title):
@@ -42,7 +45,7 @@ def view_rows(
         view
         for source, parts in texts
         for index in range(len(parts))
-        for view in _views(encoder, source, parts, index, next(encoded), piece)
+        for view in _views(encoder, source, parts, index, next(encoded), pieces)
     ]
 
 
@@ -52,7 +55,7 @@ def _views(
     parts: Sequence[Rendered],
     index: int,
     row: Encoded,
-    piece: int | None,
+    chosen: Collection[int] | None,
 ) -> list[TokenRow]:
     """A text as the rows that a training makes of it."""
     item = parts[index]
@@ -62,7 +65,7 @@ def _views(
         return [_view(encoder, source, item, row, places, (index + 1, len(parts)))]
     places, starts = _joined(places), piece_starts(len(row.ids), encoder.max_length)
     few = [n for n, start in enumerate(starts) if start < encoder.max_length + MOST_CUT]
-    shown = sorted({*few, len(starts) - 1}) if piece is None else [piece - 1]
+    shown = sorted({*few, len(starts) - 1}) if chosen is None else [n - 1 for n in sorted(chosen)]
     trained = sum(v != IGNORED for v in row.labels[1:])
     return [
         replace(

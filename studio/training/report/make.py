@@ -129,6 +129,7 @@ class ReportMaker:
             bad_rows=totals.bad,
             left_out=split.left_out,
             train_rows=split.train_rows,
+            train_pieces=split.train_pieces,
             validation_rows=split.validation_rows,
             tokens=totals.tokens,
             tokens_per_epoch=split.fed,

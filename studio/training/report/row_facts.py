@@ -6,12 +6,13 @@ the training. Totals over rows are in ``studio.training.report.totals``.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as NotDone
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 from studio.data.rendered_chat import rendered_style
 from studio.errors import StudioError, errors_of
@@ -27,9 +28,9 @@ from studio.training.tokens.labels import Encoded
 from studio.training.tokens.masks import Rendered, talks_of
 from studio.training.tokens.spans import Conversation
 
+T = TypeVar("T")
 GIANT = 1_000_000
-"""A row with more characters is not shown as tokens. The report tokenizes it in a thread: about a
-second per million characters."""
+"""A row with more characters is tokenized in a thread: about a second per million characters."""
 _CHARACTERS_AT_ONCE = 200_000
 _WAIT_S = 0.05
 
@@ -115,20 +116,25 @@ def _encoded(
     everything = [t for _, texts, _ in waiting for t in texts]
     rows: list[Encoded] = []
     if giant:
-        pool = ThreadPoolExecutor(1)  # the tokenizer releases the interpreter lock
-        done = pool.submit(encoder.encode, everything)
-        pool.shutdown(wait=False)
-        while not done.done():
-            with suppress(NotDone):
-                done.result(_WAIT_S)
-            yield None
-        rows = done.result()
+        rows = yield from in_thread(partial(encoder.encode, everything))
     elif everything:
         rows = encoder.encode(everything)
     encoded = iter(rows)
     for item, texts, refused in waiting:
         parts = tuple(f for t in texts for f in flags_of(encoder, t, next(encoded)))
         yield _facts(encoder.tokenizer, item, parts, refused)
+
+
+def in_thread(tokenize: Callable[[], T]) -> Generator[None, None, T]:
+    """The result of a function that tokenizes much; yields while it is computed in a thread."""
+    pool = ThreadPoolExecutor(1)  # the tokenizer releases the interpreter lock
+    done = pool.submit(tokenize)
+    pool.shutdown(wait=False)
+    while not done.done():
+        with suppress(NotDone):
+            done.result(_WAIT_S)
+        yield None
+    return done.result()
 
 
 def _talks(encoder: Encoder, items: Sequence[Item]) -> dict[int, Conversation | None]:
@@ -154,7 +160,7 @@ def _facts(
 
 
 def is_giant(row: Mapping[str, Any]) -> bool:
-    """Whether the row is too long to be shown as tokens."""
+    """Whether tokenizing the row takes so long that it is done in a thread."""
     return sum(len(t) for t in texts_of(row)) > GIANT
 
 

@@ -65,10 +65,11 @@ class Answers:
 
 @dataclass(frozen=True)
 class SplitTotals:
-    """The rows of each split, and the tokens of the training rows: the model's input tokens per epoch,
-    and how many of them are trained."""
+    """The rows of each split, and of the training rows the sequences that training makes of them, the
+    model's input tokens per epoch, and how many of these are trained."""
 
     train_rows: int
+    train_pieces: int
     validation_rows: int
     left_out: int
     fed: int
@@ -95,8 +96,8 @@ class Totals:
         self.scripts = Scripts()
         self.near = NearDuplicates()
         # Of each row that is used:
-        self._fed, self._trained, self._lines = array("q"), array("q"), array("q")
-        self._sources = array("l")
+        self._pieces, self._fed, self._trained = array("q"), array("q"), array("q")
+        self._lines, self._sources = array("q"), array("l")
         self._names: dict[str, int] = {}
         self._decided: tuple[int, Decision] | None = None
 
@@ -152,6 +153,7 @@ class Totals:
             self.cut += part.cut
             self.end_lost += part.answer_cut
         parts = [p for p in facts.parts if p.trained]
+        self._pieces.append(len(parts))
         self._fed.append(sum(p.kept for p in parts))
         self._trained.append(sum(p.trained for p in parts))
         self._lines.append(facts.item.line)
@@ -172,11 +174,14 @@ class Totals:
     def split(self) -> SplitTotals:
         """The rows of each split, with their tokens."""
         decision = self._decision()
-        fed, trained = (np.array(a, dtype=np.int64) for a in (self._fed, self._trained))
+        pieces, fed, trained = (
+            np.array(a, dtype=np.int64) for a in (self._pieces, self._fed, self._trained)
+        )
         return SplitTotals(
             train_rows=int(decision.train.sum()),
             validation_rows=int(decision.validation.sum()),
             left_out=self._left_out + self._sides.excluded + decision.duplicates,
+            train_pieces=int(pieces[decision.train].sum()),
             fed=int(fed[decision.train].sum()),
             trained=int(trained[decision.train].sum()),
         )

@@ -172,7 +172,6 @@ def test_what_stops_a_run_is_found_before_it(
         {"split_mode": "group", "group_column": "kind"},
         {"split_mode": "column", "split_column": "kind", "train_values": "one"},
         {"drop_rows": "1-100"},
-        {"limit": 1},
     ],
 )
 def test_settings_of_the_split_that_stop_a_run(settings: dict[str, Any], tmp_path: Path) -> None:

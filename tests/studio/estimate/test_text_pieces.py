@@ -61,7 +61,28 @@ def test_steps_and_tokens_of_the_node_follow_the_setting(tmp_path: Path) -> None
 
     lengths = [round(n / 4) + 1 for n in CHARACTERS]
     pieces = sum(len(piece_starts(n, 64)) for n in lengths)
-    assert estimate()[0] == 3
-    steps, tokens = estimate(long_text="split")
+    assert estimate(long_text="cut")[0] == 3
+    steps, tokens = estimate()
     assert steps == math.ceil(pieces / 2)
     assert tokens == sum(lengths) + pieces - len(lengths)
+
+
+def test_a_text_file_is_one_row_in_pieces(tmp_path: Path) -> None:
+    model = make_tiny_model(tmp_path / "model")
+    for name in ("a.txt", "b.md"):
+        (tmp_path / name).write_text("a" * 4000 + "\n\n" + "b" * 4000, encoding="utf-8")
+
+    def steps(source: str, **data: Any) -> int | None:
+        train = {"max_steps": 0, "epochs": 1, "batch_size": 1, "max_length": 64}
+        project = write_project(
+            tmp_path / "p.studio", model, tmp_path, train=train, data={"source": source, **data}
+        )
+        return estimate_graph(load_project(project), load_registry(), tmp_path).steps
+
+    pieces = len(piece_starts(round(8002 / 4) + 1, 64))
+    assert steps("a.txt") == pieces  # a single row is not held out
+    assert steps("a.txt; b.md", validation_fraction=0.1) == pieces  # one of two rows is
+    assert steps("a.txt; b.md", validation_fraction=0.0) == 2 * pieces
+    assert steps("a.txt", documents="paragraph", validation_fraction=0.0) == 2 * len(
+        piece_starts(1001, 64)
+    )

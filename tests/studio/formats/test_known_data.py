@@ -475,12 +475,18 @@ def test_other_keys_of_messages(turns: list[dict[str, Any]]) -> None:
             "an export of Label Studio",
         ),
         ({"fields": {"text": "Q"}, "responses": [{"values": {}}]}, "an export of Argilla"),
-        (
-            {"system": "SYSTEM: s", "chat": "USER: Q\n\n\nASSISTANT: A"},
-            "Glaive's function calling data",
-        ),
         ({"text": "Ada in Oslo", "label": [[0, 3, "PER"]]}, "labels of parts of a text"),
         ({"tokens": ["Ada"], "ner_tags": [1]}, "a label for each word"),
+        (
+            {"text": "Ada", "entities": [{"start": 0, "end": 3, "label": "PER"}]},
+            "labels of parts of a text",
+        ),
+        ({"question": "Q", "A": "x", "B": "y", "answer": "B"}, "choices in the columns A and B"),
+        (
+            {"Question": "Q", "Option A": "x", "Option B": "y", "Answer": "A"},
+            "choices in the columns Option A and Option B",
+        ),
+        ({"question": "Q", "answer": "A", "audio_filepath": "a.wav"}, "audio in “audio_filepath”"),
         ({"Date": "2/1/26", "Sender": "Ada", "Message": "Hi"}, "one message per row"),  # WhatsApp
         ({"type": "message", "user": "U1", "text": "Hi", "ts": "1.2"}, "one message per row"),
         ({"AuthorID": "1", "Author": "ada", "Content": "Hi"}, "one message per row"),  # Discord
@@ -609,3 +615,12 @@ def test_a_text_beside_such_a_column_is_no_plain_text(name: str) -> None:
     given = [SourceRow(1, {"body": "Q", "kind": "a", name: "A"}, 0)]
     found = detect(given, FORMATS)
     assert not found or found[0][1].confidence < 0.3 or found[0][0].id != "text"
+
+
+def test_choices_in_columns_of_their_own_can_be_left_out() -> None:
+    row = {"question": "Q", "A": "x", "B": "y", "answer": "A"}
+    assert read({**row, "choices": ["x", "A"]})[0] == "question_answer"
+    given = SourceRow(1, row, 0)
+    settings = {"choices_column": ""}
+    chosen = choose_format(FILE, "question_answer", settings, [given], FORMATS)
+    assert chosen.read(given, FILE) == ({"messages": [ASKED, REPLIED]}, ("A", "B"))

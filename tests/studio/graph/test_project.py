@@ -24,7 +24,7 @@ from studio.graph.project import (
 )
 from tests.studio.graph.strategies import graphs
 
-HEAD = {"format": "lora-studio", "version": 1}
+HEAD = {"format": "lora-studio", "version": project.VERSION}
 
 
 def write(path: Path, data: object) -> Path:
@@ -91,7 +91,7 @@ def test_a_windows_editor_may_add_a_byte_order_mark(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "words", "code"),
     [
-        ({**HEAD, "version": 2}, "newer LoRA Studio", "newer_project"),
+        ({**HEAD, "version": 3}, "newer LoRA Studio", "newer_project"),
         ({**HEAD, "version": "1"}, "not a version number", "unreadable_project"),
         ({**HEAD, "version": True}, "not a version number", "unreadable_project"),
         ({**HEAD, "version": 0}, "not a version number", "unreadable_project"),
@@ -158,8 +158,32 @@ def test_older_files_are_upgraded_step_by_step(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(project, "VERSION", 3)
     monkeypatch.setitem(project.UPGRADES, 1, lambda d: {**d, "name": d["name"] + "+1"})
     monkeypatch.setitem(project.UPGRADES, 2, lambda d: {**d, "name": d["name"] + "+2"})
-    assert from_data({**HEAD, "name": "n"}).name == "n+1+2"
+    assert from_data({**HEAD, "version": 1, "name": "n"}).name == "n+1+2"
     assert from_data({**HEAD, "version": 2, "name": "n"}).name == "n+2"
+
+
+def test_nodes_of_version_1_keep_its_defaults() -> None:
+    nodes = [
+        {"id": "a", "type": "dataset"},
+        {"id": "b", "type": "dataset", "settings": {"documents": "line"}},
+        {"id": "c", "type": "train", "settings": {"epochs": 2}},
+        {"id": "d", "type": "from_an_extension"},
+    ]
+    old = from_data({**HEAD, "version": 1, "nodes": nodes})
+    assert [dict(n.settings) for n in old.nodes] == [
+        {"documents": "paragraph"},
+        {"documents": "line"},
+        {"long_text": "cut", "epochs": 2},
+        {},
+    ]
+    assert not from_data({**HEAD, "nodes": nodes}).node("a").settings
+    assert to_data(old)["version"] == 2
+
+
+@pytest.mark.parametrize("node", [1, {"id": "a"}, {"id": "a", "type": "train", "settings": [1]}])
+def test_a_damaged_node_of_version_1(node: object) -> None:
+    with pytest.raises(StudioError, match="damaged node"):
+        from_data({**HEAD, "version": 1, "nodes": [node]})
 
 
 def test_a_save_that_fails_keeps_the_old_file(

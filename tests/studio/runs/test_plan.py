@@ -17,6 +17,7 @@ from studio.graph.schema import Settings, setting
 from studio.runs import fingerprint
 from studio.runs.plan import compile_plan, plan_from_json
 from tests.studio.runs import toy_runs
+from tests.tiny import make_tiny_model
 
 
 def prints(place: Path, **settings: dict) -> dict[str, str]:
@@ -28,6 +29,25 @@ def test_a_plan_survives_json(tmp_path: Path) -> None:
     assert plan_from_json(json.loads(json.dumps(plan.to_json()))) == plan
     assert [s.node for s in plan.steps] == ["source", "train", "block", "export"]
     assert plan.step("train").settings == {"steps": 3, "pause": 0.0, "save_every": 2}
+
+
+def test_a_setting_that_an_older_plan_lacks_has_its_earlier_default() -> None:
+    step = {
+        "node": "t",
+        "type": "train",
+        "version": 2,
+        "title": "T",
+        "inputs": {},
+        "fingerprint": "a" * 64,
+    }
+    for settings, wanted in (({}, "cut"), ({"long_text": "split"}, "split")):
+        data = {
+            "version": 1,
+            "name": "p",
+            "project_dir": "/",
+            "steps": [{**step, "settings": settings}],
+        }
+        assert plan_from_json(data).step("t").settings["long_text"] == wanted
 
 
 def test_a_damaged_plan_is_named() -> None:
@@ -169,13 +189,11 @@ def test_new_rows_are_noticed_however_the_file_is_named(tmp_path: Path, name: st
 @pytest.mark.parametrize("name", ["tiny", " tiny "])
 @pytest.mark.parametrize("file", ["config.json", "vocab.txt", "tokenizer.model"])
 def test_a_changed_model_folder_is_noticed(tmp_path: Path, name: str, file: str) -> None:
-    folder = tmp_path / "tiny"
-    folder.mkdir()
-    for needed in ("config.json", "model.safetensors", "tokenizer.json"):
-        (folder / needed).write_text("{}")
+    folder = make_tiny_model(tmp_path / "tiny")
+    before = (folder / file).read_text() if (folder / file).exists() else "a"
     found = []
-    for word in ("{}", '{"b": 1}'):
-        (folder / file).write_text(word)
+    for text in (before, before + "\n"):
+        (folder / file).write_text(text)
         graph = Graph(nodes=(Node("base", "base_model", {"model": name}),))
         plan = compile_plan(graph, toy_runs.registry(), tmp_path).plan
         assert plan is not None

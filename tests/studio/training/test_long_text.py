@@ -92,7 +92,7 @@ def test_conversations_and_prompts_are_cut_all_the_same(tmp_path: Path) -> None:
         assert [len(r) for r in tokens.train["input_ids"]] == [30]
 
 
-def test_without_the_setting_text_is_cut_and_the_notice_says_what_to_do(tmp_path: Path) -> None:
+def test_where_text_is_truncated_the_notice_says_what_to_do(tmp_path: Path) -> None:
     recorder = Recorder()
     tokens = tokenized(tmp_path, [{"text": "a" * 50}], recorder=recorder, max_length=30)
     assert tokens.train["input_ids"] == [ids("a" * 30)]
@@ -100,7 +100,7 @@ def test_without_the_setting_text_is_cut_and_the_notice_says_what_to_do(tmp_path
         e.get("hint") for e in recorder.named("Notice") if "truncated" in str(e.get("sentence"))
     ]
     assert "to Split" in hint
-    assert settings_of().long_text == "cut"  # what existing projects did
+    assert settings_of().long_text == "split"
 
 
 # ------------------------------------------------------------------ what is shown
@@ -141,7 +141,7 @@ def test_of_very_many_pieces_the_first_and_the_last_are_shown_or_the_one_asked_f
     assert [r.part for r in shown] == [*range(1, (MOST_CUT + 101) // 100 + 2), 50]
     assert shown[-1].tokens[-1].id == END_ID
     assert shown[0].whole_tokens == 5001
-    (one,) = view(rows, make_tiny_tokenizer(), 101, piece=40)
+    (one,) = view(rows, make_tiny_tokenizer(), 101, pieces={40})
     assert (one.part, one.parts) == (40, 50)
     assert one.text == rows[0]["text"][3900:4001]
     assert "piece 40 of 50 of a long text" in row_text(one, 1, paint_for(False, "utf-8"))

@@ -102,7 +102,7 @@ def test_numbers_of_rows(tmp_path: Path) -> None:
 def test_kinds_that_go_together_and_kinds_that_do_not(tmp_path: Path) -> None:
     chat = made(tmp_path, "chat", 10)
     (tmp_path / "prose.txt").write_text("\n\n".join(f"text {i}" for i in range(10)))
-    prose = prepared(tmp_path, step="prose", source="prose.txt")
+    prose = prepared(tmp_path, step="prose", source="prose.txt", documents="paragraph")
     value = mixed(tmp_path, a=chat, b=prose)
     assert (value.format, value.shape, value.train_rows) == ("mix", "messages", 17)
     pairs = prose.model_copy(update={"shape": "preference"})

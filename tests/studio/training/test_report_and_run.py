@@ -29,7 +29,7 @@ from tests.studio.training.test_report import LENGTH, report_on
 from tests.tiny import make_tiny_tokenizer
 
 MODES = ("fraction", "count", "group", "column", "file", "none")
-REFUSED = {"no_train_rows", "no_validation_rows", "one_group", "too_few_rows", "no_rows"}
+REFUSED = {"no_train_rows", "no_validation_rows", "one_group", "no_rows"}
 """Reasons why the Dataset step refuses the split; the counts of the report must show each."""
 
 
@@ -156,7 +156,5 @@ def assert_refusal_is_seen(error: StudioError, path: Path, settings: dict[str, A
         assert count_of(report, "bad_row")
     elif error.code in ("no_validation_rows", "one_group"):
         assert report.validation_rows == 0
-    elif error.code == "too_few_rows":
-        assert report.train_rows + report.validation_rows == 1
     else:
         assert report.train_rows == 0

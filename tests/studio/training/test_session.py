@@ -6,12 +6,16 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from studio.graph.project import load_project
 from studio.graph.registry import load_registry
 from studio.runs.token_request import token_request
+from studio.training.data_host import session as session_module
 from studio.training.data_host.session import Session
+from studio.training.report import row_facts
 from tests.e2e.studio_cli import write_project
-from tests.tiny import make_tiny_gpt2
+from tests.tiny import make_tiny_gpt2, make_tiny_model
 
 
 def asked(session: Session, what: str, **more: Any) -> dict[str, Any]:
@@ -32,7 +36,7 @@ def test_rows_are_cut_where_the_model_ends_when_that_is_before_the_max_length(
         tmp_path / "p.studio",
         model,
         rows,
-        train={"max_length": 128},
+        train={"max_length": 128, "long_text": "cut"},
         data={"validation_fraction": 0.0},
     )
     request, problems = token_request(load_project(project), load_registry(), tmp_path)
@@ -71,3 +75,52 @@ def test_rows_that_are_dropped_as_duplicates_are_in_no_batch(tmp_path: Path) -> 
     assert [b["batches"] for b in found] == [2, 2, 2]
     assert sorted(r["number"] for b in found for r in b["rows"]) == [1, 2, 3, 4]
     session._opened().rows.close()
+
+
+def test_a_book_of_over_a_million_characters_is_shown_in_pieces(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first pieces and the last one; a batch shows its own pieces, whichever they are."""
+    monkeypatch.setattr(row_facts, "GIANT", 1000)  # a real one takes seconds
+    (tmp_path / "books").mkdir()
+    text = "".join(chr(97 + i * i % 26) for i in range(5000))
+    (tmp_path / "books" / "long.txt").write_text(text, encoding="utf-8")
+    (tmp_path / "books" / "short.md").write_text("short", encoding="utf-8")
+    project = write_project(
+        tmp_path / "p.studio",
+        make_tiny_model(tmp_path / "model"),
+        tmp_path / "books",
+        train={"batch_size": 10, "max_length": 101, "batching": "padding_free"},
+        data={"validation_fraction": 0.0},
+    )
+    request, problems = token_request(load_project(project), load_registry(), tmp_path)
+    assert request is not None, problems
+    (tmp_path / "work").mkdir()
+    opened = Session(tmp_path / "work", lambda: False, lambda kind, data: None)
+    asked(opened, "open", request=request.to_json(), runs=str(tmp_path / "runs"))
+    shown = asked(opened, "rows")["rows"]
+    assert not any(r["error"] for r in shown)
+    assert [(r["number"], r["part"]) for r in shown] == [
+        *((1, n) for n in range(1, 13)),
+        (1, 50),
+        (2, 1),
+    ]
+    assert {r["parts"] for r in shown} == {50, 1}
+    assert shown[0]["whole_tokens"] == 5001
+    seen: dict[int, str] = {}
+    for number in range(1, 7):
+        found = asked(opened, "rows", batch=number)
+        assert (found["batches"], len(found["rows"])) == (6, 1 if number == 6 else 10)
+        seen |= {r["part"]: r["text"] for r in found["rows"] if r["number"] == 1}
+    assert sorted(seen) == list(range(1, 51))
+    assert seen[1] + "".join(seen[n][1:] for n in range(2, 51)) == text
+
+    monkeypatch.setattr(session_module, "MOST_CHARACTERS", 2000)
+    (first, second) = asked(opened, "rows")["rows"]
+    assert (first["number"], second["error"]) == (1, "")
+    assert "too long to be shown" in first["error"]
+    assert "split into rows" in first["hint"]
+    found = asked(opened, "rows", batch=1)["rows"]
+    assert len(found) == 10
+    assert any("too long" in r["error"] for r in found)
+    opened._opened().rows.close()

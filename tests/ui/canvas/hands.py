@@ -23,7 +23,7 @@ ALT = Qt.KeyboardModifier.AltModifier
 
 STARTER = {
     "format": "lora-studio",
-    "version": 1,
+    "version": 2,
     "name": "Support tone",
     "nodes": [
         {"id": "data", "type": "dataset", "position": [0, 0], "settings": {"source": "s.jsonl"}},
