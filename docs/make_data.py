@@ -190,6 +190,45 @@ EXAMPLES: dict[str, tuple[Example, ...]] = {
                 }
             ],
         ),
+        Example(
+            "Parts of Gemini",
+            [
+                {
+                    "systemInstruction": {"parts": [{"text": "Be brief."}]},
+                    "tools": [{"functionDeclarations": [TOOL]}],
+                    "contents": [
+                        {"role": "user", "parts": [{"text": "Weather in Oslo?"}]},
+                        {"role": "model", "parts": [{"functionCall": {"name": "weather", "args": CITY}}]},
+                        {"role": "user", "parts": [{"functionResponse": {"name": "weather", "response": CITY}}]},
+                        {"role": "model", "parts": [{"text": "It rains."}]},
+                    ],
+                }
+            ],
+        ),
+        Example(
+            "Channels of GPT-OSS",
+            [
+                {
+                    "messages": [
+                        ASKED,
+                        said("assistant", "Two plus two is four.", channel="analysis"),
+                        {**REPLIED, "channel": "final"},
+                    ]
+                }
+            ],
+        ),
+        Example("A setting, not a thought", [{"messages": [ASKED, REPLIED], "reasoning": "off"}]),
+        Example(
+            "Function calls as text, as in Glaive's data",
+            [
+                {
+                    "system": "SYSTEM: Use these functions - " + json.dumps(TOOL),
+                    "chat": "USER: Weather in Oslo?\n\n\nASSISTANT: <functioncall> "
+                    "{\"name\": \"weather\", \"arguments\": '{\"city\": \"Oslo\"}'} <|endoftext|>\n\n\n"
+                    "FUNCTION RESPONSE: Rain.\n\n\nASSISTANT: It rains. <|endoftext|>",
+                }
+            ],
+        ),
         Example("Function calls, as in xLAM", [{"query": "Weather in Oslo?", "tools": [TOOL], "answers": [CALL]}]),
     ),
     "Questions and answers": (
@@ -233,6 +272,7 @@ EXAMPLES: dict[str, tuple[Example, ...]] = {
     ),
     "Refused": (
         Example("Images", [{"messages": [ASKED, REPLIED], "images": ["a.png"]}]),
+        Example("Sound in a column of any name", [{**QUESTION, "spoken": {"array": [0.1], "sampling_rate": 8000}}]),
         Example("Audio", [{"messages": [ASKED, REPLIED], "audio": "a.wav"}]),
         Example(
             "A part that is not text",
@@ -240,10 +280,6 @@ EXAMPLES: dict[str, tuple[Example, ...]] = {
         ),
         Example("Columns with unknown names", [{"a": "Two and two?", "b": "Four."}]),
         Example("Labels without names", [{"text": "Lovely!", "label": 1}, {"text": "Dull.", "label": 0}]),
-        Example(
-            "Function calls, as in Glaive",
-            [{"system": "SYSTEM: You may call functions.", "chat": "USER: Hi\n\nASSISTANT: Hello"}],
-        ),
         Example("Text beside a column with a role", [{"text": "Hello", "role": "user", "post": 1}]),
         Example(
             "Two different system messages",

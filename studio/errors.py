@@ -2,7 +2,8 @@
 
 An expected error is a ``StudioError``: a title, one sentence, a hint, and the place it belongs to.
 A ``Problem`` is the same thing found before a run. Anything else that is raised is a bug and is
-shown with its trace. This module must not import anything of the project.
+shown with its trace. Sentences and hints may quote what was received: both have no control characters,
+and long quotes are truncated. This module must import no room of the project.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
+
+from studio.shown_text import sentence as shown
 
 Severity = Literal["error", "warning", "info"]
 
@@ -31,6 +34,10 @@ class Problem:
     severity: Severity = "error"
     file: str | None = None
     line: int | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "sentence", shown(self.sentence))
+        object.__setattr__(self, "hint", shown(self.hint))
 
     @property
     def blocks(self) -> bool:
@@ -64,10 +71,10 @@ class StudioError(Exception):
         file: str | None = None,
         line: int | None = None,
     ) -> None:
-        super().__init__(sentence)
-        self.sentence = sentence
+        self.sentence = shown(sentence)
+        super().__init__(self.sentence)
         self.title = title
-        self.hint = hint
+        self.hint = shown(hint)
         self.node = node
         self.field = field
         self.code = code

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import time as _time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -76,13 +76,82 @@ def event(name: str, node: str | None = None, /, **data: Any) -> Event:
 
 
 def from_line(line: str) -> Event | None:
-    """The event in a line, or ``None`` when the line is not one (torn write, foreign text)."""
+    """The event in a line, or ``None`` when the line is not one (torn write, foreign text). A field
+    of ``EVENTS`` with a value of another type is dropped, so that readers can rely on the types."""
     try:
         data = json.loads(line)
         name, when = str(data.pop("event")), float(data.pop("time"))
-    except (ValueError, KeyError, TypeError, AttributeError):
+        node = data.pop("node", None)
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         return None
-    return Event(name, when, data.pop("node", None), data)
+    if not 0 <= when < _LATEST or not isinstance(node, str | None):
+        return None
+    wrong = [k for k, v in data.items() if k in _VALID and v is not None and not _VALID[k](v)]
+    for key in wrong:
+        del data[key]
+    if name == "NonFinite" and not isinstance(data.get("rows"), list):
+        data.pop("rows", None)
+    return Event(name, when, node, data)
+
+
+_LATEST = 253_402_300_800.0  # the year 10,000, the end of Python's calendar
+_LARGEST = 1e15
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int | float) and -_LARGEST < value < _LARGEST
+
+
+def _is_metric(value: Any) -> bool:
+    """A number, or the text of one that JSON lacks: ``nan``, ``inf``."""
+    return isinstance(value, str | float) or _is_count(value)
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(v, dict) for v in value)
+
+
+def _is_table(value: Any) -> bool:
+    return isinstance(value, dict) and all(_is_pair(v) for v in value.values())
+
+
+def _is_pair(value: Any) -> bool:
+    return isinstance(value, dict) and all(v is None or _is_metric(v) for v in value.values())
+
+
+def _is_nodes(value: Any) -> bool:
+    return _is_list(value) and all(_is_text(v.get("id")) for v in value)
+
+
+_TEXTS = (
+    *("run", "name", "device", "phase", "title", "unit", "path", "reason", "prompt", "text"),
+    *("expected", "kind", "level", "sentence", "hint", "field", "code", "file", "trace", "status"),
+)
+_COUNTS = (
+    *("pid", "threads", "index", "count", "done", "total", "eta_s", "step", "steps", "epoch"),
+    *("tokens", "seconds", "batch_size", "accumulation", "attempt", "most", "best_step", "kept"),
+    "line",
+)
+_METRICS = (
+    *("loss", "eval_loss", "best_eval_loss", "learning_rate", "grad_norm", "tokens_per_s"),
+    *("ram_process_gib", "ram_system_gib"),
+    *("vram_allocated_gib", "vram_reserved_gib", "vram_device_gib"),
+)
+_VALID: dict[str, Callable[[Any], bool]] = {
+    **dict.fromkeys(_TEXTS, _is_text),
+    **dict.fromkeys(_COUNTS, _is_count),
+    **dict.fromkeys(_METRICS, _is_metric),
+    "nodes": _is_nodes,
+    "measures": _is_table,
+    "examples": _is_list,
+    "rows": lambda value: _is_count(value) or _is_list(value),
+    "modules": lambda value: isinstance(value, list),
+}
+"""Field -> whether a value has the type that ``EVENTS`` describes."""
 
 
 def _plain(value: Any) -> Any:

@@ -11,7 +11,13 @@ from studio.errors import StudioError
 from studio.graph.node_type import Variant
 from studio.graph.schema import Settings, setting
 from studio.values import AdaptedModelValue
-from studio.variants.lora_method import LoraMethod, lora_config, own_settings
+from studio.variants.lora_method import (
+    Hooks,
+    LoraMethod,
+    TrainingFacts,
+    lora_config,
+    own_settings,
+)
 
 
 class AloraSettings(Settings):
@@ -35,10 +41,10 @@ def _build(value: AdaptedModelValue) -> Any:
 
 def _tokens(folder: Path, text: str) -> list[int]:
     """The token ids of the invocation."""
-    from studio.training.tokens.chat import load_tokenizer
+    from studio.training.tokens.chat import answer_start, load_tokenizer
 
     tokenizer = load_tokenizer(str(folder))
-    text = text or _answer_start(tokenizer)
+    text = text or answer_start(tokenizer)
     ids = list(tokenizer(text, add_special_tokens=False)["input_ids"]) if text else []
     if not ids:
         raise StudioError(
@@ -52,17 +58,12 @@ def _tokens(folder: Path, text: str) -> list[int]:
     return ids
 
 
-def _answer_start(tokenizer: Any) -> str:
-    """The chat template's generation prompt."""
-    from studio.training.tokens.chat import TemplateRefused, render
-
-    question = [{"role": "user", "content": "?"}]
-    try:
-        without = render(tokenizer, question)
-        with_start = render(tokenizer, question, ask=True)
-    except TemplateRefused:
-        return ""
-    return with_start.removeprefix(without) if with_start != without else ""
+def _fit(config: Any, facts: TrainingFacts) -> None:
+    """Use the start of an answer of the training's chat template, which may be another than the model's,
+    or have other template arguments."""
+    given = facts.adapted and own_settings(facts.adapted, AloraSettings).invocation
+    if facts.answer_start and not given:
+        config.alora_invocation_tokens = list(facts.answer_start)
 
 
 VARIANT = Variant(
@@ -82,5 +83,6 @@ VARIANT = Variant(
         paper="arXiv:2504.12397",
         cannot_merge="they are active in a part of the text only, which merged weights cannot "
         "express",
+        hooks=Hooks(fit=_fit),
     ),
 )

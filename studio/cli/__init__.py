@@ -8,30 +8,32 @@ It must not import torch: ``doctor`` asks another process.
 from __future__ import annotations
 
 import argparse
-import io
 import json
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from studio.cli.arguments import parse_arguments
+from studio.cli.terminal import safe_output
 from studio.errors import StudioError
+from studio.runs.failures import as_studio_error
 
 __all__ = ["main"]
 
 
 def main(argv: Sequence[str]) -> int:
     """Run one command; returns the exit code."""
-    try:
-        options = parse_arguments(argv)
-    except SystemExit as error:
-        return int(error.code or 0)
-    _escape_unsupported_characters()
-    try:
-        return _obey(options)
-    except BrokenPipeError:
-        _close_output()
-        return 3
+    with safe_output():
+        try:
+            options = parse_arguments(argv)
+        except SystemExit as error:
+            return int(error.code or 0)
+        try:
+            return _obey(options)
+        except BrokenPipeError:
+            _close_output()
+            return 3
 
 
 def _obey(options: argparse.Namespace) -> int:
@@ -40,6 +42,12 @@ def _obey(options: argparse.Namespace) -> int:
     except StudioError as error:
         tell_error(error, as_json=bool(getattr(options, "json", False)))
         return 2
+    except Exception as error:
+        known = as_studio_error(error, "", Path.cwd())
+        if known is None:
+            raise
+        tell_error(known, as_json=bool(getattr(options, "json", False)))
+        return 1
     except KeyboardInterrupt:  # before a run has started, or in a command without a run
         print("\nStopped.", file=sys.stderr)
         return 3
@@ -48,15 +56,6 @@ def _obey(options: argparse.Namespace) -> int:
     except BrokenPipeError:  # the command has completed, but its output was closed early
         _close_output()
     return code
-
-
-def _escape_unsupported_characters() -> None:
-    """Escape characters that the terminal's encoding lacks; without standard output, print
-    nothing."""
-    if sys.stdout is None:
-        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def tell_error(error: StudioError, *, as_json: bool) -> None:

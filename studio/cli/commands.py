@@ -25,6 +25,7 @@ from studio.runs.follow import state_at_present
 from studio.runs.plan import compile_plan
 from studio.runs.row_check import check_all_rows
 from studio.runs.watch import Watch
+from studio.shown_text import MOST_IN_QUOTES, line
 from studio.system import paths
 from studio.system.settings import AppSettings, load_settings
 
@@ -141,7 +142,7 @@ def _run(file: Path, options: argparse.Namespace) -> int:
 
 def _attend(folder: RunFolder, options: argparse.Namespace, graph: Graph) -> int:
     if not options.json:
-        print(f"{graph.name}: run {folder.id}", flush=True)
+        print(f"{line(graph.name, MOST_IN_QUOTES)}: run {folder.id}", flush=True)
     leaves = leave_core(options)
     return _follow(folder, lambda: Watch.start(folder, leave_core=leaves), options)
 
@@ -181,4 +182,4 @@ def describe(problem: Problem, file: Path) -> str:
         where += f":{problem.line}"
     place = ".".join(p for p in (problem.node, problem.field) if p)
     parts = [f"{where}:", f"{problem.severity}:", f"{place}:" if place else "", problem.sentence]
-    return " ".join(p for p in [*parts, problem.hint] if p)
+    return line(" ".join(p for p in [*parts, problem.hint] if p))

@@ -14,11 +14,13 @@ from typing import Any
 
 from studio.cli.commands import describe, runs_dir
 from studio.cli.overrides import with_changes
+from studio.cli.terminal import draw
 from studio.errors import StudioError
 from studio.graph.project import load_project
 from studio.graph.registry import load_registry
 from studio.preview.client import DataClient
 from studio.runs.token_request import TokenRequest, token_request
+from studio.shown_text import MOST_IN_QUOTES, line
 
 LONG = ("download", "import")
 
@@ -73,15 +75,17 @@ class DataHost:
             return
         self._erase()
         self._line = f"{title}{_share(progress)} ..." if title else ""
+        self._line = line(self._line, MOST_IN_QUOTES)
         print(self._line, end="", file=sys.stderr, flush=True)
 
     def _say(self, sentence: str) -> None:
         self._erase()
-        print(sentence, file=sys.stderr, flush=True)
+        print(line(sentence), file=sys.stderr, flush=True)
 
     def _erase(self) -> None:
         if self._line and sys.stderr.isatty():
-            print("\r" + " " * len(self._line) + "\r", end="", file=sys.stderr, flush=True)
+            draw("\r" + " " * len(self._line) + "\r", error=True)
+            sys.stderr.flush()
             self._line = ""
 
 

@@ -23,6 +23,7 @@ from studio.estimate.words import BASIS, PARTS, duration, gib, time_parts
 from studio.graph.graph import Graph
 from studio.graph.project import load_project
 from studio.graph.registry import Registry, load_registry
+from studio.shown_text import MOST_IN_QUOTES, line
 
 
 def estimate(options: argparse.Namespace) -> int:
@@ -97,7 +98,7 @@ def _one(
 
 
 def _tell(found: Estimate) -> None:
-    print(f"{found.node}: {_parameters(found)}")
+    print(f"{line(found.node, MOST_IN_QUOTES)}: {_parameters(found)}")
     if found.parts is not None:
         for name, words in PARTS:
             if size := getattr(found.parts, name):
@@ -111,7 +112,7 @@ def _tell(found: Estimate) -> None:
     if parts := time_parts(found):
         print(f"  {parts}.")
     for note in filter(None, (found.dropped, *found.notes)):
-        print(f"  {note}")
+        print(f"  {line(note)}")
 
 
 def _parameters(found: Estimate) -> str:
@@ -133,7 +134,7 @@ def _tell_proposals(proposals: tuple[Proposal, ...], after: Estimate | None) -> 
         return
     print("  To make the training fit:")
     for p in proposals:
-        print(f"    {p.node}.{p.field} = {p.value}   {p.reason}")
+        print(line(f"    {p.node}.{p.field} = {p.value}   {p.reason}"))
     if after is not None and after.peak is not None:
         still = "" if after.fits else " This is still too much: use a smaller model."
         print(f"  Peak with these changes: {gib(after.peak)}.{still}")

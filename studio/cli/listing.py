@@ -13,6 +13,7 @@ from studio.graph.ports import Port
 from studio.graph.registry import Registry, load_registry
 from studio.graph.schema import Settings, to_json_schema
 from studio.runs.folder import RunFolder, list_runs
+from studio.shown_text import MOST_IN_QUOTES, line
 
 
 def runs(options: argparse.Namespace) -> int:
@@ -27,7 +28,7 @@ def runs(options: argparse.Namespace) -> int:
     if not found:
         print(f"No runs in {place}.")
     for row in found:
-        print(f"{row['id']:<40} {row['status']:<12} {row['name']}")
+        print(f"{row['id']:<40} {row['status']:<12} {line(row['name'], MOST_IN_QUOTES)}")
     return 0
 
 

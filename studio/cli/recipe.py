@@ -22,6 +22,7 @@ from studio.preview.report_cache import kept
 from studio.recipe.facts import apply_recipe, present_value, recipe_facts
 from studio.recipe.recipe import Proposal, propose
 from studio.runs.token_request import token_request
+from studio.shown_text import MOST_IN_QUOTES, line
 
 
 def recipe(options: argparse.Namespace) -> int:
@@ -75,14 +76,14 @@ def _as_json(proposal: Proposal, present: Any) -> dict[str, Any]:
 
 
 def _line(proposal: Proposal, present: Any) -> str:
-    name, value = f"{proposal.node}.{proposal.field}", _word(proposal.value)
+    name, value = f"{_word(proposal.node)}.{proposal.field}", _word(proposal.value)
     same = proposal.value == present
     change = f"{value} (unchanged)" if same else f"{_word(present)} → {value}"
     return f"{name}: {change}\n    {proposal.reason}"
 
 
 def _word(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return f"{value:g}" if isinstance(value, float) else line(str(value), MOST_IN_QUOTES)
 
 
 def _end(changes: int, options: argparse.Namespace) -> str:

@@ -13,9 +13,11 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from studio.cli.terminal import draw
 from studio.events import Event
 from studio.runs.folder import RunFolder
 from studio.runs.state import NodeState, RunState
+from studio.shown_text import line, short
 
 EVERY_PERCENT = 5
 BAR_WIDTH = 24
@@ -92,7 +94,8 @@ class Reporter:
         key = (event.node, node.phase)
         if self._reported.get(key, 0) < part:
             self._reported[key] = part
-            print(f"  {node.title}: {node.phase} {part * EVERY_PERCENT} %", flush=True)
+            title = line(node.title, SHOWN_LETTERS)
+            print(f"  {title}: {node.phase} {part * EVERY_PERCENT} %", flush=True)
 
     def _draw(self, node: NodeState) -> None:
         now = time.monotonic()
@@ -101,17 +104,17 @@ class Reporter:
         self._drawn_at = now
         text = progress_line(node, self._state.time_left_s(time.time()))
         self._erase()
-        self._line = text[: shutil.get_terminal_size().columns - 1]
-        sys.stdout.write("\r" + self._line)
+        self._line = line(text)[: shutil.get_terminal_size().columns - 1]
+        draw("\r" + self._line)
 
     def _erase(self) -> None:
         if self._line:
-            sys.stdout.write("\r" + " " * len(self._line) + "\r")
+            draw("\r" + " " * len(self._line) + "\r")
             self._line = ""
 
     def _print(self, text: str) -> None:
         self._erase()
-        print(text)
+        print(line(text))
 
 
 def progress_line(node: NodeState, left_s: float | None) -> str:
@@ -196,7 +199,9 @@ def _early_stopped(state: RunState, event: Event) -> str:
 def _sampled(state: RunState, event: Event) -> str:
     del state
     answer = " ".join(str(event.get("text", "")).split()) or "(no text)"
-    return f"  step {event.get('step')}: {event.get('prompt')} → {answer[:SHOWN_LETTERS]}"
+    return (
+        f"  step {event.get('step')}: {short(str(event.get('prompt')))} → {answer[:SHOWN_LETTERS]}"
+    )
 
 
 _TELLERS: dict[str, Callable[[RunState, Event], str]] = {
@@ -221,7 +226,8 @@ def print_results(folder: RunFolder, state: RunState, status: str) -> None:
     for artifact in state.artifacts:
         words = RESULTS.get(str(artifact.get("kind")))
         if words:
-            print(f"{words} ({state.node(artifact['node']).title}): {artifact.get('path')}")
+            title = line(state.node(artifact["node"]).title, SHOWN_LETTERS)
+            print(f"{words} ({title}): {artifact.get('path')}")
     print(f"Run folder: {folder.path}")
     if status == "interrupted":
         print(
@@ -250,7 +256,7 @@ def evaluation_table(evaluation: dict[str, Any]) -> str:
     lines.append(f"  {'measure':<20}{'before':>10}{'after':>10}")
     for name, pair in (evaluation.get("measures") or {}).items():
         before, after = (_share(pair.get(k)) for k in ("before", "after"))
-        lines.append(f"  {str(name).replace('_', ' '):<20}{before:>10}{after:>10}")
+        lines.append(f"  {line(str(name)).replace('_', ' '):<20}{before:>10}{after:>10}")
     return "\n".join(lines)
 
 

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from studio.cli.data_host import DataHost, opened, requested, tell_failure
+from studio.cli.terminal import draw
 from studio.cli.token_text import Paint, legend, paint_for, row_text
 from studio.errors import StudioError
 from studio.preview.tokens import TokenRow, row_from_json
@@ -131,8 +132,9 @@ class _Page:
             )
             return False
         if not self._shown:
-            print(legend(self._paint, begin["max_length"]))
-        print(f"\n{row_text(row, begin['rows'], self._paint)}", flush=True)
+            draw(legend(self._paint, begin["max_length"]) + "\n")
+        draw(f"\n{row_text(row, begin['rows'], self._paint)}\n")
+        sys.stdout.flush()
         self._shown += 1
         self._left -= needed
         return True

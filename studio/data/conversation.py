@@ -16,7 +16,7 @@ from typing import Any
 from studio.data.columns import OBJECT, named, unused_keys
 from studio.data.row_format import RowError, as_text, kind_of, listed
 from studio.data.tool_blocks import USED_IN_BLOCKS, as_tool_messages, is_item, is_plain
-from studio.data.tool_calls import calls_in, clean_json
+from studio.data.tool_calls import calls_in, clean_json, tools_in
 
 Message = dict[str, Any]
 
@@ -41,6 +41,8 @@ ROLES = {
     "support_agent": "assistant",
     "support": "assistant",
     "tool": "tool",
+    "environment": "tool",
+    "tool_output": "tool",
     "function": "tool",
     "observation": "tool",
     "ipython": "tool",
@@ -125,6 +127,9 @@ USED_KEYS = frozenset(
         "tool_call_id",
         "tool_calls",
         "function_call",
+        "function_calls",
+        "tools",
+        "functions",
         "weight",
         "train",
         "type",
@@ -136,6 +141,7 @@ USED_KEYS = frozenset(
 
 
 _USED_IN_PARTS = USED_IN_BLOCKS | {"type", "text", "signature", *THOUGHTS, *_TEXT_OF_THOUGHT}
+_TEXT_PART = frozenset(["type", "text", "cache_control", "signature"])
 _USED_IN_CALLS = frozenset(
     ["id", "call_id", "type", "index", "function", "name", "arguments", "parameters"]
 )
@@ -169,7 +175,8 @@ def text_in(value: Any, name: str) -> str:
     if isinstance(value, Mapping):
         value = next((value[k] for k in USUAL.content if value.get(k) is not None), value)
     if isinstance(value, (list, tuple)) and (
-        len(value) == 1 or all(isinstance(p, Mapping) for p in value)
+        all(isinstance(p, Mapping) and _TEXT_PART.issuperset(p) for p in value)
+        or (len(value) == 1 and isinstance(value[0], str))
     ):
         value = _joined(value, place, name)
     return as_text(value, place, name, empty=True)
@@ -264,7 +271,7 @@ def _refuse_item(given: Mapping[str, Any], place: str, name: str) -> None:
 
 
 def _spoken(given: Mapping[str, Any], role: str, place: str, name: str, keys: Keys) -> Message:
-    calls = given.get("tool_calls") or given.get("function_call")
+    calls = given.get("tool_calls") or given.get("function_call") or given.get("function_calls")
     if calls:
         content = given.get(named(given, keys.content[0], keys.content[1:]) or "")
     else:
@@ -281,7 +288,8 @@ def _spoken(given: Mapping[str, Any], role: str, place: str, name: str, keys: Ke
     for key in ("name", "tool_call_id"):
         if isinstance(given.get(key), str) and given[key]:
             message[key] = as_text(given[key], f"“{key}” of {place}", name)
-    if thought := _thought(given, thought, place, name):
+    thought = _thought(given, thought, place, name)
+    if thought and _is_further_thought(thought, role, plain, place, name):
         message["reasoning_content"] = thought
     if calls:
         message["tool_calls"] = calls_in(calls, place, name)
@@ -364,6 +372,48 @@ def _thought(given: Mapping[str, Any], first: str, place: str, name: str) -> str
             code="several_thoughts",
         )
     return next(iter(different.values()), "")
+
+
+_INLINE = re.compile(r"\s*<think(?:ing)?>(.*?)</think(?:ing)?>", re.DOTALL)
+
+
+def inline_thought(content: str) -> str:
+    """The thought that an answer begins with."""
+    found = _INLINE.match(content)
+    return found[1].strip() if found is not None else ""
+
+
+def _is_further_thought(thought: str, role: str, content: str, place: str, name: str) -> bool:
+    """Whether the answer does not begin with this thought already. Raises ``RowError`` for a thought that
+    no template shows: of another role, or beside another one in the answer."""
+    if role != "assistant":
+        raise RowError(
+            f"has a thought in {place}, which is not an answer",
+            "Move it to the answer, or remove it.",
+            column=name,
+            code="misplaced_thought",
+        )
+    inline = inline_thought(content)
+    if inline not in ("", thought.strip()):
+        raise RowError(
+            f"has several different thoughts in {place}: in its text, and beside it",
+            "Keep one of them.",
+            column=name,
+            code="several_thoughts",
+        )
+    return not inline
+
+
+def tools_beside(value: Any, name: str) -> list[Any] | None:
+    """The tools that a message of column ``name`` offers, in its key “tools” or “functions”."""
+    if isinstance(value, str) and not ("tools" in value or "functions" in value):
+        return None
+    for message in listed(value) or ():
+        if isinstance(message, OBJECT) and not is_plain(message):
+            for key in ("tools", "functions"):
+                if found := tools_in(message.get(key), f"{name}[].{key}"):
+                    return found
+    return None
 
 
 def _without_thoughts(content: Any, place: str, name: str) -> tuple[Any, str]:

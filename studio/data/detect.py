@@ -30,6 +30,7 @@ from studio.data.columns import (
 from studio.data.reading.conversations import is_lone_message
 from studio.data.reading.source import SourceRow, bad_file
 from studio.data.reading.structs import without_filler
+from studio.data.rendered_chat import style_of
 from studio.data.row_format import Canonical, Detection, Row, RowError, RowFormat, optional_column
 from studio.errors import StudioError
 from studio.graph.node_type import Variant
@@ -180,7 +181,9 @@ class Chosen:
             hint = "Remove the row"
         else:
             what += f"the format “{self.variant.title}” does not use"
-            hint = "Choose a format or a column setting that uses it"
+            hint = (
+                "Choose a format or a column setting that uses it" if name == plain else "Remove it"
+            )
         hint += f", or add “{plain}” to “Ignored columns” to train without it."
         return self._located(RowError(what, hint, code="unused_content"), row, path)
 
@@ -293,6 +296,15 @@ def _refuse_known_export(path: Path, rows: Sequence[SourceRow]) -> None:
                     f"“{name}” in “Ignored columns”.",
                     "unknown_format",
                 )
+        for name, value in row.data.items():
+            style = style_of(value) if isinstance(value, str) else None
+            if style is not None:
+                raise bad_file(
+                    path,
+                    f"holds conversations as text in “{name}”, in the style of {style.title}",
+                    f"Choose the format “Rendered conversations”, with “{name}” as its text column.",
+                    "unknown_format",
+                )
         for fits, what, hint in _EXPORTS:
             if fits(row.data):
                 raise bad_file(path, what, hint, "unknown_format")
@@ -354,13 +366,6 @@ _EXPORTS: tuple[tuple[Callable[[Row], bool], str, str], ...] = (
         ),
         "is an export of Argilla with nested fields and responses",
         "Export it with its method to_datasets, and keep the columns of the text and of the answer.",
-    ),
-    (
-        lambda r: (
-            isinstance(r.get("chat"), str) and "USER:" in r["chat"] and "ASSISTANT:" in r["chat"]
-        ),
-        "holds conversations as one text with USER: and ASSISTANT: (Glaive's function calling data)",
-        "Convert each row to a list of messages with role and content.",
     ),
     (
         lambda r: any(isinstance(v, list) and v and all(map(_is_span, v)) for v in r.values()),

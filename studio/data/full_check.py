@@ -225,12 +225,13 @@ def key_of(settings: DatasetSettings, project_dir: Path) -> Hashable:
         return None  # a run may read newer files
     try:
         sources = sources_of(settings, project_dir.resolve())
+        asked = settings.model_dump_json()
     except (StudioError, OSError, ValueError):
         return None
     stamps = tuple(stamp_of(p) for p in (*sources.train, *sources.validation))
     if not stamps or None in stamps:
         return None
-    return settings.model_dump_json(), stamps, len(sources.train)
+    return asked, stamps, len(sources.train)
 
 
 def keep(key: Hashable, checked: Checked) -> None:

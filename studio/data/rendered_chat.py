@@ -25,6 +25,7 @@ _SPEAKERS = {
     "answer": "assistant",
     "output": "assistant",
     "chatbot": "assistant",
+    "ai": "assistant",
     "[system_prompt]": "system",
     "[inst]": "user",
     "[/inst]": "assistant",
@@ -39,8 +40,14 @@ _STARTS = (
     "[gMASK]",
     "<sop>",
     "<|endoftext|>",
+    "<|begin_of_sentence|>",
+    "<|bom|>",
+    "]~!b[",
 )
-_ENDS = ("</s>", "<eos>", "<|endoftext|>", "<|end_of_text|>", "<|EOT|>")
+_ENDS = (
+    *("</s>", "<eos>", "<|endoftext|>", "<|end_of_text|>", "<|EOT|>"),
+    *("<|end_of_sentence|>", "<｜end▁of▁sentence｜>"),
+)
 _LLAMA_2_SYSTEM = re.compile(r"\A\s*<<SYS>>(.*?)<</SYS>>", re.DOTALL)
 _TOOL_MARKS = ("[AVAILABLE_TOOLS]", "[TOOL_CALLS]", "[TOOL_RESULTS]")
 
@@ -89,10 +96,54 @@ STYLES = (
     ),
     Style(
         "Zephyr or Phi-3",
-        "<|assistant|>",
-        re.compile(r"<\|(?P<role>system|user|assistant|observation|tool)\|>"),
-        ("<|end|>",),
+        "|>",
+        re.compile(
+            r"<\|(?P<role>system|user|assistant|observation|tool|model|prompter|bot)\|>:?",
+            re.IGNORECASE,
+        ),
+        ("<|end|>", "<|eom|>", "<eoh>", "<eoa>"),
     ),
+    Style(
+        "GPT-OSS",
+        "<|message|>",
+        re.compile(
+            r"<\|start\|>(?P<role>\w+)(?P<to>[^<]*)(?:<\|channel\|>(?P<channel>\w+)[^<]*)?"
+            r"(?:<\|constrain\|>\w+)?<\|message\|>"
+        ),
+        ("<|end|>", "<|return|>", "<|call|>"),
+    ),
+    Style(
+        "Kimi",
+        "<|im_middle|>",
+        re.compile(r"<\|im_(?P<role>system|user|assistant)\|>\w*<\|im_middle\|>"),
+        ("<|im_end|>",),
+    ),
+    Style(
+        "Nemotron",
+        "<extra_id_1>",
+        re.compile(r"<extra_id_[01]>(?P<role>System|User|Assistant)\r?\n"),
+    ),
+    Style(
+        "EXAONE or Baize",
+        "|]",
+        re.compile(r"\[\|(?P<role>system|user|assistant|Human|AI)\|\]"),
+        ("[|endofturn|]",),
+        preamble=True,
+    ),
+    Style(
+        "OpenChat",
+        "<|end_of_turn|>",
+        re.compile(r"(?:GPT4 (?:Correct|Code) |Code )?(?P<role>User|Assistant):"),
+        ("<|end_of_turn|>",),
+    ),
+    Style("Seed", "<seed:bos>", re.compile(r"<seed:bos>(?P<role>\w+)\r?\n"), ("<seed:eos>",)),
+    Style(
+        "Apertus",
+        "_start|>",
+        re.compile(r"<\|(?P<role>system|developer|user|assistant)_start\|>"),
+        ("<|system_end|>", "<|developer_end|>", "<|user_end|>", "<|assistant_end|>"),
+    ),
+    Style("MiniMax", "]~b]", re.compile(r"\]~b\](?P<role>\w+)\r?\n"), ("[e~[",)),
     Style(
         "Granite",
         "<|start_of_role|>",
@@ -131,6 +182,18 @@ STYLES = (
         "Vicuna", "USER:", re.compile(r"(?:\A|(?<=[\s>]))(?P<role>USER|ASSISTANT):"), preamble=True
     ),
     Style("HH-RLHF", "Assistant:", re.compile(r"(?:\A\s*|\n\n)(?P<role>Human|Assistant):")),
+    Style(
+        "Alpaca",
+        "###",
+        re.compile(
+            r"###[ \t]*(?P<role>Instruction|Input|Response|System|User|Assistant|Human)[ \t]*\r?\n"
+        ),
+    ),
+    Style(
+        "a transcript",
+        "Assistant:",
+        re.compile(r"(?:\A\s*|\n+|(?<=\|>)|(?<=｜>))(?P<role>User|Human|Assistant|System):[ \t\n]"),
+    ),
 )
 
 
@@ -166,6 +229,7 @@ def messages_in_text(text: str, name: str) -> list[Message]:
         raise _unread(style, name, "calls a tool in marks that cannot be read back")
     found = style.headers_in(text)
     messages: list[Message] = []
+    thoughts: list[str] = []
     preamble = _bare(text[: found[0].start()])
     if preamble:
         messages.append({"role": "system", "content": preamble})
@@ -186,10 +250,21 @@ def messages_in_text(text: str, name: str) -> list[Message]:
             last = number == len(found) and role == "assistant"
             what = "ends where the answer should begin" if last else f"has an empty turn {number}"
             raise _unread(style, name, what)
-        if messages and messages[-1]["role"] == role == "user" and style.title == "Alpaca":
+        if style.title == "GPT-OSS" and "to=" in mark["to"] + mark[0]:
+            raise _unread(style, name, "calls a tool in marks that cannot be read back")
+        if style.title == "GPT-OSS" and mark["channel"] == "analysis":
+            thoughts.append(content)
+            continue
+        joins = role == "system" or (role == "user" and style.title == "Alpaca")
+        if messages and messages[-1]["role"] == role and joins:
             messages[-1]["content"] += f"\n\n{content}"
         else:
             messages.append({"role": role, "content": content})
+        if thoughts and role == "assistant":
+            messages[-1]["reasoning_content"] = "\n\n".join(thoughts)
+            thoughts = []
+    if thoughts:
+        raise _unread(style, name, "ends with a thought, which no answer follows,")
     return answered(messages, name)
 
 

@@ -16,6 +16,9 @@ from studio.data.reading.structs import without_filler
 from studio.data.row_format import RowError, as_json, kind_of
 
 Call = dict[str, Any]
+WRITTEN = "arguments_text"
+"""The key of a call with the JSON text of its arguments, where that is written with other spaces or numbers
+than this program would: templates that take text get it unchanged."""
 _CALL_HINT = "Write a call as {“name”: …, “arguments”: {…}}, or remove the row."
 
 
@@ -87,7 +90,7 @@ def _call(given: Any, place: str, name: str) -> Call:
         )
     if not isinstance(inner, Mapping) or not isinstance(inner.get("name"), str):
         raise _bad(f"has a tool call without the name of the tool in {place}", name)
-    arguments = inner.get("arguments", inner.get("parameters"))
+    written = arguments = inner.get("arguments", inner.get("parameters"))
     if isinstance(arguments, str):
         where = f"the arguments of the tool call “{inner['name']}” in {place}"
         arguments = _parsed(arguments, where, name) if arguments.strip() else {}
@@ -97,6 +100,8 @@ def _call(given: Any, place: str, name: str) -> Call:
             name,
         )
     function = {"name": inner["name"], "arguments": dict(arguments or {})}
+    if isinstance(written, str) and written not in ("", as_json(arguments, place, name)):
+        function[WRITTEN] = written
     call: Call = {"type": "function", "function": function}
     if isinstance(given.get("id"), str) and given["id"]:
         call["id"] = given["id"]

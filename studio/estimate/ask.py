@@ -29,9 +29,10 @@ from studio.estimate.measured import Measured, conditions_of, store_measured
 from studio.estimate.memory import memory
 from studio.estimate.rows import rows_of
 from studio.estimate.work import operations_per_token, probed_paces
-from studio.model.layers import weight_files
+from studio.model.folder_files import read_json
 from studio.model.models import local_folder, starter_of
 from studio.model.targets import choose, listed
+from studio.model.weight_files import weight_files
 from studio.system.children import end_child, module_command, start_child
 
 Kind = Literal["dry run", "probe"]
@@ -85,8 +86,15 @@ def request(kind: Kind, job: Job, facts: Facts) -> dict[str, Any]:
         )
     if kind == "probe" and folder is not None:
         _refuse_probe(job, folder, facts)
+    if job.fault:
+        raise StudioError(
+            f"The model cannot be used: {job.fault}",
+            node=job.node,
+            code="bad_model",
+            hint="Choose another model, or check the project to see what to do.",
+        )
     if folder is not None:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        config = read_json(folder, "config.json")
     else:
         assert starter is not None
         config = STARTER_CONFIGS[starter.id]

@@ -22,6 +22,7 @@ from studio.estimate.timings import Timing, read_timing
 from studio.estimate.work import operations_of, probed_paces, way_of
 from studio.graph.registry import Registry
 from studio.runs.cadence import FORWARD_SHARE
+from studio.runs.environment import threads_of
 from studio.runs.folder import RunFolder, list_runs
 from studio.system.hardware import planned_threads
 
@@ -96,10 +97,10 @@ def _read(folder: RunFolder, registry: Registry, machine: Machine) -> tuple[int,
     name = f"{there.get('device')} / {there.get('cpu')} / {there.get('cpu_count')}"
     if name != machine_key():
         return 0, ()
-    threads = there.get("threads") or there.get("cpu_count")
     try:
-        return int(threads or 0), tuple(_paces(folder, registry, machine))
-    except (OSError, StudioError, KeyError, TypeError, ValueError, ZeroDivisionError):
+        threads = int(threads_of(there) or there.get("cpu_count") or 0)
+        return threads, tuple(_paces(folder, registry, machine))
+    except (OSError, StudioError, KeyError, TypeError, ValueError, ArithmeticError):
         return 0, ()  # a damaged run, or a run of another version
 
 

@@ -90,10 +90,12 @@ def estimate_job(job: Job, facts: Facts) -> Estimate:
             found,
             notes=("Connect a Base model, and correct invalid settings, to see the estimate.",),
         )
+    faults = (f"The model cannot be used: {job.fault}",) if job.fault else ()
     if job.shape is None:
         return replace(
             found,
-            notes=(
+            notes=faults
+            or (
                 "The model is not on this machine yet, or its architecture is unknown: run the "
                 "Base model node, or estimate with a dry run.",
             ),
@@ -107,7 +109,7 @@ def estimate_job(job: Job, facts: Facts) -> Estimate:
         job.shape, counted, mode, batch, job.train.optimizer, framework, facts.machine.fragments
     )
     found = _with_memory(found, parts, *_correction(job, facts, counted, mode, batch), facts)
-    found = replace(found, **_counts(job, job.shape, counted, mode), notes=(*notes, *said))
+    found = replace(found, **_counts(job, job.shape, counted, mode), notes=(*faults, *notes, *said))
     found = _noted(found, job.shape, parts, facts.machine.device)
     return _with_time(found, job, data, work_of(job, job.shape, counted, mode, data), facts)
 

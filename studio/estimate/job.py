@@ -24,6 +24,8 @@ from studio.estimate.pace import Pace
 from studio.estimate.trainable import Counted, count, matched, rank_for
 from studio.graph.graph import Graph, Node
 from studio.graph.registry import Registry
+from studio.model.folder_check import folder_faults
+from studio.model.folder_files import read_text
 from studio.model.layer_names import block_number
 from studio.model.models import local_folder, starter_of
 from studio.model.read_shape import read_shape, shape_of_config
@@ -63,7 +65,7 @@ class Facts:
 @dataclass(frozen=True)
 class Job:
     """A Train node and the nodes connected to it, as settings models; ``config`` identifies the
-    content of the model's config.json."""
+    content of the model's config.json; ``fault`` says what is wrong with the model's files."""
 
     node: str
     train: Any
@@ -73,6 +75,7 @@ class Job:
     shape: Shape | None
     project_dir: Path
     config: str = ""
+    fault: str = ""
 
 
 def job_of(graph: Graph, registry: Registry, project_dir: Path, train: Node) -> Job:
@@ -97,6 +100,7 @@ def job_of(graph: Graph, registry: Registry, project_dir: Path, train: Node) -> 
         shape_of_model(settings.model, project_dir) if settings is not None else None,
         project_dir,
         config_of_model(settings.model, project_dir) if settings is not None else "",
+        fault_of_model(settings.model, project_dir) if settings is not None else "",
     )
 
 
@@ -138,14 +142,21 @@ def _folder(model: str, project_dir: Path) -> Path | None:
         return None
 
 
+def fault_of_model(model: str, project_dir: Path) -> str:
+    """What is wrong with the model's files; weights that are not there are not needed here."""
+    folder = _folder(model, project_dir)
+    faults = folder_faults(folder) if folder is not None else ()
+    return next((f.sentence for f in faults if f.code != "no_weights"), "")
+
+
 def config_of_model(model: str, project_dir: Path) -> str:
     """The beginning of the sha256 of the model's config.json; empty where there is none."""
     folder = _folder(model, project_dir)
     try:
-        content = (folder / "config.json").read_bytes() if folder is not None else b""
-    except OSError:
+        content = read_text(folder, "config.json") if folder is not None else ""
+    except (OSError, ValueError):
         return ""
-    return hashlib.sha256(content).hexdigest()[:16] if content else ""
+    return hashlib.sha256(content.encode()).hexdigest()[:16] if content else ""
 
 
 def counted_of(job: Job, shape: Shape) -> tuple[Counted, list[str]]:

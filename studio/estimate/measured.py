@@ -25,6 +25,7 @@ from studio.estimate.pace import day_of
 from studio.estimate.trainable import Counted
 from studio.runs.environment import versions
 from studio.system import paths
+from studio.system.stored_json import parse, read_regular
 from studio.values import FULL_FINE_TUNING
 
 LARGEST_CORRECTION = 3.0
@@ -198,10 +199,10 @@ def _read(folder: Path, stamp: int) -> tuple[Measured, ...]:
 
 def _one(file: Path) -> Measured | None:
     try:
-        data = json.loads(file.read_text(encoding="utf-8"))
+        data = parse(read_regular(file))
         found = Measured(**{**data, "of": Conditions(**data["of"])})
         sane = 1 / LARGEST_CORRECTION < found.ratio < LARGEST_CORRECTION
-    except (OSError, ValueError, TypeError, KeyError):
+    except (OSError, ValueError, TypeError, KeyError, ArithmeticError):
         return None  # from another version of the program, or damaged
     return found if sane else None
 

@@ -11,6 +11,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from studio.errors import StudioError
+from studio.model.folder_files import fault_of, shown
 from studio.model.trust import may_run_code
 
 if TYPE_CHECKING:
@@ -23,12 +25,31 @@ _TEMPLATES = "additional_chat_templates/*.jinja"  # several templates of a token
 
 
 def model_files(folder: Path) -> list[Path]:
-    """The files of a model or adapter folder that other programs need, sorted by name."""
+    """The files of a model or adapter folder that other programs need, sorted by name. Raises
+    ``StudioError`` if one of them is outside the folder."""
     top = [p for p in sorted(folder.iterdir()) if p.suffix in _KEPT and not p.name.startswith(".")]
     more = sorted(folder.glob(_TEMPLATES))
     if may_run_code(folder):  # needed to load the model; trust applies to all of its code
         more += sorted(folder.rglob("*.py"))
-    return [p for p in [*top, *more] if p.is_file()]
+    for path in (found := [*top, *more]):
+        refuse_stray(folder, path)
+    return [p for p in found if p.is_file()]
+
+
+def refuse_stray(folder: Path, path: Path) -> None:
+    """Raise ``StudioError`` for a file that leads out of the folder, or is no file: nothing from outside a
+    model folder may reach an export.
+    """
+    code, words = fault_of(folder, path)
+    if code and not path.is_dir():
+        name = shown(path.relative_to(folder).as_posix())
+        raise StudioError(
+            f"{name} {words}, so it cannot be copied.",
+            title="A file that does not belong to the model",
+            hint=f"Replace {name} with a copy of the file, if it belongs to the model.",
+            code=code,
+            file=str(folder),
+        )
 
 
 def folder_size(folder: Path) -> int:

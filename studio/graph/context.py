@@ -17,6 +17,7 @@ from studio.errors import Stopped
 from studio.events import Event, event
 from studio.graph.node_type import Variant
 from studio.graph.registry import Registry
+from studio.shown_text import sentence as shown
 
 PROGRESS_EVERY_S = 0.2
 
@@ -85,7 +86,7 @@ class StepContext:
 
     def notice(self, sentence: str, hint: str = "", level: str = "warning") -> None:
         """Show a notice to the user; it does not end the run."""
-        self.emit("Notice", level=level, sentence=sentence, hint=hint)
+        self.emit("Notice", level=level, sentence=shown(sentence), hint=shown(hint))
 
     def artifact(self, kind: str, path: Path, **details: Any) -> None:
         """Register an artifact; ``ArtifactSaved`` is sent once the step has been committed."""

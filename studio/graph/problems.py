@@ -5,7 +5,9 @@ Fast (milliseconds), no torch, no network; the canvas calls it after every edit.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+import os
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,8 @@ from studio.graph.node_type import CheckContext, NodeType
 from studio.graph.registry import Registry, variant_fields
 from studio.graph.schema import Settings, problems_in
 from studio.graph.wires import check_wire, title_of
+from studio.shown_text import short
+from studio.system.paths import is_utf8
 
 
 def settings_of(node: Node, node_type: NodeType[Settings]) -> Settings | None:
@@ -43,6 +47,7 @@ def find_problems(
             found.append(_missing_type(node))
             continue
         found += _setting_problems(node, node_type, registry)
+        found += _name_problems(node, title_of(node, registry), project_dir)
         found += _port_problems(graph, node, node_type, registry)
         found += _own_problems(graph, node, node_type, registry, project_dir, parsed, all_rows)
     return found
@@ -121,6 +126,29 @@ def _setting_problems(
     return found
 
 
+def _name_problems(node: Node, title: str, project_dir: Path) -> Iterator[Problem]:
+    """Names in another encoding than UTF-8, which libraries that read and write files refuse: of a
+    setting, or of the project's folder, from where relative paths start."""
+    odd_folder = not is_utf8(project_dir)
+    for name, value in node.settings.items():
+        path = str(project_dir / value) if odd_folder and isinstance(value, str) and value else ""
+        if not _is_unicode(value) or os.path.exists(path):
+            shown = short(repr(path or value))
+            yield Problem(
+                f"{title}: {name} contains characters that are not valid Unicode: {shown}.",
+                node.id,
+                name,
+                "Rename the file or folder so that its name is valid UTF-8, or type the text again.",
+                "not_utf8",
+            )
+
+
+def _is_unicode(value: Any) -> bool:
+    if not isinstance(value, str | list | dict):
+        return True
+    return is_utf8(json.dumps(value, ensure_ascii=False, default=str))
+
+
 def _port_problems(
     graph: Graph, node: Node, node_type: NodeType[Settings], registry: Registry
 ) -> list[Problem]:
@@ -186,6 +214,8 @@ def _own_problems(
     except StudioError as error:
         return [replace(error.problem(), node=error.node or node.id)]
     except (OSError, ValueError, RuntimeError) as error:  # an invalid path, such as ~nobody/x
+        if "surrogates not allowed" in str(error):  # reported for the setting itself
+            return []
         return [
             Problem(
                 f"{context.title}: its settings cannot be checked: {error}.",

@@ -7,6 +7,7 @@ never over it.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 from collections.abc import Callable, Mapping
@@ -16,6 +17,8 @@ from typing import Any
 from studio.errors import StudioError
 from studio.graph.graph import Graph, Node, Wire
 from studio.system.atomic import write_atomic
+from studio.system.disk import what_to_do
+from studio.system.stored_json import parse, read_regular
 
 FORMAT = "lora-studio"
 VERSION = 2
@@ -157,12 +160,14 @@ def _damaged(path: Path, what: str) -> StudioError:
 def load_project(path: Path) -> Graph:
     """The graph in a project file; raises ``StudioError`` naming the file, and the line if known."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_regular(path).decode("utf-8-sig")
     except FileNotFoundError as error:
         raise _bad(str(path), "there is no such file", "Check the path.") from error
     except (OSError, UnicodeDecodeError) as error:
         raise _bad(
-            str(path), f"it cannot be read ({error})", "Check the file and its permissions."
+            str(path),
+            f"it cannot be read ({getattr(error, 'strerror', None) or error})",
+            what_to_do(error) or "Check the file and its permissions.",
         ) from error
     try:
         data = json.loads(text)
@@ -186,11 +191,11 @@ def save_project(path: Path, graph: Graph) -> None:
         raise StudioError(
             f"{path} could not be saved: {error.strerror or error}.",
             title="The project was not saved",
-            hint="Save it under another name or in another folder.",
+            hint=f"{what_to_do(error)} Or save it under another name or in another folder.".strip(),
             code="save_failed",
             file=str(path),
         ) from error
-    journal_path(path).unlink(missing_ok=True)
+    remove_journal(path)
 
 
 def json_text(data: Any, indent: int | None = None) -> str:
@@ -209,6 +214,12 @@ def journal_path(path: Path) -> Path:
     return path.with_name(f".{path.name}.autosave")
 
 
+def remove_journal(path: Path) -> None:
+    """Remove the unsaved changes of a project; what cannot be removed stays."""
+    with contextlib.suppress(OSError):
+        journal_path(path).unlink(missing_ok=True)
+
+
 def write_journal(path: Path, graph: Graph) -> None:
     """Keep unsaved changes beside the project file."""
     write_atomic(journal_path(path), json_text(to_data(graph)))
@@ -217,9 +228,7 @@ def write_journal(path: Path, graph: Graph) -> None:
 def read_journal(path: Path) -> Graph | None:
     """Unsaved changes that were left beside a project by a crash, or ``None``."""
     journal = journal_path(path)
-    if not journal.exists():
-        return None
     try:
-        return from_data(json.loads(journal.read_text(encoding="utf-8")), str(journal))
+        return from_data(parse(read_regular(journal)), str(journal))
     except (StudioError, OSError, ValueError):
         return None

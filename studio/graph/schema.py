@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
 
 from studio.errors import Problem
+from studio.shown_text import line, short
 
 Widget = Literal[
     "auto", "file", "folder", "model", "names", "target_modules", "multiline", "schedule", "slider"
@@ -245,7 +246,7 @@ def _problem(
         )
     wanted = _wanted(model, name, error)
     return Problem(
-        f"{title}: {label} is {given!r}, but {wanted}.",
+        f"{title}: {line(label)} is {short(repr(given))}, but {wanted}.",
         node,
         prefix + name,
         _hint(info),

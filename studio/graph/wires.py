@@ -13,6 +13,9 @@ from studio.graph.node_type import NodeType
 from studio.graph.ports import Port
 from studio.graph.registry import Registry
 from studio.graph.schema import Settings
+from studio.shown_text import line
+
+MOST_IN_TITLE = 80
 
 Reason = Literal[
     "missing_node", "missing_port", "same_node", "wrong_type", "duplicate", "cycle", "input_taken"
@@ -30,9 +33,9 @@ class Refusal:
 def title_of(node: Node, registry: Registry) -> str:
     """The title shown for a node: its own, else its type's, else its type id."""
     if node.title:
-        return node.title
+        return line(node.title, MOST_IN_TITLE)
     node_type = registry.node_type(node.type)
-    return node_type.title if node_type else node.type
+    return node_type.title if node_type else line(node.type, MOST_IN_TITLE)
 
 
 def check_wire(

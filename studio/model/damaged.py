@@ -61,12 +61,12 @@ def reading(folder: Path, part: Part, name: str = "", field: str | None = None) 
     except (StudioError, Stopped):
         raise
     except BaseException as error:
-        if not _of_the_files(error):
+        if not of_the_files(error):
             raise
         raise unreadable(folder, part, error, name or str(folder), field) from error
 
 
-def _of_the_files(error: BaseException) -> bool:
+def of_the_files(error: BaseException) -> bool:
     """Whether an error may come from the contents of a file; tokenizers also raises ``PanicException``,
     which is no ``Exception``."""
     if type(error).__name__ == "PanicException":
@@ -164,7 +164,7 @@ def _refusal(path: Path) -> str:
     try:
         Tokenizer.from_file(str(path))
     except BaseException as error:
-        if not _of_the_files(error):
+        if not of_the_files(error):
             raise
         return reason_of(error)
     return ""

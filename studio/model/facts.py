@@ -6,7 +6,6 @@ the README's front matter and the headers of the weight files. No torch, no weig
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Iterable, Mapping
@@ -16,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from studio.graph.node_type import Fact
-from studio.model.layers import tensor_shapes, weight_files
+from studio.model.folder_files import read_json, read_text, shown
 from studio.model.models import local_folder, starter_of
+from studio.model.weight_files import tensor_shapes, weight_files
 from studio.system.file_stamp import Stamp, file_stamp
 from studio.system.number_text import counted
 
@@ -71,7 +71,7 @@ def folder_facts(folder: Path) -> ModelFacts | None:
 @lru_cache(maxsize=64)
 def _facts(folder: Path, stamp: Stamp, folder_stamp: Stamp) -> ModelFacts | None:
     del stamp, folder_stamp  # part of the cache key, so that a changed folder is read again
-    config = _json(folder / "config.json")
+    config = _json(folder, "config.json")
     if not config:
         return None
     text = config.get("text_config")
@@ -79,9 +79,10 @@ def _facts(folder: Path, stamp: Stamp, folder_stamp: Stamp) -> ModelFacts | None
     numbers = {name: _number(inner, keys) for name, keys in _NAMES.items()}
     parameters, size = _weights(folder)
     parameters = parameters or _by_shape(config)
-    names = config.get("architectures") or [config.get("model_type")]
+    names = config.get("architectures")
+    name = names[0] if isinstance(names, list) and names else config.get("model_type")
     return ModelFacts(
-        architecture=str(names[0]) if names and names[0] else None,
+        architecture=shown(name) if name else None,
         parameters=parameters,
         chat_template=_has_template(folder),
         licence=licence_in(folder),
@@ -94,24 +95,23 @@ def _facts(folder: Path, stamp: Stamp, folder_stamp: Stamp) -> ModelFacts | None
 def licence_in(folder: Path) -> str | None:
     """The licence in the front matter of a folder's README."""
     try:
-        text = (folder / "README.md").read_text(encoding="utf-8")[:4000]
-    except (OSError, UnicodeDecodeError):
+        text = read_text(folder, "README.md")[:4000]
+    except (OSError, ValueError):
         return None
     found = _LICENCE.search(text.split("\n---", 1)[0]) if text.startswith("---") else None
     return found.group(1) if found else None
 
 
-def _json(path: Path) -> dict[str, Any]:
+def _json(folder: Path, name: str) -> dict[str, Any]:
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        return read_json(folder, name)
     except (OSError, ValueError):
         return {}
-    return data if isinstance(data, dict) else {}
 
 
 def _number(config: Mapping[str, Any], names: Iterable[str]) -> int | None:
     found = (config.get(name) for name in names)
-    return next((v for v in found if isinstance(v, int) and v > 0), None)
+    return next((v for v in found if type(v) is int and v > 0), None)
 
 
 def _weights(folder: Path) -> tuple[int | None, int | None]:
@@ -135,7 +135,7 @@ def _by_shape(config: Mapping[str, Any]) -> int | None:
 def _has_template(folder: Path) -> bool:
     if (folder / "chat_template.jinja").is_file() or (folder / "chat_template.json").is_file():
         return True
-    return bool(_json(folder / "tokenizer_config.json").get("chat_template"))
+    return bool(_json(folder, "tokenizer_config.json").get("chat_template"))
 
 
 # ------------------------------------------------------------------ as text

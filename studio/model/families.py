@@ -13,6 +13,8 @@ from typing import Any
 
 Config = Mapping[str, Any]
 _QKVO = ("q_proj", "k_proj", "v_proj", "o_proj")
+_NORMS = ("input_layernorm", "post_attention_layernorm")
+_SANDWICH = (*_NORMS, "pre_feedforward_layernorm", "post_feedforward_layernorm")
 
 
 def _bias(key: str) -> Callable[[Config], bool]:
@@ -47,10 +49,15 @@ class Family:
     mlp: tuple[str, ...] = ("gate_proj", "up_proj", "down_proj")
     mlp_place: str = "mlp."
     norm_bias: bool = False
-    norms: Callable[[Config], int] = lambda c: 2
+    norms: tuple[str, ...] = _NORMS
+    final_norm: str = "model.norm"
+    embedding: str = "model.embed_tokens"
+    head: str = "lm_head"
     qk_norm: str = ""  # "head": a vector of the head size; "full": a vector of the full width
     fused_qkv: bool = False
     positions: Callable[[Config], int] = lambda c: 0
+    position_name: str = ""
+    unread: tuple[str, ...] = ()  # keys of other families that its config class ignores
     head_bias: bool = False
     activation: str = "silu"
     tied: bool = False
@@ -113,6 +120,7 @@ FAMILIES: dict[str, Family] = {
         qkv_bias=_attention_bias,
         out_bias=_attention_bias,
         qk_norm="full",
+        norms=("post_attention_layernorm", "post_feedforward_layernorm"),
     ),
     "gemma": Family(
         {
@@ -133,7 +141,7 @@ FAMILIES: dict[str, Family] = {
         {**_GEMMA3, "vocab_size": 256000},
         qkv_bias=_attention_bias,
         out_bias=_attention_bias,
-        norms=lambda c: 4,
+        norms=_SANDWICH,
         activation="gelu",
         tied=True,
         eager=True,
@@ -142,7 +150,7 @@ FAMILIES: dict[str, Family] = {
         _GEMMA3,
         qkv_bias=_attention_bias,
         out_bias=_attention_bias,
-        norms=lambda c: 4,
+        norms=_SANDWICH,
         qk_norm="head",
         activation="gelu",
         tied=True,
@@ -167,7 +175,8 @@ FAMILIES: dict[str, Family] = {
         mlp_bias=_always,
         mlp=("fc1", "fc2"),
         norm_bias=True,
-        norms=lambda c: 1,
+        norms=("input_layernorm",),
+        final_norm="model.final_layernorm",
         head_bias=True,
         activation="gelu_new",
         rotary=lambda c: 0.5,
@@ -216,7 +225,12 @@ FAMILIES: dict[str, Family] = {
         mlp=("c_fc", "c_proj"),
         norm_bias=True,
         fused_qkv=True,
+        norms=("ln_1", "ln_2"),
+        final_norm="transformer.ln_f",
+        embedding="transformer.wte",
         positions=lambda c: int(c["max_position_embeddings"]),
+        position_name="transformer.wpe",
+        unread=("intermediate_size",),
         activation="gelu_new",
         tied=True,
         rotary=lambda c: 0.0,
@@ -233,6 +247,9 @@ FAMILIES: dict[str, Family] = {
             "attention_bias": True,
         },
         prefix="gpt_neox.layers",
+        final_norm="gpt_neox.final_layer_norm",
+        embedding="gpt_neox.embed_in",
+        head="embed_out",
         attention="attention",
         names=("query_key_value", "dense"),
         qkv_bias=_attention_bias,
@@ -267,7 +284,12 @@ FAMILIES: dict[str, Family] = {
         mlp_place="",
         norm_bias=True,
         grouped=False,
+        norms=("self_attn_layer_norm", "final_layer_norm"),
+        final_norm="model.decoder.final_layer_norm",
+        embedding="model.decoder.embed_tokens",
         positions=lambda c: int(c["max_position_embeddings"]) + 2,
+        position_name="model.decoder.embed_positions",
+        unread=("intermediate_size",),
         activation="relu",
         tied=True,
         rotary=lambda c: 0.0,

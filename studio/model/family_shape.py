@@ -20,7 +20,13 @@ _OLD_KEYS = {
     "n_positions": "max_position_embeddings",
     "ffn_dim": "intermediate_size",
 }
-_EXPERT_NAMES = {
+_SIZES = {
+    *("vocab_size", "hidden_size", "intermediate_size", "max_position_embeddings"),
+    *("num_hidden_layers", "num_attention_heads", "num_key_value_heads", "head_dim"),
+    *("num_local_experts", "num_experts", "num_experts_per_tok", "moe_intermediate_size"),
+}
+_MOST_LAYERS, _LARGEST = 10_000, 2**31
+EXPERT_NAMES = {
     "mixtral": (("w1", "w3"), ("w2",)),
     "qwen3_moe": (("gate_proj", "up_proj"), ("down_proj",)),
 }
@@ -51,18 +57,37 @@ def _uneven(config: Config) -> bool:
     )
 
 
-def _filled(config: Config) -> dict[str, Any]:
-    """The config with current key names and the defaults of its class."""
-    given = {_OLD_KEYS.get(k, k): v for k, v in config.items() if v is not None}
+def invalid_size(config: Config) -> tuple[str, Any] | None:
+    """A key of the config of a known architecture whose value cannot be a size, and that value."""
+    for key, value in config.items():
+        name = _OLD_KEYS.get(key, key)
+        limit = _MOST_LAYERS if name == "num_hidden_layers" else _LARGEST
+        if name in _SIZES and value is not None and not _is_size(value, limit):
+            return key, value
+    return None
+
+
+def _is_size(value: Any, limit: int) -> bool:
+    return type(value) is int and 0 < value <= limit
+
+
+def filled(config: Config) -> dict[str, Any]:
+    """The config with current key names and the defaults of its class. Raises ``ValueError`` for a
+    value that cannot be a size."""
+    if wrong := invalid_size(config):
+        raise ValueError(f"{wrong[0]} cannot be {wrong[1]!r}")
+    family = FAMILIES[str(config["model_type"])]
+    read = {k: v for k, v in config.items() if v is not None and k not in family.unread}
+    given = {_OLD_KEYS.get(k, k): v for k, v in read.items()}
     if config.get("model_type") != "gpt2" and "n_positions" in config:
         given.pop("max_position_embeddings", None)
-    full = {**FAMILIES[str(config["model_type"])].defaults, **given}
+    full = {**family.defaults, **given}
     full.setdefault("intermediate_size", 4 * full["hidden_size"])
     return full
 
 
 def _shape(config: Config, family: Family, *, prefix: str | None = None) -> Shape:
-    c = _filled(config)
+    c = filled(config)
     hidden, layers, heads = c["hidden_size"], c["num_hidden_layers"], c["num_attention_heads"]
     kv_heads = (family.grouped and c.get("num_key_value_heads")) or heads
     size = c.get("head_dim") or hidden // heads
@@ -71,7 +96,7 @@ def _shape(config: Config, family: Family, *, prefix: str | None = None) -> Shap
     place = prefix or family.prefix
     linears = tuple(_placed(m, f"{place}.{n}.") for n in range(layers) for m in one)
     norm_size = hidden * (2 if family.norm_bias else 1)
-    norms = family.norms(c)
+    norms = len(family.norms)
     qk = {"head": 2 * size, "full": query + key_value}.get(family.qk_norm, 0)
     router = hidden * _experts(c) if _experts(c) > 1 else 0
     tied = bool(c.get("tie_word_embeddings", family.tied))
@@ -145,7 +170,7 @@ def _feed_forward(c: Config, family: Family) -> list[Linear]:
 def _expert_weights(c: Config) -> list[Linear]:
     """Stacked experts: gate and up in one weight, down in another (transformers 5)."""
     hidden, inner = c["hidden_size"], c.get("moe_intermediate_size", c["intermediate_size"])
-    up, down = _EXPERT_NAMES[str(c["model_type"])]
+    up, down = EXPERT_NAMES[str(c["model_type"])]
     place, count = "mlp.experts", _experts(c)
     return [
         Linear(

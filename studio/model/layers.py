@@ -7,18 +7,17 @@ models with fused projections.
 
 from __future__ import annotations
 
-import json
-import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from studio.model.folder_files import read_json
 from studio.model.layer_names import GATE_UP, is_joined, taker
+from studio.model.weight_files import tensor_shapes, weight_files
 from studio.system.file_stamp import Stamp, file_stamp
 
-_LARGEST_HEADER = 100 * 2**20
 _NOT_ADAPTED = {
     "lm_head",
     "embed_out",
@@ -46,7 +45,7 @@ TOWERS = (
     "multi_modal_projector",
 )
 """Vision and audio towers, which text does not pass through."""
-_CONV1D_MODELS = {"gpt2", "openai-gpt", "imagegpt", "gpt_bigcode_legacy"}
+CONV1D_MODELS = {"gpt2", "openai-gpt", "imagegpt", "gpt_bigcode_legacy"}
 _FUSED_QKV = ("qkv_proj", "c_attn", "query_key_value", "Wqkv", "W_pack", "qkv", "in_proj")
 _QUERY = ("q_proj", "query", "wq", "q", "q_lin")
 _VALUE = ("v_proj", "value", "wv", "v", "v_lin")
@@ -99,7 +98,7 @@ def _read(files: tuple[Path, ...], stamps: tuple[Stamp, ...]) -> tuple[LinearMod
     """
     del stamps
     try:
-        config = json.loads(files[0].read_text(encoding="utf-8"))
+        config = read_json(files[0].parent, files[0].name)
         shapes = [item for file in files[1:] for item in tensor_shapes(file)]
     except (OSError, ValueError):
         return ()
@@ -123,41 +122,6 @@ def norm_layers(folder: Path) -> list[str]:
     return list(dict.fromkeys(n for n in last if "norm" in n.lower() or n.startswith("ln_")))
 
 
-def weight_files(folder: Path) -> list[Path]:
-    """The safetensors files that transformers loads from a model folder.
-
-    Other files, such as the same weights in another program's format, are ignored. Raises OSError
-    or ValueError.
-    """
-    single, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
-    if single.is_file():
-        return [single]
-    if index.is_file():
-        try:
-            listed = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-        except (KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"{index.name} lists no files") from error
-        return [folder / name for name in sorted(listed)]
-    return sorted(folder.glob("*.safetensors"))
-
-
-def tensor_shapes(file: Path) -> tuple[tuple[str, tuple[int, ...]], ...]:
-    """Names and shapes of the tensors in a safetensors file. Raises OSError or ValueError."""
-    return _shapes(file, file_stamp(file))
-
-
-@lru_cache(maxsize=64)
-def _shapes(file: Path, stamp: Stamp) -> tuple[tuple[str, tuple[int, ...]], ...]:
-    """Tensor names and shapes from a safetensors header; ``stamp`` changes with the file."""
-    del stamp
-    with file.open("rb") as stream:
-        (length,) = struct.unpack("<Q", stream.read(8).ljust(8, b"\xff"))
-        if length > _LARGEST_HEADER:
-            raise ValueError("the header is too long to be one")
-        header = json.loads(stream.read(length))
-    return tuple((k, tuple(v["shape"])) for k, v in header.items() if k != "__metadata__")
-
-
 def _linear(name: str, shape: tuple[int, ...], config: dict[str, Any]) -> LinearModule | None:
     """A tensor as a linear layer, unless it is a vector, an embedding, the head, an expert's
     router, or in a vision or audio tower.
@@ -173,7 +137,7 @@ def _linear(name: str, shape: tuple[int, ...], config: dict[str, Any]) -> Linear
     if config.get("vocab_size", (text or {}).get("vocab_size")) == shape[0]:
         return None
     width_out, width_in = shape
-    if config.get("model_type") in _CONV1D_MODELS:  # Conv1D stores (in, out)
+    if str(config.get("model_type")) in CONV1D_MODELS:  # Conv1D stores (in, out)
         return LinearModule(stem, *shape, transposed=True)
     return LinearModule(stem, width_in, width_out)
 

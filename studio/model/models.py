@@ -6,22 +6,27 @@ headers of safetensors files are read; nothing is downloaded.
 
 from __future__ import annotations
 
-import json
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
 from studio.errors import Problem
 from studio.graph.node_type import CheckContext
+from studio.model.folder_check import Fault, folder_faults, gguf_faults
+from studio.model.folder_files import is_readable
+from studio.model.hub_kept import kept
 from studio.model.layers import LinearModule, presets, read_linear_modules
 from studio.model.targets import ENDS, FullyTrainedModule, choose, fully_trained_modules
 from studio.node_settings.base_model import BaseModelSettings
 from studio.node_settings.lora import LoraSettings
+from studio.system.hardware import usable_gpus
 from studio.system.paths import cache_dir
+from studio.system.stored_json import parse, read_regular
 
 __all__ = [
     "STARTERS",
@@ -134,7 +139,8 @@ def local_files(model: str, project_dir: Path) -> list[Path]:
     if kind == "gguf":
         return [path]
     if kind == "folder" and path.is_dir():
-        return sorted(p for p in path.iterdir() if p.suffix in _MODEL_FILES)
+        found = (p for p in path.iterdir() if p.suffix in _MODEL_FILES)
+        return sorted(p for p in found if is_readable(path, p))
     return []
 
 
@@ -160,15 +166,9 @@ def quick_check(settings: BaseModelSettings, context: CheckContext) -> Iterable[
             code="unknown_starter",
         )
     elif kind == "gguf" and not path.is_file():
-        yield context.problem(
-            f"there is no file {path}.", "model", code="missing_file", file=str(path)
-        )
-    elif kind == "folder":
-        yield from _check_folder(model, path, context)
-
-
-def _check_folder(model: str, path: Path, context: CheckContext) -> Iterable[Problem]:
-    if not path.is_dir():
+        what = f"{path} is not a file" if path.exists() else f"there is no file {path}"
+        yield context.problem(f"{what}.", "model", code="missing_file", file=str(path))
+    elif kind == "folder" and not path.is_dir():
         yield context.problem(
             f"{model} is neither a folder nor a valid Hub ID.",
             "model",
@@ -176,28 +176,57 @@ def _check_folder(model: str, path: Path, context: CheckContext) -> Iterable[Pro
             hint="A Hub ID has the form owner/name.",
             file=str(path),
         )
-    elif not (path / "config.json").is_file():
+    else:
+        for fault in _faults(settings, kind, path):
+            yield context.problem(
+                fault.sentence, "model", hint=fault.hint, code=fault.code, file=fault.file
+            )
+    yield from _check_hardware(settings, context)
+
+
+def _faults(settings: BaseModelSettings, kind: Kind, path: Path) -> Sequence[Fault]:
+    """The faults of the files that a run would use as they are."""
+    if kind == "gguf":
+        return gguf_faults(path)
+    if kind == "folder":
+        return folder_faults(path)
+    if kind == "starter" or settings.look_for_updates:
+        return ()
+    found = kept(settings.model.strip(), settings.revision.strip())
+    return folder_faults(found[0]) if found is not None else ()
+
+
+def _check_hardware(settings: BaseModelSettings, context: CheckContext) -> Iterable[Problem]:
+    """Settings that this machine does not support."""
+    gpu = settings.dtype == "float16" or settings.attention == "flash_attention_2"
+    gpu = gpu and bool(usable_gpus())
+    if settings.dtype == "float16" and not gpu:
         yield context.problem(
-            f"the folder {path} has no config.json, so it is not a model.",
-            "model",
-            hint="Choose the folder that contains config.json and the .safetensors files.",
-            code="not_a_model",
-            file=str(path),
+            "training in float16 needs a GPU.",
+            "dtype",
+            hint="Choose bfloat16 or float32.",
+            code="dtype_unsupported",
         )
-    elif not any(path.glob("*.safetensors")):
-        pickles = any(path.glob("*.bin"))
-        why = (
-            "contains weights only as .bin pickles, which can run code"
-            if pickles
-            else "has no weights"
-        )
+    if settings.quantization != "none" and find_spec("bitsandbytes") is None:
         yield context.problem(
-            f"the folder {path} {why}.",
-            "model",
-            code="pickle_weights" if pickles else "no_weights",
-            hint="Convert the model to safetensors first." if pickles else "",
-            file=str(path),
+            "quantization requires bitsandbytes, which is not installed.",
+            "quantization",
+            hint="Set Quantization to None.",
+            code="quantization_unsupported",
         )
+    if settings.attention == "flash_attention_2":
+        reason = ""
+        if not gpu or find_spec("flash_attn") is None:
+            reason = "it requires an NVIDIA GPU and the flash-attn package"
+        elif settings.dtype == "float32":
+            reason = "it supports only bfloat16 and float16"
+        if reason:
+            yield context.problem(
+                f"FlashAttention 2 is not available: {reason}.",
+                "attention",
+                hint="Set Attention to Auto.",
+                code="attention_unsupported",
+            )
 
 
 def linear_modules(model: str, project_dir: Path) -> list[LinearModule] | None:
@@ -239,7 +268,10 @@ def _imported_gguf(path: Path) -> Path | None:
     if not path.is_file():
         return None
     for note in (cache_dir() / "models").glob("*/source.json"):
-        size = json.loads(note.read_text(encoding="utf-8")).get("size")
+        try:
+            size = parse(read_regular(note)).get("size")
+        except (OSError, ValueError, AttributeError):  # damaged: it is imported again
+            continue
         if size == path.stat().st_size and note.parent.name.startswith(path.stem):
             return note.parent
     return None

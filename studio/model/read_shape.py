@@ -7,15 +7,16 @@ used. Weights are not read.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from studio.model.family_shape import family_shape
-from studio.model.layers import read_linear_modules, tensor_shapes, weight_files
+from studio.model.folder_files import read_json
+from studio.model.layers import read_linear_modules
 from studio.model.shapes import Shape, joined_linears
+from studio.model.weight_files import tensor_shapes, weight_files
 from studio.system.file_stamp import Stamp, file_stamp
 
 
@@ -29,7 +30,7 @@ def shape_of_config(config: Mapping[str, Any]) -> Shape | None:
     """The shape described by a config; ``None`` for an unknown architecture."""
     try:
         return family_shape(config)
-    except (KeyError, TypeError, ValueError, ZeroDivisionError):
+    except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError):
         return None
 
 
@@ -46,10 +47,8 @@ def read_shape(folder: Path) -> Shape | None:
 def _read(folder: Path, stamp: Stamp) -> Shape | None:
     del stamp
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except ValueError:
-        return None
-    if not isinstance(config, dict):
+        config = read_json(folder, "config.json")
+    except (OSError, ValueError):
         return None
     return shape_of_config(config) or _from_headers(folder, config)
 
@@ -61,7 +60,7 @@ def _from_headers(folder: Path, config: Mapping[str, Any]) -> Shape | None:
     layers = _first(text, "num_hidden_layers", "n_layer", "num_layers")
     hidden = _first(text, "hidden_size", "n_embd", "d_model")
     heads = _first(text, "num_attention_heads", "n_head") or 1
-    if not modules or not layers or not hidden:
+    if not modules or not layers or not hidden or not 0 < layers <= len(modules):
         return None
     kv_heads = _first(text, "num_key_value_heads") or heads
     size = _first(text, "head_dim") or hidden // heads

@@ -9,7 +9,6 @@ adapter with fewer layers than requested. No torch.
 from __future__ import annotations
 
 import difflib
-import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,9 +18,11 @@ from typing import Any
 
 from studio.model.experts import Weights, half_chosen, joined, weight_names
 from studio.model.families import FAMILIES
+from studio.model.folder_files import read_json
 from studio.model.layer_names import block_number, is_joined, joined_name, matches, taker
 from studio.model.layer_pattern import PATTERN, PatternError, matched_names
-from studio.model.layers import LinearModule, resolve_targets, tensor_shapes, weight_files
+from studio.model.layers import LinearModule, resolve_targets
+from studio.model.weight_files import tensor_shapes, weight_files
 from studio.node_settings.layer_range import HINT, LayerRangeError, layer_numbers
 from studio.node_settings.lora import LoraSettings
 
@@ -277,7 +278,7 @@ def fully_trained_modules(
 
     A head that shares its weights with the embedding is not in the files, but can be trained.
     """
-    tied = _is_tied(json.loads((folder / "config.json").read_text(encoding="utf-8")))
+    tied = _is_tied(read_json(folder, "config.json"))
     shapes = [item for file in weight_files(folder) for item in tensor_shapes(file)]
     sizes = {n: _size(shape) for n, shape in shapes}
     embedding = next((n for n in sizes if n.endswith(_EMBEDDINGS)), None)

@@ -15,8 +15,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from studio.model.folder_files import is_readable, read_json
 from studio.system.atomic import write_atomic
 from studio.system.paths import config_dir
+from studio.system.stored_json import parse, read_regular
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,8 @@ def own_code(folder: Path, source: str = "", revision: str | None = None) -> Own
     """The code beside a model whose config requires it, or ``None``."""
     if not _asks_for_code(folder):
         return None
-    files = {p.relative_to(folder).as_posix(): _sha256(p) for p in sorted(folder.rglob("*.py"))}
+    found = (p for p in sorted(folder.rglob("*.py")) if is_readable(folder, p))
+    files = {p.relative_to(folder).as_posix(): _sha256(p) for p in found}
     return OwnCode(source, revision, folder, files) if files else None
 
 
@@ -100,8 +103,8 @@ def _asks_for_code(folder: Path) -> bool:
 def _auto_map(folder: Path, name: str = "config.json") -> dict[str, Any]:
     """The classes that a config takes from code."""
     try:
-        found = json.loads((folder / name).read_text(encoding="utf-8")).get("auto_map")
-    except (OSError, ValueError, AttributeError):
+        found = read_json(folder, name).get("auto_map")
+    except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
 
@@ -117,7 +120,7 @@ def _store() -> Path:
 def _entries() -> list[dict[str, Any]]:
     """The trusted files; an unreadable store means no trust."""
     try:
-        data = json.loads(_store().read_text(encoding="utf-8"))
+        data = parse(read_regular(_store()))
     except (OSError, ValueError):
         return []
     return [e for e in data if isinstance(e, dict)] if isinstance(data, list) else []

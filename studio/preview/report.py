@@ -61,7 +61,6 @@ SUSPICIOUS = (
     "refused_row",
     "zero_trained",
     "empty_answer",
-    "one_token_answer",
     "cut_answer",
     "cut_text",
     "lost_results",
@@ -80,7 +79,8 @@ SUSPICIOUS = (
     "encoding",
     "duplicate",
 )
-"""The flags of a single row; ``duplicate`` applies from its second occurrence on."""
+"""The flags of a single row; ``duplicate`` applies from its second occurrence on. An answer of one token
+is usual in a classification."""
 
 
 @dataclass(frozen=True)

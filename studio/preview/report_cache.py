@@ -20,6 +20,7 @@ from studio.node_settings.dataset import DatasetSettings
 from studio.preview.report import DataReport, report_from_json
 from studio.system import paths
 from studio.system.atomic import write_atomic
+from studio.system.stored_json import parse, read_regular
 
 FOLDER = "data-reports"
 MOST_KEPT = 100
@@ -83,8 +84,8 @@ def kept(key: str) -> DataReport | None:
         return None
     path = paths.cache_dir() / FOLDER / f"{key}.json"
     try:
-        return report_from_json(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, KeyError, TypeError):
+        return report_from_json(parse(read_regular(path)))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError):
         return None
 
 

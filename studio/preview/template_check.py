@@ -25,6 +25,7 @@ from studio.data.used_rows import UsedRows, rows_for_format
 from studio.errors import Problem, StudioError
 from studio.graph.node_type import CheckContext, Variant
 from studio.graph.schema import Settings
+from studio.model.folder_files import is_readable
 from studio.model.models import local_folder
 from studio.node_settings.base_model import BaseModelSettings
 from studio.node_settings.dataset import DatasetSettings
@@ -216,6 +217,6 @@ def _config(folder: Path) -> Mapping[str, Any]:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8") if path.is_file() else ""
+        return path.read_text(encoding="utf-8") if is_readable(path.parent, path) else ""
     except (OSError, UnicodeDecodeError):
         return ""

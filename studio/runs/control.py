@@ -7,13 +7,14 @@ know what a step does.
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from studio.system.stored_json import open_regular, parse
 
 POLL_S = 0.1
 STOP_LIMIT_S = 6.0
@@ -83,7 +84,7 @@ class CommandReader:
     def read(self) -> list[dict[str, Any]]:
         """The commands since the last call."""
         try:
-            with self._path.open("rb") as file:
+            with open_regular(self._path) as file:
                 file.seek(self._offset)
                 data = file.read()
         except OSError:
@@ -95,7 +96,7 @@ class CommandReader:
 
 def _command(line: bytes) -> dict[str, Any] | None:
     try:
-        data = json.loads(line)
+        data = parse(line)
     except ValueError:
         return None
     return data if isinstance(data, dict) and isinstance(data.get("command"), str) else None

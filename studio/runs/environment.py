@@ -19,6 +19,8 @@ from studio.runs.plan import Plan
 from studio.system import hardware
 from studio.system.atomic import write_atomic
 
+MOST_THREADS = 1024
+
 PACKAGES = (
     "torch",
     "transformers",
@@ -66,10 +68,17 @@ def describe(plan: Plan, threads: int | None) -> dict[str, Any]:
     }
 
 
+def threads_of(environment: dict[str, Any]) -> int | None:
+    """The number of threads in an environment; ``None`` if it has none that makes sense."""
+    found = environment.get("threads")
+    return found if type(found) is int and 0 < found <= MOST_THREADS else None
+
+
 def write_environment(folder: RunFolder, plan: Plan, threads: int | None) -> dict[str, Any]:
     """Write the current environment to the run folder; those from before a resume are kept."""
     known = folder.environment()
     earlier = known.pop("earlier", [])
+    earlier = earlier if isinstance(earlier, list) else []
     data = describe(plan, threads)
     if known:
         data["earlier"] = [*earlier, known]

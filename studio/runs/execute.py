@@ -134,7 +134,7 @@ def threads() -> int | None:
 
 
 def _run_steps(run: _Execution) -> None:
-    run.hits = {s.node: find_hit(run.folder, s) for s in run.plan.steps}
+    run.hits = {s.node: _hit(run, s) for s in run.plan.steps}
     needed = needed_steps(run.plan, run.hits)
     for index, step in enumerate(run.plan.steps, start=1):
         if run.control.stop_requested():
@@ -158,6 +158,15 @@ def _run_steps(run: _Execution) -> None:
         if record is not None and not record.reusable:
             run.only_here.add(step.node)
         run.current = None
+
+
+def _hit(run: _Execution, step: Step) -> Hit:
+    """The record to reuse, unless a later step would miss an output in it."""
+    hit = find_hit(run.folder, step)
+    node_type = run.registry.node_type(step.type)
+    if hit.record is None or node_type is None:
+        return hit
+    return hit if all(p.name in hit.record.outputs for p in node_type.outputs) else Hit("none")
 
 
 def needed_steps(plan: Plan, hits: Mapping[str, Hit]) -> set[str]:

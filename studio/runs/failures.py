@@ -1,47 +1,66 @@
 """Turns an exception into the fields of a ``StepFailed`` event.
 
-Expected errors keep their own sentence; a full disk and exhausted memory get one; anything else is
-a bug and carries its trace. It must not import torch: its errors are known by name.
+Expected errors keep their own sentence; errors of the operating system get one: a disk that is
+full, fails or cannot be written, names and limits, exhausted memory. Anything else is a bug and
+carries its trace. It must not import torch: its errors are known by name.
 """
 
 from __future__ import annotations
 
 import errno
+import os
 import shutil
 import traceback
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from studio.errors import StudioError
-from studio.system.disk import is_full
+from studio.system.disk import is_full, is_severe, number_of, what_to_do
 
 GIB = 2**30
+_LONGEST = 2000
 _REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 def as_studio_error(error: BaseException, title: str, folder: Path) -> StudioError | None:
     """The error as one the user can act on, or ``None`` for a bug. ``folder`` is where the step
-    writes when the error names no file."""
+    writes when the error names no file; ``title`` is that of its node, empty outside of a step."""
     if isinstance(error, StudioError):
         return error
-    found = _of_the_system(error, folder)
-    if found is not None:
+    found = _system_error(error, folder)
+    if found is not None and title:
         found.put_title(title)
+    elif found is not None:
+        found.sentence = found.sentence[:1].upper() + found.sentence[1:]
     return found
 
 
-def _of_the_system(error: BaseException, folder: Path) -> StudioError | None:
-    """An error of the operating system: disk space, a file, or memory."""
-    if is_full(error):
-        return _disk_full(error, folder)
-    if isinstance(error, OSError) and error.errno in _REFUSED and error.filename:
-        return _refused(error)
+def _system_error(error: BaseException, folder: Path) -> StudioError | None:
+    """An error of the operating system (disk space, a file, memory) in words, or ``None`` for any
+    other. ``folder`` is named when the error names no file."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return _out_of_memory(error)
-    hidden = error.__cause__ or error.__context__
-    if hidden is not None and not isinstance(hidden, StudioError) and is_full(hidden):
-        return _disk_full(hidden, folder)
+    for cause in _causes(error):
+        if is_full(cause):
+            return _disk_full(cause, folder)
+        if is_severe(cause):
+            return _unusable(cause, folder)
+        if "surrogates not allowed" in str(cause)[:_LONGEST]:
+            return _not_utf8(cause)
+    if isinstance(error, OSError) and not isinstance(error, ConnectionError) and error.errno:
+        return _out_of_memory(error) if error.errno == errno.ENOMEM else _unusable(error, folder)
     return None
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """The error and those that it was raised from."""
+    seen: list[BaseException] = []
+    here: BaseException | None = error
+    while here is not None and here not in seen and not isinstance(here, StudioError):
+        seen.append(here)
+        yield here
+        here = here.__cause__ or here.__context__
 
 
 def failure(error: BaseException, title: str, folder: Path) -> dict[str, Any]:
@@ -57,6 +76,8 @@ def failure(error: BaseException, title: str, folder: Path) -> dict[str, Any]:
             "trace": "".join(traceback.format_exception(error)),
         }
     known.put_title(title)
+    if known is not error and known.code != "out_of_memory":
+        known.hint += " Then resume the run."
     fields = {
         "title": known.title,
         "sentence": known.sentence,
@@ -79,19 +100,35 @@ def _disk_full(error: BaseException, folder: Path) -> StudioError:
     return StudioError(
         f"the disk is full. It was writing to {place} ({free}).",
         title="The disk is full",
-        hint="Free some space or choose a folder on another disk, then resume the run.",
+        hint="Free some space, or choose a folder on another disk.",
         code="disk_full",
         file=str(place),
     )
 
 
-def _refused(error: OSError) -> StudioError:
+def _unusable(error: BaseException, folder: Path) -> StudioError:
+    name = getattr(error, "filename", None)
+    number = number_of(error) or 0
+    reason = getattr(error, "strerror", None) or os.strerror(number)
+    what = f"cannot use {os.fsdecode(name)}" if isinstance(name, str | bytes) else ""
+    hint = what_to_do(error) or "Check the file and the disk, then try again."
     return StudioError(
-        f"cannot use {error.filename}: {error.strerror}.",
+        f"{what or f'cannot read or write a file in {folder}'}: {reason}.",
         title="A file or folder cannot be used",
-        hint="Change its permissions or choose another location, then resume the run.",
-        code="no_permission",
-        file=str(error.filename),
+        hint=hint,
+        code="no_permission" if number in _REFUSED else "file_error",
+        file=os.fsdecode(name) if isinstance(name, str | bytes) else str(folder),
+    )
+
+
+def _not_utf8(error: BaseException) -> StudioError:
+    """A name in another encoding than UTF-8, which a library refused."""
+    text = error.object if isinstance(error, UnicodeEncodeError) else ""
+    return StudioError(
+        f"the name of a file or folder is not valid UTF-8{f': {text}' if text else ''}.",
+        title="A file or folder cannot be used",
+        hint="Rename it, or choose another location.",
+        code="not_utf8",
     )
 
 

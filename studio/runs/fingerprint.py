@@ -21,6 +21,7 @@ from studio.graph.registry import Registry, variant_fields
 from studio.graph.schema import Settings, fields_of
 from studio.system import paths
 from studio.system.atomic import write_atomic
+from studio.system.stored_json import parse, read_regular
 
 HASH_CACHE_ENTRIES = 5000
 FRESH_S = 2.0
@@ -99,7 +100,7 @@ def file_sha256(path: Path) -> str:
     mark = [stat.st_size, stat.st_mtime_ns]
     with _lock:
         known = _read_cache().get(key)
-    if isinstance(known, list) and known[:2] == mark:
+    if isinstance(known, list) and known[:2] == mark and len(known) == 3:
         return str(known[2])
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -115,7 +116,7 @@ def _cache_path() -> Path:
 
 def _read_cache() -> dict[str, Any]:
     try:
-        data = json.loads(_cache_path().read_text(encoding="utf-8"))
+        data = parse(read_regular(_cache_path()))
     except (OSError, ValueError):
         return {}
     return data if isinstance(data, dict) else {}

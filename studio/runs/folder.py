@@ -25,6 +25,9 @@ from studio.graph.project import json_text, load_project, to_data
 from studio.runs.lock import is_locked
 from studio.runs.plan import Plan, plan_from_json
 from studio.system.atomic import write_atomic
+from studio.system.disk import what_to_do
+from studio.system.paths import is_utf8
+from studio.system.stored_json import open_regular, parse, read_regular
 
 STAGING = ".staging-"
 PREPARING_S = 30.0
@@ -167,6 +170,8 @@ def create_run(runs_dir: Path, plan: Plan, graph: Graph) -> RunFolder:
     """A new run folder. It appears under its ID complete and at once, even if several are created
     in the same second. Raises ``StudioError`` when it cannot be written."""
     try:
+        if not is_utf8(runs_dir):
+            raise OSError(errno.EILSEQ, "its name is not valid UTF-8")
         runs_dir.mkdir(parents=True, exist_ok=True)
         draft = runs_dir / f".new-{secrets.token_hex(6)}"
         draft.mkdir()
@@ -179,7 +184,7 @@ def create_run(runs_dir: Path, plan: Plan, graph: Graph) -> RunFolder:
     except OSError as error:
         raise StudioError(
             f"Cannot create the run folder in {runs_dir}: {error.strerror or error}.",
-            hint="Choose another runs folder, or free some space.",
+            hint=f"{what_to_do(error)} Or choose another runs folder.".strip(),
             code="runs_folder",
             file=str(runs_dir),
         ) from error
@@ -251,10 +256,10 @@ def file_name(node: str) -> str:
 def read_json(path: Path) -> Any:
     """The JSON in a file; raises ``StudioError`` that names the file."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return parse(read_regular(path))
     except (OSError, ValueError) as error:
         raise StudioError(
-            f"{path} cannot be read ({error}).",
+            f"{path} cannot be read ({getattr(error, 'strerror', None) or error}).",
             hint="The run folder is damaged.",
             code="damaged_run",
             file=str(path),
@@ -283,7 +288,7 @@ def append_line(path: Path, line: str, sync: bool = False) -> None:
 def _tail(path: Path) -> list[Event]:
     """The events in the last part of a file."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             size = file.seek(0, os.SEEK_END)
             file.seek(max(0, size - _TAIL_BYTES))
             lines = file.read().decode("utf-8", "replace").split("\n")

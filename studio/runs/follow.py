@@ -11,6 +11,7 @@ from pathlib import Path
 
 from studio.events import Event, from_line
 from studio.runs.state import RunState
+from studio.system.stored_json import open_regular
 
 _CHUNK_BYTES = 256 * 1024
 _LONGEST_LINE_BYTES = 64 * 1024 * 1024
@@ -47,7 +48,7 @@ class EventReader:
     def _load(self) -> bool:
         """Read the next complete lines; a line without its newline is left for the next call."""
         try:
-            with self._path.open("rb") as file:
+            with open_regular(self._path) as file:
                 file.seek(self._loaded)
                 data = file.read(_CHUNK_BYTES)
                 while data and b"\n" not in data:

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import json
 import logging
+import math
 import os
 import signal
 import subprocess
@@ -27,7 +29,7 @@ from studio.events import event
 from studio.graph.registry import load_registry
 from studio.runs import processes
 from studio.runs.control import CommandReader, Control, Watcher, size_of
-from studio.runs.environment import write_environment
+from studio.runs.environment import threads_of, write_environment
 from studio.runs.execute import execute
 from studio.runs.failures import failure
 from studio.runs.folder import RunFolder, read_json
@@ -35,11 +37,23 @@ from studio.runs.lock import HostLock
 from studio.runs.sink import EventSink
 from studio.system import hardware
 from studio.system.atomic import write_atomic
+from studio.system.paths import is_utf8
+from studio.system.stored_json import open_regular
 
 CLUSTER = ("LOCAL_RANK", "RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-EXIT_CODES = {"completed": 0, "failed": 1, "stopped": 3, "suspended": 3}
+UNWRITABLE = 4
+"""The exit code of a host that could not write the end of its run."""
+
+EXIT_CODES = {
+    "completed": 0,
+    "failed": 1,
+    "stopped": 3,
+    "suspended": 3,
+    "unwritable": UNWRITABLE,
+}
 LOCK_PATIENCE_S = 10.0
 _ROOT = Path(__file__).resolve().parents[2]
+_LARGEST_PID = 1 << 31
 _started: list[subprocess.Popen[bytes]] = []
 
 logger = logging.getLogger(__name__)
@@ -52,7 +66,8 @@ def start(
     folder: RunFolder, *, leave_core: bool = True, commands_from: int | None = None
 ) -> subprocess.Popen[bytes]:
     """Start a host for a run, new or resumed. Commands written from now on are for it, or those
-    behind ``commands_from`` bytes. The process outlives the caller."""
+    behind ``commands_from`` bytes. The process outlives the caller. Raises ``OSError`` if the run
+    folder cannot be written or no process can be started."""
     _started[:] = [p for p in _started if p.poll() is None]
     offset = size_of(folder.commands_path) if commands_from is None else commands_from
     command = [
@@ -65,6 +80,11 @@ def start(
         str(offset),
         *(["--leave-core"] if leave_core else []),
     ]
+    if not is_utf8(folder.path):
+        raise OSError(errno.EILSEQ, "its name is not valid UTF-8", str(folder.path))
+    if os.path.lexists(folder.events_path):  # a host that cannot write events cannot report it
+        open_regular(folder.events_path).close()
+        os.close(os.open(folder.events_path, os.O_WRONLY))
     with folder.log_path.open("ab") as log:
         process = subprocess.Popen(
             command,
@@ -98,9 +118,10 @@ def host_of(folder: RunFolder) -> tuple[int, float] | None:
     """Process id and creation time of the run's host, alive or dead."""
     try:
         data = read_json(folder.host_path)
-        return int(data["pid"]), float(data["created"])
-    except (StudioError, KeyError, TypeError, ValueError):
+        pid, created = int(data["pid"]), float(data["created"])
+    except (StudioError, KeyError, TypeError, ValueError, OverflowError):
         return None
+    return (pid, created) if 1 < pid < _LARGEST_PID and math.isfinite(created) else None
 
 
 def kill(folder: RunFolder, process: subprocess.Popen[bytes] | None = None) -> None:
@@ -119,7 +140,7 @@ def kill(folder: RunFolder, process: subprocess.Popen[bytes] | None = None) -> N
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Execute the run; returns 0 completed, 1 failed, 3 stopped."""
+    """Execute the run; returns 0 completed, 1 failed, 3 stopped, 4 unwritable."""
     parser = argparse.ArgumentParser(prog="studio.runs.host")
     parser.add_argument("folder", type=Path)
     parser.add_argument("--commands-from", type=int, default=None)
@@ -135,7 +156,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     _settle(folder, control)
     lock = HostLock(folder.lock_path)
-    if not lock.acquire(LOCK_PATIENCE_S):
+    try:
+        acquired = lock.acquire(LOCK_PATIENCE_S)
+    except OSError as error:  # no host can hold it
+        try:
+            _unprepared(folder, EventSink(folder), error)
+        except OSError:
+            return UNWRITABLE
+        return 1
+    if not acquired:
         logger.error("another host runs %s", folder.path)
         return 1
     return _hold(folder, control, reader, options.leave_core)
@@ -163,18 +192,16 @@ def _hold(folder: RunFolder, control: Control, reader: CommandReader, leave_core
     earlier = host_of(folder)
     if earlier is not None and earlier[0] != os.getpid():
         processes.kill_host(*earlier, processes.mark(folder.path))  # helpers of a killed host
-    created = psutil.Process().create_time()
-    write_atomic(folder.host_path, json.dumps({"pid": os.getpid(), "created": created}))
-    set_threads(folder, leave_core)
     sink = EventSink(folder)
     sink.open()
+    set_threads(folder, leave_core)
     watcher = Watcher(control, reader, lambda: _hard_stop(folder, control, sink))
     watcher.start()
     try:
         status = _execute(folder, control, sink)
     except OSError as error:
         logger.error("the end of the run could not be written: %s", error)
-        status = "failed"
+        status = "unwritable"
     watcher.end()
     sink.close()
     processes.kill_children()
@@ -184,10 +211,7 @@ def _hold(folder: RunFolder, control: Control, reader: CommandReader, leave_core
 def set_threads(folder: RunFolder, leave_core: bool) -> int:
     """Environment for torch, before anything imports it. A resumed run keeps its thread count,
     because sums in another order differ in the last bits."""
-    earlier = folder.environment().get("threads")
-    wanted = hardware.planned_threads(leave_core)
-    if isinstance(earlier, int) and earlier > 0:
-        wanted = earlier
+    wanted = threads_of(folder.environment()) or hardware.planned_threads(leave_core)
     os.environ["OMP_NUM_THREADS"] = str(wanted)
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -199,18 +223,25 @@ def set_threads(folder: RunFolder, leave_core: bool) -> int:
 def _execute(folder: RunFolder, control: Control, sink: EventSink) -> str:
     """Read the plan and run it; an error before the first step is reported like any failure."""
     try:
+        created = psutil.Process().create_time()
+        write_atomic(folder.host_path, json.dumps({"pid": os.getpid(), "created": created}))
         plan = folder.plan()
         registry = load_registry()
         for sentence in registry.failures:
             logger.warning("%s", sentence)
         write_environment(folder, plan, int(os.environ["OMP_NUM_THREADS"]))
     except Exception as error:
-        logger.error("the run could not be prepared", exc_info=error)
-        sink.emit(event("RunStarted", run=folder.id, name=folder.id, resumed=False, nodes=[]))
-        sink.emit(event("StepFailed", None, **failure(error, "The run", folder.path)))
-        sink.emit(event("RunFinished", status="failed", seconds=0.0))
-        return "failed"
+        return _unprepared(folder, sink, error)
     return execute(plan, folder, sink.emit, control, registry)
+
+
+def _unprepared(folder: RunFolder, sink: EventSink, error: Exception) -> str:
+    """Report why the run could not begin."""
+    logger.error("the run could not be prepared", exc_info=error)
+    sink.emit(event("RunStarted", run=folder.id, name=folder.id, resumed=False, nodes=[]))
+    sink.emit(event("StepFailed", None, **failure(error, "The run", folder.path)))
+    sink.emit(event("RunFinished", status="failed", seconds=0.0))
+    return "failed"
 
 
 def _hard_stop(folder: RunFolder, control: Control, sink: EventSink) -> NoReturn:

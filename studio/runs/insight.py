@@ -60,8 +60,12 @@ class Insight:
 
 
 def insight_from(data: Mapping[str, Any]) -> Insight:
-    """The insight of an event's fields."""
-    rows = [ModuleUse(str(n), float(a), b, int(u), int(r)) for n, a, b, u, r in data["modules"]]
+    """The insight of an event's fields; raises ``KeyError``, ``TypeError``, ``ValueError`` or
+    ``OverflowError`` for damaged ones."""
+    rows = [
+        ModuleUse(str(n), float(a), None if b is None else float(b), int(u), int(r))
+        for n, a, b, u, r in data["modules"]
+    ]
     return Insight(int(data["step"]), tuple(rows))
 
 

@@ -2,12 +2,16 @@
 
 It uses record locks instead of ``flock``: forked children do not inherit them, so a worker that
 outlives a killed host cannot make the run look alive. They are lost when the process closes any
-descriptor of the file, so nothing else may open ``host.lock``.
+descriptor of the file, so nothing else may open ``host.lock``. Anything else in its place, a folder
+or a link, cannot be a lock: it is renamed.
 """
 
 from __future__ import annotations
 
+import errno
 import os
+import secrets
+import stat
 import sys
 import threading
 import time
@@ -16,6 +20,8 @@ from pathlib import Path
 # Beyond any content: Windows locks are mandatory and would block readers of the file.
 _OFFSET = 1 << 30
 RETRY_S = 0.05
+_NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
+_BUSY = (errno.EACCES, errno.EAGAIN, errno.EDEADLK)
 
 _held: dict[str, int] = {}
 _guard = threading.Lock()
@@ -25,10 +31,11 @@ class HostLock:
     """An exclusive lock on a file, for one run at a time."""
 
     def __init__(self, path: Path) -> None:
-        self._key = str(path.resolve())
+        self._key = _key(path)
 
     def acquire(self, timeout_s: float = 0.0) -> bool:
-        """Acquire the lock; ``False`` if another process still holds it after the timeout."""
+        """Acquire the lock; ``False`` if another process still holds it after the timeout. Raises
+        ``OSError`` when the file cannot be made or locked."""
         deadline = time.monotonic() + timeout_s
         while not self._try():
             if time.monotonic() >= deadline:
@@ -47,22 +54,46 @@ class HostLock:
         with _guard:
             if self._key in _held:
                 return False
-            handle = os.open(self._key, os.O_RDWR | os.O_CREAT, 0o644)
-            if _take(handle):
+            _move_aside(self._key)
+            handle = os.open(self._key, os.O_RDWR | os.O_CREAT | _NO_FOLLOW, 0o644)
+            taken = False
+            try:
+                taken = _take(handle)
+            finally:
+                if not taken:
+                    os.close(handle)
+            if taken:
                 _held[self._key] = handle
-                return True
-            os.close(handle)
-            return False
+            return taken
+
+
+def _key(path: Path) -> str:
+    """The path with the links of its folders resolved, but not one in place of the file."""
+    return os.path.join(os.path.realpath(path.parent), path.name)
+
+
+def _is_file(path: str) -> bool:
+    try:
+        return stat.S_ISREG(os.lstat(path).st_mode)
+    except OSError:
+        return False
+
+
+def _move_aside(path: str) -> None:
+    if os.path.lexists(path) and not _is_file(path):
+        os.rename(path, f"{path}.{secrets.token_hex(4)}.unusable")
 
 
 def is_locked(path: Path) -> bool:
     """Whether a live process holds the lock; the check does not affect that process."""
-    key = str(path.resolve())
+    key = _key(path)
     with _guard:
         if key in _held:
             return True
+        if not _is_file(key):
+            return False
         try:
-            handle = os.open(key, os.O_RDWR)
+            handle = os.open(key, os.O_RDWR | _NO_FOLLOW)
         except OSError:
             return False
         try:
@@ -95,7 +126,9 @@ else:
         os.lseek(handle, _OFFSET, os.SEEK_SET)
         try:
             os.lockf(handle, os.F_TLOCK, 1)
-        except OSError:
+        except OSError as error:
+            if error.errno not in _BUSY:  # a network file system without locks
+                raise
             return False
         return True
 

@@ -6,6 +6,7 @@ them, but runs nothing, loads no model and must not import torch.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ from studio.graph.wires import title_of
 from studio.runs.fingerprint import resolved_settings, step_fingerprint
 
 PLAN_VERSION = 1
+_FINGERPRINT = re.compile(r"[0-9a-f]{8,128}")
 
 
 @dataclass(frozen=True)
@@ -107,14 +109,30 @@ def plan_from_json(data: Any, name: str = "plan.json") -> Plan:
                 file=name,
             )
         steps = tuple(step_from_json(s) for s in data["steps"])
+        _check_order(steps)
         return Plan(str(data["name"]), Path(data["project_dir"]), steps)
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
         raise StudioError(
             f"{name} is damaged ({error}).",
             hint="Open the run's graph.studio and run it again.",
             code="damaged_plan",
             file=name,
         ) from error
+
+
+def _check_order(steps: tuple[Step, ...]) -> None:
+    """Raise ``ValueError`` unless each step has its own node and fingerprint, and its inputs come
+    from earlier steps."""
+    before: set[str] = set()
+    for step in steps:
+        if step.node in before:
+            raise ValueError(f"two steps have the node {step.node!r}")
+        if not _FINGERPRINT.fullmatch(step.fingerprint):
+            raise ValueError(f"{step.fingerprint!r} is not a fingerprint")
+        missing = {source for source, _ in step.inputs.values()} - before
+        if missing:
+            raise ValueError(f"{step.node!r} comes before its input {min(missing)!r}")
+        before.add(step.node)
 
 
 def compile_plan(

@@ -1,8 +1,9 @@
 """Records of completed steps, and the search for one to reuse.
 
 A record is written after a step's result is in its final place, so that the remains of a crash are
-never reused. A hit is a record of the same fingerprint, in any run beside this one, whose files are
-all still there. It must not delete or change anything except its own record.
+never reused. It has a hash of its own content; those of earlier versions have none. A hit is a
+record of the same fingerprint, in any run beside this one, whose files are all still there. It must
+not delete or change anything except its own record.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from studio.graph.project import json_text
 from studio.runs.folder import RunFolder, read_json
 from studio.runs.plan import Step
 from studio.system.atomic import write_atomic
+from studio.system.stored_json import with_hash, without_hash
 
 _SLACK_S = 2.0
 
@@ -66,7 +68,7 @@ def write_record(folder: RunFolder, record: Record) -> None:
     """Record a completed step, so that later runs can reuse it."""
     folder.steps.mkdir(exist_ok=True)
     path = folder.steps / f"{record.fingerprint}.json"
-    write_atomic(path, json_text(record.to_json()))
+    write_atomic(path, json_text(with_hash(record.to_json())))
 
 
 def find_hit(folder: RunFolder, step: Step) -> Hit:
@@ -74,7 +76,7 @@ def find_hit(folder: RunFolder, step: Step) -> Hit:
     best = Hit("none")
     for path in _record_paths(folder, step.fingerprint):
         record = _read(path)
-        if record is None or record.type != step.type:
+        if record is None or (record.type, record.fingerprint) != (step.type, step.fingerprint):
             continue
         if not record.reusable and path.parent.parent != folder.path:
             continue
@@ -100,7 +102,7 @@ def _record_paths(folder: RunFolder, fingerprint: str) -> Iterator[Path]:
 
 def _read(path: Path) -> Record | None:
     try:
-        data = read_json(path)
+        data, _ = without_hash(read_json(path))
         return Record(
             str(data["node"]),
             str(data["type"]),
@@ -112,7 +114,7 @@ def _read(path: Path) -> Record | None:
             tuple(dict(e) for e in data.get("evaluations", ())),
             bool(data.get("reusable", True)),
         )
-    except (StudioError, KeyError, TypeError, ValueError):
+    except (StudioError, KeyError, TypeError, ValueError, OverflowError):
         return None
 
 
@@ -122,7 +124,7 @@ def _intact(record: Record, run: Path) -> bool:
     for path, size, mtime_ns in record.files:
         try:
             stat = os.stat(path)
-        except OSError:
+        except (OSError, ValueError):
             return False
         if stat.st_size != size:
             return False

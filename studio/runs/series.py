@@ -52,6 +52,8 @@ class Series:
     def _add(self, names: tuple[str, ...], when: float, data: Mapping[str, Any]) -> None:
         steps: list[float] = getattr(self, names[0])
         step = number(data.get("step"))
+        if not math.isfinite(step):  # a damaged event
+            return
         if steps and step <= steps[-1]:
             self._cut(names, bisect_left(steps, step))
         steps.append(step)
@@ -101,5 +103,5 @@ def number(value: Any) -> float:
     """A metric as a float; missing ones are NaN, and ``"nan"`` or ``"inf"`` are parsed."""
     try:
         return float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return math.nan

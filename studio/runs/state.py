@@ -16,6 +16,7 @@ from studio.events import Event
 from studio.runs.insight import Insight, insight_from
 from studio.runs.samples import SampleGrid
 from studio.runs.series import Memory, Series, add_memory, number, shift_memory
+from studio.shown_text import MOST_IN_QUOTES, line
 
 MOST_INSIGHTS = 100
 NODE_STATES = ("waiting", "running", "done", "skipped", "failed", "stopped")
@@ -143,8 +144,10 @@ def _run_started(state: RunState, event: Event) -> None:
     state.run, state.name = str(event.get("run", "")), str(event.get("name", ""))
     state.device, state.pid = str(event.get("device") or ""), event.get("pid")
     state.nodes = {
-        str(n["id"]): NodeState(title=str(n.get("title") or n["id"]), type=str(n.get("type", "")))
-        for n in event.get("nodes", ())
+        str(n["id"]): NodeState(
+            title=line(str(n.get("title") or n["id"]), MOST_IN_QUOTES), type=str(n.get("type", ""))
+        )
+        for n in event.get("nodes") or ()
     }
 
 
@@ -163,7 +166,7 @@ def _step_started(state: RunState, event: Event) -> None:
     node = state.node(event.node)
     node.state, node.started, state.current = "running", event.time, event.node
     node.phase = node.phase_title = node.message = ""
-    node.title = str(event.get("title") or node.title)
+    node.title = line(str(event.get("title") or node.title), MOST_IN_QUOTES)
 
 
 def _phase(state: RunState, event: Event) -> None:
@@ -306,7 +309,7 @@ def _insight(state: RunState, event: Event) -> None:
     limit every second insight is dropped."""
     try:
         found = insight_from(event.data)
-    except (KeyError, TypeError, ValueError):  # a damaged or unknown event
+    except (KeyError, TypeError, ValueError, OverflowError):  # a damaged or unknown event
         return
     same = state.insight_node == event.node
     kept = [i for i in state.insights if same and i.step < found.step]

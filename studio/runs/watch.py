@@ -8,12 +8,15 @@ in a call that blocks all other threads.
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
 import subprocess
 import time
 
 from studio.events import Event, event
 from studio.runs import host, processes
 from studio.runs.control import SUSPEND_LIMIT_S, size_of
+from studio.runs.failures import failure
 from studio.runs.folder import RunFolder
 from studio.runs.follow import EventReader
 from studio.runs.lock import HostLock
@@ -44,14 +47,22 @@ class Watch:
         self._asked_at = 0.0
         self._looked_at = 0.0
         self._alive = True
+        self._refused: Event | None = None
+        self._code: int | None = None
 
     @staticmethod
     def start(
         folder: RunFolder, *, leave_core: bool = True, commands_from: int | None = None
     ) -> Watch:
-        """Start a host for a run, new or resumed, and watch it."""
+        """Start a host for a run, new or resumed, and watch it. If none can be started, because the
+        run folder cannot be written, the watch reports that as a failure of the run."""
         past = size_of(folder.events_path)
-        process = host.start(folder, leave_core=leave_core, commands_from=commands_from)
+        try:
+            process = host.start(folder, leave_core=leave_core, commands_from=commands_from)
+        except OSError as error:
+            watch = Watch(folder, None, past)
+            watch._refused = event("StepFailed", **failure(error, "The run", folder.path))
+            return watch
         return Watch(folder, process, past)
 
     def catch_up(self, limit: int | None = None) -> list[Event]:
@@ -72,7 +83,8 @@ class Watch:
         self.folder.command("finish")
 
     def _ask(self, name: str) -> None:
-        self.folder.command(name)
+        with contextlib.suppress(OSError):  # then the host is killed after the time limit
+            self.folder.command(name)
         if self._asked is None or (name == "stop" and self._asked == "suspend"):
             self._asked, self._asked_at = name, time.monotonic()
 
@@ -84,9 +96,10 @@ class Watch:
     def poll(self, limit: int | None = None) -> list[Event]:
         """The next events. If ``status`` is set after a poll, the run has ended and all its events
         have been returned."""
-        alive = (
-            self._host_alive()
-        )  # checked first, so that the last events of a dying host are read
+        if self._refused is not None:
+            return self._give_up(self._refused)
+        # Checked first, so that the last events of a dying host are read.
+        alive = self._host_alive()
         events = self._read(limit)
         if self.status is not None or (limit is not None and len(events) >= limit):
             return events
@@ -108,12 +121,20 @@ class Watch:
                 self._said, self._pid = None, found.get("pid")
         return past + events
 
+    def _give_up(self, refused: Event) -> list[Event]:
+        """No host could be started, or it could not write: only this watch can report it."""
+        events = [*self.catch_up(), refused, event("RunFinished", status="failed", seconds=0.0)]
+        self.status = "failed"
+        return events
+
     def _bury(self) -> list[Event]:
         """The host has died: read its last events, clean up, and determine the status."""
         events = self._read(None)
         if self._said is None:
             _clean_up(self.folder, stopped=self._asked is not None)
             events += self._read(None)
+        if self._said is None and self._code == host.UNWRITABLE:
+            return events + self._give_up(_unwritable(self.folder))
         self.status = self._said or "interrupted"
         return events
 
@@ -134,12 +155,23 @@ class Watch:
             return False
         if self._process is not None:
             if self._process.poll() is not None:
+                self._code = self._process.returncode
                 # Another host may hold the run: then follow that one.
                 self._process, self._alive = None, self._said is None and self.folder.is_running()
         elif time.monotonic() - self._looked_at > _LOCK_EVERY_S:
             self._looked_at = time.monotonic()
             self._alive = self.folder.is_running() or self.folder.status() == "preparing"
         return self._alive
+
+
+def _unwritable(folder: RunFolder) -> Event:
+    """The failure of a host that could not write its events, with the reason if it persists."""
+    error = OSError(errno.EIO, os.strerror(errno.EIO), str(folder.events_path))
+    try:
+        os.close(os.open(folder.events_path, os.O_WRONLY | os.O_APPEND))
+    except OSError as found:
+        error = found
+    return event("StepFailed", **failure(error, "The run", folder.path))
 
 
 def _clean_up(folder: RunFolder, *, stopped: bool) -> None:

@@ -7,6 +7,7 @@ nobody. It must not decide what happens to half-written files; the writers clean
 from __future__ import annotations
 
 import errno
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +16,49 @@ from pathlib import Path
 from studio.errors import Stopped, StudioError
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_NUMBER = re.compile(r"(?:os error|[Ee]rrno) (\d+)")
+_SPACE = "Free some space, or choose a folder on another disk."
+_PERMISSIONS = "Change its permissions, or choose another location."
+_CONNECTION = "Check that the disk or network folder is connected, then try again."
+_NAME = "Use a shorter name in UTF-8, or a folder with a shorter path."
+_IN_PLACE = "Rename or remove what is there, then try again."
+
+_HINTS = {
+    "ENOSPC": _SPACE,
+    "EDQUOT": _SPACE,
+    "EACCES": _PERMISSIONS,
+    "EPERM": _PERMISSIONS,
+    "EROFS": "The disk is mounted read-only: make it writable, or choose a folder on another disk.",
+    "EIO": "The disk or its connection has failed: check it, or choose a folder on another disk.",
+    "EREMOTEIO": "The disk or its connection has failed: check it, or choose a folder on another disk.",
+    "ESTALE": "The network folder has changed on its server: connect it again, then try again.",
+    "ENODEV": _CONNECTION,
+    "ENXIO": _CONNECTION,
+    "ENOTCONN": _CONNECTION,
+    "EHOSTDOWN": _CONNECTION,
+    "ETIMEDOUT": _CONNECTION,
+    "ENOENT": "It was moved or deleted: put it back, or choose another location.",
+    "ENOTDIR": "A file stands where a folder is needed. " + _IN_PLACE,
+    "EISDIR": "A folder stands where a file is needed. " + _IN_PLACE,
+    "EEXIST": _IN_PLACE,
+    "ENOTEMPTY": _IN_PLACE,
+    "ELOOP": "Symbolic links lead in a circle. " + _IN_PLACE,
+    "ENAMETOOLONG": _NAME,
+    "EILSEQ": _NAME,
+    "EINVAL": "The file system does not support this name or operation: choose a folder on another disk.",
+    "ENOSYS": "The file system does not support this operation: choose a folder on another disk.",
+    "ENOTSUP": "The file system does not support this operation: choose a folder on another disk.",
+    "ENOLCK": "The file system does not support locks: choose a folder on a local disk.",
+    "EMFILE": "Too many files are open: close other programs, or raise the limit (ulimit -n).",
+    "ENFILE": "Too many files are open: close other programs, or raise the limit of the system.",
+    "EBUSY": "Another program uses it: close that program, then try again.",
+    "ETXTBSY": "Another program uses it: close that program, then try again.",
+    "EXDEV": "Choose a folder on the same disk.",
+}
+"""What to do about an error of the system, by its name (not every system has every name)."""
+
+_SEVERE = ("EIO", "EREMOTEIO", "ESTALE", "EROFS", "EMFILE", "ENFILE", "ENODEV", "ENOTCONN")
+"""Errors that say the same wherever they come from, also wrapped into an error of a library."""
 
 
 @contextmanager
@@ -53,7 +97,7 @@ def disk_error(
             f"{what} could not be written to {folder}, the disk is full"
             f"{' (' + ', '.join(sizes) + ')' if sizes else ''}.",
             title="The disk is full",
-            hint="Free some space, or choose a folder on another disk.",
+            hint=_SPACE,
             field=field,
             code="disk_full",
             file=str(folder),
@@ -62,11 +106,29 @@ def disk_error(
     return StudioError(
         f"{what} could not be written to {folder}: {reason}.",
         title="The folder cannot be written",
-        hint="Choose another folder, or change its permissions.",
+        hint=what_to_do(error) or "Choose another folder, or change its permissions.",
         field=field,
         code="not_writable",
         file=str(folder),
     )
+
+
+def number_of(error: BaseException) -> int | None:
+    """The number of an error of the system; libraries written in Rust or C++ say it only in their text."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno
+    found = _NUMBER.search(str(error)[:2000])
+    return int(found.group(1)) if found else None
+
+
+def what_to_do(error: BaseException) -> str:
+    """What the user can do about an error of the system; empty if it is not one of those known here."""
+    return _HINTS.get(errno.errorcode.get(number_of(error) or 0, ""), "")
+
+
+def is_severe(error: BaseException) -> bool:
+    """Whether the disk, its connection or a limit of the system is the cause, however it is wrapped."""
+    return errno.errorcode.get(number_of(error) or 0) in _SEVERE
 
 
 def is_full(error: BaseException) -> bool:

@@ -6,6 +6,7 @@ means "no GPU", never an error.
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import platform
 import sys
@@ -103,6 +104,15 @@ def _visible(wanted: str | None) -> list[Gpu]:
     if wanted is None or not all(name.isdigit() for name in names):
         return found
     return [g for name in names for g in found if g.index == int(name)]
+
+
+def usable_gpus() -> list[Gpu]:
+    """The cards that torch may use: none with a build of torch for CPUs only."""
+    try:
+        build = importlib.metadata.version("torch")
+    except importlib.metadata.PackageNotFoundError:
+        build = ""
+    return [] if build.endswith("+cpu") else _visible(os.environ.get("CUDA_VISIBLE_DEVICES"))
 
 
 def describe_device() -> str:

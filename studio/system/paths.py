@@ -49,3 +49,13 @@ def runs_dir() -> Path:
 def assets_dir() -> Path:
     """The folder of icons, starter projects and sample data that ships with the program."""
     return Path(__file__).resolve().parents[2] / "assets"
+
+
+def is_utf8(path: str | Path) -> bool:
+    """Whether a name is valid Unicode. File systems allow other names, which Python holds as lone surrogates;
+    libraries written in Rust or C++ refuse them."""
+    try:
+        str(path).encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True

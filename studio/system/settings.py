@@ -19,6 +19,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from studio.errors import StudioError
 from studio.system import paths
 from studio.system.atomic import write_atomic
+from studio.system.disk import what_to_do
+from studio.system.stored_json import read_regular
 
 RECENT_LIMIT = 10
 
@@ -65,10 +67,10 @@ def load_settings(path: Path | None = None) -> Loaded:
     """The settings in the file; defaults and a notice for invalid ones."""
     path = path or settings_path()
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        data = tomllib.loads(read_regular(path).decode("utf-8-sig"))
     except FileNotFoundError:
         return Loaded(AppSettings())
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         return Loaded(AppSettings(), _put_aside(path, str(error)))
     return _usable(data, path)
 
@@ -102,6 +104,7 @@ def save_settings(settings: AppSettings, path: Path | None = None) -> None:
         raise StudioError(
             f"The settings could not be saved in {path}: {error.strerror or error}.",
             title="The settings were not saved",
+            hint=what_to_do(error),
             code="save_failed",
             file=str(path),
         ) from error

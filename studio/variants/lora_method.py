@@ -43,13 +43,16 @@ class TrainingFacts:
 
     ``steps`` is the number of optimizer steps. ``batches`` are the first ones of the training and
     can be iterated repeatedly; their tensors are (batch, seq). ``loss(model, batch)`` is the mean
-    over the batch's label tokens. ``check`` raises when a stop was requested.
+    over the batch's label tokens. ``check`` raises when a stop was requested. ``adapted`` is what is
+    trained, ``answer_start`` the tokens that the training's chat template writes before an answer.
     """
 
     steps: int
     batches: Iterable[Mapping[str, Any]]
     loss: Callable[[Any, Mapping[str, Any]], Any]
     check: Callable[[], None] = lambda: None
+    adapted: AdaptedModelValue | None = None
+    answer_start: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

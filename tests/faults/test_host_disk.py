@@ -64,7 +64,9 @@ def test_events_that_can_never_be_written(tmp_path: Path) -> None:
     run = toy_runs.folder(tmp_path)
     run.events_path.mkdir()
     watch = toy_runs.start(run)
-    follow(watch)
-    assert watch.status == "interrupted"
-    assert "could not be written" in run.log_path.read_text()
+    events = follow(watch)
+    assert watch.status == "failed"
+    (failed,) = [e for e in events if e.name == "StepFailed"]
+    assert str(run.events_path) in failed.get("sentence")
+    assert "folder stands where a file is needed" in failed.get("hint")
     assert toy_runs.calls(tmp_path) == []

@@ -22,6 +22,7 @@ from studio.runs.failures import as_studio_error
 from studio.runs.token_request import token_request
 from studio.training.data_host.session import Session
 from tests.e2e.studio_cli import studio, write_project, write_rows
+from tests.mutated_models import SECRET, mutate
 from tests.timing import slowness
 from tests.tiny import make_tiny_model
 
@@ -190,7 +191,7 @@ def used(root: Path, what: str, capsys: pytest.CaptureFixture[str]) -> None:
         error.add_note(what)
         raise
     shown = "".join(capsys.readouterr())
-    assert not [w for w in WRONG if w in shown], f"{what}\n{shown}"
+    assert not [w for w in (*WRONG, SECRET) if w in shown], f"{what}\n{shown}"
 
 
 @pytest.fixture(autouse=True)
@@ -235,3 +236,53 @@ def test_runs_of_changed_model_folders_end(seed: int, sound: Path, tmp_path: Pat
     with contextlib.suppress(ValueError):
         found.remove("Traceback")  # the log may have one of a StudioError
     assert not found, f"{what}\n{ran.out}{ran.err}"
+
+
+# ------------------------------------------------------------------ configs, weights, links, odd files
+
+
+def damaged_case(sound: Path, root: Path, seed: int) -> tuple[Path, str]:
+    """A project whose model folder has other configs and weights, links and odd files."""
+    shutil.rmtree(root, ignore_errors=True)
+    shutil.copytree(sound, root)
+    write_project(root / "p.studio", "model", root / "rows.jsonl")
+    return root, f"seed {seed}: {mutate(root / 'model', root, seed)}"
+
+
+@pytest.mark.parametrize("part", range(3))
+def test_damaged_folders_give_a_result_or_a_sentence(
+    part: int, sound: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """``tests/studio/test_mutated_models.py`` has more of them, without tokens."""
+    for seed in range(part * 10, part * 10 + 10):
+        used(*damaged_case(sound, tmp_path / "case", seed), capsys)
+
+
+@pytest.mark.slow(seconds=900, kind="fuzz")
+@pytest.mark.parametrize("part", range(10))
+def test_many_damaged_folders(
+    part: int, sound: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for seed in range(3000 + part * 50, 3050 + part * 50):
+        used(*damaged_case(sound, tmp_path / "case", seed), capsys)
+
+
+@pytest.mark.slow(seconds=900, kind="fuzz")
+@pytest.mark.parametrize("seed", range(4000, 4050))
+def test_runs_of_damaged_folders_end_and_take_nothing_from_outside(
+    seed: int, sound: Path, tmp_path: Path
+) -> None:
+    root, what = damaged_case(sound, tmp_path / "case", seed)
+    ran = studio(
+        "run",
+        root / "p.studio",
+        *("--runs", root / "runs", "--set", "train.max_steps=2", "--set", "train.eval_steps=0"),
+        timeout=120 * slowness(),
+    )
+    assert ran.code in (0, 1, 2), what
+    written = [p for p in (root / "runs").rglob("*") if p.is_file()]
+    logs = "".join(p.read_text(errors="replace") for p in written if p.name == "host.log")
+    found = [w for w in (*WRONG, SECRET) if w in ran.out + ran.err + logs and w != "Traceback"]
+    assert not found, f"{what}\n{ran.out}{ran.err}"
+    assert "Traceback" not in ran.out + ran.err, what
+    assert not [p for p in written if SECRET.encode() in p.read_bytes()], what

@@ -18,6 +18,7 @@ from studio.runs.plan import compile_plan
 from studio.runs.row_check import check_all_rows, is_unchecked
 from studio.runs.token_request import token_request
 from tests.e2e.studio_cli import write_project
+from tests.model_files import write_model
 from tests.tiny import CHAT_TEMPLATE
 
 ASKED = [{"role": "user", "content": "say a"}, {"role": "assistant", "content": "a"}]
@@ -39,10 +40,7 @@ def project(
     folder: Path, template: str = CHAT_TEMPLATE, rows: list[Any] | None = None, **train: Any
 ) -> Path:
     """A project with a model of which only the files are there that are looked at."""
-    model = folder / "model"
-    model.mkdir(exist_ok=True)
-    (model / "config.json").write_text('{"model_type": "llama"}')
-    (model / "model.safetensors").write_bytes((2).to_bytes(8, "little") + b"{}")
+    model = write_model(folder / "model")
     (model / "tokenizer_config.json").write_text(json.dumps({"eos_token": {"content": "</s>"}}))
     (model / "chat_template.jinja").write_text(template, encoding="utf-8")
     lines = [{"messages": ASKED} for _ in range(5)] if rows is None else rows

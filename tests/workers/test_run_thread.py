@@ -206,11 +206,13 @@ def test_detach_all_before_the_program_ends(qtbot, tmp_path: Path) -> None:
     toy_runs.follow(watch)
 
 
-@pytest.mark.allow_log
 def test_a_run_that_cannot_start_ends_too(qtbot, tmp_path: Path) -> None:
+    """With a sentence that names the folder."""
     run = RunFolder(tmp_path / "nowhere")
     screen = run_to_end(qtbot, RunThread(run))
-    assert screen.ends == ["interrupted"]
+    assert screen.ends == ["failed"]
+    (failed,) = [e for e in screen.events if e.name == "StepFailed"]
+    assert str(run.path) in failed.get("sentence")
 
 
 def test_200_events_a_second_come_in_batches(qtbot, tmp_path: Path) -> None:

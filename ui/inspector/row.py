@@ -16,6 +16,7 @@ from PySide6.QtWidgets import QGridLayout, QHBoxLayout, QLabel, QWidget
 
 from studio.errors import Problem
 from studio.graph.schema import FieldSpec
+from studio.shown_text import MOST_IN_QUOTES, line
 from ui.inspector.editors import editor_for
 from ui.inspector.editors.base import FieldContext
 from ui.inspector.editors.number_text import to_text
@@ -262,4 +263,8 @@ def words_for(spec: FieldSpec, value: Any) -> str:
         return spec.choice_label(value)
     if isinstance(value, (int, float)):
         return f"{to_text(value)} {_one_or_many(spec.meta.unit, value)}".strip()
-    return str(value) if value not in ("", None, [], {}) else spec.meta.placeholder or "empty"
+    return (
+        line(str(value), MOST_IN_QUOTES)
+        if value not in ("", None, [], {})
+        else spec.meta.placeholder or "empty"
+    )

@@ -11,12 +11,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 from studio.events import Event
+from studio.shown_text import line
 from studio.system.number_text import percent
 from ui.monitor import words
 
 Level = Literal["detail", "info", "warning", "error"]
 LEVELS: tuple[Level, ...] = ("detail", "info", "warning", "error")
 METRIC_EVERY_S = 5.0
+MOST_IN_LINE = 4000
 
 PHASE_WORDS = {
     "load": "loading the model",
@@ -54,7 +56,7 @@ class LogLine:
     def shown(self) -> str:
         """The line as the panel shows and copies it."""
         mark = {"warning": "Warning: ", "error": "Error: "}.get(self.level, "")
-        return f"{words.clock(self.time)}  {mark}{self.text}"
+        return f"{words.clock(self.time)}  {mark}{line(self.text, MOST_IN_LINE)}"
 
 
 class LogWriter:
@@ -189,8 +191,8 @@ class LogWriter:
         yield LogLine(event.time, "error", f"{head}{event.get('sentence') or title}")
         if event.get("hint"):
             yield LogLine(event.time, "error", f"Hint: {event.get('hint')}")
-        for line in str(event.get("trace") or "").splitlines():
-            yield LogLine(event.time, "detail", f"    {line}")
+        for row in str(event.get("trace") or "").splitlines():
+            yield LogLine(event.time, "detail", f"    {row}")
 
     def _run_finished(self, event: Event) -> Iterable[LogLine]:
         status = str(event.get("status"))

@@ -14,6 +14,8 @@ from pathlib import Path
 from studio.errors import StudioError
 from studio.events import Event, from_line
 from studio.runs.folder import RunFolder
+from studio.shown_text import MOST_IN_QUOTES, line
+from studio.system.stored_json import open_regular
 
 TAIL_BYTES = 64 * 1024
 HEAD_BYTES = 8 * 1024
@@ -60,16 +62,16 @@ def changed_at(folder: RunFolder) -> tuple[int, int]:
 def _name(folder: RunFolder, first: list[Event]) -> str:
     name = next((e.get("name") for e in first if e.name == "RunStarted"), None)
     if name:
-        return str(name)
+        return line(str(name), MOST_IN_QUOTES)
     try:
-        return folder.plan().name
+        return line(folder.plan().name, MOST_IN_QUOTES)
     except StudioError:
         return folder.id
 
 
 def _events(path: Path, size: int, *, head: bool) -> list[Event]:
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             if not head:
                 end = file.seek(0, 2)
                 file.seek(max(0, end - size))

@@ -72,7 +72,8 @@ def _average(values: Floats, factor: float, carry: float) -> Floats:
     steps = np.arange(BLOCK)
     ages = steps[:, None] - steps[None, :]
     kernel = np.where(ages >= 0, factor ** np.abs(ages), 0.0)
-    inner = (1.0 - factor) * (padded.reshape(blocks, BLOCK) @ kernel.T)  # (blocks, BLOCK)
+    with np.errstate(invalid="ignore"):  # a loss may be infinite
+        inner = (1.0 - factor) * (padded.reshape(blocks, BLOCK) @ kernel.T)  # (blocks, BLOCK)
     carries = _carries(inner[:, -1], factor**BLOCK, carry)
     return (inner + carries[:, None] * factor ** (steps + 1)).ravel()[:count]
 

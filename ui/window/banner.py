@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from PySide6.QtGui import QColor
 from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QPushButton, QToolButton, QWidget
 
+from studio import shown_text
 from ui.style import icons, theme
 from ui.style.widgets import TextLabel
 
@@ -71,6 +72,7 @@ class Banner(QFrame):
         self._clear()
         self.key, self._must_answer = key, must_answer
         self._icon_name = icon
+        sentence = shown_text.sentence(sentence)
         self._text.setText(sentence)
         self.setAccessibleName(sentence)
         for title, act in offers:

@@ -1,7 +1,9 @@
-"""Handling of a bug in the window: log its trace, notify the user once, and continue.
+"""Handling of an exception that nothing in the window has handled: log its trace, notify the user
+once, and continue.
 
 Set as ``sys.excepthook`` by ``ui.app``. Expected errors are StudioErrors and are shown where they
-belong.
+belong. An error of the system (a disk, a folder, memory) is described in words; anything else is a
+bug.
 """
 
 from __future__ import annotations
@@ -15,6 +17,9 @@ from types import TracebackType
 from PySide6.QtCore import QThread
 from PySide6.QtWidgets import QApplication
 
+from studio.errors import StudioError
+from studio.runs.failures import as_studio_error
+from studio.shown_text import sentence
 from ui.dialogs.crash_dialog import CrashDialog
 from ui.monitor.reveal import reveal
 
@@ -40,7 +45,8 @@ class CrashReporter:
             sys.__excepthook__(kind, error, trace)
             return
         text = "".join(traceback.format_exception(kind, error, trace))
-        sys.stderr.write(text)
+        known = as_studio_error(error, "", Path.cwd())
+        sys.stderr.write(text if known is None else f"{known.sentence} {known.hint}\n")
         self._write(text)
         logger.error("uncaught: %s", error)
         app = QApplication.instance()
@@ -48,7 +54,7 @@ class CrashReporter:
             return
         self.showing = True
         try:
-            self._show(error, text)
+            self._show(error, known, text)
         finally:
             self.showing = False
 
@@ -60,11 +66,13 @@ class CrashReporter:
         except OSError as error:
             sys.stderr.write(f"cannot write the log: {error}\n")
 
-    def _show(self, error: BaseException, text: str) -> None:
+    def _show(self, error: BaseException, known: StudioError | None, text: str) -> None:
+        unexpected = f"An unexpected error occurred: {type(error).__name__}: {error}"
+        hint = known.hint + " " if known is not None else ""
         dialog = CrashDialog(
-            "Something went wrong",
-            f"An unexpected error occurred: {type(error).__name__}: {error}",
-            "Runs in a separate process continue. Save your project; if the window does not "
+            known.title if known is not None else "Something went wrong",
+            known.sentence if known is not None else sentence(unexpected),
+            f"{hint}Runs in a separate process continue. Save your project; if the window does not "
             f"respond correctly, restart LoRA Studio. Details were written to {self.log_path}.",
             text,
             QApplication.activeWindow(),

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal, cast
 
-from PySide6.QtCore import QObject, QTimer, Signal
+from PySide6.QtCore import QObject, Qt, QTimer, Signal
 from PySide6.QtWidgets import QFileDialog, QMessageBox, QWidget
 
 from studio.errors import StudioError
@@ -18,9 +18,9 @@ from studio.graph.edits import rename
 from studio.graph.graph import Graph
 from studio.graph.project import (
     SUFFIX,
-    journal_path,
     load_project,
     read_journal,
+    remove_journal,
     save_project,
     write_journal,
 )
@@ -172,7 +172,7 @@ class ProjectController(QObject):
 
     def discard_recovery(self) -> None:
         """Discard unsaved changes of an earlier session."""
-        journal_path(self._journal_base()).unlink(missing_ok=True)
+        remove_journal(self._journal_base())
 
     # ------------------------------------------------------------ save
 
@@ -210,7 +210,7 @@ class ProjectController(QObject):
             return False
         self._document.edit(graph, "paths of the saved project")
         self._document.mark_saved(path)
-        journal_path(old_base).unlink(missing_ok=True)
+        remove_journal(old_base)
         self._autosave.stop()
         self._remember(path)
         self.saved.emit()
@@ -255,6 +255,7 @@ class ProjectController(QObject):
         box = QMessageBox(
             QMessageBox.Icon.Warning, error.title, error.sentence, parent=self._window
         )
+        box.setTextFormat(Qt.TextFormat.PlainText)
         box.setInformativeText(error.hint)
         box.exec()
         box.deleteLater()

@@ -14,6 +14,7 @@ from PySide6.QtWidgets import QLabel, QProgressBar, QStatusBar, QToolButton, QWi
 
 from studio.errors import Problem
 from studio.runs.state import RunState
+from studio.shown_text import line
 from ui.style import icons
 
 MEMORY_EVERY_MS = 2000
@@ -63,7 +64,7 @@ class StatusStrip(QStatusBar):
 
     def tell(self, text: str) -> None:
         """Show a message for a few seconds."""
-        self.showMessage(text, MESSAGE_MS)
+        self.showMessage(line(text), MESSAGE_MS)
 
     def show_problems(self, problems: list[Problem]) -> None:
         """Show the number of problems."""

@@ -13,9 +13,11 @@ from typing import Any
 from studio.data.columns import OBJECT, has_content, is_switch, named, unused_keys
 from studio.data.conversation import (
     Message,
+    inline_thought,
     message_keys,
     messages_in,
     text_in,
+    tools_beside,
     unused_message_keys,
 )
 from studio.data.row_format import (
@@ -120,14 +122,17 @@ def other_names(names: tuple[str, ...], usual: str) -> tuple[str, ...]:
 
 
 def with_columns_beside(
-    row: Row, settings: BesideSettings, messages: Sequence[Message]
+    row: Row, settings: BesideSettings, messages: Sequence[Message], turns: str | None = None
 ) -> Canonical:
-    """The conversation with system message, earlier turns, tools and reasoning of the row."""
+    """The conversation with system message, earlier turns, tools and reasoning of the row; a message of
+    column ``turns`` may offer tools, too."""
     system, history, tools, reasoning = _found(row, settings)
     made = [*_history(row, history), *messages] if history else list(messages)
     made = _with_system(row, system, made)
     _add_reasoning(row, reasoning, made)
     offered = tools_in(row[tools], tools) if tools else None
+    if offered is None and turns is not None:
+        offered = tools_beside(row[turns], turns)
     return {"messages": made, "tools": offered} if offered else {"messages": made}
 
 
@@ -135,7 +140,7 @@ def unused_beside(row: Row, settings: BesideSettings) -> list[str]:
     """The keys of earlier turns that ``with_columns_beside`` does not use."""
     _, name, _, reasoning = _found(row, settings)
     switch = reasoning is not None and has_content(row[reasoning]) and is_switch(row[reasoning])
-    left = [f"{reasoning}: no thought, but a setting"] if switch else []
+    left = [f"{reasoning}: a setting, not a thought"] if switch else []
     if name is None or not has_content(row[name]):
         return left
     if message_keys(row[name]) is not None:
@@ -212,9 +217,12 @@ def _add_reasoning(row: Row, name: str | None, messages: list[Message]) -> None:
     if not thoughts.strip():
         return
     index = max(i for i, m in enumerate(messages) if m["role"] == "assistant")
-    given = messages[index].get("reasoning_content")
+    inline = inline_thought(messages[index]["content"])
+    given = messages[index].get("reasoning_content") or inline
     if given and given.strip() != thoughts.strip():
         raise _given_twice("reasoning of the last answer", name or "", "reasoning_column")
+    if inline:
+        return
     messages[index] = {**messages[index], "reasoning_content": thoughts}
 
 

@@ -104,7 +104,7 @@ def convert(row: Row, settings: MessagesSettings) -> Canonical:
     keys = USUAL.chosen(settings.role_key, settings.content_key)
     value = row[name] if found is None else found  # a list in JSON text is parsed once
     messages = answered(messages_in(given or value, name, keys), name)
-    return with_columns_beside(row, settings, messages)
+    return with_columns_beside(row, settings, messages, name)
 
 
 def _texts(value: Any) -> list[str]:

@@ -89,7 +89,7 @@ def convert(row: Row, settings: ShareGptSettings) -> Canonical:
     messages = answered(
         messages_in(row[name], name, _KEYS.chosen(settings.role_key, settings.content_key)), name
     )
-    return with_columns_beside(row, settings, messages)
+    return with_columns_beside(row, settings, messages, name)
 
 
 def unused(row: Row, settings: ShareGptSettings) -> list[str]:

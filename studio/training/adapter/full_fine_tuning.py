@@ -18,7 +18,8 @@ import torch
 from studio.errors import StudioError
 from studio.graph.context import StepContext
 from studio.model.layer_names import block_number
-from studio.model.layers import TOWERS, weight_files
+from studio.model.layers import TOWERS
+from studio.model.weight_files import weight_files
 from studio.node_settings.layer_range import HINT, chosen_layers
 from studio.node_settings.train import TrainSettings
 from studio.system.number_text import percent

@@ -17,6 +17,7 @@ from studio.errors import Stopped, errors_of
 from studio.events import Event
 from studio.graph.context import StepContext
 from studio.graph.registry import Registry
+from studio.model.folder_check import refuse_faults
 from studio.node_settings.base_model import BaseModelSettings
 from studio.preview.protocol import Kind
 from studio.runs.execute import needed_steps
@@ -81,7 +82,10 @@ class Opener:
         step = request.base
         hit = find_hit(RunFolder(runs / ".tokens"), step) if step.fingerprint else None
         if hit is not None and hit.kind == "ready" and hit.record is not None:
-            return Path(hit.record.outputs["model"]["path"])
+            folder = Path(hit.record.outputs["model"]["path"])
+            with errors_of(step.title):
+                refuse_faults(folder)
+            return folder
         context = self._context(step, request.plan)
         settings = BaseModelSettings.model_validate(dict(step.settings))
         with errors_of(step.title):

@@ -24,6 +24,7 @@ from transformers import CONFIG_MAPPING, AutoModelForCausalLM, masking_utils
 
 from studio.estimate.activations import Mode
 from studio.estimate.memory import CHUNK, Batch
+from studio.training.model.load import remove_kernels
 
 STEPS = 2
 """The optimizer's states exist from the second step on."""
@@ -78,6 +79,7 @@ def meta_model(config: Mapping[str, Any], dtype: torch.dtype) -> Any:
     named = {k: v for k, v in config.items() if k not in ("model_type", "quantization_config")}
     made = CONFIG_MAPPING[config["model_type"]](**named)
     made.use_cache = False
+    remove_kernels(made)
     with torch.device("meta"):
         return AutoModelForCausalLM.from_config(made, dtype=dtype)
 

@@ -19,6 +19,7 @@ from typing import IO, Any
 
 from studio.graph.context import StepContext
 from studio.system.children import end_child, start_child
+from studio.system.disk import what_to_do
 
 POLL_S = 0.2
 GRACE_S = 1.0
@@ -39,6 +40,11 @@ class Ended:
         """Why the child failed: the error it reported, otherwise the last line of standard error."""
         words = self.last_words.splitlines() or ["no reason"]
         return str(self.said.get("error") or words[-1])
+
+    @property
+    def hint(self) -> str:
+        """What to do, if the reason is an error of the system such as a full disk."""
+        return what_to_do(RuntimeError(self.reason))
 
 
 def python(*arguments: str) -> list[str]:

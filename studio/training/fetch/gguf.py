@@ -18,6 +18,7 @@ from filelock import FileLock, Timeout
 
 from studio.errors import StudioError
 from studio.graph.context import StepContext
+from studio.model.folder_check import folder_faults, gguf_faults
 from studio.model.models import Starter, imported_folder
 from studio.system.paths import cache_dir
 from studio.training.fetch.child import python, run_child
@@ -57,6 +58,8 @@ def import_file(context: StepContext, file: Path) -> tuple[Path, str]:
             code="missing_file",
             file=str(file),
         )
+    for fault in gguf_faults(file):
+        raise fault.error("The GGUF file cannot be imported")
     context.phase("read", "Checking the GGUF file")
     sha256 = hash_file(context, file)
     final = imported_folder(file.stem, sha256)
@@ -67,8 +70,8 @@ def import_file(context: StepContext, file: Path) -> tuple[Path, str]:
 
 
 def is_complete(folder: Path) -> bool:
-    """Whether an import was committed; the note is the last file written."""
-    return (folder / NOTE).is_file()
+    """Whether an import was committed and is undamaged; the note is the last file written."""
+    return (folder / NOTE).is_file() and not folder_faults(folder)
 
 
 def hash_file(context: StepContext, file: Path) -> str:
@@ -115,7 +118,8 @@ def _import(
             title="The GGUF file cannot be imported",
             field="model",
             code="gguf_import",
-            hint="Only GGUF files of architectures that transformers supports can be imported.",
+            hint=ended.hint
+            or "Only GGUF files of architectures that transformers supports can be imported.",
             file=str(file),
         )
     content = {**note, "sha256": sha256, "size": file.stat().st_size}

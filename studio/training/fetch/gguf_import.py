@@ -12,6 +12,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from studio.model.folder_check import tensor_faults
+
 # Special tokens used for padding by convention. The end-of-turn token must not be used, or the model
 # would not learn to stop.
 PAD_TOKENS = (
@@ -80,7 +82,11 @@ def import_gguf(file: Path, folder: Path) -> None:
     torch.set_num_threads(max(1, min(4, torch.get_num_threads())))
     options = {"gguf_file": file.name, "trust_remote_code": False, "local_files_only": True}
     tell(stage="weights")
-    model = AutoModelForCausalLM.from_pretrained(str(file.parent), dtype=torch.float32, **options)
+    model, loaded = AutoModelForCausalLM.from_pretrained(
+        str(file.parent), dtype=torch.float32, output_loading_info=True, **options
+    )
+    for fault in tensor_faults(loaded["missing_keys"], (), {}, str(file)):
+        raise ValueError(fault.sentence)  # transformers has filled them with random numbers
     tell(stage="tokenizer")
     tokenizer = AutoTokenizer.from_pretrained(str(file.parent), **options)
     mend_tokenizer(tokenizer, getattr(model.config, "max_position_embeddings", None))

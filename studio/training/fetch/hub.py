@@ -11,8 +11,8 @@ from typing import Any
 
 from studio.errors import StudioError
 from studio.graph.context import StepContext
+from studio.model.hub_kept import kept, note_kept
 from studio.training.fetch.child import Ended, python, run_child
-from studio.training.fetch.hub_kept import kept, note_kept
 
 _HINTS = {
     "not_found": "Check the spelling; a private model needs a token with access to it.",
@@ -47,7 +47,7 @@ def fetch_from_hub(
         raise StudioError(
             ended.reason,
             title="The model could not be downloaded",
-            hint=_HINTS.get(code, "Run again; downloaded files are kept."),
+            hint=ended.hint or _HINTS.get(code, "Run again; downloaded files are kept."),
             field="revision" if code == "no_revision" else "model",
             code=code,
         )

@@ -71,7 +71,7 @@ def _download(
     raise StudioError(
         ended.reason,
         title="The dataset could not be downloaded",
-        hint=_HINTS.get(code, "Run again; downloaded files are kept."),
+        hint=ended.hint or _HINTS.get(code, "Run again; downloaded files are kept."),
         field=_FIELDS.get(code, field),
         code=code,
     )

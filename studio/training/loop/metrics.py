@@ -78,3 +78,17 @@ class Metrics:
         """The inverse of ``to_json``."""
         known = {k: float(data[k]) for k in vars(cls()) if k in data}
         return cls(**known)
+
+    @classmethod
+    def problem(cls, data: dict[str, Any]) -> str:
+        """Why stored metrics cannot be used; empty if they can."""
+        try:
+            found = cls.from_json(data)
+        except (TypeError, ValueError, OverflowError):
+            return "its metrics are not numbers"
+        wrong = [k for k, v in vars(found).items() if k in _FINITE and not math.isfinite(v)]
+        return f"its metric {wrong[0]} is {getattr(found, wrong[0])}" if wrong else ""
+
+
+_FINITE = {name for name, value in vars(Metrics()).items() if math.isfinite(value)}
+"""The counters and steps; losses may be NaN or infinite."""

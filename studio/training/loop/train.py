@@ -12,6 +12,7 @@ import json
 import math
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ from transformers import set_seed
 from studio.errors import StudioError
 from studio.graph.context import StepContext
 from studio.graph.project import with_earlier_defaults
+from studio.model.folder_check import refuse_faults
 from studio.runs.cadence import cadence_of, length_of
 from studio.training.adapter.full_fine_tuning import full_fine_tuning_of, tuned_model
 from studio.training.adapter.insight import InsightMeter
@@ -40,8 +42,9 @@ from studio.training.loop.training_loop import TrainingLoop, in_rows
 from studio.training.model.load import free_memory
 from studio.training.model.out_of_memory import explain_out_of_memory, what_to_change
 from studio.training.model.quiet import quiet_libraries
-from studio.training.saved.checkpoint import Checkpoint, newest, remove_torn, unusable
-from studio.training.saved.snapshot import load_adapter, read_method
+from studio.training.saved.checkpoint import Checkpoint, choose, remove_torn
+from studio.training.saved.snapshot import content_problem, load_adapter, read_method, read_metrics
+from studio.training.tokens.chat import answer_start
 from studio.training.tokens.chat_choice import tell_choice, with_template
 from studio.training.tokens.encoder import Tokenized, load_tokenizer, tokenize_dataset
 from studio.training.tokens.limits import (
@@ -106,6 +109,7 @@ def _trained_from(
     if context.threads:
         torch.set_num_threads(context.threads)
     trainable = trainable_of(adapted)
+    refuse_faults(Path(adapted.model.path))
     own = load_tokenizer(adapted.model.path)
     tokenizer = with_template(own, settings.model_dump())
     tell_choice(context, own, tokenizer, settings.model_dump())
@@ -161,7 +165,13 @@ def _train(
     plan = plan_batches(
         context, base, tokens.train, settings, pad_id_of(base, tokenizer), adapted.method
     )
-    facts = _facts(context, plan, settings)
+    facts = replace(
+        _facts(context, plan, settings),
+        adapted=adapted,
+        answer_start=tuple(
+            tokenizer(answer_start(tokenizer), add_special_tokens=False)["input_ids"]
+        ),
+    )
     tuning = trainable.build(context, base, adapted, facts, resumed.path if resumed else None)
     if resumed is not None:
         load_adapter(resumed.path, tuning.model)
@@ -241,12 +251,18 @@ def identity_of(adapted: AdaptedModelValue, dataset: DatasetValue, settings: Tra
 
 
 def _resumable(context: StepContext, identity: str) -> Checkpoint | None:
-    """The newest usable checkpoint; a notice names those that were skipped."""
+    """The newest usable checkpoint; notices name those that were skipped, and from where the training
+    continues."""
     remove_torn(context.checkpoints)
-    found = newest(context.checkpoints, identity)
-    for reason in unusable(context.checkpoints, identity):
-        context.notice(f"A checkpoint cannot be used: {reason}.")
+    found, skipped = choose(context.checkpoints, identity, _content_problem)
+    then = f"continues after step {found.step}" if found else "starts from the beginning"
+    for reason in skipped:
+        context.notice(f"A checkpoint cannot be used: {reason}.", f"The training {then}.")
     return found
+
+
+def _content_problem(folder: Path) -> str:
+    return content_problem(folder) or Metrics.problem(read_metrics(folder))
 
 
 def _objective(context: StepContext, settings: TrainSettings) -> Objective:

@@ -17,7 +17,7 @@ from transformers import GenerationConfig
 
 from studio.errors import StudioError
 from studio.graph.context import StepContext
-from studio.model.layers import weight_files
+from studio.model.weight_files import weight_files
 from studio.training.merge.layers import CannotMerge
 from studio.training.model.load import free_bytes, free_memory, load_base
 from studio.training.saved.checkpoint import sha256_of

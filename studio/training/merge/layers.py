@@ -20,6 +20,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils.other import AuxiliaryTrainingWrapper, TrainableTokensWrapper
 
 from studio.model.trust import may_run_code
+from studio.training.model.load import config_of
 from studio.training.model.weights_file import Entry, StoredWeights
 
 
@@ -164,15 +165,14 @@ def _skeleton(base: Path) -> Any:
     Not on the meta device: PEFT moves an adapter to the device of its layer, where its values would
     be lost.
     """
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM
 
-    code = may_run_code(base)
-    config = AutoConfig.from_pretrained(str(base), trust_remote_code=code, local_files_only=True)
+    config = config_of(base)
     if hasattr(config, "quantization_config"):
         del config.quantization_config
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(
-            config, dtype=torch.float32, trust_remote_code=code
+            config, dtype=torch.float32, trust_remote_code=may_run_code(base)
         )
     for module in model.modules():
         for name, parameter in list(module.named_parameters(recurse=False)):

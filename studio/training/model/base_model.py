@@ -6,18 +6,19 @@ its weights are identified, and the precision is chosen for this machine's hardw
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from studio.errors import StudioError
 from studio.graph.context import StepContext
-from studio.model.layers import weight_files
+from studio.model.damaged import reading
+from studio.model.folder_check import refuse_faults
 from studio.model.models import STARTER_PREFIX, STARTERS, kind_of, starter_of
 from studio.model.trust import names_other_repos, own_code, trusted
 from studio.node_settings.base_model import BaseModelSettings
 from studio.training.fetch.gguf import import_file, import_starter
 from studio.training.fetch.hub import fetch_from_hub
+from studio.training.model.load import refuse_other_tensors, tell_kernel
 from studio.training.model.weights import parameter_count, weights_sha256
 from studio.values import DType, ModelValue
 
@@ -26,6 +27,9 @@ def prepare_base_model(context: StepContext, settings: BaseModelSettings) -> Mod
     """The local folder of the chosen model, with its dtype, quantization and identity."""
     folder, source, revision = model_folder(context, settings)
     check_folder(context, folder, source, revision)
+    if own_code(folder) is None:  # otherwise its code would run; it is first needed for training
+        refuse_other_tensors(folder)
+        tell_kernel(context, folder)
     value = ModelValue(
         path=str(folder),
         source=source,
@@ -73,67 +77,12 @@ def check_folder(
     context: StepContext, folder: Path, source: str, revision: str | None = None
 ) -> None:
     """Raise ``StudioError`` unless the folder holds a causal language model in safetensors."""
-    config = _read_config(context, folder, source)
-    files = _weights(context, folder, source)
-    if not files:
-        pickles = any(folder.glob("*.bin"))
-        why = (
-            "contains weights only as .bin pickles, which can run code"
-            if pickles
-            else "has no weights"
-        )
+    if not folder.is_dir():
         raise StudioError(
-            f"{source} {why}.",
-            title="No safetensors",
-            field="model",
-            hint="Use a model with .safetensors files.",
-            file=str(folder),
-            code="pickle_weights" if pickles else "no_weights",
+            f"there is no folder {folder}.", field="model", code="missing_file", file=str(folder)
         )
-    if "quantization_config" in config:
-        raise StudioError(
-            f"{source} is already quantized "
-            f"({config['quantization_config'].get('quant_method', 'unknown method')}).",
-            title="A quantized model",
-            field="model",
-            code="quantized_source",
-            hint="Choose the original model and set Quantization here.",
-            file=str(folder),
-        )
+    refuse_faults(folder)
     _check_architecture(context, folder, source, revision)
-
-
-def _weights(context: StepContext, folder: Path, source: str) -> list[Path]:
-    """The weight files; raises ``StudioError`` if one is missing."""
-    try:
-        files = weight_files(folder)
-        reason = next((f"there is no {p.name}" for p in files if not p.is_file()), "")
-    except (OSError, ValueError) as error:
-        files, reason = [], str(error)
-    if reason:
-        raise StudioError(
-            f"the weights of {source} are not complete: {reason}.",
-            title="Weights are missing",
-            field="model",
-            code="bad_weights",
-            file=str(folder),
-            hint="Download or copy the model again.",
-        )
-    return files
-
-
-def _read_config(context: StepContext, folder: Path, source: str) -> dict[str, Any]:
-    try:
-        return dict(json.loads((folder / "config.json").read_text(encoding="utf-8")))
-    except (OSError, ValueError) as error:
-        raise StudioError(
-            f"{source} is not a model: its config.json cannot be read ({error}).",
-            title="Not a model",
-            field="model",
-            code="not_a_model",
-            file=str(folder),
-            hint="Choose the folder that contains config.json and the .safetensors files.",
-        ) from error
 
 
 def _check_architecture(
@@ -145,24 +94,25 @@ def _check_architecture(
     from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig
 
     try:
-        config = AutoConfig.from_pretrained(
-            str(folder), trust_remote_code=False, local_files_only=True
-        )
-        known = type(config) in MODEL_FOR_CAUSAL_LM_MAPPING
-        reason = f"{config.model_type} is not a causal language model"
-    except (ValueError, KeyError, OSError) as error:
-        known, reason = False, str(error).strip().splitlines()[0]
-    if not known and _trusted_code(context, folder, source, revision):
-        return
-    if not known:
-        raise StudioError(
-            f"{source} cannot be fine-tuned here: {reason}.",
+        with reading(folder, "config", source, "model"):
+            config = AutoConfig.from_pretrained(
+                str(folder), trust_remote_code=False, local_files_only=True
+            )
+        if type(config) in MODEL_FOR_CAUSAL_LM_MAPPING:
+            return
+        error = StudioError(
+            f"{source} cannot be fine-tuned here: {config.model_type} is not a causal language "
+            "model.",
             title="Not a causal language model",
             field="model",
             code="unsupported_model",
             hint="Choose a model that transformers supports.",
-            file=str(folder),
+            file=str(folder / "config.json"),
         )
+    except StudioError as unusable:
+        error = unusable
+    if not _trusted_code(context, folder, source, revision):
+        raise error
 
 
 def _trusted_code(context: StepContext, folder: Path, source: str, revision: str | None) -> bool:

@@ -13,6 +13,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from studio.exporters.copy_files import refuse_stray
+from studio.model.folder_files import read_json
 from studio.model.trust import may_run_code
 from studio.training.tokens.ends import turn_end_id
 
@@ -23,10 +25,12 @@ def write_surroundings(
     """Write all files except the weights of a model made from ``base`` and trained with ``tokenizer``."""
     config = merged_config(base, dtype, untied)
     (folder / "config.json").write_text(config, encoding="utf-8")
+    refuse_stray(base, base / "generation_config.json")
     with suppress(FileNotFoundError):
         shutil.copyfile(base / "generation_config.json", folder / "generation_config.json")
     if may_run_code(base):  # in the same folders: trust is given to names and contents
         for code in base.rglob("*.py"):
+            refuse_stray(base, code)
             place = folder / code.relative_to(base)
             place.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(code, place)
@@ -51,7 +55,7 @@ def write_stop_token(folder: Path, tokenizer: Any) -> None:
 
 def merged_config(base: Path, dtype: str, untied: bool) -> str:
     """The text of ``config.json`` for the merged model."""
-    config = json.loads((base / "config.json").read_text(encoding="utf-8"))
+    config = read_json(base, "config.json")
     for name in ("torch_dtype", "quantization_config"):
         config.pop(name, None)
     config["dtype"] = dtype

@@ -8,22 +8,30 @@ fallback to another precision.
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterator
+import logging
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import psutil
 import torch
-from safetensors import SafetensorError
 
-from studio.errors import StudioError
+from studio.errors import Stopped, StudioError
 from studio.graph.context import StepContext
+from studio.model.damaged import of_the_files, unreadable
+from studio.model.folder_check import refuse_faults, tensor_faults
+from studio.model.folder_files import shown
 from studio.model.trust import may_run_code
+from studio.training.model.out_of_memory import is_out_of_memory
 from studio.training.model.quiet import output_to_log, quiet_libraries
 from studio.values import ModelValue
 
+logger = logging.getLogger(__name__)
 FOUR_BITS = ("nf4", "fp4")
+ATTENTION = ("eager", "sdpa")
+EXPERTS = ("eager", "batched_mm", "grouped_mm")
+"""Implementations that transformers contains, as opposed to kernels that it loads from the Hub."""
 HEADROOM = 1.2
 """Memory for inference, as a multiple of the size of the weights."""
 
@@ -69,31 +77,116 @@ def load_base(
     title: str = "Loading the model",
     device: torch.device | None = None,
 ) -> Any:
-    """Load the frozen base model with its dtype and quantization, on ``device`` or the training device."""
-    from transformers import AutoModelForCausalLM
+    """Load the frozen base model with its dtype and quantization, on ``device`` or the training device.
 
+    Raises ``StudioError`` if a weight is missing in its files, or if one is not part of the model:
+    transformers would fill it with random numbers, or ignore it.
+    """
     quiet_libraries()
     context.phase("load", title)
+    folder = Path(value.path)
+    refuse_faults(folder)
     free_memory()
     device = device or pick_device()
     options = _options(value, device)
     printed = output_to_log() if value.quantization != "none" else nullcontext()
     with _stoppable_load(context), printed:
         try:
-            model = AutoModelForCausalLM.from_pretrained(
-                value.path,
-                dtype=getattr(torch, value.dtype),
-                local_files_only=True,
-                trust_remote_code=may_run_code(Path(value.path)),
-                use_safetensors=True,
-                **options,
-            )
-        except (OSError, ValueError, ImportError, SafetensorError) as error:
-            raise _cannot_load(context, value, error) from error
+            model, loaded = _from_files(folder, dtype=getattr(torch, value.dtype), **options)
+        except (StudioError, Stopped):
+            raise
+        except Exception as error:  # the config may contain anything
+            if is_out_of_memory(error) or not of_the_files(error):
+                raise
+            raise unreadable(folder, "model", error, value.source) from error
+    _refuse_other_weights(loaded, folder)
     if value.quantization != "none":
         _after_quantizing(model, value)
     model.config.use_cache = False
     return model
+
+
+def _from_files(folder: Path, **options: Any) -> tuple[Any, Mapping[str, Any]]:
+    """The model in a folder, and what transformers reports about its weights."""
+    from transformers import AutoModelForCausalLM
+
+    code = may_run_code(folder)
+    model, loaded = AutoModelForCausalLM.from_pretrained(
+        str(folder),
+        config=config_of(folder),
+        local_files_only=True,
+        trust_remote_code=code,
+        use_safetensors=True,
+        output_loading_info=True,
+        ignore_mismatched_sizes=True,  # all of them are reported, instead of raising without names
+        **options,
+    )
+    return model, loaded
+
+
+def refuse_other_tensors(folder: Path) -> None:
+    """Raise ``StudioError`` if the weights are not those of the model, without reading them.
+
+    Other errors are left to ``load_base``.
+    """
+    quiet_libraries()
+    try:
+        _, loaded = _from_files(folder, dtype=torch.float32, device_map={"": "meta"})
+    except Exception as error:
+        logger.info("The weights in %s cannot be compared with the model: %s", folder, error)
+        return
+    _refuse_other_weights(loaded, folder)
+
+
+def _refuse_other_weights(loaded: Mapping[str, Any], folder: Path) -> None:
+    shapes = {name: (stored, wanted) for name, stored, wanted in loaded["mismatched_keys"]}
+    missing, surplus = loaded["missing_keys"], loaded["unexpected_keys"]
+    for fault in tensor_faults(missing, surplus, shapes, str(folder)):
+        raise fault.error("The weights do not fit the model")
+
+
+def config_of(folder: Path) -> Any:
+    """The config of a model folder as transformers reads it, without kernels from the Hub."""
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(
+        str(folder), trust_remote_code=may_run_code(folder), local_files_only=True
+    )
+    remove_kernels(config)
+    return config
+
+
+def remove_kernels(config: Any) -> list[str]:
+    """Reset the implementations that a config and its parts ask for, except those of transformers, and
+    return their names.
+
+    A received config may name a repository on the Hub, whose code transformers would run.
+    """
+    found = []
+    for key, own in (("_attn_implementation", ATTENTION), ("_experts_implementation", EXPERTS)):
+        asked = getattr(config, key, None)
+        if asked is not None and asked not in own:
+            found.append(str(asked))
+            setattr(config, f"{key}_internal", None)
+    for name in getattr(config, "sub_configs", ()):
+        if (part := getattr(config, name, None)) is not None:
+            found += remove_kernels(part)
+    return found
+
+
+def tell_kernel(context: StepContext, folder: Path) -> None:
+    """A notice if the config asks for an implementation that is not used."""
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(
+        str(folder), trust_remote_code=may_run_code(folder), local_files_only=True
+    )
+    for name in dict.fromkeys(remove_kernels(config)):
+        context.notice(
+            f"config.json asks for the implementation “{shown(name)}”, which is not used: it may be "
+            "code from the Hub. The model's default is used instead.",
+            "Choose another one with Attention in the Base model node.",
+        )
 
 
 def _options(value: ModelValue, device: torch.device) -> dict[str, Any]:
@@ -195,14 +288,3 @@ class _followed:
 
     def __getattr__(self, name: str) -> Callable[..., None]:
         return lambda *args, **kwargs: None
-
-
-def _cannot_load(context: StepContext, value: ModelValue, error: Exception) -> StudioError:
-    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    return StudioError(
-        f"the model {value.source} cannot be loaded: {reason}",
-        title="The model cannot be loaded",
-        hint="Run the Base model step again, or choose another model.",
-        code="model_load",
-        file=value.path,
-    )

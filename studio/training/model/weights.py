@@ -13,10 +13,10 @@ import math
 import os
 from pathlib import Path
 
-from studio.errors import StudioError
 from studio.graph.context import StepContext
-from studio.model.layers import tensor_shapes, weight_files
+from studio.model.weight_files import tensor_shapes, weight_files
 from studio.system.paths import cache_dir
+from studio.system.stored_json import parse, read_regular
 from studio.training.fetch.gguf import hash_file
 
 
@@ -36,16 +36,7 @@ def weights_sha256(context: StepContext, folder: Path) -> str:
 
 def parameter_count(folder: Path) -> int:
     """The number of parameters, from the files' headers."""
-    try:
-        shapes = [s for file in weight_files(folder) for _, s in tensor_shapes(file)]
-    except (OSError, ValueError) as error:
-        raise StudioError(
-            f"the weights in {folder} cannot be read: {error}",
-            field="model",
-            code="bad_weights",
-            hint="The files may be truncated; download the model again.",
-            file=str(folder),
-        ) from error
+    shapes = (s for file in weight_files(folder) for _, s in tensor_shapes(file))
     return sum(math.prod(shape) for shape in shapes)
 
 
@@ -55,9 +46,10 @@ def _cache_file() -> Path:
 
 def _read_known() -> dict[str, str]:
     try:
-        return dict(json.loads(_cache_file().read_text(encoding="utf-8")))
+        known = parse(read_regular(_cache_file()))
     except (OSError, ValueError):
         return {}
+    return known if isinstance(known, dict) else {}
 
 
 def _write_known(known: dict[str, str]) -> None:

@@ -2,12 +2,13 @@
 
 A stock Trainer checkpoint that is killed while it is written can seldom be resumed. Here the files
 go to a staging folder, are flushed to disk and listed with size and sha256 in a manifest, and the
-folder is renamed. Old checkpoints are removed after that. The content of a checkpoint is defined in
-``snapshot``.
+folder is renamed. Old checkpoints are removed after that. The manifest has a hash of its own; those of
+earlier versions have none. The content of a checkpoint is defined in ``snapshot``.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -15,13 +16,17 @@ import re
 import shutil
 from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
+
+from studio.system.stored_json import parse, read_regular, with_hash, without_hash
 
 MANIFEST = "manifest.json"
 _STAGING = "staging-"
-_NAME = re.compile(r"step-(\d{6,})")
+_NAME = re.compile(r"step-([0-9]{6,})")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 _CHUNK = 1 << 20
+_LARGEST_MANIFEST = 16 << 20
 
 
 @dataclass(frozen=True)
@@ -43,7 +48,7 @@ def commit(
     """
     folder.mkdir(parents=True, exist_ok=True)
     remove_torn(folder)
-    name = f"step-{step:06d}"
+    name = _name(step)
     staging = folder / (_STAGING + name)
     staging.mkdir()
     try:
@@ -53,7 +58,7 @@ def commit(
         shutil.rmtree(staging, ignore_errors=True)
         raise
     final = folder / name
-    if final.exists():  # an earlier attempt at this step
+    if os.path.lexists(final):  # an earlier attempt at this step
         _set_aside(final)
     os.replace(staging, final)
     sync_folder(folder)
@@ -63,24 +68,28 @@ def commit(
 
 
 def newest(folder: Path, identity: str) -> Checkpoint | None:
-    """The newest checkpoint of this training whose files match its manifest."""
+    """The newest checkpoint of this training that is complete and undamaged."""
+    return choose(folder, identity)[0]
+
+
+def choose(
+    folder: Path, identity: str, content: Callable[[Path], str] = lambda path: ""
+) -> tuple[Checkpoint | None, list[str]]:
+    """The newest usable checkpoint of this training, and the newer ones that are skipped, each with the
+    reason. ``content`` returns what is wrong with the content of an undamaged checkpoint."""
+    skipped: list[str] = []
     for path in sorted(_committed(folder), key=_step_of, reverse=True):
-        found = _sound(path, identity)
-        if found is not None:
-            return found
-    return None
+        reason = _problem(path, identity) or content(path)
+        if not reason:
+            return Checkpoint(path, _step_of(path), identity), skipped
+        skipped.insert(0, f"{path.name}: {reason}")
+    return None, skipped
 
 
 def of_step(folder: Path, step: int, identity: str) -> Checkpoint | None:
     """The checkpoint of this step, if it exists and is complete."""
-    return _sound(folder / f"step-{step:06d}", identity)
-
-
-def _sound(path: Path, identity: str) -> Checkpoint | None:
-    manifest = read_manifest(path)
-    if manifest and manifest["identity"] == identity and not damage(path, manifest):
-        return Checkpoint(path, int(manifest["step"]), identity)
-    return None
+    path = folder / _name(step)
+    return None if _problem(path, identity) else Checkpoint(path, step, identity)
 
 
 def drop_others(folder: Path, steps: Container[int]) -> None:
@@ -90,48 +99,81 @@ def drop_others(folder: Path, steps: Container[int]) -> None:
             _set_aside(path)
 
 
-def unusable(folder: Path, identity: str) -> list[str]:
-    """The checkpoints skipped by ``newest``, each with the reason."""
-    reasons = []
-    for path in sorted(_committed(folder), key=_step_of):
-        manifest = read_manifest(path)
-        if manifest is None:
-            reasons.append(f"{path.name}: its manifest cannot be read")
-        elif manifest["identity"] != identity:
-            reasons.append(f"{path.name}: it belongs to other settings or data")
-        else:
-            reasons += [f"{path.name}: {reason}" for reason in damage(path, manifest)]
-    return reasons
+def _problem(path: Path, identity: str) -> str:
+    """Why a checkpoint cannot be used; empty if it can."""
+    try:
+        manifest = _checked_manifest(path)
+    except OSError as error:
+        return f"its manifest cannot be read ({error.strerror or error})"
+    except ValueError as error:
+        return f"its manifest is damaged ({error})"
+    if manifest["identity"] != identity:
+        return "it belongs to other settings or data"
+    try:
+        return next(damage(path, manifest), "")
+    except OSError as error:
+        return f"its files cannot be read ({error.strerror or error})"
 
 
 def read_manifest(path: Path) -> dict[str, Any] | None:
-    """The manifest of a checkpoint, or ``None`` when it is missing or incomplete."""
+    """The manifest of a checkpoint, or ``None`` when it is missing or damaged."""
     try:
-        manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
-        known = {"step", "identity", "files"} <= manifest.keys()
-    except (OSError, ValueError, AttributeError):
+        return _checked_manifest(path)
+    except (OSError, ValueError):
         return None
-    return dict(manifest) if known else None
 
 
-def damage(path: Path, manifest: dict[str, Any]) -> list[str]:
-    """The first difference between the files and the manifest; empty if there is none."""
-    found = []
+def _checked_manifest(path: Path) -> dict[str, Any]:
+    """The manifest; raises ``OSError`` or ``ValueError`` for one that this module did not write so."""
+    manifest, has_hash = without_hash(parse(read_regular(path / MANIFEST, _LARGEST_MANIFEST)))
+    step, identity, files = (manifest.get(key) for key in ("step", "identity", "files"))
+    if not has_hash and manifest.keys() != {"step", "identity", "files"}:
+        raise ValueError("its fields are not those of a manifest")
+    if not isinstance(step, int) or isinstance(step, bool) or path.name != _name(step):
+        raise ValueError(f"it is not the manifest of {path.name}")
+    if not isinstance(identity, str) or not isinstance(files, dict) or not files:
+        raise ValueError("its fields are not those of a manifest")
+    if not all(_is_entry(*item) for item in files.items()):
+        raise ValueError("its list of files is not valid")
+    return manifest
+
+
+def _is_entry(name: str, facts: Any) -> bool:
+    """Whether an entry names a file of the checkpoint folder, with size and hash."""
+    parts = PurePosixPath(name).parts
+    if not parts or parts[0] == "/" or ".." in parts or "\0" in name or "\\" in name:
+        return False
+    if not isinstance(facts, dict) or facts.keys() != {"size", "sha256"}:
+        return False
+    size, digest = facts["size"], facts["sha256"]
+    return type(size) is int and isinstance(digest, str) and bool(_SHA256.fullmatch(digest))
+
+
+def damage(path: Path, manifest: dict[str, Any]) -> Iterator[str]:
+    """The differences between the files and the manifest; raises ``OSError`` when a file cannot be read."""
     for name, wanted in manifest["files"].items():
         file = path / name
         if not file.is_file():
-            found.append(f"{name} is missing")
+            yield f"{name} is missing"
         elif file.stat().st_size != wanted["size"]:
-            found.append(f"{name} has {file.stat().st_size} bytes instead of {wanted['size']}")
+            yield f"{name} has {file.stat().st_size} bytes instead of {wanted['size']}"
         elif sha256_of(file) != wanted["sha256"]:
-            found.append(f"{name} has a different hash than in the manifest")
-    return found
+            yield f"{name} has a different hash than in the manifest"
 
 
 def remove_torn(folder: Path) -> None:
     """Remove the remains of an interrupted commit or rotation."""
     for path in folder.glob(_STAGING + "*"):
+        _remove(path)
+
+
+def _remove(path: Path) -> None:
+    """Remove a folder, or a file or link in its place; what cannot be removed stays."""
+    if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
+    else:
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)
 
 
 def sha256_of(file: Path) -> str:
@@ -170,7 +212,7 @@ def _write_manifest(staging: Path, step: int, identity: str) -> None:
         }
     manifest = staging / MANIFEST
     content = {"step": step, "identity": identity, "files": files}
-    manifest.write_text(json.dumps(content, indent=2), encoding="utf-8")
+    manifest.write_text(json.dumps(with_hash(content), indent=2), encoding="utf-8")
     sync_file(manifest)
     sync_folder(staging)
 
@@ -180,9 +222,15 @@ def _files(folder: Path) -> Iterator[Path]:
 
 
 def _committed(folder: Path) -> list[Path]:
+    """The folders of checkpoints; other files and folders are ignored."""
     if not folder.is_dir():
         return []
-    return [p for p in folder.iterdir() if p.is_dir() and _NAME.fullmatch(p.name)]
+    found = [p for p in folder.iterdir() if os.path.isdir(p) and _step_of(p) >= 0]
+    return [p for p in found if p.name == _name(_step_of(p))]
+
+
+def _name(step: int) -> str:
+    return f"step-{step:06d}"
 
 
 def _step_of(path: Path) -> int:
@@ -206,6 +254,6 @@ def _rotate(folder: Path, step: int, keep: int) -> None:
 
 def _set_aside(path: Path) -> None:
     gone = path.with_name(_STAGING + "gone-" + path.name)
-    shutil.rmtree(gone, ignore_errors=True)
+    _remove(gone)
     os.replace(path, gone)
-    shutil.rmtree(gone, ignore_errors=True)
+    _remove(gone)

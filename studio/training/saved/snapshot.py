@@ -16,9 +16,11 @@ from typing import Any
 
 import torch
 from peft import get_peft_model_state_dict, set_peft_model_state_dict
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from studio.errors import StudioError
+from studio.system.stored_json import parse, read_regular
 
 ADAPTER = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"
@@ -26,6 +28,18 @@ OPTIMIZER = "optimizer.safetensors"
 STATE = "state.json"
 METHOD = "method.safetensors"
 _RANDOM = "random"
+
+_DAMAGED = (
+    AttributeError,
+    IndexError,
+    KeyError,
+    OverflowError,
+    RuntimeError,
+    SafetensorError,
+    TypeError,
+    ValueError,
+)
+"""What reading and restoring raise for a snapshot that this program did not write so."""
 
 
 def read_random() -> dict[str, Any]:
@@ -142,12 +156,41 @@ def trained_is_finite(model: Any) -> bool:
 
 def read_metrics(folder: Path) -> dict[str, Any]:
     """The metrics of a snapshot."""
-    return dict(json.loads((folder / STATE).read_text(encoding="utf-8"))["figures"])
+    return dict(_state(folder)["figures"])
+
+
+def _state(folder: Path) -> dict[str, Any]:
+    return dict(parse(read_regular(folder / STATE)))
+
+
+def content_problem(folder: Path) -> str:
+    """What prevents a training from continuing with this snapshot, as far as its files show; empty if
+    nothing does. A snapshot that this program wrote has no such problem, whatever its age."""
+    try:
+        state = _state(folder)
+        tensors = load_file(folder / OPTIMIZER)
+        _try_random(_random_state(tensors, state["python_random"]))
+        _join(tensors, dict(state["optimizer"]["rest"]))
+        if not all(isinstance(g, dict) for g in list(state["optimizer"]["groups"])):
+            return f"its {STATE} has no groups of parameters"
+        dict(state["scheduler"]), dict(state["figures"]), dict(state.get("method") or {})
+        with safe_open(folder / ADAPTER, "pt") as file:
+            file.keys()
+    except (OSError, *_DAMAGED) as error:
+        return f"its content is damaged ({type(error).__name__}: {error})"
+    return ""
+
+
+def _try_random(state: dict[str, Any]) -> None:
+    """Set generators that are not in use; raises an error for a state that is not one."""
+    version, numbers, gauss = state["python"]
+    random.Random().setstate((version, tuple(numbers), gauss))
+    torch.Generator().set_state(state["cpu"])
 
 
 def read_method(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """Tensors and values of the LoRA method in a snapshot."""
-    state = json.loads((folder / STATE).read_text(encoding="utf-8"))
+    state = _state(folder)
     kept = load_file(folder / METHOD) if (folder / METHOD).is_file() else {}
     return kept, dict(state.get("method") or {})
 
@@ -197,19 +240,27 @@ def _refuse_missing(folder: Path, missing: list[str]) -> None:
 
 def restore_optimizer(folder: Path, optimizer: torch.optim.Optimizer, scheduler: Any) -> None:
     """Restore optimizer, scheduler and random number generators; ``optimizer`` is the unwrapped
-    one.
+    one. Raises ``StudioError`` if the snapshot does not fit them.
     """
-    tensors = load_file(folder / OPTIMIZER)
-    state = json.loads((folder / STATE).read_text(encoding="utf-8"))
-    found = _random_state(tensors, state["python_random"])
-    optimizer.load_state_dict(
-        {
-            "state": _join(tensors, state["optimizer"]["rest"]),
-            "param_groups": state["optimizer"]["groups"],
-        }
-    )
-    scheduler.load_state_dict(state["scheduler"])
-    restore_random(found)
+    try:
+        tensors, state = load_file(folder / OPTIMIZER), _state(folder)
+        found = _random_state(tensors, state["python_random"])
+        optimizer.load_state_dict(
+            {
+                "state": _join(tensors, state["optimizer"]["rest"]),
+                "param_groups": state["optimizer"]["groups"],
+            }
+        )
+        scheduler.load_state_dict(state["scheduler"])
+        restore_random(found)
+    except _DAMAGED as error:
+        raise StudioError(
+            f"the checkpoint {folder.name} does not fit this training ({type(error).__name__}: {error}).",
+            title="The checkpoint cannot be used",
+            hint=f"Delete {folder} and resume the run: it continues from the checkpoint before.",
+            code="checkpoint_mismatch",
+            file=str(folder),
+        ) from error
 
 
 def _split(state: dict[int, dict[str, Any]]) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:

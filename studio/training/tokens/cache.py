@@ -23,6 +23,7 @@ from typing import Any
 from studio.chat_templates import chats
 from studio.system import paths
 from studio.system.settings import load_settings
+from studio.system.stored_json import parse, read_regular, with_hash, without_hash
 
 LAYOUT = 1
 """The version of the layout; increased when older entries become unusable."""
@@ -73,7 +74,7 @@ def fetch(key: str, target: Path, check: Check) -> dict[str, Any] | None:
         for name in manifest["files"]:
             _place(entry / name, target / name)
         os.utime(entry / _MANIFEST)
-    except OSError:
+    except (OSError, ValueError):
         shutil.rmtree(target, ignore_errors=True)
         shutil.rmtree(entry, ignore_errors=True)
         return None
@@ -95,7 +96,7 @@ def store(key: str, source: Path, counts: Mapping[str, Any], check: Check) -> No
             _place(source / name, staging / name)
         hashes = {name: sha256_of(staging / name, check) for name in names}
         manifest = {"layout": LAYOUT, "bytes": size, "files": hashes, "figures": dict(counts)}
-        (staging / _MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
+        (staging / _MANIFEST).write_text(json.dumps(with_hash(manifest)), encoding="utf-8")
         make_room(limit - size)
         os.replace(staging, folder() / key)
     except OSError:
@@ -149,7 +150,7 @@ def _entries() -> Iterator[tuple[float, int, Path]]:
 
 def _manifest(entry: Path) -> dict[str, Any] | None:
     try:
-        data = json.loads((entry / _MANIFEST).read_text(encoding="utf-8"))
+        data, _ = without_hash(parse(read_regular(entry / _MANIFEST)))
         sound = data["layout"] == LAYOUT and isinstance(data["files"], dict)
         return data if sound and isinstance(data["figures"], dict) else None
     except (OSError, ValueError, KeyError, TypeError):

@@ -20,6 +20,7 @@ from studio.chat_templates import template
 from studio.chat_templates.chats import Chat, ChatTemplate, render_chats
 from studio.chat_templates.render import TemplateFailed
 from studio.data.canonical import as_template_messages
+from studio.data.tool_calls import WRITTEN
 from studio.errors import StudioError
 from studio.model.damaged import reading
 from studio.model.trust import may_run_code
@@ -123,6 +124,16 @@ def render(
     return outcome
 
 
+def answer_start(tokenizer: Any) -> str:
+    """What the chat template writes before an answer; empty where it takes no plain question."""
+    question = [{"role": "user", "content": "?"}]
+    try:
+        asked = render(tokenizer, question)
+        return render(tokenizer, question, ask=True).removeprefix(asked)
+    except TemplateRefused:
+        return ""
+
+
 def render_many(tokenizer: Any, chats: Sequence[Chat]) -> list[list[str | TemplateRefused]]:
     """The wanted texts of conversations, or why the template rejects one; see ``Chat``.
 
@@ -134,11 +145,12 @@ def render_many(tokenizer: Any, chats: Sequence[Chat]) -> list[list[str | Templa
     without a time limit, because it may need anything of the tokenizer, and could do more harm than
     not to end.
     """
+    given = chats
     chats = [as_taken(tokenizer, chat) for chat in chats]
     found = _texts(tokenizer, chats)
     doubtful = [n for n, c in enumerate(chats) if _doubtful(c, found[n])]
     if doubtful:
-        others = [_with_text_arguments(chats[n]) for n in doubtful]
+        others = [_with_text_arguments(given[n]) for n in doubtful]
         for n, texts in zip(doubtful, _texts(tokenizer, others), strict=True):
             if _fits_better(chats[n], found[n], texts):
                 _take_text.add(str(tokenizer.chat_template))
@@ -149,22 +161,35 @@ def render_many(tokenizer: Any, chats: Sequence[Chat]) -> list[list[str | Templa
 def as_taken(tokenizer: Any, chat: Chat) -> Chat:
     """The conversation with arguments of tool calls as this template was found to take them."""
     takes_text = str(tokenizer.chat_template) in _take_text and _arguments(chat)
-    return _with_text_arguments(chat) if takes_text else chat
+    return _with_text_arguments(chat) if takes_text else _with_objects(chat)
+
+
+def _calls(messages: Sequence[Message]) -> list[Any]:
+    return [c.get("function") or c for m in messages for c in m.get("tool_calls") or ()]
 
 
 def _arguments(chat: Chat) -> list[Any]:
     """The arguments of all tool calls that are objects."""
-    calls = [c.get("function") or c for m in chat.messages for c in m.get("tool_calls") or ()]
+    calls = _calls(chat.messages)
     return [c["arguments"] for c in calls if isinstance(c.get("arguments"), Mapping)]
+
+
+def _with_objects(chat: Chat) -> Chat:
+    """The conversation with arguments only as objects."""
+    if not any(WRITTEN in call for call in _calls(chat.messages)):
+        return chat
+    messages = copy.deepcopy(list(chat.messages))
+    for call in _calls(messages):
+        call.pop(WRITTEN, None)
+    return replace(chat, messages=messages)
 
 
 def _with_text_arguments(chat: Chat) -> Chat:
     messages = copy.deepcopy(list(chat.messages))
-    for message in messages:
-        for call in message.get("tool_calls") or ():
-            inner = call.get("function") or call
-            if isinstance(inner.get("arguments"), Mapping):
-                inner["arguments"] = json.dumps(inner["arguments"], ensure_ascii=False)
+    for call in _calls(messages):
+        written = call.pop(WRITTEN, None)
+        if isinstance(call.get("arguments"), Mapping):
+            call["arguments"] = written or json.dumps(call["arguments"], ensure_ascii=False)
     return replace(chat, messages=messages)
 
 

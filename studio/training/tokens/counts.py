@@ -70,12 +70,14 @@ def refuse_empty(
     reason = (
         f"{counts.cut} of them are longer than the maximum length of {max_length} tokens"
         if counts.cut
-        else "they contain no answers"
+        else "they contain no answers that follow a question"
     )
     raise StudioError(
         f"no tokens of the {dataset.train_rows} rows would be trained; {reason}.",
         title="Nothing to train on",
-        hint="Raise the maximum length, or check that the rows have answers.",
+        hint="Raise the maximum length."
+        if counts.cut
+        else "Check that each row has a question and an answer.",
         field="max_length" if counts.cut else "train_on",
         code="nothing_to_train",
         file=dataset.sources[0] if dataset.sources else None,

@@ -13,7 +13,8 @@ import pyarrow.compute as pc
 
 from studio.errors import StudioError
 from studio.graph.context import StepContext
-from studio.model.layers import TOWERS, tensor_shapes, weight_files
+from studio.model.layers import TOWERS
+from studio.model.weight_files import tensor_shapes, weight_files
 from studio.system.number_text import percent
 from studio.training.tokens.encoder import Tokenized
 from studio.values import ModelValue

@@ -29,7 +29,6 @@ from studio.training.tokens.left_out import (
 )
 from studio.training.tokens.spans import (
     EMPTY_THOUGHT,
-    THOUGHTS_END,
     Conversation,
     Span,
     Wanted,
@@ -326,7 +325,7 @@ def _added(talk: Conversation, index: int, full_text: str, shown: str) -> Iterat
     """What the template does to an answer that the row does not say: an empty thought before it; no
     beginning of its own generation prompt."""
     message = talk.messages[index]
-    thinks = message.get("reasoning_content") or THOUGHTS_END.search(str(message.get("content")))
+    thinks = message.get("reasoning_content") or EMPTY_THOUGHT.match(str(message.get("content")))
     if not thinks and EMPTY_THOUGHT.match(shown):
         yield EMPTY
     if not _asked(talk.messages, index) or full_text.startswith(talk.text(index, ask=True)):

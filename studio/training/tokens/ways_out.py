@@ -14,6 +14,7 @@ from typing import Any
 
 from studio import chat_templates
 from studio.chat_templates import TemplateInfo
+from studio.data.canonical import template_kwargs_of
 from studio.training.tokens import left_out
 from studio.training.tokens.chat import TemplateRefused
 from studio.training.tokens.chat_choice import SAMPLE, library_source, missing_tokens
@@ -34,7 +35,7 @@ class WayOut:
 def way_out(tokenizer: Any, row: Row, train_on: str, code: str) -> WayOut:
     """What to do about a part that is left out; ``code`` is its kind (``left_out``)."""
     if code == left_out.KWARGS:
-        return WayOut("Remove them, or choose a chat template that reads them.")
+        return WayOut(_without_kwargs(tokenizer, row))
     if code == left_out.EMPTY:
         return WayOut(_without_empty(tokenizer, row, train_on))
     own = _lost(tokenizer, row, train_on) or ()
@@ -70,9 +71,13 @@ _helped: dict[tuple[str, str, str], WayOut] = {}
 _REMEMBERED = 100
 
 
+_MINOR = frozenset((left_out.EMPTY, left_out.KWARGS))
+"""What a template that is proposed may add, or not read."""
+
+
 def _helps(tokenizer: Any, row: Row, train_on: str, name: str) -> bool:
     source = library_source(tokenizer, chat_templates.template(name))
-    return _lost(_with_source(tokenizer, source), row, train_on) == ()
+    return _loses_nothing(_with_source(tokenizer, source), row, train_on)
 
 
 def _way_round(tokenizer: Any, row: Row, train_on: str, *, unprovable: bool) -> WayOut:
@@ -83,15 +88,27 @@ def _way_round(tokenizer: Any, row: Row, train_on: str, *, unprovable: bool) -> 
     if unprovable:
         for name, value in _no_thinking(tokenizer):
             asked = {**row, "chat_template_kwargs": f'{{"{name}": {value}}}'}
-            if _lost(tokenizer, asked, train_on) == ():
+            if _loses_nothing(tokenizer, asked, train_on):
                 ways.append(f'set “Template arguments” to {{"{name}": {value}}}')
-        if _lost(tokenizer, row, "all") == ():
+        if _loses_nothing(tokenizer, row, "all"):
             ways.append("set “Train on” to All tokens")
     elif _takes_others(tokenizer):
         ways.append("change that row")
     if not ways:
         ways.append("use a model with another chat template")
     return WayOut(_sentence(ways), other.id if other is not None else "")
+
+
+def _loses_nothing(tokenizer: Any, row: Row, train_on: str) -> bool:
+    """Whether the template takes the row and leaves out nothing of the conversation."""
+    lost = _lost(tokenizer, row, train_on)
+    return lost is not None and set(lost) <= {left_out.KWARGS}
+
+
+def _without_kwargs(tokenizer: Any, row: Row) -> str:
+    read = left_out.names_read(tokenizer) or ()
+    names = ", ".join(f"“{n}”" for n in template_kwargs_of(row) if n not in read)
+    return f"The first one has {names}. Remove them, or choose a chat template that reads them."
 
 
 def _sentence(ways: list[str]) -> str:
@@ -109,11 +126,12 @@ def _other_template(
     for number, info in enumerate(chat_templates.library()):
         chosen = _with_source(tokenizer, library_source(tokenizer, info))
         lost = _lost(chosen, row, train_on)
-        if lost is None or not {*lost} <= {*accepted, left_out.EMPTY}:
+        if lost is None or not {*lost} <= {*accepted, *_MINOR}:
             continue
         unknown = [t for t in missing_tokens(tokenizer, info) if t not in own]
         shared = sum(t in own for t in info.tokens)
-        found.append(((left_out.EMPTY in lost, len(unknown), -shared, number), info))
+        minor = len(_MINOR.intersection(lost))
+        found.append(((minor, len(unknown), -shared, number), info))
     return min(found, key=lambda pair: pair[0])[1] if found else None
 
 

@@ -9,7 +9,11 @@ import signal
 import subprocess
 from pathlib import Path
 
+import pytest
+
+from studio.cli import main
 from studio.events import Event
+from studio.graph.graph import Graph, Node
 from studio.graph.project import load_project, save_project
 from studio.runs.folder import RunFolder, append_line
 from studio.runs.host import start as start_host
@@ -48,16 +52,65 @@ def test_letters_that_the_terminal_lacks(tmp_path: Path) -> None:
         assert flag == [] or json.loads(process.stdout)["node"] == "source"
 
 
-def test_a_folder_whose_name_is_no_utf8(tmp_path: Path) -> None:
+def test_a_project_in_a_folder_whose_name_is_no_utf8(tmp_path: Path) -> None:
     place = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9"))
     place.mkdir()
     file = toy_runs.project(place, train={"steps": 2})
     save_project(file, load_project(file))
-    code, out, err = studio("run", file, "--runs", place / "runs", "--json")
+    code, out, err = studio("run", file, "--runs", tmp_path / "runs", "--json")
     assert (code, err) == (0, "")
     (path,) = [e["path"] for e in rows(out) if e.get("kind") == "adapter"]
     assert Path(path).is_file()
-    assert only_run(place).finished_status() == "completed"
+    assert only_run(tmp_path).finished_status() == "completed"
+
+
+def test_runs_in_a_folder_whose_name_is_no_utf8(tmp_path: Path) -> None:
+    """Refused in words before a run, and for a run that was moved there."""
+    place = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9"))
+    place.mkdir()
+    file = toy_runs.project(tmp_path, train={"steps": 2})
+    code, _, err = studio("run", file, "--runs", place / "runs")
+    assert code == 2
+    assert "its name is not valid UTF-8" in err
+    run = toy_runs.folder(tmp_path)
+    moved = run.path.rename(place / run.id)
+    code, out, _ = studio("resume", moved)
+    assert code == 1
+    assert "its name is not valid UTF-8" in out
+
+
+@pytest.mark.parametrize("name", [b"caf\xe9", b"\xff\xfe", b"a\x80", b"\xc3", b"\xed\xa0\x80"])
+@pytest.mark.parametrize("field", ["data.source", "base.model", "export.folder"])
+def test_settings_that_are_no_utf8(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], field: str, name: bytes
+) -> None:
+    """A path of the data, of the model or of the export: one problem, at its field."""
+    place = Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name))
+    place.mkdir()
+    (place / "rows.jsonl").write_text('{"text": "a"}\n')
+    node, setting = field.split(".")
+    types = {"data": "dataset", "base": "base_model", "export": "export"}
+    file = tmp_path / "p.studio"
+    path = str(place / "rows.jsonl" if node == "data" else place)
+    save_project(file, Graph("x", (Node(node, types[node], {setting: path}),), ()))
+    assert main(["check", str(file)]) == 2
+    err = capsys.readouterr().err
+    named = [row for row in err.splitlines() if "not valid Unicode" in row]
+    assert len(named) == 1
+    assert f"{node}.{setting}: " in named[0]
+    assert "surrogates" not in err
+
+
+def test_relative_paths_in_a_project_folder_that_is_no_utf8(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9"))
+    place.mkdir()
+    (place / "rows.jsonl").write_text('{"text": "a"}\n')
+    nodes = (Node("data", "dataset", {"source": "rows.jsonl"}), Node("base", "base_model", {}))
+    save_project(place / "p.studio", Graph("x", nodes, ()))
+    assert main(["check", str(place / "p.studio")]) == 2
+    assert capsys.readouterr().err.count("data.source: Dataset: source") == 1
 
 
 def test_a_letter_that_breaks_lines_breaks_no_event(tmp_path: Path) -> None:

@@ -80,6 +80,8 @@ LEAVES: list[Any] = [
     "[" * 3000,
     "Human: a\n\nAssistant: b",
     "Human: a\n\nAssistant: c",
+    "USER: a\nASSISTANT: b",
+    'USER: a\nASSISTANT: <functioncall> {"name": "f", "arguments": \'{}\'}',
 ]
 PARTS = {"messages", "tools", "prompt", "completion", "text", "chosen", "rejected", "label"}
 

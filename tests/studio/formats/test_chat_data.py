@@ -138,7 +138,7 @@ def test_a_switch_is_no_thought(row: dict[str, Any], switch: Any) -> None:
     plain = read(row)[1]
     assert read({**row, "reasoning": switch})[1:] == (
         plain,
-        ("reasoning: no thought, but a setting",),
+        ("reasoning: a setting, not a thought",),
     )
 
 
@@ -305,14 +305,74 @@ def test_a_question_without_a_fitting_tool() -> None:
     """As in the irrelevance rows of xLAM."""
     row = {"query": "Q", "tools": [TOOL], "answers": "[]"}
     with pytest.raises(StudioError, match="has an empty list of tool calls in column “answers”"):
-        read(row) if read(row)[0] == "function_calling" else read_as_calls(row)
+        choose_format(FILE, "function_calling", {}, [], FORMATS).read(SourceRow(1, row, 0), FILE)
 
 
-def read_as_calls(row: dict[str, Any]) -> None:
-    """The row as one of a file that mostly has calls."""
+GLAIVE = (
+    'USER: Q\n\n\nASSISTANT: One moment. <functioncall> {"name": "weather", "arguments": '
+    '\'{"city": "Oslo", "note": "it\\\'s"}\'} <|endoftext|>\n\n\nFUNCTION RESPONSE: {"temp": 3}\n\n\n'
+    "ASSISTANT: A <|endoftext|>\n\n\nUSER: Steps?\n\n\nASSISTANT: First:\n\nA USER: mark in a line.\n"
+)
+OFFERED = (
+    "SYSTEM: Use them if required -\n" + json.dumps(TOOL, indent=4) + '\n\n{"name": "other"}\n'
+)
 
-    chosen = choose_format(FILE, "function_calling", {}, [SourceRow(1, row, 0)], FORMATS)
-    chosen.read(SourceRow(1, row, 0), FILE)
+
+@pytest.mark.parametrize(
+    "row",
+    [{"system": OFFERED, "chat": GLAIVE}, {"sample": f"{OFFERED}\n{GLAIVE}"}],
+    ids=["v2", "v1"],
+)
+def test_function_calls_as_text(row: dict[str, Any]) -> None:
+    call = {"name": "weather", "arguments": {"city": "Oslo", "note": "it's"}}
+    name, canonical, unused = read(row)
+    assert (name, unused) == ("glaive", ())
+    assert canonical["messages"] == [
+        said("system", "Use them if required -"),
+        ASKED,
+        said("assistant", "One moment.", tool_calls=[{"type": "function", "function": call}]),
+        said("tool", '{"temp": 3}'),
+        REPLIED,
+        said("user", "Steps?"),
+        said("assistant", "First:\n\nA USER: mark in a line."),
+    ]
+    assert [t["function"]["name"] for t in canonical["tools"]] == ["weather", "other"]
+
+
+def test_a_chat_as_text_without_functions() -> None:
+    system = "SYSTEM: You are a helpful assistant, with no access to external functions.\n"
+    row = {"system": system, "chat": "USER: Q\n\n\nASSISTANT: A <|endoftext|>\n\n\n"}
+    head = said("system", "You are a helpful assistant, with no access to external functions.")
+    assert read(row)[1:] == ({"messages": [head, ASKED, REPLIED]}, ())
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        (
+            {"chat": "Hello. \nUSER: Q\nASSISTANT: A"},
+            "does not begin with USER: or SYSTEM: in column “chat”",
+        ),
+        ({"chat": "USER: Q\nASSISTANT: \nUSER: Q"}, "has no text in turn 2 of column “chat”"),
+        (
+            {"chat": "USER: Q\nASSISTANT: A <|endoftext|> B"},
+            "has <|endoftext|> in turn 2".replace("|", "\\|"),
+        ),
+        ({"chat": "USER: Q\nASSISTANT: <functioncall> f()"}, "calls a function in turn 2"),
+        (
+            {"system": "SYSTEM: f {x}", "chat": "USER: Q\nASSISTANT: A"},
+            "functions that are not valid JSON in column “system”",
+        ),
+        (
+            {"chat": 'USER: Q\nASSISTANT: <functioncall> {"name": "f", "arguments": \'{x}\'}'},
+            "not valid JSON in turn 2",
+        ),
+    ],
+    ids=lambda value: json.dumps(value)[:60],
+)
+def test_a_chat_as_text_that_is_not_whole_is_refused(row: dict[str, Any], words: str) -> None:
+    with pytest.raises(StudioError, match=words):
+        read(row)
 
 
 # ------------------------------------------------------------------ columns
@@ -434,3 +494,76 @@ def test_parts_that_are_media_are_refused_by_name(part: dict[str, Any]) -> None:
     name = part.get("type") or next(iter(part))
     with pytest.raises(StudioError, match=f"a part .*{name}.* in message 1 .* only text can be"):
         read({"messages": [parts({"text": "Q"}, part, role="user"), REPLIED]})
+
+
+# ------------------------------------------------------------------ further keys, roles and texts
+
+
+@pytest.mark.parametrize("key", ["tools", "functions"])
+@pytest.mark.parametrize("tools", [[TOOL], json.dumps([TOOL])], ids=["list", "text"])
+def test_tools_of_a_message(key: str, tools: Any) -> None:
+    system = said("system", "Be brief.")
+    row = {"messages": [{**system, key: tools}, *ANSWERED]}
+    expected = {"messages": [system, *ANSWERED], "tools": [{"type": "function", "function": TOOL}]}
+    assert read(row)[1:] == (expected, ())
+
+
+def test_calls_in_a_key_function_calls() -> None:
+    calls = json.dumps([CALL["function"]])
+    row = {"messages": [ASKED, {"role": "assistant", "content": None, "function_calls": calls}]}
+    assert read(row)[1]["messages"][1] == said("assistant", "", tool_calls=[CALL])
+
+
+@pytest.mark.parametrize(
+    ("role", "known"), [("ai", "assistant"), ("environment", "tool"), ("tool-response", "tool")]
+)
+def test_other_roles(role: str, known: str) -> None:
+    row = {"messages": [*ANSWERED[:2], said(role, "x"), REPLIED]}
+    assert read(row)[1]["messages"][2] == said(known, "x")
+
+
+@pytest.mark.parametrize(
+    ("messages", "words"),
+    [
+        (
+            [{**ASKED, "reasoning": THOUGHT}, REPLIED],
+            "a thought in message 1 of column “messages”, which is not an answer",
+        ),
+        (
+            [ASKED, said("assistant", "<think>x</think>A", thinking="y")],
+            "several different thoughts in message 2",
+        ),
+        (
+            [ASKED, said("assistant", "<thinking>x</thinking>A", reasoning="y")],
+            "several different thoughts in message 2",
+        ),
+    ],
+)
+def test_thoughts_that_no_template_shows_are_refused(
+    messages: list[dict[str, Any]], words: str
+) -> None:
+    with pytest.raises(StudioError, match=words):
+        read({"messages": messages})
+
+
+def test_a_thought_in_the_text_and_beside_it_is_one_thought() -> None:
+    content = f"<think>\n{THOUGHT}\n</think>\n\nA"
+    row = {"messages": [ASKED, said("assistant", content, reasoning_content=THOUGHT)]}
+    assert read(row)[1:] == ({"messages": [ASKED, said("assistant", content)]}, ())
+    beside = {"question": "Q", "answer": content, "reasoning": THOUGHT}
+    assert read(beside)[1:] == ({"messages": [ASKED, said("assistant", content)]}, ())
+    with pytest.raises(StudioError, match="has the reasoning of the last answer twice"):
+        read({**beside, "reasoning": "Another thought."})
+
+
+@pytest.mark.parametrize("name", ["conversation", "dialog", "formatted", "chatml"])
+@pytest.mark.parametrize(
+    "text",
+    ["<|im_start|>user\nQ<|im_end|>\n<|im_start|>assistant\nA<|im_end|>", "User: Q\nAssistant: A"],
+)
+def test_rendered_conversations_in_other_columns_are_named(name: str, text: str) -> None:
+    with pytest.raises(StudioError, match=f"as text in “{name}”, in the style of") as caught:
+        read({name: text})
+    assert "“Rendered conversations”" in str(caught.value.hint)
+    chosen = choose_format(FILE, "rendered_chat", {"text_column": name}, [], FORMATS)
+    assert chosen.convert(SourceRow(1, {name: text}, 0), FILE) == {"messages": [ASKED, REPLIED]}

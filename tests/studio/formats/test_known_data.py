@@ -475,10 +475,6 @@ def test_other_keys_of_messages(turns: list[dict[str, Any]]) -> None:
             "an export of Label Studio",
         ),
         ({"fields": {"text": "Q"}, "responses": [{"values": {}}]}, "an export of Argilla"),
-        (
-            {"system": "SYSTEM: s", "chat": "USER: Q\n\n\nASSISTANT: A"},
-            "Glaive's function calling data",
-        ),
         ({"text": "Ada in Oslo", "label": [[0, 3, "PER"]]}, "labels of parts of a text"),
         ({"tokens": ["Ada"], "ner_tags": [1]}, "a label for each word"),
         (

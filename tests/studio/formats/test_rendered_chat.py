@@ -195,3 +195,79 @@ def test_what_cannot_be_read_back_is_refused_with_its_line(text: str, words: str
 )
 def test_a_text_about_templates_is_not_a_conversation(text: str) -> None:
     assert style_of(text) is None
+
+
+ONE = said(("user", "Hi"), ("assistant", "Yes?"))
+
+
+@pytest.mark.parametrize(
+    ("title", "text"),
+    [
+        (
+            "Kimi",
+            "<|im_user|>user<|im_middle|>Hi<|im_end|><|im_assistant|>assistant<|im_middle|>Yes?<|im_end|>",
+        ),
+        ("Nemotron", "<extra_id_1>User\nHi\n<extra_id_1>Assistant\nYes?\n"),
+        ("EXAONE or Baize", "[|user|]Hi\n[|assistant|]Yes?[|endofturn|]\n"),
+        ("EXAONE or Baize", "[|Human|] Hi\n[|AI|] Yes?"),
+        ("Zephyr or Phi-3", "<|USER|>Hi<|ASSISTANT|>Yes?"),
+        ("Zephyr or Phi-3", "<|prompter|>Hi<|endoftext|><|assistant|>Yes?<|endoftext|>"),
+        ("Zephyr or Phi-3", "<|User|>:Hi<eoh>\n<|Bot|>:Yes?<eoa>\n"),
+        (
+            "Zephyr or Phi-3",
+            "<|startoftext|><|bom|><|user|> Hi<|eom|><|bom|><|assistant|> Yes?<|eom|>",
+        ),
+        (
+            "OpenChat",
+            "GPT4 Correct User: Hi<|end_of_turn|>GPT4 Correct Assistant: Yes?<|end_of_turn|>",
+        ),
+        ("Seed", "<seed:bos>user\nHi<seed:eos><seed:bos>assistant\nYes?<seed:eos>"),
+        ("Apertus", "<s><|user_start|>Hi<|user_end|><|assistant_start|>Yes?<|assistant_end|>"),
+        ("MiniMax", "]~!b[]~b]user\nHi[e~[\n]~b]ai\nYes?[e~[\n"),
+        ("Alpaca", "### Instruction\nHi\n\n### Response\nYes?"),
+        ("a transcript", "<｜begin▁of▁sentence｜>User: Hi\n\nAssistant: Yes?<｜end▁of▁sentence｜>"),
+        ("a transcript", "User: Hi\nAssistant: Yes?"),
+        ("a transcript", "<|begin_of_sentence|>User: Hi\nAssistant: Yes?<|end_of_sentence|>"),
+        (
+            "GPT-OSS",
+            "<|start|>user<|message|>Hi<|end|><|start|>assistant<|channel|>final<|message|>Yes?<|return|>",
+        ),
+    ],
+)
+def test_marks_of_other_families(title: str, text: str) -> None:
+    style = style_of(text)
+    assert style is not None
+    assert style.title == title
+    assert read(text) == ONE
+
+
+def test_channels_of_gpt_oss() -> None:
+    """The analysis is the thought of the answer; system and developer are one system message."""
+    text = (
+        "<|start|>system<|message|>You are ChatGPT.<|end|><|start|>developer<|message|># Instructions\n\nBe kind."
+        "<|end|><|start|>user<|message|>Hi<|end|><|start|>assistant<|channel|>analysis<|message|>Hm.<|end|>"
+        "<|start|>assistant<|channel|>final<|message|>Yes?<|return|>"
+    )
+    system = {"role": "system", "content": "You are ChatGPT.\n\n# Instructions\n\nBe kind."}
+    assert read(text) == [system, ONE[0], {**ONE[1], "reasoning_content": "Hm."}]
+    called = text.replace(
+        "<|start|>assistant<|channel|>final<|message|>Yes?<|return|>",
+        "<|start|>assistant to=functions.f<|channel|>commentary json<|message|>{}<|call|>",
+    )
+    with pytest.raises(RowError, match="calls a tool in marks that cannot be read back"):
+        read(called)
+    with pytest.raises(RowError, match="ends with a thought"):
+        read(text.partition("<|start|>assistant<|channel|>final")[0])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "A play.\n\nUser: enters\nAssistant: leaves",
+        "### Input\nfoo\n\n### Output\nbar",
+        "The array x[|user|] of OCaml",
+        "`<|end_of_turn|>` closes a turn of the User: see there",
+    ],
+)
+def test_other_texts_about_templates_are_not_conversations(text: str) -> None:
+    assert style_of(text) is None

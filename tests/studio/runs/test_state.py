@@ -176,13 +176,15 @@ def test_a_stop_stops_the_running_node() -> None:
 def test_strange_events_do_no_harm() -> None:
     state = state_of(
         at(0, "FromTheFuture", "train", a=1),
-        at(1, "Metric", "train", step="x", loss="nan", ram_process_gib="inf"),
+        at(1, "Metric", "train", step=3, loss="nan", ram_process_gib="inf"),
+        at(1, "Metric", "train", step="x", loss=1.0),
         at(2, "Progress", None, done=1),
         at(3, "StepFailed", None, sentence="Early."),
         at(4, "RunFinished"),
     )
     assert state.status == "failed"
-    assert math.isnan(state.metrics["train"].loss[0])
+    (loss,) = state.metrics["train"].loss
+    assert math.isnan(loss)
 
 
 VALUES = st.one_of(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import errno
 import json
 import os
 import shutil
@@ -13,7 +14,15 @@ from typing import Any
 
 import pytest
 
-from studio.training.saved.checkpoint import commit, newest, read_manifest, remove_torn, unusable
+from studio.system.stored_json import with_hash
+from studio.training.saved import checkpoint
+from studio.training.saved.checkpoint import (
+    choose,
+    commit,
+    newest,
+    read_manifest,
+    remove_torn,
+)
 
 
 class Killed(BaseException):
@@ -141,15 +150,15 @@ def test_a_damaged_checkpoint_is_passed_over(tmp_path: Path, damage: str) -> Non
     found = newest(tmp_path, "me")
     assert found is not None
     assert found.step == 1
-    assert len(unusable(tmp_path, "me")) == 1
-    assert unusable(tmp_path, "me")[0].startswith("step-000002: ")
+    (skipped,) = choose(tmp_path, "me")[1]
+    assert skipped.startswith("step-000002: ")
 
 
 def test_a_checkpoint_of_another_training_is_not_taken(tmp_path: Path) -> None:
     """Other settings or data, other identity."""
     commit(tmp_path, 1, "someone", writer(1), keep=2)
     assert newest(tmp_path, "me") is None
-    assert "other settings or data" in unusable(tmp_path, "me")[0]
+    assert "other settings or data" in choose(tmp_path, "me")[1][0]
 
 
 def test_the_manifest_lists_every_file(tmp_path: Path) -> None:
@@ -159,3 +168,201 @@ def test_the_manifest_lists_every_file(tmp_path: Path) -> None:
     assert manifest is not None
     assert set(manifest["files"]) == {"weights", "state.json"}
     assert manifest["files"]["weights"]["size"] == 5000
+
+
+def as_earlier_versions_wrote_it(path: Path) -> None:
+    """Remove the manifest's hash of itself."""
+    manifest = json.loads((path / "manifest.json").read_text())
+    del manifest["sha256"]
+    (path / "manifest.json").write_text(json.dumps(manifest, indent=2))
+
+
+@pytest.mark.parametrize("earlier", [False, True])
+def test_every_flipped_bit_of_a_manifest_is_harmless(tmp_path: Path, earlier: bool) -> None:
+    """The checkpoint is used with its own step and files, or passed over for the one before."""
+    commit(tmp_path, 4, "me", writer(4), keep=2)
+    last = commit(tmp_path, 6, "me", writer(6), keep=2)
+    if earlier:
+        as_earlier_versions_wrote_it(last.path)
+    file = last.path / "manifest.json"
+    whole = file.read_bytes()
+    used = 0
+    for bit in range(8 * len(whole)):
+        damaged = bytearray(whole)
+        damaged[bit // 8] ^= 1 << bit % 8
+        file.write_bytes(damaged)
+        found, skipped = choose(tmp_path, "me")
+        assert found is not None
+        assert found.step == content_step(found.path) == (4 if skipped else 6), bit
+        used += not skipped
+    assert used < 8 * len(whole) / 4  # only spaces between the values, and keys that nothing reads
+    file.write_bytes(whole)
+    assert newest(tmp_path, "me") == last
+
+
+DIGEST = "0" * 64
+FORMS = {
+    "empty": "",
+    "null": "null",
+    "a number": "6",
+    "a list": "[]",
+    "an empty object": "{}",
+    "deep": "[" * 100_000,
+    "deep objects": '{"a":' * 100_000,
+    "no UTF-8": b"\xff\xfe\x00",
+    "step as text": {"step": "6"},
+    "step as float": {"step": 6.0},
+    "step true": {"step": True},
+    "step NaN": '{"step": NaN, "identity": "me", "files": {}}',
+    "step of 5,000 digits": '{"step": %s, "identity": "me", "files": {}}' % ("6" * 5000),
+    "another step": {"step": 7},
+    "negative step": {"step": -6},
+    "identity as number": {"identity": 5},
+    "no files": {"files": {}},
+    "files null": {"files": None},
+    "files as list": {"files": ["weights"]},
+    "facts as number": {"files": {"weights": 5000}},
+    "facts null": {"files": {"weights": None}},
+    "size as text": {"files": {"weights": {"size": "5000", "sha256": DIGEST}}},
+    "no size": {"files": {"weights": {"sha256": DIGEST}}},
+    "hash as number": {"files": {"weights": {"size": 5000, "sha256": 5}}},
+    "hash short": {"files": {"weights": {"size": 5000, "sha256": "0"}}},
+    "outside": {"files": {"../step-000004/weights": {"size": 5000, "sha256": DIGEST}}},
+    "absolute": {"files": {"/etc/hostname": {"size": 5000, "sha256": DIGEST}}},
+    "NUL": {"files": {"a\0b": {"size": 5000, "sha256": DIGEST}}},
+    "lone surrogate": {"files": {"\ud800": {"size": 5000, "sha256": DIGEST}}},
+    "long name": {"files": {"x" * 5000: {"size": 5000, "sha256": DIGEST}}},
+    "a folder's name": {"files": {".": {"size": 5000, "sha256": DIGEST}}},
+    "another key": {"more": 1},
+}
+
+
+@pytest.mark.parametrize("hashed", [False, True])
+@pytest.mark.parametrize("form", FORMS)
+def test_a_malformed_manifest_is_passed_over(tmp_path: Path, form: str, hashed: bool) -> None:
+    """Also one whose hash of itself is right."""
+    commit(tmp_path, 4, "me", writer(4), keep=2)
+    last = commit(tmp_path, 6, "me", writer(6), keep=2)
+    file, content = last.path / "manifest.json", FORMS[form]
+    if isinstance(content, dict):
+        known = {k: v for k, v in json.loads(file.read_text()).items() if k != "sha256"}
+        changed = {**known, **content}
+        content = json.dumps(with_hash(changed) if hashed else changed)
+    file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    found, skipped = choose(tmp_path, "me")
+    if form == "another key" and hashed:  # written by a later version
+        assert (found, skipped) == (last, [])
+        return
+    assert found is not None
+    assert found.step == 4
+    assert len(skipped) == 1
+    assert "its manifest" in skipped[0] or "long name" in form or "surrogate" in form
+
+
+def test_a_key_that_occurs_twice_hides_no_file(tmp_path: Path) -> None:
+    """As when one bit turns the name of a file into that of another."""
+    last = commit(tmp_path, 6, "me", writer(6), keep=2)
+    as_earlier_versions_wrote_it(last.path)
+    file = last.path / "manifest.json"
+    file.write_text(file.read_text().replace('"state.json"', '"weights"'))
+    (last.path / "state.json").write_text("{}")
+    assert newest(tmp_path, "me") is None
+
+
+def test_checkpoints_of_earlier_versions_are_used(tmp_path: Path) -> None:
+    """A manifest without a hash of itself is checked by its step and the hashes of the files."""
+    last = commit(tmp_path, 6, "me", writer(6), keep=2)
+    as_earlier_versions_wrote_it(last.path)
+    assert newest(tmp_path, "me") == last
+
+
+def odd_files(folder: Path) -> dict[str, Path]:
+    """What may stand in a checkpoint folder besides checkpoints."""
+    odd = {
+        "file": folder / "step-000099",
+        "link": folder / "step-000098",
+        "loop": folder / "step-000097",
+        "pipe": folder / "step-000096",
+        "leading zeros": folder / "step-0000000007",
+        "other digits": folder / "step-\u0660\u0660\u0660\u0660\u0660\u0669",
+        "minus": folder / "step--00001",
+        "stray": folder / ".DS_Store",
+        "torn": folder / "staging-step-000008",
+        "gone": folder / "staging-gone-step-000006",
+        "link torn": folder / "staging-x",
+    }
+    for name in ("file", "stray", "torn", "gone"):
+        odd[name].write_text("odd")
+    odd["link"].symlink_to(folder / "nowhere")
+    odd["loop"].symlink_to(odd["loop"])
+    odd["link torn"].symlink_to(folder / "step-000006", target_is_directory=True)
+    os.mkfifo(odd["pipe"])
+    for name in ("leading zeros", "other digits", "minus"):
+        odd[name].mkdir()
+        (odd[name] / "manifest.json").write_text("{}")
+    return odd
+
+
+@pytest.mark.skipif(os.name == "nt", reason="pipes and links")
+def test_odd_files_beside_checkpoints_do_not_matter(tmp_path: Path) -> None:
+    """They are neither resumed from, nor in the way of the next checkpoints; links are not followed."""
+    commit(tmp_path, 4, "me", writer(4), keep=2)
+    last = commit(tmp_path, 6, "me", writer(6), keep=2)
+    odd_files(tmp_path)
+    assert choose(tmp_path, "me") == (last, [])
+    for step in (7, 8, 96, 97, 98, 99, 100):
+        done = commit(tmp_path, step, "me", writer(step), keep=2)
+        assert newest(tmp_path, "me") == done
+        assert content_step(done.path) == step
+
+
+@pytest.mark.skipif(os.name == "nt", reason="pipes and links")
+@pytest.mark.parametrize("kind", ["folder", "pipe", "device", "loop", "nothing"])
+@pytest.mark.parametrize("name", ["manifest.json", "weights"])
+def test_odd_files_within_a_checkpoint(tmp_path: Path, name: str, kind: str) -> None:
+    """A folder, a pipe or a device in place of a file: passed over, without waiting for it."""
+    commit(tmp_path, 4, "me", writer(4), keep=2)
+    last = commit(tmp_path, 6, "me", writer(6), keep=2)
+    file = last.path / name
+    file.unlink()
+    if kind == "folder":
+        file.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(file)
+    elif kind == "device":
+        file.symlink_to("/dev/zero")
+    elif kind == "loop":
+        file.symlink_to(file)
+    found, skipped = choose(tmp_path, "me")
+    assert found is not None
+    assert (found.step, len(skipped)) == (4, 1)
+
+
+def test_a_file_that_cannot_be_read_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A damaged disk: the checkpoint is passed over with the reason."""
+    commit(tmp_path, 4, "me", writer(4), keep=2)
+    last = commit(tmp_path, 6, "me", writer(6), keep=2)
+    real = checkpoint.sha256_of
+
+    def failing(file: Path) -> str:
+        if file.parent == last.path:
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(file))
+        return real(file)
+
+    monkeypatch.setattr(checkpoint, "sha256_of", failing)
+    found, skipped = choose(tmp_path, "me")
+    assert found is not None
+    assert found.step == 4
+    assert skipped == [f"step-000006: its files cannot be read ({os.strerror(errno.EIO)})"]
+
+
+def test_a_manifest_that_no_longer_lists_a_file_is_passed_over(tmp_path: Path) -> None:
+    """The file would not be checked: only the hash of the manifest shows it."""
+    last = commit(tmp_path, 6, "me", writer(6), keep=2)
+    file = last.path / "manifest.json"
+    content = json.loads(file.read_text())
+    del content["files"]["weights"]
+    file.write_text(json.dumps(content))
+    assert newest(tmp_path, "me") is None

@@ -496,3 +496,60 @@ def test_tokens_of_other_arguments_are_not_taken_from_the_cache(
     assert taken == [False, False, True]
     assert found[2].notices[-1][1] != found[1].notices[-1][1]
     agree(found[2])  # what was left out is said of cached tokens, too
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "<thinking>Hm.</thinking>\n<output>4</output>",
+        "[THINK]Hm.[/THINK]4",
+        "<seed:think>Hm.</seed:think>4",
+        "<|begin_of_thought|>Hm.<|end_of_thought|>4",
+    ],
+)
+@pytest.mark.parametrize("name", ["qwen3", "qwen-3"])
+def test_an_empty_thought_before_thoughts_in_other_marks_is_told(
+    tmp_path: Path, name: str, content: str
+) -> None:
+    found = outcome(tmp_path / "a", tokenizer_of(name), [talk(QUESTION, said(content))])
+    agree(found)
+    assert found.codes == ["empty_thoughts"]
+    assert f"<think>\n\n</think>\n\n{content}" in found.texts[0]
+    own = talk(QUESTION, said("<think>\n\n</think>\n\n4"))
+    assert outcome(tmp_path / "b", tokenizer_of(name), [own]).codes == []
+
+
+ARGUMENTS = {"custom_instructions": "Be kind.", "xml_tools": ["{}"]}
+
+
+def test_template_arguments_that_are_not_read_are_named(tmp_path: Path) -> None:
+    """As in the rows of SmolTalk 2."""
+    rows = [talk(QUESTION, said("4"), chat_template_kwargs=ARGUMENTS)]
+    found = outcome(tmp_path / "a", tokenizer_of("llama3"), rows)
+    agree(found)
+    assert "“custom_instructions”, “xml_tools”" in found.sentences["lost_kwargs"][1]
+
+
+def test_template_arguments_do_not_hide_a_way_out(tmp_path: Path) -> None:
+    """A row that the template refuses is offered one that takes it, also where that reads no arguments."""
+    row = with_tool(1, chat_template_kwargs=ARGUMENTS)
+    found = outcome(tmp_path / "a", tokenizer_of("llama-3"), [row])
+    agree(found)
+    assert found.error is not None
+    assert (
+        found.error.hint
+        == "Choose the chat template “ChatML” on the Train node, or change that row."
+    )
+    again = outcome(tmp_path / "b", tokenizer_of("llama-3"), [row], chat_template="chatml")
+    assert again.error is None
+
+
+def test_the_template_of_qwen_3_in_the_library_reads_enable_thinking(tmp_path: Path) -> None:
+    """As the model's own: without thinking, the empty thought is given and not trained."""
+    rows = [talk(QUESTION, said("4"), chat_template_kwargs={"enable_thinking": False})]
+    texts = []
+    for name in ("qwen3", "qwen-3"):
+        found = outcome(tmp_path / name, tokenizer_of(name), rows)
+        assert found.codes == []
+        texts += found.texts
+    assert texts[0] == texts[1]

@@ -120,9 +120,9 @@ def test_a_damaged_file_of_weights_is_a_sentence(tmp_path: Path) -> None:
     inputs = make_inputs(tmp_path)
     file = tmp_path / "model" / "model.safetensors"
     file.write_bytes(file.read_bytes()[:-1000])
-    with pytest.raises(StudioError, match=r"^the model .* cannot be loaded") as caught:
+    with pytest.raises(StudioError, match=r"^model\.safetensors is truncated") as caught:
         train_adapter(make_context(tmp_path, Recorder()), inputs, settings_of())
-    assert caught.value.code == "model_load"
+    assert caught.value.code == "bad_weights"
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,9 @@ from studio.model.shapes import Linear
 from studio.node_settings.merge import MergeSettings
 from studio.training.adapter.build import build_adapter
 from studio.training.loop.optim import build_optimizer
+from studio.training.loop.train import train_adapter
 from studio.training.merge.make import merge_adapter
-from studio.values import AdaptedModelValue
+from studio.values import AdaptedModelValue, AdapterValue
 from tests.studio.training.adapters import logits, plain_adapted, plain_model
 from tests.studio.training.methods import (
     METHODS,
@@ -30,7 +31,14 @@ from tests.studio.training.methods import (
     train_settings,
     trained,
 )
-from tests.studio.training.steps import Recorder, adapted_value, make_context, model_value
+from tests.studio.training.steps import (
+    Recorder,
+    adapted_value,
+    make_context,
+    make_inputs,
+    model_value,
+    settings_of,
+)
 from tests.tiny import make_tiny_model, make_tiny_tokenizer
 
 
@@ -192,6 +200,35 @@ def test_alora_acts_from_its_phrase_on(tmp_path: Path, monkeypatch: pytest.Monke
         moved = (adapted(input_ids=ids).logits - plain(input_ids=ids).logits)[0].abs().amax(-1)
     assert float(moved[:before].max()) == 0.0
     assert float(moved[before:].min()) > 1e-4
+
+
+@pytest.mark.parametrize(
+    ("template", "arguments", "invocation", "start"),
+    [
+        ("model", "", "", "<|im_start|>assistant\n"),
+        ("zephyr", "", "", "<|assistant|>\n"),
+        (
+            "qwen-3",
+            '{"enable_thinking": false}',
+            "",
+            "<|im_start|>assistant\n<think>\n\n</think>\n\n",
+        ),
+        ("zephyr", "", "animal", "animal"),
+    ],
+)
+def test_alora_acts_from_the_start_of_an_answer_in_the_chosen_template(
+    template: str, arguments: str, invocation: str, start: str, tmp_path: Path
+) -> None:
+    own = {"invocation": invocation} if invocation else {}
+    value = train_adapter(
+        make_context(tmp_path, Recorder()),
+        make_inputs(tmp_path, method="alora", method_settings=own),
+        settings_of(max_steps=1, chat_template=template, chat_template_kwargs=arguments),
+    )
+    assert isinstance(value, AdapterValue)
+    saved = json.loads((Path(value.path) / "adapter_config.json").read_text())
+    tokens = make_tiny_tokenizer()(start, add_special_tokens=False)["input_ids"]
+    assert saved["alora_invocation_tokens"] == tokens
 
 
 COUNTS = {

@@ -221,3 +221,26 @@ def test_json_stays_json() -> None:
     """The rows of this file are what a JSONL file holds."""
     row = stored([QUESTION, said("4", thinking=THOUGHT)])
     assert json.loads(row["messages"][1]["extra"]) == {"reasoning_content": THOUGHT}
+
+
+@pytest.mark.parametrize(
+    "written", ['{"c":"Rome"}', '{"c": "Rome", "n": 1.50}', '{ "c": "\\u00e9" }', "{}"]
+)
+@pytest.mark.parametrize("name", ["deepseekv3", "qwen3", "llama3_1"])
+def test_arguments_as_text_are_trained_as_transformers_writes_them(name: str, written: str) -> None:
+    """Byte for byte where the template takes text; as its own JSON where it takes objects."""
+    call = {"type": "function", "function": {"name": "w", "arguments": written}}
+    messages = [TALK[0], said(None, tool_calls=[{"id": "call00001", **call}]), *TALK[2:]]
+    row = stored(messages)
+    tokenizer = tokenizer_with(name)
+    (first, *_) = render_row(tokenizer, row)
+    arguments = written if name == "deepseekv3" else json.loads(written)
+    given = [
+        TALK[0],
+        said(
+            "", tool_calls=[{"type": "function", "function": {"name": "w", "arguments": arguments}}]
+        ),
+    ]
+    wanted = tokenizer.apply_chat_template(given, tokenize=False)
+    assert first.text.startswith(wanted)
+    assert "arguments_text" not in first.text

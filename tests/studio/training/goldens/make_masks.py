@@ -404,6 +404,14 @@ TOOL_CASES: dict[str, Case] = {
         "row": {"query": "Q", "tools": [TOOL], "answers": [CALL["function"]]},
         "only_call": True,
     },
+    "glaive": {
+        "format": "glaive",
+        "row": {
+            "system": "SYSTEM: " + json.dumps(TOOL),
+            "chat": 'USER: Q\n\n\nASSISTANT: <functioncall> {"name": "add", "arguments": \'{"a": 1}\'} <|endoftext|>'
+            "\n\n\nFUNCTION RESPONSE: 7\n\n\nASSISTANT: B <|endoftext|>\n",
+        },
+    },
 }
 RAW: dict[str, Case] = {
     "prompt_completion, raw": {

@@ -11,6 +11,7 @@ import json
 from pathlib import Path
 
 from studio.system.paths import cache_dir
+from studio.system.stored_json import parse, read_regular
 
 
 def note_kept(repo: str, revision: str, folder: Path, commit: str) -> None:
@@ -26,7 +27,7 @@ def note_kept(repo: str, revision: str, folder: Path, commit: str) -> None:
 def kept(repo: str, revision: str) -> tuple[Path, str] | None:
     """Folder and commit of a completely cached model, or ``None``."""
     try:
-        note = json.loads(_note(repo, revision or "main").read_text(encoding="utf-8"))
+        note = parse(read_regular(_note(repo, revision or "main")))
         folder = Path(note["path"])
         complete = all((folder / n).stat().st_size == size for n, size in note["files"].items())
         return (folder, str(note["commit"])) if complete and note["files"] else None

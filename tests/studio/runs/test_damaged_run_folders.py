@@ -1,0 +1,422 @@
+"""Run folders with damaged, absurd or odd files: read without an error, and resumed or refused in words."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from studio.errors import StudioError
+from studio.events import event, from_line
+from studio.runs import host
+from studio.runs.control import CommandReader
+from studio.runs.environment import write_environment
+from studio.runs.folder import RunFolder, list_runs
+from studio.runs.follow import EventReader
+from studio.runs.lock import HostLock, is_locked
+from studio.runs.state import RunState
+from tests.run_state import read_state
+from tests.studio.runs import toy_runs
+from tests.studio.runs.toy_runs import calls, events_of, finished, follow, start
+
+DEEP = "[" * 100_000
+ABSURD = (
+    "",
+    "null",
+    "5",
+    '"text"',
+    "[]",
+    "{}",
+    "[1",
+    DEEP,
+    '{"a":' * 50_000,
+    "\x00",
+    "NaN",
+    "1" * 5000,
+)
+
+unix = pytest.mark.skipif(os.name == "nt", reason="pipes and links")
+
+
+def put(path: Path, kind: str) -> None:
+    """Something odd in place of a file."""
+    path.unlink(missing_ok=True)
+    if kind == "folder":
+        path.mkdir()
+        (path / "content").write_text("x")
+    elif kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "loop":
+        path.symlink_to(path)
+    elif kind == "dangling":
+        path.symlink_to(path.parent / "nowhere" / "x")
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
+
+
+ODD = ("folder", "pipe", "loop", "dangling", "device")
+
+
+# ------------------------------------------------------------------ the lock
+
+
+@unix
+@pytest.mark.parametrize("kind", ODD)
+def test_odd_locks_do_not_end_a_run(tmp_path: Path, kind: str) -> None:
+    """What cannot be a lock is renamed; nothing outside the folder is opened or made."""
+    run = toy_runs.folder(tmp_path)
+    put(run.lock_path, kind)
+    assert not run.is_running()
+    lock = HostLock(run.lock_path)
+    assert lock.acquire()
+    assert run.is_running()
+    assert run.lock_path.is_file()
+    assert not run.lock_path.is_symlink()
+    lock.release()
+    assert not is_locked(run.lock_path)
+    assert len(list(run.path.glob("host.lock.*.unusable"))) == 1
+
+
+@unix
+def test_a_run_with_a_folder_as_lock_completes(tmp_path: Path) -> None:
+    run = toy_runs.folder(tmp_path)
+    put(run.lock_path, "folder")
+    follow(start(run))
+    assert finished(run) == ["completed"]
+
+
+@unix
+def test_a_lock_that_cannot_be_taken_is_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A network file system without locks: not “another host runs”."""
+
+    def refuse(*_: object) -> None:
+        raise OSError(37, "No locks available")
+
+    run = toy_runs.folder(tmp_path)
+    monkeypatch.setattr(os, "lockf", refuse)
+    with pytest.raises(OSError, match="No locks"):
+        HostLock(run.lock_path).acquire()
+
+
+# ------------------------------------------------------------------ host.json, environment.json
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *ABSURD,
+        '{"pid": 1e999, "created": 1}',
+        '{"pid": -1, "created": 1}',
+        '{"pid": 0, "created": 1}',
+        '{"pid": 1, "created": 1}',
+        '{"pid": 99999999999999999999, "created": 1}',
+        '{"pid": 12345, "created": NaN}',
+        '{"pid": 12345, "created": 1e999}',
+        '{"pid": [], "created": {}}',
+        '{"pid": "x", "created": null}',
+    ],
+)
+def test_an_absurd_host_is_no_host(tmp_path: Path, text: str) -> None:
+    run = toy_runs.folder(tmp_path)
+    run.host_path.write_text(text)
+    assert host.host_of(run) is None
+    host.kill(run)
+
+
+@pytest.mark.parametrize(
+    "threads", [0, -4, 10**9, 10**400, 1.5, True, "8", None, [], {"a": 1}, "nan"]
+)
+def test_absurd_threads_are_not_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, threads: Any
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    run = toy_runs.folder(tmp_path)
+    run.environment_path.write_text(json.dumps({"threads": threads}))
+    assert host.set_threads(run, leave_core=True) == host.hardware.planned_threads(True)
+
+
+def test_a_sane_number_of_threads_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    run = toy_runs.folder(tmp_path)
+    run.environment_path.write_text('{"threads": 3}')
+    assert host.set_threads(run, leave_core=True) == 3
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *ABSURD,
+        '{"earlier": 5}',
+        '{"earlier": "text"}',
+        '{"earlier": {"a": 1}}',
+        '{"earlier": null, "packages": 7, "seeds": []}',
+        '{"threads": NaN, "device": ["x"], "cpu_count": {}}',
+    ],
+)
+def test_an_absurd_environment_is_replaced(tmp_path: Path, text: str) -> None:
+    run = toy_runs.folder(tmp_path)
+    run.environment_path.write_text(text)
+    assert isinstance(run.environment(), dict)
+    write_environment(run, run.plan(), 1)
+    assert run.environment()["threads"] == 1
+    assert isinstance(run.environment().get("earlier", []), list)
+
+
+def test_a_run_with_absurd_files_is_resumed(tmp_path: Path) -> None:
+    """All of them at once, in a real host."""
+    run = toy_runs.folder(tmp_path)
+    follow(start(run))
+    run.environment_path.write_text('{"threads": 1e999, "earlier": 5}')
+    run.host_path.write_text('{"pid": -1, "created": NaN}')
+    run.commands_path.write_text(f'{DEEP}\n[]\n{{"command": 5}}\n\x00\n')
+    for path in run.steps.iterdir():
+        path.write_text(DEEP)
+    with run.events_path.open("a") as file:
+        file.write(f'{DEEP}\n{{"event": [], "time": 1e999}}\n\x00\n')
+    follow(start(run))
+    assert finished(run) == ["completed", "completed"]
+    assert calls(tmp_path) == ["source", "train", "block", "export"] * 2
+
+
+# ------------------------------------------------------------------ plan.json
+
+
+def change_step(**changes: Any) -> Callable[[dict[str, Any]], object]:
+    return lambda plan: plan["steps"][1].update(changes)
+
+
+PLANS: dict[str, Callable[[dict[str, Any]], object]] = {
+    "version too large": lambda p: p.update(version=1e999),
+    "version null": lambda p: p.update(version=None),
+    "no steps": lambda p: p.pop("steps"),
+    "steps as number": lambda p: p.update(steps=5),
+    "steps of texts": lambda p: p.update(steps=["x"]),
+    "steps in another order": lambda p: p["steps"].reverse(),
+    "a step twice": lambda p: p["steps"].append(p["steps"][0]),
+    "a missing step": lambda p: p["steps"].pop(0),
+    "settings as text": change_step(settings="x"),
+    "settings as list": change_step(settings=[1]),
+    "inputs as list": change_step(inputs=["x"]),
+    "inputs of numbers": change_step(inputs={"dataset": 5}),
+    "inputs from nowhere": change_step(inputs={"dataset": ["nowhere", "dataset"]}),
+    "fingerprint as path": change_step(fingerprint="../../../etc/passwd"),
+    "fingerprint empty": change_step(fingerprint=""),
+    "version of a step": change_step(version="x"),
+    "project folder as number": lambda p: p.update(project_dir=5),
+}
+
+
+@pytest.mark.parametrize("how", PLANS)
+def test_an_absurd_plan_is_refused_in_words(tmp_path: Path, how: str) -> None:
+    run = toy_runs.folder(tmp_path)
+    data = json.loads(run.plan_path.read_text())
+    PLANS[how](data)
+    run.plan_path.write_text(json.dumps(data))
+    with pytest.raises(StudioError, match=r"plan\.json is damaged"):
+        run.plan()
+
+
+@pytest.mark.parametrize("text", ABSURD)
+def test_a_plan_that_is_none(tmp_path: Path, text: str) -> None:
+    run = toy_runs.folder(tmp_path)
+    run.plan_path.write_text(text)
+    with pytest.raises(StudioError, match=r"plan\.json"):
+        run.plan()
+    assert [r.id for r in list_runs(tmp_path / "runs")] == [run.id]
+
+
+# ------------------------------------------------------------------ records
+
+
+def first_record(run: RunFolder) -> Path:
+    (path,) = (p for p in run.steps.iterdir() if '"node": "source"' in p.read_text())
+    return path
+
+
+def test_every_flipped_bit_of_a_record_is_harmless(tmp_path: Path) -> None:
+    """The step is reused with what it made, or runs again."""
+    from studio.runs.records import find_hit
+
+    run = toy_runs.folder(tmp_path)
+    follow(start(run))
+    step, path = run.plan().steps[0], first_record(run)
+    whole, known = path.read_bytes(), find_hit(run, run.plan().steps[0])
+    assert known.kind == "ready"
+    for bit in range(8 * len(whole)):
+        damaged = bytearray(whole)
+        damaged[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(damaged)
+        hit = find_hit(run, step)
+        assert hit.kind == "none" or hit == known or without_sha256(path), bit
+
+
+def without_sha256(path: Path) -> bool:
+    """A flip in the key of the hash leaves a record as an earlier version wrote it."""
+    return "sha256" not in json.loads(path.read_bytes())
+
+
+RECORDS: dict[str, Callable[[dict[str, Any]], object]] = {
+    "size too large": lambda r: r.update(files=[["x", 1e999, 1]]),
+    "a file with NUL": lambda r: r.update(files=[["a\0b", 1, 1]]),
+    "files as number": lambda r: r.update(files=5),
+    "files of texts": lambda r: r.update(files=["abc"]),
+    "seconds as text": lambda r: r.update(seconds="x"),
+    "no outputs": lambda r: r.update(outputs={}),
+    "outputs as list": lambda r: r.update(outputs=[1]),
+    "artifacts of numbers": lambda r: r.update(artifacts=[5]),
+    "another fingerprint": lambda r: r.update(fingerprint="0" * 64),
+    "evaluations null": lambda r: r.update(evaluations=None),
+}
+
+
+@pytest.mark.parametrize("how", RECORDS)
+def test_absurd_records_are_not_reused(tmp_path: Path, how: str) -> None:
+    run = toy_runs.folder(tmp_path)
+    assert toy_runs.run_here(run) == "completed"
+    path = first_record(run)
+    data = json.loads(path.read_text())
+    del data["sha256"]
+    RECORDS[how](data)
+    path.write_text(json.dumps(data))
+    for other in run.steps.iterdir():
+        if other != path:
+            other.unlink()
+    assert toy_runs.run_here(run) == "completed"
+    assert calls(tmp_path).count("source") == 2
+
+
+def test_records_of_earlier_versions_are_reused(tmp_path: Path) -> None:
+    run = toy_runs.folder(tmp_path)
+    assert toy_runs.run_here(run) == "completed"
+    for path in run.steps.iterdir():
+        data = json.loads(path.read_text())
+        del data["sha256"]
+        path.write_text(json.dumps(data))
+    assert toy_runs.run_here(run) == "completed"
+    assert calls(tmp_path) == ["source", "train", "block", "export"]
+
+
+# ------------------------------------------------------------------ events and commands
+
+FIELDS = (
+    *("nodes", "title", "phase", "done", "total", "unit", "eta_s", "step", "steps", "loss", "rows"),
+    *("eval_loss", "seconds", "outputs", "path", "kind", "sentence", "hint", "level", "measures"),
+    *(
+        "examples",
+        "modules",
+        "prompt",
+        "text",
+        "tokens",
+        "expected",
+        "status",
+        "run",
+        "name",
+        "pid",
+    ),
+    *("device", "cached", "resumed", "index", "count", "reason", "ram_process_gib", "grad_norm"),
+)
+VALUES = (
+    None, True, -1, 0, 10**400, 1.5, float("nan"), float("inf"), "", "text", "nan", "\x1b[31m\x00\u202e",
+    [], [1], [None], ["x"], [{}], [[]], [{"id": []}], [["a", "b", "c", "d", "e"]], {}, {"a": 1},
+    {"a": {"before": [], "after": 10**400}}, {"a": {}},
+)  # fmt: skip
+
+
+def test_events_with_absurd_fields_are_read(tmp_path: Path) -> None:
+    """Every event with every kind of value in every field: the state can be read and shown."""
+    from studio.cli.report import Reporter, evaluation_table, progress_line
+    from studio.events import EVENTS
+
+    for value in VALUES:
+        state = RunState()
+        reporter = Reporter(state)
+        for name in EVENTS:
+            data = {"event": name, "time": 1.0, "node": "a", **dict.fromkeys(FIELDS, value)}
+            found = from_line(json.dumps(data))
+            assert found is not None
+            state.apply(found)
+            reporter.tell(found)
+        for node in state.nodes.values():
+            assert progress_line(node, state.time_left_s(time.time()))
+        for evaluation in state.evaluations.values():
+            assert evaluation_table(evaluation)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        *ABSURD,
+        '{"event": "Notice", "time": 1e999}',
+        '{"event": "Notice", "time": NaN}',
+        '{"event": "Notice", "time": -5}',
+        '{"event": "Notice", "time": 1e15}',
+        '{"event": "Notice", "time": %s}' % ("9" * 400),
+        '{"event": "Notice", "time": 1, "node": ["a"]}',
+        '{"event": "Notice", "time": 1, "node": {}}',
+        '{"event": "Notice", "time": null}',
+        '{"time": 1}',
+    ],
+)
+def test_lines_that_are_no_events_are_passed_over(tmp_path: Path, line: str) -> None:
+    run = toy_runs.folder(tmp_path)
+    run.events_path.write_text(line + "\n")
+    run.append(event("RunStarted", run="x", name="y", nodes=[]))
+    assert [e.name for e in events_of(run)] == ["RunStarted"]
+    assert read_state(run).name == "y"
+    assert run.finished_status() is None
+
+
+@pytest.mark.parametrize("line", [*ABSURD, '{"command": 5}', '{"command": null}'])
+def test_lines_that_are_no_commands_are_passed_over(tmp_path: Path, line: str) -> None:
+    run = toy_runs.folder(tmp_path)
+    run.commands_path.write_text(line + "\n")
+    run.command("stop")
+    assert [c["command"] for c in CommandReader(run.commands_path, 0).read()] == ["stop"]
+
+
+@unix
+@pytest.mark.parametrize("kind", ODD)
+def test_odd_files_in_place_of_those_of_a_run(tmp_path: Path, kind: str) -> None:
+    """Reading never waits and never fails."""
+    run = toy_runs.folder(tmp_path)
+    for path in (run.events_path, run.commands_path, run.environment_path, run.host_path):
+        put(path, kind)
+    assert EventReader(run.events_path).read() == []
+    assert CommandReader(run.commands_path, 0).read() == []
+    assert (run.environment(), host.host_of(run), run.finished_status()) == ({}, None, None)
+    put(run.plan_path, kind)
+    with pytest.raises(StudioError, match=r"plan\.json"):
+        run.plan()
+    assert isinstance(list_runs(tmp_path / "runs"), list)
+
+
+@unix
+@pytest.mark.parametrize("kind", ["folder", "loop", "dangling"])
+@pytest.mark.parametrize(
+    "name", ["events.jsonl", "host.log", "host.json", "environment.json", "steps", "artifacts"]
+)
+def test_what_is_in_the_way_of_a_run_is_named(tmp_path: Path, name: str, kind: str) -> None:
+    """The run completes, or fails with a sentence that names it; no trace, no “bug”."""
+    run = toy_runs.folder(tmp_path)
+    path = run.path / name
+    if path.is_dir():
+        path.rmdir()
+        if kind == "folder":
+            path.write_text("a file")
+    if not path.is_file():
+        put(path, kind)
+    watch = start(run)
+    events = follow(watch)
+    failed = [e for e in events if e.name == "StepFailed"]
+    assert watch.status == ("failed" if failed else "completed")
+    for found in failed:
+        assert found.get("code") != "bug"
+        assert name in found.get("sentence")
+        assert found.get("hint")

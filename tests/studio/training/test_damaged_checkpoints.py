@@ -1,0 +1,227 @@
+"""A training whose newest checkpoint is damaged continues from the one before, with the same numbers."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from studio.errors import Stopped, StudioError
+from studio.events import Event
+from studio.runs.failures import failure
+from studio.system.stored_json import with_hash
+from studio.training.loop.train import train_adapter
+from tests.studio.training.steps import Recorder, make_context, make_inputs, settings_of
+
+SETTINGS = settings_of(max_steps=6, save_steps=2)
+
+
+def adapter_bytes(root: Path) -> bytes:
+    return (root / "step" / "adapter" / "adapter_model.safetensors").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """The adapter of the training without an interruption."""
+    root = tmp_path_factory.mktemp("whole")
+    train_adapter(make_context(root, Recorder()), make_inputs(root, dropout=0.2), SETTINGS)
+    return adapter_bytes(root)
+
+
+def interrupted(root: Path) -> tuple[dict[str, Any], Path]:
+    """Inputs, and the newest checkpoint of a training that was stopped after step 4."""
+    inputs = make_inputs(root, dropout=0.2)
+    recorder = Recorder()
+    with pytest.raises(Stopped):
+        train_adapter(
+            make_context(root, recorder, lambda: len(recorder.losses()) >= 4), inputs, SETTINGS
+        )
+    return inputs, root / "checkpoints" / "step-000004"
+
+
+def skipped(recorder: Recorder) -> list[Event]:
+    """The notices of checkpoints that were not used."""
+    return [e for e in recorder.named("Notice") if "A checkpoint" in e.get("sentence")]
+
+
+def edit(manifest: Path, old: str, new: str) -> None:
+    text = manifest.read_text()
+    assert text.count(old) >= 1
+    manifest.write_text(text.replace(old, new, 1))
+
+
+def flip(file: Path, bit: int) -> None:
+    data = bytearray(file.read_bytes())
+    data[bit // 8] ^= 1 << bit % 8
+    file.write_bytes(data)
+
+
+MANIFESTS: dict[str, Callable[[Path], object]] = {
+    "step": lambda m: edit(m, '"step": 4', '"step": 6'),
+    "key": lambda m: edit(m, '"size"', '"rize"'),
+    "identity": lambda m: edit(m, '"identity": "', '"identity": "0'),
+    "bit": lambda m: flip(m, 1234),
+    "truncated": lambda m: os.truncate(m, 200),
+    "a folder": lambda m: (m.unlink(), m.mkdir()),
+}
+
+
+@pytest.mark.parametrize("how", MANIFESTS)
+def test_a_damaged_manifest_costs_no_more_than_its_checkpoint(
+    tmp_path: Path, whole: bytes, how: str
+) -> None:
+    inputs, newest = interrupted(tmp_path)
+    MANIFESTS[how](newest / "manifest.json")
+    recorder = Recorder()
+    train_adapter(make_context(tmp_path, recorder), inputs, SETTINGS)
+    assert [e.get("step") for e in recorder.named("TrainResumed")] == [2]
+    (notice,) = skipped(recorder)
+    assert "step-000004" in notice.get("sentence")
+    assert notice.get("hint") == "The training continues after step 2."
+    assert adapter_bytes(tmp_path) == whole
+
+
+def seal(checkpoint: Path) -> None:
+    """A manifest that agrees with the files, as one who prepares a run folder would write it."""
+    manifest = json.loads((checkpoint / "manifest.json").read_text())
+    del manifest["sha256"]
+    for name, facts in manifest["files"].items():
+        data = (checkpoint / name).read_bytes()
+        facts.update(size=len(data), sha256=hashlib.sha256(data).hexdigest())
+    (checkpoint / "manifest.json").write_text(json.dumps(with_hash(manifest)))
+
+
+STATES: dict[str, Callable[[dict[str, Any]], object]] = {
+    "no figures": lambda s: s.pop("figures"),
+    "figures as list": lambda s: s.update(figures=[1]),
+    "figure as object": lambda s: s["figures"].update(tokens={}),
+    "figure NaN": lambda s: s["figures"].update(best_eval_step="nan"),
+    "figure too large": lambda s: s["figures"].update(waited="1e999"),
+    "no optimizer": lambda s: s.pop("optimizer"),
+    "rest as list": lambda s: s["optimizer"].update(rest=["x"]),
+    "rest with odd keys": lambda s: s["optimizer"].update(rest={"x": 1}),
+    "groups as number": lambda s: s["optimizer"].update(groups=5),
+    "groups of numbers": lambda s: s["optimizer"].update(groups=[5]),
+    "scheduler null": lambda s: s.update(scheduler=None),
+    "random of words": lambda s: s.update(python_random=[3, ["a"], None]),
+    "random too short": lambda s: s.update(python_random=[3, [1], None]),
+    "random missing": lambda s: s.pop("python_random"),
+    "method as text": lambda s: s.update(method="lora"),
+}
+
+
+def test_absurd_states_are_passed_over(tmp_path: Path, whole: bytes) -> None:
+    """One after the other is tried, and the training continues from the checkpoint before."""
+    inputs, newest = interrupted(tmp_path)
+    file = newest / "state.json"
+    sound = file.read_text()
+    texts = {"not JSON": "{", "a list": "[]", "deep": "[" * 100_000, "text": '"x"'}
+    for name, change in STATES.items():
+        state = json.loads(sound)
+        change(state)
+        texts[name] = json.dumps(state)
+    for name, text in texts.items():
+        file.write_text(text)
+        seal(newest)
+        recorder = Recorder()
+        stopped = make_context(tmp_path, recorder, lambda r=recorder: bool(r.named("TrainResumed")))
+        with pytest.raises(Stopped):
+            train_adapter(stopped, inputs, SETTINGS)
+        assert [e.get("step") for e in recorder.named("TrainResumed")] == [2], name
+        (notice,) = skipped(recorder)
+        assert "its " in notice.get("sentence"), name
+    file.write_text(sound)
+    seal(newest)
+    recorder = Recorder()
+    train_adapter(make_context(tmp_path, recorder), inputs, SETTINGS)
+    assert [e.get("step") for e in recorder.named("TrainResumed")] == [4]
+    assert adapter_bytes(tmp_path) == whole
+
+
+@pytest.mark.parametrize("how", ["groups", "shape"])
+def test_a_state_that_does_not_fit_the_optimizer_is_refused_in_words(
+    tmp_path: Path, how: str
+) -> None:
+    """Only the optimizer can tell: the error names the checkpoint and what to do."""
+    inputs, newest = interrupted(tmp_path)
+    if how == "groups":
+        state = json.loads((newest / "state.json").read_text())
+        state["optimizer"]["groups"] = [{"params": [0]}]
+        (newest / "state.json").write_text(json.dumps(state))
+    else:
+        tensors = load_file(newest / "optimizer.safetensors")
+        kept = {k: v for k, v in tensors.items() if k.startswith("random")}
+        save_file({**kept, "x.exp_avg": torch.zeros(1)}, newest / "optimizer.safetensors")
+    seal(newest)
+    recorder = Recorder()
+    if how == "shape":
+        train_adapter(make_context(tmp_path, recorder), inputs, SETTINGS)
+        assert [e.get("step") for e in recorder.named("TrainResumed")] == [2]
+        return
+    with pytest.raises(StudioError, match="step-000004 does not fit") as caught:
+        train_adapter(make_context(tmp_path, recorder), inputs, SETTINGS)
+    assert "Delete" in caught.value.hint
+
+
+def system_error(number: int) -> OSError:
+    return OSError(number, os.strerror(number))
+
+
+FAULTS: dict[str, tuple[str, Exception]] = {
+    "EIO at the end": ("checkpoint.sync_file", system_error(errno.EIO)),
+    "EIO of the folder": ("checkpoint.sync_folder", system_error(errno.EIO)),
+    "full": ("checkpoint.sync_file", system_error(errno.ENOSPC)),
+    "full, in Rust": (
+        "snapshot.save_file",
+        SafetensorError("I/O error: No space left on device (os error 28)"),
+    ),
+    "EIO in Rust": (
+        "snapshot.save_file",
+        SafetensorError("I/O error: Input/output error (os error 5)"),
+    ),
+    "read-only": ("snapshot.save_adapter", system_error(errno.EROFS)),
+    "stale": ("checkpoint.remove_torn", system_error(errno.ESTALE)),
+    "too many files": ("snapshot.save_file", system_error(errno.EMFILE)),
+    "a file in place of the folder": ("checkpoint.sha256_of", system_error(errno.ENOTDIR)),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_checkpoint_that_cannot_be_written_fails_in_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: bytes, fault: str
+) -> None:
+    """The folder is named; once the disk works again, the run is resumed with the same numbers."""
+    inputs = make_inputs(tmp_path, dropout=0.2)
+    place, error = FAULTS[fault]
+    name = f"studio.training.saved.{place}"
+    recorder = Recorder()
+
+    def failing(*arguments: Any, **more: Any) -> Any:
+        if len(recorder.losses()) >= 4:
+            raise error
+        return real(*arguments, **more)
+
+    module, _, function = name.rpartition(".")
+    real = getattr(sys.modules[module], function)
+    with monkeypatch.context() as patched:
+        patched.setattr(name, failing)
+        with pytest.raises(type(error)) as caught:
+            train_adapter(make_context(tmp_path, recorder), inputs, SETTINGS)
+    reported = failure(caught.value, "Train", tmp_path)
+    assert reported["code"] != "bug"
+    assert str(tmp_path) in reported["sentence"]
+    assert "resume the run" in reported["hint"]
+    again = Recorder()
+    train_adapter(make_context(tmp_path, again), inputs, SETTINGS)
+    assert [e.get("step") for e in again.named("TrainResumed")] == [2]
+    assert adapter_bytes(tmp_path) == whole
