@@ -38,7 +38,7 @@ def test_a_setting_that_an_older_plan_lacks_has_its_earlier_default() -> None:
         "version": 2,
         "title": "T",
         "inputs": {},
-        "fingerprint": "",
+        "fingerprint": "a" * 64,
     }
     for settings, wanted in (({}, "cut"), ({"long_text": "split"}, "split")):
         data = {
