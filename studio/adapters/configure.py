@@ -16,14 +16,17 @@ from studio.errors import Problem, StudioError
 from studio.graph.context import StepContext
 from studio.graph.node_type import CheckContext, Variant
 from studio.graph.schema import fields_of
+from studio.model.folder_files import read_json
 from studio.model.layers import LinearModule, read_linear_modules
-from studio.model.models import linear_modules
+from studio.model.models import ends_of, linear_modules
 from studio.model.targets import (
     Chosen,
     FieldError,
     FullyTrainedModule,
     choose,
+    end_modules,
     fully_trained_modules,
+    is_tied,
     listed,
 )
 from studio.node_settings.base_model import BaseModelSettings
@@ -45,7 +48,8 @@ def check_method(settings: LoraSettings, context: CheckContext) -> Iterable[Prob
         yield from _check_precision(settings, context, variant, base)
         modules = linear_modules(base.model, context.project_dir)
         if modules and not method.own_layers:
-            layers = choose(modules, settings, "").layers
+            ends = ends_of(base.model, context.project_dir, settings)
+            layers = choose(modules, settings, "", ends).layers
             for field, sentence, hint in layer_errors(settings, variant, layers):
                 yield context.problem(sentence, field, hint=hint, code="method_layers")
 
@@ -93,6 +97,7 @@ def layer_errors(
 ) -> Iterator[FieldError]:
     """Problems of the method with the chosen layers."""
     method: LoraMethod = variant.payload
+    yield from _end_errors(settings, variant, layers)
     experts = next((m.name for m in layers if ".experts." in m.name), None)
     if experts is not None and not method.experts:
         yield (
@@ -129,6 +134,35 @@ def layer_errors(
         yield field, sentence, "Change it, or choose other target modules."
 
 
+def _end_errors(
+    settings: LoraSettings, variant: Variant, layers: Sequence[LinearModule]
+) -> Iterator[FieldError]:
+    """Problems with an adapter of the embedding or the head."""
+    ends = [m for m in layers if m.end]
+    method: LoraMethod = variant.payload
+    for end in ends:
+        last = end.name.rpartition(".")[2]
+        full = any(n.rpartition(".")[2] == last for n in listed(settings.modules_to_save))
+        if not method.ends:
+            yield (
+                "target_modules",
+                f"{variant.title} does not support {end.name}, the {end.end} of the model.",
+                "Choose LoRA, or enter it under “Fully trained modules” instead.",
+            )
+        elif full:
+            yield (
+                "target_modules",
+                f"“{last}” is a target module, and is fully trained as well.",
+                "Clear one of the two settings.",
+            )
+        elif listed(settings.trained_tokens):
+            yield (
+                "trained_tokens",
+                f"the {end.end} has an adapter, which trains these tokens, too.",
+                "Clear the field, or remove the embedding and the head from the target modules.",
+            )
+
+
 def _unused(settings: LoraSettings, context: CheckContext, variant: Variant) -> Iterator[Problem]:
     """Settings that were changed but are not used by the method."""
     method: LoraMethod = variant.payload
@@ -160,7 +194,7 @@ def describe(
             code="no_linear_layers",
             file=model.path,
         )
-    chosen = choose(modules, settings, model.source)
+    chosen = choose(modules, settings, model.source, end_modules(Path(model.path)))
     for field, sentence, hint in chosen.errors:
         raise StudioError(
             sentence,
@@ -171,6 +205,7 @@ def describe(
             code="unknown_target",
         )
     _refuse_misfits(context, settings, chosen)
+    _report_tied_ends(context, Path(model.path), chosen.layers)
     return AdaptedModelValue(
         model=model,
         method=settings.method,
@@ -202,6 +237,25 @@ def _refuse_misfits(context: StepContext, settings: LoraSettings, chosen: Chosen
             node=context.node,
             field=field,
             code="method_layers",
+        )
+
+
+def _report_tied_ends(context: StepContext, folder: Path, layers: Sequence[LinearModule]) -> None:
+    """A notice when embedding and head share a matrix, and the adapter parts them."""
+    names = [m.name for m in layers if m.end]
+    if not names:
+        return
+    try:
+        config = read_json(folder, "config.json")
+    except (OSError, ValueError):
+        return
+    if is_tied(config):
+        what = f"Only “{names[0]}” gets" if len(names) == 1 else "Each gets"
+        context.notice(
+            "The model shares one matrix between its embedding and its head. "
+            f"{what} an adapter{'' if len(names) == 1 else ' of its own'}, so the two will differ, and "
+            "a merged model contains both.",
+            level="info",
         )
 
 

@@ -39,6 +39,12 @@ def _fits(
     node: Any, own: LoraOwnSettings, layers: Sequence[LinearModule]
 ) -> Iterable[tuple[str, str]]:
     del node
+    embedding = next((m.name for m in layers if m.end == "embedding"), None)
+    if own.init == "orthogonal" and embedding is not None:
+        yield (
+            "method_settings.init",
+            f"the embedding {embedding} does not support the orthogonal initialization.",
+        )
     expert = next((m.name for m in layers if m.kind == "expert"), None)
     if own.init == "orthogonal" and expert is not None:
         yield (
@@ -64,6 +70,7 @@ VARIANT = Variant(
         # 2e-4 for 7B in the QLoRA paper; arXiv:2602.04998 sweeps 1e-5 to 6e-3.
         learning_rates=(2e-5, 2e-4, 2e-3),
         experts=True,
+        ends=True,
         fits=_fits,
         paper="arXiv:2106.09685",
     ),

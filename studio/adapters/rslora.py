@@ -26,6 +26,7 @@ VARIANT = Variant(
         # The same as LoRA at equal scale.
         learning_rates=(2e-5, 2e-4, 2e-3),
         experts=True,
+        ends=True,
         paper="arXiv:2312.03732",
     ),
 )

@@ -144,5 +144,5 @@ def opened(host: DataHost, request: TokenRequest, options: argparse.Namespace) -
 def tell_failure(error: StudioError) -> int:
     """Print why the data could not be read; returns the exit code."""
     where = f"{error.file}:{error.line}: " if error.line else ""
-    print(f"{where}{error.sentence} {error.hint}".strip(), file=sys.stderr)
+    print(line(f"{where}{error.sentence} {error.hint}".strip()), file=sys.stderr)
     return 1

@@ -21,6 +21,7 @@ from studio.cli.token_text import Paint, legend, paint_for, row_text
 from studio.errors import StudioError
 from studio.preview.tokens import TokenRow, row_from_json
 from studio.runs.token_request import TokenRequest
+from studio.shown_text import line
 
 FEWEST_LINES = 3
 ROWS_AT_ONCE = 64
@@ -60,7 +61,7 @@ def _show(host: DataHost, request: TokenRequest, options: argparse.Namespace) ->
     for row in rows:
         if row.error:
             failed = True
-            print(f"{row.source}:{row.line}: {row.error} {row.hint}".strip(), file=sys.stderr)
+            print(line(f"{row.source}:{row.line}: {row.error} {row.hint}"), file=sys.stderr)
         elif not show(row, begin):
             break
     return 1 if failed else 0

@@ -14,6 +14,7 @@ from pathlib import Path
 from studio.errors import StudioError
 from studio.model import trust as store
 from studio.model.models import local_folder
+from studio.shown_text import line as shown
 
 
 def trust(options: argparse.Namespace) -> int:
@@ -58,7 +59,7 @@ def _show(code: store.OwnCode, contents: bool) -> None:
     print(f"{code.source} requires custom Python code, in {code.folder}:")
     for name, digest in code.files.items():
         lines = code.text(name)
-        print(f"  {name}  {lines.count(chr(10)) + 1} lines  sha256 {digest}")
+        print(f"  {shown(name)}  {lines.count(chr(10)) + 1} lines  sha256 {digest}")
         if contents:
             print("\n".join(f"    {line}" for line in lines.splitlines()))
     print("This code runs with all your permissions. Review it first (--show prints it).")

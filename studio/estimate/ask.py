@@ -30,7 +30,7 @@ from studio.estimate.memory import memory
 from studio.estimate.rows import rows_of
 from studio.estimate.work import operations_per_token, probed_paces
 from studio.model.folder_files import read_json
-from studio.model.models import local_folder, starter_of
+from studio.model.models import ends_of, local_folder, names_an_end, starter_of
 from studio.model.targets import choose, listed
 from studio.model.weight_files import weight_files
 from studio.system.children import end_child, module_command, start_child
@@ -82,6 +82,14 @@ def request(kind: Kind, job: Job, facts: Facts) -> dict[str, Any]:
             "head; the formula covers them.",
             node=job.node,
             code="tied_tokens",
+            hint="A probe measures them.",
+        )
+    if kind == "dry run" and job.lora and names_an_end(job.lora) and _tied(job):
+        raise StudioError(
+            "A dry run cannot trace adapters of an embedding that is tied to the output head; the "
+            "formula covers them.",
+            node=job.node,
+            code="tied_ends",
             hint="A probe measures them.",
         )
     if kind == "probe" and folder is not None:
@@ -159,7 +167,8 @@ def _adapted(job: Job, model: Mapping[str, Any]) -> dict[str, Any] | None:
     if job.lora is None or job.shape is None:
         return None
     lora = job.lora
-    chosen = choose(job.shape.modules(), lora, job.base.model)
+    ends = ends_of(job.base.model, job.project_dir, lora)
+    chosen = choose(job.shape.modules(), lora, job.base.model, ends)
     return {
         "model": dict(model),
         "method": lora.method,

@@ -27,11 +27,12 @@ from studio.graph.registry import Registry
 from studio.model.folder_check import folder_faults
 from studio.model.folder_files import read_text
 from studio.model.layer_names import block_number
-from studio.model.models import local_folder, starter_of
+from studio.model.models import ends_of, local_folder, starter_of
 from studio.model.read_shape import read_shape, shape_of_config
 from studio.model.shapes import Shape
-from studio.model.targets import choose, listed
+from studio.model.targets import HEADS, choose, listed
 from studio.node_settings.layer_range import chosen_layers
+from studio.node_settings.lora import LoraSettings
 from studio.values import FULL_FINE_TUNING
 
 STARTER_CONFIGS: dict[str, dict[str, Any]] = {
@@ -164,7 +165,8 @@ def counted_of(job: Job, shape: Shape) -> tuple[Counted, list[str]]:
     if job.lora is None:
         return _full_fine_tuning(job, shape), []
     lora = job.lora
-    chosen = choose(shape.modules(), lora, job.base.model)
+    ends = ends_of(job.base.model, job.project_dir, lora)
+    chosen = choose(shape.modules(), lora, job.base.model, ends)
     targets = matched(shape, chosen.names, rank_for(lora.r, chosen.ranks))
     counted = count(
         shape,
@@ -174,6 +176,8 @@ def counted_of(job: Job, shape: Shape) -> tuple[Counted, list[str]]:
         settings=lora.method_settings,
         saved=listed(lora.modules_to_save),
         tokens=len(set(listed(lora.trained_tokens))),
+        ends=[m for m in chosen.layers if m.end],
+        ranks=rank_for(lora.r, chosen.ranks),
     )
     notes = [sentence[0].upper() + sentence[1:] for _, sentence, _ in chosen.errors]
     if counted.adapter is None:
@@ -220,12 +224,18 @@ def mode_of(job: Job, machine: Machine) -> Mode:
         quantization="none" if full else job.base.quantization,
         double_quant=job.base.double_quant,
         checkpointing=job.train.gradient_checkpointing,
-        head="rows" if full else "chunks",
+        head="rows" if full or _adapts_head(job.lora) else "chunks",
         masked=job.train.batching == "padded" and job.train.batch_size > 1,
         dropout=job.lora.dropout if job.lora is not None else 0.0,
         device="cuda" if machine.device == "cuda" else "cpu",
         full=full,
     )
+
+
+def _adapts_head(lora: LoraSettings | None) -> bool:
+    """Whether the output head has an adapter: its logits are then computed at once."""
+    names = listed(lora.target_modules) if lora is not None else []
+    return any(n.rpartition(".")[2] in HEADS for n in names)
 
 
 def longest_batch(job: Job, data: DataFacts | None, mode: Mode) -> Batch:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from studio.estimate.formulas import FORMULAS
 from studio.estimate.kept import KEPT, NOTHING, Kept, Settings
 from studio.model.layer_names import taker
+from studio.model.layers import LinearModule
 from studio.model.shapes import Linear, Shape
 
 
@@ -77,12 +78,16 @@ def count(
     settings: Settings | None = None,
     saved: Sequence[str] = (),
     tokens: int = 0,
+    ends: Sequence[LinearModule] = (),
+    ranks: Callable[[str], int] = lambda name: 0,
 ) -> Counted:
-    """The parameters that ``method`` trains on ``targets``, and on the embeddings of ``tokens``."""
+    """The parameters that ``method`` trains on ``targets``, on the embeddings of ``tokens``, and at the
+    ``ends`` of the model with these ``ranks``."""
     formula = FORMULAS.get(method)
     adapter = None
     if formula is not None:
-        adapter = sum(formula(t.linear, t.rank, settings or {}) for t in targets)
+        outer = [Target(Linear(m.name, m.width_in, m.width_out), ranks(m.name)) for m in ends]
+        adapter = sum(formula(t.linear, t.rank, settings or {}) for t in (*targets, *outer))
     keeps = KEPT.get(method)
     if keeps is not None:
         targets = tuple(replace(t, kept=keeps(t.linear, t.rank, settings or {})) for t in targets)

@@ -56,7 +56,8 @@ class LinearModule:
     """A linear layer: its full name in the model, its input and output widths.
 
     ``transposed``: its weight is stored as (in, out), as in GPT-2's Conv1D. ``experts``: the number
-    of experts joined in the file.
+    of experts joined in the file. ``end``: “embedding” or “output head” of the model, which presets
+    leave out.
     """
 
     name: str
@@ -64,6 +65,7 @@ class LinearModule:
     width_out: int
     transposed: bool = False
     experts: int = 1
+    end: str = ""
 
     @property
     def parameters(self) -> int:

@@ -21,7 +21,14 @@ from studio.model.folder_check import Fault, folder_faults, gguf_faults
 from studio.model.folder_files import is_readable
 from studio.model.hub_kept import kept
 from studio.model.layers import LinearModule, presets, read_linear_modules
-from studio.model.targets import ENDS, FullyTrainedModule, choose, fully_trained_modules
+from studio.model.targets import (
+    ENDS,
+    FullyTrainedModule,
+    choose,
+    end_modules,
+    fully_trained_modules,
+    listed,
+)
 from studio.node_settings.base_model import BaseModelSettings
 from studio.node_settings.lora import LoraSettings
 from studio.system.hardware import usable_gpus
@@ -305,6 +312,27 @@ def fully_trained_choices(model: str, project_dir: Path) -> list[FullyTrainedMod
     return [FullyTrainedModule(name, size, True) for name in ("embed_tokens", "lm_head")]
 
 
+def names_an_end(settings: LoraSettings) -> bool:
+    """Whether a target may be the embedding or the head of a model."""
+    return any(name.rpartition(".")[2] in ENDS for name in listed(settings.target_modules))
+
+
+def ends_of(model: str, project_dir: Path, settings: LoraSettings) -> list[LinearModule]:
+    """The embedding and the head of a locally available model, if a target may name one of them."""
+    if not names_an_end(settings):
+        return []
+    folder, starter = local_folder(model, project_dir), starter_of(model)
+    if folder is not None:
+        return end_modules(folder)
+    if kind_of(model, project_dir) != "starter" or starter is None:
+        return []
+    vocabulary, hidden = starter.facts["vocabulary"], starter.facts["hidden"]
+    return [
+        LinearModule("model.embed_tokens", vocabulary, hidden, end="embedding"),
+        LinearModule("lm_head", hidden, vocabulary, end="output head"),
+    ]
+
+
 def check_targets(settings: LoraSettings, context: CheckContext) -> Iterable[Problem]:
     """Check the target modules of the LoRA node against the layers of the connected model."""
     bases = (s for _, s in context.upstream.values() if isinstance(s, BaseModelSettings))
@@ -312,5 +340,6 @@ def check_targets(settings: LoraSettings, context: CheckContext) -> Iterable[Pro
     modules = linear_modules(base.model, context.project_dir) if base is not None else None
     if base is None or not modules:
         return
-    for field, sentence, hint in choose(modules, settings, base.model).errors:
+    ends = ends_of(base.model, context.project_dir, settings)
+    for field, sentence, hint in choose(modules, settings, base.model, ends).errors:
         yield context.problem(sentence, field, hint=hint, code="unknown_target")

@@ -21,7 +21,7 @@ from studio.model.families import FAMILIES
 from studio.model.folder_files import read_json
 from studio.model.layer_names import block_number, is_joined, joined_name, matches, taker
 from studio.model.layer_pattern import PATTERN, PatternError, matched_names
-from studio.model.layers import LinearModule, resolve_targets
+from studio.model.layers import TOWERS, LinearModule, resolve_targets
 from studio.model.weight_files import tensor_shapes, weight_files
 from studio.node_settings.layer_range import HINT, LayerRangeError, layer_numbers
 from studio.node_settings.lora import LoraSettings
@@ -41,11 +41,19 @@ class Chosen:
     errors: list[FieldError] = field(default_factory=list)
 
 
-def choose(modules: Sequence[LinearModule], settings: LoraSettings, model: str) -> Chosen:
-    """The layers selected by a LoRA node's settings; ``model`` is the model's name in sentences."""
+def choose(
+    modules: Sequence[LinearModule],
+    settings: LoraSettings,
+    model: str,
+    ends: Sequence[LinearModule] = (),
+) -> Chosen:
+    """The layers selected by a LoRA node's settings; ``model`` is the model's name in sentences.
+    ``ends`` are its embedding and its head (``end_modules``), which only their names select; a layer
+    range does not concern them."""
     wanted = settings.target_modules
     return _chosen(
         tuple(modules),
+        tuple(ends),
         wanted if isinstance(wanted, str) else tuple(wanted),
         settings.layers,
         settings.exclude,
@@ -58,6 +66,7 @@ def choose(modules: Sequence[LinearModule], settings: LoraSettings, model: str) 
 @lru_cache(maxsize=16)
 def _chosen(
     modules: tuple[LinearModule, ...],
+    ends: tuple[LinearModule, ...],
     wanted: str | tuple[str, ...],
     layer_range: str,
     exclude: str,
@@ -66,12 +75,15 @@ def _chosen(
     model: str,
 ) -> Chosen:
     """Cached, because several checks and the estimate need it after each edit."""
-    names, errors = _wanted(modules, wanted, model)
+    names, errors = _wanted(modules, ends, wanted, model)
     taken = taker(names)
+    at_ends = [] if isinstance(wanted, str) and wanted.startswith(PATTERN) else ends
+    chosen_ends = [m for m in at_ends if taken(m.name)]
     layers = [m for m in modules if taken(m.name)]
     kept, more = _narrowed(layers, modules, layer_range, exclude, model)
     errors += more
     all_kept = len(kept) == len(layers)
+    kept = [*kept, *chosen_ends]
     weights = joined(kept)
     if weights:
         every = joined(modules)
@@ -106,7 +118,10 @@ def _half_chosen(every: Weights, kept: Weights, exclude: str) -> list[FieldError
 
 
 def _wanted(
-    modules: Sequence[LinearModule], wanted: str | Sequence[str], model: str
+    modules: Sequence[LinearModule],
+    ends: Sequence[LinearModule],
+    wanted: str | Sequence[str],
+    model: str,
 ) -> tuple[list[str], list[FieldError]]:
     """Target names for PEFT; a regular expression is replaced by the layers that it matches."""
     if isinstance(wanted, str) and wanted.startswith(PATTERN):
@@ -118,6 +133,8 @@ def _wanted(
         unmatched = ("target_modules", f"“{wanted}” matches no linear layer of {model}.", hint)
         return found, [] if found else [unmatched]
     names, wrong = resolve_targets(modules, wanted)
+    found = [n for n in wrong if any(matches(m.name, n) for m in ends)]
+    names, wrong = [*names, *found], [n for n in wrong if n not in found]
     errors = [_wrong_target(modules, n, model) for n in wrong]
     if not names and not wrong:
         sentence = wrong_target_sentence("an empty list", model)
@@ -240,12 +257,11 @@ def _wrong_target(modules: Sequence[LinearModule], name: str, model: str) -> Fie
     last = name.rpartition(".")[2]
     if last not in ENDS or any(m.name.rpartition(".")[2] == last for m in modules):
         return "target_modules", wrong_target_sentence(name, model), nearest_hint(modules, name)
-    what = "output head" if last in _HEADS else "embedding"
+    what = "output head" if last in HEADS else "embedding"
     return (
         "target_modules",
-        f"“{name}” is the {what} of a model, which receives no adapter here.",
-        "Remove it, and enter it under “Fully trained modules”: it is then trained in full. To train the "
-        "embeddings of a few tokens only, enter these under “Trainable tokens”.",
+        f"{model} has no {what} called “{name}”.",
+        "Typical names are embed_tokens and lm_head, or wte for GPT-2.",
     )
 
 
@@ -278,20 +294,46 @@ def fully_trained_modules(
 
     A head that shares its weights with the embedding is not in the files, but can be trained.
     """
-    tied = _is_tied(read_json(folder, "config.json"))
+    tied = is_tied(read_json(folder, "config.json"))
     shapes = [item for file in weight_files(folder) for item in tensor_shapes(file)]
     sizes = {n: _size(shape) for n, shape in shapes}
     embedding = next((n for n in sizes if n.endswith(_EMBEDDINGS)), None)
     for name in names:
         inside = [n for n in sizes if matches(n.rpartition(".")[0], name)]
-        ends = any(n == embedding or n.rpartition(".")[0] in _HEADS for n in inside)
-        if not inside and tied and name in _HEADS and embedding is not None:
+        ends = any(n == embedding or n.rpartition(".")[0] in HEADS for n in inside)
+        if not inside and tied and name in HEADS and embedding is not None:
             inside, ends = [embedding], True
         total = sum(sizes[n] for n in inside)
         yield name, FullyTrainedModule(name, total, tied and ends) if inside else None
 
 
-def _is_tied(config: Mapping[str, Any]) -> bool:
+def end_modules(folder: Path) -> list[LinearModule]:
+    """The embedding and the head of a model folder; empty if it cannot be read. A head that shares the
+    matrix of the embedding is not in the files."""
+    try:
+        config = read_json(folder, "config.json")
+        shapes = dict(item for file in weight_files(folder) for item in tensor_shapes(file))
+    except (OSError, ValueError, TypeError):
+        return []
+    found = []
+    for name, shape in shapes.items():
+        stem = name.removesuffix(".weight")
+        last = stem.rpartition(".")[2]
+        if stem == name or last not in ENDS or len(shape) != 2:
+            continue
+        rows, columns = shape
+        if last in HEADS:
+            found.append(LinearModule(stem, columns, rows, end="output head"))
+        elif set(TOWERS).isdisjoint(stem.split(".")):
+            found.append(LinearModule(stem, rows, columns, end="embedding"))
+    heads = any(m.end == "output head" for m in found)
+    if not heads and len(found) == 1 and is_tied(config):
+        (own,) = found
+        found.append(LinearModule("lm_head", own.width_out, own.width_in, end="output head"))
+    return found
+
+
+def is_tied(config: Mapping[str, Any]) -> bool:
     """Whether embedding and head are one matrix; where the config says nothing, as in the class of
     the model."""
     text = config.get("text_config")
@@ -304,8 +346,8 @@ def _is_tied(config: Mapping[str, Any]) -> bool:
     return bool(given[0]) if given else bool(family and family.tied)
 
 
-_HEADS = ("lm_head", "embed_out")
-ENDS = ("embed_tokens", "wte", "word_embeddings", "embed_in", *_HEADS)
+HEADS = ("lm_head", "embed_out")
+ENDS = ("embed_tokens", "wte", "word_embeddings", "embed_in", *HEADS)
 """Names of embeddings and heads."""
 _EMBEDDINGS = ("embed_tokens.weight", "wte.weight", "word_embeddings.weight", "embed_in.weight")
 

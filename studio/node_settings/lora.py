@@ -54,7 +54,8 @@ class LoraSettings(Settings):
         "Linear layers that receive an adapter. All linear layers give the most capacity; q and v "
         "only is the smallest choice. Enter module names separated by commas, or “re:” and a "
         "regular expression that matches full module names. For the experts of a "
-        "mixture-of-experts model: experts.gate_up_proj, experts.down_proj.",
+        "mixture-of-experts model: experts.gate_up_proj, experts.down_proj. LoRA and rsLoRA also "
+        "support the embedding and the output head: embed_tokens, lm_head.",
         widget="target_modules",
         special={
             "all-linear": "All linear layers",

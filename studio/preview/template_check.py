@@ -7,7 +7,6 @@ read from the files of the model, without its tokenizer. Where a run may do othe
 
 from __future__ import annotations
 
-import json
 from collections.abc import Hashable, Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
@@ -25,7 +24,7 @@ from studio.data.used_rows import UsedRows, rows_for_format
 from studio.errors import Problem, StudioError
 from studio.graph.node_type import CheckContext, Variant
 from studio.graph.schema import Settings
-from studio.model.folder_files import is_readable
+from studio.model.folder_files import read_json, read_text
 from studio.model.models import local_folder
 from studio.node_settings.base_model import BaseModelSettings
 from studio.node_settings.dataset import DatasetSettings
@@ -190,7 +189,7 @@ def _source(
         return chat_templates.template(train.chat_template).source
     if (folder / "additional_chat_templates").is_dir() or "auto_map" in config:
         return None
-    found = _text(folder / _TEMPLATE) or config.get("chat_template")
+    found = _text(folder, _TEMPLATE) or config.get("chat_template")
     if isinstance(found, list):
         named = {t.get("name"): t.get("template") for t in found if isinstance(t, dict)}
         found = (tools and named.get("tool_use")) or named.get("default")
@@ -209,14 +208,13 @@ def _special_tokens(config: Mapping[str, Any]) -> dict[str, str]:
 
 def _config(folder: Path) -> Mapping[str, Any]:
     try:
-        data = json.loads(_text(folder / _CONFIG) or "{}")
-    except (ValueError, RecursionError):
+        return read_json(folder, _CONFIG)
+    except (OSError, ValueError):
         return {}
-    return data if isinstance(data, dict) else {}
 
 
-def _text(path: Path) -> str:
+def _text(folder: Path, name: str) -> str:
     try:
-        return path.read_text(encoding="utf-8") if is_readable(path.parent, path) else ""
-    except (OSError, UnicodeDecodeError):
+        return read_text(folder, name)
+    except (OSError, ValueError):
         return ""

@@ -229,10 +229,23 @@ def _execute(folder: RunFolder, control: Control, sink: EventSink) -> str:
         registry = load_registry()
         for sentence in registry.failures:
             logger.warning("%s", sentence)
+        _tell_lost_threads(folder, sink)
         write_environment(folder, plan, int(os.environ["OMP_NUM_THREADS"]))
     except Exception as error:
         return _unprepared(folder, sink, error)
     return execute(plan, folder, sink.emit, control, registry)
+
+
+def _tell_lost_threads(folder: RunFolder, sink: EventSink) -> None:
+    """Report that a resumed run does not compute with its number of threads."""
+    known = folder.environment()
+    damaged = folder.environment_path.exists() and not known
+    if damaged or (known.get("threads") is not None and threads_of(known) is None):
+        sentence = (
+            f"{folder.environment_path.name} has no valid number of threads: the run continues with "
+            f"{os.environ['OMP_NUM_THREADS']}, and its results may differ in the last digits."
+        )
+        sink.emit(event("Notice", level="warning", sentence=sentence))
 
 
 def _unprepared(folder: RunFolder, sink: EventSink, error: Exception) -> str:

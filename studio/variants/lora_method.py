@@ -100,13 +100,13 @@ class LoraMethod:
     settings that apply to it. ``starts_from_base``: it is initialized with a part of the base's
     weights, so that it is saved as a plain LoRA of twice the rank. ``own_layers``: it selects its
     layers itself. ``experts``: it supports the experts of a mixture, whose weights are joined in
-    one tensor; ``transposed``: it supports layers with weights stored as (in, out), as in GPT-2.
-    ``saved_as`` names the form that ``hooks.save`` gives the adapter; ``reorders_sums``: this form
-    adds in another order, which half precision rounds differently. ``research``: it is listed under
-    “Research methods”, because there is little evidence beyond its own paper. ``learning_rates``:
-    lowest, usual and highest; ``None`` if unknown. ``fits(node, own, layers)`` gets the LoRA node's
-    settings, the method's settings and the chosen layers, and yields pairs of field and sentence
-    for conflicts.
+    one tensor; ``ends``: it supports embedding and head; ``transposed``: it supports layers with
+    weights stored as (in, out), as in GPT-2. ``saved_as`` names the form that ``hooks.save`` gives
+    the adapter; ``reorders_sums``: this form adds in another order, which half precision rounds
+    differently. ``research``: it is listed under “Research methods”, because there is little
+    evidence beyond its own paper. ``learning_rates``: lowest, usual and highest; ``None`` if
+    unknown. ``fits(node, own, layers)`` gets the LoRA node's settings, the method's settings and
+    the chosen layers, and yields pairs of field and sentence for conflicts.
     """
 
     build: Callable[[AdaptedModelValue], Any]
@@ -120,6 +120,7 @@ class LoraMethod:
     merge_in_memory: bool = False
     own_layers: bool = False
     experts: bool = False
+    ends: bool = False
     transposed: bool = True
     why_not_quantized: str = ""
     saved_as: str = ""

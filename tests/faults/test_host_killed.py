@@ -137,6 +137,8 @@ def test_a_run_folder_that_vanishes_ends_the_watch(tmp_path: Path) -> None:
     events: list[Event] = follow(watch, until=reached("block"))
     pid = events[0].get("pid")
     shutil.rmtree(run.path)
-    wait_until(lambda: watch.poll() or watch.status is not None)
-    assert watch.status == "interrupted"
+    (failed,) = [e for e in follow(watch) if e.name == "StepFailed"]
+    assert watch.status == "failed"
+    assert str(run.path) in failed.get("sentence")
+    assert "moved or deleted" in failed.get("hint")
     assert not psutil.pid_exists(pid)

@@ -27,7 +27,7 @@ from tests.timing import slowness
 from tests.tiny import make_tiny_model
 
 FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
-CONFIGS = ("generation_config.json",)
+CONFIGS = ("config.json", "generation_config.json")
 _NUMBER: tuple[Any, ...] = (-1, 0, 1.5, 10**9, 1e99)
 VALUES: tuple[Any, ...] = (None, True, "", "x", [], {}, [1], {"a": 1}, {"type": "New"}, *_NUMBER)
 OTHERS = {

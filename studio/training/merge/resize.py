@@ -122,6 +122,16 @@ def _shrunk(
 ) -> tuple[dict[str, Shrunk], dict[str, torch.Tensor]]:
     """The layers by name, and all other tensors unchanged."""
     tensors = load_file(source / ADAPTER)
+    embedding = next((n for n in tensors if ".lora_embedding_" in n), None)
+    if embedding is not None:
+        name = embedding.partition(".lora_")[0].removeprefix("base_model.model.")
+        raise StudioError(
+            f"this adapter cannot be resized: it changes the embedding ({name}).",
+            title="The adapter cannot be resized",
+            hint="Train with the target module lm_head only, or without embedding and head.",
+            code="cannot_resize",
+            file=str(source),
+        )
     names = [n.removesuffix(_A) for n in tensors if n.endswith(_A)]
     layers: dict[str, Shrunk] = {}
     most = settings.r if settings.by == "rank" else 10**9

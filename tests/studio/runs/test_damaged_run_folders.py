@@ -180,8 +180,10 @@ def test_a_run_with_absurd_files_is_resumed(tmp_path: Path) -> None:
         path.write_text(DEEP)
     with run.events_path.open("a") as file:
         file.write(f'{DEEP}\n{{"event": [], "time": 1e999}}\n\x00\n')
-    follow(start(run))
+    events = follow(start(run))
     assert finished(run) == ["completed", "completed"]
+    (notice,) = [e for e in events if e.name == "Notice"]
+    assert "environment.json has no valid number of threads" in notice.get("sentence")
     assert calls(tmp_path) == ["source", "train", "block", "export"] * 2
 
 

@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import os
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -20,8 +21,12 @@ from studio.errors import Stopped, StudioError
 from studio.events import Event
 from studio.runs.failures import failure
 from studio.system.stored_json import with_hash
+from studio.training.loop import saver
 from studio.training.loop.train import train_adapter
+from studio.training.saved.checkpoint import choose
+from studio.training.saved.snapshot import content_problem
 from tests.studio.training.steps import Recorder, make_context, make_inputs, settings_of
+from tests.studio.training.test_checkpoint import Killed, killed_at
 
 SETTINGS = settings_of(max_steps=6, save_steps=2)
 
@@ -225,3 +230,69 @@ def test_a_checkpoint_that_cannot_be_written_fails_in_words(
     train_adapter(make_context(tmp_path, again), inputs, SETTINGS)
     assert [e.get("step") for e in again.named("TrainResumed")] == [2]
     assert adapter_bytes(tmp_path) == whole
+
+
+@pytest.mark.slow(seconds=15)
+def test_a_save_killed_at_any_file_operation_is_resumed_exactly(
+    tmp_path: Path, whole: bytes
+) -> None:
+    """The second save of a real training; with the first one there, nothing is lost but its step."""
+    operation, resumed_after = 0, []
+    while True:
+        operation += 1
+        root = tmp_path / str(operation)
+        inputs = make_inputs(root, dropout=0.2)
+        recorder = Recorder()
+        real = saver.commit
+
+        def killed_commit(*arguments: Any, real: Any = real, at: int = operation) -> Any:
+            if arguments[1] != 4:
+                return real(*arguments)
+            with killed_at(at):
+                return real(*arguments)
+
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(saver, "commit", killed_commit)
+            try:
+                train_adapter(make_context(root, recorder), inputs, SETTINGS)
+            except Killed:
+                pass
+            else:
+                break  # it was never killed: every operation has been tried
+        again = Recorder()
+        train_adapter(make_context(root, again), inputs, SETTINGS)
+        resumed_after += [e.get("step") for e in again.named("TrainResumed")]
+        assert adapter_bytes(root) == whole, operation
+        shutil.rmtree(root)
+    assert len(resumed_after) == operation - 1
+    assert set(resumed_after) == {2, 4}
+    assert operation > 12
+
+
+@pytest.mark.slow(seconds=40)
+@pytest.mark.parametrize("earlier", [False, True])
+def test_every_flipped_bit_of_a_real_manifest_is_harmless(
+    tmp_path: Path, whole: bytes, earlier: bool
+) -> None:
+    """The checkpoint is used as it is, or passed over; every 500th bit is resumed from."""
+    inputs, newest = interrupted(tmp_path)
+    file = newest / "manifest.json"
+    if earlier:
+        manifest = json.loads(file.read_text())
+        del manifest["sha256"]
+        file.write_text(json.dumps(manifest, indent=2))
+    sound = file.read_bytes()
+    identity = json.loads(sound)["identity"]
+    for bit in range(8 * len(sound)):
+        file.write_bytes(sound)
+        flip(file, bit)
+        found, passed_over = choose(tmp_path / "checkpoints", identity, content_problem)
+        assert found is not None
+        assert (found.step, len(passed_over)) in ((4, 0), (2, 1)), bit
+        if bit % 500 == 0:
+            recorder, place = Recorder(), tmp_path / "again"
+            shutil.copytree(tmp_path / "checkpoints", place / "checkpoints")
+            train_adapter(make_context(place, recorder), inputs, SETTINGS)
+            assert [e.get("step") for e in recorder.named("TrainResumed")] == [found.step]
+            assert adapter_bytes(place) == whole
+            shutil.rmtree(place)

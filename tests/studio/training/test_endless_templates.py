@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 from transformers import PreTrainedTokenizerFast
 
-from studio.adapters import alora
 from studio.chat_templates import chats as module
 from studio.chat_templates import library, mistake_in, names_in, process
 from studio.chat_templates.render import TemplateFailed
@@ -21,7 +20,7 @@ from studio.chat_templates.render import render as render_rows
 from studio.errors import StudioError
 from studio.training.data.by_number import Item
 from studio.training.report.row_facts import facts_of
-from studio.training.tokens.chat import TemplateRefused, render, render_many
+from studio.training.tokens.chat import TemplateRefused, answer_start, render, render_many
 from studio.training.tokens.chat_choice import SAMPLE_TOOLS, with_template
 from studio.training.tokens.encoder import Encoder
 from studio.training.tokens.spans import Conversation, render_ahead
@@ -288,5 +287,5 @@ def test_several_templates_by_name_are_tried_before_the_rows() -> None:
 
 @pytest.mark.parametrize("source", ["{{ (10**7)**(10**7) }}", LOOPS.replace("'again'", "''")])
 def test_the_start_of_an_answer_is_not_looked_for_without_end(source: str) -> None:
-    assert alora._answer_start(own_template(source)) == ""
-    assert alora._answer_start(make_tiny_tokenizer()) == "<|im_start|>assistant\n"
+    assert answer_start(own_template(source)) == ""
+    assert answer_start(make_tiny_tokenizer()) == "<|im_start|>assistant\n"

@@ -111,9 +111,9 @@ class TargetState:
         """The targets selected by these settings; unknown if no layers are known."""
         if not self.modules:
             return Chosen([], [])
-        return choose(
-            self.modules, LoraSettings.model_construct(**self._where(), **_NO_PATTERNS), "the model"
-        )
+        settings = LoraSettings.model_construct(**self._where(), **_NO_PATTERNS)
+        ends = [LinearModule(f"model.{p.name}", 1, 1, end="part") for p in self.parts]
+        return choose(self.modules, settings, "the model", ends)
 
     def adapted(self, chosen: Chosen) -> list[Linear]:
         """The rows that get an adapter."""
