@@ -16,8 +16,8 @@ from studio.graph.node_type import NodeType, Variant
 from studio.graph.schema import Settings, setting
 from studio.runs import fingerprint
 from studio.runs.plan import compile_plan, plan_from_json
+from tests.model_files import CONFIG, write_model
 from tests.studio.runs import toy_runs
-from tests.tiny import make_tiny_model
 
 
 def prints(place: Path, **settings: dict) -> dict[str, str]:
@@ -189,11 +189,10 @@ def test_new_rows_are_noticed_however_the_file_is_named(tmp_path: Path, name: st
 @pytest.mark.parametrize("name", ["tiny", " tiny "])
 @pytest.mark.parametrize("file", ["config.json", "vocab.txt", "tokenizer.model"])
 def test_a_changed_model_folder_is_noticed(tmp_path: Path, name: str, file: str) -> None:
-    folder = make_tiny_model(tmp_path / "tiny")
-    before = (folder / file).read_text() if (folder / file).exists() else "a"
+    folder = write_model(tmp_path / "tiny")
     found = []
-    for text in (before, before + "\n"):
-        (folder / file).write_text(text)
+    for config in (CONFIG, {**CONFIG, "rope_theta": 5e5}):
+        (folder / file).write_text(json.dumps(config))
         graph = Graph(nodes=(Node("base", "base_model", {"model": name}),))
         plan = compile_plan(graph, toy_runs.registry(), tmp_path).plan
         assert plan is not None
