@@ -16,6 +16,7 @@ from studio.graph.node_type import NodeType, Variant
 from studio.graph.schema import Settings, setting
 from studio.runs import fingerprint
 from studio.runs.plan import compile_plan, plan_from_json
+from tests.model_files import CONFIG, write_model
 from tests.studio.runs import toy_runs
 
 
@@ -37,7 +38,7 @@ def test_a_setting_that_an_older_plan_lacks_has_its_earlier_default() -> None:
         "version": 2,
         "title": "T",
         "inputs": {},
-        "fingerprint": "",
+        "fingerprint": "a" * 64,
     }
     for settings, wanted in (({}, "cut"), ({"long_text": "split"}, "split")):
         data = {
@@ -188,13 +189,10 @@ def test_new_rows_are_noticed_however_the_file_is_named(tmp_path: Path, name: st
 @pytest.mark.parametrize("name", ["tiny", " tiny "])
 @pytest.mark.parametrize("file", ["config.json", "vocab.txt", "tokenizer.model"])
 def test_a_changed_model_folder_is_noticed(tmp_path: Path, name: str, file: str) -> None:
-    folder = tmp_path / "tiny"
-    folder.mkdir()
-    for needed in ("config.json", "model.safetensors", "tokenizer.json"):
-        (folder / needed).write_text("{}")
+    folder = write_model(tmp_path / "tiny")
     found = []
-    for word in ("{}", '{"b": 1}'):
-        (folder / file).write_text(word)
+    for config in (CONFIG, {**CONFIG, "rope_theta": 5e5}):
+        (folder / file).write_text(json.dumps(config))
         graph = Graph(nodes=(Node("base", "base_model", {"model": name}),))
         plan = compile_plan(graph, toy_runs.registry(), tmp_path).plan
         assert plan is not None
