@@ -14,9 +14,9 @@ import torch
 from peft import PeftModel
 
 from studio.errors import StudioError
+from studio.estimate.phases import HEADROOM
 from studio.graph.context import StepContext
 from studio.training.model.load import (
-    HEADROOM,
     free_bytes,
     free_memory,
     load_base,

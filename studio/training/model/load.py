@@ -21,6 +21,7 @@ import psutil
 import torch
 
 from studio.errors import Stopped, StudioError
+from studio.estimate.phases import HEADROOM
 from studio.graph.context import StepContext
 from studio.model.damaged import of_the_files, unreadable
 from studio.model.folder_check import refuse_faults, tensor_faults
@@ -37,8 +38,6 @@ FOUR_BITS = ("nf4", "fp4")
 ATTENTION = ("eager", "sdpa")
 EXPERTS = ("eager", "batched_mm", "grouped_mm")
 """Implementations that transformers contains, as opposed to kernels that it loads from the Hub."""
-HEADROOM = 1.2
-"""Memory for inference, as a multiple of the size of the weights."""
 
 
 def pick_device() -> torch.device:
