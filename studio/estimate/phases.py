@@ -11,12 +11,11 @@ from dataclasses import replace
 from typing import Any, Literal
 
 from studio.estimate.activations import Mode
+from studio.estimate.machine import HEADROOM
 from studio.estimate.memory import Parts
 from studio.model.shapes import Shape
 
 Phase = Literal["loading", "training", "checking", "merging"]
-HEADROOM = 1.2
-"""Memory for inference, as a multiple of the size of the weights."""
 CHECKED_TOKENS = 48
 """Longest row of the check of the saved weights."""
 COMPARED_TOKENS = 80

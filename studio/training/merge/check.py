@@ -14,7 +14,7 @@ import torch
 from peft import PeftModel
 
 from studio.errors import StudioError
-from studio.estimate.phases import HEADROOM
+from studio.estimate.machine import HEADROOM
 from studio.graph.context import StepContext
 from studio.training.model.load import (
     free_bytes,

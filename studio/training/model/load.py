@@ -21,7 +21,7 @@ import psutil
 import torch
 
 from studio.errors import Stopped, StudioError
-from studio.estimate.phases import HEADROOM
+from studio.estimate.machine import HEADROOM
 from studio.graph.context import StepContext
 from studio.model.damaged import of_the_files, unreadable
 from studio.model.folder_check import refuse_faults, tensor_faults
