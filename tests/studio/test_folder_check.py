@@ -383,11 +383,14 @@ def test_links_in_deeper_folders(tmp_path: Path, outside: Path) -> None:
     (folder / "additional_chat_templates").symlink_to(outside.parent)
     assert "additional_chat_templates is a link" in only(folder).sentence
     (folder / "additional_chat_templates").unlink()
-    (folder / "parts").mkdir()
-    (folder / "parts" / "own.py").symlink_to(outside)
-    assert "parts/own.py is a link" in only(folder).sentence
+    (folder / "parts" / "deep").mkdir(parents=True)
     change_config(folder, auto_map={"AutoModelForCausalLM": "own.Own"})
+    assert folder_faults(folder) == ()
+    (folder / "parts" / "deep" / "own.py").symlink_to(outside)
+    assert "parts/deep/own.py is a link" in only(folder).sentence
     assert own_code(folder) is None
+    change_config(folder, auto_map=None)  # then nothing reads it
+    assert folder_faults(folder) == ()
 
 
 def test_links_within_the_folder_and_the_cache_of_the_hub(tmp_path: Path, outside: Path) -> None:
@@ -473,10 +476,10 @@ def test_devices_sockets_and_deeper_pipes(tmp_path: Path, monkeypatch: pytest.Mo
         listening.bind("tokenizer.json")
         assert only(folder).sentence == "tokenizer.json is a socket, not a file."
     (folder / "tokenizer.json").unlink()
+    change_config(folder, auto_map={"AutoModelForCausalLM": "own.Own"})
     (folder / "parts").mkdir()
     os.mkfifo(folder / "parts" / "own.py")
     assert "parts/own.py is a named pipe" in only(folder).sentence
-    change_config(folder, auto_map={"AutoModelForCausalLM": "own.Own"})
     assert own_code(folder) is None
 
 
