@@ -14,6 +14,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import orjson
+
 EVENTS: dict[str, str] = {
     "RunStarted": "run, name, resumed (bool), nodes: [{id, type, title}], device, pid, threads",
     "StepStarted": "node, title, index, count",
@@ -42,7 +44,7 @@ EVENTS: dict[str, str] = {
 STATUSES = ("completed", "stopped", "suspended", "failed")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Event:
     """One event; ``data`` holds the fields beyond name, time and node."""
 
@@ -75,11 +77,11 @@ def event(name: str, node: str | None = None, /, **data: Any) -> Event:
     return Event(name, _time.time(), node, data)
 
 
-def from_line(line: str) -> Event | None:
+def from_line(line: bytes) -> Event | None:
     """The event in a line, or ``None`` when the line is not one (torn write, foreign text). A field
     of ``EVENTS`` with a value of another type is dropped, so that readers can rely on the types."""
     try:
-        data = json.loads(line)
+        data = _parsed(line)
         name, when = str(data.pop("event")), float(data.pop("time"))
         node = data.pop("node", None)
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
@@ -164,6 +166,13 @@ _VALID: dict[str, Callable[[Any], bool]] = {
 
 _NUMBERS, _WORDS = frozenset((*_COUNTS, *_METRICS)), frozenset((*_TEXTS, *_METRICS))
 """The usual fields, checked without a call: a run may have a million events."""
+
+
+def _parsed(line: bytes) -> Any:
+    try:
+        return orjson.loads(line)
+    except orjson.JSONDecodeError:  # half a surrogate pair, from the name of a file, is no Unicode
+        return json.loads(line.decode("utf-8", "replace"))
 
 
 def _plain(value: Any) -> Any:

@@ -25,8 +25,9 @@ from studio.runs.watch import Watch
 
 Mode = Literal["host", "attach", "thread"]
 BEAT_S = 0.05
-CATCH_UP_S = 0.008  # between batches of earlier events, so that the receiver's event loop runs
-BATCH = 500
+CATCH_UP_S = 0.002  # between batches of earlier events, so that the receiver's event loop runs
+PATIENCE_S = 1.0  # for the receiver, so that batches do not queue and block its other events
+BATCH = 2000
 
 logger = logging.getLogger(__name__)
 _running: set[RunThread] = set()
@@ -122,10 +123,13 @@ class RunThread(QThread):
             self.status = self.status or "interrupted"
 
     def _follow_host(self) -> None:
-        watch = Watch(self.folder)
+        watch = Watch(self.folder, skip_progress=True)
         if self.mode == "host":
             watch = Watch.start(
-                self.folder, leave_core=self._leave_core, commands_from=self._commands_from
+                self.folder,
+                leave_core=self._leave_core,
+                commands_from=self._commands_from,
+                skip_progress=True,
             )
         while watch.status is None and not self._detached.is_set():
             self._pass_on(watch)
@@ -145,7 +149,7 @@ class RunThread(QThread):
         """Sleep until the next beat; when far behind, only until the last batch has been
         received."""
         if behind:
-            self._taken.wait(BEAT_S)
+            self._taken.wait(PATIENCE_S)
         self._taken.clear()
         self._wake.wait(CATCH_UP_S if behind else BEAT_S)
         self._wake.clear()

@@ -1,20 +1,23 @@
 """The time of a training, from its events: the steps, and everything around and between them.
 
 The events file of a completed or interrupted run is read line by line; only lines about time are
-parsed. Of a resumed run the longest uninterrupted part counts. Only the first ``MOST_STEPS`` steps
-of a long run are read.
+parsed. Of a resumed run the longest uninterrupted part counts. A long run is read up to its first
+``MOST_STEPS`` uninterrupted steps, at most ``MOST_EVENTS`` events.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from statistics import median, quantiles
 
 from studio.events import Event, from_line
 
 MOST_STEPS = 1000
+MOST_EVENTS = 20_000
 _SLEPT = 20.0
 """A step that took longer than this multiple of the usual time is ignored: the machine was
 asleep."""
@@ -29,7 +32,8 @@ _NAMES = (
     "StepFailed",
     "RunFinished",
 )
-_HEADS = tuple(f'{{"event": "{name}"' for name in _NAMES)
+_HEADS = tuple(f'{{"event": "{name}"'.encode() for name in _NAMES)
+_RUN_WIDE = b'{"event": "RunStarted"'
 
 
 @dataclass
@@ -78,13 +82,18 @@ class Timing:
 def read_timing(events: Path, node: str) -> Timing | None:
     """The timing of one Train node in an events file; ``None`` when no step of it was trained.
     Raises ``OSError``."""
-    with events.open(encoding="utf-8", errors="replace") as lines:
-        return timing(_events(lines), node)
+    with events.open("rb") as lines:
+        return timing(islice(_events(lines, node), MOST_EVENTS), node)
 
 
-def _events(lines: Iterable[str]) -> Iterable[Event]:
+def _events(lines: Iterable[bytes], node: str) -> Iterator[Event]:
+    """The events about time of the run and of one node; the other lines are not parsed."""
+    own = f'"node": {json.dumps(node)}'.encode()
     for line in lines:
-        if line.startswith(_HEADS) and (found := from_line(line)) is not None:
+        if not line.startswith(_HEADS) or not (own in line or line.startswith(_RUN_WIDE)):
+            continue
+        found = from_line(line)
+        if found is not None:
             yield found
 
 

@@ -291,7 +291,7 @@ def _tail(path: Path) -> list[Event]:
         with open_regular(path) as file:
             size = file.seek(0, os.SEEK_END)
             file.seek(max(0, size - _TAIL_BYTES))
-            lines = file.read().decode("utf-8", "replace").split("\n")
+            lines = file.read().split(b"\n")
     except OSError:
         return []
     return [e for e in map(from_line, lines) if e is not None]

@@ -6,7 +6,10 @@ run folder and must handle a line that is only partly written.
 
 from __future__ import annotations
 
+import gc
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from studio.events import Event, from_line
@@ -20,27 +23,34 @@ _LONGEST_LINE_BYTES = 64 * 1024 * 1024
 class EventReader:
     """Tails ``events.jsonl``: each ``read`` gives what was added since the last one.
 
-    ``position`` is how many bytes have been given out as events.
+    ``position`` is how many bytes have been given out as events. With ``skip_progress``, a
+    ``Progress`` that was followed by another one of its phase when it was read is left out: a reader
+    that shows the state of a long run needs only the newest.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, skip_progress: bool = False) -> None:
         self.position = 0
         self._path = path
+        self._skip_progress = skip_progress
         self._loaded = 0
-        self._waiting: deque[bytes] = deque()
+        self._waiting: deque[tuple[int, bytes]] = deque()
 
     def read(self, limit: int | None = None, end: int | None = None) -> list[Event]:
         """The next events, at most ``limit`` and none that starts at byte ``end`` or later; lines
         that are not events are passed over."""
+        with _no_collection():
+            return self._read(limit, end)
+
+    def _read(self, limit: int | None, end: int | None) -> list[Event]:
         found: list[Event] = []
         while limit is None or len(found) < limit:
             if end is not None and self.position >= end:
                 break
             if not self._waiting and not self._load():
                 break
-            line = self._waiting.popleft()
-            self.position += len(line) + 1
-            event = from_line(line.decode("utf-8", "replace"))
+            size, line = self._waiting.popleft()
+            self.position += size
+            event = from_line(line) if line else None
             if event is not None:
                 found.append(event)
         return found
@@ -62,8 +72,41 @@ class EventReader:
         if end == 0:
             return False
         self._loaded += end
-        self._waiting.extend(data[:end].split(b"\n")[:-1])
+        lines = data[:end].split(b"\n")[:-1]
+        passed_over = _outdated(lines) if self._skip_progress else set()
+        self._waiting.extend(
+            (len(line) + 1, b"" if i in passed_over else line) for i, line in enumerate(lines)
+        )
         return True
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Pause the cyclic garbage collection: thousands of new events would start it again and again,
+    and none of them is garbage."""
+    if not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+_PROGRESS = b'{"event": "Progress"'
+
+
+def _outdated(lines: list[bytes]) -> set[int]:
+    """The positions of ``Progress`` lines that are followed by one of the same node and phase."""
+    seen: set[bytes] = set()
+    outdated: set[int] = set()
+    for index in range(len(lines) - 1, -1, -1):
+        line = lines[index]
+        if line.startswith(_PROGRESS):
+            of = line[line.find(b'"node"') : line.find(b'"done"')]
+            outdated.add(index) if of in seen else seen.add(of)
+    return outdated
 
 
 def state_at_present(events: Path) -> RunState:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left, bisect_right
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -44,22 +44,25 @@ class Series:
     def add(self, when: float, data: Mapping[str, Any]) -> None:
         """One ``Metric``. A repeated step (a resume without an event) replaces the later points."""
         self.steps = int(data.get("steps") or self.steps)
-        if "loss" in data:
-            self._add(_TRAIN, when, data)
-        if "eval_loss" in data:
-            self._add(_EVAL, when, data)
-
-    def _add(self, names: tuple[str, ...], when: float, data: Mapping[str, Any]) -> None:
-        steps: list[float] = getattr(self, names[0])
-        step = number(data.get("step"))
+        step, get = number(data.get("step")), data.get
         if not math.isfinite(step):  # a damaged event
             return
-        if steps and step <= steps[-1]:
-            self._cut(names, bisect_left(steps, step))
-        steps.append(step)
-        getattr(self, names[1]).append(when)
-        for name in names[2:]:
-            getattr(self, name).append(number(data.get(name)))
+        if "loss" in data:
+            if self.step and step <= self.step[-1]:
+                self._cut(_TRAIN, bisect_left(self.step, step))
+            self.step.append(step)
+            self.time.append(when)
+            self.loss.append(number(get("loss")))
+            self.learning_rate.append(number(get("learning_rate")))
+            self.grad_norm.append(number(get("grad_norm")))
+            self.tokens_per_s.append(number(get("tokens_per_s")))
+            self.epoch.append(number(get("epoch")))
+        if "eval_loss" in data:
+            if self.eval_step and step <= self.eval_step[-1]:
+                self._cut(_EVAL, bisect_left(self.eval_step, step))
+            self.eval_step.append(step)
+            self.eval_time.append(when)
+            self.eval_loss.append(number(get("eval_loss")))
 
     def cut_after(self, step: float) -> None:
         """Drop the points after a step: they are not part of the resumed run."""
@@ -83,14 +86,19 @@ class Series:
         shift_memory(self.memory, seconds)
 
 
-def add_memory(memory: Memory, when: float, data: Mapping[str, Any]) -> None:
-    """Append the memory readings (GiB) of an event."""
+def add_memory(memories: Sequence[Memory], when: float, data: Mapping[str, Any]) -> None:
+    """Append the memory readings (GiB) of an event to each of these."""
     for name in MEMORY_FIELDS:
         value = data.get(name)
-        if value is not None:
-            times, values = memory.setdefault(name, ([], []))
-            times.append(when)
-            values.append(number(value))
+        if value is None:
+            continue
+        reading = number(value)
+        for memory in memories:
+            series = memory.get(name)
+            if series is None:
+                series = memory[name] = ([], [])
+            series[0].append(when)
+            series[1].append(reading)
 
 
 def shift_memory(memory: Memory, seconds: float) -> None:
@@ -101,6 +109,8 @@ def shift_memory(memory: Memory, seconds: float) -> None:
 
 def number(value: Any) -> float:
     """A metric as a float; missing ones are NaN, and ``"nan"`` or ``"inf"`` are parsed."""
+    if type(value) is float:  # a million times in a long run
+        return value
     try:
         return float(value)
     except (TypeError, ValueError, OverflowError):

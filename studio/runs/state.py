@@ -95,7 +95,8 @@ class RunState:
         handler = _HANDLERS.get(event.name)
         if handler is not None:
             handler(self, event)
-        self.last_time = max(self.last_time, event.time)
+        if event.time > self.last_time:
+            self.last_time = event.time
 
     def interrupt(self, when: float) -> None:
         """The host died without ``RunFinished``; called by the reader, since there is no such
@@ -125,7 +126,10 @@ class RunState:
 
     def node(self, node_id: str | None) -> NodeState:
         """A node's state; one that ``RunStarted`` did not name is added."""
-        return self.nodes.setdefault(node_id or "", NodeState(title=node_id or ""))
+        found = self.nodes.get(node_id or "")
+        if found is None:
+            found = self.nodes[node_id or ""] = NodeState(title=node_id or "")
+        return found
 
     def _end(self, status: str, when: float) -> None:
         self.status, self.finished, self.current = status, when, None
@@ -236,8 +240,7 @@ def _run_finished(state: RunState, event: Event) -> None:
 
 
 def _metric(state: RunState, event: Event) -> None:
-    series = state.metrics.setdefault(event.node or "", Series())
-    series.add(event.time, event.data)
+    _series(state, event.node or "").add(event.time, event.data)
     _memory(state, event)
     node = state.node(event.node)
     if "loss" in event.data:
@@ -250,11 +253,18 @@ def _metric(state: RunState, event: Event) -> None:
         node.eta_s, node.eta_at = event.get("eta_s"), event.time
 
 
+def _series(state: RunState, node: str) -> Series:
+    found = state.metrics.get(node)
+    if found is None:
+        found = state.metrics[node] = Series()
+    return found
+
+
 def _memory(state: RunState, event: Event) -> None:
-    add_memory(state.memory, event.time, event.data)
+    memories = [state.memory]
     if event.node is not None:
-        series = state.metrics.setdefault(event.node, Series())
-        add_memory(series.memory, event.time, event.data)
+        memories.append(_series(state, event.node).memory)
+    add_memory(memories, event.time, event.data)
 
 
 def _train_resumed(state: RunState, event: Event) -> None:

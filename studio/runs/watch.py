@@ -30,16 +30,22 @@ _LOCK_EVERY_S = 0.25
 
 class Watch:
     """One run under watch. ``process`` is the host if this process started it; what lies in the
-    first ``past`` bytes of the events was written by earlier executions of the run."""
+    first ``past`` bytes of the events was written by earlier executions of the run. ``skip_progress``
+    is that of ``EventReader``."""
 
     def __init__(
-        self, folder: RunFolder, process: subprocess.Popen[bytes] | None = None, past: int = 0
+        self,
+        folder: RunFolder,
+        process: subprocess.Popen[bytes] | None = None,
+        past: int = 0,
+        *,
+        skip_progress: bool = False,
     ) -> None:
         self.folder = folder
         self.status: str | None = None
         self._process = process
         self._past = past
-        self._reader = EventReader(folder.events_path)
+        self._reader = EventReader(folder.events_path, skip_progress=skip_progress)
         self._said: str | None = None
         self._said_at = 0.0
         self._pid: int | None = None
@@ -52,7 +58,11 @@ class Watch:
 
     @staticmethod
     def start(
-        folder: RunFolder, *, leave_core: bool = True, commands_from: int | None = None
+        folder: RunFolder,
+        *,
+        leave_core: bool = True,
+        commands_from: int | None = None,
+        skip_progress: bool = False,
     ) -> Watch:
         """Start a host for a run, new or resumed, and watch it. If none can be started, because the
         run folder cannot be written, the watch reports that as a failure of the run."""
@@ -60,10 +70,10 @@ class Watch:
         try:
             process = host.start(folder, leave_core=leave_core, commands_from=commands_from)
         except OSError as error:
-            watch = Watch(folder, None, past)
+            watch = Watch(folder, None, past, skip_progress=skip_progress)
             watch._refused = event("StepFailed", **failure(error, "The run", folder.path))
             return watch
-        return Watch(folder, process, past)
+        return Watch(folder, process, past, skip_progress=skip_progress)
 
     def catch_up(self, limit: int | None = None) -> list[Event]:
         """The next events of earlier executions; empty after the last one. ``poll`` returns them

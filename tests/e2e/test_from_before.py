@@ -161,6 +161,27 @@ def test_a_run_is_read_back_as_its_events_say(
     assert measured == {e["node"]: e["measures"] for e in asked}
 
 
+@pytest.mark.parametrize("name", ["killed", "stopped"])
+def test_checkpoints_belong_to_the_plan_of_their_run(place: Path, name: str) -> None:
+    """Otherwise resuming would start again."""
+    from studio.node_settings.train import TrainSettings
+    from studio.training.loop.train import identity_of
+    from studio.values import AdaptedModelValue, DatasetValue
+
+    (folder,) = list_runs(place / f"runs-{name}")
+    made: dict[str, Any] = {}
+    for path in (folder.path / "steps").glob("*.json"):
+        record = json.loads(path.read_text(encoding="utf-8"))
+        made[record["node"]] = record["outputs"]
+    settings = TrainSettings.model_validate(dict(folder.plan().step("train").settings))
+    adapted = AdaptedModelValue.model_validate(made["lora"]["model"])
+    identity = identity_of(adapted, DatasetValue.model_validate(made["data"]["dataset"]), settings)
+    manifests = [*(folder.path / "checkpoints").glob("train/step-*/manifest.json")]
+    assert manifests
+    for path in manifests:
+        assert json.loads(path.read_text(encoding="utf-8"))["identity"] == identity
+
+
 def rows(text: str) -> dict[tuple[str, str], dict[str, Any]]:
     """Node types and variants of ``main.py nodes --json``."""
     found = [json.loads(line) for line in text.splitlines()]

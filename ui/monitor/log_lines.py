@@ -112,21 +112,19 @@ class LogWriter:
         yield LogLine(event.time, "detail", f"{self._title(event)}: {what}.")
 
     def _metric(self, event: Event) -> Iterable[LogLine]:
+        evaluated = event.data.get("eval_loss") is not None
+        if not evaluated and (event.data.get("loss") is None or not self._due(event)):
+            return ()
         step, steps = event.get("step"), event.get("steps")
         where = f"step {step} of {steps}" if steps else f"step {step}"
-        if event.get("eval_loss") is not None:
+        if evaluated:
             loss = _number(event.get("eval_loss"))
-            yield _info(event, f"{self._title(event)}: validation loss {loss} at {where}.")
-            return
-        if event.get("loss") is None or not self._due(event):
-            return
+            return (_info(event, f"{self._title(event)}: validation loss {loss} at {where}."),)
         speed = event.get("tokens_per_s")
         extra = f", {_number(speed)} tokens/s" if speed is not None else ""
-        yield LogLine(
-            event.time,
-            "detail",
-            f"{self._title(event)}: {where}, loss {_number(event.get('loss'))}{extra}.",
-        )
+        loss = _number(event.get("loss"))
+        told = f"{self._title(event)}: {where}, loss {loss}{extra}."
+        return (LogLine(event.time, "detail", told),)
 
     def _due(self, event: Event) -> bool:
         node = event.node or ""

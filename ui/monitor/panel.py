@@ -6,6 +6,7 @@ second and only while it is visible. It reads a ``RunState`` and follows no even
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from PySide6.QtCore import QTimer, Signal
@@ -22,6 +23,9 @@ from ui.monitor.plot_menu import show_menu
 from ui.monitor.tools import PlotTools
 
 DRAW_EVERY_MS = 100
+DRAW_AT_LEAST_EVERY_MS = 1000
+DRAW_SHARE = 0.2
+"""The share of the time that drawing may take: a run of many points is drawn less often."""
 NEXT_PLOT_MS = 12
 ELAPSED_EVERY_MS = 1000
 EMPTY_TEXT = "Press Run to see loss, speed and memory here, or open an earlier run from the list."
@@ -45,6 +49,7 @@ class MonitorPanel(QWidget):
         self._draw_timer = QTimer(self, singleShot=True, interval=DRAW_EVERY_MS)
         self._draw_timer.timeout.connect(self._begin_drawing)
         self._due: list[LivePlot] = []
+        self._drawing_ms = 0.0
         self._next_timer = QTimer(self, singleShot=True, interval=NEXT_PLOT_MS)
         self._next_timer.timeout.connect(self._draw_next)
         self._clock = QTimer(self, interval=ELAPSED_EVERY_MS)
@@ -142,13 +147,19 @@ class MonitorPanel(QWidget):
         """Update one plot after the other, so that the window stays responsive."""
         if self._show_header() is not None and not self._due:
             self._due = list(self.plots)
+            self._drawing_ms = 0.0
             self._draw_next()
 
     def _draw_next(self) -> None:
         if self._due and self._state is not None:
+            began = time.perf_counter()
             self._draw(self._due.pop(0), self._state)
+            self._drawing_ms += (time.perf_counter() - began) * 1000
         if self._due:
             self._next_timer.start()
+            return
+        rest = min(self._drawing_ms / DRAW_SHARE, DRAW_AT_LEAST_EVERY_MS)
+        self._draw_timer.setInterval(round(max(DRAW_EVERY_MS, rest)))
 
     def _show_header(self) -> RunState | None:
         """Update the header and the controls; returns the state to draw, or ``None``."""

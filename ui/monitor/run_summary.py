@@ -75,7 +75,7 @@ def _events(path: Path, size: int, *, head: bool) -> list[Event]:
             if not head:
                 end = file.seek(0, 2)
                 file.seek(max(0, end - size))
-            lines = file.read(size).decode("utf-8", "replace").splitlines()
+            lines = file.read(size).splitlines()
     except OSError:
         return []
     return [e for e in map(from_line, lines) if e is not None]

@@ -70,11 +70,12 @@ class RunDisplay(QObject):
         window.log.add_events(events)
         if window.monitor is not None:
             window.monitor.refresh()
-        if any(e.name in RESULT_EVENTS for e in events):
+        names = {e.name for e in events}
+        if not names.isdisjoint(RESULT_EVENTS):
             window.results.refresh()
-        if any(e.name == "Insight" for e in events):
+        if "Insight" in names:
             window.insight.refresh()
-        if any(e.name in SAMPLE_EVENTS for e in events):
+        if not names.isdisjoint(SAMPLE_EVENTS):
             window.samples.add_events(events)
         recovered = [e for e in events if e.name == "MemoryRecovered"]
         if recovered and self._runs.shown is self._runs.live:

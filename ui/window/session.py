@@ -6,6 +6,7 @@ independent of each other.
 
 from __future__ import annotations
 
+import gc
 import time
 from pathlib import Path
 from typing import Any
@@ -147,6 +148,7 @@ class Session(QObject):
         self.problems.check()
         self.display.show_run()
         self.look_at_runs()
+        gc.freeze()  # what was imported and built is no garbage: later collections are shorter
 
     def look_at_runs(self) -> None:
         """Follow a run that is running without a window; else offer to resume this project's

@@ -126,10 +126,11 @@ class Conversations:
         self._paths = self._make_paths()
         self._tree = {}
         messages = sum(map(len, self._paths))
+        joined = len(self._paths)
         self.notes.insert(
             0,
             f"{path.name} has one message per row: {messages} messages were joined into "
-            f"{len(self._paths)} conversations.",
+            f"{joined} conversation{'' if joined == 1 else 's'}.",
         )
 
     def close(self) -> None:
@@ -235,7 +236,10 @@ class Conversations:
             )
         elif lost:
             self.notes.append(
-                f"{lost} messages of {self._path.name} are left out: nothing by the assistant follows them."
+                f"1 message of {self._path.name} is left out: nothing by the assistant follows it."
+                if lost == 1
+                else f"{lost} messages of {self._path.name} are left out: nothing by the assistant "
+                "follows them."
             )
         return paths
 

@@ -26,7 +26,7 @@ from studio.training.adapter.experts import name_experts
 from studio.training.adapter.start import begin_from_base
 from studio.training.adapter.tuning import Tuning
 from studio.training.model.out_of_memory import is_out_of_memory
-from studio.training.saved.snapshot import read_method, save_adapter
+from studio.training.saved.snapshot import fits, read_method, save_adapter
 from studio.values import AdaptedModelValue, ModelValue
 from studio.variants.lora_method import LoraMethod, TrainingFacts, quantization_error
 
@@ -148,7 +148,8 @@ def _continue_config(config: Any, checkpoint: Path) -> None:
     """Set the layers and ranks that the run started with; the weights come from the checkpoint."""
     from peft import PeftConfig
 
-    kept = PeftConfig.from_pretrained(str(checkpoint))
+    with fits(checkpoint):
+        kept = PeftConfig.from_pretrained(str(checkpoint))
     for name in ("target_modules", "rank_pattern", "alpha_pattern"):
         setattr(config, name, getattr(kept, name))
     config.init_lora_weights, config.eva_config = True, None

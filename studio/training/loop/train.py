@@ -21,6 +21,7 @@ from transformers import set_seed
 
 from studio.errors import StudioError
 from studio.graph.context import StepContext
+from studio.graph.project import with_earlier_defaults
 from studio.model.folder_check import refuse_faults
 from studio.runs.cadence import cadence_of, length_of
 from studio.training.adapter.full_fine_tuning import full_fine_tuning_of, tuned_model
@@ -240,7 +241,10 @@ def identity_of(adapted: AdaptedModelValue, dataset: DatasetValue, settings: Tra
         mode="json", exclude={"model": {"path", "base", "merged_from", "stored_dtype"}}
     )
     model = {k: v for k, v in model.items() if k not in _ADDED_LATER or v}
-    chosen = settings.model_dump(mode="json", exclude_defaults=True)
+    full = settings.model_dump(mode="json")
+    # A default that has changed since must not separate earlier checkpoints from their training.
+    usual = {**type(settings)().model_dump(mode="json"), **with_earlier_defaults("train", {})}
+    chosen = {name: value for name, value in full.items() if value != usual[name]}
     train = {k: v for k, v in chosen.items() if k not in _CADENCE}
     content = json.dumps([model, dataset.sha256, train], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()

@@ -20,6 +20,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from studio.errors import StudioError
+from studio.system.disk import is_severe
 from studio.system.stored_json import parse, read_regular
 
 ADAPTER = "adapter_model.safetensors"
@@ -29,6 +30,7 @@ STATE = "state.json"
 METHOD = "method.safetensors"
 _RANDOM = "random"
 
+_DELETE = "Delete {} and resume the run: it continues without this checkpoint."
 _DAMAGED = (
     AttributeError,
     IndexError,
@@ -190,9 +192,10 @@ def _try_random(state: dict[str, Any]) -> None:
 
 def read_method(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """Tensors and values of the LoRA method in a snapshot."""
-    state = _state(folder)
-    kept = load_file(folder / METHOD) if (folder / METHOD).is_file() else {}
-    return kept, dict(state.get("method") or {})
+    with fits(folder):
+        state = _state(folder)
+        kept = load_file(folder / METHOD) if (folder / METHOD).is_file() else {}
+        return kept, dict(state.get("method") or {})
 
 
 def _trained_names(model: Any) -> list[list[str]]:
@@ -207,12 +210,13 @@ def _trained_names(model: Any) -> list[list[str]]:
 
 
 def load_adapter(folder: Path, model: Any) -> None:
-    """Load the trained weights into ``model``; raises ``StudioError`` if one is missing."""
-    if not hasattr(model, "peft_config"):
-        _load_model(folder, model)
-        return
-    with _every_rank(model.peft_config["default"]):
-        result = set_peft_model_state_dict(model, load_file(folder / ADAPTER))
+    """Load the trained weights into ``model``; raises ``StudioError`` if they do not fit it."""
+    with fits(folder):
+        if not hasattr(model, "peft_config"):
+            _load_model(folder, model)
+            return
+        with _every_rank(model.peft_config["default"]):
+            result = set_peft_model_state_dict(model, load_file(folder / ADAPTER))
     lost = set(result.missing_keys)
     missing = sorted(n[0] for n in _trained_names(model) if lost.issuperset(n))
     _refuse_missing(folder, missing + sorted(result.unexpected_keys))
@@ -233,6 +237,7 @@ def _refuse_missing(folder: Path, missing: list[str]) -> None:
             f"the checkpoint {folder.name} does not fit the model: {missing[0]} and "
             f"{len(missing) - 1} more weights differ.",
             title="The checkpoint cannot be used",
+            hint=_DELETE.format(folder),
             code="checkpoint_mismatch",
             file=str(folder),
         )
@@ -242,7 +247,7 @@ def restore_optimizer(folder: Path, optimizer: torch.optim.Optimizer, scheduler:
     """Restore optimizer, scheduler and random number generators; ``optimizer`` is the unwrapped
     one. Raises ``StudioError`` if the snapshot does not fit them.
     """
-    try:
+    with fits(folder):
         tensors, state = load_file(folder / OPTIMIZER), _state(folder)
         found = _random_state(tensors, state["python_random"])
         optimizer.load_state_dict(
@@ -253,11 +258,21 @@ def restore_optimizer(folder: Path, optimizer: torch.optim.Optimizer, scheduler:
         )
         scheduler.load_state_dict(state["scheduler"])
         restore_random(found)
+
+
+@contextmanager
+def fits(folder: Path) -> Iterator[None]:
+    """Within the block, errors over the content of a snapshot are a ``StudioError`` that names it."""
+    try:
+        yield
     except _DAMAGED as error:
+        full = isinstance(error, torch.OutOfMemoryError) or "memory" in str(error).lower()
+        if full or is_severe(error):  # the checkpoint is not the cause
+            raise
         raise StudioError(
             f"the checkpoint {folder.name} does not fit this training ({type(error).__name__}: {error}).",
             title="The checkpoint cannot be used",
-            hint=f"Delete {folder} and resume the run: it continues from the checkpoint before.",
+            hint=_DELETE.format(folder),
             code="checkpoint_mismatch",
             file=str(folder),
         ) from error

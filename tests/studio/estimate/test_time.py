@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from studio.estimate import timings
 from studio.estimate.data_facts import DataFacts
 from studio.estimate.graph import Estimate
 from studio.estimate.lengths import measuring_tokens
@@ -250,3 +251,17 @@ def test_days_are_told_as_people_do() -> None:
     assert day_of(NOW, NOW) == "of today, 12:00"
     assert day_of(NOW - DAY, NOW) == "of 21 Nov"
     assert day_of(NOW - 366 * DAY, NOW) == "of 21 Nov 2024"
+
+
+def test_a_huge_run_is_not_parsed_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step reported without its tokens never counts, and another node's events are not parsed."""
+    parsed: list[bytes] = []
+    real = timings.from_line
+    monkeypatch.setattr(timings, "MOST_EVENTS", 50)
+    monkeypatch.setattr(timings, "from_line", lambda line: parsed.append(line) or real(line))
+    own = Event("Metric", 2.0, "train", {"step": 1, "loss": 1.0}).to_line()
+    other = Event("Metric", 2.0, "other", {"step": 1, "loss": 1.0}).to_line()
+    (tmp_path / "events.jsonl").write_text(other * 1000 + own * 1000)
+    assert timings.read_timing(tmp_path / "events.jsonl", "train") is None
+    assert len(parsed) <= 51
+    assert not any(b'"other"' in line for line in parsed)

@@ -181,7 +181,7 @@ def test_what_was_joined_and_left_out_is_stated(tmp_path: Path) -> None:
     assert (
         "tree.jsonl has one message per row: 6 messages were joined into 2 conversations." in noted
     )
-    assert "1 messages of tree.jsonl are left out: nothing by the assistant follows them." in noted
+    assert "1 message of tree.jsonl is left out: nothing by the assistant follows it." in noted
 
 
 def test_a_message_without_a_conversation_is_a_bad_row(tmp_path: Path) -> None:

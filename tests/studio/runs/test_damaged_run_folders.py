@@ -341,7 +341,7 @@ def test_events_with_absurd_fields_are_read(tmp_path: Path) -> None:
         reporter = Reporter(state)
         for name in EVENTS:
             data = {"event": name, "time": 1.0, "node": "a", **dict.fromkeys(FIELDS, value)}
-            found = from_line(json.dumps(data))
+            found = from_line(json.dumps(data).encode())
             assert found is not None
             state.apply(found)
             reporter.tell(found)

@@ -279,7 +279,7 @@ def test_events_survive_their_line() -> None:
     from studio.events import event, from_line
 
     sent = event("Metric", "train", step=1, loss=math.nan, list=(1, 2), path=Path("/x"))
-    got = from_line(sent.to_line())
+    got = from_line(sent.to_line().encode())
     assert got is not None
     assert (got.name, got.node, got.get("loss"), got.get("list")) == (
         "Metric",
@@ -287,5 +287,42 @@ def test_events_survive_their_line() -> None:
         "nan",
         [1, 2],
     )
-    assert from_line("[1, 2]\n") is None
-    assert from_line('{"event": "X"}') is None
+    assert from_line(b"[1, 2]\n") is None
+    assert from_line(b'{"event": "X"}') is None
+
+
+def test_outdated_progress_may_be_skipped_and_the_state_is_the_same(tmp_path: Path) -> None:
+    """A long run read again: only the newest progress of each phase counts."""
+    events = [at(0, "RunStarted", nodes=[{"id": n, "title": n} for n in ("data", "train")])]
+    events += [at(1, "StepStarted", "data", title="data"), at(1, "Phase", "data", phase="read")]
+    for done in range(5):
+        events.append(
+            at(2 + done, "Progress", "data", phase="read", done=done, total=9, unit="rows")
+        )
+    events += [at(8, "StepFinished", "data", seconds=7.0), at(8, "StepStarted", "train")]
+    for step in range(1, 4):
+        events.append(at(9 + step, "Metric", "train", step=step, steps=9, loss=1.0, eta_s=5.0))
+        progress = {"done": step, "total": 9, "unit": "steps", "eta_s": 4.0}
+        events.append(at(9 + step, "Progress", "train", phase="train", **progress))
+    events.append(at(20, "Progress", "train", phase="save", done=1, total=2))
+    path = tmp_path / "events.jsonl"
+    path.write_text("".join(e.to_line() for e in events), encoding="utf-8")
+    states, counts = [], []
+    for skip in (False, True):
+        state, reader = RunState(), EventReader(path, skip_progress=skip)
+        read = reader.read()
+        for event in read:
+            state.apply(event)
+        states.append(state)
+        counts.append(len(read))
+        assert reader.position == path.stat().st_size
+    assert counts == [len(events), len(events) - 4 - 2]
+    assert states[0] == states[1]
+
+
+def test_a_name_that_is_no_unicode_survives_its_line(tmp_path: Path) -> None:
+    """Half a surrogate pair, as Python reads the name of a file that is not UTF-8."""
+    path = tmp_path / "events.jsonl"
+    sent = [Event("Notice", 1.0, None, {"sentence": "caf\udce9.jsonl"})]
+    path.write_bytes(b"".join(e.to_line().encode() for e in sent) + b"torn {\n")
+    assert EventReader(path).read() == sent

@@ -153,29 +153,51 @@ def test_absurd_states_are_passed_over(tmp_path: Path, whole: bytes) -> None:
     assert adapter_bytes(tmp_path) == whole
 
 
-@pytest.mark.parametrize("how", ["groups", "shape"])
-def test_a_state_that_does_not_fit_the_optimizer_is_refused_in_words(
-    tmp_path: Path, how: str
+def other_groups(checkpoint: Path) -> None:
+    state = json.loads((checkpoint / "state.json").read_text())
+    state["optimizer"]["groups"] = [{"params": [0]}]
+    (checkpoint / "state.json").write_text(json.dumps(state))
+
+
+def other_shapes(checkpoint: Path) -> None:
+    file = checkpoint / "adapter_model.safetensors"
+    tensors = load_file(file)
+    save_file({name: torch.zeros(3, 5) for name in tensors}, file, metadata={"format": "pt"})
+
+
+def other_names(checkpoint: Path) -> None:
+    file = checkpoint / "adapter_model.safetensors"
+    save_file({f"x.{name}": value for name, value in load_file(file).items()}, file)
+
+
+def no_weights(checkpoint: Path) -> None:
+    save_file({}, checkpoint / "adapter_model.safetensors")
+
+
+@pytest.mark.parametrize("change", [other_groups, other_shapes, other_names, no_weights])
+def test_content_that_does_not_fit_is_refused_in_words(
+    tmp_path: Path, change: Callable[[Path], None]
 ) -> None:
-    """Only the optimizer can tell: the error names the checkpoint and what to do."""
+    """Only the model and the optimizer can tell: the error names the checkpoint and what to do."""
     inputs, newest = interrupted(tmp_path)
-    if how == "groups":
-        state = json.loads((newest / "state.json").read_text())
-        state["optimizer"]["groups"] = [{"params": [0]}]
-        (newest / "state.json").write_text(json.dumps(state))
-    else:
-        tensors = load_file(newest / "optimizer.safetensors")
-        kept = {k: v for k, v in tensors.items() if k.startswith("random")}
-        save_file({**kept, "x.exp_avg": torch.zeros(1)}, newest / "optimizer.safetensors")
+    change(newest)
+    seal(newest)
+    with pytest.raises(StudioError, match="step-000004 does not fit") as caught:
+        train_adapter(make_context(tmp_path, Recorder()), inputs, SETTINGS)
+    assert caught.value.code == "checkpoint_mismatch"
+    assert str(newest) in caught.value.hint
+
+
+def test_tensors_that_no_optimizer_has_are_passed_over(tmp_path: Path, whole: bytes) -> None:
+    inputs, newest = interrupted(tmp_path)
+    tensors = load_file(newest / "optimizer.safetensors")
+    kept = {k: v for k, v in tensors.items() if k.startswith("random")}
+    save_file({**kept, "x.exp_avg": torch.zeros(1)}, newest / "optimizer.safetensors")
     seal(newest)
     recorder = Recorder()
-    if how == "shape":
-        train_adapter(make_context(tmp_path, recorder), inputs, SETTINGS)
-        assert [e.get("step") for e in recorder.named("TrainResumed")] == [2]
-        return
-    with pytest.raises(StudioError, match="step-000004 does not fit") as caught:
-        train_adapter(make_context(tmp_path, recorder), inputs, SETTINGS)
-    assert "Delete" in caught.value.hint
+    train_adapter(make_context(tmp_path, recorder), inputs, SETTINGS)
+    assert [e.get("step") for e in recorder.named("TrainResumed")] == [2]
+    assert adapter_bytes(tmp_path) == whole
 
 
 def system_error(number: int) -> OSError:
