@@ -15,7 +15,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from studio.model.folder_files import is_readable, read_json
+from studio.errors import StudioError
+from studio.model.folder_files import is_readable, read_json, shown
 from studio.system.atomic import write_atomic
 from studio.system.paths import config_dir
 from studio.system.stored_json import parse, read_regular
@@ -68,6 +69,30 @@ def may_run_code(folder: Path) -> bool:
     if code is None or names_other_repos(folder):
         return False
     return any(e.get("digest") == code.digest for e in _entries())
+
+
+def refuse_untrusted(code: OwnCode) -> None:
+    """Raise ``StudioError`` unless the user trusts exactly this code."""
+    if names_other_repos(code.folder):
+        raise StudioError(
+            f"{code.source} requires code from another repository, which cannot be reviewed here.",
+            title="Code from another repository",
+            field="model",
+            code="foreign_code",
+            file=str(code.folder),
+            hint="Choose another model, or copy the code into the folder of the model.",
+        )
+    if not trusted(code):
+        raise StudioError(
+            f"{code.source} requires custom Python code ({', '.join(map(shown, code.files))}), which has "
+            "not been trusted.",
+            title="The model requires custom code",
+            field="model",
+            code="needs_own_code",
+            hint="Review the code in the Base model node (or with “main.py trust”). It would run with "
+            "all your permissions.",
+            file=str(code.folder),
+        )
 
 
 def trust(code: OwnCode) -> None:
