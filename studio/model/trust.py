@@ -42,7 +42,7 @@ class OwnCode:
 
 def own_code(folder: Path, source: str = "", revision: str | None = None) -> OwnCode | None:
     """The code beside a model whose config requires it, or ``None``."""
-    if not _asks_for_code(folder):
+    if not asks_for_code(folder):
         return None
     found = (p for p in sorted(folder.rglob("*.py")) if is_readable(folder, p))
     files = {p.relative_to(folder).as_posix(): _sha256(p) for p in found}
@@ -96,7 +96,8 @@ def _same(entry: Mapping[str, Any], code: OwnCode) -> bool:
     return (entry.get("source"), entry.get("revision"), entry.get("digest")) == wanted
 
 
-def _asks_for_code(folder: Path) -> bool:
+def asks_for_code(folder: Path) -> bool:
+    """Whether the config of a model names classes in code beside it."""
     return "AutoModelForCausalLM" in _auto_map(folder)
 
 

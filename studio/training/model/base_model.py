@@ -13,6 +13,7 @@ from studio.errors import StudioError
 from studio.graph.context import StepContext
 from studio.model.damaged import reading
 from studio.model.folder_check import refuse_faults
+from studio.model.folder_files import shown
 from studio.model.models import STARTER_PREFIX, STARTERS, kind_of, starter_of
 from studio.model.trust import names_other_repos, own_code, trusted
 from studio.node_settings.base_model import BaseModelSettings
@@ -131,7 +132,7 @@ def _trusted_code(context: StepContext, folder: Path, source: str, revision: str
         )
     if not trusted(code):
         raise StudioError(
-            f"{source} requires custom Python code ({', '.join(code.files)}), which has not "
+            f"{source} requires custom Python code ({', '.join(map(shown, code.files))}), which has not "
             "been trusted.",
             title="The model requires custom code",
             field="model",
