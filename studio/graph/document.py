@@ -85,6 +85,10 @@ class Document:
             self._merge_key = None
         self._tell()
 
+    def tell_of_outside(self) -> None:
+        """Call the listeners although the graph is the same: something that its nodes name has changed."""
+        self._tell()
+
     def end_merge(self) -> None:
         """End the current merge: the next edit is a separate undo step."""
         self._merge_key = None

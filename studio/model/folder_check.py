@@ -24,6 +24,7 @@ from studio.model.folder_files import fault_of, is_inside, read_json, shown
 from studio.model.gguf_header import BadGguf, read_gguf_header
 from studio.model.layers import TOWERS
 from studio.model.supported import supported, transformers_version
+from studio.model.trust import asks_for_code
 from studio.model.weight_files import (
     DISTRIBUTED,
     INDEX,
@@ -84,7 +85,8 @@ def folder_faults(folder: Path) -> tuple[Fault, ...]:
     except OSError as error:
         sentence = f"the folder {folder} cannot be read: {error.strerror or error}."
         return (Fault(sentence, "unreadable_file", "Check its permissions.", str(folder)),)
-    return _checked(folder, tuple((name, _stamp(folder / name)) for name in names))
+    paths = tuple(_read_paths(folder, names))
+    return _checked(folder, paths, tuple(map(_stamp, paths)))
 
 
 def gguf_faults(file: Path) -> tuple[Fault, ...]:
@@ -113,10 +115,15 @@ def _stamp(path: Path) -> tuple[Stamp | None, Stamp | None]:
 
 
 @lru_cache(maxsize=32)
-def _checked(folder: Path, entries: tuple[tuple[str, Any], ...]) -> tuple[Fault, ...]:
-    """The faults of the first kind of check that finds any; a later one could not trust the files."""
-    names = [name for name, _ in entries]
-    for check in (_files, _adapters, _config, _weights, _model_type, _tensors):
+def _checked(folder: Path, paths: tuple[Path, ...], stamps: tuple[Any, ...]) -> tuple[Fault, ...]:
+    """The faults of the first kind of check that finds any; a later one could not trust the files.
+    ``stamps`` change with the files.
+    """
+    del stamps
+    if found := tuple(_files(folder, paths)):
+        return found
+    names = [p.name for p in paths if p.parent == folder]
+    for check in (_adapters, _config, _weights, _model_type, _tensors):
         found = tuple(check(folder, names))
         if found:
             return found
@@ -126,9 +133,9 @@ def _checked(folder: Path, entries: tuple[tuple[str, Any], ...]) -> tuple[Fault,
 # ------------------------------------------------------------------ files
 
 
-def _files(folder: Path, names: Collection[str]) -> Iterator[Fault]:
+def _files(folder: Path, paths: Collection[Path]) -> Iterator[Fault]:
     """Links that lead out, pipes, devices, and folders with the name of a file."""
-    for path in _read_paths(folder, names):
+    for path in paths:
         code, words = fault_of(folder, path)
         is_folder = code == "not_a_file" and path.is_dir()
         if not code or (is_folder and path.suffix not in _MODEL_SUFFIXES):
@@ -156,6 +163,8 @@ def _read_paths(folder: Path, names: Collection[str]) -> Iterator[Path]:
     yield from (folder / name for name in names)
     if TEMPLATES in names and is_inside(folder, folder / TEMPLATES):
         yield from sorted((folder / TEMPLATES).glob("*"))
+    if not asks_for_code(folder):
+        return
     for place, folders, files in os.walk(folder):  # does not follow links
         folders[:] = [f for f in folders if not f.startswith(".")]
         if Path(place) != folder:

@@ -15,12 +15,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
-from studio.errors import Problem
+from studio.errors import Problem, StudioError
 from studio.graph.node_type import CheckContext
 from studio.model.folder_check import Fault, folder_faults, gguf_faults
-from studio.model.folder_files import is_readable
+from studio.model.folder_files import is_readable, read_json
 from studio.model.hub_kept import kept
 from studio.model.layers import LinearModule, presets, read_linear_modules
+from studio.model.supported import supported
 from studio.model.targets import (
     ENDS,
     FullyTrainedModule,
@@ -29,6 +30,7 @@ from studio.model.targets import (
     fully_trained_modules,
     listed,
 )
+from studio.model.trust import own_code, refuse_untrusted
 from studio.node_settings.base_model import BaseModelSettings
 from studio.node_settings.lora import LoraSettings
 from studio.system.hardware import usable_gpus
@@ -184,10 +186,13 @@ def quick_check(settings: BaseModelSettings, context: CheckContext) -> Iterable[
             file=str(path),
         )
     else:
-        for fault in _faults(settings, kind, path):
+        faults = _faults(settings, kind, path)
+        for fault in faults:
             yield context.problem(
                 fault.sentence, "model", hint=fault.hint, code=fault.code, file=fault.file
             )
+        if kind == "folder" and not faults:
+            yield from _check_code(model, path, context)
     yield from _check_hardware(settings, context)
 
 
@@ -201,6 +206,23 @@ def _faults(settings: BaseModelSettings, kind: Kind, path: Path) -> Sequence[Fau
         return ()
     found = kept(settings.model.strip(), settings.revision.strip())
     return folder_faults(found[0]) if found is not None else ()
+
+
+def _check_code(model: str, folder: Path, context: CheckContext) -> Iterable[Problem]:
+    """Code that the model needs and that the user has not trusted."""
+    code, known = own_code(folder, model), supported()
+    if (
+        code is None
+        or known is None
+        or read_json(folder, "config.json").get("model_type") in known.causal
+    ):
+        return
+    try:
+        refuse_untrusted(code)
+    except StudioError as error:
+        yield context.problem(
+            error.sentence, error.field, hint=error.hint, code=error.code, file=error.file
+        )
 
 
 def _check_hardware(settings: BaseModelSettings, context: CheckContext) -> Iterable[Problem]:

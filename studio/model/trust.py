@@ -15,7 +15,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from studio.model.folder_files import is_readable, read_json
+from studio.errors import StudioError
+from studio.model.folder_files import is_readable, read_json, shown
 from studio.system.atomic import write_atomic
 from studio.system.paths import config_dir
 from studio.system.stored_json import parse, read_regular
@@ -42,7 +43,7 @@ class OwnCode:
 
 def own_code(folder: Path, source: str = "", revision: str | None = None) -> OwnCode | None:
     """The code beside a model whose config requires it, or ``None``."""
-    if not _asks_for_code(folder):
+    if not asks_for_code(folder):
         return None
     found = (p for p in sorted(folder.rglob("*.py")) if is_readable(folder, p))
     files = {p.relative_to(folder).as_posix(): _sha256(p) for p in found}
@@ -68,6 +69,30 @@ def may_run_code(folder: Path) -> bool:
     if code is None or names_other_repos(folder):
         return False
     return any(e.get("digest") == code.digest for e in _entries())
+
+
+def refuse_untrusted(code: OwnCode) -> None:
+    """Raise ``StudioError`` unless the user trusts exactly this code."""
+    if names_other_repos(code.folder):
+        raise StudioError(
+            f"{code.source} requires code from another repository, which cannot be reviewed here.",
+            title="Code from another repository",
+            field="model",
+            code="foreign_code",
+            file=str(code.folder),
+            hint="Choose another model, or copy the code into the folder of the model.",
+        )
+    if not trusted(code):
+        raise StudioError(
+            f"{code.source} requires custom Python code ({', '.join(map(shown, code.files))}), which has "
+            "not been trusted.",
+            title="The model requires custom code",
+            field="model",
+            code="needs_own_code",
+            hint="Review the code in the Base model node (or with “main.py trust”). It would run with "
+            "all your permissions.",
+            file=str(code.folder),
+        )
 
 
 def trust(code: OwnCode) -> None:
@@ -96,7 +121,8 @@ def _same(entry: Mapping[str, Any], code: OwnCode) -> bool:
     return (entry.get("source"), entry.get("revision"), entry.get("digest")) == wanted
 
 
-def _asks_for_code(folder: Path) -> bool:
+def asks_for_code(folder: Path) -> bool:
+    """Whether the config of a model names classes in code beside it."""
     return "AutoModelForCausalLM" in _auto_map(folder)
 
 

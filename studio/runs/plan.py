@@ -23,7 +23,7 @@ from studio.graph.wires import title_of
 from studio.runs.fingerprint import resolved_settings, step_fingerprint
 
 PLAN_VERSION = 1
-_FINGERPRINT = re.compile(r"[0-9a-f]{8,128}")
+_FINGERPRINT = re.compile(r"[0-9A-Za-z_-]{1,128}")  # part of file names
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,14 @@ from typing import Any
 import pytest
 
 from studio.errors import StudioError
+from studio.estimate.ask import request
+from studio.estimate.graph import estimate_graph
+from studio.estimate.job import Facts, job_of
+from studio.estimate.machine import this_machine
 from studio.exporters.copy_files import model_files
+from studio.graph.graph import Graph, Node, Wire
 from studio.graph.node_type import CheckContext
+from studio.graph.registry import load_registry
 from studio.model.facts import licence_in, model_facts
 from studio.model.folder_check import Fault, folder_faults, gguf_faults
 from studio.model.models import local_files, quick_check
@@ -377,11 +383,14 @@ def test_links_in_deeper_folders(tmp_path: Path, outside: Path) -> None:
     (folder / "additional_chat_templates").symlink_to(outside.parent)
     assert "additional_chat_templates is a link" in only(folder).sentence
     (folder / "additional_chat_templates").unlink()
-    (folder / "parts").mkdir()
-    (folder / "parts" / "own.py").symlink_to(outside)
-    assert "parts/own.py is a link" in only(folder).sentence
+    (folder / "parts" / "deep").mkdir(parents=True)
     change_config(folder, auto_map={"AutoModelForCausalLM": "own.Own"})
+    assert folder_faults(folder) == ()
+    (folder / "parts" / "deep" / "own.py").symlink_to(outside)
+    assert "parts/deep/own.py is a link" in only(folder).sentence
     assert own_code(folder) is None
+    change_config(folder, auto_map=None)  # then nothing reads it
+    assert folder_faults(folder) == ()
 
 
 def test_links_within_the_folder_and_the_cache_of_the_hub(tmp_path: Path, outside: Path) -> None:
@@ -467,10 +476,10 @@ def test_devices_sockets_and_deeper_pipes(tmp_path: Path, monkeypatch: pytest.Mo
         listening.bind("tokenizer.json")
         assert only(folder).sentence == "tokenizer.json is a socket, not a file."
     (folder / "tokenizer.json").unlink()
+    change_config(folder, auto_map={"AutoModelForCausalLM": "own.Own"})
     (folder / "parts").mkdir()
     os.mkfifo(folder / "parts" / "own.py")
     assert "parts/own.py is a named pipe" in only(folder).sentence
-    change_config(folder, auto_map={"AutoModelForCausalLM": "own.Own"})
     assert own_code(folder) is None
 
 
@@ -602,3 +611,26 @@ def test_a_large_model_is_checked_in_a_second_and_once(
     file = folder / "model-00030-of-00030.safetensors"
     file.write_bytes(file.read_bytes()[:-1])
     assert only(folder).code == "bad_weights"
+
+
+def test_an_estimate_names_what_is_wrong_with_the_model(tmp_path: Path) -> None:
+    """A dry run is refused with the same sentence; a model without weights is enough for a formula."""
+    folder = write_model(tmp_path / "model")
+    nodes = (Node("base", "base_model", {"model": "./model"}), Node("train", "train", {}))
+    graph = Graph("p", nodes, (Wire("base", "model", "train", "model"),))
+    registry, facts = load_registry(), Facts(this_machine())
+    sound = estimate_graph(graph, registry, tmp_path, facts)
+    assert sound is not None
+    assert not [n for n in sound.notes if "cannot be used" in n]
+    drop_tensor(folder / WEIGHTS, "model.norm.weight")
+    found = estimate_graph(graph, registry, tmp_path, facts)
+    assert found is not None
+    assert "model.norm.weight" in found.notes[0]
+    job = job_of(graph, registry, tmp_path, nodes[1])
+    with pytest.raises(StudioError, match=r"model\.norm\.weight") as caught:
+        request("dry run", job, facts)
+    assert caught.value.node == "train"
+    (folder / WEIGHTS).unlink()
+    bare = estimate_graph(graph, registry, tmp_path, facts)
+    assert bare is not None
+    assert (bare.total, bare.notes) == (sound.total, sound.notes)

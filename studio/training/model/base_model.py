@@ -14,7 +14,7 @@ from studio.graph.context import StepContext
 from studio.model.damaged import reading
 from studio.model.folder_check import refuse_faults
 from studio.model.models import STARTER_PREFIX, STARTERS, kind_of, starter_of
-from studio.model.trust import names_other_repos, own_code, trusted
+from studio.model.trust import own_code, refuse_untrusted
 from studio.node_settings.base_model import BaseModelSettings
 from studio.training.fetch.gguf import import_file, import_starter
 from studio.training.fetch.hub import fetch_from_hub
@@ -120,26 +120,7 @@ def _trusted_code(context: StepContext, folder: Path, source: str, revision: str
     code = own_code(folder, source, revision)
     if code is None:
         return False
-    if names_other_repos(folder):
-        raise StudioError(
-            f"{source} requires code from another repository, which cannot be reviewed here.",
-            title="Code from another repository",
-            field="model",
-            code="foreign_code",
-            file=str(folder),
-            hint="Choose another model, or copy the code into the folder of the model.",
-        )
-    if not trusted(code):
-        raise StudioError(
-            f"{source} requires custom Python code ({', '.join(code.files)}), which has not "
-            "been trusted.",
-            title="The model requires custom code",
-            field="model",
-            code="needs_own_code",
-            hint="Review the code in the Base model node (or with “main.py trust”). It would run with "
-            "all your permissions.",
-            file=str(folder),
-        )
+    refuse_untrusted(code)
     context.notice(
         f"{source} runs custom code ({len(code.files)} files), which was trusted.", level="info"
     )

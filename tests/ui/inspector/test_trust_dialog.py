@@ -12,6 +12,7 @@ from PySide6.QtWidgets import QApplication, QPushButton
 from studio.graph.document import Document
 from studio.graph.edits import add_node
 from studio.graph.graph import Graph, Node
+from studio.graph.problems import find_problems
 from studio.graph.registry import load_registry
 from studio.model import trust
 from tests.own_code import make_model_with_code
@@ -36,6 +37,11 @@ def test_code_is_shown_and_trusted_by_hand(qtbot: Any, tmp_path: Path, monkeypat
     panel = panel_for(qtbot, model)
     button = panel.findChild(QPushButton, "review-code")
     assert button.isVisible()
+    node, registry = panel._document.graph.node("base"), load_registry()
+    check = lambda: find_problems(Graph("p", (node,)), registry, tmp_path)  # noqa: E731
+    assert [p.code for p in check()] == ["needs_own_code"]
+    told: list[int] = []
+    panel._document.listen(lambda: told.append(1))
     seen: list[str] = []
 
     def answer() -> None:
@@ -54,6 +60,8 @@ def test_code_is_shown_and_trusted_by_hand(qtbot: Any, tmp_path: Path, monkeypat
     code = trust.own_code(model, str(model))
     assert code is not None
     assert trust.trusted(code)
+    assert told  # so that the problem is gone at once
+    assert check() == []
 
 
 def test_escape_trusts_nothing(qtbot: Any, tmp_path: Path, monkeypatch: Any) -> None:
