@@ -28,9 +28,6 @@ FRAMEWORK = {"cpu": 620 * 10**6, "cuda": 600 * 10**6}
 "Bytes in use before a model is loaded: on a CPU Python with torch, transformers and "
 "PEFT\n(measured, see docs/estimate.md), on a GPU the context and the workspace of its libraries."
 
-HEADROOM = 1.2
-"""Memory for inference, as a multiple of the size of the weights."""
-
 
 @dataclass(frozen=True)
 class Machine:

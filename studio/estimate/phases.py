@@ -11,9 +11,9 @@ from dataclasses import replace
 from typing import Any, Literal
 
 from studio.estimate.activations import Mode
-from studio.estimate.machine import HEADROOM
 from studio.estimate.memory import Parts
 from studio.model.shapes import Shape
+from studio.system.memory import HEADROOM
 
 Phase = Literal["loading", "training", "checking", "merging"]
 CHECKED_TOKENS = 48

@@ -14,8 +14,8 @@ import torch
 from peft import PeftModel
 
 from studio.errors import StudioError
-from studio.estimate.machine import HEADROOM
 from studio.graph.context import StepContext
+from studio.system.memory import HEADROOM
 from studio.training.model.load import (
     free_bytes,
     free_memory,

@@ -21,13 +21,13 @@ import psutil
 import torch
 
 from studio.errors import Stopped, StudioError
-from studio.estimate.machine import HEADROOM
 from studio.graph.context import StepContext
 from studio.model.damaged import of_the_files, unreadable
 from studio.model.folder_check import refuse_faults, tensor_faults
 from studio.model.folder_files import shown
 from studio.model.trust import may_run_code
 from studio.model.weight_files import stored_tensors, weight_files
+from studio.system.memory import HEADROOM
 from studio.training.model.out_of_memory import is_out_of_memory
 from studio.training.model.quiet import output_to_log, quiet_libraries
 from studio.training.model.weights_file import DTYPES
