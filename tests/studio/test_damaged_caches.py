@@ -10,12 +10,11 @@ from pathlib import Path
 import pytest
 
 from studio.estimate import measured
-from studio.model import trust
+from studio.model import hub_kept, trust
 from studio.model.models import _imported_gguf
 from studio.preview import report_cache
 from studio.runs import fingerprint
 from studio.system import paths
-from studio.training.fetch import hub_kept
 from studio.training.model import weights
 from studio.training.tokens import cache as token_cache
 from tests.studio.runs.test_damaged_run_folders import ABSURD, ODD, put, unix

@@ -453,7 +453,8 @@ class TrainingLoop:
             hint = what_to_change(
                 self.settings, tuning.adapted, self.micro_batch, self.recomputes_activations
             )
-            raise not_enough(self.context, "training", failure, "gradient_checkpointing", hint)
+            field = "optimizer" if self.recomputes_activations else "gradient_checkpointing"
+            raise not_enough(self.context, "training", failure, field, hint)
         if self.micro_batch > 1:
             metrics.micro_batch = self.micro_batch // 2
         else:
