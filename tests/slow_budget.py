@@ -3,7 +3,7 @@
 Why: on an old processor they take hours, and CI has a limit. The machine is measured first; each
 proof states what it costs on the reference machine (`@pytest.mark.slow(seconds=40, kind="bf16")`).
 What does not fit is left out by name: those marked `order=0` are
-chosen first, then the cheapest. What takes longer than expected is ended
+chosen first, then the cheapest, and those marked `order=2` last. What takes longer than expected is ended
 when the time is over, and named as well. A failed test always fails the run.
 """
 
@@ -138,7 +138,8 @@ def _group(item: pytest.Item) -> tuple[str, dict[str, Any]]:
 
 
 def _order(item: pytest.Item) -> int:
-    """The proofs that a user relies on most are marked ``order=0`` and chosen before cheaper ones."""
+    """The proofs that a user relies on most are marked ``order=0`` and chosen before cheaper ones;
+    random tests are marked ``order=2`` and chosen last."""
     return int(_group(item)[1].get("order", 1))
 
 

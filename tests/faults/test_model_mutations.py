@@ -211,7 +211,7 @@ def test_changed_tokenizers_and_templates_give_a_result_or_a_sentence(
         used(*case(sound, tmp_path / "case", seed, FILES), capsys)
 
 
-@pytest.mark.slow(seconds=150)
+@pytest.mark.slow(seconds=150, order=2)
 @pytest.mark.parametrize("part", range(10))
 def test_many_changed_model_folders(
     part: int, sound: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -220,7 +220,7 @@ def test_many_changed_model_folders(
         used(*case(sound, tmp_path / "case", seed, (*FILES, *CONFIGS)), capsys)
 
 
-@pytest.mark.slow(seconds=30)
+@pytest.mark.slow(seconds=30, order=2)
 @pytest.mark.parametrize("seed", range(2000, 2050))
 def test_runs_of_changed_model_folders_end(seed: int, sound: Path, tmp_path: Path) -> None:
     root, what = case(sound, tmp_path / "case", seed, (*FILES, *CONFIGS))
@@ -258,7 +258,7 @@ def test_damaged_folders_give_a_result_or_a_sentence(
         used(*damaged_case(sound, tmp_path / "case", seed), capsys)
 
 
-@pytest.mark.slow(seconds=90)
+@pytest.mark.slow(seconds=90, order=2)
 @pytest.mark.parametrize("part", range(10))
 def test_many_damaged_folders(
     part: int, sound: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -267,7 +267,7 @@ def test_many_damaged_folders(
         used(*damaged_case(sound, tmp_path / "case", seed), capsys)
 
 
-@pytest.mark.slow(seconds=18)
+@pytest.mark.slow(seconds=18, order=2)
 @pytest.mark.parametrize("seed", range(4000, 4050))
 def test_runs_of_damaged_folders_end_and_take_nothing_from_outside(
     seed: int, sound: Path, tmp_path: Path

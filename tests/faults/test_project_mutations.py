@@ -173,7 +173,7 @@ def test_changed_projects_give_a_result_or_a_sentence(
         used(file, mutated(sound, file, seed), capsys)
 
 
-@pytest.mark.slow(seconds=60)
+@pytest.mark.slow(seconds=60, order=2)
 @pytest.mark.parametrize("part", range(10))
 def test_many_changed_projects(part: int, sound: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = sound / f"many-{part}.studio"
@@ -181,7 +181,7 @@ def test_many_changed_projects(part: int, sound: Path, capsys: pytest.CaptureFix
         used(file, mutated(sound, file, seed), capsys)
 
 
-@pytest.mark.slow(seconds=15)
+@pytest.mark.slow(seconds=15, order=2)
 @pytest.mark.parametrize("seed", range(2000, 2050))
 def test_runs_of_changed_projects_end(seed: int, sound: Path, tmp_path: Path) -> None:
     file = sound / f"run-{seed}.studio"
