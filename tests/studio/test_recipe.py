@@ -254,3 +254,9 @@ def test_in_the_terminal(tmp_path: Path) -> None:
     again = studio("recipe", project, **home)
     assert "All values already match the recommendations." in again.out
     assert studio("check", project, **home).code == 0
+    assert "does not fit" not in again.out
+    large = {"batching": "packed", "batch_size": 4096, "max_length": 10**6, "pack_length": 10**6}
+    changes = [word for k, v in large.items() for word in ("--set", f"train.{k}={v}")]
+    assert "The training does not fit" in studio("recipe", project, *changes, **home).out
+    lines = studio("recipe", project, "--json", *changes, **home).out.splitlines()
+    assert json.loads(lines[0])["fits"] is False

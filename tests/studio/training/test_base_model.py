@@ -11,15 +11,17 @@ from typing import Any
 
 import psutil
 import pytest
+import torch
 
 from studio.errors import Stopped, StudioError
+from studio.estimate.machine import allocator_fragments
 from studio.model.models import STARTERS, imported_folder
 from studio.node_settings.base_model import BaseModelSettings
 from studio.system.paths import cache_dir
 from studio.training.fetch.gguf import import_file, import_starter
 from studio.training.fetch.starter import fetch_starter
 from studio.training.model.base_model import prepare_base_model
-from studio.training.model.load import load_base
+from studio.training.model.load import free_memory, load_base
 from studio.training.model.weights import weights_sha256
 from studio.training.saved.checkpoint import sha256_of
 from studio.values import ModelValue
@@ -415,3 +417,18 @@ def test_another_config_is_another_model(tmp_path: Path) -> None:
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "rms_norm_eps": 0.5}))
     assert weights_sha256(context, folder) != before
+
+
+@pytest.mark.skipif(not allocator_fragments(), reason="about the allocator of glibc")
+def test_the_memory_of_a_model_is_returned() -> None:
+    """Also what lies between blocks in use, so that the next model does not need its own beside it."""
+    process = psutil.Process()
+    freed = torch.ones(2**22)
+    del freed  # from now on glibc keeps blocks of up to this size
+    blocks = [(torch.ones(2**19), torch.ones(2**8)) for _ in range(100)]
+    full = process.memory_info().rss
+    kept = [small for _, small in blocks]
+    del blocks
+    free_memory()
+    assert full - process.memory_info().rss > 150 * 2**20  # of 200
+    assert len(kept) == 100

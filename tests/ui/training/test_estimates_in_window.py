@@ -228,6 +228,17 @@ def test_the_recipe_gives_reasons_and_takes_what_is_ticked(session: Session, qtb
     assert session.document.graph == before
 
 
+def test_the_recipe_says_what_does_not_fit(session: Session, qtbot: QtBot) -> None:
+    change(session, batching="packed", batch_size=4096, max_length=1_000_000, pack_length=1_000_000)
+    QTest.mouseClick(strip(session).findChild(QPushButton, "recipe"), LEFT)
+    qtbot.waitUntil(lambda: session.training.dialog is not None)
+    dialog = session.training.dialog
+    assert dialog is not None
+    words = " ".join(label.text() for label in dialog.findChildren(QLabel))
+    assert "The training does not fit, even with these values" in words
+    dialog.reject()
+
+
 def test_a_model_without_weights_is_not_probed(session: Session, qtbot: QtBot) -> None:
     """The error is shown at once, and the button can be pressed again."""
     shown = strip(session)
