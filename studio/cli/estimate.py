@@ -19,7 +19,7 @@ from studio.estimate.earlier import facts_here
 from studio.estimate.fit import Proposal, apply, propose
 from studio.estimate.graph import Estimate, estimate_graph
 from studio.estimate.job import Facts, job_of
-from studio.estimate.words import BASIS, PARTS, duration, gib, time_parts
+from studio.estimate.words import PARTS, PHASES, basis, duration, gib, time_parts, without_merge
 from studio.graph.graph import Graph
 from studio.graph.project import load_project
 from studio.graph.registry import Registry, load_registry
@@ -105,8 +105,11 @@ def _tell(found: Estimate) -> None:
                 print(f"  {words:<14} {gib(size):>10}")
     if found.peak is not None:
         verdict = "fits" if found.fits else "does not fit"
-        print(f"  {'Peak':<14} {gib(found.peak):>10}   {BASIS[found.basis]}")
+        peak = f"{PHASES[found.phase]}, {basis(found)}"
+        print(f"  {'Peak':<14} {gib(found.peak):>10}   {peak}")
         print(f"  {'Free':<14} {gib(found.available):>10}   {found.device}: the training {verdict}")
+        if sentence := without_merge(found):
+            print(f"  {sentence}")
     print(f"  {_length(found)}")
     print(f"  Time: {duration(found)}.")
     if parts := time_parts(found):

@@ -21,6 +21,7 @@ from studio.preview.report import DataReport, report_from_json
 from studio.preview.report_cache import kept
 from studio.recipe.facts import apply_recipe, present_value, recipe_facts
 from studio.recipe.recipe import Proposal, propose
+from studio.recipe.verdict import verdict
 from studio.runs.token_request import token_request
 from studio.shown_text import MOST_IN_QUOTES, line
 
@@ -35,10 +36,14 @@ def recipe(options: argparse.Namespace) -> int:
         report = _report(graph, registry, options)
     except StudioError as error:
         return tell_failure(error)
-    proposals = propose(recipe_facts(graph, registry, project_dir, options.node, report))
+    facts = recipe_facts(graph, registry, project_dir, options.node, report)
+    proposals = propose(facts)
+    sentence = verdict(graph, registry, project_dir, facts.train, proposals)
     if options.apply:
         graph = load_project(options.file)  # compared with the file, not with --set
         write_proposed(options, lambda stored: apply_recipe(stored, proposals))
+    if sentence:
+        print(json.dumps({"fits": False, "sentence": sentence}) if options.json else line(sentence))
     rows = [(p, present_value(graph, registry, p)) for p in proposals]
     for proposal, present in rows:
         print(json.dumps(_as_json(proposal, present)) if options.json else _line(proposal, present))

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from studio.errors import StudioError
-from studio.estimate.graph import MARGIN, Estimate, estimate_job
+from studio.estimate.graph import Estimate, estimate_job, with_training
 from studio.estimate.job import (
     STARTER_CONFIGS,
     Facts,
@@ -136,7 +136,7 @@ def _refuse_probe(job: Job, folder: Path, facts: Facts) -> None:
             code="no_weights",
         )
     found = estimate_job(job, facts)
-    if facts.machine.device == "cpu" and (found.peak or 0) > found.available:
+    if facts.machine.device == "cpu" and found.peaks.get("training", 0) > found.available:
         raise StudioError(
             (
                 "This training needs more memory than is available. A probe could cause other "
@@ -212,13 +212,11 @@ def _follow(
 
 def _with_dry(job: Job, facts: Facts, found: Mapping[str, Any]) -> Estimate:
     before = estimate_job(job, facts)
-    lost = before.parts.allocator if before.parts is not None else 0
+    lost = before.phases["training"].allocator if before.phases else 0
     peak = int(found["peak"]) + facts.machine.framework + lost
     return replace(
-        before,
-        peak=peak,
+        with_training(before, peak),
         basis="dry run",
-        fits=peak <= MARGIN * before.available,
         trainable=int(found["trainable"]),
         total=int(found["total"]),
     )

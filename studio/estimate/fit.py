@@ -112,9 +112,9 @@ def carried(facts: Facts, now: Estimate) -> Facts:
     """The facts for estimating changed settings. A probe only applies to the settings it measured;
     if it measured more than the formula, the same ratio is assumed after a change, so that the
     estimate is not too low."""
-    if now.basis != "measured here" or not now.parts or not now.peak:
+    if now.basis != "measured here" or not now.phases:
         return facts
-    return replace(facts, least_ratio=max(1.0, now.peak / now.parts.peak))
+    return replace(facts, least_ratio=max(1.0, now.peaks["training"] / now.phases["training"].peak))
 
 
 def apply(graph: Graph, proposals: tuple[Proposal, ...]) -> Graph:

@@ -19,6 +19,7 @@ from studio.estimate.machine import this_machine
 from studio.estimate.measured import Measured, conditions_of, correction
 from studio.estimate.memory import Batch, Parts, memory
 from studio.estimate.pace import Work, duration
+from studio.estimate.phases import Phase, phases_of
 from studio.estimate.rows import rows_of
 from studio.estimate.trainable import Counted
 from studio.estimate.work import work_of
@@ -35,8 +36,10 @@ MARGIN = 0.95
 class Estimate:
     """The estimate of one Train node.
 
-    ``parts`` are bytes by part with their ``peak``; ``available`` the bytes that the device has
-    free, ``fits`` whether the peak is below 95 % of them. ``seconds`` is the time of the Train
+    ``phases`` are the bytes of each phase from loading to merging by part, and ``peaks`` their
+    corrected peaks. ``phase`` is that with the largest, ``peak``, and ``parts`` its bytes by part.
+    ``available`` are the bytes that the device has free, ``fits`` whether the peak is below 95 % of
+    them. ``seconds`` is the time of the Train
     node, known only if a training or a probe was timed on this machine (``seconds_from``), with its
     likely range, and by part. ``basis`` is the source of the peak, and ``dropped`` says which probe
     does not apply. ``None`` means unknown; ``notes`` are sentences for the user.
@@ -45,6 +48,9 @@ class Estimate:
     node: str
     parts: Parts | None = None
     peak: int | None = None
+    phase: Phase = "training"
+    peaks: Mapping[Phase, int] = field(default_factory=dict)
+    phases: Mapping[Phase, Parts] = field(default_factory=dict)
     available: int = 0
     fits: bool | None = None
     trainable: int | None = None
@@ -108,7 +114,8 @@ def estimate_job(job: Job, facts: Facts) -> Estimate:
     parts = memory(
         job.shape, counted, mode, batch, job.train.optimizer, framework, facts.machine.fragments
     )
-    found = _with_memory(found, parts, *_correction(job, facts, counted, mode, batch), facts)
+    phases = phases_of(job.shape, mode, parts, facts.machine.available, job.merge) if parts else {}
+    found = _with_memory(found, phases, *_correction(job, facts, counted, mode, batch), facts)
     found = replace(found, **_counts(job, job.shape, counted, mode), notes=(*faults, *notes, *said))
     found = _noted(found, job.shape, parts, facts.machine.device)
     return _with_time(found, job, data, work_of(job, job.shape, counted, mode, data), facts)
@@ -127,21 +134,38 @@ def _counts(job: Job, shape: Shape, counted: Counted, mode: Mode) -> dict[str, A
 
 
 def _with_memory(
-    found: Estimate, parts: Parts | None, known: Measured | None, dropped: str, facts: Facts
+    found: Estimate,
+    phases: Mapping[Phase, Parts],
+    known: Measured | None,
+    dropped: str,
+    facts: Facts,
 ) -> Estimate:
-    if parts is None:  # no formula: only the peak of the probe
-        if known is None:
-            return replace(found, dropped=dropped)
-        return replace(
-            found,
-            peak=known.peak,
-            basis="measured here",
-            fits=known.peak <= MARGIN * found.available,
-        )
-    peak = round(parts.peak * (known.ratio if known else facts.least_ratio))
-    basis: Basis = "measured here" if known else "formula"
-    fits = peak <= MARGIN * found.available
-    return replace(found, parts=parts, peak=peak, basis=basis, fits=fits, dropped=dropped)
+    if not phases:  # no formula: only the peak of the probe
+        return replace(_training_of(found, known.peak) if known else found, dropped=dropped)
+    step = phases["training"].peak
+    peaks = {phase: parts.peak for phase, parts in phases.items()}
+    found = replace(found, phases=phases, peaks=peaks, dropped=dropped)
+    if known is not None:
+        return _training_of(found, round(step * known.ratio))
+    return with_training(found, round(step * facts.least_ratio))
+
+
+def _training_of(found: Estimate, peak: int) -> Estimate:
+    return replace(with_training(found, peak), basis="measured here")
+
+
+def with_training(found: Estimate, peak: int) -> Estimate:
+    """The estimate with another peak of the training."""
+    peaks: dict[Phase, int] = {**found.peaks, "training": peak}
+    phase = max(peaks, key=lambda p: (peaks[p], p == "training"))
+    return replace(
+        found,
+        peaks=peaks,
+        phase=phase,
+        parts=found.phases.get(phase),
+        peak=peaks[phase],
+        fits=peaks[phase] <= MARGIN * found.available,
+    )
 
 
 ALLOCATOR_NOTE = (

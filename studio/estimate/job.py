@@ -66,7 +66,8 @@ class Facts:
 @dataclass(frozen=True)
 class Job:
     """A Train node and the nodes connected to it, as settings models; ``config`` identifies the
-    content of the model's config.json; ``fault`` says what is wrong with the model's files."""
+    content of the model's config.json; ``fault`` says what is wrong with the model's files; ``merge``
+    is the Merge node that its adapter reaches."""
 
     node: str
     train: Any
@@ -77,6 +78,7 @@ class Job:
     project_dir: Path
     config: str = ""
     fault: str = ""
+    merge: Any | None = None
 
 
 def job_of(graph: Graph, registry: Registry, project_dir: Path, train: Node) -> Job:
@@ -102,7 +104,14 @@ def job_of(graph: Graph, registry: Registry, project_dir: Path, train: Node) -> 
         project_dir,
         config_of_model(settings.model, project_dir) if settings is not None else "",
         fault_of_model(settings.model, project_dir) if settings is not None else "",
+        _merge_after(graph, registry, train.id),
     )
+
+
+def _merge_after(graph: Graph, registry: Registry, train: str) -> Any | None:
+    """The settings of a Merge node behind a Train node."""
+    merges = (n for n in graph.nodes if n.type == "merge" and train in graph.upstream(n.id))
+    return parsed(registry, next(merges, None))
 
 
 def parsed(registry: Registry, node: Node | None) -> Any | None:

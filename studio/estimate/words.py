@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from studio.estimate.graph import Estimate
+from collections.abc import Mapping
+
+from studio.estimate.graph import MARGIN, Estimate
+from studio.estimate.phases import Phase
 from studio.system.hardware import GIB
 from studio.system.number_text import counted, percent
 
@@ -22,6 +25,12 @@ BASIS = {
     "formula": "by formula",
     "dry run": "by dry run",
     "measured here": "corrected by a probe",
+}
+PHASES: Mapping[Phase, str] = {
+    "loading": "while loading",
+    "training": "during training",
+    "checking": "while checking the saved weights",
+    "merging": "while merging",
 }
 UNKNOWN_TIME = "unknown (run a probe or train once)"
 
@@ -51,10 +60,24 @@ def headline(found: Estimate) -> str:
     if found.peak is None:
         return " ".join(("The memory requirement is unknown.", *found.notes[:1]))
     verdict = "It fits" if found.fits else "It does not fit"
-    return (
-        f"{verdict}: about {gib(found.peak)} needed ({BASIS[found.basis]}), "
+    sentence = (
+        f"{verdict}: about {gib(found.peak)} needed {PHASES[found.phase]} ({basis(found)}), "
         f"{gib(found.available)} free."
     )
+    return " ".join(filter(None, (sentence, without_merge(found))))
+
+
+def basis(found: Estimate) -> str:
+    """The source of the peak. Dry runs and probes cover the training only."""
+    return BASIS[found.basis if found.phase == "training" else "formula"]
+
+
+def without_merge(found: Estimate) -> str:
+    """What to do if only the merge does not fit."""
+    rest = max((peak for phase, peak in found.peaks.items() if phase != "merging"), default=0)
+    if found.fits is not False or rest > MARGIN * found.available:
+        return ""
+    return f"Without the Merge node {gib(rest)} are enough; the adapter itself can be exported."
 
 
 def parameters(found: Estimate) -> str:

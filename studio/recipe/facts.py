@@ -6,20 +6,33 @@ Only configs, headers of weight files and a cached data report are read; nothing
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from studio.errors import StudioError
+from studio.estimate.graph import estimate_job
+from studio.estimate.job import Facts, Job, job_of
+from studio.estimate.machine import Machine, this_machine
 from studio.graph.edits import set_setting
 from studio.graph.graph import Graph, Node
 from studio.graph.problems import settings_of
 from studio.graph.registry import Registry
 from studio.model.facts import model_facts
 from studio.preview.report import DataReport
-from studio.recipe.fit import GB, RecipeFacts
-from studio.recipe.recipe import Proposal
-from studio.system.hardware import GIB, gpus, ram_total_gib
+from studio.recipe.fit import GB, Fits, RecipeFacts
+from studio.recipe.recipe import FULL_FINE_TUNING_OPTIMIZER, Proposal, propose, rows_per_step
 from studio.values import FULL_FINE_TUNING
+
+_BY_MEMORY = {
+    "batch_size",
+    "gradient_accumulation_steps",
+    "gradient_checkpointing",
+    "quantization",
+    "optimizer",
+}
+"""Settings whose values depend on what fits; all others are proposed without."""
 
 
 def recipe_facts(
@@ -28,9 +41,10 @@ def recipe_facts(
     project_dir: Path,
     train: str | None = None,
     report: DataReport | None = None,
+    facts: Facts | None = None,
 ) -> RecipeFacts:
     """The facts of a Train node, the only one or the one with the id ``train``; ``report`` is about
-    its data.
+    its data, ``facts`` are those of its estimate.
 
     Raises ``StudioError`` when there is no such node.
     """
@@ -39,7 +53,8 @@ def recipe_facts(
     before = [graph.node(n) for n in graph.upstream(node.id) if n != node.id]
     lora, base = _first(before, "lora"), _first(before, "base_model")
     chosen = _settings(lora, registry)
-    return RecipeFacts(
+    facts = facts or Facts(this_machine())
+    found = RecipeFacts(
         train=node.id,
         lora=lora.id if lora else None,
         base=base.id if base else None,
@@ -49,8 +64,13 @@ def recipe_facts(
         batching=getattr(settings, "batching", "padded"),
         **_of_model(_settings(base, registry), project_dir),
         **_of_report(report),
-        **_of_machine(),
+        **_of_machine(facts.machine),
+        quantizes=_quantizes(registry, chosen),
     )
+    others = (p for p in propose(found) if p.field not in _BY_MEMORY)
+    with_others = apply_recipe(graph, others)
+    job = job_of(with_others, registry, project_dir, with_others.node(node.id))
+    return replace(found, fits=_fits(job, facts, found.rows))
 
 
 def apply_recipe(graph: Graph, proposals: Iterable[Proposal]) -> Graph:
@@ -125,7 +145,37 @@ def _of_report(report: DataReport | None) -> dict[str, Any]:
     }
 
 
-def _of_machine() -> dict[str, Any]:
-    cards = gpus()
-    size = cards[0].total_gib if cards else ram_total_gib()
-    return {"gpu": bool(cards), "memory_gb": size * GIB / GB}
+def _of_machine(machine: Machine) -> dict[str, Any]:
+    return {"gpu": machine.device == "cuda", "memory_gb": machine.total / GB}
+
+
+def _quantizes(registry: Registry, lora: Any) -> bool:
+    method = registry.variant("adapter", lora.method) if lora is not None else None
+    return method is not None and bool(method.payload.trains_on("nf4"))
+
+
+def _fits(job: Job, facts: Facts, data_rows: int | None) -> Fits | None:
+    """The question whether a batch fits, answered by the estimate; ``None`` if that does not know the
+    model."""
+    if estimate_job(job, facts).peak is None:
+        return None
+    train = job.train
+    effective = train.batch_size * train.gradient_accumulation_steps
+    effective = rows_per_step(data_rows) if data_rows else effective
+
+    @lru_cache(maxsize=64)
+    def fits(rows: int, quantized: bool, checkpointing: bool) -> bool:
+        changed: dict[str, Any] = {
+            "batch_size": rows,
+            "gradient_accumulation_steps": max(1, effective // rows),
+            "gradient_checkpointing": checkpointing or train.gradient_checkpointing,
+        }
+        if job.lora is None and facts.machine.device == "cuda":
+            changed["optimizer"] = FULL_FINE_TUNING_OPTIMIZER
+        base = job.base
+        if quantized and base.quantization == "none":
+            base = base.model_copy(update={"quantization": "nf4"})
+        asked = replace(job, train=train.model_copy(update=changed), base=base)
+        return estimate_job(asked, facts).fits is not False
+
+    return fits

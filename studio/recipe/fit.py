@@ -1,13 +1,14 @@
 """The facts that a recipe uses, and how many rows fit in memory at once.
 
-A rough calculation: the estimate is more accurate, and a run that still runs out of memory
-continues with smaller batches. No torch.
+The estimate decides. For a model that it does not know there is a rough calculation. A run that still
+runs out of memory continues with smaller batches. No torch.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from studio.values import FULL_FINE_TUNING
 
@@ -15,6 +16,11 @@ GB = 1e9
 _ROOM = 0.8  # share of the memory; the rest is for libraries and other programs
 _QUANTIZED_BYTES = 0.6  # NF4 with its constants
 _STATE_BYTES = 16  # a float32 parameter, its gradient, and the two states of AdamW
+
+_LARGEST_BATCH = 64
+
+Fits = Callable[[int, bool, bool], bool]
+"""Whether rows per batch, a 4-bit base and gradient checkpointing fit into the memory."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +30,8 @@ class RecipeFacts:
     ``rows`` are the training rows after long texts are split, ``source_rows`` those before.
     ``tokens`` is the mean length of a row, ``longest`` the length of the longest row, ``cut`` the
     number of truncated rows, and ``cut_texts`` how many of those are plain text. ``memory_gb`` is
-    the memory of the device.
+    the memory of the device, ``fits`` asks the estimate. ``quantizes`` is whether the method trains on a
+    4-bit base.
     """
 
     train: str
@@ -49,6 +56,8 @@ class RecipeFacts:
     batching: str = "padded"
     gpu: bool = False
     memory_gb: float | None = None
+    fits: Fits | None = field(default=None, compare=False, repr=False)
+    quantizes: bool = True
 
     @property
     def full_fine_tuning(self) -> bool:
@@ -75,6 +84,11 @@ def weight_bytes(facts: RecipeFacts, quantized: bool) -> float:
 
 def _fitting(facts: RecipeFacts, quantized: bool, checkpointing: bool) -> int:
     """The largest power of two of rows that fit at once; 0 if not even one fits."""
+    if facts.fits is not None:
+        rows = 1
+        while rows <= _LARGEST_BATCH and facts.fits(rows, quantized, checkpointing):
+            rows *= 2
+        return rows // 2
     assert facts.memory_gb is not None
     room = _ROOM * facts.memory_gb * GB - weight_bytes(facts, quantized)
     row = token_bytes(facts, checkpointing) * min(
@@ -89,7 +103,7 @@ def best_fit(facts: RecipeFacts) -> tuple[int, bool, bool]:
     """Rows at once, quantized, checkpointing: the least harmful combination that fits."""
     already = facts.quantization != "none"
     ways = [(already, False), (already, True)]
-    if not already and not facts.full_fine_tuning and facts.base:
+    if not already and not facts.full_fine_tuning and facts.base and facts.quantizes:
         ways += [(True, False), (True, True)]
     for quantized, checkpointing in ways:
         rows = _fitting(facts, quantized, checkpointing)

@@ -21,6 +21,8 @@ MOST_EPOCHS = 10
 SMALL_ROWS = 2000
 _LARGEST_MICRO = 16
 _CPU_MICRO = 8
+FULL_FINE_TUNING_OPTIMIZER = "paged_adamw_8bit"
+"""On a GPU, whose memory a float32 state would take up."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +123,7 @@ def _model(facts: RecipeFacts) -> Iterator[Proposal]:
         yield Proposal(
             facts.train,
             "optimizer",
-            "paged_adamw_8bit",
+            FULL_FINE_TUNING_OPTIMIZER,
             "In full fine-tuning, the optimizer keeps 8 bytes per parameter; in 8 bits it keeps 2.",
         )
 

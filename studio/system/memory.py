@@ -11,6 +11,8 @@ from functools import lru_cache
 import psutil
 
 GIB = 2**30
+HEADROOM = 1.2
+"""Memory for inference, as a multiple of the size of the weights."""
 
 
 @lru_cache(maxsize=1)

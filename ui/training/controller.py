@@ -16,7 +16,7 @@ from shiboken6 import isValid
 from studio.errors import StudioError
 from studio.estimate import fit
 from studio.estimate.graph import Estimate, estimate_graph
-from studio.estimate.job import job_of
+from studio.estimate.job import Facts, job_of
 from studio.estimate.words import gib, headline, short, span
 from studio.graph.document import Document
 from studio.graph.graph import Graph
@@ -24,6 +24,7 @@ from studio.graph.registry import Registry
 from studio.preview.report_cache import kept
 from studio.recipe.facts import recipe_facts
 from studio.recipe.recipe import Proposal, propose
+from studio.recipe.verdict import verdict
 from studio.runs.token_request import token_request
 from ui.canvas.view import CanvasView
 from ui.inspector.editors.schedule import SchedulePicture
@@ -197,13 +198,13 @@ class TrainingController(QObject):
     def recipe(self) -> None:
         """Show the recommended values, and apply the selected ones."""
         document, registry, node = self._document, self._registry, self._node
-        graph, folder = document.graph, document.project_dir
+        graph, folder, facts = document.graph, document.project_dir, self.watch.facts()
         self._task = run_task(
-            lambda: (graph, *_recipe(graph, registry, folder, node)), self._offer_recipe
+            lambda: (graph, *_recipe(graph, registry, folder, node, facts)), self._offer_recipe
         )
 
-    def _offer_recipe(self, found: tuple[Graph, list[Proposal], bool]) -> None:
-        graph, proposals, with_data = found
+    def _offer_recipe(self, found: tuple[Graph, list[Proposal], bool, str]) -> None:
+        graph, proposals, with_data, unfitting = found
         if graph is not self._document.graph or self.dialog is not None:
             return
         changes = self._changes([(p.node, p.field, p.value, p.reason, "") for p in proposals])
@@ -217,6 +218,8 @@ class TrainingController(QObject):
                 " After a data report has been created (Report tab), the recipe also takes "
                 "the rows into account."
             )
+        if unfitting:
+            sentence = f"{unfitting} {sentence}"
         count = len(proposals) - len(changes)
         kept = f"{count} settings already match." if count != 1 else "1 setting already matches."
         self._offer("Recipe", sentence, changes, lambda chosen: kept if count else "", graph)
@@ -277,9 +280,12 @@ def _saved(proposal: fit.Proposal) -> str:
 
 
 def _recipe(
-    graph: Graph, registry: Registry, folder: Path, node: str
-) -> tuple[list[Proposal], bool]:
-    """The recipe's proposals, and whether a data report was available."""
+    graph: Graph, registry: Registry, folder: Path, node: str, facts: Facts
+) -> tuple[list[Proposal], bool, str]:
+    """The recipe's proposals, whether a data report was available, and a sentence if the training does
+    not fit."""
     request, _ = token_request(graph, registry, folder, node)
     report = kept(request.key) if request is not None else None
-    return propose(recipe_facts(graph, registry, folder, node, report)), report is not None
+    proposals = propose(recipe_facts(graph, registry, folder, node, report, facts))
+    unfitting = verdict(graph, registry, folder, node, proposals, facts)
+    return proposals, report is not None, unfitting

@@ -132,6 +132,7 @@ def _trained_from(
         del tokens
         free_memory()
         difference = trainable.verify(context, adapted, folder, expected)
+        free_memory()  # of the model that was verified
     shutil.rmtree(context.folder / "tokens", ignore_errors=True)
     shown = _shown(metrics)
     context.artifact(trainable.kind, folder, reload_difference=difference, **shown)

@@ -15,8 +15,8 @@ from peft import PeftModel
 
 from studio.errors import StudioError
 from studio.graph.context import StepContext
+from studio.system.memory import HEADROOM
 from studio.training.model.load import (
-    HEADROOM,
     free_bytes,
     free_memory,
     load_base,

@@ -92,9 +92,7 @@ class MergePlan:
             value = self.replaced.get(path)
             if value is None:
                 value = self.stored.tensor(self.names[name])
-            own_copy = value.to(
-                torch.float32, copy=True
-            )  # PEFT adds in place, and the file is memory-mapped
+            own_copy = value.to(torch.float32, copy=True)  # PEFT adds in place
             setattr(base, parameter, torch.nn.Parameter(own_copy, requires_grad=False))
         with torch.no_grad():
             layer.merge(safe_merge=False)

@@ -7,8 +7,11 @@ fallback to another precision.
 
 from __future__ import annotations
 
+import ctypes
+import functools
 import gc
 import logging
+import platform
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -23,8 +26,11 @@ from studio.model.damaged import of_the_files, unreadable
 from studio.model.folder_check import refuse_faults, tensor_faults
 from studio.model.folder_files import shown
 from studio.model.trust import may_run_code
+from studio.model.weight_files import stored_tensors, weight_files
+from studio.system.memory import HEADROOM
 from studio.training.model.out_of_memory import is_out_of_memory
 from studio.training.model.quiet import output_to_log, quiet_libraries
+from studio.training.model.weights_file import DTYPES
 from studio.values import ModelValue
 
 logger = logging.getLogger(__name__)
@@ -32,8 +38,6 @@ FOUR_BITS = ("nf4", "fp4")
 ATTENTION = ("eager", "sdpa")
 EXPERTS = ("eager", "batched_mm", "grouped_mm")
 """Implementations that transformers contains, as opposed to kernels that it loads from the Hub."""
-HEADROOM = 1.2
-"""Memory for inference, as a multiple of the size of the weights."""
 
 
 def pick_device() -> torch.device:
@@ -49,6 +53,14 @@ def free_memory() -> None:
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
+    _return_memory()
+
+
+def _return_memory() -> None:
+    """Return freed memory to the system. glibc keeps what lies between blocks in use, so that the next model would
+    need its own memory in addition."""
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def free_bytes(device: torch.device) -> int:
@@ -90,7 +102,8 @@ def load_base(
     device = device or pick_device()
     options = _options(value, device)
     printed = output_to_log() if value.quantization != "none" else nullcontext()
-    with _stoppable_load(context), printed:
+    reading = _without_mapping() if is_converted(value, device) else nullcontext()
+    with _stoppable_load(context, quantizes=value.quantization != "none"), printed, reading:
         try:
             model, loaded = _from_files(folder, dtype=getattr(torch, value.dtype), **options)
         except (StudioError, Stopped):
@@ -234,31 +247,55 @@ def _after_quantizing(model: Any, value: ModelValue) -> None:
     for layer in layers:
         if four:
             layer.support_avx512bf16_for_cpu = False
-    _leave_the_file(model)
 
 
-def _leave_the_file(model: Any) -> None:
-    """Copy tensors that were not quantized out of the memory-mapped weight file.
-
-    On a CPU such tensors are views of the mapped file. While one of them exists, all pages read for
-    the quantized tensors stay resident too (261 MiB instead of 54 for SmolLM2-135M).
-    """
-    own = {id(t): t for t in (*model.parameters(), *model.buffers())}
-    for tensor in own.values():
-        if tensor.device.type == "cpu" and tensor.is_floating_point():
-            tensor.data = tensor.data.clone()
+def is_converted(value: ModelValue, device: torch.device) -> bool:
+    """Whether the CPU holds the weights in another form than their files."""
+    if device.type != "cpu":
+        return False
+    wanted = getattr(torch, value.dtype)
+    stored = (
+        t.dtype for file in weight_files(Path(value.path)) for t in stored_tensors(file).values()
+    )
+    return value.quantization != "none" or any(DTYPES.get(name) != wanted for name in stored)
 
 
 @contextmanager
-def _stoppable_load(context: StepContext) -> Iterator[None]:
-    """Make each loaded weight a point where the run can stop, and report progress."""
+def _without_mapping() -> Iterator[None]:
+    """Read the tensors of weight files into memory one by one, instead of mapping the files.
+
+    The pages of a mapped file stay resident until all of its tensors have been converted: an additional copy of the
+    weights. If a tensor is not converted, it is a view of the file, and all pages stay resident as long as the
+    model. transformers reads the same way on Windows.
+    """
+    from transformers import modeling_utils
+
+    mapped = modeling_utils.safe_open
+    modeling_utils.safe_open = functools.partial(_unmapped, mapped)
+    try:
+        yield
+    finally:
+        modeling_utils.safe_open = mapped
+
+
+def _unmapped(opener: Callable[..., Any], *args: Any, **options: Any) -> Any:
+    return opener(*args, **{**options, "backend": "pread"})
+
+
+@contextmanager
+def _stoppable_load(context: StepContext, quantizes: bool) -> Iterator[None]:
+    """Make each loaded weight a point where the run can stop, and report progress.
+
+    Quantizing allocates a small result between large temporary tensors, whose memory is returned each time:
+    it would add up to several times the model.
+    """
     from transformers.utils import logging
 
     def hook(factory: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         items = args[0] if args else kwargs.get("iterable")
         if items is None:
             return factory(*args, **kwargs)
-        return _followed(context, items)
+        return _followed(context, items, _return_memory if quantizes else lambda: None)
 
     before = logging.set_tqdm_hook(hook)
     try:
@@ -270,15 +307,17 @@ def _stoppable_load(context: StepContext) -> Iterator[None]:
 class _followed:
     """An iterable that replaces a progress bar and ignores the calls made to one."""
 
-    def __init__(self, context: StepContext, items: Any) -> None:
+    def __init__(self, context: StepContext, items: Any, after_each: Callable[[], None]) -> None:
         self.context = context
         self.items = items
+        self.after_each = after_each
 
     def __iter__(self) -> Iterator[Any]:
         total = len(self.items) if hasattr(self.items, "__len__") else None
         for done, item in enumerate(self.items):
             self.context.progress("load", done, total, "weights")
             yield item
+            self.after_each()
 
     def __enter__(self) -> _followed:
         return self

@@ -162,7 +162,9 @@ class StoredWeights:
         wanted = self._file_of[name]
         if self._open[0] != wanted:
             self.close()
-            self._open = (wanted, safe_open(str(self._folder / wanted), framework="pt"))
+            # Not mapped: its pages would stay resident until the file is closed.
+            file = safe_open(str(self._folder / wanted), framework="pt", backend="pread")
+            self._open = (wanted, file)
         return self._open[1]
 
     def close(self) -> None:

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from studio.errors import StudioError
+from studio.events import Event
 from studio.training.loop.train import train_adapter
 from studio.training.model.load import load_base
 from studio.values import ModelValue
@@ -44,6 +45,28 @@ def test_a_quantized_base_leaves_its_file(tmp_path: Path) -> None:
     del plain, before
     gc.collect()
     assert model.path not in Path("/proc/self/maps").read_text(encoding="utf-8")
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="maps of a process: Linux only")
+@pytest.mark.parametrize(
+    ("changed", "mapped"),
+    [({}, True), ({"dtype": "bfloat16"}, False), ({"quantization": "nf4"}, False)],
+)
+def test_the_file_is_not_in_memory_beside_converted_weights(
+    tmp_path: Path, changed: dict[str, str], mapped: bool
+) -> None:
+    """Weights in the precision of the file are its pages; others are read one by one."""
+    stored = ModelValue.model_validate(make_inputs(tmp_path)["model"]["model"])
+    seen: list[bool] = []
+
+    def look(event: Event) -> None:
+        if event.name == "Progress":
+            maps = Path("/proc/self/maps").read_text(encoding="utf-8")
+            seen.append(stored.path in maps)
+
+    load_base(make_context(tmp_path, look), stored.model_copy(update=changed))
+    assert seen
+    assert set(seen) == {mapped}
 
 
 def test_8_bits_do_not_fill_the_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
