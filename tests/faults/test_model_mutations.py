@@ -155,12 +155,14 @@ def case(sound: Path, root: Path, seed: int, files: tuple[str, ...]) -> tuple[Pa
 # ------------------------------------------------------------------ what is used
 
 
-def tokens(root: Path) -> None:
+def tokens(project: Path) -> None:
     """What the window shows of the rows; raises what is not for the user."""
-    request, _ = token_request(load_project(root / "p.studio"), load_registry(), root)
+    root = project.parent
+    request, _ = token_request(load_project(project), load_registry(), root)
     if request is None:
         return
-    work = root / "work"
+    work = root / f"work-{project.stem}"
+    shutil.rmtree(work, ignore_errors=True)
     work.mkdir()
     session = Session(work, lambda: False, lambda kind, data: None)
     for ask, more in (
@@ -186,7 +188,7 @@ def used(root: Path, what: str, capsys: pytest.CaptureFixture[str]) -> None:
     try:
         for command in ("check", "estimate"):
             assert main([command, file]) in (0, 1, 2)
-        tokens(root)
+        tokens(root / "p.studio")
     except BaseException as error:
         error.add_note(what)
         raise

@@ -13,7 +13,9 @@ from typing import Any
 import pytest
 
 from studio.cli import main
+from studio.errors import StudioError
 from tests.e2e.studio_cli import studio, write_project, write_rows
+from tests.faults.test_model_mutations import tokens
 from tests.mutated_models import SECRET, private_file
 from tests.timing import slowness
 from tests.tiny import make_tiny_model
@@ -151,9 +153,14 @@ def mutated(sound: Path, file: Path, seed: int) -> str:
 
 def used(file: Path, what: str, capsys: pytest.CaptureFixture[str]) -> None:
     for command in ("check", "estimate", "tokens"):
-        more = ["--limit", "1", "--runs", str(file.parent / "runs")] if command == "tokens" else []
+        code = 0
         try:
-            code = main([command, str(file), *more])
+            if command == "tokens":
+                tokens(file)
+            else:
+                code = main([command, str(file)])
+        except StudioError:
+            continue
         except BaseException as error:
             error.add_note(f"{command}: {what}")
             raise
@@ -173,7 +180,7 @@ def test_changed_projects_give_a_result_or_a_sentence(
         used(file, mutated(sound, file, seed), capsys)
 
 
-@pytest.mark.slow(seconds=60, order=2)
+@pytest.mark.slow(seconds=12, order=2)
 @pytest.mark.parametrize("part", range(10))
 def test_many_changed_projects(part: int, sound: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = sound / f"many-{part}.studio"
