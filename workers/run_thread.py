@@ -11,7 +11,7 @@ import logging
 import threading
 from typing import Literal
 
-from PySide6.QtCore import QObject, QThread, Signal, Slot
+from PySide6.QtCore import QObject, QThread, QTimer, Signal, Slot
 
 from studio.graph.registry import Registry, load_registry
 from studio.runs.control import CommandReader, Control, Watcher, size_of
@@ -191,8 +191,10 @@ class RunThread(QThread):
 
     @Slot(object)
     def _note_taken(self, events: object) -> None:
+        """Let the thread read on once the other receivers are done: two threads that compute at the
+        same time only wait for each other's interpreter lock."""
         del events
-        self._taken.set()
+        QTimer.singleShot(0, self, self._taken.set)
 
     @Slot()
     def _tell_ended(self) -> None:
