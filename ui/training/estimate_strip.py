@@ -55,6 +55,7 @@ class EstimateStrip(QFrame):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.setObjectName("estimate")
+        self.setMinimumWidth(1)
         self._found: Estimate | None = None
         self._shown: object = None
         self.words = TextLabel("", self)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import unicodedata
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,19 +14,9 @@ from studio.cli import main
 from studio.events import event
 from studio.graph.graph import Graph, Node, Wire
 from studio.graph.project import save_project
-from studio.graph.registry import load_registry
 from studio.runs.folder import RunFolder
 from studio.runs.plan import Plan, Step
 from tests.studio.runs import toy_runs
-
-
-@pytest.fixture(autouse=True)
-def toys_here(toys_in_hosts: None) -> Iterator[None]:
-    """Commands that run in this process know the toy node types."""
-    load_registry.cache_clear()
-    yield
-    load_registry.cache_clear()
-
 
 EVIL = {
     "colour": "\x1b[31mred\x1b[0m",

@@ -237,8 +237,7 @@ def test_a_probe_corrects_later_estimates(tmp_path: Path, monkeypatch: pytest.Mo
     assert titles == ["Loading the model", "Step 1 of 2", "Step 2 of 2"]
     assert found.basis == "measured here"
     assert found.peak is not None
-    assert found.parts is not None
-    assert found.peak != found.parts.peak
+    assert found.peaks["training"] != found.phases["training"].peak
 
 
 @pytest.mark.slow(seconds=16, kind="nf4")

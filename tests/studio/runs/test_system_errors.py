@@ -22,21 +22,11 @@ from studio.graph.project import (
     save_project,
     write_journal,
 )
-from studio.graph.registry import load_registry
 from studio.runs import execute
 from studio.runs.failures import as_studio_error, failure
 from studio.system.settings import AppSettings, load_settings, save_settings
 from tests.studio.runs import toy_runs
 from tests.studio.runs.toy_runs import events_of, finished, follow
-
-
-@pytest.fixture(autouse=True)
-def toys_here(toys_in_hosts: None) -> Iterator[None]:
-    """Commands that run in this process know the toy node types."""
-    load_registry.cache_clear()
-    yield
-    load_registry.cache_clear()
-
 
 WORDS = {
     errno.EIO: "disk or its connection has failed",
