@@ -69,7 +69,9 @@ def headline(found: Estimate) -> str:
 
 def basis(found: Estimate) -> str:
     """The source of the peak. Dry runs and probes cover the training only."""
-    return BASIS[found.basis if found.phase == "training" else "formula"]
+    if found.phase == "training" or found.basis == "formula":
+        return BASIS[found.basis]
+    return f"by formula, the training {BASIS[found.basis]}"
 
 
 def without_merge(found: Estimate) -> str:
