@@ -70,8 +70,8 @@ SPECS = (
         "Finish Training",
         "circle-check",
         (),
-        "End the training with its current step, keep the best weights, and go on with merge, "
-        "export and evaluation",
+        "End the training with its current step, keep the weights that Result is set to, and go on "
+        "with merge, export and evaluation",
     ),
     Spec(
         "resume",
