@@ -11,7 +11,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from studio.data.conversation import ROLES, Message, answered
+from studio.data.conversation import Message, answered
+from studio.data.message_names import ROLES
 from studio.data.row_format import RowError
 
 _SPEAKERS = {

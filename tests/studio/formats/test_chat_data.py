@@ -159,6 +159,10 @@ def test_a_switch_is_no_thought(row: dict[str, Any], switch: Any) -> None:
         ),
         ({"messages": [ASKED, said("thinking", {"x": 1}), REPLIED]}, "a thought that is not text"),
         (
+            {"messages": [ASKED, said("thinking", THOUGHT), said("environment", "x"), REPLIED]},
+            "a thought in message 2 .* which no answer follows",
+        ),
+        (
             {"question": "Q", "solution": "A", "thinking_trajectories": [THOUGHT]},
             "reasoning in “thinking_trajectories”",
         ),
@@ -173,6 +177,21 @@ def test_a_thought_that_cannot_be_used_is_refused(row: dict[str, Any], words: st
     with pytest.raises(StudioError, match=words) as caught:
         read(row)
     assert caught.value.hint
+
+
+@pytest.mark.parametrize("answering", ["ai", "AI Assistant", "support-agent", "Bot", "agent"])
+@pytest.mark.parametrize("thinking", ["thinking", "Thoughts", "analysis"])
+def test_a_thought_before_an_answer_of_any_role(thinking: str, answering: str) -> None:
+    row = {"messages": [ASKED, said(thinking, THOUGHT), said(answering, "A")]}
+    assert read(row)[1:] == ({"messages": [ASKED, THOUGHTFUL]}, ())
+
+
+@pytest.mark.parametrize("calling", ["function-call", "Tool Call", "tool_calls"])
+def test_a_thought_before_a_call_of_any_role(calling: str) -> None:
+    turns = [said("thinking", [{"type": "thinking", "thinking": THOUGHT}])]
+    turns.append(said(calling, json.dumps(CALL["function"])))
+    made = read({"messages": [ASKED, *turns]})[1]["messages"]
+    assert made == [ASKED, said("assistant", "", reasoning_content=THOUGHT, tool_calls=[CALL])]
 
 
 # ------------------------------------------------------------------ calls, results and tools
@@ -223,6 +242,17 @@ BEDROCK = [
 )
 def test_calls_and_results_of_other_apis(row: dict[str, Any]) -> None:
     assert read(row)[1:] == ({"messages": ANSWERED}, ())
+
+
+def test_the_name_of_a_function_in_harmony_keeps_its_capitals() -> None:
+    messages = [
+        ASKED,
+        said("assistant", "{}", channel="commentary", recipient="functions.getWeather"),
+        said("functions.getWeather", "x", channel="commentary"),
+        REPLIED,
+    ]
+    call, result = read({"messages": messages})[1]["messages"][1:3]
+    assert call["tool_calls"][0]["function"]["name"] == result["name"] == "getWeather"
 
 
 def test_calls_and_results_of_bedrock() -> None:
