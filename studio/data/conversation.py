@@ -66,6 +66,9 @@ def messages_in(value: Any, name: str, keys: Keys = USUAL) -> list[Message]:
     return [_message(m, f"message {i} of column “{name}”", name, keys) for i, m in messages]
 
 
+_OFFERS = ("tools", "functions")
+"""Keys of a message with the tools that the assistant may call."""
+
 USED_KEYS = frozenset(
     [
         "role",
@@ -74,8 +77,7 @@ USED_KEYS = frozenset(
         "tool_calls",
         "function_call",
         "function_calls",
-        "tools",
-        "functions",
+        *_OFFERS,
         "weight",
         "train",
         "type",
@@ -98,15 +100,18 @@ def unused_call_keys(calls: Sequence[Any], name: str) -> list[str]:
     return [f"{name}[].{key}" for key in unused_keys(calls, _USED_IN_CALLS)]
 
 
-def unused_message_keys(value: Any, name: str, keys: Keys = USUAL) -> list[str]:
-    """The keys with content of the messages in column ``name`` that are not used, as
-    ``name[].key``."""
-    given = listed(value) or ()
+def unused_message_keys(
+    value: Any, name: str, keys: Keys = USUAL, *, tools: bool = True
+) -> list[str]:
+    """The keys with content of the messages in column ``name`` that are not used, as ``name[].key``;
+    ``tools`` says whether the format uses the tools that a message offers."""
+    given = listed(in_list(value)) or ()
     found = message_keys(given, keys)
     if found is None or all(is_plain(m) and found[0] in m and found[1] in m for m in given):
         return []
     messages = as_tool_messages(given, name)
-    names = [f"{name}[].{key}" for key in unused_keys(messages, USED_KEYS | set(found))]
+    used_keys = (USED_KEYS if tools else USED_KEYS.difference(_OFFERS)) | set(found)
+    names = [f"{name}[].{key}" for key in unused_keys(messages, used_keys)]
     for key, used in ((found[1], _USED_IN_PARTS), ("tool_calls", _USED_IN_CALLS)):
         lists = [m[key] for m in messages if isinstance(m, OBJECT) and key in m]
         inner = [part for value in lists if isinstance(value, list) for part in value]
@@ -349,15 +354,25 @@ def _is_further_thought(thought: str, role: str, content: str, place: str, name:
 
 
 def tools_beside(value: Any, name: str) -> list[Any] | None:
-    """The tools that a message of column ``name`` offers, in its key “tools” or “functions”."""
-    if isinstance(value, str) and not ("tools" in value or "functions" in value):
+    """The tools that the messages of column ``name`` offer, in their key “tools” or “functions”; raises
+    ``RowError`` if messages offer different ones."""
+    if isinstance(value, str) and not any(key in value for key in _OFFERS):
         return None
-    for message in listed(value) or ():
+    offered: list[Any] | None = None
+    for message in listed(in_list(value)) or ():
         if isinstance(message, OBJECT) and not is_plain(message):
-            for key in ("tools", "functions"):
-                if found := tools_in(message.get(key), f"{name}[].{key}"):
-                    return found
-    return None
+            for key in _OFFERS:
+                found = tools_in(message.get(key), f"{name}[].{key}")
+                if found and offered and found != offered:
+                    raise RowError(
+                        f"offers different tools in the messages of column “{name}”",
+                        "Templates take one list of tools for the conversation: write it into a column "
+                        "“tools”, and remove it from the messages.",
+                        column=name,
+                        code="several_tools",
+                    )
+                offered = offered or found
+    return offered
 
 
 def _without_thoughts(content: Any, place: str, name: str) -> tuple[Any, str]:
