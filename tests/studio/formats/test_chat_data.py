@@ -409,27 +409,6 @@ def test_a_chat_as_text_that_is_not_whole_is_refused(row: dict[str, Any], words:
 # ------------------------------------------------------------------ columns
 
 
-@pytest.mark.parametrize(
-    "row",
-    [
-        {"source": "olympiads", "problem": "Q", "solution": "A"},
-        {"source": "cnn", "article": "Q", "highlights": "A"},
-        {"source": "web", "text": "Q", "summary": "A"},
-        {"user": "", "document": "Q", "summary": "A"},
-        {"inputs": "Q", "targets": "A", "language": "English"},
-        {"question": "Q", "solution": "A"},
-        {"problem": "Q", "generated_solution": "A"},
-        {"problem": "Q", "answer": "A"},
-        {"conversation": [{"input": "Q", "output": "A"}], "source": "x"},
-        {"conversation": [{"human": "Q", "assistant": "A"}]},
-        {"conversations": ["Q", "A"], "source": "stackexchange"},
-    ],
-    ids=lambda row: "+".join(row),
-)
-def test_questions_and_answers_beside_a_source(row: dict[str, Any]) -> None:
-    assert read(row)[1:] == ({"messages": [ASKED, REPLIED]}, ())
-
-
 def test_the_name_of_a_task_is_no_question() -> None:
     """As in the CoT collection."""
     row = {"source": "Q", "target": "A", "rationale": THOUGHT, "task": "squad", "type": "CoT"}

@@ -40,6 +40,7 @@ ASKED, REPLIED = said("user", "Q"), said("assistant", "A")
     "row",
     [
         {"problem": "Q", "solution": "A"},
+        {"problem": "Q", "generated_solution": "A"},
         {"Problem": "Q", "Solution": "A"},
         {"source": "Q", "target": "A"},
         {"document": "Q", "summary": "A"},
@@ -60,6 +61,11 @@ ASKED, REPLIED = said("user", "Q"), said("assistant", "A")
         {"source": "aops", "problem": "Q", "solution": "A"},
         {"source": "cnn", "text": "Q", "summary": "A"},
         {"src": "web", "user": "Q", "assistant": "A"},
+        {"source": "web", "article": "Q", "highlights": "A"},
+        {"source": "web", "conversation": [{"input": "Q", "output": "A"}]},
+        {"source": "web", "conversations": ["Q", "A"]},
+        {"user": "", "document": "Q", "summary": "A"},
+        {"inputs": "Q", "targets": "A", "language": "English"},
         # further spellings
         {"Question:": "Q", "Answer:": "A"},
         {" question ": "Q", "final answer": "A"},
@@ -68,7 +74,6 @@ ASKED, REPLIED = said("user", "Q"), said("assistant", "A")
         {"User Query": "Q", "Bot Response": "A"},
         {"user_message": "Q", "assistant_message": "A"},
         {"input_text": "Q", "output_text": "A"},
-        {"inputs": "Q", "targets": "A"},
         {"source_text": "Q", "target_text": "A"},
         {"comment": "Q", "reply": "A"},
         {"body": "Q", "TL;DR": "A"},
@@ -77,7 +82,6 @@ ASKED, REPLIED = said("user", "Q"), said("assistant", "A")
         {"post": "Q", "tldr": "A"},
         {"transcript": "Q", "summary": "A"},
         {"conversation": [{"human": "Q", "assistant": "A"}]},
-        {"conversation": [{"input": "Q", "output": "A"}]},
         {
             "contents": [
                 {"role": r, "parts": [{"text": t}]} for r, t in (("user", "Q"), ("model", "A"))
@@ -166,15 +170,6 @@ def test_earlier_turns_by_other_names(name: str) -> None:
     row = {"query": "Q", "response": "A", name: [["q", "a"]]}
     expected = [said("user", "q"), said("assistant", "a"), ASKED, REPLIED]
     assert read(row)[1:] == ({"messages": expected}, ())
-
-
-@pytest.mark.parametrize(
-    "system",
-    [[{"type": "text", "text": "Be brief."}], {"parts": [{"text": "Be "}, {"text": "brief."}]}],
-)
-def test_a_system_message_in_parts(system: Any) -> None:
-    row = {"systemInstruction": system, "messages": [ASKED, REPLIED]}
-    assert read(row)[1]["messages"] == [said("system", "Be brief."), ASKED, REPLIED]
 
 
 def test_an_object_that_only_looks_like_a_message_is_an_answer_in_json() -> None:
