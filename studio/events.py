@@ -126,6 +126,13 @@ def _is_list(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(v, dict) for v in value)
 
 
+def _is_examples(value: Any) -> bool:
+    """Rows of an evaluation, in which ``right`` and ``cut`` list names of answers."""
+    return _is_list(value) and all(
+        isinstance(row.get(key, []), list) for row in value for key in ("right", "cut")
+    )
+
+
 def _is_table(value: Any) -> bool:
     return isinstance(value, dict) and all(_is_pair(v) for v in value.values())
 
@@ -158,7 +165,7 @@ _VALID: dict[str, Callable[[Any], bool]] = {
     **dict.fromkeys(_METRICS, _is_metric),
     "nodes": _is_nodes,
     "measures": _is_table,
-    "examples": _is_list,
+    "examples": _is_examples,
     "rows": lambda value: _is_count(value) or _is_list(value),
     "modules": lambda value: isinstance(value, list),
 }

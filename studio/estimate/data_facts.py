@@ -71,7 +71,7 @@ def read_data_facts(path: Path, documents: Documents = "file") -> DataFacts | No
     try:
         found = path.stat()
         return _facts(path, documents, found.st_mtime_ns, found.st_size)
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
 
 
@@ -108,7 +108,7 @@ def _text_facts(head: bytes, size: int, documents: Documents) -> DataFacts | Non
     if documents == "file":
         lengths, more = [_text_tokens(len(text.strip("\n")) * more)] if text.strip() else [], 1.0
     else:
-        found = text.splitlines() if documents == "line" else re.split(r"\n\s*\n", text)
+        found = text.split("\n") if documents == "line" else re.split(r"\n\s*\n", text)
         lengths = [_text_tokens(len(part)) for part in found if part.strip()]
     if not lengths:
         return None
@@ -126,9 +126,10 @@ def _rows(path: Path, head: bytes, *, complete: bool) -> Iterator[Any]:
         data = json.loads(text)
         yield from data if isinstance(data, list) else []
         return
-    lines = text.splitlines() if complete else text.splitlines()[:-1]
+    lines = text.split("\n")  # as rows are read: other line ends may occur within a text
+    lines = [line for line in (lines if complete else lines[:-1]) if line.strip()]
     if path.suffix in (".jsonl", ".ndjson"):
-        yield from (json.loads(line) for line in lines if line.strip())
+        yield from map(json.loads, lines)
     elif path.suffix == ".csv":
         yield from lines[1:]
 

@@ -8,13 +8,17 @@ parsed. Of a resumed run the longest uninterrupted part counts. A long run is re
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from statistics import median, quantiles
+from typing import Any
 
 from studio.events import Event, from_line
+from studio.runs.series import number
+from studio.system.stored_json import open_regular
 
 MOST_STEPS = 1000
 MOST_EVENTS = 20_000
@@ -82,7 +86,7 @@ class Timing:
 def read_timing(events: Path, node: str) -> Timing | None:
     """The timing of one Train node in an events file; ``None`` when no step of it was trained.
     Raises ``OSError``."""
-    with events.open("rb") as lines:
+    with open_regular(events) as lines:
         return timing(islice(_events(lines, node), MOST_EVENTS), node)
 
 
@@ -131,16 +135,16 @@ class _Reader:
         else:
             self._spend(passed)
         if event.name == "Metric" and "eval_loss" in event.data:
-            self.timing.evaluated += float(event.get("eval_rows") or 0)
+            self.timing.evaluated += _positive(event.get("eval_rows"))
         elif event.name == "Sample":
-            self.timing.sampled += float(event.get("tokens") or 0)
+            self.timing.sampled += _positive(event.get("tokens"))
         elif event.name == "Phase":
             self._phase = str(event.get("phase", ""))
         self._last = event.time
 
     def _step(self, event: Event, passed: float) -> None:
-        tokens, speed = float(event.get("tokens") or 0), float(event.get("tokens_per_s") or 0)
-        if tokens <= 0 or speed <= 0:
+        tokens, speed = (_positive(event.get(name)) for name in ("tokens", "tokens_per_s"))
+        if not tokens or not speed:
             return
         seconds = tokens / speed
         self._spend(max(0.0, passed - seconds))
@@ -159,3 +163,9 @@ class _Reader:
             timing.between_s += seconds
         else:
             timing.after_s += seconds
+
+
+def _positive(value: Any) -> float:
+    """A field of an event as a number; 0 if it is missing, damaged or not positive."""
+    found = number(value)
+    return found if 0 < found < math.inf else 0.0

@@ -11,6 +11,7 @@ from studio.estimate.graph import Estimate, estimate_graph
 from studio.estimate.job import Facts
 from studio.estimate.machine import Machine
 from studio.estimate.words import headline
+from studio.graph.edits import set_setting
 from studio.graph.graph import Graph, Node, Wire
 from studio.graph.registry import load_registry
 from studio.preview.report import DataReport, Histogram
@@ -152,6 +153,57 @@ def test_a_merge_takes_the_precision_that_fits(tmp_path: Path) -> None:
     narrow, wide = (estimated(graph, tmp_path, processor(gb)) for gb in (30, 100))
     assert narrow.peaks["merging"] < 0.6 * wide.peaks["merging"]
     assert wide.peaks["merging"] > 4 * 8.03e9
+
+
+PARAMETERS = 8_030_261_248
+EMBEDDING = LLAMA_8B["vocab_size"] * LLAMA_8B["hidden_size"]
+LINEAR = LLAMA_8B["intermediate_size"] * LLAMA_8B["hidden_size"]
+
+
+@pytest.mark.parametrize(("more", "width"), [(1.01, 4), (0.99, 2)])
+def test_a_merge_is_compared_in_float32_where_a_fifth_stays_free(
+    tmp_path: Path, more: float, width: int
+) -> None:
+    facts = processor((1.2 * 4 * PARAMETERS * more + 620 * 10**6) / 1e9)
+    found = estimated(project(tmp_path, "8B", "none", merge=True), tmp_path, facts)
+    assert found.phases["merging"].weights == width * PARAMETERS
+
+
+@pytest.mark.parametrize(
+    ("quantization", "dtype", "read"),
+    [
+        ("none", "bfloat16", 0),
+        ("none", "float32", 2 * EMBEDDING),
+        ("nf4", "bfloat16", 2 * LINEAR),
+    ],
+)
+def test_a_tensor_that_is_converted_is_read_beside_the_model(
+    tmp_path: Path, quantization: str, dtype: str, read: int
+) -> None:
+    graph = set_setting(project(tmp_path, "8B", quantization), "base", "dtype", dtype)
+    found = estimated(graph, tmp_path, card(80)).phases["loading"]
+    kept = found.weights + found.quantization + found.framework
+    assert found.peak - kept == read
+
+
+@pytest.mark.parametrize(("dtype", "width"), [("bfloat16", 2), ("float32", 4)])
+def test_after_full_fine_tuning_the_saved_model_is_checked(
+    tmp_path: Path, dtype: str, width: int
+) -> None:
+    graph = set_setting(project(tmp_path, "8B", "none", lora=False), "base", "dtype", dtype)
+    found = estimated(graph, tmp_path, card(80))
+    assert found.phases["checking"].weights == width * PARAMETERS
+    assert "merging" not in found.peaks
+
+
+def test_only_the_merge_behind_a_training_counts(tmp_path: Path) -> None:
+    graph = project(tmp_path, "8B", "none", merge=True)
+    wires = (Wire("data", "dataset", "other", "dataset"), Wire("lora", "model", "other", "model"))
+    two = Graph("two", (*graph.nodes, Node("other", "train")), (*graph.wires, *wires))
+    for node, merges in (("train", True), ("other", False)):
+        found = estimate_graph(two, load_registry(), tmp_path, processor(30), node)
+        assert found is not None
+        assert ("merging" in found.peaks) is merges
 
 
 def test_on_a_gpu_a_merge_falls_back_to_the_cpu(tmp_path: Path) -> None:

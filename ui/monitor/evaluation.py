@@ -6,6 +6,7 @@ a check mark and a wrong one a cross.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -144,7 +145,9 @@ def title(name: str) -> str:
 
 
 def _share(value: Any) -> float | None:
-    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        return None
+    return float(value) if math.isfinite(value) else None
 
 
 def _words(value: float | None) -> str:
@@ -203,7 +206,7 @@ def _cell(key: str, example: dict[str, Any]) -> QTableWidgetItem:
     if key in JUDGED and example.get("expected") is not None:
         right = _is_right(key, full, example)
         mark, tail = "✓" if right else "✕", ""
-        if key in (example.get("cut") or ()):
+        if key in example.get("cut", ()):
             tail = " … (cut)"
             item.setToolTip(f"{full} …\n\nCut at the maximum number of new tokens.")
         item.setText(f"{mark}  {text}{tail}")
@@ -212,7 +215,7 @@ def _cell(key: str, example: dict[str, Any]) -> QTableWidgetItem:
 
 
 def _is_right(key: str, answer: str, example: dict[str, Any]) -> bool:
-    """As it was counted; runs of earlier versions do not tell it for each answer."""
+    """As it was counted; earlier versions did not record it for each answer."""
     if "right" in example:
-        return key in (example["right"] or ())
+        return key in example["right"]
     return answer == str(example["expected"]).strip()

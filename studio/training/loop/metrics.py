@@ -18,9 +18,9 @@ class Metrics:
     ``waited`` counts the evaluations since the validation loss last improved on ``awaited_loss`` by
     at least the minimum change. ``untrained_loss`` is the loss before the first update that changed
     the weights; it never counts as the best. ``finish_step`` is the step after which the user asked
-    to finish. ``micro_batch`` is 0 while the configured batch size
-    fits into memory; ``checkpointing`` is 1 if gradient checkpointing
-    was turned on because memory ran out; ``recoveries`` counts both changes.
+    to finish. ``micro_batch`` is 0 while the configured batch size fits into memory;
+    ``checkpointing`` is 1 if gradient checkpointing was turned on because memory ran out;
+    ``recoveries`` counts both changes.
     """
 
     last_loss: float = math.nan

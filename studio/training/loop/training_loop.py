@@ -451,9 +451,9 @@ class TrainingLoop:
         last_resort = not self.recomputes_activations and can_checkpoint(tuning.model)
         if self._updating or (self.micro_batch == 1 and not last_resort):
             hint = what_to_change(
-                self.settings, tuning.adapted, self.micro_batch, self.recomputes_activations
+                self.settings, tuning.adapted, self.micro_batch, checkpointing=last_resort
             )
-            field = "optimizer" if self.recomputes_activations else "gradient_checkpointing"
+            field = "gradient_checkpointing" if last_resort else "optimizer"
             raise not_enough(self.context, "training", failure, field, hint)
         if self.micro_batch > 1:
             metrics.micro_batch = self.micro_batch // 2
@@ -469,14 +469,13 @@ class TrainingLoop:
             checkpointing=bool(metrics.checkpointing),
             attempt=int(metrics.recoveries),
         )
-        with_less = f"a batch size of {self.micro_batch}"
+        size, times = f"a batch size of {self.micro_batch}", self.accumulation
+        with_less = f"{size} and a gradient accumulation of {times}"
         if metrics.checkpointing:
-            with_less += (
-                f", a gradient accumulation of {self.accumulation} and gradient checkpointing, "
-                "which is slower"
+            with_less = (
+                f"{size}, a gradient accumulation of {times} and gradient checkpointing, which is "
+                "slower"
             )
-        else:
-            with_less += f" and a gradient accumulation of {self.accumulation}"
         self.context.notice(
             f"Memory ran out in step {step}. Training continues with {with_less}; each step has the "
             "same rows as before.",

@@ -59,15 +59,15 @@ def what_to_change(
     settings: TrainSettings,
     adapted: AdaptedModelValue,
     micro_batch: int,
-    checkpointing: bool = False,
+    checkpointing: bool = True,
 ) -> str:
-    """Changes that save memory and are not made yet, the least harmful first. ``checkpointing``: the
-    run has turned on gradient checkpointing itself."""
+    """Changes that save memory and have not been made yet, the least harmful first. Without
+    ``checkpointing``, the model does not support it, or the run has turned it on itself."""
     ways = []
     if micro_batch > 1:
         rows_per_step = settings.batch_size * settings.gradient_accumulation_steps
         ways.append(f"set the batch size to 1 and the gradient accumulation to {rows_per_step}")
-    if not (settings.gradient_checkpointing or checkpointing):
+    if checkpointing and not settings.gradient_checkpointing:
         ways.append("turn on gradient checkpointing")
     if settings.optimizer not in _LIGHT_OPTIMIZERS:
         ways.append("choose the optimizer AdamW 8-bit, paged")

@@ -47,6 +47,24 @@ def test_rows_that_answer_something_are_not_split(tmp_path: Path) -> None:
     assert in_pieces(facts, 64) == facts
 
 
+@pytest.mark.parametrize("inside", ["\u2028", "\x85", "\x0b", "\x0c", "\r"])
+def test_only_line_feeds_end_a_row(inside: str, tmp_path: Path) -> None:
+    """As the rows are read: a text may contain other line ends."""
+    lines, rows = tmp_path / "lines.txt", tmp_path / "rows.jsonl"
+    lines.write_bytes(f"one{inside}two\nthree\n".encode())
+    text = json.dumps({"text": f"one{inside}two"}, ensure_ascii=False)
+    rows.write_bytes(f"{text}\n\n{text}\n".encode())
+    for facts in (read_data_facts(lines, "line"), read_data_facts(rows)):
+        assert facts is not None
+        assert facts.rows == 2
+
+
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.json"])
+def test_a_row_that_is_nested_too_deeply_is_not_counted(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text("[" * 100_000 + "]" * 100_000)
+    assert read_data_facts(tmp_path / name) is None
+
+
 def test_steps_and_tokens_of_the_node_follow_the_setting(tmp_path: Path) -> None:
     model = make_tiny_model(tmp_path / "model")
     rows = write_texts(tmp_path)

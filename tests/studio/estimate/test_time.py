@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -253,7 +255,9 @@ def test_days_are_told_as_people_do() -> None:
     assert day_of(NOW - 366 * DAY, NOW) == "of 21 Nov 2024"
 
 
-def test_a_huge_run_is_not_parsed_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_beginning_of_a_huge_run_is_parsed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A step reported without its tokens never counts, and another node's events are not parsed."""
     parsed: list[bytes] = []
     real = timings.from_line
@@ -265,3 +269,38 @@ def test_a_huge_run_is_not_parsed_whole(tmp_path: Path, monkeypatch: pytest.Monk
     assert timings.read_timing(tmp_path / "events.jsonl", "train") is None
     assert len(parsed) <= 51
     assert not any(b'"other"' in line for line in parsed)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("tokens_per_s", math.nan),
+        ("tokens_per_s", math.inf),
+        ("tokens_per_s", "fast"),
+        ("tokens_per_s", -300.0),
+        ("tokens", math.inf),
+        ("eval_rows", [4]),
+        ("eval_rows", math.nan),
+    ],
+)
+def test_a_damaged_number_does_not_hide_the_other_steps(
+    tmp_path: Path, field: str, value: object
+) -> None:
+    damaged = metric(12.0, 5, 500, 1.0)
+    damaged = dataclasses.replace(damaged, data={**damaged.data, "eval_loss": 2.0, field: value})
+    events = (*a_run(), damaged, metric(15.0, 6, 500, 1.0))
+    path = tmp_path / "events.jsonl"
+    path.write_text("".join(event.to_line() for event in events))
+    found = read_timing(path, "train")
+    assert found is not None
+    sound = 6 if field == "eval_rows" else 5
+    assert len(found.steps) == sound
+    numbers = (found.tokens_per_s, found.tokens_per_step, found.spread, found.evaluated)
+    assert all(map(math.isfinite, numbers))
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes")
+def test_a_named_pipe_as_events_file_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "events.jsonl")
+    with pytest.raises(OSError, match="not a regular file"):
+        read_timing(tmp_path / "events.jsonl", "train")

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import LlamaForCausalLM
 
 from studio.errors import Stopped, StudioError
 from studio.runs.failures import failure
@@ -58,6 +59,7 @@ CASES = {
         "gradient_accumulation_steps": 2,
         "max_steps": 5,
     },
+    "batch 5, accumulation 3": {"batch_size": 5, "gradient_accumulation_steps": 3, "max_steps": 4},
     "grouped by length": {"batch_size": 4, "group_by_length": True},
     "Muon": {"batch_size": 4, "optimizer": "muon"},
 }
@@ -223,6 +225,21 @@ def test_without_a_way_left_it_says_what_to_change(
     assert "1. Choose the optimizer" in hint
     assert "batch size" not in hint
     assert "gradient checkpointing" not in hint
+
+
+def test_a_model_without_gradient_checkpointing_is_not_advised_to_use_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watch_steps(monkeypatch, lambda step, rows: True)
+    monkeypatch.setattr(LlamaForCausalLM, "supports_gradient_checkpointing", False)
+    recorder = Recorder()
+    with pytest.raises(StudioError) as caught:
+        train_adapter(
+            make_context(tmp_path, recorder), make_inputs(tmp_path), settings_of(batch_size=2)
+        )
+    assert [e.get("batch_size") for e in recorder.named("MemoryRecovered")] == [1]
+    assert caught.value.field == "optimizer"
+    assert "gradient checkpointing" not in caught.value.hint
 
 
 LIMITED = """

@@ -55,6 +55,32 @@ def test_absurd_fields_are_shown_without_an_error(qtbot: QtBot, tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
+    "example",
+    [
+        *({"cut": value} for value in VALUES if not isinstance(value, list)),
+        *({"right": value} for value in VALUES if not isinstance(value, list)),
+        {"right": [[1]], "cut": [{}, None]},
+        {"prompt": [1], "expected": {"x": 2}, "before": 5, "after": None},
+    ],
+    ids=repr,
+)
+def test_an_evaluation_with_damaged_rows_shows_its_measures(
+    qtbot: QtBot, example: dict[str, object]
+) -> None:
+    measures = {"exact_match": {"before": math.inf, "after": 0.5}}
+    row = {"prompt": "a", "expected": "b", "before": "c", "after": "d", **example}
+    data = {"event": "Evaluation", "time": 5.0, "node": "a", "examples": [row]}
+    found = from_line(json.dumps({**data, "measures": measures}).encode())
+    assert found is not None
+    panel, state = ResultsPanel(), RunState()
+    qtbot.addWidget(panel)
+    state.apply(found)
+    panel.show_state(state)
+    assert panel.bars.text() == "Exact match: – before, 50 % after"
+    assert panel.examples.rowCount() == len(found.get("examples", []))
+
+
+@pytest.mark.parametrize(
     "text", ["\x1b[2J\x00\x07", "\u202egnp.exe", "a\nRun completed.", "x" * 10**6]
 )
 def test_the_log_shows_one_short_line_per_event(qtbot: QtBot, text: str) -> None:
