@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from studio.data.reading.splits import NoSuchPart, by_names
+from studio.data.reading.splits import NoSuchPart, by_card, by_names
 from studio.data.sources import sources_of
 from studio.data.window import open_window
 from studio.errors import Problem, StudioError
@@ -503,6 +503,28 @@ def test_patterns_of_a_card_and_files_that_it_does_not_list(tmp_path: Path) -> N
     card_of(tmp_path, "gone/*.jsonl", "")  # nothing of the card is there: the names decide
     (missing,) = [p for p in problems(tmp_path, source="set") if p.code == "split_missing"]
     assert "names files for train that are not there" in missing.sentence
+
+
+@pytest.mark.parametrize(
+    ("pattern", "names"),
+    [
+        ("./data/**", ["data/a.jsonl", "data/x/y/b.jsonl"]),
+        ("**/b.jsonl", ["b.jsonl", "data/x/y/b.jsonl"]),
+        ("data/*", ["data/a.jsonl"]),
+        ("[!a]*.jsonl", ["b.jsonl", "c2.jsonl", "c].jsonl"]),
+        ("c[]0-9].jsonl", ["c2.jsonl", "c].jsonl"]),
+        ("[z-a].jsonl", []),
+        ("data[/]a.jsonl", []),
+        ("", []),
+        (5, []),
+        (None, []),
+        (["b.jsonl", None, {"x": 1}], ["b.jsonl"]),
+    ],
+)
+def test_patterns_of_a_card(pattern: Any, names: list[str]) -> None:
+    files = ["b.jsonl", "c2.jsonl", "c].jsonl", "data/a.jsonl", "data/x/y/b.jsonl"]
+    for data_files in ({"train": pattern}, [{"split": "train", "path": pattern}]):
+        assert sorted(by_card(files, [{"data_files": data_files}], "").train) == names
 
 
 @pytest.mark.parametrize("name", ["README.md", "readme.txt", "LICENSE.txt"])
