@@ -493,9 +493,7 @@ def test_patterns_of_a_card_and_files_that_it_does_not_list(tmp_path: Path) -> N
     train, validation, notices = step_rows(tmp_path, source="set")
     assert set(train + validation) == {"a1.jsonl", "a2.jsonl"}
     (found,) = [p for p in problems(tmp_path, source="set") if p.code == "files_left_out"]
-    assert (
-        "b.jsonl is not trained, because the dataset card does not list it" in found.sentence
-    )
+    assert "b.jsonl is not trained, because the dataset card does not list it" in found.sentence
     assert any("c.jsonl (5 rows) is excluded" in s for s in notices)
     card_of(tmp_path, "gone/*.jsonl")
     (error,) = [p for p in problems(tmp_path, source="set") if p.blocks]
