@@ -174,8 +174,9 @@ def choices_of(settings: DatasetSettings, project_dir: Path, field: str) -> tupl
         if field != "table":
             find_files(asked.source, project_dir, asked.hub_config, asked.hub_split)
             return ()
-        options = ReadOptions(table=_NO_NAME)
-        next(iter(read_rows(sources_of(settings, project_dir).train[0], options)), None)
+        path = sources_of(settings, project_dir).train[0]
+        if kind_of_name(path) in ("sheet", "sqlite"):
+            next(read_rows(path, ReadOptions(table=_NO_NAME)), None)
     except StudioError as error:
         found = error.choices if error.field == field else ()
         several = field == "hub_config" and len(found) > 1
@@ -269,9 +270,9 @@ def _no_file(what: str, field: str) -> StudioError:
 def _nothing_to_train(settings: DatasetSettings, found: Found) -> StudioError:
     sides = [w for w, files in (("validation", found.validation), ("test", found.test)) if files]
     files = _count(len((*found.validation, *found.test)), "file")
-    what = f"all it has are named {' or '.join(sides)} ({files})"
+    what = f"all its files are named {' or '.join(sides)} ({files})"
     if found.declared:
-        what = f"its dataset card lists only {' and '.join(sides)} files that are there ({files})"
+        what = f"of those in its dataset card, only {' and '.join(sides)} files exist ({files})"
     return StudioError(
         f"{settings.source.strip()} has no training files: {what}.",
         hint="Choose a folder with training files. To train on one of these files, choose the file "
@@ -297,10 +298,10 @@ def _pooled(settings: DatasetSettings, files: tuple[Path, ...]) -> Iterator[Rema
 
 def _without_split(found: Found) -> Iterator[Remark]:
     files = [p for p in found.unnamed if not walk.describes(p)]
-    why = "the folder has training files and other splits, and the name says none of them"
+    why = "other files are named after their split, and the name contains none"
     hint = "Rename what you need so that it begins with train or validation."
     if found.declared:
-        why = "the dataset card lists it for no split"
+        why = "the dataset card does not list it"
         hint = "Choose the files themselves if you need them."
     yield from _unused(files, why, hint)
 

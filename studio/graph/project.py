@@ -162,7 +162,7 @@ def load_project(path: Path) -> Graph:
     try:
         text = read_regular(path).decode("utf-8-sig")
     except FileNotFoundError as error:
-        raise _bad(str(path), "there is no such file", "Check the path.") from error
+        raise _bad(str(path), "it does not exist", "Check the path.") from error
     except (OSError, UnicodeDecodeError) as error:
         raise _bad(
             str(path),

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from PySide6.QtCore import QPoint, QRect, QSize, Qt
-from PySide6.QtGui import QColor
+from PySide6.QtGui import QClipboard, QColor
 from PySide6.QtTest import QTest
 from PySide6.QtWidgets import (
     QAbstractSpinBox,
@@ -205,8 +205,11 @@ PATHS = (WORD, f"/data/{'folder_' * 20}/rows.jsonl", "word " * 40, f"“{'Ж' * 
 
 @pytest.mark.parametrize("text", PATHS)
 def test_a_long_word_continues_on_the_next_line_and_is_copied_as_it_is(
-    qtbot: QtBot, text: str
+    qtbot: QtBot, monkeypatch: pytest.MonkeyPatch, text: str
 ) -> None:
+    selected: dict[QClipboard.Mode, str] = {}  # what the middle button pastes on X11
+    monkeypatch.setattr(QClipboard, "supportsSelection", lambda board: True)
+    monkeypatch.setattr(QClipboard, "setText", lambda board, t, mode: selected.update({mode: t}))
     label = ErrorLabel(text)
     label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
     qtbot.addWidget(label)
@@ -222,6 +225,8 @@ def test_a_long_word_continues_on_the_next_line_and_is_copied_as_it_is(
     QTest.mousePress(label, Qt.MouseButton.LeftButton, pos=QPoint(0, 1))
     QTest.mouseMove(label, label.rect().bottomRight())
     QTest.mouseRelease(label, Qt.MouseButton.LeftButton, pos=label.rect().bottomRight())
+    assert selected == {QClipboard.Mode.Selection: text}
+    monkeypatch.undo()
     QTest.keyClick(label, Qt.Key.Key_C, Qt.KeyboardModifier.ControlModifier)
     assert QApplication.clipboard().text() == text
     assert label.selectedText() == text

@@ -41,7 +41,7 @@ NO_DATASET = "This Train node has no dataset."
 NO_DATASET_HINT = "Connect a Dataset node to its “Dataset” input, or drop a file on the canvas."
 NO_FILE = "No file selected."
 NO_FILE_HINT = "Select a file under Settings, or drop one on this node."
-NO_FORMAT_HINT = "Choose the format, or select below what one of the columns is."
+NO_FORMAT_HINT = "Choose the format, or the role of a column below."
 CUSTOM = "custom"
 OMITTED_HINT = "See the Report tab."
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import re
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
@@ -92,7 +93,7 @@ def message_columns(row: Mapping[str, Any]) -> MessageColumns | None:
 
 
 def is_lone_message(row: Mapping[str, Any]) -> bool:
-    """Whether a row looks like one message, with a person and a text, and says not where it belongs."""
+    """Whether a row is one message, with a person and a text, but without its conversation."""
     columns = tuple(row)
     content = _found(columns, _CONTENT)
     if message_columns(row) is not None or content is None or not isinstance(row[content], str):
@@ -236,10 +237,9 @@ class Conversations:
             )
         elif lost:
             self.notes.append(
-                f"1 message of {self._path.name} is left out: nothing by the assistant follows it."
+                f"1 message of {self._path.name} is left out: no answer follows it."
                 if lost == 1
-                else f"{lost} messages of {self._path.name} are left out: nothing by the assistant "
-                "follows them."
+                else f"{lost} messages of {self._path.name} are left out: no answer follows them."
             )
         return paths
 
@@ -311,13 +311,12 @@ class _Node:
 
 
 def _place(value: Any) -> float | None:
-    """The place of a message by its number or time; ``None`` for a value that does not say it, such as
-    a date whose day and month cannot be told apart."""
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        return None if value != value else float(value)
-    text = str(value or "").strip()
+    """The place of a message by its number or time; ``None`` for a value without an order, such as a
+    date whose day and month cannot be told apart."""
+    text = "" if value is None or isinstance(value, bool) else str(value).strip()
     try:
-        return float(text)
+        number = float(text)
+        return number if math.isfinite(number) else None
     except ValueError:
         pass
     numbers = re.findall(r"\d+", text)

@@ -13,9 +13,9 @@ import io
 import lzma
 import re
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -37,9 +37,9 @@ _DETECTED = (
 _CODECS = {"euc_jis_2004": "euc_jp"}  # chardet's names for codecs of the settings
 _NEVER_IN_TEXT = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
 _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\ufffd]")
-_ISO_2022_JP = re.compile(
-    rb"\x1b(?:\$[@B]|\([JI])"
-)  # switches to Japanese characters in ASCII text
+_SPACED = re.compile(r"[\n ]|\A[\[{]")
+_ISO_2022 = re.compile(rb"\x1b(?:\$(?:[@B]|\(D|(\)C))|\([IJ])")
+"""What switches to Japanese or Korean (the group) characters in ASCII text."""
 Packed = Literal["", "gzip", "zstd", "bzip2", "xz"]
 _MARKS: Mapping[Packed, bytes] = {
     "gzip": b"\x1f\x8b",
@@ -116,13 +116,47 @@ def unpacked(path: Path, file: io.BufferedReader, packed: Packed) -> io.Buffered
 
         stream = pa.CompressedInputStream(pa.PythonFile(file, "r"), "zstd")
     elif packed == "bzip2":
-        stream = bz2.BZ2File(file)
+        stream = _Streams(file, bz2.BZ2Decompressor)
     elif packed == "xz":
-        stream = lzma.LZMAFile(file)  # noqa: SIM115
+        stream = _Streams(file, partial(lzma.LZMADecompressor, lzma.FORMAT_XZ), b"\0")
     else:
         stream = gzip.GzipFile(fileobj=file, mode="rb")
     raw = _Unpacked(path, stream, stat_of(path).size)
     return io.BufferedReader(raw, _BLOCK)  # type: ignore[arg-type]
+
+
+class _Streams:
+    """Concatenated streams of bzip2 or xz. Unlike BZ2File and LZMAFile it refuses other data after them,
+    as gzip does; xz may be padded."""
+
+    def __init__(
+        self, file: io.BufferedReader, new_stream: Callable[[], Any], padding: bytes = b""
+    ) -> None:
+        self._file, self._new_stream, self._padding = file, new_stream, padding
+        self._stream = new_stream()
+
+    def read1(self, size: int) -> bytes:
+        """The next bytes; empty at the end."""
+        while True:
+            packed = b""
+            if self._stream.eof:
+                packed = self._stream.unused_data.lstrip(self._padding)
+                while not packed:
+                    packed = self._file.read1(_BLOCK)
+                    if not packed:
+                        return b""
+                    packed = packed.lstrip(self._padding)
+                self._stream = self._new_stream()
+            elif self._stream.needs_input:
+                packed = self._file.read1(_BLOCK)
+                if not packed:
+                    raise EOFError("the last stream is incomplete")
+            unpacked: bytes = self._stream.decompress(packed, size)
+            if unpacked:
+                return unpacked
+
+    def close(self) -> None:
+        """Streams need not be closed."""
 
 
 class _Unpacked(io.RawIOBase):
@@ -227,8 +261,7 @@ def _codec(
         )
     if wanted != "auto":
         return wanted, 0, []
-    japanese = head.isascii() and _ISO_2022_JP.search(head)
-    codec = "iso2022_jp" if japanese else _guess(_beyond_ascii(head, rest))
+    codec = _guess(_beyond_ascii(head, rest))
     if codec == "utf-8":
         return codec, 0, []
     note = Note(
@@ -243,12 +276,12 @@ def _codec(
 def _beyond_ascii(head: bytes, rest: io.BufferedReader) -> bytes:
     """The bytes from the line with the first character beyond ASCII on, as far as they were read."""
     block, searched = head, len(head)
-    while block.isascii() and searched < _SEARCHED:
+    while block.isascii() and not _ISO_2022.search(block) and searched < _SEARCHED:
         block = _read(rest, 1 << 20)
         searched += len(block)
         if not block:
             break
-    first = re.search(rb"[\x80-\xff]", block)
+    first = re.search(rb"[\x80-\xff]", block) or _ISO_2022.search(block)
     if first is None:
         return b""
     start = block.rfind(b"\n", 0, first.start()) + 1
@@ -258,6 +291,9 @@ def _beyond_ascii(head: bytes, rest: io.BufferedReader) -> bytes:
 
 def _guess(sample: bytes) -> Encoding:
     """The encoding of text beyond ASCII; UTF-8 where no other is more likely."""
+    if sample.isascii():
+        shift = _ISO_2022.search(sample)
+        return "utf-8" if shift is None else "iso2022_kr" if shift[1] else "iso2022_jp_ext"
     text = sample.decode("utf-8", errors="replace")
     damaged = text.rstrip("\ufffd").count("\ufffd")  # a character may be cut at the end
     if not damaged or sum(c > "\x7f" for c in text) - text.count("\ufffd") > damaged:
@@ -303,7 +339,7 @@ def _same_text(lines: bytes, one: str, other: str) -> bool:
 
 def _unmarked_utf16(head: bytes) -> str:
     """UTF-16 without a byte order mark: nearly every second byte is zero as in western text, or the text
-    has line ends and no control characters only in this encoding.
+    has line ends or spaces, or is JSON, and has no control characters, only in this encoding.
     """
     even, odd = head[0::2], head[1::2]
     if len(odd) < 2:
@@ -316,6 +352,6 @@ def _unmarked_utf16(head: bytes) -> str:
     if 0 in head:  # other scripts have zeros only in line ends, spaces and punctuation
         for codec in ("utf-16-le", "utf-16-be"):
             text = head[: len(head) // 2 * 2].decode(codec, errors="replace")
-            if "\n" in text and not _CONTROL.search(text[:-1]):
+            if _SPACED.search(text) and not _CONTROL.search(text[:-1]):
                 return codec
     return ""

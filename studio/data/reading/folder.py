@@ -293,8 +293,8 @@ def _remarks(root: Path, sides: Sides) -> Iterator[Remark]:
         )
     if sides.absent:
         yield Remark(
-            f"The dataset card of {root.name} names files for {_names(sides.absent)} that are not "
-            "there.",
+            f"The dataset card of {root.name} lists files for {_names(sides.absent)} that do not "
+            "exist.",
             "Download the dataset again if you need them.",
             code="split_missing",
         )
@@ -309,8 +309,8 @@ def _remarks(root: Path, sides: Sides) -> Iterator[Remark]:
         names = [n for n in sides.doubtful if n in files]
         if names and side:
             yield Remark(
-                f"{_files_named(names)} taken for a {side} split, because the name begins or ends "
-                f"with one.",
+                f"{_files_named(names)} treated as a {side} split, because the name begins or ends "
+                "with one.",
                 "To train on its rows, rename it or choose the files themselves.",
                 code="split_doubtful",
             )

@@ -38,6 +38,7 @@ from studio.errors import StudioError
 
 QUICK_ROWS = 50
 QUICK_BYTES = 256 * 1024
+_ARCHIVES = (".tgz", ".tbz", ".tbz2", ".txz", ".tzst", ".7z", ".rar")
 _READERS: Mapping[str, Reader] = {
     "jsonl": read_jsonl,
     "json": read_json,
@@ -116,15 +117,17 @@ def reader_of(path: Path, options: ReadOptions) -> Reader:
 
 
 def _unknown(path: Path) -> Exception:
-    endings = "".join(path.suffixes[-2:] if path.suffix.lower() in PACKED else [path.suffix])
-    if ".tar" in endings.lower() or path.suffix.lower() in (".tgz", ".tbz2", ".txz", ".7z", ".rar"):
+    suffixes, suffix = path.suffixes[-2:], path.suffix.lower()
+    is_tar = ".tar" in [s.lower() for s in suffixes]
+    endings = "".join(suffixes) if is_tar or suffix in PACKED else path.suffix
+    if is_tar or suffix in _ARCHIVES:
         return bad_file(
             path,
             f"is an archive (“{endings}”)",
-            "Unpack it first, and choose its folder; of archives, only .zip is read directly.",
+            "Unpack it first, and choose its folder; only .zip archives are read directly.",
             "unknown_suffix",
         )
-    if path.suffix.lower() in PACKED:
+    if suffix in PACKED:
         return bad_file(
             path,
             f"is compressed, but “{endings}” does not say what it contains",

@@ -17,6 +17,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -253,30 +254,31 @@ def _by_patterns(names: Sequence[str], data_files: Any) -> dict[str, list[str]]:
     splits: dict[str, list[str]] = {}
     if isinstance(data_files, Mapping):
         data_files = [{"split": s, "path": p} for s, p in data_files.items()]
-    for entry in [data_files] if isinstance(data_files, str) else data_files:
+    for entry in _listed(data_files):
         split, paths = TRAIN, entry
         if isinstance(entry, Mapping):
-            split, paths = str(entry.get("split", TRAIN)), entry.get("path", [])
-        for pattern in [paths] if isinstance(paths, str) else paths:
-            matches = [n for n in names if _matches(str(pattern), n)]
-            splits.setdefault(split, []).extend(
-                n for n in matches if n not in splits.get(split, [])
-            )
+            split, paths = str(entry.get("split", TRAIN)), entry.get("path")
+        files = splits.setdefault(split, [])
+        for pattern in _listed(paths):
+            files += [n for n in names if _matches(str(pattern), n) and n not in files]
     return splits
+
+
+def _listed(value: Any) -> list[Any]:
+    """A value of a dataset card that may be a list, a single value, or empty."""
+    return value if isinstance(value, list) else [] if value is None else [value]
 
 
 def _matches(pattern: str, name: str) -> bool:
     """Match a path like a shell: ``*`` within a folder, ``**`` across folders."""
-    text = re.escape(pattern.removeprefix("./"))
-    text = text.replace(r"\*\*/", "(?:.*/)?").replace(r"\*\*", ".*").replace(r"\*", "[^/]*")
-    text = re.sub(r"\\\[(!?)([^\[\]]+)\\\]", _character_set, text)
-    return re.fullmatch(text.replace(r"\?", "[^/]"), name) is not None
-
-
-def _character_set(found: re.Match[str]) -> str:
-    """``[a-c]`` of a pattern, whose signs ``re.escape`` has escaped."""
-    characters = found[2].replace("\\-", "-")
-    return f"[{'^' if found[1] else ''}{characters}]"
+    parts = name.split("/")
+    matched = {0}  # how many parts the pattern may have matched so far
+    for part in pattern.removeprefix("./").split("/"):
+        if part == "**":
+            matched = set(range(min(matched, default=len(parts) + 1), len(parts) + 1))
+        else:
+            matched = {n + 1 for n in matched if n < len(parts) and fnmatchcase(parts[n], part)}
+    return len(parts) in matched
 
 
 def _below(names: Sequence[str], folder: str) -> list[str]:

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from studio.data.reading.splits import NoSuchPart, by_names
+from studio.data.reading.splits import NoSuchPart, by_card, by_names
 from studio.data.sources import sources_of
 from studio.data.window import open_window
 from studio.errors import Problem, StudioError
@@ -277,7 +277,7 @@ def test_a_folder_of_test_files_is_refused_with_what_to_do(mode: str, tmp_path: 
     write(tmp_path / "set", {"test-00000-of-00002.parquet": 3, "test-00001-of-00002.parquet": 3})
     (found,) = problems(tmp_path, source="set", split_mode=mode)
     assert (found.severity, found.code, found.field) == ("error", "no_train_files", "source")
-    assert "all it has are named test (2 files)" in found.sentence
+    assert "all its files are named test (2 files)" in found.sentence
     assert "choose the file itself" in found.hint
     with pytest.raises(StudioError, match="named test"):
         step_rows(tmp_path, source="set", split_mode=mode)
@@ -370,7 +370,7 @@ def test_a_name_that_only_ends_with_a_split_is_stated(tmp_path: Path) -> None:
     train, validation, notices = step_rows(tmp_path, source="set")
     assert set(train + validation) == {"chats.jsonl"}
     assert shown_rows(tmp_path, source="set")[:2] == (train, validation)
-    assert any(s.startswith("support_test.jsonl is taken for a test split") for s in notices)
+    assert any(s.startswith("support_test.jsonl is treated as a test split") for s in notices)
     found = {p.code: p for p in problems(tmp_path, source="set")}
     assert found["split_doubtful"].severity == "warning"
     assert "rename" in found["split_doubtful"].hint
@@ -493,16 +493,36 @@ def test_patterns_of_a_card_and_files_that_it_does_not_list(tmp_path: Path) -> N
     train, validation, notices = step_rows(tmp_path, source="set")
     assert set(train + validation) == {"a1.jsonl", "a2.jsonl"}
     (found,) = [p for p in problems(tmp_path, source="set") if p.code == "files_left_out"]
-    assert (
-        "b.jsonl is not trained, because the dataset card lists it for no split" in found.sentence
-    )
+    assert "b.jsonl is not trained, because the dataset card does not list it" in found.sentence
     assert any("c.jsonl (5 rows) is excluded" in s for s in notices)
     card_of(tmp_path, "gone/*.jsonl")
     (error,) = [p for p in problems(tmp_path, source="set") if p.blocks]
-    assert "its dataset card lists only test files that are there (1 file)" in error.sentence
+    assert "of those in its dataset card, only test files exist (1 file)" in error.sentence
     card_of(tmp_path, "gone/*.jsonl", "")  # nothing of the card is there: the names decide
     (missing,) = [p for p in problems(tmp_path, source="set") if p.code == "split_missing"]
-    assert "names files for train that are not there" in missing.sentence
+    assert "lists files for train that do not exist" in missing.sentence
+
+
+@pytest.mark.parametrize(
+    ("pattern", "names"),
+    [
+        ("./data/**", ["data/a.jsonl", "data/x/y/b.jsonl"]),
+        ("**/b.jsonl", ["b.jsonl", "data/x/y/b.jsonl"]),
+        ("data/*", ["data/a.jsonl"]),
+        ("[!a]*.jsonl", ["b.jsonl", "c2.jsonl", "c].jsonl"]),
+        ("c[]0-9].jsonl", ["c2.jsonl", "c].jsonl"]),
+        ("[z-a].jsonl", []),
+        ("data[/]a.jsonl", []),
+        ("", []),
+        (5, []),
+        (None, []),
+        (["b.jsonl", None, {"x": 1}], ["b.jsonl"]),
+    ],
+)
+def test_patterns_of_a_card(pattern: Any, names: list[str]) -> None:
+    files = ["b.jsonl", "c2.jsonl", "c].jsonl", "data/a.jsonl", "data/x/y/b.jsonl"]
+    for data_files in ({"train": pattern}, [{"split": "train", "path": pattern}]):
+        assert sorted(by_card(files, [{"data_files": data_files}], "").train) == names
 
 
 @pytest.mark.parametrize("name", ["README.md", "readme.txt", "LICENSE.txt"])

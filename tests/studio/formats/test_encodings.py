@@ -25,8 +25,9 @@ SENTENCES = {
     "big5hkscs": ("植物為什麼需要陽光？", "植物用陽光把水和二氧化碳變成養分。"),
     "cp932": ("植物にはなぜ光が必要ですか？", "光を使って水と二酸化炭素から養分を作るからです。"),
     "euc_jp": ("植物にはなぜ光が必要ですか？", "光を使って水と二酸化炭素から養分を作るからです。"),
-    "iso2022_jp": ("植物にはなぜ光が必要ですか？", "光を使って養分を作るからです。"),
+    "iso2022_jp_ext": ("植物にはなぜ光が必要ですか？", "ﾋｶﾘを使って養分を作るからです。"),
     "cp949": ("식물은 왜 빛이 필요합니까?", "빛으로 물과 이산화탄소에서 양분을 만들기 때문입니다."),
+    "iso2022_kr": ("식물은 왜 빛이 필요합니까?", "빛으로 양분을 만들기 때문입니다."),
     "cp1251": ("Зачем растениям свет?", "Они получают из воды и воздуха питательные вещества."),
     "koi8-r": ("Зачем растениям свет?", "Они получают из воды и воздуха питательные вещества."),
     "cp1252": ("Pourquoi l’herbe a-t-elle besoin de lumière ?", "Grâce à elle, l’été passé…"),
@@ -55,6 +56,11 @@ def as_json(question: str, answer: str) -> str:
     return json.dumps(
         [{"prompt": question, "completion": answer}] * 2, ensure_ascii=False, indent=1
     )
+
+
+def as_one_line(question: str, answer: str) -> str:
+    rows = [{"prompt": question, "completion": answer}] * 2
+    return json.dumps(rows, ensure_ascii=False, separators=(",", ":"))
 
 
 def problems(settings: DatasetSettings, root: Path) -> list[Any]:
@@ -111,6 +117,8 @@ def test_the_run_names_the_encoding_and_another_can_be_chosen(tmp_path: Path) ->
         ("price: 5 £\n", "cp1252"),
         ("plain words\n" * 50_000 + "Привет, как дела?\n", "cp1251"),
         ("plain words\n" * 5_000 + "こんにちは、元気ですか\n", "cp932"),
+        ("plain words\n" * 10_000 + "こんにちは、元気ですか\n", "iso2022_jp"),
+        ("\x1b[1mplain\x1b[0m\n" * 10_000 + "こんにちは、元気ですか\n", "cp932"),
     ],
 )
 def test_few_letters_are_enough(text: str, codec: str, tmp_path: Path) -> None:
@@ -122,7 +130,15 @@ def test_few_letters_are_enough(text: str, codec: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["plain\n", "é\n", "你好\n" * 40_000, "plain\n" * 20_000 + "«да»\n", "👍" * 20_000],
+    [
+        "plain\n",
+        "\x1b[1mbold\x1b[0m\n",
+        "\x1b$B é\n",
+        "é\n",
+        "你好\n" * 40_000,
+        "plain\n" * 20_000 + "«да»\n",
+        "👍" * 20_000,
+    ],
 )
 def test_utf_8_stays_utf_8_without_a_warning(text: str, tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
@@ -149,13 +165,15 @@ def test_a_changed_file_is_detected_anew(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("codec", ["utf-16-le", "utf-16-be"])
 @pytest.mark.parametrize("number", ["cp1251", "cp932", "cp1253", "cp1252"])
+@pytest.mark.parametrize("write", [as_csv, as_one_line])
 def test_utf16_without_a_mark_is_named_in_any_script(
-    number: str, codec: str, tmp_path: Path
+    write: Any, number: str, codec: str, tmp_path: Path
 ) -> None:
     question, answer = SENTENCES[number]
-    (tmp_path / "rows.csv").write_bytes(as_csv(question, answer).encode(codec))
-    (found,) = problems(DatasetSettings(source="rows.csv"), tmp_path)
+    name = "rows.csv" if write is as_csv else "rows.json"
+    (tmp_path / name).write_bytes(write(question, answer).encode(codec))
+    (found,) = problems(DatasetSettings(source=name), tmp_path)
     assert "looks like UTF-16 without a byte order mark" in found.sentence
-    chosen = DatasetSettings(source="rows.csv", encoding="utf-16")
+    chosen = DatasetSettings(source=name, encoding="utf-16")
     assert problems(chosen, tmp_path) == []
-    assert shown(tmp_path, source="rows.csv", encoding="utf-16")[0]["prompt"] == question
+    assert shown(tmp_path, source=name, encoding="utf-16")[0]["prompt"] == question

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,9 @@ from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QLineEdit, QToolButton
 from pytestqt.qtbot import QtBot
 
+from studio.data import sources
 from studio.graph.edits import set_setting
+from studio.node_settings.dataset import DatasetSettings
 from tests.studio.formats.everyday import table_of, write_xlsx
 from tests.studio.formats.test_sqlite import write as write_sqlite
 from tests.ui.data.conftest import LEFT, OpenSession, chats
@@ -129,3 +132,33 @@ def test_a_table_or_sheet_is_clicked(
     assert entries_of(session, "table", "second") == ["first", "second"]
     assert value(session, "table") == "second"
     assert problems(session) == []
+
+
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.csv", "rows.txt", "page.html"])
+def test_a_file_without_tables_is_not_read_for_its_choices(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be large, and the list opens at once."""
+    (tmp_path / name).write_text(ROW)
+    read: list[Path] = []
+    monkeypatch.setattr(sources, "read_rows", lambda path, *options: iter(read.append(path) or ()))
+    assert sources.choices_of(DatasetSettings(source=name), tmp_path, "table") == ()
+    assert read == []
+
+
+def test_choices_inside_an_archive(tmp_path: Path) -> None:
+    workbook(tmp_path / "book.xlsx")
+    database(tmp_path / "base.db")
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.write(tmp_path / "book.xlsx", "data/book.xlsx")
+    with zipfile.ZipFile(tmp_path / "b.zip", "w") as archive:
+        for name in ("de/train.jsonl", "en/train.jsonl", "en/test.jsonl"):
+            archive.writestr(name, ROW)
+
+    def choices(source: str, field: str) -> tuple[str, ...]:
+        return sources.choices_of(DatasetSettings(source=source), tmp_path, field)
+
+    assert choices("a.zip", "table") == ("first", "second")
+    assert choices("base.db", "table") == ("first", "second")
+    assert choices("b.zip", "hub_config") == ("de", "en", "*")
+    assert choices("b.zip", "table") == choices("gone.xlsx", "table") == choices("", "table") == ()
