@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from studio.errors import StudioError
-from studio.model.folder_files import fault_of, shown
+from studio.model.folder_files import fault_of, shown, what_to_do
 from studio.model.trust import may_run_code
 
 if TYPE_CHECKING:
@@ -37,8 +37,8 @@ def model_files(folder: Path) -> list[Path]:
 
 
 def refuse_stray(folder: Path, path: Path) -> None:
-    """Raise ``StudioError`` for a file that leads out of the folder, or is no file: nothing from outside a
-    model folder may reach an export.
+    """Raise ``StudioError`` for a link that leads out of the folder, or anything else that is not a regular
+    file, except folders: nothing from outside a model folder may reach an export.
     """
     code, words = fault_of(folder, path)
     if code and not path.is_dir():
@@ -46,7 +46,7 @@ def refuse_stray(folder: Path, path: Path) -> None:
         raise StudioError(
             f"{name} {words}, so it cannot be copied.",
             title="A file that does not belong to the model",
-            hint=f"Replace {name} with a copy of the file, if it belongs to the model.",
+            hint=what_to_do(code, name),
             code=code,
             file=str(folder),
         )

@@ -11,12 +11,12 @@ import json
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
 from studio.errors import Stopped, StudioError
+from studio.model.supported import installed_version
 
 Part = Literal["tokenizer", "config", "model"]
 _CODES = {"tokenizer": "no_tokenizer", "config": "bad_config", "model": "model_load"}
@@ -68,7 +68,7 @@ def reading(folder: Path, part: Part, name: str = "", field: str | None = None) 
 
 def of_the_files(error: BaseException) -> bool:
     """Whether an error may come from the contents of a file; tokenizers also raises ``PanicException``,
-    which is no ``Exception``."""
+    which is not an ``Exception``."""
     if type(error).__name__ == "PanicException":
         return True
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
@@ -114,7 +114,7 @@ def _cause(folder: Path, part: Part, error: BaseException, name: str) -> tuple[s
         )
     if part == "tokenizer":
         return _tokenizer_cause(folder, reason, name)
-    library = f"transformers {_version('transformers')}"
+    library = f"transformers {installed_version('transformers')}"
     file = _named_in(str(error)) or "config.json"
     return (
         file,
@@ -128,7 +128,7 @@ def _tokenizer_cause(folder: Path, reason: str, name: str) -> tuple[str, str, st
     if not found:
         return (
             "tokenizer.json",
-            f"{name} has no tokenizer: there is no tokenizer.json.",
+            f"{name} has no tokenizer: tokenizer.json is missing.",
             "Choose a model folder that contains its tokenizer files.",
         )
     file = found[0]
@@ -144,7 +144,7 @@ def _tokenizer_cause(folder: Path, reason: str, name: str) -> tuple[str, str, st
     if refusal:
         return (
             "tokenizer.json",
-            f"tokenizer.json of {name} cannot be read by tokenizers {_version('tokenizers')}: it is "
+            f"tokenizer.json of {name} cannot be read by tokenizers {installed_version('tokenizers')}: it is "
             f"damaged, or was made by a newer version ({refusal}).",
             _NEWER.format("tokenizers"),
         )
@@ -152,7 +152,7 @@ def _tokenizer_cause(folder: Path, reason: str, name: str) -> tuple[str, str, st
     return (
         file,
         f"{file} of {name} does not fit its tokenizer, or transformers "
-        f"{_version('transformers')}: {reason}.",
+        f"{installed_version('transformers')}: {reason}.",
         _NEWER.format("transformers"),
     )
 
@@ -229,10 +229,3 @@ def reason_of(error: BaseException) -> str:
 
 def _named_in(text: str) -> str:
     return next((f for f in ("generation_config.json", "config.json") if f in text), "")
-
-
-def _version(library: str) -> str:
-    try:
-        return version(library)
-    except PackageNotFoundError:
-        return ""

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from studio.graph.node_type import Fact
-from studio.model.folder_files import read_json, read_text, shown
+from studio.model.folder_files import json_or_empty, read_text, shown
 from studio.model.models import local_folder, starter_of
 from studio.model.weight_files import tensor_shapes, weight_files
 from studio.system.file_stamp import Stamp, file_stamp
@@ -71,7 +71,7 @@ def folder_facts(folder: Path) -> ModelFacts | None:
 @lru_cache(maxsize=64)
 def _facts(folder: Path, stamp: Stamp, folder_stamp: Stamp) -> ModelFacts | None:
     del stamp, folder_stamp  # part of the cache key, so that a changed folder is read again
-    config = _json(folder, "config.json")
+    config = json_or_empty(folder, "config.json")
     if not config:
         return None
     text = config.get("text_config")
@@ -102,13 +102,6 @@ def licence_in(folder: Path) -> str | None:
     return found.group(1) if found else None
 
 
-def _json(folder: Path, name: str) -> dict[str, Any]:
-    try:
-        return read_json(folder, name)
-    except (OSError, ValueError):
-        return {}
-
-
 def _number(config: Mapping[str, Any], names: Iterable[str]) -> int | None:
     found = (config.get(name) for name in names)
     return next((v for v in found if type(v) is int and v > 0), None)
@@ -135,7 +128,7 @@ def _by_shape(config: Mapping[str, Any]) -> int | None:
 def _has_template(folder: Path) -> bool:
     if (folder / "chat_template.jinja").is_file() or (folder / "chat_template.json").is_file():
         return True
-    return bool(_json(folder, "tokenizer_config.json").get("chat_template"))
+    return bool(json_or_empty(folder, "tokenizer_config.json").get("chat_template"))
 
 
 # ------------------------------------------------------------------ as text

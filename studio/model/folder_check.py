@@ -20,10 +20,17 @@ from studio.errors import StudioError
 from studio.model.expected_tensors import Differences, differences
 from studio.model.families import FAMILIES
 from studio.model.family_shape import invalid_size
-from studio.model.folder_files import fault_of, is_inside, read_json, shown
+from studio.model.folder_files import (
+    fault_of,
+    is_inside,
+    json_or_empty,
+    read_json,
+    shown,
+    what_to_do,
+)
 from studio.model.gguf_header import BadGguf, read_gguf_header
 from studio.model.layers import TOWERS
-from studio.model.supported import supported, transformers_version
+from studio.model.supported import installed_version, supported
 from studio.model.trust import asks_for_code
 from studio.model.weight_files import (
     DISTRIBUTED,
@@ -92,6 +99,9 @@ def folder_faults(folder: Path) -> tuple[Fault, ...]:
 def gguf_faults(file: Path) -> tuple[Fault, ...]:
     """The faults of a GGUF file, from its header."""
     try:
+        if not file.is_file():
+            what = "is not a regular file" if file.exists() else "does not exist"
+            return (Fault(f"{file} {what}.", "missing_file", "Choose another file.", str(file)),)
         read_gguf_header(file)
     except BadGguf as error:
         return (Fault(f"{error}.", "bad_weights", "Download or copy the file again.", str(file)),)
@@ -143,19 +153,11 @@ def _files(folder: Path, paths: Collection[Path]) -> Iterator[Fault]:
         if code == "link_outside" and path.is_dir() and path.name != TEMPLATES:
             continue  # nothing reads such a folder
         name = shown(path.relative_to(folder).as_posix())
-        yield Fault(f"{name} {words}.", code, _what_to_do(code, name), str(folder))
+        yield Fault(f"{name} {words}.", code, what_to_do(code, name), str(folder))
     if names_outside := _names_outside(folder):
         file, name = names_outside
         sentence = f"{file} names {name}, which is outside the model folder."
-        yield Fault(sentence, "link_outside", _what_to_do("link_outside", name), str(folder))
-
-
-def _what_to_do(code: str, name: str) -> str:
-    if code == "link_outside":
-        return f"Replace {name} with a copy of the file, if it belongs to the model."
-    if code == "unreadable_file":
-        return "Check its permissions."
-    return f"Remove {name}, or download or copy the model again."
+        yield Fault(sentence, "link_outside", what_to_do("link_outside", name), str(folder))
 
 
 def _read_paths(folder: Path, names: Collection[str]) -> Iterator[Path]:
@@ -177,10 +179,7 @@ _LISTS = (("config.json", "configuration_files"), ("tokenizer_config.json", "fas
 def _names_outside(folder: Path) -> tuple[str, str] | None:
     """A file of the model that names another one outside the folder, and that name."""
     for file, key in _LISTS:
-        try:
-            listed = read_json(folder, file).get(key)
-        except (OSError, ValueError):
-            continue
+        listed = json_or_empty(folder, file).get(key)
         for name in listed if isinstance(listed, list) else ():
             if isinstance(name, str) and not is_inside(folder, folder / name):
                 return file, shown(name)
@@ -204,10 +203,7 @@ def _adapters(folder: Path, names: Collection[str]) -> Iterator[Fault]:
             str(folder),
         )
         return
-    try:
-        base = read_json(folder, _ADAPTER).get("base_model_name_or_path")
-    except (OSError, ValueError):
-        base = None
+    base = json_or_empty(folder, _ADAPTER).get("base_model_name_or_path")
     named = f", {shown(base)}" if isinstance(base, str) and base else ""
     yield Fault(
         f"the folder {folder} contains a PEFT adapter, not a model.",
@@ -259,16 +255,19 @@ def _config(folder: Path, names: Collection[str]) -> Iterator[Fault]:
 def _wrong_number(config: Mapping[str, Any]) -> tuple[str, Any] | None:
     if config.get("model_type") in FAMILIES and (wrong := invalid_size(config)):
         return wrong
+    counts = _numbers(config, _COUNTS)
+    return next(((k, n) for k, n in counts if not 0 <= n <= _MOST), None)
+
+
+def _numbers(config: Mapping[str, Any], keys: Collection[str]) -> Iterator[tuple[str, int]]:
+    """The integers under these keys, in the config and in that of its text model."""
     for part in (config, config.get("text_config")):
-        for key in _COUNTS if isinstance(part, dict) else ():
-            value = part.get(key) if isinstance(part, dict) else None
-            if isinstance(value, int) and not 0 <= value <= _MOST:
-                return key, value
-    return None
+        if isinstance(part, dict):
+            yield from ((k, part[k]) for k in keys if isinstance(part.get(k), int))
 
 
 def _model_type(folder: Path, names: Collection[str]) -> Iterator[Fault]:
-    """A model that is quantized, that is no causal language model, or that is too new."""
+    """A model that is quantized, that is not a causal language model, or that is too new."""
     del names
     config, file = read_json(folder, "config.json"), str(folder / "config.json")
     if (quantization := config.get("quantization_config")) is not None:
@@ -281,13 +280,13 @@ def _model_type(folder: Path, names: Collection[str]) -> Iterator[Fault]:
         )
         return
     known, kind = supported(), config.get("model_type")
-    if known is None or "AutoModelForCausalLM" in _auto_map(config):
+    if known is None or asks_for_code(folder):
         return
     reason = ""
     if kind is None and not any(t in str(folder) for t in known.types):
         reason = "its config.json has no model_type"
     elif kind is not None and kind not in known.types:
-        reason = f"transformers {transformers_version()} does not know the model type {shown(kind)}"
+        reason = f"transformers {installed_version('transformers')} does not know the model type {shown(kind)}"
     elif kind is not None and kind not in known.causal:
         reason = f"{shown(kind)} is not a causal language model"
     elif other := next((a for a in _architectures(config) if a in known.others), ""):
@@ -298,11 +297,6 @@ def _model_type(folder: Path, names: Collection[str]) -> Iterator[Fault]:
             hint = f"{_written_by(config)}Update LoRA Studio, or choose another model."
         sentence = f"the model cannot be fine-tuned here: {reason}."
         yield Fault(sentence, "unsupported_model", hint, file)
-
-
-def _auto_map(config: Mapping[str, Any]) -> Mapping[str, Any]:
-    found = config.get("auto_map")
-    return found if isinstance(found, dict) else {}
 
 
 def _architectures(config: Mapping[str, Any]) -> list[str]:
@@ -359,7 +353,7 @@ def _file_faults(file: Path) -> Iterator[Fault]:
     try:
         stored_tensors(file)
     except FileNotFoundError:
-        yield Fault(f"there is no {file.name}.", "bad_weights", _AGAIN, str(file))
+        yield Fault(f"{file.name} is missing.", "bad_weights", _AGAIN, str(file))
     except BadWeights as error:
         yield Fault(f"{error}.", "bad_weights", _AGAIN, str(file))
     except OSError as error:
@@ -411,12 +405,7 @@ def _is_wrong_dtype(name: str, tensor: Stored) -> bool:
 
 def _too_many_layers(config: Mapping[str, Any], stored: Collection[str]) -> tuple[str, int] | None:
     """A number of layers that is larger than the number of tensors, before any layer is built."""
-    for part in (config, config.get("text_config")):
-        for key in _LAYERS if isinstance(part, dict) else ():
-            value = part.get(key) if isinstance(part, dict) else None
-            if isinstance(value, int) and value > len(stored):
-                return key, value
-    return None
+    return next(((k, n) for k, n in _numbers(config, _LAYERS) if n > len(stored)), None)
 
 
 def _uneven_experts(stored: Collection[str]) -> list[str]:

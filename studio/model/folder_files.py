@@ -12,6 +12,8 @@ import stat
 from pathlib import Path
 from typing import Any
 
+from studio.shown_text import line
+
 LARGEST_JSON = 64 * 2**20
 """Bytes of a JSON file of a model that is read; real tokenizers have up to 35 MB."""
 _KINDS = (
@@ -38,7 +40,7 @@ def is_inside(folder: Path, path: Path) -> bool:
 
 def fault_of(folder: Path, path: Path) -> tuple[str, str]:
     """Why a file must not be read, as an error code and the end of a sentence about it; two empty
-    strings if it may, or if there is no such file."""
+    strings if it may, or if it does not exist."""
     try:
         mode = path.stat().st_mode
     except FileNotFoundError:
@@ -50,6 +52,15 @@ def fault_of(folder: Path, path: Path) -> tuple[str, str]:
         return "link_outside", "is a link that leads out of the model folder"
     kind = next((words for test, words in _KINDS if test(mode)), "")
     return ("not_a_file", f"is {kind}, not a file") if kind else ("", "")
+
+
+def what_to_do(code: str, name: str) -> str:
+    """What the user can do about a fault with this code."""
+    if code == "link_outside":
+        return f"Replace {name} with a copy of the file, if it belongs to the model."
+    if code == "unreadable_file":
+        return "Check its permissions."
+    return f"Remove {name}, or download or copy the model again."
 
 
 def is_readable(folder: Path, path: Path) -> bool:
@@ -79,7 +90,14 @@ def read_json(folder: Path, name: str) -> dict[str, Any]:
     return data
 
 
+def json_or_empty(folder: Path, name: str) -> dict[str, Any]:
+    """The JSON object in a file of a model folder; empty if it cannot be read."""
+    try:
+        return read_json(folder, name)
+    except (OSError, ValueError):
+        return {}
+
+
 def shown(value: object, longest: int = 80) -> str:
     """A value of a received file as it may stand in a sentence: short, and without control characters."""
-    text = value if isinstance(value, str) and value.isprintable() else json.dumps(value)
-    return text if len(text) <= longest else f"{text[:longest]}…"
+    return line(value if isinstance(value, str) else json.dumps(value), longest)

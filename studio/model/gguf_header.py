@@ -7,7 +7,6 @@ The reader of the ``gguf`` package builds objects for each token of the vocabula
 from __future__ import annotations
 
 import math
-import stat
 import struct
 from dataclasses import dataclass
 from functools import lru_cache
@@ -36,9 +35,7 @@ class GgufHeader:
 
 
 def read_gguf_header(file: Path) -> GgufHeader:
-    """The verified header of a GGUF file. Raises ``OSError`` or ``BadGguf``."""
-    if not stat.S_ISREG(file.stat().st_mode):
-        raise BadGguf(f"{file.name} is not a file")
+    """The verified header of a GGUF file, which must be a regular file. Raises ``OSError`` or ``BadGguf``."""
     return _read(file, file_stamp(file))
 
 
@@ -62,7 +59,6 @@ class _Reader:
 
     def __init__(self, stream: BinaryIO, name: str, size: int) -> None:
         self._stream, self._name, self._size = stream, name, size
-        self._order = "<"
 
     def header(self) -> GgufHeader:
         if self._stream.read(4) != _MAGIC:
@@ -93,7 +89,7 @@ class _Reader:
         return GgufHeader(architecture, tensors)
 
     def _numbers(self, kinds: str) -> tuple[int, ...]:
-        form = self._order + kinds
+        form = f"<{kinds}"
         return struct.unpack(form, self._stream.read(struct.calcsize(form)))
 
     def _length(self) -> int:

@@ -174,9 +174,6 @@ def quick_check(settings: BaseModelSettings, context: CheckContext) -> Iterable[
             hint=f"Available: {known}.",
             code="unknown_starter",
         )
-    elif kind == "gguf" and not path.is_file():
-        what = f"{path} is not a file" if path.exists() else f"there is no file {path}"
-        yield context.problem(f"{what}.", "model", code="missing_file", file=str(path))
     elif kind == "folder" and not path.is_dir():
         yield context.problem(
             f"{model} is neither a folder nor a valid Hub ID.",

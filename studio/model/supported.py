@@ -36,10 +36,10 @@ class Supported:
     others: frozenset[str]
 
 
-def transformers_version() -> str:
-    """The installed version of transformers; empty if there is none."""
+def installed_version(library: str) -> str:
+    """The installed version of a library; empty if it is not installed."""
     try:
-        return importlib.metadata.version("transformers")
+        return importlib.metadata.version(library)
     except importlib.metadata.PackageNotFoundError:
         return ""
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from studio.errors import StudioError
-from studio.model.folder_files import is_readable, read_json, shown
+from studio.model.folder_files import is_readable, json_or_empty, shown
 from studio.system.atomic import write_atomic
 from studio.system.paths import config_dir
 from studio.system.stored_json import parse, read_regular
@@ -128,10 +128,7 @@ def asks_for_code(folder: Path) -> bool:
 
 def _auto_map(folder: Path, name: str = "config.json") -> dict[str, Any]:
     """The classes that a config takes from code."""
-    try:
-        found = read_json(folder, name).get("auto_map")
-    except (OSError, ValueError):
-        return {}
+    found = json_or_empty(folder, name).get("auto_map")
     return found if isinstance(found, dict) else {}
 
 

@@ -24,7 +24,7 @@ from studio.data.used_rows import UsedRows, rows_for_format
 from studio.errors import Problem, StudioError
 from studio.graph.node_type import CheckContext, Variant
 from studio.graph.schema import Settings
-from studio.model.folder_files import read_json, read_text
+from studio.model.folder_files import json_or_empty, read_text
 from studio.model.models import local_folder
 from studio.node_settings.base_model import BaseModelSettings
 from studio.node_settings.dataset import DatasetSettings
@@ -118,7 +118,7 @@ def _problem(
     formats: Mapping[str, Variant],
 ) -> Problem | None:
     assert folder is not None
-    config = _config(folder)
+    config = json_or_empty(folder, _CONFIG)
     kwargs = chat_templates.template_kwargs(train.chat_template_kwargs)
     tried, why, slow = 0, "", False
     for row in islice(_conversations(data, project_dir, formats), ROWS):
@@ -182,7 +182,7 @@ def _has_calls(messages: Iterable[Mapping[str, Any]]) -> bool:
 def _source(
     train: TrainSettings, folder: Path, config: Mapping[str, Any], *, tools: bool
 ) -> str | None:
-    """The template of a run; ``None`` if there is none, or if it cannot be told."""
+    """The template of a run; ``None`` if there is none, or if it is not known before the run."""
     if train.chat_template == "custom":
         return train.custom_template.strip() or None
     if train.chat_template != "model":
@@ -204,13 +204,6 @@ def _special_tokens(config: Mapping[str, Any]) -> dict[str, str]:
         value = value.get("content") if isinstance(value, dict) else value
         found[name] = value if isinstance(value, str) else ""
     return found
-
-
-def _config(folder: Path) -> Mapping[str, Any]:
-    try:
-        return read_json(folder, _CONFIG)
-    except (OSError, ValueError):
-        return {}
 
 
 def _text(folder: Path, name: str) -> str:

@@ -129,28 +129,24 @@ def test_a_damaged_weight_file_is_named(damage: str, tmp_path: Path) -> None:
     assert model_facts("./model", tmp_path) is not None  # the window shows the rest
 
 
-INDEXES: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
+Change = Callable[[dict[str, Any]], Any]
+
+
+def _listed(file: object, tensor: str = "model.norm.weight") -> Change:
+    """The index places a tensor in this file."""
+    return lambda index: index["weight_map"].update({tensor: file})
+
+
+INDEXES: dict[str, tuple[Change, str]] = {
     "no map": (lambda i: i.pop("weight_map"), "lists no files"),
     "a list": (lambda i: i.update(weight_map=["x"]), "lists no files"),
-    "a number": (lambda i: i["weight_map"].update({"model.norm.weight": 3}), "names 3"),
-    "a pickle": (
-        lambda i: i["weight_map"].update({"model.norm.weight": "x.bin"}),
-        "not a safetensors file",
-    ),
-    "outside": (
-        lambda i: i["weight_map"].update({"model.norm.weight": "../x.safetensors"}),
-        "outside the model folder",
-    ),
-    "absolute": (
-        lambda i: i["weight_map"].update({"model.norm.weight": "/etc/x.safetensors"}),
-        "outside the model folder",
-    ),
-    "no such file": (
-        lambda i: i["weight_map"].update({"model.norm.weight": "gone.safetensors"}),
-        "there is no gone.safetensors",
-    ),
+    "a number": (_listed(3), "names 3"),
+    "a pickle": (_listed("x.bin"), "not a safetensors file"),
+    "outside": (_listed("../x.safetensors"), "outside the model folder"),
+    "absolute": (_listed("/etc/x.safetensors"), "outside the model folder"),
+    "no such file": (_listed("gone.safetensors"), "gone.safetensors is missing"),
     "wrong file": (
-        lambda i: i["weight_map"].update({"model.layers.1.mlp.up_proj.weight": FIRST}),
+        _listed(FIRST, "model.layers.1.mlp.up_proj.weight"),
         "lists model.layers.1.mlp.up_proj.weight",
     ),
 }
@@ -172,7 +168,7 @@ def test_a_missing_or_truncated_shard_is_named(tmp_path: Path) -> None:
     _cut(folder / FIRST, (folder / FIRST).stat().st_size - 100)
     assert only(folder).sentence.startswith(f"{FIRST} is truncated")
     (folder / FIRST).unlink()
-    assert only(folder).sentence == f"there is no {FIRST}."
+    assert only(folder).sentence == f"{FIRST} is missing."
     (folder / INDEX).write_text("{")
     assert "cannot be read" in only(folder).sentence
 
@@ -276,7 +272,7 @@ def test_impossible_values_are_named(values: dict[str, Any], tmp_path: Path) -> 
     ["", "{", "[1]", "null", '"llama"', "{}{}", "[" * 100_000, '{"a": ' * 50_000],
     ids=["empty", "cut", "list", "null", "text", "twice", "deep list", "deep object"],
 )
-def test_a_config_that_is_no_config(text: str, tmp_path: Path) -> None:
+def test_a_config_without_a_json_object(text: str, tmp_path: Path) -> None:
     folder = write_model(tmp_path / "model")
     (folder / "config.json").write_text(text)
     assert only(folder).sentence.startswith("config.json cannot be read")

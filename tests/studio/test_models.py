@@ -69,7 +69,7 @@ def test_good_names_have_no_problem(tmp_path: Path) -> None:
         ("starter:gpt5", "unknown_starter", "no starter model called"),
         ("./nothing", "missing_file", "neither a folder nor a valid Hub ID"),
         ("not an id!", "missing_file", "neither a folder nor a valid Hub ID"),
-        ("gone.gguf", "missing_file", "there is no file"),
+        ("gone.gguf", "missing_file", "gone.gguf does not exist."),
         ("./empty", "not_a_model", "has no config.json"),
         ("./pickled", "pickle_weights", ".bin pickles"),
     ],

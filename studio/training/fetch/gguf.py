@@ -51,13 +51,6 @@ def import_starter(context: StepContext, starter: Starter) -> Path:
 
 def import_file(context: StepContext, file: Path) -> tuple[Path, str]:
     """The folder of a GGUF file chosen by the user, and the file's sha256."""
-    if not file.is_file():
-        raise StudioError(
-            f"there is no file {file}.",
-            field="model",
-            code="missing_file",
-            file=str(file),
-        )
     for fault in gguf_faults(file):
         raise fault.error("The GGUF file cannot be imported")
     context.phase("read", "Checking the GGUF file")

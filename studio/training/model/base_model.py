@@ -18,7 +18,7 @@ from studio.model.trust import own_code, refuse_untrusted
 from studio.node_settings.base_model import BaseModelSettings
 from studio.training.fetch.gguf import import_file, import_starter
 from studio.training.fetch.hub import fetch_from_hub
-from studio.training.model.load import refuse_other_tensors, tell_kernel
+from studio.training.model.load import refuse_other_tensors, report_kernels
 from studio.training.model.weights import parameter_count, weights_sha256
 from studio.values import DType, ModelValue
 
@@ -29,7 +29,7 @@ def prepare_base_model(context: StepContext, settings: BaseModelSettings) -> Mod
     check_folder(context, folder, source, revision)
     if own_code(folder) is None:  # otherwise its code would run; it is first needed for training
         refuse_other_tensors(folder)
-        tell_kernel(context, folder)
+        report_kernels(context, folder)
     value = ModelValue(
         path=str(folder),
         source=source,
@@ -79,7 +79,10 @@ def check_folder(
     """Raise ``StudioError`` unless the folder holds a causal language model in safetensors."""
     if not folder.is_dir():
         raise StudioError(
-            f"there is no folder {folder}.", field="model", code="missing_file", file=str(folder)
+            f"the folder {folder} does not exist.",
+            field="model",
+            code="missing_file",
+            file=str(folder),
         )
     refuse_faults(folder)
     _check_architecture(context, folder, source, revision)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from studio.exporters.copy_files import refuse_stray
-from studio.model.folder_files import read_json
+from studio.model.folder_files import json_or_empty, read_json
 from studio.model.trust import may_run_code
 from studio.training.tokens.ends import turn_end_id
 
@@ -43,14 +43,15 @@ def write_stop_token(folder: Path, tokenizer: Any) -> None:
     end = turn_end_id(tokenizer)
     if end is None:
         end = tokenizer.eos_token_id
-    path = folder / "generation_config.json"
-    generation = _read(path)
-    known = generation.get("eos_token_id", _read(folder / "config.json").get("eos_token_id"))
+    generation = json_or_empty(folder, "generation_config.json")
+    config = json_or_empty(folder, "config.json")
+    known = generation.get("eos_token_id", config.get("eos_token_id"))
     ids = known if isinstance(known, list) else [known]
     if end is None or end in ids:
         return
     generation["eos_token_id"] = [*(i for i in ids if i is not None), end]
-    path.write_text(json.dumps(generation, indent=2) + "\n", encoding="utf-8")
+    text = json.dumps(generation, indent=2) + "\n"
+    (folder / "generation_config.json").write_text(text, encoding="utf-8")
 
 
 def merged_config(base: Path, dtype: str, untied: bool) -> str:
@@ -62,11 +63,3 @@ def merged_config(base: Path, dtype: str, untied: bool) -> str:
     if untied:
         config["tie_word_embeddings"] = False
     return json.dumps(config, indent=2, ensure_ascii=False) + "\n"
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}

@@ -160,13 +160,17 @@ def _refuse_other_weights(loaded: Mapping[str, Any], folder: Path) -> None:
 
 def config_of(folder: Path) -> Any:
     """The config of a model folder as transformers reads it, without kernels from the Hub."""
-    from transformers import AutoConfig
-
-    config = AutoConfig.from_pretrained(
-        str(folder), trust_remote_code=may_run_code(folder), local_files_only=True
-    )
+    config = _config_as_received(folder)
     remove_kernels(config)
     return config
+
+
+def _config_as_received(folder: Path) -> Any:
+    from transformers import AutoConfig
+
+    return AutoConfig.from_pretrained(
+        str(folder), trust_remote_code=may_run_code(folder), local_files_only=True
+    )
 
 
 def remove_kernels(config: Any) -> list[str]:
@@ -187,14 +191,9 @@ def remove_kernels(config: Any) -> list[str]:
     return found
 
 
-def tell_kernel(context: StepContext, folder: Path) -> None:
-    """A notice if the config asks for an implementation that is not used."""
-    from transformers import AutoConfig
-
-    config = AutoConfig.from_pretrained(
-        str(folder), trust_remote_code=may_run_code(folder), local_files_only=True
-    )
-    for name in dict.fromkeys(remove_kernels(config)):
+def report_kernels(context: StepContext, folder: Path) -> None:
+    """A notice for each implementation that the config asks for and that is not used."""
+    for name in dict.fromkeys(remove_kernels(_config_as_received(folder))):
         context.notice(
             f"config.json asks for the implementation “{shown(name)}”, which is not used: it may be "
             "code from the Hub. The model's default is used instead.",

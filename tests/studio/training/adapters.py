@@ -11,7 +11,21 @@ from unittest.mock import patch
 
 from studio.values import AdapterValue, ModelValue
 from tests.studio.training.steps import adapted_value, dataset_value, model_value, settings_of
-from tests.tiny import make_tiny_model, make_tiny_tokenizer
+from tests.tiny import VOCABULARY, make_tiny_model, make_tiny_tokenizer
+
+SHAPE = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 256,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+}
+"""The config of a tiny model, with the keys that most architectures use."""
 
 
 def tiny_base(root: Path, **options: Any) -> ModelValue:

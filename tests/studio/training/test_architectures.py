@@ -22,7 +22,7 @@ from studio.training.merge.make import merge_adapter
 from studio.training.model.base_model import check_folder
 from studio.training.tokens.limits import learned_positions
 from studio.values import AdapterValue
-from tests.studio.training.adapters import logits, plain_adapted, plain_model, save_family
+from tests.studio.training.adapters import SHAPE, logits, plain_adapted, plain_model, save_family
 from tests.studio.training.steps import (
     Recorder,
     dataset_value,
@@ -34,19 +34,7 @@ from tests.tiny import VOCABULARY
 
 pytestmark = pytest.mark.usefixtures("quiet_transformers")
 
-_SHAPE = {
-    "vocab_size": VOCABULARY,
-    "hidden_size": 32,
-    "intermediate_size": 48,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "max_position_embeddings": 256,
-    "pad_token_id": 0,
-    "bos_token_id": 1,
-    "eos_token_id": 2,
-}
-_GEMMA = {**_SHAPE, "head_dim": 8, "sliding_window": 16, "final_logit_softcapping": 2.0}
+_GEMMA = {**SHAPE, "head_dim": 8, "sliding_window": 16, "final_logit_softcapping": 2.0}
 _EYE = {
     "hidden_size": 16,
     "intermediate_size": 16,
@@ -56,10 +44,10 @@ _EYE = {
     "patch_size": 8,
 }
 FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
-    "Llama, untied": ("LlamaConfig", {**_SHAPE, "tie_word_embeddings": False}),
-    "Mistral": ("MistralConfig", {**_SHAPE, "sliding_window": 16}),
-    "Qwen2, biases": ("Qwen2Config", _SHAPE),
-    "Qwen3": ("Qwen3Config", {**_SHAPE, "head_dim": 8}),
+    "Llama, untied": ("LlamaConfig", {**SHAPE, "tie_word_embeddings": False}),
+    "Mistral": ("MistralConfig", {**SHAPE, "sliding_window": 16}),
+    "Qwen2, biases": ("Qwen2Config", SHAPE),
+    "Qwen3": ("Qwen3Config", {**SHAPE, "head_dim": 8}),
     "Gemma2, capped": ("Gemma2Config", {**_GEMMA, "attn_logit_softcapping": 5.0}),
     "Gemma3, text": ("Gemma3TextConfig", _GEMMA),
     "Gemma3, sees": (
@@ -73,7 +61,7 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
             "eoi_token_index": 262,
         },
     ),
-    "Phi-3, fused": ("Phi3Config", _SHAPE),
+    "Phi-3, fused": ("Phi3Config", SHAPE),
     "GPT-2, transposed": (
         "GPT2Config",
         {
@@ -87,7 +75,7 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "Mixtral, experts": (
         "MixtralConfig",
         {
-            **_SHAPE,
+            **SHAPE,
             "num_local_experts": 4,
             "num_experts_per_tok": 2,
         },
@@ -95,14 +83,14 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "Qwen3, experts": (
         "Qwen3MoeConfig",
         {
-            **_SHAPE,
+            **SHAPE,
             "head_dim": 8,
             "num_experts": 4,
             "num_experts_per_tok": 2,
             "moe_intermediate_size": 16,
         },
     ),
-    "Granite, scaled": ("GraniteConfig", {**_SHAPE, "logits_scaling": 4.0}),
+    "Granite, scaled": ("GraniteConfig", {**SHAPE, "logits_scaling": 4.0}),
 }
 _ADAPTED = {
     "Phi-3, fused": 8,

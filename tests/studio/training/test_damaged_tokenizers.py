@@ -101,7 +101,7 @@ DAMAGED: dict[str, tuple[Change, str, str]] = {
         "tokenizer.model",
         "^tokenizer.model of .* (is damaged|cannot be read)",
     ),
-    "nothing": (without_json(), TOKENIZER, "has no tokenizer: there is no tokenizer.json"),
+    "nothing": (without_json(), TOKENIZER, "has no tokenizer: tokenizer.json is missing"),
     "no end": (lambda f: (f / CONFIG).unlink(), CONFIG, "names no token for the end of a text"),
     "package": (
         value(CONFIG, "tokenizer_class", to="MistralCommonBackend"),
@@ -129,7 +129,7 @@ def test_the_file_and_the_likely_cause_are_named(name: str, sound: Path, tmp_pat
 @pytest.mark.parametrize(
     "template", [5, {"a": 5}, ["a"], [{"name": "default"}], [{"name": "a", "template": 6}]]
 )
-def test_a_chat_template_that_is_no_text_is_refused(
+def test_a_chat_template_that_is_not_text_is_refused(
     template: Any, sound: Path, tmp_path: Path
 ) -> None:
     shutil.copytree(sound, tmp_path, dirs_exist_ok=True)

@@ -12,27 +12,18 @@ from studio.model.expected_tensors import differences
 from studio.model.families import FAMILIES
 from studio.model.weight_files import Stored, stored_tensors
 from tests.studio.estimate.architectures import ARCHITECTURES, Config, meta_model, shortened
-from tests.studio.training.adapters import save_family
-from tests.tiny import VOCABULARY
+from tests.studio.training.adapters import SHAPE, save_family
 
 pytestmark = pytest.mark.usefixtures("quiet_transformers")
 
 _SMALL = {
-    "vocab_size": VOCABULARY,
-    "hidden_size": 32,
-    "intermediate_size": 48,
+    **SHAPE,
     "num_hidden_layers": 3,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "max_position_embeddings": 64,
     "head_dim": 8,
     "num_local_experts": 4,
     "num_experts": 4,
     "moe_intermediate_size": 16,
     "num_experts_per_tok": 2,
-    "pad_token_id": 0,
-    "bos_token_id": 1,
-    "eos_token_id": 2,
 }
 _OF_MOST = {"head_dim", "num_local_experts", "num_experts", "moe_intermediate_size"}
 _MORE: dict[str, dict[str, Any]] = {

@@ -23,7 +23,7 @@ from studio.training.merge.make import merge_adapter
 from studio.values import AdaptedModelValue, AdapterValue, ModelValue
 from studio.variants.lora_method import lora_config
 from tests.studio.estimate.architectures import ARCHITECTURES, meta_model, shortened
-from tests.studio.training.adapters import logits, plain_adapted, plain_model, save_family
+from tests.studio.training.adapters import SHAPE, logits, plain_adapted, plain_model, save_family
 from tests.studio.training.methods import each
 from tests.studio.training.steps import (
     Recorder,
@@ -32,13 +32,12 @@ from tests.studio.training.steps import (
     model_value,
     settings_of,
 )
-from tests.studio.training.test_architectures import _SHAPE
 
 pytestmark = pytest.mark.usefixtures("quiet_transformers")
 
-_MIXTURE = {**_SHAPE, "num_experts_per_tok": 2, "moe_intermediate_size": 16}
+_MIXTURE = {**SHAPE, "num_experts_per_tok": 2, "moe_intermediate_size": 16}
 FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
-    "mixtral": ("MixtralConfig", {**_SHAPE, "num_local_experts": 4, "num_experts_per_tok": 2}),
+    "mixtral": ("MixtralConfig", {**SHAPE, "num_local_experts": 4, "num_experts_per_tok": 2}),
     "qwen2_moe": (
         "Qwen2MoeConfig",
         {
@@ -49,11 +48,11 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
         },
     ),
     "qwen3_moe": ("Qwen3MoeConfig", {**_MIXTURE, "head_dim": 8, "num_experts": 4}),
-    "phimoe": ("PhimoeConfig", {**_SHAPE, "num_local_experts": 4, "num_experts_per_tok": 2}),
+    "phimoe": ("PhimoeConfig", {**SHAPE, "num_local_experts": 4, "num_experts_per_tok": 2}),
     "llama4": (
         "Llama4TextConfig",
         {
-            **_SHAPE,
+            **SHAPE,
             "num_local_experts": 4,
             "num_experts_per_tok": 1,
             "intermediate_size_mlp": 48,
@@ -63,7 +62,7 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "gpt_oss": (
         "GptOssConfig",
         {
-            **_SHAPE,
+            **SHAPE,
             "num_local_experts": 4,
             "num_experts_per_tok": 2,
             "head_dim": 8,

@@ -22,7 +22,7 @@ from studio.training.model.load import load_base
 from studio.values import ModelValue
 from tests.model_files import change_config, drop_tensor
 from tests.studio.training import tiny_gguf
-from tests.studio.training.adapters import random_adapter, save_family, tiny_base
+from tests.studio.training.adapters import SHAPE, random_adapter, save_family, tiny_base
 from tests.studio.training.steps import (
     Recorder,
     make_context,
@@ -30,30 +30,23 @@ from tests.studio.training.steps import (
     model_value,
     settings_of,
 )
-from tests.tiny import VOCABULARY, make_tiny_model, make_tiny_tokenizer
+from tests.tiny import make_tiny_model, make_tiny_tokenizer
 
 pytestmark = pytest.mark.usefixtures("quiet_transformers")
 
-_SIZES = {"vocab_size": VOCABULARY, "hidden_size": 32, "pad_token_id": 0, "eos_token_id": 2}
-_USUAL = {
-    **_SIZES,
-    "intermediate_size": 48,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-}
+_SIZES = {k: SHAPE[k] for k in ("vocab_size", "hidden_size", "pad_token_id", "eos_token_id")}
 OTHERS: dict[str, tuple[str, dict[str, Any]]] = {
-    "Cohere": ("CohereConfig", _USUAL),
-    "StableLM": ("StableLmConfig", _USUAL),
-    "OLMo": ("OlmoConfig", _USUAL),
-    "GLM": ("GlmConfig", {**_USUAL, "head_dim": 8}),
+    "Cohere": ("CohereConfig", SHAPE),
+    "StableLM": ("StableLmConfig", SHAPE),
+    "OLMo": ("OlmoConfig", SHAPE),
+    "GLM": ("GlmConfig", {**SHAPE, "head_dim": 8}),
     "Bloom": ("BloomConfig", {**_SIZES, "n_layer": 2, "n_head": 4}),
     "Falcon": ("FalconConfig", {**_SIZES, "num_hidden_layers": 2, "num_attention_heads": 4}),
     "Mamba": ("MambaConfig", {**_SIZES, "num_hidden_layers": 2, "state_size": 4}),
     "Qwen2, experts": (
         "Qwen2MoeConfig",
         {
-            **_USUAL,
+            **SHAPE,
             "num_experts": 4,
             "moe_intermediate_size": 16,
             "shared_expert_intermediate_size": 16,
@@ -154,7 +147,7 @@ def test_quantizing_on_load_reports_nothing(quantization: str, tmp_path: Path) -
 def test_several_files_and_a_head_of_its_own(tmp_path: Path) -> None:
     from transformers import AutoModelForCausalLM
 
-    folder = save_family(tmp_path / "one", "Qwen3Config", {**_USUAL, "tie_word_embeddings": False})
+    folder = save_family(tmp_path / "one", "Qwen3Config", {**SHAPE, "tie_word_embeddings": False})
     model = AutoModelForCausalLM.from_pretrained(folder)
     model.save_pretrained(tmp_path / "many", max_shard_size="20KB")
     make_tiny_tokenizer().save_pretrained(str(tmp_path / "many"))
@@ -248,7 +241,7 @@ def test_a_received_config_loads_no_kernel(key: str, tmp_path: Path, kernels: li
 
 
 def test_the_part_of_a_config_loads_no_kernel(tmp_path: Path, kernels: list[str]) -> None:
-    text = {**_USUAL, "head_dim": 8, "sliding_window": 16}
+    text = {**SHAPE, "head_dim": 8, "sliding_window": 16}
     eye = {
         "hidden_size": 16,
         "intermediate_size": 16,
