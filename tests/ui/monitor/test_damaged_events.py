@@ -12,7 +12,7 @@ from pytestqt.qtbot import QtBot
 
 from studio.events import EVENTS, Event, from_line
 from studio.runs.state import RunState
-from tests.studio.runs.test_damaged_run_folders import FIELDS, VALUES
+from tests.damaged import FIELDS, VALUES
 from tests.ui.monitor import fake_run
 from ui.monitor.insight import InsightPanel
 from ui.monitor.log import LogPanel
