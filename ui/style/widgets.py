@@ -10,6 +10,7 @@ import re
 
 from PySide6.QtCore import QEvent, QSize, Qt
 from PySide6.QtGui import QContextMenuEvent, QGuiApplication, QKeyEvent, QKeySequence, QPalette
+from PySide6.QtGui import Qt as GuiQt
 from PySide6.QtWidgets import (
     QFrame,
     QLabel,
@@ -98,6 +99,11 @@ _BREAK = "\u200b"
 _LETTERS = r"[!-~\u00a1-\u024f\u0370-\u04ff]"
 _WORD, _LONG_WORD = re.compile(_LETTERS + "{9,}"), re.compile(_LETTERS + "{24,}")
 _PARTS = re.compile(r"(?<=[_.\-/\\=,:;\]])|(?<=[a-z])(?=[A-Z])")
+
+
+def plain_tip(text: str) -> str:
+    """A received text as a tooltip: markup in it is shown as it is written. Tooltips have no text format."""
+    return GuiQt.convertFromPlainText(text) if GuiQt.mightBeRichText(text) else text
 
 
 def breakable(text: str) -> str:
