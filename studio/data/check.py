@@ -58,10 +58,8 @@ def quick_check(settings: DatasetSettings, context: CheckContext) -> Iterable[Pr
             line=error.line,
             severity="warning" if error.code == _TOO_SLOW and is_hasty() else "error",
         )
-        if (
-            sources is not None and error.code == "unknown_format"
-        ):  # perhaps the wrong sheet is read
-            yield from _warnings(sources, settings, context)
+        if sources is not None and error.code == "unknown_format":
+            yield from _warnings(sources, settings, context)  # perhaps the wrong sheet is read
         return
     yield from _warnings(sources, settings, context)
     unused = tuple(dict.fromkeys(name for found in looked for name in found.unused))

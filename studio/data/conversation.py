@@ -10,85 +10,31 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from studio.data.columns import OBJECT, named, unused_keys
+from studio.data.message_names import (
+    CALLERS,
+    ROLES,
+    TEXT_OF_THOUGHT,
+    THOUGHTS,
+    USUAL,
+    Keys,
+    role_name,
+)
 from studio.data.row_format import RowError, as_text, kind_of, listed
 from studio.data.tool_blocks import USED_IN_BLOCKS, as_tool_messages, is_item, is_plain
 from studio.data.tool_calls import calls_in, clean_json, tools_in
 
 Message = dict[str, Any]
 
-ROLES = {
-    "system": "system",
-    "developer": "system",
-    "user": "user",
-    "human": "user",
-    "prompter": "user",
-    "customer": "user",
-    "client": "user",
-    "visitor": "user",
-    "end_user": "user",
-    "assistant": "assistant",
-    "gpt": "assistant",
-    "chatgpt": "assistant",
-    "bot": "assistant",
-    "model": "assistant",
-    "ai": "assistant",
-    "ai_assistant": "assistant",
-    "agent": "assistant",
-    "support_agent": "assistant",
-    "support": "assistant",
-    "tool": "tool",
-    "environment": "tool",
-    "tool_output": "tool",
-    "function": "tool",
-    "observation": "tool",
-    "ipython": "tool",
-    "tool_response": "tool",
-    "function_response": "tool",
-    "tool_result": "tool",
-}
-"""Names of roles in data -> the four roles of chat templates."""
-
-CALLERS = ("function_call", "tool_call", "tool_calls")
-"""Roles of a turn that contains only a tool call, as JSON."""
-
-THOUGHTS = (
-    *("reasoning_content", "thinking", "reasoning", "thought", "thoughts", "reasoning_text"),
-    *("chain_of_thought", "cot", "rationale", "reasoning_details", "thinking_blocks"),
-)
-"""Keys of a message with what the assistant thinks before it answers; templates read the first."""
-
 _THOUGHTS = frozenset(THOUGHTS)
 _THOUGHT_PARTS = (
     *("thinking", "reasoning", "reasoning_content", "thought"),
     *("reasoning.text", "reasoning.summary", "reasoning_text"),
 )
-_TEXT_OF_THOUGHT = ("thinking", "reasoning", "text", "content", "summary")
 
 _LARGEST_WEIGHT = 1e6
-
-
-@dataclass(frozen=True)
-class Keys:
-    """The possible names of a message's role and content keys, the most likely first."""
-
-    role: tuple[str, ...] = ("role", "from", "speaker", "sender")
-    content: tuple[str, ...] = ("content", "value", "text", "parts")
-
-    def chosen(self, role: str, content: str) -> Keys:
-        """These keys where a format's settings have their first names, else the names of the settings."""
-        if role == self.role[0] and content == self.content[0]:
-            return self
-        return Keys(
-            self.role if role == self.role[0] else (role,),
-            self.content if content == self.content[0] else (content,),
-        )
-
-
-USUAL = Keys()
 
 
 def message_keys(value: Any, keys: Keys = USUAL) -> tuple[str, str] | None:
@@ -120,6 +66,9 @@ def messages_in(value: Any, name: str, keys: Keys = USUAL) -> list[Message]:
     return [_message(m, f"message {i} of column “{name}”", name, keys) for i, m in messages]
 
 
+_OFFERS = ("tools", "functions")
+"""Keys of a message with the tools that the assistant may call."""
+
 USED_KEYS = frozenset(
     [
         "role",
@@ -128,8 +77,7 @@ USED_KEYS = frozenset(
         "tool_calls",
         "function_call",
         "function_calls",
-        "tools",
-        "functions",
+        *_OFFERS,
         "weight",
         "train",
         "type",
@@ -140,7 +88,7 @@ USED_KEYS = frozenset(
 """Keys of a message that are used, besides those of role and content."""
 
 
-_USED_IN_PARTS = USED_IN_BLOCKS | {"type", "text", "signature", *THOUGHTS, *_TEXT_OF_THOUGHT}
+_USED_IN_PARTS = USED_IN_BLOCKS | {"type", "text", "signature", *THOUGHTS, *TEXT_OF_THOUGHT}
 _TEXT_PART = frozenset(["type", "text", "cache_control", "signature"])
 _USED_IN_CALLS = frozenset(
     ["id", "call_id", "type", "index", "function", "name", "arguments", "parameters"]
@@ -152,15 +100,18 @@ def unused_call_keys(calls: Sequence[Any], name: str) -> list[str]:
     return [f"{name}[].{key}" for key in unused_keys(calls, _USED_IN_CALLS)]
 
 
-def unused_message_keys(value: Any, name: str, keys: Keys = USUAL) -> list[str]:
-    """The keys with content of the messages in column ``name`` that are not used, as
-    ``name[].key``."""
-    given = listed(value) or ()
+def unused_message_keys(
+    value: Any, name: str, keys: Keys = USUAL, *, tools: bool = True
+) -> list[str]:
+    """The keys with content of the messages in column ``name`` that are not used, as ``name[].key``;
+    ``tools`` says whether the format uses the tools that a message offers."""
+    given = listed(in_list(value)) or ()
     found = message_keys(given, keys)
     if found is None or all(is_plain(m) and found[0] in m and found[1] in m for m in given):
         return []
     messages = as_tool_messages(given, name)
-    names = [f"{name}[].{key}" for key in unused_keys(messages, USED_KEYS | set(found))]
+    used_keys = (USED_KEYS if tools else USED_KEYS.difference(_OFFERS)) | set(found)
+    names = [f"{name}[].{key}" for key in unused_keys(messages, used_keys)]
     for key, used in ((found[1], _USED_IN_PARTS), ("tool_calls", _USED_IN_CALLS)):
         lists = [m[key] for m in messages if isinstance(m, OBJECT) and key in m]
         inner = [part for value in lists if isinstance(value, list) for part in value]
@@ -215,8 +166,7 @@ def in_list(value: Any) -> Any:
     keys = message_keys([value])
     known = (
         keys is not None
-        and isinstance(value[keys[0]], str)
-        and value[keys[0]].strip().lower() in ROLES
+        and role_name(value[keys[0]]) in ROLES
         and not value.keys() - {*keys, *USED_KEYS}
     )
     return [value] if known else value
@@ -241,7 +191,7 @@ def _message(given: Any, place: str, name: str, keys: Keys) -> Message:
         )
     _refuse_item(given, place, name)
     said = given[_key(given, keys.role, place, name)]
-    if isinstance(said, str) and said.strip().lower().replace("-", "_") in CALLERS:
+    if role_name(said) in CALLERS:
         content = given[_key(given, keys.content, place, name)]
         message: Message = {
             "role": "assistant",
@@ -261,7 +211,7 @@ def _message(given: Any, place: str, name: str, keys: Keys) -> Message:
 def _refuse_item(given: Mapping[str, Any], place: str, name: str) -> None:
     """Raise ``RowError`` for an item without a role, such as a web search of the Responses API."""
     kind = given.get("type")
-    if isinstance(kind, str) and not {"role", "from", "speaker", "sender"} & set(given):
+    if isinstance(kind, str) and given.keys().isdisjoint(USUAL.role):
         raise RowError(
             f"contains an item of type {kind!r} in {place}, which cannot be trained on"[:300],
             "Remove the item or the row.",
@@ -309,8 +259,7 @@ def _key(given: Mapping[str, Any], wanted: Sequence[str], place: str, name: str)
 
 
 def _role(given: Any, place: str, name: str) -> str:
-    said = "_".join(re.split(r"[\s_-]+", given.strip().lower())) if isinstance(given, str) else ""
-    role = ROLES.get(said)
+    role = ROLES.get(role_name(given))
     if role is None:
         raise RowError(
             f"has the unknown role {given!r} in {place}"[:300],
@@ -405,15 +354,25 @@ def _is_further_thought(thought: str, role: str, content: str, place: str, name:
 
 
 def tools_beside(value: Any, name: str) -> list[Any] | None:
-    """The tools that a message of column ``name`` offers, in its key “tools” or “functions”."""
-    if isinstance(value, str) and not ("tools" in value or "functions" in value):
+    """The tools that the messages of column ``name`` offer, in their key “tools” or “functions”; raises
+    ``RowError`` if messages offer different ones."""
+    if isinstance(value, str) and not any(key in value for key in _OFFERS):
         return None
-    for message in listed(value) or ():
+    offered: list[Any] | None = None
+    for message in listed(in_list(value)) or ():
         if isinstance(message, OBJECT) and not is_plain(message):
-            for key in ("tools", "functions"):
-                if found := tools_in(message.get(key), f"{name}[].{key}"):
-                    return found
-    return None
+            for key in _OFFERS:
+                found = tools_in(message.get(key), f"{name}[].{key}")
+                if found and offered and found != offered:
+                    raise RowError(
+                        f"offers different tools in the messages of column “{name}”",
+                        "Templates take one list of tools for the conversation: write it into a column "
+                        "“tools”, and remove it from the messages.",
+                        column=name,
+                        code="several_tools",
+                    )
+                offered = offered or found
+    return offered
 
 
 def _without_thoughts(content: Any, place: str, name: str) -> tuple[Any, str]:
@@ -445,7 +404,7 @@ def _joined_thoughts(parts: Sequence[Any], place: str, name: str) -> str:
 
 
 def _text_of_thought(part: Mapping[str, Any], place: str, name: str) -> str:
-    value = next((part[key] for key in _TEXT_OF_THOUGHT if part.get(key)), None)
+    value = next((part[key] for key in TEXT_OF_THOUGHT if part.get(key)), None)
     text = _joined(value, place, name) if _is_parts(value) else value
     return as_text(text, f"a thought of {place}", name, empty=True)
 

@@ -11,7 +11,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from studio.data.conversation import ROLES, Message, answered
+from studio.data.conversation import Message, answered
+from studio.data.message_names import ROLES
 from studio.data.row_format import RowError
 
 _SPEAKERS = {
@@ -107,7 +108,7 @@ STYLES = (
         "GPT-OSS",
         "<|message|>",
         re.compile(
-            r"<\|start\|>(?P<role>\w+)(?P<to>[^<]*)(?:<\|channel\|>(?P<channel>\w+)[^<]*)?"
+            r"<\|start\|>(?P<role>\w+)[^<]*(?:<\|channel\|>(?P<channel>\w+)[^<]*)?"
             r"(?:<\|constrain\|>\w+)?<\|message\|>"
         ),
         ("<|end|>", "<|return|>", "<|call|>"),
@@ -250,17 +251,21 @@ def messages_in_text(text: str, name: str) -> list[Message]:
             last = number == len(found) and role == "assistant"
             what = "ends where the answer should begin" if last else f"has an empty turn {number}"
             raise _unread(style, name, what)
-        if style.title == "GPT-OSS" and "to=" in mark["to"] + mark[0]:
+        if style.title == "GPT-OSS" and "to=" in mark[0]:
             raise _unread(style, name, "calls a tool in marks that cannot be read back")
         if style.title == "GPT-OSS" and mark["channel"] == "analysis":
             thoughts.append(content)
             continue
+        if thoughts and role != "assistant":
+            raise _unread(
+                style, name, f"has a thought before turn {number}, which is not an answer,"
+            )
         joins = role == "system" or (role == "user" and style.title == "Alpaca")
         if messages and messages[-1]["role"] == role and joins:
             messages[-1]["content"] += f"\n\n{content}"
         else:
             messages.append({"role": role, "content": content})
-        if thoughts and role == "assistant":
+        if thoughts:
             messages[-1]["reasoning_content"] = "\n\n".join(thoughts)
             thoughts = []
     if thoughts:

@@ -203,8 +203,8 @@ def as_json(
 
 
 def listed(value: Any) -> list[Any] | None:
-    """A value that is a list, or the text of one: JSON, or Python's notation as pandas writes it. The list
-    may be that of the row: it is not to be changed."""
+    """A value that is a list, or the text of one: JSON, or Python's notation as pandas writes it. It may
+    be the row's own list, so do not change it."""
     if isinstance(value, list):
         return value
     if isinstance(value, str) and value.lstrip().startswith("["):

@@ -13,15 +13,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from studio.data.columns import OBJECT
+from studio.data.message_names import (
+    CALLERS,
+    ROLES,
+    TEXT_OF_THOUGHT,
+    THINKERS,
+    USUAL,
+    role_name,
+)
 from studio.data.row_format import RowError
 
 _CALL, _RESULT, _THOUGHT = "tool_use", "tool_result", "thinking"
 _ITEMS = ("function_call", "function_call_output", "reasoning")
-_THINKERS = ("reasoning", "thinking", "thought", "thoughts", "analysis")
-"""Roles of a turn that contains only the thought before the next answer."""
 _USUAL_ROLES = ("user", "assistant", "system", "human", "gpt")
-_ROLE_KEYS = ("role", "from", "speaker", "sender")
-_CONTENT_KEYS = ("content", "value", "text", "parts")
 _PARTS = {
     **dict.fromkeys(("functionCall", "function_call", "toolUse", "tool-call"), _CALL),
     **dict.fromkeys(
@@ -39,7 +43,7 @@ def is_item(message: Any, *kinds: str) -> bool:
     return (
         isinstance(message, OBJECT)
         and message.get("type") in (kinds or _ITEMS)
-        and not any(message.get(key) for key in _ROLE_KEYS)
+        and not any(message.get(key) for key in USUAL.role)
     )
 
 
@@ -84,7 +88,7 @@ def _has_blocks(message: Any) -> bool:
     role = _role(message)
     if not role:
         return is_item(message)
-    if role in _THINKERS or role.startswith("functions."):
+    if role_name(role) in THINKERS or _tool_of(message):
         return True
     if ("channel" in message or "recipient" in message) and (
         _thinks(message) or _called_tool(message)
@@ -102,25 +106,18 @@ def _parts_of(message: Mapping[str, Any]) -> Sequence[Any]:
 
 
 def _content_key(message: Mapping[str, Any]) -> str:
-    return next((key for key in _CONTENT_KEYS if message.get(key) is not None), "content")
+    return next((key for key in USUAL.content if message.get(key) is not None), "content")
 
 
 def _role(message: Mapping[str, Any]) -> str:
-    found = next((message[key] for key in _ROLE_KEYS if message.get(key)), "")
-    return found.strip().lower() if isinstance(found, str) else ""
+    found = next((message[key] for key in USUAL.role if message.get(key)), "")
+    return found if isinstance(found, str) else ""
 
 
 def _speaks(message: Mapping[str, Any]) -> bool:
     """Whether a message is an answer or a call."""
-    return _role(message) in (
-        "assistant",
-        "gpt",
-        "chatgpt",
-        "bot",
-        "model",
-        "function_call",
-        "tool_call",
-    )
+    name = role_name(_role(message))
+    return ROLES.get(name) == "assistant" or name in CALLERS
 
 
 # ------------------------------------------------------------------ thoughts
@@ -128,7 +125,7 @@ def _speaks(message: Mapping[str, Any]) -> bool:
 
 def _thinks(message: Mapping[str, Any]) -> bool:
     """Whether a message is only the thought before the next answer."""
-    if is_item(message, "reasoning") or _role(message) in _THINKERS:
+    if is_item(message, "reasoning") or role_name(_role(message)) in THINKERS:
         return True
     return message.get("channel") == "analysis" and not _called_tool(message)
 
@@ -163,7 +160,9 @@ def _with_thoughts(
 
 def _text_of(thought: Any) -> str | None:
     """The text of a part of a thought; ``None`` for anything else."""
-    found = thought.get("text", thought.get("content")) if isinstance(thought, Mapping) else None
+    if not isinstance(thought, Mapping):
+        return None
+    found = next((thought[key] for key in TEXT_OF_THOUGHT if thought.get(key) is not None), None)
     return found if isinstance(found, str) else None
 
 
@@ -181,15 +180,17 @@ def _without_answer(number: int, name: str) -> RowError:
 
 def _called_tool(message: Mapping[str, Any]) -> str:
     """The function that a message of harmony is addressed to."""
-    to = message.get("recipient")
-    is_call = isinstance(to, str) and to.startswith("functions.")
-    return str(to).removeprefix("functions.") if is_call else ""
+    return _function_in(message.get("recipient"))
 
 
 def _tool_of(message: Mapping[str, Any]) -> str:
     """The function whose result a message of harmony is."""
-    role = _role(message)
-    return role.removeprefix("functions.") if role.startswith("functions.") else ""
+    return _function_in(_role(message))
+
+
+def _function_in(name: Any) -> str:
+    is_one = isinstance(name, str) and name.strip().startswith("functions.")
+    return str(name).strip().removeprefix("functions.") if is_one else ""
 
 
 # ------------------------------------------------------------------ parts and items

@@ -100,7 +100,7 @@ def _call(given: Any, place: str, name: str) -> Call:
             name,
         )
     function = {"name": inner["name"], "arguments": dict(arguments or {})}
-    if isinstance(written, str) and written not in ("", as_json(arguments, place, name)):
+    if isinstance(written, str) and written.strip() not in ("", as_json(arguments, place, name)):
         function[WRITTEN] = written
     call: Call = {"type": "function", "function": function}
     if isinstance(given.get("id"), str) and given["id"]:

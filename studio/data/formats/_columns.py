@@ -40,14 +40,8 @@ _SYSTEM = (
     *("developer_message", "developer_prompt", "instructions"),
 )
 _HISTORY = (
-    *(
-        "chat_history",
-        "conversation_history",
-        "dialog_history",
-        "dialogue_history",
-        "message_history",
-    ),
-    *("history_messages", "previous_turns", "past_turns", "previous_messages"),
+    *("chat_history", "conversation_history", "dialog_history", "dialogue_history"),
+    *("message_history", "history_messages", "previous_turns", "past_turns", "previous_messages"),
 )
 _TOOLS = ("functions", "available_tools", "tool_definitions", "tool_config")
 _REASONING = (
@@ -76,8 +70,8 @@ BESIDE = {
 """The settings of ``BesideSettings`` with other names that are also accepted."""
 
 
-class BesideSettings(Settings):
-    """Names of the columns beside question and answer, where a row has them."""
+class SystemSettings(Settings):
+    """The name of the column with a system message, where a row has one."""
 
     system_column: str = setting(
         "system",
@@ -87,6 +81,11 @@ class BesideSettings(Settings):
         max_length=200,
         advanced=True,
     )
+
+
+class BesideSettings(SystemSettings):
+    """Names of the columns beside question and answer, where a row has them."""
+
     history_column: str = setting(
         "history",
         "History column",
@@ -122,18 +121,32 @@ def other_names(names: tuple[str, ...], usual: str) -> tuple[str, ...]:
 
 
 def with_columns_beside(
-    row: Row, settings: BesideSettings, messages: Sequence[Message], turns: str | None = None
+    row: Row, settings: BesideSettings, messages: Sequence[Message], *turns: str
 ) -> Canonical:
-    """The conversation with system message, earlier turns, tools and reasoning of the row; a message of
-    column ``turns`` may offer tools, too."""
+    """The conversation with system message, earlier turns, tools and reasoning of the row; messages of
+    the columns ``turns`` may offer tools, too."""
     system, history, tools, reasoning = _found(row, settings)
     made = [*_history(row, history), *messages] if history else list(messages)
-    made = _with_system(row, system, made)
+    made = with_system(row, system, made)
     _add_reasoning(row, reasoning, made)
-    offered = tools_in(row[tools], tools) if tools else None
-    if offered is None and turns is not None:
-        offered = tools_beside(row[turns], turns)
+    offered = _offered(row, tools, [*turns, *([history] if history else ())])
     return {"messages": made, "tools": offered} if offered else {"messages": made}
+
+
+def _offered(row: Row, name: str | None, turns: Sequence[str]) -> list[Any] | None:
+    """The tools of column ``name``, or those that the messages in columns ``turns`` offer."""
+    offered = tools_in(row[name], name) if name else None
+    for column in turns:
+        found = tools_beside(row[column], column)
+        if found and offered and found != offered:
+            raise RowError(
+                f"offers different tools in columns “{name}” and “{column}”",
+                "Keep one list of tools, or correct the row.",
+                column=column,
+                code="several_tools",
+            )
+        offered, name = offered or found, name if offered else column
+    return offered
 
 
 def unused_beside(row: Row, settings: BesideSettings) -> list[str]:
@@ -201,7 +214,8 @@ def _columns_beside(columns: tuple[str, ...], names: tuple[str, ...]) -> tuple[s
     return tuple(optional_column(columns, settings, field, BESIDE[field]) for field in BESIDE)
 
 
-def _with_system(row: Row, name: str | None, messages: list[Message]) -> list[Message]:
+def with_system(row: Row, name: str | None, messages: list[Message]) -> list[Message]:
+    """The messages after the system message in column ``name``; raises ``RowError`` for a second one."""
     preamble = text_in(row[name], name) if name else ""
     if not preamble.strip():
         return messages

@@ -200,15 +200,28 @@ def unused(row: Row, settings: ChatExportSettings) -> list[str]:
             found.append("mapping: other branches")
         if any(id(n) in used and _said(n) and _node_message(n) is None for n in nodes):
             found.append("mapping: messages of tools")
+        kept = [m.get("reasoning_content", "") for m in _messages_of(_path(row))]
+        thoughts = [t for node in _path(row) for t in _node_thoughts(node)]
+        if not all(any(t in said for said in kept) for t in thoughts):
+            found.append("mapping: thoughts without an answer")
         others = [c for n in nodes if id(n) in used and (c := _content(n)) is not None]
         found += [f"mapping: {key}" for key in unused_keys(others, _USED_CONTENT)]
         return found
     given = _listed(row.get(_LIST))
-    parts = [p for m in given if isinstance(m, Mapping) for p in _listed(m.get("content"))]
-    kinds = dict.fromkeys(str(p.get("type")) for p in parts if isinstance(p, Mapping))
+    kinds: dict[str, None] = {}
+    for number, message in enumerate(given, start=1):
+        made = _list_message(message, number) or {}
+        known = ("text", "thinking") if "reasoning_content" in made else ("text",)
+        parts = [p for p in _listed(message.get("content")) if isinstance(p, Mapping)]
+        kinds |= dict.fromkeys(
+            kind
+            for p in parts
+            if (kind := str(p.get("type"))) not in known
+            and (kind != "thinking" or has_content(p.get("thinking")))
+        )
     return [
         *(f"{_LIST}[].{key}" for key in unused_keys(given, _USED)),
-        *(f"{_LIST}[].content: {kind}" for kind in kinds if kind not in ("text", "thinking")),
+        *(f"{_LIST}[].content: {kind}" for kind in kinds),
     ]
 
 

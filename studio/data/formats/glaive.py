@@ -13,7 +13,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from studio.data.columns import named
-from studio.data.conversation import Message, answered
+from studio.data.conversation import Message, answered, text_in
+from studio.data.formats._columns import BESIDE, SystemSettings
 from studio.data.row_format import (
     NOT_MINE,
     Canonical,
@@ -28,9 +29,9 @@ from studio.data.row_format import (
 )
 from studio.data.tool_calls import calls_in, tools_in
 from studio.graph.node_type import Variant
-from studio.graph.schema import Settings, setting
+from studio.graph.schema import setting
 
-_CHAT, _SYSTEM = ("sample",), ("system_prompt",)
+_CHAT, _SYSTEM = ("sample",), BESIDE["system_column"]
 COLUMNS = {"chat_column": _CHAT, "system_column": _SYSTEM}
 _TURN = re.compile(r"(?:\A|\n)\s*(SYSTEM|USER|ASSISTANT|FUNCTION RESPONSE):")
 _ROLES = {"USER": "user", "ASSISTANT": "assistant", "FUNCTION RESPONSE": "tool"}
@@ -39,7 +40,7 @@ _CALL = re.compile(r"<functioncall>\s*(?P<call>\{.*\})\s*\Z", re.DOTALL)
 _QUOTED = re.compile(r"""("arguments"\s*:\s*)'(?P<json>.*)'(\s*\})\Z""", re.DOTALL)
 
 
-class GlaiveSettings(Settings):
+class GlaiveSettings(SystemSettings):
     """Names of the columns."""
 
     chat_column: str = setting(
@@ -48,13 +49,6 @@ class GlaiveSettings(Settings):
         "Column with the conversation as one text. Also detected: “sample”.",
         min_length=1,
         max_length=200,
-    )
-    system_column: str = setting(
-        "system",
-        "System column",
-        "Column with the system message and the functions. May be missing. Also detected: “system_prompt”.",
-        max_length=200,
-        advanced=True,
     )
 
 
@@ -85,7 +79,7 @@ def convert(row: Row, settings: GlaiveSettings) -> Canonical:
         )
     pairs = list(zip(turns[::2], turns[1::2], strict=True))
     described = optional_column(row, settings, "system_column", _SYSTEM)
-    system = text(row, described, empty=True).strip().removeprefix("SYSTEM:") if described else ""
+    system = text_in(row[described], described).strip().removeprefix("SYSTEM:") if described else ""
     if pairs[0][0] == "SYSTEM":
         system += pairs.pop(0)[1]
     head, tools = _functions(system, described or name)

@@ -9,7 +9,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from studio.data.columns import named
-from studio.data.conversation import answered, may_be_turns, turns_in, untrained
+from studio.data.conversation import (
+    answered,
+    may_be_turns,
+    turns_in,
+    untrained,
+    unused_message_keys,
+)
 from studio.data.formats._columns import PROMPT, other_names
 from studio.data.row_format import (
     NOT_MINE,
@@ -95,6 +101,15 @@ def convert(row: Row, settings: KtoSettings) -> Canonical:
     return {"messages": [*prompt, *reply], "label": good}
 
 
+def unused(row: Row, settings: KtoSettings) -> list[str]:
+    """The keys of messages that are not used."""
+    names = (
+        column(row, settings, "prompt_column", _PROMPT),
+        column(row, settings, "completion_column", _COMPLETION),
+    )
+    return [key for n in names for key in unused_message_keys(row[n], n, tools=False)]
+
+
 def _truth(value: Any) -> bool | None:
     """Whether a label means good; CSV files contain it as text."""
     if isinstance(value, (bool, int, float)):
@@ -110,5 +125,5 @@ VARIANT = Variant(
     help="Columns prompt, completion and label: one answer, and whether it is good. "
     "For objectives that learn from such labels.",
     settings=KtoSettings,
-    payload=RowFormat(detect, convert, COLUMNS),
+    payload=RowFormat(detect, convert, COLUMNS, unused=unused),
 )

@@ -12,7 +12,6 @@ from typing import Any
 
 from studio.data.columns import named
 from studio.data.conversation import (
-    USUAL,
     answered,
     message_keys,
     messages_in,
@@ -29,6 +28,7 @@ from studio.data.formats._columns import (
     unused_turn_keys,
     with_columns_beside,
 )
+from studio.data.message_names import USUAL
 from studio.data.row_format import (
     NOT_MINE,
     Canonical,

@@ -10,8 +10,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from studio.data.columns import named
-from studio.data.conversation import Message, message_keys, messages_in, turns_in
-from studio.data.formats._columns import BESIDE, PROMPT, other_names
+from studio.data.conversation import (
+    Message,
+    message_keys,
+    messages_in,
+    turns_in,
+    unused_message_keys,
+)
+from studio.data.formats._columns import BESIDE, PROMPT, SystemSettings, other_names, with_system
 from studio.data.formats._pairs import Split, is_transcript, split_messages, split_texts, transcript
 from studio.data.row_format import (
     NOT_MINE,
@@ -27,7 +33,7 @@ from studio.data.row_format import (
     text,
 )
 from studio.graph.node_type import Variant
-from studio.graph.schema import Settings, setting
+from studio.graph.schema import setting
 
 _PROMPT = other_names(PROMPT, "prompt")
 _CHOSEN = ("preferred", "accepted", "chosen_response")
@@ -41,7 +47,7 @@ COLUMNS = {
 }
 
 
-class PreferenceSettings(Settings):
+class PreferenceSettings(SystemSettings):
     """Names of the columns."""
 
     prompt_column: str = setting(
@@ -68,13 +74,6 @@ class PreferenceSettings(Settings):
         "detected: “dispreferred” and “rejected_response”.",
         min_length=1,
         max_length=200,
-    )
-    system_column: str = setting(
-        "system",
-        "System column",
-        "Column with a system message. May be missing. Also detected: “system_prompt”.",
-        max_length=200,
-        advanced=True,
     )
 
 
@@ -119,10 +118,19 @@ def convert(row: Row, settings: PreferenceSettings) -> Canonical:
     prompt, chosen, rejected = _split(row, asked, names)
     _refuse_no_pair(chosen, rejected, names)
     system = optional_column(row, settings, "system_column", _SYSTEM)
-    preamble = text(row, system, empty=True) if system else ""
-    if preamble and (not prompt or prompt[0]["role"] != "system"):
-        prompt = [{"role": "system", "content": preamble}, *prompt]
+    prompt = with_system(row, system, prompt)
     return {"messages": prompt, "chosen": chosen, "rejected": rejected}
+
+
+def unused(row: Row, settings: PreferenceSettings) -> list[str]:
+    """The keys of messages that are not used."""
+    names = [
+        optional_column(row, settings, "prompt_column", _PROMPT),
+        column(row, settings, "chosen_column", _CHOSEN),
+        column(row, settings, "rejected_column", _REJECTED),
+    ]
+    keys = [key for n in names if n for key in unused_message_keys(row[n], n, tools=False)]
+    return list(dict.fromkeys(keys))
 
 
 def _split(row: Row, asked: str | None, names: tuple[str, str]) -> Split:
@@ -193,5 +201,5 @@ VARIANT = Variant(
     help="Columns prompt, chosen and rejected: a better and a worse answer, as text "
     "or messages. For objectives that learn from preferences.",
     settings=PreferenceSettings,
-    payload=RowFormat(detect, convert, COLUMNS),
+    payload=RowFormat(detect, convert, COLUMNS, unused=unused),
 )

@@ -94,7 +94,7 @@ def convert(row: Row, settings: PromptCompletionSettings) -> Canonical:
     if settings.chat_template:
         prompt, completion = turns_in(row[asked], asked, "user"), row[replied]
         messages = [*untrained(prompt), *_reply(completion, replied)]
-        return with_columns_beside(row, settings, messages)
+        return with_columns_beside(row, settings, messages, asked, replied)
     chats = [n for n in (asked, replied) if message_keys(row[n]) is not None]
     if chats:
         raise RowError(

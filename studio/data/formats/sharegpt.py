@@ -10,7 +10,6 @@ from collections.abc import Sequence
 
 from studio.data.columns import named
 from studio.data.conversation import (
-    Keys,
     answered,
     message_keys,
     messages_in,
@@ -24,6 +23,7 @@ from studio.data.formats._columns import (
     unused_beside,
     with_columns_beside,
 )
+from studio.data.message_names import Keys
 from studio.data.row_format import (
     NOT_MINE,
     Canonical,

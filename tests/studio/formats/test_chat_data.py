@@ -15,6 +15,7 @@ from tests.studio.formats.test_known_data import ASKED, FILE, FORMATS, REPLIED, 
 
 THOUGHT = "Seven sixes are forty-two, so the answer is forty-two."
 THOUGHTFUL = said("assistant", "A", reasoning_content=THOUGHT)
+OTHER = {"name": "other"}
 CALL = {"type": "function", "function": {"name": "weather", "arguments": {"city": "Oslo"}}}
 
 
@@ -159,6 +160,10 @@ def test_a_switch_is_no_thought(row: dict[str, Any], switch: Any) -> None:
         ),
         ({"messages": [ASKED, said("thinking", {"x": 1}), REPLIED]}, "a thought that is not text"),
         (
+            {"messages": [ASKED, said("thinking", THOUGHT), said("environment", "x"), REPLIED]},
+            "a thought in message 2 .* which no answer follows",
+        ),
+        (
             {"question": "Q", "solution": "A", "thinking_trajectories": [THOUGHT]},
             "reasoning in “thinking_trajectories”",
         ),
@@ -173,6 +178,21 @@ def test_a_thought_that_cannot_be_used_is_refused(row: dict[str, Any], words: st
     with pytest.raises(StudioError, match=words) as caught:
         read(row)
     assert caught.value.hint
+
+
+@pytest.mark.parametrize("answering", ["ai", "AI Assistant", "support-agent", "Bot", "agent"])
+@pytest.mark.parametrize("thinking", ["thinking", "Thoughts", "analysis"])
+def test_a_thought_before_an_answer_of_any_role(thinking: str, answering: str) -> None:
+    row = {"messages": [ASKED, said(thinking, THOUGHT), said(answering, "A")]}
+    assert read(row)[1:] == ({"messages": [ASKED, THOUGHTFUL]}, ())
+
+
+@pytest.mark.parametrize("calling", ["function-call", "Tool Call", "tool_calls"])
+def test_a_thought_before_a_call_of_any_role(calling: str) -> None:
+    turns = [said("thinking", [{"type": "thinking", "thinking": THOUGHT}])]
+    turns.append(said(calling, json.dumps(CALL["function"])))
+    made = read({"messages": [ASKED, *turns]})[1]["messages"]
+    assert made == [ASKED, said("assistant", "", reasoning_content=THOUGHT, tool_calls=[CALL])]
 
 
 # ------------------------------------------------------------------ calls, results and tools
@@ -223,6 +243,17 @@ BEDROCK = [
 )
 def test_calls_and_results_of_other_apis(row: dict[str, Any]) -> None:
     assert read(row)[1:] == ({"messages": ANSWERED}, ())
+
+
+def test_the_name_of_a_function_in_harmony_keeps_its_capitals() -> None:
+    messages = [
+        ASKED,
+        said("assistant", "{}", channel="commentary", recipient="functions.getWeather"),
+        said("functions.getWeather", "x", channel="commentary"),
+        REPLIED,
+    ]
+    call, result = read({"messages": messages})[1]["messages"][1:3]
+    assert call["tool_calls"][0]["function"]["name"] == result["name"] == "getWeather"
 
 
 def test_calls_and_results_of_bedrock() -> None:
@@ -506,6 +537,95 @@ def test_tools_of_a_message(key: str, tools: Any) -> None:
     row = {"messages": [{**system, key: tools}, *ANSWERED]}
     expected = {"messages": [system, *ANSWERED], "tools": [{"type": "function", "function": TOOL}]}
     assert read(row)[1:] == (expected, ())
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"prompt": [{**said("system", "s"), "tools": [TOOL]}, ASKED], "completion": "A"},
+        {"prompt": {**ASKED, "functions": [TOOL]}, "completion": "A"},
+        {"question": "Q", "answer": "A", "history": [{**ASKED, "tools": [TOOL]}, REPLIED]},
+        {"tools": [TOOL], "messages": [{**said("system", "s"), "tools": [TOOL]}, ASKED, REPLIED]},
+        {"messages": [{**ASKED, "tools": [TOOL]}, REPLIED, {**ASKED, "tools": [TOOL]}, REPLIED]},
+    ],
+    ids=lambda row: "+".join(row),
+)
+def test_tools_of_a_message_in_any_column(row: dict[str, Any]) -> None:
+    _, canonical, unused = read(row)
+    assert canonical["tools"] == [{"type": "function", "function": TOOL}]
+    assert unused == ()
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"messages": [{**ASKED, "tools": [TOOL]}, REPLIED, {**ASKED, "tools": [OTHER]}, REPLIED]},
+        {"messages": [{**ASKED, "tools": [TOOL], "functions": [OTHER]}, REPLIED]},
+        {"tools": [OTHER], "messages": [{**ASKED, "tools": [TOOL]}, REPLIED]},
+        {"tools": [OTHER], "prompt": [{**ASKED, "tools": [TOOL]}], "completion": "A"},
+        {
+            "messages": [{**ASKED, "tools": [TOOL]}, REPLIED],
+            "history": [{**ASKED, "tools": [OTHER]}, REPLIED],
+        },
+    ],
+    ids=lambda row: "+".join(row),
+)
+def test_different_tools_in_a_row_are_refused(row: dict[str, Any]) -> None:
+    with pytest.raises(StudioError, match="offers different tools in"):
+        read(row)
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"completion": "A", "label": True},
+        {"completion": [said("assistant", "A")], "label": "true"},
+        {"chosen": "A", "rejected": "B"},
+        {"chosen": [said("assistant", "A")], "rejected": [said("assistant", "B")]},
+    ],
+    ids=lambda row: "+".join(row),
+)
+def test_keys_of_messages_in_preferences_are_named(row: dict[str, Any]) -> None:
+    question = {**ASKED, "mood": "calm"}
+    assert read({"prompt": [question], **row})[2] == ("prompt[].mood",)
+    with pytest.raises(StudioError, match=r"has tools in “prompt\[\].tools”"):
+        read({"prompt": [{**ASKED, "tools": [TOOL]}], **row})
+    for name, value in row.items():
+        if isinstance(value, list):
+            answer = [{**value[0], "mood": "calm"}]
+            assert read({"prompt": "Q", **row, name: answer})[2] == (f"{name}[].mood",)
+
+
+PAIR = {"chosen": "A", "rejected": "B"}
+GLAIVE_CHAT = {"chat": "USER: Q\n\n\nASSISTANT: A"}
+
+
+@pytest.mark.parametrize("name", ["system", "system_prompt", "System Message", "instructions"])
+@pytest.mark.parametrize("system", ["Be brief.", [{"type": "text", "text": "Be brief."}]])
+@pytest.mark.parametrize("row", [{"prompt": "Q", **PAIR}, GLAIVE_CHAT], ids=["pair", "Glaive"])
+def test_a_system_message_beside_pairs_and_texts(
+    row: dict[str, Any], system: Any, name: str
+) -> None:
+    _, canonical, unused = read({name: system, **row})
+    assert canonical["messages"][:2] == [said("system", "Be brief."), ASKED]
+    assert unused == ()
+
+
+def test_two_system_messages_of_a_pair_are_refused() -> None:
+    row = {"system": "Be brief.", "prompt": [said("system", "Be long."), ASKED], **PAIR}
+    with pytest.raises(StudioError, match="has the system message twice") as caught:
+        read(row)
+    assert "“System column”" in str(caught.value.hint)
+    same = {**row, "system": "Be long."}
+    assert read(same)[1]["messages"] == [said("system", "Be long."), ASKED]
+
+
+@pytest.mark.parametrize("arguments", ["", " ", "\n\t", "{}", " {} "])
+def test_arguments_without_any_value(arguments: str) -> None:
+    """Blank text is no JSON: a template that takes text gets an empty object."""
+    call = {"function": {"name": "weather", "arguments": arguments}}
+    made = read({"messages": [ASKED, said("assistant", "", tool_calls=[call])]})[1]
+    assert made["messages"][1]["tool_calls"][0]["function"] == {"name": "weather", "arguments": {}}
 
 
 def test_calls_in_a_key_function_calls() -> None:

@@ -376,6 +376,34 @@ def test_thoughts_in_exports_are_kept_and_what_is_dropped_is_named() -> None:
     )
 
 
+@pytest.mark.parametrize("before", ["q", "s"])
+def test_a_thought_of_chatgpt_without_an_answer_is_named(before: str) -> None:
+    content = {"content_type": "thoughts", "thoughts": [{"summary": "x", "content": "Hm."}]}
+    message = {"author": {"role": "assistant"}, "content": content}
+    tree = chatgpt()
+    node = tree["mapping"][before]
+    tree["mapping"]["t"] = {"id": "t", "parent": node["parent"], "message": message, "children": []}
+    node["parent"] = "t"
+    assert "mapping: thoughts without an answer" in read(tree)[2]
+    tree = chatgpt()
+    tree["mapping"]["t"] = {"id": "t", "parent": "a2", "message": message, "children": []}
+    tree["current_node"] = "t"
+    assert "mapping: thoughts without an answer" in read(tree)[2]
+
+
+@pytest.mark.parametrize(
+    ("number", "text"), [(0, "Q"), (1, "")], ids=["of a question", "of a cancelled answer"]
+)
+def test_a_thought_of_claude_without_an_answer_is_named(number: int, text: str) -> None:
+    row = claude()
+    row["chat_messages"] += claude()["chat_messages"]
+    thought = [{"type": "thinking", "thinking": "Hm."}]
+    row["chat_messages"][number] |= {"text": text, "content": thought, "attachments": []}
+    assert "chat_messages[].content: thinking" in read(row)[2]
+    thought[0]["thinking"] = ""
+    assert "chat_messages[].content: thinking" not in read(row)[2]
+
+
 WEATHER = {"type": "function", "function": {"name": "weather", "arguments": {"city": "Oslo"}}}
 
 

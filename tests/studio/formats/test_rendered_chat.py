@@ -256,6 +256,8 @@ def test_channels_of_gpt_oss() -> None:
     )
     with pytest.raises(RowError, match="calls a tool in marks that cannot be read back"):
         read(called)
+    with pytest.raises(RowError, match="has a thought before turn 5, which is not an answer"):
+        read(text.replace("assistant<|channel|>final", "user") + text)
     with pytest.raises(RowError, match="ends with a thought"):
         read(text.partition("<|start|>assistant<|channel|>final")[0])
 

@@ -52,6 +52,7 @@ class Outcome:
     notices: list[tuple[str, str, str]]
     error: StudioError | None
     texts: list[str]
+    trained: list[str]
 
     @property
     def codes(self) -> list[str]:
@@ -64,7 +65,18 @@ def outcome(
     root.mkdir(exist_ok=True)
     path = root / "rows.jsonl"
     path.write_text("".join(json.dumps(r, ensure_ascii=False) + "\n" for r in rows))
-    settings = DatasetSettings(source=str(path), validation_fraction=0.0)
+    return outcome_of(root, tokenizer, path, train_on, **train)
+
+
+def _labelled(row: Any) -> list[int]:
+    return [i for i, label in zip(row["input_ids"], row["labels"], strict=True) if label != -100]
+
+
+def outcome_of(
+    root: Path, tokenizer: Any, source: Path, train_on: str = "answers", **train: Any
+) -> Outcome:
+    """The same for a file or folder."""
+    settings = DatasetSettings(source=str(source), validation_fraction=0.0)
     values = TrainSettings(max_length=50_000, train_on=train_on, **train).model_dump(mode="json")
     step = Step("data", "dataset", 4, "Dataset", settings.model_dump(mode="json"), {}, "")
     request = TokenRequest(
@@ -78,7 +90,7 @@ def outcome(
     recorder = Recorder()
     work = Path(tempfile.mkdtemp(dir=root))
     context = make_context(work / "run", recorder)
-    error, texts = None, []
+    error, texts, trained = None, [], []
     try:
         dataset = prepare_rows(context, settings)
         chosen = with_template(tokenizer, values)
@@ -92,6 +104,7 @@ def outcome(
             folder=work / "tokens",
         )
         texts = [chosen.decode(row["input_ids"]) for row in tokens.train]
+        trained = [chosen.decode(_labelled(row)) for row in tokens.train]
     except StudioError as refused:
         error = refused
     return Outcome(
@@ -100,6 +113,7 @@ def outcome(
         [(e.get("level"), e.get("sentence"), e.get("hint")) for e in recorder.named("Notice")],
         error,
         texts,
+        trained,
     )
 
 
