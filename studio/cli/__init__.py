@@ -12,7 +12,6 @@ import json
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from studio.cli.arguments import parse_arguments
 from studio.cli.terminal import safe_output
@@ -43,7 +42,7 @@ def _obey(options: argparse.Namespace) -> int:
         tell_error(error, as_json=bool(getattr(options, "json", False)))
         return 2
     except Exception as error:
-        known = as_studio_error(error, "", Path.cwd())
+        known = as_studio_error(error)
         if known is None:
             raise
         tell_error(known, as_json=bool(getattr(options, "json", False)))

@@ -9,12 +9,12 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from pathlib import Path
 
 from studio.errors import StudioError
 from studio.model import trust as store
 from studio.model.models import local_folder
 from studio.shown_text import line as shown
+from studio.system.paths import current_dir
 
 
 def trust(options: argparse.Namespace) -> int:
@@ -41,7 +41,7 @@ def trust(options: argparse.Namespace) -> int:
 
 
 def _code(model: str) -> store.OwnCode:
-    folder = local_folder(model, Path.cwd())
+    folder = local_folder(model, current_dir())
     code = None
     if folder is not None:
         revision = folder.name if folder.parent.name == "snapshots" else None

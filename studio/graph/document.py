@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from studio.graph.graph import Graph
+from studio.system.paths import current_dir
 
 HISTORY_LIMIT = 500
 
@@ -51,7 +52,7 @@ class Document:
     @property
     def project_dir(self) -> Path:
         """The folder that relative paths in settings start from."""
-        return self.path.parent if self.path else Path.cwd()
+        return self.path.parent if self.path else current_dir()
 
     @property
     def undo_label(self) -> str | None:
@@ -85,8 +86,8 @@ class Document:
             self._merge_key = None
         self._tell()
 
-    def tell_of_outside(self) -> None:
-        """Call the listeners although the graph is the same: something that its nodes name has changed."""
+    def notify_listeners(self) -> None:
+        """Call the listeners although the graph has not changed: a file or model that it refers to has."""
         self._tell()
 
     def end_merge(self) -> None:

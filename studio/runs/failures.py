@@ -9,23 +9,25 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from studio.errors import StudioError
-from studio.system.disk import is_full, is_severe, number_of, what_to_do
+from studio.system.disk import FREE_SPACE, free_bytes, is_full, is_severe, number_of, what_to_do
 
 GIB = 2**30
 _LONGEST = 2000
 _REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
-def as_studio_error(error: BaseException, title: str, folder: Path) -> StudioError | None:
+def as_studio_error(
+    error: BaseException, title: str = "", folder: Path | None = None
+) -> StudioError | None:
     """The error as one the user can act on, or ``None`` for a bug. ``folder`` is where the step
-    writes when the error names no file; ``title`` is that of its node, empty outside of a step."""
+    writes when the error names no file; ``title`` is that of its node. Both are missing outside of
+    a step."""
     if isinstance(error, StudioError):
         return error
     found = _system_error(error, folder)
@@ -36,7 +38,7 @@ def as_studio_error(error: BaseException, title: str, folder: Path) -> StudioErr
     return found
 
 
-def _system_error(error: BaseException, folder: Path) -> StudioError | None:
+def _system_error(error: BaseException, folder: Path | None) -> StudioError | None:
     """An error of the operating system (disk space, a file, memory) in words, or ``None`` for any
     other. ``folder`` is named when the error names no file."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
@@ -90,35 +92,38 @@ def failure(error: BaseException, title: str, folder: Path) -> dict[str, Any]:
     return {k: v for k, v in fields.items() if v not in (None, "")}
 
 
-def _disk_full(error: BaseException, folder: Path) -> StudioError:
-    name = getattr(error, "filename", None)
-    place = _existing(Path(str(name)).parent if name else folder)
-    try:
-        free = f"{shutil.disk_usage(place).free / GIB:.2f} GiB free"
-    except OSError:
-        free = "free space unknown"
+def _disk_full(error: BaseException, folder: Path | None) -> StudioError:
+    name = _file_of(error)
+    place = _existing(Path(name).parent) if name else folder and _existing(folder)
+    room = free_bytes(place) if place else None
+    free = "free space unknown" if room is None else f"{room / GIB:.2f} GiB free"
     return StudioError(
-        f"the disk is full. It was writing to {place} ({free}).",
+        f"the disk is full.{f' It was writing to {place} ({free}).' if place else ''}",
         title="The disk is full",
-        hint="Free some space, or choose a folder on another disk.",
+        hint=FREE_SPACE,
         code="disk_full",
-        file=str(place),
+        file=str(place) if place else None,
     )
 
 
-def _unusable(error: BaseException, folder: Path) -> StudioError:
-    name = getattr(error, "filename", None)
+def _unusable(error: BaseException, folder: Path | None) -> StudioError:
+    name = _file_of(error)
     number = number_of(error) or 0
     reason = getattr(error, "strerror", None) or os.strerror(number)
-    what = f"cannot use {os.fsdecode(name)}" if isinstance(name, str | bytes) else ""
-    hint = what_to_do(error) or "Check the file and the disk, then try again."
+    place = f" in {folder}" if folder else ""
     return StudioError(
-        f"{what or f'cannot read or write a file in {folder}'}: {reason}.",
+        f"{f'cannot use {name}' if name else f'cannot read or write a file{place}'}: {reason}.",
         title="A file or folder cannot be used",
-        hint=hint,
+        hint=what_to_do(error) or "Check the file and the disk, then try again.",
         code="no_permission" if number in _REFUSED else "file_error",
-        file=os.fsdecode(name) if isinstance(name, str | bytes) else str(folder),
+        file=name or (str(folder) if folder else None),
     )
+
+
+def _file_of(error: BaseException) -> str:
+    """The file that an error of the system names; empty if it names none."""
+    name = getattr(error, "filename", None)
+    return os.fsdecode(name) if isinstance(name, str | bytes) else ""
 
 
 def _not_utf8(error: BaseException) -> StudioError:

@@ -27,7 +27,7 @@ from studio.runs.plan import Plan, plan_from_json
 from studio.system.atomic import write_atomic
 from studio.system.disk import what_to_do
 from studio.system.paths import is_utf8
-from studio.system.stored_json import open_regular, parse, read_regular
+from studio.system.stored_json import open_for_appending, open_regular, parse, read_regular
 
 STAGING = ".staging-"
 PREPARING_S = 30.0
@@ -268,8 +268,7 @@ def read_json(path: Path) -> Any:
 
 def append_line(path: Path, line: str, sync: bool = False) -> None:
     """Append one line in a single write; raises ``OSError`` when it did not fit."""
-    flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0)
-    handle = os.open(path, flags, 0o644)
+    handle = open_for_appending(path)
     try:
         data = line.encode("utf-8")
         size = os.lseek(handle, 0, os.SEEK_END)

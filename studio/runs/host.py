@@ -38,7 +38,7 @@ from studio.runs.sink import EventSink
 from studio.system import hardware
 from studio.system.atomic import write_atomic
 from studio.system.paths import is_utf8
-from studio.system.stored_json import open_regular
+from studio.system.stored_json import open_for_appending
 
 CLUSTER = ("LOCAL_RANK", "RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 UNWRITABLE = 4
@@ -83,9 +83,8 @@ def start(
     if not is_utf8(folder.path):
         raise OSError(errno.EILSEQ, "its name is not valid UTF-8", str(folder.path))
     if os.path.lexists(folder.events_path):  # a host that cannot write events cannot report it
-        open_regular(folder.events_path).close()
-        os.close(os.open(folder.events_path, os.O_WRONLY))
-    with folder.log_path.open("ab") as log:
+        os.close(open_for_appending(folder.events_path))
+    with os.fdopen(open_for_appending(folder.log_path), "ab") as log:
         process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
@@ -176,7 +175,7 @@ def _settle(folder: RunFolder, control: Control) -> None:
     processes.lead_session()
     processes.be_kind()
     processes.adopt_orphans()
-    log = os.open(folder.log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    log = open_for_appending(folder.log_path)
     for stream in (1, 2):
         os.dup2(log, stream)
     os.close(log)

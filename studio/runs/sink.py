@@ -36,8 +36,9 @@ class EventSink:
     def open(self) -> None:
         """Create the reserve file; if there is no room for it, the first event reports the
         error."""
-        with contextlib.suppress(OSError):
-            self._reserve.write_bytes(b"\0" * RESERVE_BYTES)
+        self.close()
+        with contextlib.suppress(OSError), self._reserve.open("xb") as file:
+            file.write(b"\0" * RESERVE_BYTES)
 
     def close(self) -> None:
         """Delete the reserve file."""

@@ -17,15 +17,15 @@ from studio.errors import Stopped, StudioError
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _NUMBER = re.compile(r"(?:os error|[Ee]rrno) (\d+)")
-_SPACE = "Free some space, or choose a folder on another disk."
+FREE_SPACE = "Free some space, or choose a folder on another disk."
 _PERMISSIONS = "Change its permissions, or choose another location."
 _CONNECTION = "Check that the disk or network folder is connected, then try again."
 _NAME = "Use a shorter name in UTF-8, or a folder with a shorter path."
 _IN_PLACE = "Rename or remove what is there, then try again."
 
 _HINTS = {
-    "ENOSPC": _SPACE,
-    "EDQUOT": _SPACE,
+    "ENOSPC": FREE_SPACE,
+    "EDQUOT": FREE_SPACE,
     "EACCES": _PERMISSIONS,
     "EPERM": _PERMISSIONS,
     "EROFS": "The disk is mounted read-only: make it writable, or choose a folder on another disk.",
@@ -97,7 +97,7 @@ def disk_error(
             f"{what} could not be written to {folder}, the disk is full"
             f"{' (' + ', '.join(sizes) + ')' if sizes else ''}.",
             title="The disk is full",
-            hint=_SPACE,
+            hint=FREE_SPACE,
             field=field,
             code="disk_full",
             file=str(folder),
@@ -133,8 +133,7 @@ def is_severe(error: BaseException) -> bool:
 
 def is_full(error: BaseException) -> bool:
     """Whether an error means that no more bytes fit; Rust libraries say so only in their text."""
-    number = getattr(error, "errno", None)
-    return number in _FULL or any(
+    return number_of(error) in _FULL or any(
         words in str(error) for words in ("No space left", "File too large", "Disk quota")
     )
 

@@ -51,6 +51,14 @@ def assets_dir() -> Path:
     return Path(__file__).resolve().parents[2] / "assets"
 
 
+def current_dir() -> Path:
+    """The folder that the program was started in; the home folder if it has been deleted."""
+    try:
+        return Path.cwd()
+    except FileNotFoundError:
+        return Path.home()
+
+
 def is_utf8(path: str | Path) -> bool:
     """Whether a name is valid Unicode. File systems allow other names, which Python holds as lone surrogates;
     libraries written in Rust or C++ refuse them."""

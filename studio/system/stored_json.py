@@ -35,11 +35,28 @@ def open_regular(path: Path) -> BinaryIO:
     if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         return file
     file.close()
-    raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+    raise _not_regular(path)
+
+
+def open_for_appending(path: Path) -> int:
+    """A descriptor that reads a regular file and appends to it; the file is created if it does not exist. Raises
+    ``OSError`` for other kinds of file, and for a link: a received folder must not change files outside of it."""
+    if path.is_symlink():
+        raise _not_regular(path)
+    flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0)
+    handle = _without_waiting(str(path), flags)
+    if stat.S_ISREG(os.fstat(handle).st_mode):
+        return handle
+    os.close(handle)
+    raise _not_regular(path)
+
+
+def _not_regular(path: Path) -> OSError:
+    return OSError(errno.EEXIST, "it is not a regular file", str(path))
 
 
 def _without_waiting(path: str, flags: int) -> int:
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0), 0o644)
 
 
 def parse(text: str | bytes) -> Any:

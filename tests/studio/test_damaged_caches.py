@@ -17,10 +17,10 @@ from studio.runs import fingerprint
 from studio.system import paths
 from studio.training.model import weights
 from studio.training.tokens import cache as token_cache
-from tests.studio.runs.test_damaged_run_folders import ABSURD, ODD, put, unix
+from tests.damaged import KINDS, TEXTS, put, unix
 
-TEXTS = (
-    *ABSURD,
+CONTENTS = (
+    *TEXTS,
     '[["a"]]',
     '{"a": 5}',
     '{"of": {}, "ratio": 0}',
@@ -75,14 +75,14 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_damaged_caches_are_not_used(tmp_path: Path, home: Path, reader: str) -> None:
     name, read = READERS[reader]
     path = home / name
-    for text in TEXTS:
+    for text in CONTENTS:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
         assert not read(tmp_path), text[:80]
 
 
 @unix
-@pytest.mark.parametrize("kind", ODD)
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("reader", READERS)
 def test_odd_files_in_place_of_caches(tmp_path: Path, home: Path, reader: str, kind: str) -> None:
     """A folder, a pipe, a link: nothing waits and nothing fails."""

@@ -64,3 +64,28 @@ def test_a_bug_stays_a_bug(qtbot: QtBot, tmp_path: Path, monkeypatch: pytest.Mon
     assert title == "Something went wrong"
     assert "KeyError" in text
     assert "KeyError" in (tmp_path / "window.log").read_text()
+
+
+@pytest.mark.allow_log
+def test_a_name_that_is_not_utf8_is_logged(
+    qtbot: QtBot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half a surrogate pair, as Python holds such a name, cannot be written as UTF-8."""
+    title, text = shown(monkeypatch, tmp_path, ValueError("caf\udce9.jsonl"))
+    assert title == "Something went wrong"
+    assert "\\udce9.jsonl" in text
+    assert "\\udce9.jsonl" in (tmp_path / "window.log").read_text()
+
+
+@pytest.mark.allow_log
+def test_an_error_in_a_folder_that_was_deleted(
+    qtbot: QtBot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The folder that the program was started in."""
+    place = tmp_path / "deleted"
+    place.mkdir()
+    monkeypatch.chdir(place)
+    place.rmdir()
+    title, text = shown(monkeypatch, tmp_path, OSError(errno.EIO, os.strerror(errno.EIO)))
+    assert title == "A file or folder cannot be used"
+    assert "disk or its connection has failed" in text

@@ -22,7 +22,7 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
-from ui.style.widgets import MutedLabel, TextLabel
+from ui.style.widgets import MutedLabel, TextLabel, plain_tip
 
 _WIDTH, _HEIGHT = 720, 380
 
@@ -45,8 +45,8 @@ class RowsDialog(QDialog):
             item = QTreeWidgetItem(
                 [Path(str(row.get("file"))).name, str(row.get("line")), _line(row)]
             )
-            item.setToolTip(0, str(row.get("file")))
-            item.setToolTip(2, str(row.get("text") or ""))
+            item.setToolTip(0, plain_tip(str(row.get("file"))))
+            item.setToolTip(2, plain_tip(str(row.get("text") or "")))
             self.list.addTopLevelItem(item)
         for number in (0, 1):
             self.list.resizeColumnToContents(number)

@@ -59,7 +59,7 @@ class NodeForm(QWidget):
         self._note.hide()
         self._facts = FactsTable(self)
         self._own_code = OwnCodeStrip(self)
-        self._own_code.decided.connect(self._document.tell_of_outside)
+        self._own_code.decided.connect(self._document.notify_listeners)
         self._list = ProblemList(self)
         self._strangers = QPushButton("Remove Unknown", self)
         self._strangers.setObjectName("remove-unknown")

@@ -25,7 +25,7 @@ from PySide6.QtWidgets import (
 from ui.monitor import words
 from ui.monitor.reveal import reveal
 from ui.style import icons, theme
-from ui.style.widgets import top_items
+from ui.style.widgets import plain_tip, top_items
 
 COLUMNS = ("Result", "Size", "Path")
 KIND_ICONS = {
@@ -111,7 +111,7 @@ class ArtifactList(QWidget):
         item = QTreeWidgetItem([words.kind_words(kind) + mark, shown_size, path])
         item.setData(0, PATH_ROLE, path)
         item.setData(0, KIND_ROLE, kind)
-        item.setToolTip(2, path)
+        item.setToolTip(2, plain_tip(path))
         if cached:
             item.setToolTip(
                 0, ("The inputs and settings have not changed, so the earlier result is reused.")

@@ -23,6 +23,7 @@ from PySide6.QtWidgets import (
 from studio.system.number_text import percent
 from ui.monitor import words
 from ui.style import theme
+from ui.style.widgets import plain_tip
 
 BAR_PX = 18
 ROW_GAP_PX = 3
@@ -202,13 +203,13 @@ def _cell(key: str, example: dict[str, Any]) -> QTableWidgetItem:
     full = str(example.get(key) or "").strip()
     text = " ".join(full[:MAX_SHOWN_CHARS].split())
     item = QTableWidgetItem(text)
-    item.setToolTip(full)
+    item.setToolTip(plain_tip(full))
     if key in JUDGED and example.get("expected") is not None:
         right = _is_right(key, full, example)
         mark, tail = "✓" if right else "✕", ""
         if key in example.get("cut", ()):
             tail = " … (cut)"
-            item.setToolTip(f"{full} …\n\nCut at the maximum number of new tokens.")
+            item.setToolTip(plain_tip(f"{full} …\n\nCut at the maximum number of new tokens."))
         item.setText(f"{mark}  {text}{tail}")
         item.setForeground(look.success if right else look.text_muted)
     return item

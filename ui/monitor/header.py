@@ -48,6 +48,7 @@ class CaptionedValue(QWidget):
         name.setProperty("muted", True)
         name.setForegroundRole(name.palette().ColorRole.PlaceholderText)
         self._value = QLabel(words.MISSING, self)
+        self._value.setTextFormat(Qt.TextFormat.PlainText)
         bold = QFont(self._value.font())
         bold.setWeight(QFont.Weight.DemiBold)
         self._value.setFont(bold)

@@ -14,6 +14,7 @@ from PySide6.QtGui import QColor, QFont, QFontMetricsF, QPainter, QPaintEvent, Q
 from PySide6.QtWidgets import QSizePolicy, QWidget
 
 from ui.monitor import style
+from ui.style.widgets import plain_tip
 
 SAMPLE_PX = 18
 GAP_PX = 5
@@ -120,7 +121,7 @@ class LegendRow(QWidget):
 
     def _tell(self) -> None:
         self.setAccessibleName(self.text())
-        self.setToolTip(self.text())
+        self.setToolTip(plain_tip(self.text()))
 
 
 def _words(entry: Entry, words: str, count: int) -> str:

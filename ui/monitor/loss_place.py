@@ -30,7 +30,7 @@ class LossPlace(QStackedWidget):
         super().__init__(parent)
         self._source: RunFolder | None = None
         self._seen: object = None
-        self.text = QLabel(self)
+        self.text = QLabel(self, textFormat=Qt.TextFormat.PlainText)
         self.text.setWordWrap(True)
         self.text.setAlignment(Qt.AlignmentFlag.AlignCenter)
         self.text.setForegroundRole(self.text.palette().ColorRole.PlaceholderText)

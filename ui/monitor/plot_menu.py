@@ -16,6 +16,7 @@ from PySide6.QtGui import QPainter
 from PySide6.QtSvg import QSvgGenerator
 from PySide6.QtWidgets import QFileDialog, QGraphicsView, QMenu, QMessageBox, QWidget
 
+from studio.system.disk import disk_error
 from ui.monitor.curves import Floats
 from ui.monitor.plot import LivePlot
 from ui.style import icons
@@ -59,7 +60,8 @@ def save(plot: LivePlot, kind: str, widget: QWidget) -> None:
     try:
         writers[kind](Path(chosen))
     except OSError as error:
-        QMessageBox.warning(plot, "The file was not saved", str(error))
+        known = disk_error(Path(chosen).name, Path(chosen).parent, error)
+        QMessageBox.warning(plot, "The file was not saved", f"{known.sentence} {known.hint}")
 
 
 def write_csv(plot: LivePlot, path: Path) -> None:

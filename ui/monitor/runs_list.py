@@ -37,10 +37,12 @@ from PySide6.QtWidgets import (
 )
 
 from studio.runs.folder import RunFolder, list_runs
+from studio.system.disk import what_to_do
 from ui.monitor import words
 from ui.monitor.reveal import reveal
 from ui.monitor.run_summary import RunSummary, changed_at, summarize
 from ui.style import icons, theme
+from ui.style.widgets import plain_tip
 
 SUMMARY_ROLE = Qt.ItemDataRole.UserRole + 1
 MARGIN_PX = 10
@@ -226,7 +228,7 @@ class RunsPanel(QWidget):
             if summary != item.data(SUMMARY_ROLE):
                 item.setData(SUMMARY_ROLE, summary)
                 item.setText(sentence(summary))
-                item.setToolTip(f"{sentence(summary)}\n{run.path}")
+                item.setToolTip(plain_tip(f"{sentence(summary)}\n{run.path}"))
         if self._waiting:
             self._slice.start()
 
@@ -298,7 +300,8 @@ class RunsPanel(QWidget):
         try:
             shutil.rmtree(run.path)
         except OSError as error:
-            QMessageBox.warning(self, "The run was not deleted", f"{run.path}: {error.strerror}.")
+            reason = f"{run.path}: {error.strerror}. {what_to_do(error)}".strip()
+            QMessageBox.warning(self, "The run was not deleted", reason)
         self.deleted.emit(run)
         self.refresh()
 

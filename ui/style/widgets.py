@@ -18,6 +18,7 @@ from PySide6.QtGui import (
     QMouseEvent,
     QPalette,
 )
+from PySide6.QtGui import Qt as GuiQt
 from PySide6.QtWidgets import (
     QFrame,
     QLabel,
@@ -106,6 +107,11 @@ _BREAK = "\u200b"
 _LETTERS = r"[!-~\u00a1-\u024f\u0370-\u04ff]"
 _WORD, _LONG_WORD = re.compile(_LETTERS + "{9,}"), re.compile(_LETTERS + "{24,}")
 _PARTS = re.compile(r"(?<=[_.\-/\\=,:;\]])|(?<=[a-z])(?=[A-Z])")
+
+
+def plain_tip(text: str) -> str:
+    """A received text as a tooltip: markup in it is shown as it is written. Tooltips have no text format."""
+    return GuiQt.convertFromPlainText(text) if GuiQt.mightBeRichText(text) else text
 
 
 def breakable(text: str) -> str:

@@ -15,6 +15,7 @@ from PySide6.QtGui import QAction, QKeySequence
 from PySide6.QtWidgets import QMainWindow, QMenu, QSizePolicy, QToolBar, QToolButton, QWidget
 
 from ui.style import icons
+from ui.style.widgets import plain_tip
 
 Actions = Mapping[str, QAction]
 _EDIT = (
@@ -189,7 +190,7 @@ def fill_recent(menu: QMenu, paths: Sequence[Path], open_: Callable[[Path], obje
     menu.clear()
     for path in paths:
         action = menu.addAction(f"{path.stem}   ({_short(path.parent)})")
-        action.setToolTip(str(path))
+        action.setToolTip(plain_tip(str(path)))
         action.triggered.connect(lambda _checked=False, p=path: open_(p))
     menu.setEnabled(bool(paths))
 

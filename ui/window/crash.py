@@ -45,7 +45,7 @@ class CrashReporter:
             sys.__excepthook__(kind, error, trace)
             return
         text = "".join(traceback.format_exception(kind, error, trace))
-        known = as_studio_error(error, "", Path.cwd())
+        known = as_studio_error(error)
         sys.stderr.write(text if known is None else f"{known.sentence} {known.hint}\n")
         self._write(text)
         logger.error("uncaught: %s", error)
@@ -61,7 +61,7 @@ class CrashReporter:
     def _write(self, text: str) -> None:
         try:
             self.log_path.parent.mkdir(parents=True, exist_ok=True)
-            with self.log_path.open("a", encoding="utf-8") as file:
+            with self.log_path.open("a", encoding="utf-8", errors="backslashreplace") as file:
                 file.write(text + "\n")
         except OSError as error:
             sys.stderr.write(f"cannot write the log: {error}\n")

@@ -148,7 +148,7 @@ class Session(QObject):
         self.problems.check()
         self.display.show_run()
         self.look_at_runs()
-        gc.freeze()  # what was imported and built is no garbage: later collections are shorter
+        gc.freeze()  # later collections skip everything that was imported and built so far
 
     def look_at_runs(self) -> None:
         """Follow a run that is running without a window; else offer to resume this project's

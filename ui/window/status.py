@@ -16,6 +16,7 @@ from studio.errors import Problem
 from studio.runs.state import RunState
 from studio.shown_text import line
 from ui.style import icons
+from ui.style.widgets import plain_tip
 
 MEMORY_EVERY_MS = 2000
 MESSAGE_MS = 6000
@@ -41,14 +42,14 @@ class StatusStrip(QStatusBar):
         self.problems.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextBesideIcon)
         self.problems.setStyleSheet("QToolButton { padding: 1px 6px; }")
         self.problems.clicked.connect(self.problems_clicked)
-        self.run = QLabel(self)
+        self.run = QLabel(self, textFormat=Qt.TextFormat.PlainText)
         self.progress = QProgressBar(self)
         self.progress.setFixedWidth(110)
         self.progress.setFixedHeight(12)
         self.progress.setTextVisible(False)
         self.progress.setAccessibleName("Progress of the current step")
         self.left = QLabel(self)
-        self.device = QLabel(self)
+        self.device = QLabel(self, textFormat=Qt.TextFormat.PlainText)
         self.memory = QLabel(self)
         for part in (self.problems, self.run, self.progress, self.left, self.device, self.memory):
             part.setContentsMargins(6, 0, 6, 0)
@@ -80,7 +81,7 @@ class StatusStrip(QStatusBar):
             icon, role = "triangle-alert", "warning"
         self.problems.setText(words)
         self.problems.setToolTip(
-            problems[0].sentence if problems else ("The project is ready to run")
+            plain_tip(problems[0].sentence) if problems else "The project is ready to run"
         )
         icons.put(self.problems, icon, role)
 

@@ -175,7 +175,8 @@ def content_problem(folder: Path) -> str:
         _join(tensors, dict(state["optimizer"]["rest"]))
         if not all(isinstance(g, dict) for g in list(state["optimizer"]["groups"])):
             return f"its {STATE} has no groups of parameters"
-        dict(state["scheduler"]), dict(state["figures"]), dict(state.get("method") or {})
+        dict(state["scheduler"]), dict(state["figures"])
+        _method(folder, state)
         with safe_open(folder / ADAPTER, "pt") as file:
             file.keys()
     except (OSError, *_DAMAGED) as error:
@@ -193,9 +194,12 @@ def _try_random(state: dict[str, Any]) -> None:
 def read_method(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """Tensors and values of the LoRA method in a snapshot."""
     with fits(folder):
-        state = _state(folder)
-        kept = load_file(folder / METHOD) if (folder / METHOD).is_file() else {}
-        return kept, dict(state.get("method") or {})
+        return _method(folder, _state(folder))
+
+
+def _method(folder: Path, state: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    kept = load_file(folder / METHOD) if (folder / METHOD).is_file() else {}
+    return kept, dict(state.get("method") or {})
 
 
 def _trained_names(model: Any) -> list[list[str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
@@ -20,56 +21,25 @@ from studio.runs.folder import RunFolder, list_runs
 from studio.runs.follow import EventReader
 from studio.runs.lock import HostLock, is_locked
 from studio.runs.state import RunState
+from tests.damaged import DEEP, FIELDS, KINDS, TEXTS, VALUES, put, unix
 from tests.run_state import read_state
 from tests.studio.runs import toy_runs
 from tests.studio.runs.toy_runs import calls, events_of, finished, follow, start
 
-DEEP = "[" * 100_000
-ABSURD = (
-    "",
-    "null",
-    "5",
-    '"text"',
-    "[]",
-    "{}",
-    "[1",
-    DEEP,
-    '{"a":' * 50_000,
-    "\x00",
-    "NaN",
-    "1" * 5000,
-)
 
-unix = pytest.mark.skipif(os.name == "nt", reason="pipes and links")
-
-
-def put(path: Path, kind: str) -> None:
-    """Something odd in place of a file."""
-    path.unlink(missing_ok=True)
-    if kind == "folder":
-        path.mkdir()
-        (path / "content").write_text("x")
-    elif kind == "pipe":
-        os.mkfifo(path)
-    elif kind == "loop":
-        path.symlink_to(path)
-    elif kind == "dangling":
-        path.symlink_to(path.parent / "nowhere" / "x")
-    elif kind == "device":
-        path.symlink_to("/dev/zero")
-
-
-ODD = ("folder", "pipe", "loop", "dangling", "device")
+@pytest.fixture
+def run(tmp_path: Path) -> RunFolder:
+    """A run that has not started."""
+    return toy_runs.folder(tmp_path)
 
 
 # ------------------------------------------------------------------ the lock
 
 
 @unix
-@pytest.mark.parametrize("kind", ODD)
-def test_odd_locks_do_not_end_a_run(tmp_path: Path, kind: str) -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_odd_locks_do_not_end_a_run(run: RunFolder, kind: str) -> None:
     """What cannot be a lock is renamed; nothing outside the folder is opened or made."""
-    run = toy_runs.folder(tmp_path)
     put(run.lock_path, kind)
     assert not run.is_running()
     lock = HostLock(run.lock_path)
@@ -83,8 +53,7 @@ def test_odd_locks_do_not_end_a_run(tmp_path: Path, kind: str) -> None:
 
 
 @unix
-def test_a_run_with_a_folder_as_lock_completes(tmp_path: Path) -> None:
-    run = toy_runs.folder(tmp_path)
+def test_a_run_with_a_folder_as_lock_completes(run: RunFolder) -> None:
     put(run.lock_path, "folder")
     follow(start(run))
     assert finished(run) == ["completed"]
@@ -92,14 +61,13 @@ def test_a_run_with_a_folder_as_lock_completes(tmp_path: Path) -> None:
 
 @unix
 def test_a_lock_that_cannot_be_taken_is_reported(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A network file system without locks: not “another host runs”."""
 
     def refuse(*_: object) -> None:
         raise OSError(37, "No locks available")
 
-    run = toy_runs.folder(tmp_path)
     monkeypatch.setattr(os, "lockf", refuse)
     with pytest.raises(OSError, match="No locks"):
         HostLock(run.lock_path).acquire()
@@ -111,7 +79,7 @@ def test_a_lock_that_cannot_be_taken_is_reported(
 @pytest.mark.parametrize(
     "text",
     [
-        *ABSURD,
+        *TEXTS,
         '{"pid": 1e999, "created": 1}',
         '{"pid": -1, "created": 1}',
         '{"pid": 0, "created": 1}',
@@ -123,8 +91,7 @@ def test_a_lock_that_cannot_be_taken_is_reported(
         '{"pid": "x", "created": null}',
     ],
 )
-def test_an_absurd_host_is_no_host(tmp_path: Path, text: str) -> None:
-    run = toy_runs.folder(tmp_path)
+def test_an_absurd_host_is_ignored(run: RunFolder, text: str) -> None:
     run.host_path.write_text(text)
     assert host.host_of(run) is None
     host.kill(run)
@@ -134,17 +101,15 @@ def test_an_absurd_host_is_no_host(tmp_path: Path, text: str) -> None:
     "threads", [0, -4, 10**9, 10**400, 1.5, True, "8", None, [], {"a": 1}, "nan"]
 )
 def test_absurd_threads_are_not_used(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, threads: Any
+    run: RunFolder, monkeypatch: pytest.MonkeyPatch, threads: Any
 ) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    run = toy_runs.folder(tmp_path)
     run.environment_path.write_text(json.dumps({"threads": threads}))
     assert host.set_threads(run, leave_core=True) == host.hardware.planned_threads(True)
 
 
-def test_a_sane_number_of_threads_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sane_number_of_threads_is_kept(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    run = toy_runs.folder(tmp_path)
     run.environment_path.write_text('{"threads": 3}')
     assert host.set_threads(run, leave_core=True) == 3
 
@@ -152,7 +117,7 @@ def test_a_sane_number_of_threads_is_kept(tmp_path: Path, monkeypatch: pytest.Mo
 @pytest.mark.parametrize(
     "text",
     [
-        *ABSURD,
+        *TEXTS,
         '{"earlier": 5}',
         '{"earlier": "text"}',
         '{"earlier": {"a": 1}}',
@@ -160,8 +125,7 @@ def test_a_sane_number_of_threads_is_kept(tmp_path: Path, monkeypatch: pytest.Mo
         '{"threads": NaN, "device": ["x"], "cpu_count": {}}',
     ],
 )
-def test_an_absurd_environment_is_replaced(tmp_path: Path, text: str) -> None:
-    run = toy_runs.folder(tmp_path)
+def test_an_absurd_environment_is_replaced(run: RunFolder, text: str) -> None:
     run.environment_path.write_text(text)
     assert isinstance(run.environment(), dict)
     write_environment(run, run.plan(), 1)
@@ -169,9 +133,8 @@ def test_an_absurd_environment_is_replaced(tmp_path: Path, text: str) -> None:
     assert isinstance(run.environment().get("earlier", []), list)
 
 
-def test_a_run_with_absurd_files_is_resumed(tmp_path: Path) -> None:
+def test_a_run_with_absurd_files_is_resumed(tmp_path: Path, run: RunFolder) -> None:
     """All of them at once, in a real host."""
-    run = toy_runs.folder(tmp_path)
     follow(start(run))
     run.environment_path.write_text('{"threads": 1e999, "earlier": 5}')
     run.host_path.write_text('{"pid": -1, "created": NaN}')
@@ -216,8 +179,7 @@ PLANS: dict[str, Callable[[dict[str, Any]], object]] = {
 
 
 @pytest.mark.parametrize("how", PLANS)
-def test_an_absurd_plan_is_refused_in_words(tmp_path: Path, how: str) -> None:
-    run = toy_runs.folder(tmp_path)
+def test_an_absurd_plan_is_refused_in_words(run: RunFolder, how: str) -> None:
     data = json.loads(run.plan_path.read_text())
     PLANS[how](data)
     run.plan_path.write_text(json.dumps(data))
@@ -225,9 +187,8 @@ def test_an_absurd_plan_is_refused_in_words(tmp_path: Path, how: str) -> None:
         run.plan()
 
 
-@pytest.mark.parametrize("text", ABSURD)
-def test_a_plan_that_is_none(tmp_path: Path, text: str) -> None:
-    run = toy_runs.folder(tmp_path)
+@pytest.mark.parametrize("text", TEXTS)
+def test_a_file_that_is_not_a_plan(tmp_path: Path, run: RunFolder, text: str) -> None:
     run.plan_path.write_text(text)
     with pytest.raises(StudioError, match=r"plan\.json"):
         run.plan()
@@ -242,11 +203,10 @@ def first_record(run: RunFolder) -> Path:
     return path
 
 
-def test_every_flipped_bit_of_a_record_is_harmless(tmp_path: Path) -> None:
+def test_every_flipped_bit_of_a_record_is_harmless(run: RunFolder) -> None:
     """The step is reused with what it made, or runs again."""
     from studio.runs.records import find_hit
 
-    run = toy_runs.folder(tmp_path)
     follow(start(run))
     step, path = run.plan().steps[0], first_record(run)
     whole, known = path.read_bytes(), find_hit(run, run.plan().steps[0])
@@ -279,8 +239,7 @@ RECORDS: dict[str, Callable[[dict[str, Any]], object]] = {
 
 
 @pytest.mark.parametrize("how", RECORDS)
-def test_absurd_records_are_not_reused(tmp_path: Path, how: str) -> None:
-    run = toy_runs.folder(tmp_path)
+def test_absurd_records_are_not_reused(tmp_path: Path, run: RunFolder, how: str) -> None:
     assert toy_runs.run_here(run) == "completed"
     path = first_record(run)
     data = json.loads(path.read_text())
@@ -294,8 +253,7 @@ def test_absurd_records_are_not_reused(tmp_path: Path, how: str) -> None:
     assert calls(tmp_path).count("source") == 2
 
 
-def test_records_of_earlier_versions_are_reused(tmp_path: Path) -> None:
-    run = toy_runs.folder(tmp_path)
+def test_records_of_earlier_versions_are_reused(tmp_path: Path, run: RunFolder) -> None:
     assert toy_runs.run_here(run) == "completed"
     for path in run.steps.iterdir():
         data = json.loads(path.read_text())
@@ -306,29 +264,6 @@ def test_records_of_earlier_versions_are_reused(tmp_path: Path) -> None:
 
 
 # ------------------------------------------------------------------ events and commands
-
-FIELDS = (
-    *("nodes", "title", "phase", "done", "total", "unit", "eta_s", "step", "steps", "loss", "rows"),
-    *("eval_loss", "seconds", "outputs", "path", "kind", "sentence", "hint", "level", "measures"),
-    *(
-        "examples",
-        "modules",
-        "prompt",
-        "text",
-        "tokens",
-        "expected",
-        "status",
-        "run",
-        "name",
-        "pid",
-    ),
-    *("device", "cached", "resumed", "index", "count", "reason", "ram_process_gib", "grad_norm"),
-)
-VALUES = (
-    None, True, -1, 0, 10**400, 1.5, float("nan"), float("inf"), "", "text", "nan", "\x1b[31m\x00\u202e",
-    [], [1], [None], ["x"], [{}], [[]], [{"id": []}], [["a", "b", "c", "d", "e"]], {}, {"a": 1},
-    {"a": {"before": [], "after": 10**400}}, {"a": {}},
-)  # fmt: skip
 
 
 def test_events_with_absurd_fields_are_read(tmp_path: Path) -> None:
@@ -354,7 +289,7 @@ def test_events_with_absurd_fields_are_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "line",
     [
-        *ABSURD,
+        *TEXTS,
         '{"event": "Notice", "time": 1e999}',
         '{"event": "Notice", "time": NaN}',
         '{"event": "Notice", "time": -5}',
@@ -366,8 +301,7 @@ def test_events_with_absurd_fields_are_read(tmp_path: Path) -> None:
         '{"time": 1}',
     ],
 )
-def test_lines_that_are_no_events_are_passed_over(tmp_path: Path, line: str) -> None:
-    run = toy_runs.folder(tmp_path)
+def test_lines_that_are_not_events_are_skipped(run: RunFolder, line: str) -> None:
     run.events_path.write_text(line + "\n")
     run.append(event("RunStarted", run="x", name="y", nodes=[]))
     assert [e.name for e in events_of(run)] == ["RunStarted"]
@@ -375,19 +309,17 @@ def test_lines_that_are_no_events_are_passed_over(tmp_path: Path, line: str) -> 
     assert run.finished_status() is None
 
 
-@pytest.mark.parametrize("line", [*ABSURD, '{"command": 5}', '{"command": null}'])
-def test_lines_that_are_no_commands_are_passed_over(tmp_path: Path, line: str) -> None:
-    run = toy_runs.folder(tmp_path)
+@pytest.mark.parametrize("line", [*TEXTS, '{"command": 5}', '{"command": null}'])
+def test_lines_that_are_not_commands_are_skipped(run: RunFolder, line: str) -> None:
     run.commands_path.write_text(line + "\n")
     run.command("stop")
     assert [c["command"] for c in CommandReader(run.commands_path, 0).read()] == ["stop"]
 
 
 @unix
-@pytest.mark.parametrize("kind", ODD)
-def test_odd_files_in_place_of_those_of_a_run(tmp_path: Path, kind: str) -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_odd_files_in_place_of_those_of_a_run(tmp_path: Path, run: RunFolder, kind: str) -> None:
     """Reading never waits and never fails."""
-    run = toy_runs.folder(tmp_path)
     for path in (run.events_path, run.commands_path, run.environment_path, run.host_path):
         put(path, kind)
     assert EventReader(run.events_path).read() == []
@@ -400,25 +332,51 @@ def test_odd_files_in_place_of_those_of_a_run(tmp_path: Path, kind: str) -> None
 
 
 @unix
-@pytest.mark.parametrize("kind", ["folder", "loop", "dangling"])
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(
-    "name", ["events.jsonl", "host.log", "host.json", "environment.json", "steps", "artifacts"]
+    "name",
+    ["events.jsonl", "host.log", "host.json", "environment.json", "reserve", "steps", "artifacts"],
 )
-def test_what_is_in_the_way_of_a_run_is_named(tmp_path: Path, name: str, kind: str) -> None:
-    """The run completes, or fails with a sentence that names it; no trace, no “bug”."""
-    run = toy_runs.folder(tmp_path)
+def test_what_is_in_the_way_of_a_run_is_named(run: RunFolder, name: str, kind: str) -> None:
+    """The run completes, or fails with a sentence that names it and what to do; no trace, no “bug”."""
     path = run.path / name
-    if path.is_dir():
-        path.rmdir()
-        if kind == "folder":
-            path.write_text("a file")
-    if not path.is_file():
-        put(path, kind)
+    put(path, "file" if path.is_dir() and kind == "folder" else kind)
     watch = start(run)
-    events = follow(watch)
-    failed = [e for e in events if e.name == "StepFailed"]
+    failed = [e for e in follow(watch) if e.name == "StepFailed"]
     assert watch.status == ("failed" if failed else "completed")
     for found in failed:
         assert found.get("code") != "bug"
         assert name in found.get("sentence")
+        assert name in ("steps", "artifacts") or "Rename or remove" in found.get("hint")
         assert found.get("hint")
+
+
+@unix
+@pytest.mark.parametrize("kind", KINDS)
+def test_commands_that_cannot_be_written_are_reported(run: RunFolder, kind: str) -> None:
+    """A pipe without a reader would wait forever, and a device would take the command."""
+    put(run.commands_path, kind)
+    with pytest.raises(OSError, match=r"commands\.jsonl"):
+        run.command("stop")
+
+
+@unix
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("events.jsonl", "commands.jsonl", "host.log", "host.json"),
+        *("host.lock", "environment.json", "reserve"),
+    ],
+)
+def test_a_link_in_a_run_folder_changes_nothing_outside(
+    tmp_path: Path, run: RunFolder, name: str
+) -> None:
+    """A received run folder may contain a link to any file of the user."""
+    outside = tmp_path / "outside"
+    outside.write_text("text of the user")
+    (run.path / name).symlink_to(outside)
+    watch = start(run)
+    with contextlib.suppress(OSError):
+        run.command("save")
+    follow(watch)
+    assert outside.read_text() == "text of the user"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import shutil
 import threading
 import time
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from studio.events import Event
+from studio.runs import folder
 from studio.runs.control import Control
 from studio.runs.execute import execute, needed_steps
 from studio.runs.failures import failure
@@ -254,9 +256,14 @@ def test_nothing_follows_the_end(tmp_path: Path) -> None:
 
 
 @pytest.mark.allow_log
-def test_events_that_cannot_be_written_end_the_run(tmp_path: Path) -> None:
+def test_events_that_cannot_be_written_end_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
     run = toy_runs.folder(tmp_path)
-    run.events_path.symlink_to("/dev/full")
+    monkeypatch.setattr(folder, "append_line", full)
     with pytest.raises(OSError, match="No space left"):
         run_here(run)
     assert calls(tmp_path) == []

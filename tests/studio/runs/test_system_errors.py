@@ -16,6 +16,7 @@ import pytest
 
 from studio.cli import main
 from studio.errors import StudioError
+from studio.graph.document import Document
 from studio.graph.project import (
     load_project,
     read_journal,
@@ -25,6 +26,7 @@ from studio.graph.project import (
 from studio.runs import execute
 from studio.runs.failures import as_studio_error, failure
 from studio.system.settings import AppSettings, load_settings, save_settings
+from tests.damaged import DEEP, put, unix
 from tests.studio.runs import toy_runs
 from tests.studio.runs.toy_runs import events_of, finished, follow
 
@@ -78,6 +80,49 @@ def test_the_folder_is_named_when_the_error_names_nothing(tmp_path: Path, number
     reported = failure(of(number, None), "Train", tmp_path)
     assert str(tmp_path) in reported["sentence"]
     assert os.strerror(number) in reported["sentence"]
+
+
+def test_errors_outside_of_a_run_name_what_is_known() -> None:
+    """A command, or the window: there is no step, and no folder that it writes to."""
+    known = [as_studio_error(of(number, None)) for number in (errno.EIO, errno.ENOSPC)]
+    assert [e.sentence for e in known if e is not None] == [
+        f"Cannot read or write a file: {os.strerror(errno.EIO)}.",
+        "The disk is full.",
+    ]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a folder in use cannot be deleted")
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("check", "x.studio"),
+        ("trust", "abc"),
+        ("trust", "./abc"),
+        ("run", "FILE", "--runs", "runs"),
+        ("runs", "--runs", "runs"),
+        ("estimate", "x.studio"),
+        ("stop", "x", "--runs", "runs"),
+    ],
+    ids=" ".join,
+)
+def test_commands_in_a_folder_that_was_deleted(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: tuple[str, ...],
+) -> None:
+    """As when the folder of a terminal was removed in another one."""
+    file = toy_runs.project(tmp_path)
+    place = tmp_path / "deleted"
+    place.mkdir()
+    monkeypatch.chdir(place)
+    place.rmdir()
+    code = main([str(file) if a == "FILE" else a for a in arguments])
+    shown = capsys.readouterr()
+    assert code in (0, 1, 2)
+    assert shown.out or shown.err
+    assert "Errno" not in shown.err
+    assert Document().project_dir.is_dir()
 
 
 def wrapped(inner: BaseException, outer: Exception) -> Exception:
@@ -307,7 +352,7 @@ def test_names_that_cannot_be_used(
     assert "Errno" not in shown.err
 
 
-@pytest.mark.skipif(os.name == "nt", reason="pipes and links")
+@unix
 @pytest.mark.parametrize("kind", ["folder", "pipe", "loop", "device", "deep", "text"])
 def test_odd_journals_and_settings(tmp_path: Path, kind: str) -> None:
     """Neither the journal of a project nor the settings keep anything from opening or saving."""
@@ -315,18 +360,11 @@ def test_odd_journals_and_settings(tmp_path: Path, kind: str) -> None:
     graph = load_project(file)
     write_journal(file, graph)
     journal, settings = tmp_path / f".{file.name}.autosave", tmp_path / "settings.toml"
+    texts = {"deep": f"a = {DEEP}", "text": "\x00"}
     for path in (journal, settings):
-        path.unlink(missing_ok=True)
-        if kind == "folder":
-            path.mkdir()
-        elif kind == "pipe":
-            os.mkfifo(path)
-        elif kind == "loop":
-            path.symlink_to(path)
-        elif kind == "device":
-            path.symlink_to("/dev/zero")
-        else:
-            path.write_text("a = " + "[" * 100_000 if kind == "deep" else "\x00")
+        put(path, "file" if kind in texts else kind)
+        if kind in texts:
+            path.write_text(texts[kind])
     assert read_journal(file) is None
     save_project(file, graph)
     loaded = load_settings(settings)

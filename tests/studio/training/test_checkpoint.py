@@ -23,6 +23,7 @@ from studio.training.saved.checkpoint import (
     read_manifest,
     remove_torn,
 )
+from tests.damaged import KINDS, put, unix
 
 
 class Killed(BaseException):
@@ -303,7 +304,7 @@ def odd_files(folder: Path) -> dict[str, Path]:
     return odd
 
 
-@pytest.mark.skipif(os.name == "nt", reason="pipes and links")
+@unix
 def test_odd_files_beside_checkpoints_do_not_matter(tmp_path: Path) -> None:
     """They are neither resumed from, nor in the way of the next checkpoints; links are not followed."""
     commit(tmp_path, 4, "me", writer(4), keep=2)
@@ -316,23 +317,14 @@ def test_odd_files_beside_checkpoints_do_not_matter(tmp_path: Path) -> None:
         assert content_step(done.path) == step
 
 
-@pytest.mark.skipif(os.name == "nt", reason="pipes and links")
-@pytest.mark.parametrize("kind", ["folder", "pipe", "device", "loop", "nothing"])
+@unix
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", ["manifest.json", "weights"])
 def test_odd_files_within_a_checkpoint(tmp_path: Path, name: str, kind: str) -> None:
     """A folder, a pipe or a device in place of a file: passed over, without waiting for it."""
     commit(tmp_path, 4, "me", writer(4), keep=2)
     last = commit(tmp_path, 6, "me", writer(6), keep=2)
-    file = last.path / name
-    file.unlink()
-    if kind == "folder":
-        file.mkdir()
-    elif kind == "pipe":
-        os.mkfifo(file)
-    elif kind == "device":
-        file.symlink_to("/dev/zero")
-    elif kind == "loop":
-        file.symlink_to(file)
+    put(last.path / name, kind)
     found, skipped = choose(tmp_path, "me")
     assert found is not None
     assert (found.step, len(skipped)) == (4, 1)

@@ -200,6 +200,24 @@ def test_tensors_that_no_optimizer_has_are_passed_over(tmp_path: Path, whole: by
     assert adapter_bytes(tmp_path) == whole
 
 
+@pytest.mark.parametrize("content", [b"", b"{}", b"\xff" * 100, b"\x02" + bytes(7) + b"[]"])
+def test_a_damaged_file_of_the_method_is_passed_over(
+    tmp_path: Path, whole: bytes, content: bytes
+) -> None:
+    """The file of the LoRA method, which only some methods write."""
+    inputs, newest = interrupted(tmp_path)
+    (newest / "method.safetensors").write_bytes(content)
+    manifest = json.loads((newest / "manifest.json").read_text())
+    manifest["files"]["method.safetensors"] = {}
+    (newest / "manifest.json").write_text(json.dumps(manifest))
+    seal(newest)
+    recorder = Recorder()
+    train_adapter(make_context(tmp_path, recorder), inputs, SETTINGS)
+    assert [e.get("step") for e in recorder.named("TrainResumed")] == [2]
+    assert len(skipped(recorder)) == 1
+    assert adapter_bytes(tmp_path) == whole
+
+
 def system_error(number: int) -> OSError:
     return OSError(number, os.strerror(number))
 

@@ -7,15 +7,16 @@ from pathlib import Path
 
 import pytest
 from PySide6.QtCore import Qt
-from PySide6.QtWidgets import QApplication, QMessageBox
+from PySide6.QtWidgets import QApplication, QFileDialog, QMessageBox
 from pytestqt.qtbot import QtBot
 
 from studio.events import Event
 from studio.runs.folder import RunFolder
 from studio.runs.state import RunState
 from tests.ui.monitor import fake_run
-from ui.monitor import words
+from ui.monitor import plot_menu, words
 from ui.monitor.log import LogPanel
+from ui.monitor.panel import MonitorPanel
 from ui.monitor.results import ResultsPanel
 from ui.monitor.runs_list import RunsPanel
 
@@ -214,6 +215,27 @@ def test_the_list_of_runs(qtbot: QtBot, tmp_path: Path, monkeypatch: pytest.Monk
     panel.delete(second)
     assert not second.path.exists()
     assert panel.list.count() == 1
+
+
+def test_files_that_cannot_be_written_or_deleted_are_reported(
+    qtbot: QtBot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With what to do, and without the notation of Python."""
+    said: list[str] = []
+    monkeypatch.setattr(QMessageBox, "warning", lambda *a: said.append(a[2]))
+    discard = QMessageBox.StandardButton.Discard
+    monkeypatch.setattr(QMessageBox, "question", lambda *a: discard)
+    panel = RunsPanel()
+    qtbot.addWidget(panel)
+    panel.delete(RunFolder(tmp_path / "nowhere"))
+    monitor = MonitorPanel()
+    qtbot.addWidget(monitor)
+    target = str(tmp_path / "nowhere" / "loss.csv")
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *a: (target, ""))
+    plot_menu.save(monitor.plots[0], "csv", monitor)
+    assert len(said) == 2
+    assert all("moved or deleted" in text and str(tmp_path) in text for text in said)
+    assert all("Errno" not in text for text in said)
 
 
 @pytest.mark.parametrize(
