@@ -225,7 +225,7 @@ def test_files_that_cannot_be_written_or_deleted_are_reported(
     monkeypatch.setattr(QMessageBox, "warning", lambda *a: said.append(a[2]))
     discard = QMessageBox.StandardButton.Discard
     monkeypatch.setattr(QMessageBox, "question", lambda *a: discard)
-    panel = RunsPanel()
+    panel = RunsPanel(tmp_path)
     qtbot.addWidget(panel)
     panel.delete(RunFolder(tmp_path / "nowhere"))
     monitor = MonitorPanel()
