@@ -6,6 +6,7 @@ once, on real rows, before the training. If it does not, rows are padded and a n
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,9 @@ from studio.training.adapter.verify import tolerance
 from studio.training.batch.attention import row_boundaries, use_masked_attention, use_row_attention
 from studio.training.batch.batches import Batch, Batches, concatenate_rows, pad_rows, row_lengths
 from studio.training.batch.row_order import GroupedOrder, PackedOrder, RowOrder
+from studio.training.model.out_of_memory import is_out_of_memory
+
+logger = logging.getLogger(__name__)
 
 _TRIED_TOKENS = 64
 _EXPERTS_ROUNDING = 1e-6  # experts take their tokens in groups, whose size changes the last bits
@@ -123,7 +127,10 @@ def rows_stay_apart(model: Any, rows: Dataset, pad_id: int) -> bool:
     try:
         together, other = (_concatenated_logits(model, [a, second]) for a in (first, turned))
         alone = torch.cat([_padded_logits(model, row, pad_id) for row in (first, second)])
-    except (TypeError, ValueError, RuntimeError, IndexError, AttributeError, KeyError):
+    except (TypeError, ValueError, RuntimeError, IndexError, AttributeError, KeyError) as error:
+        if is_out_of_memory(error):
+            raise
+        logger.info("Rows in one sequence: %s: %s", type(error).__name__, error)
         return False
     finally:
         model.train(training)

@@ -127,7 +127,7 @@ def _trained_from(
     folder = context.folder / trainable.folder
     _settle_garbage()
     hint = what_to_change(settings, adapted, 1)
-    with explain_out_of_memory(context, "training", hint, "gradient_checkpointing"):
+    with explain_out_of_memory("training", hint, "gradient_checkpointing"):
         expected, metrics = _train(context, adapted, dataset, tokens, tokenizer, settings, folder)
         del tokens
         free_memory()
