@@ -164,7 +164,13 @@ def _train(
     identity = identity_of(adapted, dataset, settings)
     resumed = _resumable(context, identity)
     plan = plan_batches(
-        context, base, tokens.train, settings, pad_id_of(base, tokenizer), adapted.method
+        context,
+        base,
+        tokens.train,
+        settings,
+        pad_id_of(base, tokenizer),
+        adapted.method,
+        adapted.model.dtype,
     )
     facts = replace(
         _facts(context, plan, settings),

@@ -28,6 +28,7 @@ from studio.model.folder_files import shown
 from studio.model.trust import may_run_code
 from studio.model.weight_files import stored_tensors, weight_files
 from studio.system.memory import HEADROOM
+from studio.training.model.attention_kernel import register_attention
 from studio.training.model.out_of_memory import is_out_of_memory
 from studio.training.model.quiet import output_to_log, quiet_libraries
 from studio.training.model.spilling import limit_memory
@@ -102,6 +103,7 @@ def load_base(
     free_memory()
     device = device or pick_device()
     limit_memory(device)
+    register_attention()
     options = _options(value, device)
     printed = output_to_log() if value.quantization != "none" else nullcontext()
     reading = _without_mapping() if is_converted(value, device) else nullcontext()

@@ -11,14 +11,13 @@ from __future__ import annotations
 
 import logging
 import os
-import platform
 import statistics
-import sys
 from collections import deque
 
 import torch
 
 from studio.graph.context import StepContext
+from studio.system.torch_environment import ALLOCATOR_CONFIGS, driver_spills
 
 logger = logging.getLogger(__name__)
 
@@ -31,12 +30,6 @@ FULL = 0.9
 _KNOWN_STEPS = 5
 _USUAL_STEPS = 20
 _SLOW_STEPS = 3
-_CONFIGS = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_HIP_ALLOC_CONF")
-
-
-def driver_spills() -> bool:
-    """Whether the driver replaces missing GPU memory by main memory."""
-    return sys.platform == "win32" or "microsoft" in platform.uname().release.lower()
 
 
 def limit_memory(device: torch.device) -> float | None:
@@ -53,7 +46,9 @@ def limit_memory(device: torch.device) -> float | None:
 
 
 def _user_limit() -> bool:
-    return any("per_process_memory_fraction" in os.environ.get(name, "") for name in _CONFIGS)
+    return any(
+        "per_process_memory_fraction" in os.environ.get(name, "") for name in ALLOCATOR_CONFIGS
+    )
 
 
 class SlowDown:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import inspect
+import os
 import platform
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,7 +18,10 @@ import torch
 from transformers import LlamaForCausalLM
 
 from studio.errors import StudioError
+from studio.estimate import ask
+from studio.runs import host
 from studio.runs.failures import failure
+from studio.system import torch_environment
 from studio.system.memory import out_of_memory_in
 from studio.training.batch.batching import rows_stay_apart
 from studio.training.loop import sft, training_loop
@@ -26,6 +30,7 @@ from studio.training.merge import layers
 from studio.training.merge.make import plan_merge
 from studio.training.model import load, spilling
 from studio.training.model.load import load_base
+from tests.studio.runs import toy_runs
 from tests.studio.training.steps import (
     Recorder,
     make_context,
@@ -226,8 +231,8 @@ class FakeCuda:
 
 @pytest.fixture
 def on_windows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(spilling.sys, "platform", "win32")
-    for name in spilling._CONFIGS:
+    monkeypatch.setattr(torch_environment.sys, "platform", "win32")
+    for name in torch_environment.ALLOCATOR_CONFIGS:
         monkeypatch.delenv(name, raising=False)
 
 
@@ -272,9 +277,9 @@ def test_linux_has_no_limit_but_under_windows(
     monkeypatch: pytest.MonkeyPatch, release: str, spills: bool
 ) -> None:
     fake = FakeCuda(monkeypatch)
-    monkeypatch.setattr(spilling.sys, "platform", "linux")
+    monkeypatch.setattr(torch_environment.sys, "platform", "linux")
     monkeypatch.setattr(platform, "uname", lambda: SimpleNamespace(release=release))
-    assert spilling.driver_spills() == spills
+    assert torch_environment.driver_spills() == spills
     spilling.limit_memory(CUDA)
     assert bool(fake.limits) == spills
 
@@ -332,3 +337,37 @@ def test_steps_of_a_training_are_watched(tmp_path: Path, monkeypatch: pytest.Mon
     train_adapter(make_context(tmp_path, Recorder()), make_inputs(tmp_path), settings_of())
     assert len(seen) == 6
     assert all(seconds > 0 and tokens > 0 for seconds, tokens in seen)
+
+
+# ------------------------------------------------------------------ fragmentation
+
+
+@pytest.mark.parametrize(
+    ("given", "added"),
+    [
+        ({}, {"PYTORCH_ALLOC_CONF": "expandable_segments:True"}),
+        ({"PYTORCH_ALLOC_CONF": "max_split_size_mb:64"}, {}),
+        ({"PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:False"}, {}),
+    ],
+)
+def test_segments_are_expandable_on_linux_unless_the_user_has_chosen(
+    monkeypatch: pytest.MonkeyPatch, given: dict[str, str], added: dict[str, str]
+) -> None:
+    monkeypatch.setattr(torch_environment.sys, "platform", "linux")
+    monkeypatch.setattr(platform, "uname", lambda: SimpleNamespace(release="6.1.0-18-amd64"))
+    assert torch_environment.torch_variables(given) == added
+    monkeypatch.setattr(torch_environment.sys, "platform", "win32")
+    assert torch_environment.torch_variables(given) == {}
+
+
+def test_the_run_and_the_probe_get_the_allocator_of_this_system(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    added = {"PYTORCH_ALLOC_CONF": "expandable_segments:True"}
+    for module in (host, ask):
+        monkeypatch.setattr(module, "torch_variables", lambda environment: added)
+    for name in ("PYTORCH_ALLOC_CONF", "OMP_NUM_THREADS", "OMP_WAIT_POLICY"):
+        monkeypatch.setenv(name, "")
+    host.set_threads(toy_runs.folder(tmp_path), leave_core=False)
+    assert os.environ["PYTORCH_ALLOC_CONF"] == "expandable_segments:True"
+    assert ask._environment(2)["PYTORCH_ALLOC_CONF"] == "expandable_segments:True"
