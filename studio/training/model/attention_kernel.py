@@ -43,7 +43,7 @@ def fused_attention(
         query, key, value = (in_autocast(t) for t in (query, key, value))
         if not takes_fewer_keys(query, key, value, dropout, causal and query.shape[2] > 1):
             key, value = repeat_kv(key, groups), repeat_kv(value, groups)
-            module = SimpleNamespace(num_key_value_groups=1)  # type: ignore[assignment]
+            module = SimpleNamespace(num_key_value_groups=1)
     found: tuple[torch.Tensor, None] = sdpa_attention_forward(
         module, query, key, value, attention_mask, dropout, scaling, causal, **more
     )
