@@ -33,6 +33,13 @@ class ProgramSettings(Settings):
         "Color theme of the window. System follows the desktop setting if it is available.",
         choice_labels={"system": "System", "dark": "Dark", "light": "Light"},
     )
+    scrolling: Literal["auto", "zoom", "pan"] = setting(
+        "auto",
+        "Scrolling on the canvas",
+        "By default a mouse wheel zooms, and two fingers on a touchpad pan. Choose one of the others "
+        "if the device is not recognized. Ctrl with the wheel always zooms, Shift pans sideways.",
+        choice_labels={"auto": "Depends on the device", "zoom": "Zooms", "pan": "Pans"},
+    )
     runs_folder: str = setting(
         "",
         "Runs folder",
@@ -52,6 +59,12 @@ class ProgramSettings(Settings):
         "Reserve one CPU core",
         "Leaves one CPU core free during training, so that the computer stays responsive. "
         "Training is slightly slower.",
+    )
+    keep_awake: bool = setting(
+        True,
+        "Keep the computer awake",
+        "Prevents automatic sleep while a run is going. The screen may still turn off, and closing "
+        "the lid may still put a laptop to sleep.",
     )
     token_cache_gb: float = setting(
         5.0,

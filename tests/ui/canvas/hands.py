@@ -8,6 +8,8 @@ from PySide6.QtGui import (
     QDragEnterEvent,
     QDropEvent,
     QKeyEvent,
+    QNativeGestureEvent,
+    QPointingDevice,
     QWheelEvent,
 )
 from PySide6.QtTest import QTest
@@ -112,15 +114,48 @@ def key_up(view: CanvasView, one: Qt.Key) -> None:
 
 def wheel(view: CanvasView, at: QPoint, turn: int, modifiers=NONE) -> None:
     """Turn the wheel by eighths of a degree; a notch is 120."""
+    scroll(view, at, QPoint(0, turn), modifiers=modifiers)
+
+
+def scroll(
+    view: CanvasView,
+    at: QPoint,
+    turn: QPoint = QPoint(),
+    pixels: QPoint = QPoint(),
+    phase=Qt.ScrollPhase.NoScrollPhase,
+    modifiers=NONE,
+    ms: int = 0,
+    device: QPointingDevice | None = None,
+) -> None:
+    """A wheel event as window systems send it: with turns, pixels, phase, time and device."""
     event = QWheelEvent(
         QPointF(at),
         QPointF(view.viewport().mapToGlobal(at)),
-        QPoint(),
-        QPoint(0, turn),
+        pixels,
+        turn,
         Qt.MouseButton.NoButton,
         modifiers,
-        Qt.ScrollPhase.NoScrollPhase,
+        phase,
         False,
+        Qt.MouseEventSource.MouseEventNotSynthesized,
+        device or QPointingDevice.primaryPointingDevice(),
+    )
+    event.setTimestamp(ms)
+    QApplication.sendEvent(view.viewport(), event)
+
+
+def pinch(view: CanvasView, at: QPoint, value: float) -> None:
+    """Move two fingers apart (a positive value) or together on a touchpad."""
+    place = QPointF(at)
+    event = QNativeGestureEvent(
+        Qt.NativeGestureType.ZoomNativeGesture,
+        QPointingDevice.primaryPointingDevice(),
+        2,
+        place,
+        place,
+        QPointF(view.viewport().mapToGlobal(at)),
+        value,
+        QPointF(),
     )
     QApplication.sendEvent(view.viewport(), event)
 
