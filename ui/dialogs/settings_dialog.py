@@ -19,6 +19,7 @@ from ui.inspector.editors.base import FieldContext
 from ui.inspector.editors.paths import PathEditor
 from ui.inspector.form import Form
 from ui.inspector.row import Change
+from ui.style.keys import command_word
 
 Button = QDialogButtonBox.StandardButton
 _WIDTH_IN_DIGITS = 62
@@ -37,7 +38,8 @@ class ProgramSettings(Settings):
         "auto",
         "Scrolling on the canvas",
         "By default a mouse wheel zooms, and two fingers on a touchpad pan. Choose one of the others "
-        "if the device is not recognized. Ctrl with the wheel always zooms, Shift pans sideways.",
+        f"if the device is not recognized. {command_word()} with the wheel always zooms, and Shift pans "
+        "sideways.",
         choice_labels={"auto": "Depends on the device", "zoom": "Zooms", "pan": "Pans"},
     )
     runs_folder: str = setting(

@@ -21,6 +21,7 @@ from ui.canvas.view import CanvasView
 LEFT, MIDDLE = Qt.MouseButton.LeftButton, Qt.MouseButton.MiddleButton
 NONE = Qt.KeyboardModifier.NoModifier
 SHIFT, CTRL = Qt.KeyboardModifier.ShiftModifier, Qt.KeyboardModifier.ControlModifier
+STILL = QPoint(0, 0)
 ALT = Qt.KeyboardModifier.AltModifier
 
 STARTER = {
@@ -120,8 +121,8 @@ def wheel(view: CanvasView, at: QPoint, turn: int, modifiers=NONE) -> None:
 def scroll(
     view: CanvasView,
     at: QPoint,
-    turn: QPoint = QPoint(),
-    pixels: QPoint = QPoint(),
+    turn: QPoint = STILL,
+    pixels: QPoint = STILL,
     phase=Qt.ScrollPhase.NoScrollPhase,
     modifiers=NONE,
     ms: int = 0,
