@@ -41,6 +41,7 @@ from studio.system.atomic import write_atomic
 from studio.system.paths import is_utf8
 from studio.system.settings import load_settings
 from studio.system.stored_json import open_for_appending
+from studio.system.torch_environment import torch_variables
 
 CLUSTER = ("LOCAL_RANK", "RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 UNWRITABLE = 4
@@ -216,6 +217,7 @@ def set_threads(folder: RunFolder, leave_core: bool) -> int:
     os.environ["OMP_NUM_THREADS"] = str(wanted)
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.update(torch_variables(os.environ))
     for name in CLUSTER:  # set by a launcher: a run is one process on one device
         os.environ.pop(name, None)
     return wanted
