@@ -35,6 +35,8 @@ class AppSettings(BaseModel):
     runs_folder: str = ""
     run_in: Literal["host", "thread"] = "host"
     leave_core: bool = True
+    scrolling: Literal["auto", "zoom", "pan"] = "auto"
+    keep_awake: bool = True
     token_cache_gb: float = Field(5.0, ge=0.0)
     recent: list[str] = []
 

@@ -127,7 +127,7 @@ def _trained_from(
     folder = context.folder / trainable.folder
     _settle_garbage()
     hint = what_to_change(settings, adapted, 1)
-    with explain_out_of_memory(context, "training", hint, "gradient_checkpointing"):
+    with explain_out_of_memory("training", hint, "gradient_checkpointing"):
         expected, metrics = _train(context, adapted, dataset, tokens, tokenizer, settings, folder)
         del tokens
         free_memory()
@@ -164,7 +164,13 @@ def _train(
     identity = identity_of(adapted, dataset, settings)
     resumed = _resumable(context, identity)
     plan = plan_batches(
-        context, base, tokens.train, settings, pad_id_of(base, tokenizer), adapted.method
+        context,
+        base,
+        tokens.train,
+        settings,
+        pad_id_of(base, tokenizer),
+        adapted.method,
+        adapted.model.dtype,
     )
     facts = replace(
         _facts(context, plan, settings),

@@ -30,7 +30,7 @@ from studio.training.merge.layers import (
     plan_merge,
 )
 from studio.training.model.configs import write_surroundings
-from studio.training.model.out_of_memory import explain_out_of_memory
+from studio.training.model.out_of_memory import explain_out_of_memory, is_out_of_memory
 from studio.training.model.quiet import quiet_libraries
 from studio.training.model.weights_file import SHARD_BYTES, StoredWeights, write_weights
 from studio.training.tokens.chat import load_tokenizer
@@ -131,7 +131,7 @@ def _explain_errors(context: StepContext, folder: Path, needed: int) -> Iterator
     hint = "Close other programs, or export the adapter itself: PEFT loads it on top of the base model."
     with (
         disk.explain_errors("the merged model", folder, needed=needed),
-        explain_out_of_memory(context, "merge", hint),
+        explain_out_of_memory("merge", hint),
     ):
         yield
 
@@ -166,6 +166,8 @@ def _write(
             folder, plan.entries, plan.tensor, _tick(context, needed), shard_bytes
         )
     except (CannotMerge, ValueError, NotImplementedError) as error:
+        if is_out_of_memory(error):
+            raise
         raise _refused(context, str(error)) from error
     finally:
         plan.stored.close()

@@ -20,6 +20,7 @@ from safetensors import SafetensorError, safe_open
 
 from studio.errors import StudioError
 from studio.system.disk import is_severe
+from studio.system.memory import out_of_memory_in
 from studio.system.stored_json import parse, read_regular
 from studio.training.saved.tensor_files import read_tensors, write_tensors
 
@@ -270,8 +271,7 @@ def fits(folder: Path) -> Iterator[None]:
     try:
         yield
     except _DAMAGED as error:
-        full = isinstance(error, torch.OutOfMemoryError) or "memory" in str(error).lower()
-        if full or is_severe(error):  # the checkpoint is not the cause
+        if out_of_memory_in(error) or is_severe(error):  # the checkpoint is not the cause
             raise
         raise StudioError(
             f"the checkpoint {folder.name} does not fit this training ({type(error).__name__}: {error}).",
