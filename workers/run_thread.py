@@ -15,6 +15,7 @@ from typing import Literal
 from PySide6.QtCore import QObject, QThread, QTimer, Signal, Slot
 
 from studio.graph.registry import Registry, load_registry
+from studio.runs.awake import kept_awake
 from studio.runs.control import CommandReader, Control, Watcher, size_of
 from studio.runs.environment import write_environment
 from studio.runs.execute import execute, threads
@@ -23,6 +24,7 @@ from studio.runs.follow import EventReader
 from studio.runs.lock import HostLock
 from studio.runs.sink import EventSink
 from studio.runs.watch import Watch
+from studio.system.settings import load_settings
 
 Mode = Literal["host", "attach", "thread"]
 BEAT_S = 0.05
@@ -195,7 +197,8 @@ class RunThread(QThread):
             registry = self._registry or load_registry()
             plan = self.folder.plan()
             write_environment(self.folder, plan, threads())
-            self.status = execute(plan, self.folder, sink.emit, self._control, registry)
+            with kept_awake(load_settings().settings.keep_awake, sink.emit):
+                self.status = execute(plan, self.folder, sink.emit, self._control, registry)
         finally:
             watcher.end()
             sink.close()
