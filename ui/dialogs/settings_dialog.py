@@ -36,7 +36,7 @@ class ProgramSettings(Settings):
     )
     scrolling: Literal["auto", "zoom", "pan"] = setting(
         "auto",
-        "Scrolling on the canvas",
+        "Canvas scrolling",
         "By default a mouse wheel zooms, and two fingers on a touchpad pan. Choose one of the others "
         f"if the device is not recognized. {command_word()} with the wheel always zooms, and Shift pans "
         "sideways.",
@@ -64,9 +64,9 @@ class ProgramSettings(Settings):
     )
     keep_awake: bool = setting(
         True,
-        "Keep the computer awake",
-        "Prevents automatic sleep while a run is going. The screen may still turn off, and closing "
-        "the lid may still put a laptop to sleep.",
+        "Prevent sleep",
+        "Keeps the computer from going to sleep by itself while a run is going. The screen may still "
+        "turn off, and closing the lid may still put a laptop to sleep.",
     )
     token_cache_gb: float = setting(
         5.0,

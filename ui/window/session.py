@@ -226,6 +226,7 @@ class Session(QObject):
     def _run_changed(self) -> None:
         own, phase = self.window.own, self.runs.phase
         own["run"].setEnabled(phase == "idle")
+        self.window.inspector.set_may_run(phase == "idle")
         own["run"].setText("Preparing…" if phase == "preparing" else "Run")
         own["stop"].setEnabled(phase == "running")
         own["stop"].setText("Stopping…" if phase == "stopping" else "Stop")

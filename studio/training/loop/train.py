@@ -10,7 +10,6 @@ import gc
 import hashlib
 import json
 import math
-import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +23,7 @@ from studio.graph.context import StepContext
 from studio.graph.project import with_earlier_defaults
 from studio.model.folder_check import refuse_faults
 from studio.runs.cadence import cadence_of, length_of
+from studio.system import busy_files
 from studio.training.adapter.full_fine_tuning import full_fine_tuning_of, tuned_model
 from studio.training.adapter.insight import InsightMeter
 from studio.training.adapter.trainable import trainable_of
@@ -137,7 +137,7 @@ def _trained_from(
         free_memory()
         difference = trainable.verify(context, adapted, folder, expected)
         free_memory()  # of the model that was verified
-    shutil.rmtree(context.folder / "tokens", ignore_errors=True)
+    busy_files.tidy(context.folder / "tokens")
     shown = _shown(metrics)
     context.artifact(trainable.kind, folder, reload_difference=difference, **shown)
     return AdapterValue(

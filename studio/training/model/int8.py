@@ -33,7 +33,7 @@ def keep_no_inputs() -> None:
 def _without_input(kind: Any) -> Any:
     """The autograd function ``kind`` of bitsandbytes, whose context keeps no input for a frozen weight."""
 
-    class Frozen(kind):  # type: ignore[misc]
+    class Frozen(kind):
         @staticmethod
         def forward(ctx: Any, *args: Any) -> Any:
             result = kind.forward(ctx, *args)

@@ -12,6 +12,7 @@ import functools
 import gc
 import logging
 import platform
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -53,10 +54,21 @@ def pick_device() -> torch.device:
 
 def free_memory() -> None:
     """Free the memory of unreferenced models, which contain reference cycles."""
+    _forget_warned_layers()
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     _return_memory()
+
+
+def _forget_warned_layers() -> None:
+    """PEFT notes each layer of SHiRA and Super-Tuning that it has checked for hooks, which keeps the model."""
+    for name, module in list(sys.modules.items()):
+        checked = name.startswith("peft.tuners.") and vars(module).get(
+            "_warn_once_about_module_hooks"
+        )
+        if checked:
+            checked.cache_clear()
 
 
 def _return_memory() -> None:
