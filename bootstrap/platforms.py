@@ -46,7 +46,9 @@ class Host:
 
     python: tuple[int, int] = sys.version_info[:2]
     implementation: str = field(default_factory=platform.python_implementation)
-    free_threaded: bool = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
+    free_threaded: bool = field(
+        default_factory=lambda: bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
+    )
     bits: int = 64 if sys.maxsize > 2**32 else 32
     system: str = sys.platform
     machine: str = field(default_factory=platform.machine)
