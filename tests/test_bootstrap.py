@@ -56,7 +56,7 @@ def test_entry_files_import_only_the_standard_library_at_the_top(path: Path) -> 
 @pytest.mark.parametrize("option", ["--help", "--version"])
 def test_help_and_version_work_on_a_bare_python(option: str) -> None:
     command = [sys.executable, "-S", "-E", str(ROOT / "main.py"), option]
-    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    result = subprocess.run(command, capture_output=True, encoding="utf-8", check=True)
     assert "LoRA Studio" in result.stdout or result.stdout.startswith("lora-studio 0.")
     assert result.stderr == ""
 
@@ -945,7 +945,7 @@ def test_stamp_covers_only_these_files_and_extras(tmp_path: Path) -> None:
 @pytest.mark.parametrize("damage", ["", "{", "[]", '{"fingerprint": 3}'])
 def test_a_damaged_stamp_counts_as_none(tmp_path: Path, damage: str) -> None:
     source, venv = _fake_source(tmp_path), _fake_venv(tmp_path)
-    (venv / requirements.STAMP).write_text(damage)
+    (venv / requirements.STAMP).write_text(damage, encoding="utf-8")
     assert not requirements.stamp_covers(venv, source, [])
 
 
@@ -987,7 +987,7 @@ def test_a_venv_without_a_working_python_is_made_again(tmp_path: Path) -> None:
     venv = tmp_path / ".venv"
     (venv / "bin").mkdir(parents=True)
     (venv / "bin" / "python").symlink_to(tmp_path / "gone")
-    (venv / "half-a-file").write_text("cut off")
+    (venv / "half-a-file").write_text("cut off", encoding="utf-8")
     install.make_environment(_setup(tmp_path, venv))
     assert install.works(requirements.venv_python(venv), "import pip")
     assert not (venv / "half-a-file").exists()

@@ -242,10 +242,10 @@ class Rests(threading.Event):
 def test_a_long_run_opens_without_freezing(qtbot, tmp_path: Path) -> None:
     run = toy_runs.folder(tmp_path)
     toy_runs.run_here(run)
-    lines = run.events_path.read_text().splitlines(keepends=True)
+    lines = run.events_path.read_text(encoding="utf-8").splitlines(keepends=True)
     metric = next(line for line in lines if '"Metric"' in line)
     many = [metric.replace('"step": 1,', f'"step": {n},') for n in range(20_000)]
-    run.events_path.write_text("".join([*lines[:-1], *many, lines[-1]]))
+    run.events_path.write_text("".join([*lines[:-1], *many, lines[-1]]), encoding="utf-8")
     thread = RunThread(run, "attach")
     thread._wake = rests = Rests()
     screen = run_to_end(qtbot, thread)

@@ -81,7 +81,7 @@ def test_a_left_out_step_does_not_spoil_what_adalora_has_learned(
 
 def factor(checkpoint: Path) -> float:
     """The scaling's factor in a checkpoint."""
-    state = json.loads((checkpoint / "state.json").read_text())
+    state = json.loads((checkpoint / "state.json").read_text(encoding="utf-8"))
     return float(state["figures"]["scaler"]["scale"])
 
 
