@@ -333,7 +333,7 @@ def install_torch(setup: Setup, stamp: dict[str, object], optional: bool = False
         )  # an interruption from here on is repaired at the next start
         _install_from(setup, sources)
     except BaseException as error:
-        if optional and setup.torch() == before:
+        if stamp and setup.torch() == before:
             requirements.restore_stamp(setup.venv, stamp)
         if not isinstance(error, BootstrapError) or not optional or setup.torch() != before:
             raise

@@ -461,6 +461,21 @@ def test_the_choice_of_torch_changes_an_environment_and_is_kept(
     assert not requirements.torch_settled(venv)
 
 
+def test_a_chosen_build_that_cannot_be_installed_leaves_the_environment_as_it_was(
+    complete: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, venv = complete
+    _machine(monkeypatch, NO_CARD)
+    Pip(monkeypatch, plain="", index="")
+    monkeypatch.setenv("LORA_STUDIO_TORCH", "cu126")
+    with pytest.raises(BootstrapError, match="LORA_STUDIO_TORCH=cpu"):
+        install.set_up(source, venv, [])
+    assert _torch(venv) == "2.13.0+cpu"
+    monkeypatch.delenv("LORA_STUDIO_TORCH")
+    assert requirements.stamp_covers(venv, source, [])
+    assert requirements.torch_settled(venv)
+
+
 def test_another_index_replaces_a_build_of_the_same_version(
     complete: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
