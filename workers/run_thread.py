@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from typing import Literal
 
 from PySide6.QtCore import QObject, QThread, QTimer, Signal, Slot
 
 from studio.graph.registry import Registry, load_registry
+from studio.runs.awake import kept_awake
 from studio.runs.control import CommandReader, Control, Watcher, size_of
 from studio.runs.environment import write_environment
 from studio.runs.execute import execute, threads
@@ -22,12 +24,15 @@ from studio.runs.follow import EventReader
 from studio.runs.lock import HostLock
 from studio.runs.sink import EventSink
 from studio.runs.watch import Watch
+from studio.system.settings import load_settings
 
 Mode = Literal["host", "attach", "thread"]
 BEAT_S = 0.05
 CATCH_UP_S = 0.002  # between batches of earlier events, so that the receiver's event loop runs
 PATIENCE_S = 1.0  # for the receiver, so that batches do not queue and block its other events
 BATCH = 2000
+MANY_BYTES = 1 << 20
+REPORT_EVERY_S = 0.1
 
 logger = logging.getLogger(__name__)
 _running: set[RunThread] = set()
@@ -36,12 +41,16 @@ _running: set[RunThread] = set()
 class RunThread(QThread):
     """A run in the background.
 
-    ``events`` carries a list of ``Event``. ``ended`` carries the status: what ``RunFinished``
+    ``events`` carries a list of ``Event``. Of a run that has many already, ``reading`` carries the
+    fraction of them that was read, and ``earlier`` then an ``Earlier`` that takes their place; the
+    later ones follow as ``events``. ``ended`` carries the status: what ``RunFinished``
     says, or ``interrupted``. It is emitted on the thread that made this object, after the last
     batch, when the QThread has ended. Methods may be called from any thread.
     """
 
     events = Signal(object)
+    reading = Signal(float)
+    earlier = Signal(object)
     ended = Signal(object)
 
     def __init__(
@@ -131,6 +140,8 @@ class RunThread(QThread):
                 commands_from=self._commands_from,
                 skip_progress=True,
             )
+        if size_of(self.folder.events_path) > MANY_BYTES:
+            self._read_earlier(watch)
         while watch.status is None and not self._detached.is_set():
             self._pass_on(watch)
             batch = watch.poll(BATCH)
@@ -139,6 +150,21 @@ class RunThread(QThread):
             self._rest(behind=len(batch) >= BATCH)
         self._pass_on(watch)  # a Stop just before the window was closed
         self.status = watch.status
+
+    def _read_earlier(self, watch: Watch) -> None:
+        due = time.monotonic()
+
+        def report(fraction: float) -> bool:
+            nonlocal due
+            self._pass_on(watch)
+            if time.monotonic() >= due:
+                due = time.monotonic() + REPORT_EVERY_S
+                self.reading.emit(fraction)
+            return not self._detached.is_set()
+
+        found = watch.earlier(report)
+        if not self._detached.is_set():
+            self.earlier.emit(found)
 
     def _pass_on(self, watch: Watch) -> None:
         while self._wishes:
@@ -171,7 +197,8 @@ class RunThread(QThread):
             registry = self._registry or load_registry()
             plan = self.folder.plan()
             write_environment(self.folder, plan, threads())
-            self.status = execute(plan, self.folder, sink.emit, self._control, registry)
+            with kept_awake(load_settings().settings.keep_awake, sink.emit):
+                self.status = execute(plan, self.folder, sink.emit, self._control, registry)
         finally:
             watcher.end()
             sink.close()

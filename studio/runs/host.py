@@ -29,6 +29,7 @@ from studio.errors import StudioError
 from studio.events import event
 from studio.graph.registry import load_registry
 from studio.runs import processes
+from studio.runs.awake import kept_awake
 from studio.runs.control import CommandReader, Control, Watcher, size_of
 from studio.runs.environment import threads_of, write_environment
 from studio.runs.execute import execute
@@ -39,7 +40,9 @@ from studio.runs.sink import EventSink
 from studio.system import hardware
 from studio.system.atomic import write_atomic
 from studio.system.paths import is_utf8
+from studio.system.settings import load_settings
 from studio.system.stored_json import open_for_appending
+from studio.system.torch_environment import torch_variables
 
 CLUSTER = ("LOCAL_RANK", "RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 UNWRITABLE = 4
@@ -216,6 +219,7 @@ def set_threads(folder: RunFolder, leave_core: bool) -> int:
     os.environ["OMP_NUM_THREADS"] = str(wanted)
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.update(torch_variables(os.environ))
     for name in CLUSTER:  # set by a launcher: a run is one process on one device
         os.environ.pop(name, None)
     return wanted
@@ -234,7 +238,8 @@ def _execute(folder: RunFolder, control: Control, sink: EventSink) -> str:
         write_environment(folder, plan, int(os.environ["OMP_NUM_THREADS"]))
     except Exception as error:
         return _unprepared(folder, sink, error)
-    return execute(plan, folder, sink.emit, control, registry)
+    with kept_awake(load_settings().settings.keep_awake, sink.emit):
+        return execute(plan, folder, sink.emit, control, registry)
 
 
 def _tell_lost_threads(folder: RunFolder, sink: EventSink) -> None:

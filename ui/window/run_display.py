@@ -13,7 +13,7 @@ from PySide6.QtCore import QObject, QTimer, Slot
 from studio.events import Event
 from ui.runs.controller import RunController
 from ui.window import run_banners
-from ui.window.main_window import RESULTS, MainWindow
+from ui.window.main_window import MainWindow
 
 SHOW_EVERY_MS = 100
 RESULT_EVENTS = ("ArtifactSaved", "Evaluation", "RunStarted")
@@ -39,6 +39,7 @@ class RunDisplay(QObject):
         self._timer.timeout.connect(self.show_progress)
         runs.shown_changed.connect(self.show_run)
         runs.advanced.connect(self._advanced)
+        runs.reading.connect(self._reading)
 
     @Slot()
     def show_run(self) -> None:
@@ -62,6 +63,11 @@ class RunDisplay(QObject):
         shown = self._runs.shown
         self._own = shown is not None and self._runs.is_of_project(shown.folder)
         self.show_progress()
+
+    @Slot(float)
+    def _reading(self, fraction: float) -> None:
+        if self._window.monitor is not None:
+            self._window.monitor.show_reading(fraction)
 
     @Slot(object)
     def _advanced(self, events: list[Event]) -> None:
@@ -97,5 +103,4 @@ class RunDisplay(QObject):
         window.status.show_run(self._runs.phase, live.state if live else None)
         window.samples.set_may_ask(self._runs.may_sample)
         self.show_finish()
-        count = len(shown.state.artifacts) if shown else 0
-        window.tabs.setTabText(RESULTS, f"Results ({count})" if count else "Results")
+        window.show_result_count(len(shown.state.artifacts) if shown else 0)
