@@ -20,8 +20,9 @@ from studio.node_settings.base_model import BaseModelSettings
 from studio.system.paths import cache_dir
 from studio.training.fetch.gguf import import_file, import_starter
 from studio.training.fetch.starter import fetch_starter
+from studio.training.model import base_model
 from studio.training.model.base_model import prepare_base_model
-from studio.training.model.load import free_memory, load_base
+from studio.training.model.load import _quantization, free_memory, load_base
 from studio.training.model.weights import weights_sha256
 from studio.training.saved.checkpoint import sha256_of
 from studio.values import ModelValue
@@ -74,7 +75,7 @@ def test_a_cache_that_cannot_be_written_costs_only_time(
 
 
 def test_auto_takes_what_the_hardware_computes(tmp_path: Path) -> None:
-    """bfloat16 or float32, never float16; float16 without a GPU is refused."""
+    """On a CPU bfloat16 or float32; float16 without a GPU is refused."""
     import torch
 
     make_tiny_model(tmp_path / "tiny")
@@ -82,6 +83,47 @@ def test_auto_takes_what_the_hardware_computes(tmp_path: Path) -> None:
     if not torch.cuda.is_available():
         with pytest.raises(StudioError, match="needs a GPU"):
             prepared(tmp_path, model="./tiny", dtype="float16")
+
+
+@pytest.mark.parametrize(
+    ("device", "native", "wanted", "expected", "said"),
+    [
+        ("cuda", True, "auto", "bfloat16", ""),
+        ("cuda", False, "auto", "float16", "loss scaling"),  # Turing, Pascal
+        ("cpu", True, "auto", "bfloat16", ""),
+        ("cpu", False, "auto", "float32", ""),
+        ("cuda", False, "bfloat16", "bfloat16", "slower than float16"),
+        ("cpu", False, "bfloat16", "bfloat16", "nine times"),
+        ("cuda", True, "bfloat16", "bfloat16", ""),
+        ("cuda", False, "float32", "float32", ""),
+    ],
+)
+def test_the_precision_follows_the_units_of_the_device(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    device: str,
+    native: bool,
+    wanted: str,
+    expected: str,
+    said: str,
+) -> None:
+    """With simulated devices. 4-bit weights compute in the same precision."""
+    make_tiny_model(tmp_path / "tiny")
+    monkeypatch.setattr(base_model, "pick_device", lambda: torch.device(device, 0))
+    monkeypatch.setattr(
+        torch.cuda,
+        "is_bf16_supported",
+        lambda including_emulation=True: native or including_emulation,
+    )
+    for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
+        monkeypatch.setattr(torch.cpu, name, lambda: native)
+    recorder = Recorder()
+    value = prepared(tmp_path, recorder, model="./tiny", dtype=wanted, quantization="nf4")
+    assert value.dtype == expected
+    assert str(_quantization(value).bnb_4bit_compute_dtype) == f"torch.{expected}"
+    sentences = " ".join(e.get("sentence") for e in recorder.named("Notice"))
+    assert said in sentences
+    assert bool(said) == bool(sentences)
 
 
 def test_folders_that_cannot_be_trained_are_refused(tmp_path: Path) -> None:
