@@ -366,7 +366,12 @@ def tests(bench: Bench) -> Found:
     """The project's own tests that need a GPU."""
     command = [sys.executable, "-m", "pytest", "-m", "gpu", "tests", "-q", "--no-header"]
     ran = subprocess.run(
-        [*command, "-p", "no:cacheprovider"], cwd=ROOT, capture_output=True, text=True, check=False
+        [*command, "-p", "no:cacheprovider"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        check=False,
     )
     lines = ran.stdout.splitlines()
     failed = [line for line in lines if line.startswith(("FAILED", "ERROR"))]

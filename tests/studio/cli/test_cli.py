@@ -265,7 +265,9 @@ def test_finish_needs_a_training_that_is_going(tmp_path: Path) -> None:
     code, _, err = studio("finish", run.id, "--runs", tmp_path / "runs")
     assert code == 2
     assert "no training to finish" in err
-    assert not run.commands_path.exists() or "finish" not in run.commands_path.read_text()
+    assert not run.commands_path.exists() or "finish" not in run.commands_path.read_text(
+        encoding="utf-8"
+    )
     assert studio("stop", run.id, "--runs", tmp_path / "runs")[0] == 0
     process.communicate(timeout=WAIT_S)
     code, _, err = studio("finish", run.id, "--runs", tmp_path / "runs")

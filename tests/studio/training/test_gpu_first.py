@@ -44,7 +44,8 @@ def test_a_check_that_fails_or_hangs_does_not_end_the_others(
         "name = sys.argv[2]\n"
         "if name == 'context': raise MemoryError('too much')\n"
         "if name == 'probe': time.sleep(60)\n"
-        'print(\'{"ok": true, "calls": 3}\')\n'
+        'print(\'{"ok": true, "calls": 3}\')\n',
+        encoding="utf-8",
     )
     monkeypatch.setattr(gpu_first, "__file__", str(script))
     checks = {**gpu_first.CHECKS, "probe": (gpu_first.probe, 1.0, True)}
@@ -80,7 +81,13 @@ def test_without_a_gpu_it_fails_in_words() -> None:
     hidden = {"CUDA_VISIBLE_DEVICES": ""}
 
     ran = subprocess.run(
-        command, cwd=ROOT, capture_output=True, text=True, env={**os.environ, **hidden}, check=False
+        command,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        env={**os.environ, **hidden},
+        check=False,
     )
     assert ran.returncode == 1
     assert "torch finds no GPU" in ran.stdout
