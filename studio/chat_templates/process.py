@@ -101,7 +101,6 @@ class HelperProcess:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
-                text=True,
                 encoding="utf-8",
                 env={**os.environ, **UTF8},
                 creationflags=NO_WINDOW,

@@ -24,6 +24,7 @@ from typing import NoReturn
 
 import psutil
 
+from bootstrap import in_use
 from studio.errors import StudioError
 from studio.events import event
 from studio.graph.registry import load_registry
@@ -200,6 +201,7 @@ def stop_on_signals(control: Control) -> None:
 
 def _hold(folder: RunFolder, control: Control, reader: CommandReader, leave_core: bool) -> int:
     """With the lock held: set up, execute, clean up."""
+    in_use.hold(f"the run {folder.id}")
     earlier = host_of(folder)
     if earlier is not None and earlier[0] != os.getpid():
         processes.kill_host(*earlier, processes.mark(folder.path))  # helpers of a killed host

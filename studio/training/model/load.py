@@ -30,6 +30,7 @@ from studio.model.trust import may_run_code
 from studio.model.weight_files import stored_tensors, weight_files
 from studio.system.memory import HEADROOM
 from studio.training.model.attention_kernel import register_attention
+from studio.training.model.int8 import keep_no_inputs
 from studio.training.model.out_of_memory import is_out_of_memory
 from studio.training.model.quiet import output_to_log, quiet_libraries
 from studio.training.model.spilling import limit_memory
@@ -116,6 +117,8 @@ def load_base(
     device = device or pick_device()
     limit_memory(device)
     register_attention()
+    if value.quantization == "int8":
+        keep_no_inputs()
     options = _options(value, device)
     printed = output_to_log() if value.quantization != "none" else nullcontext()
     reading = _without_mapping() if is_converted(value, device) else nullcontext()
