@@ -235,7 +235,9 @@ def test_loss_scaling_skips_a_step_and_is_resumed(
     assert stopped_and_resumed(tmp_path / "b", inputs, settings, 4) == whole.losses()
     scales = []
     for name in ("a", "b"):
-        state = json.loads((tmp_path / name / "checkpoints/step-000008/state.json").read_text())
+        state = json.loads(
+            (tmp_path / name / "checkpoints/step-000008/state.json").read_text("utf-8")
+        )
         scales.append(state["figures"]["scaler"]["scale"])
         assert state["figures"]["skipped_steps"] >= 1
     assert scales[0] == scales[1] < 65536
@@ -382,7 +384,9 @@ def test_a_step_that_does_not_fit_is_repeated_with_less(tmp_path: Path) -> None:
 def test_a_probe_measures_in_its_own_process(tmp_path: Path) -> None:
     """Where CUDA is not initialised yet, and with what a run would hold beside the tensors."""
     make_tiny_model(tmp_path / "model")
-    (tmp_path / "rows.jsonl").write_text('{"prompt": "a", "completion": "b"}\n' * 20)
+    (tmp_path / "rows.jsonl").write_text(
+        '{"prompt": "a", "completion": "b"}\n' * 20, encoding="utf-8"
+    )
     nodes = (
         Node("data", "dataset", {"source": "rows.jsonl"}),
         Node("base", "base_model", {"model": "./model", "dtype": "float32"}),
@@ -402,7 +406,7 @@ def test_a_probe_measures_in_its_own_process(tmp_path: Path) -> None:
         [sys.executable, "-m", "studio.training.estimate.host"],
         input=json.dumps(asked),
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         timeout=WAIT_S,
         check=False,
     )
