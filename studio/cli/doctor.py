@@ -17,6 +17,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from bootstrap.platforms import writable
 from studio.graph.registry import load_registry
 from studio.runs.environment import versions
 from studio.system import hardware, paths
@@ -71,7 +72,8 @@ def torch_facts() -> dict[str, Any]:
         done = subprocess.run(
             [sys.executable, "-P", "-c", _TORCH_FACTS],
             capture_output=True,
-            text=True,
+            encoding="utf-8",
+            errors="replace",
             timeout=TORCH_TIMEOUT_S,
             check=False,
         )
@@ -101,7 +103,7 @@ def _folder(path: Path) -> dict[str, Any]:
     while not place.exists() and place != place.parent:
         place = place.parent
     free = round(shutil.disk_usage(place).free / hardware.GIB, 2)
-    return {"path": str(path), "free_gib": free, "writable": os.access(place, os.W_OK)}
+    return {"path": str(path), "free_gib": free, "writable": writable(place)}
 
 
 def as_text(facts: dict[str, Any]) -> str:

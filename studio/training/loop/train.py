@@ -10,7 +10,6 @@ import gc
 import hashlib
 import json
 import math
-import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +23,7 @@ from studio.graph.context import StepContext
 from studio.graph.project import with_earlier_defaults
 from studio.model.folder_check import refuse_faults
 from studio.runs.cadence import cadence_of, length_of
+from studio.system import busy_files
 from studio.training.adapter.full_fine_tuning import full_fine_tuning_of, tuned_model
 from studio.training.adapter.insight import InsightMeter
 from studio.training.adapter.trainable import trainable_of
@@ -34,12 +34,13 @@ from studio.training.batch.batching import BatchPlan, plan_batches
 from studio.training.loop.evaluation import evaluator_of
 from studio.training.loop.metrics import Metrics
 from studio.training.loop.nonfinite import row_places
+from studio.training.loop.repeatable import deterministic_kernels
 from studio.training.loop.samples import sampler_of
 from studio.training.loop.saver import Saver
 from studio.training.loop.sft import total_weight
 from studio.training.loop.state import TrainingState
 from studio.training.loop.training_loop import TrainingLoop, in_rows
-from studio.training.model.load import free_memory
+from studio.training.model.load import free_memory, pick_device
 from studio.training.model.out_of_memory import explain_out_of_memory, what_to_change
 from studio.training.model.quiet import quiet_libraries
 from studio.training.saved.checkpoint import Checkpoint, choose, remove_torn
@@ -128,12 +129,15 @@ def _trained_from(
     _settle_garbage()
     hint = what_to_change(settings, adapted, 1)
     with explain_out_of_memory("training", hint, "gradient_checkpointing"):
-        expected, metrics = _train(context, adapted, dataset, tokens, tokenizer, settings, folder)
+        with deterministic_kernels(settings.repeatable, pick_device()):
+            expected, metrics = _train(
+                context, adapted, dataset, tokens, tokenizer, settings, folder
+            )
         del tokens
         free_memory()
         difference = trainable.verify(context, adapted, folder, expected)
         free_memory()  # of the model that was verified
-    shutil.rmtree(context.folder / "tokens", ignore_errors=True)
+    busy_files.tidy(context.folder / "tokens")
     shown = _shown(metrics)
     context.artifact(trainable.kind, folder, reload_difference=difference, **shown)
     return AdapterValue(

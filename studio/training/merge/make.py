@@ -8,7 +8,6 @@ base and adapter, because a merge can be wrong without raising an error.
 from __future__ import annotations
 
 import errno
-import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -20,7 +19,7 @@ from safetensors import SafetensorError
 
 from studio.errors import StudioError
 from studio.graph.context import StepContext
-from studio.system import disk
+from studio.system import busy_files, disk
 from studio.training.adapter.build import method_of
 from studio.training.merge.check import merge_difference, quantized_difference
 from studio.training.merge.in_memory import merge_in_memory
@@ -71,7 +70,7 @@ def merge_adapter(
             loaded_in = base.dtype if same else dtype
             merged = _described(context, adapter, dtype, loaded_in, folder, digest)
     except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
+        busy_files.tidy(folder)
         raise
     if untied:
         context.notice(

@@ -12,6 +12,7 @@ import functools
 import gc
 import logging
 import platform
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -29,6 +30,7 @@ from studio.model.trust import may_run_code
 from studio.model.weight_files import stored_tensors, weight_files
 from studio.system.memory import HEADROOM
 from studio.training.model.attention_kernel import register_attention
+from studio.training.model.int8 import keep_no_inputs
 from studio.training.model.out_of_memory import is_out_of_memory
 from studio.training.model.quiet import output_to_log, quiet_libraries
 from studio.training.model.spilling import limit_memory
@@ -52,10 +54,21 @@ def pick_device() -> torch.device:
 
 def free_memory() -> None:
     """Free the memory of unreferenced models, which contain reference cycles."""
+    _forget_warned_layers()
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     _return_memory()
+
+
+def _forget_warned_layers() -> None:
+    """PEFT notes each layer of SHiRA and Super-Tuning that it has checked for hooks, which keeps the model."""
+    for name, module in list(sys.modules.items()):
+        checked = name.startswith("peft.tuners.") and vars(module).get(
+            "_warn_once_about_module_hooks"
+        )
+        if checked:
+            checked.cache_clear()
 
 
 def _return_memory() -> None:
@@ -104,6 +117,8 @@ def load_base(
     device = device or pick_device()
     limit_memory(device)
     register_attention()
+    if value.quantization == "int8":
+        keep_no_inputs()
     options = _options(value, device)
     printed = output_to_log() if value.quantization != "none" else nullcontext()
     reading = _without_mapping() if is_converted(value, device) else nullcontext()

@@ -37,6 +37,12 @@ def test_before_anything() -> None:
     assert (state.status, state.nodes, state.time_left_s(0.0)) == ("preparing", {}, None)
 
 
+def test_nodes_with_the_same_title_are_told_apart() -> None:
+    nodes = [{"id": n, "type": "train", "title": t} for n, t in (("a", "Train"), ("b", "Train"))]
+    state = state_of(at(1, "RunStarted", nodes=[*nodes, {"id": "c", "title": "Export"}]))
+    assert [state.title_of(n) for n in "abc"] == ["Train (a)", "Train (b)", "Export"]
+
+
 def test_insights_of_two_trainings_do_not_mix() -> None:
     """The insights of the latest training are shown, without those that a resumed run has undone."""
 
@@ -90,7 +96,7 @@ def test_a_run_from_start_to_end() -> None:
     assert series.learning_rate[0] == 0.1
     assert math.isnan(series.learning_rate[1])
     assert (series.eval_step, series.eval_loss) == ([2], [1.2])
-    assert series.memory["ram_process_gib"] == ([12], [1.5])
+    assert [list(c) for c in series.memory["ram_process_gib"]] == [[12], [1.5]]
     assert state.time_left_s(15) == 4.0
     assert [n.sentence for n in state.notices] == ["Slow."]
     for event in (
@@ -235,7 +241,7 @@ def _write_events(path: Path, count: int) -> None:
         row = {"event": "Metric", "time": step * 0.1, "node": "train", "step": step, "steps": count}
         row |= {"loss": random.random(), "learning_rate": 1e-4, "grad_norm": 0.5}
         rows.append(row | dict.fromkeys(MEMORY_FIELDS, 1.0))
-    path.write_text("".join(json.dumps(r) + "\n" for r in rows))
+    path.write_text("".join(json.dumps(r) + "\n" for r in rows), encoding="utf-8")
 
 
 def test_100_000_events_are_read_and_applied_quickly(tmp_path: Path) -> None:
@@ -267,10 +273,10 @@ def test_reading_in_pieces_gives_the_same(tmp_path: Path) -> None:
 def test_a_line_longer_than_any_buffer(tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
     long = {"event": "Notice", "time": 1.0, "sentence": "x" * 1_000_000}
-    path.write_text(json.dumps(long))
+    path.write_text(json.dumps(long), encoding="utf-8")
     reader = EventReader(path)
     assert reader.read() == []
-    with path.open("a") as file:
+    with path.open("a", encoding="utf-8") as file:
         file.write("\n")
     assert len(reader.read()[0].get("sentence")) == 1_000_000
 
