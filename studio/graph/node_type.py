@@ -41,9 +41,10 @@ class CheckContext:
 
     ``inputs`` maps a connected input port to the (node type id, parsed settings or ``None``) of
     the node at the other end, so that e.g. an exporter can see whether an adapter or a model is
-    wired to it; ``upstream`` gives the same for every node before this one, by node id.
-    ``input_types`` names the type that each connected input carries, and ``used_outputs`` the
-    output ports that somebody takes. ``all_rows``: what an earlier check of all rows found counts.
+    wired to it; ``upstream`` gives the same for every node before this one, by node id, and
+    ``project`` for all nodes of the project. ``input_types`` names the type that each connected
+    input carries, and ``used_outputs`` the output ports that somebody takes. ``all_rows``: what an
+    earlier check of all rows found counts.
     """
 
     node: str
@@ -55,6 +56,7 @@ class CheckContext:
     input_types: Mapping[str, str] = field(default_factory=dict)
     used_outputs: frozenset[str] = frozenset()
     all_rows: bool = True
+    project: Mapping[str, tuple[str, Settings | None]] = field(default_factory=dict)
 
     def problem(self, sentence: str, field: str | None = None, **more: Any) -> Problem:
         """A Problem on this node; the sentence is prefixed with the node's title."""

@@ -34,7 +34,7 @@ from studio.runs.folder import RunFolder, file_name
 from studio.runs.plan import Plan, Step, input_fingerprints
 from studio.runs.records import Hit, Record, files_of, find_hit, write_record
 from studio.runs.sampler import MemorySampler
-from studio.system import hardware
+from studio.system import device
 
 Emit = Callable[[Event], None]
 logger = logging.getLogger(__name__)
@@ -120,11 +120,15 @@ def _tell_start(run: _Execution) -> None:
             name=run.plan.name,
             resumed=run.resumed,
             nodes=nodes,
-            device=hardware.describe_device(),
+            device=device.current().label,
             pid=os.getpid(),
             threads=threads(),
         )
     )
+    why = device.why_unused()
+    if why is not None and any(s.type == "base_model" for s in run.plan.steps):
+        sentence = why.sentence[:1].upper() + why.sentence[1:]
+        run.emit(event("Notice", level="warning", sentence=sentence, hint=why.hint))
 
 
 def threads() -> int | None:

@@ -35,7 +35,7 @@ from studio.runs.failures import failure
 from studio.runs.folder import RunFolder, read_json
 from studio.runs.lock import HostLock
 from studio.runs.sink import EventSink
-from studio.system import hardware
+from studio.system import device, hardware
 from studio.system.atomic import write_atomic
 from studio.system.paths import is_utf8
 from studio.system.stored_json import open_for_appending
@@ -229,6 +229,7 @@ def _execute(folder: RunFolder, control: Control, sink: EventSink) -> str:
         for sentence in registry.failures:
             logger.warning("%s", sentence)
         _tell_lost_threads(folder, sink)
+        device.use(device.wanted_device((s.type, s.settings) for s in plan.steps))
         write_environment(folder, plan, int(os.environ["OMP_NUM_THREADS"]))
     except Exception as error:
         return _unprepared(folder, sink, error)
