@@ -22,6 +22,7 @@ from studio.runs.follow import EventReader
 from studio.runs.lock import HostLock
 from studio.runs.sink import EventSink
 from studio.runs.watch import Watch
+from studio.system import device
 
 Mode = Literal["host", "attach", "thread"]
 BEAT_S = 0.05
@@ -170,9 +171,11 @@ class RunThread(QThread):
         try:
             registry = self._registry or load_registry()
             plan = self.folder.plan()
+            device.use(device.wanted_device((s.type, s.settings) for s in plan.steps), hide=False)
             write_environment(self.folder, plan, threads())
             self.status = execute(plan, self.folder, sink.emit, self._control, registry)
         finally:
+            device.release()
             watcher.end()
             sink.close()
             lock.release()

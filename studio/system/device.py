@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import psutil
@@ -32,8 +32,8 @@ CHECKING = "Checking the GPU…"
 @dataclass(frozen=True)
 class Device:
     """The device that trains. ``name`` is its value in the Train node, ``label`` is shown to the user.
-    ``bfloat16`` is whether it computes in bfloat16 without emulation; ``None`` if torch was not asked.
-    ``certain`` is whether torch was asked. Memory in bytes: ``shared`` if it is that of the CPU."""
+    ``bfloat16`` is whether it computes in bfloat16 without emulation; ``None`` if torch was not asked. Memory
+    in bytes: ``shared`` if it is that of the CPU."""
 
     kind: Literal["cpu", "cuda"]
     name: str
@@ -42,7 +42,6 @@ class Device:
     total: int
     gpu: TorchGpu | None = None
     shared: bool = False
-    certain: bool = True
 
     @property
     def capability(self) -> tuple[int, int]:
@@ -122,12 +121,12 @@ def _is_wanted(wanted: str, name: str, gpu: TorchGpu) -> bool:
     return name.lower() == wanted.strip().lower() or bool(gpu.uuid and gpu.uuid == plain)
 
 
-def _cpu(report: TorchReport, certain: bool = True) -> Device:
+def _cpu(report: TorchReport) -> Device:
     label = hardware.describe_cpu()
     if report.mps:
         label += " (the Apple GPU is not used)"
     total = int(hardware.ram_total_gib() * GIB)
-    return Device("cpu", CPU, label, report.cpu_bfloat16, total, certain=certain)
+    return Device("cpu", CPU, label, report.cpu_bfloat16, total)
 
 
 def _gpu(name: str, gpu: TorchGpu) -> Device:
@@ -312,7 +311,8 @@ def _assumed(wanted: str) -> Device:
     cards = hardware.listed_gpus() if wanted != CPU else []
     card = next((c for c in cards if c.total_gib), None)
     if card is None:
-        return _cpu(TorchReport(), certain=wanted == CPU)
+        cpu = _cpu(TorchReport(cpu_bfloat16=hardware.cpu_computes_bfloat16()))
+        return cpu if wanted == CPU else replace(cpu, label=CHECKING)
     gpu = TorchGpu(
         card.index,
         card.name,
@@ -321,7 +321,7 @@ def _assumed(wanted: str) -> Device:
         card.uuid,
         card.pci,
     )
-    return Device("cuda", card.name, CHECKING, gpu.bfloat16, gpu.total, gpu, certain=False)
+    return Device("cuda", card.name, CHECKING, gpu.bfloat16, gpu.total, gpu)
 
 
 def why_unused(wanted: str = AUTO) -> Unused | None:
@@ -332,20 +332,27 @@ def why_unused(wanted: str = AUTO) -> Unused | None:
     return unused(report, wanted) if report is not None else None
 
 
-def use(wanted: str) -> Device:
-    """Decide on the device of this process before torch is loaded, and hide all other GPUs from it.
-    Asks torch in a process of its own if necessary. Raises ``StudioError`` if the wanted device cannot
-    be used."""
+def use(wanted: str, *, hide: bool = True) -> Device:
+    """Decide on the device of this process, and hide all other GPUs from it, before torch is loaded. A
+    process that is not only there for one run hides none. Asks torch in a process of its own if
+    necessary. Raises ``StudioError`` if the wanted device cannot be used."""
     global _used
     report = torch_report.ask()
-    device = choose(report, wanted)
-    _used = device, unused(report, wanted)
-    if device.gpu is not None and len(report.gpus) > 1:
+    device, why = choose(report, wanted), unused(report, wanted)
+    if hide and device.gpu is not None and len(report.gpus) > 1:
         os.environ["CUDA_VISIBLE_DEVICES"] = _address(device.gpu, report)
-    elif device.gpu is None and (report.gpus or report.hip is not None):
+        device = replace(device, gpu=replace(device.gpu, index=0))
+    elif hide and device.gpu is None and (report.gpus or report.hip is not None):
         for name in _VISIBLE:
             os.environ[name] = HIDE_ALL
+    _used = device, why
     return device
+
+
+def release() -> None:
+    """The run of this process has ended: the device is decided anew."""
+    global _used
+    _used = None
 
 
 def _address(gpu: TorchGpu, report: TorchReport) -> str:

@@ -11,7 +11,6 @@ import contextlib
 import os
 import platform
 import sys
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -21,7 +20,6 @@ from typing import Any
 import psutil
 
 GIB = 2**30
-LISTED_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -117,21 +115,24 @@ def gpus() -> list[Gpu]:
         return [card for card in found if card is not None]
 
 
+_listing: tuple[tuple[Gpu, ...], Driver] = ((), Driver())
+
+
+def look() -> None:
+    """List the GPUs for ``listed_gpus`` and ``driver``. A card in standby may take a second to answer, so
+    that the window does this in the background."""
+    global _listing
+    _listing = tuple(gpus()), _driver()
+
+
 def listed_gpus() -> list[Gpu]:
-    """The GPUs with names and places, for whom their memory does not matter: read again after some
-    seconds."""
-    return list(_listed(int(time.monotonic() / LISTED_S))[0])
+    """The GPUs at the last ``look``, for whom their memory does not matter; none before the first."""
+    return list(_listing[0])
 
 
 def driver() -> Driver:
-    """The driver of the NVIDIA GPUs."""
-    return _listed(int(time.monotonic() / LISTED_S))[1]
-
-
-@lru_cache(maxsize=1)
-def _listed(moment: int) -> tuple[tuple[Gpu, ...], Driver]:
-    del moment
-    return tuple(gpus()), _driver()
+    """The driver of the NVIDIA GPUs at the last ``look``."""
+    return _listing[1]
 
 
 def _driver() -> Driver:

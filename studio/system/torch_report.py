@@ -15,6 +15,7 @@ import json
 import os
 import platform
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -206,6 +207,7 @@ def main() -> int:
 # ------------------------------------------------------------------ known and asked
 
 _asking = threading.Lock()
+_children: list[subprocess.Popen[str]] = []
 _answers: dict[str, tuple[float, TorchReport]] = {}
 
 
@@ -227,8 +229,8 @@ def installed() -> Build | None:
 
 
 def known() -> TorchReport | None:
-    """The report as far as it is known without asking torch; ``None`` if only torch can tell which device
-    trains."""
+    """The report as far as it is known without asking torch, in less than a millisecond; ``None`` if only
+    torch can tell which device trains."""
     build = installed()
     if build is not None and (build.cuda is None or build.hip is not None):
         found = _kept(_key(build, with_driver=False))
@@ -245,7 +247,8 @@ def known() -> TorchReport | None:
 
 def ask(fresh: bool = False) -> TorchReport:
     """The report, from a process that asks torch unless everything is known. Takes seconds the first
-    time; ``fresh`` asks in any case."""
+    time; ``fresh`` asks in any case. Also lists the GPUs of the driver."""
+    hardware.look()
     report = None if fresh else known()
     if report is not None and report.cpu_bfloat16 is not None:
         return report
@@ -255,6 +258,8 @@ def ask(fresh: bool = False) -> TorchReport:
             return report
         build = installed()
         found = _run()
+        if found is None:
+            return TorchReport(error="the program was closed")
         plain = build is not None and (build.cuda is None or build.hip is not None)
         _keep(_key(build, with_driver=not plain), found, lasting=bool(found.gpus) or plain)
         return found
@@ -266,29 +271,53 @@ def forget() -> None:
     _file().unlink(missing_ok=True)
 
 
-def _run() -> TorchReport:
+def end() -> None:
+    """End the process that is being asked; what it answers is not kept."""
+    while _children:
+        _children.pop().kill()
+
+
+def _run() -> TorchReport | None:
+    """The report of a process; ``None`` if ``end`` has ended it."""
     try:
-        done = subprocess.run(
+        child = subprocess.Popen(
             module_command(MODULE),
             stdin=subprocess.DEVNULL,
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             encoding="utf-8",
             errors="replace",
-            timeout=TIMEOUT_S,
-            check=False,
             env=child_environment({}),
             creationflags=NO_WINDOW,
         )
-    except subprocess.TimeoutExpired:
-        return TorchReport(error=f"it did not answer within {TIMEOUT_S:.0f} seconds")
     except OSError as error:
         return TorchReport(error=f"no process can be started: {error}")
-    lines = done.stdout.strip().splitlines()
+    _children.append(child)
+    try:
+        out, errors = child.communicate(timeout=TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        out, errors = child.communicate()
+        return TorchReport(error=f"it did not answer within {TIMEOUT_S:.0f} seconds")
+    if child not in _children:
+        return None
+    _children.remove(child)
+    lines = out.strip().splitlines()
     try:
         return report_from_json(json.loads(lines[-1]))
     except (IndexError, TypeError, ValueError, KeyError, AttributeError):
-        last = done.stderr.strip().splitlines()
-        return TorchReport(error=last[-1] if last else f"it exited with code {done.returncode}")
+        last = errors.strip().splitlines()
+        return TorchReport(error=last[-1] if last else _exit_words(child.returncode))
+
+
+def _exit_words(code: int) -> str:
+    """How a process ended that printed nothing: torch crashes on a CPU that is too old for it."""
+    if code >= 0:
+        return f"it exited with code {code}"
+    try:
+        return f"it crashed ({signal.Signals(-code).name})"
+    except ValueError:
+        return f"it crashed (signal {-code})"
 
 
 def _key(build: Build | None, with_driver: bool = True) -> str:

@@ -63,7 +63,9 @@ def pick_device() -> torch.device:
             hint="Restart the computer, or select the CPU as Device in the Train node.",
             code="gpu_lost",
         )
-    return torch.device("cuda", 0)
+    if chosen.gpu.index != torch.cuda.current_device():  # accelerate takes the current one
+        torch.cuda.set_device(chosen.gpu.index)
+    return torch.device("cuda", chosen.gpu.index)
 
 
 @functools.cache
