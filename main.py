@@ -91,7 +91,9 @@ def _prepare(arguments: Sequence[str]) -> None:
 def _command(arguments: list[str]) -> int:
     _prepare(arguments)
     if arguments == ["demo"] and display_available():
-        problem = window_problem()
+        from bootstrap import qt
+
+        problem = qt.window_problem()
         if problem is None:
             from ui.app import run_demo
 
@@ -112,24 +114,15 @@ def _window(arguments: list[str]) -> int:
         )
         return 1
     _prepare(arguments)
-    problem = window_problem()
+    from bootstrap import qt
+
+    problem = qt.window_problem()
     if problem:
         bootstrap.say(f"The window cannot open: {problem}")
         return 1
     from ui.app import run_window
 
     return run_window(arguments[0] if arguments else None)
-
-
-def window_problem() -> str | None:
-    """Why the window cannot open on this machine, as a sentence, or None."""
-    from bootstrap import requirements, system
-
-    x11 = not os.environ.get("WAYLAND_DISPLAY") and bool(os.environ.get("DISPLAY"))
-    platform = os.environ.get("QT_QPA_PLATFORM", "xcb" if x11 else "")
-    return requirements.pyside_problem() or system.libraries_problem(
-        window=platform.startswith("xcb")
-    )
 
 
 def display_available(

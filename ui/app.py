@@ -6,6 +6,7 @@ anything slow; torch is never imported in this process.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -36,6 +37,8 @@ from ui.window.window_store import WindowStore
 from workers.run_thread import detach_all
 from workers.task import wait_for_tasks
 
+APP_ID = "lora-studio"
+WINDOWS_APP_ID = "LoRAStudio.LoRAStudio"
 STARTUP_LOG = "LORA_STUDIO_STARTUP_LOG"
 HEAVY = ("torch", "transformers", "peft", "datasets")
 logger = logging.getLogger(__name__)
@@ -58,17 +61,27 @@ def run_demo() -> int:
 
 def make_application() -> QApplication:
     """The QApplication with name, icon and crash handling."""
+    identify_process()
     app = QApplication.instance()
     if not isinstance(app, QApplication):
-        app = QApplication(sys.argv[:1])
+        app = QApplication([APP_ID])  # X11 takes the first name of the window's class from it
     app.setApplicationName("LoRA Studio")
     app.setApplicationVersion(__version__)
-    app.setOrganizationName("lora-studio")
-    app.setDesktopFileName("lora-studio")
+    app.setOrganizationName(APP_ID)
+    app.setDesktopFileName(APP_ID)  # Wayland shows the icon of this desktop file
     app.setWindowIcon(QIcon(str(assets_dir() / "app-icon.svg")))
     CrashReporter(data_dir() / "crash.log").install()
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     return app
+
+
+def identify_process() -> None:
+    """Windows: group the windows as those of this program, with its icon, and not as those of Python."""
+    if sys.platform == "win32":
+        import ctypes
+
+        with contextlib.suppress(AttributeError, OSError):
+            ctypes.windll.shell32.SetCurrentProcessExplicitAppUserModelID(WINDOWS_APP_ID)
 
 
 def open_session(app: QApplication, project: Path | None = None) -> Session:

@@ -14,6 +14,7 @@ from typing import Literal
 from PySide6.QtCore import QObject, QThread, QTimer, Signal, Slot
 
 from studio.graph.registry import Registry, load_registry
+from studio.runs.awake import kept_awake
 from studio.runs.control import CommandReader, Control, Watcher, size_of
 from studio.runs.environment import write_environment
 from studio.runs.execute import execute, threads
@@ -23,6 +24,7 @@ from studio.runs.lock import HostLock
 from studio.runs.sink import EventSink
 from studio.runs.watch import Watch
 from studio.system import device
+from studio.system.settings import load_settings
 
 Mode = Literal["host", "attach", "thread"]
 BEAT_S = 0.05
@@ -173,7 +175,8 @@ class RunThread(QThread):
             plan = self.folder.plan()
             device.use(device.wanted_device((s.type, s.settings) for s in plan.steps), hide=False)
             write_environment(self.folder, plan, threads())
-            self.status = execute(plan, self.folder, sink.emit, self._control, registry)
+            with kept_awake(load_settings().settings.keep_awake, sink.emit):
+                self.status = execute(plan, self.folder, sink.emit, self._control, registry)
         finally:
             device.release()
             watcher.end()

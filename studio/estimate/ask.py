@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import subprocess
 import tempfile
 from collections.abc import Callable, Generator, Mapping
@@ -34,6 +35,7 @@ from studio.model.models import ends_of, local_folder, names_an_end, starter_of
 from studio.model.targets import choose, listed
 from studio.model.weight_files import weight_files
 from studio.system.children import end_child, module_command, start_child
+from studio.system.torch_environment import torch_variables
 
 Kind = Literal["dry run", "probe"]
 MODULE = "studio.training.estimate.host"
@@ -262,5 +264,6 @@ def _with_probe(job: Job, facts: Facts, found: Mapping[str, Any]) -> Estimate:
 
 
 def _environment(threads: int) -> dict[str, str]:
-    """The thread count of a run, with threads that do not spin while they wait."""
-    return {"OMP_WAIT_POLICY": "PASSIVE", **({"OMP_NUM_THREADS": str(threads)} if threads else {})}
+    """The thread count of a run, with threads that do not spin while they wait, and its GPU allocator."""
+    count = {"OMP_NUM_THREADS": str(threads)} if threads else {}
+    return {"OMP_WAIT_POLICY": "PASSIVE", **count, **torch_variables(os.environ)}

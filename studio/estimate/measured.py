@@ -24,7 +24,7 @@ from studio.estimate.memory import Batch
 from studio.estimate.pace import day_of
 from studio.estimate.trainable import Counted
 from studio.runs.environment import versions
-from studio.system import paths
+from studio.system import busy_files, paths
 from studio.system.stored_json import parse, read_regular
 from studio.values import FULL_FINE_TUNING
 
@@ -183,7 +183,7 @@ def store_measured(measured: Measured) -> None:
     write_atomic(folder / f"{name}.json", json.dumps(kept))
     files = sorted(folder.glob("*.json"), key=lambda f: f.stat().st_mtime, reverse=True)
     for old in files[MOST_KEPT:]:
-        old.unlink(missing_ok=True)
+        busy_files.remove(old)
 
 
 def _folder() -> Path:

@@ -7,17 +7,19 @@ only if all of its files were written by an earlier export.
 from __future__ import annotations
 
 import glob
+import itertools
 import json
 import os
 import secrets
-import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from studio.errors import Problem, StudioError
 from studio.graph.node_type import CheckContext
+from studio.system import busy_files
 
 if TYPE_CHECKING:
     from studio.node_settings.export import ExportSettings
@@ -102,12 +104,21 @@ def write_manifest(folder: Path, kind: str, described: dict[str, Any]) -> None:
     (folder / MANIFEST).write_text(text, encoding="utf-8")
 
 
+@dataclass
+class Replacement:
+    """An export that is being written to ``staging``; ``folder`` is where it is afterwards."""
+
+    staging: Path
+    folder: Path
+
+
 @contextmanager
-def replaced(folder: Path) -> Iterator[Path]:
+def replaced(folder: Path) -> Iterator[Replacement]:
     """A staging folder beside ``folder`` that replaces it when the block ends without an error.
 
-    Raises ``StudioError`` when the folder may not be replaced; ``OSError`` is not caught. No
-    partial export remains in any case.
+    If another program uses a file in ``folder``, the export gets a numbered name beside it. Raises
+    ``StudioError`` when the folder may not be replaced; ``OSError`` is not caught. No partial export
+    remains in any case.
     """
     what = refusal(folder)
     if what is not None:
@@ -124,10 +135,11 @@ def replaced(folder: Path) -> Iterator[Path]:
     staging = folder.with_name(f".{folder.name}{_STAGING}{secrets.token_hex(4)}")
     try:
         staging.mkdir()
-        yield staging
-        _swap(staging, folder)
+        replacement = Replacement(staging, folder)
+        yield replacement
+        replacement.folder = _swap(staging, folder)
     except BaseException:
-        shutil.rmtree(staging, ignore_errors=True)
+        busy_files.tidy(staging)
         for parent in made:
             _remove_empty(parent)
         raise
@@ -155,18 +167,31 @@ def _clear_up(folder: Path) -> None:
     """Remove what killed exports have left. If an earlier export had just been moved away, it is restored."""
     for old in folder.parent.glob(f".{glob.escape(folder.name)}{_STAGING}*"):
         if old.name.endswith(_OLD) and not folder.exists():
-            old.rename(folder)
-        shutil.rmtree(old, ignore_errors=True)
+            busy_files.rename(old, folder)
+        busy_files.tidy(old)
 
 
-def _swap(staging: Path, folder: Path) -> None:
+def _swap(staging: Path, folder: Path) -> Path:
+    """Rename the staging folder, and return its new path: a numbered one beside ``folder`` while another program
+    uses a file of the export that it should replace."""
     old = folder.with_name(f"{staging.name}{_OLD}")
     if folder.exists():
-        folder.rename(old)
+        try:
+            busy_files.rename(folder, old)
+        except OSError as error:
+            if not busy_files.is_busy(error):
+                raise
+            folder = _next_free(folder)
     try:
-        staging.rename(folder)
+        busy_files.move_folder(staging, folder)
     except OSError:
         if old.exists():
-            old.rename(folder)
+            busy_files.rename(old, folder)
         raise
-    shutil.rmtree(old, ignore_errors=True)
+    busy_files.tidy(old)
+    return folder
+
+
+def _next_free(folder: Path) -> Path:
+    names = (folder.with_name(f"{folder.name}-{number}") for number in itertools.count(2))
+    return next(name for name in names if not name.exists())

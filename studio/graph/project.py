@@ -16,6 +16,7 @@ from typing import Any
 
 from studio.errors import StudioError
 from studio.graph.graph import Graph, Node, Wire
+from studio.system import busy_files
 from studio.system.atomic import write_atomic
 from studio.system.disk import what_to_do
 from studio.system.stored_json import parse, read_regular
@@ -217,7 +218,7 @@ def journal_path(path: Path) -> Path:
 def remove_journal(path: Path) -> None:
     """Remove the unsaved changes of a project; what cannot be removed stays."""
     with contextlib.suppress(OSError):
-        journal_path(path).unlink(missing_ok=True)
+        busy_files.remove(journal_path(path))
 
 
 def write_journal(path: Path, graph: Graph) -> None:

@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 from studio.errors import Stopped, StudioError
 from studio.model.supported import installed_version
+from studio.system.memory import out_of_memory_in
 
 Part = Literal["tokenizer", "config", "model"]
 _CODES = {"tokenizer": "no_tokenizer", "config": "bad_config", "model": "model_load"}
@@ -71,7 +72,7 @@ def of_the_files(error: BaseException) -> bool:
     which is not an ``Exception``."""
     if type(error).__name__ == "PanicException":
         return True
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+    if out_of_memory_in(error) is not None:
         return False
     if isinstance(error, OSError) and error.errno is not None:
         return isinstance(error, (FileNotFoundError, IsADirectoryError, NotADirectoryError))

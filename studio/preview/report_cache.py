@@ -18,7 +18,7 @@ from studio.graph.node_type import CheckContext
 from studio.graph.schema import Settings, fields_of
 from studio.node_settings.dataset import DatasetSettings
 from studio.preview.report import DataReport, report_from_json
-from studio.system import paths
+from studio.system import busy_files, paths
 from studio.system.atomic import write_atomic
 from studio.system.stored_json import parse, read_regular
 
@@ -75,7 +75,7 @@ def keep(report: DataReport) -> None:
         write_atomic(folder / f"{report.key}.json", json.dumps(report.to_json()))
         kept = sorted(folder.glob("*.json"), key=lambda p: p.stat().st_mtime)
         for path in kept[:-MOST_KEPT]:
-            path.unlink(missing_ok=True)
+            busy_files.remove(path)
 
 
 def kept(key: str) -> DataReport | None:

@@ -14,7 +14,6 @@ import json
 import logging
 import os
 import secrets
-import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -34,7 +33,7 @@ from studio.runs.folder import RunFolder, file_name
 from studio.runs.plan import Plan, Step, input_fingerprints
 from studio.runs.records import Hit, Record, files_of, find_hit, write_record
 from studio.runs.sampler import MemorySampler
-from studio.system import device
+from studio.system import busy_files, device
 
 Emit = Callable[[Event], None]
 logger = logging.getLogger(__name__)
@@ -213,7 +212,7 @@ def _run_step(run: _Execution, step: Step) -> Record:
     node_type = _type_of(step, run.registry)
     _check_unchanged(step, node_type, plan)
     inputs = {port: run.outputs[node][out] for port, (node, out) in step.inputs.items()}
-    staging = folder.staging(step.node)
+    staging = busy_files.free_name(folder.staging(step.node))
     staging.mkdir(parents=True)
     folder.checkpoints(step.node).mkdir(parents=True, exist_ok=True)
     context = StepContext(
@@ -300,7 +299,7 @@ def _commit(
 ) -> Record:
     """Move the result to its final place; it is valid once the record has been written."""
     final = folder.artifacts / f"{file_name(step.node)}-{step.fingerprint[:8]}"
-    _put_in_place(context.folder, final)
+    final = _put_in_place(context.folder, final)
     outputs = moved(outputs, context.folder, final)
     artifacts = moved(context.artifacts, context.folder, final)
     for artifact in artifacts:
@@ -309,17 +308,24 @@ def _commit(
     return Record(step.node, step.type, step.fingerprint, outputs, tuple(artifacts), files, 0.0)
 
 
-def _put_in_place(staging: Path, final: Path) -> None:
-    """Rename the staging folder; an earlier result whose files were damaged is removed, and an
-    empty result leaves no folder."""
+def _put_in_place(staging: Path, final: Path) -> Path:
+    """Rename the staging folder and return its new path. An earlier result whose files were damaged is removed, or
+    keeps its name if it is in use; an empty result leaves no folder."""
     if final.exists():
         old = staging.with_name(f"{staging.name}-old-{secrets.token_hex(4)}")
-        os.rename(final, old)
-        shutil.rmtree(old, ignore_errors=True)
+        try:
+            busy_files.rename(final, old)
+        except OSError as error:
+            if not busy_files.is_busy(error):
+                raise
+            final = busy_files.free_name(final)
+        else:
+            busy_files.tidy(old)
     if any(staging.iterdir()):
-        os.rename(staging, final)
+        busy_files.move_folder(staging, final)
     else:
-        staging.rmdir()
+        busy_files.patiently(staging.rmdir)
+    return final
 
 
 def moved(data: Any, staging: Path, final: Path) -> Any:

@@ -10,12 +10,12 @@ from __future__ import annotations
 import errno
 import os
 import traceback
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from studio.errors import StudioError
 from studio.system.disk import FREE_SPACE, free_bytes, is_full, is_severe, number_of, what_to_do
+from studio.system.memory import causes, is_on_gpu, out_of_memory_in
 
 GIB = 2**30
 _LONGEST = 2000
@@ -41,9 +41,10 @@ def as_studio_error(
 def _system_error(error: BaseException, folder: Path | None) -> StudioError | None:
     """An error of the operating system (disk space, a file, memory) in words, or ``None`` for any
     other. ``folder`` is named when the error names no file."""
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return _out_of_memory(error)
-    for cause in _causes(error):
+    memory = out_of_memory_in(error)
+    if memory is not None:
+        return _out_of_memory(memory)
+    for cause in causes(error):
         if is_full(cause):
             return _disk_full(cause, folder)
         if is_severe(cause):
@@ -51,18 +52,8 @@ def _system_error(error: BaseException, folder: Path | None) -> StudioError | No
         if "surrogates not allowed" in str(cause)[:_LONGEST]:
             return _not_utf8(cause)
     if isinstance(error, OSError) and not isinstance(error, ConnectionError) and error.errno:
-        return _out_of_memory(error) if error.errno == errno.ENOMEM else _unusable(error, folder)
+        return _unusable(error, folder)
     return None
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    """The error and those that it was raised from."""
-    seen: list[BaseException] = []
-    here: BaseException | None = error
-    while here is not None and here not in seen and not isinstance(here, StudioError):
-        seen.append(here)
-        yield here
-        here = here.__cause__ or here.__context__
 
 
 def failure(error: BaseException, title: str, folder: Path) -> dict[str, Any]:
@@ -138,9 +129,8 @@ def _not_utf8(error: BaseException) -> StudioError:
 
 
 def _out_of_memory(error: BaseException) -> StudioError:
-    kind = "GPU memory" if type(error).__name__ == "OutOfMemoryError" else "memory"
     return StudioError(
-        f"not enough {kind}.",
+        f"not enough {'GPU memory' if is_on_gpu(error) else 'memory'}.",
         title="Not enough memory",
         hint=(
             "Use a smaller batch size or maximum length, gradient checkpointing, or a smaller "

@@ -12,7 +12,6 @@ import json
 import os
 import re
 import secrets
-import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +23,7 @@ from studio.graph.graph import Graph
 from studio.graph.project import json_text, load_project, to_data
 from studio.runs.lock import is_locked
 from studio.runs.plan import Plan, plan_from_json
+from studio.system import busy_files
 from studio.system.atomic import write_atomic
 from studio.system.disk import what_to_do
 from studio.system.paths import is_utf8
@@ -163,7 +163,7 @@ class RunFolder:
     def remove_staging(self) -> None:
         """Remove partial results. Only call it while no step of this run is alive."""
         for path in self.artifacts.glob(f"{STAGING}*"):
-            shutil.rmtree(path, ignore_errors=True)
+            busy_files.tidy(path)
 
 
 def create_run(runs_dir: Path, plan: Plan, graph: Graph) -> RunFolder:
@@ -179,7 +179,7 @@ def create_run(runs_dir: Path, plan: Plan, graph: Graph) -> RunFolder:
             _fill(RunFolder(draft), plan, graph)
             return RunFolder(_claim(runs_dir.resolve(), draft, plan.name))
         except BaseException:
-            shutil.rmtree(draft, ignore_errors=True)
+            busy_files.tidy(draft)
             raise
     except OSError as error:
         raise StudioError(
@@ -205,7 +205,7 @@ def _claim(runs_dir: Path, draft: Path, name: str) -> Path:
         if target.exists():
             continue
         try:
-            os.rename(draft, target)
+            busy_files.rename(draft, target)
         except OSError:
             if not target.exists():
                 raise

@@ -28,6 +28,7 @@ from studio.errors import StudioError
 from studio.events import event
 from studio.graph.registry import load_registry
 from studio.runs import processes
+from studio.runs.awake import kept_awake
 from studio.runs.control import CommandReader, Control, Watcher, size_of
 from studio.runs.environment import threads_of, write_environment
 from studio.runs.execute import execute
@@ -35,10 +36,13 @@ from studio.runs.failures import failure
 from studio.runs.folder import RunFolder, read_json
 from studio.runs.lock import HostLock
 from studio.runs.sink import EventSink
+from studio.shown_text import short
 from studio.system import device, hardware
 from studio.system.atomic import write_atomic
 from studio.system.paths import is_utf8
+from studio.system.settings import load_settings
 from studio.system.stored_json import open_for_appending
+from studio.system.torch_environment import torch_variables
 
 CLUSTER = ("LOCAL_RANK", "RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 UNWRITABLE = 4
@@ -214,6 +218,7 @@ def set_threads(folder: RunFolder, leave_core: bool) -> int:
     os.environ["OMP_NUM_THREADS"] = str(wanted)
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.update(torch_variables(os.environ))
     for name in CLUSTER:  # set by a launcher: a run is one process on one device
         os.environ.pop(name, None)
     return wanted
@@ -230,10 +235,12 @@ def _execute(folder: RunFolder, control: Control, sink: EventSink) -> str:
             logger.warning("%s", sentence)
         _tell_lost_threads(folder, sink)
         device.use(device.wanted_device((s.type, s.settings) for s in plan.steps))
+        _tell_other_device(folder, sink)
         write_environment(folder, plan, int(os.environ["OMP_NUM_THREADS"]))
     except Exception as error:
         return _unprepared(folder, sink, error)
-    return execute(plan, folder, sink.emit, control, registry)
+    with kept_awake(load_settings().settings.keep_awake, sink.emit):
+        return execute(plan, folder, sink.emit, control, registry)
 
 
 def _tell_lost_threads(folder: RunFolder, sink: EventSink) -> None:
@@ -246,6 +253,20 @@ def _tell_lost_threads(folder: RunFolder, sink: EventSink) -> None:
             f"{os.environ['OMP_NUM_THREADS']}, and its results may differ in the last digits."
         )
         sink.emit(event("Notice", level="warning", sentence=sentence))
+
+
+def _tell_other_device(folder: RunFolder, sink: EventSink) -> None:
+    """Report that a resumed run continues on another device than before."""
+    before, now = folder.environment().get("device"), device.current().label
+    if isinstance(before, str) and before and before != now:
+        sink.emit(
+            event(
+                "Notice",
+                level="warning",
+                sentence=f"This run was on {short(before)} before and continues on {now}: its speed "
+                "differs, and its results may differ in the last digits.",
+            )
+        )
 
 
 def _unprepared(folder: RunFolder, sink: EventSink, error: Exception) -> str:

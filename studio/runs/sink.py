@@ -14,6 +14,7 @@ from collections.abc import Callable
 
 from studio.events import Event
 from studio.runs.folder import RunFolder
+from studio.system import busy_files
 
 RESERVE_BYTES = 256 * 1024
 _LAST_WORDS = ("StepFailed", "RunFinished")
@@ -43,7 +44,7 @@ class EventSink:
     def close(self) -> None:
         """Delete the reserve file."""
         with contextlib.suppress(OSError):
-            self._reserve.unlink(missing_ok=True)
+            busy_files.remove(self._reserve)
 
     def emit(self, event: Event) -> None:
         """Write one event. After ``RunFinished`` it is dropped; raises ``OSError`` if writing

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import tempfile
+from contextlib import suppress
 from pathlib import Path
+
+from studio.system import busy_files
 
 
 def write_atomic(path: Path, text: str) -> None:
@@ -19,7 +22,8 @@ def write_atomic(path: Path, text: str) -> None:
             os.chmod(temporary, path.stat().st_mode & 0o777)
         else:
             os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
+        busy_files.replace(Path(temporary), path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        with suppress(OSError):
+            busy_files.remove(Path(temporary))
         raise

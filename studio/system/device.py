@@ -18,7 +18,7 @@ import psutil
 from studio.errors import StudioError
 from studio.shown_text import short
 from studio.system import hardware, torch_report
-from studio.system.hardware import GIB, Gpu
+from studio.system.hardware import GIB, Driver, Gpu
 from studio.system.torch_report import TorchGpu, TorchReport
 
 AUTO, CPU = "auto", "cpu"
@@ -26,6 +26,12 @@ HIDE_ALL = "-1"
 _VISIBLE = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES")
 _LEAST_DRIVER = {12: "525", 13: "580"}
 """The oldest driver for each major version of CUDA, from NVIDIA's table of compatibility."""
+_LEAST_CAPABILITY = (5, 0)
+"""Of the builds of torch that are offered, the one for CUDA 12.6 has code for the oldest GPUs."""
+_INSTALL = (
+    "The environment variable LORA_STUDIO_TORCH=auto at the next start installs the build of torch for this "
+    "GPU and its driver, if there is one."
+)
 CHECKING = "Checking the GPU…"
 
 
@@ -212,18 +218,14 @@ def unused(report: TorchReport, wanted: str = AUTO) -> Unused | None:
 
 def _why_not_seen(report: TorchReport, cards: list[Gpu]) -> _Why:
     """Why torch sees none of these cards, which the driver lists."""
+    driver = hardware.driver()
     if report.cuda is None:
-        return _Why(
-            f"the installed torch {report.version} is a build for CPUs",
-            "Start the program with the environment variable LORA_STUDIO_TORCH=cuda, which installs the "
-            "CUDA build.",
-        )
+        return _why_cpu_build(report, cards, driver)
     if report.visible is not None and (report.gpus or _hides(report.visible, cards)):
         return _Why(
             f"the environment variable CUDA_VISIBLE_DEVICES is “{short(report.visible)}”, which hides it",
             "Remove the variable and start the program again.",
         )
-    driver = hardware.driver()
     needed = int(report.cuda.partition(".")[0]) if report.cuda.partition(".")[0].isdigit() else 0
     if driver.cuda != (0, 0) and driver.cuda[0] < needed:
         least = _LEAST_DRIVER.get(needed)
@@ -231,12 +233,28 @@ def _why_not_seen(report: TorchReport, cards: list[Gpu]) -> _Why:
         return _Why(
             f"its driver {driver.version} supports CUDA {driver.cuda[0]}.{driver.cuda[1]}, and the "
             f"installed torch {report.version} needs CUDA {report.cuda}",
-            f"{install} and restart the computer.",
+            f"{install} and restart the computer. {_INSTALL}",
         )
     return _Why(
         f"torch reports: {report.reason.rstrip('.')}" if report.reason else "torch does not see it",
         "Restart the computer. If that does not help, install the newest NVIDIA driver.",
     )
+
+
+def _why_cpu_build(report: TorchReport, cards: list[Gpu], driver: Driver) -> _Why:
+    """A build for CPUs is the right one for a card or a driver that no CUDA build supports."""
+    capability = next((c.capability for c in cards if c.capability is not None), _LEAST_CAPABILITY)
+    if capability < _LEAST_CAPABILITY:
+        own = ".".join(map(str, capability))
+        return _Why(f"it has compute capability {own}, which torch does not support", "")
+    least = min(_LEAST_DRIVER)
+    if (0, 0) < driver.cuda < (least, 0):
+        return _Why(
+            f"its driver {driver.version} is too old for any build of torch",
+            f"Install NVIDIA driver {_LEAST_DRIVER[least]} or newer, restart the computer and start the "
+            "program again.",
+        )
+    return _Why(f"the installed torch {report.version} is a build for CPUs", _INSTALL)
 
 
 def _hides(visible: str, cards: list[Gpu]) -> bool:
@@ -263,8 +281,7 @@ def _without_kernels(report: TorchReport, gpu: TorchGpu) -> _Why:
     return _Why(
         f"it has compute capability {own}, and the installed torch {report.version} has code only for "
         f"{_spoken(report.archs)}",
-        "Delete the folder .venv and start the program again: it installs a build of torch for this GPU "
-        "if there is one.",
+        _INSTALL,
         "gpu_unsupported",
     )
 

@@ -7,7 +7,6 @@ state is not here (Qt keeps it), and neither are secrets (the system's keyring d
 from __future__ import annotations
 
 import contextlib
-import os
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from studio.errors import StudioError
-from studio.system import paths
+from studio.system import busy_files, paths
 from studio.system.atomic import write_atomic
 from studio.system.disk import what_to_do
 from studio.system.stored_json import read_regular
@@ -36,6 +35,8 @@ class AppSettings(BaseModel):
     runs_folder: str = ""
     run_in: Literal["host", "thread"] = "host"
     leave_core: bool = True
+    scrolling: Literal["auto", "zoom", "pan"] = "auto"
+    keep_awake: bool = True
     token_cache_gb: float = Field(5.0, ge=0.0)
     recent: list[str] = []
 
@@ -90,7 +91,7 @@ def _usable(data: dict[str, Any], path: Path) -> Loaded:
 def _put_aside(path: Path, why: str) -> str:
     aside = path.with_name(f"{path.name}.damaged")
     with contextlib.suppress(OSError):
-        os.replace(path, aside)
+        busy_files.replace(path, aside)
     return f"The settings in {path} could not be read ({why}). It was kept as {aside.name}."
 
 

@@ -119,9 +119,21 @@ def test_a_cpu_wheel_beside_a_card(computer_with: Any, place: Path) -> None:
         "NVIDIA L4 is not used: the installed torch 2.13.0+cpu is a build for CPUs."
         in found.sentence
     )
-    assert "LORA_STUDIO_TORCH=cuda" in found.hint
+    assert "LORA_STUDIO_TORCH=auto" in found.hint
     assert computer.asked == 0 or sys.platform != "linux"  # its version file is enough
     assert this_machine(graph_of()).device == "cpu"
+
+
+def test_a_cpu_wheel_that_is_the_right_one(computer_with: Any, place: Path) -> None:
+    """The set-up installs it where no CUDA build works: what helps then is another driver, or nothing."""
+    computer_with(ADA, build=CPU_BUILD, driver="470.1", supports=(11, 4))
+    found = only_problem(place)
+    assert "its driver 470.1 is too old for any build of torch" in found.sentence
+    assert "driver 525 or newer" in found.hint
+    computer_with(Card("Tesla K80", 5, 12.0, capability=(3, 7)), build=CPU_BUILD)
+    found = only_problem(place)
+    assert "compute capability 3.7, which torch does not support" in found.sentence
+    assert found.hint == ""
 
 
 def test_pascal_has_no_code_in_the_wheel(computer_with: Any, place: Path) -> None:

@@ -6,7 +6,14 @@ from pathlib import Path
 
 import pytest
 from PySide6.QtCore import Qt
-from PySide6.QtWidgets import QApplication, QComboBox, QDialogButtonBox, QFileDialog, QPushButton
+from PySide6.QtWidgets import (
+    QApplication,
+    QComboBox,
+    QDialogButtonBox,
+    QFileDialog,
+    QLabel,
+    QPushButton,
+)
 from pytestqt.qtbot import QtBot
 
 from studio.graph.graph import Graph
@@ -156,6 +163,49 @@ def test_a_small_window_keeps_its_palette_and_tabs(make_session: MakeSession) ->
     QApplication.processEvents()
     assert bar.width() >= bar.sizeHint().width() - 2
     assert window.monitor.tools._caption.isVisible()
+
+
+@pytest.mark.parametrize("trainings", [1, 2])
+def test_every_tab_is_in_view_beside_a_wide_inspector(
+    make_session: MakeSession, trainings: int
+) -> None:
+    window = make_session().window
+    window.resize(1280, 800)
+    QApplication.processEvents()
+    tools = window.monitor.tools
+    tools.set_nodes({str(i): f"A training with a title {i}" for i in range(trainings)}, "0")
+    window.widen_inspector(True, 0)
+    for results in (0, 128):
+        window.show_result_count(results)
+        QApplication.processEvents()
+        bar = window.tabs.tabBar()
+        assert bar.width() >= bar.sizeHint().width()
+        assert tools.nodes.isVisible() is (trainings > 1)
+        assert not tools._caption.isVisible()
+    window.widen_inspector(False, 300)
+    window.resize(1900, 1000)
+    QApplication.processEvents()
+    assert tools._caption.isVisible()
+    assert bar.width() >= bar.sizeHint().width()
+
+
+def test_a_run_in_progress_is_not_called_ready_to_run(
+    make_session: MakeSession, qtbot: QtBot
+) -> None:
+    session = make_session(toys.toy_graph(steps=3))
+    session.window.canvas.select(())
+
+    def shown() -> str:
+        labels = session.window.inspector.findChildren(QLabel)
+        return " ".join(label.text() for label in labels if label.isVisible())
+
+    qtbot.waitUntil(lambda: "ready to run" in shown())
+    session.window.own["run"].trigger()
+    assert "ready to run" not in shown()
+    assert "No problems." in shown()
+    assert "ready" not in session.window.status.problems.toolTip()
+    qtbot.waitUntil(lambda: session.window.banner.key == "ended")
+    assert "ready to run" in shown()
 
 
 def test_a_run_found_going_on_is_not_told_after_its_end(

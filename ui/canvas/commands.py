@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QPoint, QPointF, QRectF, Qt
-from PySide6.QtGui import QAction, QGuiApplication, QKeyEvent, QKeySequence
+from PySide6.QtGui import QAction, QGuiApplication, QKeyEvent
 from PySide6.QtWidgets import QMenu
 
 from ui.canvas import camera, layout
 from ui.canvas.editing import piece_in
-from ui.style import icons
+from ui.style import icons, keys
 
 if TYPE_CHECKING:
     from ui.canvas.view import CanvasView
@@ -32,6 +32,7 @@ _WINDOW_WIDE = ("undo", "redo")
 _ARROWS = (Qt.Key.Key_Left, Qt.Key.Key_Right, Qt.Key.Key_Up, Qt.Key.Key_Down)
 _ENTER = (Qt.Key.Key_Return, Qt.Key.Key_Enter)
 _TABS = (Qt.Key.Key_Tab, Qt.Key.Key_Backtab)
+_COMMANDS = Qt.KeyboardModifier.ControlModifier | Qt.KeyboardModifier.MetaModifier
 _NODE = ("rename", "duplicate", "", "cut", "copy", "paste", "", "frame", "delete")
 _WIRE = ("delete",)
 
@@ -215,7 +216,7 @@ def make_actions(view: CanvasView) -> dict[str, QAction]:
     for spec in SPECS:
         action = QAction(spec.text, view)
         action.setProperty("plain-text", spec.text)
-        action.setShortcuts([QKeySequence(key) for key in spec.keys])
+        action.setShortcuts(keys.keys_for(spec.name, spec.keys))
         action.setShortcutContext(
             Qt.ShortcutContext.WindowShortcut
             if spec.name in _WINDOW_WIDE
@@ -242,9 +243,8 @@ def update_actions(view: CanvasView, actions: dict[str, QAction]) -> None:
     for spec in SPECS:
         action = actions[spec.name]
         action.setEnabled(met[spec.needs])
-        native = QKeySequence.SequenceFormat.NativeText
-        keys = " or ".join(QKeySequence(key).toString(native) for key in spec.keys)
-        action.setToolTip(f"{spec.tip} ({keys})")
+        shortcuts = " or ".join(keys.text_of(key) for key in action.shortcuts())
+        action.setToolTip(f"{spec.tip} ({shortcuts})")
         action.setStatusTip(spec.tip)
     for name, label in (("undo", view.document.undo_label), ("redo", view.document.redo_label)):
         word = name.capitalize()
@@ -256,8 +256,11 @@ def press_key(view: CanvasView, event: QKeyEvent) -> bool:
     """Handle a key without an action (Esc, Space, arrows, Ctrl+Tab, Enter); False if the canvas does
     not use it."""
     key, modifiers = Qt.Key(event.key()), event.modifiers()
-    ctrl = bool(modifiers & Qt.KeyboardModifier.ControlModifier)
-    if key == Qt.Key.Key_Escape:
+    ctrl = bool(modifiers & _COMMANDS)
+    if keys.opens_menu(key, modifiers):
+        at = view.cursor_view()
+        open_menu(view, at, view.viewport().mapToGlobal(at.toPoint()), by_key=True)
+    elif key == Qt.Key.Key_Escape:
         if not view.cancel_gesture():
             view.select(())
     elif key == Qt.Key.Key_Space and not ctrl:
@@ -265,7 +268,7 @@ def press_key(view: CanvasView, event: QKeyEvent) -> bool:
             view.hold_hand(True)
     elif key in _ARROWS and not ctrl:
         _arrow(view, key, modifiers)
-    elif key in _TABS and ctrl:
+    elif key in _TABS and modifiers & keys.control():
         view.commands.step(-1 if key == Qt.Key.Key_Backtab else 1)
     elif key in _ENTER and not ctrl and view.current_id() is not None:
         view.node_activated.emit(view.current_id())

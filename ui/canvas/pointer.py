@@ -16,9 +16,11 @@ from PySide6.QtGui import (
 )
 from PySide6.QtWidgets import QFrame, QGraphicsView, QWidget
 
-from ui.canvas.camera import WHEEL, Camera
+from ui.canvas.camera import Camera
 from ui.canvas.gestures import Gesture, Pan
+from ui.canvas.scrolling import Scrolling
 
+MIN_PINCH = 0.5
 _HELD = Qt.MouseButton.LeftButton | Qt.MouseButton.MiddleButton
 
 
@@ -28,6 +30,7 @@ class PointerView(QGraphicsView):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.camera = Camera(self)
+        self.scrolling = Scrolling(self.camera)
         self._gesture: Gesture | None = None
         self._hand = False
         self._mouse: QPointF | None = None
@@ -116,21 +119,15 @@ class PointerView(QGraphicsView):
         super().leaveEvent(event)
 
     def wheelEvent(self, event: QWheelEvent) -> None:
-        """Qt: zoom at the mouse; with Shift, or sideways, pan."""
-        turn = event.angleDelta()
-        sideways = abs(turn.x()) > abs(turn.y())
-        if sideways or event.modifiers() & Qt.KeyboardModifier.ShiftModifier:
-            by = turn if sideways else turn.transposed()
-            self.camera.pan(event.pixelDelta() if not event.pixelDelta().isNull() else by / 2)
-        elif turn.y():
-            self.camera.zoom_by(WHEEL ** turn.y(), event.position())
+        """Qt: a wheel zooms at the mouse, a touchpad pans."""
+        self.scrolling.scroll(event)
         event.accept()
 
     def viewportEvent(self, event: QEvent) -> bool:
         """Qt: pinching on a touch pad zooms."""
         if isinstance(event, QNativeGestureEvent):
             if event.gestureType() == Qt.NativeGestureType.ZoomNativeGesture:
-                self.camera.zoom_by(1.0 + event.value(), event.position())
+                self.camera.zoom_by(max(MIN_PINCH, 1.0 + event.value()), event.position())
             return True
         return super().viewportEvent(event)
 

@@ -19,6 +19,7 @@ from ui.inspector.editors.base import FieldContext
 from ui.inspector.editors.paths import PathEditor
 from ui.inspector.form import Form
 from ui.inspector.row import Change
+from ui.style.keys import command_word
 
 Button = QDialogButtonBox.StandardButton
 _WIDTH_IN_DIGITS = 62
@@ -32,6 +33,14 @@ class ProgramSettings(Settings):
         "Theme",
         "Color theme of the window. System follows the desktop setting if it is available.",
         choice_labels={"system": "System", "dark": "Dark", "light": "Light"},
+    )
+    scrolling: Literal["auto", "zoom", "pan"] = setting(
+        "auto",
+        "Canvas scrolling",
+        "By default a mouse wheel zooms, and two fingers on a touchpad pan. Choose one of the others "
+        f"if the device is not recognized. {command_word()} with the wheel always zooms, and Shift pans "
+        "sideways.",
+        choice_labels={"auto": "Depends on the device", "zoom": "Zooms", "pan": "Pans"},
     )
     runs_folder: str = setting(
         "",
@@ -52,6 +61,12 @@ class ProgramSettings(Settings):
         "Reserve one CPU core",
         "Leaves one CPU core free during training, so that the computer stays responsive. "
         "Training is slightly slower.",
+    )
+    keep_awake: bool = setting(
+        True,
+        "Prevent sleep",
+        "Keeps the computer from going to sleep by itself while a run is going. The screen may still "
+        "turn off, and closing the lid may still put a laptop to sleep.",
     )
     token_cache_gb: float = setting(
         5.0,

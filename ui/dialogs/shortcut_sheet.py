@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from PySide6.QtCore import QEvent, QObject, Qt
-from PySide6.QtGui import QAction, QKeyEvent, QKeySequence
+from PySide6.QtGui import QAction, QKeyEvent
 from PySide6.QtWidgets import (
     QDialog,
     QDialogButtonBox,
@@ -19,6 +19,7 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
+from ui.style import keys
 from ui.style.widgets import child_items, row_size, top_items
 
 Row = tuple[str, str]
@@ -37,21 +38,21 @@ def group_of(title: str, actions: Iterable[QAction]) -> KeyGroup:
     permanent text as ``plain-text``."""
     rows = []
     for action in actions:
-        keys = [k.toString(QKeySequence.SequenceFormat.NativeText) for k in action.shortcuts()]
-        if any(keys):
+        shortcuts = [keys.text_of(key) for key in action.shortcuts()]
+        if any(shortcuts):
             words = (action.property("plain-text") or action.text()).replace("&", "")
-            rows.append((words, "  or  ".join(k for k in keys if k)))
+            rows.append((words, "  or  ".join(filter(None, shortcuts))))
     return KeyGroup(title, tuple(rows))
 
 
 FORM_KEYS = KeyGroup(
     "In a form",
     (
-        ("Next or previous field", "Tab  or  Shift+Tab"),
+        ("Next or previous field", f"Tab  or  {keys.text_of('Shift+Tab')}"),
         ("Change a number by one step", "Up  or  Down"),
         ("Change a number by ten steps", "Page Up  or  Page Down"),
         ("Help for the field", "F1"),
-        ("Open a list", "Alt+Down"),
+        ("Open a list", keys.text_of("Alt+Down")),
     ),
 )
 

@@ -65,6 +65,7 @@ class Overview(QWidget):
         self._document, self._registry = document, registry
         self._chosen: tuple[str, ...] = ()
         self._problems: tuple[Problem, ...] = ()
+        self._may_run = True
         self._shown: object = None
         self._shown_problems: object = None
         self._name = TitleEdit("Project name", self)
@@ -96,6 +97,11 @@ class Overview(QWidget):
         """Show the problems of the entire graph."""
         self._problems = tuple(problems)
         self.refresh()
+
+    def set_may_run(self, may_run: bool) -> None:
+        """Whether Run is available: not while a run is going."""
+        self._may_run = may_run
+        self._show_problems()
 
     def set_read_only(self, read_only: bool) -> None:
         """Make the name read-only, or editable again."""
@@ -145,7 +151,8 @@ class Overview(QWidget):
             self._fill_problems()
         count = len(self._problems)
         self._problem_list.setVisible(bool(count))
-        self._problem_title.setText(_problems(count) if count else "No problems: ready to run.")
+        none = "No problems: ready to run." if self._may_run else "No problems."
+        self._problem_title.setText(_problems(count) if count else none)
         self._problem_title.setVisible(bool(count) or bool(self._document.graph.nodes))
 
     def _fill_problems(self) -> None:

@@ -105,6 +105,10 @@ class InspectorPanel(QWidget):
         if self._form is not None:
             self._form.set_problems(self._problems)
 
+    def set_may_run(self, may_run: bool) -> None:
+        """Whether Run is available: not while a run is going."""
+        self._overview.set_may_run(may_run)
+
     def review_code(self, node_id: str) -> None:
         """Review the custom code of a node's model."""
         self.show_nodes((node_id,))

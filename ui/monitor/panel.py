@@ -7,6 +7,7 @@ second and only while it is visible. It reads a ``RunState`` and follows no even
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 from PySide6.QtCore import QTimer, Signal
@@ -58,6 +59,7 @@ class MonitorPanel(QWidget):
         self.tools = PlotTools(self)
         self.loss = LivePlot(LOSS, self)
         self.small = [LivePlot(spec, self) for spec in (RAM, *SMALL)]
+        self._room: Callable[[], int] = lambda: self.width() // 2  # the header needs the other half
         self._build()
         self._connect()
 
@@ -103,10 +105,15 @@ class MonitorPanel(QWidget):
         outside.setContentsMargins(0, 0, 0, 0)
         outside.addWidget(self._stack)
 
-    def take_tools(self) -> PlotTools:
-        """Return the controls, to be placed next to the tabs."""
+    def take_tools(self, room: Callable[[], int]) -> PlotTools:
+        """Return the controls, to be placed next to the tabs, where ``room`` pixels are free."""
         self._top.removeWidget(self.tools)
+        self._room = room
         return self.tools
+
+    def fit_tools(self) -> None:
+        """Show the controls for which there is room."""
+        self.tools.set_room(self._room())
 
     def _connect(self) -> None:
         self.tools.smoothing_changed.connect(self._set_smoothing)
@@ -239,7 +246,7 @@ class MonitorPanel(QWidget):
     def resizeEvent(self, event: Any) -> None:
         """Qt: leave space for the tabs next to the controls."""
         super().resizeEvent(event)
-        self.tools.set_room(self.width())
+        self.fit_tools()
 
     def showEvent(self, event: Any) -> None:
         """Qt: draw the data that arrived while hidden."""

@@ -7,7 +7,6 @@ hundreds of runs need no widgets.
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +36,7 @@ from PySide6.QtWidgets import (
 )
 
 from studio.runs.folder import RunFolder, list_runs
+from studio.system import busy_files
 from studio.system.disk import what_to_do
 from ui.monitor import words
 from ui.monitor.reveal import reveal
@@ -298,7 +298,7 @@ class RunsPanel(QWidget):
         if answer != QMessageBox.StandardButton.Discard:
             return
         try:
-            shutil.rmtree(run.path)
+            busy_files.remove_folder(run.path)
         except OSError as error:
             reason = f"{run.path}: {error.strerror}. {what_to_do(error)}".strip()
             QMessageBox.warning(self, "The run was not deleted", reason)

@@ -11,8 +11,7 @@ from PySide6.QtWidgets import QComboBox, QHBoxLayout, QLabel, QSlider, QToolButt
 from ui.style import icons
 
 DEFAULT_SMOOTHING = 0.6
-ROOM_FOR_WORDS_PX, ROOM_FOR_LOG_PX, ROOM_FOR_SLIDER_PX = 800, 680, 580
-"Widths of the entire panel, tabs included."
+LEAST_NODES_PX = 60
 
 
 class PlotTools(QWidget):
@@ -26,9 +25,10 @@ class PlotTools(QWidget):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        layout = QHBoxLayout(self)
+        self._row = layout = QHBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(6)
+        self._room = 1 << 14
         self.nodes = QComboBox(self)
         self.nodes.setAccessibleName("Training to show")
         self.nodes.hide()
@@ -59,6 +59,13 @@ class PlotTools(QWidget):
             self.reset,
         ):
             layout.addWidget(part)
+        self._by_importance: tuple[tuple[QWidget, ...], ...] = (
+            (self.reset,),
+            (self.axis,),
+            (self.slider,),
+            (self.log,),
+            (self._caption, self._value),
+        )
         self._slid(self.slider.value())
 
     def _slider(self) -> QSlider:
@@ -81,12 +88,18 @@ class PlotTools(QWidget):
         return button
 
     def set_room(self, room: int) -> None:
-        """Hide controls that do not fit next to the tabs (pixels): labels first, then the log axis,
-        then the slider."""
-        for part in (self._caption, self._value):
-            part.setVisible(room >= ROOM_FOR_WORDS_PX)
-        self.log.setVisible(room >= ROOM_FOR_LOG_PX)
-        self.slider.setVisible(room >= ROOM_FOR_SLIDER_PX)
+        """Show the controls that fit into ``room`` pixels, the most important first. A choice of
+        trainings is always shown, if necessary narrow."""
+        self._room = room
+        spacing = self._row.spacing()
+        if not self.nodes.isHidden():
+            self.nodes.setMaximumWidth(max(room - spacing, LEAST_NODES_PX))
+            room -= min(self.nodes.sizeHint().width(), self.nodes.maximumWidth()) + spacing
+        for parts in self._by_importance:
+            for part in parts:
+                room -= max(part.sizeHint().width(), part.minimumWidth()) + spacing
+            for part in parts:
+                part.setVisible(room >= 0)
 
     def smoothing(self) -> float:
         """The factor of the moving average, 0 to 0.99."""
@@ -100,6 +113,7 @@ class PlotTools(QWidget):
             for node, title in titles.items():
                 self.nodes.addItem(title, node)
             self.nodes.setVisible(len(titles) > 1)
+            self.set_room(self._room)
         self.nodes.setCurrentIndex(self.nodes.findData(chosen))
 
     def _slid(self, value: int) -> None:

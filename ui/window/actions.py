@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from PySide6.QtCore import QSize, Qt
-from PySide6.QtGui import QAction, QKeySequence
+from PySide6.QtGui import QAction
 from PySide6.QtWidgets import QMainWindow, QMenu, QSizePolicy, QToolBar, QToolButton, QWidget
 
-from ui.style import icons
+from ui.style import icons, keys
 from ui.style.widgets import plain_tip
 
 Actions = Mapping[str, QAction]
@@ -102,7 +102,7 @@ def make_actions(window: QWidget) -> dict[str, QAction]:
         action = QAction(spec.text, window)
         action.setObjectName(spec.name)
         action.setProperty("plain-text", spec.text)  # Run is labelled Preparing… for a while
-        action.setShortcuts([QKeySequence(key) for key in spec.keys])
+        action.setShortcuts(keys.keys_for(spec.name, spec.keys))
         action.setStatusTip(spec.tip)
         action.setToolTip(tool_tip(spec))
         icons.put(action, spec.icon, spec.role)
@@ -118,8 +118,7 @@ def tool_tip(spec: Spec) -> str:
     """What the action does and its first key."""
     if not spec.keys:
         return spec.tip
-    key = QKeySequence(spec.keys[0]).toString(QKeySequence.SequenceFormat.NativeText)
-    return f"{spec.tip} ({key})"
+    return f"{spec.tip} ({keys.text_of(keys.keys_for(spec.name, spec.keys)[0])})"
 
 
 def fill_menus(

@@ -47,6 +47,7 @@ SCREEN_SHARE = 0.92
 WIDE_SHARE = 0.55
 LEFT_LEAST_PX = 150
 FIRST_PAINT_MS = 400
+TABS_MARGIN_PX = 16
 CURVES, LOG, RESULTS, INSIGHT, SAMPLES = range(5)
 Area = Qt.DockWidgetArea
 
@@ -159,10 +160,19 @@ class MainWindow(QMainWindow):
 
             self.monitor = MonitorPanel(self._curves_place)
             self._curves_column.addWidget(self.monitor)
-            self.tabs.setCornerWidget(self.monitor.take_tools())
+            self.tabs.setCornerWidget(self.monitor.take_tools(self._beside_tabs))
             self.tabs.currentChanged.connect(self._tab_changed)
             self._tab_changed(self.tabs.currentIndex())
         return self.monitor
+
+    def _beside_tabs(self) -> int:
+        return self.tabs.width() - self.tabs.tabBar().sizeHint().width() - TABS_MARGIN_PX
+
+    def show_result_count(self, count: int) -> None:
+        """Show the number of results in the title of their tab."""
+        self.tabs.setTabText(RESULTS, f"Results ({count})" if count else "Results")
+        if self.monitor is not None:
+            self.monitor.fit_tools()
 
     def _tab_changed(self, index: int) -> None:
         """Show the controls of the curves with the curves only."""

@@ -13,7 +13,7 @@ from PySide6.QtCore import QObject, QTimer, Slot
 from studio.events import Event
 from ui.runs.controller import RunController
 from ui.window import run_banners
-from ui.window.main_window import RESULTS, MainWindow
+from ui.window.main_window import MainWindow
 
 SHOW_EVERY_MS = 100
 RESULT_EVENTS = ("ArtifactSaved", "Evaluation", "RunStarted")
@@ -97,5 +97,4 @@ class RunDisplay(QObject):
         window.status.show_run(self._runs.phase, live.state if live else None)
         window.samples.set_may_ask(self._runs.may_sample)
         self.show_finish()
-        count = len(shown.state.artifacts) if shown else 0
-        window.tabs.setTabText(RESULTS, f"Results ({count})" if count else "Results")
+        window.show_result_count(len(shown.state.artifacts) if shown else 0)

@@ -135,6 +135,7 @@ class Session(QObject):
         self.project.recovery_found.connect(self._offer_recovery)
         self.preferences.changed.connect(self._preferences_changed)
         self.preferences.save_failed.connect(self._show_error)
+        window.canvas.scrolling.mode = self.preferences.values.scrolling
         runs.changed.connect(self._run_changed)
         runs.refused.connect(self.guide.refused)
         runs.start_failed.connect(self._show_error)
@@ -244,6 +245,7 @@ class Session(QObject):
     def _run_changed(self) -> None:
         own, phase = self.window.own, self.runs.phase
         own["run"].setEnabled(phase == "idle")
+        self.window.inspector.set_may_run(phase == "idle")
         own["run"].setText("Preparing…" if phase == "preparing" else "Run")
         own["stop"].setEnabled(phase == "running")
         own["stop"].setText("Stopping…" if phase == "stopping" else "Stop")
@@ -298,6 +300,7 @@ class Session(QObject):
         app = QApplication.instance()
         if isinstance(app, QApplication) and theme.scheme() != values.theme:
             theme.apply(app, values.theme)
+        self.window.canvas.scrolling.mode = values.scrolling
         self.window.runs.set_runs_dir(values.runs_dir())
         actions.fill_recent(self.window.recent_menu, self.preferences.recent(), self.project.open)
 

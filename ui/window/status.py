@@ -81,7 +81,7 @@ class StatusStrip(QStatusBar):
             icon, role = "triangle-alert", "warning"
         self.problems.setText(words)
         self.problems.setToolTip(
-            plain_tip(problems[0].sentence) if problems else "The project is ready to run"
+            plain_tip(problems[0].sentence) if problems else "The project has no problems"
         )
         icons.put(self.problems, icon, role)
 

@@ -19,6 +19,7 @@ from studio.data.reading.archive import local_file, refuse_bomb, sha256_of, stat
 from studio.data.reading.encoding import detect_encoding
 from studio.data.reading.input import Input
 from studio.data.reading.source import ReadOptions, SourceRow, bad_file
+from studio.system.atomic import write_atomic
 from studio.system.paths import cache_dir
 
 REQUIREMENT = "markitdown[docx,pdf]>=0.1.8,<0.2"
@@ -71,9 +72,7 @@ def _text(path: Path, options: ReadOptions) -> str:
     found = _converted(path, charset)
     try:
         kept.parent.mkdir(parents=True, exist_ok=True)
-        part = kept.with_suffix(".part")
-        part.write_text(found, encoding="utf-8", errors="replace")
-        part.replace(kept)
+        write_atomic(kept, found.encode("utf-8", "replace").decode("utf-8"))
     except OSError:
         pass  # a cache that cannot be written only costs time
     return found

@@ -20,19 +20,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
 
 from studio.training.saved.snapshot import ADAPTER, CONFIG, same_mode
+from studio.training.saved.tensor_files import read_tensors, write_tensors
 
 _OWN = ("eva_config", "corda_config", "loftq_config", "lora_ga_config")
 
 
 def make_plain(folder: Path, start: dict[str, torch.Tensor]) -> None:
     """Rewrite the adapter in ``folder``; ``start`` holds the initial A and B by parameter name."""
-    trained = load_file(folder / ADAPTER)
+    trained = read_tensors(folder / ADAPTER)
     first = {name.replace(".default.", "."): value for name, value in start.items()}
     joined = {n: _joined(n, value, first.get(n)) for n, value in trained.items()}
-    save_file(joined, folder / ADAPTER, metadata={"format": "pt"})
+    write_tensors(joined, folder / ADAPTER)
     config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
     (folder / CONFIG).write_text(json.dumps(_doubled(config), indent=2), encoding="utf-8")
     same_mode(folder, CONFIG)
@@ -65,7 +65,7 @@ def _doubled(config: dict[str, Any]) -> dict[str, Any]:
 
 def make_plain_ranks(folder: Path) -> None:
     """Rewrite an AdaLoRA adapter in ``folder`` as a LoRA with a rank and alpha for each layer."""
-    trained = load_file(folder / ADAPTER)
+    trained = read_tensors(folder / ADAPTER)
     config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
     stems = [n.removesuffix(".lora_A") for n in trained if n.endswith(".lora_A")]
     tensors = {n: t for n, t in trained.items() if ".lora_" not in n}
@@ -77,7 +77,7 @@ def make_plain_ranks(folder: Path) -> None:
             ranks[stem.removeprefix("base_model.model.")] = int(used.sum())
             tensors[f"{stem}.lora_A.weight"] = (a * e)[used].contiguous()
             tensors[f"{stem}.lora_B.weight"] = b[:, used].contiguous()
-    save_file(tensors, folder / ADAPTER, metadata={"format": "pt"})
+    write_tensors(tensors, folder / ADAPTER)
     plain = _as_lora(config, ranks)
     (folder / CONFIG).write_text(json.dumps(plain, indent=2, sort_keys=True), encoding="utf-8")
     same_mode(folder, CONFIG)
@@ -85,9 +85,9 @@ def make_plain_ranks(folder: Path) -> None:
 
 def without_samplers(folder: Path) -> None:
     """Rewrite a MonteCLoRA adapter in ``folder`` as a LoRA, which it is outside of training."""
-    trained = load_file(folder / ADAPTER)
+    trained = read_tensors(folder / ADAPTER)
     tensors = {n: t for n, t in trained.items() if ".lora_monteclora_sampler." not in n}
-    save_file(tensors, folder / ADAPTER, metadata={"format": "pt"})
+    write_tensors(tensors, folder / ADAPTER)
     config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
     plain = {**config, "monteclora_config": None}
     (folder / CONFIG).write_text(json.dumps(plain, indent=2, sort_keys=True), encoding="utf-8")
@@ -98,7 +98,7 @@ def make_plain_rotations(folder: Path, model: Any) -> None:
     """Rewrite a PSOFT adapter in ``folder`` as a LoRA of the same rank with the B and A of ``model``."""
     from peft.tuners.psoft.layer import PsoftLayer
 
-    trained = load_file(folder / ADAPTER)
+    trained = read_tensors(folder / ADAPTER)
     tensors = {n: t for n, t in trained.items() if ".psoft_" not in n}
     for name, layer in model.named_modules():
         if isinstance(layer, PsoftLayer):
@@ -107,7 +107,7 @@ def make_plain_rotations(folder: Path, model: Any) -> None:
             change = turned - torch.eye(len(turned), device=turned.device)
             tensors[f"{name}.lora_A.weight"] = a.float().cpu().contiguous()
             tensors[f"{name}.lora_B.weight"] = (b.float() @ change).cpu().contiguous()
-    save_file(tensors, folder / ADAPTER, metadata={"format": "pt"})
+    write_tensors(tensors, folder / ADAPTER)
     config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
     plain = _lora_like(
         config,
@@ -127,11 +127,11 @@ def as_plain_lora(
 
     Tensors with ``own`` in their names are removed; fully trained modules are kept.
     """
-    tensors = {n: t for n, t in load_file(folder / ADAPTER).items() if own not in n}
+    tensors = {n: t for n, t in read_tensors(folder / ADAPTER).items() if own not in n}
     for name, (a, b) in pairs.items():
         tensors[f"{name}.lora_A.weight"] = a.detach().cpu().contiguous()
         tensors[f"{name}.lora_B.weight"] = b.detach().cpu().contiguous()
-    save_file(tensors, folder / ADAPTER, metadata={"format": "pt"})
+    write_tensors(tensors, folder / ADAPTER)
     ranks = {n.removeprefix("base_model.model."): len(a) for n, (a, _) in pairs.items()}
     most = max(ranks.values())
     config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))

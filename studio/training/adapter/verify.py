@@ -105,7 +105,7 @@ def _logits(model: Any, ids: list[int]) -> torch.Tensor:
 
 def _refuse_unmoved(context: StepContext, folder: Path) -> None:
     """Raise ``StudioError`` if all B matrices are zero: the training had no effect."""
-    with safe_open(folder / ADAPTER, framework="pt") as file:
+    with safe_open(folder / ADAPTER, framework="pt", backend="pread") as file:
         names = [n for n in file.keys() if ".lora_B." in n]  # noqa: SIM118 (not a dict)
         moved = not names or any(bool(file.get_tensor(n).any()) for n in names)
     if not moved:

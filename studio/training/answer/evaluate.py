@@ -71,7 +71,7 @@ def evaluate(
             limit=limit,
         )
 
-    with explain_out_of_memory(context, "evaluation", "Lower the batch size.", "batch_size"):
+    with explain_out_of_memory("evaluation", "Lower the batch size.", "batch_size"):
         before, after = _both(context, value, ask)
     _tell_cut(context, after, longest)
     used = {**settings.model_dump(mode="json"), "max_new_tokens": longest}

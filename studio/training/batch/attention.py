@@ -5,11 +5,17 @@ with the square of each row's length and builds no mask. The functions are regis
 so every model that uses its attention interface can use them. The row boundaries take the place of the
 mask: they need no keyword argument of the model, and gradient checkpointing repeats them. Whether a model
 supports this is tested by ``batching``, not here.
+
+On a GPU with FlashAttention (Ampere or newer) one kernel computes all rows, in half precision; elsewhere there is
+one call per row. ``USED`` counts both, so that a test notices when the kernel is not used. Not measured on a GPU.
 """
 
 from __future__ import annotations
 
+import functools
+import inspect
 import itertools
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -18,11 +24,15 @@ from typing import Any
 
 import torch
 from transformers import AttentionInterface, AttentionMaskInterface
-from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
+
+from studio.training.model.attention_kernel import fused_attention, in_autocast
 
 NAME = "lora_studio_rows"
 """The name under which transformers knows these functions."""
+
+USED: Counter[str] = Counter()
+"""Calls of the attention of padding-free rows: ``varlen`` (one kernel), ``rows`` (row by row), ``mask``."""
 
 _HALF = (torch.float16, torch.bfloat16)
 _NO_ROWS_OF_THEIR_OWN = ("position_bias", "softcap", "s_aux")  # terms that span the whole sequence
@@ -123,21 +133,52 @@ def _attend(
     """``query`` (1, heads, tokens, size), the others with their own heads; gives (1, tokens, heads,
     size)."""
     if not isinstance(attention_mask, Segments):
-        plain: tuple[torch.Tensor, None] = sdpa_attention_forward(
-            module, query, key, value, attention_mask, dropout, scaling, **more
-        )
-        return plain
+        if _segments.get() is not None:
+            USED["mask"] += 1
+        return fused_attention(module, query, key, value, attention_mask, dropout, scaling, **more)
     if any(more.get(name) is not None for name in _NO_ROWS_OF_THEIR_OWN):
         raise ValueError("this attention has terms that cannot be cut into rows")
-    alike = query.dtype == key.dtype == value.dtype and query.dtype in _HALF
-    if query.is_cuda and alike and not dropout:
+    query, key, value = (in_autocast(t) for t in (query, key, value))
+    if not dropout and has_varlen(query, key, value):
+        USED["varlen"] += 1
         return _varlen(query, key, value, attention_mask, scaling), None
+    USED["rows"] += 1
     parts = zip(*(t.split(attention_mask.lengths, dim=2) for t in (query, key, value)), strict=True)
     done = [
-        sdpa_attention_forward(module, q, k, v, None, dropout, scaling, is_causal=True)[0]
+        fused_attention(module, q, k, v, None, dropout, scaling, is_causal=True)[0]
         for q, k, v in parts
     ]
     return torch.cat(done, dim=1), None
+
+
+def has_varlen(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> bool:
+    """Whether the kernel for rows of different lengths takes these tensors: torch must contain it, and
+    FlashAttention must support the GPU, precision and head size."""
+    size = query.shape[-1]
+    alike = query.dtype == key.dtype == value.dtype and query.dtype in _HALF
+    if not query.is_cuda or not alike or size % 8 or value.shape[-1] != size:
+        return False
+    wanted = torch.backends.cuda.SDPAParams(query, key, value, None, 0.0, True, True)
+    return bool(_varlen_arguments()) and torch.backends.cuda.can_use_flash_attention(wanted)
+
+
+@functools.cache
+def _varlen_arguments() -> frozenset[str]:
+    """The arguments of torch's function, which differ between its versions; empty where there is none that can
+    be causal."""
+    try:
+        from torch.nn.attention.varlen import varlen_attn
+    except ImportError:
+        return frozenset()
+    names = frozenset(inspect.signature(varlen_attn).parameters)
+    return names if names & {"window_size", "is_causal"} else frozenset()
+
+
+def _varlen_options(groups: bool) -> dict[str, Any]:
+    """Causal attention, for fewer key heads where ``groups``, as arguments of this torch."""
+    known = _varlen_arguments()
+    causal = {"window_size": (-1, 0)} if "window_size" in known else {"is_causal": True}
+    return {**causal, **({"enable_gqa": groups} if "enable_gqa" in known else {})}
 
 
 def _varlen(
@@ -156,8 +197,7 @@ def _varlen(
         rows.longest,
         rows.longest,
         scale=scale,
-        window_size=(-1, 0),
-        enable_gqa=q.shape[1] != k.shape[1],
+        **_varlen_options(q.shape[1] != k.shape[1]),
     )
     assert isinstance(out, torch.Tensor)
     return out[None]

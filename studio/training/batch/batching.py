@@ -6,6 +6,7 @@ once, on real rows, before the training. If it does not, rows are padded and a n
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,9 @@ from studio.training.adapter.verify import tolerance
 from studio.training.batch.attention import row_boundaries, use_masked_attention, use_row_attention
 from studio.training.batch.batches import Batch, Batches, concatenate_rows, pad_rows, row_lengths
 from studio.training.batch.row_order import GroupedOrder, PackedOrder, RowOrder
+from studio.training.model.out_of_memory import is_out_of_memory
+
+logger = logging.getLogger(__name__)
 
 _TRIED_TOKENS = 64
 _EXPERTS_ROUNDING = 1e-6  # experts take their tokens in groups, whose size changes the last bits
@@ -57,11 +61,14 @@ def plan_batches(
     settings: TrainSettings,
     pad_id: int,
     method: str = "lora",
+    precision: str = "",
 ) -> BatchPlan:
-    """The plan for the batching mode in ``settings``, or for padding where ``model`` needs it."""
+    """The plan for the batching mode in ``settings``, or for padding where ``model`` needs it.
+    ``precision`` is that of the training, where it differs from that of the weights."""
     mode = settings.batching
+    precision = precision or str(model.dtype).removeprefix("torch.")
     rows = rows.select_columns([n for n in _COLUMNS if n in rows.column_names])
-    if mode != "padded" and not _can_concatenate(context, model, rows, pad_id, method):
+    if mode != "padded" and not _can_concatenate(context, model, rows, pad_id, method, precision):
         mode = "padded"
     if mode == "packed":
         return _packed(context, rows, settings, pad_id)
@@ -91,15 +98,15 @@ def _packed(context: StepContext, rows: Dataset, settings: TrainSettings, pad_id
 
 
 def _can_concatenate(
-    context: StepContext, model: Any, rows: Dataset, pad_id: int, method: str
+    context: StepContext, model: Any, rows: Dataset, pad_id: int, method: str, precision: str
 ) -> bool:
     """Select an attention that keeps rows in one sequence apart; False, with a notice, if there is none."""
     if method not in _ONE_SEQUENCE_PER_ROW:
         if use_row_attention(model):
-            if rows_stay_apart(model, rows, pad_id):
+            if rows_stay_apart(model, rows, pad_id, precision):
                 return True
             use_masked_attention(model)
-        if rows_stay_apart(model, rows, pad_id):
+        if rows_stay_apart(model, rows, pad_id, precision):
             return True
     context.notice(
         "Rows are padded: with this model or LoRA method, rows in the same sequence would "
@@ -109,8 +116,9 @@ def _can_concatenate(
     return False
 
 
-def rows_stay_apart(model: Any, rows: Dataset, pad_id: int) -> bool:
-    """Whether two rows in one sequence give the same logits as each row alone.
+def rows_stay_apart(model: Any, rows: Dataset, pad_id: int, precision: str = "") -> bool:
+    """Whether two rows in one sequence give the same logits as each row alone, in the ``precision`` of the
+    training, which selects the kernel.
 
     Compares the mean difference, because in half precision single logits of two ways of computing differ
     by more than any useful bound. The logits of the second row must also stay the same when the first row
@@ -118,22 +126,27 @@ def rows_stay_apart(model: Any, rows: Dataset, pad_id: int) -> bool:
     """
     first, second = (_head_of(rows, i % len(rows)) for i in range(2))
     turned = {**first, "input_ids": first["input_ids"][::-1]}
+    dtype = getattr(torch, precision or str(model.dtype).removeprefix("torch."))
     training = model.training
     model.eval()
     try:
-        together, other = (_concatenated_logits(model, [a, second]) for a in (first, turned))
-        alone = torch.cat([_padded_logits(model, row, pad_id) for row in (first, second)])
-    except (TypeError, ValueError, RuntimeError, IndexError, AttributeError, KeyError):
+        with torch.autocast(model.device.type, dtype, enabled=dtype != model.dtype):
+            together, other = (_concatenated_logits(model, [a, second]) for a in (first, turned))
+            alone = torch.cat([_padded_logits(model, row, pad_id) for row in (first, second)])
+    except (TypeError, ValueError, RuntimeError, IndexError, AttributeError, KeyError) as error:
+        if is_out_of_memory(error):
+            raise
+        logger.info("Rows in one sequence: %s: %s", type(error).__name__, error)
         return False
     finally:
         model.train(training)
     if together.shape != alone.shape or not bool(together.isfinite().all()):
         return False
     cut, largest = len(first["input_ids"]), float(alone.abs().max())
-    dtype = str(model.dtype).removeprefix("torch.")
-    near = float((together - alone).abs().mean()) <= tolerance(dtype, largest) / 4
+    name = str(dtype).removeprefix("torch.")
+    near = float((together - alone).abs().mean()) <= tolerance(name, largest) / 4
     leak = float((together[cut:] - other[cut:]).abs().max())
-    rounding = max(torch.finfo(model.dtype).eps, _EXPERTS_ROUNDING)
+    rounding = max(torch.finfo(dtype).eps, _EXPERTS_ROUNDING)
     return near and leak <= rounding * largest
 
 

@@ -6,7 +6,6 @@ memory.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -18,6 +17,7 @@ import pyarrow as pa
 from studio.data.split.sides import Decision, Split, refuse_empty_side
 from studio.graph.context import StepContext
 from studio.node_settings.dataset import DatasetSettings
+from studio.system import busy_files
 from studio.training.data.arrow import RowWriter, data_file
 from studio.training.data.features import FEATURES
 from studio.training.data.row_counts import RowCounts
@@ -33,13 +33,13 @@ def split_rows(
     refuse_empty_side(settings, *counts)
     everything = context.folder / "rows"
     if decision.kept.all() and not counts[1]:
-        everything.rename(context.folder / "train")
+        busy_files.rename(everything, context.folder / "train")
     else:
         context.phase("split", "Splitting the rows")
         _copy(
             context, everything, {"train": decision.train, "validation": decision.validation}, name
         )
-        shutil.rmtree(everything)
+        busy_files.tidy(everything)
     write_order(context.folder, decision.held_out[decision.kept])
     return counts
 

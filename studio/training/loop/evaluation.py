@@ -14,11 +14,12 @@ from datasets import Dataset
 
 from studio.graph.context import StepContext
 from studio.runs.cadence import Cadence
+from studio.system.memory import is_on_gpu, out_of_memory_in
 from studio.training.batch.batches import pad_rows, row_lengths
 from studio.training.loop.sft import total_weight
 from studio.training.loop.state import TrainingState
 from studio.training.model.load import free_memory
-from studio.training.model.out_of_memory import is_out_of_memory, not_enough, what_to_change
+from studio.training.model.out_of_memory import not_enough, what_to_change
 from studio.training.tokens.encoder import Tokenized
 from studio.variants.objective import Objective
 
@@ -75,13 +76,15 @@ class Evaluator:
                     self.pad_id,
                     self._progress,
                 )
-            except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-                if not is_out_of_memory(error):
+            except Exception as error:
+                reported = out_of_memory_in(error)
+                if reported is None:
                     raise
-                said = f"{type(error).__name__}: {error}"
+                gpu = is_on_gpu(reported)
+                del reported
             if self.batch_size == 1:
                 hint = what_to_change(self.settings, tuning.adapted, 1)
-                raise not_enough(self.context, "evaluation", said, "max_length", hint)
+                raise not_enough("evaluation", gpu, "max_length", hint)
             self.batch_size //= 2
             free_memory()
             self.context.notice(

@@ -180,7 +180,7 @@ class Sampler:
         """The answers; none when memory ran out, after which fewer are generated at once."""
         try:
             return self._answers(part)
-        except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        except Exception as error:
             if not is_out_of_memory(error):
                 raise
         free_memory()

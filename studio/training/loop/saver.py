@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from studio.graph.context import StepContext
+from studio.system.busy_files import is_busy
 from studio.training.adapter.tuning import Tuning
 from studio.training.loop.nonfinite import diverged
 from studio.training.loop.state import TrainingState
@@ -53,6 +54,7 @@ class Saver:
         self.seconds = 0.0
         self._known_best = int(state.metrics.best_eval_step)
         self._saved_at = 0.0
+        self._left_reported = False
 
     @property
     def newest_step(self) -> int | None:
@@ -73,15 +75,36 @@ class Saver:
             raise diverged(self.context, state.step, "weights", math.inf, [], self.newest_step)
         began = time.perf_counter()
         keep = self.settings.keep_checkpoints
-        done = commit(self.folder, state.step, self.identity, self._write, keep)
+        try:
+            done = commit(self.folder, state.step, self.identity, self._write, keep)
+        except Exception as error:
+            if reason != "cadence" or not is_busy(error):
+                raise
+            self._saved_at = time.perf_counter()
+            self.context.notice(
+                f"The checkpoint of step {state.step} could not be written, because another program uses a file: "
+                f"{error}. The training continues.",
+                f"Exclude {self.folder} from virus scanners and cloud folders.",
+            )
+            return
         best = int(state.metrics.best_eval_step)
         if self.settings.keep == "best":
             drop_others(self.folder / BEST, (best,))
         self._known_best = best
+        self._report_left(done)
         self.step = state.step
         self._saved_at = time.perf_counter()
         self.seconds = self._saved_at - began
         self.context.emit("CheckpointSaved", step=self.step, path=str(done.path), reason=reason)
+
+    def _report_left(self, done: Checkpoint) -> None:
+        if done.left and not self._left_reported:
+            self._left_reported = True
+            self.context.notice(
+                f"An old checkpoint could not be removed, because another program uses it: {done.left[0]}. The "
+                "training continues.",
+                "It is removed with the next checkpoint, when it is no longer in use.",
+            )
 
     def _write(self, folder: Path) -> None:
         state = self.state

@@ -17,6 +17,7 @@ from torch.nn.functional import cross_entropy
 from studio.training.batch.attention import row_boundaries
 from studio.training.batch.batches import Batch
 from studio.training.loop.chunked_head import chunked_loss, frozen_head, without_head, worth_it
+from studio.training.model.out_of_memory import is_out_of_memory
 from studio.training.tokens.masks import IGNORED
 from studio.variants.objective import PLAIN_LOSS, LossOptions
 
@@ -43,7 +44,9 @@ def choose_head(model: Any, batch: Batch) -> Head:
             every = model(input_ids=ids, use_cache=False).logits[keep]
             some = model(input_ids=ids, use_cache=False, logits_to_keep=keep).logits
             return _parts(model, ids, keep, some) if _same(some, every) else "full"
-    except (TypeError, ValueError, RuntimeError, IndexError):
+    except (TypeError, ValueError, RuntimeError, IndexError) as error:
+        if is_out_of_memory(error):
+            raise
         return "full"
     finally:
         model.train(training)
@@ -58,7 +61,9 @@ def _parts(model: Any, ids: torch.Tensor, keep: torch.Tensor, logits: torch.Tens
         with without_head(head):
             hidden = model(input_ids=ids, use_cache=False, logits_to_keep=keep).logits
         again = head(hidden.to(head.weight.dtype))
-    except (TypeError, ValueError, RuntimeError, IndexError, AttributeError):
+    except (TypeError, ValueError, RuntimeError, IndexError, AttributeError) as error:
+        if is_out_of_memory(error):
+            raise
         return "rows"
     return "chunks" if torch.equal(again.float(), logits.float()) else "rows"
 

@@ -10,7 +10,6 @@ import gc
 import hashlib
 import json
 import math
-import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +23,7 @@ from studio.graph.context import StepContext
 from studio.graph.project import with_earlier_defaults
 from studio.model.folder_check import refuse_faults
 from studio.runs.cadence import cadence_of, length_of
+from studio.system import busy_files
 from studio.training.adapter.full_fine_tuning import full_fine_tuning_of, tuned_model
 from studio.training.adapter.insight import InsightMeter
 from studio.training.adapter.trainable import trainable_of
@@ -127,13 +127,13 @@ def _trained_from(
     folder = context.folder / trainable.folder
     _settle_garbage()
     hint = what_to_change(settings, adapted, 1)
-    with explain_out_of_memory(context, "training", hint, "gradient_checkpointing"):
+    with explain_out_of_memory("training", hint, "gradient_checkpointing"):
         expected, metrics = _train(context, adapted, dataset, tokens, tokenizer, settings, folder)
         del tokens
         free_memory()
         difference = trainable.verify(context, adapted, folder, expected)
         free_memory()  # of the model that was verified
-    shutil.rmtree(context.folder / "tokens", ignore_errors=True)
+    busy_files.tidy(context.folder / "tokens")
     shown = _shown(metrics)
     context.artifact(trainable.kind, folder, reload_difference=difference, **shown)
     return AdapterValue(
@@ -164,7 +164,13 @@ def _train(
     identity = identity_of(adapted, dataset, settings)
     resumed = _resumable(context, identity)
     plan = plan_batches(
-        context, base, tokens.train, settings, pad_id_of(base, tokenizer), adapted.method
+        context,
+        base,
+        tokens.train,
+        settings,
+        pad_id_of(base, tokenizer),
+        adapted.method,
+        adapted.model.dtype,
     )
     facts = replace(
         _facts(context, plan, settings),

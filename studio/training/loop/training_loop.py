@@ -16,7 +16,7 @@ import dataclasses
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 import torch
 from safetensors import SafetensorError
@@ -26,7 +26,7 @@ from studio.errors import Stopped, StudioError
 from studio.graph.context import StepContext
 from studio.node_settings.schedules import rate_factor
 from studio.runs.cadence import Cadence, Length
-from studio.system.memory import read_memory
+from studio.system.memory import is_on_gpu, out_of_memory_in, read_memory
 from studio.training.adapter.insight import InsightMeter
 from studio.training.batch.batches import Batch, tokens_in
 from studio.training.batch.batching import BatchPlan
@@ -43,7 +43,8 @@ from studio.training.loop.state import (
     release,
 )
 from studio.training.model.load import free_memory
-from studio.training.model.out_of_memory import is_out_of_memory, not_enough, what_to_change
+from studio.training.model.out_of_memory import not_enough, what_to_change
+from studio.training.model.spilling import SlowDown
 from studio.training.saved.checkpoint import Checkpoint
 from studio.training.saved.snapshot import read_random
 from studio.variants.objective import LossOptions
@@ -87,6 +88,7 @@ class TrainingLoop:
         self._updating = False
         self._pass_began = self._step_ended = 0.0
         self._first_step = 0
+        self._slow_down: SlowDown | None = None
 
     @property
     def micro_batch(self) -> int:
@@ -140,19 +142,19 @@ class TrainingLoop:
         tuning, state = self.state.tuning, self.state
         state.optimizer = build_optimizer(tuning.model, self.settings, tuning.rate)
         state.scheduler = build_schedule(state.optimizer, self.settings, self.length.steps)
-        failure = self._pass(resumed)
-        while failure is not None:
+        ran_out = self._pass(resumed)
+        while ran_out is not None:
             state.suspend()
             self.optimizer = None
             self.micro_losses = []
             free_memory()
-            self._save_memory(failure)
-            failure = self._pass(resumed)
+            self._save_memory(ran_out)
+            ran_out = self._pass(resumed)
 
-    def _pass(self, resumed: Checkpoint | None) -> str | None:
-        """Train from the current step. Returns the allocator's message when memory runs out.
+    def _pass(self, resumed: Checkpoint | None) -> Literal["GPU", "CPU"] | None:
+        """Train from the current step. Returns whose memory ran out, if it did.
 
-        Only the message, not the error: its traceback would keep the tensors of the step alive.
+        Not the error: its traceback would keep the tensors of the step alive.
         """
         set_seed(self.settings.seed)
         state, model = self.state, self.state.tuning.model
@@ -167,12 +169,14 @@ class TrainingLoop:
             self._catch_up()
             self._pass_began = self._step_ended = time.perf_counter()
             self._first_step = state.step
+            self._slow_down = SlowDown(self.context, accelerator.device)
             while not self.finished:
                 self.train_step(self.batches.of_step(state.step))
-        except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-            if not is_out_of_memory(error):
+        except Exception as error:
+            reported = out_of_memory_in(error)
+            if reported is None:
                 raise
-            return f"{type(error).__name__}: {error}"
+            return "GPU" if is_on_gpu(reported) else "CPU"
         finally:
             release(accelerator, model)
         return None
@@ -289,6 +293,8 @@ class TrainingLoop:
         metrics.last_loss = loss
         metrics.tokens += tokens
         metrics.seconds += seconds
+        if self._slow_down is not None:
+            self._slow_down.step(seconds, tokens)
         eta = round((now - self._pass_began) / (step - self._first_step) * (steps - step), 1)
         self.context.emit(
             "Metric",
@@ -444,7 +450,7 @@ class TrainingLoop:
             if self.state.step < self.length.steps:
                 self.report_early_stop()
 
-    def _save_memory(self, failure: str) -> None:
+    def _save_memory(self, ran_out: Literal["GPU", "CPU"]) -> None:
         """Halve the micro-batch, at 1 turn on gradient checkpointing; raise with what to change if
         neither can help."""
         metrics, tuning = self.state.metrics, self.state.tuning
@@ -454,7 +460,7 @@ class TrainingLoop:
                 self.settings, tuning.adapted, self.micro_batch, checkpointing=last_resort
             )
             field = "gradient_checkpointing" if last_resort else "optimizer"
-            raise not_enough(self.context, "training", failure, field, hint)
+            raise not_enough("training", ran_out == "GPU", field, hint)
         if self.micro_batch > 1:
             metrics.micro_batch = self.micro_batch // 2
         else:

@@ -43,12 +43,18 @@ def export(
     folder = context.resolve(place) if place else context.folder / "export"
     needed = exporter.size(value)
     disk_errors = disk.explain_errors("the export", folder, needed=needed, field="folder")
-    with disk_errors, replaced(folder) as staging:
+    with disk_errors, replaced(folder) as made:
         if place:  # inside the run, weights are linked and take no space
             _refuse_full(folder, needed)
-        exporter.write(context, value, own, staging)
-        _describe(context, value, exporter, staging)
-    context.artifact(exporter.artifact_kind(value), folder, exported=True, format=variant.id)
+        exporter.write(context, value, own, made.staging)
+        _describe(context, value, exporter, made.staging)
+    if made.folder != folder:
+        context.notice(
+            f"{folder} could not be replaced, because another program uses a file in it. The export is in "
+            f"{made.folder}.",
+            "Close the program that uses the earlier export, and rename the folder.",
+        )
+    context.artifact(exporter.artifact_kind(value), made.folder, exported=True, format=variant.id)
     return {}
 
 

@@ -20,6 +20,7 @@ from studio.graph.context import StepContext
 from studio.model.weight_files import weight_files
 from studio.training.merge.layers import CannotMerge
 from studio.training.model.load import free_bytes, free_memory, load_base
+from studio.training.model.out_of_memory import is_out_of_memory
 from studio.training.saved.checkpoint import sha256_of
 from studio.training.saved.snapshot import same_mode
 from studio.values import AdapterValue
@@ -43,6 +44,8 @@ def merge_in_memory(
         adapted = PeftModel.from_pretrained(model, adapter.path, torch_device="cpu")
         merged = adapted.merge_and_unload(progressbar=False)
     except (ValueError, RuntimeError, KeyError, NotImplementedError, SafetensorError) as error:
+        if is_out_of_memory(error):
+            raise
         raise CannotMerge(str(error).strip().splitlines()[0]) from error
     context.check()
     merged.generation_config = GenerationConfig()  # the base's own file is copied, checked or not

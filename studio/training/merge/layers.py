@@ -21,6 +21,7 @@ from peft.utils.other import AuxiliaryTrainingWrapper, TrainableTokensWrapper
 
 from studio.model.trust import may_run_code
 from studio.training.model.load import config_of
+from studio.training.model.out_of_memory import is_out_of_memory
 from studio.training.model.weights_file import Entry, StoredWeights
 
 
@@ -123,6 +124,8 @@ def plan_merge(base: Path, adapter: Path, dtype: torch.dtype) -> MergePlan:
             model, str(adapter), is_trainable=False, low_cpu_mem_usage=True, torch_device="cpu"
         )
     except (ValueError, RuntimeError, KeyError, NotImplementedError) as error:
+        if is_out_of_memory(error):
+            raise
         raise CannotMerge(
             f"the adapter does not fit the model ({str(error).splitlines()[0]})"
         ) from error

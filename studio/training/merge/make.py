@@ -8,7 +8,6 @@ base and adapter, because a merge can be wrong without raising an error.
 from __future__ import annotations
 
 import errno
-import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -20,7 +19,7 @@ from safetensors import SafetensorError
 
 from studio.errors import StudioError
 from studio.graph.context import StepContext
-from studio.system import disk
+from studio.system import busy_files, disk
 from studio.training.adapter.build import method_of
 from studio.training.merge.check import merge_difference, quantized_difference
 from studio.training.merge.in_memory import merge_in_memory
@@ -31,7 +30,7 @@ from studio.training.merge.layers import (
     plan_merge,
 )
 from studio.training.model.configs import write_surroundings
-from studio.training.model.out_of_memory import explain_out_of_memory
+from studio.training.model.out_of_memory import explain_out_of_memory, is_out_of_memory
 from studio.training.model.quiet import quiet_libraries
 from studio.training.model.weights_file import SHARD_BYTES, StoredWeights, write_weights
 from studio.training.tokens.chat import load_tokenizer
@@ -71,7 +70,7 @@ def merge_adapter(
             loaded_in = base.dtype if same else dtype
             merged = _described(context, adapter, dtype, loaded_in, folder, digest)
     except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
+        busy_files.tidy(folder)
         raise
     if untied:
         context.notice(
@@ -132,7 +131,7 @@ def _explain_errors(context: StepContext, folder: Path, needed: int) -> Iterator
     hint = "Close other programs, or export the adapter itself: PEFT loads it on top of the base model."
     with (
         disk.explain_errors("the merged model", folder, needed=needed),
-        explain_out_of_memory(context, "merge", hint),
+        explain_out_of_memory("merge", hint),
     ):
         yield
 
@@ -167,6 +166,8 @@ def _write(
             folder, plan.entries, plan.tensor, _tick(context, needed), shard_bytes
         )
     except (CannotMerge, ValueError, NotImplementedError) as error:
+        if is_out_of_memory(error):
+            raise
         raise _refused(context, str(error)) from error
     finally:
         plan.stored.close()

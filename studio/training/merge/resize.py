@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
 
 from studio.errors import StudioError
 from studio.graph.context import StepContext
@@ -26,6 +25,7 @@ from studio.node_settings.resize import ResizeSettings
 from studio.training.adapter.insight import directions_used
 from studio.training.merge.check import adapter_difference
 from studio.training.saved.snapshot import ADAPTER, CONFIG, same_mode
+from studio.training.saved.tensor_files import read_tensors, write_tensors
 from studio.values import AdapterValue
 
 _A, _B = ".lora_A.weight", ".lora_B.weight"
@@ -121,7 +121,7 @@ def _shrunk(
     context: StepContext, source: Path, config: Mapping[str, Any], settings: ResizeSettings
 ) -> tuple[dict[str, Shrunk], dict[str, torch.Tensor]]:
     """The layers by name, and all other tensors unchanged."""
-    tensors = load_file(source / ADAPTER)
+    tensors = read_tensors(source / ADAPTER)
     embedding = next((n for n in tensors if ".lora_embedding_" in n), None)
     if embedding is not None:
         name = embedding.partition(".lora_")[0].removeprefix("base_model.model.")
@@ -186,7 +186,7 @@ def _write(
     written = dict(others)
     for name, layer in layers.items():
         written[name + _A], written[name + _B] = layer.a, layer.b
-    save_file(written, folder / ADAPTER, metadata={"format": "pt"})
+    write_tensors(written, folder / ADAPTER)
     same_mode(folder, CONFIG)
 
 

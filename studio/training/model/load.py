@@ -12,6 +12,7 @@ import functools
 import gc
 import logging
 import platform
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -30,8 +31,10 @@ from studio.model.weight_files import stored_tensors, weight_files
 from studio.system import device as device_choice
 from studio.system import torch_report
 from studio.system.memory import HEADROOM
+from studio.training.model.attention_kernel import register_attention
 from studio.training.model.out_of_memory import is_out_of_memory
 from studio.training.model.quiet import output_to_log, quiet_libraries
+from studio.training.model.spilling import limit_memory
 from studio.training.model.weights_file import DTYPES
 from studio.values import ModelValue
 
@@ -75,10 +78,21 @@ def _report() -> torch_report.TorchReport:
 
 def free_memory() -> None:
     """Free the memory of unreferenced models, which contain reference cycles."""
+    _forget_warned_layers()
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     _return_memory()
+
+
+def _forget_warned_layers() -> None:
+    """PEFT notes each layer of SHiRA and Super-Tuning that it has checked for hooks, which keeps the model."""
+    for name, module in list(sys.modules.items()):
+        checked = name.startswith("peft.tuners.") and vars(module).get(
+            "_warn_once_about_module_hooks"
+        )
+        if checked:
+            checked.cache_clear()
 
 
 def _return_memory() -> None:
@@ -125,10 +139,17 @@ def load_base(
     refuse_faults(folder)
     free_memory()
     device = device or pick_device()
+    limit_memory(device)
+    register_attention()
     options = _options(value, device)
     printed = output_to_log() if value.quantization != "none" else nullcontext()
     reading = _without_mapping() if is_converted(value, device) else nullcontext()
-    with _stoppable_load(context, quantizes=value.quantization != "none"), printed, reading:
+    with (
+        _stoppable_load(context, quantizes=value.quantization != "none"),
+        printed,
+        reading,
+        _memory_errors(),
+    ):
         try:
             model, loaded = _from_files(folder, dtype=getattr(torch, value.dtype), **options)
         except (StudioError, Stopped):
@@ -304,6 +325,39 @@ def _without_mapping() -> Iterator[None]:
 
 def _unmapped(opener: Callable[..., Any], *args: Any, **options: Any) -> Any:
     return opener(*args, **{**options, "backend": "pread"})
+
+
+@contextmanager
+def _memory_errors() -> Iterator[None]:
+    """Let errors of full memory end the loading.
+
+    transformers writes each error of converting or quantizing a weight into its report, goes on with the
+    next weight, and ends with a ``RuntimeError`` that has no cause.
+    """
+    from transformers import core_model_loading
+
+    logs = core_model_loading.log_conversion_errors
+
+    @contextmanager
+    def logged(*args: Any, **options: Any) -> Iterator[None]:
+        full: Exception | None = None
+        try:
+            with logs(*args, **options):
+                try:
+                    yield
+                except Exception as error:
+                    full = error if is_out_of_memory(error) else None
+                    raise
+        except Exception:
+            if full is not None:
+                raise full from None
+            raise
+
+    core_model_loading.log_conversion_errors = logged
+    try:
+        yield
+    finally:
+        core_model_loading.log_conversion_errors = logs
 
 
 @contextmanager

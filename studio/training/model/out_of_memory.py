@@ -1,7 +1,8 @@
 """Out-of-memory errors as a ``StudioError`` that says what to change.
 
 On a GPU with 8 GiB this is the most frequent error. torch, the CUDA libraries and the CPU allocator report
-it in different ways; other errors pass unchanged.
+it in different ways, and libraries wrap it into errors of their own (``out_of_memory_in`` finds it); other
+errors pass unchanged.
 """
 
 from __future__ import annotations
@@ -9,43 +10,34 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import torch
-
 from studio.errors import StudioError
-from studio.graph.context import StepContext
 from studio.node_settings.train import TrainSettings
+from studio.system.memory import is_on_gpu, out_of_memory_in
 from studio.values import FULL_FINE_TUNING, AdaptedModelValue
 
-_SAID = ("out of memory", "not enough memory", "can't allocate memory", "alloc_failed")
 _LIGHT_OPTIMIZERS = ("adamw_8bit", "paged_adamw_8bit", "adafactor", "lion_8bit", "sgd")
 _SHORT_TOKENS = 256
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error is one of the known reports of running out of memory."""
-    known = isinstance(error, (torch.OutOfMemoryError, MemoryError))
-    return known or any(words in str(error).lower() for words in _SAID)
+    """Whether memory ran out, also where a library raised another error because of it."""
+    return out_of_memory_in(error) is not None
 
 
 @contextmanager
-def explain_out_of_memory(
-    context: StepContext, what: str, hint: str, field: str | None = None
-) -> Iterator[None]:
+def explain_out_of_memory(what: str, hint: str, field: str | None = None) -> Iterator[None]:
     """Turn an out-of-memory error into a ``StudioError``; ``what`` names the task, such as “training”."""
     try:
         yield
-    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-        if not is_out_of_memory(error):
+    except Exception as error:
+        reported = out_of_memory_in(error)
+        if reported is None:
             raise
-        raise not_enough(context, what, f"{type(error).__name__}: {error}", field, hint) from error
+        raise not_enough(what, is_on_gpu(reported), field, hint) from error
 
 
-def not_enough(
-    context: StepContext, what: str, said: str, field: str | None, hint: str
-) -> StudioError:
-    """The ``StudioError``; ``said`` is the original error, with the name of its type."""
-    lower = said.lower()
-    gpu = "outofmemoryerror" in lower or "cuda" in lower or "cublas" in lower
+def not_enough(what: str, gpu: bool, field: str | None, hint: str) -> StudioError:
+    """The ``StudioError``; ``gpu``: it is the GPU's memory that ran out."""
     return StudioError(
         f"there is not enough {'GPU memory' if gpu else 'memory'} for this {what}.",
         title="Out of memory",

@@ -10,11 +10,11 @@ import contextlib
 import hashlib
 import json
 import math
-import os
 from pathlib import Path
 
 from studio.graph.context import StepContext
 from studio.model.weight_files import tensor_shapes, weight_files
+from studio.system.atomic import write_atomic
 from studio.system.paths import cache_dir
 from studio.system.stored_json import parse, read_regular
 from studio.training.fetch.gguf import hash_file
@@ -55,8 +55,6 @@ def _read_known() -> dict[str, str]:
 def _write_known(known: dict[str, str]) -> None:
     """Replace the cache file; a lost entry is computed again."""
     file = _cache_file()
-    temporary = file.with_suffix(f".{os.getpid()}")
     with contextlib.suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps(known), encoding="utf-8")
-        os.replace(temporary, file)
+        write_atomic(file, json.dumps(known))

@@ -177,5 +177,5 @@ def _weight_map(folder: Path) -> dict[str, str]:
     if index.is_file():
         listed: dict[str, str] = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
         return dict(sorted(listed.items(), key=lambda pair: pair[1]))
-    with safe_open(str(folder / "model.safetensors"), framework="pt") as file:
+    with safe_open(str(folder / "model.safetensors"), framework="pt", backend="pread") as file:
         return dict.fromkeys(file.keys(), "model.safetensors")

@@ -13,12 +13,12 @@ import hashlib
 import json
 import os
 import re
-import shutil
 from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from studio.system import busy_files
 from studio.system.stored_json import parse, read_regular, with_hash, without_hash
 
 MANIFEST = "manifest.json"
@@ -31,11 +31,13 @@ _LARGEST_MANIFEST = 16 << 20
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A committed checkpoint; ``identity`` identifies the training it belongs to."""
+    """A committed checkpoint; ``identity`` identifies the training it belongs to. ``left`` names the checkpoints
+    that it replaces and that another program keeps open."""
 
     path: Path
     step: int
     identity: str
+    left: tuple[str, ...] = ()
 
 
 def commit(
@@ -49,22 +51,21 @@ def commit(
     folder.mkdir(parents=True, exist_ok=True)
     remove_torn(folder)
     name = _name(step)
-    staging = folder / (_STAGING + name)
-    staging.mkdir()
+    staging = busy_files.free_name(folder / (_STAGING + name))
+    busy_files.patiently(staging.mkdir)
     try:
         write(staging)
         _write_manifest(staging, step, identity)
     except BaseException:  # frees space on a full disk
-        shutil.rmtree(staging, ignore_errors=True)
+        busy_files.tidy(staging)
         raise
     final = folder / name
     if os.path.lexists(final):  # an earlier attempt at this step
         _set_aside(final)
-    os.replace(staging, final)
+    busy_files.move_folder(staging, final)
     sync_folder(folder)
-    if keep is not None:
-        _rotate(folder, step, keep)
-    return Checkpoint(final, step, identity)
+    left = _rotate(folder, step, keep) if keep is not None else ()
+    return Checkpoint(final, step, identity, left)
 
 
 def newest(folder: Path, identity: str) -> Checkpoint | None:
@@ -96,7 +97,7 @@ def drop_others(folder: Path, steps: Container[int]) -> None:
     """Remove every checkpoint in ``folder`` except those of ``steps``."""
     for path in _committed(folder):
         if _step_of(path) not in steps:
-            _set_aside(path)
+            _drop(path)
 
 
 def _problem(path: Path, identity: str) -> str:
@@ -170,10 +171,10 @@ def remove_torn(folder: Path) -> None:
 def _remove(path: Path) -> None:
     """Remove a folder, or a file or link in its place; what cannot be removed stays."""
     if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
+        busy_files.tidy(path)
     else:
         with contextlib.suppress(OSError):
-            path.unlink(missing_ok=True)
+            busy_files.remove(path)
 
 
 def sha256_of(file: Path) -> str:
@@ -238,8 +239,8 @@ def _step_of(path: Path) -> int:
     return int(found.group(1)) if found else -1
 
 
-def _rotate(folder: Path, step: int, keep: int) -> None:
-    """Keep the newest checkpoints up to ``step``.
+def _rotate(folder: Path, step: int, keep: int) -> tuple[str, ...]:
+    """Keep the newest checkpoints up to ``step``; returns the names of those that could not be removed.
 
     Later checkpoints cannot be resumed from, because ``step`` was trained again; they must not
     displace the new ones. Old checkpoints are renamed before their files are deleted, so that no
@@ -247,13 +248,22 @@ def _rotate(folder: Path, step: int, keep: int) -> None:
     """
     found = sorted(_committed(folder), key=_step_of)
     kept = [path for path in found if _step_of(path) <= step][-keep:]
-    for path in found:
-        if path not in kept:
-            _set_aside(path)
+    return tuple(path.name for path in found if path not in kept and not _drop(path))
+
+
+def _drop(path: Path) -> bool:
+    """Remove a checkpoint. One that another program keeps open remains until the next rotation, and does not end
+    the training: then ``False``."""
+    try:
+        _set_aside(path)
+    except OSError as error:
+        if not busy_files.is_busy(error):
+            raise
+        return False
+    return True
 
 
 def _set_aside(path: Path) -> None:
-    gone = path.with_name(_STAGING + "gone-" + path.name)
-    _remove(gone)
-    os.replace(path, gone)
+    gone = busy_files.free_name(path.with_name(_STAGING + "gone-" + path.name))
+    busy_files.rename(path, gone)
     _remove(gone)

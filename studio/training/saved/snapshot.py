@@ -17,11 +17,12 @@ from typing import Any
 import torch
 from peft import get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
 
 from studio.errors import StudioError
 from studio.system.disk import is_severe
+from studio.system.memory import out_of_memory_in
 from studio.system.stored_json import parse, read_regular
+from studio.training.saved.tensor_files import read_tensors, write_tensors
 
 ADAPTER = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"
@@ -79,7 +80,7 @@ def write_snapshot(
     tensors, rest = _split(optimizer.state_dict()["state"])
     for name, value in _random_tensors(random_state).items():
         tensors[f"{_RANDOM}.{name}"] = value
-    save_file(_on_cpu(tensors), folder / OPTIMIZER)
+    write_tensors(_on_cpu(tensors), folder / OPTIMIZER)
     state = {
         "optimizer": {"rest": rest, "groups": optimizer.state_dict()["param_groups"]},
         "scheduler": _plain(scheduler.state_dict()),
@@ -104,7 +105,7 @@ def _write_model(
     save_adapter(model, folder, all_ranks=True)
     kept, values = method or ({}, {})
     if kept:
-        save_file(_on_cpu(kept), folder / METHOD)
+        write_tensors(_on_cpu(kept), folder / METHOD)
     return values
 
 
@@ -116,12 +117,12 @@ def save_adapter(model: Any, folder: Path, all_ranks: bool = False) -> None:
     """
     if not hasattr(model, "peft_config"):  # full fine-tuning
         trained = {n: p for n, p in model.named_parameters() if p.requires_grad}
-        save_file(_on_cpu(trained), folder / ADAPTER, metadata={"format": "pt"})
+        write_tensors(_on_cpu(trained), folder / ADAPTER)
         return
     config = model.peft_config["default"]
     with _every_rank(config, all_ranks):
         state = get_peft_model_state_dict(model, save_embedding_layers=False)
-    save_file(_on_cpu(state), folder / ADAPTER, metadata={"format": "pt"})
+    write_tensors(_on_cpu(state), folder / ADAPTER)
     was, config.inference_mode = config.inference_mode, True
     config.save_pretrained(str(folder))
     config.inference_mode = was
@@ -170,14 +171,14 @@ def content_problem(folder: Path) -> str:
     nothing does. A snapshot that this program wrote has no such problem, whatever its age."""
     try:
         state = _state(folder)
-        tensors = load_file(folder / OPTIMIZER)
+        tensors = read_tensors(folder / OPTIMIZER)
         _try_random(_random_state(tensors, state["python_random"]))
         _join(tensors, dict(state["optimizer"]["rest"]))
         if not all(isinstance(g, dict) for g in list(state["optimizer"]["groups"])):
             return f"its {STATE} has no groups of parameters"
         dict(state["scheduler"]), dict(state["figures"])
         _method(folder, state)
-        with safe_open(folder / ADAPTER, "pt") as file:
+        with safe_open(folder / ADAPTER, "pt", backend="pread") as file:
             file.keys()
     except (OSError, *_DAMAGED) as error:
         return f"its content is damaged ({type(error).__name__}: {error})"
@@ -198,7 +199,7 @@ def read_method(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def _method(folder: Path, state: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    kept = load_file(folder / METHOD) if (folder / METHOD).is_file() else {}
+    kept = read_tensors(folder / METHOD) if (folder / METHOD).is_file() else {}
     return kept, dict(state.get("method") or {})
 
 
@@ -220,7 +221,7 @@ def load_adapter(folder: Path, model: Any) -> None:
             _load_model(folder, model)
             return
         with _every_rank(model.peft_config["default"]):
-            result = set_peft_model_state_dict(model, load_file(folder / ADAPTER))
+            result = set_peft_model_state_dict(model, read_tensors(folder / ADAPTER))
     lost = set(result.missing_keys)
     missing = sorted(n[0] for n in _trained_names(model) if lost.issuperset(n))
     _refuse_missing(folder, missing + sorted(result.unexpected_keys))
@@ -228,7 +229,7 @@ def load_adapter(folder: Path, model: Any) -> None:
 
 @torch.no_grad()
 def _load_model(folder: Path, model: Any) -> None:
-    kept = load_file(folder / ADAPTER)
+    kept = read_tensors(folder / ADAPTER)
     trained = {n: p for n, p in model.named_parameters() if p.requires_grad}
     _refuse_missing(folder, sorted(trained.keys() ^ kept.keys()))
     for name, parameter in trained.items():
@@ -252,7 +253,7 @@ def restore_optimizer(folder: Path, optimizer: torch.optim.Optimizer, scheduler:
     one. Raises ``StudioError`` if the snapshot does not fit them.
     """
     with fits(folder):
-        tensors, state = load_file(folder / OPTIMIZER), _state(folder)
+        tensors, state = read_tensors(folder / OPTIMIZER), _state(folder)
         found = _random_state(tensors, state["python_random"])
         optimizer.load_state_dict(
             {
@@ -270,8 +271,7 @@ def fits(folder: Path) -> Iterator[None]:
     try:
         yield
     except _DAMAGED as error:
-        full = isinstance(error, torch.OutOfMemoryError) or "memory" in str(error).lower()
-        if full or is_severe(error):  # the checkpoint is not the cause
+        if out_of_memory_in(error) or is_severe(error):  # the checkpoint is not the cause
             raise
         raise StudioError(
             f"the checkpoint {folder.name} does not fit this training ({type(error).__name__}: {error}).",

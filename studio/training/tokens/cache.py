@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from studio.chat_templates import chats
-from studio.system import paths
+from studio.system import busy_files, paths
 from studio.system.settings import load_settings
 from studio.system.stored_json import parse, read_regular, with_hash, without_hash
 
@@ -64,19 +64,19 @@ def fetch(key: str, target: Path, check: Check) -> dict[str, Any] | None:
     entry = folder() / key
     manifest = _manifest(entry)
     if manifest is None:
-        shutil.rmtree(entry, ignore_errors=True)
+        busy_files.tidy(entry)
         return None
     try:
         for name, expected in manifest["files"].items():
             if sha256_of(entry / name, check) != expected:
                 raise OSError(f"{name} is damaged")
-        shutil.rmtree(target, ignore_errors=True)
+        busy_files.tidy(target)
         for name in manifest["files"]:
             _place(entry / name, target / name)
         os.utime(entry / _MANIFEST)
     except (OSError, ValueError):
-        shutil.rmtree(target, ignore_errors=True)
-        shutil.rmtree(entry, ignore_errors=True)
+        busy_files.tidy(target)
+        busy_files.tidy(entry)
         return None
     return dict(manifest["figures"])
 
@@ -90,7 +90,7 @@ def store(key: str, source: Path, counts: Mapping[str, Any], check: Check) -> No
         return
     staging = folder() / f"{_STAGING}{os.getpid()}-{key[:16]}"
     try:
-        shutil.rmtree(staging, ignore_errors=True)
+        busy_files.tidy(staging)
         names = [p.relative_to(source).as_posix() for p in files]
         for name in names:
             _place(source / name, staging / name)
@@ -98,11 +98,11 @@ def store(key: str, source: Path, counts: Mapping[str, Any], check: Check) -> No
         manifest = {"layout": LAYOUT, "bytes": size, "files": hashes, "figures": dict(counts)}
         (staging / _MANIFEST).write_text(json.dumps(with_hash(manifest)), encoding="utf-8")
         make_room(limit - size)
-        os.replace(staging, folder() / key)
+        busy_files.rename(staging, folder() / key)
     except OSError:
         pass  # the disk is full, the folder is read-only, or another run stored the entry first
     finally:
-        shutil.rmtree(staging, ignore_errors=True)
+        busy_files.tidy(staging)
 
 
 def make_room(limit: int) -> None:
@@ -114,11 +114,11 @@ def make_room(limit: int) -> None:
     for _, size, path in entries:
         kept += size
         if kept > limit:
-            shutil.rmtree(path, ignore_errors=True)
+            busy_files.tidy(path)
     for left in folder().glob(f"{_STAGING}*"):
         with contextlib.suppress(OSError):
             if time.time() - left.stat().st_mtime > _STALE_S:
-                shutil.rmtree(left, ignore_errors=True)
+                busy_files.tidy(left)
 
 
 def limit_bytes() -> int:

@@ -7,7 +7,6 @@ again on resume. Labels are -100 for tokens that are not trained. Batches and pa
 from __future__ import annotations
 
 import itertools
-import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -19,6 +18,7 @@ from datasets import Dataset, Features, List, Value
 from studio.errors import StudioError
 from studio.graph.context import StepContext
 from studio.model.damaged import reading
+from studio.system import busy_files
 from studio.training.data.arrow import RowWriter, open_rows
 from studio.training.tokens import cache as token_cache
 from studio.training.tokens.chat import (
@@ -150,7 +150,7 @@ def tokenize_dataset(
     """
     refuse_shape(context, dataset)
     context.phase("tokenize", "Tokenizing")
-    shutil.rmtree(folder, ignore_errors=True)
+    busy_files.tidy(folder)
     encoder = Encoder(tokenizer, max_length, train_on, end_token, bos, long_text)
     train, held_out = _from_cache(context, dataset, encoder, folder)
     plain = has_plain_template(tokenizer) and dataset.format != "text"

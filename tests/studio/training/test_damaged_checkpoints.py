@@ -227,16 +227,16 @@ FAULTS: dict[str, tuple[str, Exception]] = {
     "EIO of the folder": ("checkpoint.sync_folder", system_error(errno.EIO)),
     "full": ("checkpoint.sync_file", system_error(errno.ENOSPC)),
     "full, in Rust": (
-        "snapshot.save_file",
+        "tensor_files.save_file",
         SafetensorError("I/O error: No space left on device (os error 28)"),
     ),
     "EIO in Rust": (
-        "snapshot.save_file",
+        "tensor_files.save_file",
         SafetensorError("I/O error: Input/output error (os error 5)"),
     ),
     "read-only": ("snapshot.save_adapter", system_error(errno.EROFS)),
     "stale": ("checkpoint.remove_torn", system_error(errno.ESTALE)),
-    "too many files": ("snapshot.save_file", system_error(errno.EMFILE)),
+    "too many files": ("tensor_files.save_file", system_error(errno.EMFILE)),
     "a file in place of the folder": ("checkpoint.sha256_of", system_error(errno.ENOTDIR)),
 }
 

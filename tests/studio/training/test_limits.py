@@ -176,8 +176,7 @@ def test_a_missing_file_of_weights_is_a_sentence(tmp_path: Path) -> None:
 )
 def test_a_full_memory_is_a_sentence(tmp_path: Path, error: Exception, place: str) -> None:
     """However it is said; and nothing else is taken for it."""
-    context = make_context(tmp_path, Recorder())
-    as_studio_error = explain_out_of_memory(context, "training", "Less.", "batch_size")
+    as_studio_error = explain_out_of_memory("training", "Less.", "batch_size")
     with (
         pytest.raises(StudioError, match=f"not enough {place}memory for") as caught,
         as_studio_error,
@@ -186,7 +185,7 @@ def test_a_full_memory_is_a_sentence(tmp_path: Path, error: Exception, place: st
     assert (caught.value.code, caught.value.field) == ("out_of_memory", "batch_size")
     with (
         pytest.raises(RuntimeError, match="shape"),
-        explain_out_of_memory(context, "training", "Less."),
+        explain_out_of_memory("training", "Less."),
     ):
         raise RuntimeError("shape mismatch")
 

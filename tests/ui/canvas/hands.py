@@ -8,6 +8,8 @@ from PySide6.QtGui import (
     QDragEnterEvent,
     QDropEvent,
     QKeyEvent,
+    QNativeGestureEvent,
+    QPointingDevice,
     QWheelEvent,
 )
 from PySide6.QtTest import QTest
@@ -19,6 +21,7 @@ from ui.canvas.view import CanvasView
 LEFT, MIDDLE = Qt.MouseButton.LeftButton, Qt.MouseButton.MiddleButton
 NONE = Qt.KeyboardModifier.NoModifier
 SHIFT, CTRL = Qt.KeyboardModifier.ShiftModifier, Qt.KeyboardModifier.ControlModifier
+STILL = QPoint(0, 0)
 ALT = Qt.KeyboardModifier.AltModifier
 
 STARTER = {
@@ -112,15 +115,48 @@ def key_up(view: CanvasView, one: Qt.Key) -> None:
 
 def wheel(view: CanvasView, at: QPoint, turn: int, modifiers=NONE) -> None:
     """Turn the wheel by eighths of a degree; a notch is 120."""
+    scroll(view, at, QPoint(0, turn), modifiers=modifiers)
+
+
+def scroll(
+    view: CanvasView,
+    at: QPoint,
+    turn: QPoint = STILL,
+    pixels: QPoint = STILL,
+    phase=Qt.ScrollPhase.NoScrollPhase,
+    modifiers=NONE,
+    ms: int = 0,
+    device: QPointingDevice | None = None,
+) -> None:
+    """A wheel event as window systems send it: with turns, pixels, phase, time and device."""
     event = QWheelEvent(
         QPointF(at),
         QPointF(view.viewport().mapToGlobal(at)),
-        QPoint(),
-        QPoint(0, turn),
+        pixels,
+        turn,
         Qt.MouseButton.NoButton,
         modifiers,
-        Qt.ScrollPhase.NoScrollPhase,
+        phase,
         False,
+        Qt.MouseEventSource.MouseEventNotSynthesized,
+        device or QPointingDevice.primaryPointingDevice(),
+    )
+    event.setTimestamp(ms)
+    QApplication.sendEvent(view.viewport(), event)
+
+
+def pinch(view: CanvasView, at: QPoint, value: float) -> None:
+    """Move two fingers apart (a positive value) or together on a touchpad."""
+    place = QPointF(at)
+    event = QNativeGestureEvent(
+        Qt.NativeGestureType.ZoomNativeGesture,
+        QPointingDevice.primaryPointingDevice(),
+        2,
+        place,
+        place,
+        QPointF(view.viewport().mapToGlobal(at)),
+        value,
+        QPointF(),
     )
     QApplication.sendEvent(view.viewport(), event)
 

@@ -1,0 +1,222 @@
+"""Files that another program holds for a moment: renamed, replaced and deleted all the same."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors import SafetensorError
+
+from studio.graph.project import load_project, save_project
+from studio.runs import execute
+from studio.system import busy_files
+from studio.system.atomic import write_atomic
+from studio.training.saved import checkpoint, tensor_files
+from tests.studio.runs import toy_runs
+from tests.windows_files import windows_error, windows_files
+
+
+class Scanner:
+    """Makes a function refuse the first ``times`` calls as Windows does while another program holds a file."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, times: int, number: int = 32) -> None:
+        self.left, self.calls = times, 0
+        self._patch, self._number = monkeypatch, number
+
+    def holds(self, module: Any, name: str, only: str = "") -> None:
+        """Refuse calls of this function whose first argument contains ``only``."""
+        real = getattr(module, name)
+
+        def refusing(path: Any, *args: Any, **more: Any) -> Any:
+            if only in str(path):
+                self.calls += 1
+                if self.left:
+                    self.left -= 1
+                    raise windows_error(self._number, str(path))
+            return real(path, *args, **more)
+
+        self._patch.setattr(module, name, refusing)
+
+
+@pytest.fixture(autouse=True)
+def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(busy_files.time, "sleep", lambda seconds: None)
+
+
+@pytest.mark.parametrize("number", [5, 32, 33, 145, 303, 1224])
+def test_a_text_file_is_replaced_when_it_is_released(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    file = tmp_path / "notes.txt"
+    write_atomic(file, "old")
+    scanner = Scanner(monkeypatch, 3, number)
+    scanner.holds(os, "replace")
+    write_atomic(file, "new")
+    assert (file.read_text(), scanner.calls) == ("new", 4)
+    assert os.listdir(tmp_path) == ["notes.txt"]
+
+
+def test_a_project_is_saved_when_it_is_released(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Scanner(monkeypatch, 3).holds(os, "replace")
+    project = toy_runs.project(tmp_path)
+    save_project(project, load_project(project))
+
+
+def test_a_file_that_stays_in_use_is_an_error_after_a_while(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(busy_files, "PATIENCE_S", 0.0)
+    Scanner(monkeypatch, 10**9).holds(os, "replace")
+    with pytest.raises(PermissionError):
+        write_atomic(tmp_path / "notes.txt", "new")
+    assert os.listdir(tmp_path) == []
+
+
+def test_other_errors_are_raised_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[int] = []
+
+    def refuse(*args: Any) -> None:
+        calls.append(1)
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os, "replace", refuse)
+    with pytest.raises(PermissionError):
+        write_atomic(tmp_path / "notes.txt", "new")
+    assert len(calls) == 1
+
+
+def test_a_folder_is_deleted_when_its_files_are_released(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for delete in (busy_files.remove_folder, busy_files.tidy):
+        folder = tmp_path / "run"
+        folder.mkdir()
+        (folder / "curve").touch()
+        with monkeypatch.context() as patched:
+            Scanner(patched, 2).holds(shutil, "rmtree")
+            delete(folder)
+        assert not folder.exists()
+
+
+def test_a_finished_step_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its folder cannot be renamed at first."""
+    run = toy_runs.folder(tmp_path)
+    scanner = Scanner(monkeypatch, 4)
+    scanner.holds(os, "rename", ".staging-")
+    assert toy_runs.run_here(run) == "completed"
+    assert scanner.calls > 4
+    assert not list(run.artifacts.glob(".staging-*"))
+
+
+def test_a_finished_step_is_copied_when_its_file_is_never_released(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(busy_files, "PATIENCE_S", 0.0)
+    Scanner(monkeypatch, 10**9).holds(os, "rename", ".staging-")
+    run = toy_runs.folder(tmp_path)
+    assert toy_runs.run_here(run) == "completed"
+    assert list(run.artifacts.glob("train-*"))
+    assert not list(run.artifacts.glob(".staging-*"))
+
+
+def test_an_earlier_result_in_use_does_not_stop_a_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(busy_files, "PATIENCE_S", 0.0)
+    staging, final = tmp_path / ".staging-a", tmp_path / "a-1"
+    for folder in (staging, final):
+        folder.mkdir()
+        (folder / "file").write_text(folder.name)
+    Scanner(monkeypatch, 10**9).holds(os, "rename", "a-1")
+    place = execute._put_in_place(staging, final)
+    assert place != final
+    assert (place / "file").read_text() == ".staging-a"
+
+
+def write(folder: Path) -> None:
+    (folder / "weights").write_text("1")
+
+
+def test_a_checkpoint_is_committed_and_the_old_one_removed_when_released(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint.commit(tmp_path, 1, "a", write, 1)
+    for name in ("rename", "mkdir"):
+        with monkeypatch.context() as patched:
+            Scanner(patched, 2).holds(os, name, "step-")
+            checkpoint.commit(tmp_path, 2, "a", write, 1)
+        assert [p.name for p in tmp_path.iterdir()] == ["step-000002"]
+
+
+def test_an_old_checkpoint_in_use_remains_and_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(busy_files, "PATIENCE_S", 0.0)
+    checkpoint.commit(tmp_path, 1, "a", write, 1)
+    with monkeypatch.context() as patched:
+        Scanner(patched, 10**9).holds(os, "rename", "step-000001")
+        done = checkpoint.commit(tmp_path, 2, "a", write, 1)
+    assert done.left == ("step-000001",)
+    assert checkpoint.newest(tmp_path, "a") == checkpoint.Checkpoint(done.path, 2, "a")
+    assert checkpoint.commit(tmp_path, 3, "a", write, 1).left == ()
+    assert [p.name for p in tmp_path.iterdir()] == ["step-000003"]
+
+
+def test_remains_that_cannot_be_removed_stop_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = tmp_path / "checkpoints" / "staging-step-000001" / "held"
+    held.parent.mkdir(parents=True)
+    monkeypatch.setattr(busy_files, "TIDY_PATIENCE_S", 0.0)
+    with windows_files(tmp_path) as files, held.open("w"):
+        done = checkpoint.commit(tmp_path / "checkpoints", 1, "a", write, 1)
+    assert files.refused
+    assert {p.name for p in done.path.iterdir()} == {"manifest.json", "weights"}
+    checkpoint.remove_torn(tmp_path / "checkpoints")
+    assert os.listdir(tmp_path / "checkpoints") == ["step-000001"]
+
+
+def test_tensors_are_written_when_their_file_is_released(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """safetensors reports the code of the system only in its text."""
+    import torch
+
+    left = [3]
+    real = tensor_files.save_file
+
+    def refusing(*args: Any, **more: Any) -> None:
+        if left[0]:
+            left[0] -= 1
+            raise SafetensorError("I/O error: Zugriff verweigert (os error 5)")
+        real(*args, **more)
+
+    monkeypatch.setattr(tensor_files, "save_file", refusing)
+    with monkeypatch.context() as patched:
+        patched.setattr(sys, "platform", "win32")
+        tensor_files.write_tensors({"a": torch.ones(2)}, tmp_path / "a.safetensors")
+    assert (tmp_path / "a.safetensors").is_file()
+    left[0] = 1
+    with pytest.raises(SafetensorError):  # os error 5 is a failing disk on Linux
+        tensor_files.write_tensors({"a": torch.ones(2)}, tmp_path / "a.safetensors")
+
+
+PATIENT: dict[str, Callable[[Path, Path], None]] = {
+    "rename": busy_files.rename,
+    "replace": busy_files.replace,
+}
+
+
+@pytest.mark.parametrize("name", PATIENT)
+def test_moving(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    (tmp_path / "a").touch()
+    Scanner(monkeypatch, 5).holds(os, name)
+    PATIENT[name](tmp_path / "a", tmp_path / "b")
+    assert os.listdir(tmp_path) == ["b"]
