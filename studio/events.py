@@ -86,13 +86,13 @@ def from_line(line: bytes) -> Event | None:
         node = data.pop("node", None)
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         return None
-    if not 0 <= when < _LATEST or not (node is None or isinstance(node, str)):
+    if not 0 <= when < LATEST or not (node is None or isinstance(node, str)):
         return None
     wrong = []
     for key, value in data.items():
         kind = type(value)
         if kind is float or kind is int:
-            if key in _NUMBERS and -_LARGEST < value < _LARGEST:
+            if key in _NUMBERS and -LARGEST < value < LARGEST:
                 continue
         elif kind is str and key in _WORDS:
             continue
@@ -105,8 +105,8 @@ def from_line(line: bytes) -> Event | None:
     return Event(name, when, node, data)
 
 
-_LATEST = 253_402_300_800.0  # the year 10,000, the end of Python's calendar
-_LARGEST = 1e15
+LATEST = 253_402_300_800.0  # the year 10,000, the end of Python's calendar
+LARGEST = 1e15
 
 
 def _is_text(value: Any) -> bool:
@@ -114,7 +114,7 @@ def _is_text(value: Any) -> bool:
 
 
 def _is_count(value: Any) -> bool:
-    return isinstance(value, (int, float)) and -_LARGEST < value < _LARGEST
+    return isinstance(value, (int, float)) and -LARGEST < value < LARGEST
 
 
 def _is_metric(value: Any) -> bool:

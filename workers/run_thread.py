@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from typing import Literal
 
 from PySide6.QtCore import QObject, QThread, QTimer, Signal, Slot
@@ -31,6 +32,8 @@ BEAT_S = 0.05
 CATCH_UP_S = 0.002  # between batches of earlier events, so that the receiver's event loop runs
 PATIENCE_S = 1.0  # for the receiver, so that batches do not queue and block its other events
 BATCH = 2000
+MANY_BYTES = 1 << 20
+REPORT_EVERY_S = 0.1
 
 logger = logging.getLogger(__name__)
 _running: set[RunThread] = set()
@@ -39,12 +42,16 @@ _running: set[RunThread] = set()
 class RunThread(QThread):
     """A run in the background.
 
-    ``events`` carries a list of ``Event``. ``ended`` carries the status: what ``RunFinished``
+    ``events`` carries a list of ``Event``. Of a run that has many already, ``reading`` carries the
+    fraction of them that was read, and ``earlier`` then an ``Earlier`` that takes their place; the
+    later ones follow as ``events``. ``ended`` carries the status: what ``RunFinished``
     says, or ``interrupted``. It is emitted on the thread that made this object, after the last
     batch, when the QThread has ended. Methods may be called from any thread.
     """
 
     events = Signal(object)
+    reading = Signal(float)
+    earlier = Signal(object)
     ended = Signal(object)
 
     def __init__(
@@ -134,6 +141,8 @@ class RunThread(QThread):
                 commands_from=self._commands_from,
                 skip_progress=True,
             )
+        if size_of(self.folder.events_path) > MANY_BYTES:
+            self._read_earlier(watch)
         while watch.status is None and not self._detached.is_set():
             self._pass_on(watch)
             batch = watch.poll(BATCH)
@@ -142,6 +151,21 @@ class RunThread(QThread):
             self._rest(behind=len(batch) >= BATCH)
         self._pass_on(watch)  # a Stop just before the window was closed
         self.status = watch.status
+
+    def _read_earlier(self, watch: Watch) -> None:
+        due = time.monotonic()
+
+        def report(fraction: float) -> bool:
+            nonlocal due
+            self._pass_on(watch)
+            if time.monotonic() >= due:
+                due = time.monotonic() + REPORT_EVERY_S
+                self.reading.emit(fraction)
+            return not self._detached.is_set()
+
+        found = watch.earlier(report)
+        if not self._detached.is_set():
+            self.earlier.emit(found)
 
     def _pass_on(self, watch: Watch) -> None:
         while self._wishes:

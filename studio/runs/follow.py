@@ -38,8 +38,21 @@ class EventReader:
     def read(self, limit: int | None = None, end: int | None = None) -> list[Event]:
         """The next events, at most ``limit`` and none that starts at byte ``end`` or later; lines
         that are not events are passed over."""
-        with _no_collection():
+        with no_collection():
             return self._read(limit, end)
+
+    def read_lines(self, end: int) -> list[bytes] | None:
+        """The next lines that start before byte ``end``, without those that are left out; ``None`` at
+        the end."""
+        if self.position >= end or not (self._waiting or self._load()):
+            return None
+        found = []
+        while self._waiting and self.position < end:
+            size, line = self._waiting.popleft()
+            self.position += size
+            if line:
+                found.append(line)
+        return found
 
     def _read(self, limit: int | None, end: int | None) -> list[Event]:
         found: list[Event] = []
@@ -81,7 +94,7 @@ class EventReader:
 
 
 @contextmanager
-def _no_collection() -> Iterator[None]:
+def no_collection() -> Iterator[None]:
     """Pause the cyclic garbage collection: thousands of new events would start it again and again,
     and none of them is garbage."""
     if not gc.isenabled():

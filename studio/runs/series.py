@@ -7,10 +7,11 @@ seconds. Plots convert the lists to arrays as they need them.
 from __future__ import annotations
 
 import math
+from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 MEMORY_FIELDS = (
     "ram_process_gib",
@@ -19,9 +20,10 @@ MEMORY_FIELDS = (
     "vram_reserved_gib",
     "vram_device_gib",
 )
-_TRAIN = ("step", "time", "loss", "learning_rate", "grad_norm", "tokens_per_s", "epoch")
+TRAIN_FIELDS = ("step", "time", "loss", "learning_rate", "grad_norm", "tokens_per_s", "epoch")
 _EVAL = ("eval_step", "eval_time", "eval_loss")
-Memory = dict[str, tuple[list[float], list[float]]]
+Memory: TypeAlias = "dict[str, tuple[array[float], array[float]]]"
+"""Reading -> times and values (GiB); arrays of doubles, since there is a reading every second."""
 
 
 @dataclass
@@ -49,7 +51,7 @@ class Series:
             return
         if "loss" in data:
             if self.step and step <= self.step[-1]:
-                self._cut(_TRAIN, bisect_left(self.step, step))
+                self._cut(TRAIN_FIELDS, bisect_left(self.step, step))
             self.step.append(step)
             self.time.append(when)
             self.loss.append(number(get("loss")))
@@ -66,7 +68,7 @@ class Series:
 
     def cut_after(self, step: float) -> None:
         """Drop the points after a step: they are not part of the resumed run."""
-        self._cut(_TRAIN, bisect_right(self.step, step))
+        self._cut(TRAIN_FIELDS, bisect_right(self.step, step))
         self._cut(_EVAL, bisect_right(self.eval_step, step))
 
     def _cut(self, names: tuple[str, ...], count: int) -> None:
@@ -96,7 +98,7 @@ def add_memory(memories: Sequence[Memory], when: float, data: Mapping[str, Any])
         for memory in memories:
             series = memory.get(name)
             if series is None:
-                series = memory[name] = ([], [])
+                series = memory[name] = (array("d"), array("d"))
             series[0].append(when)
             series[1].append(reading)
 
@@ -104,7 +106,7 @@ def add_memory(memories: Sequence[Memory], when: float, data: Mapping[str, Any])
 def shift_memory(memory: Memory, seconds: float) -> None:
     """Shift the times of the memory readings."""
     for name, (times, values) in memory.items():
-        memory[name] = ([t + seconds for t in times], values)
+        memory[name] = (array("d", [t + seconds for t in times]), values)
 
 
 def number(value: Any) -> float:

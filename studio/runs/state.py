@@ -98,6 +98,10 @@ class RunState:
         if event.time > self.last_time:
             self.last_time = event.time
 
+    def apply_newest(self, metric: Event) -> None:
+        """What the newest ``Metric`` changes besides the series."""
+        _newest_metric(self, metric)
+
     def interrupt(self, when: float) -> None:
         """The host died without ``RunFinished``; called by the reader, since there is no such
         event."""
@@ -242,6 +246,10 @@ def _run_finished(state: RunState, event: Event) -> None:
 def _metric(state: RunState, event: Event) -> None:
     _series(state, event.node or "").add(event.time, event.data)
     _memory(state, event)
+    _newest_metric(state, event)
+
+
+def _newest_metric(state: RunState, event: Event) -> None:
     node = state.node(event.node)
     if "loss" in event.data:
         loss = number(event.data["loss"])

@@ -12,9 +12,11 @@ import errno
 import os
 import subprocess
 import time
+from collections.abc import Callable
 
 from studio.events import Event, event
 from studio.runs import host, processes
+from studio.runs.catch_up import Earlier, earlier_events
 from studio.runs.control import SUSPEND_LIMIT_S, size_of
 from studio.runs.failures import failure
 from studio.runs.folder import RunFolder
@@ -75,6 +77,16 @@ class Watch:
             return watch
         return Watch(folder, process, past, skip_progress=skip_progress)
 
+    def earlier(self, report: Callable[[float], bool]) -> Earlier:
+        """The events that have been written so far, reduced to their state. ``report`` is called with
+        the fraction that was read; reading ends early if it returns ``False``. ``poll`` returns the later
+        events."""
+        end = self._past or size_of(self.folder.events_path)
+        found = earlier_events(self._reader, end, lambda position: report(position / max(1, end)))
+        for bound in [] if self._past else found.bounds:
+            self._note(bound)
+        return found
+
     def catch_up(self, limit: int | None = None) -> list[Event]:
         """The next events of earlier executions; empty after the last one. ``poll`` returns them
         first if this is not called."""
@@ -125,11 +137,14 @@ class Watch:
         past = self.catch_up(limit)
         events = self._reader.read(None if limit is None else limit - len(past))
         for found in events:
-            if found.name == "RunFinished":
-                self._said, self._said_at = str(found.get("status")), time.monotonic()
-            elif found.name == "RunStarted":
-                self._said, self._pid = None, found.get("pid")
+            self._note(found)
         return past + events
+
+    def _note(self, found: Event) -> None:
+        if found.name == "RunFinished":
+            self._said, self._said_at = str(found.get("status")), time.monotonic()
+        elif found.name == "RunStarted":
+            self._said, self._pid = None, found.get("pid")
 
     def _give_up(self, refused: Event) -> list[Event]:
         """No host could be started, or it could not write: only this watch can report it."""

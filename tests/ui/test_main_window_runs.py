@@ -13,6 +13,7 @@ from tests.ui import toys
 from tests.ui.conftest import MakeSession, close, runs_of
 from ui.window import closing
 from ui.window.session import Session
+from workers import run_thread
 
 LONG = {"steps": 2000, "delay_s": 0.01}
 LEFT = Qt.MouseButton.LeftButton
@@ -137,6 +138,31 @@ def test_an_earlier_run_is_opened_with_its_curves(make_session: MakeSession, qtb
     again.window.runs.open_wanted.emit(first)
     qtbot.waitUntil(lambda: points(again) == 12)
     assert again.runs.phase == "idle"
+    assert again.window.results.bars.text() == "Exact match: 0 % before, 75 % after"
+
+
+def test_a_long_earlier_run_is_opened_at_once(
+    make_session: MakeSession, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the fraction that was read, and then with its curves, log and results."""
+    session = make_session(toys.toy_graph(steps=12))
+    session.window.own["run"].trigger()
+    qtbot.waitUntil(lambda: len(runs_of(session)) == 1)
+    wait_for(session, qtbot, "idle")
+    first = runs_of(session)[0]
+    log = session.window.log.lines()
+    close(session)
+    monkeypatch.setattr(run_thread, "MANY_BYTES", 1)
+    again = make_session(toys.toy_graph(steps=12))
+    monitor = again.window.monitor
+    assert monitor is not None
+    seen: list[str] = []
+    again.runs.reading.connect(lambda _: seen.append(monitor.header.text_of("status")))
+    again.window.runs.open_wanted.emit(first)
+    qtbot.waitUntil(lambda: points(again) == 12)
+    qtbot.waitUntil(lambda: again.window.log.lines() == log)
+    assert seen[0] == "Reading its events, 0 %"
+    assert monitor.header.text_of("status") == "✓ Completed"
     assert again.window.results.bars.text() == "Exact match: 0 % before, 75 % after"
 
 

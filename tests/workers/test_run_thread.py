@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 from PySide6.QtCore import QObject, QThread, Slot
 
+from studio import events
 from studio.events import Event
+from studio.runs.catch_up import Earlier
 from studio.runs.folder import RunFolder
 from studio.runs.state import RunState
 from tests.studio.runs import toy_runs
@@ -33,7 +35,10 @@ class Screen(QObject):
         self.batches: list[int] = []
         self.ends: list[str] = []
         self.strange_threads = 0
+        self.read: list[float] = []
         thread.events.connect(self.take)
+        thread.reading.connect(self.read.append)
+        thread.earlier.connect(self.take_earlier)
         thread.ended.connect(self.end)
 
     @Slot(object)
@@ -43,6 +48,11 @@ class Screen(QObject):
         self.events += batch
         for event in batch:
             self.state.apply(event)
+
+    @Slot(object)
+    def take_earlier(self, earlier: Earlier) -> None:
+        self._look()
+        self.state = earlier.state
 
     @Slot(object)
     def end(self, status: str) -> None:
@@ -239,14 +249,62 @@ class Rests(threading.Event):
         return super().wait(timeout)
 
 
-def test_a_long_run_opens_without_freezing(qtbot, tmp_path: Path) -> None:
-    run = toy_runs.folder(tmp_path)
+def long_run(folder: Path) -> RunFolder:
+    """A completed run of 20,000 steps."""
+    run = toy_runs.folder(folder)
     toy_runs.run_here(run)
     lines = run.events_path.read_text().splitlines(keepends=True)
     metric = next(line for line in lines if '"Metric"' in line)
     many = [metric.replace('"step": 1,', f'"step": {n},') for n in range(20_000)]
     run.events_path.write_text("".join([*lines[:-1], *many, lines[-1]]))
-    thread = RunThread(run, "attach")
+    return run
+
+
+def test_a_long_run_opens_at_once(qtbot, tmp_path: Path) -> None:
+    """Its earlier events are reduced on the thread, which says how far it is."""
+    screen = run_to_end(qtbot, RunThread(long_run(tmp_path), "attach"))
+    assert screen.ends == ["completed"]
+    assert screen.state.status == "completed"
+    assert len(screen.state.metrics["train"].step) == 20_000
+    assert len(screen.events) == 0
+    assert screen.read
+    assert screen.read == sorted(screen.read)
+    assert max(screen.read) <= 1
+
+
+def test_a_long_run_can_be_left_while_it_is_read(
+    qtbot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_thread, "REPORT_EVERY_S", 0.0)
+    thread = RunThread(long_run(tmp_path), "attach")
+    screen = Screen(thread)
+    thread.reading.connect(lambda fraction: thread.detach())
+    thread.start()
+    qtbot.waitUntil(thread.isFinished)
+    assert screen.ends == []
+    assert screen.state.status == "preparing"
+
+
+def test_a_long_run_goes_on_after_its_earlier_events(qtbot, tmp_path: Path) -> None:
+    run = toy_runs.folder(tmp_path, train={"steps": 50, "pause": 0.02})
+    watch = toy_runs.start(run)
+    while not any(e.name == "Metric" for e in watch.poll()):
+        time.sleep(0.01)
+    notice = events.event("Notice", "train", sentence="x" * run_thread.MANY_BYTES).to_line()
+    with run.events_path.open("a") as file:
+        file.write(notice)
+    screen = run_to_end(qtbot, RunThread(run, "attach"))
+    toy_runs.follow(watch)
+    assert screen.ends == ["completed"]
+    assert screen.state.metrics["train"].step == [float(n) for n in range(1, 51)]
+    assert 0 < len([e for e in screen.events if e.name == "Metric"]) < 50
+
+
+def test_many_new_events_come_without_freezing(
+    qtbot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_thread, "MANY_BYTES", 1 << 40)
+    thread = RunThread(long_run(tmp_path), "attach")
     thread._wake = rests = Rests()
     screen = run_to_end(qtbot, thread)
     assert len(screen.state.metrics["train"].step) == 20_000

@@ -43,8 +43,7 @@ class Follower:
         fresh = len(source) - self._count
         if fresh:
             self._reserve(len(source))
-            new = source[self._count :]
-            self._store[self._count : len(source)] = [np.nan if v is None else v for v in new]
+            self._store[self._count : len(source)] = source[self._count :]
             self._count = len(source)
         self._source = source
         return self._store[: self._count]

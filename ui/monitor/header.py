@@ -104,6 +104,11 @@ class HeaderLine(QWidget):
             self._values[key].set_value(text)
         self._drop()
 
+    def show_reading(self, fraction: float) -> None:
+        """Show how much of an earlier run has been read."""
+        self._values["status"].set_value(f"Reading its events, {100 * fraction:.0f} %")
+        self._drop()
+
     def resizeEvent(self, event: Any) -> None:
         """Qt: hide values that do not fit."""
         super().resizeEvent(event)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 
-from PySide6.QtCore import Qt
+from PySide6.QtCore import Qt, QTimer
 from PySide6.QtGui import QColor, QFontDatabase, QTextCharFormat, QTextCursor
 from PySide6.QtWidgets import (
     QApplication,
@@ -27,6 +27,7 @@ from ui.monitor.log_lines import LEVELS, Level, LogLine, LogWriter
 from ui.style import icons, theme
 
 MAX_LINES = 20_000
+PART = 1000
 EMPTY_TEXT = "The log of a run appears here."
 FILTERS: tuple[tuple[str, Level], ...] = (
     ("Everything", "detail"),
@@ -43,6 +44,9 @@ class LogPanel(QWidget):
         super().__init__(parent)
         self._writer = LogWriter()
         self._lines: deque[LogLine] = deque(maxlen=MAX_LINES)
+        self._waiting: deque[Event] = deque()
+        self._next_part = QTimer(self, singleShot=True, interval=0)
+        self._next_part.timeout.connect(self._add_part)
         self.level = QComboBox(self)
         for title, level in FILTERS:
             self.level.addItem(title, level)
@@ -98,14 +102,25 @@ class LogPanel(QWidget):
     def start(self) -> None:
         """Clear the log for another run."""
         self._writer = LogWriter()
+        self._waiting.clear()
+        self._next_part.stop()
         self._lines.clear()
         self.text.clear()
 
     def add_events(self, events: Iterable[Event]) -> None:
-        """The lines of a batch of events."""
+        """The lines of a batch of events; of a long batch, a part each time the window is idle."""
+        self._waiting.extend(events)
+        if not self._next_part.isActive():
+            self._add_part()
+
+    def _add_part(self) -> None:
+        count = min(PART, len(self._waiting))
+        events = [self._waiting.popleft() for _ in range(count)]
         fresh = [line for event in events for line in self._writer.lines(event)]
         self._lines.extend(fresh)
         self._append([line for line in fresh if self._wanted(line)])
+        if self._waiting:
+            self._next_part.start()
 
     def add_note(self, line: LogLine) -> None:
         """Add a line without an event (the window could not start a run)."""

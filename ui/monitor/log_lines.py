@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 from studio.events import Event
+from studio.runs.story import METRIC_EVERY_S
 from studio.shown_text import line
 from studio.system.number_text import percent
 from ui.monitor import words
 
 Level = Literal["detail", "info", "warning", "error"]
 LEVELS: tuple[Level, ...] = ("detail", "info", "warning", "error")
-METRIC_EVERY_S = 5.0
 MOST_IN_LINE = 4000
 
 PHASE_WORDS = {

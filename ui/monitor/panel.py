@@ -23,6 +23,7 @@ from ui.monitor.plot import LivePlot
 from ui.monitor.plot_menu import show_menu
 from ui.monitor.tools import PlotTools
 
+MANY_POINTS = 20_000
 DRAW_EVERY_MS = 100
 DRAW_AT_LEAST_EVERY_MS = 1000
 DRAW_SHARE = 0.2
@@ -135,7 +136,13 @@ class MonitorPanel(QWidget):
         self._feed.factor = self.tools.smoothing()
         for plot in self.plots:
             plot.following = True
-        self.draw_now()
+        points = sum(len(s.step) for s in state.metrics.values()) if state else 0
+        self.draw_now() if points < MANY_POINTS else self._begin_drawing()
+
+    def show_reading(self, fraction: float) -> None:
+        """Show how much of the events of the run has been read."""
+        if self.isVisible():
+            self.header.show_reading(fraction)
 
     def refresh(self) -> None:
         """Schedule an update for new data of the run."""

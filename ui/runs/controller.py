@@ -34,7 +34,8 @@ class RunController(QObject):
 
     ``changed``: the available actions may have changed. ``refused``: Run found Problems (a list).
     ``start_failed``: a StudioError or another exception while starting a run. ``shown_changed``:
-    panels show another run. ``advanced``: a batch of events of the shown run was applied.
+    panels show another run. ``advanced``: a batch of events of the shown run was applied. ``reading``:
+    the fraction of its earlier events that was read.
     ``run_ended``: the live run ended (the follower).
     """
 
@@ -43,6 +44,7 @@ class RunController(QObject):
     start_failed = Signal(object)
     shown_changed = Signal()
     advanced = Signal(object)
+    reading = Signal(float)
     run_started = Signal(object)
     run_ended = Signal(object)
 
@@ -182,6 +184,8 @@ class RunController(QObject):
         thread = RunThread(folder, mode, leave_core=leave_core, registry=self._registry)
         follower = RunFollower(thread, folder, self)
         follower.advanced.connect(self._advanced)
+        follower.reading.connect(self._reading)
+        follower.replaced.connect(self._replaced)
         return follower
 
     def stop(self) -> None:
@@ -251,6 +255,17 @@ class RunController(QObject):
     def _advanced(self, events: object) -> None:
         if self.sender() is self.shown:
             self.advanced.emit(events)
+
+    @Slot()
+    def _reading(self) -> None:
+        if self.shown is not None and self.sender() is self.shown and self.shown.read is not None:
+            self.reading.emit(self.shown.read)
+
+    @Slot()
+    def _replaced(self) -> None:
+        if self.sender() is self.shown:
+            self.shown_changed.emit()
+        self.changed.emit()
 
     def _show(self, follower: RunFollower | None) -> None:
         old, self.shown = self.shown, follower

@@ -6,41 +6,47 @@ passed on once per batch. It knows no panels.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Sequence
 
 from PySide6.QtCore import QObject, Signal, Slot
 
 from studio.events import Event
+from studio.runs.catch_up import Earlier
 from studio.runs.folder import RunFolder
 from studio.runs.state import RunState
+from studio.runs.story import Story
 from workers.run_thread import RunThread
 
-STORY_LENGTH = 20_000
-NOT_IN_STORY = ("Progress", "Memory")
 WAIT_MS = 5000
 
 
 class RunFollower(QObject):
     """Follows one run until it ends or is detached.
 
-    ``advanced`` carries a batch after it was applied; ``ended`` the status. ``story`` keeps the
-    events for a log panel that shows this run later.
+    ``advanced`` carries a batch after it was applied; ``ended`` the status. ``replaced`` says that
+    ``state`` is another object, which holds the earlier events; while they are being read, ``read`` is
+    the fraction so far, and ``reading`` says that it changed. ``story`` keeps the events for a log
+    panel that shows this run later.
     """
 
     advanced = Signal(object)
+    reading = Signal()
+    replaced = Signal()
     ended = Signal(object)
 
     def __init__(self, thread: RunThread, folder: RunFolder, parent: QObject) -> None:
         super().__init__(parent)
         self.folder = folder
         self.state = RunState()
-        self.story: deque[Event] = deque(maxlen=STORY_LENGTH)
+        self.story = Story()
         self.attached = thread.mode == "attach"
         self.stopping = False
         self.finishing = False
         self.over = False
+        self.read: float | None = None
         self._thread = thread
+        thread.reading.connect(self._note_reading)
+        thread.earlier.connect(self._take_earlier)
         thread.events.connect(self._take)
         thread.ended.connect(self._end)
 
@@ -76,12 +82,23 @@ class RunFollower(QObject):
         self._thread.detach()
         self._thread.wait(WAIT_MS)
 
+    @Slot(float)
+    def _note_reading(self, fraction: float) -> None:
+        self.read = fraction
+        self.reading.emit()
+
+    @Slot(object)
+    def _take_earlier(self, earlier: Earlier) -> None:
+        self.read = None
+        self.state = earlier.state
+        self.story = earlier.story
+        self.replaced.emit()
+
     @Slot(object)
     def _take(self, events: list[Event]) -> None:
         for event in events:
             self.state.apply(event)
-            if event.name not in NOT_IN_STORY:
-                self.story.append(event)
+            self.story.add(event)
         self.advanced.emit(events)
 
     @Slot(object)

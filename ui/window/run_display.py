@@ -39,6 +39,7 @@ class RunDisplay(QObject):
         self._timer.timeout.connect(self.show_progress)
         runs.shown_changed.connect(self.show_run)
         runs.advanced.connect(self._advanced)
+        runs.reading.connect(self._reading)
 
     @Slot()
     def show_run(self) -> None:
@@ -62,6 +63,11 @@ class RunDisplay(QObject):
         shown = self._runs.shown
         self._own = shown is not None and self._runs.is_of_project(shown.folder)
         self.show_progress()
+
+    @Slot(float)
+    def _reading(self, fraction: float) -> None:
+        if self._window.monitor is not None:
+            self._window.monitor.show_reading(fraction)
 
     @Slot(object)
     def _advanced(self, events: list[Event]) -> None:

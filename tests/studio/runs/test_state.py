@@ -90,7 +90,7 @@ def test_a_run_from_start_to_end() -> None:
     assert series.learning_rate[0] == 0.1
     assert math.isnan(series.learning_rate[1])
     assert (series.eval_step, series.eval_loss) == ([2], [1.2])
-    assert series.memory["ram_process_gib"] == ([12], [1.5])
+    assert [list(c) for c in series.memory["ram_process_gib"]] == [[12], [1.5]]
     assert state.time_left_s(15) == 4.0
     assert [n.sentence for n in state.notices] == ["Slow."]
     for event in (
